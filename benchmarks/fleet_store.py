@@ -32,6 +32,7 @@ _ROUNDS: Final = 3
 _LIST_SECONDS: Final = 2.0
 _AUDIT_SECONDS: Final = 10.0
 _NOW: Final = datetime(2026, 11, 26, 15, tzinfo=UTC)
+_OPENED: Final = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 def store_rows(folder: Path, key: SigningKey, evacuated: Path, sizes: tuple[int, int]) -> list[Row]:
@@ -75,13 +76,14 @@ def _fleet(block: EvidenceStore, incident: str, objects: dict[str, bytes], hosts
     _put(store, {f"{name}/incidents/{incident}/{path}": data for name in names for path, data in objects.items()})
     told = FleetIncident(
         new_fleet_id(_NOW, "bench", "0000"),
-        *("bench", _NOW, "a bench", "a bench", "graceful", False, "bench"),
+        *("bench", _OPENED, "a bench", "a bench", "graceful", False, "bench"),
         *(3600.0, 900.0, None, 900.0, "stop", 16),
         tuple(map(Host, names)),
     )
     _put(store, {targets_key(told.id): canonical(told.facts)})
-    rows = [Line(name, 1, "r", End.VERIFIED, incident=incident) for name in names]
-    rows = [closed_row(row, read_last(store, row.host, incident), _NOW) for row in rows]
+    last = {name: read_last(store, name, incident) for name in names}
+    rows = [Line(name, 1, last[name].run, End.VERIFIED, incident=incident, ordered=_OPENED) for name in names]
+    rows = [closed_row(row, last[row.host], _NOW) for row in rows]
     report = FleetReport(told, rows, verdict_of(names, rows), "r", _NOW)
     write_record(store, key, report, files_of(report, postmortem(report), {name: name for name in names}))
     signers = read_signers(key.allowed_signers if key else "")

@@ -63,14 +63,13 @@ def fleet(  # noqa: PLR0913, PLR0917  each is a field of the form that a person 
     trigger = Trigger(fleet, reason, policy, recover, fleet_id, retry, run, created, origin(_own()))
     opened = open_fleet(trigger)
     incident = opened.incident if isinstance(opened, JoinedFleet) else opened
-    if retry:
-        order_again(incident)
+    lost = order_again(incident) if retry else {}
     if isinstance(opened, JoinedFleet):
         order_missing(incident)
         return ended(JOINED, opened.summary)
 
     watch = Watch(incident, run)
-    watch.problems = order_all(incident)
+    watch.problems = order_all(incident) | lost
     apart(lambda: write_targets(incident))
     verdict, recorded = verdict_of([host.name for host in incident.hosts], ()), FleetRecord("", "not written")
     with asked(incident, run) as question:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -14,10 +15,10 @@ from tasks.custody.audit.layout import SIGNATURE, laid_out
 from tasks.custody.audit.promise import Promise, kept
 from tasks.custody.audit.signed import Signatures, signatures
 from tasks.custody.audit.signers import AllowedSigner
-from tasks.custody.audit.untrusted import Unreadable, read_closing
+from tasks.custody.audit.untrusted import Closing, Unreadable, read_closing
 from tasks.custody.errors import EvacuationError, Refused, StoreError
 from tasks.custody.fleet.documents import ClosingOfHost, HostLine
-from tasks.custody.fleet.examine import examine_fleet, fleet_layout
+from tasks.custody.fleet.examine import examine_fleet, fleet_layout, one_signer
 from tasks.custody.fleet.order import parse_fleet_id
 from tasks.custody.fleet.places import key_at
 from tasks.custody.store.manifest import digest_bytes
@@ -58,17 +59,18 @@ def audited_fleet(fields: StoreFields, fleet: str, signers: Sequence[AllowedSign
     layout = fleet_layout(fleet, documents)
     found = examine_fleet(layout, documents)
     signed = signatures(layout, documents, documents, signers, found.named, {})
-    hosts = list(side_by_side(lambda line: _host(root, line, signers), found.hosts, QUESTIONS))
+    hosts = list(side_by_side(lambda line: _host(root, line, found.opened_at, signers), found.hosts, QUESTIONS))
     if deep:
         hosts += [_whole(fields, line, signers) for line in found.hosts if line.incident and line.beneath is not None]
+    hands = [each for host in hosts if host.signed for each in host.signed.hands]
     every = [
         *findings,
+        *one_signer(layout.home, signed.hands, hands),
         *found.findings,
         *signed.findings,
         *_rewritten(root, key_at(fields.prefix, layout.home)),
         *(finding for host in hosts for finding in host.findings),
     ]
-    hands = [each for host in hosts if host.signed for each in host.signed.hands]
     return Audit(
         incident=fleet,
         place=fields.place,
@@ -108,7 +110,9 @@ def _checked(fleet: str) -> str:
         raise Refused("an id of a fleet's incident", str(error), "Copy it from the run that opened it.") from error
 
 
-def _host(root: "Store", line: HostLine, signers: Sequence[AllowedSigner] | None) -> _HostAudit:
+def _host(
+    root: "Store", line: HostLine, opened_at: datetime | None, signers: Sequence[AllowedSigner] | None
+) -> _HostAudit:
     """Compare a host's closing and manifests with what the fleet's record says of them."""
     if line.closing is None:
         return _HostAudit(())
@@ -116,14 +120,25 @@ def _host(root: "Store", line: HostLine, signers: Sequence[AllowedSigner] | None
         what = f"the evidence of {shown(line.host, 80)} is in another place: audit {shown(line.incident, 80)} there"
         return _HostAudit((unclear(line.closing.key, what),))
     try:
-        return _compared(root, line, line.closing, line.beneath, signers)
+        found, closing = _compared(root, line, line.closing, line.beneath, signers)
     except (StoreError, Unreadable) as error:
         return _HostAudit((broken(key_at(line.beneath, line.closing.key), "it could not be read", got=shown(error)),))
+    stray = _stray(key_at(line.beneath, line.closing.key), line, closing, opened_at) if closing else ()
+    return replace(found, findings=(*found.findings, *stray))
+
+
+def _stray(where: str, line: HostLine, closing: Closing, opened_at: datetime | None) -> Iterator[Finding]:
+    """Yield a finding if a closing is not of what this fleet has ordered."""
+    if line.joined is False and closing.run != line.run:
+        yield broken(where, "it is of another run than the fleet's order", shown(line.run, 80), shown(closing.run, 80))
+    at = closing.closed_utc
+    if opened_at and (at.tzinfo is None or opened_at.tzinfo is None or at < opened_at):
+        yield broken(where, "it is older than the fleet's incident", f"later than {opened_at}", str(at))
 
 
 def _compared(
     root: "Store", line: HostLine, told: ClosingOfHost, beneath: str, signers: Sequence[AllowedSigner] | None
-) -> _HostAudit:
+) -> tuple[_HostAudit, Closing | None]:
     listed = {each.key: each.size for each in root.list(key_at(beneath, f"incidents/{line.incident}/record/"))}
     layout = laid_out(line.incident, [key.removeprefix(f"{beneath}/") for key in listed])
     number = next((each for each in layout.records if layout.closing(each) == told.key), 0)
@@ -133,7 +148,7 @@ def _compared(
     where = key_at(beneath, told.key)
     got = digest_bytes(documents[told.key]) if told.key in documents else "no object"
     if got != told.sha256:
-        return _HostAudit((broken(where, "not the closing that the fleet's record names", told.sha256, got),))
+        return _HostAudit((broken(where, "not the closing that the fleet's record names", told.sha256, got),)), None
     closing = read_closing(documents[told.key])
     named = {told.key: closing.signer.fingerprint} if closing.signer else {}
     signed = signatures(only, documents, documents, signers, named, {})
@@ -151,7 +166,7 @@ def _compared(
         seen = see(root, promise, None, deep=False)
         size += seen.size
         findings += [fault] if (fault := kept(promise, seen)) else []
-    return _HostAudit(tuple(findings), signed, len(documents) + len(manifests), size)
+    return _HostAudit(tuple(findings), signed, len(documents) + len(manifests), size), closing
 
 
 def _whole(fields: StoreFields, line: HostLine, signers: Sequence[AllowedSigner] | None) -> _HostAudit:

@@ -20,6 +20,7 @@ from tasks.custody.fleet.table import STANDING, lines
 from tasks.custody.fleet.verdict import verdict_of
 from tasks.custody.incident.exit_codes import EXIT_CODES, INCOMPLETE
 from tasks.custody.visible import say
+from tasks.fleet.closings import checked
 from tasks.fleet.opening import the_incident
 from tasks.fleet.orders import cancel_waiting, rows_of
 from tasks.fleet.show import progress_key
@@ -90,7 +91,7 @@ def _table(client: SyncPrefectClient, fleet: str, since: datetime) -> str:
 
 def _status(client: SyncPrefectClient, fleet: str, fleet_id: str | None, _: str, *, as_json: bool) -> int:
     incident = the_incident(client, fleet, fleet_id)
-    rows = rows_of(client, incident)
+    rows = checked(client, incident, rows_of(client, incident))
     verdict = verdict_of([host.name for host in incident.hosts], rows)
     table = [f"{incident.id}", *lines(incident, rows, None)]
     hosts = [{"host": row.host, "attempt": row.attempt, "run": row.run, "label": row.label} for row in rows]

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -90,21 +90,41 @@ class Closings:
         beneath = self.beneath(row.host)
         try:
             store = self._root if beneath is not None else store_to_read(self._stores[row.host]).open()
-            return read_last(store, beneath or "", row.incident)
+            return read_last(store, beneath or "", row.incident, "" if row.joined else row.run)
         except Exception as error:  # noqa: BLE001  one host's store never stops the others
             return f"its closing could not be read: {error}"
 
 
-def read_last(store: "Store", beneath: str, incident: str) -> Closed:
-    """Return the last closing of an incident. Raises Unreadable or StoreError, also if there is none."""
+def checked(client: SyncPrefectClient, incident: FleetIncident, rows: Iterable[Row]) -> list[Row]:
+    """Return the lines with what the stores say; a store that fails is asked three times, and then proves nothing."""
+    closings, given, found = Closings(incident), list(rows), list[Row]()
+    for _ in range(_TRIES):
+        found = closings.check(client, given, datetime.now(UTC))
+    return found
+
+
+def read_last(store: "Store", beneath: str, incident: str, run: str = "") -> Closed:
+    """Return the last closing of an incident: that of the run, if it has any: a recovery closes after it.
+
+    Raises Unreadable or StoreError, also if there is none.
+    """
     prefix = key_at(beneath, f"incidents/{incident}/record/")
     numbers = [int(match[1]) for each in store.list(prefix) if (match := _CLOSING.search(each.key))]
     if not numbers:
         raise Unreadable(f"a closing below {prefix}", "none")
-    key = record_key(incident, max(numbers), CLOSING)
+    last = found = _closed(store, beneath, incident, max(numbers))
+    for number in sorted(numbers, reverse=True)[1:]:
+        if not run or found.run == run:
+            return found
+        found = _closed(store, beneath, incident, number)
+    return found if found.run == run else last
+
+
+def _closed(store: "Store", beneath: str, incident: str, number: int) -> Closed:
+    key = record_key(incident, number, CLOSING)
     content = fetch(store, key_at(beneath, key), _LIMIT)
     closing = read_closing(content)
-    if closing.incident != incident:
-        raise Unreadable(f"the closing of {incident}", closing.incident)
+    if closing.incident != incident or closing.closed_utc.tzinfo is None:
+        raise Unreadable(f"the closing of {incident}, with a time zone", f"{closing.incident}, {closing.closed_utc}")
     manifests = tuple(sorted((f"incidents/{incident}/{path}", sha256) for path, sha256 in closing.manifests.items()))
-    return Closed(str(closing.verdict), key, digest_bytes(content), closing.closed_utc, manifests)
+    return Closed(str(closing.verdict), key, digest_bytes(content), closing.closed_utc, closing.run, manifests)

@@ -17,7 +17,7 @@ from tasks.custody.fleet.verdict import all_that_answer_contained, over, settled
 from tasks.fleet.approval import Question
 from tasks.fleet.claim import called_off, mark_settled, owner_of
 from tasks.fleet.closings import Closings
-from tasks.fleet.orders import cancel_waiting, decide, give, rows_of
+from tasks.fleet.orders import Lost, cancel_waiting, decide, give, rows_of
 from tasks.fleet.show import Table
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class Watch:
 
     def __init__(self, incident: FleetIncident, run: str) -> None:
         """Begin. `problems` is to say which hosts could not be given an order, and why."""
-        self.incident, self._run, self.problems = incident, run, dict[str, str]()
+        self.incident, self._run, self.problems = incident, run, dict[str, Lost]()
         self.closings, self._table = Closings(incident), Table(incident, run)
         self.contained_at: datetime | None = None
         self._silent, self._since = "", datetime.now(UTC)
@@ -41,8 +41,9 @@ class Watch:
         """Return a line for every host; do what is due: missing orders, expired ones, a person's answer."""
         now = datetime.now(UTC)
         if self.problems and not called_off(client, self.incident.id):
-            again = [(host, 1) for host in self.incident.hosts if host.name in self.problems]
-            self.problems = give(self.incident, again, patience=0)
+            lost = self.problems
+            again = [(host, lost[host.name].attempt) for host in self.incident.hosts if host.name in lost]
+            self.problems = give(self.incident, again, {name: each.incident for name, each in lost.items()}, patience=0)
         given_up = now - self._since > _NO_ORDER
         rows = rows_of(client, self.incident, self.problems if given_up else None)
         rows = self.closings.check(client, rows, now)

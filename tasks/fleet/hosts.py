@@ -19,7 +19,8 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 
 from blocks.fleet import Fleet
-from tasks.custody.fleet.ends import CONTAINED_LABEL, FROZEN_LABEL, Attempt
+from tasks.custody.fleet.attempt import Attempt
+from tasks.custody.fleet.ends import CONTAINED_LABEL, FROZEN_LABEL
 from tasks.custody.fleet.incident import Host
 from tasks.custody.fleet.order import Order, fleet_tag
 

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
@@ -16,10 +17,12 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled
 
-from tasks.custody.fleet.ends import Attempt, Row, row_of
+from tasks.custody.fleet.attempt import Attempt
+from tasks.custody.fleet.ends import Row, row_of
 from tasks.custody.fleet.incident import FleetIncident, Host
 from tasks.custody.fleet.order import fleet_tag
 from tasks.custody.fleet.verdict import to_retry
+from tasks.fleet.closings import checked
 from tasks.fleet.hosts import attempts_of, signs_of_life
 from tasks.runtime.approval import StopOrThaw
 from tasks.system.parallel import side_by_side
@@ -32,7 +35,18 @@ _AT_ONCE: Final = 10
 """Requests at once: above the server's 15 database connections it would answer 500."""
 
 
-def rows_of(client: SyncPrefectClient, incident: FleetIncident, problems: Mapping[str, str] | None = None) -> list[Row]:
+@dataclass(frozen=True)
+class Lost:
+    """An order that the server did not take: why, which attempt, and the incident that it carries on."""
+
+    why: str
+    attempt: int = 1
+    incident: str = ""
+
+
+def rows_of(
+    client: SyncPrefectClient, incident: FleetIncident, problems: Mapping[str, Lost] | None = None
+) -> list[Row]:
     """Return a line for every host of the frozen list. `problems` says why some could not be given an order."""
     now, attempts = datetime.now(UTC), attempts_of(client, incident.id)
     signs = signs_of_life(client, incident.hosts)
@@ -40,7 +54,7 @@ def rows_of(client: SyncPrefectClient, incident: FleetIncident, problems: Mappin
     return [
         row_of(
             host.name,
-            host.problem or (problems or {}).get(host.name, "") or lost,
+            host.problem or (problems or {}).get(host.name, Lost(lost)).why,
             attempts.get(host.name),
             signs.get((host.pool, host.queue)),
             now,
@@ -50,13 +64,13 @@ def rows_of(client: SyncPrefectClient, incident: FleetIncident, problems: Mappin
 
 
 @task(name="order the evacuations", cache_policy=NO_CACHE, persist_result=False)
-def order_all(incident: FleetIncident) -> dict[str, str]:
-    """Order the evacuation of every host. Done again it changes nothing. Returns why hosts could get none, by name."""
+def order_all(incident: FleetIncident) -> dict[str, Lost]:
+    """Order the evacuation of every host. Done again it changes nothing. Returns the orders not taken, by host."""
     return give(incident, ((host, 1) for host in incident.hosts))
 
 
 @task(name="order what was not ordered", cache_policy=NO_CACHE, persist_result=False)
-def order_missing(incident: FleetIncident) -> dict[str, str]:
+def order_missing(incident: FleetIncident) -> dict[str, Lost]:
     """Order the hosts that have no order yet: the run that opened the incident may have died before it gave them."""
     ordered = dict[str, Attempt]()
     with suppress(HTTPError), get_client(sync_client=True) as client:
@@ -65,10 +79,10 @@ def order_missing(incident: FleetIncident) -> dict[str, str]:
 
 
 @task(name="order again what failed", cache_policy=NO_CACHE, persist_result=False)
-def order_again(incident: FleetIncident) -> dict[str, str]:
+def order_again(incident: FleetIncident) -> dict[str, Lost]:
     """Order the hosts that have failed or are silent once more, each carrying on the incident that it has opened."""
     with get_client(sync_client=True) as client:
-        rows = to_retry(rows_of(client, incident))
+        rows = to_retry(checked(client, incident, rows_of(client, incident)))
         known = {row.host: row for row in rows}
         cancel_waiting(client, rows, "ordered again")
         again = [(host, known[host.name].attempt + 1) for host in incident.hosts if host.name in known]
@@ -81,14 +95,15 @@ def give(
     wanted: Iterable[tuple[Host, int]],
     carry_on: Mapping[str, str] | None = None,
     patience: float = _PATIENCE_SECONDS,
-) -> dict[str, str]:
-    """Create a run for each host and attempt, side by side. Returns why there is none, by host; stops for no error.
+) -> dict[str, Lost]:
+    """Create a run for each host and attempt, side by side. Returns the orders not taken, by host; stops for no error.
 
     Repeats sooner than a client of Prefect would, which waits many seconds for a database that was locked for one.
     """
     now, deadline = datetime.now(UTC), time.monotonic() + patience
     forever, refused = set[str](), dict[str, str]()
     pending = [(host, attempt) for host, attempt in wanted if not host.problem]
+    attempts = {host.name: attempt for host, attempt in pending}
 
     def one(item: tuple[Host, int]) -> tuple[str, str]:
         host, attempt = item
@@ -98,7 +113,7 @@ def give(
             "policy": incident.policy,
             "recover": incident.recover,
             "order": order.parameters,
-            **({"incident_id": known} if (known := (carry_on or {}).get(host.name)) else {}),
+            **({"incident_id": carried} if (carried := (carry_on or {}).get(host.name)) else {}),
         }
         try:
             with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
@@ -124,10 +139,11 @@ def give(
             if time.monotonic() > deadline:
                 break
             time.sleep(_AGAIN_SECONDS if pending else 0)
-    refused = {name: why for name, why in refused.items() if why}
-    for name, why in refused.items():
-        logger.error("%s: %s", name, why)
-    return refused
+    known = carry_on or {}
+    lost = {name: Lost(why, attempts[name], known.get(name, "")) for name, why in refused.items() if why}
+    for name, order in lost.items():
+        logger.error("%s: %s", name, order.why)
+    return lost
 
 
 def cancel_waiting(client: SyncPrefectClient, rows: Iterable[Row], why: str, name: str = "Cancelled") -> list[str]:
@@ -141,8 +157,8 @@ def cancel_waiting(client: SyncPrefectClient, rows: Iterable[Row], why: str, nam
             if state is not None and state.is_scheduled():
                 client.set_flow_run_state(UUID(row.run), Cancelled(name=name, message=f"not begun: {why}"))
                 cancelled.append(row.host)
-        except ObjectNotFound:
-            continue
+        except (HTTPError, ObjectNotFound) as error:
+            logger.warning("%s is not cancelled: %s", row.host, error)
     return cancelled
 
 

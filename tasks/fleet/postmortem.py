@@ -111,14 +111,13 @@ def _summary(report: FleetReport) -> Facts:
 
 
 def _host(row: Row) -> tuple[Cell, ...]:
-    contained = datetime.fromisoformat(row.contained) if row.contained else None
     return (
         Code(row.host),
         _badge(row.end or End.CRASHED),
         Figure(str(row.attempt)),
         Code(row.incident),
         Figure(short(row.ordered)),
-        Figure(short(contained)),
+        Figure(short(row.contained_at)),
         Figure(short(row.ended)),
         Said(row.message if row.end is not End.SILENT else row.label),
     )

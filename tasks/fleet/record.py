@@ -102,6 +102,7 @@ def _host(row: Row, beneath: str | None) -> dict[str, Any]:
         **{name: facts[name] and facts[name].isoformat() for name in times},
         "end": str(row.end or ""),
         "stands": row.stands,
+        "joined": row.joined,
         "beneath": beneath,
         "closing": closing,
         "manifests": dict(row.closing.manifests) if row.closing else {},

@@ -29,7 +29,7 @@ def progress_key(fleet: str) -> str:
 
 def contained_picture(incident: FleetIncident, rows: Sequence[Row]) -> str:
     """Return the picture of hosts contained over time."""
-    moments = [datetime.fromisoformat(row.contained) for row in rows if row.contained]
+    moments = [row.contained_at for row in rows if row.contained_at]
     return curve(CONTAINED, incident.opened_at, moments, len(rows))
 
 

@@ -16,7 +16,7 @@ from prefect.exceptions import ObjectNotFound
 from tasks.custody.fleet.ends import CONTAINED, End, Row
 from tasks.custody.fleet.fold import fold_names
 from tasks.custody.fleet.incident import FleetIncident
-from tasks.custody.incident.ending import ALREADY_THAWED
+from tasks.custody.incident.ending import ALREADY_THAWED, PARTLY_THAWED
 from tasks.fleet.claim import call_off
 from tasks.fleet.opening import the_incident
 from tasks.fleet.orders import cancel_waiting, decide, rows_of
@@ -24,7 +24,8 @@ from tasks.runtime.approval import StopOrThaw
 
 _WAIT_SECONDS: Final = 120.0
 _LOOK_SECONDS: Final = 1.0
-_STOPPED: Final = CONTAINED | {End.NOT_CONTAINED}
+_STOPPED: Final = CONTAINED | {End.UNVERIFIED, End.NOT_CONTAINED}
+_BAD: Final = frozenset(End) - _STOPPED - {End.THAWED}
 
 
 @task(name="thaw the fleet", cache_policy=NO_CACHE, persist_result=False)
@@ -61,7 +62,8 @@ def thaw_all(fleet: str, fleet_id: str | None, reason: str, run: str) -> tuple[s
 
 def _may_be_frozen(row: Row) -> bool:
     """Return whether its run has died, and may have left the host frozen. A run at work keeps others out."""
-    return row.end in {End.CRASHED, End.CANCELLED, End.SILENT} and not row.waits
+    died = row.end in {End.CRASHED, End.CANCELLED, End.SILENT} and not row.waits
+    return died or (row.end in _BAD and bool(row.frozen))
 
 
 def _order_thaws(
@@ -94,6 +96,8 @@ def _outcome(client: SyncPrefectClient, row: Row, thaws: Mapping[str, UUID | str
         return thaw
     if thaw:
         return _of_run(_read(client, thaw), row.incident)
+    if row.failed == PARTLY_THAWED.name:
+        return f"{row.failed}: {row.message}"
     if row.end in {End.THAWED, End.EXPIRED, End.REFUSED} or (row.end is End.CANCELLED and row.began is None):
         return ""
     if row.end in _STOPPED:

@@ -24,6 +24,7 @@ from tasks.system.cancellation import apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
     from prefect.futures import PrefectFuture
 
@@ -88,12 +89,22 @@ def turn_to_send(context: RunContext) -> Iterator[None]:
 
 
 def _bounded(context: RunContext, ask: "Callable[[], UUID | None]") -> UUID | None:
-    """Return what `ask` returns, or None when the time is up: a server that hangs is not waited for."""
+    """Return what `ask` returns, or None when the time is up: a server that hangs is not waited for.
+
+    What comes later is given back.
+    """
     done, _ = apart(ask)
     deadline = time.monotonic() + _TURN_SECONDS
     while not done.done() and not context.cancelled and (left := deadline - time.monotonic()) > 0:
         wait([done], min(_HEED_SECONDS, left))
-    return done.result() if done.done() and not done.exception() else None
+    if done.done():
+        return _turn(done)
+    done.add_done_callback(lambda late: _give_back(lease) if (lease := _turn(late)) else None)
+    return None
+
+
+def _turn(done: "Future[UUID | None]") -> UUID | None:
+    return None if done.exception() else done.result()
 
 
 def _lease(context: RunContext, limit: str) -> UUID | None:

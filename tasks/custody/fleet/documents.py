@@ -36,7 +36,10 @@ class ClosingOfHost:
 
 @dataclass(frozen=True)
 class HostLine:
-    """A host of hosts.json. `beneath` is where its objects lie in the fleet's bucket or folder; None if elsewhere."""
+    """A host of hosts.json. `beneath` is where its objects lie in the fleet's bucket or folder; None if elsewhere.
+
+    `run` is that of its order, which wrote the closing unless it has `joined` another; older records do not say.
+    """
 
     host: str
     end: End
@@ -45,6 +48,8 @@ class HostLine:
     beneath: str | None
     closing: ClosingOfHost | None
     manifests: dict[str, Sha256]
+    run: str = ""
+    joined: bool | None = None
 
 
 @dataclass(frozen=True)

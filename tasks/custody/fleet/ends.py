@@ -2,17 +2,18 @@
 
 import re
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
+from tasks.custody.fleet.attempt import Attempt
 from tasks.custody.incident.verdict import Word
 
 SILENT_SECONDS: Final = 45.0
 """Age of a host's last sign of life after which it counts as silent: a worker gives one every 30 s."""
 FROZEN_LABEL: Final = "evacuation.frozen"
 CONTAINED_LABEL: Final = "evacuation.contained"
-_INCIDENT: Final = re.compile(r"IR-\d{8}T\d{6}Z(?:-[a-z0-9][a-z0-9.-]{0,62})?(?=:)", re.ASCII)
+_ZONED: Final = re.compile(r"[1-8]\d{3}-.+(?:Z|[+-]\d\d:\d\d)", re.ASCII)
 _REFUSED: Final = re.compile(r"\bRefused: |^Refused\b|[Vv]alidation")
 
 
@@ -32,8 +33,8 @@ class End(StrEnum):
     VERIFIED = "Verified"
 
 
-CONTAINED: Final = frozenset({End.VERIFIED, End.PARTIAL, End.UNVERIFIED, End.NOT_RECOVERED})
-"""Ends that say that the host is contained, or was until its recovery."""
+CONTAINED: Final = frozenset({End.VERIFIED, End.PARTIAL, End.NOT_RECOVERED})
+"""Ends that say that the host is contained, or was until its recovery. Unverified does if its run has said it."""
 _OF_STATE: Final = {
     "COMPLETED": {"Verified": End.VERIFIED, "Thawed": End.THAWED},
     "FAILED": {
@@ -63,52 +64,14 @@ _OF_WORD: Final = {
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """A run that evacuates a host, as the server tells of it."""
-
-    number: int
-    run: str
-    kind: str
-    """The type of its state, as in COMPLETED."""
-    state: str
-    message: str
-    not_after: datetime
-    ordered: datetime | None = None
-    began: datetime | None = None
-    ended: datetime | None = None
-    frozen: str = ""
-    contained: str = ""
-
-    @property
-    def final(self) -> bool:
-        """True once its state does not change any more."""
-        return self.kind in _OTHERWISE
-
-    @property
-    def waits(self) -> bool:
-        """True until a worker has taken it."""
-        return self.kind == "SCHEDULED"
-
-    @property
-    def joined(self) -> bool:
-        """True if it has left the work to another run, which it found at work on the host."""
-        return self.kind == "COMPLETED" and self.state == "Joined"
-
-    @property
-    def incident(self) -> str:
-        """The incident that its last message begins with; empty if it names none."""
-        found = _INCIDENT.match(self.message)
-        return found[0] if found else ""
-
-
-@dataclass(frozen=True)
 class Closed:
-    """The last closing of a host's incident, as its store has it: digests by key, and the word that it says."""
+    """A closing of a host's incident, as its store has it: digests by key, the word that it says, and its run."""
 
     word: str
     key: str
     sha256: str
     closed: datetime
+    run: str
     manifests: tuple[tuple[str, str], ...] = ()
 
 
@@ -134,6 +97,8 @@ class Row:
     """True until a worker has taken its order."""
     asks: bool = False
     """True while its run waits for a person."""
+    failed: str = ""
+    """The name of the state in which its run has failed."""
     joined: bool = False
     """True if its run has left the work to another run of the host."""
     stands: bool = False
@@ -143,7 +108,17 @@ class Row:
     @property
     def is_contained(self) -> bool:
         """Whether it is proven contained: by its end, else by what it told on the way."""
-        return self.end in CONTAINED or (bool(self.contained) and self.end not in {End.NOT_CONTAINED, End.THAWED})
+        if self.end in CONTAINED or (self.end is End.UNVERIFIED and self.failed == End.UNVERIFIED):
+            return True
+        return self.contained_at is not None and self.end not in {End.NOT_CONTAINED, End.THAWED}
+
+    @property
+    def contained_at(self) -> datetime | None:
+        """When it was contained, by its label; None without one, or with one that is no time with a zone."""
+        try:
+            return datetime.fromisoformat(self.contained).astimezone(UTC) if _ZONED.fullmatch(self.contained) else None
+        except (ValueError, OverflowError):
+            return None
 
     @property
     def label(self) -> str:
@@ -179,6 +154,7 @@ def row_of(host: str, problem: str, attempt: Attempt | None, seen: datetime | No
         doing=_doing(attempt),
         waits=attempt.waits,
         asks=attempt.kind == "PAUSED",
+        failed=attempt.state if attempt.kind == "FAILED" else "",
         joined=attempt.joined,
     )
     if attempt.final and not attempt.joined:
@@ -189,7 +165,8 @@ def row_of(host: str, problem: str, attempt: Attempt | None, seen: datetime | No
 
 
 def _end(attempt: Attempt) -> End:
-    if attempt.kind == "FAILED" and attempt.state == "Failed" and _REFUSED.search(attempt.message):
+    refused = attempt.kind == "FAILED" and attempt.state == "Failed" and _REFUSED.search(attempt.message)
+    if refused and not attempt.frozen:
         return End.REFUSED
     return _OF_STATE.get(attempt.kind, {}).get(attempt.state, _OTHERWISE[attempt.kind])
 
@@ -207,24 +184,33 @@ def _doing(attempt: Attempt) -> str:
 
 
 def closed_row(row: Row, closing: Closed | None, now: datetime, why: str = "") -> Row:
-    """Return the line with what the host's store says. Verified without a closing that says so is Unverified.
+    """Return the line with what the host's store says. Verified without its run's closing that says so is Unverified.
 
-    A run that has joined another one ends as the first closing after its order says; Unverified if none comes in time.
+    A run that has joined another one ends as the first closing after its order says; Unverified if none comes in time,
+    or if it names no incident. A closing of another run, or from before the order, proves nothing.
     """
+    own = closing if closing and _is_of(row, closing) else None
     if row.joined:
-        if closing and row.ordered and closing.closed > row.ordered:
-            return replace(row, end=_of(closing), stands=False, closing=closing)
-        late = row.not_after is None or now > row.not_after
+        if own:
+            return replace(row, end=_of(own), stands=False, closing=own)
+        late = not row.incident or row.not_after is None or now > row.not_after
         return (
             replace(row, end=End.UNVERIFIED, message=f"no closing came of what it joined; {row.message}")
             if late
             else row
         )
-    row = replace(row, closing=closing)
-    if row.end is not End.VERIFIED or (closing and _of(closing) is End.VERIFIED):
+    row = replace(row, closing=own)
+    if row.end is not End.VERIFIED or (own and _of(own) is End.VERIFIED):
         return row
-    told = f"its last closing says {closing.word}" if closing else why or "its store has no closing of it"
+    if closing and not own:
+        why = f"its last closing is of run {closing.run} at {closing.closed}, the order of {row.run} at {row.ordered}"
+    told = f"its closing says {own.word}" if own else why or "its store has no closing of it"
     return replace(row, end=End.UNVERIFIED, message=f"{told}; {row.message}")
+
+
+def _is_of(row: Row, closing: Closed) -> bool:
+    later = row.ordered is not None and closing.closed > row.ordered
+    return later and (row.joined or closing.run == row.run)
 
 
 def _of(closing: Closed) -> End:

@@ -4,16 +4,18 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, TypeVar
 
 from tasks.custody.audit.finding import Finding, broken, note, shown, unclear
 from tasks.custody.audit.layout import SIGNATURE, gaps
+from tasks.custody.audit.signed import Hand
 from tasks.custody.audit.untrusted import Unreadable
 from tasks.custody.evidence.keys import CLOSING, fleet_record_key, targets_key
 from tasks.custody.fleet.documents import FleetClosing, HostLine, read_fleet_closing, read_hosts, read_targets
 from tasks.custody.fleet.ends import End, Row
 from tasks.custody.fleet.incident import FleetIncident
-from tasks.custody.fleet.places import HOSTS
+from tasks.custody.fleet.places import HOSTS, key_at
 from tasks.custody.fleet.verdict import verdict_of
 from tasks.custody.store.manifest import digest_bytes
 
@@ -48,6 +50,7 @@ class FleetExamination:
     hosts: tuple[HostLine, ...]
     verdict: str
     named: Mapping[str, str]
+    opened_at: datetime | None
 
 
 def fleet_layout(fleet: str, keys: Iterable[str]) -> FleetLayout:
@@ -92,7 +95,17 @@ def examine_fleet(layout: FleetLayout, documents: Mapping[str, bytes]) -> FleetE
     }
     closing = closings.get(last)
     told = f"{closing.verdict} (record/{last:03d})" if closing else "none: no run has closed a record that can be read"
-    return FleetExamination(tuple(findings), lines, told, signers)
+    return FleetExamination(tuple(findings), lines, told, signers, targets.opened_at if targets else None)
+
+
+def one_signer(home: str, of_fleet: Iterable[Hand], of_hosts: Iterable[Hand]) -> Iterator[Finding]:
+    """Yield a finding if a host's key could have signed the fleet's records: a host must not vouch for the others."""
+    fleet, hosts = ({hand.key.fingerprint for hand in hands} for hands in (of_fleet, of_hosts))
+    if len(fleet) > 1:
+        yield unclear(home, "its records are signed by several keys", "one key", ", ".join(sorted(fleet)))
+    elif fleet & hosts and len(fleet | hosts) > 1:
+        what = "its records are signed with a host's key, and other hosts have keys of their own"
+        yield unclear(home, what, "a key that no host has", ", ".join(sorted(fleet & hosts)))
 
 
 def _complete(
@@ -143,6 +156,11 @@ def _hosts_hold(key: str, targets: FleetIncident, lines: tuple[HostLine, ...], v
         yield broken(key, f"the host {shown(name, 80)} is missing", "one line for each host of the frozen list", "none")
     for name in sorted(told - wanted):
         yield broken(key, f"the host {shown(name, 80)} is not in the frozen list, or told twice")
+    places = Counter((line.beneath, line.incident) for line in lines if line.closing and line.beneath is not None)
+    for (beneath, incident), times in places.items():
+        if times > 1:
+            where = shown(key_at(beneath or "", f"incidents/{incident}"), 160)
+            yield broken(key, f"several hosts name the incident {where}", "one host", str(times))
     rows = [Row(line.host, end=line.end) for line in lines]
     if wanted and (follows := verdict_of([*wanted], rows).end) is not verdict:
         yield broken(key, "the verdict does not follow from its lines", str(follows), str(verdict))

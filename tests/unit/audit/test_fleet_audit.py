@@ -1,6 +1,8 @@
 """A fleet audited from its bucket alone: proven as it was written, and never once anything of it was changed."""
 
 import json
+import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -8,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from blocks.directory import DirectoryStore
 from blocks.signing_key import SigningKey
@@ -32,6 +35,7 @@ from tests.unit.custody.fleet.test_order import ID
 from tests.unit.custody.fleet.test_order import INCIDENT as FLEET
 
 NOW = datetime(2026, 11, 26, 15, tzinfo=UTC)
+AGO = datetime(2020, 1, 2, tzinfo=UTC)
 NAMES = ("gpu1", "gpu2")
 Change = Callable[[Path], object]
 
@@ -46,14 +50,21 @@ class Bucket:
         for name in NAMES:
             for at, data in objects.items():
                 self.store.create(f"{name}/{at}", data, digest_bytes(data))
-        self.incident: FleetIncident = replace(FLEET, hosts=tuple(map(Host, NAMES)))
+        self.incident: FleetIncident = replace(FLEET, hosts=tuple(map(Host, NAMES)), opened_at=AGO)
         content = canonical(self.incident.facts)
         self.store.create(targets_key(ID), content, digest_bytes(content))
 
     def rows(self) -> list[Row]:
         """Every host, Verified, with its closing."""
-        told = [Row(name, 1, "r", End.VERIFIED, incident=INCIDENT) for name in NAMES]
+        told = [Row(name, 1, "run-1", End.VERIFIED, incident=INCIDENT, ordered=AGO) for name in NAMES]
         return [closed_row(row, read_last(self.store, row.host, INCIDENT), NOW) for row in told]
+
+    def reopen(self, at: datetime) -> None:
+        """Begin again with an incident that was opened then."""
+        shutil.rmtree(self.folder / "fleets")
+        self.incident = replace(self.incident, opened_at=at)
+        content = canonical(self.incident.facts)
+        self.store.create(targets_key(ID), content, digest_bytes(content))
 
     def write(self, rows: list[Row], **changes: Any) -> None:
         """Close a record of these lines."""
@@ -144,6 +155,83 @@ def test_a_closing_that_is_not_the_hosts_last_is_told(bucket: Bucket) -> None:
     (found,) = bucket.audit().findings
     assert found.severity is Severity.NOTE
     assert "carried on later" in found.what
+
+
+def test_a_closing_older_than_the_fleet_or_of_another_run_is_broken(bucket: Bucket) -> None:
+    rows = bucket.rows()
+    bucket.write([rows[0], replace(rows[1], run="run-2")])
+    assert [each.what for each in bucket.audit().findings] == ["it is of another run than the fleet's order"]
+    bucket.write([rows[0], replace(rows[1], run="run-2", joined=True)])
+    assert bucket.audit().word is AuditWord.PROVEN, "it joined the run that closed it"
+    bucket.reopen(datetime(2100, 1, 1, tzinfo=UTC))
+    bucket.write(rows)
+    assert {each.what for each in bucket.audit().findings} == {"it is older than the fleet's incident"}
+
+
+def test_two_hosts_cannot_share_one_closing(bucket: Bucket) -> None:
+    rows = bucket.rows()
+    report = FleetReport(bucket.incident, rows, verdict_of(NAMES, rows), "r", NOW)
+    write_record(bucket.store, bucket.key, report, files_of(report, postmortem(report), dict.fromkeys(NAMES, "gpu1")))
+    found = bucket.audit()
+    assert found.word is AuditWord.BROKEN
+    assert [each.what for each in found.findings] == [f"several hosts name the incident gpu1/incidents/{INCIDENT}"]
+
+
+def test_a_record_from_before_runs_were_told_is_read(bucket: Bucket) -> None:
+    def old(name: str, content: bytes) -> bytes:
+        said = json.loads(content) if name == HOSTS else {}
+        for line in said.get("hosts", ()):
+            del line["joined"]
+        return canonical(said) if said else content
+
+    rows = bucket.rows()
+    report = FleetReport(bucket.incident, rows, verdict_of(NAMES, rows), "r", NOW)
+    files = files_of(report, postmortem(report), {name: name for name in NAMES})
+    write_record(bucket.store, bucket.key, report, {name: old(name, content) for name, content in files.items()})
+    assert bucket.audit().word is AuditWord.PROVEN
+
+
+def test_a_hosts_own_closing_counts_whoever_carried_its_incident_on(bucket: Bucket) -> None:
+    folder = bucket.folder / "gpu1/incidents" / INCIDENT / "record"
+    recovered = {**json.loads((folder / "002/closing.json").read_bytes()), "record": 3, "run": "recover"}
+    (folder / "003").mkdir()
+    (folder / "003/closing.json").write_bytes(canonical(recovered))
+    assert read_last(bucket.store, "gpu1", INCIDENT).run == "recover"
+    assert read_last(bucket.store, "gpu1", INCIDENT, "run-1").key.endswith("record/002/closing.json")
+    assert read_last(bucket.store, "gpu1", INCIDENT, "unknown").run == "recover"
+
+
+@pytest.fixture
+def host_key(bucket: Bucket, tmp_path_factory: pytest.TempPathFactory) -> SigningKey:
+    """A host's own key, which the auditor's file names."""
+    path = tmp_path_factory.mktemp("host") / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+    key = SigningKey(private_key=SecretStr(path.read_text()), identity="evacuation@gpu2")
+    bucket.allowed += f"{key.allowed_signers}\n"
+    return key
+
+
+def test_a_hosts_key_makes_no_fleet_green(bucket: Bucket, host_key: SigningKey) -> None:
+    rows = bucket.rows()
+    bucket.write([rows[0], Row("gpu2", 1, "r", End.SILENT)])
+    assert bucket.audit().word is AuditWord.PROVEN
+    bucket.key = host_key
+    bucket.write(rows)
+    found = bucket.audit()
+    assert found.word is AuditWord.INDETERMINATE
+    assert [each.what for each in found.findings] == ["its records are signed by several keys"]
+
+
+def test_a_fleet_signed_by_the_key_of_one_of_its_hosts_is_not_proven(bucket: Bucket, host_key: SigningKey) -> None:
+    for closing in sorted((bucket.folder / "gpu2").rglob("closing.json")):
+        said = {**json.loads(closing.read_bytes()), "signer": {"fingerprint": host_key.fingerprint}}
+        closing.write_bytes(canonical(said))
+        Path(f"{closing}.sig").write_bytes(host_key.sign(canonical(said)))
+    bucket.key = host_key
+    bucket.write(bucket.rows())
+    found = bucket.audit()
+    assert found.word is AuditWord.INDETERMINATE
+    assert any("signed with a host's key" in each.what for each in found.findings), found.findings
 
 
 def test_signatures_of_nobody_known_prove_nothing(bucket: Bucket) -> None:

@@ -15,6 +15,7 @@ from tasks.fleet import follow, thaw
 from tasks.fleet.claim import call_off, called_off
 from tasks.fleet.follow import Watch
 from tasks.fleet.opening import JoinedFleet, open_fleet
+from tasks.fleet.orders import Lost
 from tests.unit.custody.fleet.test_order import INCIDENT
 from tests.unit.fleet.test_opening import Server, opened, server, trigger
 
@@ -89,15 +90,15 @@ def test_after_a_thaw_nothing_is_ordered_and_a_trigger_is_an_incident_of_its_own
 ) -> None:
     given = list[object]()
 
-    def give(*_: object, **__: object) -> dict[str, str]:
+    def give(*_: object, **__: object) -> dict[str, Lost]:
         given.append(1)
-        return {"gpu1": "no order"}
+        return {"gpu1": Lost("no order")}
 
     incident = opened(trigger())
     monkeypatch.setattr(follow, "give", give)
     monkeypatch.setattr(follow, "rows_of", lambda *_: [Row("gpu1", doing="not ordered yet")])
     watch = Watch(incident, str(uuid4()))
-    watch.problems = {"gpu1": "no order"}
+    watch.problems = {"gpu1": Lost("no order")}
     watch.look(server)  # type: ignore[arg-type]
     assert given == [1]
     assert isinstance(open_fleet.fn(trigger()), JoinedFleet)

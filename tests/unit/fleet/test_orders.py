@@ -15,7 +15,7 @@ from prefect.exceptions import ObjectNotFound
 
 from tasks.custody.fleet.ends import Closed, End, Row
 from tasks.custody.fleet.incident import Host
-from tasks.fleet import closings, orders
+from tasks.fleet import closings, follow, orders
 from tasks.fleet.closings import Closings
 from tasks.fleet.orders import cancel_waiting, decide, give, order_missing
 from tasks.runtime.approval import StopOrThaw
@@ -58,6 +58,8 @@ class Server:
 
     def read_flow_run(self, run: UUID) -> Any:
         """A run in its state."""
+        if str(run) in self.errors:
+            raise self.errors[str(run)][0]
         if str(run) not in self.states:
             raise ObjectNotFound(Exception("404"))
         return SimpleNamespace(state=State(type=self.states[str(run)]))
@@ -91,9 +93,9 @@ def test_one_hosts_error_stops_no_other_and_only_what_may_pass_is_repeated(serve
     server.errors[odd.deployment] = [RuntimeError("no answer")]
     refused = give(FLEET, [(host, 1) for host in FLEET.hosts], patience=1)
     assert set(refused) == {"gpu1", "gpu2", "gpu3"}
-    assert "answer 404" in refused["gpu1"]
+    assert "answer 404" in refused["gpu1"].why
     assert server.asked.count(gone.deployment) == 1
-    assert server.asked.count(locked.deployment) > 2
+    assert server.asked.count(locked.deployment) > 1
     assert set(server.made) == {f"{ID}:gpu4:1", f"{ID}:gpu5:1"}
 
 
@@ -131,6 +133,13 @@ def test_only_what_no_worker_has_taken_is_cancelled(server: Server, kind: StateT
     assert server.states[run] is (StateType.CANCELLED if kind is StateType.SCHEDULED else kind)
 
 
+def test_one_hosts_error_keeps_no_other_from_being_cancelled(server: Server) -> None:
+    odd, run = str(uuid4()), str(uuid4())
+    server.errors[odd], server.states[run] = [http_error(500)], StateType.SCHEDULED
+    rows = [Row("gpu1", run=odd, waits=True), Row("gpu2", run=run, waits=True)]
+    assert cancel_waiting(server, rows, "why") == ["gpu2"]  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("kind", [*StateType])
 def test_only_a_host_that_asks_is_answered(server: Server, kind: StateType) -> None:
     run = str(uuid4())
@@ -154,7 +163,7 @@ class Documents:
 def test_a_host_is_not_green_before_its_store_has_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
     known = dict[str, Closed]()
 
-    def read_last(_: object, __: str, incident: str) -> Closed:
+    def read_last(_: object, __: str, incident: str, ___: str) -> Closed:
         return known[incident]
 
     monkeypatch.setattr(closings, "read_last", read_last)
@@ -165,8 +174,9 @@ def test_a_host_is_not_green_before_its_store_has_said_so(monkeypatch: pytest.Mo
         told = Row(name, 1, name, End.VERIFIED, incident=f"IR-{name}", ordered=NOW)
         return found.check(documents, [told], NOW)[0]  # type: ignore[arg-type]
 
-    known["IR-gpu1"] = Closed("VERIFIED", "k", "0" * 64, NOW)
-    known["IR-gpu2"] = Closed("PARTIAL", "k", "0" * 64, NOW)
+    later = NOW + timedelta(seconds=1)
+    known["IR-gpu1"] = Closed("VERIFIED", "k", "0" * 64, later, "gpu1")
+    known["IR-gpu2"] = Closed("PARTIAL", "k", "0" * 64, later, "gpu2")
     assert row("gpu1").end is End.VERIFIED
     assert row("gpu2").end is End.UNVERIFIED
     assert [row("gpu3").end for _ in range(3)] == [None, None, End.UNVERIFIED], "its store is asked three times"
@@ -175,5 +185,41 @@ def test_a_host_is_not_green_before_its_store_has_said_so(monkeypatch: pytest.Mo
     assert nameless.end is End.UNVERIFIED, "it names no incident"
     joined = Row("gpu5", 1, "j", None, incident="IR-gpu5", ordered=NOW, joined=True, not_after=NOW + timedelta(hours=1))
     assert [found.check(documents, [joined], NOW)[0].end for _ in range(5)] == [None] * 5  # type: ignore[arg-type]
-    known["IR-gpu5"] = Closed("VERIFIED", "k", "0" * 64, NOW + timedelta(seconds=1))
+    known["IR-gpu5"] = Closed("VERIFIED", "k", "0" * 64, later, "another")
     assert found.check(documents, [joined], NOW)[0].end is End.VERIFIED  # type: ignore[arg-type]
+
+
+def test_a_retry_reads_the_closings_and_what_it_could_not_order_is_ordered_again(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = [Row("gpu1", 1, "a", End.VERIFIED, incident="IR-1"), Row("gpu2", 1, "b", End.CRASHED, incident="IR-2")]
+    doubted = [replace(told[0], end=End.UNVERIFIED), told[1]]
+    monkeypatch.setattr(orders, "rows_of", lambda *_: told)
+    monkeypatch.setattr(orders, "checked", lambda *_: doubted)
+    server.errors[HOSTS[1].deployment] = [http_error(404)]
+    lost = orders.order_again.fn(FLEET)
+    assert set(server.made) == {f"{ID}:gpu1:2"}, "its closing did not say so"
+    assert (lost["gpu2"].attempt, lost["gpu2"].incident) == (2, "IR-2")
+    del server.errors[HOSTS[1].deployment]
+    watch, client = follow.Watch(FLEET, str(uuid4())), SimpleNamespace()
+    monkeypatch.setattr(follow, "called_off", lambda *_: False)
+    watch.problems = lost
+    monkeypatch.setattr(follow, "rows_of", lambda *_: doubted)
+    monkeypatch.setattr(watch.closings, "check", lambda *_: doubted)
+    watch.look(client)  # type: ignore[arg-type]
+    assert watch.problems == {}
+    assert server.made[f"{ID}:gpu2:2"]["parameters"]["incident_id"] == "IR-2"
+
+
+def test_a_store_that_does_not_answer_proves_nothing_to_a_retry(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[str]()
+
+    def read_last(_: object, __: str, incident: str, ___: str) -> Closed:
+        asked.append(incident)
+        raise OSError("no network")
+
+    monkeypatch.setattr(closings, "read_last", read_last)
+    monkeypatch.setattr(Closings, "_root", None)
+    told = [Row("gpu1", 1, "a", End.VERIFIED, incident="IR-1", ordered=NOW)]
+    (row,) = closings.checked(Documents(), FLEET, told)  # type: ignore[arg-type]
+    assert (row.end, len(asked)) == (End.UNVERIFIED, 3)

@@ -93,9 +93,11 @@ def test_nobody_waits_longer_than_he_must(run: RunContext, monkeypatch: pytest.M
     assert 0.4 < seconds_to_begin(run) < 5
     assert not busy.returned
     hangs = Event()
-    use(monkeypatch, Server(200, hangs=hangs))
+    late = use(monkeypatch, Server(200, hangs=hangs))
     assert seconds_to_begin(run) < 5
+    assert not late.returned
     hangs.set()
+    wait_until(lambda: late.returned == [LEASE], what="a turn that came too late to be given back")
 
 
 @pytest.mark.parametrize("answer", [500, 404, httpx.ConnectError("refused"), RuntimeError("no loop")])

@@ -7,14 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.custody.fleet.ends import Attempt, Closed, End, Row, closed_row, expires, is_silent, row_of
+from tasks.custody.fleet.attempt import Attempt
+from tasks.custody.fleet.ends import Closed, End, Row, closed_row, expires, is_silent, row_of
 from tasks.custody.fleet.verdict import all_that_answer_contained, over, settled, to_retry, verdict_of
 
 NOW = datetime(2026, 11, 26, 14, 30, tzinfo=UTC)
 SOON, AGO = NOW + timedelta(minutes=30), NOW - timedelta(minutes=28)
 ID = "IR-20261126T140000Z-gpu1"
 RUN = Attempt(1, "r", "RUNNING", "Running", "", SOON, ordered=AGO, began=AGO)
-CLOSED = Closed("VERIFIED", "incidents/x", "0" * 64, NOW)
+CLOSED = Closed("VERIFIED", "incidents/x", "0" * 64, NOW, "r")
 KINDS = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 NAMES = ("Verified", "Partial", "Unverified", "NotContained", "NotRecovered", "Failed", "Completed", "Joined", "Odd")
 attempts = st.builds(
@@ -30,7 +31,9 @@ attempts = st.builds(
     contained=st.sampled_from(["", NOW.isoformat()]),
 )
 seens = st.sampled_from([None, NOW, NOW - timedelta(seconds=46), NOW - timedelta(hours=1)])
-closings = st.sampled_from([None, CLOSED, replace(CLOSED, word="PARTIAL"), replace(CLOSED, closed=AGO)])
+closings = st.sampled_from(
+    [None, CLOSED, replace(CLOSED, word="PARTIAL"), replace(CLOSED, closed=AGO), replace(CLOSED, run="x")]
+)
 
 
 def final(kind: str, state: str, message: str = f"{ID}: told") -> Attempt:
@@ -72,8 +75,9 @@ def test_only_a_run_that_says_so_and_a_closing_that_says_so_are_verified(
     if row.end is End.VERIFIED:
         assert closing
         assert closing.word == "VERIFIED"
+        assert closing.closed > AGO
         assert attempt.kind == "COMPLETED"
-        assert attempt.state == "Verified" or (attempt.joined and closing.closed > AGO)
+        assert (attempt.state == "Verified" and closing.run == "r") or attempt.joined
 
 
 @given(attempts, seens)
@@ -117,7 +121,43 @@ def test_a_run_that_has_joined_ends_as_the_first_closing_after_its_order() -> No
     assert closed_row(row, replace(CLOSED, closed=AGO), NOW).end is None, "an old closing says nothing"
     assert closed_row(row, CLOSED, NOW).end is End.VERIFIED
     assert closed_row(row, replace(CLOSED, word="NOTCONTAINED"), NOW).end is End.NOT_CONTAINED
+    assert closed_row(row, replace(CLOSED, run="another"), NOW).end is End.VERIFIED
     assert closed_row(row, None, SOON + timedelta(seconds=1)).end is End.UNVERIFIED
+    nameless = closed_row(row_of("gpu1", "", final("COMPLETED", "Joined", "joined"), NOW, NOW), None, NOW)
+    assert nameless.end is End.UNVERIFIED, "no closing of it can come: it may be ordered again"
+
+
+@pytest.mark.parametrize("other", [replace(CLOSED, run="x"), replace(CLOSED, closed=AGO - timedelta(days=300))])
+def test_the_closing_of_another_run_or_of_an_older_incident_proves_nothing(other: Closed) -> None:
+    row = row_of("gpu1", "", final("COMPLETED", "Verified"), NOW, NOW)
+    assert closed_row(row, CLOSED, NOW).closing is CLOSED
+    found = closed_row(row, other, NOW)
+    assert (found.end, found.closing) == (End.UNVERIFIED, None)
+    assert f"its last closing is of run {other.run}" in found.message
+
+
+def test_unverified_is_contained_only_if_its_run_has_said_so() -> None:
+    odd = row_of("gpu1", "", final("COMPLETED", "DryRun"), NOW, NOW)
+    joined = closed_row(row_of("gpu1", "", final("COMPLETED", "Joined", ""), NOW, NOW), None, NOW)
+    assert (odd.end, odd.is_contained) == (End.UNVERIFIED, False)
+    assert (joined.end, joined.is_contained) == (End.UNVERIFIED, False)
+    assert row_of("gpu1", "", final("FAILED", "Unverified"), NOW, NOW).is_contained
+    assert replace(odd, contained=NOW.isoformat()).is_contained
+
+
+@pytest.mark.parametrize(
+    "label", ["yes", "2026-11-26T14:00:00", "9999-12-31T23:59:59+00:00", "2026-13-26T14:00:00+00:00"]
+)
+def test_a_label_that_is_no_time_is_skipped(label: str) -> None:
+    row = Row("gpu1", contained=label)
+    assert (row.contained_at, row.is_contained) == (None, False)
+    assert replace(row, contained=NOW.isoformat()).contained_at == NOW
+
+
+def test_what_failed_once_it_was_frozen_is_not_refused() -> None:
+    refused = final("FAILED", "Failed", "Flow run encountered an exception: Refused: no")
+    assert row_of("gpu1", "", refused, NOW, NOW).end is End.REFUSED
+    assert row_of("gpu1", "", replace(refused, frozen=NOW.isoformat()), NOW, NOW).end is End.CRASHED
 
 
 ends = st.sampled_from([*End, None])
@@ -151,9 +191,9 @@ def test_an_open_host_keeps_the_fleet_open_and_is_not_ordered_again(some: list[E
 
 
 def test_all_that_answer_are_contained_when_only_silent_ones_are_left() -> None:
-    contained, silent = Row("gpu1", contained="now"), Row("gpu3", end=End.SILENT)
+    contained, silent = Row("gpu1", contained=NOW.isoformat()), Row("gpu3", end=End.SILENT)
     assert all_that_answer_contained([contained, silent])
-    assert all_that_answer_contained([Row("gpu1", end=End.UNVERIFIED), silent])
+    assert all_that_answer_contained([row_of("gpu1", "", final("FAILED", "Unverified"), NOW, NOW), silent])
     assert not all_that_answer_contained([contained, Row("gpu2", doing="begun"), silent])
     assert not all_that_answer_contained([Row("gpu1", end=End.CRASHED), contained])
     assert not all_that_answer_contained([silent]), "nobody answers"
