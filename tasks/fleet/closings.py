@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable
+from contextvars import copy_context
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -45,7 +46,9 @@ class Closings:
         wanted = [row for row in every_row if self._is_wanted(row)]
         if wanted:
             self._learn_places(client)
-            for row, found in zip(wanted, side_by_side(self._one, wanted), strict=True):
+            context = copy_context()  # which server is asked
+            found_all = side_by_side(lambda row: context.copy().run(self._one, row), wanted)
+            for row, found in zip(wanted, found_all, strict=True):
                 self._keep(row, found)
         return [self._closed(row, now) for row in every_row]
 

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tasks.custody.fleet.ends import Closed, End, Row
 from tasks.custody.fleet.incident import Host
@@ -215,11 +216,13 @@ def test_a_store_that_does_not_answer_proves_nothing_to_a_retry(monkeypatch: pyt
     asked = list[str]()
 
     def read_last(_: object, __: str, incident: str, ___: str) -> Closed:
+        assert PREFECT_API_URL.value() == "http://server/api", "the server that was asked for"
         asked.append(incident)
         raise OSError("no network")
 
     monkeypatch.setattr(closings, "read_last", read_last)
     monkeypatch.setattr(Closings, "_root", None)
     told = [Row("gpu1", 1, "a", End.VERIFIED, incident="IR-1", ordered=NOW)]
-    (row,) = closings.checked(Documents(), FLEET, told)  # type: ignore[arg-type]
+    with temporary_settings({PREFECT_API_URL: "http://server/api"}):
+        (row,) = closings.checked(Documents(), FLEET, told)  # type: ignore[arg-type]
     assert (row.end, len(asked)) == (End.UNVERIFIED, 3)
