@@ -20,6 +20,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import FlowRun
+from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 from prefect.states import Scheduled
 
@@ -119,6 +120,7 @@ def play(scene: Scene, command: str = ENGINE, *, websockets: bool = True) -> Ite
         worker = EvacuationWorker(pool.name, ["here"])
         with at_work(worker, proxy.api):
             yield Played(scene, proxy, worker, deployment)
+    EventsWorker.drain_all(timeout=10)  # one that the worker has begun sends to the proxy, which is gone
 
 
 def test_the_workload_stands_after_three_questions_and_the_run_asks_none_of_them_again(scene: Scene) -> None:

@@ -109,18 +109,19 @@ def site(tmp_path_factory: pytest.TempPathFactory, signing_key: SigningKey) -> I
     folder = tmp_path_factory.mktemp("plant")
     with ExitStack() as parts:
         plant = parts.enter_context(Plant(folder / "plant", CACHE))
-        parts.enter_context(temporary_settings({PREFECT_API_URL: plant.server.api}))
         made = Site(folder, plant, signing_key)
         parts.enter_context(made.http)
         for host in (*made.hosts.values(), made.control):
             parts.callback(host.stop)
-        made.deploy()
+        with temporary_settings({PREFECT_API_URL: plant.server.api}):
+            made.deploy()
         made.control.start()
         yield made
 
 
 @pytest.fixture
-def hosts(site: Site) -> Site:
-    """All hosts up, and their workloads at work."""
+def hosts(site: Site) -> Iterator[Site]:
+    """All hosts up, and their workloads at work; the plant's server is the one of this test."""
     site.fresh()
-    return site
+    with temporary_settings({PREFECT_API_URL: site.plant.server.api}):
+        yield site
