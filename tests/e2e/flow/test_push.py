@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import gc
+import os
 import re
 import sys
 import time
@@ -12,6 +13,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from threading import Thread
 from typing import Any
+from unittest.mock import patch
 from uuid import UUID, uuid4
 
 import httpx
@@ -118,7 +120,7 @@ def play(scene: Scene, command: str = ENGINE, *, websockets: bool = True) -> Ite
     with CountingProxy(str(PREFECT_API_URL.value())) as proxy:
         proxy.websockets = websockets
         worker = EvacuationWorker(pool.name, ["here"])
-        with at_work(worker, proxy.api):
+        with patch.dict(os.environ), at_work(worker, proxy.api):
             yield Played(scene, proxy, worker, deployment)
     EventsWorker.drain_all(timeout=10)  # one that the worker has begun sends to the proxy, which is gone
 
