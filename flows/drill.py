@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -240,21 +240,29 @@ def require_programs() -> None:
         )
 
 
-def drill_by_hand(*, keep: bool) -> int:
-    """Run the drill; return the exit code of its verdict. Raises Refused."""
-    require_programs()
+def act_out(place: Path, play: Callable[[], tuple[str, dict[str, Any]]], codes: Mapping[str, int]) -> int:
+    """Make a drill's folder, play it, and print its last line; return the exit code of its word."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    place = folder() / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
     place.mkdir(parents=True)
-    word, facts = str(Word.UNVERIFIED), dict[str, Any]()
     try:
-        with stage(place, keep=keep) as on:
-            word, facts = rehearse(on)
+        word, facts = play()
     except NotProven as reason:
-        word, facts = reason.word, facts | {"not_proven": str(reason)}
+        word, facts = reason.word, {"not_proven": str(reason)}
     except KeyboardInterrupt:
         say("interrupted: everything that the drill started has ended")
         return INTERRUPTED
     say(last_line(word, facts))
-    return EXIT_CODES[OF_WORD[Word(word)].name]
+    return codes[word]
+
+
+def drill_by_hand(*, keep: bool) -> int:
+    """Run the drill; return the exit code of its verdict. Raises Refused."""
+    require_programs()
+    place = folder() / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
+
+    def play() -> tuple[str, dict[str, Any]]:
+        with stage(place, keep=keep) as on:
+            return rehearse(on)
+
+    return act_out(place, play, {word: EXIT_CODES[ending.name] for word, ending in OF_WORD.items()})

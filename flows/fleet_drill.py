@@ -4,7 +4,6 @@ The plant (PostgreSQL, Redis, two API processes, services), three hosts, and wha
 the trigger, one dies when it has just been frozen, and so does an API process. Then the dead hosts come back.
 """
 
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -21,20 +20,20 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_aws import AwsCredentials
 
 from blocks import EvidenceStore, Fleet
-from flows.drill import NotProven, folder, require
+from flows.drill import NotProven, act_out, folder, require
 from tasks.adapters.saved_blocks import load_block
 from tasks.audit.fleet import audited_fleet
 from tasks.cli.fleet import fleet_by_hand
 from tasks.custody.audit.finding import AuditWord
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.fleet.ends import SILENT_SECONDS, End, Row
-from tasks.custody.incident.exit_codes import EXIT_CODES, INTERRUPTED
+from tasks.custody.incident.exit_codes import EXIT_CODES
 from tasks.deployment.register import DeploymentTarget, deploy_all, deploy_fleet
 from tasks.drill.deployment import POOL, client_of
 from tasks.drill.fleet_host import FleetHost
 from tasks.drill.parts import SeaweedFS
 from tasks.drill.plant import Plant
-from tasks.drill.screen import last_line, say
+from tasks.drill.screen import say
 from tasks.drill.vault import credentials, new_key
 from tasks.fleet.opening import the_incident
 from tasks.fleet.orders import rows_of
@@ -185,18 +184,10 @@ def _incident(on: FleetStage) -> str:
 
 def fleet_drill_by_hand() -> int:
     """Run the drill; return the exit code of its end. Raises Refused."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
     place = folder() / f"fleet-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    place.mkdir(parents=True)
-    word, facts = str(End.UNVERIFIED), dict[str, Any]()
-    try:
+
+    def play() -> tuple[str, dict[str, Any]]:
         with stage(place) as on:
-            word, facts = rehearse(on)
-    except NotProven as reason:
-        word, facts = reason.word, facts | {"not_proven": str(reason)}
-    except KeyboardInterrupt:
-        say("interrupted: everything that the drill started has ended")
-        return INTERRUPTED
-    say(last_line(word, facts))
-    return EXIT_CODES[word]
+            return rehearse(on)
+
+    return act_out(place, play, EXIT_CODES)
