@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from blocks.port import Versioned
 from blocks.store_fields import StoreFields
-from tasks.audit.verify import audited
+from tasks.audit.verify import audited, rewritten
 from tasks.custody.audit.finding import Audit, Finding, Severity, broken, note, shown, unclear
 from tasks.custody.audit.layout import SIGNATURE, laid_out
 from tasks.custody.audit.promise import Promise, kept
@@ -68,7 +68,7 @@ def audited_fleet(fields: StoreFields, fleet: str, signers: Sequence[AllowedSign
         *one_signer(layout.home, signed.hands, hands),
         *found.findings,
         *signed.findings,
-        *_rewritten(root, key_at(fields.prefix, layout.home)),
+        *rewritten(root.rewritten(key_at(fields.prefix, layout.home)) if isinstance(root, Versioned) else None),
         *(finding for host in hosts for finding in host.findings),
     ]
     return Audit(
@@ -180,12 +180,3 @@ def _whole(fields: StoreFields, line: HostLine, signers: Sequence[AllowedSigner]
         )
     findings = tuple(replace(each, object=key_at(line.beneath or "", each.object)) for each in found.findings)
     return _HostAudit(findings, None, found.objects, found.size)
-
-
-def _rewritten(root: "Store", prefix: str) -> Iterator[Finding]:
-    """Yield a finding for each object of the record with a second version: they are created once."""
-    if isinstance(root, Versioned):
-        for key, times in (root.rewritten(prefix) or {}).items():
-            yield broken(
-                key, "it was written or deleted again", "one version, created once", f"{times} versions and marks"
-            )

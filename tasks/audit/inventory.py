@@ -1,12 +1,11 @@
 """List the incidents of a store as a table of what the store says of them; nothing of it is proven."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from tasks.custody.audit.finding import shown
-from tasks.custody.audit.layout import SIGNATURE
+from tasks.custody.audit.layout import CLOSED
 from tasks.custody.audit.untrusted import Unreadable, document
 from tasks.custody.errors import Refused, StoreError
 from tasks.custody.evidence.keys import CLOSING, claim_key, record_key
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from blocks.port import Store
 
 COLUMNS: Final = ("id", "opened", "host", "workload", "verdict", "records", "signed", "objects", "bytes")
-_CLOSING: Final = re.compile(rf"record/(\d{{3}})/{re.escape(CLOSING)}({re.escape(SIGNATURE)})?")
 _LIMIT: Final = 1 << 20
 
 
@@ -33,7 +31,7 @@ class _Heap:
 
     def add(self, name: str, size: int) -> None:
         self.objects, self.size = self.objects + 1, self.size + size
-        if match := _CLOSING.fullmatch(name):
+        if match := CLOSED.fullmatch(name):
             (self.signatures if match[2] else self.closings).add(int(match[1]))
 
     @property

@@ -56,7 +56,7 @@ def audited(store: "Store", incident: str, signers: Sequence[AllowedSigner] | No
         *found.findings,
         *tally.findings,
         *tally.retained.findings,
-        *_rewritten(versions),
+        *rewritten(versions),
         *hidden,
         *_turns(store, found.turns, layout.incident),
         *_latest(store, found.latest),
@@ -117,7 +117,7 @@ def _unproven(found: Examination, versions: Mapping[str, int] | None, *, hidden:
         yield f"What lay before under the names of {len(found.in_place)} objects, which were sealed in place."
 
 
-def _rewritten(versions: Mapping[str, int] | None) -> Iterator[Finding]:
+def rewritten(versions: Mapping[str, int] | None) -> Iterator[Finding]:
     """Yield a finding for each object with a second version or a delete marker: objects are created once."""
     for key, times in (versions or {}).items():
         yield broken(key, "it was written or deleted again", "one version, created once", f"{times} versions and marks")

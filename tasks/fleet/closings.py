@@ -1,6 +1,5 @@
 """Read the last closing of each host's incident from the store that has it, and compare it with what the host says."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from contextvars import copy_context
@@ -13,6 +12,7 @@ from prefect.client.orchestration import SyncPrefectClient
 
 from blocks.store import EvidenceStore
 from tasks.adapters.saved_blocks import store_to_read
+from tasks.custody.audit.layout import CLOSED
 from tasks.custody.audit.untrusted import Unreadable, read_closing
 from tasks.custody.evidence.keys import CLOSING, record_key
 from tasks.custody.fleet.ends import Closed, End, Row, closed_row
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 _TRIES: Final = 3
 _LIMIT: Final = 1 << 20
-_CLOSING: Final = re.compile(rf"record/(\d{{3}})/{re.escape(CLOSING)}$")
 
 
 class Closings:
@@ -111,10 +110,11 @@ def read_last(store: "Store", beneath: str, incident: str, run: str = "") -> Clo
 
     Raises Unreadable or StoreError, also if there is none.
     """
-    prefix = key_at(beneath, f"incidents/{incident}/record/")
-    numbers = [int(match[1]) for each in store.list(prefix) if (match := _CLOSING.search(each.key))]
+    home = key_at(beneath, f"incidents/{incident}/")
+    names = (each.key.removeprefix(home) for each in store.list(f"{home}record/"))
+    numbers = [int(match[1]) for name in names if (match := CLOSED.fullmatch(name)) and not match[2]]
     if not numbers:
-        raise Unreadable(f"a closing below {prefix}", "none")
+        raise Unreadable(f"a closing below {home}record/", "none")
     last = found = _closed(store, beneath, incident, max(numbers))
     for number in sorted(numbers, reverse=True)[1:]:
         if not run or found.run == run:

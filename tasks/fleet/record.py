@@ -1,12 +1,11 @@
 """Write the record of a fleet to its store: the frozen list first, then each run's hosts, postmortem and closing."""
 
 import logging
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
@@ -16,8 +15,10 @@ from blocks.port import Store
 from blocks.signing_key import SigningKey
 from blocks.store import with_usable_key
 from tasks.adapters.saved_blocks import require_store
+from tasks.custody.audit.layout import SIGNATURE
 from tasks.custody.evidence.keys import CLOSING, fleet_record_key, targets_key
 from tasks.custody.fleet.ends import Row
+from tasks.custody.fleet.examine import fleet_layout
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.fleet.places import HOSTS
 from tasks.custody.store.manifest import canonical, digest_bytes
@@ -32,8 +33,6 @@ from tasks.rendering.webpage import html
 from tasks.runtime.progress import artifact_key
 
 logger = logging.getLogger(__name__)
-
-_NUMBER: Final = re.compile(r"/record/(\d{3})/")
 
 
 @dataclass(frozen=True)
@@ -115,8 +114,8 @@ def write_record(store: Store, key: SigningKey | None, report: FleetReport, file
     Returns where. Raises StoreError.
     """
     incident = report.incident
-    listed = store.list(f"fleets/{incident.id}/record/")
-    number = max((int(match[1]) for each in listed if (match := _NUMBER.search(each.key))), default=0) + 1
+    listed = fleet_layout(incident.id, (each.key for each in store.list(f"fleets/{incident.id}/record/")))
+    number = max(listed.records, default=0) + 1
     closing = canonical(
         {
             "fleet": incident.id,
@@ -129,7 +128,7 @@ def write_record(store: Store, key: SigningKey | None, report: FleetReport, file
             "signer": asdict(Signer(key.identity, key.fingerprint, key.public_key)) if key else None,
         }
     )
-    signature = {f"{CLOSING}.sig": key.sign(closing)} if key else {}
+    signature = {f"{CLOSING}{SIGNATURE}": key.sign(closing)} if key else {}
     for name, content in {**files, **signature, CLOSING: closing}.items():
         store.create(fleet_record_key(incident.id, number, name), content, digest_bytes(content))
     return f"{store.place}/{fleet_record_key(incident.id, number, '')}"

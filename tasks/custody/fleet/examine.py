@@ -1,14 +1,13 @@
 """Apply the rules of an audit to the documents of a fleet: its list, its records, and that no host is missing."""
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from tasks.custody.audit.finding import Finding, broken, note, shown, unclear
-from tasks.custody.audit.layout import SIGNATURE, gaps
+from tasks.custody.audit.layout import SIGNATURE, gaps, records_in
 from tasks.custody.audit.signed import Hand
 from tasks.custody.audit.untrusted import Unreadable
 from tasks.custody.evidence.keys import CLOSING, fleet_record_key, targets_key
@@ -20,8 +19,6 @@ from tasks.custody.fleet.verdict import verdict_of
 from tasks.custody.store.manifest import digest_bytes
 
 T = TypeVar("T")
-
-_RECORD: Final = re.compile(r"record/(\d{3})/.")
 
 
 @dataclass(frozen=True)
@@ -55,8 +52,7 @@ class FleetExamination:
 
 def fleet_layout(fleet: str, keys: Iterable[str]) -> FleetLayout:
     """Return the layout of the keys below fleets/ID/."""
-    inside = (key.removeprefix(f"fleets/{fleet}/") for key in keys)
-    return FleetLayout(fleet, tuple(sorted({int(match[1]) for name in inside if (match := _RECORD.match(name))} - {0})))
+    return FleetLayout(fleet, records_in(key.removeprefix(f"fleets/{fleet}/") for key in keys))
 
 
 def examine_fleet(layout: FleetLayout, documents: Mapping[str, bytes]) -> FleetExamination:
