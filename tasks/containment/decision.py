@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from blocks.workload import Workload
 from tasks.adapters.detached_process import start_keeper
 from tasks.containment.containers import frozen_containers
 from tasks.containment.freeze import load_frozen
@@ -16,7 +17,7 @@ from tasks.incident.layout import DEADLINE_LOG
 from tasks.incident.stopping import why_not_thaw
 from tasks.rendering.clock import both_times
 from tasks.rendering.markdown import prose
-from tasks.runtime.approval import await_decision
+from tasks.runtime.approval import JAPANESE, await_decision
 from tasks.runtime.context import RunContext
 
 _QUESTION: Final = """\
@@ -43,7 +44,7 @@ def thaw_decided(context: RunContext, looked: Sequence[Evidence]) -> bool:
     Does not ask once something was stopped. Answer and deadline are kept for later runs of the incident. Without an
     answer in time block or order decides. A run cancelled meanwhile decides nothing.
     """
-    now, terms = datetime.now(UTC), context.run.order or context.workload
+    now, terms = datetime.now(UTC), _terms(context)
     asks = terms.asks(now) if isinstance(terms, Order) else terms.on_alarm == "ask"
     if not asks or context.run.dry_run or why_not_thaw(context.directory.path):
         return False
@@ -66,6 +67,11 @@ def thaw_decided(context: RunContext, looked: Sequence[Evidence]) -> bool:
     return decision == "thaw"
 
 
+def _terms(context: RunContext) -> Order | Workload:
+    """Return what says whether a person is asked, for how long, and what is done without an answer."""
+    return context.run.order or context.workload
+
+
 def question(context: RunContext, looked: Sequence[Evidence], until: str) -> str:
     """Return the text of the form: what was found, what each answer does, the deadline and what happens then."""
     frozen, paused = load_frozen(context.state).values(), frozen_containers(context.state).values()
@@ -73,8 +79,7 @@ def question(context: RunContext, looked: Sequence[Evidence], until: str) -> str
     denied = sum(bool(each.denied) for each in frozen) + sum(bool(each.denied) for each in paused)
     whole = sum(each.outcome.is_complete for each in looked)
     lacking = "".join(f"; {each.collector} {each.outcome}" for each in looked if not each.outcome.is_complete)
-    terms = context.run.order or context.workload
-    act, ja = ("thaw", "解凍") if terms.unanswered == "thaw" else ("stop", "停止")
+    act = _terms(context).unanswered
     return _QUESTION.format(
         workload=prose(context.incident.workload),
         incident=context.incident.id,
@@ -84,13 +89,13 @@ def question(context: RunContext, looked: Sequence[Evidence], until: str) -> str
         looked=f"{whole} of {len(looked)} complete{lacking}",
         until=until,
         act=act,
-        ja=ja,
+        ja=JAPANESE[act],
     )
 
 
 def _orders(context: RunContext, seconds: float) -> dict[str, object]:
     """Return the input of the process that keeps the deadline if this run dies. It may lack the server."""
-    fields, terms = set(type(context.workload).model_fields), context.run.order or context.workload
+    fields = set(type(context.workload).model_fields)
     block = context.workload.model_dump(mode="json", include=fields)
     return {
         "home": str(context.directory.path),
@@ -99,6 +104,6 @@ def _orders(context: RunContext, seconds: float) -> dict[str, object]:
         "seconds": seconds,
         "incident": context.incident.id,
         "policy": context.run.policy,
-        "workload": [context.incident.workload, {**block, "on_alarm": "ask", "unanswered": terms.unanswered}],
+        "workload": [context.incident.workload, {**block, "on_alarm": "ask", "unanswered": _terms(context).unanswered}],
         "store": [context.store.name, context.store.saved],
     }

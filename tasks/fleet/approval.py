@@ -13,7 +13,7 @@ from pydantic import Field, create_model
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.rendering.clock import both_times
 from tasks.rendering.markdown import prose
-from tasks.runtime.approval import StopOrThaw, await_decision
+from tasks.runtime.approval import JAPANESE, StopOrThaw, await_decision
 from tasks.system.cancellation import Cancellation, apart
 
 _QUESTION = """\
@@ -70,7 +70,6 @@ def typed_form(name: str) -> type[StopOrThaw]:
 
 
 def _text(incident: FleetIncident, until: datetime) -> str:
-    act, ja = ("thaw", "解凍") if incident.unanswered == "thaw" else ("stop", "停止")
     return _QUESTION.format(
         hosts=len(incident.hosts),
         name=incident.name,
@@ -78,6 +77,6 @@ def _text(incident: FleetIncident, until: datetime) -> str:
         reason=prose(incident.reason),
         above=incident.ask_above,
         until=" / ".join(both_times(until)),
-        act=act,
-        ja=ja,
+        act=incident.unanswered,
+        ja=JAPANESE[incident.unanswered],
     )

@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 from concurrent.futures import wait
 from contextlib import suppress
 from threading import Event
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 _NO_KEY: Final = re.compile(r"[^a-z0-9-]")
 _STOP_OR_THAW: Final = "stop-or-thaw"
-_HEED_SECONDS: Final = 0.1
 _POLL_SECONDS: Final = 1.0
 _LAST_SECONDS: Final = 5.0
 ASK_SECONDS: Final = 24 * 60 * 60
@@ -56,6 +54,10 @@ class Approval(RunInput):
         return f"{words}: {self.why}" if self.why else words
 
 
+JAPANESE: Final[dict[Decision, str]] = {"stop": "停止", "thaw": "解凍"}
+"""What each decision is called in the text of a question."""
+
+
 class StopOrThaw(RunInput):
     """The form of an evacuation that an alarm has started."""
 
@@ -79,9 +81,7 @@ def await_decision(
     """
     over = Event()
     answer, _ = apart(lambda: _answered(UUID(run), question, over, cancelled, form))
-    deadline = time.monotonic() + seconds
-    while not (answer.done() or cancelled) and (left := deadline - time.monotonic()) > 0:
-        wait([answer], min(_HEED_SECONDS, left))
+    cancelled.await_end(answer, seconds)
     over.set()
     wait([answer], _LAST_SECONDS)
     return answer.result() if answer.done() else None

@@ -6,7 +6,6 @@ Best effort and bounded in time: without the server, or without an order, nothin
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import wait
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -35,7 +34,6 @@ _LOOK_SECONDS: Final = 1.0
 _LEASE_SECONDS: Final = 600.0
 """After which the server gives a turn to the next host, whatever has become of this one."""
 _AT_ONCE: Final = {PREFECT_API_REQUEST_TIMEOUT: 5.0, PREFECT_CLIENT_MAX_RETRIES: 0}
-_HEED_SECONDS: Final = 0.1
 
 
 def given_order(said: Mapping[str, Any] | None) -> Order | None:
@@ -94,10 +92,7 @@ def _bounded(context: RunContext, ask: "Callable[[], UUID | None]") -> UUID | No
     What comes later is given back.
     """
     done, _ = apart(ask)
-    deadline = time.monotonic() + _TURN_SECONDS
-    while not done.done() and not context.cancelled and (left := deadline - time.monotonic()) > 0:
-        wait([done], min(_HEED_SECONDS, left))
-    if done.done():
+    if context.cancelled.await_end(done, _TURN_SECONDS):
         return _turn(done)
     done.add_done_callback(lambda late: _give_back(lease) if (lease := _turn(late)) else None)
     return None

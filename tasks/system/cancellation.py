@@ -2,11 +2,13 @@
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from contextvars import copy_context
 from datetime import UTC, datetime
+from math import inf
 from types import FrameType
 from typing import Final, TypeVar
 
@@ -46,11 +48,17 @@ class Cancellation:
         if self:
             raise RunCancelled("not finished: the run was cancelled")
 
+    def await_end(self, future: Future[T], seconds: float = inf) -> bool:
+        """Wait for a future as long as given, and not longer than the run goes on; return whether it is done."""
+        deadline = time.monotonic() + seconds
+        while not future.done() and not self and (left := deadline - time.monotonic()) > 0:
+            wait([future], min(_HEED_SECONDS, left))
+        return future.done()
+
     def bounded(self, body: Callable[[], T], patience: float) -> T:
         """Run `body` in a thread; once cancelled, wait `patience` seconds, then raise RunCancelled and leave it."""
         done, thread = apart(body)
-        while not done.done() and not self:
-            wait([done], _HEED_SECONDS)
+        self.await_end(done)
         wait([done], patience)
         if not done.done():
             _left.append(thread)
