@@ -119,9 +119,15 @@ def site(tmp_path_factory: pytest.TempPathFactory, signing_key: SigningKey) -> I
         yield made
 
 
-@pytest.fixture
-def hosts(site: Site) -> Iterator[Site]:
-    """All hosts up, and their workloads at work; the plant's server is the one of this test."""
-    site.fresh()
+@pytest.fixture(autouse=True)
+def _served(site: Site) -> Iterator[None]:
+    """The plant's server is the one of every test here."""
     with temporary_settings({PREFECT_API_URL: site.plant.server.api}):
-        yield site
+        yield
+
+
+@pytest.fixture
+def hosts(site: Site) -> Site:
+    """All hosts up, and their workloads at work."""
+    site.fresh()
+    return site

@@ -224,8 +224,8 @@ def test_workers_orphaned_by_a_killed_parent_are_found(small: SmallWorkload) -> 
 
 def test_a_tree_that_forks_as_fast_as_it_can_is_frozen_whole(small: SmallWorkload) -> None:
     (small.root / "src/train.py").write_text(
-        "import os, time\nfor _ in range(60):\n    if os.fork() == 0:\n        pass\n    time.sleep(0.002)\n"
-        "    if len(os.listdir('/proc')) > 600:\n        break\ntime.sleep(600)\n"
+        "import os, time\nmost = len(os.listdir('/proc')) + 400\nfor _ in range(60):\n    if os.fork() == 0:\n"
+        "        pass\n    time.sleep(0.002)\n    if len(os.listdir('/proc')) > most:\n        break\ntime.sleep(600)\n"
     )
     small.start()
     wait_until(lambda: len(small.living()) > 8, what="the first forks")

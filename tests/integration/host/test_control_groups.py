@@ -238,7 +238,7 @@ def test_nobody_is_moved_out_of_an_orchestrators_group(start: Start, context: Ru
     stop.fn(context)
     found: Containment = made(prove_contained.fn(context))
     if case.runs():
-        assert any("kubectl delete pod" in each for each in found.alive)
+        assert any("kubectl delete pod" in each for each in found.alive), found.alive
         places = set[str]()
         for each in case.living():
             with suppress(FileNotFoundError, ProcessLookupError):  # a link of the chain lives for a millisecond
