@@ -120,13 +120,15 @@ def _passing(context: RunContext, last: int) -> list[str]:
     others = [process for pid, process in met.items() if pid not in mine]
     since = context.state.since.read() or ticks()
     found = come_and_gone(others, snapshot, matchers(context.workload), context.directory.root, kept, since)
-    return [
+    if not found:
+        return []
+    one = max((met[who.pid] for who in found), key=lambda each: bool(each.cgroup))  # unread if it ended meanwhile
+    told = (
         f"{len(found)} processes came and went during the check, too fast to be stopped, as "
-        f"{_tell(met[who.pid])} ({reason}); end them by their systemd unit or control group "
-        f"({met[who.pid].cgroup.rpartition(':')[2].strip()}) or restart the host, then carry the incident on"
-        f"{_drained(met[who.pid])}"
-        for who, reason in list(found.items())[:1]
-    ]
+        f"{_tell(one)} ({found[one.identity]}); end them by their systemd unit or control group "
+        f"({one.cgroup.rpartition(':')[2].strip()}) or restart the host, then carry the incident on{_drained(one)}"
+    )
+    return [told]
 
 
 def stance(context: RunContext, containment: Containment | None) -> str:

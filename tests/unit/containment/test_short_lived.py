@@ -1,12 +1,20 @@
 """Who comes and goes between two looks: how long is looked, and who is told of."""
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from tasks.containment import short_lived
+from tasks.containment.containment_check import prove_contained
 from tasks.containment.short_lived import met_in_passing
 from tasks.custody.containment.process import Process
 from tests.support.paper_clock import PaperClock
 from tests.support.paper_host import PaperHost, process
+from tests.support.run_context import case_of, made
+from tests.support.workloads import SmallWorkload
+
+if TYPE_CHECKING:
+    from tasks.custody.containment.receipt import Containment
 
 STAYS, GOES = process(1), process(2)
 
@@ -48,3 +56,32 @@ def test_where_no_pid_was_given_out_nobody_is_waited_for(monkeypatch: pytest.Mon
     monkeypatch.setattr(short_lived, "time", clock)
     assert met_in_passing(PaperHost(STAYS), 7) == []
     assert clock.now == began
+
+
+class Passed(PaperHost):
+    """A host on which the same have come and gone at each look."""
+
+    def __init__(self, *passed: Process) -> None:
+        """Nobody stays."""
+        super().__init__()
+        self.passed = list(passed)
+
+    def arrivals(self, last: int) -> tuple[int, list[Process]]:
+        """All of them."""
+        return last + 1, self.passed
+
+
+@pytest.mark.parametrize("unread", [(), (1,), (1, 2), (1, 2, 3)])
+def test_the_way_to_end_who_came_and_went_is_told_by_anyone_whose_group_was_read(
+    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch, unread: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(short_lived, "time", PaperClock(0.0))
+    pod = "0::/kubepods/pod12345678-1234-1234-1234-123456789012/main\n"
+    with case_of(small.block(training_pattern="train it")) as context:
+        about = {"command": ("/bin/train", "it"), "cwd": str(context.directory.root)}
+        each = [process(number, cgroup="" if number in unread else pod, **about) for number in (1, 2, 3)]  # type: ignore[arg-type]  # about is of both
+        context.adapters.host = Passed(*each)
+        found: Containment = made(prove_contained.fn(context))
+    told = [line for line in found.alive if "3 processes came and went" in line]
+    assert len(told) == 1
+    assert ("kubectl delete pod" in told[0]) is (len(unread) < len(each))
