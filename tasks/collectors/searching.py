@@ -3,10 +3,13 @@
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from tasks.collectors.collector import Item, Taken, Target
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.evidence.secrets import Search, search
+
+_ALL: Final = "all of it"
 
 
 def searched(
@@ -26,12 +29,15 @@ def searched(
 
 
 def _search(file: StoredFile, target: Target, folder: Path) -> Search:
-    with _copy(file, folder).open("rb") as copy:
-        return search(copy, file.stored, target.searched)
+    try:
+        with _copy(file, folder).open("rb") as copy:
+            return search(copy, file.stored, target.searched)
+    except OSError as error:
+        return Search(file.stored, unsearched=f"{_ALL}: {error.strerror or error}")
 
 
 def _told(taken: Taken, target: Target, folder: Path) -> Iterator[StoredFile | Loss | Search]:
-    if taken.search.hits and target.sensitive == "withhold":
+    if target.sensitive == "withhold" and (taken.search.hits or taken.search.unsearched.startswith(_ALL)):
         yield _withheld(taken, folder)
         return
     yield taken.file
@@ -49,5 +55,6 @@ def _withheld(taken: Taken, folder: Path) -> Loss:
     if not file.in_place:
         with suppress(FileNotFoundError):
             _copy(file, folder).unlink()
-    reason = f"withheld, as the workload block asks: {taken.search.summary}; {file.size} bytes, sha256 {file.sha256}"
+    why = taken.search.summary or f"not searched, {taken.search.unsearched}"
+    reason = f"withheld, as the workload block asks: {why}; {file.size} bytes, sha256 {file.sha256}"
     return Loss(file.source or file.stored, Outcome.WITHHELD, reason)

@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
-from tasks.custody.evidence.acquisition import Evidence, Outcome
+from tasks.collectors.collector import Target
+from tasks.collectors.searching import searched
+from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, StoredFile
+from tasks.custody.evidence.secrets import Search
 from tasks.evidence.collect import _key, collect
 from tasks.evidence.seal import read_manifest, seal
 from tests.support.run_context import case_of, made
@@ -106,3 +109,19 @@ def test_what_an_earlier_run_stored_before_it_was_to_be_withheld_is_not_sealed(
     withheld = [line for line in told if "withheld" in line.values()]
     assert len(withheld) == 3
     assert "GitHub token in line 2" in str(withheld[0])
+
+
+@pytest.mark.parametrize("sensitive", ["scan", "withhold"])
+def test_a_copy_that_cannot_be_read_ends_nothing_and_is_not_kept_as_searched(sensitive: str, tmp_path: Path) -> None:
+    target = Target("IR-20260102T030405Z", str(tmp_path), "python", 0, {}, [], sensitive=sensitive)
+    (tmp_path / "next.txt").write_text("harmless\n")
+    files = [StoredFile("lost.txt", "", 1, "00"), StoredFile("next.txt", "", 9, "00")]
+    told = list(searched(files, target, tmp_path, all_of_them=True))
+    why = "all of it: No such file or directory"
+    if sensitive == "scan":
+        assert told == [files[0], Search("lost.txt", unsearched=why), files[1]]
+    else:
+        loss, kept = told
+        assert isinstance(loss, Loss)
+        assert (loss.outcome, kept) == (Outcome.WITHHELD, files[1])
+        assert f"not searched, {why}" in loss.reason
