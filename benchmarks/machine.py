@@ -47,6 +47,12 @@ def _first_line(command: tuple[str, ...]) -> str:
     return ""
 
 
+def spent_by(*pids: int) -> float:
+    """Return the processor seconds that these processes and their living descendants have used so far."""
+    family = [each for pid in pids for each in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True))]
+    return sum(sum(each.cpu_times()[:2]) for each in family)
+
+
 class Strangers:
     """The share of all processors that strangers used while this was entered, once or several times."""
 

@@ -25,8 +25,9 @@ import numpy as np
 
 from benchmarks import peers
 from benchmarks.loop_disk import LoopDisk, drop_caches, loop_disk
+from benchmarks.machine import Strangers
 from benchmarks.reading_steps import Readings
-from benchmarks.rows import RESULTS, Row, median, table, under, write
+from benchmarks.rows import RESULTS, Row, median, table, under, with_strangers, write
 from benchmarks.transfer import Job
 from tasks.drill.parts import SeaweedFS
 from tasks.drill.screen import say
@@ -132,11 +133,12 @@ def profile(found: Readings) -> str:
 def measure(folder: Path, number: int, size: int, rounds: int) -> tuple[list[Row], str]:
     """Make the disk, run so many rounds on it, and return the rows and the profile."""
     with loop_disk(folder, 2 * number * size + (1 << 28)) as disk, SeaweedFS(folder / "server") as server:
-        bench = Bench(disk, server, number, size)
+        bench, strangers = Bench(disk, server, number, size), Strangers()
         for each in range(1, rounds + 1):
-            found = bench.round(each, STEPS if each == rounds else STEPS[:1])
+            with strangers:
+                found = bench.round(each, STEPS if each == rounds else STEPS[:1])
             say(f"round {each}: " + ", ".join(f"{name} {rates[-1]:.0f} MB/s" for name, rates in bench.rates.items()))
-    return rows(bench.rates, found), profile(found)
+    return with_strangers(rows(bench.rates, found), strangers), profile(found)
 
 
 @contextmanager

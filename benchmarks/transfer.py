@@ -18,11 +18,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import psutil
 from prefect.client.schemas.objects import State
 from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
+from benchmarks.machine import spent_by
 from blocks import EvidenceStore, Workload
 from tasks.custody.evidence.acquisition import Evidence, Seal
 from tasks.custody.incident.incident import Incident
@@ -173,8 +173,7 @@ def _processor(server: int) -> tuple[float, float]:
     """Seconds of processor time so far: ours with the collectors that have ended, and the server's."""
     used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     ours = sum(each.ru_utime + each.ru_stime for each in used)
-    family = [psutil.Process(server), *psutil.Process(server).children(recursive=True)]
-    return ours, sum(sum(each.cpu_times()[:2]) for each in family)
+    return ours, spent_by(server)
 
 
 def _peak() -> int:

@@ -120,8 +120,8 @@ class Worker(ManagedProcess):
         return [sys.executable, "-m", "flows.worker", "--pool", self.pool, "--name", self._registered]
 
     def environment(self) -> Mapping[str, str]:
-        """Return the server's environment, with the logs of our own packages."""
-        return {**self.server.env, "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,blocks", **self._env}
+        """Return the server's environment, and what was given."""
+        return {**self.server.env, **self._env}
 
     def ready(self) -> bool:
         """Return whether the server has heard from it."""

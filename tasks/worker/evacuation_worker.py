@@ -70,11 +70,12 @@ class EvacuationWorker(ProcessWorker):
         return self._hints.proven
 
     async def start(self, *args: Any, **kwargs: Any) -> None:
-        """Ask the server each second where the settings do not say how often."""
+        """Ask the server each second where the settings do not say how often.
+
+        The server's URL goes into the environment: by it the freeze knows a server on this host, which it must spare.
+        """
         if api := PREFECT_API_URL.value():
-            os.environ.setdefault(
-                "PREFECT_API_URL", api
-            )  # a server on this host is never frozen: the freeze knows it by this
+            os.environ.setdefault("PREFECT_API_URL", api)
         self._chosen = "query_seconds" in get_current_settings().worker.model_fields_set
         often: AbstractContextManager[object] = temporary_settings({PREFECT_WORKER_QUERY_SECONDS: _SECONDS})
         with nullcontext() if self._chosen else often:
