@@ -1,6 +1,5 @@
 """An empty database of a Prefect server, migrated once a checkout: a server starts in half the time with a copy."""
 
-import fcntl
 import os
 import shutil
 import subprocess
@@ -8,9 +7,8 @@ import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
 
-_CACHE: Final = Path(__file__).parents[2] / "build" / "cache"
+from tests.support.made_once import made_once
 
 
 def put_database(path: Path) -> None:
@@ -27,18 +25,10 @@ def harness_folder() -> str:
 
 
 def _made() -> Path:
-    made = _CACHE / f"prefect-{version('prefect')}.db"
-    _CACHE.mkdir(parents=True, exist_ok=True)
-    with (_CACHE / "prefect.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not made.exists():
-            part = made.with_suffix(".part")
-            part.unlink(missing_ok=True)
-            place = {
-                "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{part}",
-                "PREFECT_HOME": str(_CACHE),
-            }
-            command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"]
-            subprocess.run(command, env={**os.environ, **place}, check=True, stdout=subprocess.DEVNULL)
-            part.rename(made)
-    return made
+    return made_once(f"prefect-{version('prefect')}.db", _migrate)
+
+
+def _migrate(path: Path) -> None:
+    place = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{path}", "PREFECT_HOME": str(path.parent)}
+    command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"]
+    subprocess.run(command, env={**os.environ, **place}, check=True, stdout=subprocess.DEVNULL)

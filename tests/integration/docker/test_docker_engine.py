@@ -10,7 +10,7 @@ from threading import Thread
 
 import pytest
 
-from tests.support import debian_root as module
+from tests.support import made_once as module
 from tests.support.docker_engine import DockerDaemon, base_rootfs
 from tests.support.workloads import wait_until
 
@@ -93,10 +93,10 @@ def test_two_who_want_the_base_at_once_make_it_once(calls: Path) -> None:
 def test_a_base_that_was_left_half_made_is_made_anew(calls: Path) -> None:
     made = base_rootfs()
     made.unlink()
-    made.with_suffix(".part").write_bytes(b"half")
-    (made.with_suffix(".making") / "rubbish").mkdir(parents=True)
+    made.with_name(f"{made.name}.part").write_bytes(b"half")
+    (made.with_name(f"{made.name}.making") / "rubbish").mkdir(parents=True)
     assert base_rootfs() == made
     with tarfile.open(made) as tar:
         assert "./rubbish" not in tar.getnames()
     assert calls.read_text() == "made\nmade\n"
-    assert {path.name for path in made.parent.iterdir()} == {made.name, "base.lock"}
+    assert {path.name for path in made.parent.iterdir()} == {made.name, f"{made.name}.lock"}
