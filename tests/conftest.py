@@ -149,6 +149,15 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator["DockerDaemon"]
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _models_read_once() -> Iterator[None]:
+    """Every S3 client of this process is made of the same models."""
+    from tests.support.once import models_read_once
+
+    with models_read_once():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _migrated_servers() -> Iterator[None]:
     """Every Prefect server that a test starts in this process finds its database made."""
     from tasks.adapters.prefect_server import PrefectServer
@@ -172,11 +181,13 @@ def prefect() -> Iterator[None]:
 
     from tasks.adapters.prefect_server import IN_BATCHES
     from tests.support.migrated import harness_folder
+    from tests.support.once import secrets_found_once
 
     at_once = {"PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "0.1"}
     with (
         patch.dict(os.environ, {**IN_BATCHES, **at_once}),
         patch("prefect.testing.utilities.mkdtemp", harness_folder),
+        secrets_found_once(),
         prefect_test_harness(server_startup_timeout=120),
     ):
         _tell_this_server()

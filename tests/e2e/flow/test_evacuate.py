@@ -92,8 +92,9 @@ def assert_no_secret_of_ours_is_left_anywhere(scene: Scene, seaweed: SeaweedFS) 
     needle = seaweed.secret_key.encode()
     for path in scene.home.rglob("*"):
         assert not path.is_file() or needle not in path.read_bytes(), path
-    for each in scene.store.list(""):
-        assert needle not in scene.store.read(each.key), each.key
+    store = scene.store
+    for each in store.list(""):
+        assert needle not in store.read(each.key), each.key
     with get_client(sync_client=True) as client:
         assert needle.decode() not in str(client.read_artifacts())
         assert needle.decode() not in str([run.parameters for run in client.read_flow_runs()])
