@@ -29,18 +29,22 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 TOGETHER = {
-    "ceph": "a gateway of Ceph",
-    "docker": "an engine, and images that are built while its other tests run",
     "drill": "one after the other, so that no two drills compute at once",
-    "plant": "PostgreSQL, Redis, a server of several processes, and hosts",
     "triggers": "one after the other, so that no two drills compute at once",
-    "browser": "a server with a worker",
     "fleet": "a server with a worker",
+    "browser": "a server with a worker",
+    "docker": "an engine, and images that are built while its other tests run",
+    "plant": "PostgreSQL, Redis, a server of several processes, and hosts",
+    "ceph": "a gateway of Ceph",
     "canaries": "a server whose worker has secrets",
-    "systemd": "a host that is booted once for most of them",
     "upgrade": "a place that is the only one of its name on the machine",
+    "systemd": "a host that is booted once for most of them",
 }
-"""Folders whose tests share what is slow to start, and what that is; those of one reason go into one process."""
+"""Folders whose tests share what is slow to start, and what that is; those of one reason go into one process.
+
+They come in this order: what takes longest begins first, so that no process is left with it alone at the end.
+"""
+ORDER = [*dict.fromkeys(TOGETHER.values()), "tests/e2e/", "tests/integration/", "tests/"]
 
 
 # Laws are tried without a time limit an example: two busy cores are no finding. `make test-fast` tries fewer.
@@ -70,6 +74,15 @@ class Together(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
 
     def _split_scope(self, nodeid: str) -> str:
         return TOGETHER.get(nodeid.split("/")[2], nodeid)
+
+    def _assign_work_unit(self, node: Any) -> None:
+        """Give what takes longest of what is left; pytest-xdist's own order is that of how many tests there are."""
+        self.workqueue.move_to_end(min(self.workqueue, key=_place_of), last=False)
+        super()._assign_work_unit(node)
+
+
+def _place_of(scope: str) -> int:
+    return next(place for place, begin in enumerate(ORDER) if scope.startswith(begin))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
@@ -176,16 +189,19 @@ def _migrated_servers() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def prefect() -> Iterator[None]:
-    """A Prefect server and database that end with the session. Events are written at once, so that tests see them."""
+    """A Prefect server and database that end with the session. Events are written soon, for tests to see; none acts."""
     from prefect.testing.utilities import prefect_test_harness
 
     from tasks.adapters.prefect_server import IN_BATCHES
     from tests.support.migrated import harness_folder
     from tests.support.once import secrets_found_once
 
-    at_once = {"PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "0.1"}
+    here = {
+        "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "0.3",
+        "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
+    }
     with (
-        patch.dict(os.environ, {**IN_BATCHES, **at_once}),
+        patch.dict(os.environ, {**IN_BATCHES, **here}),
         patch("prefect.testing.utilities.mkdtemp", harness_folder),
         secrets_found_once(),
         prefect_test_harness(server_startup_timeout=120),

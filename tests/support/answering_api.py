@@ -22,6 +22,8 @@ def api_that(
     """Serve these answers by path; to whoever sends no such key, a 401. The fields change the block."""
 
     class Handler(BaseHTTPRequestHandler):
+        disable_nagle_algorithm = True
+
         def do_GET(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             allowed = not key or self.headers.get(key[0]) == key[1]

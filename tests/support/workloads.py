@@ -43,6 +43,7 @@ port = int(sys.argv[sys.argv.index("--port") + 1])
 model = os.environ.get("MODEL_PATH") or "models/model_builtin.joblib"
 COLUMNS = ["age", "city"]
 class Handler(http.server.BaseHTTPRequestHandler):
+    disable_nagle_algorithm = True
     def answer(self, code, what):
         body = json.dumps(what).encode()
         self.send_response(code); self.send_header("Content-Length", str(len(body))); self.end_headers()

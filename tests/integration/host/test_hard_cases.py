@@ -222,8 +222,12 @@ def test_a_strangers_orphan_in_the_root_is_told_and_left_alone(small: SmallWorkl
         assert alive == (f"{stranger.pid}: sleep 600 (it was started in the root after the freeze)",)
 
 
-@pytest.mark.parametrize("act", ["subprocess.Popen(['sleep', LONG], cwd='/')", "daemon()"], ids=["child", "daemon"])
-def test_what_a_dying_training_leaves_behind_anywhere_is_ended(small: SmallWorkload, act: str) -> None:
+@pytest.mark.parametrize(
+    ("act", "grace"),
+    [("subprocess.Popen(['sleep', LONG], cwd='/')", 1), ("daemon()", 6)],
+    ids=["child", "daemon"],
+)
+def test_what_a_dying_training_leaves_behind_anywhere_is_ended(small: SmallWorkload, act: str, grace: int) -> None:
     """Descent counts, not the folder: a child in the same group, a daemon of its own session that was seen coming."""
     long = f"601.{os.getpid()}"  # the same test with the other act may run beside this one
     started_during_the_stop = (
@@ -247,7 +251,7 @@ def test_what_a_dying_training_leaves_behind_anywhere_is_ended(small: SmallWorkl
     )
     small.start()
     wait_until((small.root / "ready").exists, what="the training")
-    with case_of(small.block(grace_seconds=6)) as context:
+    with case_of(small.block(grace_seconds=grace)) as context:
         cordon.fn(context)
         freeze.fn(context)
         ends = {receipt.command: receipt.end for receipt in made(stop.fn(context)).processes}
@@ -323,17 +327,26 @@ def borrowing(small: SmallWorkload, name: str, program: str = "venv/bin/python")
 ANY_PROGRAM = r"-u src/train\.py .*--mode full"
 
 
+BORROWED = ["bash", "-zsh", "vim", "tail", "sudo", "prefect", "sshd: x", "tmux: server", "systemd"]
+
+
 @pytest.mark.parametrize(
-    "name", ["bash", "-zsh", "vim", "tail", "sudo", "prefect", "sshd: x", "tmux: server", "systemd"]
+    ("program", "name"),
+    [
+        *(("venv/bin/python", name) for name in BORROWED),
+        *(
+            pytest.param("./trainer", name, marks=[] if name in {"bash", "vim", "systemd"} else pytest.mark.soak)
+            for name in BORROWED
+        ),
+    ],
 )
-@pytest.mark.parametrize("program", ["venv/bin/python", "./trainer"])
 def test_a_borrowed_name_saves_no_training(small: SmallWorkload, name: str, program: str) -> None:
     """The first word of a command line is what the parent wrote; the executable is the kernel's word."""
     if program == "./trainer":  # no Python: a program with a name that says nothing
         shutil.copy("/bin/bash", small.root / "trainer")
         (small.root / "src/train.py").write_text("while :; do sleep 0.1; done\n")
     training = borrowing(small, name, program)
-    with case_of(small.block(training_pattern=ANY_PROGRAM)) as context:
+    with case_of(small.block(training_pattern=ANY_PROGRAM, grace_seconds=1)) as context:
         cordon.fn(context)
         assert not made(prove_contained.fn(context)).contained
         assert training.pid in pids(made(freeze.fn(context)))

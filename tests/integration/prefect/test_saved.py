@@ -33,12 +33,12 @@ def told(*command: str) -> str:
     "command",
     [
         ("blocks", "FILE"),
-        ("blocks", "NAMED"),
+        pytest.param(("blocks", "NAMED"), marks=pytest.mark.soak),
         ("flows.cli", "deploy", "--name", "portfolio"),
-        ("flows.cli", "deploy", "FILE"),
+        pytest.param(("flows.cli", "deploy", "FILE"), marks=pytest.mark.soak),
         ("flows.cli", "deploy", "NAMED"),
         ("flows.cli", "audit", "evidence"),
-        ("flows.cli", "audit", "NAMED"),
+        pytest.param(("flows.cli", "audit", "NAMED"), marks=pytest.mark.soak),
         ("flows.cli", "rollback", "evidence", "--newest-only"),
         ("flows.cli", "pull", "NAMED", "/tmp"),  # noqa: S108  nothing is written there
     ],

@@ -49,6 +49,7 @@ class Exchange(BaseHTTPRequestHandler):
     """One connection of the client, and one to the server beside it."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # an answer's head and body are two packets: the second would wait 40 ms
     server: "_Server"
 
     def setup(self) -> None:
