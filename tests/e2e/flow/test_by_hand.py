@@ -137,14 +137,22 @@ def test_what_was_begun_by_hand_is_carried_on_by_a_worker(scene: Scene, file: Pa
     assert len(cached(scene)) == kept
 
 
-def test_suspects_are_ended_by_hand_where_that_is_asked_for(scene: Scene, file: Path) -> None:
+def test_suspects_are_ended_by_hand_and_the_key_of_the_api_comes_from_the_operators_own_server(
+    scene: Scene, file: Path
+) -> None:
     """A program in the root by the workload's own Python, of a name that no pattern knows."""
+    name, table = f"k{uuid4().hex[:12]}", f"[workload.{scene.name}]"
+    file.write_text(file.read_text().replace(table, f'{table}\napi_headers = "secret/{name}"'))
+    Secret(value=json.dumps({"token": "a key"})).save(name)
     program = [str(scene.small.root / "venv/bin/python"), "-c", "import time; time.sleep(600)"]
     scene.small.start(["setsid", "--fork", *program])
     wait_until(lambda: [each for each in scene.small.living() if each.cmdline() == program], what="its start")
-    done = by_hand(file, "--suspects", "include")
+    done = by_hand(file, "--suspects", "include", "--recover", server=str(PREFECT_API_URL.value()))
     assert done.stdout.startswith("Verified: "), done.stdout + done.stderr
-    assert scene.small.living() == []
+    assert "and now the API at" in done.stdout
+    assert "not proven" not in done.stdout
+    (api,) = scene.small.living()
+    assert api.cmdline() != program
     facts = json.loads(next(scene.home.glob("record/001/verdict.json")).read_text())
     assert [each["role"] for each in facts["stop"]["processes"]] == ["suspect"]
 
@@ -244,17 +252,6 @@ def test_secrets_in_a_file_that_others_may_read_are_told(
     assert bool(told) == bool(caplog.text)
     assert told in caplog.text
     assert "secret-of-the-file" not in caplog.text
-
-
-def test_by_hand_the_key_of_the_api_comes_from_the_operators_own_server(scene: Scene, file: Path) -> None:
-    scene.small.start_all()
-    name, table = f"k{uuid4().hex[:12]}", f"[workload.{scene.name}]"
-    file.write_text(file.read_text().replace(table, f'{table}\napi_headers = "secret/{name}"'))
-    Secret(value=json.dumps({"token": "a key"})).save(name)
-    done = by_hand(file, "--recover", server=str(PREFECT_API_URL.value()))
-    assert done.stdout.startswith("Verified: "), done.stderr
-    assert "and now the API at" in done.stdout
-    assert "not proven" not in done.stdout
 
 
 def test_by_hand_the_launchers_are_those_of_the_operators_own_server(scene: Scene) -> None:

@@ -16,24 +16,19 @@ from tests.support.scenes import Scene, steps_of
 from tests.support.workloads import wait_until
 
 
-def test_logs_that_new_life_wrote_are_collected_by_the_next_run(scene: Scene) -> None:
+def test_logs_that_new_life_wrote_and_those_of_a_corrected_pattern_are_collected_by_the_next_run(scene: Scene) -> None:
     scene.small.start_all()
+    (scene.small.root / "logs/gpu.txt").write_text("hot\n")
     scene.evacuate()
+    assert not (scene.home / "evidence/logs/gpu.txt").exists()
     scene.lose_the_guard()
     scene.small.start_all()
     (scene.small.root / "logs/train-20260101_000001.log").write_text("iteration 2\n")
+    scene.save(workload=Workload(**dict(scene.block) | {"logs": ["logs/*.log", "logs/*.txt"]}))
     state = scene.evacuate(incident_id=scene.home.name)
     assert state.name == "Verified", state.message
     assert scene.small.living() == []
     assert (scene.home / "evidence.2/logs/train-20260101_000001.log").read_text() == "iteration 2\n"
-
-
-def test_a_pattern_corrected_in_the_block_takes_effect(scene: Scene) -> None:
-    (scene.small.root / "logs/gpu.txt").write_text("hot\n")
-    scene.evacuate()
-    scene.save(workload=Workload(**dict(scene.block) | {"logs": ["logs/*.log", "logs/*.txt"]}))
-    state = scene.evacuate(incident_id=scene.home.name)
-    assert state.name == "Verified", state.message
     assert scene.store.head(f"incidents/{scene.home.name}/evidence.2/logs/gpu.txt")
 
 
@@ -70,11 +65,15 @@ def test_a_file_that_changed_between_two_runs_goes_into_a_snapshot_of_its_own(sc
     assert first.sha256 != second.sha256 == latest.sha256
 
 
-def test_an_object_that_the_store_lost_is_sent_again(scene: Scene, tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
+def test_an_object_that_the_store_lost_is_sent_again_and_another_store_gets_everything(
+    scene: Scene, tmp_path: Path
+) -> None:
+    disk = tmp_path / "other disk"
     disk.mkdir()
     scene.save(store=EvidenceStore(folder=disk))
-    scene.evacuate()
+    state = scene.evacuate()
+    assert state.name == "Verified", state.message
+    assert (disk / "incidents" / scene.home.name / "evidence" / MANIFEST).exists()
     lost = disk / "incidents" / scene.home.name / "evidence/mem.txt"
     lost.unlink()
     state = scene.evacuate(incident_id=scene.home.name)
@@ -84,9 +83,6 @@ def test_an_object_that_the_store_lost_is_sent_again(scene: Scene, tmp_path: Pat
     assert state.name == "Verified", state.message
     assert lost.exists()
 
-
-def test_another_store_gets_everything(scene: Scene, tmp_path: Path) -> None:
-    scene.evacuate()
     (tmp_path / "other").mkdir()
     scene.save(store=EvidenceStore(folder=tmp_path / "other"))
     state = scene.evacuate(incident_id=scene.home.name)
@@ -108,8 +104,13 @@ def test_an_old_incident_run_again_does_not_bring_the_past_back(scene: Scene) ->
     assert steps_of(state)["§5 promote latest/"] == "Cached"
 
 
-def test_a_rehearsal_never_keeps_the_real_one_out(scene: Scene) -> None:
+def test_a_rehearsal_a_damaged_file_of_the_open_incident_and_a_hostile_summary_keep_no_evacuation_out(
+    scene: Scene,
+) -> None:
+    scene.save(workload=scene.small.block(incident_suffix="gpu1"))
     scene.block.evidence.mkdir()
+    (scene.block.evidence / "open.json").write_text("")
+    (scene.small.root / "artifacts/summary_deep.json").write_text("[" * 200_000)
     rehearsal = take_ownership(scene.block.evidence, dry_run=True)
     assert rehearsal is not None
     scene.small.start_all()
@@ -117,19 +118,8 @@ def test_a_rehearsal_never_keeps_the_real_one_out(scene: Scene) -> None:
     os.close(rehearsal)
     assert state.name == "Verified", state.message
     assert scene.small.living() == []
-
-
-def test_a_damaged_open_incident_file_does_not_stop_an_evacuation(scene: Scene) -> None:
-    scene.block.evidence.mkdir()
-    (scene.block.evidence / "open.json").write_text("")
-    assert scene.evacuate().name == "Verified"
-
-
-def test_a_hostile_summary_costs_no_record(scene: Scene) -> None:
-    (scene.small.root / "artifacts/summary_deep.json").write_text("[" * 200_000)
-    state = scene.evacuate()
-    assert state.name == "Verified", state.message
     assert (scene.home / "record/001/closing.json").exists()
+    assert scene.home.name.endswith("Z-gpu1"), "the suffix of the workload"
 
 
 def test_a_claim_of_somebody_else_can_be_left_behind(scene: Scene) -> None:
@@ -137,12 +127,6 @@ def test_a_claim_of_somebody_else_can_be_left_behind(scene: Scene) -> None:
     scene.store.create(f"incidents/{taken}/claim.json", b"another host", digest_bytes(b"another host"))
     assert scene.evacuate(incident_id=taken).name == "Unverified"
     assert scene.evacuate().name == "Verified"
-
-
-def test_the_suffix_of_the_workload_is_in_the_incident_id(scene: Scene) -> None:
-    scene.save(workload=scene.small.block(incident_suffix="gpu1"))
-    assert scene.evacuate().name == "Verified"
-    assert scene.home.name.endswith("Z-gpu1")
 
 
 def test_the_api_gets_nothing_of_our_environment(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -170,7 +170,7 @@ def test_an_unreachable_store_delays_nothing_and_the_same_incident_finishes_late
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"bucket": "no-such-bucket"}, "bucket"),
+        pytest.param({"bucket": "no-such-bucket"}, "bucket", marks=pytest.mark.soak),
         ({"credentials": AwsCredentials(aws_access_key_id="x", aws_secret_access_key=SecretStr("y"))}, "access key"),
     ],
 )
@@ -314,14 +314,6 @@ def test_a_dry_run_says_that_a_supervisor_may_undo_it(scene: Scene) -> None:
         f"process {loop.pid}: bash {script}: it is the parent of the training and may start it again: "
         "set stop_supervisors = true in the workload block, or stop it first; unless"
     ) in str(state.message)
-
-
-def test_a_folder_serves_as_a_store(scene: Scene, tmp_path: Path) -> None:
-    (tmp_path / "other disk").mkdir()
-    scene.save(store=EvidenceStore(folder=tmp_path / "other disk"))
-    state = scene.evacuate()
-    assert state.name == "Verified", state.message
-    assert (tmp_path / "other disk/incidents" / scene.home.name / "evidence/manifest.json").exists()
 
 
 def test_an_incident_id_of_another_shape_is_refused_before_anything_is_touched(scene: Scene) -> None:

@@ -38,9 +38,16 @@ def verdict(scene: Scene, number: int) -> dict[str, Any]:
     return told
 
 
-def test_all_models_are_evidence_and_only_the_sound_one_is_promoted(hostile: Scene, tmp_path: Path) -> None:
-    state = hostile.evacuate()
+def test_all_models_are_evidence_only_the_sound_one_is_promoted_and_a_run_that_carries_on_judges_nothing_twice(
+    hostile: Scene, tmp_path: Path
+) -> None:
+    good = hostile.store_block
+    hostile.save(store=type(good)(**dict(good) | {"endpoint": "http://127.0.0.1:9"}))
+    assert hostile.evacuate().name == "Unverified"
+    hostile.save(store=good)
+    state = hostile.evacuate(incident_id=hostile.home.name)
     assert state.name == "Verified", state.message
+    assert steps_of(state)["§4 judge the models"] == "Cached"
     assert not (tmp_path / "canary").exists()
     every = {f"model_{kind}.joblib" for kind in ("builtin", "sound", "torn", "evil", "bomb")}
     incident = hostile.home.name
@@ -50,24 +57,10 @@ def test_all_models_are_evidence_and_only_the_sound_one_is_promoted(hostile: Sce
     sealed = json.loads((hostile.home / "evidence/manifest.json").read_bytes())["items"]
     assert "models.json" in {item["path"] for item in sealed}
     assert not [item for item in sealed if item.get("note", "").startswith("left by")]
-    told = json.dumps(verdict(hostile, 1), ensure_ascii=False)
-    for words in ("model_torn.joblib is torn", "model_evil.joblib is suspect: would import posix.mknod", "is unknown"):
-        assert words in told
-    facts = verdict(hostile, 1)
-    assert "sklearn.linear_model._logistic.LogisticRegression" in json.dumps(facts)
-
-
-def test_a_run_that_carries_on_keeps_the_findings_and_judges_nothing_twice(hostile: Scene, tmp_path: Path) -> None:
-    good = hostile.store_block
-    hostile.save(store=type(good)(**dict(good) | {"endpoint": "http://127.0.0.1:9"}))
-    assert hostile.evacuate().name == "Unverified"
-    hostile.save(store=good)
-    state = hostile.evacuate(incident_id=hostile.home.name)
-    assert state.name == "Verified", state.message
-    assert steps_of(state)["§4 judge the models"] == "Cached"
-    assert "model_evil.joblib is suspect" in json.dumps(verdict(hostile, 2))
-    assert names(hostile, "latest/models/") == {"model_builtin.joblib", "model_sound.joblib"}
-    assert not (tmp_path / "canary").exists()
+    for told in (json.dumps(verdict(hostile, number), ensure_ascii=False) for number in (1, 2)):
+        for words in ("joblib is torn", "model_evil.joblib is suspect: would import posix.mknod", "is unknown"):
+            assert words in told
+        assert "sklearn.linear_model._logistic.LogisticRegression" in told
 
 
 def test_a_judge_that_fails_stops_neither_the_seal_nor_the_upload(
