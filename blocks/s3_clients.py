@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import urllib3
 from botocore.config import Config
-from botocore.httpsession import get_cert_path
+from botocore.httpsession import ProxyConfiguration, get_cert_path
 from botocore.utils import get_environ_proxies
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store as Bucket
@@ -82,9 +82,11 @@ class _SecureLine(Line, HTTPSConnectionPool):
 
 
 def signed_pool(endpoint: str, authority: Path | None) -> urllib3.PoolManager:
-    """Make a connection pool for requests that we sign. Verifies TLS, and finds proxies as boto3 does."""
-    proxy = get_environ_proxies(endpoint).get(endpoint.partition("://")[0])
-    make = partial(urllib3.ProxyManager, proxy) if proxy else urllib3.PoolManager
+    """Make a connection pool for requests that we sign. Verifies TLS; finds proxies as boto3 does."""
+    proxies = ProxyConfiguration(get_environ_proxies(endpoint))
+    proxy = proxies.proxy_url_for(endpoint)
+    headers = proxies.proxy_headers_for(proxy) if proxy else {}
+    make = partial(urllib3.ProxyManager, proxy, proxy_headers=headers) if proxy else urllib3.PoolManager
     pool = make(
         maxsize=_CONNECTIONS,
         block=True,

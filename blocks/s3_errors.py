@@ -18,8 +18,8 @@ _EXPIRED: Final = "Renew the temporary credentials, then run this again."
 _SOURCE: Final = "Give the store block complete credentials, or this host a role or a profile."
 _REGION: Final = "Set the bucket's own region in the store block."
 _WAIT: Final = (
-    "Check the endpoint and the network, for a write also that the store has room; then run this again. What an "
-    "incident has sealed stays on its host."
+    "Check the endpoint, the network, and a proxy that HTTPS_PROXY or HTTP_PROXY names (NO_PROXY excepts hosts); for a "
+    "write also that the store has room. Then run this again. What an incident has sealed stays on its host."
 )
 _CHANGED: Final = "The source changed after it was hashed, or was damaged on the way: compare it with its manifest."
 _REMEDIES: Final = {
@@ -37,6 +37,7 @@ _REMEDIES: Final = {
     "AuthorizationHeaderMalformed": _REGION,
     "IllegalLocationConstraintException": _REGION,
     "301": _REGION,
+    "407": _WAIT,
     "400": f"{_REGION} If it is right: {_EXPIRED}",
     "RequestTimeTooSkewed": "Set this host's clock, then run the evacuation again.",
     "BadDigest": _CHANGED,

@@ -71,7 +71,8 @@ class Wire:
         if isinstance(body, bytes) and self._line:
             return self._line.ask(method, target, headers, body)
         url, sent = self._root + target, body if isinstance(body, bytes) else body()
-        told = self._pool.urlopen(method, url, body=sent, headers=headers, retries=False, redirect=False)
+        named = {"Host" if name == "host" else name: value for name, value in headers.items()}  # else it adds its own
+        told = self._pool.urlopen(method, url, body=sent, headers=named, retries=False, redirect=False)
         return S3Response(told.status, told.headers, told.data)
 
 
