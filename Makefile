@@ -52,7 +52,7 @@ uncordon: $(STAMP)  ## let training in again: WORKLOAD=evacuation.toml, FILE:NAM
 thaw: $(STAMP)  ## call an evacuation off that has frozen and not yet stopped it: WORKLOAD=evacuation.toml, FILE:NAME where it has several
 	$(EVACUATION) thaw "$(WORKLOAD)"
 
-audit: $(STAMP)  ## prove an incident from its store: STORE=store.toml INCIDENT=IR-… SIGNERS=file DEEP=1; without INCIDENT list them
+audit: $(STAMP)  ## prove an incident from its store: STORE=store.toml INCIDENT=IR-… SIGNERS=file DEEP=1; without INCIDENT list incidents and fleets
 	$(EVACUATION) audit $(call argument,$(STORE)) $(call argument,$(INCIDENT)) $(call option,signers,$(SIGNERS)) $(if $(DEEP),--deep)
 
 pull: $(STAMP)  ## latest/ into a folder: STORE=store.toml INTO=folder; WHAT=IR-… or a snapshot's stamp, OVERWRITE=1 newer files too
@@ -100,8 +100,8 @@ bench-reading: $(STAMP)  ## how often and how quickly 8 GB of models are read, b
 bench-status: $(STAMP)  ## how long `evacuation status` takes, as a multiple of `python -c pass`; writes build/bench/status.json
 	$(BIN)/python -m benchmarks.status
 
-bench-fleet: $(STAMP)  ## a fleet on its plant: three real hosts, 20, 50, 100 simulated ones; SMALL=1 shows that it runs; writes build/bench/fleet.json
-	$(BIN)/python -m benchmarks.fleet $(if $(SMALL),--small)
+bench-fleet: $(STAMP)  ## a fleet on its plant: three real hosts, 20, 50, 100 simulated ones; STORE=build/bench/RUN/store/real1 only lists copies of that host's incident; SMALL=1 shows that it runs; writes build/bench/fleet.json
+	$(BIN)/python -m $(if $(STORE),benchmarks.fleet_store $(STORE),benchmarks.fleet $(if $(SMALL),--small))
 
 reference: $(STAMP)  ## docs/reference.md and the tables of docs/architecture.md, from the code
 	$(BIN)/python -m docs.reference

@@ -38,7 +38,7 @@ from benchmarks.fleet_stage import (
     spent,
     trigger,
 )
-from benchmarks.fleet_store import store_rows
+from benchmarks.fleet_store import LISTED, store_rows
 from benchmarks.recorder import Recorder
 from benchmarks.rows import RESULTS, Row, table, under, write
 from benchmarks.simulated import Script, Simulated, play_all, script_of
@@ -243,7 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result, conditions = measured(Stage(folder, plant, key), (1, 2, 3) if small else SIZES)
     write("fleet", result, conditions)
     say(conditions)
-    result += store_rows(folder, key, folder / "store" / REAL[0], (10, 3) if small else (1000, 100))
+    result += store_rows(folder, key, folder / "store" / REAL[0], (10, 3) if small else (LISTED, 100))
     write("fleet", result, conditions)
     say(f"{table(result)}\n{conditions}")
     return 0 if all(row.holds for row in result) else 1

@@ -1,4 +1,4 @@
-"""Record what a host asks and tells a Prefect server: a relay before it, which only keeps websockets uncompressed."""
+"""Record what a host asks and tells a Prefect server: a relay before it, which only keeps everything uncompressed."""
 
 import contextlib
 import re
@@ -13,7 +13,7 @@ _PIECE: Final = 1 << 16
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
 _ID: Final = re.compile(rb'"(\w+)": *"([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})"')
-_PACKED: Final = re.compile(rb"sec-websocket-extensions", re.IGNORECASE)
+_PACKED: Final = re.compile(rb"sec-websocket-extensions|accept-encoding", re.IGNORECASE)
 _LONG: Final = 126
 _SHORT: Final = 0x7F
 

@@ -107,13 +107,13 @@ class DirectoryStore:
             with path.open("rb") as file:
                 return StoredObject(key, os.fstat(file.fileno()).st_size, file_digest(file, "sha256").hexdigest())
 
-    def read(self, key: str) -> bytes:
-        """Return the content of a small object."""
+    def read(self, key: str, limit: int | None = None) -> bytes:
+        """Return the content of a small object, or its first `limit` bytes."""
         path = self._path(key)
         if not _is_object(path):
             raise absent(self.place, key)
-        with self._explaining(key):
-            return path.read_bytes()
+        with self._explaining(key), path.open("rb") as file:
+            return file.read(limit)
 
     def stream(self, key: str) -> Iterator[bytes]:
         """Yield the content in bounded memory."""
@@ -129,6 +129,17 @@ class DirectoryStore:
         with self._explaining(prefix):
             keys = sorted(key for key in self._keys(prefix.rpartition("/")[0]) if key.startswith(prefix))
             yield from (_listed(key, (self._folder / key).stat()) for key in keys)
+
+    def list_folder(self, prefix: str) -> tuple[Sequence[StoredObject], Sequence[str]]:
+        """Return the objects directly below a prefix, and the folders there, both sorted."""
+        with self._explaining(prefix):
+            folder = self._path(prefix.removesuffix("/")) if prefix else self._root()
+            if not folder.is_dir():
+                return [], []
+            there = sorted(os.scandir(folder), key=lambda each: each.name)
+            files = [_listed(prefix + each.name, each.stat()) for each in there if each.is_file(follow_symlinks=False)]
+            folders = [f"{prefix}{each.name}/" for each in there if each.is_dir(follow_symlinks=False)]
+        return files, [each for each in folders if each != f"{_INCOMING}/"]
 
     def _keys(self, below: str) -> Iterator[str]:
         start = self._path(below) if below else self._root()

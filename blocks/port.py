@@ -94,14 +94,20 @@ class Store(Protocol):
     def head(self, key: str) -> StoredObject | None:
         """Return the object with the store's own digest, None if there is none."""
 
-    def read(self, key: str) -> bytes:
-        """Return the content of a small object."""
+    def read(self, key: str, limit: int | None = None) -> bytes:
+        """Return the content of a small object, or its first `limit` bytes, not compared with any digest."""
 
     def stream(self, key: str) -> Iterator[bytes]:
         """Yield the content of an object of any size, not compared with any digest: the reader has to hash it."""
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """Yield all objects under a prefix, sorted by key. Digests may be None."""
+
+    def list_folder(self, prefix: str) -> tuple[Sequence[StoredObject], Sequence[str]]:
+        """Return what lies directly below a prefix that ends in "/": objects, and prefixes of those that lie deeper.
+
+        Both are sorted. There may be no object below a prefix.
+        """
 
 
 @runtime_checkable

@@ -1,4 +1,4 @@
-"""Read objects of an S3 bucket: digests by signed requests, content and listings by boto3."""
+"""Read objects of an S3 bucket: small requests and listings are signed here, streams and versions are boto3's."""
 
 import base64
 from collections import Counter
@@ -21,6 +21,7 @@ from blocks.port import PIECE, StoredObject
 from blocks.s3_canary import CANARIES
 from blocks.s3_clients import boto3_client, obstore_client, signed_pool, trusted
 from blocks.s3_errors import explain
+from blocks.s3_list import pages
 from blocks.s3_wire import Wire
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.store.promises import KEPT, Promises
@@ -106,14 +107,18 @@ class S3Reader:
             self._require_bucket()
             return None
 
-    def read(self, key: str) -> bytes:
-        """Return the content, which boto3 compares with the store's checksum."""
+    def read(self, key: str, limit: int | None = None) -> bytes:
+        """Return the content or its first `limit` bytes, not compared with any checksum: the reader has to hash it."""
+        asked = {"range": f"bytes=0-{limit - 1}"} if limit else {}
         with self._explaining(f"{key} to be read from {self.place}"):
             try:
-                found = self._s3.get_object(Bucket=self._bucket, Key=self._name(key), ChecksumMode="ENABLED")
-            except self._s3.exceptions.NoSuchKey:
-                raise absent(self.place, key) from None
-            return found["Body"].read()
+                return self._wire.ask("GET", self._name(key), asked).body[:limit]
+            except ClientError as error:
+                if error.response["Error"]["Code"] == "NoSuchKey":
+                    raise absent(self.place, key) from None
+                if error.response["Error"]["Code"] == "InvalidRange":  # it is empty
+                    return b""
+                raise
 
     def stream(self, key: str) -> Iterator[bytes]:
         """Yield the content, not compared with any checksum: the reader has to hash it."""
@@ -148,15 +153,18 @@ class S3Reader:
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """Yield all objects but the canaries, sorted by key here: not every store sorts as S3 does."""
+        yield from self._listed(prefix, "")[0]
+
+    def list_folder(self, prefix: str) -> tuple[Sequence[StoredObject], Sequence[str]]:
+        """Return the objects directly below a prefix, and the folders there, both sorted."""
+        return self._listed(prefix, "/")
+
+    def _listed(self, prefix: str, delimiter: str) -> tuple[Sequence[StoredObject], Sequence[str]]:
         with self._explaining(f"a listing of {self.place}/{prefix}"):
-            pages = self._s3.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=self._prefix + prefix
-            )
-            found = [item for page in pages for item in page.get("Contents", [])]
-        for item in sorted(found, key=lambda item: item["Key"]):
-            key = item["Key"].removeprefix(self._prefix)
-            if not key.startswith(CANARIES):
-                yield StoredObject(key, item["Size"], None, modified=item["LastModified"])
+            found = [*pages(self._wire, self._prefix, prefix, delimiter)]
+        objects = (each for page in found for each in page.objects if not each.key.startswith(CANARIES))
+        folders = (each for page in found for each in page.folders if each != CANARIES)
+        return sorted(objects, key=lambda each: each.key), sorted(folders)
 
     def _name(self, key: str) -> str:
         return self._prefix + require_key(key)

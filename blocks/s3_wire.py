@@ -62,7 +62,7 @@ class Wire:
     def _once(self, method: str, target: str, headers: Mapping[str, str], body: Body, sha256: str) -> S3Response:
         keys = self._credentials.get_frozen_credentials()
         answer = self._sent(method, target, signed(keys, self._region, method, target, headers, sha256), body)
-        if answer.status >= _OK or b"<Error>" in answer.body[:200]:
+        if answer.status >= _OK or (method != "GET" and b"<Error>" in answer.body[:200]):
             raise _refusal(method, answer.status, answer.body.decode(errors="replace"))
         return answer
 

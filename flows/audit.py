@@ -31,8 +31,9 @@ def audit(
         deep: Read every byte back and hash it, instead of asking the store for its digests. 全バイトを読み戻して照合。
     """
     if incident_id is None:
-        held = list_incidents(store)
-        return ended(LISTED, f"{len(held)} incidents; see the artifact 'incidents'")
+        held, fleets = list_incidents(store)
+        told = f"{len(held)} incidents; see the artifact 'incidents'"
+        return ended(LISTED, f"{told}; {len(fleets)} fleets: the artifact 'fleets'" if fleets else told)
     found = audit_incident(store, incident_id, allowed_signers, deep=deep, return_state=True)
     made: Any = found.result(raise_on_failure=False)
     if isinstance(made, BaseException):

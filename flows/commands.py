@@ -172,7 +172,7 @@ def uncordon(workload: WorkloadFile, /) -> int:
 def audit(
     store: StoreName, incident: Incident = "", /, *, signers: Path | None = None, deep: bool = False, json: Json = False
 ) -> int:
-    """Prove a past incident from its store alone, or list the incidents that a store holds.
+    """Prove a past incident from its store alone, or list the incidents and fleets that a store holds.
 
     Args:
         signers: allowed_signers file of ssh-keygen: who may sign.

@@ -5,12 +5,14 @@ A host of a fleet is a workload, known by the name of its block. What is where, 
 - On the server: the artifact `targets-ID` with the frozen list; the variable `fleet_NAME` while the incident is open,
   which a second trigger joins; a run of `evacuate/HOST` for each host, with the tag `fleet:ID`, the idempotency key
   `ID:HOST:ATTEMPT` and the parameter `order`; the concurrency limit `fleet-send-NAME`; the artifact `fleet-NAME` with
-  the table; the artifact `thawed-ID` once the incident is called off.
+  the table; the artifact `thawed-ID` once the incident is called off, and `lost-ID` for orders that a run which joined
+  could not give, and hands to the run at work.
 - A host tells when it is frozen and contained by the labels `evacuation.frozen` and `evacuation.contained` of its run.
 - In the store below `fleets/ID/`: `targets.json`, and `record/NNN/` with `hosts.json`, the postmortem, `closing.json`
   and its signature.
 """
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -27,8 +29,9 @@ from tasks.custody.incident.ending import JOINED
 from tasks.custody.visible import LINE_LIMIT, visible
 from tasks.fleet.approval import asked
 from tasks.fleet.follow import Watch, follow
+from tasks.fleet.handover import hand_over
 from tasks.fleet.opening import JoinedFleet, Trigger, open_fleet
-from tasks.fleet.orders import order_again, order_all, order_missing
+from tasks.fleet.orders import Lost, order_again, order_all, order_missing
 from tasks.fleet.postmortem import FleetReport
 from tasks.fleet.record import FleetRecord, record, write_targets
 from tasks.fleet.thaw import thaw_all
@@ -65,8 +68,7 @@ def fleet(  # noqa: PLR0913, PLR0917  each is a field of the form that a person 
     incident = opened.incident if isinstance(opened, JoinedFleet) else opened
     lost = order_again(incident) if retry else {}
     if isinstance(opened, JoinedFleet):
-        order_missing(incident)
-        return ended(JOINED, opened.summary)
+        return joined_state(opened, order_missing(incident) | lost)
 
     watch = Watch(incident, run)
     watch.problems = order_all(incident) | lost
@@ -77,6 +79,16 @@ def fleet(  # noqa: PLR0913, PLR0917  each is a field of the form that a person 
             verdict = verdict_of([host.name for host in incident.hosts], rows)
             recorded = record(FleetReport(incident, rows, verdict, run, watch.contained_at), watch.closings)
     return fleet_state(incident.id, verdict, recorded)
+
+
+def joined_state(joined: JoinedFleet, lost: Mapping[str, Lost]) -> State[Any]:
+    """Return the state of a run that another one was found at work; Refused, and told to it, if it lost orders."""
+    if not lost:
+        return ended(JOINED, joined.summary)
+    hand_over(joined.incident, lost)
+    told = "; ".join(f"{host}: {order.why}" for host, order in lost.items())
+    message = f"{joined.summary} Orders that the server did not take, which that run repeats: {told}"
+    return Failed(name=str(End.REFUSED), message=visible(message, LINE_LIMIT))
 
 
 def _own() -> frozenset[Launcher]:

@@ -243,9 +243,9 @@ class RehearsalStore:
         """Return the object that would be there."""
         return self._written.get(key) or self._store.head(key)
 
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, limit: int | None = None) -> bytes:
         """Read the real store."""
-        return self._store.read(key)
+        return self._store.read(key, limit)
 
     def stream(self, key: str) -> "Iterator[bytes]":
         """Read the real store, piece by piece."""
@@ -254,6 +254,10 @@ class RehearsalStore:
     def list(self, prefix: str) -> "Iterator[StoredObject]":
         """List the real store."""
         return self._store.list(prefix)
+
+    def list_folder(self, prefix: str) -> "tuple[Sequence[StoredObject], Sequence[str]]":
+        """List a folder of the real store."""
+        return self._store.list_folder(prefix)
 
 
 class RehearsalScheduler:

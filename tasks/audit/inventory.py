@@ -1,6 +1,6 @@
-"""List the incidents of a store as a table of what the store says of them; nothing of it is proven."""
+"""List the incidents and fleets of a store as tables of what the store says of them; nothing of it is proven."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -8,16 +8,23 @@ from tasks.custody.audit.finding import shown
 from tasks.custody.audit.layout import CLOSED
 from tasks.custody.audit.untrusted import Unreadable, document
 from tasks.custody.errors import Refused, StoreError
-from tasks.custody.evidence.keys import CLOSING, claim_key, record_key
+from tasks.custody.evidence.keys import CLOSING, claim_key, fleet_record_key, record_key, targets_key
+from tasks.custody.fleet.order import parse_fleet_id
 from tasks.custody.incident.incident import parse_id
-from tasks.storage.untrusted_reads import fetch
+from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch
 from tasks.system.parallel import side_by_side
 
 if TYPE_CHECKING:
     from blocks.port import Store
 
-COLUMNS: Final = ("id", "opened", "host", "workload", "verdict", "records", "signed", "objects", "bytes")
+_COUNTED: Final = ("verdict", "records", "signed", "objects", "bytes")
+COLUMNS: Final[Mapping[str, Sequence[str]]] = {
+    "incidents": ("id", "opened", "host", "workload", *_COUNTED),
+    "fleets": ("id", "opened", "fleet", "hosts", *_COUNTED),
+}
+_THREADS: Final = 32
 _LIMIT: Final = 1 << 20
+_UNNAMED: Final = "(no valid id)"
 
 
 @dataclass
@@ -42,44 +49,81 @@ class _Heap:
 
 def holdings(store: "Store") -> list[dict[str, str]]:
     """Return a row for each incident, the newest last; objects below incidents/ without a valid id share one row."""
-    heaps = dict[str, _Heap]()
-    for each in store.list("incidents/"):
-        incident, _, name = each.key.removeprefix("incidents/").partition("/")
-        heaps.setdefault(_named(incident), _Heap()).add(name, each.size)
-    return list(side_by_side(lambda item: _row(store, *item), sorted(heaps.items())))
+
+    def told(incident: str) -> tuple[Any, ...]:
+        said = _said(store, claim_key(incident), _LIMIT)
+        return incident, said.get("opened_at", ""), said.get("host", ""), said.get("workload", "")
+
+    return _rows(store, "incidents", parse_id, told, record_key)
 
 
-def _named(text: str) -> str:
+def fleets(store: "Store") -> list[dict[str, str]]:
+    """Return a row for each incident of a fleet, by the rules of `holdings`; `hosts` counts its frozen list."""
+
+    def told(fleet: str) -> tuple[Any, ...]:
+        said = _said(store, targets_key(fleet), DOCUMENT_LIMIT)
+        hosts = said.get("hosts")
+        return fleet, said.get("opened_at", ""), said.get("name", ""), len(hosts) if isinstance(hosts, list) else "?"
+
+    return _rows(store, "fleets", parse_fleet_id, told, fleet_record_key)
+
+
+def _rows(
+    store: "Store",
+    place: str,
+    parse: Callable[[str], str],
+    told: Callable[[str], tuple[Any, ...]],
+    key: Callable[[str, int, str], str],
+) -> list[dict[str, str]]:
+    """List each incident by itself, side by side: one listing of all is served page after page."""
+
+    def row(incident: str) -> dict[str, str]:
+        home = f"{place}/{incident}/"
+        heap = _heap((each.key.removeprefix(home), each.size) for each in store.list(home))
+        if not heap.objects:
+            return {}
+        last = max(heap.closings, default=0)
+        closing = _said(store, key(incident, last, CLOSING), _LIMIT) if last else {"verdict": "not closed"}
+        return shaped(told(incident), closing.get("verdict", "?"), heap, heap.signed)
+
+    def shaped(own: tuple[Any, ...], verdict: object, heap: _Heap, signed: str) -> dict[str, str]:
+        values = (*own, verdict, len(heap.closings), signed, heap.objects, heap.size)
+        return dict(zip(COLUMNS[place], (shown(value, 80) for value in values), strict=True))
+
+    loose, folders = store.list_folder(f"{place}/")
+    named = {folder: _named(folder.removeprefix(f"{place}/").removesuffix("/"), parse) for folder in folders}
+    deeper = (each for folder, incident in named.items() if not incident for each in store.list(folder))
+    strays = _heap(("", each.size) for each in (*loose, *deeper))
+    found = list(side_by_side(row, sorted(filter(None, named.values())), _THREADS))
+    unnamed = shaped((_UNNAMED, "", "", ""), "", strays, "") if strays.objects else {}
+    return [each for each in (unnamed, *found) if each]
+
+
+def _heap(names: Iterator[tuple[str, int]]) -> _Heap:
+    heap = _Heap()
+    for name, size in names:
+        heap.add(name, size)
+    return heap
+
+
+def _named(text: str, parse: Callable[[str], str]) -> str:
     try:
-        return parse_id(text)
-    except Refused:
+        return parse(text)
+    except (Refused, ValueError):
         return ""
 
 
-def _row(store: "Store", incident: str, heap: _Heap) -> dict[str, str]:
-    told, verdict = dict[str, Any](), ""
-    if incident:
-        told = _said(store, claim_key(incident))
-        last = max(heap.closings, default=0)
-        verdict = str(_said(store, record_key(incident, last, CLOSING)).get("verdict", "?")) if last else "not closed"
-    values = (
-        *(incident or "(no valid id)", told.get("opened_at", ""), told.get("host", ""), told.get("workload", "")),
-        *(verdict, len(heap.closings), heap.signed if incident else "", heap.objects, heap.size),
-    )
-    return dict(zip(COLUMNS, (shown(value, 80) for value in values), strict=True))
-
-
-def _said(store: "Store", key: str) -> dict[str, Any]:
-    """Return a small JSON document; an empty dict if it cannot be read."""
+def _said(store: "Store", key: str, limit: int) -> dict[str, Any]:
+    """Return a JSON document; an empty dict if it cannot be read."""
     try:
-        return document(fetch(store, key, _LIMIT))
+        return document(fetch(store, key, limit))
     except (StoreError, Unreadable):
         return {}
 
 
-def columns(rows: list[dict[str, str]]) -> Iterator[str]:
-    """Yield the table as terminal lines."""
-    width = {name: max(len(name), *(len(row[name]) for row in rows)) for name in COLUMNS} if rows else {}
-    for row in [{name: name for name in COLUMNS}, *rows] if rows else []:
-        yield "  ".join(row[name].ljust(width[name]) for name in COLUMNS).rstrip()
-    yield (f"{len(rows)} incidents; only an audit of each proves what it says" if rows else "no incidents")
+def columns(rows: list[dict[str, str]], what: str) -> Iterator[str]:
+    """Yield a table of incidents or fleets as terminal lines."""
+    width = {name: max(len(name), *(len(row[name]) for row in rows)) for name in COLUMNS[what]} if rows else {}
+    for row in [{name: name for name in width}, *rows] if rows else []:
+        yield "  ".join(row[name].ljust(width[name]) for name in width).rstrip()
+    yield (f"{len(rows)} {what}; only an audit of each proves what it says" if rows else f"no {what}")

@@ -10,7 +10,7 @@ from prefect.states import Completed, Failed
 
 from tasks.adapters.saved_blocks import store_to_read
 from tasks.audit.fleet import audited_fleet
-from tasks.audit.inventory import holdings
+from tasks.audit.inventory import fleets, holdings
 from tasks.audit.report import ENDINGS, markdown, rows
 from tasks.audit.verify import audited
 from tasks.custody.audit.finding import Audit
@@ -48,13 +48,15 @@ def audit_incident(store: str, incident: str, allowed_signers: str, *, deep: boo
 
 
 @task(name="§6 list the incidents", cache_policy=NO_CACHE, persist_result=False)
-def list_incidents(store: str) -> list[dict[str, str]]:
-    """Return a row for each incident in the store, and show them as a table in the UI."""
-    found = holdings(store_to_read(store).open())
-    create_table_artifact(
-        visible_rows(found) or [{"id": "none"}], key="incidents", description="Incidents of the store 一覧"
-    )
-    return found
+def list_incidents(store: str) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """Return a row for each incident in the store and for each fleet's, and show them as tables in the UI."""
+    opened = store_to_read(store).open()
+    found, of_fleets = holdings(opened), fleets(opened)
+    for rows_, key in ((found, "incidents"), (of_fleets, "fleets")):
+        create_table_artifact(
+            visible_rows(rows_) or [{"id": "none"}], key=key, description=f"{key.capitalize()} of the store 一覧"
+        )
+    return found, of_fleets
 
 
 @task(name="§6 show the audit", cache_policy=NO_CACHE, persist_result=False)

@@ -1,10 +1,11 @@
-"""Audit an incident from its store without a Prefect server, or list the incidents of a store."""
+"""Audit an incident from its store without a Prefect server, or list the incidents and fleets of a store."""
 
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 
 from tasks.audit.fleet import audited_fleet
-from tasks.audit.inventory import columns, holdings
+from tasks.audit.inventory import columns, fleets, holdings
 from tasks.audit.report import ENDINGS, lines
 from tasks.audit.verify import audited
 from tasks.cli.output import command, note, show
@@ -22,9 +23,10 @@ def audit_by_hand(store: str, incident: str = "", signers: Path | None = None, *
     fields = named_store(store)
     opened = fields.open()
     if not incident:
-        rows = holdings(opened)
-        following = [f"next: {command('audit', store, 'INCIDENT')}"] if rows else []
-        show("audit", [*columns(rows), *following], {"place": opened.place, "incidents": rows}, as_json=as_json)
+        held = {"incidents": holdings(opened), "fleets": fleets(opened)}
+        tables = [columns(rows, what) for what, rows in held.items() if rows] or [columns([], "incidents")]
+        following = [f"next: {command('audit', store, 'INCIDENT')}"] if any(held.values()) else []
+        show("audit", [*chain(*tables), *following], {"place": opened.place, **held}, as_json=as_json)
         return 0
     allowed = _signers(signers)
     note(f"auditing {incident} in {opened.place}, {'reading every byte' if deep else 'by the digests of the store'}")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -14,6 +14,10 @@ from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.fleet.order import parse_fleet_id
 from tasks.fleet.hosts import plain
 from tasks.runtime.progress import artifact_key
+
+LIST: Final = "targets"
+"""How the key of the artifact begins that has an incident's frozen list."""
+_THAWED: Final = "thawed"
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,15 @@ def claim_of(client: SyncPrefectClient, fleet: str) -> Claim | None:
 
 
 def is_over(client: SyncPrefectClient, claim: Claim, incident: FleetIncident) -> bool:
-    """Return whether a claim's orders have all expired, as an incident of the fleet has them, or were called off."""
-    return claim.over(incident.order_seconds) or called_off(client, claim.fleet)
+    """Return whether a claim's orders have all expired, as an incident of the fleet has them, or were called off.
+
+    So it is, too, if the server knows no list of it: the list is written before the claim, which is then a stray one.
+    """
+    return (
+        claim.over(incident.order_seconds)
+        or called_off(client, claim.fleet)
+        or not _is_written(client, LIST, claim.fleet)
+    )
 
 
 def owner_of(client: SyncPrefectClient, incident: FleetIncident) -> str:
@@ -62,7 +73,7 @@ def owner_of(client: SyncPrefectClient, incident: FleetIncident) -> str:
 def mark_open(client: SyncPrefectClient, incident: FleetIncident, run: str, *, retry: bool = False) -> None:
     """Note that an incident is open, and which run works on it. Raises ObjectAlreadyExists if another one was quicker.
 
-    A note that cannot be read is replaced, and that of an incident whose orders have all expired or were called off.
+    A note that cannot be read is replaced, and that of an incident that is over.
     """
     name, claim = variable_of(incident.name), claim_of(client, incident.name)
     until = datetime.now(UTC) + timedelta(seconds=incident.order_seconds) if retry else incident.until
@@ -84,12 +95,16 @@ def mark_settled(client: SyncPrefectClient, incident: FleetIncident, run: str) -
 def call_off(client: SyncPrefectClient, fleet_id: str) -> None:
     """Note that an incident is thawed: no host gets a first order any more, and no trigger joins it."""
     about = "The fleet is thawed: no host is ordered any more. 解凍のため、指示を止めました。"
-    client.create_artifact(ArtifactCreate(key=artifact_key("thawed", fleet_id), type="markdown", data=about))
+    client.create_artifact(ArtifactCreate(key=artifact_key(_THAWED, fleet_id), type="markdown", data=about))
 
 
 def called_off(client: SyncPrefectClient, fleet_id: str) -> bool:
     """Return whether an incident is thawed."""
-    key = ArtifactCollectionFilterKey(any_=[artifact_key("thawed", fleet_id)])
+    return _is_written(client, _THAWED, fleet_id)
+
+
+def _is_written(client: SyncPrefectClient, what: str, fleet_id: str) -> bool:
+    key = ArtifactCollectionFilterKey(any_=[artifact_key(what, fleet_id)])
     return bool(client.read_latest_artifacts(artifact_filter=ArtifactCollectionFilter(key=key)))
 
 

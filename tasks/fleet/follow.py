@@ -5,18 +5,20 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
+from uuid import UUID
 
 from httpx import HTTPError
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import PrefectException
 
-from tasks.custody.fleet.ends import End, Row, expires
+from tasks.custody.fleet.ends import End, Row, expires, not_ordered
 from tasks.custody.fleet.fold import fold
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.fleet.verdict import all_that_answer_contained, over, settled
 from tasks.fleet.approval import Question
 from tasks.fleet.claim import called_off, mark_settled, owner_of
 from tasks.fleet.closings import Closings
+from tasks.fleet.handover import handed_over
 from tasks.fleet.orders import Lost, cancel_waiting, decide, give, rows_of
 from tasks.fleet.show import Table
 
@@ -36,23 +38,35 @@ class Watch:
         self.closings, self._table = Closings(incident), Table(incident, run)
         self.contained_at: datetime | None = None
         self._silent, self._since = "", datetime.now(UTC)
+        self._heard: UUID | None = None
 
     def look(self, client: SyncPrefectClient, question: Question | None = None) -> list[Row]:
-        """Return a line for every host; do what is due: missing orders, expired ones, a person's answer."""
+        """Return a line for every host; do what is due: missing orders, also those of runs that joined, expired ones, a person's answer."""
         now = datetime.now(UTC)
+        self._hear(client, now)
         if self.problems and not called_off(client, self.incident.id):
             lost = self.problems
             again = [(host, lost[host.name].attempt) for host in self.incident.hosts if host.name in lost]
             self.problems = give(self.incident, again, {name: each.incident for name, each in lost.items()}, patience=0)
         given_up = now - self._since > _NO_ORDER
         rows = rows_of(client, self.incident, self.problems if given_up else None)
-        rows = self.closings.check(client, rows, now)
+        rows = [self._lost(row, given_up=given_up) for row in self.closings.check(client, rows, now)]
         cancel_waiting(client, [row for row in rows if expires(row, now)], "past its time", End.EXPIRED)
         if question and question.answer:
             decide(client, [row for row in rows if self.incident.in_time(row.began)], question.answer, self.incident.id)
         self._tell(rows)
         self._table.show(client, rows, self.contained_at)
         return rows
+
+    def _hear(self, client: SyncPrefectClient, now: datetime) -> None:
+        """Take over the orders that a run which joined could not give."""
+        note, lost = handed_over(client, self.incident.id)
+        if note != self._heard:
+            self._heard, self._since, self.problems = note, now, {**self.problems, **lost}
+
+    def _lost(self, row: Row, *, given_up: bool) -> Row:
+        lost = self.problems.get(row.host)
+        return not_ordered(row, lost.attempt, lost.why, given_up=given_up) if lost else row
 
     def _tell(self, rows: Sequence[Row]) -> None:
         """Log who is silent, and that all that answer are contained, when that becomes true."""

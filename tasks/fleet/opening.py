@@ -25,13 +25,12 @@ from tasks.custody.errors import Refused
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.fleet.order import new_fleet_id, parse_fleet_id
 from tasks.custody.store.manifest import canonical
-from tasks.fleet.claim import claim_of, is_over, mark_open, owner_of
+from tasks.fleet.claim import LIST, claim_of, is_over, mark_open, owner_of
 from tasks.fleet.hosts import hosts_of
 from tasks.runtime.progress import artifact_key
 
 logger = logging.getLogger(__name__)
 
-_LIST: Final = "targets"
 _PATIENCE_SECONDS: Final = 20.0
 _AGAIN_SECONDS: Final = 0.2
 _JSON: Final = re.compile(r"```json\n(.*)```", re.DOTALL)
@@ -143,7 +142,7 @@ def _frozen(client: SyncPrefectClient, trigger: Trigger, block: Fleet) -> FleetI
     )
     text = f"```json\n{canonical(incident.facts).decode()}```\n"
     about = f"{incident.id}: the frozen list of {len(hosts)} hosts 対象一覧"
-    key = artifact_key(_LIST, incident.id)
+    key = artifact_key(LIST, incident.id)
     client.create_artifact(
         ArtifactCreate(key=key, type="markdown", description=about, data=text, flow_run_id=UUID(trigger.run))
     )
@@ -164,12 +163,12 @@ def _joined(client: SyncPrefectClient, incident: FleetIncident, trigger: Trigger
 
 def read_incident(client: SyncPrefectClient, fleet_id: str) -> FleetIncident | None:
     """Return an incident by its id, as its list was frozen; None if the server knows none."""
-    return next(iter(_incidents(client, artifact_key(_LIST, parse_fleet_id(fleet_id)))), None)
+    return next(iter(_incidents(client, artifact_key(LIST, parse_fleet_id(fleet_id)))), None)
 
 
 def last_incident(client: SyncPrefectClient, fleet: str) -> FleetIncident | None:
     """Return the last incident of a fleet; None if there was none."""
-    found = _incidents(client, f"{_LIST}-fl-%-{fleet}-____", pattern=True)
+    found = _incidents(client, f"{LIST}-fl-%-{fleet}-____", pattern=True)
     return next((incident for incident in found if incident.name == fleet), None)
 
 

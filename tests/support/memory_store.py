@@ -80,10 +80,10 @@ class MemoryStore:
         data = self._objects.get(require_key(key))
         return None if data is None else StoredObject(key, len(data), sha256_of(data).hexdigest())
 
-    def read(self, key: str) -> bytes:
-        """The content."""
+    def read(self, key: str, limit: int | None = None) -> bytes:
+        """The content, or how it begins."""
         try:
-            return self._objects[require_key(key)]
+            return self._objects[require_key(key)][:limit]
         except KeyError:
             raise absent(self.place, key) from None
 
@@ -96,3 +96,10 @@ class MemoryStore:
         with self._lock:
             held = sorted((key, data) for key, data in self._objects.items() if key.startswith(prefix))
         yield from (StoredObject(key, len(data), sha256_of(data).hexdigest()) for key, data in held)
+
+    def list_folder(self, prefix: str) -> tuple[Sequence[StoredObject], Sequence[str]]:
+        """By the names of all."""
+        below = [(each, each.key.removeprefix(prefix).partition("/")) for each in self.list(prefix)]
+        return [each for each, (_, deeper, _) in below if not deeper], sorted(
+            {f"{prefix}{name}/" for _, (name, deeper, _) in below if deeper}
+        )

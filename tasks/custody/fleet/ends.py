@@ -164,6 +164,15 @@ def row_of(host: str, problem: str, attempt: Attempt | None, seen: datetime | No
     return row
 
 
+def not_ordered(row: Row, attempt: int, why: str, *, given_up: bool) -> Row:
+    """Return the line of a host whose next attempt the server does not take: open, and once that is given up, said."""
+    if not row.attempt or row.attempt >= attempt:
+        return row
+    if given_up:
+        return replace(row, message=f"attempt {attempt}: {why}; {row.message}")
+    return replace(row, end=None, doing="not ordered again yet")
+
+
 def _end(attempt: Attempt) -> End:
     refused = attempt.kind == "FAILED" and attempt.state == "Failed" and _REFUSED.search(attempt.message)
     if refused and not attempt.frozen:

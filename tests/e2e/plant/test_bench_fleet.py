@@ -37,7 +37,7 @@ class Answers(BaseHTTPRequestHandler):
         """Answer."""
         said = self.rfile.read(int(self.headers["Content-Length"] or 0)).decode()
         self.heard.append((self.path, said))
-        body = json.dumps({"id": str(uuid4()), "said": said}).encode()
+        body = json.dumps({"id": str(uuid4()), "said": said, "packed": self.headers["Accept-Encoding"]}).encode()
         self.send_response(201)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
@@ -72,6 +72,7 @@ def test_requests_are_recorded_whole_with_the_ids_that_the_server_made() -> None
     ]
     assert [each.made for each in relay.asked] == [ids_in(answer.content) for answer in answers]
     assert {each.status for each in relay.asked} == {201}
+    assert {answer.json()["packed"] for answer in answers} == {None}, "no id could be read in a compressed answer"
 
 
 def test_what_goes_over_a_websocket_is_recorded_as_text() -> None:

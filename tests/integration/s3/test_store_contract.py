@@ -196,6 +196,26 @@ def test_a_listing_does_not_end_at_a_thousand(store: Store) -> None:
     assert [found.key for found in store.list("many/")] == keys
 
 
+def test_a_folder_tells_its_objects_and_the_folders_in_it(store: Store) -> None:
+    for key in ("a/x", "a/b/x", "a/b/y", "a/c/d/x", "a-", "b/x"):
+        put(store, key, key.encode())
+    objects, folders = store.list_folder("a/")
+    assert [(each.key, each.size) for each in objects] == [("a/x", 3)]
+    assert list(folders) == ["a/b/", "a/c/"]
+    assert tuple(map(list, store.list_folder("none/"))) == ([], [])
+    objects, folders = store.list_folder("")
+    assert ([each.key for each in objects], list(folders)) == (["a-"], ["a/", "b/"])
+
+
+def test_no_more_is_read_than_is_asked_for(store: Store) -> None:
+    put(store, "key", b"<Error> is content like any other")
+    assert store.read("key") == b"<Error> is content like any other"
+    assert store.read("key", 7) == b"<Error>"
+    assert store.read("key", 1 << 20) == store.read("key")
+    put(store, "empty", b"")
+    assert store.read("empty", 7) == b""
+
+
 def test_a_copy_has_the_digest_of_its_source(store: Store) -> None:
     put(store, "incidents/a%25.bin", b"content")
     store.copy("incidents/a%25.bin", "snapshots/a%25.bin", sha(b"content"))

@@ -1,5 +1,6 @@
 """`evacuation audit` as a person types it: which store is meant, what is refused, what it exits with."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,12 +9,17 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from blocks.directory import DirectoryStore
+from blocks.port import StoredObject
 from flows.commands import invoke
+from tasks.audit.inventory import holdings
 from tasks.cli.store_argument import named_store
 from tasks.custody.errors import Refused
-from tasks.custody.store.manifest import digest_bytes
+from tasks.custody.evidence.keys import targets_key
+from tasks.custody.store.manifest import canonical, digest_bytes
+from tests.support.memory_store import MemoryStore
 from tests.support.run_context import INCIDENT
 from tests.unit.audit.conftest import Objects
+from tests.unit.custody.fleet.test_order import INCIDENT as FLEET
 
 
 @pytest.fixture
@@ -56,6 +62,44 @@ def test_without_an_id_the_incidents_are_listed(store: Path, capsys: pytest.Capt
     assert row.startswith(INCIDENT)
     assert " VERIFIED  2        yes " in row
     assert following == f"next: evacuation audit '{store}:archive' INCIDENT"
+
+
+def test_fleets_are_listed_beside_the_incidents(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    disk, told = DirectoryStore(store.parent / "disk"), canonical(FLEET.facts)
+    disk.create(targets_key(FLEET.id), told, digest_bytes(told))
+    (store.parent / "disk/fleets/FL-20260101T000000Z-empty-0000").mkdir()
+    assert invoke(["audit", str(store)]) == 0
+    *_, heads, row, counted, following = capsys.readouterr().out.splitlines()
+    assert heads.split() == ["id", "opened", "fleet", "hosts", "verdict", "records", "signed", "objects", "bytes"]
+    assert row.split() == [
+        *(FLEET.id, FLEET.opened_at.isoformat(), FLEET.name, str(len(FLEET.hosts))),
+        *("not", "closed", "0", "no", "1", str(len(told))),
+    ]
+    assert counted.startswith("1 fleets;")
+    assert following == f"next: evacuation audit '{store}' INCIDENT"
+    assert invoke(["audit", str(store), "--json"]) == 0
+    assert [each["id"] for each in json.loads(capsys.readouterr().out)["fleets"]] == [FLEET.id]
+
+
+def test_an_incident_costs_the_list_three_requests(objects: Objects) -> None:
+    asked = list[str]()
+
+    class Counting(MemoryStore):
+        def list(self, prefix: str) -> Iterator[StoredObject]:
+            asked.append(prefix)
+            return super().list(prefix)
+
+        def read(self, key: str, limit: int | None = None) -> bytes:
+            asked.append(key)
+            return super().read(key, limit)
+
+    store = Counting()
+    store._objects.update(objects)
+    (row,) = holdings(store)
+    home = f"incidents/{INCIDENT}/"
+    assert sorted(asked) == ["incidents/", home, f"{home}claim.json", f"{home}record/002/closing.json"]
+    sizes = [len(data) for key, data in objects.items() if key.startswith(home)]
+    assert (row["objects"], row["bytes"]) == (str(len(sizes)), str(sum(sizes)))
 
 
 def test_an_empty_store_holds_no_incident(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks.port import StoredObject
-from tasks.audit.inventory import columns, holdings
+from tasks.audit.inventory import columns, fleets, holdings
 from tasks.audit.report import lines, markdown, rows
 from tasks.audit.verify import audited
 from tasks.custody.audit.examine import examine
@@ -23,6 +24,7 @@ from tests.support.examples import scaled
 from tests.support.memory_store import MemoryStore
 from tests.support.run_context import INCIDENT
 from tests.unit.audit.conftest import Objects
+from tests.unit.custody.fleet.test_order import INCIDENT as FLEET
 
 Holding = Callable[[dict[str, bytes]], MemoryStore]
 HOME = f"incidents/{INCIDENT}"
@@ -183,10 +185,14 @@ class OddStore(MemoryStore):
         for each in super().list(prefix):
             yield StoredObject(each.key, self._size, None) if each.key == self._key and self._size else each
 
+    def read(self, key: str, limit: int | None = None) -> bytes:
+        """With the fault."""
+        return b"".join(islice(self.stream(key), 2))[:limit]
+
     def stream(self, key: str) -> Iterator[bytes]:
         """With the fault."""
         if key != self._key or self._size:
-            yield from super().stream(key)
+            yield super().read(key)
         elif self._endless:
             while True:
                 self.given += 1
@@ -239,4 +245,16 @@ def test_a_list_of_rubbish_is_a_list(objects: Objects, holding: Holding) -> None
     assert table[INCIDENT]["verdict"] == "VERIFIED"
     assert table["(no valid id)"]["objects"] == "3"
     assert table["IR-20260101T000000Z"]["opened"] == ""
-    assert all(line.isprintable() for line in columns(list(table.values())))
+    assert all(line.isprintable() for line in columns(list(table.values()), "incidents"))
+
+
+def test_a_list_of_fleets_of_rubbish_is_a_list(holding: Holding) -> None:
+    rubbish = {
+        "fleets/x/targets.json": b"",
+        f"fleets/{FLEET.id}/targets.json": canonical({"name": "\x1b", "opened_at": [], "hosts": {}}),
+        f"fleets/{FLEET.id}/record/001/closing.json": b"\xff",
+    }
+    stray, row = fleets(holding(rubbish))
+    assert (stray["id"], stray["objects"]) == ("(no valid id)", "1")
+    assert (row["id"], row["hosts"], row["verdict"]) == (FLEET.id, "?", "?")
+    assert all(line.isprintable() for line in columns([stray, row], "fleets"))

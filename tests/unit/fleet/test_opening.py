@@ -14,6 +14,7 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from blocks.fleet import Fleet
 from tasks.custody.errors import Refused
 from tasks.custody.fleet.incident import FleetIncident
+from tasks.custody.fleet.order import new_fleet_id
 from tasks.fleet import opening
 from tasks.fleet.claim import mark_settled
 from tasks.fleet.hosts import hosts_of
@@ -166,6 +167,18 @@ def test_a_claim_that_cannot_be_read_is_none(server: Server, damage: dict[str, A
     asked = trigger()
     assert opened(asked).id != first.id
     assert server.variables["fleet_lab"]["run"] == asked.run
+    assert isinstance(open_fleet.fn(trigger()), JoinedFleet)
+
+
+def test_a_claim_of_an_incident_that_nobody_knows_blocks_no_trigger(server: Server) -> None:
+    stray = new_fleet_id(NOW, "lab", "0000")
+    server.variables["fleet_lab"] = {
+        "fleet": stray,
+        "run": str(uuid4()),
+        "not_after": (NOW + timedelta(minutes=50)).isoformat(),
+    }
+    incident = opened(trigger())
+    assert server.variables["fleet_lab"]["fleet"] == incident.id, "its list would have been written before the claim"
     assert isinstance(open_fleet.fn(trigger()), JoinedFleet)
 
 

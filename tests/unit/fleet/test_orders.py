@@ -204,6 +204,7 @@ def test_a_retry_reads_the_closings_and_what_it_could_not_order_is_ordered_again
     del server.errors[HOSTS[1].deployment]
     watch, client = follow.Watch(FLEET, str(uuid4())), SimpleNamespace()
     monkeypatch.setattr(follow, "called_off", lambda *_: False)
+    monkeypatch.setattr(follow, "handed_over", lambda *_: (None, {}))
     watch.problems = lost
     monkeypatch.setattr(follow, "rows_of", lambda *_: doubted)
     monkeypatch.setattr(watch.closings, "check", lambda *_: doubted)
