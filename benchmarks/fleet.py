@@ -39,8 +39,9 @@ from benchmarks.fleet_stage import (
     trigger,
 )
 from benchmarks.fleet_store import LISTED, store_rows
+from benchmarks.machine import Strangers
 from benchmarks.recorder import Recorder
-from benchmarks.rows import RESULTS, Row, table, under, write
+from benchmarks.rows import RESULTS, Row, table, under, with_strangers, write
 from benchmarks.simulated import Script, Simulated, play_all, script_of
 from blocks import Workload
 from tasks.custody.fleet.order import new_fleet_id
@@ -240,10 +241,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with client_of(plant.server) as client:
             make_pool(client, POOL)
         parts.enter_context(FleetHost(folder, plant.server, POOL, "control", ["fleet"]))
-        result, conditions = measured(Stage(folder, plant, key), (1, 2, 3) if small else SIZES)
+        with Strangers() as strangers:
+            told, conditions = measured(Stage(folder, plant, key), (1, 2, 3) if small else SIZES)
+    result = with_strangers(told, strangers)
     write("fleet", result, conditions)
     say(conditions)
-    result += store_rows(folder, key, folder / "store" / REAL[0], (10, 3) if small else (LISTED, 100))
+    with Strangers() as strangers:
+        told = store_rows(folder, key, folder / "store" / REAL[0], (10, 3) if small else (LISTED, 100))
+    result += with_strangers(told, strangers)
     write("fleet", result, conditions)
     say(f"{table(result)}\n{conditions}")
     return 0 if all(row.holds for row in result) else 1

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-import psutil
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
 
+from benchmarks.machine import spent_by
 from benchmarks.recorder import Recorder
 from blocks import EvidenceStore, Fleet, SigningKey, Workload
 from tasks.adapters.prefect_server import PrefectServer
@@ -49,9 +49,8 @@ class Recorded(PrefectServer):
 
 def spent(plant: Plant) -> float:
     """Return the processor seconds of the plant so far."""
-    keepers = [part.pid for part in (*plant.replicas, plant.services, plant.database, plant.stream, plant.server)]
-    family = [each for keeper in keepers for each in psutil.Process(keeper).children(recursive=True)]
-    return sum(sum(each.cpu_times()[:2]) for each in family)
+    parts = (*plant.replicas, plant.services, plant.database, plant.stream, plant.server)
+    return spent_by(*(part.pid for part in parts))
 
 
 def await_written(plant: Plant) -> None:

@@ -65,7 +65,7 @@ def test_a_server_that_does_not_take_the_note_leaves_the_end(server: Server) -> 
     assert joined_state(JoinedFleet(FLEET, "joined"), LOST).name == "Refused"
 
 
-@pytest.mark.parametrize("data", ["", "```json\n[]\n```", "```json\n{\"gpu1\": 7}\n```", "```json\n{\"gpu1\": {}}\n```"])
+@pytest.mark.parametrize("data", ["", "```json\n[]\n```", '```json\n{"gpu1": 7}\n```', '```json\n{"gpu1": {}}\n```'])
 def test_a_note_that_cannot_be_read_is_none(server: Server, data: str) -> None:
     hand_over(FLEET, LOST)
     server.artifacts[0].data = data
