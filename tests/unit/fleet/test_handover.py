@@ -103,7 +103,11 @@ def test_the_run_at_work_repeats_it_once_it_is_handed_over(monkeypatch: pytest.M
 @pytest.mark.usefixtures("server")
 def test_no_fleet_ends_before_its_lost_orders_are_taken_or_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     watch, asked = looks(monkeypatch, [LOST])
-    monkeypatch.setattr("tasks.fleet.follow.time.sleep", lambda _: setattr(watch, "_since", watch._since - timedelta(seconds=25)))
+
+    def sleep(_: float) -> None:
+        watch._since -= timedelta(seconds=25)
+
+    monkeypatch.setattr("tasks.fleet.follow.time.sleep", sleep)
     watch.problems = dict(LOST)
     (rows,) = follow.follow(watch, None)
     assert len(asked) > 1
