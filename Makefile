@@ -88,8 +88,8 @@ bench-contain: $(STAMP)  ## the runbook's steps 0-3 as typed and the flow side b
 bench-trigger: $(STAMP)  ## from an event to a contained workload on a busy machine, beside the default worker; SIDE=root|default or "no rights" measures that one, SMALL=1 shows that it runs; writes build/bench/trigger.json
 	$(BIN)/python -m benchmarks.trigger $(if $(SMALL),--small) $(call option,side,$(SIDE))
 
-bench-idle: $(STAMP)  ## what WORKERS=100 idle workers cost one server process, in cores; writes build/bench/idle.json
-	$(BIN)/python -m benchmarks.idle $(call option,workers,$(WORKERS))
+bench-idle: $(STAMP)  ## what WORKERS=100 idle workers cost one server process, in cores, with DATABASE=postgresql+asyncpg://…; writes build/bench/idle.json
+	$(BIN)/python -m benchmarks.idle $(call option,workers,$(WORKERS)) $(call option,database,$(DATABASE))
 
 bench-offload: $(STAMP)  ## our offload beside the runbook's, s5cmd and rclone: SETS="S M L" ROUNDS=3, NET=1 over a shaped line (root), TURNS="typed ours" only these, KEEP=1 adds rounds to earlier ones; SETS=tiny ROUNDS=1 shows that it runs; writes build/bench/offload.json or offload-net.json
 	$(BIN)/python -m benchmarks.offload $(SETS) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(NET),--net) $(if $(KEEP),--keep) $(if $(TURNS),--only $(TURNS))

@@ -34,7 +34,7 @@ from tasks.fleet.opening import JoinedFleet, Trigger, open_fleet
 from tasks.fleet.orders import Lost, order_again, order_all, order_missing
 from tasks.fleet.postmortem import FleetReport
 from tasks.fleet.record import FleetRecord, record, write_targets
-from tasks.fleet.thaw import thaw_all
+from tasks.fleet.thaw import outcome_lines, thaw_all
 from tasks.runtime.context import Policy
 from tasks.runtime.end_state import ended
 from tasks.runtime.flow_run import origin, own_launchers, this_run
@@ -118,7 +118,5 @@ def fleet_thaw(fleet: BlockName, fleet_id: FleetId | None = None, reason: Senten
         reason: Why, in a sentence; it goes on record. 理由。
     """
     thawed, left = thaw_all(fleet, fleet_id, reason, this_run()[0])
-    message = visible(
-        f"thawed or called off: {thawed or 'none'}" + (f"; NOT thawed: {left}" if left else ""), LINE_LIMIT
-    )
+    message = visible("; ".join(outcome_lines(thawed, left)), LINE_LIMIT)
     return (Failed if left else Completed)(name="PartlyThawed" if left else "Thawed", message=message)

@@ -22,7 +22,7 @@ from tasks.custody.fleet.examine import examine_fleet, fleet_layout, one_signer
 from tasks.custody.fleet.order import parse_fleet_id
 from tasks.custody.fleet.places import key_at
 from tasks.custody.store.manifest import digest_bytes
-from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch, see
+from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch, read_each, see
 from tasks.system.parallel import QUESTIONS, side_by_side
 
 if TYPE_CHECKING:
@@ -93,14 +93,12 @@ def _documents(root: "Store", prefix: str, fleet: str) -> tuple[dict[str, bytes]
         raise Refused(
             f"an incident {fleet} of a fleet in {root.place}", "no object of it", "Check the id and the store."
         )
-    documents, findings = dict[str, bytes](), list[Finding]()
-    for each in listed:
-        key = f"fleets/{fleet}/{each.key.removeprefix(home)}"
-        try:
-            documents[key] = fetch(root, each.key, min(each.size, DOCUMENT_LIMIT))
-        except StoreError as error:
-            findings.append(unclear(key, "it could not be read", error.expected, error.got))
-    return documents, findings
+    found, unread = read_each(root, {each.key: min(each.size, DOCUMENT_LIMIT) for each in listed})
+
+    def own(key: str) -> str:
+        return f"fleets/{fleet}/{key.removeprefix(home)}"
+
+    return {own(key): data for key, data in found.items()}, [replace(each, object=own(each.object)) for each in unread]
 
 
 def _checked(fleet: str) -> str:

@@ -24,7 +24,7 @@ from tasks.fleet.closings import checked
 from tasks.fleet.opening import the_incident
 from tasks.fleet.orders import cancel_waiting, rows_of
 from tasks.fleet.show import progress_key
-from tasks.fleet.thaw import thaw_all
+from tasks.fleet.thaw import outcome_lines, thaw_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,6 +111,5 @@ def _cancel(client: SyncPrefectClient, fleet: str, fleet_id: str | None, reason:
 
 def _thaw(_: SyncPrefectClient, fleet: str, fleet_id: str | None, reason: str, *, as_json: bool) -> int:
     thawed, left = thaw_all.fn(fleet, fleet_id, reason, f"{getpass.getuser()}@{socket.gethostname()}, by hand")
-    told = [f"thawed or called off: {thawed or 'none'}", *([f"NOT thawed: {left}"] if left else [])]
-    show("fleet", told, {"thawed": thawed, "left": left}, as_json=as_json)
+    show("fleet", outcome_lines(thawed, left), {"thawed": thawed, "left": left}, as_json=as_json)
     return EXIT_CODES["PartlyThawed" if left else "Thawed"]

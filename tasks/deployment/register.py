@@ -51,8 +51,13 @@ class DeploymentTarget:
 
     def variables(self, pool: str, engine: str) -> dict[str, str]:
         """Return the values of the variables in prefect.yaml."""
-        about = {"WORKLOAD": self.workload, "STORE": self.store, "POOL": pool, "QUEUE": self.host, "PYTHON": engine}
-        return {f"EVACUATION_{name}": value for name, value in about.items()}
+        return variables(pool, self.host, engine, WORKLOAD=self.workload, STORE=self.store)
+
+
+def variables(pool: str, queue: str, engine: str, **about: str) -> dict[str, str]:
+    """Return the values of the variables in a file of deployments, by their names there."""
+    values = {**about, "POOL": pool, "QUEUE": queue, "PYTHON": engine}
+    return {f"EVACUATION_{name}": value for name, value in values.items()}
 
 
 def saved(name: str, store: str) -> DeploymentTarget:
@@ -150,8 +155,7 @@ def deploy_fleet(fleet: str, pool: str, engine: str) -> str:
         with suppress(ObjectAlreadyExists):
             told = "Runs of fleets. A worker anywhere that reaches server and store serves it."
             client.create_work_queue(FLEETS, description=told, work_pool_name=pool)
-        about = {"FLEET": fleet, "POOL": pool, "QUEUE": FLEETS, "PYTHON": engine}
-        values = {f"EVACUATION_{name}": value for name, value in about.items()}
+        values = variables(pool, FLEETS, engine, FLEET=fleet)
         deploy(client, templates(client, "examples/fleet/fleet.yaml"), values, deployed(client, [fleet]))
         put(client, silent_runs())
     print(f"deployed the fleet {fleet} on {pool}/{FLEETS}")

@@ -38,6 +38,7 @@ class Closings:
         self._incident, self._stores = incident, {host.name: host.store for host in incident.hosts}
         self._read = dict[tuple[str, str, str], Closed]()
         self._failed, self._why = Counter[str](), dict[str, str]()
+        self._fields = dict[str, dict[str, Any]]()
 
     def check(self, client: SyncPrefectClient, rows: Iterable[Row], now: datetime) -> list[Row]:
         """Return the lines with what the stores say. One that says Verified stays open until its closing was read."""
@@ -73,7 +74,7 @@ class Closings:
 
     def _learn_places(self, client: SyncPrefectClient) -> None:
         """Read the fields of all stores at once, without their secrets."""
-        if "_fields" not in self.__dict__:
+        if not self._fields:
             slug = EvidenceStore.get_block_type_slug()
             documents = every(client.read_block_documents_by_type, slug, include_secrets=False)
             self._fields = {str(each.name): each.data for each in documents}
@@ -85,8 +86,7 @@ class Closings:
 
     def beneath(self, host: str) -> str | None:
         """Return where a host's objects lie in the fleet's bucket or folder; None if they lie elsewhere."""
-        fields: dict[str, dict[str, Any]] = self._fields
-        return place_of(fields.get(self._incident.store, {}), fields.get(self._stores[host], {}))
+        return place_of(self._fields.get(self._incident.store, {}), self._fields.get(self._stores[host], {}))
 
     def _one(self, row: Row) -> Closed | str:
         beneath = self.beneath(row.host)

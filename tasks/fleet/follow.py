@@ -4,8 +4,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
-from uuid import UUID
+from typing import TYPE_CHECKING, Final
 
 from httpx import HTTPError
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -21,6 +20,9 @@ from tasks.fleet.closings import Closings
 from tasks.fleet.handover import handed_over
 from tasks.fleet.orders import Lost, cancel_waiting, decide, give, rows_of
 from tasks.fleet.show import Table
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ class Watch:
         self._heard: UUID | None = None
 
     def look(self, client: SyncPrefectClient, question: Question | None = None) -> list[Row]:
-        """Return a line for every host; do what is due: missing orders, also those of runs that joined, expired ones, a person's answer."""
+        """Return a line for every host; do what is due: missing orders, expired ones, a person's answer."""
         now = datetime.now(UTC)
         self._hear(client, now)
         if self.problems and not called_off(client, self.incident.id):

@@ -23,6 +23,7 @@ from tasks.custody.fleet.attempt import Attempt
 from tasks.custody.fleet.ends import CONTAINED_LABEL, FROZEN_LABEL
 from tasks.custody.fleet.incident import Host
 from tasks.custody.fleet.order import Order, fleet_tag
+from tasks.prestart.freeze import FLOW
 
 T = TypeVar("T")
 
@@ -30,7 +31,7 @@ Signs = Mapping[tuple[str, str], datetime]
 """The last sign of life by pool and queue."""
 _PAGE: Final = 200
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
-_FLOW: Final = FlowFilter(name=FlowFilterName(any_=["evacuate"]))
+_FLOW: Final = FlowFilter(name=FlowFilterName(any_=[FLOW]))
 
 
 def every(read: Callable[..., list[T]], *args: Any, **kwargs: Any) -> list[T]:

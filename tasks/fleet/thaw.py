@@ -41,23 +41,27 @@ def thaw_all(fleet: str, fleet_id: str | None, reason: str, run: str) -> tuple[s
             call_off(client, incident.id)
         why = f"the fleet is thawed: {reason or 'no reason given'}"
         answer = StopOrThaw(decision="thaw", by=f"fleet-thaw, run {run}", why=reason)
-        rows = rows_of(client, incident)
-        done = cancel_waiting(client, rows, why)
-        decide(client, rows, answer, incident.id)
+        rows, outcome = rows_of(client, incident), dict[str, str]()
         thaws = _order_thaws(client, incident, [row for row in rows if _may_be_frozen(row)], reason, run)
-        outcome = dict.fromkeys(done, "")
         deadline = time.monotonic() + _WAIT_SECONDS
-        while time.monotonic() < deadline and len(outcome) < len(rows):
-            looked = rows_of(client, incident)
-            outcome |= dict.fromkeys(cancel_waiting(client, looked, why), "")
-            decide(client, looked, answer, incident.id)
-            for row in looked:
+        while True:
+            outcome |= dict.fromkeys(cancel_waiting(client, rows, why), "")
+            decide(client, rows, answer, incident.id)
+            for row in rows:
                 if (told := _outcome(client, row, thaws)) is not None:
                     outcome.setdefault(row.host, told)
+            if len(outcome) == len(rows) or time.monotonic() > deadline:
+                break
             time.sleep(_LOOK_SECONDS)
+            rows = rows_of(client, incident)
     names = [row.host for row in rows]
     left = [f"{name}: {outcome.get(name, 'still at work')}" for name in names if outcome.get(name, "?")]
     return fold_names([name for name in names if outcome.get(name) == ""]), "; ".join(left)
+
+
+def outcome_lines(thawed: str, left: str) -> list[str]:
+    """Return what `thaw_all` has found, in words."""
+    return [f"thawed or called off: {thawed or 'none'}", *([f"NOT thawed: {left}"] if left else [])]
 
 
 def _may_be_frozen(row: Row) -> bool:

@@ -47,18 +47,24 @@ def fetch(store: "Store", key: str, limit: int) -> bytes:
 def read_documents(store: "Store", layout: Layout, keys: Mapping[str, int]) -> tuple[dict[str, bytes], list[Finding]]:
     """Read the documents that exist, and return findings for those that cannot be read."""
     wanted, troubles = _affordable(layout, keys)
+    documents, unread = read_each(store, {key: keys[key] for key in wanted})
+    return documents, troubles + unread
+
+
+def read_each(store: "Store", limits: Mapping[str, int]) -> tuple[dict[str, bytes], list[Finding]]:
+    """Read objects side by side, none longer than it may be, and return findings for those that are or fail."""
 
     def read(key: str) -> bytes | Finding:
         try:
-            content = fetch(store, key, keys[key])
+            content = fetch(store, key, limits[key])
         except StoreError as error:
             return unclear(key, "it could not be read", error.expected, error.got)
-        if len(content) > keys[key]:
-            return unclear(key, "it is longer than the listing says", f"{keys[key]} bytes", "more")
+        if len(content) > limits[key]:
+            return unclear(key, "it is longer than the listing says", f"{limits[key]} bytes", "more")
         return content
 
-    documents = dict[str, bytes]()
-    for key, content in zip(wanted, side_by_side(read, wanted), strict=True):
+    documents, troubles = dict[str, bytes](), list[Finding]()
+    for key, content in zip(limits, side_by_side(read, list(limits)), strict=True):
         if isinstance(content, Finding):
             troubles.append(content)
         else:

@@ -33,6 +33,8 @@ _SECONDS: Final = 1.0
 PATIENCE_SECONDS: Final = 28.0
 """The same while it is proven, at most: two of them, should the server not note one, are less than the 60 s after which
 it takes a queue for abandoned."""
+_SLOW_SECONDS: Final = 0.5
+_SPARED_SECONDS: Final = 5.0
 _SPACING_SECONDS: Final = 0.2
 _TRIES: Final = 2
 """How often the server is asked for a hinted run: its event may be sent before the run can be read."""
@@ -53,7 +55,7 @@ class EvacuationWorker(ProcessWorker):
         self._hints = Hints(self._note_hint, self._ask_soon)
         self._hinted = asyncio.Event()
         self._wanted: dict[UUID, int] = {}
-        self._due = 0.0
+        self._due = self._spared = 0.0
         self._chosen = False
         self._following: list[asyncio.Task[None]] = []
         self._flows: dict[UUID, str] = {}
@@ -128,12 +130,19 @@ class EvacuationWorker(ProcessWorker):
                 self._hinted.set()
 
     async def get_and_submit_flow_runs(self) -> list["FlowRun"]:
-        """Ask for runs and start them, unless the event stream is proven and it is too early to ask again."""
-        if self.relies_on_events and not self._chosen and time.monotonic() < self._due:
-            self._last_polled_time = now("UTC")  # for the health check: it would hear of a run
+        """Ask for runs and start them, unless it is too early to ask again.
+
+        That is so while the event stream is proven, and for some seconds after a slow answer: many workers that ask a
+        busy server each second would keep it from ever proving the stream to them.
+        """
+        began = time.monotonic()
+        if not self._chosen and began < (self._due if self.relies_on_events else self._spared):
+            self._last_polled_time = now("UTC")  # for the health check: it would hear of a run, or has just asked
             return []
         runs = await super().get_and_submit_flow_runs()
-        self._due = time.monotonic() + PATIENCE_SECONDS * random.uniform(0.8, 1)  # noqa: S311  spreads many workers
+        answered, spread = time.monotonic(), random.uniform(0.8, 1)  # noqa: S311  spreads many workers, no secret
+        self._due = answered + PATIENCE_SECONDS * spread
+        self._spared = answered + _SPARED_SECONDS * spread if answered - began > _SLOW_SECONDS else 0.0
         return runs
 
     async def _submit_run(self, flow_run: "FlowRun") -> None:

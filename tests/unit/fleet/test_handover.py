@@ -72,7 +72,7 @@ def test_a_note_that_cannot_be_read_is_none(server: Server, data: str) -> None:
     assert handed_over(server, FLEET.id)[1] == {}  # type: ignore[arg-type]
 
 
-def looks(monkeypatch: pytest.MonkeyPatch, server: Server, given: list[dict[str, Lost]]) -> tuple[Watch, list[Any]]:
+def looks(monkeypatch: pytest.MonkeyPatch, given: list[dict[str, Lost]]) -> tuple[Watch, list[Any]]:
     """A watch whose server takes orders as given says, and what it was asked to give."""
     watch, asked = Watch(FLEET, str(uuid4())), list[Any]()
 
@@ -89,7 +89,7 @@ def looks(monkeypatch: pytest.MonkeyPatch, server: Server, given: list[dict[str,
 
 
 def test_the_run_at_work_repeats_it_once_it_is_handed_over(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
-    watch, asked = looks(monkeypatch, server, [LOST, {}])
+    watch, asked = looks(monkeypatch, [LOST, {}])
     assert watch.look(server) == ROWS  # type: ignore[arg-type]
     hand_over(FLEET, LOST)
     first = watch.look(server)  # type: ignore[arg-type]
@@ -100,11 +100,14 @@ def test_the_run_at_work_repeats_it_once_it_is_handed_over(monkeypatch: pytest.M
     assert len(asked) == 2, "it is heard of once"
 
 
-def test_no_fleet_ends_before_its_lost_orders_are_taken_or_given_up(
-    monkeypatch: pytest.MonkeyPatch, server: Server
-) -> None:
-    watch, asked = looks(monkeypatch, server, [LOST])
-    monkeypatch.setattr(follow.time, "sleep", lambda _: setattr(watch, "_since", watch._since - timedelta(seconds=25)))
+@pytest.mark.usefixtures("server")
+def test_no_fleet_ends_before_its_lost_orders_are_taken_or_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch, asked = looks(monkeypatch, [LOST])
+
+    def sleep(_: float) -> None:
+        watch._since -= timedelta(seconds=25)
+
+    monkeypatch.setattr("tasks.fleet.follow.time.sleep", sleep)
     watch.problems = dict(LOST)
     (rows,) = follow.follow(watch, None)
     assert len(asked) > 1

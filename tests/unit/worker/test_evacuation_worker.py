@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -69,6 +70,18 @@ def test_a_server_that_answers_no_question_is_not_taken_for_health(asked: list[s
         with pytest.raises(ConnectionError):
             asyncio.run(turn(worker))
     assert not polls(worker)
+
+
+def test_a_slow_server_is_spared_for_some_seconds(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([0.0, 1.0, 2.0, 4.0, 7.0, 7.1, 8.0, 8.1])
+    monkeypatch.setattr(evacuation_worker, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    worker = EvacuationWorker("p")
+    seen = []
+    for _ in range(5):
+        worker._last_polled_time = datetime.now(UTC)
+        asyncio.run(worker.get_and_submit_flow_runs())
+        seen.append(len(asked))
+    assert seen == [1, 1, 1, 2, 3], "asked at 0 (answered at 1), spared at 2 and 4, asked at 7 and, answered soon, at 8"
 
 
 @pytest.mark.parametrize("chosen", [True, False])
