@@ -18,13 +18,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-import psutil
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import WorkQueueStatus
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from benchmarks.rows import RESULTS, table, under, write
+from benchmarks.machine import Strangers, spent_by
+from benchmarks.rows import RESULTS, table, under, with_strangers, write
 from tasks.adapters.prefect_server import PrefectServer
 from tasks.drill.deployment import POOL
 from tasks.drill.screen import say
@@ -85,19 +85,13 @@ async def _measured(server: PrefectServer, count: int, seconds: float) -> tuple[
     """Return the cores that the server used, how many workers lost the stream, and how many queues are not ready."""
     queues = await make_queues(POOL, count)
     async with workers_of(POOL, queues) as workers:
-        before, began = _processor_seconds(server), time.monotonic()
+        before, began = spent_by(server.pid), time.monotonic()
         await asyncio.sleep(seconds)
-        cores = (_processor_seconds(server) - before) / (time.monotonic() - began)
+        cores = (spent_by(server.pid) - before) / (time.monotonic() - began)
         async with get_client() as client:
             states = [await client.read_work_queue_by_name(queue, POOL) for queue in queues]
         lost = sum(not worker.relies_on_events for worker in workers)
     return cores, lost, sum(queue.status != WorkQueueStatus.READY for queue in states)
-
-
-def _processor_seconds(server: PrefectServer) -> float:
-    keeper = psutil.Process(server.pid)
-    times = [process.cpu_times() for process in (keeper, *keeper.children(recursive=True))]
-    return sum(each.user + each.system for each in times)
 
 
 def main() -> int:
@@ -108,18 +102,20 @@ def main() -> int:
     parser.add_argument("--database", default="", help="postgresql+asyncpg://…, an empty one")
     given = parser.parse_args()
     folder = RESULTS / f"idle-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
-    with _Server(folder, given.database) as server, temporary_settings({PREFECT_API_URL: server.api}):
+    with (
+        Strangers() as strangers,
+        _Server(folder, given.database) as server,
+        temporary_settings({PREFECT_API_URL: server.api}),
+    ):
         cores, lost, silent = asyncio.run(_measured(server, given.workers, given.seconds))
     rows = [
         under(f"{given.workers} idle workers, cores of one server process", round(cores, 3), _GOAL_CORES),
         under("workers that have lost the stream", lost, 1),
         under("queues that the server holds for not ready", silent, 1),
     ]
-    write(
-        "idle",
-        rows,
-        f"{os.cpu_count()} processors, {given.database.partition(':')[0] or 'sqlite'}, {given.seconds:g} s",
-    )
+    rows = with_strangers(rows, strangers)
+    database = given.database.partition(":")[0] or "sqlite"
+    write("idle", rows, f"{os.cpu_count()} processors, {database}, {given.seconds:g} s")
     say(table(rows))
     return 0 if all(row.holds for row in rows) else 1
 
