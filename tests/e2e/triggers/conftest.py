@@ -12,7 +12,9 @@ from uuid import UUID, uuid4
 import httpx
 import psutil
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.commands import invoke
 from tasks.adapters.host import LinuxHost
 from tasks.adapters.prefect_server import PrefectServer
 from tasks.drill.deployment import POOL
@@ -151,8 +153,9 @@ class Stage:
         return [keeper, *keeper.children(recursive=True)]
 
     def uncordon(self) -> None:
-        """`evacuation uncordon evacuation.toml`."""
-        self.run([sys.executable, "-m", "flows.cli", "uncordon", str(self.toml)])
+        """`evacuation uncordon evacuation.toml`, without a new interpreter."""
+        with temporary_settings({PREFECT_API_URL: self.server.api}):
+            assert invoke(["uncordon", str(self.toml)]) == 0
 
 
 @pytest.fixture(scope="session")

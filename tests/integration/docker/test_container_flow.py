@@ -46,7 +46,7 @@ def living(containers: Containers) -> list[str]:
     return [container["Names"][0] for container in found]
 
 
-def test_a_container_as_the_runbook_starts_it_is_evacuated(
+def test_a_container_as_the_runbook_starts_it_is_evacuated_and_comes_back_with_every_option_and_its_model(
     scene: Scene, containers: Containers, small: SmallWorkload
 ) -> None:
     docker_run(containers)
@@ -65,13 +65,6 @@ def test_a_container_as_the_runbook_starts_it_is_evacuated(
     assert "latest/models/model_builtin.joblib" in keys
     assert small.living() == []
 
-
-def test_the_container_comes_back_with_every_option_and_the_model_of_the_manifest(
-    scene: Scene, containers: Containers
-) -> None:
-    docker_run(containers)
-    wait_until(lambda: containers.answers("/health"), what="the API's answer")
-    assert scene.evacuate().name == "Verified"
     state = bring_back(scene)
     assert state.name == "Recovered", state.message
     recovery = json.loads((scene.home / "record/002/verdict.json").read_bytes())["recovery"]
