@@ -150,6 +150,18 @@ def status(workload: WorkloadFile, /, *, json: Json = False) -> int:
     return show_status(workload, as_json=json)
 
 
+@app.command(help_epilogue=_examples("doctor evacuation.toml", "doctor w.toml --store store.toml --signers signers"))
+def doctor(workload: WorkloadFile, /, *, store: StoreFile = "", signers: Path | None = None, json: Json = False) -> int:
+    """Tell whether an evacuation would work if it began now: host, workload, store, Prefect. Touches nothing.
+
+    Args:
+        signers: allowed_signers file of the auditor, which this host's signature has to fit.
+    """
+    from tasks.cli.doctor import doctor_by_hand
+
+    return doctor_by_hand(workload, store, signers, as_json=json)
+
+
 @app.command(help_epilogue=_examples("thaw evacuation.toml"))
 def thaw(workload: WorkloadFile, /) -> int:
     """Call an evacuation off that has frozen and not yet stopped: everything goes on as it was."""

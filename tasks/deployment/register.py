@@ -13,6 +13,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Final
 from uuid import UUID
+from zlib import crc32
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
@@ -29,6 +30,7 @@ from tasks.custody.incident.exit_codes import REFUSED
 from tasks.custody.visible import say
 from tasks.deployment.automations import long_runs, put, silent_runs, told_people
 from tasks.deployment.prefect_file import deploy, deployed, templates
+from tasks.system.clock_zone import own_zone
 from tasks.system.parallel import side_by_side
 
 _AT_ONCE: Final = 3
@@ -52,6 +54,7 @@ class DeploymentTarget:
     def variables(self, pool: str, engine: str) -> dict[str, str]:
         """Return the values of the variables in prefect.yaml."""
         about = {"WORKLOAD": self.workload, "STORE": self.store, "POOL": pool, "QUEUE": self.host, "PYTHON": engine}
+        about |= {"MINUTE": str(crc32(self.workload.encode()) % 60), "ZONE": own_zone()}
         return {f"EVACUATION_{name}": value for name, value in about.items()}
 
 

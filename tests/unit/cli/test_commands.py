@@ -27,6 +27,7 @@ COMMANDS = [
     "plan",
     "recover",
     "status",
+    "doctor",
     "thaw",
     "uncordon",
     "audit",
