@@ -37,7 +37,7 @@ def test_a_change_for_the_worse_is_told_once_and_each_night_is_drawn(
     assert event == tell.EVENT
     assert about["prefect.resource.id"] == f"prefect.flow-run.{runs[2]}"
     assert about["prefect.state-name"] == "NotReady"
-    assert Event(event=event, resource=about)
+    Event(event=event, resource=about)
     with get_client(sync_client=True) as client:
         wanted = ArtifactFilter(key=ArtifactFilterKey(any_=[f"ready-{scene.name}"]))
         pages = [str(each.data) for each in client.read_artifacts(artifact_filter=wanted)]
