@@ -6,9 +6,10 @@ from typing import Annotated, Final, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from tasks.cli.output import NAME, command, version
+from tasks.cli.output import command
 from tasks.custody.incident.exit_codes import REFUSED
 from tasks.custody.visible import say
+from tasks.system.installation import NAME, version
 
 WorkloadFile = Annotated[
     str, Parameter(name="WORKLOAD", help="TOML file with a [workload.NAME]; FILE:NAME where it has several.")

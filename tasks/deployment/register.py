@@ -28,7 +28,7 @@ from tasks.custody.errors import Refused
 from tasks.custody.incident.description import read_tables
 from tasks.custody.incident.exit_codes import REFUSED
 from tasks.custody.visible import say
-from tasks.deployment.automations import long_runs, put, silent_runs, told_people
+from tasks.deployment.automations import long_runs, put, silent_runs, told_people, untaken_runs
 from tasks.deployment.prefect_file import deploy, deployed, templates
 from tasks.system.clock_zone import own_zone
 from tasks.system.parallel import side_by_side
@@ -178,6 +178,7 @@ def deploy_all(targets: list[DeploymentTarget], pool: str, engine: str, notify: 
         if people:
             put(client, told_people(people))
             put(client, long_runs(people))
+            put(client, untaken_runs(people))
     for host in sorted({target.host for target in targets}):
         queues = " ".join(f"--work-queue {host}{suffix}" for suffix in _QUEUES)
         yield f"worker on {host}: {quote(engine)} -m flows.worker --pool {pool} {queues} --name {host}"

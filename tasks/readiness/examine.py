@@ -7,7 +7,7 @@ from threading import Thread
 from typing import Final, TypeAlias
 
 from tasks.custody.incident.readiness import Finding, Readiness, loss
-from tasks.readiness import host, store, workload
+from tasks.readiness import host, people, server, store, workload
 from tasks.readiness.patient import Patient
 
 Check: TypeAlias = Callable[[Patient], Finding]
@@ -16,6 +16,8 @@ PARTS: Final[Mapping[str, Sequence[Check]]] = {
     "host": host.CHECKS,
     "workload": workload.CHECKS,
     "store": store.CHECKS,
+    "prefect": server.CHECKS,
+    "people": people.CHECKS,
 }
 """In the order in which they are made: the API is asked for a model that was judged before."""
 _SECONDS: Final = 90.0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from blocks.port import Probed
 from tasks.collectors.clock import kernel
 from tasks.custody.audit.signers import read_signers
-from tasks.custody.errors import EvacuationError
+from tasks.custody.errors import Denied, EvacuationError
 from tasks.custody.incident.readiness import Finding, fatal, loss, sound
 from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.signature import signer
@@ -104,9 +104,10 @@ def promoter(patient: Patient) -> Finding:
         if block.promoter:
             _probed(store, "promoter", b"promoter")
         next(iter(store.list("latest/")), None)
+    except Denied as error:
+        return loss(f"got {error.got}", "latest/ does not follow the incident", error.remedy)
     except EvacuationError as error:
-        matters = "latest/ does not follow the incident"
-        return loss(f"expected {error.expected}; got {error.got}", matters, error.remedy)
+        return fatal(f"expected {error.expected}; got {error.got}", "the promotion fails: Unverified", error.remedy)
     whose = "the promoter's keys are taken" if block.promoter else "the writer changes it"
     return sound(f"{whose}; that latest/ may be written is not tried, as nothing there may change")
 

@@ -7,44 +7,26 @@ from uuid import UUID
 
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import (
-    DeploymentFilter,
-    DeploymentFilterName,
-    FlowFilter,
-    FlowFilterName,
-    FlowRunFilter,
-    FlowRunFilterState,
-    FlowRunFilterStateName,
-)
 from prefect.client.schemas.objects import FlowRun
-from prefect.client.schemas.sorting import FlowRunSort
 from prefect.events import emit_event
 
-from tasks.custody.incident.ending import DEGRADED, NOT_READY, READY
+from tasks.custody.incident.ending import DEGRADED, NOT_READY
+from tasks.custody.incident.ending import READY as SOUND
 from tasks.custody.incident.readiness import NIGHTS, Readiness, nights
 from tasks.custody.visible import LINE_LIMIT, visible
 from tasks.readiness.report import page
+from tasks.readiness.runs import READY, runs_of
 
 logger = logging.getLogger(__name__)
 
-FLOW: Final = "ready"
 EVENT: Final = "evacuation.readiness.worse"
 """A check of readiness is worse than in the run before; of the run, with its state and message."""
 _LABEL: Final = "evacuation.readiness."
-_OURS: Final = [READY.name, DEGRADED.name, NOT_READY.name]
-_ENDED: Final = FlowRunFilter(state=FlowRunFilterState(name=FlowRunFilterStateName(any_=_OURS)))
 
 
 def history(client: SyncPrefectClient, name: str) -> list[FlowRun]:
     """Return the last runs of a workload's deployment that have ended in a state of readiness, oldest first."""
-    found = client.read_flow_runs(
-        flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW])),
-        deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[name])),
-        flow_run_filter=_ENDED,
-        sort=FlowRunSort.END_TIME_DESC,
-        limit=2 * NIGHTS,
-    )
-    return found[::-1]
+    return runs_of(client, READY, name, [SOUND.name, DEGRADED.name, NOT_READY.name], 2 * NIGHTS)[::-1]
 
 
 def drawn(runs: list[FlowRun], *now: tuple[date, str]) -> str:

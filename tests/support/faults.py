@@ -12,12 +12,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any, Final
+from uuid import uuid4
 
 import pytest
 
 from blocks.signing_key import SigningKey
 from tasks.adapters.host import LinuxHost
 from tasks.collectors.collector import NothingThere
+from tasks.drill.parts import SeaweedFS
 from tasks.readiness import host as host_checks
 from tasks.readiness import store as store_checks
 from tasks.readiness.patient import Patient
@@ -59,12 +61,21 @@ class World:
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault, and the findings that name it. `ends` are the states in one of which an evacuation then ends."""
+    """A fault, and the findings that name it; `follows` are others that come of it.
+
+    `ends` are the states in one of which an evacuation then ends; none if it is not tried.
+    """
 
     name: str
     breaks: Callable[[World], object]
     weights: Mapping[str, str]
     ends: tuple[str, ...] = ()
+    follows: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def needs_canary(self) -> bool:
+        """Whether what names it looks at the canary that an earlier check has written."""
+        return "store/canary" not in self.weights and bool({"store/lock", "store/clock"} & {*self.weights})
 
 
 WORKS: Final = ("Verified", "Partial")
@@ -239,9 +250,12 @@ def _no_key(world: World) -> None:
     del world.store["signing"]
 
 
-def key_fields(key: SigningKey) -> dict[str, str]:
-    """Fields of a saved key, as a server gives them."""
-    return {"private_key": key.private_key.get_secret_value(), "identity": key.identity}
+def sound_store(seaweed: SeaweedFS, key: SigningKey) -> dict[str, Any]:
+    """Fields of a store block as a server gives them, with a prefix of its own."""
+    signing = {"private_key": key.private_key.get_secret_value(), "identity": key.identity}
+    keys = {"aws_access_key_id": seaweed.access_key, "aws_secret_access_key": seaweed.secret_key}
+    place = {"bucket": seaweed.bucket, "prefix": f"ready/{uuid4().hex}", "endpoint": seaweed.endpoint}
+    return {**place, "credentials": {**keys, "region_name": "us-east-1"}, "signing": signing}
 
 
 _WRONG: Final = {"aws_access_key_id": "nobody", "aws_secret_access_key": "wrong", "region_name": "us-east-1"}
@@ -287,21 +301,21 @@ FAULTS: Final = (
     Fault("a suspect model", _model(pickle.dumps(_Evil())), {"workload/models": LOSS}, WORKS),
     Fault("a torn model", _model(pickle.dumps(list(range(500)))[:-9]), {"workload/models": LOSS}, WORKS),
     Fault("api_command is gone", _no_command, {"workload/restart": LOSS}),
-    Fault("the key is unknown", _credentials(**_WRONG), {"store/canary": FATAL, "store/promoter": LOSS}, FAILS),
+    Fault("the key is unknown", _credentials(**_WRONG), {"store/canary": FATAL, "store/promoter": FATAL}, FAILS),
     Fault(
         "the secret is wrong",
         _credentials(aws_secret_access_key="wrong"),
-        {"store/canary": FATAL, "store/promoter": LOSS},
+        {"store/canary": FATAL, "store/promoter": FATAL},
         FAILS,
     ),
-    Fault("the key has expired", _answers(400, EXPIRED), {"store/canary": FATAL, "store/promoter": LOSS}, FAILS),
+    Fault("the key has expired", _answers(400, EXPIRED), {"store/canary": FATAL, "store/promoter": FATAL}, FAILS),
     Fault(
-        "no such bucket", change_store(bucket="nosuchbucket"), {"store/canary": FATAL, "store/promoter": LOSS}, FAILS
+        "no such bucket", change_store(bucket="nosuchbucket"), {"store/canary": FATAL, "store/promoter": FATAL}, FAILS
     ),
-    Fault("the store is not mounted", _gone, {"store/canary": FATAL, "store/promoter": LOSS}, FAILS),
+    Fault("the store is not mounted", _gone, {"store/canary": FATAL, "store/promoter": FATAL}, FAILS),
     Fault("the store is full", _full, {"store/canary": FATAL}, FAILS),
     Fault("a bucket that cannot lock", change_store(lock="governance", lock_days=1), {"store/lock": FATAL}, FAILS),
-    Fault("a wrong promoter", change_store(promoter=_WRONG), {"store/promoter": LOSS}, WORKS),
+    Fault("a wrong promoter", change_store(promoter=_WRONG), {"store/promoter": FATAL}, FAILS),
     Fault("a clock that is off", _clock(timedelta(minutes=-2)), {"store/clock": LOSS}),
     Fault("a clock that the store refuses", _clock(timedelta(minutes=20)), {"store/clock": FATAL}),
     Fault("a clock that nothing is compared with", _no_clock, {"store/clock": LOSS}),

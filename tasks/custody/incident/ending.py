@@ -213,7 +213,12 @@ def ending_of(
 
 
 OF_PREFECT: Final = (
-    Ending("Completed", completed=True, means="A training has ended with exit code 0", then="Use its model"),
+    Ending(
+        "Completed",
+        completed=True,
+        means="A training has ended with exit code 0, or a doctor's canary has run",
+        then="Use its model",
+    ),
     Ending(
         "Failed",
         completed=False,

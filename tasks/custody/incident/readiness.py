@@ -86,11 +86,8 @@ class Readiness:
     def worse_than(self, before: Mapping[str, Any] | None) -> tuple[str, ...]:
         """Return the names of checks that are worse than in `before`, the `weights` of a run; all bad without one."""
         known, order = before or {}, [str(weight) for weight in Weight]
-        return tuple(
-            each.name
-            for each in self.bad
-            if order.index(each.weight) > order.index(str(known.get(each.name, Weight.SOUND)))
-        )
+        heavy = {name: order.index(weight) for name, weight in known.items() if weight in order}
+        return tuple(each.name for each in self.bad if order.index(each.weight) > heavy.get(each.name, 0))
 
 
 def nights(ends: Iterable[tuple[date, str]], today: date) -> str:
