@@ -15,7 +15,7 @@ from tasks.collectors.stacks import find_spy
 from tasks.custody.containment.container import workload_containers
 from tasks.custody.containment.groups import path_of
 from tasks.custody.errors import EngineError, Refused
-from tasks.custody.incident.readiness import Finding, fatal, loss, sound
+from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
 from tasks.incident.current import unfinished_incident
 from tasks.incident.directory import base_of, cordon_base
 from tasks.incident.layout import CORDON
@@ -44,7 +44,7 @@ def preflight(patient: Patient) -> Finding:
         for require in requirements:
             require(patient.workload)
     except Refused as error:
-        return fatal(f"expected {error.expected}; got {error.got}", "the run is refused before it begins", error.remedy)
+        return failed(error, "the run is refused before it begins")
     return sound("host, root, account, collectors and units are as the block says")
 
 

@@ -20,9 +20,8 @@ from pydantic import ValidationError
 
 from blocks.saved import saved_fields
 from blocks.workload import Workload
-from tasks.adapters.prefect_scheduler import NO_SERVER
 from tasks.custody.errors import Refused
-from tasks.custody.incident.readiness import Finding, fatal, loss, sound
+from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
 from tasks.readiness.canary import fly
 from tasks.readiness.patient import Patient
 from tasks.readiness.runs import asking, runs_of
@@ -43,7 +42,7 @@ def server(patient: Patient) -> Finding:
         with asking() as client:
             return sound(f"Prefect {client.request('GET', '/admin/version').json()} at {client.api_url}")
     except Refused as error:
-        return loss(NO_SERVER, _NEVER, error.remedy)
+        return failed(error, _NEVER, loss)
     except httpx.HTTPError as error:
         told = f"it does not answer: {type(error).__name__}: {error}"
         return fatal(told, _NEVER, "systemctl status evacuation-server; echo $PREFECT_API_URL")

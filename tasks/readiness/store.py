@@ -5,11 +5,13 @@ import socket
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from pydantic import ValidationError
+
 from blocks.port import Probed
 from tasks.collectors.clock import kernel
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Denied, EvacuationError
-from tasks.custody.incident.readiness import Finding, fatal, loss, sound
+from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
 from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.signature import signer
 from tasks.readiness.patient import Patient
@@ -29,9 +31,10 @@ def canary(patient: Patient) -> Finding:
     try:
         there = _probed(patient.opened, "ready", text)
     except EvacuationError as error:
-        return fatal(f"{patient.store}: expected {error.expected}; got {error.got}", _UNPROVEN, error.remedy)
-    except ValueError as error:
-        return fatal(f"the block {patient.store} cannot be used: {_short(error)}", _UNPROVEN, "correct and save it")
+        return failed(error, _UNPROVEN)
+    except ValidationError as error:
+        told = "; ".join(each["msg"] for each in error.errors())
+        return fatal(f"the block {patient.store} cannot be used: {told}", _UNPROVEN, "correct it, and save it")
     if there is None:
         return fatal("what was written is not there", _UNPROVEN, "read what the store does: docs/offload.md")
     patient.seen, took = there, datetime.now(UTC) - written
@@ -48,10 +51,6 @@ def _probed(store: "Store", what: str, text: bytes) -> "StoredObject | None":
     return store.probe(f"{what}-{socket.gethostname()}", text)
 
 
-def _short(error: Exception) -> str:
-    return str(error).partition("\n")[0]
-
-
 def lock(patient: Patient) -> Finding:
     """Look whether the bucket locks what the block asks to lock."""
     retention = patient.block.retention
@@ -61,7 +60,7 @@ def lock(patient: Patient) -> Finding:
     try:
         unfit = patient.opened.unfit()
     except EvacuationError as error:
-        return fatal(f"expected {error.expected}; got {error.got}", _UNPROVEN, error.remedy)
+        return failed(error, _UNPROVEN)
     if unfit:
         return fatal(unfit, "the evidence can be deleted: Unverified", cure)
     if retention.lock != "governance":
@@ -105,9 +104,9 @@ def promoter(patient: Patient) -> Finding:
             _probed(store, "promoter", b"promoter")
         next(iter(store.list("latest/")), None)
     except Denied as error:
-        return loss(f"got {error.got}", "latest/ does not follow the incident", error.remedy)
+        return failed(error, "latest/ does not follow the incident", loss)
     except EvacuationError as error:
-        return fatal(f"expected {error.expected}; got {error.got}", "the promotion fails: Unverified", error.remedy)
+        return failed(error, "the promotion fails: Unverified")
     whose = "the promoter's keys are taken" if block.promoter else "the writer changes it"
     return sound(f"{whose}; that latest/ may be written is not tried, as nothing there may change")
 

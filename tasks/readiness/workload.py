@@ -12,7 +12,7 @@ from tasks.collectors.matching import found as found_files
 from tasks.containment.suspects import suggest_line, suspects_now
 from tasks.custody.errors import EvacuationError
 from tasks.custody.evidence.redact import command_line
-from tasks.custody.incident.readiness import Finding, fatal, loss, sound
+from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
 from tasks.custody.models.content import HEAD, looks_like_a_pickle
 from tasks.custody.models.inspection import OTHER_FORMAT, Soundness, named_as_model
 from tasks.custody.visible import visible
@@ -135,7 +135,7 @@ def api(patient: Patient) -> Finding:
         with Api(patient.workload, headers) as asked:
             rows = answers_of(asked, patient.newest_model)
     except EvacuationError as error:
-        return loss(f"expected {error.expected}; got {error.got}", matters, error.remedy)
+        return failed(error, matters, loss)
     if bad := [f"{what}: {why}" for what, (good, why) in rows.items() if not good]:
         return loss("; ".join(bad), matters, cure)
     return sound("; ".join(f"{what}: {why}" for what, (_, why) in rows.items()))

@@ -1,11 +1,12 @@
 """Judge from single findings whether an evacuation would work, and whether that is worse than before."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
+from tasks.custody.errors import EvacuationError
 from tasks.custody.incident.ending import DEGRADED, NOT_READY, READY, Ending
 
 NIGHTS: Final = 30
@@ -54,6 +55,11 @@ def loss(found: str, matters: str, cure: str) -> Finding:
 def fatal(found: str, matters: str, cure: str) -> Finding:
     """Return a finding with which an evacuation fails."""
     return Finding(Weight.FATAL, found, matters, cure)
+
+
+def failed(error: EvacuationError, matters: str, weigh: Callable[[str, str, str], Finding] = fatal) -> Finding:
+    """Return the finding of an error of ours, which says what cures it."""
+    return weigh(f"expected {error.expected}; got {error.got}", matters, error.remedy)
 
 
 @dataclass(frozen=True)

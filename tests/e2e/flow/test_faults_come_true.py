@@ -2,8 +2,10 @@
 
 import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from threading import Event
 
 import pytest
 from prefect.settings import get_current_settings
@@ -13,10 +15,12 @@ from flows.evacuate import evacuate
 from tasks.adapters.host import LinuxHost
 from tasks.adapters.local_config import LocalConfig, using_local_config
 from tasks.custody.errors import EvacuationError
+from tasks.custody.incident.readiness import Finding, sound
 from tasks.drill.parts import SeaweedFS
 from tasks.incident import layout
 from tasks.incident.directory import bases
 from tasks.readiness.examine import PARTS, examine
+from tasks.readiness.patient import Patient
 from tests.support.faults import FAULTS, Fault, World, sound_store
 from tests.support.workloads import SmallWorkload
 
@@ -63,7 +67,18 @@ def test_an_evacuation_ends_as_the_doctor_has_said(world: World, fault: Fault) -
 
 
 @pytest.mark.usefixtures("prefect")
-def test_where_the_doctor_says_ready_an_evacuation_is_verified(world: World) -> None:
+def test_where_the_doctor_says_ready_an_evacuation_is_verified_while_he_still_looks(world: World) -> None:
     world.small.start_all()
-    assert examine(world.patient(), HERE).ending.name == "Ready"
-    assert evacuated(world) == "Verified"
+    looking, go_on = Event(), Event()
+
+    def busy(_: Patient) -> Finding:
+        looking.set()
+        go_on.wait()
+        return sound("looked")
+
+    with ThreadPoolExecutor(1) as apart:
+        found = apart.submit(examine, world.patient(), {**HERE, "more": (busy,)})
+        looking.wait()
+        assert evacuated(world) == "Verified"
+        go_on.set()
+    assert found.result().ending.name == "Ready"

@@ -10,6 +10,7 @@ from prefect.events import Event
 
 from flows.readiness import readiness
 from tasks.readiness import store, tell
+from tasks.readiness.examine import examine
 from tests.support.scenes import Scene
 
 
@@ -17,11 +18,11 @@ def test_a_change_for_the_worse_is_told_once_and_each_night_is_drawn(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "kernel", lambda: {"state": "ok", "synchronised": True})
+    monkeypatch.setattr("flows.readiness.examine", lambda patient: examine(patient, {"store": store.CHECKS}))
     told = list[Any]()
     monkeypatch.setattr(tell, "emit_event", lambda *about, **more: told.append((about, more)))
     runs = list[Any]()
     monkeypatch.setattr(tell, "history", lambda client, _: [client.read_flow_run(each) for each in runs])
-    scene.small.start_all()
     states = []
     for bucket in (scene.store_block.bucket, scene.store_block.bucket, "nosuchbucket"):
         scene.save(store=scene.store_block.model_copy(update={"bucket": bucket}))
@@ -45,4 +46,3 @@ def test_a_change_for_the_worse_is_told_once_and_each_night_is_drawn(
     assert len(pages) == 3
     assert any("NoSuchBucket" in page and "·○" in page for page in pages)
     assert kept["evacuation.readiness.store/canary"] == "fatal"
-    assert len(scene.small.living()) == 4

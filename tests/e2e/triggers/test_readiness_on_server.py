@@ -1,5 +1,8 @@
 """A doctor on a real server and worker: a canary event becomes a run, and each fault of Prefect's side is named."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -10,6 +13,7 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from blocks import Fleet
 from blocks.workload import Workload
 from tasks.adapters.saved_blocks import load_block, require_store
 from tasks.custody.incident.readiness import Readiness
@@ -181,6 +185,28 @@ def test_without_a_server_everything_is_a_loss(office: Office) -> None:
     found = office.look()
     assert {*found.weights.values()} == {LOSS}
     assert len(found.bad) == len(server.CHECKS)
+
+
+def test_a_fleets_server_is_seen_in_part_and_the_rest_is_named(office: Office) -> None:
+    name = f"lab{uuid4().hex[:6]}"
+    Fleet(workloads=[NAME], store=NAME).save(name)
+    (found,) = office.look(["prefect/fleet"]).findings
+    Fleet.delete(name)
+    assert found.weight == LOSS
+    assert "its messages go without Redis" in found.found
+    assert "were not looked at" in found.found
+
+
+def test_by_hand_the_same_is_told_as_json_with_its_exit_code(stage: Stage) -> None:
+    stage.small.start_all()
+    command = [sys.executable, "-m", "flows.cli", "doctor", str(stage.toml), "--json"]
+    done = subprocess.run(command, env=stage.server.env, capture_output=True, text=True, check=False)
+    told = json.loads(done.stdout)
+    assert (told["schema"], told["command"], told["state"]) == (1, "doctor", "Degraded"), done.stdout
+    assert done.returncode == told["exit_code"] == 18
+    bad = {each["name"] for each in told["findings"] if each["weight"] != "sound"}
+    assert bad <= {"people/notification", "people/drill", "store/signature", "store/clock"}
+    assert all(each["cure"] for each in told["findings"] if each["weight"] != "sound")
 
 
 def test_a_nights_run_looks_at_all_of_it(office: Office) -> None:
