@@ -16,7 +16,7 @@ argument = $(if $(1),"$(1)")
 option = $(if $(2),--$(1) "$(2)")
 
 .DEFAULT_GOAL := help
-.PHONY: help drill fleet-drill deploy evacuate status uncordon thaw audit pull rollback test test-fast mutants check fmt soak ceph ceph-installed bench-contain bench-idle bench-offload bench-reading bench-trigger bench-status bench-fleet reference lock wheel clean
+.PHONY: help drill fleet-drill deploy evacuate status doctor uncordon thaw audit pull rollback test test-fast mutants check fmt soak ceph ceph-installed bench-contain bench-idle bench-offload bench-reading bench-trigger bench-status bench-fleet reference lock wheel clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -45,6 +45,9 @@ evacuate: $(STAMP)  ## without a Prefect server: WORKLOAD=evacuation.toml STORE=
 
 status: $(STAMP)  ## how a workload stands: WORKLOAD=evacuation.toml, FILE:NAME where it has several
 	$(EVACUATION) status "$(WORKLOAD)"
+
+doctor: $(STAMP)  ## whether an evacuation would work if it began now: WORKLOAD=evacuation.toml STORE=that SIGNERS=file
+	$(EVACUATION) doctor "$(WORKLOAD)" $(call option,store,$(STORE)) $(call option,signers,$(SIGNERS))
 
 uncordon: $(STAMP)  ## let training in again: WORKLOAD=evacuation.toml, FILE:NAME where it has several
 	$(EVACUATION) uncordon "$(WORKLOAD)"

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import IO, Final
 
 from blocks.contract import absent, opened, require_digest, require_key, require_removable, settled
-from blocks.port import PIECE, StoredObject, ignore_progress
+from blocks.port import CANARIES, PIECE, StoredObject, ignore_progress
 from tasks.custody.errors import PermanentStoreError, StoreError, TransientStoreError
 from tasks.custody.evidence.parts import Parts
+from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.promises import KEPT, Promises
 
 _INCOMING: Final = ".incoming"
@@ -56,6 +57,12 @@ class DirectoryStore:
     def promises(self) -> Promises:
         """Return full guarantees: a hard link never overwrites, and every digest is computed from the file."""
         return KEPT
+
+    def probe(self, name: str, data: bytes) -> StoredObject | None:
+        """Replace a canary; return it as it can be read again."""
+        key = CANARIES + name
+        self._put(self._path(key), key, data, digest_bytes(data), replace=True)
+        return self.head(key)
 
     def create(
         self,
@@ -147,7 +154,7 @@ class DirectoryStore:
             return
         for folder, folders, names in os.walk(start, onerror=_reraise):
             if Path(folder) == self._folder:
-                folders[:] = [name for name in folders if name != _INCOMING]
+                folders[:] = [name for name in folders if name not in {_INCOMING, CANARIES[:-1]}]
             paths = (Path(folder, name) for name in names)
             yield from (path.relative_to(self._folder).as_posix() for path in paths if _is_object(path))
 

@@ -9,6 +9,8 @@ from typing import Final, Protocol, runtime_checkable
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.store.promises import Promises
 
+CANARIES: Final = ".evacuation-canary/"
+"""Key prefix below the store's prefix. Its objects may be removed at any time; no listing has them."""
 PIECE: Final = 1 << 20
 """Maximum bytes of one piece of a stream."""
 
@@ -119,3 +121,11 @@ class Versioned(Protocol):
 
         None if the store keeps no versions, so that overwriting leaves no trace.
         """
+
+
+@runtime_checkable
+class Probed(Protocol):
+    """A store that can be tried by writing one small object that belongs to no incident."""
+
+    def probe(self, name: str, data: bytes) -> StoredObject | None:
+        """Replace the canary of this name by `data`; return it as the store describes it. Deletes nothing."""

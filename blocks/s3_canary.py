@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
+from blocks.port import CANARIES
 from blocks.s3_errors import is_denial, is_transient
 from blocks.s3_parts import base64_of
 from blocks.s3_wire import Wire
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CANARIES: Final = ".evacuation-canary/"
-"""Key prefix below the store's prefix. Its objects may be removed at any time."""
 NEW: Final = {"If-None-Match": "*"}
 _NOTHING: Final[Mapping[str, str]] = {}
 _TAKEN: Final = {"PreconditionFailed", "412"}

@@ -59,6 +59,12 @@ class ObjectLock:
         hold = {"ObjectLockLegalHoldStatus": "ON"}
         return (lock if self._asked.lock else {}) | (hold if self._asked.hold else {})
 
+    @property
+    def for_a_day(self) -> dict[str, str]:
+        """HTTP headers of a lock that ends tomorrow and that a person with the right may lift."""
+        until = _spelled(_now() + timedelta(days=1))
+        return {_HEADERS["ObjectLockMode"]: "GOVERNANCE", _HEADERS["ObjectLockRetainUntilDate"]: until}
+
     def create(self, act: Callable[..., T]) -> T:
         """Call `act` with the lock as arguments, and without if the store refuses only the lock.
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from hashlib import sha256 as sha256_of
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -17,8 +18,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from urllib3.exceptions import HTTPError
 
 from blocks.contract import absent, require_key
-from blocks.port import PIECE, StoredObject
-from blocks.s3_canary import CANARIES
+from blocks.port import CANARIES, PIECE, StoredObject
 from blocks.s3_clients import boto3_client, obstore_client, signed_pool, trusted
 from blocks.s3_errors import explain
 from blocks.s3_list import pages
@@ -205,4 +205,5 @@ def stored_object(key: str, found: Mapping[str, str]) -> StoredObject:
         held=found.get("x-amz-object-lock-legal-hold") == "ON",
         lock=found.get("x-amz-object-lock-mode", "").lower(),
         composite=f"{sha256}-{parts}" if dash else "",
+        modified=parsedate_to_datetime(found["last-modified"]) if "last-modified" in found else None,
     )

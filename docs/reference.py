@@ -16,13 +16,13 @@ from prefect.utilities.callables import parameter_schema
 import blocks
 from docs.source import constants, used_actions
 from flows.commands import app
-from tasks.cli.output import NAME
 from tasks.collectors import discover
 from tasks.collectors.collector import MIB, TIB, Collector
 from tasks.custody.evidence import keys
 from tasks.custody.incident.action import MEANINGS
 from tasks.custody.incident.ending import ENDINGS, OF_PREFECT, Ending
 from tasks.custody.incident.exit_codes import EXIT_CODES, INCOMPLETE, INTERRUPTED, REFUSED
+from tasks.system.installation import NAME
 
 PROJECT: Final = Path(__file__).parents[1]
 PAGE: Final = PROJECT / "docs/reference.md"

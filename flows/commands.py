@@ -6,9 +6,10 @@ from typing import Annotated, Final, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from tasks.cli.output import NAME, command, version
+from tasks.cli.output import command
 from tasks.custody.incident.exit_codes import REFUSED
 from tasks.custody.visible import say
+from tasks.system.installation import NAME, version
 
 WorkloadFile = Annotated[
     str, Parameter(name="WORKLOAD", help="TOML file with a [workload.NAME]; FILE:NAME where it has several.")
@@ -148,6 +149,18 @@ def status(workload: WorkloadFile, /, *, json: Json = False) -> int:
     from tasks.cli.workloads import show_status
 
     return show_status(workload, as_json=json)
+
+
+@app.command(help_epilogue=_examples("doctor evacuation.toml", "doctor w.toml --store store.toml --signers signers"))
+def doctor(workload: WorkloadFile, /, *, store: StoreFile = "", signers: Path | None = None, json: Json = False) -> int:
+    """Tell whether an evacuation would work if it began now: host, workload, store, Prefect. Touches nothing.
+
+    Args:
+        signers: allowed_signers file of the auditor, which this host's signature has to fit.
+    """
+    from tasks.cli.doctor import doctor_by_hand
+
+    return doctor_by_hand(workload, store, signers, as_json=json)
 
 
 @app.command(help_epilogue=_examples("thaw evacuation.toml"))

@@ -10,10 +10,10 @@ from shlex import quote
 from typing import Any, Final
 
 from tasks.custody.visible import say
+from tasks.system.installation import NAME, version
 
 SCHEMA: Final = 1
 """Version of what `--json` prints. It rises if a field goes or changes its meaning, not for new fields."""
-NAME: Final = "evacuation"
 
 
 def program() -> str:
@@ -40,17 +40,6 @@ def show(verb: str, lines: Iterable[object], data: dict[str, Any], *, as_json: b
         print(json.dumps({"schema": SCHEMA, "command": verb, **data}, indent=2, default=str))
     else:
         say(*lines)
-
-
-def version() -> str:
-    """Return the version of this installation; unknown if its packages lie on the path as files alone."""
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as version_of
-
-    try:
-        return version_of(NAME)
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def show_version(*, as_json: bool) -> int:

@@ -12,6 +12,9 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger
 from prefect.events.schemas.events import ResourceSpecification
 
 from tasks.custody.incident.ending import ENDINGS
+from tasks.readiness.people import TELL_PEOPLE
+from tasks.readiness.server import SILENT_RUNS
+from tasks.readiness.tell import EVENT as WORSE
 
 HEARTBEAT: Final = "prefect.flow-run.heartbeat"
 SILENT_SECONDS: Final = 90
@@ -20,15 +23,17 @@ ENDED: Final = frozenset(f"prefect.flow-run.{name}" for name in (*(each.name for
 """Events of every state in which a run ends."""
 RESTING: Final = frozenset(f"prefect.flow-run.{name}" for name in ("Suspended", "Paused", "AwaitingRetry"))
 """States without a process: a run that waits for a person or its next attempt is neither silent nor too long."""
-_UNTOLD: Final = frozenset(f"prefect.flow-run.{name}" for name in ("Joined", "DryRun", "Completed", "Cancelled"))
-TOLD: Final = (ENDED - _UNTOLD) | {"prefect.flow-run.Paused"}
-"""States that people are notified of, with an evacuation that waits for an answer. Runs that joined, rehearsed or were
+_NO_NEWS: Final = ("Joined", "DryRun", "Completed", "Cancelled", "Ready", "Degraded", "NotReady")
+_UNTOLD: Final = frozenset(f"prefect.flow-run.{name}" for name in _NO_NEWS)
+TOLD: Final = (ENDED - _UNTOLD) | {"prefect.flow-run.Paused", WORSE}
+"""States that people are notified of, with an evacuation that waits for an answer, and a change for the worse of
 
-cancelled by a person are left out.
+readiness. Runs that joined, rehearsed, looked as the night before, or were cancelled by a person are left out.
 """
 LONG_MINUTES: Final = 30.0
+UNTAKEN_SECONDS: Final = 120
 OF_AN_EVACUATION: Final = ResourceSpecification(
-    {"prefect.resource.role": ["tag"], "prefect.resource.id": ["prefect.tag.evacuation"]}
+    {"prefect.resource.role": ["tag"], "prefect.resource.id": ["prefect.tag.evacuation", "prefect.tag.readiness"]}
 )
 _SILENT: Final = (
     f"No sign of life for {SILENT_SECONDS} s: the run, its worker or its host is gone. What it had contained stays "
@@ -40,7 +45,7 @@ _SILENT: Final = (
 def silent_runs(seconds: float = SILENT_SECONDS) -> AutomationCore:
     """Return the automation that marks a run as Crashed if its heartbeats have stopped and it has not ended."""
     return AutomationCore(
-        name="evacuation: a run has gone silent",
+        name=SILENT_RUNS,
         description="An evacuation or recovery whose process and worker both died is marked Crashed. 無応答の検知。",
         trigger=EventTrigger(
             **_of_evacuations(),
@@ -65,7 +70,7 @@ def _of_evacuations() -> dict[str, ResourceSpecification]:
 def told_people(block: UUID) -> AutomationCore:
     """Return the automation that notifies people how an evacuation or recovery ended, or that it crashed."""
     return AutomationCore(
-        name="evacuation: tell people",
+        name=TELL_PEOPLE,
         description="How an evacuation or recovery has ended, or that it has gone silent. 結果の通知。",
         trigger=EventTrigger(**_of_evacuations(), expect=set(TOLD), posture=Posture.Reactive, threshold=1),
         actions=[
@@ -98,6 +103,31 @@ def long_runs(block: UUID, minutes: float = LONG_MINUTES) -> AutomationCore:
                 subject=f"Not ended after {minutes:g} minutes: {{{{ flow_run.name }}}}",
                 body="Look at its last step and its progress. If nothing moves, cancel it and run the deployment "
                 "again: the incident carries on. 終了していません。進捗を確認してください。\n{{ flow_run | ui_url }}",
+            )
+        ],
+    )
+
+
+def untaken_runs(block: UUID, seconds: float = UNTAKEN_SECONDS) -> AutomationCore:
+    """Return the automation that notifies people of a run that no worker takes: a doctor's, too, that never looks."""
+    return AutomationCore(
+        name="evacuation: no worker takes a run",
+        description="An evacuation, recovery or nightly look that no worker has taken. ワーカー不在の通知。",
+        trigger=EventTrigger(
+            **_of_evacuations(),
+            after={"prefect.flow-run.Late"},
+            expect={"prefect.flow-run.Pending", "prefect.flow-run.Running", *ENDED, *RESTING},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=seconds),
+        ),
+        actions=[
+            SendNotification(
+                block_document_id=block,
+                subject=f"No worker in {seconds:g} s: {{{{ flow_run.name }}}}",
+                body="The host, its worker or its queue is gone or paused. Look at the host. "
+                "ワーカーが応答していません。ホストを確認してください。\n{{ flow_run | ui_url }}",
             )
         ],
     )

@@ -12,9 +12,10 @@ from uuid import UUID
 
 import yaml
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.actions import DeploymentUpdate
+from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.schedules import SCHEDULE_TYPES
 from prefect.events import DeploymentTriggerTypes
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
@@ -26,7 +27,8 @@ from tasks.system.shared_files import SHARED
 _VARIABLE: Final = re.compile(r"\{\{ *\$(\w+) *\}\}")
 _SAME: Final = ("description", "tags", "parameters", "enforce_parameter_schema", "entrypoint")
 _POOL: Final = {"name": "work_pool_name", "work_queue_name": "work_queue_name", "job_variables": "job_variables"}
-_KNOWN: Final = {*_SAME, "name", "work_pool", "concurrency_limit", "triggers"}
+_KNOWN: Final = {*_SAME, "name", "work_pool", "concurrency_limit", "schedules", "triggers"}
+_SCHEDULE: Final = TypeAdapter[SCHEDULE_TYPES](SCHEDULE_TYPES)
 _TRIGGER: Final = TypeAdapter[DeploymentTriggerTypes](DeploymentTriggerTypes)
 _PAGE: Final = 20
 """Workloads whose deployments fit into one answer of the server, which has at most 200."""
@@ -108,10 +110,20 @@ def deploy(
             fields["tags"] = list(dict.fromkeys([*fields.get("tags", ()), *known.tags]))
             client.update_deployment(known.id, DeploymentUpdate(**fields))
             client.delete_resource_owned_automations(f"prefect.deployment.{known.id}")
-        made = known.id if known else client.create_deployment(template.flow_id, name, **fields)
+        made = known.id if known else _created(client, template, name, fields, values)
         for alarm in _alarms(template.entry, values):
             alarm.set_deployment_id(made)
             client.create_automation(alarm.as_automation())
+
+
+def _created(
+    client: SyncPrefectClient, template: Template, name: str, fields: Mapping[str, Any], values: Mapping[str, str]
+) -> UUID:
+    schedules = [
+        DeploymentScheduleCreate(schedule=_SCHEDULE.validate_python(each))
+        for each in render(template.entry.get("schedules", []), values)
+    ]
+    return client.create_deployment(template.flow_id, name, schedules=schedules, **fields)
 
 
 def _alarms(entry: Mapping[str, Any], values: Mapping[str, str]) -> Iterator[DeploymentTriggerTypes]:

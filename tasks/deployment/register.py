@@ -13,6 +13,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Final
 from uuid import UUID
+from zlib import crc32
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
@@ -27,8 +28,9 @@ from tasks.custody.errors import Refused
 from tasks.custody.incident.description import read_tables
 from tasks.custody.incident.exit_codes import REFUSED
 from tasks.custody.visible import say
-from tasks.deployment.automations import long_runs, put, silent_runs, told_people
+from tasks.deployment.automations import long_runs, put, silent_runs, told_people, untaken_runs
 from tasks.deployment.prefect_file import deploy, deployed, templates
+from tasks.system.clock_zone import own_zone
 from tasks.system.parallel import side_by_side
 
 _AT_ONCE: Final = 3
@@ -51,7 +53,8 @@ class DeploymentTarget:
 
     def variables(self, pool: str, engine: str) -> dict[str, str]:
         """Return the values of the variables in prefect.yaml."""
-        return variables(pool, self.host, engine, WORKLOAD=self.workload, STORE=self.store)
+        about = {"WORKLOAD": self.workload, "STORE": self.store, "ZONE": own_zone()}
+        return variables(pool, self.host, engine, MINUTE=str(crc32(self.workload.encode()) % 60), **about)
 
 
 def variables(pool: str, queue: str, engine: str, **about: str) -> dict[str, str]:
@@ -179,6 +182,7 @@ def deploy_all(targets: list[DeploymentTarget], pool: str, engine: str, notify: 
         if people:
             put(client, told_people(people))
             put(client, long_runs(people))
+            put(client, untaken_runs(people))
     for host in sorted({target.host for target in targets}):
         queues = " ".join(f"--work-queue {host}{suffix}" for suffix in _QUEUES)
         yield f"worker on {host}: {quote(engine)} -m flows.worker --pool {pool} {queues} --name {host}"

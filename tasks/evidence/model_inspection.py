@@ -142,7 +142,7 @@ def _judge(  # noqa: PLR0913
     path = context.directory.locate(volume, file)
     with path.open("rb") as opened:
         known = named_as_model(file.stored) or looks_like_a_pickle(opened.read(HEAD))
-        about = _read(opened, seconds, context.workload)
+        about = read_model(opened, seconds, context.workload)
         if about["outcome"] is Soundness.TORN and not known:
             return _unknown(f"{OTHER_FORMAT}; as a pickle: {about['reason']}")
         alone = since and left_alone(path, file, 0, since.timestamp())
@@ -154,7 +154,8 @@ def _judge(  # noqa: PLR0913
     return about
 
 
-def _read(file: BinaryIO, seconds: float, block: Workload) -> dict[str, Any]:
+def read_model(file: BinaryIO, seconds: float, block: Workload) -> dict[str, Any]:
+    """Read a model in a sandbox, by the rules of the block; return a finding's fields. It is not loaded."""
     told = (json.dumps(each) for each in (block.model_imports, *import_path(block)))
     command = [sys.executable, "-m", "tasks.evidence.model_scanner", *told]
     answer = run_confined(command, file, Limits(seconds, _MEMORY), Path(__file__).parents[2])

@@ -21,6 +21,7 @@ from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, Proc
 
 from tasks.prestart.freeze import FLOW
 from tasks.prestart.hand_over import VARIABLE
+from tasks.system.installation import WORKER_VERSION, fingerprint
 from tasks.worker.early import Prepared, prepared_for
 from tasks.worker.hints import Hints
 
@@ -52,6 +53,7 @@ class EvacuationWorker(ProcessWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Take what a process worker takes."""
         super().__init__(*args, **kwargs)
+        self._version = fingerprint()
         self._hints = Hints(self._note_hint, self._ask_soon)
         self._hinted = asyncio.Event()
         self._wanted: dict[UUID, int] = {}
@@ -183,7 +185,8 @@ class EvacuationWorker(ProcessWorker):
         configuration: ProcessJobConfiguration,
         task_status: TaskStatus[int] | None = None,
     ) -> ProcessWorkerResult:
-        """Run the process, which is told where to fetch what was prepared for it."""
+        """Run the process, which is told our version, and where to fetch what was prepared for it."""
+        configuration.env[WORKER_VERSION] = self._version
         prepared = self._prepared.get(flow_run.id)
         if prepared and (name := prepared.offer(configuration.command or "")):
             configuration.env[VARIABLE] = name

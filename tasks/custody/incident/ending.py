@@ -158,6 +158,25 @@ SILENT: Final = Ending(
     means="A fleet: at least one host gives no sign of life, and what runs on it is not known",
     then="Cut it off from the network or look at it by hand; `evacuation fleet retry NAME` orders it again",
 )
+READY: Final = Ending(
+    "Ready",
+    completed=True,
+    means="A doctor's look: an evacuation that began now would work, and everything that it needs was looked at",
+    then="Nothing",
+)
+DEGRADED: Final = Ending(
+    "Degraded",
+    completed=False,
+    means="A doctor's look: an evacuation would work, but lose what the message names, or something could not be "
+    "looked at",
+    then="Read the artifact `ready-NAME`: each loss has the line that cures it",
+)
+NOT_READY: Final = Ending(
+    "NotReady",
+    completed=False,
+    means="A doctor's look: an evacuation would not begin, not contain the workload, or not prove its evidence",
+    then="Cure what the message names now, before it is needed, and run `evacuation doctor` again",
+)
 OF_WORD: Final = {
     Word.VERIFIED: VERIFIED,
     Word.PARTIAL: PARTIAL,
@@ -194,7 +213,12 @@ def ending_of(
 
 
 OF_PREFECT: Final = (
-    Ending("Completed", completed=True, means="A training has ended with exit code 0", then="Use its model"),
+    Ending(
+        "Completed",
+        completed=True,
+        means="A training has ended with exit code 0, or a doctor's canary has run",
+        then="Use its model",
+    ),
     Ending(
         "Failed",
         completed=False,
@@ -236,6 +260,9 @@ ENDINGS: Final = (
     DECLINED,
     EXPIRED,
     SILENT,
+    READY,
+    DEGRADED,
+    NOT_READY,
     *OF_PREFECT,
 )
 """All endings, in the order of the reference."""

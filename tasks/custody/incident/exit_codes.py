@@ -11,6 +11,7 @@ EXIT_CODES: Final = {
     "Listed": 0,
     "Rehearsed": 0,
     "Mirrored": 0,
+    "Ready": 0,
     "Completed": 0,
     "Failed": 1,
     "Crashed": 1,
@@ -29,6 +30,8 @@ EXIT_CODES: Final = {
     "Declined": 15,
     "Expired": 16,
     "Silent": 17,
+    "Degraded": 18,
+    "NotReady": 19,
 }
 """By the name of the state. Where several states have one code, a script need not tell them apart."""
 INCOMPLETE: Final = 1

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tasks.custody.incident.ending import ENDINGS
-from tasks.deployment.automations import LONG_MINUTES, SILENT_SECONDS, long_runs, put, silent_runs
+from tasks.deployment.automations import LONG_MINUTES, SILENT_SECONDS, long_runs, put, silent_runs, untaken_runs
 from tasks.deployment.register import notification_block
 from tasks.drill.deployment import client_of
 from tasks.incident.layout import FROZEN
@@ -102,19 +102,36 @@ def test_the_address_of_the_webhook_is_told_to_nobody(stage: Stage, people: Rece
     assert "s3cr3t" not in json.dumps(seen)
 
 
-def test_a_run_that_does_not_end_is_told_of(stage: Stage, people: Receiver) -> None:
+def test_a_run_that_does_not_end_and_one_that_no_worker_takes_are_told_of(stage: Stage, people: Receiver) -> None:
     with client_of(stage.server) as client:
         block = notification_block(client, NOTIFY)
         put(client, long_runs(block, SOON / 60))
+        put(client, untaken_runs(block, SOON))
+        late = run_of(stage, "readiness", "a look that nobody takes")
+        stage.post(f"/flow_runs/{late}/set_state", {"state": {"type": "SCHEDULED", "name": "Late"}, "force": True})
         asked = run_of(stage, "evacuation", "one that asks a person")
         stage.post(f"/flow_runs/{asked}/set_state", {"state": {"type": "PAUSED", "name": "Suspended"}})
         run = run_of(stage, "evacuation", "an endless one")
         try:
             wait_until(lambda: any("an endless one" in text for text in people.texts), 60, what="the message")
+            wait_until(lambda: any("that nobody takes" in text for text in people.texts), 60, what="the other one")
         finally:
             put(client, long_runs(block, LONG_MINUTES))
+            put(client, untaken_runs(block))
+            end(stage, late, "Crashed")
             end(stage, run, "Verified")
     assert not any("one that asks a person" in text for text in people.texts)
+
+
+def test_a_doctors_change_for_the_worse_is_told(stage: Stage, people: Receiver) -> None:
+    (stage.folder / "store").rename(stage.folder / "not mounted")
+    try:
+        assert stage.ended(stage.start("ready"))["state_name"] == "NotReady"
+        wait_until(lambda: any("NotReady: ready" in text for text in people.texts), 60, what="the doctor's message")
+    finally:
+        (stage.folder / "not mounted").rename(stage.folder / "store")
+    (told,) = [text for text in people.texts if "NotReady: ready" in text]
+    assert "worse than before: store/canary" in told
 
 
 def test_worker_and_flow_killed_together_are_found_and_the_next_run_carries_on(

@@ -19,6 +19,11 @@ from blocks.store import EvidenceStore
 from tasks.custody.errors import Conflict, PermanentStoreError
 from tasks.custody.store.retention import NOTHING, Retention
 from tasks.drill.parts import SeaweedFS
+from tasks.readiness.examine import examine
+from tasks.readiness.patient import Patient
+from tasks.readiness.store import canary
+from tasks.readiness.store import lock as lock_check
+from tests.support.workloads import SmallWorkload
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -242,3 +247,23 @@ def test_a_store_that_refuses_retention_is_a_permanent_error_that_says_what_to_a
     vault.client.put_bucket_policy(Bucket=vault.name, Policy=policy)
     with pytest.raises(PermanentStoreError, match="s3:PutObjectRetention"):
         put(vault.store(ASKED), "a")
+
+
+@pytest.mark.parametrize(("lock", "found"), [("governance", "sound"), ("compliance", "loss"), ("", "sound")])
+def test_a_doctors_canary_is_locked_for_a_day_and_compliance_is_called_untested(
+    vault: Vault, small: SmallWorkload, lock: str, found: str
+) -> None:
+    keys, place = vault._credentials, {"bucket": vault.name, "endpoint": vault._seaweed.endpoint}
+    saved = {**place, "credentials": keys, "lock": lock, "lock_days": 30 if lock else 0}
+    for _ in range(2):
+        patient = Patient("small", small.block(), "store", saved)
+        readiness = examine(patient, {"store": (canary, lock_check)})
+        assert [str(each.weight) for each in readiness.findings] == ["sound", found]
+    assert patient.seen
+    assert patient.seen.lock == ("governance" if lock == "governance" else "")
+    if until := patient.seen.retained_until:
+        assert timedelta(hours=23) < until - datetime.now(UTC) <= timedelta(days=1)
+        versions = vault.client.list_object_versions(Bucket=vault.name, Prefix=".evacuation-canary/")["Versions"]
+        assert len({each["Key"] for each in versions}) == 1
+        with pytest.raises(ClientError, match="AccessDenied"):
+            vault.client.delete_object(Bucket=vault.name, Key=versions[0]["Key"], VersionId=versions[0]["VersionId"])

@@ -24,6 +24,9 @@ from tasks.drill.parts import SeaweedFS
 from tasks.evidence.collect import collect
 from tasks.evidence.model_inspection import judge_models
 from tasks.evidence.seal import seal
+from tasks.readiness.examine import examine
+from tasks.readiness.patient import Patient
+from tasks.readiness.store import CHECKS
 from tasks.storage.latest_transaction import NotOurs
 from tasks.storage.offload import offload
 from tasks.storage.promote import promote
@@ -201,3 +204,12 @@ def test_an_overwritten_object_is_still_there_and_the_audit_names_it(place: Plac
         assert any("written or deleted again" in each for each in told)
     kept = place.owner.get_object(Bucket=place.bucket, Key=key, VersionId=first["VersionId"])
     assert kept["Body"].read() == content
+
+
+def test_a_doctor_needs_no_other_right_than_an_evacuation_and_deletes_nothing(
+    place: Place, small: SmallWorkload
+) -> None:
+    block = place.block("writer", "promoter", lock="governance", lock_days=2)
+    saved = {name: getattr(block, name) for name in EvidenceStore.model_fields}
+    found = examine(Patient("small", small.block(), "store", saved), {"store": CHECKS[:4]})
+    assert found.weights == {}, found.message

@@ -27,6 +27,7 @@ COMMANDS = [
     "plan",
     "recover",
     "status",
+    "doctor",
     "thaw",
     "uncordon",
     "audit",
@@ -225,3 +226,10 @@ def test_minio_credentials_without_an_endpoint_are_refused(tmp_path: Path) -> No
     (tmp_path / "store.toml").write_text('[store.a]\nbucket = "evidence"\ncredentials = { minio_root_user = "me" }\n')
     with pytest.raises(Refused, match="expected an endpoint with MinIO credentials"):
         named_store(str(tmp_path / "store.toml"))
+
+
+def test_a_doctor_without_the_auditors_file_that_was_named_looks_at_nothing(file: Path) -> None:
+    done = typed("doctor", str(file), "--signers", "/nowhere/allowed_signers")
+    assert done.returncode == REFUSED
+    assert "expected an allowed_signers file" in done.stderr
+    assert done.stdout == ""

@@ -1,0 +1,39 @@
+"""Tell from the command line whether an evacuation of a workload would work."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from blocks.file import store_given, workload_given
+from tasks.adapters.local_config import LocalConfig, using_local_config
+from tasks.cli.output import note, show
+from tasks.custody.errors import Refused
+from tasks.custody.incident.description import place
+from tasks.custody.incident.exit_codes import EXIT_CODES
+from tasks.readiness.examine import examine
+from tasks.readiness.patient import Patient
+from tasks.readiness.report import lines
+
+
+def doctor_by_hand(workload: str, store: str, signers: Path | None, *, as_json: bool) -> int:
+    """Print all findings, and return the exit code of the state. Raises Refused."""
+    from prefect.settings import get_current_settings
+
+    file, named = place(workload)
+    name, block = workload_given(Path(file), named)
+    there, called = place(store or file)
+    store_name, saved = store_given(Path(there), called)
+    note(f"looking at {name}; nothing of it is touched")
+    with using_local_config(LocalConfig(block, saved, get_current_settings())):
+        found = examine(Patient(name, block, store_name, saved, _signers(signers)))
+    code = EXIT_CODES[found.ending.name]
+    data = {"workload": name, "state": found.ending.name, "exit_code": code, "message": found.message}
+    rows = [asdict(each) for each in found.findings]
+    show("doctor", lines(found), {**data, "findings": rows}, as_json=as_json)
+    return code
+
+
+def _signers(path: Path | None) -> str:
+    try:
+        return path.read_text() if path else ""
+    except (OSError, ValueError) as error:
+        raise Refused("an allowed_signers file", f"{path}: {error}", "Make one, or leave --signers out.") from error

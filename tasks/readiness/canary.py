@@ -1,0 +1,71 @@
+"""Raise an event that has to become a run of the host's worker, and hear from that run who has run it."""
+
+import json
+import os
+import socket
+import time
+from dataclasses import asdict, dataclass
+from typing import Final
+from uuid import uuid4
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import FlowRun
+from prefect.events.schemas.events import Event, Resource
+
+from tasks.readiness.runs import READY, runs_of
+from tasks.system.installation import WORKER_VERSION, fingerprint
+
+CANARY_EVENT: Final = "evacuation.canary"
+EVENT_SECONDS: Final = 30.0
+WORKER_SECONDS: Final = 45.0
+_LOOK_SECONDS: Final = 0.25
+
+
+@dataclass(frozen=True)
+class Heard:
+    """Who has run a canary: its own version, that of the worker (empty for one that is not ours), user and host."""
+
+    version: str
+    worker: str
+    user: int
+    host: str
+
+
+def answer() -> str:
+    """Return what a canary's run says of this process, as the message of its state."""
+    return json.dumps(
+        asdict(Heard(fingerprint(), os.environ.get(WORKER_VERSION, ""), os.geteuid(), socket.gethostname()))
+    )
+
+
+@dataclass(frozen=True)
+class Flight:
+    """How far a canary came: seconds to its run and to the end of that; None if it did not get there."""
+
+    to_run: float | None = None
+    to_end: float | None = None
+    state: str = ""
+    heard: Heard | None = None
+
+
+def fly(client: SyncPrefectClient, name: str) -> Flight:
+    """Raise the event for a workload, and follow its run to the end, as long as that may take."""
+    event = Event(event=CANARY_EVENT, resource=Resource({"prefect.resource.id": f"{CANARY_EVENT}.{name}"}), id=uuid4())
+    began = time.monotonic()
+    client.request("POST", "/events", json=[event.model_dump(mode="json")])
+    to_run = None
+    while (took := time.monotonic() - began) < (EVENT_SECONDS if to_run is None else to_run + WORKER_SECONDS):
+        found = runs_of(client, READY, name)
+        if run := next((each for each in found if each.parameters.get("canary") == str(event.id)), None):
+            to_run = took if to_run is None else to_run
+            if run.state and run.state.is_final():
+                return Flight(to_run, took, str(run.state_name), _heard(run))
+        time.sleep(_LOOK_SECONDS)
+    return Flight(to_run)
+
+
+def _heard(run: FlowRun) -> Heard | None:
+    try:
+        return Heard(**json.loads((run.state and run.state.message) or ""))
+    except (ValueError, TypeError):
+        return None

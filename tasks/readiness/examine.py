@@ -1,0 +1,51 @@
+"""Make all checks, each within a time limit. What cannot be looked at is a finding too."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import copy_context
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Final, TypeAlias
+
+from tasks.custody.incident.readiness import Finding, Readiness, loss
+from tasks.readiness import host, people, server, store, workload
+from tasks.readiness.patient import Patient
+
+Check: TypeAlias = Callable[[Patient], Finding]
+
+PARTS: Final[Mapping[str, Sequence[Check]]] = {
+    "host": host.CHECKS,
+    "workload": workload.CHECKS,
+    "store": store.CHECKS,
+    "prefect": server.CHECKS,
+    "people": people.CHECKS,
+}
+"""In the order in which they are made: the API is asked for a model that was judged before."""
+_SECONDS: Final = 90.0
+_MATTERS: Final = "what could not be looked at may be broken"
+_CURE: Final = "run it again as the worker's user; if it stays, look at what the finding names"
+
+
+def examine(patient: Patient, parts: Mapping[str, Sequence[Check]] = PARTS, seconds: float = _SECONDS) -> Readiness:
+    """Return the findings of all checks. Never raises."""
+    return Readiness(tuple(_findings(patient, parts, seconds)))
+
+
+def _findings(patient: Patient, parts: Mapping[str, Sequence[Check]], seconds: float) -> Iterator[Finding]:
+    for part, checks in parts.items():
+        for check in checks:
+            answers: SimpleQueue[Finding] = SimpleQueue()
+            context = copy_context()
+            Thread(target=context.run, args=(_ask, check, patient, answers), daemon=True).start()
+            try:
+                found = answers.get(timeout=seconds)
+            except Empty:
+                found = loss(f"not looked at: no answer within {seconds:g} s", _MATTERS, _CURE)
+            yield found.of(part, check.__name__)
+
+
+def _ask(check: Check, patient: Patient, answers: "SimpleQueue[Finding]") -> None:
+    try:
+        answers.put(check(patient))
+    except Exception as error:  # noqa: BLE001  whatever it is, it is found
+        told = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        answers.put(loss(f"not looked at: {told}", _MATTERS, _CURE))

@@ -1,0 +1,210 @@
+"""Look at the host: rights, control groups, lock, folders and their room, engine, tools, an open incident."""
+
+import os
+import stat
+import subprocess
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from tasks.adapters.container_engine import DockerEngine
+from tasks.collectors import discover
+from tasks.collectors.collector import NothingThere, Target
+from tasks.collectors.estimate import estimate
+from tasks.collectors.stacks import find_spy
+from tasks.custody.containment.container import workload_containers
+from tasks.custody.containment.groups import path_of
+from tasks.custody.errors import EngineError, Refused
+from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
+from tasks.incident.current import unfinished_incident
+from tasks.incident.directory import base_of, cordon_base
+from tasks.incident.layout import CORDON
+from tasks.incident.run_lock import owner
+from tasks.preflight.privileges import effective_capabilities, in_strange_hands, missing_rights
+from tasks.preflight.requirements import (
+    require_here,
+    require_known_account,
+    require_known_collectors,
+    require_known_units,
+)
+from tasks.readiness.patient import Patient
+from tasks.system.control_group import Hierarchy
+from tasks.system.disk_reserve import MIB
+from tasks.system.processes import standpoint
+
+_SECONDS: Final = 10.0
+_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
+_SYSTEMD: Final = Path("/run/systemd/system")
+
+
+def preflight(patient: Patient) -> Finding:
+    """Ask what the preflight of a run refuses."""
+    requirements = (require_here, require_known_account, require_known_collectors, require_known_units)
+    try:
+        for require in requirements:
+            require(patient.workload)
+    except Refused as error:
+        return failed(error, "the run is refused before it begins")
+    return sound("host, root, account, collectors and units are as the block says")
+
+
+def rights(patient: Patient) -> Finding:
+    """Weigh missing capabilities by whose processes the workload consists of."""
+    user, missing = os.geteuid(), missing_rights(effective_capabilities(), os.geteuid(), _owner(patient))
+    strangers = sorted({each.user for each in patient.processes} - {user})
+    told = f"user {user}; " + ("; ".join(missing) or "has every right that is used")
+    cure = f"run the worker as root with examples/systemd/evacuation-worker.service, or as user {_owner(patient)}"
+    if strangers and any("CAP_KILL" in each for each in missing):
+        return fatal(f"{told}; members of users {strangers}", "they can be neither frozen nor stopped", cure)
+    if strangers and missing:
+        return loss(f"{told}; members of users {strangers}", "their evidence is not whole", cure)
+    return sound(told)
+
+
+def _owner(patient: Patient) -> int:
+    return patient.workload.root.stat().st_uid
+
+
+def groups(patient: Patient) -> Finding:
+    """Look whether members can be moved into a control group of an incident."""
+    matters = "a chain of short-lived processes cannot be held, and ends NotContained"
+    cure = "loginctl enable-linger USER of the worker, or run the worker as root"
+    if Hierarchy.find() is None:
+        return loss("no writable mount of control groups of version 2", matters, "mount -t cgroup2 none /sys/fs/cgroup")
+    paths = {path_of(each.cgroup) for each in patient.processes} or {path_of(patient.snapshot[os.getpid()].cgroup)}
+    found = {path: patient.host.group(f"{path.rstrip('/')}/evacuation") for path in paths}
+    barred = [(group.barred if group else f"{path} cannot be used") for path, group in found.items()]
+    if told := "; ".join(filter(None, barred)):
+        return loss(told, matters, cure)
+    return sound(f"{len(paths)} groups of the workload can be used")
+
+
+def lock(patient: Patient) -> Finding:
+    """Look who holds the training lock, and whether the cordon could take it. The lock itself is not tried."""
+    path = patient.workload.lock
+    matters, cure = (
+        "training could start under the cordon: NotContained",
+        f"correct `lock` in the block, or: ls -l {path}",
+    )
+    try:
+        about = path.lstat()
+    except FileNotFoundError:
+        if os.access(path.parent, os.W_OK | os.X_OK):
+            return sound(f"{path} is free; the cordon makes it")
+        return fatal(f"{path} is not there and cannot be made", matters, cure)
+    plain = (stat.S_ISREG(about.st_mode) or stat.S_ISFIFO(about.st_mode)) and about.st_nlink <= 1
+    if not plain or not os.access(path, os.R_OK | os.W_OK):
+        return fatal(f"{path} is {'denied' if plain else 'a link or a device'}", matters, cure)
+    holder = patient.host.holder(path)
+    if holder is None or holder.identity in patient.members:
+        return sound(f"{path} is {'held by the workload' if holder else 'free'}")
+    if holder.identity == patient.host.guard(cordon_base(patient.workload) / CORDON):
+        return sound(f"{path} is held by the guard")
+    return fatal(f"process {holder.pid}, not of the workload, holds {path}", matters, f"ps -fp {holder.pid}")
+
+
+def evidence(patient: Patient) -> Finding:
+    """Look at owner, mode and kind of the evidence folder."""
+    return _folder(patient.workload.evidence, "incidents are kept in the fallback folder or in memory", "evidence_dir")
+
+
+def fallback(patient: Patient) -> Finding:
+    """Look at the fallback folder."""
+    folder, matters = patient.workload.fallback_dir, "what has no room is hashed where it lies"
+    if folder is None:
+        return sound("the block names none: what has no room in the evidence folder is hashed where it lies")
+    if not folder.is_dir():
+        return loss(f"{folder} is no folder", matters, f"mount or make it, or correct fallback_dir: ls -ld {folder}")
+    return _folder(folder, matters, "fallback_dir")
+
+
+def _folder(folder: Path, matters: str, field: str) -> Finding:
+    place = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+    about = place.lstat()
+    told = f"{place} of user {about.st_uid}, mode {stat.S_IMODE(about.st_mode):04o}"
+    if not stat.S_ISDIR(about.st_mode):
+        return loss(f"{place} is a link or a file", matters, f"give {field} a folder of its own: ls -ld {place}")
+    if not os.access(place, os.W_OK | os.X_OK):
+        return loss(f"{told}, is not writable", matters, f"let the worker's user write there: ls -ld {place}; mount")
+    if strange := in_strange_hands(folder, os.geteuid()):
+        return loss(strange, "that account can forge evidence", f"ls -ld {folder}; move {field}")
+    if place == folder and about.st_mode & _OTHERS and not about.st_mode & stat.S_ISVTX:
+        return loss(told, "other accounts can put files there", f"chmod go-w {place}")
+    return sound(told)
+
+
+def room(patient: Patient) -> Finding:
+    """Compare the size of the files that would be copied with the room for them."""
+    block, target = patient.workload, _target(patient)
+    place = next(each for each in (block.evidence, *block.evidence.parents) if each.is_dir())
+    found = [about for each in discover().values() if (about := estimate(each, target, place))]
+    needed = sum(int(str(each["needed"])) for each in found) + block.reserve_mb * MIB
+    disk = os.statvfs(place)
+    free = disk.f_bavail * disk.f_frsize
+    told = f"about {needed >> 20} MiB needed with the reserve, {free >> 20} MiB free in {place}"
+    if needed <= free:
+        return sound(told)
+    matters = "what has no room is hashed where it lies, and lost if it changes before it is sent: Partial"
+    return loss(told, matters, f"df -h {place}; make room, or give fallback_dir on another disk")
+
+
+def _target(patient: Patient) -> Target:
+    block = patient.workload
+    globs = {"logs": block.logs, "artifacts": block.artifacts, "models": block.models}
+    return Target("", str(block.root), block.interpreter, _owner(patient), globs, [])
+
+
+def engine(patient: Patient) -> Finding:
+    """Ask the container engine, if the block names containers."""
+    asked = patient.workload.containers
+    if not asked:
+        return sound("the block names no containers")
+    try:
+        with closing(DockerEngine(patient.workload.docker_host)) as docker:
+            found = workload_containers(docker.containers(asked), asked, standpoint().own)
+    except EngineError as error:
+        matters = "no container is paused or stopped: NotContained"
+        return fatal(str(error), matters, "start it, or let the worker's user reach its socket: docker ps")
+    if not found:
+        return loss(
+            f"no living container matches {asked}", "what is renamed goes on running", "docker ps; correct containers"
+        )
+    return sound(", ".join(each.summary for each in found))
+
+
+def spy(patient: Patient) -> Finding:
+    """Look for py-spy, and whether it runs."""
+    del patient
+    try:
+        done = subprocess.run([find_spy(), "--version"], capture_output=True, text=True, timeout=_SECONDS, check=True)
+    except (NothingThere, OSError, subprocess.SubprocessError) as error:
+        return loss(str(error), "the stacks of the frozen processes are missing", "uv pip install py-spy")
+    return sound(done.stdout.strip())
+
+
+def guard(patient: Patient) -> Finding:
+    """Look whether systemd starts the guard again after a reboot."""
+    if not _SYSTEMD.is_dir():
+        return sound("no systemd here: after a reboot under a cordon, carry the incident on")
+    command = ["systemd-escape", "--path", "--template=evacuation-guard@.service", str(patient.workload.evidence)]
+    unit = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=True).stdout.strip()
+    if refused := patient.host.systemd.tell("is-enabled", "--quiet", "--", unit):
+        matters = "after a reboot in the middle of an evacuation nothing keeps training out"
+        return loss(f"{unit} is not enabled: {refused}", matters, f"systemctl enable {unit} (docs/speed.md)")
+    return sound(f"{unit} is enabled")
+
+
+def incident(patient: Patient) -> Finding:
+    """Look for an incident that is open, and for a cordon."""
+    matters, block = "what is written here is about a host in the middle of an incident", patient.workload
+    cure = "evacuation status evacuation.toml"
+    if purpose := owner(base_of(block)):
+        return loss(f"an {purpose} is at work now", matters, cure)
+    if unfinished := unfinished_incident(block):
+        return loss(f"{unfinished} is not finished; the next evacuation carries it on", matters, cure)
+    if (marker := cordon_base(block) / CORDON).exists():
+        return loss(f"a cordon stands: {marker}", "no training starts", "evacuation uncordon evacuation.toml")
+    return sound("none is open, no cordon stands")
+
+
+CHECKS: Final = (preflight, rights, groups, lock, evidence, fallback, room, engine, spy, guard, incident)

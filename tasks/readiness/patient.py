@@ -1,0 +1,88 @@
+"""Hold what the checks look at: a workload, its store, and this host as they are now, each read once."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from tasks.adapters.host import LinuxHost
+from tasks.containment.members import Snapshot
+from tasks.containment.patterns import matchers, named
+from tasks.custody.containment.membership import Member, excused, members
+from tasks.custody.containment.process import Identity, Process
+from tasks.system.processes import untouchable
+
+if TYPE_CHECKING:
+    from blocks.port import Store, StoredObject
+    from blocks.store import EvidenceStore
+    from blocks.workload import Workload
+
+
+@dataclass
+class Patient:
+    """A workload and its store, by the names and fields of their blocks. `signers` is an auditor's file, or empty.
+
+    What checks leave for later ones: the canary as the store describes it, how far the store's clock is from this
+    host's, and the newest sound model.
+    """
+
+    name: str
+    workload: "Workload"
+    store: str
+    saved: Mapping[str, Any]
+    signers: str = ""
+    seen: "StoredObject | None" = None
+    skew: timedelta | None = None
+    newest_model: str = ""
+
+    @cached_property
+    def host(self) -> LinuxHost:
+        """This host."""
+        return LinuxHost(self.workload.api_port)
+
+    @cached_property
+    def snapshot(self) -> Snapshot:
+        """All processes."""
+        return self.host.snapshot()
+
+    @cached_property
+    def members(self) -> dict[Identity, Member]:
+        """Processes that a freeze would find, with their roles."""
+        root, spared = PurePath(os.path.realpath(self.workload.root)), untouchable(self.snapshot)
+        return members(self.snapshot, matchers(self.workload), root, spared, named(self.workload))
+
+    @property
+    def processes(self) -> Iterator[Process]:
+        """The members' processes."""
+        return (self.snapshot[who.pid] for who in self.members)
+
+    @cached_property
+    def excused(self) -> list[Process]:
+        """Processes that the block's bystanders excuse."""
+        root = PurePath(os.path.realpath(self.workload.root))
+        found = excused(self.snapshot, matchers(self.workload), root, named(self.workload))
+        return [self.snapshot[pid] for pid in sorted(found)]
+
+    @cached_property
+    def _opened(self) -> "tuple[EvidenceStore, str]":
+        from blocks.store import with_usable_key
+
+        return with_usable_key(self.saved)
+
+    @property
+    def block(self) -> "EvidenceStore":
+        """The store's block, without its key if that cannot be used."""
+        return self._opened[0]
+
+    @cached_property
+    def opened(self) -> "Store":
+        """The store, with the credentials that write evidence."""
+        return self.block.open()
+
+    @property
+    def key_problem(self) -> str:
+        """Why the signing key cannot be used; empty if it can, or if there is none."""
+        return self._opened[1]

@@ -1,0 +1,46 @@
+"""Format findings as terminal lines and as a page for Prefect's UI."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from tasks.custody.incident.readiness import Finding, Readiness, Weight
+from tasks.rendering.document import Badge, Both, Code, Document, Facts, Figure, Said, Section, Table, Tone
+from tasks.rendering.markdown import markdown
+
+_SIGNS: Final = {Weight.SOUND: "●", Weight.LOSS: "◐", Weight.FATAL: "○"}
+_TONES: Final = {Weight.SOUND: Tone.GOOD, Weight.LOSS: Tone.FAIR, Weight.FATAL: Tone.BAD}
+_HEAD: Final = (
+    Both("点検", "check"),
+    Both("所見", "found"),
+    Both("緊急時の影響", "why it matters at three in the morning"),
+    Both("対処", "cure"),
+)
+_NIGHTS: Final = Both("直近 30 日 (● Ready ◐ Degraded ○ NotReady · 実行なし)", "the last 30 days (· no run)")
+
+
+def lines(found: Readiness, nights: str = "") -> Iterator[str]:
+    """Yield a line for each check, and for what is not sound why it matters and what cures it; the end comes last."""
+    for each in found.findings:
+        yield f"  {_SIGNS[each.weight]} {each.name:<20} {each.found}"
+        if each.weight is not Weight.SOUND:
+            yield f"    {'matters':<20} {each.matters}"
+            yield f"    {'cure':<20} {each.cure}"
+    if nights:
+        yield f"  {'last 30 days':<22} {nights}"
+    yield f"{found.ending.name}: {len(found.findings)} checks, {len(found.bad)} not sound"
+
+
+def page(name: str, found: Readiness, nights: str) -> str:
+    """Return the findings as Markdown, what is not sound first."""
+    first = [*found.bad, *(each for each in found.findings if each.weight is Weight.SOUND)]
+    tone = _TONES[found.bad[0].weight if found.bad else Weight.SOUND]
+    facts = Facts(((Both("結果", "result"), Badge(tone, found.ending.name)), (_NIGHTS, Figure(nights))))
+    table = Table(_HEAD, tuple(map(_row, first)))
+    title = Both("緊急撤収の準備状況", "Readiness of")
+    section = Section(Both("点検結果", "Findings"), (facts, table))
+    return markdown(Document(title, name, (section,)))
+
+
+def _row(each: Finding) -> tuple[Badge, Said, Said, Code | Said]:
+    badge = Badge(_TONES[each.weight], each.name)
+    return badge, Said(each.found), Said(each.matters), Code(each.cure) if each.cure else Said("")

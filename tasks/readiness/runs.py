@@ -1,0 +1,37 @@
+"""Ask the Prefect server of people's deployments, without waiting long, and read runs of a deployment."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+from tasks.adapters.local_config import own_server
+from tasks.adapters.prefect_scheduler import NO_SERVER
+from tasks.custody.errors import Refused
+
+READY: Final = "ready"
+"""The name of the flow that looks."""
+_AT_ONCE: Final = {PREFECT_API_REQUEST_TIMEOUT: 10.0, PREFECT_CLIENT_MAX_RETRIES: 0}
+
+
+@contextmanager
+def asking() -> Iterator[SyncPrefectClient]:
+    """Yield a client. Raises Refused if no server is named."""
+    with own_server() as known, temporary_settings(_AT_ONCE):
+        if not known:
+            raise Refused("a Prefect server", NO_SERVER, "export PREFECT_API_URL=http://127.0.0.1:4200/api")
+        with get_client({}, sync_client=True) as client:
+            yield client
+
+
+def runs_of(
+    client: SyncPrefectClient, flow: str, name: str, states: Sequence[str] = (), limit: int = 20
+) -> list[FlowRun]:
+    """Return the newest runs of a deployment, by the names of their states if any are given."""
+    asked = {"flows": {"name": {"any_": [flow]}}, "deployments": {"name": {"any_": [name]}}, "limit": limit}
+    named = {"flow_runs": {"state": {"name": {"any_": list(states)}}}} if states else {}
+    answer = client.request("POST", "/flow_runs/filter", json={**asked, **named, "sort": "ID_DESC"})
+    return [FlowRun.model_validate(each) for each in answer.json()]

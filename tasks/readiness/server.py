@@ -1,0 +1,185 @@
+"""Look at Prefect's side: server, saved blocks, deployment, queue, worker, alarms, a canary event, people, fleets."""
+
+import json
+import os
+import shlex
+import shutil
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from math import inf
+from typing import Any, Final
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.exceptions import ObjectNotFound
+from prefect.flows import load_flow_from_entrypoint
+from prefect.utilities.callables import parameter_schema
+from pydantic import ValidationError
+
+from blocks.saved import saved_fields
+from blocks.workload import Workload
+from tasks.custody.errors import Refused
+from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
+from tasks.readiness.canary import fly
+from tasks.readiness.patient import Patient
+from tasks.readiness.runs import asking, runs_of
+from tasks.system.installation import fingerprint
+
+SILENT_RUNS: Final = "evacuation: a run has gone silent"
+"""The automation that finds runs that died."""
+_ALARMS: Final = 2
+_SILENT_SECONDS: Final = 90.0
+_NEVER: Final = "no evacuation can be started but by hand: evacuation run"
+_DEPLOY: Final = "evacuation deploy evacuation.toml"
+
+
+def server(patient: Patient) -> Finding:
+    """Ask the server for its version."""
+    del patient
+    try:
+        with asking() as client:
+            return sound(f"Prefect {client.request('GET', '/admin/version').json()} at {client.api_url}")
+    except Refused as error:
+        return failed(error, _NEVER, loss)
+    except httpx.HTTPError as error:
+        told = f"it does not answer: {type(error).__name__}: {error}"
+        return fatal(told, _NEVER, "systemctl status evacuation-server; echo $PREFECT_API_URL")
+
+
+def saved(patient: Patient) -> Finding:
+    """Compare the saved workload with the one that is looked at, and validate it by today's rules."""
+    with asking():
+        try:
+            block = Workload.model_validate(saved_fields(f"workload/{patient.name}"))
+        except ObjectNotFound:
+            return fatal(f"workload/{patient.name} is not saved", _NEVER, _DEPLOY)
+        except ValidationError as error:
+            return fatal(f"the saved block is not valid: {error.errors()[0]['msg']}", "the run is refused", _DEPLOY)
+    other = [name for name in Workload.model_fields if getattr(block, name) != getattr(patient.workload, name)]
+    if other:
+        return loss(f"the saved block has another {', '.join(other)}", "the worker evacuates by the saved one", _DEPLOY)
+    return sound(f"workload/{patient.name} is what is looked at here")
+
+
+def _deployment(client: SyncPrefectClient, patient: Patient) -> DeploymentResponse:
+    return client.read_deployment_by_name(f"evacuate/{patient.name}")
+
+
+def deployment(patient: Patient) -> Finding:
+    """Validate the saved parameters by today's flow, and look whether the engine of its runs is there."""
+    with asking() as client:
+        try:
+            there = _deployment(client, patient)
+        except ObjectNotFound:
+            return fatal(f"evacuate/{patient.name} is not deployed", _NEVER, _DEPLOY)
+    flow: Any = load_flow_from_entrypoint(str(there.entrypoint))
+    try:
+        flow.validate_parameters(there.parameters)
+    except Exception as error:  # noqa: BLE001  Prefect has several
+        return fatal(f"saved parameters do not fit: {type(error).__name__}: {error}", "no run begins", _DEPLOY)
+    command = shlex.split(there.job_variables.get("command") or "")
+    if not command or not shutil.which(command[0]):
+        told = f"the interpreter of its runs is gone: {command[:1]}"
+        return fatal(told, "no run begins", f"{_DEPLOY} --engine PYTHON")
+    if (there.parameters.get("workload"), there.parameters.get("store")) != (patient.name, patient.store):
+        return loss(f"it evacuates {there.parameters}", "another workload or store than was looked at here", _DEPLOY)
+    if parameter_schema(flow).model_dump(exclude_unset=True) != there.parameter_openapi_schema:
+        return loss("its form is that of another version", "the server refuses or lacks fields of today's", _DEPLOY)
+    return sound(f"evacuate/{patient.name}, its parameters fit today's flow")
+
+
+def queue(patient: Patient) -> Finding:
+    """Look whether pool and queue are paused or full, and for runs that no worker has taken."""
+    with asking() as client:
+        there = _deployment(client, patient)
+        name = f"{there.work_pool_name}/{there.work_queue_name}"
+        pool = client.read_work_pool(str(there.work_pool_name))
+        line = client.read_work_queue_by_name(str(there.work_queue_name), pool.name)
+        late = runs_of(client, "evacuate", patient.name, ["Late"])
+    if pool.is_paused or line.is_paused:
+        cure = f"prefect work-pool resume {pool.name}; prefect work-queue resume {line.name} --pool {pool.name}"
+        return fatal(f"{name} is paused", "no run begins", cure)
+    if 0 in {pool.concurrency_limit, line.concurrency_limit}:
+        return fatal(f"{name} has a limit of 0 runs", "no run begins", f"prefect work-queue inspect {line.name}")
+    if late:
+        told = f"no worker has taken {', '.join(run.name for run in late)}"
+        return loss(told, "a worker that is started now evacuates at once", "prefect flow-run cancel, if not wanted")
+    return sound(f"{name} takes runs, none is late")
+
+
+def worker(patient: Patient) -> Finding:
+    """Look when the host's worker was last heard of."""
+    with asking() as client:
+        there = _deployment(client, patient)
+        pool, name = str(there.work_pool_name), str(there.work_queue_name)
+        polled = client.read_work_queue_by_name(name, pool).last_polled
+        beats = [each.last_heartbeat_time for each in client.read_workers_for_work_pool(pool) if each.name == name]
+    age = min(time.time() - at.timestamp() if at else inf for at in (polled, *beats))
+    if age > _SILENT_SECONDS:
+        cure = f"systemctl restart evacuation-worker, or: python -m flows.worker --pool {pool} --work-queue {name}"
+        heard = "was never heard of" if age == inf else f"was last heard of {age:.0f} s ago"
+        return fatal(f"the worker of {pool}/{name} {heard}", "no run begins", cure)
+    return sound(f"the worker of {pool}/{name} was heard of {age:.0f} s ago")
+
+
+def alarms(patient: Patient) -> Finding:
+    """Look whether the automations that start and watch evacuations are there and active."""
+    with asking() as client:
+        own = client.read_resource_related_automations(f"prefect.deployment.{_deployment(client, patient).id}")
+        found = [*own, *client.read_automations_by_name(SILENT_RUNS)]
+    off = [each.name for each in found if not each.enabled]
+    matters = "a failed training starts nothing, or a run that died is not found"
+    if off:
+        return loss(f"not active: {', '.join(off)}", matters, "prefect automation resume NAME")
+    if len(own) < _ALARMS or len(found) == len(own):
+        told = f"{len(own)} of {_ALARMS} alarms, and {len(found) - len(own)} that finds silent runs"
+        return loss(told, matters, _DEPLOY)
+    return sound(", ".join(each.name for each in found))
+
+
+def canary(patient: Patient) -> Finding:
+    """Raise a canary event, wait for the run that it starts, and compare versions, users and hosts."""
+    with asking() as client:
+        flight = fly(client, patient.name)
+    if flight.to_run is None:
+        return loss("the event has made no run", "alarms start nothing; a person can", _DEPLOY)
+    if flight.to_end is None or flight.heard is None:
+        told = f"its run was not ended by a worker: {flight.state or 'it waits'}"
+        return fatal(told, "an evacuation would wait as long", "look at the worker's log; restart it")
+    heard, took = flight.heard, f"event to run {flight.to_run:.1f} s, to its end {flight.to_end:.1f} s"
+    if heard.host not in {socket.gethostname(), socket.getfqdn()}:
+        return fatal(f"it ran on {heard.host}", "that worker evacuates its own host", "start a worker here")
+    if heard.user != os.geteuid():
+        told, cure = f"the worker runs as user {heard.user}, this as {os.geteuid()}", "run this as the worker's user"
+        return loss(told, "host/ and workload/ are about other rights than the worker's", cure)
+    if {heard.version, heard.worker} != {fingerprint()}:
+        versions = f"runs are {heard.version}, the worker is {heard.worker or 'none of ours'}, this is {fingerprint()}"
+        return loss(versions, "an old worker may freeze late or misread a run", "systemctl restart evacuation-worker")
+    return sound(f"{took}; worker and run are {heard.version}")
+
+
+def fleet(patient: Patient) -> Finding:
+    """Look which fleets have this host, and name what of their server cannot be seen from here."""
+    with asking() as client:
+        try:
+            fleets = client.read_block_documents_by_type("fleet")
+        except ObjectNotFound:
+            fleets = []
+        tags = _deployment(client, patient).tags
+        mine = [str(each.name) for each in fleets if _has(each.data, patient.name, tags)]
+        settings = json.dumps(client.request("GET", "/admin/settings").json()) if mine else ""
+    if not mine:
+        return sound("no fleet has this workload")
+    lacking = [] if "prefect_redis" in settings else ["its messages go without Redis"]
+    told = "; ".join([*lacking, "other replicas and the consumer groups of Redis were not looked at"])
+    matters = "a storm of events may be lost with the replica that has it"
+    return loss(f"{', '.join(mine)}: {told}", matters, "redis-cli xinfo groups; docs/fleet.md")
+
+
+def _has(fleet: Mapping[str, Any], name: str, tags: Sequence[str]) -> bool:
+    return name in (fleet.get("workloads") or ()) or fleet.get("tag") in tags
+
+
+CHECKS: Final = (server, saved, deployment, queue, worker, alarms, canary, fleet)

@@ -1,0 +1,155 @@
+"""Look at the store: one canary a host, its lock, credentials, promoter and signature. Deletes nothing."""
+
+import json
+import socket
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from pydantic import ValidationError
+
+from blocks.port import Probed
+from tasks.collectors.clock import kernel
+from tasks.custody.audit.signers import read_signers
+from tasks.custody.errors import Denied, EvacuationError
+from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
+from tasks.custody.store.manifest import digest_bytes
+from tasks.custody.store.signature import signer
+from tasks.readiness.patient import Patient
+
+if TYPE_CHECKING:
+    from blocks.port import Store, StoredObject
+
+_UNPROVEN: Final = "the evidence stays on this host: Unverified"
+_SKEW_SECONDS: Final = 30.0
+_REFUSED_SECONDS: Final = 600.0
+
+
+def canary(patient: Patient) -> Finding:
+    """Write the host's canary and read back what the store says of it."""
+    written = datetime.now(UTC)
+    text = json.dumps({"host": socket.gethostname(), "written": written.isoformat()}).encode()
+    try:
+        there = _probed(patient.opened, "ready", text)
+    except EvacuationError as error:
+        return failed(error, _UNPROVEN)
+    except ValidationError as error:
+        told = "; ".join(each["msg"] for each in error.errors())
+        return fatal(f"the block {patient.store} cannot be used: {told}", _UNPROVEN, "correct it, and save it")
+    if there is None:
+        return fatal("what was written is not there", _UNPROVEN, "read what the store does: docs/offload.md")
+    patient.seen, took = there, datetime.now(UTC) - written
+    patient.skew = None if there.modified is None else abs(there.modified - written)
+    if there.sha256 != digest_bytes(text):
+        cure = "docs/offload.md, 'What a store is believed'"
+        return loss(f"the digest that the store tells is {there.sha256}", "every byte of evidence is read back", cure)
+    return sound(f"{patient.block.place}: written and proven in {took.total_seconds():.2f} s")
+
+
+def _probed(store: "Store", what: str, text: bytes) -> "StoredObject | None":
+    if not isinstance(store, Probed):
+        raise TypeError(f"{type(store).__name__} cannot be tried")
+    return store.probe(f"{what}-{socket.gethostname()}", text)
+
+
+def lock(patient: Patient) -> Finding:
+    """Look whether the bucket locks what the block asks to lock."""
+    retention = patient.block.retention
+    if not retention:
+        return sound("the block asks for no lock")
+    cure = "give a bucket with Object Lock, and s3:GetBucketObjectLockConfiguration and s3:PutObjectRetention"
+    try:
+        unfit = patient.opened.unfit()
+    except EvacuationError as error:
+        return failed(error, _UNPROVEN)
+    if unfit:
+        return fatal(unfit, "the evidence can be deleted: Unverified", cure)
+    if retention.lock != "governance":
+        told = f"{retention.lock or 'a legal hold'} is untested; the bucket's configuration has Object Lock"
+        return loss(told, "a lock that cannot be lifted is not tried out", "evacuation drill tries governance")
+    if patient.seen is None or patient.seen.retained_until is None:
+        told = "the store does not show a lock of the canary"
+        return loss(told, "it may not keep locks", "s3:GetObjectRetention below .evacuation-canary/")
+    return sound(f"the canary is locked until {patient.seen.retained_until:%Y-%m-%d %H:%M} UTC")
+
+
+def expiry(patient: Patient) -> Finding:
+    """Look when the credentials end, as far as they tell."""
+    if patient.block.bucket is None:
+        return sound("a folder needs none")
+    import boto3
+
+    credentials = patient.block.credentials
+    session = credentials.get_boto3_session() if credentials else boto3.Session()
+    keys = session.get_credentials()
+    if keys is None:
+        return fatal(
+            "no credentials are found on this host", _UNPROVEN, "aws configure list; or name them in the block"
+        )
+    if until := getattr(keys, "_expiry_time", None):
+        return sound(f"{keys.method}: renewed by themselves, these until {until:%Y-%m-%d %H:%M} UTC")
+    if keys.token:
+        cure = "give keys that last, or a role of this host"
+        return loss(f"{keys.method}: temporary keys that do not tell when they end", "they may end tonight", cure)
+    return sound(f"{keys.method}: keys without an end of their own; the store took them just now")
+
+
+def promoter(patient: Patient) -> Finding:
+    """Try the identity that changes latest/ on a canary of its own. latest/ itself is only listed."""
+    block = patient.block
+    if block.latest == "never":
+        return sound("latest/ is never changed")
+    try:
+        store = block.open_latest() if block.promoter else patient.opened
+        if block.promoter:
+            _probed(store, "promoter", b"promoter")
+        next(iter(store.list("latest/")), None)
+    except Denied as error:
+        return failed(error, "latest/ does not follow the incident", loss)
+    except EvacuationError as error:
+        return failed(error, "the promotion fails: Unverified")
+    whose = "the promoter's keys are taken" if block.promoter else "the writer changes it"
+    return sound(f"{whose}; that latest/ may be written is not tried, as nothing there may change")
+
+
+def signature(patient: Patient) -> Finding:
+    """Sign a text, and verify that with the auditor's file if it was given, else with the key's own line."""
+    key, matters = patient.block.signing, "nobody can prove who made the evidence: it is unsigned"
+    if key is None:
+        cure = "make a key and name it in the store's block: docs/operate.md, 'Sign and lock'"
+        return loss(patient.key_problem or "the store's block has no signing key", matters, cure)
+    text = b"readiness"
+    made = signer(key.sign(text), [text])
+    allowed = read_signers(patient.signers or key.allowed_signers)
+    now = datetime.now(UTC)
+    if not any(each.who and each.key == made and each.may_sign(now) for each in allowed):
+        cure = f"give the auditor this line: {key.allowed_signers}"
+        return loss(f"the auditor's file does not allow {key.identity}, {made.fingerprint}", "no audit is Proven", cure)
+    whose = "the auditor's file" if patient.signers else "the key's own line"
+    return sound(f"{key.identity}, {made.fingerprint}, verified with {whose}")
+
+
+def clock(patient: Patient) -> Finding:
+    """Compare this host's clock with the store's, by when the store says that the canary was written."""
+    told = f"the kernel says: {kernel().get('state', 'not known')}"
+    if patient.skew is None:
+        if kernel().get("synchronised"):
+            return sound(told)
+        return loss(
+            f"{told}; no other clock was compared",
+            "times in the evidence may be wrong",
+            "timedatectl; chronyc tracking",
+        )
+    skew = patient.skew.total_seconds()
+    told += f"; {skew:.0f} s from the store's at the most"
+    if skew > _REFUSED_SECONDS:
+        return fatal(
+            told, "a store refuses requests of a clock that is 15 minutes off: Unverified", "timedatectl set-ntp true"
+        )
+    if skew > _SKEW_SECONDS:
+        return loss(
+            told, "times in the evidence are wrong, and a fleet's orders expire early", "timedatectl set-ntp true"
+        )
+    return sound(told)
+
+
+CHECKS: Final = (canary, lock, expiry, promoter, signature, clock)

@@ -1,0 +1,149 @@
+"""Look at the workload as it is now: members, suspects, what is excused, files, API and models. Touches none of it."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from blocks.file import lacking
+from tasks.adapters.saved_blocks import secret_headers
+from tasks.collectors import discover
+from tasks.collectors.matching import found as found_files
+from tasks.containment.suspects import suggest_line, suspects_now
+from tasks.custody.errors import EvacuationError
+from tasks.custody.evidence.redact import command_line
+from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
+from tasks.custody.models.content import HEAD, looks_like_a_pickle
+from tasks.custody.models.inspection import OTHER_FORMAT, Soundness, named_as_model
+from tasks.custody.visible import visible
+from tasks.evidence.collect import needed
+from tasks.evidence.model_inspection import read_model
+from tasks.readiness.patient import Patient
+from tasks.recovery.api_client import Api
+from tasks.recovery.recover import address_of
+from tasks.recovery.rehearsal import answers_of
+from tasks.system.open_beneath import real_file
+
+_SHOWN: Final = 100
+_MODEL_SECONDS: Final = 20.0
+_NAMED: Final = 5
+
+
+def members(patient: Patient) -> Finding:
+    """Count the processes that a freeze would find, by role."""
+    roles = [each.role for each in patient.members.values()]
+    counts = ", ".join(f"{roles.count(role)} {role}" for role in dict.fromkeys(roles))
+    block = patient.workload
+    if "api" in roles or (roles and (block.units or block.containers)):
+        rest = (
+            "" if "training" in roles else "; training_pattern matches nothing now: no training runs, as far as known"
+        )
+        return sound(f"{counts}{rest}")
+    if block.containers and not roles:
+        return sound("none outside containers")
+    matters = "an API that was renamed goes on serving while the rest is frozen"
+    told = f"{counts or 'no process'}; api_pattern matches nothing in {block.root}"
+    return loss(told, matters, f"start the API, or correct api_pattern: pgrep -af {os.fspath(block.root)}")
+
+
+def suspects(patient: Patient) -> Finding:
+    """Look for processes that a fact ties to the workload and no pattern matches."""
+    found = suspects_now(patient.host, patient.workload, patient.members)
+    if not found:
+        return sound("none")
+    told = "; ".join(f"process {each.pid} {command_line(each.command, _SHOWN)}: {why}" for each, why in found)
+    lines = filter(None, (suggest_line(patient.host, patient.workload, each) for each, _ in found))
+    cure = "; ".join(dict.fromkeys(lines)) or "name its container in `containers`"
+    return fatal(told, "it lives on, and the run ends NotContained", f"in the workload block: {cure}")
+
+
+def excused(patient: Patient) -> Finding:
+    """Name what the block's bystanders excuse."""
+    told = "; ".join(f"process {each.pid} {command_line(each.command, _SHOWN)}" for each in patient.excused)
+    return sound(told or "none")
+
+
+def files(patient: Patient) -> Finding:
+    """Look for collectors whose patterns match nothing, and for files that may not be read."""
+    root, block = os.fsencode(patient.workload.root), patient.workload
+    found = {each: found_files(root, getattr(block, each)) for each in ("logs", "artifacts", "models")}
+    unread = [f"{each.source}: {each.reason}" for _, losses in found.values() for each in losses]
+    names = [os.fsdecode(name) for those, _ in found.values() for name in those]
+    unread += [visible(name) for name in names if not os.access(Path(block.root, name), os.R_OK)]
+    if unread:
+        cure = "ls -l there; docs/operate.md, 'Rights'"
+        return loss(f"not readable: {', '.join(unread[:_NAMED])}", "they are not collected: Partial", cure)
+    empty = [each for each, (those, _) in found.items() if not those]
+    told = ", ".join(f"{each} {getattr(block, each)}" for each in empty) or "none"
+    lost = [each for each in empty if needed(block, discover()[each]) and each not in block.may_be_missing]
+    if lost and not block.containers:
+        cure = "correct the patterns, or name the collector in may_be_missing"
+        return loss(f"patterns that match nothing: {told}", "a needed collector finds nothing: Partial", cure)
+    return sound(f"{len(names)} files; patterns that match nothing: {told}")
+
+
+def models(patient: Patient) -> Finding:
+    """Judge the models that the block names, in a sandbox, as an evacuation would."""
+    root, block = os.fsencode(patient.workload.root), patient.workload
+    names, _ = found_files(root, block.models)
+    judged = {os.fsdecode(name): _judged(root, name, patient) for name in names}
+    newest = sorted(judged, key=lambda name: Path(block.root, name).stat().st_mtime_ns)
+    good = [name for name in newest if judged[name]["outcome"] is Soundness.SOUND]
+    patient.newest_model = good[-1] if good else ""
+    bad = [f"{name} is {about['outcome']}: {about['reason']}" for name, about in judged.items() if _bad(about)]
+    if bad or (names and not good):
+        cure = "model_imports in the block, if the imports are your own; else save the model again"
+        return loss(
+            "; ".join(bad) or "none is sound", "no recovery starts on such a model, and latest/ goes without", cure
+        )
+    return sound(f"{len(good)} sound" if names else "no model is there")
+
+
+def _bad(about: Mapping[str, Any]) -> bool:
+    return about["outcome"] is not Soundness.SOUND and about["reason"] != OTHER_FORMAT
+
+
+def _judged(root: bytes, name: bytes, patient: Patient) -> dict[str, Any]:
+    try:
+        with real_file(root, name).open("rb") as file:
+            known = named_as_model(os.fsdecode(name)) or looks_like_a_pickle(file.read(HEAD))
+            about = read_model(file, _MODEL_SECONDS, patient.workload)
+    except OSError as error:
+        return {"outcome": Soundness.UNKNOWN, "reason": error.strerror or str(error)}
+    other = about["outcome"] is Soundness.TORN and not known
+    return {"outcome": Soundness.UNKNOWN, "reason": OTHER_FORMAT} if other else about
+
+
+def restart(patient: Patient) -> Finding:
+    """Look whether what a recovery needs to start the API is there."""
+    told = "; ".join(lacking(patient.workload))
+    if told:
+        return loss(told, "a recovery could not start the API", "correct the block, save it, and run this again")
+    return sound("api_command and api_headers are there")
+
+
+def api(patient: Patient) -> Finding:
+    """Ask the API by GET, and for a prediction only with the block's canary_request. Reloads nothing."""
+    matters, cure = (
+        "a recovery could not be proven: PartlyRecovered or NotRecovered",
+        "start it, or correct the fields of the API in the block",
+    )
+    try:
+        headers = secret_headers(patient.workload.api_headers)
+        if headers and not _is_the_workloads(patient):
+            return loss("no process of the workload listens there, so the key was not sent", matters, cure)
+        with Api(patient.workload, headers) as asked:
+            rows = answers_of(asked, patient.newest_model)
+    except EvacuationError as error:
+        return failed(error, matters, loss)
+    if bad := [f"{what}: {why}" for what, (good, why) in rows.items() if not good]:
+        return loss("; ".join(bad), matters, cure)
+    return sound("; ".join(f"{what}: {why}" for what, (_, why) in rows.items()))
+
+
+def _is_the_workloads(patient: Patient) -> bool:
+    owners = patient.host.owners(address_of(patient.workload)[1])
+    return bool(owners) and all(each.process and each.process.identity in patient.members for each in owners)
+
+
+CHECKS: Final = (members, suspects, excused, files, models, restart, api)

@@ -1,0 +1,31 @@
+"""Tell which version of this program runs: its number, and a digest of its source text."""
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+NAME: Final = "evacuation"
+WORKER_VERSION: Final = "EVACUATION_WORKER_VERSION"
+"""The environment variable by which a worker of ours tells its runs which version it is."""
+_PACKAGES: Final = ("blocks", "flows", "tasks")
+
+
+def version() -> str:
+    """Return the version of this installation; unknown if its packages lie on the path as files alone."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as version_of
+
+    try:
+        return version_of(NAME)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+@cache
+def fingerprint() -> str:
+    """Return version and digest of the source as this process found it first: a checkout changes under one number."""
+    seen, root = hashlib.sha256(), Path(__file__).parents[2]
+    for path in sorted(path for package in _PACKAGES for path in (root / package).rglob("*.py")):
+        seen.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
+    return f"{version()}+{seen.hexdigest()[:12]}"

@@ -1,0 +1,222 @@
+"""A doctor on a real server and worker: a canary event becomes a run, and each fault of Prefect's side is named."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from blocks import Fleet
+from blocks.workload import Workload
+from tasks.adapters.saved_blocks import load_block, require_store
+from tasks.custody.incident.readiness import Readiness
+from tasks.readiness import canary, people, runs, server
+from tasks.readiness.examine import examine
+from tasks.readiness.patient import Patient
+from tasks.system.free_ports import free_ports
+from tests.e2e.triggers.conftest import NAME, Stage
+
+LOSS, FATAL = "loss", "fatal"
+
+
+@dataclass
+class Office:
+    """Prefect's side of one workload, and what a test may do to it."""
+
+    stage: Stage
+    client: SyncPrefectClient
+    patient: Patient
+    patch: pytest.MonkeyPatch
+
+    def look(self, names: Iterable[str] = ()) -> Readiness:
+        """Make the checks of these names, or all that ask the server."""
+        checks = [each for each in server.CHECKS if not names or f"prefect/{each.__name__}" in names]
+        return examine(self.patient, {"prefect": checks})
+
+    @property
+    def deployment(self) -> dict[str, Any]:
+        """The evacuation, as the server has it."""
+        return dict(self.stage.http.get(f"/deployments/name/evacuate/{NAME}").json())
+
+    def change(self, **fields: Any) -> None:
+        """Other fields of the evacuation's deployment."""
+        self.stage.post(f"/deployments/{self.deployment['id']}", fields, "PATCH")
+
+    @contextmanager
+    def changed(self, **fields: Any) -> Iterator[None]:
+        """The same for a while."""
+        before = {name: self.deployment[name] for name in fields}
+        self.change(**fields)
+        yield
+        self.change(**before)
+
+
+@pytest.fixture
+def office(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
+    """Canaries are not waited for long."""
+    monkeypatch.setattr(canary, "EVENT_SECONDS", 15.0)
+    monkeypatch.setattr(canary, "WORKER_SECONDS", 15.0)
+    with temporary_settings({PREFECT_API_URL: stage.server.api}), get_client(sync_client=True) as client:
+        yield Office(stage, client, Patient(NAME, load_block(Workload, NAME), NAME, require_store(NAME)), monkeypatch)
+
+
+@contextmanager
+def paused_queue(office: Office) -> Iterator[None]:
+    queue = office.client.read_work_queue_by_name(office.deployment["work_queue_name"], "evacuation")
+    office.client.update_work_queue(queue.id, is_paused=True)
+    office.patch.setattr(canary, "WORKER_SECONDS", 0.5)
+    yield
+    office.client.update_work_queue(queue.id, is_paused=False)
+
+
+@contextmanager
+def no_worker(office: Office) -> Iterator[None]:
+    office.patch.setattr(canary, "WORKER_SECONDS", 0.5)
+    office.patch.setattr(server, "_SILENT_SECONDS", 0.5)
+    office.stage.worker.stop()
+    yield
+    office.stage.worker.start()
+
+
+@contextmanager
+def dead_server(_: Office) -> Iterator[None]:
+    with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_ports('nobody')['nobody']}/api"}):
+        yield
+
+
+def disabled(name: str) -> Callable[[Office], AbstractContextManager[None]]:
+    """An automation that a person has switched off."""
+
+    @contextmanager
+    def off(office: Office) -> Iterator[None]:
+        office.patch.setattr(canary, "EVENT_SECONDS", 1.0)
+        (there,) = office.client.read_automations_by_name(name)
+        office.client.pause_automation(there.id)
+        yield
+        office.client.resume_automation(there.id)
+
+    return off
+
+
+@contextmanager
+def another_block(office: Office) -> Iterator[None]:
+    office.patient.workload = office.patient.workload.model_copy(update={"grace_seconds": 6.0})
+    yield
+
+
+@contextmanager
+def not_deployed(office: Office) -> Iterator[None]:
+    office.patient.name = f"none-{uuid4().hex[:6]}"
+    office.patch.setattr(canary, "EVENT_SECONDS", 0.5)
+    yield
+
+
+FORM: dict[str, Any] = {"type": "object", "properties": {}}
+FAULTS: dict[str, tuple[Callable[[Office], AbstractContextManager[None]], dict[str, str]]] = {
+    "a paused queue": (paused_queue, {"prefect/queue": FATAL, "prefect/canary": FATAL}),
+    "a dead worker": (no_worker, {"prefect/worker": FATAL, "prefect/canary": FATAL}),
+    "an alarm that is off": (disabled(f"evacuate {NAME}: training.failed"), {"prefect/alarms": LOSS}),
+    "silent runs that nobody finds": (disabled(server.SILENT_RUNS), {"prefect/alarms": LOSS}),
+    "a canary that starts nothing": (disabled(f"ready {NAME}: a canary"), {"prefect/canary": LOSS}),
+    "a parameter that is gone": (
+        lambda office: office.changed(parameters={"workload": NAME, "shop": NAME}, enforce_parameter_schema=False),
+        {"prefect/deployment": FATAL},
+    ),
+    "another store": (
+        lambda office: office.changed(parameters={"workload": NAME, "store": "b"}),
+        {"prefect/deployment": LOSS},
+    ),
+    "an older form": (
+        lambda office: office.changed(
+            parameter_openapi_schema={"type": "object", "properties": {}}, enforce_parameter_schema=False
+        ),
+        {"prefect/deployment": LOSS},
+    ),
+    "no interpreter": (
+        lambda office: office.changed(job_variables={"command": "'/gone/python' -m flows.engine"}),
+        {"prefect/deployment": FATAL},
+    ),
+    "a block that was saved otherwise": (another_block, {"prefect/saved": LOSS}),
+    "nothing deployed": (
+        not_deployed,
+        {
+            "prefect/saved": FATAL,
+            "prefect/deployment": FATAL,
+            "prefect/queue": LOSS,
+            "prefect/worker": LOSS,
+            "prefect/alarms": LOSS,
+            "prefect/canary": LOSS,
+            "prefect/fleet": LOSS,
+        },
+    ),
+    "a dead server": (
+        dead_server,
+        {"prefect/server": FATAL, "prefect/worker": LOSS},
+    ),
+}
+
+
+def test_a_canary_event_becomes_a_run_of_this_worker(office: Office) -> None:
+    found = office.look()
+    assert found.weights == {}, found.message
+    told = next(each.found for each in found.findings if each.name == "prefect/canary")
+    assert "event to run " in told
+    assert office.stage.incidents == []
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_fault_of_prefects_side_is_named_and_nothing_else(office: Office, name: str) -> None:
+    breaks, weights = FAULTS[name]
+    with breaks(office):
+        found = office.look(weights)
+    assert found.weights == weights, "\n".join(f"{each.name}: {each.found}" for each in found.bad)
+    assert all(each.matters and each.cure for each in found.bad)
+
+
+def test_without_a_server_everything_is_a_loss(office: Office) -> None:
+    office.patch.setattr(runs, "own_server", lambda: nullcontext(False))
+    found = office.look()
+    assert {*found.weights.values()} == {LOSS}
+    assert len(found.bad) == len(server.CHECKS)
+
+
+def test_a_fleets_server_is_seen_in_part_and_the_rest_is_named(office: Office) -> None:
+    name = f"lab{uuid4().hex[:6]}"
+    Fleet(workloads=[NAME], store=NAME).save(name)
+    (found,) = office.look(["prefect/fleet"]).findings
+    Fleet.delete(name)
+    assert found.weight == LOSS
+    assert "its messages go without Redis" in found.found
+    assert "were not looked at" in found.found
+
+
+def test_by_hand_the_same_is_told_as_json_with_its_exit_code(stage: Stage) -> None:
+    stage.small.start_all()
+    command = [sys.executable, "-m", "flows.cli", "doctor", str(stage.toml), "--json"]
+    done = subprocess.run(command, env=stage.server.env, capture_output=True, text=True, check=False)
+    told = json.loads(done.stdout)
+    assert (told["schema"], told["command"], told["state"]) == (1, "doctor", "Degraded"), done.stdout
+    assert done.returncode == told["exit_code"] == 18
+    bad = {each["name"] for each in told["findings"] if each["weight"] != "sound"}
+    assert bad <= {"people/notification", "people/drill", "store/signature", "store/clock"}
+    assert all(each["cure"] for each in told["findings"] if each["weight"] != "sound")
+
+
+def test_a_nights_run_looks_at_all_of_it(office: Office) -> None:
+    found = examine(office.patient, {"people": people.CHECKS})
+    assert found.weights == {"people/drill": LOSS, "people/notification": LOSS}
+    (record := office.stage.evidence / "dry-run/IR-20260101T000000Z/record/001").mkdir(parents=True)
+    (record / "closing.json").write_text("{}")
+    assert examine(office.patient, {"people": people.CHECKS[:1]}).weights == {}
+    office.stage.small.start_all()
+    run = office.stage.ended(office.stage.start("ready"))
+    kept = {name.removeprefix("evacuation.readiness."): weight for name, weight in run["labels"].items()}
+    assert run["state_name"] == "Degraded", run["state"]["message"]
+    assert {name for name in kept if "/" in name} <= {"people/notification", "store/signature", "store/clock"}

@@ -1,0 +1,88 @@
+"""A doctor names each fault of host, workload and store, and nothing else; and it touches nothing."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+
+from blocks.signing_key import SigningKey
+from tasks.custody.incident.readiness import Finding, Weight, loss, sound
+from tasks.drill.parts import SeaweedFS
+from tasks.readiness.examine import PARTS, examine
+from tasks.readiness.patient import Patient
+from tasks.readiness.store import canary
+from tests.support.faults import FAULTS, Fault, World, sound_store
+from tests.support.workloads import SmallWorkload
+
+
+@pytest.fixture
+def world(
+    small: SmallWorkload, tmp_path: Path, seaweed: SeaweedFS, signing_key: SigningKey, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[World]:
+    """A workload that is ready as soon as it is at work."""
+    with ExitStack() as stack:
+        yield World(small, tmp_path, sound_store(seaweed, signing_key), monkeypatch, stack)
+
+
+HERE = {part: PARTS[part] for part in ("host", "workload", "store")}
+"""What is looked at without a Prefect server."""
+
+
+def test_a_sound_host_is_ready_and_nothing_is_touched(world: World) -> None:
+    world.small.start_all()
+    before = {path: path.stat().st_mtime_ns for path in world.folder.rglob("*") if "logs" not in path.parts}
+    patient = world.patient()
+    found = examine(patient, HERE)
+    assert found.weights == {}, found.message
+    assert (found.ending.name, len(found.findings)) == ("Ready", sum(map(len, HERE.values())))
+    assert {path: path.stat().st_mtime_ns for path in world.folder.rglob("*") if "logs" not in path.parts} == before
+    assert {each.status() for each in world.small.living()}.isdisjoint({psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE})
+    assert [*patient.opened.list("")] == []
+    assert patient.seen
+    assert patient.opened.head(patient.seen.key)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_each_fault_is_named(world: World, fault: Fault) -> None:
+    if any(name.startswith("workload/") for name in fault.weights):
+        world.small.start_all()
+    fault.breaks(world)
+    checks = {part: [each for each in HERE[part] if f"{part}/{each.__name__}" in fault.weights] for part in HERE}
+    checks["store"] = [*({canary} if fault.needs_canary else ()), *checks["store"]]
+    found = examine(world.patient(), checks)
+    assert found.weights == fault.weights, "\n".join(f"{each.name}: {each.found}" for each in found.findings)
+    assert all(each.matters and each.cure for each in found.bad)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_each_fault_is_named_and_nothing_else(world: World, fault: Fault) -> None:
+    world.small.start_all()
+    fault.breaks(world)
+    found = examine(world.patient(), HERE)
+    assert found.weights == {**fault.weights, **fault.follows}, "\n".join(
+        f"{each.name}: {each.found}" for each in found.bad
+    )
+
+
+def test_what_raises_or_does_not_answer_is_a_loss_and_the_rest_is_looked_at(world: World) -> None:
+    def raises(_: Patient) -> Finding:
+        raise RuntimeError("out of order")
+
+    def hangs(_: Patient) -> Finding:
+        world.stack.enter_context(ExitStack())
+        import time
+
+        time.sleep(30)
+        return sound("")
+
+    def fine(_: Patient) -> Finding:
+        return sound("fine")
+
+    found = examine(world.patient(), {"a": (raises, hangs, fine)}, 0.05)
+    assert [each.weight for each in found.findings] == [Weight.LOSS, Weight.LOSS, Weight.SOUND]
+    assert "RuntimeError: out of order" in found.findings[0].found
+    assert "no answer within 0.05 s" in found.findings[1].found
+    assert loss("", "", "").weight is Weight.LOSS

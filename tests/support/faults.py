@@ -1,0 +1,327 @@
+"""What goes wrong on a host, in a workload or a store before an evacuation is needed, and what a doctor has to say."""
+
+import json
+import os
+import pickle
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, Final
+from uuid import uuid4
+
+import pytest
+
+from blocks.signing_key import SigningKey
+from tasks.adapters.host import LinuxHost
+from tasks.collectors.collector import NothingThere
+from tasks.drill.parts import SeaweedFS
+from tasks.readiness import host as host_checks
+from tasks.readiness import store as store_checks
+from tasks.readiness.patient import Patient
+from tasks.system.control_group import Hierarchy
+from tests.support.small_disks import fill, make_read_only, small_disk
+from tests.support.workloads import SmallWorkload, free_port, wait_until
+
+LOSS, FATAL = "loss", "fatal"
+HOLD: Final = "import fcntl, sys, time; held = open(sys.argv[1], 'w'); fcntl.flock(held, 2); time.sleep(600)"
+
+EXPIRED: Final = b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"
+
+
+@dataclass
+class World:
+    """A small workload, and the fields of blocks that are sound for it. A fault changes these, or what is there."""
+
+    small: SmallWorkload
+    folder: Path
+    store: dict[str, Any]
+    patch: pytest.MonkeyPatch
+    stack: ExitStack
+    fields: dict[str, Any] = field(default_factory=dict)
+    signers: str = ""
+
+    def __post_init__(self) -> None:
+        """Keep evidence beside the workload, on a host whose clock is known to be right."""
+        self.patch.setattr(store_checks, "kernel", lambda: {"state": "ok", "synchronised": True})
+        self.fields["evidence_dir"] = self.folder / "evidence"
+
+    def patient(self) -> Patient:
+        """What a doctor looks at."""
+        return Patient("small", self.small.block(**self.fields), "store", self.store, self.signers)
+
+    def disk(self, mib: int = 1) -> Path:
+        """A small disk that is gone with the test."""
+        return self.stack.enter_context(small_disk(self.folder / "disk", mib))
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault, and the findings that name it; `follows` are others that come of it.
+
+    `ends` are the states in one of which an evacuation then ends; none if it is not tried.
+    """
+
+    name: str
+    breaks: Callable[[World], object]
+    weights: Mapping[str, str]
+    ends: tuple[str, ...] = ()
+    follows: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def needs_canary(self) -> bool:
+        """Whether what names it looks at the canary that an earlier check has written."""
+        return "store/canary" not in self.weights and bool({"store/lock", "store/clock"} & {*self.weights})
+
+
+WORKS: Final = ("Verified", "Partial")
+FAILS: Final = ("Failed", "NotContained", "Unverified")
+
+
+def change(**fields: Any) -> Callable[[World], None]:
+    """Other fields of the workload."""
+    return lambda world: world.fields.update(fields)
+
+
+def change_store(**fields: Any) -> Callable[[World], None]:
+    """Other fields of the store."""
+    return lambda world: world.store.update(fields)
+
+
+def _credentials(**fields: Any) -> Callable[[World], None]:
+    return lambda world: world.store.update(credentials={**world.store["credentials"], **fields})
+
+
+def _apart(world: World, *command: str) -> None:
+    """Start a program in the root that is no child of the tests: a doctor's own children are nobody's suspects."""
+    world.small.start(["setsid", "--fork", *command])
+
+
+def _lock_held(world: World) -> None:
+    lock = world.small.block().lock
+    _apart(world, sys.executable, "-c", HOLD, str(lock))
+    wait_until(lambda: LinuxHost().holder(lock), what="the lock's holder")
+
+
+def _lock_link(world: World) -> None:
+    lock = world.folder / "link.lock"
+    lock.symlink_to("/dev/null")
+    world.fields["lock"] = lock
+
+
+def _evidence_file(world: World) -> None:
+    world.fields["evidence_dir"].write_text("")
+
+
+def _evidence_open(world: World) -> None:
+    world.fields["evidence_dir"].mkdir()
+    world.fields["evidence_dir"].chmod(0o777)
+
+
+def _evidence_strange(world: World) -> None:
+    (world.folder / "theirs/evidence").mkdir(parents=True)
+    os.chown(world.folder / "theirs", 12345, -1)
+    world.fields["evidence_dir"] = world.folder / "theirs/evidence"
+
+
+def _evidence_read_only(world: World) -> None:
+    make_read_only(disk := world.disk())
+    world.fields["evidence_dir"] = disk / "evidence"
+
+
+def _evidence_full(world: World) -> None:
+    fill(disk := world.disk())
+    world.fields["evidence_dir"] = disk / "evidence"
+
+
+def _no_spy(world: World) -> None:
+    def missing() -> str:
+        raise NothingThere("py-spy is not installed")
+
+    world.patch.setattr(host_checks, "find_spy", missing)
+
+
+def _no_groups(world: World) -> None:
+    world.patch.setattr(Hierarchy, "find", classmethod(lambda _: None))
+
+
+def _open_incident(world: World) -> None:
+    home = world.fields["evidence_dir"] / "IR-20260101T000000Z"
+    home.mkdir(parents=True, mode=0o700)
+    about = {"id": home.name, "workload": "small", "host": "h", "boot": "b", "reason": "", "opened_by": "me"}
+    times = {"opened_at": "2026-01-01T00:00:00Z", "detected_at": "2026-01-01T00:00:00Z"}
+    for path in (home / "incident.json", home.parent / "open.json"):
+        path.write_text(json.dumps(about | times))
+
+
+def _suspect(world: World) -> None:
+    script = "import time; held = open('logs/other.log', 'w'); print('up', flush=True); time.sleep(600)"
+    _apart(world, "venv/bin/python", "-c", script)
+    wait_until((world.small.root / "logs/other.log").exists, what="the suspect")
+
+
+def _renamed(world: World) -> None:
+    world.fields["api_pattern"] = "serve-nothing"
+    _suspect(world)
+
+
+def _link_out(world: World) -> None:
+    (world.folder / "elsewhere").mkdir()
+    (world.small.root / "more").symlink_to(world.folder / "elsewhere")
+    world.fields["logs"] = ["logs/*.log", "more/*.log"]
+
+
+def _model(content: bytes) -> Callable[[World], object]:
+    return lambda world: (world.small.root / "models/model_bad.joblib").write_bytes(content)
+
+
+class _Evil:
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.system, ("true",)
+
+
+def _folder(world: World, folder: Path) -> None:
+    signing = world.store["signing"]
+    world.store.clear()
+    world.store.update(folder=str(folder), signing=signing)
+
+
+def _gone(world: World) -> None:
+    _folder(world, world.folder / "not mounted")
+
+
+def _full(world: World) -> None:
+    fill(disk := world.disk())
+    _folder(world, disk)
+
+
+def _answers(status: int, body: bytes) -> Callable[[World], None]:
+    class Refusing(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_HEAD = do_POST = do_PUT  # noqa: N815  the server's own names
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    def serve(world: World) -> None:
+        server = world.stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), Refusing))
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        world.stack.callback(server.shutdown)
+        world.store["endpoint"] = f"http://127.0.0.1:{server.server_port}"
+
+    return serve
+
+
+def _clock(ahead: timedelta) -> Callable[[World], None]:
+    class Wrong(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + ahead
+
+    return lambda world: world.patch.setattr(store_checks, "datetime", Wrong)
+
+
+def _no_clock(world: World) -> None:
+    world.patch.setattr(store_checks, "kernel", lambda: {"state": "not synchronised", "synchronised": False})
+    (world.folder / "disk").mkdir()
+    _folder(world, world.folder / "disk")
+
+
+def _other_signer(world: World) -> None:
+    world.signers = "evacuation@test ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIG2YFlCoX5dcqZs20cYN3u+HgCVUiSXSd6nLU6Uv3tJH"
+
+
+def _no_command(world: World) -> None:
+    command = ["venv/bin/gone", *world.small.api_command[1:]]
+    world.fields.update(api_command=command)
+
+
+def _no_key(world: World) -> None:
+    del world.store["signing"]
+
+
+def sound_store(seaweed: SeaweedFS, key: SigningKey) -> dict[str, Any]:
+    """Fields of a store block as a server gives them, with a prefix of its own."""
+    signing = {"private_key": key.private_key.get_secret_value(), "identity": key.identity}
+    keys = {"aws_access_key_id": seaweed.access_key, "aws_secret_access_key": seaweed.secret_key}
+    place = {"bucket": seaweed.bucket, "prefix": f"ready/{uuid4().hex}", "endpoint": seaweed.endpoint}
+    return {**place, "credentials": {**keys, "region_name": "us-east-1"}, "signing": signing}
+
+
+_WRONG: Final = {"aws_access_key_id": "nobody", "aws_secret_access_key": "wrong", "region_name": "us-east-1"}
+
+FAULTS: Final = (
+    Fault("another host", change(host="elsewhere"), {"host/preflight": FATAL}, FAILS),
+    Fault("an unknown collector", change(needed=["nothing"]), {"host/preflight": FATAL}, FAILS),
+    Fault("no control groups", _no_groups, {"host/groups": LOSS}),
+    Fault("the lock is a link", _lock_link, {"host/lock": FATAL}, FAILS),
+    Fault("the lock's folder is gone", change(lock=Path("/nowhere/lock")), {"host/lock": FATAL}, FAILS),
+    Fault("the lock is another's", _lock_held, {"host/lock": FATAL}),
+    Fault("evidence is a file", _evidence_file, {"host/evidence": LOSS}, WORKS),
+    Fault("anybody writes evidence", _evidence_open, {"host/evidence": LOSS}, WORKS),
+    Fault("evidence in strange hands", _evidence_strange, {"host/evidence": LOSS}, WORKS),
+    Fault("evidence is read-only", _evidence_read_only, {"host/evidence": LOSS, "host/room": LOSS}, WORKS),
+    Fault("evidence is full", _evidence_full, {"host/room": LOSS}, WORKS),
+    Fault("the fallback is not mounted", change(fallback_dir=Path("/nowhere")), {"host/fallback": LOSS}, WORKS),
+    Fault("no room for the reserve", change(reserve_mb=65536, fallback_dir=None), {"host/room": LOSS}),
+    Fault(
+        "no engine",
+        change(containers=["image=x"], docker_host="unix:///nowhere/docker.sock"),
+        {"host/engine": FATAL},
+        FAILS,
+    ),
+    Fault("no py-spy", _no_spy, {"host/spy": LOSS}),
+    Fault("an incident is open", _open_incident, {"host/incident": LOSS}),
+    Fault(
+        "the API was renamed",
+        _renamed,
+        {"workload/members": LOSS, "workload/suspects": FATAL},
+        FAILS,
+    ),
+    Fault("a suspect", _suspect, {"workload/suspects": FATAL}, FAILS),
+    Fault(
+        "the API is down",
+        lambda world: world.fields.update(api_url=f"http://127.0.0.1:{free_port()}"),
+        {"workload/api": LOSS},
+        WORKS,
+    ),
+    Fault("the API moved its health", change(health_path="/healthy"), {"workload/api": LOSS}, WORKS),
+    Fault("a missing pattern", change(logs=["log/*.txt"]), {"workload/files": LOSS}, ("Partial",)),
+    Fault("a link that leads out", _link_out, {"workload/files": LOSS}, ("Partial",)),
+    Fault("a suspect model", _model(pickle.dumps(_Evil())), {"workload/models": LOSS}, WORKS),
+    Fault("a torn model", _model(pickle.dumps(list(range(500)))[:-9]), {"workload/models": LOSS}, WORKS),
+    Fault("api_command is gone", _no_command, {"workload/restart": LOSS}),
+    Fault("the key is unknown", _credentials(**_WRONG), {"store/canary": FATAL, "store/promoter": FATAL}, FAILS),
+    Fault(
+        "the secret is wrong",
+        _credentials(aws_secret_access_key="wrong"),
+        {"store/canary": FATAL, "store/promoter": FATAL},
+        FAILS,
+    ),
+    Fault("the key has expired", _answers(400, EXPIRED), {"store/canary": FATAL, "store/promoter": FATAL}, FAILS),
+    Fault(
+        "no such bucket", change_store(bucket="nosuchbucket"), {"store/canary": FATAL, "store/promoter": FATAL}, FAILS
+    ),
+    Fault("the store is not mounted", _gone, {"store/canary": FATAL, "store/promoter": FATAL}, FAILS),
+    Fault("the store is full", _full, {"store/canary": FATAL}, FAILS),
+    Fault("a bucket that cannot lock", change_store(lock="governance", lock_days=1), {"store/lock": FATAL}, FAILS),
+    Fault("a wrong promoter", change_store(promoter=_WRONG), {"store/promoter": FATAL}, FAILS),
+    Fault("a clock that is off", _clock(timedelta(minutes=-2)), {"store/clock": LOSS}),
+    Fault("a clock that the store refuses", _clock(timedelta(minutes=20)), {"store/clock": FATAL}),
+    Fault("a clock that nothing is compared with", _no_clock, {"store/clock": LOSS}),
+    Fault("no signing key", _no_key, {"store/signature": LOSS}, WORKS),
+    Fault(
+        "a key that is none", change_store(signing={"private_key": "x", "identity": "a@b"}), {"store/signature": LOSS}
+    ),
+    Fault("another auditor's file", _other_signer, {"store/signature": LOSS}),
+)
