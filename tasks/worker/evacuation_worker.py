@@ -123,7 +123,7 @@ class EvacuationWorker(ProcessWorker):
             asked, self._wanted = self._wanted, {}
             found = set[UUID]()
             with suppress(Exception):  # the next ordinary question tells what is wrong
-                self._due = 0.0
+                self._due = self._spared = 0.0
                 found = {run.id for run in await self.get_and_submit_flow_runs()}
             left = {run: tries - 1 for run, tries in asked.items() if run not in found and tries > 1}
             self._wanted = {**left, **self._wanted}

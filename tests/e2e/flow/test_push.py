@@ -138,8 +138,9 @@ def test_the_workload_stands_after_three_questions_and_the_run_asks_none_of_them
     assert told.startswith("Verified"), told
     poll = "POST /work_pools/pNAME/get_scheduled_flow_runs"
     block = "GET /block_types/slug/workload/block_documents/name/NAME"
-    assert asked[0] == poll
-    assert sorted(asked[1:3]) == [block, "POST /flow_runs/ID/set_state"], asked
+    polls = next(at for at, each in enumerate(asked) if each != poll)
+    assert polls, "it was asked for; on a busy machine more than once, for its event may be there before it can be read"
+    assert sorted(asked[polls : polls + 2]) == [block, "POST /flow_runs/ID/set_state"], asked
     assert scene.small.living() == []
     assert not (scene.block.evidence / EARLY).exists()
     postmortem = (scene.home / "record/001/postmortem.md").read_text()

@@ -1,6 +1,7 @@
 """How often the worker asks, and what its health check and Prefect's registry see."""
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -82,6 +83,20 @@ def test_a_slow_server_is_spared_for_some_seconds(asked: list[str], monkeypatch:
         asyncio.run(worker.get_and_submit_flow_runs())
         seen.append(len(asked))
     assert seen == [1, 1, 1, 2, 3], "asked at 0 (answered at 1), spared at 2 and 4, asked at 7 and, answered soon, at 8"
+
+
+def test_a_hint_is_asked_about_at_once_however_slow_the_server_is(asked: list[str]) -> None:
+    async def hinted() -> None:
+        worker = EvacuationWorker("p")
+        worker._note_hint(uuid4())
+        worker._spared = time.monotonic() + 60
+        answering = asyncio.create_task(worker._answer_hints())
+        for _ in range(3):  # turns of the loop, none of which waits
+            await asyncio.sleep(0)
+        answering.cancel()
+
+    asyncio.run(hinted())
+    assert asked == ["poll"]
 
 
 @pytest.mark.parametrize("chosen", [True, False])
