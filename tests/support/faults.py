@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -61,7 +62,7 @@ class World:
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault, and the findings that name it; `follows` are others that come of it.
+    """A fault, and the findings that name it.
 
     `ends` are the states in one of which an evacuation then ends; none if it is not tried.
     """
@@ -70,7 +71,6 @@ class Fault:
     breaks: Callable[[World], object]
     weights: Mapping[str, str]
     ends: tuple[str, ...] = ()
-    follows: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def needs_canary(self) -> bool:
@@ -103,7 +103,8 @@ def _apart(world: World, *command: str) -> None:
 
 def _lock_held(world: World) -> None:
     lock = world.small.block().lock
-    _apart(world, sys.executable, "-c", HOLD, str(lock))
+    holder = world.stack.enter_context(subprocess.Popen([sys.executable, "-c", HOLD, str(lock)], cwd="/"))
+    world.stack.callback(holder.kill)
     wait_until(lambda: LinuxHost().holder(lock), what="the lock's holder")
 
 
