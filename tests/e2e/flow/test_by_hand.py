@@ -194,7 +194,8 @@ def test_a_file_that_describes_the_whole_host_freezes_nothing(scene: Scene, chan
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="in a user namespace of its own a run may not look at the workload")
-@pytest.mark.parametrize("tmpfs", ["size=4k", pytest.param("nr_inodes=1", marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("tmpfs", ["size=4k", "nr_inodes=1"])
 def test_where_no_folder_takes_a_file_it_is_contained_all_the_same_and_says_what_was_not_kept(
     scene: Scene, file: Path, tmpfs: str
 ) -> None:

@@ -5,6 +5,7 @@ import contextvars
 import gc
 import os
 import re
+import shlex
 import sys
 import time
 import warnings
@@ -33,7 +34,7 @@ from tests.support.counting_proxy import CountingProxy
 from tests.support.scenes import Scene
 from tests.support.workloads import wait_until
 
-ENGINE = f"{sys.executable} -m flows.engine"
+ENGINE = f"{shlex.quote(sys.executable)} -m flows.engine"
 UUIDS = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 IDLE = ("heartbeat", "/events", "/logs", "/csrf-token", "/workers")
 """What a worker asks and sends beside."""

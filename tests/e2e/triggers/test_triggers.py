@@ -28,6 +28,7 @@ def test_everything_is_deployed_from_nothing_and_again_changes_nothing(stage: St
         f"evacuate {NAME}: a training run failed",
         f"evacuate {NAME}: training.failed",
         "evacuation: a run has gone silent",
+        f"ready {NAME}: a canary",
     ]
     silent = next(each for each in stage.post("/automations/filter") if each["name"].startswith("evacuation:"))
     stage.post(f"/automations/{silent['id']}", {"enabled": False}, "PATCH")

@@ -16,13 +16,12 @@ from blocks.store import EvidenceStore
 from tasks.adapters.host import LinuxHost
 from tasks.drill.parts import SeaweedFS
 from tasks.incident.layout import CORDON
-from tests.integration.docker.conftest import IMAGES, PROJECT, Image
+from tests.integration.docker.conftest import IMAGES, OURS, PROJECT, Image
 from tests.support.containers import Containers
 from tests.support.docker_engine import BASE, DockerDaemon
 from tests.support.scenes import Scene
 from tests.support.workloads import SmallWorkload, wait_until
 
-WORKER = "evacuation:local"
 SAMPLE = "mlops-sklearn-portfolio:local"
 # What a worker in a container must be given to evacuate its host, and nothing else.
 RIGHTS = ["--pid", "host", "--network", "host", "--cgroupns", "host", "--cap-add", "SYS_PTRACE", "--cap-add", "KILL"]
@@ -44,6 +43,7 @@ def test_dockerfiles_name_the_base_and_one_version_of_uv() -> None:
     assert pinned == {makefile[1]}
 
 
+@pytest.mark.soak
 def test_the_sample_image_serves_a_model_from_its_volume(containers: Containers, image: Image) -> None:
     engine, volume = containers.engine, f"{containers.mark}-models:/app/models"
     image(SAMPLE)
@@ -71,7 +71,7 @@ def start_worker(containers: Containers, pool: str, small: SmallWorkload) -> str
     settings = ["--env", f"PREFECT_API_URL={PREFECT_API_URL.value()}", "--env", f"EVACUATION_POOL={pool}"]
     mounts = ["-v", f"{folder}:{folder}", "-v", f"{containers.engine.socket}:/var/run/docker.sock"]
     label = ["--label", f"test={containers.mark}", "--name", f"{containers.mark}-worker"]
-    return docker(containers.engine, "run", "--detach", *RIGHTS, *label, *settings, *mounts, WORKER)
+    return docker(containers.engine, "run", "--detach", *RIGHTS, *label, *settings, *mounts, OURS)
 
 
 def online(pool: str) -> bool:
@@ -95,7 +95,7 @@ def store_block(seaweed: SeaweedFS, credentials: AwsCredentials, prefect: None) 
 def test_a_worker_in_a_container_evacuates_its_host(
     containers: Containers, small: SmallWorkload, image: Image, store_block: EvidenceStore, worker_pool: str
 ) -> None:
-    image(WORKER)
+    image(OURS)
     small.start_all()
     inside = containers.run(["python3", "counter.py"])
     scene = Scene(small, store_block)

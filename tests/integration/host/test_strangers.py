@@ -26,8 +26,8 @@ from tests.support.strangers import ENDED, PASSING, STRANGERS, Stranger, at_work
 from tests.support.workloads import wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a workload an account of its own")
-LIMITED = ("fork chain", "renamed", "gunicorn")
-BY_DEFAULT = ("renamed", "renamed fork chain", "gunicorn")
+LIMITED = ("fork chain", "gunicorn")
+BY_DEFAULT = ("renamed", "gunicorn")
 """Tried in the suite too: by their own account, and without their suspects."""
 
 
