@@ -167,7 +167,7 @@ def test_a_run_that_is_refused_and_one_of_another_command_are_as_ever(scene: Sce
         assert told.startswith("Failed"), told
         wait_until(lambda: not (scene.block.evidence / EARLY).exists(), what="the thaw")
         assert psutil.STATUS_STOPPED not in {process.status() for process in scene.small.living()}
-        other = {"command": f"{sys.executable} -m prefect.engine"}
+        other = {"command": ENGINE.replace("flows", "prefect")}
         told = played.ended(played.trigger(job_variables=other))
         assert told.startswith("Verified"), told
 
