@@ -1,5 +1,6 @@
 """Create the server's automations beside the alarms of prefect.yaml: find silent runs, and tell people."""
 
+from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -23,12 +24,13 @@ ENDED: Final = frozenset(f"prefect.flow-run.{name}" for name in (*(each.name for
 """Events of every state in which a run ends."""
 RESTING: Final = frozenset(f"prefect.flow-run.{name}" for name in ("Suspended", "Paused", "AwaitingRetry"))
 """States without a process: a run that waits for a person or its next attempt is neither silent nor too long."""
+_BEGUN: Final = frozenset({"prefect.flow-run.Pending", "prefect.flow-run.Running"})
 _NO_NEWS: Final = ("Joined", "DryRun", "Completed", "Cancelled", "Ready", "Degraded", "NotReady")
 _UNTOLD: Final = frozenset(f"prefect.flow-run.{name}" for name in _NO_NEWS)
 TOLD: Final = (ENDED - _UNTOLD) | {"prefect.flow-run.Paused", WORSE}
-"""States that people are notified of, with an evacuation that waits for an answer, and a change for the worse of
+"""Events that people are notified of: ends of runs, an evacuation that waits for an answer, and worse readiness.
 
-readiness. Runs that joined, rehearsed, looked as the night before, or were cancelled by a person are left out.
+Runs that joined, rehearsed, looked as the night before, or were cancelled by a person are left out.
 """
 LONG_MINUTES: Final = 30.0
 UNTAKEN_SECONDS: Final = 120
@@ -47,15 +49,7 @@ def silent_runs(seconds: float = SILENT_SECONDS) -> AutomationCore:
     return AutomationCore(
         name=SILENT_RUNS,
         description="An evacuation or recovery whose process and worker both died is marked Crashed. 無応答の検知。",
-        trigger=EventTrigger(
-            **_of_evacuations(),
-            after={HEARTBEAT},
-            expect={HEARTBEAT, *ENDED, *RESTING},
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=timedelta(seconds=seconds),
-        ),
+        trigger=_overdue(HEARTBEAT, {HEARTBEAT, *ENDED, *RESTING}, timedelta(seconds=seconds)),
         actions=[ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message=_SILENT)],
     )
 
@@ -88,15 +82,7 @@ def long_runs(block: UUID, minutes: float = LONG_MINUTES) -> AutomationCore:
     return AutomationCore(
         name="evacuation: a run does not end",
         description="An evacuation or recovery that has not ended in time. 長時間終了しない実行の通知。",
-        trigger=EventTrigger(
-            **_of_evacuations(),
-            after={"prefect.flow-run.Running"},
-            expect=set(ENDED | RESTING),
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=timedelta(minutes=minutes),
-        ),
+        trigger=_overdue("prefect.flow-run.Running", ENDED | RESTING, timedelta(minutes=minutes)),
         actions=[
             SendNotification(
                 block_document_id=block,
@@ -113,15 +99,7 @@ def untaken_runs(block: UUID, seconds: float = UNTAKEN_SECONDS) -> AutomationCor
     return AutomationCore(
         name="evacuation: no worker takes a run",
         description="An evacuation, recovery or nightly look that no worker has taken. ワーカー不在の通知。",
-        trigger=EventTrigger(
-            **_of_evacuations(),
-            after={"prefect.flow-run.Late"},
-            expect={"prefect.flow-run.Pending", "prefect.flow-run.Running", *ENDED, *RESTING},
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=timedelta(seconds=seconds),
-        ),
+        trigger=_overdue("prefect.flow-run.Late", _BEGUN | ENDED | RESTING, timedelta(seconds=seconds)),
         actions=[
             SendNotification(
                 block_document_id=block,
@@ -130,6 +108,19 @@ def untaken_runs(block: UUID, seconds: float = UNTAKEN_SECONDS) -> AutomationCor
                 "ワーカーが応答していません。ホストを確認してください。\n{{ flow_run | ui_url }}",
             )
         ],
+    )
+
+
+def _overdue(after: str, expect: AbstractSet[str], within: timedelta) -> EventTrigger:
+    """Return a trigger that fires for a run of ours of which, after one event, none of the expected comes in time."""
+    return EventTrigger(
+        **_of_evacuations(),
+        after={after},
+        expect=set(expect),
+        for_each={"prefect.resource.id"},
+        posture=Posture.Proactive,
+        threshold=1,
+        within=within,
     )
 
 
