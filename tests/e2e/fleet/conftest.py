@@ -23,6 +23,7 @@ from tasks.adapters.host import LinuxHost
 from tasks.adapters.prefect_server import PrefectServer
 from tasks.drill.deployment import POOL
 from tasks.drill.parts import Worker
+from tests.support.prefect_http import http_to
 from tests.support.workloads import SmallWorkload, wait_until
 
 FLEET: Final = "lab"
@@ -47,7 +48,7 @@ class Lab:
         """Save the blocks and make the deployments, as `evacuation deploy` does."""
         self.folder, self.server, self.small = folder, server, small
         self.worker = QueueWorker(folder / "worker", server, POOL, {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"})
-        self.http = httpx.Client(base_url=server.api, timeout=30)
+        self.http = http_to(server.api)
         self.store = folder / "store"
         with temporary_settings({PREFECT_API_URL: server.api}):
             self._deploy(key)

@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
 import psutil
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -19,6 +18,7 @@ from tasks.drill.deployment import POOL
 from tasks.drill.fleet_host import FleetHost
 from tasks.drill.plant import Plant
 from tasks.drill.plant_stores import haproxy, postgresql, redis
+from tests.support.prefect_http import http_to
 from tests.support.workloads import wait_until
 
 HOSTS: Final = ("gpu1", "gpu2", "gpu3")
@@ -35,7 +35,7 @@ class Site:
         self.folder, self.plant, self.key = folder, plant, key
         self.hosts = {name: FleetHost(folder, plant.server, POOL, name) for name in HOSTS}
         self.control = FleetHost(folder, plant.server, POOL, "control", ["fleet"])
-        self.http = httpx.Client(base_url=plant.server.api, timeout=30, trust_env=False)
+        self.http = http_to(plant.server.api)
 
     def deploy(self) -> None:
         """Save and deploy the hosts."""

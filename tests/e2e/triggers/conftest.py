@@ -19,6 +19,7 @@ from tasks.adapters.host import LinuxHost
 from tasks.adapters.prefect_server import PrefectServer
 from tasks.drill.deployment import POOL
 from tasks.drill.parts import Worker
+from tests.support.prefect_http import http_to
 from tests.support.workloads import SmallWorkload, wait_until
 
 NAME: Final = "portfolio"
@@ -50,7 +51,7 @@ class Stage:
         api, training = json.dumps(small.api_command), json.dumps(small.training_command)
         places = {"root": small.root, "evidence": self.evidence, "store": folder / "store", "port": small.port}
         self.toml.write_text(FILE.format(name=NAME, api=api, training=training, **places))
-        self.http = httpx.Client(base_url=server.api, timeout=30)
+        self.http = http_to(server.api)
 
     def deploy(self, *arguments: str) -> str:
         """`evacuation deploy evacuation.toml`."""
