@@ -146,7 +146,7 @@ class DirectoryStore:
             there = sorted(os.scandir(folder), key=lambda each: each.name)
             files = [_listed(prefix + each.name, each.stat()) for each in there if each.is_file(follow_symlinks=False)]
             folders = [f"{prefix}{each.name}/" for each in there if each.is_dir(follow_symlinks=False)]
-        return files, [each for each in folders if each != f"{_INCOMING}/"]
+        return files, [each for each in folders if each not in {f"{_INCOMING}/", CANARIES}]
 
     def _keys(self, below: str) -> Iterator[str]:
         start = self._path(below) if below else self._root()

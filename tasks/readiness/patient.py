@@ -16,6 +16,8 @@ from tasks.custody.containment.process import Identity, Process
 from tasks.system.processes import untouchable
 
 if TYPE_CHECKING:
+    from prefect.client.schemas.responses import DeploymentResponse
+
     from blocks.port import Store, StoredObject
     from blocks.store import EvidenceStore
     from blocks.workload import Workload
@@ -81,6 +83,14 @@ class Patient:
     def opened(self) -> "Store":
         """The store, with the credentials that write evidence."""
         return self.block.open()
+
+    @cached_property
+    def deployment(self) -> "DeploymentResponse":
+        """The deployment that evacuates the workload. Raises ObjectNotFound, or Refused if no server is named."""
+        from tasks.readiness.runs import asking
+
+        with asking() as client:
+            return client.read_deployment_by_name(f"evacuate/{self.name}")
 
     @property
     def key_problem(self) -> str:

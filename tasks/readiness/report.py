@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from typing import Final
 
-from tasks.custody.incident.readiness import Finding, Readiness, Weight
+from tasks.custody.incident.readiness import SIGNS, Finding, Readiness, Weight
 from tasks.rendering.document import Badge, Both, Code, Document, Facts, Figure, Said, Section, Table, Tone
 from tasks.rendering.markdown import markdown
 
-_SIGNS: Final = {Weight.SOUND: "●", Weight.LOSS: "◐", Weight.FATAL: "○"}
 _TONES: Final = {Weight.SOUND: Tone.GOOD, Weight.LOSS: Tone.FAIR, Weight.FATAL: Tone.BAD}
 _HEAD: Final = (
     Both("点検", "check"),
@@ -21,7 +20,7 @@ _NIGHTS: Final = Both("直近 30 日 (● Ready ◐ Degraded ○ NotReady · 実
 def lines(found: Readiness, nights: str = "") -> Iterator[str]:
     """Yield a line for each check, and for what is not sound why it matters and what cures it; the end comes last."""
     for each in found.findings:
-        yield f"  {_SIGNS[each.weight]} {each.name:<20} {each.found}"
+        yield f"  {SIGNS[each.weight]} {each.name:<20} {each.found}"
         if each.weight is not Weight.SOUND:
             yield f"    {'matters':<20} {each.matters}"
             yield f"    {'cure':<20} {each.cure}"

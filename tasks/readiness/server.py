@@ -11,8 +11,6 @@ from math import inf
 from typing import Any, Final
 
 import httpx
-from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
@@ -63,17 +61,12 @@ def saved(patient: Patient) -> Finding:
     return sound(f"workload/{patient.name} is what is looked at here")
 
 
-def _deployment(client: SyncPrefectClient, patient: Patient) -> DeploymentResponse:
-    return client.read_deployment_by_name(f"evacuate/{patient.name}")
-
-
 def deployment(patient: Patient) -> Finding:
     """Validate the saved parameters by today's flow, and look whether the engine of its runs is there."""
-    with asking() as client:
-        try:
-            there = _deployment(client, patient)
-        except ObjectNotFound:
-            return fatal(f"evacuate/{patient.name} is not deployed", _NEVER, _DEPLOY)
+    try:
+        there = patient.deployment
+    except ObjectNotFound:
+        return fatal(f"evacuate/{patient.name} is not deployed", _NEVER, _DEPLOY)
     flow: Any = load_flow_from_entrypoint(str(there.entrypoint))
     try:
         flow.validate_parameters(there.parameters)
@@ -92,8 +85,8 @@ def deployment(patient: Patient) -> Finding:
 
 def queue(patient: Patient) -> Finding:
     """Look whether pool and queue are paused or full, and for runs that no worker has taken."""
+    there = patient.deployment
     with asking() as client:
-        there = _deployment(client, patient)
         name = f"{there.work_pool_name}/{there.work_queue_name}"
         pool = client.read_work_pool(str(there.work_pool_name))
         line = client.read_work_queue_by_name(str(there.work_queue_name), pool.name)
@@ -111,8 +104,8 @@ def queue(patient: Patient) -> Finding:
 
 def worker(patient: Patient) -> Finding:
     """Look when the host's worker was last heard of."""
+    there = patient.deployment
     with asking() as client:
-        there = _deployment(client, patient)
         pool, name = str(there.work_pool_name), str(there.work_queue_name)
         polled = client.read_work_queue_by_name(name, pool).last_polled
         beats = [each.last_heartbeat_time for each in client.read_workers_for_work_pool(pool) if each.name == name]
@@ -127,7 +120,7 @@ def worker(patient: Patient) -> Finding:
 def alarms(patient: Patient) -> Finding:
     """Look whether the automations that start and watch evacuations are there and active."""
     with asking() as client:
-        own = client.read_resource_related_automations(f"prefect.deployment.{_deployment(client, patient).id}")
+        own = client.read_resource_related_automations(f"prefect.deployment.{patient.deployment.id}")
         found = [*own, *client.read_automations_by_name(SILENT_RUNS)]
     off = [each.name for each in found if not each.enabled]
     matters = "a failed training starts nothing, or a run that died is not found"
@@ -167,7 +160,7 @@ def fleet(patient: Patient) -> Finding:
             fleets = client.read_block_documents_by_type("fleet")
         except ObjectNotFound:
             fleets = []
-        tags = _deployment(client, patient).tags
+        tags = patient.deployment.tags
         mine = [str(each.name) for each in fleets if _has(each.data, patient.name, tags)]
         settings = json.dumps(client.request("GET", "/admin/settings").json()) if mine else ""
     if not mine:

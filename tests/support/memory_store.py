@@ -6,7 +6,7 @@ from pathlib import Path
 from threading import Lock
 
 from blocks.contract import absent, read_source, require_digest, require_key, require_removable, settled
-from blocks.port import StoredObject, ignore_progress
+from blocks.port import CANARIES, StoredObject, ignore_progress
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.store.promises import KEPT, Promises
 
@@ -94,7 +94,8 @@ class MemoryStore:
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """Sorted by key, as all stores do."""
         with self._lock:
-            held = sorted((key, data) for key, data in self._objects.items() if key.startswith(prefix))
+            told = [key for key in self._objects if key.startswith(prefix) and not key.startswith(CANARIES)]
+            held = sorted((key, self._objects[key]) for key in told)
         yield from (StoredObject(key, len(data), sha256_of(data).hexdigest()) for key, data in held)
 
     def list_folder(self, prefix: str) -> tuple[Sequence[StoredObject], Sequence[str]]:
@@ -103,3 +104,9 @@ class MemoryStore:
         return [each for each, (_, deeper, _) in below if not deeper], sorted(
             {f"{prefix}{name}/" for _, (name, deeper, _) in below if deeper}
         )
+
+    def probe(self, name: str, data: bytes) -> StoredObject | None:
+        """As an object that no list tells."""
+        with self._lock:
+            self._objects[CANARIES + name] = data
+        return self.head(CANARIES + name)

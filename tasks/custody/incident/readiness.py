@@ -24,7 +24,7 @@ class Weight(StrEnum):
 
 _ENDINGS: Final = {Weight.SOUND: READY, Weight.LOSS: DEGRADED, Weight.FATAL: NOT_READY}
 _ORDER: Final = (READY.name, DEGRADED.name, NOT_READY.name)
-_SIGNS: Final = dict(zip(_ORDER, "●◐○", strict=True))
+SIGNS: Final = {Weight.SOUND: "●", Weight.LOSS: "◐", Weight.FATAL: "○"}
 
 
 @dataclass(frozen=True)
@@ -98,5 +98,6 @@ class Readiness:
 
 def nights(ends: Iterable[tuple[date, str]], today: date) -> str:
     """Draw the last 30 days, oldest first, from the ends of runs, oldest first; `·` is a day without one."""
-    known = {day: _SIGNS[name] for day, name in ends if name in _SIGNS}
+    signs = {_ENDINGS[weight].name: sign for weight, sign in SIGNS.items()}
+    known = {day: signs[name] for day, name in ends if name in signs}
     return "".join(known.get(today - timedelta(days=back), "·") for back in reversed(range(NIGHTS)))

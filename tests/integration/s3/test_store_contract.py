@@ -18,7 +18,7 @@ from prefect_aws import AwsCredentials
 
 from blocks import s3
 from blocks.directory import DirectoryStore
-from blocks.port import PIECE, Store, StoredObject
+from blocks.port import PIECE, Probed, Store, StoredObject
 from blocks.s3 import S3Store
 from tasks.custody.errors import Conflict, PermanentStoreError
 from tasks.custody.evidence.keys import evidence_key, stored_name
@@ -203,6 +203,8 @@ def test_a_folder_tells_its_objects_and_the_folders_in_it(store: Store) -> None:
     assert [(each.key, each.size) for each in objects] == [("a/x", 3)]
     assert list(folders) == ["a/b/", "a/c/"]
     assert tuple(map(list, store.list_folder("none/"))) == ([], [])
+    assert isinstance(store, Probed)
+    store.probe("host", b"told apart from what is kept")
     objects, folders = store.list_folder("")
     assert ([each.key for each in objects], list(folders)) == (["a-"], ["a/", "b/"])
 
