@@ -16,7 +16,7 @@ argument = $(if $(1),"$(1)")
 option = $(if $(2),--$(1) "$(2)")
 
 .DEFAULT_GOAL := help
-.PHONY: help drill fleet-drill deploy evacuate status doctor uncordon thaw audit pull rollback test test-fast mutants check fmt soak ceph ceph-installed bench-contain bench-idle bench-offload bench-reading bench-trigger bench-status bench-fleet reference lock wheel clean
+.PHONY: help drill fleet-drill deploy evacuate status doctor uncordon thaw audit pull rollback test test-fast mutants check fmt soak ceph ceph-installed bench-contain bench-idle bench-offload bench-reading bench-trigger bench-status bench-fleet reference lock pictures wheel clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -130,6 +130,12 @@ lock: $(STAMP)  ## compile the requirements again, with hashes
 	for name in workload gunicorn; do
 		(cd examples/$$name && compile requirements.in -o requirements.txt)
 	done
+
+pictures: $(STAMP)  ## the pictures of README and docs, taken of a real run in a browser
+	mkdir -p build/pictures
+	SCREENSHOTS=build/pictures $(BIN)/python -m pytest tests/integration/browser/test_ui.py -m "soak or not soak" -k person
+	cp build/pictures/form.png build/pictures/artifact.png docs/
+	cp build/pictures/two-runs.png docs/timeline.png
 
 wheel: $(STAMP)  ## the wheel, in dist/: pipx install and uv tool install take it
 	rm -rf build/lib build/bdist.* # setuptools would put modules of an earlier build into it

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from tasks.collectors.collector import (
     Collector,
@@ -27,6 +28,8 @@ from tasks.collectors.procfs import still
 from tasks.collectors.room import Room
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.store.manifest import digest_bytes
+
+_NAMED: Final = 6
 
 
 def acquire(collector: Collector, target: Target, folder: Path) -> Iterator[Item]:
@@ -108,7 +111,8 @@ def _copy_all(target: Target, source: Files, room: Room) -> Iterator[Taken | Los
             nothing = False
             yield item
     if nothing and source.field not in target.elsewhere:
-        raise NothingThere(f"no file matches {', '.join(patterns)}")
+        more = f" or {len(patterns) - _NAMED} other patterns" if len(patterns) > _NAMED else ""
+        raise NothingThere(f"no file matches {', '.join(patterns[:_NAMED])}{more}")
 
 
 def owners_of(target: Target) -> frozenset[int]:

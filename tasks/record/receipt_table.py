@@ -35,9 +35,9 @@ def receipts(freeze: Freeze | None, stop: Stop | None, watch: Watch | None) -> T
     rows.sort(key=lambda row: list(ENDS).index(row[0]) if row[0] else -1)
     head = (
         Both("PID / ID", "PID / ID"),
+        Both("終わり方", "end"),
         Both("凍結 (JST)", "frozen"),
         Both("シグナル (JST)", "signals"),
-        Both("終わり方", "end"),
         Both("コマンド", "command"),
     )
     return table(head, [cells for _, cells in rows], f"{VERDICT}: freeze, stop, watch") if rows else None
@@ -50,14 +50,14 @@ def _processes(freeze: Freeze | None, stop: Stop | None) -> Iterable[Receipt]:
     frozen = {each.identity: each for each in (freeze.processes if freeze else ())}
     for each in stop.processes if stop else ():
         was = frozen.pop(each.identity, None)
-        who = (Figure(str(each.identity.pid)), Figure(each.role), _WAYS[each.way])
+        who = (Figure(str(each.identity.pid)), Figure(each.role))
         reason = each.reason or (was.why if was and was.role == SUSPECT else "")
-        yield _receipt(
-            who, was.frozen_at if was else None, each.signals, each.end, each.gone_at, (each.command, reason)
-        )
+        frozen_at = (Figure(short(was.frozen_at if was else None)), _WAYS[each.way])
+        yield _receipt(who, frozen_at, each.signals, each.end, each.gone_at, (each.command, reason))
     for was in frozen.values():
-        who = (Figure(str(was.identity.pid)), Figure(was.role), _WAYS[was.way])
-        yield _receipt(who, was.frozen_at, (), None, None, (was.command, was.denied))
+        who = (Figure(str(was.identity.pid)), Figure(was.role))
+        frozen_at = (Figure(short(was.frozen_at)), _WAYS[was.way])
+        yield _receipt(who, frozen_at, (), None, None, (was.command, was.denied))
 
 
 def _containers(freeze: Freeze | None, stop: Stop | None) -> Iterable[Receipt]:
@@ -65,26 +65,25 @@ def _containers(freeze: Freeze | None, stop: Stop | None) -> Iterable[Receipt]:
     for each in stop.containers if stop else ():
         was = frozen.pop(each.identity, None)
         who = (Figure(each.identity.id[:12]), Both("コンテナ", "container"))
-        yield _receipt(
-            who, was.paused_at if was else None, each.signals, each.end, each.gone_at, (each.summary, each.reason)
-        )
+        paused = Figure(short(was.paused_at if was else None))
+        yield _receipt(who, paused, each.signals, each.end, each.gone_at, (each.summary, each.reason))
     for was in frozen.values():
         who = (Figure(was.identity.id[:12]), Both("コンテナ", "container"))
-        yield _receipt(who, was.paused_at, (), None, None, (was.summary, was.denied))
+        yield _receipt(who, Figure(short(was.paused_at)), (), None, None, (was.summary, was.denied))
 
 
 def _returned(watch: Watch | None) -> Iterable[Receipt]:
     for process in watch.returned if watch else ():
         who = (Figure(str(process.identity.pid)), Figure(process.role), Both("再出現", "came back"))
-        yield _receipt(who, None, (), process.end, None, (process.command, process.source))
+        yield _receipt(who, Figure(""), (), process.end, None, (process.command, process.source))
     for each in watch.containers if watch else ():
         which = (Figure(each.identity.id[:12]), Both("再出現", "came back"))
-        yield _receipt(which, None, each.signals, each.end, each.gone_at, (each.summary, each.reason))
+        yield _receipt(which, Figure(""), each.signals, each.end, each.gone_at, (each.summary, each.reason))
 
 
 def _receipt(  # noqa: PLR0913, PLR0917  a receipt's columns
     who: Cell,
-    frozen_at: datetime | None,
+    frozen: Cell,
     signals: Signals,
     end: End | None,
     gone_at: datetime | None,
@@ -94,7 +93,7 @@ def _receipt(  # noqa: PLR0913, PLR0917  a receipt's columns
     sent = tuple(Figure(f"{name} {clock(at)}") for name, at in signals)
     when: tuple[Cell, ...] = (Figure(short(gone_at)),) if gone_at else ()
     why: tuple[Cell, ...] = (Said(reason),) if reason else ()
-    return end, (who, Figure(short(frozen_at)), sent or _NOTHING, (_ended(end), *when), (Code(command[:200]), *why))
+    return end, (who, (_ended(end), *when), frozen, sent or _NOTHING, (Code(command[:200]), *why))
 
 
 def _ended(end: End | None) -> Badge:

@@ -100,7 +100,6 @@ def _summary(data: ReportData) -> list[Block]:
         (Both("最初に", "first"), (verdict.first,) if verdict.first else ()),
         (Both("安全", "safe"), verdict.safe),
         (Both("欠落", "missing"), verdict.missing),
-        (Both("注記", "note"), verdict.notes),
     )
     facts = Facts(
         (
@@ -108,6 +107,7 @@ def _summary(data: ReportData) -> list[Block]:
             (Both("理由", "reason"), Quoted(data.incident.reason)),
             *((name, Said(text)) for name, texts in sentences for text in some(texts, _LIST, VERDICT)),
             (Both("次の操作", "next"), (Quoted(following), Said(then))),
+            *((Both("注記", "note"), Said(text)) for text in some(verdict.notes, _LIST, VERDICT)),
         )
     )
     return [Remark(tone, badge), facts]

@@ -123,11 +123,11 @@ def models(inspection: Inspection) -> Table | None:
 def objects(receipts: Sequence[ObjectReceipt], address: Callable[[str], str]) -> Table | None:
     """Build a row for each object and the store's answer, unproven ones first. None if none was asked for."""
     rows = [
-        (Link(each.key, address(each.key)), _proven(each), Figure(str(each.size)), Code(each.sha256), _why(each))
+        (_proven(each), Link(each.key, address(each.key)), _why(each), Figure(str(each.size)), Code(each.sha256))
         for each in sorted(receipts, key=lambda each: (each.proven, each.lost, each.key))
     ]
     head = _heads(
-        ("オブジェクト", "object"), ("確認", "proof"), ("バイト数", "bytes"), ("sha256", "sha256"), ("理由", "reason")
+        ("確認", "proof"), ("オブジェクト", "object"), ("理由", "reason"), ("バイト数", "bytes"), ("sha256", "sha256")
     )
     return table(head, rows, f"{VERDICT}: objects") if rows else None
 

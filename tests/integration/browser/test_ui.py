@@ -1,6 +1,6 @@
 """A person in front of Prefect's UI: triggers the evacuation by its form, sees the verdict, reads what lies beside it.
 
-With SCREENSHOTS=FOLDER the pages are kept as pictures.
+With SCREENSHOTS=FOLDER the pages are kept as pictures, as `make pictures` does.
 """
 
 import os
@@ -21,6 +21,7 @@ from tasks.incident.layout import CORDON
 from tests.support.workloads import SmallWorkload, wait_until
 
 RUN_MS = 120_000
+WIDTH, PHONE, HEIGHT = 1280, 390, 1050
 LEAVES = {
     "manifest": "SHA256SUMS sha256",
     "receipts": "保全先の確認",
@@ -39,10 +40,17 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
 
 
 @pytest.fixture(scope="module")
-def ui(store: SeaweedFS, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def workload(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallWorkload]:
+    """What is evacuated."""
+    with SmallWorkload(tmp_path_factory.mktemp("sample") / "workload") as small:
+        yield small
+
+
+@pytest.fixture(scope="module")
+def ui(store: SeaweedFS, workload: SmallWorkload, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server with a worker and a small workload at work, deployed as the operator's page says."""
     folder = tmp_path_factory.mktemp("ui")
-    with PrefectServer(folder / "prefect") as server, SmallWorkload(folder / "workload") as workload:
+    with PrefectServer(folder / "prefect") as server:
         save_blocks(server, store, workload.block())
         deploy(server)
         workload.start_all()
@@ -54,7 +62,7 @@ def ui(store: SeaweedFS, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
 @pytest.fixture
 def page(ui: str, browser: Browser) -> Iterator[Page]:
     """A window of its own."""
-    opened = browser.new_page(viewport={"width": 1400, "height": 1050}, base_url=ui)
+    opened = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, base_url=ui)
     opened.set_default_timeout(30_000)
     yield opened
     opened.close()
@@ -62,19 +70,22 @@ def page(ui: str, browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture
 def keep(page: Page) -> Callable[[str], None]:
-    """Keep a picture of the page, where that is asked for."""
+    """Look at the page on a phone, where nothing may be cut off, and on a desk; keep pictures, where asked for."""
 
     def kept(name: str) -> None:
-        if folder := os.environ.get("SCREENSHOTS"):
-            page.screenshot(path=Path(folder) / f"{name}.png", animations="disabled")
+        for width, kind in ((PHONE, "-phone"), (WIDTH, "")):
+            page.set_viewport_size({"width": width, "height": HEIGHT})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{name} at {width} pixels"
+            if folder := os.environ.get("SCREENSHOTS"):
+                page.screenshot(path=Path(folder) / f"{name}{kind}.png", animations="disabled")
 
     return kept
 
 
-def form(page: Page) -> None:
-    """From the list of deployments to the form of the evacuation."""
+def form(page: Page, flow: str = "evacuate") -> None:
+    """From the list of deployments to the form of one."""
     page.goto("/deployments")
-    row = page.get_by_role("row").filter(has=page.get_by_role("link", name="evacuate", exact=True))
+    row = page.get_by_role("row").filter(has=page.get_by_role("link", name=flow, exact=True))
     row.get_by_role("link", name=NAME, exact=True).click()
     page.get_by_role("button", name="Run", exact=True).click()
     page.get_by_text("Custom run").click()
@@ -126,6 +137,18 @@ def test_a_person_evacuates_by_the_form_and_reads_what_came_of_it(
         keep(name)
     leaf(page, verdict, "receipts")
     expect(page.locator(f"a[href^='{store.endpoint}/{store.bucket}/drill/incidents/']").first).to_be_visible()
+
+
+@pytest.mark.soak
+def test_a_person_brings_the_api_back_by_the_form(page: Page, workload: SmallWorkload) -> None:
+    form(page, "recover")
+    start(page)
+    expect(page.get_by_text("Recovered", exact=True).first).to_be_visible(timeout=RUN_MS)
+    *_, drawn = sorted(workload.block().evidence.glob("IR-*/**/timeline.svg"))
+    page.goto(drawn.as_uri())
+    expect(page.get_by_text("run 2").first).to_be_visible()
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.locator("svg").first.screenshot(path=Path(folder) / "two-runs.png")
 
 
 def test_the_form_refuses_an_incident_id_of_another_shape(page: Page) -> None:

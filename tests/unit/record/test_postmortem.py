@@ -173,6 +173,11 @@ def test_a_story_of_failures_is_told_too() -> None:
     assert re.findall(r"^## .*", text, re.MULTILINE) == re.findall(r"^## .*", told(), re.MULTILINE)
 
 
+def test_what_to_do_next_stands_before_the_notes() -> None:
+    told_first = section("事象概要", verdict=replace(story().verdict, notes=("gpu missing",)))
+    assert told_first.index("次の操作") < told_first.index("注記 / note: gpu missing")
+
+
 def test_a_recovery_that_failed_is_told_with_its_reason() -> None:
     assert "復旧 / recovery: it failed: no port" in section("暫定対処", recovery="no port")
 
@@ -185,7 +190,7 @@ def test_each_process_and_container_has_its_receipt() -> None:
     killed, stopped = rows[4:]
     assert "SIGTERM 00:04:05.678" in killed
     assert "removed with its end" in killed
-    assert "| 01-03 00:04:05.778 | SIGINT 00:04:05.678 |" in stopped
+    assert "| 01-03 00:04:05.778 · シグナル / signals | SIGINT 00:04:05.678 |" in stopped
     assert "**stopped** (停止) · 01-03 00:04:06.678" in stopped
 
 
