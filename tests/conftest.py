@@ -48,7 +48,7 @@ ORDER = [*dict.fromkeys(TOGETHER.values()), "tests/e2e/", "tests/integration/", 
 
 
 # Laws are tried without a time limit an example: two busy cores are no finding. `make test-fast` tries fewer.
-settings.register_profile("patient", deadline=None)
+settings.register_profile("patient", deadline=None, max_examples=60)
 settings.register_profile("fast", deadline=None, max_examples=30)
 settings.load_profile("patient")
 

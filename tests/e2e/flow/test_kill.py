@@ -57,7 +57,7 @@ SIGNALS = [
     ("SIGKILL", "4", "kill"),
 ]
 """In the middle of the freeze, between signal and thaw, in the thaw and the grace, and before the receipts."""
-SAMPLE = random.Random(20261124).sample(MOMENTS, 3)  # noqa: S311  a sample, not a secret
+SAMPLE = random.Random(20261124).sample(MOMENTS, 2)  # noqa: S311  a sample, not a secret
 
 
 def kill_and_carry_on(scene: Scene, action: str, subject: str, policy: str = "graceful") -> None:

@@ -148,7 +148,9 @@ def test_the_workload_stands_after_three_questions_and_the_run_asks_none_of_them
     assert "/ frozen before Prefect was started:" in postmortem
 
 
-@pytest.mark.parametrize("command", ["/no/such/program -m flows.engine", "false flows.engine", "false"])
+@pytest.mark.parametrize(
+    "command", ["/no/such/program -m flows.engine", pytest.param("false flows.engine", marks=pytest.mark.soak), "false"]
+)
 def test_a_run_that_never_starts_leaves_nothing_frozen(scene: Scene, command: str) -> None:
     scene.small.start_all()
     with play(scene, command) as played:
@@ -212,7 +214,7 @@ def nothing_wrong(_: Played) -> None: ...
 
 @pytest.mark.parametrize(
     ("way", "websockets"),
-    [(nothing_wrong, False), (lost_hint, True), (cut, True)],
+    [(nothing_wrong, False), pytest.param(lost_hint, True, marks=pytest.mark.soak), (cut, True)],
     ids=["no websockets", "lost", "cut"],
 )
 def test_a_run_that_no_event_tells_of_is_frozen_all_the_same(

@@ -126,7 +126,7 @@ def end(context: RunContext, *cases: Case) -> None:
     assert not own_group(context.workload.root).place.exists()
 
 
-@pytest.mark.parametrize("policy", ["graceful", "kill"])
+@pytest.mark.parametrize("policy", ["graceful", pytest.param("kill", marks=pytest.mark.soak)])
 def test_a_fork_chain_is_frozen_ended_and_proven(
     policy: str, start: Start, context: RunContext, tmp_path: Path
 ) -> None:
@@ -142,7 +142,7 @@ def test_a_fork_chain_is_frozen_ended_and_proven(
     assert bystander.runs()
 
 
-@pytest.mark.parametrize("policy", ["graceful", "kill"])
+@pytest.mark.parametrize("policy", [pytest.param("graceful", marks=pytest.mark.soak), "kill"])
 def test_before_linux_5_14_signals_end_who_is_in_a_group(
     policy: str, start: Start, context: RunContext, origin: ControlGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,7 +197,9 @@ def test_a_cancelled_run_leaves_nobody_running(start: Start, small: SmallWorkloa
         end(context, fleeing)
 
 
-@pytest.mark.parametrize("program", [FAMILY, CHAIN, HEADLESS], ids=["family", "chain", "headless"])
+@pytest.mark.parametrize(
+    "program", [FAMILY, CHAIN, pytest.param(HEADLESS, marks=pytest.mark.soak)], ids=["family", "chain", "headless"]
+)
 def test_a_group_of_members_alone_is_frozen_where_it_is(
     program: str, start: Start, context: RunContext, origin: ControlGroup, tmp_path: Path
 ) -> None:
@@ -246,7 +248,9 @@ def test_nobody_is_moved_out_of_an_orchestrators_group(start: Start, context: Ru
         assert places <= {path_below(pod)}
 
 
-@pytest.mark.parametrize("program", [FAMILY, CHAIN, HEADLESS], ids=["family", "chain", "headless"])
+@pytest.mark.parametrize(
+    "program", [FAMILY, CHAIN, pytest.param(HEADLESS, marks=pytest.mark.soak)], ids=["family", "chain", "headless"]
+)
 def test_who_was_moved_goes_back_with_the_cordons_release(
     program: str, start: Start, context: RunContext, origin: ControlGroup, tmp_path: Path
 ) -> None:
@@ -283,7 +287,7 @@ def test_who_cannot_go_back_runs_where_it_is_and_is_told(
     assert case.runs()
 
 
-@pytest.mark.parametrize("moment", ["frozen", "thawed"])
+@pytest.mark.parametrize("moment", ["frozen", pytest.param("thawed", marks=pytest.mark.soak)])
 def test_a_run_that_is_killed_after_the_move_is_carried_on(moment: str, start: Start, small: SmallWorkload) -> None:
     case = start(CHAIN if moment == "frozen" else FLEES)
     before = case.size()
