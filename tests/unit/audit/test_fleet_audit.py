@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from blocks.directory import DirectoryStore
 from blocks.signing_key import SigningKey
+from blocks.store import EvidenceStore
 from blocks.store_fields import StoreFields
 from flows.commands import invoke
 from tasks.audit.fleet import audited_fleet
@@ -45,7 +46,7 @@ class Bucket:
 
     def __init__(self, folder: Path, objects: Objects, key: SigningKey | None, allowed: str) -> None:
         """Lay the hosts' objects down, each below its name."""
-        self.folder, self.key, self.allowed = folder, key, allowed
+        self.folder, self.key, self.allowed, self.authority = folder, key, allowed, ""
         self.store = DirectoryStore(folder)
         for name in NAMES:
             for at, data in objects.items():
@@ -53,6 +54,11 @@ class Bucket:
         self.incident: FleetIncident = replace(FLEET, hosts=tuple(map(Host, NAMES)), opened_at=AGO)
         content = canonical(self.incident.facts)
         self.store.create(targets_key(ID), content, digest_bytes(content))
+
+    @property
+    def block(self) -> EvidenceStore:
+        """The fleet's store."""
+        return EvidenceStore(folder=self.folder, signing=self.key, timestamp_url=self.authority)
 
     def rows(self) -> list[Row]:
         """Every host, Verified, with its closing."""
@@ -70,7 +76,9 @@ class Bucket:
         """Close a record of these lines."""
         verdict = verdict_of([host.name for host in self.incident.hosts], rows)
         report = FleetReport(self.incident, rows, replace(verdict, **changes), "r", NOW)
-        write_record(self.store, self.key, report, files_of(report, postmortem(report), {name: name for name in NAMES}))
+        write_record(
+            self.block, self.store, report, files_of(report, postmortem(report), {name: name for name in NAMES})
+        )
 
     def audit(self, *, deep: bool = False, signers: str | None = None) -> Any:
         """What an auditor finds."""
@@ -171,7 +179,7 @@ def test_a_closing_older_than_the_fleet_or_of_another_run_is_broken(bucket: Buck
 def test_two_hosts_cannot_share_one_closing(bucket: Bucket) -> None:
     rows = bucket.rows()
     report = FleetReport(bucket.incident, rows, verdict_of(NAMES, rows), "r", NOW)
-    write_record(bucket.store, bucket.key, report, files_of(report, postmortem(report), dict.fromkeys(NAMES, "gpu1")))
+    write_record(bucket.block, bucket.store, report, files_of(report, postmortem(report), dict.fromkeys(NAMES, "gpu1")))
     found = bucket.audit()
     assert found.word is AuditWord.BROKEN
     assert [each.what for each in found.findings] == [f"several hosts name the incident gpu1/incidents/{INCIDENT}"]
@@ -187,7 +195,7 @@ def test_a_record_from_before_runs_were_told_is_read(bucket: Bucket) -> None:
     rows = bucket.rows()
     report = FleetReport(bucket.incident, rows, verdict_of(NAMES, rows), "r", NOW)
     files = files_of(report, postmortem(report), {name: name for name in NAMES})
-    write_record(bucket.store, bucket.key, report, {name: old(name, content) for name, content in files.items()})
+    write_record(bucket.block, bucket.store, report, {name: old(name, content) for name, content in files.items()})
     assert bucket.audit().word is AuditWord.PROVEN
 
 
@@ -245,7 +253,9 @@ def test_signatures_of_nobody_known_prove_nothing(bucket: Bucket) -> None:
 def test_a_host_that_lies_elsewhere_is_named_and_not_called_proven(bucket: Bucket) -> None:
     rows = bucket.rows()
     report = FleetReport(bucket.incident, rows, verdict_of(NAMES, rows), "r", NOW)
-    write_record(bucket.store, bucket.key, report, files_of(report, postmortem(report), {"gpu1": "gpu1", "gpu2": None}))
+    write_record(
+        bucket.block, bucket.store, report, files_of(report, postmortem(report), {"gpu1": "gpu1", "gpu2": None})
+    )
     found = bucket.audit()
     assert found.word is AuditWord.INDETERMINATE
     assert any("gpu2" in each.what and "another place" in each.what for each in found.findings)
@@ -255,7 +265,9 @@ def test_a_host_that_lies_elsewhere_is_named_and_not_called_proven(bucket: Bucke
 def test_a_forged_place_is_not_read(bucket: Bucket, told: str) -> None:
     rows = bucket.rows()
     report = FleetReport(bucket.incident, rows, verdict_of(NAMES, rows), "r", NOW)
-    write_record(bucket.store, bucket.key, report, files_of(report, postmortem(report), {"gpu1": told, "gpu2": "gpu2"}))
+    write_record(
+        bucket.block, bucket.store, report, files_of(report, postmortem(report), {"gpu1": told, "gpu2": "gpu2"})
+    )
     assert bucket.audit().word is AuditWord.BROKEN
 
 
