@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.x509 import Certificate
 from pydantic import SecretStr
 
 from blocks.directory import DirectoryStore
@@ -27,10 +28,12 @@ from tasks.custody.fleet.incident import FleetIncident, Host
 from tasks.custody.fleet.places import HOSTS
 from tasks.custody.fleet.verdict import verdict_of
 from tasks.custody.store.manifest import canonical, digest_bytes
+from tasks.custody.store.timestamp import read_roots
 from tasks.fleet.closings import read_last
 from tasks.fleet.postmortem import FleetReport, postmortem
 from tasks.fleet.record import files_of, write_record
 from tests.support.run_context import INCIDENT
+from tests.support.time_authority import TimeAuthority
 from tests.unit.audit.conftest import Objects
 from tests.unit.custody.fleet.test_order import ID
 from tests.unit.custody.fleet.test_order import INCIDENT as FLEET
@@ -80,10 +83,12 @@ class Bucket:
             self.block, self.store, report, files_of(report, postmortem(report), {name: name for name in NAMES})
         )
 
-    def audit(self, *, deep: bool = False, signers: str | None = None) -> Any:
+    def audit(
+        self, *, deep: bool = False, signers: str | None = None, roots: tuple[Certificate, ...] | None = None
+    ) -> Any:
         """What an auditor finds."""
         allowed = read_signers(self.allowed if signers is None else signers)
-        return audited_fleet(StoreFields(folder=self.folder), ID, allowed, deep=deep)
+        return audited_fleet(StoreFields(folder=self.folder), ID, allowed, roots, deep=deep)
 
 
 @pytest.fixture
@@ -294,3 +299,22 @@ def test_the_postmortem_tells_every_host_in_both_languages(bucket: Bucket) -> No
     for name in ("postmortem.md", "postmortem.html"):
         page = (folder / name).read_text()
         assert all(words in page for words in ("gpu1", "gpu2", "応答なし", "検証済み", "never seen", INCIDENT))
+
+
+def test_a_fleets_record_is_stamped_and_its_audit_proves_when_it_was_closed(
+    bucket: Bucket, time_authority: TimeAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.authority = "https://tsa.example/tsr"
+    monkeypatch.setattr("tasks.evidence.time_stamp.time_stamp", lambda _, data: time_authority.stamp(data))
+    bucket.write(bucket.rows())
+    found = bucket.audit(roots=read_roots(time_authority.roots))
+    assert (found.word, found.findings) == (AuditWord.PROVEN, ())
+    assert f" UTC by {bucket.authority}, " in found.timed
+    assert bucket.audit().word is AuditWord.INDETERMINATE, "without roots"
+    (bucket.folder / "fleets" / ID / "record/001/closing.json.tsr").unlink()
+    monkeypatch.setattr("tasks.evidence.time_stamp.time_stamp", lambda *_: "it was shut")
+    bucket.write(bucket.rows())
+    found = bucket.audit(roots=read_roots(time_authority.roots))
+    assert found.word is AuditWord.INDETERMINATE
+    assert found.timed == "no time vouched for, because it was shut"
+    assert len(found.findings) == 2
