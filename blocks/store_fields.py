@@ -175,7 +175,7 @@ class StoreFields(BaseModel):
     def _plain_authority(cls, address: str) -> str:
         url = urlsplit(address)
         if address and not _is_endpoint(url._replace(path="")):
-            got = "a URL with a user or password in it" if "@" in url.netloc else repr(address[:80])
+            got = "one with a user or query in it" if {"@", "?"} & {*address} else repr(address[:80])
             raise ValueError(
                 f"expected an http or https URL without user or query, as it becomes part of the evidence; got {got}. "
                 "Nothing was saved. Write it like https://tsa.example/tsr"

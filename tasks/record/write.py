@@ -179,8 +179,8 @@ def _have_stamped(context: RunContext, folder: Path) -> str:
 
     closing = (folder / CLOSING).read_bytes()
     reason = stamp(context.store.block, closing, put)
-    action, result = ("unstamped", reason) if reason else ("stamped", context.store.timestamp_url)
-    context.log.write(action, f"{RECORD}/{folder.name}/{CLOSING}", digest=digest_bytes(closing), result=result)
+    told = {"digest": digest_bytes(closing), "result": reason or context.store.timestamp_url}
+    context.log.write("unstamped" if reason else "stamped", f"{RECORD}/{folder.name}/{CLOSING}", **told)
     return reason
 
 

@@ -59,7 +59,8 @@ def time_stamps(
 ) -> TimeStamps:
     """Judge the time stamps of closings, which are given by key, in their order. Without `roots` none is proven.
 
-    A missing one is a note if a later closing's is proven: that vouches for the custody log, which goes on.
+    With them each closing needs one: a thief of the signing key would name no authority. A missing one
+    is a note if a later closing's is proven: that vouches for the custody log, which goes on.
     """
     told, findings, proven = list[str](), list[Finding](), list[str]()
     for key, closing in reversed([*closings.items()]):
@@ -80,11 +81,10 @@ def _judged(
 ) -> tuple[str, Finding | None]:
     """Return what is known of a closing's time, and a finding unless it is proven or no authority was to be asked."""
     url, (stamp, unstamped) = shown(closing.timestamp_url, 200), beside(key)
-    if not url:
-        return f"{_UNTIMED} the closing names no time-stamp authority", None
-    if stamp not in documents:
-        words = f"{_UNTIMED} {_reason(documents.get(unstamped))}"
-        return words, unclear(key, words, f"a time stamp by {url}", "none")
+    if not url or stamp not in documents:
+        why = _reason(documents.get(unstamped)) if url else "the closing names no time-stamp authority"
+        words, wanted = f"{_UNTIMED} {why}", url or roots is not None
+        return words, unclear(key, words, "a time stamp of it", "none") if wanted else None
     try:
         at = stamped_at(documents[stamp], documents[key])
     except BadSignature as error:
@@ -94,8 +94,8 @@ def _judged(
     late = (at - ours).total_seconds()
     when = f"{at:%Y-%m-%d %H:%M:%S} UTC"
     words = f"{when} by {url}, {round(late):+d} s from the host's own clock"
-    if why := _unproven(documents[stamp], documents[key], roots):
-        return f"not proven: {words}", unclear(stamp, f"it states {when}, and does not prove it", *why)
+    if fault := _unproven(documents[stamp], documents[key], roots):
+        return f"not proven: {words}", unclear(stamp, f"it states {when}, and does not prove it", *fault)
     if -_AHEAD_SECONDS <= late <= _LATE_SECONDS:
         return words, None
     what = f"its own time is wrong, or it was sent late: an authority saw it at {when}"
