@@ -22,12 +22,11 @@ from tasks.custody.fleet.examine import examine_fleet, fleet_layout, one_signer
 from tasks.custody.fleet.order import parse_fleet_id
 from tasks.custody.fleet.places import key_at
 from tasks.custody.store.manifest import digest_bytes
+from tasks.custody.store.timestamp import Roots
 from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch, read_each, see
 from tasks.system.parallel import QUESTIONS, side_by_side
 
 if TYPE_CHECKING:
-    from cryptography.x509 import Certificate
-
     from blocks.port import Store
 
 _MOST: Final = 10_000
@@ -51,16 +50,11 @@ class _HostAudit:
 
 
 def audited_fleet(
-    fields: StoreFields,
-    fleet: str,
-    signers: Sequence[AllowedSigner] | None,
-    roots: "Sequence[Certificate] | None" = None,
-    *,
-    deep: bool,
+    fields: StoreFields, fleet: str, signers: Sequence[AllowedSigner] | None, roots: Roots = None, *, deep: bool
 ) -> Audit:
     """Audit a fleet's record, that no host is missing, and each host by its closing; with `deep` its whole incident.
 
-    `signers` may sign, `roots` are those of time-stamp authorities; None if the auditor names none.
+    `signers` may sign, `roots` vouch for who stamps the time.
     Raises Refused if there is no such incident, StoreError if the store cannot be listed.
     """
     root = fields.model_copy(update={"prefix": ""}).open()
@@ -180,12 +174,7 @@ def _compared(
     return _HostAudit(tuple(findings), signed, len(documents) + len(manifests), size), closing
 
 
-def _whole(
-    fields: StoreFields,
-    line: HostLine,
-    signers: Sequence[AllowedSigner] | None,
-    roots: "Sequence[Certificate] | None",
-) -> _HostAudit:
+def _whole(fields: StoreFields, line: HostLine, signers: Sequence[AllowedSigner] | None, roots: Roots) -> _HostAudit:
     """Audit a host's whole incident, reading every byte of it."""
     place = {"folder": Path(fields.folder, line.beneath or "")} if fields.folder else {"prefix": line.beneath}
     try:

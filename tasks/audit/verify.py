@@ -18,13 +18,12 @@ from tasks.custody.evidence.keys import TURNS, turn_of
 from tasks.custody.incident.incident import parse_id
 from tasks.custody.store.latest import LatestTransaction
 from tasks.custody.store.manifest import digest_bytes
+from tasks.custody.store.timestamp import Roots
 from tasks.storage.latest_history import read_transaction
 from tasks.storage.untrusted_reads import keys_of, read_documents, see
 from tasks.system.parallel import QUESTIONS, THREADS, side_by_side
 
 if TYPE_CHECKING:
-    from cryptography.x509 import Certificate
-
     from blocks.port import Store
 
 _TURNS_READ: Final = 1000
@@ -39,16 +38,11 @@ _NO_VERSIONS: Final = "That nothing was overwritten and put back: the store keep
 
 
 def audited(
-    store: "Store",
-    incident: str,
-    signers: Sequence[AllowedSigner] | None,
-    roots: "Sequence[Certificate] | None" = None,
-    *,
-    deep: bool,
+    store: "Store", incident: str, signers: Sequence[AllowedSigner] | None, roots: Roots = None, *, deep: bool
 ) -> Audit:
     """Read everything of the incident once, and compare each object with what its documents say.
 
-    `signers` may sign, `roots` are those of time-stamp authorities; None if the auditor names none.
+    `signers` may sign, `roots` vouch for who stamps the time.
     Raises Refused if there is no such incident, StoreError if the store cannot be listed.
     """
     layout, keys = keys_of(store, parse_id(incident))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from tasks.custody.audit.chain import chain
 from tasks.custody.audit.facts import coverage_holds, judged_again, read_coverage, read_facts, receipts_cover
@@ -32,9 +32,7 @@ from tasks.custody.evidence.acquisition import Evidence
 from tasks.custody.evidence.keys import SEGMENT, claim_key, record_key, volume_folder
 from tasks.custody.store.manifest import Manifest
 from tasks.custody.store.objects import Expected, all_objects
-
-if TYPE_CHECKING:
-    from cryptography.x509 import Certificate
+from tasks.custody.store.timestamp import Roots
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -91,7 +89,7 @@ def examine(
     keys: Mapping[str, object],
     documents: Mapping[str, bytes],
     signers: Sequence[AllowedSigner] | None,
-    roots: "Sequence[Certificate] | None",
+    roots: Roots,
 ) -> Examination:
     """Judge the documents. `keys` are all keys of the incident, `documents` the content of those that were read.
 

@@ -1,36 +1,27 @@
 """Check the time stamps of closings (RFC 3161): what an authority vouches for, beside the host's own clock."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Protocol
+from datetime import UTC
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from tasks.custody.audit.finding import Finding, broken, note, shown, unclear
 from tasks.custody.audit.untrusted import Unreadable, document
 from tasks.custody.errors import BadSignature
 from tasks.custody.evidence.keys import CLOSING, TIME_STAMP, UNSTAMPED
-from tasks.custody.store.timestamp import prove, stamped_at
+from tasks.custody.store.timestamp import Roots, prove, stamped_at
 
 if TYPE_CHECKING:
-    from cryptography.x509 import Certificate
+    from tasks.custody.audit.untrusted import Closing
+    from tasks.custody.fleet.documents import FleetClosing
+
+TimedClosing: TypeAlias = "Closing | FleetClosing"
 
 _AHEAD_SECONDS: Final = 30
 _LATE_SECONDS: Final = 600
 _UNTIMED: Final = "no time vouched for, because"
 _CLOCKS: Final = "That the clocks were right: every time comes from the host."
 _CLOSED: Final = "That the clocks were right before a record was closed: only that time is vouched for."
-
-
-class TimedClosing(Protocol):
-    """A closing, as far as its time is concerned."""
-
-    @property
-    def closed_utc(self) -> datetime:
-        """When it was closed, by the host's clock."""
-
-    @property
-    def timestamp_url(self) -> str:
-        """The time-stamp authority that was to be asked; empty if none was."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +45,7 @@ def may_lie_beside(closings: Mapping[str, TimedClosing]) -> Iterator[str]:
         yield from beside(key) if closing.timestamp_url else ()
 
 
-def time_stamps(
-    closings: Mapping[str, TimedClosing], documents: Mapping[str, bytes], roots: "Sequence[Certificate] | None"
-) -> TimeStamps:
+def time_stamps(closings: Mapping[str, TimedClosing], documents: Mapping[str, bytes], roots: Roots) -> TimeStamps:
     """Judge the time stamps of closings, which are given by key, in their order. Without `roots` none is proven.
 
     With them each closing needs one: a thief of the signing key would name no authority. A missing one
@@ -77,7 +66,7 @@ def time_stamps(
 
 
 def _judged(
-    key: str, closing: TimedClosing, documents: Mapping[str, bytes], roots: "Sequence[Certificate] | None"
+    key: str, closing: TimedClosing, documents: Mapping[str, bytes], roots: Roots
 ) -> tuple[str, Finding | None]:
     """Return what is known of a closing's time, and a finding unless it is proven or no authority was to be asked."""
     url, (stamp, unstamped) = shown(closing.timestamp_url, 200), beside(key)
@@ -102,7 +91,7 @@ def _judged(
     return words, unclear(key, what, f"{_AHEAD_SECONDS} s before to {_LATE_SECONDS} s after", f"{round(late):+d} s")
 
 
-def _unproven(stamp: bytes, closing: bytes, roots: "Sequence[Certificate] | None") -> tuple[str, str] | None:
+def _unproven(stamp: bytes, closing: bytes, roots: Roots) -> tuple[str, str] | None:
     """Return what is expected and what is there instead; None if the time stamp is proven."""
     if roots is None:
         return "the roots of time-stamp authorities", "none were given"

@@ -1,10 +1,10 @@
 """Apply the rules of an audit to the documents of a fleet: its list, its records, and that no host is missing."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from tasks.custody.audit.finding import Finding, broken, note, shown, unclear
 from tasks.custody.audit.layout import SIGNATURE, gaps, records_in
@@ -18,9 +18,7 @@ from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.fleet.places import HOSTS, key_at
 from tasks.custody.fleet.verdict import verdict_of
 from tasks.custody.store.manifest import digest_bytes
-
-if TYPE_CHECKING:
-    from cryptography.x509 import Certificate
+from tasks.custody.store.timestamp import Roots
 
 T = TypeVar("T")
 
@@ -60,9 +58,7 @@ def fleet_layout(fleet: str, keys: Iterable[str]) -> FleetLayout:
     return FleetLayout(fleet, records_in(key.removeprefix(f"fleets/{fleet}/") for key in keys))
 
 
-def examine_fleet(
-    layout: FleetLayout, documents: Mapping[str, bytes], roots: "Sequence[Certificate] | None"
-) -> FleetExamination:
+def examine_fleet(layout: FleetLayout, documents: Mapping[str, bytes], roots: Roots) -> FleetExamination:
     """Judge the documents, which are all objects below fleets/ID/, by key. `roots` are time-stamp authorities'."""
     findings = list[Finding]()
 
@@ -93,14 +89,10 @@ def examine_fleet(
     if hosts and targets and (closing := closings[last]):
         findings += _hosts_hold(hosts_key, targets, lines, closing.verdict)
     keys = zip(layout.records, layout.signed, strict=True)
-    signers = {
-        key: closing.signer.fingerprint for number, key in keys if (closing := closings[number]) and closing.signer
-    }
+    readable = {key: closing for number, key in keys if (closing := closings[number])}
+    signers = {key: each.signer.fingerprint for key, each in readable.items() if each.signer}
     closing = closings.get(last)
     told = f"{closing.verdict} (record/{last:03d})" if closing else "none: no run has closed a record that can be read"
-    readable = {
-        key: closing for number, key in zip(layout.records, layout.signed, strict=True) if (closing := closings[number])
-    }
     timed = time_stamps(readable, documents, roots)
     return FleetExamination(tuple(findings), lines, told, signers, targets.opened_at if targets else None, timed)
 

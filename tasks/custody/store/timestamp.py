@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cryptography.x509 import Certificate, load_pem_x509_certificates
 from cryptography.x509.oid import ObjectIdentifier
@@ -23,6 +23,8 @@ from tasks.custody.errors import BadSignature, Refused
 if TYPE_CHECKING:
     from rfc3161_client import TimeStampRequest, TimeStampResponse
 
+Roots: TypeAlias = tuple[Certificate, ...] | None
+"""Certificates of the authorities that an auditor trusts; None if none were given."""
 TOKEN_LIMIT: Final = 64 << 10
 """Maximum bytes of an authority's answer: usual ones have 1 to 8 KiB, most of it certificates."""
 
