@@ -226,6 +226,7 @@ def _report_data(context: RunContext, content: RecordContent) -> ReportData:
         quotes=quotes(context.directory, content.coverage),
         entries=context.log.entries(),
         retention=context.store.retention,
+        timestamp_url=context.store.timestamp_url,
         questions={name: collector.answers for name, collector in discover().items()},
         objects=content.objects,
         recovering="carried_from" in content.facts,
