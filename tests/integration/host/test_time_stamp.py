@@ -25,6 +25,13 @@ DATA = b"a closing"
 PIECE = bytes(1 << 14)
 
 
+@pytest.fixture(autouse=True)
+def _no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
 def place(url: str, **fields: Any) -> StoreFields:
     return StoreFields(folder=Path("/srv/evidence"), timestamp_url=url, **fields)
 
@@ -112,10 +119,7 @@ def test_a_proxy_of_the_environment_is_used(time_authority: TimeAuthority, monke
         answer_with(handler, time_authority.reply(query))
 
     with time_authority.serving(relay) as url:
-        monkeypatch.setenv("HTTP_PROXY", url.removesuffix("/tsr"))
         monkeypatch.setenv("http_proxy", url.removesuffix("/tsr"))
-        monkeypatch.setenv("NO_PROXY", "localhost")
-        monkeypatch.setenv("no_proxy", "localhost")
         assert isinstance(time_stamp(place("http://tsa.evacuation.invalid/tsr"), DATA), bytes)
     assert asked == ["http://tsa.evacuation.invalid/tsr"]
 
