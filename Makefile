@@ -55,8 +55,8 @@ uncordon: $(STAMP)  ## let training in again: WORKLOAD=evacuation.toml, FILE:NAM
 thaw: $(STAMP)  ## call an evacuation off that has frozen and not yet stopped it: WORKLOAD=evacuation.toml, FILE:NAME where it has several
 	$(EVACUATION) thaw "$(WORKLOAD)"
 
-audit: $(STAMP)  ## prove an incident from its store: STORE=store.toml INCIDENT=IR-… SIGNERS=file DEEP=1; without INCIDENT list incidents and fleets
-	$(EVACUATION) audit $(call argument,$(STORE)) $(call argument,$(INCIDENT)) $(call option,signers,$(SIGNERS)) $(if $(DEEP),--deep)
+audit: $(STAMP)  ## prove an incident from its store: STORE=store.toml INCIDENT=IR-… SIGNERS=file TSA_ROOTS=file DEEP=1; without INCIDENT list incidents and fleets
+	$(EVACUATION) audit $(call argument,$(STORE)) $(call argument,$(INCIDENT)) $(call option,signers,$(SIGNERS)) $(call option,tsa-roots,$(TSA_ROOTS)) $(if $(DEEP),--deep)
 
 pull: $(STAMP)  ## latest/ into a folder: STORE=store.toml INTO=folder; WHAT=IR-… or a snapshot's stamp, OVERWRITE=1 newer files too
 	$(EVACUATION) pull $(call argument,$(STORE)) $(call argument,$(INTO)) $(call argument,$(WHAT)) $(if $(OVERWRITE),--overwrite)

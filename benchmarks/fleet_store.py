@@ -101,7 +101,7 @@ def _fleet(block: EvidenceStore, incident: str, objects: dict[str, bytes], hosts
     rows = [Line(name, 1, last[name].run, End.VERIFIED, incident=incident, ordered=_OPENED) for name in names]
     rows = [closed_row(row, last[row.host], _NOW) for row in rows]
     report = FleetReport(told, rows, verdict_of(names, rows), "r", _NOW)
-    write_record(store, key, report, files_of(report, postmortem(report), {name: name for name in names}))
+    write_record(block, store, report, files_of(report, postmortem(report), {name: name for name in names}))
     signers = read_signers(key.allowed_signers if key else "")
     return lambda: audited_fleet(block, told.id, signers, deep=False).word is AuditWord.PROVEN
 

@@ -1,6 +1,5 @@
 """Make the clients of an S3 store, with their timeouts, connections and certificates, for one endpoint and region."""
 
-import os
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -26,11 +25,6 @@ _CONNECT: Final = 1
 _ANSWER: Final = 120
 _CONNECTIONS: Final = 128
 _TRIES: Final = 3
-
-
-def trusted(authority: Path | None) -> Path | None:
-    """Return the CA file to trust: that of the credentials block, else AWS_CA_BUNDLE; None for the system's default."""
-    return authority or (Path(bundle) if (bundle := os.environ.get("AWS_CA_BUNDLE")) else None)
 
 
 def boto3_client(session: "boto3.Session", endpoint: str | None, region: str, authority: Path | None) -> "S3Client":

@@ -19,10 +19,11 @@ from urllib3.exceptions import HTTPError
 
 from blocks.contract import absent, require_key
 from blocks.port import CANARIES, PIECE, StoredObject
-from blocks.s3_clients import boto3_client, obstore_client, signed_pool, trusted
+from blocks.s3_clients import boto3_client, obstore_client, signed_pool
 from blocks.s3_errors import explain
 from blocks.s3_list import pages
 from blocks.s3_wire import Wire
+from blocks.store_fields import trusted
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.store.promises import KEPT, Promises
 
@@ -47,7 +48,7 @@ class S3Reader:
             session = credentials.get_boto3_session() if credentials else boto3.Session()
             if (keys := session.get_credentials()) is None:
                 raise NoCredentialsError
-            authority = trusted(credentials.aws_client_parameters.verify_cert_path if credentials else None)
+            authority = trusted(credentials)
             region = region or session.region_name or "us-east-1"
             self._s3 = boto3_client(session, endpoint, region, authority)
             where = self._s3.meta.endpoint_url

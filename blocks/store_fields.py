@@ -1,5 +1,6 @@
 """Define the fields of an evidence store, with their rules, without Prefect: an auditor has a file and no server."""
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,6 +44,12 @@ class Credentials(Protocol):
 
     def get_boto3_session(self) -> "boto3.Session":
         """Return a session of this identity."""
+
+
+def trusted(credentials: Credentials | None) -> Path | None:
+    """Return the CA file to trust: that of the credentials, else AWS_CA_BUNDLE; None for the system's default."""
+    given = credentials.aws_client_parameters.verify_cert_path if credentials else None
+    return given or (Path(bundle) if (bundle := os.environ.get("AWS_CA_BUNDLE")) else None)
 
 
 class _ClientParameters(BaseModel):
@@ -113,6 +120,11 @@ class StoreFields(BaseModel):
     legal_hold: bool = Field(
         default=False, description="Whether what is stored is put under legal hold too, until somebody takes that off."
     )
+    timestamp_url: str = Field(
+        default="",
+        description="URL of a time-stamp authority (RFC 3161) that vouches for when each record was closed, as in "
+        "https://tsa.example/tsr. It is asked once the record is stored, for 10 s at most. Nobody is asked if empty.",
+    )
     latest: LatestPolicy = Field(
         default="guarded",
         description="What latest/ gets of a verified incident: nothing (never), what is sound, with nothing deleted "
@@ -157,6 +169,18 @@ class StoreFields(BaseModel):
                 "Nothing was saved. Write it like https://minio.example:9000"
             )
         return endpoint.rstrip("/")
+
+    @field_validator("timestamp_url")
+    @classmethod
+    def _plain_authority(cls, address: str) -> str:
+        url = urlsplit(address)
+        if address and not _is_endpoint(url._replace(path="")):
+            got = "one with a user or query in it" if {"@", "?"} & {*address} else repr(address[:80])
+            raise ValueError(
+                f"expected an http or https URL without user or query, as it becomes part of the evidence; got {got}. "
+                "Nothing was saved. Write it like https://tsa.example/tsr"
+            )
+        return address
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:

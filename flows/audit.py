@@ -18,6 +18,7 @@ def audit(
     store: BlockName,
     incident_id: AnyIncidentId | None = None,
     allowed_signers: str = "",
+    tsa_roots: str = "",
     deep: bool = False,  # noqa: FBT001, FBT002  the form has a switch for it
 ) -> State[Any]:
     """Prove an incident again from its store alone; Completed only if all of it is proven. Without an id, list them.
@@ -28,13 +29,14 @@ def audit(
         store: Name of the Evidence Store block that holds it. 保全先の Evidence Store ブロック名。
         incident_id: IR-… of the incident, or FL-… of a fleet's; all are listed if left out. 対象のインシデント ID。
         allowed_signers: Who may sign, as lines of ssh-keygen's allowed_signers file. 署名者(allowed_signers の内容)。
+        tsa_roots: Root certificates of time-stamp authorities, in PEM. 信頼するタイムスタンプ局のルート証明書。
         deep: Read every byte back and hash it, instead of asking the store for its digests. 全バイトを読み戻して照合。
     """
     if incident_id is None:
         held, fleets = list_incidents(store)
         told = f"{len(held)} incidents; see the artifact 'incidents'"
         return ended(LISTED, f"{told}; {len(fleets)} fleets: the artifact 'fleets'" if fleets else told)
-    found = audit_incident(store, incident_id, allowed_signers, deep=deep, return_state=True)
+    found = audit_incident(store, incident_id, allowed_signers, tsa_roots, deep=deep, return_state=True)
     made: Any = found.result(raise_on_failure=False)
     if isinstance(made, BaseException):
         raise made

@@ -182,18 +182,26 @@ def uncordon(workload: WorkloadFile, /) -> int:
 @app.command(
     help_epilogue=_examples("audit store.toml", "audit store.toml IR-20261125T101836Z --signers signers --deep")
 )
-def audit(
-    store: StoreName, incident: Incident = "", /, *, signers: Path | None = None, deep: bool = False, json: Json = False
+def audit(  # noqa: PLR0913  its options
+    store: StoreName,
+    incident: Incident = "",
+    /,
+    *,
+    signers: Path | None = None,
+    tsa_roots: Path | None = None,
+    deep: bool = False,
+    json: Json = False,
 ) -> int:
     """Prove a past incident from its store alone, or list the incidents and fleets that a store holds.
 
     Args:
         signers: allowed_signers file of ssh-keygen: who may sign.
+        tsa_roots: Root certificates of time-stamp authorities, in PEM: who may vouch for the time.
         deep: Read every byte back and hash it, instead of asking the store for its digests.
     """
     from tasks.cli.audit import audit_by_hand
 
-    return audit_by_hand(store, incident, signers, deep=deep, as_json=json)
+    return audit_by_hand(store, incident, signers, tsa_roots, deep=deep, as_json=json)
 
 
 @app.command(help_epilogue=_examples("pull store.toml /srv/p", "pull store.toml /srv/p IR-20261125T101836Z"))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # each process of a parallel run imports this, the one that o
     from blocks.store import EvidenceStore
     from tasks.drill.parts import SeaweedFS
     from tests.support.docker_engine import DockerDaemon
+    from tests.support.time_authority import TimeAuthority
     from tests.support.workloads import SmallWorkload
 
 # A shell that starts the tests with `&` has SIGINT ignored, and what they start would inherit that.
@@ -131,6 +132,14 @@ def signing_key(tmp_path_factory: pytest.TempPathFactory) -> "SigningKey":
     path = tmp_path_factory.mktemp("a key") / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
     return SigningKey(private_key=SecretStr(path.read_text()), identity="evacuation@test")
+
+
+@pytest.fixture(scope="session")
+def time_authority(tmp_path_factory: pytest.TempPathFactory) -> "TimeAuthority":
+    """Who vouches for times."""
+    from tests.support.time_authority import TimeAuthority
+
+    return TimeAuthority(tmp_path_factory.mktemp("time authority"))
 
 
 @pytest.fixture

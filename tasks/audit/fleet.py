@@ -22,6 +22,7 @@ from tasks.custody.fleet.examine import examine_fleet, fleet_layout, one_signer
 from tasks.custody.fleet.order import parse_fleet_id
 from tasks.custody.fleet.places import key_at
 from tasks.custody.store.manifest import digest_bytes
+from tasks.custody.store.timestamp import Roots
 from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch, read_each, see
 from tasks.system.parallel import QUESTIONS, side_by_side
 
@@ -33,7 +34,6 @@ _NOT_DEEP: Final = (
     "That each host's evidence is whole: its last closing and manifests were compared (deep does the rest)."
 )
 _NEVER: Final = (
-    "That the hosts' clocks were right: every time comes from them.",
     "That the list held every host that it should have: it is what the fleet's block named when it was frozen.",
     "That no run came after the last record: with the right to delete in the store, the end could have been removed.",
 )
@@ -49,24 +49,30 @@ class _HostAudit:
     size: int = 0
 
 
-def audited_fleet(fields: StoreFields, fleet: str, signers: Sequence[AllowedSigner] | None, *, deep: bool) -> Audit:
+def audited_fleet(
+    fields: StoreFields, fleet: str, signers: Sequence[AllowedSigner] | None, roots: Roots = None, *, deep: bool
+) -> Audit:
     """Audit a fleet's record, that no host is missing, and each host by its closing; with `deep` its whole incident.
 
+    `signers` may sign, `roots` vouch for who stamps the time.
     Raises Refused if there is no such incident, StoreError if the store cannot be listed.
     """
     root = fields.model_copy(update={"prefix": ""}).open()
     documents, findings = _documents(root, fields.prefix, fleet)
     layout = fleet_layout(fleet, documents)
-    found = examine_fleet(layout, documents)
+    found = examine_fleet(layout, documents, roots)
     signed = signatures(layout, documents, documents, signers, found.named, {})
     hosts = list(side_by_side(lambda line: _host(root, line, found.opened_at, signers), found.hosts, QUESTIONS))
     if deep:
-        hosts += [_whole(fields, line, signers) for line in found.hosts if line.incident and line.beneath is not None]
+        hosts += [
+            _whole(fields, line, signers, roots) for line in found.hosts if line.incident and line.beneath is not None
+        ]
     hands = [each for host in hosts if host.signed for each in host.signed.hands]
     every = [
         *findings,
         *one_signer(layout.home, signed.hands, hands),
         *found.findings,
+        *found.timed.findings,
         *signed.findings,
         *rewritten(root.rewritten(key_at(fields.prefix, layout.home)) if isinstance(root, Versioned) else None),
         *(finding for host in hosts for finding in host.findings),
@@ -76,12 +82,13 @@ def audited_fleet(fields: StoreFields, fleet: str, signers: Sequence[AllowedSign
         place=fields.place,
         verdict=f"{found.verdict}: {len(found.hosts)} hosts",
         signed=replace(signed, hands=(*signed.hands, *hands)).summary,
+        timed=found.timed.summary,
         retained="not asked of a fleet's record",
         deep=deep,
         objects=len(documents) + sum(host.objects for host in hosts),
         size=sum(map(len, documents.values())) + sum(host.size for host in hosts),
         findings=tuple(sorted(dict.fromkeys(every), key=lambda each: [*Severity].index(each.severity))),
-        unproven=(*signed.unproven, *_NEVER, *([] if deep else [_NOT_DEEP])),
+        unproven=(*signed.unproven, found.timed.unproven, *_NEVER, *([] if deep else [_NOT_DEEP])),
     )
 
 
@@ -167,11 +174,11 @@ def _compared(
     return _HostAudit(tuple(findings), signed, len(documents) + len(manifests), size), closing
 
 
-def _whole(fields: StoreFields, line: HostLine, signers: Sequence[AllowedSigner] | None) -> _HostAudit:
+def _whole(fields: StoreFields, line: HostLine, signers: Sequence[AllowedSigner] | None, roots: Roots) -> _HostAudit:
     """Audit a host's whole incident, reading every byte of it."""
     place = {"folder": Path(fields.folder, line.beneath or "")} if fields.folder else {"prefix": line.beneath}
     try:
-        found = audited(fields.model_copy(update=place).open(), line.incident, signers, deep=True)
+        found = audited(fields.model_copy(update=place).open(), line.incident, signers, roots, deep=True)
     except EvacuationError as error:
         return _HostAudit(
             (broken(key_at(line.beneath or "", line.incident), "it could not be audited", got=str(error)),)

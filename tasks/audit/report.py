@@ -37,6 +37,7 @@ def lines(audit: Audit) -> Iterator[str]:
     yield f"            {japanese}"
     yield f"  verdict   {audit.verdict}"
     yield f"  signed    {audit.signed}"
+    yield f"  time      {audit.timed}"
     yield f"  kept      {audit.retained}"
     yield f"  compared  {_compared(audit)}"
     yield from (f"  {each.summary}" for each in audit.findings[:_SHOWN])
@@ -62,6 +63,7 @@ def markdown(audit: Audit) -> str:
         f"- Place 保管先: {_plain(audit.place)}",
         f"- Verdict 判定: {_plain(audit.verdict)}",
         f"- Signatures 署名: {_plain(audit.signed)}",
+        f"- Time 時刻: {_plain(audit.timed)}",
         f"- Retention 保持: {_plain(audit.retained)}",
         f"- Compared 照合: {_compared(audit)}",
         "\n## Findings 指摘",

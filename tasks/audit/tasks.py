@@ -17,6 +17,7 @@ from tasks.custody.audit.finding import Audit
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import TransientStoreError
 from tasks.custody.fleet.order import FLEET
+from tasks.custody.store.timestamp import read_roots
 from tasks.custody.visible import visible_rows
 from tasks.runtime.end_state import ended
 
@@ -36,14 +37,15 @@ def _may_help(task_: Any, run: Any, state: State[Any]) -> bool:
     retry_delay_seconds=2.0,
     retry_condition_fn=_may_help,
 )
-def audit_incident(store: str, incident: str, allowed_signers: str, *, deep: bool) -> State[Audit]:
+def audit_incident(store: str, incident: str, allowed_signers: str, tsa_roots: str, *, deep: bool) -> State[Audit]:
     """Audit the incident in the store of this block; Failed, with the audit as data, unless all of it is proven."""
     signers = read_signers(allowed_signers) if allowed_signers.strip() else None
+    roots = read_roots(tsa_roots) if tsa_roots.strip() else None
     fields = store_to_read(store)
     if incident.startswith(FLEET):
-        found = audited_fleet(fields, incident, signers, deep=deep)
+        found = audited_fleet(fields, incident, signers, roots, deep=deep)
     else:
-        found = audited(fields.open(), incident, signers, deep=deep)
+        found = audited(fields.open(), incident, signers, roots, deep=deep)
     return (Completed if found.is_complete else Failed)(message=found.summary, data=found)
 
 

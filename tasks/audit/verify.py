@@ -18,6 +18,7 @@ from tasks.custody.evidence.keys import TURNS, turn_of
 from tasks.custody.incident.incident import parse_id
 from tasks.custody.store.latest import LatestTransaction
 from tasks.custody.store.manifest import digest_bytes
+from tasks.custody.store.timestamp import Roots
 from tasks.storage.latest_history import read_transaction
 from tasks.storage.untrusted_reads import keys_of, read_documents, see
 from tasks.system.parallel import QUESTIONS, THREADS, side_by_side
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 _TURNS_READ: Final = 1000
 _WORST_FIRST: Final = tuple(Severity)
 _NEVER: Final = (
-    "That the host's clocks were right: every time comes from the host.",
     "That what was collected is what was there: an intruder with root on the host could have shown something else.",
     "That no run came after the last record: with the right to delete in the store, the end could have been removed.",
 )
@@ -37,9 +37,12 @@ _VERSIONS_HIDDEN: Final = "That nothing was overwritten and put back: the store 
 _NO_VERSIONS: Final = "That nothing was overwritten and put back: the store keeps no versions of its objects."
 
 
-def audited(store: "Store", incident: str, signers: Sequence[AllowedSigner] | None, *, deep: bool) -> Audit:
+def audited(
+    store: "Store", incident: str, signers: Sequence[AllowedSigner] | None, roots: Roots = None, *, deep: bool
+) -> Audit:
     """Read everything of the incident once, and compare each object with what its documents say.
 
+    `signers` may sign, `roots` vouch for who stamps the time.
     Raises Refused if there is no such incident, StoreError if the store cannot be listed.
     """
     layout, keys = keys_of(store, parse_id(incident))
@@ -47,7 +50,7 @@ def audited(store: "Store", incident: str, signers: Sequence[AllowedSigner] | No
         raise Refused(f"an incident {incident} in {store.place}", "no object of it", "List them: leave the id out.")
     documents, troubles = read_documents(store, layout, keys)
     read = {key: digest_bytes(data) for key, data in documents.items()}
-    found = examine(layout, keys, documents, signers)
+    found = examine(layout, keys, documents, signers, roots)
     del documents
     versions, hidden = _versions(store, layout, found.turns)
     tally = _compared(store, read, found, deep=deep)
@@ -66,6 +69,7 @@ def audited(store: "Store", incident: str, signers: Sequence[AllowedSigner] | No
         place=store.place,
         verdict=found.verdict,
         signed=found.signed.summary,
+        timed=found.timed.summary,
         deep=deep,
         objects=tally.objects,
         size=tally.size,
@@ -73,6 +77,7 @@ def audited(store: "Store", incident: str, signers: Sequence[AllowedSigner] | No
         retained=tally.retained.summary,
         unproven=(
             *found.signed.unproven,
+            found.timed.unproven,
             *tally.retained.unproven,
             *_unproven(found, versions, hidden=bool(hidden), deep=deep),
         ),

@@ -1,8 +1,10 @@
 """Audit an incident from its store without a Prefect server, or list the incidents and fleets of a store."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 from tasks.audit.fleet import audited_fleet
 from tasks.audit.inventory import columns, fleets, holdings
@@ -10,16 +12,27 @@ from tasks.audit.report import ENDINGS, lines
 from tasks.audit.verify import audited
 from tasks.cli.output import command, note, show
 from tasks.cli.store_argument import named_store
-from tasks.custody.audit.signers import AllowedSigner, read_signers
+from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Refused
 from tasks.custody.fleet.order import FLEET
 from tasks.custody.incident.exit_codes import EXIT_CODES
+from tasks.custody.store.timestamp import read_roots
+
+T = TypeVar("T")
 
 
-def audit_by_hand(store: str, incident: str = "", signers: Path | None = None, *, deep: bool, as_json: bool) -> int:
+def audit_by_hand(  # noqa: PLR0913  its options
+    store: str,
+    incident: str = "",
+    signers: Path | None = None,
+    tsa_roots: Path | None = None,
+    *,
+    deep: bool,
+    as_json: bool,
+) -> int:
     """Print what the audit found, or the list; return the exit code of its state. Raises EvacuationError."""
-    if (signers or deep) and not incident:
-        raise Refused("INCIDENT, as --signers and --deep are of one", "none", "Without it and them: the list.")
+    if (signers or tsa_roots or deep) and not incident:
+        raise Refused("INCIDENT, as --signers, --tsa-roots and --deep are of one", "none", "Without them: the list.")
     fields = named_store(store)
     opened = fields.open()
     if not incident:
@@ -28,21 +41,22 @@ def audit_by_hand(store: str, incident: str = "", signers: Path | None = None, *
         following = [f"next: {command('audit', store, 'INCIDENT')}"] if any(held.values()) else []
         show("audit", [*chain(*tables), *following], {"place": opened.place, **held}, as_json=as_json)
         return 0
-    allowed = _signers(signers)
+    allowed = _read(signers, read_signers, "an allowed_signers file", "Make one, or leave --signers out.")
+    roots = _read(tsa_roots, read_roots, "a file of certificates", "Get it from the authority, or leave it out.")
     note(f"auditing {incident} in {opened.place}, {'reading every byte' if deep else 'by the digests of the store'}")
     if incident.startswith(FLEET):
-        found = audited_fleet(fields, incident, allowed, deep=deep)
+        found = audited_fleet(fields, incident, allowed, roots, deep=deep)
     else:
-        found = audited(opened, incident, allowed, deep=deep)
+        found = audited(opened, incident, allowed, roots, deep=deep)
     code = EXIT_CODES[ENDINGS[found.word].name]
     show("audit", lines(found), {"word": found.word, "exit_code": code, **asdict(found)}, as_json=as_json)
     return code
 
 
-def _signers(path: Path | None) -> tuple[AllowedSigner, ...] | None:
+def _read(path: Path | None, parse: Callable[[str], T], expected: str, remedy: str) -> T | None:
     if path is None:
         return None
     try:
-        return read_signers(path.read_text())
+        return parse(path.read_text())
     except (OSError, ValueError) as error:
-        raise Refused("an allowed_signers file", f"{path}: {error}", "Make one, or leave --signers out.") from error
+        raise Refused(expected, f"{path}: {error}", remedy) from error

@@ -12,8 +12,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from blocks.port import Store
-from blocks.signing_key import SigningKey
-from blocks.store import with_usable_key
+from blocks.store import EvidenceStore, with_usable_key
 from tasks.adapters.saved_blocks import require_store
 from tasks.custody.audit.layout import SIGNATURE
 from tasks.custody.evidence.keys import CLOSING, fleet_record_key, targets_key
@@ -23,6 +22,7 @@ from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.fleet.places import HOSTS
 from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.evidence.signing import Signer
+from tasks.evidence.time_stamp import stamp
 from tasks.fleet.closings import Closings
 from tasks.fleet.postmortem import PICTURE, FleetReport, postmortem
 from tasks.fleet.show import contained_picture
@@ -65,7 +65,7 @@ def record(report: FleetReport, closings: Closings) -> FleetRecord:
         beneath = {row.host: closings.beneath(row.host) for row in report.rows if row.closing}
         if not block.signing:
             logger.warning("The fleet's record is unsigned: %s", no_key or "no signing key in the store block")
-        place = write_record(block.open(), block.signing, report, files_of(report, document, beneath))
+        place = write_record(block, block.open(), report, files_of(report, document, beneath))
     except Exception as error:  # noqa: BLE001  the run ends with its verdict whatever the store does
         logger.error("The record is not in the store: %s", error)  # noqa: TRY400  the message says it all
         trouble = str(error)
@@ -108,12 +108,12 @@ def _host(row: Row, beneath: str | None) -> dict[str, Any]:
     }
 
 
-def write_record(store: Store, key: SigningKey | None, report: FleetReport, files: Mapping[str, bytes]) -> str:
+def write_record(block: EvidenceStore, store: Store, report: FleetReport, files: Mapping[str, bytes]) -> str:
     """Write the files under the next number, then the closing that vouches for them, signed if there is a key.
 
-    Returns where. Raises StoreError.
+    Once that is stored, the block's time-stamp authority is asked. Returns where. Raises StoreError.
     """
-    incident = report.incident
+    incident, key = report.incident, block.signing
     listed = fleet_layout(incident.id, (each.key for each in store.list(f"fleets/{incident.id}/record/")))
     number = max(listed.records, default=0) + 1
     closing = canonical(
@@ -126,9 +126,16 @@ def write_record(store: Store, key: SigningKey | None, report: FleetReport, file
             "targets": digest_bytes(canonical(incident.facts)),
             "files": {name: digest_bytes(content) for name, content in files.items()},
             "signer": asdict(Signer(key.identity, key.fingerprint, key.public_key)) if key else None,
+            **({"timestamp_url": block.timestamp_url} if block.timestamp_url else {}),
         }
     )
+
+    def put(name: str, content: bytes) -> None:
+        store.create(fleet_record_key(incident.id, number, name), content, digest_bytes(content))
+
     signature = {f"{CLOSING}{SIGNATURE}": key.sign(closing)} if key else {}
     for name, content in {**files, **signature, CLOSING: closing}.items():
-        store.create(fleet_record_key(incident.id, number, name), content, digest_bytes(content))
+        put(name, content)
+    if block.timestamp_url:
+        stamp(block, closing, put)
     return f"{store.place}/{fleet_record_key(incident.id, number, '')}"

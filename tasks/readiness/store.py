@@ -1,4 +1,4 @@
-"""Look at the store: one canary a host, its lock, credentials, promoter and signature. Deletes nothing."""
+"""Look at the store: one canary a host, its lock, credentials, promoter, signature and time stamp. Deletes nothing."""
 
 import json
 import socket
@@ -14,6 +14,8 @@ from tasks.custody.errors import Denied, EvacuationError
 from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
 from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.signature import signer
+from tasks.custody.store.timestamp import stamped_at
+from tasks.evidence.time_stamp import time_stamp as ask_authority
 from tasks.readiness.patient import Patient
 
 if TYPE_CHECKING:
@@ -128,6 +130,21 @@ def signature(patient: Patient) -> Finding:
     return sound(f"{key.identity}, {made.fingerprint}, verified with {whose}")
 
 
+def time_stamp(patient: Patient) -> Finding:
+    """Ask the time-stamp authority for a time stamp, and compare its clock with this host's."""
+    url = patient.block.timestamp_url
+    if not url:
+        return sound("the store's block names no authority; a record's time is this host's word")
+    text, matters = b"readiness", "nobody vouches for when the record was closed: its audit is Indeterminate"
+    answer = ask_authority(patient.block, text)
+    if isinstance(answer, str):
+        cure = f"correct timestamp_url or the way there: curl --data-binary @query.tsq {url} (docs/audit.md)"
+        return loss(f"no time stamp: {answer}", matters, cure)
+    skew = (stamped_at(answer, text) - datetime.now(UTC)).total_seconds()
+    told = f"{url} has answered; its clock is {skew:+.0f} s from this host's"
+    return sound(told) if abs(skew) <= _SKEW_SECONDS else loss(told, matters, "timedatectl set-ntp true")
+
+
 def clock(patient: Patient) -> Finding:
     """Compare this host's clock with the store's, by when the store says that the canary was written."""
     told = f"the kernel says: {kernel().get('state', 'not known')}"
@@ -152,4 +169,4 @@ def clock(patient: Patient) -> Finding:
     return sound(told)
 
 
-CHECKS: Final = (canary, lock, expiry, promoter, signature, clock)
+CHECKS: Final = (canary, lock, expiry, promoter, signature, time_stamp, clock)

@@ -157,4 +157,6 @@ def _in_both(verdict: Verdict) -> str:
 
 
 def _unless_stored(recorded: Record) -> str:
-    return "" if recorded.stored else f" But the record is {recorded.reason}"
+    if not recorded.stored:
+        return f" But the record is {recorded.reason}"
+    return f" No time vouched for 時刻の証明なし: {recorded.untimed}" if recorded.untimed else ""

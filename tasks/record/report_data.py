@@ -55,6 +55,7 @@ class Places:
 class ReportData:
     """The content of a report. `entries` is the custody log; `recovery` is the reason as text if it failed.
 
+    `timestamp_url` is the time-stamp authority that is asked once the record is stored; empty without one.
     `questions` says by collector what it is there to answer. `recovering` is true for a run that only recovers.
     `stored` says whether the store has the record, as far as known while the report is written.
     """
@@ -75,6 +76,7 @@ class ReportData:
     quotes: Quotes
     entries: Sequence[Mapping[str, Any]]
     retention: Retention = NOTHING
+    timestamp_url: str = ""
     questions: Mapping[str, str] = field(default_factory=dict)
     objects: Sequence[ObjectReceipt] = ()
     recovering: bool = False

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tasks.custody.containment.receipt import Recovery
-from tasks.custody.evidence.keys import VERDICT
+from tasks.custody.evidence.keys import CLOSING, TIME_STAMP, UNSTAMPED, VERDICT
 from tasks.custody.incident.ending import OF_WORD
 from tasks.custody.incident.timeline import EARLY, Moment, runs
 from tasks.custody.incident.verdict import Word
@@ -235,9 +235,12 @@ def _proof(data: ReportData) -> list[Block]:
     sealed = digests(data.seals)
     unsealed = Remark(Tone.BAD, Both("封印された証跡はない。", "No evidence was sealed."))
     block, incident = shlex.quote(data.places.block), shlex.quote(data.incident.id)
-    audit = f"evacuation audit {block} {incident} --signers allowed_signers"
+    url = data.timestamp_url
+    audit = f"evacuation audit {block} {incident} --signers allowed_signers{' --tsa-roots roots.pem' if url else ''}"
     about = Both("保存先だけから検証する", "prove all of it again, from the store alone")
-    record = Facts(((Both("この記録", "this record"), Code(f"record/{data.number:03d}/closing.json")),))
+    asked = Both("時刻の証明を求める局", "who is asked to vouch for its time")
+    stamped = [(asked, Code(f"{url}: {TIME_STAMP}, or {UNSTAMPED}"))] if url else []
+    record = Facts(((Both("この記録", "this record"), Code(f"record/{data.number:03d}/{CLOSING}")), *stamped))
     return [sealed or unsealed, record, *([] if data.dry_run else [Command(about, audit)])]
 
 

@@ -18,6 +18,7 @@ from tasks.custody.store.latest import Promotion
 from tasks.custody.store.manifest import canonical, digest, digest_bytes
 from tasks.custody.store.receipts import ObjectReceipt
 from tasks.evidence.signing import Signer, sign, who_signs
+from tasks.evidence.time_stamp import stamp
 from tasks.incident.layout import RECORD
 from tasks.record.artifacts import build_artifacts
 from tasks.record.dry_run_plan import PLAN_FILE, as_text, plan
@@ -63,7 +64,8 @@ class RecordContent(StepResult):
 class Record(StepResult):
     """The record of one run, in its folder on disk. `stored` is true once the store has every file of it.
 
-    `lost` says why it could not be written to disk: only its `artifacts`, for the UI, are left then.
+    `lost` says why it could not be written to disk: only its `artifacts`, for the UI, are left then. `untimed` says why
+    no authority vouches for its time, if the store's block names one.
     """
 
     folder: str
@@ -72,6 +74,7 @@ class Record(StepResult):
     reason: str
     artifacts: tuple[PrefectArtifact, ...] = ()
     lost: str = ""
+    untimed: str = ""
 
     @property
     def is_complete(self) -> bool:
@@ -81,7 +84,8 @@ class Record(StepResult):
     @property
     def summary(self) -> str:
         """Verdict, folder, and what is missing."""
-        return f"{self.verdict.word}; record in {self.folder}" + (f"; {self.reason}" if self.reason else "")
+        untimed = f"no time vouched for, because {self.untimed}" if self.untimed else ""
+        return "; ".join(filter(None, (f"{self.verdict.word}; record in {self.folder}", self.reason, untimed)))
 
 
 @step("§8", "record", "write the record", "記録", last=True)
@@ -110,7 +114,8 @@ def record(context: RunContext, content: RecordContent) -> Record:
         untold_data = replace(data, stored=False)
         artifacts, _ = _artifacts(untold_data, postmortem(untold_data))
         return replace(written, reason=f"not in the store: {error}", artifacts=artifacts)
-    return replace(written, stored=True, reason="; ".join(trouble))
+    untimed = _have_stamped(context, folder) if context.store.timestamp_url else ""
+    return replace(written, stored=True, reason="; ".join(trouble), untimed=untimed)
 
 
 def _close(context: RunContext, folder: Path, content: RecordContent) -> None:
@@ -164,6 +169,21 @@ def _send(context: RunContext) -> None:
             context.store.evidence.create(key, path, digest(path))
 
 
+def _have_stamped(context: RunContext, folder: Path) -> str:
+    """Have an authority vouch for when the stored record was closed; return why it does not."""
+
+    def put(name: str, content: bytes) -> None:
+        context.directory.write(folder / name, content)
+        key = record_key(context.incident.id, int(folder.name), name)
+        context.store.evidence.create(key, content, digest_bytes(content))
+
+    closing = (folder / CLOSING).read_bytes()
+    reason = stamp(context.store.block, closing, put)
+    told = {"digest": digest_bytes(closing), "result": reason or context.store.timestamp_url}
+    context.log.write("unstamped" if reason else "stamped", f"{RECORD}/{folder.name}/{CLOSING}", **told)
+    return reason
+
+
 def _whole(folder: Path) -> list[Path]:
     """Return the complete files of a record. Omits temporary files, and a signature without its closing."""
     lone = set() if (folder / CLOSING).exists() else {f"{CLOSING}.sig"}
@@ -182,6 +202,7 @@ def _closing(context: RunContext, folder: Path, content: RecordContent) -> dict[
         "files": files,
         "signer": asdict(who) if isinstance(who, Signer) else None,
         "retention": asdict(context.store.retention) if context.store.retention else None,
+        **({"timestamp_url": url} if (url := context.store.timestamp_url) else {}),
         **({"cancelled": context.cancelled.summary} if context.cancelled else {}),
         "manifests": {f"{volume_folder(sealed.volume)}/{MANIFEST}": sealed.manifest_sha256 for sealed in content.seals},
     }
@@ -205,6 +226,7 @@ def _report_data(context: RunContext, content: RecordContent) -> ReportData:
         quotes=quotes(context.directory, content.coverage),
         entries=context.log.entries(),
         retention=context.store.retention,
+        timestamp_url=context.store.timestamp_url,
         questions={name: collector.answers for name, collector in discover().items()},
         objects=content.objects,
         recovering="carried_from" in content.facts,

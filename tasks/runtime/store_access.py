@@ -72,6 +72,11 @@ class StoreAccess:
         return _told(lambda: self.block.retention, lambda _: NOTHING)
 
     @property
+    def timestamp_url(self) -> str:
+        """The time-stamp authority to ask; empty if the block names none or cannot be used, and in a dry run."""
+        return "" if self._dry_run else _told(lambda: self.block.timestamp_url, lambda _: "")
+
+    @property
     def latest_policy(self) -> LatestPolicy:
         """Whether latest/ is updated, by the block; "never" if the block cannot be used."""
         return _told(lambda: self.block.latest, lambda _: "never")

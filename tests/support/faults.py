@@ -324,5 +324,11 @@ FAULTS: Final = (
     Fault(
         "a key that is none", change_store(signing={"private_key": "x", "identity": "a@b"}), {"store/signature": LOSS}
     ),
+    Fault(
+        "a time-stamp authority that is gone",
+        change_store(timestamp_url="http://127.0.0.1:9/tsr"),
+        {"store/time_stamp": LOSS},
+        WORKS,
+    ),
     Fault("another auditor's file", _other_signer, {"store/signature": LOSS}),
 )

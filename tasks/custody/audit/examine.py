@@ -26,11 +26,13 @@ from tasks.custody.audit.records import (
 from tasks.custody.audit.retained import Asked
 from tasks.custody.audit.signed import Signatures, signatures
 from tasks.custody.audit.signers import AllowedSigner
+from tasks.custody.audit.timed import TimeStamps, may_lie_beside, time_stamps
 from tasks.custody.audit.untrusted import Older, Unreadable, read_closing, read_manifest
 from tasks.custody.evidence.acquisition import Evidence
 from tasks.custody.evidence.keys import SEGMENT, claim_key, record_key, volume_folder
 from tasks.custody.store.manifest import Manifest
 from tasks.custody.store.objects import Expected, all_objects
+from tasks.custody.store.timestamp import Roots
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -48,6 +50,7 @@ class Examination:
     promises: Mapping[str, Promise]
     findings: tuple[Finding, ...]
     signed: Signatures
+    timed: TimeStamps
     verdict: str
     latest: Mapping[str, str]
     turns: frozenset[str]
@@ -82,9 +85,16 @@ class _Reader:
 
 
 def examine(
-    layout: Layout, keys: Mapping[str, object], documents: Mapping[str, bytes], signers: Sequence[AllowedSigner] | None
+    layout: Layout,
+    keys: Mapping[str, object],
+    documents: Mapping[str, bytes],
+    signers: Sequence[AllowedSigner] | None,
+    roots: Roots,
 ) -> Examination:
-    """Judge the documents. `keys` are all keys of the incident, `documents` the content of those that were read."""
+    """Judge the documents. `keys` are all keys of the incident, `documents` the content of those that were read.
+
+    `signers` may sign; `roots` are those of time-stamp authorities.
+    """
     reader = _Reader(documents)
     records = {number: _record(layout, number, reader, documents) for number in layout.records}
     manifests = reader.read_each({volume: layout.manifest(volume) for volume in layout.volumes}, read_manifest)
@@ -98,16 +108,22 @@ def examine(
     signed = signatures(
         layout, keys, documents, signers, named_signers(layout, records), covers(layout, records, manifests, documents)
     )
+    closings = {layout.closing(number): each.closing for number, each in records.items() if each.closing}
+    timed = time_stamps(closings, documents, roots)
     findings = [
         *book.findings,
         *reader.findings,
         *signed.findings,
+        *timed.findings,
         *unclosed(layout, keys),
         *asked_alike(layout, records),
         *(finding for record in records.values() for finding in _record_holds(layout, record, manifests, coverage)),
         *_volumes_hold(layout, keys, manifests, records),
         *_chain_holds(layout, keys, documents),
-        *unnamed(sorted(keys), frozenset({*book.promises, *_known(layout, keys, records, manifests)})),
+        *unnamed(
+            sorted(keys),
+            frozenset({*book.promises, *_known(layout, keys, records, manifests), *may_lie_beside(closings)}),
+        ),
     ]
     facts = [each.facts for each in records.values() if each.facts]
     latest = {receipt.key: receipt.sha256 for each in facts for receipt in each.latest}
@@ -116,6 +132,7 @@ def examine(
         promises=book.promises,
         findings=tuple(dict.fromkeys(findings)),
         signed=signed,
+        timed=timed,
         verdict=restated(records),
         latest=latest,
         turns=frozenset(key for each in facts for key in each.turns),

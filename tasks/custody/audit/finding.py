@@ -76,7 +76,8 @@ def judged(findings: Iterable[Finding]) -> AuditWord:
 class Audit(StepResult):
     """The result of an audit of one incident.
 
-    `verdict` is the last closing's, `signed` names the signers, `retained` the retention. `objects` and `size` count
+    `verdict` is the last closing's, `signed` names the signers, `timed` says who vouches for its time, `retained` the
+    retention. `objects` and `size` count
     what was compared; `deep` says whether every byte was read back.
     """
 
@@ -84,6 +85,7 @@ class Audit(StepResult):
     place: str
     verdict: str
     signed: str
+    timed: str
     retained: str
     deep: bool
     objects: int

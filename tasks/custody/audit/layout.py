@@ -10,6 +10,8 @@ from tasks.custody.evidence.keys import (
     COVERAGE,
     MANIFEST,
     SEGMENT,
+    TIME_STAMP,
+    UNSTAMPED,
     VERDICT,
     claim_key,
     evidence_key,
@@ -78,7 +80,9 @@ class Layout:
         verdicts = map(self.verdict, self.records)
         coverage = map(self.coverage, self.volumes)
         claim = claim_key(self.incident)
-        return (claim, *self.signed, *signatures, *verdicts, *self.segments, *coverage)
+        names = (TIME_STAMP, UNSTAMPED)
+        stamps = (record_key(self.incident, record, name) for record in self.records for name in names)
+        return (claim, *self.signed, *signatures, *verdicts, *self.segments, *coverage, *stamps)
 
     def folder(self, volume: int) -> str:
         """Return the prefix of an evidence folder."""

@@ -59,7 +59,10 @@ class Named:
 
 @dataclass(frozen=True)
 class Closing:
-    """closing.json: what one run vouches for. `signer` is None without a key, `retention` if none was asked."""
+    """closing.json: what one run vouches for. `signer` is None without a key, `retention` if none was asked.
+
+    `timestamp_url` is the authority that was to stamp it; empty without one.
+    """
 
     incident: str
     record: int
@@ -70,6 +73,7 @@ class Closing:
     manifests: dict[str, Sha256]
     signer: Named | None = None
     retention: Retention | None = None
+    timestamp_url: str = ""
 
 
 def _refuse(constant: str) -> Any:

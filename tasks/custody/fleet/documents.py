@@ -23,6 +23,7 @@ class FleetClosing:
     targets: Sha256
     files: dict[str, Sha256]
     signer: Named | None = None
+    timestamp_url: str = ""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import TypeVar
 from tasks.custody.audit.finding import Finding, broken, note, shown, unclear
 from tasks.custody.audit.layout import SIGNATURE, gaps, records_in
 from tasks.custody.audit.signed import Hand
+from tasks.custody.audit.timed import TimeStamps, may_lie_beside, time_stamps
 from tasks.custody.audit.untrusted import Unreadable
 from tasks.custody.evidence.keys import CLOSING, fleet_record_key, targets_key
 from tasks.custody.fleet.documents import FleetClosing, HostLine, read_fleet_closing, read_hosts, read_targets
@@ -17,6 +18,7 @@ from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.fleet.places import HOSTS, key_at
 from tasks.custody.fleet.verdict import verdict_of
 from tasks.custody.store.manifest import digest_bytes
+from tasks.custody.store.timestamp import Roots
 
 T = TypeVar("T")
 
@@ -48,6 +50,7 @@ class FleetExamination:
     verdict: str
     named: Mapping[str, str]
     opened_at: datetime | None
+    timed: TimeStamps
 
 
 def fleet_layout(fleet: str, keys: Iterable[str]) -> FleetLayout:
@@ -55,8 +58,8 @@ def fleet_layout(fleet: str, keys: Iterable[str]) -> FleetLayout:
     return FleetLayout(fleet, records_in(key.removeprefix(f"fleets/{fleet}/") for key in keys))
 
 
-def examine_fleet(layout: FleetLayout, documents: Mapping[str, bytes]) -> FleetExamination:
-    """Judge the documents, which are all objects below fleets/ID/, by key."""
+def examine_fleet(layout: FleetLayout, documents: Mapping[str, bytes], roots: Roots) -> FleetExamination:
+    """Judge the documents, which are all objects below fleets/ID/, by key. `roots` are time-stamp authorities'."""
     findings = list[Finding]()
 
     def read(key: str, how: Callable[[bytes], T]) -> T | None:
@@ -86,12 +89,12 @@ def examine_fleet(layout: FleetLayout, documents: Mapping[str, bytes]) -> FleetE
     if hosts and targets and (closing := closings[last]):
         findings += _hosts_hold(hosts_key, targets, lines, closing.verdict)
     keys = zip(layout.records, layout.signed, strict=True)
-    signers = {
-        key: closing.signer.fingerprint for number, key in keys if (closing := closings[number]) and closing.signer
-    }
+    readable = {key: closing for number, key in keys if (closing := closings[number])}
+    signers = {key: each.signer.fingerprint for key, each in readable.items() if each.signer}
     closing = closings.get(last)
     told = f"{closing.verdict} (record/{last:03d})" if closing else "none: no run has closed a record that can be read"
-    return FleetExamination(tuple(findings), lines, told, signers, targets.opened_at if targets else None)
+    timed = time_stamps(readable, documents, roots)
+    return FleetExamination(tuple(findings), lines, told, signers, targets.opened_at if targets else None, timed)
 
 
 def one_signer(home: str, of_fleet: Iterable[Hand], of_hosts: Iterable[Hand]) -> Iterator[Finding]:
@@ -139,6 +142,7 @@ def _unnamed(
     """Yield objects that no closing names; a folder without a closing has a finding already."""
     known = {targets_key(layout.fleet), *layout.signed, *(f"{key}{SIGNATURE}" for key in layout.signed)}
     for number, closing in closings.items():
+        known |= {*may_lie_beside({fleet_record_key(layout.fleet, number, CLOSING): closing} if closing else {})}
         folder = fleet_record_key(layout.fleet, number, "")
         names = closing.files if closing else [key.removeprefix(folder) for key in documents if key.startswith(folder)]
         known |= {f"{folder}{name}" for name in names}

@@ -36,6 +36,8 @@ MEANINGS: Final = {
     "sealed": "An evidence folder was closed: digest of its manifest, files, bytes",
     "signed": "A manifest or closing was signed, by which key",
     "unsigned": "A manifest or closing has no signature, and why",
+    "stamped": "A time-stamp authority vouched for when a closing existed; which one",
+    "unstamped": "The time-stamp authority vouched for no time of a closing, and why",
     "offloaded": "The files of a manifest were taken by the store",
     "lost": "A file that was hashed in place had changed or gone before it could be sent",
     "ended unfinished uploads": "Interrupted uploads in the store were aborted; no object was changed",

@@ -24,6 +24,7 @@ from flows.recover import recover
 from tasks.custody.evidence import parts
 from tasks.drill.parts import SeaweedFS
 from tests.support.scenes import Scene
+from tests.support.time_authority import TimeAuthority
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -39,6 +40,20 @@ def signed(scene: Scene, signing_key: SigningKey) -> Scene:
     block = scene.store_block.model_copy(update={"signing": SigningKey.load(name)})
     scene.save(store=block)
     return scene
+
+
+@pytest.fixture
+def stamped(signed: Scene, time_authority: TimeAuthority) -> Iterator[Scene]:
+    """One whose store block names a time-stamp authority as well."""
+    with time_authority.serving() as url:
+        signed.save(store=signed.store_block.model_copy(update={"timestamp_url": url}))
+        yield signed
+
+
+@pytest.fixture
+def known(signing_key: SigningKey, time_authority: TimeAuthority) -> dict[str, str]:
+    """Whom an auditor trusts."""
+    return {"allowed_signers": f"{signing_key.allowed_signers}\n", "tsa_roots": time_authority.roots}
 
 
 @pytest.fixture
@@ -155,20 +170,25 @@ def as_shown(text: str) -> str:
 
 
 def test_every_command_of_the_page_prints_what_the_page_says(
-    signed: Scene, seaweed: SeaweedFS, signing_key: SigningKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stamped: Scene, seaweed: SeaweedFS, known: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parts, "ABOVE", parts.PART // 4)
-    (signed.small.root / "artifacts/large.png").write_bytes(os.urandom(parts.PART + 1))
-    evacuated = signed.evacuate()
+    (stamped.small.root / "artifacts/large.png").write_bytes(os.urandom(parts.PART + 1))
+    evacuated = stamped.evacuate()
     assert evacuated.name == "Verified", evacuated.message
-    (tmp_path / "allowed_signers").write_text(signing_key.allowed_signers + "\n")
+    proven = run(stamped, incident_id=stamped.home.name, **known)
+    assert proven.name == "Proven", proven.message
+    assert "- Time 時刻: 20" in artifacts(proven)["audit"]
+    (tmp_path / "allowed_signers").write_text(known["allowed_signers"])
+    (tmp_path / "roots.pem").write_text(known["tsa_roots"])
     (example, _), *commands = blocks_of((PROJECT / "docs/audit.md").read_text().partition("## By hand")[2])
     values = {
         "export AWS_ENDPOINT_URL": seaweed.endpoint,
         "BUCKET": seaweed.bucket,
-        "PREFIX": signed.store_block.prefix,
-        "ID": signed.home.name,
+        "PREFIX": stamped.store_block.prefix,
+        "ID": stamped.home.name,
         "SIGNERS": "$PWD/allowed_signers",
+        "TSA_ROOTS": "$PWD/roots.pem",
     }
     assert [line.split("=")[0] for line in example.splitlines()] == list(values)
     script = [f"{name}={value}\n" for name, value in values.items()]

@@ -63,12 +63,15 @@ def proven(store: Store, key: str, signer: SigningKey, folder: Path) -> bool:
 def test_everything_that_is_kept_is_locked_and_what_vouches_for_it_is_signed(  # noqa: PLR0913, PLR0917  a real scene
     scene: Scene, vault: str, saved: SigningKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: "S3Client"
 ) -> None:
-    scene.save(store=scene.store_block.model_copy(update={"bucket": vault, "signing": saved, **LOCKED}))
+    asked = {"bucket": vault, "signing": saved, "timestamp_url": "http://127.0.0.1:9/nobody", **LOCKED}
+    scene.save(store=scene.store_block.model_copy(update=asked))
     monkeypatch.setattr(EvidenceStore, "load", None)  # whoever asked the server again would fail
     scene.small.start_all()
     state = scene.evacuate()
     assert state.name == "Verified", state.message
+    assert "No time vouched for 時刻の証明なし: http://127.0.0.1:9/nobody: ConnectError" in str(state.message)
     home, store = f"incidents/{scene.home.name}", scene.store
+    assert store.head(f"{home}/record/001/unstamped.json")
     kept = [each.key for each in store.list("") if not each.key.startswith("latest/")]
     assert {key.split("/")[0] for key in kept} == {"incidents", "snapshots", "promotions"}
     for there in map(store.head, kept):

@@ -72,6 +72,9 @@ def test_bucket_and_prefix_end_up_apart(bucket: str, prefix: str, place: str) ->
         ({"bucket": "evidence", "endpoint": "http://"}, "http or https"),
         ({"bucket": "evidence", "endpoint": "http://minio:99999"}, "http or https"),
         ({"bucket": "evidence", "endpoint": "http://minio/evidence"}, "http or https"),
+        ({"bucket": "evidence", "timestamp_url": "tsa.example/tsr"}, "without user or query"),
+        ({"bucket": "evidence", "timestamp_url": "file:///etc/tsr"}, "without user or query"),
+        ({"bucket": "evidence", "timestamp_url": "https://tsa.example:x/"}, "without user or query"),
         ({"bucket": "evidence", "credentials": minio()}, "endpoint"),
         (
             {
@@ -100,6 +103,8 @@ def test_what_cannot_work_is_refused_with_all_four_parts(fields: dict[str, Any],
     "fields",
     [
         {"endpoint": f"http://root:{SECRET}@minio:9000"},
+        {"timestamp_url": f"http://root:{SECRET}@tsa.example/tsr"},
+        {"timestamp_url": f"http://tsa.example/tsr?key={SECRET}"},
         {"credentials": {"block_type_slug": "minio-credentials", "minio_root_password": SECRET}},
         {"credentials": {"minio_root_user": "root", "minio_root_password": SECRET}, "prefix": ".."},
         {"credentials": {"aws_access_key_id": ["no"], "aws_secret_access_key": SECRET}},

@@ -17,10 +17,13 @@ from prefect_aws import AwsCredentials
 from blocks.s3 import S3Store
 from blocks.s3_clients import obstore_client
 from blocks.s3_errors import explain
+from blocks.store_fields import StoreFields
 from tasks.custody.errors import StoreError, TransientStoreError
 from tasks.custody.evidence.parts import divide
 from tasks.drill.parts import SeaweedFS
+from tasks.evidence.time_stamp import time_stamp
 from tests.integration.s3.tls import NAME, Tls, join, serving, tls_before
+from tests.support.time_authority import TimeAuthority
 
 PART = 5 << 20
 SHA = hashlib.sha256(b"x").hexdigest()
@@ -106,6 +109,18 @@ def test_a_store_that_only_the_proxy_finds_and_a_private_authority_vouches_for(
     endpoint = f"https://{NAME}:{tls.port}"
     use_everything(S3Store("evidence", tmp_path.name, credentials=credentials, endpoint=endpoint), tmp_path)
     assert {line.rpartition(" ")[0] for line in asked} == {f"CONNECT {NAME}:{tls.port}"}
+
+
+def test_a_time_stamp_authority_is_found_in_the_same_way(
+    asked: list[str], time_authority: TimeAuthority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with time_authority.serving() as plain, tls_before(urlsplit(plain).port or 0, tmp_path) as door:
+        url = f"https://{NAME}:{door.port}/tsr"
+        place = StoreFields(folder=tmp_path, timestamp_url=url)
+        assert "CERTIFICATE_VERIFY_FAILED" in str(time_stamp(place, b"x"))
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(door.authority))
+        assert isinstance(time_stamp(place, b"x"), bytes)
+    assert {line.rpartition(" ")[0] for line in asked} == {f"CONNECT {NAME}:{door.port}"}
 
 
 def test_a_store_without_tls_behind_a_proxy(

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.x509 import Certificate
 from pydantic import SecretStr
 
 from blocks.directory import DirectoryStore
 from blocks.signing_key import SigningKey
+from blocks.store import EvidenceStore
 from blocks.store_fields import StoreFields
 from flows.commands import invoke
 from tasks.audit.fleet import audited_fleet
@@ -26,10 +28,12 @@ from tasks.custody.fleet.incident import FleetIncident, Host
 from tasks.custody.fleet.places import HOSTS
 from tasks.custody.fleet.verdict import verdict_of
 from tasks.custody.store.manifest import canonical, digest_bytes
+from tasks.custody.store.timestamp import read_roots
 from tasks.fleet.closings import read_last
 from tasks.fleet.postmortem import FleetReport, postmortem
 from tasks.fleet.record import files_of, write_record
 from tests.support.run_context import INCIDENT
+from tests.support.time_authority import TimeAuthority
 from tests.unit.audit.conftest import Objects
 from tests.unit.custody.fleet.test_order import ID
 from tests.unit.custody.fleet.test_order import INCIDENT as FLEET
@@ -45,7 +49,7 @@ class Bucket:
 
     def __init__(self, folder: Path, objects: Objects, key: SigningKey | None, allowed: str) -> None:
         """Lay the hosts' objects down, each below its name."""
-        self.folder, self.key, self.allowed = folder, key, allowed
+        self.folder, self.key, self.allowed, self.authority = folder, key, allowed, ""
         self.store = DirectoryStore(folder)
         for name in NAMES:
             for at, data in objects.items():
@@ -53,6 +57,11 @@ class Bucket:
         self.incident: FleetIncident = replace(FLEET, hosts=tuple(map(Host, NAMES)), opened_at=AGO)
         content = canonical(self.incident.facts)
         self.store.create(targets_key(ID), content, digest_bytes(content))
+
+    @property
+    def block(self) -> EvidenceStore:
+        """The fleet's store."""
+        return EvidenceStore(folder=self.folder, signing=self.key, timestamp_url=self.authority)
 
     def rows(self) -> list[Row]:
         """Every host, Verified, with its closing."""
@@ -70,12 +79,16 @@ class Bucket:
         """Close a record of these lines."""
         verdict = verdict_of([host.name for host in self.incident.hosts], rows)
         report = FleetReport(self.incident, rows, replace(verdict, **changes), "r", NOW)
-        write_record(self.store, self.key, report, files_of(report, postmortem(report), {name: name for name in NAMES}))
+        write_record(
+            self.block, self.store, report, files_of(report, postmortem(report), {name: name for name in NAMES})
+        )
 
-    def audit(self, *, deep: bool = False, signers: str | None = None) -> Any:
+    def audit(
+        self, *, deep: bool = False, signers: str | None = None, roots: tuple[Certificate, ...] | None = None
+    ) -> Any:
         """What an auditor finds."""
         allowed = read_signers(self.allowed if signers is None else signers)
-        return audited_fleet(StoreFields(folder=self.folder), ID, allowed, deep=deep)
+        return audited_fleet(StoreFields(folder=self.folder), ID, allowed, roots, deep=deep)
 
 
 @pytest.fixture
@@ -171,7 +184,7 @@ def test_a_closing_older_than_the_fleet_or_of_another_run_is_broken(bucket: Buck
 def test_two_hosts_cannot_share_one_closing(bucket: Bucket) -> None:
     rows = bucket.rows()
     report = FleetReport(bucket.incident, rows, verdict_of(NAMES, rows), "r", NOW)
-    write_record(bucket.store, bucket.key, report, files_of(report, postmortem(report), dict.fromkeys(NAMES, "gpu1")))
+    write_record(bucket.block, bucket.store, report, files_of(report, postmortem(report), dict.fromkeys(NAMES, "gpu1")))
     found = bucket.audit()
     assert found.word is AuditWord.BROKEN
     assert [each.what for each in found.findings] == [f"several hosts name the incident gpu1/incidents/{INCIDENT}"]
@@ -187,7 +200,7 @@ def test_a_record_from_before_runs_were_told_is_read(bucket: Bucket) -> None:
     rows = bucket.rows()
     report = FleetReport(bucket.incident, rows, verdict_of(NAMES, rows), "r", NOW)
     files = files_of(report, postmortem(report), {name: name for name in NAMES})
-    write_record(bucket.store, bucket.key, report, {name: old(name, content) for name, content in files.items()})
+    write_record(bucket.block, bucket.store, report, {name: old(name, content) for name, content in files.items()})
     assert bucket.audit().word is AuditWord.PROVEN
 
 
@@ -245,7 +258,9 @@ def test_signatures_of_nobody_known_prove_nothing(bucket: Bucket) -> None:
 def test_a_host_that_lies_elsewhere_is_named_and_not_called_proven(bucket: Bucket) -> None:
     rows = bucket.rows()
     report = FleetReport(bucket.incident, rows, verdict_of(NAMES, rows), "r", NOW)
-    write_record(bucket.store, bucket.key, report, files_of(report, postmortem(report), {"gpu1": "gpu1", "gpu2": None}))
+    write_record(
+        bucket.block, bucket.store, report, files_of(report, postmortem(report), {"gpu1": "gpu1", "gpu2": None})
+    )
     found = bucket.audit()
     assert found.word is AuditWord.INDETERMINATE
     assert any("gpu2" in each.what and "another place" in each.what for each in found.findings)
@@ -255,7 +270,9 @@ def test_a_host_that_lies_elsewhere_is_named_and_not_called_proven(bucket: Bucke
 def test_a_forged_place_is_not_read(bucket: Bucket, told: str) -> None:
     rows = bucket.rows()
     report = FleetReport(bucket.incident, rows, verdict_of(NAMES, rows), "r", NOW)
-    write_record(bucket.store, bucket.key, report, files_of(report, postmortem(report), {"gpu1": told, "gpu2": "gpu2"}))
+    write_record(
+        bucket.block, bucket.store, report, files_of(report, postmortem(report), {"gpu1": told, "gpu2": "gpu2"})
+    )
     assert bucket.audit().word is AuditWord.BROKEN
 
 
@@ -282,3 +299,22 @@ def test_the_postmortem_tells_every_host_in_both_languages(bucket: Bucket) -> No
     for name in ("postmortem.md", "postmortem.html"):
         page = (folder / name).read_text()
         assert all(words in page for words in ("gpu1", "gpu2", "応答なし", "検証済み", "never seen", INCIDENT))
+
+
+def test_a_fleets_record_is_stamped_and_its_audit_proves_when_it_was_closed(
+    bucket: Bucket, time_authority: TimeAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.authority = "https://tsa.example/tsr"
+    monkeypatch.setattr("tasks.evidence.time_stamp.time_stamp", lambda _, data: time_authority.stamp(data))
+    bucket.write(bucket.rows())
+    found = bucket.audit(roots=read_roots(time_authority.roots))
+    assert (found.word, found.findings) == (AuditWord.PROVEN, ())
+    assert f" UTC by {bucket.authority}, " in found.timed
+    assert bucket.audit().word is AuditWord.INDETERMINATE, "without roots"
+    (bucket.folder / "fleets" / ID / "record/001/closing.json.tsr").unlink()
+    monkeypatch.setattr("tasks.evidence.time_stamp.time_stamp", lambda *_: "it was shut")
+    bucket.write(bucket.rows())
+    found = bucket.audit(roots=read_roots(time_authority.roots))
+    assert found.word is AuditWord.INDETERMINATE
+    assert found.timed == "no time vouched for, because it was shut"
+    assert len(found.findings) == 2

@@ -106,7 +106,7 @@ def test_no_value_in_any_document_ends_an_audit(objects: Objects, data: st.DataO
     key = data.draw(st.sampled_from([key for key in DOCUMENTS if key.endswith(".json")]))
     changed = data.draw(st.composite(lambda draw: canonical(replaced(draw, json.loads(objects[key]))))())
     documents = {name: objects[name] for name in DOCUMENTS} | {key: changed}
-    found = examine(laid_out(INCIDENT, objects), objects, documents, None)
+    found = examine(laid_out(INCIDENT, objects), objects, documents, None, None)
     assert all(finding.summary.isprintable() for finding in found.findings)
 
 

@@ -278,6 +278,10 @@ def test_the_record_says_how_it_is_proven_and_what_is_unsigned() -> None:
     assert "evacuation audit 'a reason' IR-20260102T150405Z --signers allowed_signers" in text
     assert f"`{'1' * 64}`" in text
     assert "署名なし / unsigned" in text
+    assert "--tsa-roots" not in text
+    text = section("ダイジェスト", places=story().places, timestamp_url="https://tsa.example/tsr")
+    assert "--signers allowed_signers --tsa-roots roots.pem" in text
+    assert "`https://tsa.example/tsr: closing.json.tsr, or unstamped.json`" in text
 
 
 @pytest.mark.parametrize(

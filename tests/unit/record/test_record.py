@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from blocks.store import EvidenceStore
 from blocks.workload import Workload
 from tasks.adapters.host import LinuxHost
 from tasks.cli.status import status
@@ -17,9 +18,9 @@ from tasks.custody.containment.cordon import Cordon
 from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Recovery
 from tasks.custody.errors import TransientStoreError
-from tasks.custody.evidence.keys import CLOSING, SEGMENT, VERDICT
+from tasks.custody.evidence.keys import CLOSING, SEGMENT, TIME_STAMP, UNSTAMPED, VERDICT, record_key
 from tasks.custody.incident.verdict import Verdict, Word
-from tasks.custody.store.manifest import digest
+from tasks.custody.store.manifest import digest, digest_bytes
 from tasks.incident.current import note_opened
 from tasks.incident.layout import INCIDENT
 from tasks.record.last_record import carried, last_record
@@ -84,6 +85,90 @@ def test_the_closing_covers_the_pages_and_the_store_has_them(context: RunContext
         each.key.rpartition("/")[2] for each in context.store.evidence.list(f"incidents/{context.incident.id}/record/")
     }
     assert there == PAGES | OTHERS | {CLOSING}
+
+
+def ask(context: RunContext, monkeypatch: pytest.MonkeyPatch, answer: bytes | str) -> list[bytes]:
+    """Name an authority that answers so; the closings that it is asked for, which the store has by then."""
+    asked = list[bytes]()
+
+    def answered(_: object, closing: bytes) -> bytes | str:
+        assert context.store.evidence.read(stored(context, CLOSING)) == closing
+        asked.append(closing)
+        return answer
+
+    monkeypatch.setattr("tasks.evidence.time_stamp.time_stamp", answered)
+    url = "https://tsa.example/tsr"
+    context.store.block = EvidenceStore(folder=context.directory.base, timestamp_url=url)
+    return asked
+
+
+def stored(context: RunContext, name: str) -> str:
+    return record_key(context.incident.id, context.run.number, name)
+
+
+def test_a_stored_record_is_stamped_and_the_time_stamp_lies_beside_its_closing(
+    context: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ask(context, monkeypatch, b"a time stamp")
+    told = made(record.fn(context, content()))
+    (closing,) = asked
+    assert (told.stored, told.untimed, json.loads(closing)["timestamp_url"]) == (True, "", "https://tsa.example/tsr")
+    assert (Path(told.folder) / TIME_STAMP).read_bytes() == b"a time stamp"
+    assert context.store.evidence.read(stored(context, TIME_STAMP)) == b"a time stamp"
+    (entry,) = [each for each in context.log.entries() if each["action"] == "stamped"]
+    assert (entry["digest"], entry["object"]) == (digest_bytes(closing), "record/001/closing.json")
+
+
+def test_an_authority_that_fails_costs_no_verdict_and_is_no_silence(
+    context: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(context, monkeypatch, "https://tsa.example/tsr: it was shut")
+    told = made(record.fn(context, content()))
+    assert (told.stored, told.is_complete) == (True, True)
+    assert told.summary.endswith("; no time vouched for, because https://tsa.example/tsr: it was shut")
+    said = json.loads(context.store.evidence.read(stored(context, UNSTAMPED)))
+    assert said == {"reason": "https://tsa.example/tsr: it was shut"}
+    assert [each["result"] for each in context.log.entries() if each["action"] == "unstamped"] == [said["reason"]]
+    state = final_state(context, told.verdict, told, None)
+    assert str(state.message).endswith("No time vouched for 時刻の証明なし: https://tsa.example/tsr: it was shut")
+    assert state.name == final_state(context, told.verdict, replace(told, untimed=""), None).name
+
+
+def test_a_time_stamp_that_the_store_does_not_take_is_told_and_goes_with_the_next_record(
+    context: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(context, monkeypatch, b"a time stamp")
+    create = context.store.evidence.create
+
+    def full(key: str, *rest: Any) -> None:
+        if key.endswith(".tsr"):
+            raise TransientStoreError("an answer", "none", "Nothing was stored.", "Try again.")
+        create(key, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(context.store.evidence, "create", full)
+        told = made(record.fn(context, content()))
+    assert told.stored
+    assert told.untimed.startswith("the time stamp could not be stored: ")
+    first = stored(context, TIME_STAMP)
+    context.run = replace(context.run, number=2)
+    record.fn(context, content())
+    assert context.store.evidence.read(first) == b"a time stamp"
+
+
+def test_no_authority_is_asked_for_a_record_that_is_not_stored_or_in_a_dry_run(
+    context: RunContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = ask(context, monkeypatch, b"a time stamp")
+    with monkeypatch.context() as patched:
+        patched.setattr(context.store.evidence, "create", nothing_taken)
+        assert not made(record.fn(context, content())).stored
+    workload = Workload(root=tmp_path / "root", evidence_dir=tmp_path / "dry")
+    with case_of(workload, MemoryStore(), dry_run=True) as rehearsal:
+        none = ask(rehearsal, monkeypatch, b"a time stamp")
+        folder = Path(made(record.fn(rehearsal, content())).folder)
+        assert "timestamp_url" not in json.loads((folder / CLOSING).read_bytes())
+    assert (asked, none) == ([], [])
 
 
 def test_the_page_says_what_the_custody_log_says(context: RunContext) -> None:
