@@ -139,6 +139,10 @@ def _evidence_full(world: World) -> None:
     world.fields["evidence_dir"] = disk / "evidence"
 
 
+def _no_reserve(world: World) -> None:
+    world.fields.update(evidence_dir=world.disk() / "evidence", reserve_mb=1024, fallback_dir=None)
+
+
 def _no_spy(world: World) -> None:
     def missing() -> str:
         raise NothingThere("py-spy is not installed")
@@ -274,7 +278,7 @@ FAULTS: Final = (
     Fault("evidence is read-only", _evidence_read_only, {"host/evidence": LOSS, "host/room": LOSS}, WORKS),
     Fault("evidence is full", _evidence_full, {"host/room": LOSS}, WORKS),
     Fault("the fallback is not mounted", change(fallback_dir=Path("/nowhere")), {"host/fallback": LOSS}, WORKS),
-    Fault("no room for the reserve", change(reserve_mb=65536, fallback_dir=None), {"host/room": LOSS}),
+    Fault("no room for the reserve", _no_reserve, {"host/room": LOSS}),
     Fault(
         "no engine",
         change(containers=["image=x"], docker_host="unix:///nowhere/docker.sock"),
