@@ -6,6 +6,7 @@ import os
 import runpy
 import sys
 from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
 from typing import Final
 
@@ -14,7 +15,7 @@ from tasks.prestart.freeze import freeze_early, uninterrupted
 from tasks.prestart.hand_over import receive
 from tasks.prestart.join import join_early
 from tasks.prestart.journal import thaw_again
-from tasks.prestart.known_run import known_run
+from tasks.prestart.known_run import is_over, known_run
 from tasks.prestart.prefect_http import answers
 from tasks.system.cancellation import still_acts
 from tasks.system.priority import take_priority
@@ -64,7 +65,7 @@ def main() -> None:
         runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
     finally:
         if early:
-            thaw_again(early)
+            thaw_again(early, partial(is_over, os.environ))
         leave_dead_server(os.environ)
         if still_acts():  # end what a cancelled run has left behind: the interpreter would wait for it
             sys.stdout.flush()

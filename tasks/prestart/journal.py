@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -103,9 +103,12 @@ def take_over(path: Path) -> None:
         path.unlink()
 
 
-def thaw_again(early: EarlyFreeze) -> None:
-    """Thaw what an early freeze has stopped, if the run was refused or failed before its own freeze."""
-    if early.path.exists() or unkept(early):
+def thaw_again(early: EarlyFreeze, is_over: Callable[[], bool] = lambda: True) -> None:
+    """Thaw what an early freeze has stopped, if its run ended before its own freeze; release the lock.
+
+    What was frozen for a run that is not over stays frozen, and written down for the next run and for `thaw`.
+    """
+    if (early.path.exists() or unkept(early)) and is_over():
         host = LinuxHost()
         for identity in early.frozen:
             thaw_process(host, identity)
@@ -118,8 +121,8 @@ def thaw_again(early: EarlyFreeze) -> None:
     give_up_ownership(early.path.parent)
 
 
-def thaw_left(early: EarlyFreeze) -> None:
-    """Thaw what the run has not taken over, once its process has ended; release the lock if it is still here.
+def thaw_left(early: EarlyFreeze, is_over: Callable[[], bool]) -> None:
+    """Thaw what a run that is over has not taken over, once its process has ended; release the lock if it is here.
 
     If another run is at work, what is left is that run's to take over.
     """
@@ -131,4 +134,4 @@ def thaw_left(early: EarlyFreeze) -> None:
             if (lock := take_ownership(left.path.parent)) is None:
                 return
             left = replace(left, lock=lock)
-    thaw_again(left)
+    thaw_again(left, is_over)

@@ -4,12 +4,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from http.client import HTTPException
 from typing import Any, Final
 from urllib.parse import quote
 
 from tasks.prestart.prefect_http import ask_server
+from tasks.prestart.reasons import NotNow
 
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
+_OVER: Final = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED", "CANCELLING"}
+_OVER_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -62,3 +66,18 @@ def known_run(environment: Mapping[str, str], facts: dict[str, Any]) -> Iterator
     """Yield the flow run that the environment names, of which `facts` are known and grow. It asks by one connection."""
     with ask_server(environment) as ask:
         yield KnownRun(environment.get("PREFECT__FLOW_RUN_ID", ""), ask, facts)
+
+
+def is_over(environment: Mapping[str, str]) -> bool:
+    """Return whether the server says that the run of this environment has ended, or knows none.
+
+    A run is not over because its server does not answer. Without a server it is.
+    """
+    if "PREFECT_API_URL" not in environment:
+        return True
+    wanted = {"flow_runs": {"id": {"any_": [environment.get("PREFECT__FLOW_RUN_ID", "")]}}}
+    try:
+        with ask_server(environment, _OVER_SECONDS) as ask:
+            return all(run["state_type"] in _OVER for run in ask("/flow_runs/filter", wanted))
+    except (NotNow, OSError, HTTPException, ValueError, KeyError, TypeError):
+        return False

@@ -14,7 +14,7 @@ from tasks.prestart.freeze import FLOW, freeze_for
 from tasks.prestart.hand_over import HandOver
 from tasks.prestart.join import would_join
 from tasks.prestart.journal import EarlyFreeze, thaw_left, unlocked
-from tasks.prestart.known_run import known_run
+from tasks.prestart.known_run import is_over, known_run
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
@@ -63,6 +63,9 @@ class Prepared:
 
         Such a process takes the lock itself, and its run's own freeze takes the journal over.
         """
+        if self._hand_over:  # its process could not be started
+            self.early = self._hand_over.close()
+            self._hand_over = None
         if _ENGINE in command:
             try:
                 self._hand_over = HandOver(self.facts, self.early)
@@ -73,13 +76,17 @@ class Prepared:
         self.early = self.early and unlocked(self.early)
         return ""
 
+    def is_over(self) -> bool:
+        """Return whether the server says that the run has ended."""
+        return is_over(self.environment)
+
     def end(self) -> None:
-        """Thaw what the run has not taken over, now that its process has ended or was never started. Never raises."""
+        """Thaw what a run that is over has not taken over, now that it has no process. Never raises."""
         try:
             if self._hand_over:
                 self.early = self._hand_over.close()
             if self.early:
-                thaw_left(self.early)
+                thaw_left(self.early, self.is_over)
         except Exception:
             logger.exception("what was frozen for a run may still be frozen: ask `evacuation status`")
 

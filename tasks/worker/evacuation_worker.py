@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import anyio
+import httpx
 from anyio import to_thread
 from anyio.abc import TaskStatus
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
@@ -37,6 +38,7 @@ it takes a queue for abandoned."""
 _SLOW_SECONDS: Final = 0.5
 _SPARED_SECONDS: Final = 5.0
 _SPACING_SECONDS: Final = 0.2
+_AGAIN_SECONDS: Final = 2.0
 _TRIES: Final = 2
 """How often the server is asked for a hinted run: its event may be sent before the run can be read."""
 
@@ -156,10 +158,21 @@ class EvacuationWorker(ProcessWorker):
             if prepared.claimed:
                 await to_thread.run_sync(prepared.freeze)
             self._flows.update(prepared.flow)
-            await super()._submit_run(flow_run)
+            while not await self._was_submitted(flow_run, prepared):  # noqa: ASYNC110  it asks again
+                await asyncio.sleep(_AGAIN_SECONDS)
         finally:
             if not prepared.started:
                 await self._end(flow_run)
+
+    async def _was_submitted(self, flow_run: "FlowRun", prepared: Prepared) -> bool:
+        """Return False if something is frozen for a run that the server did not let begin: it stays frozen."""
+        try:
+            await super()._submit_run(flow_run)
+        except httpx.HTTPError:
+            if not prepared.early:
+                raise
+            return False
+        return True
 
     async def _propose_pending_state(self, flow_run: "FlowRun") -> bool:
         prepared = self._prepared.get(flow_run.id)
@@ -168,10 +181,24 @@ class EvacuationWorker(ProcessWorker):
     async def _submit_run_and_capture_errors(
         self, flow_run: "FlowRun", task_status: TaskStatus[int | Exception] | None = None
     ) -> BaseWorkerResult | Exception:
-        """Start the process, and thaw at its end what the run has not taken over."""
-        self._prepared[flow_run.id].started = True
+        """Start the process, and thaw at its end what the run has not taken over.
+
+        A server that fails in between ends no run for which something is frozen: it is started, or its crash is told,
+        once the server answers.
+        """
+        prepared = self._prepared[flow_run.id]
+        prepared.started = True
         try:
-            return await super()._submit_run_and_capture_errors(flow_run, task_status)
+            result = await super()._submit_run_and_capture_errors(flow_run, task_status)
+            while prepared.early and not await to_thread.run_sync(prepared.is_over):
+                await asyncio.sleep(_AGAIN_SECONDS)
+                if isinstance(result, Exception):
+                    result = await super()._submit_run_and_capture_errors(flow_run)
+                elif result.status_code:
+                    await self._propose_crashed_state(flow_run, f"Its process ended with {result.status_code}.")
+                else:
+                    break
+            return result
         finally:
             await self._end(flow_run)
 

@@ -12,7 +12,10 @@ _BLOCK: Final = 1 << 16
 
 
 class CountingProxy:
-    """Relays connections; `asked` are the requests so far, as METHOD PATH, `websockets` may be refused from now on."""
+    """Relays connections; `asked` are the requests so far, as METHOD PATH, `websockets` may be refused from now on.
+
+    With `dies_at` the server is gone as soon as something is asked that has these words, until they are emptied.
+    """
 
     def __init__(self, api: str) -> None:
         """Listen on a free port of loopback."""
@@ -22,6 +25,9 @@ class CountingProxy:
         self._open: list[socket.socket] = []
         self.asked: list[str] = []
         self.websockets = True
+        self.dies_at = ""
+        self.dead = False
+        self.refused = 0
         self.api = f"http://127.0.0.1:{self._listening.getsockname()[1]}/api"
 
     def __enter__(self) -> Self:
@@ -46,6 +52,10 @@ class CountingProxy:
         with suppress(OSError):
             while True:
                 near, _ = self._listening.accept()
+                if self.dead and self.dies_at:
+                    near.close()
+                    self.refused += 1
+                    continue
                 far = socket.create_connection(self._there)
                 self._open += [near, far]
                 Thread(target=self._relay, args=(near, far, True), daemon=True).start()
@@ -55,7 +65,12 @@ class CountingProxy:
         with suppress(OSError):
             while part := source.recv(_BLOCK):
                 if asks:
-                    self.asked += [b" ".join(each).decode() for each in _ASKED.findall(part)]
+                    asked = [b" ".join(each).decode() for each in _ASKED.findall(part)]
+                    self.asked += asked
+                    if self.dies_at and any(self.dies_at in each for each in asked):
+                        self.dead = True
+                        self.cut()
+                        break
                     if b"upgrade: websocket" in part.lower() and not self.websockets:
                         break
                 sink.sendall(part)

@@ -162,6 +162,24 @@ def test_a_run_that_never_starts_leaves_nothing_frozen(scene: Scene, command: st
     assert free is not None
 
 
+@pytest.mark.parametrize("moment", ["GET /deployments/", pytest.param("/labels", marks=pytest.mark.soak)])
+def test_a_server_that_dies_between_freeze_and_start_thaws_nothing_and_the_run_goes_on_with_it(
+    scene: Scene, moment: str
+) -> None:
+    scene.small.start_all()
+    with play(scene) as played:
+        played.await_proof()
+        played.proxy.dies_at = moment
+        run = played.trigger()
+        wait_until(lambda: played.proxy.dead, what="the death of the server")
+        wait_until(lambda: played.proxy.refused > 5, what="some questions to a dead server")
+        assert played.stands()
+        played.proxy.dies_at = ""
+        told = played.ended(run)
+    assert told.startswith("Verified"), told
+    assert scene.small.living() == []
+
+
 def test_a_run_that_is_refused_and_one_of_another_command_are_as_ever(scene: Scene) -> None:
     scene.small.start_all()
     with play(scene) as played:

@@ -1,11 +1,13 @@
 """A fleet on PostgreSQL, Redis, two API processes and services: each host is ordered once, whatever dies meanwhile."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import psutil
+import pytest
 
 from tasks.drill.plant import settings
-from tests.e2e.plant.conftest import HOSTS, Site
+from tests.e2e.plant.conftest import HOSTS, RUN_SECONDS, Site
 from tests.support.workloads import wait_until
 
 
@@ -48,6 +50,31 @@ def test_a_host_an_api_process_and_the_fleets_own_run_die_in_the_middle_and_noth
     assert "3 of 3 hosts Verified: gpu[1-3] Verified" in message
     assert [each["parameters"]["order"]["attempt"] for each in hosts.runs_of("dying")] == [1, 1, 1, 2]
     assert hosts.hosts["gpu2"].living() == []
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("part", ["database", "stream"])
+def test_what_is_frozen_stands_without_the_database_or_redis_and_goes_on_when_it_is_back(
+    hosts: Site, part: str
+) -> None:
+    hosts.fleet(part)
+    hosts.trigger(part, reason="a leak")
+    wait_until(lambda: all(hosts.stands(name) for name in HOSTS), what="the freeze of all")
+    lost = {"database": hosts.plant.database, "stream": hosts.plant.stream}[part]
+    for process in psutil.Process(lost.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    wait_until(lambda: hosts.http.post("/flow_runs/filter", json={}).is_error or part == "stream", what="an error")
+    assert all(hosts.stands(name) or not hosts.hosts[name].living() for name in HOSTS)
+    lost.restart()
+    hosts.plant.services.restart()
+    wait_until(lambda: _fleet_of(hosts, part, "Verified"), RUN_SECONDS, "a fleet that is Verified")
+    assert {each["parameters"]["order"]["attempt"] for each in hosts.runs_of(part)} == {1}
+
+
+def _fleet_of(hosts: Site, fleet: str, end: str) -> bool:
+    """Retry until all hosts have an end."""
+    return hosts.ended(hosts.trigger(fleet, retry=True))[0] == end
 
 
 def test_the_plants_settings_are_those_that_the_units_read() -> None:

@@ -146,13 +146,24 @@ def test_what_a_run_has_not_taken_over_is_thawed_unless_another_run_is_at_work(t
         path = tmp_path / "early.json"
         path.write_text(json.dumps([row(left)]))
         path.chmod(0o600)
-        thaw_left(EarlyFreeze(path, (left, taken), lock=held if lock == "still here" else None))
+        thaw_left(EarlyFreeze(path, (left, taken), lock=held if lock == "still here" else None), lambda: True)
         assert (state(left) == "T") is (lock == "another run's")
         assert state(taken) == "T", "an incident has it"
         assert path.exists() is (lock == "another run's")
         assert (owner(tmp_path) == "") is (lock != "another run's")
         if lock == "another run's":
             os.close(held or 0)
+
+
+def test_what_is_left_of_a_run_that_is_not_over_stays_frozen_written_down_and_without_a_lock(tmp_path: Path) -> None:
+    with stopped() as (left, _):
+        path = tmp_path / "early.json"
+        path.write_text(json.dumps([row(left)]))
+        path.chmod(0o600)
+        thaw_left(EarlyFreeze(path, (left,), lock=take_ownership(tmp_path)), lambda: False)
+        assert state(left) == "T"
+        assert left in read_early(path)
+        assert not owner(tmp_path)
 
 
 def test_what_no_disk_takes_is_told_to_the_run_and_forgotten_by_the_worker(tmp_path: Path) -> None:
