@@ -51,7 +51,8 @@ def install_by_hand(text: str, *, server: bool, dry_run: bool) -> int:
     The worker is restarted, which leaves its runs alone; a guard that stands is not. Raises Refused before anything is
     written, and EvacuationError if systemd refuses.
     """
-    _require_systemd(dry_run=dry_run)
+    if not dry_run or not _UNITS.is_dir():
+        _require_systemd()
     here = _of_this_host(text)
     files = {_SYSTEM / name: rendered(name) for name in (*OF_A_HOST, *([_SERVER] if server else []))}
     if not _SETTINGS.exists():
@@ -87,6 +88,7 @@ def uninstall_by_hand() -> int:
 
     Raises Refused before anything is touched while an incident of an installed workload is open or its cordon stands.
     """
+    _require_systemd()
     _require_root()
     instances = sorted({link.name for link in _SYSTEM.glob("*.wants/evacuation-*@*")})
     _require_over(instances)
@@ -158,8 +160,8 @@ def _tell(command: Sequence[str]) -> None:
         )
 
 
-def _require_systemd(*, dry_run: bool) -> None:
-    if not _UNITS.is_dir() or not (dry_run or _BOOTED.is_dir()):
+def _require_systemd() -> None:
+    if not _BOOTED.is_dir():
         raise Refused(
             "a host that systemd has booted",
             f"no {_BOOTED}",
@@ -178,7 +180,7 @@ def _require_trusted(here: Workloads) -> None:
     files = {Path(called.file.removesuffix(f":{called.name}")) for called in here}
     for place in (Path(sys.executable), Path(sys.executable).resolve(), Path(__file__), *files):
         if strange := in_strange_hands(place, 0).partition(":")[0]:
-            cure = "Install the wheel for root (pipx install --global), and keep the file in /etc/evacuation."
+            cure = "Install the wheel as root (pipx install --global), and keep the file in /etc/evacuation."
             raise Refused("programs and a file that only root can change", strange, cure)
 
 

@@ -129,7 +129,6 @@ def test_the_server_comes_up_as_it_is_and_the_worker_gets_to_it(site: Site) -> N
 def test_after_a_reboot_they_are_at_work_again_by_themselves(site: Site) -> None:
     site.host.reboot()
     wait_until(site.at_work, 240, what="the worker at its server")
-    site.workload.start_training()
 
 
 def test_what_is_not_as_install_writes_it_or_not_roots_alone_is_refused_and_left(site: Site) -> None:
