@@ -52,7 +52,7 @@ def install_by_hand(text: str, *, server: bool, dry_run: bool) -> int:
     written, and EvacuationError if systemd refuses.
     """
     if not dry_run or not _UNITS.is_dir():
-        _require_systemd()
+        _require_rights()
     here = _of_this_host(text)
     files = {_SYSTEM / name: rendered(name) for name in (*OF_A_HOST, *([_SERVER] if server else []))}
     if not _SETTINGS.exists():
@@ -62,7 +62,6 @@ def install_by_hand(text: str, *, server: bool, dry_run: bool) -> int:
     if dry_run:
         print(*(f"# {path}\n{said}" for path, said in files.items()), *map(shlex.join, commands), sep="\n")
         return 0
-    _require_root()
     _require_trusted(here)
     _require_as_written(files)
     for called, workload in here.items():
@@ -88,8 +87,7 @@ def uninstall_by_hand() -> int:
 
     Raises Refused before anything is touched while an incident of an installed workload is open or its cordon stands.
     """
-    _require_systemd()
-    _require_root()
+    _require_rights()
     instances = sorted({link.name for link in _SYSTEM.glob("*.wants/evacuation-*@*")})
     _require_over(instances)
     found = [path for path in (_SETTINGS, *sorted(_SYSTEM.glob("evacuation*"))) if path.is_file()]
@@ -125,9 +123,8 @@ def _of_this_host(text: str) -> Workloads:
 def rendered(name: str) -> str:
     """Return a unit of examples/systemd with the programs of this installation."""
     folder = Path(sys.executable).parent
-    return _PROGRAM.sub(
-        lambda found: shlex.quote(str(folder / found[1])).replace("%", "%%"), (_UNITS / name).read_text()
-    )
+    text = (_UNITS / name).read_text()
+    return _PROGRAM.sub(lambda found: shlex.quote(str(folder / found[1])).replace("%", "%%"), text)
 
 
 def _settings() -> str:
@@ -154,13 +151,11 @@ def _tell(command: Sequence[str]) -> None:
     """Run a command. Raises EvacuationError with what it said if it fails."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        left = "What was written is left as it is."
-        raise EvacuationError(
-            f"{shlex.join(command)} to succeed", done.stderr.strip(), left, "Cure that, then run this again."
-        )
+        told, left = f"{shlex.join(command)} to succeed", "What was written is left as it is."
+        raise EvacuationError(told, done.stderr.strip(), left, "Cure that, then run this again.")
 
 
-def _require_systemd() -> None:
+def _require_rights() -> None:
     if not _BOOTED.is_dir():
         raise Refused(
             "a host that systemd has booted",
@@ -168,9 +163,6 @@ def _require_systemd() -> None:
             "Have your own supervisor keep `python -m flows.worker` running. In a container nothing is installed: the "
             "image's command is the worker, and its engine restarts it (docs/operate.md, 'A worker in a container').",
         )
-
-
-def _require_root() -> None:
     if os.geteuid():
         raise Refused("root", f"user {os.geteuid()}", f"Run it as root; {NAME} install --dry-run shows what it does.")
 
@@ -179,7 +171,8 @@ def _require_trusted(here: Workloads) -> None:
     """Refuse what another account could change: root will run it, and do as the file says."""
     files = {Path(called.file.removesuffix(f":{called.name}")) for called in here}
     for place in (Path(sys.executable), Path(sys.executable).resolve(), Path(__file__), *files):
-        if strange := in_strange_hands(place, 0).partition(":")[0]:
+        writable = f"{place} is writable for others" if place.stat().st_mode & 0o022 else ""
+        if strange := in_strange_hands(place, 0).partition(":")[0] or writable:
             cure = "Install the wheel as root (pipx install --global), and keep the file in /etc/evacuation."
             raise Refused("programs and a file that only root can change", strange, cure)
 

@@ -139,11 +139,15 @@ def test_what_is_not_as_install_writes_it_or_not_roots_alone_is_refused_and_left
     assert (refused.returncode, host.read(unit)) == (REFUSED, f"{before}# mine\n")
     assert f"changed, or by hand: {unit}. Nothing was touched. Move your changes into drop-ins" in refused.stderr
     host.write(unit, before)
-    host.run(["chown", "games", file], check=True)
-    refused = site.evacuation("install", file, check=False)
-    assert refused.returncode == REFUSED
-    assert f"{file} lies in {file} of user 5, who can move or forge it" in refused.stderr
-    host.run(["chown", "root", file], check=True)
+    for change, back, said in (
+        (["chown", "games"], ["chown", "root"], f"{file} lies in {file} of user 5, who can move or forge it"),
+        (["chmod", "go+w"], ["chmod", "go-w"], f"{file} is writable for others"),
+    ):
+        host.run([*change, file], check=True)
+        refused = site.evacuation("install", file, check=False)
+        host.run([*back, file], check=True)
+        assert refused.returncode == REFUSED
+        assert said in refused.stderr
 
 
 def test_the_doctor_of_the_timer_finds_nothing_but_what_this_host_lacks(site: Site) -> None:
