@@ -305,6 +305,27 @@ def deploy(  # noqa: PLR0913  its options
     return deploy_by_hand(file, Wanted(name, store, pool, engine, notify))
 
 
+@app.command(help_epilogue=_examples("install /etc/evacuation/evacuation.toml", "install evacuation.toml --dry-run"))
+def install(workload: WorkloadFile, /, *, server: bool = False, dry_run: bool = False) -> int:
+    """Install worker, guard and nightly doctor as systemd units on the workload's host. Run it again after an upgrade.
+
+    Args:
+        server: Install a Prefect server on this host too.
+        dry_run: Print the units and commands; change nothing.
+    """
+    from tasks.cli.install import install_by_hand
+
+    return install_by_hand(workload, server=server, dry_run=dry_run)
+
+
+@app.command(help_epilogue=_examples("uninstall"))
+def uninstall() -> int:
+    """Take away what `install` has written. Refused while an incident is open or a cordon stands."""
+    from tasks.cli.install import uninstall_by_hand
+
+    return uninstall_by_hand()
+
+
 @app.command(help_epilogue=_examples("drill", "drill --keep", "drill --fleet"))
 def drill(*, keep: bool = False, fleet: bool = False) -> int:
     """Rehearse the whole evacuation on a throwaway workload with real servers. Needs the extra `drill`.

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter
 
 from tasks.custody.incident.incident import Incident
-from tasks.incident.directory import base_of, bases, find_home
+from tasks.incident.directory import base_of, bases, cordon_base, find_home
 from tasks.incident.last_word import FINISHED
-from tasks.incident.layout import CLAIMED, INCIDENT, OPEN, closings
+from tasks.incident.layout import CLAIMED, CORDON, INCIDENT, OPEN, closings
+from tasks.incident.run_lock import owner
 from tasks.system.atomic_files import read_plain, write_whole
 
 if TYPE_CHECKING:
@@ -117,3 +118,13 @@ def unfinished_incident(workload: "WorkloadFields") -> str | None:
     if (home / CLAIMED).exists():
         return None
     return None if last_verdict(home) in FINISHED else incident
+
+
+def at_work_or_left(workload: "WorkloadFields") -> str:
+    """Say which run is at work, which incident is not finished, or that a cordon stands; empty if none of these."""
+    if purpose := owner(base_of(workload)):
+        return f"a run is at work now: {purpose}"
+    if unfinished := unfinished_incident(workload):
+        return f"{unfinished} is not finished; the next evacuation carries it on"
+    marker = cordon_base(workload) / CORDON
+    return f"a cordon stands: {marker}" if marker.exists() else ""

@@ -16,10 +16,9 @@ from tasks.custody.containment.container import workload_containers
 from tasks.custody.containment.groups import path_of
 from tasks.custody.errors import EngineError, Refused
 from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
-from tasks.incident.current import unfinished_incident
-from tasks.incident.directory import base_of, cordon_base
+from tasks.incident.current import at_work_or_left
+from tasks.incident.directory import cordon_base
 from tasks.incident.layout import CORDON
-from tasks.incident.run_lock import owner
 from tasks.preflight.privileges import effective_capabilities, in_strange_hands, missing_rights
 from tasks.preflight.requirements import (
     require_here,
@@ -31,6 +30,7 @@ from tasks.readiness.patient import Patient
 from tasks.system.control_group import Hierarchy
 from tasks.system.disk_reserve import MIB
 from tasks.system.processes import standpoint
+from tasks.system.unit_files import escaped
 
 _SECONDS: Final = 10.0
 _OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
@@ -53,7 +53,7 @@ def rights(patient: Patient) -> Finding:
     user, missing = os.geteuid(), missing_rights(effective_capabilities(), os.geteuid(), _owner(patient))
     strangers = sorted({each.user for each in patient.processes} - {user})
     told = f"user {user}; " + ("; ".join(missing) or "has every right that is used")
-    cure = f"run the worker as root with examples/systemd/evacuation-worker.service, or as user {_owner(patient)}"
+    cure = f"run the worker as root by evacuation install, or as user {_owner(patient)}"
     if strangers and any("CAP_KILL" in each for each in missing):
         return fatal(f"{told}; members of users {strangers}", "they can be neither frozen nor stopped", cure)
     if strangers and missing:
@@ -186,24 +186,18 @@ def guard(patient: Patient) -> Finding:
     """Look whether systemd starts the guard again after a reboot."""
     if not _SYSTEMD.is_dir():
         return sound("no systemd here: after a reboot under a cordon, carry the incident on")
-    command = ["systemd-escape", "--path", "--template=evacuation-guard@.service", str(patient.workload.evidence)]
-    unit = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=True).stdout.strip()
+    unit = f"evacuation-guard@{escaped(patient.workload.evidence)}.service"
     if refused := patient.host.systemd.tell("is-enabled", "--quiet", "--", unit):
         matters = "after a reboot in the middle of an evacuation nothing keeps training out"
-        return loss(f"{unit} is not enabled: {refused}", matters, f"systemctl enable {unit} (docs/speed.md)")
+        return loss(f"{unit} is not enabled: {refused}", matters, "evacuation install evacuation.toml")
     return sound(f"{unit} is enabled")
 
 
 def incident(patient: Patient) -> Finding:
     """Look for an incident that is open, and for a cordon."""
-    matters, block = "what is written here is about a host in the middle of an incident", patient.workload
-    cure = "evacuation status evacuation.toml"
-    if purpose := owner(base_of(block)):
-        return loss(f"an {purpose} is at work now", matters, cure)
-    if unfinished := unfinished_incident(block):
-        return loss(f"{unfinished} is not finished; the next evacuation carries it on", matters, cure)
-    if (marker := cordon_base(block) / CORDON).exists():
-        return loss(f"a cordon stands: {marker}", "no training starts", "evacuation uncordon evacuation.toml")
+    if told := at_work_or_left(patient.workload):
+        matters = "no training starts, and what is written here is about a host in the middle of an incident"
+        return loss(told, matters, "evacuation status evacuation.toml")
     return sound("none is open, no cordon stands")
 
 

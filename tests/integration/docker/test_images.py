@@ -14,6 +14,7 @@ from prefect_aws import AwsCredentials
 
 from blocks.store import EvidenceStore
 from tasks.adapters.host import LinuxHost
+from tasks.custody.incident.exit_codes import REFUSED
 from tasks.drill.parts import SeaweedFS
 from tasks.incident.layout import CORDON
 from tests.integration.docker.conftest import IMAGES, OURS, PROJECT, Image
@@ -104,6 +105,9 @@ def test_a_worker_in_a_container_evacuates_its_host(
     worker = start_worker(containers, worker_pool, small)
     try:
         wait_until(lambda: online(worker_pool), 60, what="the worker")
+        refused = docker(containers.engine, "exec", worker, "sh", "-c", "evacuation install x.toml 2>&1 || echo $?")
+        assert "In a container nothing is installed" in refused
+        assert refused.endswith(f"\n{REFUSED}")
         state = run_there(scene, worker_pool)
         assert state.startswith("Verified"), state + docker(containers.engine, "logs", worker)[-3000:]
     finally:

@@ -35,6 +35,8 @@ COMMANDS = [
     "rollback",
     "fleet",
     "deploy",
+    "install",
+    "uninstall",
     "drill",
     "version",
 ]

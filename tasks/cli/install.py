@@ -1,0 +1,201 @@
+"""Install worker, guard and nightly doctor as units of systemd on a workload's host, and take them away again."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from socket import gethostname
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from tasks.cli.next_step import Called
+from tasks.cli.workloads import chosen
+from tasks.custody.errors import EvacuationError, Refused
+from tasks.custody.visible import say
+from tasks.incident.current import at_work_or_left
+from tasks.incident.directory import base_of
+from tasks.incident.run_lock import owner
+from tasks.preflight.privileges import in_strange_hands
+from tasks.system.atomic_files import write_whole
+from tasks.system.installation import NAME, version
+from tasks.system.shared_files import SHARED
+from tasks.system.unit_files import escaped, is_as_written, stamped, unescaped
+
+if TYPE_CHECKING:
+    from blocks.workload_fields import WorkloadFields
+
+Workloads: TypeAlias = Mapping[Called, "WorkloadFields"]
+
+_UNITS: Final = SHARED / "examples/systemd"
+_PROGRAM: Final = re.compile(r"/opt/evacuation/\.venv/bin/([a-z]+)")
+"""How the units name a program of ours."""
+_SYSTEM: Final = Path("/etc/systemd/system")
+_SETTINGS: Final = Path("/etc/evacuation/worker.env")
+_STATE: Final = Path("/var/lib/evacuation")
+_DATABASE: Final = (Path("/var/lib/evacuation-server"), Path("/var/lib/private/evacuation-server"))
+_BOOTED: Final = Path("/run/systemd/system")
+_API: Final = "http://127.0.0.1:4200/api"
+_SLICE, _WORKER, _SERVER = "evacuation.slice", "evacuation-worker.service", "evacuation-server.service"
+_GUARD, _DOCTOR = "evacuation-guard@{}.service", "evacuation-doctor@{}.timer"
+_DOCTORS: Final = "evacuation-doctor@{}.service"
+OF_A_HOST: Final = (_SLICE, _WORKER, _GUARD.format(""), _DOCTOR.format(""), _DOCTORS.format(""))
+
+
+def install_by_hand(text: str, *, server: bool, dry_run: bool) -> int:
+    """Write, enable and start the units of a file's workloads; with `dry_run` print them. May be repeated.
+
+    The worker is restarted, which leaves its runs alone; a guard that stands is not. Raises Refused before anything is
+    written, and EvacuationError if systemd refuses.
+    """
+    if not dry_run or not _UNITS.is_dir():
+        _require_rights()
+    here = _of_this_host(text)
+    files = {_SYSTEM / name: rendered(name) for name in (*OF_A_HOST, *([_SERVER] if server else []))}
+    if not _SETTINGS.exists():
+        files[_SETTINGS] = _settings()
+    files = {path: stamped(said, f"{NAME} install {version()}") for path, said in files.items()}
+    commands = list(_to_start(here, server=server))
+    if dry_run:
+        print(*(f"# {path}\n{said}" for path, said in files.items()), *map(shlex.join, commands), sep="\n")
+        return 0
+    _require_trusted(here)
+    _require_as_written(files)
+    for called, workload in here.items():
+        if purpose := owner(base_of(workload)):
+            cure = f"Wait until it has ended, then run this again: {called.command('status')}"
+            raise Refused("no run at work, under which its program would change", f"{called.name}: {purpose}", cure)
+    for path, said in files.items():
+        if not path.exists() or path.read_text() != said:
+            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            write_whole(path, said.encode(), 0o600 if path == _SETTINGS else 0o644)
+            say(f"wrote {path}")
+    for command in commands:
+        _tell(command)
+    say(f"settings and secrets of the worker: {_SETTINGS}")
+    for called, workload in here.items():
+        stands = at_work_or_left(workload)
+        say(f"{called.name}: {stands}. Nothing of it was touched" if stands else f"next: {called.command('doctor')}")
+    return 0
+
+
+def uninstall_by_hand() -> int:
+    """Stop and disable what was installed, and remove it. The server's database stays, and what a person has changed.
+
+    Raises Refused before anything is touched while an incident of an installed workload is open or its cordon stands.
+    """
+    _require_rights()
+    instances = sorted({link.name for link in _SYSTEM.glob("*.wants/evacuation-*@*")})
+    _require_over(instances)
+    found = [path for path in (_SETTINGS, *sorted(_SYSTEM.glob("evacuation*"))) if path.is_file()]
+    units = [path.name for path in found if path.name in {_WORKER, _SERVER}] + instances
+    if units:
+        _tell(["systemctl", "disable", "--now", *units])
+    _tell(["systemctl", "stop", _DOCTORS.format("*")])
+    changed = [path for path in found if not is_as_written(path.read_text())]
+    used = any(path.suffix == ".service" for path in changed)
+    for path in found:
+        if path not in changed and not (used and path.name == _SLICE):
+            path.unlink()
+            say(f"removed {path}")
+    shutil.rmtree(_STATE / "prefect", ignore_errors=True)
+    for folder in (_STATE, _SETTINGS.parent):
+        with suppress(OSError):  # there is something of a person's in it
+            folder.rmdir()
+    for verb in (["daemon-reload"], ["reset-failed", "evacuation*"]):
+        _tell(["systemctl", *verb])
+    for path in (*changed, *_SYSTEM.glob("evacuation*.d"), *_DATABASE):
+        if path.exists():
+            say(f"left: rm -r {shlex.quote(str(path))}")
+    return 0
+
+
+def _of_this_host(text: str) -> Workloads:
+    found = {called: workload for called, workload in chosen(text).items() if workload.host == gethostname()}
+    if not found:
+        raise Refused(f"a workload with host = {gethostname()!r} in {text}", "none", "Run it on the workload's host.")
+    return {Called(each.name, os.path.abspath(each.file), each.store): found[each] for each in found}  # noqa: PTH100
+
+
+def rendered(name: str) -> str:
+    """Return a unit of examples/systemd with the programs of this installation."""
+    folder = Path(sys.executable).parent
+    text = (_UNITS / name).read_text()
+    return _PROGRAM.sub(lambda found: shlex.quote(str(folder / found[1])).replace("%", "%%"), text)
+
+
+def _settings() -> str:
+    api = os.environ.get("PREFECT_API_URL", _API)
+    return f"""\
+# Settings and secrets of the worker and of the nightly doctor. After a change: systemctl restart {_WORKER}
+PREFECT_API_URL={api}
+#PREFECT_API_AUTH_STRING=
+#AWS_PROFILE=
+"""
+
+
+def _to_start(here: Workloads, *, server: bool) -> Iterator[list[str]]:
+    units = [_SERVER, _WORKER] if server else [_WORKER]
+    guards = [_GUARD.format(escaped(workload.evidence)) for workload in here.values()]
+    doctors = [_DOCTOR.format(escaped(Path(called.file))) for called in here]
+    yield ["systemctl", "daemon-reload"]
+    yield ["systemctl", "enable", *units, *guards]
+    yield ["systemctl", "restart", *units]
+    yield ["systemctl", "enable", "--now", *doctors]
+
+
+def _tell(command: Sequence[str]) -> None:
+    """Run a command. Raises EvacuationError with what it said if it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        told, left = f"{shlex.join(command)} to succeed", "What was written is left as it is."
+        raise EvacuationError(told, done.stderr.strip(), left, "Cure that, then run this again.")
+
+
+def _require_rights() -> None:
+    if not _BOOTED.is_dir():
+        raise Refused(
+            "a host that systemd has booted",
+            f"no {_BOOTED}",
+            "Have your own supervisor keep `python -m flows.worker` running. In a container nothing is installed: the "
+            "image's command is the worker, and its engine restarts it (docs/operate.md, 'A worker in a container').",
+        )
+    if os.geteuid():
+        raise Refused("root", f"user {os.geteuid()}", f"Run it as root; {NAME} install --dry-run shows what it does.")
+
+
+def _require_trusted(here: Workloads) -> None:
+    """Refuse what another account could change: root will run it, and do as the file says."""
+    files = {Path(called.file.removesuffix(f":{called.name}")) for called in here}
+    for place in (Path(sys.executable), Path(sys.executable).resolve(), Path(__file__), *files):
+        writable = f"{place} is writable for others" if place.stat().st_mode & 0o022 else ""
+        if strange := in_strange_hands(place, 0).partition(":")[0] or writable:
+            cure = "Install the wheel as root (pipx install --global), and keep the file in /etc/evacuation."
+            raise Refused("programs and a file that only root can change", strange, cure)
+
+
+def _require_as_written(files: Mapping[Path, str]) -> None:
+    changed = [str(path) for path in files if path.exists() and not is_as_written(path.read_text())]
+    if changed:
+        cure = "Move your changes into drop-ins (systemctl edit UNIT), which stay; remove the files; run this again."
+        raise Refused("files as install writes them", f"changed, or by hand: {', '.join(changed)}", cure)
+
+
+def _require_over(instances: Sequence[str]) -> None:
+    """Refuse while an incident of an installed workload is open, or its cordon stands."""
+    before, after = _DOCTOR.split("{}")
+    for name in instances:
+        if name.startswith(before):
+            file = str(unescaped(name.removeprefix(before).removesuffix(after)))
+            try:
+                found = chosen(file)
+            except Refused as error:
+                cure = f"Put it back; or, if nothing of it is cordoned, systemctl disable --now {shlex.quote(name)}."
+                raise Refused("the file of an installed workload", error.got, cure) from error
+            for called, workload in found.items():
+                if stands := at_work_or_left(workload):
+                    cure = f"End it first, as this says, then run this again: {called.command('status')}"
+                    raise Refused("no open incident and no cordon", f"{called.name}: {stands}", cure)

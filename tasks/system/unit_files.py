@@ -1,0 +1,34 @@
+"""Name instances of systemd's units by paths, and stamp files so that a change by a person is seen."""
+
+import hashlib
+import os
+import re
+from pathlib import PurePath
+
+
+def escaped(path: PurePath) -> str:
+    """Return an absolute path as an instance's name, as `systemd-escape --path` does."""
+    plain = os.fsencode(os.path.normpath(path)).strip(b"/")
+    told = re.sub(rb"^\.|[^A-Za-z0-9:_./]", lambda found: b"\\x%02x" % found[0][0], plain)
+    return told.replace(b"/", b"-").decode() or "-"
+
+
+def unescaped(instance: str) -> PurePath:
+    """Return the path of an instance's name, as `systemd-escape --unescape --path` does."""
+    told = instance.encode().replace(b"-", b"/")
+    return PurePath("/" + os.fsdecode(re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes([int(found[1], 16)]), told)))
+
+
+def stamped(text: str, by: str) -> str:
+    """Return the text below a line that says by what it was written, with a digest."""
+    return f"# Written by {by}; changed since if this is not its sha256: {_digest(text)}\n{text}"
+
+
+def is_as_written(text: str) -> bool:
+    """Return whether a text is stamped, and has not been changed since."""
+    stamp, _, rest = text.partition("\n")
+    return stamp.startswith("# Written by ") and stamp.endswith(f" {_digest(rest)}")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
