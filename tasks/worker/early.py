@@ -18,6 +18,7 @@ from tasks.prestart.known_run import is_over, known_run
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
+    from prefect.workers.base import BaseWorkerResult
 
 logger = get_logger(__name__)
 
@@ -35,6 +36,7 @@ class Prepared:
     claimed: bool = False
     started: bool = False
     _hand_over: HandOver | None = None
+    _over: bool = False
 
     @property
     def flow(self) -> dict[UUID, str]:
@@ -76,9 +78,11 @@ class Prepared:
         self.early = self.early and unlocked(self.early)
         return ""
 
-    def is_over(self) -> bool:
-        """Return whether the server says that the run has ended."""
-        return is_over(self.environment)
+    def is_over(self, result: "BaseWorkerResult | Exception") -> bool:
+        """Return whether nothing was frozen for the run, its process has ended well, or the server says it is over."""
+        ended_well = not isinstance(result, Exception) and not result.status_code
+        self._over = not self.early or ended_well or is_over(self.environment)
+        return self._over
 
     def end(self) -> None:
         """Thaw what a run that is over has not taken over, now that it has no process. Never raises."""
@@ -86,7 +90,7 @@ class Prepared:
             if self._hand_over:
                 self.early = self._hand_over.close()
             if self.early:
-                thaw_left(self.early, self.is_over)
+                thaw_left(self.early, lambda: self._over or is_over(self.environment))
         except Exception:
             logger.exception("what was frozen for a run may still be frozen: ask `evacuation status`")
 

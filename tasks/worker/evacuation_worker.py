@@ -190,14 +190,12 @@ class EvacuationWorker(ProcessWorker):
         prepared.started = True
         try:
             result = await super()._submit_run_and_capture_errors(flow_run, task_status)
-            while prepared.early and not await to_thread.run_sync(prepared.is_over):
+            while not await to_thread.run_sync(prepared.is_over, result):
                 await asyncio.sleep(_AGAIN_SECONDS)
                 if isinstance(result, Exception):
                     result = await super()._submit_run_and_capture_errors(flow_run)
-                elif result.status_code:
-                    await self._propose_crashed_state(flow_run, f"Its process ended with {result.status_code}.")
                 else:
-                    break
+                    await self._propose_crashed_state(flow_run, f"Its process ended with {result.status_code}.")
             return result
         finally:
             await self._end(flow_run)
