@@ -1,5 +1,6 @@
 """Send a message through one of Prefect's notification blocks."""
 
+import logging
 import re
 from typing import Final
 
@@ -8,6 +9,8 @@ from prefect.blocks import notifications  # noqa: F401  a saved block is found b
 from prefect.blocks.abstract import NotificationBlock, NotificationError
 from prefect.blocks.core import Block
 
+_TALKATIVE: Final = ("apprise", "httpx", "urllib3")
+"""Loggers that write the addresses of requests, though not in warnings."""
 _STATUS: Final = re.compile(r"error=(\d{3})\b")
 
 
@@ -16,6 +19,8 @@ def send_by(block: str, subject: str, body: str) -> str:
 
     What libraries say may have the address or a token in it: of it only an HTTP status or the kind of error is told.
     """
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         sender = Block.load(block)
         if not isinstance(sender, NotificationBlock):

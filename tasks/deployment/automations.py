@@ -39,8 +39,6 @@ Runs that joined, rehearsed, looked as the night before, or were cancelled by a 
 LONG_MINUTES: Final = 30.0
 UNTAKEN_SECONDS: Final = 120
 _TAGS: Final = ("evacuation", "readiness")
-_SUBJECT: Final = "{{ event.resource['prefect.state-name'] }}: {{ flow_run.name }}"
-_BODY: Final = "{{ event.resource['prefect.state-message'] }}\n{{ flow_run | ui_url }}"
 _SILENT: Final = (
     f"No sign of life for {SILENT_SECONDS} s: the run, its worker or its host is gone. What it had contained stays "
     "frozen and cordoned. Run the deployment again with no incident_id: that carries the incident on. "

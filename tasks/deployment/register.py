@@ -112,20 +112,23 @@ def register() -> None:
 
 
 def make_pool(client: SyncPrefectClient, pool: str) -> None:
-    """Create the evacuation's pool unless there is one of that name. Raises Refused for a pool of another type."""
+    """Create the evacuation's pool, and its queue of messages. Raises Refused for a pool of that name of another type.
+
+    The queue is there whoever is told: a worker that asks for one that is not gets no run of any.
+    """
     try:
-        there = client.read_work_pool(pool)
+        kind = client.read_work_pool(pool).type
     except ObjectNotFound:
         about = "Evacuations, and the training that they may pause. A worker on each host. 緊急撤収。"
-        client.create_work_pool(WorkPoolCreate(name=pool, type="process", description=about))
+        kind = client.create_work_pool(WorkPoolCreate(name=pool, type="process", description=about)).type
         print(f"made the work pool {pool}")
-        return
-    if there.type != "process":
+    if kind != "process":
         raise Refused(
             f"{pool} to be a pool of type process: the evacuation acts on the worker's own host",
-            there.type,
+            kind,
             "Nothing was deployed. Give --pool, another name.",
         )
+    make_queue(client, pool, PEOPLE, "Messages to people. At least one worker serves it.")
 
 
 def make_queues(client: SyncPrefectClient, pool: str, host: str) -> None:
@@ -172,16 +175,13 @@ def deploy_fleet(fleet: str, pool: str, engine: str) -> str:
 
 
 def deploy_people(pool: str, engine: str, notify: Sequence[str]) -> None:
-    """Deploy what tells people by saved notification blocks, each as TYPE/NAME. Without any, what there is stays.
+    """Deploy what tells people by saved notification blocks, each as TYPE/NAME. Raises Refused for an unknown one.
 
     That is the flow `tell`, the automations that start it, and one that sends where no worker is left.
     """
     with get_client(sync_client=True) as client:
         blocks = [notification_block(client, each) for each in notify]
         make_pool(client, pool)
-        make_queue(client, pool, PEOPLE, "Messages to people. At least one worker serves it.")
-        if not blocks:
-            return
         command, heartbeat = f"{quote(engine)} -m prefect.engine", {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
         where = {"work_queue_name": PEOPLE, "job_variables": {"command": command, "env": heartbeat}}
         about = {"tags": [PEOPLE], "parameters": {"to": list(notify)}, "work_pool": {"name": pool, **where}}
@@ -234,7 +234,8 @@ def deploy_by_hand(file: str, wanted: Wanted) -> int:
             register()
             targets, fleets = save(Path(file)) if file else ([saved(wanted.name, wanted.store or wanted.name)], [])
             engine = wanted.engine or sys.executable
-            deploy_people(wanted.pool, engine, wanted.notify)
+            if wanted.notify:
+                deploy_people(wanted.pool, engine, wanted.notify)
             if targets:
                 say(*deploy_all(targets, wanted.pool, engine, () if fleets else (PEOPLE,)))
             say(*(deploy_fleet(fleet, wanted.pool, engine) for fleet in fleets))

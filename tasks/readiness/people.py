@@ -76,11 +76,12 @@ def notification(patient: Patient) -> Finding:
             cure = f"add --work-queue {PEOPLE} to a worker of the pool {there.work_pool_name}, and restart it"
             return loss(f"no worker serves the queue {PEOPLE}", "the server sends messages itself, once each", cure)
         told = _sent(client, there, patient.name) if patient.message else _last(client)
-    if told and told.state_name != "Completed":
-        why = f"{told.name}: {told.state_name}: {told.state.message if told.state else ''}"
+    if told is None or told.state is None:
+        return sound(f"{', '.join(to)}: no message was sent yet; --message sends one")
+    if told.state.name != "Completed":
+        why = f"{told.name}: {told.state.name}: {told.state.message or 'nobody has taken it yet'}"
         return loss(why, matters, "look at the receiver, then: evacuation doctor evacuation.toml --message")
-    word = told.state.message if told and told.state else "no message was sent yet; --message sends one"
-    return sound(f"{', '.join(to)}: {word}")
+    return sound(f"{', '.join(to)}: {told.state.message}")
 
 
 def _last(client: SyncPrefectClient) -> FlowRun | None:

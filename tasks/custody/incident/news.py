@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Final
 
 from tasks.custody.containment.receipt import Containment, Stop
@@ -38,7 +39,7 @@ def contained_news(incident: str, where: str, stop: Stop | None, found: Containm
     """Return what was stopped, what was not, who acts and what follows. `where` names workload and host."""
     word, ja, then = ("contained", "封じ込め完了", _NOBODY) if found.contained else ("NOT contained", "未完了", _YOU)
     told = (
-        f"{incident}: {where}: {word} {ja}",
+        f"{incident}: {where}: {word} {ja} {found.at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
         f"Stopped 停止: {stop.summary if stop else 'not known, look at the run'}",
         f"Left 残存: {found.summary}",
     )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -75,3 +76,16 @@ def test_there_is_nothing_to_announce(
     run.run = change(run.run)
     announce_containment(run, "evacuate a", done(Completed(data=Stop(NOW, ()))), done(checked))
     assert raised == []
+
+
+def test_nothing_waits_for_a_server_that_hangs(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, hangs = Event(), Event()
+
+    def emit(*_: object) -> None:
+        asked.set()
+        hangs.wait(60)
+
+    monkeypatch.setattr(announce, "emit_event", emit)
+    announce_containment(run, "evacuate a", done(Completed(data=Stop(NOW, ()))), done(Completed(data=CONTAINED)))
+    assert asked.wait(60), "it is asked, and this was not held up by it"
+    hangs.set()
