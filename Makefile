@@ -34,9 +34,9 @@ drill: $(STAMP)  ## evacuate a real sample workload to a real S3 server; KEEP=1 
 fleet-drill: $(STAMP)  ## evacuate a fleet of three hosts on PostgreSQL and Redis, of which two die, and an API process
 	$(EVACUATION) drill --fleet
 
-deploy: $(STAMP)  ## deploy the workloads of WORKLOAD=evacuation.toml, or the saved blocks NAME (and STORE), on POOL; NOTIFY=slack-webhook/NAME tells people
+deploy: $(STAMP)  ## deploy the workloads of WORKLOAD=evacuation.toml, or the saved blocks NAME (and STORE), on POOL; NOTIFY="slack-webhook/NAME …" tells people
 	$(EVACUATION) deploy $(if $(NAME),$(call option,name,$(NAME)) $(call option,store,$(STORE)),"$(WORKLOAD)") \
-		$(call option,pool,$(POOL)) $(call option,engine,$(ENGINE)) $(call option,notify,$(NOTIFY))
+		$(call option,pool,$(POOL)) $(call option,engine,$(ENGINE)) $(foreach one,$(NOTIFY),--notify $(one))
 
 evacuate: $(STAMP)  ## without a Prefect server: WORKLOAD=evacuation.toml STORE=that REASON= INCIDENT=IR-… POLICY=kill SUSPECTS=include DRY=1 RECOVER=1
 	$(EVACUATION) run "$(WORKLOAD)" $(call option,store,$(STORE)) $(call option,reason,$(REASON)) \
@@ -46,8 +46,8 @@ evacuate: $(STAMP)  ## without a Prefect server: WORKLOAD=evacuation.toml STORE=
 status: $(STAMP)  ## how a workload stands: WORKLOAD=evacuation.toml, FILE:NAME where it has several
 	$(EVACUATION) status "$(WORKLOAD)"
 
-doctor: $(STAMP)  ## whether an evacuation would work if it began now: WORKLOAD=evacuation.toml STORE=that SIGNERS=file
-	$(EVACUATION) doctor "$(WORKLOAD)" $(call option,store,$(STORE)) $(call option,signers,$(SIGNERS))
+doctor: $(STAMP)  ## whether an evacuation would work if it began now: WORKLOAD=evacuation.toml STORE=that SIGNERS=file; MESSAGE=1 sends people a test message
+	$(EVACUATION) doctor "$(WORKLOAD)" $(call option,store,$(STORE)) $(call option,signers,$(SIGNERS)) $(if $(MESSAGE),--message)
 
 uncordon: $(STAMP)  ## let training in again: WORKLOAD=evacuation.toml, FILE:NAME where it has several
 	$(EVACUATION) uncordon "$(WORKLOAD)"

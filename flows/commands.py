@@ -152,15 +152,24 @@ def status(workload: WorkloadFile, /, *, json: Json = False) -> int:
 
 
 @app.command(help_epilogue=_examples("doctor evacuation.toml", "doctor w.toml --store store.toml --signers signers"))
-def doctor(workload: WorkloadFile, /, *, store: StoreFile = "", signers: Path | None = None, json: Json = False) -> int:
+def doctor(
+    workload: WorkloadFile,
+    /,
+    *,
+    store: StoreFile = "",
+    signers: Path | None = None,
+    message: bool = False,
+    json: Json = False,
+) -> int:
     """Tell whether an evacuation would work if it began now: host, workload, store, Prefect. Touches nothing.
 
     Args:
         signers: allowed_signers file of the auditor, which this host's signature has to fit.
+        message: Send people a test message, and say who has taken it.
     """
     from tasks.cli.doctor import doctor_by_hand
 
-    return doctor_by_hand(workload, store, signers, as_json=json)
+    return doctor_by_hand(workload, store, signers, message=message, as_json=json)
 
 
 @app.command(help_epilogue=_examples("thaw evacuation.toml"))
@@ -289,7 +298,7 @@ def deploy(  # noqa: PLR0913  its options
     store: str = "",
     pool: str = "evacuation",
     engine: str = "",
-    notify: str = "",
+    notify: tuple[str, ...] = (),
 ) -> int:
     """Register with the Prefect server what a workload needs: blocks, pool, queues, deployments, alarms. Idempotent.
 
@@ -298,7 +307,7 @@ def deploy(  # noqa: PLR0913  its options
         store: Name of its saved store, if that is another.
         pool: Work pool; made if there is none.
         engine: Python of the worker, if it is not this one.
-        notify: Saved notification block that tells people, as in slack-webhook/ops.
+        notify: Saved notification block that tells people, as in slack-webhook/ops. May be given more than once.
     """
     from tasks.deployment.register import Wanted, deploy_by_hand
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.fields import BlockName, IncidentId, Sentence
@@ -19,6 +20,7 @@ from tasks.containment.stop import stop
 from tasks.containment.watch import watch
 from tasks.custody.containment.receipt import Freeze, Recovery, Stop
 from tasks.custody.fleet.ends import CONTAINED_LABEL, FROZEN_LABEL
+from tasks.custody.fleet.order import run_name
 from tasks.custody.incident.alarm import Alarm
 from tasks.custody.incident.ending import EXPIRED, JOINED
 from tasks.custody.store.latest import LatestPolicy
@@ -32,6 +34,7 @@ from tasks.record.write import Record, record
 from tasks.recovery.recover import prove_contained_again
 from tasks.recovery.recover import recover as recover_api
 from tasks.recovery.rehearsal import rehearse_recovery
+from tasks.runtime.announce import announce_containment
 from tasks.runtime.context import Policy, RunContext, Suspects
 from tasks.runtime.end_state import ended
 from tasks.runtime.flow_run import this_run
@@ -44,9 +47,14 @@ from tasks.storage.verify import verify
 from tasks.system.cancellation import heeding
 
 
+def _name() -> str:
+    given = flow_run.parameters
+    return run_name(str(given["workload"]), str((given.get("order") or {}).get("fleet", "")))
+
+
 @flow(
     name="evacuate",
-    flow_run_name="evacuate {workload}",
+    flow_run_name=_name,
     task_runner=ThreadPoolTaskRunner(max_workers=16),  # type: ignore[arg-type]
     persist_result=False,
 )
@@ -126,6 +134,7 @@ def _evacuate(
     stopped = submit(stop, after=looked)
     contained = submit(prove_contained, after=[stopped, cordoned, paused])
     labels.when_done(contained, CONTAINED_LABEL)
+    announce_containment(context, _name(), stopped, contained)
 
     # §4 collect in parallel, judge the models, then seal
     collected = looked + [submit(collect, name, after=[stopped]) for name in later]

@@ -14,7 +14,7 @@ from tasks.readiness.patient import Patient
 from tasks.readiness.report import lines
 
 
-def doctor_by_hand(workload: str, store: str, signers: Path | None, *, as_json: bool) -> int:
+def doctor_by_hand(workload: str, store: str, signers: Path | None, *, message: bool, as_json: bool) -> int:
     """Print all findings, and return the exit code of the state. Raises Refused."""
     from prefect.settings import get_current_settings
 
@@ -24,7 +24,7 @@ def doctor_by_hand(workload: str, store: str, signers: Path | None, *, as_json: 
     store_name, saved = store_given(Path(there), called)
     note(f"looking at {name}; nothing of it is touched")
     with using_local_config(LocalConfig(block, saved, get_current_settings())):
-        found = examine(Patient(name, block, store_name, saved, _signers(signers)))
+        found = examine(Patient(name, block, store_name, saved, _signers(signers), message=message))
     code = EXIT_CODES[found.ending.name]
     data = {"workload": name, "state": found.ending.name, "exit_code": code, "message": found.message}
     rows = [asdict(each) for each in found.findings]

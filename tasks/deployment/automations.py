@@ -1,5 +1,6 @@
 """Create the server's automations beside the alarms of prefect.yaml: find silent runs, and tell people."""
 
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from typing import Final
@@ -8,11 +9,13 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
 from prefect.events import Posture
-from prefect.events.actions import ChangeFlowRunState, SendNotification
+from prefect.events.actions import ActionTypes, CancelFlowRun, ChangeFlowRunState, RunDeployment, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger
 from prefect.events.schemas.events import ResourceSpecification
 
+from tasks.custody.fleet.order import FLEET, OF_A_FLEET
 from tasks.custody.incident.ending import ENDINGS
+from tasks.custody.incident.news import EVENT_CONTAINED, PEOPLE
 from tasks.readiness.people import TELL_PEOPLE
 from tasks.readiness.server import SILENT_RUNS
 from tasks.readiness.tell import EVENT as WORSE
@@ -25,18 +28,17 @@ ENDED: Final = frozenset(f"prefect.flow-run.{name}" for name in (*(each.name for
 RESTING: Final = frozenset(f"prefect.flow-run.{name}" for name in ("Suspended", "Paused", "AwaitingRetry"))
 """States without a process: a run that waits for a person or its next attempt is neither silent nor too long."""
 _BEGUN: Final = frozenset({"prefect.flow-run.Pending", "prefect.flow-run.Running"})
+_LATE: Final = "prefect.flow-run.Late"
 _NO_NEWS: Final = ("Joined", "DryRun", "Completed", "Cancelled", "Ready", "Degraded", "NotReady")
 _UNTOLD: Final = frozenset(f"prefect.flow-run.{name}" for name in _NO_NEWS)
-TOLD: Final = (ENDED - _UNTOLD) | {"prefect.flow-run.Paused", WORSE}
-"""Events that people are notified of: ends of runs, an evacuation that waits for an answer, and worse readiness.
+TOLD: Final = (ENDED - _UNTOLD) | {"prefect.flow-run.Paused", EVENT_CONTAINED, WORSE}
+"""Events that people are told of: containment, ends of runs, an evacuation that waits for an answer, worse readiness.
 
 Runs that joined, rehearsed, looked as the night before, or were cancelled by a person are left out.
 """
 LONG_MINUTES: Final = 30.0
 UNTAKEN_SECONDS: Final = 120
-OF_AN_EVACUATION: Final = ResourceSpecification(
-    {"prefect.resource.role": ["tag"], "prefect.resource.id": ["prefect.tag.evacuation", "prefect.tag.readiness"]}
-)
+_TAGS: Final = ("evacuation", "readiness")
 _SILENT: Final = (
     f"No sign of life for {SILENT_SECONDS} s: the run, its worker or its host is gone. What it had contained stays "
     "frozen and cordoned. Run the deployment again with no incident_id: that carries the incident on. "
@@ -46,75 +48,95 @@ _SILENT: Final = (
 
 def silent_runs(seconds: float = SILENT_SECONDS) -> AutomationCore:
     """Return the automation that marks a run as Crashed if its heartbeats have stopped and it has not ended."""
+    expected, every = {HEARTBEAT, *ENDED, *RESTING}, _runs(*_TAGS, PEOPLE, hosts=True)
     return AutomationCore(
         name=SILENT_RUNS,
         description="An evacuation or recovery whose process and worker both died is marked Crashed. 無応答の検知。",
-        trigger=_overdue(HEARTBEAT, {HEARTBEAT, *ENDED, *RESTING}, timedelta(seconds=seconds)),
+        trigger=_overdue(HEARTBEAT, expected, timedelta(seconds=seconds), every),
         actions=[ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message=_SILENT)],
     )
 
 
-def _of_evacuations() -> dict[str, ResourceSpecification]:
+def _runs(*tags: str, hosts: bool = False) -> dict[str, ResourceSpecification]:
+    """Return what matches runs with one of the tags; those of a fleet's hosts, of which the fleet tells, if wanted."""
+    named = {} if hosts else {"prefect.resource.name": [f"!*{OF_A_FLEET}{FLEET}*"]}
+    tagged = [f"prefect.tag.{tag}" for tag in tags]
     return {
-        "match": ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
-        "match_related": OF_AN_EVACUATION,
+        "match": ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"], **named}),
+        "match_related": ResourceSpecification({"prefect.resource.role": ["tag"], "prefect.resource.id": tagged}),
     }
 
 
-def told_people(block: UUID) -> AutomationCore:
-    """Return the automation that notifies people how an evacuation or recovery ended, or that it crashed."""
+def told_people(tell: UUID) -> AutomationCore:
+    """Return the automation that tells people of each event of `TOLD`. `tell` is the deployment of that flow."""
     return AutomationCore(
         name=TELL_PEOPLE,
-        description="How an evacuation or recovery has ended, or that it has gone silent. 結果の通知。",
-        trigger=EventTrigger(**_of_evacuations(), expect=set(TOLD), posture=Posture.Reactive, threshold=1),
-        actions=[
-            SendNotification(
-                block_document_id=block,
-                subject="{{ event.resource['prefect.state-name'] }}: {{ flow_run.name }}",
-                body="{{ event.resource['prefect.state-message'] }}\n{{ flow_run | ui_url }}",
-            )
-        ],
+        description="Whether a workload is contained, how an evacuation or recovery has ended. 結果の通知。",
+        trigger=EventTrigger(**_runs(*_TAGS), expect=set(TOLD), posture=Posture.Reactive, threshold=1),
+        actions=_telling(
+            tell,
+            "{{ event.resource['prefect.state-name'] }}: {{ flow_run.name }}",
+            "{{ event.resource['prefect.state-message'] }}\n{{ flow_run | ui_url }}",
+        ),
     )
 
 
-def long_runs(block: UUID, minutes: float = LONG_MINUTES) -> AutomationCore:
-    """Return the automation that notifies people of a run that is alive and has not ended after `minutes`."""
+def long_runs(tell: UUID, minutes: float = LONG_MINUTES) -> AutomationCore:
+    """Return the automation that tells people of a run that is alive and has not ended after `minutes`."""
     return AutomationCore(
         name="evacuation: a run does not end",
         description="An evacuation or recovery that has not ended in time. 長時間終了しない実行の通知。",
-        trigger=_overdue("prefect.flow-run.Running", ENDED | RESTING, timedelta(minutes=minutes)),
-        actions=[
-            SendNotification(
-                block_document_id=block,
-                subject=f"Not ended after {minutes:g} minutes: {{{{ flow_run.name }}}}",
-                body="Look at its last step and its progress. If nothing moves, cancel it and run the deployment "
-                "again: the incident carries on. 終了していません。進捗を確認してください。\n{{ flow_run | ui_url }}",
-            )
-        ],
+        trigger=_overdue("prefect.flow-run.Running", ENDED | RESTING, timedelta(minutes=minutes), _runs(*_TAGS)),
+        actions=_telling(
+            tell,
+            f"Not ended after {minutes:g} minutes: {{{{ flow_run.name }}}}",
+            "Look at its last step and its progress. If nothing moves, cancel it and run the deployment "
+            "again: the incident carries on. 終了していません。進捗を確認してください。\n{{ flow_run | ui_url }}",
+        ),
     )
 
 
-def untaken_runs(block: UUID, seconds: float = UNTAKEN_SECONDS) -> AutomationCore:
-    """Return the automation that notifies people of a run that no worker takes: a doctor's, too, that never looks."""
+def untaken_runs(tell: UUID, seconds: float = UNTAKEN_SECONDS) -> AutomationCore:
+    """Return the automation that tells people of a run that no worker takes: a doctor's, too, that never looks."""
     return AutomationCore(
         name="evacuation: no worker takes a run",
         description="An evacuation, recovery or nightly look that no worker has taken. ワーカー不在の通知。",
-        trigger=_overdue("prefect.flow-run.Late", _BEGUN | ENDED | RESTING, timedelta(seconds=seconds)),
-        actions=[
-            SendNotification(
-                block_document_id=block,
-                subject=f"No worker in {seconds:g} s: {{{{ flow_run.name }}}}",
-                body="The host, its worker or its queue is gone or paused. Look at the host. "
-                "ワーカーが応答していません。ホストを確認してください。\n{{ flow_run | ui_url }}",
-            )
-        ],
+        trigger=_overdue(_LATE, _BEGUN | ENDED | RESTING, timedelta(seconds=seconds), _runs(*_TAGS)),
+        actions=_telling(
+            tell,
+            f"No worker in {seconds:g} s: {{{{ flow_run.name }}}}",
+            "The host, its worker or its queue is gone or paused. Look at the host. "
+            "ワーカーが応答していません。ホストを確認してください。\n{{ flow_run | ui_url }}",
+        ),
     )
 
 
-def _overdue(after: str, expect: AbstractSet[str], within: timedelta) -> EventTrigger:
-    """Return a trigger that fires for a run of ours of which, after one event, none of the expected comes in time."""
+def _telling(tell: UUID, subject: str, body: str) -> list[ActionTypes]:
+    about = {"subject": subject, "body": body, "event": "{{ event.event }}"}
+    return [RunDeployment(source="selected", deployment_id=tell, parameters=about)]
+
+
+def untaken_messages(blocks: Sequence[UUID]) -> AutomationCore:
+    """Return the automation by which the server itself sends a message that no worker takes, and cancels its run.
+
+    Its alarms wait while it sends, and what a receiver does not take is lost: for nothing else.
+    """
+    said = "{{ flow_run.parameters['subject'] }}", "{{ flow_run.parameters['body'] }}"
+    sent = [SendNotification(block_document_id=block, subject=said[0], body=said[1]) for block in blocks]
+    return AutomationCore(
+        name="evacuation: no worker takes a message",
+        description="The server sends it by itself. ワーカー不在時の直接通知。",
+        trigger=EventTrigger(**_runs(PEOPLE), expect={_LATE}, posture=Posture.Reactive, threshold=1),
+        actions=[*sent, CancelFlowRun()],
+    )
+
+
+def _overdue(
+    after: str, expect: AbstractSet[str], within: timedelta, runs: Mapping[str, ResourceSpecification]
+) -> EventTrigger:
+    """Return a trigger that fires for a run of which, after one event, none of the expected comes in time."""
     return EventTrigger(
-        **_of_evacuations(),
+        **runs,
         after={after},
         expect=set(expect),
         for_each={"prefect.resource.id"},

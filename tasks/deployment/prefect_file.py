@@ -76,10 +76,11 @@ def templates(client: SyncPrefectClient, name: str = "prefect.yaml") -> list[Tem
             ", ".join(sorted(unknown)),
             f"Nothing was deployed. Take it out, or run `prefect deploy --all --prefect-file {name}`.",
         )
-    return [_template(client, entry) for entry in file["deployments"]]
+    return [template(client, entry) for entry in file["deployments"]]
 
 
-def _template(client: SyncPrefectClient, entry: Mapping[str, Any]) -> Template:
+def template(client: SyncPrefectClient, entry: Mapping[str, Any]) -> Template:
+    """Register the flow of a deployment, and return what the server has to know of both."""
     flow: Any = load_flow_from_entrypoint(entry["entrypoint"])
     schema = parameter_schema(flow).model_dump(exclude_unset=True)
     of_flow = {"version": flow.version, "description": flow.description, "parameter_openapi_schema": schema}

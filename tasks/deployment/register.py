@@ -1,12 +1,12 @@
 """Register what a Prefect server needs for a workload, in one command: `evacuation deploy`. It is idempotent.
 
-Block types and blocks, the pool, the queues of the workload's host, the deployments and alarms of prefect.yaml, and
-the automation that finds runs that have gone silent.
+Block types and blocks, the pool, the queues of the workload's host, the deployments and alarms of prefect.yaml, the
+automation that finds runs that have gone silent, and what tells people.
 """
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +27,10 @@ from tasks.adapters.saved_blocks import load_block, require_store
 from tasks.custody.errors import Refused
 from tasks.custody.incident.description import read_tables
 from tasks.custody.incident.exit_codes import REFUSED
+from tasks.custody.incident.news import PEOPLE, TELL
 from tasks.custody.visible import say
-from tasks.deployment.automations import long_runs, put, silent_runs, told_people, untaken_runs
-from tasks.deployment.prefect_file import deploy, deployed, templates
+from tasks.deployment.automations import long_runs, put, silent_runs, told_people, untaken_messages, untaken_runs
+from tasks.deployment.prefect_file import deploy, deployed, template, templates
 from tasks.system.clock_zone import own_zone
 from tasks.system.parallel import side_by_side
 
@@ -111,20 +112,23 @@ def register() -> None:
 
 
 def make_pool(client: SyncPrefectClient, pool: str) -> None:
-    """Create the evacuation's pool unless there is one of that name. Raises Refused for a pool of another type."""
+    """Create the evacuation's pool, and its queue of messages. Raises Refused for a pool of that name of another type.
+
+    The queue is there whoever is told: a worker that asks for one that is not gets no run of any.
+    """
     try:
-        there = client.read_work_pool(pool)
+        kind = client.read_work_pool(pool).type
     except ObjectNotFound:
         about = "Evacuations, and the training that they may pause. A worker on each host. 緊急撤収。"
-        client.create_work_pool(WorkPoolCreate(name=pool, type="process", description=about))
+        kind = client.create_work_pool(WorkPoolCreate(name=pool, type="process", description=about)).type
         print(f"made the work pool {pool}")
-        return
-    if there.type != "process":
+    if kind != "process":
         raise Refused(
             f"{pool} to be a pool of type process: the evacuation acts on the worker's own host",
-            there.type,
+            kind,
             "Nothing was deployed. Give --pool, another name.",
         )
+    make_queue(client, pool, PEOPLE, "Messages to people. At least one worker serves it.")
 
 
 def make_queues(client: SyncPrefectClient, pool: str, host: str) -> None:
@@ -133,9 +137,14 @@ def make_queues(client: SyncPrefectClient, pool: str, host: str) -> None:
     A later queue comes later in the pool's order: to name its place would move all others of a large pool.
     """
     for suffix, about in _QUEUES.items():
-        with suppress(ObjectAlreadyExists):
-            client.create_work_queue(host + suffix, description=about, work_pool_name=pool)
-            print(f"made the queue {pool}/{host}{suffix}")
+        make_queue(client, pool, host + suffix, about)
+
+
+def make_queue(client: SyncPrefectClient, pool: str, name: str, about: str) -> None:
+    """Create a queue unless there is one of that name."""
+    with suppress(ObjectAlreadyExists):
+        client.create_work_queue(name, description=about, work_pool_name=pool)
+        print(f"made the queue {pool}/{name}")
 
 
 def notification_block(client: SyncPrefectClient, notify: str) -> UUID:
@@ -155,20 +164,38 @@ def deploy_fleet(fleet: str, pool: str, engine: str) -> str:
     """Deploy examples/fleet/fleet.yaml for one fleet; return what is left to do."""
     with get_client(sync_client=True) as client:
         make_pool(client, pool)
-        with suppress(ObjectAlreadyExists):
-            told = "Runs of fleets. A worker anywhere that reaches server and store serves it."
-            client.create_work_queue(FLEETS, description=told, work_pool_name=pool)
+        make_queue(client, pool, FLEETS, "Runs of fleets. A worker anywhere that reaches server and store serves it.")
         values = variables(pool, FLEETS, engine, FLEET=fleet)
         deploy(client, templates(client, "examples/fleet/fleet.yaml"), values, deployed(client, [fleet]))
         put(client, silent_runs())
     print(f"deployed the fleet {fleet} on {pool}/{FLEETS}")
-    return f"worker of fleets: {quote(engine)} -m flows.worker --pool {pool} --work-queue {FLEETS}"
+    return (
+        f"worker of fleets: {quote(engine)} -m flows.worker --pool {pool} --work-queue {FLEETS} --work-queue {PEOPLE}"
+    )
 
 
-def deploy_all(targets: list[DeploymentTarget], pool: str, engine: str, notify: str = "") -> Iterator[str]:
-    """Deploy each; yield what is left to do, a line each. `notify` is a saved notification block, as TYPE/NAME."""
+def deploy_people(pool: str, engine: str, notify: Sequence[str]) -> None:
+    """Deploy what tells people by saved notification blocks, each as TYPE/NAME. Raises Refused for an unknown one.
+
+    That is the flow `tell`, the automations that start it, and one that sends where no worker is left.
+    """
     with get_client(sync_client=True) as client:
-        people = notification_block(client, notify) if notify else None
+        blocks = [notification_block(client, each) for each in notify]
+        make_pool(client, pool)
+        command, heartbeat = f"{quote(engine)} -m prefect.engine", {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
+        where = {"work_queue_name": PEOPLE, "job_variables": {"command": command, "env": heartbeat}}
+        about = {"tags": [PEOPLE], "parameters": {"to": list(notify)}, "work_pool": {"name": pool, **where}}
+        tell = template(client, {"name": PEOPLE, "entrypoint": "flows.tell.tell", **about})
+        deploy(client, [tell], {}, deployed(client, [PEOPLE]))
+        made = client.read_deployment_by_name(f"{TELL}/{PEOPLE}").id
+        for automation in (told_people(made), long_runs(made), untaken_runs(made), untaken_messages(blocks)):
+            put(client, automation)
+    print(f"deployed messages to {', '.join(notify)}")
+
+
+def deploy_all(targets: list[DeploymentTarget], pool: str, engine: str, also: Sequence[str] = ()) -> Iterator[str]:
+    """Deploy each; yield what is left to do, a line each. `also` are queues that the workers of all hosts serve."""
+    with get_client(sync_client=True) as client:
         make_pool(client, pool)
         for host in sorted({target.host for target in targets}):
             make_queues(client, pool, host)
@@ -179,12 +206,8 @@ def deploy_all(targets: list[DeploymentTarget], pool: str, engine: str, notify: 
         for target, _ in zip(targets, done, strict=True):
             print(f"deployed {target.workload} on {pool}/{target.host}, evidence to {target.store}")
         put(client, silent_runs())
-        if people:
-            put(client, told_people(people))
-            put(client, long_runs(people))
-            put(client, untaken_runs(people))
     for host in sorted({target.host for target in targets}):
-        queues = " ".join(f"--work-queue {host}{suffix}" for suffix in _QUEUES)
+        queues = " ".join(f"--work-queue {name}" for name in (*(host + suffix for suffix in _QUEUES), *also))
         yield f"worker on {host}: {quote(engine)} -m flows.worker --pool {pool} {queues} --name {host}"
 
 
@@ -196,7 +219,7 @@ class Wanted:
     store: str
     pool: str
     engine: str
-    notify: str
+    notify: Sequence[str]
 
 
 def deploy_by_hand(file: str, wanted: Wanted) -> int:
@@ -211,8 +234,10 @@ def deploy_by_hand(file: str, wanted: Wanted) -> int:
             register()
             targets, fleets = save(Path(file)) if file else ([saved(wanted.name, wanted.store or wanted.name)], [])
             engine = wanted.engine or sys.executable
+            if wanted.notify:
+                deploy_people(wanted.pool, engine, wanted.notify)
             if targets:
-                say(*deploy_all(targets, wanted.pool, engine, wanted.notify))
+                say(*deploy_all(targets, wanted.pool, engine, () if fleets else (PEOPLE,)))
             say(*(deploy_fleet(fleet, wanted.pool, engine) for fleet in fleets))
     except (ValueError, RuntimeError) as error:
         say(*str(error).splitlines(), error=True)

@@ -14,12 +14,14 @@ from tasks.custody.fleet.ends import End, Row, expires, not_ordered
 from tasks.custody.fleet.fold import fold
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.fleet.verdict import all_that_answer_contained, over, settled
+from tasks.custody.incident.news import fleet_news
 from tasks.fleet.approval import Question
 from tasks.fleet.claim import called_off, mark_settled, owner_of
 from tasks.fleet.closings import Closings
 from tasks.fleet.handover import handed_over
 from tasks.fleet.orders import Lost, cancel_waiting, decide, give, rows_of
 from tasks.fleet.show import Table
+from tasks.runtime.announce import announce
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -81,6 +83,8 @@ class Watch:
         elif self.contained_at is None:
             self.contained_at = datetime.now(UTC)
             logger.warning("%s: all that answer are contained", self.incident.id)
+            told = fleet_news(self.incident.id, self.incident.name, rows)
+            announce(self._run, f"fleet {self.incident.name}", told)
 
     def taken_over(self, client: SyncPrefectClient) -> bool:
         """Return whether another run is at work on the incident now."""

@@ -20,7 +20,7 @@ from prefect.states import Cancelled
 from tasks.custody.fleet.attempt import Attempt
 from tasks.custody.fleet.ends import Row, row_of
 from tasks.custody.fleet.incident import FleetIncident, Host
-from tasks.custody.fleet.order import fleet_tag
+from tasks.custody.fleet.order import fleet_tag, run_name
 from tasks.custody.fleet.verdict import to_retry
 from tasks.fleet.closings import checked
 from tasks.fleet.hosts import attempts_of, signs_of_life
@@ -119,6 +119,7 @@ def give(
             with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
                 client.create_flow_run_from_deployment(
                     UUID(host.deployment),
+                    name=run_name(host.name, incident.id),
                     parameters=parameters,
                     tags=[fleet_tag(incident.id), f"attempt:{attempt}"],
                     idempotency_key=order.key,

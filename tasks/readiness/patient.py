@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class Patient:
     """A workload and its store, by the names and fields of their blocks. `signers` is an auditor's file, or empty.
 
-    What checks leave for later ones: the canary as the store describes it, how far the store's clock is from this
-    host's, and the newest sound model.
+    `message` asks for a test message to people. What checks leave for later ones: the canary as the store describes it,
+    how far the store's clock is from this host's, and the newest sound model.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Patient:
     store: str
     saved: Mapping[str, Any]
     signers: str = ""
+    message: bool = False
     seen: "StoredObject | None" = None
     skew: timedelta | None = None
     newest_model: str = ""

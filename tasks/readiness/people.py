@@ -1,13 +1,17 @@
-"""Look whether people have practised, and whether they are told of how an evacuation ends."""
+"""Look whether people have practised, and whether they are told of containment and end."""
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from prefect.events.actions import SendNotification
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 
 from tasks.custody.incident.ending import DRY_RUN, NOT_REHEARSED, REHEARSED
+from tasks.custody.incident.news import PEOPLE, TELL
 from tasks.custody.incident.readiness import Finding, loss, sound
 from tasks.incident.directory import bases
 from tasks.incident.layout import DRY_RUN as DRY_RUNS
@@ -17,7 +21,11 @@ from tasks.readiness.runs import asking, runs_of
 
 TELL_PEOPLE: Final = "evacuation: tell people"
 """The automation that notifies people."""
+_CURE: Final = "evacuation deploy evacuation.toml --notify slack-webhook/ops (docs/triggers.md)"
 _OLD: Final = timedelta(days=180)
+_SILENT_SECONDS: Final = 90.0
+_MESSAGE_SECONDS: Final = 60.0
+_LOOK_SECONDS: Final = 0.5
 
 
 def drill(patient: Patient) -> Finding:
@@ -49,20 +57,47 @@ def _drills(patient: Patient) -> Iterator[tuple[datetime, str]]:
 
 
 def notification(patient: Patient) -> Finding:
-    """Look whether a notification is deployed, active, and has its block."""
-    del patient
+    """Look whether people are told: by which blocks, by a worker, and whether they got the last message."""
     matters = "nobody hears how an evacuation ends, nor that this became worse"
-    cure = "evacuation deploy evacuation.toml --notify slack-webhook/ops (docs/triggers.md)"
     with asking() as client:
         found = client.read_automations_by_name(TELL_PEOPLE)
-        used = [action for each in found for action in each.actions if isinstance(action, SendNotification)]
-        if not used or not all(each.enabled for each in found):
-            return loss("no notification is deployed and active", matters, cure)
         try:
-            kinds = [str(client.read_block_document(each.block_document_id).block_type_name) for each in used]
-        except ObjectNotFound:
-            return loss("the block of the notification is gone", matters, cure)
-    return sound(f"{', '.join(kinds)}; whether a message arrives is not tried")
+            there = client.read_deployment_by_name(f"{TELL}/{PEOPLE}")
+            to = [str(each) for each in there.parameters["to"]]
+            for block in to:
+                kind, _, name = block.partition("/")
+                client.read_block_document_by_name(name, kind)
+            polled = client.read_work_queue_by_name(PEOPLE, there.work_pool_name).last_polled
+        except ObjectNotFound as error:
+            return loss(f"no notification is deployed, or its block is gone: {error}", matters, _CURE)
+        if not found or not all(each.enabled for each in found):
+            return loss("no notification is deployed and active", matters, _CURE)
+        if not polled or time.time() - polled.timestamp() > _SILENT_SECONDS:
+            cure = f"add --work-queue {PEOPLE} to a worker of the pool {there.work_pool_name}, and restart it"
+            return loss(f"no worker serves the queue {PEOPLE}", "the server sends messages itself, once each", cure)
+        told = _sent(client, there, patient.name) if patient.message else _last(client)
+    if told is None or told.state is None:
+        return sound(f"{', '.join(to)}: no message was sent yet; --message sends one")
+    if told.state.name != "Completed":
+        why = f"{told.name}: {told.state.name}: {told.state.message or 'nobody has taken it yet'}"
+        return loss(why, matters, "look at the receiver, then: evacuation doctor evacuation.toml --message")
+    return sound(f"{', '.join(to)}: {told.state.message}")
+
+
+def _last(client: SyncPrefectClient) -> FlowRun | None:
+    return next(iter(runs_of(client, TELL, PEOPLE, ["Completed", "Failed", "Crashed", "Cancelled"], 1)), None)
+
+
+def _sent(client: SyncPrefectClient, there: DeploymentResponse, name: str) -> FlowRun:
+    """Send a test message as any other is sent, and return its run when that has ended, or as it is then."""
+    body = "evacuation doctor was asked for it; nothing has happened. 試験通知です。対応は不要です。"
+    about = {"subject": f"Test message 試験通知: {name}", "body": body}
+    run = client.create_flow_run_from_deployment(there.id, parameters=about)
+    deadline = time.monotonic() + _MESSAGE_SECONDS
+    while not (run.state and run.state.is_final()) and time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS)
+        run = client.read_flow_run(run.id)
+    return run
 
 
 CHECKS: Final = (drill, notification)

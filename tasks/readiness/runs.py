@@ -33,5 +33,5 @@ def runs_of(
     """Return the newest runs of a deployment, by the names of their states if any are given."""
     asked = {"flows": {"name": {"any_": [flow]}}, "deployments": {"name": {"any_": [name]}}, "limit": limit}
     named = {"flow_runs": {"state": {"name": {"any_": list(states)}}}} if states else {}
-    answer = client.request("POST", "/flow_runs/filter", json={**asked, **named, "sort": "ID_DESC"})
+    answer = client.request("POST", "/flow_runs/filter", json={**asked, **named, "sort": "EXPECTED_START_TIME_DESC"})
     return [FlowRun.model_validate(each) for each in answer.json()]

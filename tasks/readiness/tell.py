@@ -48,7 +48,8 @@ def tell(name: str, run: str, found: Readiness) -> None:
     before = {key.removeprefix(_LABEL): value for key, value in (runs[-1].labels if runs else {}).items()}
     if worse := found.worse_than(before):
         state = {"prefect.state-name": found.ending.name, "prefect.state-message": _message(worse, found)}
-        emit_event(EVENT, {"prefect.resource.id": f"prefect.flow-run.{run}", **state}, payload={"worse": worse})
+        about = {"prefect.resource.id": f"prefect.flow-run.{run}", "prefect.resource.name": f"{READY} {name}"}
+        emit_event(EVENT, {**about, **state}, payload={"worse": worse})
 
 
 def _message(worse: tuple[str, ...], found: Readiness) -> str:

@@ -8,6 +8,8 @@ from typing import Any, Final, Literal, cast
 
 FLEET: Final = "FL-"
 """How the id of a fleet's incident begins."""
+OF_A_FLEET: Final = " for "
+"""What comes between host and fleet in the name of a run."""
 FLEET_PATTERN: Final = rf"{FLEET}[0-9]{{8}}T[0-9]{{6}}Z-[a-z0-9][a-z0-9-]{{0,199}}-[0-9a-f]{{4}}"
 _FLEET: Final = re.compile(FLEET_PATTERN, re.ASCII)
 _HOST: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,199}", re.ASCII)
@@ -73,6 +75,11 @@ class Order:
 def fleet_tag(fleet: str) -> str:
     """Return the tag of all runs that evacuate hosts for this incident of a fleet."""
     return f"fleet:{fleet}"
+
+
+def run_name(host: str, fleet: str = "") -> str:
+    """Return the name of a run that evacuates a host. By the fleet's id in it, people are not told of it."""
+    return f"evacuate {host}{OF_A_FLEET if fleet else ''}{fleet}"
 
 
 def new_fleet_id(created: datetime, name: str, run: str) -> str:

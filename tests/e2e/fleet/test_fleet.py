@@ -17,6 +17,7 @@ from tasks.audit.fleet import audited_fleet
 from tasks.custody.audit.finding import AuditWord
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.fleet.ends import End
+from tasks.custody.incident.news import EVENT_CONTAINED
 from tasks.fleet.follow import Watch
 from tasks.fleet.opening import read_incident
 from tasks.fleet.orders import give, order_again, rows_of
@@ -49,6 +50,12 @@ def asking(lab: Lab, run: str) -> bool:
     """Whether the fleet's run is at work on its incident, and asks."""
     claim = lab.ask(f"/variables/name/fleet_{FLEET}").json()["value"]
     return bool(claim["run"] == run and lab.run(run)["state_type"] == "PAUSED")
+
+
+def announced(lab: Lab) -> list[dict[str, str]]:
+    """What people are told of containment."""
+    events = lab.post("/events/filter", {"filter": {"event": {"name": [EVENT_CONTAINED]}}})["events"]
+    return [each["resource"] for each in events]
 
 
 def test_a_fleet_is_frozen_asked_about_carried_on_joined_and_evacuated_and_its_silent_host_named(
@@ -91,6 +98,11 @@ def test_a_fleet_is_frozen_asked_about_carried_on_joined_and_evacuated_and_its_s
         assert words in progress
     assert "gpu3 Silent, never seen" in progress
     assert "1 orders of silent hosts stand until" in progress
+    wait_until(lambda: announced(lab), what="the event, which the server writes down later")
+    (told,) = announced(lab)
+    assert told["prefect.resource.id"] == f"prefect.flow-run.{second}", "not a host's"
+    assert "no sign of life from gpu3" in told["prefect.state-message"]
+    assert {run["name"] for run in hosts.values()} == {f"evacuate {name} for {fleet_id}" for name in (*HERE, AWAY)}
 
     with temporary_settings({PREFECT_API_URL: lab.server.api}):
         assert invoke(["fleet", "cancel", FLEET]) == 0

@@ -5,68 +5,56 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import psutil
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from tasks.custody.fleet.order import FLEET
 from tasks.custody.incident.ending import ENDINGS
+from tasks.custody.incident.readiness import Finding, Weight
 from tasks.deployment.automations import LONG_MINUTES, SILENT_SECONDS, long_runs, put, silent_runs, untaken_runs
-from tasks.deployment.register import notification_block
 from tasks.drill.deployment import client_of
 from tasks.incident.layout import FROZEN
-from tests.e2e.triggers.conftest import Stage
+from tasks.readiness.patient import Patient
+from tasks.readiness.people import notification
+from tasks.readiness.runs import runs_of
+from tests.e2e.triggers.conftest import NAME, Stage
+from tests.support.receivers import SECRET, MailServer, Webhook, serving
 from tests.support.workloads import wait_until
 
 DOCS = Path(__file__).parents[3] / "docs/triggers.md"
-NOTIFY = "custom-webhook/ops"
+NOTIFY = ("custom-webhook/ops", "slack-webhook/mail")
 SOON = 12.0
+FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
-class Receiver(ThreadingHTTPServer):
-    """Somebody who takes what Slack takes."""
+@dataclass
+class People:
+    """Those who are told: by a webhook, and by mail."""
 
-    def __init__(self) -> None:
-        """On a free port of loopback."""
-        super().__init__(("127.0.0.1", 0), Answer)
-        self.texts: list[str] = []
+    webhook: Webhook
+    mail: MailServer
 
-    @property
-    def url(self) -> str:
-        """The webhook: its path is the secret."""
-        return f"http://127.0.0.1:{self.server_port}/services/T0/B0/s3cr3t"
-
-
-class Answer(BaseHTTPRequestHandler):
-    """Keeps the text of each message."""
-
-    server: Receiver
-
-    def do_POST(self) -> None:
-        """As an incoming webhook answers."""
-        body: dict[str, Any] = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.texts.append(f"{self.path.rpartition('/')[2]} {body['text']}")
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b"ok")
-
-    def log_message(self, *_: object) -> None:
-        """In silence."""
+    def heard(self, words: str) -> list[str]:
+        """What the webhook has taken, by some words."""
+        return self.webhook.heard(words)
 
 
 @pytest.fixture(scope="module")
-def people(stage: Stage) -> Iterator[Receiver]:
+def people(stage: Stage) -> Iterator[People]:
     """The block saved and the notifications deployed, with the lines of the docs as they stand."""
-    with Receiver() as receiver:
-        Thread(target=receiver.serve_forever, daemon=True).start()
+    with serving(Webhook()) as webhook, serving(MailServer()) as mail:
         (code,) = re.findall(r"^\.venv/bin/python - <<'PY'\n(.*?)^PY$", DOCS.read_text(), re.MULTILINE | re.DOTALL)
-        stage.run([sys.executable, "-c", code], WEBHOOK=receiver.url)
-        stage.deploy("--notify", NOTIFY)
-        yield receiver
-        receiver.shutdown()
+        stage.run([sys.executable, "-c", code], WEBHOOK=webhook.url, MAIL=mail.url)
+        said = stage.deploy("--notify", NOTIFY[0], "--notify", NOTIFY[1])
+        assert "--work-queue people" in said
+        stage.settled()
+        yield People(webhook, mail)
 
 
 def run_of(stage: Stage, tag: str, name: str) -> str:
@@ -82,62 +70,96 @@ def end(stage: Stage, run: str, name: str) -> None:
     stage.post(f"/flow_runs/{run}/set_state", {"state": state, "force": True})
 
 
-def test_people_are_told_how_an_evacuation_has_ended_and_of_nothing_else(stage: Stage, people: Receiver) -> None:
-    told = ["Verified", "Partial", "Unverified", "NotContained", "Crashed", "NotRecovered"]
-    for name in ("Joined", "DryRun", *told):
+def told(stage: Stage, count: int) -> list[dict[str, Any]]:
+    """The last messages, the newest first, when there are so many in all and none is under way."""
+
+    def over() -> bool:
+        return len(runs := stage.runs("tell")) >= count and all(each["state_type"] in FINAL for each in runs)
+
+    wait_until(over, 120, what=f"{count} messages")
+    return sorted(stage.runs("tell"), key=lambda each: str(each["start_time"]), reverse=True)
+
+
+def test_people_are_told_of_an_end_though_they_fail_first_and_of_nothing_else(stage: Stage, people: People) -> None:
+    before = len(stage.runs("tell"))
+    people.webhook.answers, people.mail.refusals = [503], 1
+    for name in ("Joined", "DryRun", "Partial", "Crashed"):
         end(stage, run_of(stage, "evacuation", f"run {name}"), name)
+    end(stage, run_of(stage, "evacuation", f"evacuate gpu1 for {FLEET}20260101T000000Z-lab-1a2b"), "Verified")
     end(stage, run_of(stage, "training", "somebody's training"), "Failed")
     end(stage, run_of(stage, "evacuation", "the last"), "Verified")
-    wait_until(lambda: any("the last" in text for text in people.texts), what="the last message")
-    wait_until(lambda: len(people.texts) >= len(told) + 1, what="all messages")
-    assert sorted(text.splitlines()[0] for text in people.texts) == sorted(
-        [f"s3cr3t {name}: run {name}" for name in told] + ["s3cr3t Verified: the last"]
-    )
-    assert all(f"IR-1: it is {text.split()[1].rstrip(':')}" in text for text in people.texts)
-    assert all(re.search(r"http://127\.0\.0\.1:\d+/\S*flow-run/\S+", text) for text in people.texts)
+    stage.settled()
+    told(stage, before + 3)
+    names = ["Crashed: run Crashed", "Partial: run Partial", "Verified: the last"]
+    assert sorted(text.splitlines()[0] for text in people.webhook.texts) == names
+    assert sorted(people.mail.subjects) == names
+    (text,) = people.heard("Partial:")
+    assert "IR-1: it is Partial" in text
+    assert re.search(r"http://127\.0\.0\.1:\d+/\S*flow-run/\S+", text)
 
 
-def test_the_address_of_the_webhook_is_told_to_nobody(stage: Stage, people: Receiver) -> None:  # noqa: ARG001  it saved it
-    seen = [stage.post(f"/{kind}/filter") for kind in ("block_documents", "automations", "events")]
-    assert "s3cr3t" not in json.dumps(seen)
+def test_a_test_message_is_sent_on_request_and_what_was_not_delivered_is_found(stage: Stage, people: People) -> None:
+    def found(*, message: bool) -> Finding:
+        with temporary_settings({PREFECT_API_URL: stage.server.api}):
+            return notification(Patient(NAME, stage.small.block(), NAME, {}, message=message))
 
-
-def test_a_run_that_does_not_end_and_one_that_no_worker_takes_are_told_of(stage: Stage, people: Receiver) -> None:
+    tried = found(message=True)
+    assert (tried.weight, "told slack-webhook/mail" in tried.found) == (Weight.SOUND, True), tried
+    assert len(people.heard("Test message 試験通知: portfolio")) == 1
+    assert found(message=False).found == tried.found
     with client_of(stage.server) as client:
-        block = notification_block(client, NOTIFY)
-        put(client, long_runs(block, SOON / 60))
-        put(client, untaken_runs(block, SOON))
+        begun = [str(each.expected_start_time) for each in runs_of(client, "tell", "people")]
+    assert begun == sorted(begun, reverse=True), "the newest first"
+    last = told(stage, 1)[0]
+    state = {"type": "FAILED", "name": "Failed", "message": "NOT told custom-webhook/ops: HTTP 503"}
+    stage.post(f"/flow_runs/{last['id']}/set_state", {"state": state, "force": True})
+    assert (found(message=False).weight, "HTTP 503" in found(message=False).found) == (Weight.LOSS, True)
+
+
+def test_the_address_of_the_webhook_is_told_to_nobody(stage: Stage, people: People) -> None:  # noqa: ARG001  it saved it
+    kinds = ("block_documents", "automations", "events", "flow_runs", "deployments", "logs", "artifacts")
+    seen = [stage.post(f"/{kind}/filter") for kind in kinds]
+    assert SECRET not in json.dumps(seen)
+    assert not [path for path in (stage.folder / "worker").rglob("*.log") if SECRET in path.read_text()]
+
+
+def test_a_run_that_does_not_end_and_one_that_no_worker_takes_are_told_of(stage: Stage, people: People) -> None:
+    with client_of(stage.server) as client:
+        tell = client.read_deployment_by_name("tell/people").id
+        put(client, long_runs(tell, SOON / 60))
+        put(client, untaken_runs(tell, SOON))
         late = run_of(stage, "readiness", "a look that nobody takes")
         stage.post(f"/flow_runs/{late}/set_state", {"state": {"type": "SCHEDULED", "name": "Late"}, "force": True})
         asked = run_of(stage, "evacuation", "one that asks a person")
         stage.post(f"/flow_runs/{asked}/set_state", {"state": {"type": "PAUSED", "name": "Suspended"}})
         run = run_of(stage, "evacuation", "an endless one")
         try:
-            wait_until(lambda: any("an endless one" in text for text in people.texts), 60, what="the message")
-            wait_until(lambda: any("that nobody takes" in text for text in people.texts), 60, what="the other one")
+            wait_until(lambda: people.heard("an endless one"), 60, what="the message")
+            wait_until(lambda: people.heard("that nobody takes"), 60, what="the other one")
         finally:
-            put(client, long_runs(block, LONG_MINUTES))
-            put(client, untaken_runs(block))
+            put(client, long_runs(tell, LONG_MINUTES))
+            put(client, untaken_runs(tell))
             end(stage, late, "Crashed")
             end(stage, run, "Verified")
-    assert not any("one that asks a person" in text for text in people.texts)
+    assert not people.heard("one that asks a person")
 
 
-def test_a_doctors_change_for_the_worse_is_told(stage: Stage, people: Receiver) -> None:
+def test_a_doctors_change_for_the_worse_is_told(stage: Stage, people: People) -> None:
     (stage.folder / "store").rename(stage.folder / "not mounted")
     try:
         assert stage.ended(stage.start("ready"))["state_name"] == "NotReady"
-        wait_until(lambda: any("NotReady: ready" in text for text in people.texts), 60, what="the doctor's message")
+        wait_until(lambda: people.heard("NotReady: ready"), 60, what="the doctor's message")
     finally:
         (stage.folder / "not mounted").rename(stage.folder / "store")
-    (told,) = [text for text in people.texts if "NotReady: ready" in text]
-    assert "worse than before: store/canary" in told
+    (text,) = people.heard("NotReady: ready")
+    assert "worse than before: store/canary" in text
 
 
 def test_worker_and_flow_killed_together_are_found_and_the_next_run_carries_on(
-    stage: Stage, people: Receiver, known: set[str]
+    stage: Stage, people: People, known: set[str]
 ) -> None:
     before = set(stage.incidents)
+    heard = len(stage.runs("tell"))
     with client_of(stage.server) as client:
         put(client, silent_runs(SOON))
         try:
@@ -151,13 +173,36 @@ def test_worker_and_flow_killed_together_are_found_and_the_next_run_carries_on(
             put(client, silent_runs(SILENT_SECONDS))
     assert (ended["state_name"], ended["state_type"]) == ("Crashed", "CRASHED")
     assert "Run the deployment again" in ended["state"]["message"]
-    wait_until(lambda: any(text.startswith("s3cr3t Crashed: evacuate") for text in people.texts), what="the message")
+    wait_until(lambda: people.heard("Crashed: evacuate"), what="the message")
     assert stage.runs(known={*known, run}) == [], "a failing evacuation sets off no other"
     stage.worker.restart()
-    again = stage.ended(stage.start("evacuate"))
-    assert again["state_name"] == "Verified"
-    assert len(set(stage.incidents) - before) == 1
+    assert stage.ended(stage.start("evacuate"))["state_name"] == "Verified"
+    (home,) = set(stage.incidents) - before
     assert stage.small.living() == []
+    _told_once(stage, people, home, heard)
+
+
+def _told_once(stage: Stage, people: People, home: Path, heard: int) -> None:
+    """The crash, containment and the end were told, and carrying the incident on tells neither again."""
+    runs = told(stage, heard + 3)
+    assert stage.ended(stage.start("evacuate", incident_id=home.name))["state_name"] == "Verified"
+    assert [each["state"]["message"][:11] for each in told(stage, heard + 5)[:2]] == ["told before"] * 2
+    assert len(people.heard("Crashed: evacuate")) == 1, "the server sent it, and no worker does later"
+    contained, ended = sorted(
+        people.heard(home.name)
+    )  # two runs at once, as so small a workload is evacuated in no time
+    assert contained.startswith(f"Contained: evacuate {NAME}\n{home.name}: {NAME} on ")
+    assert ended.startswith(f"Verified: evacuate {NAME}\n{home.name}: VERIFIED")
+    for words in ("封じ込め完了", "Stopped 停止: ", "nothing of the workload runs", "Who acts 対応", "Next 次"):
+        assert words in contained
+    entries = [json.loads(line) for line in (home / "custody.jsonl").read_text().splitlines()]
+    checked = next(
+        each for each in entries if each.get("step_id") == "prove_contained" and each["action"] == "step done"
+    )
+    begun = next(each["start_time"] for each in runs if each["name"].startswith("tell Contained"))
+    took = datetime.fromisoformat(begun) - datetime.fromisoformat(checked["utc"])
+    print(f"from containment to the message's run: {took.total_seconds():.1f} s")
+    assert took < timedelta(minutes=1)
 
 
 def _in_hand(stage: Stage, before: set[Path]) -> bool:

@@ -1,0 +1,69 @@
+"""Word what people are told once it is known whether a workload is contained, and find what was told before."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC
+from typing import Final
+
+from tasks.custody.containment.receipt import Containment, Stop
+from tasks.custody.fleet.ends import End, Row
+from tasks.custody.visible import visible
+
+EVENT_CONTAINED: Final = "evacuation.contained"
+"""The event of a run that has looked whether the workload, or a fleet, is contained; with a state and a message."""
+TELL: Final = "tell"
+"""The flow that tells people."""
+PEOPLE: Final = "people"
+"""Its deployment, its queue and its tag."""
+_WAITING: Final = "prefect.flow-run.Paused"
+_INCIDENT: Final = re.compile(r"(?:IR|FL)-[\w.-]+(?=:)", re.ASCII)
+_NOBODY: Final = """\
+Who acts 対応: nobody now; the evidence is collected, sealed and stored without help. 今は不要。証跡の保全は自動で続く。
+Next 次: one more message, with the verdict. 次の通知で判定を知らせる。"""
+_YOU: Final = """\
+Who acts 対応: you, now: end by hand what is named here, such as a supervisor. 上に挙げたものを今すぐ手で止める。
+Next 次: the evidence is saved meanwhile, and one more message has the verdict; if that is NotContained, run the \
+deployment again. 証跡の保全は続く。次の通知が NotContained なら再実行する。"""
+
+
+@dataclass(frozen=True)
+class News:
+    """What people are told: a state, which becomes the subject, and lines of which the first names the incident."""
+
+    state: str
+    message: str
+
+
+def contained_news(incident: str, where: str, stop: Stop | None, found: Containment) -> News:
+    """Return what was stopped, what was not, who acts and what follows. `where` names workload and host."""
+    word, ja, then = ("contained", "封じ込め完了", _NOBODY) if found.contained else ("NOT contained", "未完了", _YOU)
+    told = (
+        f"{incident}: {where}: {word} {ja} {found.at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
+        f"Stopped 停止: {stop.summary if stop else 'not known, look at the run'}",
+        f"Left 残存: {found.summary}",
+    )
+    return News("Contained" if found.contained else "NotContained", "\n".join([*map(visible, told), then]))
+
+
+def fleet_news(incident: str, name: str, rows: Sequence[Row]) -> News:
+    """Return that all hosts which answer are contained, and which do not answer."""
+    silent = [row.host for row in rows if row.end is End.SILENT]
+    left = f"no sign of life from {', '.join(silent)}: cut them off by hand 応答なし" if silent else "no host なし"
+    told = (
+        f"{incident}: fleet {name}: all that answer are contained 応答した全ホストの封じ込め完了",
+        f"Stopped 停止: {len(rows) - len(silent)} of {len(rows)} hosts",
+        f"Left 残存: {left}",
+    )
+    return News("Contained", "\n".join([*map(visible, told), _NOBODY]))
+
+
+def topic(event: str, message: str) -> str:
+    """Return what a message is about; two in a row on one topic that have one subject tell the same.
+
+    Empty if it is never told twice: it names no incident, or asks a person for an answer.
+    """
+    found = _INCIDENT.match(message)
+    if not found or event == _WAITING:
+        return ""
+    return f"{found[0]} {'contained' if event == EVENT_CONTAINED else 'ended'}"

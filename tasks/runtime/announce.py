@@ -1,0 +1,38 @@
+"""Tell the Prefect server, without waiting for it, that a workload or a fleet is contained or is not."""
+
+from typing import TYPE_CHECKING, Any
+
+from prefect.events import emit_event
+
+from tasks.custody.containment.receipt import Containment, Stop
+from tasks.custody.incident.news import EVENT_CONTAINED, News, contained_news
+from tasks.runtime.context import RunContext
+from tasks.runtime.step import result_of
+from tasks.system.cancellation import apart
+
+if TYPE_CHECKING:
+    from prefect.futures import PrefectFuture
+
+
+def announce(run: str, name: str, news: News) -> None:
+    """Raise the event. The server's automation tells people; without one it is kept."""
+    about = {"prefect.resource.id": f"prefect.flow-run.{run}", "prefect.resource.name": name}
+    emit_event(EVENT_CONTAINED, {**about, "prefect.state-name": news.state, "prefect.state-message": news.message})
+
+
+def announce_containment(
+    context: RunContext, name: str, stopped: "PrefectFuture[Any]", checked: "PrefectFuture[Any]"
+) -> None:
+    """Announce what the check after the stop has found, once it is done. Returns at once.
+
+    A rehearsal has nothing to tell, and of a fleet's hosts their fleet tells.
+    """
+
+    def told() -> None:
+        found = result_of(checked, Containment)
+        if found and not found.recovered:
+            where = f"{context.incident.workload} on {context.incident.host}"
+            announce(context.run.id, name, contained_news(context.incident.id, where, result_of(stopped, Stop), found))
+
+    if not context.run.dry_run and context.run.order is None:
+        apart(told)
