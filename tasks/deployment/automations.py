@@ -27,7 +27,8 @@ ENDED: Final = frozenset(f"prefect.flow-run.{name}" for name in (*(each.name for
 """Events of every state in which a run ends."""
 RESTING: Final = frozenset(f"prefect.flow-run.{name}" for name in ("Suspended", "Paused", "AwaitingRetry"))
 """States without a process: a run that waits for a person or its next attempt is neither silent nor too long."""
-_BEGUN: Final = frozenset({"prefect.flow-run.Pending", "prefect.flow-run.Running"})
+_PENDING, _RUNNING = "prefect.flow-run.Pending", "prefect.flow-run.Running"
+_BEGUN: Final = frozenset({_PENDING, _RUNNING})
 _LATE: Final = "prefect.flow-run.Late"
 _NO_NEWS: Final = ("Joined", "DryRun", "Completed", "Cancelled", "Ready", "Degraded", "NotReady")
 _UNTOLD: Final = frozenset(f"prefect.flow-run.{name}" for name in _NO_NEWS)
@@ -38,6 +39,7 @@ Runs that joined, rehearsed, looked as the night before, or were cancelled by a 
 """
 LONG_MINUTES: Final = 30.0
 UNTAKEN_SECONDS: Final = 120
+UNBEGUN_SECONDS: Final = 300
 _TAGS: Final = ("evacuation", "readiness")
 _SILENT: Final = (
     f"No sign of life for {SILENT_SECONDS} s: the run, its worker or its host is gone. What it had contained stays "
@@ -86,7 +88,7 @@ def long_runs(tell: UUID, minutes: float = LONG_MINUTES) -> AutomationCore:
     return AutomationCore(
         name="evacuation: a run does not end",
         description="An evacuation or recovery that has not ended in time. 長時間終了しない実行の通知。",
-        trigger=_overdue("prefect.flow-run.Running", ENDED | RESTING, timedelta(minutes=minutes), _runs(*_TAGS)),
+        trigger=_overdue(_RUNNING, ENDED | RESTING, timedelta(minutes=minutes), _runs(*_TAGS)),
         actions=_telling(
             tell,
             f"Not ended after {minutes:g} minutes: {{{{ flow_run.name }}}}",
@@ -107,6 +109,22 @@ def untaken_runs(tell: UUID, seconds: float = UNTAKEN_SECONDS) -> AutomationCore
             f"No worker in {seconds:g} s: {{{{ flow_run.name }}}}",
             "The host, its worker or its queue is gone or paused. Look at the host. "
             "ワーカーが応答していません。ホストを確認してください。\n{{ flow_run | ui_url }}",
+        ),
+    )
+
+
+def unbegun_runs(tell: UUID, seconds: float = UNBEGUN_SECONDS) -> AutomationCore:
+    """Return the automation that tells people of a run that a worker has taken, and whose process does not begin."""
+    return AutomationCore(
+        name="evacuation: a run does not begin",
+        description="A worker has taken a run, and nothing has followed. 開始しない実行の通知。",
+        trigger=_overdue(_PENDING, {_RUNNING} | ENDED | RESTING, timedelta(seconds=seconds), _runs(*_TAGS)),
+        actions=_telling(
+            tell,
+            f"Taken, and not begun after {seconds:g} s: {{{{ flow_run.name }}}}",
+            "What its worker has frozen stays frozen. Look at the worker's log. If the worker is gone, cancel the run "
+            "and run the deployment again. 凍結済みのまま開始していません。ワーカーを確認してください。"
+            "\n{{ flow_run | ui_url }}",
         ),
     )
 

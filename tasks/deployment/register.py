@@ -29,7 +29,15 @@ from tasks.custody.incident.description import read_tables
 from tasks.custody.incident.exit_codes import REFUSED
 from tasks.custody.incident.news import PEOPLE, TELL
 from tasks.custody.visible import say
-from tasks.deployment.automations import long_runs, put, silent_runs, told_people, untaken_messages, untaken_runs
+from tasks.deployment.automations import (
+    long_runs,
+    put,
+    silent_runs,
+    told_people,
+    unbegun_runs,
+    untaken_messages,
+    untaken_runs,
+)
 from tasks.deployment.prefect_file import deploy, deployed, template, templates
 from tasks.system.clock_zone import own_zone
 from tasks.system.parallel import side_by_side
@@ -188,7 +196,8 @@ def deploy_people(pool: str, engine: str, notify: Sequence[str]) -> None:
         tell = template(client, {"name": PEOPLE, "entrypoint": "flows.tell.tell", **about})
         deploy(client, [tell], {}, deployed(client, [PEOPLE]))
         made = client.read_deployment_by_name(f"{TELL}/{PEOPLE}").id
-        for automation in (told_people(made), long_runs(made), untaken_runs(made), untaken_messages(blocks)):
+        of_runs = (told_people, long_runs, untaken_runs, unbegun_runs)
+        for automation in (*(make(made) for make in of_runs), untaken_messages(blocks)):
             put(client, automation)
     print(f"deployed messages to {', '.join(notify)}")
 

@@ -17,7 +17,15 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from tasks.custody.fleet.order import FLEET
 from tasks.custody.incident.ending import ENDINGS
 from tasks.custody.incident.readiness import Finding, Weight
-from tasks.deployment.automations import LONG_MINUTES, SILENT_SECONDS, long_runs, put, silent_runs, untaken_runs
+from tasks.deployment.automations import (
+    LONG_MINUTES,
+    SILENT_SECONDS,
+    long_runs,
+    put,
+    silent_runs,
+    unbegun_runs,
+    untaken_runs,
+)
 from tasks.drill.deployment import client_of
 from tasks.incident.layout import FROZEN
 from tasks.readiness.patient import Patient
@@ -128,19 +136,25 @@ def test_a_run_that_does_not_end_and_one_that_no_worker_takes_are_told_of(stage:
         tell = client.read_deployment_by_name("tell/people").id
         put(client, long_runs(tell, SOON / 60))
         put(client, untaken_runs(tell, SOON))
+        put(client, unbegun_runs(tell, SOON))
         late = run_of(stage, "readiness", "a look that nobody takes")
         stage.post(f"/flow_runs/{late}/set_state", {"state": {"type": "SCHEDULED", "name": "Late"}, "force": True})
         asked = run_of(stage, "evacuation", "one that asks a person")
         stage.post(f"/flow_runs/{asked}/set_state", {"state": {"type": "PAUSED", "name": "Suspended"}})
         run = run_of(stage, "evacuation", "an endless one")
+        pending = run_of(stage, "evacuation", "one that a worker has taken")
+        stage.post(f"/flow_runs/{pending}/set_state", {"state": {"type": "PENDING", "name": "Pending"}, "force": True})
         try:
             wait_until(lambda: people.heard("an endless one"), 60, what="the message")
             wait_until(lambda: people.heard("that nobody takes"), 60, what="the other one")
+            wait_until(lambda: people.heard("not begun after 12 s: one that a worker"), 60, what="the third")
         finally:
             put(client, long_runs(tell, LONG_MINUTES))
             put(client, untaken_runs(tell))
+            put(client, unbegun_runs(tell))
             end(stage, late, "Crashed")
             end(stage, run, "Verified")
+            end(stage, pending, "Verified")
     assert not people.heard("one that asks a person")
 
 
