@@ -9,7 +9,7 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
 from prefect.events import Posture
-from prefect.events.actions import ActionTypes, CancelFlowRun, ChangeFlowRunState, RunDeployment, SendNotification
+from prefect.events.actions import ActionTypes, ChangeFlowRunState, RunDeployment, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger
 from prefect.events.schemas.events import ResourceSpecification
 
@@ -27,9 +27,9 @@ ENDED: Final = frozenset(f"prefect.flow-run.{name}" for name in (*(each.name for
 """Events of every state in which a run ends."""
 RESTING: Final = frozenset(f"prefect.flow-run.{name}" for name in ("Suspended", "Paused", "AwaitingRetry"))
 """States without a process: a run that waits for a person or its next attempt is neither silent nor too long."""
+_SCHEDULED: Final = "prefect.flow-run.Scheduled"
 _PENDING, _RUNNING = "prefect.flow-run.Pending", "prefect.flow-run.Running"
 _BEGUN: Final = frozenset({_PENDING, _RUNNING})
-_LATE: Final = "prefect.flow-run.Late"
 _NO_NEWS: Final = ("Joined", "DryRun", "Completed", "Cancelled", "Ready", "Degraded", "NotReady")
 _UNTOLD: Final = frozenset(f"prefect.flow-run.{name}" for name in _NO_NEWS)
 TOLD: Final = (ENDED - _UNTOLD) | {"prefect.flow-run.Paused", EVENT_CONTAINED, WORSE}
@@ -40,6 +40,8 @@ Runs that joined, rehearsed, looked as the night before, or were cancelled by a 
 LONG_MINUTES: Final = 30.0
 UNTAKEN_SECONDS: Final = 120
 UNBEGUN_SECONDS: Final = 300
+MESSAGE_SECONDS: Final = 30
+"""A busy host begins a run within 15 s of its creation."""
 _TAGS: Final = ("evacuation", "readiness")
 _SILENT: Final = (
     f"No sign of life for {SILENT_SECONDS} s: the run, its worker or its host is gone. What it had contained stays "
@@ -103,7 +105,7 @@ def untaken_runs(tell: UUID, seconds: float = UNTAKEN_SECONDS) -> AutomationCore
     return AutomationCore(
         name="evacuation: no worker takes a run",
         description="An evacuation, recovery or nightly look that no worker has taken. ワーカー不在の通知。",
-        trigger=_overdue(_LATE, _BEGUN | ENDED | RESTING, timedelta(seconds=seconds), _runs(*_TAGS)),
+        trigger=_overdue("prefect.flow-run.Late", _BEGUN | ENDED | RESTING, timedelta(seconds=seconds), _runs(*_TAGS)),
         actions=_telling(
             tell,
             f"No worker in {seconds:g} s: {{{{ flow_run.name }}}}",
@@ -134,18 +136,20 @@ def _telling(tell: UUID, subject: str, body: str) -> list[ActionTypes]:
     return [RunDeployment(source="selected", deployment_id=tell, parameters=about)]
 
 
-def untaken_messages(blocks: Sequence[UUID]) -> AutomationCore:
-    """Return the automation by which the server itself sends a message that no worker takes, and cancels its run.
+def untaken_messages(blocks: Sequence[UUID], seconds: float = MESSAGE_SECONDS) -> AutomationCore:
+    """Return the automation by which the server itself sends a message whose run does not begin, and cancels the run.
 
-    Its alarms wait while it sends, and what a receiver does not take is lost: for nothing else.
+    That is for workers that are gone, also with the run in their hands, and for nothing else: the server's alarms wait
+    while it sends, and what a receiver does not take is lost.
     """
     said = "{{ flow_run.parameters['subject'] }}", "{{ flow_run.parameters['body'] }}"
     sent = [SendNotification(block_document_id=block, subject=said[0], body=said[1]) for block in blocks]
+    told = f"No worker began within {seconds:g} s: the server has sent it. サーバーから直接送信しました。"
     return AutomationCore(
         name="evacuation: no worker takes a message",
         description="The server sends it by itself. ワーカー不在時の直接通知。",
-        trigger=EventTrigger(**_runs(PEOPLE), expect={_LATE}, posture=Posture.Reactive, threshold=1),
-        actions=[*sent, CancelFlowRun()],
+        trigger=_overdue(_SCHEDULED, {_RUNNING, *ENDED}, timedelta(seconds=seconds), _runs(PEOPLE)),
+        actions=[*sent, ChangeFlowRunState(state=StateType.CANCELLED, name="Cancelled", message=told)],
     )
 
 

@@ -24,8 +24,10 @@ from tasks.deployment.automations import (
     put,
     silent_runs,
     unbegun_runs,
+    untaken_messages,
     untaken_runs,
 )
+from tasks.deployment.register import notification_block
 from tasks.drill.deployment import client_of
 from tasks.incident.layout import FROZEN
 from tasks.readiness.patient import Patient
@@ -76,6 +78,15 @@ def end(stage: Stage, run: str, name: str) -> None:
     kind = next("COMPLETED" if each.completed else "FAILED" for each in ENDINGS if each.name == name)
     state = {"type": "CRASHED" if name == "Crashed" else kind, "name": name, "message": f"IR-1: it is {name}"}
     stage.post(f"/flow_runs/{run}/set_state", {"state": state, "force": True})
+
+
+def claimed_message(stage: Stage, subject: str) -> str:
+    """A message that a worker has claimed and will never begin."""
+    about = {"tags": ["people"], "parameters": {"subject": subject, "body": "its body"}}
+    flow = stage.post("/flows/", {"name": "unknown"})["id"]
+    run = stage.post("/flow_runs/", {"flow_id": flow, **about, "state": {"type": "SCHEDULED"}})["id"]
+    stage.post(f"/flow_runs/{run}/set_state", {"state": {"type": "PENDING"}, "force": True})
+    return str(run)
 
 
 def told(stage: Stage, count: int) -> list[dict[str, Any]]:
@@ -137,6 +148,9 @@ def test_a_run_that_does_not_end_and_one_that_no_worker_takes_are_told_of(stage:
         put(client, long_runs(tell, SOON / 60))
         put(client, untaken_runs(tell, SOON))
         put(client, unbegun_runs(tell, SOON))
+        blocks = [notification_block(client, each) for each in NOTIFY]
+        put(client, untaken_messages(blocks, SOON))
+        lost = claimed_message(stage, "in the hands of a dead worker")
         late = run_of(stage, "readiness", "a look that nobody takes")
         stage.post(f"/flow_runs/{late}/set_state", {"state": {"type": "SCHEDULED", "name": "Late"}, "force": True})
         asked = run_of(stage, "evacuation", "one that asks a person")
@@ -148,10 +162,13 @@ def test_a_run_that_does_not_end_and_one_that_no_worker_takes_are_told_of(stage:
             wait_until(lambda: people.heard("an endless one"), 60, what="the message")
             wait_until(lambda: people.heard("that nobody takes"), 60, what="the other one")
             wait_until(lambda: people.heard("not begun after 12 s: one that a worker"), 60, what="the third")
+            wait_until(lambda: people.heard("a dead worker\nits body"), 60, what="what the server sends itself")
+            assert "the server has sent it" in stage.ended(lost)["state"]["message"]
         finally:
             put(client, long_runs(tell, LONG_MINUTES))
             put(client, untaken_runs(tell))
             put(client, unbegun_runs(tell))
+            put(client, untaken_messages(blocks))
             end(stage, late, "Crashed")
             end(stage, run, "Verified")
             end(stage, pending, "Verified")
@@ -173,7 +190,7 @@ def test_worker_and_flow_killed_together_are_found_and_the_next_run_carries_on(
     stage: Stage, people: People, known: set[str]
 ) -> None:
     before = set(stage.incidents)
-    heard = len(stage.runs("tell"))
+    heard = len(told(stage, 1))
     with client_of(stage.server) as client:
         put(client, silent_runs(SOON))
         try:
