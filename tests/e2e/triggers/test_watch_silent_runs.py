@@ -192,7 +192,9 @@ def test_worker_and_flow_killed_together_are_found_and_the_next_run_carries_on(
     before = set(stage.incidents)
     heard = len(told(stage, 1))
     with client_of(stage.server) as client:
+        blocks = [notification_block(client, each) for each in NOTIFY]
         put(client, silent_runs(SOON))
+        put(client, untaken_messages(blocks, SOON))
         try:
             run = stage.start("evacuate")
             wait_until(lambda: _in_hand(stage, before), 60, what="the freeze")
@@ -200,11 +202,12 @@ def test_worker_and_flow_killed_together_are_found_and_the_next_run_carries_on(
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
             ended = stage.ended(run)
+            wait_until(lambda: people.heard("Crashed: evacuate"), what="the message")
         finally:
             put(client, silent_runs(SILENT_SECONDS))
+            put(client, untaken_messages(blocks))
     assert (ended["state_name"], ended["state_type"]) == ("Crashed", "CRASHED")
     assert "Run the deployment again" in ended["state"]["message"]
-    wait_until(lambda: people.heard("Crashed: evacuate"), what="the message")
     assert stage.runs(known={*known, run}) == [], "a failing evacuation sets off no other"
     stage.worker.restart()
     assert stage.ended(stage.start("evacuate"))["state_name"] == "Verified"
