@@ -6,7 +6,6 @@ import random
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -15,6 +14,7 @@ import httpx
 from anyio import to_thread
 from anyio.abc import TaskStatus
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, PREFECT_WORKER_QUERY_SECONDS, get_current_settings, temporary_settings
 from prefect.types._datetime import now
 from prefect.workers.base import BaseWorkerResult
@@ -106,8 +106,15 @@ class EvacuationWorker(ProcessWorker):
         self._flows.update({flow.id: flow.name for flow in flows})
         if not self._work_queues:
             return [f"prefect.work-pool.{self.work_pool.id}"]
-        ask = partial(self.client.read_work_queue_by_name, work_pool_name=self.work_pool.name)
-        return [f"prefect.work-queue.{(await ask(name)).id}" for name in sorted(self._work_queues)]
+        return [f"prefect.work-queue.{await self._queue(name)}" for name in sorted(self._work_queues)]
+
+    async def _queue(self, name: str) -> UUID:
+        """Return the id of a queue, which is made if there is none: the server gives a poll that names such no run."""
+        pool = self.work_pool.name
+        try:
+            return (await self.client.read_work_queue_by_name(name, work_pool_name=pool)).id
+        except ObjectNotFound:
+            return (await self.client.create_work_queue(name, work_pool_name=pool)).id
 
     def _ask_soon(self) -> None:
         self._due = 0.0

@@ -156,7 +156,7 @@ class Lab:
             self.small[name].start_all()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lab(tmp_path_factory: pytest.TempPathFactory, signing_key: SigningKey) -> Iterator[Lab]:
     """Everything up."""
     folder = tmp_path_factory.mktemp("fleet")

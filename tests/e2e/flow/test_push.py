@@ -120,7 +120,7 @@ def play(scene: Scene, command: str = ENGINE, *, websockets: bool = True) -> Ite
         )
     with CountingProxy(str(PREFECT_API_URL.value())) as proxy:
         proxy.websockets = websockets
-        worker = EvacuationWorker(pool.name, ["here"])
+        worker = EvacuationWorker(pool.name, ["here", "a queue that nobody has made"])
         with patch.dict(os.environ), at_work(worker, proxy.api):
             yield Played(scene, proxy, worker, deployment)
     EventsWorker.drain_all(timeout=10)  # one that the worker has begun sends to the proxy, which is gone

@@ -99,7 +99,7 @@ class Site:
             list(pool.map(FleetHost.start, self.hosts.values()))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site(tmp_path_factory: pytest.TempPathFactory, signing_key: SigningKey) -> Iterator[Site]:
     """Everything up and deployed; no host is."""
     try:

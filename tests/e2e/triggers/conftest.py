@@ -159,7 +159,7 @@ class Stage:
             assert invoke(["uncordon", str(self.toml)]) == 0
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """Everything up and deployed; a name with a space in it, as elsewhere."""
     folder = tmp_path_factory.mktemp("trig gers")

@@ -17,7 +17,7 @@ REGION = "us-east-1"
 LOCKED = "vault"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CephGateway]:
     """A gateway that runs."""
     missing = [program for program in PROGRAMS if not shutil.which(program)]
@@ -27,7 +27,7 @@ def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CephGateway]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ceph_keys(ceph: CephGateway) -> AwsCredentials:
     """Its user's credentials; both buckets are there."""
     secret = SecretStr(ceph.secret_key)

@@ -1,0 +1,1 @@
+"""A fleet on its plant; a package, so that what its tests share ends with them, and not with the session."""

@@ -1,0 +1,1 @@
+"""A store on Ceph; a package, so that what its tests share ends with them, and not with the session."""
