@@ -75,6 +75,7 @@ class Steps(dict[str, str]):
     def _settled(self) -> bool:
         with get_client(sync_client=True) as client:
             runs = client.read_task_runs(flow_run_filter=self._run)
+        self.clear()  # one of which the server hears in another order has another name at first
         self.update({run.name: run.state_name or "" for run in runs})
         return _LAST in self and all(
             run.state and (run.state.is_final() or run.state_name == "NotReady") for run in runs
