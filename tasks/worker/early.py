@@ -35,6 +35,7 @@ class Prepared:
     early: EarlyFreeze | None = None
     claimed: bool = False
     started: bool = False
+    has_process: bool = False
     _hand_over: HandOver | None = None
     _over: bool = False
 

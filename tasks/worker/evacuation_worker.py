@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -41,6 +42,20 @@ _SPACING_SECONDS: Final = 0.2
 _AGAIN_SECONDS: Final = 2.0
 _TRIES: Final = 2
 """How often the server is asked for a hinted run: its event may be sent before the run can be read."""
+
+
+@dataclass
+class _Started:
+    """Passes on that the process of a run has started, and notes it."""
+
+    prepared: Prepared | None
+    told: TaskStatus[int] | None
+
+    def started(self, value: int) -> None:
+        if self.prepared:
+            self.prepared.has_process = True
+        if self.told:
+            self.told.started(value)
 
 
 class EvacuationWorker(ProcessWorker):
@@ -199,8 +214,10 @@ class EvacuationWorker(ProcessWorker):
             result = await super()._submit_run_and_capture_errors(flow_run, task_status)
             while not await to_thread.run_sync(prepared.is_over, result):
                 await asyncio.sleep(_AGAIN_SECONDS)
-                if isinstance(result, Exception):
+                if not prepared.has_process:
                     result = await super()._submit_run_and_capture_errors(flow_run)
+                elif isinstance(result, Exception):  # of what became of the process nothing is known
+                    break
                 else:
                     await self._propose_crashed_state(flow_run, f"Its process ended with {result.status_code}.")
             return result
@@ -222,4 +239,5 @@ class EvacuationWorker(ProcessWorker):
         prepared = self._prepared.get(flow_run.id)
         if prepared and (name := prepared.offer(configuration.command or "")):
             configuration.env[VARIABLE] = name
-        return await super().run(flow_run, configuration, task_status)
+        status: Any = _Started(prepared, task_status)
+        return await super().run(flow_run, configuration, status)
