@@ -67,8 +67,8 @@ def test_a_fleet_is_frozen_asked_about_carried_on_joined_and_evacuated_and_its_s
     first = lab.start(reason="credentials leaked")
     fleet_id = lab.opened()
     wait_until(lambda: paused(lab, fleet_id), 120, "both hosts to ask")
+    wait_until(lambda: lab.hosts(fleet_id).keys() == {*HERE, AWAY}, what="an order for each host, and no other")
     runs = {name: run["id"] for name, run in lab.hosts(fleet_id).items()}
-    assert runs.keys() == {*HERE, AWAY}
     for name in HERE:
         assert {process.status() for process in lab.small[name].living()} == {psutil.STATUS_STOPPED}
     kill(lab, first)
