@@ -13,10 +13,10 @@ from tasks.custody.containment.process import Identity
 from tasks.system.accounts import as_user
 from tasks.system.priority import give_way
 from tasks.system.processes import start_of
+from tasks.system.unit_files import BOOTED
 
 GUARD: Final = "tasks.guard"
 KEEPER: Final = "flows.deadline"
-_SYSTEMD: Final = Path("/run/systemd/system")
 _NO_LOCK: Final = -1
 _SESSION: Final = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
 
@@ -55,7 +55,7 @@ def _session() -> dict[str, str]:
 def outliving(command: Sequence[str], name: str, user: int = 0) -> list[str]:
     """Return a command that outlives us on this host; without a reachable systemd (cron, su) it only has a session."""
     root = os.geteuid() == 0
-    systemd = _SYSTEMD.is_dir() and (root or bool(_session()))
+    systemd = BOOTED.is_dir() and (root or bool(_session()))
     return scoped(command, name, systemd=systemd, root=root, user=user)
 
 
@@ -96,7 +96,7 @@ def apart(command: Sequence[str], name: str, user: int, environment: Mapping[str
         "args": outliving(command, name, user),
         "env": {**_session(), **environment},
         "start_new_session": True,
-        **({} if _SYSTEMD.is_dir() else as_user(user)),
+        **({} if BOOTED.is_dir() else as_user(user)),
     }
 
 

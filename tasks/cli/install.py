@@ -23,7 +23,7 @@ from tasks.preflight.privileges import in_strange_hands
 from tasks.system.atomic_files import write_whole
 from tasks.system.installation import NAME, version
 from tasks.system.shared_files import SHARED
-from tasks.system.unit_files import escaped, is_as_written, stamped, unescaped
+from tasks.system.unit_files import BOOTED, escaped, is_as_written, stamped, unescaped
 
 if TYPE_CHECKING:
     from blocks.workload_fields import WorkloadFields
@@ -37,7 +37,6 @@ _SYSTEM: Final = Path("/etc/systemd/system")
 _SETTINGS: Final = Path("/etc/evacuation/worker.env")
 _STATE: Final = Path("/var/lib/evacuation")
 _DATABASE: Final = (Path("/var/lib/evacuation-server"), Path("/var/lib/private/evacuation-server"))
-_BOOTED: Final = Path("/run/systemd/system")
 _API: Final = "http://127.0.0.1:4200/api"
 _SLICE, _WORKER, _SERVER = "evacuation.slice", "evacuation-worker.service", "evacuation-server.service"
 _GUARD, _DOCTOR = "evacuation-guard@{}.service", "evacuation-doctor@{}.timer"
@@ -156,10 +155,10 @@ def _tell(command: Sequence[str]) -> None:
 
 
 def _require_rights() -> None:
-    if not _BOOTED.is_dir():
+    if not BOOTED.is_dir():
         raise Refused(
             "a host that systemd has booted",
-            f"no {_BOOTED}",
+            f"no {BOOTED}",
             "Have your own supervisor keep `python -m flows.worker` running. In a container nothing is installed: the "
             "image's command is the worker, and its engine restarts it (docs/operate.md, 'A worker in a container').",
         )

@@ -2,13 +2,12 @@
 
 import re
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Final
 
 from tasks.collectors.collector import Collector, Command, Made, NothingThere, Target
 from tasks.collectors.command import run
+from tasks.system.unit_files import BOOTED
 
-BOOTED: Final = Path("/run/systemd/system")  # as sd_booted(3) tells
 _BEFORE: Final = timedelta(hours=1)
 _MOST_PIDS: Final = 500
 _OPENED: Final = re.compile(r"IR-(\d{8}T\d{6})Z")

@@ -79,8 +79,8 @@ def told_people(tell: UUID) -> AutomationCore:
         trigger=EventTrigger(**_runs(*_TAGS), expect=set(TOLD), posture=Posture.Reactive, threshold=1),
         actions=_telling(
             tell,
-            "{{ event.resource['prefect.state-name'] }}: {{ flow_run.name }}",
-            "{{ event.resource['prefect.state-message'] }}\n{{ flow_run | ui_url }}",
+            "{{ event.resource['prefect.state-name'] }}",
+            "{{ event.resource['prefect.state-message'] }}",
         ),
     )
 
@@ -93,9 +93,9 @@ def long_runs(tell: UUID, minutes: float = LONG_MINUTES) -> AutomationCore:
         trigger=_overdue(_RUNNING, ENDED | RESTING, timedelta(minutes=minutes), _runs(*_TAGS)),
         actions=_telling(
             tell,
-            f"Not ended after {minutes:g} minutes: {{{{ flow_run.name }}}}",
+            f"Not ended after {minutes:g} minutes",
             "Look at its last step and its progress. If nothing moves, cancel it and run the deployment "
-            "again: the incident carries on. 終了していません。進捗を確認してください。\n{{ flow_run | ui_url }}",
+            "again: the incident carries on. 終了していません。進捗を確認してください。",
         ),
     )
 
@@ -108,9 +108,9 @@ def untaken_runs(tell: UUID, seconds: float = UNTAKEN_SECONDS) -> AutomationCore
         trigger=_overdue("prefect.flow-run.Late", _BEGUN | ENDED | RESTING, timedelta(seconds=seconds), _runs(*_TAGS)),
         actions=_telling(
             tell,
-            f"No worker in {seconds:g} s: {{{{ flow_run.name }}}}",
+            f"No worker in {seconds:g} s",
             "The host, its worker or its queue is gone or paused. Look at the host. "
-            "ワーカーが応答していません。ホストを確認してください。\n{{ flow_run | ui_url }}",
+            "ワーカーが応答していません。ホストを確認してください。",
         ),
     )
 
@@ -123,16 +123,17 @@ def unbegun_runs(tell: UUID, seconds: float = UNBEGUN_SECONDS) -> AutomationCore
         trigger=_overdue(_PENDING, {_RUNNING} | ENDED | RESTING, timedelta(seconds=seconds), _runs(*_TAGS)),
         actions=_telling(
             tell,
-            f"Taken, and not begun after {seconds:g} s: {{{{ flow_run.name }}}}",
+            f"Taken, and not begun after {seconds:g} s",
             "What its worker has frozen stays frozen. Look at the worker's log. If the worker is gone, cancel the run "
-            "and run the deployment again. 凍結済みのまま開始していません。ワーカーを確認してください。"
-            "\n{{ flow_run | ui_url }}",
+            "and run the deployment again. 凍結済みのまま開始していません。ワーカーを確認してください。",
         ),
     )
 
 
-def _telling(tell: UUID, subject: str, body: str) -> list[ActionTypes]:
-    about = {"subject": subject, "body": body, "event": "{{ event.event }}"}
+def _telling(tell: UUID, what: str, body: str) -> list[ActionTypes]:
+    """Return the action that tells what has happened to a run, with its name and the way to it."""
+    named = {"subject": f"{what}: {{{{ flow_run.name }}}}", "body": f"{body}\n{{{{ flow_run | ui_url }}}}"}
+    about = {**named, "event": "{{ event.event }}"}
     return [RunDeployment(source="selected", deployment_id=tell, parameters=about)]
 
 

@@ -30,11 +30,10 @@ from tasks.readiness.patient import Patient
 from tasks.system.control_group import Hierarchy
 from tasks.system.disk_reserve import MIB
 from tasks.system.processes import standpoint
-from tasks.system.unit_files import escaped
+from tasks.system.unit_files import BOOTED, escaped
 
 _SECONDS: Final = 10.0
 _OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
-_SYSTEMD: Final = Path("/run/systemd/system")
 
 
 def preflight(patient: Patient) -> Finding:
@@ -184,7 +183,7 @@ def spy(patient: Patient) -> Finding:
 
 def guard(patient: Patient) -> Finding:
     """Look whether systemd starts the guard again after a reboot."""
-    if not _SYSTEMD.is_dir():
+    if not BOOTED.is_dir():
         return sound("no systemd here: after a reboot under a cordon, carry the incident on")
     unit = f"evacuation-guard@{escaped(patient.workload.evidence)}.service"
     if refused := patient.host.systemd.tell("is-enabled", "--quiet", "--", unit):

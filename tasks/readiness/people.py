@@ -17,13 +17,12 @@ from tasks.incident.directory import bases
 from tasks.incident.layout import DRY_RUN as DRY_RUNS
 from tasks.incident.layout import closings
 from tasks.readiness.patient import Patient
-from tasks.readiness.runs import asking, runs_of
+from tasks.readiness.runs import SILENT_SECONDS, asking, runs_of
 
 TELL_PEOPLE: Final = "evacuation: tell people"
 """The automation that notifies people."""
 _CURE: Final = "evacuation deploy evacuation.toml --notify slack-webhook/ops (docs/triggers.md)"
 _OLD: Final = timedelta(days=180)
-_SILENT_SECONDS: Final = 90.0
 _MESSAGE_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.5
 
@@ -72,7 +71,7 @@ def notification(patient: Patient) -> Finding:
             return loss(f"no notification is deployed, or its block is gone: {error}", matters, _CURE)
         if not found or not all(each.enabled for each in found):
             return loss("no notification is deployed and active", matters, _CURE)
-        if not polled or time.time() - polled.timestamp() > _SILENT_SECONDS:
+        if not polled or time.time() - polled.timestamp() > SILENT_SECONDS:
             cure = f"add --work-queue {PEOPLE} to a worker of the pool {there.work_pool_name}, and restart it"
             return loss(f"no worker serves the queue {PEOPLE}", "the server sends messages itself, once each", cure)
         told = _sent(client, there, patient.name) if patient.message else _last(client)

@@ -22,13 +22,12 @@ from tasks.custody.errors import Refused
 from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
 from tasks.readiness.canary import fly
 from tasks.readiness.patient import Patient
-from tasks.readiness.runs import asking, runs_of
+from tasks.readiness.runs import SILENT_SECONDS, asking, runs_of
 from tasks.system.installation import fingerprint
 
 SILENT_RUNS: Final = "evacuation: a run has gone silent"
 """The automation that finds runs that died."""
 _ALARMS: Final = 2
-_SILENT_SECONDS: Final = 90.0
 _NEVER: Final = "no evacuation can be started but by hand: evacuation run"
 _DEPLOY: Final = "evacuation deploy evacuation.toml"
 
@@ -110,7 +109,7 @@ def worker(patient: Patient) -> Finding:
         polled = client.read_work_queue_by_name(name, pool).last_polled
         beats = [each.last_heartbeat_time for each in client.read_workers_for_work_pool(pool) if each.name == name]
     age = min(time.time() - at.timestamp() if at else inf for at in (polled, *beats))
-    if age > _SILENT_SECONDS:
+    if age > SILENT_SECONDS:
         cure = f"systemctl restart evacuation-worker, or: python -m flows.worker --pool {pool} --work-queue {name}"
         heard = "was never heard of" if age == inf else f"was last heard of {age:.0f} s ago"
         return fatal(f"the worker of {pool}/{name} {heard}", "no run begins", cure)

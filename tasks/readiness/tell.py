@@ -8,14 +8,15 @@ from uuid import UUID
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
-from prefect.events import emit_event
 
 from tasks.custody.incident.ending import DEGRADED, NOT_READY
 from tasks.custody.incident.ending import READY as SOUND
+from tasks.custody.incident.news import News
 from tasks.custody.incident.readiness import NIGHTS, Readiness, nights
 from tasks.custody.visible import LINE_LIMIT, visible
 from tasks.readiness.report import page
 from tasks.readiness.runs import READY, runs_of
+from tasks.runtime.announce import announce
 
 logger = logging.getLogger(__name__)
 
@@ -47,9 +48,7 @@ def tell(name: str, run: str, found: Readiness) -> None:
         logger.warning("%s: %s. %s. %s", each.name, each.found, each.matters, each.cure)
     before = {key.removeprefix(_LABEL): value for key, value in (runs[-1].labels if runs else {}).items()}
     if worse := found.worse_than(before):
-        state = {"prefect.state-name": found.ending.name, "prefect.state-message": _message(worse, found)}
-        about = {"prefect.resource.id": f"prefect.flow-run.{run}", "prefect.resource.name": f"{READY} {name}"}
-        emit_event(EVENT, {**about, **state}, payload={"worse": worse})
+        announce(run, f"{READY} {name}", News(found.ending.name, _message(worse, found)), EVENT, worse=worse)
 
 
 def _message(worse: tuple[str, ...], found: Readiness) -> str:

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
 
 
-def announce(run: str, name: str, news: News) -> None:
-    """Raise the event. The server's automation tells people; without one it is kept."""
+def announce(run: str, name: str, news: News, event: str = EVENT_CONTAINED, **payload: Any) -> None:
+    """Raise an event of a run, with its name. The server's automation tells people; without one it is kept."""
     about = {"prefect.resource.id": f"prefect.flow-run.{run}", "prefect.resource.name": name}
-    emit_event(EVENT_CONTAINED, {**about, "prefect.state-name": news.state, "prefect.state-message": news.message})
+    state = {"prefect.state-name": news.state, "prefect.state-message": news.message}
+    emit_event(event, {**about, **state}, payload=payload)
 
 
 def announce_containment(

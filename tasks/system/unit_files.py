@@ -3,7 +3,11 @@
 import hashlib
 import os
 import re
-from pathlib import PurePath
+from pathlib import Path, PurePath
+from typing import Final
+
+BOOTED: Final = Path("/run/systemd/system")
+"""A folder if systemd has booted this host, as sd_booted(3) tells."""
 
 
 def escaped(path: PurePath) -> str:

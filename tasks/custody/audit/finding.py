@@ -77,8 +77,7 @@ class Audit(StepResult):
     """The result of an audit of one incident.
 
     `verdict` is the last closing's, `signed` names the signers, `timed` says who vouches for its time, `retained` the
-    retention. `objects` and `size` count
-    what was compared; `deep` says whether every byte was read back.
+    retention. `objects` and `size` count what was compared; `deep` says whether every byte was read back.
     """
 
     incident: str

@@ -11,6 +11,7 @@ from prefect.events import Event
 from flows.readiness import readiness
 from tasks.readiness import store, tell
 from tasks.readiness.examine import examine
+from tasks.runtime import announce
 from tests.support.scenes import Scene
 
 
@@ -20,7 +21,7 @@ def test_a_change_for_the_worse_is_told_once_and_each_night_is_drawn(
     monkeypatch.setattr(store, "kernel", lambda: {"state": "ok", "synchronised": True})
     monkeypatch.setattr("flows.readiness.examine", lambda patient: examine(patient, {"store": store.CHECKS}))
     told = list[Any]()
-    monkeypatch.setattr(tell, "emit_event", lambda *about, **more: told.append((about, more)))
+    monkeypatch.setattr(announce, "emit_event", lambda *about, **more: told.append((about, more)))
     runs = list[Any]()
     monkeypatch.setattr(tell, "history", lambda client, _: [client.read_flow_run(each) for each in runs])
     states = []

@@ -47,7 +47,7 @@ def test_who_cannot_reach_systemd_starts_it_without(
     monkeypatch.delenv("DBUS_SESSION_BUS_ADDRESS", raising=False)
     for name, value in session.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(launch, "_SYSTEMD", tmp_path)
+    monkeypatch.setattr(launch, "BOOTED", tmp_path)
     monkeypatch.setattr(os, "geteuid", lambda: 7)
     assert (launch.outliving(["guard"], "guard") != ["guard"]) == scope
 

@@ -40,7 +40,7 @@ def raised(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
     """What is raised, without a thread."""
     monkeypatch.setattr(announce, "apart", lambda body: body())
     events = list[dict[str, str]]()
-    monkeypatch.setattr(announce, "emit_event", lambda _, resource: events.append(resource))
+    monkeypatch.setattr(announce, "emit_event", lambda _, resource, **__: events.append(resource))
     return events
 
 
@@ -81,7 +81,7 @@ def test_there_is_nothing_to_announce(
 def test_nothing_waits_for_a_server_that_hangs(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
     asked, hangs = Event(), Event()
 
-    def emit(*_: object) -> None:
+    def emit(*_: object, **__: object) -> None:
         asked.set()
         hangs.wait(60)
 
