@@ -8,7 +8,6 @@ import re
 import shlex
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -33,6 +32,9 @@ from tasks.worker.evacuation_worker import EvacuationWorker
 from tests.support.counting_proxy import CountingProxy
 from tests.support.scenes import Scene
 from tests.support.workloads import wait_until
+
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+"""Prefect leaves connections to the collector: of a run whose process ended at once, and of a cancelled worker."""
 
 ENGINE = f"{shlex.quote(sys.executable)} -m flows.engine"
 UUIDS = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -98,9 +100,7 @@ def at_work(worker: EvacuationWorker, api: str) -> Iterator[None]:
         loop, task = loops[0]
         loop.call_soon_threadsafe(task.cancel)
         thread.join()
-        with warnings.catch_warnings():  # Prefect leaves sockets to the collector when its worker is cancelled
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
+        gc.collect()
 
 
 @contextmanager

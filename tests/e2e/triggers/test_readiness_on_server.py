@@ -79,7 +79,7 @@ def paused_queue(office: Office) -> Iterator[None]:
 @contextmanager
 def no_worker(office: Office) -> Iterator[None]:
     office.patch.setattr(canary, "WORKER_SECONDS", 0.5)
-    office.patch.setattr(server, "_SILENT_SECONDS", 0.5)
+    office.patch.setattr(server, "SILENT_SECONDS", 0.5)
     office.stage.worker.stop()
     yield
     office.stage.worker.start()
