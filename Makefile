@@ -9,6 +9,8 @@ BIN := .venv/bin
 STAMP := .venv/.synced
 # uv reads the machine's own certificates, as pip does.
 export UV_SYSTEM_CERTS ?= 1
+# Images of containers often set it; each of the suite's thousands of processes would compile us anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 WORKLOAD ?= evacuation.toml
 EVACUATION := $(BIN)/evacuation
