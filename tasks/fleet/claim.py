@@ -10,6 +10,7 @@ from prefect.client.schemas.actions import ArtifactCreate, VariableCreate, Varia
 from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
 from prefect.exceptions import ObjectNotFound
 
+from tasks.adapters.server_time import server_time
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.fleet.order import parse_fleet_id
 from tasks.fleet.hosts import plain
@@ -29,10 +30,9 @@ class Claim:
     not_after: datetime
     written: datetime
 
-    def over(self, order_seconds: float) -> bool:
+    def over(self, order_seconds: float, now: datetime) -> bool:
         """Return whether its orders have all expired. No claim stands longer than an order, whatever it says."""
-        until = min(self.not_after, self.written + timedelta(seconds=order_seconds))
-        return datetime.now(UTC) > until
+        return now > min(self.not_after, self.written + timedelta(seconds=order_seconds))
 
 
 def claim_of(client: SyncPrefectClient, fleet: str) -> Claim | None:
@@ -52,7 +52,7 @@ def is_over(client: SyncPrefectClient, claim: Claim, incident: FleetIncident) ->
     So it is, too, if the server knows no list of it: the list is written before the claim, which is then a stray one.
     """
     return (
-        claim.over(incident.order_seconds)
+        claim.over(incident.order_seconds, server_time(client))
         or called_off(client, claim.fleet)
         or not _is_written(client, LIST, claim.fleet)
     )
@@ -76,7 +76,7 @@ def mark_open(client: SyncPrefectClient, incident: FleetIncident, run: str, *, r
     A note that cannot be read is replaced, and that of an incident that is over.
     """
     name, claim = variable_of(incident.name), claim_of(client, incident.name)
-    until = datetime.now(UTC) + timedelta(seconds=incident.order_seconds) if retry else incident.until
+    until = server_time(client) + timedelta(seconds=incident.order_seconds) if retry else incident.until
     value = {"fleet": incident.id, "run": run, "not_after": until.isoformat()}
     there = claim or client.read_variable_by_name(name)
     if there and (claim is None or claim.fleet == incident.id or is_over(client, claim, incident)):

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from contextvars import copy_context
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +12,7 @@ from prefect.client.orchestration import SyncPrefectClient
 
 from blocks.store import EvidenceStore
 from tasks.adapters.saved_blocks import store_to_read
+from tasks.adapters.server_time import server_time
 from tasks.custody.audit.layout import CLOSED
 from tasks.custody.audit.untrusted import Unreadable, read_closing
 from tasks.custody.evidence.keys import CLOSING, record_key
@@ -101,7 +102,7 @@ def checked(client: SyncPrefectClient, incident: FleetIncident, rows: Iterable[R
     """Return the lines with what the stores say; a store that fails is asked three times, and then proves nothing."""
     closings, given, found = Closings(incident), list(rows), list[Row]()
     for _ in range(_TRIES):
-        found = closings.check(client, given, datetime.now(UTC))
+        found = closings.check(client, given, server_time(client))
     return found
 
 

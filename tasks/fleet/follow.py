@@ -3,13 +3,14 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from httpx import HTTPError
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import PrefectException
 
+from tasks.adapters.server_time import server_time
 from tasks.custody.fleet.ends import End, Row, expires, not_ordered
 from tasks.custody.fleet.fold import fold
 from tasks.custody.fleet.incident import FleetIncident
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS: Final = 3.0
-_NO_ORDER: Final = timedelta(seconds=60)
+_NO_ORDER_SECONDS: Final = 60.0
 """How long an order that the server does not take is repeated before its host counts as refused."""
 
 
@@ -41,38 +42,38 @@ class Watch:
         self.incident, self._run, self.problems = incident, run, dict[str, Lost]()
         self.closings, self._table = Closings(incident), Table(incident, run)
         self.contained_at: datetime | None = None
-        self._silent, self._since = "", datetime.now(UTC)
+        self._silent, self._since = "", time.monotonic()
         self._heard: UUID | None = None
 
     def look(self, client: SyncPrefectClient, question: Question | None = None) -> list[Row]:
         """Return a line for every host; do what is due: missing orders, expired ones, a person's answer."""
-        now = datetime.now(UTC)
-        self._hear(client, now)
+        now = server_time(client)
+        self._hear(client)
         if self.problems and not called_off(client, self.incident.id):
             lost = self.problems
             again = [(host, lost[host.name].attempt) for host in self.incident.hosts if host.name in lost]
             self.problems = give(self.incident, again, {name: each.incident for name, each in lost.items()}, patience=0)
-        given_up = now - self._since > _NO_ORDER
+        given_up = time.monotonic() - self._since > _NO_ORDER_SECONDS
         rows = rows_of(client, self.incident, self.problems if given_up else None)
         rows = [self._lost(row, given_up=given_up) for row in self.closings.check(client, rows, now)]
         cancel_waiting(client, [row for row in rows if expires(row, now)], "past its time", End.EXPIRED)
         if question and question.answer:
             decide(client, [row for row in rows if self.incident.in_time(row.began)], question.answer, self.incident.id)
-        self._tell(rows)
+        self._tell(rows, now)
         self._table.show(client, rows, self.contained_at)
         return rows
 
-    def _hear(self, client: SyncPrefectClient, now: datetime) -> None:
+    def _hear(self, client: SyncPrefectClient) -> None:
         """Take over the orders that a run which joined could not give."""
         note, lost = handed_over(client, self.incident.id)
         if note != self._heard:
-            self._heard, self._since, self.problems = note, now, {**self.problems, **lost}
+            self._heard, self._since, self.problems = note, time.monotonic(), {**self.problems, **lost}
 
     def _lost(self, row: Row, *, given_up: bool) -> Row:
         lost = self.problems.get(row.host)
         return not_ordered(row, lost.attempt, lost.why, given_up=given_up) if lost else row
 
-    def _tell(self, rows: Sequence[Row]) -> None:
+    def _tell(self, rows: Sequence[Row], now: datetime) -> None:
         """Log who is silent, and that all that answer are contained, when that becomes true."""
         silent = "; ".join(f"{line.hosts} {line.label}" for line in fold(row for row in rows if row.end is End.SILENT))
         if silent != self._silent:
@@ -81,7 +82,7 @@ class Watch:
         if not all_that_answer_contained(rows):
             self.contained_at = None
         elif self.contained_at is None:
-            self.contained_at = datetime.now(UTC)
+            self.contained_at = now
             logger.warning("%s: all that answer are contained", self.incident.id)
             told = fleet_news(self.incident.id, self.incident.name, rows)
             announce(self._run, f"fleet {self.incident.name}", told)

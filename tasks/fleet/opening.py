@@ -6,7 +6,7 @@ import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, Literal
 from uuid import UUID
 
@@ -21,6 +21,7 @@ from prefect.exceptions import ObjectAlreadyExists
 
 from blocks.fleet import Fleet
 from tasks.adapters.saved_blocks import load_block, require_store
+from tasks.adapters.server_time import server_time
 from tasks.custody.errors import Refused
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.fleet.order import new_fleet_id, parse_fleet_id
@@ -126,7 +127,7 @@ def _frozen(client: SyncPrefectClient, trigger: Trigger, block: Fleet) -> FleetI
     incident = FleetIncident(
         id=new_fleet_id(trigger.created, trigger.fleet, trigger.run),
         name=trigger.fleet,
-        opened_at=datetime.now(UTC),
+        opened_at=server_time(client),
         opened_by=f"{trigger.by}, flow run {trigger.run}",
         reason=trigger.reason or "not given",
         policy=trigger.policy,

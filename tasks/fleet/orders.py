@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
@@ -17,6 +16,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled
 
+from tasks.adapters.server_time import server_time
 from tasks.custody.fleet.attempt import Attempt
 from tasks.custody.fleet.ends import Row, row_of
 from tasks.custody.fleet.incident import FleetIncident, Host
@@ -48,7 +48,7 @@ def rows_of(
     client: SyncPrefectClient, incident: FleetIncident, problems: Mapping[str, Lost] | None = None
 ) -> list[Row]:
     """Return a line for every host of the frozen list. `problems` says why some could not be given an order."""
-    now, attempts = datetime.now(UTC), attempts_of(client, incident.id)
+    now, attempts = server_time(client), attempts_of(client, incident.id)
     signs = signs_of_life(client, incident.hosts)
     lost = "no run of it came to be in time" if now > incident.until else ""
     return [
@@ -100,7 +100,7 @@ def give(
 
     Repeats sooner than a client of Prefect would, which waits many seconds for a database that was locked for one.
     """
-    now, deadline = datetime.now(UTC), time.monotonic() + patience
+    deadline = time.monotonic() + patience
     forever, refused = set[str](), dict[str, str]()
     pending = [(host, attempt) for host, attempt in wanted if not host.problem]
     attempts = {host.name: attempt for host, attempt in pending}
@@ -134,6 +134,7 @@ def give(
         return host.name, ""
 
     with get_client(sync_client=True) as client:
+        now = incident.opened_at if set(attempts.values()) <= {1} else server_time(client)
         while pending:
             refused |= dict(side_by_side(one, pending, _AT_ONCE))
             pending = [(host, attempt) for host, attempt in pending if refused[host.name] and host.name not in forever]

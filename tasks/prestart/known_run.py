@@ -16,13 +16,21 @@ _OVER: Final = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED", "CANCELLING"}
 _OVER_SECONDS: Final = 5.0
 
 
+def _this_host() -> datetime:
+    return datetime.now(UTC)
+
+
 @dataclass(frozen=True)
 class KnownRun:
-    """A flow run. `facts` are the server's answers so far, JSON values that another process may be given."""
+    """A flow run. `facts` are the server's answers so far, JSON values that another process may be given.
+
+    `time` tells the time by the server's clock: this host's may be wrong.
+    """
 
     id: str
     ask: Callable[..., Any]
     facts: dict[str, Any] = field(default_factory=dict)
+    time: Callable[[], datetime] = _this_host
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -65,7 +73,7 @@ class KnownRun:
 def known_run(environment: Mapping[str, str], facts: dict[str, Any]) -> Iterator[KnownRun]:
     """Yield the flow run that the environment names, of which `facts` are known and grow. It asks by one connection."""
     with ask_server(environment) as ask:
-        yield KnownRun(environment.get("PREFECT__FLOW_RUN_ID", ""), ask, facts)
+        yield KnownRun(environment.get("PREFECT__FLOW_RUN_ID", ""), ask, facts, ask.time)
 
 
 def is_over(environment: Mapping[str, str]) -> bool:

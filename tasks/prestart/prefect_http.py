@@ -3,9 +3,11 @@
 import base64
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cached_property
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
@@ -18,11 +20,31 @@ _IDLE_SECONDS: Final = 2.0
 
 
 @contextmanager
-def ask_server(environment: Mapping[str, str], seconds: float = ANSWER_SECONDS) -> Iterator[Callable[..., Any]]:
-    """Yield a function that sends a path (and a body to post) to the server and returns its JSON. One connection."""
+def ask_server(environment: Mapping[str, str], seconds: float = ANSWER_SECONDS) -> Iterator["Server"]:
+    """Yield the server that the environment names. One connection, opened by the first question."""
     with ExitStack() as stack:
-        connect = cache(lambda: stack.enter_context(_Connection(environment, seconds)))
-        yield lambda path, said=None: connect().ask(path, said)
+        yield Server(environment, seconds, stack)
+
+
+class Server:
+    """A Prefect server, whose answers come within so many seconds or raise."""
+
+    def __init__(self, environment: Mapping[str, str], seconds: float, stack: ExitStack) -> None:
+        """Ask nothing yet. What is opened ends with the stack."""
+        self._environment, self._seconds, self._stack = environment, seconds, stack
+
+    @cached_property
+    def _connection(self) -> "_Connection":
+        return self._stack.enter_context(_Connection(self._environment, self._seconds))
+
+    def __call__(self, path: str, said: Any = None) -> Any:
+        """Send a path (and a body to post), return the answer's JSON."""
+        return json.loads(self._connection.ask(path, said)[0])
+
+    def time(self) -> datetime:
+        """Return the time by its clock, to the second; by this host's if its answer has no date."""
+        date = self._connection.ask("/hello", None)[1]
+        return parsedate_to_datetime(date) if date else datetime.now(UTC)
 
 
 class _Connection:
@@ -42,7 +64,7 @@ class _Connection:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    def ask(self, path: str, said: Any) -> Any:
+    def ask(self, path: str, said: Any) -> tuple[bytes, str]:
         if time.monotonic() - self._answered > _IDLE_SECONDS:
             self._http.close()
         body = None if said is None else json.dumps(said)
@@ -52,7 +74,7 @@ class _Connection:
         self._answered = time.monotonic()
         if answer.status not in {200, 201}:
             raise NotNow(f"{path} is answered by HTTP {answer.status}")
-        return json.loads(content)
+        return content, answer.headers.get("Date", "")
 
 
 def answers(environment: Mapping[str, str]) -> bool:

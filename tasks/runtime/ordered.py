@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -15,6 +14,7 @@ from httpx import HTTPStatusError, codes
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+from tasks.adapters.server_time import server_time
 from tasks.custody.errors import Refused
 from tasks.custody.fleet.order import Order
 from tasks.runtime.context import RunContext
@@ -69,8 +69,8 @@ class FleetLabels:
 
     def _tell(self, step: "PrefectFuture[Any]", label: str) -> None:
         if end_of(step).is_completed():
-            self._labels[label] = datetime.now(UTC).isoformat()
             with get_client(sync_client=True) as client:
+                self._labels[label] = server_time(client).isoformat()
                 client.update_flow_run_labels(UUID(self._run.id), self._labels)
 
 

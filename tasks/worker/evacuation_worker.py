@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -15,6 +16,7 @@ import httpx
 from anyio import to_thread
 from anyio.abc import TaskStatus
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+from prefect.client.schemas.responses import WorkerFlowRunResponse
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, PREFECT_WORKER_QUERY_SECONDS, get_current_settings, temporary_settings
 from prefect.types._datetime import now
@@ -26,6 +28,7 @@ from tasks.prestart.hand_over import VARIABLE
 from tasks.system.installation import WORKER_VERSION, fingerprint
 from tasks.worker.early import Prepared, prepared_for
 from tasks.worker.hints import Hints
+from tasks.worker.server_clock import ServerClock
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
@@ -72,6 +75,7 @@ class EvacuationWorker(ProcessWorker):
         super().__init__(*args, **kwargs)
         self._version = fingerprint()
         self._hints = Hints(self._note_hint, self._ask_soon)
+        self._clock = ServerClock()
         self._hinted = asyncio.Event()
         self._wanted: dict[UUID, int] = {}
         self._due = self._spared = 0.0
@@ -170,6 +174,24 @@ class EvacuationWorker(ProcessWorker):
         self._due = answered + PATIENCE_SECONDS * spread
         self._spared = answered + _SPARED_SECONDS * spread if answered - began > _SLOW_SECONDS else 0.0
         return runs
+
+    async def _get_scheduled_flow_runs(self) -> list[WorkerFlowRunResponse]:
+        """Ask for what is due by the server's clock: by a late one of this host's nothing would be, for that long."""
+        until = self._clock.now() + timedelta(seconds=int(self._prefetch_seconds))
+        wanted = {"work_queue_names": list(self._work_queues), "scheduled_before": until.isoformat()}
+        try:
+            answer = await self.client.request(
+                "POST",
+                "/work_pools/{name}/get_scheduled_flow_runs",
+                path_params={"name": self._work_pool_name},
+                json=wanted,
+            )
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != httpx.codes.NOT_FOUND:
+                raise
+            return []  # the pool is made with the next sign of life
+        self._clock.note(answer.headers.get("date"))
+        return WorkerFlowRunResponse.model_validate_list(answer.json())
 
     async def _submit_run(self, flow_run: "FlowRun") -> None:
         """Claim the run and freeze for it; what Prefect's worker asks before it starts a process comes afterwards."""

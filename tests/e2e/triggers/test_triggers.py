@@ -3,10 +3,14 @@
 import json
 import re
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from tasks.custody.fleet.order import Order, new_fleet_id
+from tasks.drill.deployment import POOL
+from tasks.drill.parts import Worker
 from tasks.system.processes import start_of
 from tests.e2e.triggers.conftest import NAME, Stage
 from tests.support.workloads import wait_until
@@ -129,3 +133,22 @@ def test_the_documented_lines_raise_the_alarm_as_they_stand(stage: Stage, known:
     assert sorted(run["state_name"] for run in ended) == ["Joined", "Verified"]
     assert {run["parameters"]["alarm"]["payload"]["exit_code"] for run in ended} == {7}
     wait_until(lambda: stage.small.living() == [], what="the end of the workload")
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize("clock", ["-1h", "+1h"])
+def test_a_host_whose_clock_is_wrong_is_evacuated_at_once_and_heeds_its_order(stage: Stage, clock: str) -> None:
+    now = datetime.now(UTC)
+    until, later = (now + timedelta(minutes=minutes) for minutes in (30, 90))
+    order = Order(new_fleet_id(now, "lab", "1f3a"), NAME, 1, until, later, 1, "thaw")
+    if not (library := list(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))):
+        pytest.skip("expected libfaketime; got none. Install the package faketime.")
+    wrong = {"LD_PRELOAD": str(library[0]), "FAKETIME": clock, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    stage.worker.stop()
+    try:
+        with Worker(stage.folder / f"worker {clock}", stage.server, POOL, wrong):
+            run = stage.start("evacuate", order=order.parameters)
+            wait_until(lambda: stage.small.living() == [], what="the containment")
+            assert stage.ended(run)["state_name"] == "Verified"
+    finally:
+        stage.worker.start()

@@ -105,7 +105,7 @@ def test_no_fleet_ends_before_its_lost_orders_are_taken_or_given_up(monkeypatch:
     watch, asked = looks(monkeypatch, [LOST])
 
     def sleep(_: float) -> None:
-        watch._since -= timedelta(seconds=25)
+        watch._since -= 25
 
     monkeypatch.setattr("tasks.fleet.follow.time.sleep", sleep)
     watch.problems = dict(LOST)

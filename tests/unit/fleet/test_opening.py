@@ -19,12 +19,13 @@ from tasks.fleet import opening
 from tasks.fleet.claim import mark_settled
 from tasks.fleet.hosts import hosts_of
 from tasks.fleet.opening import JoinedFleet, Trigger, open_fleet
+from tests.support.prefect_http import Dated
 from tests.unit.fleet.test_orders import http_error
 
 NOW = datetime.now(UTC)
 
 
-class Server:
+class Server(Dated):
     """What of a Prefect server an opening needs."""
 
     def __init__(self, *names: str) -> None:
@@ -188,6 +189,15 @@ def test_no_claim_stands_longer_than_an_order_whatever_it_says(server: Server) -
     assert isinstance(open_fleet.fn(trigger()), JoinedFleet)
     server.updated = NOW - timedelta(seconds=first.order_seconds + 1)
     assert opened(trigger()).id != first.id
+
+
+@pytest.mark.parametrize("hours", [-3, 3])
+def test_orders_go_by_the_servers_clock_and_not_by_this_hosts(server: Server, hours: int) -> None:
+    server.ahead = server_ahead = timedelta(hours=hours)
+    incident = opened(trigger())
+    assert abs(incident.opened_at - NOW - server_ahead) < timedelta(minutes=10)
+    server.updated = NOW + server_ahead
+    assert isinstance(open_fleet.fn(trigger()), JoinedFleet), "its orders stand, by that clock"
 
 
 def test_orders_count_from_the_opening_and_the_id_from_the_trigger(server: Server) -> None:

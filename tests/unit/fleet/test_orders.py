@@ -20,6 +20,7 @@ from tasks.fleet import closings, follow, orders
 from tasks.fleet.closings import Closings
 from tasks.fleet.orders import cancel_waiting, decide, give, order_missing
 from tasks.runtime.approval import StopOrThaw
+from tests.support.prefect_http import Dated
 from tests.unit.custody.fleet.test_order import ID, INCIDENT
 
 HOSTS = tuple(Host(f"gpu{number}", str(uuid4()), "p", "q", "s") for number in range(1, 6))
@@ -32,7 +33,7 @@ def http_error(code: int) -> httpx.HTTPStatusError:
     return httpx.HTTPStatusError("no", request=answer.request, response=answer)
 
 
-class Server:
+class Server(Dated):
     """A server that creates runs, or answers with an error, by the deployment."""
 
     def __init__(self) -> None:
@@ -153,7 +154,7 @@ def test_only_a_host_that_asks_is_answered(server: Server, kind: StateType) -> N
     assert server.resumed == ({run: given} if told else {})
 
 
-class Documents:
+class Documents(Dated):
     """The store blocks that the server knows."""
 
     def read_block_documents_by_type(self, *_: object, **__: object) -> list[Any]:
@@ -202,7 +203,7 @@ def test_a_retry_reads_the_closings_and_what_it_could_not_order_is_ordered_again
     assert set(server.made) == {f"{ID}:gpu1:2"}, "its closing did not say so"
     assert (lost["gpu2"].attempt, lost["gpu2"].incident) == (2, "IR-2")
     del server.errors[HOSTS[1].deployment]
-    watch, client = follow.Watch(FLEET, str(uuid4())), SimpleNamespace()
+    watch, client = follow.Watch(FLEET, str(uuid4())), Dated()
     monkeypatch.setattr(follow, "called_off", lambda *_: False)
     monkeypatch.setattr(follow, "handed_over", lambda *_: (None, {}))
     watch.problems = lost
