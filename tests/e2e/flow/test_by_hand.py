@@ -122,6 +122,7 @@ def test_what_a_worker_has_begun_is_carried_on_by_hand_while_its_server_is_dead(
     assert found.is_complete, found.findings
 
 
+@pytest.mark.soak
 def test_what_was_begun_by_hand_is_carried_on_by_a_worker(scene: Scene, file: Path) -> None:
     scene.small.start_all()
     kept = died(scene, str(file), NOBODY)

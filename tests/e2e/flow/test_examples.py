@@ -88,6 +88,7 @@ def test_gunicorn_with_a_key_is_left_up_without_it_and_recovered_with_it(
 
 
 @pytest.mark.parametrize("small", ["scoring"], indirect=True)
+@pytest.mark.soak
 def test_a_model_folder_is_served_again_only_as_it_was_sealed(
     scene: Scene, small: ExampleWorkload, tmp_path: Path
 ) -> None:

@@ -89,6 +89,7 @@ def test_with_a_fallback_disk_nothing_is_left_in_the_workloads_hands(full: Scene
     assert full.store.head(f"incidents/{full.home.name}/evidence/{MODEL}")
 
 
+@pytest.mark.soak
 def test_on_a_disk_without_a_byte_the_incident_lives_on_the_fallback_disk(
     full: Scene, disk: Path, tmp_path: Path
 ) -> None:
@@ -151,6 +152,7 @@ def test_where_no_folder_takes_anything_it_is_contained_and_what_was_lost_is_tol
         assert not LinuxHost().wait_gone([guard], 10)
 
 
+@pytest.mark.soak
 def test_a_disk_that_somebody_fills_while_the_run_is_at_work(
     full: Scene, disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,6 +53,23 @@ def test_a_host_an_api_process_and_the_fleets_own_run_die_in_the_middle_and_noth
 
 
 @pytest.mark.soak
+def test_a_host_that_died_is_ordered_again_before_the_server_calls_its_run_crashed(hosts: Site) -> None:
+    hosts.fleet("soon")
+    hosts.trigger("soon", reason="a leak")
+    wait_until(lambda: hosts.stands("gpu2"), what="the freeze of gpu2")
+    hosts.hosts["gpu2"].stop()
+    wait_until(lambda: hosts.http.get("/variables/name/fleet_soon").is_client_error, RUN_SECONDS, "gpu2 to be silent")
+    dead = next(each for each in hosts.runs_of("soon") if each["parameters"]["order"]["host"] == "gpu2")
+    assert dead["state_type"] in {"PENDING", "RUNNING"}
+    again = hosts.trigger("soon", retry=True)
+    wait_until(lambda: len(hosts.runs_of("soon")) == len(HOSTS) + 1, what="its second order")
+    hosts.hosts["gpu2"].start()
+    name, message = hosts.ended(again)
+    assert (name, "3 of 3 hosts Verified: gpu[1-3] Verified" in message) == ("Verified", True), message
+    assert hosts.hosts["gpu2"].living() == []
+
+
+@pytest.mark.soak
 @pytest.mark.parametrize("part", ["database", "stream"])
 def test_what_is_frozen_stands_without_the_database_or_redis_and_goes_on_when_it_is_back(
     hosts: Site, part: str

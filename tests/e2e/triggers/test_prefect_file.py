@@ -38,6 +38,7 @@ def there(stage: Stage) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     return found[0], found[1]
 
 
+@pytest.mark.soak
 def test_one_process_deploys_what_prefect_deploys(stage: Stage) -> None:
     stage.deploy()
     ours = there(stage)

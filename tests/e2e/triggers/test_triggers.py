@@ -136,7 +136,7 @@ def test_the_documented_lines_raise_the_alarm_as_they_stand(stage: Stage, known:
 
 
 @pytest.mark.usefixtures("known")
-@pytest.mark.parametrize("clock", ["-1h", "+1h"])
+@pytest.mark.parametrize("clock", ["-1h", pytest.param("+1h", marks=pytest.mark.soak)])
 def test_a_host_whose_clock_is_wrong_is_evacuated_at_once_and_heeds_its_order(stage: Stage, clock: str) -> None:
     now = datetime.now(UTC)
     until, later = (now + timedelta(minutes=minutes) for minutes in (30, 90))

@@ -142,9 +142,9 @@ def test_what_was_half_sent_is_sent_on_and_nothing_twice() -> None:
     ("name", "since"),
     [
         ("half-sent", "a guard"),
-        ("half-sent", "a reboot"),
-        ("in-the-grace", "nothing"),
-        ("in-the-grace", "new life"),
+        pytest.param("half-sent", "a reboot", marks=pytest.mark.soak),
+        pytest.param("in-the-grace", "nothing", marks=pytest.mark.soak),
+        pytest.param("in-the-grace", "new life", marks=pytest.mark.soak),
         ("in-the-grace", "a reboot"),
         ("before-the-freeze", "new life"),
     ],
