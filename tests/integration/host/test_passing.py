@@ -62,7 +62,13 @@ def alive(small: SmallWorkload, **fields: object) -> tuple[str, ...]:
         return seen
 
 
-@pytest.mark.parametrize("pattern", ["import os, time", pytest.param("no such training", marks=pytest.mark.soak)], ids=["matches", "in the root alone"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        pytest.param("import os, time", id="matches"),
+        pytest.param("no such training", id="in the root alone", marks=pytest.mark.soak),
+    ],
+)
 def test_a_chain_of_forks_is_not_contained(small: SmallWorkload, pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.containment.freeze._FREEZE_SECONDS", 1.0)
     with going_on(small.root, [sys.executable, "-c", CHAIN]):
