@@ -18,6 +18,7 @@ COPY examples/fleet/fleet.yaml examples/fleet/
 COPY blocks blocks
 COPY tasks tasks
 COPY flows flows
+RUN /opt/venv/bin/python -m compileall -q blocks tasks flows
 RUN printf '#!/opt/venv/bin/python\nfrom flows.cli import main\n\nmain()\n' >/opt/venv/bin/evacuation \
     && chmod +x /opt/venv/bin/evacuation
 # what an installation would leave: Prefect finds the worker's type by it
