@@ -78,7 +78,7 @@ class Simulated:
     async def follow(self, client: PrefectClient) -> None:
         """Listen as the worker does, for ever, and play each run that is hinted at."""
         runs = asyncio.Queue[UUID]()
-        hints = Hints(runs.put_nowait, lambda: None)
+        hints = Hints(runs.put_nowait, lambda: None, lambda: datetime.now(UTC))
 
         async def resources() -> Sequence[str]:
             return [f"prefect.work-queue.{self.own['queue']}"]

@@ -10,7 +10,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.fields import BlockName, IncidentId, Sentence
 from flows.thaw import thawed_instead
-from tasks.adapters.server_time import time_of_the_server
+from tasks.adapters.server_time import server_time_if_told
 from tasks.collectors import discover
 from tasks.containment.containment_check import prove_contained, prove_still_contained
 from tasks.containment.cordon import cordon
@@ -95,7 +95,7 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
         order: What a fleet's run hands over; a person leaves it empty. フリートからの指示(手動では空)。
     """
     heard, ordered = Alarm.of(alarm), given_order(order)
-    if ordered and ordered.expired(time_of_the_server()):
+    if ordered and (now := server_time_if_told()) and ordered.expired(now):
         return ended(EXPIRED, expired_message(ordered))
     asked = (workload, store, reason, detected_at, incident_id, dry_run, policy)
     request = Request(*asked, *this_run(), alarm=heard, suspects=suspects, order=ordered)

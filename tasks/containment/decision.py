@@ -7,7 +7,7 @@ from typing import Final
 
 from blocks.workload import Workload
 from tasks.adapters.detached_process import start_keeper
-from tasks.adapters.server_time import time_of_the_server
+from tasks.adapters.server_time import server_time_if_told
 from tasks.containment.containers import frozen_containers
 from tasks.containment.freeze import load_frozen
 from tasks.custody.evidence.acquisition import Evidence
@@ -46,8 +46,9 @@ def thaw_decided(context: RunContext, looked: Sequence[Evidence]) -> bool:
     answer in time block or order decides. A run cancelled meanwhile decides nothing.
     """
     now, terms = datetime.now(UTC), _terms(context)
-    asks = terms.asks(time_of_the_server()) if isinstance(terms, Order) else terms.on_alarm == "ask"
-    if not asks or context.run.dry_run or why_not_thaw(context.directory.path):
+    if context.run.dry_run or why_not_thaw(context.directory.path):
+        return False
+    if not (terms.asks(server_time_if_told() or now) if isinstance(terms, Order) else terms.on_alarm == "ask"):
         return False
     asked = question_of(context.log.entries())
     if asked.decision:

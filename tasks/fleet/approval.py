@@ -5,12 +5,12 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from pydantic import Field, create_model
 
-from tasks.adapters.server_time import time_of_the_server
+from tasks.adapters.server_time import server_time_if_told
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.rendering.clock import both_times
 from tasks.rendering.markdown import prose
@@ -33,7 +33,7 @@ class Question:
     def __init__(self, incident: FleetIncident, run: str) -> None:
         """Ask now. The deadline counts from the trigger, also for a run that carries on."""
         until = incident.opened_at + timedelta(seconds=incident.ask_seconds)
-        left = (until - time_of_the_server()).total_seconds()
+        left = (until - (server_time_if_told() or datetime.now(UTC))).total_seconds()
         self._over, self._answer = Cancellation(), Future[StopOrThaw | None]()
         if left > 0:
             form = typed_form(incident.name)

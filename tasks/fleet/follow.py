@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from httpx import HTTPError
@@ -25,6 +24,7 @@ from tasks.fleet.show import Table
 from tasks.runtime.announce import announce
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from uuid import UUID
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Watch:
         cancel_waiting(client, [row for row in rows if expires(row, now)], "past its time", End.EXPIRED)
         if question and question.answer:
             decide(client, [row for row in rows if self.incident.in_time(row.began)], question.answer, self.incident.id)
-        self._tell(rows, now)
+        self._tell(rows, client)
         self._table.show(client, rows, self.contained_at)
         return rows
 
@@ -73,7 +73,7 @@ class Watch:
         lost = self.problems.get(row.host)
         return not_ordered(row, lost.attempt, lost.why, given_up=given_up) if lost else row
 
-    def _tell(self, rows: Sequence[Row], now: datetime) -> None:
+    def _tell(self, rows: Sequence[Row], client: SyncPrefectClient) -> None:
         """Log who is silent, and that all that answer are contained, when that becomes true."""
         silent = "; ".join(f"{line.hosts} {line.label}" for line in fold(row for row in rows if row.end is End.SILENT))
         if silent != self._silent:
@@ -82,7 +82,7 @@ class Watch:
         if not all_that_answer_contained(rows):
             self.contained_at = None
         elif self.contained_at is None:
-            self.contained_at = now
+            self.contained_at = server_time(client)
             logger.warning("%s: all that answer are contained", self.incident.id)
             told = fleet_news(self.incident.id, self.incident.name, rows)
             announce(self._run, f"fleet {self.incident.name}", told)

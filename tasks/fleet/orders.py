@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled
 
-from tasks.adapters.server_time import server_time
+from tasks.adapters.server_time import server_time, server_time_if_told
 from tasks.custody.fleet.attempt import Attempt
 from tasks.custody.fleet.ends import Row, row_of
 from tasks.custody.fleet.incident import FleetIncident, Host
@@ -133,8 +134,10 @@ def give(
             return host.name, f"no order: {type(error).__name__}: {told}"[:500]
         return host.name, ""
 
+    now = incident.opened_at  # the terms of a first attempt count from there, later ones from now
+    if any(attempt > 1 for attempt in attempts.values()):
+        now = server_time_if_told() or datetime.now(UTC)
     with get_client(sync_client=True) as client:
-        now = incident.opened_at if set(attempts.values()) <= {1} else server_time(client)
         while pending:
             refused |= dict(side_by_side(one, pending, _AT_ONCE))
             pending = [(host, attempt) for host, attempt in pending if refused[host.name] and host.name not in forever]

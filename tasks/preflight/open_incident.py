@@ -17,6 +17,7 @@ from prefect.cache_policies import NO_CACHE
 
 from blocks.workload import Workload
 from tasks.adapters.saved_blocks import load_block, require_store
+from tasks.adapters.server_time import server_time_if_told
 from tasks.containment.pause_prefect import named_by
 from tasks.custody.errors import Refused
 from tasks.custody.fleet.order import Order
@@ -124,7 +125,12 @@ def _joined(request: Request, workload: Workload) -> JoinedIncident | None:
     """Return the incident that has already contained what a late alarm reports; None if there is none."""
     if request.alarm is None or request.dry_run or request.incident_id:
         return None
-    return _leave(request, workload, belongs_to(_with_beginning(request.alarm), past(bases(workload))))
+    return _leave(request, workload, belongs_to(_comparable(request.alarm), past(bases(workload))))
+
+
+def _comparable(alarm: Alarm) -> Alarm:
+    """Return what the alarm may be compared with: when its training began, and no times of a clock that is not ours."""
+    return _with_beginning(alarm).comparable(server_time_if_told() or datetime.now(UTC), datetime.now(UTC))
 
 
 def _with_beginning(alarm: Alarm) -> Alarm:
@@ -153,7 +159,8 @@ def _leave(request: Request, workload: Workload, incident: str) -> JoinedInciden
 def _busy(request: Request, workload: Workload) -> JoinedIncident | AlreadyRunning:
     """Another run is at work: join its incident as soon as that is open. Raises Refused if an alarm cannot join."""
     wait = WAIT_SECONDS if request.alarm else _A_MOMENT
-    at_work = "" if request.dry_run else incident_of(request.alarm, bases(workload), wait)
+    alarm = _comparable(request.alarm) if request.alarm else None
+    at_work = "" if request.dry_run else incident_of(alarm, bases(workload), wait)
     if joined := _leave(request, workload, at_work):
         return joined
     if request.alarm:

@@ -3,6 +3,7 @@
 import os
 import socket
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def join_early(run: KnownRun) -> bool:
         if asked is None:
             return False
         alarm, base = asked
-        incident = incident_of(alarm, [base])
+        incident = incident_of(_comparable(run, alarm, base), [base])
         return bool(incident) and leave([base], incident, run.id, alarm) and _end(run, incident)
     except Exception as reason:  # noqa: BLE001  the run must start whatever is wrong here
         say(f"not joined before the start of the run: {type(reason).__name__}: {reason}", error=True)
@@ -32,7 +33,11 @@ def join_early(run: KnownRun) -> bool:
 def would_join(run: KnownRun) -> bool:
     """Return whether the run belongs to an incident as things stand, without waiting for a run at work."""
     asked = _asked(run)
-    return asked is not None and bool(incident_of(asked[0], [asked[1]], wait=0))
+    return asked is not None and bool(incident_of(_comparable(run, *asked), [asked[1]], wait=0))
+
+
+def _comparable(run: KnownRun, alarm: Alarm, base: Path) -> Alarm:
+    return alarm.comparable(run.time(), datetime.now(UTC)) if incidents_in(base) else alarm
 
 
 def _asked(run: KnownRun) -> tuple[Alarm, Path] | None:

@@ -47,7 +47,7 @@ class KnownRun:
         """Whether it is to start now. A second's grace for clocks: a run that is asked for now may be dated later."""
         times = (self._run.get("expected_start_time"), self._run.get("created"))
         start, created = (datetime.fromisoformat(at) if at else None for at in times)
-        return not start or start <= max(datetime.now(UTC), (created or _NEVER) + timedelta(seconds=1))
+        return not start or start <= (created or _NEVER) + timedelta(seconds=1) or start <= self.time()
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -70,10 +70,15 @@ class KnownRun:
 
 
 @contextmanager
-def known_run(environment: Mapping[str, str], facts: dict[str, Any]) -> Iterator[KnownRun]:
-    """Yield the flow run that the environment names, of which `facts` are known and grow. It asks by one connection."""
+def known_run(
+    environment: Mapping[str, str], facts: dict[str, Any], time: Callable[[], datetime] | None = None
+) -> Iterator[KnownRun]:
+    """Yield the flow run that the environment names, of which `facts` are known and grow. It asks by one connection.
+
+    `time` tells the server's time, if that is known; else the server is asked for it.
+    """
     with ask_server(environment) as ask:
-        yield KnownRun(environment.get("PREFECT__FLOW_RUN_ID", ""), ask, facts, ask.time)
+        yield KnownRun(environment.get("PREFECT__FLOW_RUN_ID", ""), ask, facts, time or ask.time)
 
 
 def is_over(environment: Mapping[str, str]) -> bool:

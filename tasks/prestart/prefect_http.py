@@ -6,13 +6,13 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import cached_property
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 from tasks.prestart.reasons import NotNow
+from tasks.system.server_date import time_told
 
 ANSWER_SECONDS: Final = 30.0
 _SIGN_SECONDS: Final = 3.0
@@ -42,9 +42,8 @@ class Server:
         return json.loads(self._connection.ask(path, said)[0])
 
     def time(self) -> datetime:
-        """Return the time by its clock, to the second; by this host's if its answer has no date."""
-        date = self._connection.ask("/hello", None)[1]
-        return parsedate_to_datetime(date) if date else datetime.now(UTC)
+        """Return the time by its clock; by this host's if its answer has none."""
+        return time_told(self._connection.ask("/hello", None)[1]) or datetime.now(UTC)
 
 
 class _Connection:

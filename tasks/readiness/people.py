@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 
+from tasks.adapters.server_time import server_time
 from tasks.custody.incident.ending import DRY_RUN, NOT_REHEARSED, REHEARSED
 from tasks.custody.incident.news import PEOPLE, TELL
 from tasks.custody.incident.readiness import Finding, loss, sound
@@ -67,11 +68,12 @@ def notification(patient: Patient) -> Finding:
                 kind, _, name = block.partition("/")
                 client.read_block_document_by_name(name, kind)
             polled = client.read_work_queue_by_name(PEOPLE, there.work_pool_name).last_polled
+            silent = not polled or (server_time(client) - polled).total_seconds() > SILENT_SECONDS
         except ObjectNotFound as error:
             return loss(f"no notification is deployed, or its block is gone: {error}", matters, _CURE)
         if not found or not all(each.enabled for each in found):
             return loss("no notification is deployed and active", matters, _CURE)
-        if not polled or time.time() - polled.timestamp() > SILENT_SECONDS:
+        if silent:
             cure = f"add --work-queue {PEOPLE} to a worker of the pool {there.work_pool_name}, and restart it"
             return loss(f"no worker serves the queue {PEOPLE}", "the server sends messages itself, once each", cure)
         told = _sent(client, there, patient.name) if patient.message else _last(client)

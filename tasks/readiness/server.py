@@ -5,7 +5,6 @@ import os
 import shlex
 import shutil
 import socket
-import time
 from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Any, Final
@@ -18,6 +17,7 @@ from pydantic import ValidationError
 
 from blocks.saved import saved_fields
 from blocks.workload import Workload
+from tasks.adapters.server_time import server_time
 from tasks.custody.errors import Refused
 from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
 from tasks.readiness.canary import fly
@@ -107,8 +107,9 @@ def worker(patient: Patient) -> Finding:
     with asking() as client:
         pool, name = str(there.work_pool_name), str(there.work_queue_name)
         polled = client.read_work_queue_by_name(name, pool).last_polled
+        now = server_time(client)
         beats = [each.last_heartbeat_time for each in client.read_workers_for_work_pool(pool) if each.name == name]
-    age = min(time.time() - at.timestamp() if at else inf for at in (polled, *beats))
+    age = min((now - at).total_seconds() if at else inf for at in (polled, *beats))
     if age > SILENT_SECONDS:
         cure = f"systemctl restart evacuation-worker, or: python -m flows.worker --pool {pool} --work-queue {name}"
         heard = "was never heard of" if age == inf else f"was last heard of {age:.0f} s ago"

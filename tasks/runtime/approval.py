@@ -2,8 +2,10 @@
 
 import json
 import re
+from collections.abc import Mapping
 from concurrent.futures import wait
 from contextlib import suppress
+from datetime import datetime, timedelta
 from threading import Event
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 from uuid import UUID
@@ -14,6 +16,7 @@ from prefect.input import RunInput, keyset_from_paused_state
 from prefect.states import Paused, Running
 from pydantic import Field
 
+from tasks.adapters.server_time import server_time
 from tasks.custody.errors import Refused
 from tasks.custody.incident.question import Decision
 from tasks.system.cancellation import Cancellation, apart
@@ -91,16 +94,13 @@ def _answered(
     run: UUID, question: str, over: Event, cancelled: Cancellation, form: type[StopOrThaw]
 ) -> StopOrThaw | None:
     """Show the question and poll for the answer until `over` is set; then resume the run, and look once more."""
-    headline = question.partition("\n")[0].replace("*", "")
-    state: State[Any] = Paused(timeout_seconds=ASK_SECONDS * 2, pause_key=_STOP_OR_THAW, message=headline)
-    keyset = keyset_from_paused_state(state)
-    state.state_details.run_input_keyset = {str(name): key for name, key in keyset.items()}
+    keyset = keyset_from_paused_state(Paused(pause_key=_STOP_OR_THAW))
     put = False
     while True:
         last = over.is_set()
         with suppress(Exception), get_client(sync_client=True) as client:
             if not put and not last:
-                client.set_flow_run_state(run, state)
+                client.set_flow_run_state(run, _paused(question, server_time(client), keyset))
                 form.with_initial_data(description=question).save(keyset, run)
                 put = True
             if last and not cancelled and (now := client.read_flow_run(run).state) and now.is_paused():
@@ -109,6 +109,14 @@ def _answered(
         if last:
             return None
         over.wait(_POLL_SECONDS)
+
+
+def _paused(question: str, now: datetime, keyset: Mapping[Any, str]) -> "State[Any]":
+    """Return the state of a run that asks. The server ends it by its own clock, long after our deadline."""
+    until, headline = now + timedelta(seconds=ASK_SECONDS * 2), question.partition("\n")[0].replace("*", "")
+    state: State[Any] = Paused(pause_expiration_time=until, pause_key=_STOP_OR_THAW, message=headline)
+    state.state_details.run_input_keyset = {str(name): key for name, key in keyset.items()}
+    return state
 
 
 def ask(question: str, key: str) -> Approval:

@@ -7,14 +7,15 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from httpx import HTTPStatusError, codes
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.settings import temporary_settings
 
-from tasks.adapters.server_time import server_time
+from tasks.adapters.server_time import AT_ONCE, server_time
 from tasks.custody.errors import Refused
 from tasks.custody.fleet.order import Order
 from tasks.runtime.context import RunContext
@@ -33,7 +34,6 @@ _TURN_SECONDS: Final = 30.0
 _LOOK_SECONDS: Final = 1.0
 _LEASE_SECONDS: Final = 600.0
 """After which the server gives a turn to the next host, whatever has become of this one."""
-_AT_ONCE: Final = {PREFECT_API_REQUEST_TIMEOUT: 5.0, PREFECT_CLIENT_MAX_RETRIES: 0}
 
 
 def given_order(said: Mapping[str, Any] | None) -> Order | None:
@@ -63,14 +63,19 @@ class FleetLabels:
         self._labels = dict[str, bool | int | float | str]()
 
     def when_done(self, step: "PrefectFuture[Any]", label: str) -> None:
-        """Once the step is complete, label this run with the time. Returns at once; does nothing without an order."""
+        """Once the step is complete, label this run with the time that it was, by the server's clock.
+
+        Returns at once; does nothing without an order.
+        """
         if self._run.order is not None:
             apart(lambda: self._tell(step, label))
 
     def _tell(self, step: "PrefectFuture[Any]", label: str) -> None:
         if end_of(step).is_completed():
+            at = datetime.now(UTC)
             with get_client(sync_client=True) as client:
-                self._labels[label] = server_time(client).isoformat()
+                ahead = server_time(client) - datetime.now(UTC)
+                self._labels[label] = (at + ahead).isoformat()
                 client.update_flow_run_labels(UUID(self._run.id), self._labels)
 
 
@@ -105,7 +110,7 @@ def _turn(done: "Future[UUID | None]") -> UUID | None:
 def _lease(context: RunContext, limit: str) -> UUID | None:
     """Ask for a turn until there is one or the time is up. Raises an error of httpx if the server does not answer."""
     deadline = time.monotonic() + _TURN_SECONDS
-    with temporary_settings(_AT_ONCE), get_client(sync_client=True) as client:
+    with temporary_settings(AT_ONCE), get_client(sync_client=True) as client:
         while time.monotonic() < deadline and not context.cancelled:
             try:
                 answer = client.increment_concurrency_slots_with_lease([limit], 1, "concurrency", _LEASE_SECONDS)
@@ -120,5 +125,5 @@ def _lease(context: RunContext, limit: str) -> UUID | None:
 
 
 def _give_back(lease: UUID) -> None:
-    with suppress(Exception), temporary_settings(_AT_ONCE), get_client(sync_client=True) as client:
+    with suppress(Exception), temporary_settings(AT_ONCE), get_client(sync_client=True) as client:
         client.release_concurrency_slots_with_lease(lease)

@@ -1,9 +1,10 @@
 """What the worker does for a run between its claim and the start of its process: learn, freeze, and offer both."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -36,6 +37,8 @@ class Prepared:
     claimed: bool = False
     started: bool = False
     has_process: bool = False
+    time: Callable[[], datetime] | None = None
+    """Tells the server's time; without it the server is asked."""
     _hand_over: HandOver | None = None
     _over: bool = False
 
@@ -46,7 +49,7 @@ class Prepared:
 
     def learn(self) -> None:
         """Ask for what the freeze needs; it asks again for what the server does not say now. Never raises."""
-        with known_run(self.environment, self.facts) as run, suppress(Exception):
+        with known_run(self.environment, self.facts, self.time) as run, suppress(Exception):
             if not run.parameters.get("dry_run") and run.flow == FLOW:
                 self.facts["fields"] = run.fields
 
@@ -55,7 +58,7 @@ class Prepared:
 
         What the process has to decide is left to it: joining an incident, and whatever is wrong.
         """
-        with known_run(self.environment, self.facts) as run:
+        with known_run(self.environment, self.facts, self.time) as run:
             try:
                 self.early = None if would_join(run) else freeze_for(run)
             except Exception as reason:  # noqa: BLE001  the run freezes, or tells what is wrong
@@ -96,11 +99,14 @@ class Prepared:
             logger.exception("what was frozen for a run may still be frozen: ask `evacuation status`")
 
 
-def prepared_for(flow_run: "FlowRun", flow: str | None) -> Prepared:
-    """Return what the server's answer to the worker tells of a run, whose flow may be known by name."""
+def prepared_for(flow_run: "FlowRun", flow: str | None, time: Callable[[], datetime] | None = None) -> Prepared:
+    """Return what the server's answer to the worker tells of a run, whose flow may be known by name.
+
+    `time` tells the server's time.
+    """
     known = {"parameters": flow_run.parameters, "flow_id": str(flow_run.flow_id)}
     times = {"created": flow_run.created, "expected_start_time": flow_run.expected_start_time}
     facts: dict[str, Any] = {"run": {**known, **{name: at and at.isoformat() for name, at in times.items()}}}
     settings = get_current_settings().to_environment_variables(exclude_unset=True)
     environment = {**os.environ, **settings, "PREFECT__FLOW_RUN_ID": str(flow_run.id)}
-    return Prepared(flow_run.flow_id, environment, {**facts, "flow": flow} if flow else facts)
+    return Prepared(flow_run.flow_id, environment, {**facts, "flow": flow} if flow else facts, time=time)

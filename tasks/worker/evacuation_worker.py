@@ -43,6 +43,7 @@ _SLOW_SECONDS: Final = 0.5
 _SPARED_SECONDS: Final = 5.0
 _SPACING_SECONDS: Final = 0.2
 _AGAIN_SECONDS: Final = 2.0
+_PUT: Final = timedelta(seconds=5)
 _TRIES: Final = 2
 """How often the server is asked for a hinted run: its event may be sent before the run can be read."""
 
@@ -74,8 +75,8 @@ class EvacuationWorker(ProcessWorker):
         """Take what a process worker takes."""
         super().__init__(*args, **kwargs)
         self._version = fingerprint()
-        self._hints = Hints(self._note_hint, self._ask_soon)
         self._clock = ServerClock()
+        self._hints = Hints(self._note_hint, self._ask_soon, self._clock.now)
         self._hinted = asyncio.Event()
         self._wanted: dict[UUID, int] = {}
         self._due = self._spared = 0.0
@@ -176,7 +177,12 @@ class EvacuationWorker(ProcessWorker):
         return runs
 
     async def _get_scheduled_flow_runs(self) -> list[WorkerFlowRunResponse]:
-        """Ask for what is due by the server's clock: by a late one of this host's nothing would be, for that long."""
+        """Ask for what is due by the server's clock; again if its answer shows that it is another time there."""
+        found, put = await self._due_runs()
+        return found if abs(put) < _PUT else (await self._due_runs())[0]
+
+    async def _due_runs(self) -> tuple[list[WorkerFlowRunResponse], timedelta]:
+        """Return what is due, and by how much the answer has put our idea of the server's time."""
         until = self._clock.now() + timedelta(seconds=int(self._prefetch_seconds))
         wanted = {"work_queue_names": list(self._work_queues), "scheduled_before": until.isoformat()}
         try:
@@ -189,13 +195,14 @@ class EvacuationWorker(ProcessWorker):
         except httpx.HTTPStatusError as error:
             if error.response.status_code != httpx.codes.NOT_FOUND:
                 raise
-            return []  # the pool is made with the next sign of life
-        self._clock.note(answer.headers.get("date"))
-        return WorkerFlowRunResponse.model_validate_list(answer.json())
+            return [], timedelta()  # the pool is made with the next sign of life
+        return WorkerFlowRunResponse.model_validate_list(answer.json()), self._clock.note(answer.headers.get("date"))
 
     async def _submit_run(self, flow_run: "FlowRun") -> None:
         """Claim the run and freeze for it; what Prefect's worker asks before it starts a process comes afterwards."""
-        prepared = self._prepared[flow_run.id] = prepared_for(flow_run, self._flows.get(flow_run.flow_id))
+        prepared = self._prepared[flow_run.id] = prepared_for(
+            flow_run, self._flows.get(flow_run.flow_id), self._clock.now
+        )
         try:
             claim = super()._propose_pending_state(flow_run)
             prepared.claimed, _ = await asyncio.gather(claim, to_thread.run_sync(prepared.learn))

@@ -7,6 +7,7 @@ delivers this worker's own probes.
 import asyncio
 import random
 from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Final, NoReturn
 from uuid import UUID, uuid4
 
@@ -32,10 +33,16 @@ RETRY_SECONDS: Final = 5.0
 class Hints:
     """The event stream of some queues. `hinted` is called for each run that may be waiting in them."""
 
-    def __init__(self, hinted: Callable[[UUID], None], proven: Callable[[], None]) -> None:
-        """Call `proven` whenever the stream has become proven: an earlier event may have been lost."""
+    def __init__(
+        self, hinted: Callable[[UUID], None], proven: Callable[[], None], time: Callable[[], datetime]
+    ) -> None:
+        """Call `proven` whenever the stream has become proven: an earlier event may have been lost.
+
+        Probes are dated by `time`, the server's, as the events of runs are: Prefect's subscriber gets none that are
+        more than a minute old by this host's clock.
+        """
         self.proven = False
-        self._hinted, self._on_proven = hinted, proven
+        self._hinted, self._on_proven, self._time = hinted, proven, time
         self._resource = f"evacuation.worker.{uuid4()}"
         self._probe, self._echoed = uuid4(), asyncio.Event()
 
@@ -88,7 +95,7 @@ class Hints:
 
     async def _send_probe(self, client: PrefectClient) -> None:
         """Send a probe as a request: what is sent by a socket may wait for others in the server."""
-        probe = Event(event=_PROBE, resource={"prefect.resource.id": self._resource})
+        probe = Event(occurred=self._time(), event=_PROBE, resource={"prefect.resource.id": self._resource})
         self._probe, self._echoed = probe.id, asyncio.Event()
         await client.request("POST", "/events", json=[probe.model_dump(mode="json")])
 

@@ -1,21 +1,27 @@
-"""Know the time by the Prefect server's clock: a host whose own is late would be given each run so much too late."""
+"""Know the time by the Prefect server's clock: a host that is behind would be given each run so much too late."""
 
 import time
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+
+from tasks.system.server_date import time_told
 
 
 class ServerClock:
-    """The server's clock as its latest answer told it, carried on by this host's boot time, which nobody sets."""
+    """The server's clock as its latest answer told it, carried on by this host's time since boot, which nobody sets."""
 
     def __init__(self) -> None:
         """Know nothing yet."""
         self._at_boot: datetime | None = None
 
-    def note(self, date: str | None) -> None:
-        """Take the `Date` of an answer that has just come (RFC 9110, whole seconds). Without one it changes nothing."""
-        if date:
-            self._at_boot = parsedate_to_datetime(date) - _since_boot()
+    def note(self, date: str | None) -> timedelta:
+        """Take the `Date` of an answer that has just come; without a valid one nothing changes.
+
+        Returns by how much the clock was put forward; negative if it was put back.
+        """
+        before = self.now()
+        if told := time_told(date):
+            self._at_boot = told - _since_boot()
+        return self.now() - before
 
     def now(self) -> datetime:
         """Return the server's time; this host's as long as the server has told none."""

@@ -218,8 +218,9 @@ def closed_row(row: Row, closing: Closed | None, now: datetime, why: str = "") -
 
 
 def _is_of(row: Row, closing: Closed) -> bool:
-    later = row.ordered is not None and closing.closed > row.ordered
-    return later and (row.joined or closing.run == row.run)
+    if not row.joined:
+        return closing.run == row.run
+    return row.ordered is not None and closing.closed > row.ordered
 
 
 def _of(closing: Closed) -> End:

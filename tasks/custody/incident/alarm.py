@@ -6,7 +6,7 @@ field only makes it more likely to count as news.
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from tasks.custody.containment.process import Identity
 from tasks.custody.evidence.redact import redact
 
 _SHOWN: Final = 500
+_AGREE: Final = timedelta(seconds=2)
 _RUN: Final = "prefect.flow-run."
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -55,6 +56,13 @@ class Alarm:
             occurred=_time(said.get("occurred")),
             began=_time(told.get("began")),
         )
+
+    def comparable(self, server: datetime, host: datetime) -> "Alarm":
+        """Return the alarm, without its times if the clocks of server and host, read at once, differ by two seconds.
+
+        Its times may be of either clock, and those of the host's incidents are of the host's. Without them it is news.
+        """
+        return self if abs(server - host) <= _AGREE else replace(self, occurred=None, began=None)
 
     @property
     def summary(self) -> str:

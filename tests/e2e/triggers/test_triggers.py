@@ -139,8 +139,8 @@ def test_the_documented_lines_raise_the_alarm_as_they_stand(stage: Stage, known:
 @pytest.mark.parametrize("clock", ["-1h", pytest.param("+1h", marks=pytest.mark.soak)])
 def test_a_host_whose_clock_is_wrong_is_evacuated_at_once_and_heeds_its_order(stage: Stage, clock: str) -> None:
     now = datetime.now(UTC)
-    until, later = (now + timedelta(minutes=minutes) for minutes in (30, 90))
-    order = Order(new_fleet_id(now, "lab", "1f3a"), NAME, 1, until, later, 1, "thaw")
+    ask_from, until = (now + timedelta(minutes=minutes) for minutes in (20, 40))
+    order = Order(new_fleet_id(now, "lab", "1f3a"), NAME, 1, until, ask_from, 1, "thaw")
     if not (library := list(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))):
         pytest.skip("expected libfaketime; got none. Install the package faketime.")
     wrong = {"LD_PRELOAD": str(library[0]), "FAKETIME": clock, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}

@@ -82,16 +82,18 @@ def asked_of(run: RunContext) -> list[str]:
     return [each["action"] for each in run.log.entries() if each["action"] in {"asked", "answered"}]
 
 
-def ordered(run: RunContext, minutes: int) -> None:
-    """A fleet's order that asks from then on."""
+def ordered(run: RunContext, minutes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fleet's order that asks from then on, by the server's clock; this host's is a day behind."""
+    there = datetime.now(UTC) + timedelta(days=1)
+    monkeypatch.setattr(decision, "server_time_if_told", lambda: there)
     order = INCIDENT.order(INCIDENT.hosts[0], 1, INCIDENT.opened_at)
-    run.run = replace(run.run, order=replace(order, ask_from=datetime.now(UTC) + timedelta(minutes=minutes)))
+    run.run = replace(run.run, order=replace(order, ask_from=there + timedelta(minutes=minutes)))
 
 
 def test_a_fleets_order_asks_on_its_own_terms(small: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> None:
     with case_of(small.block(on_alarm="evacuate", unanswered="stop", ask_seconds=60)) as run:
         keepers = answers(monkeypatch)
-        ordered(run, -1)
+        ordered(run, -1, monkeypatch)
         assert thaw_decided(run, []), "the order says thaw"
         assert 590 < keepers[0]["seconds"] <= 600
         _, block = keepers[0]["workload"]
@@ -104,6 +106,6 @@ def test_a_fleets_order_that_does_not_ask_outranks_the_block(
 ) -> None:
     with case_of(small.block(on_alarm="ask", unanswered="thaw")) as run:
         answers(monkeypatch, said("thaw"))
-        ordered(run, 1)
+        ordered(run, 1, monkeypatch)
         assert not thaw_decided(run, [])
         assert asked_of(run) == []

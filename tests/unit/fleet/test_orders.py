@@ -214,6 +214,25 @@ def test_a_retry_reads_the_closings_and_what_it_could_not_order_is_ordered_again
     assert server.made[f"{ID}:gpu2:2"]["parameters"]["incident_id"] == "IR-2"
 
 
+@pytest.mark.parametrize("hours", [-3, 0, 3])
+def test_who_is_silent_and_what_has_expired_goes_by_the_servers_clock(
+    server: Server, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    server.ahead = timedelta(hours=hours)
+    there = datetime.now(UTC) + server.ahead
+    host = FLEET.hosts[0]
+    monkeypatch.setattr(orders, "attempts_of", lambda *_: {})
+    for age, silent in ((10, False), (60, True)):
+        signs = {(host.pool, host.queue): there - timedelta(seconds=age)}
+        monkeypatch.setattr(orders, "signs_of_life", lambda *_, signs=signs: signs)
+        incident = replace(FLEET, opened_at=there, hosts=(host,))
+        (row,) = orders.rows_of(server, incident)  # type: ignore[arg-type]
+        assert (row.end is End.SILENT) is silent
+        late = replace(incident, opened_at=there - timedelta(seconds=FLEET.order_seconds + 60))
+        (row,) = orders.rows_of(server, late)  # type: ignore[arg-type]
+        assert row.end is End.REFUSED, "no run of it came to be in time"
+
+
 def test_a_store_that_does_not_answer_proves_nothing_to_a_retry(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = list[str]()
 

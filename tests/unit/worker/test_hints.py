@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self, cast
 from uuid import UUID, uuid4
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
 
 RUN = uuid4()
+THERE = datetime(2026, 11, 27, 3, tzinfo=UTC)
 HINT = Event(event="prefect.flow-run.Scheduled", resource={"prefect.resource.id": f"prefect.flow-run.{RUN}"})
 
 
@@ -55,6 +57,7 @@ class Stream:
     async def request(self, method: str, path: str, json: list[Any]) -> None:
         """Take a probe."""
         assert (method, path) == ("POST", "/events")
+        assert Event.model_validate(json[0]).occurred == THERE, "by the server's clock, as the events of runs"
         if self.left:
             self.left -= 1
             self.events.put_nowait(Event.model_validate(json[0]))
@@ -72,7 +75,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
         told = list[Any]()
 
         async def scene() -> None:
-            heard = Hints(told.append, lambda: told.append("proven"))
+            heard = Hints(told.append, lambda: told.append("proven"), lambda: THERE)
 
             async def resources() -> list[str]:
                 return ["prefect.work-queue.q"]

@@ -101,6 +101,14 @@ def test_an_alarm_belongs_to_who_contained_what_it_tells_of(alarm: Alarm, incide
     assert belongs_to(alarm, reversed(past)) == incident
 
 
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_an_alarm_of_another_clock_than_the_hosts_is_news(hours: int) -> None:
+    lifted = NOON + timedelta(hours=hours)
+    alarm = Alarm(began=lifted - timedelta(minutes=30), occurred=lifted - timedelta(minutes=20))
+    assert belongs_to(alarm.comparable(NOON, NOON + timedelta(seconds=1)), [Past(OLD, lifted=lifted)]) == OLD
+    assert belongs_to(alarm.comparable(NOON, lifted), [Past(OLD, lifted=lifted)]) == ""
+
+
 def test_while_a_workload_stands_contained_every_alarm_belongs_to_that_incident() -> None:
     past = [Past(OLD, frozenset({RUN}), lifted=NOON), Past(NEW, stands=True)]
     assert belongs_to(Alarm(occurred=NOON + timedelta(days=3)), past) == NEW

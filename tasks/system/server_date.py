@@ -1,0 +1,23 @@
+"""Read the time of a server's clock from its answers."""
+
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+AGREE: Final = timedelta(seconds=2)
+"""Two clocks that differ by less agree: the header has whole seconds, and the answer was under way."""
+
+
+def time_told(date: str | None) -> datetime | None:
+    """Return the time at the server whose answer, just come, has this `Date` (RFC 9110); None if it is no such time.
+
+    Where this host's clock agrees with it, that is the host's time, which is more precise.
+    """
+    try:
+        told = parsedate_to_datetime(date or "")
+    except (TypeError, ValueError, OverflowError):
+        return None
+    if told.tzinfo is None:
+        return None
+    now = datetime.now(UTC)
+    return now if abs(now - told) <= AGREE else told.astimezone(UTC)
