@@ -11,6 +11,8 @@ from typing import Final
 from uuid import UUID, uuid4
 
 import httpx
+import prefect
+from prefect.client.constants import SERVER_API_VERSION
 from prefect.client.orchestration import PrefectClient, get_client
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
@@ -21,13 +23,15 @@ from tasks.worker.hints import Hints
 _UUID: Final = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 _TIME: Final = re.compile(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\+00:00)")
 _BLOCK: Final = "/block_types/slug/workload/block_documents/name/"
-"""The last question before the freeze."""
+"""Asked before the freeze."""
 _POLL: Final = "/get_scheduled_flow_runs"
 _LOOK_SECONDS: Final = 0.02
 _BEAT_SECONDS: Final = 30
 _TRIES: Final = 2
 _TRY_SECONDS: Final = 0.2
 _OPENING: Final = 2  # a websocket is opened, and the first text says by what right
+_CLIENT: Final = {"User-Agent": f"prefect/{prefect.__version__} (API {SERVER_API_VERSION})"}
+"""Of a client that does not say so the server thinks that it renews no lease, and drops it."""
 _IDLE: Final = ("heartbeat", "/workers/connect", "/events/out")
 
 
@@ -46,8 +50,10 @@ class Script:
 
     @property
     def before_freeze(self) -> int:
-        """How many requests come before the freeze."""
-        return 1 + next(at for at, each in enumerate(self.asked) if each.path.startswith(_BLOCK))
+        """How many requests come before the freeze: the claim and the question for the block are asked side by side."""
+        block = next(at for at, each in enumerate(self.asked) if each.path.startswith(_BLOCK))
+        claim = next((at for at, each in enumerate(self.asked) if each.path.endswith("/set_state")), block)
+        return 1 + max(block, claim)
 
 
 def script_of(asked: Sequence[Asked], own: Mapping[str, str], common: frozenset[str]) -> Script:
@@ -120,7 +126,7 @@ class Simulated:
     async def _play(self, play: "_Play", run: str) -> None:
         """Ask and tell all that follows the question for work, for a run of this host's."""
         play.begin({**self.own, "run": run})
-        async with httpx.AsyncClient(base_url=self.api, timeout=60, trust_env=False) as http:
+        async with httpx.AsyncClient(base_url=self.api, timeout=60, trust_env=False, headers=_CLIENT) as http:
             for number, each in enumerate(self.script.asked[1:], 2):
                 await play.step(http, each)
                 if number == self.script.before_freeze:
