@@ -44,6 +44,7 @@ _SPARED_SECONDS: Final = 5.0
 _SPACING_SECONDS: Final = 0.2
 _AGAIN_SECONDS: Final = 2.0
 _PUT: Final = timedelta(seconds=5)
+"""A smaller difference is an answer that was late, and within what is asked for ahead."""
 _TRIES: Final = 2
 """How often the server is asked for a hinted run: its event may be sent before the run can be read."""
 

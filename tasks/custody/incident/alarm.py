@@ -14,7 +14,8 @@ from tasks.custody.containment.process import Identity
 from tasks.custody.evidence.redact import redact
 
 _SHOWN: Final = 500
-_AGREE: Final = timedelta(seconds=2)
+_AGREE: Final = timedelta(seconds=10)
+"""A busy server's answer is seconds old when it comes."""
 _RUN: Final = "prefect.flow-run."
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -58,7 +59,7 @@ class Alarm:
         )
 
     def comparable(self, server: datetime, host: datetime) -> "Alarm":
-        """Return the alarm, without its times if the clocks of server and host, read at once, differ by two seconds.
+        """Return the alarm, without its times if the clocks of server and host, read at once, differ by ten seconds.
 
         Its times may be of either clock, and those of the host's incidents are of the host's. Without them it is news.
         """
