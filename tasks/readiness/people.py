@@ -4,11 +4,13 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final
+from uuid import uuid4
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from tasks.adapters.server_time import server_time
 from tasks.custody.incident.ending import DRY_RUN, NOT_REHEARSED, REHEARSED
@@ -26,6 +28,7 @@ _CURE: Final = "evacuation deploy evacuation.toml --notify slack-webhook/ops (do
 _OLD: Final = timedelta(days=180)
 _MESSAGE_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.5
+_TRIES: Final = 3
 
 
 def drill(patient: Patient) -> Finding:
@@ -93,7 +96,9 @@ def _sent(client: SyncPrefectClient, there: DeploymentResponse, name: str) -> Fl
     """Send a test message as any other is sent, and return its run when that has ended, or as it is then."""
     body = "evacuation doctor was asked for it; nothing has happened. 試験通知です。対応は不要です。"
     about = {"subject": f"Test message 試験通知: {name}", "body": body}
-    run = client.create_flow_run_from_deployment(there.id, parameters=about)
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: _TRIES}):  # a busy server answers 503
+        key = f"test-message-{uuid4()}"
+        run = client.create_flow_run_from_deployment(there.id, parameters=about, idempotency_key=key)
     deadline = time.monotonic() + _MESSAGE_SECONDS
     while not (run.state and run.state.is_final()) and time.monotonic() < deadline:
         time.sleep(_LOOK_SECONDS)
