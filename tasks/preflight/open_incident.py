@@ -125,7 +125,8 @@ def _joined(request: Request, workload: Workload) -> JoinedIncident | None:
     """Return the incident that has already contained what a late alarm reports; None if there is none."""
     if request.alarm is None or request.dry_run or request.incident_id:
         return None
-    return _leave(request, workload, belongs_to(_comparable(request.alarm), past(bases(workload))))
+    earlier = list(past(bases(workload)))
+    return _leave(request, workload, belongs_to(_comparable(request.alarm), earlier) if earlier else "")
 
 
 def _comparable(alarm: Alarm) -> Alarm:

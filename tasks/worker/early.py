@@ -49,7 +49,7 @@ class Prepared:
 
     def learn(self) -> None:
         """Ask for what the freeze needs; it asks again for what the server does not say now. Never raises."""
-        with known_run(self.environment, self.facts, self.time) as run, suppress(Exception):
+        with known_run(self.environment, self.facts) as run, suppress(Exception):
             if not run.parameters.get("dry_run") and run.flow == FLOW:
                 self.facts["fields"] = run.fields
 
