@@ -28,6 +28,9 @@ if TYPE_CHECKING:  # each process of a parallel run imports this, the one that o
 # A shell that starts the tests with `&` has SIGINT ignored, and what they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# A client that knows of no server would start one of its own, and outlive its test. Here each test names its server.
+os.environ["PREFECT_SERVER_EPHEMERAL_ENABLED"] = "false"
+
 
 TOGETHER = {
     "drill": "one after the other, so that no two drills compute at once",

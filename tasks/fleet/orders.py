@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
@@ -17,7 +16,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled
 
-from tasks.adapters.server_time import server_time, server_time_if_told
+from tasks.adapters.server_time import server_time
 from tasks.custody.fleet.attempt import Attempt
 from tasks.custody.fleet.ends import Row, row_of
 from tasks.custody.fleet.incident import FleetIncident, Host
@@ -108,20 +107,20 @@ def give(
 
     def one(item: tuple[Host, int]) -> tuple[str, str]:
         host, attempt = item
-        order = incident.order(host, attempt, now)
         parameters = {
             "reason": f"{incident.reason} ({incident.id})"[:2000],
             "policy": incident.policy,
             "recover": incident.recover,
-            "order": order.parameters,
             **({"incident_id": carried} if (carried := (carry_on or {}).get(host.name)) else {}),
         }
         try:
             with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+                # the terms of a first attempt count from the beginning of the incident, those of a later one from now
+                order = incident.order(host, attempt, incident.opened_at if attempt == 1 else server_time(client))
                 client.create_flow_run_from_deployment(
                     UUID(host.deployment),
                     name=run_name(host.name, incident.id),
-                    parameters=parameters,
+                    parameters={**parameters, "order": order.parameters},
                     tags=[fleet_tag(incident.id), f"attempt:{attempt}"],
                     idempotency_key=order.key,
                 )
@@ -134,9 +133,6 @@ def give(
             return host.name, f"no order: {type(error).__name__}: {told}"[:500]
         return host.name, ""
 
-    now = incident.opened_at  # the terms of a first attempt count from there, later ones from now
-    if any(attempt > 1 for attempt in attempts.values()):
-        now = server_time_if_told() or datetime.now(UTC)
     with get_client(sync_client=True) as client:
         while pending:
             refused |= dict(side_by_side(one, pending, _AT_ONCE))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -64,6 +65,18 @@ class Site:
         done = self.host.run(["python3", "-c", ASK, f"{API}/{path}", json.dumps(body) if body is not None else ""])
         return json.loads(done.stdout) if done.returncode == 0 else None
 
+    def answer(self, path: str, body: object = None) -> Any:
+        """The same, asked until it answers: a busy server may take longer than it is given."""
+        found: Any = None
+
+        def there() -> bool:
+            nonlocal found
+            found = self.asked(path, body)
+            return found is not None
+
+        wait_until(there, what=f"an answer to {path}")
+        return found
+
     def at_work(self) -> bool:
         """Whether the server knows of a worker on its pool."""
         workers = self.asked("work_pools/evacuation/workers/filter", {}) or []
@@ -71,11 +84,12 @@ class Site:
 
     def triggered(self, **parameters: object) -> str:
         """Have the worker evacuate; the state in which the run ends, with its message."""
-        deployment = self.asked("deployments/name/evacuate/served")["id"]
-        run = self.asked(f"deployments/{deployment}/create_flow_run", {"parameters": parameters})["id"]
-        ended = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
-        wait_until(lambda: self.asked(f"flow_runs/{run}")["state_type"] in ended, 120, what="the end of the run")
-        state = self.asked(f"flow_runs/{run}")["state"]
+        deployment = self.answer("deployments/name/evacuate/served")["id"]
+        wanted = {"parameters": parameters, "idempotency_key": str(uuid4())}
+        run = self.answer(f"deployments/{deployment}/create_flow_run", wanted)["id"]
+        over = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+        wait_until(lambda: self.answer(f"flow_runs/{run}")["state_type"] in over, 120, what="the end of the run")
+        state = self.answer(f"flow_runs/{run}")["state"]
         return f"{state['name']}: {state['message']}"
 
 
