@@ -174,11 +174,11 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator["DockerDaemon"]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _models_read_once() -> Iterator[None]:
-    """Every S3 client of this process is made of the same models."""
-    from tests.support.once import models_read_once
+def _once() -> Iterator[None]:
+    """Every S3 client of this process is made of the same models, and what it has detached does not stay a zombie."""
+    from tests.support.once import detached_are_reaped, models_read_once
 
-    with models_read_once():
+    with models_read_once(), detached_are_reaped():
         yield
 
 

@@ -1,7 +1,8 @@
-"""Work that each store and each block repeats, done once a process: botocore's models read, secret fields found."""
+"""What a process of many tests does once: botocore's models read, secret fields found, detached processes reaped."""
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
 from unittest.mock import patch
@@ -32,4 +33,28 @@ def secrets_found_once() -> Iterator[None]:
         return made[key]
 
     with patch.object(Block, "_field_has_secrets", found):
+        yield
+
+
+@contextmanager
+def detached_are_reaped() -> Iterator[None]:
+    """Reap what was detached once it has ended. A run ends before its guard; this process would keep it as a zombie.
+
+    Every look at the processes, of every test, guard and run beside it, would read those zombies too.
+    """
+    from tasks.adapters import detached_process
+
+    let_go: Any = detached_process._let_go
+    detached = set[int]()
+
+    def let_go_and_reap(process: Any) -> Any:
+        for pid in [*detached]:
+            with suppress(ChildProcessError):
+                if os.waitpid(pid, os.WNOHANG) == (0, 0):
+                    continue
+            detached.discard(pid)
+        detached.add(process.pid)
+        return let_go(process)
+
+    with patch.object(detached_process, "_let_go", let_go_and_reap):
         yield

@@ -93,9 +93,12 @@ def free_port() -> int:
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 90.0, what: str = "the condition") -> None:
-    """Wait for a condition, never for a guessed time."""
+    """Wait for a condition, never for a guessed time. A process that ends while it is looked at is looked for again."""
     deadline = time.monotonic() + seconds
-    while not condition():
+    while True:
+        with suppress(psutil.NoSuchProcess):
+            if condition():
+                return
         if time.monotonic() > deadline:
             raise AssertionError(f"{what} did not come true in {seconds} s")
         time.sleep(0.01)
