@@ -125,6 +125,11 @@ class StoreFields(BaseModel):
         description="URL of a time-stamp authority (RFC 3161) that vouches for when each record was closed, as in "
         "https://tsa.example/tsr. It is asked once the record is stored, for 10 s at most. Nobody is asked if empty.",
     )
+    allowed_signers: str = Field(
+        default="",
+        description="Lines of the allowed_signers file of those who audit (ssh-keygen(1)). `evacuation doctor` "
+        "compares the signing key with them; an audit is given its own.",
+    )
     latest: LatestPolicy = Field(
         default="guarded",
         description="What latest/ gets of a verified incident: nothing (never), what is sound, with nothing deleted "

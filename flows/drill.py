@@ -25,10 +25,12 @@ from prefect import flow
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.logging import get_run_logger
 
+from blocks.workload import Workload
 from flows.evacuate import evacuate
 from flows.fields import BlockName
 from tasks.adapters.host import LinuxHost
 from tasks.adapters.prefect_server import PrefectServer
+from tasks.adapters.saved_blocks import load_block
 from tasks.custody.errors import Refused
 from tasks.custody.evidence.keys import MANIFEST, SUMS
 from tasks.custody.incident.ending import NOT_REHEARSED, OF_WORD, REHEARSED
@@ -41,6 +43,8 @@ from tasks.drill.parts import SeaweedFS, Worker
 from tasks.drill.sample import REFUSED, SampleWorkload
 from tasks.drill.screen import follow, last_line, say, steps, table
 from tasks.drill.vault import ALLOWED, lock_bucket, proven_by_ssh_keygen, refuses_deletion
+from tasks.incident.dry_runs import last_dry_run
+from tasks.incident.last_word import WORKS
 from tasks.incident.layout import CORDON, CUSTODY_LOG, OPEN, closings
 from tasks.runtime.end_state import ended
 from tasks.system.managed_process import outlive
@@ -63,7 +67,8 @@ def drill(workload: BlockName, store: BlockName, sample: bool = True) -> State[A
     proven, last = run_drill(get_run_logger().info) if sample else (True, "")
     planned = evacuate(workload, store, reason="drill", dry_run=True, return_state=True)
     told = "; ".join(filter(None, [last, planned.message]))
-    return ended(REHEARSED if proven and planned.is_completed() else NOT_REHEARSED, told)
+    would = last_dry_run(load_block(Workload, workload)) if planned.is_completed() else None
+    return ended(REHEARSED if proven and would and would[1] in WORKS else NOT_REHEARSED, told)
 
 
 class NotProven(Exception):

@@ -16,12 +16,12 @@ from prefect.events.schemas.events import ResourceSpecification
 from tasks.custody.fleet.order import FLEET, OF_A_FLEET
 from tasks.custody.incident.ending import ENDINGS
 from tasks.custody.incident.news import EVENT_CONTAINED, PEOPLE
-from tasks.readiness.people import TELL_PEOPLE
+from tasks.readiness.people import LONG_RUNS, TELL_PEOPLE, UNBEGUN_RUNS, UNTAKEN_MESSAGES, UNTAKEN_RUNS
 from tasks.readiness.server import SILENT_RUNS
 from tasks.readiness.tell import EVENT as WORSE
 
 HEARTBEAT: Final = "prefect.flow-run.heartbeat"
-SILENT_SECONDS: Final = 90
+RUN_SILENT_SECONDS: Final = 90
 """Three heartbeats: prefect.yaml has each run send one in 30 s."""
 ENDED: Final = frozenset(f"prefect.flow-run.{name}" for name in (*(each.name for each in ENDINGS), "TimedOut"))
 """Events of every state in which a run ends."""
@@ -44,13 +44,13 @@ MESSAGE_SECONDS: Final = 30
 """A busy host begins a run within 15 s of its creation."""
 _TAGS: Final = ("evacuation", "readiness")
 _SILENT: Final = (
-    f"No sign of life for {SILENT_SECONDS} s: the run, its worker or its host is gone. What it had contained stays "
+    f"No sign of life for {RUN_SILENT_SECONDS} s: the run, its worker or its host is gone. What it had contained stays "
     "frozen and cordoned. Run the deployment again with no incident_id: that carries the incident on. "
     "応答なし。同じデプロイメントを再実行すれば続行します。"
 )
 
 
-def silent_runs(seconds: float = SILENT_SECONDS) -> AutomationCore:
+def silent_runs(seconds: float = RUN_SILENT_SECONDS) -> AutomationCore:
     """Return the automation that marks a run as Crashed if its heartbeats have stopped and it has not ended."""
     expected, every = {HEARTBEAT, *ENDED, *RESTING}, _runs(*_TAGS, PEOPLE, hosts=True)
     return AutomationCore(
@@ -88,7 +88,7 @@ def told_people(tell: UUID) -> AutomationCore:
 def long_runs(tell: UUID, minutes: float = LONG_MINUTES) -> AutomationCore:
     """Return the automation that tells people of a run that is alive and has not ended after `minutes`."""
     return AutomationCore(
-        name="evacuation: a run does not end",
+        name=LONG_RUNS,
         description="An evacuation or recovery that has not ended in time. 長時間終了しない実行の通知。",
         trigger=_overdue(_RUNNING, ENDED | RESTING, timedelta(minutes=minutes), _runs(*_TAGS)),
         actions=_telling(
@@ -103,7 +103,7 @@ def long_runs(tell: UUID, minutes: float = LONG_MINUTES) -> AutomationCore:
 def untaken_runs(tell: UUID, seconds: float = UNTAKEN_SECONDS) -> AutomationCore:
     """Return the automation that tells people of a run that no worker takes: a doctor's, too, that never looks."""
     return AutomationCore(
-        name="evacuation: no worker takes a run",
+        name=UNTAKEN_RUNS,
         description="An evacuation, recovery or nightly look that no worker has taken. ワーカー不在の通知。",
         trigger=_overdue("prefect.flow-run.Late", _BEGUN | ENDED | RESTING, timedelta(seconds=seconds), _runs(*_TAGS)),
         actions=_telling(
@@ -118,7 +118,7 @@ def untaken_runs(tell: UUID, seconds: float = UNTAKEN_SECONDS) -> AutomationCore
 def unbegun_runs(tell: UUID, seconds: float = UNBEGUN_SECONDS) -> AutomationCore:
     """Return the automation that tells people of a run that a worker has taken, and whose process does not begin."""
     return AutomationCore(
-        name="evacuation: a run does not begin",
+        name=UNBEGUN_RUNS,
         description="A worker has taken a run, and nothing has followed. 開始しない実行の通知。",
         trigger=_overdue(_PENDING, {_RUNNING} | ENDED | RESTING, timedelta(seconds=seconds), _runs(*_TAGS)),
         actions=_telling(
@@ -147,7 +147,7 @@ def untaken_messages(blocks: Sequence[UUID], seconds: float = MESSAGE_SECONDS) -
     sent = [SendNotification(block_document_id=block, subject=said[0], body=said[1]) for block in blocks]
     told = f"No worker began within {seconds:g} s: the server has sent it. サーバーから直接送信しました。"
     return AutomationCore(
-        name="evacuation: no worker takes a message",
+        name=UNTAKEN_MESSAGES,
         description="The server sends it by itself. ワーカー不在時の直接通知。",
         trigger=_overdue(_SCHEDULED, {_RUNNING, *ENDED}, timedelta(seconds=seconds), _runs(PEOPLE)),
         actions=[*sent, ChangeFlowRunState(state=StateType.CANCELLED, name="Cancelled", message=told)],

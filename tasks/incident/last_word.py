@@ -11,6 +11,8 @@ from tasks.system.atomic_files import read_plain
 THAWED: Final = "THAWED"
 FINISHED: Final = frozenset({"VERIFIED", "PARTIAL", THAWED})
 """Verdicts after which an incident need not be carried on."""
+WORKS: Final = frozenset({"VERIFIED", "PARTIAL"})
+"""Verdicts of an evacuation that has done its work, as far as it could."""
 CONTAINED: Final = frozenset({"VERIFIED", "PARTIAL", "UNVERIFIED"})
 """Verdicts that say that the workload was contained."""
 

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from tasks.adapters.container_engine import DockerEngine
-from tasks.collectors import discover
-from tasks.collectors.collector import NothingThere, Target
-from tasks.collectors.estimate import estimate
+from tasks.collectors.collector import NothingThere
 from tasks.collectors.stacks import find_spy
 from tasks.custody.containment.container import workload_containers
 from tasks.custody.containment.groups import path_of
@@ -133,24 +131,13 @@ def _folder(folder: Path, matters: str, field: str) -> Finding:
 
 
 def room(patient: Patient) -> Finding:
-    """Compare the size of the files that would be copied with the room for them."""
-    block, target = patient.workload, _target(patient)
-    place = next(each for each in (block.evidence, *block.evidence.parents) if each.is_dir())
-    found = [about for each in discover().values() if (about := estimate(each, target, place))]
-    needed = sum(int(str(each["needed"])) for each in found) + block.reserve_mb * MIB
-    disk = os.statvfs(place)
-    free = disk.f_bavail * disk.f_frsize
-    told = f"about {needed >> 20} MiB needed with the reserve, {free >> 20} MiB free in {place}"
-    if needed <= free:
+    """Compare size and number of the files that would be copied with the room for them."""
+    place = patient.evidence_place
+    fits, told = patient.fits(place, patient.workload.reserve_mb * MIB)
+    if fits:
         return sound(told)
     matters = "what has no room is hashed where it lies, and lost if it changes before it is sent: Partial"
-    return loss(told, matters, f"df -h {place}; make room, or give fallback_dir on another disk")
-
-
-def _target(patient: Patient) -> Target:
-    block = patient.workload
-    globs = {"logs": block.logs, "artifacts": block.artifacts, "models": block.models}
-    return Target("", str(block.root), block.interpreter, _owner(patient), globs, [])
+    return loss(told, matters, f"df -h {place}; df -i {place}; make room, or give fallback_dir on another disk")
 
 
 def engine(patient: Patient) -> Finding:

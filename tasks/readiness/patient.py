@@ -5,10 +5,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
-from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, Final
 
 from tasks.adapters.host import LinuxHost
+from tasks.collectors import discover
+from tasks.collectors.collector import Target
+from tasks.collectors.estimate import estimate
 from tasks.containment.members import Snapshot
 from tasks.containment.patterns import matchers, named
 from tasks.custody.containment.membership import Member, excused, members
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     from blocks.port import Store, StoredObject
     from blocks.store import EvidenceStore
     from blocks.workload import Workload
+
+_OWN_FILES: Final = 1_000
+"""An incident's own: journals, receipts, records, the output of collectors."""
 
 
 @dataclass
@@ -68,6 +74,30 @@ class Patient:
         root = PurePath(os.path.realpath(self.workload.root))
         found = excused(self.snapshot, matchers(self.workload), root, named(self.workload))
         return [self.snapshot[pid] for pid in sorted(found)]
+
+    @property
+    def evidence_place(self) -> Path:
+        """The evidence folder, or where it would be made."""
+        folder = self.workload.evidence
+        return next(each for each in (folder, *folder.parents) if each.is_dir())
+
+    @cached_property
+    def _copied(self) -> tuple[int, int]:
+        """Bytes and number of the files that would be copied."""
+        block = self.workload
+        globs = {"logs": block.logs, "artifacts": block.artifacts, "models": block.models}
+        target = Target("", str(block.root), block.interpreter, block.root.stat().st_uid, globs, [])
+        found = [told for each in discover().values() if (told := estimate(each, target, self.evidence_place))]
+        size, number = (sum(int(str(told[name])) for told in found) for name in ("needed", "files"))
+        return size, number
+
+    def fits(self, place: Path, reserve: int = 0) -> tuple[bool, str]:
+        """Return whether the evidence has room on this disk, beside a reserve in bytes, and what was compared."""
+        size, number = self._copied
+        needed, files, disk = size + reserve, number + _OWN_FILES, os.statvfs(place)
+        free, inodes = disk.f_bavail * disk.f_frsize, disk.f_favail if disk.f_files else files
+        told = f"about {needed >> 20} MiB in {files} files needed, {free >> 20} MiB and {inodes} inodes free in {place}"
+        return needed <= free and files <= inodes, told
 
     @cached_property
     def _opened(self) -> "tuple[EvidenceStore, str]":

@@ -14,7 +14,7 @@ from tasks.custody.errors import Refused
 
 READY: Final = "ready"
 """The name of the flow that looks."""
-SILENT_SECONDS: Final = 90.0
+WORKER_GONE_SECONDS: Final = 90.0
 """After so long without a sign of life a worker counts as gone."""
 _AT_ONCE: Final = {PREFECT_API_REQUEST_TIMEOUT: 10.0, PREFECT_CLIENT_MAX_RETRIES: 0}
 

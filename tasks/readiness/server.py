@@ -5,28 +5,31 @@ import os
 import shlex
 import shutil
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import inf
 from typing import Any, Final
 
 import httpx
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.exceptions import ObjectNotFound
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from blocks.saved import saved_fields
+from blocks.store import with_usable_key
 from blocks.workload import Workload
 from tasks.adapters.server_time import server_time
 from tasks.custody.errors import Refused
 from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
 from tasks.readiness.canary import fly
 from tasks.readiness.patient import Patient
-from tasks.readiness.runs import SILENT_SECONDS, asking, runs_of
+from tasks.readiness.runs import WORKER_GONE_SECONDS, asking, runs_of
 from tasks.system.installation import fingerprint
 
 SILENT_RUNS: Final = "evacuation: a run has gone silent"
 """The automation that finds runs that died."""
+_FLEET: Final = "fleet"
 _ALARMS: Final = 2
 _NEVER: Final = "no evacuation can be started but by hand: evacuation run"
 _DEPLOY: Final = "evacuation deploy evacuation.toml"
@@ -46,18 +49,29 @@ def server(patient: Patient) -> Finding:
 
 
 def saved(patient: Patient) -> Finding:
-    """Compare the saved workload with the one that is looked at, and validate it by today's rules."""
+    """Compare workload and store as saved with those that are looked at, and validate them by today's rules."""
     with asking():
         try:
             block = Workload.model_validate(saved_fields(f"workload/{patient.name}"))
+            store = with_usable_key(saved_fields(f"evidence-store/{patient.store}"))[0]
         except ObjectNotFound:
-            return fatal(f"workload/{patient.name} is not saved", _NEVER, _DEPLOY)
+            told = f"workload/{patient.name} or evidence-store/{patient.store} is not saved"
+            return fatal(told, _NEVER, _DEPLOY)
         except ValidationError as error:
-            return fatal(f"the saved block is not valid: {error.errors()[0]['msg']}", "the run is refused", _DEPLOY)
-    other = [name for name in Workload.model_fields if getattr(block, name) != getattr(patient.workload, name)]
+            return fatal(f"a saved block is not valid: {error.errors()[0]['msg']}", "the run is refused", _DEPLOY)
+    other = [*_other(block, patient.workload), *(f"store: {name}" for name in _other(store, patient.block))]
     if other:
-        return loss(f"the saved block has another {', '.join(other)}", "the worker evacuates by the saved one", _DEPLOY)
-    return sound(f"workload/{patient.name} is what is looked at here")
+        return loss(f"what is saved has another {', '.join(other)}", "the worker evacuates by what is saved", _DEPLOY)
+    return sound(f"workload/{patient.name} and evidence-store/{patient.store} are what is looked at here")
+
+
+def _other(saved: BaseModel, here: BaseModel) -> list[str]:
+    """Return the names of the fields that differ, those of nested blocks by their values."""
+
+    def plain(value: Any) -> Any:
+        return value.model_dump() if isinstance(value, BaseModel) else value
+
+    return [name for name in type(saved).model_fields if plain(getattr(saved, name)) != plain(getattr(here, name))]
 
 
 def deployment(patient: Patient) -> Finding:
@@ -110,7 +124,7 @@ def worker(patient: Patient) -> Finding:
         now = server_time(client)
         beats = [each.last_heartbeat_time for each in client.read_workers_for_work_pool(pool) if each.name == name]
     age = min((now - at).total_seconds() if at else inf for at in (polled, *beats))
-    if age > SILENT_SECONDS:
+    if age > WORKER_GONE_SECONDS:
         cure = f"systemctl restart evacuation-worker, or: python -m flows.worker --pool {pool} --work-queue {name}"
         heard = "was never heard of" if age == inf else f"was last heard of {age:.0f} s ago"
         return fatal(f"the worker of {pool}/{name} {heard}", "no run begins", cure)
@@ -154,7 +168,7 @@ def canary(patient: Patient) -> Finding:
 
 
 def fleet(patient: Patient) -> Finding:
-    """Look which fleets have this host, and name what of their server cannot be seen from here."""
+    """Look which fleets have this host, whether they can be triggered, and name what cannot be seen from here."""
     with asking() as client:
         try:
             fleets = client.read_block_documents_by_type("fleet")
@@ -163,12 +177,31 @@ def fleet(patient: Patient) -> Finding:
         tags = patient.deployment.tags
         mine = [str(each.name) for each in fleets if _has(each.data, patient.name, tags)]
         settings = json.dumps(client.request("GET", "/admin/settings").json()) if mine else ""
+        lacking = [told for name in mine for told in _not_triggered(client, name)]
     if not mine:
         return sound("no fleet has this workload")
-    lacking = [] if "prefect_redis" in settings else ["its messages go without Redis"]
-    told = "; ".join([*lacking, "other replicas and the consumer groups of Redis were not looked at"])
-    matters = "a storm of events may be lost with the replica that has it"
-    return loss(f"{', '.join(mine)}: {told}", matters, "redis-cli xinfo groups; docs/fleet.md")
+    if lacking:
+        return loss("; ".join(lacking), "the fleet's trigger starts nothing; each host can be evacuated", _DEPLOY)
+    if "prefect_redis" not in settings:
+        matters = "a storm of events may be lost with the process of the server that has it"
+        return loss(f"{', '.join(mine)}: the server's messages go without Redis", matters, "docs/fleet.md")
+    unseen = "other replicas and the consumer groups of Redis are seen on the server alone: redis-cli xinfo groups"
+    return sound(f"{', '.join(mine)}: deployed, served by a worker, nothing late; {unseen}")
+
+
+def _not_triggered(client: SyncPrefectClient, name: str) -> Iterator[str]:
+    """Yield why a trigger of the fleet would start nothing."""
+    try:
+        there = client.read_deployment_by_name(f"{_FLEET}/{name}")
+        pool, line = str(there.work_pool_name), str(there.work_queue_name)
+        polled = client.read_work_queue_by_name(line, pool).last_polled
+    except ObjectNotFound:
+        yield f"{_FLEET}/{name} or its queue is not deployed"
+        return
+    if not polled or (server_time(client) - polled).total_seconds() > WORKER_GONE_SECONDS:
+        yield f"no worker serves {pool}/{line}, where {_FLEET}/{name} waits"
+    if late := runs_of(client, _FLEET, name, ["Late"]):
+        yield f"no worker has taken {', '.join(run.name for run in late)}"
 
 
 def _has(fleet: Mapping[str, Any], name: str, tags: Sequence[str]) -> bool:

@@ -2,7 +2,8 @@
 
 import json
 import socket
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
@@ -11,7 +12,7 @@ from blocks.port import Probed
 from tasks.collectors.clock import kernel
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Denied, EvacuationError
-from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
+from tasks.custody.incident.readiness import Finding, Readiness, failed, fatal, loss, sound
 from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.signature import signer
 from tasks.custody.store.timestamp import stamped_at
@@ -20,10 +21,12 @@ from tasks.readiness.patient import Patient
 
 if TYPE_CHECKING:
     from blocks.port import Store, StoredObject
+    from blocks.store_fields import Credentials
 
 _UNPROVEN: Final = "the evidence stays on this host: Unverified"
 _SKEW_SECONDS: Final = 30.0
 _REFUSED_SECONDS: Final = 600.0
+_NIGHT: Final = timedelta(days=1)
 
 
 def canary(patient: Patient) -> Finding:
@@ -53,6 +56,15 @@ def _probed(store: "Store", what: str, text: bytes) -> "StoredObject | None":
     return store.probe(f"{what}-{socket.gethostname()}", text)
 
 
+def room(patient: Patient) -> Finding:
+    """Compare what would be sent with the room of a store that is a folder."""
+    folder = patient.block.folder
+    if folder is None or not folder.is_dir():
+        return sound("not a folder: a bucket tells nobody how much it takes")
+    fits, told = patient.fits(folder)
+    return sound(told) if fits else fatal(told, _UNPROVEN, f"df -h {folder}; df -i {folder}; make room")
+
+
 def lock(patient: Patient) -> Finding:
     """Look whether the bucket locks what the block asks to lock."""
     retention = patient.block.retention
@@ -75,23 +87,38 @@ def lock(patient: Patient) -> Finding:
 
 
 def expiry(patient: Patient) -> Finding:
-    """Look when the credentials end, as far as they tell."""
-    if patient.block.bucket is None:
+    """Look when the credentials end, those of the promoter too, as far as they tell."""
+    block = patient.block
+    if block.bucket is None:
         return sound("a folder needs none")
-    import boto3
+    found = [_end_of(block.credentials)]
+    if block.promoter:
+        promoters = _end_of(block.promoter)
+        found.append(replace(promoters, found=f"the promoter's {promoters.found}"))
+    return next(iter(Readiness(found).bad), sound("; ".join(each.found for each in found)))
 
-    credentials = patient.block.credentials
+
+def _end_of(credentials: "Credentials | None") -> Finding:
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
     session = credentials.get_boto3_session() if credentials else boto3.Session()
-    keys = session.get_credentials()
+    keys, cure = session.get_credentials(), "aws configure list; or name them in the block"
     if keys is None:
-        return fatal(
-            "no credentials are found on this host", _UNPROVEN, "aws configure list; or name them in the block"
-        )
-    if until := getattr(keys, "_expiry_time", None):
+        return fatal("no credentials are found on this host", _UNPROVEN, cure)
+    try:
+        token = keys.get_frozen_credentials().token  # a role has keys, and their end, once it is asked for them
+    except (BotoCoreError, ClientError, RuntimeError) as error:
+        return fatal(f"{keys.method}: no keys are to be had: {error}", _UNPROVEN, cure)
+    until, lasting = getattr(keys, "_expiry_time", None), "give keys that last, or a role of this host"
+    if until and keys.method == "env":  # botocore would renew them from the same environment
+        weigh = fatal if until < datetime.now(UTC) + _NIGHT else loss
+        return weigh(f"env: they end at {until:%Y-%m-%d %H:%M} UTC, and nothing renews them", _UNPROVEN, lasting)
+    if until:
         return sound(f"{keys.method}: renewed by themselves, these until {until:%Y-%m-%d %H:%M} UTC")
-    if keys.token:
-        cure = "give keys that last, or a role of this host"
-        return loss(f"{keys.method}: temporary keys that do not tell when they end", "they may end tonight", cure)
+    if token:
+        told = f"{keys.method}: temporary keys that do not tell when they end"
+        return loss(told, "they may end tonight", lasting)
     return sound(f"{keys.method}: keys without an end of their own; the store took them just now")
 
 
@@ -114,20 +141,26 @@ def promoter(patient: Patient) -> Finding:
 
 
 def signature(patient: Patient) -> Finding:
-    """Sign a text, and verify that with the auditor's file if it was given, else with the key's own line."""
+    """Sign a text, and verify that with the auditor's lines: those given, else those of the store's block."""
     key, matters = patient.block.signing, "nobody can prove who made the evidence: it is unsigned"
     if key is None:
         cure = "make a key and name it in the store's block: docs/operate.md, 'Sign and lock'"
         return loss(patient.key_problem or "the store's block has no signing key", matters, cure)
     text = b"readiness"
     made = signer(key.sign(text), [text])
-    allowed = read_signers(patient.signers or key.allowed_signers)
+    unproven, cure = "no audit may be Proven", f"give the auditor this line: {key.allowed_signers}"
+    lines = patient.signers or patient.block.allowed_signers
+    if not lines:
+        told = f"{key.identity}, {made.fingerprint}, was compared with no auditor's file"
+        return loss(told, unproven, "put the lines of that file into allowed_signers of the store's block")
+    try:
+        allowed = read_signers(lines)
+    except EvacuationError as error:
+        return failed(error, unproven, loss)
     now = datetime.now(UTC)
     if not any(each.who and each.key == made and each.may_sign(now) for each in allowed):
-        cure = f"give the auditor this line: {key.allowed_signers}"
-        return loss(f"the auditor's file does not allow {key.identity}, {made.fingerprint}", "no audit is Proven", cure)
-    whose = "the auditor's file" if patient.signers else "the key's own line"
-    return sound(f"{key.identity}, {made.fingerprint}, verified with {whose}")
+        return loss(f"the auditor's file does not allow {key.identity}, {made.fingerprint}", unproven, cure)
+    return sound(f"{key.identity}, {made.fingerprint}, verified with the auditor's file")
 
 
 def time_stamp(patient: Patient) -> Finding:
@@ -169,4 +202,4 @@ def clock(patient: Patient) -> Finding:
     return sound(told)
 
 
-CHECKS: Final = (canary, lock, expiry, promoter, signature, time_stamp, clock)
+CHECKS: Final = (canary, room, lock, expiry, promoter, signature, time_stamp, clock)

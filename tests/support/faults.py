@@ -55,9 +55,9 @@ class World:
         """What a doctor looks at."""
         return Patient("small", self.small.block(**self.fields), "store", self.store, self.signers)
 
-    def disk(self, mib: int = 1) -> Path:
+    def disk(self, mib: int = 1, inodes: int = 0) -> Path:
         """A small disk that is gone with the test."""
-        return self.stack.enter_context(small_disk(self.folder / "disk", mib))
+        return self.stack.enter_context(small_disk(self.folder / "disk", mib, inodes))
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,10 @@ def _evidence_full(world: World) -> None:
     world.fields["evidence_dir"] = disk / "evidence"
 
 
+def _no_inodes(world: World) -> None:
+    world.fields["evidence_dir"] = world.disk(4096, 100) / "evidence"
+
+
 def _no_reserve(world: World) -> None:
     world.fields.update(evidence_dir=world.disk() / "evidence", reserve_mb=1024, fallback_dir=None)
 
@@ -190,9 +194,9 @@ class _Evil:
 
 
 def _folder(world: World, folder: Path) -> None:
-    signing = world.store["signing"]
+    kept = {name: world.store[name] for name in ("signing", "allowed_signers")}
     world.store.clear()
-    world.store.update(folder=str(folder), signing=signing)
+    world.store.update(folder=str(folder), **kept)
 
 
 def _gone(world: World) -> None:
@@ -202,6 +206,11 @@ def _gone(world: World) -> None:
 def _full(world: World) -> None:
     fill(disk := world.disk())
     _folder(world, disk)
+
+
+def _little_room(world: World) -> None:
+    (world.small.root / "logs/long.log").write_bytes(os.urandom(3 << 20))
+    _folder(world, world.disk(2))
 
 
 def _answers(status: int, body: bytes) -> Callable[[World], None]:
@@ -260,7 +269,8 @@ def sound_store(seaweed: SeaweedFS, key: SigningKey) -> dict[str, Any]:
     signing = {"private_key": key.private_key.get_secret_value(), "identity": key.identity}
     keys = {"aws_access_key_id": seaweed.access_key, "aws_secret_access_key": seaweed.secret_key}
     place = {"bucket": seaweed.bucket, "prefix": f"ready/{uuid4().hex}", "endpoint": seaweed.endpoint}
-    return {**place, "credentials": {**keys, "region_name": "us-east-1"}, "signing": signing}
+    signed = {"signing": signing, "allowed_signers": key.allowed_signers}
+    return {**place, "credentials": {**keys, "region_name": "us-east-1"}, **signed}
 
 
 _WRONG: Final = {"aws_access_key_id": "nobody", "aws_secret_access_key": "wrong", "region_name": "us-east-1"}
@@ -279,6 +289,7 @@ FAULTS: Final = (
     Fault("evidence is full", _evidence_full, {"host/room": LOSS}, WORKS),
     Fault("the fallback is not mounted", change(fallback_dir=Path("/nowhere")), {"host/fallback": LOSS}, WORKS),
     Fault("no room for the reserve", _no_reserve, {"host/room": LOSS}),
+    Fault("no inodes", _no_inodes, {"host/room": LOSS}),
     Fault(
         "no engine",
         change(containers=["image=x"], docker_host="unix:///nowhere/docker.sock"),
@@ -318,7 +329,8 @@ FAULTS: Final = (
         "no such bucket", change_store(bucket="nosuchbucket"), {"store/canary": FATAL, "store/promoter": FATAL}, FAILS
     ),
     Fault("the store is not mounted", _gone, {"store/canary": FATAL, "store/promoter": FATAL}, FAILS),
-    Fault("the store is full", _full, {"store/canary": FATAL}, FAILS),
+    Fault("the store is full", _full, {"store/canary": FATAL, "store/room": FATAL}, FAILS),
+    Fault("a store with too little room", _little_room, {"store/room": FATAL}, FAILS),
     Fault("a bucket that cannot lock", change_store(lock="governance", lock_days=1), {"store/lock": FATAL}, FAILS),
     Fault("a wrong promoter", change_store(promoter=_WRONG), {"store/promoter": FATAL}, FAILS),
     Fault("a clock that is off", _clock(timedelta(minutes=-2)), {"store/clock": LOSS}),
@@ -335,4 +347,6 @@ FAULTS: Final = (
         WORKS,
     ),
     Fault("another auditor's file", _other_signer, {"store/signature": LOSS}),
+    Fault("no auditor's file", change_store(allowed_signers=""), {"store/signature": LOSS}, WORKS),
+    Fault("an auditor's file that is none", change_store(allowed_signers="nobody"), {"store/signature": LOSS}, WORKS),
 )

@@ -10,10 +10,10 @@ MIB = 1 << 20
 
 
 @contextmanager
-def small_disk(place: Path, mib: int) -> Iterator[Path]:
-    """An empty tmpfs, gone afterwards."""
+def small_disk(place: Path, mib: int, inodes: int = 0) -> Iterator[Path]:
+    """An empty tmpfs, gone afterwards. As many inodes as it likes if none are given."""
     place.mkdir()
-    options = ["-t", "tmpfs", "-o", f"size={mib}m,mode=700", "small", str(place)]
+    options = ["-t", "tmpfs", "-o", f"size={mib}m,nr_inodes={inodes},mode=700", "small", str(place)]
     if os.geteuid() == 0:
         subprocess.run(["mount", *options], check=True)
         try:

@@ -49,6 +49,11 @@ class Office:
         """Other fields of the evacuation's deployment."""
         self.stage.post(f"/deployments/{self.deployment['id']}", fields, "PATCH")
 
+    def fleet(self, name: str) -> dict[str, Any]:
+        """A deployment of a fleet on a queue of its own."""
+        flow = self.stage.post("/flows/", {"name": "fleet"})["id"]
+        return {"name": name, "flow_id": flow, "work_pool_name": "evacuation", "work_queue_name": f"of-{name}"}
+
     @contextmanager
     def changed(self, **fields: Any) -> Iterator[None]:
         """The same for a while."""
@@ -79,7 +84,7 @@ def paused_queue(office: Office) -> Iterator[None]:
 @contextmanager
 def no_worker(office: Office) -> Iterator[None]:
     office.patch.setattr(canary, "WORKER_SECONDS", 0.5)
-    office.patch.setattr(server, "SILENT_SECONDS", 0.5)
+    office.patch.setattr(server, "WORKER_GONE_SECONDS", 0.5)
     office.stage.worker.stop()
     yield
     office.stage.worker.start()
@@ -108,6 +113,12 @@ def disabled(name: str) -> Callable[[Office], AbstractContextManager[None]]:
 @contextmanager
 def another_block(office: Office) -> Iterator[None]:
     office.patient.workload = office.patient.workload.model_copy(update={"grace_seconds": 6.0})
+    yield
+
+
+@contextmanager
+def another_store(office: Office) -> Iterator[None]:
+    office.patient.saved = {**office.patient.saved, "prefix": "elsewhere"}
     yield
 
 
@@ -144,6 +155,7 @@ FAULTS: dict[str, tuple[Callable[[Office], AbstractContextManager[None]], dict[s
         {"prefect/deployment": FATAL},
     ),
     "a block that was saved otherwise": (another_block, {"prefect/saved": LOSS}),
+    "a store that was saved otherwise": (another_store, {"prefect/saved": LOSS}),
     "nothing deployed": (
         not_deployed,
         {
@@ -187,14 +199,20 @@ def test_without_a_server_everything_is_a_loss(office: Office) -> None:
     assert len(found.bad) == len(server.CHECKS)
 
 
-def test_a_fleets_server_is_seen_in_part_and_the_rest_is_named(office: Office) -> None:
+def test_a_fleet_that_cannot_be_triggered_is_found(office: Office) -> None:
     name = f"lab{uuid4().hex[:6]}"
     Fleet(workloads=[NAME], store=NAME).save(name)
-    (found,) = office.look(["prefect/fleet"]).findings
+    told = list[str]()
+    for make in (lambda: None, lambda: office.stage.post("/deployments/", office.fleet(name))):
+        make()
+        (found,) = office.look(["prefect/fleet"]).findings
+        assert found.weight == LOSS
+        told.append(found.found)
     Fleet.delete(name)
-    assert found.weight == LOSS
-    assert "its messages go without Redis" in found.found
-    assert "were not looked at" in found.found
+    assert told == [
+        f"fleet/{name} or its queue is not deployed",
+        f"no worker serves evacuation/of-{name}, where fleet/{name} waits",
+    ]
 
 
 def test_by_hand_the_same_is_told_as_json_with_its_exit_code(stage: Stage) -> None:
@@ -213,8 +231,9 @@ def test_a_nights_run_looks_at_all_of_it(office: Office) -> None:
     found = examine(office.patient, {"people": people.CHECKS})
     assert found.weights == {"people/drill": LOSS, "people/notification": LOSS}
     (record := office.stage.evidence / "dry-run/IR-20260101T000000Z/record/001").mkdir(parents=True)
-    (record / "closing.json").write_text("{}")
-    assert examine(office.patient, {"people": people.CHECKS[:1]}).weights == {}
+    for verdict, weights in (("NOTCONTAINED", {"people/drill": LOSS}), ("VERIFIED", {})):
+        (record / "closing.json").write_text(json.dumps({"verdict": verdict}))
+        assert examine(office.patient, {"people": people.CHECKS[:1]}).weights == weights
     office.stage.small.start_all()
     run = office.stage.ended(office.stage.start("ready"))
     kept = {name.removeprefix("evacuation.readiness."): weight for name, weight in run["labels"].items()}

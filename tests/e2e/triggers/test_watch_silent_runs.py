@@ -19,7 +19,7 @@ from tasks.custody.incident.ending import ENDINGS
 from tasks.custody.incident.readiness import Finding, Weight
 from tasks.deployment.automations import (
     LONG_MINUTES,
-    SILENT_SECONDS,
+    RUN_SILENT_SECONDS,
     long_runs,
     put,
     silent_runs,
@@ -31,7 +31,7 @@ from tasks.deployment.register import notification_block
 from tasks.drill.deployment import client_of
 from tasks.incident.layout import FROZEN
 from tasks.readiness.patient import Patient
-from tasks.readiness.people import notification
+from tasks.readiness.people import UNTAKEN_RUNS, notification
 from tasks.readiness.runs import runs_of
 from tests.e2e.triggers.conftest import NAME, Stage
 from tests.support.receivers import SECRET, MailServer, Webhook, serving
@@ -133,6 +133,11 @@ def test_a_test_message_is_sent_on_request_and_what_was_not_delivered_is_found(s
     state = {"type": "FAILED", "name": "Failed", "message": "NOT told custom-webhook/ops: HTTP 503"}
     stage.post(f"/flow_runs/{last['id']}/set_state", {"state": state, "force": True})
     assert (found(message=False).weight, "HTTP 503" in found(message=False).found) == (Weight.LOSS, True)
+    with client_of(stage.server) as client:
+        (untaken,) = client.read_automations_by_name(UNTAKEN_RUNS)
+        client.pause_automation(untaken.id)
+        assert UNTAKEN_RUNS in found(message=False).found, "nobody hears of a dead worker but by this one"
+        client.resume_automation(untaken.id)
 
 
 def test_the_address_of_the_webhook_is_told_to_nobody(stage: Stage, people: People) -> None:  # noqa: ARG001  it saved it
@@ -208,7 +213,7 @@ def test_worker_and_flow_killed_together_are_found_and_the_next_run_carries_on(
             ended = stage.ended(run)
             wait_until(lambda: people.heard("Crashed: evacuate"), what="the message")
         finally:
-            put(client, silent_runs(SILENT_SECONDS))
+            put(client, silent_runs(RUN_SILENT_SECONDS))
             put(client, untaken_messages(blocks))
     assert (ended["state_name"], ended["state_type"]) == ("Crashed", "CRASHED")
     assert "Run the deployment again" in ended["state"]["message"]
