@@ -71,6 +71,7 @@ def fleet(  # noqa: PLR0913, PLR0917  each is a field of the form that a person 
         return joined_state(opened, order_missing(incident) | lost)
 
     watch = Watch(incident, run)
+    apart(watch.name_silent)
     watch.problems = order_all(incident) | lost
     apart(lambda: write_targets(incident))
     verdict, recorded = verdict_of([host.name for host in incident.hosts], ()), FleetRecord("", "not written")
@@ -82,7 +83,7 @@ def fleet(  # noqa: PLR0913, PLR0917  each is a field of the form that a person 
 
 
 def joined_state(joined: JoinedFleet, lost: Mapping[str, Lost]) -> State[Any]:
-    """Return the state of a run that another one was found at work; Refused, and told to it, if it lost orders."""
+    """Return the state of a run that joined another run's incident: Joined; Refused if orders were lost."""
     if not lost:
         return ended(JOINED, joined.summary)
     hand_over(joined.incident, lost)
@@ -101,8 +102,9 @@ def fleet_state(fleet_id: str, verdict: FleetVerdict, recorded: FleetRecord) -> 
     """Return the state that a fleet's run ends in: named for its worst end, and Completed only if that is Verified."""
     end = End.UNVERIFIED if verdict.end is End.VERIFIED and recorded.trouble else verdict.end
     lost = f"But the record is not in the store: {recorded.trouble}"
-    told = f". {lost}" if recorded.trouble else f". Record: {recorded.place}"
-    message = visible(f"{fleet_id}: {verdict.message}{told}", LINE_LIMIT)
+    told = lost if recorded.trouble else f"Record: {recorded.place}"
+    said = ". ".join(filter(None, [verdict.message, told, recorded.unproven]))
+    message = visible(f"{fleet_id}: {said}", LINE_LIMIT)
     return (Completed if end is End.VERIFIED else Failed)(name=str(end), message=message)
 
 

@@ -26,7 +26,7 @@ from tasks.audit.fleet import audited_fleet
 from tasks.cli.fleet import fleet_by_hand
 from tasks.custody.audit.finding import AuditWord
 from tasks.custody.audit.signers import read_signers
-from tasks.custody.fleet.ends import SILENT_SECONDS, End, Row
+from tasks.custody.fleet.ends import HOST_SILENT_SECONDS, End, Row
 from tasks.custody.incident.exit_codes import EXIT_CODES
 from tasks.deployment.register import DeploymentTarget, deploy_all, deploy_fleet
 from tasks.drill.deployment import POOL, client_of
@@ -105,8 +105,8 @@ def deploy(store: SeaweedFS, hosts: dict[str, FleetHost]) -> str:
 def dead_before(on: FleetStage, name: str) -> None:
     """Kill a host, and wait until it counts as silent."""
     on.hosts[name].stop()
-    say(f"  killed {name}; after {SILENT_SECONDS:g} s without a sign of life it counts as silent")
-    time.sleep(SILENT_SECONDS)
+    say(f"  killed {name}; after {HOST_SILENT_SECONDS:g} s without a sign of life it counts as silent")
+    time.sleep(HOST_SILENT_SECONDS)
 
 
 def dies_frozen(on: FleetStage, name: str) -> None:

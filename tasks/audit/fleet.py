@@ -17,6 +17,7 @@ from tasks.custody.audit.signed import Signatures, signatures
 from tasks.custody.audit.signers import AllowedSigner
 from tasks.custody.audit.untrusted import Closing, Unreadable, read_closing
 from tasks.custody.errors import EvacuationError, Refused, StoreError
+from tasks.custody.evidence.keys import CLOSING, record_key
 from tasks.custody.fleet.documents import ClosingOfHost, HostLine
 from tasks.custody.fleet.examine import examine_fleet, fleet_layout, one_signer
 from tasks.custody.fleet.order import parse_fleet_id
@@ -163,8 +164,8 @@ def _compared(
     manifests = {f"incidents/{line.incident}/{path}": sha256 for path, sha256 in closing.manifests.items()}
     if manifests != line.manifests:
         findings.append(broken(where, "it names other manifests than the fleet's record"))
-    if number < max(layout.records):
-        findings.append(note(where, "its incident was carried on later: audit it to see how it stands"))
+    if number < (last := max(layout.records)):
+        findings.append(_later(root, where, key_at(beneath, record_key(line.incident, last, CLOSING)), closing))
     size = sum(map(len, documents.values()))
     for key, sha256 in manifests.items():
         promise = Promise(key_at(beneath, key), sha256, None, where)
@@ -172,6 +173,21 @@ def _compared(
         size += seen.size
         findings += [fault] if (fault := kept(promise, seen)) else []
     return _HostAudit(tuple(findings), signed, len(documents) + len(manifests), size), closing
+
+
+def _later(root: "Store", where: str, key: str, closing: Closing) -> Finding:
+    """Tell that a host's incident was carried on: no longer what the fleet's record says, if its last closing differs.
+
+    That one is not proven here, so it can only take away from what the record says.
+    """
+    told = "its incident was carried on later"
+    try:
+        last = str(read_closing(fetch(root, key, DOCUMENT_LIMIT)).verdict)
+    except (StoreError, Unreadable) as error:
+        return unclear(where, f"{told}, and its last record is not closed: audit it", got=shown(error))
+    if last != closing.verdict:
+        return unclear(where, f"{told}, and ended otherwise: audit it", str(closing.verdict), last)
+    return note(where, f"{told}, and ended in the same way: audit it to see how it stands")
 
 
 def _whole(fields: StoreFields, line: HostLine, signers: Sequence[AllowedSigner] | None, roots: Roots) -> _HostAudit:

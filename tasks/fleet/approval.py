@@ -4,14 +4,17 @@ import re
 import signal
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
+from httpx import HTTPError
+from prefect.client.orchestration import get_client
 from pydantic import Field, create_model
 
 from tasks.adapters.server_time import server_time_if_told
 from tasks.custody.fleet.incident import FleetIncident
+from tasks.fleet.hosts import attempts_of
 from tasks.rendering.clock import both_times
 from tasks.rendering.markdown import prose
 from tasks.runtime.approval import JAPANESE, StopOrThaw, await_decision
@@ -31,8 +34,8 @@ class Question:
     """The question of one fleet, asked beside the run's other work until it is answered or its time is up."""
 
     def __init__(self, incident: FleetIncident, run: str) -> None:
-        """Ask now. The deadline counts from the trigger, also for a run that carries on."""
-        until = incident.opened_at + timedelta(seconds=incident.ask_seconds)
+        """Ask now. The deadline counts from the trigger or the last retry, also for a run that carries on."""
+        until = _last_order(incident) + timedelta(seconds=incident.ask_seconds)
         left = (until - (server_time_if_told() or datetime.now(UTC))).total_seconds()
         self._over, self._answer = Cancellation(), Future[StopOrThaw | None]()
         if left > 0:
@@ -49,6 +52,15 @@ class Question:
     def close(self) -> None:
         """Ask no longer. The state of the run is left to it."""
         self._over.order(signal.SIGTERM)
+
+
+def _last_order(incident: FleetIncident) -> datetime:
+    """Return when the terms of the orders began; when the incident was opened if the server does not tell of any."""
+    with suppress(HTTPError), get_client(sync_client=True) as client:
+        attempts = attempts_of(client, incident.id).values()
+        begun = (incident.since(each.number, each.ordered or incident.opened_at) for each in attempts)
+        return max(begun, default=incident.opened_at)
+    return incident.opened_at
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from tasks.custody.evidence.keys import CLOSING, record_key
 from tasks.custody.fleet.ends import Closed, End, Row, closed_row
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.fleet.places import key_at, place_of
+from tasks.custody.incident.verdict import Word
 from tasks.custody.store.manifest import digest_bytes
 from tasks.fleet.hosts import every
 from tasks.storage.untrusted_reads import fetch
@@ -107,9 +108,10 @@ def checked(client: SyncPrefectClient, incident: FleetIncident, rows: Iterable[R
 
 
 def read_last(store: "Store", beneath: str, incident: str, run: str = "") -> Closed:
-    """Return the last closing of an incident: that of the run, if it has any: a recovery closes after it.
+    """Return the last closing of an incident; that of the run, if it has any and the last one says the same.
 
-    Raises Unreadable or StoreError, also if there is none.
+    A recovery closes after the run, and may find the workload at work again. Raises Unreadable or StoreError, also if
+    there is none.
     """
     home = key_at(beneath, f"incidents/{incident}/")
     names = (each.key.removeprefix(home) for each in store.list(f"{home}record/"))
@@ -119,9 +121,9 @@ def read_last(store: "Store", beneath: str, incident: str, run: str = "") -> Clo
     last = found = _closed(store, beneath, incident, max(numbers))
     for number in sorted(numbers, reverse=True)[1:]:
         if not run or found.run == run:
-            return found
+            break
         found = _closed(store, beneath, incident, number)
-    return found if found.run == run else last
+    return found if found.run == run and (found.word == last.word or found.word != Word.VERIFIED) else last
 
 
 def _closed(store: "Store", beneath: str, incident: str, number: int) -> Closed:

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from httpx import HTTPError
@@ -11,10 +12,10 @@ from prefect.exceptions import PrefectException
 
 from tasks.adapters.server_time import server_time
 from tasks.custody.fleet.ends import End, Row, expires, not_ordered
-from tasks.custody.fleet.fold import fold
+from tasks.custody.fleet.fold import fold, fold_names
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.fleet.verdict import all_that_answer_contained, over, settled
-from tasks.custody.incident.news import fleet_news
+from tasks.custody.incident.news import fleet_needs, fleet_news
 from tasks.fleet.approval import Question
 from tasks.fleet.claim import called_off, mark_settled, owner_of
 from tasks.fleet.closings import Closings
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 _LOOK_SECONDS: Final = 3.0
 _NO_ORDER_SECONDS: Final = 60.0
 """How long an order that the server does not take is repeated before its host counts as refused."""
+_NEWS_SECONDS: Final = 60.0
+"""How often people are told of hosts that need them: once for those of a minute."""
 
 
 class Watch:
@@ -44,6 +47,7 @@ class Watch:
         self.contained_at: datetime | None = None
         self._silent, self._since = "", time.monotonic()
         self._heard: UUID | None = None
+        self._needy, self._told_at = frozenset[str](), -_NEWS_SECONDS
 
     def look(self, client: SyncPrefectClient, question: Question | None = None) -> list[Row]:
         """Return a line for every host; do what is due: missing orders, expired ones, a person's answer."""
@@ -58,7 +62,7 @@ class Watch:
         rows = [self._lost(row, given_up=given_up) for row in self.closings.check(client, rows, now)]
         cancel_waiting(client, [row for row in rows if expires(row, now)], "past its time", End.EXPIRED)
         if question and question.answer:
-            decide(client, [row for row in rows if self.incident.in_time(row.began)], question.answer, self.incident.id)
+            decide(client, [row for row in rows if self._in_time(row)], question.answer, self.incident.id)
         self._tell(rows, client)
         self._table.show(client, rows, self.contained_at)
         return rows
@@ -73,12 +77,32 @@ class Watch:
         lost = self.problems.get(row.host)
         return not_ordered(row, lost.attempt, lost.why, given_up=given_up) if lost else row
 
-    def _tell(self, rows: Sequence[Row], client: SyncPrefectClient) -> None:
-        """Log who is silent, and that all that answer are contained, when that becomes true."""
+    def _in_time(self, row: Row) -> bool:
+        """Whether the decision on the whole fleet is one on this host."""
+        return self.incident.in_time(row.began, row.attempt, row.ordered)
+
+    def _asks_alone(self, row: Row) -> bool:
+        return row.asks and not (self.incident.asks_all and self._in_time(row))
+
+    def name_silent(self) -> None:
+        """Log which hosts give no sign of life, before the orders of many hosts are given. Never raises."""
+        with suppress(HTTPError, PrefectException), get_client(sync_client=True) as client:
+            self._log_silent(rows_of(client, self.incident))
+
+    def _log_silent(self, rows: Sequence[Row]) -> None:
         silent = "; ".join(f"{line.hosts} {line.label}" for line in fold(row for row in rows if row.end is End.SILENT))
         if silent != self._silent:
             self._silent = silent
             logger.warning("%s: %s", self.incident.id, silent or "no host is silent any more")
+
+    def _tell(self, rows: Sequence[Row], client: SyncPrefectClient) -> None:
+        """Tell who is silent, who needs a person, and that all that answer are contained, when that becomes true."""
+        self._log_silent(rows)
+        needy = frozenset(row.host for row in rows if row.is_uncontained or self._asks_alone(row))
+        if needy - self._needy and time.monotonic() >= self._told_at + _NEWS_SECONDS:
+            self._needy, self._told_at = self._needy | needy, time.monotonic()
+            told = fleet_needs(self.incident.id, self.incident.name, [row for row in rows if row.host in needy])
+            announce(self._run, f"fleet {self.incident.name}: {fold_names([*needy])}", told)
         if not all_that_answer_contained(rows):
             self.contained_at = None
         elif self.contained_at is None:

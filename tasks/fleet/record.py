@@ -37,10 +37,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FleetRecord:
-    """The record of one run of a fleet; `trouble` says why the store has none, or what of it is missing."""
+    """The record of one run of a fleet; `trouble` says why the store has none, or what of it is missing.
+
+    `unproven` says what an audit will not find proven in it: who signed it, when it was closed.
+    """
 
     place: str
     trouble: str
+    unproven: str = ""
 
 
 def write_targets(incident: FleetIncident) -> str:
@@ -59,13 +63,15 @@ def write_targets(incident: FleetIncident) -> str:
 def record(report: FleetReport, closings: Closings) -> FleetRecord:
     """Write record/NNN/ to the fleet's store, closing.json last, and show the postmortem in the UI."""
     document = postmortem(report)
-    place, trouble = "", write_targets(report.incident)
+    place, trouble, unproven = "", write_targets(report.incident), list[str]()
     try:
         block, no_key = with_usable_key(require_store(report.incident.store))
         beneath = {row.host: closings.beneath(row.host) for row in report.rows if row.closing}
         if not block.signing:
-            logger.warning("The fleet's record is unsigned: %s", no_key or "no signing key in the store block")
-        place = write_record(block, block.open(), report, files_of(report, document, beneath))
+            unproven.append(f"The record is unsigned 署名なし: {no_key or 'no signing key in the store block'}")
+            logger.warning("%s", unproven[0])
+        place, untimed = write_record(block, block.open(), report, files_of(report, document, beneath))
+        unproven += [f"No time vouched for 時刻の証明なし: {untimed}"] if untimed else []
     except Exception as error:  # noqa: BLE001  the run ends with its verdict whatever the store does
         logger.error("The record is not in the store: %s", error)  # noqa: TRY400  the message says it all
         trouble = str(error)
@@ -73,7 +79,7 @@ def record(report: FleetReport, closings: Closings) -> FleetRecord:
     key = artifact_key("fleet-postmortem", report.incident.id)
     with suppress(Exception):
         create_markdown_artifact(with_pictures(document), key=key, description=about)
-    return FleetRecord(place, trouble)
+    return FleetRecord(place, trouble, ". ".join(unproven))
 
 
 def files_of(report: FleetReport, document: Document, beneath: Mapping[str, str | None]) -> dict[str, bytes]:
@@ -108,10 +114,13 @@ def _host(row: Row, beneath: str | None) -> dict[str, Any]:
     }
 
 
-def write_record(block: EvidenceStore, store: Store, report: FleetReport, files: Mapping[str, bytes]) -> str:
+def write_record(
+    block: EvidenceStore, store: Store, report: FleetReport, files: Mapping[str, bytes]
+) -> tuple[str, str]:
     """Write the files under the next number, then the closing that vouches for them, signed if there is a key.
 
-    Once that is stored, the block's time-stamp authority is asked. Returns where. Raises StoreError.
+    Once that is stored, the block's time-stamp authority is asked. Returns where it is, and why no time is vouched for;
+    empty if one is, or none was asked for. Raises StoreError.
     """
     incident, key = report.incident, block.signing
     listed = fleet_layout(incident.id, (each.key for each in store.list(f"fleets/{incident.id}/record/")))
@@ -136,6 +145,5 @@ def write_record(block: EvidenceStore, store: Store, report: FleetReport, files:
     signature = {f"{CLOSING}{SIGNATURE}": key.sign(closing)} if key else {}
     for name, content in {**files, **signature, CLOSING: closing}.items():
         put(name, content)
-    if block.timestamp_url:
-        stamp(block, closing, put)
-    return f"{store.place}/{fleet_record_key(incident.id, number, '')}"
+    untimed = stamp(block, closing, put) if block.timestamp_url else ""
+    return f"{store.place}/{fleet_record_key(incident.id, number, '')}", untimed

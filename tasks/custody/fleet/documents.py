@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from tasks.custody.audit.untrusted import PLAIN, Named, Sha256, Unreadable, document, typed
 from tasks.custody.fleet.ends import End
 from tasks.custody.fleet.incident import FleetIncident
-
-_SAYS: Final = "the fields of a fleet's record"
 
 
 @dataclass(frozen=True)

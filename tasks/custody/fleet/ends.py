@@ -9,7 +9,7 @@ from typing import Final
 from tasks.custody.fleet.attempt import Attempt
 from tasks.custody.incident.verdict import Word
 
-SILENT_SECONDS: Final = 45.0
+HOST_SILENT_SECONDS: Final = 45.0
 """Age of a host's last sign of life after which it counts as silent: a worker gives one every 30 s."""
 FROZEN_LABEL: Final = "evacuation.frozen"
 CONTAINED_LABEL: Final = "evacuation.contained"
@@ -113,6 +113,12 @@ class Row:
         return self.contained_at is not None and self.end not in {End.NOT_CONTAINED, End.THAWED}
 
     @property
+    def is_uncontained(self) -> bool:
+        """Whether it has its end without that proof, and by nobody's wish. A silent host is told of in another way."""
+        unknown = {None, End.SILENT, End.CANCELLED, End.THAWED}
+        return self.end not in unknown and not self.is_contained
+
+    @property
     def contained_at(self) -> datetime | None:
         """When it was contained, by its label; None without one, or with one that is no time with a zone."""
         try:
@@ -130,7 +136,7 @@ class Row:
 
 def is_silent(seen: datetime | None, now: datetime) -> bool:
     """Return whether a host's last sign of life is too old."""
-    return seen is None or now - seen > timedelta(seconds=SILENT_SECONDS)
+    return seen is None or now - seen > timedelta(seconds=HOST_SILENT_SECONDS)
 
 
 def row_of(host: str, problem: str, attempt: Attempt | None, seen: datetime | None, now: datetime) -> Row:

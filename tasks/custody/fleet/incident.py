@@ -64,13 +64,21 @@ class FleetIncident:
         """The incident as JSON values."""
         return {**asdict(self), "opened_at": self.opened_at.isoformat()}
 
-    def in_time(self, began: datetime | None) -> bool:
+    def in_time(self, began: datetime | None, attempt: int, ordered: datetime | None) -> bool:
         """Return whether a host that began then is covered by the decision on the whole fleet."""
-        return began is not None and began <= self.opened_at + timedelta(seconds=self.ask_after_seconds)
+        since = self.since(attempt, ordered or self.opened_at)
+        return began is not None and began <= since + timedelta(seconds=self.ask_after_seconds)
+
+    def since(self, attempt: int, ordered: datetime) -> datetime:
+        """Return when the terms of an attempt begin: those of the first with the incident, of a later one when ordered.
+
+        So a first attempt that is ordered again, by a run that carries on, has the same terms.
+        """
+        return ordered if attempt > 1 else self.opened_at
 
     def order(self, host: Host, attempt: int, now: datetime) -> Order:
         """Return the order for an attempt that is made now."""
-        since = now if attempt > 1 else self.opened_at
+        since = self.since(attempt, now)
         late = timedelta(seconds=0 if self.asks_all else self.ask_after_seconds)
         return Order(
             fleet=self.id,

@@ -78,7 +78,7 @@ def fleet_tag(fleet: str) -> str:
 
 
 def run_name(host: str, fleet: str = "") -> str:
-    """Return the name of a run that evacuates a host. By the fleet's id in it, people are not told of it."""
+    """Return the name of a run that evacuates a host. One with a fleet's id notifies nobody: the fleet does."""
     return f"evacuate {host}{OF_A_FLEET if fleet else ''}{fleet}"
 
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from tasks.custody.containment.receipt import Containment, Stop
 from tasks.custody.fleet.ends import End, Row
+from tasks.custody.fleet.fold import fold, fold_names
 from tasks.custody.visible import visible
 
 EVENT_CONTAINED: Final = "evacuation.contained"
@@ -25,6 +26,15 @@ _YOU: Final = """\
 Who acts 対応: you, now: end by hand what is named here, such as a supervisor. 上に挙げたものを今すぐ手で止める。
 Next 次: the evidence is saved meanwhile, and one more message has the verdict; if that is NotContained, run the \
 deployment again. 証跡の保全は続く。次の通知が NotContained なら再実行する。"""
+
+
+_CUT: Final = """\
+Who acts 対応: you: cut the silent hosts off by hand, as at the switch. 応答のないホストを手動で切り離す。
+Next 次: one that comes back in time is frozen by itself; one more message, with the verdict, once each has its end. \
+期限内に戻れば自動で凍結する。次の通知で判定を知らせる。"""
+_ANSWER: Final = """\
+Who acts 対応: you: answer on the run of each that asks; without an answer it does what its form says. \
+各実行で回答する。"""
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,20 @@ def fleet_news(incident: str, name: str, rows: Sequence[Row]) -> News:
         f"Stopped 停止: {len(rows) - len(silent)} of {len(rows)} hosts",
         f"Left 残存: {left}",
     )
-    return News("Contained", "\n".join([*map(visible, told), _NOBODY]))
+    return News("Contained", "\n".join([*map(visible, told), _CUT if silent else _NOBODY]))
+
+
+def fleet_needs(incident: str, name: str, rows: Sequence[Row]) -> News:
+    """Return that these hosts need a person: what is not contained, and what is frozen and asks."""
+    asking = [row.host for row in rows if row.asks]
+    lines = "; ".join(f"{line.hosts} {line.label}" for line in fold(row for row in rows if not row.asks))
+    told = (
+        f"{incident}: fleet {name}: {len(rows)} hosts need you {len(rows)} 台で対応が必要",
+        f"Not contained 封じ込め未完了: {lines or 'none なし'}",
+        f"Frozen, and asking to be stopped or thawed 停止か解凍かの回答待ち: {fold_names(asking) or 'none なし'}",
+    )
+    state = "NotContained" if lines else "Paused"
+    return News(state, "\n".join([*map(visible, told), *([_YOU] if lines else []), *([_ANSWER] if asking else [])]))
 
 
 def topic(event: str, message: str) -> str:

@@ -1,11 +1,9 @@
 """A signed evacuation to a real S3 server is audited: proven by the flow and by hand, until an object is changed."""
 
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +22,7 @@ from flows.recover import recover
 from tasks.custody.evidence import parts
 from tasks.drill.parts import SeaweedFS
 from tests.support.scenes import Scene
+from tests.support.shown import as_said, blocks_of, script_of
 from tests.support.time_authority import TimeAuthority
 
 if TYPE_CHECKING:
@@ -153,22 +152,6 @@ def test_an_incident_that_was_carried_on_and_then_recovered_is_proven_over_all_i
     assert len(list((signed.home / "record").iterdir())) == 3
 
 
-BLOCK = re.compile(r"^```(sh)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-MARK = "--- the next block"
-
-
-def blocks_of(page: str) -> list[tuple[str, str]]:
-    """Each command of a page with the output that is shown below it; empty where none is."""
-    found = [(match[1], match[2]) for match in BLOCK.finditer(page)]
-    return [(text, "" if kind else shown) for (this, text), (kind, shown) in pairwise([*found, ("sh", "")]) if this]
-
-
-def as_shown(text: str) -> str:
-    """A pattern for what the page shows: … stands for something, on a line of its own for any lines or none."""
-    lines = (r"(?:.*\n)*" if line == "…" else f"{re.escape(line).replace('…', '.+')}\n" for line in text.splitlines())
-    return "".join(lines)
-
-
 def test_every_command_of_the_page_prints_what_the_page_says(
     stamped: Scene, seaweed: SeaweedFS, known: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,7 +164,8 @@ def test_every_command_of_the_page_prints_what_the_page_says(
     assert "- Time 時刻: 20" in artifacts(proven)["audit"]
     (tmp_path / "allowed_signers").write_text(known["allowed_signers"])
     (tmp_path / "roots.pem").write_text(known["tsa_roots"])
-    (example, _), *commands = blocks_of((PROJECT / "docs/audit.md").read_text().partition("## By hand")[2])
+    page = (PROJECT / "docs/audit.md").read_text().partition("## By hand\n")[2].partition("\n## ")[0]
+    (example, _), *commands = blocks_of(page)
     values = {
         "export AWS_ENDPOINT_URL": seaweed.endpoint,
         "BUCKET": seaweed.bucket,
@@ -191,17 +175,14 @@ def test_every_command_of_the_page_prints_what_the_page_says(
         "TSA_ROOTS": "$PWD/roots.pem",
     }
     assert [line.split("=")[0] for line in example.splitlines()] == list(values)
-    script = [f"{name}={value}\n" for name, value in values.items()]
-    script += [f"echo '{MARK}'\n{command}" for command, _ in commands]
+    script = [*(f"{name}={value}\n" for name, value in values.items()), script_of(commands)]
     path = f"{PROJECT / '.venv/bin'}:{os.environ['PATH']}"
     keys = {"AWS_ACCESS_KEY_ID": seaweed.access_key, "AWS_SECRET_ACCESS_KEY": seaweed.secret_key}
     environment = {**os.environ, **keys, "PATH": path, "AWS_DEFAULT_REGION": "us-east-1"}
     bash = ["bash", "-euc", "".join(script)]
     done = subprocess.run(bash, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    printed = done.stdout.split(f"{MARK}\n")[1:]
-    for (command, shown), output in zip(commands, printed, strict=True):
-        assert re.fullmatch(as_shown(shown), output), f"{command}\nprinted\n{output}\nthe page says\n{shown}"
+    as_said(commands, done.stdout)
 
 
 def test_a_run_without_an_id_lists_what_the_store_holds_and_an_unknown_id_is_refused(scene: Scene) -> None:

@@ -1,12 +1,14 @@
 """A fleet audited from its bucket alone: proven as it was written, and never once anything of it was changed."""
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
 from blocks.store_fields import StoreFields
 from flows.commands import invoke
+from flows.fleet import fleet_state
 from tasks.audit.fleet import audited_fleet
 from tasks.custody.audit.finding import AuditWord, Severity
 from tasks.custody.audit.signers import read_signers
@@ -29,15 +32,18 @@ from tasks.custody.fleet.places import HOSTS
 from tasks.custody.fleet.verdict import verdict_of
 from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.custody.store.timestamp import read_roots
+from tasks.fleet import record as fleet_record
 from tasks.fleet.closings import read_last
 from tasks.fleet.postmortem import FleetReport, postmortem
 from tasks.fleet.record import files_of, write_record
 from tests.support.run_context import INCIDENT
+from tests.support.shown import as_said, blocks_of, script_of
 from tests.support.time_authority import TimeAuthority
 from tests.unit.audit.conftest import Objects
 from tests.unit.custody.fleet.test_order import ID
 from tests.unit.custody.fleet.test_order import INCIDENT as FLEET
 
+PROJECT = Path(__file__).parents[3]
 NOW = datetime(2026, 11, 26, 15, tzinfo=UTC)
 AGO = datetime(2020, 1, 2, tzinfo=UTC)
 NAMES = ("gpu1", "gpu2")
@@ -170,6 +176,34 @@ def test_a_closing_that_is_not_the_hosts_last_is_told(bucket: Bucket) -> None:
     assert "carried on later" in found.what
 
 
+def carried_on(bucket: Bucket, **says: str) -> None:
+    """Another run has closed the incident of gpu1 once more."""
+    folder = bucket.folder / "gpu1/incidents" / INCIDENT / "record"
+    later = {**json.loads((folder / "002/closing.json").read_bytes()), "record": 3, "run": "recover", **says}
+    (folder / "003").mkdir()
+    (folder / "003/closing.json").write_bytes(canonical(later))
+
+
+@pytest.mark.parametrize("closed", [True, False], ids=["ended otherwise", "not closed"])
+def test_a_host_whose_incident_ended_otherwise_later_is_not_proven(bucket: Bucket, *, closed: bool) -> None:
+    bucket.write(bucket.rows())
+    carried_on(bucket, verdict="NOTCONTAINED")
+    if not closed:
+        (closing := bucket.folder / "gpu1/incidents" / INCIDENT / "record/003/closing.json").unlink()
+        (closing.parent / "custody.jsonl").write_text("")
+    found = bucket.audit()
+    assert found.word is AuditWord.INDETERMINATE
+    (finding,) = found.findings
+    assert ("ended otherwise" if closed else "is not closed") in finding.what
+
+
+def test_a_fleets_table_knows_how_the_host_stands_now(bucket: Bucket) -> None:
+    carried_on(bucket, verdict="NOTCONTAINED")
+    now = read_last(bucket.store, "gpu1", INCIDENT, "run-1")
+    row = Row("gpu1", 1, "run-1", End.VERIFIED, incident=INCIDENT, ordered=AGO)
+    assert closed_row(row, now, NOW).end is End.UNVERIFIED
+
+
 def test_a_closing_older_than_the_fleet_or_of_another_run_is_broken(bucket: Bucket) -> None:
     rows = bucket.rows()
     bucket.write([rows[0], replace(rows[1], run="run-2")])
@@ -205,10 +239,7 @@ def test_a_record_from_before_runs_were_told_is_read(bucket: Bucket) -> None:
 
 
 def test_a_hosts_own_closing_counts_whoever_carried_its_incident_on(bucket: Bucket) -> None:
-    folder = bucket.folder / "gpu1/incidents" / INCIDENT / "record"
-    recovered = {**json.loads((folder / "002/closing.json").read_bytes()), "record": 3, "run": "recover"}
-    (folder / "003").mkdir()
-    (folder / "003/closing.json").write_bytes(canonical(recovered))
+    carried_on(bucket)
     assert read_last(bucket.store, "gpu1", INCIDENT).run == "recover"
     assert read_last(bucket.store, "gpu1", INCIDENT, "run-1").key.endswith("record/002/closing.json")
     assert read_last(bucket.store, "gpu1", INCIDENT, "unknown").run == "recover"
@@ -255,6 +286,21 @@ def test_signatures_of_nobody_known_prove_nothing(bucket: Bucket) -> None:
     assert bucket.audit().word is AuditWord.INDETERMINATE
 
 
+def test_the_run_says_what_of_its_record_an_audit_will_not_find_proven(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = bucket.rows()
+    report = FleetReport(bucket.incident, rows, verdict_of(NAMES, rows), "r", NOW)
+    fields = {"folder": str(bucket.folder), "timestamp_url": "http://127.0.0.1:9/tsr"}
+    monkeypatch.setattr(fleet_record, "require_store", lambda _: fields)
+    recorded = fleet_record.record.fn(report, SimpleNamespace(beneath=str))  # type: ignore[arg-type]
+    assert recorded.trouble == ""
+    message = str(fleet_state(ID, report.verdict, recorded).message)
+    assert "The record is unsigned 署名なし: no signing key in the store block" in message
+    assert "No time vouched for 時刻の証明なし: http://127.0.0.1:9/tsr" in message
+    assert bucket.audit().word is AuditWord.INDETERMINATE
+
+
 def test_a_host_that_lies_elsewhere_is_named_and_not_called_proven(bucket: Bucket) -> None:
     rows = bucket.rows()
     report = FleetReport(bucket.incident, rows, verdict_of(NAMES, rows), "r", NOW)
@@ -274,6 +320,29 @@ def test_a_forged_place_is_not_read(bucket: Bucket, told: str) -> None:
         bucket.block, bucket.store, report, files_of(report, postmortem(report), {"gpu1": told, "gpu2": "gpu2"})
     )
     assert bucket.audit().word is AuditWord.BROKEN
+
+
+COPY = """#!/bin/sh -e
+# aws s3 cp [--recursive] --only-show-errors s3://BUCKET/KEY PLACE, of a folder
+for last; do from=${place:-} place=$last; done
+mkdir -p "$(dirname "$place")"
+cp -r "$STORE/${from#s3://bucket/}" "$place"
+"""
+
+
+def test_every_command_of_the_page_prints_what_the_page_says(bucket: Bucket, tmp_path_factory: Any) -> None:
+    bucket.write(bucket.rows())
+    commands = blocks_of((PROJECT / "docs/audit.md").read_text().partition("## By hand: a fleet")[2])
+    (programs := tmp_path_factory.mktemp("an auditor") / "bin").mkdir()
+    (programs / "aws").write_text(COPY)
+    (programs / "aws").chmod(0o755)
+    (signers := programs.parent / "signers").write_text(bucket.allowed)
+    given = {"STORE": str(bucket.folder), "SIGNERS": str(signers), "BUCKET": "bucket", "PREFIX": ".", "FLEET": ID}
+    environment = {**os.environ, **given, "PATH": f"{programs}:{os.environ['PATH']}"}
+    bash = ["bash", "-euc", script_of(commands)]
+    done = subprocess.run(bash, cwd=programs.parent, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    as_said(commands, done.stdout)
 
 
 def test_the_command_knows_a_fleet_by_its_id(

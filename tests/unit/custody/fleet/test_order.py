@@ -79,11 +79,9 @@ def test_above_the_limit_every_host_asks_and_below_it_those_that_come_late() -> 
     assert above.order(host, 1, OPENED).asks(OPENED)
     assert not below.order(host, 1, OPENED).asks(late - timedelta(seconds=1))
     assert below.order(host, 1, OPENED).asks(late)
-    assert (below.in_time(late), below.in_time(late + timedelta(seconds=1)), below.in_time(None)) == (
-        True,
-        False,
-        False,
-    )
+    after = late + timedelta(seconds=1)
+    assert [below.in_time(began, 1, OPENED) for began in (late, after, None)] == [True, False, False]
+    assert below.in_time(after, 2, after), "a retry is decided anew"
 
 
 def test_an_incident_is_read_as_it_is_written() -> None:

@@ -7,7 +7,7 @@ import pytest
 from tasks.custody.containment.receipt import Containment, Stop
 from tasks.custody.fleet.ends import End, Row
 from tasks.custody.incident.ending import ENDINGS
-from tasks.custody.incident.news import EVENT_CONTAINED, contained_news, fleet_news, topic
+from tasks.custody.incident.news import EVENT_CONTAINED, contained_news, fleet_needs, fleet_news, topic
 from tasks.deployment.automations import TOLD
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -40,7 +40,19 @@ def test_a_fleet_tells_who_is_silent() -> None:
     news = fleet_news("FL-20260102T030405Z-lab-1a2b", "lab", rows)
     assert "Stopped 停止: 2 of 3 hosts" in news.message
     assert "no sign of life from gpu3" in news.message
+    assert "Who acts 対応: you: cut the silent hosts off" in news.message
+    assert "nobody now" in fleet_news("FL-1", "lab", rows[:2]).message
     assert "gpu" not in fleet_news("FL-1", "lab", rows[:2]).message
+
+
+def test_a_fleet_tells_which_hosts_need_a_person_and_for_what() -> None:
+    failed, asks = Row("gpu2", end=End.NOT_CONTAINED), Row("gpu3", asks=True)
+    news = fleet_needs("FL-20260102T030405Z-lab-1a2b", "lab", [failed, asks])
+    assert (news.state, "gpu2 NotContained" in news.message, "gpu3" in news.message) == ("NotContained", True, True)
+    assert "Who acts 対応: you, now" in news.message
+    alone = fleet_needs("FL-20260102T030405Z-lab-1a2b", "lab", [asks])
+    assert (alone.state, "Not contained 封じ込め未完了: none" in alone.message) == ("Paused", True)
+    assert "answer on the run of each that asks" in alone.message
 
 
 @pytest.mark.parametrize(
