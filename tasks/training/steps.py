@@ -3,6 +3,7 @@
 import fcntl
 import os
 import socket
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -21,9 +22,11 @@ from tasks.custody.containment.receipt import Frozen
 from tasks.custody.errors import Refused
 from tasks.custody.incident.ending import REFUSED
 from tasks.custody.incident.incident import Incident
-from tasks.incident.layout import CORDON, FROZEN, OPEN
+from tasks.incident.current import last_opened
+from tasks.incident.directory import cordon_base, find_home
+from tasks.incident.layout import CORDON, FROZEN
 from tasks.runtime.end_state import ended as ended_in
-from tasks.system.atomic_files import read_marker, read_plain
+from tasks.system.atomic_files import read_marker
 from tasks.system.file_lock import holder, open_lock
 from tasks.system.processes import age_of
 from tasks.training.process import Ended
@@ -56,23 +59,29 @@ def require_command(workload: Workload, name: str) -> None:
         )
 
 
-def standing(evidence: Path) -> str | None:
-    """Return the incident of the standing cordon, from its marker alone: that survives a reboot, the guard does not."""
-    marker = evidence / CORDON
+def standing(workload: Workload) -> str | None:
+    """Return the incident of the standing cordon, from its marker alone: that survives a reboot, the guard does not.
+
+    The marker lies in the evidence folder, or where an incident was kept that had no room there.
+    """
     try:
-        marker.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+        markers = {base / CORDON for base in (workload.evidence, cordon_base(workload)) if _is_there(base / CORDON)}
     except OSError as error:
-        raise Refused(
-            "to be able to look whether a cordon stands", str(error), f"Let the training's user search {evidence}."
-        ) from error
-    return str(read_marker(marker).get("incident") or "an incident that its marker does not name")
+        remedy = f"Let the training's user search {workload.evidence}."
+        raise Refused("to be able to look whether a cordon stands", str(error), remedy) from error
+    told = [read_marker(marker).get("incident") for marker in markers]
+    return next((str(each or "an incident that its marker does not name") for each in told), None)
+
+
+def _is_there(marker: Path) -> bool:
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return bool(marker.lstat())
+    return False
 
 
 def take_lock(workload: Workload) -> int | str:
     """Return the locked lock file, or why training is refused. Checks the marker again once it has the lock."""
-    if incident := standing(workload.evidence):
+    if incident := standing(workload):
         return _refusal(workload, incident)
     try:
         descriptor = open_lock(workload.lock)
@@ -89,7 +98,7 @@ def take_lock(workload: Workload) -> int | str:
         )
     else:
         reason = ""
-    if incident := standing(workload.evidence):
+    if incident := standing(workload):
         reason = _refusal(workload, incident)
     if reason:
         os.close(descriptor)
@@ -97,25 +106,25 @@ def take_lock(workload: Workload) -> int | str:
 
 
 def _refusal(workload: Workload, incident: str) -> str:
-    why = read_marker(workload.evidence / CORDON).get("reason", "not given")
+    why = read_marker(cordon_base(workload) / CORDON).get("reason", "not given")
     return f"{incident}: a cordon stands ({why}). Nothing was started. Training may start when it is lifted."
 
 
 def stopped_by(workload: Workload, ended: Ended) -> str | None:
     """Return the incident that ended the training: its journal names it, or its cordon stood. None if neither."""
     try:
-        incident = _froze(workload.evidence, ended.identity)
+        incident = _froze(workload, ended.identity)
     except PermissionError:
-        return standing(workload.evidence)
+        return standing(workload)
     if incident or ended.code == 0:
         return incident
-    return standing(workload.evidence)
+    return standing(workload)
 
 
-def _froze(evidence: Path, identity: Identity) -> str | None:
+def _froze(workload: Workload, identity: Identity) -> str | None:
     try:
-        incident = TypeAdapter(Incident).validate_json(read_plain(evidence / OPEN)).id
-        frozen = TypeAdapter(list[Frozen]).validate_json((evidence / incident / FROZEN).read_bytes())
+        incident = TypeAdapter(Incident).validate_json(last_opened(workload)).id
+        frozen = TypeAdapter(list[Frozen]).validate_json((find_home(workload, incident) / FROZEN).read_bytes())
     except PermissionError:
         raise
     except (OSError, ValidationError):

@@ -26,6 +26,7 @@ from flows.train import train
 from tasks.adapters.host import LinuxHost
 from tasks.containment.cordon import cordon
 from tasks.custody.containment.process import Identity
+from tasks.incident.directory import fallback_home
 from tasks.system.processes import start_of
 from tasks.training.log_lines import Lines, Teller, readable
 from tasks.training.process import Ended
@@ -177,7 +178,15 @@ def test_the_marker_that_a_reboot_left_refuses_although_nobody_holds_the_lock(tr
     assert not (trainee.small.root / "started").exists()
     for damaged in ("", "\0\0", "[]"):
         marker.write_text(damaged)
-        assert standing(trainee.block.evidence)
+        assert standing(trainee.block)
+    marker.unlink()
+    assert standing(trainee.block) is None
+    (fallback := trainee.small.root.parent / "fallback").mkdir()
+    kept = trainee.block.model_copy(update={"fallback_dir": fallback})
+    home = fallback_home(kept, kept.evidence / "IR-20260102T030405Z", dry_run=False)
+    assert home
+    (home.parent / "cordon.json").write_text('{"incident": "IR-20260102T030405Z"}')
+    assert standing(kept) == "IR-20260102T030405Z", "an incident that had no room in the evidence folder"
 
 
 def test_while_another_training_holds_the_lock_it_is_refused(trainee: Trainee) -> None:
