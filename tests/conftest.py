@@ -28,8 +28,8 @@ if TYPE_CHECKING:  # each process of a parallel run imports this, the one that o
 # A shell that starts the tests with `&` has SIGINT ignored, and what they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# A client that knows of no server would start one of its own, and outlive its test. Here each test names its server.
-os.environ["PREFECT_SERVER_EPHEMERAL_ENABLED"] = "false"
+# A client that knows of no server would start one of its own, which outlives its test. Here each test names its server.
+os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "false"
 
 
 TOGETHER = {

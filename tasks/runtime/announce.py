@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from prefect.events import emit_event
+from prefect.settings import PREFECT_API_URL
 
 from tasks.custody.containment.receipt import Containment, Stop
 from tasks.custody.incident.news import EVENT_CONTAINED, News, contained_news
@@ -15,7 +16,12 @@ if TYPE_CHECKING:
 
 
 def announce(run: str, name: str, news: News, event: str = EVENT_CONTAINED, **payload: Any) -> None:
-    """Raise an event of a run, with its name. The server's automation tells people; without one it is kept."""
+    """Raise an event of a run, with its name. The server's automation tells people; without one it is kept.
+
+    Without a server nobody hears: Prefect would start one of its own for the event.
+    """
+    if PREFECT_API_URL.value() is None:
+        return
     about = {"prefect.resource.id": f"prefect.flow-run.{run}", "prefect.resource.name": name}
     state = {"prefect.state-name": news.state, "prefect.state-message": news.message}
     emit_event(event, {**about, **state}, payload=payload)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from prefect.client.schemas.objects import State
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Failed
 
 from tasks.custody.containment.receipt import Containment, Stop
@@ -31,7 +32,8 @@ def done(state: State[Any]) -> Any:
 
 @pytest.fixture
 def run(small: SmallWorkload) -> Iterator[RunContext]:
-    with case_of(small.block()) as context:
+    """A run of a server that is named, and never asked here."""
+    with case_of(small.block()) as context, temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}):
         yield context
 
 
@@ -75,6 +77,12 @@ def test_there_is_nothing_to_announce(
 ) -> None:
     run.run = change(run.run)
     announce_containment(run, "evacuate a", done(Completed(data=Stop(NOW, ()))), done(checked))
+    assert raised == []
+
+
+def test_without_a_server_there_is_nobody_to_announce_it_to(run: RunContext, raised: list[dict[str, str]]) -> None:
+    with temporary_settings({PREFECT_API_URL: None}):
+        announce_containment(run, "evacuate a", done(Completed(data=Stop(NOW, ()))), done(Completed(data=CONTAINED)))
     assert raised == []
 
 
