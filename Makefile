@@ -70,7 +70,7 @@ rollback: $(STAMP)  ## latest/ as it was before its last turn: STORE=store.toml;
 test: $(STAMP)  ## the test suite
 	$(BIN)/python -m pytest -n 3 --dist loadscope $(ARGS)
 
-test-fast: $(STAMP)  ## the unit tests, which need no server: under a minute
+test-fast: $(STAMP)  ## the unit tests, which need no server: about a minute
 	$(BIN)/python -m pytest tests/unit -m "unit and not soak" -n 2 --hypothesis-profile=fast $(ARGS)
 
 mutants: $(STAMP)  ## which changed lines the tests notice: SET=laws|acts SEED=1 NUMBER=60 RAN=coverage.json; writes build/mutants/
@@ -112,7 +112,7 @@ reference: $(STAMP)  ## docs/reference.md and the tables of docs/architecture.md
 	$(BIN)/python -m docs.reference
 	$(BIN)/python -m docs.packages
 
-check: $(STAMP)  ## types, lint, rows of packages, lock
+check: $(STAMP)  ## types, lint, rows of packages
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

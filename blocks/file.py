@@ -1,4 +1,4 @@
-"""Read blocks from a TOML file with tables [workload.NAME] and [store.NAME], whose keys are the blocks' fields."""
+"""Read blocks from a TOML file: tables [workload.NAME], [store.NAME], [fleet.NAME] with the fields of the blocks."""
 
 import logging
 import socket

@@ -15,7 +15,10 @@ _servers: Final[dict[type, str | None]] = {}
 
 
 class QuickSave(_Block):
-    """A mixin before Block, which registers each nested type and makes the schema for each field, a second a block."""
+    """Mixin before Block, whose save registers each nested type and builds a schema for each field: a second a block.
+
+    Here each is done once.
+    """
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:

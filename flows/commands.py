@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -217,9 +217,7 @@ def audit(  # noqa: PLR0913  its options
 def pull(
     store: StoreName,
     into: Folder,
-    what: Annotated[
-        str, Parameter(name="WHAT", help="latest, an incident IR-…, or the stamp of a snapshot.")
-    ] = "latest",
+    what: What = "latest",
     /,
     *,
     overwrite: bool = False,
@@ -358,7 +356,3 @@ def tell_version(*, json: Json = False) -> int:
     from tasks.cli.output import show_version
 
     return show_version(as_json=json)
-
-
-COMMANDS: Final = tuple(name for name in app if not name.startswith("-"))
-"""Names of all commands."""

@@ -128,7 +128,7 @@ def _evacuate(
     labels = FleetLabels(context)
     labels.when_done(frozen, FROZEN_LABEL)
 
-    # §3 look while it is frozen, ask a person where an alarm's evacuation or a fleet's has to, then stop
+    # §4 look while it is frozen, ask a person where an alarm's evacuation or a fleet's has to, then §3 stop
     looked = [submit(collect, name, budget, after=[frozen]) for name in first]
     if may_ask and (thawed := thawed_instead(steps)):
         return thawed

@@ -1,1 +1,1 @@
-"""Commands that an operator types, without a Prefect server. They parse and print; other packages do the work."""
+"""Commands that an operator types; only `fleet` needs a Prefect server. They parse and print, others do the work."""

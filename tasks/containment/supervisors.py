@@ -25,7 +25,7 @@ def may_stop(context: RunContext, snapshot: Snapshot, source: Source, family: It
 
 
 def cure(context: RunContext, snapshot: Snapshot, who: Identity, told: str) -> str:
-    """Return how the block lets the evacuation stop the source (called `told`) of a process left frozen."""
+    """Return the advice to set `stop_supervisors`, if a run could then stop the source named `told`; else empty."""
     source = next((each for each in lineage(snapshot, who.pid) if str(each) == told), None)
     held = [each.identity for each in context.state.returned.read() if each.end is End.HELD]
     may = source and not context.workload.stop_supervisors and may_stop(context, snapshot, source, held)

@@ -122,7 +122,7 @@ def register() -> None:
 def make_pool(client: SyncPrefectClient, pool: str) -> None:
     """Create the evacuation's pool, and its queue of messages. Raises Refused for a pool of that name of another type.
 
-    The queue is there whoever is told: a worker that asks for one that is not gets no run of any.
+    The queue is created even if nobody is notified: a worker that polls a missing queue gets no runs at all.
     """
     try:
         kind = client.read_work_pool(pool).type

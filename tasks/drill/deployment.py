@@ -1,4 +1,4 @@
-"""Deploy the drill's workload as a user would: blocks, pool, `prefect deploy`."""
+"""Deploy the drill's workload as a user would: blocks, pool, `evacuation deploy`."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Where the workload's API imports from, so that a planted module is noticed."""
+"""Find where the workload's API imports from, so that a planted module is noticed."""
 
 from contextlib import suppress
 from pathlib import Path

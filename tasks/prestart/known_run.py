@@ -1,4 +1,4 @@
-"""What the server knows of a flow run, each fact asked once and only if it is needed."""
+"""Ask what the server knows of a flow run, each fact once and only if it is needed."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Why something is not done before Prefect is imported."""
+"""Name the reasons for which something is not done before Prefect is imported."""
 
 
 class NothingToFreeze(Exception):

@@ -1,4 +1,4 @@
-"""What a host does for the fleet that has ordered its evacuation: tell it how far it is, and wait its turn to send.
+"""Act for the fleet that has ordered a host's evacuation: tell it how far the host is, and wait for a turn to send.
 
 Best effort and bounded in time: without the server, or without an order, nothing is told and nobody is waited for.
 """

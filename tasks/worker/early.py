@@ -1,4 +1,4 @@
-"""What the worker does for a run between its claim and the start of its process: learn, freeze, and offer both."""
+"""Prepare a run between the worker's claim and the start of its process: learn, freeze, and offer both to it."""
 
 import os
 from collections.abc import Callable, Mapping

@@ -37,14 +37,14 @@ TYPE: Final = "evacuation"
 _SECONDS: Final = 1.0
 """Between two questions to the server, unless the event stream is proven."""
 PATIENCE_SECONDS: Final = 28.0
-"""The same while it is proven, at most: two of them, should the server not note one, are less than the 60 s after which
-it takes a queue for abandoned."""
+"""Longest time between two polls while the event stream is proven. Two of them fit into the 60 s after which the server
+marks a queue as abandoned."""
 _SLOW_SECONDS: Final = 0.5
 _SPARED_SECONDS: Final = 5.0
 _SPACING_SECONDS: Final = 0.2
 _AGAIN_SECONDS: Final = 2.0
 _PUT: Final = timedelta(seconds=5)
-"""A smaller difference is an answer that was late, and within what is asked for ahead."""
+"""A smaller correction of the server's clock needs no second request: runs are asked for some seconds ahead."""
 _TRIES: Final = 2
 """How often the server is asked for a hinted run: its event may be sent before the run can be read."""
 
@@ -130,7 +130,7 @@ class EvacuationWorker(ProcessWorker):
         return [f"prefect.work-queue.{await self._queue(name)}" for name in sorted(self._work_queues)]
 
     async def _queue(self, name: str) -> UUID:
-        """Return the id of a queue, which is made if there is none: the server gives a poll that names such no run."""
+        """Return the id of a queue. Creates a missing one: a poll that names an unknown queue gets no runs at all."""
         pool = self.work_pool.name
         try:
             return (await self.client.read_work_queue_by_name(name, work_pool_name=pool)).id
@@ -183,7 +183,7 @@ class EvacuationWorker(ProcessWorker):
         return found if abs(put) < _PUT else (await self._due_runs())[0]
 
     async def _due_runs(self) -> tuple[list[WorkerFlowRunResponse], timedelta]:
-        """Return what is due, and by how much the answer has put our idea of the server's time."""
+        """Return the runs that are due, and by how much this answer has moved our estimate of the server's clock."""
         until = self._clock.now() + timedelta(seconds=int(self._prefetch_seconds))
         wanted = {"work_queue_names": list(self._work_queues), "scheduled_before": until.isoformat()}
         try:

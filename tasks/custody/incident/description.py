@@ -60,7 +60,7 @@ def read_tables(path: Path) -> Tables:
 
 
 def tables(file: str, text: str) -> Tables:
-    """Parse the tables [workload.NAME] and [store.NAME] of TOML text. Raises Refused."""
+    """Parse the tables [workload.NAME], [store.NAME] and [fleet.NAME] of TOML text. Raises Refused."""
     try:
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -68,7 +68,9 @@ def tables(file: str, text: str) -> Tables:
     unknown = [*(found.keys() - set(KINDS)), *(kind for kind in found if not _named(found[kind]))]
     if unknown or not found:
         got = ", ".join(sorted(unknown)) if found else "nothing"
-        raise Refused("tables [workload.NAME] and [store.NAME]", got, "Start from examples/evacuation.toml.")
+        raise Refused(
+            "tables [workload.NAME], [store.NAME] and [fleet.NAME]", got, "Start from examples/evacuation.toml."
+        )
     return found
 
 
