@@ -138,6 +138,12 @@ def caught(files: CordonFiles, since: datetime) -> list[dict[str, Any]]:
     return [line for line in caught_lines(files.caught) if _caught_at(line) >= since]
 
 
+def killed_by_guard(files: CordonFiles, since: datetime) -> dict[Identity, datetime]:
+    """Return the newcomers to which the guard has sent SIGKILL, and when."""
+    rows = [row for row in caught(files, since) if row.get("killed")]
+    return {who: _caught_at(row) for row in rows if (who := Identity.of(row))}
+
+
 def _caught_at(line: dict[str, Any]) -> datetime:
     with suppress(KeyError, TypeError, ValueError):
         return datetime.fromisoformat(line["at"]).astimezone(UTC)

@@ -9,6 +9,7 @@ from typing import Final
 
 from tasks.adapters.host import lives, send_signal
 from tasks.containment.control_groups import Groups
+from tasks.containment.cordon import killed_by_guard
 from tasks.containment.descent import Kin
 from tasks.containment.freeze import collect_key, halt, load_announced, load_frozen, load_stopped
 from tasks.containment.members import excused_pids, find_members, inside, protected_pids
@@ -55,6 +56,7 @@ def stop(context: RunContext) -> Stop:
             stopping.freeze_again()
         else:
             stopping.units.kill()
+    stopping.note_guard()
     stopped_at, earlier = datetime.now(UTC), load_stopped(context.state)
     fresh = [target.receipt() for target in stopping.targets.values() if target.identity not in earlier]
     receipts = sorted([*earlier.values(), *fresh], key=lambda receipt: receipt.identity)
@@ -186,6 +188,12 @@ class Stopping:
                 self._send(target, SIGSTOP)
             self.groups.thaw()
             self._wait_gone(_LOOK_AGAIN_SECONDS)
+
+    def note_guard(self) -> None:
+        """Note in the receipts which of the processes the guard has killed."""
+        for who, at in killed_by_guard(self.context.cordon_files, self.context.incident.opened_at).items():
+            if who in self.targets:
+                self.targets[who].note_guard(at)
 
     def _take_in_newcomers(self) -> None:
         """Take in processes started meanwhile, except those that a process needs in order to end.

@@ -44,6 +44,12 @@ class StopTarget:
         """Signals that it was sent, after those that an earlier run had announced."""
         return (*self.announced, *self.sent)
 
+    def note_guard(self, at: datetime) -> None:
+        """Note the SIGKILL that the guard of the cordon sent to a process that was thawed again and again."""
+        self.sent = sorted([*self.sent, (SIGKILL.name, at)], key=lambda each: each[1])
+        told = f"{SIGKILL.name} by the guard: it was thawed again and again (ガードが強制終了)"
+        self.reason = "; ".join(filter(None, (told, self.reason)))
+
     def receipt(self, *planned: Signals) -> Stopped:
         """Return what was done, and how the process ended; with the `planned` signals as if sent."""
         now = datetime.now(UTC)

@@ -167,15 +167,16 @@ class Watching:
 
 
 def _log_caught(context: RunContext) -> None:
-    """Log each newcomer that the guard caught, once. A process that a run froze as well is no newcomer."""
+    """Log each newcomer that the guard caught or killed, once. A process that a run froze as well is no newcomer."""
     entries = caught(context.cordon_files, context.incident.opened_at)
     done = context.state.caught_logged.read()
     frozen_by_us: set[tuple[Any, ...]] = {(who.pid, who.start) for who in load_frozen(context.state)}
     frozen_by_us |= {(who.id, who.started_at) for who in frozen_containers(context.state)}
     for entry in entries[done:]:
         who = tuple(entry.get("identity", entry.get("container", {})).values())
-        if who in frozen_by_us:
-            continue
         about = {name: entry.get(name, "") for name in ("at", "role", "why", "command", "source", "denied")}
-        context.log.write("caught", str(who[0]) if who else "?", **about)
+        if entry.get("killed"):
+            context.log.write("killed by guard", str(who[0]) if who else "?", **about)
+        elif who not in frozen_by_us:
+            context.log.write("caught", str(who[0]) if who else "?", **about)
     context.state.caught_logged.write(len(entries))

@@ -57,6 +57,7 @@ class Guard:
         self.relieved = False
         self.caught: Counter[Identity] = Counter()
         self.frozen: set[Identity] = set()
+        self.killed: set[Identity] = set()
         self._unwritten: list[dict[str, Any]] = []
 
     def stand(self) -> None:
@@ -113,10 +114,10 @@ class Guard:
         new = [who for who in found if not snapshot[who.pid].stopped or who not in self.caught]
         theirs = self._in_hand(snapshot) if new else set()  # a run may have taken some in hand since we looked
         met = {who: self._freeze(snapshot[who.pid]) for who in new if who.pid not in theirs}
-        lines = lineages(snapshot, [who.pid for who in met])
-        for who, denied in met.items():
-            if denied is not None and self.caught[who] == 1:
-                self._unwritten.append(_caught(snapshot[who.pid], found[who], denied, lines[who.pid]))
+        told = {who: outcome for who, outcome in met.items() if outcome}
+        lines = lineages(snapshot, [who.pid for who in told])
+        for who, outcome in told.items():
+            self._unwritten.append({**_caught(snapshot[who.pid], found[who], lines[who.pid]), **outcome})
         self._write()
         self._stay_named()
 
@@ -126,13 +127,26 @@ class Guard:
         excluded_pids = family(snapshot, identities(self.orders.started)) | pids_of(snapshot, self.orders.spared)
         return excluded_pids | in_hand(snapshot, self.frozen, run_lives=partial(at_work, Path(self.orders.evidence)))
 
-    def _freeze(self, process: Process) -> str | None:
-        """Stop a process. Return an empty text, the reason if that was denied, or None if the process is gone."""
-        # a process that is thawed repeatedly computes in between, so it is killed; what a run froze, a run ends
-        again = self.caught[process.identity] > _THAWS and process.identity not in self.frozen
-        denied = freeze_process(self.host, process, signal.SIGKILL if again else signal.SIGSTOP)
-        self.caught[process.identity] += denied is not None
-        return denied
+    def _freeze(self, process: Process) -> dict[str, Any]:
+        """Stop a process, or kill it if it was thawed repeatedly. Return what is to be written down, if anything."""
+        who, times = process.identity, self.caught[process.identity]
+        thawed = times > 0 and not process.stop_pending
+        kills = thawed and times > _THAWS and self._may_kill(who)
+        denied = freeze_process(self.host, process, signal.SIGKILL if kills else signal.SIGSTOP)
+        if denied is None:
+            return {}
+        self.caught[who] += thawed or not times
+        if kills and not denied and who not in self.killed:
+            self.killed.add(who)
+            return {"denied": denied, "killed": True}
+        return {} if times else {"denied": denied}
+
+    def _may_kill(self, who: Identity) -> bool:
+        """Return whether the guard may kill a process that is thawed repeatedly, because it computes in between.
+
+        What a run froze, a run ends. What is older than this guard may be the workload itself, not yet looked at.
+        """
+        return who not in self.frozen and who.start > self.me.start
 
     def _write(self) -> None:
         """Write down what was caught. If the disk is full, the rest is kept for the next look."""
@@ -147,7 +161,7 @@ class Guard:
                 del self._unwritten[0]
 
 
-def _caught(process: Process, member: Member, denied: str, line: Iterable[Source]) -> dict[str, Any]:
+def _caught(process: Process, member: Member, line: Iterable[Source]) -> dict[str, Any]:
     return {
         "at": datetime.now(UTC).isoformat(),
         "identity": {"pid": process.pid, "start": process.identity.start},
@@ -157,7 +171,6 @@ def _caught(process: Process, member: Member, denied: str, line: Iterable[Source
         "user": process.user,
         "stood": process.state == "T",
         "source": ", started by ".join(map(str, line)),
-        "denied": denied,
     }
 
 

@@ -21,7 +21,7 @@ _NAME: Final = -1
 _DEAD: Final = frozenset("ZXx")
 _KERNEL_THREAD: Final = 0x00200000
 _FORKED: Final = 0x00000040  # PF_FORKNOEXEC: forked, and no exec since
-_ASKED: Final = re.compile(rb"^(Tgid|Uid|SigBlk|SigIgn|SigCgt):\t(\w+)", re.MULTILINE)
+_ASKED: Final = re.compile(rb"^(Tgid|Uid|SigBlk|SigIgn|SigCgt|ShdPnd):\t(\w+)", re.MULTILINE)
 _BLOCK: Final = 1 << 16
 _MOST: Final = 512
 _FLOW_RUN: Final = re.compile(rb"(?:^|\0)PREFECT__FLOW_RUN_ID=([0-9a-f-]{36})(?:\0|$)")
@@ -149,7 +149,7 @@ def read_process(pid: int, listening: Mapping[str, int] | None = None) -> Proces
         cwd=cwd,
         executable=executable,
         user=int(status.get(b"Uid", b"-1")),
-        masks=Masks(*(int(status.get(name, b"0"), 16) for name in (b"SigBlk", b"SigIgn", b"SigCgt"))),
+        masks=Masks(*(int(status.get(name, b"0"), 16) for name in (b"SigBlk", b"SigIgn", b"SigCgt", b"ShdPnd"))),
         placeless=bool(command) and not cwd and not executable and _denied(where),
         cgroup=cgroup,
         container=standpoint().container(cgroup),

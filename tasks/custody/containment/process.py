@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from signal import SIGINT, SIGTERM, Signals
+from signal import SIGINT, SIGSTOP, SIGTERM, Signals
 from typing import Any, Final, Self, TypeVar
 
 _LINE: Final = 16384
@@ -32,11 +32,12 @@ NOBODY: Final = Identity(-1, -1)
 
 @dataclass(frozen=True)
 class Masks:
-    """SigBlk, SigIgn and SigCgt of /proc/PID/status, as bit masks (bit 0 is signal 1)."""
+    """SigBlk, SigIgn, SigCgt and ShdPnd of /proc/PID/status, as bit masks (bit 0 is signal 1)."""
 
     blocked: int = 0
     ignored: int = 0
     caught: int = 0
+    pending: int = 0
 
     def heeds(self, number: Signals) -> bool:
         """Return whether the signal reaches the process: neither blocked nor ignored."""
@@ -93,6 +94,14 @@ class Process:
     def stopped(self) -> bool:
         """Whether it is stopped, by a signal or a tracer."""
         return self.state in {"T", "t"}
+
+    @property
+    def stop_pending(self) -> bool:
+        """Whether a SIGSTOP may still have to reach it, because it is in uninterruptible sleep or its group is frozen.
+
+        In state D another thread may have taken the signal, so that it is pending no more.
+        """
+        return self.state == "D" or bool(self.masks.pending >> (SIGSTOP - 1) & 1)
 
 
 @dataclass(frozen=True)

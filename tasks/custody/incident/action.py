@@ -25,6 +25,7 @@ MEANINGS: Final = {
     "stopped": "A process or container has ended: the signals sent, and how it ended",
     "rebooted": "The host was rebooted during the incident: how many processes have no receipt of their end",
     "caught": "A newcomer under the cordon was frozen by the guard",
+    "killed by guard": "A newcomer was thawed again and again under the cordon, so the guard sent it SIGKILL",
     "came back": "Something of the workload was started after the stop; by what, if known",
     "supervisor stopped": "What restarted the workload was stopped, as the block allows",
     "challenged": "A real training was launched, to see that it is refused or caught",

@@ -16,12 +16,13 @@ import pytest
 from tasks.adapters.prefect_scheduler import PrefectScheduler
 from tasks.containment.containment_check import prove_contained, stance
 from tasks.containment.control_groups import Groups
-from tasks.containment.cordon import cordon
+from tasks.containment.cordon import cordon, orders
 from tasks.containment.freeze import freeze, load_frozen
 from tasks.containment.stop import stop
 from tasks.containment.uncordon import uncordon
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.groups import Way, name_of
+from tasks.guard.__main__ import Guard
 from tasks.incident.layout import EARLY, GROUPS
 from tasks.incident.run_lock import give_up_ownership
 from tasks.prestart.freeze import freeze_described
@@ -334,6 +335,19 @@ def test_an_uninterruptible_wait_is_named(start: Start, context: RunContext) -> 
     assert [each.split()[0] for each in frozen.waiting] == [str(waiting)]
     assert "割り込み不可" in frozen.summary
     end(context, case)
+
+
+def test_a_newcomer_whose_group_is_frozen_is_not_taken_by_the_guard_for_one_that_is_thawed(
+    start: Start, small: SmallWorkload, origin: ControlGroup
+) -> None:
+    with case_of(small.block(training_pattern=PATTERN)) as context:
+        guard = Guard(orders(context, "why"), -1)
+        case = start(FAMILY, origin)
+        origin.freeze()
+        before = {each.pid for each in case.living()}
+        for _ in range(6):
+            guard.watch()
+        assert {each.pid for each in case.living()} == before
 
 
 def test_a_rehearsal_moves_and_freezes_nobody(start: Start, small: SmallWorkload, origin: ControlGroup) -> None:

@@ -19,9 +19,12 @@ from tasks.adapters.guard_config import GuardConfig
 from tasks.adapters.host import LinuxHost
 from tasks.containment.containment_check import prove_contained
 from tasks.containment.cordon import cordon
+from tasks.containment.cordon import orders as orders_of
 from tasks.containment.cordon_trial import challenge
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
+from tasks.containment.watch import watch
+from tasks.guard.__main__ import Guard
 from tasks.incident.layout import CAUGHT, EARLY
 from tasks.system.atomic_files import write_whole
 from tasks.system.processes import start_of
@@ -303,6 +306,25 @@ def test_a_newcomer_that_is_thawed_again_and_again_is_ended(small: SmallWorkload
             return not small.living()
 
         wait_until(thawed_to_death, what="its end")
+        wait_until(lambda: caught(context.cordon_files.caught)[-1].get("killed"), what="what the guard writes")
+        watch.fn(context)
+        watch.fn(context)
+        assert [each["object"] for each in context.log.entries() if each["action"] == "killed by guard"] == [
+            str(newcomer.pid)
+        ]
+
+
+def test_a_newcomer_in_uninterruptible_sleep_is_not_taken_for_one_that_is_thawed(small: SmallWorkload) -> None:
+    """It waits for its child by vfork, a wait that a SIGSTOP does not end and a SIGKILL does."""
+    (small.root / "src/train.py").write_text("import ctypes, time\nctypes.CDLL(None).vfork()\ntime.sleep(600)\n")
+    with case_of(small.block()) as context:
+        guard = Guard(orders_of(context, "why"), -1)
+        newcomer = psutil.Process(small.start().pid)
+        wait_until(lambda: newcomer.status() == psutil.STATUS_DISK_SLEEP, what="its wait")
+        for _ in range(6):
+            guard.watch()
+        assert newcomer.status() == psutil.STATUS_DISK_SLEEP
+        assert newcomer.pid in {each["identity"]["pid"] for each in caught(context.cordon_files.caught)}
 
 
 def test_nothing_is_launched_without_a_cordon_or_on_a_compromised_host(small: SmallWorkload) -> None:

@@ -1,5 +1,6 @@
 """One stop, step by step, on paper: who is sent what in which order, and who is met in the middle of it."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from signal import SIGCONT, SIGINT, SIGKILL, SIGSTOP, SIGTERM, Signals
@@ -86,6 +87,22 @@ def test_asked_thawed_and_killed_each_announced_before(run: RunContext, monkeypa
     assert sent(run, one) == [SIGINT, SIGCONT, SIGKILL]
     assert made.left == []
     assert announced[3:] == [("SIGINT", "SIGCONT", "SIGKILL")]
+
+
+def test_one_that_the_guard_has_killed_has_not_ended_by_itself(run: RunContext) -> None:
+    gone, killed = process(1), process(2)
+    at = run.incident.opened_at.isoformat()
+    rows: list[dict[str, Any]] = [
+        {"at": at, "identity": {"pid": each.pid, "start": each.identity.start}} for each in (gone, killed, killed)
+    ]
+    rows[-1]["killed"] = True
+    run.cordon_files.caught.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    made = stopping(run, gone, killed)
+    made.note_guard()
+    by_itself, by_guard = (made.targets[each.identity].receipt() for each in (gone, killed))
+    assert (by_itself.end, by_itself.signals, by_itself.reason) == (End.GONE, (), "")
+    assert (by_guard.end, by_guard.signals) == (End.KILLED, (("SIGKILL", run.incident.opened_at),))
+    assert "by the guard" in by_guard.reason
 
 
 def test_one_that_ends_between_two_looks_is_no_trouble(run: RunContext) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from tasks.adapters.guard_config import GuardConfig
 from tasks.custody.containment.membership import Matcher
-from tasks.custody.containment.process import Process
+from tasks.custody.containment.process import Identity, Masks, Process
 from tasks.guard import __main__ as guard
 from tasks.guard.__main__ import Guard, kept_orders
 from tasks.incident.run_lock import take_ownership
@@ -46,6 +46,7 @@ class Post:
         )
         self.guard = Guard(orders, -1)
         self.guard.host = self.host
+        self.guard.me = Identity(os.getpid(), 0)  # older than all on paper
 
     def add(self, number: int, **about: Any) -> Process:
         """A training in the root."""
@@ -101,7 +102,50 @@ def test_one_that_is_thawed_again_and_again_is_ended_and_stays_one_newcomer(post
         if post.host.get_process(one.identity):
             post.host.signal(one.identity, SIGCONT)
     assert sent == [SIGSTOP] * 4 + [SIGKILL]
+    caught, killed = post.rows()
+    assert caught["identity"] == killed["identity"] == {"pid": one.pid, "start": one.identity.start}
+    assert ("killed" in caught, killed["killed"], killed["denied"]) == (False, True, "")
+    assert killed["command"] == caught["command"]
+
+
+@pytest.mark.parametrize(
+    "held_up",
+    [{"state": "D"}, {"masks": Masks(pending=1 << SIGSTOP - 1)}],
+    ids=["in uninterruptible sleep", "in a control group that is frozen"],
+)
+def test_one_that_a_stop_has_not_reached_was_not_thawed(
+    post: Post, monkeypatch: pytest.MonkeyPatch, held_up: dict[str, Any]
+) -> None:
+    one, obey = post.add(1), post.host.signal
+
+    def signal(identity: Identity, number: Signals) -> None:
+        obey(identity, number)
+        if number is SIGSTOP:
+            post.host.processes[identity.pid] = replace(one, **held_up)
+
+    monkeypatch.setattr(post.host, "signal", signal)
+    assert [number for _ in range(6) for _, number in post.look()] == [SIGSTOP] * 6
+    assert post.host.get_process(one.identity)
     assert len(post.rows()) == 1
+
+
+def test_one_that_ran_before_the_guard_is_never_killed(post: Post) -> None:
+    one = post.add(1)
+    post.guard.me = replace(post.guard.me, start=one.identity.start)
+    for _ in range(6):
+        assert post.look() == [(one.pid, SIGSTOP)]
+        post.host.signal(one.identity, SIGCONT)
+    assert len(post.rows()) == 1
+
+
+def test_one_that_outlives_its_kill_for_a_while_is_written_down_once(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post.add(1)
+    monkeypatch.setattr(post.host, "signal", lambda *_: None)
+    for _ in range(8):
+        post.look()
+    assert [row.get("killed", False) for row in post.rows()] == [False, True]
 
 
 def test_whom_a_recovery_has_started_and_who_started_the_evacuation_are_left_alone(post: Post) -> None:
