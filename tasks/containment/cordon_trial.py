@@ -3,6 +3,7 @@
 import os
 import stat
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,11 +21,14 @@ from tasks.custody.evidence.redact import redact_command
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 from tasks.system.accounts import clean_environment
+from tasks.system.processes import variable_of
 
 _SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.02
 _CAUGHT_SECONDS: Final = 3.0
 _GONE_SECONDS: Final = 10.0
+_MARK: Final = "EVACUATION_TRIAL"
+"""Environment variable of the launch: when it was tried."""
 
 
 @step("§1", "challenge", "check: a launch is caught", "起動の阻止")
@@ -36,7 +40,8 @@ def challenge(context: RunContext) -> Challenge:
     if reason := _not_now(context):
         return Challenge(datetime.now(UTC), skipped=reason)
     before = _empty_logs(context)
-    began, started = datetime.now(UTC), _launch(context)
+    began = datetime.now(UTC)
+    started = _launch(context, began)
     if started is None:
         return Challenge(began, skipped="this is a rehearsal; a real run expects the launch refused or caught")
     try:
@@ -46,7 +51,7 @@ def challenge(context: RunContext) -> Challenge:
     command, left = redact_command(context.workload.training_command), _empty_logs(context) - before
     context.log.write("challenged", str(started.pid), command=command, result=made.summary, left=sorted(left))
     told = f"empty logs appeared in the workload while a launch was tried: {', '.join(sorted(left))}"
-    return replace(made, warnings=(told,) if left else ())
+    return replace(made, warnings=(*made.warnings, *([told] if left else [])))
 
 
 def _empty_logs(context: RunContext) -> frozenset[str]:
@@ -73,11 +78,12 @@ def _not_now(context: RunContext) -> str:
     return "" if state.held else state.summary
 
 
-def _launch(context: RunContext) -> Identity | None:
+def _launch(context: RunContext, began: datetime) -> Identity | None:
     block = context.workload
     owner = block.root.stat().st_uid
     log = context.directory.path / "challenge.log"
-    return context.adapters.host.start(block.training_command, block.root, log, owner, clean_environment(owner))
+    environment = {**clean_environment(owner), _MARK: began.isoformat()}
+    return context.adapters.host.start(block.training_command, block.root, log, owner, environment)
 
 
 def _fate(context: RunContext, started: Identity, began: datetime) -> Challenge:
@@ -89,7 +95,7 @@ def _fate(context: RunContext, started: Identity, began: datetime) -> Challenge:
         code = context.adapters.host.exit_code(started)
         if code in context.workload.training_refused:
             return Challenge(datetime.now(UTC), caught=f"the launcher was refused and ended with {code}")
-        if pid := _frozen_of(context.adapters.host, started) or _caught_since(context, began):
+        if pid := _frozen_of(context.adapters.host, started) or _detached(context, started, began):
             return Challenge(datetime.now(UTC), caught=f"the guard froze process {pid}")
         if code is not None and ended is None:
             ended = time.monotonic()
@@ -97,18 +103,29 @@ def _fate(context: RunContext, started: Identity, began: datetime) -> Challenge:
     code = context.adapters.host.exit_code(started)
     refused = ", ".join(map(str, context.workload.training_refused))
     why = f"the launcher ended with {code} by itself, which is none of {refused} (training_refused): nothing is proven"
-    return Challenge(datetime.now(UTC), skipped=why if code else "")
+    others = ", ".join(str(who.pid) for who in _caught_since(context, began))
+    told = f"caught while a launch was tried, but not known to come of it: process {others}"
+    return Challenge(datetime.now(UTC), skipped=why if code else "", warnings=(told,) if others else ())
 
 
-def _caught_since(context: RunContext, began: datetime) -> int | None:
-    """Return the pid of a process that the guard has caught since then, because a launcher may detach its child."""
-    since = began.isoformat()
-    found = (
-        entry["identity"]["pid"]
-        for entry in caught(context.cordon_files, context.incident.opened_at)
-        if str(entry.get("at", "")) >= since and "identity" in entry
-    )
-    return next(found, None)
+def _detached(context: RunContext, started: Identity, began: datetime) -> int | None:
+    """Return the pid of a process that the launcher has detached and the guard has caught.
+
+    It has the launch's mark in its environment or, where that is cleared or may not be read, is of its session. What
+    cron or a supervisor starts meanwhile has neither, and proves nothing.
+    """
+    for who in _caught_since(context, began):
+        marked = variable_of(who.pid, _MARK) == began.isoformat()
+        process = context.adapters.host.get_process(who)  # after that, because a pid is reused
+        if process and (marked or process.session == started.pid):
+            return who.pid
+    return None
+
+
+def _caught_since(context: RunContext, began: datetime) -> Iterator[Identity]:
+    for row in caught(context.cordon_files, began):
+        if who := Identity.of(row):
+            yield who
 
 
 def _frozen_of(host: Host, started: Identity) -> int | None:

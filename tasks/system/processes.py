@@ -24,7 +24,7 @@ _FORKED: Final = 0x00000040  # PF_FORKNOEXEC: forked, and no exec since
 _ASKED: Final = re.compile(rb"^(Tgid|Uid|SigBlk|SigIgn|SigCgt|ShdPnd):\t(\w+)", re.MULTILINE)
 _BLOCK: Final = 1 << 16
 _MOST: Final = 512
-_FLOW_RUN: Final = re.compile(rb"(?:^|\0)PREFECT__FLOW_RUN_ID=([0-9a-f-]{36})(?:\0|$)")
+_FLOW_RUN: Final = re.compile(r"[0-9a-f-]{36}")
 GONE: Final = (FileNotFoundError, ProcessLookupError)
 
 
@@ -58,9 +58,16 @@ def age_of(start: int) -> float:
 
 def flow_run_of(pid: int) -> str:
     """Return the Prefect flow run that a process was started for; empty if none, or if that is not readable."""
+    run = variable_of(pid, "PREFECT__FLOW_RUN_ID")
+    return run if _FLOW_RUN.fullmatch(run) else ""
+
+
+def variable_of(pid: int, name: str) -> str:
+    """Return a variable of the environment with which a process was started; empty if unset, or if not readable."""
+    start = f"{name}=".encode()
     with suppress(OSError):
-        if found := _FLOW_RUN.search(_bytes(place_of(pid), "environ")):
-            return found[1].decode()
+        rows = _bytes(place_of(pid), "environ").split(b"\0")
+        return next((row.removeprefix(start).decode(errors="replace") for row in rows if row.startswith(start)), "")
     return ""
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -262,6 +263,30 @@ def test_a_launch_that_nothing_catches_is_told_and_ended(small: SmallWorkload, m
         tried = made(challenge.fn(context))
         assert not tried.is_complete
         assert small.living() == []
+
+
+def test_another_training_that_is_caught_meanwhile_does_not_prove_the_launch(small: SmallWorkload) -> None:
+    escaped = small.root.parent / "escaped"
+    script = f"venv/bin/python -c 'import time; time.sleep(600)' & echo $! > {shlex.quote(str(escaped))}; wait $!"
+    with case_of(small.block(training_command=["bash", "-c", script])) as context, ThreadPoolExecutor(1) as beside:
+        cordon.fn(context)
+        trial = beside.submit(challenge.fn, context)
+        wait_until(lambda: escaped.exists() and escaped.read_text().endswith("\n"), what="the launch")
+        launch(small)
+        wait_until(lambda: caught(context.cordon_files.caught), what="the guard's catch")
+        os.kill(int(escaped.read_text()), signal.SIGTERM)
+        tried = made(trial.result())
+        assert tried.caught == ""
+        assert str(caught(context.cordon_files.caught)[0]["identity"]["pid"]) in tried.warnings[0]
+
+
+@pytest.mark.parametrize("way", ["", "env -i ", "setsid "], ids=["as it is", "without environment", "in a new session"])
+def test_a_launch_that_leaves_its_child_behind_is_seen_to_be_caught(small: SmallWorkload, way: str) -> None:
+    script = small.root.parent / "launch.sh"
+    script.write_text(f"{way}{shlex.join(small.training_command)} &\n")
+    with case_of(small.block(training_command=["bash", str(script)])) as context:
+        cordon.fn(context)
+        assert made(challenge.fn(context)).caught.startswith("the guard froze process ")
 
 
 def test_the_empty_log_of_a_refused_launch_is_told_and_what_was_there_is_not(small: SmallWorkload) -> None:

@@ -218,21 +218,38 @@ def test_a_launch_that_is_refused_is_told(run: RunContext) -> None:
     assert made(challenge.fn(run)).caught == "the launcher was refused and ended with 7"
 
 
-def test_whom_the_guard_has_caught_since_counts_though_the_launcher_has_ended(
-    run: RunContext, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def catch_late(run: RunContext, monkeypatch: pytest.MonkeyPatch, who: Process) -> None:
+    """Two seconds after the launch the guard has caught this one."""
     monkeypatch.setattr(cordon_trial, "time", clock := PaperClock(0.0))
-    host_of(run).code, began = 0, clock.now
-    row = {"at": "9999-01-01T00:00:00+00:00", "identity": {"pid": 77, "start": 1}}
-    pause = clock.sleep
+    began, pause = clock.now, clock.sleep
+    row = {"at": "9999-01-01T00:00:00+00:00", "identity": {"pid": who.pid, "start": who.identity.start}}
 
     def caught_late(seconds: float) -> None:
         pause(seconds)
         if clock.now > began + 2:
+            host_of(run).processes[who.pid] = who
             write(run, row)
 
     monkeypatch.setattr(clock, "sleep", caught_late)
-    assert made(challenge.fn(run)).caught == "the guard froze process 77"
+
+
+def test_whom_the_launcher_has_left_in_its_session_counts_though_it_has_ended(
+    run: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host_of(run).code, detached = 0, process(77, TRAINING, state="T", session=LAUNCHER.pid)
+    catch_late(run, monkeypatch, detached)
+    assert made(challenge.fn(run)).caught == f"the guard froze process {detached.pid}"
+
+
+@pytest.mark.parametrize("code", [None, 0], ids=["lives", "has ended"])
+def test_whom_somebody_else_has_started_does_not_count_as_the_launch(
+    run: RunContext, monkeypatch: pytest.MonkeyPatch, code: int | None
+) -> None:
+    host_of(run).code, other = code, process(77, TRAINING, state="T")
+    catch_late(run, monkeypatch, other)
+    result = made(challenge.fn(run))
+    assert not result.is_complete
+    assert result.warnings == (f"caught while a launch was tried, but not known to come of it: process {other.pid}",)
 
 
 def test_that_no_guard_stands_is_said(run: RunContext) -> None:
