@@ -104,6 +104,9 @@ def _fate(context: RunContext, started: Identity, began: datetime) -> Challenge:
     refused = ", ".join(map(str, context.workload.training_refused))
     why = f"the launcher ended with {code} by itself, which is none of {refused} (training_refused): nothing is proven"
     others = ", ".join(str(who.pid) for who in _caught_since(context, began))
+    if code == 0 and others and not _at_large(context.adapters.host, began):
+        told = f"the launcher left the start to another program and ended with 0, and the guard froze process {others}"
+        return Challenge(datetime.now(UTC), caught=told)
     told = f"caught while a launch was tried, but not known to come of it: process {others}"
     return Challenge(datetime.now(UTC), skipped=why if code else "", warnings=(told,) if others else ())
 
@@ -120,6 +123,12 @@ def _detached(context: RunContext, started: Identity, began: datetime) -> int | 
         if process and (marked or process.session == started.pid):
             return who.pid
     return None
+
+
+def _at_large(host: Host, began: datetime) -> bool:
+    """Return whether something of the launch, by its mark, is at work."""
+    alive = (process for process in host.snapshot().values() if process.alive and not process.stopped)
+    return any(variable_of(process.pid, _MARK) == began.isoformat() for process in alive)
 
 
 def _caught_since(context: RunContext, began: datetime) -> Iterator[Identity]:

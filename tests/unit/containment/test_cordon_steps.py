@@ -241,15 +241,25 @@ def test_whom_the_launcher_has_left_in_its_session_counts_though_it_has_ended(
     assert made(challenge.fn(run)).caught == f"the guard froze process {detached.pid}"
 
 
-@pytest.mark.parametrize("code", [None, 0], ids=["lives", "has ended"])
+@pytest.mark.parametrize("code", [None, 0], ids=["lives", "something of it is at large"])
 def test_whom_somebody_else_has_started_does_not_count_as_the_launch(
     run: RunContext, monkeypatch: pytest.MonkeyPatch, code: int | None
 ) -> None:
+    monkeypatch.setattr(cordon_trial, "_at_large", lambda *_: True)
     host_of(run).code, other = code, process(77, TRAINING, state="T")
     catch_late(run, monkeypatch, other)
     result = made(challenge.fn(run))
     assert not result.is_complete
     assert result.warnings == (f"caught while a launch was tried, but not known to come of it: process {other.pid}",)
+
+
+def test_a_launcher_that_has_a_daemon_start_the_training_is_known_by_that_nothing_of_it_is_at_large(
+    run: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with systemctl start, at or sbatch."""
+    host_of(run).code = 0
+    catch_late(run, monkeypatch, other := process(77, TRAINING, state="T"))
+    assert made(challenge.fn(run)).caught.endswith(f"and the guard froze process {other.pid}")
 
 
 def test_that_no_guard_stands_is_said(run: RunContext) -> None:
