@@ -90,6 +90,23 @@ class Groups:
         else:
             logger.warning("%s", reason)
 
+    def take_out(self, process: Process) -> str:
+        """Move a process from the incident's group back to where it came from, and give up a group in place around it.
+
+        Other processes in such a group are held by their signals. Returns why it stays.
+        """
+        path = path_of(process.cgroup)
+        if within(path, self.own):
+            origins = {row.identity.pid: row.group for row in self.rows if row.identity}
+            kin = (origins[pid] for pid in (process.pid, process.parent) if pid in origins)
+            origin = self.host.group(next(kin, next(iter(origins.values()), "")))
+            return origin.make() or origin.add(process.pid) if origin else "where it came from is not known"
+        tops = {top for top in self.paths if within(path, top)}
+        reasons = [reason for group in map(self.host.group, tops) if group and (reason := group.thaw())]
+        if tops and not reasons:
+            self._keep([row for row in self.rows if row.identity or row.group not in tops])
+        return "; ".join(reasons)
+
     def hold_in_place(self, snapshot: Snapshot) -> bool:
         """Freeze the groups that contain only members; True if there were any."""
         before, known = self.rows, self.paths

@@ -11,6 +11,7 @@ from tasks.containment.api_port import note_listener
 from tasks.containment.containers import containers_key, freeze_containers, frozen_containers, stopped_containers
 from tasks.containment.control_groups import Groups
 from tasks.containment.earlier_boots import note_reboots
+from tasks.containment.let_go import let_go
 from tasks.containment.members import Snapshot
 from tasks.containment.units import Units
 from tasks.custody.containment.container import ContainerIdentity
@@ -53,13 +54,15 @@ def freeze(context: RunContext) -> Freeze:
     looks, settled = _settle(groups, fresh, before)
     units = Units(context)
     units.freeze()
-    earlier = load_frozen(context.state)
     if context.run.includes_suspects:  # after the members, because suspects take longer to find
         groups.with_suspects = True
         more, all_settled = _settle(groups, fresh, {})
         looks, settled = looks + more, settled and all_settled
     for snapshot, halted in looks:
         fresh |= describe(snapshot, halted)
+    excused = let_go(context, groups, before)
+    fresh = {who: each for who, each in fresh.items() if who not in excused.gone}
+    earlier = load_frozen(context.state)
     for who in {each.identity for each in snapshot.values()} & fresh.keys():
         fresh[who] = replace(fresh[who], way=groups.way(snapshot[who.pid]))
     fresh |= {who: replace(each, stood=earlier[who].stood) for who, each in fresh.items() if who in earlier}
@@ -76,7 +79,8 @@ def freeze(context: RunContext) -> Freeze:
     _tell(context.log, fresh)
     note_reboots(context.state, context.log)
     containers, trouble = freeze_containers(context)
-    return Freeze(stood_at, tuple(everyone), settled, containers, trouble, waiting, (*units.warnings, *unheard))
+    warnings = (*units.warnings, *unheard, *excused.warnings)
+    return Freeze(stood_at, tuple(everyone), settled, containers, trouble, waiting, warnings)
 
 
 def _tell(log: CustodyLog, fresh: Mapping[Identity, Frozen]) -> None:

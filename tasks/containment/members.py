@@ -25,11 +25,11 @@ def find_members(
 ) -> dict[Identity, Member]:
     """Return every live process of the workload, parents first, and all in the control groups that hold it.
 
-    `groups` are by default those of the incident's journal.
+    `groups` are by default those of the incident's journal. What `bystanders` excuse is not the workload there either.
     """
     spared, tops = protected_pids(context, snapshot), held_groups(context.state) if groups is None else groups
     found = members(snapshot, matchers(context.workload), context.directory.root, spared, named(context.workload))
-    rest = inside(snapshot, tops).difference(spared, (who.pid for who in found))
+    rest = inside(snapshot, tops).difference(spared, excused_pids(context, snapshot), (who.pid for who in found))
     return found | {snapshot[pid].identity: Member("helper", "in the workload's control group") for pid in rest}
 
 

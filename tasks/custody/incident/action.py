@@ -14,6 +14,7 @@ MEANINGS: Final = {
     "step cached": "An earlier run of the incident has done the step; it was not repeated",
     "paused": "A deployment, queue or pool that starts training was paused, or could not be",
     "frozen": "A process of the workload was stopped by SIGSTOP, with its command, role and user",
+    "let go": "A frozen process that the block's `bystanders` excuse since was thawed, and is left alone from then on",
     "suspect": "A process that matches no pattern is tied to the workload by a fact, which contradicts containment",
     "excused": "A process in the root, or tied to it, was left alone: by the block, or because of its program",
     "parent lives": "A process that started the workload, and may start it again, was not ended; and how to prevent it",

@@ -400,6 +400,27 @@ def test_the_run_takes_over_what_its_start_has_frozen(start: Start, small: Small
     assert not origin.frozen
 
 
+@pytest.mark.parametrize("way", [Way.IN_PLACE, Way.INCIDENT])
+def test_a_bystander_that_is_named_after_it_was_frozen_leaves_the_group(
+    start: Start, small: SmallWorkload, origin: ControlGroup, way: Way
+) -> None:
+    case = start(FAMILY, origin if way is Way.IN_PLACE else None)
+    with case_of(small.block(training_pattern=PATTERN)) as context:
+        freeze.fn(context)
+        if way is Way.INCIDENT:
+            groups, seen = Groups(context), context.adapters.host.snapshot()
+            assert groups.move(seen[each.pid] for each in case.living())
+            groups.freeze()
+        assert not case.runs()
+    with case_of(small.block(bystanders=[PATTERN])) as context:
+        cordon.fn(context)
+        made(freeze.fn(context))
+        assert case.runs()
+        end(context)
+    assert case.runs()
+    assert not origin.frozen
+
+
 def test_what_somebody_else_has_frozen_stays_frozen(start: Start, small: SmallWorkload, origin: ControlGroup) -> None:
     case = start(FAMILY, origin)
     assert not origin.freeze()

@@ -121,6 +121,26 @@ def test_suspects_that_are_included_are_frozen_and_ended_with_the_fact(
     assert small.living() == []
 
 
+def test_a_bystander_that_is_named_after_it_was_frozen_is_let_go(small: SmallWorkload, tmp_path: Path) -> None:
+    """The person did as the record says; the next run ended the log shipper, because the journal named it."""
+    ready = tmp_path / "ready"
+    code = f"import time; held = open({str(small.root / 'logs/shipped')!r}, 'w'); open({str(ready)!r}, 'w'); "
+    with apart([sys.executable, "-c", f"{code}time.sleep(600)", "ship logs"], tmp_path, ready) as shipper:
+        training = psutil.Process(small.start(WORKERS="0").pid)
+        with case_of(small.block()) as context:
+            context.run = replace(context.run, suspects="include")
+            assert shipper.pid in {each.identity.pid for each in made(freeze.fn(context)).processes}
+            assert shipper.status() == psutil.STATUS_STOPPED
+        with case_of(small.block(bystanders=["ship logs$"], grace_seconds=1)) as context:
+            cordon.fn(context)
+            assert [each.identity.pid for each in made(freeze.fn(context)).processes] == [training.pid]
+            assert [each.identity.pid for each in made(stop.fn(context)).processes] == [training.pid]
+            assert made(prove_contained.fn(context)).contained
+            (entry,) = (each for each in context.log.entries() if each["action"] == "let go")
+            assert entry["object"] == str(shipper.pid)
+        assert shipper.status() == psutil.STATUS_SLEEPING
+
+
 def test_a_renamed_child_of_a_member_is_a_member(small: SmallWorkload) -> None:
     (small.root / "src/train.py").write_text(RENAMED)
     small.start(["setsid", "--fork", *small.training_command])

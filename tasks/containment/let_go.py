@@ -1,0 +1,65 @@
+"""§2 undone for bystanders: let go of what the incident froze before the block's `bystanders` named it."""
+
+from collections.abc import Container, Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from tasks.adapters.host import thaw_process
+from tasks.containment.cordon import caught
+from tasks.containment.members import excused_pids, find_members, inside
+from tasks.containment.suspects import look
+from tasks.custody.containment.process import Identity, Process, descendants
+from tasks.custody.containment.thaw import ran_before
+from tasks.custody.evidence.redact import command_line
+from tasks.system.processes import ticks
+
+if TYPE_CHECKING:
+    from tasks.containment.control_groups import Groups
+    from tasks.runtime.context import RunContext
+
+
+class LetGo(NamedTuple):
+    """Which processes were let go, and why others stay frozen although `bystanders` names them."""
+
+    gone: frozenset[Identity]
+    warnings: tuple[str, ...] = ()
+
+
+def let_go(context: "RunContext", groups: "Groups", early: Iterable[Identity]) -> LetGo:
+    """Thaw what is held and `bystanders` excuses now, and take it out of the journals, so that no stop ends it.
+
+    An earlier run, the guard or an `early` freeze may have stopped it. Descendants that nothing else ties to the
+    workload go with it. What somebody else had stopped before stays stopped.
+    """
+    if not context.workload.bystanders:
+        return LetGo(frozenset())
+    rows = caught(context.cordon_files, context.incident.opened_at)
+    newcomers = ((who, bool(row.get("stood"))) for row in rows if (who := Identity.of(row)))
+    frozen, stopping = context.state.frozen.read(), context.state.stopping.read()
+    ran, stood = ran_before(
+        [*((each.identity, each.stood) for each in frozen), *newcomers, *((who, False) for who in early)]
+    )
+    gone, warnings = set[Identity](), list[str]()
+    for process in _excused(context, groups, ran | stood):
+        who, command = process.identity, command_line(process.command)
+        if why_not := groups.take_out(process) or (who not in stood and thaw_process(context.adapters.host, who)):
+            warnings.append(f"process {who.pid} ({command}) stays frozen, although bystanders names it: {why_not}")
+            continue
+        gone.add(who)
+        context.log.write("let go", str(who.pid), command=command, stood=who in stood)
+    if gone:
+        context.state.frozen.write([each for each in frozen if each.identity not in gone])
+        context.state.stopping.write([each for each in stopping if each.identity not in gone])
+    return LetGo(frozenset(gone), tuple(warnings))
+
+
+def _excused(context: "RunContext", groups: "Groups", held: Container[Identity]) -> Iterator[Process]:
+    """Yield what is held only because the block did not excuse it then."""
+    snapshot = context.adapters.host.snapshot()
+    excused = excused_pids(context, snapshot)
+    kin = {pid: snapshot[pid] for pid in excused | descendants(snapshot, excused)}
+    since = context.state.since.read() or ticks()
+    life = {*find_members(context, snapshot, ()), *look(context.adapters.host, context.workload, kin, since).alive}
+    frozen_in_groups = inside(snapshot, groups.paths)
+    for pid, process in kin.items():
+        if (process.identity in held or pid in frozen_in_groups) and process.identity not in life and process.alive:
+            yield process
