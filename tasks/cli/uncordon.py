@@ -12,7 +12,7 @@ from tasks.adapters.prefect_scheduler import PrefectScheduler
 from tasks.cli.next_step import NAMELESS, Called
 from tasks.cli.status import last, status
 from tasks.containment.paused import read_prior
-from tasks.containment.uncordon import doubtful, held_by_incidents, left_frozen, living, uncordon
+from tasks.containment.uncordon import doubtful, held_by_incidents, living, standing_strangers, uncordon
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import parse_id
 from tasks.custody.incident.log import CustodyLog
@@ -67,8 +67,7 @@ def _thaw_left(path: Path, workload: WorkloadFields, host: Host) -> Iterator[str
     path.unlink(missing_ok=True)
     if thawed:
         yield f"thawed, a run that died before it began had frozen them: {', '.join(str(who.pid) for who in thawed)}"
-    strangers = (who for who in left if who not in now and (process := host.get_process(who)) and process.state == "T")
-    yield from (left_frozen(f"process {who.pid}") for who in strangers)
+    yield from standing_strangers(host, left, now).values()
 
 
 def _home(workload: WorkloadFields) -> Path:

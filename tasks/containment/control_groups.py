@@ -3,14 +3,14 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from operator import methodcaller
 from pathlib import Path
 from typing import Final
 
 from tasks.adapters.host import lives
-from tasks.containment.members import Snapshot, find_members, own_pids, protected_pids
+from tasks.containment.members import Snapshot, find_members, inside, own_pids, protected_pids
 from tasks.containment.patterns import matchers, named
 from tasks.containment.short_lived import NO_PID
 from tasks.containment.suspects import suspects_at_a_glance, suspects_to_end
@@ -47,9 +47,19 @@ class Groups:
         self.with_suspects = False
         self._last = self.host.arrivals(NO_PID)[0]
         self._set(context.state.groups.read())
-        for path in early_groups(context.cordon_files.early):
-            if path not in self.paths and (group := self.host.group(path)) and group.frozen:
+        early = set(early_groups(context.cordon_files.early)).difference(self.paths)
+        if frozen := {path: group for path in early if (group := self.host.group(path)) and group.frozen}:
+            self._take_over(frozen)
+
+    def _take_over(self, early: Mapping[str, ControlGroup]) -> None:
+        """Keep the groups of an early freeze; thaw those in which the block finds a stranger now: signals hold all."""
+        snapshot = self.host.snapshot()
+        found = {who.pid for who in find_members(self.context, snapshot, ())}
+        for path, group in early.items():
+            if inside(snapshot, [path]) <= found:
                 self._keep([*self.rows, Held(path)])
+            elif reason := group.thaw():
+                logger.warning("%s", reason)
 
     def _keep(self, rows: list[Held]) -> None:
         self._set(rows)

@@ -13,6 +13,7 @@ from tasks.containment.control_groups import Groups
 from tasks.containment.earlier_boots import note_reboots
 from tasks.containment.let_go import let_go
 from tasks.containment.members import Snapshot
+from tasks.containment.uncordon import standing_strangers
 from tasks.containment.units import Units
 from tasks.custody.containment.container import ContainerIdentity
 from tasks.custody.containment.ends import End
@@ -71,7 +72,8 @@ def freeze(context: RunContext) -> Freeze:
         context.state.since.write(began)
     everyone = sorted({**earlier, **fresh}.values(), key=lambda process: process.identity)
     context.state.frozen.write(everyone)
-    take_over(context.cordon_files.early)
+    strangers = standing_strangers(context.adapters.host, before, {who.identity for who in everyone} | excused.gone)
+    take_over(context.cordon_files.early, strangers)
     groups.thaw()  # a signal that was sent to a frozen group shows then: all that look at states go by that
     waiting = _confirm(context.adapters.host, fresh)
     groups.freeze()
@@ -79,7 +81,7 @@ def freeze(context: RunContext) -> Freeze:
     _tell(context.log, fresh)
     note_reboots(context.state, context.log)
     containers, trouble = freeze_containers(context)
-    warnings = (*units.warnings, *unheard, *excused.warnings)
+    warnings = (*units.warnings, *unheard, *excused.warnings, *strangers.values())
     return Freeze(stood_at, tuple(everyone), settled, containers, trouble, waiting, warnings)
 
 

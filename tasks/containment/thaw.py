@@ -14,7 +14,7 @@ from tasks.containment.freeze import load_frozen
 from tasks.containment.members import guard_of
 from tasks.containment.paused import resume
 from tasks.containment.release_groups import release_groups
-from tasks.containment.uncordon import doubtful, living
+from tasks.containment.uncordon import doubtful, living, standing_strangers
 from tasks.containment.units import Units
 from tasks.custody.containment.container import ContainerIdentity
 from tasks.custody.containment.process import Identity
@@ -47,11 +47,12 @@ def thaw(context: RunContext) -> Thawed:
     units.thaw()
     kept = release_groups(host, context.workload)
     processes = _thaw_processes(context)
+    strangers = _strangers(context)
     containers = _thaw_containers(context)
-    take_over(context.cordon_files.early)
+    take_over(context.cordon_files.early, strangers)
     thawed, stood, gone, left = (tuple(one + other) for one, other in zip(processes, containers, strict=True))
     resumed, warnings = resume(context.adapters.scheduler, marker), tuple(units.warnings)
-    made = Thawed(datetime.now(UTC), thawed, stood, gone, (*left, *kept), resumed, warnings)
+    made = Thawed(datetime.now(UTC), thawed, stood, gone, (*left, *strangers.values(), *kept), resumed, warnings)
     about = {"thawed": made.thawed, "stood": made.stood, "gone": made.gone, "left": made.left}
     context.log.write("thawed", context.incident.id, result=made.summary, **about)
     return made
@@ -94,6 +95,17 @@ def _thaw_processes(context: RunContext) -> tuple[list[str], ...]:
         [f"process {who.pid}" for who in sorted(ran) if not lives(host, who)],
         [f"process {who.pid} stays frozen: {denied}" for who, denied in sent.items() if denied],
     )
+
+
+def _strangers(context: RunContext) -> dict[Identity, str]:
+    """Return what the guard or a start had stopped and the block does not recognise now, with what a person has to do.
+
+    The workload's account may own the folder above and put an older file there: such a process is not thawed.
+    """
+    host, rows = context.adapters.host, caught(context.cordon_files, context.incident.opened_at)
+    newcomers = (who for row in rows if (who := Identity.of(row)) and not row.get("stood"))
+    known = load_frozen(context.state).keys() | living(host, context.workload)
+    return standing_strangers(host, [*newcomers, *read_early(context.cordon_files.early)], known)
 
 
 def _thaw_containers(context: RunContext) -> tuple[list[str], ...]:

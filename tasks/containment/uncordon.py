@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -16,6 +16,7 @@ from tasks.custody.containment.membership import members
 from tasks.custody.containment.pause import Resume
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.errors import EngineError
+from tasks.custody.evidence.redact import command_line
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.step_result import StepResult
 from tasks.incident.directory import bases, cordon_base, homes
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _GONE_SECONDS: Final = 5.0
+_SHOWN: Final = 80
 
 
 @dataclass(frozen=True, repr=False)
@@ -142,6 +144,16 @@ def left_frozen(told: str) -> str:
         f"another one. It was neither ended nor thawed. See what it is: ps -fp {pid}; then kill -KILL {pid} or "
         f"kill -CONT {pid}. ワークロードと確認できないため終了していません。確認のうえ手動で終了または再開を。"
     )
+
+
+def standing_strangers(host: Host, named: Iterable[Identity], known: Container[Identity]) -> dict[Identity, str]:
+    """Return those of `named`, which we had stopped, that still stand and are not `known`; each with what to do."""
+    seen = {who: process for who in named if who not in known and (process := host.get_process(who))}
+    return {
+        who: left_frozen(f"process {who.pid} ({command_line(process.command, _SHOWN)})")
+        for who, process in seen.items()
+        if process.stopped or process.state == "D"  # it stops when its wait is over
+    }
 
 
 def ran_before(told: str) -> str:

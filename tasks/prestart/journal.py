@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -96,11 +96,23 @@ def not_taken_over(early: EarlyFreeze) -> EarlyFreeze:
     return replace(early, frozen=frozen, groups=tuple(group for group in early.groups if group in groups))
 
 
-def take_over(path: Path) -> None:
-    """Forget the early freeze once the run's own freeze has replaced it, so that it is not undone."""
+def take_over(path: Path, left: Container[Identity] = ()) -> None:
+    """Forget the early freeze once the run's own freeze has replaced it, so that it is not undone.
+
+    What is `left` stays written down: only this file names it.
+    """
+    rows = {who: at for who, at in read_early(path).items() if who in left}
     _unkept.clear()
-    with suppress(OSError):
-        path.unlink()
+    try:
+        if rows:
+            told = [{"pid": who.pid, "start": who.start, "at": at.isoformat()} for who, at in rows.items()]
+            write_whole(path, json.dumps(told).encode(), 0o600, flush=False)
+        else:
+            path.unlink()
+    except OSError:
+        note_unkept(rows)
+        with suppress(OSError):
+            path.unlink()
 
 
 def thaw_again(early: EarlyFreeze, is_over: Callable[[], bool] = lambda: True) -> None:
@@ -108,11 +120,12 @@ def thaw_again(early: EarlyFreeze, is_over: Callable[[], bool] = lambda: True) -
 
     What was frozen for a run that is not over stays frozen, and written down for the next run and for `thaw`.
     """
-    if (early.path.exists() or unkept(early)) and is_over():
+    left = not_taken_over(early)
+    if (left.frozen or left.groups) and is_over():
         host = LinuxHost()
-        for identity in early.frozen:
+        for identity in left.frozen:
             thaw_process(host, identity)
-        for group in filter(None, map(host.group, early.groups)):
+        for group in filter(None, map(host.group, left.groups)):
             group.thaw()
         forget_unkept(early)
         with suppress(OSError):

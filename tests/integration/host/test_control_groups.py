@@ -26,7 +26,7 @@ from tasks.guard.__main__ import Guard
 from tasks.incident.layout import EARLY, GROUPS
 from tasks.incident.run_lock import give_up_ownership
 from tasks.prestart.freeze import freeze_described
-from tasks.prestart.journal import thaw_again
+from tasks.prestart.journal import read_early, thaw_again
 from tasks.runtime.context import RunContext
 from tasks.system.control_group import ControlGroup
 from tests.integration.host.test_cancel import cancelled_when, has
@@ -419,6 +419,26 @@ def test_a_bystander_that_is_named_after_it_was_frozen_leaves_the_group(
         end(context)
     assert case.runs()
     assert not origin.frozen
+
+
+def test_a_group_of_a_start_that_died_in_which_the_block_finds_strangers_now_is_not_taken_over(
+    start: Start, small: SmallWorkload, origin: ControlGroup
+) -> None:
+    """The pattern was narrowed, and yet everybody in the group was ended as the workload."""
+    case = start(FAMILY, origin)
+    early = freeze_described(early_of(small))
+    assert early
+    assert origin.frozen
+    give_up_ownership(early.path.parent)
+    with case_of(small.block()) as context:
+        cordon.fn(context)
+        frozen: Freeze = made(freeze.fn(context))
+        assert frozen.processes == ()
+        assert not origin.frozen
+        assert {each.split()[3] for each in frozen.warnings} == {str(each.pid) for each in case.living()}
+        assert set(read_early(early.path)) == set(early.frozen)
+        stop.fn(context)
+        assert case.states() == {"T"}
 
 
 def test_what_somebody_else_has_frozen_stays_frozen(start: Start, small: SmallWorkload, origin: ControlGroup) -> None:

@@ -15,13 +15,15 @@ import pytest
 
 from tasks.adapters.host import LinuxHost
 from tasks.cli.uncordon import let_go
+from tasks.containment.freeze import freeze
 from tasks.custody.containment.process import Process
 from tasks.incident.layout import EARLY, FROZEN, RECOVERED
 from tasks.incident.run_lock import give_up_ownership
 from tasks.prestart.freeze import freeze_described
-from tasks.prestart.journal import thaw_again
+from tasks.prestart.journal import read_early, thaw_again
 from tasks.system.processes import start_of
-from tests.support.run_context import INCIDENT
+from tests.integration.host.test_operate import stopped_sleeper
+from tests.support.run_context import INCIDENT, case_of, made
 from tests.support.workloads import SmallWorkload, stand, wait_until
 
 
@@ -114,6 +116,32 @@ def test_what_a_recovery_has_started_and_its_children_are_left_to_the_run(
     assert early
     assert early.frozen == ()
     thaw_again(early)
+
+
+def test_what_a_start_that_died_has_stopped_is_no_member_now_and_stays_written_down(
+    small: SmallWorkload, tmp_path: Path
+) -> None:
+    """Its pattern was too broad, and was narrowed: no file named the stranger any more, and it stood for ever."""
+    evidence, own = small.block().evidence, training(small)
+    with stopped_sleeper(tmp_path) as stranger, stopped_sleeper(tmp_path) as awake:
+        awake.resume()
+        evidence.mkdir()
+        rows = [{**identity(each), "at": "2026-01-02T03:04:05+00:00"} for each in (stranger, awake)]
+        (evidence / EARLY).write_text(json.dumps(rows))
+        (evidence / EARLY).chmod(0o600)
+        early = freeze_described(described(small))
+        assert early
+        give_up_ownership(evidence)
+        with case_of(small.block()) as context:
+            frozen = made(freeze.fn(context))
+            assert [each.identity.pid for each in frozen.processes] == [own.pid]
+            (told,) = frozen.warnings
+            assert told.startswith(f"left frozen: process {stranger.pid} (")
+            assert f"kill -CONT {stranger.pid}" in told
+            assert [who.pid for who in read_early(evidence / EARLY)] == [stranger.pid]
+        thaw_again(early)
+        assert own.status() == stranger.status() == psutil.STATUS_STOPPED, "the incident has one, a person the other"
+        assert [who.pid for who in read_early(evidence / EARLY)] == [stranger.pid]
 
 
 def finished(small: SmallWorkload, incident: str, word: str, journal: str, pid: int) -> None:

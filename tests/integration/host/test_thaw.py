@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 from unittest.mock import Mock
 
 import psutil
@@ -19,11 +20,13 @@ from tasks.containment.cordon import caught, cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.custody.errors import Refused
+from tasks.custody.incident.exit_codes import EXIT_CODES
 from tasks.incident.current import last_verdict, unfinished_incident
 from tasks.incident.joining import past
-from tasks.incident.layout import CAUGHT, FROZEN, STOPPED
+from tasks.incident.layout import CAUGHT, EARLY, FROZEN, STOPPED
 from tasks.runtime.context import RunContext
 from tasks.system.processes import start_of
+from tests.integration.host.test_operate import stopped_sleeper
 from tests.support.run_context import INCIDENT, case_of
 from tests.support.workloads import SmallWorkload, stand, wait_until
 
@@ -131,20 +134,26 @@ def test_what_a_person_had_stopped_before_stays_stopped_and_is_named(frozen: Fro
     assert entry["stood"] == [f"process {mine.pid}"]
 
 
-def test_a_strangers_stopped_job_in_the_root_is_not_touched(frozen: Frozen) -> None:
+@pytest.mark.parametrize("name", [CAUGHT, EARLY])
+def test_a_strangers_stopped_job_in_the_root_is_not_touched_and_is_told_until_a_person_has_decided(
+    frozen: Frozen, name: str
+) -> None:
+    """It ended Thawed although one stood, and of what a start that died had stopped nothing told any more."""
     frozen.small.start_all()
-    with psutil.Popen(["sleep", "600"], cwd=frozen.small.root) as stranger:
-        stand(stranger)
+    with stopped_sleeper(frozen.small.root) as stranger:
         frozen.freeze()
-        with (frozen.block.evidence / CAUGHT).open("a") as file:
-            row = {
-                "at": "2099-01-01T00:00:00+00:00",
-                "identity": {"pid": stranger.pid, "start": start_of(stranger.pid)},
-            }
-            file.write(json.dumps(row) + "\n")
-        assert frozen.thaw() == 0
-        assert stranger.status() == STOOD
-        stranger.kill()
+        row = {"at": "2099-01-01T00:00:00+00:00", "pid": stranger.pid, "start": start_of(stranger.pid)}
+        with (frozen.block.evidence / name).open("a") as file:
+            file.write(json.dumps(row) + "\n" if name == CAUGHT else json.dumps([row]))
+        for _ in range(2):
+            assert frozen.thaw() == EXIT_CODES["NotContained"]
+            assert stranger.status() == STOOD
+            *_, entry = (each for each in frozen.entries() if each["action"] == "thawed")
+            (told,) = cast("list[str]", entry["left"])
+            assert told.startswith(f"left frozen: process {stranger.pid} (")
+        assert list(frozen.states().values()).count(STOOD) == 1
+    assert frozen.thaw() == 0
+    assert not (frozen.block.evidence / EARLY).exists()
 
 
 def test_a_newcomer_that_the_guard_caught_goes_on_as_well(frozen: Frozen) -> None:

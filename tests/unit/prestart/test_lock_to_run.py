@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -22,6 +23,7 @@ from tasks.prestart.journal import (
     not_taken_over,
     note_unkept,
     read_early,
+    take_over,
     thaw_left,
     unkept,
     write_rows,
@@ -153,6 +155,23 @@ def test_what_a_run_has_not_taken_over_is_thawed_unless_another_run_is_at_work(t
         assert (owner(tmp_path) == "") is (lock != "another run's")
         if lock == "another run's":
             os.close(held or 0)
+
+
+@pytest.mark.parametrize("disk", ["takes it", "takes nothing"])
+def test_what_a_freeze_leaves_stays_written_down_and_the_rest_is_forgotten(
+    tmp_path: Path, disk: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, taken = Identity(10**7, 5), Identity(10**7 + 1, 6)
+    early = EarlyFreeze(tmp_path / "early.json", (left, taken), ("/a/group",))
+    write_rows(early, [*({**row(who), "at": AT.isoformat()} for who in early.frozen), {"group": "/a/group"}])
+    if disk == "takes nothing":
+        monkeypatch.setattr("tasks.prestart.journal.write_whole", Mock(side_effect=OSError))
+    take_over(early.path, {left})
+    assert not_taken_over(early) == replace(early, frozen=(left,), groups=())
+    assert early.path.exists() is (disk == "takes it")
+    assert read_early(early.path) == {left: AT}
+    take_over(early.path)
+    assert read_early(early.path) == {}
 
 
 def test_what_is_left_of_a_run_that_is_not_over_stays_frozen_written_down_and_without_a_lock(tmp_path: Path) -> None:
