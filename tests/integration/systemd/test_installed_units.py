@@ -1,4 +1,4 @@
-"""The wheel on a bare host: from `evacuation install` to Ready, evacuated, upgraded under the cordon, and away again.
+"""The wheel on a bare host: from `evacuation install` to the doctor's answer, evacuated, upgraded, and away again.
 
 The tests share one host, and come in the order in which an operator does it.
 """
@@ -6,6 +6,7 @@ The tests share one host, and come in the order in which an operator does it.
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -93,13 +94,12 @@ class Site:
         return f"{state['name']}: {state['message']}"
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A host on which the wheel's units are installed, with a server of its own.
+@contextmanager
+def bare_host(folder: Path) -> Iterator[Site]:
+    """A host with a workload at work, and the wheel in an environment.
 
     The server's unit runs as a user of its own, who has to reach the interpreter, wherever this machine has it.
     """
-    folder = tmp_path_factory.mktemp("installed")
     wheel(wheels := folder / "wheels")
     there = next((PROJECT / ".venv/lib").glob("python*/site-packages"))
     with BootedHost(folder / "host", {"/wheels": wheels, LOCKED: there}) as host:
@@ -111,6 +111,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         site.put_wheel()
         site.workload.start_training()
         site.workload.install_api()
+        yield site
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One on which the wheel's units are installed, with a server of its own."""
+    with bare_host(tmp_path_factory.mktemp("installed")) as site:
         site.evacuation("install", site.workload.file, "--server")
         yield site
 
