@@ -71,11 +71,14 @@ def claim_store(context: RunContext) -> Sent:
 
 
 def _by_seals(context: RunContext, seals: Sequence[Seal], intact: Seal) -> str:
-    """Cache key: the store, retention, sealed manifests, and the objects that the last verification found missing."""
+    """Cache key: the store, retention, sealed manifests, and the run if the last verification found objects missing.
+
+    The same objects may be missing once more, after they were sent again.
+    """
     del intact
-    missing = context.state.unproven.read()
+    doubted = f"{context.run.number}:{','.join(missing)}" if (missing := context.state.unproven.read()) else ""
     kept = f"{retention}:" if (retention := context.store.retention) else ""
-    return f"{context.store.label}:{kept}{','.join(sealed.manifest_sha256 for sealed in seals)}:{','.join(missing)}"
+    return f"{context.store.label}:{kept}{','.join(sealed.manifest_sha256 for sealed in seals)}:{doubted}"
 
 
 @step("§5", "offload", "offload", "退避", key=_by_seals, retries=3, delay=2.0, retry_if=transient)

@@ -19,7 +19,7 @@ from tasks.custody.store.retention import Retention
 from tasks.evidence.seal import read_manifest
 from tasks.incident.layout import LEDGER
 from tasks.runtime.progress import Progress
-from tasks.storage import verify
+from tasks.storage import offload, verify
 from tasks.storage.upload_ledger import Ledger
 from tests.support.deliveries import bad, proven, run_of, sent
 from tests.support.memory_store import MemoryStore
@@ -285,3 +285,16 @@ def test_large_files_are_sealed_with_their_parts(small: SmallWorkload, monkeypat
         assert (parts.size, parts.total, len(parts.digests)) == (1 << 20, len(data), 2)
         sent(context, seals)
         assert proven(context, seals).is_complete
+
+
+def test_what_was_not_proven_is_sent_again_in_each_run_and_what_was_proven_in_none(small: SmallWorkload) -> None:
+    """A key that came back would take an earlier run's word for the same loss."""
+    keys = []
+    with run_of(small, MemoryStore()) as (context, seals):
+        for number, missing in enumerate([[], [LOG], [LOG], [], [LOG]], 1):
+            context.run = replace(context.run, number=number)
+            context.state.unproven.write(missing)
+            keys.append(offload._by_seals(context, seals, seals[-1]))
+    proven_first, *doubted, proven_again, doubted_again = keys
+    assert proven_first == proven_again
+    assert len({proven_first, *doubted, doubted_again}) == 4
