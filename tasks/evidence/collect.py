@@ -19,7 +19,9 @@ from tasks.custody.evidence.parts import Parts
 from tasks.custody.evidence.pattern import ends_with, fits
 from tasks.custody.evidence.secrets import Hit, Search
 from tasks.custody.store.manifest import digest_of
+from tasks.evidence.lost_look import EARLIER_LOOK, lost_look
 from tasks.evidence.staging import Staging, keep, staging
+from tasks.incident.layout import earlier_boots
 from tasks.runtime.context import RunContext
 from tasks.runtime.freeze_budget import FreezeBudget
 from tasks.runtime.step import step
@@ -29,10 +31,13 @@ _MARGIN: Final = 4
 
 
 def _key(context: RunContext, collector: str, budget: FreezeBudget | None = None) -> str:
-    """Cache key: what this incident has frozen, what may still write, and what the block asks for."""
+    """Cache key: what this incident has frozen, what may still write, and what the block asks for.
+
+    A look belongs to its boot, in which nothing may have been frozen yet.
+    """
     del budget
     what = discover()[collector]
-    living = "" if what.while_frozen else stop_key(context)
+    living = ",".join(earlier_boots(context.state.home)) if what.while_frozen else stop_key(context)
     asked = [_globs(context.workload).get(source.field) for source in what.sources if isinstance(source, Files)]
     containers = f":{context.workload.containers}:{_globs(context.workload)}" if what.of_containers else ""
     sensitive = context.workload.sensitive if asked or containers else ""
@@ -53,8 +58,10 @@ def _globs(block: Workload) -> dict[str, list[str]]:
 
 
 def worth_repeating(made: object) -> bool:
-    """Return False for a collector that timed out: it would do so again, and delay the stop."""
-    return not (isinstance(made, Evidence) and made.outcome is Outcome.TIMED_OUT)
+    """Return False for a collector that would fail again and delay the stop: it timed out, or lost an earlier look."""
+    if not isinstance(made, Evidence):
+        return True
+    return made.outcome is not Outcome.TIMED_OUT and {loss.source for loss in made.losses} != {EARLIER_LOOK}
 
 
 @step("§4", "collect", "collect {collector}", "採取", key=_key, retries=1, delay=0.5, retry_if=worth_repeating)
@@ -65,8 +72,8 @@ def collect(context: RunContext, collector: str, budget: FreezeBudget | None = N
     """
     what, began = discover()[collector], datetime.now(UTC)
     with staging(context.directory, collector) as at:
-        lines, trouble = _attempt(context, what, at, budget)
-        evidence = _evidence(context, what, began, lines, trouble)
+        lines, losses = _attempt(context, what, at, budget)
+        evidence = _evidence(context, what, began, lines, losses)
         kept = (keep(context.directory, evidence.volume, at, file) for file in evidence.files)
         evidence = replace(evidence, files=tuple(kept))
     for line in lines:
@@ -86,16 +93,20 @@ def _elsewhere(files: Sequence[StoredFile]) -> dict[str, int]:
 
 def _attempt(
     context: RunContext, what: Collector, at: Staging, budget: FreezeBudget | None
-) -> tuple[list[Any], Loss | None]:
+) -> tuple[list[Any], list[Loss]]:
     block = context.workload
     if (what.of_containers and not block.containers) or (what.of_units and not block.units):
-        return [], None
+        return [], []
+    lost, anything_left = lost_look(context, what)
+    if not anything_left:
+        return [], lost
     hurried = budget if what.while_frozen and not what.unhurried else None
     seconds = min(what.deadline, hurried.left()) if hurried else what.deadline
     if hurried and not seconds:
         reason = f"not begun: the {hurried.seconds:g} s for looking at the frozen processes were used up"
-        return [], Loss(what.name, Outcome.TIMED_OUT, reason)
-    return attempt(what, _target(context, what, seconds, at), at.folder, cancelled=context.cancelled)
+        return [], [*lost, Loss(what.name, Outcome.TIMED_OUT, reason)]
+    lines, trouble = attempt(what, _target(context, what, seconds, at), at.folder, cancelled=context.cancelled)
+    return lines, [*lost, *([trouble] if trouble else [])]
 
 
 def _note_found(context: RunContext, files: Sequence[StoredFile]) -> None:
@@ -137,12 +148,11 @@ def _target(context: RunContext, what: Collector, seconds: float, at: Staging) -
 
 
 def _evidence(
-    context: RunContext, what: Collector, began: datetime, lines: Sequence[Any], trouble: Loss | None
+    context: RunContext, what: Collector, began: datetime, lines: Sequence[Any], whole: Sequence[Loss]
 ) -> Evidence:
     files = tuple(_file(line["file"]) for line in lines if "file" in line)
     losses = [Loss(**line["loss"] | {"outcome": Outcome(line["loss"]["outcome"])}) for line in lines if "loss" in line]
-    if trouble:
-        losses.append(trouble)
+    losses += whole
     return Evidence(
         collector=what.name,
         needed=needed(context.workload, what),

@@ -67,6 +67,7 @@ class CustodyLog:
     ) -> None:
         """Continue an earlier run's log. A last line torn by a kill is moved to a file beside the log.
 
+        `began` becomes the number of this run's first line, 0 in the first run.
         `make_room` is called with the number of bytes missing on a full disk, and returns whether to try again.
         """
         self.path, self._make_room = path, make_room
@@ -75,7 +76,7 @@ class CustodyLog:
         self._waiting: list[bytes] = []
         self._set_torn_line_aside()
         lines = self.lines()
-        self._sequence = len(lines)
+        self.began = self._sequence = len(lines)
         self._head = head(lines[-1]) if lines else START
 
     def _set_torn_line_aside(self) -> None:

@@ -4,11 +4,15 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from blocks.store import EvidenceStore
 from blocks.workload import Workload
+from tasks.collectors.attempt import attempt
+from tasks.collectors.collector import Collector
+from tasks.custody.evidence.acquisition import Loss, Outcome
 from tasks.custody.evidence.keys import MANIFEST
 from tasks.custody.store.manifest import digest_bytes
 from tasks.incident.run_lock import take_ownership
@@ -45,6 +49,26 @@ def test_the_first_look_at_the_processes_survives_a_second_one(scene: Scene, mon
     described = [process["command"] for look in looks for process in look if "command" in process]
     assert len(looks) == 2
     assert len(described) >= 8
+
+
+def test_a_look_that_was_lost_stays_lost_and_latest_as_it_is(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.small.start_all()
+
+    def broken(what: Collector, *rest: Any, **options: Any) -> tuple[list[Any], Loss | None]:
+        lost = what.name in {"processes", "stacks"}
+        return ([], Loss(what.name, Outcome.FAILED, "out of luck")) if lost else attempt(what, *rest, **options)
+
+    monkeypatch.setattr("tasks.evidence.collect.attempt", broken)
+    state = scene.evacuate()
+    assert state.name == "Partial", state.message
+    monkeypatch.undo()
+    state = scene.evacuate(incident_id=scene.home.name)
+    assert state.name == "Partial", state.message
+    assert "processes" in str(state.message)
+    assert "nothing of it stands frozen any more" in str(state.message)
+    assert steps_of(state)["§4 collect tree"] == "Cached"
+    assert not (scene.home / "evidence.2").exists()
+    assert scene.store.head("latest/models/model_builtin.joblib") is None
 
 
 def test_a_file_that_changed_between_two_runs_goes_into_a_snapshot_of_its_own(scene: Scene) -> None:

@@ -53,6 +53,24 @@ def test_each_container_is_looked_into_while_it_is_paused(containers: Containers
     assert b"hunter2" not in inspect
 
 
+def test_of_a_container_that_was_stopped_unseen_what_it_ran_is_lost_and_the_rest_is_taken(
+    containers: Containers, small: SmallWorkload
+) -> None:
+    name = f"{containers.mark}-api"
+    containers.run(["sh", "-c", LAYER], name=name)
+    with case_of(containers.block(small)) as context:
+        freeze.fn(context)
+        stop.fn(context)
+    with case_of(containers.block(small)) as context:
+        freeze.fn(context)
+        evidence, files = taken(context, "containers"), taken(context, "container_files")
+        assert json.loads(content(context, f"containers/{name}/inspect.json"))["Name"] == f"/{name}"
+    assert evidence.lost
+    assert [loss.source for loss in evidence.losses] == [f"containers/{name}/top.txt"]
+    assert files.outcome is Outcome.COLLECTED
+    assert f"containers/{name}/container.log" in [file.stored for file in files.files]
+
+
 def test_an_inspection_is_redacted_wherever_a_secret_may_stand() -> None:
     about = {
         "Config": {

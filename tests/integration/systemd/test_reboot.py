@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tasks.custody.containment.ends import End
+from tasks.custody.incident.exit_codes import EXIT_CODES
 from tasks.incident.layout import FROZEN, of_any_boot
 from tests.support.booted_host import PROJECT, BootedHost
 from tests.support.served_workload import ServedWorkload
@@ -31,6 +32,7 @@ MOMENTS = [
     ("turn begun", ""),
     ("verdict", ""),
 ]
+BEFORE_THE_LOOK = [("frozen", ""), ("step done", "§2 freeze")]
 
 
 def die_and_boot_again(workload: ServedWorkload, action: str, subject: str) -> None:
@@ -96,13 +98,15 @@ def test_status_says_that_the_cordon_is_a_marker_without_a_guard_and_what_runs(r
     assert " runs: /srv/served/venv/bin/python -m uvicorn api.app:app" in rebooted.status
 
 
-def test_the_same_incident_is_carried_on_to_verified(rebooted: Rebooted) -> None:
+def test_the_same_incident_is_carried_on_and_says_that_the_reboot_took_the_look(rebooted: Rebooted) -> None:
     carried_on(rebooted)
 
 
 def carried_on(after: Rebooted) -> None:
     workload = after.workload
-    assert after.output.startswith("Verified: "), after.output
+    assert after.output.startswith("Partial: "), after.output
+    assert "tree" in after.output
+    assert "an earlier run's look" in after.output
     assert workload.incident() == after.incident
     assert workload.living() == []
     assert workload.guard()
@@ -157,7 +161,8 @@ def test_killed_at_any_moment_and_booted_again(tmp_path: Path, action: str, subj
         incident = workload.incident()
         wait_until(lambda: workload.states() <= {"T"}, what="the guard's next look")
         done = workload.evacuate("--incident", incident)
-        assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+        expected = EXIT_CODES["Partial" if (action, subject) in BEFORE_THE_LOOK else "Verified"]
+        assert done.returncode == expected, done.stdout + done.stderr[-2000:]
         assert (workload.incident(), workload.living()) == (incident, [])
         receipts = workload.record()["stop"]["processes"]
         assert frozen_in_all_boots(workload) <= {identity(receipt) for receipt in receipts}

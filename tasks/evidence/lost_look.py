@@ -1,0 +1,41 @@
+"""§4: name what ended before a collector had looked at it, which no later run can make good."""
+
+from typing import Final
+
+from tasks.adapters.host import lives
+from tasks.collectors.collector import Collector
+from tasks.containment.containers import frozen_containers
+from tasks.containment.freeze import load_frozen
+from tasks.custody.evidence.acquisition import Loss, Outcome
+from tasks.custody.incident.looks import frozen_in, looked_at
+from tasks.runtime.context import RunContext
+
+EARLIER_LOOK: Final = "an earlier run's look"
+"""Source of a loss that no repetition mends."""
+
+
+def lost_look(context: RunContext, what: Collector) -> tuple[list[Loss], bool]:
+    """Return what the incident froze before this run and ended unseen, and whether anything is left to look at.
+
+    Of what this run has frozen itself nothing counts as lost. A rehearsal freezes nothing.
+    """
+    if not what.while_frozen or not context.log.began or context.run.dry_run:
+        return [], True
+    entries = context.log.entries()
+    standing = frozen_in(entries[context.log.began :])
+    standing |= {str(who.pid) for who in load_frozen(context.state) if lives(context.adapters.host, who)}
+    if what.of_containers:  # takes what a stopped container still has, and names what it has not
+        standing |= {who.id for who in frozen_containers(context.state)}
+    frozen = _ever_frozen(context, what)
+    if not (lost := frozen - standing - looked_at(entries, what.name)):
+        return [], True
+    now = "only what stands frozen now can be looked at" if standing else "nothing of it stands frozen any more"
+    reason = f"{len(lost)} of {len(frozen)} that were frozen ended before it was taken, and {now}"
+    return [Loss(EARLIER_LOOK, Outcome.FAILED, reason)], bool(standing)
+
+
+def _ever_frozen(context: RunContext, what: Collector) -> frozenset[str]:
+    """Return the containers, and for what looks at the host the processes too, of every boot."""
+    containers = (each.identity.id for some in context.state.frozen_containers.of_boots() for each in some)
+    processes = (str(each.identity.pid) for some in context.state.frozen.of_boots() for each in some)
+    return frozenset(containers if what.of_containers else (*containers, *processes))
