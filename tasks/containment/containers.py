@@ -48,12 +48,12 @@ def find_containers(context: RunContext) -> list[Container]:
 
 
 def frozen_containers(state: IncidentState) -> dict[ContainerIdentity, FrozenContainer]:
-    """Return every container that this incident has paused, in any of its runs."""
+    """Return every container that this incident has paused in this boot, in any of its runs."""
     return {each.identity: each for each in state.frozen_containers.read()}
 
 
 def stopped_containers(state: IncidentState) -> dict[ContainerIdentity, StoppedContainer]:
-    """Return receipts of the containers that this incident has ended."""
+    """Return receipts of the containers that this incident has ended in this boot."""
     return {each.identity: each for each in state.stopped_containers.read()}
 
 

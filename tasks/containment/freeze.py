@@ -160,7 +160,7 @@ def _confirm(host: Host, fresh: Mapping[Identity, Frozen]) -> tuple[str, ...]:
 
 
 def load_stopped(state: IncidentState) -> dict[Identity, Stopped]:
-    """Return receipts of all that this incident has ended, in any of its runs."""
+    """Return receipts of all that this incident has ended in this boot, in any of its runs."""
     receipts = [*load_announced(state).values(), *(state.stopped.read())]
     return {receipt.identity: receipt for receipt in receipts if receipt.end is not End.SURVIVED}
 
@@ -170,14 +170,14 @@ def load_announced(state: IncidentState) -> dict[Identity, Stopped]:
     return {receipt.identity: receipt for receipt in state.stopping.read()}
 
 
-def stop_key(context: RunContext) -> str:
-    """Return the cache key of what was frozen and has no receipt of its end: it may still write."""
+def unended_key(context: RunContext) -> str:
+    """Return a cache key made of what was frozen and has no receipt of its end: it may still write."""
     processes = load_frozen(context.state).keys() - load_stopped(context.state).keys()
     return _key(processes, frozen_containers(context.state).keys() - stopped_containers(context.state).keys())
 
 
-def collect_key(context: RunContext) -> str:
-    """Return the cache key of all that this incident has frozen so far."""
+def frozen_key(context: RunContext) -> str:
+    """Return a cache key made of all that this incident has frozen so far."""
     return _key(load_frozen(context.state), frozen_containers(context.state))
 
 
@@ -187,7 +187,7 @@ def _key(identities: Collection[Identity], containers: Collection[ContainerIdent
 
 
 def load_frozen(state: IncidentState) -> dict[Identity, Frozen]:
-    """Return all that this incident has frozen, in any of its runs."""
+    """Return all that this incident has frozen in this boot, in any of its runs; `with_earlier_boots` adds the rest."""
     return {process.identity: process for process in state.frozen.read()}
 
 

@@ -11,7 +11,7 @@ from tasks.adapters.host import lives, send_signal
 from tasks.containment.control_groups import Groups
 from tasks.containment.cordon import killed_by_guard
 from tasks.containment.descent import Kin
-from tasks.containment.freeze import collect_key, halt, load_announced, load_frozen, load_stopped
+from tasks.containment.freeze import frozen_key, halt, load_announced, load_frozen, load_stopped
 from tasks.containment.members import excused_pids, find_members, inside, protected_pids
 from tasks.containment.patterns import matchers
 from tasks.containment.stop_containers import stop_containers
@@ -33,7 +33,7 @@ _KILL_ROUNDS: Final = 20
 _HELPER: Final = Member("helper", "started during the stop")
 
 
-@step("§3", "stop", "stop the workload", "停止", key=collect_key)
+@step("§3", "stop", "stop the workload", "停止", key=frozen_key)
 def stop(context: RunContext) -> Stop:
     """End all that was frozen: the signal that each process heeds, a thaw, the grace, SIGKILL (runbook §3).
 

@@ -12,7 +12,7 @@ from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
 from tasks.collectors.collector import Collector, Files, Target
 from tasks.containment.containers import frozen_containers
-from tasks.containment.freeze import collect_key, load_frozen, stop_key
+from tasks.containment.freeze import frozen_key, load_frozen, unended_key
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, StoredFile, worst
 from tasks.custody.evidence.keys import unquote
 from tasks.custody.evidence.parts import Parts
@@ -37,12 +37,12 @@ def _key(context: RunContext, collector: str, budget: FreezeBudget | None = None
     """
     del budget
     what = discover()[collector]
-    living = ",".join(earlier_boots(context.state.home)) if what.while_frozen else stop_key(context)
+    living = ",".join(earlier_boots(context.state.home)) if what.while_frozen else unended_key(context)
     asked = [_globs(context.workload).get(source.field) for source in what.sources if isinstance(source, Files)]
     containers = f":{context.workload.containers}:{_globs(context.workload)}" if what.of_containers else ""
     sensitive = context.workload.sensitive if asked or containers else ""
     lost = f":{sources}" if (sources := _lost(context, what)) else ""
-    return f"{collector}:{collect_key(context)}:{living}:{asked}{containers}:{sensitive}{lost}"
+    return f"{collector}:{frozen_key(context)}:{living}:{asked}{containers}:{sensitive}{lost}"
 
 
 def _lost(context: RunContext, what: Collector) -> list[str]:

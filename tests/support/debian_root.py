@@ -55,7 +55,8 @@ def _bootstrap(packages: Sequence[str], folder: Path) -> None:
 def _pack(packages: Sequence[str], path: Path) -> None:
     """Debian's packages into a tar."""
     folder = path.with_suffix(".making")
-    shutil.rmtree(folder, ignore_errors=True)
+    # One that was broken off may have /proc and /sys of this machine mounted in it.
+    subprocess.run(["rm", "-rf", "--one-file-system", str(folder)], check=False, capture_output=True)
     _bootstrap(packages, folder)
     with tarfile.open(path, "w") as tar:
         tar.add(folder, arcname=".", recursive=True)
