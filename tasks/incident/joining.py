@@ -29,7 +29,7 @@ from tasks.incident.layout import (
     incidents_in,
     of_any_boot,
 )
-from tasks.incident.run_lock import incident_at_work, owner
+from tasks.incident.run_lock import incident_at_work, is_owned
 from tasks.system.atomic_files import caught_lines, open_new, read_marker, read_plain, rows_of
 
 WAIT_SECONDS: Final = 120.0
@@ -47,7 +47,7 @@ def incident_of(alarm: Alarm | None, bases: Sequence[Path], wait: float = WAIT_S
             return incident
         if incident := incident_at_work(bases[0]):
             return incident
-        if not owner(bases[0]) or time.monotonic() > deadline:
+        if not is_owned(bases[0]) or time.monotonic() > deadline:
             return ""
         time.sleep(_POLL_SECONDS)
 

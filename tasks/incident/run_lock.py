@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.membership import runs_ours
+from tasks.custody.containment.process import Identity, Process
 from tasks.incident.layout import OWNER, REHEARSAL
 from tasks.system import file_lock as lock
 from tasks.system.atomic_files import read_plain
@@ -39,7 +40,7 @@ def take_ownership(evidence: Path, purpose: Purpose = "evacuation", *, dry_run: 
         if (descriptor := _locked(path)) is not None:
             sign(descriptor, purpose)
             return descriptor
-        if owner(evidence, dry_run=dry_run):
+        if is_owned(evidence, dry_run=dry_run):
             return None
         if time.monotonic() > deadline:
             path.unlink(missing_ok=True)
@@ -96,11 +97,25 @@ def owner(evidence: Path, *, dry_run: bool = False) -> str:
     return str(_signed(_path(evidence, dry_run=dry_run)).get("purpose", ""))
 
 
+def is_owned(evidence: Path, *, dry_run: bool = False) -> bool:
+    """Return whether a run of ours has the lock. One whose signature no disk took is known by its command line."""
+    if owner(evidence, dry_run=dry_run):
+        return True
+    path = _path(evidence, dry_run=dry_run)
+    run = _taker(path)
+    return run is not None and run.user in _trusted(path.parent) and runs_ours(run)
+
+
 def at_work(evidence: Path) -> bool:
     """Return whether a run of our own account works on the workload, even if no disk took its name."""
-    path = _path(evidence, dry_run=False)
+    run = _taker(_path(evidence, dry_run=False))
+    return run is not None and run.user == os.geteuid()
+
+
+def _taker(path: Path) -> Process | None:
+    """Return the living process that took the lock."""
     run = None if path.is_symlink() else lock.taker(path)
-    return run is not None and run.alive and run.user == os.geteuid()
+    return run if run and run.alive else None
 
 
 def incident_at_work(evidence: Path) -> str:

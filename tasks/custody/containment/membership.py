@@ -1,7 +1,7 @@
 """Decide which processes belong to the workload, which only resemble it, and which are protected (runbook §2, §3)."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Final, Self
@@ -96,16 +96,15 @@ def protected(snapshot: Mapping[int, Process], me: int, servers: Iterable[int] =
     """
     protected_pids = {1, me} | ancestry(snapshot, [me])
     protected_pids |= {
-        process.pid
-        for process in snapshot.values()
-        if (runs_prefect(process) or _runs_ours(process.command)) and _ours(process, snapshot.get(me))
+        process.pid for process in snapshot.values() if runs_ours(process) and _ours(process, snapshot.get(me))
     }
     return protected_pids | set(servers)
 
 
-def _runs_ours(command: Sequence[str]) -> bool:
-    script = PurePath(*command[1:2]).name
-    return script == _OUR_SCRIPT or not _OUR_PROGRAMS.isdisjoint(command[1:4])
+def runs_ours(process: Process) -> bool:
+    """Return whether a process is called as our programs or Prefect's are. It may still be the workload."""
+    script = PurePath(*process.command[1:2]).name
+    return runs_prefect(process) or script == _OUR_SCRIPT or not _OUR_PROGRAMS.isdisjoint(process.command[1:4])
 
 
 def _ours(process: Process, me: Process | None) -> bool:

@@ -5,13 +5,16 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tasks.incident.joining import incident_of
 from tasks.incident.run_lock import owner, take_ownership
+from tests.support.small_disks import fill, small_disk
 from tests.support.workloads import open_the_way
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -74,7 +77,7 @@ TAKE = """
 import sys
 from pathlib import Path
 from tasks.incident.run_lock import owner, take_ownership
-folder = Path(sys.argv[1])
+folder = Path(sys.argv[-1])
 mine = take_ownership(folder, "recovery")
 print("refused by", owner(folder), flush=True) if mine is None else print("has it", flush=True)
 sys.stdin.read()
@@ -82,16 +85,33 @@ sys.stdin.read()
 
 
 @contextmanager
-def run_as(user: int, folder: Path) -> Iterator[str]:
+def run_as(user: int, folder: Path, *called: str) -> Iterator[str]:
     """A run of that account, which has the folder if it can, until the block ends; what it said."""
-    command = ["setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups", sys.executable, "-c", TAKE]
+    become = ["setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups"] if user != os.geteuid() else []
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    command = [*become, sys.executable, "-c", TAKE, *called, str(folder)]
     with subprocess.Popen(
-        [*command, folder], env=environment, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command, env=environment, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout
         yield process.stdout.readline().strip()
         process.communicate()
+
+
+def test_a_run_whose_signature_no_disk_took_is_neither_replaced_nor_overtaken_by_an_alarm(tmp_path: Path) -> None:
+    """Two runs worked on one incident: each wrote its custody log and stopped its processes."""
+    with small_disk(tmp_path / "disk", 1) as folder:
+        fill(folder)
+        with run_as(os.geteuid(), folder, "flows.engine") as said:
+            assert said == "has it"
+            assert (folder / ".owner").read_bytes() == b""
+            assert take_ownership(folder) is None
+            began = time.monotonic()
+            assert incident_of(None, [folder], wait=0.3) == ""
+            assert time.monotonic() - began > 0.3, "it may be refused"
+        mine = take_ownership(folder)
+        assert mine is not None
+        os.close(mine)
 
 
 @pytest.fixture
