@@ -92,6 +92,11 @@ def give_up_ownership(evidence: Path) -> None:
         os.close(kept)
 
 
+def has_ownership(evidence: Path) -> bool:
+    """Return whether this process has the lock, kept or taken."""
+    return lock.has_lock(os.getpid(), _path(evidence, dry_run=False))
+
+
 def owner(evidence: Path, *, dry_run: bool = False) -> str:
     """Return the purpose of the run of ours that has the lock; empty if there is none."""
     return str(_signed(_path(evidence, dry_run=dry_run)).get("purpose", ""))

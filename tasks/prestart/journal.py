@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from tasks.adapters.host import LinuxHost, thaw_process
 from tasks.custody.containment.process import Identity
-from tasks.incident.run_lock import give_up_ownership, keep_ownership, take_ownership
+from tasks.incident.run_lock import give_up_ownership, has_ownership, keep_ownership, take_ownership
 from tasks.system.atomic_files import read_ours, rows_of, write_whole
 
 _unkept: Final[dict[Identity, datetime]] = {}
@@ -116,21 +116,14 @@ def take_over(path: Path, left: Container[Identity] = ()) -> None:
 
 
 def thaw_again(early: EarlyFreeze, is_over: Callable[[], bool] = lambda: True) -> None:
-    """Thaw what an early freeze has stopped, if its run ended before its own freeze; release the lock.
+    """Thaw what this process's own early freeze has stopped, if its run ended before its own freeze.
 
-    What was frozen for a run that is not over stays frozen, and written down for the next run and for `thaw`.
+    With the lock only, which is released: a refused run has given it up, and what is left may be another run's by now.
     """
-    left = not_taken_over(early)
-    if (left.frozen or left.groups) and is_over():
-        host = LinuxHost()
-        for identity in left.frozen:
-            thaw_process(host, identity)
-        for group in filter(None, map(host.group, left.groups)):
-            group.thaw()
-        forget_unkept(early)
-        with suppress(OSError):
-            write_rows(early, ())
-    unlocked(early)
+    if has_ownership(early.path.parent):
+        _thaw(early, is_over)
+    else:
+        thaw_left(early, is_over)
     give_up_ownership(early.path.parent)
 
 
@@ -147,4 +140,22 @@ def thaw_left(early: EarlyFreeze, is_over: Callable[[], bool]) -> None:
             if (lock := take_ownership(left.path.parent)) is None:
                 return
             left = replace(left, lock=lock)
-    thaw_again(left, is_over)
+    _thaw(left, is_over)
+
+
+def _thaw(early: EarlyFreeze, is_over: Callable[[], bool]) -> None:
+    """Thaw it, unless another run has taken it over, and release the lock.
+
+    What was frozen for a run that is not over stays frozen, and written down for the next run and for `thaw`.
+    """
+    left = not_taken_over(early)
+    if (left.frozen or left.groups) and is_over():
+        host = LinuxHost()
+        for identity in left.frozen:
+            thaw_process(host, identity)
+        for group in filter(None, map(host.group, left.groups)):
+            group.thaw()
+        forget_unkept(early)
+        with suppress(OSError):
+            write_rows(early, ())
+    unlocked(early)

@@ -4,8 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,10 +20,12 @@ from tasks.prestart.hand_over import VARIABLE, HandOver, receive
 from tasks.prestart.journal import (
     EarlyFreeze,
     early_groups,
+    keep,
     not_taken_over,
     note_unkept,
     read_early,
     take_over,
+    thaw_again,
     thaw_left,
     unkept,
     write_rows,
@@ -129,15 +131,17 @@ def stopped() -> Iterator[tuple[Identity, "subprocess.Popen[bytes]"]]:
     with subprocess.Popen(["sleep", "600"]) as process:
         os.kill(process.pid, 19)
         os.waitpid(process.pid, os.WUNTRACED)
-        yield Identity(process.pid, start_of(process.pid)), process
-        process.kill()
+        try:
+            yield Identity(process.pid, start_of(process.pid)), process
+        finally:
+            process.kill()
 
 
 def state(who: Identity) -> str:
     return Path(f"/proc/{who.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
-def row(who: Identity) -> Mapping[str, Any]:
+def row(who: Identity) -> dict[str, Any]:
     return {"pid": who.pid, "start": who.start, "at": datetime.now(UTC).isoformat()}
 
 
@@ -172,6 +176,43 @@ def test_what_a_freeze_leaves_stays_written_down_and_the_rest_is_forgotten(
     assert read_early(early.path) == {left: AT}
     take_over(early.path)
     assert read_early(early.path) == {}
+
+
+@contextmanager
+def another_run(folder: Path) -> Iterator[None]:
+    """A run of another process, which has the lock until the block ends."""
+    works = (
+        "import sys; from pathlib import Path; from tasks.incident.run_lock import take_ownership;"
+        "print(take_ownership(Path(sys.argv[1])) is not None, flush=True); sys.stdin.readline()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", works, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as run:
+        assert line(run) == "True"
+        yield
+        run.communicate()
+
+
+@pytest.mark.parametrize("lock", ["kept", "taken and not released", "released", "another run's"])
+def test_a_run_that_is_over_thaws_what_it_has_frozen_unless_another_run_is_at_work(tmp_path: Path, lock: str) -> None:
+    """A refused run thawed everything, seconds after another one had begun to rely on it."""
+    with stopped() as (left, _), ExitStack() as others:
+        early = keep(EarlyFreeze(tmp_path / "early.json", (left,), lock=take_ownership(tmp_path)))
+        write_rows(early, [row(left)])
+        if lock != "kept":
+            taken = take_ownership(tmp_path)
+            assert taken is not None
+            if lock == "taken and not released":
+                others.callback(os.close, taken)
+            else:
+                os.close(taken)
+        if lock == "another run's":
+            others.enter_context(another_run(tmp_path))
+        thaw_again(early)
+        assert (state(left) == "T") is (lock == "another run's")
+        assert (left in read_early(early.path)) is (lock == "another run's")
+        others.close()
+        assert not owner(tmp_path)
 
 
 def test_what_is_left_of_a_run_that_is_not_over_stays_frozen_written_down_and_without_a_lock(tmp_path: Path) -> None:
