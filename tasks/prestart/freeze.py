@@ -133,19 +133,25 @@ def _owned(evidence: Path) -> Iterator[int | None]:
 
 
 def _freeze(workload: Mapping[str, Any], evidence: Path, incident: str | None) -> EarlyFreeze:
-    """Freeze parents first, until a look finds no new process; then write down which, and when.
+    """Freeze parents first, until a look finds no new process.
 
-    Only what this start has stopped is written down, to be thawed if the run is refused: not what was stopped already,
+    Which, and when, is written down before the signals of each look, because this process may be killed, and once more
+    after the last. It is only what this start stops, to be thawed if the run is refused: not what was stopped already,
     and not what an incident has frozen and that runs again, unless that incident was thawed.
     """
     frozen: dict[Identity, str] = {}
     host, find = LinuxHost(workload["api_port"]), _finder(workload, evidence, incident)
+
+    def note() -> None:
+        with suppress(OSError):  # told of below
+            write_rows(EarlyFreeze(evidence / EARLY, tuple(frozen)), _rows(frozen))
+
     try:
-        _halt(host, find, _held(workload, evidence), frozen)
+        _halt(host, find, _held(workload, evidence), frozen, note)
     except Exception as reason:  # noqa: BLE001  what is frozen has to be written down whatever went wrong
         say(f"not all was frozen before the start of the run: {type(reason).__name__}: {reason}", error=True)
     early = EarlyFreeze(evidence / EARLY, tuple(frozen))
-    rows = [{"pid": who.pid, "start": who.start, "at": at} for who, at in frozen.items()]
+    rows = _rows(frozen)
     try:
         write_rows(early, rows)
     except OSError as error:
@@ -153,6 +159,10 @@ def _freeze(workload: Mapping[str, Any], evidence: Path, incident: str | None) -
         note_unkept({who: datetime.fromisoformat(at) for who, at in frozen.items()})
         return early
     return _freeze_groups(early, rows, host, find)
+
+
+def _rows(frozen: Mapping[Identity, str]) -> list[dict[str, Any]]:
+    return [{"pid": who.pid, "start": who.start, "at": at} for who, at in frozen.items()]
 
 
 def _freeze_groups(early: EarlyFreeze, rows: list[dict[str, Any]], host: LinuxHost, find: _Find) -> EarlyFreeze:
@@ -168,7 +178,10 @@ def _freeze_groups(early: EarlyFreeze, rows: list[dict[str, Any]], host: LinuxHo
         return early
 
 
-def _halt(host: LinuxHost, find: _Find, held: set[Identity], frozen: dict[Identity, str]) -> None:
+def _halt(
+    host: LinuxHost, find: _Find, held: set[Identity], frozen: dict[Identity, str], note: Callable[[], None]
+) -> None:
+    """Stop each process that a look finds; `note` is called with those to come in `frozen`, before their signals."""
     seen = set[Identity]()
     deadline = time.monotonic() + _FREEZE_SECONDS
     while time.monotonic() < deadline:
@@ -177,10 +190,18 @@ def _halt(host: LinuxHost, find: _Find, held: set[Identity], frozen: dict[Identi
         if not new:
             break
         seen.update(new)
-        for identity in (who for who in new if snapshot[who.pid].state != "T"):
-            at = datetime.now(UTC).isoformat()
-            if freeze_process(host, snapshot[identity.pid]) == "" and identity not in held:
+        running = [who for who in new if snapshot[who.pid].state != "T"]
+        frozen.update((who, _now()) for who in running if who not in held)
+        note()
+        for identity in running:
+            at = _now()
+            freeze_process(host, snapshot[identity.pid])
+            if identity in frozen:
                 frozen[identity] = at
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()
 
 
 def _require_known_here(workload: Mapping[str, Any], evidence: Path, incident: str | None) -> None:

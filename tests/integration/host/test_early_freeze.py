@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from tasks.adapters.host import LinuxHost
 from tasks.cli.uncordon import let_go
 from tasks.containment.freeze import freeze
+from tasks.containment.thaw import thaw
 from tasks.custody.containment.process import Process
 from tasks.incident.layout import EARLY, FROZEN, RECOVERED
 from tasks.incident.run_lock import give_up_ownership
@@ -229,22 +231,46 @@ sys.exit(run(["run", sys.argv[1]]))
 """
 
 
+def begin(small: SmallWorkload, file: Path, order: str) -> "subprocess.CompletedProcess[str]":
+    """A run by hand that gets this signal as soon as it has sent its first."""
+    small.start(WORKERS="5")
+    wait_until(lambda: len(small.living()) == 6, what="the training's workers")
+    block = f'[workload.small]\nroot = "{small.root}"\nhost = "{socket.gethostname()}"\n'
+    file.write_text(f'{block}[store.small]\nfolder = "/"\n')
+    return subprocess.run([sys.executable, "-c", TOLD_TO_END, file, order], capture_output=True, text=True, check=False)
+
+
+def stands(small: SmallWorkload) -> bool:
+    """Whether a process of it is stopped."""
+    return psutil.STATUS_STOPPED in {each.status() for each in small.living()}
+
+
 @pytest.mark.parametrize("order", ["SIGINT", "SIGTERM"])
 def test_a_start_that_is_told_to_end_while_it_freezes_leaves_nobody_frozen(
     small: SmallWorkload, tmp_path: Path, order: str
 ) -> None:
     """The whole workload stood afterwards, and no file named who."""
-    small.start(WORKERS="5")
-    wait_until(lambda: len(small.living()) == 6, what="the training's workers")
-    file = tmp_path / "evacuation.toml"
-    block = f'[workload.small]\nroot = "{small.root}"\nhost = "{socket.gethostname()}"\n'
-    file.write_text(f'{block}[store.small]\nfolder = "/"\n')
-    begun = subprocess.run(
-        [sys.executable, "-c", TOLD_TO_END, file, order], capture_output=True, text=True, check=False
-    )
+    begun = begin(small, tmp_path / "evacuation.toml", order)
     assert begun.returncode == 130, begun.stderr
     assert "cancelled" in begun.stderr
-    wait_until(lambda: psutil.STATUS_STOPPED not in {each.status() for each in small.living()}, 5, "their thaw")
+    wait_until(lambda: not stands(small), 5, "their thaw")
+
+
+@pytest.mark.parametrize("way", ["uncordon", "a refused start, then uncordon", "freeze, then thaw"])
+def test_whom_a_start_had_frozen_before_it_was_killed_is_known(small: SmallWorkload, tmp_path: Path, way: str) -> None:
+    """It was taken for stopped by a person, and stayed so for ever."""
+    begun = begin(small, tmp_path / "evacuation.toml", "SIGKILL")
+    assert begun.returncode == -signal.SIGKILL, begun.stderr
+    wait_until(lambda: stands(small), 5, "the stop of the first")
+    if way == "freeze, then thaw":
+        with case_of(small.block()) as context:
+            freeze.fn(context)
+            assert not made(thaw.fn(context)).stood
+    else:
+        if way != "uncordon":
+            refused_start(small)
+        assert next(let_go(small.block(), LinuxHost())).startswith("thawed, a run that died before it began")
+    wait_until(lambda: not stands(small), 5, "their thaw")
 
 
 def test_whom_a_start_had_frozen_before_something_went_wrong_is_known(
