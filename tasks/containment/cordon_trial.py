@@ -21,7 +21,7 @@ from tasks.custody.evidence.redact import redact_command
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 from tasks.system.accounts import clean_environment
-from tasks.system.processes import variable_of
+from tasks.system.processes import may_read_environment, variable_of
 
 _SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.02
@@ -103,8 +103,8 @@ def _fate(context: RunContext, started: Identity, began: datetime) -> Challenge:
     code = context.adapters.host.exit_code(started)
     refused = ", ".join(map(str, context.workload.training_refused))
     why = f"the launcher ended with {code} by itself, which is none of {refused} (training_refused): nothing is proven"
-    others = ", ".join(str(who.pid) for who in _caught_since(context, began))
-    if code == 0 and others and not _at_large(context.adapters.host, began):
+    others = ", ".join(str(who.pid) for who in _caught_since(context, started, began))
+    if code == 0 and others and not _at_large(context.adapters.host, started, began):
         told = f"the launcher left the start to another program and ended with 0, and the guard froze process {others}"
         return Challenge(datetime.now(UTC), caught=told)
     told = f"caught while a launch was tried, but not known to come of it: process {others}"
@@ -117,7 +117,7 @@ def _detached(context: RunContext, started: Identity, began: datetime) -> int | 
     It has the launch's mark in its environment or, where that is cleared or may not be read, is of its session. What
     cron or a supervisor starts meanwhile has neither, and proves nothing.
     """
-    for who in _caught_since(context, began):
+    for who in _caught_since(context, started, began):
         marked = variable_of(who.pid, _MARK) == began.isoformat()
         process = context.adapters.host.get_process(who)  # after that, because a pid is reused
         if process and (marked or process.session == started.pid):
@@ -125,15 +125,17 @@ def _detached(context: RunContext, started: Identity, began: datetime) -> int | 
     return None
 
 
-def _at_large(host: Host, began: datetime) -> bool:
-    """Return whether something of the launch, by its mark, is at work."""
-    alive = (process for process in host.snapshot().values() if process.alive and not process.stopped)
-    return any(variable_of(process.pid, _MARK) == began.isoformat() for process in alive)
+def _at_large(host: Host, started: Identity, began: datetime) -> bool:
+    """Return whether something of the launch, by its mark, is at work; or may be, as its mark is not readable."""
+    younger = (process for process in host.snapshot().values() if process.identity.start >= started.start)
+    at_work = [process.pid for process in younger if process.alive and not process.stopped]
+    return any(variable_of(pid, _MARK) == began.isoformat() or not may_read_environment(pid) for pid in at_work)
 
 
-def _caught_since(context: RunContext, began: datetime) -> Iterator[Identity]:
+def _caught_since(context: RunContext, started: Identity, began: datetime) -> Iterator[Identity]:
+    """Yield what the guard has caught since that is no older than the launch."""
     for row in caught(context.cordon_files, began):
-        if who := Identity.of(row):
+        if (who := Identity.of(row)) and who.start >= started.start and not row.get("killed"):
             yield who
 
 

@@ -57,7 +57,7 @@ def stop(context: RunContext) -> Stop:
         else:
             stopping.units.kill()
     stopping.note_guard()
-    stopped_at, earlier = datetime.now(UTC), load_stopped(context.state)
+    stopped_at, earlier = datetime.now(UTC), stopping.earlier
     fresh = [target.receipt() for target in stopping.targets.values() if target.identity not in earlier]
     receipts = sorted([*earlier.values(), *fresh], key=lambda receipt: receipt.identity)
     context.state.stopped.write([receipt for receipt in receipts if receipt.end is not End.SURVIVED])
@@ -72,9 +72,9 @@ class Stopping:
     """A stop in progress."""
 
     def __init__(self, context: RunContext, processes: Iterable[Frozen | Stopped], kin: Kin) -> None:
-        """Begin with what was frozen, what an earlier run announced, and the descendants of these."""
+        """Begin with what was frozen, what earlier runs announced and have ended, and the descendants of these."""
         self.context, self.host, self.kin, self.groups = context, context.adapters.host, kin, Groups(context)
-        self.units = Units(context)
+        self.units, self.earlier = Units(context), load_stopped(context.state)
         self.protected_pids = protected_pids(context, self.host.snapshot())
         announced = {who: receipt.signals for who, receipt in load_announced(context.state).items()}
         self.targets = {

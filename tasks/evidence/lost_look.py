@@ -1,13 +1,16 @@
 """§4: name what ended before a collector had looked at it, which no later run can make good."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from tasks.adapters.host import lives
 from tasks.collectors.collector import Collector
 from tasks.containment.containers import frozen_containers
 from tasks.containment.freeze import load_frozen
+from tasks.custody.containment.receipt import Frozen
 from tasks.custody.evidence.acquisition import Loss, Outcome
 from tasks.custody.incident.looks import frozen_in, looked_at
+from tasks.incident.layout import earlier_boots
 from tasks.runtime.context import RunContext
 
 EARLIER_LOOK: Final = "an earlier run's look"
@@ -26,16 +29,29 @@ def lost_look(context: RunContext, what: Collector) -> tuple[list[Loss], bool]:
     standing |= {str(who.pid) for who in load_frozen(context.state) if lives(context.adapters.host, who)}
     if what.of_containers:  # takes what a stopped container still has, and names what it has not
         standing |= {who.id for who in frozen_containers(context.state)}
-    frozen = _ever_frozen(context, what)
-    if not (lost := frozen - standing - looked_at(entries, what.name)):
+    earlier, here = _frozen(context, what)
+    frozen = earlier | here
+    if not (lost := (earlier | (here - standing)) - looked_at(entries, what.name)):
         return [], True
     now = "only what stands frozen now can be looked at" if standing else "nothing of it stands frozen any more"
     reason = f"{len(lost)} of {len(frozen)} that were frozen ended before it was taken, and {now}"
     return [Loss(EARLIER_LOOK, Outcome.FAILED, reason)], bool(standing)
 
 
-def _ever_frozen(context: RunContext, what: Collector) -> frozenset[str]:
-    """Return the containers, and for what looks at the host the processes too, of every boot."""
-    containers = (each.identity.id for some in context.state.frozen_containers.of_boots() for each in some)
-    processes = (str(each.identity.pid) for some in context.state.frozen.of_boots() for each in some)
-    return frozenset(containers if what.of_containers else (*containers, *processes))
+def _frozen(context: RunContext, what: Collector) -> tuple[frozenset[str], frozenset[str]]:
+    """Return pids of earlier boots, of which nothing stands, whoever has them now; and what may still stand.
+
+    That are containers of every boot, and pids of this one; for what looks at containers those alone. What had ended
+    before its signal was never frozen.
+    """
+    state = context.state
+    containers = (each for some in state.frozen_containers.of_boots() for each in some)
+    paused = frozenset(each.identity.id for each in containers if each.paused_at or each.denied)
+    if what.of_containers:
+        return frozenset(), paused
+    earlier = (each for boot in earlier_boots(state.home) for each in state.frozen.of_boot(boot))
+    return _pids(earlier), paused | _pids(state.frozen.read())
+
+
+def _pids(processes: Iterable[Frozen]) -> frozenset[str]:
+    return frozenset(str(each.identity.pid) for each in processes if each.frozen_at or each.denied)

@@ -10,9 +10,10 @@ from typing import Annotated
 
 from httpx import HTTPError
 from prefect.client.orchestration import get_client
+from prefect.settings import temporary_settings
 from pydantic import Field, create_model
 
-from tasks.adapters.server_time import server_time_if_told
+from tasks.adapters.server_time import AT_ONCE, server_time_if_told
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.fleet.hosts import attempts_of
 from tasks.rendering.clock import both_times
@@ -56,7 +57,7 @@ class Question:
 
 def _last_order(incident: FleetIncident) -> datetime:
     """Return when the terms of the orders began; when the incident was opened if the server does not tell of any."""
-    with suppress(HTTPError), get_client(sync_client=True) as client:
+    with suppress(HTTPError), temporary_settings(AT_ONCE), get_client(sync_client=True) as client:
         attempts = attempts_of(client, incident.id).values()
         begun = (incident.since(each.number, each.ordered or incident.opened_at) for each in attempts)
         return max(begun, default=incident.opened_at)

@@ -108,10 +108,10 @@ def checked(client: SyncPrefectClient, incident: FleetIncident, rows: Iterable[R
 
 
 def read_last(store: "Store", beneath: str, incident: str, run: str = "") -> Closed:
-    """Return the last closing of an incident; that of the run, if it has any and the last one says the same.
+    """Return the closing of the run, because a recovery closes after it; the last one if the run has none.
 
-    A recovery closes after the run, and may find the workload at work again. Raises Unreadable or StoreError, also if
-    there is none.
+    Also the last one if that takes away from the run's: it is no longer verified, or the workload is at work again.
+    Raises Unreadable or StoreError, also if there is none.
     """
     home = key_at(beneath, f"incidents/{incident}/")
     names = (each.key.removeprefix(home) for each in store.list(f"{home}record/"))
@@ -123,7 +123,8 @@ def read_last(store: "Store", beneath: str, incident: str, run: str = "") -> Clo
         if not run or found.run == run:
             break
         found = _closed(store, beneath, incident, number)
-    return found if found.run == run and (found.word == last.word or found.word != Word.VERIFIED) else last
+    worse = last.word != found.word and (found.word == Word.VERIFIED or last.word == Word.NOT_CONTAINED)
+    return found if found.run == run and not worse else last
 
 
 def _closed(store: "Store", beneath: str, incident: str, number: int) -> Closed:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -47,7 +47,7 @@ class Watch:
         self.contained_at: datetime | None = None
         self._silent, self._since = "", time.monotonic()
         self._heard: UUID | None = None
-        self._needy, self._told_at = frozenset[str](), -_NEWS_SECONDS
+        self._needy, self._told_at = frozenset[tuple[str, int, bool]](), -_NEWS_SECONDS
 
     def look(self, client: SyncPrefectClient, question: Question | None = None) -> list[Row]:
         """Return a line for every host; do what is due: missing orders, expired ones, a person's answer."""
@@ -98,11 +98,11 @@ class Watch:
     def _tell(self, rows: Sequence[Row], client: SyncPrefectClient) -> None:
         """Tell who is silent, who needs a person, and that all that answer are contained, when that becomes true."""
         self._log_silent(rows)
-        needy = frozenset(row.host for row in rows if row.is_uncontained or self._asks_alone(row))
-        if needy - self._needy and time.monotonic() >= self._told_at + _NEWS_SECONDS:
-            self._needy, self._told_at = self._needy | needy, time.monotonic()
-            told = fleet_needs(self.incident.id, self.incident.name, [row for row in rows if row.host in needy])
-            announce(self._run, f"fleet {self.incident.name}: {fold_names([*needy])}", told)
+        needy = {_need(row): row for row in rows if row.is_uncontained or self._asks_alone(row)}
+        if needy.keys() - self._needy and time.monotonic() >= self._told_at + _NEWS_SECONDS:
+            self._needy, self._told_at = self._needy | needy.keys(), time.monotonic()
+            told = fleet_needs(self.incident.id, self.incident.name, [*needy.values()])
+            announce(self._run, f"fleet {self.incident.name}: {_named(needy.values())}", told)
         if not all_that_answer_contained(rows):
             self.contained_at = None
         elif self.contained_at is None:
@@ -118,6 +118,17 @@ class Watch:
     def settle(self, client: SyncPrefectClient) -> None:
         """Note that all that answer have their ends."""
         mark_settled(client, self.incident, self._run)
+
+
+def _need(row: Row) -> tuple[str, int, bool]:
+    """Return what of a host people are told of once: an attempt that asks, and that ended without its proof."""
+    return row.host, row.attempt, row.is_uncontained
+
+
+def _named(rows: Collection[Row]) -> str:
+    """Return the hosts, and the attempt of a retry: two messages of one name tell the same."""
+    again = max(row.attempt for row in rows)
+    return fold_names([row.host for row in rows]) + (f", attempt {again}" if again > 1 else "")
 
 
 def follow(watch: Watch, question: Question | None) -> Iterator[list[Row]]:

@@ -71,6 +71,17 @@ def variable_of(pid: int, name: str) -> str:
     return ""
 
 
+def may_read_environment(pid: int) -> bool:
+    """Return False if a living process does not let us read its environment."""
+    try:
+        _bytes(pid, "environ")
+    except PermissionError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
 def listeners(ports: frozenset[int]) -> dict[str, int]:
     """Return the listening sockets of these TCP ports, by their name among a process's open files."""
     return {name: port for name, port, _ in _listening(ports)}

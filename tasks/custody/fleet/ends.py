@@ -215,6 +215,9 @@ def closed_row(row: Row, closing: Closed | None, now: datetime, why: str = "") -
             else row
         )
     row = replace(row, closing=own)
+    if row.end and closing and closing.word == Word.NOT_CONTAINED and row.ordered and closing.closed > row.ordered:
+        told = f"at {closing.closed} the closing of run {closing.run} says {closing.word}"
+        return replace(row, end=End.NOT_CONTAINED, message=f"{told}; {row.message}")
     if row.end is not End.VERIFIED or (own and _of(own) is End.VERIFIED):
         return row
     if closing and not own:

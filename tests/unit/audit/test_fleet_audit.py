@@ -200,8 +200,13 @@ def test_a_host_whose_incident_ended_otherwise_later_is_not_proven(bucket: Bucke
 def test_a_fleets_table_knows_how_the_host_stands_now(bucket: Bucket) -> None:
     carried_on(bucket, verdict="NOTCONTAINED")
     now = read_last(bucket.store, "gpu1", INCIDENT, "run-1")
-    row = Row("gpu1", 1, "run-1", End.VERIFIED, incident=INCIDENT, ordered=AGO)
-    assert closed_row(row, now, NOW).end is End.UNVERIFIED
+    for end in (End.VERIFIED, End.PARTIAL):
+        row = Row("gpu1", 1, "run-1", end, incident=INCIDENT, ordered=AGO)
+        assert closed_row(row, now, NOW).end is End.NOT_CONTAINED
+        assert closed_row(replace(row, ordered=datetime(2100, 1, 1, tzinfo=UTC)), now, NOW).end in {
+            End.UNVERIFIED,
+            End.PARTIAL,
+        }, "from before"
 
 
 def test_a_closing_older_than_the_fleet_or_of_another_run_is_broken(bucket: Bucket) -> None:

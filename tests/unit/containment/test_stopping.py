@@ -19,7 +19,7 @@ from tasks.custody.containment.process import Identity, Masks, Process
 from tasks.custody.containment.receipt import Frozen
 from tasks.runtime.context import RunContext
 from tests.support.paper_host import PaperGroup, PaperHost, PaperSystemd, process
-from tests.support.run_context import case_of
+from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
 
 TRAINING = ("venv/bin/python", "-u", "src/train.py", "--dataset", "builtin", "--mode", "full")
@@ -103,6 +103,19 @@ def test_one_that_the_guard_has_killed_has_not_ended_by_itself(run: RunContext) 
     assert (by_itself.end, by_itself.signals, by_itself.reason) == (End.GONE, (), "")
     assert (by_guard.end, by_guard.signals) == (End.KILLED, (("SIGKILL", run.incident.opened_at),))
     assert "by the guard" in by_guard.reason
+
+
+def test_the_guards_kill_stands_in_the_receipt_although_another_was_signalled(run: RunContext) -> None:
+    """The signals are announced with a receipt of everybody, those who are gone as well."""
+    killed, living = process(2), add(run, 3)
+    at = run.incident.opened_at
+    row = {"at": at.isoformat(), "identity": {"pid": killed.pid, "start": killed.identity.start}, "killed": True}
+    run.cordon_files.caught.write_text(f"{json.dumps(row)}\n")
+    run.state.frozen.write([Frozen(each.identity, "api", "", 0, at, at) for each in (killed, living)])
+    receipts = {each.identity: each for each in made(steps.stop.fn(run)).processes}
+    assert "by the guard" in receipts[killed.identity].reason
+    told = {each["object"] for each in run.log.entries() if each["action"] == "stopped"}
+    assert told == {str(killed.pid), str(living.pid)}
 
 
 def test_one_that_ends_between_two_looks_is_no_trouble(run: RunContext) -> None:

@@ -1,5 +1,6 @@
 """What of a look at containers is lost for ever: a stopped one is still asked, one of an earlier boot is not known."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -44,6 +45,14 @@ def test_while_a_container_stands_the_host_is_looked_at_and_what_ended_is_told(s
     told = lost(small, "processes", again=True)
     assert "1 of 2 that were frozen ended before it was taken, and only what stands frozen now can be looked at" in told
     assert "nothing left" not in told
+
+
+def test_what_had_ended_before_its_signal_was_never_frozen(small: SmallWorkload) -> None:
+    ended(small)
+    with case_of(small.block()) as context:
+        context.state.frozen.write([replace(GONE, frozen_at=None)])
+        context.state.frozen_containers.write([replace(PAUSED, paused_at=None)])
+    assert lost(small, "processes") == ""
 
 
 @pytest.mark.parametrize("collector", ["containers", "container_files"])

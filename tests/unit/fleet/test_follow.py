@@ -60,6 +60,9 @@ def test_people_are_told_at_once_who_is_not_contained_and_once_of_each(
     watch._told_at -= 61
     looks(monkeypatch, watch, CONTAINED, failed, back)
     assert told[1:] == [(": gpu[2-3]", "NotContained")]
+    watch._told_at -= 61
+    looks(monkeypatch, watch, CONTAINED, replace(failed, attempt=2), replace(back, asks=False, end=End.NOT_CONTAINED))
+    assert told[2:] == [(": gpu[2-3], attempt 2", "NotContained")], "who had asked, and who was retried"
 
 
 def test_a_host_of_a_fleet_that_asks_for_all_asks_nobody_by_itself(
