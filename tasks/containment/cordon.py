@@ -138,6 +138,16 @@ def caught(files: CordonFiles, since: datetime) -> list[dict[str, Any]]:
     return [line for line in caught_lines(files.caught) if _caught_at(line) >= since]
 
 
+def held_newcomers(context: RunContext) -> list[dict[str, Any]]:
+    """Return what the guard has frozen for this incident, without what a run has let go since."""
+    rows, gone = caught(context.cordon_files, context.incident.opened_at), dict[Identity, datetime]()
+    for entry in context.log.entries() if rows else ():
+        about = {"pid": entry["object"], "start": entry.get("start")}
+        if entry["action"] == "let go" and (who := Identity.of(about)):
+            gone[who] = _caught_at({"at": entry["utc"]})
+    return [row for row in rows if not (who := Identity.of(row)) or who not in gone or gone[who] < _caught_at(row)]
+
+
 def killed_by_guard(files: CordonFiles, since: datetime) -> dict[Identity, datetime]:
     """Return the newcomers to which the guard has sent SIGKILL, and when."""
     rows = [row for row in caught(files, since) if row.get("killed")]

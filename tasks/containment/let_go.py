@@ -4,7 +4,7 @@ from collections.abc import Container, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from tasks.adapters.host import thaw_process
-from tasks.containment.cordon import caught
+from tasks.containment.cordon import held_newcomers
 from tasks.containment.members import excused_pids, find_members, inside
 from tasks.containment.suspects import look
 from tasks.custody.containment.process import Identity, Process, descendants
@@ -32,8 +32,7 @@ def let_go(context: "RunContext", groups: "Groups", early: Iterable[Identity]) -
     """
     if not context.workload.bystanders:
         return LetGo(frozenset())
-    rows = caught(context.cordon_files, context.incident.opened_at)
-    newcomers = ((who, bool(row.get("stood"))) for row in rows if (who := Identity.of(row)))
+    newcomers = ((who, bool(row.get("stood"))) for row in held_newcomers(context) if (who := Identity.of(row)))
     frozen, stopping = context.state.frozen.read(), context.state.stopping.read()
     ran, stood = ran_before(
         [*((each.identity, each.stood) for each in frozen), *newcomers, *((who, False) for who in early)]
@@ -45,7 +44,7 @@ def let_go(context: "RunContext", groups: "Groups", early: Iterable[Identity]) -
             warnings.append(f"process {who.pid} ({command}) stays frozen, although bystanders names it: {why_not}")
             continue
         gone.add(who)
-        context.log.write("let go", str(who.pid), command=command, stood=who in stood)
+        context.log.write("let go", str(who.pid), start=who.start, command=command, stood=who in stood)
     if gone:
         context.state.frozen.write([each for each in frozen if each.identity not in gone])
         context.state.stopping.write([each for each in stopping if each.identity not in gone])

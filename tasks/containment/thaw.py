@@ -9,7 +9,7 @@ from typing import Final
 
 from tasks.adapters.host import Host, lives, send_signal, thaw_process
 from tasks.containment.containers import frozen_containers
-from tasks.containment.cordon import caught
+from tasks.containment.cordon import caught, held_newcomers
 from tasks.containment.freeze import load_frozen
 from tasks.containment.members import guard_of
 from tasks.containment.paused import resume
@@ -81,7 +81,7 @@ def _relieve_guard(host: Host, marker: Path) -> None:
 
 def _thaw_processes(context: RunContext) -> tuple[list[str], ...]:
     """Continue the processes. Return which were thawed, stood before, are gone, and could not be thawed and why."""
-    host, rows = context.adapters.host, caught(context.cordon_files, context.incident.opened_at)
+    host, rows = context.adapters.host, held_newcomers(context)
     frozen, now = load_frozen(context.state), living(host, context.workload)
     newcomers = ((who, bool(row.get("stood"))) for row in rows if (who := Identity.of(row)) and who in now)
     early = ((who, False) for who in read_early(context.cordon_files.early) if who in now)
@@ -102,8 +102,8 @@ def _strangers(context: RunContext) -> dict[Identity, str]:
 
     The workload's account may own the folder above and put an older file there: such a process is not thawed.
     """
-    host, rows = context.adapters.host, caught(context.cordon_files, context.incident.opened_at)
-    newcomers = (who for row in rows if (who := Identity.of(row)) and not row.get("stood"))
+    host = context.adapters.host
+    newcomers = (who for row in held_newcomers(context) if (who := Identity.of(row)) and not row.get("stood"))
     known = load_frozen(context.state).keys() | living(host, context.workload)
     return standing_strangers(host, [*newcomers, *read_early(context.cordon_files.early)], known)
 

@@ -1,6 +1,8 @@
 """Whom a run lets go because the block excuses it since the freeze, and whom it does not: on paper."""
 
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from signal import SIGCONT
 from typing import Any
@@ -11,13 +13,14 @@ from tasks.containment.control_groups import Groups
 from tasks.containment.freeze import load_announced, load_frozen
 from tasks.containment.let_go import LetGo, let_go
 from tasks.containment.members import find_members
+from tasks.containment.thaw import thaw
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.groups import Held, Way, name_of
 from tasks.custody.containment.process import Process
 from tasks.custody.containment.receipt import Frozen, Stopped
 from tasks.runtime.context import RunContext
 from tests.support.paper_host import PaperGroup, PaperHost, process
-from tests.support.run_context import INCIDENT, case_of
+from tests.support.run_context import INCIDENT, case_of, made
 from tests.support.workloads import SmallWorkload
 
 TRAINING = ("venv/bin/python", "-u", "src/train.py", "--dataset", "builtin", "--mode", "full")
@@ -68,6 +71,25 @@ def test_one_that_the_block_excuses_now_runs_and_no_journal_names_it(run: RunCon
     assert load_frozen(run.state).keys() == load_announced(run.state).keys() == {training.identity}
     assert [entry["object"] for entry in run.log.entries() if entry["action"] == "let go"] == [str(one.pid)]
     assert gone(run) == LetGo(frozenset())
+
+
+def caught(run: RunContext, one: Process) -> None:
+    row = {"at": datetime.now(UTC).isoformat(), "pid": one.pid, "start": one.identity.start, "command": "filebeat"}
+    with run.cordon_files.caught.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def test_one_that_the_guard_caught_is_let_go_once_whatever_its_owner_does_with_it_then(run: RunContext) -> None:
+    one = process(1, SHIPPER, state="T")
+    host_of(run).processes[one.pid] = one
+    caught(run, one)
+    assert gone(run).gone == {one.identity}
+    host_of(run).processes[one.pid] = replace(one, state="T")
+    assert gone(run) == LetGo(frozenset())
+    assert made(thaw.fn(run)).left == ()
+    assert host_of(run).processes[one.pid].state == "T"
+    caught(run, one)
+    assert gone(run).gone == {one.identity}, "the guard has caught it again"
 
 
 def test_its_children_go_with_it_unless_they_are_the_workload(run: RunContext) -> None:
