@@ -7,7 +7,7 @@ from pathlib import Path
 
 from blocks.workload_fields import WorkloadFields
 from tasks.adapters.container_engine import DockerEngine
-from tasks.adapters.host import Host
+from tasks.adapters.host import Host, thaw_process
 from tasks.adapters.prefect_scheduler import PrefectScheduler
 from tasks.cli.next_step import NAMELESS, Called
 from tasks.cli.status import last, status
@@ -19,7 +19,7 @@ from tasks.custody.incident.log import CustodyLog
 from tasks.incident.directory import base_of, cordon_base, find_home
 from tasks.incident.layout import CORDON, CUSTODY_LOG, EARLY, INCIDENT
 from tasks.incident.run_lock import take_ownership
-from tasks.prestart.journal import EarlyFreeze, read_early, thaw_again
+from tasks.prestart.journal import early_groups, read_early, take_over
 from tasks.runtime.actor import BY_HAND, actor
 from tasks.system.atomic_files import read_marker, read_private
 
@@ -54,20 +54,24 @@ def let_go(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> I
 
 
 def _thaw_left(path: Path, workload: WorkloadFields, host: Host) -> Iterator[str]:
-    """Thaw the processes left by a run that was killed between its early freeze and its cordon; yield what was done.
+    """Thaw what a run left that was killed between its early freeze and its cordon; yield what was done.
 
-    What an incident holds is left to it; a process that is not of the workload is left to a person.
+    What an incident holds is left to it. A process that is not of the workload is left to a person and stays named.
     """
     if doubts := list(doubtful(path)):
         yield from doubts
         return
     left, now, known = read_early(path), living(host, workload), held_by_incidents(workload)
     thawed = tuple(who for who in left if who in now and who not in known)
-    thaw_again(EarlyFreeze(path, thawed))
-    path.unlink(missing_ok=True)
+    for who in thawed:
+        thaw_process(host, who)
+    groups = {name: group for name in early_groups(path) if (group := host.group(name)) and group.place.exists()}
+    unthawed = {name: reason for name, group in groups.items() if (reason := group.thaw())}
+    strangers = standing_strangers(host, left, now)
+    take_over(path, strangers, unthawed)
     if thawed:
         yield f"thawed, a run that died before it began had frozen them: {', '.join(str(who.pid) for who in thawed)}"
-    yield from standing_strangers(host, left, now).values()
+    yield from (*unthawed.values(), *strangers.values())
 
 
 def _home(workload: WorkloadFields) -> Path:

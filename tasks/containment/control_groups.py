@@ -35,14 +35,16 @@ _PAUSE_SECONDS: Final = 0.001
 class Groups:
     """The control groups that hold an incident's workload. Each is in the journal before it is used.
 
-    `refused` says why a process may not be moved, `unavailable` why the incident can have no group. With
-    `with_suspects`, processes that a fact ties to the workload are caught too.
+    `refused` says why a process may not be moved, `unavailable` why the incident can have no group. `unthawed` are
+    those of an early freeze that hold strangers and could not be thawed. With `with_suspects`, processes that a fact
+    ties to the workload are caught too.
     """
 
     def __init__(self, context: RunContext) -> None:
         """Load the groups that this run's early freeze and earlier runs of the incident hold."""
         self.context, self.host = context, context.adapters.host
         self.refused: dict[Identity, str] = {}
+        self.unthawed = list[str]()
         self.unavailable, self._patience = "", _ASK_SECONDS
         self.with_suspects = False
         self._last = self.host.arrivals(NO_PID)[0]
@@ -59,6 +61,7 @@ class Groups:
             if inside(snapshot, [path]) <= found:
                 self._keep([*self.rows, Held(path)])
             elif reason := group.thaw():
+                self.unthawed.append(path)  # not kept: a stop would end the strangers with it
                 logger.warning("%s", reason)
 
     def _keep(self, rows: list[Held]) -> None:

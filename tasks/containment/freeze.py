@@ -61,19 +61,15 @@ def freeze(context: RunContext) -> Freeze:
         looks, settled = looks + more, settled and all_settled
     for snapshot, halted in looks:
         fresh |= describe(snapshot, halted)
-    excused = let_go(context, groups, before)
-    fresh = {who: each for who, each in fresh.items() if who not in excused.gone}
-    earlier = load_frozen(context.state)
-    for who in {each.identity for each in snapshot.values()} & fresh.keys():
-        fresh[who] = replace(fresh[who], way=groups.way(snapshot[who.pid]))
-    fresh |= {who: replace(each, stood=earlier[who].stood) for who, each in fresh.items() if who in earlier}
     stood_at = _now()
+    everyone = _write_down(groups, snapshot, fresh)
+    if (excused := let_go(context, groups, before)).gone:
+        fresh = {who: each for who, each in fresh.items() if who not in excused.gone}
+        everyone = _write_down(groups, snapshot, fresh)  # a group around them may have been given up
     if not context.state.since.read():
         context.state.since.write(began)
-    everyone = sorted({**earlier, **fresh}.values(), key=lambda process: process.identity)
-    context.state.frozen.write(everyone)
     strangers = standing_strangers(context.adapters.host, before, {who.identity for who in everyone} | excused.gone)
-    take_over(context.cordon_files.early, strangers)
+    take_over(context.cordon_files.early, strangers, groups.unthawed)
     groups.thaw()  # a signal that was sent to a frozen group shows then: all that look at states go by that
     waiting = _confirm(context.adapters.host, fresh)
     groups.freeze()
@@ -83,6 +79,18 @@ def freeze(context: RunContext) -> Freeze:
     containers, trouble = freeze_containers(context)
     warnings = (*units.warnings, *unheard, *excused.warnings, *strangers.values())
     return Freeze(stood_at, tuple(everyone), settled, containers, trouble, waiting, warnings)
+
+
+def _write_down(groups: Groups, snapshot: Snapshot, fresh: dict[Identity, Frozen]) -> list[Frozen]:
+    """Complete the records by how each is held, and write them down with what earlier runs froze."""
+    state = groups.context.state
+    earlier = load_frozen(state)
+    for who in {each.identity for each in snapshot.values()} & fresh.keys():
+        fresh[who] = replace(fresh[who], way=groups.way(snapshot[who.pid]))
+    fresh |= {who: replace(each, stood=earlier[who].stood) for who, each in fresh.items() if who in earlier}
+    everyone = sorted({**earlier, **fresh}.values(), key=lambda process: process.identity)
+    state.frozen.write(everyone)
+    return everyone
 
 
 def _tell(log: CustodyLog, fresh: Mapping[Identity, Frozen]) -> None:

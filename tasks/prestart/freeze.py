@@ -26,7 +26,7 @@ from tasks.incident.last_word import FINISHED, THAWED, last_word
 from tasks.incident.layout import CORDON, EARLY, FROZEN, INCIDENT, RECOVERED, incidents_in
 from tasks.incident.run_lock import at_work, take_ownership
 from tasks.prestart.groups import freeze_in_place
-from tasks.prestart.journal import EarlyFreeze, keep, note_unkept, write_rows
+from tasks.prestart.journal import EarlyFreeze, keep, note_unkept, rows_for, write_rows
 from tasks.prestart.reasons import NothingToFreeze, NotNow
 from tasks.system.accounts import number_of
 from tasks.system.atomic_files import identities
@@ -139,30 +139,26 @@ def _freeze(workload: Mapping[str, Any], evidence: Path, incident: str | None) -
     after the last. It is only what this start stops, to be thawed if the run is refused: not what was stopped already,
     and not what an incident has frozen and that runs again, unless that incident was thawed.
     """
-    frozen: dict[Identity, str] = {}
+    frozen: dict[Identity, datetime] = {}
     host, find = LinuxHost(workload["api_port"]), _finder(workload, evidence, incident)
 
     def note() -> None:
         with suppress(OSError):  # told of below
-            write_rows(EarlyFreeze(evidence / EARLY, tuple(frozen)), _rows(frozen))
+            write_rows(EarlyFreeze(evidence / EARLY, tuple(frozen)), rows_for(frozen))
 
     try:
         _halt(host, find, _held(workload, evidence), frozen, note)
     except Exception as reason:  # noqa: BLE001  what is frozen has to be written down whatever went wrong
         say(f"not all was frozen before the start of the run: {type(reason).__name__}: {reason}", error=True)
     early = EarlyFreeze(evidence / EARLY, tuple(frozen))
-    rows = _rows(frozen)
+    rows = rows_for(frozen)
     try:
         write_rows(early, rows)
     except OSError as error:
         say(f"{early.path}: {error}: only this process knows which processes are frozen", error=True)
-        note_unkept({who: datetime.fromisoformat(at) for who, at in frozen.items()})
+        note_unkept(frozen)
         return early
     return _freeze_groups(early, rows, host, find)
-
-
-def _rows(frozen: Mapping[Identity, str]) -> list[dict[str, Any]]:
-    return [{"pid": who.pid, "start": who.start, "at": at} for who, at in frozen.items()]
 
 
 def _freeze_groups(early: EarlyFreeze, rows: list[dict[str, Any]], host: LinuxHost, find: _Find) -> EarlyFreeze:
@@ -179,7 +175,7 @@ def _freeze_groups(early: EarlyFreeze, rows: list[dict[str, Any]], host: LinuxHo
 
 
 def _halt(
-    host: LinuxHost, find: _Find, held: set[Identity], frozen: dict[Identity, str], note: Callable[[], None]
+    host: LinuxHost, find: _Find, held: set[Identity], frozen: dict[Identity, datetime], note: Callable[[], None]
 ) -> None:
     """Stop each process that a look finds; `note` is called with those to come in `frozen`, before their signals."""
     seen = set[Identity]()
@@ -200,8 +196,8 @@ def _halt(
                 frozen[identity] = at
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat()
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _require_known_here(workload: Mapping[str, Any], evidence: Path, incident: str | None) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,6 +16,8 @@ from tasks.system.atomic_files import read_ours, rows_of, write_whole
 
 _unkept: Final[dict[Identity, datetime]] = {}
 """Processes that this one has stopped and could write down on no disk."""
+_left: Final[dict[Identity, datetime]] = {}
+"""Processes that `take_over` has left to a person and could write down on no disk."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,11 @@ def forget_unkept(early: EarlyFreeze) -> None:
         _unkept.pop(who, None)
 
 
+def rows_for(stopped: Mapping[Identity, datetime], **more: object) -> list[dict[str, Any]]:
+    """Return the rows that name these processes, with when each was stopped."""
+    return [{"pid": who.pid, "start": who.start, "at": at.isoformat(), **more} for who, at in stopped.items()]
+
+
 def write_rows(early: EarlyFreeze, rows: Sequence[dict[str, Any]]) -> None:
     """Write down what has to be thawed, after the rows of a start that died; remove the file if there is nothing."""
     if everything := [*_others(early), *rows]:
@@ -76,8 +83,12 @@ def _others(early: EarlyFreeze) -> list[dict[str, Any]]:
 
 def read_early(path: Path) -> dict[Identity, datetime]:
     """Return the processes that an early freeze has stopped, and when."""
-    found = dict(_unkept)
-    for row in rows_of(path, read_ours):
+    return _unkept | _left | _read(rows_of(path, read_ours))
+
+
+def _read(rows: Iterable[Mapping[str, Any]]) -> dict[Identity, datetime]:
+    found = dict[Identity, datetime]()
+    for row in rows:
         with suppress(KeyError, TypeError, ValueError):
             if identity := Identity.of(row):
                 found[identity] = datetime.fromisoformat(row["at"])
@@ -90,27 +101,31 @@ def early_groups(path: Path) -> list[str]:
 
 
 def not_taken_over(early: EarlyFreeze) -> EarlyFreeze:
-    """Return what of it the journal still names, because the run it was for ended before its own freeze."""
-    left, groups = read_early(early.path), early_groups(early.path)
-    frozen = tuple(who for who in early.frozen if who in left)
+    """Return what of it the journal still names, because the run it was for ended before its own freeze.
+
+    What a run's freeze has left to a person is not part of it.
+    """
+    rows = [row for row in rows_of(early.path, read_ours) if not row.get("left")]
+    named, groups = _unkept | _read(rows), {row.get("group") for row in rows}
+    frozen = tuple(who for who in early.frozen if who in named)
     return replace(early, frozen=frozen, groups=tuple(group for group in early.groups if group in groups))
 
 
-def take_over(path: Path, left: Container[Identity] = ()) -> None:
+def take_over(path: Path, left: Container[Identity] = (), groups: Iterable[str] = ()) -> None:
     """Forget the early freeze once the run's own freeze has replaced it, so that it is not undone.
 
-    What is `left` stays written down: only this file names it.
+    What is `left`, and the control groups that could not be thawed, stay written down: only this file names them.
     """
-    rows = {who: at for who, at in read_early(path).items() if who in left}
+    stay = {who: at for who, at in read_early(path).items() if who in left}
     _unkept.clear()
+    _left.clear()
     try:
-        if rows:
-            told = [{"pid": who.pid, "start": who.start, "at": at.isoformat()} for who, at in rows.items()]
-            write_whole(path, json.dumps(told).encode(), 0o600, flush=False)
+        if rows := [*rows_for(stay, left=True), *({"group": group, "left": True} for group in groups)]:
+            write_whole(path, json.dumps(rows).encode(), 0o600, flush=False)
         else:
             path.unlink()
     except OSError:
-        note_unkept(rows)
+        _left.update(stay)
         with suppress(OSError):
             path.unlink()
 
@@ -157,5 +172,5 @@ def _thaw(early: EarlyFreeze, is_over: Callable[[], bool]) -> None:
             group.thaw()
         forget_unkept(early)
         with suppress(OSError):
-            write_rows(early, ())
+            write_rows(left, ())
     unlocked(early)

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from tasks.adapters.host import LinuxHost
 from tasks.adapters.prefect_scheduler import PrefectScheduler
+from tasks.cli.uncordon import let_go
 from tasks.containment.containment_check import prove_contained, stance
 from tasks.containment.control_groups import Groups
 from tasks.containment.cordon import cordon, orders
@@ -439,6 +441,22 @@ def test_a_group_of_a_start_that_died_in_which_the_block_finds_strangers_now_is_
         assert set(read_early(early.path)) == set(early.frozen)
         stop.fn(context)
         assert case.states() == {"T"}
+    thaw_again(early)
+    assert case.states() == {"T"}
+
+
+def test_uncordon_thaws_the_group_that_a_start_that_died_has_frozen(
+    start: Start, small: SmallWorkload, origin: ControlGroup
+) -> None:
+    case = start(FAMILY, origin)
+    early = freeze_described(early_of(small))
+    assert early
+    assert origin.frozen
+    give_up_ownership(early.path.parent)
+    list(let_go(small.block(training_pattern=PATTERN), LinuxHost()))
+    assert not origin.frozen
+    assert case.runs()
+    assert not early.path.exists()
 
 
 def test_what_somebody_else_has_frozen_stays_frozen(start: Start, small: SmallWorkload, origin: ControlGroup) -> None:

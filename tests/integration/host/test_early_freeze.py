@@ -22,7 +22,7 @@ from tasks.custody.containment.process import Process
 from tasks.incident.layout import EARLY, FROZEN, RECOVERED
 from tasks.incident.run_lock import give_up_ownership
 from tasks.prestart.freeze import freeze_described
-from tasks.prestart.journal import read_early, thaw_again
+from tasks.prestart.journal import read_early, take_over, thaw_again
 from tasks.system.processes import start_of
 from tests.integration.host.test_operate import stopped_sleeper
 from tests.support.run_context import INCIDENT, case_of, made
@@ -144,6 +144,32 @@ def test_what_a_start_that_died_has_stopped_is_no_member_now_and_stays_written_d
         thaw_again(early)
         assert own.status() == stranger.status() == psutil.STATUS_STOPPED, "the incident has one, a person the other"
         assert [who.pid for who in read_early(evidence / EARLY)] == [stranger.pid]
+
+
+@pytest.mark.parametrize("disk", ["a disk", "no disk"])
+def test_a_stranger_that_its_own_start_has_stopped_stays_so_when_the_run_has_ended(
+    small: SmallWorkload, disk: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its parent, a member, had died before the run's freeze: it was told as neither ended nor thawed, and thawed."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if disk == "no disk":
+        monkeypatch.setattr("tasks.prestart.journal.write_whole", full)
+    with stopped_sleeper(small.root, "odd-one") as stranger:
+        stranger.resume()
+        wait_until(lambda: stranger.status() == psutil.STATUS_SLEEPING, what="the stranger at work")
+        early = freeze_described(described(small, training_pattern="odd-one"))
+        assert early
+        assert [who.pid for who in early.frozen] == [stranger.pid]
+        give_up_ownership(early.path.parent)
+        with case_of(small.block()) as context:
+            assert len(made(freeze.fn(context)).warnings) == 1
+        thaw_again(early)
+        assert stranger.status() == psutil.STATUS_STOPPED
+        assert list(read_early(early.path)) == list(early.frozen)
+        take_over(early.path)
 
 
 def finished(small: SmallWorkload, incident: str, word: str, journal: str, pid: int) -> None:

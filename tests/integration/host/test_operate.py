@@ -25,6 +25,7 @@ from tasks.containment.uncordon import held
 from tasks.custody.errors import Refused
 from tasks.custody.incident.exit_codes import INCOMPLETE
 from tasks.incident.layout import EARLY, FROZEN
+from tasks.prestart.journal import read_early
 from tasks.system.processes import start_of
 from tests.support.run_context import INCIDENT, case_of
 from tests.support.workloads import SmallWorkload, stand, wait_until
@@ -275,6 +276,10 @@ def test_a_stranger_that_a_file_of_ours_names_is_neither_ended_nor_thawed(
         assert stranger.status() == psutil.STATUS_STOPPED
         assert [line for line in said if f"left frozen: process {stranger.pid}" in line and "kill -KILL" in line]
         assert "終了していません" in "".join(said)
+        assert [who.pid for who in read_early(block.evidence / EARLY)] == [stranger.pid]
+        assert [line for line in let_go(block, LinuxHost()) if f"left frozen: process {stranger.pid}" in line]
+        stranger.resume()
+        list(let_go(block, LinuxHost()))
         assert not (block.evidence / EARLY).exists()
 
 

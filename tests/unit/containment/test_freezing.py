@@ -138,6 +138,19 @@ def test_when_the_first_was_frozen_is_kept_by_later_runs(run: RunContext, monkey
     assert run.state.since.read() == 500
 
 
+def test_what_is_frozen_is_written_down_before_bystanders_are_looked_for(
+    run: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError("no look")
+
+    monkeypatch.setattr(steps, "let_go", broken)
+    one = add(run, 1)
+    with pytest.raises(OSError, match="no look"):
+        steps.freeze.fn(run)
+    assert load_frozen(run.state).keys() == {one.identity}
+
+
 def test_what_we_have_frozen_does_not_stand_by_itself_in_a_later_run(run: RunContext) -> None:
     add(run, 1)
     assert [each.stood for each in frozen(run).processes] == [False]

@@ -11,6 +11,7 @@ from tasks.containment.release_groups import release_groups
 from tasks.custody.containment.groups import Held, Way, name_of
 from tasks.custody.containment.process import Process
 from tasks.incident.layout import GROUPS
+from tasks.prestart.journal import EarlyFreeze, early_groups, not_taken_over, take_over
 from tasks.runtime.context import RunContext
 from tests.support.paper_host import PaperGroup, PaperHost, process
 from tests.support.run_context import INCIDENT, case_of
@@ -227,3 +228,19 @@ def test_who_was_started_by_hand_is_not_caught_as_a_suspect_and_who_was_not_is(r
         newest = groups._newest(run.adapters.host.snapshot())
         host_of(run).new = [process(11, ("wc", "-l"), above.pid, **found)]
         assert bool(newest()) is caught
+
+
+def test_a_group_of_a_start_that_died_that_holds_a_stranger_and_cannot_be_thawed_stays_named(
+    run: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not held: a stop would end the stranger with it."""
+    path, group = run.cordon_files.early, group_of(run, HOME)
+    path.write_text(json.dumps([{"group": HOME}]))
+    host_of(run).processes[7] = process(1, ("bash",), cgroup=f"0::{HOME}\n")
+    group.frozen = True
+    monkeypatch.setattr(group, "thaw", lambda: "Device or resource busy")
+    groups = Groups(run)
+    assert (groups.rows, groups.unthawed) == ([], [HOME])
+    take_over(path, (), groups.unthawed)
+    assert early_groups(path) == [HOME]
+    assert not_taken_over(EarlyFreeze(path, (), (HOME,))).groups == ()
