@@ -62,12 +62,12 @@ def freeze(context: RunContext) -> Freeze:
     for snapshot, halted in looks:
         fresh |= describe(snapshot, halted)
     stood_at = _now()
+    if not context.state.since.read():
+        context.state.since.write(began)
     everyone = _write_down(groups, snapshot, fresh)
     if (excused := let_go(context, groups, before)).gone:
         fresh = {who: each for who, each in fresh.items() if who not in excused.gone}
         everyone = _write_down(groups, snapshot, fresh)  # a group around them may have been given up
-    if not context.state.since.read():
-        context.state.since.write(began)
     strangers = standing_strangers(context.adapters.host, before, {who.identity for who in everyone} | excused.gone)
     take_over(context.cordon_files.early, strangers, groups.unthawed)
     groups.thaw()  # a signal that was sent to a frozen group shows then: all that look at states go by that
