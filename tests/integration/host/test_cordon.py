@@ -28,7 +28,7 @@ from tasks.containment.watch import watch
 from tasks.guard.__main__ import Guard
 from tasks.incident.layout import CAUGHT, EARLY
 from tasks.system.atomic_files import write_whole
-from tasks.system.processes import start_of
+from tasks.system.processes import start_of, ticks
 from tests.support.run_context import INCIDENT, case_of, made
 from tests.support.workloads import SmallWorkload, wait_until
 
@@ -319,8 +319,10 @@ def test_a_launcher_that_detaches_the_training_is_seen_to_be_caught(small: Small
 
 
 def test_a_newcomer_that_is_thawed_again_and_again_is_ended(small: SmallWorkload) -> None:
+    """What was started in the guard's own tick may be older than it, and is not killed."""
     with case_of(small.block()) as context:
-        cordon.fn(context)
+        since = made(cordon.fn(context)).guard.start
+        wait_until(lambda: ticks() > since, what="the next tick")
         small.start(["setsid", "--fork", *small.training_command], WORKERS="0").wait()
         wait_until(lambda: caught(context.cordon_files.caught), what="the guard's catch")
         (newcomer,) = small.living()
