@@ -21,7 +21,7 @@ from tasks.custody.evidence.redact import redact_command
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 from tasks.system.accounts import clean_environment
-from tasks.system.processes import may_read_environment, variable_of
+from tasks.system.processes import variable_of
 
 _SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.02
@@ -129,7 +129,7 @@ def _at_large(host: Host, started: Identity, began: datetime) -> bool:
     """Return whether something of the launch, by its mark, is at work; or may be, as its mark is not readable."""
     younger = (process for process in host.snapshot().values() if process.identity.start >= started.start)
     at_work = [process.pid for process in younger if process.alive and not process.stopped]
-    return any(variable_of(pid, _MARK) == began.isoformat() or not may_read_environment(pid) for pid in at_work)
+    return any(variable_of(pid, _MARK) in {began.isoformat(), None} for pid in at_work)
 
 
 def _caught_since(context: RunContext, started: Identity, began: datetime) -> Iterator[Identity]:

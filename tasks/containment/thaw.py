@@ -46,8 +46,11 @@ def thaw(context: RunContext) -> Thawed:
     host.systemd.release(marker)
     units.thaw()
     kept = release_groups(host, context.workload)
-    processes = _thaw_processes(context)
-    strangers = _strangers(context)
+    others, now = _stopped_by_others(context), living(host, context.workload)
+    processes = _thaw_processes(context, [each for each in others if each[0] in now])
+    strangers = standing_strangers(
+        host, [who for who, stood in others if not stood], load_frozen(context.state).keys() | now
+    )
     containers = _thaw_containers(context)
     take_over(context.cordon_files.early, strangers)
     thawed, stood, gone, left = (tuple(one + other) for one, other in zip(processes, containers, strict=True))
@@ -79,13 +82,19 @@ def _relieve_guard(host: Host, marker: Path) -> None:
         host.wait_gone([guard], _GONE_SECONDS)
 
 
-def _thaw_processes(context: RunContext) -> tuple[list[str], ...]:
+def _stopped_by_others(context: RunContext) -> list[tuple[Identity, bool]]:
+    """Return what the guard and a run's start have stopped, and whether it stood before.
+
+    The workload's account may own the folder above and put an older file there: who is no member now is not thawed.
+    """
+    newcomers = ((who, bool(row.get("stood"))) for row in held_newcomers(context) if (who := Identity.of(row)))
+    return [*newcomers, *((who, False) for who in read_early(context.cordon_files.early))]
+
+
+def _thaw_processes(context: RunContext, others: Iterable[tuple[Identity, bool]]) -> tuple[list[str], ...]:
     """Continue the processes. Return which were thawed, stood before, are gone, and could not be thawed and why."""
-    host, rows = context.adapters.host, held_newcomers(context)
-    frozen, now = load_frozen(context.state), living(host, context.workload)
-    newcomers = ((who, bool(row.get("stood"))) for row in rows if (who := Identity.of(row)) and who in now)
-    early = ((who, False) for who in read_early(context.cordon_files.early) if who in now)
-    ran, stood = ran_before([*((who, each.stood) for who, each in frozen.items()), *newcomers, *early])
+    host, frozen = context.adapters.host, load_frozen(context.state)
+    ran, stood = ran_before([*((who, each.stood) for who, each in frozen.items()), *others])
     # a SIGSTOP to an uninterruptible wait is still to come; SIGCONT cancels it
     held = (who for who in sorted(ran) if (process := host.get_process(who)) and process.state in {"T", "t", "D"})
     sent = {who: thaw_process(host, who) for who in held}
@@ -95,17 +104,6 @@ def _thaw_processes(context: RunContext) -> tuple[list[str], ...]:
         [f"process {who.pid}" for who in sorted(ran) if not lives(host, who)],
         [f"process {who.pid} stays frozen: {denied}" for who, denied in sent.items() if denied],
     )
-
-
-def _strangers(context: RunContext) -> dict[Identity, str]:
-    """Return what the guard or a start had stopped and the block does not recognise now, with what a person has to do.
-
-    The workload's account may own the folder above and put an older file there: such a process is not thawed.
-    """
-    host = context.adapters.host
-    newcomers = (who for row in held_newcomers(context) if (who := Identity.of(row)) and not row.get("stood"))
-    known = load_frozen(context.state).keys() | living(host, context.workload)
-    return standing_strangers(host, [*newcomers, *read_early(context.cordon_files.early)], known)
 
 
 def _thaw_containers(context: RunContext) -> tuple[list[str], ...]:

@@ -9,11 +9,11 @@ from tasks.incident.layout import closings
 from tasks.system.atomic_files import read_plain
 
 THAWED: Final = "THAWED"
-FINISHED: Final = frozenset({"VERIFIED", "PARTIAL", THAWED})
-"""Verdicts after which an incident need not be carried on."""
 WORKS: Final = frozenset({"VERIFIED", "PARTIAL"})
 """Verdicts of an evacuation that has done its work, as far as it could."""
-CONTAINED: Final = frozenset({"VERIFIED", "PARTIAL", "UNVERIFIED"})
+FINISHED: Final = WORKS | {THAWED}
+"""Verdicts after which an incident need not be carried on."""
+CONTAINED: Final = WORKS | {"UNVERIFIED"}
 """Verdicts that say that the workload was contained."""
 
 

@@ -11,14 +11,13 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from tasks.adapters.server_time import server_time
 from tasks.custody.incident.ending import NOT_REHEARSED, REHEARSED
 from tasks.custody.incident.news import PEOPLE, TELL
 from tasks.custody.incident.readiness import Finding, loss, sound
 from tasks.incident.dry_runs import last_dry_run
 from tasks.incident.last_word import WORKS
 from tasks.readiness.patient import Patient
-from tasks.readiness.runs import WORKER_GONE_SECONDS, asking, runs_of
+from tasks.readiness.runs import asking, is_served, runs_of
 
 TELL_PEOPLE: Final = "evacuation: tell people"
 LONG_RUNS: Final = "evacuation: a run does not end"
@@ -69,14 +68,13 @@ def notification(patient: Patient) -> Finding:
             for block in to:
                 kind, _, name = block.partition("/")
                 client.read_block_document_by_name(name, kind)
-            polled = client.read_work_queue_by_name(PEOPLE, there.work_pool_name).last_polled
-            silent = not polled or (server_time(client) - polled).total_seconds() > WORKER_GONE_SECONDS
+            served = is_served(client, PEOPLE, there.work_pool_name)
         except ObjectNotFound as error:
             return loss(f"no notification is deployed, or its block is gone: {error}", matters, _CURE)
         if off := [name for name, there in found.items() if not there or not all(each.enabled for each in there)]:
             cure = f"prefect automation resume NAME; or: {_CURE}"
             return loss(f"not deployed or not active: {', '.join(off)}", matters, cure)
-        if silent:
+        if not served:
             cure = f"add --work-queue {PEOPLE} to a worker of the pool {there.work_pool_name}, and restart it"
             return loss(f"no worker serves the queue {PEOPLE}", "the server sends messages itself, once each", cure)
         told = _sent(client, there, patient.name) if patient.message else _last(client)

@@ -10,6 +10,7 @@ from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RET
 
 from tasks.adapters.local_config import own_server
 from tasks.adapters.prefect_scheduler import NO_SERVER
+from tasks.adapters.server_time import server_time
 from tasks.custody.errors import Refused
 
 READY: Final = "ready"
@@ -27,6 +28,12 @@ def asking() -> Iterator[SyncPrefectClient]:
             raise Refused("a Prefect server", NO_SERVER, "export PREFECT_API_URL=http://127.0.0.1:4200/api")
         with get_client({}, sync_client=True) as client:
             yield client
+
+
+def is_served(client: SyncPrefectClient, queue: str, pool: str | None) -> bool:
+    """Return whether a worker has polled the queue lately, by the server's clock. Raises ObjectNotFound."""
+    polled = client.read_work_queue_by_name(queue, pool).last_polled
+    return polled is not None and (server_time(client) - polled).total_seconds() <= WORKER_GONE_SECONDS
 
 
 def runs_of(

@@ -24,7 +24,7 @@ from tasks.custody.errors import Refused
 from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
 from tasks.readiness.canary import fly
 from tasks.readiness.patient import Patient
-from tasks.readiness.runs import WORKER_GONE_SECONDS, asking, runs_of
+from tasks.readiness.runs import WORKER_GONE_SECONDS, asking, is_served, runs_of
 from tasks.system.installation import fingerprint
 
 SILENT_RUNS: Final = "evacuation: a run has gone silent"
@@ -194,11 +194,11 @@ def _not_triggered(client: SyncPrefectClient, name: str) -> Iterator[str]:
     try:
         there = client.read_deployment_by_name(f"{_FLEET}/{name}")
         pool, line = str(there.work_pool_name), str(there.work_queue_name)
-        polled = client.read_work_queue_by_name(line, pool).last_polled
+        served = is_served(client, line, pool)
     except ObjectNotFound:
         yield f"{_FLEET}/{name} or its queue is not deployed"
         return
-    if not polled or (server_time(client) - polled).total_seconds() > WORKER_GONE_SECONDS:
+    if not served:
         yield f"no worker serves {pool}/{line}, where {_FLEET}/{name} waits"
     if late := runs_of(client, _FLEET, name, ["Late"]):
         yield f"no worker has taken {', '.join(run.name for run in late)}"

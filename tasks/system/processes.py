@@ -58,28 +58,23 @@ def age_of(start: int) -> float:
 
 def flow_run_of(pid: int) -> str:
     """Return the Prefect flow run that a process was started for; empty if none, or if that is not readable."""
-    run = variable_of(pid, "PREFECT__FLOW_RUN_ID")
+    run = variable_of(pid, "PREFECT__FLOW_RUN_ID") or ""
     return run if _FLOW_RUN.fullmatch(run) else ""
 
 
-def variable_of(pid: int, name: str) -> str:
-    """Return a variable of the environment with which a process was started; empty if unset, or if not readable."""
+def variable_of(pid: int, name: str) -> str | None:
+    """Return a variable of the environment with which a process was started; empty if unset, or if it has ended.
+
+    None if a living process does not let us read it.
+    """
     start = f"{name}=".encode()
-    with suppress(OSError):
-        rows = _bytes(place_of(pid), "environ").split(b"\0")
-        return next((row.removeprefix(start).decode(errors="replace") for row in rows if row.startswith(start)), "")
-    return ""
-
-
-def may_read_environment(pid: int) -> bool:
-    """Return False if a living process does not let us read its environment."""
     try:
-        _bytes(pid, "environ")
+        rows = _bytes(place_of(pid), "environ").split(b"\0")
     except PermissionError:
-        return False
+        return None
     except OSError:
-        pass
-    return True
+        return ""
+    return next((row.removeprefix(start).decode(errors="replace") for row in rows if row.startswith(start)), "")
 
 
 def listeners(ports: frozenset[int]) -> dict[str, int]:

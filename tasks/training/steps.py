@@ -60,23 +60,22 @@ def require_command(workload: Workload, name: str) -> None:
 
 
 def standing(workload: Workload) -> str | None:
-    """Return the incident of the standing cordon, from its marker alone: that survives a reboot, the guard does not.
+    """Return the incident of the standing cordon, from its marker alone: that survives a reboot, the guard does not."""
+    marker = _marker(workload)
+    return str(read_marker(marker).get("incident") or "an incident that its marker does not name") if marker else None
 
-    The marker lies in the evidence folder, or where an incident was kept that had no room there.
-    """
+
+def _marker(workload: Workload) -> Path | None:
+    """Return the cordon's marker: in the evidence folder, or where an incident was kept that had no room there."""
     try:
-        markers = {base / CORDON for base in (workload.evidence, cordon_base(workload)) if _is_there(base / CORDON)}
+        for base in (workload.evidence, cordon_base(workload)):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                (base / CORDON).lstat()
+                return base / CORDON
     except OSError as error:
         remedy = f"Let the training's user search {workload.evidence}."
         raise Refused("to be able to look whether a cordon stands", str(error), remedy) from error
-    told = [read_marker(marker).get("incident") for marker in markers]
-    return next((str(each or "an incident that its marker does not name") for each in told), None)
-
-
-def _is_there(marker: Path) -> bool:
-    with suppress(FileNotFoundError, NotADirectoryError):
-        return bool(marker.lstat())
-    return False
+    return None
 
 
 def take_lock(workload: Workload) -> int | str:
@@ -106,7 +105,8 @@ def take_lock(workload: Workload) -> int | str:
 
 
 def _refusal(workload: Workload, incident: str) -> str:
-    why = read_marker(cordon_base(workload) / CORDON).get("reason", "not given")
+    marker = _marker(workload)
+    why = read_marker(marker).get("reason", "not given") if marker else "not given"
     return f"{incident}: a cordon stands ({why}). Nothing was started. Training may start when it is lifted."
 
 

@@ -28,7 +28,7 @@ from tasks.guard.__main__ import Guard
 from tasks.incident.layout import EARLY, GROUPS
 from tasks.incident.run_lock import give_up_ownership
 from tasks.prestart.freeze import freeze_described
-from tasks.prestart.journal import read_early, thaw_again
+from tasks.prestart.journal import EarlyFreeze, read_early, thaw_again
 from tasks.runtime.context import RunContext
 from tasks.system.control_group import ControlGroup
 from tests.integration.host.test_cancel import cancelled_when, has
@@ -423,15 +423,20 @@ def test_a_bystander_that_is_named_after_it_was_frozen_leaves_the_group(
     assert not origin.frozen
 
 
+def frozen_by_a_start_that_died(small: SmallWorkload, origin: ControlGroup) -> EarlyFreeze:
+    early = freeze_described(early_of(small))
+    assert early
+    assert origin.frozen
+    give_up_ownership(early.path.parent)
+    return early
+
+
 def test_a_group_of_a_start_that_died_in_which_the_block_finds_strangers_now_is_not_taken_over(
     start: Start, small: SmallWorkload, origin: ControlGroup
 ) -> None:
     """The pattern was narrowed, and yet everybody in the group was ended as the workload."""
     case = start(FAMILY, origin)
-    early = freeze_described(early_of(small))
-    assert early
-    assert origin.frozen
-    give_up_ownership(early.path.parent)
+    early = frozen_by_a_start_that_died(small, origin)
     with case_of(small.block()) as context:
         cordon.fn(context)
         frozen: Freeze = made(freeze.fn(context))
@@ -449,10 +454,7 @@ def test_uncordon_thaws_the_group_that_a_start_that_died_has_frozen(
     start: Start, small: SmallWorkload, origin: ControlGroup
 ) -> None:
     case = start(FAMILY, origin)
-    early = freeze_described(early_of(small))
-    assert early
-    assert origin.frozen
-    give_up_ownership(early.path.parent)
+    early = frozen_by_a_start_that_died(small, origin)
     list(let_go(small.block(training_pattern=PATTERN), LinuxHost()))
     assert not origin.frozen
     assert case.runs()
