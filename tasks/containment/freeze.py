@@ -110,7 +110,7 @@ def _tell(log: CustodyLog, fresh: Mapping[Identity, Frozen]) -> None:
 
 
 def _settle(groups: Groups, fresh: dict[Identity, Frozen], before: Mapping[Identity, datetime]) -> tuple[Looks, bool]:
-    """Stop each process not in `fresh` yet, until a look finds no new one; False if the time ran out.
+    """Stop each process not in `fresh` yet, or woken since, until a look finds none; False if the time ran out.
 
     What two looks do not settle goes into the incident's control group.
     """
@@ -120,13 +120,22 @@ def _settle(groups: Groups, fresh: dict[Identity, Frozen], before: Mapping[Ident
         if len(looks) >= _BY_SIGNALS:
             groups.catch()
         snapshot: Snapshot = host.snapshot()
-        new = {who: member for who, member in groups.find(snapshot).items() if who not in fresh}
-        halted = {who: halt(host, snapshot[who.pid], member, before.get(who)) for who, member in new.items()}
+        running = {
+            who: member
+            for who, member in groups.find(snapshot).items()
+            if who not in fresh or _is_woken(snapshot[who.pid], fresh[who])
+        }
+        halted = {who: halt(host, snapshot[who.pid], member, before.get(who)) for who, member in running.items()}
         fresh |= halted
         looks.append((snapshot, halted))
-        if not new and not groups.hold_in_place(snapshot) and not groups.churns():
+        if not groups.hold_in_place(snapshot) and not running and not groups.churns():
             return looks, True
     return looks, False
+
+
+def _is_woken(process: Process, was: Frozen) -> bool:
+    """Return whether somebody has sent SIGCONT to a process that was stopped: members may wake each other."""
+    return was.frozen_at is not None and not process.stopped and not process.stop_pending
 
 
 def halt(host: Host, process: Process, member: Member, before: datetime | None = None) -> Frozen:

@@ -12,6 +12,7 @@ from tasks.containment import freeze as steps
 from tasks.containment.containment_check import FROZEN_ONLY, NOT_CONTAINED, stance
 from tasks.containment.control_groups import Groups
 from tasks.containment.freeze import freeze, halt, load_frozen
+from tasks.custody.containment.groups import Way
 from tasks.custody.containment.membership import Member
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.containment.receipt import Freeze
@@ -19,7 +20,7 @@ from tasks.custody.errors import EngineError
 from tasks.runtime.context import RunContext
 from tests.support.memory_engine import ASKED, container, engine_of
 from tests.support.paper_clock import PaperClock
-from tests.support.paper_host import PaperHost, process
+from tests.support.paper_host import PaperGroup, PaperHost, process
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
 
@@ -111,6 +112,35 @@ def test_those_that_come_at_each_look_are_caught_by_groups_until_the_time_is_up(
     assert not result.settled
     assert began + 10 <= clock.now < began + 25
     assert catches[:1] == [2]
+
+
+def test_one_that_is_woken_between_two_looks_is_stopped_again(run: RunContext) -> None:
+    one, two = add(run, 1), add(run, 2)
+
+    def happens(look: int) -> None:
+        if look in {2, 3}:
+            host_of(run).processes[one.pid] = one
+
+    host_of(run).happens = happens
+    result = frozen(run)
+    assert result.settled
+    assert [who for who, number in host_of(run).sent if number is SIGSTOP] == [one.pid, two.pid, one.pid, one.pid]
+    assert {each.state for each in run.adapters.host.snapshot().values()} == {"T"}
+    assert [each.identity for each in result.processes] == [one.identity, two.identity]
+
+
+def test_a_group_of_members_is_held_in_place_although_new_ones_come(run: RunContext) -> None:
+    own = PaperGroup(host_of(run), "/of.its/own")
+    host_of(run).groups = {own.path: own}
+
+    def happens(look: int) -> None:
+        if not own.frozen and look < 6:
+            add(run, look, cgroup=f"0::{own.path}\n")
+
+    host_of(run).happens = happens
+    result = frozen(run)
+    assert result.settled
+    assert {each.way for each in result.processes} == {Way.IN_PLACE}
 
 
 def test_one_that_may_not_be_stopped_is_written_down_with_the_reason(run: RunContext) -> None:
