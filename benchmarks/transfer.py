@@ -134,10 +134,10 @@ def _one_prefix(context: RunContext, manifest: Manifest | None, wanted: Sequence
     if manifest is None:
         raise SystemExit("expected evidence that is sealed; got none.")
     progress = Progress(len(wanted), sum(item.size for item in wanted))
-    there = Delivery(
+    lost = Delivery(
         context, Ledger(context.directory.path, context.store.evidence.place), manifest, {}, progress
     ).deliver(wanted)
-    _require(len(there) == len(wanted), "every file")
+    _require(not lost, "every file")
 
 
 def _proven(context: RunContext, wanted: Sequence[Expected]) -> None:

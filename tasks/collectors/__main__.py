@@ -9,8 +9,9 @@ import os
 import resource
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tasks.collectors import named
 from tasks.collectors.acquire import acquire
@@ -19,6 +20,9 @@ from tasks.collectors.estimate import estimate
 from tasks.collectors.searching import searched
 from tasks.custody.evidence.acquisition import Loss, StoredFile
 from tasks.custody.evidence.secrets import Search
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 _MEMORY: Final = 4 << 30
 _KINDS: Final = {StoredFile: "file", Loss: "loss", Search: "search"}
@@ -34,8 +38,12 @@ def main(find: Callable[[str], Collector] = named) -> None:
     if told := estimate(what, target, Path(folder)):
         print(json.dumps({"room": told}), flush=True)
     for item in searched(acquire(what, target, Path(folder)), target, Path(folder), all_of_them=what.of_containers):
-        print(json.dumps({_KINDS[type(item)]: item}, default=vars), flush=True)
+        print(json.dumps({_KINDS[type(item)]: item}, default=_fields), flush=True)
     print(json.dumps("end"), flush=True)
+
+
+def _fields(item: "DataclassInstance") -> dict[str, Any]:
+    return {each.name: getattr(item, each.name) for each in fields(item)}
 
 
 def limit_memory() -> None:

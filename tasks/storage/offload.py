@@ -114,15 +114,14 @@ def _offload(context: RunContext, ledger: Ledger, sealed: Seal) -> Sent:
         manifest,
         elsewhere(context, (item.sha256 for item in wanted if item.size)),
         progress,
-        _listed(context, ledger, {item.key.removesuffix(item.stored) for item in every}),
+        _listed(context, ledger, {item.folder for item in every}),
     )
     with shown("offload", context.incident.id, progress):
-        there = delivery.deliver(wanted, copies)
-        lost = {item.stored for item in wanted if item.key not in there}
+        lost = delivery.deliver(wanted, copies)
         _note_lost(context.state, [file.source for file in manifest.files if file.stored in lost])
         for item in closing:
             delivery.close(item, folder / item.stored)
-    these = [*(item for item in (*wanted, *copies) if (item.origin or item.key) in there), *closing]
+    these = [*(item for item in (*wanted, *copies) if item.stored not in lost), *closing]
     context.log.write(
         "offloaded", folder.name, digest=sealed.manifest_sha256, objects=len(these), result=f"to {store.place}"
     )

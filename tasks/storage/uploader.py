@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -44,30 +44,27 @@ class Delivery:
     progress: Progress
     listed: Mapping[str, int] = field(default_factory=dict)
 
-    @cached_property
-    def _files(self) -> dict[str, StoredFile]:
-        return {file.stored: file for file in self.manifest.files}
-
     def deliver(self, wanted: Sequence[Expected], copies: Iterable[Expected] = ()) -> frozenset[str]:
-        """Deliver files, and make each one's copy as soon as the file is in the store. Return the keys now there.
+        """Deliver files, and make each one's copy as soon as the file is in the store. Return the names of lost files.
 
         So the store copies while the line is busy with the next file.
         """
-        waiting, there = {item.origin: item for item in copies}, set[str]()
+        waiting, lost = {item.stored: item for item in copies}, set[str]()
 
         def to_copy() -> Iterator[Expected]:
-            for item in delivered:
-                there.add(item.key)
-                if item.key in waiting:
-                    yield waiting[item.key]
+            for item, there in delivered:
+                if not there:
+                    lost.add(item.stored)
+                elif item.stored in waiting:
+                    yield waiting[item.stored]
 
         threads = QUESTIONS if self.context.store.evidence.promises().copies else THREADS
         with closing(self._delivered(wanted)) as delivered:
             deque(side_by_side(self.copy, to_copy(), threads), maxlen=0)
-        return frozenset(there)
+        return frozenset(lost)
 
-    def _delivered(self, wanted: Sequence[Expected]) -> Generator[Expected, None, None]:
-        """Yield the files that are in the store: small ones many at a time, then large ones in parallel parts.
+    def _delivered(self, wanted: Sequence[Expected]) -> Generator[tuple[Expected, bool], None, None]:
+        """Yield each file, and whether the store has it: small ones many at a time, then large ones in parallel parts.
 
         A file that the folder has twice is uploaded once and copied.
         """
@@ -80,7 +77,7 @@ class Delivery:
             (again, THREADS),
         ):
             made = side_by_side(self._deliver, items, threads)
-            yield from (item for item, there in zip(items, made, strict=True) if there)
+            yield from zip(items, made, strict=True)
 
     def copy(self, item: Expected) -> None:
         """Copy a delivered object to another prefix."""
@@ -130,7 +127,7 @@ class Delivery:
 
     def _send(self, item: Expected) -> bool:
         """Upload one file; False if it is lost: hashed in place, and no longer as sealed."""
-        file, parts = self._files[item.stored], list[int]()
+        file, parts = item.file, list[int]()
 
         def tell(size: int) -> None:
             parts.append(size)

@@ -1,10 +1,10 @@
 """§6: verify each object by the store's own digest. A listing proves nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from tasks.custody.evidence.acquisition import Seal, StoredFile
+from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.evidence.keys import volume_folder
 from tasks.custody.store.objects import Expected, all_objects
 from tasks.custody.store.receipts import ObjectReceipt, Receipts
@@ -27,11 +27,10 @@ def verify(context: RunContext, seals: Sequence[Seal], sent: Sent, read_back: bo
     for sealed in seals:
         manifest = read_manifest(context.directory, sealed.volume)
         signature = read_signature(context.directory.evidence_dir(sealed.volume))
-        files = {file.stored: file for file in manifest.files}
         expected = all_objects(manifest, context.incident.snapshot, signature)
         progress = Progress(len(expected), sum(item.size for item in expected))
         with shown("verify", context.incident.id, progress):
-            prove_one = partial(_proved, context, files, progress, read_back)
+            prove_one = partial(_proved, context, progress, read_back)
             threads = QUESTIONS if context.store.evidence.promises().digests and not read_back else THREADS
             receipts = list(side_by_side(prove_one, expected, threads))
         told = f"{sum(each.proven for each in receipts)} of {len(receipts)} objects proven"
@@ -46,17 +45,16 @@ def verify(context: RunContext, seals: Sequence[Seal], sent: Sent, read_back: bo
 
 def _proved(
     context: RunContext,
-    files: Mapping[str, StoredFile],
     progress: Progress,
     deep: bool,  # noqa: FBT001
     item: Expected,
 ) -> ObjectReceipt:
     """Prove one object. If a file that was hashed in place is not in the store, say what is left of it."""
     context.cancelled.check()
-    receipt, file = prove(context, item, context.store.retention, deep=deep), files.get(item.stored)
+    receipt = prove(context, item, context.store.retention, deep=deep)
     progress.add(1, item.size)
-    gone = file is not None and file.in_place and receipt.reason == NOT_THERE
-    sent = file and gone and context.store.evidence.head(item.origin or item.key)
-    if file and gone and not sent and not as_sealed(context.directory.root, file):
+    gone = item.file.in_place and receipt.reason == NOT_THERE
+    sent = gone and context.store.evidence.head(item.origin or item.key)
+    if gone and not sent and not as_sealed(context.directory.root, item.file):
         return replace(receipt, lost=True, reason="there was no room for a copy, and it has changed or gone since")
     return receipt

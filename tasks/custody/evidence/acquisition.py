@@ -40,7 +40,7 @@ def worst(outcomes: Iterable[Outcome]) -> Outcome:
 IN_PLACE = "in place"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StoredFile:
     """One file of evidence. `source` is percent-encoded; `mtime_ns` is the source's, None if we generated the file.
 

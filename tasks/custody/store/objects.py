@@ -12,22 +12,44 @@ from tasks.custody.store.manifest import Manifest, digest_bytes
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """An object that the store must have with this digest. A copy has the key of its source in `origin`.
+    """An object that the store must have with a sealed file's digest, below `folder`, which ends with a slash.
 
-    `parts` are those in which a large object is uploaded.
+    A copy has the key of its source in `origin`.
     """
 
-    key: str
-    sha256: str
-    size: int
-    stored: str
+    folder: str
+    file: StoredFile
     origin: str = ""
-    parts: Parts | None = None
+
+    @property
+    def key(self) -> str:
+        """Its key; spelled anew each time, because an incident may have a million objects."""
+        return self.folder + self.file.stored
+
+    @property
+    def sha256(self) -> str:
+        """The sealed digest, in hexadecimal."""
+        return self.file.sha256
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.file.size
+
+    @property
+    def stored(self) -> str:
+        """The file's name in the evidence folder."""
+        return self.file.stored
+
+    @property
+    def parts(self) -> Parts | None:
+        """The parts in which a large object is uploaded."""
+        return self.file.parts
 
 
 def evidence_objects(manifest: Manifest) -> list[Expected]:
     """Return the sealed files, without the manifest."""
-    return [_evidence(manifest, file.stored, file.sha256, file.size, file.parts) for file in manifest.files]
+    return _evidence(manifest, manifest.files)
 
 
 def once(objects: Iterable[Expected]) -> tuple[list[Expected], list[Expected]]:
@@ -45,15 +67,18 @@ def once(objects: Iterable[Expected]) -> tuple[list[Expected], list[Expected]]:
 
 def closing_objects(manifest: Manifest, signature: bytes = b"") -> list[Expected]:
     """Return SHA256SUMS, the signature if any, and last the manifest: without it, an incident is unfinished."""
+    sha256, size = manifest.written
     beside = ((SUMS, manifest.sums()), (SIGNATURE, signature))
-    closing = [(name, digest_bytes(data), len(data)) for name, data in beside if data]
-    return [_evidence(manifest, *each) for each in (*closing, (MANIFEST, *manifest.written))]
+    closing = [StoredFile(name, "", len(data), digest_bytes(data)) for name, data in beside if data]
+    return _evidence(manifest, (*closing, StoredFile(MANIFEST, "", size, sha256)))
 
 
 def snapshot_objects(manifest: Manifest, snapshot: str) -> list[Expected]:
     """Return models, artifacts and logs under the incident's snapshot; a supplement has its own snapshot."""
-    snapshot = snapshot if manifest.volume == 1 else f"{snapshot}.{manifest.volume}"
-    return [_copy(manifest, file, snapshot_key(snapshot, file.stored)) for file in _workload_files(manifest)]
+    folder = snapshot_key(snapshot if manifest.volume == 1 else f"{snapshot}.{manifest.volume}", "")
+    of = evidence_key(manifest.incident, manifest.volume, "")
+    files = (file for file in manifest.files if file.source and in_snapshot(file.stored))
+    return [Expected(folder, file, of + file.stored) for file in files]
 
 
 def latest_held(manifest: Manifest, snapshot: str, places: Mapping[str, str]) -> dict[str, ObjectRef]:
@@ -72,14 +97,6 @@ def all_objects(manifest: Manifest, snapshot: str, signature: bytes = b"") -> li
     return [*evidence_objects(manifest), *snapshot_objects(manifest, snapshot), *closing]
 
 
-def _workload_files(manifest: Manifest) -> list[StoredFile]:
-    return [file for file in manifest.files if file.source and in_snapshot(file.stored)]
-
-
-def _evidence(manifest: Manifest, stored: str, sha256: str, size: int, parts: Parts | None = None) -> Expected:
-    return Expected(evidence_key(manifest.incident, manifest.volume, stored), sha256, size, stored, parts=parts)
-
-
-def _copy(manifest: Manifest, file: StoredFile, key: str) -> Expected:
-    origin = evidence_key(manifest.incident, manifest.volume, file.stored)
-    return Expected(key, file.sha256, file.size, file.stored, origin, file.parts)
+def _evidence(manifest: Manifest, files: Iterable[StoredFile]) -> list[Expected]:
+    folder = evidence_key(manifest.incident, manifest.volume, "")
+    return [Expected(folder, file) for file in files]

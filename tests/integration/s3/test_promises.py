@@ -15,6 +15,7 @@ from blocks import s3
 from blocks.s3 import S3Store
 from blocks.s3_parts import base64_of
 from tasks.custody.errors import Conflict
+from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.keys import evidence_key
 from tasks.custody.evidence.parts import Parts, divide
 from tasks.custody.store import promises
@@ -213,6 +214,10 @@ def test_our_own_put_that_was_repeated_is_no_stranger_and_a_strangers_version_is
         assert (store.rewritten("ours/0") or {}) == {"ours/0": 2}
 
 
+def of(stored: str, sha256: str, size: int, parts: Parts | None = None) -> Expected:
+    return Expected(evidence_key(INCIDENT, 1, ""), StoredFile(stored, "", size, sha256, parts=parts))
+
+
 @pytest.mark.parametrize("combinations", COMBINATIONS)
 def test_no_receipt_is_proven_of_other_bytes_whatever_the_store_claims(
     place: Place, contents: list[tuple[Content, Content]], combinations: list[Promises], small: SmallWorkload
@@ -223,7 +228,7 @@ def test_no_receipt_is_proven_of_other_bytes_whatever_the_store_claims(
             for number, (ours, theirs) in enumerate(contents):
                 key = evidence_key(INCIDENT, 1, f"logs/{number}")
                 ours.create(store, key)
-                item = Expected(key, ours.sha256, len(ours.data), f"logs/{number}", parts=ours.parts)
+                item = of(f"logs/{number}", ours.sha256, len(ours.data), ours.parts)
                 receipt = prove(context, item)
                 assert receipt.proven
                 assert receipt.read or kept.digests
@@ -286,8 +291,8 @@ def test_where_the_canary_may_not_be_tried_a_lock_counts_as_it_is_told(
         with case_of(small.block(), store) as context:
             key, sha256 = evidence_key(INCIDENT, 1, "logs/a"), hashlib.sha256(b"a").hexdigest()
             store.create(key, b"a", sha256)
-            assert prove(context, Expected(key, sha256, 1, "logs/a"), asked).proven
-            longer = prove(context, Expected(key, sha256, 1, "logs/a"), Retention("governance", 9))
+            assert prove(context, of("logs/a", sha256, 1), asked).proven
+            longer = prove(context, of("logs/a", sha256, 1), Retention("governance", 9))
             assert "locked until" in longer.reason
         owner.close()
 
@@ -302,7 +307,7 @@ def test_a_digest_of_parts_counts_only_where_a_wrong_one_of_a_part_was_refused(
         assert store.promises() == replace(promises.KEPT, refuses_parts=told)
         with case_of(small.block(), store) as context:
             divided.create(store, key)
-            receipt = prove(context, Expected(key, divided.sha256, len(divided.data), "logs/a", parts=divided.parts))
+            receipt = prove(context, of("logs/a", divided.sha256, len(divided.data), divided.parts))
             assert receipt.proven
             assert receipt.read != told
 
@@ -317,6 +322,6 @@ def test_a_lock_that_is_told_and_not_kept_proves_nothing(place: Place, small: Sm
     with case_of(small.block(), store) as context:
         key, sha256 = evidence_key(INCIDENT, 1, "logs/a"), hashlib.sha256(b"a").hexdigest()
         store.create(key, b"a", sha256)
-        receipt = prove(context, Expected(key, sha256, 1, "logs/a"), asked)
+        receipt = prove(context, of("logs/a", sha256, 1), asked)
         assert not receipt.proven
         assert "keep a lock" in receipt.reason
