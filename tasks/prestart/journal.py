@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from tasks.adapters.host import LinuxHost, thaw_process
 from tasks.custody.containment.process import Identity
-from tasks.incident.run_lock import give_up_ownership, has_ownership, keep_ownership, take_ownership
+from tasks.incident.run_lock import give_up_ownership, has_ownership, keep_ownership, owner, take_ownership
 from tasks.system.atomic_files import read_ours, rows_of, write_whole
 
 _unkept: Final[dict[Identity, datetime]] = {}
@@ -145,14 +145,16 @@ def thaw_again(early: EarlyFreeze, is_over: Callable[[], bool] = lambda: True) -
 def thaw_left(early: EarlyFreeze, is_over: Callable[[], bool]) -> None:
     """Thaw what a run that is over has not taken over, once its process has ended; release the lock if it is here.
 
-    If another run is at work, what is left is that run's to take over.
+    If another evacuation is at work, what is left is its to take over. A recovery, a thaw or a release of the cordon
+    takes nothing over.
     """
     left = not_taken_over(early)
     if left.lock is None:
         if not left.frozen and not left.groups:
             return
         with suppress(OSError):  # no disk takes the lock
-            if (lock := take_ownership(left.path.parent)) is None:
+            lock = take_ownership(left.path.parent)
+            if lock is None and owner(left.path.parent) in {"", "evacuation"}:
                 return
             left = replace(left, lock=lock)
     _thaw(left, is_over)

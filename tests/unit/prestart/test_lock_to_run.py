@@ -179,21 +179,21 @@ def test_what_a_freeze_leaves_stays_written_down_and_the_rest_is_forgotten(
 
 
 @contextmanager
-def another_run(folder: Path) -> Iterator[None]:
+def another_run(folder: Path, purpose: str) -> Iterator[None]:
     """A run of another process, which has the lock until the block ends."""
     works = (
         "import sys; from pathlib import Path; from tasks.incident.run_lock import take_ownership;"
-        "print(take_ownership(Path(sys.argv[1])) is not None, flush=True); sys.stdin.readline()"
+        "print(take_ownership(Path(sys.argv[1]), sys.argv[2]) is not None, flush=True); sys.stdin.readline()"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", works, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", works, folder, purpose], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as run:
         assert line(run) == "True"
         yield
         run.communicate()
 
 
-@pytest.mark.parametrize("lock", ["kept", "taken and not released", "released", "another run's"])
+@pytest.mark.parametrize("lock", ["kept", "taken and not released", "released", "evacuation", "recovery"])
 def test_a_run_that_is_over_thaws_what_it_has_frozen_unless_another_run_is_at_work(tmp_path: Path, lock: str) -> None:
     """A refused run thawed everything, seconds after another one had begun to rely on it."""
     with stopped() as (left, _), ExitStack() as others:
@@ -206,11 +206,11 @@ def test_a_run_that_is_over_thaws_what_it_has_frozen_unless_another_run_is_at_wo
                 others.callback(os.close, taken)
             else:
                 os.close(taken)
-        if lock == "another run's":
-            others.enter_context(another_run(tmp_path))
+        if lock in {"evacuation", "recovery"}:
+            others.enter_context(another_run(tmp_path, lock))
         thaw_again(early)
-        assert (state(left) == "T") is (lock == "another run's")
-        assert (left in read_early(early.path)) is (lock == "another run's")
+        assert (state(left) == "T") is (lock == "evacuation"), "which takes it over"
+        assert (left in read_early(early.path)) is (lock == "evacuation")
         others.close()
         assert not owner(tmp_path)
 
