@@ -181,7 +181,7 @@ class SmallWorkload:
         return ["venv/bin/python", "-u", "src/train.py", "--dataset", self.dataset, "--mode", "full"]
 
     def start(self, command: Sequence[str] | None = None, **environment: str) -> subprocess.Popen[bytes]:
-        """Start a program in the root, the training by default."""
+        """Start a program in the root, the training by default; Popen returns a little before its command line is told."""
         process = subprocess.Popen(
             command or self.training_command,
             cwd=self.root,
@@ -192,6 +192,7 @@ class SmallWorkload:
             start_new_session=True,
         )
         self.started.append(process)
+        wait_until(lambda: words_of(psutil.Process(process.pid)) or process.poll() is not None, what="its command line")
         return process
 
     def start_all(self, workers: int = 2) -> None:

@@ -155,6 +155,7 @@ def test_a_run_that_does_not_end_and_one_that_no_worker_takes_are_told_of(stage:
         put(client, unbegun_runs(tell, SOON))
         blocks = [notification_block(client, each) for each in NOTIFY]
         put(client, untaken_messages(blocks, SOON))
+        stage.settled()  # events of runs count for the automations that the server has loaded by then
         lost = claimed_message(stage, "in the hands of a dead worker")
         late = run_of(stage, "readiness", "a look that nobody takes")
         stage.post(f"/flow_runs/{late}/set_state", {"state": {"type": "SCHEDULED", "name": "Late"}, "force": True})
@@ -164,10 +165,10 @@ def test_a_run_that_does_not_end_and_one_that_no_worker_takes_are_told_of(stage:
         pending = run_of(stage, "evacuation", "one that a worker has taken")
         stage.post(f"/flow_runs/{pending}/set_state", {"state": {"type": "PENDING", "name": "Pending"}, "force": True})
         try:
-            wait_until(lambda: people.heard("an endless one"), 60, what="the message")
-            wait_until(lambda: people.heard("that nobody takes"), 60, what="the other one")
-            wait_until(lambda: people.heard("not begun after 12 s: one that a worker"), 60, what="the third")
-            wait_until(lambda: people.heard("a dead worker\nits body"), 60, what="what the server sends itself")
+            wait_until(lambda: people.heard("an endless one"), what="the message")
+            wait_until(lambda: people.heard("that nobody takes"), what="the other one")
+            wait_until(lambda: people.heard("not begun after 12 s: one that a worker"), what="the third")
+            wait_until(lambda: people.heard("a dead worker\nits body"), what="what the server sends itself")
             assert "the server has sent it" in stage.ended(lost)["state"]["message"]
         finally:
             put(client, long_runs(tell, LONG_MINUTES))
@@ -184,7 +185,7 @@ def test_a_doctors_change_for_the_worse_is_told(stage: Stage, people: People) ->
     (stage.folder / "store").rename(stage.folder / "not mounted")
     try:
         assert stage.ended(stage.start("ready"))["state_name"] == "NotReady"
-        wait_until(lambda: people.heard("NotReady: ready"), 60, what="the doctor's message")
+        wait_until(lambda: people.heard("NotReady: ready"), what="the doctor's message")
     finally:
         (stage.folder / "not mounted").rename(stage.folder / "store")
     (text,) = people.heard("NotReady: ready")
@@ -204,9 +205,10 @@ def test_worker_and_flow_killed_together_are_found_and_the_next_run_carries_on(
         blocks = [notification_block(client, each) for each in NOTIFY]
         put(client, silent_runs(SOON))
         put(client, untaken_messages(blocks, SOON))
+        stage.settled()
         try:
             run = stage.start("evacuate")
-            wait_until(lambda: _in_hand(stage, before), 60, what="the freeze")
+            wait_until(lambda: _in_hand(stage, before), what="the freeze")
             for process in stage.family:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
