@@ -181,7 +181,7 @@ class SmallWorkload:
         return ["venv/bin/python", "-u", "src/train.py", "--dataset", self.dataset, "--mode", "full"]
 
     def start(self, command: Sequence[str] | None = None, **environment: str) -> subprocess.Popen[bytes]:
-        """Start a program in the root, the training by default; Popen returns a little before its command line is told."""
+        """Start a program in the root, the training by default, and wait for its command line."""
         process = subprocess.Popen(
             command or self.training_command,
             cwd=self.root,
