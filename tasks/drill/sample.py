@@ -181,6 +181,7 @@ def end_all_in(root: Path) -> None:
 
 def living_in(root: Path) -> list[psutil.Process]:
     """Return every process that works in the folder, found without the evacuation's own code."""
+    psutil.process_iter.cache_clear()  # it would leave out, once, a process that has the pid of one that it knew
     return [process for process in psutil.process_iter() if _works_in(process, root)]
 
 

@@ -85,6 +85,7 @@ class Case:
 
     def living(self) -> list[psutil.Process]:
         """Whoever of this user is there and no zombie."""
+        psutil.process_iter.cache_clear()  # it would leave out, once, a process that has the pid of one that it knew
         return [each for each in psutil.process_iter() if _is_alive(each, self.user)]
 
     def group(self, pid: int) -> str:

@@ -99,7 +99,7 @@ class Containers:
         )
         id_ = str(made["Id"])
         self.client.start(id_)
-        wait_until(lambda: self.client.logs(id_), what="the container's first output")
+        wait_until(lambda: self.client.logs(id_) or self.state(id_) == "paused", what="its first output, or a guard")
         return id_
 
     def state(self, id_: str) -> str:

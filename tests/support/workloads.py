@@ -192,7 +192,8 @@ class SmallWorkload:
             start_new_session=True,
         )
         self.started.append(process)
-        wait_until(lambda: words_of(psutil.Process(process.pid)) or process.poll() is not None, what="its command line")
+        known = psutil.Process(process.pid)
+        wait_until(lambda: words_of(known) or known.status() == psutil.STATUS_ZOMBIE, what="its command line")
         return process
 
     def start_all(self, workers: int = 2) -> None:

@@ -20,7 +20,7 @@ BOMB_MIB = 256
 @pytest.fixture
 def hostile(scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     """The canary is touched by whoever unpickles the evil model."""
-    monkeypatch.setattr(inspect_models, "_SECONDS", 3.0)
+    monkeypatch.setattr(inspect_models, "_SECONDS", 20.0)
     models = scene.small.root / "models"
     joblib.dump(estimator(), models / "model_sound.joblib")
     (models / "model_torn.joblib").write_bytes((models / "model_sound.joblib").read_bytes()[:-100])

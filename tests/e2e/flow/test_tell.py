@@ -28,7 +28,7 @@ def webhook(prefect: None) -> Iterator[Webhook]:  # noqa: ARG001  blocks are sav
             url="{{webhook}}",
             json_data={"text": "{{subject}}\n{{body}}"},
             secrets={"webhook": server.url},
-            timeout=0.5,
+            timeout=2.0,
         )
         block.save("tell", overwrite=True)
         yield server

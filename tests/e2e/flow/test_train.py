@@ -234,7 +234,7 @@ def test_the_lock_lives_exactly_as_long_as_the_training_tree_and_is_not_ours(tra
 def test_stopped_by_an_evacuation_it_is_cancelled_and_raises_no_alarm(trainee: Trainee, scene: Scene) -> None:
     scene.save(workload=trainee.block)
     with trainee.training() as ended:
-        first = min(process.pid for process in trainee.small.living())
+        first = min(trainee.small.living(), key=lambda process: process.create_time()).pid
         this = Identity(first, start_of(first))
         assert scene.evacuate().name == "Verified"
         wait_until(lambda: ended, what="the run's end")

@@ -320,8 +320,9 @@ def borrowing(small: SmallWorkload, name: str, program: str = "venv/bin/python")
     """The training, called by the name of another program; nobody's child."""
     words = " ".join([program, *small.training_command[1:]])
     small.start(["setsid", "--fork", "bash", "-c", f"exec -a '{name}' {words}"], WORKERS="0")
-    wait_until(lambda: [each for each in small.living() if words_of(each)[:1] == [name]], what="the training")
-    return next(each for each in small.living() if words_of(each)[:1] == [name])
+    called = [name, "-u"]
+    wait_until(lambda: [each for each in small.living() if words_of(each)[:2] == called], what="the training")
+    return next(each for each in small.living() if words_of(each)[:2] == called)
 
 
 ANY_PROGRAM = r"-u src/train\.py .*--mode full"

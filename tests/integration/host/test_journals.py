@@ -120,7 +120,7 @@ def after_a_run_that_died(small: SmallWorkload, policy: str, name: str, count: i
     told = [str(small.root), str(small.port), policy, name, str(count)]
     died = subprocess.run([sys.executable, "-c", DIE, *told], cwd=Path(__file__).parents[3], check=False)
     assert died.returncode == -signal.SIGKILL
-    with case_of(small.block(grace_seconds=1)) as context:
+    with case_of(small.block(grace_seconds=30)) as context:
         yield context
 
 

@@ -59,7 +59,7 @@ def bomb(mebibytes: int = 256) -> bytes:
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspect_models, "_SECONDS", 2.0)
+    monkeypatch.setattr(inspect_models, "_SECONDS", 20.0)
 
 
 def judged(context: RunContext) -> Inspection:

@@ -5,7 +5,7 @@ import shutil
 import sys
 import tomllib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from subprocess import DEVNULL, Popen
@@ -56,8 +56,11 @@ def apart(command: Sequence[str], folder: Path, ready: Path | None = None) -> It
     Popen(["setsid", "--fork", *command], cwd=folder, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL).wait()
 
     def new() -> list[psutil.Process]:
-        new = [psutil.Process(pid) for pid in psutil.pids() if pid not in before]
-        return [each for each in new if words_of(each) == list(command)]
+        found = list[psutil.Process]()
+        for pid in set(psutil.pids()) - before:
+            with suppress(psutil.NoSuchProcess):  # others come and go
+                found.append(psutil.Process(pid))
+        return [each for each in found if words_of(each) == list(command)]
 
     wait_until(new if ready is None else ready.exists, what="its start")
     found = new()
