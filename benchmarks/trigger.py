@@ -29,7 +29,6 @@ import psutil
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.objects import FlowRun
-from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from benchmarks.busy import BUSY, WITHOUT_RIGHTS, BusyMachine
@@ -40,6 +39,7 @@ from tasks.adapters.prefect_server import PrefectServer
 from tasks.drill.deployment import NAME, POOL, client_of, deploy, prefect
 from tasks.drill.parts import Worker
 from tasks.drill.screen import say
+from tasks.readiness.runs import runs_of
 
 ROUNDS: Final = 20
 _PEER_ROUNDS: Final = 8
@@ -149,7 +149,7 @@ def measure(busy: BusyMachine, server: PrefectServer) -> Times:
             while not busy.at_rest() and time.time() < sent + CAP_SECONDS:
                 time.sleep(_POLL_SECONDS)
             contained = time.time() - sent
-            run = client.read_flow_runs(limit=1, sort=FlowRunSort.EXPECTED_START_TIME_DESC)[0]
+            (run,) = runs_of(client, "evacuate", NAME, limit=1)
             taken = min(state.timestamp for state in client.read_flow_run_states(run.id) if state.name == "Pending")
             _end(client, run.id)
         _settle(client, run)
