@@ -135,7 +135,7 @@ def _one_prefix(context: RunContext, manifest: Manifest | None, wanted: Sequence
         raise SystemExit("expected evidence that is sealed; got none.")
     progress = Progress(len(wanted), sum(item.size for item in wanted))
     lost = Delivery(
-        context, Ledger(context.directory.path, context.store.evidence.place), manifest, {}, progress
+        context, Ledger(context.directory.path, context.store.evidence.place), manifest.volume, {}, progress
     ).deliver(wanted)
     _require(not lost, "every file")
 

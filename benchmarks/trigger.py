@@ -39,6 +39,7 @@ from tasks.adapters.prefect_server import PrefectServer
 from tasks.drill.deployment import NAME, POOL, client_of, deploy, prefect
 from tasks.drill.parts import Worker
 from tasks.drill.screen import say
+from tasks.prestart.freeze import FLOW
 from tasks.readiness.runs import runs_of
 
 ROUNDS: Final = 20
@@ -149,7 +150,7 @@ def measure(busy: BusyMachine, server: PrefectServer) -> Times:
             while not busy.at_rest() and time.time() < sent + CAP_SECONDS:
                 time.sleep(_POLL_SECONDS)
             contained = time.time() - sent
-            (run,) = runs_of(client, "evacuate", NAME, limit=1)
+            (run,) = runs_of(client, FLOW, NAME, limit=1)
             taken = min(state.timestamp for state in client.read_flow_run_states(run.id) if state.name == "Pending")
             _end(client, run.id)
         _settle(client, run)

@@ -135,7 +135,7 @@ def _settle(groups: Groups, fresh: dict[Identity, Frozen], before: Mapping[Ident
 
 def _is_woken(process: Process, was: Frozen) -> bool:
     """Return whether somebody has sent SIGCONT to a process that was stopped: members may wake each other."""
-    return was.frozen_at is not None and not process.stopped and not process.stop_pending
+    return was.frozen_at is not None and not process.stands
 
 
 def halt(host: Host, process: Process, member: Member, before: datetime | None = None) -> Frozen:

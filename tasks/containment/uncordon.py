@@ -152,7 +152,7 @@ def standing_strangers(host: Host, named: Iterable[Identity], known: Container[I
     return {
         who: left_frozen(f"process {who.pid} ({command_line(process.command, _SHOWN)})")
         for who, process in seen.items()
-        if process.stopped or process.stop_pending
+        if process.stands
     }
 
 

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -181,8 +181,13 @@ def end_all_in(root: Path) -> None:
 
 def living_in(root: Path) -> list[psutil.Process]:
     """Return every process that works in the folder, found without the evacuation's own code."""
-    psutil.process_iter.cache_clear()  # it would leave out, once, a process that has the pid of one that it knew
-    return [process for process in psutil.process_iter() if _works_in(process, root)]
+    return [process for process in every_process() if _works_in(process, root)]
+
+
+def every_process() -> Iterator[psutil.Process]:
+    """Return all processes of the host. psutil's cache would leave out, once, one with the pid of one that it knew."""
+    psutil.process_iter.cache_clear()
+    return psutil.process_iter()
 
 
 def _works_in(process: psutil.Process, root: Path) -> bool:

@@ -111,7 +111,7 @@ def _offload(context: RunContext, ledger: Ledger, sealed: Seal) -> Sent:
     delivery = Delivery(
         context,
         ledger,
-        manifest,
+        sealed.volume,
         elsewhere(context, (item.sha256 for item in wanted if item.size)),
         progress,
         _listed(context, ledger, {item.folder for item in every}),

@@ -11,7 +11,7 @@ from typing import Final
 
 from tasks.custody.errors import Denied, PermanentStoreError, StoreError, TransientStoreError
 from tasks.custody.evidence.acquisition import StoredFile
-from tasks.custody.store.manifest import Manifest, require_intact
+from tasks.custody.store.manifest import require_intact
 from tasks.custody.store.objects import Expected, once
 from tasks.evidence.uncopied_files import as_sealed, reading
 from tasks.runtime.context import RunContext
@@ -39,7 +39,7 @@ class Delivery:
 
     context: RunContext
     ledger: Ledger
-    manifest: Manifest
+    volume: int
     elsewhere: Mapping[str, str]
     progress: Progress
     listed: Mapping[str, int] = field(default_factory=dict)
@@ -134,7 +134,7 @@ class Delivery:
             self.progress.add(0, size, "sent")
 
         try:
-            with reading(self.context.directory, self.manifest.volume, file) as path:
+            with reading(self.context.directory, self.volume, file) as path:
                 self.context.store.evidence.create(item.key, path, item.sha256, item.parts, tell)
         except (OSError, StoreError) as error:
             if not isinstance(error, TransientStoreError | Denied):
@@ -150,9 +150,9 @@ class Delivery:
 
     def _require_as_sealed(self, file: StoredFile) -> None:
         """Raise Tampered if a copy is the reason that it was not accepted: a fresh seal is checked by this alone."""
-        directory, volume = self.context.directory, self.manifest.volume
+        directory = self.context.directory
         if not file.in_place:
-            require_intact([file], directory.evidence_dir(volume), partial(directory.locate, volume))
+            require_intact([file], directory.evidence_dir(self.volume), partial(directory.locate, self.volume))
 
     def _done(self, item: Expected, way: str, size: int | None = None) -> bool:
         self.ledger.note(item.key, item.sha256)

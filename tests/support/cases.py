@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from tasks.drill.sample import every_process
 from tasks.system.control_group import ControlGroup, Hierarchy
 from tests.support.workloads import wait_until
 
@@ -85,8 +86,7 @@ class Case:
 
     def living(self) -> list[psutil.Process]:
         """Whoever of this user is there and no zombie."""
-        psutil.process_iter.cache_clear()  # it would leave out, once, a process that has the pid of one that it knew
-        return [each for each in psutil.process_iter() if _is_alive(each, self.user)]
+        return [each for each in every_process() if _is_alive(each, self.user)]
 
     def group(self, pid: int) -> str:
         """The control group of one of its processes, by another thread than the main one where it has any."""

@@ -103,6 +103,11 @@ class Process:
         """
         return self.state == "D" or bool(self.masks.pending >> (SIGSTOP - 1) & 1)
 
+    @property
+    def stands(self) -> bool:
+        """Whether it is stopped, or about to be."""
+        return self.stopped or self.stop_pending
+
 
 @dataclass(frozen=True)
 class Listener:

@@ -155,6 +155,7 @@ class WithoutServer(Bench):
 def test_the_bench_in_its_smallest_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.contain.RESULTS", tmp_path)
     monkeypatch.setattr("benchmarks.rows.RESULTS", tmp_path)
+    monkeypatch.setattr("benchmarks.watched._IDLE_SECONDS", 30.0)  # one that waits for the processor is not at rest
 
     @contextmanager
     def stage(folder: Path, size: Size) -> Iterator[Bench]:
@@ -169,11 +170,11 @@ def judge_smallest(code: int, folder: Path) -> None:
     """Whether the goals hold is a question for a machine at rest."""
     assert code in {0, 1}
     api, training, frozen, left, wide, deep = json.loads((folder / "contain.json").read_text())["rows"]
-    assert 0 <= api["ours"] <= 5
-    assert 0 <= training["ours"] <= 5
+    assert 0 < api["ours"] < 5
+    assert 0 < training["ours"] < 5
     assert frozen["ours"] > 0
-    assert 0 <= wide["ours"] <= 5
-    assert 0 <= deep["ours"] <= 5
+    assert 0 < wide["ours"] < 5
+    assert 0 < deep["ours"] < 5
     assert left["ours"] == 0
     wait_until(lambda: not living_in(folder), what="the end of what the bench has started")
 
@@ -182,6 +183,7 @@ def judge_smallest(code: int, folder: Path) -> None:
 def test_the_small_form_with_a_server_and_the_drills_workload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.contain.RESULTS", tmp_path)
     monkeypatch.setattr("benchmarks.rows.RESULTS", tmp_path)
+    monkeypatch.setattr("benchmarks.watched._IDLE_SECONDS", 30.0)  # one that waits for the processor is not at rest
     judge_smallest(main(["--small"]), tmp_path)
     _, training, _, left, *_ = json.loads((tmp_path / "contain.json").read_text())["rows"]
     assert (training["peer"], left["peer"] > 0) == (5, True)

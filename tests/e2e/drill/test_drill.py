@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tasks.drill.sample import every_process
 from tests.support.workloads import wait_until
 
 PROJECT = Path(__file__).parents[3]
@@ -25,7 +26,7 @@ LAST = re.compile(
 
 def family(folder: Path) -> list[psutil.Process]:
     """Processes of a drill: those whose command line or working directory lies in its folder."""
-    return [process for process in psutil.process_iter() if belongs(process, folder)]
+    return [process for process in every_process() if belongs(process, folder)]
 
 
 def belongs(process: psutil.Process, folder: Path) -> bool:

@@ -27,6 +27,7 @@ from tasks.cli.next_step import Called
 from tasks.cli.status import status
 from tasks.custody.audit.finding import AuditWord
 from tasks.custody.errors import Refused
+from tasks.drill.sample import every_process
 from tasks.incident.layout import CORDON
 from tests.e2e.flow.test_early import environment
 from tests.support.scenes import Scene
@@ -152,7 +153,7 @@ def test_a_person_thaws_and_the_next_alarm_is_an_incident_of_its_own(scene: Scen
 
 def keepers(incident: str) -> list[psutil.Process]:
     found = []
-    for process in psutil.process_iter():
+    for process in every_process():
         try:
             if process.cmdline()[-1:] == ["flows.deadline"] and incident in str(process.open_files()):
                 found.append(process)

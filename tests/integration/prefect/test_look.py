@@ -316,6 +316,7 @@ def test_an_attempt_has_what_is_left_of_the_budget_and_none_begins_without(small
         assert time.monotonic() - began < 60
         assert first.outcome is second.outcome is Outcome.TIMED_OUT
         assert first.reason.startswith("disk: not done after ")
+        assert (second.ended_at - second.started_at).total_seconds() < 3
         assert second.reason == "disk: not begun: the 3 s for looking at the frozen processes were used up"
         assert evidence_of(context, "environment").outcome is Outcome.COLLECTED
 
