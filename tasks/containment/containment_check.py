@@ -60,7 +60,7 @@ def check_containment(context: RunContext) -> Containment:
         alive=(
             *(f"{_tell(visible[who.pid])} ({reason}{_drained(visible[who.pid])})" for who, reason in alive.items()),
             *_listening(context, mine | excused_pids(context, visible), alive),
-            *_passing(context, last),
+            *_passing(context, last, visible),
             *living_containers(context),
             *standing_units(host.systemd, () if state.recovered.read() else context.workload.units),
         ),
@@ -109,14 +109,17 @@ def _listening(context: RunContext, mine: Iterable[int], told: Container[Identit
     ]
 
 
-def _passing(context: RunContext, last: int) -> list[str]:
-    """Return whether processes of the workload come and go. `last` is the last pid given out before the look."""
+def _passing(context: RunContext, last: int, visible: Snapshot) -> list[str]:
+    """Return whether processes of the workload come and go. `last` is the last pid given out before the look.
+
+    Our collectors may end with the programs that they run: what was `visible` before tells whose these were.
+    """
     met = {process.pid: process for process in met_in_passing(context.adapters.host, last)}
     if not met:
         return []
     snapshot = context.adapters.host.snapshot()
-    mine, kept = own_pids(context, met | snapshot), excluded_pids(met | snapshot)
-    kept |= excused_pids(context, met | snapshot)
+    seen = {**visible, **met, **snapshot}
+    mine, kept = own_pids(context, seen), excluded_pids(seen) | excused_pids(context, seen)
     others = [process for pid, process in met.items() if pid not in mine]
     since = context.state.since.read() or ticks()
     found = come_and_gone(others, snapshot, matchers(context.workload), context.directory.root, kept, since)

@@ -200,6 +200,7 @@ def test_worker_and_flow_killed_together_are_found_and_the_next_run_carries_on(
     again: bool,  # noqa: FBT001
 ) -> None:
     before = set(stage.incidents)
+    stage.settled()  # the ends of earlier runs are told
     heard = len(told(stage, 1))
     with client_of(stage.server) as client:
         blocks = [notification_block(client, each) for each in NOTIFY]
@@ -229,6 +230,7 @@ def test_worker_and_flow_killed_together_are_found_and_the_next_run_carries_on(
 
 def _told_once(stage: Stage, people: People, home: Path, heard: int, *, again: bool) -> None:
     """The crash, containment and the end were told, and carrying the incident on `again` tells neither."""
+    wait_until(lambda: len(people.heard(home.name)) >= 2, what="both messages")
     runs = told(stage, heard + 3)
     if again:
         assert stage.ended(stage.start("evacuate", incident_id=home.name))["state_name"] == "Verified"

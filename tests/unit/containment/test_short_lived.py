@@ -1,5 +1,6 @@
 """Who comes and goes between two looks: how long is looked, and who is told of."""
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from tasks.custody.containment.receipt import Containment
 
 STAYS, GOES = process(1), process(2)
+COLLECTOR = process(50, parent=os.getpid())
 
 
 class BusyHost(PaperHost):
@@ -69,6 +71,38 @@ class Passed(PaperHost):
     def arrivals(self, last: int) -> tuple[int, list[Process]]:
         """All of them."""
         return last + 1, self.passed
+
+
+class Collecting(Passed):
+    """A host on which one of our collectors runs programs in the root, and has ended when they have."""
+
+    def __init__(self, *passed: Process) -> None:
+        """It is seen once."""
+        super().__init__(*passed)
+        self.processes = {COLLECTOR.pid: COLLECTOR}
+
+    def snapshot(self) -> dict[int, Process]:
+        """The look at which it ends."""
+        seen = super().snapshot()
+        self.processes.clear()
+        return seen
+
+
+def test_programs_of_a_collector_that_ended_with_them_are_ours(
+    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its three calls of df were told to people as a workload that could not be stopped."""
+    monkeypatch.setattr(short_lived, "time", PaperClock(0.0))
+    with case_of(small.block()) as context:
+        context.state.since.write(1)
+        each = [
+            process(number, ("df", "-h"), cwd=str(context.directory.root), parent=COLLECTOR.pid) for number in (1, 2, 3)
+        ]
+        context.adapters.host = Collecting(*each)
+        found: Containment = made(prove_contained.fn(context))
+        assert not [line for line in found.alive if "came and went" in line]
+        context.adapters.host = Passed(*each)
+        assert [line for line in made(prove_contained.fn(context)).alive if "3 processes came and went" in line]
 
 
 @pytest.mark.parametrize("unread", [(), (1,), (1, 2), (1, 2, 3)])
