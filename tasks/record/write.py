@@ -17,6 +17,7 @@ from tasks.custody.step_result import StepResult
 from tasks.custody.store.latest import Promotion
 from tasks.custody.store.manifest import canonical, digest, digest_bytes
 from tasks.custody.store.receipts import ObjectReceipt
+from tasks.evidence.claim import claim
 from tasks.evidence.signing import Signer, sign, who_signs
 from tasks.evidence.time_stamp import stamp
 from tasks.incident.layout import RECORD
@@ -123,13 +124,14 @@ def _close(context: RunContext, folder: Path, content: RecordContent) -> None:
     about = {"incident": asdict(context.incident), "run": context.run.id, "verdict": asdict(content.verdict)}
     write = context.directory.write
     write(folder / VERDICT, canonical({**content.facts, **about}))
-    write(folder / SEGMENT, b"".join(context.log.lines(context.directory.segments_end())))
+    segment = context.log.lines(context.directory.segments_end())
+    context.log.sync()  # a log that a power loss cuts behind a segment could not be continued
+    write(folder / SEGMENT, b"".join(segment))
     closing = canonical(_closing(context, folder, content))
     name = f"{RECORD}/{folder.name}/{CLOSING}"
     if signature := sign(context.store, context.log, name, closing, digest_bytes(closing)):
         write(folder / f"{CLOSING}.sig", signature)
     write(folder / CLOSING, closing)
-    context.log.sync()
 
 
 def _write_pages(
@@ -162,7 +164,8 @@ def _artifacts(data: ReportData, document: Document) -> tuple[tuple[PrefectArtif
 
 
 def _send(context: RunContext) -> None:
-    """Send this record and earlier unsent ones, each with its closing last."""
+    """Send this record and earlier unsent ones, each with its closing last. Raises Conflict if the id is another's."""
+    claim(context)
     for folder in sorted((context.directory.path / RECORD).iterdir()):
         for path in sorted(_whole(folder), key=lambda path: (path.name == CLOSING, path.name)):
             key = record_key(context.incident.id, int(folder.name), path.name)

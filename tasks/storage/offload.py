@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final
 from tasks.custody.errors import Conflict, PermanentStoreError, StoreError, Tampered, TransientStoreError
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.evidence.keys import claim_key, snapshot_key
-from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.custody.store.objects import Expected, closing_objects, evidence_objects, snapshot_objects
 from tasks.custody.store.receipts import ObjectReceipt
 from tasks.custody.store.retention import NOTHING, Retention
 from tasks.custody.store.sent import Sent
+from tasks.evidence.claim import claim
 from tasks.evidence.seal import read_manifest
 from tasks.evidence.signing import read_signature
 from tasks.runtime.context import RunContext
@@ -37,28 +37,10 @@ def transient(error: object) -> bool:
     return isinstance(error, TransientStoreError) or not isinstance(error, StoreError | Tampered)
 
 
-def _claim(context: RunContext) -> None:
-    incident = context.incident
-    claim = canonical(
-        {
-            "incident": incident.id,
-            "workload": incident.workload,
-            "host": incident.host,
-            "boot": incident.boot,
-            "opened_at": incident.opened_at.isoformat(),
-        }
-    )
-    try:
-        context.store.evidence.create(claim_key(incident.id), claim, digest_bytes(claim))
-    except Conflict as conflict:
-        context.state.claimed.write(str(conflict))
-        raise
-
-
 @step("§5", "claim_store", "claim the incident in the store", "保全先の確保")
 def claim_store(context: RunContext) -> Sent:
     """Create the incident's first object, its claim, so that an unusable store is known before the seal."""
-    _claim(context)
+    claim(context)
     store = context.store.evidence
     warnings = [f"{store.place}: {each}" for each in store.promises().notes]
     if warnings:
@@ -85,7 +67,7 @@ def _by_seals(context: RunContext, seals: Sequence[Seal], intact: Seal) -> str:
 def offload(context: RunContext, seals: Sequence[Seal], intact: Seal) -> Sent:
     """Send the sealed, intact files. Uploads each byte once; copies the snapshot inside the store (runbook §5)."""
     del intact
-    _claim(context)
+    claim(context)
     ledger = Ledger(context.directory.path, context.store.evidence.place)
     with turn_to_send(context):
         volumes = [_offload(context, ledger, sealed) for sealed in seals]

@@ -18,7 +18,7 @@ from tasks.custody.containment.cordon import Cordon
 from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Recovery
 from tasks.custody.errors import TransientStoreError
-from tasks.custody.evidence.keys import CLOSING, SEGMENT, TIME_STAMP, UNSTAMPED, VERDICT, record_key
+from tasks.custody.evidence.keys import CLOSING, SEGMENT, TIME_STAMP, UNSTAMPED, VERDICT, claim_key, record_key
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.store.manifest import digest, digest_bytes
 from tasks.incident.current import note_opened
@@ -30,6 +30,7 @@ from tasks.record.sections import PICTURE
 from tasks.record.write import Record, RecordContent, record
 from tasks.runtime.context import RunContext
 from tasks.runtime.progress import artifact_key
+from tests.support.flushes import flushes
 from tests.support.memory_store import MemoryStore
 from tests.support.report_factory import NOW, WHO, story
 from tests.support.run_context import case_of, made
@@ -85,6 +86,26 @@ def test_the_closing_covers_the_pages_and_the_store_has_them(context: RunContext
         each.key.rpartition("/")[2] for each in context.store.evidence.list(f"incidents/{context.incident.id}/record/")
     }
     assert there == PAGES | OTHERS | {CLOSING}
+
+
+def test_nothing_is_written_into_an_incident_that_another_host_has_claimed(context: RunContext) -> None:
+    store, home = context.store.evidence, f"incidents/{context.incident.id}/"
+    store.create(claim_key(context.incident.id), b"another host", digest_bytes(b"another host"))
+    told = made(record.fn(context, content()))
+    assert not told.stored
+    assert "not in the store" in told.reason
+    assert [each.key for each in store.list(home)] == [claim_key(context.incident.id)]
+    assert context.state.claimed.read()
+    assert set(closed(context)) == PAGES | OTHERS
+
+
+def test_the_custody_log_is_on_disk_before_a_segment_of_it(
+    context: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed = flushes(monkeypatch)
+    record.fn(context, content())
+    names = [path.name for path in flushed]
+    assert names.index(context.log.path.name) < names.index(f".{SEGMENT}.new") < names.index(f".{CLOSING}.new")
 
 
 def ask(context: RunContext, monkeypatch: pytest.MonkeyPatch, answer: bytes | str) -> list[bytes]:
