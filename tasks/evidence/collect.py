@@ -26,6 +26,7 @@ from tasks.runtime.context import RunContext
 from tasks.runtime.freeze_budget import FreezeBudget
 from tasks.runtime.step import step
 from tasks.system.disk_reserve import MIB
+from tasks.system.durable_files import flush
 
 _MARGIN: Final = 4
 
@@ -76,6 +77,8 @@ def collect(context: RunContext, collector: str, budget: FreezeBudget | None = N
         evidence = _evidence(context, what, began, lines, losses)
         kept = (keep(context.directory, evidence.volume, at, file) for file in evidence.files)
         evidence = replace(evidence, files=tuple(kept))
+        if not what.while_frozen:  # that result is cached, and after a power loss believed
+            flush([context.directory.locate(evidence.volume, each) for each in evidence.files if not each.in_place])
     for line in lines:
         if "room" in line:
             context.log.write("room", collector, **line["room"], elsewhere=_elsewhere(evidence.files))

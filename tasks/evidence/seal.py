@@ -1,7 +1,6 @@
 """§4: close the evidence folder by manifest.json, SHA256SUMS and a signature. Later findings go into a supplement."""
 
-import os
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -32,7 +31,7 @@ from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.runtime.step import step
 from tasks.system.atomic_files import write_whole
 from tasks.system.disk_reserve import give_all
-from tasks.system.parallel import side_by_side
+from tasks.system.durable_files import flush_trees
 
 _CLOSING: Final = frozenset({MANIFEST, SIGNATURE, SUMS})
 _UNSEALED: Final = "Nothing is sealed or sent: the evidence lies on this host alone."
@@ -45,8 +44,10 @@ _OURS: Final = frozenset({COVERAGE, MODELS, SEGMENT})
 
 def volumes_to_seal(context: RunContext, evidence: Iterable[Evidence]) -> list[int]:
     """Return the sealed folders, and this run's own if it is the first or holds something new."""
-    fresh = context.run.volume == 1 or any(item.volume == context.run.volume and item.files for item in evidence)
-    return list(range(1, context.run.volume + fresh))
+    own = context.run.volume
+    left = any(any(_names(folder)) for folder in _places(context.directory, own))  # by an attempt that was killed
+    fresh = own == 1 or left or any(item.volume == own and item.files for item in evidence)
+    return list(range(1, own + fresh))
 
 
 def _by_volume(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> str:
@@ -75,10 +76,12 @@ def seal(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> Seal
         context.directory.write(folder / SUMS, manifest.sums())
         if signature := sign(context.store, context.log, f"{folder.name}/{MANIFEST}", manifest.pieces(), sha256):
             context.directory.write(folder / SIGNATURE, signature)
+        # What a manifest promises has to survive a power loss that the manifest survives.
+        flush_trees(*_places(context.directory, volume))
+        context.log.sync()
         write_whole(folder / MANIFEST, manifest.pieces())
         told = {"files": len(manifest.files), "bytes": manifest.size}
         context.log.write("sealed", folder.name, digest=digest(folder / MANIFEST), **told)
-        _sync(*_places(context.directory, volume))
         context.log.sync()
     return _seal(folder)
 
@@ -204,7 +207,8 @@ def _names(folder: Path) -> set[str]:
 def _files(directory: IncidentDirectory, volume: int, evidence: Iterable[Evidence]) -> tuple[StoredFile, ...]:
     """Return each file of the volume: as acquired, else, if no attempt of this run names it, as it lies there.
 
-    Then those that lie in the workload alone.
+    Then those that lie in the workload alone, and copies that are gone from here: `offload` sends what was copied if
+    the workload still has it, and tells the loss if not.
     """
     folder, fallback_volume = directory.evidence_dir(volume), directory.fallback_volume(volume)
     acquired: dict[tuple[str, str], set[StoredFile]] = defaultdict(set)
@@ -215,9 +219,9 @@ def _files(directory: IncidentDirectory, volume: int, evidence: Iterable[Evidenc
         for name in _names(fallback_volume):
             named = put_aside(fallback_volume, name) if name in found else name  # two collectors at once, space for one
             found[named] = _entry(fallback_volume, str(fallback_volume), named, acquired[named, str(fallback_volume)])
-    for (name, where), files in acquired.items():
-        if where == IN_PLACE:
-            found.setdefault(name, min(files, key=repr))
+    for (name, _), files in acquired.items():
+        if name not in found:
+            found[name] = replace(min(files, key=repr), where=IN_PLACE)
     return tuple(found[name] for name in sorted(found))
 
 
@@ -233,17 +237,3 @@ def _as_it_lies(folder: Path, where: str, name: str) -> StoredFile:
     path = folder / name
     note = "" if name in _OURS else "left by an earlier attempt of this incident"
     return StoredFile(name, "", path.stat().st_size, digest(path), None, note, where)
-
-
-def _sync(*folders: Path) -> None:
-    """Flush all files to disk, in parallel, which lets the disk group its writes."""
-    paths = [folder / name for folder in folders for name in sorted(_names(folder))]
-    deque(side_by_side(_flush, paths), maxlen=0)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

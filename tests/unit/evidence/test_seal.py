@@ -11,13 +11,15 @@ import pytest
 from tasks.custody.errors import Tampered, TooMany
 from tasks.custody.evidence.acquisition import Evidence, Outcome, Seal, StoredFile
 from tasks.custody.evidence.coverage import attempts
-from tasks.custody.evidence.keys import COVERAGE, MANIFEST, SEGMENT, SUMS
+from tasks.custody.evidence.keys import COVERAGE, MANIFEST, SEGMENT, SUMS, evidence_key, unquote
 from tasks.custody.incident.log import broken, head
 from tasks.custody.store.manifest import digest, digest_bytes
 from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, read_manifest, seal, volumes_to_seal
 from tasks.runtime.context import RunContext
 from tasks.storage.offload import offload, transient
+from tasks.storage.verify import verify
+from tests.support.flushes import flushes
 from tests.support.memory_store import MemoryStore
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload
@@ -332,6 +334,58 @@ def test_a_later_run_makes_a_supplement_only_of_something_new(small: SmallWorklo
         }
     with case_of(small.block()) as context:
         assert context.run.volume == 3
+
+
+def test_what_a_killed_attempt_moved_into_a_supplement_is_sealed_by_a_run_that_finds_nothing(
+    small: SmallWorkload,
+) -> None:
+    with case_of(small.block()) as context:
+        sealed(context, collected(context, "packages"))
+    with case_of(small.block()) as context:
+        collected(context, "logs")  # and killed before the result was kept
+    with case_of(small.block()) as context:
+        gone = Evidence("logs", False, True, Outcome.MISSING, "no such file", NOW, NOW, 2)
+        assert volumes_to_seal(context, [gone]) == [1, 2]
+        sealed(context, [gone], 2)
+        (log,) = [file for file in read_manifest(context.directory, 2).files if file.stored.startswith("logs/")]
+        assert log.note == "left by an earlier attempt of this incident"
+
+
+def test_the_manifest_is_on_disk_after_all_that_it_promises(
+    context: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power loss it stood beside empty copies, and each later run called them altered and sent nothing."""
+    evidence, flushed, home = collected(context, *NAMES), flushes(monkeypatch), context.directory.evidence_dir(1)
+    sealed(context, evidence)
+    before = flushed[: flushed.index(home / f".{MANIFEST}.new")]
+    files = {path for path in home.rglob("*") if path.name != MANIFEST}
+    assert files | {home, context.log.path} <= set(before)
+
+
+def test_what_is_cached_as_collected_is_on_disk(context: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed, home = flushes(monkeypatch), context.directory.evidence_dir(1)
+    (logs,) = collected(context, "logs")
+    assert {home / file.stored for file in logs.files} <= set(flushed)
+
+
+@pytest.mark.parametrize("original", [True, False])
+def test_a_copy_that_is_gone_before_the_seal_is_sent_from_the_workload_or_lost_and_never_left_out(
+    small: SmallWorkload, *, original: bool
+) -> None:
+    store = MemoryStore()
+    with case_of(small.block(), store) as context:
+        evidence = collected(context, "packages", "logs")
+        (log,) = evidence[1].files
+        (context.directory.evidence_dir(1) / log.stored).unlink()
+        if not original:
+            (small.root / unquote(log.source).decode()).unlink()
+        made = sealed(context, evidence)
+        assert log.stored in {file.stored for file in read_manifest(context.directory, 1).files}
+        sent = offload.fn(context, [made], check_seal.fn(context, [made]).data).data
+        receipts = verify.fn(context, [made], sent).data.objects
+        key = evidence_key(context.incident.id, 1, log.stored)
+        assert (key in {each.key for each in receipts if each.lost}) is not original
+        assert all(each.proven or each.lost for each in receipts)
 
 
 def test_the_digests_of_one_volume_are_not_taken_for_anothers(small: SmallWorkload) -> None:
