@@ -205,10 +205,19 @@ def _change(store: "Store", number: int, row: Row) -> None:
         store.copy(row.key, row.before.key, row.before.sha256, row.before.parts)
         if not (receipt := at_key(store, row.before.key, row.before)).proven:
             raise _changed(store, row.key, receipt.reason)
+    elif row.after and (reason := _differs(store, row)):
+        raise _changed(store, row.key, reason)
     if row.after:
         store.copy(row.after.key, row.key, row.after.sha256, row.after.parts, replace=True)
     elif row.before:
         store.remove(row.key, row.before.sha256, row.before.parts)
+
+
+def _differs(store: "Store", row: Row) -> str:
+    """Return what somebody has put there since the plan, which has no backup; empty if nothing."""
+    if row.before:
+        return at_key(store, row.key, row.before).reason
+    return "expected no object, the store has one" if store.head(row.key) else ""
 
 
 def _changed(store: "Store", key: str, reason: str) -> StoreError:

@@ -2,8 +2,9 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
@@ -34,6 +35,7 @@ class RestoreOutcome(StrEnum):
     REPLACED = "replaced"
     SAME = "same"
     LEFT = "left"
+    UNPROVEN = "unproven"
     FAILED = "failed"
     MISSING = "missing"
 
@@ -74,12 +76,16 @@ _HERE: Final = frozenset({RestoreOutcome.NEW, RestoreOutcome.REPLACED, RestoreOu
 
 @dataclass(frozen=True)
 class RestoreSource:
-    """What to pull: a prefix of the store, the folder that its files go to, and their expected digests."""
+    """What to pull: a prefix of the store, the folder that its files go to, and their expected digests.
+
+    With `every_one`, a file without an expected digest is unproven; else it is one that people keep there.
+    """
 
     what: str
     prefix: str
     below: str
     promised: Mapping[str, str]
+    every_one: bool = False
 
 
 def pull(store: "Store", what: str, folder: Path, *, overwrite: bool = False) -> Pull:
@@ -124,16 +130,22 @@ def _source(store: "Store", what: str, past: History) -> RestoreSource:
         )
     stamp = what.removeprefix("snapshots/").strip("/")
     prefix = snapshot_key(stamp, "")
-    whole, _, volume = stamp.rpartition(".")
-    try:
-        incident = parse_id(f"IR-{whole if volume.isdecimal() and whole else stamp}")
-    except Refused as error:
+    if not (incidents := tuple(_incidents_of(stamp))):
         raise Refused(
             "latest, an incident IR-…, or a snapshot's stamp YYYYmmddTHHMMSSZ",
             what,
             "List the incidents: evacuation audit STORE; a snapshot's stamp is its incident's id without IR-.",
-        ) from error
-    return RestoreSource(what, prefix, "", _promised(store, incident, prefix))
+        )
+    promised = {key: sha256 for each in incidents for key, sha256 in _promised(store, each, prefix).items()}
+    return RestoreSource(what, prefix, "", promised, every_one=True)
+
+
+def _incidents_of(stamp: str) -> Iterator[str]:
+    """Yield the incidents that a snapshot may be of: its end .2 is a supplement's number or part of a host's name."""
+    whole, _, volume = stamp.rpartition(".")
+    for each in (stamp, whole if volume.isdecimal() else ""):
+        with suppress(Refused):
+            yield parse_id(f"IR-{each}")
 
 
 def _promised(store: "Store", incident: str, prefix: str) -> dict[str, str]:
@@ -178,6 +190,13 @@ def _name(source: RestoreSource, key: str) -> str:
 
 
 def _bring(store: "Store", source: RestoreSource, folder: Path, overwrite: bool, there: "StoredObject") -> Pulled:  # noqa: FBT001
+    made = _landed(store, source, folder, overwrite, there)
+    if source.every_one and there.key not in source.promised and made.outcome in _HERE:
+        return replace(made, outcome=RestoreOutcome.UNPROVEN, reason="it is here, but no manifest names it")
+    return made
+
+
+def _landed(store: "Store", source: RestoreSource, folder: Path, overwrite: bool, there: "StoredObject") -> Pulled:  # noqa: FBT001
     name = _name(source, there.key)
     if not PLAIN.fullmatch(name):
         return Pulled(name, RestoreOutcome.FAILED, reason="its name is none of ours")

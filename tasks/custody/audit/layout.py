@@ -99,7 +99,7 @@ class Layout:
         """
         if key.startswith(f"incidents/{self.incident}/"):
             return True
-        match = re.fullmatch(rf"snapshots/{re.escape(self.snapshot)}{_NUMBER}/.+", key)
+        match = re.fullmatch(rf"snapshots/{re.escape(self.snapshot)}{_NUMBER}/.*", key, re.DOTALL)
         number = match and match[1]
         return bool(match) and (not number or "-" not in self.snapshot or int(number) in self.volumes)
 

@@ -102,12 +102,16 @@ def added(draw: st.DrawFn, objects: Objects) -> Tampering:
             ]
         )
     )
-    name = draw(st.sampled_from(["a", "manifest.json", "closing.json", "SHA256SUMS.sig", "custody.jsonl.sig", "x/y.z"]))
+    name = draw(st.sampled_from(["a", "a\nb", "", "x/y.z", "manifest.json", "closing.json", "SHA256SUMS.sig"]))
     key = folder + name
     assume(key not in objects)
     like = draw(st.sampled_from(["", f"incidents/{INCIDENT}/record/002/closing.json"]))
     content = objects[like] if like else draw(st.sampled_from([b"", b"{}", b"[]"]))
-    near = {key, f"incidents/{INCIDENT}/evidence.3/manifest.json", f"incidents/{INCIDENT}/record/003/closing.json"}
+    near = {
+        key.replace("\n", "\\n"),
+        f"incidents/{INCIDENT}/evidence.3/manifest.json",
+        f"incidents/{INCIDENT}/record/003/closing.json",
+    }
     return Tampering(objects | {key: content}, frozenset(near))
 
 

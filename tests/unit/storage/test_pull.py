@@ -13,12 +13,14 @@ from blocks.port import Store
 from flows.cli import run
 from tasks.custody.errors import PermanentStoreError, Refused
 from tasks.custody.evidence.keys import begun_key
+from tasks.evidence.collect import collect
 from tasks.storage.latest_transaction import change_latest
 from tasks.storage.restore import Pull, RestoreOutcome, pull
 from tests.support.holdings import FIRST, LOG, MODEL, NOW, SECOND, overwrite, put, snapshot, turn_for
 from tests.support.memory_store import MemoryStore
-from tests.support.run_context import INCIDENT
-from tests.support.sealed_runs import evacuated
+from tests.support.run_context import INCIDENT, case_of, made
+from tests.support.sealed_runs import evacuated, one_run
+from tests.support.workloads import SmallWorkload
 from tests.unit.storage.test_turns import Killed, KilledAt
 
 HERE = {MODEL: "models/model_a.joblib", LOG: "logs/train.log"}
@@ -211,3 +213,32 @@ def test_by_hand_it_names_each_file_and_exits_by_what_came(
     assert "left  logs/train.log: what is here is newer" in told.out
     assert "latest: 1 replaced, 1 same" in told.out
     assert "an incident id" in told.err
+
+
+@pytest.mark.parametrize("suffix", ["gpu.2", "10.0.0.7"])
+def test_a_snapshot_of_a_host_whose_name_ends_like_a_supplement_is_compared_with_its_manifest(
+    into: Path, tmp_path: Path, suffix: str
+) -> None:
+    incident = f"{INCIDENT}-{suffix}"
+    store = MemoryStore()
+    with SmallWorkload(tmp_path / "small") as small, case_of(small.block(), store, incident=incident) as context:
+        one_run(context, [made(collect.fn(context, name)) for name in ("logs", "models")])
+    stamp = incident.removeprefix("IR-")
+    whole = pull(store, stamp, into)
+    assert whole.is_complete, whole.summary
+    forged, gone, *_ = [each.key for each in store.list(f"snapshots/{stamp}/")]
+    overwrite(store, forged, "forged")
+    del store._objects[gone]
+    (second := tmp_path / "second").mkdir()
+    found = outcomes(pull(store, stamp, second))
+    assert found[forged.removeprefix(f"snapshots/{stamp}/")] is RestoreOutcome.FAILED
+    assert found[gone.removeprefix(f"snapshots/{stamp}/")] is RestoreOutcome.MISSING
+
+
+def test_what_no_manifest_names_in_a_snapshot_is_written_and_called_unproven_also_the_second_time(into: Path) -> None:
+    store = MemoryStore()
+    put(store, f"snapshots/{INCIDENT.removeprefix('IR-')}/models/added", "1")
+    for _ in range(2):
+        pulled = pull(store, INCIDENT.removeprefix("IR-"), into)
+        assert (outcomes(pulled), pulled.is_complete) == ({"models/added": RestoreOutcome.UNPROVEN}, False)
+    assert (into / "models/added").read_text() == "1"

@@ -204,9 +204,13 @@ def test_a_store_that_fails_leaves_the_turn_open_and_deletes_nothing() -> None:
     assert latest(store) == {MODEL: "2", SCORES: "2"}
 
 
-def test_a_file_that_somebody_changes_meanwhile_is_noticed() -> None:
+@pytest.mark.parametrize("before", ["nothing", "by hand", "a turn's"])
+def test_a_file_that_somebody_changes_meanwhile_is_noticed_and_held_by_the_next_turn(before: str) -> None:
     store = MemoryStore()
-    put(store, MODEL, "by hand")
+    if before == "by hand":
+        put(store, MODEL, before)
+    elif before == "a turn's":
+        turn_for(store, snapshot(store, FIRST, model="1"))
 
     class Person:
         def write(self, action: str, subject: str = "", **_: object) -> None:
@@ -214,9 +218,13 @@ def test_a_file_that_somebody_changes_meanwhile_is_noticed() -> None:
             if action == "turn begun":
                 overwrite(store, MODEL, "another hand")
 
+    wish = snapshot(store, SECOND, model="2")
     with pytest.raises(StoreError):
-        change_latest(store, snapshot(store, FIRST, model="1"), Person(), now=NOW)
+        change_latest(store, wish, Person(), now=NOW)
     assert latest(store) == {MODEL: "another hand"}
+    turn_for(store, wish, take_over=True)
+    assert latest(store) == {MODEL: "2"}
+    assert "another hand" in {store.read(each.key).decode() for each in store.list("promotions/")}
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"\xff"])
