@@ -35,10 +35,10 @@ def cure(context: RunContext, snapshot: Snapshot, who: Identity, told: str) -> s
 def parents_left(context: RunContext, snapshot: Snapshot) -> Iterator[tuple[Process, str]]:
     """Yield each living process that started one of the frozen and may start it again, and how to prevent that.
 
-    Left out are those that the watch would stop, or has already seen bring something back.
+    Left out are those that the watch would stop, and those whose newcomers it left frozen: the check names them.
     """
     frozen, spared = load_frozen(context.state), protected_pids(context, snapshot)
-    told = {each.source for each in context.state.returned.read()}
+    told = {each.source for each in context.state.returned.read() if each.end is End.HELD}
     started: dict[Source, set[str]] = {}
     for each in frozen.values():
         for source in each.lineage[:1]:

@@ -53,8 +53,8 @@ class Watching:
         """Begin with the sources of the processes that were stopped."""
         self.context, self.host = context, context.adapters.host
         self.earlier = {source for process in load_frozen(context.state).values() for source in process.lineage}
-        self.returns: Counter[Source] = Counter()
         returned = context.state.returned.read()
+        self.returns = Counter({each.source for each in returned})
         self.found: dict[Identity, Returned] = {each.identity: self._settled(each) for each in returned}
         self.standing: dict[Source, None] = {}
         self.stopped: dict[Source, None] = {}
@@ -115,12 +115,9 @@ class Watching:
         for who, member in family.items():
             self.found[who] = Returned(who, member.role, command_line(snapshot[who.pid].command), told, End.SURVIVED)
         self._keep()  # before anything is killed
-        if source:
-            self.returns[source] += 1
-        if source and self._is_allowed(source) and may_stop(self.context, snapshot, source, family):
-            self._stop(source)
-            end = self._kill(family)
-        elif source and self.returns[source] >= _TWICE:
+        self.returns[told] += 1
+        allowed = source and self._is_allowed(source) and may_stop(self.context, snapshot, source, family)
+        if source and (not self._stop(source) if allowed else self.returns[told] >= _TWICE):
             self.standing[source] = None
             end = dict.fromkeys(family, End.HELD)
         else:
@@ -136,8 +133,8 @@ class Watching:
     def _is_allowed(self, source: Source) -> bool:
         return self.context.workload.stop_supervisors or source.name in self.context.workload.units
 
-    def _stop(self, source: Source) -> None:
-        """Freeze the source, so that it starts nothing more, then end it."""
+    def _stop(self, source: Source) -> bool:
+        """Freeze the source, so that it starts nothing more, then end it. Return whether that was done."""
         failed = ""
         if source.identity:
             for number in (SIGSTOP, SIGKILL):
@@ -145,8 +142,10 @@ class Watching:
                     self.host.signal(source.identity, number)
         else:
             failed = self.host.systemd.tell("stop", "--", source.name)
-        (self.standing if failed else self.stopped)[source] = None
         self.context.log.write("supervisor stopped", str(source), failed=failed)
+        if not failed:
+            self.stopped[source] = None
+        return not failed
 
     def _kill(self, family: Iterable[Identity]) -> dict[Identity, End]:
         """Kill processes. They were frozen at birth, so they have nothing to save."""

@@ -24,7 +24,7 @@ class ContainerReturns:
         self.context = context
         kept = context.state.returned_containers.read()
         self.found: dict[ContainerIdentity, StoppedContainer] = {each.identity: each for each in kept}
-        self.returns: Counter[str] = Counter()
+        self.returns = Counter({each.reason for each in kept})
         self.standing: dict[str, None] = {}
         self._next = 0.0
 

@@ -158,7 +158,7 @@ def verdict_of(context: RunContext, findings: Findings) -> Verdict:
         receipts,
         (*([f"the run was cancelled: {context.cancelled.summary}"] if context.cancelled else []), *findings.trouble),
         workload=context.incident.workload,
-        ways_in=ways_in(findings.pause, findings.challenge),
+        ways_in=ways_in(findings.pause, findings.challenge, findings.watch),
         notes=(*notes_of(findings), *findings.warnings, *unsigned(findings.seals, who_signs(context.store))),
         first=findings.inspection.none_sound(context.workload.model_imports) if findings.inspection else "",
     )

@@ -8,7 +8,7 @@ from tasks.custody.audit.finding import Finding, broken, shown, unclear
 from tasks.custody.audit.untrusted import Older, Unreadable, document, parsed, typed
 from tasks.custody.containment.cordon import Challenge
 from tasks.custody.containment.pause import Pause
-from tasks.custody.containment.receipt import Containment
+from tasks.custody.containment.receipt import Containment, Watch
 from tasks.custody.evidence.acquisition import Evidence
 from tasks.custody.evidence.coverage import attempts
 from tasks.custody.evidence.keys import volume_folder
@@ -37,6 +37,7 @@ class Facts:
     coverage: tuple[Evidence, ...]
     objects: tuple[ObjectReceipt, ...]
     promotion: Promotion | None = None
+    watch: Watch | None = None
     claim: bytes = b""
     carried_from: str = ""
 
@@ -73,7 +74,7 @@ def read_coverage(data: bytes) -> tuple[Evidence, ...]:
 def judged_again(key: str, facts: Facts) -> Iterator[Finding]:
     """Compare the verdict with one computed from its facts. It may be worse, if a step left no receipt, not better."""
     receipts = (*facts.objects, *facts.latest)
-    ways = ways_in(facts.pause, facts.challenge)
+    ways = ways_in(facts.pause, facts.challenge, facts.watch)
     again = judge(facts.incident.id, facts.containment, facts.coverage, receipts, ways_in=ways)
     order, said = list(Word), facts.verdict
     if order.index(said.word) < order.index(again.word):

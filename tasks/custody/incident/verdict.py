@@ -7,7 +7,7 @@ from typing import Final
 
 from tasks.custody.containment.cordon import Challenge
 from tasks.custody.containment.pause import Pause
-from tasks.custody.containment.receipt import Containment
+from tasks.custody.containment.receipt import Containment, Watch
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence
 from tasks.custody.incident.commands import deployment_run
@@ -57,9 +57,14 @@ class Verdict:
         safe = (*self._safe_whatever_runs, f"{_RECOVERED} {summary}")
         return replace(self, safe=safe, next=last, first="", may_return=())
 
-    def after_failed_recovery(self, incident: str, alive: Sequence[str], *, workload: str = "NAME") -> "Verdict":
-        """Return the verdict after a failed recovery: NOTCONTAINED if something of it is still alive."""
+    def after_failed_recovery(self, incident: str, alive: Sequence[str] | None, *, workload: str = "NAME") -> "Verdict":
+        """Return the verdict after a failed recovery: NOTCONTAINED if something of it is still alive.
+
+        None says that nobody looked: an earlier recovery has let in what runs, so nothing is said of containment.
+        """
         safe = self._safe_whatever_runs
+        if alive is None:
+            return replace(self, safe=safe)
         if not alive:
             return replace(self, safe=(_CONTAINED, *safe))
         word, then = Word.NOT_CONTAINED, _next(Word.NOT_CONTAINED, incident, workload)
@@ -173,11 +178,13 @@ def not_contained(containment: Containment | None) -> tuple[str, ...]:
     return containment.alive
 
 
-def ways_in(pause: Pause | None, challenge: Challenge | None) -> tuple[str, ...]:
+def ways_in(pause: Pause | None, challenge: Challenge | None, watch: Watch | None) -> tuple[str, ...]:
     """Return what may still start the workload despite the cordon."""
     found = list(pause.open) if pause else ["whether Prefect's launchers are paused was not established"]
     if challenge and not challenge.is_complete:
         found.append(challenge.summary)
+    for name in watch.standing if watch else ():
+        found.append(f"{name} brought the workload back and still stands: stop it, then run again")
     return tuple(found)
 
 

@@ -12,16 +12,18 @@ from tasks.containment import watch as steps
 from tasks.containment.watch import Watching, watch
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.process import Identity, Process
-from tasks.custody.containment.receipt import Frozen, Returned, Stop
+from tasks.custody.containment.receipt import Containment, Frozen, Returned, Stop
 from tasks.custody.containment.source import Source
+from tasks.custody.incident.verdict import Word, judge, ways_in
 from tasks.runtime.context import RunContext
 from tests.support.paper_clock import PaperClock
-from tests.support.paper_host import PaperHost, process
+from tests.support.paper_host import PaperHost, PaperSystemd, process
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
 
 KEEPER = process(1, ("/usr/bin/keeper", "--serve"))
 
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
 TRAINING = ("venv/bin/python", "-u", "src/train.py", "--dataset", "builtin", "--mode", "full")
 
 
@@ -126,6 +128,40 @@ def test_what_keeps_others_too_is_not_ended_and_what_it_brings_twice_stays_froze
     assert [number for pid, number in run.adapters.host.sent if pid == second.pid] == [SIGSTOP]
     assert [source.identity for source in made.standing] == [KEEPER.identity]
     assert {pid for pid, _ in run.adapters.host.sent} == {first.pid, second.pid}
+
+
+def test_what_a_supervisor_that_cannot_be_stopped_brings_stays_frozen_and_the_verdict_names_it(run: RunContext) -> None:
+    """It was killed, the supervisor waited for longer than the watch, and the run ended Verified."""
+    host = run.adapters.host
+    assert isinstance(host, PaperHost)
+    host.systemd = PaperSystemd(t={"ActiveState": "active"})
+    host.systemd.failing.add("stop")
+    seen = watching(run)
+    seen.earlier.add(Source("t.service"))
+    who = process(2, TRAINING, 1, cwd=str(run.directory.root), cgroup="0::/system.slice/t.service")
+    host.processes[who.pid] = who
+    assert seen.look()
+    assert seen.found[who.identity].end is End.HELD
+    told = seen.made()
+    assert (told.standing, told.stopped) == (("systemd unit t.service",), ())
+    verdict = judge("IR-1", Containment(NOW, (), cordoned=True, reason=""), [], [], ways_in=ways_in(None, None, told))
+    assert verdict.word is Word.NOT_CONTAINED
+    assert "systemd unit t.service brought the workload back and still stands: stop it, then run again" in (
+        verdict.missing
+    )
+
+
+def test_who_brought_it_back_once_is_named_as_who_may_again_and_is_known_to_the_next_run(run: RunContext) -> None:
+    run.workload.stop_supervisors = False
+    first = watching(run)
+    trains(run, 2)
+    assert first.look()
+    ((keeper, _),) = supervisors.parents_left(run, run.adapters.host.snapshot())
+    assert keeper.identity == KEEPER.identity
+    again, who = Watching(run), trains(run, 3)
+    assert again.look()
+    assert again.found[who].end is End.HELD
+    assert again.made().standing == (str(next(iter(again.standing))),)
 
 
 def test_an_ancestor_of_ours_is_never_what_is_ended(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:

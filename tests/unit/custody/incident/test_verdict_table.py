@@ -88,7 +88,7 @@ def test_the_verdict_follows_the_table(outcome: Outcome, *, needed: bool, may_be
         receipts, proven = OBJECTS[objects]
         pause, challenge, shut = WAYS[ways]
         evidence = [attempt] if alone else [other, attempt]
-        verdict = judge(ID, seen, evidence, receipts, trouble, ways_in=ways_in(pause, challenge))
+        verdict = judge(ID, seen, evidence, receipts, trouble, ways_in=ways_in(pause, challenge, None))
         word = expected(closed=contained and shut, objects=proven, trouble=bool(trouble), lost=effect == "LOST")
         case = (outcome, containment, objects, ways, trouble)
         assert verdict.word is word, case
@@ -100,5 +100,5 @@ def test_the_verdict_follows_the_table(outcome: Outcome, *, needed: bool, may_be
 
 def test_no_evidence_at_all_is_never_verified() -> None:
     for (receipts, _), (pause, challenge, _) in product(OBJECTS.values(), WAYS.values()):
-        verdict = judge(ID, CONTAINED, [], receipts, ways_in=ways_in(pause, challenge))
+        verdict = judge(ID, CONTAINED, [], receipts, ways_in=ways_in(pause, challenge, None))
         assert verdict.word is not Word.VERIFIED
