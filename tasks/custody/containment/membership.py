@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import Any, Final, Self
 
 from tasks.custody.containment.process import Identity, Process, ancestry, descendants, parents_first
-from tasks.custody.containment.program import keeps_others, multiplexes, quotes, runs_prefect
+from tasks.custody.containment.program import interactive, keeps_others, quotes, runs_prefect
 from tasks.custody.containment.service import sitting_with
 
 _OUR_PROGRAMS: Final = frozenset({"flows.worker", "flows.engine", "flows.by_hand", "flows.cli", "flows.deadline"})
@@ -186,7 +186,7 @@ def _family(
         and matcher.recognises(process, root)
     }
     plain = {pid for pid, process in matched.items() if not only_quotes(process, root)}
-    carriers = matched.keys() - plain - {pid for pid, process in matched.items() if multiplexes(process)}
+    carriers = matched.keys() - plain - {pid for pid, process in matched.items() if interactive(process)}
     return plain | (carriers & ancestry(snapshot, plain))
 
 

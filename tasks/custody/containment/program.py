@@ -9,9 +9,8 @@ from tasks.custody.containment.process import Process
 
 _MULTIPLEXERS: Final = frozenset({"tmux", "screen", "SCREEN", "ssh", "sshd", "zellij", "mosh-server"})
 SHELLS: Final = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "fish", "script"})
-_EDITORS: Final = frozenset(
-    {"vi", "vim", "nvi", "nvim", "nano", "emacs", "less", "more", "tail", "head", "cat", "tee", "watch"}
-)
+_EDITORS: Final = frozenset({"vi", "vim", "nvi", "nvim", "nano", "emacs", "less", "more"})
+_PRINTERS: Final = frozenset({"tail", "head", "cat", "tee", "watch"})
 _SEARCHERS: Final = frozenset(
     {"grep", "egrep", "rg", "ag", "pgrep", "pkill", "ps", "sudo", "su", "doas", "strace", "gdb"}
 )
@@ -28,7 +27,7 @@ _FLAVOUR: Final = re.compile(
     r"\.?(?P<name>.+?)(?:[.-]?\d[\d.]*+|[.-](?:basic|tiny|nox|gtk\d?|athena|lucid|motif|session|auth|rs|static|wrapped))*"
 )
 """Variants of a program's name on a host: vim.basic, emacs-nox, bash-5.2, sshd-session, sudo-rs."""
-_QUOTERS: Final = SHELLS | _EDITORS | _SEARCHERS | _MANY_IN_ONE | _MULTIPLEXERS
+_QUOTERS: Final = SHELLS | _EDITORS | _PRINTERS | _SEARCHERS | _MANY_IN_ONE | _MULTIPLEXERS
 
 
 def quotes(process: Process) -> bool:
@@ -36,9 +35,9 @@ def quotes(process: Process) -> bool:
     return program(process) in _QUOTERS
 
 
-def multiplexes(process: Process) -> bool:
-    """Return whether the program (tmux, ssh) holds a person's other work: its other children are not the workload's."""
-    return program(process) in _MULTIPLEXERS
+def interactive(process: Process) -> bool:
+    """Return whether a person works in the program (tmux, ssh, emacs): its other children are not the workload's."""
+    return program(process) in _MULTIPLEXERS | _EDITORS
 
 
 def program(process: Process) -> str:

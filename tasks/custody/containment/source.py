@@ -6,7 +6,7 @@ from functools import lru_cache, partial
 from typing import Final
 
 from tasks.custody.containment.process import Identity, Process, ancestry, descendants, handed_down
-from tasks.custody.containment.program import EVERYBODYS, SHELLS, multiplexes, program, quotes, runs_prefect
+from tasks.custody.containment.program import EVERYBODYS, SHELLS, interactive, program, quotes, runs_prefect
 from tasks.custody.containment.service import unit_of
 from tasks.custody.evidence.redact import redact_command
 from tasks.custody.visible import visible
@@ -94,7 +94,7 @@ def may_be_ended(process: Process) -> bool:
 
     Nor a program that starts processes of every user, nor Prefect.
     """
-    if multiplexes(process) or runs_prefect(process) or program(process) in EVERYBODYS:
+    if interactive(process) or runs_prefect(process) or program(process) in EVERYBODYS:
         return False
     return not quotes(process) or (len(process.command) > 1 and not process.command[0].startswith("-"))
 

@@ -107,6 +107,13 @@ def test_a_shell_that_is_the_parent_of_a_match_belongs() -> None:
     assert found(table(shell, between, process(12, 11, *TRAINING))) == [10, 11, 12]
 
 
+@pytest.mark.parametrize("program", ["emacs", "vim", "tmux"])
+def test_a_program_that_a_person_works_in_does_not_belong_though_it_has_started_a_match(program: str) -> None:
+    """Unsaved buffers and the other shells of an editor that compiles were killed with the training."""
+    editor = process(10, 1, program, "python -u src/train.py --mode full")
+    assert found(table(editor, process(11, 10, *TRAINING), process(12, 10, "bash", cwd="/home/u"))) == [11]
+
+
 def test_a_launcher_that_quotes_nothing_and_matches_nothing_is_left_alone() -> None:
     assert found(table(process(10, 1, "bash"), process(11, 10, *TRAINING))) == [11]
 
