@@ -97,9 +97,8 @@ def uncordon(
 
 def _guarded_since(marker: Path) -> int:
     """Return when the marker's guard was started, in clock ticks since boot; 0 if unknown."""
-    with suppress(KeyError, TypeError, ValueError):
-        return int(read_marker(marker)["start"])
-    return 0
+    guard = Identity.of(read_marker(marker))
+    return guard.start if guard else 0
 
 
 def held(host: Host, workload: "WorkloadFields") -> dict[Identity, str]:

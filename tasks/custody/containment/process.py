@@ -6,6 +6,7 @@ from signal import SIGINT, SIGSTOP, SIGTERM, Signals
 from typing import Any, Final, Self, TypeVar
 
 _LINE: Final = 16384
+_PIDS, _TICKS = 1 << 31, 1 << 63
 T = TypeVar("T")
 
 
@@ -18,12 +19,13 @@ class Identity:
 
     @classmethod
     def of(cls, row: Any) -> Self | None:
-        """Return the process that a row of a journal or marker names; None if it names none."""
+        """Return the process that a row of a journal or marker names; None if it names none that may exist."""
         try:
             about = row.get("identity", row)
-            return cls(int(about["pid"]), int(about["start"]))
-        except (AttributeError, KeyError, TypeError, ValueError):
+            named = cls(int(about["pid"]), int(about["start"]))
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
             return None
+        return named if 0 < named.pid < _PIDS and 0 <= named.start < _TICKS else None
 
 
 NOBODY: Final = Identity(-1, -1)

@@ -26,7 +26,8 @@ from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
 from tasks.guard.__main__ import Guard
-from tasks.incident.layout import CAUGHT, EARLY
+from tasks.incident.layout import CAUGHT, EARLY, OWNER
+from tasks.incident.run_lock import take_ownership
 from tasks.system.atomic_files import write_whole
 from tasks.system.processes import start_of, ticks
 from tests.support.run_context import INCIDENT, case_of, made
@@ -376,7 +377,29 @@ def test_a_forged_marker_does_not_make_a_training_our_guard(small: SmallWorkload
         stop.fn(context)
 
 
-@pytest.mark.parametrize("content", ["", "null", "{", '{"pid": "x"}'])
+NUMBERS = ['{"pid": 1e400, "start": 1}', '{"pid": 1, "start": 1e400}', f'{{"pid": 1{"0" * 300}, "start": 1}}']
+
+
+@pytest.mark.parametrize("content", NUMBERS)
+def test_a_number_that_no_process_has_ends_no_guard_and_keeps_no_run_out(small: SmallWorkload, content: str) -> None:
+    """Whoever may write into the folder could end the guard by it, and had every evacuation refused."""
+    with case_of(small.block()) as context:
+        made(cordon.fn(context))
+        guard = context.adapters.host.guard(context.cordon_files.marker)
+        assert guard
+        context.cordon_files.marker.write_text(content)
+        wait_until(lambda: context.adapters.host.guard(context.cordon_files.marker), what="the guard's own marker")
+        assert context.adapters.host.guard(context.cordon_files.marker) == guard
+    owner = small.block().evidence / OWNER
+    owner.write_text(content)
+    with owner.open() as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        ours = take_ownership(owner.parent)
+    assert ours is not None
+    os.close(ours)
+
+
+@pytest.mark.parametrize("content", ["", "null", "{", '{"pid": "x"}', *NUMBERS])
 def test_a_damaged_marker_stops_nothing(small: SmallWorkload, content: str) -> None:
     small.start_all()
     with case_of(small.block()) as context:
