@@ -64,7 +64,7 @@ def carried(  # noqa: PLR0913  what a recovery adds to what is known
     """Build the content of a recovery's record from the facts of the last record, which it names.
 
     The verdict stays, unless a failed recovery left something alive. `containment` is the check after it, the reason
-    why there was none, or None if there was nothing to contain again.
+    why there was none, or None if an earlier recovery has let in what runs.
     """
     back = None if isinstance(recovery, str) else recovery
     if back:
@@ -103,10 +103,10 @@ def coverage_of(facts: Mapping[str, Any]) -> tuple[Evidence, ...]:
     return _read(tuple[Evidence, ...], facts.get("coverage")) or ()
 
 
-def _left(containment: Containment | str | None) -> tuple[str, ...]:
+def _left(containment: Containment | str | None) -> tuple[str, ...] | None:
     if isinstance(containment, str):
         return (f"whether the workload runs was not established: {containment}",)
-    return not_contained(containment) if containment else ()
+    return not_contained(containment) if containment else None
 
 
 def _read(kind: type[T], fact: Any) -> T | None:

@@ -39,18 +39,25 @@ def _is_api_on_the_host(about: dict[str, Any], pattern: str) -> bool:
     return about["HostConfig"]["NetworkMode"] == "host" and bool(re.search(pattern, command))
 
 
-def restore_restart_policies(context: RunContext) -> None:
-    """Restore the restart policy that the stop disabled, for every container that still exists."""
-    for each in containers_of(context.state):
-        _restore_restart_policy(context, each.identity, each.identity.id)
+def restore_restart_policies(context: RunContext) -> tuple[str, ...]:
+    """Restore the restart policy that the stop disabled, for every container that still exists; return what failed."""
+    failed = (
+        _restore_restart_policy(context, each.identity, each.identity.id) for each in containers_of(context.state)
+    )
+    return tuple(filter(None, failed))
 
 
-def _restore_restart_policy(context: RunContext, was: ContainerIdentity, id_: str) -> None:
+def _restore_restart_policy(context: RunContext, was: ContainerIdentity, id_: str) -> str:
     with suppress(ContainerGone, OSError):
         policy = kept_config(context.directory.path, was)["HostConfig"]["RestartPolicy"]
         if policy.get("Name") not in {None, "", "no"}:
-            context.adapters.engine.allow_restart(id_, policy)
+            try:
+                context.adapters.engine.allow_restart(id_, policy)
+            except EngineError as error:
+                context.log.write("restart policy not restored", id_, policy=policy["Name"], reason=str(error))
+                return f"that container {id_[:12]} starts by itself as before ({policy['Name']}): {error}"
             context.log.write("restart policy restored", id_, policy=policy["Name"])
+    return ""
 
 
 class ContainerApi:

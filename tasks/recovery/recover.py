@@ -12,6 +12,7 @@ from tasks.containment.containment_check import check_containment
 from tasks.containment.cordon import hold
 from tasks.containment.pause_prefect import pause_named
 from tasks.containment.uncordon import uncordon
+from tasks.containment.units import Units
 from tasks.custody.containment.receipt import Containment, Recovery
 from tasks.custody.errors import Refused
 from tasks.custody.evidence.acquisition import Seal
@@ -21,7 +22,7 @@ from tasks.custody.incident.verdict import Verdict, why_not_recover
 from tasks.recovery.api_client import Api, NotRecovered, Prediction, failure, predict, shown_address, wait_healthy
 from tasks.recovery.container_api import ContainerApi, api_container, restore_restart_policies
 from tasks.recovery.process_api import ProcessApi, Revival
-from tasks.recovery.served_model import SealedModels, prove_served
+from tasks.recovery.served_model import SealedModels, has_let_in, prove_served
 from tasks.recovery.unit_api import UnitApi, unit_of_api
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
@@ -57,12 +58,12 @@ def recover(context: RunContext, seals: Sequence[Seal], intact: Seal, verdict: V
         let_go = uncordon(context.adapters.host, context.adapters.scheduler, context.workload, context.log, engine)
         way.start()
         recovery = _prove(context, way, models, headers, before)
+        unrestored = restore_restart_policies(context)
         way.keep()
-        restore_restart_policies(context)
     except BaseException:
         _contain_again(context, way)
         raise
-    return _with(recovery, keyless, "" if let_go.is_complete else let_go.summary)
+    return _with(recovery, keyless, *unrestored, "" if let_go.is_complete else let_go.summary)
 
 
 def _headers(workload: "Workload") -> tuple[Mapping[str, str], str]:
@@ -129,16 +130,11 @@ def _require_unchanged(context: RunContext, way: Revival, models: SealedModels, 
 
 
 def _prove_again(context: RunContext, way: Revival, models: SealedModels, headers: Mapping[str, str]) -> Recovery:
-    """Prove an API that an earlier recovery started. If that fails, end it and hold the lock again.
-
-    The lock stays free if other processes of the workload run, because the guard would freeze them.
-    """
+    """Prove an API that an earlier recovery started. If that fails, end it and contain again."""
     try:
         return _prove(context, way, models, headers, _require_unchanged(context, way, models, lives=True))
     except NotRecovered:
-        way.end()
-        if not check_containment(context).alive:
-            _hold_again(context)
+        _contain_again(context, way)
         raise
 
 
@@ -160,7 +156,7 @@ def _prove(
         expected = models.expected(context.workload, before.names)
         prediction = prove_prediction(context.log, api) if expected else Prediction()
         models.require_unchanged(context.workload, way.folder, before.names)
-    new = [] if context.state.recovered.read() else way.folder.appeared(before.listed)
+    new = [] if has_let_in(context.state) else way.folder.appeared(before.listed)
     appeared = f"that it serves no model that is new since its start: {', '.join(new)}" if new else ""
     unproven = tuple(filter(None, (unhealthy, *made.unproven, prediction.unproven, appeared)))
     about = {"health": health, "prediction": prediction.answer, "container": way.container, "url": api.url}
@@ -180,12 +176,17 @@ def prove_prediction(log: CustodyLog, api: Api) -> Prediction:
 
 
 def _contain_again(context: RunContext, way: Revival) -> None:
-    """End what was started. Restore the cordon and check it, unless an earlier recovery has lifted it."""
+    """End what was started. Restore the whole cordon, and check it.
+
+    The lock stays free if an earlier recovery has let in what of the workload runs now: the guard would freeze that.
+    """
     way.end()
-    if not context.state.recovered.read():
-        _hold_again(context)
-
-
-def _hold_again(context: RunContext) -> None:
+    if context.state.recovered.read():
+        if check_containment(context).alive:
+            return
+        context.state.let_in.write(True)
+    context.state.recovered.write([])
+    context.state.recovered_containers.write([])
     hold(context, "recovery failed")
+    Units(context).keep_down()
     context.log.write("contained again", context.incident.id, result=_contained_again(context).summary)

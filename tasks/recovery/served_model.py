@@ -18,6 +18,12 @@ from tasks.evidence.seal import read_manifest
 from tasks.recovery.api_client import Api, ApiResponse, failure, shown_address
 from tasks.recovery.models_folder import ModelFolder
 from tasks.runtime.context import RunContext
+from tasks.runtime.state import IncidentState
+
+
+def has_let_in(state: IncidentState) -> bool:
+    """Return whether a recovery of this incident has let training in, which may have made new models since."""
+    return bool(state.recovered.read()) or state.let_in.read()
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class SealedModels:
             return named
         if lives and reloaded:
             return reloaded
-        loadable = [name for name in there if name in self.files or not context.state.recovered.read()]
+        loadable = [name for name in there if name in self.files or not has_let_in(context.state)]
         return [*loadable, *(name for name in reloaded if name not in loadable)]
 
     def require_unchanged(self, workload: Workload, folder: ModelFolder, names: Sequence[str]) -> None:

@@ -139,6 +139,11 @@ def test_an_api_may_write_beside_its_models_and_a_second_proof_that_fails_contai
         assert refused(scene.block.lock) != let_in
         model.write_bytes(good)
         end_all_in(scene.small.root)
+        if not let_in:
+            change_api(scene, "COLUMNS = [", "raise SystemExit(1)\nCOLUMNS = [")
+            assert bring_back(scene).name == "NotRecovered"
+            assert refused(scene.block.lock), "the recovery before the last one has no say any more"
+            change_api(scene, "raise SystemExit(1)\nCOLUMNS = [", "COLUMNS = [")
         state = bring_back(scene)
         assert state.name == "Recovered", state.message
 

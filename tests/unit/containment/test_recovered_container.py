@@ -7,15 +7,23 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from tasks.containment.cordon import cordon_state
 from tasks.custody.containment.container import ContainerIdentity, FrozenContainer
+from tasks.custody.containment.process import Identity
 from tasks.custody.errors import EngineError
-from tasks.recovery.container_api import ContainerApi
+from tasks.recovery.container_api import ContainerApi, restore_restart_policies
+from tasks.recovery.recover import _contain_again
+from tasks.runtime.context import RunContext
 from tests.support.memory_engine import MemoryEngine, container
+from tests.support.paper_host import PaperSystemd
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tasks.adapters.container_engine import Engine
+    from tasks.recovery.process_api import Revival
 
 NOW = datetime.now(UTC)
 WAS = FrozenContainer(
@@ -102,3 +110,67 @@ def test_a_strangers_container_of_that_name_is_left_alone(recovery: tuple[Contai
         api.prepare()
     api.end()
     assert engine.there == {stranger.id: stranger}
+
+
+@pytest.fixture
+def stopped(recovery: tuple[ContainerApi, MakingEngine]) -> tuple[RunContext, MakingEngine]:
+    """A case whose stop has disabled the restart of one container, on an engine that is too busy to enable it."""
+    api, engine = recovery
+
+    def busy(act: str, _: str) -> None:
+        if act == "allow restart":
+            raise EngineError("an answer", "none within 60 s", "Nothing.", "Try again.")
+
+    engine.before = busy
+    api.context.state.frozen_containers.write([WAS])
+    engine.there[WAS.identity.id] = replace(container(0), identity=WAS.identity)
+    return api.context, engine
+
+
+def test_a_restart_policy_that_cannot_be_restored_is_told_and_ends_nothing(
+    stopped: tuple[RunContext, MakingEngine],
+) -> None:
+    """The error ended an API that was proven, and nothing held the lock again."""
+    context, _ = stopped
+    (told,) = restore_restart_policies(context)
+    assert told.startswith("that container 000000000000 starts by itself as before (always): ")
+    assert "none within 60 s" in told
+
+
+class Api:
+    """One that a recovery has started."""
+
+    def end(self) -> None:
+        """Gone."""
+
+
+class RecordingSystemd(PaperSystemd):
+    """Keeps what it is to keep down."""
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        super().__init__(train={"ActiveState": "inactive", "SubState": "dead", "LoadState": "loaded"})
+        self.down: list[str] = []
+
+    def hold_down(self, marker: "Path", drop_ins: Mapping[str, str]) -> str:
+        """Note it."""
+        del marker
+        self.down = [*drop_ins]
+        return ""
+
+
+@pytest.mark.parametrize("let_in", [True, False])
+def test_after_a_failed_recovery_the_whole_cordon_is_back_unless_an_earlier_one_has_let_in_what_runs(
+    small: SmallWorkload, *, let_in: bool
+) -> None:
+    """Units that systemd may start, launchers and the lock were left open if any recovery had succeeded before."""
+    with case_of(small.block(units=["train.service"], containers=[])) as context:
+        context.state.recovered.write([Identity(1 << 30, 1)])
+        systemd = RecordingSystemd()
+        context.adapters.host.systemd = systemd
+        if let_in:
+            small.start()
+        _contain_again(context, cast("Revival", Api()))
+        assert (systemd.down == ["train.service"]) is not let_in
+        assert (cordon_state(context).guard is None) is let_in
+        assert context.adapters.host.refuses(context.workload.lock) is not let_in
