@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 _ENGINE: Final = "flows.engine"
+_BY_HAND: Final = "Without the server: evacuation run FILE."
 
 
 @dataclass
@@ -69,9 +70,7 @@ class Prepared:
 
         Such a process takes the lock itself, and its run's own freeze takes the journal over.
         """
-        if self._hand_over:  # its process could not be started
-            self.early = self._hand_over.close()
-            self._hand_over = None
+        self._close()  # an earlier process could not be started
         if _ENGINE in command:
             try:
                 self._hand_over = HandOver(self.facts, self.early)
@@ -82,6 +81,18 @@ class Prepared:
         self.early = self.early and unlocked(self.early)
         return ""
 
+    def release(self, run: str) -> None:
+        """Release the lock while the server lets the run not begin: an evacuation by hand may take over meanwhile."""
+        self._close()
+        if self.early and self.early.lock is not None:
+            logger.warning("%s does not begin: its workload stays frozen, and it is tried again. %s", run, _BY_HAND)
+            self.early = unlocked(self.early)
+
+    def _close(self) -> None:
+        if self._hand_over:
+            self.early = self._hand_over.close()
+            self._hand_over = None
+
     def is_over(self, result: "BaseWorkerResult | Exception") -> bool:
         """Return whether nothing was frozen for the run, its process has ended well, or the server says it is over."""
         ended_well = not isinstance(result, Exception) and not result.status_code
@@ -91,8 +102,7 @@ class Prepared:
     def end(self) -> None:
         """Thaw what a run that is over has not taken over, now that it has no process. Never raises."""
         try:
-            if self._hand_over:
-                self.early = self._hand_over.close()
+            self._close()
             if self.early:
                 thaw_left(self.early, lambda: self._over or is_over(self.environment))
         except Exception:

@@ -210,7 +210,8 @@ class EvacuationWorker(ProcessWorker):
             if prepared.claimed:
                 await to_thread.run_sync(prepared.freeze)
             self._flows.update(prepared.flow)
-            while not await self._was_submitted(flow_run, prepared):  # noqa: ASYNC110  it asks again
+            while not await self._was_submitted(flow_run, prepared):
+                await to_thread.run_sync(prepared.release, flow_run.name)
                 await asyncio.sleep(_AGAIN_SECONDS)
         finally:
             if not prepared.started:
@@ -243,6 +244,8 @@ class EvacuationWorker(ProcessWorker):
         try:
             result = await super()._submit_run_and_capture_errors(flow_run, task_status)
             while not await to_thread.run_sync(prepared.is_over, result):
+                if not prepared.has_process:
+                    await to_thread.run_sync(prepared.release, flow_run.name)
                 await asyncio.sleep(_AGAIN_SECONDS)
                 if not prepared.has_process:
                     result = await super()._submit_run_and_capture_errors(flow_run)

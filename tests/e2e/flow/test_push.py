@@ -175,6 +175,7 @@ def test_a_server_that_dies_between_freeze_and_start_thaws_nothing_and_the_run_g
         wait_until(lambda: played.proxy.dead, what="the death of the server")
         wait_until(lambda: played.proxy.refused > 5, what="some questions to a dead server")
         assert played.stands()
+        wait_until(lambda: not owner(scene.block.evidence), what="the release of the lock for an evacuation by hand")
         played.proxy.dies_at = ""
         told = played.ended(run)
     assert told.startswith("Verified"), told

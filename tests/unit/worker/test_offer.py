@@ -36,6 +36,21 @@ def test_an_offer_that_nobody_took_ends_with_the_lock_free(tmp_path: Path) -> No
     assert owner(tmp_path) == ""
 
 
+@pytest.mark.parametrize("offered", [True, False])
+def test_while_the_run_may_not_begin_an_evacuation_by_hand_can_take_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, *, offered: bool
+) -> None:
+    made = prepared(tmp_path)
+    if offered:
+        made.offer("python -m flows.engine")
+    for _ in range(2):
+        made.release("quick-fox")
+    assert owner(tmp_path) == ""
+    assert made.early, "what is frozen is not forgotten"
+    assert caplog.text.count("quick-fox does not begin: its workload stays frozen") == 1
+    made.end()
+
+
 def test_what_fails_at_the_end_does_not_end_the_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
