@@ -4,9 +4,10 @@ Replaced are: the value of a secret-looking name, option, or parameter of a quer
 colon or percent sign in the value of a user option; the password of any URL, and the whole userinfo of an http URL
 (often a token); the headers Authorization and Cookie, and bearer tokens anywhere; keys and tokens of known shape; and
 the value of a short option of a program known to take a secret there (mysql -pSECRET, curl -u, login -p of any
-program). Other programs' -p stays: it often is a port.
+program). Other programs' -p stays: it often is a port. A text that stands as an array of bytes is searched too.
 """
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
@@ -46,6 +47,7 @@ _FIGURE: Final = re.compile(
 )
 _USER: Final = re.compile(r"-[uU]|--?(?:[\w.]+-)*(?:user|username|login|account)", re.IGNORECASE)
 _USER_AND: Final = re.compile(r"""["']?(?P<who>(?!\d+:\d+(?!\S))[^\s:%/"']{0,128}+[:%])(?!//)(?=[^\s"'])""")
+_BYTES: Final = re.compile(r"\[(?:\s*+\d{1,3}+\s*+,)*+\s*+\d{1,3}+\s*+\]")
 _URL: Final = re.compile(r"""(?P<name>://[^/@:\s"]*:)(?P<value>[^/\s]+)@""")
 _HTTP: Final = re.compile(r"""(?P<name>https?://)(?P<value>[^/?#\s"'<>]+)@""", re.IGNORECASE)
 _KEY_BLOCK: Final = re.compile(SHAPES["private key"][0] + r".*?(?:-----END [A-Z0-9 ]{1,80}-----|\Z)", re.DOTALL)
@@ -76,6 +78,21 @@ _TAKES: Final = {
 
 def redact(text: str) -> str:
     """Return the text with secrets replaced by HIDDEN."""
+    return _BYTES.sub(_redact_bytes, _redact(text))
+
+
+def _redact_bytes(array: re.Match[str]) -> str:
+    """Return an array of bytes as a JSON string if it has a secret: journalctl writes text with colours as an array."""
+    try:
+        text = bytes(map(int, array[0][1:-1].split(","))).decode(errors="backslashreplace")
+    except ValueError:  # a number above 255
+        return array[0]
+    hidden = redact(text)
+    return array[0] if hidden == text else json.dumps(hidden)
+
+
+def _redact(text: str) -> str:
+    """Redact what stands in the text as it is."""
     for pattern in (_URL, _HTTP):
         text = pattern.sub(rf"\g<name>{HIDDEN}@", text)
     for pattern in (_BEARER, _HEADER):

@@ -114,35 +114,35 @@ def test_secrets_in_text_are_hidden(text: str, shown: str) -> None:
     assert redact(text) == shown
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "python -u src/train.py --dataset builtin --mode full",
-        "Filesystem      Size  Used Avail Use% Mounted on\n/dev/vda        252G   11G   79G  12% /",
-        "https://example.org:8000/path?a=b",
-        "ssh user@host:/srv",
-        "ssh://git@host/a postgresql://reader@db/x",
-        "https://host/@name https://host?mail=a@b",
-        "train --tokenizer gpt2 TOKENIZERS_PARALLELISM=false tokenizer=gpt2 --tokenisation x",
-        "PWD=/srv OLDPWD=/tmp compass=3 pass: 3",
-        "docker run -p 8000:8000 mysql:8",
-        "psql -p 5432 -U reader; uvicorn -p 8000",
-        "mysql -p database -u reader",
-        "the password was changed",
-        "train --tokenizer gpt2 --key-column id --pass-through --keyboard jp --passes 3 --monkey x",
-        "sort --key 2 file; sort --key 2,2n --key=3 file",
-        "make -p; ssh -p 22 host; nice -n 10 train; python -u src/train.py --passes 3",
-        "docker run -p 8000:8000 --user 1000 --user 1000:1000 -u 0:0 image",
-        "curl --user-agent x --keepalive-time 3 http://host",
-        "git commit -m words --author name",
-        "PASS=12 FAIL=0 PUBLIC_KEY=x primary_key=id sort_key=age --user-jwt=false",
-        "/srv/keys/pass/tokenizer.json /usr/share/keyrings/a.gpg",
-        "KeyError: 'x' SpecStoreBypass: vulnerable foreign_key: id",
-        "rsync -av --exclude x host:/srv /srv",
-        "key=value keyboard: jp",
-        "",
-    ],
+ORDINARY = (
+    "python -u src/train.py --dataset builtin --mode full",
+    "Filesystem      Size  Used Avail Use% Mounted on\n/dev/vda        252G   11G   79G  12% /",
+    "https://example.org:8000/path?a=b",
+    "ssh user@host:/srv",
+    "ssh://git@host/a postgresql://reader@db/x",
+    "https://host/@name https://host?mail=a@b",
+    "train --tokenizer gpt2 TOKENIZERS_PARALLELISM=false tokenizer=gpt2 --tokenisation x",
+    "PWD=/srv OLDPWD=/tmp compass=3 pass: 3",
+    "docker run -p 8000:8000 mysql:8",
+    "psql -p 5432 -U reader; uvicorn -p 8000",
+    "mysql -p database -u reader",
+    "the password was changed",
+    "train --tokenizer gpt2 --key-column id --pass-through --keyboard jp --passes 3 --monkey x",
+    "sort --key 2 file; sort --key 2,2n --key=3 file",
+    "make -p; ssh -p 22 host; nice -n 10 train; python -u src/train.py --passes 3",
+    "docker run -p 8000:8000 --user 1000 --user 1000:1000 -u 0:0 image",
+    "curl --user-agent x --keepalive-time 3 http://host",
+    "git commit -m words --author name",
+    "PASS=12 FAIL=0 PUBLIC_KEY=x primary_key=id sort_key=age --user-jwt=false",
+    "/srv/keys/pass/tokenizer.json /usr/share/keyrings/a.gpg",
+    "KeyError: 'x' SpecStoreBypass: vulnerable foreign_key: id",
+    "rsync -av --exclude x host:/srv /srv",
+    "key=value keyboard: jp",
+    "",
 )
+
+
+@pytest.mark.parametrize("text", ORDINARY)
 def test_ordinary_text_is_unchanged(text: str) -> None:
     assert redact(text) == text
     assert redact_command(text.split(" ")) == text.split(" ")
@@ -372,6 +372,10 @@ def test_variables_with_secret_looking_names_are_hidden_and_others_looked_into()
         "cookie" * 30_000,
         "-u" + "%" * 200_000,
         "--user 'a" * 20_000,
+        "[" * 200_000,
+        "[1," * 60_000,
+        "[" + "1," * 100_000,
+        "[ " + " " * 200_000,
     ],
     ids=lambda text: text[:8],
 )
