@@ -48,6 +48,7 @@ _FIGURE: Final = re.compile(
 _USER: Final = re.compile(r"-[uU]|--?(?:[\w.]+-)*(?:user|username|login|account)", re.IGNORECASE)
 _USER_AND: Final = re.compile(r"""["']?(?P<who>(?!\d+:\d+(?!\S))[^\s:%/"']{0,128}+[:%])(?!//)(?=[^\s"'])""")
 _BYTES: Final = re.compile(r"\[(?:\s*+\d{1,3}+\s*+,)*+\s*+\d{1,3}+\s*+\]")
+_COLOUR: Final = re.compile(r"(?:\x1b|(?<!\\)\\++(?i:u001b|x1b|033|e))\[[\d;:]*+m")
 _URL: Final = re.compile(r"""(?P<name>://[^/@:\s"]*:)(?P<value>[^/\s]+)@""")
 _HTTP: Final = re.compile(r"""(?P<name>https?://)(?P<value>[^/?#\s"'<>]+)@""", re.IGNORECASE)
 _KEY_BLOCK: Final = re.compile(SHAPES["private key"][0] + r".*?(?:-----END [A-Z0-9 ]{1,80}-----|\Z)", re.DOTALL)
@@ -77,8 +78,11 @@ _TAKES: Final = {
 
 
 def redact(text: str) -> str:
-    """Return the text with secrets replaced by HIDDEN."""
-    return _BYTES.sub(_redact_bytes, _redact(text))
+    """Return the text with secrets replaced by HIDDEN; without its colours if they divide a secret from its name."""
+    shown, bare = _redact(text), _COLOUR.sub("", text)
+    if bare != text and (hidden := _redact(bare)) != _COLOUR.sub("", shown):
+        shown = text if hidden == bare else hidden
+    return _BYTES.sub(_redact_bytes, shown)
 
 
 def _redact_bytes(array: re.Match[str]) -> str:

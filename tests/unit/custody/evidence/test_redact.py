@@ -376,6 +376,11 @@ def test_variables_with_secret_looking_names_are_hidden_and_others_looked_into()
         "[1," * 60_000,
         "[" + "1," * 100_000,
         "[ " + " " * 200_000,
+        "\x1b[" * 100_000,
+        "\x1b[" + "1;" * 100_000,
+        "\x1b[1mtoken=" * 15_000,
+        "\\" * 200_000,
+        "\\e[" * 60_000,
     ],
     ids=lambda text: text[:8],
 )

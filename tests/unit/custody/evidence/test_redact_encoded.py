@@ -1,4 +1,4 @@
-"""Redaction of what is not written plainly: texts as arrays of bytes."""
+"""Redaction of what is not written plainly: texts as arrays of bytes, and between colours."""
 
 import json
 
@@ -30,10 +30,44 @@ def test_no_secret_is_left_in_an_array_of_bytes(before: str, name: str, sign: st
 
 @pytest.mark.parametrize("text", ORDINARY)
 def test_an_array_of_bytes_without_a_secret_is_unchanged(text: str) -> None:
-    for array in (as_bytes(text), as_bytes(text, " ")):
+    for array in (as_bytes(text), as_bytes(f"\x1b[1m{text}\x1b[0m", " ")):
         assert redact(array) == array
 
 
 @given(st.lists(st.integers(-999, 999)).map(str) | st.text("[]0123456789, \n.-"))
 def test_an_array_of_other_numbers_is_unchanged(text: str) -> None:
     assert redact(text) == text
+
+
+ESCAPES = ("\x1b", r"\x1b", r"\033", r"\e", r"\u001b", r"\\u001B")
+escapes = st.sampled_from(ESCAPES)
+
+
+@pytest.mark.parametrize("escape", ESCAPES)
+def test_a_secret_between_colours_is_hidden_and_the_colours_left_out(escape: str) -> None:
+    on, off = f"{escape}[1;36m", f"{escape}[0m"
+    text = f"{on}info{off} {on}password{off}={on}hunter2{off} {on}step{off}=3"
+    assert redact(text) == f"info password={HIDDEN} step=3"
+
+
+@pytest.mark.parametrize("escape", ESCAPES)
+def test_colours_that_hide_no_secret_stay(escape: str) -> None:
+    done = f"{escape}[32mdone{escape}[m"
+    assert redact(f"token=x {done}") == f"token={HIDDEN} {done}"
+
+
+@given(around, names, signs, around, escapes)
+def test_no_secret_is_left_between_colours(before: str, name: str, sign: str, after: str, escape: str) -> None:
+    colour = f"{escape}[38;5;1m"
+    text = f"{before} {colour}{name}{colour}{sign}{colour}{CANARY}{colour}{after}"
+    assert CANARY not in redact(text)
+    hidden = redact(as_bytes(text))
+    assert CANARY not in hidden
+    assert as_bytes(CANARY)[1:-1] not in hidden
+
+
+@given(st.sampled_from(ORDINARY), escapes, st.sets(st.integers(0, 12)))
+def test_ordinary_text_keeps_its_colours(text: str, escape: str, coloured: set[int]) -> None:
+    words = enumerate(text.split(" "))
+    shown = " ".join(f"{escape}[33m{word}{escape}[0m" if place in coloured else word for place, word in words)
+    assert redact(shown) == shown
