@@ -33,12 +33,23 @@ _KEY_OF: Final = frozenset(
 )
 _ALONE: Final = frozenset({"key", "keys", "pwd"})
 _IN_A_QUERY: Final = frozenset({"sig", "signature", "code"})
-_VALUE: Final = re.compile(r"""(?:"[^"\n]*"|'[^'\n]*'|\S)++""")
+_PIECE: Final = r""""[^"\n]*"|'[^'\n]*'|\S"""
+_VALUE: Final = re.compile(rf"(?:{_PIECE})++")
+# Behind a quote before its name a value reaches to the closing one, or to the line's last one: one that is looked for
+# in vain again and again takes quadratic time. What a shell joins to it belongs to it: 'PASS=it'"'"'s x'.
+_IN_QUOTES: Final = {
+    quote: re.compile(
+        rf"(?!{quote})(?:(?:[^{quote}\\\n]|\\.)++|[^\n]+)"
+        rf"(?:(?={quote}(?:[\s,;&)}}\]]|\Z))|{quote}(?:\\.|{_PIECE})++)|(?:{_PIECE})++"
+    )
+    for quote in ('"', "'")
+}
 _OPTION: Final = re.compile(r"-[\w.-]+")
 _LONG: Final = re.compile(r"--[A-Za-z]")
 """Begins the next option. Any other word, even with one dash, is the value of the option before it."""
 _NAMED: Final = re.compile(
-    r"""(?<![\w.-])(?P<name>[\w.-]++)(?:(?P<sign>\\?["']?[ \t]*+[=:]+>?\s*)|(?P<gap>[ \t]++)(?![=:]|--[A-Za-z]))"""
+    r"""(?<![\w.-])(?P<name>[\w.-]++)(?:(?P<sign>(?P<shut>\\?["']?)[ \t]*+[=:]+>?\s*)"""
+    r"""|(?P<gap>[ \t]++)(?![=:]|--[A-Za-z]))"""
 )
 # A number of a few digits or a switch is no secret of `pass` or `key`: sort --key 2,2n, PASS=12, auth=false.
 _FIGURE: Final = re.compile(
@@ -59,7 +70,7 @@ _BEARER: Final = re.compile(
 _HEADER: Final = re.compile(
     r"""(?P<name>(?:authorization|cookie)\\?["']?[ \t]*+[:=][ \t]*+\\?["']?"""
     r"""(?:(?:basic|bearer|digest|negotiate)[ \t]++)?)"""
-    r"""(?P<value>[^\s"'](?:[^\n"']*[^\s"'])?)""",
+    r"""(?P<value>[^\s"'](?:[^\n"']*[^\s"'\\])?)""",
     re.IGNORECASE,
 )
 
@@ -157,6 +168,8 @@ def _redact_named(text: str) -> Iterator[str]:
         yield text[done : found.end()]
         done = found.end()
         before = text[found.start() - 1 : found.start()]
+        if before in _IN_QUOTES and (found["shut"] or "\n" in (found["sign"] or "\n")):
+            before = ""
         if (found["sign"] or found["name"].startswith("-")) and (hidden := _instead(found["name"], text, done, before)):
             shown, done = hidden
             yield shown
@@ -166,12 +179,12 @@ def _redact_named(text: str) -> Iterator[str]:
 def _instead(name: str, text: str, at: int, before: str) -> tuple[str, int] | None:
     """Return the replacement of the value at this position and its end; None if it is no secret.
 
-    `before` is the character before the name.
+    `before` is the character before the name; a quote only if name, sign and value may stand in it together.
     """
     option, parameter = name.startswith("-"), before in {"?", "&", ";"}
     if secret_name(name, alone=option or parameter) or (parameter and name.lower().rpartition("-")[2] in _IN_A_QUERY):
         plain = not _SECRET.search(name) and _FIGURE.match(text, at)
-        value = None if plain else _VALUE.match(text, at)
+        value = None if plain else _IN_QUOTES.get(before, _VALUE).match(text, at)
         return (HIDDEN, value.end()) if value else None
     if option and _USER.fullmatch(name) and (user := _USER_AND.match(text, at)):
         value = _VALUE.match(text, at)

@@ -63,6 +63,7 @@ pieces = st.lists(
             "a",
             "abcdefgh",
             HIDDEN,
+            "\x1b[1m",
         ]
     ),
     max_size=14,
@@ -381,6 +382,11 @@ def test_variables_with_secret_looking_names_are_hidden_and_others_looked_into()
         "\x1b[1mtoken=" * 15_000,
         "\\" * 200_000,
         "\\e[" * 60_000,
+        '\\"token=' * 20_000,
+        '"token=\\' * 20_000,
+        "\"'token=" * 20_000,
+        "\\'pass=1 " * 20_000,
+        "'token=a'b" * 16_000,
     ],
     ids=lambda text: text[:8],
 )

@@ -1,6 +1,9 @@
-"""Redaction of what is not written plainly: texts as arrays of bytes, and between colours."""
+"""Redaction of what is not written plainly: arrays of bytes, colours, quotes around a whole assignment."""
 
 import json
+import shlex
+import string
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -71,3 +74,51 @@ def test_ordinary_text_keeps_its_colours(text: str, escape: str, coloured: set[i
     words = enumerate(text.split(" "))
     shown = " ".join(f"{escape}[33m{word}{escape}[0m" if place in coloured else word for place, word in words)
     assert redact(shown) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ('Environment="DB_PASSWORD=correct horse battery" "A=b"', f'Environment="DB_PASSWORD={HIDDEN}" "A=b"'),
+        ("docker run -e 'DB_PASSWORD=correct horse' image", f"docker run -e 'DB_PASSWORD={HIDDEN}' image"),
+        ('"Env": ["DB_PASSWORD=correct horse", "A=b"]', f'"Env": ["DB_PASSWORD={HIDDEN}", "A=b"]'),
+        ('{"MESSAGE":"password: correct horse","N":"1"}', f'{{"MESSAGE":"password: {HIDDEN}","N":"1"}}'),
+        (r'"PASS=a \" b" "B=c"', f'"PASS={HIDDEN}" "B=c"'),
+        (r'{"a":"-e \"PASS=a b\" c","n":1}', rf'{{"a":"-e \"PASS={HIDDEN}","n":1}}'),
+        (r"-e \"PASS=a b\" c", rf'-e \"PASS={HIDDEN}" c'),
+        (r'"Cookie: a=\"x y\"; b=z" c', f'"Cookie: {HIDDEN}" c'),
+        ("-e 'DB_PASS=it'\"'\"'s x'\\''s y' z", f"-e 'DB_PASS={HIDDEN} z"),
+        ("-e 'DB_PASS=a b", f"-e 'DB_PASS={HIDDEN} b"),
+        ('"DB_PASS:\n a b"', f'"DB_PASS:\n {HIDDEN} b"'),
+        ('"DB_PASS=', '"DB_PASS='),
+        ('"DB_PASS="', f'"DB_PASS={HIDDEN}'),
+    ],
+)
+def test_a_value_whose_quote_begins_before_its_name_is_hidden_up_to_the_closing_one(text: str, shown: str) -> None:
+    assert redact(text) == shown
+
+
+def escaped(text: str, quote: str) -> str:
+    return quote + text.replace("\\", "\\\\").replace(quote, f"\\{quote}") + quote
+
+
+QUOTING: list[Callable[[str], str]] = [
+    lambda text: escaped(text, '"'),
+    lambda text: escaped(text, "'"),
+    lambda text: json.dumps(["A=b", text, "B=c"]),
+    lambda text: shlex.quote(text.replace("\\", "")),
+]
+words = st.text(string.ascii_letters + string.digits + string.punctuation + "\u3042", max_size=6).map(CANARY.__add__)
+
+
+@given(
+    around,
+    st.tuples(names, st.sampled_from(["=", ":", ": ", " = ", ":="])).map("".join),
+    st.lists(words, min_size=2, max_size=4),
+    st.sampled_from(QUOTING),
+    around,
+)
+def test_no_word_of_a_quoted_assignment_is_left(
+    before: str, name: str, value: list[str], quote: Callable[[str], str], after: str
+) -> None:
+    assert CANARY not in redact(f"{before} {quote(name + ' '.join(value))} {after}")
