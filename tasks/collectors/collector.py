@@ -67,7 +67,8 @@ class Command:
     """Store the output of a program in the file `stored`, without a shell; `last` keeps only its last lines.
 
     Of output above the limit the `keep` part is kept. As root, `as_owner` runs it with the rights of the workload's
-    owner. `environment` are variables besides PATH, HOME and LC_ALL.
+    owner. `environment` are variables besides PATH, HOME and LC_ALL. Of a program that is asked for at most `most`
+    lines so many are a loss; `unasked` is a loss too, what it is not asked for at all.
     """
 
     argv: tuple[str, ...]
@@ -76,6 +77,8 @@ class Command:
     keep: Literal["first", "last"] = "first"
     as_owner: bool = False
     environment: tuple[tuple[str, str], ...] = ()
+    most: int = FOREVER
+    unasked: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tasks.collectors.collector import Command, Incomplete, NothingThere, Target, Unanswered
-from tasks.custody.evidence.acquisition import Outcome
+from tasks.custody.evidence.acquisition import Outcome, worst
 from tasks.custody.evidence.redact import redact
 
 _WORDS: Final = 300
@@ -31,7 +31,7 @@ _PARTLY: Final = "not seeing messages from other users"  # journalctl shows what
 
 
 def run(command: Command, target: Target) -> bytes:
-    """Return the program's output, redacted. Output above the limit raises Incomplete with the declared part."""
+    """Return the program's output, redacted. What is only a part raises Incomplete with all that it lacks."""
     if not shutil.which(command.argv[0]):
         raise NothingThere(f"{command.argv[0]} is not installed")
     with _start(command, target) as process:
@@ -41,10 +41,14 @@ def run(command: Command, target: Target) -> bytes:
         raise _refusal((complained or said.decode(errors="replace").strip()).partition("\n")[0][:_WORDS])
     lines = redact(_whole_lines(said, command, cut=cut).decode(errors="backslashreplace")).splitlines(keepends=True)
     data = "".join(lines[-command.last :]).encode()
-    if cut:
-        raise Incomplete(data, Outcome.TRUNCATED, f"its {command.keep} {target.limit} bytes: the limit is reached")
+    lost = [(Outcome.TRUNCATED, command.unasked)] if command.unasked else []
+    if cut or said.count(b"\n") >= command.most:
+        kept = f"{target.limit} bytes" if cut else f"{command.most} lines"
+        lost.append((Outcome.TRUNCATED, f"its {command.keep} {kept}: the limit is reached"))
     if _PARTLY in complained:
-        raise Incomplete(data, Outcome.DENIED, complained.partition("\n")[0][:_WORDS])
+        lost.append((Outcome.DENIED, complained.partition("\n")[0][:_WORDS]))
+    if lost:
+        raise Incomplete(data, worst(outcome for outcome, _ in lost), "; ".join(reason for _, reason in lost))
     return data
 
 

@@ -37,7 +37,9 @@ def require_systemd() -> None:
 def make(target: Target) -> bytes:
     """Return the journal; if it is too long, its last part."""
     require_systemd()
-    return run(Command(words(target), "journal.txt", keep="last"), target)
+    more = len(target.frozen) - _MOST_PIDS
+    unasked = f"what {more} of {len(target.frozen)} processes said was not asked for" if more > 0 else ""
+    return run(Command(words(target), "journal.txt", keep="last", unasked=unasked), target)
 
 
 COLLECTOR = Collector(

@@ -29,9 +29,8 @@ def _small(unit: str) -> tuple[Command, ...]:
 
 def _journal(unit: str) -> Command:
     form = ("--no-pager", "--utc", "--all", "--output=json", f"--lines={_LINES}")
-    return Command(
-        ("journalctl", *form, f"--unit={unit}"), f"units/{stored_name(unit.encode())}/journal.jsonl", keep="last"
-    )
+    stored = f"units/{stored_name(unit.encode())}/journal.jsonl"
+    return Command(("journalctl", *form, f"--unit={unit}"), stored, keep="last", most=_LINES)
 
 
 COLLECTOR = Collector(

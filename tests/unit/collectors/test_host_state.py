@@ -4,15 +4,16 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from tasks.collectors import cgroups, clock, journal, mounts, network
+from tasks.collectors import cgroups, clock, journal, mounts, network, units
 from tasks.collectors.collector import Incomplete, NothingThere, Target
 from tasks.collectors.procfs import tables
-from tasks.custody.evidence.acquisition import Outcome
+from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.system.processes import start_of
 from tests.support.workloads import wait_until
 from tests.unit.collectors.test_acquire import am_root
@@ -152,3 +153,35 @@ def test_a_user_who_sees_his_own_messages_only_is_denied_the_rest(booted: Path, 
 
 def test_an_incident_whose_name_tells_no_time_begins_now() -> None:
     assert abs(journal.since("odd") + 3600 - datetime.now(UTC).timestamp()) < 5
+
+
+def test_what_the_journal_is_not_asked_for_is_told(booted: Path, tmp_path: Path) -> None:
+    many = replace(target(tmp_path), frozen=[(pid, 1) for pid in range(2, 502)])
+    fake(booted, "journalctl", 'for word; do echo "$word"; done')
+    assert journal.make(many).count(b"_PID=") == 501
+    with pytest.raises(Incomplete, match=r"^what 2 of 502 processes said was not asked for$") as part:
+        journal.make(replace(many, frozen=[*many.frozen, (502, 1), (503, 1)]))
+    assert (part.value.outcome, part.value.data.count(b"_PID=")) == (Outcome.TRUNCATED, 501)
+
+
+def test_of_a_journal_that_lacks_much_all_is_told_and_the_worst_counts(booted: Path, tmp_path: Path) -> None:
+    many = replace(target(tmp_path, limit=1000), frozen=[(pid, 1) for pid in range(2, 503)])
+    fake(booted, "journalctl", "seq 100000; echo 'Hint: You are currently not seeing messages from other users' >&2")
+    with pytest.raises(Incomplete) as part:
+        journal.make(many)
+    assert part.value.outcome is Outcome.DENIED
+    for reason in ("what 1 of 501 processes said", "its last 1000 bytes", "not seeing messages"):
+        assert reason in str(part.value)
+
+
+@pytest.mark.parametrize(("lines", "whole"), [(49_999, True), (50_000, False)])
+def test_of_a_service_whose_journal_has_as_many_lines_as_asked_for_a_loss_is_told(
+    booted: Path, tmp_path: Path, lines: int, *, whole: bool
+) -> None:
+    fake(booted, "systemctl", "echo shown")
+    fake(booted, "journalctl", f"yes '{{}}' | head -n {lines}")
+    items = list(units.gather(replace(target(tmp_path), units=("a.service",)), tmp_path))
+    losses = [item for item in items if isinstance(item, Loss)]
+    assert "units/a.service/journal.jsonl" in {item.stored for item in items if isinstance(item, StoredFile)}
+    reason = "its last 50000 lines: the limit is reached"
+    assert losses == ([] if whole else [Loss("units/a.service/journal.jsonl", Outcome.TRUNCATED, reason)])
