@@ -4,7 +4,8 @@ import time
 
 import psutil
 
-from tasks.collectors.collector import Collector, Made, Target
+from tasks.collectors.collector import Collector, Incomplete, Made, Target
+from tasks.custody.evidence.acquisition import Outcome
 from tasks.custody.evidence.redact import redact_command
 
 _ROW = "{:>8} {:>8} {:>6} {:>6} {:>12} {}\n"
@@ -16,9 +17,16 @@ def _row(process: psutil.Process, now: float, total: int) -> tuple[float, str]:
         times = process.cpu_times()
         cpu = 100 * (times.user + times.system) / age
         memory = 100 * process.memory_info().rss / total
-        words = " ".join(redact_command(process.cmdline())) or f"[{process.name()}]"
+        words = _words(process)
         line = "".join(letter if letter.isprintable() else "?" for letter in words)
         return cpu, _ROW.format(process.pid, process.ppid(), f"{cpu:.1f}", f"{memory:.1f}", f"{age:.0f}", line)
+
+
+def _words(process: psutil.Process) -> str:
+    try:
+        return " ".join(redact_command(process.cmdline())) or f"[{process.name()}]"
+    except psutil.ZombieProcess:
+        return f"[{process.name()}] <defunct>"
 
 
 def make(target: Target) -> bytes:
@@ -26,14 +34,20 @@ def make(target: Target) -> bytes:
     del target
     now, total = time.time(), psutil.virtual_memory().total
     rows = []
+    denied = 0
     for process in psutil.process_iter():
         try:
             rows.append(_row(process, now, total))
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
+        except psutil.AccessDenied:
+            denied += 1
+        except psutil.NoSuchProcess:
             continue
     rows.sort(reverse=True)
     head = _ROW.format("PID", "PPID", "%CPU", "%MEM", "ELAPSED", "CMD")
-    return (head + "".join(row for _, row in rows)).encode(errors="backslashreplace")
+    data = (head + "".join(row for _, row in rows)).encode(errors="backslashreplace")
+    if denied:
+        raise Incomplete(data, Outcome.DENIED, f"{denied} processes may not be looked at")
+    return data
 
 
 COLLECTOR = Collector(
