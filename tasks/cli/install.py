@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from socket import gethostname
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -18,12 +18,13 @@ from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.visible import say
 from tasks.incident.current import at_work_or_left
 from tasks.incident.directory import base_of
+from tasks.incident.layout import CORDON
 from tasks.incident.run_lock import owner
 from tasks.preflight.privileges import in_strange_hands
 from tasks.system.atomic_files import write_whole
 from tasks.system.installation import NAME, version
 from tasks.system.shared_files import SHARED
-from tasks.system.unit_files import BOOTED, escaped, is_as_written, stamped, unescaped
+from tasks.system.unit_files import BOOTED, escaped, is_as_written, is_stamped, stamped, unescaped
 
 if TYPE_CHECKING:
     from blocks.workload_fields import WorkloadFields
@@ -90,17 +91,20 @@ def uninstall_by_hand() -> int:
     instances = sorted({link.name for link in _SYSTEM.glob("*.wants/evacuation-*@*")})
     _require_over(instances)
     found = [path for path in (_SETTINGS, *sorted(_SYSTEM.glob("evacuation*"))) if path.is_file()]
-    units = [path.name for path in found if path.name in {_WORKER, _SERVER}] + instances
+    ours = {path.name for path in found if is_stamped(path.read_text())}
+    units = [name for name in (_WORKER, _SERVER, *instances) if re.sub(r"@.*\.", "@.", name) in ours]
     if units:
         _tell(["systemctl", "disable", "--now", *units])
-    _tell(["systemctl", "stop", _DOCTORS.format("*")])
+    if _DOCTORS.format("") in ours:
+        _tell(["systemctl", "stop", _DOCTORS.format("*")])
     changed = [path for path in found if not is_as_written(path.read_text())]
     used = any(path.suffix == ".service" for path in changed)
     for path in found:
         if path not in changed and not (used and path.name == _SLICE):
             path.unlink()
             say(f"removed {path}")
-    shutil.rmtree(_STATE / "prefect", ignore_errors=True)
+    if _WORKER in ours or not (_SYSTEM / _WORKER).exists():  # one by hand is at work
+        shutil.rmtree(_STATE / "prefect", ignore_errors=True)
     for folder in (_STATE, _SETTINGS.parent):
         with suppress(OSError):  # there is something of a person's in it
             folder.rmdir()
@@ -184,17 +188,26 @@ def _require_as_written(files: Mapping[Path, str]) -> None:
 
 
 def _require_over(instances: Sequence[str]) -> None:
-    """Refuse while an incident of an installed workload is open, or its cordon stands."""
-    before, after = _DOCTOR.split("{}")
+    """Refuse while an incident of an installed workload is open, or a cordon stands, also of one no file names now."""
+    for name, file in _instances_of(_DOCTOR, instances):
+        try:
+            found = chosen(str(file))
+        except Refused as error:
+            cure = f"Put it back; or, if nothing of it is cordoned, systemctl disable --now {shlex.quote(name)}."
+            raise Refused("the file of an installed workload", error.got, cure) from error
+        for called, workload in found.items():
+            if stands := at_work_or_left(workload):
+                cure = f"End it first, as this says, then run this again: {called.command('status')}"
+                raise Refused("no open incident and no cordon", f"{called.name}: {stands}", cure)
+    for _, folder in _instances_of(_GUARD, instances):
+        if (marker := Path(folder, CORDON)).exists():
+            cure = f"Put its workload back into a file, then: {NAME} status FILE; {NAME} uncordon FILE."
+            raise Refused("no open incident and no cordon", f"a cordon stands: {marker}", cure)
+
+
+def _instances_of(unit: str, instances: Sequence[str]) -> Iterator[tuple[str, PurePath]]:
+    """Yield the instances of a unit, and the paths that they are named by."""
+    before, after = unit.split("{}")
     for name in instances:
         if name.startswith(before):
-            file = str(unescaped(name.removeprefix(before).removesuffix(after)))
-            try:
-                found = chosen(file)
-            except Refused as error:
-                cure = f"Put it back; or, if nothing of it is cordoned, systemctl disable --now {shlex.quote(name)}."
-                raise Refused("the file of an installed workload", error.got, cure) from error
-            for called, workload in found.items():
-                if stands := at_work_or_left(workload):
-                    cure = f"End it first, as this says, then run this again: {called.command('status')}"
-                    raise Refused("no open incident and no cordon", f"{called.name}: {stands}", cure)
+            yield name, unescaped(name.removeprefix(before).removesuffix(after))

@@ -28,10 +28,15 @@ def stamped(text: str, by: str) -> str:
     return f"# Written by {by}; changed since if this is not its sha256: {_digest(text)}\n{text}"
 
 
+def is_stamped(text: str) -> bool:
+    """Return whether a text is stamped, also if it has been changed since."""
+    return text.startswith("# Written by ")
+
+
 def is_as_written(text: str) -> bool:
     """Return whether a text is stamped, and has not been changed since."""
     stamp, _, rest = text.partition("\n")
-    return stamp.startswith("# Written by ") and stamp.endswith(f" {_digest(rest)}")
+    return is_stamped(stamp) and stamp.endswith(f" {_digest(rest)}")
 
 
 def _digest(text: str) -> str:
