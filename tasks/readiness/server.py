@@ -1,4 +1,4 @@
-"""Look at Prefect's side: server, saved blocks, deployment, queue, worker, alarms, a canary event, people, fleets."""
+"""Look at Prefect's side: server, blocks, deployment, queue, what is paused, worker, alarms, a canary event, fleets."""
 
 import json
 import os
@@ -19,9 +19,14 @@ from pydantic import BaseModel, ValidationError
 from blocks.saved import saved_fields
 from blocks.store import with_usable_key
 from blocks.workload import Workload
+from tasks.adapters.prefect_scheduler import PrefectScheduler
 from tasks.adapters.server_time import server_time
+from tasks.containment.pause_prefect import named_by
+from tasks.containment.paused import SECONDS
+from tasks.custody.containment.pause import Kind, Launcher
 from tasks.custody.errors import Refused
 from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
+from tasks.preflight.requirements import require_not_ours
 from tasks.readiness.canary import fly
 from tasks.readiness.patient import Patient
 from tasks.readiness.runs import WORKER_GONE_SECONDS, asking, is_served, runs_of
@@ -113,6 +118,22 @@ def queue(patient: Patient) -> Finding:
         told = f"no worker has taken {', '.join(run.name for run in late)}"
         return loss(told, "a worker that is started now evacuates at once", "prefect flow-run cancel, if not wanted")
     return sound(f"{name} takes runs, none is late")
+
+
+def launchers(patient: Patient) -> Finding:
+    """Look whether the server knows what the cordon pauses, and whether that is never the evacuation's own."""
+    there, named = patient.deployment, named_by(patient.workload)
+    pool = str(there.work_pool_name)
+    own = (Launcher(Kind.POOL, pool), Launcher(Kind.QUEUE, f"{pool}/{there.work_queue_name}"))
+    try:
+        require_not_ours(named, (*own, Launcher(Kind.DEPLOYMENT, f"evacuate/{patient.name}")))
+    except Refused as error:
+        return failed(error, "the run is refused before it begins")
+    states = PrefectScheduler().list_states(named, SECONDS)
+    if unread := "; ".join(f"{each.launcher}: {each.reason}" for each in states if each.paused is None):
+        cure = f"correct pause_deployments, pause_queues or pause_pools in the block, then: {_DEPLOY}"
+        return fatal(unread, "it is not paused, and training may start: NotContained", cure)
+    return sound(", ".join(map(str, named)) or "the block names nothing of Prefect's to pause")
 
 
 def worker(patient: Patient) -> Finding:
@@ -208,4 +229,4 @@ def _has(fleet: Mapping[str, Any], name: str, tags: Sequence[str]) -> bool:
     return name in (fleet.get("workloads") or ()) or fleet.get("tag") in tags
 
 
-CHECKS: Final = (server, saved, deployment, queue, worker, alarms, canary, fleet)
+CHECKS: Final = (server, saved, deployment, queue, launchers, worker, alarms, canary, fleet)

@@ -116,6 +116,18 @@ def another_block(office: Office) -> Iterator[None]:
     yield
 
 
+def pausing(field: str, name: str) -> Callable[[Office], AbstractContextManager[None]]:
+    """A block whose cordon pauses this; `{queue}` is that of the evacuation."""
+
+    @contextmanager
+    def named(office: Office) -> Iterator[None]:
+        told = name.format(queue=office.deployment["work_queue_name"])
+        office.patient.workload = office.patient.workload.model_copy(update={field: [told]})
+        yield
+
+    return named
+
+
 @contextmanager
 def another_store(office: Office) -> Iterator[None]:
     office.patient.saved = {**office.patient.saved, "prefix": "elsewhere"}
@@ -154,6 +166,11 @@ FAULTS: dict[str, tuple[Callable[[Office], AbstractContextManager[None]], dict[s
         lambda office: office.changed(job_variables={"command": "'/gone/python' -m flows.engine"}),
         {"prefect/deployment": FATAL},
     ),
+    "its own pool paused": (pausing("pause_pools", "evacuation"), {"prefect/launchers": FATAL}),
+    "its own queue paused": (pausing("pause_queues", "evacuation/{queue}"), {"prefect/launchers": FATAL}),
+    "its own deployment paused": (pausing("pause_deployments", f"evacuate/{NAME}"), {"prefect/launchers": FATAL}),
+    "a pool that nobody knows": (pausing("pause_pools", "evacuatoin"), {"prefect/launchers": FATAL}),
+    "a queue without its pool": (pausing("pause_queues", "{queue}-training"), {"prefect/launchers": FATAL}),
     "a block that was saved otherwise": (another_block, {"prefect/saved": LOSS}),
     "a store that was saved otherwise": (another_store, {"prefect/saved": LOSS}),
     "nothing deployed": (
@@ -162,6 +179,7 @@ FAULTS: dict[str, tuple[Callable[[Office], AbstractContextManager[None]], dict[s
             "prefect/saved": FATAL,
             "prefect/deployment": FATAL,
             "prefect/queue": LOSS,
+            "prefect/launchers": LOSS,
             "prefect/worker": LOSS,
             "prefect/alarms": LOSS,
             "prefect/canary": LOSS,
@@ -190,6 +208,12 @@ def test_each_fault_of_prefects_side_is_named_and_nothing_else(office: Office, n
         found = office.look(weights)
     assert found.weights == weights, "\n".join(f"{each.name}: {each.found}" for each in found.bad)
     assert all(each.matters and each.cure for each in found.bad)
+
+
+def test_a_queue_of_trainings_own_is_sound(office: Office) -> None:
+    with pausing("pause_queues", "evacuation/{queue}-training")(office):
+        (found,) = office.look(["prefect/launchers"]).findings
+    assert (found.weight, found.found.startswith("work queue evacuation/")) == ("sound", True), found.found
 
 
 def test_without_a_server_everything_is_a_loss(office: Office) -> None:
