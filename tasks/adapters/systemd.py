@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from tasks.custody.containment.unit import condition
+from tasks.custody.containment.unit import UNANSWERED, condition
+from tasks.system.unit_files import BOOTED
 
 _SECONDS: Final = 10.0
 _ATTACH_SECONDS: Final = 2.0
@@ -18,6 +19,7 @@ _SYSTEMCTL: Final = ("systemctl", "--no-ask-password")
 _MANAGER: Final = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
 _ATTACH: Final = ("busctl", "call", *_MANAGER, "AttachProcessesToUnit", "ssau")
 _SYSTEM: Final = Path("/etc/systemd/system")
+_INIT: Final = Path("/proc/1/comm")  # the host's, also in a container with its pid namespace
 _DROP_IN: Final = "zz-evacuation-cordon.conf"  # of all drop-ins the last by name wins
 _ASKED: Final = ("Id", "LoadState", "ActiveState", "SubState", "MainPID", "TriggeredBy", "WatchdogUSec", "Environment")
 _NOTIFY: Final = "/run/systemd/notify"
@@ -36,12 +38,12 @@ class Systemd:
         return _failure([*_ATTACH, unit, below, str(len(pids)), *map(str, pids)], _ATTACH_SECONDS)
 
     def shown(self, unit: str) -> Mapping[str, str]:
-        """Return some properties of a unit by name; empty if systemd does not answer."""
+        """Return some properties of a unit by name; UNANSWERED if systemd gives none, empty if it has not booted."""
         with suppress(OSError, subprocess.TimeoutExpired):
             done = _run([*_SYSTEMCTL, "show", f"--property={','.join(_ASKED)}", "--", unit])
             if done.returncode == 0:
                 return {name: value for name, _, value in (line.partition("=") for line in done.stdout.splitlines())}
-        return {}
+        return UNANSWERED if BOOTED.is_dir() or _text(_INIT) == "systemd\n" else {}
 
     def freeze(self, unit: str) -> str:
         """Freeze a unit, with its watchdog off.
@@ -50,6 +52,8 @@ class Systemd:
         systemd gets a message in the name of the main process.
         """
         about = self.shown(unit)
+        if about == UNANSWERED:
+            return UNANSWERED["SubState"]
         if about.get("WatchdogUSec", "") not in _NO_WATCHDOG:
             _set_watchdog(int(about["MainPID"]), b"0")
         return self.tell("freeze", "--", unit)

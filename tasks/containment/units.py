@@ -8,7 +8,7 @@ from typing import Final
 from tasks.adapters.systemd import Systemd
 from tasks.custody.containment.process import Process
 from tasks.custody.containment.service import unit_of
-from tasks.custody.containment.unit import drop_in, is_down, may_live, units_without
+from tasks.custody.containment.unit import UNANSWERED, drop_in, is_down, may_live, units_without
 from tasks.runtime.context import RunContext
 from tasks.system.processes import untouchable
 
@@ -94,7 +94,10 @@ class Units:
                 self._systemd.tell("kill", "--signal=SIGKILL", "--", unit)
             time.sleep(_POLL_SECONDS)
         for unit in self.names:
-            if self._systemd.shown(unit).get("SubState", "").startswith("auto-restart"):
+            about = self._systemd.shown(unit)
+            if about == UNANSWERED:
+                self._tell("kill", unit, UNANSWERED["SubState"])
+            elif about.get("SubState", "").startswith("auto-restart"):
                 self._tell("stop", unit, self._systemd.tell("stop", "--", unit))
 
     def _living(self) -> list[str]:

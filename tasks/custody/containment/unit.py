@@ -2,9 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Final
 
 from tasks.custody.containment.process import Process
 from tasks.custody.containment.service import unit_of
+
+UNANSWERED: Final[Mapping[str, str]] = {"ActiveState": "in an unknown state", "SubState": "systemctl gives no answer"}
+"""Stands for the properties of a unit of which a booted systemd says nothing: it may be up, or start again."""
 
 
 def condition(marker: Path) -> str:

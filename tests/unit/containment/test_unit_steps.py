@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 
+from tasks.containment import units as units_module
 from tasks.containment.units import Units, standing_units
+from tasks.custody.containment.unit import UNANSWERED
 from tasks.custody.models.contract import models_named
 from tasks.recovery.unit_api import UnitApi
 from tasks.runtime.context import RunContext
@@ -116,3 +119,24 @@ def test_what_systemd_does_not_call_down_stands(run: RunContext) -> None:
     for about in (DOWN, {"ActiveState": "active", "SubState": "exited"}):
         systemd_of(run, about)
         assert standing_units(run.adapters.host.systemd, [UNIT]) == ()
+
+
+@pytest.mark.parametrize("policy", ["graceful", "kill"])
+def test_a_unit_of_which_systemd_says_nothing_stands_and_each_act_on_it_is_told_as_failed(
+    run: RunContext, monkeypatch: pytest.MonkeyPatch, policy: Literal["graceful", "kill"]
+) -> None:
+    """It was taken for down, and systemd started it again after the evacuation had ended Verified."""
+    monkeypatch.setattr(units_module, "_SETTLE_SECONDS", 0.1)
+    run.run = replace(run.run, policy=policy)
+    systemd = systemd_of(run, UNANSWERED)
+    systemd.failing = {"thaw", "stop", "kill"}
+    units = Units(run)
+    for act in (units.freeze, units.stop, units.kill):
+        act()
+    told = {warning.partition(";")[0] for warning in units.warnings}
+    acts = {"graceful": ("freeze", "thaw", "stop", "kill"), "kill": ("freeze", "kill")}[policy]
+    assert told == {f"expected systemd to {act} {UNIT}" for act in acts}
+    assert ("freeze", UNIT) not in systemd.told
+    assert standing_units(systemd, [UNIT]) == (
+        f"systemd unit {UNIT} is in an unknown state (systemctl gives no answer); stop it: systemctl stop {UNIT}",
+    )

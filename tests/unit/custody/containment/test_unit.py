@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tasks.custody.containment.process import Identity, Process
-from tasks.custody.containment.unit import condition, drop_in, is_down, may_live, units_without
+from tasks.custody.containment.unit import UNANSWERED, condition, drop_in, is_down, may_live, units_without
 
 MARKER = Path('/var/lib/evac 100%/"x"/cordon.json')
 KEPT = """[Unit]
@@ -58,6 +58,8 @@ def test_what_systemd_says_of_a_unit_tells_whether_it_is_down_and_whether_proces
     assert (is_down(about), may_live(about)) == (down, lives)
 
 
-def test_a_unit_of_which_systemd_says_nothing_is_taken_for_down() -> None:
+def test_where_systemd_has_not_booted_a_unit_is_down_and_where_it_does_not_answer_it_may_live() -> None:
     assert is_down({})
     assert not may_live({})
+    assert not is_down(UNANSWERED)
+    assert may_live(UNANSWERED)
