@@ -40,6 +40,8 @@ class RehearsalHost:
         self._frozen: set[Identity] = set()
         self._ended: set[Identity] = set()
         self._since = math.inf
+        self.containers: dict[str, str] = {}
+        """The states of containers as they would be, which the engine's twin keeps by their ids."""
         self.systemd = RehearsalSystemd(self._would)
         self._cordon: tuple[Identity, Path] | None = None
 
@@ -52,6 +54,7 @@ class RehearsalHost:
     def snapshot(self) -> dict[int, Process]:
         """Return the real processes, without those that would have ended or that a frozen workload could not start."""
         seen = [each for each in self._host.snapshot().values() if each.identity not in self._ended]
+        seen = [each for each in seen if self.containers.get(each.container or "") != "exited"]
         return {each.pid: self._as_if(each) for each in seen if each.identity.start < self._since}
 
     def get_process(self, identity: Identity) -> Process | None:

@@ -13,10 +13,9 @@ from tasks.custody.incident.log import CustodyLog
 class RehearsalEngine:
     """Answer as if each act had been done."""
 
-    def __init__(self, engine: Engine, log: CustodyLog) -> None:
-        """Take the real engine, and the log for what would be done."""
-        self._engine, self._log = engine, log
-        self._states: dict[str, str] = {}
+    def __init__(self, engine: Engine, log: CustodyLog, states: dict[str, str]) -> None:
+        """Take the real engine, the log for what would be done, and where to keep the states that would follow."""
+        self._engine, self._log, self._states = engine, log, states
 
     @property
     def place(self) -> str:

@@ -162,14 +162,28 @@ def living_containers(context: RunContext) -> tuple[str, ...]:
         living = [
             each for each in listed if (now := context.adapters.engine.get_container(each.identity.id)) and now.alive
         ]
-        told = {each.identity: f"{each.summary} is {each.state} ({_why(context.workload, each)})" for each in living}
-        for frozen in frozen_containers(context.state).values():
-            now = context.adapters.engine.get_container(frozen.identity.id)
-            if now and now.alive and now.identity == frozen.identity:
-                told.setdefault(now.identity, f"{now.summary} was paused by us and is {now.state}")
+        told = {each.id: f"{each.summary} is {each.state} ({_why(context.workload, each)})" for each in living}
+        for id_ in sorted(known_containers(context.state) - told.keys()):  # by id: name and start may be others now
+            if (now := context.adapters.engine.get_container(id_)) and now.alive:
+                told[id_] = f"{now.summary} was paused by us and is {now.state}"
     except EngineError as error:
         return (f"whether its containers run is not known: {error}",)
     return tuple(told.values())
+
+
+def known_containers(state: IncidentState) -> set[str]:
+    """Return the ids of what this incident has paused in this boot, without those that our recovery started."""
+    recovered = {each.id for each in state.recovered_containers.read()}
+    return {each.id for each in frozen_containers(state)} - recovered
+
+
+def ended_containers(context: RunContext, ids: Iterable[str]) -> frozenset[str]:
+    """Return those that the engine does not call alive; none if it fails, which `living_containers` tells."""
+    engine = context.adapters.engine
+    try:
+        return frozenset(id_ for id_ in ids if not ((now := engine.get_container(id_)) and now.alive))
+    except EngineError:
+        return frozenset()
 
 
 def _why(workload: Workload, container: Container) -> str:

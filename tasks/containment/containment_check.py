@@ -5,8 +5,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
+from tasks.adapters.host import lives
 from tasks.containment.api_port import others_on_port
-from tasks.containment.containers import find_containers, frozen_containers, living_containers
+from tasks.containment.containers import (
+    ended_containers,
+    find_containers,
+    frozen_containers,
+    known_containers,
+    living_containers,
+)
 from tasks.containment.cordon import await_cordon
 from tasks.containment.freeze import load_frozen
 from tasks.containment.members import Snapshot, excluded_pids, excused_pids, held_groups, inside, own_pids
@@ -161,6 +168,10 @@ def look_for_life(context: RunContext) -> tuple[set[int], Snapshot, Survey]:
     seen = look(host, context.workload, visible, since, containers)
     left = (visible[pid] for pid in pids_of(visible, load_frozen(state)) | inside(visible, held_groups(state)))
     more = {each.identity: "it was frozen and lives" for each in left if each.alive and each.identity not in seen.alive}
+    within = {each.container for each in visible.values() if each.container and each.alive} & known_containers(state)
+    ended = ended_containers(context, within)
+    strays = (each for each in visible.values() if each.container in ended and lives(host, each.identity))
+    more |= {each.identity: f"the engine calls its container ended; end it: kill -9 {each.pid}" for each in strays}
     return mine, visible, replace(seen, alive=seen.alive | more)
 
 

@@ -74,13 +74,14 @@ class Adapters:
 def open_adapters(workload: "Workload", log: CustodyLog, *, dry_run: bool) -> Adapters:
     """Open the real adapters; for a dry run, ones that read the real host and only log their acts."""
     host, scheduler = LinuxHost(workload.api_port), PrefectScheduler()
+    twin = RehearsalHost(host, log)
 
     def engine() -> Engine:
         real = DockerEngine(workload.docker_host)
-        return RehearsalEngine(real, log) if dry_run else real
+        return RehearsalEngine(real, log, twin.containers) if dry_run else real
 
     if dry_run:
-        return Adapters(RehearsalHost(host, log), RehearsalScheduler(scheduler, log), engine)
+        return Adapters(twin, RehearsalScheduler(scheduler, log), engine)
     return Adapters(host, scheduler, engine)
 
 

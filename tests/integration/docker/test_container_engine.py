@@ -283,7 +283,7 @@ def test_a_rehearsal_touches_nothing_and_writes_down_what_it_would(
     id_ = containers.run(COUNTER, restart_policy={"Name": "always"})
     before = door.inspect(id_)
     log = CustodyLog(tmp_path / "custody.jsonl", {})
-    rehearsal = RehearsalEngine(door, log)
+    rehearsal = RehearsalEngine(door, log, {})
     rehearsal.pause(id_)
     paused = rehearsal.get_container(id_)
     assert paused

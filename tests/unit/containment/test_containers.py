@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from tasks.adapters.dry_run import RehearsalHost
+from tasks.adapters.dry_run_engine import RehearsalEngine
 from tasks.containment.containers import (
     containers_key,
     find_containers,
@@ -14,13 +16,15 @@ from tasks.containment.containers import (
     living_containers,
     stopped_containers,
 )
+from tasks.containment.containment_check import prove_contained
 from tasks.containment.stop_containers import stop_container, stop_containers
 from tasks.custody.containment.container import ContainerIdentity
 from tasks.custody.containment.ends import End
 from tasks.custody.errors import EngineError
 from tasks.runtime.context import RunContext
 from tests.support.memory_engine import ASKED, Hook, container, engine_of, obey
-from tests.support.run_context import case_of
+from tests.support.paper_host import PaperHost, process
+from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
 
 ONE, TWO = container(1), container(2)
@@ -162,6 +166,48 @@ def test_one_that_we_have_paused_and_that_has_another_name_now_is_told(run: RunC
     freeze_containers(run)
     engine.change(ONE.id, image="renamed:1", name="other")
     assert living_containers(run) == (f"{engine.there[ONE.id].summary} was paused by us and is paused",)
+
+
+def test_one_that_we_have_paused_and_that_was_started_again_by_another_name_is_told(run: RunContext) -> None:
+    """`docker rename` and `docker start`: neither the block's names nor the start that we know find it."""
+    engine = engine_of(run, ONE)
+    freeze_containers(run)
+    stop_containers(run)
+    later = replace(ONE.identity, started_at="later")
+    engine.change(ONE.id, identity=later, image="renamed:1", name="other", state="running")
+    told = f"{engine.there[ONE.id].summary} was paused by us and is running"
+    assert living_containers(run) == (told,)
+    run.state.recovered_containers.write([later])
+    assert living_containers(run) == ()
+
+
+def test_a_process_of_a_paused_container_is_told_where_the_engine_calls_that_ended(run: RunContext) -> None:
+    engine = engine_of(run, ONE, TWO)
+    freeze_containers(run)
+    command, root = tuple(run.workload.api_command), str(run.directory.root)
+    left, held = (process(each, command, cwd=root, container=container(each).id) for each in (1, 2))
+    run.adapters.host = PaperHost(left, held)
+    engine.end(ONE.id, 0)
+
+    def told() -> list[str]:
+        return [line.partition(":")[0] for line in made(prove_contained.fn(run)).alive if "uvicorn" in line]
+
+    assert told() == [str(left.pid)]
+    engine.before = broken("get")
+    assert told() == []
+    assert [line for line in made(prove_contained.fn(run)).alive if "whether its containers run is not known" in line]
+
+
+def test_in_a_dry_run_no_process_of_a_container_that_would_have_ended_is_left(small: SmallWorkload) -> None:
+    one = process(1, tuple(small.api_command), cwd=str(small.root), container=ONE.id)
+    with case_of(small.block(containers=ASKED), dry_run=True) as context:
+        engine = engine_of(context, ONE)
+        twin = context.adapters.host = RehearsalHost(PaperHost(one), context.log)
+        context.adapters.engine = RehearsalEngine(context.adapters.engine, context.log, twin.containers)
+        freeze_containers(context)
+        stop_containers(context)
+        assert not [line for line in made(prove_contained.fn(context)).alive if "uvicorn" in line]
+    assert engine.there == {ONE.id: ONE}
 
 
 def test_a_list_that_lags_behind_counts_no_container_that_has_ended(run: RunContext) -> None:
