@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -18,12 +18,14 @@ from tasks.custody.containment.program import runs_prefect
 
 _LISTEN: Final = "0A"
 _NAME: Final = -1
+_THREADS: Final = 17  # by place in what `_stat` returns
 _DEAD: Final = frozenset("ZXx")
 _KERNEL_THREAD: Final = 0x00200000
 _FORKED: Final = 0x00000040  # PF_FORKNOEXEC: forked, and no exec since
 _ASKED: Final = re.compile(rb"^(Tgid|Uid|SigBlk|SigIgn|SigCgt|ShdPnd):\t(\w+)", re.MULTILINE)
 _BLOCK: Final = 1 << 16
 _MOST: Final = 512
+_RELAY_SECONDS: Final = 0.005
 _FLOW_RUN: Final = re.compile(r"[0-9a-f-]{36}")
 GONE: Final = (FileNotFoundError, ProcessLookupError)
 
@@ -140,14 +142,18 @@ def read_process(pid: int, listening: Mapping[str, int] | None = None) -> Proces
         stat = _stat(pid)
         if int(stat[6]) & _KERNEL_THREAD:
             return Process(Identity(pid, int(stat[19])), int(stat[1]), stat[0])
-        where, state = (pid, stat[0]) if stat[0] != "Z" else _living_thread(pid)
-        status = _status(where)
-        command = _bytes(where, "cmdline")
+        for where, state in _places(pid, stat):  # noqa: B007  used after it
+            with suppress(*GONE):
+                status, command = _status(where), _bytes(where, "cmdline")
+                cwd, executable = _link(where, "cwd"), _link(where, "exe")
+                if where == pid or _stat(where):  # a thread that has ended meanwhile has shown less than there is
+                    break
+        else:
+            return None
     except (*GONE, PermissionError):
         return None
     if int(status.get(b"Tgid", b"0")) != pid:
         return None  # the id of a thread, or gone
-    cwd, executable = _link(where, "cwd"), _link(where, "exe")
     cgroup = _text(where, "cgroup")
     return Process(
         identity=Identity(pid, int(stat[19])),
@@ -209,22 +215,26 @@ def _stat(pid: int | str) -> list[str]:
 def place_of(pid: int) -> int | str:
     """Return where in /proc to read a process: at another thread if its main thread has exited."""
     with suppress(*GONE):
-        return pid if _stat(pid)[0] != "Z" else _living_thread(pid)[0]
+        return next(_places(pid, _stat(pid)))[0]
     return pid
 
 
-def _living_thread(pid: int) -> tuple[int | str, str]:
-    """Return path and state of a living thread of a process whose main thread has exited.
+def _places(pid: int, stat: Sequence[str]) -> Iterator[tuple[int | str, str]]:
+    """Yield where in /proc to read a process, with its state there: living threads if its main thread has exited.
 
-    Such a process is no zombie, but only its other threads show command line, folder and program.
+    Such a process is no zombie while the kernel counts other threads, but only they show command line, folder and
+    program. Each may have ended, and started the next, before it is read. The last place is the process's own.
     """
-    with suppress(OSError):
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            where = f"{pid}/task/{thread}"
-            with suppress(OSError):
-                if (state := _stat(where)[0]) not in _DEAD:
-                    return where, state
-    return pid, "Z"
+    headless = stat[0] == "Z" and int(stat[_THREADS]) > 1
+    deadline = time.monotonic() + _RELAY_SECONDS
+    while headless and time.monotonic() < deadline:
+        with suppress(OSError):
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                where = f"{pid}/task/{thread}"
+                with suppress(OSError):
+                    if (state := _stat(where)[0]) not in _DEAD:
+                        yield where, state
+    yield pid, "R" if headless else stat[0]
 
 
 def _status(pid: int | str) -> dict[bytes, bytes]:

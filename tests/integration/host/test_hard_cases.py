@@ -10,15 +10,16 @@ import psutil
 import pytest
 import uvicorn
 
-from tasks.adapters.host import LinuxHost
+from tasks.adapters.host import LinuxHost, lives
 from tasks.containment.containment_check import prove_contained
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.custody.containment.ends import End
+from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Containment, Freeze, Stop
 from tasks.drill.sample import SOURCE
-from tasks.system.processes import untouchable
+from tasks.system.processes import start_of, untouchable
 from tests.integration.host.test_contain import in_a_process_of_its_own
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until, words_of
@@ -309,6 +310,35 @@ def test_a_training_whose_main_thread_has_exited_is_known_by_its_other_threads(s
             assert frozen.run.endswith("4" * 12)
             threads = list(Path(f"/proc/{training.pid}/task").iterdir())
             assert {(path / "stat").read_text().rpartition(") ")[2][0] for path in threads} == {"Z", "T"}
+            stop.fn(context)
+            assert made(prove_contained.fn(context)).contained
+        assert training.wait(10) != 0
+    finally:
+        training.kill()  # nobody else finds it
+
+
+RELAY = """
+import _thread, ctypes, time
+def compute():
+    time.sleep(0.0002)
+    _thread.start_new_thread(compute, ())
+compute()
+time.sleep(0.1)
+ctypes.CDLL(None).syscall(60, 0)
+"""
+
+
+def test_a_training_of_short_lived_threads_without_a_main_thread_is_no_zombie(small: SmallWorkload) -> None:
+    """Each look met a thread that had ended before it was read, and took the process for one that had."""
+    (small.root / "src/train.py").write_text(RELAY)
+    training = small.start()
+    try:
+        wait_until(lambda: psutil.Process(training.pid).status() == psutil.STATUS_ZOMBIE, what="the main thread's end")
+        host, who = LinuxHost(), Identity(training.pid, start_of(training.pid))
+        assert all(lives(host, who) for _ in range(200))
+        with case_of(small.block(grace_seconds=0.5)) as context:
+            cordon.fn(context)
+            assert pids(made(freeze.fn(context))) == {training.pid}
             stop.fn(context)
             assert made(prove_contained.fn(context)).contained
         assert training.wait(10) != 0
