@@ -35,6 +35,7 @@ from tasks.runtime.context import RunContext
 from tasks.runtime.state import IncidentState
 from tasks.runtime.step import step
 from tasks.system.processes import ticks
+from tasks.system.rights import hidden_from_us
 
 _SHOWN: Final = 100
 _NAMED: Final = 3
@@ -69,6 +70,7 @@ def check_containment(context: RunContext) -> Containment:
             *_listening(context, mine | excused_pids(context, visible), alive),
             *_passing(context, last, visible),
             *living_containers(context),
+            *_hidden(),
             *standing_units(host.systemd, () if state.recovered.read() else context.workload.units),
         ),
         cordoned=cordon.held,
@@ -139,6 +141,13 @@ def _passing(context: RunContext, last: int, visible: Snapshot) -> list[str]:
         f"({one.cgroup.rpartition(':')[2].strip()}) or restart the host, then carry the incident on{_drained(one)}"
     )
     return [told]
+
+
+def _hidden() -> tuple[str, ...]:
+    """Return that processes may be left which /proc does not show us, and what to do."""
+    told = "whether processes of other accounts are left is not known: /proc hides them"
+    cure = "run the evacuation with CAP_SYS_PTRACE or in the group that gid= of /proc names, and carry the incident on"
+    return (f"{told} ({option}); {cure}",) if (option := hidden_from_us()) else ()
 
 
 def stance(context: RunContext, containment: Containment | None) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from tasks.runtime.context import RunContext
+from tasks.system.rights import effective_capabilities, hidden_from_us
 
 logger = logging.getLogger(__name__)
 
@@ -33,12 +34,6 @@ def missing_rights(effective: int, euid: int, owner: int) -> tuple[str, ...]:
     )
 
 
-def effective_capabilities() -> int:
-    """Return CapEff of this process."""
-    lines = Path("/proc/self/status").read_text(errors="replace").split("\n")
-    return next(int(line.split()[1], 16) for line in lines if line.startswith("CapEff:"))
-
-
 def in_strange_hands(folder: Path, euid: int) -> str:
     """Return a sentence if another user owns the folder or a parent, and could replace it; else empty."""
     owners = {place: place.stat().st_uid for place in (folder, *folder.parents) if place.exists()}
@@ -64,6 +59,8 @@ def tell_rights(context: RunContext) -> tuple[str, ...]:
     missing = missing_rights(effective_capabilities(), user, context.workload.root.stat().st_uid)
     if exposed := in_strange_hands(context.workload.evidence, user):
         missing = (*missing, exposed)
+    if option := hidden_from_us():
+        missing = (*missing, f"/proc hides processes of other users ({option}): the run cannot end contained")
     context.log.write("rights", f"user {user}", missing=missing)
     for sentence in missing:
         logger.warning("%s", sentence)

@@ -17,7 +17,7 @@ from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
 from tasks.incident.current import at_work_or_left
 from tasks.incident.directory import cordon_base
 from tasks.incident.layout import CORDON
-from tasks.preflight.privileges import effective_capabilities, in_strange_hands, missing_rights
+from tasks.preflight.privileges import in_strange_hands, missing_rights
 from tasks.preflight.requirements import (
     require_here,
     require_known_account,
@@ -28,6 +28,7 @@ from tasks.readiness.patient import Patient
 from tasks.system.control_group import Hierarchy
 from tasks.system.disk_reserve import MIB
 from tasks.system.processes import standpoint
+from tasks.system.rights import effective_capabilities
 from tasks.system.unit_files import BOOTED, escaped
 
 _SECONDS: Final = 10.0

@@ -14,8 +14,8 @@ import pytest
 from flows.engine import Brief
 from flows.worker import await_server, command
 from tasks.custody.errors import Denied, Refused
-from tasks.preflight.privileges import effective_capabilities
 from tasks.system.priority import NICE, OOM
+from tasks.system.rights import effective_capabilities
 from tests.support.workloads import free_port
 
 INSTEAD = """

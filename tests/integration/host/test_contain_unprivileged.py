@@ -102,6 +102,22 @@ print(json.dumps(told))
 """
 
 
+HIDDEN = """
+import json, os, sys
+from pathlib import Path
+from tests.support.run_context import case_of
+from tests.support.workloads import SmallWorkload
+from tasks.adapters.host import LinuxHost
+from tasks.containment.containment_check import prove_contained
+from tasks.preflight.privileges import tell_rights
+os.umask(0o022)
+with SmallWorkload(Path(sys.argv[1]) / "work load") as small, case_of(small.block()) as case:
+    told = {"sees": 1 in LinuxHost().snapshot(), "alive": prove_contained.fn(case).data.alive}
+    told["missing"] = [each for each in tell_rights(case) if "hides" in each]
+print(json.dumps(told))
+"""
+
+
 def contained_by(folder: Path, launch: Sequence[str], program: str = CONTAIN) -> dict[str, Any]:
     """Contain a workload from beginning to end in a process with fewer rights; what it tells of it."""
     inside = folder / "of its own"
@@ -168,3 +184,32 @@ def test_without_a_control_group_a_chain_of_forks_is_never_called_contained(plac
     told = contained_by(place, ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"], CHAIN)
     assert not told["ways"]
     assert bool(told["alive"]) or not told["runs"]
+
+
+NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+
+
+@am_root
+@pytest.mark.parametrize(
+    ("option", "launch", "sees"),
+    [
+        ("hidepid=1", NOBODY, False),
+        ("hidepid=2", NOBODY, False),
+        ("hidepid=2,gid=65534", NOBODY, True),
+        ("hidepid=4,gid=65534", NOBODY, False),
+        ("hidepid=2", ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--groups=1", "--regid=1"], False),
+        ("hidepid=4", [], True),
+    ],
+)
+def test_where_proc_hides_processes_nothing_is_called_contained(
+    place: Path, option: str, launch: list[str], *, sees: bool
+) -> None:
+    """In pid and mount namespaces of its own, whose first process is root's."""
+    mounted = 'mount -t proc -o "$0" proc /proc && "$@"; exit "$?"'
+    alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "sh", "-c", mounted, option]
+    told = contained_by(place, [*alone, *launch], HIDDEN)
+    assert told["sees"] is sees
+    assert bool(told["missing"]) is not sees
+    assert [line.partition(":")[0] for line in told["alive"]] == (
+        [] if sees else ["whether processes of other accounts are left is not known"]
+    )
