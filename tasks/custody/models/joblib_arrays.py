@@ -62,9 +62,9 @@ _TAKE_PAIRS: Final = frozenset(
 )
 _SLOTTED: Final = Name("scipy.interpolate._interpolate", "interp1d")
 
-# From numpy's dtype.__reduce__: kind and bytes (U: characters), then flags; the lowest bit means Python objects.
-_FIXED: Final = re.compile(r"b1|[iu][1248]|f(2|4|8|12|16)|c(8|16|24|32)|[mM]8|O8")
-_SIZED: Final = re.compile(r"[SUV][1-9][0-9]{0,8}")
+# From numpy's dtype.__reduce__: kind and bytes (U: characters), then flags; the lowest bit means Python objects. numpy
+# takes a byte order before them, which the state replaces.
+_CODE: Final = re.compile(r"[<>=|]?(b1|[iu][1248]|f(?:2|4|8|12|16)|c(?:8|16|24|32)|[mM]8|O8|[SUV][1-9][0-9]{0,8})")
 _FLAGS: Final = {"O": 63, "U": 8}
 _OBJECT_FLAG: Final = 1
 # The version of the state, and the number of additional fields: a time's unit.
@@ -148,9 +148,10 @@ def item_extent(dtype: object) -> tuple[int, bool]:
 
 def _extent(code: str, state: tuple[Any, ...]) -> tuple[int, bool]:
     """Return what numpy would compute; numpy believes the state rather than the code."""
-    if not (_FIXED.fullmatch(code) or _SIZED.fullmatch(code)):
+    if not (known := _CODE.fullmatch(code)):
         raise Undecided(f"an array of the unknown dtype {code[:20]!r}")
-    kind, size = code[0], int(code[1:]) * (_WIDE if code[0] == "U" else 1)
+    kind, size = known[1][0], int(known[1][1:])
+    size *= _WIDE if kind == "U" else 1
     match state:
         case (version, "<" | ">" | "=" | "|", base, names, fields, told, align, flags, *more) if (
             all(type(each) is int for each in (version, told, align, flags))

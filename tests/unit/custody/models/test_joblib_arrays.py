@@ -220,13 +220,25 @@ STATES = st.tuples(
 )
 
 
-@given(st.sampled_from(["V8", "S8", "U2", "i8", "i1", "O8", "S0", "V0", "b1"]), STATES | st.none(), st.integers(0, 9))
+CODES = st.sampled_from(["V8", "S8", "U2", "i8", "i1", "O8", "S0", "V0", "b1", "f8"])
+
+
+@given(st.sampled_from(["", "<", ">", "=", "|", "<<", "!"]), CODES, STATES | st.none(), st.integers(0, 9))
 @settings(max_examples=500, deadline=None)
-def test_a_dtype_that_is_sound_has_for_numpy_the_same_size(code: str, of: Any, shape: int) -> None:
-    data = PROTO + wrapped(shape, dtype(code, of)) + bytes(0 if code == "O8" else shape * 8) + b"."
+def test_a_dtype_that_is_sound_has_for_numpy_the_same_size(order: str, code: str, of: Any, shape: int) -> None:
+    data = PROTO + wrapped(shape, dtype(order + code, of)) + bytes(0 if code == "O8" else shape * 8) + b"."
     if outcome(data) is Soundness.SOUND:
         theirs, ours = same_extents(data)
         assert theirs == ours
+
+
+@pytest.mark.parametrize(("code", "size"), [("<f8", 8), (">i4", 4), ("=f8", 8), ("|u1", 1)])
+def test_a_dtype_may_name_its_byte_order_and_hides_nothing_by_it(code: str, size: int) -> None:
+    data = PROTO + wrapped(2, dtype(code)) + bytes(2 * size)
+    theirs, ours = same_extents(data + b".")
+    assert theirs == ours
+    assert outcome(data + b".") is Soundness.SOUND
+    assert outcome(data + EVIL) is Soundness.SUSPECT
 
 
 @given(st.sampled_from(sorted(HOSTILE | {"honest": HONEST[2:-1]})), st.data())
