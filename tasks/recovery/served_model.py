@@ -11,7 +11,7 @@ from tasks.custody.evidence.keys import unquote
 from tasks.custody.evidence.pattern import ends_with
 from tasks.custody.evidence.redact import redact
 from tasks.custody.models.contract import models_named, value_at
-from tasks.custody.models.inspection import ModelFinding, Soundness, goes_along, named_as_model, why_unsound
+from tasks.custody.models.inspection import ModelFinding, forbids_start, goes_along, named_as_model, why_unsound
 from tasks.evidence.model_findings import sealed_findings, sound_models
 from tasks.evidence.model_inspection import judge_again
 from tasks.evidence.seal import read_manifest
@@ -77,7 +77,7 @@ class SealedModels:
         return [*loadable, *(name for name in reloaded if name not in loadable)]
 
     def require_unchanged(self, workload: Workload, folder: ModelFolder, names: Sequence[str]) -> None:
-        """Raise NotRecovered if one of these files is suspect, or differs from the manifest."""
+        """Raise NotRecovered if one of these files is suspect, was not read whole, or differs from the manifest."""
         url, bad = shown_address(workload), dict[str, ModelFinding]()
         for name in names:
             sealed, now = self.files.get(name), folder.digest(name)
@@ -86,10 +86,9 @@ class SealedModels:
             if now != sealed.sha256:
                 got = f"{name}: {f'sha256 {now}' if now else 'no such file'}"
                 raise failure(f"the API at {url} to serve sha256 {sealed.sha256}, as in the manifest", got)
-            suspect = (each for each in self.findings if each.sha256 == now and each.outcome is Soundness.SUSPECT)
-            bad.update((name, each) for each in suspect)
+            bad.update((name, each) for each in self.findings if each.sha256 == now and forbids_start(each))
         if bad:
-            told = "; ".join(f"{name}: {each.reason}" for name, each in bad.items())
+            told = "; ".join(f"{name}: {forbids_start(each)}" for name, each in bad.items())
             cure = _cure(workload, bad.values(), several=len(names) > 1)
             raise failure(f"the API at {url} to start on no suspect model", f"{told} ({cure})")
 

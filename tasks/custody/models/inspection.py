@@ -109,10 +109,21 @@ def named_as_model(stored: str) -> bool:
     return PurePosixPath(stored).suffix.lower() in _SUFFIXES
 
 
+def of_another_format(finding: ModelFinding) -> bool:
+    """Return whether it is unknown because it is no pickle."""
+    return finding.outcome is Soundness.UNKNOWN and finding.reason.startswith(OTHER_FORMAT)
+
+
 def goes_along(finding: ModelFinding) -> bool:
     """Return whether it is no model by name and content, but text beside one, such as MLmodel or conda.yaml."""
-    unread = finding.outcome is Soundness.UNKNOWN and finding.reason.startswith(OTHER_FORMAT)
-    return unread and PurePosixPath(finding.stored).suffix.lower() in _BESIDE
+    return of_another_format(finding) and PurePosixPath(finding.stored).suffix.lower() in _BESIDE
+
+
+def forbids_start(finding: ModelFinding) -> str:
+    """Return why no API may start on it: it is suspect, or a pickle of which a part was not seen. Else empty."""
+    if finding.outcome is Soundness.UNKNOWN and not of_another_format(finding):
+        return f"unknown, so it may call what was not seen: {finding.reason}"
+    return finding.reason or "suspect" if finding.outcome is Soundness.SUSPECT else ""
 
 
 def why_unsound(stored: str, sha256: str, findings: Iterable[ModelFinding]) -> str:

@@ -145,6 +145,11 @@ class _Reader(_Unpickler):  # type: ignore[misc]
         super().load_dup()
         self._push_watched()
 
+    def load_persid(self) -> None:
+        if not self.proto:  # text and zip files may begin with it, and no real load goes on
+            raise Torn("it names an object that lies elsewhere, as no pickle of this protocol does")
+        super().load_persid()
+
     def persistent_load(self, pid: object) -> object:
         del pid
         raise Undecided("it refers to an object that lies elsewhere")
@@ -289,7 +294,7 @@ def _install(names: str) -> Iterator[tuple[int, Callable[..., None]]]:
 
 _Reader.dispatch |= dict(
     _install(
-        "GET BINGET LONG_BINGET DUP "
+        "PERSID GET BINGET LONG_BINGET DUP "
         "REDUCE NEWOBJ NEWOBJ_EX BUILD APPEND APPENDS ADDITEMS SETITEM SETITEMS BYTEARRAY8 NEXT_BUFFER READONLY_BUFFER"
     )
 )

@@ -6,6 +6,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -226,6 +227,35 @@ def test_a_suspect_beside_others_is_refused_with_the_ways_to_go_on(sealed: Seale
     ):
         sealed.models.require_unchanged(sealed.context.workload, sealed.folder, names)
     sealed.models.require_unchanged(sealed.context.workload, sealed.folder, sealed.starting(f"MODEL_PATH={NAMES[1]}"))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason", "starts"),
+    [
+        (Soundness.UNKNOWN, "an array of the unknown dtype 'x'", False),
+        (Soundness.UNKNOWN, "reading it took more than 3 s", False),
+        (Soundness.UNKNOWN, "", False),
+        (Soundness.UNKNOWN, OTHER_FORMAT, True),
+        (Soundness.UNKNOWN, f"{OTHER_FORMAT}; as a pickle: no", True),
+        (Soundness.TORN, "it ends 3 bytes too early", True),
+    ],
+)
+def test_a_pickle_of_which_a_part_was_not_seen_is_started_as_little_as_a_suspect_one(
+    sealed: Sealed, outcome: Soundness, reason: str, *, starts: bool
+) -> None:
+    first, *others = sealed.models.findings
+    found = (replace(first, outcome=outcome, reason=reason), *others)
+    sealed.models = replace(sealed.models, findings=found, sound=sealed.models.sound[1:])
+    require = partial(sealed.models.require_unchanged, sealed.context.workload, sealed.folder)
+    require(sealed.starting(f"MODEL_PATH={NAMES[1]}"))
+    if starts:
+        require(sealed.starting("api"))
+        return
+    told = rf"model_new.joblib: unknown, so it may call what was not seen: {reason} \("
+    with pytest.raises(NotRecovered, match=rf"{told}.*take the file away; このファイル"):
+        require(sealed.starting("api"))
+    with pytest.raises(NotRecovered, match=rf"{told}no rule of the block can allow it"):
+        require(NAMES[:1])
 
 
 def test_no_start_on_a_model_that_is_new_changed_gone_or_suspect(sealed: Sealed) -> None:

@@ -149,6 +149,15 @@ def test_what_is_no_pickle_is_torn(data: bytes) -> None:
     assert outcome(zlib.compress(data + b"no pickle.")) is Soundness.TORN
 
 
+def test_a_zip_or_a_text_that_begins_as_a_persistent_id_does_is_no_pickle() -> None:
+    out = io.BytesIO()
+    np.savez(out, weights=np.full(99, 10, dtype="u1"))
+    assert b"\n" in out.getvalue()
+    for data in (out.getvalue(), b"Portfolio models\n", b"Version 2\nPipelines\n"):
+        assert outcome(data) is Soundness.TORN
+    assert outcome(b"\x80\x02Pid\n.") is Soundness.UNKNOWN
+
+
 @pytest.mark.parametrize(
     "lie",
     [
