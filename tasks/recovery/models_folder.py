@@ -19,6 +19,10 @@ class ModelFolder(Protocol):
     def root(self) -> str:
         """Folder to which relative names refer."""
 
+    @property
+    def words(self) -> Iterable[str]:
+        """Command and environment of the API: they may name a model elsewhere."""
+
     def known_as(self, name: str) -> str:
         """Return the path by which the API knows a model; empty if it lies elsewhere."""
 
@@ -39,6 +43,7 @@ class HostFolder:
     workload: Path
     models: Path
     patterns: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
 
     @property
     def root(self) -> str:

@@ -100,7 +100,7 @@ class ProcessApi:
         """The folder that contains all models matched by the block's patterns, such as models/."""
         block = self.context.workload
         models = commonpath([literal_folder(each) for each in block.models] or ["models"])
-        return HostFolder(block.root, block.root / models, tuple(block.models))
+        return HostFolder(block.root, block.root / models, tuple(block.models), tuple(self.words))
 
     def prepare(self) -> None:
         """Do nothing."""

@@ -10,7 +10,7 @@ from tasks.custody.evidence.acquisition import Seal, StoredFile
 from tasks.custody.evidence.keys import unquote
 from tasks.custody.evidence.pattern import ends_with
 from tasks.custody.evidence.redact import redact
-from tasks.custody.models.contract import models_named, value_at
+from tasks.custody.models.contract import models_named, named_elsewhere, value_at
 from tasks.custody.models.inspection import ModelFinding, forbids_start, goes_along, named_as_model, why_unsound
 from tasks.evidence.model_findings import sealed_findings, sound_models
 from tasks.evidence.model_inspection import judge_again
@@ -111,10 +111,14 @@ class SealedModels:
         told = ", ".join(f"{name} ({reason})" for name, reason in why.items() if reason)
         return f"which model it serves: it may be one that is not sound, {told}" if told else ""
 
-    def undecided(self, path: str, said: str, shown: str) -> str:
-        """Return why a base name is ambiguous: other sealed files have it, with another content. Else empty."""
+    def undecided(self, path: str, said: str, shown: str, elsewhere: Iterable[str]) -> str:
+        """Return why a base name is ambiguous, else empty.
+
+        Other sealed files have it, with another content, or paths `elsewhere` that the API's start names.
+        """
         others = {name for name, file in self.files.items() if file.sha256 != self.files[path].sha256} - {path}
         namesakes = sorted(name for name in others if basename(name) == said)
+        namesakes += [f"{name}, which its start names" for name in elsewhere]
         return f"which model it serves: {shown!r} is {path}, or {' or '.join(namesakes)}" if namesakes else ""
 
 
@@ -169,7 +173,8 @@ def prove_served(
                 wanted = f"the API at {api.url} to serve sha256 {expected[0].sha256}, as in the manifest"
                 raise failure(wanted, f"{answer.shown(path)}: sha256 {sha256}")
             paths, digests = [digests[sha256]], {sha256: digests[sha256]}
-            unproven.append(models.undecided(paths[0], said, answer.shown(said)))
+            elsewhere = map(answer.shown, named_elsewhere(folder.words, folder.root, said, names))
+            unproven.append(models.undecided(paths[0], said, answer.shown(said), elsewhere))
         else:
             unproven.append(f"which model it serves: {silent}")
     elif not block.reload_path:

@@ -51,8 +51,17 @@ def models_named(words: Iterable[str], root: str, names: Iterable[str]) -> list[
     absolute, also as a file:// URL.
     """
     each = {part for words_in in words for word in words_in.split() for part in _parts(word) if part}
-    said = {_path(root, part.removeprefix("file://")) for part in each} - {_path(root, ""), *_path(root, "").parents}
+    said = {_path(root, part) for part in each} - {_path(root, ""), *_path(root, "").parents}
     return [name for name in names if said & {_path(root, name), *_path(root, name).parents}]
+
+
+def named_elsewhere(words: Iterable[str], root: str, base: str, names: Iterable[str]) -> list[str]:
+    """Return the paths in the words of a start command that end in this base name and lead to none of these files."""
+    known = {_path(root, name) for name in names}
+    each = (word for words_in in words for word in words_in.split())
+    others = (word for word in each if known.isdisjoint(_path(root, part) for part in (word, word.partition("=")[2])))
+    parts = (part for word in others for part in _SEPARATORS.split(word))
+    return [part for part in parts if posixpath.basename(part) == base and _path(root, part) not in known]
 
 
 def _parts(word: str) -> list[str]:
@@ -60,4 +69,4 @@ def _parts(word: str) -> list[str]:
 
 
 def _path(root: str, name: str) -> PurePosixPath:
-    return PurePosixPath(posixpath.normpath(posixpath.join(root, name)))
+    return PurePosixPath(posixpath.normpath(posixpath.join(root, name.removeprefix("file://"))))

@@ -167,6 +167,29 @@ def test_only_models_that_appear_are_told(sealed: Sealed) -> None:
     assert sorted(sealed.folder.appeared(before)) == ["models/churn/bare", "models/churn/python_model.pkl"]
 
 
+@pytest.mark.parametrize("reload", ["", "/reload"])
+@pytest.mark.parametrize(
+    ("command", "environment", "other"),
+    [
+        (["serve"], {"MODEL_PATH": "releases/7/model_new.joblib"}, "releases/7/model_new.joblib"),
+        (["serve", "--model=/mnt/x/model_new.joblib"], {}, "/mnt/x/model_new.joblib"),
+        (["serve", "--old", "/mnt/x/model_old.joblib"], {"MODEL_PATH": NAMES[0]}, ""),
+    ],
+)
+def test_a_base_name_proves_nothing_if_the_start_names_another_file_of_it(
+    sealed: Sealed, command: list[str], environment: dict[str, str], other: str, reload: str
+) -> None:
+    block = {"api_command": command, "api_environment": environment}
+    sealed.context.workload = sealed.context.workload.model_copy(update=block)
+    sealed.folder = ProcessApi(sealed.context).folder
+    for said in ("model_new.joblib", NAMES[0]):
+        answers = {"/health": (200, json.dumps({"model": said}).encode()), "/reload": (200, b"{}")}
+        told = f"which model it serves: {said!r} is {NAMES[0]}, or {other}, which its start names"
+        unproven = (told,) if other and said != NAMES[0] else ()
+        with api_that(answers, reload_path=reload) as api:
+            assert sealed.prove(api).unproven == unproven
+
+
 @pytest.mark.parametrize("answer", [b"{}", b'{"model": null}', b'{"model": 7}', b"[]", b"ok", b'{"model": ["a"]}'])
 def test_one_that_should_name_its_model_and_does_not_is_not_proven(sealed: Sealed, answer: bytes) -> None:
     with api_that({"/health": (200, answer)}, reload_path="") as api:

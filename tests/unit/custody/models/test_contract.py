@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tasks.custody.models.contract import models_named, prediction_in, value_at
+from tasks.custody.models.contract import models_named, named_elsewhere, prediction_in, value_at
 
 NESTED = {"data": {"model": {"file": "a.joblib", "a/b": 1, "m~n": 2, "": 3}}, "outputs": [{"data": [[0.5]]}, 7]}
 
@@ -86,6 +86,22 @@ A, B, FOLDER = "models/a.joblib", "models/b.joblib", "models/churn/model.pkl"
 )
 def test_a_start_names_models_by_path_or_by_a_folder_below_the_root(words: list[str], named: list[str]) -> None:
     assert models_named(words, "/srv/p", [A, B, FOLDER]) == named
+
+
+@pytest.mark.parametrize(
+    ("words", "elsewhere"),
+    [
+        (["releases/7/a.joblib"], ["releases/7/a.joblib"]),
+        (["MODEL_PATH=/mnt/x/a.joblib"], ["/mnt/x/a.joblib"]),
+        (["--model=models/a.joblib,/mnt/x/a.joblib"], ["/mnt/x/a.joblib"]),
+        (["sh", "-c", "M='file:///m/a.joblib' serve s3://b/a.joblib"], ["file:///m/a.joblib", "s3://b/a.joblib"]),
+        (["a.joblib"], ["a.joblib"]),
+        (["models/a.joblib", "--model=./models/a.joblib", "M='/srv/p/models/a.joblib'", "file://models/a.joblib"], []),
+        (["MODEL_PATH=models/day=7/a.joblib", "models/b.joblib", "/mnt/x/b.joblib", "/mnt/x", "models"], []),
+    ],
+)
+def test_a_start_may_name_another_file_of_a_models_base_name(words: list[str], elsewhere: list[str]) -> None:
+    assert named_elsewhere(words, "/srv/p", "a.joblib", [A, B, "models/day=7/a.joblib"]) == elsewhere
 
 
 def test_a_container_names_them_by_its_own_paths() -> None:
