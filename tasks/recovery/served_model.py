@@ -10,6 +10,7 @@ from tasks.custody.evidence.acquisition import Seal, StoredFile
 from tasks.custody.evidence.keys import unquote
 from tasks.custody.evidence.pattern import ends_with
 from tasks.custody.evidence.redact import redact
+from tasks.custody.incident.description import leads_to
 from tasks.custody.models.contract import models_named, named_elsewhere, value_at
 from tasks.custody.models.inspection import ModelFinding, forbids_start, goes_along, named_as_model, why_unsound
 from tasks.evidence.model_findings import sealed_findings, sound_models
@@ -104,12 +105,16 @@ class SealedModels:
 
     def unsound(self, names: Iterable[str]) -> str:
         """Return why the served model is unproven, if one of these models is not sound; else empty."""
-        judged = {finding.sha256 for finding in self.findings if not goes_along(finding)}
-        files = {name: file for name in names if (file := self.files.get(name))}
-        models = {name: file for name, file in files.items() if file.sha256 in judged or named_as_model(name)}
+        models = self.models_of(names)
         why = {name: why_unsound(file.stored, file.sha256, self.findings) for name, file in models.items()}
         told = ", ".join(f"{name} ({reason})" for name, reason in why.items() if reason)
         return f"which model it serves: it may be one that is not sound, {told}" if told else ""
+
+    def models_of(self, names: Iterable[str]) -> dict[str, StoredFile]:
+        """Return the sealed files of these names that are models, not text beside one."""
+        judged = {finding.sha256 for finding in self.findings if not goes_along(finding)}
+        files = {name: file for name in names if (file := self.files.get(name))}
+        return {name: file for name, file in files.items() if file.sha256 in judged or named_as_model(name)}
 
     def undecided(self, path: str, said: str, shown: str, elsewhere: Iterable[str]) -> str:
         """Return why a base name is ambiguous, else empty.
@@ -162,7 +167,10 @@ def prove_served(
     if not (expected := models.expected(context.workload, names)):
         return Served("no model: the manifest names none that is sound", "", ("which model it serves",))
     paths = [path_of(file) for file in expected]
-    unproven = [reload(api, paths[0], expected[0].sha256, folder)] if block.reload_path else []
+    unproven = []
+    if block.reload_path:
+        unproven.append(reload(api, paths[0], expected[0].sha256, folder))
+        unproven.append(_others_reloaded(context, folder, models, expected[0].sha256))
     digests = {file.sha256: path for file, path in zip(expected, paths, strict=True)}
     if block.model_at:
         answer = api.ask("GET", block.health_path)
@@ -198,6 +206,19 @@ def reload(api: Api, path: str, sha256: str, folder: ModelFolder) -> str:
         raise failure(f"{path} to have sha256 {sha256}, as in the manifest, for {api.url}", now)
     answer = api.ask("POST", api.block.reload_path, params={"path": known})
     return "" if answer.good else f"that it reloads {path}: {answer.summary}"
+
+
+def _others_reloaded(context: RunContext, folder: ModelFolder, models: SealedModels, sha256: str) -> str:
+    """Return that only one of several workers was asked to reload, if they may have started with another model."""
+    owners = context.adapters.host.owners(leads_to(context.workload.api_address)[1])
+    parents = {each.process.pid: each.process.parent for each in owners if each.process}
+    if (workers := sum(parent in parents for parent in parents.values())) <= 1:
+        return ""
+    started = models.starting(context, folder.root, folder.listed(models.files), folder.words)
+    if all(file.sha256 == sha256 for file in models.models_of(started).values()):
+        return ""
+    cure = 'end it, and recover with reload_path = "" and MODEL_PATH in api_environment, as examples/gunicorn has them'
+    return f"that every worker reloaded it: one of {workers} was asked ({cure})"
 
 
 def named_in(health: ApiResponse, pointer: str) -> tuple[str, str]:

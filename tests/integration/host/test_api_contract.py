@@ -1,7 +1,11 @@
 """What the contract of a workload's block makes of an API's answers and of its model files, on a real HTTP server."""
 
 import json
+import os
 import pickle
+import signal
+import subprocess
+import sys
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +16,7 @@ from typing import Any, Final
 
 import pytest
 
+from blocks.workload import Workload
 from tasks.custody.containment.process import Identity
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.models.inspection import OTHER_FORMAT, ModelFinding, Soundness
@@ -188,6 +193,49 @@ def test_a_base_name_proves_nothing_if_the_start_names_another_file_of_it(
         unproven = (told,) if other and said != NAMES[0] else ()
         with api_that(answers, reload_path=reload) as api:
             assert sealed.prove(api).unproven == unproven
+
+
+PREFORKED: Final = """
+import http.server, os, signal, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers(); self.wfile.write(b'{"model": "models/model_new.joblib"}')
+    do_POST = do_GET
+server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+for _ in range(int(sys.argv[1])):
+    if os.fork() == 0:
+        server.serve_forever()
+print(server.server_port, flush=True)
+server.serve_forever() if sys.argv[1] == "0" else signal.pause()
+"""
+
+
+@contextmanager
+def preforked(workers: int) -> Iterator[str]:
+    """An API of so many workers that share its socket, as gunicorn's do; without any, the process itself serves."""
+    command = [sys.executable, "-c", PREFORKED, str(workers)]
+    out, err = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(command, stdout=out, stderr=err, text=True, start_new_session=True) as process:
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("workers", "started", "proven"),
+    [(3, "", False), (3, NAMES[1], False), (3, NAMES[0], True), (1, "", True), (0, "", True)],
+)
+def test_of_several_workers_one_reloads_and_the_others_are_proven_only_if_they_started_with_the_same(
+    sealed: Sealed, workers: int, started: str, *, proven: bool
+) -> None:
+    sealed.folder = replace(sealed.folder, words=(f"MODEL_PATH={started}",))
+    with preforked(workers) as url, Api(Workload(root="/srv/a", api_url=url)) as api:
+        made = sealed.prove(api)
+    told = 'that every worker reloaded it: one of 3 was asked (end it, and recover with reload_path = "" and MODEL_PATH'
+    assert made.unproven == () if proven else made.unproven[0].startswith(told)
+    assert bool(made.sha256) is proven
 
 
 @pytest.mark.parametrize("answer", [b"{}", b'{"model": null}', b'{"model": 7}', b"[]", b"ok", b'{"model": ["a"]}'])
