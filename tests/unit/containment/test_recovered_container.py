@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from tasks.adapters.host import LinuxHost
 from tasks.containment.cordon import cordon_state
 from tasks.custody.containment.container import ContainerIdentity, FrozenContainer
 from tasks.custody.containment.process import Identity
@@ -167,7 +168,9 @@ def test_after_a_failed_recovery_the_whole_cordon_is_back_unless_an_earlier_one_
     with case_of(small.block(units=["train.service"], containers=[])) as context:
         context.state.recovered.write([Identity(1 << 30, 1)])
         systemd = RecordingSystemd()
-        context.adapters.host.systemd = systemd
+        host = LinuxHost()
+        host.systemd = systemd
+        context.adapters.host = host
         if let_in:
             small.start()
         _contain_again(context, cast("Revival", Api()))

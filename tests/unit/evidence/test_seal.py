@@ -21,7 +21,7 @@ from tasks.storage.offload import offload, transient
 from tasks.storage.verify import verify
 from tests.support.flushes import flushes
 from tests.support.memory_store import MemoryStore
-from tests.support.run_context import case_of
+from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
 
 NAMES = ("memory", "packages", "logs", "artifacts", "models")
@@ -379,10 +379,10 @@ def test_a_copy_that_is_gone_before_the_seal_is_sent_from_the_workload_or_lost_a
         (context.directory.evidence_dir(1) / log.stored).unlink()
         if not original:
             (small.root / unquote(log.source).decode()).unlink()
-        made = sealed(context, evidence)
+        seal_of = sealed(context, evidence)
         assert log.stored in {file.stored for file in read_manifest(context.directory, 1).files}
-        sent = offload.fn(context, [made], check_seal.fn(context, [made]).data).data
-        receipts = verify.fn(context, [made], sent).data.objects
+        sent = made(offload.fn(context, [seal_of], made(check_seal.fn(context, [seal_of]))))
+        receipts = made(verify.fn(context, [seal_of], sent)).objects
         key = evidence_key(context.incident.id, 1, log.stored)
         assert (key in {each.key for each in receipts if each.lost}) is not original
         assert all(each.proven or each.lost for each in receipts)
