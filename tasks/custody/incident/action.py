@@ -52,6 +52,7 @@ MEANINGS: Final = {
     "turn done": "latest/ has changed, and each file was proven",
     "approved": "A person was asked before a recovery and approved it: who, and why",
     "restarted": "The API was started again, by which command and user",
+    "restart policy not restored": "The engine could not give a container the restart policy that it had; `reason`",
     "restart policy restored": "A container has the restart policy that it had before the stop",
     "healthy": "The API answers again",
     "model proven": "The model that the API serves has the digest that the manifest names",
