@@ -9,6 +9,7 @@ from prefect.logging import get_run_logger
 from blocks.workload import Workload
 from flows.fields import BlockName
 from tasks.adapters.saved_blocks import load_block
+from tasks.custody.errors import Refused
 from tasks.custody.incident.ending import REFUSED
 from tasks.preflight.requirements import require_here
 from tasks.runtime.end_state import ended
@@ -29,12 +30,16 @@ def train(workload: BlockName, environment: dict[str, str] | None = None) -> Sta
     """
     run, _ = this_run()
     tag_run(workload)
-    block: Workload = load_block(Workload, workload)
-    require_here(block)
-    require_command(block, workload)
-    lock = take_lock(block)
-    if isinstance(lock, str):
-        return ended(REFUSED, lock)
-    with Training(block, lock, environment or {}) as training:
+    try:
+        block: Workload = load_block(Workload, workload)
+        require_here(block)
+        require_command(block, workload)
+        lock = take_lock(block)
+        if isinstance(lock, str):
+            return ended(REFUSED, lock)
+        training = Training(block, lock, environment or {})
+    except Refused as error:  # Failed would raise the alarm, though nothing was started
+        return ended(REFUSED, str(error))
+    with training:
         how = training.follow(get_run_logger().info)
     return conclude(block, workload, run, how)

@@ -117,9 +117,10 @@ LISTED: Final = Ending(
 REFUSED: Final = Ending(
     "Refused",
     completed=True,
-    means="A training was not started: a cordon stands, another process holds the lock, or training_command takes the "
-    "lock that the flow holds",
-    then="Train again when the cordon is lifted; leave the lock to the flow or to training_command",
+    means="A training was not started: a cordon stands, another process holds the lock, training_command takes the "
+    "lock that the flow holds, or the block, its host or training_command is wrong",
+    then="Train again when the cordon is lifted; leave the lock to the flow or to training_command; else give what the "
+    "message asks for",
 )
 REHEARSED: Final = Ending(
     "Rehearsed",

@@ -295,18 +295,31 @@ def test_hostile_output_is_text_in_a_bounded_log_and_what_is_left_out_is_told(tr
     assert len(event["payload"]["last_lines"]) == 20
 
 
-def test_a_block_without_a_training_command_is_refused_with_what_to_do(trainee: Trainee) -> None:
-    trainee.save(training_command=[])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"training_command": []}, "training_command"), ({"host": "elsewhere"}, "to run on elsewhere")],
+)
+def test_what_cannot_be_trained_is_refused_with_what_to_do_and_is_no_failure(
+    trainee: Trainee, changes: dict[str, object], words: str
+) -> None:
+    trainee.save(**changes)
     state = trainee.train()
-    assert state.is_failed()
-    assert "training_command" in str(state.message)
+    assert (state.type, state.name) == (StateType.COMPLETED, "Refused"), "Failed with these tags would raise the alarm"
+    assert trainee.tags(state) == sorted(["training", f"workload:{trainee.name}"])
+    assert words in str(state.message)
     assert "Nothing was touched" in str(state.message)
+
+
+def test_a_block_that_is_not_there_is_refused(trainee: Trainee) -> None:
+    state = train(f"not-{trainee.name}", return_state=True)
+    assert (state.type, state.name) == (StateType.COMPLETED, "Refused")
+    assert trainee.name in str(state.message)
 
 
 def test_a_command_that_cannot_be_started_is_refused_and_leaves_the_lock_free(trainee: Trainee) -> None:
     trainee.save(training_command=["venv/bin/nothing"])
     state = trainee.train()
-    assert state.is_failed()
+    assert (state.type, state.name) == (StateType.COMPLETED, "Refused")
     assert "venv/bin/nothing" in str(state.message)
     assert not refused(trainee.block.lock)
     assert trainee.events() == []
