@@ -81,6 +81,7 @@ def told_people(tell: UUID) -> AutomationCore:
             tell,
             "{{ event.resource['prefect.state-name'] }}",
             "{{ event.resource['prefect.state-message'] }}",
+            "{{ event.resource.name }}",
         ),
     )
 
@@ -130,9 +131,9 @@ def unbegun_runs(tell: UUID, seconds: float = UNBEGUN_SECONDS) -> AutomationCore
     )
 
 
-def _telling(tell: UUID, what: str, body: str) -> list[ActionTypes]:
+def _telling(tell: UUID, what: str, body: str, name: str = "{{ flow_run.name }}") -> list[ActionTypes]:
     """Return the action that tells what has happened to a run, with its name and the way to it."""
-    named = {"subject": f"{what}: {{{{ flow_run.name }}}}", "body": f"{body}\n{{{{ flow_run | ui_url }}}}"}
+    named = {"subject": f"{what}: {name}", "body": f"{body}\n{{{{ flow_run | ui_url }}}}"}
     about = {**named, "event": "{{ event.event }}"}
     return [RunDeployment(source="selected", deployment_id=tell, parameters=about)]
 

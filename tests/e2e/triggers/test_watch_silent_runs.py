@@ -6,9 +6,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psutil
 import pytest
@@ -16,6 +17,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tasks.custody.fleet.order import FLEET
 from tasks.custody.incident.ending import ENDINGS
+from tasks.custody.incident.news import EVENT_CONTAINED
 from tasks.custody.incident.readiness import Finding, Weight
 from tasks.deployment.automations import (
     LONG_MINUTES,
@@ -80,6 +82,15 @@ def end(stage: Stage, run: str, name: str) -> None:
     stage.post(f"/flow_runs/{run}/set_state", {"state": state, "force": True})
 
 
+def announced(stage: Stage, run: str, name: str, message: str) -> None:
+    """What a fleet's run announces under a name of its own."""
+    state = {"prefect.state-name": "NotContained", "prefect.state-message": message}
+    about = {"prefect.resource.id": f"prefect.flow-run.{run}", "prefect.resource.name": name, **state}
+    tag = {"prefect.resource.role": "tag", "prefect.resource.id": "prefect.tag.evacuation"}
+    event = {"event": EVENT_CONTAINED, "id": str(uuid4()), "occurred": datetime.now(UTC).isoformat()}
+    stage.post("/events", [{**event, "resource": about, "related": [tag], "payload": {}}])
+
+
 def claimed_message(stage: Stage, subject: str) -> str:
     """A message that a worker has claimed and will never begin."""
     about = {"tags": ["people"], "parameters": {"subject": subject, "body": "its body"}}
@@ -115,6 +126,17 @@ def test_people_are_told_of_an_end_though_they_fail_first_and_of_nothing_else(st
     (text,) = people.heard("Partial:")
     assert "IR-1: it is Partial" in text
     assert re.search(r"http://127\.0\.0\.1:\d+/\S*flow-run/\S+", text)
+
+
+def test_each_host_of_a_fleet_that_needs_a_person_is_told_of_once(stage: Stage, people: People) -> None:
+    before, incident = len(stage.runs("tell")), f"{FLEET}20260101T000000Z-lab-{uuid4().hex[:4]}"
+    run = run_of(stage, "evacuation", "fleet lab")
+    for count, host in enumerate(("gpu2", "gpu2", "gpu3"), 1):
+        announced(stage, run, f"fleet lab: {host}", f"{incident}: fleet lab: 1 hosts need you")
+        told(stage, before + count)
+    end(stage, run, "Joined")
+    subjects = [text.splitlines()[0] for text in people.heard(incident)]
+    assert subjects == ["NotContained: fleet lab: gpu2", "NotContained: fleet lab: gpu3"]
 
 
 def test_a_test_message_is_sent_on_request_and_what_was_not_delivered_is_found(stage: Stage, people: People) -> None:
