@@ -16,7 +16,7 @@ from prefect.events.schemas.events import ResourceSpecification
 from tasks.custody.fleet.order import FLEET, OF_A_FLEET
 from tasks.custody.incident.ending import ENDINGS
 from tasks.custody.incident.news import EVENT_CONTAINED, PEOPLE
-from tasks.readiness.people import LONG_RUNS, TELL_PEOPLE, UNBEGUN_RUNS, UNTAKEN_MESSAGES, UNTAKEN_RUNS
+from tasks.readiness.people import LONG_RUNS, TELL_FLEETS, TELL_PEOPLE, UNBEGUN_RUNS, UNTAKEN_MESSAGES, UNTAKEN_RUNS
 from tasks.readiness.server import SILENT_RUNS
 from tasks.readiness.tell import EVENT as WORSE
 
@@ -83,6 +83,23 @@ def told_people(tell: UUID) -> AutomationCore:
             "{{ event.resource['prefect.state-message'] }}",
             "{{ event.resource.name }}",
         ),
+    )
+
+
+def told_fleets(tell: UUID) -> AutomationCore:
+    """Return the automation that tells people of a fleet whose worst host was cancelled.
+
+    Its state has the name of a run's that a person cancelled, and another type.
+    """
+    runs = _runs(*_TAGS)
+    failed = ResourceSpecification({**runs["match"].root, "prefect.state-type": [StateType.FAILED.value]})
+    return AutomationCore(
+        name=TELL_FLEETS,
+        description="A fleet of which a host was cancelled has ended. 結果の通知。",
+        trigger=EventTrigger(
+            **{**runs, "match": failed}, expect={"prefect.flow-run.Cancelled"}, posture=Posture.Reactive, threshold=1
+        ),
+        actions=told_people(tell).actions,
     )
 
 

@@ -33,6 +33,7 @@ from tasks.deployment.automations import (
     long_runs,
     put,
     silent_runs,
+    told_fleets,
     told_people,
     unbegun_runs,
     untaken_messages,
@@ -196,7 +197,7 @@ def deploy_people(pool: str, engine: str, notify: Sequence[str]) -> None:
         tell = template(client, {"name": PEOPLE, "entrypoint": "flows.tell.tell", **about})
         deploy(client, [tell], {}, deployed(client, [PEOPLE]))
         made = client.read_deployment_by_name(f"{TELL}/{PEOPLE}").id
-        of_runs = (told_people, long_runs, untaken_runs, unbegun_runs)
+        of_runs = (told_people, told_fleets, long_runs, untaken_runs, unbegun_runs)
         for automation in (*(make(made) for make in of_runs), untaken_messages(blocks)):
             put(client, automation)
     print(f"deployed messages to {', '.join(notify)}")

@@ -20,11 +20,12 @@ from tasks.readiness.patient import Patient
 from tasks.readiness.runs import asking, is_served, runs_of
 
 TELL_PEOPLE: Final = "evacuation: tell people"
+TELL_FLEETS: Final = "evacuation: tell people of a cancelled fleet"
 LONG_RUNS: Final = "evacuation: a run does not end"
 UNBEGUN_RUNS: Final = "evacuation: a run does not begin"
 UNTAKEN_RUNS: Final = "evacuation: no worker takes a run"
 UNTAKEN_MESSAGES: Final = "evacuation: no worker takes a message"
-TELLING: Final = (TELL_PEOPLE, LONG_RUNS, UNBEGUN_RUNS, UNTAKEN_RUNS, UNTAKEN_MESSAGES)
+TELLING: Final = (TELL_PEOPLE, TELL_FLEETS, LONG_RUNS, UNBEGUN_RUNS, UNTAKEN_RUNS, UNTAKEN_MESSAGES)
 """The automations that notify people."""
 _CURE: Final = "evacuation deploy evacuation.toml --notify slack-webhook/ops (docs/triggers.md)"
 _TRY: Final = "evacuation doctor evacuation.toml --message"

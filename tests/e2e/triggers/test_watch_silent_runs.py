@@ -139,6 +139,17 @@ def test_each_host_of_a_fleet_that_needs_a_person_is_told_of_once(stage: Stage, 
     assert subjects == ["NotContained: fleet lab: gpu2", "NotContained: fleet lab: gpu3"]
 
 
+def test_a_fleet_with_a_cancelled_host_is_told_of_and_a_run_that_a_person_cancelled_is_not(
+    stage: Stage, people: People
+) -> None:
+    before, run = len(stage.runs("tell")), run_of(stage, "evacuation", "one that a person cancelled")
+    stage.post(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLED", "name": "Cancelled"}, "force": True})
+    end(stage, run_of(stage, "evacuation", "fleet lab"), "Cancelled")
+    stage.settled()
+    told(stage, before + 1)
+    assert [text.splitlines()[0] for text in people.heard("Cancelled: ")] == ["Cancelled: fleet lab"]
+
+
 def test_a_test_message_is_sent_on_request_and_what_was_not_delivered_is_found(stage: Stage, people: People) -> None:
     def found(*, message: bool) -> Finding:
         with temporary_settings({PREFECT_API_URL: stage.server.api}):
