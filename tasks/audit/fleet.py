@@ -134,11 +134,13 @@ def _host(
 
 
 def _stray(where: str, line: HostLine, closing: Closing, opened_at: datetime | None) -> Iterator[Finding]:
-    """Yield a finding if a closing is not of what this fleet has ordered."""
-    if line.joined is False and closing.run != line.run:
-        yield broken(where, "it is of another run than the fleet's order", shown(line.run, 80), shown(closing.run, 80))
+    """Yield a finding if a closing is not of what this fleet has ordered: by its run, else by its host's clock."""
     at = closing.closed_utc
-    if opened_at and (at.tzinfo is None or opened_at.tzinfo is None or at < opened_at):
+    if line.joined is False:
+        if closing.run != line.run:
+            got = shown(closing.run, 80)
+            yield broken(where, "it is of another run than the fleet's order", shown(line.run, 80), got)
+    elif opened_at and (at.tzinfo is None or opened_at.tzinfo is None or at < opened_at):
         yield broken(where, "it is older than the fleet's incident", f"later than {opened_at}", str(at))
 
 

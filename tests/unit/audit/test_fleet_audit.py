@@ -46,6 +46,8 @@ from tests.unit.custody.fleet.test_order import INCIDENT as FLEET
 PROJECT = Path(__file__).parents[3]
 NOW = datetime(2026, 11, 26, 15, tzinfo=UTC)
 AGO = datetime(2020, 1, 2, tzinfo=UTC)
+LATER = datetime(2100, 1, 1, tzinfo=UTC)
+OLDER = "it is older than the fleet's incident"
 NAMES = ("gpu1", "gpu2")
 Change = Callable[[Path], object]
 
@@ -203,7 +205,7 @@ def test_a_fleets_table_knows_how_the_host_stands_now(bucket: Bucket) -> None:
     for end in (End.VERIFIED, End.PARTIAL):
         row = Row("gpu1", 1, "run-1", end, incident=INCIDENT, ordered=AGO)
         assert closed_row(row, now, NOW).end is End.NOT_CONTAINED
-        assert closed_row(replace(row, ordered=datetime(2100, 1, 1, tzinfo=UTC)), now, NOW).end in {
+        assert closed_row(replace(row, ordered=LATER), now, NOW).end in {
             End.UNVERIFIED,
             End.PARTIAL,
         }, "from before"
@@ -215,9 +217,11 @@ def test_a_closing_older_than_the_fleet_or_of_another_run_is_broken(bucket: Buck
     assert [each.what for each in bucket.audit().findings] == ["it is of another run than the fleet's order"]
     bucket.write([rows[0], replace(rows[1], run="run-2", joined=True)])
     assert bucket.audit().word is AuditWord.PROVEN, "it joined the run that closed it"
-    bucket.reopen(datetime(2100, 1, 1, tzinfo=UTC))
+    bucket.reopen(LATER)
     bucket.write(rows)
-    assert {each.what for each in bucket.audit().findings} == {"it is older than the fleet's incident"}
+    assert bucket.audit().findings == (), "its run is the order's, whatever its host's clock says"
+    bucket.write([replace(row, joined=True) for row in rows])
+    assert {each.what for each in bucket.audit().findings} == {OLDER}
 
 
 def test_two_hosts_cannot_share_one_closing(bucket: Bucket) -> None:
@@ -229,18 +233,20 @@ def test_two_hosts_cannot_share_one_closing(bucket: Bucket) -> None:
     assert [each.what for each in found.findings] == [f"several hosts name the incident gpu1/incidents/{INCIDENT}"]
 
 
-def test_a_record_from_before_runs_were_told_is_read(bucket: Bucket) -> None:
+@pytest.mark.parametrize(("opened", "found"), [(AGO, set()), (LATER, {OLDER})])
+def test_a_record_from_before_runs_were_told_is_read(bucket: Bucket, opened: datetime, found: set[str]) -> None:
     def old(name: str, content: bytes) -> bytes:
         said = json.loads(content) if name == HOSTS else {}
         for line in said.get("hosts", ()):
             del line["joined"]
         return canonical(said) if said else content
 
+    bucket.reopen(opened)
     rows = bucket.rows()
     report = FleetReport(bucket.incident, rows, verdict_of(NAMES, rows), "r", NOW)
     files = files_of(report, postmortem(report), {name: name for name in NAMES})
     write_record(bucket.block, bucket.store, report, {name: old(name, content) for name, content in files.items()})
-    assert bucket.audit().word is AuditWord.PROVEN
+    assert {each.what for each in bucket.audit().findings} == found
 
 
 def test_a_hosts_own_closing_counts_whoever_carried_its_incident_on(bucket: Bucket) -> None:
