@@ -72,7 +72,7 @@ def fleet(  # noqa: PLR0913, PLR0917  each is a field of the form that a person 
 
     watch = Watch(incident, run)
     apart(watch.name_silent)
-    watch.problems = order_all(incident) | lost
+    watch.problems = (order_missing if retry else order_all)(incident) | lost
     apart(lambda: write_targets(incident))
     verdict, recorded = verdict_of([host.name for host in incident.hosts], ()), FleetRecord("", "not written")
     with asked(incident, run) as question:

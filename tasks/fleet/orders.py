@@ -85,7 +85,8 @@ def order_again(incident: FleetIncident) -> dict[str, Lost]:
         rows = to_retry(checked(client, incident, rows_of(client, incident)))
         known = {row.host: row for row in rows}
         cancel_waiting(client, rows, "ordered again")
-        again = [(host, known[host.name].attempt + 1) for host in incident.hosts if host.name in known]
+        # never a first attempt, whose terms count from the opening: it may have expired before it is made
+        again = [(host, max(known[host.name].attempt, 1) + 1) for host in incident.hosts if host.name in known]
         logger.warning("ordered again: %s", ", ".join(host.name for host, _ in again) or "none")
     return give(incident, again, {name: row.incident for name, row in known.items()})
 

@@ -16,6 +16,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tasks.custody.fleet.ends import Closed, End, Row
 from tasks.custody.fleet.incident import Host
+from tasks.custody.fleet.order import Order
 from tasks.fleet import closings, follow, orders
 from tasks.fleet.closings import Closings
 from tasks.fleet.orders import cancel_waiting, decide, give, order_missing
@@ -212,6 +213,20 @@ def test_a_retry_reads_the_closings_and_what_it_could_not_order_is_ordered_again
     watch.look(client)  # type: ignore[arg-type]
     assert watch.problems == {}
     assert server.made[f"{ID}:gpu2:2"]["parameters"]["incident_id"] == "IR-2"
+
+
+def test_a_retry_gives_a_host_that_never_had_an_order_one_that_stands(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orders, "signs_of_life", lambda *_: {})
+    monkeypatch.setattr(orders, "checked", lambda _, __, rows: rows)
+    old = replace(FLEET, opened_at=NOW - timedelta(hours=2), hosts=HOSTS[:1])
+    assert orders.order_again.fn(old) == {}
+    (about,) = server.made.values()
+    order = Order.of(about["parameters"]["order"])
+    assert order
+    assert not order.expired(NOW)
+    assert old.in_time(NOW, order.attempt, NOW), "a decision on the whole fleet is one on this host"
 
 
 @pytest.mark.parametrize("hours", [-3, 0, 3])
