@@ -100,13 +100,14 @@ def _status(client: SyncPrefectClient, fleet: str, fleet_id: str | None, _: str,
 
 
 def _cancel(client: SyncPrefectClient, fleet: str, fleet_id: str | None, reason: str, *, as_json: bool) -> int:
-    """Cancel the orders that no worker has taken; evacuations at work go on."""
+    """Cancel the orders that no worker has taken; evacuations at work go on. 0 only if none of them is left."""
     incident = the_incident(client, fleet, fleet_id)
     by = f"cancelled by {getpass.getuser()}@{socket.gethostname()}: {reason or 'no reason given'}"
-    hosts = cancel_waiting(client, rows_of(client, incident), by)
-    told = f"{incident.id}: cancelled before it began: {fold_names(hosts) or 'none'}; what had begun goes on"
-    show("fleet", [told], {"fleet": incident.id, "cancelled": hosts}, as_json=as_json)
-    return 0
+    hosts, left = cancel_waiting(client, rows_of(client, incident), by)
+    told = [f"{incident.id}: cancelled before it began: {fold_names(hosts) or 'none'}; what had begun goes on"]
+    told += [f"NOT cancelled, and may still begin: {fold_names(left)}"] if left else []
+    show("fleet", told, {"fleet": incident.id, "cancelled": hosts, "left": left}, as_json=as_json)
+    return INCOMPLETE if left else 0
 
 
 def _thaw(_: SyncPrefectClient, fleet: str, fleet_id: str | None, reason: str, *, as_json: bool) -> int:

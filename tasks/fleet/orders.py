@@ -148,9 +148,14 @@ def give(
     return lost
 
 
-def cancel_waiting(client: SyncPrefectClient, rows: Iterable[Row], why: str, name: str = "Cancelled") -> list[str]:
-    """Cancel the orders that no worker has taken; return their hosts. What a worker has taken is left alone."""
-    cancelled = []
+def cancel_waiting(
+    client: SyncPrefectClient, rows: Iterable[Row], why: str, name: str = "Cancelled"
+) -> tuple[list[str], list[str]]:
+    """Cancel the orders that no worker has taken. What a worker has taken is left alone.
+
+    Returns the hosts whose orders are cancelled, and those of which that failed.
+    """
+    cancelled, left = list[str](), list[str]()
     for row in rows:
         if not row.waits:
             continue
@@ -161,7 +166,8 @@ def cancel_waiting(client: SyncPrefectClient, rows: Iterable[Row], why: str, nam
                 cancelled.append(row.host)
         except (HTTPError, ObjectNotFound) as error:
             logger.warning("%s is not cancelled: %s", row.host, error)
-    return cancelled
+            left.append(row.host)
+    return cancelled, left
 
 
 def decide(client: SyncPrefectClient, rows: Iterable[Row], answer: StopOrThaw, fleet_id: str) -> list[str]:

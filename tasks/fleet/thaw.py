@@ -45,7 +45,7 @@ def thaw_all(fleet: str, fleet_id: str | None, reason: str, run: str) -> tuple[s
         thaws = _order_thaws(client, incident, [row for row in rows if _may_be_frozen(row)], reason, run)
         deadline = time.monotonic() + _WAIT_SECONDS
         while True:
-            outcome |= dict.fromkeys(cancel_waiting(client, rows, why), "")
+            outcome |= dict.fromkeys(cancel_waiting(client, rows, why)[0], "")
             decide(client, rows, answer, incident.id)
             for row in rows:
                 if (told := _outcome(client, row, thaws)) is not None:

@@ -61,7 +61,7 @@ def thawed(monkeypatch: pytest.MonkeyPatch, made: Server, *looks: Row) -> tuple[
         return []
 
     new = {"get_client": client, "the_incident": lambda *_: ONE, "rows_of": rows_of, "decide": decide}
-    for name, value in {**new, "cancel_waiting": lambda *_: [], "_LOOK_SECONDS": 0.0}.items():
+    for name, value in {**new, "cancel_waiting": lambda *_: ([], []), "_LOOK_SECONDS": 0.0}.items():
         monkeypatch.setattr(thaw, name, value)
     return thaw.thaw_all.fn("lab", None, "a false alarm", "r"), answered
 

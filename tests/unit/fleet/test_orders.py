@@ -131,8 +131,8 @@ def test_only_what_no_worker_has_taken_is_cancelled(server: Server, kind: StateT
     run, gone = str(uuid4()), str(uuid4())
     server.states[run] = kind
     rows = [Row("gpu1", run=run, waits=True), Row("gpu2", run=gone, waits=True), Row("gpu3", run=run)]
-    cancelled = cancel_waiting(server, rows, "why")  # type: ignore[arg-type]
-    assert cancelled == (["gpu1"] if kind is StateType.SCHEDULED else [])
+    cancelled, left = cancel_waiting(server, rows, "why")  # type: ignore[arg-type]
+    assert (cancelled, left) == (["gpu1"] if kind is StateType.SCHEDULED else [], ["gpu2"])
     assert server.states[run] is (StateType.CANCELLED if kind is StateType.SCHEDULED else kind)
 
 
@@ -140,7 +140,7 @@ def test_one_hosts_error_keeps_no_other_from_being_cancelled(server: Server) -> 
     odd, run = str(uuid4()), str(uuid4())
     server.errors[odd], server.states[run] = [http_error(500)], StateType.SCHEDULED
     rows = [Row("gpu1", run=odd, waits=True), Row("gpu2", run=run, waits=True)]
-    assert cancel_waiting(server, rows, "why") == ["gpu2"]  # type: ignore[arg-type]
+    assert cancel_waiting(server, rows, "why") == (["gpu2"], ["gpu1"])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", [*StateType])
