@@ -151,6 +151,7 @@ def test_a_claim_of_somebody_else_can_be_left_behind(scene: Scene) -> None:
     taken = "IR-20260303T000000Z"
     scene.store.create(f"incidents/{taken}/claim.json", b"another host", digest_bytes(b"another host"))
     assert scene.evacuate(incident_id=taken).name == "Unverified"
+    assert [each.key for each in scene.store.list(f"incidents/{taken}/")] == [f"incidents/{taken}/claim.json"]
     assert scene.evacuate().name == "Verified"
 
 
