@@ -23,7 +23,12 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import FlowRun
 from prefect.events.worker import EventsWorker
-from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
+    PREFECT_LOGGING_TO_API_ENABLED,
+    temporary_settings,
+)
 from prefect.states import Scheduled
 
 from tasks.incident.layout import EARLY
@@ -168,7 +173,7 @@ def test_a_server_that_dies_between_freeze_and_start_thaws_nothing_and_the_run_g
     scene: Scene, moment: str
 ) -> None:
     scene.small.start_all()
-    with play(scene) as played:
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}), play(scene) as played:
         played.await_proof()
         played.proxy.dies_at = moment
         run = played.trigger()

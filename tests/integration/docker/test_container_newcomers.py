@@ -115,7 +115,7 @@ def test_what_an_orchestrator_brings_twice_is_left_paused_and_told(
         came = made(watch.fn(context))
         contained = made(prove_contained.fn(context))
     assert containers.state(first) == "exited"
-    assert sorted([containers.state(second), containers.state(third)]) == ["exited", "paused"]
+    assert [containers.state(second), containers.state(third)] == ["paused", "paused"], "one came in the watch before"
     assert came.standing == ("swarm service portfolio",)
     assert "brought by swarm service portfolio, which still stands" in came.summary
     assert not contained.contained

@@ -303,6 +303,7 @@ def test_a_rehearsal_spares_the_guard_of_a_standing_cordon(small: SmallWorkload,
         f"SmallWorkload.block = partialmethod(SmallWorkload.block, lock=Path({str(lock)!r}))",
     )
     host, evidence = LinuxHost(), small.root.parent / "shared/evidence"
+    wait_until(lambda: host.guard(evidence / CORDON), what="the guard")
     guard = host.guard(evidence / CORDON)
     assert guard
     try:
