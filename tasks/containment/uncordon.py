@@ -5,6 +5,7 @@ import os
 from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from signal import SIGKILL
 from typing import TYPE_CHECKING, Any, Final
@@ -71,23 +72,24 @@ def uncordon(
     """Undo the cordon. Idempotent; without a cordon it does nothing.
 
     Ends the newcomers that were caught: under the cordon they were refused, and may be started again now. Processes
-    older than the guard are no newcomers but the workload itself, left by a run that died or was cancelled before its
-    freeze: they stay frozen. The guard ends first, because it would freeze them again. What an incident has stopped
-    stays stopped, back in its former control group.
+    older than the guard, and containers older than the cordon, are no newcomers but the workload itself, left by a run
+    that died or was cancelled before its freeze: they stay frozen. The guard ends first, because it would freeze them
+    again. What an incident has stopped stays stopped, back in its former control group.
     """
     from tasks.containment.release_groups import release_groups
 
     marker = cordon_base(workload) / CORDON
     incident = str(read_marker(marker).get("incident", ""))
-    since = _guarded_since(marker)
+    since, cordoned = _guarded_since(marker), _cordoned_since(marker)
     stood = host.release(marker)
     units = host.systemd.release(marker)
     found, others = _frozen_newcomers(host, workload)
     newcomers = {who: told for who, told in found.items() if who.start >= since}
     before = [ran_before(told) for who, told in found.items() if who.start < since]
-    ended = (*_end(host, newcomers), *(_end_containers(engine, workload) if engine else ()))
+    containers, paused = _end_containers(engine, workload, cordoned) if engine else ([], [])
+    ended = (*_end(host, newcomers), *containers)
     doubts = (told for base in bases(workload) for told in doubtful(base / CAUGHT))
-    left = (*before, *map(left_frozen, others.values()), *doubts, *release_groups(host, workload))
+    left = (*before, *paused, *map(left_frozen, others.values()), *doubts, *release_groups(host, workload))
     for each in left:
         logger.warning("%s", each)
     made = Uncordoned(stood, ended, resume(scheduler, marker), left, units)
@@ -99,6 +101,13 @@ def _guarded_since(marker: Path) -> int:
     """Return when the marker's guard was started, in clock ticks since boot; 0 if unknown."""
     guard = Identity.of(read_marker(marker))
     return guard.start if guard else 0
+
+
+def _cordoned_since(marker: Path) -> datetime:
+    """Return when the marker's cordon began; the latest time if unknown, so that no container counts as newer."""
+    with suppress(KeyError, TypeError, ValueError):
+        return datetime.fromisoformat(read_marker(marker)["since"]).astimezone(UTC)
+    return datetime.max.replace(tzinfo=UTC)
 
 
 def held(host: Host, workload: "WorkloadFields") -> dict[Identity, str]:
@@ -155,11 +164,11 @@ def standing_strangers(host: Host, named: Iterable[Identity], known: Container[I
     }
 
 
-def ran_before(told: str) -> str:
-    """Return why a process that ran before the cordon stays frozen, and what to do."""
+def ran_before(told: str, release: str = "") -> str:
+    """Return why a process, or a container with its `release`, that ran before the cordon stays frozen; what to do."""
     return (
         f"left frozen: {told}: it ran before the cordon, and no run has taken it over. It was not ended. "
-        f"Carry the incident on, or let it go on: kill -CONT {told.split()[1]}. "
+        f"Carry the incident on, or let it go on: {release or f'kill -CONT {told.split()[1]}'}. "
         "隔離前から動いていたため終了していません。インシデントを継続するか、手動で再開を。"
     )
 
@@ -186,17 +195,25 @@ def _end(host: Host, newcomers: dict[Identity, str]) -> Iterator[str]:
     return (told for identity, told in newcomers.items() if identity not in left)
 
 
-def _end_containers(engine: "Engine", workload: "WorkloadFields") -> Iterator[str]:
-    """End the containers that the guard has paused, and yield them. If the engine fails they stay paused."""
+def _end_containers(engine: "Engine", workload: "WorkloadFields", since: datetime) -> tuple[list[str], list[str]]:
+    """End the containers that the guard has paused; return them, and why those that started before `since` stay.
+
+    If the engine fails they stay paused.
+    """
     from tasks.custody.containment.container import workload_containers
 
     own = {entry["identity"]["id"] for entry in _kept(workload, FROZEN_CONTAINERS)}
     caught, asked = list(_caught_containers(workload)), workload.containers
+    ended, left = list[str](), list[str]()
     with suppress(EngineError):
         for now in workload_containers(engine.containers(asked), asked, standpoint().own) if caught else ():
             if now.identity in caught and now.id not in own and now.state == "paused":
+                if now.identity.started_before(since):
+                    left.append(ran_before(now.summary, f"docker unpause {now.id}"))
+                    continue
                 engine.signal(now.id, SIGKILL.name)
-                yield now.summary
+                ended.append(now.summary)
+    return ended, left
 
 
 def _caught_containers(workload: "WorkloadFields") -> Iterator["ContainerIdentity"]:

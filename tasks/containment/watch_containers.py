@@ -14,6 +14,7 @@ from tasks.runtime.context import RunContext
 
 _EVERY_SECONDS: Final = 0.5
 _TWICE: Final = 2
+_RAN_BEFORE: Final = "it ran before the incident and had not been seen: carry the incident on"
 
 
 class ContainerReturns:
@@ -22,7 +23,8 @@ class ContainerReturns:
     def __init__(self, context: RunContext) -> None:
         """Begin with what earlier runs have found."""
         self.context = context
-        kept = context.state.returned_containers.read()
+        taken, kept = frozen_containers(context.state), context.state.returned_containers.read()
+        kept = [each for each in kept if each.reason != _RAN_BEFORE or each.identity not in taken]
         self.found: dict[ContainerIdentity, StoppedContainer] = {each.identity: each for each in kept}
         self.returns = Counter({each.reason for each in kept})
         self.standing: dict[str, None] = {}
@@ -48,15 +50,22 @@ class ContainerReturns:
         return [container for container in find_containers(self.context) if container.identity not in known]
 
     def _deal_with(self, container: Container) -> None:
-        """End a container; leave it paused if its source has brought one before, because that would bring another."""
-        frozen = freeze_container(self.context, container)
-        self.returns[container.source] += 1
-        if container.source and self.returns[container.source] >= _TWICE:
-            self.standing[container.source] = None
+        """End a container; leave it paused if its source has brought one before, because that would bring another.
+
+        One that started before the incident stays paused too: it is the workload itself, and no look was taken at it.
+        """
+        frozen, source = freeze_container(self.context, container), container.source
+        older = container.identity.started_before(self.context.incident.opened_at)
+        self.returns[source] += not older
+        if older:
+            source = _RAN_BEFORE
+            receipt = StoppingContainer(self.context, frozen).receipt(End.HELD)
+        elif source and self.returns[source] >= _TWICE:
+            self.standing[source] = None
             receipt = StoppingContainer(self.context, frozen).receipt(End.HELD)
         else:
             receipt = stop_container(self.context, frozen, gently=False)
-        receipt = replace(receipt, reason=container.source or receipt.reason or "nothing that is known of brought it")
+        receipt = replace(receipt, reason=source or receipt.reason or "nothing that is known of brought it")
         self.found[container.identity] = receipt
         self.context.log.write(
             "came back", container.id, command=container.summary, source=receipt.reason, end=receipt.end

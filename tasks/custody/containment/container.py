@@ -33,6 +33,13 @@ class ContainerIdentity:
     id: str
     started_at: str
 
+    def started_before(self, moment: datetime) -> bool:
+        """Return whether it started before `moment`; True also if its start cannot be read."""
+        try:
+            return datetime.fromisoformat(self.started_at) < moment
+        except (TypeError, ValueError):
+            return True
+
 
 @dataclass(frozen=True)
 class Container:

@@ -266,10 +266,14 @@ def test_a_container_that_a_dead_run_had_thawed_is_paused_again(tmp_path: Path) 
 
 def test_only_a_container_that_belongs_to_the_workload_is_ended_with_the_cordon(small: SmallWorkload) -> None:
     """A name in a file is not enough: it may be another's container, which a person has paused."""
-    caught, stranger = (replace(container(id_), state="paused") for id_ in "ab")
+    now = "2026-01-02T03:04:05.678901234Z"
+    caught, stranger = (
+        replace(container(id_), identity=ContainerIdentity(id_ * 64, now), state="paused") for id_ in "ab"
+    )
     engine = ListedEngine(caught, replace(stranger, image="another's"))
     with case_of(small.block(containers=["image=api"], docker_host="unix:///nowhere.sock")) as context:
         lines = [{"container": asdict(each.identity)} for each in (caught, caught, stranger)]
+        context.cordon_files.marker.write_text(json.dumps({"since": "2026-01-02T03:04:05+00:00"}))
         context.cordon_files.caught.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
         done = uncordon(
             context.adapters.host, context.adapters.scheduler, context.workload, context.log, cast("Engine", engine)

@@ -2,13 +2,15 @@
 
 import json
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from tasks.containment.containers import freeze_containers
 from tasks.containment.thaw import thaw
+from tasks.containment.uncordon import uncordon
 from tasks.containment.watch_containers import ContainerReturns
+from tasks.custody.containment.container import Container
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.errors import EngineError
@@ -18,6 +20,10 @@ from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
 
 ONE, TWO, THREE = container(1), container(2), container(3)
+
+
+def started(each: Container, at: datetime) -> Container:
+    return replace(each, identity=replace(each.identity, started_at=f"{at:%Y-%m-%dT%H:%M:%S.%f}789Z"))
 
 
 def thawed(run: RunContext) -> Thawed:
@@ -104,7 +110,7 @@ def test_what_comes_back_is_ended_once_and_what_its_source_brings_twice_stays_pa
     with case_of(small.block(containers=ASKED)) as run:
         engine = engine_of(run)
         returns = ContainerReturns(run)
-        for each in (ONE, TWO):
+        for each in (started(ONE, run.incident.opened_at), started(TWO, run.incident.opened_at)):
             engine.there[each.id] = replace(each, labels={label: "web"} if label else {})
             returns._next = 0.0
             assert returns.look()
@@ -113,3 +119,49 @@ def test_what_comes_back_is_ended_once_and_what_its_source_brings_twice_stays_pa
         assert [each.end for each in returns.found.values()] == [End.KILLED, End.HELD if label else End.KILLED]
         assert list(returns.standing) == (["swarm service web"] if label else [])
         assert engine.there[TWO.id].state == ("paused" if label else "exited")
+
+
+def test_what_ran_before_the_incident_and_is_first_seen_by_the_watch_is_paused_and_not_ended(
+    small: SmallWorkload,
+) -> None:
+    """The engine had not answered at the freeze: it was killed unseen, and told as one that had come back."""
+    with case_of(small.block(containers=ASKED)) as run:
+        old = started(ONE, run.incident.opened_at - timedelta(seconds=1))
+        engine = engine_of(run, old)
+        returns = ContainerReturns(run)
+        assert returns.look()
+        (receipt,) = returns.found.values()
+        assert (receipt.end, receipt.signals, engine.there[ONE.id].state) == (End.HELD, (), "paused")
+        assert receipt.reason.startswith("it ran before the incident")
+        assert not returns.standing
+        freeze_containers(run)
+        assert [each.identity for each in run.state.frozen_containers.read()] == [old.identity]
+        assert ContainerReturns(run).found == {}
+
+
+@pytest.mark.parametrize(("after", "ended"), [(-1, False), (0, True), (1, True)], ids=["before", "with", "after"])
+@pytest.mark.parametrize("stood", [True, False])
+def test_uncordon_ends_the_containers_that_were_started_under_the_cordon_alone(
+    small: SmallWorkload, *, after: int, ended: bool, stood: bool
+) -> None:
+    with case_of(small.block(containers=ASKED)) as run:
+        since = run.incident.opened_at
+        one = replace(started(ONE, since + timedelta(seconds=after)), state="paused")
+        engine = engine_of(run, one)
+        run.cordon_files.marker.write_text(json.dumps({"since": since.isoformat()}))
+        run.cordon_files.caught.write_text(json.dumps({"container": asdict(one.identity), "stood": stood}))
+        run.cordon_files.caught.chmod(0o600)
+        done = uncordon(run.adapters.host, run.adapters.scheduler, run.workload, run.log, run.adapters.engine)
+    assert done.ended == ((one.summary,) if ended else ())
+    assert engine.there[ONE.id].state == ("exited" if ended else "paused")
+    assert [f"docker unpause {ONE.id}" in each for each in done.left] == [True] * (not ended)
+
+
+def test_without_a_marker_that_says_when_the_cordon_began_no_container_is_ended(small: SmallWorkload) -> None:
+    with case_of(small.block(containers=ASKED)) as run:
+        one = replace(started(ONE, datetime.now(UTC)), state="paused")
+        engine = engine_of(run, one)
+        run.cordon_files.caught.write_text(json.dumps({"container": asdict(one.identity)}))
+        run.cordon_files.caught.chmod(0o600)
+        done = uncordon(run.adapters.host, run.adapters.scheduler, run.workload, run.log, run.adapters.engine)
+    assert (done.ended, engine.there[ONE.id].state, len(done.left)) == ((), "paused", 1)

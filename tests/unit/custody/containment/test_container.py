@@ -1,6 +1,7 @@
 """Which containers are the workload's, which is ours, and how each is to be ended."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from signal import SIGINT, SIGKILL, SIGQUIT, SIGTERM, Signals
 
 import pytest
@@ -65,6 +66,27 @@ def test_a_container_of_an_image_made_from_the_named_one_belongs() -> None:
 @pytest.mark.parametrize("name", ["registry.local:5000/team/api", "api", "docker.io/library/api"])
 def test_a_name_without_a_tag_means_latest(name: str) -> None:
     assert reference(name) == reference(f"{name}:latest")
+
+
+@pytest.mark.parametrize(
+    ("started_at", "before"),
+    [
+        ("2026-01-02T03:04:04.999999999Z", True),
+        ("2026-01-02T03:04:05Z", False),
+        ("2026-01-02T03:04:05.000000001Z", False),
+        ("2026-01-02T12:04:04+09:00", True),
+        ("2026-01-02T02:04:06-01:00", False),
+        ("0001-01-01T00:00:00Z", True),
+        ("then", True),
+        ("2026-01-02T03:04:06", True),
+        ("", True),
+    ],
+)
+def test_a_start_is_compared_as_a_time_and_one_that_cannot_be_read_is_an_early_one(
+    started_at: str, *, before: bool
+) -> None:
+    moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert ContainerIdentity(ID, started_at).started_before(moment) is before
 
 
 def test_the_living_are_picked_and_our_own_is_spared() -> None:
