@@ -16,7 +16,7 @@ from tasks.collectors.containers import place, to_look_into
 from tasks.collectors.content import read_once
 from tasks.collectors.pouring import blocks
 from tasks.collectors.room import Room
-from tasks.custody.errors import ContainerGone, EngineError
+from tasks.custody.errors import ContainerGone, EngineError, EngineUnreachable
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.evidence.keys import CONTAINERS, placed_name, quote, stored_name
 from tasks.custody.evidence.pattern import fits, literal_folder
@@ -33,7 +33,12 @@ def gather(target: Target, folder: Path) -> Iterator[Item]:
     with closing(DockerEngine(target.docker_host)) as engine:
         for id_, name in to_look_into(target, engine).items():
             yield from taking.log(engine, id_, name)
-            yield from taking.files(engine, id_, name)
+            try:
+                yield from taking.files(engine, id_, name)
+            except EngineUnreachable:
+                raise
+            except EngineError as error:
+                yield Loss(f"{name}: its files", Outcome.FAILED, error.got)
 
 
 @dataclass

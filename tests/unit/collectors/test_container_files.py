@@ -1,0 +1,92 @@
+"""What is taken from the files of containers, by an engine that answers from memory."""
+
+import io
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.adapters.container_archive import Archive
+from tasks.collectors import container_files
+from tasks.collectors.collector import Taken, Target
+from tasks.custody.errors import ContainerGone, EngineError, EngineUnreachable
+from tasks.custody.evidence.acquisition import Loss
+
+Files = Mapping[str, bytes]
+
+
+class FilesEngine:
+    """Holds the files of each container by id, their mounts, and errors to answer an inspection with."""
+
+    def __init__(self, **files: Files) -> None:
+        """Nothing is mounted, and nothing fails."""
+        self.files, self.mounts = files, list[dict[str, str]]()
+        self.failing: dict[str, EngineError] = {}
+
+    def __call__(self, _: str) -> "FilesEngine":
+        """Take the place of the class."""
+        return self
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def containers(self, _: Sequence[str]) -> tuple[()]:
+        """No newcomers."""
+        return ()
+
+    def inspect(self, id_: str) -> dict[str, Any]:
+        """What is read of it."""
+        if id_ in self.failing:
+            raise self.failing[id_]
+        return {"Config": {"WorkingDir": "/app"}, "Mounts": self.mounts}
+
+    def logs(self, id_: str) -> Iterator[bytes]:
+        """One line."""
+        yield id_.encode()
+
+    def archive(self, id_: str, path: str) -> Archive | None:
+        """A tar of a folder."""
+        base, out = path.rpartition("/")[0], io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w") as tar:
+            for name, content in self.files[id_].items():
+                if name.startswith(f"{path}/"):
+                    member = tarfile.TarInfo(name.removeprefix(f"{base}/"))
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+        return Archive("", iter([out.getvalue()]))
+
+
+def gathered(
+    engine: FilesEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[dict[str, str], dict[str, str]]:
+    """What is taken, by its name, with its source; what is lost, with the reason."""
+    monkeypatch.setattr(container_files, "DockerEngine", engine)
+    root, folder = tmp_path / "root", tmp_path / "staging"
+    root.mkdir(exist_ok=True)
+    folder.mkdir()
+    globs = {"models": ["models/**/*"], "logs": [], "artifacts": []}
+    named = tuple((id_, id_) for id_ in engine.files)
+    items = list(container_files.gather(Target("IR-1", str(root), "python", 0, globs, [], containers=named), folder))
+    taken = {item.file.stored: item.file.source for item in items if isinstance(item, Taken)}
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == set(taken)
+    return taken, {item.source: item.reason for item in items if isinstance(item, Loss)}
+
+
+@pytest.mark.parametrize("error", [ContainerGone, EngineError])
+def test_a_container_that_the_engine_cannot_describe_costs_its_own_files_alone(
+    error: type[EngineError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = FilesEngine(a={"/app/models/a": b"a"}, b={"/app/models/b": b"b"})
+    engine.failing["a"] = error("an answer", "No such container", "Nothing.", "Look.")
+    taken, lost = gathered(engine, tmp_path, monkeypatch)
+    assert set(taken) == {"containers/a/container.log", "containers/b/container.log", "models/b"}
+    assert lost == {"a: its files": "No such container"}
+
+
+def test_an_engine_that_is_away_is_asked_for_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = FilesEngine(a={}, b={})
+    engine.failing["a"] = EngineUnreachable("an answer", "none", "Nothing.", "Start it.")
+    with pytest.raises(EngineUnreachable):
+        gathered(engine, tmp_path, monkeypatch)
