@@ -165,10 +165,20 @@ class Taking:
         """Return the name that it would have in the root, or one below the container's if that is used already."""
         raw = path.encode(errors="surrogateescape")
         stored = placed_name(raw)
-        if stored in self.taken or (Path(self.target.root) / path).exists():
+        if stored in self.taken or self._in_root(path):
             stored = f"{CONTAINERS}/{stored_name(one.name.encode())}/{stored_name(raw)}"
         self.taken.add(stored)
         return stored
+
+    def _in_root(self, path: str) -> bool:
+        """Return whether the root has this path, or no folder to hold it; True if that cannot be asked."""
+        try:
+            (Path(self.target.root) / path).stat()
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return True
 
     def _kept(self, stored: str, source: str, mtime_ns: int | None, note: str, where: Place) -> Taken:
         path = self.space.path(stored, where)

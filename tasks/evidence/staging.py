@@ -53,7 +53,7 @@ def _keep(directory: IncidentDirectory, volume: int, at: Staging, file: StoredFi
     folder, fallback = directory.evidence_dir(volume), directory.fallback_volume(volume)
     for base in filter(None, (folder, fallback)):
         if (base / file.stored).exists():
-            if digest(base / file.stored) == file.sha256:
+            if (base / file.stored).is_file() and digest(base / file.stored) == file.sha256:
                 return replace(file, where="" if base == folder else str(base))
             put_aside(base, file.stored)
     if file.in_place:

@@ -90,3 +90,21 @@ def test_an_engine_that_is_away_is_asked_for_no_other(tmp_path: Path, monkeypatc
     engine.failing["a"] = EngineUnreachable("an answer", "none", "Nothing.", "Start it.")
     with pytest.raises(EngineUnreachable):
         gathered(engine, tmp_path, monkeypatch)
+
+
+def test_a_folder_named_like_a_file_of_the_root_goes_under_the_containers_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It took the place of the root's model in the evidence, and the collector of the models crashed for good."""
+    (tmp_path / "root/models/folder").mkdir(parents=True)
+    (tmp_path / "root/models/model").write_bytes(b"the root's")
+    long = "x" * 300
+    engine = FilesEngine(
+        a={f"/app/models/{name}": b"x" for name in ("model/x", "model/y/z", "folder", "folder/new", long)}
+    )
+    taken, lost = gathered(engine, tmp_path, monkeypatch)
+    aside = {name for name in taken if name.startswith("containers/a/models/")}
+    assert aside >= {f"containers/a/models/{name}" for name in ("model/x", "model/y/z", "folder")}
+    assert len(aside) == 4
+    assert set(taken) == aside | {"containers/a/container.log", "models/folder/new"}
+    assert lost == {}
