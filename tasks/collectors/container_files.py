@@ -3,7 +3,7 @@
 import posixpath
 import tarfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,10 +90,14 @@ class Taking:
             except (EngineError, tarfile.TarError, OSError) as error:
                 yield Loss(one.summary(below), Outcome.FAILED, getattr(error, "got", str(error)))
 
-    def _is_ours(self, mounts: Iterable[dict[str, Any]], inside: str, below: str) -> bool:
-        """Return whether it is the root's own folder, mounted into the container: that is collected from the root."""
+    def _is_ours(self, mounts: Sequence[dict[str, Any]], inside: str, below: str) -> bool:
+        """Return whether it is the root's own folder, mounted into the container: that is collected from the root.
+
+        It is not if something else is mounted below it, which the root does not show.
+        """
         there = str(Path(self.target.root) / below)
-        return any(mount["Destination"] == inside and mount.get("Source") == there for mount in mounts)
+        ours = any(mount["Destination"] == inside and mount.get("Source") == there for mount in mounts)
+        return ours and not any(mount["Destination"].startswith(f"{inside}/") for mount in mounts)
 
     def _folder(self, one: "Container", inside: str, patterns: list[str]) -> Iterator[Taken | Loss]:
         archive = one.engine.archive(one.id, inside)

@@ -108,3 +108,19 @@ def test_a_folder_named_like_a_file_of_the_root_goes_under_the_containers_name(
     assert len(aside) == 4
     assert set(taken) == aside | {"containers/a/container.log", "models/folder/new"}
     assert lost == {}
+
+
+@pytest.mark.parametrize("inner", [True, False])
+def test_a_folder_of_the_root_is_taken_where_another_mount_lies_below_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, inner: bool
+) -> None:
+    """The root does not show what the volume holds."""
+    (tmp_path / "root/models/volume").mkdir(parents=True)
+    (tmp_path / "root/models/m").write_bytes(b"the root's")
+    engine = FilesEngine(a={"/app/models/m": b"the root's", "/app/models/volume/v": b"the volume's"})
+    engine.mounts = [{"Destination": "/app/models", "Source": str(tmp_path / "root/models")}]
+    engine.mounts += [{"Destination": "/app/models/volume", "Source": "/elsewhere"}] * inner
+    engine.mounts += [{"Destination": "/app/models-of-others", "Source": "/elsewhere"}]
+    taken, lost = gathered(engine, tmp_path, monkeypatch)
+    files = {"containers/a/models/m", "models/volume/v"} if inner else set()
+    assert (set(taken), lost) == ({"containers/a/container.log"} | files, {})
