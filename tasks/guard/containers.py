@@ -16,6 +16,7 @@ from tasks.system.atomic_files import read_private, rows_of
 from tasks.system.processes import standpoint
 
 _PAUSE_SECONDS: Final = 0.5
+_MOST_SECONDS: Final = 2.0
 _SHARE: Final = 20
 
 
@@ -29,14 +30,15 @@ class ContainerGuard:
         self.caught: set[ContainerIdentity] = set()
 
     def stand(self) -> None:
-        """Watch for ever. An engine that does not answer is asked again."""
+        """Watch for ever. An engine that does not answer is asked again after the shortest pause."""
         while True:
-            began = time.monotonic()
+            began, pause = time.monotonic(), _PAUSE_SECONDS
             try:
                 self.watch()
+                pause = max(pause, (time.monotonic() - began) * (_SHARE - 1))
             except EngineError:
                 self.engine.close()
-            time.sleep(max(_PAUSE_SECONDS, (time.monotonic() - began) * (_SHARE - 1)))
+            time.sleep(min(_MOST_SECONDS, pause))
 
     def watch(self) -> None:
         """Pause every newcomer, and every caught container that was resumed since."""

@@ -142,6 +142,34 @@ def test_the_watch_goes_on_when_the_engine_does_not_answer(
     assert post.engine.there[ONE.id].state == "paused"
 
 
+@pytest.mark.parametrize(
+    ("took", "fails", "pause"), [(0.01, False, 0.5), (0.05, False, 0.95), (5.0, False, 2.0), (5.0, True, 0.5)]
+)
+def test_it_looks_again_soon_however_long_the_engine_took(
+    watch: Callable[..., Watch], monkeypatch: pytest.MonkeyPatch, *, took: float, fails: bool, pause: float
+) -> None:
+    """An engine that had hung for 5 s was asked again after 95."""
+    monkeypatch.setattr(containers, "time", clock := PaperClock(0.0))
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        raise InterruptedError
+
+    def answer(act: str, _: str) -> None:
+        if act == "list":
+            clock.now += took
+            if fails:
+                raise EngineError("an answer", "none", "It runs.", "Wait.")
+
+    monkeypatch.setattr(clock, "sleep", sleep)
+    post = watch()
+    post.engine.before = answer
+    with pytest.raises(InterruptedError):
+        post.guard.stand()
+    assert pauses == [pytest.approx(pause)]
+
+
 def test_it_asks_the_engine_of_its_orders(tmp_path: Path) -> None:
     post = Watch(tmp_path)
     orders = replace(post.guard.orders, docker_host="unix:///of/its/own.sock")
