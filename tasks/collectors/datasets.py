@@ -33,6 +33,7 @@ _OPTION: Final = re.compile(
     r"--?(?P<name>[\w-]*(?:data|input|train|test|file|path|csv|table)[\w-]*)(?:=(?P<value>.*))?"
 )
 _UNKNOWN: Final = "not known"
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def arguments(command: Sequence[str]) -> list[str]:
@@ -142,7 +143,7 @@ class Looking:
     def _files(self, top: int) -> Iterator[dict[str, Any]]:
         for folder, inner, names, descriptor in os.fwalk(b".", dir_fd=top, follow_symlinks=False):
             inner.sort()
-            for name in sorted([*names, *(each for each in inner if _is_link(each, descriptor))]):
+            for name in sorted([*names, *(each for each in inner if _is_shut(each, descriptor))]):
                 if not self.left:
                     inner.clear()
                     yield {"path": _UNKNOWN, "reason": f"more than {_MOST} files"}
@@ -153,6 +154,8 @@ class Looking:
     def _file(self, name: bytes, folder: int) -> dict[str, Any]:
         try:
             about = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if stat.S_ISDIR(about.st_mode):
+                _try_folder(name, folder)
             if not stat.S_ISREG(about.st_mode):
                 return {"kind": _kind(name, folder, about.st_mode)}
             return {"bytes": about.st_size, "mtime_ns": about.st_mtime_ns, "sha256": self._digest(name, folder)}
@@ -171,8 +174,18 @@ class Looking:
             os.close(descriptor)
 
 
-def _is_link(name: bytes, folder: int) -> bool:
-    return stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+def _try_folder(name: bytes, folder: int) -> None:
+    """Raise OSError if it is a link, or a folder that may not be opened."""
+    os.close(os.open(name, _FOLDER, dir_fd=folder))
+
+
+def _is_shut(name: bytes, folder: int) -> bool:
+    """Return whether os.fwalk does not look into it."""
+    try:
+        _try_folder(name, folder)
+    except OSError:
+        return True
+    return False
 
 
 def _kind(name: bytes, folder: int, mode: int) -> str:
@@ -184,7 +197,7 @@ def make(target: Target) -> bytes:
     folders, told = _asked(target)
     look = Looking(time.monotonic() + min(_HASH_SECONDS, target.seconds * _SHARE))
     looked = [{"folder": str(each.place), "named_by": each.by, "files": look.folder(each)} for each in folders]
-    found = any(isinstance(each["files"], list) and each["files"] for each in looked)
+    found = any("sha256" in file for each in looked if isinstance(each["files"], list) for file in each["files"])
     return canonical(
         {
             "arguments": told or _UNKNOWN,

@@ -284,6 +284,22 @@ def test_an_environment_opens_no_door_that_its_user_has_not(place: Path) -> None
         process.kill()
 
 
+@am_root
+@pytest.mark.parametrize("mode", [0o700, 0o744])
+def test_a_folder_that_may_not_be_read_is_told_with_the_reason(place: Path, mode: int) -> None:
+    """It was left out, as if there were no data in it."""
+    secret = place / "data/inner/secret"
+    (secret / "folder").mkdir(parents=True)
+    (secret / "a.csv").write_text("x")
+    secret.chmod(mode)
+    os.chown(place, NOBODY, NOBODY)
+    told = json.loads(datasets.make(target(place)))
+    files = {file["path"]: file for file in looked(told, "data/ of the root")}
+    names = ["inner/secret"] if mode == 0o700 else ["inner/secret/a.csv", "inner/secret/folder"]
+    assert files == {name: {"path": name, "reason": "Permission denied"} for name in names}
+    assert told["identity"] == "not known: no file of data was found"
+
+
 def test_a_collector_cannot_eat_the_memory_of_the_host() -> None:
     program = (
         "from tasks.collectors.__main__ import limit_memory; limit_memory(); bytearray(1 << 30); bytearray(4 << 30)"
