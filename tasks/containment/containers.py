@@ -154,6 +154,20 @@ def kept_config(home: Path, container: ContainerIdentity) -> dict[str, Any]:
     return kept
 
 
+def restore_restart_policy(context: RunContext, was: ContainerIdentity, id_: str) -> str:
+    """Restore the restart policy that `was` had before we disabled it; return what failed, empty if nothing did."""
+    with suppress(ContainerGone, OSError):
+        policy = kept_config(context.directory.path, was)["HostConfig"]["RestartPolicy"]
+        if policy.get("Name") not in {None, "", "no"}:
+            try:
+                context.adapters.engine.allow_restart(id_, policy)
+            except EngineError as error:
+                context.log.write("restart policy not restored", id_, policy=policy["Name"], reason=str(error))
+                return f"that container {id_[:12]} starts by itself as before ({policy['Name']}): {error}"
+            context.log.write("restart policy restored", id_, policy=policy["Name"])
+    return ""
+
+
 def living_containers(context: RunContext) -> tuple[str, ...]:
     """Return the workload's containers that may run something, paused ones too, or that this is unknown."""
     try:

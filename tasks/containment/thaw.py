@@ -8,7 +8,7 @@ from signal import SIGTERM
 from typing import Final
 
 from tasks.adapters.host import Host, lives, send_signal, thaw_process
-from tasks.containment.containers import frozen_containers
+from tasks.containment.containers import frozen_containers, restore_restart_policy
 from tasks.containment.cordon import caught, held_newcomers
 from tasks.containment.freeze import load_frozen
 from tasks.containment.members import guard_of
@@ -109,7 +109,7 @@ def _thaw_processes(context: RunContext, others: Iterable[tuple[Identity, bool]]
 def _thaw_containers(context: RunContext) -> tuple[list[str], ...]:
     """Unpause the containers, and return lists as `_thaw_processes` does.
 
-    One that was between two starts was ended by the freeze: a person starts it.
+    One that was between two starts was ended by the freeze: it has its restart policy again, and a person starts it.
     """
     engine, frozen = context.adapters.engine, frozen_containers(context.state)
     ran, stood = ran_before([*((who, each.stood) for who, each in frozen.items()), *_caught_containers(context)])
@@ -118,6 +118,8 @@ def _thaw_containers(context: RunContext) -> tuple[list[str], ...]:
     thawed, gone, left = list[str](), list[str](), list[str]()
     for who in sorted(ran):
         try:
+            if who in frozen and not frozen[who].paused_at and (failed := restore_restart_policy(context, who, who.id)):
+                left.append(f"not restored: {failed}")
             now = engine.get_container(who.id)
             if now and now.alive and now.identity == who:
                 engine.unpause(who.id)

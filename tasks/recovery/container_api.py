@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import Any, Final
 
-from tasks.containment.containers import kept_config
-from tasks.custody.containment.container import Container, ContainerIdentity, FrozenContainer, publishes
+from tasks.containment.containers import kept_config, restore_restart_policy
+from tasks.custody.containment.container import Container, FrozenContainer, publishes
 from tasks.custody.containment.process import Identity
-from tasks.custody.errors import ContainerGone, EngineError
+from tasks.custody.errors import EngineError
 from tasks.runtime.context import RunContext
 from tasks.runtime.state import IncidentState
 from tasks.system.processes import start_of
@@ -41,23 +41,8 @@ def _is_api_on_the_host(about: dict[str, Any], pattern: str) -> bool:
 
 def restore_restart_policies(context: RunContext) -> tuple[str, ...]:
     """Restore the restart policy that the stop disabled, for every container that still exists; return what failed."""
-    failed = (
-        _restore_restart_policy(context, each.identity, each.identity.id) for each in containers_of(context.state)
-    )
+    failed = (restore_restart_policy(context, each.identity, each.identity.id) for each in containers_of(context.state))
     return tuple(filter(None, failed))
-
-
-def _restore_restart_policy(context: RunContext, was: ContainerIdentity, id_: str) -> str:
-    with suppress(ContainerGone, OSError):
-        policy = kept_config(context.directory.path, was)["HostConfig"]["RestartPolicy"]
-        if policy.get("Name") not in {None, "", "no"}:
-            try:
-                context.adapters.engine.allow_restart(id_, policy)
-            except EngineError as error:
-                context.log.write("restart policy not restored", id_, policy=policy["Name"], reason=str(error))
-                return f"that container {id_[:12]} starts by itself as before ({policy['Name']}): {error}"
-            context.log.write("restart policy restored", id_, policy=policy["Name"])
-    return ""
 
 
 class ContainerApi:
@@ -179,7 +164,7 @@ class ContainerApi:
         """Record the container and its first process, so that the cordon counts as released by our recovery."""
         if now := self._now:
             if self._made and now.restart in {"", "no"}:
-                _restore_restart_policy(self.context, self.was.identity, now.id)
+                restore_restart_policy(self.context, self.was.identity, now.id)
             kept = [*self.context.state.recovered_containers.read(), now.identity]
             self.context.state.recovered_containers.write(kept)
             self.context.state.recovered.write([*self.context.state.recovered.read(), self.identity])

@@ -96,8 +96,11 @@ class MemoryEngine:
         self.change(id_, restart="no")
 
     def allow_restart(self, id_: str, policy: Mapping[str, Any]) -> None:
-        """The policy back."""
-        self._act("allow restart", id_)
+        """The policy back, also of one that has ended."""
+        self.before("allow restart", id_)
+        self.acts.append(("allow restart", id_))
+        if id_ not in self.there:
+            raise ContainerGone("a container", "none", "It has no policy.", "Look at it.")
         self.change(id_, restart=policy["Name"])
 
     def signal(self, id_: str, name: str) -> None:
@@ -118,7 +121,9 @@ class MemoryEngine:
     def inspect(self, id_: str) -> dict[str, Any]:
         """What it takes to make it again."""
         self.before("inspect", id_)
-        return {"Id": id_, "State": self.there[id_].state, "Restart": self.there[id_].restart}
+        now = self.there[id_]
+        host = {"RestartPolicy": {"Name": now.restart}}
+        return {"Id": id_, "State": now.state, "Restart": now.restart, "HostConfig": host}
 
 
 def engine_of(run: RunContext, *there: Container) -> MemoryEngine:

@@ -58,7 +58,24 @@ def test_one_that_has_ended_is_told_and_one_between_two_starts_is_a_persons_to_s
         result = thawed(run)
     hint = ", between two starts: start it by hand"
     assert result.gone == (ONE.summary, f"{TWO.summary}{hint}", THREE.summary)
+    assert (engine.there[TWO.id].restart, result.left) == ("always", ())
     assert result.thawed == ()
+
+
+def test_a_restart_policy_that_the_engine_does_not_give_back_is_told(small: SmallWorkload) -> None:
+    with case_of(small.block(containers=ASKED)) as run:
+        engine = engine_of(run, replace(ONE, state="restarting", restart="always"))
+        freeze_containers(run)
+
+        def refuse(act: str, _: str) -> None:
+            if act == "allow restart":
+                raise EngineError("a policy", "no", "It has none.", "Look at it.")
+
+        engine.before = refuse
+        (told,) = thawed(run).left
+        assert told.startswith(f"not restored: that container {ONE.id[:12]} starts by itself as before (always): ")
+        engine.before = obey
+        assert (thawed(run).left, engine.there[ONE.id].restart) == ((), "always")
 
 
 def test_one_that_the_engine_does_not_let_go_is_told(small: SmallWorkload) -> None:

@@ -67,7 +67,8 @@ class MakingEngine(MemoryEngine):
 
 @pytest.fixture
 def recovery(small: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[ContainerApi, MakingEngine]]:
-    monkeypatch.setattr("tasks.recovery.container_api.kept_config", lambda *_: KEPT)
+    for module in ("recovery.container_api", "containment.containers"):
+        monkeypatch.setattr(f"tasks.{module}.kept_config", lambda *_: KEPT)
     with case_of(small.block()) as context:
         engine = MakingEngine()
         context.adapters.engine = cast("Engine", engine)
