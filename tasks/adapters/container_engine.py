@@ -5,11 +5,12 @@ import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Final, Protocol
 
 from tasks.adapters.container_archive import Archive
-from tasks.custody.containment.container import ALIVE, Container, ContainerIdentity
+from tasks.custody.containment.container import ALIVE, Container, ContainerIdentity, belongs
 from tasks.custody.errors import ContainerGone, EngineError, EngineUnreachable
 
 SECONDS: Final = 5.0
@@ -31,7 +32,10 @@ class Engine(Protocol):
         """Close the connection."""
 
     def containers(self, asked: Sequence[str]) -> tuple[Container, ...]:
-        """Return the living containers; `descends_from` says which of the requested images are ancestors."""
+        """Return the living containers that an entry of `asked` may accept.
+
+        `descends_from` says which of the requested images are ancestors.
+        """
 
     def get_container(self, id_: str) -> Container | None:
         """Return one container as it is now, None if it is gone."""
@@ -138,7 +142,10 @@ class DockerEngine:
         )
 
     def containers(self, asked: Sequence[str]) -> tuple[Container, ...]:
-        """List, then inspect each; a container that is gone meanwhile is left out."""
+        """List, then inspect what may be asked for; a container that is gone meanwhile is left out.
+
+        One that cannot be asked for is not inspected: an engine that fails to describe it hinders nothing.
+        """
         with self._asking("list its containers") as client:
             rows = client.containers(all=True, filters={"status": sorted(ALIVE)})
             images = [entry.partition("=")[2] for entry in asked if entry.startswith("image=")]
@@ -149,7 +156,8 @@ class DockerEngine:
         found = []
         for row in rows:
             ancestors = tuple(image for image, ids in made_from.items() if row["Id"] in ids)
-            if container := self._look(row["Id"], ancestors):
+            wanted = any(_may_belong(row, ancestors, entry) for entry in asked)
+            if wanted and (container := self._look(row["Id"], ancestors)):
                 found.append(container)
         return tuple(container for container in found if container.alive)
 
@@ -288,6 +296,19 @@ def container_from(about: Mapping[str, Any], descends_from: tuple[str, ...] = ()
         folder=config["WorkingDir"] or "/",
         descends_from=descends_from,
     )
+
+
+def _may_belong(row: Mapping[str, Any], ancestors: tuple[str, ...], asked: str) -> bool:
+    """Return whether an entry of `containers` may accept the container of a row of the engine's list.
+
+    If the name of its image means another image now, the row has the image's id instead: only the inspection tells.
+    """
+    names, image, image_id = row.get("Names"), row.get("Image") or "sha256:", row.get("ImageID") or ""
+    if not names or (asked.startswith("image=") and (image == image_id or image.startswith("sha256:"))):
+        return True
+    identity, labels = ContainerIdentity(row["Id"], ""), row.get("Labels") or {}
+    listed = Container(identity, "", image, image_id, "", labels=labels, descends_from=ancestors)
+    return any(belongs(replace(listed, name=name.removeprefix("/")), asked) for name in names)
 
 
 def creation(about: Mapping[str, Any]) -> dict[str, Any]:

@@ -291,7 +291,7 @@ def test_a_rehearsal_touches_nothing_and_writes_down_what_it_would(
     rehearsal.forbid_restart(id_)
     rehearsal.signal(id_, "SIGTERM")
     rehearsal.end_of(id_, 10)
-    assert id_ not in {container.id for container in rehearsal.containers([])}
+    assert id_ not in {container.id for container in rehearsal.containers([containers.asked])}
     rehearsal.start(id_)
     rehearsal.create("again", before)
     after = door.inspect(id_)
