@@ -42,6 +42,7 @@ def thaw(context: RunContext) -> Thawed:
     stopped before stay stopped. The guard ends first, because it would freeze everything again.
     """
     host, marker, units = context.adapters.host, context.cordon_files.marker, Units(context)
+    context.end_joins()
     _relieve_guard(host, marker)
     host.systemd.release(marker)
     units.thaw()

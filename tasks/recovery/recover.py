@@ -55,6 +55,7 @@ def recover(context: RunContext, seals: Sequence[Seal], intact: Seal, verdict: V
         way.prepare()
         before = _require_unchanged(context, way, models)
         engine = context.adapters.engine if context.workload.containers else None
+        context.end_joins()
         let_go = uncordon(context.adapters.host, context.adapters.scheduler, context.workload, context.log, engine)
         way.start()
         recovery = _prove(context, way, models, headers, before)

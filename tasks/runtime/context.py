@@ -18,6 +18,7 @@ from tasks.custody.incident.log import CustodyLog
 from tasks.incident.directory import open_cordon_files, open_directory
 from tasks.incident.layout import CUSTODY_LOG
 from tasks.incident.paths import CordonFiles, IncidentDirectory
+from tasks.incident.run_lock import owner, sign
 from tasks.runtime.actor import BY_HAND, actor
 from tasks.runtime.state import IncidentState
 from tasks.runtime.store_access import StoreAccess
@@ -110,6 +111,14 @@ class RunContext:
         self.state = IncidentState(directory)
         self.cancelled, self.opened_at = Cancellation(), time.time()
         self._lock: int | None = lock
+
+    def end_joins(self) -> None:
+        """Let no alarm join an evacuation that is about to let the workload go: a failure from now on is news to it.
+
+        An alarm then waits for the end of this run, unless what the incident has contained tells that it belongs to it.
+        """
+        if self._lock is not None and owner(self.directory.base) == "evacuation":
+            sign(self._lock, "evacuation")
 
     def close(self) -> None:
         """Release the workload's lock, the disk reserve and the engine. Idempotent.

@@ -5,6 +5,7 @@ import os
 import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -16,9 +17,10 @@ from pydantic import SecretStr
 
 from blocks.store import EvidenceStore
 from flows.evacuate import evacuate
+from tasks.containment.uncordon import Uncordoned, uncordon
 from tasks.custody.incident.log import broken
 from tasks.drill.parts import SeaweedFS
-from tasks.incident.run_lock import take_ownership
+from tasks.incident.run_lock import incident_at_work, take_ownership
 from tests.support.scenes import Scene, steps_of
 from tests.support.workloads import free_port, wait_until
 
@@ -119,10 +121,20 @@ def assert_the_custody_log_is_one_chain_over_its_segments(scene: Scene) -> None:
     assert lines == (scene.home / "custody.jsonl").read_bytes().splitlines(keepends=True)[: len(lines)]
 
 
-def test_recovery_brings_the_api_back_with_the_model_of_the_manifest(scene: Scene) -> None:
+def test_recovery_brings_the_api_back_with_the_model_of_the_manifest(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined = list[str]()
+
+    def lift(*given: Any) -> Uncordoned:
+        joined.append(incident_at_work(scene.block.evidence))
+        return uncordon(*given)
+
+    monkeypatch.setattr("tasks.recovery.recover.uncordon", lift)
     scene.small.start_all()
     state = scene.evacuate(recover=True)
     assert state.name == "Verified", state.message
+    assert joined == [""], "once training may start again, its failure is news"
     assert len(scene.small.living()) == 1
     assert scene.small.healthy()
     assert subprocess.run(["flock", "-n", str(scene.block.lock), "true"], check=False).returncode == 0

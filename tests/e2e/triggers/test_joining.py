@@ -4,17 +4,28 @@ import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
+from tasks.containment.thaw import thaw
 from tasks.custody.containment.process import Identity
 from tasks.custody.incident.alarm import Alarm, belongs_to
 from tasks.incident.joining import incident_of, leave, left, past
-from tasks.incident.layout import CAUGHT, FROZEN, RETURNED
-from tasks.incident.run_lock import give_up_ownership, incident_at_work, keep_ownership, owner, sign, take_ownership
+from tasks.incident.layout import CAUGHT, FROZEN, OWNER, RETURNED
+from tasks.incident.run_lock import (
+    Purpose,
+    give_up_ownership,
+    incident_at_work,
+    keep_ownership,
+    owner,
+    sign,
+    take_ownership,
+)
 from tasks.runtime.context import RunContext
 from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.system.processes import start_of
@@ -114,6 +125,20 @@ def test_who_is_at_work_is_joined_from_the_moment_it_names_its_incident(tmp_path
         waiting = pool.submit(incident_of, ALARM, [tmp_path])
         os.close(mine)
         assert waiting.result(20) == "", "a run that ends without an incident leaves the next one to go"
+
+
+@pytest.mark.parametrize("purpose", ["evacuation", "thaw"])
+def test_who_lets_go_is_joined_no_more_by_what_fails_then(context: RunContext, purpose: Purpose) -> None:
+    base, before = context.directory.base, datetime.now(UTC)
+    lock = os.open(base / OWNER, os.O_WRONLY)
+    sign(lock, purpose, INCIDENT)
+    os.close(lock)
+    freeze.fn(context)
+    assert incident_of(ALARM, [base], wait=0) == (INCIDENT if purpose == "evacuation" else "")
+    thaw.fn(context)
+    assert incident_of(replace(ALARM, occurred=datetime.now(UTC)), [base], wait=0) == ""
+    assert incident_of(replace(ALARM, occurred=before), [base], wait=0) == INCIDENT
+    assert owner(base) == purpose
 
 
 def test_the_lock_that_was_kept_is_taken_on_by_the_same_process_and_by_nobody_else(tmp_path: Path) -> None:
