@@ -118,7 +118,7 @@ class Collector:
     makes the verdict PARTIAL, unless the workload block names the needed ones. An `unhurried` one keeps its own
     deadline while the workload is frozen, because what it takes would vanish with the stop. Collectors `of_containers`
     are needed if the workload block names containers, and do nothing otherwise; those `of_units` do nothing without
-    systemd services.
+    systemd services. Those `of_interpreter` look at the interpreter that the block names, or at its environment.
     """
 
     name: str
@@ -133,6 +133,7 @@ class Collector:
     unhurried: bool = False
     of_containers: bool = False
     of_units: bool = False
+    of_interpreter: bool = False
 
 
 class NothingThere(Exception):

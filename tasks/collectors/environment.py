@@ -97,4 +97,5 @@ COLLECTOR = Collector(
     order=51,
     sources=(Made(make, "envinfo.json"),),
     needed=True,
+    of_interpreter=True,
 )

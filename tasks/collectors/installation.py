@@ -38,4 +38,5 @@ COLLECTOR = Collector(
     sources=(Made(make, "packages.json"),),
     deadline=60.0,
     limit=64 * MIB,
+    of_interpreter=True,
 )

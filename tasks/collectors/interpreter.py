@@ -54,4 +54,5 @@ COLLECTOR = Collector(
     answers="Which Python ran the workload, byte for byte?",
     order=54,
     sources=(Made(make, "interpreter.json"),),
+    of_interpreter=True,
 )

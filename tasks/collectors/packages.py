@@ -71,4 +71,5 @@ COLLECTOR = Collector(
     order=50,
     sources=(Made(make, "pip_freeze.txt"),),
     needed=True,
+    of_interpreter=True,
 )

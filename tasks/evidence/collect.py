@@ -43,7 +43,23 @@ def _key(context: RunContext, collector: str, budget: FreezeBudget | None = None
     containers = f":{context.workload.containers}:{_globs(context.workload)}" if what.of_containers else ""
     sensitive = context.workload.sensitive if asked or containers else ""
     lost = f":{sources}" if (sources := _lost(context, what)) else ""
-    return f"{collector}:{frozen_key(context)}:{living}:{asked}{containers}:{sensitive}{lost}"
+    chosen = _chosen(context.workload, what)
+    return f"{collector}:{frozen_key(context)}:{living}:{asked}{containers}:{sensitive}{lost}{chosen}"
+
+
+def _chosen(block: Workload, what: Collector) -> str:
+    """Return the block's other settings that the result depends on, where they differ from the defaults.
+
+    A look at frozen processes stays what it was: after the stop it would only find them gone.
+    """
+    usual = Workload.model_fields["interpreter"].default
+    differs = {
+        "needed": not what.while_frozen and needed(block, what) != what.needed,
+        "may be missing": not what.while_frozen and what.name in block.may_be_missing,
+        "units": what.of_units and block.units,
+        "interpreter": what.of_interpreter and block.interpreter != usual and block.interpreter,
+    }
+    return "".join(f":{name}={value}" for name, value in differs.items() if value)
 
 
 def _lost(context: RunContext, what: Collector) -> list[str]:

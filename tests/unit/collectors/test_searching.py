@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tasks.collectors import discover
 from tasks.collectors.collector import Target
 from tasks.collectors.searching import searched
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, StoredFile
@@ -78,6 +79,25 @@ def test_the_setting_is_part_of_what_a_cached_result_depends_on(leaky: SmallWork
         with case_of(leaky.block(sensitive=sensitive)) as context:
             keys |= {_key(context, name) for name in ("logs", "artifacts", "models")}
     assert len(keys) == 6
+
+
+@pytest.mark.parametrize(
+    ("changes", "collectors"),
+    [
+        ({"needed": ["processes", "logs", "git"]}, {"packages", "environment", "artifacts", "models", "git"}),
+        ({"may_be_missing": ["logs", "processes"]}, {"logs"}),
+        ({"units": ["training.service"]}, {"units"}),
+        ({"interpreter": "env/bin/python"}, {"interpreter", "packages", "environment", "installation"}),
+        ({"ask_seconds": 60}, set()),
+    ],
+)
+def test_what_a_changed_block_asks_of_a_collector_is_asked_of_it_again_and_of_no_other(
+    small: SmallWorkload, changes: dict[str, Any], collectors: set[str]
+) -> None:
+    with case_of(small.block()) as context:
+        before = {name: _key(context, name) for name in discover()}
+    with case_of(small.block(**changes)) as context:
+        assert {name for name in discover() if _key(context, name) != before[name]} == collectors
 
 
 @pytest.mark.parametrize("still_there", [True, False])
