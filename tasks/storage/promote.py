@@ -23,6 +23,7 @@ from tasks.storage.latest_transaction import ChangeRequest, LatestBusy, NotOurs,
 from tasks.storage.offload import transient
 
 _SHOWN: Final = 10
+_LOWER: Final = "evacuation rollback --newest-only"
 _NOTHING: Final = "it sealed nothing in models/, artifacts/ or logs/, and no model by the block's patterns (models)"
 
 
@@ -42,15 +43,15 @@ def promote(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy
     store = context.store.latest
     try:
         if why_not := _out_of_turn(context, history(store)):
-            return _left(why_not)
+            return _left(why_not, again=why_not.endswith(_LOWER))
         wanted, held, spared = _wanted(context, seals)
         surplus = partial(surplus_of, wanted=wanted, spared=spared, unsure=_unsure(context, seals))
         request = ChangeRequest(wanted, f"run {context.run.id}", context.incident.id, policy, surplus=surplus)
         made = change_latest(store, request, context.log, now=datetime.now(UTC))
     except LatestBusy as busy:
-        return replace(_left(str(busy)), again=True)
+        return _left(str(busy), again=True)
     except NotOurs as error:
-        return _left(f"skipped, {error}")
+        return _left(f"skipped, {error}", again=True)
     if made.turn:  # a later run that asks for another retention gives it to what this one has told of latest/ as well
         told = context.state.turned.read()
         context.state.turned.write({**told, **made.turn.digests})
@@ -65,15 +66,16 @@ def _out_of_turn(context: RunContext, past: History) -> str:
     incident, claim = context.incident.id, claim_key(context.incident.id)
     if past.last and past.last.newest > incident:
         future = is_ahead(past.last.newest, datetime.now(UTC))
-        remedy = "; it is from the future: evacuation rollback --newest-only" if future else ""
+        remedy = f"; it is from the future: {_LOWER}" if future else ""
         return f"{past.last.newest} is later and has promoted{remedy}"
     times = (each.modified for each in context.store.evidence.list(claim) if each.key == claim and each.modified)
     ahead = (f"{at:%Y-%m-%d %H:%M:%S} UTC" for at in times if is_ahead(incident, at))
     return "".join(f"{incident} is from the future: the store got its claim at {at}" for at in ahead)
 
 
-def _left(why: str) -> Promotion:
-    return Promotion(reason=f"latest/ was left as it is: {why}")
+def _left(why: str, *, again: bool = False) -> Promotion:
+    """Return a promotion that changed nothing. With `again` it is not cached: the next run of the incident may."""
+    return Promotion(reason=f"latest/ was left as it is: {why}", again=again)
 
 
 def _wanted(context: RunContext, seals: Sequence[Seal]) -> tuple[dict[str, ObjectRef], dict[str, str], frozenset[str]]:

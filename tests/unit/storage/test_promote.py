@@ -11,6 +11,7 @@ import pytest
 
 from blocks.directory import DirectoryStore
 from tasks.adapters.dry_run import RehearsalStore
+from tasks.custody.errors import Denied
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.store.latest import LatestPolicy, Promotion
@@ -91,6 +92,7 @@ def test_an_incident_does_not_overtake_a_later_one_that_was_rolled_back_either(
     turn_for(place, snapshot(place, THIRD, model="3"))
     done = promoted(context, sealed(context))
     assert done.summary == f"latest/ was left as it is: {THIRD} is later and has promoted"
+    assert done.is_complete
     assert not place.head(OWN)
 
 
@@ -205,10 +207,31 @@ def test_what_an_incident_from_the_future_keeps_out_is_told_how_to_get_in(
 ) -> None:
     turn_for(place, snapshot(place, "IR-20990101T000000Z", model="3"))
     one = sealed(context)
-    assert promoted(context, one).summary.endswith(
+    refused = promoted(context, one)
+    assert refused.summary.endswith(
         "is later and has promoted; it is from the future: evacuation rollback --newest-only"
     )
+    assert not refused.is_complete, "it would be cached, and the remedy of no avail"
     lower(place, Undoing("root"), context.log)
+    assert promoted(context, one).is_complete
+    assert place.head(OWN)
+
+
+def test_what_an_identity_may_not_do_is_done_by_the_next_run_once_it_may(
+    context: RunContext, place: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, create = sealed(context), place.create
+
+    def refuse(key: str, *rest: Any, **options: Any) -> None:
+        if key.startswith("promotions/"):
+            raise Denied("a right", "AccessDenied", "Nothing was written.", "Ask for it.")
+        create(key, *rest, **options)
+
+    with monkeypatch.context() as denied:
+        denied.setattr(place, "create", refuse)
+        refused = promoted(context, one)
+    assert "skipped" in refused.summary
+    assert not refused.is_complete
     assert promoted(context, one).is_complete
     assert place.head(OWN)
 
