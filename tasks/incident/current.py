@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from os.path import lexists
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from tasks.incident.last_word import FINISHED
 from tasks.incident.layout import CLAIMED, CORDON, INCIDENT, OPEN, closings
 from tasks.incident.run_lock import owner
 from tasks.system.atomic_files import read_plain, write_whole
+from tasks.system.processes import boot_id
 
 if TYPE_CHECKING:
     from blocks.workload_fields import WorkloadFields
@@ -100,8 +102,13 @@ def last_verdict(home: Path) -> "Word | None":
 
 def last_incident(workload: "WorkloadFields") -> str | None:
     """Return the id of the incident that the last run opened; None if there is none, or the file is damaged."""
+    incident = _last(workload)
+    return incident.id if incident else None
+
+
+def _last(workload: "WorkloadFields") -> Incident | None:
     try:
-        return TypeAdapter(Incident).validate_json(last_opened(workload)).id
+        return TypeAdapter(Incident).validate_json(last_opened(workload))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -111,13 +118,23 @@ def last_incident(workload: "WorkloadFields") -> str | None:
 
 def unfinished_incident(workload: "WorkloadFields") -> str | None:
     """Return the id of the incident that has to be carried on before another may be opened; None if there is none."""
-    incident = last_incident(workload)
+    incident = _last(workload)
     if incident is None:
         return None
-    home = find_home(workload, incident)
+    home = find_home(workload, incident.id)
+    if incident.boot != boot_id() and not (home / INCIDENT).exists():
+        _tell_lost(incident.id)
+        return None
     if (home / CLAIMED).exists():
         return None
-    return None if last_verdict(home) in FINISHED else incident
+    return None if last_verdict(home) in FINISHED else incident.id
+
+
+@cache
+def _tell_lost(incident: str) -> None:
+    """Log, once a process, that an incident cannot be carried on: another boot may not continue its claim."""
+    told = "%s is over: its folder was lost with an earlier boot, as one in memory is. The next is another incident"
+    logger.error(told, incident)
 
 
 def at_work_or_left(workload: "WorkloadFields") -> str:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
@@ -37,6 +38,7 @@ from tasks.incident.run_lock import take_ownership
 from tasks.preflight import open_incident as preflight
 from tasks.preflight.open_incident import Request
 from tasks.runtime.context import RunContext, open_context
+from tasks.system.processes import boot_id
 from tests.support.run_context import case_of, made
 from tests.support.small_disks import MIB, fill, make_read_only, small_disk
 from tests.support.workloads import SmallWorkload
@@ -341,6 +343,21 @@ def test_an_incident_whose_opening_was_broken_off_is_carried_on(small: SmallWork
     context.close()
     assert homes(block) == [home] == [context.directory.path]
     assert [each["object"] for each in context.log.entries() if each["action"] == "run opened"] == [home.name]
+
+
+@pytest.mark.parametrize("rebooted", [True, False])
+def test_an_incident_whose_folder_a_reboot_has_cleared_is_over_and_one_without_a_folder_yet_is_not(
+    block: Workload, caplog: pytest.LogCaptureFixture, *, rebooted: bool
+) -> None:
+    """In memory it is cleared. Its id with another boot would contradict its claim in the store for ever."""
+    make_base(block)
+    lost = "IR-20260101T050607Z"
+    assert note_opened(block, replace(incident(lost), boot="another boot" if rebooted else boot_id()))
+    assert unfinished_incident(block) == (None if rebooted else lost)
+    context = run_at(2, block)
+    context.close()
+    assert (context.incident.id == lost) is not rebooted
+    assert caplog.text.count(f"{lost} is over: its folder was lost") == rebooted, "once"
 
 
 def test_an_incident_that_could_not_be_opened_is_not_insisted_on(block: Workload) -> None:
