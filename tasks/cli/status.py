@@ -18,7 +18,7 @@ from tasks.custody.errors import EngineError
 from tasks.custody.evidence.redact import command_line
 from tasks.incident.current import last_opened
 from tasks.incident.directory import base_of, bases, cordon_base, find_home, homes
-from tasks.incident.last_word import FINISHED
+from tasks.incident.last_word import FINISHED, is_finished
 from tasks.incident.layout import CAUGHT, CORDON, EARLY, ENDED, FROZEN, INCIDENT, closings
 from tasks.incident.open_question import open_question
 from tasks.incident.run_lock import owner
@@ -87,7 +87,8 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
     at_work = owner(base_of(workload))
     alone = bool(frozen or _paused(containers)) and not at_work
     unclaimed = alone and (not incident or (verdict in FINISHED and not _stands(workload)))
-    after = next_step(incident, verdict, called, cordoned=_stands(workload), alive=alive)
+    word = verdict if not incident or is_finished(find_home(workload, incident)) else ""
+    after = next_step(incident, word, called, cordoned=_stands(workload), alive=alive)
     alternative = None
     if at_work:
         asked = open_question(find_home(workload, incident)) if incident else None

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from tasks.custody.incident.incident import Incident
 from tasks.incident.directory import base_of, bases, cordon_base, find_home
-from tasks.incident.last_word import FINISHED
+from tasks.incident.last_word import is_finished
 from tasks.incident.layout import CLAIMED, CORDON, INCIDENT, OPEN, closings
 from tasks.incident.run_lock import owner
 from tasks.system.atomic_files import read_plain, write_whole
@@ -127,7 +127,7 @@ def unfinished_incident(workload: "WorkloadFields") -> str | None:
         return None
     if (home / CLAIMED).exists():
         return None
-    return None if last_verdict(home) in FINISHED else incident.id
+    return None if is_finished(home) else incident.id
 
 
 @cache

@@ -5,8 +5,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from tasks.incident.layout import closings
-from tasks.system.atomic_files import read_plain
+from tasks.incident.layout import ENDED, RECOVERED, closings
+from tasks.system.atomic_files import read_plain, read_private, rows_of
 
 THAWED: Final = "THAWED"
 WORKS: Final = frozenset({"VERIFIED", "PARTIAL"})
@@ -22,3 +22,21 @@ def last_word(home: Path) -> str:
     with suppress(IndexError, OSError, ValueError, KeyError, TypeError):
         return str(json.loads(read_plain(closings(home)[-1]))["verdict"])
     return ""
+
+
+def is_finished(home: Path) -> bool:
+    """Return whether an incident need not be carried on: by its last verdict, if the store has got that record.
+
+    What a recovery has brought back is left alone by who carries the incident on, so a later emergency is another one.
+    """
+    word = last_word(home)
+    return word == THAWED or (word in WORKS and not (_unsent(home) and not rows_of(home / RECOVERED, read_private)))
+
+
+def _unsent(home: Path) -> bool:
+    """Return whether the run of the last record ended without it in the store, or was cancelled."""
+    with suppress(IndexError, OSError, ValueError, KeyError, TypeError):
+        ended = json.loads(read_plain(home / ENDED))
+        last = int(ended["record"]) == int(closings(home)[-1].parent.name)
+        return last and str(ended["end"]).startswith(("Unverified", "cancelled"))
+    return False

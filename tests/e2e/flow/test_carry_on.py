@@ -10,6 +10,8 @@ import pytest
 
 from blocks.store import EvidenceStore
 from blocks.workload import Workload
+from tasks.adapters.host import LinuxHost
+from tasks.cli.status import status
 from tasks.collectors.attempt import attempt
 from tasks.collectors.collector import Collector
 from tasks.custody.evidence.acquisition import Loss, Outcome
@@ -113,6 +115,21 @@ def test_an_object_that_the_store_lost_is_sent_again_and_another_store_gets_ever
     state = scene.evacuate(incident_id=scene.home.name)
     assert state.name == "Verified", state.message
     assert (tmp_path / "other/incidents" / scene.home.name / "evidence" / MANIFEST).exists()
+
+
+def test_a_record_that_the_store_has_not_got_is_sent_by_the_next_run_without_an_id(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as lost:
+        lost.setattr("tasks.record.write.claim", lambda _: (_ for _ in ()).throw(OSError("no route")))
+        assert scene.evacuate().name == "Unverified"
+    assert json.loads((scene.home / "record/001/closing.json").read_bytes())["verdict"] == "VERIFIED"
+    assert any("carry the incident on" in line for line in status(scene.block, LinuxHost()))
+    state = scene.evacuate()
+    assert state.name == "Verified", state.message
+    assert scene.store.head(f"incidents/{scene.home.name}/record/001/closing.json")
+    assert scene.evacuate().name == "Verified"
+    assert len(scene.incidents) == 2
 
 
 def test_an_old_incident_run_again_does_not_bring_the_past_back(scene: Scene) -> None:
