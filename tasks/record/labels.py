@@ -70,8 +70,11 @@ RUN_ENDS: Final = {
     ),
     PARTLY_THAWED.name: (
         Tone.FAIR,
-        Both("解凍済み: ただし記録が保全先にない", "the workload goes on, but the store has no record of it"),
-        COMPLETE,
+        Both(
+            "解凍済み: ただし一時停止したままのものがあるか、記録が保全先にない",
+            "the workload goes on, but something in Prefect is still paused, or the store has no record of it",
+        ),
+        f"ここに挙げたものを手で再開するか、evacuation uncordon を実行する。{COMPLETE}",
     ),
     NOT_RECOVERED.name: (
         Tone.BAD,

@@ -165,7 +165,7 @@ def judge_thaw(
         missing = (*(thawed.left if thawed else ()), *trouble)
         return Verdict(Word.NOT_CONTAINED, (), missing, tuple(notes), then)
     missing = () if thawed.resumed.is_complete else (thawed.resumed.summary,)
-    then = "resume by hand what is named here, or evacuation uncordon." if missing else "write the postmortem."
+    then = "resume by hand what is named, or `evacuation uncordon`." if missing else "write the postmortem."
     return Verdict(Word.THAWED, (thawed.summary,), missing, tuple(notes), then)
 
 

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from tasks.custody.containment.pause import Kind, Launcher, LauncherState, Resume
 from tasks.custody.containment.receipt import Freeze, Recovery, Stop
+from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence, Outcome
 from tasks.custody.evidence.secrets import Hit, Search
 from tasks.custody.incident.ending import OF_WORD, ending_of
-from tasks.custody.incident.verdict import Verdict, Word
+from tasks.custody.incident.verdict import Verdict, Word, judge_thaw
 from tasks.custody.models.inspection import Inspection
 from tasks.custody.store.retention import Retention
 from tasks.record.postmortem import postmortem
@@ -144,6 +146,23 @@ def test_the_runs_own_end_stands_first_and_the_verdict_on_the_evidence_after_it(
     assert heads[0] == lines[2]
     assert heads[0].startswith("✔") == end.completed
     assert not isinstance(recovery, str) or any("no answer from /health" in line for line in lines)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize(
+    "paused", [(), (LauncherState(Launcher(Kind.DEPLOYMENT, "train/nightly"), None, "no server"),)]
+)
+def test_a_thaw_that_left_something_paused_or_unrecorded_does_not_say_that_all_is_as_it_was(
+    paused: tuple[LauncherState, ...],
+    stored: bool,  # noqa: FBT001
+) -> None:
+    verdict = judge_thaw("IR-1", Thawed(NOW, (), (), (), (), Resume(paused)), (), ())
+    text = section("事象概要", verdict=verdict, stored=stored, recovery=None, recovering=False)
+    head, *_ = [line for line in text.split("\n") if re.search(r"[✔▲✖] \*\*", line)]
+    whole = stored and not paused
+    assert ("**THAWED**" if whole else "**PartlyThawed**") in head
+    assert ("is still paused, or the store has no record of it" in head) is not whole
+    assert text.lower().count("resume by hand") <= 1
 
 
 @pytest.mark.parametrize("word", Word)
