@@ -98,6 +98,11 @@ def carried(  # noqa: PLR0913  what a recovery adds to what is known
     )
 
 
+def freeze_of(facts: Mapping[str, Any]) -> Freeze | None:
+    """Read what was frozen from a record's facts."""
+    return _read(Freeze, facts.get("freeze"))
+
+
 def coverage_of(facts: Mapping[str, Any]) -> tuple[Evidence, ...]:
     """Read the results of the collectors from a record's facts."""
     return _read(tuple[Evidence, ...], facts.get("coverage")) or ()

@@ -1,7 +1,7 @@
 """§8: judge what a thaw has done, and build the content of its record."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from tasks.containment.containers import frozen_containers
@@ -9,12 +9,14 @@ from tasks.containment.freeze import load_frozen
 from tasks.custody.containment.receipt import Freeze
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence
+from tasks.custody.incident.steps import step_of
 from tasks.custody.incident.verdict import judge_thaw
 from tasks.evidence.seal import sealed
 from tasks.incident.layout import closings
 from tasks.record.findings import content_of, findings_of
-from tasks.record.last_record import coverage_of, last_record
+from tasks.record.last_record import coverage_of, freeze_of, last_record
 from tasks.record.write import RecordContent
+from tasks.runtime.context import RunContext
 from tasks.runtime.step import StepRunner
 
 
@@ -29,9 +31,7 @@ def thawed_content(steps: StepRunner, thawed: Thawed | str, looked: tuple[Eviden
         earlier = last_record(context.directory.path)
         last = {"carried_from": f"record/{earlier.number:03d}", **earlier.facts}
     found = findings_of(steps, tuple({each.collector: each for each in (*coverage_of(last), *looked)}.values()))
-    frozen, paused = load_frozen(context.state).values(), frozen_containers(context.state).values()
-    freeze = found.freeze or Freeze(datetime.now(UTC), tuple(frozen), settled=True, containers=tuple(paused))
-    made = content_of(context, replace(found, freeze=freeze))
+    made = content_of(context, replace(found, freeze=found.freeze or _frozen(context, last)))
     told = {name: fact for name, fact in made.facts.items() if fact}
     receipt, trouble = (None, (thawed,)) if isinstance(thawed, str) else (thawed, found.trouble)
     unsealed = f"what was looked at lies unsealed in {context.directory.evidence_dir(context.run.volume)}"
@@ -43,3 +43,19 @@ def thawed_content(steps: StepRunner, thawed: Thawed | str, looked: tuple[Eviden
         facts={**made.facts, **last, **told, "thaw": receipt and asdict(receipt)},
         seals=sealed(context),
     )
+
+
+def _frozen(context: RunContext, last: Mapping[str, Any]) -> Freeze | None:
+    """Return what earlier runs have frozen: as the last record tells it, else by the journals and the custody log."""
+    frozen, paused = load_frozen(context.state), frozen_containers(context.state)
+    if (
+        (told := freeze_of(last))
+        and frozen.keys() <= {each.identity for each in told.processes}
+        and paused.keys() <= {each.identity for each in told.containers}
+    ):
+        return told
+    times = [each.frozen_at or each.seen_at for each in frozen.values()]
+    times += [each.paused_at or each.seen_at for each in paused.values()]
+    ends = [entry["action"] for entry in context.log.entries() if step_of(entry)[0] == "freeze"]
+    settled = ends[-1:] == ["step done"]
+    return Freeze(max(times), (*frozen.values(),), settled, (*paused.values(),)) if times else None

@@ -37,7 +37,7 @@ def question_of(entries: Iterable[Mapping[str, Any]]) -> Question:
 def answers(entries: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     """Notes for the verdict: what was answered, whichever run asked."""
     told = [str(entry.get("result")) for entry in entries if entry.get("action") == "answered"]
-    return tuple(f"an alarm started it, and a person was asked: {each}" for each in told)
+    return tuple(f"a person was asked whether to stop or to thaw: {each}" for each in told)
 
 
 def seconds_left(question: Question, now: datetime, allowed: float) -> float:

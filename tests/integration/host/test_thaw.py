@@ -97,7 +97,10 @@ def test_everything_goes_on_the_lock_is_free_and_the_incident_is_over(
     assert not host.refuses(frozen.block.lock)
     assert not host.guard(frozen.block.evidence / "cordon.json")
     assert json.loads((frozen.home / "record/001/closing.json").read_bytes())["verdict"] == "THAWED"
-    assert "4 let go" in json.loads((frozen.home / "record/001/verdict.json").read_bytes())["verdict"]["safe"][0]
+    facts = json.loads((frozen.home / "record/001/verdict.json").read_bytes())
+    assert "4 let go" in facts["verdict"]["safe"][0]
+    at = max(each["frozen_at"] for each in facts["freeze"]["processes"])
+    assert (facts["freeze"]["at"], facts["freeze"]["settled"]) == (at, True), "that of the freeze, not of the thaw"
     assert "解凍済み" in (frozen.home / "record/001/postmortem.md").read_text()
     assert [entry["action"] for entry in frozen.entries()].count("thawed") == 1
     assert unfinished_incident(frozen.block) is None

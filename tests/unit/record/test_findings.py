@@ -2,7 +2,7 @@
 
 import json
 from concurrent.futures import Future
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -14,16 +14,19 @@ from prefect.states import Completed, Failed
 
 from tasks.collectors import discover
 from tasks.custody.containment.pause import Resume
-from tasks.custody.containment.receipt import Containment, Freeze, Recovery, Stop, Watch
+from tasks.custody.containment.process import Identity
+from tasks.custody.containment.receipt import Containment, Freeze, Frozen, Recovery, Stop, Watch
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Outcome, Seal
 from tasks.custody.incident.steps import StepId
+from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.models.inspection import Inspection, ModelFinding, Soundness
+from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.custody.store.sent import Sent
 from tasks.record.findings import every_collector, findings_of, verdict_of
 from tasks.record.thawed import thawed_content
 from tasks.runtime.step import StepRunner
-from tests.support.report_factory import NOW, WHO
+from tests.support.report_factory import NOW, WHO, at
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload
 
@@ -120,7 +123,7 @@ def test_what_the_steps_warn_of_is_a_note_of_the_verdict_in_each_run_that_carrie
                 context.log.write("answered", context.incident.id, decision="stop", result="stop: ana: it is bad")
             notes = verdict_of(context, findings_of(steps, ())).notes
         assert {"systemd could not stop it", "not retained"} <= {*notes}
-        assert "an alarm started it, and a person was asked: stop: ana: it is bad" in notes
+        assert "a person was asked whether to stop or to thaw: stop: ana: it is bad" in notes
 
 
 def test_a_cached_result_keeps_its_warnings_and_one_of_an_earlier_version_has_none() -> None:
@@ -140,3 +143,22 @@ def test_what_a_thaw_warns_of_is_a_note_once_by_hand_and_in_a_flow(small: SmallW
             if not by_hand:
                 ended(steps, "thaw", Completed(data=thawed))
             assert thawed_content(steps, thawed).verdict.notes.count("systemd could not thaw it") == 1
+
+
+def test_the_record_of_a_thaw_keeps_what_an_earlier_one_tells_of_the_freeze(small: SmallWorkload) -> None:
+    """One of a run that froze and could not settle it became one that was settled at the moment of the thaw."""
+    frozen = Frozen(WHO, "training", "train", 0, NOW, NOW)
+    freeze = Freeze(NOW, (frozen,), settled=False)
+    thawed = Thawed(at(60), (), (), (), (), Resume(()))
+    with case_of(small.block()) as context:
+        context.state.frozen.write([frozen])
+        folder = context.directory.record_dir(1)
+        folder.mkdir(parents=True)
+        verdict = canonical({"verdict": asdict(Verdict(Word.NOT_CONTAINED, (), (), (), "")), "freeze": asdict(freeze)})
+        (folder / "verdict.json").write_bytes(verdict)
+        (folder / "closing.json").write_bytes(canonical({"files": {"verdict.json": digest_bytes(verdict)}}))
+        made = thawed_content(StepRunner(context), thawed)
+        assert (made.freeze, made.facts["freeze"]) == (freeze, asdict(freeze))
+        fresh = replace(frozen, identity=Identity(WHO.pid + 1, 5), frozen_at=at(5))
+        context.state.frozen.write([frozen, fresh])
+        assert thawed_content(StepRunner(context), thawed).freeze == Freeze(at(5), (frozen, fresh), settled=False)
