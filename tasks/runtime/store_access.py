@@ -62,6 +62,12 @@ class StoreAccess:
         """Place of the store for people; the block's name if the store cannot be opened."""
         return _told(lambda: self.evidence.place, lambda _: f"store block {self.name}")
 
+    @property
+    def identity(self) -> str:
+        """What ledgers and cached results know the store by: its label, and the endpoint if the block names one."""
+        endpoint = _told(lambda: self.block.endpoint, lambda _: None)
+        return f"{self.label} at {endpoint}" if endpoint else self.label
+
     def url(self, key: str) -> str:
         """Return the URL of a key for a browser; empty if the store cannot be opened."""
         return _told(lambda: self.block.address(key), lambda _: "")

@@ -60,7 +60,7 @@ def _by_seals(context: RunContext, seals: Sequence[Seal], intact: Seal) -> str:
     del intact
     doubted = f"{context.run.number}:{','.join(missing)}" if (missing := context.state.unproven.read()) else ""
     kept = f"{retention}:" if (retention := context.store.retention) else ""
-    return f"{context.store.label}:{kept}{','.join(sealed.manifest_sha256 for sealed in seals)}:{doubted}"
+    return f"{context.store.identity}:{kept}{','.join(sealed.manifest_sha256 for sealed in seals)}:{doubted}"
 
 
 @step("§5", "offload", "offload", "退避", key=_by_seals, retries=3, delay=2.0, retry_if=transient)
@@ -68,7 +68,7 @@ def offload(context: RunContext, seals: Sequence[Seal], intact: Seal) -> Sent:
     """Send the sealed, intact files. Uploads each byte once; copies the snapshot inside the store (runbook §5)."""
     del intact
     claim(context)
-    ledger = Ledger(context.directory.path, context.store.evidence.place)
+    ledger = Ledger(context.directory.path, context.store.identity)
     with turn_to_send(context):
         volumes = [_offload(context, ledger, sealed) for sealed in seals]
     _end_unfinished(context, len(seals))

@@ -30,7 +30,8 @@ _NOTHING: Final = "it sealed nothing in models/, artifacts/ or logs/, and no mod
 def _once(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy: LatestPolicy) -> str:
     """Cache key: an incident promotes what it sealed once, so that a later run does not bring old content back."""
     sealed = ",".join(each.manifest_sha256 for each in seals)
-    return f"{context.store.label}:{sealed}:{verdict.word}:{policy}:{'promoter' if context.store.has_promoter else ''}"
+    by = "promoter" if context.store.has_promoter else ""
+    return f"{context.store.identity}:{sealed}:{verdict.word}:{policy}:{by}"
 
 
 @step("§5", "promote", "promote latest/", "latest/ の更新", key=_once, retries=2, delay=2.0, retry_if=transient)

@@ -44,10 +44,10 @@ class Ledger:
 
 def elsewhere(context: RunContext, wanted: Iterable[str]) -> dict[str, str]:
     """Return keys by SHA-256 at which earlier incidents of this host have uploaded wanted content to this store."""
-    wanted, found = frozenset(wanted), dict[str, str]()
+    wanted, found, here = frozenset(wanted), dict[str, str](), context.store.identity
     for home in homes(context.workload):
         for each in _read(home / LEDGER) if home != context.directory.path else ():
-            if each.place == context.store.label and each.sha256 in wanted:
+            if each.place == here and each.sha256 in wanted:
                 found.setdefault(each.sha256, each.key)
     return found
 

@@ -24,10 +24,11 @@ from tasks.runtime.context import RunContext
 from tasks.storage import offload as offloading
 from tasks.storage.latest_history import read_transaction
 from tasks.storage.latest_transaction import change_latest
-from tasks.storage.offload import offload
-from tasks.storage.promote import promote
+from tasks.storage.offload import _by_seals, offload
+from tasks.storage.promote import _once, promote
 from tasks.storage.restore import pull
 from tasks.storage.rollback import Undoing, lower, rollback
+from tasks.storage.upload_ledger import Ledger
 from tests.support.holdings import SECOND, THIRD, overwrite, snapshot, turn_for
 from tests.support.memory_store import MemoryStore
 from tests.support.run_context import case_of, made
@@ -234,6 +235,20 @@ def test_what_an_identity_may_not_do_is_done_by_the_next_run_once_it_may(
     assert not refused.is_complete
     assert promoted(context, one).is_complete
     assert place.head(OWN)
+
+
+def test_one_bucket_behind_another_endpoint_gets_what_the_first_has_got(small: SmallWorkload) -> None:
+    one, keys, places = Seal(1, "1" * 64, "2" * 64, 3, 4), set[str](), list[str]()
+    for endpoint in (None, "http://127.0.0.1:1", "http://127.0.0.1:2"):
+        saved = {"bucket": "evidence", "endpoint": endpoint}
+        with case_of(small.block(), MemoryStore("s3://evidence"), saved=saved) as context:
+            keys |= {_once(context, (one,), VERIFIED, "guarded"), _by_seals(context, (one,), one)}
+            ledger = Ledger(context.directory.path, context.store.identity)
+            assert ledger.known == {}
+            ledger.note("key", "3" * 64)
+            places.append(context.store.identity)
+    assert len(keys) == 6
+    assert places[0] == "s3://evidence", "what an earlier version has noted and cached holds where none is named"
 
 
 def test_what_the_workload_has_is_no_surplus_though_latest_may_not_get_it(
