@@ -80,9 +80,9 @@ class Neighbour:
     """A program beside the workload, in its root unless it has a root of its own.
 
     ROOT and HOME in `command` are the workload's root and the account's folder, PYTHON is our interpreter. It is there
-    when it has so many `processes`, and a file that `shows` matches. `program` of the machine is what it needs,
-    `database` the folder of one that is made for it, and `bystanders` the block's own word for it, where a fact ties it
-    to the workload.
+    when it has so many `processes`, one that `runs` this, and a file that `shows` matches. `program` of the machine is
+    what it needs, `database` the folder of one that is made for it, and `bystanders` the block's own word for it, where
+    a fact ties it to the workload.
     """
 
     name: str
@@ -96,6 +96,7 @@ class Neighbour:
     requirements: str = ""
     database: str = ""
     soak: bool = False
+    runs: str = ""
 
 
 # Debian keeps the programs of each version apart.
@@ -127,6 +128,7 @@ NEIGHBOURS: Final = (
         ["tmux", "-S", "HOME/socket", "-f", "/dev/null", "new-session", f"exec tail -F {LOG}"],
         3,
         program="tmux",
+        runs="tail -F",
     ),
     Neighbour(
         "rsync", ["rsync", "-a", "--bwlimit=1", "./src/", "HOME/copy/"], 3, "rsync", files={"src/big": "x" * 300_000}
@@ -232,7 +234,9 @@ class Beside:
         _, at_home, name = self.neighbour.shows.rpartition("HOME/")
         place = self.account.folder if at_home else self.where
         shown = not self.neighbour.shows or any(place.glob(name))
-        return shown and len(self.seen()) >= self.neighbour.processes
+        seen = self.seen()
+        runs = any(each.command.startswith(self.neighbour.runs) for each in seen.values())
+        return shown and runs and len(seen) >= self.neighbour.processes
 
     def seen(self) -> dict[int, Seen]:
         """Its processes; not the keeper."""

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from docker.errors import APIError
 
 from tasks.adapters.container_engine import DockerEngine
 from tasks.custody.containment.container import workload_containers
@@ -44,6 +43,8 @@ class Client:
         """As `docker inspect`, of what is read alone."""
         self.described.append(id_)
         if id_ == self.broken:
+            from docker.errors import APIError
+
             raise APIError("500 Server Error: layer does not exist")
         (row,) = (row for row in self.rows if row["Id"] == id_)
         return {
