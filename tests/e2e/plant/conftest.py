@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,6 +60,15 @@ class Site:
         """Run a fleet's deployment; the id of the run."""
         deployment = self.http.get(f"/deployments/name/fleet/{fleet}").json()["id"]
         return str(self.post(f"/deployments/{deployment}/create_flow_run", {"parameters": parameters})["id"])
+
+    @contextmanager
+    def held_up(self, host: str) -> Iterator[None]:
+        """A host that takes no order meanwhile."""
+        queue = self.http.get(f"/deployments/name/evacuate/{host}").json()["work_queue_id"]
+        for is_paused in (True, False):
+            assert self.http.patch(f"/work_queues/{queue}", json={"is_paused": is_paused}).is_success
+            if is_paused:
+                yield
 
     def post(self, path: str, said: Any) -> Any:
         """What the server answers."""

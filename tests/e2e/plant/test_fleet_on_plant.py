@@ -13,8 +13,10 @@ from tests.support.workloads import wait_until
 
 def test_every_host_is_ordered_once_however_often_the_fleet_is_triggered(hosts: Site) -> None:
     hosts.fleet("all")
-    with ThreadPoolExecutor(3) as pool:
-        ends = [hosts.ended(run) for run in pool.map(lambda _: hosts.trigger("all", reason="a leak"), range(3))]
+    with hosts.held_up("gpu3"), ThreadPoolExecutor(3) as pool:
+        triggered = list(pool.map(lambda _: hosts.trigger("all", reason="a leak"), range(3)))
+        wait_until(lambda: all(hosts.run(each)["start_time"] for each in triggered), what="the begin of all three")
+    ends = [hosts.ended(each) for each in triggered]
     assert sorted(name for name, _ in ends) == ["Joined", "Joined", "Verified"], ends
     runs = hosts.runs_of("all")
     assert sorted(run["parameters"]["order"]["host"] for run in runs) == list(HOSTS)

@@ -106,7 +106,7 @@ def told(stage: Stage, count: int) -> list[dict[str, Any]]:
     def over() -> bool:
         return len(runs := stage.runs("tell")) >= count and all(each["state_type"] in FINAL for each in runs)
 
-    wait_until(over, 120, what=f"{count} messages")
+    wait_until(over, 200, what=f"{count} messages")
     return sorted(stage.runs("tell"), key=lambda each: str(each["start_time"]), reverse=True)
 
 
