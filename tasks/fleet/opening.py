@@ -111,7 +111,7 @@ def _new_one(client: SyncPrefectClient, trigger: Trigger, block: Fleet) -> Fleet
     written = read_incident(client, new_fleet_id(trigger.created, trigger.fleet, trigger.run))
     incident = written or _frozen(client, trigger, block)
     if incident.limit:
-        with suppress(HTTPError):  # hosts send without it
+        with suppress(HTTPError, ObjectAlreadyExists):  # hosts send without it; another trigger may make it, too
             client.upsert_global_concurrency_limit_by_name(incident.limit, incident.senders)
     try:
         mark_open(client, incident, trigger.run)

@@ -143,6 +143,19 @@ def test_an_error_of_the_server_keeps_no_fleet_from_its_orders(server: Server, w
     assert (claim["fleet"], claim["run"]) == (incident.id, asked.run)
 
 
+def test_a_limit_that_another_trigger_has_made_in_the_same_moment_is_there(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run ended Failed instead of Joined."""
+
+    def made_by_another(*_: object) -> None:
+        raise ObjectAlreadyExists(Exception("409"))
+
+    monkeypatch.setattr(server, "upsert_global_concurrency_limit_by_name", made_by_another)
+    assert server.variables == {}
+    assert opened(trigger()).id == server.variables["fleet_lab"]["fleet"]
+
+
 def test_a_second_trigger_joins_the_run_at_work_and_carries_on_one_that_has_ended(server: Server) -> None:
     first = trigger()
     incident = opened(first)
