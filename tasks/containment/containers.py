@@ -177,7 +177,7 @@ def living_containers(context: RunContext) -> tuple[str, ...]:
             each for each in listed if (now := context.adapters.engine.get_container(each.identity.id)) and now.alive
         ]
         told = {each.id: f"{each.summary} is {each.state} ({_why(context.workload, each)})" for each in living}
-        for id_ in sorted(known_containers(context.state) - told.keys()):  # by id: name and start may be others now
+        for id_ in sorted(paused_ids(context.state) - told.keys()):  # by id: name and start may be others now
             if (now := context.adapters.engine.get_container(id_)) and now.alive:
                 told[id_] = f"{now.summary} was paused by us and is {now.state}"
     except EngineError as error:
@@ -185,7 +185,7 @@ def living_containers(context: RunContext) -> tuple[str, ...]:
     return tuple(told.values())
 
 
-def known_containers(state: IncidentState) -> set[str]:
+def paused_ids(state: IncidentState) -> set[str]:
     """Return the ids of what this incident has paused in this boot, without those that our recovery started."""
     recovered = {each.id for each in state.recovered_containers.read()}
     return {each.id for each in frozen_containers(state)} - recovered

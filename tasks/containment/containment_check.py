@@ -11,8 +11,8 @@ from tasks.containment.containers import (
     ended_containers,
     find_containers,
     frozen_containers,
-    known_containers,
     living_containers,
+    paused_ids,
 )
 from tasks.containment.cordon import await_cordon
 from tasks.containment.freeze import load_frozen
@@ -177,7 +177,7 @@ def look_for_life(context: RunContext) -> tuple[set[int], Snapshot, Survey]:
     seen = look(host, context.workload, visible, since, containers)
     left = (visible[pid] for pid in pids_of(visible, load_frozen(state)) | inside(visible, held_groups(state)))
     more = {each.identity: "it was frozen and lives" for each in left if each.alive and each.identity not in seen.alive}
-    within = {each.container for each in visible.values() if each.container and each.alive} & known_containers(state)
+    within = {each.container for each in visible.values() if each.container and each.alive} & paused_ids(state)
     ended = ended_containers(context, within)
     strays = (each for each in visible.values() if each.container in ended and lives(host, each.identity))
     more |= {each.identity: f"the engine calls its container ended; end it: kill -9 {each.pid}" for each in strays}

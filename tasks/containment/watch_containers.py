@@ -57,14 +57,14 @@ class ContainerReturns:
         frozen, source = freeze_container(self.context, container), container.source
         older = container.identity.started_before(self.context.incident.opened_at)
         self.returns[source] += not older
-        if older:
-            source = _RAN_BEFORE
-            receipt = StoppingContainer(self.context, frozen).receipt(End.HELD)
-        elif source and self.returns[source] >= _TWICE:
+        again = bool(source) and not older and self.returns[source] >= _TWICE
+        if again:
             self.standing[source] = None
+        if older or again:
             receipt = StoppingContainer(self.context, frozen).receipt(End.HELD)
         else:
             receipt = stop_container(self.context, frozen, gently=False)
+        source = _RAN_BEFORE if older else source
         receipt = replace(receipt, reason=source or receipt.reason or "nothing that is known of brought it")
         self.found[container.identity] = receipt
         self.context.log.write(

@@ -45,8 +45,8 @@ _OURS: Final = frozenset({COVERAGE, MODELS, SEGMENT})
 def volumes_to_seal(context: RunContext, evidence: Iterable[Evidence]) -> list[int]:
     """Return the sealed folders, and this run's own if it is the first or holds something new."""
     own = context.run.volume
-    left = any(any(_names(folder)) for folder in _places(context.directory, own))  # by an attempt that was killed
-    fresh = own == 1 or left or any(item.volume == own and item.files for item in evidence)
+    fresh = own == 1 or any(item.volume == own and item.files for item in evidence)
+    fresh = fresh or any(any(_names(folder)) for folder in _places(context.directory, own))  # of a killed run
     return list(range(1, own + fresh))
 
 

@@ -76,7 +76,7 @@ def final_state(
         kept = verdict if context.directory.real else verdict.of_what_was_not_kept()
         end = NOT_CONTAINED if verdict.word is Word.NOT_CONTAINED else UNVERIFIED
         return _ended(context, end, f"{_in_both(kept)} {lost}")
-    whole = recorded.stored and not (recorded.verdict.word is Word.THAWED and recorded.verdict.missing)
+    whole = recorded.stored and not recorded.verdict.partly_thawed
     end = ending_of(recorded.verdict.word, recovery, dry_run=context.run.dry_run, stored=whole)
     if end is DRY_RUN:
         return _ended(context, end, _rehearsed(context, recorded.verdict))

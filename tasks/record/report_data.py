@@ -8,7 +8,7 @@ from tasks.custody.containment.receipt import Freeze, Recovery, Stop, Watch
 from tasks.custody.evidence.acquisition import Evidence, Seal
 from tasks.custody.incident.ending import Ending, ending_of
 from tasks.custody.incident.incident import Incident
-from tasks.custody.incident.verdict import Verdict, Word
+from tasks.custody.incident.verdict import Verdict
 from tasks.custody.models.inspection import Inspection
 from tasks.custody.store.latest import Promotion
 from tasks.custody.store.receipts import ObjectReceipt
@@ -85,6 +85,6 @@ class ReportData:
     @property
     def end(self) -> Ending:
         """How the run ends."""
-        stored = self.stored and not (self.verdict.word is Word.THAWED and self.verdict.missing)
+        stored = self.stored and not self.verdict.partly_thawed
         how = {"recovering": self.recovering, "dry_run": self.dry_run, "stored": stored}
         return ending_of(self.verdict.word, self.recovery, **how)

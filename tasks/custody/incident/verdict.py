@@ -42,6 +42,11 @@ class Verdict:
     may_return: tuple[str, ...] = ()
 
     @property
+    def partly_thawed(self) -> bool:
+        """Whether a thaw has left something paused, which `missing` names."""
+        return self.word is Word.THAWED and bool(self.missing)
+
+    @property
     def message(self) -> str:
         """One line for the state message and the log."""
         parts = [f"{self.word}.", *([f"First: {self.first}."] if self.first else [])]

@@ -15,7 +15,7 @@ from tasks.custody.containment.ends import End
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.errors import EngineError
 from tasks.runtime.context import RunContext
-from tests.support.memory_engine import ASKED, container, engine_of, obey
+from tests.support.memory_engine import ASKED, Hook, container, engine_of, obey
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
 
@@ -41,15 +41,20 @@ def test_who_ran_goes_on_and_who_stood_before_us_stays(small: SmallWorkload) -> 
     assert [each.state for each in engine.there.values()] == ["running", "paused"]
 
 
+def refusing(refused: str, of: str = "") -> Hook:
+    """An engine that does not do one act, of one container or of any."""
+
+    def refuse(act: str, id_: str) -> None:
+        if act == refused and of in {"", id_}:
+            raise EngineError("it to be done", "no", "It was not.", "Look at it.")
+
+    return refuse
+
+
 def test_one_that_has_ended_is_told_and_one_between_two_starts_is_a_persons_to_start(small: SmallWorkload) -> None:
     with case_of(small.block(containers=ASKED)) as run:
         engine = engine_of(run, ONE, replace(TWO, state="restarting", restart="always"), THREE)
-
-        def refuse(act: str, id_: str) -> None:
-            if act == "pause" and id_ == THREE.id:
-                raise EngineError("a pause", "no", "It runs.", "Look at it.")
-
-        engine.before = refuse
+        engine.before = refusing("pause", THREE.id)
         freeze_containers(run)
         engine.before = obey
         assert engine.there[TWO.id].state == "exited"
@@ -66,12 +71,7 @@ def test_a_restart_policy_that_the_engine_does_not_give_back_is_told(small: Smal
     with case_of(small.block(containers=ASKED)) as run:
         engine = engine_of(run, replace(ONE, state="restarting", restart="always"))
         freeze_containers(run)
-
-        def refuse(act: str, _: str) -> None:
-            if act == "allow restart":
-                raise EngineError("a policy", "no", "It has none.", "Look at it.")
-
-        engine.before = refuse
+        engine.before = refusing("allow restart")
         (told,) = thawed(run).left
         assert told.startswith(f"not restored: that container {ONE.id[:12]} starts by itself as before (always): ")
         engine.before = obey
@@ -82,12 +82,7 @@ def test_one_that_the_engine_does_not_let_go_is_told(small: SmallWorkload) -> No
     with case_of(small.block(containers=ASKED)) as run:
         engine = engine_of(run, ONE)
         freeze_containers(run)
-
-        def refuse(act: str, _: str) -> None:
-            if act == "unpause":
-                raise EngineError("a thaw", "no", "It stands.", "Look at it.")
-
-        engine.before = refuse
+        engine.before = refusing("unpause")
         (told,) = thawed(run).left
     assert told.startswith(f"{ONE.summary} stays paused: ")
 
