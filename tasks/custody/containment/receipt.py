@@ -166,6 +166,19 @@ class Watch(StepResult):
         return "; ".join(words)
 
 
+@dataclass(frozen=True)
+class Unknown:
+    """A process in the root that no fact ties to the workload, and none proves harmless: a person answers it.
+
+    `why` says what is known of it, `line` is the line of the block that names it as a bystander.
+    """
+
+    identity: Identity
+    command: str
+    why: str
+    line: str
+
+
 @dataclass(frozen=True, repr=False)
 class Containment(StepResult):
     """The check after the stop: what of the workload is alive, and whether the lock refuses new training.
@@ -173,7 +186,7 @@ class Containment(StepResult):
     `left_alone` are processes with a matching command line outside the workload's root. `recovered` says that this
     incident has brought the API back, which is no contradiction. `notes` say how the block would name each suspect,
     which processes are excused, and which may not be inspected. `may_return` are living processes that started the
-    workload and may do so again, and how to prevent it.
+    workload and may do so again, and how to prevent it. `unknown` are processes that a person has to answer.
     """
 
     at: datetime
@@ -184,6 +197,7 @@ class Containment(StepResult):
     recovered: bool = False
     notes: tuple[str, ...] = ()
     may_return: tuple[str, ...] = ()
+    unknown: tuple[Unknown, ...] = ()
 
     @property
     def contained(self) -> bool:
