@@ -12,6 +12,7 @@ from tasks.custody.incident.description import (
     WORKER,
     absolute,
     address,
+    bystander,
     leads_to,
     pattern,
     ports_named,
@@ -42,6 +43,7 @@ def _python_name(text: str) -> str:
 
 ContainerName = Annotated[str, AfterValidator(_container)]
 Pattern = Annotated[str, AfterValidator(pattern)]
+Bystander = Annotated[str, AfterValidator(bystander)]
 PythonName = Annotated[str, AfterValidator(_python_name)]
 UnitName = Annotated[str, AfterValidator(unit)]
 AbsolutePath = Annotated[Path, AfterValidator(absolute)]
@@ -141,11 +143,11 @@ class WorkloadFields(BaseModel):
         description="systemd services of this host that belong to the workload, as in portfolio-api.service. They are "
         "frozen, kept down and stopped through systemd.",
     )
-    bystanders: list[Pattern] = Field(
+    bystanders: list[Bystander] = Field(
         default=[],
-        description="Regular expressions on the full command line of what works in the root, or writes there, and is "
-        "no part of the workload (a log shipper, a notebook server): told, never signalled. Not what matches a pattern "
-        "of the workload itself.",
+        description="What works in the root, or writes there, and is no part of the workload (a log shipper, a "
+        "notebook server), with all that it starts: told, never signalled. A regular expression on the full command line, or "
+        "exe=PROGRAM, cwd=FOLDER, unit=NAME.service. Not what matches a pattern of the workload itself.",
     )
     docker_host: str = Field(
         default="",
@@ -190,7 +192,9 @@ class WorkloadFields(BaseModel):
         default="stop", description="What is done if nobody has answered by then."
     )
     interpreter: str = Field(
-        default="venv/bin/python", min_length=1, description="The workload's Python, relative to the root or absolute."
+        default="",
+        description="The workload's Python, relative to the root or absolute. If empty: the first that exists of "
+        "venv/bin/python, .venv/bin/python and env/bin/python.",
     )
     evidence_dir: AbsolutePath | None = Field(
         default=None, description="Where incidents are kept on this host; evidence/ in the root if empty."

@@ -145,7 +145,9 @@ def _told(  # noqa: PLR0913  what it is told of
     if isinstance(reason := state.result(raise_on_failure=False), EvacuationError):
         raise reason
     code = EXIT_CODES.get(str(state.name), EXIT_CODES["Failed"])
-    stands = look(known.workload, LinuxHost(known.workload.api_port), Called(names["workload"], *files))
+    stands = look(
+        known.workload, LinuxHost(known.workload.api_port, root=known.workload.root), Called(names["workload"], *files)
+    )
     plan = _plan(known, str(state.message)) if state.name == "DryRun" else []
     lines = [f"{state.name}: {state.message}", *(f"  {line}" for line in (*plan, *stands.lines()))]
     data = {"state": state.name, "message": state.message, "exit_code": code, "plan": plan, "status": asdict(stands)}

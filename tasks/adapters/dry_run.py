@@ -2,7 +2,7 @@
 
 import math
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tasks.adapters.guard_config import GuardConfig
     from tasks.adapters.host import Host
     from tasks.adapters.prefect_scheduler import Scheduler, States
-    from tasks.custody.containment.traces import Traces
+    from tasks.custody.containment.handles import FileId, Handles
     from tasks.custody.store.promises import Promises
 
 _FREEZES = frozenset({signal.SIGSTOP})
@@ -76,9 +76,9 @@ class RehearsalHost:
         """Ask the real host: they listen on."""
         return self._host.ports(identities)
 
-    def traces(self, processes: Iterable[Process]) -> dict[Identity, "Traces"]:
+    def handles(self, processes: Iterable[Process], models: Collection["FileId"] = ()) -> dict[Identity, "Handles"]:
         """Ask the real host."""
-        return self._host.traces(processes)
+        return self._host.handles(processes, models)
 
     def signal(self, identity: Identity, number: signal.Signals) -> None:
         """Record the signal."""

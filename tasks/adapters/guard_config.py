@@ -4,8 +4,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tasks.custody.containment.membership import NOTHING_NAMED, Matcher, Named
 from tasks.custody.containment.process import Identity
+from tasks.custody.containment.workload import WorkloadDescription
 
 
 @dataclass(frozen=True)
@@ -14,9 +14,9 @@ class GuardConfig:
 
     `caught` is the file for newcomers. `known` are journals of processes that the incident has frozen: while a run is
     at work, by the lock in the folder `evidence`, only the run thaws and ends them. `started` are journals of processes
-    that a recovery has started. `spared` are the processes that started the evacuation, and their ancestors. `named` is
-    what the block names beside its patterns. `containers` is how its containers are recognised on the engine at
-    `docker_host`; without any the engine is not watched.
+    that a recovery has started. `spared` are the processes that started the evacuation, and their ancestors.
+    `containers` is how its containers are recognised on the engine at `docker_host`; without any the engine is not
+    watched.
     """
 
     incident: str
@@ -26,8 +26,7 @@ class GuardConfig:
     marker: str
     caught: str
     known: tuple[str, ...]
-    root: str
-    matchers: tuple[Matcher, ...]
+    workload: WorkloadDescription
     spared: tuple[Identity, ...]
     containers: tuple[str, ...] = ()
     known_containers: tuple[str, ...] = ()
@@ -35,29 +34,22 @@ class GuardConfig:
     started: tuple[str, ...] = ()
     started_containers: tuple[str, ...] = ()
     evidence: str = ""
-    named: Named = NOTHING_NAMED
 
     def same_watch(self, about: dict[str, Any]) -> bool:
         """Return whether a living guard, by its marker's content, already does what this configuration says."""
-        mine = self.about()
+        mine = json.loads(json.dumps(self.about()))
         return all(about.get(name) == mine[name] for name in ("incident", "lock", "watches"))
 
     def about(self) -> dict[str, Any]:
         """Return the marker's content without the guard's identity; a guard can be started again from its `orders`."""
-        watches = [[matcher.role, matcher.pattern, matcher.user, matcher.port] for matcher in self.matchers]
         return {
             "incident": self.incident,
             "reason": self.reason,
             "since": self.since,
             "lock": self.lock,
-            "watches": {"root": self.root, "patterns": watches, "containers": list(self.containers), **self._named},
+            "watches": {"workload": asdict(self.workload), "containers": list(self.containers)},
             "orders": asdict(self),
         }
-
-    @property
-    def _named(self) -> dict[str, list[str]]:
-        """What the block names, without empty fields: a guard of an older version, without them, watches the same."""
-        return {field: list(names) for field, names in asdict(self.named).items() if names}
 
     def to_bytes(self) -> bytes:
         """Return the JSON for the pipe to the guard."""
@@ -71,9 +63,8 @@ class GuardConfig:
     @classmethod
     def of(cls, told: dict[str, Any]) -> "GuardConfig":
         """Read the configuration from parsed JSON. Raises KeyError or TypeError if it is not whole."""
-        told["matchers"] = tuple(Matcher(**matcher) for matcher in told["matchers"])
+        told["workload"] = WorkloadDescription.from_row(told["workload"])
         for name in ("known", "containers", "known_containers", "started", "started_containers"):
             told[name] = tuple(told[name])
-        told["named"] = Named.of(told["named"])
         told["spared"] = tuple(Identity(**identity) for identity in told["spared"])
         return cls(**told)

@@ -5,7 +5,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
@@ -15,13 +15,14 @@ from typing import Final, Protocol
 from tasks.adapters import detached_process as launch
 from tasks.adapters.guard_config import GuardConfig
 from tasks.adapters.systemd import Systemd
+from tasks.custody.containment.handles import FileId, Handles
 from tasks.custody.containment.process import Identity, Listener, Process
-from tasks.custody.containment.traces import Traces
 from tasks.system import file_lock as lock
 from tasks.system import processes
 from tasks.system.atomic_files import read_marker, sync_folder, write_marker
 from tasks.system.control_group import ControlGroup, Hierarchy
-from tasks.system.process_traces import read_traces
+from tasks.system.places import Places
+from tasks.system.process_handles import read_handles
 from tasks.system.processes import GONE
 
 logger = logging.getLogger(__name__)
@@ -53,8 +54,8 @@ class Host(Protocol):
     def ports(self, identities: Iterable[Identity]) -> frozenset[int]:
         """The TCP ports on which these processes listen."""
 
-    def traces(self, processes: Iterable[Process]) -> dict[Identity, Traces]:
-        """Return what these processes have open and mapped, without those that are gone."""
+    def handles(self, processes: Iterable[Process], models: Collection[FileId] = ()) -> dict[Identity, Handles]:
+        """Return what these processes have open and mapped beside the root, without those that are gone."""
 
     def signal(self, identity: Identity, number: signal.Signals) -> None:
         """Send a signal to exactly this process. ProcessLookupError if it is gone, PermissionError if denied."""
@@ -135,19 +136,22 @@ def thaw_process(host: Host, identity: Identity) -> str | None:
 class LinuxHost:
     """This host, through /proc and pidfds. A pidfd identifies a process exactly: a reused pid is never signalled."""
 
-    def __init__(self, *ports: int | None) -> None:
-        """Take the ports whose listeners are looked up in every snapshot."""
+    def __init__(self, *ports: int | None, root: str | os.PathLike[str] | None = None) -> None:
+        """Take the ports whose listeners are looked up in every snapshot, and the root that places are told of."""
         self._ports = frozenset(port for port in ports if port)
+        self._places = Places(root) if root else None
         self.systemd = Systemd()
         self.started_guard: Identity | None = None
 
     def snapshot(self) -> dict[int, Process]:
         """Read /proc once."""
-        return processes.read_processes(self._ports)
+        if self._places:
+            self._places.forget()
+        return processes.read_processes(self._ports, self._places)
 
     def arrivals(self, last: int) -> tuple[int, list[Process]]:
         """Read only the new processes."""
-        return processes.arrivals(last)
+        return processes.arrivals(last, self._places)
 
     def owners(self, port: int) -> list[Listener]:
         """Ask the kernel for the sockets, and read every process's descriptors."""
@@ -157,13 +161,13 @@ class LinuxHost:
         """Ask the kernel for the sockets, and these processes for their files."""
         return processes.ports_of(who.pid for who in identities)
 
-    def traces(self, processes: Iterable[Process]) -> dict[Identity, Traces]:
+    def handles(self, processes: Iterable[Process], models: Collection[FileId] = ()) -> dict[Identity, Handles]:
         """Read their files in /proc."""
-        return read_traces(processes)
+        return read_handles(processes, self._places or Places(os.devnull), models)
 
     def get_process(self, identity: Identity) -> Process | None:
         """Read one process from /proc."""
-        return processes.get_process(identity)
+        return processes.get_process(identity, self._places)
 
     def signal(self, identity: Identity, number: signal.Signals) -> None:
         """Send through a pidfd that was opened before the identity was checked, so that no other process is hit."""

@@ -11,7 +11,7 @@ from blocks.workload_fields import WorkloadFields
 from tasks.adapters.host import Host
 from tasks.cli.next_step import NAMELESS, Called, Step, next_step, while_at_work
 from tasks.containment.paused import read_prior
-from tasks.containment.suspects import suspects_now
+from tasks.containment.suspects import roster_now, suspects_of
 from tasks.containment.uncordon import held, living
 from tasks.custody.containment.process import Identity
 from tasks.custody.errors import EngineError
@@ -120,7 +120,7 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
         ),
         suspects=tuple(
             f"process {process.pid}: {command_line(process.command, _SHOWN)}: {why}"
-            for process, why in suspects_now(host, workload, members)
+            for process, why in suspects_of(roster_now(host, workload))
         ),
         containers=tuple(containers),
         alone=_alone(workload, host, list(frozen.values()), _paused(containers)) if alone else "",

@@ -48,7 +48,12 @@ def thaw_by_hand(text: str) -> int:
             code = _let_go(opened.context, stored=bool(fields))
         finally:
             opened.context.close()
-    say(*(f"  {line}" for line in status(workload, LinuxHost(workload.api_port), Called(name, text))))
+    say(
+        *(
+            f"  {line}"
+            for line in status(workload, LinuxHost(workload.api_port, root=workload.root), Called(name, text))
+        )
+    )
     return code
 
 

@@ -42,7 +42,7 @@ def uncordon_by_hand(text: str) -> int:
             here = socket.gethostname()
             raise Refused(f"the host of the workload, {workload.host}", here, f"Run it on {workload.host}.")
         say(_title(called, workload))
-        for line in let_go(workload, LinuxHost(workload.api_port), called):
+        for line in let_go(workload, LinuxHost(workload.api_port, root=workload.root), called):
             say(f"  {line}")
         stands = _look(called, workload)
         code = INCOMPLETE if stands.held or stands.alone or stands.paused else code
@@ -64,7 +64,7 @@ def chosen(text: str) -> dict[Called, WorkloadFields]:
 
 def _look(called: Called, workload: WorkloadFields) -> Status:
     try:
-        return look(workload, LinuxHost(workload.api_port), called)
+        return look(workload, LinuxHost(workload.api_port, root=workload.root), called)
     except PermissionError as error:
         cure = "Run this as the user of the evacuation's worker, or as root."
         raise Refused(

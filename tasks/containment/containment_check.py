@@ -16,25 +16,32 @@ from tasks.containment.containers import (
 )
 from tasks.containment.cordon import await_cordon
 from tasks.containment.freeze import load_frozen
-from tasks.containment.members import Snapshot, excluded_pids, excused_pids, held_groups, inside, own_pids
-from tasks.containment.patterns import matchers
+from tasks.containment.members import (
+    Snapshot,
+    description_of,
+    exceptions_of,
+    excluded_pids,
+    excused_pids,
+    held_groups,
+    inside,
+    own_pids,
+)
 from tasks.containment.short_lived import NO_PID, met_in_passing
 from tasks.containment.supervisors import cure, parents_left
-from tasks.containment.suspects import look, suggest_line
+from tasks.containment.suspects import suggest_line, take_roster
 from tasks.containment.units import standing_units
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.groups import keeper_of, path_of
 from tasks.custody.containment.passing import come_and_gone
 from tasks.custody.containment.process import Identity, Process, pids_of
-from tasks.custody.containment.receipt import Containment
-from tasks.custody.containment.survey import Survey
-from tasks.custody.containment.suspect import advice
+from tasks.custody.containment.receipt import Containment, Unknown
+from tasks.custody.containment.roster import Judgement, Kind, Roster
+from tasks.custody.containment.suspect import advice, excuse_for
 from tasks.custody.errors import EngineError
 from tasks.custody.evidence.redact import command_line
 from tasks.runtime.context import RunContext
 from tasks.runtime.state import IncidentState
 from tasks.runtime.step import step
-from tasks.system.processes import ticks
 from tasks.system.rights import hidden_from_us
 
 _SHOWN: Final = 100
@@ -55,12 +62,13 @@ def check_containment(context: RunContext) -> Containment:
     host, state = context.adapters.host, context.state
     last, _ = host.arrivals(NO_PID)
     cordon = await_cordon(context)
-    mine, visible, seen = look_for_life(context)
+    mine, roster = look_for_life(context)
+    visible, known_alive = roster.snapshot, roster.alive
     held = {each.identity: each.source for each in state.returned.read() if each.end is End.HELD}
-    alive = seen.alive | {
+    alive = known_alive | {
         who: f"left frozen, {source} brings it back{cure(context, visible, who, source)}"
         for who, source in held.items()
-        if who in seen.alive
+        if who in known_alive
     }
     parents = {} if context.state.recovered.read() else dict(parents_left(context, visible))
     return Containment(
@@ -75,30 +83,43 @@ def check_containment(context: RunContext) -> Containment:
         ),
         cordoned=cordon.held,
         reason=cordon.summary,
-        left_alone=tuple(_tell(process) for process in seen.bystanders),
-        notes=_notes(context, visible, seen, parents),
+        left_alone=tuple(_tell(process) for process in roster.processes(Kind.TOLD)),
+        notes=_notes(context, roster, parents),
         may_return=tuple(f"process {_tell(process)}: {why}" for process, why in parents.items()),
         recovered=bool(state.recovered.read() or state.recovered_containers.read()),
+        unknown=_unknown(context, roster),
     )
 
 
-def _notes(context: RunContext, visible: Snapshot, seen: Survey, parents: Mapping[Process, str]) -> tuple[str, ...]:
+def _unknown(context: RunContext, roster: Roster) -> tuple[Unknown, ...]:
+    """Return the processes that a person has to answer, and log each."""
+    found = []
+    for process in roster.processes(Kind.UNKNOWN):
+        why = roster.judgements[process.identity].why
+        found.append(Unknown(process.identity, command_line(process.command, _SHOWN), why, excuse_for(process)))
+        context.log.write("unknown", str(process.pid), command=command_line(process.command), why=why)
+    return tuple(found)
+
+
+def _notes(context: RunContext, roster: Roster, parents: Mapping[Process, str]) -> tuple[str, ...]:
     """Return how the block can name each suspect, and who was excused or could not be examined, in one line each.
 
     `parents`, which may start the workload again, are only logged here.
     """
-    suspects = [visible[who.pid] for who in sorted(seen.suspects.keys() - load_frozen(context.state).keys())]
+    facts, visible = roster.suspects, roster.snapshot
+    suspects = [visible[who.pid] for who in sorted(facts.keys() - load_frozen(context.state).keys())]
     lines = {each.pid: suggest_line(context.adapters.host, context.workload, each) for each in suspects}
     for each in suspects:
-        about = {"why": seen.suspects[each.identity], "line": lines[each.pid]}
+        about = {"why": facts[each.identity], "line": lines[each.pid]}
         context.log.write("suspect", str(each.pid), command=command_line(each.command), **about)
     named = excused_pids(context, visible)
     for process, why in parents.items():
         context.log.write("parent lives", str(process.pid), command=command_line(process.command), why=why)
-    for each in (each for each in seen.excused if each not in parents):
-        why = "the block's bystanders" if each.pid in named else "a shell, an editor or a multiplexer"
+    excused, unread = roster.processes(Kind.EXCUSED), roster.processes(Kind.UNREAD)
+    for each in (each for each in excused if each not in parents):
+        why = "the block's bystanders" if each.pid in named else "a program of the host that only reads or edits"
         context.log.write("excused", str(each.pid), command=command_line(each.command), why=why)
-    counted = ((seen.excused, "excused 除外"), (seen.unread, "may not be looked into, which proves nothing 確認不可"))
+    counted = ((excused, "excused 除外"), (unread, "may not be looked into, which proves nothing 確認不可"))
     others = (f"{len(found)} {told}: {_listed(found)}" for found, told in counted if found)
     return (*(advice(each, lines[each.pid]) for each in suspects), *others)
 
@@ -130,8 +151,7 @@ def _passing(context: RunContext, last: int, visible: Snapshot) -> list[str]:
     seen = {**visible, **met, **snapshot}
     mine, kept = own_pids(context, seen), excluded_pids(seen) | excused_pids(context, seen)
     others = [process for pid, process in met.items() if pid not in mine]
-    since = context.state.since.read() or ticks()
-    found = come_and_gone(others, snapshot, matchers(context.workload), context.directory.root, kept, since)
+    found = come_and_gone(others, snapshot, description_of(context.workload), kept)
     if not found:
         return []
     one = max((met[who.pid] for who in found), key=lambda each: bool(each.cgroup))  # unread if it ended meanwhile
@@ -158,8 +178,8 @@ def stance(context: RunContext, containment: Containment | None) -> str:
         return CONTAINED
     if context.state.recovered.read():
         return RELEASED
-    frozen, (_, visible, seen) = load_frozen(context.state), look_for_life(context)
-    still = [who in frozen and visible[who.pid].stopped for who in seen.alive]
+    frozen, (_, roster) = load_frozen(context.state), look_for_life(context)
+    still = [who in frozen and roster.snapshot[who.pid].stopped for who in roster.alive]
     try:
         still += [container.state == "paused" for container in find_containers(context)]
     except EngineError:
@@ -167,21 +187,24 @@ def stance(context: RunContext, containment: Containment | None) -> str:
     return FROZEN_ONLY if still and all(still) else NOT_CONTAINED
 
 
-def look_for_life(context: RunContext) -> tuple[set[int], Snapshot, Survey]:
-    """Look at the host: return our own pids, all other processes, and which of these are life of the workload."""
+def look_for_life(context: RunContext) -> tuple[set[int], Roster]:
+    """Look at the host: return our own pids, and the roster of all other processes."""
     host, state = context.adapters.host, context.state
     snapshot = host.snapshot()
     mine = own_pids(context, snapshot)
     visible = {pid: process for pid, process in snapshot.items() if pid not in mine}
-    since, containers = state.since.read() or ticks(), _known_containers(state)
-    seen = look(host, context.workload, visible, since, containers)
+    exceptions, containers = exceptions_of(context, snapshot), _known_containers(state)
+    roster = take_roster(host, context.workload, visible, exceptions, containers)
     left = (visible[pid] for pid in pids_of(visible, load_frozen(state)) | inside(visible, held_groups(state)))
-    more = {each.identity: "it was frozen and lives" for each in left if each.alive and each.identity not in seen.alive}
+    known = roster.alive
+    more = {each.identity: "it was frozen and lives" for each in left if each.alive and each.identity not in known}
     within = {each.container for each in visible.values() if each.container and each.alive} & paused_ids(state)
     ended = ended_containers(context, within)
     strays = (each for each in visible.values() if each.container in ended and lives(host, each.identity))
     more |= {each.identity: f"the engine calls its container ended; end it: kill -9 {each.pid}" for each in strays}
-    return mine, visible, replace(seen, alive=seen.alive | more)
+    return mine, replace(
+        roster, judgements={**roster.judgements, **{who: Judgement(Kind.MEMBER, why) for who, why in more.items()}}
+    )
 
 
 def _known_containers(state: IncidentState) -> set[str]:

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from tasks.adapters.host import lives
-from tasks.containment.members import Snapshot, find_members, inside, own_pids, protected_pids
-from tasks.containment.patterns import matchers, named
+from tasks.containment.members import Snapshot, description_of, find_members, inside, own_pids, protected_pids
 from tasks.containment.short_lived import NO_PID
 from tasks.containment.suspects import suspects_at_a_glance, suspects_to_end
 from tasks.custody.containment.groups import Held, Way, delegated, keeper_of, name_of, path_of, places_of, within
-from tasks.custody.containment.membership import Member, members
+from tasks.custody.containment.membership import Exceptions, Member, Members
 from tasks.custody.containment.process import Identity, Process, descendants
 from tasks.custody.containment.service import unit_of
 from tasks.prestart.groups import freeze_in_place
@@ -226,8 +225,8 @@ class Groups:
         It takes less time than such a process lives, however many members there are.
         """
         context, last = self.context, self.host.arrivals(NO_PID)[0]
-        asked, own = (matchers(context.workload), context.directory.root), own_pids(context, snapshot)
-        spared, names = protected_pids(context, snapshot), named(context.workload)
+        description, own = description_of(context.workload), own_pids(context, snapshot)
+        spared = protected_pids(context, snapshot)
         kept = {pid: snapshot[pid] for pid in spared if pid in snapshot}
         kin = {who.pid for who in self.find(snapshot)}
         glance = suspects_at_a_glance(context) if self.with_suspects else None
@@ -239,7 +238,8 @@ class Groups:
             came = {process.pid: process for process in new if not process.container}
             kin.difference_update(process.pid for process in new)  # the earlier processes with these pids are gone
             ours = spared | descendants(kept | came, own)
-            found = {who.pid for who in members(kept | came, *asked, ours, names)} if came else set()
+            judged = Members.of(kept | came, description, Exceptions(frozenset(ours))) if came else {}
+            found = {who.pid for who in judged}
             if came and glance:
                 above = {each.parent: snapshot[each.parent] for each in came.values() if each.parent in snapshot}
                 table = kept | above | came

@@ -11,8 +11,7 @@ from typing import Any, Final
 
 from tasks.adapters.guard_config import GuardConfig
 from tasks.adapters.host import Host
-from tasks.containment.members import guard_of
-from tasks.containment.patterns import matchers, named
+from tasks.containment.members import description_of, guard_of
 from tasks.containment.units import Units
 from tasks.custody.containment.cordon import Cordon
 from tasks.custody.containment.process import Identity
@@ -72,13 +71,11 @@ def orders(context: RunContext, reason: str) -> GuardConfig:
         containers=tuple(context.workload.containers),
         known_containers=(str(home / FROZEN_CONTAINERS),),
         docker_host=context.workload.docker_host,
-        root=str(context.directory.root),
-        matchers=matchers(context.workload),
+        workload=description_of(context.workload),
         spared=tuple(process.identity for process in snapshot.values() if process.pid in us),
         started=(str(home / RECOVERED),),
         started_containers=(str(home / RECOVERED_CONTAINERS),),
         evidence=str(context.directory.base),
-        named=named(context.workload),
     )
 
 

@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tasks.adapters.host import thaw_process
 from tasks.containment.cordon import held_newcomers
-from tasks.containment.members import excused_pids, find_members, inside
-from tasks.containment.suspects import look
+from tasks.containment.members import exceptions_of, excused_pids, find_members, inside
+from tasks.containment.suspects import take_roster
 from tasks.custody.containment.process import Identity, Process, descendants
 from tasks.custody.containment.thaw import ran_before
 from tasks.custody.evidence.redact import command_line
-from tasks.system.processes import ticks
 
 if TYPE_CHECKING:
     from tasks.containment.control_groups import Groups
@@ -56,8 +55,8 @@ def _excused(context: "RunContext", groups: "Groups", held: Container[Identity])
     snapshot = context.adapters.host.snapshot()
     excused = excused_pids(context, snapshot)
     kin = {pid: snapshot[pid] for pid in excused | descendants(snapshot, excused)}
-    since = context.state.since.read() or ticks()
-    life = {*find_members(context, snapshot, ()), *look(context.adapters.host, context.workload, kin, since).alive}
+    roster = take_roster(context.adapters.host, context.workload, kin, exceptions_of(context, snapshot))
+    life = {*find_members(context, snapshot, ()), *roster.alive}
     frozen_in_groups = inside(snapshot, groups.paths)
     for pid, process in kin.items():
         if (process.identity in held or pid in frozen_in_groups) and process.identity not in life and process.alive:

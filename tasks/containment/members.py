@@ -4,20 +4,32 @@ from collections.abc import Iterable, Mapping
 from os import getpid
 from typing import TYPE_CHECKING
 
-from tasks.containment.patterns import matchers, named
 from tasks.custody.containment.groups import path_of, within
-from tasks.custody.containment.membership import Member, excused, members
+from tasks.custody.containment.membership import Exceptions, Member, Members, excused
 from tasks.custody.containment.process import Identity, Process, descendants, family, pids_of
 from tasks.system.processes import untouchable
+from tasks.system.workload import describe
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from blocks.workload_fields import WorkloadFields
     from tasks.adapters.host import Host
+    from tasks.custody.containment.workload import WorkloadDescription
     from tasks.runtime.context import RunContext
     from tasks.runtime.state import IncidentState
 
 Snapshot = Mapping[int, Process]
+
+
+def description_of(workload: "WorkloadFields") -> "WorkloadDescription":
+    """Return what tells the processes of a block's workload."""
+    return describe(dict(workload))
+
+
+def exceptions_of(context: "RunContext", snapshot: Snapshot) -> Exceptions:
+    """Return what is never touched: what keeps us alive, our guard, and what our own recovery started."""
+    return Exceptions(frozenset(own_pids(context, snapshot) | untouchable(snapshot)))
 
 
 def find_members(
@@ -27,15 +39,17 @@ def find_members(
 
     `groups` are by default those of the incident's journal. What `bystanders` excuse is not the workload there either.
     """
-    spared, tops = protected_pids(context, snapshot), held_groups(context.state) if groups is None else groups
-    found = members(snapshot, matchers(context.workload), context.directory.root, spared, named(context.workload))
-    rest = inside(snapshot, tops).difference(spared, excused_pids(context, snapshot), (who.pid for who in found))
+    exceptions, tops = exceptions_of(context, snapshot), held_groups(context.state) if groups is None else groups
+    description = description_of(context.workload)
+    found = Members.of(snapshot, description, exceptions)
+    spared = exceptions.ours | excused(snapshot, description, exceptions)
+    rest = inside(snapshot, tops).difference(spared, (who.pid for who in found))
     return found | {snapshot[pid].identity: Member("helper", "in the workload's control group") for pid in rest}
 
 
 def excused_pids(context: "RunContext", snapshot: Snapshot) -> frozenset[int]:
-    """Return pids that the block's `bystanders` excuse."""
-    return excused(snapshot, matchers(context.workload), context.directory.root, named(context.workload))
+    """Return pids that the block's `bystanders` or a person's answer excuse."""
+    return excused(snapshot, description_of(context.workload), exceptions_of(context, snapshot))
 
 
 def held_groups(state: "IncidentState") -> list[str]:
@@ -50,9 +64,9 @@ def inside(snapshot: Snapshot, groups: Iterable[str]) -> set[int]:
     return {each.pid for each in living if any(within(path_of(each.cgroup), top) for top in tops)}
 
 
-def protected_pids(context: "RunContext", snapshot: Snapshot) -> set[int]:
-    """Return pids that are never touched: what keeps us alive, our guard, and what our own recovery started."""
-    return own_pids(context, snapshot) | untouchable(snapshot)
+def protected_pids(context: "RunContext", snapshot: Snapshot) -> frozenset[int]:
+    """Return pids that are never touched."""
+    return exceptions_of(context, snapshot).ours
 
 
 def own_pids(context: "RunContext", snapshot: Snapshot) -> set[int]:

@@ -12,8 +12,7 @@ from tasks.containment.control_groups import Groups
 from tasks.containment.cordon import killed_by_guard
 from tasks.containment.descent import Kin
 from tasks.containment.freeze import frozen_key, halt, load_announced, load_frozen, load_stopped
-from tasks.containment.members import excused_pids, find_members, inside, protected_pids
-from tasks.containment.patterns import matchers
+from tasks.containment.members import description_of, excused_pids, find_members, inside, protected_pids
 from tasks.containment.stop_containers import stop_containers
 from tasks.containment.stop_target import StopTarget
 from tasks.containment.units import ASKED, Units
@@ -232,12 +231,12 @@ class Stopping:
     def _hold_newcomers(self, snapshot: Mapping[int, Process]) -> None:
         """Freeze newcomers that match the workload, but no fork that has not executed its own program yet."""
         becoming = copies(snapshot, {target.identity.pid for target in self.left if not target.newcomer})
-        known, root = matchers(self.context.workload), self.context.directory.root
+        description = description_of(self.context.workload)
         for target in self._thawed():
             process = snapshot.get(target.identity.pid)
             if not target.newcomer or not process or process.identity != target.identity or process.pid in becoming:
                 continue
-            if not self.units.holds(process) and any(each.recognises(process, root) for each in known):
+            if not self.units.holds(process) and description.recognises(process):
                 target.held = True
                 self._send(target, SIGSTOP)
 

@@ -1,52 +1,103 @@
-"""Find all that is alive of the workload on this host, by its patterns and by facts of the kernel."""
+"""Judge all that lives on this host beside a workload, by patterns and by facts of the kernel."""
 
 import os
 import sys
+import time
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
-from dataclasses import replace
+from itertools import islice
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Final
 
 from blocks.workload_fields import WorkloadFields
 from tasks.adapters.host import Host
-from tasks.containment.members import Snapshot, excluded_pids, excused_pids, find_members, own_pids, protected_pids
-from tasks.containment.patterns import matchers, named
-from tasks.custody.containment.membership import Member, protected
+from tasks.containment.members import (
+    Snapshot,
+    description_of,
+    exceptions_of,
+    excluded_pids,
+    excused_pids,
+    find_members,
+    protected_pids,
+)
+from tasks.custody.containment.handles import FileId, Handles
+from tasks.custody.containment.membership import Exceptions, Member, runs_from_root
 from tasks.custody.containment.process import Identity, Process, ancestry, descendants, family, pids_of
-from tasks.custody.containment.survey import Survey, survey
+from tasks.custody.containment.roster import Look, Roster
 from tasks.custody.containment.suspect import included, line_for
-from tasks.custody.containment.traces import Facts, Traces
 from tasks.incident.directory import cordon_base, homes
 from tasks.incident.layout import CORDON, RECOVERED
 from tasks.system.accounts import number_of
 from tasks.system.atomic_files import identities
-from tasks.system.process_traces import file_id
-from tasks.system.processes import ticks
+from tasks.system.process_handles import birth_of, file_id
+from tasks.system.processes import untouchable
+from tasks.system.workload import interpreter_of
 
 if TYPE_CHECKING:
     from tasks.runtime.context import RunContext
 
 _OURS: Final = os.path.realpath(sys.prefix)
+_MODELS: Final = 10_000
 
 
-def look(host: Host, workload: WorkloadFields, visible: Snapshot, since: int, containers: Iterable[str] = ()) -> Survey:
-    """Judge these processes. `since` is when the first was frozen, in clock ticks since boot.
+def take_roster(
+    host: Host,
+    workload: WorkloadFields,
+    snapshot: Snapshot,
+    exceptions: Exceptions,
+    containers: Iterable[str] = (),
+) -> Roster:
+    """Judge every process of a snapshot beside a workload.
 
-    Reads open and mapped files, 0.2 ms a process: call it after a freeze, not before one.
+    Reads open and mapped files, 0.3 ms a process: call it after a freeze, not before one.
     """
-    root, us = PurePath(os.path.realpath(workload.root)), os.getpid()
-    kept = excluded_pids(visible)
-    called_ours = protected(visible, us) - ancestry(visible, [us]) - descendants(visible, [us]) - {1}
-    asked = [each for pid, each in visible.items() if (pid not in kept or pid in called_ours) and each.user >= 0]
-    facts = _facts(host, workload, root, asked)
-    false = {each.pid for each in asked if each.pid in called_ours and not _runs_ours(facts.traces.get(each.identity))}
-    return survey(visible, matchers(workload), root, kept - false, since, containers, named(workload), facts)
+    us = os.getpid()
+    above, helpers = ancestry(snapshot, [us]) - {us}, descendants(snapshot, [us])
+    spared = (exceptions.ours - above) | helpers
+    others = [each for pid, each in snapshot.items() if pid not in spared and each.user >= 0 and each.alive]
+    handles = host.handles(others, models_of(workload))
+    ended = {each.pid for each in others if each.identity not in handles}
+    own = {pid for pid in above if _runs_ours(handles.get(snapshot[pid].identity))}
+    root, user = Path(workload.root), number_of(workload.user)
+    environment = None
+    with suppress(OSError):  # of a folder that we may not read nothing is known
+        user = root.stat().st_uid if user is None else user
+        interpreter = root / interpreter_of(root, workload.interpreter)
+        environment = _environment(interpreter, PurePath(os.path.realpath(root)), user)
+    look = Look(
+        handles=handles,
+        ancestors=frozenset(above),
+        own_programs=frozenset(own),
+        helpers=frozenset(helpers),
+        containers=frozenset(containers),
+        environment=environment,
+        account=user,
+        born=_ticks_of(birth_of(os.path.realpath(root))),
+    )
+    there = {pid: process for pid, process in snapshot.items() if pid not in ended}
+    return Roster.of(there, description_of(workload), exceptions, look)
 
 
-def _runs_ours(traces: Traces | None) -> bool:
-    """Return whether a process that looks like a Prefect of our installation maps code of it: any may look so."""
-    return traces is None or traces.denied or any(path.startswith(f"{_OURS}/") for path in traces.code)
+def models_of(workload: WorkloadFields) -> frozenset[FileId]:
+    """Return the files of the workload's models, at most 10,000, as they are now."""
+    paths = (path for pattern in workload.models for path in workload.root.glob(pattern))
+    return frozenset(file for path in islice(paths, _MODELS) if (file := file_id(path)))
+
+
+def _ticks_of(moment: float) -> float:
+    """Return a moment of the epoch in clock ticks since boot, as the kernel counts the starts of processes."""
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return (moment - booted) * os.sysconf("SC_CLK_TCK")
+
+
+def _runs_ours(handles: Handles | None) -> bool:
+    """Return whether a process maps code of our installation: any may call itself so."""
+    return handles is None or handles.denied or any(path.startswith(f"{_OURS}/") for path in handles.code)
+
+
+def suspects_of(roster: Roster) -> list[tuple[Process, str]]:
+    """Return the processes that a fact ties to the workload, each with the fact."""
+    return [(roster.snapshot[who.pid], why) for who, why in roster.suspects.items()]
 
 
 def suggest_line(host: Host, workload: WorkloadFields, suspect: Process) -> str:
@@ -54,31 +105,28 @@ def suggest_line(host: Host, workload: WorkloadFields, suspect: Process) -> str:
 
     The role is training if it has the lock open, api if it listens, else worker.
     """
-    traces, lock = host.traces([suspect]).get(suspect.identity, Traces()), os.path.realpath(workload.lock)
-    if lock in traces.written | traces.read:
+    handles, lock = host.handles([suspect]).get(suspect.identity, Handles()), os.path.realpath(workload.lock)
+    if lock in handles.written | handles.read:
         return line_for(suspect, "training_pattern", workload.training_pattern)
     if host.ports([suspect.identity]):
         return line_for(suspect, "api_pattern", workload.api_pattern)
     return line_for(suspect, "worker_pattern", workload.worker_pattern)
 
 
-def suspects_now(host: Host, workload: WorkloadFields, found: Collection[Identity]) -> list[tuple[Process, str]]:
-    """Return the processes that a fact now ties to the workload, each with the fact, without its members (`found`)."""
+def roster_now(host: Host, workload: WorkloadFields) -> Roster:
+    """Judge the host as it is now, without a run: for the doctor, the status, and a deployment."""
     snapshot = host.snapshot()
     ours = {host.guard(cordon_base(workload) / CORDON), *identities(home / RECOVERED for home in homes(workload))}
-    known = family(snapshot, ours) | pids_of(snapshot, found)
-    suspects = look(host, workload, snapshot, ticks()).suspects
-    return [(snapshot[who.pid], why) for who, why in suspects.items() if who.pid not in known]
+    return take_roster(host, workload, snapshot, Exceptions(frozenset(untouchable(snapshot) | family(snapshot, ours))))
 
 
 def suspects_to_end(context: "RunContext", snapshot: Snapshot, frozen: Iterable[Identity]) -> dict[Identity, Member]:
     """Return the suspects that this run is asked to freeze and end too, each with the fact that ties it."""
     known = pids_of(snapshot, {*frozen, *find_members(context, snapshot)})
-    settled = known | own_pids(context, snapshot)
-    visible = {pid: process for pid, process in snapshot.items() if pid not in settled}
-    found = look(context.adapters.host, context.workload, visible, context.state.since.read() or ticks())
+    roster = take_roster(context.adapters.host, context.workload, snapshot, exceptions_of(context, snapshot))
+    found = roster.suspects
     spared = protected_pids(context, snapshot) | excluded_pids(snapshot) | excused_pids(context, snapshot)
-    return included(snapshot, found.suspects, known, context.directory.root, spared)
+    return included(snapshot, found, known, spared)
 
 
 def suspects_at_a_glance(
@@ -88,32 +136,19 @@ def suspects_at_a_glance(
 
     Its arguments are a snapshot, the pids known as members, and the pids to spare.
     """
-    facts = _facts(context.adapters.host, context.workload, context.directory.root, ())
-    program = os.path.realpath(Path(context.directory.root, context.workload.interpreter))
-    apart = matchers(context.workload)
-
-    def tie(process: Process) -> str:
-        if any(matcher.names(process) for matcher in apart):  # a member, or told apart by user or port
-            return ""
-        traces = Traces(program=facts.interpreter if process.executable == program else None)
-        return replace(facts, traces={process.identity: traces}).tie(process, context.directory.root)
+    description = description_of(context.workload)
 
     def judge(snapshot: Snapshot, members: Collection[int], spared: Collection[int]) -> dict[Identity, Member]:
         asked = (process for pid, process in snapshot.items() if pid not in spared and pid not in members)
-        found = {process.identity: fact for process in asked if (fact := tie(process))}
+        found = {
+            process.identity: f"{place} lies below the root"
+            for process in asked
+            if (place := runs_from_root(process)) and not description.tells_apart(process)
+        }
         ours = {*spared, *excused_pids(context, snapshot)} if found else ()
-        return included(snapshot, found, members, context.directory.root, ours)
+        return included(snapshot, found, members, ours)
 
     return judge
-
-
-def _facts(host: Host, workload: WorkloadFields, root: PurePath, processes: Iterable[Process]) -> Facts:
-    interpreter = Path(root, workload.interpreter)
-    environment, user = None, number_of(workload.user)
-    with suppress(OSError):  # of a folder that we may not read nothing is known
-        user = Path(root).stat().st_uid if user is None else user
-        environment = _environment(interpreter, root, user)
-    return Facts(environment, file_id(interpreter), user, host.traces(processes))
 
 
 def _environment(interpreter: Path, root: PurePath, user: int | None) -> PurePath | None:

@@ -1,19 +1,18 @@
 """§1 undone: end the guard and the newcomers that it froze, and resume Prefect's side."""
 
 import logging
-import os
 from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path, PurePath
+from pathlib import Path
 from signal import SIGKILL
 from typing import TYPE_CHECKING, Any, Final
 
 from tasks.adapters.host import Host, send_signal
-from tasks.containment.patterns import matchers, named
+from tasks.containment.members import description_of
 from tasks.containment.paused import resume
-from tasks.custody.containment.membership import members
+from tasks.custody.containment.membership import Exceptions, Members
 from tasks.custody.containment.pause import Resume
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.errors import EngineError
@@ -83,7 +82,7 @@ def uncordon(
     since, cordoned = _guarded_since(marker), _cordoned_since(marker)
     stood = host.release(marker)
     units = host.systemd.release(marker)
-    found, others = _frozen_newcomers(host, workload)
+    found, others = _frozen_newcomers(host, workload, since)
     newcomers = {who: told for who, told in found.items() if who.start >= since}
     before = [ran_before(told) for who, told in found.items() if who.start < since]
     containers, paused = _end_containers(engine, workload, cordoned) if engine else ([], [])
@@ -112,16 +111,18 @@ def _cordoned_since(marker: Path) -> datetime:
 
 def held(host: Host, workload: "WorkloadFields") -> dict[Identity, str]:
     """Return the workload's newcomers that are still frozen, by the guard or by a run, with their command lines."""
-    return _frozen_newcomers(host, workload)[0]
+    return _frozen_newcomers(host, workload, _guarded_since(cordon_base(workload) / CORDON))[0]
 
 
-def _frozen_newcomers(host: Host, workload: "WorkloadFields") -> tuple[dict[Identity, str], dict[Identity, str]]:
+def _frozen_newcomers(
+    host: Host, workload: "WorkloadFields", since: int
+) -> tuple[dict[Identity, str], dict[Identity, str]]:
     """Return the frozen processes that our files name: those of the workload, and all others.
 
     The workload's account may own a parent folder and put an older file there, so only what the evacuation itself would
     freeze may be ended. What an incident froze is left to that incident.
     """
-    known, now = held_by_incidents(workload), living(host, workload)
+    known, now = held_by_incidents(workload), living(host, workload, since)
     mine: dict[Identity, str] = {}
     others: dict[Identity, str] = {}
     for identity, command in _read([*_caught(workload), *_kept(workload, RETURNED)]):
@@ -136,11 +137,10 @@ def held_by_incidents(workload: "WorkloadFields") -> set[Identity]:
     return identities(home / FROZEN for home in homes(workload))
 
 
-def living(host: Host, workload: "WorkloadFields") -> dict[Identity, Process]:
-    """Return every live process of the workload, as a freeze would find it now."""
+def living(host: Host, workload: "WorkloadFields", since: int | None = None) -> dict[Identity, Process]:
+    """Return every live process of the workload, as a freeze would find it now; with `since`, as a guard would."""
     snapshot = host.snapshot()
-    root = PurePath(os.path.realpath(workload.root))
-    found = members(snapshot, matchers(workload), root, untouchable(snapshot), named(workload))
+    found = Members.of(snapshot, description_of(workload), Exceptions(frozenset(untouchable(snapshot))), since)
     return {identity: snapshot[identity.pid] for identity in found}
 
 

@@ -27,6 +27,7 @@ from tasks.runtime.freeze_budget import FreezeBudget
 from tasks.runtime.step import step
 from tasks.system.disk_reserve import MIB
 from tasks.system.durable_files import flush
+from tasks.system.workload import interpreter_of
 
 _MARGIN: Final = 4
 
@@ -147,7 +148,7 @@ def _target(context: RunContext, what: Collector, seconds: float, at: Staging) -
     return Target(
         incident=context.incident.id,
         root=str(block.root),
-        interpreter=block.interpreter,
+        interpreter=interpreter_of(block.root, block.interpreter),
         owner=block.root.stat().st_uid,
         globs=_globs(context.workload),
         frozen=[(who.pid, who.start) for who in sorted(load_frozen(context.state))],

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from blocks.workload import Workload
 from tasks.system.accounts import clean_environment
+from tasks.system.workload import interpreter_of
 
 
 def import_path(block: Workload) -> tuple[list[str], list[str]]:
@@ -14,7 +15,7 @@ def import_path(block: Workload) -> tuple[list[str], list[str]]:
     """
     named = {folder for word in block.api_command if (folder := _folder_of(block.root / word.rpartition("=")[2]))}
     told = {block.root / folder for folder in block.api_environment.get("PYTHONPATH", "").split(":")}
-    interpreter = block.root / block.interpreter
+    interpreter = block.root / interpreter_of(block.root, block.interpreter)
     home = clean_environment(block.root.stat().st_uid).get("HOME", "/")
     prefixes = {interpreter.parent.parent, interpreter.resolve().parent.parent, Path(home) / ".local"}
     return sorted(map(str, {block.root, *named, *told})), sorted(map(str, prefixes))

@@ -33,6 +33,7 @@ from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 from tasks.system.accounts import groups_of
 from tasks.system.sandbox import Limits, run_confined
+from tasks.system.workload import interpreter_of
 
 _ALL_SECONDS: Final = 600.0
 _SECONDS: Final = 30.0
@@ -171,7 +172,7 @@ def read_model(file: BinaryIO, seconds: float, block: Workload) -> dict[str, Any
 
 def _loaded(workload: Workload, file: BinaryIO, seconds: float, read: Mapping[str, Any]) -> dict[str, Any]:
     """Load the model as the workload's user, never as root. One that its own interpreter cannot load is not sound."""
-    interpreter = workload.root / workload.interpreter
+    interpreter = workload.root / interpreter_of(workload.root, workload.interpreter)
     own = interpreter.exists()
     program = [str(interpreter) if own else sys.executable, "-I", "-c", _source()]
     program += [str(workload.root)] if workload.model_imports else []

@@ -19,23 +19,23 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from io import FileIO
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, Final
 
 from tasks.adapters.guard_config import GuardConfig
 from tasks.adapters.host import LinuxHost, freeze_process
-from tasks.custody.containment.membership import Member, members, protected
+from tasks.custody.containment.membership import Exceptions, Member, Members
 from tasks.custody.containment.newcomer import in_hand
-from tasks.custody.containment.process import Identity, Process, family, pids_of
+from tasks.custody.containment.process import Identity, Process, descendants, family, pids_of
 from tasks.custody.containment.source import Source, lineages
 from tasks.custody.evidence.redact import command_line
 from tasks.custody.visible import say
 from tasks.guard.containers import ContainerGuard
 from tasks.incident.layout import CAUGHT, FROZEN, FROZEN_CONTAINERS
-from tasks.incident.run_lock import at_work
+from tasks.incident.run_lock import at_work, owner_of
 from tasks.system import file_lock as lock
 from tasks.system.atomic_files import identities, read_ours, write_marker
-from tasks.system.processes import start_of
+from tasks.system.processes import start_of, untouchable
 
 _PAUSE_SECONDS: Final = 0.25
 _LONGEST_PAUSE_SECONDS: Final = 1.0
@@ -52,7 +52,7 @@ class Guard:
     def __init__(self, orders: GuardConfig, descriptor: int) -> None:
         """Take the configuration, and the open lock file's descriptor (-1 if it could not be opened)."""
         self.orders, self.descriptor = orders, descriptor
-        self.host = LinuxHost(*(matcher.port for matcher in orders.matchers))
+        self.host = LinuxHost(*(each.port for each in orders.workload.matchers), root=orders.workload.root)
         self.me = Identity(os.getpid(), start_of(os.getpid()))
         self.relieved = False
         self.caught: Counter[Identity] = Counter()
@@ -109,8 +109,9 @@ class Guard:
     def watch(self) -> None:
         """Freeze every newcomer, and every caught process that was thawed since."""
         snapshot = self.host.snapshot()
-        mine = self._in_hand(snapshot) | protected(snapshot, os.getpid())
-        found = members(snapshot, self.orders.matchers, PurePath(self.orders.root), mine, self.orders.named)
+        mine = self._in_hand(snapshot) | untouchable(snapshot)
+        exceptions = Exceptions(frozenset(mine), frozenset(self._helpers(snapshot)))
+        found = Members.of(snapshot, self.orders.workload, exceptions, self.me.start)
         new = [who for who in found if not snapshot[who.pid].stopped or who not in self.caught]
         theirs = self._in_hand(snapshot) if new else set()  # a run may have taken some in hand since we looked
         met = {who: self._freeze(snapshot[who.pid]) for who in new if who.pid not in theirs}
@@ -120,6 +121,11 @@ class Guard:
             self._unwritten.append({**_caught(snapshot[who.pid], found[who], lines[who.pid]), **outcome})
         self._write()
         self._stay_named()
+
+    def _helpers(self, snapshot: dict[int, Process]) -> set[int]:
+        """Return what the run at work has started: collectors may run the workload's interpreter, as its account."""
+        run = owner_of(Path(self.orders.evidence))
+        return descendants(snapshot, pids_of(snapshot, [run.identity])) if run else set()
 
     def _in_hand(self, snapshot: dict[int, Process]) -> set[int]:
         """Return the pids that the guard leaves alone, read in each look: a run writes it down before a thaw."""

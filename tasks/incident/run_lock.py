@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
-from tasks.custody.containment.membership import runs_ours
 from tasks.custody.containment.process import Identity, Process
+from tasks.custody.containment.program import runs_ours
 from tasks.incident.layout import OWNER, REHEARSAL
 from tasks.system import file_lock as lock
 from tasks.system.atomic_files import read_plain
@@ -113,8 +113,13 @@ def is_owned(evidence: Path, *, dry_run: bool = False) -> bool:
 
 def at_work(evidence: Path) -> bool:
     """Return whether a run of our own account works on the workload, even if no disk took its name."""
+    return owner_of(evidence) is not None
+
+
+def owner_of(evidence: Path) -> Process | None:
+    """Return the run of our own account that works on the workload; None if there is none."""
     run = _taker(_path(evidence, dry_run=False))
-    return run is not None and run.user == os.geteuid()
+    return run if run and run.user == os.geteuid() else None
 
 
 def _taker(path: Path) -> Process | None:

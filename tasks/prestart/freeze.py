@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tasks.adapters.host import LinuxHost, freeze_process
-from tasks.custody.containment.membership import Member, Named, matchers_of, members
+from tasks.custody.containment.membership import Exceptions, Member, Members
 from tasks.custody.containment.process import Identity, Process, family, pids_of
 from tasks.custody.fleet.order import Order
 from tasks.custody.incident.description import recognisable
@@ -28,9 +28,9 @@ from tasks.incident.run_lock import at_work, take_ownership
 from tasks.prestart.groups import freeze_in_place
 from tasks.prestart.journal import EarlyFreeze, keep, note_unkept, rows_for, write_rows
 from tasks.prestart.reasons import NothingToFreeze, NotNow
-from tasks.system.accounts import number_of
 from tasks.system.atomic_files import identities
 from tasks.system.processes import untouchable
+from tasks.system.workload import describe
 
 if TYPE_CHECKING:
     from tasks.prestart.known_run import KnownRun
@@ -140,7 +140,7 @@ def _freeze(workload: Mapping[str, Any], evidence: Path, incident: str | None) -
     and not what an incident has frozen and that runs again, unless that incident was thawed.
     """
     frozen: dict[Identity, datetime] = {}
-    host, find = LinuxHost(workload["api_port"]), _finder(workload, evidence, incident)
+    host, find = LinuxHost(workload["api_port"], root=workload["root"]), _finder(workload, evidence, incident)
 
     def note() -> None:
         with suppress(OSError):  # told of below
@@ -230,8 +230,7 @@ def _finder(workload: Mapping[str, Any], evidence: Path, incident: str | None) -
     What the recovery of an incident has started is left alone with its children if the run may carry that incident on,
     because the run would leave them alone, frozen for ever. For a new incident they are the workload.
     """
-    matchers, root = matchers_of(workload, number_of(workload["user"])), PurePath(os.path.realpath(workload["root"]))
-    named = Named.of(workload)
+    description = describe(workload)
     guards = {LinuxHost().guard(base / CORDON) for base in _bases(workload, evidence)}
     homes = _homes(workload, evidence)
     newest = max(homes, key=lambda home: home.name, default=None)
@@ -239,7 +238,7 @@ def _finder(workload: Mapping[str, Any], evidence: Path, incident: str | None) -
     carried_on = identities(home / RECOVERED for home in homes if home.name == (incident or open_now))
 
     def find(snapshot: Mapping[int, Process]) -> dict[Identity, Member]:
-        excluded_pids = untouchable(snapshot) | pids_of(snapshot, guards) | family(snapshot, carried_on)
-        return members(snapshot, matchers, root, excluded_pids, named)
+        ours = untouchable(snapshot) | pids_of(snapshot, guards) | family(snapshot, carried_on)
+        return Members.of(snapshot, description, Exceptions(frozenset(ours)))
 
     return find

@@ -5,18 +5,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tasks.adapters.host import LinuxHost
 from tasks.collectors import discover
 from tasks.collectors.collector import Target
 from tasks.collectors.estimate import estimate
-from tasks.containment.members import Snapshot
-from tasks.containment.patterns import matchers, named
-from tasks.custody.containment.membership import Member, excused, members
+from tasks.containment.members import Snapshot, description_of
+from tasks.containment.suspects import roster_now
+from tasks.custody.containment.membership import Exceptions, Member, Members, excused
 from tasks.custody.containment.process import Identity, Process
+from tasks.custody.containment.roster import Roster
 from tasks.system.processes import untouchable
+from tasks.system.workload import interpreter_of
 
 if TYPE_CHECKING:
     from prefect.client.schemas.responses import DeploymentResponse
@@ -50,7 +52,7 @@ class Patient:
     @cached_property
     def host(self) -> LinuxHost:
         """This host."""
-        return LinuxHost(self.workload.api_port)
+        return LinuxHost(self.workload.api_port, root=self.workload.root)
 
     @cached_property
     def snapshot(self) -> Snapshot:
@@ -60,8 +62,16 @@ class Patient:
     @cached_property
     def members(self) -> dict[Identity, Member]:
         """Processes that a freeze would find, with their roles."""
-        root, spared = PurePath(os.path.realpath(self.workload.root)), untouchable(self.snapshot)
-        return members(self.snapshot, matchers(self.workload), root, spared, named(self.workload))
+        return Members.of(self.snapshot, description_of(self.workload), self._exceptions)
+
+    @cached_property
+    def _exceptions(self) -> Exceptions:
+        return Exceptions(frozenset(untouchable(self.snapshot)))
+
+    @cached_property
+    def roster(self) -> Roster:
+        """All processes that are something to the workload, as an evacuation would judge them."""
+        return roster_now(self.host, self.workload)
 
     @property
     def processes(self) -> Iterator[Process]:
@@ -71,8 +81,7 @@ class Patient:
     @cached_property
     def excused(self) -> list[Process]:
         """Processes that the block's bystanders excuse."""
-        root = PurePath(os.path.realpath(self.workload.root))
-        found = excused(self.snapshot, matchers(self.workload), root, named(self.workload))
+        found = excused(self.snapshot, description_of(self.workload), self._exceptions)
         return [self.snapshot[pid] for pid in sorted(found)]
 
     @property
@@ -86,7 +95,9 @@ class Patient:
         """Bytes and number of the files that would be copied."""
         block = self.workload
         globs = {"logs": block.logs, "artifacts": block.artifacts, "models": block.models}
-        target = Target("", str(block.root), block.interpreter, block.root.stat().st_uid, globs, [])
+        target = Target(
+            "", str(block.root), interpreter_of(block.root, block.interpreter), block.root.stat().st_uid, globs, []
+        )
         found = [told for each in discover().values() if (told := estimate(each, target, self.evidence_place))]
         size, number = (sum(int(str(told[name])) for told in found) for name in ("needed", "files"))
         return size, number

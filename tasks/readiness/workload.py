@@ -9,7 +9,9 @@ from blocks.file import lacking
 from tasks.adapters.saved_blocks import secret_headers
 from tasks.collectors import discover
 from tasks.collectors.matching import found as found_files
-from tasks.containment.suspects import suggest_line, suspects_now
+from tasks.containment.suspects import suggest_line, suspects_of
+from tasks.custody.containment.roster import Kind
+from tasks.custody.containment.suspect import excuse_for
 from tasks.custody.errors import EvacuationError
 from tasks.custody.evidence.redact import command_line
 from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
@@ -48,13 +50,26 @@ def members(patient: Patient) -> Finding:
 
 def suspects(patient: Patient) -> Finding:
     """Look for processes that a fact ties to the workload and no pattern matches."""
-    found = suspects_now(patient.host, patient.workload, patient.members)
+    found = suspects_of(patient.roster)
     if not found:
         return sound("none")
     told = "; ".join(f"process {each.pid} {command_line(each.command, _SHOWN)}: {why}" for each, why in found)
     lines = filter(None, (suggest_line(patient.host, patient.workload, each) for each, _ in found))
     cure = "; ".join(dict.fromkeys(lines)) or "name its container in `containers`"
     return fatal(told, "it lives on, and the run ends NotContained", f"in the workload block: {cure}")
+
+
+def unknown(patient: Patient) -> Finding:
+    """Look for processes in the root that nothing ties to the workload and nothing proves harmless."""
+    found = patient.roster.processes(Kind.UNKNOWN)
+    if not found:
+        return sound("none")
+    reasons = patient.roster.unknown
+    text = "; ".join(
+        f"process {each.pid} {command_line(each.command, _SHOWN)}: {reasons[each.identity]}" for each in found
+    )
+    cure = "; ".join(dict.fromkeys(excuse_for(each) for each in found))
+    return fatal(text, "the run ends Unanswered until a person answers", f"if it is no part of the workload: {cure}")
 
 
 def excused(patient: Patient) -> Finding:
@@ -146,4 +161,4 @@ def _is_the_workloads(patient: Patient) -> bool:
     return bool(owners) and all(each.process and each.process.identity in patient.members for each in owners)
 
 
-CHECKS: Final = (members, suspects, excused, files, models, restart, api)
+CHECKS: Final = (members, suspects, unknown, excused, files, models, restart, api)

@@ -74,7 +74,7 @@ class Adapters:
 
 def open_adapters(workload: "Workload", log: CustodyLog, *, dry_run: bool) -> Adapters:
     """Open the real adapters; for a dry run, ones that read the real host and only log their acts."""
-    host, scheduler = LinuxHost(workload.api_port), PrefectScheduler()
+    host, scheduler = LinuxHost(workload.api_port, root=workload.root), PrefectScheduler()
     twin = RehearsalHost(host, log)
 
     def engine() -> Engine:

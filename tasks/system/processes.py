@@ -12,12 +12,13 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from tasks.custody.containment.container import Standpoint
-from tasks.custody.containment.membership import protected
-from tasks.custody.containment.process import Identity, Listener, Masks, Process
+from tasks.custody.containment.process import Identity, Listener, Masks, Process, ancestry
 from tasks.custody.containment.program import runs_prefect
+from tasks.system.places import Places
 
 _LISTEN: Final = "0A"
 _NAME: Final = -1
+_TERMINAL: Final = 4
 _THREADS: Final = 17  # by place in what `_stat` returns
 _DEAD: Final = frozenset("ZXx")
 _KERNEL_THREAD: Final = 0x00200000
@@ -114,34 +115,39 @@ def _listening(ports: frozenset[int] | None = None) -> Iterator[tuple[str, int, 
 
 
 def untouchable(snapshot: Mapping[int, Process], environment: Mapping[str, str] = os.environ) -> set[int]:
-    """Return the pids never touched: those of `protected`, and the Prefect server of this host that we use."""
+    """Return the pids never touched: pid 1, ourselves, our ancestors, and the Prefect server that we use on this host.
+
+    No name protects: any program can call itself Prefect. Our descendants are not: a training that is launched to try
+    the cordon is among them.
+    """
+    kept = {1, os.getpid()} | ancestry(snapshot, [os.getpid()])
     with suppress(ValueError):
         if port := urlsplit(environment.get("PREFECT_API_URL", "")).port:
             sockets = listeners(frozenset({port}))
             prefects = (pid for pid, process in snapshot.items() if sockets and runs_prefect(process))
-            return protected(snapshot, os.getpid(), [pid for pid in prefects if _ports(pid, sockets)])
-    return protected(snapshot, os.getpid())
+            return kept | {pid for pid in prefects if _ports(pid, sockets)}
+    return kept
 
 
-def read_processes(ports: frozenset[int]) -> dict[int, Process]:
-    """Read every process once, and which listen on these ports. Processes that end meanwhile are left out."""
+def read_processes(ports: frozenset[int], places: Places | None = None) -> dict[int, Process]:
+    """Read every process once, which listen on these ports, and their `places`. Leaves out those that end meanwhile."""
     listening = listeners(ports) if ports else None
-    found = (read_process(int(name), listening) for name in os.listdir("/proc") if name.isdigit())
+    found = (read_process(int(name), listening, places) for name in os.listdir("/proc") if name.isdigit())
     return {process.pid: process for process in found if process}
 
 
-def get_process(identity: Identity) -> Process | None:
+def get_process(identity: Identity, places: Places | None = None) -> Process | None:
     """Return one process; None if it has ended or its pid was reused."""
-    process = read_process(identity.pid)
+    process = read_process(identity.pid, None, places)
     return process if process and process.identity == identity else None
 
 
-def read_process(pid: int, listening: Mapping[str, int] | None = None) -> Process | None:
+def read_process(pid: int, listening: Mapping[str, int] | None = None, places: Places | None = None) -> Process | None:
     """Return one process from /proc; None if it has ended, or the id is a thread's."""
     try:
         stat = _stat(pid)
         if int(stat[6]) & _KERNEL_THREAD:
-            return Process(Identity(pid, int(stat[19])), int(stat[1]), stat[0])
+            return Process(Identity(pid, int(stat[19])), int(stat[1]), stat[0], places=frozenset())
         for where, state in _places(pid, stat):  # noqa: B007  used after it
             with suppress(*GONE):
                 status, command = _status(where), _bytes(where, "cmdline")
@@ -155,6 +161,7 @@ def read_process(pid: int, listening: Mapping[str, int] | None = None) -> Proces
     if int(status.get(b"Tgid", b"0")) != pid:
         return None  # the id of a thread, or gone
     cgroup = _text(where, "cgroup")
+    words = tuple(word.decode(errors="backslashreplace") for word in command.rstrip(b"\0").split(b"\0"))
     return Process(
         identity=Identity(pid, int(stat[19])),
         parent=int(stat[1]),
@@ -162,9 +169,7 @@ def read_process(pid: int, listening: Mapping[str, int] | None = None) -> Proces
         name=stat[_NAME],
         group=int(stat[2]),
         session=int(stat[3]),
-        command=tuple(word.decode(errors="backslashreplace") for word in command.rstrip(b"\0").split(b"\0"))
-        if command
-        else (),
+        command=words if command else (),
         cwd=cwd,
         executable=executable,
         user=int(status.get(b"Uid", b"-1")),
@@ -174,6 +179,8 @@ def read_process(pid: int, listening: Mapping[str, int] | None = None) -> Proces
         container=standpoint().container(cgroup),
         ports=_ports(where, listening) if listening else frozenset(),
         forked=bool(int(stat[6]) & _FORKED),
+        terminal=stat[_TERMINAL] != "0",
+        places=places.of(where, words, executable, cwd, int(stat[_THREADS])) if places else None,
     )
 
 
@@ -188,7 +195,7 @@ def _denied(where: int | str) -> bool:
     return False
 
 
-def arrivals(last: int) -> tuple[int, list[Process]]:
+def arrivals(last: int, places: Places | None = None) -> tuple[int, list[Process]]:
     """Return the last pid given out, and the processes whose pids were given out after `last`, newest first.
 
     The kernel reports the last pid in /proc/loadavg, so this costs microseconds, and finds processes that live for a
@@ -197,7 +204,7 @@ def arrivals(last: int) -> tuple[int, list[Process]]:
     now = int(Path("/proc/loadavg").read_text().split()[-1])
     first = max(last if last < now else 0, now - _MOST) + 1  # after the highest pid the lowest are given out again
     pids = range(now, first - 1, -1) if 0 <= last != now else ()
-    return now, [process for pid in pids if (process := read_process(pid))]
+    return now, [process for pid in pids if (process := read_process(pid, None, places))]
 
 
 @cache

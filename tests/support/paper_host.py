@@ -10,6 +10,7 @@ from tasks.adapters.host import LinuxHost
 from tasks.adapters.systemd import Systemd
 from tasks.custody.containment.process import Identity, Process
 from tasks.system.control_group import ControlGroup
+from tests.support.places import placed
 
 FIRST = 50_000_000
 """Above every pid that a kernel gives: nothing of this machine is met."""
@@ -103,10 +104,11 @@ class PaperHost(LinuxHost):
         self.stands: Identity | None = None
         self.systemd = PaperSystemd()
         self.groups: dict[str, PaperGroup] | None = None
+        self.root = "/"
 
     def snapshot(self) -> dict[int, Process]:
         """All of them."""
-        return dict(self.processes)
+        return placed(self.processes, self.root)
 
     def get_process(self, identity: Identity) -> Process | None:
         """One of them."""

@@ -159,11 +159,13 @@ class SmallWorkload:
         (root / "logs/train-20260101_000000.log").write_text("iteration 1\n")
 
     def block(self, **changes: object) -> Workload:
-        """The workload block that describes it."""
+        """The workload block that describes it, and no workload of a test beside this one."""
         fields: dict[str, object] = {
             "root": self.root,
             "lock": self.root.parent / f"{self.root.name}.lock",
             "api_command": self.api_command,
+            "api_pattern": rf"uvicorn .*api\.app(?!.*--port (?!{self.port}))",
+            "training_pattern": rf"src/train\.py .*--mode full(?!.*--seed (?!{self.port}))",
             "grace_seconds": 5,
             "watch_seconds": 0.2,
             "recovery_seconds": 20,
@@ -178,7 +180,8 @@ class SmallWorkload:
     @property
     def training_command(self) -> list[str]:
         """How a training run is started."""
-        return ["venv/bin/python", "-u", "src/train.py", "--dataset", self.dataset, "--mode", "full"]
+        mode = ["--dataset", self.dataset, "--mode", "full", "--seed", str(self.port)]
+        return ["venv/bin/python", "-u", "src/train.py", *mode]
 
     def start(self, command: Sequence[str] | None = None, **environment: str) -> subprocess.Popen[bytes]:
         """Start a program in the root, the training by default, and wait for its command line."""

@@ -1,74 +1,23 @@
-"""Decide which processes belong to the workload, which only resemble it, and which are protected (runbook §2, §3)."""
+"""Decide which processes belong to the workload, and which are excused (runbook §2, §3)."""
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePath
-from typing import Any, Final, Self
+from typing import Final, Self
 
+from tasks.custody.containment.place import RUNS_FROM, Place
 from tasks.custody.containment.process import Identity, Process, ancestry, descendants, parents_first
-from tasks.custody.containment.program import interactive, keeps_others, quotes, runs_prefect
+from tasks.custody.containment.program import interactive, keeps_others, quotes, runs_code
 from tasks.custody.containment.service import sitting_with
+from tasks.custody.containment.workload import Matcher, WorkloadDescription
 
-_OUR_PROGRAMS: Final = frozenset({"flows.worker", "flows.engine", "flows.by_hand", "flows.cli", "flows.deadline"})
-"""By the module that is run; flows.by_hand is that of version 0.1."""
-_OUR_SCRIPT: Final = "evacuation"
 SERVICE: Final = "service"
 """The role of processes that belong to the workload only by their systemd service."""
-
-
-@dataclass(frozen=True)
-class Matcher:
-    """Recognises one part of the workload: its role, and a regular expression on the full command line.
-
-    If `user` or `port` is given, the process must also be that user's, or listen on that port.
-    """
-
-    role: str
-    pattern: str
-    user: int | None = None
-    port: int | None = None
-
-    def fits(self, process: Process) -> bool:
-        """Return whether command line, user and port match. Never sufficient alone: see `recognises`."""
-        return (
-            self.names(process)
-            and self.user in {None, process.user}
-            and (self.port is None or self.port in process.ports or process.placeless)
-        )
-
-    def names(self, process: Process) -> bool:
-        """Return whether the command line matches, without regard to user and port."""
-        return bool(re.search(self.pattern, process.line))
-
-    def recognises(self, process: Process, root: PurePath) -> bool:
-        """Return whether the process fits, and works in or runs from the workload's root."""
-        return rooted(process, root) and self.fits(process)
-
-
-def matchers_of(fields: Mapping[str, Any], user: int | None) -> tuple[Matcher, ...]:
-    """Return the matchers of a workload block's fields; `user` is the uid of the account that it names."""
-    return (
-        Matcher("api", fields["api_pattern"], user, fields["api_port"]),
-        Matcher("training", fields["training_pattern"], user),
-        Matcher("worker", fields["worker_pattern"], user),
-    )
-
-
-@dataclass(frozen=True)
-class Named:
-    """Processes that a workload block names beside its patterns: its services, and unrelated command lines."""
-
-    units: tuple[str, ...] = ()
-    bystanders: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, fields: Mapping[str, Any]) -> Self:
-        """Return those of a block's fields; blocks saved by older versions have none."""
-        return cls(tuple(fields.get("units") or ()), tuple(fields.get("bystanders") or ()))
-
-
-NOTHING_NAMED: Final = Named()
+SESSION: Final = "session"
+"""The role of those that belong to it only because a member leads their session, and their parent is gone."""
+NEWCOMER: Final = "newcomer"
+"""The role of those that match no pattern, and run something of the root's since the cordon."""
+ANSWERED: Final = "answered"
+"""The role of those that a person has called the workload's."""
 
 
 @dataclass(frozen=True)
@@ -79,117 +28,149 @@ class Member:
     why: str
 
 
-def rooted(process: Process, root: PurePath) -> bool:
-    """Return whether the working directory or executable is below the root.
+@dataclass(frozen=True)
+class Exceptions:
+    """Processes that are no members whatever they look like, and those that a person has decided on.
 
-    The executable of a virtual environment is a link to one outside, so the path it was called by counts too.
+    `ours` are pids that are never touched: this run, its guard and workers, what keeps us alive. `helpers` are those
+    that a run of ours has started: members by the patterns alone. A person has called the `excused` bystanders, and the
+    `ended` the workload's, for this incident.
     """
-    places, name = (process.cwd, process.executable, *process.command[:1]), root.name
-    return any(name in place and PurePath(place).is_relative_to(root) for place in places if place)  # paths are slow
+
+    ours: frozenset[int] = frozenset()
+    helpers: frozenset[int] = frozenset()
+    excused: frozenset[Identity] = frozenset()
+    ended: frozenset[Identity] = frozenset()
 
 
-def protected(snapshot: Mapping[int, Process], me: int, servers: Iterable[int] = ()) -> set[int]:
-    """Return the pids never touched: pid 1, ourselves, our ancestors, and the worker and Prefect of our installation.
+class Members(dict[Identity, Member]):
+    """Every process of the workload, parents before children, with its role and the reason."""
 
-    Of other installations only `servers`, the Prefect servers that we use, are protected: any program can name itself
-    Prefect. Our descendants are not: a workload that our ancestor started may be among them.
-    """
-    protected_pids = {1, me} | ancestry(snapshot, [me])
-    protected_pids |= {
-        process.pid for process in snapshot.values() if runs_ours(process) and _ours(process, snapshot.get(me))
-    }
-    return protected_pids | set(servers)
+    @classmethod
+    def of(
+        cls,
+        snapshot: Mapping[int, Process],
+        description: WorkloadDescription,
+        exceptions: Exceptions,
+        since: int | None = None,
+    ) -> Self:
+        """Find them in a snapshot whose processes were looked at beside the root.
+
+        A matching program that only quotes the pattern (a shell, an editor) counts if it is the ancestor of another
+        match. Descendants of a match belong to it whatever their command line, and so do processes in a service of the
+        workload, and orphans in a session that a member leads. Who is excused does not, nor descendants connected to
+        the workload only through one of them. Processes in containers are left out: they are frozen and stopped through
+        their container. With `since`, in clock ticks since boot, whatever was started later and runs something of the
+        root's, or names it and matches, belongs too: nothing new may run under a cordon.
+        """
+        excused_pids = excused(snapshot, description, exceptions)
+        untouchable = exceptions.ours | excused_pids
+        below = (
+            {pid: process for pid, process in snapshot.items() if pid not in excused_pids} if excused_pids else snapshot
+        )
+        found: dict[int, Member] = {}
+        for matcher in description.matchers:
+            family = _family(below, matcher, untouchable)
+            _add(found, below, dict.fromkeys(family, f"matches the {matcher.role} pattern"), matcher.role)
+        _add(found, below, _answered(below, exceptions), ANSWERED)
+        spares = exceptions.ours
+        served = sitting_with(
+            below, found.keys() - untouchable, description.units, lambda each: each.pid in spares or keeps_others(each)
+        )
+        _add(found, below, served, SERVICE)
+        _add(found, below, _orphans(below, found), SESSION)
+        if since is not None:
+            _add(found, below, _newcomers(below, description, exceptions, since), NEWCOMER)
+        return cls(
+            (snapshot[pid].identity, found[pid])
+            for pid in parents_first(snapshot, found)
+            if snapshot[pid].alive and pid not in untouchable and not snapshot[pid].container
+        )
 
 
-def runs_ours(process: Process) -> bool:
-    """Return whether a process is called as our programs or Prefect's are. It may still be the workload."""
-    script = PurePath(*process.command[1:2]).name
-    return runs_prefect(process) or script == _OUR_SCRIPT or not _OUR_PROGRAMS.isdisjoint(process.command[1:4])
+def _add(found: dict[int, Member], snapshot: Mapping[int, Process], reasons: Mapping[int, str], role: str) -> None:
+    """Add these processes and all that descend from them."""
+    for pid in parents_first(snapshot, reasons.keys() | descendants(snapshot, reasons)):
+        found.setdefault(pid, Member(role, reasons.get(pid, f"child of {snapshot[pid].parent}")))
 
 
-def _ours(process: Process, me: Process | None) -> bool:
-    """Return whether a program runs in our Python environment: same executable, called by the same path."""
-    return me is None or (process.executable == me.executable and _called(process) == _called(me) != "")
-
-
-def _called(process: Process) -> str:
-    """Return the absolute path an interpreter was called by, which decides its packages; empty if it is no path."""
-    word = next(iter(process.command), "")
-    return str(PurePath(process.cwd, word)) if "/" in word else ""
-
-
-def members(
-    snapshot: Mapping[int, Process],
-    matchers: Iterable[Matcher],
-    root: PurePath,
-    protected_pids: Iterable[int],
-    named: Named = NOTHING_NAMED,
-) -> dict[Identity, Member]:
-    """Return every process of the workload, parents before children.
-
-    A matching program that only quotes the pattern (a shell, an editor) counts if it is the ancestor of another match.
-    Descendants of a match belong to it whatever their command line, and so do processes in a service of the workload.
-    The block's `bystanders` do not, nor descendants connected to the workload only through one of them. Processes in
-    containers are left out: they are frozen and stopped through their container.
-    """
-    known, protected_now = tuple(matchers), frozenset(protected_pids)
-    excused_pids = excused(snapshot, known, root, named)
-    untouchable = protected_now | excused_pids
-    below = {pid: process for pid, process in snapshot.items() if pid not in excused_pids} if excused_pids else snapshot
-    found: dict[int, Member] = {}
-    for matcher in known:
-        family = _family(below, matcher, root, untouchable)
-        for pid in parents_first(below, family | descendants(below, family)):
-            why = f"matches the {matcher.role} pattern" if pid in family else f"child of {snapshot[pid].parent}"
-            found.setdefault(pid, Member(matcher.role, why))
-    served = sitting_with(
-        below, found.keys() - untouchable, named.units, lambda each: each.pid in protected_now or keeps_others(each)
+def _answered(snapshot: Mapping[int, Process], exceptions: Exceptions) -> dict[int, str]:
+    there = (
+        {pid for pid, process in snapshot.items() if process.identity in exceptions.ended} if exceptions.ended else ()
     )
-    for pid in parents_first(below, served.keys() | descendants(below, served)):
-        found.setdefault(pid, Member(SERVICE, served.get(pid, f"child of {snapshot[pid].parent}")))
+    return dict.fromkeys(there, "a person has called it the workload's")
+
+
+def _orphans(snapshot: Mapping[int, Process], found: Mapping[int, Member]) -> dict[int, str]:
+    """Return orphans whose session a member leads: what a training has started outlives its parent."""
+    leaders = {pid for pid in found if snapshot[pid].session == pid and snapshot[pid].alive}
+
+    def is_orphan(process: Process) -> bool:
+        parent = snapshot.get(process.parent)
+        return parent is None or parent.session != process.session
+
     return {
-        snapshot[pid].identity: found[pid]
-        for pid in parents_first(snapshot, found)
-        if snapshot[pid].alive and pid not in untouchable and not snapshot[pid].container
+        process.pid: f"its parent is gone, and process {process.session} leads its session"
+        for process in snapshot.values()
+        if process.session in leaders and process.pid not in found and is_orphan(process)
     }
+
+
+def _newcomers(
+    snapshot: Mapping[int, Process], description: WorkloadDescription, exceptions: Exceptions, since: int
+) -> dict[int, str]:
+    """Return what was started since and runs something of the root's, or matches and names the root."""
+    found = {}
+    for process in snapshot.values():
+        if process.identity.start < since or process.pid in exceptions.helpers or description.tells_apart(process):
+            continue
+        if place := runs_from_root(process):
+            found[process.pid] = f"{place} lies below the root"
+        elif description.root in process.line and description.fits(process) and not only_quotes(process):
+            found[process.pid] = "it matches, and names the root"
+    return found
 
 
 def excused(
-    snapshot: Mapping[int, Process], matchers: Iterable[Matcher], root: PurePath, named: Named
+    snapshot: Mapping[int, Process], description: WorkloadDescription, exceptions: Exceptions
 ) -> frozenset[int]:
-    """Return the pids that the block's `bystanders` name: reported, never signalled, and no contradiction.
+    """Return pids that `bystanders` or a person's answer excuses: reported, never signalled, and no contradiction.
 
-    A process that matches the workload's own patterns in its root, or whose root is not readable, is not excused: the
-    contained processes could choose such a command line.
+    A process that the workload's own patterns recognise in its root, or whose root is not readable, is not excused by
+    the block: the contained processes could choose such a command line.
     """
-    if not named.bystanders:
+    if not description.bystanders and not exceptions.excused:
         return frozenset()
-    known = tuple(matchers)
     return frozenset(
         process.pid
         for process in snapshot.values()
-        if any(re.search(pattern, process.line) for pattern in named.bystanders)
-        and not any(each.recognises(process, root) or (process.placeless and each.fits(process)) for each in known)
+        if process.identity in exceptions.excused
+        or (description.excuses(process) and not (description.fits(process) and (process.placeless or process.rooted)))
     )
 
 
-def _family(
-    snapshot: Mapping[int, Process], matcher: Matcher, root: PurePath, protected_pids: frozenset[int]
-) -> set[int]:
+def _family(snapshot: Mapping[int, Process], matcher: Matcher, untouchable: frozenset[int]) -> set[int]:
     """Return the processes that match by themselves."""
     matched = {
         process.pid: process
         for process in snapshot.values()
-        if process.alive
-        and process.pid not in protected_pids
-        and not process.container
-        and matcher.recognises(process, root)
+        if process.alive and process.pid not in untouchable and not process.container and matcher.recognises(process)
     }
-    plain = {pid for pid, process in matched.items() if not only_quotes(process, root)}
+    plain = {pid for pid, process in matched.items() if not only_quotes(process)}
     carriers = matched.keys() - plain - {pid for pid, process in matched.items() if interactive(process)}
     return plain | (carriers & ancestry(snapshot, plain))
 
 
-def only_quotes(process: Process, root: PurePath) -> bool:
-    """Return whether it is a shell or editor of the host. Programs below the root are always the workload's."""
-    return quotes(process) and not PurePath(process.executable).is_relative_to(root)
+def only_quotes(process: Process) -> bool:
+    """Return whether it is a program of the host that may carry a pattern as text, and runs nothing of the root's."""
+    if not quotes(process) or (process.places and not process.places.isdisjoint({Place.PROGRAM, Place.CALLED})):
+        return False
+    return not (runs_code(process) and process.places and Place.SCRIPT in process.places)
+
+
+def runs_from_root(process: Process) -> str:
+    """Return what of the root's a process runs; empty if nothing, or if it only reads a file of the root's."""
+    code = sorted((process.places or frozenset()) & RUNS_FROM)
+    if quotes(process) and not runs_code(process):
+        code = [place for place in code if place is not Place.SCRIPT]
+    return code[0] if code else ""

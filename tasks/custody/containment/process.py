@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from signal import SIGINT, SIGSTOP, SIGTERM, Signals
 from typing import Any, Final, Self, TypeVar
 
+from tasks.custody.containment.place import Place
+
 _LINE: Final = 16384
 _PIDS, _TICKS = 1 << 31, 1 << 63
 T = TypeVar("T")
@@ -54,7 +56,8 @@ class Process:
     `cgroup` is the text of /proc/PID/cgroup, `container` the id of its container as seen from here; `ports` are those
     of the watched ports on which it listens. `forked` says that it has not called exec since its parent forked it.
     `name` is the kernel's short name, readable by everybody and settable by the process. `group` and `session` are the
-    ids of its process group and session, inherited by descendants that create none of their own.
+    ids of its process group and session, inherited by descendants that create none of their own. `terminal` says that
+    it has a controlling terminal. `places` are what of it lies below the root, None if that was not looked at.
     """
 
     identity: Identity
@@ -73,6 +76,15 @@ class Process:
     name: str = ""
     group: int = 0
     session: int = 0
+    terminal: bool = False
+    places: frozenset[Place] | None = None
+
+    @property
+    def rooted(self) -> bool:
+        """Whether anything of it lies below the root. Raises ValueError if that was not looked at."""
+        if self.places is None:
+            raise ValueError(f"expected a process that was looked at beside a root; got {self.pid}, which was not")
+        return bool(self.places)
 
     @property
     def pid(self) -> int:

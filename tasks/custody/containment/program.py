@@ -1,19 +1,34 @@
 """Decide from a process's program what it is: a shell, an editor, a multiplexer, a supervisor, Prefect (runbook §3)."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 from typing import Final
 
 from tasks.custody.containment.process import Process
 
 _MULTIPLEXERS: Final = frozenset({"tmux", "screen", "SCREEN", "ssh", "sshd", "zellij", "mosh-server"})
-SHELLS: Final = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "fish", "script"})
-_EDITORS: Final = frozenset({"vi", "vim", "nvi", "nvim", "nano", "emacs", "less", "more"})
-_PRINTERS: Final = frozenset({"tail", "head", "cat", "tee", "watch"})
-_SEARCHERS: Final = frozenset(
-    {"grep", "egrep", "rg", "ag", "pgrep", "pkill", "ps", "sudo", "su", "doas", "strace", "gdb"}
+SHELLS: Final = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "fish"})
+_EDITORS: Final = frozenset({"vi", "vim", "nvi", "nvim", "nano", "emacs", "less", "more", "man", "mc"})
+_COREUTILS: Final = frozenset(
+    (
+        "tail head cat tee wc ls du df stat sort uniq cut tr sha256sum sha1sum md5sum cksum b2sum od split "
+        "comm paste nl tac yes date true false sync touch mkdir chmod chown ln rm mv cp dd install truncate "
+        "basename dirname realpath readlink seq printf echo"
+    ).split()
 )
+_SEARCHERS: Final = frozenset(
+    ("grep egrep fgrep zgrep rg ag find locate diff cmp pgrep pkill ps lsof fuser strace gdb perf jq sed file").split()
+)
+_COPIERS: Final = frozenset(
+    ("rsync scp sftp sftp-server tar gzip bzip2 xz zstd zip unzip cpio restic borg rclone aws s5cmd git").split()
+)
+_CLIENTS: Final = frozenset({"psql", "mysql", "mariadb", "sqlite3", "redis-cli", "mongosh"})
+_MONITORS: Final = frozenset(
+    {"top", "htop", "btop", "atop", "iotop", "iostat", "vmstat", "free", "nvidia-smi", "nvtop"}
+)
+_WRAPPERS: Final = frozenset({"sudo", "su", "runuser", "doas", "script", "login", "timeout", "time", "nohup", "setsid"})
+"""Programs that wait for one that they have started, and start nothing again."""
 EVERYBODYS: Final = frozenset({"systemd", "init", "cron", "crond", "anacron", "atd", "sshd", "login"})
 """Programs that start processes of every user."""
 _KEEPERS: Final = EVERYBODYS | frozenset(
@@ -21,18 +36,37 @@ _KEEPERS: Final = EVERYBODYS | frozenset(
 )
 """Programs that make a service shared: another process in it may belong to anything."""
 _INTERPRETERS: Final = ("python", "pypy")
+_OUR_PROGRAMS: Final = frozenset({"flows.worker", "flows.engine", "flows.cli", "flows.deadline"})
+"""By the module that is run."""
+_OUR_SCRIPT: Final = "evacuation"
 _MODULE: Final = re.compile(r"-[A-Za-z]*m")
+_CODE: Final = frozenset({"-c", "-e", "-ec", "-lc", "--eval"})
+_WITH_VALUE: Final = frozenset({"-W", "-X", "-o", "-O"})
 _MANY_IN_ONE: Final = frozenset({"busybox", "toybox", "coreutils"})
 _FLAVOUR: Final = re.compile(
     r"\.?(?P<name>.+?)(?:[.-]?\d[\d.]*+|[.-](?:basic|tiny|nox|gtk\d?|athena|lucid|motif|session|auth|rs|static|wrapped))*"
 )
 """Variants of a program's name on a host: vim.basic, emacs-nox, bash-5.2, sshd-session, sudo-rs."""
-_QUOTERS: Final = SHELLS | _EDITORS | _PRINTERS | _SEARCHERS | _MANY_IN_ONE | _MULTIPLEXERS
+HARMLESS: Final = frozenset().union(
+    SHELLS, _EDITORS, _COREUTILS, _SEARCHERS, _COPIERS, _CLIENTS, _MONITORS, _MULTIPLEXERS, _WRAPPERS
+)
+"""Programs of a host that a person runs beside a workload: what they read they do not run. Shells run scripts."""
+_QUOTERS: Final = HARMLESS | _MANY_IN_ONE | {"watch", "make", "gmake"}
 
 
 def quotes(process: Process) -> bool:
     """Return whether the program may carry the pattern as text only: a shell, an editor, grep."""
     return program(process) in _QUOTERS
+
+
+def runs_code(process: Process) -> bool:
+    """Return whether the program runs the file that its command line names, or code on it: a shell, make, watch."""
+    return program(process) in SHELLS | {"watch", "make", "gmake", "ssh"} | _MANY_IN_ONE
+
+
+def is_editor(process: Process) -> bool:
+    """Return whether the program keeps a file open for writing beside the one that it edits."""
+    return program(process) in _EDITORS
 
 
 def interactive(process: Process) -> bool:
@@ -59,9 +93,31 @@ def runs_prefect(process: Process) -> bool:
     return started == "prefect"
 
 
+def runs_ours(process: Process) -> bool:
+    """Return whether a process is called as our programs or Prefect's are. It may still be the workload."""
+    script = PurePath(*process.command[1:2]).name
+    return runs_prefect(process) or script == _OUR_SCRIPT or not _OUR_PROGRAMS.isdisjoint(process.command[1:4])
+
+
 def keeps_others(process: Process) -> bool:
     """Return whether the program (cron, a supervisor) starts others' processes in its own service."""
     return not _KEEPERS.isdisjoint({program(process), _script(process)})
+
+
+def script_of(command: Sequence[str]) -> str:
+    """Return the file that a command line may name as its program's script: the first word that is no option.
+
+    Empty for a module (`-m`) and for code on the command line (`-c`, `-e`), and if there is none.
+    """
+    words = iter(command[1:])
+    for word in words:
+        if _MODULE.fullmatch(word) or word in _CODE:
+            return ""
+        if word in _WITH_VALUE:
+            next(words, None)
+        elif not word.startswith(("-", "+")) and word:
+            return word
+    return ""
 
 
 def _script(process: Process) -> str:

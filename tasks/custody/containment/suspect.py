@@ -4,15 +4,13 @@ import json
 import re
 from collections.abc import Collection, Mapping
 from itertools import takewhile
-from pathlib import PurePath
 from typing import Final
 
-from tasks.custody.containment.membership import Member, rooted
+from tasks.custody.containment.membership import Member
 from tasks.custody.containment.process import Identity, Process, descendants, parents_first
 from tasks.custody.containment.program import quotes
 from tasks.custody.containment.service import unit_of
 from tasks.custody.containment.source import keeps_only, may_be_ended
-from tasks.custody.containment.survey import STARTED
 from tasks.custody.evidence.redact import command_line
 
 SUSPECT: Final = "suspect"
@@ -24,26 +22,23 @@ def included(
     snapshot: Mapping[int, Process],
     suspects: Mapping[Identity, str],
     members: Collection[int],
-    root: PurePath,
     protected_pids: Collection[int],
 ) -> dict[Identity, Member]:
     """Return the suspects to end, with the fact that ties each, and their descendants, parents first.
 
     Suspects that hold others' or a person's work are only reported: those in a container, a Prefect worker, one with a
-    child that nothing ties to the workload, or one just started there by hand.
+    child that nothing ties to the workload, or one on the terminal of a person's session.
     """
     facts = {who.pid: fact for who, fact in suspects.items() if who.pid not in {*members, *protected_pids}}
-    tied = {pid for pid, process in snapshot.items() if rooted(process, root) and may_be_ended(process)} - {
-        *protected_pids
-    }
+    tied = {pid for pid, process in snapshot.items() if process.rooted and may_be_ended(process)} - {*protected_pids}
     tied |= facts.keys() | {*members}
     chosen = {
         pid
-        for pid, fact in facts.items()
+        for pid in facts
         if not snapshot[pid].container
         and may_be_ended(snapshot[pid])
         and keeps_only(snapshot, pid, tied)
-        and not (fact == STARTED and _by_a_person(snapshot.get(snapshot[pid].parent)))
+        and not _of_a_person(snapshot, snapshot[pid])
     }
     everyone = chosen | descendants(snapshot, chosen)
     return {
@@ -53,9 +48,10 @@ def included(
     }
 
 
-def _by_a_person(parent: Process | None) -> bool:
-    """Return whether the parent is an interactive shell."""
-    return parent is not None and quotes(parent) and not may_be_ended(parent)
+def _of_a_person(snapshot: Mapping[int, Process], process: Process) -> bool:
+    """Return whether a process has the terminal of a person's session: an interactive shell leads it."""
+    leader = snapshot.get(process.session)
+    return process.terminal and leader is not None and quotes(leader) and not may_be_ended(leader)
 
 
 def line_for(process: Process, field: str, current: str) -> str:
@@ -81,9 +77,14 @@ def advice(process: Process, line: str) -> str:
         return f"{process.pid}: add its container to `containers`. コンテナを containers に追加してください。"
     return (
         f"{process.pid} is a suspect. If it belongs to the workload: {line}, or suspects=include; "
-        f"if not: bystanders = ['{_pattern(process)}']. "
+        f"if not: {excuse_for(process)}. "
         "ワークロードの一部なら前者を、無関係なら bystanders をブロックに追加してください。"
     )
+
+
+def excuse_for(process: Process) -> str:
+    """Return the block's line that names a process as a bystander."""
+    return f"bystanders = ['{_pattern(process)}']"
 
 
 def _pattern(process: Process) -> str:

@@ -3,7 +3,7 @@
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
@@ -15,7 +15,7 @@ FILE: Final = ".toml"
 KINDS: Final = ("workload", "store", "fleet")
 
 API: Final = r"uvicorn .*api\.app"
-TRAINING: Final = r"python\S* -u src/train\.py .*--mode full"
+TRAINING: Final = r"(^|[\s/])src/train\.py(\s|$)"
 WORKER: Final = r"joblib\.externals\.loky|multiprocessing\.(resource_tracker|spawn|forkserver)"
 _UNRELATED: Final = (
     "",
@@ -36,6 +36,7 @@ _REST: Final[dict[str, Any]] = {
     "evidence_dir": None,
     "units": [],
     "bystanders": [],
+    "interpreter": "",
 }
 _SERVICE: Final = re.compile(r"[\w:.@\\][\w:.@\\-]*\.service", re.ASCII)
 _NOBODYS_UNIT: Final = re.compile(
@@ -106,6 +107,22 @@ def pattern(text: str) -> str:
     return text
 
 
+def bystander(text: str) -> str:
+    """Return an entry of `bystanders`: a pattern, or exe=, cwd= or unit=. Raises ValueError if it names nothing.
+
+    A program and a folder are named by their whole path, a service by its name.
+    """
+    kind, _, value = text.partition("=")
+    if kind not in {"exe", "cwd", "unit"}:
+        return pattern(text)
+    if not (_SERVICE.fullmatch(value) if kind == "unit" else PurePath(value).is_absolute() and value != "/"):
+        raise ValueError(
+            f"expected exe=PROGRAM or cwd=FOLDER with a whole path, or unit=NAME.service; got {text!r}. Nothing was "
+            "saved. Write it like exe=/usr/bin/tensorboard, cwd=/srv/app/notebooks or unit=filebeat.service"
+        )
+    return text
+
+
 def unit(text: str) -> str:
     """Return the name of a systemd service of the workload. Raises ValueError if it is none, ours, or a shared one."""
     if not _SERVICE.fullmatch(text) or _NOBODYS_UNIT.fullmatch(text):
@@ -152,7 +169,7 @@ def recognisable(given: Mapping[str, Any], host: str) -> dict[str, Any]:
     for name in _PATTERNS:
         pattern(fields[name])
     for each in fields["bystanders"]:
-        pattern(each)
+        bystander(each)
     for each in fields["units"]:
         unit(each)
     absolute(Path(fields["root"]))

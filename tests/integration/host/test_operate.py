@@ -42,7 +42,7 @@ def launch(small: SmallWorkload) -> None:
 
 def test_before_anything_happened(small: SmallWorkload) -> None:
     small.start_all()
-    lines = list(status(small.block(), LinuxHost()))
+    lines = list(status(small.block(), LinuxHost(root=small.root)))
     assert lines[0] == "incident  none"
     assert lines[1].endswith("is free")
     assert len([line for line in lines if " runs: " in line]) == 4

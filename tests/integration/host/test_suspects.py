@@ -343,7 +343,7 @@ def test_a_suspect_is_told_with_the_line_of_the_block_that_fits_it(small: SmallW
 
 
 def test_status_names_suspects(small: SmallWorkload, renamed: set[int]) -> None:
-    told = [line for line in status(small.block(), LinuxHost()) if line.startswith("suspect ")]
+    told = [line for line in status(small.block(), LinuxHost(root=small.root)) if line.startswith("suspect ")]
     assert {int(line.split()[2].rstrip(":")) for line in told} == renamed
 
 

@@ -1,0 +1,303 @@
+"""Find what of a process lies below a folder, by device and inode of the folders above it and by the mounts.
+
+A path's text lies: a folder is renamed or named "x (deleted)", mounted elsewhere, deeper than the kernel can spell, or
+in another mount namespace. What lies on a network's file system is not touched, unless the folder lies there too: one
+that does not answer would delay the freeze.
+"""
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import Final, NamedTuple
+
+from tasks.custody.containment.place import Place
+from tasks.custody.containment.program import script_of
+
+_FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_LEVELS: Final = 8192
+_NETWORKS: Final = ("nfs", "cifs", "smb", "ceph", "9p", "fuse.", "gluster", "lustre", "afs", "beegfs", "gpfs", "gfs2")
+_DELETED: Final = "//deleted"
+_Folder = tuple[int, int]
+
+
+class Mount(NamedTuple):
+    """A line of mountinfo (proc(5)): device, which folder of it is mounted, and where."""
+
+    device: str
+    folder: PurePosixPath
+    point: str
+    kind: str
+    read_only: bool
+
+    @property
+    def of_network(self) -> bool:
+        """Whether the file system may not answer."""
+        return self.kind.startswith(_NETWORKS)
+
+
+class View(NamedTuple):
+    """How a process sees files: its name in /proc or a thread's, its mount namespace, and whether that is as we do."""
+
+    where: int | str
+    namespace: int
+    ours: bool
+
+    @property
+    def process(self) -> str:
+        """The process's name in /proc."""
+        return str(self.where).partition("/")[0]
+
+
+def mounts_of(pid: int | str) -> dict[int, Mount]:
+    """Return the mounts that a process sees, by their ids, which no other namespace uses; none if not readable."""
+    with suppress(OSError):
+        return dict(_mounts(Path(f"/proc/{pid}/mountinfo").read_text(errors="surrogateescape").splitlines()))
+    return {}
+
+
+def _mounts(lines: Sequence[str]) -> list[tuple[int, Mount]]:
+    found = []
+    for line in lines:
+        words = line.split(" ")
+        kind = words[words.index("-") + 1]
+        folder = PurePosixPath(_plain(words[3]).removesuffix(_DELETED))
+        found.append((int(words[0]), Mount(words[2], folder, _plain(words[4]), kind, "ro" in words[5].split(","))))
+    return found
+
+
+def _plain(text: str) -> str:
+    for octal, letter in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(octal, letter)
+    return text
+
+
+class Places:
+    """Says which parts of processes lie below one folder.
+
+    What was found of folders is kept until `forget`: within one look they do not move.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        """Take the folder as it is now; of one that is not there, nothing lies below it."""
+        self.root = os.path.realpath(root)
+        self._namespace, self._top = _inode("/proc/self/ns/mnt"), _folder_id("/")
+        self._tops, self._mounted = set[_Folder](), set[tuple[str, PurePosixPath]]()
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin a new look. A folder that was the root stays one, and so does what was mounted below it."""
+        self._mounts = mounts_of("self")
+        self._find_tops(self.root)
+        self._devices = {device for device, _ in self._tops}
+        self._home = {device for device, _ in self._mounted}
+        self._folders: dict[_Folder, bool] = {}
+        self._named: dict[tuple[int | str, str], bool] = {}
+        self._slow: dict[int, tuple[str, ...]] = {}
+
+    def _find_tops(self, root: str) -> None:
+        """Note the folder and what is mounted below it: by their ids, and as folders of devices."""
+        if (top := _folder_id(root)) is None:
+            return
+        self._tops.add(top)
+        with suppress(OSError, KeyError):
+            descriptor = os.open(root, _FOLDER)
+            try:
+                mount = self._mounts[_mount_id(descriptor)]
+            finally:
+                os.close(descriptor)
+            self._mounted.add((mount.device, mount.folder / os.path.relpath(root, mount.point)))
+        for mount in self._mounts.values():
+            if mount.point.startswith(f"{root.rstrip('/')}/"):
+                self._mounted.add((mount.device, mount.folder))
+                if not mount.of_network and (top := _folder_id(mount.point)):
+                    self._tops.add(top)
+
+    def view(self, where: int | str) -> View:
+        """Return how a process, or a thread, sees files."""
+        namespace = _inode(f"/proc/{where}/ns/mnt") or 0
+        return View(where, namespace, namespace == self._namespace and _folder_id(f"/proc/{where}/root") == self._top)
+
+    def of(self, where: int | str, command: Sequence[str], executable: str, cwd: str, threads: int) -> frozenset[Place]:
+        """Return the places of a process that lie below the folder. `where` is its name in /proc, or a thread's.
+
+        `executable` and `cwd` are what the kernel calls them, which only decides what is not touched.
+        """
+        if not self._tops:
+            return frozenset()
+        found, view = set[Place](), self.view(where)
+        if self._link(view, "cwd", cwd) or (threads > 1 and self._thread_works_below(view, cwd)):
+            found.add(Place.CWD)
+        if not view.ours and _folder_id(f"/proc/{where}/root") != self._top and self._link(view, "root", ""):
+            found.add(Place.ROOT)
+        if executable and self._holds(view, executable):
+            found.add(Place.PROGRAM)
+        if command and "/" in command[0] and self.leads_below(view, cwd, command[0]):
+            found.add(Place.CALLED)
+        if self.leads_below(view, cwd, script_of(command)):
+            found.add(Place.SCRIPT)
+        return frozenset(found)
+
+    def _link(self, view: View, name: str, text: str) -> bool:
+        """Return whether the folder that a link of /proc leads to is below."""
+        if self._is_slow(view, text):
+            return False
+        with suppress(OSError):
+            path = f"/proc/{view.where}/{name}"
+            known = os.stat(path)
+            if (found := self._folders.get((known.st_dev, known.st_ino))) is not None:
+                return found
+            return self._climb(os.open(path, _FOLDER), view)
+        return False
+
+    def _thread_works_below(self, view: View, cwd: str) -> bool:
+        """Return whether a thread with a working directory of its own, by unshare(CLONE_FS), works below."""
+        own = None if self._is_slow(view, cwd) else _folder_id(f"/proc/{view.where}/cwd")
+        with suppress(OSError):
+            for thread in os.listdir(f"/proc/{view.process}/task"):
+                place = f"{view.process}/task/{thread}"
+                if own is not None and _folder_id(f"/proc/{place}/cwd") in {None, own}:
+                    continue
+                with suppress(OSError):
+                    if self._link(view._replace(where=place), "cwd", os.readlink(f"/proc/{place}/cwd")):
+                        return True
+        return False
+
+    def leads_below(self, view: View, cwd: str, word: str) -> bool:
+        """Return whether a word of a command line names a file below, without following the file's own link."""
+        if not word:
+            return False
+        if word.startswith("/"):
+            return self._holds(view, word) and self.exists(view, word)
+        if self._is_slow(view, cwd):
+            return False
+        folder, _, name = word.rpartition("/")
+        with suppress(OSError):
+            descriptor = os.open(f"/proc/{view.where}/cwd", _FOLDER)
+            try:
+                inner = os.open(folder or ".", _FOLDER, dir_fd=descriptor)
+            finally:
+                os.close(descriptor)
+            there = _has(inner, name)
+            return self._climb(inner, view) and there
+        return False
+
+    def exists(self, view: View, path: str) -> bool:
+        """Return whether an absolute path leads somewhere for the process."""
+        with suppress(OSError):
+            os.lstat(path if view.ours else f"/proc/{view.where}/root{path}")
+            return True
+        return False
+
+    def _holds(self, view: View, path: str) -> bool:
+        """Return whether the folder of a file that a process names by an absolute path is below."""
+        folder = os.path.dirname(path)
+        key = (view.namespace if view.ours else view.where, folder)
+        if (known := self._named.get(key)) is not None:
+            return known
+        found = False
+        if not self._is_slow(view, folder):
+            for place in (folder,) if view.ours else (f"/proc/{view.where}/root{folder}", folder):
+                with suppress(OSError):
+                    found = found or self._climb(os.open(place, _FOLDER), view)
+        self._named[key] = found
+        return found
+
+    def holds(self, view: View, path: str) -> bool:
+        """Return whether an open or mapped file, by the name that the kernel gives it, lies below."""
+        return bool(self._tops) and self._holds(view, path)
+
+    def is_read_only(self, view: View) -> bool:
+        """Return whether the working directory is on a mount that may not be written, in our own user namespace."""
+        if _inode(f"/proc/{view.where}/ns/user") != _inode("/proc/self/ns/user"):
+            return False
+        with suppress(OSError):
+            descriptor = os.open(f"/proc/{view.where}/cwd", _FOLDER)
+            try:
+                mount = self._mount(_mount_id(descriptor), view)
+            finally:
+                os.close(descriptor)
+            return mount is not None and mount.read_only
+        return False
+
+    def _climb(self, descriptor: int, view: View) -> bool:
+        """Return whether an open folder is the root, or in it, or in a mount of a part of it. Closes the descriptor."""
+        passed = list[_Folder]()
+        found = False
+        try:
+            mount = _mount_id(descriptor)
+            for _ in range(_LEVELS):
+                status = os.fstat(descriptor)
+                here = (status.st_dev, status.st_ino)
+                if here in self._folders or here in self._tops:
+                    found = here in self._tops or self._folders[here]
+                    break
+                passed.append(here)
+                above = os.open("..", _FOLDER, dir_fd=descriptor)
+                os.close(descriptor)
+                descriptor, beyond = above, _mount_id(above)
+                top = _same(above, here)
+                if beyond != mount or top:
+                    if self._is_mounted(mount, view, here[0]):
+                        found = True
+                        break
+                    mount = beyond
+                if top:
+                    break
+        finally:
+            os.close(descriptor)
+        self._folders |= dict.fromkeys(passed, found)
+        return found
+
+    def _is_mounted(self, number: int, view: View, device: int) -> bool:
+        """Return whether a mount shows a part of the folder; of one that no table lists, whether it could."""
+        mount = self._mount(number, view)
+        if mount is None:
+            return device in self._devices
+        return any(mount.device == one and mount.folder.is_relative_to(folder) for one, folder in self._mounted)
+
+    def _mount(self, number: int, view: View) -> Mount | None:
+        if number not in self._mounts:
+            self._mounts |= mounts_of(view.process)
+        return self._mounts.get(number)
+
+    def _is_slow(self, view: View, text: str) -> bool:
+        """Return whether a path lies on a network's file system that the folder has no part in."""
+        if view.namespace not in self._slow:
+            seen = self._mounts if view.namespace == self._namespace else mounts_of(view.process)
+            points = {mount.point for mount in seen.values() if mount.of_network and mount.device not in self._home}
+            self._slow[view.namespace] = tuple(points)
+        return any(f"{text}/".startswith(f"{point.rstrip('/')}/") for point in self._slow[view.namespace] if text)
+
+
+def _has(folder: int, name: str) -> bool:
+    with suppress(OSError):
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+        return True
+    return False
+
+
+def _same(descriptor: int, folder: _Folder) -> bool:
+    status = os.fstat(descriptor)
+    return (status.st_dev, status.st_ino) == folder
+
+
+def _folder_id(path: str) -> _Folder | None:
+    with suppress(OSError):
+        status = os.stat(path)
+        return status.st_dev, status.st_ino
+    return None
+
+
+def _inode(path: str) -> int | None:
+    with suppress(OSError):
+        return os.stat(path).st_ino
+    return None
+
+
+def _mount_id(descriptor: int) -> int:
+    about = os.open(f"/proc/self/fdinfo/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return int(os.read(about, 4096).partition(b"mnt_id:\t")[2].split(maxsplit=1)[0])
+    finally:
+        os.close(about)
