@@ -146,8 +146,8 @@ class WorkloadFields(BaseModel):
     bystanders: list[Bystander] = Field(
         default=[],
         description="What works in the root, or writes there, and is no part of the workload (a log shipper, a "
-        "notebook server), with all that it starts: told, never signalled. A regular expression on the full command line, or "
-        "exe=PROGRAM, cwd=FOLDER, unit=NAME.service. Not what matches a pattern of the workload itself.",
+        "notebook server), with all that it starts: told, never signalled. A regular expression on the full command "
+        "line, or exe=PROGRAM, cwd=FOLDER, unit=NAME.service. Not what matches a pattern of the workload itself.",
     )
     docker_host: str = Field(
         default="",

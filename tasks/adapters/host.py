@@ -5,7 +5,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
@@ -140,6 +140,7 @@ class LinuxHost:
         """Take the ports whose listeners are looked up in every snapshot, and the root that places are told of."""
         self._ports = frozenset(port for port in ports if port)
         self._places = Places(root) if root else None
+        self._table = processes.ProcessTable(self._ports, self._places) if self._places else None
         self.systemd = Systemd()
         self.started_guard: Identity | None = None
 
@@ -148,6 +149,10 @@ class LinuxHost:
         if self._places:
             self._places.forget()
         return processes.read_processes(self._ports, self._places)
+
+    def look_again(self, changing: Callable[[Process], bool]) -> dict[int, Process]:
+        """Return all processes, those that have not changed since the last call as they were."""
+        return self._table.look(changing) if self._table else self.snapshot()
 
     def arrivals(self, last: int) -> tuple[int, list[Process]]:
         """Read only the new processes."""

@@ -11,9 +11,10 @@ from blocks.workload_fields import WorkloadFields
 from tasks.adapters.host import Host
 from tasks.cli.next_step import NAMELESS, Called, Step, next_step, while_at_work
 from tasks.containment.paused import read_prior
-from tasks.containment.suspects import roster_now, suspects_of
+from tasks.containment.suspects import roster_now
 from tasks.containment.uncordon import held, living
 from tasks.custody.containment.process import Identity
+from tasks.custody.containment.roster import Kind
 from tasks.custody.errors import EngineError
 from tasks.custody.evidence.redact import command_line
 from tasks.incident.current import last_opened
@@ -41,6 +42,7 @@ class Status:
     held: tuple[str, ...]
     processes: tuple[dict[str, Any], ...]
     suspects: tuple[str, ...]
+    unknown: tuple[str, ...]
     containers: tuple[str, ...]
     alone: str
     at_work: str
@@ -58,6 +60,7 @@ class Status:
             yield f"{'':<9} whoever typed it waits; this ends it 起動した人の画面は止まったまま: {self.uncordon}"
         yield from (f"workload  process {each['pid']} {each['state']}: {each['command']}" for each in self.processes)
         yield from (f"suspect   {each}" for each in self.suspects)
+        yield from (f"unknown   {each}" for each in self.unknown)
         yield from (f"workload  {each}" for each in self.containers)
         if not self.processes and not self.containers:
             yield "workload  nothing of it runs"
@@ -79,7 +82,7 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
     """Read the state of a workload."""
     incident, verdict, end = _incident(workload)
     since = _frozen_since(workload)
-    members = living(host, workload)
+    members, roster = living(host, workload), roster_now(host, workload)
     alive_now = members | {who: process for who in since if (process := host.get_process(who)) and process.stopped}
     containers = _containers(workload)
     alive = bool(alive_now or containers)
@@ -120,7 +123,11 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
         ),
         suspects=tuple(
             f"process {process.pid}: {command_line(process.command, _SHOWN)}: {why}"
-            for process, why in suspects_of(roster_now(host, workload))
+            for process, why in roster.of(Kind.SUSPECT)
+        ),
+        unknown=tuple(
+            f"process {process.pid}: {command_line(process.command, _SHOWN)}: {why}"
+            for process, why in roster.of(Kind.UNKNOWN)
         ),
         containers=tuple(containers),
         alone=_alone(workload, host, list(frozen.values()), _paused(containers)) if alone else "",

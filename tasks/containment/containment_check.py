@@ -94,8 +94,7 @@ def check_containment(context: RunContext) -> Containment:
 def _unknown(context: RunContext, roster: Roster) -> tuple[Unknown, ...]:
     """Return the processes that a person has to answer, and log each."""
     found = []
-    for process in roster.processes(Kind.UNKNOWN):
-        why = roster.judgements[process.identity].why
+    for process, why in roster.of(Kind.UNKNOWN):
         found.append(Unknown(process.identity, command_line(process.command, _SHOWN), why, excuse_for(process)))
         context.log.write("unknown", str(process.pid), command=command_line(process.command), why=why)
     return tuple(found)

@@ -75,7 +75,7 @@ def take_roster(
         born=_ticks_of(birth_of(os.path.realpath(root))),
     )
     there = {pid: process for pid, process in snapshot.items() if pid not in ended}
-    return Roster.of(there, description_of(workload), exceptions, look)
+    return Roster.judged(there, description_of(workload), exceptions, look)
 
 
 def models_of(workload: WorkloadFields) -> frozenset[FileId]:
@@ -93,11 +93,6 @@ def _ticks_of(moment: float) -> float:
 def _runs_ours(handles: Handles | None) -> bool:
     """Return whether a process maps code of our installation: any may call itself so."""
     return handles is None or handles.denied or any(path.startswith(f"{_OURS}/") for path in handles.code)
-
-
-def suspects_of(roster: Roster) -> list[tuple[Process, str]]:
-    """Return the processes that a fact ties to the workload, each with the fact."""
-    return [(roster.snapshot[who.pid], why) for who, why in roster.suspects.items()]
 
 
 def suggest_line(host: Host, workload: WorkloadFields, suspect: Process) -> str:

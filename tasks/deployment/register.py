@@ -4,6 +4,7 @@ Block types and blocks, the pool, the queues of the workload's host, the deploym
 automation that finds runs that have gone silent, and what tells people.
 """
 
+import socket
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +24,9 @@ from blocks import EvidenceStore, Fleet, SigningKey, Workload
 from blocks.file import load
 from blocks.file import save as save_blocks
 from blocks.saved import asking_server
+from tasks.adapters.host import LinuxHost
 from tasks.adapters.saved_blocks import load_block, require_store
+from tasks.containment.suspects import roster_now
 from tasks.custody.errors import Refused
 from tasks.custody.incident.description import read_tables
 from tasks.custody.incident.exit_codes import REFUSED
@@ -221,6 +224,20 @@ def deploy_all(targets: list[DeploymentTarget], pool: str, engine: str, also: Se
         yield f"worker on {host}: {quote(engine)} -m flows.worker --pool {pool} {queues} --name {host}"
 
 
+def unanswered(target: DeploymentTarget) -> Iterator[str]:
+    """Yield how many processes an evacuation would end NotContained or Unanswered for now, if it is this host's."""
+    if target.host != socket.gethostname():
+        return
+    workload: Workload = load_block(Workload, target.workload)
+    roster = roster_now(LinuxHost(workload.api_port, root=workload.root), workload)
+    counts = {"suspect 不審": len(roster.suspects), "not known 未確認": len(roster.unknown)}
+    if found := ", ".join(f"{count} {word}" for word, count in counts.items() if count):
+        yield (
+            f"{target.workload}: {found} beside the workload now, each of which would hinder a green end; "
+            f"evacuation doctor {target.workload} names them, with their lines"
+        )
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What is asked: a saved workload with its store, the pool, the worker's Python, who tells people."""
@@ -248,6 +265,7 @@ def deploy_by_hand(file: str, wanted: Wanted) -> int:
                 deploy_people(wanted.pool, engine, wanted.notify)
             if targets:
                 say(*deploy_all(targets, wanted.pool, engine, () if fleets else (PEOPLE,)))
+                say(*(line for target in targets for line in unanswered(target)))
             say(*(deploy_fleet(fleet, wanted.pool, engine) for fleet in fleets))
     except (ValueError, RuntimeError) as error:
         say(*str(error).splitlines(), error=True)

@@ -191,7 +191,7 @@ def every_process() -> Iterator[psutil.Process]:
 
 
 def _works_in(process: psutil.Process, root: Path) -> bool:
-    with contextlib.suppress(psutil.Error):
+    with contextlib.suppress(psutil.Error, OSError):  # a folder may be deeper than its name may be long
         return process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()).is_relative_to(root)
     return False
 

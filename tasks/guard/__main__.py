@@ -108,7 +108,7 @@ class Guard:
 
     def watch(self) -> None:
         """Freeze every newcomer, and every caught process that was thawed since."""
-        snapshot = self.host.snapshot()
+        snapshot = self.host.look_again(self._is_changing)
         mine = self._in_hand(snapshot) | untouchable(snapshot)
         exceptions = Exceptions(frozenset(mine), frozenset(self._helpers(snapshot)))
         found = Members.of(snapshot, self.orders.workload, exceptions, self.me.start)
@@ -121,6 +121,11 @@ class Guard:
             self._unwritten.append({**_caught(snapshot[who.pid], found[who], lines[who.pid]), **outcome})
         self._write()
         self._stay_named()
+
+    def _is_changing(self, process: Process) -> bool:
+        """Return whether a process is ours to watch closely: one that was frozen, or that may become a member."""
+        who = process.identity
+        return who in self.caught or who in self.frozen or self.orders.workload.names(process)
 
     def _helpers(self, snapshot: dict[int, Process]) -> set[int]:
         """Return what the run at work has started: collectors may run the workload's interpreter, as its account."""

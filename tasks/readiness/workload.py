@@ -9,7 +9,7 @@ from blocks.file import lacking
 from tasks.adapters.saved_blocks import secret_headers
 from tasks.collectors import discover
 from tasks.collectors.matching import found as found_files
-from tasks.containment.suspects import suggest_line, suspects_of
+from tasks.containment.suspects import suggest_line
 from tasks.custody.containment.roster import Kind
 from tasks.custody.containment.suspect import excuse_for
 from tasks.custody.errors import EvacuationError
@@ -50,7 +50,7 @@ def members(patient: Patient) -> Finding:
 
 def suspects(patient: Patient) -> Finding:
     """Look for processes that a fact ties to the workload and no pattern matches."""
-    found = suspects_of(patient.roster)
+    found = patient.roster.of(Kind.SUSPECT)
     if not found:
         return sound("none")
     told = "; ".join(f"process {each.pid} {command_line(each.command, _SHOWN)}: {why}" for each, why in found)
@@ -61,14 +61,11 @@ def suspects(patient: Patient) -> Finding:
 
 def unknown(patient: Patient) -> Finding:
     """Look for processes in the root that nothing ties to the workload and nothing proves harmless."""
-    found = patient.roster.processes(Kind.UNKNOWN)
+    found = patient.roster.of(Kind.UNKNOWN)
     if not found:
         return sound("none")
-    reasons = patient.roster.unknown
-    text = "; ".join(
-        f"process {each.pid} {command_line(each.command, _SHOWN)}: {reasons[each.identity]}" for each in found
-    )
-    cure = "; ".join(dict.fromkeys(excuse_for(each) for each in found))
+    text = "; ".join(f"process {each.pid} {command_line(each.command, _SHOWN)}: {why}" for each, why in found)
+    cure = "; ".join(dict.fromkeys(excuse_for(each) for each, _ in found))
     return fatal(text, "the run ends Unanswered until a person answers", f"if it is no part of the workload: {cure}")
 
 

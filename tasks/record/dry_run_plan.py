@@ -15,11 +15,27 @@ _Told = tuple[str, str, str]
 _FREEZES: Final = frozenset({"SIGSTOP", "pause the container"})
 _FROZEN: Final = "frozen"
 _PAUSED: Final = "container paused"
-_TOLD: Final = {"suspect": "name", "excused": "leave alone", "parent lives": "not end", "port unchecked": "not check"}
+_TOLD: Final = {
+    "suspect": "name",
+    "unknown": "ask about",
+    "excused": "leave alone",
+    "parent lives": "not end",
+    "port unchecked": "not check",
+}
 _NOTHING: Final = (Outcome.EMPTY, Outcome.MISSING)
 _SHORT: Final = 12
 _NAMED: Final = 3
-_ACTS: Final = ("name", "not end", "keep out of", "add nothing", "lack", "not check", "not prove", "leave alone")
+_ACTS: Final = (
+    "name",
+    "ask about",
+    "not end",
+    "keep out of",
+    "add nothing",
+    "lack",
+    "not check",
+    "not prove",
+    "leave alone",
+)
 _ATTENTION: Final = tuple(f"would {act}" for act in _ACTS)
 """Rows that a person should look at before all others, in this order."""
 

@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -24,6 +24,8 @@ _DEAD: Final = frozenset("ZXx")
 _KERNEL_THREAD: Final = 0x00200000
 _FORKED: Final = 0x00000040  # PF_FORKNOEXEC: forked, and no exec since
 _ASKED: Final = re.compile(rb"^(Tgid|Uid|SigBlk|SigIgn|SigCgt|ShdPnd):\t(\w+)", re.MULTILINE)
+_STANDS: Final = frozenset({b"T", b"t", b"Z", b"X"})
+_TURNS: Final = 32
 _BLOCK: Final = 1 << 16
 _MOST: Final = 512
 _RELAY_SECONDS: Final = 0.005
@@ -134,6 +136,48 @@ def read_processes(ports: frozenset[int], places: Places | None = None) -> dict[
     listening = listeners(ports) if ports else None
     found = (read_process(int(name), listening, places) for name in os.listdir("/proc") if name.isdigit())
     return {process.pid: process for process in found if process}
+
+
+class ProcessTable:
+    """The processes of the host, read again where something has changed: a guard looks several times a second.
+
+    A process counts as unchanged while /proc/PID/stat shows the same start, parent, groups, name and stop. One may
+    change its working directory or its program without that: each is read anew at the latest every 32 looks.
+    """
+
+    def __init__(self, ports: frozenset[int], places: Places) -> None:
+        """Take what `read_processes` takes."""
+        self._ports, self._places = ports, places
+        self._known: dict[int, tuple[tuple[bytes, ...], Process]] = {}
+        self._turn = 0
+
+    def look(self, changing: Callable[[Process], bool]) -> dict[int, Process]:
+        """Return all processes by pid. Those of which `changing` is true are read anew in any case."""
+        listening = listeners(self._ports) if self._ports else None
+        self._places.forget()
+        self._turn += 1
+        found: dict[int, tuple[tuple[bytes, ...], Process]] = {}
+        for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+            with suppress(*GONE):
+                sign, known = _sign_of(pid), self._known.get(pid)
+                if known and known[0] == sign and (pid + self._turn) % _TURNS and not changing(known[1]):
+                    found[pid] = known
+                elif process := read_process(pid, listening, self._places):
+                    found[pid] = sign, process
+        self._known = found
+        return {pid: process for pid, (_, process) in found.items()}
+
+
+def _sign_of(pid: int) -> tuple[bytes, ...]:
+    """Return what of a process's line in /proc tells that it is another, or another program."""
+    descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        name, _, rest = os.read(descriptor, _BLOCK).rpartition(b")")
+    finally:
+        os.close(descriptor)
+    words = rest.split(None, 20)
+    forked = b"f" if int(words[6]) & _FORKED else b""
+    return name, words[0] if words[0] in _STANDS else b"", words[1], words[2], words[3], words[19], forked
 
 
 def get_process(identity: Identity, places: Places | None = None) -> Process | None:

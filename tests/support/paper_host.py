@@ -1,16 +1,17 @@
 """A host and its systemd that are only written down: processes that obey signals, units that obey systemctl."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM, Signals
 from typing import Any, cast
 
 from tasks.adapters.host import LinuxHost
 from tasks.adapters.systemd import Systemd
+from tasks.custody.containment.handles import FileId, Handles
 from tasks.custody.containment.process import Identity, Process
 from tasks.system.control_group import ControlGroup
-from tests.support.places import placed
+from tests.support.places import beside, placed
 
 FIRST = 50_000_000
 """Above every pid that a kernel gives: nothing of this machine is met."""
@@ -94,17 +95,21 @@ class PaperGroup:
 
 
 class PaperHost(LinuxHost):
-    """Processes by their pids. `sent` is every signal with its pid, in order."""
+    """Processes by their pids, beside a workload's root. `sent` is every signal with its pid, in order.
 
-    def __init__(self, *processes: Process) -> None:
+    `held` is what they have open, by their pids; a process that is not there holds nothing.
+    """
+
+    def __init__(self, *processes: Process, root: str | PurePath = "/srv/nowhere") -> None:
         """Keep them."""
         super().__init__()
+        self.root = root
         self.processes = {each.pid: each for each in processes}
+        self.held: dict[int, Handles] = {}
         self.sent: list[tuple[int, Signals]] = []
         self.stands: Identity | None = None
         self.systemd = PaperSystemd()
         self.groups: dict[str, PaperGroup] | None = None
-        self.root = "/"
 
     def snapshot(self) -> dict[int, Process]:
         """All of them."""
@@ -113,7 +118,13 @@ class PaperHost(LinuxHost):
     def get_process(self, identity: Identity) -> Process | None:
         """One of them."""
         found = self.processes.get(identity.pid)
-        return found if found and found.identity == identity else None
+        return beside(found, self.root) if found and found.identity == identity else None
+
+    def handles(self, processes: Iterable[Process], models: Collection[FileId] = ()) -> dict[Identity, Handles]:
+        """What they hold, of those that live."""
+        del models
+        living = [each.identity for each in processes if self.get_process(each.identity)]
+        return {each: self.held.get(each.pid, Handles(trusted=True)) for each in living}
 
     def arrivals(self, last: int) -> tuple[int, list[Process]]:
         """Nobody is new."""
@@ -127,7 +138,7 @@ class PaperHost(LinuxHost):
         if number in {SIGKILL, SIGTERM}:
             del self.processes[identity.pid]
         else:
-            self.processes[identity.pid] = replace(found, state=_STATES.get(number, found.state))
+            self.processes[identity.pid] = replace(self.processes[identity.pid], state=_STATES.get(number, found.state))
 
     def wait_gone(self, identities: Iterable[Identity], seconds: float) -> frozenset[Identity]:
         """Nobody ends by waiting."""

@@ -122,7 +122,10 @@ def _newcomers(
     """Return what was started since and runs something of the root's, or matches and names the root."""
     found = {}
     for process in snapshot.values():
-        if process.identity.start < since or process.pid in exceptions.helpers or description.tells_apart(process):
+        near = process.rooted or description.root in process.line
+        if not near or process.identity.start < since or process.pid in exceptions.helpers:
+            continue
+        if description.tells_apart(process):
             continue
         if place := runs_from_root(process):
             found[process.pid] = f"{place} lies below the root"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from signal import SIGINT, SIGSTOP, SIGTERM, Signals
 from typing import Any, Final, Self, TypeVar
 
@@ -91,7 +92,7 @@ class Process:
         """Process id."""
         return self.identity.pid
 
-    @property
+    @cached_property
     def line(self) -> str:
         """The command line for patterns: one line of at most 16384 characters, so that a hostile one delays no freeze.
 
@@ -138,11 +139,12 @@ def pids_of(snapshot: Mapping[int, Process], identities: Collection[Identity | N
 
 def descendants(snapshot: Mapping[int, Process], roots: Iterable[int]) -> set[int]:
     """Return the pids of all children, their children and so on, without the roots."""
+    queue, found = list(roots), set[int]()
+    if not queue:
+        return found
     children: dict[int, list[int]] = {}
     for process in snapshot.values():
         children.setdefault(process.parent, []).append(process.pid)
-    found: set[int] = set()
-    queue = list(roots)
     while queue:
         for child in children.get(queue.pop(), []):
             if child not in found:

@@ -7,22 +7,25 @@ from typing import Final
 
 from tasks.custody.containment.process import Process
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 _MULTIPLEXERS: Final = frozenset({"tmux", "screen", "SCREEN", "ssh", "sshd", "zellij", "mosh-server"})
 SHELLS: Final = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "fish"})
 _EDITORS: Final = frozenset({"vi", "vim", "nvi", "nvim", "nano", "emacs", "less", "more", "man", "mc"})
-_COREUTILS: Final = frozenset(
-    (
-        "tail head cat tee wc ls du df stat sort uniq cut tr sha256sum sha1sum md5sum cksum b2sum od split "
-        "comm paste nl tac yes date true false sync touch mkdir chmod chown ln rm mv cp dd install truncate "
-        "basename dirname realpath readlink seq printf echo"
-    ).split()
-)
-_SEARCHERS: Final = frozenset(
-    ("grep egrep fgrep zgrep rg ag find locate diff cmp pgrep pkill ps lsof fuser strace gdb perf jq sed file").split()
-)
-_COPIERS: Final = frozenset(
-    ("rsync scp sftp sftp-server tar gzip bzip2 xz zstd zip unzip cpio restic borg rclone aws s5cmd git").split()
-)
+_COREUTILS: Final = _words("""
+    tail head cat tee wc ls du df stat sort uniq cut tr sha256sum sha1sum md5sum cksum b2sum od split comm
+    paste nl tac yes date true false sync touch mkdir chmod chown ln rm mv cp dd install truncate basename
+    dirname realpath readlink seq printf echo
+""")
+_SEARCHERS: Final = _words("""
+    grep egrep fgrep zgrep rg ag find locate diff cmp pgrep pkill ps lsof fuser strace gdb perf jq sed file
+""")
+_COPIERS: Final = _words("""
+    rsync scp sftp sftp-server tar gzip bzip2 xz zstd zip unzip cpio restic borg rclone aws s5cmd git
+""")
 _CLIENTS: Final = frozenset({"psql", "mysql", "mariadb", "sqlite3", "redis-cli", "mongosh"})
 _MONITORS: Final = frozenset(
     {"top", "htop", "btop", "atop", "iotop", "iostat", "vmstat", "free", "nvidia-smi", "nvtop"}

@@ -71,7 +71,7 @@ class Roster:
     judgements: Mapping[Identity, Judgement]
 
     @classmethod
-    def of(
+    def judged(
         cls,
         snapshot: Mapping[int, Process],
         description: WorkloadDescription,
@@ -123,9 +123,13 @@ class Roster:
         """What nothing ties to the workload and nothing proves harmless."""
         return self._of(Kind.UNKNOWN)
 
+    def of(self, kind: Kind) -> list[tuple[Process, str]]:
+        """Return the processes of a kind with their reasons, by pid."""
+        return [(self.snapshot[who.pid], why) for who, why in sorted(self._of(kind).items())]
+
     def processes(self, kind: Kind) -> tuple[Process, ...]:
         """Return the processes of a kind, by pid."""
-        return tuple(self.snapshot[who.pid] for who in sorted(self._of(kind)))
+        return tuple(process for process, _ in self.of(kind))
 
 
 @dataclass(frozen=True)

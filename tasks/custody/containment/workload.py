@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePath
 from typing import Any, Final, Self
 
@@ -34,11 +35,11 @@ class Matcher:
 
     def names(self, process: Process) -> bool:
         """Return whether the command line matches, without regard to user and port."""
-        return bool(re.search(self.pattern, process.line))
+        return _is_found(self.pattern, process.line)
 
     def recognises(self, process: Process) -> bool:
         """Return whether the process fits, and something of it lies below the workload's root."""
-        return self.fits(process) and process.rooted
+        return process.rooted and self.fits(process)
 
 
 @dataclass(frozen=True)
@@ -89,13 +90,17 @@ class WorkloadDescription:
         """Return whether a pattern fits the process, wherever it is."""
         return bool(self.roles(process))
 
+    def names(self, process: Process) -> bool:
+        """Return whether a pattern matches its command line, without regard to user and port."""
+        return any(matcher.names(process) for matcher in self.matchers)
+
     def roles(self, process: Process) -> set[str]:
         """Return the roles whose patterns fit the process, wherever it is."""
         return {matcher.role for matcher in self.matchers if matcher.fits(process)}
 
     def tells_apart(self, process: Process) -> bool:
         """Return whether its command line matches, and user or port say that it is another's."""
-        return not self.fits(process) and any(matcher.names(process) for matcher in self.matchers)
+        return not self.fits(process) and self.names(process)
 
 
 USUAL_INTERPRETERS: Final = ("venv/bin/python", ".venv/bin/python", "env/bin/python")
@@ -105,6 +110,12 @@ USUAL_INTERPRETERS: Final = ("venv/bin/python", ".venv/bin/python", "env/bin/pyt
 def interpreters(named: str) -> tuple[str, ...]:
     """Return the words by which the workload's own Python may be called: the block's, else the usual ones."""
     return (named,) if named else USUAL_INTERPRETERS
+
+
+@lru_cache(maxsize=16384)
+def _is_found(pattern: str, line: str) -> bool:
+    """Return whether a pattern is found in a command line; kept, because a guard asks again and again."""
+    return bool(re.search(pattern, line))
 
 
 def _names(entry: str, process: Process) -> bool:

@@ -10,20 +10,20 @@ import pytest
 from benchmarks.busy import BUSY, BusyMachine
 from benchmarks.trigger import CAP_SECONDS, Times, main, rows, where
 from tasks.adapters.host import LinuxHost
-from tasks.custody.containment.membership import matchers_of
 from tasks.custody.incident.description import recognisable
 from tasks.drill.sample import living_in
+from tasks.system.workload import describe
 from tests.support.workloads import wait_until
 
 
 def test_the_busy_workload_is_one_and_is_at_rest_when_the_last_has_stopped(tmp_path: Path) -> None:
     busy = BusyMachine(tmp_path)
-    matchers = matchers_of(recognisable({"root": str(busy.root)}, "here"), None)
+    description = describe(recognisable({"root": str(busy.root)}, "here"))
     with busy.at_work():
-        snapshot = LinuxHost().snapshot()
+        snapshot = LinuxHost(root=busy.root).snapshot()
         started = [snapshot[process.pid] for process in busy.processes]
         assert len(started) == BUSY
-        assert all(any(matcher.recognises(each, busy.root) for matcher in matchers) for each in started)
+        assert all(map(description.recognises, started))
         for process in busy.processes:
             assert not busy.at_rest()
             os.kill(process.pid, signal.SIGSTOP)

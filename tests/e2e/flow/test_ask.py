@@ -98,7 +98,7 @@ def standing(scene: Scene) -> set[str]:
 def assert_the_way_out_is_told(waiting: Waiting) -> None:
     """By the status, and by a thaw that cannot be while the run waits."""
     scene, cancel = waiting.scene, f"prefect flow-run cancel {waiting.run.id}"
-    told = "\n".join(status(scene.block, LinuxHost(), Called("portfolio", "w.toml")))
+    told = "\n".join(status(scene.block, LinuxHost(root=scene.block.root), Called("portfolio", "w.toml")))
     assert f"at work   evacuation, run {waiting.run.id}: it waits for a person until " in told
     assert " UTC, then: stop (回答待ち)" in told
     assert "next      answer it, stop or thaw: in Prefect's UI open that run and press Resume" in told
@@ -132,7 +132,7 @@ def test_a_person_thaws_and_the_next_alarm_is_an_incident_of_its_own(scene: Scen
     assert (state.type, state.name) == (StateType.COMPLETED, "Thawed"), state.message
     assert STOOD not in standing(scene)
     assert len(scene.small.living()) == 4
-    assert "at work" not in "\n".join(status(scene.block, LinuxHost()))
+    assert "at work" not in "\n".join(status(scene.block, LinuxHost(root=scene.block.root)))
     home = scene.home
     answered = waiting.entry("answered")
     assert (answered["decision"], answered["by"], answered["why"]) == ("thaw", "Hanako", "a known glitch")

@@ -92,7 +92,7 @@ def test_what_a_start_that_was_killed_in_its_freeze_has_stopped_is_named_and_tak
     killed = subprocess.run(command, env={**os.environ, "PREFECT_API_URL": NOBODY}, capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
     assert scene.incidents == []
-    told = list(status(scene.block, LinuxHost()))
+    told = list(status(scene.block, LinuxHost(root=scene.block.root)))
     assert f"alone     {count} stand frozen, no run is at work on it, no guard stands" in "\n".join(told)
     assert told[-2:-1] == ["or        let it go on as it was:"]
     assert told[-1].startswith("          kill -CONT ")

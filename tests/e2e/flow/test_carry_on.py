@@ -124,7 +124,7 @@ def test_a_record_that_the_store_has_not_got_is_sent_by_the_next_run_without_an_
         lost.setattr("tasks.record.write.claim", lambda _: (_ for _ in ()).throw(OSError("no route")))
         assert scene.evacuate().name == "Unverified"
     assert json.loads((scene.home / "record/001/closing.json").read_bytes())["verdict"] == "VERIFIED"
-    assert any("carry the incident on" in line for line in status(scene.block, LinuxHost()))
+    assert any("carry the incident on" in line for line in status(scene.block, LinuxHost(root=scene.block.root)))
     state = scene.evacuate()
     assert state.name == "Verified", state.message
     assert scene.store.head(f"incidents/{scene.home.name}/record/001/closing.json")

@@ -118,8 +118,8 @@ def test_what_was_left_paused_by_a_release_that_failed_is_resumed_by_hand(
     block = small.block(**training.fields)
     pause_of(block)
     (block.evidence / "open.json").write_text(json.dumps({"id": INCIDENT}))
-    assert [line for line in status(block, LinuxHost()) if line.startswith("paused ")]
-    assert "resumed: " in next(iter(uncordon_by_hand(block, LinuxHost())))
+    assert [line for line in status(block, LinuxHost(root=block.root)) if line.startswith("paused ")]
+    assert "resumed: " in next(iter(uncordon_by_hand(block, LinuxHost(root=block.root))))
     assert training.paused() == (False, False, False)
 
 

@@ -43,7 +43,7 @@ def verified() -> Iterator[Left]:
 
 
 def told(it: Left) -> dict[str, str]:
-    lines = [line.partition(" ") for line in status(it.workload, LinuxHost())]
+    lines = [line.partition(" ") for line in status(it.workload, LinuxHost(root=it.workload.root))]
     return {name: text.strip() for name, _, text in lines}
 
 
@@ -85,7 +85,9 @@ def test_its_status_is_told(name: str, rebooted: bool) -> None:  # noqa: FBT001
         assert f" for {it.incident}: " in seen["cordon"]
         assert seen["workload"] == "nothing of it runs"
         assert ("bring the API back" if done else "carry the incident on") in seen["next"]
-        assert any(f"incident_id={it.incident}" in line for line in status(it.workload, LinuxHost()))
+        assert any(
+            f"incident_id={it.incident}" in line for line in status(it.workload, LinuxHost(root=it.workload.root))
+        )
 
 
 @REBOOTED
@@ -98,14 +100,14 @@ def test_its_cordon_is_released_once_and_whoever_has_its_pids_now_is_left_alone(
         for path in it.workload.evidence.rglob("*.json*"):
             if re.match(r"(caught|early|frozen|stopped)-|cordon", path.name):
                 path.write_text(re.sub(r'"pid": ?\d+', f'"pid": {stranger.pid}', path.read_text()))
-        lines = list(let_go(it.workload, LinuxHost()))
+        lines = list(let_go(it.workload, LinuxHost(root=it.workload.root)))
         assert any("the lock is free" in line for line in lines)
         assert not it.marker.exists()
         assert not LinuxHost().refuses(it.workload.lock)
         assert entries(it)[-1]["action"] == "uncordoned"
         assert stranger.status() == psutil.STATUS_STOPPED
         if rebooted or name != "before-the-freeze":
-            assert list(let_go(it.workload, LinuxHost())) == ["no cordon stands; nothing was done"]
+            assert list(let_go(it.workload, LinuxHost(root=it.workload.root))) == ["no cordon stands; nothing was done"]
 
 
 @EVERY
@@ -115,7 +117,7 @@ def test_a_guard_of_it_that_stands_is_known_told_and_released(name: str) -> None
         assert told(it)["cordon"].startswith(f"guard {guard.pid} holds {it.workload.lock}")
         newcomer = it.small.start(WORKERS="0")
         wait_until(lambda: "held" in told(it), what="the old guard's catch")
-        first = "\n".join(let_go(it.workload, LinuxHost()))
+        first = "\n".join(let_go(it.workload, LinuxHost(root=it.workload.root)))
         assert "the lock is free" in first
         assert f"process {newcomer.pid} " in first
         assert it.guards() == []

@@ -104,6 +104,7 @@ def test_nothing_to_stop_is_a_result(small: SmallWorkload) -> None:
 def test_a_matching_process_outside_the_root_is_left_alone(small: SmallWorkload, tmp_path: Path) -> None:
     outside = tmp_path / "elsewhere"
     with SmallWorkload(outside) as other:
+        other.port = small.port
         other.start_all()
         with case_of(small.block()) as context:
             assert made(freeze.fn(context)).processes == ()
@@ -112,6 +113,7 @@ def test_a_matching_process_outside_the_root_is_left_alone(small: SmallWorkload,
 
 def test_a_process_that_only_looks_like_the_workload_is_named(small: SmallWorkload, tmp_path: Path) -> None:
     with SmallWorkload(tmp_path / "elsewhere") as other, case_of(small.block()) as context:
+        other.port = small.port
         other.start(["setsid", "--fork", *other.training_command])
         wait_until(lambda: len(other.living()) == 3, what="the training's start")
         named = made(prove_contained.fn(context)).left_alone
@@ -150,7 +152,7 @@ def in_a_process_of_its_own(
         "from tests.support.workloads import SmallWorkload\n"
         "from tasks.containment.containment_check import prove_contained\nfrom tasks.containment.freeze import freeze\n"
         f"{first}\n"
-        "w = SmallWorkload.__new__(SmallWorkload); w.root, w.port = Path(sys.argv[1]), 1\n"
+        f"w = SmallWorkload.__new__(SmallWorkload); w.root, w.port = Path(sys.argv[1]), {small.port}\n"
         "with case_of(w.block(evidence_dir=Path(sys.argv[2]))) as case:\n"
         f"    print({expression})\n"
     )

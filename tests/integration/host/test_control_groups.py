@@ -455,7 +455,7 @@ def test_uncordon_thaws_the_group_that_a_start_that_died_has_frozen(
 ) -> None:
     case = start(FAMILY, origin)
     early = frozen_by_a_start_that_died(small, origin)
-    list(let_go(small.block(training_pattern=PATTERN), LinuxHost()))
+    list(let_go(small.block(training_pattern=PATTERN), LinuxHost(root=small.root)))
     assert not origin.frozen
     assert case.runs()
     assert not early.path.exists()

@@ -25,6 +25,7 @@ from tasks.containment.cordon_trial import challenge
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
+from tasks.custody.containment.workload import WorkloadDescription
 from tasks.guard.__main__ import Guard
 from tasks.incident.layout import CAUGHT, EARLY, OWNER
 from tasks.incident.run_lock import take_ownership
@@ -39,7 +40,8 @@ HOLD += "LinuxHost().hold(GuardConfig.from_bytes(sys.stdin.buffer.read()))\n"
 
 def orders(folder: Path) -> GuardConfig:
     marker, caught = str(folder / "cordon.json"), str(folder / "caught.jsonl")
-    return GuardConfig(INCIDENT, "why", "now", str(folder / "a.lock"), marker, caught, (), str(folder), (), ())
+    workload = WorkloadDescription(str(folder), ())
+    return GuardConfig(INCIDENT, "why", "now", str(folder / "a.lock"), marker, caught, (), workload, ())
 
 
 def cordon_elsewhere(told: GuardConfig, first: str = "") -> int:

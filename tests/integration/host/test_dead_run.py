@@ -24,6 +24,7 @@ from tasks.containment.watch import watch
 from tasks.custody.containment.container import Container, ContainerIdentity
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.process import Identity
+from tasks.custody.containment.workload import WorkloadDescription
 from tasks.guard.containers import ContainerGuard
 from tasks.incident.layout import CAUGHT, CORDON, FROZEN, FROZEN_CONTAINERS, RECOVERED_CONTAINERS
 from tasks.incident.run_lock import at_work, take_ownership
@@ -245,7 +246,7 @@ def test_a_container_that_a_dead_run_had_thawed_is_paused_again(tmp_path: Path) 
     for name, each in ((FROZEN_CONTAINERS, thawed), (RECOVERED_CONTAINERS, recovered)):
         (home / name).write_text(json.dumps([{"identity": asdict(each.identity), "name": each.name}]))
     told = GuardConfig(
-        *(INCIDENT, "why", "now", "lock", "marker", "caught", (), "/", (), ()),
+        *(INCIDENT, "why", "now", "lock", "marker", "caught", (), WorkloadDescription("/", ()), ()),
         containers=("image=api",),
         known_containers=(str(home / FROZEN_CONTAINERS),),
         started_containers=(str(home / RECOVERED_CONTAINERS),),

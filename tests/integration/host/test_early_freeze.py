@@ -240,7 +240,7 @@ def test_what_an_earlier_start_left_frozen_is_still_known_to_uncordon(small: Sma
     later = training(small)
     refused_start(small)
     assert (left.status(), later.status() != psutil.STATUS_STOPPED) == (psutil.STATUS_STOPPED, True)
-    assert next(let_go(small.block(), LinuxHost())).endswith(f": {left.pid}")
+    assert next(let_go(small.block(), LinuxHost(root=small.root))).endswith(f": {left.pid}")
     assert left.status() != psutil.STATUS_STOPPED
 
 
@@ -295,7 +295,8 @@ def test_whom_a_start_had_frozen_before_it_was_killed_is_known(small: SmallWorkl
     else:
         if way != "uncordon":
             refused_start(small)
-        assert next(let_go(small.block(), LinuxHost())).startswith("thawed, a run that died before it began")
+        first = next(let_go(small.block(), LinuxHost(root=small.root)))
+        assert first.startswith("thawed, a run that died before it began")
     wait_until(lambda: not stands(small), 5, "their thaw")
 
 

@@ -57,7 +57,7 @@ def test_what_a_containment_tells_of_it_is_harmless(small: SmallWorkload) -> Non
         frozen = made(freeze.fn(context))
         held = made(cordon.fn(context))
         state = prove_contained.fn(context)
-        lines = list(status(context.workload, LinuxHost()))
+        lines = list(status(context.workload, LinuxHost(root=context.workload.root)))
         entries = context.log.entries()
     told = [*contained.alive, *(each.command for each in frozen.processes), held.summary, str(state.message), *lines]
     told += [str(entry.get("command", "")) for entry in entries]
@@ -97,7 +97,7 @@ def test_a_hostile_supervisor_and_what_the_guard_has_caught_are_told_harmlessly(
             lambda: context.cordon_files.caught.exists() and context.cordon_files.caught.read_text(),
             what="what the guard has caught",
         )
-        lines = list(status(context.workload, LinuxHost()))
+        lines = list(status(context.workload, LinuxHost(root=context.workload.root)))
         frozen = made(freeze.fn(context))
     lineage = [str(source) for each in frozen.processes for source in each.lineage]
     assert any("owned" in each for each in lineage)

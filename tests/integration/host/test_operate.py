@@ -32,7 +32,7 @@ from tests.support.workloads import SmallWorkload, stand, wait_until
 
 
 def told(workload: Workload) -> dict[str, str]:
-    lines = [line.partition(" ") for line in status(workload, LinuxHost())]
+    lines = [line.partition(" ") for line in status(workload, LinuxHost(root=workload.root))]
     return {name: text.strip() for name, _, text in lines}
 
 
@@ -59,9 +59,9 @@ def test_under_the_cordon_and_after_it(small: SmallWorkload) -> None:
         assert seen["incident"] == f"{INCIDENT}  not finished"
         assert f"holds {block.lock} since " in seen["cordon"]
         assert "src/train.py" in seen["held"]
-        assert "at work   evacuation" in list(status(block, LinuxHost()))
+        assert "at work   evacuation" in list(status(block, LinuxHost(root=block.root)))
         context.close()
-        lines = list(status(block, LinuxHost(), Called("small", "one.toml")))
+        lines = list(status(block, LinuxHost(root=block.root), Called("small", "one.toml")))
         by_worker = f"prefect deployment run evacuate/small --param incident_id={INCIDENT} --watch"
         assert f"          {by_worker}" in lines
         assert f"          evacuation run one.toml --incident {INCIDENT}" in lines
@@ -77,7 +77,7 @@ def test_what_stands_frozen_with_nobody_at_work_on_it_is_named_with_the_two_ways
         (block.evidence / "open.json").write_text(json.dumps({"id": INCIDENT}))
         assert "alone" not in told(block)
         context.close()
-        seen, lines = told(block), list(status(block, LinuxHost()))
+        seen, lines = told(block), list(status(block, LinuxHost(root=block.root)))
         assert re.match(r"4 stand frozen, the first since \S+ \(0:00:\d\d\), no run is at work", seen["alone"])
         assert "the guard alone is there" in seen["alone"]
         assert seen["next"].startswith("carry the incident on, ")
@@ -93,7 +93,7 @@ def test_what_stands_frozen_with_nobody_at_work_on_it_is_named_with_the_two_ways
 
 def test_what_a_start_that_died_has_frozen_is_named(small: SmallWorkload) -> None:
     block, training = left_by_a_start_that_died(small)
-    seen, lines = told(block), list(status(block, LinuxHost()))
+    seen, lines = told(block), list(status(block, LinuxHost(root=block.root)))
     assert f"workload  process {training.pid} frozen: " in "\n".join(lines)
     assert seen["alone"].startswith("1 stand frozen, the first since 2026-01-02T03:04:05+00:00 (")
     assert lines[-2:] == ["or        let it go on as it was:", "          evacuation uncordon evacuation.toml"]
@@ -103,11 +103,11 @@ def test_what_a_start_that_died_has_frozen_is_named(small: SmallWorkload) -> Non
     for path in (block.evidence / "open.json", record.parents[1] / "incident.json"):
         path.write_text(json.dumps({"id": INCIDENT}))
     (record / "closing.json").write_text(json.dumps({"verdict": "VERIFIED"}))
-    after = list(status(block, LinuxHost()))
+    after = list(status(block, LinuxHost(root=block.root)))
     assert "next      evacuate it:" in after, "an incident that is over holds nothing"
     assert after[-2:] == lines[-2:]
     (block.evidence / EARLY).unlink()
-    assert list(status(block, LinuxHost()))[-1].endswith(f"  kill -CONT {training.pid}")
+    assert list(status(block, LinuxHost(root=block.root)))[-1].endswith(f"  kill -CONT {training.pid}")
 
 
 def test_uncordon_frees_the_lock_ends_what_was_caught_and_is_idempotent(small: SmallWorkload) -> None:
@@ -118,14 +118,14 @@ def test_uncordon_frees_the_lock_ends_what_was_caught_and_is_idempotent(small: S
         wait_until(context.cordon_files.caught.exists, what="the guard's catch")
         guard = context.adapters.host.guard(context.cordon_files.marker)
         context.close()
-        first = list(let_go(block, LinuxHost()))
+        first = list(let_go(block, LinuxHost(root=block.root)))
         assert "the lock is free" in first[0]
         assert "src/train.py" in first[0]
         assert small.living() == []
         assert not LinuxHost().refuses(block.lock)
         assert not LinuxHost().guard(context.cordon_files.marker)
         assert guard
-        assert list(let_go(block, LinuxHost())) == ["no cordon stands; nothing was done"]
+        assert list(let_go(block, LinuxHost(root=block.root))) == ["no cordon stands; nothing was done"]
         entries = [json.loads(line) for line in (context.directory.path / "custody.jsonl").read_text().splitlines()]
         assert (entries[-1]["action"], entries[-1]["actor"]["run"]) == ("uncordoned", "by hand")
 
@@ -140,7 +140,7 @@ def test_uncordon_leaves_alone_what_the_incident_itself_has_frozen(small: SmallW
         )
         freeze.fn(context)
         context.close()
-        list(let_go(block, LinuxHost()))
+        list(let_go(block, LinuxHost(root=block.root)))
         assert {process.status() for process in small.living()} == {psutil.STATUS_STOPPED}
         assert len(small.living()) == 4
 
@@ -162,7 +162,7 @@ def test_uncordon_ends_nobody_who_ran_before_the_cordon(small: SmallWorkload) ->
             what="the guard's catch",
         )
         context.close()
-        (first, *_) = let_go(block, LinuxHost())
+        (first, *_) = let_go(block, LinuxHost(root=block.root))
     assert {process.pid for process in small.living()} == before
     assert first.count("ended, it was caught under the cordon") == 1
     assert all(f"kill -CONT {pid}" in first for pid in before)
@@ -173,7 +173,7 @@ def test_uncordon_is_refused_while_an_evacuation_is_at_work(small: SmallWorkload
     with case_of(block) as context:
         cordon.fn(context)
         with pytest.raises(Refused, match="no evacuation of this workload at work"):
-            list(let_go(block, LinuxHost()))
+            list(let_go(block, LinuxHost(root=block.root)))
         assert context.adapters.host.guard(context.cordon_files.marker)
 
 
@@ -183,7 +183,7 @@ def test_a_forged_marker_is_not_followed(small: SmallWorkload, incident: str) ->
     block.evidence.mkdir()
     (block.evidence / "cordon.json").write_text(json.dumps({"incident": incident, "pid": 1, "start": 1}))
     with pytest.raises(Refused):
-        list(let_go(block, LinuxHost()))
+        list(let_go(block, LinuxHost(root=block.root)))
 
 
 def test_a_marker_that_a_reboot_left_is_told_and_removed(small: SmallWorkload) -> None:
@@ -193,7 +193,7 @@ def test_a_marker_that_a_reboot_left_is_told_and_removed(small: SmallWorkload) -
         context.cordon_files.marker.write_text(json.dumps(marker))
         assert told(block)["cordon"].startswith(f"marker without a guard (a reboot?) since then for {INCIDENT}: why")
         context.close()
-        list(let_go(block, LinuxHost()))
+        list(let_go(block, LinuxHost(root=block.root)))
         assert not context.cordon_files.marker.exists()
 
 
@@ -237,10 +237,10 @@ def left_by_a_start_that_died(small: SmallWorkload) -> tuple[Workload, psutil.Pr
 def test_what_a_run_froze_that_died_before_its_cordon_is_thawed_by_uncordon(small: SmallWorkload) -> None:
     """No incident, no guard, no cordon: `nothing was done` was said while they stood frozen for ever."""
     block, training = left_by_a_start_that_died(small)
-    (first, *_) = let_go(block, LinuxHost())
+    (first, *_) = let_go(block, LinuxHost(root=block.root))
     assert first.endswith(f": {training.pid}")
     assert training.status() != psutil.STATUS_STOPPED
-    assert list(let_go(block, LinuxHost())) == ["no cordon stands; nothing was done"]
+    assert list(let_go(block, LinuxHost(root=block.root))) == ["no cordon stands; nothing was done"]
 
 
 @contextmanager
@@ -272,14 +272,15 @@ def test_a_stranger_that_a_file_of_ours_names_is_neither_ended_nor_thawed(
         row = {"pid": stranger.pid, "start": start_of(stranger.pid), "at": "2026-01-02T03:04:05+00:00"}
         (block.evidence / EARLY).write_text(json.dumps([row]))
         context.close()
-        said = list(let_go(block, LinuxHost()))
+        said = list(let_go(block, LinuxHost(root=block.root)))
         assert stranger.status() == psutil.STATUS_STOPPED
         assert [line for line in said if f"left frozen: process {stranger.pid}" in line and "kill -KILL" in line]
         assert "終了していません" in "".join(said)
         assert [who.pid for who in read_early(block.evidence / EARLY)] == [stranger.pid]
-        assert [line for line in let_go(block, LinuxHost()) if f"left frozen: process {stranger.pid}" in line]
+        lines = let_go(block, LinuxHost(root=block.root))
+        assert [line for line in lines if f"left frozen: process {stranger.pid}" in line]
         stranger.resume()
-        list(let_go(block, LinuxHost()))
+        list(let_go(block, LinuxHost(root=block.root)))
         assert not (block.evidence / EARLY).exists()
 
 
@@ -310,7 +311,7 @@ def test_a_file_that_others_may_have_written_ends_nobody_and_is_named(
             context.cordon_files.caught.chmod(0o666 if forge == "others may write" else 0o644)
             os.chown(context.cordon_files.caught, 12345 if forge == "another user's" else -1, -1)
         context.close()
-        said = list(let_go(block, LinuxHost()))
+        said = list(let_go(block, LinuxHost(root=block.root)))
         assert training.status() == psutil.STATUS_STOPPED
         assert [line for line in said if str(context.cordon_files.caught) in line and "stays frozen" in line]
 
@@ -328,7 +329,7 @@ def test_what_a_file_in_a_folder_of_the_workloads_account_names_is_ended_if_it_i
         launch(small)
         wait_until(lambda: held(context.adapters.host, block), what="the guard's catch")
         context.close()
-        assert "ended, it was caught" in "".join(let_go(block, LinuxHost()))
+        assert "ended, it was caught" in "".join(let_go(block, LinuxHost(root=block.root)))
         assert small.living() == []
 
 
@@ -382,7 +383,7 @@ def test_an_incident_whose_folder_was_exchanged_is_not_written_into(small: Small
         context.directory.path.chmod(0o777)
         (context.directory.path / "incident.json").write_text("{}")
         with pytest.raises(Refused, match="an incident of this host"):
-            list(let_go(block, LinuxHost()))
+            list(let_go(block, LinuxHost(root=block.root)))
         assert sorted(path.name for path in context.directory.path.iterdir()) == ["incident.json"]
 
 
@@ -401,7 +402,7 @@ def test_a_journal_of_an_exchanged_folder_makes_nothing_recovered(small: SmallWo
 def test_nobody_is_thawed_by_a_file_that_others_may_have_written(small: SmallWorkload) -> None:
     block, training = left_by_a_start_that_died(small)
     (block.evidence / EARLY).chmod(0o666)
-    (said,) = let_go(block, LinuxHost())
+    (said,) = let_go(block, LinuxHost(root=block.root))
     assert f"expected {block.evidence / EARLY} to be a file that only we can write" in said
     assert training.status() == psutil.STATUS_STOPPED
     assert (block.evidence / EARLY).exists(), "a person has to look at it"
@@ -417,7 +418,7 @@ def test_what_an_incident_holds_is_not_thawed_with_what_a_killed_start_has_left(
         row = {"pid": training.pid, "start": start_of(training.pid), "at": "2026-01-02T03:04:05+00:00"}
         (block.evidence / EARLY).write_text(json.dumps([row]))
         context.close()
-        list(let_go(block, LinuxHost()))
+        list(let_go(block, LinuxHost(root=block.root)))
         assert training.status() == psutil.STATUS_STOPPED
 
 

@@ -25,7 +25,6 @@ from tasks.prestart.freeze import freeze_described
 from tasks.prestart.journal import thaw_again
 from tasks.record.dry_run_plan import plan
 from tasks.runtime.context import Suspects
-from tasks.system.processes import untouchable
 from tests.integration.host.test_contain import in_a_process_of_its_own
 from tests.support.run_context import case_of, made
 from tests.support.strangers import RENAME
@@ -101,7 +100,7 @@ def test_the_renamed_are_suspects_with_the_fact_that_ties_them(small: SmallWorkl
     assert not seen.contained
     for pid in renamed:
         (told,) = (each for each in seen.alive if each.startswith(f"{pid}: gunicorn: "))
-        assert "it works in the root with the workload's interpreter" in told
+        assert "the file that it was started by lies below the root: venv/bin/python" in told
     assert {psutil.Process(pid).status() for pid in renamed}.isdisjoint({psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE})
 
 
@@ -116,7 +115,7 @@ def test_suspects_that_are_included_are_frozen_and_ended_with_the_fact(
         frozen = made(freeze.fn(context)).processes
         assert {each.identity.pid for each in frozen} == renamed
         assert {(each.role, each.why) for each in frozen} == {
-            ("suspect", "it works in the root with the workload's interpreter")
+            ("suspect", "the file that it was started by lies below the root: venv/bin/python")
         }
         assert {psutil.Process(pid).status() for pid in renamed} == {psutil.STATUS_STOPPED}
         assert {each.identity.pid for each in made(stop.fn(context)).processes} == renamed
@@ -164,17 +163,15 @@ SLEEPS = "import time; open('{}', 'w').close(); time.sleep(600)"
 
 
 def test_who_calls_itself_our_own_worker_is_a_suspect_all_the_same(small: SmallWorkload) -> None:
-    """A command line is forged in a moment; what Prefect of our installation maps is not."""
+    """A command line is forged in a moment; no name protects."""
     us = psutil.Process()
     forged = [str(Path(us.cwd(), us.cmdline()[0])), "-m", "prefect", "worker", "start"]
     title = "\0".join(forged).encode()
     renamed = RENAMED.replace("WORKERS = 2", "WORKERS = 0").replace('b"gunicorn: master [portfolio]"', repr(title))
     small.start(["setsid", "--fork", "venv/bin/python", "-c", renamed, "x" * 400])
     wait_until(lambda: list(small.root.glob("renamed-*")), what="the renamed process")
-    (process,) = small.living()
-    assert process.pid in untouchable(LinuxHost().snapshot())
     (told,) = contained(small, training_pattern="no such training").alive
-    assert "it works in the root with the workload's interpreter" in told
+    assert "the file that it was started by lies below the root: venv/bin/python" in told
 
 
 def test_code_of_an_environment_that_is_only_linked_ties_who_works_elsewhere(
@@ -219,7 +216,7 @@ def test_a_shared_writable_mapping_is_open_for_writing(small: SmallWorkload, tmp
         assert any("open for writing" in told for told in contained(small).alive)
 
 
-def test_an_editor_a_shell_and_another_server_in_the_root_are_told_and_contradict_nothing(
+def test_an_editor_in_the_root_contradicts_nothing_and_another_server_is_unknown_until_it_is_named(
     small: SmallWorkload, tmp_path: Path
 ) -> None:
     node = str(shutil.copy(shutil.which("sleep") or "", tmp_path / "node"))
@@ -229,11 +226,18 @@ def test_an_editor_a_shell_and_another_server_in_the_root_are_told_and_contradic
         wait_until((small.root / ".notes.swp").exists, what="the editor's file")
         seen = contained(small)
         assert seen.contained, seen.summary
-        assert [told for told in seen.left_alone if f"{node} 600" in told]
+        (unknown,) = seen.unknown
+        assert (unknown.command, unknown.why) == (
+            f"{node} 600",
+            "its working directory is in the root, and nothing proves it harmless",
+        )
         (excused,) = seen.notes
         assert excused.startswith("1 excused 除外: ")
         assert vim in excused
         assert seen.notes[0] in seen.summary
+        named = contained(small, **tomllib.loads(unknown.line))
+        assert named.contained
+        assert named.unknown == ()
 
 
 def test_who_the_block_excuses_is_never_signalled_and_is_told(small: SmallWorkload, renamed: set[int]) -> None:
@@ -286,7 +290,7 @@ def test_a_rehearsal_lists_members_suspects_and_excused(small: SmallWorkload, re
     assert [row["act"] for row in rows[:3]] == ["would name", "would leave alone", "would leave alone"]
     (suspect,) = by_act["would name"]
     assert "gunicorn: master" in suspect["on"]
-    assert "works in the root with the workload's interpreter" in suspect["why"]
+    assert "the file that it was started by lies below the root" in suspect["why"]
     assert [row["why"] for row in by_act["would leave alone"]] == ["the block's bystanders"] * 2
     assert {psutil.Process(pid).status() for pid in renamed}.isdisjoint({psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE})
 

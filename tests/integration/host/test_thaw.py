@@ -35,7 +35,7 @@ STOOD = psutil.STATUS_STOPPED
 
 def keep_guard(context: RunContext) -> None:
     """Let the guard stand when the case is closed, as after a real run."""
-    context.adapters.host = LinuxHost()
+    context.adapters.host = LinuxHost(root=context.workload.root)
     context.adapters.host.release = Mock(return_value=False)  # type: ignore[method-assign]
 
 
@@ -84,7 +84,7 @@ def test_everything_goes_on_the_lock_is_free_and_the_incident_is_over(
 ) -> None:
     frozen.small.start_all()
     frozen.freeze()
-    assert any("evacuation thaw " in line for line in status(frozen.block, LinuxHost()))
+    assert any("evacuation thaw " in line for line in status(frozen.block, LinuxHost(root=frozen.block.root)))
     before = frozen.states()
     assert set(before.values()) == {STOOD}
     assert len(before) == 4
@@ -93,7 +93,7 @@ def test_everything_goes_on_the_lock_is_free_and_the_incident_is_over(
     assert after.keys() == before.keys()
     assert STOOD not in after.values()
     assert frozen.small.healthy()
-    host = LinuxHost()
+    host = LinuxHost(root=frozen.block.root)
     assert not host.refuses(frozen.block.lock)
     assert not host.guard(frozen.block.evidence / "cordon.json")
     assert json.loads((frozen.home / "record/001/closing.json").read_bytes())["verdict"] == "THAWED"

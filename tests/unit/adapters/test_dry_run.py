@@ -1,48 +1,26 @@
 """A rehearsal on hosts that nobody thought of: it would touch members of the workload and nobody else."""
 
 import tempfile
-from collections.abc import Iterable
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.adapters.dry_run import RehearsalHost
-from tasks.adapters.host import LinuxHost
 from tasks.containment.containment_check import prove_contained, prove_still_contained
 from tasks.containment.cordon import cordon
 from tasks.containment.cordon_trial import challenge
 from tasks.containment.freeze import freeze
-from tasks.containment.patterns import matchers
+from tasks.containment.members import description_of
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
-from tasks.custody.containment.membership import members
+from tasks.custody.containment.membership import Exceptions, Members
 from tasks.custody.containment.process import Identity, Process
 from tasks.record.dry_run_plan import plan
 from tests.support.examples import scaled
+from tests.support.paper_host import FIRST, PaperHost
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until
-
-FIRST = 50_000_000
-"""Above every pid that a kernel gives: nothing of this machine is met."""
-
-
-class PaperHost(LinuxHost):
-    """A host that is only written down."""
-
-    def __init__(self, processes: Iterable[Process]) -> None:
-        """Keep them."""
-        super().__init__()
-        self.processes = {process.pid: process for process in processes}
-
-    def snapshot(self) -> dict[int, Process]:
-        """All of them."""
-        return dict(self.processes)
-
-    def get_process(self, identity: Identity) -> Process | None:
-        """One of them."""
-        process = self.processes.get(identity.pid)
-        return process if process and process.identity == identity else None
 
 
 @st.composite
@@ -63,11 +41,12 @@ def test_on_any_host_the_signals_of_a_rehearsal_are_for_members_alone(
     evidence = tempfile.mkdtemp(dir=small.root.parent)  # each host is an incident of its own
     block = small.block(training_command=small.training_command, watch_seconds=0, evidence_dir=evidence)
     command = {True: tuple(small.training_command), False: ("/sbin/other", "--serve")}
-    paper = PaperHost(
+    everybody = (
         Process(Identity(pid, 1), parent, "S", command[trains], cwd=str(small.root) if trains else "/")
         for pid, parent, trains in host
     )
-    asked = members(paper.snapshot(), matchers(block), PurePath(small.root), set())
+    paper = PaperHost(*everybody, root=small.root)
+    asked = Members.of(paper.snapshot(), description_of(block), Exceptions())
     with case_of(block, dry_run=True) as context:
         context.adapters.host = RehearsalHost(paper, context.log)
         for verb in (cordon, freeze, stop, prove_contained, challenge, watch, prove_still_contained):

@@ -1,24 +1,51 @@
-"""What a guard is told arrives whole, and one of an older version is relieved only if it would watch something else."""
+"""What a guard is told arrives whole, and one that stands is relieved only if it would watch something else."""
 
 import json
 from dataclasses import replace
 
-from tasks.adapters.guard_config import GuardConfig
-from tasks.custody.containment.membership import Matcher, Named
-from tasks.custody.containment.process import Identity
+import pytest
 
-ORDERS = GuardConfig("IR-x", "why", "now", "/l", "/m", "/c", ("/f",), "/r", (Matcher("api", "x"),), (Identity(5, 6),))
-NAMED = replace(ORDERS, named=Named(("a.service",), ("^filebeat ",)))
+from tasks.adapters.guard_config import GuardConfig
+from tasks.custody.containment.process import Identity
+from tasks.custody.containment.workload import Matcher, WorkloadDescription
+
+WORKLOAD = WorkloadDescription(
+    "/r", (Matcher("api", "x", 7, 8000),), ("a.service",), ("^filebeat ", "exe=/opt/x"), (".venv/bin/python",)
+)
+ORDERS = GuardConfig("IR-x", "why", "now", "/l", "/m", "/c", ("/f",), WORKLOAD, (Identity(5, 6),))
 
 
 def test_orders_arrive_whole() -> None:
-    assert GuardConfig.from_bytes(NAMED.to_bytes()) == NAMED
+    bare = replace(ORDERS, workload=WorkloadDescription("/r", ()), spared=())
     assert GuardConfig.from_bytes(ORDERS.to_bytes()) == ORDERS
+    assert GuardConfig.from_bytes(bare.to_bytes()) == bare
 
 
-def test_what_the_block_names_is_part_of_the_watch_only_if_it_names_anything() -> None:
-    watches = {"root": "/r", "patterns": [["api", "x", None, None]], "containers": []}
-    old = {"incident": "IR-x", "lock": "/l", "watches": watches}
-    assert ORDERS.same_watch(old)
-    assert not NAMED.same_watch(old)
-    assert NAMED.same_watch(json.loads(json.dumps(NAMED.about())))
+def test_one_that_stands_watches_the_same_by_its_marker() -> None:
+    marker = json.loads(json.dumps(ORDERS.about()))
+    assert ORDERS.same_watch(marker)
+    assert replace(ORDERS, caught="/other").same_watch(marker)
+    assert not replace(ORDERS, lock="/other").same_watch(marker)
+    assert not replace(ORDERS, containers=("c",)).same_watch(marker)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        replace(WORKLOAD, root="/s"),
+        replace(WORKLOAD, matchers=(Matcher("api", "x", 7, 8001),)),
+        replace(WORKLOAD, units=()),
+        replace(WORKLOAD, bystanders=()),
+        replace(WORKLOAD, interpreters=()),
+    ],
+    ids=["root", "patterns", "units", "bystanders", "interpreters"],
+)
+def test_every_part_of_the_description_is_part_of_the_watch(changed: WorkloadDescription) -> None:
+    assert not replace(ORDERS, workload=changed).same_watch(json.loads(json.dumps(ORDERS.about())))
+
+
+def test_orders_without_a_whole_description_are_none() -> None:
+    row = json.loads(ORDERS.to_bytes())
+    del row["workload"]["interpreters"]
+    with pytest.raises(KeyError, match="interpreters"):
+        GuardConfig.of(row)

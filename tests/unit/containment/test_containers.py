@@ -186,7 +186,7 @@ def test_a_process_of_a_paused_container_is_told_where_the_engine_calls_that_end
     freeze_containers(run)
     command, root = tuple(run.workload.api_command), str(run.directory.root)
     left, held = (process(each, command, cwd=root, container=container(each).id) for each in (1, 2))
-    run.adapters.host = PaperHost(left, held)
+    run.adapters.host = PaperHost(left, held, root=run.directory.root)
     engine.end(ONE.id, 0)
 
     def told() -> list[str]:
@@ -202,7 +202,7 @@ def test_in_a_dry_run_no_process_of_a_container_that_would_have_ended_is_left(sm
     one = process(1, tuple(small.api_command), cwd=str(small.root), container=ONE.id)
     with case_of(small.block(containers=ASKED), dry_run=True) as context:
         engine = engine_of(context, ONE)
-        twin = context.adapters.host = RehearsalHost(PaperHost(one), context.log)
+        twin = context.adapters.host = RehearsalHost(PaperHost(one, root=small.root), context.log)
         context.adapters.engine = RehearsalEngine(context.adapters.engine, context.log, twin.containers)
         freeze_containers(context)
         stop_containers(context)

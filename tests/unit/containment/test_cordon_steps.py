@@ -32,9 +32,9 @@ TRAINING = ("venv/bin/python", "-u", "src/train.py", "--dataset", "builtin", "--
 class GuardedHost(PaperHost):
     """A host on which a guard stands; `code` is how what was launched has ended, `acts` what was done in order."""
 
-    def __init__(self, *processes: Process) -> None:
+    def __init__(self, *processes: Process, root: Path) -> None:
         """The old guard stands."""
-        super().__init__(OLD, *processes)
+        super().__init__(OLD, *processes, root=root)
         self.stands = OLD.identity
         self.code: int | None = None
         self.acts: list[str] = []
@@ -97,7 +97,7 @@ LAUNCHER = process(9, ("launch",))
 @pytest.fixture
 def run(small: SmallWorkload) -> Iterator[RunContext]:
     with case_of(small.block(training_command=["launch"], training_refused=[7])) as context:
-        context.adapters.host = GuardedHost()
+        context.adapters.host = GuardedHost(root=small.root)
         yield context
 
 
@@ -136,7 +136,7 @@ def test_uncordon_ends_whom_the_guard_has_caught_and_nobody_who_ran_before_it(
     who = replace(
         process(3, TRAINING, cwd=str(run.directory.root), state="T"), identity=Identity(process(3).pid, since + after)
     )
-    run.adapters.host = GuardedHost(who)
+    run.adapters.host = GuardedHost(who, root=run.directory.root)
     run.cordon_files.marker.write_text(json.dumps({"pid": OLD.pid, "start": since}))
     write(run, {"at": "now", "identity": {"pid": who.pid, "start": since + after}, "command": "train"})
     result = uncordon(run.adapters.host, run.adapters.scheduler, run.workload, run.log)

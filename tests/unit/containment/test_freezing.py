@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import PurePath
 from signal import SIGSTOP, Signals
 from typing import Any
 
@@ -31,9 +32,9 @@ MEMBER = Member("training", "matches the training pattern")
 class LookedAt(PaperHost):
     """A host that counts the looks at it, before each of which something may happen; `stuck` obey no signal."""
 
-    def __init__(self, *processes: Process) -> None:
+    def __init__(self, *processes: Process, root: PurePath) -> None:
         """Nobody has looked."""
-        super().__init__(*processes)
+        super().__init__(*processes, root=root)
         self.looks = 0
         self.happens: Callable[[int], object] = lambda _: None
         self.stuck: set[int] = set()
@@ -57,7 +58,7 @@ class LookedAt(PaperHost):
 @pytest.fixture
 def run(small: SmallWorkload) -> Iterator[RunContext]:
     with case_of(small.block()) as context:
-        context.adapters.host = LookedAt()
+        context.adapters.host = LookedAt(root=small.root)
         yield context
 
 
@@ -205,7 +206,7 @@ def test_the_early_freeze_counts_if_what_it_stopped_still_stands(
 
 def test_how_it_stands_if_the_engine_cannot_be_asked(small: SmallWorkload) -> None:
     with case_of(small.block(containers=ASKED)) as run:
-        run.adapters.host = LookedAt()
+        run.adapters.host = LookedAt(root=small.root)
         engine = engine_of(run, container(1))
         add(run, 1)
         frozen(run)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import PurePath
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tasks.incident.layout import GROUPS
 from tasks.prestart.journal import EarlyFreeze, early_groups, not_taken_over, take_over
 from tasks.runtime.context import RunContext
 from tests.support.paper_host import PaperGroup, PaperHost, process
+from tests.support.places import beside
 from tests.support.run_context import INCIDENT, case_of
 from tests.support.workloads import SmallWorkload
 
@@ -24,9 +26,9 @@ HOME, OTHER = "/user.slice/one.scope", "/user.slice/two.scope"
 class Busy(PaperHost):
     """A host on which pids are given out; `new` are those that come at the next look at newcomers."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: PurePath) -> None:
         """It has control groups."""
-        super().__init__()
+        super().__init__(root=root)
         self.groups = {}
         self.last, self.new = 0, list[Process]()
 
@@ -37,13 +39,13 @@ class Busy(PaperHost):
         self.last += 1
         new, self.new = self.new, []
         self.processes |= {each.pid: each for each in new}
-        return self.last, new
+        return self.last, [beside(each, self.root) for each in new]
 
 
 @pytest.fixture
 def run(small: SmallWorkload) -> Iterator[RunContext]:
     with case_of(small.block(units=["api.service"])) as context:
-        context.adapters.host = Busy()
+        context.adapters.host = Busy(small.root)
         yield context
 
 
@@ -215,18 +217,14 @@ def test_who_still_runs_is_caught_and_held(run: RunContext) -> None:
 def test_who_was_started_by_hand_is_not_caught_as_a_suspect_and_who_was_not_is(run: RunContext) -> None:
     run.state.since.write(1)
     for shell, caught in ((("bash",), False), (("bash", "-c", "count"), True)):
-        about: dict[str, Any] = {
-            "executable": "/usr/bin/bash",
-            "cwd": str(run.directory.root),
-            "cgroup": f"0::{HOME}\n",
-        }
-        above = process(10, shell, **about)
+        place = {"cwd": str(run.directory.root), "cgroup": f"0::{HOME}\n"}
+        session: dict[str, Any] = {**place, "session": process(10).pid, "terminal": True}
+        above = process(10, shell, executable="/usr/bin/bash", **session)
         host_of(run).processes = {above.pid: above}
         groups = Groups(run)
         groups.with_suspects = True
-        found: dict[str, Any] = {"executable": "/usr/bin/wc", "cwd": str(run.directory.root), "cgroup": f"0::{HOME}\n"}
         newest = groups._newest(run.adapters.host.snapshot())
-        host_of(run).new = [process(11, ("wc", "-l"), above.pid, **found)]
+        host_of(run).new = [process(11, ("./count",), above.pid, executable="/opt/count", **session)]
         assert bool(newest()) is caught
 
 

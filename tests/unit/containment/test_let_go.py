@@ -32,7 +32,7 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 @pytest.fixture
 def run(small: SmallWorkload) -> Iterator[RunContext]:
     with case_of(small.block(bystanders=["^filebeat ", "src/train"])) as context:
-        context.adapters.host = PaperHost()
+        context.adapters.host = PaperHost(root=small.root)
         host_of(context).groups = {}
         yield context
 

@@ -169,7 +169,7 @@ def test_after_a_failed_recovery_the_whole_cordon_is_back_unless_an_earlier_one_
     with case_of(small.block(units=["train.service"], containers=[])) as context:
         context.state.recovered.write([Identity(1 << 30, 1)])
         systemd = RecordingSystemd()
-        host = LinuxHost()
+        host = LinuxHost(root=small.root)
         host.systemd = systemd
         context.adapters.host = host
         if let_in:

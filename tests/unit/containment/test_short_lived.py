@@ -1,6 +1,7 @@
 """Who comes and goes between two looks: how long is looked, and who is told of."""
 
 import os
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ from tasks.containment.short_lived import met_in_passing
 from tasks.custody.containment.process import Process
 from tests.support.paper_clock import PaperClock
 from tests.support.paper_host import PaperHost, process
+from tests.support.places import beside
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
 
@@ -63,10 +65,10 @@ def test_where_no_pid_was_given_out_nobody_is_waited_for(monkeypatch: pytest.Mon
 class Passed(PaperHost):
     """A host on which the same have come and gone at each look."""
 
-    def __init__(self, *passed: Process) -> None:
+    def __init__(self, *passed: Process, root: PurePath) -> None:
         """Nobody stays."""
-        super().__init__()
-        self.passed = list(passed)
+        super().__init__(root=root)
+        self.passed = [beside(each, root) for each in passed]
 
     def arrivals(self, last: int) -> tuple[int, list[Process]]:
         """All of them."""
@@ -76,9 +78,9 @@ class Passed(PaperHost):
 class Collecting(Passed):
     """A host on which one of our collectors runs programs in the root, and has ended when they have."""
 
-    def __init__(self, *passed: Process) -> None:
+    def __init__(self, *passed: Process, root: PurePath) -> None:
         """It is seen once."""
-        super().__init__(*passed)
+        super().__init__(*passed, root=root)
         self.processes = {COLLECTOR.pid: COLLECTOR}
 
     def snapshot(self) -> dict[int, Process]:
@@ -98,10 +100,10 @@ def test_programs_of_a_collector_that_ended_with_them_are_ours(
         each = [
             process(number, ("df", "-h"), cwd=str(context.directory.root), parent=COLLECTOR.pid) for number in (1, 2, 3)
         ]
-        context.adapters.host = Collecting(*each)
+        context.adapters.host = Collecting(*each, root=small.root)
         found: Containment = made(prove_contained.fn(context))
         assert not [line for line in found.alive if "came and went" in line]
-        context.adapters.host = Passed(*each)
+        context.adapters.host = Passed(*each, root=small.root)
         assert [line for line in made(prove_contained.fn(context)).alive if "3 processes came and went" in line]
 
 
@@ -114,7 +116,7 @@ def test_the_way_to_end_who_came_and_went_is_told_by_anyone_whose_group_was_read
     with case_of(small.block(training_pattern="train it")) as context:
         about = {"command": ("/bin/train", "it"), "cwd": str(context.directory.root)}
         each = [process(number, cgroup="" if number in unread else pod, **about) for number in (1, 2, 3)]  # type: ignore[arg-type]  # about is of both
-        context.adapters.host = Passed(*each)
+        context.adapters.host = Passed(*each, root=small.root)
         found: Containment = made(prove_contained.fn(context))
     told = [line for line in found.alive if "3 processes came and went" in line]
     assert len(told) == 1

@@ -31,7 +31,7 @@ CGROUP = f"0::/system.slice/{UNIT}\n"
 @pytest.fixture
 def run(small: SmallWorkload) -> Iterator[RunContext]:
     with case_of(small.block(units=[UNIT], grace_seconds=0.1)) as context:
-        context.adapters.host = PaperHost()
+        context.adapters.host = PaperHost(root=small.root)
         yield context
 
 

@@ -25,7 +25,7 @@ UNIT = "api.service"
 @pytest.fixture
 def run(small: SmallWorkload) -> Iterator[RunContext]:
     with case_of(small.block(units=[UNIT])) as context:
-        context.adapters.host = PaperHost()
+        context.adapters.host = PaperHost(root=small.root)
         yield context
 
 

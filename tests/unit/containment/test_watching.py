@@ -30,7 +30,7 @@ TRAINING = ("venv/bin/python", "-u", "src/train.py", "--dataset", "builtin", "--
 @pytest.fixture
 def run(small: SmallWorkload) -> Iterator[RunContext]:
     with case_of(small.block(watch_seconds=10, stop_supervisors=True)) as context:
-        context.adapters.host = PaperHost(KEEPER)
+        context.adapters.host = PaperHost(KEEPER, root=small.root)
         yield context
 
 

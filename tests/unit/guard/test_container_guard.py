@@ -11,6 +11,7 @@ import pytest
 
 from tasks.adapters.guard_config import GuardConfig
 from tasks.custody.containment.container import Container
+from tasks.custody.containment.workload import WorkloadDescription
 from tasks.custody.errors import ContainerGone, EngineError
 from tasks.guard import containers
 from tasks.guard.containers import ContainerGuard
@@ -39,8 +40,7 @@ class Watch:
             marker="/m",
             caught="/c",
             known=(),
-            root="/r",
-            matchers=(),
+            workload=WorkloadDescription("/r", ()),
             spared=(),
             containers=tuple(ASKED),
             known_containers=(str(self.frozen),),

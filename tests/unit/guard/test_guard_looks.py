@@ -13,14 +13,15 @@ from typing import Any
 import pytest
 
 from tasks.adapters.guard_config import GuardConfig
-from tasks.custody.containment.membership import Matcher
 from tasks.custody.containment.process import Identity, Masks, Process
+from tasks.custody.containment.workload import Matcher, WorkloadDescription
 from tasks.guard import __main__ as guard
 from tasks.guard.__main__ import Guard, kept_orders
 from tasks.incident.run_lock import take_ownership
 from tests.support.paper_host import PaperHost, process
 
 TRAINING = ("python", "src/train.py")
+WORKLOAD = WorkloadDescription("/r", (Matcher("training", r"src/train\.py"),))
 
 
 class Post:
@@ -28,7 +29,7 @@ class Post:
 
     def __init__(self, folder: Path) -> None:
         """Nobody is there yet."""
-        self.folder, self.host = folder, PaperHost()
+        self.folder, self.host = folder, PaperHost(root="/r")
         self.caught = folder / "caught.jsonl"
         orders = GuardConfig(
             incident="IR-x",
@@ -38,8 +39,7 @@ class Post:
             marker=str(folder / "cordon.json"),
             caught=str(self.caught),
             known=(str(folder / "frozen.json"),),
-            root="/r",
-            matchers=(Matcher("training", r"src/train\.py"),),
+            workload=WORKLOAD,
             spared=(process(7).identity,),
             started=(str(folder / "recovered.json"),),
             evidence=str(folder),
@@ -224,7 +224,7 @@ def marker(post: Post) -> Iterator[Path]:
 
 
 def test_orders_are_taken_from_a_marker_that_is_where_it_says(marker: Path, post: Post) -> None:
-    assert kept_orders(marker).root == post.guard.orders.root
+    assert kept_orders(marker).workload == post.guard.orders.workload
     other = marker.with_name("copy.json")
     other.write_text(marker.read_text())
     with pytest.raises(ValueError, match="which the file names"):

@@ -9,15 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.custody.containment.membership import Matcher, Member, members, protected, rooted
-from tasks.custody.containment.process import Identity, Process, descendants
+from tasks.custody.containment.membership import Exceptions, Member, Members
+from tasks.custody.containment.process import Identity, Process, ancestry, descendants
 from tasks.custody.containment.program import program, quotes, runs_prefect
+from tasks.custody.containment.roster import Look, Roster
 from tasks.custody.containment.source import keeps_only, lineages
-from tasks.custody.containment.survey import survey
+from tasks.custody.containment.workload import Matcher, WorkloadDescription
+from tests.support.places import beside, placed
 
 ROOT = PurePath("/srv/work load")
 TRAIN = Matcher("training", r"python\S* -u src/train\.py .*--mode full")
 API = Matcher("api", r"uvicorn .*api\.app")
+WORKLOAD = WorkloadDescription(str(ROOT), (API, TRAIN))
 TRAINING = ("venv/bin/python", "-u", "src/train.py", "--dataset", "adult", "--mode", "full")
 
 
@@ -31,16 +34,25 @@ def process(
 
 
 def table(*processes: Process) -> dict[int, Process]:
-    return {one.pid: one for one in (process(1, 0, "/sbin/init", cwd="/"), *processes)}
+    return placed({one.pid: one for one in (process(1, 0, "/sbin/init", cwd="/"), *processes)}, ROOT)
 
 
-def found(snapshot: dict[int, Process], *spared: int) -> list[int]:
-    return [who.pid for who in members(snapshot, (API, TRAIN), ROOT, spared)]
+def members(snapshot: Mapping[int, Process], *spared: int, workload: WorkloadDescription = WORKLOAD) -> Members:
+    return Members.of(snapshot, workload, Exceptions(frozenset(spared)))
+
+
+def found(snapshot: Mapping[int, Process], *spared: int) -> list[int]:
+    return [who.pid for who in members(snapshot, *spared)]
+
+
+def kept_for(snapshot: Mapping[int, Process], me: int) -> set[int]:
+    """Pids that are spared if `me` looks: its ancestors are."""
+    return {1, me} | ancestry(snapshot, [me])
 
 
 def test_a_process_that_matches_and_works_in_the_root_belongs() -> None:
     snapshot = table(process(10, 1, *TRAINING), process(11, 1, "python", "-m", "uvicorn", "api.app:app"))
-    assert members(snapshot, (API, TRAIN), ROOT, ()) == {
+    assert members(snapshot) == {
         Identity(10, 100): Member("training", "matches the training pattern"),
         Identity(11, 110): Member("api", "matches the api pattern"),
     }
@@ -63,8 +75,13 @@ def test_the_root_alone_is_not_enough() -> None:
 def test_a_program_that_runs_from_the_root_belongs_wherever_it_works() -> None:
     inside = str(ROOT / "venv/bin/python3")
     assert found(table(process(10, 1, *TRAINING, cwd="/", executable=inside))) == [10]
-    assert rooted(process(10, 1, cwd="", executable=inside), ROOT)
-    assert not rooted(process(10, 1, cwd="", executable=""), ROOT)
+    assert beside(process(10, 1, cwd="", executable=inside), ROOT).rooted
+    assert not beside(process(10, 1, cwd="", executable=""), ROOT).rooted
+
+
+def test_a_process_that_was_not_looked_at_beside_the_root_is_no_answer() -> None:
+    with pytest.raises(ValueError, match="expected a process that was looked at beside a root; got 10"):
+        members({10: process(10, 1, *TRAINING)})
 
 
 def test_descendants_belong_whatever_their_command_line_says() -> None:
@@ -74,7 +91,7 @@ def test_descendants_belong_whatever_their_command_line_says() -> None:
         process(12, 11, cwd="/", executable=""),
         process(13, 1, "sleep", "9"),
     )
-    roles = members(snapshot, (API, TRAIN), ROOT, ())
+    roles = members(snapshot)
     assert {who.pid: (member.role, member.why) for who, member in roles.items()} == {
         10: ("training", "matches the training pattern"),
         11: ("training", "child of 10"),
@@ -120,8 +137,9 @@ def test_a_launcher_that_quotes_nothing_and_matches_nothing_is_left_alone() -> N
 
 def test_the_first_role_that_fits_is_the_role() -> None:
     both = process(10, 1, "python", "-u", "src/train.py", "uvicorn", "api.app", "--mode", "full")
-    assert members(table(both), (API, TRAIN), ROOT, ())[both.identity].role == "api"
-    assert members(table(both), (TRAIN, API), ROOT, ())[both.identity].role == "training"
+    assert members(table(both))[both.identity].role == "api"
+    turned = replace(WORKLOAD, matchers=(TRAIN, API))
+    assert members(table(both), workload=turned)[both.identity].role == "training"
 
 
 def test_zombies_are_left_out_and_their_living_children_are_not() -> None:
@@ -144,7 +162,7 @@ def test_parents_come_before_children_whatever_their_pids() -> None:
 
 def test_ourselves_our_ancestors_and_pid_1_are_spared_even_if_they_match() -> None:
     snapshot = table(process(10, 1, *TRAINING), process(11, 10, *TRAINING), process(12, 11, *TRAINING))
-    spared = protected(snapshot, 12)
+    spared = kept_for(snapshot, 12)
     assert spared == {1, 10, 11, 12}
     assert found(snapshot, *spared) == []
 
@@ -158,27 +176,27 @@ def test_a_child_of_a_spared_process_that_matches_is_not_spared() -> None:
         process(13, 12, "worker"),
         process(14, 10, *TRAINING),
     )
-    assert found(snapshot, *protected(snapshot, 11)) == [14, 12, 13]
+    assert found(snapshot, *kept_for(snapshot, 11)) == [14, 12, 13]
 
 
-def test_the_workload_under_a_prefect_worker_is_not_spared_and_the_worker_is() -> None:
+def test_no_program_is_spared_by_its_name() -> None:
+    engine = ("-m", "prefect.engine")
     snapshot = table(
         process(10, 1, "python", "/opt/venv/bin/prefect", "worker", "start"),
-        process(11, 10, "python", "-m", "prefect.engine"),
-        process(12, 11, *TRAINING),
-        process(20, 1, "python", "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app", "api.app"),
-        process(30, 1, "python", "-P", "-m", "flows.deadline"),  # it waits for an answer in place of a run that died
+        process(11, 10, "python", *engine),
+        process(12, 1, f"{ROOT}/venv/bin/python", *engine, cwd="/", executable="/usr/bin/python3.11"),
+        process(13, 1, "/opt/evacuation/bin/python", *engine, cwd="/"),
     )
-    spared = protected(snapshot, 999)
-    assert spared == {1, 10, 11, 20, 30, 999}
-    assert found(snapshot, *spared) == [12]
+    workload = replace(WORKLOAD, matchers=(Matcher("training", r"prefect\.engine"),))
+    assert [who.pid for who in members(snapshot, workload=workload)] == [12, 11]
+    assert [who.pid for who in members(snapshot, *kept_for(snapshot, 11), workload=workload)] == [12]
 
 
 def test_a_process_table_with_a_loop_ends() -> None:
     # Read one by one, a table may show a parent that has been reused meanwhile.
-    snapshot = {10: process(10, 11, *TRAINING), 11: process(11, 10, *TRAINING), 12: process(12, 12, *TRAINING)}
+    snapshot = table(process(10, 11, *TRAINING), process(11, 10, *TRAINING), process(12, 12, *TRAINING))
     assert sorted(found(snapshot)) == [10, 11, 12]
-    assert protected(snapshot, 10) >= {1, 10, 11}
+    assert ancestry(snapshot, [10]) == {10, 11}
     assert descendants(snapshot, [10]) == {10, 11}
 
 
@@ -203,18 +221,21 @@ class Counted(Mapping[int, Process]):
         return len(self.rows)
 
 
+EXCUSING = replace(WORKLOAD, bystanders=("^x$",), units=("a.service",))
+
+
 @pytest.mark.parametrize(
     "command", [TRAINING, ("bash", "-c", " ".join(TRAINING)), ("x",)], ids=["plain", "sh", "other"]
 )
 @pytest.mark.parametrize(
     "work",
     [
-        lambda chain: members(chain, (API, TRAIN), ROOT, protected(chain, 1)),
-        lambda chain: survey(chain, (API, TRAIN), ROOT, protected(chain, max(chain)), since=0),
+        lambda chain: Members.of(chain, EXCUSING, Exceptions(frozenset({1})), since=0),
+        lambda chain: Roster.of(chain, EXCUSING, Exceptions(frozenset(ancestry(chain, [max(chain)]))), Look()),
         lambda chain: lineages(chain, list(chain)),
         lambda chain: keeps_only(chain, 1, set(chain)),
     ],
-    ids=["members", "survey", "lineages", "keeps_only"],
+    ids=["members", "roster", "lineages", "keeps_only"],
 )
 def test_the_work_grows_with_the_number_of_processes_and_not_with_their_depth(
     command: tuple[str, ...], work: Callable[[Counted], object]
@@ -250,13 +271,13 @@ tables = st.lists(
 
 @given(tables, st.integers(1, 31))
 def test_laws_of_membership(snapshot: dict[int, Process], me: int) -> None:
-    spared = protected(snapshot, me)
+    spared = kept_for(snapshot, me)
     pids = found(snapshot, *spared)
     assert len(pids) == len(set(pids))
     assert not spared & set(pids)
     assert all(snapshot[pid].alive for pid in pids)
     assert all(pids.index(snapshot[pid].parent) < pids.index(pid) for pid in pids if snapshot[pid].parent in pids)
-    matching = {pid for pid, one in snapshot.items() if one.alive and pid not in spared and TRAIN.recognises(one, ROOT)}
+    matching = {pid for pid, one in snapshot.items() if one.alive and pid not in spared and TRAIN.recognises(one)}
     assert matching <= set(pids)
     assert set(pids) <= matching | descendants(snapshot, matching)
 
@@ -310,27 +331,6 @@ def test_a_program_with_another_name_quotes_nothing(executable: str) -> None:
     assert not quotes(replace(process(9, 1, "bash", executable=executable), name="bash"))
 
 
-def test_prefects_programs_are_spared_where_they_are_ours_and_members_where_they_match_else() -> None:
-    ours, theirs = "/opt/evacuation/bin/python", f"{ROOT}/venv/bin/python"
-    engine = ("-m", "prefect.engine")
-    same = "/usr/bin/python3.11"
-    snapshot = table(
-        process(10, 1, ours, "-m", "prefect", "worker", "start", cwd="/", executable=same),
-        process(11, 10, ours, *engine, cwd="/", executable=same),
-        process(12, 10, ours, *engine, executable=same),
-        process(13, 1, theirs, *engine, executable=same),
-        process(14, 1, "venv/bin/python", *engine, executable=same),
-        process(15, 1, "python", *engine, executable=same),
-        process(16, 1, theirs, "-m", "prefect", "server", "start", executable=same),
-    )
-    spared = protected(snapshot, 11, [16])
-    assert spared == {1, 10, 11, 12, 16}
-    pattern = (Matcher("training", r"prefect\.engine"),)
-    assert [who.pid for who in members(snapshot, pattern, ROOT, spared)] == [13, 14, 15]
-    alive = survey(snapshot, pattern, ROOT, spared, since=0).alive
-    assert {who.pid for who, reason in alive.items() if reason == "it is protected, and matches"} == {12}
-
-
 @pytest.mark.parametrize(
     "line",
     [
@@ -363,50 +363,92 @@ def test_a_program_that_only_mentions_prefect_is_not_prefect(line: str) -> None:
     assert not runs_prefect(process(9, 1, *line.split()))
 
 
-def test_a_user_and_a_port_narrow_a_pattern_and_what_they_exclude_is_named() -> None:
+def test_a_user_and_a_port_narrow_a_pattern() -> None:
     mine = replace(process(10, 1, *TRAINING), user=7)
     other = replace(process(11, 1, *TRAINING), user=8)
     listening = replace(process(12, 1, "uvicorn", "api.app:app"), ports=frozenset({8000}))
     silent = process(13, 1, "uvicorn", "api.app:app")
+    unread = replace(process(14, 1, "uvicorn", "api.app:app"), placeless=True)
     narrow = (Matcher("api", API.pattern, port=8000), Matcher("training", TRAIN.pattern, user=7))
-    snapshot = table(mine, other, listening, silent)
-    assert [who.pid for who in members(snapshot, narrow, ROOT, ())] == [10, 12]
-    seen = survey(snapshot, narrow, ROOT, (), since=10**9)
-    assert {who.pid for who in seen.alive} == {10, 12}
-    assert {left.pid for left in seen.bystanders} == {11, 13}
+    snapshot, workload = table(mine, other, listening, silent, unread), replace(WORKLOAD, matchers=narrow)
+    assert [who.pid for who in members(snapshot, workload=workload)] == [10, 12, 14]
+    assert [pid for pid, one in snapshot.items() if workload.tells_apart(one)] == [11, 13]
 
 
-def test_a_survey_tells_why_each_contradicts() -> None:
-    snapshot = table(
-        process(10, 1, *TRAINING),
-        process(11, 1, *TRAINING),
-        replace(process(12, 1, *TRAINING, cwd="", executable=""), placeless=True, user=33),
-        process(50, 1, "make", "data"),
-        process(13, 1, "bash", "-c", " ".join(TRAINING)),
-        process(14, 1, *TRAINING, cwd="/"),
-        process(15, 1, *TRAINING, state="Z"),
-    )
-    seen = survey(snapshot, (API, TRAIN), ROOT, {11}, since=400)
-    assert {who.pid: reason for who, reason in seen.alive.items()} == {
-        10: "it matches",
-        11: "it is protected, and matches",
-        12: "it matches, is user 33's, and its working directory is not readable",
-        50: "it was started in the root after the freeze",
+SINCE = 400
+"""The cordon's time, in ticks: process 40 is the first that is younger."""
+
+
+def newcomers(*processes: Process, helpers: frozenset[int] = frozenset()) -> dict[int, str]:
+    found = Members.of(table(*processes), WORKLOAD, Exceptions(helpers=helpers), SINCE)
+    return {who.pid: member.why for who, member in found.items()}
+
+
+INSIDE = str(ROOT / "src/other.py")
+
+
+@pytest.mark.parametrize(
+    ("newcomer", "why"),
+    [
+        (process(40, 1, "/opt/python", INSIDE, cwd="/"), "its script lies below the root"),
+        (process(40, 1, "./run", cwd=str(ROOT)), "the file that it was started by lies below the root"),
+        (process(40, 1, "x", cwd="/", executable=str(ROOT / "x")), "its program lies below the root"),
+        (process(40, 1, "bash", INSIDE, cwd="/"), "its script lies below the root"),
+        (process(40, 1, *TRAINING[:-1], "full", str(ROOT), cwd="/"), "it matches, and names the root"),
+        (process(40, 1, "/opt/python", *TRAINING[1:], cwd="/"), ""),
+        (process(40, 1, "less", INSIDE), ""),
+        (process(40, 1, "make"), ""),
+        (process(39, 1, "/opt/python", INSIDE, cwd="/"), ""),
+        (process(39, 1, *TRAINING, str(ROOT), cwd="/"), ""),
+        (process(40, 1, "/opt/python", f"{ROOT}.old/x.py", cwd="/"), ""),
+        (process(40, 1, "vim", "python -u src/train.py --mode full", str(ROOT), cwd="/"), ""),
+    ],
+    ids=[
+        *("its script", "called", "its program", "a shell's script", "matches and names the root"),
+        *("matches elsewhere", "read by a pager", "works there", "older", "older, and matches", "beside the root"),
+        "quoted by an editor",
+    ],
+)
+def test_what_runs_something_of_the_roots_since_the_cordon_belongs(newcomer: Process, why: str) -> None:
+    assert newcomers(newcomer) == ({newcomer.pid: why} if why else {})
+    assert newcomers(newcomer, helpers=frozenset({newcomer.pid})) == {}
+
+
+def test_a_helper_of_ours_is_a_newcomer_only_if_it_matches_in_the_root() -> None:
+    assert newcomers(process(40, 1, *TRAINING), helpers=frozenset({40})) == {40: "matches the training pattern"}
+
+
+def test_an_orphan_in_a_session_that_a_member_leads_belongs() -> None:
+    """What a training has started outlives its parent."""
+    leader = replace(process(10, 1, *TRAINING), session=10)
+    orphan, below = (replace(process(pid, up, "x", cwd="/"), session=10) for pid, up in ((11, 1), (12, 11)))
+    child = replace(process(13, 14, "x", cwd="/"), session=10)
+    parent = replace(process(14, 1, "bash", cwd="/"), session=10)
+    others = replace(process(15, 1, "x", cwd="/"), session=9)
+    snapshot = table(leader, orphan, below, others)
+    assert {who.pid: member.why for who, member in members(snapshot).items() if member.role == "session"} == {
+        11: "its parent is gone, and process 10 leads its session",
+        12: "child of 11",
     }
-    assert [left.pid for left in seen.bystanders] == [14]
+    assert found(table(replace(leader, session=9), orphan)) == [10]
+    assert found(table(replace(leader, state="Z"), orphan)) == []
+    assert found(table(leader, child, parent)) == [10, 14, 13]
+    assert found(table(leader, orphan), 11) == [10]
 
 
-def test_a_match_in_a_container_that_nobody_named_contradicts_and_the_rest_of_containers_is_left_alone() -> None:
-    unnamed, named = "ab" * 32, "cd" * 32
+def test_an_answer_of_a_person_ends_a_process_and_its_descendants_and_excuses_another() -> None:
     snapshot = table(
-        replace(process(10, 1, *TRAINING), container=unnamed),
-        replace(process(11, 1, *TRAINING), container=named),
-        replace(process(12, 1, *TRAINING, cwd="/"), container=unnamed),
-        replace(process(50, 1, "make", "data"), container=unnamed),
+        process(10, 1, "x"), process(11, 10, "y", cwd="/"), process(12, 1, *TRAINING), process(13, 12, "z")
     )
-    seen = survey(snapshot, (API, TRAIN), ROOT, (), since=400, containers=(named,))
-    assert {who.pid: reason for who, reason in seen.alive.items()} == {
-        10: "it matches, in container abababababab, which the workload block does not name; "
-        "add it to `containers`: docker ps --filter id=abababababab tells its name"
+    ended, matching = Identity(10, 100), Identity(12, 120)
+    assert Members.of(snapshot, WORKLOAD, Exceptions(ended=frozenset({ended}))) == {
+        ended: Member("answered", "a person has called it the workload's"),
+        Identity(11, 110): Member("answered", "child of 10"),
+        matching: Member("training", "matches the training pattern"),
+        Identity(13, 130): Member("training", "child of 12"),
     }
-    assert [left.pid for left in seen.bystanders] == [12, 50]
+    assert Members.of(snapshot, WORKLOAD, Exceptions(excused=frozenset({matching}))) == {}
+    assert Members.of(snapshot, WORKLOAD, Exceptions(ended=frozenset({replace(ended, start=7)}))).keys() == {
+        matching,
+        Identity(13, 130),
+    }
