@@ -44,20 +44,16 @@ class GuardConfig:
 
     def about(self) -> dict[str, Any]:
         """Return the marker's content without the guard's identity; a guard can be started again from its `orders`."""
+        named = {field: list(names) for field, names in asdict(self.named).items()}
         watches = [[matcher.role, matcher.pattern, matcher.user, matcher.port] for matcher in self.matchers]
         return {
             "incident": self.incident,
             "reason": self.reason,
             "since": self.since,
             "lock": self.lock,
-            "watches": {"root": self.root, "patterns": watches, "containers": list(self.containers), **self._named},
+            "watches": {"root": self.root, "patterns": watches, "containers": list(self.containers), **named},
             "orders": asdict(self),
         }
-
-    @property
-    def _named(self) -> dict[str, list[str]]:
-        """What the block names, without empty fields: a guard of an older version, without them, watches the same."""
-        return {field: list(names) for field, names in asdict(self.named).items() if names}
 
     def to_bytes(self) -> bytes:
         """Return the JSON for the pipe to the guard."""

@@ -10,8 +10,8 @@ from tasks.custody.containment.process import Identity, Process, ancestry, desce
 from tasks.custody.containment.program import interactive, keeps_others, quotes, runs_prefect
 from tasks.custody.containment.service import sitting_with
 
-_OUR_PROGRAMS: Final = frozenset({"flows.worker", "flows.engine", "flows.by_hand", "flows.cli", "flows.deadline"})
-"""By the module that is run; flows.by_hand is that of version 0.1."""
+_OUR_PROGRAMS: Final = frozenset({"flows.worker", "flows.engine", "flows.cli", "flows.deadline"})
+"""By the module that is run."""
 _OUR_SCRIPT: Final = "evacuation"
 SERVICE: Final = "service"
 """The role of processes that belong to the workload only by their systemd service."""
@@ -64,8 +64,8 @@ class Named:
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Self:
-        """Return those of a block's fields; blocks saved by older versions have none."""
-        return cls(tuple(fields.get("units") or ()), tuple(fields.get("bystanders") or ()))
+        """Return those of a block's fields."""
+        return cls(tuple(fields["units"]), tuple(fields["bystanders"]))
 
 
 NOTHING_NAMED: Final = Named()

@@ -230,7 +230,7 @@ def test_our_worker_is_ours_by_how_it_is_started_and_another_installations_is_no
     ours, theirs = "/opt/evacuation/bin/python", f"{HOME}/venv/bin/python"
     worker = ("-m", "flows.worker", "--pool", "evacuation")
     snapshot = {
-        20: beside(20, 1, ours, "-m", "flows.by_hand", "evacuation.toml"),
+        20: beside(20, 1, ours, "-m", "flows.cli", "run", "evacuation.toml"),
         21: beside(21, 1, ours, *worker),
         22: beside(22, 1, theirs, *worker),
         23: beside(23, 1, ours, "-m", "flows.training"),
