@@ -35,8 +35,8 @@ class Facts:
     challenge: Challenge | None
     coverage: tuple[Evidence, ...]
     objects: tuple[ObjectReceipt, ...]
-    promotion: Promotion | None = None
-    watch: Watch | None = None
+    promotion: Promotion | None
+    watch: Watch | None
     claim: bytes = b""
     carried_from: str = ""
 

@@ -125,7 +125,7 @@ def test_a_manifest_with_a_time_that_no_file_can_have_is_broken(
     assert "it is not what it should be" in findings(audit, Severity.BROKEN)["evidence/manifest.json"]
 
 
-@pytest.mark.parametrize("names", [["challenge"], ["pause"], ["pause", "challenge"]])
+@pytest.mark.parametrize("names", [["challenge"], ["pause"], ["pause", "challenge"], ["watch"], ["promotion"]])
 def test_a_verdict_without_all_its_facts_is_broken(unsigned: Objects, holding: Holding, names: list[str]) -> None:
     objects: dict[str, bytes] = unsigned
     for record in (1, 2):
