@@ -23,6 +23,6 @@ class Workload(QuickSave, Block, WorkloadFields):
     )
 
     def save(self, *args: Any, **kwargs: Any) -> Any:
-        """Save the block. Raises ValueError as `require_one_port` does; blocks saved earlier still load."""
+        """Save the block. Raises ValueError as `require_one_port` does."""
         self.require_one_port()
         return super().save(*args, **kwargs)

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from importlib.metadata import entry_points
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -21,7 +20,6 @@ SETTINGS: Final = {"PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,blocks"}
 _TYPE: Final = "evacuation"
 _TYPED: Final = ("--type", "-t")
 _NAMED: Final = ("--name", "-n")
-_WITHOUT_TYPE: Final = {"PREFECT_WORKER_QUERY_SECONDS": "1"}
 _SERVER_SECONDS: Final = 120.0
 _ANSWER_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.2
@@ -45,29 +43,22 @@ def _refused(host: str, port: int) -> bool:
     return False
 
 
-def command(arguments: Sequence[str], *, installed: bool) -> list[str]:
+def command(arguments: Sequence[str]) -> list[str]:
     """Return the arguments of a Python that becomes the worker, of our type and named as its host unless asked for."""
     options, values = [word.partition("=")[0] for word in arguments], [word.rpartition("=")[2] for word in arguments]
-    typed = not installed or any(word in _TYPED for word in options)
+    typed = any(word in _TYPED for word in options)
     named = (host := socket.gethostname()) not in values or any(word in _NAMED for word in options)
     added = [*(() if typed else ("--type", _TYPE)), *(() if named else ("--name", host))]
     return ["prefect", "worker", "start", *arguments, *added]
 
 
-def is_installed() -> bool:
-    """Return whether Prefect finds our worker type: not in an environment that was made for an older version."""
-    return any(point.name == _TYPE for point in entry_points(group="prefect.collections"))
-
-
 def main() -> None:
     """Raise the priority, wait for the server, and become the worker."""
     take_priority()
-    if not (installed := is_installed()):
-        print("install this version (in a checkout: make): until then the worker polls each second", file=sys.stderr)
-    environment = {**SETTINGS, **({} if installed else _WITHOUT_TYPE), **os.environ}
+    environment = {**SETTINGS, **os.environ}
     with suppress(ValueError):  # Prefect reports what is wrong with the address
         await_server(environment.get("PREFECT_API_URL", ""))
-    os.execve(sys.executable, [sys.executable, "-m", *command(sys.argv[1:], installed=installed)], environment)  # noqa: S606  no shell is wanted
+    os.execve(sys.executable, [sys.executable, "-m", *command(sys.argv[1:])], environment)  # noqa: S606  no shell is wanted
 
 
 if __name__ == "__main__":

@@ -41,7 +41,6 @@ TOGETHER = {
     "plant": "PostgreSQL, Redis, a server of several processes, and hosts",
     "ceph": "a gateway of Ceph",
     "canaries": "a server whose worker has secrets",
-    "upgrade": "a place that is the only one of its name on the machine",
     "systemd": "a host that is booted once for most of them",
 }
 """Folders whose tests share what is slow to start, and what that is; those of one reason go into one process.

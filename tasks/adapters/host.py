@@ -226,8 +226,8 @@ class LinuxHost:
         """Take the lock here, so that it holds at once, and pass the open file to the guard, which keeps it.
 
         If another process holds the lock, the guard waits for it; if the file cannot be opened, the guard watches
-        without it. A living guard hands over its lock, which is never free in between; behind a guard of an older
-        version, the new one waits for the lock when this returns. Both we and the guard write the marker, so that it is
+        without it. A living guard hands over its lock, which is never free in between; behind one that
+        cannot, the new one waits for the lock when this returns. Both we and the guard write the marker, so that it is
         there even if we die here.
         """
         path, standing = Path(orders.lock), self.guard(Path(orders.marker))

@@ -136,7 +136,7 @@ def _host(
 def _stray(where: str, line: HostLine, closing: Closing, opened_at: datetime | None) -> Iterator[Finding]:
     """Yield a finding if a closing is not of what this fleet has ordered: by its run, else by its host's clock."""
     at = closing.closed_utc
-    if line.joined is False:
+    if not line.joined:
         if closing.run != line.run:
             got = shown(closing.run, 80)
             yield broken(where, "it is of another run than the fleet's order", shown(line.run, 80), got)

@@ -53,7 +53,7 @@ def hold(context: RunContext, reason: str) -> None:
         with suppress(ProcessLookupError):
             host.signal(standing, SIGTERM)
         host.wait_gone([standing], _HANDOVER_SECONDS)
-        await_cordon(context)  # a guard of an older version gives up the lock a moment after its end
+        await_cordon(context)  # a guard that could not hand the lock over gives it up a moment after its end
 
 
 def orders(context: RunContext, reason: str) -> GuardConfig:

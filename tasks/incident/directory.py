@@ -180,7 +180,7 @@ def _fallback(workload: "WorkloadFields") -> list[Path]:
 def _memory(workload: "WorkloadFields") -> list[Path]:
     """Return our folders in memory, of whichever run; if there is none, a new name that cannot be guessed."""
     named = f"{_name(workload)}-{os.geteuid()}"
-    ours = [folder for folder in sorted(layout.MEMORY.glob(f"{named}*")) if _private(folder)]
+    ours = [folder for folder in sorted(layout.MEMORY.glob(f"{named}-*")) if _private(folder)]
     return ours or [layout.MEMORY / f"{named}-{_UNGUESSED}"]
 
 

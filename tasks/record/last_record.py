@@ -115,7 +115,7 @@ def _left(containment: Containment | str | None) -> tuple[str, ...] | None:
 
 
 def _read(kind: type[T], fact: Any) -> T | None:
-    """Parse a fact; None, with a log entry, if another version of this program wrote it in another form."""
+    """Parse a fact; None, with a log entry, if it has another form."""
     try:
         return TypeAdapter(kind).validate_python(fact) if fact is not None else None
     except ValidationError as error:

@@ -21,11 +21,9 @@ from tasks.custody.incident.steps import StepId
 from tasks.custody.step_result import StepResult
 from tasks.custody.visible import LINE_LIMIT, visible
 from tasks.runtime.context import RunContext
-from tasks.runtime.former_names import know_former_names
 from tasks.system.cancellation import PATIENCE_SECONDS, RunCancelled, await_result
 
 logger = logging.getLogger(__name__)
-know_former_names()
 
 P = ParamSpec("P")
 R = TypeVar("R")

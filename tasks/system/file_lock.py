@@ -91,8 +91,7 @@ def hand_over(listening: socket.socket, descriptor: int) -> None:
 def handed(guard: Identity, lock: Path) -> int | None:
     """Ask a guard for its open lock file; None if that is another file, or the guard sends none.
 
-    Waits for a guard that is just starting, which opens its socket before it blocks SIGTERM. Older versions have no
-    socket.
+    Waits for a guard that is just starting, which opens its socket before it blocks SIGTERM.
     """
     deadline = time.monotonic() + _START_SECONDS
     while True:

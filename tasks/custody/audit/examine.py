@@ -27,7 +27,7 @@ from tasks.custody.audit.retained import Asked
 from tasks.custody.audit.signed import Signatures, signatures
 from tasks.custody.audit.signers import AllowedSigner
 from tasks.custody.audit.timed import TimeStamps, may_lie_beside, time_stamps
-from tasks.custody.audit.untrusted import Older, Unreadable, read_closing, read_manifest
+from tasks.custody.audit.untrusted import Unreadable, read_closing, read_manifest
 from tasks.custody.evidence.acquisition import Evidence
 from tasks.custody.evidence.keys import SEGMENT, claim_key, record_key, volume_folder
 from tasks.custody.store.manifest import Manifest
@@ -71,9 +71,6 @@ class _Reader:
             return None
         try:
             return how(self._documents[key])
-        except Older as error:
-            self.findings.append(unclear(key, "it was not judged again", error.expected, error.got))
-            return None
         except Unreadable as error:
             self.findings.append(broken(key, "it is not what it should be", error.expected, error.got))
             return None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tasks.custody.audit.finding import Finding, broken, shown, unclear
-from tasks.custody.audit.untrusted import Older, Unreadable, document, parsed, typed
+from tasks.custody.audit.untrusted import Unreadable, document, parsed, typed
 from tasks.custody.containment.cordon import Challenge
 from tasks.custody.containment.pause import Pause
 from tasks.custody.containment.receipt import Containment, Watch
@@ -20,7 +20,6 @@ from tasks.custody.store.objects import all_objects
 from tasks.custody.store.receipts import ObjectReceipt
 
 _SHOWN: Final = 3
-_ADDED: Final = ("pause", "challenge")
 _CLAIMED: Final = ("workload", "host", "boot", "opened_at")
 
 
@@ -36,8 +35,8 @@ class Facts:
     challenge: Challenge | None
     coverage: tuple[Evidence, ...]
     objects: tuple[ObjectReceipt, ...]
-    promotion: Promotion | None = None
-    watch: Watch | None = None
+    promotion: Promotion | None
+    watch: Watch | None
     claim: bytes = b""
     carried_from: str = ""
 
@@ -54,10 +53,8 @@ class Facts:
 
 
 def read_facts(data: bytes) -> Facts:
-    """Parse verdict.json, and build the claim that the incident must have made. Raises Unreadable, or Older."""
+    """Parse verdict.json, and build the claim that the incident must have made. Raises Unreadable."""
     said = document(data)
-    if older := [name for name in _ADDED if name not in said]:
-        raise Older("the facts of a verdict", f"one without {' and '.join(older)}, as an older version wrote it")
     told = typed(dict[str, Any], said.get("incident"))
     claim = {"incident": told.get("id"), **{name: told.get(name) for name in _CLAIMED}}
     found = typed(Facts, {**said, "claim": canonical(claim)})

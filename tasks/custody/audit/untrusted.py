@@ -36,10 +36,6 @@ class Unreadable(Exception):
         self.expected, self.got = expected, got
 
 
-class Older(Unreadable):
-    """A document of an older version, without the fields that an audit needs."""
-
-
 _Item = tuple[str, str, int, Sha256, int | None, str, str, str, tuple[int, int, tuple[Sha256, ...]] | None]
 _ITEM: Final = TypeAdapter(_Item)
 

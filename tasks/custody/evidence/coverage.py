@@ -25,8 +25,8 @@ def statement(incident: str, volume: int, evidence: Sequence[Evidence], answers:
 
 
 def attempts(said: Any) -> Any:
-    """Return the records in a parsed coverage.json. In older versions the file was a list of them."""
-    return said.get("attempts") if isinstance(said, dict) else said
+    """Return the records in a parsed coverage.json; None if it is no object, or has none."""
+    return said.get("attempts") if isinstance(said, dict) else None
 
 
 def impact(item: Evidence, question: str) -> str:

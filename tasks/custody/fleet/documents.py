@@ -37,7 +37,7 @@ class ClosingOfHost:
 class HostLine:
     """A host of hosts.json. `beneath` is where its objects lie in the fleet's bucket or folder; None if elsewhere.
 
-    `run` is that of its order, which wrote the closing unless it has `joined` another; older records do not say.
+    `run` is that of its order, which wrote the closing unless it has `joined` another.
     """
 
     host: str
@@ -47,8 +47,8 @@ class HostLine:
     beneath: str | None
     closing: ClosingOfHost | None
     manifests: dict[str, Sha256]
-    run: str = ""
-    joined: bool | None = None
+    run: str
+    joined: bool
 
 
 @dataclass(frozen=True)

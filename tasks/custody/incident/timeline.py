@@ -56,7 +56,7 @@ class Bar:
 class Run:
     """One run of the incident. `cached` are steps whose results came from an earlier run.
 
-    `triggered` is when the run was requested, None in older logs.
+    `triggered` is when the run was requested, None for a recovery or a thaw.
     """
 
     number: int

@@ -133,31 +133,18 @@ def test_a_worker_stands_before_everything_and_a_training_of_it_gives_way() -> N
 @pytest.mark.parametrize("typed", [("--type", "process"), ("-t", "process"), ("--type=process",)])
 def test_a_worker_is_of_the_type_that_it_is_asked_for(typed: tuple[str, ...]) -> None:
     words = ["prefect", "worker", "start", "--pool", "p"]
-    assert command(["--pool", "p", *typed], installed=True) == [*words, *typed]
-    assert command(["--pool", "p"], installed=True) == [*words, "--type", "evacuation"]
+    assert command(["--pool", "p", *typed]) == [*words, *typed]
+    assert command(["--pool", "p"]) == [*words, "--type", "evacuation"]
 
 
 def test_a_worker_that_serves_its_hosts_queue_has_the_hosts_name() -> None:
     words, host = ["prefect", "worker", "start"], socket.gethostname()
     typed = ["--type", "evacuation"]
     for queue in (["--work-queue", host], [f"--work-queue={host}"], ["-q", host]):
-        assert command(queue, installed=True) == [*words, *queue, *typed, "--name", host]
+        assert command(queue) == [*words, *queue, *typed, "--name", host]
         for name in (["--name", "w"], ["--name=w"], ["-n", "w"]):
-            assert command([*queue, *name], installed=True) == [*words, *queue, *name, *typed]
-    assert command(["-q", "fleet"], installed=True) == [*words, "-q", "fleet", *typed], "no sign of life of the host"
-
-
-def test_a_worker_of_an_environment_that_was_made_for_an_older_version_polls_as_it_did() -> None:
-    hides = "import importlib.metadata; importlib.metadata.entry_points = lambda **_: ();"
-    program = hides + WORKER.replace(
-        "print(arguments[1:]", 'print(environment["PREFECT_WORKER_QUERY_SECONDS"], arguments'
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], start_new_session=True, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.startswith("1 ")
-    assert "--type" not in done.stdout
-    assert "install this version" in done.stderr
+            assert command([*queue, *name]) == [*words, *queue, *name, *typed]
+    assert command(["-q", "fleet"]) == [*words, "-q", "fleet", *typed], "no sign of life of the host"
 
 
 def test_a_worker_waits_for_a_server_that_is_still_starting() -> None:

@@ -113,7 +113,7 @@ def test_systemd_hears_of_it_after_its_first_look(small: SmallWorkload, tmp_path
             assert len(list(caught_lines(context.cordon_files.caught))) == 1
 
 
-@pytest.mark.parametrize("forged", ["of another account", "open to others", "of version 0.1", "moved", "torn", "gone"])
+@pytest.mark.parametrize("forged", ["of another account", "open to others", "without orders", "moved", "torn", "gone"])
 def test_a_marker_that_is_not_ours_or_holds_no_orders_starts_nothing(small: SmallWorkload, forged: str) -> None:
     with unguarded(small) as context:
         marker = context.cordon_files.marker
@@ -122,7 +122,7 @@ def test_a_marker_that_is_not_ours_or_holds_no_orders_starts_nothing(small: Smal
             os.chown(marker, 1234, -1)
         elif forged == "open to others":
             marker.chmod(0o666)
-        elif forged == "of version 0.1":
+        elif forged == "without orders":
             marker.write_text(json.dumps({name: value for name, value in about.items() if name != "orders"}))
         elif forged == "moved":
             marker = marker.rename(marker.with_name("other.json"))

@@ -233,22 +233,6 @@ def test_two_hosts_cannot_share_one_closing(bucket: Bucket) -> None:
     assert [each.what for each in found.findings] == [f"several hosts name the incident gpu1/incidents/{INCIDENT}"]
 
 
-@pytest.mark.parametrize(("opened", "found"), [(AGO, set()), (LATER, {OLDER})])
-def test_a_record_from_before_runs_were_told_is_read(bucket: Bucket, opened: datetime, found: set[str]) -> None:
-    def old(name: str, content: bytes) -> bytes:
-        said = json.loads(content) if name == HOSTS else {}
-        for line in said.get("hosts", ()):
-            del line["joined"]
-        return canonical(said) if said else content
-
-    bucket.reopen(opened)
-    rows = bucket.rows()
-    report = FleetReport(bucket.incident, rows, verdict_of(NAMES, rows), "r", NOW)
-    files = files_of(report, postmortem(report), {name: name for name in NAMES})
-    write_record(bucket.block, bucket.store, report, {name: old(name, content) for name, content in files.items()})
-    assert {each.what for each in bucket.audit().findings} == found
-
-
 def test_a_hosts_own_closing_counts_whoever_carried_its_incident_on(bucket: Bucket) -> None:
     carried_on(bucket)
     assert read_last(bucket.store, "gpu1", INCIDENT).run == "recover"

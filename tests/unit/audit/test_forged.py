@@ -125,13 +125,11 @@ def test_a_manifest_with_a_time_that_no_file_can_have_is_broken(
     assert "it is not what it should be" in findings(audit, Severity.BROKEN)["evidence/manifest.json"]
 
 
-@pytest.mark.parametrize("names", [["challenge"], ["pause"], ["pause", "challenge"]])
-def test_a_verdict_of_an_older_version_is_open_and_accuses_nobody(
-    unsigned: Objects, holding: Holding, names: list[str]
-) -> None:
+@pytest.mark.parametrize("names", [["challenge"], ["pause"], ["pause", "challenge"], ["watch"], ["promotion"]])
+def test_a_verdict_without_all_its_facts_is_broken(unsigned: Objects, holding: Holding, names: list[str]) -> None:
     objects: dict[str, bytes] = unsigned
     for record in (1, 2):
         objects = forged(objects, record, lambda facts: [facts.pop(name) for name in names])
     audit = audited(holding(objects), INCIDENT, None, deep=True)
-    assert audit.word is AuditWord.INDETERMINATE, audit.summary
-    assert "as an older version wrote it" in findings(audit, Severity.OPEN)["record/001/verdict.json"]
+    assert audit.word is AuditWord.BROKEN, audit.summary
+    assert "it is not what it should be" in findings(audit, Severity.BROKEN)["record/001/verdict.json"]

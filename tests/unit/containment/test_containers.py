@@ -251,6 +251,6 @@ def test_a_configuration_is_kept_as_it_was_at_the_first_look(run: RunContext) ->
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_the_cache_keys_that_stores_hold_already_stay() -> None:
+def test_a_cache_key_does_not_hang_on_the_order_of_containers() -> None:
     others = [ContainerIdentity("f" * 64, "t2"), ContainerIdentity("0123456789abcdef" * 4, "t1")]
     assert containers_key(others) == "0123456789ab.t1,ffffffffffff.t2"

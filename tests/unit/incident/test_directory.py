@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from pydantic import TypeAdapter
 
 from blocks.workload import Workload
 from tasks.adapters.host import LinuxHost
@@ -196,20 +195,6 @@ def test_another_process_finds_what_this_one_has_put_into_memory(
     assert find_home(block, ID) == home.path
     assert last_incident(block) == ID
     assert open_directory(block, incident("IR-20260102T030406Z"), dry_run=False).path.parent == home.path.parent
-
-
-def test_the_folder_in_memory_of_the_version_before_is_carried_on(block: Workload, disk: Path, memory: Path) -> None:
-    make_base(block)
-    fill(disk)
-    (guessed,) = _memory(block)
-    before = memory / guessed.name.rpartition("-")[0]
-    (before / ID).mkdir(mode=0o700, parents=True)
-    (before / ID / INCIDENT).write_bytes(TypeAdapter(Incident).dump_json(incident()))
-    (before / OWNER).touch(0o600)
-    assert base_of(block) == block.evidence
-    assert find_home(block, ID) == before / ID
-    assert open_directory(block, incident(), dry_run=False).path == before / ID
-    assert open_directory(block, incident("IR-20260102T030406Z"), dry_run=False).path.parent == before
 
 
 @pytest.mark.parametrize("how", ["a link", "a file"])

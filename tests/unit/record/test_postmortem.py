@@ -63,7 +63,7 @@ def before_prefect(created: float, *, frozen: tuple[float, ...]) -> list[dict[st
         entry(5, "run opened", "IR-20260102T150405Z", number=1, triggered=at(created).isoformat()),
         *(entry(6, "frozen", str(n), at=str(at(when))) for n, when in enumerate(frozen)),
         entry(6, "frozen", "99", at="None", denied="SIGSTOP denied"),
-        entry(7, "step done", "§2 freeze the workload", seconds=1),
+        entry(7, "step done", "§2 freeze the workload", step_id="freeze", seconds=1),
     ]
 
 

@@ -248,10 +248,10 @@ def test_a_page_that_the_disk_does_not_take_is_told_and_nothing_half_is_in_the_c
     assert "page missing" in (context.directory.record_dir(context.run.number) / SEGMENT).read_text()
 
 
-def test_facts_of_another_version_cost_no_record(context: RunContext) -> None:
+def test_facts_in_another_form_cost_no_record(context: RunContext) -> None:
     record.fn(context, content())
     last = last_record(context.directory.path)
-    odd = replace(last, facts={**last.facts, "freeze": None, "stop": 1, "watch": {"of": "another version"}})
+    odd = replace(last, facts={**last.facts, "freeze": None, "stop": 1, "watch": {"of": "another form"}})
     told = carried(context, odd, (), recovery="why not", containment=None, despite="")
     assert (told.stop, told.watch, told.facts["stop"]) == (None, None, 1)
 

@@ -248,7 +248,7 @@ def test_one_bucket_behind_another_endpoint_gets_what_the_first_has_got(small: S
             ledger.note("key", "3" * 64)
             places.append(context.store.identity)
     assert len(keys) == 6
-    assert places[0] == "s3://evidence", "what an earlier version has noted and cached holds where none is named"
+    assert places[0] == "s3://evidence", "where no endpoint is named"
 
 
 def test_what_the_workload_has_is_no_surplus_though_latest_may_not_get_it(

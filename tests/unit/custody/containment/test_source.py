@@ -189,6 +189,6 @@ def test_where_a_loop_is_cut_does_not_hang_on_whom_is_asked_for_first() -> None:
         assert lineages(loop, pids) == {pid: lineage(loop, pid) for pid in pids}
 
 
-def test_a_name_with_invisible_letters_is_shown_whole_and_as_version_0_1_wrote_it() -> None:
+def test_a_name_with_invisible_letters_is_shown_whole() -> None:
     (starter,) = lineage(table(process(10, 1, "a" * 95 + "\u202e" * 9), process(11, 10, "child")), 11)
     assert starter.name == "a" * 95 + "⟨U+202E⟩" * 5

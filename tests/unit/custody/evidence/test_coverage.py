@@ -36,10 +36,8 @@ def test_nothing_is_lost_on_the_way_to_the_file_and_back(items: list[Evidence]) 
     assert TypeAdapter(list[Evidence]).validate_python(attempts(json.loads(data))) == items
 
 
-@given(st.lists(evidence, max_size=4))
-def test_a_coverage_of_an_older_version_is_read_too(items: list[Evidence]) -> None:
-    old = TypeAdapter(list[Evidence]).dump_json(items)
-    assert TypeAdapter(list[Evidence]).validate_python(attempts(json.loads(old))) == items
+def test_what_is_no_object_holds_no_attempts() -> None:
+    assert attempts([{"collector": "logs"}]) is None
 
 
 @given(st.lists(evidence, max_size=4))
