@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping
 from os import getpid
 from typing import TYPE_CHECKING
 
+from tasks.containment.answers import ended_by_answer, excused_by_answer
 from tasks.containment.patterns import matchers, named
 from tasks.custody.containment.groups import path_of, within
 from tasks.custody.containment.membership import Member, excused, members
-from tasks.custody.containment.process import Identity, Process, descendants, family, pids_of
+from tasks.custody.containment.process import Identity, Process, descendants, family, parents_first, pids_of
 from tasks.system.processes import untouchable
 
 if TYPE_CHECKING:
@@ -26,16 +27,28 @@ def find_members(
     """Return every live process of the workload, parents first, and all in the control groups that hold it.
 
     `groups` are by default those of the incident's journal. What `bystanders` excuse is not the workload there either.
+    What a person said is to be ended belongs to it, with its descendants.
     """
     spared, tops = protected_pids(context, snapshot), held_groups(context.state) if groups is None else groups
     found = members(snapshot, matchers(context.workload), context.directory.root, spared, named(context.workload))
-    rest = inside(snapshot, tops).difference(spared, excused_pids(context, snapshot), (who.pid for who in found))
-    return found | {snapshot[pid].identity: Member("helper", "in the workload's control group") for pid in rest}
+    others = {*spared, *excused_pids(context, snapshot), *(who.pid for who in found)}
+    ended = family(snapshot, ended_by_answer(context.state)) - others
+    why = dict.fromkeys(inside(snapshot, tops) - others, "in the workload's control group")
+    why |= dict.fromkeys(parents_first(snapshot, ended), "a person answered that it is to be ended")
+    return found | {snapshot[pid].identity: Member("helper", reason) for pid, reason in why.items()}
 
 
 def excused_pids(context: "RunContext", snapshot: Snapshot) -> frozenset[int]:
-    """Return pids that the block's `bystanders` excuse."""
-    return excused(snapshot, matchers(context.workload), context.directory.root, named(context.workload))
+    """Return pids that the block's `bystanders` or a person's answers excuse.
+
+    An answer also excuses the descendants, down to one that matches: a person may start the workload from it later.
+    """
+    known, root = matchers(context.workload), context.directory.root
+    by_block = excused(snapshot, known, root, named(context.workload))
+    if not (answered := excused_by_answer(context.state)):
+        return by_block
+    others = {pid: each for pid, each in snapshot.items() if not any(one.recognises(each, root) for one in known)}
+    return by_block | family(others, answered)
 
 
 def held_groups(state: "IncidentState") -> list[str]:

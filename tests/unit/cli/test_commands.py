@@ -29,6 +29,7 @@ COMMANDS = [
     "status",
     "doctor",
     "thaw",
+    "answer",
     "uncordon",
     "audit",
     "pull",
