@@ -32,7 +32,8 @@ def find_members(
     spared, tops = protected_pids(context, snapshot), held_groups(context.state) if groups is None else groups
     found = members(snapshot, matchers(context.workload), context.directory.root, spared, named(context.workload))
     others = {*spared, *excused_pids(context, snapshot), *(who.pid for who in found)}
-    ended = family(snapshot, ended_by_answer(context.state)) - others
+    living = {pid: each for pid, each in snapshot.items() if each.alive and not each.container}
+    ended = family(living, ended_by_answer(context.state)) - others
     why = dict.fromkeys(inside(snapshot, tops) - others, "in the workload's control group")
     why |= dict.fromkeys(parents_first(snapshot, ended), "a person answered that it is to be ended")
     return found | {snapshot[pid].identity: Member("helper", reason) for pid, reason in why.items()}

@@ -1,20 +1,27 @@
 """A small workload at work, its blocks saved on a real Prefect server, and a real S3 server to go to."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from uuid import uuid4
 
+import psutil
 import pytest
 from prefect_aws import AwsCredentials
 
 from blocks import s3_retry
 from blocks.store import EvidenceStore
 from tasks.adapters.host import LinuxHost
+from tasks.containment import containment_check
+from tasks.containment.answers import excused_by_answer
+from tasks.custody.containment.process import family
+from tasks.custody.containment.receipt import Containment, Unknown
 from tasks.drill.parts import SeaweedFS
+from tasks.runtime.context import RunContext
 from tasks.storage.offload import offload
 from tasks.storage.promote import promote
 from tasks.storage.verify import verify
 from tests.support.scenes import Scene
-from tests.support.workloads import SmallWorkload
+from tests.support.workloads import SmallWorkload, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -39,3 +46,31 @@ def scene(prefect: None, small: SmallWorkload, seaweed: SeaweedFS, credentials: 
     made = Scene(small, store)
     yield made
     LinuxHost().release(made.block.evidence / "cordon.json")
+
+
+@pytest.fixture
+def stranger(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Iterator[psutil.Process]:
+    """A program in the root that nobody knows.
+
+    Until the roster finds it: the check is told here, and nowhere else, what it does not know.
+    """
+    line = 'bystanders = ["^sleep 611"]'
+    check = containment_check.check_containment
+
+    def doubting(context: RunContext) -> Containment:
+        snapshot = context.adapters.host.snapshot()
+        known = family(snapshot, excused_by_answer(context.state))
+        found = (
+            each
+            for each in snapshot.values()
+            if each.command == ("sleep", "611") and each.alive and each.pid not in known
+        )
+        unknown = tuple(Unknown(each.identity, "sleep 611", "it works in the root", line) for each in found)
+        return replace(check(context), unknown=unknown)
+
+    monkeypatch.setattr(containment_check, "check_containment", doubting)
+    one = psutil.Process(scene.small.start(["sleep", "611"]).pid)
+    yield one
+    if one.is_running():
+        one.kill()
+    wait_until(lambda: not one.is_running() or one.status() == psutil.STATUS_ZOMBIE, what="its end")

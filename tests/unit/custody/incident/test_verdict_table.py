@@ -97,8 +97,8 @@ def test_the_verdict_follows_the_table(outcome: Outcome, *, needed: bool, may_be
         evidence = [attempt] if alone else [other, attempt]
         verdict = judge(ID, seen, evidence, receipts, trouble, ways_in=ways_in(pause, challenge, None))
         unknown = bool(seen and seen.unknown)
-        told = {"objects": proven, "trouble": bool(trouble), "unknown": unknown, "lost": effect == "LOST"}
-        word = expected(closed=contained and shut, **told)
+        closed, lost = contained and shut, effect == "LOST"
+        word = expected(closed=closed, objects=proven, trouble=bool(trouble), unknown=unknown, lost=lost)
         case = (outcome, containment, objects, ways, trouble)
         assert verdict.word is word, case
         assert (f"logs {outcome}: why" in verdict.missing) == (effect == "LOST"), case
