@@ -11,6 +11,7 @@ from flows.evacuate import carry_out
 from flows.fields import BlockName, IncidentId, Sentence
 from tasks.custody.containment.answer import Decision, GivenAnswer
 from tasks.custody.incident.ending import JOINED
+from tasks.custody.visible import LINE_LIMIT, visible
 from tasks.preflight.open_incident import Opened, Request, open_incident
 from tasks.runtime.context import Policy
 from tasks.runtime.end_state import ended
@@ -57,7 +58,8 @@ def answer(  # noqa: PLR0913, PLR0917  each is a field of the form that a person
     try:
         with heeding(opened.context.cancelled):
             state = carry_out(opened.context)
-        state.message = f"{state.message} Answer 回答: {opened.context.state.answers.read()[-1].summary}"
+        said = f"{state.message} Answer 回答: {opened.context.state.answers.read()[-1].summary}"
+        state.message = visible(said, LINE_LIMIT)
         return state
     finally:
         opened.context.close()

@@ -340,3 +340,11 @@ def test_a_check_with_unknown_processes_is_contained_and_not_complete() -> None:
     assert (UNSURE.contained, UNSURE.is_complete, CONTAINED.is_complete) == (True, False, True)
     assert UNSURE.summary.startswith(f"{KNOWN}: 4711 is not known: node serve.js")
     assert "contained:" not in UNSURE.summary
+
+
+def test_of_many_unknown_processes_each_is_named_and_five_have_their_line() -> None:
+    many = tuple(replace(NODE, identity=Identity(5000 + each, 9)) for each in range(7))
+    verdict = judge(ID, replace(CONTAINED, unknown=many), [LOGS], [PROVEN])
+    assert {each.summary for each in many} <= {*verdict.missing}
+    assert verdict.next.count("evacuation answer ") == 5
+    assert "2 more in the same way" in verdict.next
