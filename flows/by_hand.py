@@ -1,4 +1,4 @@
-"""Run evacuation or recovery without a Prefect server, with the blocks of a file: `evacuation run|plan|recover`.
+"""Run a flow without a Prefect server, with the blocks of a file: `evacuation run|plan|recover|answer`.
 
 The server may be down in an emergency. The workload is frozen first (flows/at_the_front.py); then the normal flow runs
 on a server that lives as long as the run. An incident can be carried on by worker or command line, whichever
@@ -59,7 +59,7 @@ class ShortLived(PrefectServer):
 
 
 def run_by_hand(verb: str, workload: str, store: str, asked: Mapping[str, Any], *, as_json: bool) -> int:
-    """Run the flow of `run`, `plan` or `recover` with these parameters; return the exit code of its state.
+    """Run the flow of `run`, `plan`, `recover` or `answer` with these parameters; return the exit code of its state.
 
     Raises EvacuationError; a malformed incident id is refused before a server is started.
     """
@@ -69,10 +69,11 @@ def run_by_hand(verb: str, workload: str, store: str, asked: Mapping[str, Any], 
         parse_id(asked["incident_id"])
 
     def body(names: dict[str, str], known: "LocalConfig") -> int:
+        from flows.answer import answer
         from flows.evacuate import evacuate
         from flows.recover import recover
 
-        flow = recover if verb == "recover" else evacuate
+        flow: Any = {"answer": answer, "recover": recover}.get(verb, evacuate)
         state = flow(**names, **asked, return_state=True)
         return _told(verb, state, known, names, (workload, store), as_json=as_json)
 

@@ -16,11 +16,15 @@ from tasks.custody.incident.exit_codes import INTERRUPTED, REFUSED
 from tasks.custody.visible import say
 from tasks.system.managed_process import ManagedProcessError
 
-RUN_OPTIONS: Final = frozenset({"--store", "--reason", "--incident", "--policy", "--suspects"})
+RUN_OPTIONS: Final = frozenset({"--store", "--reason", "--incident", "--policy", "--suspects", "--unknown"})
 """Options of `run` that take a value."""
 RUN_SWITCHES: Final = frozenset({"--recover", "--json"})
 """Options of `run` without a value, with which the workload is still frozen first."""
-_CHOICES: Final = {"--policy": frozenset({"graceful", "kill"}), "--suspects": frozenset({"name", "include"})}
+_CHOICES: Final = {
+    "--policy": frozenset({"graceful", "kill"}),
+    "--suspects": frozenset({"name", "include"}),
+    "--unknown": frozenset({"name", "end"}),
+}
 _NOBODY_READS: Final = 128 + signal.SIGPIPE
 _AT_THE_FRONT: Final = frozenset({"run", "plan", "recover"})
 

@@ -25,6 +25,7 @@ StoreFile = Annotated[str, Parameter(help="TOML file with the [store.NAME], if t
 What = Annotated[str, Parameter(name="WHAT", help="latest, an incident IR-…, or the stamp of a snapshot.")]
 Policy = Literal["graceful", "kill"]
 Suspects = Literal["name", "include"] | None
+Unknowns = Literal["name", "end"] | None
 Incident = Annotated[str, Parameter(name="INCIDENT", help="IR-…, or FL-… of a fleet; without it a list.")]
 Folder = Annotated[Path, Parameter(name="INTO", help="Folder that exists.")]
 Json = Annotated[bool, Parameter(name="--json", help="Print one JSON object, with a `schema` version.")]
@@ -76,6 +77,7 @@ def run(  # noqa: PLR0913  the options of an evacuation
     incident: str | None = None,
     policy: Policy = "graceful",
     suspects: Suspects = None,
+    unknown: Unknowns = None,
     recover: bool = False,
     dry_run: bool = False,
     json: Json = False,
@@ -87,24 +89,26 @@ def run(  # noqa: PLR0913  the options of an evacuation
         incident: IR-… of an incident to carry on.
         policy: graceful, the default, lets processes end by themselves first; kill, for a compromised host, does not.
         suspects: name only names processes that a fact ties to the workload; include ends them too.
+        unknown: name only names processes in the root that nobody knows; end ends them too.
         recover: Bring the API back after VERIFIED or PARTIAL.
         dry_run: Show what would be done, as `plan` does.
     """
     from flows.by_hand import run_by_hand
 
-    asked = {"reason": reason, "incident_id": incident, "policy": policy, "suspects": suspects, "recover": recover}
+    asked = {"reason": reason, "incident_id": incident, "policy": policy, "recover": recover, "dry_run": dry_run}
     verb = "plan" if dry_run else "run"
-    return run_by_hand(verb, workload, store, {**asked, "dry_run": dry_run}, as_json=json)
+    return run_by_hand(verb, workload, store, {**asked, "suspects": suspects, "unknown": unknown}, as_json=json)
 
 
 @app.command(help_epilogue=_examples("plan evacuation.toml", "plan evacuation.toml --policy kill --json"))
-def plan(
+def plan(  # noqa: PLR0913  its options
     workload: WorkloadFile,
     /,
     *,
     store: StoreFile = "",
     policy: Policy = "graceful",
     suspects: Suspects = None,
+    unknown: Unknowns = None,
     json: Json = False,
 ) -> int:
     """Show what `run` would do, and how it would end. Nothing stops, no evidence leaves this host.
@@ -112,10 +116,11 @@ def plan(
     Args:
         policy: The policy to plan for.
         suspects: include plans to end suspects too.
+        unknown: end plans to end processes that nobody knows, too.
     """
     from flows.by_hand import run_by_hand
 
-    asked = {"policy": policy, "suspects": suspects, "dry_run": True}
+    asked = {"policy": policy, "suspects": suspects, "unknown": unknown, "dry_run": True}
     return run_by_hand("plan", workload, store, asked, as_json=json)
 
 
@@ -135,12 +140,46 @@ def recover(
 
     Args:
         incident: IR-… of the incident; the last one if left out.
-        despite: Why to go on although the incident is UNVERIFIED; it goes on record.
+        despite: Why to go on although the incident is UNVERIFIED or UNANSWERED; it goes on record.
     """
     from flows.by_hand import run_by_hand
 
     asked = {"incident_id": incident, "despite": despite}
     return run_by_hand("recover", workload, store, asked, as_json=json)
+
+
+@app.command(
+    help_epilogue=_examples(
+        "answer evacuation.toml IR-20261124T162644Z 4711 bystander --reason 'the tensorboard of ana'",
+        "answer evacuation.toml:portfolio IR-20261124T162644Z 4711 end",
+    )
+)
+def answer(  # noqa: PLR0913  its options
+    workload: WorkloadFile,
+    incident: Annotated[str, Parameter(name="INCIDENT", help="IR-… of the open incident.")],
+    pid: Annotated[int, Parameter(name="PID", help="Process that its message names.")],
+    decision: Annotated[
+        Literal["bystander", "end"],
+        Parameter(name="DECISION", help="bystander leaves it alone in this incident; end ends it with the workload."),
+    ],
+    /,
+    *,
+    store: StoreFile = "",
+    reason: str = "",
+    policy: Policy = "graceful",
+    json: Json = False,
+) -> int:
+    """Say what a process is that an evacuation could not place. The check runs again, the incident is carried on.
+
+    Args:
+        reason: Why, in a sentence; it goes on record with who answers.
+        policy: How what is to be ended is stopped, as of an evacuation.
+    """
+    from flows.by_hand import run_by_hand
+    from tasks.runtime.actor import person
+
+    about = {"pid": pid, "decision": decision, "by": person(), "reason": reason, "policy": policy}
+    return run_by_hand("answer", workload, store, {"incident_id": incident, **about}, as_json=json)
 
 
 @app.command(help_epilogue=_examples("status evacuation.toml", "status evacuation.toml:portfolio --json"))

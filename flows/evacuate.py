@@ -36,7 +36,7 @@ from tasks.recovery.recover import prove_contained_again
 from tasks.recovery.recover import recover as recover_api
 from tasks.recovery.rehearsal import rehearse_recovery
 from tasks.runtime.announce import announce_containment
-from tasks.runtime.context import Policy, RunContext, Suspects
+from tasks.runtime.context import Policy, RunContext, Suspects, Unknowns
 from tasks.runtime.end_state import ended
 from tasks.runtime.flow_run import this_run
 from tasks.runtime.freeze_budget import FreezeBudget
@@ -73,6 +73,7 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
     suspects: Suspects | None = None,
     alarm: dict[str, Any] | None = None,
     order: dict[str, Any] | None = None,
+    unknown: Unknowns | None = None,
 ) -> State[Any]:
     """Evacuate a machine-learning workload: contain it, save the evidence, prove that the store has it.
 
@@ -93,26 +94,34 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
             and ends them too; left out, policy kill includes them. 不審プロセスの扱い(報告のみ/停止に含める)。
         alarm: What an automation saw and hands over; a person leaves it empty. 自動通知の内容(手動では空)。
         order: What a fleet's run hands over; a person leaves it empty. フリートからの指示(手動では空)。
+        unknown: name only names processes in the root that nobody knows, and a person answers them; end freezes and
+            ends them too; left out, name. root にある正体不明のプロセスの扱い(報告のみ/終了)。
     """
     heard, ordered = Alarm.of(alarm), given_order(order)
     if ordered and (now := server_time_if_told()) and ordered.expired(now):
         return ended(EXPIRED, expired_message(ordered))
     asked = (workload, store, reason, detected_at, incident_id, dry_run, policy)
-    request = Request(*asked, *this_run(), alarm=heard, suspects=suspects, order=ordered)
+    request = Request(*asked, *this_run(), alarm=heard, suspects=suspects, unknown=unknown, order=ordered)
+    wanted = {"recover": recover and not dry_run, "read_back": read_back and not dry_run}
     opened = open_incident(request)
     if not isinstance(opened, Opened):
         return ended(JOINED, opened.summary)
     try:
-        wanted = {"recover": recover and not dry_run, "read_back": read_back and not dry_run}
         with heeding(opened.context.cancelled):
-            return _evacuate(opened.context, latest=latest, may_ask=bool(heard or ordered), **wanted)
+            return carry_out(opened.context, latest=latest, may_ask=bool(heard or ordered), **wanted)
     finally:
         opened.context.close()
 
 
-def _evacuate(
-    context: RunContext, *, latest: LatestPolicy | None, may_ask: bool, recover: bool, read_back: bool
+def carry_out(
+    context: RunContext,
+    *,
+    latest: LatestPolicy | None = None,
+    may_ask: bool = False,
+    recover: bool = False,
+    read_back: bool = False,
 ) -> State[Any]:
+    """Run the steps of an evacuation whose incident is open; what earlier runs of it have done is not repeated."""
     first = [name for name, collector in discover().items() if collector.while_frozen]
     later = [name for name in discover() if name not in first]
 

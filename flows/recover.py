@@ -47,7 +47,8 @@ def recover(
         workload: Name of the Workload block that was evacuated. 対象の Workload ブロック名。
         store: Name of the Evidence Store block that has its evidence. 保全先の Evidence Store ブロック名。
         incident_id: IR-… of the incident; the last one if left out. 対象のインシデント ID。
-        despite: Why to go on although the incident is UNVERIFIED; never for NOTCONTAINED. 未検証でも続行する理由。
+        despite: Why to go on although the incident is UNVERIFIED or UNANSWERED; never for NOTCONTAINED.
+            未検証・未回答でも続行する理由。
         ask_first: Whether to wait for a person's approval before anything is touched. 承認を待ってから始める。
     """
     run, _ = this_run()

@@ -1,12 +1,12 @@
 """Choose the next step for an operator, with the commands to paste."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from tasks.cli.output import command
 from tasks.custody.incident.commands import deployment_run
-from tasks.incident.last_word import FINISHED
+from tasks.incident.last_word import FINISHED, UNANSWERED
 from tasks.incident.open_question import OpenQuestion
 from tasks.rendering.clock import both_times
 
@@ -28,7 +28,7 @@ class Called:
 
     def command(self, verb: str, *more: str) -> str:
         """Return the command that needs no server."""
-        store = ["--store", self.store] if self.store and verb in {"run", "recover"} else []
+        store = ["--store", self.store] if self.store and verb in {"run", "recover", "answer"} else []
         return command(verb, self.file, *store, *more)
 
 
@@ -48,11 +48,19 @@ class Step:
         yield from (f"{'':<9} {each}" for each in self.commands)
 
 
-def next_step(incident: str, verdict: str, called: Called, *, cordoned: bool, alive: bool) -> Step:
-    """Return the next step for an incident on which no run is at work."""
+def next_step(  # noqa: PLR0913  all that it depends on
+    incident: str, verdict: str, called: Called, *, cordoned: bool, alive: bool, unknown: Sequence[int] = ()
+) -> Step:
+    """Return the next step for an incident on which no run is at work. A person has to answer the `unknown` pids."""
     again = (called.run("evacuate", incident), called.command("run", "--incident", incident))
     if not incident:
         return Step("nothing: no incident was ever opened here")
+    if verdict == UNANSWERED and unknown:
+        words = (
+            "say of each unknown process what it is: bystander leaves it alone, end ends it 正体不明のプロセスへの回答:"
+        )
+        lines = (called.command("answer", incident, str(pid), word) for pid in unknown for word in ("bystander", "end"))
+        return Step(words, tuple(lines))
     if verdict not in FINISHED:
         return Step("carry the incident on, by a worker or without a server:", again)
     if cordoned and alive:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from blocks.workload_fields import WorkloadFields
 from tasks.adapters.host import Host
 from tasks.cli.next_step import NAMELESS, Called, Step, next_step, while_at_work
+from tasks.containment.answers import to_answer
 from tasks.containment.paused import read_prior
 from tasks.containment.suspects import roster_now
 from tasks.containment.uncordon import held, living
@@ -19,7 +20,7 @@ from tasks.custody.errors import EngineError
 from tasks.custody.evidence.redact import command_line
 from tasks.incident.current import last_opened
 from tasks.incident.directory import base_of, bases, cordon_base, find_home, homes
-from tasks.incident.last_word import FINISHED, is_finished
+from tasks.incident.last_word import FINISHED, UNANSWERED, is_finished
 from tasks.incident.layout import CAUGHT, CORDON, EARLY, ENDED, FROZEN, INCIDENT, closings
 from tasks.incident.open_question import open_question
 from tasks.incident.run_lock import owner
@@ -90,8 +91,10 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
     at_work = owner(base_of(workload))
     alone = bool(frozen or _paused(containers)) and not at_work
     unclaimed = alone and (not incident or (verdict in FINISHED and not _stands(workload)))
-    word = verdict if not incident or is_finished(find_home(workload, incident)) else ""
-    after = next_step(incident, word, called, cordoned=_stands(workload), alive=alive)
+    word = verdict if not incident or verdict == UNANSWERED or is_finished(find_home(workload, incident)) else ""
+    unknown = to_answer(find_home(workload, incident), host) if incident else ()
+    pids = [each.identity.pid for each in unknown]
+    after = next_step(incident, word, called, cordoned=_stands(workload), alive=alive, unknown=pids)
     alternative = None
     if at_work:
         asked = open_question(find_home(workload, incident)) if incident else None

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from tasks.adapters.host import lives
+from tasks.containment.answers import note_unknown
 from tasks.containment.api_port import others_on_port
 from tasks.containment.containers import (
     ended_containers,
@@ -47,6 +48,7 @@ from tasks.system.rights import hidden_from_us
 _SHOWN: Final = 100
 _NAMED: Final = 3
 CONTAINED: Final = "contained"
+AS_FAR_AS_KNOWN: Final = "stopped as far as known"
 FROZEN_ONLY: Final = "frozen, not stopped"
 NOT_CONTAINED: Final = "not contained"
 RELEASED: Final = "let go by an earlier recovery"
@@ -174,7 +176,7 @@ def stance(context: RunContext, containment: Containment | None) -> str:
     if context.run.dry_run:
         return UNTOUCHED
     if containment and containment.contained:
-        return CONTAINED
+        return AS_FAR_AS_KNOWN if containment.unknown else CONTAINED
     if context.state.recovered.read():
         return RELEASED
     frozen, (_, roster) = load_frozen(context.state), look_for_life(context)
@@ -213,13 +215,13 @@ def _known_containers(state: IncidentState) -> set[str]:
 @step("§3", "prove_contained", "check: nothing of the workload is left", "封じ込めの確認")
 def prove_contained(context: RunContext) -> Containment:
     """Check right after the stop."""
-    return check_containment(context)
+    return note_unknown(context, check_containment(context))
 
 
 @step("§3", "prove_still_contained", "check: nothing of the workload came back", "再出現なしの確認", last=True)
 def prove_still_contained(context: RunContext) -> Containment:
     """Check again when the evidence is safe, because a supervisor may have restarted the workload."""
-    return check_containment(context)
+    return note_unknown(context, check_containment(context))
 
 
 def _drained(process: Process) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from os import getpid
 from typing import TYPE_CHECKING
 
+from tasks.containment.answers import ended_by_answer, excused_by_answer
 from tasks.custody.containment.groups import path_of, within
 from tasks.custody.containment.membership import Exceptions, Member, Members, excused
 from tasks.custody.containment.process import Identity, Process, descendants, family, pids_of
@@ -28,8 +29,10 @@ def description_of(workload: "WorkloadFields") -> "WorkloadDescription":
 
 
 def exceptions_of(context: "RunContext", snapshot: Snapshot) -> Exceptions:
-    """Return what is never touched: what keeps us alive, our guard, and what our own recovery started."""
-    return Exceptions(frozenset(own_pids(context, snapshot) | untouchable(snapshot)))
+    """Return what is never touched (what keeps us alive, our guard, what our own recovery started), and the answers."""
+    ours = own_pids(context, snapshot) | untouchable(snapshot)
+    answers = {"excused": excused_by_answer(context.state), "ended": ended_by_answer(context.state)}
+    return Exceptions(frozenset(ours), **answers)
 
 
 def find_members(
@@ -38,6 +41,7 @@ def find_members(
     """Return every live process of the workload, parents first, and all in the control groups that hold it.
 
     `groups` are by default those of the incident's journal. What `bystanders` excuse is not the workload there either.
+    What a person said is to be ended belongs to it, with its descendants.
     """
     exceptions, tops = exceptions_of(context, snapshot), held_groups(context.state) if groups is None else groups
     description = description_of(context.workload)

@@ -39,6 +39,7 @@ _JAPANESE: Final = {
     End.THAWED: "解凍済み",
     End.PARTIAL: "一部欠損",
     End.NOT_RECOVERED: "復旧失敗",
+    End.UNANSWERED: "未回答のプロセスあり",
     End.UNVERIFIED: "未検証",
     End.REFUSED: "拒否",
     End.CANCELLED: "中止",

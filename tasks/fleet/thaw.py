@@ -24,7 +24,7 @@ from tasks.runtime.approval import StopOrThaw
 
 _WAIT_SECONDS: Final = 120.0
 _LOOK_SECONDS: Final = 1.0
-_STOPPED: Final = CONTAINED | {End.UNVERIFIED, End.NOT_CONTAINED}
+_STOPPED: Final = CONTAINED | {End.UNANSWERED, End.UNVERIFIED, End.NOT_CONTAINED}
 _BAD: Final = frozenset(End) - _STOPPED - {End.THAWED}
 
 

@@ -16,9 +16,13 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from blocks.workload import Workload
+from tasks.adapters.host import LinuxHost
 from tasks.adapters.saved_blocks import load_block, require_store
 from tasks.adapters.server_time import server_time_if_told
+from tasks.containment.answers import find_unknown, keep_answer
 from tasks.containment.pause_prefect import named_by
+from tasks.custody.containment.answer import GivenAnswer
+from tasks.custody.containment.receipt import Unknown
 from tasks.custody.errors import Refused
 from tasks.custody.fleet.order import Order
 from tasks.custody.incident.alarm import Alarm, belongs_to
@@ -40,7 +44,7 @@ from tasks.preflight.requirements import (
     require_same_workload,
 )
 from tasks.runtime.actor import BY_HAND
-from tasks.runtime.context import Policy, RunContext, RunInfo, Suspects, open_context
+from tasks.runtime.context import Policy, RunContext, RunInfo, Suspects, Unknowns, open_context
 from tasks.runtime.flow_run import origin, own_launchers
 from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.system.processes import boot_id
@@ -87,7 +91,9 @@ class Request:
     trigger: str = BY_HAND
     alarm: Alarm | None = None
     suspects: Suspects | None = None
+    unknown: Unknowns | None = None
     order: Order | None = None
+    answer: GivenAnswer | None = None
 
 
 @task(name="§0 open the incident", task_run_name="§0 open the incident", cache_policy=NO_CACHE, persist_result=False)
@@ -113,6 +119,9 @@ def open_incident(request: Request) -> Opened | JoinedIncident | AlreadyRunning:
     ownership = _own(base, dry_run=request.dry_run)
     if ownership is None:
         _require_evacuation(owner(base, dry_run=request.dry_run))
+        if request.answer:
+            remedy = "Nothing was touched. Wait for it to end, look at `evacuation status`, and answer again."
+            raise Refused("no run at work on this workload", "one that is", remedy)
         return _busy(request, workload)
     try:
         return Opened(_open(request, workload, saved, given, ownership))
@@ -210,14 +219,17 @@ def _open(
         opened_by=f"{pwd.getpwuid(os.geteuid()).pw_name}, flow run {request.run}",
     )
     require_same_workload(incident, request.workload)
+    asked = _asked_for(home, incident_id, unfinished, request.answer)
     with nullcontext() if request.dry_run else opening(workload, incident):
-        about = (request.run, request.dry_run, request.policy, request.suspects, request.trigger)
+        about = (request.run, request.dry_run, request.policy, request.suspects, request.unknown, request.trigger)
         run = RunInfo(*about, order=request.order)
         context = open_context(incident, workload, run, request.store, saved, ownership)
     how = {"dry_run": request.dry_run, "policy": request.policy, "triggered": request.created.isoformat()}
     if request.order:
         how["order"] = request.order.key
     context.log.write("run opened", incident_id, reason=request.reason, number=context.run.number, **how)
+    if request.answer and asked:
+        keep_answer(context, request.answer, asked, request.reason)
     if alarm:
         context.log.write("triggered", request.run, alarm=alarm.facts)
     take_over_triggers(context.directory.path, context.log)
@@ -227,6 +239,19 @@ def _open(
     tell_room(context)
     tell_key(saved)
     return context
+
+
+def _asked_for(home: Path, incident: str, unfinished: str | None, answer: GivenAnswer | None) -> Unknown | None:
+    """Return the process that an answer is about. Raises Refused if the incident does not ask for it."""
+    if answer is None:
+        return None
+    if incident != unfinished:
+        raise Refused(
+            "the incident that is open",
+            f"{incident}; {unfinished or 'none'} is open",
+            "Nothing was touched. What runs there now is a matter of the next evacuation.",
+        )
+    return find_unknown(home, LinuxHost(), answer.pid)
 
 
 def choose_id(given: str | None, unfinished: str | None, created: datetime, suffix: str = "") -> str:

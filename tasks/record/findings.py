@@ -7,7 +7,7 @@ from typing import Any, Final
 from prefect.client.schemas.objects import State
 
 from tasks.collectors import discover
-from tasks.containment.containment_check import CONTAINED, stance
+from tasks.containment.containment_check import AS_FAR_AS_KNOWN, CONTAINED, stance
 from tasks.containment.earlier_boots import with_earlier_boots
 from tasks.custody.containment.cordon import Challenge, Cordon
 from tasks.custody.containment.pause import Pause
@@ -70,7 +70,11 @@ def findings_of(steps: StepRunner, evidence: tuple[Evidence, ...]) -> Findings:
         promoted=steps.made(Promotion, "promote"),
         recovery=_recovery(steps),
         inspection=steps.made(Inspection, "judge_models"),
-        warnings=(*steps.warnings(), *answers(context.log.entries())),
+        warnings=(
+            *steps.warnings(),
+            *answers(context.log.entries()),
+            *(each.summary for each in context.state.answers.read()),
+        ),
         cordon=steps.made(Cordon, "cordon"),
     )
 
@@ -104,7 +108,7 @@ def note_cancelled(context: RunContext, containment: Containment | None, *more: 
     if not context.cancelled:
         return
     stands = stance(context, containment)
-    context.cancelled.summary = ", ".join([stands, *more]) if stands == CONTAINED else stands
+    context.cancelled.summary = ", ".join([stands, *more]) if stands in {CONTAINED, AS_FAR_AS_KNOWN} else stands
     about = {"by": context.cancelled.by, "at": str(context.cancelled.at), "result": context.cancelled.summary}
     context.log.write("cancelled", context.incident.id, **about)
 

@@ -12,6 +12,7 @@ from tasks.rendering.document import Both, Tone
 JAPANESE: Final = {
     Word.VERIFIED: "検証済み",
     Word.PARTIAL: "一部欠落",
+    Word.UNANSWERED: "未回答のプロセスあり",
     Word.UNVERIFIED: "未検証",
     Word.NOT_CONTAINED: "封じ込め未完了",
     Word.THAWED: "解凍済み",
@@ -33,6 +34,14 @@ VERDICTS: Final = {
             "every object proven, but something needed was lost",
         ),
         "欠落の原因を除き、同じ incident_id で撤収をもう一度実行する。",
+    ),
+    Word.UNANSWERED: (
+        Tone.BAD,
+        Both(
+            f"{JAPANESE[Word.UNANSWERED]}: 判明分は停止し証跡も保全済み、ただし root に正体不明のプロセスが残る",
+            "what is known is stopped and every object proven, but processes in the root are not known",
+        ),
+        "ここに挙げた各プロセスについて evacuation answer で bystander (無関係) か end (終了) を答える。",
     ),
     Word.UNVERIFIED: (
         Tone.BAD,
@@ -125,6 +134,7 @@ ACTIONS: Final = {
     "came back": Both("再出現", "came back"),
     "asked": Both("判断を依頼", "asked"),
     "answered": Both("判断", "answered"),
+    "process answered": Both("正体不明のプロセスへの回答", "process answered"),
     "thawed": Both("解凍", "thawed"),
     "uncordoned": Both("ロック解除", "uncordoned"),
     "restarted": Both("再起動", "restarted"),
@@ -137,6 +147,7 @@ ACTIONS: Final = {
 }
 STANDS: Final = {
     "contained": "封じ込め済み",
+    "stopped as far as known": "判明分は停止済み・未回答あり",
     "stored": "保全済み",
     "not stored": "未保全",
     "recovered": "復旧済み",

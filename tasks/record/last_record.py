@@ -71,7 +71,10 @@ def carried(  # noqa: PLR0913  what a recovery adds to what is known
         verdict = last.verdict.after_recovery(back.summary)
     else:
         verdict = last.verdict.after_failed_recovery(
-            context.incident.id, _left(containment), workload=context.incident.workload
+            context.incident.id,
+            _left(containment),
+            containment.unknown if isinstance(containment, Containment) else (),
+            workload=context.incident.workload,
         )
     facts = {
         "carried_from": f"record/{last.number:03d}",

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from tasks.adapters.saved_blocks import secret_headers
+from tasks.containment.answers import note_unknown
 from tasks.containment.containment_check import check_containment
 from tasks.containment.cordon import hold
 from tasks.containment.pause_prefect import pause_named
@@ -82,7 +83,7 @@ def _with(recovery: Recovery, *unproven: str) -> Recovery:
 @step("§7", "prove_contained_again", "check: contained again", "再封じ込めの確認", last=True)
 def prove_contained_again(context: RunContext) -> Containment:
     """Check after a failed recovery: nothing runs, the lock is held, and Prefect's side is paused."""
-    return _contained_again(context)
+    return note_unknown(context, _contained_again(context))
 
 
 def _contained_again(context: RunContext) -> Containment:

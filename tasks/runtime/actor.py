@@ -40,6 +40,12 @@ def behind(environment: Mapping[str, str], login: int) -> dict[str, str]:
     return found
 
 
+def person() -> str:
+    """Return the person behind this process by name, as far as known: the one behind sudo, else the login."""
+    known = behind(os.environ, _login())
+    return known.get("sudo") or known.get("login") or f"{_name(os.geteuid())} ({os.geteuid()})"
+
+
 def triggered_by(run: "FlowRun", deployment: str) -> str:
     """Describe the trigger of a run in a sentence. A server without accounts knows no persons by name."""
     who = "a person or a program with access to the server"

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 Policy: TypeAlias = Literal["graceful", "kill"]
 Suspects: TypeAlias = Literal["name", "include"]
+Unknowns: TypeAlias = Literal["name", "end"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class RunInfo:
     dry_run: bool = False
     policy: Policy = "graceful"
     suspects: Suspects | None = None
+    unknown: Unknowns | None = None
     trigger: str = BY_HAND
     number: int = 0
     volume: int = 0
@@ -52,6 +54,11 @@ class RunInfo:
     def includes_suspects(self) -> bool:
         """True if suspects are frozen and ended too: as asked, else under policy kill."""
         return (self.suspects or ("include" if self.policy == "kill" else "name")) == "include"
+
+    @property
+    def ends_unknown(self) -> bool:
+        """True if processes in the root that nobody knows are frozen and ended too: only if asked for."""
+        return self.unknown == "end"
 
 
 class Adapters:

@@ -8,10 +8,11 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from tasks.custody.containment.answer import Answer
 from tasks.custody.containment.container import ContainerIdentity, FrozenContainer, StoppedContainer
 from tasks.custody.containment.groups import Held
 from tasks.custody.containment.process import Identity
-from tasks.custody.containment.receipt import Frozen, Returned, Stopped
+from tasks.custody.containment.receipt import Frozen, Returned, Stopped, Unknown
 from tasks.incident import layout
 from tasks.incident.paths import IncidentDirectory
 from tasks.system.atomic_files import read_private
@@ -86,6 +87,8 @@ class IncidentState:
         self.since = journal(layout.SINCE, int)
         self.frozen = journal(layout.FROZEN, list[Frozen])
         self.groups = journal(layout.GROUPS, list[Held])
+        self.unknown = journal(layout.UNKNOWN, list[Unknown])
+        self.answers = journal(layout.ANSWERS, list[Answer])
         self.listened = journal(layout.LISTENED, bool)
         self.stopping = journal(layout.STOPPING, list[Stopped])
         self.stopping_units = journal(layout.STOPPING_UNITS, list[Identity])

@@ -98,7 +98,7 @@ def _answered(snapshot: Mapping[int, Process], exceptions: Exceptions) -> dict[i
     there = (
         {pid for pid, process in snapshot.items() if process.identity in exceptions.ended} if exceptions.ended else ()
     )
-    return dict.fromkeys(there, "a person has called it the workload's")
+    return dict.fromkeys(there, "a person answered that it is to be ended")
 
 
 def _orphans(snapshot: Mapping[int, Process], found: Mapping[int, Member]) -> dict[int, str]:
@@ -139,16 +139,16 @@ def excused(
 ) -> frozenset[int]:
     """Return pids that `bystanders` or a person's answer excuses: reported, never signalled, and no contradiction.
 
-    A process that the workload's own patterns recognise in its root, or whose root is not readable, is not excused by
-    the block: the contained processes could choose such a command line.
+    A process that the workload's own patterns recognise in its root, or whose root is not readable, is not excused: the
+    contained processes could choose such a command line, or an excused one start the workload.
     """
     if not description.bystanders and not exceptions.excused:
         return frozenset()
     return frozenset(
         process.pid
         for process in snapshot.values()
-        if process.identity in exceptions.excused
-        or (description.excuses(process) and not (description.fits(process) and (process.placeless or process.rooted)))
+        if (process.identity in exceptions.excused or description.excuses(process))
+        and not (description.fits(process) and (process.placeless or process.rooted))
     )
 
 

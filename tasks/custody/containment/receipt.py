@@ -1,9 +1,10 @@
 """Define the results of freeze, stop, watch, containment check and recovery (runbook §2, §3, §7)."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from tasks.custody.containment.container import FrozenContainer, StoppedContainer
 from tasks.custody.containment.ends import End
@@ -178,6 +179,20 @@ class Unknown:
     why: str
     line: str
 
+    @property
+    def summary(self) -> str:
+        """What it is, and why it is not known."""
+        return f"{self.identity.pid} is not known: {self.command}: {self.why}"
+
+
+KNOWN_STOPPED: Final = "everything that is known of the workload is stopped"
+
+
+def stopped_but(unknown: Sequence[Unknown]) -> str:
+    """Return what may be claimed of a workload in whose root these processes are not known."""
+    count = len(unknown)
+    return f"{KNOWN_STOPPED}; {count} {'processes' if count > 1 else 'process'} in its root not known"
+
 
 @dataclass(frozen=True, repr=False)
 class Containment(StepResult):
@@ -201,13 +216,13 @@ class Containment(StepResult):
 
     @property
     def contained(self) -> bool:
-        """Whether nothing of the workload runs and the lock refuses new training."""
+        """Whether nothing that is known of the workload runs, and the lock refuses new training."""
         return not self.alive and self.cordoned
 
     @property
     def is_complete(self) -> bool:
-        """Whether the workload is contained."""
-        return self.contained
+        """Whether the workload is contained, and nothing in its root is unknown."""
+        return self.contained and not self.unknown
 
     @property
     def summary(self) -> str:
@@ -215,6 +230,9 @@ class Containment(StepResult):
         if self.contained and self.recovered:
             return "recovered: what this incident brought back is at work, and training is let in"
         notes = "".join(f"; {note}" for note in self.notes[:3])
+        if self.contained and self.unknown:
+            named = "; ".join(each.summary for each in self.unknown[:3])
+            return f"{stopped_but(self.unknown)}: {named}{notes}. {self.reason}".strip()
         if self.contained:
             others = f"; {len(self.left_alone)} left alone: {self.left_alone[0]}" if self.left_alone else ""
             return f"contained: nothing of the workload runs{others}{notes}. {self.reason}".strip()

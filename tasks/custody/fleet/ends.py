@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
+from tasks.custody.containment.receipt import KNOWN_STOPPED
 from tasks.custody.fleet.attempt import Attempt
 from tasks.custody.incident.verdict import Word
 
@@ -27,6 +28,7 @@ class End(StrEnum):
     CANCELLED = "Cancelled"
     REFUSED = "Refused"
     UNVERIFIED = "Unverified"
+    UNANSWERED = "Unanswered"
     NOT_RECOVERED = "NotRecovered"
     PARTIAL = "Partial"
     THAWED = "Thawed"
@@ -40,6 +42,7 @@ _OF_STATE: Final = {
     "FAILED": {
         "Partial": End.PARTIAL,
         "Unverified": End.UNVERIFIED,
+        "Unanswered": End.UNANSWERED,
         "NotContained": End.NOT_CONTAINED,
         "NotRecovered": End.NOT_RECOVERED,
         "PartlyRecovered": End.NOT_RECOVERED,
@@ -57,6 +60,7 @@ _OTHERWISE: Final = {
 _OF_WORD: Final = {
     Word.VERIFIED: End.VERIFIED,
     Word.PARTIAL: End.PARTIAL,
+    Word.UNANSWERED: End.UNANSWERED,
     Word.UNVERIFIED: End.UNVERIFIED,
     Word.NOT_CONTAINED: End.NOT_CONTAINED,
     Word.THAWED: End.THAWED,
@@ -107,7 +111,12 @@ class Row:
 
     @property
     def is_contained(self) -> bool:
-        """Whether it is proven contained: by its end, else by what it told on the way."""
+        """Whether it is proven contained: by its end, else by what it told on the way.
+
+        What its run says of processes that nobody knows outranks both: Unverified outranks Unanswered.
+        """
+        if self.end is End.UNANSWERED or KNOWN_STOPPED in self.message:
+            return False
         if self.end in CONTAINED or (self.end is End.UNVERIFIED and self.failed == End.UNVERIFIED):
             return True
         return self.contained_at is not None and self.end not in {End.NOT_CONTAINED, End.THAWED}

@@ -62,6 +62,8 @@ MEANINGS: Final = {
     "configuration lost": "No disk took the configuration of a paused container: it cannot be recreated exactly",
     "cancelled": "The run was told to end: the signal, the time, and the state of the incident",
     "asked": "A person was asked whether to stop or to thaw: the deadline, and what is done without an answer",
+    "process answered": "A person said what an unknown process is, and why: excused in this incident, or to be ended; "
+    "and the line of the block that excuses it for good",
     "answered": "What was decided, by whom and why; or that nobody answered in time",
     "thawed": "The evacuation was called off: what was released, what was already stopped, what was not released",
     "uncordoned": "The cordon was lifted: by whom, and which newcomers were ended",

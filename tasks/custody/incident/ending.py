@@ -38,6 +38,13 @@ UNVERIFIED: Final = Ending(
     means="At least one object, or the record, is not proven to be in the store. It is on this host",
     then="Fix the store or the network, carry the incident on",
 )
+UNANSWERED: Final = Ending(
+    "Unanswered",
+    completed=False,
+    means="Everything that is known of the workload is stopped and every object proven, but processes in its root are "
+    "neither known to belong to it nor known to be harmless; the message names them. `latest/` waits",
+    then="Answer each by the line that the message gives: bystander or end; the incident is carried on by it",
+)
 NOT_CONTAINED: Final = Ending(
     "NotContained",
     completed=False,
@@ -181,6 +188,7 @@ NOT_READY: Final = Ending(
 OF_WORD: Final = {
     Word.VERIFIED: VERIFIED,
     Word.PARTIAL: PARTIAL,
+    Word.UNANSWERED: UNANSWERED,
     Word.UNVERIFIED: UNVERIFIED,
     Word.NOT_CONTAINED: NOT_CONTAINED,
     Word.THAWED: THAWED,

@@ -32,6 +32,7 @@ EXIT_CODES: Final = {
     "Silent": 17,
     "Degraded": 18,
     "NotReady": 19,
+    "Unanswered": 20,
 }
 """By the name of the state. Where several states have one code, a script need not tell them apart."""
 INCOMPLETE: Final = 1

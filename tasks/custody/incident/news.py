@@ -27,7 +27,10 @@ Who acts 対応: you, now: end by hand what is named here, such as a supervisor.
 Next 次: the evidence is saved meanwhile, and one more message has the verdict; if that is NotContained, run the \
 deployment again. 証跡の保全は続く。次の通知が NotContained なら再実行する。"""
 
-
+_SAY: Final = """\
+Who acts 対応: you, soon: say of each process that is named what it is. 挙げたプロセスが何かを回答する。
+Next 次: the evidence is saved meanwhile; one more message has the verdict, with the line that answers each. \
+証跡の保全は続く。次の通知に判定と回答用のコマンドを示す。"""
 _CUT: Final = """\
 Who acts 対応: you: cut the silent hosts off by hand, as at the switch. 応答のないホストを手動で切り離す。
 Next 次: one that comes back in time is frozen by itself; one more message, with the verdict, once each has its end. \
@@ -47,13 +50,18 @@ class News:
 
 def contained_news(incident: str, where: str, stop: Stop | None, found: Containment) -> News:
     """Return what was stopped, what was not, who acts and what follows. `where` names workload and host."""
-    word, ja, then = ("contained", "封じ込め完了", _NOBODY) if found.contained else ("NOT contained", "未完了", _YOU)
+    if not found.contained:
+        state, word, then = "NotContained", "NOT contained 未完了", _YOU
+    elif found.unknown:
+        state, word, then = "Unanswered", "stopped as far as known 判明分は停止", _SAY
+    else:
+        state, word, then = "Contained", "contained 封じ込め完了", _NOBODY
     told = (
-        f"{incident}: {where}: {word} {ja} {found.at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
+        f"{incident}: {where}: {word} {found.at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
         f"Stopped 停止: {stop.summary if stop else 'not known, look at the run'}",
         f"Left 残存: {found.summary}",
     )
-    return News("Contained" if found.contained else "NotContained", "\n".join([*map(visible, told), then]))
+    return News(state, "\n".join([*map(visible, told), then]))
 
 
 def fleet_news(incident: str, name: str, rows: Sequence[Row]) -> News:
@@ -77,8 +85,9 @@ def fleet_needs(incident: str, name: str, rows: Sequence[Row]) -> News:
         f"Not contained 封じ込め未完了: {lines or 'none なし'}",
         f"Frozen, and asking to be stopped or thawed 停止か解凍かの回答待ち: {fold_names(asking) or 'none なし'}",
     )
-    state = "NotContained" if lines else "Paused"
-    return News(state, "\n".join([*map(visible, told), *([_YOU] if lines else []), *([_ANSWER] if asking else [])]))
+    unanswered = {row.end for row in rows if not row.asks} == {End.UNANSWERED}
+    state, act = ("Unanswered", _SAY) if unanswered else ("NotContained", _YOU) if lines else ("Paused", "")
+    return News(state, "\n".join([*map(visible, told), *filter(None, (act, _ANSWER if asking else ""))]))
 
 
 def topic(event: str, message: str) -> str:

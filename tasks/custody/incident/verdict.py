@@ -7,10 +7,10 @@ from typing import Final
 
 from tasks.custody.containment.cordon import Challenge
 from tasks.custody.containment.pause import Pause
-from tasks.custody.containment.receipt import Containment, Watch
+from tasks.custody.containment.receipt import KNOWN_STOPPED, Containment, Unknown, Watch, stopped_but
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence
-from tasks.custody.incident.commands import deployment_run
+from tasks.custody.incident.commands import answer_lines, deployment_run
 from tasks.custody.store.receipts import ObjectReceipt, lost_once, unproven
 
 _SHOWN: Final = 5
@@ -21,6 +21,7 @@ class Word(StrEnum):
 
     VERIFIED = "VERIFIED"
     PARTIAL = "PARTIAL"
+    UNANSWERED = "UNANSWERED"
     UNVERIFIED = "UNVERIFIED"
     NOT_CONTAINED = "NOTCONTAINED"
     THAWED = "THAWED"
@@ -62,7 +63,9 @@ class Verdict:
         safe = (*self._safe_whatever_runs, f"{_RECOVERED} {summary}")
         return replace(self, safe=safe, next=last, first="", may_return=())
 
-    def after_failed_recovery(self, incident: str, alive: Sequence[str] | None, *, workload: str = "NAME") -> "Verdict":
+    def after_failed_recovery(
+        self, incident: str, alive: Sequence[str] | None, unknown: Sequence[Unknown] = (), *, workload: str = "NAME"
+    ) -> "Verdict":
         """Return the verdict after a failed recovery: NOTCONTAINED if something of it is still alive.
 
         None says that nobody looked: an earlier recovery has let in what runs, so nothing is said of containment.
@@ -70,35 +73,51 @@ class Verdict:
         safe = self._safe_whatever_runs
         if alive is None:
             return replace(self, safe=safe)
-        if not alive:
-            return replace(self, safe=(_CONTAINED, *safe))
-        word, then = Word.NOT_CONTAINED, _next(Word.NOT_CONTAINED, incident, workload)
-        return replace(self, word=word, safe=safe, missing=(*alive, *self.missing), next=then)
+        new = (each.summary for each in unknown if each.summary not in self.missing)
+        missing = (*alive, *new, *self.missing)
+        if alive:
+            word = Word.NOT_CONTAINED
+        else:
+            safe = (_stopped(unknown), *safe)
+            word = Word.UNANSWERED if unknown and self.word in _RECOVERABLE else self.word
+        then = self.next if word is self.word else _next(word, incident, workload, unknown)
+        return replace(self, word=word, safe=safe, missing=missing, next=then)
 
     def of_what_was_not_kept(self) -> "Verdict":
         """Return the verdict if no folder took a file: only containment is safe, and the incident cannot be resumed."""
-        safe = tuple(each for each in self.safe if each == _CONTAINED)
+        safe = tuple(each for each in self.safe if _says_stopped(each))
         return replace(self, safe=safe, next="free some room, or give fallback_dir; then run the evacuation again.")
 
     @property
     def _safe_whatever_runs(self) -> tuple[str, ...]:
-        return tuple(each for each in self.safe if each != _CONTAINED and not each.startswith(_RECOVERED))
+        return tuple(each for each in self.safe if not _says_stopped(each) and not each.startswith(_RECOVERED))
 
 
 _CONTAINED: Final = "the workload is contained"
 _RECOVERED: Final = "it was contained, and now"
 _RECOVERABLE: Final = frozenset({Word.VERIFIED, Word.PARTIAL})
+_WHY_NOT: Final = {
+    Word.UNVERIFIED: "its evidence is not proven to be in the store, and a recovery may overwrite what is left of it",
+    Word.UNANSWERED: "processes in its root are not known, and nobody has answered what they are",
+}
+"""What a reason can override."""
+
+
+def _stopped(unknown: Sequence[Unknown]) -> str:
+    return stopped_but(unknown) if unknown else _CONTAINED
+
+
+def _says_stopped(sentence: str) -> bool:
+    return sentence == _CONTAINED or sentence.startswith(KNOWN_STOPPED)
 
 
 def why_not_recover(word: Word | None, override_reason: str) -> str:
-    """Return why a recovery is refused after this verdict; empty if allowed. Only UNVERIFIED can be overridden."""
-    if word in _RECOVERABLE or (word is Word.UNVERIFIED and override_reason):
+    """Return why a recovery is refused after this verdict; empty if allowed, or if a reason may override it."""
+    if word in _RECOVERABLE or (word in _WHY_NOT and override_reason):
         return ""
     if word is Word.THAWED:
         return "it was thawed, and nothing of it was stopped"
-    if word is Word.UNVERIFIED:
-        return "its evidence is not proven to be in the store, and a recovery may overwrite what is left of it"
-    return "it is not contained" if word else "none of its runs has closed a record"
+    return _WHY_NOT.get(word, "it is not contained") if word else "none of its runs has closed a record"
 
 
 def _listed(sentences: Sequence[str]) -> str:
@@ -119,14 +138,16 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
 ) -> Verdict:
     """Judge an incident of this workload.
 
-    Not contained outranks everything. No receipts, or an unproven object, is UNVERIFIED. A lost needed collector, or a
-    lost file, is PARTIAL. `trouble` names steps that failed without a receipt, `ways_in` what may still start the
-    workload despite the cordon, `notes` what else a person should know, `first` what precedes everything.
+    Not contained outranks everything. No receipts, or an unproven object, is UNVERIFIED. A process in the root that
+    nobody knows is UNANSWERED. A lost needed collector, or a lost file, is PARTIAL. `trouble` names steps that failed
+    without a receipt, `ways_in` what may still start the workload despite the cordon, `notes` what else a person should
+    know, `first` what precedes everything.
     """
     alive = (*not_contained(containment), *ways_in)
     bad, gone = unproven(receipts), lost_once(receipts)
     lost = [item for item in evidence if item.lost]
     may_return = containment.may_return if containment else ()
+    unknown = containment.unknown if containment else ()
     notes = (
         *notes,
         *(_describe(item) for item in evidence if not item.outcome.is_complete and not item.lost),
@@ -136,6 +157,7 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
     )
     missing = (
         *alive,
+        *(each.summary for each in unknown),
         *(f"{item.key}: {item.reason}" for item in bad[:_SHOWN]),
         *((f"{len(bad) - _SHOWN} more objects",) if len(bad) > _SHOWN else ()),
         *trouble,
@@ -146,10 +168,12 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
         word = Word.NOT_CONTAINED
     elif bad or not receipts or trouble:
         word = Word.UNVERIFIED
+    elif unknown:
+        word = Word.UNANSWERED
     else:
         word = Word.PARTIAL if lost or gone or not evidence else Word.VERIFIED
     safe = _safe(containment, alive, evidence, receipts)
-    return Verdict(word, safe, missing, notes, _next(word, incident, workload), first, may_return)
+    return Verdict(word, safe, missing, notes, _next(word, incident, workload, unknown), first, may_return)
 
 
 def _others(left_alone: Sequence[str]) -> tuple[str, ...]:
@@ -202,7 +226,7 @@ def _safe(
     proven = [receipt for receipt in receipts if receipt.proven]
     found = []
     if containment and containment.contained and not alive:
-        found.append(_CONTAINED)
+        found.append(_stopped(containment.unknown))
     if files := sum(len(item.files) for item in evidence) - len(lost_once(receipts)):
         found.append(f"{files} files collected on this host")
     if proven:
@@ -218,12 +242,14 @@ def _describe(item: Evidence) -> str:
     return f"{item.collector} {item.outcome}: {item.reason or 'no reason given'}"
 
 
-def _next(word: Word, incident: str, workload: str) -> str:
+def _next(word: Word, incident: str, workload: str, unknown: Sequence[Unknown] = ()) -> str:
     """Return what to do next, ending with the command that does it."""
+    pids = [each.identity.pid for each in unknown]
     again = deployment_run("evacuate", workload, incident)
     return {
         Word.VERIFIED: f"write the postmortem; to bring the API back: {deployment_run('recover', workload, incident)}",
         Word.PARTIAL: f"fix the cause of the loss, then: {again}",
+        Word.UNANSWERED: f"say what each of them is, a line each: {answer_lines(workload, incident, pids)}",
         Word.UNVERIFIED: f"fix the store or the network, then (finished steps are not repeated): {again}",
         Word.NOT_CONTAINED: f"stop what is named here by hand, then: {again}",
     }[word]

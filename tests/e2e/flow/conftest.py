@@ -1,20 +1,27 @@
 """A small workload at work, its blocks saved on a real Prefect server, and a real S3 server to go to."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from uuid import uuid4
 
+import psutil
 import pytest
 from prefect_aws import AwsCredentials
 
 from blocks import s3_retry
 from blocks.store import EvidenceStore
 from tasks.adapters.host import LinuxHost
+from tasks.containment import containment_check
+from tasks.containment.answers import excused_by_answer
+from tasks.custody.containment.process import family
+from tasks.custody.containment.receipt import Containment, Unknown
 from tasks.drill.parts import SeaweedFS
+from tasks.runtime.context import RunContext
 from tasks.storage.offload import offload
 from tasks.storage.promote import promote
 from tasks.storage.verify import verify
 from tests.support.scenes import Scene
-from tests.support.workloads import SmallWorkload
+from tests.support.workloads import SmallWorkload, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -39,3 +46,13 @@ def scene(prefect: None, small: SmallWorkload, seaweed: SeaweedFS, credentials: 
     made = Scene(small, store)
     yield made
     LinuxHost().release(made.block.evidence / "cordon.json")
+
+
+@pytest.fixture
+def stranger(scene: Scene) -> Iterator[psutil.Process]:
+    """A program in the root that nobody knows."""
+    one = psutil.Process(scene.small.start(["sleep", "611"]).pid)
+    yield one
+    if one.is_running():
+        one.kill()
+    wait_until(lambda: not one.is_running() or one.status() == psutil.STATUS_ZOMBIE, what="its end")

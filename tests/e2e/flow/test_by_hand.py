@@ -158,6 +158,33 @@ def test_suspects_are_ended_by_hand_and_the_key_of_the_api_comes_from_the_operat
     assert [each["role"] for each in facts["stop"]["processes"]] == ["suspect"]
 
 
+def test_what_nobody_knows_is_ended_by_hand_and_then_all_is_verified(
+    scene: Scene, file: Path, stranger: psutil.Process, signing_key: SigningKey
+) -> None:
+    scene.small.start_all()
+    assert scene.evacuate().name == "Unanswered"
+    environment = {**os.environ, "PREFECT_API_URL": NOBODY, "SUDO_USER": "ana", "SUDO_UID": "1000"}
+
+    def answered(pid: int) -> subprocess.CompletedProcess[str]:
+        words = ["answer", str(file), scene.home.name, str(pid), "end", "--reason", "a miner"]
+        command = [sys.executable, "-m", "flows.cli", *words]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    refused = answered(os.getpid())
+    assert (refused.returncode, f"did not know: {stranger.pid}; got {os.getpid()}" in refused.stderr) == (2, True)
+    done = answered(stranger.pid)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith(f"Verified: {scene.home.name}: ")
+    assert f"{stranger.pid} (sleep 611) was answered by ana (1000): end" in done.stdout
+    facts = json.loads((scene.home / "record/002/verdict.json").read_bytes())
+    (receipt,) = [each for each in facts["stop"]["processes"] if each["identity"]["pid"] == stranger.pid]
+    assert receipt["end"] == "stopped"
+    assert len(facts["stop"]["processes"]) == 5
+    assert (scene.home / "evidence.2").exists(), "it was looked at before it was ended"
+    found = audited(scene.store, scene.home.name, read_signers(signing_key.allowed_signers), deep=False)
+    assert found.is_complete, found.findings
+
+
 def test_what_is_refused_is_let_go_again_and_says_what_to_do(scene: Scene, file: Path) -> None:
     scene.small.start_all()
     file.write_text(file.read_text() + "[store.other]\nfolder = '/x'\n")

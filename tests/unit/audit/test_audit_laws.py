@@ -63,6 +63,7 @@ def lose(facts: dict[str, Any], about: dict[str, object] | None = None) -> None:
     item.update(about or {"outcome": "denied", "reason": "not permitted"})
 
 
+UNKNOWN = {"identity": {"pid": 7, "start": 1}, "command": "node serve.js", "why": "in the root", "line": ""}
 CLAIMS: dict[str, Callable[[dict[str, Any]], object]] = {
     "lost needed evidence": lose,
     "an object that was never proven": lambda facts: facts["objects"][0].update(proven=False),
@@ -73,6 +74,7 @@ CLAIMS: dict[str, Callable[[dict[str, Any]], object]] = {
     "nobody looked": lambda facts: facts.update(containment=None),
     "nothing was paused": lambda facts: facts.update(pause=None),
     "a launch that got through": lambda facts: facts.update(challenge={"at": "2026-01-02T00:00:00Z"}),
+    "a process that nobody knows": lambda facts: facts["containment"].update(unknown=[UNKNOWN]),
     "what is missing": lambda facts: facts["verdict"].update(missing=["logs denied"]),
 }
 

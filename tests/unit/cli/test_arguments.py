@@ -30,6 +30,15 @@ def test_the_next_step(incident: str, verdict: str, cordoned: bool, alive: bool,
     assert words in "\n".join(told.lines("next"))
 
 
+def test_what_nobody_knows_is_answered_one_by_one() -> None:
+    called = Called("one", "one.toml", "a store.toml")
+    told = next_step("IR-x", "UNANSWERED", called, cordoned=True, alive=False, unknown=(7, 8))
+    words = [f"{pid} {word}" for pid in (7, 8) for word in ("bystander", "end")]
+    assert told.commands == tuple(f"evacuation answer one.toml --store 'a store.toml' IR-x {each}" for each in words)
+    gone = next_step("IR-x", "UNANSWERED", called, cordoned=True, alive=False)
+    assert "carry the incident on" in gone.words
+
+
 def test_the_store_of_another_file_is_named_where_evidence_is_sent() -> None:
     called = Called("one", "one.toml", "a store.toml")
     told = called.command("run", "--incident", "IR-x")

@@ -283,6 +283,7 @@ def test_an_incidents_artifact_has_a_key_of_its_own(incident: str, key: str) -> 
     [
         (Word.VERIFIED, "検証済み"),
         (Word.PARTIAL, "一部欠落"),
+        (Word.UNANSWERED, "未回答のプロセスあり"),
         (Word.UNVERIFIED, "未検証"),
         (Word.NOT_CONTAINED, "封じ込め未完了"),
     ],

@@ -1,6 +1,7 @@
 """The parts of a run's context: put together without a look at a disk, opened late, and one policy for a bad store."""
 
 import os
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any, NoReturn, cast
 
@@ -11,7 +12,7 @@ from tasks.adapters.container_engine import Engine
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.store.retention import NOTHING
 from tasks.incident.paths import CordonFiles, IncidentDirectory
-from tasks.runtime.context import Adapters, RunContext, RunInfo
+from tasks.runtime.context import Adapters, Policy, RunContext, RunInfo
 from tasks.runtime.store_access import StoreAccess
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload
@@ -19,6 +20,14 @@ from tests.support.workloads import SmallWorkload
 
 def refused(*_: object, **__: object) -> NoReturn:
     raise AssertionError("a constructor touches a disk")
+
+
+@pytest.mark.parametrize("policy", ["graceful", "kill"])
+def test_what_nobody_knows_is_ended_only_if_asked_for_by_name(policy: Policy) -> None:
+    """Policy kill ends suspects unasked, and never what is not known."""
+    run = RunInfo("run", policy=policy)
+    assert (run.includes_suspects, run.ends_unknown) == (policy == "kill", False)
+    assert (replace(run, unknown="end").ends_unknown, replace(run, unknown="name").ends_unknown) == (True, False)
 
 
 def test_no_constructor_touches_a_disk(small: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> None:

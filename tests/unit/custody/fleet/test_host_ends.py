@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.custody.containment.process import Identity
+from tasks.custody.containment.receipt import Unknown, stopped_but
 from tasks.custody.fleet.attempt import Attempt
 from tasks.custody.fleet.ends import Closed, End, Row, closed_row, expires, is_silent, row_of
 from tasks.custody.fleet.verdict import all_that_answer_contained, over, settled, to_retry, verdict_of
@@ -14,6 +16,7 @@ from tasks.custody.fleet.verdict import all_that_answer_contained, over, settled
 NOW = datetime(2026, 11, 26, 14, 30, tzinfo=UTC)
 SOON, AGO = NOW + timedelta(minutes=30), NOW - timedelta(minutes=28)
 ID = "IR-20261126T140000Z-gpu1"
+NODE = Unknown(Identity(7, 1), "node serve.js", "it works in the root", "")
 RUN = Attempt(1, "r", "RUNNING", "Running", "", SOON, ordered=AGO, began=AGO)
 CLOSED = Closed("VERIFIED", "incidents/x", "0" * 64, NOW, "r")
 KINDS = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED")
@@ -143,6 +146,18 @@ def test_unverified_is_contained_only_if_its_run_has_said_so() -> None:
     assert (joined.end, joined.is_contained) == (End.UNVERIFIED, False)
     assert row_of("gpu1", "", final("FAILED", "Unverified"), NOW, NOW).is_contained
     assert replace(odd, contained=NOW.isoformat()).is_contained
+
+
+def test_who_has_unknown_processes_is_contained_by_no_word_and_no_label() -> None:
+    row = row_of("gpu1", "", final("FAILED", "Unanswered"), NOW, NOW)
+    assert (row.end, row.is_contained, row.is_uncontained) == (End.UNANSWERED, False, True)
+    assert not replace(row, contained=NOW.isoformat()).is_contained, "it came after the label"
+    said = f"UNVERIFIED. Safe: {stopped_but([NODE])}; 2 files. Missing: {NODE.summary}"
+    worse = row_of("gpu1", "", final("FAILED", "Unverified", said), NOW, NOW)
+    assert (worse.end, replace(worse, contained=NOW.isoformat()).is_contained) == (End.UNVERIFIED, False)
+    assert closed_row(row, replace(CLOSED, word="UNANSWERED"), NOW).end is End.UNANSWERED
+    green = row_of("gpu1", "", final("COMPLETED", "Verified"), NOW, NOW)
+    assert closed_row(green, replace(CLOSED, word="UNANSWERED"), NOW).end is End.UNVERIFIED
 
 
 @pytest.mark.parametrize(

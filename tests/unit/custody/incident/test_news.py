@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tasks.custody.containment.receipt import Containment, Stop
+from tasks.custody.containment.process import Identity
+from tasks.custody.containment.receipt import Containment, Stop, Unknown
 from tasks.custody.fleet.ends import End, Row
 from tasks.custody.incident.ending import ENDINGS
 from tasks.custody.incident.news import EVENT_CONTAINED, contained_news, fleet_needs, fleet_news, topic
@@ -33,6 +34,25 @@ def test_what_lives_is_named_and_a_person_has_to_act() -> None:
     assert "9: train⟨U+202E⟩.py" in news.message
     assert "Who acts 対応: you, now" in news.message
     assert len(news.message.splitlines()) == 5, "no text of the workload makes a line of its own"
+
+
+def test_who_is_not_known_is_named_and_a_person_has_to_say_what_it_is() -> None:
+    unknown = (Unknown(Identity(7, 1), "node serve.js", "it works in the root", ""),)
+    news = contained_news(ID, "a on gpu1", None, Containment(NOW, (), cordoned=True, unknown=unknown))
+    assert (news.state, "contained" in news.message) == ("Unanswered", False)
+    assert "stopped as far as known 判明分は停止" in news.message
+    assert "7 is not known: node serve.js: it works in the root" in news.message
+    assert "Who acts 対応: you, soon" in news.message
+    alive = contained_news(ID, "a on gpu1", None, Containment(NOW, ("9: x",), cordoned=True, unknown=unknown))
+    assert alive.state == "NotContained"
+
+
+def test_a_fleet_of_which_hosts_have_to_be_answered_has_that_word() -> None:
+    rows = [Row("gpu1", end=End.UNANSWERED), Row("gpu2", asks=True)]
+    news = fleet_needs("FL-20260102T030405Z-lab-1a2b", "lab", rows)
+    assert (news.state, "gpu1 Unanswered" in news.message) == ("Unanswered", True)
+    assert "Who acts 対応: you, soon" in news.message
+    assert fleet_needs("FL-1", "lab", [*rows, Row("gpu3", end=End.NOT_CONTAINED)]).state == "NotContained"
 
 
 def test_a_fleet_tells_who_is_silent() -> None:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.custody.containment.pause import Kind, Launcher, LauncherState, Resume
-from tasks.custody.containment.receipt import Containment
+from tasks.custody.containment.process import Identity
+from tasks.custody.containment.receipt import Containment, Unknown
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence, Outcome, StoredFile
 from tasks.custody.incident.verdict import Verdict, Word, judge, judge_thaw, why_not_recover
@@ -19,6 +20,10 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 ID = "IR-20260102T030405Z"
 CONTAINED = Containment(NOW, (), cordoned=True, reason="held")
 ALIVE = Containment(NOW, ("training 7: python",), cordoned=True)
+NODE = Unknown(Identity(4711, 9), "node serve.js", "it works in the root", 'bystanders = ["serve.js"]')
+PERL = Unknown(Identity(4712, 9), "perl train.pl", "it works in the root", 'bystanders = ["train.pl"]')
+KNOWN = "everything that is known of the workload is stopped; 1 process in its root not known"
+UNSURE = replace(CONTAINED, unknown=(NODE,))
 UNCORDONED = Containment(NOW, (), cordoned=False, reason="the lock is held by 4711")
 FILE = StoredFile("logs/a.log", "logs/a.log", 3, "0" * 64)
 LOGS = Evidence("logs", True, False, Outcome.COLLECTED, "", NOW, NOW, 1, (FILE,))
@@ -204,6 +209,8 @@ def test_what_was_left_alone_is_told_for_what_it_is() -> None:
         (Word.PARTIAL, "", ""),
         (Word.UNVERIFIED, "the boss said so", ""),
         (Word.UNVERIFIED, "", "its evidence is not proven"),
+        (Word.UNANSWERED, "the boss said so", ""),
+        (Word.UNANSWERED, "", "processes in its root are not known"),
         (Word.NOT_CONTAINED, "the boss said so", "it is not contained"),
         (Word.THAWED, "the boss said so", "it was thawed"),
         (None, "the boss said so", "none of its runs"),
@@ -265,7 +272,7 @@ def test_a_recovered_api_takes_the_place_of_the_containment_in_what_is_safe() ->
     assert back.after_recovery("the API serves").safe[1:] == ("it was contained, and now the API serves",)
 
 
-@pytest.mark.parametrize("word", [Word.UNVERIFIED, Word.NOT_CONTAINED])
+@pytest.mark.parametrize("word", [Word.UNANSWERED, Word.UNVERIFIED, Word.NOT_CONTAINED])
 def test_what_is_worse_than_losses_is_still_next_after_a_recovery(word: Word) -> None:
     assert Verdict(word, SAFE, (), (), "carry on").after_recovery("the API answers").next == "carry on"
 
@@ -283,3 +290,61 @@ def test_where_no_folder_took_a_file_containment_alone_is_safe() -> None:
     kept = Verdict(Word.UNVERIFIED, SAFE, (), (), "carry on").of_what_was_not_kept()
     assert kept.safe == SAFE[:1]
     assert kept.next.startswith("free some room")
+
+
+def test_who_is_not_known_is_named_with_the_line_that_answers_it() -> None:
+    verdict = judge(ID, replace(CONTAINED, unknown=(NODE, PERL)), [LOGS], [PROVEN], workload="portfolio")
+    assert verdict.word is Word.UNANSWERED
+    assert verdict.safe[0] == KNOWN.replace("1 process", "2 processes")
+    assert verdict.missing[0] == "4711 is not known: node serve.js: it works in the root"
+    for pid in (4711, 4712):
+        assert f"evacuation answer evacuation.toml:portfolio {ID} {pid} bystander (or: end)" in verdict.next
+    assert "deployment answer/portfolio" in verdict.next
+
+
+def test_the_words_are_ordered_by_how_bad_they_are() -> None:
+    """Not contained outranks unverified, that outranks unanswered; no word loses the others' sentences."""
+    worst = judge(ID, replace(ALIVE, unknown=(NODE,)), [logs(Outcome.FAILED)], [UNPROVEN])
+    stored = judge(ID, replace(CONTAINED, unknown=(NODE,)), [logs(Outcome.FAILED)], [UNPROVEN])
+    partial = judge(ID, replace(CONTAINED, unknown=(NODE,)), [logs(Outcome.FAILED)], [PROVEN])
+    assert [each.word for each in (worst, stored, partial)] == [Word.NOT_CONTAINED, Word.UNVERIFIED, Word.UNANSWERED]
+    for verdict in (worst, stored, partial):
+        assert {NODE.summary, "logs failed: why"} <= {*verdict.missing}
+        assert "the workload is contained" not in verdict.safe
+    assert stored.safe[0] == partial.safe[0] == KNOWN
+    assert stored.of_what_was_not_kept().safe == (KNOWN,)
+
+
+def test_a_recovery_despite_an_unknown_process_claims_no_containment() -> None:
+    before = judge(ID, replace(CONTAINED, unknown=(NODE,)), [LOGS], [PROVEN])
+    back = before.after_recovery("the API answers")
+    assert not any("stopped" in each or each == "the workload is contained" for each in back.safe)
+    assert (back.word, back.missing) == (Word.UNANSWERED, before.missing)
+    failed = back.after_failed_recovery(ID, (), (NODE,))
+    assert (failed.word, failed.safe[0], failed.missing) == (Word.UNANSWERED, KNOWN, before.missing)
+
+
+@pytest.mark.parametrize("word", list(Word)[:-1])
+def test_who_is_not_known_after_a_failed_recovery_makes_no_word_better(word: Word) -> None:
+    before = Verdict(word, SAFE, (), (), "carry on")
+    failed = before.after_failed_recovery(ID, (), (NODE,))
+    order = list(Word)
+    assert order.index(failed.word) == max(order.index(word), order.index(Word.UNANSWERED))
+    assert (failed.safe[0], failed.missing) == (KNOWN, (NODE.summary,))
+    assert failed.next == ("carry on" if failed.word is word else judge(ID, UNSURE, [LOGS], [PROVEN]).next)
+    alive = before.after_failed_recovery(ID, ("api 7: python",), (NODE,))
+    assert (alive.word, alive.missing) == (Word.NOT_CONTAINED, ("api 7: python", NODE.summary))
+
+
+def test_a_check_with_unknown_processes_is_contained_and_not_complete() -> None:
+    assert (UNSURE.contained, UNSURE.is_complete, CONTAINED.is_complete) == (True, False, True)
+    assert UNSURE.summary.startswith(f"{KNOWN}: 4711 is not known: node serve.js")
+    assert "contained:" not in UNSURE.summary
+
+
+def test_of_many_unknown_processes_each_is_named_and_five_have_their_line() -> None:
+    many = tuple(replace(NODE, identity=Identity(5000 + each, 9)) for each in range(7))
+    verdict = judge(ID, replace(CONTAINED, unknown=many), [LOGS], [PROVEN])
+    assert {each.summary for each in many} <= {*verdict.missing}
+    assert verdict.next.count("evacuation answer ") == 5
+    assert "2 more in the same way" in verdict.next

@@ -3,6 +3,7 @@
 The columns are those of the design's "Verdict and states"; what they hold was written by hand, not computed.
 """
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import product
 from typing import Final
@@ -11,7 +12,8 @@ import pytest
 
 from tasks.custody.containment.cordon import Challenge
 from tasks.custody.containment.pause import Kind, Launcher, LauncherState, Pause
-from tasks.custody.containment.receipt import Containment
+from tasks.custody.containment.process import Identity
+from tasks.custody.containment.receipt import Containment, Unknown
 from tasks.custody.evidence.acquisition import Evidence, Outcome
 from tasks.custody.incident.verdict import Word, judge, ways_in
 from tasks.custody.store.receipts import ObjectReceipt
@@ -33,7 +35,10 @@ LOSES: Final = {
 COLUMNS: Final = {(False, False): 0, (False, True): 0, (True, False): 1, (True, True): 2}
 
 CONTAINED: Final = Containment(NOW, (), cordoned=True)
+UNKNOWN: Final = (Unknown(Identity(7, 70), "node serve.js", "it works in the root", 'bystanders = ["serve.js"]'),)
 CONTAINMENTS: Final[dict[str, tuple[Containment | None, bool]]] = {
+    "one is not known": (replace(CONTAINED, unknown=UNKNOWN), True),
+    "one is not known, one lives": (Containment(NOW, ("training 9",), cordoned=True, unknown=UNKNOWN), False),
     "contained": (CONTAINED, True),
     "recovered": (Containment(NOW, (), cordoned=True, recovered=True), True),
     "alive": (Containment(NOW, ("training 7",), cordoned=True), False),
@@ -63,12 +68,14 @@ WAYS: Final[dict[str, tuple[Pause | None, Challenge | None, bool]]] = {
 }
 
 
-def expected(*, closed: bool, objects: str, trouble: bool, lost: bool) -> Word:
+def expected(*, closed: bool, objects: str, trouble: bool, unknown: bool, lost: bool) -> Word:
     """What the design says, in its order."""
     if not closed:
         return Word.NOT_CONTAINED
     if trouble or objects == "unproven":
         return Word.UNVERIFIED
+    if unknown:
+        return Word.UNANSWERED
     return Word.PARTIAL if lost or objects == "lost" else Word.VERIFIED
 
 
@@ -89,13 +96,17 @@ def test_the_verdict_follows_the_table(outcome: Outcome, *, needed: bool, may_be
         pause, challenge, shut = WAYS[ways]
         evidence = [attempt] if alone else [other, attempt]
         verdict = judge(ID, seen, evidence, receipts, trouble, ways_in=ways_in(pause, challenge, None))
-        word = expected(closed=contained and shut, objects=proven, trouble=bool(trouble), lost=effect == "LOST")
+        unknown = bool(seen and seen.unknown)
+        closed, lost = contained and shut, effect == "LOST"
+        word = expected(closed=closed, objects=proven, trouble=bool(trouble), unknown=unknown, lost=lost)
         case = (outcome, containment, objects, ways, trouble)
         assert verdict.word is word, case
         assert (f"logs {outcome}: why" in verdict.missing) == (effect == "LOST"), case
         assert (f"logs {outcome}: why" in verdict.notes) == (effect == "note"), case
         assert bool(verdict.missing) or objects == "none at all" or word is Word.VERIFIED, case
         assert not verdict.missing or word is not Word.VERIFIED, case
+        assert (UNKNOWN[0].summary in verdict.missing) == unknown, case
+        assert ("the workload is contained" in verdict.safe) == (contained and shut and not unknown), case
 
 
 def test_no_evidence_at_all_is_never_verified() -> None:

@@ -1,0 +1,65 @@
+"""Answer what an unknown process of an open incident is, and carry the incident on."""
+
+from typing import Annotated, Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import Field
+
+from flows.evacuate import carry_out
+from flows.fields import BlockName, IncidentId, Sentence
+from tasks.custody.containment.answer import Decision, GivenAnswer
+from tasks.custody.incident.ending import JOINED
+from tasks.custody.visible import LINE_LIMIT, visible
+from tasks.preflight.open_incident import Opened, Request, open_incident
+from tasks.runtime.context import Policy
+from tasks.runtime.end_state import ended
+from tasks.runtime.flow_run import this_run
+from tasks.system.cancellation import heeding
+
+
+@flow(
+    name="answer",
+    flow_run_name="answer {workload}",
+    task_runner=ThreadPoolTaskRunner(max_workers=16),  # type: ignore[arg-type]
+    persist_result=False,
+)
+def answer(  # noqa: PLR0913, PLR0917  each is a field of the form that a person fills in
+    workload: BlockName,
+    store: BlockName,
+    incident_id: IncidentId,
+    pid: Annotated[int, Field(gt=0)],
+    decision: Decision,
+    by: Annotated[str, Field(min_length=1, max_length=200)],
+    reason: Sentence = "",
+    policy: Policy = "graceful",
+) -> State[Any]:
+    """Say what a process is that an evacuation could not place; the check runs again, and the incident is carried on.
+
+    撤収で判別できなかったプロセスについて回答し、インシデントを続行します。
+
+    Args:
+        workload: Name of the Workload block that was evacuated. 対象の Workload ブロック名。
+        store: Name of the Evidence Store block that has its evidence. 保全先の Evidence Store ブロック名。
+        incident_id: IR-… of the open incident. 対象のインシデント ID。
+        pid: Process that its message names. 対象のプロセス ID。
+        decision: bystander leaves it alone in this incident; end ends it with the workload. 無関係か、終了か。
+        by: Who answers; it goes on record. 回答者。
+        reason: Why, in a sentence; it goes on record. 理由。
+        policy: How what is to be ended is stopped, as of an evacuation. 停止の方針。
+    """
+    given = GivenAnswer(pid, decision, by)
+    opened = open_incident(
+        Request(workload, store, reason, None, incident_id, False, policy, *this_run(), answer=given)
+    )
+    if not isinstance(opened, Opened):
+        return ended(JOINED, opened.summary)
+    try:
+        with heeding(opened.context.cancelled):
+            state = carry_out(opened.context)
+        said = f"{state.message} Answer 回答: {opened.context.state.answers.read()[-1].summary}"
+        state.message = visible(said, LINE_LIMIT)
+        return state
+    finally:
+        opened.context.close()

@@ -1,0 +1,73 @@
+"""Keep which processes are not known, and what people answer on them."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.adapters.host import Host, lives
+from tasks.custody.containment.answer import Answer, GivenAnswer, answered
+from tasks.custody.containment.process import Identity
+from tasks.custody.containment.receipt import Containment, Unknown
+from tasks.custody.errors import Refused
+from tasks.incident.layout import ANSWERS, UNKNOWN
+from tasks.system.atomic_files import identities, read_private, rows_of
+
+if TYPE_CHECKING:
+    from tasks.runtime.context import RunContext
+    from tasks.runtime.state import IncidentState
+
+
+def excused_by_answer(state: "IncidentState") -> frozenset[Identity]:
+    """Return the processes that people excused for this incident."""
+    return answered(state.answers.read(), "bystander")
+
+
+def ended_by_answer(state: "IncidentState") -> frozenset[Identity]:
+    """Return the processes that people said are to be ended with the workload."""
+    return answered(state.answers.read(), "end")
+
+
+def note_unknown(context: "RunContext", found: Containment) -> Containment:
+    """Write down which processes a person has to answer; return the check that found them."""
+    context.state.unknown.write(list(found.unknown))
+    return found
+
+
+def to_answer(home: Path, host: Host) -> tuple[Unknown, ...]:
+    """Return the living processes that the incident's last check did not know, and that nobody has answered since."""
+    done = identities([home / ANSWERS])
+    return tuple(each for each in _noted(home) if each.identity not in done and lives(host, each.identity))
+
+
+def find_unknown(home: Path, host: Host, pid: int) -> Unknown:
+    """Return the process of this pid that the incident's last check did not know.
+
+    Raises Refused if the check did not name it, or if it has ended since and its pid may be another's.
+    """
+    noted = {each.identity.pid: each for each in _noted(home)}
+    if pid not in noted:
+        raise Refused(
+            f"a process that the last check of {home.name} did not know: {', '.join(map(str, noted)) or 'it knew all'}",
+            str(pid),
+            "Nothing was touched. Give the pid of one of these; where there is none, run the evacuation again.",
+        )
+    if not lives(host, noted[pid].identity):
+        raise Refused(
+            f"process {pid} as the last check of {home.name} saw it, {noted[pid].command}",
+            "none, or another one that has its pid now: that one has ended",
+            "Nothing was touched. Run the evacuation again, which looks again.",
+        )
+    return noted[pid]
+
+
+def _noted(home: Path) -> list[Unknown]:
+    rows = ((Identity.of(row), row) for row in rows_of(home / UNKNOWN, read_private))
+    return [Unknown(who, *(str(row.get(name, "")) for name in ("command", "why", "line"))) for who, row in rows if who]
+
+
+def keep_answer(context: "RunContext", given: GivenAnswer, process: Unknown, reason: str) -> None:
+    """Put an answer on record, before anything acts on it."""
+    about = {"decision": given.decision, "by": given.by, "reason": reason, "command": process.command}
+    context.log.write("process answered", str(given.pid), **about, why=process.why, line=process.line)
+    answer = Answer(process.identity, process.command, given.decision, given.by, datetime.now(UTC), process.line)
+    context.state.answers.write([*context.state.answers.read(), answer])

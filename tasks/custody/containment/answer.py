@@ -1,0 +1,43 @@
+"""Define the answers of people on processes that are not known: excused for this incident, or ended."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, TypeAlias
+
+from tasks.custody.containment.process import Identity
+
+Decision: TypeAlias = Literal["bystander", "end"]
+
+
+@dataclass(frozen=True)
+class GivenAnswer:
+    """An answer as a person gives it: on a pid, because nobody types when a process was started."""
+
+    pid: int
+    decision: Decision
+    by: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer on exactly one process, by whom, and when; `line` is the one of the block that excuses it for good."""
+
+    identity: Identity
+    command: str
+    decision: Decision
+    by: str
+    at: datetime
+    line: str
+
+    @property
+    def summary(self) -> str:
+        """What was answered, by whom, and for a bystander how the block says the same."""
+        said = f"{self.identity.pid} ({self.command}) was answered by {self.by}: {self.decision}"
+        return f"{said}; to keep it, in the workload block: {self.line}" if self.decision == "bystander" else said
+
+
+def answered(answers: Iterable[Answer], decision: Decision) -> frozenset[Identity]:
+    """Return the processes on which this is the last answer."""
+    last = {each.identity: each.decision for each in answers}
+    return frozenset(identity for identity, given in last.items() if given == decision)
