@@ -19,6 +19,7 @@ from tasks.containment.freeze import load_frozen
 from tasks.containment.members import Snapshot, excluded_pids, excused_pids, held_groups, inside, own_pids
 from tasks.containment.patterns import matchers
 from tasks.containment.short_lived import NO_PID, met_in_passing
+from tasks.containment.silence import arm, with_silence
 from tasks.containment.supervisors import cure, parents_left
 from tasks.containment.suspects import look, suggest_line
 from tasks.containment.units import standing_units
@@ -190,14 +191,15 @@ def _known_containers(state: IncidentState) -> set[str]:
 
 @step("§3", "prove_contained", "check: nothing of the workload is left", "封じ込めの確認")
 def prove_contained(context: RunContext) -> Containment:
-    """Check right after the stop."""
-    return check_containment(context)
+    """Check right after the stop. Listens from now on if an earlier run did the stop."""
+    arm(context)
+    return with_silence(context, check_containment(context), compare=False)
 
 
 @step("§3", "prove_still_contained", "check: nothing of the workload came back", "再出現なしの確認", last=True)
 def prove_still_contained(context: RunContext) -> Containment:
     """Check again when the evidence is safe, because a supervisor may have restarted the workload."""
-    return check_containment(context)
+    return with_silence(context, check_containment(context))
 
 
 def _drained(process: Process) -> str:

@@ -14,6 +14,7 @@ from tasks.containment.descent import Kin
 from tasks.containment.freeze import frozen_key, halt, load_announced, load_frozen, load_stopped
 from tasks.containment.members import excused_pids, find_members, inside, protected_pids
 from tasks.containment.patterns import matchers
+from tasks.containment.silence import arm, listen
 from tasks.containment.stop_containers import stop_containers
 from tasks.containment.stop_target import StopTarget
 from tasks.containment.units import ASKED, Units
@@ -42,6 +43,7 @@ def stop(context: RunContext) -> Stop:
 
     A journal on disk announces the signals before each thaw and kill, for the run that follows if this one dies.
     """
+    listen(context)
     processes = load_announced(context.state) | load_frozen(context.state)
     with ThreadPoolExecutor(1) as beside, Kin(context.adapters.host, processes) as kin:
         containers = beside.submit(stop_containers, context)
@@ -56,6 +58,7 @@ def stop(context: RunContext) -> Stop:
             stopping.freeze_again()
         else:
             stopping.units.kill()
+    arm(context)
     stopping.note_guard()
     stopped_at, earlier = datetime.now(UTC), stopping.earlier
     fresh = [target.receipt() for target in stopping.targets.values() if target.identity not in earlier]
