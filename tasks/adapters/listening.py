@@ -12,19 +12,18 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any, Final
 
-from tasks.custody.containment.silence import Change, Heard, Trial
+from tasks.custody.containment.silence import Change, Heard
 
-MARK: Final = "EVACUATION_TRIAL"
-"""Variable of the environment of a launch that tests the cordon: when it was tried."""
 _SECONDS: Final = 60.0
 _BLOCK: Final = 1 << 20
 
 
 class Witness:
-    """A process that ends when its pipe is closed: by us, or by our death."""
+    """A process that ends when its pipe is closed: by us, or by our death. `lost` says why it does not know all."""
 
     def __init__(self, **orders: Any) -> None:
         """Start it."""
+        self.lost = ""
         self.process = subprocess.Popen(
             [sys.executable, "-S", "-P", "-m", "tasks.silence"],
             stdin=subprocess.PIPE,
@@ -35,26 +34,22 @@ class Witness:
             start_new_session=True,
             bufsize=0,
         )
-        self.lost = self._send(orders)
+        self._send(json.dumps(orders))
 
     def ask(self, command: str) -> tuple[Change, ...]:
-        """Return what it knows. If it died, or does not answer within a minute, `lost` says so from then on."""
-        if self.process.poll() is None and not self._send(command):
-            with suppress(ValueError):
-                answer = json.loads(self._line())
-                self.lost = answer["lost"]
-                return tuple(map(Change.of, answer["changes"]))
+        """Return what it answers. One that is dead, or silent for a minute, is ended and `lost`."""
+        with suppress(OSError, ValueError):
+            self._send(command)
+            answer = json.loads(self._line())
+            self.lost = answer["lost"] or self.lost
+            return tuple(map(Change.of, answer["changes"]))
         self.end()
-        self.lost = self.lost or "the witness died or did not answer"
+        self.lost = self.lost or "its witness died or did not answer"
         return ()
 
-    def _send(self, words: Any) -> str:
-        line = words if isinstance(words, str) else json.dumps(words)
-        try:
+    def _send(self, line: str) -> None:
+        with suppress(BrokenPipeError):
             self.process.stdin.write(f"{line}\n".encode())  # type: ignore[union-attr]
-        except OSError as error:
-            return str(error)
-        return ""
 
     def _line(self) -> bytes:
         """Return its next line; less if it ends or takes too long."""
@@ -70,46 +65,37 @@ class Witness:
     def end(self) -> None:
         """End it. Idempotent."""
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            pipe.close()  # type: ignore[union-attr]
 
 
 class Listening:
-    """Two witnesses of a folder: one hears events with their processes, if it may, the other compares listings.
-
-    `ours` are paths below it that are left out.
-    """
+    """Two witnesses of a folder, without `ours`: one hears writers, if it may, the other compares files."""
 
     def __init__(self, root: PurePath, ours: Iterable[str]) -> None:
         """Start both."""
-        orders = {"root": str(root), "ours": [*ours], "mark": MARK}
-        self._events, self._listing = Witness(kind="events", **orders), Witness(kind="listing", **orders)
-        self._differences: tuple[Change, ...] = ()
-        self.armed: datetime | None = None
-        self.trials: list[Trial] = []
+        orders = {"root": str(root), "ours": [*ours]}
+        self._events, self._listing = Witness(hears=True, **orders), Witness(hears=False, **orders)
+        self._kept = Heard(datetime.max.replace(tzinfo=UTC))
+        self.armed = False
         self.logged: set[tuple[str, int]] = set()
-        self.met = 0
-        """How many had come back when the listing was taken."""
 
     def arm(self) -> None:
         """Count what changes from now on."""
         for witness in (self._events, self._listing):
             witness.ask("arm")
-        self.armed = datetime.now(UTC)
+        self._kept, self.armed = self._kept.since(datetime.now(UTC)), True
 
-    def hear(self, met: int = 0, *, compare: bool = True) -> Heard:
-        """Return what is known since `arm`. `met` is how many have come back. Comparing takes as long as two listings.
-
-        The events are taken last: each that explains a difference is among them.
-        """
-        found = self._listing.ask("changes") if compare else ()
+    def hear(self, *, compare: bool = True) -> Heard:
+        """Return what is known since `arm`. Events are taken last: each that explains a difference is among them."""
+        differences = self._listing.ask("changes") if compare else ()
         events = self._events.ask("changes")
-        known, blind = (*self._differences, *found), self._listing.lost if compare else ""
-        return Heard(self.armed or datetime.now(UTC), events, known, self._events.lost, blind, stirred=met > self.met)
+        return self._kept.and_then(events, differences, self._events.lost, self._listing.lost)
 
-    def compare_anew(self, heard: Heard, met: int) -> None:
-        """Keep these differences, and compare with a new listing from now on."""
-        self._differences, self.met = heard.differences, met
-        self._listing.ask("arm")
+    def pause(self) -> None:
+        """Keep what is known; what changes until the next `arm` does not count."""
+        self._kept = self.hear()
 
     def end(self) -> None:
         """End both. Idempotent."""

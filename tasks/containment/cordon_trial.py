@@ -12,10 +12,9 @@ from signal import SIGKILL, SIGSTOP
 from typing import Final
 
 from tasks.adapters.host import Host, send_signal
-from tasks.adapters.listening import MARK
 from tasks.collectors.matching import found
 from tasks.containment.cordon import caught, cordon_state
-from tasks.containment.silence import after_trial, before_trial
+from tasks.containment.silence import not_counting
 from tasks.custody.containment.cordon import Challenge
 from tasks.custody.containment.process import Identity, family
 from tasks.custody.evidence.keys import quote
@@ -29,6 +28,8 @@ _SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.02
 _CAUGHT_SECONDS: Final = 3.0
 _GONE_SECONDS: Final = 10.0
+_MARK: Final = "EVACUATION_TRIAL"
+"""Environment variable of the launch: when it was tried."""
 
 
 @step("§1", "challenge", "check: a launch is caught", "起動の阻止")
@@ -40,16 +41,15 @@ def challenge(context: RunContext) -> Challenge:
     if reason := _not_now(context):
         return Challenge(datetime.now(UTC), skipped=reason)
     before = _empty_logs(context)
-    before_trial(context)
     began = datetime.now(UTC)
-    started = _launch(context, began)
-    if started is None:
-        return Challenge(began, skipped="this is a rehearsal; a real run expects the launch refused or caught")
-    try:
-        made = _fate(context, started, began)
-    finally:
-        _end(context.adapters.host, started)
-        after_trial(context, started, began)
+    with not_counting(context):
+        started = _launch(context, began)
+        if started is None:
+            return Challenge(began, skipped="this is a rehearsal; a real run expects the launch refused or caught")
+        try:
+            made = _fate(context, started, began)
+        finally:
+            _end(context.adapters.host, started)
     command, left = redact_command(context.workload.training_command), _empty_logs(context) - before
     context.log.write("challenged", str(started.pid), command=command, result=made.summary, left=sorted(left))
     told = f"empty logs appeared in the workload while a launch was tried: {', '.join(sorted(left))}"
@@ -84,7 +84,7 @@ def _launch(context: RunContext, began: datetime) -> Identity | None:
     block = context.workload
     owner = block.root.stat().st_uid
     log = context.directory.path / "challenge.log"
-    environment = {**clean_environment(owner), MARK: began.isoformat()}
+    environment = {**clean_environment(owner), _MARK: began.isoformat()}
     return context.adapters.host.start(block.training_command, block.root, log, owner, environment)
 
 
@@ -120,7 +120,7 @@ def _detached(context: RunContext, started: Identity, began: datetime) -> int | 
     cron or a supervisor starts meanwhile has neither, and proves nothing.
     """
     for who in _caught_since(context, started, began):
-        marked = variable_of(who.pid, MARK) == began.isoformat()
+        marked = variable_of(who.pid, _MARK) == began.isoformat()
         process = context.adapters.host.get_process(who)  # after that, because a pid is reused
         if process and (marked or process.session == started.pid):
             return who.pid
@@ -131,7 +131,7 @@ def _at_large(host: Host, started: Identity, began: datetime) -> bool:
     """Return whether something of the launch, by its mark, is at work; or may be, as its mark is not readable."""
     younger = (process for process in host.snapshot().values() if process.identity.start >= started.start)
     at_work = [process.pid for process in younger if process.alive and not process.stopped]
-    return any(variable_of(pid, MARK) in {began.isoformat(), None} for pid in at_work)
+    return any(variable_of(pid, _MARK) in {began.isoformat(), None} for pid in at_work)
 
 
 def _caught_since(context: RunContext, started: Identity, began: datetime) -> Iterator[Identity]:

@@ -2,23 +2,21 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Final
 
-from tasks.adapters.host import Host, LinuxHost
 from tasks.adapters.listening import Listening
 from tasks.containment.cordon import caught
-from tasks.containment.freeze import load_frozen, load_stopped
-from tasks.containment.members import excused_pids, find_members, own_pids
+from tasks.containment.freeze import load_frozen
+from tasks.containment.members import excused_pids, own_pids
 from tasks.custody.containment.membership import runs_ours
-from tasks.custody.containment.process import Identity, Process, ancestry, descendants
+from tasks.custody.containment.process import Identity, ancestry, descendants
 from tasks.custody.containment.program import interactive
 from tasks.custody.containment.receipt import Containment
-from tasks.custody.containment.silence import Change, Silence, Trial, judge_silence
+from tasks.custody.containment.silence import Change, Silence, judge_silence
 from tasks.custody.evidence.redact import command_line
 from tasks.custody.step_result import StepResult
 from tasks.incident.directory import bases
@@ -27,7 +25,6 @@ from tasks.runtime.step import step
 from tasks.system.processes import untouchable
 
 _REHEARSED_SECONDS: Final = 10.0
-_POLL_SECONDS: Final = 0.1
 
 
 def listen(context: RunContext) -> None:
@@ -41,7 +38,19 @@ def arm(context: RunContext) -> None:
     listen(context)
     if context.listening and not context.listening.armed:
         context.listening.arm()
-        context.listening.met = _met(context)
+
+
+@contextmanager
+def not_counting(context: RunContext) -> Iterator[None]:
+    """Count nothing while we launch something of the workload; what is left of it counts afterwards."""
+    if not (listening := context.listening) or not listening.armed:
+        yield
+        return
+    listening.pause()
+    try:
+        yield
+    finally:
+        listening.arm()
 
 
 def with_silence(context: RunContext, seen: Containment, *, compare: bool = True) -> Containment:
@@ -65,35 +74,26 @@ def stop_listening(context: RunContext) -> None:
 
 
 def _judged(context: RunContext, listening: Listening, *, compare: bool) -> Silence:
-    heard = listening.hear(_met(context), compare=compare)
-    ended = {*load_frozen(context.state), *load_stopped(context.state)}
-    ended |= {each.identity for each in context.state.returned.read()}
-    ended |= {who for row in caught(context.cordon_files, context.incident.opened_at) if (who := Identity.of(row))}
-    found = replace(heard, differences=_with_holders(context, heard.differences))
-    return judge_silence(found, excuses(context), listening.trials, ended, lambda who: _is_at_work(context, who))
+    heard, state, host = listening.hear(compare=compare), context.state, context.adapters.host
+    heard = replace(heard, differences=_with_holders(context, heard.differences))
+    back = {each.identity for each in state.returned.read()}
+    rows = caught(context.cordon_files, context.incident.opened_at)
+    held = {who for row in rows if (who := Identity.of(row))}
+
+    def is_at_work(who: Identity) -> bool:
+        process = host.get_process(who)
+        return process is not None and process.alive and not process.stopped
+
+    return judge_silence(heard, excuses(context), {*load_frozen(state), *back, *held}, is_at_work)
 
 
-def _is_at_work(context: RunContext, who: Identity) -> bool:
-    process = context.adapters.host.get_process(who)
-    return process is not None and process.alive and not process.stopped
-
-
-def _met(context: RunContext) -> int:
-    """Return how many of the workload have come back, or were caught, since the incident was opened."""
-    return len(context.state.returned.read()) + len(caught(context.cordon_files, context.incident.opened_at))
-
-
-def _with_holders(context: RunContext, changes: Iterable[Change]) -> tuple[Change, ...]:
-    """Return the changes of unknown writers, with a process that has the file open or mapped for writing, if any."""
-    unknown = tuple(changes)
-    snapshot = context.adapters.host.snapshot() if unknown else {}
-    written = {
-        path: snapshot[who.pid]
-        for who, traces in context.adapters.host.traces(snapshot.values()).items()
-        for path in traces.written
-    }
-    holders = ((each, written.get(str(context.directory.root / each.file))) for each in unknown)
-    return tuple(replace(each, pid=who.pid, lineage=(who,)) if who else each for each, who in holders)
+def _with_holders(context: RunContext, changes: tuple[Change, ...]) -> tuple[Change, ...]:
+    """Return changes of unknown writers with one that has the file open or mapped for writing now, if there is one."""
+    snapshot = context.adapters.host.snapshot() if changes else {}
+    held = context.adapters.host.traces(snapshot.values())
+    holders = {path: snapshot[who.pid] for who, traces in held.items() for path in traces.written}
+    found = ((each, holders.get(str(context.directory.root / each.file))) for each in changes)
+    return tuple(replace(each, pid=who.pid, lineage=(who,)) if who else each for each, who in found)
 
 
 def excuses(context: RunContext) -> Callable[[Change], bool]:
@@ -123,72 +123,48 @@ def ours_below(context: RunContext) -> tuple[str, ...]:
     return tuple({str(each.relative_to(root)) for each in real if each.is_relative_to(root)} - {"."})
 
 
-def before_trial(context: RunContext) -> None:
-    """Compare until now, because what a launch of ours changes is not known from others' changes without its writer."""
-    if context.listening and context.listening.armed:
-        heard = context.listening.hear(_met(context))
-        context.listening.compare_anew(heard, _met(context))
-
-
-def after_trial(context: RunContext, launched: Identity, began: datetime) -> None:
-    """Excuse what a launch of ours has changed, and compare anew."""
-    if context.listening and context.listening.armed:
-        context.listening.trials.append(Trial(launched, began.isoformat(), datetime.now(UTC)))
-        context.listening.compare_anew(context.listening.hear(compare=False), _met(context))
-
-
 @dataclass(frozen=True, repr=False)
 class Writers(StepResult):
-    """Who writes below the root and is neither workload nor excused, each with files; `deaf` says why it is unknown."""
+    """The first change of each process that writes below the root. `deaf` says why they are not known."""
 
-    seconds: float
-    writers: tuple[tuple[Process, tuple[str, ...]], ...] = ()
+    changes: tuple[Change, ...]
     deaf: str = ""
 
     @property
     def summary(self) -> str:
-        """Pid, command and files of each."""
-        told = [f"{who.pid}: {command_line(who.command)} writes {files[0]}" for who, files in self.writers]
-        if self.deaf:
-            return f"who writes is not known: {self.deaf}"
-        return "; ".join(told) or f"in {self.seconds:g} s nothing writes but the workload and what is excused"
+        """File and process of each, or that there are none."""
+        deaf = [f"who else writes in the root is not known: {self.deaf}"] if self.deaf else []
+        return "; ".join([*map(str, self.changes), *deaf]) or "nothing but the workload and what is excused writes"
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """The summary, if it is no good news."""
-        return (self.summary,) if self.writers or self.deaf else ()
+        return (self.summary,) if self.changes or self.deaf else ()
 
 
-def writers_below(
-    host: Host, root: PurePath, ours: Iterable[str], seconds: float, is_known: Callable[[Change], bool]
-) -> Writers:
+def writers_below(root: PurePath, ours: Iterable[str], seconds: float, is_known: Callable[[Change], bool]) -> Writers:
     """Listen for some seconds; return who writes below the root, without those known."""
-    if not (listening := host.listen(root, ours)):
-        return Writers(seconds)
+    listening = Listening(root, ours)
     try:
         listening.arm()
         time.sleep(seconds)
         heard = listening.hear(compare=False)
     finally:
         listening.end()
-    files: dict[Identity, tuple[Process, tuple[str, ...]]] = {}
-    for change in (each for each in heard.events if each.lineage and not is_known(each)):
-        who = change.lineage[0]
-        files[who.identity] = who, (*files.get(who.identity, (who, ()))[1], change.file)
-    return Writers(seconds, tuple(files.values()), heard.deaf)
+    others = (each for each in reversed(heard.events) if each.lineage and not is_known(each))
+    return Writers(tuple({each.lineage[0].identity: each for each in others}.values()), heard.deaf)
 
 
 @step("§3", "rehearse_silence", "listen: who else writes in the root?", "書込元の確認")
 def rehearse_silence(context: RunContext) -> Writers:
-    """Name, in a rehearsal, who would break the silence after the stop: what writes and is no member nor excused."""
-    is_excused, snapshot = excuses(context), LinuxHost().snapshot()
-    members = {*load_frozen(context.state), *find_members(context, snapshot)}
+    """Name, in a rehearsal, what writes below the root and is neither member nor excused (runbook §3)."""
+    is_excused, members = excuses(context), load_frozen(context.state)
 
     def is_known(change: Change) -> bool:
-        return is_excused(change) or not members.isdisjoint(change.identities)
+        return is_excused(change) or any(each.identity in members for each in change.lineage)
 
-    found = writers_below(LinuxHost(), context.directory.root, ours_below(context), _REHEARSED_SECONDS, is_known)
-    for who, files in found.writers:
-        why = f"it writes {', '.join(files[:3])}: a run would end NotContained unless the block names it"
-        context.log.write("writes", str(who.pid), command=command_line(who.command), why=why)
+    found = writers_below(context.directory.root, ours_below(context), _REHEARSED_SECONDS, is_known)
+    for change in found.changes:
+        why = f"{change}; after the stop that would be NotContained, unless the block names it as a bystander"
+        context.log.write("writes", str(change.pid), command=command_line(change.lineage[0].command), why=why)
     return found

@@ -5,46 +5,39 @@ import select
 import sys
 from contextlib import suppress
 from io import FileIO
-from typing import Any, Final
+from typing import Any
 
 from tasks.silence.events import Events
 from tasks.silence.listing import Listing
 
-_WITNESSES: Final[dict[str, type[Events | Listing]]] = {"events": Events, "listing": Listing}
-
 
 def serve(commands: FileIO) -> None:
-    """Answer each line of JSON by one. The first is the witness's arguments; then come `arm` and `changes`."""
-    orders = json.loads(commands.readline() or "null")
-    if not orders:
-        return
+    """Answer each line by one of JSON. The first names the witness and its folder; then come `arm` and `changes`."""
+    orders = json.loads(commands.readline())
     try:
-        witness = _WITNESSES[orders.pop("kind")](**orders)
+        witness = Events(**orders) if orders.pop("hears") else Listing(**orders)
+        poll = select.poll()
+        for descriptor in (commands.fileno(), *witness.groups):
+            poll.register(descriptor, select.POLLIN)
+        while True:
+            if commands.fileno() in dict(poll.poll()):
+                match commands.readline():
+                    case b"arm\n":
+                        witness.arm()
+                        _answer([], witness.lost)
+                    case b"changes\n":
+                        _answer(witness.changes(), witness.lost)
+                    case _:
+                        return
+            witness.take()
     except OSError as error:
-        _answer(lost=str(error))
-        return
-    poll = select.poll()
-    for descriptor in (commands.fileno(), *witness.descriptors):
-        poll.register(descriptor, select.POLLIN)
-    while True:
-        ready = {descriptor for descriptor, _ in poll.poll()}
-        if commands.fileno() in ready:
-            match commands.readline():
-                case b"arm\n":
-                    witness.arm()
-                    _answer(lost=witness.lost)
-                case b"changes\n":
-                    changes = witness.changes()
-                    _answer(changes, witness.lost)
-                case _:
-                    return
-        witness.take()
+        _answer([], str(error))
 
 
-def _answer(changes: list[dict[str, Any]] | None = None, lost: str = "") -> None:
-    print(json.dumps({"changes": changes or [], "lost": lost}), flush=True)
+def _answer(changes: list[dict[str, Any]], lost: str) -> None:
+    print(json.dumps({"changes": changes, "lost": lost}), flush=True)
 
 
 if __name__ == "__main__":
-    with suppress(BrokenPipeError):
+    with suppress(BrokenPipeError, ValueError):
         serve(FileIO(sys.stdin.fileno(), closefd=False))

@@ -4,7 +4,7 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -12,48 +12,37 @@ from pathlib import Path
 from typing import Any, Final
 
 from tasks.custody.containment.silence import is_below
-from tasks.system.processes import read_process, start_of, variable_of
+from tasks.system.processes import read_process, start_of
 
-_CLOEXEC, _NONBLOCK, _UNLIMITED_QUEUE, _DIR_AND_NAME = 0x1, 0x2, 0x10, 0xC00
-_ADD, _FILESYSTEM = 0x1, 0x100
-_MODIFY, _CLOSE_WRITE, _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE = 0x2, 0x8, 0x40, 0x80, 0x100, 0x200
-_FOLDERS, _OVERFLOW = 0x40000000, 0x4000
-_HEARD: Final = _MODIFY | _CLOSE_WRITE | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _FOLDERS
-_HEAD: Final = struct.Struct("=IBBHQii")
-_NAMED: Final = 2
-_HANDLE: Final = 12
-"""Where the folder's handle begins in an event's record: after its type, its length and the file system's id."""
+_INIT: Final = 0x1 | 0x2 | 0x10 | 0xC00  # CLOEXEC, NONBLOCK, UNLIMITED_QUEUE, REPORT_DIR_FID and _NAME
+_MARK: Final = 0x1 | 0x100  # ADD, FILESYSTEM
+_CHANGES: Final = 0x2 | 0x8 | 0x40 | 0x80 | 0x100 | 0x200  # MODIFY, CLOSE_WRITE, MOVED_FROM and _TO, CREATE, DELETE
+_FOLDERS: Final = 0x40000000
+_OVERFLOW: Final = 0x4000
+_FOLDER_AND_NAME: Final = 2
 _BLOCK: Final = 1 << 18
-_REMEMBERED: Final = 10_000
 _MOST: Final = 5000
+_REMEMBERED: Final = 10_000
+_HERE: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
-Id = tuple[int, int]
 
 
 class Events:
-    """What was changed since `arm`, once for each process and file, with the last time. Raises OSError if denied.
+    """What was changed since `arm`, once for each process and file. `lost` says why that is not all."""
 
-    `mark` is a variable of the environment that is read of each process.
-    """
-
-    def __init__(self, root: str, ours: Iterable[str], mark: str) -> None:
-        """Listen on the file system of the root, and on each that is mounted below it. `ours` are left out."""
-        self.ours, self.mark, self.lost = frozenset(ours), mark, ""
+    def __init__(self, root: str, ours: list[str]) -> None:
+        """Listen on the file system of the root, and on each mounted below it, without `ours`. OSError if denied."""
+        self.ours, self.lost = frozenset(ours), ""
         self.found: dict[tuple[int, int, str], dict[str, Any]] = {}
-        self._tops: dict[Id, str] = {}
-        self._groups: dict[int, int] = {}
+        self._tops: dict[tuple[int, int], str] = {}
         self._known: dict[tuple[int, bytes], str | None] = {}
+        self.groups: dict[int, int] = {}
         for place in (root, *_mounted_below(root)):
             folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
             self._tops[_id_of(folder)] = os.path.relpath(place, root)
-            group = _called("fanotify_init", _CLOEXEC | _NONBLOCK | _UNLIMITED_QUEUE | _DIR_AND_NAME, os.O_RDONLY)
-            _called("fanotify_mark", group, _ADD | _FILESYSTEM, ctypes.c_uint64(_HEARD), folder, None)
-            self._groups[group] = folder
-
-    @property
-    def descriptors(self) -> list[int]:
-        """What becomes readable when something changes."""
-        return list(self._groups)
+            group = _called("fanotify_init", _INIT, os.O_RDONLY)
+            _called("fanotify_mark", group, _MARK, ctypes.c_uint64(_CHANGES | _FOLDERS), folder, None)
+            self.groups[group] = folder
 
     def arm(self) -> None:
         """Forget what was heard until now."""
@@ -67,7 +56,7 @@ class Events:
 
     def take(self) -> None:
         """Take in what the kernel has queued. A process may be gone a moment later, so it is looked up at once."""
-        for group, folder in self._groups.items():
+        for group, folder in self.groups.items():
             with suppress(BlockingIOError):
                 while block := os.read(group, _BLOCK):
                     for mask, pid, handle, name in _parsed(block):
@@ -77,22 +66,21 @@ class Events:
         if mask & _OVERFLOW:
             self.lost = "the kernel's queue overflowed"
             return
-        if mask & _FOLDERS:
+        if mask & _FOLDERS or len(self._known) > _REMEMBERED:
             self._known.clear()  # a folder may have another name now
         if (folder, handle) not in self._known:
-            self._known = self._known if len(self._known) < _REMEMBERED else {}
             self._known[folder, handle] = self._place(folder, handle)
-        if (place := self._known[folder, handle]) is None or is_below(
-            file := os.path.normpath(f"{place}/{name}"), self.ours
-        ):
+        place = self._known[folder, handle]
+        if place is None or is_below(file := os.path.normpath(f"{place}/{name}"), self.ours):
             return
-        who = pid, _start(pid), file
-        if who not in self.found and len(self.found) >= _MOST:
-            self.lost = f"more than {_MOST} changes"
+        key = pid, _start(pid), file
+        if key not in self.found and len(self.found) >= _MOST:
+            self.lost = f"there were more than {_MOST} changes"
             return
-        if who not in self.found:
-            self.found[who] = {"file": file, "pid": pid, "lineage": _lineage(pid), "mark": variable_of(pid, self.mark)}
-        self.found[who]["at"] = datetime.now(UTC).isoformat()
+        row = self.found.setdefault(key, {"file": file, "pid": pid})
+        row["at"] = datetime.now(UTC).isoformat()
+        if "lineage" not in row:
+            row["lineage"] = _lineage(pid)
 
     def _place(self, folder: int, handle: bytes) -> str | None:
         """Return the path below the root of the folder with this handle; None if it is not below, or gone.
@@ -101,7 +89,7 @@ class Events:
         A folder that is gone was removed from another, and so on up to one that is there, which tells of it.
         """
         try:
-            here = _called("open_by_handle_at", folder, handle, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            here = _called("open_by_handle_at", folder, handle, _HERE)
         except OSError as error:
             if error.errno != errno.ESTALE:
                 self.lost = f"the folder of a change cannot be found: {error}"
@@ -111,9 +99,8 @@ class Events:
             for depth in range(len(names)):
                 if (top := self._tops.get(_id_of(here))) is not None:
                     return "/".join([top, *names[len(names) - depth :]])
-                above = os.open("..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=here)
-                os.close(here)
-                here = above
+                below, here = here, os.open("..", _HERE, dir_fd=here)
+                os.close(below)
         finally:
             os.close(here)
         return None
@@ -123,19 +110,13 @@ def _parsed(block: bytes) -> Iterator[tuple[int, int, bytes, str]]:
     """Yield mask, pid, the folder's handle and the file's name of each event (fanotify(7))."""
     at = 0
     while at < len(block):
-        length, _, _, head, mask, _, pid = _HEAD.unpack_from(block, at)
-        handle, name, record = b"", "", at + head
-        while record < at + length:
-            kind, _, size = struct.unpack_from("=BBH", block, record)
-            if kind == _NAMED:
-                start = record + _HANDLE
-                end = start + 8 + struct.unpack_from("=I", block, start)[0]
-                handle, name = (
-                    block[start:end],
-                    block[end : record + size].split(b"\0")[0].decode(errors="backslashreplace"),
-                )
-            record += size
-        yield mask, pid, handle, name
+        length, _, _, head, mask, _, pid = struct.unpack_from("=IBBHQii", block, at)
+        kind, _, size = struct.unpack_from("=BBH", block, at + head) if length > head else (0, 0, 0)
+        handle, name, start = b"", b"", at + head + 12
+        if kind == _FOLDER_AND_NAME:
+            end = start + 8 + int(struct.unpack_from("=I", block, start)[0])
+            handle, name = block[start:end], block[end : at + head + size].split(b"\0")[0]
+        yield mask, pid, handle, name.decode(errors="backslashreplace")
         at += length
 
 
@@ -155,19 +136,17 @@ def _start(pid: int) -> int:
 
 
 def _mounted_below(root: str) -> list[str]:
-    """Return the mount points below a folder."""
     places = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
     plain = (place.encode().decode("unicode_escape") for place in places)
     return sorted({place for place in plain if place.startswith(f"{root}/") and Path(place).is_dir()})
 
 
-def _id_of(descriptor: int) -> Id:
+def _id_of(descriptor: int) -> tuple[int, int]:
     about = os.fstat(descriptor)
     return about.st_dev, about.st_ino
 
 
 def _called(name: str, *arguments: Any) -> int:
-    """Call a function of the C library. Raises OSError if it fails."""
     if (made := int(getattr(_LIBC, name)(*arguments))) < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")
