@@ -22,38 +22,43 @@ class Witness:
     """A process that ends when its pipe is closed: by us, or by our death. `lost` says why it does not know all."""
 
     def __init__(self, **orders: Any) -> None:
-        """Start it."""
+        """Start it. One that cannot be started is lost: a check goes on without it."""
         self.lost = ""
-        self.process = subprocess.Popen(
-            [sys.executable, "-S", "-P", "-m", "tasks.silence"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            env={"PYTHONPATH": str(Path(__file__).parents[2])},
-            start_new_session=True,
-            bufsize=0,
-        )
-        self._send(json.dumps(orders))
+        self.process: subprocess.Popen[bytes] | None = None
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-S", "-P", "-m", "tasks.silence"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                env={"PYTHONPATH": str(Path(__file__).parents[2])},
+                start_new_session=True,
+                bufsize=0,
+            )
+            self._send(self.process, json.dumps(orders))
+        except OSError as error:
+            self.lost = f"a witness could not be started: {error}"
 
     def ask(self, command: str) -> tuple[Change, ...]:
         """Return what it answers. One that is dead, or silent for a minute, is ended and `lost`."""
-        with suppress(OSError, ValueError):
-            self._send(command)
-            answer = json.loads(self._line())
-            self.lost = answer["lost"] or self.lost
-            return tuple(map(Change.of, answer["changes"]))
+        if self.process:
+            with suppress(OSError, ValueError):
+                self._send(self.process, command)
+                answer = json.loads(self._line(self.process))
+                self.lost = answer["lost"] or self.lost
+                return tuple(map(Change.of, answer["changes"]))
         self.end()
-        self.lost = self.lost or "its witness died or did not answer"
+        self.lost = self.lost or "a witness died or did not answer"
         return ()
 
-    def _send(self, line: str) -> None:
-        with suppress(BrokenPipeError):
-            self.process.stdin.write(f"{line}\n".encode())  # type: ignore[union-attr]
+    def _send(self, process: subprocess.Popen[bytes], line: str) -> None:
+        with suppress(BrokenPipeError):  # it may have said why before it ended
+            process.stdin.write(f"{line}\n".encode())  # type: ignore[union-attr]
 
-    def _line(self) -> bytes:
+    def _line(self, process: subprocess.Popen[bytes]) -> bytes:
         """Return its next line; less if it ends or takes too long."""
-        pipe, deadline, line = self.process.stdout.fileno(), time.monotonic() + _SECONDS, b""  # type: ignore[union-attr]
+        pipe, deadline, line = process.stdout.fileno(), time.monotonic() + _SECONDS, b""  # type: ignore[union-attr]
         poll = select.poll()
         poll.register(pipe, select.POLLIN)
         while not line.endswith(b"\n") and poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
@@ -64,10 +69,11 @@ class Witness:
 
     def end(self) -> None:
         """End it. Idempotent."""
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            pipe.close()  # type: ignore[union-attr]
+        if process := self.process:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                pipe.close()  # type: ignore[union-attr]
 
 
 class Listening:

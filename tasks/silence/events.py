@@ -137,7 +137,7 @@ def _start(pid: int) -> int:
 
 def _mounted_below(root: str) -> list[str]:
     places = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
-    plain = (place.encode().decode("unicode_escape") for place in places)
+    plain = (os.fsdecode(place.encode().decode("unicode_escape").encode("latin-1")) for place in places)
     return sorted({place for place in plain if place.startswith(f"{root}/") and Path(place).is_dir()})
 
 

@@ -130,13 +130,14 @@ def test_a_writer_in_another_mount_namespace_is_heard_by_the_roots_own_names(roo
 
 @am_root
 def test_a_file_system_that_is_mounted_below_the_root_is_heard_too(root: Path) -> None:
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", root / "models"], check=True)
+    (mounted := root / "mödels of mine").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", mounted], check=True)
     try:
         with listening(root) as made:
-            _, heard = heard_of(made, ACTS["create"][0], root)
+            _, heard = heard_of(made, "open(sys.argv[1] + '/new', 'w').close()", mounted)
     finally:
-        subprocess.run(["umount", root / "models"], check=True)
-    assert files(heard.events) == files(heard.differences) == {"models/new"}
+        subprocess.run(["umount", mounted], check=True)
+    assert files(heard.events) == files(heard.differences) == {"mödels of mine/new"}
 
 
 @am_root
@@ -199,11 +200,24 @@ def test_what_is_changed_in_a_pause_does_not_count_and_the_rest_is_kept(root: Pa
 @pytest.mark.parametrize("which", ["_events", "_listing"])
 def test_a_witness_that_was_killed_is_not_silence(root: Path, which: str) -> None:
     with listening(root) as made:
-        getattr(made, which).process.send_signal(signal.SIGKILL)
+        witness = getattr(made, which)
+        witness.process.send_signal(signal.SIGKILL)
         _, heard = heard_of(made, ACTS["append"][0], root)
     assert bool(heard.deaf) is (which == "_events")
     assert bool(heard.blind) is (which == "_listing")
     assert files(heard.events) | files(heard.differences) == {"logs/x.log"}
+
+
+def test_witnesses_that_cannot_be_started_are_no_error_and_no_silence(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    made = Listening(root, [])
+    made.arm()
+    heard = made.hear()
+    made.end()
+    assert "could not be started" in heard.deaf
+    assert "could not be started" in heard.blind
 
 
 def test_a_root_that_is_gone_is_not_known(root: Path) -> None:
@@ -243,6 +257,7 @@ def test_a_witness_does_not_outlive_who_started_it(root: Path) -> None:
 
 def test_a_witness_names_nothing_of_the_workload_in_its_command_line(root: Path) -> None:
     witness = Witness(hears=False, root=str(root), ours=[])
+    assert witness.process
     try:
         process = read_process(witness.process.pid)
         assert process
