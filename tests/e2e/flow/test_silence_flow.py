@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tests.integration.host.test_silence import hidden_writer
+from tests.integration.host.test_listening import hidden_writer
 from tests.support.scenes import Scene
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: fanotify names the writer")

@@ -25,7 +25,7 @@ from tasks.custody.containment.ends import End
 from tasks.custody.containment.receipt import Containment
 from tasks.record.dry_run_plan import plan
 from tasks.runtime.context import RunContext
-from tests.integration.host.test_silence import hidden_writer
+from tests.integration.host.test_listening import hidden_writer
 from tests.support.accounts import Account
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until, words_of
