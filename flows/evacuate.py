@@ -17,6 +17,7 @@ from tasks.containment.cordon import cordon
 from tasks.containment.cordon_trial import challenge
 from tasks.containment.freeze import freeze
 from tasks.containment.pause_prefect import pause
+from tasks.containment.silence import rehearse_silence
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
 from tasks.custody.containment.receipt import Freeze, Recovery, Stop
@@ -29,7 +30,7 @@ from tasks.evidence.collect import collect
 from tasks.evidence.model_inspection import judge_models
 from tasks.evidence.seal import check_seal, seal, volumes_to_seal
 from tasks.preflight.open_incident import Opened, Request, open_incident
-from tasks.record.findings import content_of, every_collector, findings_of, note_end, verdict_of
+from tasks.record.findings import content_of, every_collector, findings_of, heard_to_the_end, note_end, verdict_of
 from tasks.record.publish import final_state, publish
 from tasks.record.write import Record, record
 from tasks.recovery.recover import prove_contained_again
@@ -139,6 +140,8 @@ def carry_out(
 
     # §4 look while it is frozen, ask a person where an alarm's evacuation or a fleet's has to, then §3 stop
     looked = [submit(collect, name, budget, after=[frozen]) for name in first]
+    if context.run.dry_run:
+        submit(rehearse_silence, after=looked)
     if may_ask and (thawed := thawed_instead(steps)):
         return thawed
     stopped = submit(stop, after=looked)
@@ -172,7 +175,7 @@ def carry_out(
         submit(rehearse_recovery, seals)
 
     # §8 record
-    found = findings_of(steps, evidence)
+    found = heard_to_the_end(context, findings_of(steps, evidence))
     note_end(steps, found)
     content = content_of(context, found)
     recorded = result_or_reason(Record, submit(record, content))

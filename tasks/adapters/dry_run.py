@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from tasks.adapters.systemd import RehearsalSystemd
@@ -128,6 +128,9 @@ class RehearsalHost:
     def holder(self, path: Path) -> Process | None:
         """Return the real holder."""
         return self._host.holder(path)
+
+    def listen(self, root: PurePath, ours: Iterable[str]) -> None:
+        """Listen to nothing: the workload goes on."""
 
     def exit_code(self, identity: Identity) -> int | None:
         """Ask the real host: a dry run starts no process."""

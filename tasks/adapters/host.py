@@ -9,11 +9,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final, Protocol
 
 from tasks.adapters import detached_process as launch
 from tasks.adapters.guard_config import GuardConfig
+from tasks.adapters.listening import Listening
 from tasks.adapters.systemd import Systemd
 from tasks.custody.containment.handles import FileId, Handles
 from tasks.custody.containment.process import Identity, Listener, Process
@@ -87,6 +88,9 @@ class Host(Protocol):
 
     def release(self, marker: Path) -> bool:
         """End the guard and remove the marker; False if there was no guard or marker."""
+
+    def listen(self, root: PurePath, ours: Iterable[str]) -> Listening | None:
+        """Start to listen for what changes below a folder, without `ours`. None in a dry run, which stops nothing."""
 
     def exit_code(self, identity: Identity) -> int | None:
         """Return how a process that we started ended, negative if by a signal; None while it runs."""
@@ -284,6 +288,10 @@ class LinuxHost:
         existed = marker.exists()
         marker.unlink(missing_ok=True)
         return existed
+
+    def listen(self, root: PurePath, ours: Iterable[str]) -> Listening:
+        """Start two witnesses, which end with us."""
+        return Listening(root, ours)
 
     def start(
         self, command: Sequence[str], folder: Path, log: Path, user: int, environment: Mapping[str, str]

@@ -28,6 +28,7 @@ from tasks.containment.members import (
     own_pids,
 )
 from tasks.containment.short_lived import NO_PID, met_in_passing
+from tasks.containment.silence import arm, with_silence
 from tasks.containment.supervisors import cure, parents_left
 from tasks.containment.suspects import suggest_line, take_roster
 from tasks.containment.units import standing_units
@@ -214,14 +215,15 @@ def _known_containers(state: IncidentState) -> set[str]:
 
 @step("§3", "prove_contained", "check: nothing of the workload is left", "封じ込めの確認")
 def prove_contained(context: RunContext) -> Containment:
-    """Check right after the stop."""
-    return note_unknown(context, check_containment(context))
+    """Check right after the stop. Listens from now on if an earlier run did the stop."""
+    arm(context)
+    return note_unknown(context, with_silence(context, check_containment(context), compare=False))
 
 
 @step("§3", "prove_still_contained", "check: nothing of the workload came back", "再出現なしの確認", last=True)
 def prove_still_contained(context: RunContext) -> Containment:
     """Check again when the evidence is safe, because a supervisor may have restarted the workload."""
-    return note_unknown(context, check_containment(context))
+    return note_unknown(context, with_silence(context, check_containment(context)))
 
 
 def _drained(process: Process) -> str:

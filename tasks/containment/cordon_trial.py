@@ -14,6 +14,7 @@ from typing import Final
 from tasks.adapters.host import Host, send_signal
 from tasks.collectors.matching import found
 from tasks.containment.cordon import caught, cordon_state
+from tasks.containment.silence import not_counting
 from tasks.custody.containment.cordon import Challenge
 from tasks.custody.containment.process import Identity, family
 from tasks.custody.evidence.keys import quote
@@ -41,13 +42,14 @@ def challenge(context: RunContext) -> Challenge:
         return Challenge(datetime.now(UTC), skipped=reason)
     before = _empty_logs(context)
     began = datetime.now(UTC)
-    started = _launch(context, began)
-    if started is None:
-        return Challenge(began, skipped="this is a rehearsal; a real run expects the launch refused or caught")
-    try:
-        made = _fate(context, started, began)
-    finally:
-        _end(context.adapters.host, started)
+    with not_counting(context):
+        started = _launch(context, began)
+        if started is None:
+            return Challenge(began, skipped="this is a rehearsal; a real run expects the launch refused or caught")
+        try:
+            made = _fate(context, started, began)
+        finally:
+            _end(context.adapters.host, started)
     command, left = redact_command(context.workload.training_command), _empty_logs(context) - before
     context.log.write("challenged", str(started.pid), command=command, result=made.summary, left=sorted(left))
     told = f"empty logs appeared in the workload while a launch was tried: {', '.join(sorted(left))}"

@@ -13,6 +13,7 @@ from tasks.containment.cordon import killed_by_guard
 from tasks.containment.descent import Kin
 from tasks.containment.freeze import frozen_key, halt, load_announced, load_frozen, load_stopped
 from tasks.containment.members import description_of, excused_pids, find_members, inside, protected_pids
+from tasks.containment.silence import arm, listen
 from tasks.containment.stop_containers import stop_containers
 from tasks.containment.stop_target import StopTarget
 from tasks.containment.units import ASKED, Units
@@ -41,6 +42,7 @@ def stop(context: RunContext) -> Stop:
 
     A journal on disk announces the signals before each thaw and kill, for the run that follows if this one dies.
     """
+    listen(context)
     processes = load_announced(context.state) | load_frozen(context.state)
     with ThreadPoolExecutor(1) as beside, Kin(context.adapters.host, processes) as kin:
         containers = beside.submit(stop_containers, context)
@@ -55,6 +57,7 @@ def stop(context: RunContext) -> Stop:
             stopping.freeze_again()
         else:
             stopping.units.kill()
+    arm(context)
     stopping.note_guard()
     stopped_at, earlier = datetime.now(UTC), stopping.earlier
     fresh = [target.receipt() for target in stopping.targets.values() if target.identity not in earlier]

@@ -18,6 +18,7 @@ _PAUSED: Final = "container paused"
 _TOLD: Final = {
     "suspect": "name",
     "unknown": "ask about",
+    "writes": "name",
     "excused": "leave alone",
     "parent lives": "not end",
     "port unchecked": "not check",

@@ -1,6 +1,6 @@
 """§8: collect and judge what the steps of an evacuation returned, and build the content of the record."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -9,6 +9,7 @@ from prefect.client.schemas.objects import State
 from tasks.collectors import discover
 from tasks.containment.containment_check import AS_FAR_AS_KNOWN, CONTAINED, stance
 from tasks.containment.earlier_boots import with_earlier_boots
+from tasks.containment.silence import with_silence
 from tasks.custody.containment.cordon import Challenge, Cordon
 from tasks.custody.containment.pause import Pause
 from tasks.custody.containment.receipt import Containment, Freeze, Recovery, Stop, Watch
@@ -77,6 +78,13 @@ def findings_of(steps: StepRunner, evidence: tuple[Evidence, ...]) -> Findings:
         ),
         cordon=steps.made(Cordon, "cordon"),
     )
+
+
+def heard_to_the_end(context: RunContext, found: Findings) -> Findings:
+    """Return the findings with what was changed below the root since the last check."""
+    if not found.containment or not found.containment.contained:
+        return found
+    return replace(found, containment=with_silence(context, found.containment))
 
 
 def _recovery(steps: StepRunner) -> Recovery | str | None:

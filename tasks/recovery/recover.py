@@ -12,6 +12,7 @@ from tasks.containment.answers import note_unknown
 from tasks.containment.containment_check import check_containment
 from tasks.containment.cordon import hold
 from tasks.containment.pause_prefect import pause_named
+from tasks.containment.silence import stop_listening
 from tasks.containment.uncordon import uncordon
 from tasks.containment.units import Units
 from tasks.custody.containment.receipt import Containment, Recovery
@@ -44,6 +45,7 @@ def recover(context: RunContext, seals: Sequence[Seal], intact: Seal, verdict: V
     next run does not take a broken-off recovery for a finished one.
     """
     del intact
+    stop_listening(context)
     if why_not := why_not_recover(verdict.word, despite):
         raise failure("an incident whose evidence is safe", why_not)
     headers, keyless = _headers(context.workload)

@@ -27,6 +27,7 @@ from tasks.system.disk_reserve import give, give_all
 
 if TYPE_CHECKING:
     from blocks.workload import Workload
+    from tasks.adapters.listening import Listening
 
 Policy: TypeAlias = Literal["graceful", "kill"]
 Suspects: TypeAlias = Literal["name", "include"]
@@ -117,6 +118,7 @@ class RunContext:
         self.adapters, self.store = adapters, store
         self.state = IncidentState(directory)
         self.cancelled, self.opened_at = Cancellation(), time.time()
+        self.listening: Listening | None = None
         self._lock: int | None = lock
 
     def end_joins(self) -> None:
@@ -128,10 +130,12 @@ class RunContext:
             sign(self._lock, "evacuation")
 
     def close(self) -> None:
-        """Release the workload's lock, the disk reserve and the engine. Idempotent.
+        """End the witnesses. Release the workload's lock, the disk reserve and the engine. Idempotent.
 
         While a step of a cancelled run still acts, the lock is kept until this process ends.
         """
+        if self.listening:
+            self.listening.end()
         give_all(self.directory.reserve)
         self.adapters.close()
         if self._lock is not None and not still_acts():

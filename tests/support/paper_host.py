@@ -7,6 +7,7 @@ from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM, Signals
 from typing import Any, cast
 
 from tasks.adapters.host import LinuxHost
+from tasks.adapters.listening import Listening
 from tasks.adapters.systemd import Systemd
 from tasks.custody.containment.handles import FileId, Handles
 from tasks.custody.containment.process import Identity, Process
@@ -144,6 +145,11 @@ class PaperHost(LinuxHost):
         """Nobody ends by waiting."""
         del seconds
         return frozenset(each for each in identities if self.get_process(each))
+
+    def listen(self, root: PurePath, ours: Iterable[str]) -> Listening:
+        """There are no files on paper, and so nothing to hear."""
+        del root, ours
+        return cast("Listening", None)
 
     def guard(self, marker: Path) -> Identity | None:
         """The one that stands."""

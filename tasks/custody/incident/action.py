@@ -30,6 +30,8 @@ MEANINGS: Final = {
     "killed by guard": "A newcomer was thawed again and again under the cordon, so the guard sent it SIGKILL",
     "came back": "Something of the workload was started after the stop; by what, if known",
     "supervisor stopped": "What restarted the workload was stopped, as the block allows",
+    "changed": "A file below the root was changed after everything was stopped: when and by which process, if known",
+    "writes": "In a dry run: a process that is neither workload nor excused writes below the root",
     "challenged": "A real training was launched, to see that it is refused or caught",
     "acquired": "One attempt of a collector: outcome, files, bytes, losses, digest",
     "room": "What found no room in the evidence folder, and where it lies instead",

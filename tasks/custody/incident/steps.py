@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeAlias
 StepId: TypeAlias = Literal[
     "cordon", "pause", "challenge", "freeze", "thaw", "stop", "prove_contained", "watch", "prove_still_contained",
     "collect", "judge_models", "seal", "check_seal", "claim_store", "offload", "verify", "promote", "recover",
-    "prove_contained_again", "rehearse_recovery", "record",
+    "prove_contained_again", "rehearse_recovery", "rehearse_silence", "record",
 ]  # fmt: skip
 
 

@@ -11,10 +11,7 @@ from prefect_aws import AwsCredentials
 from blocks import s3_retry
 from blocks.store import EvidenceStore
 from tasks.adapters.host import LinuxHost
-from tasks.containment import containment_check
-from tasks.containment.answers import excused_by_answer
-from tasks.custody.containment.process import family
-from tasks.custody.containment.receipt import Containment, Unknown
+from tasks.containment import silence
 from tasks.drill.parts import SeaweedFS
 from tasks.runtime.context import RunContext
 from tasks.storage.offload import offload
@@ -29,6 +26,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a store refuses for a moment is tried as often as ever, and sooner."""
     for step in (offload, promote, verify):
         monkeypatch.setattr(step, "retry_delay_seconds", 0.1)
+    monkeypatch.setattr(silence, "_REHEARSED_SECONDS", 0.5)
     monkeypatch.setattr(s3_retry, "_WAITS", (0.01, 0.04, 0.16))
 
 

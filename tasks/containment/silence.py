@@ -1,0 +1,169 @@
+"""§3: listen, from the last signal of the stop until recovery begins or the run ends, for what still writes."""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import Final
+
+from tasks.adapters.listening import Listening
+from tasks.containment.cordon import caught
+from tasks.containment.freeze import load_frozen
+from tasks.containment.members import excused_pids, own_pids
+from tasks.custody.containment.process import Identity, ancestry, descendants
+from tasks.custody.containment.program import interactive, runs_ours
+from tasks.custody.containment.receipt import Containment
+from tasks.custody.containment.silence import Change, Silence, judge_silence
+from tasks.custody.evidence.redact import command_line
+from tasks.custody.step_result import StepResult
+from tasks.incident.directory import bases
+from tasks.runtime.context import RunContext
+from tasks.runtime.step import step
+from tasks.system.processes import untouchable
+
+_REHEARSED_SECONDS: Final = 10.0
+
+
+def listen(context: RunContext) -> None:
+    """Start the witnesses before the first signal, so that no time passes after the last one."""
+    if not context.listening and not context.state.recovered.read():
+        context.listening = context.adapters.host.listen(context.directory.root, ours_below(context))
+
+
+def arm(context: RunContext) -> None:
+    """Count what changes from now on: the last signal has been sent."""
+    listen(context)
+    if context.listening and not context.listening.armed:
+        context.listening.arm()
+
+
+@contextmanager
+def not_counting(context: RunContext) -> Iterator[None]:
+    """Count nothing while we launch something of the workload; what is left of it counts afterwards."""
+    if not (listening := context.listening) or not listening.armed:
+        yield
+        return
+    listening.pause()
+    try:
+        yield
+    finally:
+        listening.arm()
+
+
+def with_silence(context: RunContext, seen: Containment, *, compare: bool = True) -> Containment:
+    """Return the check with what was changed since the stop, each change logged once."""
+    listening = context.listening
+    if not listening or not listening.armed:
+        return seen
+    silence = _judged(context, listening, compare=compare)
+    for change in (each for each in silence.broken if (each.file, each.pid) not in listening.logged):
+        listening.logged.add((change.file, change.pid))
+        context.log.write("changed", change.file, at=change.at.isoformat(), pid=change.pid, result=str(change))
+    notes = dict.fromkeys((*seen.notes, *silence.notes))
+    return replace(seen, alive=(*seen.alive, *silence.contradictions), notes=tuple(notes))
+
+
+def stop_listening(context: RunContext) -> None:
+    """End the witnesses: what changes from now on is a recovery's."""
+    if context.listening:
+        context.listening.end()
+        context.listening = None
+
+
+def _judged(context: RunContext, listening: Listening, *, compare: bool) -> Silence:
+    heard, state, host = listening.hear(compare=compare), context.state, context.adapters.host
+    heard = replace(heard, differences=_with_holders(context, heard.differences))
+    back = {each.identity for each in state.returned.read()}
+    rows = caught(context.cordon_files, context.incident.opened_at)
+    held = {who for row in rows if (who := Identity.of(row))}
+
+    def is_at_work(who: Identity) -> bool:
+        process = host.get_process(who)
+        return process is not None and process.alive and not process.stopped
+
+    return judge_silence(heard, excuses(context), {*load_frozen(state), *back, *held}, is_at_work)
+
+
+def _with_holders(context: RunContext, changes: tuple[Change, ...]) -> tuple[Change, ...]:
+    """Return changes of unknown writers with one that has the file open or mapped for writing now, if there is one."""
+    snapshot = context.adapters.host.snapshot() if changes else {}
+    held = context.adapters.host.handles(snapshot.values())
+    holders = {path: snapshot[who.pid] for who, handles in held.items() for path in handles.written}
+    found = ((each, holders.get(str(context.directory.root / each.file))) for each in changes)
+    return tuple(replace(each, pid=who.pid, lineage=(who,)) if who else each for each, who in found)
+
+
+def excuses(context: RunContext) -> Callable[[Change], bool]:
+    """Return a function that decides whether a change is ours, a bystander's, or a person's in an editor."""
+    snapshot, root = context.adapters.host.snapshot(), context.directory.root
+
+    def is_excused(change: Change) -> bool:
+        seen = {**snapshot, **{each.pid: each for each in change.lineage}}
+        us, writer = ancestry(seen, [os.getpid()]), change.lineage[0]
+        ours = {pid for pid in untouchable(seen) if pid not in us or runs_ours(seen[pid])}
+        ours |= {os.getpid()} | descendants(seen, [os.getpid()]) | own_pids(context, seen)
+        return writer.pid in ours | excused_pids(context, seen) or (
+            interactive(writer) and not PurePath(writer.executable).is_relative_to(root)
+        )
+
+    return is_excused
+
+
+def ours_below(context: RunContext) -> tuple[str, ...]:
+    """Return what is ours below the root, by its path there: incidents, the lock, and where our own output goes."""
+    places = [*bases(context.workload), context.workload.evidence, context.directory.path, context.workload.lock]
+    for descriptor in (1, 2):
+        with suppress(OSError):
+            places.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+    root = context.directory.root
+    real = [PurePath(os.path.realpath(each)) for each in places]
+    return tuple({str(each.relative_to(root)) for each in real if each.is_relative_to(root)} - {"."})
+
+
+@dataclass(frozen=True, repr=False)
+class Writers(StepResult):
+    """The first change of each process that writes below the root. `deaf` says why they are not known."""
+
+    changes: tuple[Change, ...]
+    deaf: str = ""
+
+    @property
+    def summary(self) -> str:
+        """File and process of each, or that there are none."""
+        deaf = [f"who else writes in the root is not known: {self.deaf}"] if self.deaf else []
+        return "; ".join([*map(str, self.changes), *deaf]) or "nothing but the workload and what is excused writes"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The summary, if it is no good news."""
+        return (self.summary,) if self.changes or self.deaf else ()
+
+
+def writers_below(root: PurePath, ours: Iterable[str], seconds: float, is_known: Callable[[Change], bool]) -> Writers:
+    """Listen for some seconds; return who writes below the root, without those known."""
+    listening = Listening(root, ours)
+    try:
+        listening.arm()
+        time.sleep(seconds)
+        heard = listening.hear(compare=False)
+    finally:
+        listening.end()
+    others = (each for each in reversed(heard.events) if each.lineage and not is_known(each))
+    return Writers(tuple({each.lineage[0].identity: each for each in others}.values()), heard.deaf)
+
+
+@step("§3", "rehearse_silence", "listen: who else writes in the root?", "書込元の確認")
+def rehearse_silence(context: RunContext) -> Writers:
+    """Name, in a rehearsal, what writes below the root and is neither member nor excused (runbook §3)."""
+    is_excused, members = excuses(context), load_frozen(context.state)
+
+    def is_known(change: Change) -> bool:
+        return is_excused(change) or any(each.identity in members for each in change.lineage)
+
+    found = writers_below(context.directory.root, ours_below(context), _REHEARSED_SECONDS, is_known)
+    for change in found.changes:
+        why = f"{change}; after the stop that would be NotContained, unless the block names it as a bystander"
+        context.log.write("writes", str(change.pid), command=command_line(change.lineage[0].command), why=why)
+    return found

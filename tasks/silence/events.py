@@ -1,0 +1,153 @@
+"""Hear from the kernel what changes below a folder, and which process changes it: fanotify, Linux 5.9, as root."""
+
+import ctypes
+import errno
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from tasks.custody.containment.silence import is_below
+from tasks.system.processes import read_process, start_of
+
+_INIT: Final = 0x1 | 0x2 | 0x10 | 0xC00  # CLOEXEC, NONBLOCK, UNLIMITED_QUEUE, REPORT_DIR_FID and _NAME
+_MARK: Final = 0x1 | 0x100  # ADD, FILESYSTEM
+_CHANGES: Final = 0x2 | 0x8 | 0x40 | 0x80 | 0x100 | 0x200  # MODIFY, CLOSE_WRITE, MOVED_FROM and _TO, CREATE, DELETE
+_FOLDERS: Final = 0x40000000
+_OVERFLOW: Final = 0x4000
+_FOLDER_AND_NAME: Final = 2
+_BLOCK: Final = 1 << 18
+_MOST: Final = 5000
+_REMEMBERED: Final = 10_000
+_HERE: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+
+
+class Events:
+    """What was changed since `arm`, once for each process and file. `lost` says why that is not all."""
+
+    def __init__(self, root: str, ours: list[str]) -> None:
+        """Listen on the file system of the root, and on each mounted below it, without `ours`. OSError if denied."""
+        self.ours, self.lost = frozenset(ours), ""
+        self.found: dict[tuple[int, int, str], dict[str, Any]] = {}
+        self._tops: dict[tuple[int, int], str] = {}
+        self._known: dict[tuple[int, bytes], str | None] = {}
+        self.groups: dict[int, int] = {}
+        for place in (root, *_mounted_below(root)):
+            folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+            self._tops[_id_of(folder)] = os.path.relpath(place, root)
+            group = _called("fanotify_init", _INIT, os.O_RDONLY)
+            _called("fanotify_mark", group, _MARK, ctypes.c_uint64(_CHANGES | _FOLDERS), folder, None)
+            self.groups[group] = folder
+
+    def arm(self) -> None:
+        """Forget what was heard until now."""
+        self.take()
+        self.found.clear()
+
+    def changes(self) -> list[dict[str, Any]]:
+        """Return what was heard since `arm`."""
+        self.take()
+        return list(self.found.values())
+
+    def take(self) -> None:
+        """Take in what the kernel has queued. A process may be gone a moment later, so it is looked up at once."""
+        for group, folder in self.groups.items():
+            with suppress(BlockingIOError):
+                while block := os.read(group, _BLOCK):
+                    for mask, pid, handle, name in _parsed(block):
+                        self._note(folder, mask, pid, handle, name)
+
+    def _note(self, folder: int, mask: int, pid: int, handle: bytes, name: str) -> None:
+        if mask & _OVERFLOW:
+            self.lost = "the kernel's queue overflowed"
+            return
+        if mask & _FOLDERS or len(self._known) > _REMEMBERED:
+            self._known.clear()  # a folder may have another name now
+        if (folder, handle) not in self._known:
+            self._known[folder, handle] = self._place(folder, handle)
+        place = self._known[folder, handle]
+        if place is None or is_below(file := os.path.normpath(f"{place}/{name}"), self.ours):
+            return
+        key = pid, _start(pid), file
+        if key not in self.found and len(self.found) >= _MOST:
+            self.lost = f"there were more than {_MOST} changes"
+            return
+        row = self.found.setdefault(key, {"file": file, "pid": pid})
+        row["at"] = datetime.now(UTC).isoformat()
+        if "lineage" not in row:
+            row["lineage"] = _lineage(pid)
+
+    def _place(self, folder: int, handle: bytes) -> str | None:
+        """Return the path below the root of the folder with this handle; None if it is not below, or gone.
+
+        By device and inode of the folder and its parents: a process may see the root at any other path, or at none.
+        A folder that is gone was removed from another, and so on up to one that is there, which tells of it.
+        """
+        try:
+            here = _called("open_by_handle_at", folder, handle, _HERE)
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                self.lost = f"the folder of a change cannot be found: {error}"
+            return None
+        names = os.fsencode(Path(f"/proc/self/fd/{here}").readlink()).decode(errors="backslashreplace").split("/")
+        try:
+            for depth in range(len(names)):
+                if (top := self._tops.get(_id_of(here))) is not None:
+                    return "/".join([top, *names[len(names) - depth :]])
+                below, here = here, os.open("..", _HERE, dir_fd=here)
+                os.close(below)
+        finally:
+            os.close(here)
+        return None
+
+
+def _parsed(block: bytes) -> Iterator[tuple[int, int, bytes, str]]:
+    """Yield mask, pid, the folder's handle and the file's name of each event (fanotify(7))."""
+    at = 0
+    while at < len(block):
+        length, _, _, head, mask, _, pid = struct.unpack_from("=IBBHQii", block, at)
+        kind, _, size = struct.unpack_from("=BBH", block, at + head) if length > head else (0, 0, 0)
+        handle, name, start = b"", b"", at + head + 12
+        if kind == _FOLDER_AND_NAME:
+            end = start + 8 + int(struct.unpack_from("=I", block, start)[0])
+            handle, name = block[start:end], block[end : at + head + size].split(b"\0")[0]
+        yield mask, pid, handle, name.decode(errors="backslashreplace")
+        at += length
+
+
+def _lineage(pid: int) -> list[dict[str, Any]]:
+    """Return a process and its ancestors, as they are now; none if it is gone, or in a pid namespace apart."""
+    found = dict[int, dict[str, Any]]()
+    while pid and pid not in found and (process := read_process(pid)):
+        found[pid] = asdict(process) | {"ports": []}
+        pid = process.parent
+    return list(found.values())
+
+
+def _start(pid: int) -> int:
+    with suppress(ProcessLookupError):
+        return start_of(pid) if pid else 0
+    return 0
+
+
+def _mounted_below(root: str) -> list[str]:
+    places = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    plain = (os.fsdecode(place.encode().decode("unicode_escape").encode("latin-1")) for place in places)
+    return sorted({place for place in plain if place.startswith(f"{root}/") and Path(place).is_dir()})
+
+
+def _id_of(descriptor: int) -> tuple[int, int]:
+    about = os.fstat(descriptor)
+    return about.st_dev, about.st_ino
+
+
+def _called(name: str, *arguments: Any) -> int:
+    if (made := int(getattr(_LIBC, name)(*arguments))) < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}: {os.strerror(number)}")
+    return made

@@ -1,0 +1,210 @@
+"""A stopped workload and what still writes in its root: the steps of a run, with real processes."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tasks.containment import silence
+from tasks.containment.containment_check import prove_contained, prove_still_contained
+from tasks.containment.cordon import await_cordon, cordon
+from tasks.containment.cordon_trial import challenge
+from tasks.containment.freeze import freeze
+from tasks.containment.silence import rehearse_silence, stop_listening
+from tasks.containment.stop import stop
+from tasks.containment.watch import watch
+from tasks.custody.containment.ends import End
+from tasks.custody.containment.receipt import Containment
+from tasks.record.dry_run_plan import plan
+from tasks.runtime.context import RunContext
+from tests.integration.host.test_listening import hidden_writer
+from tests.support.accounts import Account
+from tests.support.run_context import case_of, made
+from tests.support.workloads import SmallWorkload, wait_until, words_of
+
+am_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: fanotify")
+LOG = "logs/x.log"
+
+
+@contextmanager
+def stopped(small: SmallWorkload, **block: object) -> Iterator[RunContext]:
+    """A run that has stopped a workload at work and looked once."""
+    small.start_all()
+    with case_of(small.block(**block)) as context:
+        cordon.fn(context)
+        assert await_cordon(context).held
+        freeze.fn(context)
+        stop.fn(context)
+        made(prove_contained.fn(context))
+        yield context
+
+
+def grown(file: Path) -> None:
+    """Wait until somebody has written."""
+    before = file.stat().st_size
+    wait_until(lambda: file.stat().st_size > before, what="a line")
+
+
+def broken_by(seen: Containment, file: str) -> list[str]:
+    return [line for line in seen.alive if line.startswith(f"{file} was changed at")]
+
+
+@am_root
+def test_who_matches_nothing_and_writes_on_is_named_with_file_and_process(small: SmallWorkload) -> None:
+    with hidden_writer(small.root / LOG) as pid, stopped(small) as context:
+        grown(small.root / LOG)
+        seen: Containment = made(prove_still_contained.fn(context))
+        (entry,) = (each for each in context.log.entries() if each["action"] == "changed")
+    assert not seen.contained
+    (line,) = broken_by(seen, LOG)
+    assert f"by process {pid} (" in line
+    assert (entry["object"], entry["pid"]) == (LOG, pid)
+
+
+@am_root
+def test_a_stopped_workload_is_silent_also_after_a_launch_of_ours_that_writes(small: SmallWorkload) -> None:
+    train = small.root / "src/train.py"
+    train.write_text(f"open('logs/train-new.log', 'a').write('begun')\n{train.read_text()}")
+    with stopped(small, training_command=small.training_command) as context:
+        tried = made(challenge.fn(context))
+        seen: Containment = made(prove_still_contained.fn(context))
+    assert tried.caught
+    assert (seen.alive, seen.notes) == ((), ())
+
+
+@am_root
+def test_a_bystander_and_an_editor_may_write(small: SmallWorkload, tmp_path: Path) -> None:
+    editor = shutil.copy("/bin/bash", tmp_path / "vim")
+    text = small.root / "notes.txt"
+    text.touch()
+    words = [editor, "-c", 'while read -t 0.2; [ $? -gt 128 ]; do echo line >> "$1"; done', "vim", str(text)]
+    with (
+        hidden_writer(small.root / LOG),
+        subprocess.Popen(words, cwd="/", stdin=subprocess.PIPE, start_new_session=True) as writer,
+        stopped(small, bystanders=[r"-I -S -c .*os\.setsid"]) as context,
+    ):
+        grown(small.root / LOG)
+        grown(text)
+        seen: Containment = made(prove_still_contained.fn(context))
+        assert writer.stdin
+        writer.stdin.close()
+    assert (broken_by(seen, LOG), broken_by(seen, "notes.txt")) == ([], [])
+
+
+@am_root
+def test_the_last_words_of_what_waited_for_the_training_are_a_note(small: SmallWorkload) -> None:
+    code = (
+        f"import subprocess; ended = subprocess.run({small.training_command}, cwd={str(small.root)!r}).returncode\n"
+        f"open({str(small.root / 'logs/run.log')!r}, 'a').write(str(ended))"
+    )
+    small.start(["setsid", "--fork", sys.executable, "-I", "-S", "-c", code])
+    with stopped(small) as context:
+        wait_until((small.root / "logs/run.log").exists, what="the last words")
+        seen: Containment = made(prove_still_contained.fn(context))
+    assert broken_by(seen, "logs/run.log") == []
+
+
+@am_root
+def test_what_came_back_and_was_ended_has_written_before_that(small: SmallWorkload) -> None:
+    train = small.root / "src/train.py"
+    train.write_text(f"import os\nopen(f'logs/begun-{{os.getpid()}}', 'w').close()\n{train.read_text()}")
+    with stopped(small) as context:
+        context.adapters.host.release(context.cordon_files.marker)
+        before = len(list(small.root.glob("logs/begun-*")))
+        small.start(["setsid", "--fork", *small.training_command])
+        wait_until(lambda: len(list(small.root.glob("logs/begun-*"))) > before, what="its first file")
+        (back, *_) = made(watch.fn(context)).returned
+        seen: Containment = made(prove_still_contained.fn(context))
+    assert back.end is End.KILLED
+    assert seen.alive == ()
+    assert [note for note in seen.notes if "changes by what has ended since" in note]
+
+
+@am_root
+def test_a_run_that_finds_everything_stopped_listens_from_its_first_check(small: SmallWorkload) -> None:
+    with hidden_writer(small.root / LOG) as pid, case_of(small.block()) as context:
+        prove_contained.fn(context)
+        grown(small.root / LOG)
+        (line,) = broken_by(made(prove_still_contained.fn(context)), LOG)
+    assert f"process {pid}" in line
+
+
+@am_root
+def test_witnesses_end_with_the_run_and_before_a_recovery(small: SmallWorkload) -> None:
+    def witnesses() -> list[psutil.Process]:
+        return [each for each in psutil.Process().children() if "tasks.silence" in words_of(each)]
+
+    with case_of(small.block()) as context:
+        stop.fn(context)
+        assert len(witnesses()) == 2
+        stop_listening(context)
+        assert witnesses() == []
+    with case_of(small.block()) as context:
+        stop.fn(context)
+        assert len(witnesses()) == 2
+    assert witnesses() == []
+
+
+@am_root
+def test_a_rehearsal_names_who_else_writes_and_not_the_workload(
+    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silence, "_REHEARSED_SECONDS", 1.5)
+    train = small.root / "src/train.py"
+    train.write_text(train.read_text().replace("time.sleep(0.05)", "time.sleep(0.05); open('logs/a', 'a').write('1')"))
+    with hidden_writer(small.root / LOG) as pid, case_of(small.block(), dry_run=True) as context:
+        small.start_all()
+        freeze.fn(context)
+        heard = made(rehearse_silence.fn(context))
+        (row,) = (row for row in plan(context.log.entries()) if row["on"].startswith(f"{pid}: "))
+        prove_contained.fn(context)
+        assert context.listening is None
+    assert [change.pid for change in heard.changes] == [pid]
+    assert row["act"] == "would name"
+    assert LOG in row["why"]
+    assert heard.warnings
+
+
+UNPRIVILEGED = """
+import json, os, sys
+from pathlib import Path
+from tests.support.run_context import case_of
+from tests.support.workloads import SmallWorkload, wait_until
+from tasks.containment.containment_check import prove_contained, prove_still_contained
+small = SmallWorkload.__new__(SmallWorkload)
+small.root, small.port, small.dataset, hidden = Path(sys.argv[1]), 1, "builtin", int(sys.argv[3])
+with case_of(small.block(evidence_dir=Path(sys.argv[2]))) as case:
+    prove_contained.fn(case)
+    case.listening.hear()
+    before = (log := small.root / "logs/x.log").stat().st_size
+    wait_until(lambda: not hidden or log.stat().st_size > before, what="a line")
+    seen = prove_still_contained.fn(case).data
+print(json.dumps([[each for each in seen.alive if "was changed" in each], seen.notes]))
+"""
+
+
+@am_root
+@pytest.mark.parametrize("hidden", [True, False])
+def test_another_account_names_the_file_and_not_the_writer(*, hidden: bool) -> None:
+    place = Path(tempfile.mkdtemp(prefix="silence "))
+    place.chmod(0o755)
+    try:
+        with Account(place / "account") as account, SmallWorkload(place / "work load") as small:
+            (small.root / LOG).touch()
+            paths = {"PYTHONPATH": str(Path(__file__).parents[3]), "PREFECT_HOME": str(account.folder)}
+            words = ["-c", UNPRIVILEGED, str(small.root), str(account.folder / "evidence"), str(int(hidden))]
+            with hidden_writer(small.root / LOG if hidden else place / "x.log"):
+                told = account.run([sys.executable, *words], **paths)
+    finally:
+        shutil.rmtree(place)
+    broken, notes = json.loads(told.splitlines()[-1])
+    assert [line.startswith(f"{LOG} was changed at") and "not known" in line for line in broken] == [True] * hidden
+    assert [note for note in notes if "who writes is not known" in note]
