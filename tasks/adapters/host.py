@@ -18,7 +18,7 @@ from tasks.adapters.systemd import Systemd
 from tasks.custody.containment.process import Identity, Listener, Process
 from tasks.custody.containment.traces import Traces
 from tasks.system import file_lock as lock
-from tasks.system import processes
+from tasks.system import gpu, processes
 from tasks.system.atomic_files import read_marker, sync_folder, write_marker
 from tasks.system.control_group import ControlGroup, Hierarchy
 from tasks.system.process_traces import read_traces
@@ -55,6 +55,9 @@ class Host(Protocol):
 
     def traces(self, processes: Iterable[Process]) -> dict[Identity, Traces]:
         """Return what these processes have open and mapped, without those that are gone."""
+
+    def compute_apps(self) -> tuple[str, str] | None:
+        """Return what nvidia-smi says of processes that hold memory of a GPU, or why it does not; None without it."""
 
     def signal(self, identity: Identity, number: signal.Signals) -> None:
         """Send a signal to exactly this process. ProcessLookupError if it is gone, PermissionError if denied."""
@@ -160,6 +163,10 @@ class LinuxHost:
     def traces(self, processes: Iterable[Process]) -> dict[Identity, Traces]:
         """Read their files in /proc."""
         return read_traces(processes)
+
+    def compute_apps(self) -> tuple[str, str] | None:
+        """Run it, for two seconds at most."""
+        return gpu.compute_apps()
 
     def get_process(self, identity: Identity) -> Process | None:
         """Read one process from /proc."""

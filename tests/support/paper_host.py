@@ -93,7 +93,7 @@ class PaperGroup:
 
 
 class PaperHost(LinuxHost):
-    """Processes by their pids. `sent` is every signal with its pid, in order."""
+    """Processes by their pids. `sent` is every signal with its pid, in order; `driver` is what a GPU's driver says."""
 
     def __init__(self, *processes: Process) -> None:
         """Keep them."""
@@ -103,6 +103,11 @@ class PaperHost(LinuxHost):
         self.stands: Identity | None = None
         self.systemd = PaperSystemd()
         self.groups: dict[str, PaperGroup] | None = None
+        self.driver: tuple[str, str] | None = None
+
+    def compute_apps(self) -> tuple[str, str] | None:
+        """What it says, whoever lives."""
+        return self.driver
 
     def snapshot(self) -> dict[int, Process]:
         """All of them."""

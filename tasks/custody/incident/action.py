@@ -20,6 +20,7 @@ MEANINGS: Final = {
     "parent lives": "A process that started the workload, and may start it again, was not ended; and how to prevent it",
     "port unchecked": "No process of the workload listened on the API's port, and some on others: which, and the cure",
     "container paused": "A container of the workload was paused",
+    "gpu": "Which processes of the workload hold memory of a GPU, as its driver tells, and how many do in all",
     "engine not asked": "The container engine did not answer, so its containers are unknown",
     "deviation": "Something was thawed, or collected out of the order of volatility, and why",
     "unit": "systemd was told to keep a unit down, or to freeze, thaw or stop it; `failed` says why it did not",
