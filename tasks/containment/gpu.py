@@ -6,17 +6,13 @@ from tasks.runtime.context import RunContext
 
 
 def look_at_gpus(context: RunContext, moment: str) -> GpuUse | None:
-    """Return who holds memory of a GPU, and log it; None without nvidia-smi.
-
-    The processes are looked at first: one that ends meanwhile held what the driver tells.
-    """
+    """Return who holds memory of a GPU, and log it; None without nvidia-smi."""
     host, state = context.adapters.host, context.state
-    snapshot, answer = host.snapshot(), host.compute_apps()
-    if answer is None:
+    if (answer := host.compute_apps()) is None:
         return None
     known = {each.identity for each in (*state.stopped.read(), *state.stopping.read())}
     known |= {each.identity for each in state.frozen.read()} | {each.identity for each in state.returned.read()}
-    pids = pids_of_workload(snapshot, known, paused_ids(state))
+    pids = pids_of_workload(host.snapshot(), known, paused_ids(state))
     use = read_gpu_use(*answer, pids)
     context.log.write("gpu", moment, held=use.held, others=use.others, trouble=use.trouble)
     return use

@@ -11,7 +11,7 @@ from typing import Final
 from blocks.workload import Workload
 from tasks.adapters.container_engine import Engine, may_be_there
 from tasks.containment.api_port import counted_port
-from tasks.containment.members import Snapshot, excused_pids
+from tasks.containment.members import Snapshot, excused_pids, guard_of
 from tasks.containment.patterns import matchers
 from tasks.custody.containment.container import Container, Mount, belongs
 from tasks.custody.containment.mounts import Ground, Spot, Spots, spot_of
@@ -62,9 +62,12 @@ def _spot(path: str, mountinfo: str) -> Spot:
 
 def find_unnamed(context: RunContext, listing: Future[Listed], visible: Snapshot) -> Found:
     """Return suspects and notes as `judge_unnamed` does, and log them. What fails is a note."""
-    excused, port = excused_pids(context, visible), counted_port(context)
+    host, excused, port = context.adapters.host, excused_pids(context, visible), counted_port(context)
+    guard = guard_of(host, context.cordon_files.marker)
+    keeper = host.get_process(guard) if guard else None
+    ours = keeper.container if keeper else None
     try:
-        suspects, notes = judge_unnamed(listing, context.workload, port, visible, excused)
+        suspects, notes = judge_unnamed(listing, context.workload, port, visible, excused, ours)
     except Exception as error:  # noqa: BLE001  whatever an engine answers, the rest of the check is needed
         place, why = context.adapters.engine.place, error.got if isinstance(error, EngineError) else str(error)
         context.log.write("engine not asked", place, reason=why)
@@ -75,12 +78,18 @@ def find_unnamed(context: RunContext, listing: Future[Listed], visible: Snapshot
     return suspects, notes
 
 
-def judge_unnamed(
-    listing: Future[Listed], workload: Workload, port: int | None, visible: Snapshot, excused: Collection[int]
+def judge_unnamed(  # noqa: PLR0913, PLR0917  what a judgement depends on
+    listing: Future[Listed],
+    workload: Workload,
+    port: int | None,
+    visible: Snapshot,
+    excused: Collection[int],
+    ours: str | None = None,
 ) -> Found:
     """Return the line on each suspect container by its id, and notes on others that see the root, within five seconds.
 
-    What the block names is left out, and one all of whose processes are `excused`.
+    What the block names is left out, our own container and the guard's (`ours`), and one whose processes are all
+    `excused`.
     """
     try:
         listed = listing.result(_SECONDS)
@@ -91,7 +100,7 @@ def judge_unnamed(
     ground = Ground(root, frozenset(models), port, matchers(workload))
     for each, spots in listed:
         inside = [process for process in visible.values() if process.container == each.id and process.alive]
-        named = each.id == standpoint().own or any(belongs(each, name) for name in names)
+        named = each.id in {standpoint().own, ours} or any(belongs(each, name) for name in names)
         fact, suspect = ("", False) if named else ground.tie(each, spots, inside)
         if not fact or (inside and all(process.pid in excused for process in inside)):
             continue

@@ -145,6 +145,17 @@ def test_one_all_of_whose_processes_are_bystanders_is_excused(run: RunContext) -
     assert len(told(run)[0]) == 1
 
 
+def test_the_container_of_our_guard_is_ours(run: RunContext) -> None:
+    """A worker in a container starts it there, and is then replaced by another container."""
+    box = mounting(run.workload.root)
+    guard = process(1, ("python", "-m", "tasks.guard"), container=box.id)
+    run.adapters.host = host = PaperHost(guard)
+    engine_of(run, box)
+    assert len(told(run)[0]) == 1
+    host.stands = guard.identity
+    assert told(run)[0] == []
+
+
 def test_the_dry_run_names_the_same(small: SmallWorkload) -> None:
     with case_of(small.block(), dry_run=True) as rehearsed:
         assert isinstance(rehearsed.adapters.host, RehearsalHost)
