@@ -44,15 +44,17 @@ def _spots(container: Container) -> Iterator[tuple[Mount, Spot]]:
 
     The engine may have a mount namespace of its own, in which a volume is another folder than in ours.
     """
-    here, inside = "" if standpoint().own else _mountinfo("self"), _mountinfo(str(container.pid))
+    here, pid = "" if standpoint().own else _text("self", "mountinfo"), str(container.pid)
+    there = container.id in _text(pid, "cgroup")  # else its pid is of another namespace
+    inside = _text(pid, "mountinfo") if there else ""
     for mount in container.mounts:
         yield mount, _spot(mount.source, here)
         yield mount, spot_of(mount.target, inside)
 
 
-def _mountinfo(pid: str) -> str:
+def _text(pid: str, name: str) -> str:
     with suppress(OSError):
-        return Path("/proc", pid, "mountinfo").read_text(errors="replace")
+        return Path("/proc", pid, name).read_text(errors="replace")
     return ""
 
 
@@ -95,7 +97,7 @@ def judge_unnamed(  # noqa: PLR0913, PLR0917  what a judgement depends on
         listed = listing.result(_SECONDS)
     except TimeoutError:
         raise TimeoutError(f"no answer within {_SECONDS:g} s") from None
-    mounts, names, suspects, notes = _mountinfo("self"), workload.containers, dict[str, str](), []
+    mounts, names, suspects, notes = _text("self", "mountinfo"), workload.containers, dict[str, str](), []
     root, *models = (_spot(str(workload.root / each), mounts) for each in ("", *map(literal_folder, workload.models)))
     ground = Ground(root, frozenset(models), port, matchers(workload))
     for each, spots in listed:

@@ -255,5 +255,13 @@ def test_what_is_paused_by_us_is_no_suspect_while_the_block_names_it(run: RunCon
     assert [each for each in check_containment(run).alive if "not named" in each] == []
 
 
+def test_the_mounts_of_a_process_that_is_not_in_the_container_are_not_its_own(run: RunContext, tmp_path: Path) -> None:
+    """From a container without the host's pids, the engine's pid is of somebody else."""
+    (tmp_path / "other").mkdir()
+    mount = Mount(str(tmp_path / "other"), PurePath(run.workload.root), writable=True)
+    engine_of(run, container(1, mounts=(mount,), pid=os.getpid()))
+    assert told(run) == ([], [])
+
+
 def test_the_real_engine_has_no_socket_here(tmp_path: Path) -> None:
     assert steps.ask_engine(DockerEngine(f"unix://{tmp_path}/none"), ()).result(5) == []
