@@ -18,7 +18,7 @@ from tasks.adapters.systemd import Systemd
 from tasks.custody.containment.process import Identity, Listener, Process
 from tasks.custody.containment.traces import Traces
 from tasks.system import file_lock as lock
-from tasks.system import gpu, processes
+from tasks.system import processes
 from tasks.system.atomic_files import read_marker, sync_folder, write_marker
 from tasks.system.control_group import ControlGroup, Hierarchy
 from tasks.system.process_traces import read_traces
@@ -165,7 +165,9 @@ class LinuxHost:
         return read_traces(processes)
 
     def compute_apps(self) -> tuple[str, str] | None:
-        """Run it, for two seconds at most."""
+        """Run it, for two seconds at most. Imported here: before a freeze each import counts."""
+        from tasks.system import gpu
+
         return gpu.compute_apps()
 
     def get_process(self, identity: Identity) -> Process | None:
