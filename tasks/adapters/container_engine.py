@@ -7,13 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from tasks.adapters.container_archive import Archive
-from tasks.custody.containment.container import ALIVE, Container, ContainerIdentity, belongs
+from tasks.custody.containment.container import ALIVE, Container, ContainerIdentity, belongs, mounted, published
 from tasks.custody.errors import ContainerGone, EngineError, EngineUnreachable
 
 SECONDS: Final = 5.0
+_SOCKET: Final = "unix://"
 _CHUNK: Final = 1 << 20
 _LINK: Final = 1 << 27  # Go's os.ModeSymlink
 
@@ -31,8 +33,8 @@ class Engine(Protocol):
     def close(self) -> None:
         """Close the connection."""
 
-    def containers(self, asked: Sequence[str]) -> tuple[Container, ...]:
-        """Return the living containers that an entry of `asked` may accept.
+    def containers(self, asked: Sequence[str], *, others: bool = False) -> tuple[Container, ...]:
+        """Return the living containers that an entry of `asked` may accept, and all `others` if they are wanted too.
 
         `descends_from` says which of the requested images are ancestors.
         """
@@ -111,10 +113,10 @@ class DockerEngine:
 
     def _knock(self) -> None:
         """Connect once, so that a missing or denied socket raises the system's own error."""
-        if self.place.startswith("unix://"):
+        if self.place.startswith(_SOCKET):
             with socket.socket(socket.AF_UNIX) as door:
                 door.settimeout(self._seconds)
-                door.connect(self.place.removeprefix("unix://"))
+                door.connect(self.place.removeprefix(_SOCKET))
 
     def close(self) -> None:
         """Close the connection."""
@@ -141,7 +143,7 @@ class DockerEngine:
             "Start the engine, let this user use its socket, or correct docker_host in the workload block.",
         )
 
-    def containers(self, asked: Sequence[str]) -> tuple[Container, ...]:
+    def containers(self, asked: Sequence[str], *, others: bool = False) -> tuple[Container, ...]:
         """List, then inspect what may be asked for; a container that is gone meanwhile is left out.
 
         One that cannot be asked for is not inspected: an engine that fails to describe it hinders nothing.
@@ -156,7 +158,7 @@ class DockerEngine:
         found = []
         for row in rows:
             ancestors = tuple(image for image, ids in made_from.items() if row["Id"] in ids)
-            wanted = any(_may_belong(row, ancestors, entry) for entry in asked)
+            wanted = others or any(_may_belong(row, ancestors, entry) for entry in asked)
             if wanted and (container := self._look(row["Id"], ancestors)):
                 found.append(container)
         return tuple(container for container in found if container.alive)
@@ -295,7 +297,20 @@ def container_from(about: Mapping[str, Any], descends_from: tuple[str, ...] = ()
         exit_code=None if state["Status"] in ALIVE else int(state["ExitCode"]),
         folder=config["WorkingDir"] or "/",
         descends_from=descends_from,
+        mounts=mounted(about),
+        ports=published(about),
     )
+
+
+def may_be_there(place: str) -> bool:
+    """Return whether an engine may be at this address: its socket exists, or it is no socket of this host.
+
+    PermissionError if that is not known.
+    """
+    try:
+        return not place.startswith(_SOCKET) or bool(Path(place.removeprefix(_SOCKET)).stat())
+    except FileNotFoundError:
+        return False
 
 
 def _may_belong(row: Mapping[str, Any], ancestors: tuple[str, ...], asked: str) -> bool:

@@ -80,6 +80,10 @@ class RehearsalHost:
         """Ask the real host."""
         return self._host.handles(processes, models)
 
+    def compute_apps(self) -> tuple[str, str] | None:
+        """Ask the real driver, but for nothing that would have ended."""
+        return None if self._ended else self._host.compute_apps()
+
     def signal(self, identity: Identity, number: signal.Signals) -> None:
         """Record the signal."""
         self._would(number.name, str(identity.pid))

@@ -32,9 +32,9 @@ class RehearsalEngine:
     def _as_if(self, container: Container) -> Container:
         return replace(container, state=self._states.get(container.id, container.state))
 
-    def containers(self, asked: Sequence[str]) -> tuple[Container, ...]:
+    def containers(self, asked: Sequence[str], *, others: bool = False) -> tuple[Container, ...]:
         """Return the real ones, without those that would have ended."""
-        seen = (self._as_if(container) for container in self._engine.containers(asked))
+        seen = (self._as_if(container) for container in self._engine.containers(asked, others=others))
         return tuple(container for container in seen if container.alive)
 
     def get_container(self, id_: str) -> Container | None:

@@ -58,6 +58,9 @@ class Host(Protocol):
     def handles(self, processes: Iterable[Process], models: Collection[FileId] = ()) -> dict[Identity, Handles]:
         """Return what these processes have open and mapped beside the root, without those that are gone."""
 
+    def compute_apps(self) -> tuple[str, str] | None:
+        """Return what nvidia-smi says of processes that hold memory of a GPU, or why it does not; None without it."""
+
     def signal(self, identity: Identity, number: signal.Signals) -> None:
         """Send a signal to exactly this process. ProcessLookupError if it is gone, PermissionError if denied."""
 
@@ -173,6 +176,12 @@ class LinuxHost:
     def handles(self, processes: Iterable[Process], models: Collection[FileId] = ()) -> dict[Identity, Handles]:
         """Read their files in /proc."""
         return read_handles(processes, self._places or Places(os.devnull), models)
+
+    def compute_apps(self) -> tuple[str, str] | None:
+        """Run it, for two seconds at most. Imported here: before a freeze each import counts."""
+        from tasks.system import gpu
+
+        return gpu.compute_apps()
 
     def get_process(self, identity: Identity) -> Process | None:
         """Read one process from /proc."""

@@ -69,14 +69,20 @@ def _is_here(host: str) -> bool:
     return True
 
 
+def counted_port(context: RunContext) -> int | None:
+    """Return the API's port, None if it is left at its default and no process of the workload listened there."""
+    counts = context.workload.names_port or context.state.listened.read()
+    return port_of(context.workload) if counts else None
+
+
 def others_on_port(context: RunContext, ours: Iterable[int], known: Iterable[str]) -> list[tuple[Listener, str]]:
     """Return other programs on the API's port, each with what that means. Frozen ones count: they accept connections.
 
     Excludes pids of `ours`, `known` containers, and the proxy of a container of the block. A port that the block leaves
     at its default counts only if a process of the workload listened there.
     """
-    port = port_of(context.workload)
-    if not port or not (context.workload.names_port or context.state.listened.read()):
+    port = counted_port(context)
+    if not port:
         return []
     mine, inside = frozenset(ours), frozenset(known)
     others = [

@@ -17,6 +17,7 @@ from tasks.containment.containers import (
 )
 from tasks.containment.cordon import await_cordon
 from tasks.containment.freeze import load_frozen
+from tasks.containment.gpu import look_at_gpus
 from tasks.containment.members import (
     Snapshot,
     description_of,
@@ -32,7 +33,9 @@ from tasks.containment.silence import arm, with_silence
 from tasks.containment.supervisors import cure, parents_left
 from tasks.containment.suspects import suggest_line, take_roster
 from tasks.containment.units import standing_units
+from tasks.containment.unnamed_containers import ask_engine, find_unnamed
 from tasks.custody.containment.ends import End
+from tasks.custody.containment.gpu import GpuUse
 from tasks.custody.containment.groups import keeper_of, path_of
 from tasks.custody.containment.passing import come_and_gone
 from tasks.custody.containment.process import Identity, Process, pids_of
@@ -63,6 +66,7 @@ def check_containment(context: RunContext) -> Containment:
     Also looks for processes too short-lived for one look, and for other programs on the API's port.
     """
     host, state = context.adapters.host, context.state
+    listing = ask_engine(context.adapters.engine, context.workload.containers)
     last, _ = host.arrivals(NO_PID)
     cordon = await_cordon(context)
     mine, roster = look_for_life(context)
@@ -74,6 +78,8 @@ def check_containment(context: RunContext) -> Containment:
         if who in known_alive
     }
     parents = {} if context.state.recovered.read() else dict(parents_left(context, visible))
+    unnamed, others = find_unnamed(context, listing, visible)
+    gpu = look_at_gpus(context, "check") or GpuUse()
     return Containment(
         at=datetime.now(UTC),
         alive=(
@@ -81,13 +87,15 @@ def check_containment(context: RunContext) -> Containment:
             *_listening(context, mine | excused_pids(context, visible), alive),
             *_passing(context, last, visible),
             *living_containers(context),
+            *unnamed.values(),
+            *gpu.held,
             *_hidden(),
             *standing_units(host.systemd, () if state.recovered.read() else context.workload.units),
         ),
         cordoned=cordon.held,
         reason=cordon.summary,
         left_alone=tuple(_tell(process) for process in roster.processes(Kind.TOLD)),
-        notes=_notes(context, roster, parents),
+        notes=(*_notes(context, roster, parents), *others, *filter(None, [gpu.trouble])),
         may_return=tuple(f"process {_tell(process)}: {why}" for process, why in parents.items()),
         recovered=bool(state.recovered.read() or state.recovered_containers.read()),
         unknown=_unknown(context, roster),

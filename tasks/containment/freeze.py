@@ -11,6 +11,7 @@ from tasks.containment.api_port import note_listener
 from tasks.containment.containers import containers_key, freeze_containers, frozen_containers, stopped_containers
 from tasks.containment.control_groups import Groups
 from tasks.containment.earlier_boots import note_reboots
+from tasks.containment.gpu import look_at_gpus
 from tasks.containment.let_go import let_go
 from tasks.containment.members import Snapshot
 from tasks.containment.uncordon import standing_strangers
@@ -78,7 +79,8 @@ def freeze(context: RunContext) -> Freeze:
     note_reboots(context.state, context.log)
     containers, trouble = freeze_containers(context)
     warnings = (*units.warnings, *unheard, *excused.warnings, *strangers.values())
-    return Freeze(stood_at, tuple(everyone), settled, containers, trouble, waiting, warnings)
+    gpu = look_at_gpus(context, "freeze")
+    return Freeze(stood_at, tuple(everyone), settled, containers, trouble, waiting, warnings, gpu)
 
 
 def _write_down(groups: Groups, snapshot: Snapshot, fresh: dict[Identity, Frozen]) -> list[Frozen]:

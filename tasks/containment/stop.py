@@ -12,6 +12,7 @@ from tasks.containment.control_groups import Groups
 from tasks.containment.cordon import killed_by_guard
 from tasks.containment.descent import Kin
 from tasks.containment.freeze import frozen_key, halt, load_announced, load_frozen, load_stopped
+from tasks.containment.gpu import look_at_gpus
 from tasks.containment.members import description_of, excused_pids, find_members, inside, protected_pids
 from tasks.containment.silence import arm, listen
 from tasks.containment.stop_containers import stop_containers
@@ -67,7 +68,8 @@ def stop(context: RunContext) -> Stop:
     for receipt in fresh:
         signals = [name for name, _ in receipt.signals]
         context.log.write("stopped", str(receipt.identity.pid), end=receipt.end, signals=signals, way=receipt.way)
-    return Stop(stopped_at, tuple(receipts), containers.result(), tuple(stopping.units.warnings))
+    gpu = look_at_gpus(context, "stop")
+    return Stop(stopped_at, tuple(receipts), containers.result(), tuple(stopping.units.warnings), gpu)
 
 
 class Stopping:

@@ -13,6 +13,7 @@ from tasks.adapters.host import lives, send_signal
 from tasks.containment.containers import frozen_containers
 from tasks.containment.cordon import caught
 from tasks.containment.freeze import halt, load_frozen
+from tasks.containment.gpu import look_at_gpus
 from tasks.containment.members import Snapshot, find_members
 from tasks.containment.supervisors import may_stop
 from tasks.containment.watch_containers import ContainerReturns
@@ -162,6 +163,7 @@ class Watching:
             standing=(*(str(source) for source in self.standing), *self.containers.standing),
             stopped=tuple(str(source) for source in self.stopped),
             containers=tuple(self.containers.found.values()),
+            gpu=look_at_gpus(self.context, "watch"),
         )
 
 

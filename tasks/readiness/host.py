@@ -10,6 +10,8 @@ from typing import Final
 from tasks.adapters.container_engine import DockerEngine
 from tasks.collectors.collector import NothingThere
 from tasks.collectors.stacks import find_spy
+from tasks.containment.api_port import port_of
+from tasks.containment.unnamed_containers import ask_engine, judge_unnamed
 from tasks.custody.containment.container import workload_containers
 from tasks.custody.containment.groups import path_of
 from tasks.custody.errors import EngineError, Refused
@@ -159,6 +161,18 @@ def engine(patient: Patient) -> Finding:
     return sound(", ".join(each.summary for each in found))
 
 
+def unnamed(patient: Patient) -> Finding:
+    """Look for containers that the block does not name and that have a part of the workload."""
+    block = patient.workload
+    port, excused = port_of(block) if block.names_port else None, [each.pid for each in patient.excused]
+    with closing(DockerEngine(block.docker_host)) as docker:
+        suspects, notes = judge_unnamed(ask_engine(docker, block.containers), block, port, patient.snapshot, excused)
+    if suspects:
+        cure = "name it in `containers` of the block, or stop it: docker ps"
+        return fatal("; ".join(suspects.values()), "it lives on, and the run ends NotContained", cure)
+    return sound("; ".join(notes) or "none")
+
+
 def spy(patient: Patient) -> Finding:
     """Look for py-spy, and whether it runs."""
     del patient
@@ -188,4 +202,4 @@ def incident(patient: Patient) -> Finding:
     return sound("none is open, no cordon stands")
 
 
-CHECKS: Final = (preflight, rights, groups, lock, evidence, fallback, room, engine, spy, guard, incident)
+CHECKS: Final = (preflight, rights, groups, lock, evidence, fallback, room, engine, unnamed, spy, guard, incident)

@@ -172,10 +172,12 @@ def _moments(data: ReportData) -> list[Block]:
 
 def _actions(data: ReportData) -> list[Block]:
     back = Said(f"it failed: {data.recovery}") if isinstance(data.recovery, str) else _summed(data.recovery, _NONE)
+    looks = (data.freeze, data.stop, data.watch)
     facts: tuple[tuple[Both, Cell], ...] = (
         (Both("凍結", "frozen"), _summed(data.freeze)),
         (Both("停止", "stopped"), _summed(data.stop)),
         (Both("再出現", "came back"), _summed(data.watch)),
+        *((Both("GPU", "GPU"), Said(each.gpu.summary)) for each in looks if each and each.gpu),
         (Both("latest/", "latest/"), _summed(data.promoted, Both("変更なし", "not changed"))),
         (Both("復旧", "recovery"), back),
     )

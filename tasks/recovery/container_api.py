@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from tasks.containment.containers import kept_config, restore_restart_policy
-from tasks.custody.containment.container import Container, FrozenContainer, publishes
+from tasks.custody.containment.container import Container, FrozenContainer, published
 from tasks.custody.containment.process import Identity
 from tasks.custody.errors import EngineError
 from tasks.runtime.context import RunContext
@@ -29,7 +29,7 @@ def api_container(context: RunContext, port: int) -> FrozenContainer | None:
     for each in reversed(containers_of(context.state)):
         with suppress(OSError):
             about = kept_config(context.directory.path, each.identity)
-            if publishes(about, port) or _is_api_on_the_host(about, context.workload.api_pattern):
+            if port in published(about) or _is_api_on_the_host(about, context.workload.api_pattern):
                 return each
     return None
 

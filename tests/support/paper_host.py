@@ -98,7 +98,8 @@ class PaperGroup:
 class PaperHost(LinuxHost):
     """Processes by their pids, beside a workload's root. `sent` is every signal with its pid, in order.
 
-    `held` is what they have open, by their pids; a process that is not there holds nothing.
+    `held` is what they have open, by their pids; a process that is not there holds nothing. `driver` is what a GPU's
+    driver says.
     """
 
     def __init__(self, *processes: Process, root: str | PurePath = "/srv/nowhere") -> None:
@@ -111,6 +112,11 @@ class PaperHost(LinuxHost):
         self.stands: Identity | None = None
         self.systemd = PaperSystemd()
         self.groups: dict[str, PaperGroup] | None = None
+        self.driver: tuple[str, str] | None = None
+
+    def compute_apps(self) -> tuple[str, str] | None:
+        """What it says, whoever lives."""
+        return self.driver
 
     def snapshot(self) -> dict[int, Process]:
         """All of them."""

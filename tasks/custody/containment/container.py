@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import PurePath
 from signal import SIGINT, SIGTERM, Signals
 from typing import Any, Final
 
@@ -42,11 +43,21 @@ class ContainerIdentity:
 
 
 @dataclass(frozen=True)
+class Mount:
+    """A file or folder of the host, or a volume, that a container has at `target`."""
+
+    source: str
+    target: PurePath
+    writable: bool
+
+
+@dataclass(frozen=True)
 class Container:
     """One container as the engine describes it.
 
     `descends_from` holds the requested image names that the engine reports as ancestors of the container's image. `pid`
-    is its first process, 0 if none runs; `stop_signal` is empty if its image names none.
+    is its first process, 0 if none runs; `stop_signal` is empty if its image names none. `ports` are the host's that it
+    publishes.
     """
 
     identity: ContainerIdentity
@@ -62,6 +73,8 @@ class Container:
     exit_code: int | None = None
     folder: str = "/"
     descends_from: tuple[str, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    ports: frozenset[int] = frozenset()
 
     @property
     def id(self) -> str:
@@ -191,10 +204,17 @@ def _named(stop_signal: str) -> Signals | None:
         return None
 
 
-def publishes(about: Mapping[str, Any], port: int) -> bool:
-    """Return whether the container publishes this port of the host, by the engine's `inspect`."""
-    bound = (about["HostConfig"].get("PortBindings") or {}).values()
-    return any(binding.get("HostPort") == str(port) for bindings in bound for binding in bindings or ())
+def mounted(about: Mapping[str, Any]) -> tuple[Mount, ...]:
+    """Return what of the host a container has, by the engine's `inspect`."""
+    rows = (each for each in about.get("Mounts") or () if each.get("Source"))
+    return tuple(Mount(each["Source"], PurePath(each["Destination"]), bool(each["RW"])) for each in rows)
+
+
+def published(about: Mapping[str, Any]) -> frozenset[int]:
+    """Return the host's ports that a container publishes when it runs, by the engine's `inspect`."""
+    places = (about["HostConfig"].get("PortBindings"), (about.get("NetworkSettings") or {}).get("Ports"))
+    bound = (binding for each in places for bindings in (each or {}).values() for binding in bindings or ())
+    return frozenset(int(port) for binding in bound if (port := binding.get("HostPort") or "").isdigit())
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Final
 
 from tasks.custody.containment.container import FrozenContainer, StoppedContainer
 from tasks.custody.containment.ends import End
+from tasks.custody.containment.gpu import GpuUse
 from tasks.custody.containment.groups import Way
 from tasks.custody.containment.process import Identity
 from tasks.custody.containment.source import Source
@@ -43,7 +44,8 @@ class Freeze(StepResult):
 
     `settled` is False if new processes appeared as fast as they were frozen, until the time limit. `engine` says why
     the container engine could not be asked. `waiting` names processes still in uninterruptible sleep (state D) after
-    two seconds: they stop before doing anything else, at an unknown time.
+    two seconds: they stop before doing anything else, at an unknown time. `gpu` is None without nvidia-smi, here and
+    below.
     """
 
     at: datetime
@@ -53,6 +55,7 @@ class Freeze(StepResult):
     engine: str = ""
     waiting: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    gpu: GpuUse | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -78,6 +81,8 @@ class Freeze(StepResult):
             words.append(f"containers unknown: {self.engine}")
         if self.waiting:
             words.append(f"in state D, not frozen yet (割り込み不可の待ち状態): {', '.join(self.waiting)}")
+        if self.gpu and self.gpu.held:
+            words.append("what was submitted to the GPU may still finish (GPU に投入済みの処理は続くことがあります)")
         return "; ".join(words) or "nothing of the workload runs"
 
 
@@ -103,12 +108,13 @@ class Stop(StepResult):
     processes: tuple[Stopped, ...]
     containers: tuple[StoppedContainer, ...] = ()
     warnings: tuple[str, ...] = ()
+    gpu: GpuUse | None = None
 
     @property
     def is_complete(self) -> bool:
-        """Whether none survived."""
+        """Whether none survived, and none holds a GPU."""
         ends = [*(each.end for each in self.processes), *(each.end for each in self.containers)]
-        return End.SURVIVED not in ends
+        return End.SURVIVED not in ends and not (self.gpu and self.gpu.held)
 
     @property
     def summary(self) -> str:
@@ -116,6 +122,7 @@ class Stop(StepResult):
         told = [_counted(each.end for each in self.processes)] if self.processes else []
         if self.containers:
             told.append(f"containers: {_counted(each.end for each in self.containers)}")
+        told += self.gpu.held if self.gpu else ()
         return "; ".join(told) or "nothing to stop"
 
 
@@ -148,6 +155,7 @@ class Watch(StepResult):
     standing: tuple[str, ...]
     stopped: tuple[str, ...]
     containers: tuple[StoppedContainer, ...] = ()
+    gpu: GpuUse | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -159,9 +167,7 @@ class Watch(StepResult):
     def summary(self) -> str:
         """What came back, and by which supervisor."""
         came = len(self.returned) + len(self.containers)
-        if not came:
-            return "nothing came back"
-        words = [f"{came} came back"]
+        words = [f"{came or 'nothing'} came back", *(self.gpu.held if self.gpu else ())]
         words += [f"brought by {name}, which still stands" for name in self.standing]
         words += [f"brought by {name}, which was stopped" for name in self.stopped]
         return "; ".join(words)

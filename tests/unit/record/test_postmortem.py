@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tasks.custody.containment.gpu import GpuUse
 from tasks.custody.containment.pause import Kind, Launcher, LauncherState, Resume
 from tasks.custody.containment.receipt import Freeze, Recovery, Stop
 from tasks.custody.containment.thaw import Thawed
@@ -322,6 +323,15 @@ def test_nothing_to_stop_is_a_result_and_no_table() -> None:
     text = section("暫定対処", freeze=Freeze(NOW, (), settled=True), stop=Stop(NOW, ()), watch=None)
     assert "nothing of the workload runs" in text
     assert "| PID" not in text
+
+
+def test_who_holds_a_gpu_is_shown_after_each_act_that_looked() -> None:
+    gpu = GpuUse(("process 7 still holds 5 MiB of a GPU",), ("8, 6, other",))
+    text = section("暫定対処", freeze=Freeze(NOW, (), settled=True, gpu=gpu), stop=Stop(NOW, ()), watch=None)
+    assert [line for line in text.splitlines() if "GPU / GPU" in line or line.startswith("- GPU")] == [
+        "- GPU: process 7 still holds 5 MiB of a GPU; 8, 6, other"
+    ]
+    assert "may still finish" in text
 
 
 def test_what_comes_first_stands_before_what_is_safe() -> None:

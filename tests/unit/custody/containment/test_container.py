@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import PurePath
 from signal import SIGINT, SIGKILL, SIGQUIT, SIGTERM, Signals
 
 import pytest
@@ -11,12 +12,14 @@ from hypothesis import strategies as st
 from tasks.custody.containment.container import (
     Container,
     ContainerIdentity,
+    Mount,
     Standpoint,
     belongs,
     container_of,
     gentle_signal_of,
+    mounted,
     own_container,
-    publishes,
+    published,
     reference,
     workload_containers,
 )
@@ -221,4 +224,21 @@ def test_the_signal_is_one_that_the_first_process_hears(
     ],
 )
 def test_what_a_container_publishes_is_told_by_the_engine(bindings: object, *, answer: bool) -> None:
-    assert publishes({"HostConfig": {"PortBindings": bindings}}, 8000) is answer
+    assert (8000 in published({"HostConfig": {"PortBindings": bindings}})) is answer
+
+
+def test_a_port_that_the_engine_chose_is_published_and_a_range_to_choose_from_is_not() -> None:
+    about = {
+        "HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": "8000-8010"}], "81/tcp": None}},
+        "NetworkSettings": {"Ports": {"80/tcp": [{"HostPort": "8007"}], "9/tcp": None}},
+    }
+    assert published(about) == {8007}
+
+
+def test_a_mount_has_a_source_on_the_host() -> None:
+    rows = [
+        {"Type": "bind", "Source": "/srv/app", "Destination": "/app", "RW": True},
+        {"Type": "tmpfs", "Source": "", "Destination": "/tmp", "RW": True},  # noqa: S108  a tmpfs of no host
+    ]
+    assert mounted({"Mounts": rows}) == (Mount("/srv/app", PurePath("/app"), writable=True),)
+    assert mounted({}) == ()
