@@ -13,6 +13,7 @@ from tasks.cli.next_step import NAMELESS, Called, Step, next_step, while_at_work
 from tasks.containment.paused import read_prior
 from tasks.containment.suspects import suspects_now
 from tasks.containment.uncordon import held, living
+from tasks.custody.containment.newcomer import again_and_again
 from tasks.custody.containment.process import Identity
 from tasks.custody.errors import EngineError
 from tasks.custody.evidence.redact import command_line
@@ -39,6 +40,7 @@ class Status:
     cordon: str
     paused: tuple[str, ...]
     held: tuple[str, ...]
+    again: tuple[str, ...]
     processes: tuple[dict[str, Any], ...]
     suspects: tuple[str, ...]
     containers: tuple[str, ...]
@@ -56,6 +58,7 @@ class Status:
         yield from (f"held      {each}: caught under the cordon, frozen" for each in self.held)
         if self.held:
             yield f"{'':<9} whoever typed it waits; this ends it 起動した人の画面は止まったまま: {self.uncordon}"
+        yield from (f"again     {each}" for each in self.again)
         yield from (f"workload  process {each['pid']} {each['state']}: {each['command']}" for each in self.processes)
         yield from (f"suspect   {each}" for each in self.suspects)
         yield from (f"workload  {each}" for each in self.containers)
@@ -110,6 +113,7 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
             for launcher, before in read_prior(cordon_base(workload) / CORDON).items()
         ),
         held=tuple(held(host, workload).values()),
+        again=tuple(_again(workload, host)),
         processes=tuple(
             {
                 "pid": process.pid,
@@ -137,6 +141,13 @@ def _frozen_since(workload: WorkloadFields) -> dict[Identity, str]:
     for base in bases(workload):
         rows += [*rows_of(base / EARLY, read_ours), *caught_lines(base / CAUGHT)]
     return {who: str(row.get("frozen_at") or row.get("at") or "") for row in rows if (who := Identity.of(row))}
+
+
+def _again(workload: WorkloadFields, host: Host) -> list[str]:
+    """Return what the guard of the cordon that stands has found to start newcomers again and again."""
+    since = str(read_marker(cordon_base(workload) / CORDON).get("since", "")) if _stands(workload) else ""
+    rows = (row for base in bases(workload) for row in caught_lines(base / CAUGHT) if since)
+    return again_and_again(host.snapshot(), (row for row in rows if str(row.get("at")) >= since))
 
 
 def _paused(containers: list[str]) -> int:

@@ -14,7 +14,7 @@ from tasks.containment.containers import (
     living_containers,
     paused_ids,
 )
-from tasks.containment.cordon import await_cordon
+from tasks.containment.cordon import await_cordon, brought_again
 from tasks.containment.freeze import load_frozen
 from tasks.containment.members import Snapshot, excluded_pids, excused_pids, held_groups, inside, own_pids
 from tasks.containment.patterns import matchers
@@ -76,7 +76,7 @@ def check_containment(context: RunContext) -> Containment:
         cordoned=cordon.held,
         reason=cordon.summary,
         left_alone=tuple(_tell(process) for process in seen.bystanders),
-        notes=_notes(context, visible, seen, parents),
+        notes=(*brought_again(context, visible), *_notes(context, visible, seen, parents)),
         may_return=tuple(f"process {_tell(process)}: {why}" for process, why in parents.items()),
         recovered=bool(state.recovered.read() or state.recovered_containers.read()),
     )

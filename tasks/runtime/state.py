@@ -85,6 +85,7 @@ class IncidentState:
 
         self.since = journal(layout.SINCE, int)
         self.frozen = journal(layout.FROZEN, list[Frozen])
+        self.above = journal(layout.ABOVE, list[Identity])
         self.groups = journal(layout.GROUPS, list[Held])
         self.listened = journal(layout.LISTENED, bool)
         self.stopping = journal(layout.STOPPING, list[Stopped])

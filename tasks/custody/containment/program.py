@@ -16,6 +16,9 @@ _SEARCHERS: Final = frozenset(
 )
 EVERYBODYS: Final = frozenset({"systemd", "init", "cron", "crond", "anacron", "atd", "sshd", "login"})
 """Programs that start processes of every user."""
+CRONS: Final = frozenset({"cron", "crond"})
+WRAPPERS: Final = frozenset({"sudo", "su", "runuser", "doas", "script", "timeout"})
+"""Programs that run one command, as somebody else, on a terminal of its own or for a while."""
 _KEEPERS: Final = EVERYBODYS | frozenset(
     {"supervisord", "circusd", "runsvdir", "s6-svscan", "monit", "slurmd", "slurmstepd", "dockerd", "containerd"}
 )

@@ -139,7 +139,8 @@ class Watch(StepResult):
     """Whether the workload came back after the stop: what came, what started it, and which of that was stopped.
 
     `standing` are supervisors that still run, `stopped` those stopped because the workload block allows it.
-    `containers` are those started again, and how each was ended.
+    `containers` are those started again, and how each was ended. `again` says what the guard has found to start it
+    again and again, and how a person ends that.
     """
 
     at: datetime
@@ -147,6 +148,7 @@ class Watch(StepResult):
     standing: tuple[str, ...]
     stopped: tuple[str, ...]
     containers: tuple[StoppedContainer, ...] = ()
+    again: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -159,8 +161,8 @@ class Watch(StepResult):
         """What came back, and by which supervisor."""
         came = len(self.returned) + len(self.containers)
         if not came:
-            return "nothing came back"
-        words = [f"{came} came back"]
+            return "; ".join(["nothing came back", *self.again])
+        words = [f"{came} came back", *self.again]
         words += [f"brought by {name}, which still stands" for name in self.standing]
         words += [f"brought by {name}, which was stopped" for name in self.stopped]
         return "; ".join(words)
