@@ -19,7 +19,7 @@ from tasks.custody.errors import EngineError
 from tasks.custody.evidence.redact import command_line
 from tasks.incident.current import last_opened
 from tasks.incident.directory import base_of, bases, cordon_base, find_home, homes
-from tasks.incident.last_word import FINISHED, is_finished
+from tasks.incident.last_word import FINISHED, THAWED, is_finished
 from tasks.incident.layout import CAUGHT, CORDON, EARLY, ENDED, FROZEN, INCIDENT, closings
 from tasks.incident.open_question import open_question
 from tasks.incident.run_lock import owner
@@ -81,12 +81,14 @@ def status(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> I
 def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Status:
     """Read the state of a workload."""
     incident, verdict, end = _incident(workload)
-    since = _frozen_since(workload)
+    thawed = verdict == THAWED and not _stands(workload)
+    since = _frozen_since(workload, thawed=thawed)
     members = living(host, workload)
     alive_now = members | {who: process for who in since if (process := host.get_process(who)) and process.stopped}
     containers = _containers(workload)
     alive = bool(alive_now or containers)
-    frozen = {who.pid: since.get(who, "") for who, process in alive_now.items() if process.stopped}
+    ours = {who for who, process in alive_now.items() if process.stopped and (who in since or not thawed)}
+    frozen = {who.pid: since.get(who, "") for who in ours}
     at_work = owner(base_of(workload))
     alone = bool(frozen or _paused(containers)) and not at_work
     unclaimed = alone and (not incident or (verdict in FINISHED and not _stands(workload)))
@@ -112,15 +114,15 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
             f"{launcher}{', before us already' if before else ''}"
             for launcher, before in read_prior(cordon_base(workload) / CORDON).items()
         ),
-        held=tuple(held(host, workload).values()),
+        held=() if thawed else tuple(held(host, workload).values()),
         again=tuple(_again(workload, host)),
         processes=tuple(
             {
                 "pid": process.pid,
-                "state": "frozen" if process.stopped else "runs",
+                "state": "frozen" if who in ours else "stopped" if process.stopped else "runs",
                 "command": command_line(process.command, _SHOWN),
             }
-            for process in alive_now.values()
+            for who, process in alive_now.items()
         ),
         suspects=tuple(
             f"process {process.pid}: {command_line(process.command, _SHOWN)}: {why}"
@@ -135,11 +137,15 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
     )
 
 
-def _frozen_since(workload: WorkloadFields) -> dict[Identity, str]:
-    """Return the processes that our files name as frozen in this boot, and since when."""
-    rows = [row for home in homes(workload) for row in rows_of(home / FROZEN, read_private)]
-    for base in bases(workload):
-        rows += [*rows_of(base / EARLY, read_ours), *caught_lines(base / CAUGHT)]
+def _frozen_since(workload: WorkloadFields, *, thawed: bool) -> dict[Identity, str]:
+    """Return the processes that our files name as frozen in this boot, and since when.
+
+    Once it was `thawed` only the start of a run counts: what stands then, others than we have stopped.
+    """
+    rows = [row for base in bases(workload) for row in rows_of(base / EARLY, read_ours)]
+    if not thawed:
+        rows += [row for home in homes(workload) for row in rows_of(home / FROZEN, read_private)]
+        rows += [row for base in bases(workload) for row in caught_lines(base / CAUGHT)]
     return {who: str(row.get("frozen_at") or row.get("at") or "") for row in rows if (who := Identity.of(row))}
 
 
