@@ -26,7 +26,7 @@ from tasks.runtime.context import Policy
 from tests.integration.host.test_thaw import keep_guard
 from tests.support.run_context import INCIDENT, case_of
 from tests.support.terminals import Terminal
-from tests.support.workloads import SmallWorkload, stand, wait_until
+from tests.support.workloads import SmallWorkload, stand, wait_until, words_of
 
 STOOD = psutil.STATUS_STOPPED
 TRAINING = "venv/bin/python -u src/train.py --dataset builtin --mode full"
@@ -61,14 +61,17 @@ class Wrapped:
     """A training under a wrapper, on a terminal."""
 
     def __init__(self, small: SmallWorkload, terminal: Terminal) -> None:
-        """Wait until it is at work."""
+        """Wait until it is there."""
         self.small, self.terminal, self.progress = small, terminal, small.root / "progress"
-        wait_until(self.progress.exists, what="the training at work")
+        wait_until(self._trainings, what="the training")
+
+    def _trainings(self) -> list[psutil.Process]:
+        return [each for each in self.small.living() if words_of(each)[:2] == ["venv/bin/python", "-u"]]
 
     @property
     def training(self) -> psutil.Process:
         """The training itself."""
-        (found,) = (each for each in self.small.living() if each.cmdline()[:2] == ["venv/bin/python", "-u"])
+        (found,) = self._trainings()
         return found
 
     def above(self) -> list[psutil.Process]:
@@ -83,7 +86,8 @@ class Wrapped:
 
 
 @contextmanager
-def wrapped(small: SmallWorkload, name: str, *, in_shell: bool) -> Iterator[Wrapped]:
+def caught(small: SmallWorkload, name: str, *, in_shell: bool) -> Iterator[Wrapped]:
+    """A training that may be stopped before it is at work."""
     if name == "sudo" and not shutil.which("sudo"):
         pytest.skip("sudo is not installed")
     (small.root / "src/train.py").write_text(CHATTY)
@@ -93,6 +97,14 @@ def wrapped(small: SmallWorkload, name: str, *, in_shell: bool) -> Iterator[Wrap
         if in_shell:
             terminal.type(shlex.join(WRAPPERS[name]))
         yield Wrapped(small, terminal)
+
+
+@contextmanager
+def wrapped(small: SmallWorkload, name: str, *, in_shell: bool) -> Iterator[Wrapped]:
+    """A training at work."""
+    with caught(small, name, in_shell=in_shell) as one:
+        wait_until(one.progress.exists, what="the training at work")
+        yield one
 
 
 def is_over(process: psutil.Process) -> bool:
@@ -163,7 +175,7 @@ def test_a_newcomer_that_an_uncordon_ends_leaves_no_wrapper(small: SmallWorkload
     with case_of(block) as context:
         cordon.fn(context)
         keep_guard(context)
-    with wrapped(small, name, in_shell=in_shell) as one:
+    with caught(small, name, in_shell=in_shell) as one:
         above = one.above()
         wait_until(lambda: one.training.status() == STOOD, what="the guard's catch")
         (block.evidence / "open.json").write_bytes((block.evidence / INCIDENT / "incident.json").read_bytes())
