@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tasks.adapters.host import LinuxHost, thaw_process
-from tasks.adapters.wrappers import continue_above
+from tasks.adapters.wrappers import continue_above, wake
 from tasks.custody.containment.process import Identity
 from tasks.incident.run_lock import give_up_ownership, has_ownership, keep_ownership, owner, take_ownership
 from tasks.system.atomic_files import read_ours, rows_of, write_whole
@@ -182,6 +182,7 @@ def _thaw(early: EarlyFreeze, is_over: Callable[[], bool]) -> None:
     left = not_taken_over(early)
     if (left.frozen or left.groups) and is_over():
         host = LinuxHost()
+        wake(host, left.above, ())
         for identity in left.frozen:
             thaw_process(host, identity)
         for group in filter(None, map(host.group, left.groups)):
