@@ -14,13 +14,14 @@ from tasks.containment.answers import to_answer
 from tasks.containment.paused import read_prior
 from tasks.containment.suspects import roster_now
 from tasks.containment.uncordon import held, living
+from tasks.custody.containment.newcomer import again_and_again
 from tasks.custody.containment.process import Identity
 from tasks.custody.containment.roster import Kind
 from tasks.custody.errors import EngineError
 from tasks.custody.evidence.redact import command_line
 from tasks.incident.current import last_opened
 from tasks.incident.directory import base_of, bases, cordon_base, find_home, homes
-from tasks.incident.last_word import FINISHED, UNANSWERED, is_finished
+from tasks.incident.last_word import FINISHED, THAWED, UNANSWERED, is_finished
 from tasks.incident.layout import CAUGHT, CORDON, EARLY, ENDED, FROZEN, INCIDENT, closings
 from tasks.incident.open_question import open_question
 from tasks.incident.run_lock import owner
@@ -41,6 +42,7 @@ class Status:
     cordon: str
     paused: tuple[str, ...]
     held: tuple[str, ...]
+    again: tuple[str, ...]
     processes: tuple[dict[str, Any], ...]
     suspects: tuple[str, ...]
     unknown: tuple[str, ...]
@@ -59,6 +61,7 @@ class Status:
         yield from (f"held      {each}: caught under the cordon, frozen" for each in self.held)
         if self.held:
             yield f"{'':<9} whoever typed it waits; this ends it 起動した人の画面は止まったまま: {self.uncordon}"
+        yield from (f"again     {each}" for each in self.again)
         yield from (f"workload  process {each['pid']} {each['state']}: {each['command']}" for each in self.processes)
         yield from (f"suspect   {each}" for each in self.suspects)
         yield from (f"unknown   {each}" for each in self.unknown)
@@ -82,12 +85,14 @@ def status(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> I
 def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Status:
     """Read the state of a workload."""
     incident, verdict, end = _incident(workload)
-    since = _frozen_since(workload)
+    thawed = verdict == THAWED and not _stands(workload)
+    since = _frozen_since(workload, thawed=thawed)
     members, roster = living(host, workload), roster_now(host, workload)
     alive_now = members | {who: process for who in since if (process := host.get_process(who)) and process.stopped}
     containers = _containers(workload)
     alive = bool(alive_now or containers)
-    frozen = {who.pid: since.get(who, "") for who, process in alive_now.items() if process.stopped}
+    ours = {who for who, process in alive_now.items() if process.stopped and (who in since or not thawed)}
+    frozen = {who.pid: since.get(who, "") for who in ours}
     at_work = owner(base_of(workload))
     alone = bool(frozen or _paused(containers)) and not at_work
     unclaimed = alone and (not incident or (verdict in FINISHED and not _stands(workload)))
@@ -115,14 +120,15 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
             f"{launcher}{', before us already' if before else ''}"
             for launcher, before in read_prior(cordon_base(workload) / CORDON).items()
         ),
-        held=tuple(held(host, workload).values()),
+        held=() if thawed else tuple(held(host, workload).values()),
+        again=tuple(_again(workload, host)),
         processes=tuple(
             {
                 "pid": process.pid,
-                "state": "frozen" if process.stopped else "runs",
+                "state": "frozen" if who in ours else "stopped" if process.stopped else "runs",
                 "command": command_line(process.command, _SHOWN),
             }
-            for process in alive_now.values()
+            for who, process in alive_now.items()
         ),
         suspects=tuple(
             f"process {process.pid}: {command_line(process.command, _SHOWN)}: {why}"
@@ -141,12 +147,23 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
     )
 
 
-def _frozen_since(workload: WorkloadFields) -> dict[Identity, str]:
-    """Return the processes that our files name as frozen in this boot, and since when."""
-    rows = [row for home in homes(workload) for row in rows_of(home / FROZEN, read_private)]
-    for base in bases(workload):
-        rows += [*rows_of(base / EARLY, read_ours), *caught_lines(base / CAUGHT)]
+def _frozen_since(workload: WorkloadFields, *, thawed: bool) -> dict[Identity, str]:
+    """Return the processes that our files name as frozen in this boot, and since when.
+
+    Once it was `thawed` only the start of a run counts: what stands then, others than we have stopped.
+    """
+    rows = [row for base in bases(workload) for row in rows_of(base / EARLY, read_ours)]
+    if not thawed:
+        rows += [row for home in homes(workload) for row in rows_of(home / FROZEN, read_private)]
+        rows += [row for base in bases(workload) for row in caught_lines(base / CAUGHT)]
     return {who: str(row.get("frozen_at") or row.get("at") or "") for row in rows if (who := Identity.of(row))}
+
+
+def _again(workload: WorkloadFields, host: Host) -> list[str]:
+    """Return what the guard of the cordon that stands has found to start newcomers again and again."""
+    since = str(read_marker(cordon_base(workload) / CORDON).get("since", "")) if _stands(workload) else ""
+    rows = (row for base in bases(workload) for row in caught_lines(base / CAUGHT) if since)
+    return again_and_again(host.snapshot(), (row for row in rows if str(row.get("at")) >= since))
 
 
 def _paused(containers: list[str]) -> int:

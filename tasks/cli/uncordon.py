@@ -9,6 +9,7 @@ from blocks.workload_fields import WorkloadFields
 from tasks.adapters.container_engine import DockerEngine
 from tasks.adapters.host import Host, thaw_process
 from tasks.adapters.prefect_scheduler import PrefectScheduler
+from tasks.adapters.wrappers import continue_above
 from tasks.cli.next_step import NAMELESS, Called
 from tasks.cli.status import last, status
 from tasks.containment.paused import read_prior
@@ -19,7 +20,7 @@ from tasks.custody.incident.log import CustodyLog
 from tasks.incident.directory import base_of, cordon_base, find_home
 from tasks.incident.layout import CORDON, CUSTODY_LOG, EARLY, INCIDENT
 from tasks.incident.run_lock import take_ownership
-from tasks.prestart.journal import early_groups, read_early, take_over
+from tasks.prestart.journal import early_above, early_groups, read_early, take_over
 from tasks.runtime.actor import BY_HAND, actor
 from tasks.system.atomic_files import read_marker, read_private
 
@@ -67,6 +68,7 @@ def _thaw_left(path: Path, workload: WorkloadFields, host: Host) -> Iterator[str
         thaw_process(host, who)
     groups = {name: group for name in early_groups(path) if (group := host.group(name)) and group.place.exists()}
     unthawed = {name: reason for name, group in groups.items() if (reason := group.thaw())}
+    continue_above(host, {*thawed, *early_above(path)}, known)
     strangers = standing_strangers(host, left, now)
     take_over(path, strangers, unthawed)
     if thawed:

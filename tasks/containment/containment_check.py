@@ -15,7 +15,7 @@ from tasks.containment.containers import (
     living_containers,
     paused_ids,
 )
-from tasks.containment.cordon import await_cordon
+from tasks.containment.cordon import await_cordon, brought_again
 from tasks.containment.freeze import load_frozen
 from tasks.containment.gpu import look_at_gpus
 from tasks.containment.members import (
@@ -95,7 +95,12 @@ def check_containment(context: RunContext) -> Containment:
         cordoned=cordon.held,
         reason=cordon.summary,
         left_alone=tuple(_tell(process) for process in roster.processes(Kind.TOLD)),
-        notes=(*_notes(context, roster, parents), *others, *filter(None, [gpu.trouble])),
+        notes=(
+            *brought_again(context, visible),
+            *_notes(context, roster, parents),
+            *others,
+            *filter(None, [gpu.trouble]),
+        ),
         may_return=tuple(f"process {_tell(process)}: {why}" for process, why in parents.items()),
         recovered=bool(state.recovered.read() or state.recovered_containers.read()),
         unknown=_unknown(context, roster),

@@ -11,9 +11,10 @@ from typing import Any, Final
 
 from tasks.adapters.guard_config import GuardConfig
 from tasks.adapters.host import Host
-from tasks.containment.members import description_of, guard_of
+from tasks.containment.members import Snapshot, description_of, guard_of
 from tasks.containment.units import Units
 from tasks.custody.containment.cordon import Cordon
+from tasks.custody.containment.newcomer import again_and_again
 from tasks.custody.containment.process import Identity
 from tasks.custody.evidence.redact import command_line
 from tasks.incident.layout import FROZEN, FROZEN_CONTAINERS, RECOVERED, RECOVERED_CONTAINERS, STOPPING_UNITS
@@ -133,6 +134,11 @@ def _released(context: RunContext) -> Cordon:
 def caught(files: CordonFiles, since: datetime) -> list[dict[str, Any]]:
     """Return the newcomers that the guard has frozen `since` this incident was opened."""
     return [line for line in caught_lines(files.caught) if _caught_at(line) >= since]
+
+
+def brought_again(context: RunContext, snapshot: Snapshot) -> list[str]:
+    """Return what the guard has found to start newcomers again and again, and how a person ends it."""
+    return again_and_again(snapshot, caught(context.cordon_files, context.incident.opened_at))
 
 
 def held_newcomers(context: RunContext) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from tasks.containment.containers import containers_key, freeze_containers, froz
 from tasks.containment.control_groups import Groups
 from tasks.containment.earlier_boots import note_reboots
 from tasks.containment.gpu import look_at_gpus
+from tasks.containment.give_back import give_back, note_above
 from tasks.containment.let_go import let_go
 from tasks.containment.members import Snapshot
 from tasks.containment.uncordon import standing_strangers
@@ -63,12 +64,15 @@ def freeze(context: RunContext) -> Freeze:
     for snapshot, halted in looks:
         fresh |= describe(snapshot, halted)
     stood_at = _now()
+    for snapshot, halted in looks:
+        note_above(context, snapshot, [who.pid for who in halted])
     if not context.state.since.read():
         context.state.since.write(began)
     everyone = _write_down(groups, snapshot, fresh)
     if (excused := let_go(context, groups, before)).gone:
         fresh = {who: each for who, each in fresh.items() if who not in excused.gone}
         everyone = _write_down(groups, snapshot, fresh)  # a group around them may have been given up
+        give_back(context, excused.gone)
     strangers = standing_strangers(context.adapters.host, before, {who.identity for who in everyone} | excused.gone)
     take_over(context.cordon_files.early, strangers, groups.unthawed)
     groups.thaw()  # a signal that was sent to a frozen group shows then: all that look at states go by that

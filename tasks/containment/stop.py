@@ -8,10 +8,12 @@ from signal import SIGCONT, SIGKILL, SIGSTOP, Signals
 from typing import Final
 
 from tasks.adapters.host import lives, send_signal
+from tasks.adapters.wrappers import wake
 from tasks.containment.control_groups import Groups
 from tasks.containment.cordon import killed_by_guard
 from tasks.containment.descent import Kin
 from tasks.containment.freeze import frozen_key, halt, load_announced, load_frozen, load_stopped
+from tasks.containment.give_back import give_back, note_above
 from tasks.containment.gpu import look_at_gpus
 from tasks.containment.members import description_of, excused_pids, find_members, inside, protected_pids
 from tasks.containment.silence import arm, listen
@@ -58,8 +60,9 @@ def stop(context: RunContext) -> Stop:
             stopping.freeze_again()
         else:
             stopping.units.kill()
-    arm(context)
     stopping.note_guard()
+    give_back(context)
+    arm(context)
     stopped_at, earlier = datetime.now(UTC), stopping.earlier
     fresh = [target.receipt() for target in stopping.targets.values() if target.identity not in earlier]
     receipts = sorted([*earlier.values(), *fresh], key=lambda receipt: receipt.identity)
@@ -124,6 +127,7 @@ class Stopping:
             for gentle in asked[target.identity]:
                 self._send(target, gentle)
         self.groups.thaw()
+        wake(self.host, self.context.state.above.read(), [target.identity for target in self.left if target.held])
         for target in self._thawed():
             self._send(target, SIGCONT)
         if self.left:
@@ -219,6 +223,7 @@ class Stopping:
             if made is Newcomer.TAKEN_IN:
                 self.targets[identity] = StopTarget(identity, member.role, command_line(process.command), newcomer=True)
             elif made is Newcomer.TOLD:
+                note_above(self.context, snapshot, [process.pid])
                 halt(self.host, process, member)
         for target in self.left:
             if (now := snapshot.get(target.identity.pid)) and now.identity == target.identity:

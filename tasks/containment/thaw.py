@@ -8,9 +8,11 @@ from signal import SIGTERM
 from typing import Final
 
 from tasks.adapters.host import Host, lives, send_signal, thaw_process
+from tasks.adapters.wrappers import wake
 from tasks.containment.containers import frozen_containers, restore_restart_policy
 from tasks.containment.cordon import caught, held_newcomers
 from tasks.containment.freeze import load_frozen
+from tasks.containment.give_back import give_back
 from tasks.containment.members import guard_of
 from tasks.containment.paused import resume
 from tasks.containment.release_groups import release_groups
@@ -98,7 +100,9 @@ def _thaw_processes(context: RunContext, others: Iterable[tuple[Identity, bool]]
     ran, stood = ran_before([*((who, each.stood) for who, each in frozen.items()), *others])
     # a SIGSTOP to an uninterruptible wait is still to come; SIGCONT cancels it
     held = (who for who in sorted(ran) if (process := host.get_process(who)) and process.state in {"T", "t", "D"})
+    wake(host, context.state.above.read(), ())  # sudo relays output only if it has continued its child itself
     sent = {who: thaw_process(host, who) for who in held}
+    give_back(context, ran, all_goes_on=True)
     return (
         [f"process {who.pid}" for who, denied in sent.items() if denied == ""],
         [f"process {who.pid}" for who in sorted(stood) if lives(host, who)],

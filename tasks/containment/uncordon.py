@@ -10,6 +10,7 @@ from signal import SIGKILL
 from typing import TYPE_CHECKING, Any, Final
 
 from tasks.adapters.host import Host, send_signal
+from tasks.adapters.wrappers import continue_above
 from tasks.containment.members import description_of
 from tasks.containment.paused import resume
 from tasks.custody.containment.membership import Exceptions, Members
@@ -20,7 +21,7 @@ from tasks.custody.evidence.redact import command_line
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.step_result import StepResult
 from tasks.incident.directory import bases, cordon_base, homes
-from tasks.incident.layout import CAUGHT, CORDON, FROZEN, FROZEN_CONTAINERS, RETURNED
+from tasks.incident.layout import ABOVE, CAUGHT, CORDON, FROZEN, FROZEN_CONTAINERS, RETURNED
 from tasks.system.atomic_files import caught_lines, identities, read_marker, read_ours, read_private, rows_of
 from tasks.system.processes import standpoint, untouchable
 
@@ -87,6 +88,7 @@ def uncordon(
     before = [ran_before(told) for who, told in found.items() if who.start < since]
     containers, paused = _end_containers(engine, workload, cordoned) if engine else ([], [])
     ended = (*_end(host, newcomers), *containers)
+    _give_back(host, workload, newcomers)
     doubts = (told for base in bases(workload) for told in doubtful(base / CAUGHT))
     left = (*before, *paused, *map(left_frozen, others.values()), *doubts, *release_groups(host, workload))
     for each in left:
@@ -193,6 +195,14 @@ def _end(host: Host, newcomers: dict[Identity, str]) -> Iterator[str]:
         send_signal(host, identity, SIGKILL)
     left = host.wait_gone(newcomers, _GONE_SECONDS)
     return (told for identity, told in newcomers.items() if identity not in left)
+
+
+def _give_back(host: Host, workload: "WorkloadFields", ended: Container[Identity]) -> None:
+    """Continue what stopped itself above the newcomers that are `ended`, or above what an incident has ended."""
+    rows = [row for row in _caught(workload) if row.get("killed") or Identity.of(row) in ended]
+    above = [each for row in rows for each in row.get("above", ())]
+    ran = {who for each in (*above, *_kept(workload, ABOVE)) if (who := Identity.of(each))}
+    continue_above(host, ran, held_by_incidents(workload))
 
 
 def _end_containers(engine: "Engine", workload: "WorkloadFields", since: datetime) -> tuple[list[str], list[str]]:

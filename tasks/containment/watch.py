@@ -11,14 +11,16 @@ from typing import Any, Final
 
 from tasks.adapters.host import lives, send_signal
 from tasks.containment.containers import frozen_containers
-from tasks.containment.cordon import caught
+from tasks.containment.cordon import brought_again, caught
 from tasks.containment.freeze import halt, load_frozen
 from tasks.containment.gpu import look_at_gpus
+from tasks.containment.give_back import give_back, note_above
 from tasks.containment.members import Snapshot, find_members
 from tasks.containment.supervisors import may_stop
 from tasks.containment.watch_containers import ContainerReturns
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.membership import Member
+from tasks.custody.containment.newcomer import KEPT
 from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Returned, Stop, Watch
 from tasks.custody.containment.source import Source, lineages, supervisor
@@ -30,6 +32,7 @@ _POLL_SECONDS: Final = 0.1
 _GONE_SECONDS: Final = 10.0
 _ROUNDS: Final = 8
 _TWICE: Final = 2
+_LOGGED: Final = ("at", "role", "why", "command", "source", "denied")
 
 
 @step("§3", "watch", "watch: does anything bring it back?", "再出現の監視")
@@ -39,10 +42,12 @@ def watch(context: RunContext, stopped: Stop | None = None) -> Watch:
     `stopped` may be an earlier run's; without one the seconds count from now.
 
     What comes back is ended once. A source that brings it back again is a supervisor: it is stopped if the block allows
-    that; else the new process stays frozen, which keeps the source from starting another, and a person is told.
+    that; else the new process stays frozen, which keeps most sources from starting another, and a person is told.
+    Further ones are ended, as the guard does.
     """
     watching = Watching(context)
     watching.go_on(stopped.at if stopped else datetime.now(UTC))
+    give_back(context)
     _log_caught(context)
     return watching.made()
 
@@ -89,6 +94,7 @@ class Watching:
         snapshot = self.host.snapshot()
         settled = {who for who, each in self.found.items() if each.end is End.HELD}
         new = {who: member for who, member in find_members(self.context, snapshot).items() if who not in settled}
+        note_above(self.context, snapshot, [who.pid for who in new])
         for identity, member in new.items():
             halt(self.host, snapshot[identity.pid], member)
         for source, family in self._by_source(snapshot, new).items():
@@ -120,7 +126,7 @@ class Watching:
         allowed = source and self._is_allowed(source) and may_stop(self.context, snapshot, source, family)
         if source and (not self._stop(source) if allowed else self.returns[told] >= _TWICE):
             self.standing[source] = None
-            end = dict.fromkeys(family, End.HELD)
+            end = dict.fromkeys(family, End.HELD) if self.returns[told] <= KEPT else self._kill(family)
         else:
             end = self._kill(family)
         for who in family:
@@ -164,6 +170,7 @@ class Watching:
             stopped=tuple(str(source) for source in self.stopped),
             containers=tuple(self.containers.found.values()),
             gpu=look_at_gpus(self.context, "watch"),
+            again=tuple(brought_again(self.context, self.host.snapshot())),
         )
 
 
@@ -175,7 +182,7 @@ def _log_caught(context: RunContext) -> None:
     frozen_by_us |= {(who.id, who.started_at) for who in frozen_containers(context.state)}
     for entry in entries[done:]:
         who = tuple(entry.get("identity", entry.get("container", {})).values())
-        about = {name: entry.get(name, "") for name in ("at", "role", "why", "command", "source", "denied")}
+        about = {name: entry.get(name, "") for name in _LOGGED}
         if entry.get("killed"):
             context.log.write("killed by guard", str(who[0]) if who else "?", **about)
         elif who not in frozen_by_us:

@@ -28,9 +28,11 @@ from tasks.custody.containment.membership import Exceptions, Member, Members
 from tasks.custody.containment.newcomer import in_hand
 from tasks.custody.containment.process import Identity, Process, descendants, family, pids_of
 from tasks.custody.containment.source import Source, lineages
+from tasks.custody.containment.wrappers import running_above
 from tasks.custody.evidence.redact import command_line
 from tasks.custody.visible import say
 from tasks.guard.containers import ContainerGuard
+from tasks.guard.repeats import Repeat, Repeats
 from tasks.incident.layout import CAUGHT, FROZEN, FROZEN_CONTAINERS
 from tasks.incident.run_lock import at_work, owner_of
 from tasks.system import file_lock as lock
@@ -58,6 +60,7 @@ class Guard:
         self.caught: Counter[Identity] = Counter()
         self.frozen: set[Identity] = set()
         self.killed: set[Identity] = set()
+        self.repeats = Repeats()
         self._unwritten: list[dict[str, Any]] = []
 
     def stand(self) -> None:
@@ -114,11 +117,16 @@ class Guard:
         found = Members.of(snapshot, self.orders.workload, exceptions, self.me.start)
         new = [who for who in found if not snapshot[who.pid].stopped or who not in self.caught]
         theirs = self._in_hand(snapshot) if new else set()  # a run may have taken some in hand since we looked
-        met = {who: self._freeze(snapshot[who.pid]) for who in new if who.pid not in theirs}
+        new = [who for who in new if who.pid not in theirs]
+        known = {each.pid for each in found} | pids_of(snapshot, self.frozen)
+        repeats = self.repeats.judge(snapshot, new, known, self._may_kill)
+        met = {who: self._freeze(snapshot[who.pid], repeats.get(who)) for who in new}
         told = {who: outcome for who, outcome in met.items() if outcome}
         lines = lineages(snapshot, [who.pid for who in told])
         for who, outcome in told.items():
-            self._unwritten.append({**_caught(snapshot[who.pid], found[who], lines[who.pid]), **outcome})
+            above = [asdict(each) for each in running_above(snapshot, [who.pid])]
+            row = _caught(snapshot[who.pid], found[who], lines[who.pid])
+            self._unwritten.append({**row, "above": above, **outcome})
         self._write()
         self._stay_named()
 
@@ -138,19 +146,23 @@ class Guard:
         excluded_pids = family(snapshot, identities(self.orders.started)) | pids_of(snapshot, self.orders.spared)
         return excluded_pids | in_hand(snapshot, self.frozen, run_lives=partial(at_work, Path(self.orders.evidence)))
 
-    def _freeze(self, process: Process) -> dict[str, Any]:
-        """Stop a process, or kill it if it was thawed repeatedly. Return what is to be written down, if anything."""
+    def _freeze(self, process: Process, repeat: Repeat | None) -> dict[str, Any]:
+        """Stop a process, or kill it if it was thawed repeatedly, or if what starts it does so again and again.
+
+        Return what is to be written down, if anything.
+        """
         who, times = process.identity, self.caught[process.identity]
         thawed = times > 0 and not process.stop_pending
-        kills = thawed and times > _THAWS and self._may_kill(who)
+        row = repeat.row(who) if repeat else {}
+        kills = ((repeat and repeat.ends) or (thawed and times > _THAWS)) and self._may_kill(who)
         denied = freeze_process(self.host, process, signal.SIGKILL if kills else signal.SIGSTOP)
         if denied is None:
             return {}
         self.caught[who] += thawed or not times
         if kills and not denied and who not in self.killed:
             self.killed.add(who)
-            return {"denied": denied, "killed": True}
-        return {} if times else {"denied": denied}
+            return {} if row is None else {"denied": denied, "killed": True, **row}
+        return {} if times or row is None else {"denied": denied, **row}
 
     def _may_kill(self, who: Identity) -> bool:
         """Return whether the guard may kill a process that is thawed repeatedly, because it computes in between.

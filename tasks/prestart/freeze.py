@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tasks.adapters.host import LinuxHost, freeze_process
 from tasks.custody.containment.membership import Exceptions, Member, Members
 from tasks.custody.containment.process import Identity, Process, family, pids_of
+from tasks.custody.containment.wrappers import running_above
 from tasks.custody.fleet.order import Order
 from tasks.custody.incident.description import recognisable
 from tasks.custody.visible import say
@@ -26,7 +27,7 @@ from tasks.incident.last_word import FINISHED, THAWED, last_word
 from tasks.incident.layout import CORDON, EARLY, FROZEN, INCIDENT, RECOVERED, incidents_in
 from tasks.incident.run_lock import at_work, take_ownership
 from tasks.prestart.groups import freeze_in_place
-from tasks.prestart.journal import EarlyFreeze, keep, note_unkept, rows_for, write_rows
+from tasks.prestart.journal import EarlyFreeze, keep, note_unkept, rows_above, rows_for, write_rows
 from tasks.prestart.reasons import NothingToFreeze, NotNow
 from tasks.system.atomic_files import identities
 from tasks.system.processes import untouchable
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 FLOW: Final = "evacuate"
 _Find = Callable[[Mapping[int, Process]], dict[Identity, Member]]
+_Note = Callable[[set[Identity]], None]
 _FREEZE_SECONDS: Final = 5.0
 
 
@@ -139,19 +141,21 @@ def _freeze(workload: Mapping[str, Any], evidence: Path, incident: str | None) -
     after the last. It is only what this start stops, to be thawed if the run is refused: not what was stopped already,
     and not what an incident has frozen and that runs again, unless that incident was thawed.
     """
-    frozen: dict[Identity, datetime] = {}
+    frozen, above = dict[Identity, datetime](), set[Identity]()
     host, find = LinuxHost(workload["api_port"], root=workload["root"]), _finder(workload, evidence, incident)
 
-    def note() -> None:
+    def note(ran: set[Identity]) -> None:
+        above.update(ran)
         with suppress(OSError):  # told of below
-            write_rows(EarlyFreeze(evidence / EARLY, tuple(frozen)), rows_for(frozen))
+            early = EarlyFreeze(evidence / EARLY, tuple(frozen), above=tuple(above))
+            write_rows(early, [*rows_for(frozen), *rows_above(above)])
 
     try:
         _halt(host, find, _held(workload, evidence), frozen, note)
     except Exception as reason:  # noqa: BLE001  what is frozen has to be written down whatever went wrong
         say(f"not all was frozen before the start of the run: {type(reason).__name__}: {reason}", error=True)
-    early = EarlyFreeze(evidence / EARLY, tuple(frozen))
-    rows = rows_for(frozen)
+    early = EarlyFreeze(evidence / EARLY, tuple(frozen), above=tuple(above))
+    rows = [*rows_for(frozen), *rows_above(above)]
     try:
         write_rows(early, rows)
     except OSError as error:
@@ -174,10 +178,11 @@ def _freeze_groups(early: EarlyFreeze, rows: list[dict[str, Any]], host: LinuxHo
         return early
 
 
-def _halt(
-    host: LinuxHost, find: _Find, held: set[Identity], frozen: dict[Identity, datetime], note: Callable[[], None]
-) -> None:
-    """Stop each process that a look finds; `note` is called with those to come in `frozen`, before their signals."""
+def _halt(host: LinuxHost, find: _Find, held: set[Identity], frozen: dict[Identity, datetime], note: _Note) -> None:
+    """Stop each process that a look finds; `note` is called with those to come in `frozen`, before their signals.
+
+    It gets what runs above them.
+    """
     seen = set[Identity]()
     deadline = time.monotonic() + _FREEZE_SECONDS
     while time.monotonic() < deadline:
@@ -188,7 +193,7 @@ def _halt(
         seen.update(new)
         running = [who for who in new if snapshot[who.pid].state != "T"]
         frozen.update((who, _now()) for who in running if who not in held)
-        note()
+        note(running_above(snapshot, [who.pid for who in running]))
         for identity in running:
             at = _now()
             freeze_process(host, snapshot[identity.pid])

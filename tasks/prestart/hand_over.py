@@ -106,7 +106,8 @@ def _told(early: EarlyFreeze | None) -> dict[str, Any] | None:
         return None
     at = {who: moment.isoformat() for who, moment in unkept(early).items()}
     frozen = [[who.pid, who.start, at.get(who)] for who in early.frozen]
-    return {"path": str(early.path), "frozen": frozen, "groups": early.groups}
+    above = [[who.pid, who.start] for who in early.above]
+    return {"path": str(early.path), "frozen": frozen, "groups": early.groups, "above": above}
 
 
 def _taken(told: dict[str, Any] | None, descriptors: list[int]) -> EarlyFreeze | None:
@@ -114,7 +115,8 @@ def _taken(told: dict[str, Any] | None, descriptors: list[int]) -> EarlyFreeze |
     if told is None:
         return None
     rows = [(Identity(pid, start), at) for pid, start, at in told["frozen"]]
-    early = EarlyFreeze(Path(told["path"]), tuple(who for who, _ in rows), tuple(told["groups"]))
+    above = tuple(Identity(pid, start) for pid, start in told["above"])
+    early = EarlyFreeze(Path(told["path"]), tuple(who for who, _ in rows), tuple(told["groups"]), above=above)
     if descriptors and not take_from(early.path.parent, descriptors[0]):
         return None
     note_unkept({who: datetime.fromisoformat(at) for who, at in rows if at})

@@ -4,12 +4,13 @@ import json
 import os
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from tasks.adapters.host import LinuxHost, thaw_process
+from tasks.adapters.wrappers import continue_above, wake
 from tasks.custody.containment.process import Identity
 from tasks.incident.run_lock import give_up_ownership, has_ownership, keep_ownership, owner, take_ownership
 from tasks.system.atomic_files import read_ours, rows_of, write_whole
@@ -30,6 +31,8 @@ class EarlyFreeze:
     """Control groups that it has frozen in place."""
     lock: int | None = None
     """The open lock file of the workload's runs, unless it is kept for this process's own run."""
+    above: tuple[Identity, ...] = ()
+    """What ran above these processes then, and may have stopped itself since."""
 
 
 def keep(early: EarlyFreeze) -> EarlyFreeze:
@@ -67,6 +70,11 @@ def rows_for(stopped: Mapping[Identity, datetime], **more: object) -> list[dict[
     return [{"pid": who.pid, "start": who.start, "at": at.isoformat(), **more} for who, at in stopped.items()]
 
 
+def rows_above(ran: Iterable[Identity]) -> list[dict[str, Any]]:
+    """Return the rows that name what ran above the frozen processes, which is not frozen itself."""
+    return [{"above": asdict(who)} for who in ran]
+
+
 def write_rows(early: EarlyFreeze, rows: Sequence[dict[str, Any]]) -> None:
     """Write down what has to be thawed, after the rows of a start that died; remove the file if there is nothing."""
     if everything := [*_others(early), *rows]:
@@ -77,8 +85,9 @@ def write_rows(early: EarlyFreeze, rows: Sequence[dict[str, Any]]) -> None:
 
 def _others(early: EarlyFreeze) -> list[dict[str, Any]]:
     """Return the rows of a start that died before its run could freeze: only this file names what it stopped."""
-    own = {*early.frozen, *early.groups}
-    return [row for row in rows_of(early.path, read_ours) if (Identity.of(row) or row.get("group")) not in own]
+    own = {*early.frozen, *early.groups, *early.above}
+    rows = rows_of(early.path, read_ours)
+    return [row for row in rows if (Identity.of(row) or row.get("group") or Identity.of(row.get("above"))) not in own]
 
 
 def read_early(path: Path) -> dict[Identity, datetime]:
@@ -93,6 +102,11 @@ def _read(rows: Iterable[Mapping[str, Any]]) -> dict[Identity, datetime]:
             if identity := Identity.of(row):
                 found[identity] = datetime.fromisoformat(row["at"])
     return found
+
+
+def early_above(path: Path) -> set[Identity]:
+    """Return what ran above the processes that an early freeze has stopped."""
+    return {who for row in rows_of(path, read_ours) if (who := Identity.of(row.get("above")))}
 
 
 def early_groups(path: Path) -> list[str]:
@@ -168,10 +182,12 @@ def _thaw(early: EarlyFreeze, is_over: Callable[[], bool]) -> None:
     left = not_taken_over(early)
     if (left.frozen or left.groups) and is_over():
         host = LinuxHost()
+        wake(host, left.above, ())
         for identity in left.frozen:
             thaw_process(host, identity)
         for group in filter(None, map(host.group, left.groups)):
             group.thaw()
+        continue_above(host, {*left.frozen, *left.above})
         forget_unkept(early)
         with suppress(OSError):
             write_rows(left, ())

@@ -86,6 +86,7 @@ class IncidentState:
 
         self.since = journal(layout.SINCE, int)
         self.frozen = journal(layout.FROZEN, list[Frozen])
+        self.above = journal(layout.ABOVE, list[Identity])
         self.groups = journal(layout.GROUPS, list[Held])
         self.unknown = journal(layout.UNKNOWN, list[Unknown])
         self.answers = journal(layout.ANSWERS, list[Answer])

@@ -34,6 +34,9 @@ _WRAPPERS: Final = frozenset({"sudo", "su", "runuser", "doas", "script", "login"
 """Programs that wait for one that they have started, and start nothing again."""
 EVERYBODYS: Final = frozenset({"systemd", "init", "cron", "crond", "anacron", "atd", "sshd", "login"})
 """Programs that start processes of every user."""
+CRONS: Final = frozenset({"cron", "crond"})
+WRAPPERS: Final = frozenset({"sudo", "su", "runuser", "doas", "script", "timeout"})
+"""Programs that run one command, as somebody else, on a terminal of its own or for a while."""
 _KEEPERS: Final = EVERYBODYS | frozenset(
     {"supervisord", "circusd", "runsvdir", "s6-svscan", "monit", "slurmd", "slurmstepd", "dockerd", "containerd"}
 )

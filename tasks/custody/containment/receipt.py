@@ -147,7 +147,8 @@ class Watch(StepResult):
     """Whether the workload came back after the stop: what came, what started it, and which of that was stopped.
 
     `standing` are supervisors that still run, `stopped` those stopped because the workload block allows it.
-    `containers` are those started again, and how each was ended.
+    `containers` are those started again, and how each was ended. `again` says what the guard has found to start it
+    again and again, and how a person ends that.
     """
 
     at: datetime
@@ -156,6 +157,7 @@ class Watch(StepResult):
     stopped: tuple[str, ...]
     containers: tuple[StoppedContainer, ...] = ()
     gpu: GpuUse | None = None
+    again: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -167,7 +169,7 @@ class Watch(StepResult):
     def summary(self) -> str:
         """What came back, and by which supervisor."""
         came = len(self.returned) + len(self.containers)
-        words = [f"{came or 'nothing'} came back", *(self.gpu.held if self.gpu else ())]
+        words = [f"{came or 'nothing'} came back", *(self.gpu.held if self.gpu else ()), *self.again]
         words += [f"brought by {name}, which still stands" for name in self.standing]
         words += [f"brought by {name}, which was stopped" for name in self.stopped]
         return "; ".join(words)

@@ -52,8 +52,13 @@ def _line(snapshot: Mapping[int, Process], process: Process, above: tuple[Source
     parent = snapshot.get(process.parent)
     if parent is None or parent.pid <= 1:
         return ()
-    line = (Source(_shown(parent.command), parent.identity), *above)
+    line = (source_of(parent), *above)
     return line if len(line) <= 2 * _ENDS + 1 else (*line[:_ENDS], BETWEEN, *line[-_ENDS:])
+
+
+def source_of(process: Process) -> Source:
+    """Return a process as a source."""
+    return Source(_shown(process.command), process.identity)
 
 
 @lru_cache(maxsize=4096)

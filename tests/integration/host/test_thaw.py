@@ -137,6 +137,28 @@ def test_what_a_person_had_stopped_before_stays_stopped_and_is_named(frozen: Fro
     assert entry["stood"] == [f"process {mine.pid}"]
 
 
+def test_after_a_thaw_nobody_is_advised_to_evacuate_what_a_person_has_stopped(frozen: Frozen) -> None:
+    frozen.small.start_all()
+    training = psutil.Process(frozen.small.started[1].pid)
+    before, after = training.children()
+    stand(before)
+    frozen.freeze()
+    newcomer = psutil.Process(frozen.small.start(WORKERS="0").pid)
+    rows = frozen.block.evidence / CAUGHT
+    wait_until(lambda: rows.exists() and str(newcomer.pid) in rows.read_text(), what="the guard's word")
+    assert frozen.thaw() == 0
+    stand(after)
+    stand(newcomer)
+    lines = list(status(frozen.block, LinuxHost()))
+    assert [line for line in lines if line.startswith(("next", "or", "alone", "held"))] == [
+        "next      write the postmortem, if that is not done yet"
+    ]
+    assert not any("evacuation run" in line for line in lines)
+    assert sum(" stopped: " in line for line in lines) == 3
+    frozen.freeze()
+    assert any(line.startswith("held") or " frozen: " in line for line in status(frozen.block, LinuxHost()))
+
+
 @pytest.mark.parametrize("name", [CAUGHT, EARLY])
 def test_a_strangers_stopped_job_in_the_root_is_not_touched_and_is_told_until_a_person_has_decided(
     frozen: Frozen, name: str
