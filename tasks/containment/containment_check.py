@@ -19,6 +19,7 @@ from tasks.containment.freeze import load_frozen
 from tasks.containment.members import Snapshot, excluded_pids, excused_pids, held_groups, inside, own_pids
 from tasks.containment.patterns import matchers
 from tasks.containment.short_lived import NO_PID, met_in_passing
+from tasks.containment.starters import find_starters, reasons_to_stop
 from tasks.containment.supervisors import cure, parents_left
 from tasks.containment.suspects import look, suggest_line
 from tasks.containment.units import standing_units
@@ -62,12 +63,17 @@ def check_containment(context: RunContext) -> Containment:
         for who, source in held.items()
         if who in seen.alive
     }
-    parents = {} if context.state.recovered.read() else dict(parents_left(context, visible))
+    starters = find_starters(context, visible)
+    living = reasons_to_stop(context, visible, starters, {*alive, *map(str, held.values())})
+    named = {each.identity for each, _ in living}
+    left = {} if context.state.recovered.read() else dict(parents_left(context, visible))
+    parents = {process: why for process, why in left.items() if process.identity not in named}
     return Containment(
         at=datetime.now(UTC),
         alive=(
             *(f"{_tell(visible[who.pid])} ({reason}{_drained(visible[who.pid])})" for who, reason in alive.items()),
             *_listening(context, mine | excused_pids(context, visible), alive),
+            *(told for _, told in living),
             *_passing(context, last, visible),
             *living_containers(context),
             *_hidden(),
@@ -76,7 +82,7 @@ def check_containment(context: RunContext) -> Containment:
         cordoned=cordon.held,
         reason=cordon.summary,
         left_alone=tuple(_tell(process) for process in seen.bystanders),
-        notes=_notes(context, visible, seen, parents),
+        notes=(*_notes(context, visible, seen, parents), *starters.notes),
         may_return=tuple(f"process {_tell(process)}: {why}" for process, why in parents.items()),
         recovered=bool(state.recovered.read() or state.recovered_containers.read()),
     )

@@ -9,7 +9,9 @@ from blocks.file import lacking
 from tasks.adapters.saved_blocks import secret_headers
 from tasks.collectors import discover
 from tasks.collectors.matching import found as found_files
+from tasks.containment.starters import look_for_starters
 from tasks.containment.suspects import suggest_line, suspects_now
+from tasks.custody.containment.process import ancestry
 from tasks.custody.errors import EvacuationError
 from tasks.custody.evidence.redact import command_line
 from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
@@ -23,6 +25,7 @@ from tasks.recovery.api_client import Api
 from tasks.recovery.recover import address_of
 from tasks.recovery.rehearsal import answers_of
 from tasks.system.open_beneath import real_file
+from tasks.system.processes import ticks, untouchable
 
 _SHOWN: Final = 100
 _MODEL_SECONDS: Final = 20.0
@@ -55,6 +58,22 @@ def suspects(patient: Patient) -> Finding:
     lines = filter(None, (suggest_line(patient.host, patient.workload, each) for each, _ in found))
     cure = "; ".join(dict.fromkeys(lines)) or "name its container in `containers`"
     return fatal(told, "it lives on, and the run ends NotContained", f"in the workload block: {cure}")
+
+
+def starters(patient: Patient) -> Finding:
+    """Look for what may start the workload again after its stop: loops, supervisors, units, entries."""
+    spared = {*untouchable(patient.snapshot), *(each.pid for each in patient.excused)}
+    parents = ancestry(patient.snapshot, (who.pid for who in patient.members))
+    started = {each.identity for pid, each in patient.snapshot.items() if pid in parents} - patient.members.keys()
+    spared |= {who.pid for who in patient.members}
+    found = look_for_starters(patient.host, patient.workload, patient.snapshot, spared, started, ticks())
+    told = "; ".join((*map(str, found.living), *found.notes))
+    if not told:
+        return sound("none")
+    cure = "stop what is named before an evacuation, or as soon as it has ended; stop_supervisors = true for loops"
+    if found.living and not patient.workload.stop_supervisors:
+        return fatal(told, "it starts the workload again, and the run ends NotContained", cure)
+    return loss(told, "it starts the workload again, which the guard has to catch", cure)
 
 
 def excused(patient: Patient) -> Finding:
@@ -146,4 +165,4 @@ def _is_the_workloads(patient: Patient) -> bool:
     return bool(owners) and all(each.process and each.process.identity in patient.members for each in owners)
 
 
-CHECKS: Final = (members, suspects, excused, files, models, restart, api)
+CHECKS: Final = (members, suspects, starters, excused, files, models, restart, api)

@@ -15,7 +15,13 @@ _Told = tuple[str, str, str]
 _FREEZES: Final = frozenset({"SIGSTOP", "pause the container"})
 _FROZEN: Final = "frozen"
 _PAUSED: Final = "container paused"
-_TOLD: Final = {"suspect": "name", "excused": "leave alone", "parent lives": "not end", "port unchecked": "not check"}
+_TOLD: Final = {
+    "suspect": "name",
+    "excused": "leave alone",
+    "parent lives": "not end",
+    "starter": "not end",
+    "port unchecked": "not check",
+}
 _NOTHING: Final = (Outcome.EMPTY, Outcome.MISSING)
 _SHORT: Final = 12
 _NAMED: Final = 3
