@@ -64,7 +64,10 @@ def look_for_starters(  # noqa: PLR0913, PLR0917  all that it is known by
     since: int,
 ) -> Starters:
     """Look for two seconds at most, after a freeze. `started` are ancestors of the workload, `spared` pids left out."""
-    names = _names_of(workload)
+    roots = (str(workload.root), os.path.realpath(workload.root))
+    quoted = (each.replace(" ", "\\ ") for each in roots)  # as a shell's words
+    patterns = (each.pattern for each in matchers(workload) if each.role != "worker")
+    names = Names(tuple(dict.fromkeys((*roots, *quoted))), tuple(patterns))
     pids = [pid for pid, each in snapshot.items() if pid not in spared and not _CALLED.isdisjoint(names_of(each))]
     reading, texts, shown = Reading(names, workload.units), dict[Identity, str](), list[dict[str, str]]()
 
@@ -88,15 +91,6 @@ def look_for_starters(  # noqa: PLR0913, PLR0917  all that it is known by
     alive, unknown = living(snapshot, (pid for pid in pids if not is_kept_down(snapshot[pid])), facts)
     ours = {*workload.units, *(str(pid) for pid in spared)}
     return Starters((*alive, *units(tuple(shown), names, ours)), entries, unknown, unread)
-
-
-def _names_of(workload: "WorkloadFields") -> Names:
-    roots = (str(workload.root), os.path.realpath(workload.root))
-    quoted = (each.replace(" ", "\\ ") for each in roots)  # as a shell's words
-    return Names(
-        tuple(dict.fromkeys((*roots, *quoted))),
-        tuple(each.pattern for each in matchers(workload) if each.role != "worker"),
-    )
 
 
 def find_starters(context: "RunContext", snapshot: Snapshot) -> Starters:

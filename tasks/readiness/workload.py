@@ -64,13 +64,13 @@ def starters(patient: Patient) -> Finding:
     """Look for what may start the workload again after its stop: loops, supervisors, units, entries."""
     spared = {*untouchable(patient.snapshot), *(each.pid for each in patient.excused)}
     parents = ancestry(patient.snapshot, (who.pid for who in patient.members))
-    started = {each.identity for pid, each in patient.snapshot.items() if pid in parents} - patient.members.keys()
-    spared |= {who.pid for who in patient.members}
-    found = look_for_starters(patient.host, patient.workload, patient.snapshot, spared, started, ticks())
+    others = {pid: each for pid, each in patient.snapshot.items() if each.identity not in patient.members}
+    started = {each.identity for pid, each in others.items() if pid in parents}
+    found = look_for_starters(patient.host, patient.workload, others, spared, started, ticks())
     told = "; ".join((*map(str, found.living), *found.notes))
-    if not told:
-        return sound("none")
-    cure = "stop what is named before an evacuation, or as soon as it has ended; stop_supervisors = true for loops"
+    if not found.living and not found.entries:
+        return sound(told or "none")
+    cure = "name a service in `units`; set stop_supervisors = true for a loop; else know how to stop what is named"
     if found.living and not patient.workload.stop_supervisors:
         return fatal(told, "it starts the workload again, and the run ends NotContained", cure)
     return loss(told, "it starts the workload again, which the guard has to catch", cure)

@@ -107,7 +107,8 @@ class Reading:
         folder = (base / pattern.partition("*")[0] / "x").parent
         if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
             self.unread[str(folder)] = None
-        return sorted(path for path in islice(base.glob(pattern), _FILES) if path.is_symlink() or not path.is_dir())
+        found = (path for path in islice(base.glob(pattern), _FILES) if not path.name.startswith("."))
+        return sorted(path for path in found if path.is_symlink() or not path.is_dir())
 
     def _read(self, path: Path, owners: Collection[int]) -> str:
         """Return the beginning of a file of one of these accounts; of a link only where it leads."""

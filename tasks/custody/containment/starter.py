@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import PurePath
 from typing import Final
 
@@ -40,6 +41,7 @@ _INTERPRETERS: Final = ("python", "pypy", "ruby", "node", "perl")
 _MANY_IN_ONE: Final = frozenset({"busybox", "toybox", "coreutils"})
 _TAKES_A_WORD: Final = frozenset({"--init-file", "--rcfile", "-o", "+o", "-O", "+O"})
 _REPEATS: Final = re.compile(r"\b(?:while|until|for|watch|entr|inotifywait)\b")
+_BEFORE_A_PROGRAM: Final = r"(?:^|[;&|(]|\b(?:cd|pushd|do|then|else|exec|nohup|setsid|sudo|env|sh|bash|python\S*)\s)"
 _ELSEWHERE: Final = re.compile(r"""(?:\bcd\s+|\b(?:WorkingDirectory|directory|working_dir|pm_cwd)\W{1,4})['"]?/""")
 
 
@@ -96,9 +98,17 @@ class Names:
     roots: tuple[str, ...]
     patterns: tuple[str, ...]
 
+    @property
+    def _root(self) -> str:
+        return rf"(?<![\w./-])(?:{'|'.join(map(re.escape, self.roots))})(?![\w.-])"
+
     def place(self, text: str) -> re.Match[str] | None:
         """Return where a text names the root, or a path below it."""
-        return re.search(rf"(?<![\w./-])(?:{'|'.join(map(re.escape, self.roots))})(?![\w.-])\S*", text)
+        return re.search(rf"{self._root}\S*", text)
+
+    def run_in(self, text: str) -> bool:
+        """Return whether a script enters the root, or runs something that lies there."""
+        return bool(re.search(rf"""{_BEFORE_A_PROGRAM}\s*["']?{self._root}""", text, re.MULTILINE))
 
     def command(self, text: str) -> re.Match[str] | None:
         """Return where a line of a text matches a pattern."""
@@ -163,7 +173,7 @@ def _judge(process: Process, children: Iterable[Process], facts: Facts) -> Start
     if is_prompt(process, facts.typed):
         return _typed(process, waits, facts, here=here)
     goes_on = waits or _REPEATS.search(text) or not all(map(quotes, working))
-    known = there or process.identity in facts.started
+    known = here or process.identity in facts.started or facts.names.run_in(text)
     return Starter(Kind.LOOP, shown, stop, process.identity) if (named and goes_on) or (waits and known) else None
 
 
@@ -180,18 +190,8 @@ def _typed(process: Process, waits: Process | None, facts: Facts, *, here: bool)
 
 def is_prompt(process: Process, typed: Collection[Identity]) -> bool:
     """Return whether a shell was given neither script nor command, reads from a terminal, and is no subshell."""
-    return not process.forked and process.identity in typed and not has_script(process)
-
-
-def has_script(process: Process) -> bool:
-    """Return whether a shell was given a script or a command."""
-    words = iter(process.command[1:])
-    for word in words:
-        if word in _TAKES_A_WORD:
-            next(words, None)
-        elif not word.startswith(("-", "+")):
-            return True
-    return False
+    words = (word for before, word in pairwise(process.command) if before not in _TAKES_A_WORD)
+    return not process.forked and process.identity in typed and all(word.startswith(("-", "+")) for word in words)
 
 
 def names_of(process: Process) -> frozenset[str]:
