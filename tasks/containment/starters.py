@@ -121,9 +121,7 @@ def reasons_to_stop(
 
 
 def may_end(context: "RunContext", snapshot: Snapshot, starter: Starter) -> bool:
-    """Return whether a starter is a process on which no other work depends: its children wait, or were frozen."""
-    if starter.identity is None:
-        return False
-    below = (snapshot[pid] for pid in descendants(snapshot, [starter.identity.pid]))
+    """Return whether no other work depends on a starter that lives: its children wait, or were frozen."""
+    below = (snapshot[pid] for pid in descendants(snapshot, [starter.identity.pid] if starter.identity else ()))
     mine = {*load_frozen(context.state), *(each.identity for each in below if names_of(each) & WAITERS)}
     return may_stop(context, snapshot, starter.source, mine)

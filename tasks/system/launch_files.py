@@ -20,6 +20,7 @@ from tasks.custody.containment.starter import Kind, Names, Starter, entry
 
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _MOST: Final = 1 << 16
+_SCRIPT: Final = 1 << 14
 _FILES: Final = 500
 _WORDS: Final = 8
 _OURS: Final = "evacuation"
@@ -146,7 +147,7 @@ def named_texts(process: Process) -> str:
     for word in process.command[1:_WORDS]:
         with suppress(OSError, ValueError):
             path = f"{at}/root{word}" if word.startswith("/") else f"{at}/cwd/{word}"
-            found.append(_text(path, {process.user}, stat.S_IROTH))
+            found.append(_text(path, {process.user}, stat.S_IROTH)[:_SCRIPT])
     return "\n".join(found)
 
 

@@ -20,7 +20,8 @@ from tasks.custody.evidence.redact import command_line, redact
 from tasks.custody.visible import visible
 
 _SHOWN: Final = 100
-WAITERS: Final = frozenset({"sleep", "usleep", "inotifywait", "inotifywatch", "fswatch", "flock", "timeout"})
+_LINE: Final = 4096
+WAITERS: Final = frozenset({"sleep", "usleep", "inotifywait", "inotifywatch", "fswatch"})
 LAUNCHERS: Final = frozenset(
     {"watch", "entr", "flock", "watchexec", "reflex", "nodemon", "watchmedo", "inotifywait", "parallel", "xargs"}
 )
@@ -41,7 +42,7 @@ _INTERPRETERS: Final = ("python", "pypy", "ruby", "node", "perl")
 _MANY_IN_ONE: Final = frozenset({"busybox", "toybox", "coreutils"})
 _TAKES_A_WORD: Final = frozenset({"--init-file", "--rcfile", "-o", "+o", "-O", "+O"})
 _REPEATS: Final = re.compile(r"\b(?:while|until|for|watch|entr|inotifywait)\b")
-_BEFORE_A_PROGRAM: Final = r"(?:^|[;&|(]|\b(?:cd|pushd|do|then|else|exec|nohup|setsid|sudo|env|sh|bash|python\S*)\s)"
+_BEFORE_A_PROGRAM: Final = r"(?:^|[;&|(]|\b(?:cd|pushd|do|then|else|exec|nohup|setsid|sudo|env|sh|bash|python[\d.]*)\s)"
 _ELSEWHERE: Final = re.compile(r"""(?:\bcd\s+|\b(?:WorkingDirectory|directory|working_dir|pm_cwd)\W{1,4})['"]?/""")
 
 
@@ -108,11 +109,11 @@ class Names:
 
     def run_in(self, text: str) -> bool:
         """Return whether a script enters the root, or runs something that lies there."""
-        return bool(re.search(rf"""{_BEFORE_A_PROGRAM}\s*["']?{self._root}""", text, re.MULTILINE))
+        return bool(re.search(rf"""{_BEFORE_A_PROGRAM}[ \t]*["']?{self._root}""", text, re.MULTILINE))
 
     def command(self, text: str) -> re.Match[str] | None:
         """Return where a line of a text matches a pattern."""
-        lines = text.replace("\\\n", " ").splitlines()
+        lines = [line[:_LINE] for line in text.replace("\\\n", " ").splitlines()]
         return next((found for line in lines for each in self.patterns if (found := re.search(each, line))), None)
 
     def entry(self, text: str) -> re.Match[str] | None:

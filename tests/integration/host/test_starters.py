@@ -166,7 +166,7 @@ def test_a_loop_typed_in_a_pane_that_sleeps_after_the_stop_is_named(small: Small
     with pane(small, f"while true; do {TRAIN}; sleep 600; done") as shell:
         wait_until(lambda: len(psutil.Process(shell).children(recursive=True)) == 3, what="the training")
         with case_of(small.block()) as context:
-            told = evacuated(context)
+            evacuated(context)
             wait_until(child_of(shell, "sleep"), what="its sleep")
             (told,) = [each for each in seen(context).alive if each.startswith(f"{shell}: bash")]
             assert f"kill -HUP {shell}" in told
@@ -190,11 +190,12 @@ def test_who_only_works_there_and_another_workloads_loop_are_harmless(small: Sma
         wait_until(lambda: psutil.Process(shell).children(), what="the editor")
         other = subprocess.Popen(["bash", "-c", ASLEEP], cwd=tmp_path, start_new_session=True)
         stack.callback(other.wait)
-        stack.callback(lambda: [each.kill() for each in (*psutil.Process(other.pid).children(), other)])
+        stack.callback(other.kill)
         tail = subprocess.Popen(["tail", "-f", "src/train.py"], cwd=small.root, start_new_session=True)
         stack.callback(tail.wait)
         stack.callback(tail.kill)
         wait_until(child_of(other.pid, "sleep"), what="the other's sleep")
+        stack.callback(psutil.Process(other.pid).children()[0].kill)
         with case_of(small.block()) as context:
             contained = evacuated(context)
             assert contained.contained, contained.summary

@@ -8,6 +8,7 @@ import pytest
 from tasks.containment import starters
 from tasks.containment.containment_check import check_containment
 from tasks.containment.starters import find_starters
+from tasks.containment.watch import Watching
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.receipt import Returned
 from tasks.runtime.context import RunContext
@@ -33,8 +34,12 @@ def test_a_unit_between_two_starts_contradicts_containment(run: RunContext) -> N
     run.adapters.host.systemd = PaperSystemd(train=about)
     (told,) = check_containment(run).alive
     assert told.startswith("a systemd unit train.service (")
-    assert told.endswith("systemctl stop train.service)")
-    run.adapters.host.systemd = PaperSystemd(train=about | {"ActiveState": "inactive"})
+    assert "to stop it 停止方法: systemctl stop train.service); or set stop_supervisors" in told
+    run.workload.stop_supervisors = True
+    made = Watching(run)
+    made.stop_starters()
+    assert run.adapters.host.systemd.told == [("stop", "train.service")]
+    assert made.made().stopped == ("systemd unit train.service",)
     assert check_containment(run).alive == ()
 
 

@@ -1,5 +1,6 @@
 """What may start a stopped workload again: by table, who is named and who is harmless."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -32,8 +33,7 @@ def judged(
     below = [process(60 + at, ONE.pid, each, cwd=ROOT, state=state) for at, each in enumerate(children)]
     snapshot: Mapping[int, Process] = {each.pid: each for each in (one, *below)}
     starters, unknown = living(snapshot, [ONE.pid], facts or Facts(NAMES))
-    found = (*starters, *unknown)
-    return found[0] if found else None
+    return next((each for kind in (starters, unknown) for each in kind), None)
 
 
 SLEEP, WAITS = ["sleep", "15"], ["inotifywait", "-m", "data"]
@@ -197,3 +197,12 @@ def test_of_an_entry_only_the_word_that_names_it_is_shown() -> None:
         f"cron entry in /etc/x, line 1: {ROOT}/run.sh (may start the workload again 再起動の可能性; "
         "to stop it 停止方法: edit)"
     )
+
+
+@pytest.mark.parametrize(
+    "text", ["python" * 3000, "\n" * 16_000, "cd " * 5000, f"{ROOT}/" * 1500, "python -u src/train.py " * 700]
+)
+def test_a_hostile_script_costs_little(text: str) -> None:
+    began = time.monotonic()
+    judged(["bash", "x.sh"], facts=Facts(NAMES, texts={ONE: text}))
+    assert time.monotonic() - began < 2
