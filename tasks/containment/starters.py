@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection, Container
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 
 from tasks.containment.freeze import load_frozen
@@ -15,6 +15,7 @@ from tasks.custody.containment.process import Identity, descendants
 from tasks.custody.containment.program import SHELLS
 from tasks.custody.containment.receipt import Unknown
 from tasks.custody.containment.starter import (
+    FOLDERS,
     LAUNCHERS,
     SUPERVISORS,
     WAITERS,
@@ -69,17 +70,20 @@ def look_for_starters(  # noqa: PLR0913, PLR0917  all that it is known by
     patterns = (each.pattern for each in matchers(workload) if each.role != "worker")
     names = Names(tuple(dict.fromkeys((*roots, *quoted))), tuple(patterns))
     pids = [pid for pid, each in snapshot.items() if pid not in spared and not _CALLED.isdisjoint(names_of(each))]
-    reading, texts, shown = Reading(names, workload.units), dict[Identity, str](), list[dict[str, str]]()
+    reading, texts = Reading(names, workload.units), dict[Identity, str]()
+    shown, down, done = list[dict[str, str]](), set[int](), Event()
 
     def read() -> None:
         texts.update((snapshot[pid].identity, named_texts(snapshot[pid])) for pid in pids)
+        down.update(pid for pid in pids if names_of(snapshot[pid]) & FOLDERS and is_kept_down(snapshot[pid]))
         shown.extend(host.systemd.services())
         reading.look(places_of({Path(workload.root).stat().st_uid, number_of(workload.user) or 0}))
+        done.set()
 
     reader = Thread(target=read, daemon=True)  # a file of a dead file system is waited for no longer
     reader.start()
     reader.join(_SECONDS)
-    entries, unread = tuple(reading.entries), (*reading.unread, *(["the rest, in 2 s"] if reader.is_alive() else []))
+    entries, unread = tuple(reading.entries), (*reading.unread, *([] if done.is_set() else ["the rest"]))
     configured = {
         keeper: each.how_to_stop.split()[-1]
         for each in entries
@@ -88,7 +92,7 @@ def look_for_starters(  # noqa: PLR0913, PLR0917  all that it is known by
     }
     typed = {snapshot[pid].identity for pid in pids if on_terminal(snapshot[pid])}
     facts = Facts(names, started, since, dict(texts), typed, configured)
-    alive, unknown = living(snapshot, (pid for pid in pids if not is_kept_down(snapshot[pid])), facts)
+    alive, unknown = living(snapshot, {*pids} - down, facts)
     ours = {*workload.units, *(str(pid) for pid in spared)}
     return Starters((*alive, *units(tuple(shown), names, ours)), entries, unknown, unread)
 

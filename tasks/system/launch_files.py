@@ -24,23 +24,16 @@ _SCRIPT: Final = 1 << 14
 _FILES: Final = 500
 _WORDS: Final = 8
 _OURS: Final = "evacuation"
-_EDIT: Final = "sudoedit {path}"
-_PLACES: Final[tuple[tuple[Kind, str, str], ...]] = (
-    (Kind.CRON, "etc/crontab", _EDIT),
-    (Kind.CRON, "etc/anacrontab", _EDIT),
-    (Kind.CRON, "etc/cron.d/*", _EDIT),
-    *((Kind.CRON, f"etc/cron.{often}/*", "chmod -x {path}") for often in ("hourly", "daily", "weekly", "monthly")),
-    (Kind.CRON, "var/spool/cron/crontabs/*", "crontab -u {file} -e"),
-    (Kind.CRON, "var/spool/cron/*", "crontab -u {file} -e"),
-    (Kind.AT, "var/spool/cron/atjobs/*", "atrm {job}"),
-    (Kind.AT, "var/spool/at/*", "atrm {job}"),
-    (Kind.CONFIGURED, "etc/supervisord.conf", "supervisorctl stop {name}"),
-    (Kind.CONFIGURED, "etc/supervisor/supervisord.conf", "supervisorctl stop {name}"),
-    (Kind.CONFIGURED, "etc/supervisor/conf.d/*", "supervisorctl stop {name}"),
-    (Kind.CONFIGURED, "etc/supervisord.d/*", "supervisorctl stop {name}"),
-    (Kind.CONFIGURED, "etc/circus/*.ini", "circusctl stop {name}"),
-    (Kind.CONFIGURED, "etc/circus/conf.d/*", "circusctl stop {name}"),
-    (Kind.CONFIGURED, "etc/service/*/run", "sv down {folder}"),
+_OFTEN: Final = "etc/cron.hourly/* etc/cron.daily/* etc/cron.weekly/* etc/cron.monthly/*"
+_SUPERVISOR: Final = "etc/supervisord.conf etc/supervisor/supervisord.conf etc/supervisor/conf.d/* etc/supervisord.d/*"
+_PLACES: Final = (
+    (Kind.CRON, "sudoedit {path}", "etc/crontab etc/anacrontab etc/cron.d/*"),
+    (Kind.CRON, "chmod -x {path}", _OFTEN),
+    (Kind.CRON, "crontab -u {file} -e", "var/spool/cron/crontabs/* var/spool/cron/*"),
+    (Kind.AT, "atrm {job}", "var/spool/cron/atjobs/* var/spool/at/*"),
+    (Kind.CONFIGURED, "supervisorctl stop {name}", _SUPERVISOR),
+    (Kind.CONFIGURED, "circusctl stop {name}", "etc/circus/*.ini etc/circus/conf.d/*"),
+    (Kind.CONFIGURED, "sv down {folder}", "etc/service/*/run"),
 )
 _DUMP: Final = ".pm2/dump.pm2"
 _UNITS: Final = (("etc/systemd/system", "systemctl"), ("etc/systemd/user", "systemctl --global"))
@@ -76,8 +69,9 @@ class Reading:
 
     def look(self, places: Places) -> None:
         """Read all places."""
-        for kind, pattern, cure in _PLACES:
-            self._look_into(places.base, pattern, kind, cure)
+        for kind, cure, patterns in _PLACES:
+            for pattern in patterns.split():
+                self._look_into(places.base, pattern, kind, cure)
         for folder, call in _UNITS:
             self._look_for_units(places.base / folder, call, 0)
         for user, home in places.homes.items():
@@ -159,7 +153,7 @@ def on_terminal(process: Process) -> bool:
 
 
 def is_kept_down(process: Process) -> bool:
-    """Return whether the supervisor of a single service (runsv) was told to keep it down."""
+    """Return whether the supervisor of a single service (runsv) was told to keep it down, by a file of root's."""
     with suppress(OSError):
-        return _text(f"/proc/{process.pid}/cwd/supervise/stat", {0, process.user}).startswith("down")
+        return _text(f"/proc/{process.pid}/cwd/supervise/stat", {0}).startswith("down")
     return False

@@ -37,7 +37,8 @@ SUPERVISORS: Final = {
     "monit": "monit unmonitor {name}",
 } | dict.fromkeys(("foreman", "honcho", "overmind", "forever", "pm2-runtime"), "kill {pid}")
 """Supervisors by a word of their command lines, with the command that stops what they keep."""
-_FOLDERS: Final = frozenset({"runsv", "s6-supervise", "supervise"})
+FOLDERS: Final = frozenset({"runsv", "s6-supervise", "supervise"})
+"""Those that keep one service each, and are given its folder."""
 _INTERPRETERS: Final = ("python", "pypy", "ruby", "node", "perl")
 _MANY_IN_ONE: Final = frozenset({"busybox", "toybox", "coreutils"})
 _TAKES_A_WORD: Final = frozenset({"--init-file", "--rcfile", "-o", "+o", "-O", "+O"})
@@ -162,7 +163,7 @@ def _judge(process: Process, children: Iterable[Process], facts: Facts) -> Start
     shown, stop = command_line(process.command, _SHOWN), f"kill {process.pid}"
     if keeper := next(iter(called & SUPERVISORS.keys()), None):
         tied = here or process.identity in facts.started or keeper in facts.configured or facts.names.place(text)
-        name = process.command[-1] if keeper in _FOLDERS else facts.configured.get(keeper, "NAME")
+        name = process.command[-1] if keeper in FOLDERS else facts.configured.get(keeper, "NAME")
         stop = SUPERVISORS[keeper].format(name=visible(name, _SHOWN), pid=process.pid)
         return Starter(Kind.SUPERVISOR, shown, stop, process.identity) if tied else None
     there = here or process.placeless or facts.names.place(text)

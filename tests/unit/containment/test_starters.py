@@ -62,4 +62,4 @@ def test_what_takes_too_long_is_told_as_not_looked_at(run: RunContext, monkeypat
     monkeypatch.setattr(Reading, "look", lambda *_: over.wait(30))
     (note,) = find_starters(run, {}).notes
     over.set()
-    assert note == "not looked at for what starts the workload 未確認: the rest, in 2 s"
+    assert note == "not looked at for what starts the workload 未確認: the rest"
