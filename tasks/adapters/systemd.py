@@ -22,6 +22,7 @@ _SYSTEM: Final = Path("/etc/systemd/system")
 _INIT: Final = Path("/proc/1/comm")  # the host's, also in a container with its pid namespace
 _DROP_IN: Final = "zz-evacuation-cordon.conf"  # of all drop-ins the last by name wins
 _ASKED: Final = ("Id", "LoadState", "ActiveState", "SubState", "MainPID", "TriggeredBy", "WatchdogUSec", "Environment")
+_RUNS: Final = "Id,ActiveState,SubState,MainPID,ExecStart,WorkingDirectory"
 _NOTIFY: Final = "/run/systemd/notify"
 _NO_WATCHDOG: Final = frozenset({"", "0", "infinity"})
 
@@ -44,6 +45,14 @@ class Systemd:
             if done.returncode == 0:
                 return {name: value for name, _, value in (line.partition("=") for line in done.stdout.splitlines())}
         return UNANSWERED if BOOTED.is_dir() or _text(_INIT) == "systemd\n" else {}
+
+    def services(self) -> list[dict[str, str]]:
+        """Return what each loaded service is and runs; none if systemd does not answer within two seconds."""
+        with suppress(OSError, subprocess.TimeoutExpired):
+            done = _run([*_SYSTEMCTL, "show", f"--property={_RUNS}", "*.service"], _ATTACH_SECONDS)
+            units = done.stdout.split("\n\n") if done.returncode == 0 else []
+            return [dict(line.partition("=")[::2] for line in unit.splitlines()) for unit in units]
+        return []
 
     def freeze(self, unit: str) -> str:
         """Freeze a unit, with its watchdog off.
@@ -122,6 +131,10 @@ class RehearsalSystemd(Systemd):
     def shown(self, unit: str) -> Mapping[str, str]:
         """Return the unit's properties as they would be."""
         return {**super().shown(unit), **({"ActiveState": "inactive"} if unit in self._down else {})}
+
+    def services(self) -> list[dict[str, str]]:
+        """Return those that would still be up."""
+        return [each for each in super().services() if each.get("Id") not in self._down]
 
     def freeze(self, unit: str) -> str:
         """Record it."""

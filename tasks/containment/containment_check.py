@@ -30,6 +30,7 @@ from tasks.containment.members import (
 )
 from tasks.containment.short_lived import NO_PID, met_in_passing
 from tasks.containment.silence import arm, with_silence
+from tasks.containment.starters import Starters, find_starters, reasons_to_stop
 from tasks.containment.supervisors import cure, parents_left
 from tasks.containment.suspects import suggest_line, take_roster
 from tasks.containment.units import standing_units
@@ -77,7 +78,11 @@ def check_containment(context: RunContext) -> Containment:
         for who, source in held.items()
         if who in known_alive
     }
-    parents = {} if context.state.recovered.read() else dict(parents_left(context, visible))
+    starters = find_starters(context, visible)
+    living = reasons_to_stop(context, visible, starters, {*alive, *map(str, held.values())})
+    named = {each.identity for each, _ in living}
+    left = {} if context.state.recovered.read() else dict(parents_left(context, visible))
+    parents = {process: why for process, why in left.items() if process.identity not in named}
     unnamed, others = find_unnamed(context, listing, visible)
     gpu = look_at_gpus(context, "check") or GpuUse()
     return Containment(
@@ -85,6 +90,7 @@ def check_containment(context: RunContext) -> Containment:
         alive=(
             *(f"{_tell(visible[who.pid])} ({reason}{_drained(visible[who.pid])})" for who, reason in alive.items()),
             *_listening(context, mine | excused_pids(context, visible), alive),
+            *(told for _, told in living),
             *_passing(context, last, visible),
             *living_containers(context),
             *unnamed.values(),
@@ -98,22 +104,25 @@ def check_containment(context: RunContext) -> Containment:
         notes=(
             *brought_again(context, visible),
             *_notes(context, roster, parents),
+            *starters.notes,
             *others,
             *filter(None, [gpu.trouble]),
         ),
         may_return=tuple(f"process {_tell(process)}: {why}" for process, why in parents.items()),
         recovered=bool(state.recovered.read() or state.recovered_containers.read()),
-        unknown=_unknown(context, roster),
+        unknown=_unknown(context, roster, starters),
     )
 
 
-def _unknown(context: RunContext, roster: Roster) -> tuple[Unknown, ...]:
+def _unknown(context: RunContext, roster: Roster, starters: Starters) -> tuple[Unknown, ...]:
     """Return the processes that a person has to answer, and log each."""
-    found = []
+    found = {each.identity: each for each in starters.unknown}
     for process, why in roster.of(Kind.UNKNOWN):
-        found.append(Unknown(process.identity, command_line(process.command, _SHOWN), why, excuse_for(process)))
-        context.log.write("unknown", str(process.pid), command=command_line(process.command), why=why)
-    return tuple(found)
+        each = Unknown(process.identity, command_line(process.command, _SHOWN), why, excuse_for(process))
+        found.setdefault(process.identity, each)
+    for each in found.values():
+        context.log.write("unknown", str(each.identity.pid), command=each.command, why=each.why)
+    return tuple(found.values())
 
 
 def _notes(context: RunContext, roster: Roster, parents: Mapping[Process, str]) -> tuple[str, ...]:

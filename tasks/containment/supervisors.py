@@ -11,7 +11,7 @@ from tasks.custody.containment.service import unit_of
 from tasks.custody.containment.source import Source, keeps_only, lineage, may_be_ended, may_restart
 from tasks.runtime.context import RunContext
 
-_ALLOW: Final = "set stop_supervisors = true in the workload block"
+ALLOW: Final = "set stop_supervisors = true in the workload block"
 
 
 def may_stop(context: RunContext, snapshot: Snapshot, source: Source, family: Iterable[Identity]) -> bool:
@@ -29,7 +29,7 @@ def cure(context: RunContext, snapshot: Snapshot, who: Identity, told: str) -> s
     source = next((each for each in lineage(snapshot, who.pid) if str(each) == told), None)
     held = [each.identity for each in context.state.returned.read() if each.end is End.HELD]
     may = source and not context.workload.stop_supervisors and may_stop(context, snapshot, source, held)
-    return f"; to have it stopped, {_ALLOW}" if may else ""
+    return f"; to have it stopped, {ALLOW}" if may else ""
 
 
 def parents_left(context: RunContext, snapshot: Snapshot) -> Iterator[tuple[Process, str]]:
@@ -52,5 +52,5 @@ def parents_left(context: RunContext, snapshot: Snapshot) -> Iterator[tuple[Proc
             continue
         may = may_stop(context, snapshot, source, frozen)
         if not (may and context.workload.stop_supervisors):
-            advice = f"{_ALLOW}, or stop it first" if may else "stop it first"
+            advice = f"{ALLOW}, or stop it first" if may else "stop it first"
             yield process, f"it is the parent of the {' and the '.join(sorted(roles))} and may start it again: {advice}"

@@ -16,6 +16,7 @@ from tasks.containment.freeze import halt, load_frozen
 from tasks.containment.gpu import look_at_gpus
 from tasks.containment.give_back import give_back, note_above
 from tasks.containment.members import Snapshot, find_members
+from tasks.containment.starters import find_starters, may_end
 from tasks.containment.supervisors import may_stop
 from tasks.containment.watch_containers import ContainerReturns
 from tasks.custody.containment.ends import End
@@ -46,6 +47,7 @@ def watch(context: RunContext, stopped: Stop | None = None) -> Watch:
     Further ones are ended, as the guard does.
     """
     watching = Watching(context)
+    watching.stop_starters()
     watching.go_on(stopped.at if stopped else datetime.now(UTC))
     give_back(context)
     _log_caught(context)
@@ -88,6 +90,14 @@ class Watching:
                 time.sleep(_POLL_SECONDS)
         finally:
             self._keep()
+
+    def stop_starters(self) -> None:
+        """End what waits to start it, if the block allows that and no other work depends on it."""
+        if self.context.workload.stop_supervisors:
+            snapshot = self.host.snapshot()
+            for each in find_starters(self.context, snapshot).living:
+                if may_end(self.context, snapshot, each):
+                    self._stop(each.source)
 
     def look(self) -> bool:
         """Freeze each process that is there, and handle its source; True if one is new."""

@@ -9,7 +9,9 @@ from blocks.file import lacking
 from tasks.adapters.saved_blocks import secret_headers
 from tasks.collectors import discover
 from tasks.collectors.matching import found as found_files
+from tasks.containment.starters import look_for_starters
 from tasks.containment.suspects import suggest_line
+from tasks.custody.containment.process import ancestry
 from tasks.custody.containment.roster import Kind
 from tasks.custody.containment.suspect import excuse_for
 from tasks.custody.errors import EvacuationError
@@ -25,6 +27,7 @@ from tasks.recovery.api_client import Api
 from tasks.recovery.recover import address_of
 from tasks.recovery.rehearsal import answers_of
 from tasks.system.open_beneath import real_file
+from tasks.system.processes import ticks, untouchable
 
 _SHOWN: Final = 100
 _MODEL_SECONDS: Final = 20.0
@@ -67,6 +70,22 @@ def unknown(patient: Patient) -> Finding:
     text = "; ".join(f"process {each.pid} {command_line(each.command, _SHOWN)}: {why}" for each, why in found)
     cure = "; ".join(dict.fromkeys(excuse_for(each) for each, _ in found))
     return fatal(text, "the run ends Unanswered until a person answers", f"if it is no part of the workload: {cure}")
+
+
+def starters(patient: Patient) -> Finding:
+    """Look for what may start the workload again after its stop: loops, supervisors, units, entries."""
+    spared = {*untouchable(patient.snapshot), *(each.pid for each in patient.excused)}
+    parents = ancestry(patient.snapshot, (who.pid for who in patient.members))
+    others = {pid: each for pid, each in patient.snapshot.items() if each.identity not in patient.members}
+    started = {each.identity for pid, each in others.items() if pid in parents}
+    found = look_for_starters(patient.host, patient.workload, others, spared, started, ticks())
+    told = "; ".join((*map(str, found.living), *found.notes))
+    if not found.living and not found.entries:
+        return sound(told or "none")
+    cure = "name a service in `units`; set stop_supervisors = true for a loop; else know how to stop what is named"
+    if found.living and not patient.workload.stop_supervisors:
+        return fatal(told, "it starts the workload again, and the run ends NotContained", cure)
+    return loss(told, "it starts the workload again, which the guard has to catch", cure)
 
 
 def excused(patient: Patient) -> Finding:
@@ -158,4 +177,4 @@ def _is_the_workloads(patient: Patient) -> bool:
     return bool(owners) and all(each.process and each.process.identity in patient.members for each in owners)
 
 
-CHECKS: Final = (members, suspects, unknown, excused, files, models, restart, api)
+CHECKS: Final = (members, suspects, unknown, starters, excused, files, models, restart, api)

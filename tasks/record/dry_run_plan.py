@@ -21,6 +21,7 @@ _TOLD: Final = {
     "writes": "name",
     "excused": "leave alone",
     "parent lives": "not end",
+    "starter": "not end",
     "port unchecked": "not check",
 }
 _NOTHING: Final = (Outcome.EMPTY, Outcome.MISSING)

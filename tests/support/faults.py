@@ -173,6 +173,12 @@ def _suspect(world: World) -> None:
     wait_until((world.small.root / "logs/other.log").exists, what="the suspect")
 
 
+def _loop(world: World) -> None:
+    _apart(world, "bash", "-c", f"while true; do sleep 600; {' '.join(world.small.training_command)}; done")
+    waiting = lambda: any(each.name() == "sleep" for each in world.small.living())  # noqa: E731
+    wait_until(waiting, what="the loop's sleep")
+
+
 def _renamed(world: World) -> None:
     world.fields["api_pattern"] = "serve-nothing"
     _suspect(world)
@@ -305,6 +311,7 @@ FAULTS: Final = (
         FAILS,
     ),
     Fault("a suspect", _suspect, {"workload/suspects": FATAL}, FAILS),
+    Fault("a loop that sleeps", _loop, {"workload/starters": FATAL}, FAILS),
     Fault(
         "the API is down",
         lambda world: world.fields.update(api_url=f"http://127.0.0.1:{free_port()}"),

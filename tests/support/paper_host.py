@@ -46,6 +46,10 @@ class PaperSystemd(Systemd):
         """What is known of one."""
         return self.units.get(unit, {})
 
+    def services(self) -> list[dict[str, str]]:
+        """All of them."""
+        return [{"Id": name, **about} for name, about in self.units.items()]
+
     def release(self, marker: Path) -> tuple[str, ...]:
         """None is kept down."""
         del marker

@@ -20,6 +20,7 @@ MEANINGS: Final = {
     "suspect": "A process that matches no pattern, or a container that is not named, is tied to the workload by a fact",
     "excused": "A process in the root, or tied to it, was left alone: by the block, or because of its program",
     "parent lives": "A process that started the workload, and may start it again, was not ended; and how to prevent it",
+    "starter": "What may start the workload again was found: a loop, a supervisor, an entry; and how to stop it",
     "port unchecked": "No process of the workload listened on the API's port, and some on others: which, and the cure",
     "container paused": "A container of the workload was paused",
     "gpu": "Which processes of the workload hold memory of a GPU, as its driver tells, and how many do in all",

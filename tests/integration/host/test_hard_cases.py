@@ -432,7 +432,7 @@ def test_another_users_match_that_is_called_a_shell_is_told(small: SmallWorkload
     if borrowed:
         there = borrowing(small, "bash").pid
     else:
-        text = "sleep 600; : python -u src/train.py --mode full"
+        text = "tail -f /dev/null; : python -u src/train.py --mode full"  # it waits for nothing that ends
         there = small.start(["bash", "-c", text]).pid
         wait_until(lambda: len(small.living()) == 2, what="the shell")
     seen = in_a_process_of_its_own(
