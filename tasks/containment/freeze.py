@@ -11,8 +11,8 @@ from tasks.containment.api_port import note_listener
 from tasks.containment.containers import containers_key, freeze_containers, frozen_containers, stopped_containers
 from tasks.containment.control_groups import Groups
 from tasks.containment.earlier_boots import note_reboots
-from tasks.containment.gpu import look_at_gpus
 from tasks.containment.give_back import give_back, note_above
+from tasks.containment.gpu import look_at_gpus
 from tasks.containment.let_go import let_go
 from tasks.containment.members import Snapshot
 from tasks.containment.uncordon import standing_strangers

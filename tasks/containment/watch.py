@@ -13,8 +13,8 @@ from tasks.adapters.host import lives, send_signal
 from tasks.containment.containers import frozen_containers
 from tasks.containment.cordon import brought_again, caught
 from tasks.containment.freeze import halt, load_frozen
-from tasks.containment.gpu import look_at_gpus
 from tasks.containment.give_back import give_back, note_above
+from tasks.containment.gpu import look_at_gpus
 from tasks.containment.members import Snapshot, find_members
 from tasks.containment.starters import find_starters, may_end
 from tasks.containment.supervisors import may_stop

@@ -7,8 +7,8 @@ from pathlib import PurePath
 from typing import Final
 
 from tasks.custody.containment.container import Container, Mount
-from tasks.custody.containment.workload import WorkloadDescription
 from tasks.custody.containment.process import Process
+from tasks.custody.containment.workload import WorkloadDescription
 from tasks.custody.visible import visible
 
 _ESCAPED: Final = re.compile(r"\\([0-7]{3})")

@@ -1,7 +1,6 @@
 """A small workload at work, its blocks saved on a real Prefect server, and a real S3 server to go to."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from uuid import uuid4
 
 import psutil
@@ -13,7 +12,6 @@ from blocks.store import EvidenceStore
 from tasks.adapters.host import LinuxHost
 from tasks.containment import silence
 from tasks.drill.parts import SeaweedFS
-from tasks.runtime.context import RunContext
 from tasks.storage.offload import offload
 from tasks.storage.promote import promote
 from tasks.storage.verify import verify
