@@ -136,7 +136,7 @@ def test_uncordon_ends_whom_the_guard_has_caught_and_nobody_who_ran_before_it(
     who = replace(
         process(3, TRAINING, cwd=str(run.directory.root), state="T"), identity=Identity(process(3).pid, since + after)
     )
-    run.adapters.host = GuardedHost(who, root=run.directory.root)
+    run.adapters.host = GuardedHost(who, root=run.workload.root)
     run.cordon_files.marker.write_text(json.dumps({"pid": OLD.pid, "start": since}))
     write(run, {"at": "now", "identity": {"pid": who.pid, "start": since + after}, "command": "train"})
     result = uncordon(run.adapters.host, run.adapters.scheduler, run.workload, run.log)

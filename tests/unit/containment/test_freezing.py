@@ -1,6 +1,6 @@
 """The freeze, look by look, on paper: when it has settled, what is asked of groups, and what is written down."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import PurePath
@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from tasks.containment import freeze as steps
-from tasks.containment.containment_check import FROZEN_ONLY, NOT_CONTAINED, stance
+from tasks.containment.containment_check import FROZEN_ONLY, NOT_CONTAINED, prove_contained, stance
 from tasks.containment.control_groups import Groups
 from tasks.containment.freeze import freeze, halt, load_frozen
 from tasks.custody.containment.groups import Way
+from tasks.custody.containment.handles import FileId, Handles
 from tasks.custody.containment.membership import Member
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.containment.receipt import Freeze
@@ -220,3 +221,23 @@ def test_how_it_stands_if_the_engine_cannot_be_asked(small: SmallWorkload) -> No
 
         engine.before = silent
         assert stance(run, None) == NOT_CONTAINED
+
+
+def test_one_that_ends_as_its_files_are_read_is_left_out_of_the_check(
+    run: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was in the snapshot, and nothing of it was read."""
+    gone, held = add(run, 1), add(run, 2)
+    frozen(run)
+    host = host_of(run)
+    read = host.handles
+
+    def ends(processes: Iterable[Process], models: Collection[FileId] = ()) -> dict[Identity, Handles]:
+        host.processes.pop(gone.pid, None)
+        return read(processes, models)
+
+    monkeypatch.setattr(host, "handles", ends)
+    assert stance(run, None) == FROZEN_ONLY
+    host.processes[gone.pid] = gone
+    alive = made(prove_contained.fn(run)).alive
+    assert [line.partition(":")[0] for line in alive if "train.py" in line] == [str(held.pid)]

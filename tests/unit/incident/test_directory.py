@@ -378,7 +378,7 @@ def test_a_case_on_a_full_disk_and_what_an_operator_sees_of_it(block: Workload, 
         assert context.cordon_files.marker == context.directory.path.parent / CORDON, (
             "on the full disk nobody would find the guard again"
         )
-        lines = list(status(block, LinuxHost()))
+        lines = list(status(block, LinuxHost(root=block.root)))
         assert lines[0] == f"incident  {context.incident.id}  not finished"
         assert (context.directory.path / INCIDENT).exists()
         assert not (context.directory.path / "reserve").stat().st_size % MIB

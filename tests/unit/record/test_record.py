@@ -318,7 +318,7 @@ def test_the_state_the_page_in_the_ui_and_status_tell_the_same_end(
     first = next(line for line in str(recorded.artifacts[0].content).split("\n") if re.match("[✔▲✖] ", line))
     assert f"**{state.name}**".lower() in first.lower()
     assert state.is_completed() == first.startswith("✔")
-    line = next(status(context.workload, LinuxHost()))
+    line = next(status(context.workload, LinuxHost(root=context.workload.root)))
     shown = line.removeprefix(f"incident  {context.incident.id}  ")
     assert shown.partition(";")[0].lower() == str(state.name).lower()
     assert word in shown
@@ -336,7 +336,10 @@ def test_status_of_an_incident_of_a_version_that_did_not_write_down_its_end(cont
     note_opened(context.workload, context.incident)
     (context.directory.path / INCIDENT).write_text("{}")
     made(record.fn(context, content()))
-    assert next(status(context.workload, LinuxHost())) == f"incident  {context.incident.id}  PARTIAL"
+    assert (
+        next(status(context.workload, LinuxHost(root=context.workload.root)))
+        == f"incident  {context.incident.id}  PARTIAL"
+    )
 
 
 def test_an_end_that_is_older_than_the_last_record_is_not_told(context: RunContext) -> None:
@@ -345,7 +348,10 @@ def test_an_end_that_is_older_than_the_last_record_is_not_told(context: RunConte
     context.state.ended.write({"record": 1, "end": "NotRecovered"})
     context.run = replace(context.run, number=2)
     made(record.fn(context, content()))
-    assert next(status(context.workload, LinuxHost())) == f"incident  {context.incident.id}  PARTIAL"
+    assert (
+        next(status(context.workload, LinuxHost(root=context.workload.root)))
+        == f"incident  {context.incident.id}  PARTIAL"
+    )
 
 
 def test_the_guard_that_no_folder_lets_write_a_marker_is_named_also_where_an_earlier_run_started_it(

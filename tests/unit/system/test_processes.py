@@ -1,13 +1,21 @@
-"""Reading a process while it ends."""
+"""Reading a process while it ends, and again when it has changed; whom nobody touches."""
 
+import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from signal import SIGSTOP
+from typing import Any
 
 import pytest
 
+from tasks.custody.containment.process import Process, ancestry
 from tasks.system import processes
+from tasks.system.places import Places
 from tests.support.workloads import wait_until
 
 
@@ -72,3 +80,68 @@ def test_one_whose_threads_end_as_they_are_read_is_alive(
     assert process
     assert process.alive
     assert (process.command[-1:] == (HEADLESS,)) is (relays == 2)
+
+
+def test_no_name_spares_a_process_and_who_listens_for_our_api_is_spared() -> None:
+    """Any program can call itself Prefect, or listen anywhere."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        ours = {1, *ancestry(processes.read_processes(frozenset()), [os.getpid()])}
+        prefect, other = ("prefect", "server", "start"), ("python", "-m", "http.server")
+        with holding(server) as peer, holding() as named, holding(server) as stranger:
+            snapshot = processes.read_processes(frozenset())
+            for pid, command in ((peer, prefect), (named, prefect), (stranger, other)):
+                snapshot[pid] = replace(snapshot[pid], command=command, executable=f"/usr/bin/{command[0]}")
+            assert processes.untouchable(snapshot, {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}) == {*ours, peer}
+            assert processes.untouchable(snapshot, {"PREFECT_API_URL": "http://127.0.0.1:1/api"}) == ours
+            assert processes.untouchable(snapshot, {"PREFECT_API_URL": "http://127.0.0.1:x/api"}) == ours
+            assert processes.untouchable(snapshot, {}) == ours
+
+
+@contextmanager
+def holding(*sockets: socket.socket) -> Iterator[int]:
+    """A child that has these sockets open."""
+    with subprocess.Popen(["sleep", "600"], pass_fds=[each.fileno() for each in sockets]) as child:
+        try:
+            yield child.pid
+        finally:
+            child.kill()
+
+
+def test_a_table_reads_again_who_has_changed_and_everybody_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = processes.ProcessTable(frozenset(), Places(tmp_path))
+    read, met = processes.read_process, list[int]()
+
+    def counted(pid: int, *about: Any) -> Process | None:
+        met.append(pid)
+        return read(pid, *about)
+
+    monkeypatch.setattr(processes, "read_process", counted)
+
+    def looks(*, changing: bool = False) -> int:
+        """How often the child is read in a look at which it is there."""
+        met.clear()
+        assert child.pid in table.look(lambda process: changing and process.pid == child.pid)
+        return met.count(child.pid)
+
+    with subprocess.Popen(["sh", "-c", "read line; exec sleep 600"], stdin=subprocess.PIPE) as child:
+        assert child.stdin
+        try:
+            wait_until(lambda: b"read line" in Path(f"/proc/{child.pid}/cmdline").read_bytes(), what="the shell")
+            looks()
+            assert sum(looks() for _ in range(32)) == 1
+            assert [looks(changing=True) for _ in range(3)] == [1, 1, 1]
+            child.stdin.write(b"\n")
+            child.stdin.flush()
+            wait_until(lambda: b"600" in Path(f"/proc/{child.pid}/cmdline").read_bytes().split(b"\0"), what="the exec")
+            assert table.look(lambda _: False)[child.pid].command == ("sleep", "600")
+            child.send_signal(SIGSTOP)
+            wait_until(lambda: processes.read_process(child.pid).stopped, what="the stop")  # type: ignore[union-attr]
+            assert table.look(lambda _: False)[child.pid].stopped
+        finally:
+            child.kill()
+    assert child.pid not in table.look(lambda _: False)

@@ -231,7 +231,7 @@ EXCUSING = replace(WORKLOAD, bystanders=("^x$",), units=("a.service",))
     "work",
     [
         lambda chain: Members.of(chain, EXCUSING, Exceptions(frozenset({1})), since=0),
-        lambda chain: Roster.of(chain, EXCUSING, Exceptions(frozenset(ancestry(chain, [max(chain)]))), Look()),
+        lambda chain: Roster.judged(chain, EXCUSING, Exceptions(frozenset(ancestry(chain, [max(chain)]))), Look()),
         lambda chain: lineages(chain, list(chain)),
         lambda chain: keeps_only(chain, 1, set(chain)),
     ],

@@ -5,6 +5,8 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePath
+from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -40,18 +42,18 @@ LOOK = Look(environment=PurePath("/opt/envs/portfolio"), account=ACCOUNT, born=B
 NOBODY = Exceptions()
 
 
-def one(*command: str, pid: int = 40, **fields: object) -> Process:
+def one(*command: str, pid: int = 40, **fields: Any) -> Process:
     """One that pid 1 has, of the root's owner; it works elsewhere, by a program that is not root's own."""
-    about: dict[str, object] = {"executable": "/opt/x", "cwd": "/", "session": pid, "user": ACCOUNT}
-    return Process(Identity(pid, pid * 10), 1, "S", command, **{**about, **fields})  # type: ignore[arg-type]
+    about: dict[str, Any] = {"executable": "/opt/x", "cwd": "/", "session": pid, "user": ACCOUNT}
+    return Process(Identity(pid, pid * 10), 1, "S", command, **{**about, **fields})
 
 
 def within(unit: str) -> str:
     return f"0::/system.slice/{unit}\n"
 
 
-HERE = {"cwd": ROOT}
-PYTHON = {"executable": "/usr/bin/python3.11"}
+HERE: dict[str, Any] = {"cwd": ROOT}
+PYTHON: dict[str, Any] = {"executable": "/usr/bin/python3.11"}
 TRAINING = ("python", "-u", "src/train.py")
 GUNICORN = ("gunicorn: worker [portfolio]",)
 TRAINER = one(*TRAINING, pid=10, **PYTHON, **HERE)
@@ -78,7 +80,7 @@ def roster_of(case: Case) -> Roster:
     everybody = (one("init", pid=1, user=0, executable="/sbin/init"), case.process, *case.others)
     snapshot = placed({each.pid: each for each in everybody}, ROOT)
     look = replace(case.look, handles={case.process.identity: case.handles})
-    return Roster.of(snapshot, WORKLOAD, case.exceptions, look)
+    return Roster.judged(snapshot, WORKLOAD, case.exceptions, look)
 
 
 def table(*cases: Case) -> pytest.MarkDecorator:
@@ -94,11 +96,11 @@ def check(case: Case) -> None:
         assert case.why in found.why
 
 
-def shell(*words: str, **fields: object) -> Process:
+def shell(*words: str, **fields: Any) -> Process:
     return one(*(words or ("bash",)), **{"executable": "/usr/bin/bash", **HERE, **fields})
 
 
-def host(name: str, *words: str, **fields: object) -> Process:
+def host(name: str, *words: str, **fields: Any) -> Process:
     """A program of the host that works in the root."""
     return one(name, *words, **{"executable": f"/usr/bin/{name}", **HERE, **fields})
 
@@ -172,7 +174,7 @@ def test_row_2_who_started_this_run(case: Case) -> None:
 def test_row_2_pid_1_may_work_in_the_root() -> None:
     init = one("init", pid=1, **HERE)
     look = replace(LOOK, ancestors=frozenset({1}))
-    roster = Roster.of(placed({1: init}, ROOT), WORKLOAD, Exceptions(frozenset({1})), look)
+    roster = Roster.judged(placed({1: init}, ROOT), WORKLOAD, Exceptions(frozenset({1})), look)
     assert roster.judgements == {init.identity: Judgement(Kind.OURS)}
 
 
@@ -281,7 +283,7 @@ SHARED = [
 
 @pytest.mark.parametrize(("path", "keeper"), [row[1:] for row in SHARED], ids=[row[0] for row in SHARED])
 def test_row_3_a_group_that_anybodys_programs_share_makes_nobody_a_member(path: str, keeper: tuple[str, ...]) -> None:
-    group = {"cgroup": f"0::{path}\n"}
+    group: dict[str, Any] = {"cgroup": f"0::{path}\n"}
     keepers = [one(*keeper[1:], pid=50, executable=keeper[0], **group)] if keeper else []
     ours = Exceptions(frozenset(each.pid for each in keepers if "ours" in each.command))
     check(Case("", one("/opt/x", **group), None, others=(replace(TRAINER, **group), *keepers), exceptions=ours))
@@ -467,6 +469,13 @@ ENVIRONMENT = replace(OWN, code=frozenset({"/opt/envs/portfolio/lib/numpy/core.s
         Kind.SUSPECT,
         f"the file that it was started by lies below the root: {VENV}",
         replace(BY_NAME, called_below=True, called_found=True),
+    ),
+    Case(
+        "what called it, and it is called vim, and not root's own",
+        one("x", executable="/srv/other/vim"),
+        Kind.SUSPECT,
+        "the file that it was started by lies below the root",
+        Handles(called=VENV, called_below=True, called_found=True),
     ),
     Case(
         "the interpreter's relative name, found nowhere",
@@ -669,7 +678,7 @@ NARROW = replace(WORKLOAD, matchers=(replace(API, port=8000), replace(TRAIN, use
 
 def narrowed(process: Process, handles: Handles = OWN) -> Judgement:
     snapshot = {40: beside(process, ROOT)}
-    return Roster.of(snapshot, NARROW, NOBODY, replace(LOOK, handles={process.identity: handles})).judgements[
+    return Roster.judged(snapshot, NARROW, NOBODY, replace(LOOK, handles={process.identity: handles})).judgements[
         process.identity
     ]
 
@@ -697,7 +706,7 @@ def test_a_roster_says_who_contradicts_who_is_suspected_and_who_is_unknown() -> 
     )
     snapshot = placed({each.pid: each for each in (reader, unknown, writer, trainer)}, ROOT)
     handles = {writer.identity: WRITES, unknown.identity: OWN, reader.identity: READS}
-    roster = Roster.of(snapshot, WORKLOAD, NOBODY, replace(LOOK, handles=handles))
+    roster = Roster.judged(snapshot, WORKLOAD, NOBODY, replace(LOOK, handles=handles))
     assert roster.alive.keys() == {trainer.identity, writer.identity}
     assert roster.suspects.keys() == {writer.identity}
     assert roster.unknown.keys() == {unknown.identity}
@@ -770,9 +779,9 @@ def hosts(draw: st.DrawFn) -> tuple[dict[int, Process], Exceptions, Look]:
 
 
 @given(hosts(), st.randoms(use_true_random=False))
-def test_laws_of_the_roster(host: tuple[dict[int, Process], Exceptions, Look], chance: object) -> None:
+def test_laws_of_the_roster(host: tuple[dict[int, Process], Exceptions, Look], chance: Random) -> None:
     snapshot, exceptions, look = host
-    roster = Roster.of(snapshot, WORKLOAD, exceptions, look)
+    roster = Roster.judged(snapshot, WORKLOAD, exceptions, look)
     for process in snapshot.values():
         judgement = roster.judgements.get(process.identity)
         if not process.alive:
@@ -784,9 +793,9 @@ def test_laws_of_the_roster(host: tuple[dict[int, Process], Exceptions, Look], c
     members = Members.of(snapshot, WORKLOAD, exceptions)
     assert members.keys() <= {who for who, each in roster.judgements.items() if each.kind is Kind.MEMBER}
     pids = [*snapshot]
-    chance.shuffle(pids)  # type: ignore[attr-defined]
+    chance.shuffle(pids)
     again = {pid: snapshot[pid] for pid in pids}
-    assert Roster.of(again, WORKLOAD, exceptions, look).judgements == roster.judgements
+    assert Roster.judged(again, WORKLOAD, exceptions, look).judgements == roster.judgements
     assert Members.of(again, WORKLOAD, exceptions) == members
 
 
@@ -799,7 +808,7 @@ def chosen(snapshot: Mapping[int, Process], *spared: int) -> dict[int, str]:
     return {who.pid: member.why for who, member in included(there, suspects, {10}, spared).items()}
 
 
-INSIDE = {"cwd": f"{ROOT}/src"}
+INSIDE: dict[str, Any] = {"cwd": f"{ROOT}/src"}
 
 
 def below(*processes: Process) -> dict[int, Process]:
