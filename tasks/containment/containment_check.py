@@ -219,6 +219,7 @@ def look_for_life(context: RunContext) -> tuple[set[int], Roster]:
     visible = {pid: process for pid, process in snapshot.items() if pid not in mine}
     exceptions, containers = exceptions_of(context, snapshot), _known_containers(state)
     roster = take_roster(host, context.workload, visible, exceptions, containers)
+    visible = dict(roster.snapshot)  # without those that have ended meanwhile
     left = (visible[pid] for pid in pids_of(visible, load_frozen(state)) | inside(visible, held_groups(state)))
     known = roster.alive
     more = {each.identity: "it was frozen and lives" for each in left if each.alive and each.identity not in known}

@@ -57,7 +57,9 @@ def freeze(context: RunContext) -> Freeze:
     looks, settled = _settle(groups, fresh, before)
     units = Units(context)
     units.freeze()
-    if context.run.includes_suspects:  # after the members, because suspects take longer to find
+    if (
+        context.run.includes_suspects or context.run.ends_unknown
+    ):  # after the members, because suspects take longer to find
         groups.with_suspects = True
         more, all_settled = _settle(groups, fresh, {})
         looks, settled = looks + more, settled and all_settled

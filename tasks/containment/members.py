@@ -31,8 +31,7 @@ def description_of(workload: "WorkloadFields") -> "WorkloadDescription":
 def exceptions_of(context: "RunContext", snapshot: Snapshot) -> Exceptions:
     """Return what is never touched (what keeps us alive, our guard, what our own recovery started), and the answers."""
     ours = own_pids(context, snapshot) | untouchable(snapshot)
-    answers = {"excused": excused_by_answer(context.state), "ended": ended_by_answer(context.state)}
-    return Exceptions(frozenset(ours), **answers)
+    return Exceptions(frozenset(ours), excused=excused_by_answer(context.state), ended=ended_by_answer(context.state))
 
 
 def find_members(

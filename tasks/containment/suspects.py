@@ -116,10 +116,11 @@ def roster_now(host: Host, workload: WorkloadFields) -> Roster:
 
 
 def suspects_to_end(context: "RunContext", snapshot: Snapshot, frozen: Iterable[Identity]) -> dict[Identity, Member]:
-    """Return the suspects that this run is asked to freeze and end too, each with the fact that ties it."""
+    """Return the suspects and the unknown that this run is asked to freeze and end too, each with the reason."""
     known = pids_of(snapshot, {*frozen, *find_members(context, snapshot)})
     roster = take_roster(context.adapters.host, context.workload, snapshot, exceptions_of(context, snapshot))
-    found = roster.suspects
+    found = roster.suspects if context.run.includes_suspects else {}
+    found |= roster.unknown if context.run.ends_unknown else {}
     spared = protected_pids(context, snapshot) | excluded_pids(snapshot) | excused_pids(context, snapshot)
     return included(snapshot, found, known, spared)
 
@@ -131,14 +132,13 @@ def suspects_at_a_glance(
 
     Its arguments are a snapshot, the pids known as members, and the pids to spare.
     """
-    description = description_of(context.workload)
 
     def judge(snapshot: Snapshot, members: Collection[int], spared: Collection[int]) -> dict[Identity, Member]:
         asked = (process for pid, process in snapshot.items() if pid not in spared and pid not in members)
         found = {
             process.identity: f"{place} lies below the root"
             for process in asked
-            if (place := runs_from_root(process)) and not description.tells_apart(process)
+            if (place := runs_from_root(process)) and context.run.includes_suspects
         }
         ours = {*spared, *excused_pids(context, snapshot)} if found else ()
         return included(snapshot, found, members, ours)

@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from stat import S_ISDIR
 from typing import Final, NamedTuple
 
 from tasks.custody.containment.place import Place
@@ -183,10 +184,9 @@ class Places:
         return False
 
     def exists(self, view: View, path: str) -> bool:
-        """Return whether an absolute path leads somewhere for the process."""
+        """Return whether an absolute path leads to something for the process, and to no folder."""
         with suppress(OSError):
-            os.lstat(path if view.ours else f"/proc/{view.where}/root{path}")
-            return True
+            return not S_ISDIR(os.lstat(path if view.ours else f"/proc/{view.where}/root{path}").st_mode)
         return False
 
     def _holds(self, view: View, path: str) -> bool:
@@ -272,8 +272,7 @@ class Places:
 
 def _has(folder: int, name: str) -> bool:
     with suppress(OSError):
-        os.stat(name, dir_fd=folder, follow_symlinks=False)
-        return True
+        return not S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
     return False
 
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import struct
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
@@ -136,9 +137,7 @@ def _names_root(where: int | str, process: Process, root: str) -> str:
 
 
 def _leads_to(word: str, root: str) -> bool:
-    begin = word.find(root)
-    after = word[begin + len(root) : begin + len(root) + 1]
-    return begin >= 0 and after in {"", "/", ":", ";", " ", '"', "'", ",", ")", "&"}
+    return bool(re.search(rf"{re.escape(root)}(?![\w.-])", word))
 
 
 def _is_resolved(view: View, process: Process, called: str, places: Places) -> bool:
@@ -184,7 +183,12 @@ def _files(folder: str) -> Iterator[tuple[str, tuple[str, bool]]]:
 class _Statx(ctypes.Structure):
     """The begin of struct statx (statx(2)), as far as the time of birth, and room for the rest."""
 
-    _fields_ = (("before", ctypes.c_byte * 80), ("seconds", ctypes.c_int64), ("rest", ctypes.c_byte * 168))
+    _fields_ = (
+        ("mask", ctypes.c_uint32),
+        ("before", ctypes.c_ubyte * 76),
+        ("seconds", ctypes.c_int64),
+        ("rest", ctypes.c_ubyte * 168),
+    )
 
 
 def birth_of(path: str) -> float:
@@ -193,7 +197,6 @@ def birth_of(path: str) -> float:
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None, use_errno=True)
         failed = libc.statx(-100, os.fsencode(path), 0, mask, ctypes.byref(about))
-        known = int.from_bytes(bytes(about.before[:4]), "little") & mask
-        if not failed and known:
+        if not failed and about.mask & mask and about.seconds > 0:
             return float(about.seconds)
     return float("inf")

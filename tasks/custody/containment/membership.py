@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from tasks.custody.containment.place import RUNS_FROM, Place
-from tasks.custody.containment.process import Identity, Process, ancestry, descendants, parents_first
+from tasks.custody.containment.process import Identity, Process, ancestry, descendants, family, parents_first
 from tasks.custody.containment.program import interactive, keeps_others, quotes, runs_code
 from tasks.custody.containment.service import sitting_with
 from tasks.custody.containment.workload import Matcher, WorkloadDescription
@@ -125,8 +125,6 @@ def _newcomers(
         near = process.rooted or description.root in process.line
         if not near or process.identity.start < since or process.pid in exceptions.helpers:
             continue
-        if description.tells_apart(process):
-            continue
         if place := runs_from_root(process):
             found[process.pid] = f"{place} lies below the root"
         elif description.root in process.line and description.fits(process) and not only_quotes(process):
@@ -140,16 +138,18 @@ def excused(
     """Return pids that `bystanders` or a person's answer excuses: reported, never signalled, and no contradiction.
 
     A process that the workload's own patterns recognise in its root, or whose root is not readable, is not excused: the
-    contained processes could choose such a command line, or an excused one start the workload.
+    contained processes could choose such a command line, or an excused one start the workload. An answer excuses what
+    descends from the process too.
     """
     if not description.bystanders and not exceptions.excused:
         return frozenset()
-    return frozenset(
-        process.pid
-        for process in snapshot.values()
-        if (process.identity in exceptions.excused or description.excuses(process))
-        and not (description.fits(process) and (process.placeless or process.rooted))
-    )
+    others = {
+        pid: process
+        for pid, process in snapshot.items()
+        if not (description.fits(process) and (process.placeless or process.rooted))
+    }
+    named = {pid for pid, process in others.items() if description.excuses(process)}
+    return frozenset(named | family(others, exceptions.excused))
 
 
 def _family(snapshot: Mapping[int, Process], matcher: Matcher, untouchable: frozenset[int]) -> set[int]:

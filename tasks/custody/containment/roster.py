@@ -186,10 +186,11 @@ def _is_member(case: _Case) -> Judgement | None:
 
 def _matches_elsewhere(case: _Case) -> Judgement | None:
     """Rows 4 and 5: another workload's, unless something may still lead to this one."""
-    if case.description.tells_apart(case.process):
-        return Judgement(Kind.TOLD, "the block's user or port says that it is another's")
-    if not case.fits or case.process.rooted:
+    apart = case.description.tells_apart(case.process)
+    if case.process.rooted or not (case.fits or apart) or _code(case) or _hold(case.process, case.handles):
         return None
+    if apart:
+        return Judgement(Kind.TOLD, "the block's user or port says that it is another's")
     if doubt := _doubt(case):
         return _suspect(case, doubt)
     return Judgement(Kind.TOLD, "another workload: program and script lie elsewhere")
@@ -197,7 +198,7 @@ def _matches_elsewhere(case: _Case) -> Judgement | None:
 
 def _runs_the_roots(case: _Case) -> Judgement | None:
     """Row 6: it runs a program, a script or code of the root's."""
-    fact = _code(case.process, case.handles, case.description, case.look)
+    fact = _code(case)
     return _suspect(case, fact) if fact else None
 
 
@@ -270,18 +271,19 @@ def _doubt(case: _Case) -> str:
         return "it matches, and its working directory is deleted"
     if handles.denied:
         return "it matches, and may not be looked into"
-    if not handles.resolved and not is_worker:
+    if not handles.resolved and not (is_worker and case.has_parent):
         return "it matches, and its program or script is found nowhere"
     if process.identity.start <= case.look.born and not (is_worker and case.has_parent):
         return "it matches, and is older than the root folder, which may have been another's name"
     return ""
 
 
-def _code(process: Process, handles: Handles, description: WorkloadDescription, look: Look) -> str:
+def _code(case: _Case) -> str:
     """Return what of the workload's own a process runs; empty if nothing."""
+    process, handles, description, look = case.process, case.handles, case.description, case.look
     if place := runs_from_root(process):
         return f"{place} lies below the root"
-    if handles.called_below and not quotes(process):
+    if handles.called_below and not (quotes(process) and handles.trusted):
         return f"{Place.CALLED} lies below the root: {visible(handles.called)}"
     if _is_from_nowhere(process, handles, description):
         return f"it was started by {visible(handles.called)}, as the workload is, and that is not where it works now"
@@ -322,7 +324,7 @@ def _is_harmless(process: Process, handles: Handles) -> bool:
 def _is_at_rest(process: Process, handles: Handles) -> bool:
     """Return whether a shell runs no script: a person's, with commands from a terminal, or none at all."""
     if _runs_command(process):
-        return process.terminal
+        return process.terminal and handles.stdin.startswith(_TERMINALS)
     if any(not word.startswith(("-", "+")) for word in process.command[1:]):
         return False
     return handles.stdin.startswith(_TERMINALS) or handles.stdin in _NO_INPUT

@@ -15,7 +15,6 @@ MEANINGS: Final = {
     "paused": "A deployment, queue or pool that starts training was paused, or could not be",
     "frozen": "A process of the workload was stopped by SIGSTOP, with its command, role and user",
     "let go": "A frozen process that the block's `bystanders` excuse since was thawed, and is left alone from then on",
-    "suspect": "A process that matches no pattern is tied to the workload by a fact, which contradicts containment",
     "unknown": "A process in the root that nothing ties to the workload and nothing proves harmless: a person answers",
     "suspect": "A process that matches no pattern, or a container that is not named, is tied to the workload by a fact",
     "excused": "A process in the root, or tied to it, was left alone: by the block, or because of its program",

@@ -27,7 +27,7 @@ def run(small: SmallWorkload) -> Iterator[RunContext]:
 def training(run: RunContext) -> Process:
     """Start one on paper, that holds a GPU beside another's process."""
     one = process(1, TRAINING, cwd=str(run.directory.root))
-    run.adapters.host = host = PaperHost(one, process(2))
+    run.adapters.host = host = PaperHost(one, process(2), root=run.directory.root)
     host.driver = (f"{one.pid}, 8123, python\n{process(2).pid}, 5, other\n", "")
     return one
 
@@ -103,7 +103,7 @@ def test_a_driver_that_hangs_is_a_note(run: RunContext) -> None:
 def test_a_dry_run_ends_nothing_and_finds_no_survivor(small: SmallWorkload) -> None:
     with case_of(small.block(watch_seconds=0, grace_seconds=0.1), dry_run=True) as context:
         host = context.adapters.host
-        real = PaperHost(one := process(1, TRAINING, cwd=str(context.directory.root)))
+        real = PaperHost(one := process(1, TRAINING, cwd=str(context.directory.root)), root=context.directory.root)
         real.driver = (f"{one.pid}, 8123, python\n", "")
         host._host = real  # type: ignore[attr-defined]
         assert made(freeze.fn(context)).gpu.held

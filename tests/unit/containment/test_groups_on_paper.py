@@ -216,6 +216,7 @@ def test_who_still_runs_is_caught_and_held(run: RunContext) -> None:
 
 def test_who_was_started_by_hand_is_not_caught_as_a_suspect_and_who_was_not_is(run: RunContext) -> None:
     run.state.since.write(1)
+    run.run = replace(run.run, suspects="include")
     for shell, caught in ((("bash",), False), (("bash", "-c", "count"), True)):
         place = {"cwd": str(run.directory.root), "cgroup": f"0::{HOME}\n"}
         session: dict[str, Any] = {**place, "session": process(10).pid, "terminal": True}

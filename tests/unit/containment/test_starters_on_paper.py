@@ -24,7 +24,7 @@ LOOP = "while :; do python -u src/train.py --dataset builtin --mode full; sleep 
 def run(small: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunContext]:
     monkeypatch.setattr(starters, "places_of", lambda _: Places(small.root / "nowhere", {}))
     with case_of(small.block()) as context:
-        context.adapters.host = PaperHost()
+        context.adapters.host = PaperHost(root=context.directory.root)
         yield context
 
 

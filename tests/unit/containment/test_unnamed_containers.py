@@ -117,11 +117,11 @@ def test_one_that_publishes_the_api_s_port(run: RunContext) -> None:
 def test_one_whose_process_matches_and_is_in_the_root(run: RunContext) -> None:
     box = mounting(run.workload.root / "src", writable=False)
     inside = process(1, TRAINING, cwd="/app", container=box.id)
-    run.adapters.host = PaperHost(inside)
+    run.adapters.host = PaperHost(inside, root=run.directory.root)
     engine_of(run, box)
     (line,), _ = told(run)
     assert f"its process {inside.pid} matches" in line
-    run.adapters.host = PaperHost(replace(inside, container="another"))
+    run.adapters.host = PaperHost(replace(inside, container="another"), root=run.directory.root)
     assert [len(each) for each in told(run)] == [0, 1]
 
 

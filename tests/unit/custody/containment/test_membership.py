@@ -442,7 +442,7 @@ def test_an_answer_of_a_person_ends_a_process_and_its_descendants_and_excuses_an
     )
     ended, matching = Identity(10, 100), Identity(12, 120)
     assert Members.of(snapshot, WORKLOAD, Exceptions(ended=frozenset({ended}))) == {
-        ended: Member("answered", "a person has called it the workload's"),
+        ended: Member("answered", "a person answered that it is to be ended"),
         Identity(11, 110): Member("answered", "child of 10"),
         matching: Member("training", "matches the training pattern"),
         Identity(13, 130): Member("training", "child of 12"),

@@ -235,10 +235,10 @@ def test_row_2_pid_1_may_work_in_the_root() -> None:
         "it matches",
     ),
     Case(
-        "a person has called it the workload's",
+        "a person answered that it is to be ended",
         one("node"),
         Kind.MEMBER,
-        "a person has called it the workload's",
+        "a person answered that it is to be ended",
         exceptions=Exceptions(ended=frozenset({Identity(40, 400)})),
     ),
     Case(
@@ -325,9 +325,9 @@ EXCUSED = one(*SHIPPER, pid=41)
     Case("by no other service", one("x", cgroup=within("xbackup.service"), **HERE), Kind.UNKNOWN, IN_ROOT),
     Case("a line that names its service", one("node", "--unit=backup.service", **HERE), Kind.UNKNOWN, IN_ROOT),
     Case(
-        "by a person, though it matches",
+        "by a person, and it has become the training",
         one(*TRAINING, **HERE),
-        Kind.EXCUSED,
+        Kind.MEMBER,
         exceptions=Exceptions(excused=frozenset({Identity(40, 400)})),
     ),
     Case(
