@@ -28,7 +28,7 @@ NOW: Final = datetime(2026, 1, 2, tzinfo=UTC)
 @pytest.fixture
 def run(small: SmallWorkload) -> Iterator[RunContext]:
     with case_of(small.block()) as context:
-        context.adapters.host = PaperHost()
+        context.adapters.host = PaperHost(root=context.directory.root)
         yield context
 
 

@@ -21,6 +21,7 @@ from tasks.containment.containment_check import check_containment
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.custody.containment.container import Container, Mount
+from tasks.custody.containment.place import Place
 from tasks.readiness.host import unnamed
 from tasks.readiness.patient import Patient
 from tasks.runtime.context import RunContext
@@ -116,7 +117,7 @@ def test_one_that_publishes_the_api_s_port(run: RunContext) -> None:
 
 def test_one_whose_process_matches_and_is_in_the_root(run: RunContext) -> None:
     box = mounting(run.workload.root / "src", writable=False)
-    inside = process(1, TRAINING, cwd="/app", container=box.id)
+    inside = process(1, TRAINING, cwd="/app", container=box.id, places=frozenset({Place.CWD}))
     run.adapters.host = PaperHost(inside, root=run.directory.root)
     engine_of(run, box)
     (line,), _ = told(run)

@@ -328,6 +328,7 @@ EXCUSED = one(*SHIPPER, pid=41)
         "by a person, and it has become the training",
         one(*TRAINING, **HERE),
         Kind.MEMBER,
+        "matches",
         exceptions=Exceptions(excused=frozenset({Identity(40, 400)})),
     ),
     Case(
