@@ -57,7 +57,8 @@ def take_roster(
     others = [each for pid, each in snapshot.items() if pid not in spared and each.user >= 0 and each.alive]
     handles = host.handles(others, models_of(workload))
     ended = {each.pid for each in others if each.identity not in handles}
-    own = {pid for pid in above if _runs_ours(handles.get(snapshot[pid].identity))}
+    near = above | {each.pid for each in others if each.user in {0, os.geteuid()} and _is_called_ours(each)}
+    own = {pid for pid in near if _runs_ours(handles.get(snapshot[pid].identity))}
     root, user = Path(workload.root), number_of(workload.user)
     environment = None
     with suppress(OSError):  # of a folder that we may not read nothing is known
@@ -88,6 +89,11 @@ def _ticks_of(moment: float) -> float:
     """Return a moment of the epoch in clock ticks since boot, as the kernel counts the starts of processes."""
     booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     return (moment - booted) * os.sysconf("SC_CLK_TCK")
+
+
+def _is_called_ours(process: Process) -> bool:
+    """Return whether a process of another run, as one that keeps a deadline, is called by our interpreter."""
+    return process.executable == os.path.realpath(sys.executable)
 
 
 def _runs_ours(handles: Handles | None) -> bool:

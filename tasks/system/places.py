@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from stat import S_ISDIR
+from stat import S_ISDIR, S_ISLNK
 from typing import Final, NamedTuple
 
 from tasks.custody.containment.place import Place
@@ -165,11 +165,12 @@ class Places:
         return False
 
     def leads_below(self, view: View, cwd: str, word: str) -> bool:
-        """Return whether a word of a command line names a file below, without following the file's own link."""
+        """Return whether a word of a command line names a file below, by its own place or that of what it links to."""
         if not word:
             return False
         if word.startswith("/"):
-            return self._holds(view, word) and self.exists(view, word)
+            target = _target(None, word if view.ours else f"/proc/{view.where}/root{word}")
+            return (self._holds(view, word) and self.exists(view, word)) or bool(target and self._holds(view, target))
         if self._is_slow(view, cwd):
             return False
         folder, _, name = word.rpartition("/")
@@ -179,8 +180,8 @@ class Places:
                 inner = os.open(folder or ".", _FOLDER, dir_fd=descriptor)
             finally:
                 os.close(descriptor)
-            there = _has(inner, name)
-            return self._climb(inner, view) and there
+            there, target = _has(inner, name), _target(inner, name)
+            return (self._climb(inner, view) and there) or bool(target and self._holds(view, target))
         return False
 
     def exists(self, view: View, path: str) -> bool:
@@ -268,6 +269,18 @@ class Places:
             points = {mount.point for mount in seen.values() if mount.of_network and mount.device not in self._home}
             self._slow[view.namespace] = tuple(points)
         return any(f"{text}/".startswith(f"{point.rstrip('/')}/") for point in self._slow[view.namespace] if text)
+
+
+def _target(folder: int | None, name: str) -> str:
+    """Return the file that a link leads to, by the kernel's name for it; empty if it is no link or leads nowhere."""
+    with suppress(OSError):
+        if S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            descriptor = os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=folder)
+            try:
+                return os.readlink(f"/proc/self/fd/{descriptor}")
+            finally:
+                os.close(descriptor)
+    return ""
 
 
 def _has(folder: int, name: str) -> bool:

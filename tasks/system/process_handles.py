@@ -22,7 +22,8 @@ _MODE, _DEVICE, _INODE, _PATH = 1, 3, 4, 5
 _AT_EXECFN: Final = 31
 _PAIR: Final = struct.calcsize("NN")
 _LONGEST: Final = 4096
-_NAMING: Final = (b"PWD=", b"OLDPWD=", b"VIRTUAL_ENV=", b"CONDA_PREFIX=", b"PYTHONPATH=")
+_SEARCHED: Final = (b"PYTHONPATH=", b"NODE_PATH=", b"PERL5LIB=", b"CLASSPATH=", b"LD_LIBRARY_PATH=")
+_NAMING: Final = (b"PWD=", b"OLDPWD=", b"VIRTUAL_ENV=", b"CONDA_PREFIX=")
 _ENVIRONMENT: Final = 1 << 17
 
 
@@ -78,11 +79,13 @@ def _read(where: int | str, process: Process, places: Places, models: Collection
         below=below,
         model=next(iter([*mapped_models, *open_models]), ""),
         mapped_model=bool(mapped_models),
-        names_root=_names_root(where, process, places.root),
-        lost=os.fsdecode(_link(where, "cwd")).endswith(_DELETED) and not _has_links(where),
+        names_root=_argument(process, places.root) or _variable(where, _SEARCHED, places.root),
+        began_there=_variable(where, _NAMING, places.root),
+        lost=_lost(where),
         resolved=_is_resolved(view, process, called, places),
         read_only=bool(process.places) and places.is_read_only(view),
         stdin=_stdin(where),
+        pipes=_pipes(where),
     )
 
 
@@ -96,11 +99,13 @@ def _link(where: int | str, name: str) -> bytes:
     return b""
 
 
-def _has_links(where: int | str) -> bool:
-    """Return whether the working directory exists: a folder may be named "x (deleted)"."""
+def _lost(where: int | str) -> str:
+    """Return the former name of a working directory that is deleted, else empty: one may be named "x (deleted)"."""
+    name = os.fsdecode(_link(where, "cwd"))
     with suppress(OSError):
-        return os.stat(f"/proc/{where}/cwd").st_nlink > 0
-    return False
+        if name.endswith(_DELETED) and not os.stat(f"/proc/{where}/cwd").st_nlink:
+            return name.removesuffix(_DELETED)
+    return ""
 
 
 def _is_roots_own(where: int | str, program: str) -> bool:
@@ -123,15 +128,17 @@ def _called(where: int | str) -> str:
     return ""
 
 
-def _names_root(where: int | str, process: Process, root: str) -> str:
-    """Return an argument, or a variable that tells where it works, that names the root; empty if none."""
-    words = [word for word in process.command[1:] if _leads_to(word, root)]
-    if words:
-        return words[0]
+def _argument(process: Process, root: str) -> str:
+    """Return an argument that names the root; empty if none."""
+    return next((word for word in process.command[1:] if _leads_to(word, root)), "")
+
+
+def _variable(where: int | str, names: tuple[bytes, ...], root: str) -> str:
+    """Return one of these variables of the environment that names the root; empty if none."""
     with suppress(OSError):
         with Path(f"/proc/{where}/environ").open("rb") as file:
             rows = file.read(_ENVIRONMENT).split(b"\0")
-        named = [os.fsdecode(row) for row in rows if row.startswith(_NAMING)]
+        named = [os.fsdecode(row) for row in rows if row.startswith(names)]
         return next((row for row in named if _leads_to(row, root)), "")
     return ""
 
@@ -154,6 +161,13 @@ def _is_found(view: View, process: Process, word: str) -> bool:
     module = word.partition(":")[0].replace(".", "/")
     base = f"/proc/{view.where}/cwd"
     return any(os.path.lexists(f"{base}/{name}") for name in (word, f"{module}.py", module)) and bool(process.cwd)
+
+
+def _pipes(where: int | str) -> frozenset[str]:
+    with suppress(OSError):
+        links = (os.fsdecode(_link(where, f"fd/{name}")) for name in os.listdir(f"/proc/{where}/fd"))
+        return frozenset(link for link in links if link.startswith("pipe:"))
+    return frozenset()
 
 
 def _stdin(where: int | str) -> str:
@@ -187,7 +201,8 @@ class _Statx(ctypes.Structure):
         ("mask", ctypes.c_uint32),
         ("before", ctypes.c_ubyte * 76),
         ("seconds", ctypes.c_int64),
-        ("rest", ctypes.c_ubyte * 168),
+        ("nanoseconds", ctypes.c_uint32),
+        ("rest", ctypes.c_ubyte * 164),
     )
 
 
@@ -198,5 +213,5 @@ def birth_of(path: str) -> float:
         libc = ctypes.CDLL(None, use_errno=True)
         failed = libc.statx(-100, os.fsencode(path), 0, mask, ctypes.byref(about))
         if not failed and about.mask & mask and about.seconds > 0:
-            return float(about.seconds)
+            return float(about.seconds + about.nanoseconds / 1e9)
     return float("inf")

@@ -20,9 +20,10 @@ class Handles:
     at all, seen from where the process works. `code` are files mapped executable,
     `read` those open for reading only, `written` those open or mapped for writing, and `below` what of these and of
     other mapped files lies below the root. `model` is a model that it has mapped or open, `mapped_model` says which.
-    `names_root` is an argument or a variable that names the root, `lost` says that its working directory is deleted,
-    `resolved` that program and script were found, and none of them below the root. `read_only` says that its working
-    directory is on a mount that may not be written. `stdin` is what it reads as standard input. `denied` says that
+    `names_root` is an argument or a search path that names the root, `began_there` a variable that tells that it was
+    started there. `lost` is the name of its working directory, if that is deleted. `resolved` says that program and
+    script were found, and none of them below the root, `read_only` that its working directory is on a mount that may
+    not be written. `stdin` is what it reads as standard input, `pipes` are those that it holds. `denied` says that
     these are not readable, which proves nothing.
     """
 
@@ -39,10 +40,12 @@ class Handles:
     model: str = ""
     mapped_model: bool = False
     names_root: str = ""
-    lost: bool = False
+    began_there: str = ""
+    lost: str = ""
     resolved: bool = False
     read_only: bool = False
     stdin: str = ""
+    pipes: frozenset[str] = frozenset()
     denied: bool = False
 
     @property

@@ -24,9 +24,9 @@ _SEARCHERS: Final = _words("""
     grep egrep fgrep zgrep rg ag find locate diff cmp pgrep pkill ps lsof fuser strace gdb perf jq sed file
 """)
 _COPIERS: Final = _words("""
-    rsync scp sftp sftp-server tar gzip bzip2 xz zstd zip unzip cpio restic borg rclone aws s5cmd git
+    rsync scp sftp sftp-server tar gzip bzip xz zstd zip unzip cpio restic borg rclone aws s5cmd git
 """)
-_CLIENTS: Final = frozenset({"psql", "mysql", "mariadb", "sqlite3", "redis-cli", "mongosh"})
+_CLIENTS: Final = frozenset({"psql", "mysql", "mariadb", "sqlite", "redis-cli", "mongosh"})
 _MONITORS: Final = frozenset(
     {"top", "htop", "btop", "atop", "iotop", "iostat", "vmstat", "free", "nvidia-smi", "nvtop"}
 )

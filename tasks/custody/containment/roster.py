@@ -1,6 +1,6 @@
 """Judge every process of the host after the freeze: what is not known to be harmless is held against "contained"."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import PurePath
@@ -17,7 +17,7 @@ from tasks.custody.visible import visible
 _SWAP: Final = (".*.sw?", "#*#", ".#*", "*~")
 """What editors keep open for writing: swap, lock and backup files."""
 _CODE_OPTIONS: Final = frozenset({"-c", "-lc", "-ic", "-ec", "-xc"})
-_NO_INPUT: Final = ("/dev/null", "/dev/zero")
+_NO_SCRIPT: Final = ("/dev/", "/proc/", "/usr/", "/etc/")
 _TERMINALS: Final = ("/dev/pts/", "/dev/tty", "/dev/console")
 
 
@@ -46,11 +46,10 @@ class Judgement:
 class Look:
     """What was read for one look at the host, beside the processes.
 
-    `ancestors` are pids above this run, and `own_programs` those of them that run our installation, `helpers` are
-    pids that it has started. `containers` are
-    ids that the containers' check answers for. `environment` is the folder of an environment that the workload has
-    outside of its root. `account` is the uid of the root's owner. `born` is when the root folder was made, in clock
-    ticks since boot; negative before the boot.
+    `ancestors` are pids above this run, `own_programs` pids of processes that run our installation, `helpers` are pids
+    that this run has started. `containers` are ids that the containers' check answers for. `environment` is the folder
+    of an environment that the workload has outside of its root. `account` is the uid of the root's owner. `born` is
+    when the root folder was made, in clock ticks since boot; negative before the boot.
     """
 
     handles: Mapping[Identity, Handles] = field(default_factory=dict)
@@ -103,7 +102,7 @@ class Roster:
             judgement = next((each for row in _ROWS if (each := row(case))), None)
             if judgement:
                 found[process.identity] = judgement
-        return cls(snapshot, found)
+        return cls(snapshot, {**found, **_connected(snapshot, found, look)})
 
     def _of(self, *kinds: Kind) -> dict[Identity, str]:
         return {who: each.why for who, each in self.judgements.items() if each.kind in kinds}
@@ -146,6 +145,31 @@ class _Case:
     in_excused_family: bool
     fits: bool
     has_parent: bool
+
+
+def _connected(
+    snapshot: Mapping[int, Process], found: Mapping[Identity, Judgement], look: Look
+) -> dict[Identity, Judgement]:
+    """Return what is tied only to one that was judged: who writes into its pipe, and what an unknown one has started.
+
+    A `tee` that writes below the root writes for somebody.
+    """
+    more = dict[Identity, Judgement]()
+    rest = [each for each in snapshot.values() if each.alive and each.identity not in found and not each.container]
+    for who in (who for who, each in found.items() if each.kind is Kind.SUSPECT):
+        pipes = look.handles.get(who, UNREAD).pipes if program(snapshot[who.pid]) in HARMLESS else frozenset()
+        for each in rest if pipes else ():
+            if not pipes.isdisjoint(look.handles.get(each.identity, UNREAD).pipes):
+                more[each.identity] = Judgement(Kind.SUSPECT, f"it shares a pipe with process {who.pid}, which is one")
+    unknown = {who.pid for who, each in found.items() if each.kind is Kind.UNKNOWN}
+    sessions = {snapshot[pid].session for pid in unknown} - {0}
+    below = descendants(snapshot, unknown)
+    for each in rest:
+        orphan = each.session in sessions and each.parent == 1 and each.session != each.pid
+        if (each.pid in below or orphan) and program(each) not in HARMLESS:
+            why = f"child of {each.parent}" if each.pid in below else "its parent is gone"
+            more.setdefault(each.identity, Judgement(Kind.UNKNOWN, f"{why}, in the session of one that is not known"))
+    return more
 
 
 def _started_us(case: _Case) -> Judgement | None:
@@ -216,11 +240,25 @@ def _holds(case: _Case) -> Judgement | None:
 def _is_unknown(case: _Case) -> Judgement | None:
     """Row 9: anything else in the root."""
     process, handles = case.process, case.handles
-    if process.rooted and not (process.places == frozenset({Place.CWD}) and handles.read_only):
-        if case.in_excused_family:
-            return Judgement(Kind.EXCUSED)
-        why = _described(process, handles)
-        return _suspect(case, why) if process.container else Judgement(Kind.UNKNOWN, why)
+    if not process.rooted or (process.places == frozenset({Place.CWD}) and handles.read_only):
+        return None
+    if case.in_excused_family:
+        return Judgement(Kind.EXCUSED)
+    why = _described(process, handles)
+    return _suspect(case, why) if process.container else Judgement(Kind.UNKNOWN, why)
+
+
+def _may_be_near(case: _Case) -> Judgement | None:
+    """Row 9, of what is not in the root as far as is known, and names it, worked in it, or may not be looked into."""
+    process, handles = case.process, case.handles
+    if case.in_excused_family or program(process) in HARMLESS or process.pid in case.look.own_programs:
+        return None
+    if handles.lost and _is_below(handles.lost, PurePath(case.description.root)):
+        return Judgement(Kind.UNKNOWN, f"its working directory was of the root's name and is deleted: {handles.lost}")
+    if handles.names_root and not process.container:
+        return Judgement(
+            Kind.UNKNOWN, f"it names the root, and nothing proves it harmless: {visible(handles.names_root)}"
+        )
     if handles.denied and process.placeless and process.user == case.look.account:
         return Judgement(Kind.UNREAD) if process.user == 0 else Judgement(Kind.UNKNOWN, "it may not be looked into")
     return None
@@ -242,6 +280,7 @@ _ROWS: Final = (
     _only_reads,
     _holds,
     _is_unknown,
+    _may_be_near,
     _reads_from_outside,
 )
 
@@ -265,8 +304,8 @@ def _doubt(case: _Case) -> str:
     """
     process, handles = case.process, case.handles
     is_worker = case.description.roles(process) == {"worker"}
-    if handles.names_root:
-        return f"it matches, and names the root: {visible(handles.names_root)}"
+    if named := handles.names_root or handles.began_there:
+        return f"it matches, and names the root: {visible(named)}"
     if handles.lost:
         return "it matches, and its working directory is deleted"
     if handles.denied:
@@ -280,19 +319,23 @@ def _doubt(case: _Case) -> str:
 
 def _code(case: _Case) -> str:
     """Return what of the workload's own a process runs; empty if nothing."""
-    process, handles, description, look = case.process, case.handles, case.description, case.look
+    return next(_facts_of_code(case.process, case.handles, case), "")
+
+
+def _facts_of_code(process: Process, handles: Handles, case: _Case) -> Iterator[str]:
     if place := runs_from_root(process):
-        return f"{place} lies below the root"
+        yield f"{place} lies below the root"
     if handles.called_below and not (quotes(process) and handles.trusted):
-        return f"{Place.CALLED} lies below the root: {visible(handles.called)}"
-    if _is_from_nowhere(process, handles, description):
-        return f"it was started by {visible(handles.called)}, as the workload is, and that is not where it works now"
-    code = (process.executable, *sorted(handles.code))
-    if look.environment and (file := next((each for each in code if _is_below(each, look.environment)), "")):
-        return f"it runs code of the workload's environment: {visible(file)}"
+        yield f"{Place.CALLED} lies below the root: {visible(handles.called)}"
+    if _is_from_nowhere(process, handles, case.description):
+        yield f"it was started by {visible(handles.called)}, as the workload is, and that is not where it works now"
+    if handles.stdin in handles.below and program(process) not in HARMLESS:
+        yield f"it reads its commands or data from a file below the root: {visible(handles.stdin)}"
+    environment, code = case.look.environment, (process.executable, *sorted(handles.code))
+    if environment and (file := next((each for each in code if _is_below(each, environment)), "")):
+        yield f"it runs code of the workload's environment: {visible(file)}"
     if below := sorted(handles.code & handles.below):
-        return f"it runs code that lies below the root: {visible(below[0])}"
-    return ""
+        yield f"it runs code that lies below the root: {visible(below[0])}"
 
 
 def _is_from_nowhere(process: Process, handles: Handles, description: WorkloadDescription) -> bool:
@@ -322,12 +365,15 @@ def _is_harmless(process: Process, handles: Handles) -> bool:
 
 
 def _is_at_rest(process: Process, handles: Handles) -> bool:
-    """Return whether a shell runs no script: a person's, with commands from a terminal, or none at all."""
+    """Return whether a shell runs no script: a person's, with commands from a terminal.
+
+    A script is held open while it runs, whatever the command line says.
+    """
     if _runs_command(process):
         return process.terminal and handles.stdin.startswith(_TERMINALS)
     if any(not word.startswith(("-", "+")) for word in process.command[1:]):
         return False
-    return handles.stdin.startswith(_TERMINALS) or handles.stdin in _NO_INPUT
+    return handles.stdin.startswith(_TERMINALS) and all(file.startswith(_NO_SCRIPT) for file in handles.read)
 
 
 def _hold(process: Process, handles: Handles) -> str:

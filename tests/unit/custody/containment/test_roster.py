@@ -398,7 +398,13 @@ def test_row_4_another_workload(case: Case) -> None:
         f"it matches, and names the root: PWD={ROOT}",
         replace(OWN, names_root=f"PWD={ROOT}"),
     ),
-    Case("its folder is deleted", ELSEWHERE, Kind.SUSPECT, "its working directory is deleted", replace(OWN, lost=True)),
+    Case(
+        "its folder is deleted",
+        ELSEWHERE,
+        Kind.SUSPECT,
+        "its working directory is deleted",
+        replace(OWN, lost="/srv/portfolio"),
+    ),
     Case("nothing resolves", ELSEWHERE, Kind.SUSPECT, "is found nowhere", replace(OWN, resolved=False)),
     Case("it may not be looked into", ELSEWHERE, Kind.SUSPECT, "may not be looked into", UNREAD),
     Case("older than the root", replace(ELSEWHERE, identity=Identity(40, BORN - 1)), Kind.SUSPECT, "is older than"),
@@ -438,8 +444,13 @@ def test_row_4_another_workload(case: Case) -> None:
     ),
     Case("an orphaned worker, younger than the root", SPAWNED, Kind.TOLD, "another workload"),
     Case("a worker that names the root", SPAWNED, Kind.SUSPECT, "names the root", replace(OWN, names_root=ROOT)),
-    Case("a worker without its folder", SPAWNED, Kind.SUSPECT, "is deleted", replace(OWN, lost=True)),
-    Case("it names the root, and matches nothing", one("x"), None, handles=replace(OWN, names_root=ROOT, lost=True)),
+    Case("a worker without its folder", SPAWNED, Kind.SUSPECT, "is deleted", replace(OWN, lost="/srv/portfolio")),
+    Case(
+        "it names the root, and matches nothing",
+        one("x"),
+        None,
+        handles=replace(OWN, names_root=ROOT, lost="/srv/portfolio"),
+    ),
 )
 def test_row_5_a_match_elsewhere_that_may_lead_here(case: Case) -> None:
     check(case)
