@@ -53,22 +53,7 @@ ORDINARY: Final = Scene(
 )
 
 
-KNOWN: Final = {
-    r": (bash script|bash script with options|a heredoc's bash|vim that runs a job|tar's checkpoint"
-    r"|setsid of a shell's function|a loop of .*|timeout around a loop), \w+, \w+, wiped$": "a shell without arguments "
-    "counts as at rest, whatever script it has open",
-    r": (a loop that was typed, in its sleep|a loop by read -t, that was typed), |: (a loop of bash -c on a terminal"
-    r"|tmux with a loop in a pane), \w+, \w+$": "of a loop on a terminal the sleep is named, and not the shell",
-    r": orphans in its session, .*, wiped$": "whoever shares the session of an unknown one is not named",
-    r": tee into the logs, \w+, (include|kill)$": "who wrote into a pipe is not named once its reader was ended",
-    r": PYTHONPATH, ": "the environment names the root",
-    r": (uvicorn --app-dir, an application of another name|poetry, from elsewhere, by a \.pth), ": "an argument names "
-    "the root, and no pattern matches",
-    r": a script by stdin, from elsewhere, ": "an interpreter that reads its script below the root counts as a reader",
-    r": a script by a symlink to the file, ": "a script is not resolved",
-    r": a root deleted and made anew, another line, ": "a working directory that was below the root and is deleted",
-    r": sqlite3, ": "sqlite3 is taken for a version of sqlite",
-}
+KNOWN: Final[dict[str, str]] = {}
 """What the law does not do yet."""
 
 

@@ -448,9 +448,16 @@ def test_row_4_another_workload(case: Case) -> None:
     Case(
         "it names the root, and matches nothing",
         one("x"),
-        None,
-        handles=replace(OWN, names_root=ROOT, lost="/srv/portfolio"),
+        Kind.UNKNOWN,
+        "it names the root",
+        replace(OWN, names_root=ROOT),
     ),
+    Case(
+        "it worked in what is deleted, and matches nothing", one("x"), Kind.UNKNOWN, "deleted", replace(OWN, lost=ROOT)
+    ),
+    Case("it worked in another folder that is deleted", one("x"), None, handles=replace(OWN, lost="/srv/other")),
+    Case("it was started there, and matches nothing", one("x"), None, handles=replace(OWN, began_there=f"PWD={ROOT}")),
+    Case("an editor that names it", one("vim", executable="/usr/bin/vim"), None, handles=replace(OWN, names_root=ROOT)),
 )
 def test_row_5_a_match_elsewhere_that_may_lead_here(case: Case) -> None:
     check(case)
@@ -559,7 +566,7 @@ SCRIPTED = "it is a shell that runs a script, or commands from a pipe or file"
     Case("a shell on a terminal", shell(), Kind.EXCUSED, handles=TERMINAL),
     Case("a login shell on a console", shell("-bash"), Kind.EXCUSED, handles=replace(OWN, stdin="/dev/tty1")),
     Case("an interactive shell", shell("bash", "-i", "-x"), Kind.EXCUSED, handles=TERMINAL),
-    Case("a shell without input", shell(), Kind.EXCUSED, handles=replace(OWN, stdin="/dev/null")),
+    Case("a shell without input", shell(), Kind.UNKNOWN, SCRIPTED, replace(OWN, stdin="/dev/null")),
     Case("a shell that reads a pipe", shell(), Kind.UNKNOWN, SCRIPTED, replace(OWN, stdin="pipe:[7]")),
     Case("a shell that reads a file", shell("bash", "-s"), Kind.UNKNOWN, SCRIPTED, replace(OWN, stdin=f"{ROOT}/x")),
     Case("a shell of which no input is known", shell(), Kind.UNKNOWN, SCRIPTED, OWN),
@@ -770,7 +777,7 @@ def anybody(draw: st.DrawFn, pid: int) -> tuple[Process, Handles]:
         model=draw(st.sampled_from(["", MODEL])),
         mapped_model=draw(flag),
         names_root=draw(st.sampled_from(["", ROOT])),
-        lost=draw(flag),
+        lost=draw(st.sampled_from(["", ROOT])),
         resolved=draw(flag),
         read_only=draw(flag),
         stdin=draw(st.sampled_from(["", "/dev/pts/1", "pipe:[1]"])),
