@@ -5,7 +5,6 @@ default one for the root.
 """
 
 import os
-import re
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -53,10 +52,6 @@ ORDINARY: Final = Scene(
 )
 
 
-KNOWN: Final[dict[str, str]] = {}
-"""What the law does not do yet."""
-
-
 @dataclass(frozen=True)
 class Case:
     """A scene in one of its variants. `way` is how suspects are dealt with."""
@@ -76,9 +71,7 @@ class Case:
     @property
     def marks(self) -> list[pytest.MarkDecorator]:
         """A third is for the suite, the same one as long as the seed is."""
-        reasons = [reason for line, reason in KNOWN.items() if re.search(line, self.id)]
-        marks = [pytest.mark.xfail(strict=True, reason=reason) for reason in reasons]
-        return marks if _draw(self.id, 3) == 0 else [*marks, pytest.mark.soak]
+        return [] if _draw(self.id, 3) == 0 else [pytest.mark.soak]
 
 
 def _draw(word: str, among: int) -> int:
@@ -182,7 +175,6 @@ def play_workload(case: Case, folder: Path) -> list[str]:
     """Evacuate it with a neighbour beside it. Return every false word, with what is true."""
     scene = case.scene
     friends = [each for each in HARMLESS if " " not in scene.root or "ROOT" not in each.prepare]
-    friends = [each for each in friends if each.name != "sqlite3"]
     friend = friends[_draw(case.id, len(friends))]
     stage = Stage(folder, scene.root, unprivileged=case.unprivileged)
     stage.lay(friend, SOMEBODY)
