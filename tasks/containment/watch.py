@@ -193,7 +193,9 @@ def _log_caught(context: RunContext) -> None:
     for entry in entries[done:]:
         who = tuple(entry.get("identity", entry.get("container", {})).values())
         about = {name: entry.get(name, "") for name in _LOGGED}
-        if entry.get("killed"):
+        if seen := Identity.of(entry.get("seen")):
+            context.log.write("seen under the cordon", str(seen.pid), **about)
+        elif entry.get("killed"):
             context.log.write("killed by guard", str(who[0]) if who else "?", **about)
         elif who not in frozen_by_us:
             context.log.write("caught", str(who[0]) if who else "?", **about)

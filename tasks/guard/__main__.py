@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from tasks.adapters.guard_config import GuardConfig
 from tasks.adapters.host import LinuxHost, freeze_process
-from tasks.custody.containment.membership import Exceptions, Member, Members
+from tasks.custody.containment.membership import Exceptions, Member, Members, unanswered
 from tasks.custody.containment.newcomer import in_hand
 from tasks.custody.containment.process import Identity, Process, descendants, family, pids_of
 from tasks.custody.containment.source import Source, lineages
@@ -43,6 +43,7 @@ _PAUSE_SECONDS: Final = 0.25
 _LONGEST_PAUSE_SECONDS: Final = 1.0
 _SHARE: Final = 25
 _THAWS: Final = 3
+_SEEN: Final = 200
 _NO_LOCK: Final = -1
 _REFUSED: Final = 2
 AGAIN: Final = "again"
@@ -61,6 +62,7 @@ class Guard:
         self.frozen: set[Identity] = set()
         self.killed: set[Identity] = set()
         self.repeats = Repeats()
+        self.seen: set[Identity] = set()
         self._unwritten: list[dict[str, Any]] = []
 
     def stand(self) -> None:
@@ -127,8 +129,17 @@ class Guard:
             above = [asdict(each) for each in running_above(snapshot, [who.pid])]
             row = _caught(snapshot[who.pid], found[who], lines[who.pid])
             self._unwritten.append({**row, "above": above, **outcome})
+        self._note_unanswered(unanswered(snapshot, found, exceptions, self.me.start))
         self._write()
         self._stay_named()
+
+    def _note_unanswered(self, processes: Iterable[Process]) -> None:
+        """Write down who came into the root and is left alone, each once: a check may come too late to see it."""
+        for process in processes:
+            if process.identity not in self.seen and len(self.seen) < _SEEN:
+                self.seen.add(process.identity)
+                row = {"at": datetime.now(UTC).isoformat(), "seen": asdict(process.identity), "user": process.user}
+                self._unwritten.append({**row, "command": command_line(process.command)})
 
     def _is_changing(self, process: Process) -> bool:
         """Return whether a process is ours to watch closely: one that was frozen, or that may become a member."""

@@ -132,6 +132,22 @@ def _newcomers(
     return found
 
 
+def unanswered(
+    snapshot: Mapping[int, Process], members: Mapping[Identity, Member], exceptions: Exceptions, since: int
+) -> list[Process]:
+    """Return what was started in the root since and is neither a member, ours, nor a program that may quote a pattern.
+
+    The check judges those that live then; who was there in between is only written down.
+    """
+    spared = exceptions.ours | exceptions.helpers
+    return [
+        process
+        for process in snapshot.values()
+        if process.rooted and process.identity.start >= since and process.identity not in members
+        if process.pid not in spared and process.alive and not process.container and not quotes(process)
+    ]
+
+
 def excused(
     snapshot: Mapping[int, Process], description: WorkloadDescription, exceptions: Exceptions
 ) -> frozenset[int]:

@@ -29,6 +29,7 @@ MEANINGS: Final = {
     "stopped": "A process or container has ended: the signals sent, and how it ended",
     "rebooted": "The host was rebooted during the incident: how many processes have no receipt of their end",
     "caught": "A newcomer under the cordon was frozen by the guard",
+    "seen under the cordon": "A process was started in the root under the cordon, and left alone: nothing ties it",
     "killed by guard": "A newcomer was thawed again and again under the cordon, so the guard sent it SIGKILL",
     "came back": "Something of the workload was started after the stop; by what, if known",
     "supervisor stopped": "What restarted the workload was stopped, as the block allows",

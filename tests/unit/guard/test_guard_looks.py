@@ -250,3 +250,13 @@ def test_a_guard_that_was_started_later_relieves_this_one(post: Post) -> None:
     post.host.stands = replace(post.guard.me, start=post.guard.me.start - 1)
     post.guard._stay_named()
     assert not post.guard.relieved
+
+
+def test_what_is_not_known_in_the_root_is_left_alone_and_written_down_once(post: Post) -> None:
+    one = process(1, ("/usr/bin/node", "/opt/agent.js"), cwd="/r", executable="/usr/bin/node")
+    shell = process(2, ("bash",), cwd="/r", executable="/usr/bin/bash")
+    post.host.processes |= {each.pid: each for each in (one, shell)}
+    assert (post.look(), post.look()) == ([], [])
+    (row,) = post.rows()
+    assert (row["seen"]["pid"], row["command"]) == (one.pid, "/usr/bin/node /opt/agent.js")
+    assert Identity.of(row) is None, "whoever reads what was frozen passes it over"
