@@ -68,7 +68,7 @@ rollback: $(STAMP)  ## latest/ as it was before its last turn: STORE=store.toml;
 		$(if $(NEWEST),--newest-only) $(if $(DRY),--dry-run) $(if $(TAKE_OVER),--take-over)
 
 test: $(STAMP)  ## the test suite
-	$(BIN)/python -m pytest -n 3 --dist loadscope $(ARGS)
+	$(BIN)/python -m pytest --tx '3*popen//python=tests/alone' --dist loadscope $(ARGS)
 
 test-fast: $(STAMP)  ## the unit tests, which need no server: about a minute
 	$(BIN)/python -m pytest tests/unit -m "unit and not soak" -n 2 --hypothesis-profile=fast $(ARGS)

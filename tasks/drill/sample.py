@@ -45,13 +45,20 @@ class SampleWorkload:
         """The API's command."""
         return ["venv/bin/python", "-m", "uvicorn", "api.app:app", "--host", "127.0.0.1", "--port", str(self.port)]
 
+    @property
+    def training_command(self) -> list[str]:
+        """The training's command."""
+        return ["make", "--silent", "train-full", f"LABEL={self.port}"]
+
     def block(self) -> Workload:
-        """Return the workload block that describes it."""
+        """Return the workload block that describes it, and no other workload of the host."""
         return Workload(
             root=self.root,
             lock=self.lock,
+            api_pattern=rf"uvicorn .*api\.app.*--port {self.port}",
             api_command=self.api_command,
-            training_command=["make", "--silent", "train-full"],
+            training_pattern=rf"src/train\.py .*--label {self.port}",
+            training_command=self.training_command,
             api_environment=_SERVED,
             evidence_dir=self.root.parent / "evidence",
         )
@@ -94,7 +101,7 @@ class SampleWorkload:
     def start(self) -> None:
         """Start the API and a full training run, and wait until the API answers and enough workers compute."""
         self._start(self.api_command, _SERVED)
-        self._start(["make", "--silent", "train-full"], {})
+        self._start(self.training_command, {})
         self._wait(self.healthy, "the API's answer")
         self._wait(lambda: len(self.computing()) >= self._workers, f"{self._workers} training workers")
 

@@ -93,6 +93,7 @@ class Places:
         self._devices = {device for device, _ in self._tops}
         self._home = {device for device, _ in self._mounted}
         self._folders: dict[_Folder, bool] = {}
+        self._words: dict[tuple[_Folder, str], bool] = {}
         self._named: dict[tuple[int | str, str], bool] = {}
         self._slow: dict[int, tuple[str, ...]] = {}
 
@@ -166,13 +167,19 @@ class Places:
 
     def leads_below(self, view: View, cwd: str, word: str) -> bool:
         """Return whether a word of a command line names a file below, by its own place or that of what it links to."""
-        if not word:
+        if not word or (not word.startswith("/") and self._is_slow(view, cwd)):
             return False
-        if word.startswith("/"):
-            target = _target(None, word if view.ours else f"/proc/{view.where}/root{word}")
-            return (self._holds(view, word) and self.exists(view, word)) or bool(target and self._holds(view, target))
-        if self._is_slow(view, cwd):
-            return False
+        here = None if word.startswith("/") else _folder_id(f"/proc/{view.where}/cwd")
+        key = (here or (0, view.namespace if view.ours else hash(view.where)), word)
+        if (known := self._words.get(key)) is None:
+            known = self._words[key] = self._names_below(view, word) if here is None else self._leads_below(view, word)
+        return known
+
+    def _names_below(self, view: View, word: str) -> bool:
+        target = _target(None, word if view.ours else f"/proc/{view.where}/root{word}")
+        return (self._holds(view, word) and self.exists(view, word)) or bool(target and self._holds(view, target))
+
+    def _leads_below(self, view: View, word: str) -> bool:
         folder, _, name = word.rpartition("/")
         with suppress(OSError):
             descriptor = os.open(f"/proc/{view.where}/cwd", _FOLDER)

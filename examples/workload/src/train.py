@@ -152,6 +152,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dataset", choices=LOADERS, default="builtin")
     parser.add_argument("--mode", choices=MODES, default="fast")
+    parser.add_argument("--label", default="", help="anything by which this run is told apart from others")
     asked = parser.parse_args()
     logging.Formatter.converter = time.gmtime
     logging.basicConfig(

@@ -19,6 +19,7 @@ from tasks.containment.stop import stop
 from tasks.containment.thaw import thaw
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.receipt import Containment, Freeze, Stop
+from tasks.custody.incident.description import API
 from tasks.record.dry_run_plan import plan
 from tasks.runtime.context import RunContext
 from tasks.system.processes import read_process
@@ -37,8 +38,9 @@ def evacuated(context: RunContext) -> Iterator[tuple[Freeze, Stop, Containment]]
 
 
 def in_the_root(containers: Containers, small: SmallWorkload) -> str:
-    """An API in a container that works under the very path of the root."""
-    return containers.run(API_COMMAND, working_dir=str(small.root), environment={"PYTHONPATH": "/app"})
+    """An API in a container that works in the root, which is mounted there."""
+    mount = {str(small.root): {"bind": str(small.root), "mode": "rw"}}
+    return containers.run(API_COMMAND, working_dir=str(small.root), environment={"PYTHONPATH": "/app"}, volumes=mount)
 
 
 def test_the_containers_of_the_workload_are_paused_then_stopped_with_a_receipt_each(
@@ -167,7 +169,7 @@ def test_a_match_in_a_container_that_nobody_named_is_not_contained(
     containers: Containers, small: SmallWorkload
 ) -> None:
     id_ = in_the_root(containers, small)
-    with case_of(small.block()) as context, evacuated(context) as (frozen, _, contained):
+    with case_of(small.block(api_pattern=API)) as context, evacuated(context) as (frozen, _, contained):
         assert frozen.processes == ()
     assert containers.state(id_) == "running", containers.client.logs(id_)
     assert not contained.contained
@@ -181,7 +183,7 @@ def test_one_that_matches_by_its_command_line_only_is_left_alone_by_name(
     containers: Containers, small: SmallWorkload
 ) -> None:
     id_ = containers.run(API_COMMAND)
-    with case_of(small.block()) as context, evacuated(context) as (_, _, contained):
+    with case_of(small.block(api_pattern=API)) as context, evacuated(context) as (_, _, contained):
         assert contained.contained
     assert any("uvicorn" in told and f"in container {id_[:12]}" in told for told in contained.left_alone)
     assert containers.state(id_) == "running"
