@@ -22,7 +22,7 @@ _SYSTEM: Final = Path("/etc/systemd/system")
 _INIT: Final = Path("/proc/1/comm")  # the host's, also in a container with its pid namespace
 _DROP_IN: Final = "zz-evacuation-cordon.conf"  # of all drop-ins the last by name wins
 _ASKED: Final = ("Id", "LoadState", "ActiveState", "SubState", "MainPID", "TriggeredBy", "WatchdogUSec", "Environment")
-_RUNS: Final = "Id,ActiveState,SubState,MainPID,ExecStart,WorkingDirectory"
+_RUNS: Final = "Id,ActiveState,SubState,MainPID,ExecStart,WorkingDirectory,Restart"
 _NOTIFY: Final = "/run/systemd/notify"
 _NO_WATCHDOG: Final = frozenset({"", "0", "infinity"})
 

@@ -80,7 +80,7 @@ def starters(patient: Patient) -> Finding:
     started = {each.identity for pid, each in others.items() if pid in parents}
     found = look_for_starters(patient.host, patient.workload, others, spared, started, ticks())
     told = "; ".join((*map(str, found.living), *found.notes))
-    if not found.living and not found.entries:
+    if not found.living:
         return sound(told or "none")
     cure = "name a service in `units`; set stop_supervisors = true for a loop; else know how to stop what is named"
     if found.living and not patient.workload.stop_supervisors:

@@ -206,13 +206,15 @@ def names_of(process: Process) -> frozenset[str]:
 def units(shown: Iterable[Mapping[str, str]], names: Names, spared: Collection[str | int]) -> Iterator[Starter]:
     """Yield the services that systemd will start, or that run a command line of the workload's, by their properties.
 
-    `spared` are units and main processes. A service that runs something else is judged by its processes.
+    One that systemd does not restart is not among the latter. `spared` are units and main processes. A service that
+    runs something else is judged by its processes.
     """
     for about in shown:
         name, text = about.get("Id", ""), f"{about.get('ExecStart', '')}\n{about.get('WorkingDirectory', '')}"
         if is_down(about) or about.get("SubState") == "exited" or not {name, about.get("MainPID")}.isdisjoint(spared):
             continue
-        if names.place(text) and (about["ActiveState"] == "activating" or names.command(text)):
+        again = about["ActiveState"] == "activating" or (names.command(text) and about.get("Restart", "") != "no")
+        if names.place(text) and again:
             yield Starter(Kind.UNIT, visible(name), f"systemctl stop {visible(name)}")
 
 
