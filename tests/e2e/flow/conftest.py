@@ -47,7 +47,9 @@ def scene(prefect: None, small: SmallWorkload, seaweed: SeaweedFS, credentials: 
 @pytest.fixture
 def stranger(scene: Scene) -> Iterator[psutil.Process]:
     """A program in the root that nobody knows."""
-    one = psutil.Process(scene.small.start(["sleep", "611"]).pid)
+    scene.small.start(["setsid", "--fork", "sleep", "611"]).wait()  # nobody's child: what a run has started is ours
+    wait_until(lambda: [each for each in scene.small.living() if each.name() == "sleep"], what="its start")
+    (one,) = (each for each in scene.small.living() if each.name() == "sleep")
     yield one
     if one.is_running():
         one.kill()

@@ -16,7 +16,8 @@ from tasks.custody.errors import Refused
 from tasks.incident.layout import UNKNOWN
 from tests.support.scenes import Scene
 
-LINE = 'bystanders = ["^sleep 611"]'
+LINE = "bystanders = ['^sleep 611']"
+WHY = "its working directory is in the root, and nothing proves it harmless"
 
 
 def refused(scene: Scene, pid: int, incident: str) -> str:
@@ -32,7 +33,7 @@ def test_who_is_not_known_is_asked_about_and_excused_for_this_incident(scene: Sc
     incident, told = scene.home.name, str(state.message)
     assert (state.name, state.is_failed()) == ("Unanswered", True)
     assert "Safe: everything that is known of the workload is stopped; 1 process in its root not known; " in told
-    assert f"{stranger.pid} is not known: sleep 611: it works in the root" in told
+    assert f"{stranger.pid} is not known: sleep 611: {WHY}" in told
     assert f"evacuation answer evacuation.toml:{scene.name} {incident} {stranger.pid} bystander (or: end)" in told
     assert "the workload is contained" not in told
     record = scene.home / "record/001"
@@ -46,8 +47,8 @@ def test_who_is_not_known_is_asked_about_and_excused_for_this_incident(scene: Sc
 
     back = recover(scene.name, scene.name, incident, return_state=True)
     assert "nobody has answered what they are" in str(back.result(raise_on_failure=False))
-    lines = list(status(scene.block, LinuxHost(), Called(scene.name, "one.toml")))
-    assert f"unknown   process {stranger.pid} is not known: sleep 611: it works in the root" in lines
+    lines = list(status(scene.block, LinuxHost(root=scene.block.root), Called(scene.name, "one.toml")))
+    assert f"unknown   process {stranger.pid}: sleep 611: {WHY}" in lines
     assert f"          evacuation answer one.toml {incident} {stranger.pid} end" in lines
 
     assert f"did not know: {stranger.pid}; got {os.getpid()}" in refused(scene, os.getpid(), incident)

@@ -38,9 +38,9 @@ def evacuated(context: RunContext) -> Iterator[tuple[Freeze, Stop, Containment]]
 
 
 def in_the_root(containers: Containers, small: SmallWorkload) -> str:
-    """An API in a container that works in the root, which is mounted there."""
-    mount = {str(small.root): {"bind": str(small.root), "mode": "rw"}}
-    return containers.run(API_COMMAND, working_dir=str(small.root), environment={"PYTHONPATH": "/app"}, volumes=mount)
+    """An API in a container that works in the root, of which a part is mounted."""
+    paths, mount = {"PYTHONPATH": "/app"}, f"{small.root / 'src'}:/mounted"
+    return containers.run(API_COMMAND, working_dir="/mounted", environment=paths, binds=[mount])
 
 
 def test_the_containers_of_the_workload_are_paused_then_stopped_with_a_receipt_each(
