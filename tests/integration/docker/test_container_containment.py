@@ -155,7 +155,7 @@ def test_uvicorn_in_a_container_is_only_paused_never_signalled_by_pid(
     process = read_process(pid)
     assert process
     assert process.container == id_
-    assert process.cwd == str(small.root)
+    assert process.cwd == "/mounted"
     with case_of(containers.block(small)) as context:
         cordon.fn(context)
         frozen: Freeze = made(freeze.fn(context))
