@@ -149,7 +149,7 @@ def test_what_a_start_that_died_has_left_is_given_back_by_hand(small: SmallWorkl
         begun(small)
         give_up_ownership(small.block().evidence)
         wait_until(lambda: STOOD in {each.status() for each in above}, what="the wrapper that stops itself")
-        assert any(line.startswith("thawed, ") for line in let_go(small.block(), LinuxHost()))
+        assert any(line.startswith("thawed, ") for line in let_go(small.block(), LinuxHost(root=small.root)))
         one.goes_on()
 
 
@@ -180,8 +180,8 @@ def test_a_newcomer_that_an_uncordon_ends_leaves_no_wrapper(small: SmallWorkload
         wait_until(lambda: one.training.status() == STOOD, what="the guard's catch")
         (block.evidence / "open.json").write_bytes((block.evidence / INCIDENT / "incident.json").read_bytes())
         give_up_ownership(block.evidence)
-        wait_until(lambda: held(LinuxHost(), block), what="the guard's word")
-        list(let_go(block, LinuxHost()))
+        wait_until(lambda: held(LinuxHost(root=block.root), block), what="the guard's word")
+        list(let_go(block, LinuxHost(root=block.root)))
         wait_until(lambda: all(map(is_over, above)), 10, "the end of what was above the training")
 
 

@@ -49,7 +49,7 @@ def test_of_a_loop_typed_in_a_shell_three_stay_and_the_shell_is_named(small: Sma
         assert {psutil.Process(pid).status() for pid in kept} == {psutil.STATUS_STOPPED}
         assert [row["ended"] for row in rows(context) if row.get("killed")][:4] == [1, 2, 4, 8]
         named = f"process {terminal.pid} (bash --norc -i) starts it again and again, at least "
-        assert any(line.startswith(f"again     {named}") for line in status(small.block(), LinuxHost()))
+        assert any(line.startswith(f"again     {named}") for line in status(small.block(), LinuxHost(root=small.root)))
         checked = made(prove_contained.fn(context))
         assert checked.notes[0].startswith(named)
         assert f"end it with kill {terminal.pid}" in checked.summary
@@ -71,7 +71,7 @@ def test_of_three_parents_each_keeps_its_own(small: SmallWorkload) -> None:
             open_terminals.enter_context(Terminal(SHELL, small.root)).type(f"{TRAINING} &")
         wait_until(lambda: len(rows(context)) == 3 and len(frozen(small)) == 3, what="the guard's catches")
         assert not any(row.get("killed") or row.get("again") for row in rows(context))
-        assert not any(line.startswith("again") for line in status(small.block(), LinuxHost()))
+        assert not any(line.startswith("again") for line in status(small.block(), LinuxHost(root=small.root)))
 
 
 def test_shells_without_a_training_are_left_alone(small: SmallWorkload) -> None:
