@@ -308,7 +308,7 @@ def test_whom_a_start_had_frozen_before_something_went_wrong_is_known(
     look, looks = LinuxHost.snapshot, iter(range(2))
 
     def once(self: LinuxHost) -> dict[int, Process]:
-        if next(looks):
+        if next(looks, 0):
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return look(self)
 

@@ -149,14 +149,14 @@ def test_after_a_thaw_nobody_is_advised_to_evacuate_what_a_person_has_stopped(fr
     assert frozen.thaw() == 0
     stand(after)
     stand(newcomer)
-    lines = list(status(frozen.block, LinuxHost()))
+    lines = list(status(frozen.block, LinuxHost(root=frozen.block.root)))
     assert [line for line in lines if line.startswith(("next", "or", "alone", "held"))] == [
         "next      write the postmortem, if that is not done yet"
     ]
     assert not any("evacuation run" in line for line in lines)
     assert sum(" stopped: " in line for line in lines) == 3
     frozen.freeze()
-    assert any(line.startswith("held") or " frozen: " in line for line in status(frozen.block, LinuxHost()))
+    assert any(line.startswith("held") or " frozen: " in line for line in status(frozen.block, LinuxHost(root=frozen.block.root)))
 
 
 @pytest.mark.parametrize("name", [CAUGHT, EARLY])
