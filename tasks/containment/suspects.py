@@ -138,16 +138,20 @@ def suspects_at_a_glance(
 
     Its arguments are a snapshot, the pids known as members, and the pids to spare.
     """
+    root = context.directory.root
+    program = os.path.realpath(Path(root, interpreter_of(root, context.workload.interpreter)))
+
+    def tie(process: Process) -> str:
+        if place := runs_from_root(process):
+            return f"{place} lies below the root"
+        works = process.rooted and process.executable == program
+        return "it works in the root with the workload's interpreter" if works else ""
 
     def judge(snapshot: Snapshot, members: Collection[int], spared: Collection[int]) -> dict[Identity, Member]:
         asked = (process for pid, process in snapshot.items() if pid not in spared and pid not in members)
-        found = {
-            process.identity: f"{place} lies below the root"
-            for process in asked
-            if (place := runs_from_root(process)) and context.run.includes_suspects
-        }
+        found = {process.identity: fact for process in asked if (fact := tie(process))}
         ours = {*spared, *excused_pids(context, snapshot)} if found else ()
-        return included(snapshot, found, members, ours)
+        return included(snapshot, found if context.run.includes_suspects else {}, members, ours)
 
     return judge
 
