@@ -156,7 +156,8 @@ def test_after_a_thaw_nobody_is_advised_to_evacuate_what_a_person_has_stopped(fr
     assert not any("evacuation run" in line for line in lines)
     assert sum(" stopped: " in line for line in lines) == 3
     frozen.freeze()
-    assert any(line.startswith("held") or " frozen: " in line for line in status(frozen.block, LinuxHost(root=frozen.block.root)))
+    lines = list(status(frozen.block, LinuxHost(root=frozen.block.root)))
+    assert any(line.startswith("held") or " frozen: " in line for line in lines)
 
 
 @pytest.mark.parametrize("name", [CAUGHT, EARLY])
