@@ -358,10 +358,7 @@ def _is_harmless(process: Process, handles: Handles) -> bool:
     if program(process) in SHELLS and not _is_at_rest(process, handles):
         return False
     written = handles.written & handles.below
-    return all(
-        is_editor(process) and any(PurePath(file).match(f"*{end}") or PurePath(file).match(f".*{end}") for end in _SWAP)
-        for file in written
-    )
+    return all(is_editor(process) and any(map(PurePath(file).match, _SWAP)) for file in written)
 
 
 def _is_at_rest(process: Process, handles: Handles) -> bool:
