@@ -53,7 +53,7 @@ def recover(context: RunContext, seals: Sequence[Seal], intact: Seal, verdict: V
     way = _way_back(context)
     if way.again():
         return _with(_prove_again(context, way, models, headers), keyless)
-    _require_quiet(context)
+    _require_quiet(context, despite)
     try:
         way.prepare()
         before = _require_unchanged(context, way, models)
@@ -93,13 +93,19 @@ def _contained_again(context: RunContext) -> Containment:
     return replace(made, alive=(*made.alive, *pause_named(context).open))
 
 
-def _require_quiet(context: RunContext) -> None:
+def _require_quiet(context: RunContext, despite: str) -> None:
     """Raise NotRecovered if the workload runs before its recovery, or if anything listens at the API's address.
 
-    After an earlier recovery, running processes of the workload are allowed.
+    So does a process in its root that nobody knows and nobody has answered, unless there is a reason to go on despite
+    it. After an earlier recovery, running processes of the workload are allowed.
     """
-    if not context.state.recovered.read() and (alive := check_containment(context).alive):
-        raise failure("nothing of the workload to run before its recovery", "; ".join(alive[:3]))
+    if not context.state.recovered.read():
+        found = check_containment(context)
+        if found.alive:
+            raise failure("nothing of the workload to run before its recovery", "; ".join(found.alive[:3]))
+        if found.unknown and not despite:
+            strange = "; ".join(f"{each.identity.pid}: {each.command}" for each in found.unknown[:3])
+            raise failure("nobody unknown in its root before its recovery, or a reason in despite", strange)
     with socket.socket() as probe:
         probe.settimeout(_PROBE_SECONDS)
         if probe.connect_ex(address_of(context.workload)) == 0:

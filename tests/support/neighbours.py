@@ -82,7 +82,7 @@ class Neighbour:
     ROOT and HOME in `command` are the workload's root and the account's folder, PYTHON is our interpreter. It is there
     when it has so many `processes`, one that `runs` this, and a file that `shows` matches. `program` of the machine is
     what it needs, `database` the folder of one that is made for it, and `bystanders` the block's own word for it, where
-    a fact ties it to the workload.
+    a fact ties it to the workload. One that is `unnamed` is in no list of ours, and in none of the block's.
     """
 
     name: str
@@ -96,6 +96,7 @@ class Neighbour:
     requirements: str = ""
     database: str = ""
     soak: bool = False
+    unnamed: bool = False
     runs: str = ""
 
 
@@ -138,6 +139,7 @@ NEIGHBOURS: Final = (
         "VS Code's server",
         ["node", "-e", "setInterval(() => {}, 1000)", "server-main.js", "--start-server"],
         program="node",
+        unnamed=True,
     ),
     Neighbour(
         "PostgreSQL",

@@ -248,15 +248,24 @@ def test_a_broken_seal_or_record_touches_nothing_and_life_is_no_state_to_recover
 
 def assert_what_lives_on_is_not_contained(scene: Scene) -> None:
     """A recovery refuses while something lives; the incident is no longer contained, and no reason overrides that."""
-    scene.small.start(["setsid", "--fork", "sleep", "600"])
+    scene.small.start(["setsid", "--fork", "perl", "-e", "sleep 600"]).wait()
     wait_until(scene.small.living, what="its start")
     state = bring_back(scene)
+    assert (state.type.value, state.name) == ("FAILED", "NotRecovered"), state.message
+    assert told(scene, 3)["verdict"]["word"] == "UNANSWERED"
+    (stranger,) = scene.small.living()
+    assert str(stranger.pid) in str(state.message)
+    stranger.kill()
+    wait_until(lambda: not scene.small.living(), what="its end")
+    scene.small.start(["setsid", "--fork", *scene.small.training_command], WORKERS="0").wait()
+    wait_until(scene.small.living, what="the training")
+    state = bring_back(scene, despite="the stranger is gone")
     assert (state.type.value, state.name) == ("FAILED", "NotContained"), state.message
-    assert told(scene, 3)["verdict"]["word"] == "NOTCONTAINED"
+    assert told(scene, 4)["verdict"]["word"] == "NOTCONTAINED"
     state = bring_back(scene, despite="in a hurry")
     assert state.is_failed()
     assert "it is not contained" in str(state.message)
-    assert not (scene.home / "record/004").exists()
+    assert not (scene.home / "record/005").exists()
 
 
 def test_a_workload_without_an_incident_is_refused_and_a_busy_one_is_joined(scene: Scene) -> None:

@@ -58,8 +58,9 @@ def evacuated(neighbours: tuple[Neighbour, ...], suspects: Suspects, folder: Pat
                 step.fn(context)
             contained: Containment = made(prove_still_contained.fn(context))
             told = {int(each.partition(":")[0]) for each in contained.left_alone}
+            told |= {each.identity.pid for each in contained.unknown}
             told |= {int(each["object"]) for each in context.log.entries() if each["action"] == "excused"}
-        wait_until(lambda: not account.lives(), 3, "the workload's end")
+        wait_until(lambda: not account.lives(), 30, "the workload's end")
         yield After(contained, frozenset(told), tuple(beside), workload.root)
 
 
@@ -100,8 +101,10 @@ def of(after: After, name: str) -> Beside:
     return found[0] if found else pytest.skip(f"what {name} needs is not installed")
 
 
-def test_neighbours_do_not_contradict_containment(after: After) -> None:
+def test_neighbours_do_not_contradict_containment_and_one_that_nobody_named_is_a_question(after: After) -> None:
     assert after.contained.contained, after.contained.alive
+    unnamed = {pid for each in after.beside if each.neighbour.unnamed for pid in each.before}
+    assert {each.identity.pid for each in after.contained.unknown} == unnamed
 
 
 @pytest.mark.soak

@@ -229,4 +229,4 @@ def test_a_crontab_is_told_in_a_note_and_in_the_rehearsal_and_by_the_doctor(
         assert "hunter2" not in note
         assert len(rows) == 1
     found = check(Patient("small", small.block(), "store", {}))
-    assert (found.weight, "line 3" in found.found) == (Weight.LOSS, True)
+    assert (found.weight, "line 3" in found.found) == (Weight.SOUND, True)
