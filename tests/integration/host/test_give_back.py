@@ -54,7 +54,10 @@ WRAPPERS = {
 }
 CASES = [*((name, False) for name in WRAPPERS), *((name, True) for name in ("script", "su", "sudo", "timeout"))]
 """Wrappers, and whether a shell with job control starts them."""
-each_wrapper = pytest.mark.parametrize(("name", "in_shell"), CASES)
+_OFTEN = {("script", False), ("sudo", False), ("one in the other", False), ("script", True), ("su", True)}
+each_wrapper = pytest.mark.parametrize(
+    ("name", "in_shell"), [pytest.param(*case, marks=[] if case in _OFTEN else pytest.mark.soak) for case in CASES]
+)
 
 
 class Wrapped:
