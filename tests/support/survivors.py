@@ -744,8 +744,8 @@ HARMLESS: Final = (
         terminal=False, marks=1),
     _harmless("a stranger in a deep folder", "PYTHON HOME/deep.py HOME", cwd="HOME", files={"HOME/deep.py": _DEEP},
         terminal=False, marks=1),
-    _harmless("a thread elsewhere with a folder of its own", "PYTHON HOME/t.py", cwd="HOME",
-        files={"HOME/t.py": _THREAD_CWD.replace("ROOT", "HOME")}, terminal=False, marks=1),
+    _harmless("a thread elsewhere with a folder of its own", "PYTHON HOME/apart.py", cwd="HOME",
+        files={"HOME/apart.py": _THREAD_CWD.replace("ROOT", "HOME")}, terminal=False, marks=1),
     _harmless("a deleted folder elsewhere", "PYTHON HOME/notes.py", cwd="HOME/gone", files={
         "HOME/notes.py": spin(), "HOME/gone/x": ""}, then="rm -r HOME/gone", terminal=False, marks=1),
     _harmless("emacs-like vim with an argument that quotes", "vim -u NONE +/src/train.py notes.md",
