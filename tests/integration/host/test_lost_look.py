@@ -25,7 +25,7 @@ def looked(context: RunContext, collector: str, *, late: bool = False) -> Eviden
 
 def started(small: SmallWorkload) -> int:
     training = small.start(WORKERS="0")
-    wait_until(lambda: len(small.living()) == 1, what="the training")
+    wait_until(lambda: [each.status() for each in small.living()] == ["sleeping"], what="the training at work")
     return training.pid
 
 
