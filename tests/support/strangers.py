@@ -16,7 +16,6 @@ from tests.support.workloads import SmallWorkload, wait_until
 TRAIN: Final = "src/train.py"
 TRAINING: Final = f"venv/bin/python -u {TRAIN} --dataset TAG --mode full"
 ENDED: Final = ""
-ENVIRONMENT: Final = "runs code of the workload's environment"
 INTERPRETER: Final = "the file that it was started by lies below the root"
 WRITES: Final = "open for writing"
 PASSING: Final = "came and went"
@@ -255,7 +254,7 @@ STRANGERS: Final = (
         r"gunicorn .*app:app",
         {"app.py": _WSGI},
         2,
-        by_default=ENVIRONMENT,
+        by_default=INTERPRETER,
         requirements=_PY,
     ),
     Stranger(
@@ -264,7 +263,7 @@ STRANGERS: Final = (
         r"celery .*jobs worker",
         {"jobs.py": _CELERY},
         2,
-        by_default=ENVIRONMENT,
+        by_default=INTERPRETER,
         requirements=_PY,
     ),
     training("Ray", _RAY, 2, requirements=_SOAK, soak=True),
