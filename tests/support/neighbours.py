@@ -148,6 +148,7 @@ NEIGHBOURS: Final = (
         program=POSTGRES,
         bystanders=r"^(\S*/)?postgres\b",
         database="database",
+        runs="postgres: logical replication launcher",
     ),
     Neighbour(
         "psql",

@@ -21,7 +21,8 @@ class Terminal:
         self.pid, self._screen = pty.fork()
         if self.pid == 0:
             os.chdir(folder)
-            os.execvp(command[0], list(command))  # noqa: S606  a terminal needs a fork
+            # `script` runs its command by this shell, which becomes it; another one would stay between the two.
+            os.execvpe(command[0], list(command), {**os.environ, "SHELL": "/bin/bash"})  # noqa: S606  it needs a fork
         self.process = psutil.Process(self.pid)
         self._reader = Thread(target=self._read, daemon=True)
         self._reader.start()
