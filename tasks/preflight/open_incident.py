@@ -225,6 +225,9 @@ def _open(
     if request.order:
         how["order"] = request.order.key
     context.log.write("run opened", incident_id, reason=request.reason, number=context.run.number, **how)
+    if context.state.end_recovery():  # an evacuation contains what a recovery of its incident has brought back
+        context.state.since.write(0)
+        context.log.write("recovery ended", incident_id)
     if request.answer and asked:
         keep_answer(context, request.answer, asked, request.reason)
     if alarm:
