@@ -1,8 +1,10 @@
 """Read blocks from a TOML file: tables [workload.NAME], [store.NAME], [fleet.NAME] with the fields of the blocks."""
 
 import logging
+import os
+import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -59,11 +61,17 @@ def lacking(block: WorkloadFields) -> Iterator[str]:
     if block.host == socket.gethostname():
         if not block.root.is_dir():
             yield f"root: {block.root} is no folder of this host. Correct it, or make it"
-        for word in block.api_command[:2]:
-            if "/" in word and block.root.is_dir() and not (block.root / word).exists():
-                yield f"api_command: {word} is not there, so a recovery could not start the API"
+        missing = [word for word in block.api_command[1:2] if "/" in word and not (block.root / word).exists()]
+        for word in (*no_program(block, block.api_command), *missing) if block.root.is_dir() else ():
+            yield f"api_command: {word} is not there, so a recovery could not start the API"
     if block.api_headers and not _is_saved(block.api_headers):
         yield f"api_headers: {block.api_headers} is not saved. Save it (docs/operate.md), or a recovery goes without it"
+
+
+def no_program(block: WorkloadFields, command: Sequence[str]) -> list[str]:
+    """Return the first word of a command if it is no program where a run would look for it; else nothing."""
+    places = {word: block.root / word if "/" in word else word for word in command[:1]}
+    return [word for word, place in places.items() if not shutil.which(place, path=os.defpath)]
 
 
 def _is_saved(reference: str) -> bool:

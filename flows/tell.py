@@ -1,5 +1,6 @@
 """Tell people, as a run of its own: nothing waits for it, and what a receiver does not take is sent again."""
 
+import time
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -12,14 +13,16 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from tasks.adapters.notification import send_by
-from tasks.custody.incident.news import PEOPLE, TELL, topic
+from tasks.custody.incident.news import PEOPLE, SENT_BY_SERVER, TELL, topic
 from tasks.runtime.flow_run import this_run
 from tasks.runtime.step import end_of
 
 AGAIN_SECONDS: Final = [2.0, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0]
 """Between two attempts: some nine minutes in all."""
 _BEFORE: Final = ["COMPLETED", "RUNNING", "CANCELLED"]
-"""Types of states of a message that was sent, is being sent, or was sent by the server as no worker took it."""
+"""Types of states of a message that was sent, is being sent, or may have been sent by the server."""
+_SHOWN: Final = 50
+_POLL_SECONDS: Final = 1.0
 _RUNS: Final = "/flow_runs/filter"
 
 
@@ -61,7 +64,10 @@ def tell(subject: str, body: str, to: Annotated[list[str], Field(min_length=1)],
 
 
 def told_before(client: SyncPrefectClient, run: UUID, about: str, subject: str) -> bool:
-    """Return whether the last message about this was the same, and note that this run's is about it, too."""
+    """Return whether the last message about this was the same, and note that this run's is about it, too.
+
+    One that is being sent is waited for. One whose run a person has cancelled was told to nobody.
+    """
     tags = [PEOPLE, f"about:{about}"]
     client.update_flow_run(run, tags=tags)
     asked = {
@@ -70,5 +76,16 @@ def told_before(client: SyncPrefectClient, run: UUID, about: str, subject: str) 
         "state": {"type": {"any_": _BEFORE}},
         "start_time": {"before_": str(client.read_flow_run(run).start_time)},
     }
-    said = {"flow_runs": asked, "sort": "START_TIME_DESC", "limit": 1}
-    return any(each["parameters"]["subject"] == subject for each in client.request("POST", _RUNS, json=said).json())
+    query = {"flow_runs": asked, "sort": "START_TIME_DESC", "limit": _SHOWN}
+    until = time.monotonic() + 2 * sum(AGAIN_SECONDS)
+    while (last := _last(client, query)) and last["parameters"]["subject"] == subject and time.monotonic() < until:
+        if last["state"]["type"] != "RUNNING":
+            return True
+        time.sleep(_POLL_SECONDS)
+    return False
+
+
+def _last(client: SyncPrefectClient, query: dict[str, Any]) -> dict[str, Any] | None:
+    runs = ((run, run["state"]) for run in client.request("POST", _RUNS, json=query).json())
+    told = (run for run, now in runs if now["type"] != "CANCELLED" or SENT_BY_SERVER in (now["message"] or ""))
+    return next(told, None)

@@ -4,7 +4,7 @@ import os
 import socket
 import struct
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -21,7 +21,10 @@ _ATTACH: Final = ("busctl", "call", *_MANAGER, "AttachProcessesToUnit", "ssau")
 _SYSTEM: Final = Path("/etc/systemd/system")
 _INIT: Final = Path("/proc/1/comm")  # the host's, also in a container with its pid namespace
 _DROP_IN: Final = "zz-evacuation-cordon.conf"  # of all drop-ins the last by name wins
-_ASKED: Final = ("Id", "LoadState", "ActiveState", "SubState", "MainPID", "TriggeredBy", "WatchdogUSec", "Environment")
+_ASKED: Final = (
+    *("Id", "LoadState", "ActiveState", "SubState", "MainPID", "TriggeredBy", "WatchdogUSec", "Environment", "Restart"),
+    *("DropInPaths", "NeedDaemonReload"),
+)
 _RUNS: Final = "Id,ActiveState,SubState,MainPID,ExecStart,WorkingDirectory,Restart"
 _NOTIFY: Final = "/run/systemd/notify"
 _NO_WATCHDOG: Final = frozenset({"", "0", "infinity"})
@@ -81,19 +84,24 @@ class Systemd:
     def hold_down(self, marker: Path, drop_ins: Mapping[str, str]) -> str:
         """Keep units from starting while the marker exists. If that fails no drop-in is left."""
         places = {_SYSTEM / f"{unit}.d" / _DROP_IN: text for unit, text in drop_ins.items()}
-        if all(_text(place) == text for place, text in places.items()):
+        if all(_text(place) == text for place, text in places.items()) and not self._not_loaded(places):
             return ""
         try:
             for place, text in places.items():
                 place.parent.mkdir(mode=0o755, exist_ok=True)
                 place.write_text(text)
                 place.chmod(0o644)
-            failed = self.tell("daemon-reload")
+            failed = self.tell("daemon-reload") or self._not_loaded(places)
         except OSError as error:
             failed = str(error)
         if failed:
             self.release(marker)
         return failed
+
+    def _not_loaded(self, drop_ins: Iterable[Path]) -> str:
+        """Return which drop-ins systemd does not go by, as far as it tells; empty if it goes by all."""
+        left = [place for place in drop_ins if not _goes_by(self.shown(place.parent.name.removesuffix(".d")), place)]
+        return f"it has not loaded {', '.join(map(str, left))}" if left else ""
 
     def release(self, marker: Path) -> tuple[str, ...]:
         """Let the units that this marker keeps down start again, and reset their failed state; return their names."""
@@ -157,6 +165,11 @@ def _text(place: Path) -> str:
         return place.read_text()
     except OSError:
         return ""
+
+
+def _goes_by(about: Mapping[str, str], drop_in: Path) -> bool:
+    loaded = about.get("DropInPaths", "").replace("\\\\", "\\")  # it may show a backslash of a unit's name twice
+    return str(drop_in) in loaded and about.get("NeedDaemonReload") == "no"
 
 
 def _set_watchdog(pid: int, microseconds: bytes) -> None:

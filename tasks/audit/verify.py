@@ -45,7 +45,7 @@ def audited(
     `signers` may sign, `roots` vouch for who stamps the time.
     Raises Refused if there is no such incident, StoreError if the store cannot be listed.
     """
-    layout, keys = keys_of(store, parse_id(incident))
+    layout, keys, cut = keys_of(store, parse_id(incident))
     if not keys:
         raise Refused(f"an incident {incident} in {store.place}", "no object of it", "List them: leave the id out.")
     documents, troubles = read_documents(store, layout, keys)
@@ -55,6 +55,7 @@ def audited(
     versions, hidden = _versions(store, layout, found.turns)
     tally = _compared(store, read, found, deep=deep)
     findings = [
+        *cut,
         *troubles,
         *found.findings,
         *tally.findings,

@@ -17,7 +17,7 @@ from tasks.cli.workloads import chosen
 from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.visible import say
 from tasks.incident.current import at_work_or_left
-from tasks.incident.directory import base_of
+from tasks.incident.directory import base_of, disks
 from tasks.incident.layout import CORDON
 from tasks.incident.run_lock import owner
 from tasks.preflight.privileges import in_strange_hands
@@ -142,7 +142,7 @@ PREFECT_API_URL={api}
 
 def _to_start(here: Workloads, *, server: bool) -> Iterator[list[str]]:
     units = [_SERVER, _WORKER] if server else [_WORKER]
-    guards = [_GUARD.format(escaped(workload.evidence)) for workload in here.values()]
+    guards = [_GUARD.format(escaped(folder)) for workload in here.values() for folder in disks(workload)]
     doctors = [_DOCTOR.format(escaped(Path(called.file))) for called in here]
     yield ["systemctl", "daemon-reload"]
     yield ["systemctl", "enable", *units, *guards]

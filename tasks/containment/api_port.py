@@ -76,18 +76,21 @@ def counted_port(context: RunContext) -> int | None:
 
 
 def others_on_port(context: RunContext, ours: Iterable[int], known: Iterable[str]) -> list[tuple[Listener, str]]:
-    """Return other programs on the API's port, each with what that means. Frozen ones count: they accept connections.
+    """Return `strangers_on` the API's port. One left at its default counts only if the workload listened there."""
+    return strangers_on(counted_port(context), context.adapters.host, context.workload, ours, known)
 
-    Excludes pids of `ours`, `known` containers, and the proxy of a container of the block. A port that the block leaves
-    at its default counts only if a process of the workload listened there.
+
+def strangers_on(
+    port: int | None, host: Host, workload: Workload, ours: Iterable[int], known: Iterable[str]
+) -> list[tuple[Listener, str]]:
+    """Return other programs on a port, each with what that means. Frozen ones count: they accept connections.
+
+    Excludes pids of `ours`, `known` containers, and the proxy of a container of the block.
     """
-    port = counted_port(context)
     if not port:
         return []
     mine, inside = frozenset(ours), frozenset(known)
-    others = [
-        each for each in context.adapters.host.owners(port) if not _explained(each, mine, inside, context.workload)
-    ]
+    others = [each for each in host.owners(port) if not _explained(each, mine, inside, workload)]
     advice = "end it, give the API's own port as api_port, or excuse it by bystanders"
     hidden = "" if os.geteuid() == 0 else "; run the evacuation as root to see which"
     return [

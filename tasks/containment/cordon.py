@@ -33,8 +33,6 @@ _SHOWN: Final = 80
 @step("§1", "cordon", "cordon: hold the training lock", "学習ロックの確保")
 def cordon(context: RunContext) -> Cordon:
     """Hold the training lock by a guard that outlives run and worker. Idempotent (runbook §1)."""
-    if context.state.recovered.read():
-        return _released(context)
     units = Units(context)
     try:
         hold(context, context.incident.reason)

@@ -74,8 +74,6 @@ def _not_now(context: RunContext) -> str:
         return "the workload block names no training_command"
     if context.run.policy == "kill":
         return "nothing of a compromised workload is run"
-    if context.state.recovered.read():
-        return "the cordon was released by this incident's own recovery"
     state = cordon_state(context)
     return "" if state.held else state.summary
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from tasks.custody.containment.pause import Kind, Launcher, Resume
 from tasks.incident.layout import PRIOR
-from tasks.system.atomic_files import read_plain, write_whole
+from tasks.system.atomic_files import read_ours, write_whole
 
 if TYPE_CHECKING:
     from tasks.adapters.prefect_scheduler import Scheduler
@@ -24,6 +24,8 @@ def resume(scheduler: "Scheduler", marker: Path) -> Resume:
 
     Uses the list beside the cordon's marker, because the block may have changed meanwhile.
     """
+    if doubt := _doubt(marker.with_name(PRIOR)):
+        return Resume((), doubt=doubt)
     prior = read_prior(marker)
     ours = [launcher for launcher, before in prior.items() if not before]
     resumed = Resume(
@@ -37,7 +39,7 @@ def resume(scheduler: "Scheduler", marker: Path) -> Resume:
 def read_prior(marker: Path) -> dict[Launcher, bool]:
     """Return the launchers on the list, and whether each was paused before the cordon; empty without a list."""
     try:
-        rows = json.loads(read_plain(marker.with_name(PRIOR)))
+        rows = json.loads(read_ours(marker.with_name(PRIOR)))
         return {Launcher(Kind(row["kind"]), row["name"]): row["paused_before"] for row in rows}
     except FileNotFoundError:
         return {}
@@ -46,13 +48,23 @@ def read_prior(marker: Path) -> dict[Launcher, bool]:
         return {}
 
 
+def _doubt(path: Path) -> str:
+    """Return why a list that is there is not followed, and what to do; empty if it is ours, or missing."""
+    try:
+        read_ours(path)
+    except OSError as error:
+        cure = "Resume by hand what the custody log names as paused, then remove the file. 記録を確認し手動で再開を"
+        return "" if isinstance(error, FileNotFoundError) else f"{path} is not followed: {error.strerror}. {cure}"
+    return ""
+
+
 def write_prior(marker: Path, prior: Mapping[Launcher, bool]) -> None:
     """Write the list. If the disk takes nothing, containment goes on: the custody log has the list too."""
     path = marker.with_name(PRIOR)
     rows = [{"kind": each.kind, "name": each.name, "paused_before": before} for each, before in prior.items()]
     try:
         if rows:
-            write_whole(path, json.dumps(rows, indent=1).encode())
+            write_whole(path, json.dumps(rows, indent=1).encode(), 0o644)
         else:
             path.unlink(missing_ok=True)
     except OSError as error:

@@ -15,7 +15,7 @@ from prefect.events.schemas.events import ResourceSpecification
 
 from tasks.custody.fleet.order import FLEET, OF_A_FLEET
 from tasks.custody.incident.ending import ENDINGS
-from tasks.custody.incident.news import EVENT_CONTAINED, PEOPLE
+from tasks.custody.incident.news import EVENT_CONTAINED, PEOPLE, SENT_BY_SERVER
 from tasks.readiness.people import LONG_RUNS, TELL_FLEETS, TELL_PEOPLE, UNBEGUN_RUNS, UNTAKEN_MESSAGES, UNTAKEN_RUNS
 from tasks.readiness.server import SILENT_RUNS
 from tasks.readiness.tell import EVENT as WORSE
@@ -163,7 +163,7 @@ def untaken_messages(blocks: Sequence[UUID], seconds: float = MESSAGE_SECONDS) -
     """
     said = "{{ flow_run.parameters['subject'] }}", "{{ flow_run.parameters['body'] }}"
     sent = [SendNotification(block_document_id=block, subject=said[0], body=said[1]) for block in blocks]
-    told = f"No worker began within {seconds:g} s: the server has sent it. サーバーから直接送信しました。"
+    told = f"No worker began within {seconds:g} s: {SENT_BY_SERVER}. サーバーから直接送信しました。"
     return AutomationCore(
         name=UNTAKEN_MESSAGES,
         description="The server sends it by itself. ワーカー不在時の直接通知。",

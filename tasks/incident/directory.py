@@ -36,6 +36,11 @@ def bases(workload: "WorkloadFields") -> tuple[Path, ...]:
     return tuple(sorted(there, key=lambda base: not os.access(base / OWNER, os.W_OK)))
 
 
+def disks(workload: "WorkloadFields") -> list[Path]:
+    """Return the folders whose incidents, and markers of a cordon, last over a reboot."""
+    return [workload.evidence, *_fallback(workload)]
+
+
 def base_of(workload: "WorkloadFields") -> Path:
     """Return the folder that holds the lock of the workload's runs."""
     return next(iter(bases(workload)), workload.evidence)
@@ -108,12 +113,12 @@ def _open_home(workload: "WorkloadFields", incident: Incident, *, dry_run: bool)
     A link, or another user's folder, in its place is not used.
     """
     whole = workload.reserve_mb * MIB
-    disks, memory = [workload.evidence, *_fallback(workload)], _memory(workload)
+    lasting, memory = disks(workload), _memory(workload)
     found = find_home(workload, incident.id, dry_run=dry_run)
     if _private(found) and (found / INCIDENT).is_file():
         volatile = any(found.is_relative_to(base) for base in memory)
         return found, whole if take(found / RESERVE, whole) else 0, volatile, True
-    for size, tried in ((whole, disks), (min(whole, MIB), [*disks, *memory]), (0, [*disks, *memory])):
+    for size, tried in ((whole, lasting), (min(whole, MIB), [*lasting, *memory]), (0, [*lasting, *memory])):
         for base in tried:
             home = home_in(base, incident.id, dry_run=dry_run)
             usable = not base.is_symlink() if base == workload.evidence else make_private(base)

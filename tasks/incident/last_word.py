@@ -28,7 +28,7 @@ def last_word(home: Path) -> str:
 def is_finished(home: Path) -> bool:
     """Return whether an incident need not be carried on: by its last verdict, if the store has got that record.
 
-    What a recovery has brought back is left alone by who carries the incident on, so a later emergency is another one.
+    After a recovery a later emergency is another incident.
     """
     word = last_word(home)
     return word == THAWED or (word in WORKS and not (_unsent(home) and not rows_of(home / RECOVERED, read_private)))

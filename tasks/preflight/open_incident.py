@@ -25,7 +25,7 @@ from tasks.custody.containment.answer import GivenAnswer
 from tasks.custody.containment.receipt import Unknown
 from tasks.custody.errors import Refused
 from tasks.custody.fleet.order import Order
-from tasks.custody.incident.alarm import Alarm, belongs_to
+from tasks.custody.incident.alarm import Alarm, belongs_to, last_begin
 from tasks.custody.incident.incident import Incident, new_id, parse_id
 from tasks.custody.incident.verdict import Word
 from tasks.evidence.signing import tell_key
@@ -144,17 +144,14 @@ def _comparable(alarm: Alarm) -> Alarm:
 
 
 def _with_beginning(alarm: Alarm) -> Alarm:
-    """Fill in when the alarm's training run began, if the alarm lacks it and the server knows it."""
+    """Fill in when the last attempt of the alarm's training began, if the alarm lacks it and the server knows it."""
     from prefect.client.orchestration import get_client
-    from prefect.exceptions import ObjectNotFound
 
     if alarm.began or not alarm.run:
         return alarm
     with get_client(sync_client=True) as client:
-        try:
-            return replace(alarm, began=client.read_flow_run(UUID(alarm.run)).start_time)
-        except ObjectNotFound:
-            return alarm
+        states = [each.model_dump(mode="json") for each in client.read_flow_run_states(UUID(alarm.run))]
+    return replace(alarm, began=last_begin(states, alarm.occurred))
 
 
 def _leave(request: Request, workload: Workload, incident: str) -> JoinedIncident | None:
@@ -228,6 +225,9 @@ def _open(
     if request.order:
         how["order"] = request.order.key
     context.log.write("run opened", incident_id, reason=request.reason, number=context.run.number, **how)
+    if context.state.end_recovery():  # an evacuation contains what a recovery of its incident has brought back
+        context.state.since.write(0)
+        context.log.write("recovery ended", incident_id)
     if request.answer and asked:
         keep_answer(context, request.answer, asked, request.reason)
     if alarm:

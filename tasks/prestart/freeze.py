@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tasks.adapters.host import LinuxHost, freeze_process
 from tasks.custody.containment.membership import Exceptions, Member, Members
-from tasks.custody.containment.process import Identity, Process, family, pids_of
+from tasks.custody.containment.process import Identity, Process, pids_of
 from tasks.custody.containment.wrappers import running_above
 from tasks.custody.fleet.order import Order
 from tasks.custody.incident.description import recognisable
 from tasks.custody.visible import say
 from tasks.incident import layout
-from tasks.incident.last_word import FINISHED, THAWED, last_word
-from tasks.incident.layout import CORDON, EARLY, FROZEN, INCIDENT, RECOVERED, incidents_in
+from tasks.incident.last_word import THAWED, last_word
+from tasks.incident.layout import CORDON, EARLY, FROZEN, INCIDENT, incidents_in
 from tasks.incident.run_lock import at_work, take_ownership
 from tasks.prestart.groups import freeze_in_place
 from tasks.prestart.journal import EarlyFreeze, keep, note_unkept, rows_above, rows_for, write_rows
@@ -93,7 +93,7 @@ def _locked_freeze(workload: Mapping[str, Any], incident: str | None) -> EarlyFr
     evidence = evidence_of(workload)
     _require_known_here(workload, evidence, incident)
     with _owned(evidence) as lock:
-        return replace(_freeze(workload, evidence, incident), lock=lock)
+        return replace(_freeze(workload, evidence), lock=lock)
 
 
 def _here(fields: dict[str, Any]) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def _owned(evidence: Path) -> Iterator[int | None]:
         raise
 
 
-def _freeze(workload: Mapping[str, Any], evidence: Path, incident: str | None) -> EarlyFreeze:
+def _freeze(workload: Mapping[str, Any], evidence: Path) -> EarlyFreeze:
     """Freeze parents first, until a look finds no new process.
 
     Which, and when, is written down before the signals of each look, because this process may be killed, and once more
@@ -142,7 +142,7 @@ def _freeze(workload: Mapping[str, Any], evidence: Path, incident: str | None) -
     and not what an incident has frozen and that runs again, unless that incident was thawed.
     """
     frozen, above = dict[Identity, datetime](), set[Identity]()
-    host, find = LinuxHost(workload["api_port"], root=workload["root"]), _finder(workload, evidence, incident)
+    host, find = LinuxHost(workload["api_port"], root=workload["root"]), _finder(workload, evidence)
 
     def note(ran: set[Identity]) -> None:
         above.update(ran)
@@ -229,21 +229,16 @@ def _held(workload: Mapping[str, Any], evidence: Path) -> set[Identity]:
     return identities(home / FROZEN for home in _homes(workload, evidence) if last_word(home) != THAWED)
 
 
-def _finder(workload: Mapping[str, Any], evidence: Path, incident: str | None) -> _Find:
+def _finder(workload: Mapping[str, Any], evidence: Path) -> _Find:
     """Read from the disk what every look needs, and return the function that finds the members in a snapshot.
 
-    What the recovery of an incident has started is left alone with its children if the run may carry that incident on,
-    because the run would leave them alone, frozen for ever. For a new incident they are the workload.
+    What a recovery has started is the workload, also of the incident that the run carries on.
     """
     description = describe(workload)
     guards = {LinuxHost().guard(base / CORDON) for base in _bases(workload, evidence)}
-    homes = _homes(workload, evidence)
-    newest = max(homes, key=lambda home: home.name, default=None)
-    open_now = newest.name if newest and last_word(newest) not in FINISHED else ""
-    carried_on = identities(home / RECOVERED for home in homes if home.name == (incident or open_now))
 
     def find(snapshot: Mapping[int, Process]) -> dict[Identity, Member]:
-        ours = untouchable(snapshot) | pids_of(snapshot, guards) | family(snapshot, carried_on)
+        ours = untouchable(snapshot) | pids_of(snapshot, guards)
         return Members.of(snapshot, description, Exceptions(frozenset(ours)))
 
     return find

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tasks.custody.incident.alarm import Alarm
+from tasks.custody.incident.alarm import Alarm, last_begin
 from tasks.custody.visible import say
 from tasks.incident.joining import incident_of, joined_message, leave
 from tasks.incident.layout import incidents_in
@@ -54,13 +54,11 @@ def _asked(run: KnownRun) -> tuple[Alarm, Path] | None:
 
 
 def began(alarm: Alarm, ask: Any) -> Alarm:
-    """Return the alarm with the start time of its training run, if the server still knows it."""
+    """Return the alarm with the begin of its training run's last attempt, if the server still knows it."""
     try:
-        start = ask(f"/flow_runs/{alarm.run}")["start_time"]
+        return replace(alarm, began=last_begin(ask(f"/flow_run_states/?flow_run_id={alarm.run}"), alarm.occurred))
     except NotNow:
         return alarm
-    known = Alarm.of({"event": alarm.event, "payload": {"began": start}})
-    return replace(alarm, began=known.began if known else None)
 
 
 def _end(run: KnownRun, incident: str) -> bool:

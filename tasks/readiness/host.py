@@ -12,13 +12,13 @@ from tasks.collectors.collector import NothingThere
 from tasks.collectors.stacks import find_spy
 from tasks.containment.api_port import port_of
 from tasks.containment.unnamed_containers import ask_engine, judge_unnamed
-from tasks.custody.containment.container import workload_containers
 from tasks.custody.containment.groups import path_of
 from tasks.custody.errors import EngineError, Refused
 from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
 from tasks.incident.current import at_work_or_left
-from tasks.incident.directory import cordon_base
+from tasks.incident.directory import base_of, cordon_base, disks
 from tasks.incident.layout import CORDON
+from tasks.incident.run_lock import owner
 from tasks.preflight.privileges import in_strange_hands, missing_rights
 from tasks.preflight.requirements import (
     require_here,
@@ -29,8 +29,7 @@ from tasks.preflight.requirements import (
 from tasks.readiness.patient import Patient
 from tasks.system.control_group import Hierarchy
 from tasks.system.disk_reserve import MIB
-from tasks.system.processes import standpoint
-from tasks.system.rights import effective_capabilities
+from tasks.system.rights import effective_capabilities, hidden_from_us
 from tasks.system.unit_files import BOOTED, escaped
 
 _SECONDS: Final = 10.0
@@ -54,6 +53,9 @@ def rights(patient: Patient) -> Finding:
     strangers = sorted({each.user for each in patient.processes} - {user})
     told = f"user {user}; " + ("; ".join(missing) or "has every right that is used")
     cure = f"run the worker as root by evacuation install, or as user {_owner(patient)}"
+    if option := hidden_from_us():
+        matters = "whether others' processes are left is not known, and the run ends NotContained"
+        return fatal(f"{told}; /proc hides processes of other users ({option})", matters, f"{cure}, in its group gid=")
     if strangers and any("CAP_KILL" in each for each in missing):
         return fatal(f"{told}; members of users {strangers}", "they can be neither frozen nor stopped", cure)
     if strangers and missing:
@@ -149,8 +151,7 @@ def engine(patient: Patient) -> Finding:
     if not asked:
         return sound("the block names no containers")
     try:
-        with closing(DockerEngine(patient.workload.docker_host)) as docker:
-            found = workload_containers(docker.containers(asked), asked, standpoint().own)
+        found = patient.containers
     except EngineError as error:
         matters = "no container is paused or stopped: NotContained"
         return fatal(str(error), matters, "start it, or let the worker's user reach its socket: docker ps")
@@ -187,15 +188,20 @@ def guard(patient: Patient) -> Finding:
     """Look whether systemd starts the guard again after a reboot."""
     if not BOOTED.is_dir():
         return sound("no systemd here: after a reboot under a cordon, carry the incident on")
-    unit = f"evacuation-guard@{escaped(patient.workload.evidence)}.service"
-    if refused := patient.host.systemd.tell("is-enabled", "--quiet", "--", unit):
+    units = [f"evacuation-guard@{escaped(folder)}.service" for folder in disks(patient.workload)]
+    refused = {unit: patient.host.systemd.tell("is-enabled", "--quiet", "--", unit) for unit in units}
+    if told := "; ".join(f"{unit} is not enabled: {why}" for unit, why in refused.items() if why):
         matters = "after a reboot in the middle of an evacuation nothing keeps training out"
-        return loss(f"{unit} is not enabled: {refused}", matters, "evacuation install evacuation.toml")
-    return sound(f"{unit} is enabled")
+        return loss(told, matters, "evacuation install evacuation.toml")
+    return sound(f"{', '.join(units)}: enabled")
 
 
 def incident(patient: Patient) -> Finding:
-    """Look for an incident that is open, and for a cordon."""
+    """Look for an incident that is open, and for a cordon, also one that a reboot has left without its guard."""
+    marker = cordon_base(patient.workload) / CORDON
+    if marker.exists() and not patient.host.guard(marker) and not owner(base_of(patient.workload)):
+        told, matters = f"a cordon stands without a guard: {marker}", "training starts under it, and nothing stops it"
+        return fatal(told, matters, "evacuation status evacuation.toml; carry the incident on, or: evacuation uncordon")
     if told := at_work_or_left(patient.workload):
         matters = "no training starts, and what is written here is about a host in the middle of an incident"
         return loss(told, matters, "evacuation status evacuation.toml")

@@ -2,22 +2,25 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from tasks.adapters.container_engine import DockerEngine
 from tasks.adapters.host import LinuxHost
 from tasks.collectors import discover
 from tasks.collectors.collector import Target
 from tasks.collectors.estimate import estimate
 from tasks.containment.members import Snapshot, description_of
 from tasks.containment.suspects import roster_now
+from tasks.custody.containment.container import workload_containers
 from tasks.custody.containment.membership import Exceptions, Member, Members, excused
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.containment.roster import Roster
-from tasks.system.processes import untouchable
+from tasks.system.processes import standpoint, untouchable
 from tasks.system.workload import interpreter_of
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from blocks.port import Store, StoredObject
     from blocks.store import EvidenceStore
     from blocks.workload import Workload
+    from tasks.custody.containment.container import Container
 
 _OWN_FILES: Final = 1_000
 """An incident's own: journals, receipts, records, the output of collectors."""
@@ -83,6 +87,15 @@ class Patient:
         """Processes that the block's bystanders excuse."""
         found = excused(self.snapshot, description_of(self.workload), self._exceptions)
         return [self.snapshot[pid] for pid in sorted(found)]
+
+    @cached_property
+    def containers(self) -> "list[Container]":
+        """Living containers of the workload. Raises EngineError if the engine does not tell."""
+        asked = self.workload.containers
+        if not asked:
+            return []
+        with closing(DockerEngine(self.workload.docker_host)) as docker:
+            return list(workload_containers(docker.containers(asked), asked, standpoint().own))
 
     @property
     def evidence_place(self) -> Path:

@@ -1,18 +1,22 @@
 """Look at the workload as it is now: members, suspects, what is excused, files, API and models. Touches none of it."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from blocks.file import lacking
+from blocks.file import lacking, no_program
 from tasks.adapters.saved_blocks import secret_headers
 from tasks.collectors import discover
 from tasks.collectors.matching import found as found_files
+from tasks.containment.api_port import port_of, strangers_on
 from tasks.containment.starters import look_for_starters
 from tasks.containment.suspects import suggest_line
 from tasks.custody.containment.process import ancestry
 from tasks.custody.containment.roster import Kind
+from tasks.custody.containment.service import unit_of
+from tasks.custody.containment.source import keeps_only, may_be_ended
 from tasks.custody.containment.suspect import excuse_for
 from tasks.custody.errors import EvacuationError
 from tasks.custody.evidence.redact import command_line
@@ -32,6 +36,8 @@ from tasks.system.processes import ticks, untouchable
 _SHOWN: Final = 100
 _MODEL_SECONDS: Final = 20.0
 _NAMED: Final = 5
+_AT_ANY_END: Final = frozenset({"always", "on-success"})
+"""Values of Restart= by which systemd starts again what a graceful stop has ended."""
 
 
 def members(patient: Patient) -> Finding:
@@ -86,6 +92,45 @@ def starters(patient: Patient) -> Finding:
     if found.living and not patient.workload.stop_supervisors:
         return fatal(told, "it starts the workload again, and the run ends NotContained", cure)
     return loss(told, "it starts the workload again, which the guard has to catch", cure)
+
+
+def units(patient: Patient) -> Finding:
+    """Look for services of systemd that start a member again, and that `units` does not name."""
+    block = patient.workload
+    services = sorted({unit_of(each.cgroup) for each in patient.processes} - {"", *block.units})
+    shown = {unit: patient.host.systemd.shown(unit) for unit in services}
+    falls = {unit: about for unit, about in shown.items() if about and _falls_with_members(patient, about)}
+    again = {unit: restart for unit, about in falls.items() if (restart := about.get("Restart", "not known")) != "no"}
+    if not again:
+        return sound(f"{', '.join(services) or 'no service'} has members; none starts one again")
+    told = "; ".join(f"{unit} has Restart={restart}" for unit, restart in again.items())
+    cure = f"in the workload block: units = {json.dumps([*block.units, *again])}"
+    if block.stop_supervisors or _AT_ANY_END.isdisjoint(again.values()):
+        return loss(told, "it may start the workload again, which the guard has to catch", cure)
+    return fatal(told, "it starts the workload again, and the run ends NotContained", cure)
+
+
+def _falls_with_members(patient: Patient, about: Mapping[str, str]) -> bool:
+    """Return whether a service ends with its members: its main process is one, or runs nothing else."""
+    pids, snapshot = {who.pid for who in patient.members}, patient.snapshot
+    main = snapshot.get(int(about.get("MainPID") or 0))
+    if main is None or main.pid in pids:
+        return True
+    return main not in patient.excused and may_be_ended(main) and keeps_only(snapshot, main.pid, pids)
+
+
+def port(patient: Patient) -> Finding:
+    """Look for other programs on the API's port, as the check after the stop does."""
+    block, number = patient.workload, port_of(patient.workload)
+    counts = block.names_port or number in patient.host.ports(patient.members)
+    others = [*patient.roster.of(Kind.SUSPECT), *patient.roster.of(Kind.UNKNOWN)]  # have findings of their own
+    mine = {each.pid for each in (*patient.processes, *patient.excused, *(process for process, _ in others))}
+    users, known = {each.user for each in patient.processes}, {each.id for each in patient.containers}
+    found = strangers_on(number if counts else None, patient.host, block, mine, known)
+    seen = [(each.process, f"user {each.user}", why) for each, why in found if each.process or each.user not in users]
+    if told := "; ".join(f"{command_line(of.command, _SHOWN) if of else user}: {why}" for of, user, why in seen):
+        return fatal(told, "it serves on, and the run ends NotContained", f"ss -ltnp 'sport = :{number}'")
+    return sound(f"nobody else listens on port {number}" if counts else "no port of the API is known")
 
 
 def excused(patient: Patient) -> Finding:
@@ -145,6 +190,15 @@ def _judged(root: bytes, name: bytes, patient: Patient) -> dict[str, Any]:
     return {"outcome": Soundness.UNKNOWN, "reason": OTHER_FORMAT} if other else about
 
 
+def launch(patient: Patient) -> Finding:
+    """Look whether the program that starts a training is there: the cordon is tried by it."""
+    block = patient.workload
+    for word in no_program(block, block.training_command):
+        matters = "the cordon cannot be tried: the run fails"
+        return fatal(f"training_command: {word} is no program here", matters, f"correct the block: ls -l {word}")
+    return sound("training_command is there" if block.training_command else "the block names no training_command")
+
+
 def restart(patient: Patient) -> Finding:
     """Look whether what a recovery needs to start the API is there."""
     told = "; ".join(lacking(patient.workload))
@@ -177,4 +231,4 @@ def _is_the_workloads(patient: Patient) -> bool:
     return bool(owners) and all(each.process and each.process.identity in patient.members for each in owners)
 
 
-CHECKS: Final = (members, suspects, unknown, starters, excused, files, models, restart, api)
+CHECKS: Final = (members, suspects, unknown, starters, units, port, excused, files, models, launch, restart, api)

@@ -191,12 +191,9 @@ def _contain_again(context: RunContext, way: Revival) -> None:
     The lock stays free if an earlier recovery has let in what of the workload runs now: the guard would freeze that.
     """
     way.end()
-    if context.state.recovered.read():
-        if check_containment(context).alive:
-            return
-        context.state.let_in.write(True)
-    context.state.recovered.write([])
-    context.state.recovered_containers.write([])
+    if context.state.recovered.read() and check_containment(context).alive:
+        return
+    context.state.end_recovery()
     hold(context, "recovery failed")
     Units(context).keep_down()
     context.log.write("contained again", context.incident.id, result=_contained_again(context).summary)

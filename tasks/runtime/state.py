@@ -110,3 +110,12 @@ class IncidentState:
         self.let_in = journal(layout.LET_IN, bool)
         self.made_containers = journal(layout.MADE_CONTAINERS, list[str])
         self.ended = journal(layout.ENDED, dict[str, Any])
+
+    def end_recovery(self) -> bool:
+        """Count what recoveries of the incident have started as the workload again; False if there is nothing."""
+        if not self.recovered.read() and not self.recovered_containers.read():
+            return False
+        self.let_in.write(True)
+        self.recovered.write([])
+        self.recovered_containers.write([])
+        return True

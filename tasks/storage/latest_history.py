@@ -1,7 +1,8 @@
 """§5: read the transactions of latest/, and what latest/ holds now."""
 
 import hashlib
-from collections.abc import Collection, Iterator
+import logging
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ from tasks.system.parallel import QUESTIONS, side_by_side
 
 if TYPE_CHECKING:
     from blocks.port import Store, StoredObject
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,18 +37,29 @@ class History:
 
 
 def history(store: "Store") -> History:
-    """Read the last transaction from the store. Any object under a number takes that number."""
-    number, last_done = 0, 0
-    for key in (each.key for each in store.list(TURNS)):
-        number = max(number, turn_of(key))
-        last_done = max(last_done, turn_of(key) if key == done_key(turn_of(key)) else 0)
-    if not number:
+    """Read the last transaction from the store. The intent of a transaction takes its number."""
+    keys = [each.key for each in store.list(TURNS)]
+    taken = {number for key in keys if key == begun_key(number := turn_of(key))}
+    if not (number := end_of_line(taken)):
         return History()
+    if beyond := max(taken) - number:
+        logger.warning("promotions/%06d/ in %s is no turn of ours, which leave no gap", number + beyond, store.place)
     last, begun = read_transaction(store, number)
-    if last_done < number:
+    if done_key(number) not in keys:
         return History(number, last)
     done = digest_bytes(fetch(store, done_key(number), DOCUMENT_LIMIT))
     return History(number, last, TurnProof(number, begun, done, kept_by(number, last.rows)))
+
+
+def end_of_line(numbers: Iterable[int]) -> int:
+    """Return the last number of the longest line without a gap, of the first such line; 0 without any number.
+
+    A transaction takes the number after the last one, so what lies beyond a gap is none, whoever wrote it.
+    """
+    length = dict[int, int]()
+    for number in sorted(numbers):
+        length[number] = length.get(number - 1, 0) + 1
+    return max(length, key=length.__getitem__, default=0)
 
 
 def read_transaction(store: "Store", number: int) -> tuple[LatestTransaction, str]:

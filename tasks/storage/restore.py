@@ -150,7 +150,7 @@ def _incidents_of(stamp: str) -> Iterator[str]:
 
 def _promised(store: "Store", incident: str, prefix: str) -> dict[str, str]:
     """Return expected SHA-256 digests by key, from the incident's manifests and closings."""
-    layout, keys = keys_of(store, incident)
+    layout, keys, _ = keys_of(store, incident)
     found = dict[str, str]()
     try:
         for volume in layout.volumes:

@@ -25,11 +25,19 @@ DOCUMENTS_LIMIT: Final = 192 << 20
 """Limit for documents, which are parsed in ten times the memory. Manifests have their own limit."""
 
 
-def keys_of(store: "Store", incident: str) -> tuple[Layout, dict[str, int]]:
-    """Return the layout of an incident in the store, and the listed size of each of its keys."""
-    found = {each.key: each.size for prefix in listings(incident) for each in islice(store.list(prefix), KEYS_LIMIT)}
+def keys_of(store: "Store", incident: str) -> tuple[Layout, dict[str, int], list[Finding]]:
+    """Return the layout of an incident in the store, and the listed size of each of its keys.
+
+    A finding names each place of which not all was listed.
+    """
+    found, cut = dict[str, int](), list[Finding]()
+    for prefix in listings(incident):
+        listed = iter(store.list(prefix))
+        found.update((each.key, each.size) for each in islice(listed, KEYS_LIMIT))
+        if next(listed, None):
+            cut.append(unclear(prefix, "not all of it was listed", f"{KEYS_LIMIT} objects at most", "more"))
     layout = laid_out(incident, found)
-    return layout, {key: size for key, size in found.items() if layout.owns(key)}
+    return layout, {key: size for key, size in found.items() if layout.owns(key)}, cut
 
 
 def fetch(store: "Store", key: str, limit: int) -> bytes:

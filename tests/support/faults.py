@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,11 +20,17 @@ import pytest
 from blocks.signing_key import SigningKey
 from tasks.adapters.host import LinuxHost
 from tasks.collectors.collector import NothingThere
+from tasks.containment.cordon import hold
+from tasks.custody.containment.process import Identity
 from tasks.drill.parts import SeaweedFS
+from tasks.incident.directory import disks
+from tasks.incident.layout import CORDON
 from tasks.readiness import host as host_checks
 from tasks.readiness import store as store_checks
 from tasks.readiness.patient import Patient
 from tasks.system.control_group import Hierarchy
+from tasks.system.processes import start_of
+from tests.support.run_context import case_of
 from tests.support.small_disks import fill, make_read_only, small_disk
 from tests.support.workloads import SmallWorkload, free_port, wait_until
 
@@ -179,6 +185,36 @@ def _loop(world: World) -> None:
     wait_until(waiting, what="the loop's sleep")
 
 
+def listen(world: World, port: int) -> None:
+    """Have another program listen on a port, on an address of its own."""
+    server = [sys.executable, "-m", "http.server", "--bind", "127.0.0.2", str(port)]
+    stranger = world.stack.enter_context(subprocess.Popen(server, cwd="/", stderr=subprocess.DEVNULL))
+    world.stack.callback(stranger.kill)
+    wait_until(lambda: LinuxHost().ports([Identity(stranger.pid, start_of(stranger.pid))]), what="the stranger")
+
+
+def hold_cordon(world: World) -> None:
+    """Have a cordon's guard stand, with its marker on the fallback disk."""
+    (fallback := world.folder / "fallback").mkdir()
+    world.fields["fallback_dir"] = fallback
+    block = world.small.block(**world.fields)
+    base = disks(block)[-1]
+    base.mkdir(mode=0o700)
+    context = world.stack.enter_context(case_of(block))
+    context.cordon_files = replace(context.cordon_files, marker=base / CORDON)
+    hold(context, "readiness")
+    context.close()
+    wait_until(lambda: LinuxHost().guard(base / CORDON), what="the guard")
+
+
+def _lose_guard(world: World) -> None:
+    hold_cordon(world)
+    marker = disks(world.patient().workload)[-1] / CORDON
+    before = marker.read_text()
+    LinuxHost().release(marker)
+    marker.write_text(before)
+
+
 def _renamed(world: World) -> None:
     world.fields["api_pattern"] = "serve-nothing"
     _suspect(world)
@@ -310,6 +346,15 @@ FAULTS: Final = (
         {"workload/members": LOSS, "workload/suspects": FATAL},
         FAILS,
     ),
+    Fault("a cordon that a reboot left without its guard", _lose_guard, {"host/incident": FATAL}),
+    Fault(
+        "another program on the API's port",
+        lambda world: listen(world, world.small.port),
+        {"workload/port": FATAL},
+        FAILS,
+    ),
+    Fault("training_command is gone", change(training_command=["venv/bin/gone"]), {"workload/launch": FATAL}, FAILS),
+    Fault("training_command is in no PATH", change(training_command=["gone"]), {"workload/launch": FATAL}, FAILS),
     Fault("a suspect", _suspect, {"workload/suspects": FATAL}, FAILS),
     Fault("a loop that sleeps", _loop, {"workload/starters": FATAL}, FAILS),
     Fault(
@@ -357,3 +402,9 @@ FAULTS: Final = (
     Fault("no auditor's file", change_store(allowed_signers=""), {"store/signature": LOSS}, WORKS),
     Fault("an auditor's file that is none", change_store(allowed_signers="nobody"), {"store/signature": LOSS}, WORKS),
 )
+
+SOUND: Final[Mapping[str, Callable[[World], object]]] = {
+    "workload/port": lambda world: listen(world, free_port()),
+    "workload/launch": change(training_command=["make", "nothing"]),
+}
+"""The scenes of some faults without the fault, by what looks at them."""

@@ -73,10 +73,14 @@ class Pause(StepResult):
 
 @dataclass(frozen=True, repr=False)
 class Resume(StepResult):
-    """The launchers that we had paused, after the release; `kept` were paused before and stay paused."""
+    """The launchers that we had paused, after the release; `kept` were paused before and stay paused.
+
+    `doubt` says why the list of them was not followed.
+    """
 
     states: tuple[LauncherState, ...]
     kept: tuple[Launcher, ...] = ()
+    doubt: str = ""
 
     @property
     def left(self) -> tuple[LauncherState, ...]:
@@ -86,7 +90,7 @@ class Resume(StepResult):
     @property
     def is_complete(self) -> bool:
         """Whether everything that we had paused starts runs again."""
-        return not self.left
+        return not self.left and not self.doubt
 
     @property
     def summary(self) -> str:
@@ -95,7 +99,7 @@ class Resume(StepResult):
         kept = ", ".join(map(str, self.kept))
         words = [f"resumed: {resumed}"] * bool(resumed) + [f"paused before us, so left: {kept}"] * bool(kept)
         left = [f"{state.launcher} is still paused: {state.reason or 'the server says so'}" for state in self.left]
-        return "; ".join([*words, *left]) or "nothing of Prefect's was paused by us"
+        return self.doubt or "; ".join([*words, *left]) or "nothing of Prefect's was paused by us"
 
 
 def launchers(deployments: list[str], queues: list[str], pools: list[str]) -> tuple[Launcher, ...]:

@@ -63,6 +63,7 @@ MEANINGS: Final = {
     "healthy": "The API answers again",
     "model proven": "The model that the API serves has the digest that the manifest names",
     "predicted": "The API answered one prediction, or why that is not proven",
+    "recovery ended": "An evacuation was run again after a recovery: what that had started is the workload again",
     "contained again": "A recovery failed, so the workload was contained again",
     "configuration lost": "No disk took the configuration of a paused container: it cannot be recreated exactly",
     "cancelled": "The run was told to end: the signal, the time, and the state of the incident",

@@ -104,17 +104,32 @@ def belongs_to(alarm: Alarm, past: Iterable[Past]) -> str:
     """Return the newest incident that the alarm belongs to; empty if it is news.
 
     An alarm belongs to an incident that contained its process or run, that stands contained at this moment, or whose
-    cordon was lifted after the alarm's training began.
+    cordon was lifted after the alarm's training began. A run that was tried again since is another training.
     """
     newest = sorted(past, key=lambda each: each.incident, reverse=True)
     for each in newest:
-        if alarm.run in each.runs or _contained(alarm, each):
+        if (alarm.run in each.runs and not _began_since(alarm, each)) or _contained(alarm, each):
             return each.incident
     for each in newest:
         began = alarm.occurred if each.thawed else alarm.began or alarm.occurred
         if each.stands or (began and each.lifted and _surely_before(began, each.lifted)):
             return each.incident
     return ""
+
+
+def _began_since(alarm: Alarm, past: Past) -> bool:
+    """Return whether the training began after the cordon was lifted."""
+    return bool(alarm.began and past.lifted and alarm.began >= past.lifted)
+
+
+def last_begin(states: Iterable[Mapping[str, Any]], occurred: datetime | None) -> datetime | None:
+    """Return when a run's last attempt before an alarm began, by the states that the server keeps of it.
+
+    The start time of a run that is tried again stays that of its first attempt.
+    """
+    times = [at for each in states if each.get("type") == "RUNNING" and (at := _time(each.get("timestamp")))]
+    before = [at for at in times if not occurred or at <= occurred]
+    return max(before, default=None) or min(times, default=None)
 
 
 def _surely_before(moment: datetime, lifted: datetime) -> bool:
@@ -128,7 +143,7 @@ def _contained(alarm: Alarm, past: Past) -> bool:
 
     Without a start the pid alone counts, unless the training began after the cordon was lifted.
     """
-    if alarm.start is None and alarm.began and past.lifted and alarm.began >= past.lifted:
+    if alarm.start is None and _began_since(alarm, past):
         return False
     return any(who.pid == alarm.pid and alarm.start in {None, who.start} for who in past.processes)
 

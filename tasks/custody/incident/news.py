@@ -17,6 +17,8 @@ TELL: Final = "tell"
 """The flow that tells people."""
 PEOPLE: Final = "people"
 """Its deployment, its queue and its tag."""
+SENT_BY_SERVER: Final = "the server has sent it"
+"""Words of the state of a message's run that no worker has begun."""
 _WAITING: Final = "prefect.flow-run.Paused"
 _INCIDENT: Final = re.compile(r"(?:IR|FL)-[\w.-]+(?=:)", re.ASCII)
 _NOBODY: Final = """\

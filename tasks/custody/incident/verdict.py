@@ -59,7 +59,7 @@ class Verdict:
 
     def after_recovery(self, summary: str) -> "Verdict":
         """Return the verdict after a recovery: the API runs, and only losses are left to fix."""
-        last = "write the postmortem." if self.word in _RECOVERABLE else self.next
+        last = "write the postmortem." if self.word in _RECOVERABLE else f"{_STOPS_AGAIN}; {self.next}"
         safe = (*self._safe_whatever_runs, f"{_RECOVERED} {summary}")
         return replace(self, safe=safe, next=last, first="", may_return=())
 
@@ -95,6 +95,7 @@ class Verdict:
 
 _CONTAINED: Final = "the workload is contained"
 _RECOVERED: Final = "it was contained, and now"
+_STOPS_AGAIN: Final = "what follows stops the API again 次の操作で API も再び停止する"
 _RECOVERABLE: Final = frozenset({Word.VERIFIED, Word.PARTIAL})
 _WHY_NOT: Final = {
     Word.UNVERIFIED: "its evidence is not proven to be in the store, and a recovery may overwrite what is left of it",

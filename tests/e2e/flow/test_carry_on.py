@@ -3,13 +3,20 @@
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.flow_engine import run_flow
+from prefect.states import Scheduled
 
 from blocks.store import EvidenceStore
 from blocks.workload import Workload
+from flows.evacuate import evacuate
+from flows.recover import recover
 from tasks.adapters.host import LinuxHost
 from tasks.cli.status import status
 from tasks.collectors.attempt import attempt
@@ -162,6 +169,53 @@ def test_a_rehearsal_a_damaged_file_of_the_open_incident_and_a_hostile_summary_k
     assert scene.small.living() == []
     assert (scene.home / "record/001/closing.json").exists()
     assert scene.home.name.endswith("Z-gpu1"), "the suffix of the workload"
+
+
+def ended(run: FlowRun) -> State:
+    """The state in which an evacuation ends that has its run already."""
+    state: Any = run_flow(evacuate, flow_run=run, parameters=run.parameters, return_type="state")
+    assert isinstance(state, State)
+    return state
+
+
+def again_by_retry(_: Scene, run: FlowRun) -> State:
+    """What Retry in Prefect's UI does: the same flow run once more."""
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(run.id, Scheduled(name="AwaitingRetry"), force=True)
+        again = client.read_flow_run(run.id)
+    return ended(again)
+
+
+def again_by_its_id(scene: Scene, _: FlowRun) -> State:
+    return scene.evacuate(incident_id=scene.home.name)
+
+
+def again_for_a_new_incident(scene: Scene, _: FlowRun) -> State:
+    return scene.evacuate()
+
+
+@pytest.mark.parametrize("again", [again_by_retry, again_by_its_id, again_for_a_new_incident])
+def test_an_evacuation_after_a_recovery_contains_what_that_has_started(
+    scene: Scene, again: Callable[[Scene, FlowRun], State]
+) -> None:
+    """It ended Verified, "the workload is contained", of an API that answered, with a free lock and no guard."""
+    scene.small.start_all()
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run(evacuate, parameters={"workload": scene.name, "store": scene.name})
+    state = ended(run)
+    assert state.name == "Verified", state.message
+    state = recover(scene.name, scene.name, return_state=True)
+    assert state.name == "Recovered", state.message
+    assert scene.small.living()
+    state = again(scene, run)
+    assert state.name == "Verified", state.message
+    assert "the workload is contained" in str(state.message)
+    assert scene.small.living() == []
+    assert LinuxHost().refuses(scene.block.lock)
+    assert LinuxHost().guard(scene.block.evidence / "cordon.json")
+    assert len(scene.incidents) == 1 + (again is again_for_a_new_incident)
+    state = recover(scene.name, scene.name, return_state=True)
+    assert state.name == "Recovered", state.message
 
 
 def test_a_claim_of_somebody_else_can_be_left_behind(scene: Scene) -> None:

@@ -148,7 +148,7 @@ def test_a_disk_that_takes_nothing_keeps_nobody_from_being_frozen_and_let_go_aga
     assert read_early(early.path) == {}
 
 
-def test_what_a_recovery_has_brought_back_is_for_the_run_to_judge(scene: Scene) -> None:
+def test_what_a_recovery_has_brought_back_is_the_workload(scene: Scene) -> None:
     scene.small.start_all()
     api = next(process for process in scene.small.living() if "uvicorn" in process.cmdline())
     home = scene.block.evidence / "IR-20260102T030405Z"
@@ -157,9 +157,9 @@ def test_what_a_recovery_has_brought_back_is_for_the_run_to_judge(scene: Scene) 
     (home / "recovered.json").write_text(json.dumps([{"pid": identity.pid, "start": identity.start}]))
     early = frozen_early(environment(scene))
     assert early
-    assert identity not in early.frozen
-    assert len(early.frozen) == 3
-    assert api.status() != psutil.STATUS_STOPPED
+    assert identity in early.frozen
+    assert len(early.frozen) == 4
+    assert api.status() == psutil.STATUS_STOPPED
     assert all(who.start < ticks() for who in early.frozen)
 
 

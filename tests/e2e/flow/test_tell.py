@@ -9,11 +9,12 @@ import pytest
 from prefect.blocks.notifications import CustomWebhookNotificationBlock, SlackWebhook
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
+from prefect.states import Cancelled, Completed, Crashed, Running
 
 from flows import tell as module
 from flows.tell import send, tell
 from tasks.adapters import notification
-from tasks.custody.incident.news import EVENT_CONTAINED
+from tasks.custody.incident.news import EVENT_CONTAINED, PEOPLE, SENT_BY_SERVER, topic
 from tests.support.receivers import SECRET, MailServer, Webhook, serving
 
 ENDED = "prefect.flow-run.Verified"
@@ -112,6 +113,52 @@ def test_what_was_not_delivered_is_told_when_it_comes_again(webhook: Webhook) ->
     assert told(*about).is_failed()
     assert told(*about).is_completed()
     assert len(webhook.texts) == 1
+
+
+def run_of(subject: str, body: str, state: State[Any]) -> UUID:
+    """A run of that message, as far as others can see, in this state."""
+    with get_client(sync_client=True) as client:
+        asked = {"subject": subject, "body": body, "to": ["custom-webhook/tell"], "event": ENDED}
+        run = client.create_flow_run(tell, parameters=asked, tags=[PEOPLE, f"about:{topic(ENDED, body)}"])
+        client.set_flow_run_state(run.id, Running(), force=True)
+        client.set_flow_run_state(run.id, state, force=True)
+        return run.id
+
+
+@pytest.mark.parametrize(
+    ("state", "sent"),
+    [
+        (Cancelled(message="by a person"), True),
+        (Cancelled(message=f"No worker began within 30 s: {SENT_BY_SERVER}."), False),
+        (Crashed(), True),
+        (Completed(), False),
+    ],
+    ids=["cancelled by a person", "sent by the server", "crashed", "told"],
+)
+def test_a_message_counts_as_told_only_if_it_was(webhook: Webhook, state: State[Any], *, sent: bool) -> None:
+    """That of a run which a person had cancelled counted."""
+    about = ("Verified: a", f"IR-20260101T000000Z-{uuid4().hex[:6]}: x")
+    run_of(*about, state)
+    assert told(*about, ENDED).is_completed()
+    assert len(webhook.texts) == sent
+
+
+@pytest.mark.parametrize("sent", [True, False])
+def test_a_message_that_is_being_sent_is_waited_for(
+    webhook: Webhook, monkeypatch: pytest.MonkeyPatch, *, sent: bool
+) -> None:
+    about = ("Verified: a", f"IR-20260101T000000Z-{uuid4().hex[:6]}: x")
+    run, waited = run_of(*about, Running()), list[float]()
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(run, Cancelled() if sent else Completed(), force=True)
+
+    monkeypatch.setattr("flows.tell.time.sleep", wait)
+    assert told(*about, ENDED).is_completed()
+    assert waited
+    assert len(webhook.texts) == sent
 
 
 def test_a_block_that_is_gone_or_no_notification_is_named(webhook: Webhook) -> None:  # noqa: ARG001  a server is there

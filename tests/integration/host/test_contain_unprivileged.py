@@ -110,10 +110,13 @@ from tests.support.workloads import SmallWorkload
 from tasks.adapters.host import LinuxHost
 from tasks.containment.containment_check import prove_contained
 from tasks.preflight.privileges import tell_rights
+from tasks.readiness.host import rights
+from tasks.readiness.patient import Patient
 os.umask(0o022)
 with SmallWorkload(Path(sys.argv[1]) / "work load") as small, case_of(small.block()) as case:
     told = {"sees": 1 in LinuxHost().snapshot(), "alive": prove_contained.fn(case).data.alive}
     told["missing"] = [each for each in tell_rights(case) if "hides" in each]
+    told["doctor"] = rights(Patient("small", case.workload, "store", {})).weight
 print(json.dumps(told))
 """
 
@@ -210,6 +213,7 @@ def test_where_proc_hides_processes_nothing_is_called_contained(
     told = contained_by(place, [*alone, *launch], HIDDEN)
     assert told["sees"] is sees
     assert bool(told["missing"]) is not sees
+    assert (told["doctor"] == "fatal") is not sees
     assert [line.partition(":")[0] for line in told["alive"]] == (
         [] if sees else ["whether processes of other accounts are left is not known"]
     )

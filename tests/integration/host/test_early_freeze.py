@@ -104,19 +104,18 @@ def test_what_an_incident_holds_stays_frozen_although_it_ran_again(
     assert running.status() != psutil.STATUS_STOPPED
 
 
-@pytest.mark.parametrize("base", ["evidence", "fallback"])
-def test_what_a_recovery_has_started_and_its_children_are_left_to_the_run(
-    small: SmallWorkload, base: str, tmp_path: Path
+@pytest.mark.parametrize("word", ["", "VERIFIED"])
+def test_what_a_recovery_has_started_is_frozen_with_its_children_for_the_run_that_carries_on(
+    small: SmallWorkload, word: str
 ) -> None:
-    """A recovered API's workers match by themselves: frozen here and spared by the run, they stood for ever."""
+    """It served until the end of the run, which then said that the workload is contained."""
     recovered = small.start(WORKERS="2")
     wait_until(lambda: len(small.living()) == 3, what="its workers")
-    home = (small.block().evidence if base == "evidence" else tmp_path / "disk/evacuation-0123") / INCIDENT
-    home.mkdir(mode=0o700, parents=True)
-    (home / RECOVERED).write_text(json.dumps([identity(psutil.Process(recovered.pid))]))
-    early = freeze_described(described(small, fallback_dir=str(tmp_path / "disk")))
+    finished(small, INCIDENT, word, RECOVERED, recovered.pid)
+    (small.block().evidence / INCIDENT / "incident.json").touch()
+    early = freeze_described(described(small), INCIDENT)
     assert early
-    assert early.frozen == ()
+    assert {who.pid for who in early.frozen} == {each.pid for each in small.living()}
     thaw_again(early)
 
 

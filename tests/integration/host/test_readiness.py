@@ -1,5 +1,6 @@
 """A doctor names each fault of host, workload and store, and nothing else; and it touches nothing."""
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,10 +11,14 @@ import pytest
 from blocks.signing_key import SigningKey
 from tasks.custody.incident.readiness import Finding, Weight, loss, sound
 from tasks.drill.parts import SeaweedFS
+from tasks.incident.directory import disks
+from tasks.readiness import host
 from tasks.readiness.examine import PARTS, examine
+from tasks.readiness.host import guard, incident
 from tasks.readiness.patient import Patient
 from tasks.readiness.store import canary
-from tests.support.faults import FAULTS, Fault, World, sound_store
+from tasks.system.unit_files import escaped
+from tests.support.faults import FAULTS, SOUND, Fault, World, hold_cordon, sound_store
 from tests.support.workloads import SmallWorkload
 
 
@@ -54,6 +59,37 @@ def test_each_fault_is_named(world: World, fault: Fault) -> None:
     found = examine(world.patient(), checks)
     assert found.weights == fault.weights, "\n".join(f"{each.name}: {each.found}" for each in found.findings)
     assert all(each.matters and each.cure for each in found.bad)
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_the_scene_of_a_fault_without_it_is_sound(world: World, name: str) -> None:
+    world.small.start_all()
+    SOUND[name](world)
+    part, _, check = name.partition("/")
+    (found,) = examine(world.patient(), {part: [each for each in HERE[part] if each.__name__ == check]}).findings
+    assert found.weight is Weight.SOUND, found
+
+
+def test_a_cordon_under_its_guard_is_a_loss_alone(world: World) -> None:
+    hold_cordon(world)
+    (found,) = examine(world.patient(), {"host": [incident]}).findings
+    assert (found.weight, "a cordon stands: " in found.found) == (Weight.LOSS, True), found
+
+
+@pytest.mark.parametrize("enabled", ["both", "evidence"])
+def test_the_guard_of_each_disk_that_a_cordon_may_lie_on_has_to_come_back(
+    world: World, tmp_path: Path, enabled: str
+) -> None:
+    """Of systemd only its command is played: the fallback's guard was in no unit, and the doctor found all sound."""
+    (fallback := tmp_path / "fallback").mkdir()
+    (tmp_path / "systemctl").write_text(f'#!/bin/sh\ncase "$*" in *fallback*) exit {int(enabled != "both")};; esac\n')
+    (tmp_path / "systemctl").chmod(0o755)
+    world.patch.setattr(host, "BOOTED", tmp_path)
+    world.patch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    world.fields["fallback_dir"] = fallback
+    (found,) = examine(world.patient(), {"host": [guard]}).findings
+    assert found.weight is (Weight.SOUND if enabled == "both" else Weight.LOSS), found
+    assert escaped(disks(world.patient().workload)[-1]) in found.found
 
 
 @pytest.mark.soak

@@ -258,3 +258,18 @@ def test_a_list_of_fleets_of_rubbish_is_a_list(holding: Holding) -> None:
     assert (stray["id"], stray["objects"]) == ("(no valid id)", "1")
     assert (row["id"], row["hosts"], row["verdict"]) == (FLEET.id, "?", "?")
     assert all(line.isprintable() for line in columns([stray, row], "fleets"))
+
+
+def test_a_listing_that_is_cut_is_never_proven_and_says_so(
+    objects: Objects, holding: Holding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lay beyond the limit was not looked at, without a word."""
+    place = holding(objects)
+    count = sum(key.startswith(f"{HOME}/") for key in objects)
+    monkeypatch.setattr(bucket, "KEYS_LIMIT", count)
+    assert "not all of it was listed" not in told(audited(place, INCIDENT, None, deep=False))
+    monkeypatch.setattr(bucket, "KEYS_LIMIT", count - 1)
+    audit = audited(place, INCIDENT, None, deep=False)
+    assert f"{HOME}/" in told(audit)
+    assert "not all of it was listed" in told(audit)
+    assert audit.word is not AuditWord.PROVEN

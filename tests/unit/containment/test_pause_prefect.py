@@ -1,6 +1,9 @@
 """What the cordon pauses on Prefect's side and lets go again, and what stays on disk between the two."""
 
+import json
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -60,6 +63,43 @@ def test_what_ran_is_paused_and_resumed_and_what_stood_before_stays(small: Small
         assert server.paused == {NIGHTLY: False, STOPPED: True}
         assert not run.cordon_files.marker.with_name(PRIOR).exists()
         assert resume(run.adapters.scheduler, run.cordon_files.marker).states == ()
+
+
+@pytest.mark.parametrize("way", ["of another user", "writable for others", "a link"])
+def test_a_list_that_another_account_may_have_written_resumes_nothing_and_is_told(
+    small: SmallWorkload, tmp_path: Path, way: str
+) -> None:
+    """Root resumed what the workload's account had put into it."""
+    with case_of(small.block()) as run:
+        server, path = server_of(run), run.cordon_files.marker.with_name(PRIOR)
+        text = json.dumps([{"kind": STOPPED.kind, "name": STOPPED.name, "paused_before": False}])
+        (tmp_path / "list").write_text(text)
+        if way == "a link":
+            path.symlink_to(tmp_path / "list")
+        else:
+            path.write_text(text)
+            path.chmod(0o666 if way == "writable for others" else 0o600)
+        if way == "of another user":
+            if os.geteuid():
+                pytest.skip("needs root to give a file away")
+            os.chown(path, 12345, 12345)
+        released = resume(run.adapters.scheduler, run.cordon_files.marker)
+        assert not released.is_complete
+        assert f"{path} is not followed" in released.summary
+        assert server.paused[STOPPED]
+        assert read_prior(run.cordon_files.marker) == {}
+        assert path.exists()
+
+
+def test_a_list_is_ours_alone_whatever_the_umask(small: SmallWorkload) -> None:
+    before = os.umask(0)
+    try:
+        with case_of(small.block(pause_pools=POOLS)) as run:
+            server_of(run)
+            pause_named(run)
+            assert resume(run.adapters.scheduler, run.cordon_files.marker).kept == (STOPPED,)
+    finally:
+        os.umask(before)
 
 
 def test_what_could_not_be_paused_or_resumed_is_told_and_stays_written_down(small: SmallWorkload) -> None:

@@ -15,7 +15,7 @@ from tasks.custody.errors import PermanentStoreError, StoreError
 from tasks.custody.evidence.keys import begun_key, done_key, kept_key, latest_name
 from tasks.custody.store.latest import GIVEN_UP, Act, LatestTransaction
 from tasks.custody.store.manifest import digest_bytes
-from tasks.storage.latest_history import history
+from tasks.storage.latest_history import end_of_line, history
 from tasks.storage.latest_transaction import LatestBusy, change_latest
 from tasks.storage.rollback import Undoing, rollback
 from tests.support.holdings import (
@@ -256,3 +256,22 @@ def test_what_lies_in_latest_is_known_by_its_bytes_where_no_digest_is_told() -> 
     turn_for(store, snapshot(store, SECOND, model="2", log="1"))
     rollback(store, Undoing("a test", before=1), Unheard())
     assert latest(store) == {}
+
+
+@pytest.mark.parametrize("key", ["promotions/999999/x", "promotions/999999999/begun.json", "promotions/000003/kept/x"])
+def test_what_others_have_put_beyond_the_last_turn_stops_none(place: Store, key: str) -> None:
+    """One object stopped every promotion, for ever."""
+    turn_for(place, snapshot(place, FIRST, model="1"))
+    put(place, key, "{}")
+    for number, incident in ((2, SECOND), (3, THIRD)):
+        assert turn_for(place, snapshot(place, incident, model=str(number))).is_complete
+        assert history(place).number == number
+    assert latest(place) == {MODEL: "3"}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "end"),
+    [((), 0), ((1,), 1), ((1, 2, 3), 3), ((1, 999), 1), ((50, 51, 999), 51), ((7, 150, 151), 151), ((3, 2, 9, 1), 3)],
+)
+def test_the_last_turn_is_the_end_of_the_line(numbers: tuple[int, ...], end: int) -> None:
+    assert end_of_line(numbers) == end

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.custody.containment.process import Identity
-from tasks.custody.incident.alarm import Alarm, Past, belongs_to
+from tasks.custody.incident.alarm import Alarm, Past, belongs_to, last_begin
 
 RUN = "0f0b4a80-1111-4222-8333-abcdefabcdef"
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -89,7 +89,8 @@ def test_whatever_is_handed_over_can_be_read_and_written_down(said: dict[str, An
         (Alarm(occurred=NOON + timedelta(seconds=1)), ""),
         (Alarm(occurred=NOON + timedelta(seconds=9), began=NOON - timedelta(seconds=1)), NEW),
         (Alarm(occurred=NOON - timedelta(seconds=1), began=NOON + timedelta(seconds=1)), ""),
-        (Alarm(run=RUN, began=NOON + timedelta(days=9)), OLD),
+        (Alarm(run=RUN, began=NOON - timedelta(days=1, seconds=1)), OLD),
+        (Alarm(run=RUN, began=NOON + timedelta(days=9)), ""),  # it was tried again, and has failed again
     ],
 )
 def test_an_alarm_belongs_to_who_contained_what_it_tells_of(alarm: Alarm, incident: str) -> None:
@@ -107,6 +108,20 @@ def test_an_alarm_of_another_clock_than_the_hosts_is_news(hours: int) -> None:
     alarm = Alarm(began=lifted - timedelta(minutes=30), occurred=lifted - timedelta(minutes=20))
     assert belongs_to(alarm.comparable(NOON, NOON + timedelta(seconds=1)), [Past(OLD, lifted=lifted)]) == OLD
     assert belongs_to(alarm.comparable(NOON, lifted), [Past(OLD, lifted=lifted)]) == ""
+
+
+@pytest.mark.parametrize(
+    ("hours", "began"), [(5, 4), (3, 1), (None, 4), (0, 1)], ids=["the last", "an earlier", "no time", "none before"]
+)
+def test_a_run_that_is_tried_again_began_with_the_attempt_that_the_alarm_tells_of(
+    hours: int | None, began: int
+) -> None:
+    times = [("SCHEDULED", 0), ("RUNNING", 1), ("FAILED", 2), ("SCHEDULED", 3), ("RUNNING", 4), ("FAILED", 5)]
+    states = [{"type": kind, "timestamp": (NOON + timedelta(hours=at)).isoformat()} for kind, at in times]
+    occurred = None if hours is None else NOON + timedelta(hours=hours)
+    assert last_begin(states, occurred) == NOON + timedelta(hours=began)
+    assert last_begin([], occurred) is None
+    assert last_begin([{"type": "RUNNING", "timestamp": "soon"}, {}], occurred) is None
 
 
 def test_while_a_workload_stands_contained_every_alarm_belongs_to_that_incident() -> None:
