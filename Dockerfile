@@ -18,7 +18,8 @@ COPY examples/fleet/fleet.yaml examples/fleet/
 COPY blocks blocks
 COPY tasks tasks
 COPY flows flows
-RUN /opt/venv/bin/python -m compileall -q blocks tasks flows
+RUN echo /opt/evacuation >"$(/opt/venv/bin/python -c 'import site; print(site.getsitepackages()[0])')/evacuation.pth" \
+    && /opt/venv/bin/python -m compileall -q blocks tasks flows
 RUN printf '#!/opt/venv/bin/python\nfrom flows.cli import main\n\nmain()\n' >/opt/venv/bin/evacuation \
     && chmod +x /opt/venv/bin/evacuation
 # what an installation would leave: Prefect finds the worker's type by it
@@ -27,8 +28,7 @@ RUN mkdir evacuation.dist-info \
     && printf '[prefect.collections]\nevacuation = tasks.worker.evacuation_worker\n' >evacuation.dist-info/entry_points.txt
 
 ENV PATH=/opt/venv/bin:$PATH \
-    PYTHONPATH=/opt/evacuation \
     PYTHONUNBUFFERED=1 \
     EVACUATION_POOL=evacuation
 
-CMD ["sh", "-c", "exec python -m flows.worker --pool \"$EVACUATION_POOL\""]
+CMD ["sh", "-c", "exec evacuation worker --pool \"$EVACUATION_POOL\""]

@@ -103,7 +103,7 @@ class _Worker(Worker):
 
 
 def _instead(word: str, theirs: Sequence[str]) -> Sequence[str]:
-    return theirs if word == "flows.worker" else (word,)
+    return {"flows.cli": theirs, "worker": ()}.get(word, (word,))
 
 
 @contextmanager

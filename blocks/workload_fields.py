@@ -13,6 +13,7 @@ from tasks.custody.incident.description import (
     absolute,
     address,
     bystander,
+    default_evidence,
     leads_to,
     pattern,
     ports_named,
@@ -197,7 +198,9 @@ class WorkloadFields(BaseModel):
         "venv/bin/python, .venv/bin/python and env/bin/python.",
     )
     evidence_dir: AbsolutePath | None = Field(
-        default=None, description="Where incidents are kept on this host; evidence/ in the root if empty."
+        default=None,
+        description="Where incidents are kept on this host. If empty: evidence/ in the root; for root, where another "
+        "account may write to the root, /var/lib/evacuation and the path of the root.",
     )
     fallback_dir: AbsolutePath | None = Field(
         default=None,
@@ -296,4 +299,4 @@ class WorkloadFields(BaseModel):
     @property
     def evidence(self) -> Path:
         """The folder with this workload's incidents."""
-        return self.evidence_dir or self.root / "evidence"
+        return self.evidence_dir or default_evidence(self.root)

@@ -1,12 +1,14 @@
 """Define the commands of `evacuation`: names, options and help. Their work is done in tasks/ and other flows/."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
 from tasks.cli.output import command
+from tasks.custody.incident.description import FILE, place
 from tasks.custody.incident.exit_codes import REFUSED
 from tasks.custody.visible import say
 from tasks.system.installation import NAME, version
@@ -51,18 +53,37 @@ app.register_install_completion_command(add_to_startup=False)
 
 
 def invoke(words: Sequence[str]) -> int:
-    """Parse and run a command; return its exit code."""
+    """Parse a command, and run it where nobody else can have put a file; return its exit code."""
     try:
-        done = app(list(words))
+        called, bound, _ = app.parse_args(list(words))
     except CycloptsError as error:
         verb = next(iter(words), "") if {*words[:1]} & {*app} else ""
         say(f"{error} Nothing was touched. See: {command(verb, '--help') if verb else command('--help')}", error=True)
         return REFUSED
+    bound.arguments.update({name: _from_here(name, value) for name, value in bound.arguments.items()})
+    os.chdir("/")  # Prefect would take settings, and code by way of them, from files in the folder where one stands
+    done: object = called(*bound.args, **bound.kwargs)
     return done if isinstance(done, int) else 0
+
+
+def _from_here(name: str, value: Any) -> Any:
+    """Return the whole path of a file or folder that an argument names; any other value as it is."""
+    if isinstance(value, Path):
+        return value.absolute()
+    names_file = name in {"workload", "store", "file"} and place(str(value))[0].endswith(FILE)
+    return os.path.abspath(value) if names_file else value  # noqa: PTH100  FILE:NAME is no path
 
 
 def _examples(*lines: str) -> str:
     return "\n".join(["Examples:", *(f"  {NAME} {line}" for line in lines)])
+
+
+@app.command(help_epilogue=_examples("worker --pool evacuation --work-queue gpu1 --work-queue gpu1-training"))
+def worker(*arguments: Annotated[str, Parameter(name="OPTIONS", allow_leading_hyphen=True)]) -> None:
+    """Start the worker of this host, with the options of `prefect worker start`."""
+    from flows.worker import main
+
+    main(arguments)
 
 
 @app.command(

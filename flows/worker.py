@@ -1,4 +1,4 @@
-"""Start the evacuation's worker with raised priority: `python -m flows.worker --pool evacuation`.
+"""Start the evacuation's worker with raised priority: `evacuation worker --pool evacuation`.
 
 Its runs inherit the priority. All arguments are Prefect's own; without `--type` it is of our type, and without `--name`
 one that serves the host's own queue has the name of the host, by which it gives signs of life. Waits for a server
@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, NoReturn
 from urllib.parse import urlsplit
 
 from tasks.system.priority import take_priority
@@ -52,14 +52,11 @@ def command(arguments: Sequence[str]) -> list[str]:
     return ["prefect", "worker", "start", *arguments, *added]
 
 
-def main() -> None:
-    """Raise the priority, wait for the server, and become the worker."""
+def main(arguments: Sequence[str]) -> NoReturn:
+    """Raise the priority, wait for the server, and become the worker, which imports nothing from where one stands."""
     take_priority()
     environment = {**SETTINGS, **os.environ}
     with suppress(ValueError):  # Prefect reports what is wrong with the address
         await_server(environment.get("PREFECT_API_URL", ""))
-    os.execve(sys.executable, [sys.executable, "-m", *command(sys.argv[1:])], environment)  # noqa: S606  no shell is wanted
-
-
-if __name__ == "__main__":
-    main()
+    os.chdir("/")
+    os.execve(sys.executable, [sys.executable, "-P", "-m", *command(arguments)], environment)  # noqa: S606  no shell is wanted

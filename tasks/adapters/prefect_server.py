@@ -46,7 +46,8 @@ class PrefectServer(ManagedProcess):
 
     def command(self) -> Sequence[str]:
         """Return the command of the server in the foreground, as the keeper needs it."""
-        return [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
+        prefect = [sys.executable, "-P", "-m", "prefect"]
+        return [*prefect, "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
 
     def environment(self) -> Mapping[str, str]:
         """Return the server's environment. Without a UI API URL the page would call port 4200."""

@@ -34,9 +34,7 @@ Act: TypeAlias = Literal["run", "retry", "status", "cancel", "thaw"]
 _LOOK_SECONDS: Final = 1.0
 _WORKER_SECONDS: Final = 30.0
 _TABLE: Final = re.compile(r"```text\n(.*?)\n```", re.DOTALL)
-_NO_WORKER: Final = (
-    "no worker has taken the fleet's run yet: python -m flows.worker --pool evacuation --work-queue fleet"
-)
+_NO_WORKER: Final = "no worker has taken the fleet's run yet: evacuation worker --pool evacuation --work-queue fleet"
 
 
 def fleet_by_hand(act: Act, fleet: str, incident: str | None, asked: dict[str, Any], *, as_json: bool) -> int:

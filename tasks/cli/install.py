@@ -20,9 +20,9 @@ from tasks.incident.current import at_work_or_left
 from tasks.incident.directory import base_of, disks
 from tasks.incident.layout import CORDON
 from tasks.incident.run_lock import owner
-from tasks.preflight.privileges import in_strange_hands
 from tasks.system.atomic_files import write_whole
 from tasks.system.installation import NAME, version
+from tasks.system.ours import exposed
 from tasks.system.shared_files import SHARED
 from tasks.system.unit_files import BOOTED, escaped, is_as_written, is_stamped, stamped, unescaped
 
@@ -163,7 +163,7 @@ def _require_rights() -> None:
         raise Refused(
             "a host that systemd has booted",
             f"no {BOOTED}",
-            "Have your own supervisor keep `python -m flows.worker` running. In a container nothing is installed: the "
+            "Have your own supervisor keep `evacuation worker` running. In a container nothing is installed: the "
             "image's command is the worker, and its engine restarts it (docs/operate.md, 'A worker in a container').",
         )
     if os.geteuid():
@@ -174,10 +174,9 @@ def _require_trusted(here: Workloads) -> None:
     """Refuse what another account could change: root will run it, and do as the file says."""
     files = {Path(called.file.removesuffix(f":{called.name}")) for called in here}
     for place in (Path(sys.executable), Path(sys.executable).resolve(), Path(__file__), *files):
-        writable = f"{place} is writable for others" if place.stat().st_mode & 0o022 else ""
-        if strange := in_strange_hands(place, 0).partition(":")[0] or writable:
+        if strange := exposed(place, 0):
             cure = "Install the wheel as root (pipx install --global), and keep the file in /etc/evacuation."
-            raise Refused("programs and a file that only root can change", strange, cure)
+            raise Refused("programs and a file that only root can change", f"{place} lies in {strange}", cure)
 
 
 def _require_as_written(files: Mapping[Path, str]) -> None:

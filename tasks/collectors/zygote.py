@@ -1,8 +1,8 @@
 """Fork each collector's process from a warm one, because a new interpreter costs a tenth of a second.
 
 The frozen workload would wait for that thirty times. `python -m tasks.collectors.zygote DESCRIPTOR` has imported all
-collectors, has one thread, and forks on request. A forked process has a session of its own, and the environment, the
-folder and the three standard files of the request. The zygote ends with the process that started it.
+collectors, has one thread, and forks on request. A forked process has a session of its own, and the environment and
+the three standard files of the request. The zygote ends with the process that started it.
 """
 
 import atexit
@@ -17,14 +17,13 @@ import threading
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol
 
 from tasks.collectors import discover
 from tasks.collectors.__main__ import main
 
-INTERPRETER: Final = (sys.executable, "-m", "tasks.collectors")
-_ZYGOTE: Final = (sys.executable, "-m", "tasks.collectors.zygote")
+INTERPRETER: Final = (sys.executable, "-P", "-m", "tasks.collectors")
+_ZYGOTE: Final = (sys.executable, "-P", "-m", "tasks.collectors.zygote")
 _MESSAGE: Final = 1 << 17
 _READY_SECONDS: Final = 10.0
 _FILES: Final = 3
@@ -85,7 +84,7 @@ class Zygote:
 
     def fork(self, words: Sequence[str], files: Sequence[int]) -> Forked:
         """Return a process that runs a collector. Raises OSError; the caller then starts an interpreter instead."""
-        request = json.dumps({"words": [*words], "environment": {**os.environ}, "folder": str(Path.cwd())}).encode()
+        request = json.dumps({"words": [*words], "environment": {**os.environ}}).encode()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with theirs, self._lock:
@@ -124,6 +123,7 @@ class Zygote:
                 [*_ZYGOTE, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
+                cwd="/",
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
@@ -149,7 +149,7 @@ def start(words: Sequence[str], files: Sequence[int], program: Sequence[str] = (
             return _OURS.fork(words, files)
     asked, out, err = files
     return subprocess.Popen(
-        [*(program or INTERPRETER), *words], stdin=asked, stdout=out, stderr=err, start_new_session=True
+        [*(program or INTERPRETER), *words], stdin=asked, stdout=out, stderr=err, cwd="/", start_new_session=True
     )
 
 
@@ -197,7 +197,6 @@ def _become(request: dict[str, Any], asker: int, *files: int) -> NoReturn:
         os.closerange(_FILES, os.sysconf("SC_OPEN_MAX"))
         os.environ.clear()
         os.environ.update(request["environment"])
-        os.chdir(request["folder"])
         sys.argv = ["tasks.collectors", *request["words"]]
         main()
         code = 0

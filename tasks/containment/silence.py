@@ -18,7 +18,7 @@ from tasks.custody.containment.receipt import Containment
 from tasks.custody.containment.silence import Change, Silence, judge_silence
 from tasks.custody.evidence.redact import command_line
 from tasks.custody.step_result import StepResult
-from tasks.incident.directory import bases
+from tasks.incident.directory import bases, evidence_of
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 from tasks.system.processes import untouchable
@@ -113,7 +113,7 @@ def excuses(context: RunContext) -> Callable[[Change], bool]:
 
 def ours_below(context: RunContext) -> tuple[str, ...]:
     """Return what is ours below the root, by its path there: incidents, the lock, and where our own output goes."""
-    places = [*bases(context.workload), context.workload.evidence, context.directory.path, context.workload.lock]
+    places = [*bases(context.workload), evidence_of(context.workload), context.directory.path, context.workload.lock]
     for descriptor in (1, 2):
         with suppress(OSError):
             places.append(Path(f"/proc/self/fd/{descriptor}").readlink())

@@ -43,7 +43,10 @@ from tasks.deployment.automations import (
     untaken_runs,
 )
 from tasks.deployment.prefect_file import deploy, deployed, template, templates
+from tasks.incident.directory import evidence_of
 from tasks.system.clock_zone import own_zone
+from tasks.system.installation import NAME
+from tasks.system.ours import why_not_followed
 from tasks.system.parallel import side_by_side
 
 _AT_ONCE: Final = 3
@@ -80,6 +83,7 @@ def saved(name: str, store: str) -> DeploymentTarget:
     """Return the target of blocks that are saved on the server. Raises Refused for an unknown name."""
     workload: Workload = load_block(Workload, name)
     require_store(store)
+    _require_followed(name, workload)
     return DeploymentTarget(name, store, workload.host)
 
 
@@ -102,8 +106,17 @@ def save(path: Path) -> tuple[list[DeploymentTarget], list[str]]:
     targets = [DeploymentTarget(name, name if name in stores else stores[0], block.host) for name, block in found]
     if fleets:
         _require_apart(targets, {name: block.incident_suffix for name, block in found})
+    for name, block in found:
+        _require_followed(name, block)
     save_blocks(blocks)
     return targets, fleets
+
+
+def _require_followed(name: str, block: Workload) -> None:
+    """Raise Refused if a link leads to a workload's evidence folder on this host that another account can change."""
+    if block.host == socket.gethostname() and (why := why_not_followed(evidence_of(block))):
+        cure = "Nothing was deployed. Give evidence_dir a folder in which only the evacuation's account can write."
+        raise Refused(f"an evidence folder of {name} that is the evacuation's own", why, cure)
 
 
 def _require_apart(targets: list[DeploymentTarget], suffixes: Mapping[str, str]) -> None:
@@ -181,9 +194,11 @@ def deploy_fleet(fleet: str, pool: str, engine: str) -> str:
         deploy(client, templates(client, "examples/fleet/fleet.yaml"), values, deployed(client, [fleet]))
         put(client, silent_runs())
     print(f"deployed the fleet {fleet} on {pool}/{FLEETS}")
-    return (
-        f"worker of fleets: {quote(engine)} -m flows.worker --pool {pool} --work-queue {FLEETS} --work-queue {PEOPLE}"
-    )
+    return f"worker of fleets: {_command(engine)} worker --pool {pool} --work-queue {FLEETS} --work-queue {PEOPLE}"
+
+
+def _command(engine: str) -> str:
+    return quote(str(Path(engine).with_name(NAME)))
 
 
 def deploy_people(pool: str, engine: str, notify: Sequence[str]) -> None:
@@ -194,7 +209,7 @@ def deploy_people(pool: str, engine: str, notify: Sequence[str]) -> None:
     with get_client(sync_client=True) as client:
         blocks = [notification_block(client, each) for each in notify]
         make_pool(client, pool)
-        command, heartbeat = f"{quote(engine)} -m prefect.engine", {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
+        command, heartbeat = f"{quote(engine)} -P -m prefect.engine", {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
         where = {"work_queue_name": PEOPLE, "job_variables": {"command": command, "env": heartbeat}}
         about = {"tags": [PEOPLE], "parameters": {"to": list(notify)}, "work_pool": {"name": pool, **where}}
         tell = template(client, {"name": PEOPLE, "entrypoint": "flows.tell.tell", **about})
@@ -221,7 +236,7 @@ def deploy_all(targets: list[DeploymentTarget], pool: str, engine: str, also: Se
         put(client, silent_runs())
     for host in sorted({target.host for target in targets}):
         queues = " ".join(f"--work-queue {name}" for name in (*(host + suffix for suffix in _QUEUES), *also))
-        yield f"worker on {host}: {quote(engine)} -m flows.worker --pool {pool} {queues} --name {host}"
+        yield f"worker on {host}: {_command(engine)} worker --pool {pool} {queues} --name {host}"
 
 
 def unanswered(target: DeploymentTarget) -> Iterator[str]:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
-DRILL: Final = (sys.executable, "-u", "-m", "flows.cli", "drill")
+DRILL: Final = (sys.executable, "-uP", "-m", "flows.cli", "drill")
 _END_SECONDS: Final = 60.0
 
 
@@ -17,6 +17,7 @@ def run_drill(tell: Callable[[str], None], command: Sequence[str] = DRILL) -> tu
     with subprocess.Popen(
         command,
         env=quiet,  # it has servers of its own
+        cwd="/",
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

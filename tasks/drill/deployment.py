@@ -14,7 +14,6 @@ from blocks import EvidenceStore, SigningKey, Workload
 from tasks.adapters.prefect_server import PrefectServer
 from tasks.drill.parts import SeaweedFS
 from tasks.drill.vault import LOCK, credentials, new_key
-from tasks.system.shared_files import SHARED
 
 NAME: Final = "sample"
 POOL: Final = "evacuation"
@@ -46,8 +45,8 @@ def prefect(server: PrefectServer, *arguments: str) -> str:
 
 def _run(server: PrefectServer, module: str, *arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=SHARED,
+        [sys.executable, "-P", "-m", module, *arguments],
+        cwd="/",
         env=server.env,
         stdin=subprocess.DEVNULL,
         capture_output=True,

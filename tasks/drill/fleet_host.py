@@ -86,7 +86,7 @@ class FleetHost(ManagedProcess):
         """Return the command: the first process of the namespaces, the workload, the worker as its unit starts it."""
         alone = ["unshare", *_SPACES, *(() if os.geteuid() == 0 else ("--user", "--map-root-user"))]
         queues = [word for queue in self._queues for word in ("--work-queue", queue)]
-        worker = [sys.executable, "-m", "flows.worker", "--pool", self.pool, *queues, "--name", self.name]
+        worker = [sys.executable, "-P", "-m", "flows.cli", "worker", "--pool", self.pool, *queues, "--name", self.name]
         root = str(self.root) if self._own else ""
         return [*alone, "sh", "-euc", _BOOT, "boot", self.name, root, _TRAINING, *worker]
 

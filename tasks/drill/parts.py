@@ -117,7 +117,7 @@ class Worker(ManagedProcess):
     def command(self) -> Sequence[str]:
         """Return the command with a new worker name: the server would report an old one as online too early."""
         self._registered = f"{self.name}-{secrets.token_hex(4)}"
-        return [sys.executable, "-m", "flows.worker", "--pool", self.pool, "--name", self._registered]
+        return [sys.executable, "-P", "-m", "flows.cli", "worker", "--pool", self.pool, "--name", self._registered]
 
     def environment(self) -> Mapping[str, str]:
         """Return the server's environment, and what was given."""

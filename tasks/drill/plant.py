@@ -21,8 +21,8 @@ from tasks.system.managed_process import ManagedProcess
 from tasks.system.shared_files import SHARED
 
 _EXAMPLES: Final = SHARED / "examples/fleet"
-_FIRST: Final = (sys.executable, "-m", "tasks.system.priority")
-_PREFECT: Final = (*_FIRST, sys.executable, "-m", "prefect")
+_FIRST: Final = (sys.executable, "-P", "-m", "tasks.system.priority")
+_PREFECT: Final = (*_FIRST, sys.executable, "-P", "-m", "prefect")
 _PORT: Final = 4200
 """In the example: the balancer's port; those of the API processes follow it."""
 _READERS: Final = frozenset({"reactive-triggers", "task-run-recorder", "event-persister"})

@@ -158,8 +158,8 @@ def _judge(  # noqa: PLR0913
 def read_model(file: BinaryIO, seconds: float, block: Workload) -> dict[str, Any]:
     """Read a model in a sandbox, by the rules of the block; return a finding's fields. It is not loaded."""
     told = (json.dumps(each) for each in (block.model_imports, *import_path(block)))
-    command = [sys.executable, "-m", "tasks.evidence.model_scanner", *told]
-    answer = run_confined(command, file, Limits(seconds, _MEMORY), Path(__file__).parents[2])
+    command = [sys.executable, "-P", "-m", "tasks.evidence.model_scanner", *told]
+    answer = run_confined(command, file, Limits(seconds, _MEMORY))
     if answer.late:
         return _unknown(f"reading it took more than {seconds:.3g} s")
     try:
@@ -176,7 +176,7 @@ def _loaded(workload: Workload, file: BinaryIO, seconds: float, read: Mapping[st
     own = interpreter.exists()
     program = [str(interpreter) if own else sys.executable, "-I", "-c", _source()]
     program += [str(workload.root)] if workload.model_imports else []
-    answer = run_confined(program, file, _as_workload(workload, seconds), None)
+    answer = run_confined(program, file, _as_workload(workload, seconds))
     walls = tuple(f"inspected without a wall that this host does not have: {wall}" for wall in answer.without)
     try:
         told = json.loads(answer.said)

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
+from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import Incident
 from tasks.incident.directory import base_of, bases, cordon_base, find_home
 from tasks.incident.last_word import is_finished
 from tasks.incident.layout import CLAIMED, CORDON, INCIDENT, OPEN, closings
 from tasks.incident.run_lock import owner
-from tasks.system.atomic_files import read_plain, write_whole
+from tasks.system.atomic_files import read_ours, write_whole
 from tasks.system.processes import boot_id
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 def last_opened(workload: "WorkloadFields") -> bytes:
     """Return the newest open.json of the workload. Raises OSError if there is none."""
-    return read_plain([base_of(workload) / OPEN, *_notes(workload)][-1])
+    return read_ours([base_of(workload) / OPEN, *_notes(workload)][-1])
 
 
 def note_opened(workload: "WorkloadFields", incident: Incident) -> bool:
@@ -36,7 +37,7 @@ def note_opened(workload: "WorkloadFields", incident: Incident) -> bool:
     said = TypeAdapter(Incident).dump_json(incident, indent=1)
     for base in bases(workload):
         try:
-            write_whole(base / OPEN, said)
+            write_whole(base / OPEN, said, 0o644)
         except OSError:
             with suppress(OSError):
                 (base / OPEN).unlink()  # it names an older incident
@@ -73,7 +74,7 @@ def _said(workload: "WorkloadFields") -> dict[Path, bytes]:
     said = {}
     for path in _notes(workload):
         with suppress(OSError):
-            said[path] = read_plain(path)
+            said[path] = read_ours(path)
     return said
 
 
@@ -83,7 +84,7 @@ def _say_again(workload: "WorkloadFields", said: Mapping[Path, bytes]) -> None:
             path.unlink()
     for path, content in said.items():
         with suppress(OSError):
-            write_whole(path, content)
+            write_whole(path, content, 0o644)
 
 
 def read_incident(home: Path) -> Incident | None:
@@ -111,7 +112,7 @@ def _last(workload: "WorkloadFields") -> Incident | None:
         return TypeAdapter(Incident).validate_json(last_opened(workload))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, Refused) as error:
         logger.error("%s is damaged and ignored: %s", OPEN, error)  # noqa: TRY400
         return None
 

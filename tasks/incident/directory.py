@@ -8,19 +8,31 @@ that no other account can create it first. If no folder can be made, the inciden
 import hashlib
 import os
 import secrets
-import stat
 from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Final
 
 from pydantic import TypeAdapter
 
-from tasks.custody.incident.incident import Incident
+from tasks.custody.incident.incident import Incident, parse_id
 from tasks.incident import layout
-from tasks.incident.layout import CAUGHT, CORDON, DRY_RUN, EARLY, INCIDENT, OWNER, PRIOR, RESERVE, incidents_in
+from tasks.incident.evidence_folder import evidence_folder
+from tasks.incident.layout import (
+    CAUGHT,
+    CORDON,
+    DRY_RUN,
+    EARLY,
+    INCIDENT,
+    OWNER,
+    PRIOR,
+    RESERVE,
+    incidents_in,
+    is_private,
+)
 from tasks.incident.paths import CordonFiles, IncidentDirectory
 from tasks.system.atomic_files import write_whole
 from tasks.system.disk_reserve import MIB, take
+from tasks.system.ours import make_folder, why_not_followed
 
 if TYPE_CHECKING:
     from blocks.workload_fields import WorkloadFields
@@ -29,21 +41,26 @@ _UNGUESSED: Final = secrets.token_hex(16)
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
+def evidence_of(workload: "WorkloadFields") -> Path:
+    """Return the folder with the workload's incidents, as `evidence_folder` does."""
+    return evidence_folder(workload.root, workload.evidence_dir)
+
+
 def bases(workload: "WorkloadFields") -> tuple[Path, ...]:
     """Return the folders that may hold incidents, first the one with the lock of the workload's runs."""
-    own = [] if workload.evidence.is_symlink() else [workload.evidence]
-    there = [*own, *(base for base in _others(workload) if _private(base))]
+    own = [] if why_not_followed(evidence_of(workload)) else [evidence_of(workload)]
+    there = [*own, *(base for base in _others(workload) if is_private(base))]
     return tuple(sorted(there, key=lambda base: not os.access(base / OWNER, os.W_OK)))
 
 
 def disks(workload: "WorkloadFields") -> list[Path]:
     """Return the folders whose incidents, and markers of a cordon, last over a reboot."""
-    return [workload.evidence, *_fallback(workload)]
+    return [evidence_of(workload), *_fallback(workload)]
 
 
 def base_of(workload: "WorkloadFields") -> Path:
     """Return the folder that holds the lock of the workload's runs."""
-    return next(iter(bases(workload)), workload.evidence)
+    return next(iter(bases(workload)), evidence_of(workload))
 
 
 def cordon_base(workload: "WorkloadFields") -> Path:
@@ -68,17 +85,19 @@ def make_base(workload: "WorkloadFields") -> Path:
     if os.access((base := base_of(workload)) / OWNER, os.W_OK):
         return base
     with suppress(OSError):
-        workload.evidence.mkdir(mode=0o755, parents=True, exist_ok=True)
-        if not workload.evidence.is_symlink():
-            os.close(os.open(workload.evidence / OWNER, _NEW, 0o600))
-            return workload.evidence
-    return next((base for base in _others(workload) if make_private(base)), workload.evidence)
+        folder = make_folder(evidence_of(workload))
+        try:
+            os.close(os.open(OWNER, _NEW, 0o600, dir_fd=folder))
+        finally:
+            os.close(folder)
+        return evidence_of(workload)
+    return next((base for base in _others(workload) if make_private(base)), evidence_of(workload))
 
 
 def find_home(workload: "WorkloadFields", incident: str, *, dry_run: bool = False) -> Path:
     """Return the folder of an incident wherever an earlier run has opened it; of a new one in the first base."""
-    homes = [home_in(base, incident, dry_run=dry_run) for base in bases(workload) or (workload.evidence,)]
-    return next((home for home in homes if _private(home) and (home / INCIDENT).is_file()), homes[0])
+    homes = [home_in(base, incident, dry_run=dry_run) for base in bases(workload) or (evidence_of(workload),)]
+    return next((home for home in homes if is_private(home) and (home / INCIDENT).is_file()), homes[0])
 
 
 def homes(workload: "WorkloadFields") -> list[Path]:
@@ -87,8 +106,11 @@ def homes(workload: "WorkloadFields") -> list[Path]:
 
 
 def home_in(base: Path, incident: str, *, dry_run: bool) -> Path:
-    """Return the folder of an incident in a base. A dry run's is separate, and never carried on as a real one."""
-    return base / DRY_RUN / incident if dry_run else base / incident
+    """Return the folder of an incident in a base. A dry run's is separate, and never carried on as a real one.
+
+    Raises Refused for an id that is none, wherever it was read.
+    """
+    return base / DRY_RUN / parse_id(incident) if dry_run else base / parse_id(incident)
 
 
 def open_directory(workload: "WorkloadFields", incident: Incident, *, dry_run: bool) -> IncidentDirectory:
@@ -96,7 +118,8 @@ def open_directory(workload: "WorkloadFields", incident: Incident, *, dry_run: b
     base, root = base_of(workload), PurePath(os.path.realpath(workload.root))
     path, reserved, volatile, real = _open_home(workload, incident, dry_run=dry_run)
     fallback = fallback_home(workload, path, dry_run=dry_run)
-    return IncidentDirectory(path, reserved, volatile, real, base, fallback, root)
+    not_followed = "" if path.is_relative_to(evidence_of(workload)) else why_not_followed(evidence_of(workload))
+    return IncidentDirectory(path, reserved, volatile, real, base, fallback, root, not_followed)
 
 
 def open_cordon_files(workload: "WorkloadFields", at: IncidentDirectory, *, dry_run: bool) -> CordonFiles:
@@ -110,18 +133,18 @@ def open_cordon_files(workload: "WorkloadFields", at: IncidentDirectory, *, dry_
 def _open_home(workload: "WorkloadFields", incident: Incident, *, dry_run: bool) -> tuple[Path, int, bool, bool]:
     """Path, bytes reserved, whether it is in memory, whether it is there. Where the whole reserve fits, else anything.
 
-    A link, or another user's folder, in its place is not used.
+    A link that another account could have put in its place, or another user's folder, is not used.
     """
-    whole = workload.reserve_mb * MIB
+    whole, astray = workload.reserve_mb * MIB, why_not_followed(evidence_of(workload))
     lasting, memory = disks(workload), _memory(workload)
     found = find_home(workload, incident.id, dry_run=dry_run)
-    if _private(found) and (found / INCIDENT).is_file():
+    if is_private(found) and (found / INCIDENT).is_file():
         volatile = any(found.is_relative_to(base) for base in memory)
         return found, whole if take(found / RESERVE, whole) else 0, volatile, True
     for size, tried in ((whole, lasting), (min(whole, MIB), [*lasting, *memory]), (0, [*lasting, *memory])):
         for base in tried:
             home = home_in(base, incident.id, dry_run=dry_run)
-            usable = not base.is_symlink() if base == workload.evidence else make_private(base)
+            usable = not astray if base == evidence_of(workload) else make_private(base)
             if usable and _settle(home, incident, size):
                 return home, size, base in memory, True
     return home_in(memory[0], incident.id, dry_run=dry_run), 0, True, False
@@ -155,21 +178,16 @@ def fallback_home(workload: "WorkloadFields", home: Path, *, dry_run: bool) -> P
 def make_private(folder: Path) -> bool:
     """Make a folder that only this account can read; False if that fails, or a link or another's folder lies there."""
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not _private(folder):
-            return False
-        folder.chmod(0o700)
+        descriptor = make_folder(folder, 0o700)
     except OSError:
         return False
-    return True
-
-
-def _private(folder: Path) -> bool:
     try:
-        about = folder.lstat()
-    except OSError:
-        return False
-    return stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid()
+        if folder.is_symlink() or os.fstat(descriptor).st_uid != os.geteuid():
+            return False
+        os.fchmod(descriptor, 0o700)
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def _others(workload: "WorkloadFields") -> list[Path]:
@@ -185,10 +203,10 @@ def _fallback(workload: "WorkloadFields") -> list[Path]:
 def _memory(workload: "WorkloadFields") -> list[Path]:
     """Return our folders in memory, of whichever run; if there is none, a new name that cannot be guessed."""
     named = f"{_name(workload)}-{os.geteuid()}"
-    ours = [folder for folder in sorted(layout.MEMORY.glob(f"{named}-*")) if _private(folder)]
+    ours = [folder for folder in sorted(layout.MEMORY.glob(f"{named}-*")) if is_private(folder)]
     return ours or [layout.MEMORY / f"{named}-{_UNGUESSED}"]
 
 
 def _name(workload: "WorkloadFields") -> str:
     """Return a name by the evidence folder, because workloads on one disk may have incidents of the same id."""
-    return f"evacuation-{hashlib.sha256(os.fsencode(workload.evidence)).hexdigest()[:16]}"
+    return f"evacuation-{hashlib.sha256(os.fsencode(evidence_of(workload))).hexdigest()[:16]}"

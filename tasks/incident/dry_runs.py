@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from tasks.incident.directory import bases
 from tasks.incident.last_word import last_word
-from tasks.incident.layout import DRY_RUN, closings
+from tasks.incident.layout import DRY_RUN, closings, incidents_in
 
 if TYPE_CHECKING:
     from blocks.workload_fields import WorkloadFields
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def last_dry_run(workload: "WorkloadFields") -> tuple[datetime, str] | None:
     """Return when the newest dry run closed its record, and its verdict, empty if unreadable; None without one."""
-    homes = [home for base in bases(workload) for home in (base / DRY_RUN).glob("IR-*")]
+    homes = [home for base in bases(workload) for home in incidents_in(base / DRY_RUN)]
     closed = [(closing.stat().st_mtime, home) for home in homes for closing in closings(home)]
     if not closed:
         return None

@@ -6,7 +6,6 @@ of an incident writes its custody log: a run that joins leaves one file, created
 
 import json
 import os
-import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -17,6 +16,7 @@ from typing import Any, Final
 from tasks.adapters.host import LinuxHost
 from tasks.custody.containment.process import Identity
 from tasks.custody.incident.alarm import Alarm, Past, belongs_to
+from tasks.custody.incident.incident import known_id
 from tasks.incident.last_word import CONTAINED, last_word
 from tasks.incident.layout import (
     CAUGHT,
@@ -30,7 +30,8 @@ from tasks.incident.layout import (
     of_any_boot,
 )
 from tasks.incident.run_lock import incident_at_work, is_owned
-from tasks.system.atomic_files import caught_lines, open_new, read_marker, read_plain, rows_of
+from tasks.system.atomic_files import caught_lines, read_marker, read_plain, rows_of, write_once
+from tasks.system.ours import make_folder
 
 WAIT_SECONDS: Final = 120.0
 _POLL_SECONDS: Final = 0.1
@@ -54,7 +55,7 @@ def incident_of(alarm: Alarm | None, bases: Sequence[Path], wait: float = WAIT_S
 
 def leave(bases: Sequence[Path], incident: str, run: str, alarm: Alarm | None) -> bool:
     """Write the trigger into the incident's folder; idempotent. False if no disk takes it."""
-    for home in _homes(bases):
+    for home in (home for base in bases for home in incidents_in(base)):
         if home.name == incident:
             about = {"run": run, "at": _now(), "alarm": alarm.facts if alarm else {}}
             return _create(home / TRIGGERS, f"{run}.json", about)
@@ -83,7 +84,7 @@ def past(bases: Iterable[Path]) -> Iterator[Past]:
     """Yield what each incident of this host has contained, as far as it can be read."""
     every = list(bases)
     standing = {incident for base in every if (incident := _standing(base))}
-    homes = sorted(_homes(every), key=lambda home: home.name)
+    homes = sorted((home for base in every for home in incidents_in(base)), key=lambda home: home.name)
     for home in homes:
         entries, word = list(caught_lines(home / CUSTODY_LOG)), last_word(home)
         # a thaw that was killed half-way counts: what it has thawed may fail again
@@ -103,18 +104,10 @@ def past(bases: Iterable[Path]) -> Iterator[Past]:
         )
 
 
-def _homes(bases: Iterable[Path]) -> Iterator[Path]:
-    """Yield private folders only: a link or another user's folder proves nothing."""
-    for home in (home for base in bases for home in incidents_in(base)):
-        about = home.lstat()
-        if stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid() and not about.st_mode & 0o077:
-            yield home
-
-
 def _standing(base: Path) -> str:
     """Return the incident whose cordon has a living guard; after a reboot there may be only the marker."""
     marker = base / CORDON
-    return str(read_marker(marker).get("incident", "")) if LinuxHost().guard(marker) else ""
+    return known_id(read_marker(marker).get("incident")) if LinuxHost().guard(marker) else ""
 
 
 def _rows(home: Path, journals: str) -> Iterator[Mapping[str, Any]]:
@@ -140,18 +133,11 @@ def _lifted(entries: Iterable[Mapping[str, Any]]) -> datetime | None:
 
 
 def _create(folder: Path, name: str, about: Mapping[str, Any]) -> bool:
+    if os.sep in name:  # the id of a run comes from the environment
+        return False
     try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        beside = folder / f".{name}.{os.getpid()}"
-        try:
-            with open_new(beside, 0o600) as file:
-                file.write(json.dumps(about).encode())
-                file.flush()
-                os.fsync(file.fileno())
-            with suppress(FileExistsError):
-                (folder / name).hardlink_to(beside)  # atomic, and never over another file
-        finally:
-            beside.unlink(missing_ok=True)
+        os.close(make_folder(folder, 0o700))
+        write_once(folder / name, json.dumps(about).encode())
     except OSError:
         return False
     return True

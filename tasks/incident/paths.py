@@ -33,7 +33,8 @@ class IncidentDirectory:
     `reserved` bytes were taken there; `volatile` is one in memory. `real` is False if no folder could be made: what a
     run writes there fails, and the run goes on without it. `base` is the folder with the lock of the workload's runs,
     `fallback` the incident's folder on the fallback disk for what does not fit, and `root` the workload's, with links
-    resolved, because processes show the resolved path as their working directory.
+    resolved, because processes show the resolved path as their working directory. `not_followed` says why the evidence
+    folder of the block was not used: a link leads there that another account can change.
     """
 
     path: Path
@@ -43,6 +44,7 @@ class IncidentDirectory:
     base: Path
     fallback: Path | None
     root: PurePath
+    not_followed: str = ""
 
     @property
     def summary(self) -> str:

@@ -1,7 +1,8 @@
 """Let only one run at a time work on a workload (.owner), and ignore a lock that is not held by a run of ours.
 
 A run of root counts for every account. A run of another account counts only if that account owns the evidence folder
-and not its parent: otherwise it may be the workload's account, which must not prevent an evacuation.
+and could not have made it by itself: otherwise it may be the workload's account, which must not prevent an
+evacuation.
 """
 
 import fcntl
@@ -14,9 +15,11 @@ from typing import Any, Final, Literal, TypeAlias
 
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.containment.program import runs_ours
+from tasks.custody.incident.incident import known_id
 from tasks.incident.layout import OWNER, REHEARSAL
 from tasks.system import file_lock as lock
 from tasks.system.atomic_files import read_plain
+from tasks.system.ours import exposed
 from tasks.system.processes import get_process, start_of
 
 Purpose: TypeAlias = Literal["evacuation", "recovery", "release of the cordon", "thaw"]
@@ -131,7 +134,7 @@ def _taker(path: Path) -> Process | None:
 def incident_at_work(evidence: Path) -> str:
     """Return the incident that an evacuation works on now; empty if none is open yet."""
     signed = _signed(_path(evidence, dry_run=False))
-    return str(signed.get("incident", "")) if signed.get("purpose") == "evacuation" else ""
+    return known_id(signed.get("incident")) if signed.get("purpose") == "evacuation" else ""
 
 
 def _signed(path: Path) -> dict[str, Any]:
@@ -149,7 +152,9 @@ def _signed(path: Path) -> dict[str, Any]:
 def _trusted(evidence: Path) -> set[int]:
     """Return the accounts whose runs count."""
     with suppress(OSError):
-        return {0, os.geteuid(), *({evidence.stat().st_uid} - {evidence.parent.stat().st_uid})}
+        open_to_others = exposed(evidence.parent / OWNER)  # a name that is not there: who could take it?
+        own = set() if open_to_others else {evidence.lstat().st_uid} - {evidence.parent.stat().st_uid}
+        return {0, os.geteuid(), *own}
     return {0, os.geteuid()}
 
 

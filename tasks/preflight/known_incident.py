@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import is_ahead
-from tasks.incident.directory import find_home
+from tasks.incident.directory import evidence_of, find_home
 from tasks.incident.layout import INCIDENT
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def require_known(workload: "Workload", incident: str, saved: Mapping[str, Any])
     if place := _place_without(incident, saved):
         raise Refused(
             "the id of an incident that this host or the store knows",
-            f"{incident}, of which there is nothing below {workload.evidence} and nothing in {place}",
+            f"{incident}, of which there is nothing below {evidence_of(workload)} and nothing in {place}",
             remedy,
         )
 

@@ -5,7 +5,9 @@ import os
 from pathlib import Path
 from typing import Final
 
+from tasks.incident.directory import evidence_of
 from tasks.runtime.context import RunContext
+from tasks.system.ours import exposed
 from tasks.system.rights import effective_capabilities, hidden_from_us
 
 logger = logging.getLogger(__name__)
@@ -35,20 +37,20 @@ def missing_rights(effective: int, euid: int, owner: int) -> tuple[str, ...]:
 
 
 def in_strange_hands(folder: Path, euid: int) -> str:
-    """Return a sentence if another user owns the folder or a parent, and could replace it; else empty."""
-    owners = {place: place.stat().st_uid for place in (folder, *folder.parents) if place.exists()}
-    strange = next((place for place, owner in owners.items() if owner not in {0, euid}), None)
-    if strange is None:
+    """Return a sentence if another account can replace the folder, a parent or a link to it; else empty."""
+    if not (place := exposed(folder, euid)):
         return ""
-    return f"{folder} lies in {strange} of user {owners[strange]}, who can move or forge it: give another evidence_dir"
+    return f"{folder} lies in {place}: another account can move or forge it; give another evidence_dir"
 
 
 def tell_room(context: RunContext) -> None:
     """Log where the incident is kept, and which space is short there. Refuses nothing."""
     about, fallback = context.directory, context.workload.fallback_dir
     context.log.write("home", str(about.path), result=about.summary, fallback=str(context.directory.fallback or ""))
-    if not about.reserved or about.volatile or context.directory.base != context.workload.evidence:
+    if not about.reserved or about.volatile or context.directory.base != evidence_of(context.workload):
         logger.warning("%s: %s", about.path, about.summary)
+    if about.not_followed:
+        logger.error("%s: the incident is kept in %s, and cannot end Verified", about.not_followed, about.path)
     if fallback and context.directory.fallback is None and not about.path.is_relative_to(fallback):
         logger.warning("fallback_dir %s cannot be used: it is no folder, or not ours to write to", fallback)
 
@@ -57,8 +59,8 @@ def tell_rights(context: RunContext) -> tuple[str, ...]:
     """Return missing rights as warnings, and log them for the postmortem."""
     user = os.geteuid()
     missing = missing_rights(effective_capabilities(), user, context.workload.root.stat().st_uid)
-    if exposed := in_strange_hands(context.workload.evidence, user):
-        missing = (*missing, exposed)
+    if strange := in_strange_hands(evidence_of(context.workload), user):
+        missing = (*missing, strange)
     if option := hidden_from_us():
         missing = (*missing, f"/proc hides processes of other users ({option}): the run cannot end contained")
     context.log.write("rights", f"user {user}", missing=missing)

@@ -14,7 +14,7 @@ from tasks.custody.incident.ending import ALREADY_THAWED
 from tasks.custody.incident.incident import Incident, parse_id
 from tasks.custody.incident.verdict import Word, why_not_recover
 from tasks.incident.current import last_incident, last_verdict, read_incident, unfinished_incident
-from tasks.incident.directory import base_of, bases, find_home
+from tasks.incident.directory import base_of, bases, evidence_of, find_home
 from tasks.incident.layout import manifests
 from tasks.incident.open_question import open_question
 from tasks.incident.run_lock import Purpose, take_ownership
@@ -111,7 +111,7 @@ def _incident(block: Workload, workload: str, given: str | None) -> Incident:
     if incident is None:
         raise Refused(
             f"an incident of {workload} on this host",
-            f"{wanted or 'none'} in {block.evidence}",
+            f"{wanted or 'none'} in {evidence_of(block)}",
             "Give the id of an incident, or run the evacuation first.",
         )
     require_same_workload(incident, workload)

@@ -21,8 +21,10 @@ from tasks.custody.containment.process import Identity, Process, pids_of
 from tasks.custody.containment.wrappers import running_above
 from tasks.custody.fleet.order import Order
 from tasks.custody.incident.description import recognisable
+from tasks.custody.incident.incident import known_id
 from tasks.custody.visible import say
 from tasks.incident import layout
+from tasks.incident.evidence_folder import evidence_folder
 from tasks.incident.last_word import THAWED, last_word
 from tasks.incident.layout import CORDON, EARLY, FROZEN, INCIDENT, incidents_in
 from tasks.incident.run_lock import at_work, take_ownership
@@ -30,6 +32,7 @@ from tasks.prestart.groups import freeze_in_place
 from tasks.prestart.journal import EarlyFreeze, keep, note_unkept, rows_above, rows_for, write_rows
 from tasks.prestart.reasons import NothingToFreeze, NotNow
 from tasks.system.atomic_files import identities
+from tasks.system.ours import make_folder, why_not_followed
 from tasks.system.processes import untouchable
 from tasks.system.workload import describe
 
@@ -104,11 +107,14 @@ def _here(fields: dict[str, Any]) -> dict[str, Any]:
 
 def evidence_of(workload: Mapping[str, Any]) -> Path:
     """Return the folder of the workload's incidents, created if possible. NotNow if the block fits another host."""
-    folder = Path(workload["evidence_dir"] or Path(workload["root"]) / "evidence")
-    if folder.is_symlink() or not Path(workload["root"]).is_dir():
+    root, named = Path(workload["root"]), workload["evidence_dir"]
+    if not root.is_dir():
         raise NotNow("the block does not fit this host")
+    folder = evidence_folder(root, Path(named) if named else None)
+    if why := why_not_followed(folder):
+        raise NotNow(why)
     with suppress(OSError):
-        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        os.close(make_folder(folder))
     return folder
 
 
@@ -207,7 +213,7 @@ def _now() -> datetime:
 
 def _require_known_here(workload: Mapping[str, Any], evidence: Path, incident: str | None) -> None:
     """NotNow for an incident that this host does not know: the run refuses a mistyped id before its freeze."""
-    if incident and not any((base / incident / INCIDENT).is_file() for base in _bases(workload, evidence)):
+    if incident and not any((base / known_id(incident) / INCIDENT).is_file() for base in _bases(workload, evidence)):
         raise NotNow(f"{incident[:80]!r} is unknown on this host, so the store is asked first")
 
 

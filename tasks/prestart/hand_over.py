@@ -89,6 +89,8 @@ def _received(name: str) -> tuple[dict[str, Any], EarlyFreeze | None]:
     with socket.socket(socket.AF_UNIX) as asking:
         asking.settimeout(_ANSWER_SECONDS)
         asking.connect(f"\0{name}")
+        if (user := peer_of(asking)[1]) != os.geteuid():  # the names of dead workers can be read, and taken
+            raise ConnectionRefusedError(f"user {user} has the worker's name")
         said, descriptors, _, _ = socket.recv_fds(asking, _BLOCK, 1)
         for descriptor in descriptors:
             os.set_inheritable(descriptor, False)

@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -14,9 +15,10 @@ from tasks.containment.api_port import port_of
 from tasks.containment.unnamed_containers import ask_engine, judge_unnamed
 from tasks.custody.containment.groups import path_of
 from tasks.custody.errors import EngineError, Refused
+from tasks.custody.incident.description import STATE
 from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
 from tasks.incident.current import at_work_or_left
-from tasks.incident.directory import base_of, cordon_base, disks
+from tasks.incident.directory import base_of, cordon_base, disks, evidence_of
 from tasks.incident.layout import CORDON
 from tasks.incident.run_lock import owner
 from tasks.preflight.privileges import in_strange_hands, missing_rights
@@ -29,6 +31,7 @@ from tasks.preflight.requirements import (
 from tasks.readiness.patient import Patient
 from tasks.system.control_group import Hierarchy
 from tasks.system.disk_reserve import MIB
+from tasks.system.ours import why_not_followed
 from tasks.system.rights import effective_capabilities, hidden_from_us
 from tasks.system.unit_files import BOOTED, escaped
 
@@ -106,8 +109,16 @@ def lock(patient: Patient) -> Finding:
 
 
 def evidence(patient: Patient) -> Finding:
-    """Look at owner, mode and kind of the evidence folder."""
-    return _folder(patient.workload.evidence, "incidents are kept in the fallback folder or in memory", "evidence_dir")
+    """Look at owner, mode and room of the evidence folder, of every folder above, and of the links that lead there."""
+    folder, matters = evidence_of(patient.workload), "incidents are kept in the fallback folder or in memory"
+    if why := why_not_followed(folder):
+        return fatal(why, f"{matters}, and none ends Verified", f"ls -ld {folder}; give evidence_dir another folder")
+    found = _folder(folder, matters, "evidence_dir")
+    if not os.geteuid() and (strange := in_strange_hands(folder, 0)):
+        cure = f"leave evidence_dir out, or give it a folder in which only root can write, as in {STATE}/NAME"
+        return fatal(strange, "that account can take the evidence away or forge it", cure)
+    disk = os.statvfs(patient.evidence_place)
+    return replace(found, found=f"{found.found}; {disk.f_bavail * disk.f_frsize >> 20} MiB free")
 
 
 def fallback(patient: Patient) -> Finding:

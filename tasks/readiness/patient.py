@@ -20,6 +20,7 @@ from tasks.custody.containment.container import workload_containers
 from tasks.custody.containment.membership import Exceptions, Member, Members, excused
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.containment.roster import Roster
+from tasks.incident.directory import evidence_of
 from tasks.system.processes import standpoint, untouchable
 from tasks.system.workload import interpreter_of
 
@@ -100,7 +101,7 @@ class Patient:
     @property
     def evidence_place(self) -> Path:
         """The evidence folder, or where it would be made."""
-        folder = self.workload.evidence
+        folder = evidence_of(self.workload)
         return next(each for each in (folder, *folder.parents) if each.is_dir())
 
     @cached_property

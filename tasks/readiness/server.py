@@ -146,7 +146,7 @@ def worker(patient: Patient) -> Finding:
         beats = [each.last_heartbeat_time for each in client.read_workers_for_work_pool(pool) if each.name == name]
     age = min((now - at).total_seconds() if at else inf for at in (polled, *beats))
     if age > WORKER_GONE_SECONDS:
-        cure = f"systemctl restart evacuation-worker, or: python -m flows.worker --pool {pool} --work-queue {name}"
+        cure = f"systemctl restart evacuation-worker, or: evacuation worker --pool {pool} --work-queue {name}"
         heard = "was never heard of" if age == inf else f"was last heard of {age:.0f} s ago"
         return fatal(f"the worker of {pool}/{name} {heard}", "no run begins", cure)
     return sound(f"the worker of {pool}/{name} was heard of {age:.0f} s ago")

@@ -173,6 +173,7 @@ def verdict_of(context: RunContext, findings: Findings) -> Verdict:
         ways_in=ways_in(findings.pause, findings.challenge, findings.watch),
         notes=(*notes_of(findings), *findings.warnings, *unsigned(findings.seals, who_signs(context.store))),
         first=findings.inspection.none_sound(context.workload.model_imports) if findings.inspection else "",
+        losses=[context.directory.not_followed] if context.directory.not_followed else (),
     )
     return verdict.after_recovery(back.summary) if (back := _recovered(findings)) else verdict
 

@@ -5,13 +5,15 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from tasks.custody.containment.process import Identity
+from tasks.system.ours import open_folder
 
 _LIMIT: Final = 1 << 26
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -20,13 +22,10 @@ def write_marker(marker: Path, about: Mapping[str, Any]) -> None:
 
     A guard that its marker names has to queue for the lock at once, and cannot wait for a disk.
     """
-    beside = marker.with_name(f".{marker.name}.{os.getpid()}")
-    with open_new(beside) as file:
+    with _beside(marker, os.replace) as file:
         file.write((json.dumps(about, indent=2, sort_keys=True) + "\n").encode())
-        file.flush()
-        os.fsync(file.fileno())
-    beside.chmod(0o644)
-    beside.replace(marker)
+        _flush(file)
+        os.fchmod(file.fileno(), 0o644)
 
 
 def write_whole(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666, *, flush: bool = True) -> None:
@@ -34,19 +33,38 @@ def write_whole(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666, *,
 
     Without `flush` it does not wait for the disk, and a power loss may lose the file.
     """
-    beside = path.with_name(f".{path.name}.new")
-    try:
-        with open_new(beside, mode) as file:
-            file.writelines([data] if isinstance(data, bytes) else data)
-            if flush:
-                file.flush()
-                os.fsync(file.fileno())
-        beside.replace(path)
+    with _beside(path, os.replace, mode) as file:
+        file.writelines([data] if isinstance(data, bytes) else data)
         if flush:
-            sync_folder(path.parent)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
+            _flush(file)
+    if flush:
+        sync_folder(path.parent)
+
+
+def write_once(path: Path, data: bytes) -> None:
+    """Write a private file atomically, and never over another of its name."""
+    with suppress(FileExistsError), _beside(path, os.link, 0o600) as file:
+        file.write(data)
+        _flush(file)
+
+
+@contextmanager
+def _beside(path: Path, take_name: Callable[..., None], mode: int = 0o666) -> Iterator[BinaryIO]:
+    """Yield a new file whose name nobody can guess, in the folder of the path; at the end it takes the path's name."""
+    folder, beside = open_folder(path.parent), f".{path.name}.{os.urandom(8).hex()}"
+    try:
+        with os.fdopen(os.open(beside, _NEW, mode, dir_fd=folder), "wb") as file:
+            yield file
+        take_name(beside, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(beside, dir_fd=folder)
+        os.close(folder)
+
+
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
@@ -60,9 +78,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def read_marker(marker: Path) -> dict[str, Any]:
-    """Return the content of a marker; empty if it is missing or invalid."""
+    """Return the content of a marker; empty if it is missing, invalid, or may have been written by others."""
     try:
-        about = json.loads(read_plain(marker))
+        about = json.loads(read_ours(marker))
     except (OSError, ValueError, RecursionError):
         return {}
     return about if isinstance(about, dict) else {}
@@ -71,9 +89,17 @@ def read_marker(marker: Path) -> dict[str, Any]:
 def read_plain(path: Path) -> bytes:
     """Read a regular file from a directory that the workload can write to.
 
-    Does not follow a final symlink or block on a FIFO. Raises OSError for them.
+    Does not follow a link of others, or block on a FIFO. Raises OSError for them.
     """
-    return _read(os.open(path, _READ), path)
+    return _read(_open(path), path)
+
+
+def _open(path: Path) -> int:
+    folder = open_folder(path.parent)
+    try:
+        return os.open(path.name, _READ, dir_fd=folder)
+    finally:
+        os.close(folder)
 
 
 def _read(descriptor: int, path: Path) -> bytes:
@@ -89,7 +115,7 @@ def read_ours(path: Path) -> bytes:
     Raises PermissionError if others than we and root may have written it. The owner of a folder above can remove or
     move such a file, but not change its content.
     """
-    descriptor = os.open(path, _READ)
+    descriptor = _open(path)
     about = os.fstat(descriptor)
     if about.st_uid in {0, os.geteuid()} and not about.st_mode & 0o022:
         return _read(descriptor, path)
@@ -99,7 +125,7 @@ def read_ours(path: Path) -> bytes:
 
 def read_private(path: Path) -> bytes:
     """Read a file in an incident's folder. Raises PermissionError if others own the folder or may write to it."""
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    folder = open_folder(path.parent)
     try:
         about = os.fstat(folder)
         if about.st_uid != os.geteuid() or about.st_mode & 0o022:
@@ -133,9 +159,3 @@ def caught_lines(path: Path) -> Iterator[dict[str, Any]]:
             with suppress(ValueError, RecursionError):
                 if isinstance(entry := json.loads(line), dict):
                     yield entry
-
-
-def open_new(path: Path, mode: int = 0o666) -> BinaryIO:
-    """Create a file, replacing what has its name. A link of that name is not followed."""
-    path.unlink(missing_ok=True)
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb")

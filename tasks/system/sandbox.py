@@ -1,4 +1,4 @@
-"""Run a program on a hostile file, given as stdin: `python -m tasks.system.sandbox LIMITS PROGRAM…`.
+"""Run a program on a hostile file, given as stdin: this file as a script, with LIMITS PROGRAM….
 
 The program cannot use the network, write files, gain rights, see our environment or descriptors, exceed its memory or
 time, or, as another user, start processes. Standard library only.
@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
+_SELF: Final = (sys.executable, "-I", "-S", str(Path(__file__).resolve()))
 _ANSWER_LIMIT: Final = 1 << 20
 _CLONE_NEWUSER: Final = 0x1000_0000
 _CLONE_NEWNET: Final = 0x4000_0000
@@ -53,18 +54,18 @@ class SandboxResult:
     refused: str = ""
 
 
-def run_confined(program: Sequence[str], file: BinaryIO, limits: Limits, folder: Path | None = None) -> SandboxResult:
-    """Run a program until it ends or its time is up, in its own session, and in an empty folder by default."""
+def run_confined(program: Sequence[str], file: BinaryIO, limits: Limits) -> SandboxResult:
+    """Run a program until it ends or its time is up, in its own session and an empty folder."""
     with tempfile.TemporaryDirectory(prefix="confined-") as own:
         if limits.user is not None:
             os.chown(own, limits.user, -1)
-        return _run(program, file, limits, str(folder or own))
+        return _run(program, file, limits, own)
 
 
 def _run(program: Sequence[str], file: BinaryIO, limits: Limits, folder: str) -> SandboxResult:
     told, telling = os.pipe()
     os.set_inheritable(telling, True)
-    command = [sys.executable, "-m", "tasks.system.sandbox", json.dumps([asdict(limits), telling, folder]), *program]
+    command = [*_SELF, json.dumps([asdict(limits), telling, folder]), *program]
     try:
         process = subprocess.Popen(
             command,
@@ -72,7 +73,7 @@ def _run(program: Sequence[str], file: BinaryIO, limits: Limits, folder: str) ->
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={"PATH": os.defpath, "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-            cwd=Path(__file__).resolve().parents[2],
+            cwd="/",
             pass_fds=[telling],
             start_new_session=True,
         )

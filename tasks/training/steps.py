@@ -23,7 +23,7 @@ from tasks.custody.errors import Refused
 from tasks.custody.incident.ending import REFUSED
 from tasks.custody.incident.incident import Incident
 from tasks.incident.current import last_opened
-from tasks.incident.directory import cordon_base, find_home
+from tasks.incident.directory import cordon_base, evidence_of, find_home
 from tasks.incident.layout import CORDON, FROZEN
 from tasks.runtime.end_state import ended as ended_in
 from tasks.system.atomic_files import read_marker
@@ -68,12 +68,12 @@ def standing(workload: Workload) -> str | None:
 def _marker(workload: Workload) -> Path | None:
     """Return the cordon's marker: in the evidence folder, or where an incident was kept that had no room there."""
     try:
-        for base in (workload.evidence, cordon_base(workload)):
+        for base in (evidence_of(workload), cordon_base(workload)):
             with suppress(FileNotFoundError, NotADirectoryError):
                 (base / CORDON).lstat()
                 return base / CORDON
     except OSError as error:
-        remedy = f"Let the training's user search {workload.evidence}."
+        remedy = f"Let the training's user search {evidence_of(workload)}."
         raise Refused("to be able to look whether a cordon stands", str(error), remedy) from error
     return None
 

@@ -85,6 +85,8 @@ class Fault:
 
 
 WORKS: Final = ("Verified", "Partial")
+RENAMED: Final = LOSS if os.geteuid() else FATAL
+"""What another account can rename: whoever is not root works for one account alone, as a rule."""
 FAILS: Final = ("Failed", "NotContained", "Unverified")
 
 
@@ -133,6 +135,19 @@ def _evidence_strange(world: World) -> None:
     (world.folder / "theirs/evidence").mkdir(parents=True)
     os.chown(world.folder / "theirs", 12345, -1)
     world.fields["evidence_dir"] = world.folder / "theirs/evidence"
+
+
+def _evidence_of_a_group(world: World) -> None:
+    (world.folder / "shared/evidence").mkdir(parents=True)
+    os.chown(world.folder / "shared", -1, 12345)
+    (world.folder / "shared").chmod(0o775)
+    world.fields["evidence_dir"] = world.folder / "shared/evidence"
+
+
+def _evidence_linked(world: World) -> None:
+    (world.folder / "open").mkdir()
+    (world.folder / "open").chmod(0o777)
+    world.fields["evidence_dir"].symlink_to(world.folder / "open")
 
 
 def _evidence_read_only(world: World) -> None:
@@ -325,8 +340,10 @@ FAULTS: Final = (
     Fault("the lock's folder is gone", change(lock=Path("/nowhere/lock")), {"host/lock": FATAL}, FAILS),
     Fault("the lock is another's", _lock_held, {"host/lock": FATAL}),
     Fault("evidence is a file", _evidence_file, {"host/evidence": LOSS}, WORKS),
-    Fault("anybody writes evidence", _evidence_open, {"host/evidence": LOSS}, WORKS),
-    Fault("evidence in strange hands", _evidence_strange, {"host/evidence": LOSS}, WORKS),
+    Fault("anybody writes evidence", _evidence_open, {"host/evidence": RENAMED}, WORKS),
+    Fault("evidence in strange hands", _evidence_strange, {"host/evidence": RENAMED}, WORKS),
+    Fault("evidence in a folder of a group", _evidence_of_a_group, {"host/evidence": RENAMED}, WORKS),
+    Fault("evidence behind a link", _evidence_linked, {"host/evidence": FATAL}, ("Partial",)),
     Fault("evidence is read-only", _evidence_read_only, {"host/evidence": LOSS, "host/room": LOSS}, WORKS),
     Fault("evidence is full", _evidence_full, {"host/room": LOSS}, WORKS),
     Fault("the fallback is not mounted", change(fallback_dir=Path("/nowhere")), {"host/fallback": LOSS}, WORKS),

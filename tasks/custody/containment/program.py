@@ -42,7 +42,7 @@ _KEEPERS: Final = EVERYBODYS | frozenset(
 )
 """Programs that make a service shared: another process in it may belong to anything."""
 _INTERPRETERS: Final = ("python", "pypy")
-_OUR_PROGRAMS: Final = frozenset({"flows.worker", "flows.engine", "flows.cli", "flows.deadline"})
+_OUR_PROGRAMS: Final = frozenset({"flows.engine", "flows.cli", "flows.deadline"})
 """By the module that is run."""
 _OUR_SCRIPT: Final = "evacuation"
 _MODULE: Final = re.compile(r"-[A-Za-z]*m")

@@ -1,6 +1,7 @@
 """Define the incident and its id: one evacuation of one workload, in one or several runs (runbook §0)."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -33,6 +34,16 @@ def parse_id(text: str) -> str:
     )
 
 
+def known_id(value: object) -> str:
+    """Return an id that was read from a file, a marker or the environment; empty if it is none.
+
+    Such an id becomes the name of a folder: no other word that another account has written may.
+    """
+    with suppress(Refused):
+        return parse_id(value) if isinstance(value, str) else ""
+    return ""
+
+
 def new_id(created: datetime, suffix: str = "") -> str:
     """Return the id for the creation time of the run that opens the incident, so that a retry gets the same id."""
     name = f"IR-{created.astimezone(UTC).strftime(_STAMP)}"
@@ -56,6 +67,10 @@ class Incident:
     detected_at: datetime
     reason: str
     opened_by: str
+
+    def __post_init__(self) -> None:
+        """Raise Refused for an id that is none, also where the incident was read from a file."""
+        parse_id(self.id)
 
     @property
     def snapshot(self) -> str:

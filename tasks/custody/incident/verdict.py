@@ -136,13 +136,14 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
     ways_in: Sequence[str] = (),
     notes: Sequence[str] = (),
     first: str = "",
+    losses: Sequence[str] = (),
 ) -> Verdict:
     """Judge an incident of this workload.
 
     Not contained outranks everything. No receipts, or an unproven object, is UNVERIFIED. A process in the root that
-    nobody knows is UNANSWERED. A lost needed collector, or a lost file, is PARTIAL. `trouble` names steps that failed
-    without a receipt, `ways_in` what may still start the workload despite the cordon, `notes` what else a person should
-    know, `first` what precedes everything.
+    nobody knows is UNANSWERED. A lost needed collector, or a lost file, is PARTIAL, as is what `losses` names.
+    `trouble` names steps that failed without a receipt, `ways_in` what may still start the workload despite the cordon,
+    `notes` what else a person should know, `first` what precedes everything.
     """
     alive = (*not_contained(containment), *ways_in)
     bad, gone = unproven(receipts), lost_once(receipts)
@@ -162,6 +163,7 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
         *(f"{item.key}: {item.reason}" for item in bad[:_SHOWN]),
         *((f"{len(bad) - _SHOWN} more objects",) if len(bad) > _SHOWN else ()),
         *trouble,
+        *losses,
         *(_describe(item) for item in lost),
         *(f"{item.key}: {item.reason}" for item in gone),
     )
@@ -172,7 +174,7 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
     elif unknown:
         word = Word.UNANSWERED
     else:
-        word = Word.PARTIAL if lost or gone or not evidence else Word.VERIFIED
+        word = Word.PARTIAL if lost or gone or losses or not evidence else Word.VERIFIED
     safe = _safe(containment, alive, evidence, receipts)
     return Verdict(word, safe, missing, notes, _next(word, incident, workload, unknown), first, may_return)
 

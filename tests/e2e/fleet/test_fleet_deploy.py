@@ -12,7 +12,7 @@ def test_a_fleet_of_a_file_is_saved_and_deployed(lab: Lab, tmp_path: Path) -> No
     command = [sys.executable, "-m", "flows.cli", "deploy", str(tmp_path / "fleet.toml")]
     done = subprocess.run(command, env=lab.server.env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "-m flows.worker --pool evacuation --work-queue fleet" in done.stdout
+    assert "/evacuation worker --pool evacuation --work-queue fleet" in done.stdout
     assert lab.ask("/block_types/slug/fleet/block_documents/name/other").json()["data"]["ask_above"] == 20
     silent = lab.ask("/automations/filter", {"automations": {"name": {"any_": ["evacuation: a run has gone silent"]}}})
     assert len(silent.json()) == 1
@@ -22,4 +22,4 @@ def test_a_fleet_of_a_file_is_saved_and_deployed(lab: Lab, tmp_path: Path) -> No
         assert made["parameters"] == {"fleet": "other"}
         assert "evacuation" in made["tags"], "a run of it that has gone silent is found"
         assert "reason" in made["parameter_openapi_schema"]["properties"]
-        assert made["job_variables"]["command"] == f"'{sys.executable}' -m prefect.engine"
+        assert made["job_variables"]["command"] == f"'{sys.executable}' -P -m prefect.engine"

@@ -112,8 +112,7 @@ def become(program, arguments, environment):
     print(arguments[1:], os.getpriority(os.PRIO_PROCESS, 0), adjusted)
 os.execve = become
 import flows.worker
-sys.argv = ["worker", "--pool", "p"]
-flows.worker.main()
+flows.worker.main(["--pool", "p"])
 from tasks.system.priority import give_way
 give_way()
 print(os.getpriority(os.PRIO_PROCESS, 0), Path("/proc/self/oom_score_adj").read_text())
@@ -126,7 +125,7 @@ def test_a_worker_stands_before_everything_and_a_training_of_it_gives_way() -> N
         [sys.executable, "-c", WORKER], start_new_session=True, capture_output=True, text=True, check=True
     )
     spared = OOM if effective_capabilities() >> SYS_RESOURCE & 1 else 0
-    words = ["-m", "prefect", "worker", "start", "--pool", "p", "--type", "evacuation"]
+    words = ["-P", "-m", "prefect", "worker", "start", "--pool", "p", "--type", "evacuation"]
     assert told.stdout.splitlines()[:2] == [f"{words} {NICE} {spared}", "0 0"]
 
 

@@ -158,14 +158,14 @@ CONTAINED = {
 @am_root
 def test_nobody_contains_what_is_his_own(place: Path) -> None:
     told = contained_by(place, ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])
-    assert names(told.pop("missing")) == NAMES
+    assert names([each for each in told.pop("missing") if each.startswith("CAP_")]) == NAMES
     assert told == CONTAINED
 
 
 @am_root
 def test_root_without_capabilities_contains_what_is_his_own(place: Path) -> None:
     told = contained_by(place, ["setpriv", "--bounding-set=-all", "--inh-caps=-all"])
-    assert names(told.pop("missing")) == NAMES
+    assert names([each for each in told.pop("missing") if each.startswith("CAP_")]) == NAMES
     assert told == CONTAINED
 
 

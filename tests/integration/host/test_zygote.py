@@ -52,7 +52,7 @@ def test_it_tells_what_an_interpreter_of_its_own_tells(name: str, target: Target
     assert told[0] == told[1]
 
 
-def test_it_has_the_environment_and_the_folder_of_whoever_asked(
+def test_it_has_the_environment_of_whoever_asked(
     target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attempt(discover()["disk"], target, tmp_path)
@@ -61,10 +61,6 @@ def test_it_has_the_environment_and_the_folder_of_whoever_asked(
     lines, _ = attempt(discover()["disk"], target, tmp_path)
     assert trouble is None
     assert [line["loss"]["reason"] for line in lines if "loss" in line] == ["df is not installed"] * 2
-    (tmp_path / "below").mkdir()
-    monkeypatch.chdir(tmp_path)
-    lines, _ = attempt(discover()["logs"], target, Path("below"))
-    assert (tmp_path / "below/logs/train-20260101_000000.log").exists()
 
 
 def test_it_leads_a_group_of_its_own_that_can_be_ended(zygote: Zygote, tmp_path: Path) -> None:

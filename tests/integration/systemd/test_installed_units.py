@@ -161,8 +161,8 @@ def test_what_is_not_as_install_writes_it_or_not_roots_alone_is_refused_and_left
     assert f"changed, or by hand: {unit}. Nothing was touched. Move your changes into drop-ins" in refused.stderr
     host.write(unit, before)
     for change, back, said in (
-        (["chown", "games"], ["chown", "root"], f"{file} lies in {file} of user 5, who can move or forge it"),
-        (["chmod", "go+w"], ["chmod", "go-w"], f"{file} is writable for others"),
+        (["chown", "games"], ["chown", "root"], f"{file} lies in {file} of user 5"),
+        (["chmod", "go+w"], ["chmod", "go-w"], f"{file} lies in {file} of mode 0666"),
     ):
         host.run([*change, file], check=True)
         refused = site.evacuation("install", file, check=False)

@@ -66,7 +66,8 @@ def test_what_is_installed_names_the_programs_wherever_they_lie(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (programs := tmp_path / "50% of a place").mkdir()
-    (programs / "python").symlink_to(sys.executable)
+    for program in ("python", "evacuation"):
+        (programs / program).symlink_to(Path(sys.executable).with_name(program))
     monkeypatch.setattr(sys, "executable", str(programs / "python"))
     (units := tmp_path / "units").mkdir()
     for name in (*OF_A_HOST, SERVER):

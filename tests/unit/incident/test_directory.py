@@ -202,6 +202,7 @@ def test_something_else_in_place_of_the_evidence_folder_sends_it_to_the_next(
     block: Workload, memory: Path, tmp_path: Path, how: str
 ) -> None:
     (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere").chmod(0o777)
     squat(block.evidence, how, 0, tmp_path / "elsewhere")
     base = make_base(block)
     assert base.parent == memory
@@ -217,15 +218,15 @@ def test_an_evidence_folder_that_cannot_even_be_made_gives_way_to_the_next_base(
     block: Workload, disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     block = with_fallback(block, tmp_path)
-    make = Path.mkdir
+    make = os.mkdir
 
-    def full(self: Path, *about: object, **more: object) -> None:
+    def full(name: str, mode: int, dir_fd: int) -> None:
         # ext4 takes a block for a folder; the small disk of this test takes none
-        if self.is_relative_to(disk):
+        if os.fstat(dir_fd).st_dev == disk.stat().st_dev:
             raise OSError(28, "No space left on device")
-        make(self, *about, **more)  # type: ignore[arg-type]
+        make(name, mode, dir_fd=dir_fd)
 
-    monkeypatch.setattr(Path, "mkdir", full)
+    monkeypatch.setattr(os, "mkdir", full)
     base = make_base(block)
     assert base.is_relative_to(tmp_path / "other disk")
     descriptor = take_ownership(base)

@@ -75,4 +75,4 @@ def test_a_folder_for_evidence_in_somebody_elses_hands_is_told(tmp_path: Path) -
     if os.geteuid() == 0:
         os.chown(inner.parent, 12345, -1)
         told = in_strange_hands(inner, 0)
-        assert told.startswith(f"{inner} lies in {inner.parent} of user 12345, who can move or forge it")
+        assert told.startswith(f"{inner} lies in {inner.parent} of user 12345: another account can move or forge it")

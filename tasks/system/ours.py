@@ -1,0 +1,87 @@
+"""Tell whether another account can change what lies at a path, and open folders without obeying its links."""
+
+import errno
+import grp
+import os
+import pwd
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_LINKS: Final = 40
+_GROUP, _OTHERS = stat.S_IWGRP, stat.S_IWOTH
+
+
+def exposed(path: Path, user: int | None = None) -> str:
+    """Return which place lets another account change or replace this path; empty if it is ours alone.
+
+    Ours is what root or `user` owns (this process's account by default), and nobody else may write to, with every
+    folder above and every link on the way. In a sticky folder only what is ours already is safe.
+    """
+    ours = {0, os.geteuid() if user is None else user}
+    names, place, links = [*reversed(path.absolute().parts)], Path("/"), 0
+    sticky: Path | None = None
+    while names:
+        place = Path(os.path.normpath(place / names.pop()))
+        try:
+            about = place.lstat()
+        except FileNotFoundError:
+            return f"{sticky}, where anybody may take the name {place.name}" if sticky else ""
+        except OSError as error:
+            return f"{place}, which cannot be looked at: {error.strerror}"
+        if about.st_uid not in ours:
+            return f"{place} of user {about.st_uid}"
+        if stat.S_ISLNK(about.st_mode):
+            if (links := links + 1) > _LINKS:
+                return f"{place}, a loop of links"
+            names += reversed(place.readlink().parts)
+            place = place.parent
+            continue
+        sticky = place if about.st_mode & stat.S_ISVTX and about.st_mode & (_GROUP | _OTHERS) else None
+        if not sticky and _is_shared(about):
+            return f"{place} of mode {stat.S_IMODE(about.st_mode):04o}"
+    return ""
+
+
+def _is_shared(about: os.stat_result) -> bool:
+    """Return whether others may write to it. A group of root's, or of our account alone, is nobody else."""
+    shared = bool(about.st_mode & _OTHERS)
+    if not shared and about.st_mode & _GROUP:
+        shared = True
+        with suppress(KeyError):
+            group, alone = grp.getgrgid(about.st_gid), {"root", pwd.getpwuid(os.geteuid()).pw_name}
+            shared = not {group.gr_name, *group.gr_mem} <= alone
+    return shared
+
+
+def why_not_followed(path: Path) -> str:
+    """Return why a path that leads over links is not followed; empty if it has none, or if all of it is ours."""
+    if os.path.realpath(path) == os.path.abspath(path) or not (place := exposed(path)):
+        return ""
+    return f"{path} is a link or lies behind one, and {place} can be changed by another account"
+
+
+def open_folder(path: Path) -> int:
+    """Open a folder. Raises PermissionError if a link led there that another account could have put there."""
+    descriptor = os.open(path, _FOLDER)
+    real = os.readlink(f"/proc/self/fd/{descriptor}")
+    if real != os.path.abspath(path) and (place := exposed(path)):
+        os.close(descriptor)
+        raise PermissionError(errno.EPERM, f"a link leads elsewhere, and {place} is not ours", str(path))
+    return descriptor
+
+
+def make_folder(path: Path, mode: int = 0o755) -> int:
+    """Open a folder, which is made with its parents if it is missing. Raises OSError as `open_folder` does."""
+    try:
+        return open_folder(path)
+    except FileNotFoundError:
+        above = make_folder(path.parent)
+    try:
+        with suppress(FileExistsError):
+            os.mkdir(path.name, mode, dir_fd=above)
+        return os.open(path.name, _FOLDER | os.O_NOFOLLOW, dir_fd=above)
+    finally:
+        os.close(above)
