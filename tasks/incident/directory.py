@@ -1,14 +1,14 @@
 """Find or make an incident's folder: in evidence_dir, else in fallback_dir, else in memory.
 
 A full disk must never keep a workload from being contained. So there are up to three bases: the evidence folder, the
-fallback folder of the workload block, and a folder in memory, which a reboot clears. Its name cannot be guessed, so
-that no other account can create it first. If no folder can be made, the incident lives in its run's own memory.
+fallback folder of the workload block, and a folder in memory, which a reboot clears. The names of the last two
+cannot be guessed, so that no other account can create them first. If no folder can be made, the incident lives in its
+run's own memory.
 """
 
 import hashlib
 import os
 import secrets
-import stat
 from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Final
@@ -21,6 +21,7 @@ from tasks.incident.layout import CAUGHT, CORDON, DRY_RUN, EARLY, INCIDENT, OWNE
 from tasks.incident.paths import CordonFiles, IncidentDirectory
 from tasks.system.atomic_files import write_whole
 from tasks.system.disk_reserve import MIB, take
+from tasks.system.own_folders import is_private, own_folders
 
 if TYPE_CHECKING:
     from blocks.workload_fields import WorkloadFields
@@ -32,7 +33,7 @@ _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CL
 def bases(workload: "WorkloadFields") -> tuple[Path, ...]:
     """Return the folders that may hold incidents, first the one with the lock of the workload's runs."""
     own = [] if workload.evidence.is_symlink() else [workload.evidence]
-    there = [*own, *(base for base in _others(workload) if _private(base))]
+    there = [*own, *(base for base in _others(workload) if is_private(base))]
     return tuple(sorted(there, key=lambda base: not os.access(base / OWNER, os.W_OK)))
 
 
@@ -73,7 +74,7 @@ def make_base(workload: "WorkloadFields") -> Path:
 def find_home(workload: "WorkloadFields", incident: str, *, dry_run: bool = False) -> Path:
     """Return the folder of an incident wherever an earlier run has opened it; of a new one in the first base."""
     homes = [home_in(base, incident, dry_run=dry_run) for base in bases(workload) or (workload.evidence,)]
-    return next((home for home in homes if _private(home) and (home / INCIDENT).is_file()), homes[0])
+    return next((home for home in homes if is_private(home) and (home / INCIDENT).is_file()), homes[0])
 
 
 def homes(workload: "WorkloadFields") -> list[Path]:
@@ -110,7 +111,7 @@ def _open_home(workload: "WorkloadFields", incident: Incident, *, dry_run: bool)
     whole = workload.reserve_mb * MIB
     disks, memory = [workload.evidence, *_fallback(workload)], _memory(workload)
     found = find_home(workload, incident.id, dry_run=dry_run)
-    if _private(found) and (found / INCIDENT).is_file():
+    if is_private(found) and (found / INCIDENT).is_file():
         volatile = any(found.is_relative_to(base) for base in memory)
         return found, whole if take(found / RESERVE, whole) else 0, volatile, True
     for size, tried in ((whole, disks), (min(whole, MIB), [*disks, *memory]), (0, [*disks, *memory])):
@@ -151,20 +152,12 @@ def make_private(folder: Path) -> bool:
     """Make a folder that only this account can read; False if that fails, or a link or another's folder lies there."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not _private(folder):
+        if not is_private(folder):
             return False
         folder.chmod(0o700)
     except OSError:
         return False
     return True
-
-
-def _private(folder: Path) -> bool:
-    try:
-        about = folder.lstat()
-    except OSError:
-        return False
-    return stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid()
 
 
 def _others(workload: "WorkloadFields") -> list[Path]:
@@ -174,14 +167,17 @@ def _others(workload: "WorkloadFields") -> list[Path]:
 
 def _fallback(workload: "WorkloadFields") -> list[Path]:
     disk = workload.fallback_dir
-    return [disk / _name(workload)] if disk and disk.is_dir() else []
+    return _ours_in(disk, _name(workload)) if disk and disk.is_dir() else []
 
 
 def _memory(workload: "WorkloadFields") -> list[Path]:
-    """Return our folders in memory, of whichever run; if there is none, a new name that cannot be guessed."""
-    named = f"{_name(workload)}-{os.geteuid()}"
-    ours = [folder for folder in sorted(layout.MEMORY.glob(f"{named}-*")) if _private(folder)]
-    return ours or [layout.MEMORY / f"{named}-{_UNGUESSED}"]
+    """Return our folders in memory."""
+    return _ours_in(layout.MEMORY, f"{_name(workload)}-{os.geteuid()}")
+
+
+def _ours_in(shared: Path, name: str) -> list[Path]:
+    """Return our folders of this name, of whichever run; if there is none, a new name that cannot be guessed."""
+    return own_folders(shared, name) or [shared / f"{name}-{_UNGUESSED}"]
 
 
 def _name(workload: "WorkloadFields") -> str:
