@@ -16,7 +16,7 @@ from tasks.incident.directory import base_of, bases, cordon_base, find_home
 from tasks.incident.last_word import is_finished
 from tasks.incident.layout import CLAIMED, CORDON, INCIDENT, OPEN, closings
 from tasks.incident.run_lock import owner
-from tasks.system.atomic_files import SMALL, read_plain, write_whole
+from tasks.system.atomic_files import read_plain, write_whole
 from tasks.system.processes import boot_id
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 def last_opened(workload: "WorkloadFields") -> bytes:
     """Return the newest open.json of the workload. Raises OSError if there is none."""
-    return read_plain([base_of(workload) / OPEN, *_notes(workload)][-1], SMALL)
+    return read_plain([base_of(workload) / OPEN, *_notes(workload)][-1])
 
 
 def note_opened(workload: "WorkloadFields", incident: Incident) -> bool:

@@ -18,7 +18,7 @@ from tasks.custody.containment.process import Identity, Process
 from tasks.custody.containment.program import runs_ours
 from tasks.incident.layout import OWNER, REHEARSAL
 from tasks.system import file_lock as lock
-from tasks.system.atomic_files import SMALL, read_plain
+from tasks.system.atomic_files import read_plain
 from tasks.system.processes import get_process, start_of
 from tasks.system.time_limit import time_limit
 
@@ -180,7 +180,7 @@ def incident_at_work(evidence: Path) -> str:
 def _signed(path: Path) -> dict[str, Any]:
     """Return what the owner has written about itself, if it is a living run of ours and has the lock."""
     try:
-        signed = json.loads(read_plain(path, SMALL)) if _is_believed(path) else {}
+        signed = json.loads(read_plain(path)) if _is_believed(path) else {}
     except (OSError, ValueError, RecursionError):
         return {}
     identity = Identity.of(signed)

@@ -12,8 +12,6 @@ from typing import Any, BinaryIO, Final
 from tasks.custody.containment.process import Identity
 
 _LIMIT: Final = 1 << 26
-SMALL: Final = 1 << 20
-"""Enough for a marker, and quickly parsed whatever somebody has put there."""
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -64,25 +62,25 @@ def sync_folder(folder: Path) -> None:
 def read_marker(marker: Path) -> dict[str, Any]:
     """Return the content of a marker; empty if it is missing or invalid."""
     try:
-        about = json.loads(read_plain(marker, SMALL))
+        about = json.loads(read_plain(marker))
     except (OSError, ValueError, RecursionError):
         return {}
     return about if isinstance(about, dict) else {}
 
 
-def read_plain(path: Path, limit: int = _LIMIT) -> bytes:
+def read_plain(path: Path) -> bytes:
     """Read a regular file from a directory that the workload can write to.
 
-    Does not follow a final symlink or block on a FIFO. Raises OSError for them. What is beyond the limit is left out.
+    Does not follow a final symlink or block on a FIFO. Raises OSError for them.
     """
-    return _read(os.open(path, _READ), path, limit)
+    return _read(os.open(path, _READ), path)
 
 
-def _read(descriptor: int, path: Path, limit: int = _LIMIT) -> bytes:
+def _read(descriptor: int, path: Path) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "it is no plain file", str(path))
-        return file.read(limit)
+        return file.read(_LIMIT)
 
 
 def read_ours(path: Path) -> bytes:
