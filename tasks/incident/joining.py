@@ -26,11 +26,11 @@ from tasks.incident.layout import (
     FROZEN_CONTAINERS,
     RETURNED,
     TRIGGERS,
+    incidents_in,
     of_any_boot,
 )
 from tasks.incident.run_lock import incident_at_work, is_owned
 from tasks.system.atomic_files import caught_lines, open_new, read_marker, read_plain, rows_of
-from tasks.system.own_folders import own_folders
 
 WAIT_SECONDS: Final = 120.0
 _POLL_SECONDS: Final = 0.1
@@ -105,8 +105,9 @@ def past(bases: Iterable[Path]) -> Iterator[Past]:
 
 def _homes(bases: Iterable[Path]) -> Iterator[Path]:
     """Yield private folders only: a link or another user's folder proves nothing."""
-    for home in (home for base in bases for home in own_folders(base, "IR-")):
-        if not stat.S_IMODE(home.lstat().st_mode) & 0o077:
+    for home in (home for base in bases for home in incidents_in(base)):
+        about = home.lstat()
+        if stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid() and not about.st_mode & 0o077:
             yield home
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from tasks.custody.evidence.keys import CLOSING, MANIFEST, SEGMENT
+from tasks.system.own_folders import own_folders
 from tasks.system.processes import boot_id
 
 _BOOT: Final = boot_id()[:8]
@@ -122,8 +123,8 @@ def earlier_boots(home: Path) -> list[str]:
 
 
 def incidents_in(base: Path) -> list[Path]:
-    """Return the folders of the real incidents below a base, oldest first."""
-    return sorted(base.glob("IR-*"))
+    """Return the folders of the real incidents below a base, oldest first. What others have made is none."""
+    return own_folders(base, "IR-")
 
 
 def closings(home: Path) -> list[Path]:

@@ -24,7 +24,7 @@ from tasks.custody.incident.description import recognisable
 from tasks.custody.visible import say
 from tasks.incident import layout
 from tasks.incident.last_word import FINISHED, THAWED, last_word
-from tasks.incident.layout import CORDON, EARLY, FROZEN, INCIDENT, RECOVERED
+from tasks.incident.layout import CORDON, EARLY, FROZEN, INCIDENT, RECOVERED, incidents_in
 from tasks.incident.run_lock import at_work, take_ownership
 from tasks.prestart.groups import freeze_in_place
 from tasks.prestart.journal import EarlyFreeze, keep, note_unkept, rows_above, rows_for, write_rows
@@ -146,7 +146,7 @@ def _freeze(workload: Mapping[str, Any], bases: Sequence[Path], incident: str | 
     and not what an incident has frozen and that runs again, unless that incident was thawed.
     """
     frozen, above, journal = dict[Identity, datetime](), set[Identity](), bases[0] / EARLY
-    homes = [home for base in bases for home in own_folders(base, "IR-")]
+    homes = [home for base in bases for home in incidents_in(base)]
     host, find = LinuxHost(workload["api_port"], root=workload["root"]), _finder(workload, bases, homes, incident)
 
     def note(ran: set[Identity]) -> None:

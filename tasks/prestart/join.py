@@ -10,10 +10,10 @@ from typing import Any
 from tasks.custody.incident.alarm import Alarm
 from tasks.custody.visible import say
 from tasks.incident.joining import incident_of, joined_message, leave
+from tasks.incident.layout import incidents_in
 from tasks.prestart.freeze import FLOW, evidence_of
 from tasks.prestart.known_run import KnownRun
 from tasks.prestart.reasons import NotNow
-from tasks.system.own_folders import own_folders
 
 
 def join_early(run: KnownRun) -> bool:
@@ -37,7 +37,7 @@ def would_join(run: KnownRun) -> bool:
 
 
 def _comparable(run: KnownRun, alarm: Alarm, base: Path) -> Alarm:
-    return alarm.comparable(run.time(), datetime.now(UTC)) if own_folders(base, "IR-") else alarm
+    return alarm.comparable(run.time(), datetime.now(UTC)) if incidents_in(base) else alarm
 
 
 def _asked(run: KnownRun) -> tuple[Alarm, Path] | None:
@@ -48,7 +48,7 @@ def _asked(run: KnownRun) -> tuple[Alarm, Path] | None:
     if alarm is None or by_hand or run.flow != FLOW or run.fields["host"] != socket.gethostname():
         return None
     base = evidence_of(run.fields)
-    if alarm.run and not alarm.began and own_folders(base, "IR-"):
+    if alarm.run and not alarm.began and incidents_in(base):
         alarm = began(alarm, run.ask)
     return alarm, base
 
