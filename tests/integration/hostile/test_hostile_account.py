@@ -16,7 +16,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -47,7 +46,7 @@ class Scene:
     block: Workload
     canary: Path
     store: Path
-    bystander: psutil.Process
+    bystander: psutil.Popen
     attackers: set[int]
 
     def workload(self) -> dict[int, psutil.Process]:
@@ -102,13 +101,14 @@ def attacked(folder: Path, chosen: Sequence[Attack]) -> Iterator[Scene]:
         finally:
             account.end()
             bystander.kill()
+            bystander.wait()
             _clear(block, memory)
 
 
-def _fill(canary: Path) -> psutil.Process:
+def _fill(canary: Path) -> psutil.Popen:
     """Files of root's, and a process of root's that nothing may signal."""
     (canary / "folder").mkdir(parents=True)
-    bystander = psutil.Process(subprocess.Popen(["sleep", "600"], cwd="/", start_new_session=True).pid)
+    bystander = psutil.Popen(["sleep", "600"], cwd="/", start_new_session=True)
     for name, text, mode in (("public", "x", 0o644), ("secret", SECRET, 0o600), ("folder/closed", SECRET, 0o600)):
         (canary / name).write_text(text)
         (canary / name).chmod(mode)
@@ -156,25 +156,21 @@ def evacuate(scene: Scene, file: Path, *, cwd: bool = False) -> Ended:
     file.write_text(toml("workload", "hostile", fields) + toml("store", "here", {"folder": str(scene.store)}))
     command = [str(Path(sys.executable).with_name("evacuation")), "run", str(file), "--json"]
     environment = {**os.environ, "PREFECT_API_URL": NOBODY}
-    with (file.parent / "said").open("w+") as said:
+    with (file.parent / "said").open("w+") as said, (file.parent / "told").open("w+") as errors:
         before = {pid for pid, each in scene.workload().items() if _stands(each)}
         began = time.monotonic()
         with subprocess.Popen(
-            command, cwd=scene.small.root if cwd else "/", env=environment, stdout=said, stderr=subprocess.STDOUT
+            command, cwd=scene.small.root if cwd else "/", env=environment, stdout=said, stderr=errors
         ) as run:
             while run.poll() is None and not _is_signalled(scene, before):
                 time.sleep(0.001)
             first = time.monotonic() - began
             run.wait(200)
         said.seek(0)
-        text = said.read()
-    return Ended(_answer(text).get("state", f"exit code {run.returncode}"), first, text)
-
-
-def _answer(text: str) -> Mapping[str, Any]:
-    with suppress(ValueError):
-        return dict(json.loads(text[text.index("\n{") + 1 if not text.startswith("{") else 0 :]))
-    return {}
+        errors.seek(0)
+        answer, told_besides = said.read(), errors.read()
+    state = json.loads(answer)["state"] if answer else f"exit code {run.returncode}"
+    return Ended(state, first, answer + told_besides)
 
 
 def _stands(process: psutil.Process) -> bool:
