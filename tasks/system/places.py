@@ -169,6 +169,8 @@ class Places:
         """Return whether a word of a command line names a file below, by its own place or that of what it links to."""
         if not word or (not word.startswith("/") and self._is_slow(view, cwd)):
             return False
+        if word.startswith(("/dev/fd/", "/proc/self/fd/")):  # its own, not ours of that number
+            word = f"/proc/{view.where}/fd/{word.rpartition('/')[2]}"
         here = None if word.startswith("/") else _folder_id(f"/proc/{view.where}/cwd")
         key = (here or (0, view.namespace if view.ours else hash(view.where)), word)
         if (known := self._words.get(key)) is None:

@@ -12,13 +12,13 @@ PROGRAM: Final = Path(__file__).with_name("attacker.py").read_text()
 TRAINED: Final = "import os, time\nwhile True:\n    time.sleep(0.05)\n"
 RENAMED: Final = """
 import ctypes, os
-os.fork()
-title = b"TITLE"
-words = open("/proc/self/stat").read().rpartition(")")[2].split()
-begin, end = int(words[45]), int(words[48])
-ctypes.memset(begin, 0, end - begin)
-ctypes.memmove(begin, title, len(title))
-ctypes.CDLL(None).prctl(15, title[:15], 0, 0, 0)
+if os.fork() == 0:
+    title = b"TITLE"
+    words = open("/proc/self/stat").read().rpartition(")")[2].split()
+    begin, end = int(words[45]), int(words[48])
+    ctypes.memset(begin, 0, end - begin)
+    ctypes.memmove(begin, title, len(title))
+    ctypes.CDLL(None).prctl(15, title[:15], 0, 0, 0)
 """
 IGNORING: Final = """
 import signal
@@ -96,7 +96,7 @@ def _names() -> Iterator[Attack]:
     for program in ("prefect", "tmux", "sshd", "vim", "bash", "make", "cron", "systemd", "tail"):
         yield Attack("name", f"the training is called {program}", program=program)
     for title in ("prefect worker start", "python -m flows.engine", "dbus-daemon --system", "[kworker/0:1]"):
-        yield Attack("name", f"it calls itself {title}", source=RENAMED.replace("TITLE", title) + TRAINED)
+        yield Attack("name", f"its worker calls itself {title}", source=RENAMED.replace("TITLE", title) + TRAINED)
 
 
 def _modules() -> Iterator[Attack]:

@@ -180,3 +180,19 @@ def test_a_programs_name_counts_only_where_root_has_put_it(
             child.kill()
     assert seen
     assert (seen.strange, seen.foreign) == (strange, foreign)
+
+
+def test_a_script_by_the_number_of_a_descriptor_is_the_processs_own_and_not_ours(tmp_path: Path) -> None:
+    """Every run has its lock open, often below the root: who ran a script by that number was taken for the workload."""
+    script, commands = os.pipe()
+    with subprocess.Popen(["sh", f"/dev/fd/{script}"], pass_fds=[script], cwd="/") as child:
+        try:
+            file = os.open(tmp_path / "file", os.O_CREAT | os.O_RDWR)
+            os.dup2(file, script)
+            seen = processes.read_process(child.pid, None, Places(tmp_path))
+        finally:
+            child.kill()
+    for each in (script, commands, file):
+        os.close(each)
+    assert seen
+    assert seen.places == frozenset()
