@@ -132,6 +132,7 @@ def _training(small: SmallWorkload, account: Account, program: str) -> tuple[lis
     if program:
         copy = account.passing / program
         shutil.copy(Path(sys.executable).resolve(), copy)
+        account.give(copy)
         python = ["env", f"PYTHONHOME={sys.base_prefix}", str(copy)]
     return [*python, *small.training_command[1:]], small.root
 
