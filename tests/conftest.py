@@ -55,7 +55,7 @@ settings.register_profile("patient", deadline=None, max_examples=60)
 settings.register_profile("fast", deadline=None, max_examples=30)
 settings.load_profile("patient")
 
-SERVERS = {"prefect", "s3", "ceph", "docker", "browser", "systemd", "host"}
+SERVERS = {"prefect", "s3", "ceph", "docker", "browser", "systemd", "host", "hostile"}
 
 
 @pytest.hookimpl(tryfirst=True)

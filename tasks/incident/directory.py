@@ -1,8 +1,9 @@
 """Find or make an incident's folder: in evidence_dir, else in fallback_dir, else in memory.
 
 A full disk must never keep a workload from being contained. So there are up to three bases: the evidence folder, the
-fallback folder of the workload block, and a folder in memory, which a reboot clears. Its name cannot be guessed, so
-that no other account can create it first. If no folder can be made, the incident lives in its run's own memory.
+fallback folder of the workload block, and a folder in memory, which a reboot clears. The names of the last two
+cannot be guessed, so that no other account can create them first. If no folder can be made, the incident lives in its
+run's own memory.
 """
 
 import hashlib
@@ -27,12 +28,12 @@ from tasks.incident.layout import (
     PRIOR,
     RESERVE,
     incidents_in,
-    is_private,
 )
 from tasks.incident.paths import CordonFiles, IncidentDirectory
 from tasks.system.atomic_files import write_whole
 from tasks.system.disk_reserve import MIB, take
 from tasks.system.ours import make_folder, why_not_followed
+from tasks.system.own_folders import is_private, own_folders
 
 if TYPE_CHECKING:
     from blocks.workload_fields import WorkloadFields
@@ -197,14 +198,17 @@ def _others(workload: "WorkloadFields") -> list[Path]:
 
 def _fallback(workload: "WorkloadFields") -> list[Path]:
     disk = workload.fallback_dir
-    return [disk / _name(workload)] if disk and disk.is_dir() else []
+    return _ours_in(disk, _name(workload)) if disk and disk.is_dir() else []
 
 
 def _memory(workload: "WorkloadFields") -> list[Path]:
-    """Return our folders in memory, of whichever run; if there is none, a new name that cannot be guessed."""
-    named = f"{_name(workload)}-{os.geteuid()}"
-    ours = [folder for folder in sorted(layout.MEMORY.glob(f"{named}-*")) if is_private(folder)]
-    return ours or [layout.MEMORY / f"{named}-{_UNGUESSED}"]
+    """Return our folders in memory."""
+    return _ours_in(layout.MEMORY, f"{_name(workload)}-{os.geteuid()}")
+
+
+def _ours_in(shared: Path, name: str) -> list[Path]:
+    """Return our folders of this name, of whichever run; if there is none, a new name that cannot be guessed."""
+    return own_folders(shared, name) or [shared / f"{name}-{_UNGUESSED}"]
 
 
 def _name(workload: "WorkloadFields") -> str:

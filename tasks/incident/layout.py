@@ -5,13 +5,12 @@ private folder `IR-…` for each incident. The names of what also lies in the st
 are in `tasks.custody.evidence.keys`, because an audit sees only the store.
 """
 
-import os
-import stat
 from pathlib import Path
 from typing import Final
 
 from tasks.custody.evidence.keys import CLOSING, MANIFEST, SEGMENT
 from tasks.custody.incident.incident import known_id
+from tasks.system.own_folders import own_folders
 from tasks.system.processes import boot_id
 
 _BOOT: Final = boot_id()[:8]
@@ -126,16 +125,7 @@ def earlier_boots(home: Path) -> list[str]:
 
 def incidents_in(base: Path) -> list[Path]:
     """Return the folders of the real incidents below a base, oldest first. What others have made is none."""
-    return [home for home in sorted(base.glob("IR-*")) if known_id(home.name) and is_private(home)]
-
-
-def is_private(folder: Path) -> bool:
-    """Return whether it is a folder of this account that nobody else may write to. A link is none."""
-    try:
-        about = folder.lstat()
-    except OSError:
-        return False
-    return stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid() and not about.st_mode & 0o022
+    return [home for home in own_folders(base, "IR-") if known_id(home.name)]
 
 
 def closings(home: Path) -> list[Path]:

@@ -5,9 +5,11 @@ and could not have made it by itself: otherwise it may be the workload's account
 evacuation.
 """
 
+import errno
 import fcntl
 import json
 import os
+import stat
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -21,10 +23,12 @@ from tasks.system import file_lock as lock
 from tasks.system.atomic_files import read_plain
 from tasks.system.ours import exposed
 from tasks.system.processes import get_process, start_of
+from tasks.system.time_limit import time_limit
 
 Purpose: TypeAlias = Literal["evacuation", "recovery", "release of the cordon", "thaw"]
-_SETTLE_SECONDS: Final = 2.0
+_SETTLE_SECONDS: Final = 0.5
 _POLL_SECONDS: Final = 0.05
+_IN_THE_WAY: Final = frozenset({errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENXIO})
 _kept: Final[dict[Path, int]] = {}
 
 
@@ -32,37 +36,69 @@ def take_ownership(evidence: Path, purpose: Purpose = "evacuation", *, dry_run: 
     """Lock the workload's evidence folder for this process; None if another run of ours has it.
 
     A dry run has a separate lock, so that it never excludes a real run. A lock that is not held by a run of ours (any
-    process that may write to the folder can hold it) is replaced after two seconds.
+    process that may write to the folder can hold it) is replaced after half a second, and so is whatever else lies
+    there. Raises OSError if the folder takes no lock.
     """
     path = _path(evidence, dry_run=dry_run)
     if (kept := _kept.pop(path, None)) is not None:
         sign(kept, purpose)
         return kept
-    deadline = time.monotonic() + _SETTLE_SECONDS
-    while True:
-        if (descriptor := _locked(path)) is not None:
-            sign(descriptor, purpose)
-            return descriptor
+    deadline = time.monotonic() + time_limit().left(_SETTLE_SECONDS)
+    while (descriptor := _locked(path)) is None:
         if is_owned(evidence, dry_run=dry_run):
             return None
-        if time.monotonic() > deadline:
-            path.unlink(missing_ok=True)
-            deadline += _SETTLE_SECONDS
+        if time.monotonic() >= deadline:
+            descriptor = _put_in_place(path)
+            break
         time.sleep(_POLL_SECONDS)
+    sign(descriptor, purpose)
+    return descriptor
 
 
 def _locked(path: Path) -> int | None:
-    """Return the descriptor of the locked file if it still lies at the path; None if the lock cannot be taken."""
+    """Return the descriptor of the locked file if it still lies at the path; None if the lock cannot be taken.
+
+    Nor is it taken of another account's file, in which that account could sign for us.
+    """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
-    except PermissionError:  # another account's: its run may be at work, or dead
-        return None
+    except OSError as error:
+        if error.errno in _IN_THE_WAY:  # another account's: its run may be at work, or dead
+            return None
+        raise
     with suppress(BlockingIOError):
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if lock.has_lock(os.getpid(), path):
-            return descriptor
+        if _is_of(os.fstat(descriptor), {0, os.geteuid()}):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if lock.has_lock(os.getpid(), path):
+                return descriptor
     os.close(descriptor)
     return None
+
+
+def _put_in_place(path: Path) -> int:
+    """Put a locked file of ours where a stranger's lies, who has no moment to lock it first. Return its descriptor."""
+    beside, aside = (path.with_name(f"{path.name}-{os.urandom(16).hex()}") for _ in range(2))
+    descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if path.is_dir() and not path.is_symlink():
+            path.rename(aside)
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        os.close(descriptor)
+        raise
+    if not lock.has_lock(os.getpid(), path):
+        time_limit().lose(f"{path} was taken away at once: nothing keeps another run of this workload out")
+    return descriptor
+
+
+def _is_of(about: os.stat_result, accounts: set[int]) -> bool:
+    """Return whether this is a file of one of these accounts under one name.
+
+    By a second name, a file that a process of ours has locked for another purpose would look like its lock.
+    """
+    return stat.S_ISREG(about.st_mode) and about.st_nlink == 1 and about.st_uid in accounts
 
 
 def take_from(evidence: Path, descriptor: int) -> bool:
@@ -127,8 +163,15 @@ def owner_of(evidence: Path) -> Process | None:
 
 def _taker(path: Path) -> Process | None:
     """Return the living process that took the lock."""
-    run = None if path.is_symlink() else lock.taker(path)
+    run = lock.taker(path) if _is_believed(path) else None
     return run if run and run.alive else None
+
+
+def _is_believed(path: Path) -> bool:
+    """Return whether only accounts whose runs count can have written the lock file."""
+    with suppress(OSError):
+        return _is_of(path.lstat(), _trusted(path.parent))
+    return False
 
 
 def incident_at_work(evidence: Path) -> str:
@@ -140,8 +183,8 @@ def incident_at_work(evidence: Path) -> str:
 def _signed(path: Path) -> dict[str, Any]:
     """Return what the owner has written about itself, if it is a living run of ours and has the lock."""
     try:
-        signed = json.loads(read_plain(path))
-    except (OSError, ValueError):
+        signed = json.loads(read_plain(path)) if _is_believed(path) else {}
+    except (OSError, ValueError, RecursionError):
         return {}
     identity = Identity.of(signed)
     process = get_process(identity) if identity else None

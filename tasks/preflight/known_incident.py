@@ -1,6 +1,5 @@
 """§0: refuse an unknown incident id, so that a mistyped one does not open a new incident."""
 
-import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
@@ -11,11 +10,10 @@ from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import is_ahead
 from tasks.incident.directory import evidence_of, find_home
 from tasks.incident.layout import INCIDENT
+from tasks.system.time_limit import time_limit
 
 if TYPE_CHECKING:
     from blocks.workload import Workload
-
-logger = logging.getLogger(__name__)
 
 _ANSWER_SECONDS: Final = 3.0
 
@@ -49,7 +47,7 @@ def _place_without(incident: str, saved: Mapping[str, Any]) -> str:
         answer = TimeoutError(f"no answer within {_ANSWER_SECONDS:g} s")
     if isinstance(answer, str):
         return answer
-    logger.warning("Whether the store knows %s is not known, and not waited for: %s", incident, answer)
+    time_limit().lose(f"whether the store knows {incident} is not known, and not waited for: {answer}")
     return ""
 
 

@@ -48,6 +48,7 @@ from tasks.runtime.context import Policy, RunContext, RunInfo, Suspects, Unknown
 from tasks.runtime.flow_run import origin, own_launchers
 from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.system.processes import boot_id
+from tasks.system.time_limit import before_the_freeze, time_limit
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +103,14 @@ def open_incident(request: Request) -> Opened | JoinedIncident | AlreadyRunning:
 
     Raises Refused for bad input.
     """
+    with before_the_freeze() as limit:
+        opened = _opened(request)
+    if isinstance(opened, Opened):
+        opened.context.losses += limit.losses
+    return opened
+
+
+def _opened(request: Request) -> Opened | JoinedIncident | AlreadyRunning:
     given = parse_id(request.incident_id) if request.incident_id is not None else None
     workload: Workload = load_block(Workload, request.workload)
     saved = require_store(request.store)
@@ -273,5 +282,5 @@ def _own(base: Path, *, dry_run: bool) -> int | None:
         told = "it is a link"
     except OSError as error:
         told = str(error)
-    logger.error("%s takes no lock: %s. Nothing keeps another run of this workload out.", base, told)
+    time_limit().lose(f"{base} takes no lock: {told}. Nothing keeps another run of this workload out")
     return os.memfd_create("owner")

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -33,7 +33,9 @@ from tasks.prestart.journal import EarlyFreeze, keep, note_unkept, rows_above, r
 from tasks.prestart.reasons import NothingToFreeze, NotNow
 from tasks.system.atomic_files import identities
 from tasks.system.ours import make_folder, why_not_followed
+from tasks.system.own_folders import own_folders
 from tasks.system.processes import untouchable
+from tasks.system.time_limit import before_the_freeze
 from tasks.system.workload import describe
 
 if TYPE_CHECKING:
@@ -94,9 +96,11 @@ def _tried(freeze: Callable[[], EarlyFreeze]) -> EarlyFreeze | None:
 
 def _locked_freeze(workload: Mapping[str, Any], incident: str | None) -> EarlyFreeze:
     evidence = evidence_of(workload)
-    _require_known_here(workload, evidence, incident)
-    with _owned(evidence) as lock:
-        return replace(_freeze(workload, evidence), lock=lock)
+    with before_the_freeze():
+        bases = _bases(workload, evidence)
+        _require_known_here(bases, incident)
+        with _owned(bases) as lock:
+            return replace(_freeze(workload, bases), lock=lock)
 
 
 def _here(fields: dict[str, Any]) -> dict[str, Any]:
@@ -119,15 +123,15 @@ def evidence_of(workload: Mapping[str, Any]) -> Path:
 
 
 @contextmanager
-def _owned(evidence: Path) -> Iterator[int | None]:
+def _owned(bases: Sequence[Path]) -> Iterator[int | None]:
     """Hold the lock of the workload's runs, which stays open. NotNow while another run works, which may thaw.
 
     If no disk takes the lock, a run at work has its lock in memory, under a name that is not known here.
     """
     try:
-        descriptor = take_ownership(evidence)
+        descriptor = take_ownership(bases[0])
     except OSError as error:
-        if any(at_work(base) for base in layout.MEMORY.glob("evacuation-*")):
+        if any(map(at_work, bases[1:])):
             raise NotNow("another run is at work") from error
         yield None
         return
@@ -140,27 +144,28 @@ def _owned(evidence: Path) -> Iterator[int | None]:
         raise
 
 
-def _freeze(workload: Mapping[str, Any], evidence: Path) -> EarlyFreeze:
+def _freeze(workload: Mapping[str, Any], bases: Sequence[Path]) -> EarlyFreeze:
     """Freeze parents first, until a look finds no new process.
 
     Which, and when, is written down before the signals of each look, because this process may be killed, and once more
     after the last. It is only what this start stops, to be thawed if the run is refused: not what was stopped already,
     and not what an incident has frozen and that runs again, unless that incident was thawed.
     """
-    frozen, above = dict[Identity, datetime](), set[Identity]()
-    host, find = LinuxHost(workload["api_port"], root=workload["root"]), _finder(workload, evidence)
+    frozen, above, journal = dict[Identity, datetime](), set[Identity](), bases[0] / EARLY
+    homes = [home for base in bases for home in incidents_in(base)]
+    host, find = LinuxHost(workload["api_port"], root=workload["root"]), _finder(workload, bases, homes)
 
     def note(ran: set[Identity]) -> None:
         above.update(ran)
         with suppress(OSError):  # told of below
-            early = EarlyFreeze(evidence / EARLY, tuple(frozen), above=tuple(above))
+            early = EarlyFreeze(journal, tuple(frozen), above=tuple(above))
             write_rows(early, [*rows_for(frozen), *rows_above(above)])
 
     try:
-        _halt(host, find, _held(workload, evidence), frozen, note)
+        _halt(host, find, _held(homes), frozen, note)
     except Exception as reason:  # noqa: BLE001  what is frozen has to be written down whatever went wrong
         say(f"not all was frozen before the start of the run: {type(reason).__name__}: {reason}", error=True)
-    early = EarlyFreeze(evidence / EARLY, tuple(frozen), above=tuple(above))
+    early = EarlyFreeze(journal, tuple(frozen), above=tuple(above))
     rows = [*rows_for(frozen), *rows_above(above)]
     try:
         write_rows(early, rows)
@@ -211,37 +216,30 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _require_known_here(workload: Mapping[str, Any], evidence: Path, incident: str | None) -> None:
+def _require_known_here(bases: Sequence[Path], incident: str | None) -> None:
     """NotNow for an incident that this host does not know: the run refuses a mistyped id before its freeze."""
-    if incident and not any((base / known_id(incident) / INCIDENT).is_file() for base in _bases(workload, evidence)):
+    if incident and not any((base / known_id(incident) / INCIDENT).is_file() for base in bases):
         raise NotNow(f"{incident[:80]!r} is unknown on this host, so the store is asked first")
 
 
-def _bases(workload: Mapping[str, Any], evidence: Path) -> Iterator[Path]:
-    """Yield every folder in which incidents of this host may lie."""
-    yield evidence
+def _bases(workload: Mapping[str, Any], evidence: Path) -> list[Path]:
+    """Return every folder of ours in which incidents of this host may lie, the evidence folder first."""
     others = [Path(workload["fallback_dir"])] if workload.get("fallback_dir") else []
-    for disk in (*others, layout.MEMORY):
-        yield from disk.glob("evacuation-*")
+    return [evidence, *(base for disk in (*others, layout.MEMORY) for base in own_folders(disk, "evacuation-"))]
 
 
-def _homes(workload: Mapping[str, Any], evidence: Path) -> list[Path]:
-    """Return the folders of all incidents of the workload on this host."""
-    return [home for base in _bases(workload, evidence) for home in incidents_in(base)]
-
-
-def _held(workload: Mapping[str, Any], evidence: Path) -> set[Identity]:
+def _held(homes: Sequence[Path]) -> set[Identity]:
     """Return the processes that an incident has frozen and not thawed."""
-    return identities(home / FROZEN for home in _homes(workload, evidence) if last_word(home) != THAWED)
+    return identities(home / FROZEN for home in homes if last_word(home) != THAWED)
 
 
-def _finder(workload: Mapping[str, Any], evidence: Path) -> _Find:
+def _finder(workload: Mapping[str, Any], bases: Sequence[Path], homes: Sequence[Path]) -> _Find:
     """Read from the disk what every look needs, and return the function that finds the members in a snapshot.
 
     What a recovery has started is the workload, also of the incident that the run carries on.
     """
     description = describe(workload)
-    guards = {LinuxHost().guard(base / CORDON) for base in _bases(workload, evidence)}
+    guards = {LinuxHost().guard(base / CORDON) for base in bases}
 
     def find(snapshot: Mapping[int, Process]) -> dict[Identity, Member]:
         ours = untouchable(snapshot) | pids_of(snapshot, guards)

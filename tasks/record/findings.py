@@ -72,6 +72,7 @@ def findings_of(steps: StepRunner, evidence: tuple[Evidence, ...]) -> Findings:
         recovery=_recovery(steps),
         inspection=steps.made(Inspection, "judge_models"),
         warnings=(
+            *context.losses,
             *steps.warnings(),
             *answers(context.log.entries()),
             *(each.summary for each in context.state.answers.read()),

@@ -112,13 +112,17 @@ class RunContext:
         store: StoreAccess,
         lock: int,
     ) -> None:
-        """Keep the parts, and the time. `lock` is the open file that keeps other runs of the workload out."""
+        """Keep the parts, and the time. `lock` is the open file that keeps other runs of the workload out.
+
+        `losses` will say what the run began without, because nothing may delay its freeze.
+        """
         self.incident, self.workload, self.run = incident, workload, run
         self.directory, self.cordon_files, self.log = directory, cordon_files, log
         self.adapters, self.store = adapters, store
         self.state = IncidentState(directory)
         self.cancelled, self.opened_at = Cancellation(), time.time()
         self.listening: Listening | None = None
+        self.losses: list[str] = []
         self._lock: int | None = lock
 
     def end_joins(self) -> None:

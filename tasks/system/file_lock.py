@@ -185,8 +185,9 @@ def _listed(lock: Path, *, waiting: bool = False) -> list[int]:
     wanted = f"{os.major(there.st_dev):02x}:{os.minor(there.st_dev):02x}:{there.st_ino}"
     for _ in range(_READINGS):
         with suppress(OSError):
-            lines = Path("/proc/locks").read_text().splitlines()
-            if found := [pid for line in lines if (pid := _pid(waiting, line.split(), wanted))]:
+            text = Path("/proc/locks").read_text()  # anybody may have any number of locks
+            lines = text.splitlines() if wanted in text else ()
+            if found := [pid for line in lines if wanted in line and (pid := _pid(waiting, line.split(), wanted))]:
                 return found
     return []
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from stat import S_ISDIR, S_ISLNK
+from stat import S_ISDIR, S_ISLNK, S_IWGRP, S_IWOTH
 from typing import Final, NamedTuple
 
 from tasks.custody.containment.place import Place
@@ -17,7 +17,7 @@ from tasks.custody.containment.program import script_of
 
 _FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _LEVELS: Final = 8192
-_NETWORKS: Final = ("nfs", "cifs", "smb", "ceph", "9p", "fuse.", "gluster", "lustre", "afs", "beegfs", "gpfs", "gfs2")
+_NETWORKS: Final = ("nfs", "cifs", "smb", "ceph", "9p", "fuse", "gluster", "lustre", "afs", "beegfs", "gpfs", "gfs2")
 _DELETED: Final = "//deleted"
 _Folder = tuple[int, int]
 
@@ -169,6 +169,8 @@ class Places:
         """Return whether a word of a command line names a file below, by its own place or that of what it links to."""
         if not word or (not word.startswith("/") and self._is_slow(view, cwd)):
             return False
+        if word.startswith(("/dev/fd/", "/proc/self/fd/")):  # its own, not ours of that number
+            word = f"/proc/{view.where}/fd/{word.rpartition('/')[2]}"
         here = None if word.startswith("/") else _folder_id(f"/proc/{view.where}/cwd")
         key = (here or (0, view.namespace if view.ours else hash(view.where)), word)
         if (known := self._words.get(key)) is None:
@@ -214,6 +216,18 @@ class Places:
     def holds(self, view: View, path: str) -> bool:
         """Return whether an open or mapped file, by the name that the kernel gives it, lies below."""
         return bool(self._tops) and self._holds(view, path)
+
+    def is_roots_own(self, where: int | str, program: str) -> bool:
+        """Return whether only root can have put a program there: by owner and mode, and no mount of another hides it.
+
+        An upgrade may have deleted it since.
+        """
+        with suppress(OSError):
+            if not self._is_slow(self.view(where), program):
+                about = os.stat(f"/proc/{where}/exe")
+                same = not about.st_nlink or os.path.samestat(about, os.stat(program))
+                return same and not about.st_uid and not about.st_mode & (S_IWGRP | S_IWOTH)
+        return False
 
     def is_read_only(self, view: View) -> bool:
         """Return whether the working directory is on a mount that may not be written, in our own user namespace."""

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from stat import S_IWGRP, S_IWOTH, S_IWUSR
+from stat import S_IWUSR
 from typing import Final
 
 from tasks.custody.containment.handles import FileId, Handles
@@ -68,7 +68,7 @@ def _read(where: int | str, process: Process, places: Places, models: Collection
     called, program = _called(where), os.fsdecode(_link(where, "exe"))
     return Handles(
         program=file_id(f"/proc/{where}/exe"),
-        trusted=_is_roots_own(where, program),
+        trusted=places.is_roots_own(where, program),
         volatile=program.endswith(_DELETED) or program.startswith("/memfd:"),
         called=called,
         called_below=places.leads_below(view, process.cwd, called),
@@ -106,15 +106,6 @@ def _lost(where: int | str) -> str:
         if name.endswith(_DELETED) and not os.stat(f"/proc/{where}/cwd").st_nlink:
             return name.removesuffix(_DELETED)
     return ""
-
-
-def _is_roots_own(where: int | str, program: str) -> bool:
-    """Return whether only root can have put the program there: by owner and mode, and no mount of another hides it."""
-    with suppress(OSError):
-        about, here = os.stat(f"/proc/{where}/exe"), os.stat(program)
-        same = (about.st_dev, about.st_ino) == (here.st_dev, here.st_ino)
-        return same and about.st_uid == 0 and not about.st_mode & (S_IWGRP | S_IWOTH)
-    return False
 
 
 def _called(where: int | str) -> str:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from tasks.custody.containment.container import Standpoint
 from tasks.custody.containment.process import Identity, Listener, Masks, Process, ancestry
-from tasks.custody.containment.program import runs_prefect
+from tasks.custody.containment.program import runs_prefect, tells
 from tasks.system.places import Places
 
 _LISTEN: Final = "0A"
@@ -119,14 +119,15 @@ def _listening(ports: frozenset[int] | None = None) -> Iterator[tuple[str, int, 
 def untouchable(snapshot: Mapping[int, Process], environment: Mapping[str, str] = os.environ) -> set[int]:
     """Return the pids never touched: pid 1, ourselves, our ancestors, and the Prefect server that we use on this host.
 
-    No name protects: any program can call itself Prefect. Our descendants are not: a training that is launched to try
-    the cordon is among them.
+    No name protects: any program can call itself Prefect. The server is root's or our own account's. Our descendants
+    are not among them: a training that is launched to try the cordon is one.
     """
     kept = {1, os.getpid()} | ancestry(snapshot, [os.getpid()])
     with suppress(ValueError):
         if port := urlsplit(environment.get("PREFECT_API_URL", "")).port:
             sockets = listeners(frozenset({port}))
-            prefects = (pid for pid, process in snapshot.items() if sockets and runs_prefect(process))
+            near = [(pid, process) for pid, process in snapshot.items() if sockets and not process.foreign]
+            prefects = (pid for pid, process in near if runs_prefect(process))
             return kept | {pid for pid in prefects if _ports(pid, sockets)}
     return kept
 
@@ -205,6 +206,7 @@ def read_process(pid: int, listening: Mapping[str, int] | None = None, places: P
     if int(status.get(b"Tgid", b"0")) != pid:
         return None  # the id of a thread, or gone
     cgroup = _text(where, "cgroup")
+    user = int(status.get(b"Uid", b"-1"))
     words = tuple(word.decode(errors="backslashreplace") for word in command.rstrip(b"\0").split(b"\0"))
     return Process(
         identity=Identity(pid, int(stat[19])),
@@ -216,7 +218,7 @@ def read_process(pid: int, listening: Mapping[str, int] | None = None, places: P
         command=words if command else (),
         cwd=cwd,
         executable=executable,
-        user=int(status.get(b"Uid", b"-1")),
+        user=user,
         masks=Masks(*(int(status.get(name, b"0"), 16) for name in (b"SigBlk", b"SigIgn", b"SigCgt", b"ShdPnd"))),
         placeless=bool(command) and not cwd and not executable and _denied(where),
         cgroup=cgroup,
@@ -224,6 +226,8 @@ def read_process(pid: int, listening: Mapping[str, int] | None = None, places: P
         ports=_ports(where, listening) if listening else frozenset(),
         forked=bool(int(stat[6]) & _FORKED),
         terminal=stat[_TERMINAL] != "0",
+        strange=bool(places and user and tells(executable) and not places.is_roots_own(where, executable)),
+        foreign=user not in {0, os.geteuid()},
         places=places.of(where, words, executable, cwd, int(stat[_THREADS])) if places else None,
     )
 

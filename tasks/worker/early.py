@@ -16,6 +16,7 @@ from tasks.prestart.hand_over import HandOver
 from tasks.prestart.join import would_join
 from tasks.prestart.journal import EarlyFreeze, thaw_left, unlocked
 from tasks.prestart.known_run import is_over, known_run
+from tasks.system.time_limit import before_the_freeze
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
@@ -59,7 +60,7 @@ class Prepared:
 
         What the process has to decide is left to it: joining an incident, and whatever is wrong.
         """
-        with known_run(self.environment, self.facts, self.time) as run:
+        with known_run(self.environment, self.facts, self.time) as run, before_the_freeze():
             try:
                 self.early = None if would_join(run) else freeze_for(run)
             except Exception as reason:  # noqa: BLE001  the run freezes, or tells what is wrong

@@ -58,7 +58,9 @@ class Process:
     of the watched ports on which it listens. `forked` says that it has not called exec since its parent forked it.
     `name` is the kernel's short name, readable by everybody and settable by the process. `group` and `session` are the
     ids of its process group and session, inherited by descendants that create none of their own. `terminal` says that
-    it has a controlling terminal. `places` are what of it lies below the root, None if that was not looked at.
+    it has a controlling terminal. `strange` says that its program's file is not root's own, so that its name tells
+    nothing; `foreign` that it is another account's than ours and root's. `places` are what of it lies below the root,
+    None if that was not looked at.
     """
 
     identity: Identity
@@ -78,6 +80,8 @@ class Process:
     group: int = 0
     session: int = 0
     terminal: bool = False
+    strange: bool = False
+    foreign: bool = False
     places: frozenset[Place] | None = None
 
     @property

@@ -58,26 +58,33 @@ HARMLESS: Final = frozenset().union(
 )
 """Programs of a host that a person runs beside a workload: what they read they do not run. Shells run scripts."""
 _QUOTERS: Final = HARMLESS | _MANY_IN_ONE | {"watch", "make", "gmake"}
+_TELLING: Final = _QUOTERS | _KEEPERS | {"just", "ninja"}
+_RUNNERS: Final = SHELLS | {"watch", "make", "gmake", "ssh"} | _MANY_IN_ONE
 
 
 def quotes(process: Process) -> bool:
     """Return whether the program may carry the pattern as text only: a shell, an editor, grep."""
-    return program(process) in _QUOTERS
+    return is_one_of(_QUOTERS, process)
 
 
 def runs_code(process: Process) -> bool:
     """Return whether the program runs the file that its command line names, or code on it: a shell, make, watch."""
-    return program(process) in SHELLS | {"watch", "make", "gmake", "ssh"} | _MANY_IN_ONE
+    return is_one_of(_RUNNERS, process)
 
 
 def is_editor(process: Process) -> bool:
     """Return whether the program keeps a file open for writing beside the one that it edits."""
-    return program(process) in _EDITORS
+    return is_one_of(_EDITORS, process)
 
 
 def interactive(process: Process) -> bool:
     """Return whether a person works in the program (tmux, ssh, emacs): its other children are not the workload's."""
-    return program(process) in _MULTIPLEXERS | _EDITORS
+    return is_one_of(_MULTIPLEXERS | _EDITORS, process)
+
+
+def is_one_of(names: frozenset[str], process: Process) -> bool:
+    """Return whether it is one of these programs: anybody may give a file of his own their names."""
+    return not process.strange and program(process) in names
 
 
 def program(process: Process) -> str:
@@ -86,7 +93,15 @@ def program(process: Process) -> str:
     The command line's first word is chosen by the parent, so it does not count. If the executable is not readable, the
     kernel's short name is used.
     """
-    name = PurePath(process.executable).name or process.name.split(" ", 1)[0].rstrip(":")
+    return _plain(PurePath(process.executable).name or process.name.split(" ", 1)[0].rstrip(":"))
+
+
+def tells(executable: str) -> bool:
+    """Return whether a program's name means anything here, so that it matters whose file it is."""
+    return _plain(PurePath(executable).name) in _TELLING
+
+
+def _plain(name: str) -> str:
     found = _FLAVOUR.fullmatch(name)
     return found["name"] if found else name
 
@@ -107,7 +122,7 @@ def runs_ours(process: Process) -> bool:
 
 def keeps_others(process: Process) -> bool:
     """Return whether the program (cron, a supervisor) starts others' processes in its own service."""
-    return not _KEEPERS.isdisjoint({program(process), _script(process)})
+    return not process.foreign and not _KEEPERS.isdisjoint({program(process), _script(process)})
 
 
 def script_of(command: Sequence[str]) -> str:

@@ -166,7 +166,7 @@ def _connected(
     below = descendants(snapshot, unknown)
     for each in rest:
         orphan = each.session in sessions and each.parent == 1 and each.session != each.pid
-        if (each.pid in below or orphan) and program(each) not in HARMLESS:
+        if (each.pid in below or orphan) and (each.strange or program(each) not in HARMLESS):
             why = f"child of {each.parent}" if each.pid in below else "its parent is gone"
             more.setdefault(each.identity, Judgement(Kind.UNKNOWN, f"{why}, in the session of one that is not known"))
     return more
@@ -251,7 +251,8 @@ def _is_unknown(case: _Case) -> Judgement | None:
 def _may_be_near(case: _Case) -> Judgement | None:
     """Row 9, of what is not in the root as far as is known, and names it, worked in it, or may not be looked into."""
     process, handles = case.process, case.handles
-    if case.in_excused_family or program(process) in HARMLESS or process.pid in case.look.own_programs:
+    by_roots_own = program(process) in HARMLESS and not process.strange
+    if case.in_excused_family or by_roots_own or process.pid in case.look.own_programs:
         return None
     if handles.lost and _is_below(handles.lost, PurePath(case.description.root)):
         return Judgement(Kind.UNKNOWN, f"its working directory was of the root's name and is deleted: {handles.lost}")

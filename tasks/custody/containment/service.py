@@ -51,4 +51,4 @@ def sitting_with(
 
 def _may_lead(process: Process) -> bool:
     """Return whether systemd started it. systemd makes its processes session leaders; orphans keep their session."""
-    return process.alive and process.parent == 1 and process.session == process.pid
+    return process.alive and process.parent == 1 and process.session == process.pid and not process.container

@@ -6,7 +6,7 @@ from functools import lru_cache, partial
 from typing import Final
 
 from tasks.custody.containment.process import Identity, Process, ancestry, descendants, handed_down
-from tasks.custody.containment.program import EVERYBODYS, SHELLS, interactive, program, quotes, runs_prefect
+from tasks.custody.containment.program import EVERYBODYS, SHELLS, interactive, is_one_of, program, quotes, runs_prefect
 from tasks.custody.containment.service import unit_of
 from tasks.custody.evidence.redact import redact_command
 from tasks.custody.visible import visible
@@ -97,9 +97,9 @@ def keeps_only(snapshot: Mapping[int, Process], pid: int, family: Collection[int
 def may_be_ended(process: Process) -> bool:
     """Return whether a source may be stopped. Not a terminal multiplexer or bare shell, which may be a person's login.
 
-    Nor a program that starts processes of every user, nor Prefect.
+    Nor a program that starts processes of every user, nor a Prefect of root's or ours.
     """
-    if interactive(process) or runs_prefect(process) or program(process) in EVERYBODYS:
+    if interactive(process) or (runs_prefect(process) and not process.foreign) or is_one_of(EVERYBODYS, process):
         return False
     return not quotes(process) or (len(process.command) > 1 and not process.command[0].startswith("-"))
 
@@ -109,8 +109,8 @@ def may_restart(snapshot: Mapping[int, Process], process: Process) -> bool:
 
     Not a person's shell, which was given no script, nor an editor, nor make and the shells of its recipes.
     """
-    above = snapshot.get(process.parent)
-    names = {program(process), program(above) if above and program(process) in SHELLS else ""}
+    above = snapshot.get(process.parent) if program(process) in SHELLS else None
+    names = {program(each) for each in (process, above) if each and not each.strange}
     if not may_be_ended(process) or not _BUILDERS.isdisjoint(names):
         return False
     if quotes(process):

@@ -31,3 +31,18 @@ def test_a_hostile_tree_goes_through_the_whole_flow(scene: Scene, tmp_path: Path
         data = scene.store.read(each.key)
         assert CANARY not in data, each.key
         assert CANARY_NAME.encode() not in data, each.key
+
+
+def test_what_a_run_had_no_time_for_before_its_freeze_is_in_its_verdict(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was in a log line alone, under Verified."""
+    monkeypatch.setattr("tasks.system.time_limit.SECONDS", 0.0)
+    monkeypatch.setattr("tasks.incident.layout.MEMORY", tmp_path / "memory")
+    (tmp_path / "memory/evacuation-x").mkdir(parents=True)
+    scene.small.start()
+    state = scene.evacuate()
+    assert state.name == "Verified", state.message
+    verdict = json.loads((scene.home / "record/001/verdict.json").read_bytes())
+    notes = verdict["verdict"]["notes"]
+    assert any(each.startswith(f"{tmp_path / 'memory'} could not be read to its end in time") for each in notes), notes

@@ -3,6 +3,8 @@
 import fcntl
 import json
 import os
+import socket
+import stat
 import subprocess
 import sys
 import time
@@ -14,6 +16,7 @@ import pytest
 
 from tasks.incident.joining import incident_of
 from tasks.incident.run_lock import owner, take_ownership
+from tasks.system.processes import start_of
 from tests.support.small_disks import fill, small_disk
 from tests.support.workloads import open_the_way
 
@@ -157,6 +160,87 @@ def test_no_other_account_fends_off_an_evacuation(evidence: Path, way: str) -> N
         assert said == "has it"
         mine = take_ownership(evidence)
         assert mine is not None
+        os.close(mine)
+
+
+LOCK_AGAIN = """
+import fcntl, os, sys, time
+print("at work", flush=True)
+kept = []
+while True:
+    try:
+        kept.append(os.open(sys.argv[1], os.O_CREAT | os.O_RDWR | os.O_NONBLOCK))
+        fcntl.flock(kept[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        time.sleep(0.0001)
+    for descriptor in kept[:-50]:
+        os.close(descriptor)
+    del kept[:-50]
+"""
+
+
+@pytest.mark.parametrize("owner_of_folder", [NOBODY, 0])
+def test_who_takes_the_lock_again_and_again_delays_no_run(evidence: Path, owner_of_folder: int) -> None:
+    """Each that was put aside was locked anew before ours: sixteen seconds went by, with Ctrl-C masked."""
+    os.chown(evidence, owner_of_folder, owner_of_folder)
+    (evidence / ".owner").touch()
+    (evidence / ".owner").chmod(0o666)
+    become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    command = [*become, sys.executable, "-I", "-c", LOCK_AGAIN, str(evidence / ".owner")]
+    lockers = [subprocess.Popen(command, cwd="/", stdout=subprocess.PIPE) for _ in range(3)]
+    try:
+        for each in lockers:
+            assert each.stdout
+            each.stdout.readline()
+        began = time.monotonic()
+        mine = take_ownership(evidence)
+        assert time.monotonic() - began < 2
+        assert mine is not None
+        os.close(mine)
+    finally:
+        for each in lockers:
+            each.kill()
+            each.communicate()
+
+
+@pytest.mark.parametrize("what", ["a folder", "a link", "a pipe", "a socket", "another account's file"])
+def test_whatever_lies_where_the_lock_belongs_is_put_aside(evidence: Path, what: str) -> None:
+    """A run went on without a lock, and a log line said so."""
+    path, strange = evidence / ".owner", evidence / "strange"
+    strange.write_text("untouched")
+    match what:
+        case "a folder":
+            (path / "inner").mkdir(parents=True)
+        case "a link":
+            path.symlink_to(strange)
+        case "a pipe":
+            os.mkfifo(path)
+        case "a socket":
+            with socket.socket(socket.AF_UNIX) as bound:
+                bound.bind(str(path))
+        case _:
+            path.touch()
+            os.chown(path, NOBODY, NOBODY)
+    mine = take_ownership(evidence)
+    assert mine is not None
+    about = path.lstat()
+    assert (stat.S_ISREG(about.st_mode), about.st_uid, stat.S_IMODE(about.st_mode)) == (True, 0, 0o644)
+    assert owner(evidence) == "evacuation"
+    assert strange.read_text() == "untouched"
+    os.close(mine)
+
+
+def test_a_second_name_of_a_file_that_root_has_locked_is_no_run_of_ours(evidence: Path) -> None:
+    """The training lock's guard was root's, its file the account's: a recovery was under way for ever."""
+    lock = evidence / "training.lock"
+    lock.touch()
+    with held_by_another(lock) as pid:
+        lock.write_text(json.dumps({"purpose": "recovery", "pid": pid, "start": start_of(pid)}))
+        (evidence / ".owner").hardlink_to(lock)
+        assert owner(evidence) == ""
+        mine = take_ownership(evidence)
+        assert mine is not None
+        assert owner(evidence) == "evacuation"
         os.close(mine)
 
 

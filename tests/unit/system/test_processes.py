@@ -1,6 +1,7 @@
 """Reading a process while it ends, and again when it has changed; whom nobody touches."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,7 +17,9 @@ import pytest
 from tasks.custody.containment.process import Process, ancestry
 from tasks.system import processes
 from tasks.system.places import Places
-from tests.support.workloads import wait_until
+from tests.support.workloads import open_the_way, wait_until
+
+NOBODY = 65534
 
 
 def test_one_that_ends_while_it_is_read_is_not_taken_for_one_that_may_not_be_looked_into(
@@ -96,6 +99,8 @@ def test_no_name_spares_a_process_and_who_listens_for_our_api_is_spared() -> Non
                 snapshot[pid] = replace(snapshot[pid], command=command, executable=f"/usr/bin/{command[0]}")
             assert processes.untouchable(snapshot, {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}) == {*ours, peer}
             assert processes.untouchable(snapshot, {"PREFECT_API_URL": "http://127.0.0.1:1/api"}) == ours
+            snapshot[peer] = replace(snapshot[peer], foreign=True)  # it may listen at another address
+            assert processes.untouchable(snapshot, {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}) == ours
             assert processes.untouchable(snapshot, {"PREFECT_API_URL": "http://127.0.0.1:x/api"}) == ours
             assert processes.untouchable(snapshot, {}) == ours
 
@@ -145,3 +150,49 @@ def test_a_table_reads_again_who_has_changed_and_everybody_now_and_then(
         finally:
             child.kill()
     assert child.pid not in table.look(lambda _: False)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="to be several accounts needs root")
+@pytest.mark.parametrize(
+    ("account", "program", "strange", "foreign"),
+    [
+        (NOBODY, "a copy of its own", True, True),
+        (NOBODY, "root's own", False, True),
+        (NOBODY, "a copy that may be written", True, True),
+        (0, "a copy of its own", False, False),
+    ],
+)
+def test_a_programs_name_counts_only_where_root_has_put_it(
+    tmp_path: Path, account: int, program: str, *, strange: bool, foreign: bool
+) -> None:
+    """A copy of Python called `tail` may carry the pattern as text, nobody thought."""
+    open_the_way(tmp_path)
+    real, copy = Path(shutil.which("tail") or ""), tmp_path / "tail"
+    if program != "root's own":
+        shutil.copy(real, copy)
+        os.chown(copy, *((0, 0) if "written" in program else (account, account)))
+        copy.chmod(0o777 if "written" in program else 0o755)
+    command = [str(copy if copy.exists() else real), "-f", "/dev/null"]
+    with subprocess.Popen(command, cwd="/", user=account, group=account, extra_groups=[]) as child:
+        try:
+            seen = processes.read_process(child.pid, None, Places(tmp_path))
+        finally:
+            child.kill()
+    assert seen
+    assert (seen.strange, seen.foreign) == (strange, foreign)
+
+
+def test_a_script_by_the_number_of_a_descriptor_is_the_processs_own_and_not_ours(tmp_path: Path) -> None:
+    """Every run has its lock open, often below the root: who ran a script by that number was taken for the workload."""
+    script, commands = os.pipe()
+    with subprocess.Popen(["sh", f"/dev/fd/{script}"], pass_fds=[script], cwd="/") as child:
+        try:
+            file = os.open(tmp_path / "file", os.O_CREAT | os.O_RDWR)
+            os.dup2(file, script)
+            seen = processes.read_process(child.pid, None, Places(tmp_path))
+        finally:
+            child.kill()
+    for each in (script, commands, file):
+        os.close(each)
+    assert seen
+    assert seen.places == frozenset()

@@ -192,6 +192,14 @@ def test_no_program_is_spared_by_its_name() -> None:
     assert [who.pid for who in members(snapshot, *kept_for(snapshot, 11), workload=workload)] == [12]
 
 
+def test_a_name_that_its_account_has_given_itself_spares_nobody() -> None:
+    """A copy of Python in a folder of its own was called like an editor: the pattern was a text to it."""
+    for name in ("tail", "vim", "tmux", "less"):
+        plain = process(10, 1, *TRAINING, executable=f"/home/ml/{name}")
+        assert found(table(plain)) == []
+        assert found(table(replace(plain, strange=True))) == [10]
+
+
 def test_a_process_table_with_a_loop_ends() -> None:
     # Read one by one, a table may show a parent that has been reused meanwhile.
     snapshot = table(process(10, 11, *TRAINING), process(11, 10, *TRAINING), process(12, 12, *TRAINING))

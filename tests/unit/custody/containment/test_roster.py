@@ -856,6 +856,8 @@ def test_suspects_in_containers_and_prefects_are_only_named() -> None:
     assert chosen({40: one(*GUNICORN, container="c" * 64)}) == {}
     worker = beside(one("python", "-m", "prefect", "worker", **PYTHON, **INSIDE), ROOT)
     assert included({40: worker}, {worker.identity: FACT}, (), ()) == {}
+    theirs = replace(worker, foreign=True)
+    assert [who.pid for who in included({40: theirs}, {theirs.identity: FACT}, (), ())] == [40]
     assert chosen(below(one("sleep", pid=41, **INSIDE)), 40) == {}
 
 
@@ -887,3 +889,10 @@ def test_the_block_is_told_how_to_name_each_either_way(command: tuple[str, ...])
     assert excused({40: process}, replace(WORKLOAD, bystanders=(bystander(fitting),)), NOBODY) == {40}
     assert line_for(replace(process, cgroup=within(UNIT)), "", "") == 'units = ["portfolio-api.service"]'
     assert "`containers`" in advice(process, line_for(replace(process, container="c" * 64), "", ""))
+
+
+@pytest.mark.parametrize("program", ["tmux", "sshd", "cron", "vim", "bash"])
+def test_a_suspect_is_spared_for_what_root_calls_a_program_and_not_for_its_own_word(program: str) -> None:
+    named = one(*GUNICORN, executable=f"/usr/bin/{program}", **INSIDE)
+    assert chosen({40: named}) == {}
+    assert chosen({40: replace(named, strange=True)}) == {40: FACT}
