@@ -30,6 +30,7 @@ from tasks.prestart.groups import freeze_in_place
 from tasks.prestart.journal import EarlyFreeze, keep, note_unkept, rows_above, rows_for, write_rows
 from tasks.prestart.reasons import NothingToFreeze, NotNow
 from tasks.system.atomic_files import identities
+from tasks.system.declarations import require_declared
 from tasks.system.processes import untouchable
 from tasks.system.workload import describe
 
@@ -99,6 +100,7 @@ def _locked_freeze(workload: Mapping[str, Any], incident: str | None) -> EarlyFr
 def _here(fields: dict[str, Any]) -> dict[str, Any]:
     if fields["host"] != socket.gethostname():
         raise NotNow(f"the workload runs on {fields['host']}")
+    require_declared(fields["root"])
     return fields
 
 

@@ -40,7 +40,9 @@ class Evil:
 
 
 @pytest.fixture
-def evil(tmp_path: Path) -> Evil:
+def evil(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evil:
+    """In a folder of the test's: Prefect's own worker would copy its code to where it is started."""
+    monkeypatch.chdir(tmp_path)
     return Evil(tmp_path)
 
 

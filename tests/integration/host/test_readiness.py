@@ -23,7 +23,7 @@ def world(
 ) -> Iterator[World]:
     """A workload that is ready as soon as it is at work."""
     with ExitStack() as stack:
-        yield World(small, tmp_path, sound_store(seaweed, signing_key), monkeypatch, stack)
+        yield World(small, tmp_path, sound_store(seaweed, signing_key, tmp_path), monkeypatch, stack)
 
 
 HERE = {part: PARTS[part] for part in ("host", "workload", "store")}
