@@ -32,8 +32,8 @@ HERE = {part: PARTS[part] for part in ("host", "workload", "store")}
 
 def test_a_sound_host_is_ready_and_nothing_is_touched(world: World) -> None:
     world.small.start_all()
-    before = {path: path.stat().st_mtime_ns for path in world.folder.rglob("*") if "logs" not in path.parts}
     patient = world.patient()
+    before = {path: path.stat().st_mtime_ns for path in world.folder.rglob("*") if "logs" not in path.parts}
     found = examine(patient, HERE)
     assert found.weights == {}, found.message
     assert (found.ending.name, len(found.findings)) == ("Ready", sum(map(len, HERE.values())))
