@@ -32,9 +32,8 @@ class Block(Protocol):
 def declared() -> tuple[list[dict[str, Any]], list[str]]:
     """Return the content of all files that are root's or ours alone, and what is wrong with the others."""
     tables, broken = list[dict[str, Any]](), list[str]()
-    further = os.environ.get(VARIABLE)
-    for folder in (FOLDER, *([Path(further)] if further else [])):
-        for path in sorted(folder.glob("*.toml")):
+    for folder in filter(None, (str(FOLDER), os.environ.get(VARIABLE))):
+        for path in sorted(Path(folder).glob("*.toml")):
             try:
                 tables.append(tomllib.loads(read_ours(path).decode()))
             except (OSError, ValueError) as error:
