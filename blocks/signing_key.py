@@ -1,6 +1,11 @@
-"""Define the signing key block, which signs manifests and closings. The key is never written to a disk."""
+"""Define the signing key block, which signs manifests and closings by a key file of the host, or by a key of its own.
 
+A key in the block lies in the Prefect server: whoever reads that signs as this host. It is for drills.
+"""
+
+import os
 import re
+from pathlib import Path
 from typing import ClassVar, Final, Self
 
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
@@ -9,12 +14,14 @@ from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, HttpUrl, PrivateAttr, SecretStr, field_validator, model_validator
 
 from blocks.quick_save import QuickSave
+from blocks.workload_fields import AbsolutePath
 from tasks.custody.store.signature import NAMESPACE, Data, PrivateKey, public_key, sign
 
 _IDENTITY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*@[A-Za-z0-9.-]+")
 _PUBLIC: Final = re.compile(r"(ssh|ecdsa|sk-ssh|sk-ecdsa)-\S+ AAAA")
 _PEM: Final = re.compile(r"-----BEGIN ((RSA|EC|DSA|ENCRYPTED) )?PRIVATE KEY-----")
 _RSA_BITS: Final = 2048
+_LIMIT: Final = 1 << 16
 _MAKE: Final = "Make one with ssh-keygen -t ed25519"
 
 
@@ -30,12 +37,20 @@ class SigningKey(QuickSave, Block):
         "https://cdn.jsdelivr.net/gh/jdecked/twemoji@15.1.0/assets/svg/1f58b.svg"
     )
     _code_example: ClassVar[str] = (
-        "from pathlib import Path\n\nfrom blocks import SigningKey\n\n"
-        'key = Path("/root/evacuation-key/key").read_text()  # ssh-keygen -t ed25519 -f /root/evacuation-key/key\n'
-        'SigningKey(private_key=key, identity="evacuation@gpu1").save("evacuation")'
+        "from blocks import SigningKey\n\n"
+        "# ssh-keygen -t ed25519 -f /etc/evacuation/signing.key\n"
+        'SigningKey(key_file="/etc/evacuation/signing.key", identity="evacuation@gpu1").save("evacuation")'
     )
 
-    private_key: SecretStr = Field(description="The private key as ssh-keygen writes it: Ed25519, ECDSA, or RSA.")
+    key_file: AbsolutePath | None = Field(
+        default=None,
+        description="Where the worker's host has the private key, as ssh-keygen writes it: Ed25519, ECDSA, or RSA. "
+        "The file is root's or the worker's, mode 0600.",
+    )
+    private_key: SecretStr = Field(
+        default=SecretStr(""),
+        description="The key itself, for drills: whoever reads this block can sign with it.",
+    )
     passphrase: SecretStr | None = Field(default=None, description="The passphrase of the key, if it has one.")
     identity: str = Field(description="Whom the key stands for in an allowed_signers file, as in evacuation@gpu1.")
 
@@ -53,21 +68,30 @@ class SigningKey(QuickSave, Block):
 
     @model_validator(mode="after")
     def _opens(self) -> Self:
-        """Decode the key once: Prefect validates a nested block twice, and a passphrase may take seconds each time."""
+        """Decode a key of the block now; one in a file once it is used, as only its own host has that."""
+        if bool(self.private_key) == bool(self.key_file):
+            raise _wrong("key_file or private_key", "both" if self.key_file else "neither", "Give key_file")
+        if self.private_key:
+            self.open()
+        return self
+
+    def open(self) -> PrivateKey:
+        """Return the key, decoded once: its passphrase may take seconds. Raises ValueError without a part of it."""
         if not hasattr(self, "_key"):
             word = self.passphrase.get_secret_value() if self.passphrase else ""
-            self._key = _opened(self.private_key.get_secret_value(), word)
-        return self
+            text = _read(self.key_file) if self.key_file else self.private_key.get_secret_value()
+            self._key = _opened(text, word)
+        return self._key
 
     @property
     def public_key(self) -> str:
         """The public half, as in a .pub file."""
-        return public_key(self._key).line
+        return public_key(self.open()).line
 
     @property
     def fingerprint(self) -> str:
         """The fingerprint, as `ssh-keygen -l` shows it."""
-        return public_key(self._key).fingerprint
+        return public_key(self.open()).fingerprint
 
     @property
     def allowed_signers(self) -> str:
@@ -76,7 +100,19 @@ class SigningKey(QuickSave, Block):
 
     def sign(self, data: Data) -> bytes:
         """Return the content of the .sig file for `data`, given whole or in pieces."""
-        return sign(self._key, data)
+        return sign(self.open(), data)
+
+
+def _read(path: Path) -> str:
+    """Read a key file that nobody but root and this account can read or change. Raises ValueError."""
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), errors="replace") as file:
+            about = os.fstat(file.fileno())
+            if about.st_uid in {0, os.geteuid()} and not about.st_mode & 0o077:
+                return file.read(_LIMIT)
+    except OSError as error:
+        raise _wrong(f"the key file {path}", error.strerror or "none", "Put it there") from error
+    raise _wrong(f"{path} to be root's or this account's, mode 0600", "another", f"chown root {path}; chmod 600 {path}")
 
 
 def _opened(text: str, passphrase: str) -> PrivateKey:

@@ -59,16 +59,20 @@ def with_usable_key(saved: Mapping[str, Any]) -> tuple[EvidenceStore, str]:
     The reason contains no part of the key. Raises the validation error if other fields are invalid.
     """
     try:
-        return EvidenceStore.model_validate(saved), ""
+        store = EvidenceStore.model_validate(saved)
+        if store.signing:
+            store.signing.open()
     except Exception as error:
         if saved.get("signing") is None:
             raise
         store = EvidenceStore.model_validate({**saved, "signing": None})
         return store, f"the key in the store block cannot be used: {_what_is_wrong(error)}"
+    return store, ""
 
 
 def _what_is_wrong(error: Exception) -> str:
-    if not isinstance(error, ValidationError):
-        return type(error).__name__
-    told = (each["msg"].removeprefix("Value error, ").replace("Nothing was saved. ", "") for each in error.errors())
-    return "; ".join(told)
+    if isinstance(error, ValidationError):
+        told = [each["msg"].removeprefix("Value error, ") for each in error.errors()]
+    else:
+        told = [str(error) if type(error) is ValueError else type(error).__name__]
+    return "; ".join(told).replace("Nothing was saved. ", "")

@@ -14,6 +14,7 @@ from typing import Final, NoReturn
 from tasks.custody.errors import EvacuationError
 from tasks.custody.incident.exit_codes import INTERRUPTED, REFUSED
 from tasks.custody.visible import say
+from tasks.system.installation import PROFILE
 from tasks.system.managed_process import ManagedProcessError
 
 RUN_OPTIONS: Final = frozenset({"--store", "--reason", "--incident", "--policy", "--suspects", "--unknown"})
@@ -30,7 +31,12 @@ _AT_THE_FRONT: Final = frozenset({"run", "plan", "recover"})
 
 
 def main() -> NoReturn:
-    """Run the command that was typed, and end this process with its exit code."""
+    """Run the command that was typed, and end this process with its exit code.
+
+    Root's commands know the installed server and its password by the profile that `install` has written.
+    """
+    if os.access(PROFILE, os.R_OK):
+        os.environ.setdefault("PREFECT_PROFILES_PATH", str(PROFILE))
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()

@@ -40,7 +40,7 @@ from tasks.custody.incident.verdict import Word
 from tasks.drill.apart import run_drill
 from tasks.drill.deployment import NAME, POOL, client_of, deploy, prefect, save_blocks
 from tasks.drill.parts import SeaweedFS, Worker
-from tasks.drill.sample import REFUSED, SampleWorkload
+from tasks.drill.sample import REFUSED, SampleWorkload, declare
 from tasks.drill.screen import follow, last_line, say, steps, table
 from tasks.drill.vault import ALLOWED, lock_bucket, proven_by_ssh_keygen, refuses_deletion
 from tasks.incident.dry_runs import last_dry_run
@@ -112,7 +112,7 @@ def stage(folder: Path, *, keep: bool) -> Iterator[Stage]:
         lock_bucket(store)
         (folder / ALLOWED).write_text(f"{save_blocks(server, store, sample.block()).allowed_signers}\n")
         deploy(server)
-        with Worker(folder / "worker", server, POOL) as worker:
+        with Worker(folder / "worker", server, POOL, declare(folder / "hosts.d", sample.block())) as worker:
             yield Stage(folder, store, server, worker, sample)
         if keep:
             leave_up(store, server)

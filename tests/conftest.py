@@ -173,6 +173,16 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator["DockerDaemon"]
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _root_may_run_workloads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Small workloads are root's where the tests are; as root on a host where nothing else is declared."""
+    folder = tmp_path_factory.mktemp("hosts.d")
+    (folder / "any.toml").write_text('user = "root"\n')
+    (folder / "any.toml").chmod(0o644)
+    with patch.dict(os.environ, {"EVACUATION_HOSTS": str(folder)}):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _once() -> Iterator[None]:
     """Every S3 client of this process is made of the same models, and what it has detached does not stay a zombie."""
     from tests.support.once import detached_are_reaped, models_read_once

@@ -1,7 +1,9 @@
 """Install worker, guard and nightly doctor as units of systemd on a workload's host, and take them away again."""
 
+import json
 import os
 import re
+import secrets
 import shlex
 import shutil
 import subprocess
@@ -11,9 +13,10 @@ from contextlib import suppress
 from pathlib import Path, PurePath
 from socket import gethostname
 from typing import TYPE_CHECKING, Final, TypeAlias
+from urllib.parse import quote
 
 from tasks.cli.next_step import Called
-from tasks.cli.workloads import chosen
+from tasks.cli.workloads import chosen, credentials
 from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.visible import say
 from tasks.incident.current import at_work_or_left
@@ -21,10 +24,11 @@ from tasks.incident.directory import base_of, disks
 from tasks.incident.layout import CORDON
 from tasks.incident.run_lock import owner
 from tasks.system.atomic_files import write_whole
-from tasks.system.installation import NAME, version
+from tasks.system.declarations import FOLDER, declaration
+from tasks.system.installation import ETC, NAME, PASSWORD, PROFILE, version
 from tasks.system.ours import exposed
 from tasks.system.shared_files import SHARED
-from tasks.system.unit_files import BOOTED, escaped, is_as_written, is_stamped, stamped, unescaped
+from tasks.system.unit_files import BOOTED, WORKER_UNIT, escaped, is_as_written, is_stamped, stamped, unescaped
 
 if TYPE_CHECKING:
     from blocks.workload_fields import WorkloadFields
@@ -34,12 +38,12 @@ Workloads: TypeAlias = Mapping[Called, "WorkloadFields"]
 _UNITS: Final = SHARED / "examples/systemd"
 _PROGRAM: Final = re.compile(r"/opt/evacuation/\.venv/bin/([a-z]+)")
 """How the units name a program of ours."""
-_SYSTEM: Final = Path("/etc/systemd/system")
-_SETTINGS: Final = Path("/etc/evacuation/worker.env")
+_SYSTEM: Final = WORKER_UNIT.parent
+_SETTINGS, _OF_SERVER = ETC / "worker.env", ETC / "server.env"
 _STATE: Final = Path("/var/lib/evacuation")
 _DATABASE: Final = (Path("/var/lib/evacuation-server"), Path("/var/lib/private/evacuation-server"))
 _API: Final = "http://127.0.0.1:4200/api"
-_SLICE, _WORKER, _SERVER = "evacuation.slice", "evacuation-worker.service", "evacuation-server.service"
+_SLICE, _WORKER, _SERVER = "evacuation.slice", WORKER_UNIT.name, "evacuation-server.service"
 _GUARD, _DOCTOR = "evacuation-guard@{}.service", "evacuation-doctor@{}.timer"
 _DOCTORS: Final = "evacuation-doctor@{}.service"
 OF_A_HOST: Final = (_SLICE, _WORKER, _GUARD.format(""), _DOCTOR.format(""), _DOCTORS.format(""))
@@ -55,8 +59,10 @@ def install_by_hand(text: str, *, server: bool, dry_run: bool) -> int:
         _require_rights()
     here = _of_this_host(text)
     files = {_SYSTEM / name: rendered(name) for name in (*OF_A_HOST, *([_SERVER] if server else []))}
-    if not _SETTINGS.exists():
-        files[_SETTINGS] = _settings()
+    once = {_SETTINGS: _settings(), **({} if PASSWORD.exists() else _credentials(server=server))}
+    files |= {path: text for path, text in once.items() if not path.exists()}
+    declared = {FOLDER / f"{quote(called.name, safe='')}.toml": declaration(each) for called, each in here.items()}
+    files |= {path: text for path, text in declared.items() if not path.exists() or is_as_written(path.read_text())}
     files = {path: stamped(said, f"{NAME} install {version()}") for path, said in files.items()}
     commands = list(_to_start(here, server=server))
     if dry_run:
@@ -71,11 +77,11 @@ def install_by_hand(text: str, *, server: bool, dry_run: bool) -> int:
     for path, said in files.items():
         if not path.exists() or path.read_text() != said:
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            write_whole(path, said.encode(), 0o600 if path == _SETTINGS else 0o644)
+            write_whole(path, said.encode(), 0o600 if path in once else 0o644)
             say(f"wrote {path}")
     for command in commands:
         _tell(command)
-    say(f"settings and secrets of the worker: {_SETTINGS}")
+    say(f"settings and secrets of the worker: {_SETTINGS}", *credentials())
     for called, workload in here.items():
         stands = at_work_or_left(workload)
         say(f"{called.name}: {stands}. Nothing of it was touched" if stands else f"next: {called.command('doctor')}")
@@ -90,7 +96,8 @@ def uninstall_by_hand() -> int:
     _require_rights()
     instances = sorted({link.name for link in _SYSTEM.glob("*.wants/evacuation-*@*")})
     _require_over(instances)
-    found = [path for path in (_SETTINGS, *sorted(_SYSTEM.glob("evacuation*"))) if path.is_file()]
+    places = (_SETTINGS, PASSWORD, PROFILE, *sorted(FOLDER.glob("*.toml")), *sorted(_SYSTEM.glob("evacuation*")))
+    found = [path for path in places if path.is_file()]
     ours = {path.name for path in found if is_stamped(path.read_text())}
     units = [name for name in (_WORKER, _SERVER, *instances) if re.sub(r"@.*\.", "@.", name) in ours]
     if units:
@@ -105,7 +112,7 @@ def uninstall_by_hand() -> int:
             say(f"removed {path}")
     if _WORKER in ours or not (_SYSTEM / _WORKER).exists():  # one by hand is at work
         shutil.rmtree(_STATE / "prefect", ignore_errors=True)
-    for folder in (_STATE, _SETTINGS.parent):
+    for folder in (_STATE, FOLDER, ETC):
         with suppress(OSError):  # there is something of a person's in it
             folder.rmdir()
     for verb in (["daemon-reload"], ["reset-failed", "evacuation*"]):
@@ -131,13 +138,28 @@ def rendered(name: str) -> str:
 
 
 def _settings() -> str:
-    api = os.environ.get("PREFECT_API_URL", _API)
     return f"""\
 # Settings and secrets of the worker and of the nightly doctor. After a change: systemctl restart {_WORKER}
-PREFECT_API_URL={api}
-#PREFECT_API_AUTH_STRING=
+PREFECT_API_URL={os.environ.get("PREFECT_API_URL", _API)}
 #AWS_PROFILE=
 """
+
+
+def _credentials(*, server: bool) -> dict[Path, str]:
+    """Return the files with the API's password: what a person has set, else this shell's, else one for a new server."""
+    texts = "".join(path.read_text() for path in (_OF_SERVER, _SETTINGS) if os.access(path, os.R_OK))
+    found = re.search(r"^PREFECT_(?:SERVER_)?API_AUTH_STRING=[\"']?([^\"'\n]+)", texts, re.MULTILINE)
+    password = found[1] if found else os.environ.get("PREFECT_API_AUTH_STRING", "")
+    if not password and server:
+        password = f"{NAME}:{secrets.token_urlsafe(32)}"
+    names = ("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING")
+    profile = {"PREFECT_API_URL": os.environ.get("PREFECT_API_URL", _API), names[1]: password}
+    told = "".join(f"{name} = {json.dumps(value)}\n" for name, value in profile.items())
+    files = {
+        PASSWORD: "".join(f"{name}={password}\n" for name in names),
+        PROFILE: f'active = "{NAME}"\n[profiles.{NAME}]\n{told}',
+    }
+    return files if password else {}
 
 
 def _to_start(here: Workloads, *, server: bool) -> Iterator[list[str]]:

@@ -1,6 +1,7 @@
 """Show and uncordon the workloads of a file."""
 
 import socket
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tasks.custody.errors import Refused
 from tasks.custody.incident.description import place, read_tables
 from tasks.custody.incident.exit_codes import INCOMPLETE
 from tasks.custody.visible import say
+from tasks.system.installation import PASSWORD, PROFILE
 
 
 def show_status(text: str, *, as_json: bool) -> int:
@@ -28,8 +30,16 @@ def show_status(text: str, *, as_json: bool) -> int:
         {"name": called.name, "file": called.file, "host": workload.host, "root": str(workload.root), **asdict(stands)}
         for called, (workload, stands) in found.items()
     ]
-    show("status", lines, {"workloads": data}, as_json=as_json)
+    show("status", [*lines, *credentials()], {"workloads": data, "credentials": [*credentials()]}, as_json=as_json)
     return 0
+
+
+def credentials() -> Iterator[str]:
+    """Yield where `evacuation install` has put the password of the Prefect API on this host."""
+    if PASSWORD.exists():
+        yield f"password of the Prefect API, for server, worker and doctor (API のパスワード): {PASSWORD}"
+    if PROFILE.exists():
+        yield f"for prefect itself, as root (prefect コマンド用): export PREFECT_PROFILES_PATH={PROFILE}"
 
 
 def uncordon_by_hand(text: str) -> int:

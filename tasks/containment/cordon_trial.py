@@ -17,11 +17,13 @@ from tasks.containment.cordon import caught, cordon_state
 from tasks.containment.silence import not_counting
 from tasks.custody.containment.cordon import Challenge
 from tasks.custody.containment.process import Identity, family
+from tasks.custody.errors import Refused
 from tasks.custody.evidence.keys import quote
 from tasks.custody.evidence.redact import redact_command
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 from tasks.system.accounts import clean_environment
+from tasks.system.declarations import account_for
 from tasks.system.processes import variable_of
 
 _SECONDS: Final = 30.0
@@ -34,7 +36,7 @@ _MARK: Final = "EVACUATION_TRIAL"
 
 @step("§1", "challenge", "check: a launch is caught", "起動の阻止")
 def challenge(context: RunContext) -> Challenge:
-    """Launch the training as its owner, see whether it is refused or caught, and end what is left (runbook §1).
+    """Launch the training as its account, see whether it is refused or caught, and end what is left (runbook §1).
 
     Skipped if no cordon stands, no command is named, or under policy kill, which is for compromised hosts.
     """
@@ -43,7 +45,10 @@ def challenge(context: RunContext) -> Challenge:
     before = _empty_logs(context)
     began = datetime.now(UTC)
     with not_counting(context):
-        started = _launch(context, began)
+        try:
+            started = _launch(context, began)
+        except Refused as error:
+            return Challenge(began, skipped=f"expected {error.expected}; got {error.got}")
         if started is None:
             return Challenge(began, skipped="this is a rehearsal; a real run expects the launch refused or caught")
         try:
@@ -80,7 +85,7 @@ def _not_now(context: RunContext) -> str:
 
 def _launch(context: RunContext, began: datetime) -> Identity | None:
     block = context.workload
-    owner = block.root.stat().st_uid
+    owner = account_for(block, block.root.stat().st_uid)
     log = context.directory.path / "challenge.log"
     environment = {**clean_environment(owner), _MARK: began.isoformat()}
     return context.adapters.host.start(block.training_command, block.root, log, owner, environment)

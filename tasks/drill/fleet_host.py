@@ -13,7 +13,8 @@ import psutil
 from blocks.workload import Workload
 from tasks.adapters.prefect_server import PrefectServer
 from tasks.custody.errors import Refused
-from tasks.drill.sample import living_in
+from tasks.drill.sample import declare, living_in
+from tasks.system.declarations import VARIABLE
 from tasks.system.free_ports import ask
 from tasks.system.managed_process import ManagedProcess
 
@@ -72,7 +73,7 @@ class FleetHost(ManagedProcess):
     def block(self) -> Workload:
         """Lay out the workload, and return the block that describes it."""
         self.lay_out(self.root)
-        return Workload(
+        block = Workload(
             root=self.root,
             host=self.name,
             incident_suffix=self.name,
@@ -81,6 +82,8 @@ class FleetHost(ManagedProcess):
             grace_seconds=5,
             watch_seconds=0.5,
         )
+        declare(self.folder / "hosts.d", block)
+        return block
 
     def command(self) -> Sequence[str]:
         """Return the command: the first process of the namespaces, the workload, the worker as its unit starts it."""
@@ -92,7 +95,8 @@ class FleetHost(ManagedProcess):
 
     def environment(self) -> Mapping[str, str]:
         """Return the server's environment, with a home of its own."""
-        return {**self.server.env, "PREFECT_HOME": str(self.folder / "prefect"), "PREFECT_WORKER_QUERY_SECONDS": "1"}
+        own = {"PREFECT_HOME": str(self.folder / "prefect"), VARIABLE: str(self.folder / "hosts.d")}
+        return {**self.server.env, **own, "PREFECT_WORKER_QUERY_SECONDS": "1"}
 
     def start(self) -> None:
         """Start it. Raises Refused where the kernel allows no namespaces."""

@@ -16,6 +16,8 @@ import httpx
 import psutil
 
 from blocks.workload import Workload
+from tasks.system.atomic_files import write_whole
+from tasks.system.declarations import VARIABLE, declaration
 from tasks.system.shared_files import SHARED
 
 SOURCE: Final = SHARED / "examples/workload"
@@ -61,6 +63,7 @@ class SampleWorkload:
             training_command=self.training_command,
             api_environment=_SERVED,
             evidence_dir=self.root.parent / "evidence",
+            user="" if os.geteuid() else "root",
         )
 
     def build(self) -> None:
@@ -172,6 +175,13 @@ class SampleWorkload:
     def __exit__(self, *_: object) -> None:
         """End it after any result."""
         self.end()
+
+
+def declare(folder: Path, workload: Workload) -> dict[str, str]:
+    """Declare a workload of a drill in that folder, whose name the returned environment tells."""
+    folder.mkdir(mode=0o755, exist_ok=True)
+    write_whole(folder / "drill.toml", declaration(workload).encode(), 0o644)
+    return {VARIABLE: str(folder)}
 
 
 def end_all_in(root: Path) -> None:

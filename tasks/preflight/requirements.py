@@ -12,11 +12,12 @@ from tasks.custody.containment.unit import is_down, units_without
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import Incident
 from tasks.system.accounts import number_of
+from tasks.system.declarations import require_declared
 from tasks.system.processes import untouchable
 
 
 def require_here(workload: Workload) -> None:
-    """Raise Refused on any host but the workload's."""
+    """Raise Refused on any host but the workload's, and for a root folder that root's files leave out here."""
     here = socket.gethostname()
     if workload.host not in {here, socket.getfqdn()}:
         raise Refused(
@@ -30,6 +31,7 @@ def require_here(workload: Workload) -> None:
             str(workload.root),
             "Correct root in the workload block.",
         )
+    require_declared(workload.root)
 
 
 def require_known_account(workload: Workload) -> None:

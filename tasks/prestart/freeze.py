@@ -32,6 +32,7 @@ from tasks.prestart.groups import freeze_in_place
 from tasks.prestart.journal import EarlyFreeze, keep, note_unkept, rows_above, rows_for, write_rows
 from tasks.prestart.reasons import NothingToFreeze, NotNow
 from tasks.system.atomic_files import identities
+from tasks.system.declarations import require_declared
 from tasks.system.ours import make_folder, why_not_followed
 from tasks.system.own_folders import own_folders
 from tasks.system.processes import untouchable
@@ -106,6 +107,7 @@ def _locked_freeze(workload: Mapping[str, Any], incident: str | None) -> EarlyFr
 def _here(fields: dict[str, Any]) -> dict[str, Any]:
     if fields["host"] != socket.gethostname():
         raise NotNow(f"the workload runs on {fields['host']}")
+    require_declared(fields["root"])
     return fields
 
 
@@ -153,7 +155,7 @@ def _freeze(workload: Mapping[str, Any], bases: Sequence[Path]) -> EarlyFreeze:
     """
     frozen, above, journal = dict[Identity, datetime](), set[Identity](), bases[0] / EARLY
     homes = [home for base in bases for home in incidents_in(base)]
-    host, find = LinuxHost(workload["api_port"], root=workload["root"]), _finder(workload, bases, homes)
+    host, find = LinuxHost(workload["api_port"], root=workload["root"]), _finder(workload, bases)
 
     def note(ran: set[Identity]) -> None:
         above.update(ran)
@@ -233,7 +235,7 @@ def _held(homes: Sequence[Path]) -> set[Identity]:
     return identities(home / FROZEN for home in homes if last_word(home) != THAWED)
 
 
-def _finder(workload: Mapping[str, Any], bases: Sequence[Path], homes: Sequence[Path]) -> _Find:
+def _finder(workload: Mapping[str, Any], bases: Sequence[Path]) -> _Find:
     """Read from the disk what every look needs, and return the function that finds the members in a snapshot.
 
     What a recovery has started is the workload, also of the incident that the run carries on.

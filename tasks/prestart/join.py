@@ -14,6 +14,7 @@ from tasks.incident.layout import incidents_in
 from tasks.prestart.freeze import FLOW, evidence_of
 from tasks.prestart.known_run import KnownRun
 from tasks.prestart.reasons import NotNow
+from tasks.system.declarations import require_declared
 
 
 def join_early(run: KnownRun) -> bool:
@@ -47,6 +48,7 @@ def _asked(run: KnownRun) -> tuple[Alarm, Path] | None:
     by_hand = parameters.get("dry_run") or parameters.get("incident_id")
     if alarm is None or by_hand or run.flow != FLOW or run.fields["host"] != socket.gethostname():
         return None
+    require_declared(run.fields["root"])
     base = evidence_of(run.fields)
     if alarm.run and not alarm.began and incidents_in(base):
         alarm = began(alarm, run.ask)

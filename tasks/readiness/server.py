@@ -2,17 +2,16 @@
 
 import json
 import os
-import shlex
-import shutil
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from math import inf
 from typing import Any, Final
 
 import httpx
-from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.flows import load_flow_from_entrypoint
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, temporary_settings
 from prefect.utilities.callables import parameter_schema
 from pydantic import BaseModel, ValidationError
 
@@ -31,6 +30,8 @@ from tasks.readiness.canary import fly
 from tasks.readiness.patient import Patient
 from tasks.readiness.runs import WORKER_GONE_SECONDS, asking, is_served, runs_of
 from tasks.system.installation import fingerprint
+from tasks.system.own_runs import engine_of, entrypoint_of
+from tasks.system.unit_files import WORKER_UNIT, is_stamped
 
 SILENT_RUNS: Final = "evacuation: a run has gone silent"
 """The automation that finds runs that died."""
@@ -51,6 +52,22 @@ def server(patient: Patient) -> Finding:
     except httpx.HTTPError as error:
         told = f"it does not answer: {type(error).__name__}: {error}"
         return fatal(told, _NEVER, "systemctl status evacuation-server; echo $PREFECT_API_URL")
+
+
+def credentials(patient: Patient) -> Finding:
+    """Ask the server without credentials, as whoever reaches it can."""
+    del patient
+    nobody = {PREFECT_API_AUTH_STRING: None, PREFECT_API_KEY: None}
+    with asking(), temporary_settings(nobody), get_client({}, sync_client=True) as stranger:
+        try:
+            stranger.request("POST", "/flows/count")
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != httpx.codes.UNAUTHORIZED:
+                raise
+            return sound(f"{stranger.api_url} asks for them")
+    weigh = fatal if WORKER_UNIT.exists() and is_stamped(WORKER_UNIT.read_text()) else loss
+    matters = "whoever reaches it starts runs here, and reads what is saved there"
+    return weigh(f"{stranger.api_url} answers without any", matters, "evacuation install FILE --server")
 
 
 def saved(patient: Patient) -> Finding:
@@ -80,20 +97,20 @@ def _other(saved: BaseModel, here: BaseModel) -> list[str]:
 
 
 def deployment(patient: Patient) -> Finding:
-    """Validate the saved parameters by today's flow, and look whether the engine of its runs is there."""
+    """Validate the saved parameters by today's flow, and look whether the worker would start its runs."""
     try:
         there = patient.deployment
     except ObjectNotFound:
         return fatal(f"evacuate/{patient.name} is not deployed", _NEVER, _DEPLOY)
-    flow: Any = load_flow_from_entrypoint(str(there.entrypoint))
+    try:
+        flow: Any = load_flow_from_entrypoint(entrypoint_of(there))
+        engine_of(there.job_variables.get("command"))
+    except Refused as error:
+        return failed(error, "the worker starts no such run")
     try:
         flow.validate_parameters(there.parameters)
     except Exception as error:  # noqa: BLE001  Prefect has several
         return fatal(f"saved parameters do not fit: {type(error).__name__}: {error}", "no run begins", _DEPLOY)
-    command = shlex.split(there.job_variables.get("command") or "")
-    if not command or not shutil.which(command[0]):
-        told = f"the interpreter of its runs is gone: {command[:1]}"
-        return fatal(told, "no run begins", f"{_DEPLOY} --engine PYTHON")
     if (there.parameters.get("workload"), there.parameters.get("store")) != (patient.name, patient.store):
         return loss(f"it evacuates {there.parameters}", "another workload or store than was looked at here", _DEPLOY)
     if parameter_schema(flow).model_dump(exclude_unset=True) != there.parameter_openapi_schema:
@@ -229,4 +246,4 @@ def _has(fleet: Mapping[str, Any], name: str, tags: Sequence[str]) -> bool:
     return name in (fleet.get("workloads") or ()) or fleet.get("tag") in tags
 
 
-CHECKS: Final = (server, saved, deployment, queue, launchers, worker, alarms, canary, fleet)
+CHECKS: Final = (server, credentials, saved, deployment, queue, launchers, worker, alarms, canary, fleet)

@@ -160,6 +160,9 @@ def signature(patient: Patient) -> Finding:
     now = datetime.now(UTC)
     if not any(each.who and each.key == made and each.may_sign(now) for each in allowed):
         return loss(f"the auditor's file does not allow {key.identity}, {made.fingerprint}", unproven, cure)
+    if not key.key_file:
+        cure = "make a new one as a file of root's, and name it by key_file: docs/operate.md, 'Sign and lock'"
+        return loss("the key lies in a block, which is for drills", "whoever reads that block signs as this host", cure)
     return sound(f"{key.identity}, {made.fingerprint}, verified with the auditor's file")
 
 

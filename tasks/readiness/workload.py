@@ -18,7 +18,7 @@ from tasks.custody.containment.roster import Kind
 from tasks.custody.containment.service import unit_of
 from tasks.custody.containment.source import keeps_only, may_be_ended
 from tasks.custody.containment.suspect import excuse_for
-from tasks.custody.errors import EvacuationError
+from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.evidence.redact import command_line
 from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
 from tasks.custody.models.content import HEAD, looks_like_a_pickle
@@ -30,6 +30,8 @@ from tasks.readiness.patient import Patient
 from tasks.recovery.api_client import Api
 from tasks.recovery.recover import address_of
 from tasks.recovery.rehearsal import answers_of
+from tasks.system.declarations import FOLDER, account_for, declared_of
+from tasks.system.declarations import declared as read_declared
 from tasks.system.open_beneath import real_file
 from tasks.system.processes import ticks, untouchable
 
@@ -199,11 +201,27 @@ def launch(patient: Patient) -> Finding:
     return sound("training_command is there" if block.training_command else "the block names no training_command")
 
 
+def declared(patient: Patient) -> Finding:
+    """Look whether a file of root's says what root may freeze and start here."""
+    root, broken = patient.workload.root, read_declared()[1]
+    if declared_of(root) or (os.geteuid() and not broken):
+        return sound(f"{root} and its commands are declared" if not os.geteuid() else "not asked: we are not root")
+    found = f"not believed: {'; '.join(broken)}" if broken else f"no file of root's declares {root}"
+    matters = "whoever writes to the Prefect server has root freeze, and start as the workload, what he likes"
+    return loss(found, matters, f"evacuation install evacuation.toml; ls -l {FOLDER}")
+
+
 def restart(patient: Patient) -> Finding:
     """Look whether what a recovery needs to start the API is there."""
     told = "; ".join(lacking(patient.workload))
     if told:
         return loss(told, "a recovery could not start the API", "correct the block, save it, and run this again")
+    block, apis = patient.workload, (who.pid for who, each in patient.members.items() if each.role == "api")
+    users = (patient.snapshot[pid].user for pid in apis)
+    try:
+        account_for(block, next(users, block.root.stat().st_uid))
+    except Refused as error:
+        return failed(error, "a recovery could not start the API, unless as a unit or container", loss)
     return sound("api_command and api_headers are there")
 
 
@@ -231,4 +249,18 @@ def _is_the_workloads(patient: Patient) -> bool:
     return bool(owners) and all(each.process and each.process.identity in patient.members for each in owners)
 
 
-CHECKS: Final = (members, suspects, unknown, starters, units, port, excused, files, models, launch, restart, api)
+CHECKS: Final = (
+    members,
+    suspects,
+    unknown,
+    starters,
+    units,
+    port,
+    excused,
+    files,
+    models,
+    launch,
+    declared,
+    restart,
+    api,
+)

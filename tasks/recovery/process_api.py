@@ -12,12 +12,15 @@ import psutil
 from tasks.adapters.host import lives
 from tasks.custody.containment.process import NOBODY, Identity, Process, family
 from tasks.custody.containment.receipt import Frozen
+from tasks.custody.errors import Refused
 from tasks.custody.evidence.pattern import literal_folder
 from tasks.custody.evidence.redact import redact_command
+from tasks.recovery.api_client import failure
 from tasks.recovery.models_folder import HostFolder, ModelFolder
 from tasks.runtime.context import RunContext
 from tasks.runtime.state import IncidentState
 from tasks.system.accounts import clean_environment
+from tasks.system.declarations import account_for
 
 _GONE_SECONDS: Final = 10.0
 _KILL_ROUNDS: Final = 10
@@ -103,7 +106,8 @@ class ProcessApi:
         return HostFolder(block.root, block.root / models, tuple(block.models), tuple(self.words))
 
     def prepare(self) -> None:
-        """Do nothing."""
+        """Raise NotRecovered if the block's command may not run here as the API's user."""
+        _api_user(self.context)
 
     def start(self) -> None:
         """Start the API as its former user, in a scope or session of its own."""
@@ -152,6 +156,9 @@ def frozen_before(state: IncidentState) -> Iterator[Frozen]:
 
 
 def _api_user(context: RunContext) -> int:
-    """Return the user of the frozen API; the owner of the workload's root if no API was frozen."""
+    """Return the declared user; else that of the frozen API, or the root's owner. Raises NotRecovered if barred."""
     users = (process.user for process in frozen_before(context.state) if process.role == "api")
-    return next(users, context.workload.root.stat().st_uid)
+    try:
+        return account_for(context.workload, next(users, context.workload.root.stat().st_uid))
+    except Refused as error:
+        raise failure(error.expected, f"{error.got}. {error.remedy}") from error

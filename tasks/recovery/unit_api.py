@@ -48,6 +48,9 @@ class UnitApi(ProcessApi):
         frozen = [each.command for each in before if self.unit in _units(workload, each)]
         return [*frozen, self.systemd.shown(self.unit).get("Environment", "")]
 
+    def prepare(self) -> None:
+        """Do nothing: what the service runs stands in its unit, not in the block."""
+
     def start(self) -> None:
         """Start the service, with the sockets and paths that wake it."""
         failed = self.systemd.tell("start", "--", *wakers(self.systemd, self.unit), self.unit)

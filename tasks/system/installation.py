@@ -8,6 +8,11 @@ from typing import Final
 NAME: Final = "evacuation"
 WORKER_VERSION: Final = "EVACUATION_WORKER_VERSION"
 """The environment variable by which a worker of ours tells its runs which version it is."""
+ETC: Final = Path("/etc/evacuation")
+PASSWORD: Final = ETC / "auth.env"
+"""The password of the Prefect API, for its server, the worker and the doctor, as `evacuation install` writes it."""
+PROFILE: Final = ETC / "profiles.toml"
+"""The same for an operator: a profile of Prefect's, which `evacuation` reads by itself where it may."""
 _PACKAGES: Final = ("blocks", "flows", "tasks")
 
 

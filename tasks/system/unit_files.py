@@ -8,6 +8,8 @@ from typing import Final
 
 BOOTED: Final = Path("/run/systemd/system")
 """A folder if systemd has booted this host, as sd_booted(3) tells."""
+WORKER_UNIT: Final = Path("/etc/systemd/system/evacuation-worker.service")
+"""The worker's unit where `evacuation install` has put one, which runs as root."""
 
 
 def escaped(path: PurePath) -> str:

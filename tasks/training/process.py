@@ -20,6 +20,7 @@ from tasks.adapters.host import LinuxHost, send_signal
 from tasks.custody.containment.process import Identity, descendants, gentle_signal
 from tasks.custody.errors import Refused
 from tasks.system.accounts import clean_environment
+from tasks.system.declarations import account_for
 from tasks.system.priority import give_way
 from tasks.system.processes import start_of
 from tasks.training.log_lines import Lines, Teller, readable
@@ -55,7 +56,7 @@ class Training:
     """A training run's process tree. It holds the lock, and is ended on leaving the `with` block if it still runs."""
 
     def __init__(self, workload: Workload, descriptor: int, environment: Mapping[str, str]) -> None:
-        """Start the training as the workload's owner. The lock `descriptor` passes to its process tree."""
+        """Start the training as the workload's account; the lock `descriptor` passes to its process tree."""
         self._host = LinuxHost()
         try:
             self._process = self._start(workload, descriptor, environment)
@@ -65,7 +66,7 @@ class Training:
 
     @staticmethod
     def _start(workload: Workload, descriptor: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        owner = workload.root.stat().st_uid
+        owner = account_for(workload, workload.root.stat().st_uid, environment)
         give_way()  # the worker runs at raised priority; training must not
         command = workload.training_command
         try:

@@ -28,6 +28,7 @@ from tasks.prestart.hand_over import VARIABLE
 from tasks.system.installation import WORKER_VERSION, fingerprint
 from tasks.worker.early import Prepared, prepared_for
 from tasks.worker.hints import Hints
+from tasks.worker.known_runs import KnownRun
 from tasks.worker.server_clock import ServerClock
 
 if TYPE_CHECKING:
@@ -66,8 +67,10 @@ class _Started:
 class EvacuationWorker(ProcessWorker):
     """A process worker, for pools of type process.
 
-    Whatever fails in it of its own, the run starts as a process worker would start it.
+    Whatever fails in it of its own, the run starts as a process worker would start it; but only a run of ours.
     """
+
+    job_configuration = KnownRun
 
     _description = "Start evacuations on this host as processes, and freeze the workload before."
     _display_name = "Evacuation"

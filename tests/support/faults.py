@@ -29,6 +29,7 @@ from tasks.readiness import host as host_checks
 from tasks.readiness import store as store_checks
 from tasks.readiness.patient import Patient
 from tasks.system.control_group import Hierarchy
+from tasks.system.declarations import VARIABLE, declaration
 from tasks.system.processes import start_of
 from tests.support.run_context import case_of
 from tests.support.small_disks import fill, make_read_only, small_disk
@@ -51,15 +52,24 @@ class World:
     stack: ExitStack
     fields: dict[str, Any] = field(default_factory=dict)
     signers: str = ""
+    declares: Mapping[str, Any] | None = field(default_factory=dict)
+    """Other fields of what root declares; None if it declares nothing."""
 
     def __post_init__(self) -> None:
         """Keep evidence beside the workload, on a host whose clock is known to be right."""
         self.patch.setattr(store_checks, "kernel", lambda: {"state": "ok", "synchronised": True})
         self.fields["evidence_dir"] = self.folder / "evidence"
+        (self.folder / "hosts.d").mkdir()
+        self.patch.setenv(VARIABLE, str(self.folder / "hosts.d"))
 
     def patient(self) -> Patient:
         """What a doctor looks at."""
-        return Patient("small", self.small.block(**self.fields), "store", self.store, self.signers)
+        block = self.small.block(**self.fields)
+        if self.declares is not None:
+            about = {"user": "" if os.geteuid() else "root", **self.declares}
+            (own := self.folder / "hosts.d/own.toml").write_text(declaration(block.model_copy(update=about)))
+            own.chmod(0o644)
+        return Patient("small", block, "store", self.store, self.signers)
 
     def disk(self, mib: int = 1, inodes: int = 0) -> Path:
         """A small disk that is gone with the test."""
@@ -321,9 +331,27 @@ def _no_key(world: World) -> None:
     del world.store["signing"]
 
 
-def sound_store(seaweed: SeaweedFS, key: SigningKey) -> dict[str, Any]:
-    """Fields of a store block as a server gives them, with a prefix of its own."""
-    signing = {"private_key": key.private_key.get_secret_value(), "identity": key.identity}
+def _key_in_block(world: World) -> None:
+    text = Path(world.store["signing"].pop("key_file")).read_text()
+    world.store["signing"]["private_key"] = text
+
+
+def _open_key(world: World) -> None:
+    Path(world.store["signing"]["key_file"]).chmod(0o640)
+
+
+def _declare(fields: Mapping[str, Any] | None) -> Callable[[World], None]:
+    def change(world: World) -> None:
+        world.declares = fields
+
+    return change
+
+
+def sound_store(seaweed: SeaweedFS, key: SigningKey, folder: Path) -> dict[str, Any]:
+    """Fields of a store block as a server gives them, with a prefix of its own, and the key in that folder."""
+    (file := folder / "signing.key").write_text(key.private_key.get_secret_value())
+    file.chmod(0o600)
+    signing = {"key_file": str(file), "identity": key.identity}
     keys = {"aws_access_key_id": seaweed.access_key, "aws_secret_access_key": seaweed.secret_key}
     place = {"bucket": seaweed.bucket, "prefix": f"ready/{uuid4().hex}", "endpoint": seaweed.endpoint}
     signed = {"signing": signing, "allowed_signers": key.allowed_signers}
@@ -331,6 +359,8 @@ def sound_store(seaweed: SeaweedFS, key: SigningKey) -> dict[str, Any]:
 
 
 _WRONG: Final = {"aws_access_key_id": "nobody", "aws_secret_access_key": "wrong", "region_name": "us-east-1"}
+
+_UNDECLARED: Final = {"host/preflight": FATAL, "workload/declared": LOSS, "workload/restart": LOSS}
 
 FAULTS: Final = (
     Fault("another host", change(host="elsewhere"), {"host/preflight": FATAL}, FAILS),
@@ -406,6 +436,12 @@ FAULTS: Final = (
     Fault("a clock that the store refuses", _clock(timedelta(minutes=20)), {"store/clock": FATAL}),
     Fault("a clock that nothing is compared with", _no_clock, {"store/clock": LOSS}),
     Fault("no signing key", _no_key, {"store/signature": LOSS}, WORKS),
+    Fault("a key in the block", _key_in_block, {"store/signature": LOSS}, WORKS),
+    Fault("a key that others can read", _open_key, {"store/signature": LOSS}, WORKS),
+    Fault("nothing declared", _declare(None), {"workload/declared": LOSS, "workload/restart": LOSS}, WORKS),
+    Fault("another root declared", _declare({"root": "/srv/other"}), _UNDECLARED, FAILS),
+    Fault("another command declared", _declare({"api_command": ["sh"]}), {"workload/restart": LOSS}, WORKS),
+    Fault("commands as root", _declare({"user": ""}), {"workload/restart": LOSS}, WORKS),
     Fault(
         "a key that is none", change_store(signing={"private_key": "x", "identity": "a@b"}), {"store/signature": LOSS}
     ),

@@ -35,7 +35,7 @@ def world(
 ) -> Iterator[World]:
     """A workload that is ready as soon as it is at work; what the cordon left behind is released at the end."""
     with ExitStack() as stack:
-        made = World(small, tmp_path, sound_store(seaweed, signing_key), monkeypatch, stack)
+        made = World(small, tmp_path, sound_store(seaweed, signing_key, tmp_path), monkeypatch, stack)
         monkeypatch.setattr(layout, "MEMORY", tmp_path)
         yield made
         for base in bases(made.patient().workload):

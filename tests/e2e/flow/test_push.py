@@ -1,135 +1,27 @@
 """A worker that hears of a run by an event freezes before it starts the process; what fails there is made good."""
 
-import asyncio
-import contextvars
-import gc
-import os
-import re
-import shlex
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from threading import Thread
 from typing import Any
-from unittest.mock import patch
 from uuid import UUID, uuid4
 
 import httpx
 import psutil
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.objects import FlowRun
-from prefect.events.worker import EventsWorker
-from prefect.settings import (
-    PREFECT_API_URL,
-    PREFECT_CLIENT_MAX_RETRIES,
-    PREFECT_LOGGING_TO_API_ENABLED,
-    temporary_settings,
-)
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Scheduled
 
 from tasks.incident.layout import EARLY
 from tasks.incident.run_lock import owner, take_ownership
-from tasks.worker import evacuation_worker
-from tasks.worker.evacuation_worker import EvacuationWorker
-from tests.support.counting_proxy import CountingProxy
+from tasks.worker import evacuation_worker, known_runs
+from tests.support.played import ENGINE, Played, play
 from tests.support.scenes import Scene
 from tests.support.workloads import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 """Prefect leaves connections to the collector: of a run whose process ended at once, and of a cancelled worker."""
-
-ENGINE = f"{shlex.quote(sys.executable)} -m flows.engine"
-UUIDS = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-IDLE = ("heartbeat", "/events", "/logs", "/csrf-token", "/workers")
-"""What a worker asks and sends beside."""
-
-
-class Played:
-    """A pool with one queue, a worker behind a proxy, and a deployment of the scene's workload."""
-
-    def __init__(self, scene: Scene, proxy: CountingProxy, worker: EvacuationWorker, deployment: UUID) -> None:
-        """Keep them."""
-        self.scene, self.proxy, self.worker, self.deployment = scene, proxy, worker, deployment
-
-    def trigger(self, **how: Any) -> FlowRun:
-        """Create a run, past the proxy."""
-        with get_client(sync_client=True) as client:
-            return client.create_flow_run_from_deployment(self.deployment, **how)
-
-    def asked(self) -> list[str]:
-        """What has been asked through the proxy, without ids and without what an idle worker asks."""
-        asked = [UUIDS.sub("ID", each.replace(self.scene.name, "NAME")) for each in self.proxy.asked]
-        return [each for each in asked if not any(word in each for word in IDLE)]
-
-    def await_proof(self) -> None:
-        """Wait until the worker relies on the event stream, and its own questions have ended."""
-        wait_until(lambda: self.worker._hints.proven and not self.worker._hinted.is_set(), what="the proof")
-        wait_until(lambda: self.worker._due > time.monotonic() + 1, what="the question after the proof")
-
-    def stands(self) -> bool:
-        """Whether the whole workload is stopped."""
-        return {process.status() for process in self.scene.small.living()} == {psutil.STATUS_STOPPED}
-
-    def ended(self, run: FlowRun) -> str:
-        """Name and message of the state that the run ends in."""
-        with get_client(sync_client=True) as client:
-            wait_until(lambda: (state := client.read_flow_run(run.id).state) and state.is_final(), what="the end")
-            state = client.read_flow_run(run.id).state
-        return f"{state.name} {state.message}" if state else ""
-
-
-@contextmanager
-def at_work(worker: EvacuationWorker, api: str) -> Iterator[None]:
-    """Run a worker in a thread, with this thread's settings and that server, until the block ends."""
-    loops: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = []
-
-    async def start() -> None:
-        task = asyncio.create_task(worker.start(printer=lambda *_: None))
-        loops.append((asyncio.get_running_loop(), task))
-        with suppress(asyncio.CancelledError):
-            await task
-
-    def run() -> None:
-        with temporary_settings({PREFECT_API_URL: api, PREFECT_LOGGING_TO_API_ENABLED: False}):
-            asyncio.run(start())
-
-    thread = Thread(target=contextvars.copy_context().run, args=(run,))
-    thread.start()
-    wait_until(lambda: loops, what="the worker")
-    try:
-        yield
-    finally:
-        loop, task = loops[0]
-        loop.call_soon_threadsafe(task.cancel)
-        thread.join()
-        gc.collect()
-
-
-@contextmanager
-def play(scene: Scene, command: str = ENGINE, *, websockets: bool = True) -> Iterator[Played]:
-    with get_client(sync_client=True) as client:
-        pool = client.create_work_pool(WorkPoolCreate(name=f"p{scene.name}", type="process"))
-        client.create_work_queue("here", work_pool_name=pool.name)
-        client.create_work_queue("elsewhere", work_pool_name=pool.name)
-        deployment = client.create_deployment(
-            client.create_flow_from_name("evacuate"),
-            scene.name,
-            entrypoint="flows.evacuate.evacuate",
-            work_pool_name=pool.name,
-            work_queue_name="here",
-            parameters={"workload": scene.name, "store": scene.name},
-            job_variables={"command": command},
-        )
-    with CountingProxy(str(PREFECT_API_URL.value())) as proxy:
-        proxy.websockets = websockets
-        worker = EvacuationWorker(pool.name, ["here", "a queue that nobody has made"])
-        with patch.dict(os.environ), at_work(worker, proxy.api):
-            yield Played(scene, proxy, worker, deployment)
-    EventsWorker.drain_all(timeout=10)  # one that the worker has begun sends to the proxy, which is gone
 
 
 def test_the_workload_stands_after_three_questions_and_the_run_asks_none_of_them_again(scene: Scene) -> None:
@@ -247,9 +139,11 @@ def test_a_run_that_no_event_tells_of_is_frozen_all_the_same(
     scene: Scene,
     way: Callable[[Played], None],
     websockets: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     scene.small.start_all()
-    with play(scene, "sh -c 'sleep 2' flows.engine", websockets=websockets) as played:
+    monkeypatch.setattr(known_runs, "command_to_string", lambda _: "sh -c 'sleep 2' flows.engine")
+    with play(scene, websockets=websockets) as played:
         if websockets:
             played.await_proof()
         way(played)

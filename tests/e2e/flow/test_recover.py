@@ -27,6 +27,7 @@ from tasks.incident.run_lock import take_ownership
 from tasks.recovery.api_client import Api, NotRecovered, failure, predict, wait_healthy
 from tasks.recovery.models_folder import HostFolder
 from tasks.recovery.served_model import reload, served
+from tasks.system.declarations import VARIABLE, declaration
 from tests.support.answering_api import api_that
 from tests.support.scenes import Scene, steps_of
 from tests.support.workloads import free_port, wait_until
@@ -478,3 +479,39 @@ def test_an_api_that_never_answers_is_waited_for_no_longer_than_it_lives(tmp_pat
 )
 def test_a_row_is_made_from_any_of_the_known_schemas(schema: Any, row: dict[str, Any]) -> None:
     assert row_of(schema) == row
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_no_command_runs_as_root_or_differs_from_what_root_declares_and_the_evidence_is_safe(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (hosts := tmp_path / "hosts.d").mkdir()
+    monkeypatch.setenv(VARIABLE, str(hosts))
+    scene.save(workload=scene.small.block(training_command=scene.small.training_command))
+    scene.small.start_all()
+    assert scene.evacuate().name == "Verified"
+    assert "an account other than root" in json.dumps(told(scene, 1))
+    for fields, words in (
+        (None, "an account other than root"),
+        ({"user": ""}, "an account other than root"),
+        ({"api_command": ["venv/bin/python", "-c", "1"]}, "api_command as root has declared"),
+        ({"root": tmp_path}, "a root folder that root has declared"),
+    ):
+        if fields is not None:
+            declare(hosts, scene, **fields)
+        state = bring_back(scene)
+        assert state.type.value == "FAILED", state.message
+        assert words in str(state.message)
+        assert scene.small.living() == []
+        assert refused(scene.block.lock)
+    declare(hosts, scene)
+    assert scene.evacuate(incident_id=scene.home.name).name == "Verified"
+    state = bring_back(scene)
+    assert state.name == "Recovered", state.message
+
+
+def declare(hosts: Path, scene: Scene, **fields: Any) -> None:
+    """What root declares of the workload: its block as it is, but for these fields."""
+    about = {"user": "root", **fields}
+    (hosts / "own.toml").write_text(declaration(scene.block.model_copy(update=about)))
+    (hosts / "own.toml").chmod(0o644)

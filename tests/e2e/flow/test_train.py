@@ -27,6 +27,7 @@ from tasks.adapters.host import LinuxHost
 from tasks.containment.cordon import cordon
 from tasks.custody.containment.process import Identity
 from tasks.incident.directory import fallback_home
+from tasks.system.declarations import VARIABLE
 from tasks.system.processes import start_of
 from tasks.training.log_lines import Lines, Teller, readable
 from tasks.training.process import Ended
@@ -422,3 +423,12 @@ def test_whatever_the_bytes_it_is_text_that_a_database_takes() -> None:
     assert "\0" not in text
     assert all(letter.isprintable() or letter == "\t" for letter in text)
     assert "損失" in text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_training_does_not_run_as_root_undeclared(trainee: Trainee, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainee.script("open('began', 'w')")
+    monkeypatch.delenv(VARIABLE)
+    state = trainee.train()
+    assert (state.name, "an account other than root" in str(state.message)) == ("Refused", True), state.message
+    assert not (trainee.small.root / "began").exists()

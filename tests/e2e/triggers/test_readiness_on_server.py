@@ -6,21 +6,24 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from blocks import Fleet
 from blocks.workload import Workload
+from tasks.adapters.prefect_server import PrefectServer
 from tasks.adapters.saved_blocks import load_block, require_store
 from tasks.custody.incident.readiness import Readiness
 from tasks.readiness import canary, people, runs, server
 from tasks.readiness.examine import examine
 from tasks.readiness.patient import Patient
 from tasks.system.free_ports import free_ports
+from tasks.system.unit_files import stamped
 from tests.e2e.triggers.conftest import NAME, Stage
 
 LOSS, FATAL = "loss", "fatal"
@@ -141,6 +144,13 @@ def not_deployed(office: Office) -> Iterator[None]:
     yield
 
 
+@contextmanager
+def root_worker(office: Office) -> Iterator[None]:
+    (unit := office.stage.folder / "evacuation-worker.service").write_text(stamped("[Unit]\n", "evacuation install 1"))
+    office.patch.setattr(server, "WORKER_UNIT", unit)
+    yield
+
+
 FORM: dict[str, Any] = {"type": "object", "properties": {}}
 FAULTS: dict[str, tuple[Callable[[Office], AbstractContextManager[None]], dict[str, str]]] = {
     "a paused queue": (paused_queue, {"prefect/queue": FATAL, "prefect/canary": FATAL}),
@@ -166,6 +176,15 @@ FAULTS: dict[str, tuple[Callable[[Office], AbstractContextManager[None]], dict[s
         lambda office: office.changed(job_variables={"command": "'/gone/python' -m flows.engine"}),
         {"prefect/deployment": FATAL},
     ),
+    "pull steps": (
+        lambda office: office.changed(pull_steps=[{"prefect.deployments.steps.set_working_directory": {}}]),
+        {"prefect/deployment": FATAL},
+    ),
+    "another flow": (
+        lambda office: office.changed(entrypoint="/srv/evil.py:evacuate"),
+        {"prefect/deployment": FATAL},
+    ),
+    "no password, and a root's worker": (root_worker, {"prefect/credentials": FATAL}),
     "its own pool paused": (pausing("pause_pools", "evacuation"), {"prefect/launchers": FATAL}),
     "its own queue paused": (pausing("pause_queues", "evacuation/{queue}"), {"prefect/launchers": FATAL}),
     "its own deployment paused": (pausing("pause_deployments", f"evacuate/{NAME}"), {"prefect/launchers": FATAL}),
@@ -195,7 +214,7 @@ FAULTS: dict[str, tuple[Callable[[Office], AbstractContextManager[None]], dict[s
 
 def test_a_canary_event_becomes_a_run_of_this_worker(office: Office) -> None:
     found = office.look()
-    assert found.weights == {}, found.message
+    assert found.weights == {"prefect/credentials": LOSS}, found.message
     told = next(each.found for each in found.findings if each.name == "prefect/canary")
     assert "event to run " in told
     assert office.stage.incidents == []
@@ -208,6 +227,16 @@ def test_each_fault_of_prefects_side_is_named_and_nothing_else(office: Office, n
         found = office.look(weights)
     assert found.weights == weights, "\n".join(f"{each.name}: {each.found}" for each in found.bad)
     assert all(each.matters and each.cure for each in found.bad)
+
+
+def test_a_server_that_asks_for_credentials_is_sound(office: Office, tmp_path: Path) -> None:
+    word, plain = {"PREFECT_SERVER_API_AUTH_STRING": "admin:pass"}, PrefectServer.environment
+    office.patch.setattr(PrefectServer, "environment", lambda there: {**plain(there), **word})
+    with PrefectServer(tmp_path / "guarded") as guarded:
+        told = {PREFECT_API_URL: guarded.api, PREFECT_API_AUTH_STRING: "admin:pass"}
+        with temporary_settings(told):
+            found = office.look(["prefect/server", "prefect/credentials"])
+    assert found.weights == {}, found.message
 
 
 def test_a_queue_of_trainings_own_is_sound(office: Office) -> None:
@@ -247,7 +276,8 @@ def test_by_hand_the_same_is_told_as_json_with_its_exit_code(stage: Stage) -> No
     assert (told["schema"], told["command"], told["state"]) == (1, "doctor", "Degraded"), done.stdout
     assert done.returncode == told["exit_code"] == 18
     bad = {each["name"] for each in told["findings"] if each["weight"] != "sound"}
-    assert bad <= {"people/notification", "people/drill", "store/signature", "store/clock"}
+    ours = {"prefect/credentials", "workload/declared"}
+    assert ours <= bad <= {*ours, "people/notification", "people/drill", "store/signature", "store/clock"}
     assert all(each["cure"] for each in told["findings"] if each["weight"] != "sound")
 
 
@@ -262,4 +292,5 @@ def test_a_nights_run_looks_at_all_of_it(office: Office) -> None:
     run = office.stage.ended(office.stage.start("ready"))
     kept = {name.removeprefix("evacuation.readiness."): weight for name, weight in run["labels"].items()}
     assert run["state_name"] == "Degraded", run["state"]["message"]
-    assert {name for name in kept if "/" in name} <= {"people/notification", "store/signature", "store/clock"}
+    bad = {"people/notification", "store/signature", "store/clock", "prefect/credentials", "workload/declared"}
+    assert {name for name in kept if "/" in name} <= bad

@@ -28,7 +28,7 @@ def world(
 ) -> Iterator[World]:
     """A workload that is ready as soon as it is at work."""
     with ExitStack() as stack:
-        yield World(small, tmp_path, sound_store(seaweed, signing_key), monkeypatch, stack)
+        yield World(small, tmp_path, sound_store(seaweed, signing_key, tmp_path), monkeypatch, stack)
 
 
 HERE = {part: PARTS[part] for part in ("host", "workload", "store")}
@@ -37,8 +37,8 @@ HERE = {part: PARTS[part] for part in ("host", "workload", "store")}
 
 def test_a_sound_host_is_ready_and_nothing_is_touched(world: World) -> None:
     world.small.start_all()
-    before = {path: path.stat().st_mtime_ns for path in world.folder.rglob("*") if "logs" not in path.parts}
     patient = world.patient()
+    before = {path: path.stat().st_mtime_ns for path in world.folder.rglob("*") if "logs" not in path.parts}
     found = examine(patient, HERE)
     assert found.weights == {}, found.message
     assert (found.ending.name, len(found.findings)) == ("Ready", sum(map(len, HERE.values())))

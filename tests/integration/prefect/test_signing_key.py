@@ -1,5 +1,6 @@
 """The signing key block: what it refuses to save, that it signs, and that it never shows the key."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -60,7 +61,7 @@ def test_what_cannot_sign_is_refused_with_all_four_parts_and_without_the_key(tmp
         ("do not fit", {"text": locked, "passphrase": "wrong word"}),
         ("a key that has none", {"text": plain, "passphrase": "needless word"}),
         ("another text", {"text": plain[: len(plain) // 2]}),
-        ("another text", {"text": ""}),
+        ("got neither", {"text": ""}),
         ("a shorter one", {"text": made(tmp_path, "-t", "rsa", "-b", "1024")}),
         ("an identity", {"text": plain, "identity": "evacuation@gpu1 cert-authority"}),
         ("an identity", {"text": plain, "identity": "*"}),
@@ -114,7 +115,7 @@ def test_a_key_that_cannot_be_used_costs_the_signatures_and_says_why_without_a_s
         ("another text", {"private_key": plain.replace("\n", "x"), "identity": WHO}),
         ("got another text", {"private_key": plain, "identity": "a word mistaken"}),
         ("got another text", {"private_key": WHO, "identity": plain}),
-        ("Field required", {"identity": WHO}),
+        ("got neither", {"identity": WHO}),
         ("valid string", {"private_key": {"word": plain}, "identity": WHO}),
         ("valid", "a word"),
         ("Field required", {}),
@@ -135,6 +136,55 @@ def test_a_good_key_is_kept_and_another_fault_of_the_block_is_still_one(tmp_path
     for signing in (key, {}, None):
         with pytest.raises(ValidationError, match="a bucket name"):
             with_usable_key({"bucket": "No bucket", "signing": signing})
+
+
+def key_file(folder: Path, mode: int = 0o600) -> Path:
+    """A key as a file of ours."""
+    (path := folder / "signing.key").write_text(made(folder))
+    path.chmod(mode)
+    return path
+
+
+def test_a_key_file_signs_as_the_key_in_it_would_and_nothing_of_it_is_saved(tmp_path: Path) -> None:
+    path = key_file(tmp_path)
+    key = SigningKey(key_file=path, identity=WHO)
+    path.chmod(0o600)
+    assert key.sign(b"x") == block(path.read_text()).sign(b"x")
+    store, why = with_usable_key({"bucket": "evidence", "signing": {"key_file": str(path), "identity": WHO}})
+    assert store.signing
+    assert (store.signing.fingerprint, why) == (key.fingerprint, "")
+    assert path.read_text().splitlines()[2] not in str(store.signing.model_dump(context={"include_secrets": True}))
+
+
+@pytest.mark.parametrize("wrong", ["mode", "owner", "link", "folder", "gone", "text", "both"])
+def test_a_key_file_that_others_reach_or_that_is_none_signs_nothing(tmp_path: Path, wrong: str) -> None:
+    path, fields = key_file(tmp_path, 0o640 if wrong == "mode" else 0o600), dict[str, str]()
+    secret = path.read_text()
+    if wrong == "owner":
+        if os.geteuid():
+            pytest.skip("needs root")
+        os.chown(path, 12345, -1)
+    elif wrong == "text":
+        path.write_text("no key")
+    elif wrong == "both":
+        fields["private_key"] = secret
+    elif wrong != "mode":
+        path = path.rename(tmp_path / "moved.key")
+        moved, path = path, tmp_path / "signing.key"
+        if wrong == "link":
+            path.symlink_to(moved)
+        elif wrong == "folder":
+            path.mkdir()
+    signing = {"key_file": str(path), "identity": WHO, **fields}
+    store, why = with_usable_key({"bucket": "evidence", "signing": signing})
+    assert store.signing is None
+    assert "expected" in why
+    assert not [line for line in secret.splitlines()[1:-1] if line in why]
+
+
+def test_a_block_with_a_key_file_is_saved_on_a_host_that_has_no_such_file() -> None:
+    key = SigningKey(key_file=Path("/nowhere/signing.key"), identity=WHO)
+    assert EvidenceStore(bucket="evidence", signing=key).signing == key
 
 
 @pytest.mark.usefixtures("prefect")

@@ -31,8 +31,12 @@ API = "http://127.0.0.1:4200/api"
 LOSSES = {"host/spy", "store/signature", "store/clock", "people/drill", "people/notification"}
 """What this host lacks: py-spy, a signing key, a daemon for its clock, a drill, and somebody who is told."""
 ASK = """
-import json, sys, urllib.request
-request = urllib.request.Request(sys.argv[1], sys.argv[2].encode() or None, {"Content-Type": "application/json"})
+import base64, json, os, sys, urllib.request
+headers = {"Content-Type": "application/json"}
+for line in open("/etc/evacuation/auth.env") if os.path.exists("/etc/evacuation/auth.env") else ():
+    password = line.partition("=")[2].strip()
+    headers["Authorization"] = f"Basic {base64.b64encode(password.encode()).decode()}"
+request = urllib.request.Request(sys.argv[1], sys.argv[2].encode() or None, headers)
 print(urllib.request.urlopen(request, timeout=5).read().decode())
 """
 HOLD = """
@@ -107,7 +111,7 @@ def bare_host(folder: Path) -> Iterator[Site]:
             host.run(["chmod", "o+x", str(above)], check=True)
         host.run([str(Path(sys.executable).resolve()), "-m", "venv", "--without-pip", VENV], check=True)
         host.write(f"{VENV}/lib/{there.parent.name}/site-packages/locked.pth", f"{LOCKED}\n")
-        site = Site(host, ServedWorkload(host, folder, "served"))
+        site = Site(host, ServedWorkload(host, folder, "served", user="root"))
         site.put_wheel()
         site.workload.start_training()
         site.workload.install_api()
@@ -130,7 +134,18 @@ def test_systemd_takes_them_as_they_are_and_starts_them_at_boot(site: Site) -> N
         assert site.host.shown(unit, "Slice") == "evacuation.slice"
     for unit in (SERVER, WORKER, GUARD, f"{DOCTOR}.timer"):
         assert site.host.run(["systemctl", "is-enabled", unit]).stdout == "enabled\n"
-    assert site.host.run(["stat", "-c", "%a %U", "/etc/evacuation/worker.env"]).stdout == "600 root\n"
+    secret = [f"/etc/evacuation/{name}" for name in ("worker.env", "auth.env", "profiles.toml")]
+    assert site.host.run(["stat", "-c", "%a %U", *secret]).stdout == "600 root\n" * 3
+    assert f"{site.workload.root}" in site.host.read("/etc/evacuation/hosts.d/served.toml")
+    assert "/etc/evacuation/auth.env" in site.evacuation("status", site.workload.file).stdout
+
+
+def test_the_server_answers_nobody_without_its_password(site: Site) -> None:
+    wait_until(lambda: site.asked("health"), 240, what="the server")
+    assert site.asked("flows/count", {}) == 0
+    bare = ASK.replace("/etc/evacuation/auth.env", "/nowhere")
+    done = site.host.run(["python3", "-c", bare, f"{API}/flows/count", "{}"])
+    assert "HTTP Error 401" in done.stderr, done.stdout + done.stderr
 
 
 def test_the_server_comes_up_as_it_is_and_the_worker_gets_to_it(site: Site) -> None:

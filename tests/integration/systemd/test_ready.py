@@ -5,7 +5,7 @@ from pathlib import Path
 
 from blocks.signing_key import SigningKey
 from tasks.drill.parts import SeaweedFS
-from tests.integration.systemd.test_installed_units import API, VENV, Site, bare_host
+from tests.integration.systemd.test_installed_units import VENV, Site, bare_host
 from tests.support.booted_host import PROJECT, BootedHost
 from tests.support.workloads import wait_until
 
@@ -22,9 +22,9 @@ region_name = "us-east-1"
 
 [store.served.signing]
 identity = "{identity}"
-private_key = '''
-{key}'''
+key_file = "/etc/evacuation/signing.key"
 """
+PROFILE = "/etc/evacuation/profiles.toml"
 RECEIVER = """
 from http.server import BaseHTTPRequestHandler, HTTPServer
 class Taking(BaseHTTPRequestHandler):
@@ -65,8 +65,9 @@ def describe_store(site: Site, store: SeaweedFS, key: SigningKey) -> None:
         secret=store.secret_key,
         allowed=key.allowed_signers.replace('"', '\\"'),
         identity=key.identity,
-        key=key.private_key.get_secret_value(),
     )
+    site.host.write("/etc/evacuation/signing.key", key.private_key.get_secret_value())
+    site.host.run(["chmod", "600", "/etc/evacuation/signing.key"], check=True)
     site.host.write(site.workload.file, before + about)
     site.host.run(["chmod", "600", site.workload.file], check=True)
 
@@ -80,7 +81,9 @@ def test_a_bare_host_becomes_ready_and_is_then_evacuated(tmp_path: Path, signing
         began = time.monotonic()
         site.evacuation("install", file, "--server")
         wait_until(site.at_work, 240, what="the worker at its server")
-        host.run(["env", "HOME=/root", f"PREFECT_API_URL={API}", f"{VENV}/bin/python", "-c", PEOPLE], check=True)
+        host.run(
+            ["env", "HOME=/root", f"PREFECT_PROFILES_PATH={PROFILE}", f"{VENV}/bin/python", "-c", PEOPLE], check=True
+        )
         site.evacuation("deploy", file, "--notify", "custom-webhook/ops")
         site.evacuation("plan", file)
         done = site.evacuation("doctor", file, "--message", check=False)

@@ -148,7 +148,7 @@ def test_help_names_every_command_and_each_has_examples(capsys: pytest.CaptureFi
     ("command", "keys"),
     [
         (["version"], {"version", "python", "prefect"}),
-        (["status", "FILE"], {"workloads"}),
+        (["status", "FILE"], {"workloads", "credentials"}),
         (["audit", "FILE"], {"place", "incidents", "fleets"}),
         (["pull", "FILE", "INTO"], {"place", "into", "complete", "summary", "files"}),
         (["rollback", "FILE", "--dry-run"], {"place", "dry_run", "changes", "summary"}),

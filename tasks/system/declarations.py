@@ -1,0 +1,90 @@
+"""Read what root declares of the workloads of this host: their blocks come from a server, their folders are theirs.
+
+Uses the standard library alone: the freeze asks before Prefect is imported.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from json import dumps
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from tasks.custody.errors import Refused
+from tasks.system.accounts import number_of
+from tasks.system.atomic_files import read_ours
+from tasks.system.installation import ETC
+
+FOLDER: Final = ETC / "hosts.d"
+VARIABLE: Final = "EVACUATION_HOSTS"
+"""Environment variable that names a further folder, as a drill has one. It adds declarations and takes none away."""
+COMMANDS: Final = ("api_command", "api_environment", "training_command")
+_CURE: Final = f"If it is right, have root declare it: evacuation install FILE, which writes {FOLDER}."
+
+
+class Block(Protocol):
+    """What is compared of a workload's block, beside its commands."""
+
+    root: Path
+    user: str
+
+
+def declared() -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the content of all files that are root's or ours alone, and what is wrong with the others."""
+    tables, broken = list[dict[str, Any]](), list[str]()
+    for folder in filter(None, (str(FOLDER), os.environ.get(VARIABLE))):
+        for path in sorted(Path(folder).glob("*.toml")):
+            try:
+                tables.append(tomllib.loads(read_ours(path).decode()))
+            except (OSError, ValueError) as error:
+                broken.append(f"{path}: {error}")
+    return tables, broken
+
+
+def declared_of(root: str | Path) -> Mapping[str, Any]:
+    """Return what is declared of a workload by its root; empty if nothing is."""
+    return next((table for table in declared()[0] if Path(str(table.get("root", ""))) == Path(root)), {})
+
+
+def require_declared(root: str | Path) -> None:
+    """Raise Refused if root declares roots here, and this is none of them. One may be in a file that cannot be read."""
+    tables, broken = declared()
+    if any("root" in table for table in tables) and not broken and not declared_of(root):
+        raise Refused("a root folder that root has declared on this host", str(root), _CURE)
+
+
+def account_for(workload: Block, user: int, environment: Mapping[str, str] | None = None) -> int:
+    """Return the account that a command of the workload runs as: the declared one, else `user`, never root undeclared.
+
+    `environment` is what a run gives it. A file without a root may let undeclared ones run as root. Raises Refused.
+    """
+    require_declared(workload.root)
+    (tables, broken), own = declared(), declared_of(workload.root)
+    if broken and not own:
+        raise Refused("files of root's alone", "; ".join(broken), f"Correct it: ls -l {FOLDER}.")
+    if other := [name for name in COMMANDS if own.get(name, getattr(workload, name)) != getattr(workload, name)]:
+        got = "; ".join(f"{name} = {dumps(getattr(workload, name))} in the workload block" for name in other)
+        raise Refused(f"{' and '.join(other)} as root has declared", got, _CURE)
+    try:
+        account = number_of(own.get("user", ""))
+    except KeyError as error:
+        raise Refused("a declared account of this host", own["user"], f"Correct its file in {FOLDER}.") from error
+    free = any(table.get("user") == "root" for table in tables if "root" not in table)
+    if account is None and user == os.geteuid() == 0 and not free:
+        cure = f'Give the workload an account of its own, or have its file in {FOLDER} say user = "root".'
+        raise Refused("an account other than root for a command of the workload", "root", cure)
+    if account == os.geteuid() == 0 and environment:
+        raise Refused("no variables for what runs as root", ", ".join(environment), "Declare them in api_environment.")
+    return user if account is None else account
+
+
+def declaration(workload: Block) -> str:
+    """Return the content of a workload's file, as its block is now."""
+    fields = ("root", *(["user"] if workload.user else []), *COMMANDS)
+    return "".join(f"{field} = {_toml(getattr(workload, field))}\n" for field in fields)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{_toml(name)} = {_toml(each)}' for name, each in value.items())}}}"
+    return dumps(value, ensure_ascii=False, default=str)
