@@ -51,7 +51,7 @@ def write_once(path: Path, data: bytes) -> None:
 @contextmanager
 def _beside(path: Path, take_name: Callable[..., None], mode: int = 0o666) -> Iterator[BinaryIO]:
     """Yield a new file whose name nobody can guess, in the folder of the path; at the end it takes the path's name."""
-    folder, beside = open_folder(path.parent), f".{path.name}.{os.urandom(8).hex()}"
+    folder, beside = open_folder(path.parent), f".{path.name}.{os.urandom(8).hex()}.new"
     try:
         with os.fdopen(os.open(beside, _NEW, mode, dir_fd=folder), "wb") as file:
             yield file

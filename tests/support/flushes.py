@@ -1,9 +1,16 @@
 """What is flushed to disk, in order, as a power loss would find it."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
+
+
+def named(descriptor: int) -> Path:
+    """Return the path of an open file; of one that is not whole yet, `.NAME.new` for the name that it will have."""
+    path = Path(f"/proc/self/fd/{descriptor}").readlink()
+    return path.with_name(re.sub(r"^(\..+)\.[0-9a-f]{16}\.new$", r"\1.new", path.name))
 
 
 def flushes(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
@@ -11,7 +18,7 @@ def flushes(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     flushed, fsync = list[Path](), os.fsync
 
     def noted(descriptor: int) -> None:
-        flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        flushed.append(named(descriptor))
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", noted)

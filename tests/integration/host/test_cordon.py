@@ -450,7 +450,7 @@ def test_the_challenge_tells_no_secret(small: SmallWorkload) -> None:
 
 def test_a_new_file_takes_the_place_of_a_link(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("as it was")
-    (tmp_path / ".open.json.new").symlink_to(tmp_path / "precious")
+    (tmp_path / "open.json").symlink_to(tmp_path / "precious")
     write_whole(tmp_path / "open.json", b"{}")
     assert ((tmp_path / "open.json").read_text(), (tmp_path / "precious").read_text()) == ("{}", "as it was")
 

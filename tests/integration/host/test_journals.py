@@ -21,6 +21,7 @@ from tasks.custody.containment.ends import End
 from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Returned
 from tasks.incident.layout import FROZEN, RETURNED, SINCE, STOPPED, STOPPING
+from tests.support.flushes import named
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until
 
@@ -39,7 +40,7 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
 
     def flush(descriptor: int) -> None:
         fsync(descriptor)
-        found.append(("on disk", Path(f"/proc/self/fd/{descriptor}").readlink().name))
+        found.append(("on disk", named(descriptor).name))
 
     def sent(self: LinuxHost, identity: Identity, number: signal.Signals) -> None:
         found.append(("sent", number.name))

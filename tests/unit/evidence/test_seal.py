@@ -255,8 +255,9 @@ def test_a_seal_that_was_killed_half_way_is_made_whole_by_the_next(small: SmallW
     with case_of(small.block()) as context:
         evidence = collected(context, *NAMES)
         sealed(context, evidence)
-        (context.directory.evidence_dir(1) / MANIFEST).rename(context.directory.evidence_dir(1) / f".{MANIFEST}.new")
-        (context.directory.evidence_dir(1) / f".{SUMS}.new").write_bytes(b"half a li")
+        folder, ending = context.directory.evidence_dir(1), f"{0:016}.new"
+        (folder / MANIFEST).rename(folder / f".{MANIFEST}.{ending}")
+        (folder / f".{SUMS}.{ending}").write_bytes(b"half a li")
     with case_of(small.block()) as context:
         assert context.run.volume == 1
         made = sealed(context, evidence)

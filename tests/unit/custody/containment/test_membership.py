@@ -195,7 +195,7 @@ def test_no_program_is_spared_by_its_name() -> None:
 def test_a_name_that_its_account_has_given_itself_spares_nobody() -> None:
     """A copy of Python in a folder of its own was called like an editor: the pattern was a text to it."""
     for name in ("tail", "vim", "tmux", "less"):
-        plain = process(10, 1, *TRAINING, executable=f"/home/ml/{name}")
+        plain = process(10, 1, name, *TRAINING, executable=f"/home/ml/{name}")
         assert found(table(plain)) == []
         assert found(table(replace(plain, strange=True))) == [10]
 
