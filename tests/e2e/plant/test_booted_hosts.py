@@ -71,6 +71,8 @@ def booted(folder: Path, way: Path, ports: dict[int, int]) -> Iterator[BootedHos
     """A host with a training, a way to the server, and the worker's unit, enabled and started."""
     (programs := folder / "bin").mkdir(parents=True)
     (programs / "python").symlink_to(Path(sys.executable).resolve())
+    (programs / "evacuation").write_text(f"#!{HOME}/.venv/bin/python -P\nfrom flows.cli import main\nmain()\n")
+    (programs / "evacuation").chmod(0o755)
     with BootedHost(folder / "host", {HOME: PROJECT, f"{HOME}/.venv/bin": programs, WAY: way}) as host:
         for port in ports:
             relay = [sys.executable, "-c", RELAY, "tcp", str(port), "unix", f"{WAY}/{port}"]
@@ -83,6 +85,7 @@ def booted(folder: Path, way: Path, ports: dict[int, int]) -> Iterator[BootedHos
         command = f"cd {ROOT} && exec {' '.join(training)}"
         host.run(["systemd-run", "--quiet", "--unit=training", "sh", "-c", command], check=True)
         host.run(["sh", "-c", f"cp {HOME}/examples/systemd/evacuation* /etc/systemd/system/"], check=True)
+        host.write("/etc/evacuation/worker.env", f"PYTHONPATH={HOME}\n")
         host.run(["systemctl", "mask", "--now", "evacuation-server.service"])
         host.run(["systemctl", "daemon-reload"], check=True)
         host.run(["systemctl", "enable", "--now", WORKER], check=True)

@@ -95,7 +95,8 @@ def test_a_marker_without_a_guard_of_ours_is_joined_by_nobody(context: RunContex
 
 def test_a_folder_that_others_may_write_to_says_nothing(context: RunContext) -> None:
     forged = context.directory.base / "IR-20990101T000000Z"
-    forged.mkdir(mode=0o755)
+    forged.mkdir()
+    forged.chmod(0o777)
     (forged / FROZEN).write_text(json.dumps([{"identity": {"pid": 41, "start": 7}}]))
     (context.directory.base / "IR-20990102T000000Z").symlink_to(forged)
     assert joined(context, Alarm(pid=41, start=7)) == ""
