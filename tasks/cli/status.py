@@ -1,5 +1,6 @@
 """Show the state of a workload: incident, cordon, living processes. Reads files and /proc; imports no Prefect."""
 
+import errno
 import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -235,9 +236,9 @@ def last(workload: WorkloadFields) -> str:
 def _json(read: Callable[[], bytes]) -> dict[str, Any]:
     try:
         content = json.loads(read())
-    except PermissionError:
-        raise
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if isinstance(error, PermissionError) and error.errno == errno.EACCES:  # not one that others may have written
+            raise
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from blocks.workload import Workload
+from tasks.cli.status import last
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import Incident, known_id
 from tasks.custody.incident.verdict import Word, judge
@@ -248,3 +249,14 @@ def test_a_folder_that_the_workload_has_made_in_its_root_is_never_an_incident_to
 
 def test_a_loss_that_is_no_evidence_s_is_partial() -> None:
     assert judge(ID, None, (), ()).word is Word.NOT_CONTAINED
+
+
+@as_root
+def test_a_status_ends_with_no_traceback_where_another_account_has_written_which_incident_is_open(
+    block: Workload,
+) -> None:
+    block.evidence.mkdir(parents=True)
+    (block.evidence / OPEN).write_text(written())
+    assert last(block) == ID
+    os.chown(block.evidence / OPEN, ANOTHER, ANOTHER)
+    assert last(block) == ""
