@@ -190,7 +190,7 @@ def files_below(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
-@pytest.mark.timeout(900)  # nine runs, one after the other
+@pytest.mark.timeout(900)  # several runs, one after the other
 def test_no_secret_is_left_anywhere(stage: Stage) -> None:
     small = stage.small
     small.start(small.api_command, **WORKLOAD)
