@@ -104,9 +104,15 @@ def test_what_a_deployment_says_after_its_run_has_begun_is_not_asked(scene: Scen
     scene.small.start_all()
     with play(scene) as played:
         run = played.trigger()
-        wait_until(lambda: engine_of(run), what="the run's process")
+        found = list[psutil.Process]()
+
+        def has_begun() -> bool:
+            found[:] = engine_of(run)
+            return bool(found)
+
+        wait_until(has_begun, what="the run's process")
         update(played, pull_steps=evil.steps, entrypoint=f"{evil.folder}/evil.py:evacuate")
-        engine_of(run)[0].send_signal(signal.SIGKILL)
+        found[0].send_signal(signal.SIGKILL)
         assert played.ended(run).startswith("Crashed")
         wait_until(lambda: not played.worker._prepared, what="the worker's end of the run")
     assert not evil.mark.exists()

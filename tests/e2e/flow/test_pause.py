@@ -230,7 +230,7 @@ def test_a_dry_run_pauses_nothing_and_says_what_it_would(small: SmallWorkload, t
 def test_a_disk_that_takes_nothing_does_not_stop_the_pause(
     small: SmallWorkload, training: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, data: bytes) -> None:
+    def full(path: Path, data: bytes, _: int) -> None:
         raise OSError(28, f"No space left on device for {len(data)} bytes", path)
 
     monkeypatch.setattr("tasks.containment.paused.write_whole", full)
