@@ -148,7 +148,7 @@ def in_a_process_of_its_own(
 ) -> str:
     """Evaluate an expression over a case in another process, started by `launch`; what it prints."""
     code = (
-        "import os, sys; from pathlib import Path; from tests.support.run_context import case_of\n"
+        "import _strptime, os, sys; from pathlib import Path; from tests.support.run_context import case_of\n"
         "from tests.support.workloads import SmallWorkload\n"
         "from tasks.containment.containment_check import prove_contained\nfrom tasks.containment.freeze import freeze\n"
         f"{first}\n"
