@@ -62,6 +62,7 @@ NO_CHILD = (
     "Path(sys.executable)",  # what lies beside it
     "sys.executable, Path",
     "realpath(sys.executable)",
+    "{sys.executable} -P",  # what an error says
     '"--python", sys.executable',  # uv's
     "str(interpreter) if own else sys.executable",  # -I, on the next words
     "POOL, sys.executable",  # the interpreter of deployments

@@ -319,8 +319,8 @@ def test_a_file_that_others_may_have_written_ends_nobody_and_is_named(
 def test_what_a_file_in_a_folder_of_the_workloads_account_names_is_ended_if_it_is_the_workload(
     small: SmallWorkload,
 ) -> None:
-    """By default the evidence lies in the root, and the root is the workload's: honest users are not left behind."""
-    block = small.block()
+    """The evidence lies in the root, and the root is the workload's: honest users are not left behind."""
+    block = small.block(evidence_dir=small.root / "evidence")
     with case_of(block) as context:
         if os.geteuid() == 0:
             os.chown(small.root, 12345, -1)
