@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -137,8 +138,9 @@ def test_a_root_that_root_has_not_declared_is_refused_before_anything_is_touched
 
 def engine_of(run: Any) -> list[psutil.Process]:
     """The process of a run."""
-    return [
-        each
-        for each in psutil.Process().children(recursive=True)
-        if each.cmdline()[:1] == [sys.executable] and each.environ().get("PREFECT__FLOW_RUN_ID") == str(run.id)
-    ]
+    found = list[psutil.Process]()
+    for each in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # of a busy worker some child ends at any moment
+            if each.cmdline()[:1] == [sys.executable] and each.environ().get("PREFECT__FLOW_RUN_ID") == str(run.id):
+                found.append(each)
+    return found
