@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from shlex import quote
 
 from tests.e2e.fleet.conftest import Lab
 
@@ -12,7 +13,8 @@ def test_a_fleet_of_a_file_is_saved_and_deployed(lab: Lab, tmp_path: Path) -> No
     command = [sys.executable, "-m", "flows.cli", "deploy", str(tmp_path / "fleet.toml")]
     done = subprocess.run(command, env=lab.server.env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "/evacuation worker --pool evacuation --work-queue fleet" in done.stdout
+    program = quote(str(Path(sys.executable).with_name("evacuation")))
+    assert f"{program} worker --pool evacuation --work-queue fleet" in done.stdout
     assert lab.ask("/block_types/slug/fleet/block_documents/name/other").json()["data"]["ask_above"] == 20
     silent = lab.ask("/automations/filter", {"automations": {"name": {"any_": ["evacuation: a run has gone silent"]}}})
     assert len(silent.json()) == 1
