@@ -148,10 +148,12 @@ def suspects_at_a_glance(
         return "it works in the root with the workload's interpreter" if works else ""
 
     def judge(snapshot: Snapshot, members: Collection[int], spared: Collection[int]) -> dict[Identity, Member]:
-        asked = (process for pid, process in snapshot.items() if pid not in spared and pid not in members)
-        found = {process.identity: fact for process in asked if (fact := tie(process))}
+        if not context.run.includes_suspects:
+            return {}
+        candidates = (process for pid, process in snapshot.items() if pid not in spared and pid not in members)
+        found = {process.identity: fact for process in candidates if (fact := tie(process))}
         ours = {*spared, *excused_pids(context, snapshot)} if found else ()
-        return included(snapshot, found if context.run.includes_suspects else {}, members, ours)
+        return included(snapshot, found, members, ours)
 
     return judge
 
