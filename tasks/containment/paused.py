@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from tasks.custody.containment.pause import Kind, Launcher, Resume
 from tasks.incident.layout import PRIOR
-from tasks.system.atomic_files import read_ours, write_whole
+from tasks.system.atomic_files import read_ours, why_not_ours, write_whole
 
 if TYPE_CHECKING:
     from tasks.adapters.prefect_scheduler import Scheduler
@@ -50,12 +50,8 @@ def read_prior(marker: Path) -> dict[Launcher, bool]:
 
 def _doubt(path: Path) -> str:
     """Return why a list that is there is not followed, and what to do; empty if it is ours, or missing."""
-    try:
-        read_ours(path)
-    except OSError as error:
-        cure = "Resume by hand what the custody log names as paused, then remove the file. 記録を確認し手動で再開を"
-        return "" if isinstance(error, FileNotFoundError) else f"{path} is not followed: {error.strerror}. {cure}"
-    return ""
+    cure = "Resume by hand what the custody log names as paused, then remove the file. 記録を確認し手動で再開を"
+    return f"{path} is not followed: {why}. {cure}" if (why := why_not_ours(path)) else ""
 
 
 def write_prior(marker: Path, prior: Mapping[Launcher, bool]) -> None:

@@ -22,7 +22,7 @@ from tasks.custody.incident.log import CustodyLog
 from tasks.custody.step_result import StepResult
 from tasks.incident.directory import bases, cordon_base, homes
 from tasks.incident.layout import ABOVE, CAUGHT, CORDON, FROZEN, FROZEN_CONTAINERS, RETURNED
-from tasks.system.atomic_files import caught_lines, identities, read_marker, read_ours, read_private, rows_of
+from tasks.system.atomic_files import caught_lines, identities, read_marker, read_private, rows_of, why_not_ours
 from tasks.system.processes import standpoint, untouchable
 
 if TYPE_CHECKING:
@@ -177,13 +177,9 @@ def ran_before(told: str, release: str = "") -> str:
 
 def doubtful(path: Path) -> Iterator[str]:
     """Yield what is wrong with a file that another user may have written, and what to do; nothing if it is missing."""
-    try:
-        read_ours(path)
-    except FileNotFoundError:
-        return
-    except OSError as error:
+    if why := why_not_ours(path):
         yield (
-            f"expected {path} to be a file that only we can write; got: {error.strerror}. What it names stays frozen. "
+            f"expected {path} to be a file that only we can write; got: {why}. What it names stays frozen. "
             f"If it belongs to the user of the evacuation, run this as that user; else see who stands (ps -eo "
             f"pid,stat,user,args shows T), end each by hand with kill -KILL PID, and remove the file. "
             "信用できないファイルのため、記載されたプロセスは終了していません。ps で確認し、手動で終了してください。"

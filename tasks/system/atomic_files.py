@@ -80,10 +80,10 @@ def sync_folder(folder: Path) -> None:
 def read_marker(marker: Path) -> dict[str, Any]:
     """Return the content of a marker; empty if it is missing, invalid, or may have been written by others."""
     try:
-        about = json.loads(read_ours(marker))
+        content = json.loads(read_ours(marker))
     except (OSError, ValueError, RecursionError):
         return {}
-    return about if isinstance(about, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def read_plain(path: Path) -> bytes:
@@ -121,6 +121,17 @@ def read_ours(path: Path) -> bytes:
         return _read(descriptor, path)
     os.close(descriptor)
     raise PermissionError(errno.EPERM, f"user {about.st_uid} or others may have written it", str(path))
+
+
+def why_not_ours(path: Path) -> str:
+    """Return why `read_ours` does not read a file; empty if it does, or if the file is missing."""
+    try:
+        read_ours(path)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def read_private(path: Path) -> bytes:
