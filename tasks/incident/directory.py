@@ -18,17 +18,7 @@ from pydantic import TypeAdapter
 from tasks.custody.incident.incident import Incident, parse_id
 from tasks.incident import layout
 from tasks.incident.evidence_folder import evidence_folder
-from tasks.incident.layout import (
-    CAUGHT,
-    CORDON,
-    DRY_RUN,
-    EARLY,
-    INCIDENT,
-    OWNER,
-    PRIOR,
-    RESERVE,
-    incidents_in,
-)
+from tasks.incident.layout import CAUGHT, CORDON, DRY_RUN, EARLY, INCIDENT, OWNER, PRIOR, RESERVE, incidents_in
 from tasks.incident.paths import CordonFiles, IncidentDirectory
 from tasks.system.atomic_files import write_whole
 from tasks.system.disk_reserve import MIB, take
@@ -49,13 +39,14 @@ def evidence_of(workload: "WorkloadFields") -> Path:
 
 def bases(workload: "WorkloadFields") -> tuple[Path, ...]:
     """Return the folders that may hold incidents, first the one with the lock of the workload's runs."""
-    own = [] if why_not_followed(evidence_of(workload)) else [evidence_of(workload)]
+    evidence = evidence_of(workload)
+    own = [] if why_not_followed(evidence) else [evidence]
     there = [*own, *(base for base in _others(workload) if is_private(base))]
     return tuple(sorted(there, key=lambda base: not os.access(base / OWNER, os.W_OK)))
 
 
 def disks(workload: "WorkloadFields") -> list[Path]:
-    """Return the folders whose incidents, and markers of a cordon, last over a reboot."""
+    """Return the folders whose incidents, and markers of a cordon, last over a reboot, first the evidence folder."""
     return [evidence_of(workload), *_fallback(workload)]
 
 
@@ -85,14 +76,15 @@ def make_base(workload: "WorkloadFields") -> Path:
     """Return the folder for the lock of the workload's runs, created if needed; the evidence folder if none works."""
     if os.access((base := base_of(workload)) / OWNER, os.W_OK):
         return base
+    evidence = evidence_of(workload)
     with suppress(OSError):
-        folder = make_folder(evidence_of(workload))
+        folder = make_folder(evidence)
         try:
             os.close(os.open(OWNER, _NEW, 0o600, dir_fd=folder))
         finally:
             os.close(folder)
-        return evidence_of(workload)
-    return next((base for base in _others(workload) if make_private(base)), evidence_of(workload))
+        return evidence
+    return next((base for base in _others(workload) if make_private(base)), evidence)
 
 
 def find_home(workload: "WorkloadFields", incident: str, *, dry_run: bool = False) -> Path:
@@ -119,7 +111,8 @@ def open_directory(workload: "WorkloadFields", incident: Incident, *, dry_run: b
     base, root = base_of(workload), PurePath(os.path.realpath(workload.root))
     path, reserved, volatile, real = _open_home(workload, incident, dry_run=dry_run)
     fallback = fallback_home(workload, path, dry_run=dry_run)
-    not_followed = "" if path.is_relative_to(evidence_of(workload)) else why_not_followed(evidence_of(workload))
+    evidence = evidence_of(workload)
+    not_followed = "" if path.is_relative_to(evidence) else why_not_followed(evidence)
     return IncidentDirectory(path, reserved, volatile, real, base, fallback, root, not_followed)
 
 
@@ -136,8 +129,9 @@ def _open_home(workload: "WorkloadFields", incident: Incident, *, dry_run: bool)
 
     A link that another account could have put in its place, or another user's folder, is not used.
     """
-    whole, astray = workload.reserve_mb * MIB, why_not_followed(evidence_of(workload))
-    lasting, memory = disks(workload), _memory(workload)
+    whole, lasting, memory = workload.reserve_mb * MIB, disks(workload), _memory(workload)
+    evidence = lasting[0]
+    is_followed = not why_not_followed(evidence)
     found = find_home(workload, incident.id, dry_run=dry_run)
     if is_private(found) and (found / INCIDENT).is_file():
         volatile = any(found.is_relative_to(base) for base in memory)
@@ -145,7 +139,7 @@ def _open_home(workload: "WorkloadFields", incident: Incident, *, dry_run: bool)
     for size, tried in ((whole, lasting), (min(whole, MIB), [*lasting, *memory]), (0, [*lasting, *memory])):
         for base in tried:
             home = home_in(base, incident.id, dry_run=dry_run)
-            usable = not astray if base == evidence_of(workload) else make_private(base)
+            usable = is_followed if base == evidence else make_private(base)
             if usable and _settle(home, incident, size):
                 return home, size, base in memory, True
     return home_in(memory[0], incident.id, dry_run=dry_run), 0, True, False
