@@ -30,7 +30,7 @@ from tasks.readiness.patient import Patient
 from tasks.recovery.api_client import Api
 from tasks.recovery.recover import address_of
 from tasks.recovery.rehearsal import answers_of
-from tasks.system.declarations import FOLDER, account_for, declared_of
+from tasks.system.declarations import FOLDER, account_for, of_root
 from tasks.system.declarations import declared as read_declared
 from tasks.system.open_beneath import real_file
 from tasks.system.processes import ticks, untouchable
@@ -101,21 +101,26 @@ def units(patient: Patient) -> Finding:
     block = patient.workload
     services = sorted({unit_of(each.cgroup) for each in patient.processes} - {"", *block.units})
     shown = {unit: patient.host.systemd.shown(unit) for unit in services}
-    falls = {unit: about for unit, about in shown.items() if about and _falls_with_members(patient, about)}
-    again = {unit: restart for unit, about in falls.items() if (restart := about.get("Restart", "not known")) != "no"}
+    again = {
+        unit: restart
+        for unit, properties in shown.items()
+        if properties
+        and _falls_with_members(patient, properties)
+        and (restart := properties.get("Restart", "not known")) != "no"
+    }
     if not again:
         return sound(f"{', '.join(services) or 'no service'} has members; none starts one again")
-    told = "; ".join(f"{unit} has Restart={restart}" for unit, restart in again.items())
+    listed = "; ".join(f"{unit} has Restart={restart}" for unit, restart in again.items())
     cure = f"in the workload block: units = {json.dumps([*block.units, *again])}"
     if block.stop_supervisors or _AT_ANY_END.isdisjoint(again.values()):
-        return loss(told, "it may start the workload again, which the guard has to catch", cure)
-    return fatal(told, "it starts the workload again, and the run ends NotContained", cure)
+        return loss(listed, "it may start the workload again, which the guard has to catch", cure)
+    return fatal(listed, "it starts the workload again, and the run ends NotContained", cure)
 
 
-def _falls_with_members(patient: Patient, about: Mapping[str, str]) -> bool:
+def _falls_with_members(patient: Patient, properties: Mapping[str, str]) -> bool:
     """Return whether a service ends with its members: its main process is one, or runs nothing else."""
     pids, snapshot = {who.pid for who in patient.members}, patient.snapshot
-    main = snapshot.get(int(about.get("MainPID") or 0))
+    main = snapshot.get(int(properties.get("MainPID") or 0))
     if main is None or main.pid in pids:
         return True
     return main not in patient.excused and may_be_ended(main) and keeps_only(snapshot, main.pid, pids)
@@ -126,12 +131,12 @@ def port(patient: Patient) -> Finding:
     block, number = patient.workload, port_of(patient.workload)
     counts = block.names_port or number in patient.host.ports(patient.members)
     others = [*patient.roster.of(Kind.SUSPECT), *patient.roster.of(Kind.UNKNOWN)]  # have findings of their own
-    mine = {each.pid for each in (*patient.processes, *patient.excused, *(process for process, _ in others))}
+    own_pids = {each.pid for each in (*patient.processes, *patient.excused, *(process for process, _ in others))}
     users, known = {each.user for each in patient.processes}, {each.id for each in patient.containers}
-    found = strangers_on(number if counts else None, patient.host, block, mine, known)
+    found = strangers_on(number if counts else None, patient.host, block, own_pids, known)
     seen = [(each.process, f"user {each.user}", why) for each, why in found if each.process or each.user not in users]
-    if told := "; ".join(f"{command_line(of.command, _SHOWN) if of else user}: {why}" for of, user, why in seen):
-        return fatal(told, "it serves on, and the run ends NotContained", f"ss -ltnp 'sport = :{number}'")
+    if listed := "; ".join(f"{command_line(of.command, _SHOWN) if of else user}: {why}" for of, user, why in seen):
+        return fatal(listed, "it serves on, and the run ends NotContained", f"ss -ltnp 'sport = :{number}'")
     return sound(f"nobody else listens on port {number}" if counts else "no port of the API is known")
 
 
@@ -203,8 +208,8 @@ def launch(patient: Patient) -> Finding:
 
 def declared(patient: Patient) -> Finding:
     """Look whether a file of root's says what root may freeze and start here."""
-    root, broken = patient.workload.root, read_declared()[1]
-    if declared_of(root) or (os.geteuid() and not broken):
+    root, (tables, broken) = patient.workload.root, read_declared()
+    if of_root(root, tables) or (os.geteuid() and not broken):
         return sound(f"{root} and its commands are declared" if not os.geteuid() else "not asked: we are not root")
     found = f"not believed: {'; '.join(broken)}" if broken else f"no file of root's declares {root}"
     matters = "whoever writes to the Prefect server has root freeze, and start as the workload, what he likes"

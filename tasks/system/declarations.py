@@ -5,7 +5,7 @@ Uses the standard library alone: the freeze asks before Prefect is imported.
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from json import dumps
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -41,15 +41,18 @@ def declared() -> tuple[list[dict[str, Any]], list[str]]:
     return tables, broken
 
 
-def declared_of(root: str | Path) -> Mapping[str, Any]:
-    """Return what is declared of a workload by its root; empty if nothing is."""
-    return next((table for table in declared()[0] if Path(str(table.get("root", ""))) == Path(root)), {})
+def of_root(root: str | Path, tables: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return what these files declare of a workload by its root; empty if nothing."""
+    return next((table for table in tables if Path(str(table.get("root", ""))) == Path(root)), {})
 
 
 def require_declared(root: str | Path) -> None:
     """Raise Refused if root declares roots here, and this is none of them. One may be in a file that cannot be read."""
-    tables, broken = declared()
-    if any("root" in table for table in tables) and not broken and not declared_of(root):
+    _require_among(root, *declared())
+
+
+def _require_among(root: str | Path, tables: list[dict[str, Any]], broken: list[str]) -> None:
+    if any("root" in table for table in tables) and not broken and not of_root(root, tables):
         raise Refused("a root folder that root has declared on this host", str(root), _CURE)
 
 
@@ -58,8 +61,9 @@ def account_for(workload: Block, user: int, environment: Mapping[str, str] | Non
 
     `environment` is what a run gives it. A file without a root may let undeclared ones run as root. Raises Refused.
     """
-    require_declared(workload.root)
-    (tables, broken), own = declared(), declared_of(workload.root)
+    tables, broken = declared()
+    _require_among(workload.root, tables, broken)
+    own = of_root(workload.root, tables)
     if broken and not own:
         raise Refused("files of root's alone", "; ".join(broken), f"Correct it: ls -l {FOLDER}.")
     if other := [name for name in COMMANDS if own.get(name, getattr(workload, name)) != getattr(workload, name)]:
