@@ -57,14 +57,6 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What lies in memory on a real host lies here in a test, so that nothing of it is left behind."""
-    (tmp_path / "memory").mkdir()
-    monkeypatch.setattr("tasks.incident.layout.MEMORY", tmp_path / "memory")
-    return tmp_path / "memory"
-
-
-@pytest.fixture
 def block(small: SmallWorkload, disk: Path, memory: Path) -> Workload:
     assert memory.is_dir()
     return small.block(evidence_dir=disk / "incidents", reserve_mb=4)

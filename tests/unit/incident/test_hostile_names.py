@@ -33,14 +33,6 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="to be several accounts n
 
 
 @pytest.fixture
-def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What lies in memory on a real host lies here in a test."""
-    (tmp_path / "memory").mkdir()
-    monkeypatch.setattr("tasks.incident.layout.MEMORY", tmp_path / "memory")
-    return tmp_path / "memory"
-
-
-@pytest.fixture
 def block(small: SmallWorkload, memory: Path) -> Workload:
     """A workload whose incidents lie beside it."""
     assert memory.is_dir()
