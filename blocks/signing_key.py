@@ -107,8 +107,8 @@ def _read(path: Path) -> str:
     """Read a key file that nobody but root and this account can read or change. Raises ValueError."""
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), errors="replace") as file:
-            about = os.fstat(file.fileno())
-            if about.st_uid in {0, os.geteuid()} and not about.st_mode & 0o077:
+            status = os.fstat(file.fileno())
+            if status.st_uid in {0, os.geteuid()} and not status.st_mode & 0o077:
                 return file.read(_LIMIT)
     except OSError as error:
         raise _wrong(f"the key file {path}", error.strerror or "none", "Put it there") from error

@@ -72,7 +72,7 @@ def with_usable_key(saved: Mapping[str, Any]) -> tuple[EvidenceStore, str]:
 
 def _what_is_wrong(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        told = [each["msg"].removeprefix("Value error, ") for each in error.errors()]
+        reasons = [each["msg"].removeprefix("Value error, ") for each in error.errors()]
     else:
-        told = [str(error) if type(error) is ValueError else type(error).__name__]
-    return "; ".join(told).replace("Nothing was saved. ", "")
+        reasons = [str(error) if type(error) is ValueError else type(error).__name__]
+    return "; ".join(reasons).replace("Nothing was saved. ", "")

@@ -87,5 +87,5 @@ def told_before(client: SyncPrefectClient, run: UUID, about: str, subject: str) 
 
 def _last(client: SyncPrefectClient, query: dict[str, Any]) -> dict[str, Any] | None:
     runs = ((run, run["state"]) for run in client.request("POST", _RUNS, json=query).json())
-    told = (run for run, now in runs if now["type"] != "CANCELLED" or SENT_BY_SERVER in (now["message"] or ""))
-    return next(told, None)
+    sent = (run for run, now in runs if now["type"] != "CANCELLED" or SENT_BY_SERVER in (now["message"] or ""))
+    return next(sent, None)

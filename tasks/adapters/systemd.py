@@ -100,8 +100,8 @@ class Systemd:
 
     def _not_loaded(self, drop_ins: Iterable[Path]) -> str:
         """Return which drop-ins systemd does not go by, as far as it tells; empty if it goes by all."""
-        left = [place for place in drop_ins if not _goes_by(self.shown(place.parent.name.removesuffix(".d")), place)]
-        return f"it has not loaded {', '.join(map(str, left))}" if left else ""
+        missing = [place for place in drop_ins if not _goes_by(self.shown(place.parent.name.removesuffix(".d")), place)]
+        return f"it has not loaded {', '.join(map(str, missing))}" if missing else ""
 
     def release(self, marker: Path) -> tuple[str, ...]:
         """Let the units that this marker keeps down start again, and reset their failed state; return their names."""
@@ -167,9 +167,9 @@ def _text(place: Path) -> str:
         return ""
 
 
-def _goes_by(about: Mapping[str, str], drop_in: Path) -> bool:
-    loaded = about.get("DropInPaths", "").replace("\\\\", "\\")  # it may show a backslash of a unit's name twice
-    return str(drop_in) in loaded and about.get("NeedDaemonReload") == "no"
+def _goes_by(properties: Mapping[str, str], drop_in: Path) -> bool:
+    loaded = properties.get("DropInPaths", "").replace("\\\\", "\\")  # it may show a backslash of a unit's name twice
+    return str(drop_in) in loaded and properties.get("NeedDaemonReload") == "no"
 
 
 def _set_watchdog(pid: int, microseconds: bytes) -> None:

@@ -18,6 +18,7 @@ from urllib.parse import quote
 from tasks.cli.next_step import Called
 from tasks.cli.workloads import chosen, credentials
 from tasks.custody.errors import EvacuationError, Refused
+from tasks.custody.incident.description import STATE
 from tasks.custody.visible import say
 from tasks.incident.current import at_work_or_left
 from tasks.incident.directory import base_of, disks
@@ -40,7 +41,6 @@ _PROGRAM: Final = re.compile(r"/opt/evacuation/\.venv/bin/([a-z]+)")
 """How the units name a program of ours."""
 _SYSTEM: Final = WORKER_UNIT.parent
 _SETTINGS, _OF_SERVER = ETC / "worker.env", ETC / "server.env"
-_STATE: Final = Path("/var/lib/evacuation")
 _DATABASE: Final = (Path("/var/lib/evacuation-server"), Path("/var/lib/private/evacuation-server"))
 _API: Final = "http://127.0.0.1:4200/api"
 _SLICE, _WORKER, _SERVER = "evacuation.slice", WORKER_UNIT.name, "evacuation-server.service"
@@ -111,8 +111,8 @@ def uninstall_by_hand() -> int:
             path.unlink()
             say(f"removed {path}")
     if _WORKER in ours or not (_SYSTEM / _WORKER).exists():  # one by hand is at work
-        shutil.rmtree(_STATE / "prefect", ignore_errors=True)
-    for folder in (_STATE, FOLDER, ETC):
+        shutil.rmtree(STATE / "prefect", ignore_errors=True)
+    for folder in (STATE, FOLDER, ETC):
         with suppress(OSError):  # there is something of a person's in it
             folder.rmdir()
     for verb in (["daemon-reload"], ["reset-failed", "evacuation*"]):
@@ -154,10 +154,10 @@ def _credentials(*, server: bool) -> dict[Path, str]:
         password = f"{NAME}:{secrets.token_urlsafe(32)}"
     names = ("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING")
     profile = {"PREFECT_API_URL": os.environ.get("PREFECT_API_URL", _API), names[1]: password}
-    told = "".join(f"{name} = {json.dumps(value)}\n" for name, value in profile.items())
+    settings = "".join(f"{name} = {json.dumps(value)}\n" for name, value in profile.items())
     files = {
         PASSWORD: "".join(f"{name}={password}\n" for name in names),
-        PROFILE: f'active = "{NAME}"\n[profiles.{NAME}]\n{told}',
+        PROFILE: f'active = "{NAME}"\n[profiles.{NAME}]\n{settings}',
     }
     return files if password else {}
 

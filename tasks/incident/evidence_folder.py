@@ -26,5 +26,5 @@ def evidence_folder(root: Path, named: Path | None) -> Path:
 
 def _is_open(base: Path) -> bool:
     home = base / (known_id(read_marker(base / OPEN).get("id")) or "none")
-    left = any(lexists(base / name) for name in (CORDON, PRIOR, EARLY))
-    return left or ((home / INCIDENT).is_file() and not is_finished(home))
+    is_unfinished = any(lexists(base / name) for name in (CORDON, PRIOR, EARLY))
+    return is_unfinished or ((home / INCIDENT).is_file() and not is_finished(home))

@@ -43,7 +43,7 @@ def take_ownership(evidence: Path, purpose: Purpose = "evacuation", *, dry_run: 
     if (kept := _kept.pop(path, None)) is not None:
         sign(kept, purpose)
         return kept
-    deadline = time.monotonic() + time_limit().left(_SETTLE_SECONDS)
+    deadline = time.monotonic() + time_limit().remaining(_SETTLE_SECONDS)
     while (descriptor := _locked(path)) is None:
         if is_owned(evidence, dry_run=dry_run):
             return None
@@ -93,12 +93,12 @@ def _put_in_place(path: Path) -> int:
     return descriptor
 
 
-def _is_of(about: os.stat_result, accounts: set[int]) -> bool:
+def _is_of(status: os.stat_result, accounts: set[int]) -> bool:
     """Return whether this is a file of one of these accounts under one name.
 
     By a second name, a file that a process of ours has locked for another purpose would look like its lock.
     """
-    return stat.S_ISREG(about.st_mode) and about.st_nlink == 1 and about.st_uid in accounts
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and status.st_uid in accounts
 
 
 def take_from(evidence: Path, descriptor: int) -> bool:

@@ -201,9 +201,9 @@ def guard(patient: Patient) -> Finding:
         return sound("no systemd here: after a reboot under a cordon, carry the incident on")
     units = [f"evacuation-guard@{escaped(folder)}.service" for folder in disks(patient.workload)]
     refused = {unit: patient.host.systemd.tell("is-enabled", "--quiet", "--", unit) for unit in units}
-    if told := "; ".join(f"{unit} is not enabled: {why}" for unit, why in refused.items() if why):
+    if problems := "; ".join(f"{unit} is not enabled: {why}" for unit, why in refused.items() if why):
         matters = "after a reboot in the middle of an evacuation nothing keeps training out"
-        return loss(told, matters, "evacuation install evacuation.toml")
+        return loss(problems, matters, "evacuation install evacuation.toml")
     return sound(f"{', '.join(units)}: enabled")
 
 
@@ -211,11 +211,13 @@ def incident(patient: Patient) -> Finding:
     """Look for an incident that is open, and for a cordon, also one that a reboot has left without its guard."""
     marker = cordon_base(patient.workload) / CORDON
     if marker.exists() and not patient.host.guard(marker) and not owner(base_of(patient.workload)):
-        told, matters = f"a cordon stands without a guard: {marker}", "training starts under it, and nothing stops it"
-        return fatal(told, matters, "evacuation status evacuation.toml; carry the incident on, or: evacuation uncordon")
-    if told := at_work_or_left(patient.workload):
+        state, matters = f"a cordon stands without a guard: {marker}", "training starts under it, and nothing stops it"
+        return fatal(
+            state, matters, "evacuation status evacuation.toml; carry the incident on, or: evacuation uncordon"
+        )
+    if state := at_work_or_left(patient.workload):
         matters = "no training starts, and what is written here is about a host in the middle of an incident"
-        return loss(told, matters, "evacuation status evacuation.toml")
+        return loss(state, matters, "evacuation status evacuation.toml")
     return sound("none is open, no cordon stands")
 
 

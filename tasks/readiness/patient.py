@@ -92,11 +92,11 @@ class Patient:
     @cached_property
     def containers(self) -> "list[Container]":
         """Living containers of the workload. Raises EngineError if the engine does not tell."""
-        asked = self.workload.containers
-        if not asked:
+        names = self.workload.containers
+        if not names:
             return []
         with closing(DockerEngine(self.workload.docker_host)) as docker:
-            return list(workload_containers(docker.containers(asked), asked, standpoint().own))
+            return list(workload_containers(docker.containers(names), names, standpoint().own))
 
     @property
     def evidence_place(self) -> Path:

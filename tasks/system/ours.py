@@ -26,32 +26,32 @@ def exposed(path: Path, user: int | None = None) -> str:
     while names:
         place = Path(os.path.normpath(place / names.pop()))
         try:
-            about = place.lstat()
+            status = place.lstat()
         except FileNotFoundError:
             return f"{sticky}, where anybody may take the name {place.name}" if sticky else ""
         except OSError as error:
             return f"{place}, which cannot be looked at: {error.strerror}"
-        if about.st_uid not in ours:
-            return f"{place} of user {about.st_uid}"
-        if stat.S_ISLNK(about.st_mode):
+        if status.st_uid not in ours:
+            return f"{place} of user {status.st_uid}"
+        if stat.S_ISLNK(status.st_mode):
             if (links := links + 1) > _LINKS:
                 return f"{place}, a loop of links"
             names += reversed(place.readlink().parts)
             place = place.parent
             continue
-        sticky = place if about.st_mode & stat.S_ISVTX and about.st_mode & (_GROUP | _OTHERS) else None
-        if not sticky and _is_shared(about):
-            return f"{place} of mode {stat.S_IMODE(about.st_mode):04o}"
+        sticky = place if status.st_mode & stat.S_ISVTX and status.st_mode & (_GROUP | _OTHERS) else None
+        if not sticky and _is_shared(status):
+            return f"{place} of mode {stat.S_IMODE(status.st_mode):04o}"
     return ""
 
 
-def _is_shared(about: os.stat_result) -> bool:
+def _is_shared(status: os.stat_result) -> bool:
     """Return whether others may write to it. A group of root's, or of our account alone, is nobody else."""
-    shared = bool(about.st_mode & _OTHERS)
-    if not shared and about.st_mode & _GROUP:
+    shared = bool(status.st_mode & _OTHERS)
+    if not shared and status.st_mode & _GROUP:
         shared = True
         with suppress(KeyError):
-            group, alone = grp.getgrgid(about.st_gid), {"root", pwd.getpwuid(os.geteuid()).pw_name}
+            group, alone = grp.getgrgid(status.st_gid), {"root", pwd.getpwuid(os.geteuid()).pw_name}
             shared = not {group.gr_name, *group.gr_mem} <= alone
     return shared
 

@@ -13,7 +13,7 @@ def own_folders(parent: Path, start: str) -> list[Path]:
     found, limit = [], time_limit()
     with suppress(OSError), os.scandir(parent) as entries:
         for entry in entries:
-            if not limit.left():
+            if not limit.remaining():
                 limit.lose(f"{parent} could not be read to its end in time: what is ours there may not be known")
                 break
             if entry.name.startswith(start) and is_private(parent / entry.name):
@@ -24,7 +24,7 @@ def own_folders(parent: Path, start: str) -> list[Path]:
 def is_private(folder: Path) -> bool:
     """Return whether this is a folder of our account that nobody else may write to, and no link to one."""
     try:
-        about = folder.lstat()
+        status = folder.lstat()
     except OSError:
         return False
-    return stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid() and not about.st_mode & 0o022
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022

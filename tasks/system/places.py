@@ -224,9 +224,9 @@ class Places:
         """
         with suppress(OSError):
             if not self._is_slow(self.view(where), program):
-                about = os.stat(f"/proc/{where}/exe")
-                same = not about.st_nlink or os.path.samestat(about, os.stat(program))
-                return same and not about.st_uid and not about.st_mode & (S_IWGRP | S_IWOTH)
+                status = os.stat(f"/proc/{where}/exe")
+                same = not status.st_nlink or os.path.samestat(status, os.stat(program))
+                return same and not status.st_uid and not status.st_mode & (S_IWGRP | S_IWOTH)
         return False
 
     def is_read_only(self, view: View) -> bool:

@@ -20,7 +20,7 @@ class TimeLimit:
         """Begin."""
         self._end, self.losses = time.monotonic() + SECONDS, list[str]()
 
-    def left(self, seconds: float = SECONDS) -> float:
+    def remaining(self, seconds: float = SECONDS) -> float:
         """Return how long a wait of at most so many seconds may take."""
         return max(0.0, min(seconds, self._end - time.monotonic()))
 

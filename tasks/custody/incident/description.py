@@ -171,8 +171,8 @@ def default_evidence(root: Path) -> Path:
     of one root share its lock.
     """
     with suppress(OSError):
-        about = root.stat()
-        if os.geteuid() == 0 and (about.st_uid or about.st_mode & 0o022):
+        status = root.stat()
+        if os.geteuid() == 0 and (status.st_uid or status.st_mode & 0o022):
             return STATE / root.relative_to("/")
     return root / "evidence"
 

@@ -56,7 +56,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     """A host on which everything is allowed."""
     made = Site(tmp_path)
     monkeypatch.setattr(install, "_SYSTEM", made.system)
-    monkeypatch.setattr(install, "_STATE", made.state)
+    monkeypatch.setattr(install, "STATE", made.state)
     for module in (install, workloads):
         monkeypatch.setattr(module, "PASSWORD", made.settings / "auth.env")
         monkeypatch.setattr(module, "PROFILE", made.settings / "profiles.toml")

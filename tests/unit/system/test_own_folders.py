@@ -38,6 +38,6 @@ def test_what_is_inside_shares_the_limit_of_what_is_outside() -> None:
         with before_the_freeze() as inner:
             assert inner is outer is time_limit.time_limit()
         assert time_limit.time_limit() is outer
-        assert outer.left(0.01) == 0.01
-        assert 0 <= outer.left(10) <= time_limit.SECONDS
+        assert outer.remaining(0.01) == 0.01
+        assert 0 <= outer.remaining(10) <= time_limit.SECONDS
     assert time_limit.time_limit() is not outer
