@@ -30,6 +30,8 @@ from tests.support.workloads import SmallWorkload, wait_until
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root is attacked by another account")
 
 SECONDS = 2.0
+BESIDE_OTHERS = 10.0
+"""Until the first signal: alone on a machine, and beside other tests. An attack that delays costs a wait or a listing."""
 SEED = os.environ.get("SEED", "30")
 SECRET = "the secret of root's own file"
 CONTAINED = {"Verified", "Partial", "Unverified"}
@@ -195,22 +197,22 @@ def usual_seconds() -> float:
     return time.monotonic() - began
 
 
-def require_nothing_gained(scene: Scene, ended: Ended, before: Mapping[str, object]) -> None:
+def require_nothing_gained(scene: Scene, ended: Ended, before: Mapping[str, object], seconds: float) -> None:
     """Nothing of root's has changed, nothing was delayed, and what was said is true."""
     assert scene.watched() == before, ended.text
     assert scene.bystander.status() == psutil.STATUS_SLEEPING, "a process of root's was signalled"
     assert SECRET.encode() not in b"".join(path.read_bytes() for path in scene.store.rglob("*") if path.is_file())
-    assert ended.first <= max(SECONDS, usual_seconds() + 1.5), f"the first signal came after {ended.first:.2f} s"
+    assert ended.first <= max(seconds, usual_seconds() + 1.5), f"the first signal came after {ended.first:.2f} s"
     assert ended.state in CONTAINED | {"NotContained", "Unanswered"}, ended.text
     if ended.state in CONTAINED:
         assert not scene.workload(), f"{ended.state}, and there live: {scene.account.told()}: {ended.text}"
 
 
-def trial(folder: Path, chosen: Sequence[Attack]) -> Ended:
+def trial(folder: Path, chosen: Sequence[Attack], seconds: float = BESIDE_OTHERS) -> Ended:
     with attacked(folder, chosen) as scene:
         before = scene.watched()
         ended = evacuate(scene, folder.parent / "evacuation.toml", cwd=any(each.stands for each in chosen))
-        require_nothing_gained(scene, ended, before)
+        require_nothing_gained(scene, ended, before, seconds)
     return ended
 
 
@@ -241,4 +243,4 @@ def test_an_attack_of_each_class_gains_nothing(tmp_path: Path, names: list[str])
 @pytest.mark.soak
 @pytest.mark.parametrize("name", ATTACKS)
 def test_no_attack_gains_anything(tmp_path: Path, name: str) -> None:
-    trial(tmp_path / "place", [ATTACKS[name]])
+    trial(tmp_path / "place", [ATTACKS[name]], SECONDS)

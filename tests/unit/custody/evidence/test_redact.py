@@ -391,11 +391,13 @@ def test_variables_with_secret_looking_names_are_hidden_and_others_looked_into()
     ids=lambda text: text[:8],
 )
 def test_no_hostile_text_makes_redaction_slow(text: str) -> None:
-    # A command line may be 128 KiB and more; a quadratic pattern would take minutes for it, and four times as long for
-    # twice the text.
+    # A command line may be 128 KiB and more; a quadratic pattern would take minutes for it, and sixteen times as long
+    # for four times the text. The best of three, because other tests share the processors and their caches.
     text = text[: scaled(len(text))]
     spent = seconds_of_redacting(text)
-    assert spent < 1 or spent < 3 * seconds_of_redacting(text[: len(text) // 2])
+    if spent >= 1:
+        spent = min(spent, *(seconds_of_redacting(text) for _ in range(2)))
+        assert spent < 8 * seconds_of_redacting(text[: len(text) // 4])
 
 
 def seconds_of_redacting(text: str) -> float:
