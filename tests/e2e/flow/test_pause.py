@@ -193,7 +193,7 @@ def test_a_server_that_does_not_answer_is_a_reason_in_time(
         began = time.monotonic()
         with temporary_settings({PREFECT_API_URL: url}):
             paused = pause_of(small.block(pause_deployments=["train/x"]))
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10
     assert [told.startswith("deployment train/x is not paused: ") for told in paused.open] == [True]
 
 

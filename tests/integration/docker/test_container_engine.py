@@ -242,7 +242,7 @@ def test_an_engine_that_hangs_costs_seconds(tmp_path: Path) -> None:
         began = time.monotonic()
         with pytest.raises(EngineUnreachable, match=r"no answer within 0\.3 s"):
             DockerEngine(f"unix://{path}", 0.3).containers([])
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10
 
 
 def test_a_socket_that_is_denied(engine: DockerDaemon) -> None:

@@ -44,7 +44,7 @@ from tests.support.workloads import SmallWorkload, wait_until
 if TYPE_CHECKING:
     from tasks.custody.containment.receipt import Containment, Stop
 
-SOON = 4.0
+SOON = 10.0
 
 
 @pytest.mark.timeout(60)

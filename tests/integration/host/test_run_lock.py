@@ -194,7 +194,7 @@ def test_who_takes_the_lock_again_and_again_delays_no_run(evidence: Path, owner_
             each.stdout.readline()
         began = time.monotonic()
         mine = take_ownership(evidence)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 8
         assert mine is not None
         os.close(mine)
     finally:

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root is attacked
 
 SECONDS = 2.0
 BESIDE_OTHERS = 10.0
-"""Until the first signal: alone on a machine, and beside other tests. An attack that delays costs a wait or a listing."""
+"""Until the first signal: alone on a machine, and beside other tests."""
 SEED = os.environ.get("SEED", "30")
 SECRET = "the secret of root's own file"
 CONTAINED = {"Verified", "Partial", "Unverified"}

@@ -86,7 +86,7 @@ def test_a_lease_on_the_lock_keeps_nobody_waiting(tmp_path: Path) -> None:
             assert process.stdout.readline() == b"leased\n"
             began = time.monotonic()
             assert lock.take(path) is None
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 10
         finally:
             process.kill()
 

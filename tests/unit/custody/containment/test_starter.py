@@ -205,4 +205,4 @@ def test_of_an_entry_only_the_word_that_names_it_is_shown() -> None:
 def test_a_hostile_script_costs_little(text: str) -> None:
     began = time.monotonic()
     judged(["bash", "x.sh"], facts=Facts(NAMES, texts={ONE: text}))
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
