@@ -1,6 +1,7 @@
 """Real parts for the tests: one S3 server and one Prefect server a session, each store empty for each test."""
 
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -67,6 +68,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker("integration" if needed and tier == "unit" else tier)
         if room in SERVERS:
             item.add_marker(room)
+    _leave_a_sample(items)
+
+
+def _leave_a_sample(items: list[pytest.Item]) -> None:
+    """Of a test marked `sample(n)` leave n of its cases, drawn by SEED, to the suite; the rest is for `make soak`."""
+    cases = dict[str, list[pytest.Item]]()
+    for item in items:
+        if not item.get_closest_marker("soak"):
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for name, each in cases.items():
+        if mark := each[0].get_closest_marker("sample"):
+            draw = random.Random(f"{os.environ.get('SEED', '1')} {name}")  # noqa: S311  # no secret
+            for item in draw.sample(each, max(0, len(each) - mark.args[0])):
+                item.add_marker("soak")
 
 
 class Together(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
