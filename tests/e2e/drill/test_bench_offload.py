@@ -83,6 +83,7 @@ def test_the_whole_bench_on_a_small_set(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @needs_network
+@pytest.mark.soak
 def test_over_a_line_in_its_smallest_form_a_round_is_added_to_what_is_kept(tmp_path: Path) -> None:
     before = Figures(100, typed={"plain": [0.5]})
     before.keep(tmp_path / "offload-net-tiny.json")

@@ -56,6 +56,7 @@ def test_a_disk_counts_what_is_read_from_it_and_leaves_nothing(tmp_path: Path) -
 
 
 @as_root
+@pytest.mark.soak
 def test_the_whole_bench_in_its_smallest_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.reading.RESULTS", tmp_path)
     monkeypatch.setattr("benchmarks.rows.RESULTS", tmp_path)
