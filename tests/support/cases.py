@@ -34,9 +34,10 @@ if os.fork() == 0:
     os.setsid(); os.chdir(root); os.setgroups([]); os.setgid(user); os.setuid(user)
     exec(sys.argv[4])
     os._exit(0)
-signal.pause()
+os.execv(sys.executable, [sys.executable, "-I", "-S", "-c", "import signal; signal.pause()"])
 """
-# Its parent ends at once: what descends from the process that evacuates would be that one's own.
+# Its parent ends at once: what descends from the process that evacuates would be that one's own. As it has the words of
+# the program on its command line, it takes others.
 BESIDE = """
 import subprocess, sys
 print(subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, start_new_session=True).pid)
@@ -72,7 +73,7 @@ class Case:
         words = [place, str(self.user), str(self.sign), program, str(root)]
         told = subprocess.check_output([*python, BESIDE, *python, KEEP, *words], cwd="/")
         self.keeper = psutil.Process(int(told))
-        wait_until(self.runs, what="a sign of life")
+        wait_until(lambda: KEEP not in self.keeper.cmdline() and self.runs(), what="a sign of life")
 
     def runs(self) -> bool:
         """Whether the file grows, counted without any look at processes."""
