@@ -6,6 +6,7 @@ began it.
 """
 
 import os
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -41,12 +42,13 @@ _LOGS: Final = {"PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,blocks", "PREFECT_
 class ShortLived(PrefectServer):
     """A server for one run that writes no file, because every folder may be full.
 
-    It runs without UI and without background services.
+    It runs without UI and without background services, and answers nobody without its password.
     """
 
     def __init__(self) -> None:
-        """Choose a port, and allocate the log in memory."""
+        """Choose a port and a password, and allocate the log in memory."""
         super().__init__(Path("/"))
+        self.auth = f"evacuation:{secrets.token_urlsafe(32)}"
         self.log = Path(f"/proc/{os.getpid()}/fd/{os.memfd_create(self.name)}")
 
     def command(self) -> Sequence[str]:
@@ -55,7 +57,7 @@ class ShortLived(PrefectServer):
 
     def environment(self) -> Mapping[str, str]:
         """Return its environment with a database in memory, and without a home, a UI or Prefect's own block types."""
-        return {**super().environment(), **_IN_MEMORY}
+        return {**super().environment(), **_IN_MEMORY, "PREFECT_SERVER_API_AUTH_STRING": self.auth}
 
 
 def run_by_hand(verb: str, workload: str, store: str, asked: Mapping[str, Any], *, as_json: bool) -> int:
@@ -116,12 +118,12 @@ def _given(workload_text: str, store_text: str) -> tuple[dict[str, str], "LocalC
 
 
 @contextmanager
-def _served_by(server: PrefectServer, known: "LocalConfig") -> Iterator[None]:
+def _served_by(server: ShortLived, known: "LocalConfig") -> Iterator[None]:
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_API_URL, temporary_settings
 
     from tasks.adapters.local_config import using_local_config
 
-    ours = {PREFECT_API_URL: server.api, PREFECT_API_KEY: None, PREFECT_API_AUTH_STRING: None}
+    ours = {PREFECT_API_URL: server.api, PREFECT_API_KEY: None, PREFECT_API_AUTH_STRING: server.auth}
     with temporary_settings(ours), using_local_config(known):
         yield
 

@@ -39,6 +39,7 @@ def load() -> None:
     gc.disable()
     for module in ("prefect.flow_engine", "flows.evacuate"):
         import_module(module)
+    import_module("tasks.runtime.own_results").read_own_results_only()
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).addFilter(Brief())
     gc.freeze()

@@ -1,5 +1,6 @@
 """Start a private Prefect server for a drill or a run by hand. Loopback only; it ends with its starter."""
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Final
 
 from tasks.system.free_ports import ask, free_ports
 from tasks.system.managed_process import ManagedProcess
+from tasks.system.processes import owners
 
 IN_BATCHES: Final = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
@@ -45,16 +47,23 @@ class PrefectServer(ManagedProcess):
         return {**super().environment(), "PREFECT_API_URL": self.api, "PREFECT_HOME": str(self.folder), **_QUIET}
 
     def command(self) -> Sequence[str]:
-        """Return the command of the server in the foreground, as the keeper needs it."""
-        prefect = [sys.executable, "-P", "-m", "prefect"]
-        return [*prefect, "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
+        """Return the command of the server in the foreground, as the keeper needs it.
+
+        Everybody can read a command, and could listen on its port first: that is in the environment.
+        """
+        return [sys.executable, "-P", "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
 
     def environment(self) -> Mapping[str, str]:
         """Return the server's environment. Without a UI API URL the page would call port 4200."""
         database = f"sqlite+aiosqlite:///{self.folder / 'prefect.db'}"
-        own = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": database, "PREFECT_UI_API_URL": self.api}
+        own = {
+            "PREFECT_SERVER_API_PORT": str(self.port),
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": database,
+            "PREFECT_UI_API_URL": self.api,
+        }
         return {**self.env, **IN_BATCHES, **own}
 
     def ready(self) -> bool:
-        """Return whether the API says that it is healthy."""
-        return ask(f"{self.api}/health") == b"true"
+        """Return whether the API says that it is healthy, and is a program of our own account."""
+        is_healthy = ask(f"{self.api}/health") == b"true"
+        return is_healthy and {each.user for each in owners(self.port)} == {os.geteuid()}

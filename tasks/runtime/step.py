@@ -21,6 +21,7 @@ from tasks.custody.incident.steps import StepId
 from tasks.custody.step_result import StepResult
 from tasks.custody.visible import LINE_LIMIT, visible
 from tasks.runtime.context import RunContext
+from tasks.runtime.own_results import keep_results
 from tasks.system.cancellation import PATIENCE_SECONDS, RunCancelled, await_result
 
 logger = logging.getLogger(__name__)
@@ -150,7 +151,7 @@ class StepRunner:
     def submit(self, body: Step[..., Any], *args: Any, after: Iterable[Any] = ()) -> PrefectFuture[Any]:
         """Start a step. Futures among the arguments are hard edges; those in `after` are soft: they may have failed."""
         soft = [allow_failure(edge) for edge in after if edge is not None]
-        started = body.with_options(result_storage=self.context.directory.results)
+        started = body.with_options(result_storage=keep_results(self.context.directory.results))
         future = started.submit(self.context, *map(_unwalked, args), wait_for=soft)
         title = _title(str(body.task_run_name), body.fn, (self.context, *args), {})
         self.submitted.append((body.step_id, title, future))

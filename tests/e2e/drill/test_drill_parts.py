@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
 
+import httpx
 import psutil
 import pytest
 from prefect_aws import AwsCredentials
@@ -200,6 +201,20 @@ def test_the_server_of_a_run_by_hand_writes_no_file_that_could_be_left_behind() 
         assert [file.path for process in processes for file in process.open_files() if file.mode != "r"] == []
         assert b"server" in server.log.read_bytes()
     until(lambda: not alive(processes))
+
+
+def test_the_server_of_a_run_by_hand_answers_nobody_without_its_password_and_tells_no_port_beforehand() -> None:
+    """Any account of the host made itself root: it set the run's state, and named a pickle as the result."""
+    with ShortLived() as server:
+        told = [word for process in family(server.pid) for word in process.cmdline()]
+        assert not [word for word in told if str(server.port) in word or server.auth in word]
+        assert ask(f"{server.api}/health") == b"true"
+        assert ask(f"{server.api}/flow_runs/filter", {}) is None
+        user, _, password = server.auth.partition(":")
+        answer = httpx.post(
+            f"{server.api}/flow_runs/count", json={}, auth=(user, password), timeout=10, trust_env=False
+        )
+        assert answer.json() == 0
 
 
 def test_a_server_that_ends_by_itself_leaves_its_log_to_whoever_started_it(
