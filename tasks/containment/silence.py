@@ -12,6 +12,7 @@ from tasks.adapters.listening import Listening
 from tasks.containment.cordon import caught
 from tasks.containment.freeze import load_frozen
 from tasks.containment.members import excused_pids, own_pids
+from tasks.containment.suspects import account_of
 from tasks.custody.containment.process import Identity, ancestry, descendants
 from tasks.custody.containment.program import interactive, runs_ours
 from tasks.custody.containment.receipt import Containment
@@ -96,8 +97,12 @@ def _with_holders(context: RunContext, changes: tuple[Change, ...]) -> tuple[Cha
 
 
 def excuses(context: RunContext) -> Callable[[Change], bool]:
-    """Return a function that decides whether a change is ours, a bystander's, or a person's in an editor."""
+    """Return a function that decides whether a change is ours, a bystander's, or a person's in an editor.
+
+    The workload's account may have an editor run code: what that writes counts, unless the account is root.
+    """
     snapshot, root = context.adapters.host.snapshot(), context.directory.root
+    account = account_of(context.workload)
 
     def is_excused(change: Change) -> bool:
         seen = {**snapshot, **{each.pid: each for each in change.lineage}}
@@ -105,7 +110,9 @@ def excuses(context: RunContext) -> Callable[[Change], bool]:
         ours = {pid for pid in untouchable(seen) if pid not in us or runs_ours(seen[pid])}
         ours |= {os.getpid()} | descendants(seen, [os.getpid()]) | own_pids(context, seen)
         return writer.pid in ours | excused_pids(context, seen) or (
-            interactive(writer) and not PurePath(writer.executable).is_relative_to(root)
+            interactive(writer)
+            and (writer.user == 0 or writer.user != account)
+            and not PurePath(writer.executable).is_relative_to(root)
         )
 
     return is_excused

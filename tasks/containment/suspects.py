@@ -59,10 +59,8 @@ def take_roster(
     ended = {each.pid for each in others if each.identity not in handles}
     near = above | {each.pid for each in others if each.user in {0, os.geteuid()} and _is_called_ours(each)}
     own = {pid for pid in near if _runs_ours(handles.get(snapshot[pid].identity))}
-    root, user = Path(workload.root), number_of(workload.user)
-    environment = None
+    root, user, environment = Path(workload.root), account_of(workload), None
     with suppress(OSError):  # of a folder that we may not read nothing is known
-        user = root.stat().st_uid if user is None else user
         interpreter = root / interpreter_of(root, workload.interpreter)
         environment = _environment(interpreter, PurePath(os.path.realpath(root)), user)
     look = Look(
@@ -77,6 +75,15 @@ def take_roster(
     )
     there = {pid: process for pid, process in snapshot.items() if pid not in ended}
     return Roster.judged(there, description_of(workload), exceptions, look)
+
+
+def account_of(workload: WorkloadFields) -> int | None:
+    """Return the uid that the block names, else that of the root's owner; None if neither is known."""
+    if (user := number_of(workload.user)) is not None:
+        return user
+    with suppress(OSError):
+        return Path(workload.root).stat().st_uid
+    return None
 
 
 def models_of(workload: WorkloadFields) -> frozenset[FileId]:

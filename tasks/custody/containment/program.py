@@ -27,6 +27,8 @@ _COPIERS: Final = _words("""
     rsync scp sftp sftp-server tar gzip bzip xz zstd zip unzip cpio restic borg rclone aws s5cmd git
 """)
 _CLIENTS: Final = frozenset({"psql", "mysql", "mariadb", "sqlite", "redis-cli", "mongosh"})
+PROGRAMMED: Final = frozenset({"vi", "vim", "nvi", "nvim", "emacs", "mc", "gdb", "perf"}) | _CLIENTS
+"""Programs that run code of their own language, so that only a person's at a terminal edits or reads."""
 _MONITORS: Final = frozenset(
     {"top", "htop", "btop", "atop", "iotop", "iostat", "vmstat", "free", "nvidia-smi", "nvtop"}
 )

@@ -10,7 +10,7 @@ from tasks.custody.containment.handles import UNREAD, Handles
 from tasks.custody.containment.membership import Exceptions, Members, excused, only_quotes, runs_from_root
 from tasks.custody.containment.place import Place
 from tasks.custody.containment.process import Identity, Process, descendants
-from tasks.custody.containment.program import HARMLESS, SHELLS, is_editor, program, quotes, runs_code
+from tasks.custody.containment.program import HARMLESS, PROGRAMMED, SHELLS, is_editor, program, quotes, runs_code
 from tasks.custody.containment.workload import WorkloadDescription
 from tasks.custody.visible import visible
 
@@ -358,6 +358,8 @@ def _is_harmless(process: Process, handles: Handles) -> bool:
         return False
     if program(process) in SHELLS and not _is_at_rest(process, handles):
         return False
+    if program(process) in PROGRAMMED and not handles.stdin.startswith(_TERMINALS):
+        return False
     written = handles.written & handles.below
     return all(is_editor(process) and any(map(PurePath(file).match, _SWAP)) for file in written)
 
@@ -392,6 +394,8 @@ def _described(process: Process, handles: Handles) -> str:
         return "it is a shell that runs a script, or commands from a pipe or file"
     if program(process) in HARMLESS and not handles.trusted:
         return "it is called like a program of the host, and is not root's own"
+    if program(process) in PROGRAMMED and not handles.stdin.startswith(_TERMINALS):
+        return "it runs code of its own language, and nobody's terminal is its input"
     place = next(iter(sorted(process.places or ())), Place.CWD)
     return f"{place} is in the root, and nothing proves it harmless"
 

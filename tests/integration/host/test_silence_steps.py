@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -23,10 +24,12 @@ from tasks.containment.stop import stop
 from tasks.containment.watch import watch
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.receipt import Containment
+from tasks.custody.containment.silence import Change
 from tasks.record.dry_run_plan import plan
 from tasks.runtime.context import RunContext
 from tests.integration.host.test_listening import hidden_writer
 from tests.support.accounts import Account
+from tests.support.paper_host import process
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until, words_of
 
@@ -97,6 +100,21 @@ def test_a_bystander_and_an_editor_may_write(small: SmallWorkload, tmp_path: Pat
         assert writer.stdin
         writer.stdin.close()
     assert (broken_by(seen, LOG), broken_by(seen, "notes.txt")) == ([], [])
+
+
+@am_root
+@pytest.mark.parametrize(
+    ("owner", "writer", "is_excused"), [(4711, 4711, False), (4711, 4712, True), (4711, 0, True), (0, 0, True)]
+)
+def test_what_an_editor_of_the_workloads_own_account_writes_counts(
+    small: SmallWorkload, owner: int, writer: int, *, is_excused: bool
+) -> None:
+    """Its `vim -c 'while 1 | call writefile(...)'` wrote all through a run that ended Verified."""
+    vim = process(4000, name="vim", executable="/usr/bin/vim", user=writer)
+    os.chown(small.root, owner, -1)
+    with case_of(small.block()) as context:
+        change = Change("logs/x.log", datetime.now(UTC), vim.pid, (vim,))
+        assert silence.excuses(context)(change) is is_excused
 
 
 @am_root

@@ -258,7 +258,7 @@ def test_row_2_pid_1_may_work_in_the_root() -> None:
     Case("matches elsewhere in a container", one(*TRAINING, container="ab" * 32), Kind.TOLD, "another workload"),
     Case("matches in a named container", one(*TRAINING, container="named", **HERE), None),
     Case("dead", replace(one(*TRAINING, **HERE), state="Z"), None),
-    Case("a matching editor", host("vim", "python -u src/train.py"), Kind.EXCUSED),
+    Case("a matching editor", host("vim", "python -u src/train.py"), Kind.EXCUSED, handles=TERMINAL),
     Case("a matching shell with a script", shell("bash", "x python -u src/train.py"), Kind.MEMBER, "it matches"),
     Case("a matching untrusted vim", host("vim", "python -u src/train.py"), Kind.UNKNOWN, "not root's own", Handles()),
 )
@@ -560,6 +560,12 @@ def swap(*names: str) -> Handles:
 
 
 SCRIPTED = "it is a shell that runs a script, or commands from a pipe or file"
+LANGUAGE = "it runs code of its own language, and nobody's terminal is its input"
+
+
+def typed(handles: Handles) -> Handles:
+    """The same with a person at its terminal."""
+    return replace(handles, stdin=TERMINAL.stdin)
 
 
 @table(
@@ -583,11 +589,17 @@ SCRIPTED = "it is a shell that runs a script, or commands from a pipe or file"
     ),
     Case("called bash, and not root's own", shell(), Kind.UNKNOWN, "not root's own", replace(TERMINAL, trusted=False)),
     Case("a shell that may not be looked into", shell(), Kind.UNKNOWN, "not root's own", UNREAD),
-    Case("an editor with a swap file", host("vim", "src/x.py"), Kind.EXCUSED, handles=swap(".x.py.swp")),
-    Case("an editor with a lock and a backup", host("emacs"), Kind.EXCUSED, handles=swap("#x.py#", "x.py~")),
+    Case("an editor with a swap file", host("vim", "src/x.py"), Kind.EXCUSED, handles=typed(swap(".x.py.swp"))),
+    Case("an editor with a lock and a backup", host("emacs"), Kind.EXCUSED, handles=typed(swap("#x.py#", "x.py~"))),
     Case("an editor with another file", host("vim"), Kind.SUSPECT, "open for writing", swap(".x.py.swp", "x.py")),
     Case("a swap file that no editor has", host("tail"), Kind.SUSPECT, "open for writing", swap(".x.py.swp")),
-    Case("an editor's file elsewhere", host("vim"), Kind.EXCUSED, handles=replace(OWN, written=frozenset({"/tmp/x"}))),  # noqa: S108
+    Case("an editor's file elsewhere", host("vim"), Kind.EXCUSED, handles=replace(TERMINAL, written=frozenset({"/x"}))),
+    Case("an editor that runs a loop", host("vim", "-es", "-c", "while 1"), Kind.UNKNOWN, LANGUAGE, OWN),
+    Case("an editor's server", host("emacs", "--daemon"), Kind.UNKNOWN, LANGUAGE, replace(OWN, stdin="/dev/null")),
+    Case("a debugger with a script", host("gdb", "-x", "a.py"), Kind.UNKNOWN, LANGUAGE, replace(OWN, stdin="pipe:[7]")),
+    Case("a debugger at a terminal", host("gdb", "-p", "7"), Kind.EXCUSED, handles=TERMINAL),
+    Case("a client that reads statements", host("psql"), Kind.UNKNOWN, LANGUAGE, replace(OWN, stdin=f"{ROOT}/a.sql")),
+    Case("a client at a terminal", host("psql"), Kind.EXCUSED, handles=TERMINAL),
     Case("called vim, and not root's own", host("vim"), Kind.UNKNOWN, "not root's own", Handles()),
     Case(
         "called vim, with a swap file", host("vim"), Kind.SUSPECT, "for writing", replace(swap(".x.swp"), trusted=False)
@@ -595,7 +607,7 @@ SCRIPTED = "it is a shell that runs a script, or commands from a pipe or file"
     Case("vim of the root's", host("vim", executable=f"{ROOT}/vim"), Kind.SUSPECT, "its program lies below the root"),
     *(
         Case(name, host(name), Kind.EXCUSED)
-        for name in ("tail", "rsync", "git", "psql", "htop", "tmux", "ssh", "sudo", "less", "grep", "tar")
+        for name in ("tail", "rsync", "git", "htop", "tmux", "ssh", "sudo", "less", "grep", "tar")
     ),
     *(Case(name, host(name), Kind.UNKNOWN, IN_ROOT) for name in ("sleep", "python3", "node", "perl", "make", "watch")),
     Case("cp as it writes there", host("cp"), Kind.SUSPECT, "open for writing", swap("x.py")),
