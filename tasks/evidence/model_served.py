@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from tasks.containment.containers import api_container, kept_config
 from tasks.custody.containment.process import Identity
@@ -26,8 +27,9 @@ def model_served(
     apis = {each.identity for each in frozen if each.role in ({"api"} & roles or roles)}  # it may match no pattern
     real = {os.path.relpath(os.path.realpath(f"{root}/{name}"), root): sha256 for name, sha256 in models.items()}
     for volume, files in sorted(volumes.items(), reverse=True):
-        trees = [context.directory.locate(volume, file) for file in files if file.stored == "tree.json"]
-        processes = [each for tree in trees for each in json.loads(tree.read_bytes())]
-        if ours := [each for each in processes if Identity(each["pid"], each["start_ticks"]) in apis]:
-            return served_before(ours, root, {**real, **models})
+        with suppress(OSError, ValueError):
+            trees = [context.directory.locate(volume, file) for file in files if file.stored == "tree.json"]
+            processes = [each for tree in trees for each in json.loads(tree.read_bytes())]
+            if ours := [each for each in processes if Identity(each["pid"], each["start_ticks"]) in apis]:
+                return served_before(ours, root, {**real, **models})
     return ServedBefore()

@@ -40,7 +40,9 @@ def choose(  # noqa: PLR0913, PLR0917
     before = model_served(context, volumes, digests)
     if found := _IN_SNAPSHOT.fullmatch(model):
         model = found["path"]
-        models = models.including(*_fetched(context, found["stamp"], model, models.files.get(model), verdict))
+        file, finding = _fetched(context, found["stamp"], model, models.files.get(model), verdict)
+        files, findings = {**models.files, model: file}, (*models.findings, finding)
+        models = replace(models, files=files, sound=(*models.sound, file), findings=findings)
     last = {path: file.sha256 for path, file in models.last.items()}
     if model:
         by_digest = [path for path in last if last[path].startswith(model)] if _DIGEST.fullmatch(model) else []

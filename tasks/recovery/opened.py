@@ -11,9 +11,7 @@ from typing import Final
 from tasks.silence.events import called
 
 _INIT: Final = 0x1 | 0x2 | 0x200  # CLOEXEC, NONBLOCK, REPORT_FID
-_ADD, _OPEN = 0x1, 0x20
-Opened = Callable[[], set[str]]
-"""Returns the names that were opened since it was called last."""
+Opened = Callable[[], set[str]]  # the names that were opened since it was called last
 
 
 @contextmanager
@@ -27,7 +25,7 @@ def watched(files: Mapping[str, Path], pids: Callable[[], Collection[int]]) -> I
         for name, path in files.items():
             with suppress(OSError):
                 groups[group := called("fanotify_init", _INIT, os.O_RDONLY)] = name
-                called("fanotify_mark", group, _ADD, ctypes.c_uint64(_OPEN), -1, os.fsencode(path))
+                called("fanotify_mark", group, 0x1, ctypes.c_uint64(0x20), -1, os.fsencode(path))  # ADD, OPEN
         yield lambda: {name for group, name in groups.items() if _openers(group) & {0, *pids()}}
     finally:
         for group in groups:

@@ -27,7 +27,6 @@ from tasks.custody.incident.verdict import Verdict, why_not_recover
 from tasks.recovery.api_client import Api, NotRecovered, Prediction, failure, predict, shown_address, wait_healthy
 from tasks.recovery.choice import choose
 from tasks.recovery.container_api import ContainerApi, restore_restart_policies
-from tasks.recovery.models_folder import HostFolder
 from tasks.recovery.opened import Opened, watched
 from tasks.recovery.process_api import ProcessApi, Revival
 from tasks.recovery.served_model import SealedModels, has_let_in, prove_served
@@ -151,9 +150,9 @@ def _require_unchanged(context: RunContext, way: Revival, models: SealedModels, 
 
 
 def _watched(context: RunContext, way: Revival, names: Iterable[str]) -> AbstractContextManager[Opened]:
-    """Watch which of the models the API opens; those in a container are not watched."""
-    folder = way.folder
-    files = {name: file for name in names if isinstance(folder, HostFolder) and (file := folder.real(name))}
+    """Watch which of the models below the root the API opens, also from a container that mounts them."""
+    real = ProcessApi(context).folder.real
+    files = {name: file for name in names if (file := real(name))}
     return watched(files, lambda: family(context.adapters.host.snapshot(), {way.identity}))
 
 

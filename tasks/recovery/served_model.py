@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from posixpath import basename
 
 from blocks.workload import Workload
@@ -71,11 +71,6 @@ class SealedModels:
     def last(self) -> dict[str, StoredFile]:
         """The sound models by path. Only the file sealed last at a path counts."""
         return {path: file for file in self.sound if self.files[path := path_of(file)].sha256 == file.sha256}
-
-    def including(self, file: StoredFile, finding: ModelFinding) -> "SealedModels":
-        """Return these with a sound model that was fetched from a snapshot, in place of what was sealed at its path."""
-        files = {**self.files, path_of(file): file}
-        return replace(self, files=files, sound=(*self.sound, file), findings=(*self.findings, finding))
 
     def reloads(self, workload: Workload) -> bool:
         """Return whether the API is asked to reload."""

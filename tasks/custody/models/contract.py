@@ -13,13 +13,12 @@ from tasks.custody.models.inspection import named_as_model
 _PLACE: Final = re.compile("0|[1-9][0-9]{0,8}")
 _SEPARATORS: Final = re.compile("[\"',;=]")
 _USUAL: Final = ("/prediction", "/predictions", "/pred_proba", "/pred")
-_TRACES: Final = {
+_TRACES: Final = {  # what tree.json says of a process, the strongest first
     "maps": "mapped by its process",
     "open_files": "open in its process",
     "command": "named by its command",
     "environment": "named by its environment",
 }
-"""What tree.json says of a process that may name a model, the strongest first."""
 
 
 def value_at(document: Any, pointer: str) -> Any:
