@@ -62,7 +62,7 @@ def test_what_is_not_decided_or_not_sealed_is_told_and_names_no_content(
     environment: dict[str, str], names: set[str], contents: set[str]
 ) -> None:
     found = served_before([process(environment=environment)], ROOT, MODELS)
-    assert (set(found.names), found.contents) == (names, contents)
+    assert (set(found.names), set(found.contents)) == (names, contents)
     assert all(name in found.summary for name in names)
 
 
