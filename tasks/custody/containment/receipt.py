@@ -277,6 +277,6 @@ class Recovery(StepResult):
         what = f"container {self.container}" if self.container else f"pid {self.process.pid}"
         words = f"the API {f'at {self.url} ' if self.url else ''}answers ({what}) with {self.model}"
         words += f", sha256 {self.sha256[:12]} as in the manifest" if self.sha256 else ""
-        words += f"; at the freeze 凍結時: {self.before or 'not known 不明'}"
+        words += f"; at the freeze: {self.before or 'not known'}"
         words += f", and predicts {self.prediction}" if self.prediction else ""
         return f"{words}; not proven: {'; '.join(self.unproven)}" if self.unproven else words

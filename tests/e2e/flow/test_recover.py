@@ -134,11 +134,11 @@ def test_after_a_wrong_swap_what_was_served_comes_back_or_what_a_person_names_an
     state = bring_back(scene)
     assert state.name == "Recovered", state.message
     assert f"with {served}, sha256" in str(state.message)
-    assert f"at the freeze 凍結時: {served} (named by its environment)" in str(state.message)
+    assert f"at the freeze: {served} (named by its environment)" in str(state.message)
     state = bring_back(scene, model=newest)
     assert state.name == "Recovered", state.message
     assert f"with {newest}, sha256" in str(state.message)
-    assert f"at the freeze 凍結時: {served} (named by its environment)" in str(state.message)
+    assert f"at the freeze: {served} (named by its environment)" in str(state.message)
     assert told(scene, 3)["recovery"]["before"].startswith(served)
     stamp = scene.home.name.removeprefix("IR-")
     (scene.small.root / served).unlink()
