@@ -21,7 +21,8 @@ def model_served(
     if was := api_container(context, leads_to(context.workload.api_address)[1]):
         about = kept_config(context.directory.path, was.identity)
         start = {"command": [about["Path"], *about["Args"]], "environment": about["Config"].get("Env")}
-        return served_before([start], about["Config"].get("WorkingDir") or "/", models)
+        inside = {name: sha256 for name, sha256 in models.items() if name.startswith("/")}
+        return served_before([start], about["Config"].get("WorkingDir") or "/", inside or models)
     frozen = [each for journal in context.state.frozen.of_boots() for each in journal]
     roles = {each.role for each in frozen} - {"training", "worker"}
     apis = {each.identity for each in frozen if each.role in ({"api"} & roles or roles)}  # it may match no pattern

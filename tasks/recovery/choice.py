@@ -24,7 +24,7 @@ from tasks.storage.restore import source_of
 from tasks.system.write_beneath import Mismatch, land, local
 
 _DIGEST: Final = re.compile("[0-9a-f]{12,64}")
-_IN_SNAPSHOT: Final = re.compile(r"(?P<stamp>\d{8}T\d{6}Z[^:/]*):(?P<path>.+)")
+_IN_SNAPSHOT: Final = re.compile(r"(?:IR-|snapshots/)?(?P<stamp>\d{8}T\d{6}Z[^:/]*):(?P<path>.+)")
 
 
 def choose(  # noqa: PLR0913, PLR0917

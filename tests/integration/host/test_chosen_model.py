@@ -186,7 +186,7 @@ def test_a_model_of_a_snapshot_is_proven_and_put_in_its_place_over_nothing_that_
         model.unlink()
         assert case.choose(asked, verdict=unverified).chosen == SERVED
         model.write_bytes(pickle.dumps("wrong"))
-        models = case.choose(asked)
+        models = case.choose(f"IR-{asked}")
         assert case.chosen(asked) == (SERVED, True), "which may be repeated"
         models.require_unchanged(case.block, ProcessApi(case.context).folder, [SERVED])
         entries = [each for each in case.context.log.entries() if each["action"] == "model fetched"]
