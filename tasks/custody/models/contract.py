@@ -2,7 +2,7 @@
 
 import posixpath
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Final
@@ -99,13 +99,12 @@ class ServedBefore:
         return redact(f"{' or '.join(self.names)} ({self.how})") if self.names else ""
 
 
-def served_before(processes: Iterable[Mapping[str, Any]], root: str, models: Mapping[str, str]) -> ServedBefore:
+def served_before(processes: Sequence[Mapping[str, Any]], root: str, models: Mapping[str, str]) -> ServedBefore:
     """Return what was served by these processes, as tree.json has them. `models` are the sealed digests by path.
 
     The first kind of trace that leads to one content decides.
     """
-    every = list(processes)
-    words = {how: [word for each in every for word in _texts(each.get(what))] for what, how in _TRACES.items()}
+    words = {how: [word for each in processes for word in _texts(each.get(what))] for what, how in _TRACES.items()}
     found = [each for how in words if (each := _trace(dict.fromkeys(words[how]), root, models, how)).names]
     return min(found, key=lambda each: len(each.contents) != 1, default=ServedBefore())
 
