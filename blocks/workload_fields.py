@@ -86,7 +86,7 @@ class WorkloadFields(BaseModel):
     model_at: Pointer = Field(
         default="/model",
         description="JSON pointer into that answer, as in /data/model/file: where the API names the model that it "
-        "serves, by path or base name. Empty if it names none: then the model files themselves are the proof.",
+        "serves, by path or base name. Empty if it names none: then the file that it is seen to open is the proof.",
     )
     reload_path: str = Field(
         default="/reload",

@@ -17,7 +17,7 @@ from tasks.custody.visible import say
 from tasks.system.installation import PROFILE
 from tasks.system.managed_process import ManagedProcessError
 
-RUN_OPTIONS: Final = frozenset({"--store", "--reason", "--incident", "--policy", "--suspects", "--unknown"})
+RUN_OPTIONS: Final = frozenset({"--store", "--reason", "--incident", "--policy", "--suspects", "--unknown", "--model"})
 """Options of `run` that take a value."""
 RUN_SWITCHES: Final = frozenset({"--recover", "--json"})
 """Options of `run` without a value, with which the workload is still frozen first."""

@@ -100,6 +100,7 @@ def run(  # noqa: PLR0913  the options of an evacuation
     suspects: Suspects = None,
     unknown: Unknowns = None,
     recover: bool = False,
+    model: str = "",
     dry_run: bool = False,
     json: Json = False,
 ) -> int:
@@ -112,13 +113,15 @@ def run(  # noqa: PLR0913  the options of an evacuation
         suspects: name only names processes that a fact ties to the workload; include ends them too.
         unknown: name only names processes in the root that nobody knows; end ends them too.
         recover: Bring the API back after VERIFIED or PARTIAL.
+        model: With --recover: path or sha256 of the model to bring back, or SNAPSHOT:path; else the one served before.
         dry_run: Show what would be done, as `plan` does.
     """
     from flows.by_hand import run_by_hand
 
     asked = {"reason": reason, "incident_id": incident, "policy": policy, "recover": recover, "dry_run": dry_run}
     verb = "plan" if dry_run else "run"
-    return run_by_hand(verb, workload, store, {**asked, "suspects": suspects, "unknown": unknown}, as_json=json)
+    more = {"suspects": suspects, "unknown": unknown, "model": model}
+    return run_by_hand(verb, workload, store, {**asked, **more}, as_json=json)
 
 
 @app.command(help_epilogue=_examples("plan evacuation.toml", "plan evacuation.toml --policy kill --json"))
@@ -148,13 +151,14 @@ def plan(  # noqa: PLR0913  its options
 @app.command(
     help_epilogue=_examples("recover evacuation.toml", "recover evacuation.toml --despite 'the bucket is gone'")
 )
-def recover(
+def recover(  # noqa: PLR0913  its options
     workload: WorkloadFile,
     /,
     *,
     store: StoreFile = "",
     incident: str | None = None,
     despite: str = "",
+    model: str = "",
     json: Json = False,
 ) -> int:
     """Bring the API back after an evacuation, and prove the model that it serves. Training is let in again.
@@ -162,10 +166,11 @@ def recover(
     Args:
         incident: IR-… of the incident; the last one if left out.
         despite: Why to go on although the incident is UNVERIFIED or UNANSWERED; it goes on record.
+        model: Path or sha256 of the model to bring back, or SNAPSHOT:path from the store; else the one served before.
     """
     from flows.by_hand import run_by_hand
 
-    asked = {"incident_id": incident, "despite": despite}
+    asked = {"incident_id": incident, "despite": despite, "model": model}
     return run_by_hand("recover", workload, store, asked, as_json=json)
 
 

@@ -75,6 +75,7 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
     alarm: dict[str, Any] | None = None,
     order: dict[str, Any] | None = None,
     unknown: Unknowns | None = None,
+    model: Sentence = "",
 ) -> State[Any]:
     """Evacuate a machine-learning workload: contain it, save the evidence, prove that the store has it.
 
@@ -97,6 +98,7 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
         order: What a fleet's run hands over; a person leaves it empty. フリートからの指示(手動では空)。
         unknown: name only names processes in the root that nobody knows, and a person answers them; end freezes and
             ends them too; left out, name. root にある正体不明のプロセスの扱い(報告のみ/終了)。
+        model: With recover, the model to bring back, as of the flow recover. 復旧するモデル。
     """
     heard, ordered = Alarm.of(alarm), given_order(order)
     if ordered and (now := server_time_if_told()) and ordered.expired(now):
@@ -109,18 +111,19 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
         return ended(JOINED, opened.summary)
     try:
         with heeding(opened.context.cancelled):
-            return carry_out(opened.context, latest=latest, may_ask=bool(heard or ordered), **wanted)
+            return carry_out(opened.context, latest=latest, may_ask=bool(heard or ordered), model=model, **wanted)
     finally:
         opened.context.close()
 
 
-def carry_out(
+def carry_out(  # noqa: PLR0913  what the flow asks for
     context: RunContext,
     *,
     latest: LatestPolicy | None = None,
     may_ask: bool = False,
     recover: bool = False,
     read_back: bool = False,
+    model: str = "",
 ) -> State[Any]:
     """Run the steps of an evacuation whose incident is open; what earlier runs of it have done is not repeated."""
     first = [name for name, collector in discover().items() if collector.while_frozen]
@@ -168,7 +171,7 @@ def carry_out(
 
     # §5 let latest/ follow, §7 recover
     promoted = submit(promote, seals, verdict, latest or context.store.latest_policy, after=[still])
-    recovered = submit(recover_api, seals, intact, verdict, after=[still, promoted]) if recover else None
+    recovered = submit(recover_api, seals, intact, verdict, "", model, after=[still, promoted]) if recover else None
     if recovered and not result_of(recovered, Recovery):
         submit(prove_contained_again)
     if context.run.dry_run:

@@ -32,12 +32,13 @@ from tasks.system.cancellation import heeding
     task_runner=ThreadPoolTaskRunner(max_workers=4),  # type: ignore[arg-type]
     persist_result=False,
 )
-def recover(
+def recover(  # noqa: PLR0913, PLR0917  each is a field of the form that a person fills in
     workload: BlockName,
     store: BlockName,
     incident_id: IncidentId | None = None,
     despite: Sentence = "",
     ask_first: bool = False,  # noqa: FBT001, FBT002  the form has a switch for it
+    model: Sentence = "",
 ) -> State[Any]:
     """Bring an evacuated workload's API back, and prove what it serves. Training is not started, only let in again.
 
@@ -50,6 +51,8 @@ def recover(
         despite: Why to go on although the incident is UNVERIFIED or UNANSWERED; never for NOTCONTAINED.
             未検証・未回答でも続行する理由。
         ask_first: Whether to wait for a person's approval before anything is touched. 承認を待ってから始める。
+        model: The model to bring back: its path, its sha256, or SNAPSHOT:path from the store. If left out, the one
+            that was served at the freeze, else the one that the block names. 復旧するモデル（省略時は凍結時のもの）。
     """
     run, _ = this_run()
     answer = ask(*recovery_asked(workload, incident_id)) if ask_first else None
@@ -60,17 +63,17 @@ def recover(
         return ended(JOINED, opened.summary)
     try:
         with heeding(opened.context.cancelled):
-            return _recover(opened.context, despite)
+            return _recover(opened.context, despite, model)
     finally:
         opened.context.close()
 
 
-def _recover(context: RunContext, despite: str) -> State[Any]:
+def _recover(context: RunContext, despite: str, model: str) -> State[Any]:
     steps, last, seals = StepRunner(context), last_record(context.directory.path), sealed(context)
 
     # §4: does the seal hold? §7: recover
     intact = steps.submit(check_seal, seals)
-    recovered = steps.submit(recover_api, seals, intact, last.verdict, despite)
+    recovered = steps.submit(recover_api, seals, intact, last.verdict, despite, model)
     recovery = result_or_reason(Recovery, recovered, intact)
     failed = isinstance(recovery, str) and not context.state.recovered.read()
     again = result_or_reason(Containment, steps.submit(prove_contained_again)) if failed else None

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from tasks.custody.containment.container import (
     FrozenContainer,
     StoppedContainer,
     belongs,
+    published,
     workload_containers,
 )
 from tasks.custody.errors import ContainerGone, EngineError
@@ -152,6 +154,26 @@ def kept_config(home: Path, container: ContainerIdentity) -> dict[str, Any]:
     """Return the container's configuration as it was when it was paused."""
     kept: dict[str, Any] = json.loads(_config(home, container).read_bytes())
     return kept
+
+
+def containers_of(state: IncidentState) -> list[FrozenContainer]:
+    """Return every container that this incident has paused, in any boot."""
+    return [each for journal in state.frozen_containers.of_boots() for each in journal]
+
+
+def api_container(context: RunContext, port: int) -> FrozenContainer | None:
+    """Return the paused container of the API: it had the API's port, or runs its command on the host's network."""
+    for each in reversed(containers_of(context.state)):
+        with suppress(OSError):
+            about = kept_config(context.directory.path, each.identity)
+            if port in published(about) or _is_api_on_the_host(about, context.workload.api_pattern):
+                return each
+    return None
+
+
+def _is_api_on_the_host(about: dict[str, Any], pattern: str) -> bool:
+    command = " ".join([about["Path"], *about["Args"]])
+    return about["HostConfig"]["NetworkMode"] == "host" and bool(re.search(pattern, command))
 
 
 def restore_restart_policy(context: RunContext, was: ContainerIdentity, id_: str) -> str:

@@ -29,6 +29,7 @@ from tasks.custody.store.manifest import digest
 from tasks.evidence.import_path import import_path
 from tasks.evidence.left_alone import left_alone, steady
 from tasks.evidence.model_findings import is_model, latest_place, sealed_findings
+from tasks.evidence.model_served import model_served
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 from tasks.system.accounts import groups_of
@@ -69,6 +70,9 @@ def judge_models(context: RunContext, evidence: Sequence[Evidence]) -> Inspectio
     for finding in found.findings:
         latest = latest_place(files[finding.stored], context.workload.models)
         context.log.write("model judged", finding.stored, sha256=finding.sha256, result=finding.summary, latest=latest)
+    known = {unquote(file.source).decode(errors="backslashreplace"): file.sha256 for file in models}
+    if (served := model_served(context, {context.run.volume: files.values()}, known)).names:
+        context.log.write("model served", " or ".join(served.names), result=served.summary)
     return Inspection((*before, *found.findings))
 
 

@@ -41,7 +41,7 @@ class Patient:
     """A workload and its store, by the names and fields of their blocks. `signers` is an auditor's file, or empty.
 
     `message` asks for a test message to people. What checks leave for later ones: the canary as the store describes it,
-    how far the store's clock is from this host's, and the newest sound model.
+    how far the store's clock is from this host's, and whether a model is sound.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Patient:
     message: bool = False
     seen: "StoredObject | None" = None
     skew: timedelta | None = None
-    newest_model: str = ""
+    has_sound_model: bool = False
 
     @cached_property
     def host(self) -> LinuxHost:

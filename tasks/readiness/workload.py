@@ -170,9 +170,8 @@ def models(patient: Patient) -> Finding:
     root, block = os.fsencode(patient.workload.root), patient.workload
     names, _ = found_files(root, block.models)
     judged = {os.fsdecode(name): _judged(root, name, patient) for name in names}
-    newest = sorted(judged, key=lambda name: Path(block.root, name).stat().st_mtime_ns)
-    good = [name for name in newest if judged[name]["outcome"] is Soundness.SOUND]
-    patient.newest_model = good[-1] if good else ""
+    good = [name for name, about in judged.items() if about["outcome"] is Soundness.SOUND]
+    patient.has_sound_model = bool(good)
     bad = [f"{name} is {about['outcome']}: {about['reason']}" for name, about in judged.items() if _bad(about)]
     if bad or (names and not good):
         cure = "model_imports in the block, if the imports are your own; else save the model again"
@@ -241,7 +240,7 @@ def api(patient: Patient) -> Finding:
         if headers and not _is_the_workloads(patient):
             return loss("no process of the workload listens there, so the key was not sent", matters, cure)
         with Api(patient.workload, headers) as asked:
-            rows = answers_of(asked, patient.newest_model)
+            rows = answers_of(asked, has_sound=patient.has_sound_model)
     except EvacuationError as error:
         return failed(error, matters, loss)
     if bad := [f"{what}: {why}" for what, (good, why) in rows.items() if not good]:

@@ -2,41 +2,19 @@
 
 import hashlib
 import posixpath
-import re
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import Any, Final
 
-from tasks.containment.containers import kept_config, restore_restart_policy
-from tasks.custody.containment.container import Container, FrozenContainer, published
+from tasks.containment.containers import containers_of, kept_config, restore_restart_policy
+from tasks.custody.containment.container import Container, FrozenContainer
 from tasks.custody.containment.process import Identity
 from tasks.custody.errors import EngineError
 from tasks.runtime.context import RunContext
-from tasks.runtime.state import IncidentState
 from tasks.system.processes import start_of
 
 _GONE_SECONDS: Final = 10.0
 _BLOCK: Final = 1 << 20
-
-
-def containers_of(state: IncidentState) -> list[FrozenContainer]:
-    """Return every container that this incident has paused, in any boot."""
-    return [each for journal in state.frozen_containers.of_boots() for each in journal]
-
-
-def api_container(context: RunContext, port: int) -> FrozenContainer | None:
-    """Return the paused container of the API: it had the API's port, or runs its command on the host's network."""
-    for each in reversed(containers_of(context.state)):
-        with suppress(OSError):
-            about = kept_config(context.directory.path, each.identity)
-            if port in published(about) or _is_api_on_the_host(about, context.workload.api_pattern):
-                return each
-    return None
-
-
-def _is_api_on_the_host(about: dict[str, Any], pattern: str) -> bool:
-    command = " ".join([about["Path"], *about["Args"]])
-    return about["HostConfig"]["NetworkMode"] == "host" and bool(re.search(pattern, command))
 
 
 def restore_restart_policies(context: RunContext) -> tuple[str, ...]:

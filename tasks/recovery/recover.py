@@ -1,7 +1,8 @@
 """§7: lift the cordon, restart the API, and prove that it serves the model of the manifest."""
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -9,12 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 from tasks.adapters.saved_blocks import secret_headers
 from tasks.containment.answers import note_unknown
+from tasks.containment.containers import api_container
 from tasks.containment.containment_check import check_containment
 from tasks.containment.cordon import hold
 from tasks.containment.pause_prefect import pause_named
 from tasks.containment.silence import stop_listening
 from tasks.containment.uncordon import uncordon
 from tasks.containment.units import Units
+from tasks.custody.containment.process import family
 from tasks.custody.containment.receipt import Containment, Recovery
 from tasks.custody.errors import Refused
 from tasks.custody.evidence.acquisition import Seal
@@ -22,7 +25,9 @@ from tasks.custody.incident.description import leads_to
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.incident.verdict import Verdict, why_not_recover
 from tasks.recovery.api_client import Api, NotRecovered, Prediction, failure, predict, shown_address, wait_healthy
-from tasks.recovery.container_api import ContainerApi, api_container, restore_restart_policies
+from tasks.recovery.choice import choose
+from tasks.recovery.container_api import ContainerApi, restore_restart_policies
+from tasks.recovery.opened import Opened, watched
 from tasks.recovery.process_api import ProcessApi, Revival
 from tasks.recovery.served_model import SealedModels, has_let_in, prove_served
 from tasks.recovery.unit_api import UnitApi, unit_of_api
@@ -38,8 +43,10 @@ _PATIENCE_SECONDS: Final = 12.0
 
 
 @step("§7", "recover", "recover the API", "復旧", patience=_PATIENCE_SECONDS)
-def recover(context: RunContext, seals: Sequence[Seal], intact: Seal, verdict: Verdict, despite: str = "") -> Recovery:
-    """Uncordon, restart the API, wait for health, reload, compare digests, predict (runbook §7).
+def recover(  # noqa: PLR0913, PLR0917
+    context: RunContext, seals: Sequence[Seal], intact: Seal, verdict: Verdict, despite: str = "", model: str = ""
+) -> Recovery:
+    """Uncordon, restart the API, wait for health, reload `model`, compare digests, predict (runbook §7).
 
     After a failure the workload is contained again. Until everything is proven the API counts as new life, so that the
     next run does not take a broken-off recovery for a finished one.
@@ -52,16 +59,19 @@ def recover(context: RunContext, seals: Sequence[Seal], intact: Seal, verdict: V
     models = SealedModels.read(context, seals, again=True)
     way = _way_back(context)
     if way.again():
+        models = choose(context, seals, models, way.folder, model, verdict)
         return _with(_prove_again(context, way, models, headers), keyless)
     _require_quiet(context, despite)
     try:
         way.prepare()
+        models = choose(context, seals, models, way.folder, model, verdict)
         before = _require_unchanged(context, way, models)
         engine = context.adapters.engine if context.workload.containers else None
         context.end_joins()
         let_go = uncordon(context.adapters.host, context.adapters.scheduler, context.workload, context.log, engine)
-        way.start()
-        recovery = _prove(context, way, models, headers, before)
+        with _watched(context, way, {*before.names, models.chosen}) as opened:
+            way.start()
+            recovery = _prove(context, way, models, headers, before, opened)
         unrestored = restore_restart_policies(context)
         way.keep()
     except BaseException:
@@ -134,15 +144,25 @@ def _require_unchanged(context: RunContext, way: Revival, models: SealedModels, 
     """Raise NotRecovered unless each model that the API may load at its start is as sealed, and none is suspect."""
     there = way.folder.listed(models.files)
     names = models.starting(context, way.folder.root, there, way.words, lives=lives)
-    before = _Before(tuple(names), frozenset(there))
-    models.require_unchanged(context.workload, way.folder, before.names)
-    return before
+    models.require_chosen(context.workload, names)
+    models.require_unchanged(context.workload, way.folder, names)
+    return _Before(tuple(names), frozenset(there))
+
+
+def _watched(context: RunContext, way: Revival, names: Iterable[str]) -> AbstractContextManager[Opened]:
+    """Watch which of the models below the root the API opens, also from a container that mounts them."""
+    real = ProcessApi(context).folder.real
+    files = {name: file for name in names if (file := real(name))}
+    return watched(files, lambda: family(context.adapters.host.snapshot(), {way.identity}))
 
 
 def _prove_again(context: RunContext, way: Revival, models: SealedModels, headers: Mapping[str, str]) -> Recovery:
     """Prove an API that an earlier recovery started. If that fails, end it and contain again."""
     try:
-        return _prove(context, way, models, headers, _require_unchanged(context, way, models, lives=True))
+        before = _require_unchanged(context, way, models, lives=True)
+        earlier = [] if models.reloads(context.workload) else context.state.opened.read()
+        with _watched(context, way, {*before.names, models.chosen}) as opened:
+            return _prove(context, way, models, headers, before, lambda: {*earlier, *opened()})
     except NotRecovered:
         _contain_again(context, way)
         raise
@@ -154,15 +174,15 @@ def address_of(workload: "Workload") -> tuple[str, int]:
     return host or "127.0.0.1", port
 
 
-def _prove(
-    context: RunContext, way: Revival, models: SealedModels, headers: Mapping[str, str], before: _Before
+def _prove(  # noqa: PLR0913, PLR0917
+    context: RunContext, way: Revival, models: SealedModels, headers: Mapping[str, str], before: _Before, opened: Opened
 ) -> Recovery:
     block = context.workload
     listens = partial(way.listens, address_of(context.workload)[1])
     with Api(block, headers) as api:
         health, unhealthy = wait_healthy(api, partial(_lives, context, way), listens, block.recovery_seconds, way.log)
         context.log.write("healthy", api.url, result=f"not proven: {unhealthy}" if unhealthy else health)
-        made = prove_served(context, api, way.folder, models, before.names)
+        made = prove_served(context, api, way.folder, models, before.names, opened)
         expected = models.expected(context.workload, before.names)
         prediction = prove_prediction(context.log, api) if expected else Prediction()
         models.require_unchanged(context.workload, way.folder, before.names)
@@ -170,7 +190,8 @@ def _prove(
     appeared = f"that it serves no model that is new since its start: {', '.join(new)}" if new else ""
     unproven = tuple(filter(None, (unhealthy, *made.unproven, prediction.unproven, appeared)))
     about = {"health": health, "prediction": prediction.answer, "container": way.container, "url": api.url}
-    return Recovery(datetime.now(UTC), way.identity, made.model, made.sha256, unproven=unproven, **about)
+    served, was = (made.model, made.sha256), models.before.summary
+    return Recovery(datetime.now(UTC), way.identity, *served, unproven=unproven, before=was, **about)
 
 
 def _lives(context: RunContext, way: Revival) -> bool:

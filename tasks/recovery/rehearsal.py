@@ -13,7 +13,7 @@ from tasks.custody.models.canary import row_of
 from tasks.custody.step_result import StepResult
 from tasks.recovery.api_client import Api, ApiResponse, failure, predict, shown_address
 from tasks.recovery.recover import address_of
-from tasks.recovery.served_model import SealedModels, named_in, path_of
+from tasks.recovery.served_model import SealedModels, named_in
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 
@@ -43,7 +43,7 @@ def rehearse_recovery(context: RunContext, seals: Sequence[Seal]) -> RehearsedRe
         if headers and not _is_the_workloads(context):
             raise failure("a process of the workload to listen there", "none that is seen, so the key was not sent")
         with Api(block, headers) as api:
-            rows = answers_of(api, newest_of(SealedModels.read(context, seals)))
+            rows = answers_of(api, has_sound=bool(SealedModels.read(context, seals).sound))
     except EvacuationError as error:
         rows = {"the API": (False, f"expected {error.expected}; got {error.got}")}
     for what, (good, why) in rows.items():
@@ -53,21 +53,16 @@ def rehearse_recovery(context: RunContext, seals: Sequence[Seal]) -> RehearsedRe
     return RehearsedRecovery(tuple(text for good, text in told if good), tuple(text for good, text in told if not good))
 
 
-def newest_of(models: SealedModels) -> str:
-    """Return the path of the newest sound model; empty if none is sound."""
-    return path_of(models.sound[0]) if models.sound else ""
-
-
-def answers_of(api: Api, newest: str) -> dict[str, tuple[bool, str]]:
+def answers_of(api: Api, *, has_sound: bool) -> dict[str, tuple[bool, str]]:
     """Return whether health, model and prediction would be proven, each with the API's answer.
 
-    `newest` is the path of the newest sound model, empty if there is none.
+    Without a sound model none would.
     """
     block = api.block
     health = api.ask("GET", block.health_path)
     rows = {"the health": (health.good, health.summary)}
     if health.good and block.model_at:
-        rows["the model"] = _model(health, block.model_at, newest)
+        rows["the model"] = _model(health, block.model_at, has_sound=has_sound)
     if health.good and block.canary_request is not None:
         rows["a prediction"] = _prediction(api)
     elif health.good:
@@ -83,13 +78,11 @@ def _prediction(api: Api) -> tuple[bool, str]:
     return bool(made.answer), made.answer or made.unproven
 
 
-def _model(health: ApiResponse, pointer: str, newest: str) -> tuple[bool, str]:
+def _model(health: ApiResponse, pointer: str, *, has_sound: bool) -> tuple[bool, str]:
     said, silent = named_in(health, pointer)
     if silent:
         return False, silent
-    if not newest:
-        return False, f"it says {health.shown(said)!r}, and no model is sound"
-    return True, f"it says {health.shown(said)!r}; the newest sound one is {newest}"
+    return has_sound, f"it says {health.shown(said)!r}{'' if has_sound else ', and no model is sound'}"
 
 
 def _row(schema: ApiResponse) -> tuple[bool, str]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from posixpath import basename
 
 from blocks.workload import Workload
@@ -11,13 +11,14 @@ from tasks.custody.evidence.keys import unquote
 from tasks.custody.evidence.pattern import ends_with
 from tasks.custody.evidence.redact import redact
 from tasks.custody.incident.description import leads_to
-from tasks.custody.models.contract import models_named, named_elsewhere, value_at
+from tasks.custody.models.contract import ServedBefore, models_named, named_elsewhere, value_at
 from tasks.custody.models.inspection import ModelFinding, forbids_start, goes_along, named_as_model, why_unsound
 from tasks.evidence.model_findings import sealed_findings, sound_models
 from tasks.evidence.model_inspection import judge_again
 from tasks.evidence.seal import read_manifest
 from tasks.recovery.api_client import Api, ApiResponse, failure, shown_address
 from tasks.recovery.models_folder import ModelFolder
+from tasks.recovery.opened import Opened
 from tasks.runtime.context import RunContext
 from tasks.runtime.state import IncidentState
 
@@ -38,15 +39,21 @@ class Served:
 
 @dataclass(frozen=True)
 class SealedModels:
-    """Files of the manifests by path (the last sealed one for each), and the findings on their models."""
+    """Files of the manifests by path (the last sealed one for each), and the findings on their models.
+
+    `chosen` is the one to serve, if empty what the API starts with; `named` says that a person chose it.
+    """
 
     files: Mapping[str, StoredFile]
     sound: tuple[StoredFile, ...]
     findings: tuple[ModelFinding, ...]
+    chosen: str = ""
+    named: bool = False
+    before: ServedBefore = field(default_factory=ServedBefore)
 
     @classmethod
     def read(cls, context: RunContext, seals: Sequence[Seal], *, again: bool = False) -> "SealedModels":
-        """Read manifests and findings; the newest sound model comes first. `again` judges by the present rules."""
+        """Read manifests and findings. `again` judges by the present rules."""
         volumes = [(sealed.volume, read_manifest(context.directory, sealed.volume).files) for sealed in seals]
         files = {path_of(file): file for _, each in volumes for file in each if file.source}
         findings = [
@@ -58,7 +65,16 @@ class SealedModels:
         ]
         models = [file for file in every if _is_of_models(context.workload, file)]
         found = tuple(finding for judged in findings for finding in judged)
-        return cls(files, tuple(sorted(models, key=lambda file: file.mtime_ns or 0, reverse=True)), found)
+        return cls(files, tuple(models), found)
+
+    @property
+    def last(self) -> dict[str, StoredFile]:
+        """The sound models by path. Only the file sealed last at a path counts."""
+        return {path: file for file in self.sound if self.files[path := path_of(file)].sha256 == file.sha256}
+
+    def reloads(self, workload: Workload) -> bool:
+        """Return whether the API is asked to reload."""
+        return bool(workload.reload_path and self.chosen)
 
     def starting(
         self, context: RunContext, root: str, there: Sequence[str], words: Iterable[str], *, lives: bool = False
@@ -69,7 +85,7 @@ class SealedModels:
         recovery has let training in. For an API that `lives`, the one to reload is enough.
         """
         sound = [path_of(file) for file in self.sound]
-        reloaded = sound[:1] if context.workload.reload_path else []
+        reloaded = [self.chosen] if self.reloads(context.workload) else []
         if named := models_named(words, root, there) or models_named(words, root, sound):
             return named
         if lives and reloaded:
@@ -93,15 +109,17 @@ class SealedModels:
             cure = _cure(workload, bad.values(), several=len(names) > 1)
             raise failure(f"the API at {url} to start on no suspect model", f"{told} ({cure})")
 
-    def expected(self, workload: Workload, names: Sequence[str]) -> list[StoredFile]:
-        """Return models that the API may serve: the newest sound one if it can reload, else sound ones of `names`.
+    def require_chosen(self, workload: Workload, names: Sequence[str]) -> None:
+        """Raise NotRecovered if a person has named a model, and the API neither reloads nor starts with it."""
+        if self.named and not workload.reload_path and self.chosen not in names:
+            got = f"{', '.join(names) or 'none'}: name it in api_environment or api_command"
+            raise failure(f"the start of an API without reload_path to name {self.chosen}", got)
 
-        Only the file sealed last at a path counts.
-        """
-        last = {path: file for file in self.sound if self.files[path := path_of(file)].sha256 == file.sha256}
-        if workload.reload_path:
-            return [*last.values()][:1]
-        return [file for path, file in last.items() if path in names]
+    def expected(self, workload: Workload, names: Sequence[str]) -> list[StoredFile]:
+        """Return models that the API may serve: the chosen one if reloaded or named, else the sound ones of `names`."""
+        if self.named or self.reloads(workload):
+            return [self.last[self.chosen]]
+        return [file for path, file in self.last.items() if path in names]
 
     def unsound(self, names: Iterable[str]) -> str:
         """Return why the served model is unproven, if one of these models is not sound; else empty."""
@@ -115,6 +133,13 @@ class SealedModels:
         judged = {finding.sha256 for finding in self.findings if not goes_along(finding)}
         files = {name: file for name in names if (file := self.files.get(name))}
         return {name: file for name, file in files.items() if file.sha256 in judged or named_as_model(name)}
+
+    def another_than_before(self, served: Collection[str]) -> str:
+        """Return that these digests are not what was served at the freeze, unless a person has chosen; else empty."""
+        if self.named or not self.before.names or self.before.contents & set(served):
+            return ""
+        cure = "name the one that you want as model; 別のモデルは model で指定"
+        return f"that it serves what it served at the freeze, {self.before.summary} ({cure})"
 
     def undecided(self, path: str, said: str, shown: str, elsewhere: Iterable[str]) -> str:
         """Return why a base name is ambiguous, else empty.
@@ -155,20 +180,21 @@ def path_of(model: StoredFile) -> str:
     return unquote(model.source).decode(errors="backslashreplace")
 
 
-def prove_served(
-    context: RunContext, api: Api, folder: ModelFolder, models: SealedModels, names: Sequence[str]
+def prove_served(  # noqa: PLR0913, PLR0917
+    context: RunContext, api: Api, folder: ModelFolder, models: SealedModels, names: Sequence[str], opened: Opened
 ) -> Served:
-    """Have the API load the newest sound model if it can, ask which one it serves, and compare with the manifest.
+    """Have the API load the chosen model if it can, ask which one it serves, and compare with the manifest.
 
     `names` are those that it may have loaded at its start. Raises NotRecovered if the API serves none of the expected.
-    If its contract has no field for the model, the proof is that the files are as in the manifest.
+    One that names no model is proven by what it was seen to open, after the reload if it was asked for one.
     """
     block = context.workload
     if not (expected := models.expected(context.workload, names)):
         return Served("no model: the manifest names none that is sound", "", ("which model it serves",))
     paths = [path_of(file) for file in expected]
     unproven = []
-    if block.reload_path:
+    if reloads := models.reloads(block):
+        opened()
         unproven.append(reload(api, paths[0], expected[0].sha256, folder))
         unproven.append(_others_reloaded(context, folder, models, expected[0].sha256))
     digests = {file.sha256: path for file, path in zip(expected, paths, strict=True)}
@@ -180,13 +206,19 @@ def prove_served(
             if (sha256 := folder.digest(path)) not in digests:
                 wanted = f"the API at {api.url} to serve sha256 {expected[0].sha256}, as in the manifest"
                 raise failure(wanted, f"{answer.shown(path)}: sha256 {sha256}")
-            paths, digests = [digests[sha256]], {sha256: digests[sha256]}
+            paths = [path if path in paths else digests[sha256]]
+            digests = {sha256: paths[0]}
             elsewhere = map(answer.shown, named_elsewhere(folder.words, folder.root, said, names))
             unproven.append(models.undecided(paths[0], said, answer.shown(said), elsewhere))
         else:
             unproven.append(f"which model it serves: {silent}")
-    elif not block.reload_path:
-        unproven.append(models.unsound(names))
+    else:
+        seen = models.models_of(sorted(opened().intersection(paths if reloads else names)))
+        context.state.opened.write([*seen])
+        unproven.append(models.unsound(seen or ([] if reloads else names)))
+        paths, digests = [*seen] or paths, {file.sha256: path for path, file in seen.items()} or digests
+        unproven.append("" if seen else "which model it serves: it names none, and was not seen to open one")
+    unproven.append(models.another_than_before(digests))
     told = tuple(filter(None, unproven))
     sha256 = "" if told or len(digests) > 1 else next(iter(digests))
     if not told:
@@ -201,7 +233,7 @@ def reload(api: Api, path: str, sha256: str, folder: ModelFolder) -> str:
     """
     known = folder.known_as(path)
     if not known:
-        raise failure(f"the manifest's newest model to be a file of the models folder of {api.url}", path)
+        raise failure(f"the model to be a file of the models folder of {api.url}", path)
     if (now := folder.digest(path)) != sha256:
         raise failure(f"{path} to have sha256 {sha256}, as in the manifest, for {api.url}", now)
     answer = api.ask("POST", api.block.reload_path, params={"path": known})

@@ -40,8 +40,8 @@ class Events:
         for place in (root, *_mounted_below(root)):
             folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
             self._tops[_id_of(folder)] = os.path.relpath(place, root)
-            group = _called("fanotify_init", _INIT, os.O_RDONLY)
-            _called("fanotify_mark", group, _MARK, ctypes.c_uint64(_CHANGES | _FOLDERS), folder, None)
+            group = called("fanotify_init", _INIT, os.O_RDONLY)
+            called("fanotify_mark", group, _MARK, ctypes.c_uint64(_CHANGES | _FOLDERS), folder, None)
             self.groups[group] = folder
 
     def arm(self) -> None:
@@ -89,7 +89,7 @@ class Events:
         A folder that is gone was removed from another, and so on up to one that is there, which tells of it.
         """
         try:
-            here = _called("open_by_handle_at", folder, handle, _HERE)
+            here = called("open_by_handle_at", folder, handle, _HERE)
         except OSError as error:
             if error.errno != errno.ESTALE:
                 self.lost = f"the folder of a change cannot be found: {error}"
@@ -146,7 +146,8 @@ def _id_of(descriptor: int) -> tuple[int, int]:
     return about.st_dev, about.st_ino
 
 
-def _called(name: str, *arguments: Any) -> int:
+def called(name: str, *arguments: Any) -> int:
+    """Call a function of the C library. Raises OSError if it returns a negative number."""
     if (made := int(getattr(_LIBC, name)(*arguments))) < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")

@@ -97,7 +97,7 @@ def pull(store: "Store", what: str, folder: Path, *, overwrite: bool = False) ->
     if not folder.is_dir():
         raise Refused("a folder that exists", str(folder), "Make it, or give another one as INTO.")
     past = history(store) if what == "latest" else History()
-    source = _source(store, what, past)
+    source = source_of(store, what, past)
     there = {each.key: each for each in store.list(source.prefix) if not each.key.endswith("/")}
     if not there:
         raise Refused(f"{what} in {store.place}", "no object of it", "List the incidents: evacuation audit STORE.")
@@ -119,7 +119,8 @@ def _changed(store: "Store", past: History) -> str:
     return "" if history(store).number == past.number else "latest/ has changed meanwhile: run this again"
 
 
-def _source(store: "Store", what: str, past: History) -> RestoreSource:
+def source_of(store: "Store", what: str, past: History = History()) -> RestoreSource:  # noqa: B008  frozen
+    """Return what to pull, with the digests that its documents promise. Raises Refused if there is no such content."""
     if what == "latest":
         turn = past.last if past.proof else None
         return RestoreSource(what, LATEST, "", {key: each.sha256 for key, each in turn.after.items()} if turn else {})

@@ -251,7 +251,8 @@ class Containment(StepResult):
 class Recovery(StepResult):
     """The recovered API: the process that we started, the model it serves, and its answers.
 
-    `unproven` names what could not be proven, empty if nothing; the API stays up nevertheless.
+    `unproven` names what could not be proven; the API stays up nevertheless. `before` is the model that was served at
+    the freeze and how that is known. Each is empty if there is nothing to name.
     """
 
     at: datetime
@@ -263,6 +264,7 @@ class Recovery(StepResult):
     unproven: tuple[str, ...] = ()
     container: str = ""
     url: str = ""
+    before: str = ""
 
     @property
     def is_complete(self) -> bool:
@@ -275,5 +277,6 @@ class Recovery(StepResult):
         what = f"container {self.container}" if self.container else f"pid {self.process.pid}"
         words = f"the API {f'at {self.url} ' if self.url else ''}answers ({what}) with {self.model}"
         words += f", sha256 {self.sha256[:12]} as in the manifest" if self.sha256 else ""
+        words += f"; at the freeze: {self.before or 'not known'}"
         words += f", and predicts {self.prediction}" if self.prediction else ""
         return f"{words}; not proven: {'; '.join(self.unproven)}" if self.unproven else words

@@ -1,14 +1,24 @@
-"""Extract from an API's answer what the workload block asks for, and from its start command the models it names."""
+"""Extract from an API's answer what the workload block asks for, and from its processes the models they name."""
 
 import posixpath
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Final
+
+from tasks.custody.evidence.redact import redact
+from tasks.custody.models.inspection import named_as_model
 
 _PLACE: Final = re.compile("0|[1-9][0-9]{0,8}")
 _SEPARATORS: Final = re.compile("[\"',;=]")
 _USUAL: Final = ("/prediction", "/predictions", "/pred_proba", "/pred")
+_TRACES: Final = {  # what tree.json says of a process, the strongest first
+    "maps": "mapped by its process",
+    "open_files": "open in its process",
+    "command": "named by its command",
+    "environment": "named by its environment",
+}
 
 
 def value_at(document: Any, pointer: str) -> Any:
@@ -50,7 +60,7 @@ def models_named(words: Iterable[str], root: str, names: Iterable[str]) -> list[
     Each word is tried as a whole, after its first "=", and split at quotes and separators; relative to the root or
     absolute, also as a file:// URL.
     """
-    each = {part for words_in in words for word in words_in.split() for part in _parts(word) if part}
+    each = {part for words_in in words for word in (words_in, *words_in.split()) for part in _parts(word) if part}
     said = {_path(root, part) for part in each} - {_path(root, ""), *_path(root, "").parents}
     return [name for name in names if said & {_path(root, name), *_path(root, name).parents}]
 
@@ -70,3 +80,47 @@ def _parts(word: str) -> list[str]:
 
 def _path(root: str, name: str) -> PurePosixPath:
     return PurePosixPath(posixpath.normpath(posixpath.join(root, name.removeprefix("file://"))))
+
+
+@dataclass(frozen=True)
+class ServedBefore:
+    """The model that was served at the freeze, and how that is known: a fact that the workload's account decides.
+
+    `contents` are the digests that it may have: several if that is not decided, none if no such model was sealed.
+    """
+
+    names: tuple[str, ...] = ()
+    contents: frozenset[str] = frozenset()
+    how: str = ""
+
+    @property
+    def summary(self) -> str:
+        """The model and how it is known; empty if it is unknown."""
+        return redact(f"{' or '.join(self.names)} ({self.how})") if self.names else ""
+
+
+def served_before(processes: Sequence[Mapping[str, Any]], root: str, models: Mapping[str, str]) -> ServedBefore:
+    """Return what was served by these processes, as tree.json has them. `models` are the sealed digests by path.
+
+    The first kind of trace that leads to one content decides.
+    """
+    words = {how: [word for each in processes for word in _texts(each.get(what))] for what, how in _TRACES.items()}
+    found = [each for how in words if (each := _trace(dict.fromkeys(words[how]), root, models, how)).names]
+    return min(found, key=lambda each: len(each.contents) != 1, default=ServedBefore())
+
+
+def _trace(words: Iterable[str], root: str, models: Mapping[str, str], how: str) -> ServedBefore:
+    """Return what the words name. One that names a single content outranks one that names a folder of several."""
+    named = models_named(words, root, models)
+    each = [models_named([word], root, named) for word in words] if named else []
+    alone = [names for names in each if len({models[name] for name in names}) == 1]
+    known = sorted({name for names in alone for name in names} or named)
+    unsealed = {part for word in words for part in (word, word.partition("=")[2]) if named_as_model(part)}
+    return ServedBefore(tuple(known or sorted(unsealed)), frozenset(models[name] for name in known), how)
+
+
+def _texts(answer: Any) -> list[str]:
+    """Return the texts that tree.json has for a question; of rows the paths of files that are not deleted."""
+    rows = [*answer.values()] if isinstance(answer, Mapping) else answer if isinstance(answer, list) else []
+    there = [each for each in rows if isinstance(each, Mapping) and not each.get("deleted")]
+    return [text for text in (*rows, *(each.get("path", each.get("to")) for each in there)) if isinstance(text, str)]

@@ -143,7 +143,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory, seaweed: SeaweedFS) -> Itera
         with temporary_settings({PREFECT_API_URL: server.api}):
             key.save(NAME)
             Secret(value=json.dumps({"X-API-Key": API_KEY["the API's key"]})).save("portfolio-api")
-            small.block(api_headers="secret/portfolio-api").save(NAME)
+            served = {"MODEL_PATH": "models/model_builtin.joblib"}
+            small.block(api_headers="secret/portfolio-api", api_environment=served).save(NAME)
             EvidenceStore(folder=folder).save(NAME)
         deploy(server)
         with Worker(folder / "worker", server, POOL, WORKER) as worker:

@@ -77,7 +77,7 @@ def test_a_judge_that_fails_stops_neither_the_seal_nor_the_upload(
     assert names(scene, "latest/artifacts/")
 
 
-def test_recovery_brings_back_the_newest_sound_model_and_no_other(hostile: Scene) -> None:
+def test_recovery_brings_back_the_model_that_the_block_names_and_no_newer_one(hostile: Scene) -> None:
     hostile.save(workload=hostile.small.block(api_environment={"MODEL_PATH": "models/model_sound.joblib"}))
     models = hostile.small.root / "models"
     for number, kind in enumerate(("sound", "builtin", "torn", "evil", "bomb")):
@@ -87,7 +87,7 @@ def test_recovery_brings_back_the_newest_sound_model_and_no_other(hostile: Scene
     assert state.name == "Verified", state.message
     entries = [json.loads(line) for line in (hostile.home / "custody.jsonl").read_text().splitlines()]
     (proven,) = [entry for entry in entries if entry["action"] == "model proven"]
-    assert proven["object"].endswith("model_builtin.joblib")
+    assert proven["object"] == "models/model_sound.joblib"
 
 
 def test_an_api_that_names_no_model_is_not_started_with_a_suspect_beside_it(hostile: Scene, tmp_path: Path) -> None:

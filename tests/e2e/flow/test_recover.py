@@ -117,6 +117,36 @@ def test_an_api_without_a_model_is_ended_and_one_that_predicts_nothing_is_left_u
     assert not refused(scene.block.lock)
 
 
+def test_after_a_wrong_swap_what_was_served_comes_back_or_what_a_person_names_and_never_the_newest(
+    scene: Scene, tmp_path: Path
+) -> None:
+    (tmp_path / "disk").mkdir()
+    served, newest = "models/model_openml_adult.joblib", "models/model_builtin.joblib"
+    (scene.small.root / served).write_bytes(pickle.dumps("served"))
+    os.utime(scene.small.root / served, (1, 1))
+    scene.save(store=EvidenceStore(folder=tmp_path / "disk"))
+    scene.small.start(scene.small.api_command, MODEL_PATH=served)
+    wait_until(scene.small.healthy, what="the API's answer")
+    state = scene.evacuate()
+    assert state.name == "Verified", state.message
+    sealed = [json.loads(line) for line in (scene.home / "evidence/custody.jsonl").read_text().splitlines()]
+    assert [each["object"] for each in sealed if each["action"] == "model served"] == [served]
+    state = bring_back(scene)
+    assert state.name == "Recovered", state.message
+    assert f"with {served}, sha256" in str(state.message)
+    assert f"at the freeze: {served} (named by its environment)" in str(state.message)
+    state = bring_back(scene, model=newest)
+    assert state.name == "Recovered", state.message
+    assert f"with {newest}, sha256" in str(state.message)
+    assert f"at the freeze: {served} (named by its environment)" in str(state.message)
+    assert told(scene, 3)["recovery"]["before"].startswith(served)
+    stamp = scene.home.name.removeprefix("IR-")
+    (scene.small.root / served).unlink()
+    state = bring_back(scene, model=f"{stamp}:{served}")
+    assert state.name == "Recovered", state.message
+    assert (scene.small.root / served).read_bytes() == pickle.dumps("served")
+
+
 def test_an_api_may_write_beside_its_models_and_a_second_proof_that_fails_contains_it_again(
     scene: Scene, tmp_path: Path
 ) -> None:
@@ -159,7 +189,7 @@ def test_a_release_to_which_a_link_leads_is_promoted_and_comes_back(scene: Scene
     state = scene.evacuate()
     assert state.name == "Verified", state.message
     assert (tmp_path / "disk/latest/models/model_current/model.joblib").read_bytes() == pickle.dumps("release 3")
-    state = bring_back(scene)
+    state = bring_back(scene, model="models/model_current/model.joblib")
     assert state.name == "Recovered", state.message
     assert told(scene, 2)["recovery"]["model"] == "models/model_current/model.joblib"
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +19,7 @@ import pytest
 from blocks.workload import Workload
 from tasks.custody.containment.process import Identity
 from tasks.custody.evidence.acquisition import StoredFile
+from tasks.custody.models.contract import ServedBefore
 from tasks.custody.models.inspection import OTHER_FORMAT, ModelFinding, Soundness
 from tasks.custody.store.manifest import digest_bytes
 from tasks.recovery.api_client import Api, NotRecovered, predict, wait_healthy
@@ -56,10 +57,16 @@ class Sealed:
         there = self.folder.listed(self.models.files)
         return self.models.starting(self.context, self.folder.root, there, words)
 
-    def prove(self, api: Api, *names: str) -> Served:
-        """Prove what this API serves, which may have started with these."""
+    def prove(self, api: Api, *names: str, opened: Collection[str] = ()) -> Served:
+        """Prove what this API serves, which may have started with these, and was seen to open those."""
         self.context.workload = api.block
-        return prove_served(self.context, api, self.folder, self.models, names or NAMES)
+        since = iter([set(opened)])
+        seen = partial(next, since, set())
+        return prove_served(self.context, api, self.folder, self.models, names or NAMES, seen)
+
+    def choose(self, path: str, **about: Any) -> None:
+        """Have this one chosen."""
+        self.models = replace(self.models, chosen=path, **about)
 
 
 @pytest.fixture
@@ -103,10 +110,23 @@ def test_an_api_names_its_model_by_path_or_base_name_wherever_that_is(sealed: Se
     assert made == Served(NAMES[1], sealed.models.files[NAMES[1]].sha256)
 
 
-def test_an_api_that_names_none_is_proven_by_its_files(sealed: Sealed) -> None:
+UNSEEN: Final = "which model it serves: it names none, and was not seen to open one"
+
+
+def test_an_api_that_names_none_is_proven_by_what_it_was_seen_to_open(sealed: Sealed) -> None:
     with api_that({}, model_at="", reload_path="") as api:
-        assert sealed.prove(api, NAMES[2]) == Served(NAMES[2], sealed.models.files[NAMES[2]].sha256)
-        assert sealed.prove(api) == Served(" or ".join(NAMES), "")
+        for names in (NAMES[2:], NAMES):
+            made = sealed.prove(api, *names, opened=NAMES[2:])
+            assert made == Served(NAMES[2], sealed.models.files[NAMES[2]].sha256)
+            assert sealed.prove(api, *names) == Served(" or ".join(names), "", (UNSEEN,))
+        assert sealed.prove(api, NAMES[0], opened=NAMES[1:]) == Served(NAMES[0], "", (UNSEEN,))
+        assert sealed.prove(api, opened=NAMES[:2]) == Served(" or ".join(sorted(NAMES[:2])), "")
+
+
+def test_one_that_names_none_and_ignores_its_reload_is_not_proven_by_what_it_opened_before(sealed: Sealed) -> None:
+    sealed.choose(NAMES[1])
+    with api_that({"/reload": (200, b"{}")}, model_at="") as api:
+        assert sealed.prove(api, opened=NAMES) == Served(NAMES[1], "", (UNSEEN,))
 
 
 @pytest.mark.parametrize("outcome", [Soundness.TORN, Soundness.UNKNOWN, None])
@@ -116,7 +136,8 @@ def test_one_that_may_serve_a_model_that_is_not_sound_is_not_proven(sealed: Seal
     sealed.models = replace(sealed.models, findings=(*found, *others), sound=sealed.models.sound[1:])
     with api_that({}, model_at="", reload_path="") as api:
         made = sealed.prove(api)
-        assert sealed.prove(api, NAMES[2]).unproven == ()
+        assert sealed.prove(api, NAMES[2], opened=NAMES[2:]).unproven == ()
+        assert "not sound" in sealed.prove(api, opened=NAMES[:1]).unproven[0]
     assert made.sha256 == ""
     assert "which model it serves: it may be one that is not sound, models/model_new.joblib" in made.unproven[0]
 
@@ -138,7 +159,7 @@ def test_text_beside_a_model_leaves_nothing_open(sealed: Sealed, name: str, why:
     files = {**sealed.models.files, path: StoredFile(path, path, 1, "0" * 64)}
     sealed.models = replace(sealed.models, files=files, findings=(*sealed.models.findings, *found))
     with api_that({}, model_at="", reload_path="") as api:
-        assert bool(sealed.prove(api, NAMES[2], path).unproven) == counts
+        assert bool(sealed.prove(api, NAMES[2], path, opened=(NAMES[2], path)).unproven) == counts
 
 
 def test_a_file_counts_as_it_was_sealed_last_and_once(sealed: Sealed) -> None:
@@ -148,8 +169,8 @@ def test_a_file_counts_as_it_was_sealed_last_and_once(sealed: Sealed) -> None:
     sealed.models = replace(sealed.models, files=files, sound=(new, old, old))
     assert sealed.models.expected(sealed.context.workload, NAMES) == [old]
     with api_that({}, model_at="", reload_path="") as api:
-        assert sealed.prove(api, *NAMES[:2]).unproven
-        assert sealed.prove(api, NAMES[1]) == Served(NAMES[1], old.sha256)
+        assert sealed.prove(api, *NAMES[:2], opened=NAMES[:2]).unproven
+        assert sealed.prove(api, NAMES[1], opened=NAMES[:2]) == Served(NAMES[1], old.sha256)
 
 
 def test_a_name_is_compared_as_it_was_said_however_it_is_shown(sealed: Sealed) -> None:
@@ -231,6 +252,7 @@ def test_of_several_workers_one_reloads_and_the_others_are_proven_only_if_they_s
     sealed: Sealed, workers: int, started: str, *, proven: bool
 ) -> None:
     sealed.folder = replace(sealed.folder, words=(f"MODEL_PATH={started}",))
+    sealed.choose(NAMES[0])
     with preforked(workers) as url, Api(Workload(root="/srv/a", api_url=url)) as api:
         made = sealed.prove(api)
     told = 'that every worker reloaded it: one of 3 was asked (end it, and recover with reload_path = "" and MODEL_PATH'
@@ -251,11 +273,13 @@ def test_one_that_serves_another_model_is_no_recovery(sealed: Sealed, said: str)
     sealed.write("models/model_forged.joblib", "forged")
     answers = {"/health": (200, json.dumps({"model": said}).encode()), "/reload": (200, b"{}")}
     for reload in ("", "/reload"):
+        sealed.choose(NAMES[0] if reload else "")
         with api_that(answers, reload_path=reload) as api, pytest.raises(NotRecovered):
             sealed.prove(api)
 
 
-def test_one_that_must_reload_serves_the_newest_and_no_other(sealed: Sealed) -> None:
+def test_one_that_must_reload_serves_the_chosen_one_and_no_other(sealed: Sealed) -> None:
+    sealed.choose(NAMES[0])
     for number, name in enumerate(NAMES[:2]):
         answers = {"/health": (200, json.dumps({"model": name}).encode()), "/reload": (500, b"no such file")}
         with api_that(answers) as api:
@@ -285,7 +309,39 @@ def test_what_it_may_start_with_is_what_its_start_names_else_everything_whatever
 
 
 def test_one_that_lives_and_reloads_is_asked_for_what_it_reloads_alone(sealed: Sealed) -> None:
-    assert sealed.models.starting(sealed.context, sealed.folder.root, NAMES, ["api"], lives=True) == [NAMES[0]]
+    sealed.choose(NAMES[1])
+    assert sealed.models.starting(sealed.context, sealed.folder.root, NAMES, ["api"], lives=True) == [NAMES[1]]
+
+
+def test_an_api_that_was_asked_for_none_keeps_what_it_starts_with_whatever_is_newest(sealed: Sealed) -> None:
+    with api_that({"/health": (200, json.dumps({"model": NAMES[1]}).encode()), "/reload": (500, b"asked")}) as api:
+        assert sealed.prove(api) == Served(NAMES[1], sealed.models.files[NAMES[1]].sha256)
+
+
+@pytest.mark.parametrize(("served", "proven"), [(NAMES[0], True), (NAMES[1], False), ("models/lost.joblib", False)])
+def test_another_model_than_at_the_freeze_is_told_unless_a_person_has_named_it(
+    sealed: Sealed, served: str, *, proven: bool
+) -> None:
+    file = sealed.models.files.get(served)
+    before = ServedBefore((served,), frozenset({file.sha256} if file else ()), "open in its process")
+    answers = {"/health": (200, json.dumps({"model": NAMES[0]}).encode()), "/reload": (200, b"{}")}
+    for named in (False, True):
+        sealed.choose(NAMES[0], before=before, named=named)
+        with api_that(answers) as api:
+            told = sealed.prove(api).unproven
+        assert (told == ()) == (proven or named)
+        assert all(f"at the freeze, {served} (open in its process)" in each for each in told)
+
+
+def test_a_model_that_a_person_names_is_refused_where_the_api_can_neither_reload_nor_start_with_it(
+    sealed: Sealed,
+) -> None:
+    sealed.choose(NAMES[1], named=True)
+    block = sealed.context.workload
+    sealed.models.require_chosen(block, NAMES[:1])
+    sealed.models.require_chosen(block.model_copy(update={"reload_path": ""}), NAMES[:2])
+    with pytest.raises(NotRecovered, match=r"to name models/model_old.joblib; got models/model_new.joblib: name it in"):
+        sealed.models.require_chosen(block.model_copy(update={"reload_path": ""}), NAMES[:1])
 
 
 def test_a_suspect_beside_others_is_refused_with_the_ways_to_go_on(sealed: Sealed) -> None:

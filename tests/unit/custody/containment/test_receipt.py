@@ -104,17 +104,25 @@ ALL, SOME = True, False
             "recovered: what this incident brought back is at work, and training is let in",
         ),
         (check("a", recovered=True), SOME, "not contained: a"),
-        (RECOVERED, ALL, "the API answers (pid 41) with m.joblib, sha256 abababababab as in the manifest"),
-        (replace(RECOVERED, sha256="", container="api"), ALL, "the API answers (container api) with m.joblib"),
+        (
+            RECOVERED,
+            ALL,
+            "the API answers (pid 41) with m.joblib, sha256 abababababab as in the manifest; at the freeze: not known",
+        ),
+        (
+            replace(RECOVERED, sha256="", container="api", before="a.joblib (open in its process)"),
+            ALL,
+            "the API answers (container api) with m.joblib; at the freeze: a.joblib (open in its process)",
+        ),
         (
             replace(RECOVERED, sha256="", url="http://127.0.0.1:8000"),
             ALL,
-            "the API at http://127.0.0.1:8000 answers (pid 41) with m.joblib",
+            "the API at http://127.0.0.1:8000 answers (pid 41) with m.joblib; at the freeze: not known",
         ),
         (
             replace(RECOVERED, sha256="", prediction="0.5", unproven=("a", "b")),
             SOME,
-            "the API answers (pid 41) with m.joblib, and predicts 0.5; not proven: a; b",
+            "the API answers (pid 41) with m.joblib; at the freeze: not known, and predicts 0.5; not proven: a; b",
         ),
     ],
 )

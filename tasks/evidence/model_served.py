@@ -1,0 +1,36 @@
+"""§4: read from the evidence, or its container's configuration, which model the API served at the freeze."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+
+from tasks.containment.containers import api_container, kept_config
+from tasks.custody.containment.process import Identity
+from tasks.custody.evidence.acquisition import StoredFile
+from tasks.custody.incident.description import leads_to
+from tasks.custody.models.contract import ServedBefore, served_before
+from tasks.runtime.context import RunContext
+
+
+def model_served(
+    context: RunContext, volumes: Mapping[int, Iterable[StoredFile]], models: Mapping[str, str]
+) -> ServedBefore:
+    """Return what the API served when it was frozen last. `models` are the digests of the models by path."""
+    root = str(context.workload.root)
+    if was := api_container(context, leads_to(context.workload.api_address)[1]):
+        about = kept_config(context.directory.path, was.identity)
+        start = {"command": [about["Path"], *about["Args"]], "environment": about["Config"].get("Env")}
+        inside = {name: sha256 for name, sha256 in models.items() if name.startswith("/")}
+        return served_before([start], about["Config"].get("WorkingDir") or "/", inside or models)
+    frozen = [each for journal in context.state.frozen.of_boots() for each in journal]
+    roles = {each.role for each in frozen} - {"training", "worker"}
+    apis = {each.identity for each in frozen if each.role in ({"api"} & roles or roles)}  # it may match no pattern
+    real = {os.path.relpath(os.path.realpath(f"{root}/{name}"), root): sha256 for name, sha256 in models.items()}
+    for volume, files in sorted(volumes.items(), reverse=True):
+        with suppress(OSError, ValueError):
+            trees = [context.directory.locate(volume, file) for file in files if file.stored == "tree.json"]
+            processes = [each for tree in trees for each in json.loads(tree.read_bytes())]
+            if ours := [each for each in processes if Identity(each["pid"], each["start_ticks"]) in apis]:
+                return served_before(ours, root, {**real, **models})
+    return ServedBefore()

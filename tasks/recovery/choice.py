@@ -1,0 +1,92 @@
+"""§7: choose the model that is brought back: the one that a person names, else what was served. Never by time."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from tempfile import TemporaryFile
+from typing import Final
+
+from tasks.custody.evidence.acquisition import Seal, StoredFile
+from tasks.custody.evidence.keys import quote, stored_name
+from tasks.custody.evidence.pattern import fits
+from tasks.custody.incident.verdict import Verdict, why_not_recover
+from tasks.custody.models.contract import models_named
+from tasks.custody.models.inspection import ModelFinding, Soundness, why_unsound
+from tasks.custody.store.manifest import pieces_of
+from tasks.evidence.model_inspection import read_model
+from tasks.evidence.model_served import model_served
+from tasks.evidence.seal import read_manifest
+from tasks.recovery.api_client import failure
+from tasks.recovery.models_folder import ModelFolder
+from tasks.recovery.served_model import SealedModels
+from tasks.runtime.context import RunContext
+from tasks.storage.restore import source_of
+from tasks.system.write_beneath import Mismatch, land, local
+
+_DIGEST: Final = re.compile("[0-9a-f]{12,64}")
+_IN_SNAPSHOT: Final = re.compile(r"(?:IR-|snapshots/)?(?P<stamp>\d{8}T\d{6}Z[^:/]*):(?P<path>.+)")
+
+
+def choose(  # noqa: PLR0913, PLR0917
+    context: RunContext, seals: Sequence[Seal], models: SealedModels, folder: ModelFolder, model: str, verdict: Verdict
+) -> SealedModels:
+    """Return the models with the one that the API is to serve.
+
+    `model` is a path, a digest (at least its first 12 digits), or SNAPSHOT:path; if empty the model that was served at
+    the freeze, else the one that the API's start names. Raises NotRecovered if what a person names is not sound.
+    """
+    volumes = {each.volume: read_manifest(context.directory, each.volume).files for each in seals}
+    digests = {path: file.sha256 for path, file in models.models_of(models.files).items()}
+    before = model_served(context, volumes, digests)
+    if found := _IN_SNAPSHOT.fullmatch(model):
+        model = found["path"]
+        file, finding = _fetched(context, found["stamp"], model, models.files.get(model), verdict)
+        files, findings = {**models.files, model: file}, (*models.findings, finding)
+        models = replace(models, files=files, sound=(*models.sound, file), findings=findings)
+    last = {path: file.sha256 for path, file in models.last.items()}
+    if model:
+        by_digest = [path for path in last if last[path].startswith(model)] if _DIGEST.fullmatch(model) else []
+        names = [by_digest or models_named([model], folder.root, last)]
+    else:
+        served = [path for path in last if last[path] in before.contents]
+        names = [served, models_named(folder.words, folder.root, last)]
+    paths = next((each for each in names if len({last[path] for path in each}) == 1), [])
+    if model and not paths:
+        sealed = models.files.get(model)
+        why = why_unsound(sealed.stored, sealed.sha256, models.findings) if sealed else "the manifest has no such model"
+        sound = ", ".join(sorted(last)[:10]) or "none is sound"
+        raise failure(f"a sound model of the manifest, its digest, or SNAPSHOT:path ({sound})", f"{model!r}: {why}")
+    path = min(paths, key=lambda path: path not in before.names, default="")
+    context.log.write("model chosen", path or "none", by_name=bool(model), before=before.summary)
+    return replace(models, chosen=path, named=bool(model), before=before)
+
+
+def _fetched(
+    context: RunContext, stamp: str, path: str, sealed: StoredFile | None, verdict: Verdict
+) -> tuple[StoredFile, ModelFinding]:
+    """Put a model of a snapshot, proven and judged, in its place; over nothing but `sealed`, if the store has that."""
+    block, store = context.workload, context.store.evidence
+    source = source_of(store, stamp)
+    known = {key.removeprefix(source.prefix): sha256 for key, sha256 in source.promised.items()}
+    models = [name for name in known if any(fits(name, pattern) for pattern in block.models)]
+    if path not in models or stored_name(path.encode()) != path:
+        raise failure(f"a model that a manifest names in snapshot {stamp}", f"{path}; it has: {', '.join(models)}")
+    try:
+        with TemporaryFile(dir=context.directory.path) as file:
+            file.writelines(store.stream(source.prefix + path))
+            size = file.tell()
+            file.seek(0)
+            found = ModelFinding(path, known[path], **read_model(file, 60 + size / 20e6, block))
+            if found.outcome is not Soundness.SOUND:
+                raise failure(f"a sound model in snapshot {stamp}", found.summary)
+            now = local(block.root, path)
+            if now and now.sha256 not in {known[path], sealed.sha256 if sealed else ""}:
+                raise failure(f"nothing at {path} that this incident has not sealed", f"sha256 {now.sha256}")
+            if now and now.sha256 != known[path] and why_not_recover(verdict.word, ""):
+                raise failure(f"{path} to be proven in the store before it is replaced", f"an incident {verdict.word}")
+            file.seek(0)
+            land(block.root, path, pieces_of(file), known[path], None)
+    except (OSError, Mismatch) as error:
+        raise failure(f"{path} of snapshot {stamp} in its place, with sha256 {known[path]}", str(error)) from error
+    context.log.write("model fetched", path, sha256=found.sha256, snapshot=stamp, replaced=now.sha256 if now else "")
+    return StoredFile(path, quote(path.encode()), size, found.sha256), found

@@ -1,0 +1,41 @@
+"""Which model a container served is what it was started with, by the paths inside it."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from tasks.custody.containment.container import ContainerIdentity, FrozenContainer
+from tasks.evidence.model_served import model_served
+from tests.support.run_context import case_of
+from tests.support.workloads import SmallWorkload
+
+NOW = datetime.now(UTC)
+INSIDE, OUTSIDE, OTHER = "/app/models/model_a.joblib", "models/model_a.joblib", "/app/models/model_b.joblib"
+
+
+@pytest.mark.parametrize(
+    ("words", "models", "names"),
+    [
+        ("MODEL_PATH=/app/models/model_a.joblib", {INSIDE: "a", OUTSIDE: "another", OTHER: "b"}, (INSIDE,)),
+        ("MODEL_PATH=models/model_a.joblib", {INSIDE: "a", OUTSIDE: "another", OTHER: "b"}, (INSIDE,)),
+        ("MODEL_PATH=/app/models/model_a.joblib", {OUTSIDE: "mounted"}, (OUTSIDE,)),
+        ("LANG=C", {INSIDE: "a"}, ()),
+    ],
+)
+def test_a_container_is_asked_for_what_it_names_inside(
+    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch, words: str, models: dict[str, str], names: tuple[str, ...]
+) -> None:
+    identity = ContainerIdentity("0" * 64, "then")
+    was = FrozenContainer(identity, "api", "i", "no", auto_remove=False, why="", seen_at=NOW, paused_at=NOW)
+    about = {
+        "Path": "uvicorn",
+        "Args": ["api.app:app"],
+        "Config": {"Env": ["PATH=/usr/bin", words], "WorkingDir": "/app"},
+        "HostConfig": {"NetworkMode": "host"},
+    }
+    for module in ("containment.containers", "evidence.model_served"):
+        monkeypatch.setattr(f"tasks.{module}.kept_config", lambda *_: about)
+    with case_of(small.block(api_pattern="api.app")) as context:
+        context.state.frozen_containers.write([was])
+        found = model_served(context, {}, models)
+    assert (found.names, found.contents) == (names, frozenset(models[name] for name in names))
