@@ -17,6 +17,7 @@ from tasks.system.priority import give_way, take_priority
 from tasks.system.time_limit import before_the_freeze, time_limit
 
 _STDERR: Final = 2
+_SHOW_SECONDS: Final = 0.2
 _SHOWN: Final = 20
 _WIDTH: Final = 120
 
@@ -68,7 +69,7 @@ def _taken_for(fields: Mapping[str, Any], store: Mapping[str, Any]) -> Iterator[
     """Yield what a run without a file evacuates, where to, and which processes it would freeze now."""
     at = f" at {store['endpoint']}" if "endpoint" in store else ""
     yield f"no file ファイル指定なし: {fields['root']}, to {store['bucket']}{at}, by the runbook's defaults"
-    if (unread := Path(fields["root"]) / "evacuation.toml").exists():
+    if os.access(unread := Path(fields["root"]) / "evacuation.toml", os.F_OK):
         yield f"not read 読み込まない: {unread}; to use it, name it: evacuation run evacuation.toml"
     found = members_described(fields)
     yield f"to be frozen 凍結対象: {len(found)} processes"
@@ -79,5 +80,5 @@ def _show(lines: Iterator[str]) -> None:
     """Write to stderr as much as it takes at once: a terminal that stands still must not delay the freeze."""
     text = "".join(f"{visible(line)}\n" for line in lines).encode()
     with suppress(OSError):
-        if select([], [_STDERR], [], time_limit().remaining())[1]:
+        if select([], [_STDERR], [], time_limit().remaining(_SHOW_SECONDS))[1]:
             os.write(_STDERR, text[:PIPE_BUF])

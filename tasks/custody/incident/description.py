@@ -85,7 +85,7 @@ def described(path: Path, kind: str) -> Tables:
 
 def workload_folder(folder: Path) -> Path:
     """Return the whole path of a folder that holds the runbook's training or API. Raises Refused for another one."""
-    if not any((folder / mark).is_file() for mark in _MARKS):
+    if not any(_is_file(folder / mark) for mark in _MARKS):
         raise Refused(
             f"a TOML file, or a folder with {' or '.join(_MARKS)}",
             f"the folder {folder.absolute()}",
@@ -93,6 +93,12 @@ def workload_folder(folder: Path) -> Path:
             "ワークロードのフォルダーで実行してください。",
         )
     return folder.absolute()
+
+
+def _is_file(path: Path) -> bool:
+    with suppress(OSError):  # as of a folder that we may not look into
+        return path.is_file()
+    return False
 
 
 def exported_store(url: str = "") -> dict[str, Any]:

@@ -83,6 +83,17 @@ def test_any_other_folder_is_refused_and_says_what_it_lacks(tmp_path: Path, ther
         workload_given(tmp_path)
 
 
+def test_what_may_not_be_looked_into_is_no_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system of that account's own refuses even root."""
+
+    def refuse(_: Path) -> bool:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(Refused, match="expected a TOML file, or a folder"):
+        described(tmp_path, "workload")
+
+
 @pytest.mark.parametrize("given", ["", "s3://", "s3:///", "evidence/portfolio", "https://evidence.s3.amazonaws.com"])
 def test_without_a_bucket_it_says_what_to_export(
     given: str, folder: Path, frozen: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
