@@ -8,8 +8,8 @@ from unittest.mock import Mock
 from uuid import UUID, uuid4
 
 import pytest
-from prefect.client.schemas.objects import FlowRun, TaskRun
-from prefect.states import Completed, Pending, Running, State
+from prefect.client.schemas.objects import FlowRun, State, TaskRun
+from prefect.states import Completed, Pending, Running
 
 from tasks.drill import screen
 from tasks.drill.screen import follow, heading
@@ -63,7 +63,7 @@ def printed(server: Server) -> list[str]:
 def test_a_step_is_printed_once_in_whatever_order_the_server_hears_of_it(order: Sequence[int]) -> None:
     begun = [step(f"s{number}", Running()) for number in range(3)]
     done = [step(each.name, Completed(), each, seconds=number) for number, each in enumerate(begun)]
-    now, looks = list(begun), []
+    now, looks = list(begun), list[tuple[State[Any], list[TaskRun]]]()
     for number in order:
         now[number] = done[number]
         looks.append((Running(), list(now)))
