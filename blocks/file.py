@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from blocks.workload_fields import WorkloadFields
 from tasks.custody.errors import Refused
-from tasks.custody.incident.description import Tables, one, read_tables
+from tasks.custody.incident.description import BUCKET, Tables, described, exported_store, one, read_tables
 from tasks.custody.visible import say
 
 if TYPE_CHECKING:
@@ -86,9 +86,9 @@ def _is_saved(reference: str) -> bool:
     return True
 
 
-def workloads(described: Tables) -> dict[str, WorkloadFields]:
+def workloads(read: Tables) -> dict[str, WorkloadFields]:
     """Return the workloads of a file. Needs no Prefect, whatever the stores in it refer to. Raises Refused."""
-    found = described.get("workload", {}).items()
+    found = read.get("workload", {}).items()
     return {name: _checked(WorkloadFields, "workload", name, fields) for name, fields in found}
 
 
@@ -102,7 +102,7 @@ def store(path: Path, name: str = "") -> "StoreFields":
     def plain(credentials: Any) -> bool:
         return not credentials or (isinstance(credentials, dict) and credentials.keys() <= Keys.model_fields.keys())
 
-    called, found = one(read_tables(path), "store", str(path), name)
+    called, found = one(described(path, "store"), "store", str(path), name)
     fields = {field: value for field, value in found.items() if field != "signing"}
     if all(plain(fields.get(field)) for field in _SAVED):
         return _checked(StoreFields, "store", called, fields)
@@ -112,11 +112,18 @@ def store(path: Path, name: str = "") -> "StoreFields":
         return cast("StoreFields", _block("store", called, fields))
 
 
+def store_at(url: str) -> "StoreFields":
+    """Return the store at a bucket's URL, or at $S3_BUCKET. Raises Refused."""
+    from blocks.store_fields import StoreFields
+
+    return _checked(StoreFields, "store", url or BUCKET, exported_store(url))
+
+
 def workload_given(path: Path, name: str = "") -> "tuple[str, Workload]":
     """Return name and block of the named or only workload, for a run without a server. Raises Refused."""
     from blocks.workload import Workload
 
-    called, fields = one(read_tables(path), "workload", str(path), name)
+    called, fields = one(described(path, "workload"), "workload", str(path), name)
     return called, _checked(Workload, "workload", called, fields)
 
 
@@ -127,7 +134,7 @@ def store_given(path: Path, name: str = "") -> tuple[str, dict[str, Any]]:
     """
     from blocks.store import EvidenceStore
 
-    called, fields = one(read_tables(path), "store", str(path), name)
+    called, fields = one(described(path, "store"), "store", str(path), name)
     if any(isinstance(fields.get(field), dict) for field in _SAVED) and path.stat().st_mode & _OTHERS:
         logger.warning("%s holds secrets, and others may read it: chmod 600", path)
     _checked(EvidenceStore, "store", called, {field: fields[field] for field in fields.keys() - set(_saved_in(fields))})
@@ -182,7 +189,7 @@ def _checked(cls: type[M], kind: str, name: str, fields: dict[str, Any]) -> M:
         return cls(**fields)
     except ValidationError as error:
         said = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise Refused(f"a valid [{kind}.{name}]", said, "Correct the file.") from error
+        raise Refused(f"a valid [{kind}.{name}]", said, f"Correct the file, or {BUCKET}.") from error
 
 
 def _require_known(cls: type[BaseModel], kind: str, name: str, fields: dict[str, Any]) -> None:

@@ -1,23 +1,34 @@
 """Freeze what a command is about to evacuate, before anything else is imported: each module here delays the freeze."""
 
+import os
 import signal
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from select import PIPE_BUF, select
+from typing import Any, Final, NoReturn
 
-from tasks.custody.incident.description import one, place, read_tables
-from tasks.prestart.freeze import freeze_described, uninterrupted
+from tasks.custody.evidence.redact import command_line
+from tasks.custody.incident.description import described, one, place
+from tasks.custody.visible import visible
+from tasks.prestart.freeze import freeze_described, members_described, uninterrupted
 from tasks.prestart.journal import thaw_again
 from tasks.system.priority import give_way, take_priority
+from tasks.system.time_limit import before_the_freeze, time_limit
+
+_STDERR: Final = 2
+_SHOW_SECONDS: Final = 0.2
+_SHOWN: Final = 20
+_WIDTH: Final = 120
 
 
 @contextmanager
 def at_the_front(freeze: tuple[str, str, str | None] | None) -> Iterator[None]:
     """Run at higher priority; first freeze this workload, for this store and incident, if they are given.
 
-    Thaws at the end what the body did not take over, because the run was refused or failed before its own freeze.
-    Raises KeyboardInterrupt at a signal to end, Refused for an unreadable file.
+    What a folder without a file is taken for is shown before. Thaws at the end what the body did not take over, because
+    the run was refused or failed before its own freeze. Raises KeyboardInterrupt at a signal to end, Refused for an
+    unreadable file.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _interrupt)
@@ -26,11 +37,13 @@ def at_the_front(freeze: tuple[str, str, str | None] | None) -> Iterator[None]:
         take_priority()
         try:
             if freeze:
-                with uninterrupted():
+                with uninterrupted(), before_the_freeze():
                     workload, store, incident = freeze
-                    described = _described(workload, "workload")
-                    _described(store or place(workload)[0], "store")  # without one the run is refused
-                    early = freeze_described(described, incident)
+                    fields = _fields(workload, "workload")
+                    goes_to = _fields(store or place(workload)[0], "store")  # without one the run is refused
+                    if Path(workload).is_dir():
+                        _show(_taken_for(fields, goes_to))
+                    early = freeze_described(fields, incident)
             yield
         finally:
             if early:
@@ -46,7 +59,26 @@ def _interrupt(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _described(text: str, kind: str) -> Mapping[str, Any]:
+def _fields(text: str, kind: str) -> Mapping[str, Any]:
     """Read a table's fields from the file, unvalidated: the block reports later what is wrong with them."""
     file, name = place(text)
-    return one(read_tables(Path(file)), kind, file, name)[1]
+    return one(described(Path(file), kind), kind, file, name)[1]
+
+
+def _taken_for(fields: Mapping[str, Any], store: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a run without a file evacuates, where to, and which processes it would freeze now."""
+    at = f" at {store['endpoint']}" if "endpoint" in store else ""
+    yield f"no file ファイル指定なし: {fields['root']}, to {store['bucket']}{at}, by the runbook's defaults"
+    if os.access(unread := Path(fields["root"]) / "evacuation.toml", os.F_OK):
+        yield f"not read 読み込まない: {unread}; to use it, name it: evacuation run evacuation.toml"
+    found = members_described(fields)
+    yield f"to be frozen 凍結対象: {len(found)} processes"
+    yield from (visible(f"  {each.pid}  {command_line(each.command)}", _WIDTH) for each in found[:_SHOWN])
+
+
+def _show(lines: Iterator[str]) -> None:
+    """Write to stderr as much as it takes at once: a terminal that stands still must not delay the freeze."""
+    text = "".join(f"{visible(line)}\n" for line in lines).encode()
+    with suppress(OSError):
+        if select([], [_STDERR], [], time_limit().remaining(_SHOW_SECONDS))[1]:
+            os.write(_STDERR, text[:PIPE_BUF])

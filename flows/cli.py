@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Final, NoReturn
 
 from tasks.custody.errors import EvacuationError
+from tasks.custody.incident.description import HERE
 from tasks.custody.incident.exit_codes import INTERRUPTED, REFUSED
 from tasks.custody.visible import say
 from tasks.system.installation import PROFILE
@@ -88,9 +89,9 @@ def to_freeze(words: Sequence[str]) -> tuple[str, str, str | None] | None:
         elif word not in RUN_SWITCHES:
             return None
     chosen = all(given[name] in choices for name, choices in _CHOICES.items() if name in given)
-    if verb != "run" or len(files) != 1 or None in given.values() or not chosen:
+    if verb != "run" or len(files) > 1 or None in given.values() or not chosen:
         return None
-    return files[0], given.get("--store") or "", given.get("--incident")
+    return next(iter(files), HERE), given.get("--store") or "", given.get("--incident")
 
 
 if __name__ == "__main__":

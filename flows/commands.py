@@ -8,19 +8,25 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 from tasks.cli.output import command
-from tasks.custody.incident.description import FILE, place
+from tasks.custody.incident.description import FILE, HERE, place, workload_folder
 from tasks.custody.incident.exit_codes import REFUSED
 from tasks.custody.visible import say
 from tasks.system.installation import NAME, version
 
 WorkloadFile = Annotated[
-    str, Parameter(name="WORKLOAD", help="TOML file with a [workload.NAME]; FILE:NAME where it has several.")
+    str,
+    Parameter(
+        name="WORKLOAD",
+        help="TOML file with a [workload.NAME]; FILE:NAME where it has several. Else a folder with src/train.py or "
+        "api/app.py, the current one if left out, by the runbook's defaults, with its store in $S3_BUCKET.",
+    ),
 ]
 StoreName = Annotated[
     str,
     Parameter(
         name="STORE",
-        help="TOML file with a [store.NAME]; FILE:NAME where it has several; or a saved block.",
+        help="TOML file with a [store.NAME]; FILE:NAME where it has several; s3://BUCKET/PREFIX; or a saved block. "
+        "$S3_BUCKET if left out.",
     ),
 ]
 StoreFile = Annotated[str, Parameter(help="TOML file with the [store.NAME], if that is another file.")]
@@ -29,13 +35,15 @@ Policy = Literal["graceful", "kill"]
 Suspects = Literal["name", "include"] | None
 Unknowns = Literal["name", "end"] | None
 Incident = Annotated[str, Parameter(name="INCIDENT", help="IR-…, or FL-… of a fleet; without it a list.")]
-Folder = Annotated[Path, Parameter(name="INTO", help="Folder that exists.")]
+Folder = Annotated[Path, Parameter(name="INTO", help="Folder that exists; the current one, a workload's, if left out.")]
 Json = Annotated[bool, Parameter(name="--json", help="Print one JSON object, with a `schema` version.")]
 Act = Annotated[
     Literal["run", "retry", "status", "cancel", "thaw"],
     Parameter(name="ACT", help="run, retry (what failed or is silent), status, cancel (what has not begun), thaw."),
 ]
 Turn = Annotated[int, Parameter(name="TURN", help="Turn of latest/ to go back before; the last one if 0.")]
+
+_HERE = Path(HERE)
 
 app = App(
     name=NAME,
@@ -60,6 +68,7 @@ def invoke(words: Sequence[str]) -> int:
         verb = next(iter(words), "") if {*words[:1]} & {*app} else ""
         say(f"{error} Nothing was touched. See: {command(verb, '--help') if verb else command('--help')}", error=True)
         return REFUSED
+    bound.apply_defaults()
     bound.arguments.update({name: _from_here(name, value) for name, value in bound.arguments.items()})
     os.chdir("/")  # Prefect would take settings, and code by way of them, from files in the folder where one stands
     done: object = called(*bound.args, **bound.kwargs)
@@ -69,8 +78,8 @@ def invoke(words: Sequence[str]) -> int:
 def _from_here(name: str, value: Any) -> Any:
     """Return the whole path of a file or folder that an argument names; any other value as it is."""
     if isinstance(value, Path):
-        return value.absolute()
-    names_file = name in {"workload", "store", "file"} and place(str(value))[0].endswith(FILE)
+        return workload_folder(value) if value is _HERE else value.absolute()
+    names_file = name == "workload" or (name in {"store", "file"} and place(str(value))[0].endswith(FILE))
     return os.path.abspath(value) if names_file else value  # noqa: PTH100  FILE:NAME is no path
 
 
@@ -90,7 +99,7 @@ def worker(*arguments: Annotated[str, Parameter(name="OPTIONS", allow_leading_hy
     help_epilogue=_examples("run evacuation.toml --reason 'disk alarm'", "run w.toml --incident IR-20261124T162644Z")
 )
 def run(  # noqa: PLR0913  the options of an evacuation
-    workload: WorkloadFile,
+    workload: WorkloadFile = HERE,
     /,
     *,
     store: StoreFile = "",
@@ -126,7 +135,7 @@ def run(  # noqa: PLR0913  the options of an evacuation
 
 @app.command(help_epilogue=_examples("plan evacuation.toml", "plan evacuation.toml --policy kill --json"))
 def plan(  # noqa: PLR0913  its options
-    workload: WorkloadFile,
+    workload: WorkloadFile = HERE,
     /,
     *,
     store: StoreFile = "",
@@ -152,7 +161,7 @@ def plan(  # noqa: PLR0913  its options
     help_epilogue=_examples("recover evacuation.toml", "recover evacuation.toml --despite 'the bucket is gone'")
 )
 def recover(  # noqa: PLR0913  its options
-    workload: WorkloadFile,
+    workload: WorkloadFile = HERE,
     /,
     *,
     store: StoreFile = "",
@@ -209,7 +218,7 @@ def answer(  # noqa: PLR0913  its options
 
 
 @app.command(help_epilogue=_examples("status evacuation.toml", "status evacuation.toml:portfolio --json"))
-def status(workload: WorkloadFile, /, *, json: Json = False) -> int:
+def status(workload: WorkloadFile = HERE, /, *, json: Json = False) -> int:
     """Tell how a workload stands, and what to do next. Reads files and /proc alone."""
     from tasks.cli.workloads import show_status
 
@@ -218,7 +227,7 @@ def status(workload: WorkloadFile, /, *, json: Json = False) -> int:
 
 @app.command(help_epilogue=_examples("doctor evacuation.toml", "doctor w.toml --store store.toml --signers signers"))
 def doctor(
-    workload: WorkloadFile,
+    workload: WorkloadFile = HERE,
     /,
     *,
     store: StoreFile = "",
@@ -238,7 +247,7 @@ def doctor(
 
 
 @app.command(help_epilogue=_examples("thaw evacuation.toml"))
-def thaw(workload: WorkloadFile, /) -> int:
+def thaw(workload: WorkloadFile = HERE, /) -> int:
     """Call an evacuation off that has frozen and not yet stopped: everything goes on as it was."""
     from tasks.cli.thaw import thaw_by_hand
 
@@ -246,7 +255,7 @@ def thaw(workload: WorkloadFile, /) -> int:
 
 
 @app.command(help_epilogue=_examples("uncordon evacuation.toml"))
-def uncordon(workload: WorkloadFile, /) -> int:
+def uncordon(workload: WorkloadFile = HERE, /) -> int:
     """Let training in again without a recovery: end the guard, and the newcomers that it caught."""
     from tasks.cli.workloads import uncordon_by_hand
 
@@ -257,7 +266,7 @@ def uncordon(workload: WorkloadFile, /) -> int:
     help_epilogue=_examples("audit store.toml", "audit store.toml IR-20261125T101836Z --signers signers --deep")
 )
 def audit(  # noqa: PLR0913  its options
-    store: StoreName,
+    store: StoreName = "",
     incident: Incident = "",
     /,
     *,
@@ -280,8 +289,8 @@ def audit(  # noqa: PLR0913  its options
 
 @app.command(help_epilogue=_examples("pull store.toml /srv/p", "pull store.toml /srv/p IR-20261125T101836Z"))
 def pull(
-    store: StoreName,
-    into: Folder,
+    store: StoreName = "",
+    into: Folder = _HERE,
     what: What = "latest",
     /,
     *,

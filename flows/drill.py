@@ -41,7 +41,7 @@ from tasks.drill.apart import run_drill
 from tasks.drill.deployment import NAME, POOL, client_of, deploy, prefect, save_blocks
 from tasks.drill.parts import SeaweedFS, Worker
 from tasks.drill.sample import REFUSED, SampleWorkload, declare
-from tasks.drill.screen import follow, last_line, say, steps, table
+from tasks.drill.screen import follow, heading, last_line, say
 from tasks.drill.vault import ALLOWED, lock_bucket, proven_by_ssh_keygen, refuses_deletion
 from tasks.incident.dry_runs import last_dry_run
 from tasks.incident.last_word import WORKS
@@ -128,6 +128,7 @@ def trigger(on: Stage, **parameters: Any) -> FlowRun:
     found = re.search(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", told)
     if not found:
         raise RuntimeError(f"no flow run in what prefect printed:\n{told}")
+    say(heading())
     with client_of(on.server) as client:
         run = follow(client, UUID(found[0]), _RUN_SECONDS, say)
     say(f"  {run.state_name}: {run.state.message if run.state else ''}")
@@ -178,16 +179,12 @@ def rehearse(on: Stage) -> tuple[str, dict[str, Any]]:
     home = on.evidence / incident
     facts = facts_of(home, run, on)
     word = json.loads(closings(home)[-1].read_bytes())["verdict"]
-    runs = [run]
     if word == Word.VERIFIED:
         prove_contained(on, home)
         prove_kept(on, home)
         again = trigger(on, incident_id=incident, recover=True)
-        runs.append(again)
         require(again.state_name == "Verified", Word.UNVERIFIED, f"the same incident carried on: {again.state_name}")
         prove_recovered(on)
-    with client_of(on.server) as client:
-        say(f"\n{table([step for each in runs for step in steps(client, each.id)])}\n")
     return word, facts
 
 

@@ -38,7 +38,7 @@ def audit_by_hand(  # noqa: PLR0913  its options
     if not incident:
         held = {"incidents": holdings(opened), "fleets": fleets(opened)}
         tables = [columns(rows, what) for what, rows in held.items() if rows] or [columns([], "incidents")]
-        following = [f"next: {command('audit', store, 'INCIDENT')}"] if any(held.values()) else []
+        following = [f"next: {command('audit', store or opened.place, 'INCIDENT')}"] if any(held.values()) else []
         show("audit", [*chain(*tables), *following], {"place": opened.place, **held}, as_json=as_json)
         return 0
     allowed = _read(signers, read_signers, "an allowed_signers file", "Make one, or leave --signers out.")

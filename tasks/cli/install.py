@@ -18,7 +18,7 @@ from urllib.parse import quote
 from tasks.cli.next_step import Called
 from tasks.cli.workloads import chosen, credentials
 from tasks.custody.errors import EvacuationError, Refused
-from tasks.custody.incident.description import STATE
+from tasks.custody.incident.description import STATE, place, read_tables
 from tasks.custody.visible import say
 from tasks.incident.current import at_work_or_left
 from tasks.incident.directory import base_of, disks
@@ -124,6 +124,7 @@ def uninstall_by_hand() -> int:
 
 
 def _of_this_host(text: str) -> Workloads:
+    read_tables(Path(place(text)[0]))  # a folder without a file has no store that a unit would know
     found = {called: workload for called, workload in chosen(text).items() if workload.host == gethostname()}
     if not found:
         raise Refused(f"a workload with host = {gethostname()!r} in {text}", "none", "Run it on the workload's host.")
@@ -195,10 +196,10 @@ def _require_rights() -> None:
 def _require_trusted(here: Workloads) -> None:
     """Refuse what another account could change: root will run it, and do as the file says."""
     files = {Path(called.file.removesuffix(f":{called.name}")) for called in here}
-    for place in (Path(sys.executable), Path(sys.executable).resolve(), Path(__file__), *files):
-        if strange := exposed(place, 0):
+    for path in (Path(sys.executable), Path(sys.executable).resolve(), Path(__file__), *files):
+        if strange := exposed(path, 0):
             cure = "Install the wheel as root (pipx install --global), and keep the file in /etc/evacuation."
-            raise Refused("programs and a file that only root can change", f"{place} lies in {strange}", cure)
+            raise Refused("programs and a file that only root can change", f"{path} lies in {strange}", cure)
 
 
 def _require_as_written(files: Mapping[Path, str]) -> None:

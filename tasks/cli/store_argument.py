@@ -1,20 +1,19 @@
-"""Parse the argument STORE: a file with one [store.NAME], FILE:NAME where it has several, or a saved block."""
+"""Parse the argument STORE: a file with one [store.NAME], FILE:NAME where it has several, s3://…, or a saved block."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blocks.file import store
-from tasks.custody.errors import Refused
-from tasks.custody.incident.description import FILE, place
+from blocks.file import store, store_at
+from tasks.custody.incident.description import FILE, URL, place
 
 if TYPE_CHECKING:
     from blocks.store_fields import StoreFields
 
 
 def named_store(text: str) -> "StoreFields":
-    """Return the store that the argument names. Needs Prefect only for a saved block. Raises Refused."""
-    if not text:
-        raise Refused("STORE, a TOML file or the name of a saved store", "none", "Give it, as in evacuation.toml.")
+    """Return the store of an argument, $S3_BUCKET if empty. Needs Prefect only for a saved block. Raises Refused."""
+    if not text or text.startswith(URL):
+        return store_at(text)
     file, name = place(text)
     if file.endswith(FILE):
         return store(Path(file), name)

@@ -12,7 +12,7 @@ from tasks.cli.next_step import Called
 from tasks.cli.output import show
 from tasks.cli.status import Status, look
 from tasks.custody.errors import Refused
-from tasks.custody.incident.description import place, read_tables
+from tasks.custody.incident.description import described, place
 from tasks.custody.incident.exit_codes import INCOMPLETE
 from tasks.custody.visible import say
 from tasks.system.installation import PASSWORD, PROFILE
@@ -62,12 +62,12 @@ def uncordon_by_hand(text: str) -> int:
 def chosen(text: str) -> dict[Called, WorkloadFields]:
     """Return the workloads that FILE or FILE:NAME selects, by their names for an operator. Raises Refused."""
     file, name = place(text)
-    described = read_tables(Path(file))
-    found = workloads(described)
+    read = described(Path(file), "workload")
+    found = workloads(read)
     if not found or (name and name not in found):
         known = f"one of {', '.join(found)}" if found else f"a [workload.NAME] in {file}"
         raise Refused(known, name or "none", "Correct the name, or give the file of the workload.")
-    several, store = len(found) > 1, "" if described.get("store") else "STORE.toml"
+    several, store = len(found) > 1, "" if read.get("store") else "STORE.toml"
     meant = [name] if name else found
     return {Called(each, f"{file}:{each}" if several else file, store): found[each] for each in meant}
 

@@ -1,4 +1,4 @@
-"""Print what a drill does: each step as it ends, a table at the end, and one last line for scripts."""
+"""Print what a drill does: a table for each run, whose rows come as the steps end, and one last line for scripts."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +14,7 @@ from prefect.client.schemas.sorting import TaskRunSort
 _POLL_SECONDS: Final = 0.3
 _LATE_SECONDS: Final = 5.0
 _WIDTH: Final = 110
+_NAME: Final = 42
 
 
 def say(text: str) -> None:
@@ -22,7 +23,10 @@ def say(text: str) -> None:
 
 
 def follow(client: SyncPrefectClient, run_id: UUID, deadline: float, tell: Callable[[str], None]) -> FlowRun:
-    """Pass each step to `tell` as it ends, until the run has ended. Raises TimeoutError after `deadline` seconds."""
+    """Pass each step to `tell` as it ends, until the run has ended, and then those that never did.
+
+    Raises TimeoutError after `deadline` seconds.
+    """
     end = time.monotonic() + deadline
     told: set[UUID] = set()
     while True:
@@ -33,6 +37,9 @@ def follow(client: SyncPrefectClient, run_id: UUID, deadline: float, tell: Calla
                 told.add(step.id)
                 tell(line(step))
         if run.state and run.state.is_final() and (len(told) == len(seen) or _long_ago(run)):
+            for step in seen:
+                if step.id not in told:
+                    tell(line(step))
             return run
         if time.monotonic() > end:
             raise TimeoutError(f"flow run {run_id} has not ended after {deadline:g} s; it is {run.state_name}")
@@ -56,16 +63,14 @@ def steps(client: SyncPrefectClient, run_id: UUID) -> Sequence[TaskRun]:
     return sorted(found, key=lambda step: (step.end_time is None, step.end_time))
 
 
+def heading() -> str:
+    """Format the head of a run's table."""
+    return f"  {'step':{_NAME}} {'state':9}  {'seconds':>7}  result\n  {'-' * _WIDTH}"
+
+
 def line(step: TaskRun) -> str:
-    """Format one step that has ended."""
-    return f"  {step.name:42} {_ending(step)}"
-
-
-def table(steps: Sequence[TaskRun]) -> str:
-    """Format all steps in order: name, end, seconds, message."""
-    width = max(len(step.name) for step in steps)
-    head = f"  {'step':{width}}  {'state':9}  {'seconds':>7}  result\n  {'-' * (width + 60)}"
-    return "\n".join([head, *(f"  {step.name:{width}}  {_ending(step)}" for step in steps)])
+    """Format one step as a row: name, end, seconds, message."""
+    return f"  {step.name:{_NAME}} {_ending(step)}"
 
 
 def _ending(step: TaskRun) -> str:

@@ -61,6 +61,15 @@ def freeze_described(given: Mapping[str, Any], incident: str | None = None) -> E
     return _tried(lambda: _locked_freeze(_here(recognisable(given, socket.gethostname())), incident))
 
 
+def members_described(given: Mapping[str, Any]) -> list[Process]:
+    """Return the processes that `freeze_described` would freeze now; none if it would not."""
+    with suppress(Exception):  # it reports the same reason
+        fields = _here(recognisable(given, socket.gethostname()))
+        snapshot = LinuxHost(fields["api_port"], root=fields["root"]).snapshot()
+        return [snapshot[who.pid] for who in _finder(fields, _bases(fields, evidence_of(fields)))(snapshot)]
+    return []
+
+
 def freeze_for(run: "KnownRun") -> EarlyFreeze:
     """Freeze the workload of a flow run, which may be another process's.
 

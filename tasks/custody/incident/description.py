@@ -16,6 +16,14 @@ Tables: TypeAlias = dict[str, dict[str, dict[str, Any]]]
 FILE: Final = ".toml"
 KINDS: Final = ("workload", "store", "fleet")
 STATE: Final = Path("/var/lib/evacuation")
+BUCKET: Final = "S3_BUCKET"
+"""Environment variable of the runbook: the store, where no file names one."""
+URL: Final = "s3://"
+HERE: Final = "."
+"""The current folder, which is the workload if no file is given."""
+_MARKS: Final = ("src/train.py", "api/app.py")
+_AWS: Final = {"endpoint": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), "region": ("AWS_REGION",)}
+"""What the AWS command line takes from the environment and boto3 does not, or not for us."""
 
 API: Final = r"uvicorn .*api\.app"
 TRAINING: Final = r"(^|[\s/])src/train\.py(\s|$)"
@@ -61,6 +69,46 @@ def read_tables(path: Path) -> Tables:
         return tables(str(path), path.read_text())
     except (OSError, UnicodeDecodeError) as error:
         raise Refused("a TOML file", f"{path}: {error}", "Start from examples/evacuation.toml.") from error
+
+
+def described(path: Path, kind: str) -> Tables:
+    """Read the tables of a TOML file. A folder is a workload by the runbook's defaults, and its store is $S3_BUCKET.
+
+    Raises Refused, for a folder only for what it lacks of this kind.
+    """
+    if not path.is_dir():
+        return read_tables(path)
+    root = workload_folder(path) if kind == "workload" else path.absolute()
+    name = re.sub(r"[^a-z0-9]+", "-", root.name.lower()).strip("-") or "workload"
+    return {"workload": {name: {"root": str(root)}}, "store": {name: exported_store() if kind == "store" else {}}}
+
+
+def workload_folder(folder: Path) -> Path:
+    """Return the whole path of a folder that holds the runbook's training or API. Raises Refused for another one."""
+    if not any(_is_file(folder / mark) for mark in _MARKS):
+        raise Refused(
+            f"a TOML file, or a folder with {' or '.join(_MARKS)}",
+            f"the folder {folder.absolute()}",
+            "Change to the workload's folder, or name a file made from examples/evacuation.toml. "
+            "ワークロードのフォルダーで実行してください。",
+        )
+    return folder.absolute()
+
+
+def _is_file(path: Path) -> bool:
+    with suppress(OSError):  # as of a folder that we may not look into
+        return path.is_file()
+    return False
+
+
+def exported_store(url: str = "") -> dict[str, Any]:
+    """Return the fields of the store at this URL, or at $S3_BUCKET. Raises Refused if there is no URL of a bucket."""
+    given = url or os.environ.get(BUCKET, "")
+    if not given.removeprefix(URL).strip("/") or not given.startswith(URL):
+        cure = f"export {BUCKET}=s3://BUCKET/PREFIX, or name a file that has the store. {BUCKET} を設定してください。"
+        raise Refused(f"{BUCKET} in the form s3://BUCKET/PREFIX", repr(given) if given else "nothing", cure)
+    found = {field: [os.environ[name] for name in names if os.environ.get(name)] for field, names in _AWS.items()}
+    return {"bucket": given, **{field: values[0] for field, values in found.items() if values}}
 
 
 def tables(file: str, text: str) -> Tables:

@@ -69,6 +69,15 @@ def test_a_drill_ends_verified_with_a_line_that_a_script_can_read(kept: str) -> 
     assert all("open_files" in process for process in tree)
 
 
+def test_a_drill_prints_each_step_once_under_a_heading_for_each_run(kept: str) -> None:
+    runs = kept.split("$ prefect deployment run ")[1:]
+    assert len(runs) == 2
+    for run in runs:
+        steps = [line.strip().split("  ")[0] for line in run.splitlines() if line.startswith("  §")]
+        assert len(steps) == len(set(steps)) > 15
+        assert run.count("  seconds  result\n") == 1
+
+
 def test_a_drill_shows_who_signed_and_that_nobody_can_delete(kept: str) -> None:
     assert '  proven: ssh-keygen -Y verify: Good "evacuation" signature for evacuation@drill with ED25519 key' in kept
     assert "  proven: the store refuses to delete the manifest" in kept

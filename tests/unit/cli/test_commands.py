@@ -71,7 +71,7 @@ def typed(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         (["run", "a.toml", "--unknown=bystander"], None),
         (["answer", "a.toml", "IR-1", "7", "end"], None),
         (["run", "a.toml", "--reason", "--dry-run"], None),
-        (["run"], None),
+        (["run"], (".", "", None)),
         (["run", "a.toml", "b.toml"], None),
         (["run", "a.toml", "--dry-run"], None),
         (["run", "a.toml", "--help"], None),
@@ -117,7 +117,7 @@ def test_what_turns_out_to_be_wrong_after_the_freeze_is_let_go_again(
     ("words", "said"),
     [
         (["nope"], 'Unknown command "nope"'),
-        (["status"], "WORKLOAD requires an argument"),
+        (["status"], "expected a TOML file, or a folder with src/train.py or api/app.py; got the folder"),
         (["status", "a.toml", "b.toml"], "b.toml"),
         (["status", "none.toml"], "expected a TOML file; got none.toml"),
         (["run", "none.toml"], "expected a TOML file; got none.toml"),

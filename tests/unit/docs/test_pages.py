@@ -12,7 +12,11 @@ from flows.commands import app
 from tasks.custody.incident.ending import ENDINGS
 from tests.support.pages import PAGES, PROJECT, Page
 
-PAIRS = [("README.md", "README.ja.md"), ("docs/operate.md", "docs/operate.ja.md")]
+PAIRS = [
+    ("README.md", "README.ja.md"),
+    ("docs/operate.md", "docs/operate.ja.md"),
+    ("docs/runbook.md", "docs/runbook.ja.md"),
+]
 BOTH = [name for pair in PAIRS for name in pair]
 PARAMETERS = {flow.name: set(parameter_schema(flow).properties) for flow in flows()}
 FIELDS = {field for name in blocks.__all__ for field in getattr(blocks, name).model_fields}
