@@ -49,6 +49,7 @@ from tasks.runtime.flow_run import origin, own_launchers
 from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.system.processes import boot_id
 from tasks.system.time_limit import before_the_freeze, time_limit
+from tasks.system.uncover import DETACHED
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +107,7 @@ def open_incident(request: Request) -> Opened | JoinedIncident | AlreadyRunning:
     with before_the_freeze() as limit:
         opened = _opened(request)
     if isinstance(opened, Opened):
-        opened.context.losses += limit.losses
+        opened.context.losses += [*limit.losses, *DETACHED]
     return opened
 
 

@@ -37,6 +37,7 @@ from tasks.system.ours import make_folder, why_not_followed
 from tasks.system.own_folders import own_folders
 from tasks.system.processes import untouchable
 from tasks.system.time_limit import before_the_freeze
+from tasks.system.uncover import DETACHED, uncover
 from tasks.system.workload import describe
 
 if TYPE_CHECKING:
@@ -105,8 +106,11 @@ def _tried(freeze: Callable[[], EarlyFreeze]) -> EarlyFreeze | None:
 
 
 def _locked_freeze(workload: Mapping[str, Any], incident: str | None) -> EarlyFreeze:
-    evidence = evidence_of(workload)
-    with before_the_freeze():
+    with before_the_freeze() as limit:
+        uncover(Path(workload["root"]))
+        for line in DETACHED:
+            limit.lose(line)
+        evidence = evidence_of(workload)
         bases = _bases(workload, evidence)
         _require_known_here(bases, incident)
         with _owned(bases) as lock:
