@@ -21,6 +21,7 @@ from tasks.containment.silence import rehearse_silence
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
 from tasks.custody.containment.receipt import Freeze, Recovery, Stop
+from tasks.custody.evidence.keys import FOLDERS
 from tasks.custody.fleet.ends import CONTAINED_LABEL, FROZEN_LABEL
 from tasks.custody.fleet.order import run_name
 from tasks.custody.incident.alarm import Alarm
@@ -124,7 +125,7 @@ def carry_out(
 ) -> State[Any]:
     """Run the steps of an evacuation whose incident is open; what earlier runs of it have done is not repeated."""
     first = [name for name, collector in discover().items() if collector.while_frozen]
-    later = [name for name in discover() if name not in first]
+    later = [name for name in discover() if name not in {*first, FOLDERS}]
 
     steps = StepRunner(context)
     submit = steps.submit
@@ -149,8 +150,9 @@ def carry_out(
     labels.when_done(contained, CONTAINED_LABEL)
     announce_containment(context, _name(), stopped, contained)
 
-    # §4 collect in parallel, judge the models, then seal
+    # §4 collect in parallel, the rest of the folders after the evidence; judge the models, then seal
     collected = looked + [submit(collect, name, after=[stopped]) for name in later]
+    collected.append(submit(collect, FOLDERS, after=collected))
     evidence = every_collector(steps)
     judged = submit(judge_models, evidence, after=collected)
     seals = [submit(seal, volume, evidence, after=[judged]) for volume in volumes_to_seal(context, evidence)]

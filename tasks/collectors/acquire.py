@@ -22,11 +22,12 @@ from tasks.collectors.collector import (
     Unanswered,
 )
 from tasks.collectors.command import run
-from tasks.collectors.copying import Copying
-from tasks.collectors.matching import found
+from tasks.collectors.copying import Copying, LeftOver
+from tasks.collectors.matching import found, left_over
 from tasks.collectors.procfs import still
 from tasks.collectors.room import Room
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
+from tasks.custody.evidence.artifact import unsteady
 from tasks.custody.store.manifest import digest_bytes
 
 _NAMED: Final = 6
@@ -84,6 +85,8 @@ def _from_source(source: Source, target: Target, folder: Path) -> Iterator[Item]
             yield from _store(room, source.stored, source.make(target), target.limit)
         case Command():
             yield from _store(room, source.stored, run(source, target), target.limit)
+        case Files() if source.beside:
+            yield from _copy_left_over(target, source, room)
         case Files():
             yield from _copy_all(target, source, room)
         case Gathered():
@@ -113,6 +116,22 @@ def _copy_all(target: Target, source: Files, room: Room) -> Iterator[Taken | Los
     if nothing and source.field not in target.elsewhere:
         more = f" or {len(patterns) - _NAMED} other patterns" if len(patterns) > _NAMED else ""
         raise NothingThere(f"no file matches {', '.join(patterns[:_NAMED])}{more}")
+
+
+def _copy_left_over(target: Target, source: Files, room: Room) -> Iterator[Taken | Loss]:
+    """Copy what no pattern names. What changed meanwhile is kept, and is a loss too."""
+    root, beside = os.fsencode(target.root), [each for field in source.beside for each in target.globs[field]]
+    names, losses = left_over(root, target.globs[source.field], beside)
+    yield from losses
+    limits = LeftOver(target.largest, tuple(map(os.fsencode, target.apart)))
+    copying = Copying(root, room, target.limit, owners_of(target), target.searched, limits)
+    for name in names[: source.most]:
+        if item := copying.take(name):
+            yield item
+        if isinstance(item, Taken) and (why := unsteady(item.file.stored, item.file.note)):
+            yield Loss(item.file.source, Outcome.FAILED, f"{why}; what is kept of it mixes several moments")
+    if len(names) > source.most:
+        yield Loss(source.field, Outcome.TRUNCATED, f"the first {source.most} of {len(names)} files")
 
 
 def owners_of(target: Target) -> frozenset[int]:

@@ -34,7 +34,8 @@ class Target:
     recognises them, and `elsewhere` the fields of which files were found in them. `units` are the systemd services that
     the block names. `fallback` is a folder on another disk for what does not fit, `reserve` the file that keeps room
     for what must be stored, `margin` the bytes that copies leave free; without `copies` only what we make ourselves is
-    stored.
+    stored. `apart` are the evacuation's own folders in the root. A file that no pattern names may have `largest` bytes;
+    any number if None.
     """
 
     incident: str
@@ -55,6 +56,8 @@ class Target:
     margin: int = 0
     copies: bool = True
     units: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
+    largest: int | None = None
 
     @property
     def searched(self) -> int | None:
@@ -83,10 +86,16 @@ class Command:
 
 @dataclass(frozen=True)
 class Files:
-    """Store the workload's files that match `patterns`, byte for byte; without patterns, those of this block field."""
+    """Store the workload's files that match `patterns`, byte for byte; without patterns, those of this block field.
+
+    `beside` are block fields whose files other collectors take. What is left is no evidence by itself: finding none,
+    a socket, or a file above the target's `largest` is no loss, and of more than `most` files the rest is one.
+    """
 
     field: str
     patterns: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    most: int = FOREVER
 
 
 @dataclass(frozen=True)
@@ -119,6 +128,7 @@ class Collector:
     deadline while the workload is frozen, because what it takes would vanish with the stop. Collectors `of_containers`
     are needed if the workload block names containers, and do nothing otherwise; those `of_units` do nothing without
     systemd services. Those `of_interpreter` look at the interpreter that the block names, or at its environment.
+    One that `may_be_missing` loses nothing where there is nothing to take, whatever the block says.
     """
 
     name: str
@@ -134,6 +144,7 @@ class Collector:
     of_containers: bool = False
     of_units: bool = False
     of_interpreter: bool = False
+    may_be_missing: bool = False
 
 
 class NothingThere(Exception):

@@ -64,12 +64,36 @@ _COMPRESSED: Final[Mapping[bytes, Callable[[], Any]]] = {
     b"\x04\x22\x4d\x18": _lz4,
 }
 _BROKEN: Final = (zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
+_PICKLE: Final = b"\x80\x02"
 HEAD: Final = 6
+BEGINNING: Final = 1 << 20
+"""Bytes that show whether a pickle is compressed in a file: a block of bzip2 has up to 900,000."""
+_MEMORY: Final = 64 << 20
+_WITHIN: Final = ((b"PK\x03\x04", b".pkl"), (b"\x93NUMPY", b"'|O'"))
+"""How an archive with a pickle begins, as torch writes it, and an array of objects."""
 
 
 def looks_like_a_model(head: bytes) -> bool:
-    """Return whether a file begins like a pickle of protocol 2 or later, or a compression format that joblib knows."""
-    return looks_like_a_pickle(head) or _is_packed(head)
+    """Return whether a file begins like a pickle of protocol 2 or later, compressed as joblib does or not.
+
+    Compressed text does not. What cannot be seen in so much of the file counts as a pickle.
+    """
+    if any(head.startswith(magic) and mark in head for magic, mark in _WITHIN):
+        return True
+    return looks_like_a_pickle(_unpacked(head) if _is_packed(head) else head)
+
+
+def _unpacked(head: bytes) -> bytes:
+    """Return the first two bytes of what is compressed; those of a pickle if more is needed, none if it is not."""
+    make = next(make for magic, make in _COMPRESSED.items() if head.startswith(magic))
+    stream = lzma.LZMADecompressor(memlimit=_MEMORY) if make is lzma.LZMADecompressor else make()
+    try:
+        first = bytes(stream.decompress(head, 2))
+    except (lzma.LZMAError, MemoryError):  # it may only want more memory
+        return _PICKLE
+    except _BROKEN:
+        return b""
+    return first if len(first) > 1 or stream.eof else _PICKLE
 
 
 def looks_like_a_pickle(head: bytes) -> bool:

@@ -1,11 +1,21 @@
 """List the objects that an incident stores, in order. The manifest comes last (runbook §5)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from tasks.custody.evidence.acquisition import StoredFile
-from tasks.custody.evidence.keys import MANIFEST, SIGNATURE, SUMS, evidence_key, in_snapshot, latest_key, snapshot_key
+from tasks.custody.evidence.keys import (
+    MANIFEST,
+    SIGNATURE,
+    SUMS,
+    evidence_key,
+    in_snapshot,
+    latest_key,
+    snapshot_key,
+    unquote,
+)
 from tasks.custody.evidence.parts import Parts
+from tasks.custody.evidence.pattern import named
 from tasks.custody.store.latest import ObjectRef
 from tasks.custody.store.manifest import Manifest, digest_bytes
 
@@ -52,6 +62,22 @@ def evidence_objects(manifest: Manifest) -> list[Expected]:
     return _evidence(manifest, manifest.files)
 
 
+def evidence_first(manifest: Manifest, patterns: Collection[str]) -> tuple[list[Expected], list[Expected]]:
+    """Split the sealed files into evidence and what only goes along with a folder, because no pattern names it.
+
+    What goes along and is in the evidence too has the evidence's key as its origin.
+    """
+
+    def goes_along(file: StoredFile) -> bool:
+        path = unquote(file.source).decode(errors="surrogateescape")
+        return bool(path) and in_snapshot(file.stored, manifest.folders) and not named(path, patterns)
+
+    every = evidence_objects(manifest)
+    first = [item for item in every if not goes_along(item.file)]
+    keys = {item.sha256: item.key for item in first if item.size}
+    return first, [replace(item, origin=keys.get(item.sha256, "")) for item in every if goes_along(item.file)]
+
+
 def once(objects: Iterable[Expected]) -> tuple[list[Expected], list[Expected]]:
     """Split objects into those to send and those to copy from one of them. Empty objects are always sent."""
     first, again = dict[str, Expected](), list[Expected]()
@@ -74,10 +100,10 @@ def closing_objects(manifest: Manifest, signature: bytes = b"") -> list[Expected
 
 
 def snapshot_objects(manifest: Manifest, snapshot: str) -> list[Expected]:
-    """Return models, artifacts and logs under the incident's snapshot; a supplement has its own snapshot."""
+    """Return models, artifacts, logs and the manifest's folders under the snapshot; a supplement has its own."""
     folder = snapshot_key(snapshot if manifest.volume == 1 else f"{snapshot}.{manifest.volume}", "")
     of = evidence_key(manifest.incident, manifest.volume, "")
-    files = (file for file in manifest.files if file.source and in_snapshot(file.stored))
+    files = (file for file in manifest.files if file.source and in_snapshot(file.stored, manifest.folders))
     return [Expected(folder, file, of + file.stored) for file in files]
 
 
