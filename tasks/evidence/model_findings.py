@@ -74,7 +74,7 @@ def sound_models(files: Iterable[StoredFile], findings: Sequence[ModelFinding]) 
 
 
 def is_model(context: RunContext, volume: int, file: StoredFile) -> bool:
-    """Return whether a file is a model, by its name, the block's patterns, or its first bytes; what is unread may be."""
+    """Return whether a file is a model: by name, the block's patterns or its first bytes. What is unread may be one."""
     if not file.source:
         return False
     path = _path_of(file)

@@ -65,10 +65,10 @@ def tree(root: Path) -> dict[str, bytes]:
 
 
 def put(root: Path, files: dict[str, bytes]) -> None:
-    for name, content in files.items():
+    for name, data in files.items():
         path = root / os.fsdecode(name.encode("latin-1"))
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        path.write_bytes(data)
 
 
 def every(context: RunContext) -> list[Evidence]:
