@@ -125,7 +125,8 @@ def carry_out(
 ) -> State[Any]:
     """Run the steps of an evacuation whose incident is open; what earlier runs of it have done is not repeated."""
     first = [name for name, collector in discover().items() if collector.while_frozen]
-    later = [name for name in discover() if name not in {*first, FOLDERS}]
+    early = [name for name, collector in discover().items() if collector.early]
+    later = [name for name in discover() if name not in {*first, *early, FOLDERS}]
 
     steps = StepRunner(context)
     submit = steps.submit
@@ -139,6 +140,9 @@ def carry_out(
     labels = FleetLabels(context)
     labels.when_done(frozen, FROZEN_LABEL)
 
+    # §0 the environment
+    known = [submit(collect, name, after=[frozen]) for name in early]
+
     # §4 look while it is frozen, ask a person where an alarm's evacuation or a fleet's has to, then §3 stop
     looked = [submit(collect, name, budget, after=[frozen]) for name in first]
     if context.run.dry_run:
@@ -151,7 +155,7 @@ def carry_out(
     announce_containment(context, _name(), stopped, contained)
 
     # §4 collect in parallel, the rest of the folders after the evidence; judge the models, then seal
-    collected = looked + [submit(collect, name, after=[stopped]) for name in later]
+    collected = known + looked + [submit(collect, name, after=[stopped]) for name in later]
     collected.append(submit(collect, FOLDERS, after=collected))
     evidence = every_collector(steps)
     judged = submit(judge_models, evidence, after=collected)

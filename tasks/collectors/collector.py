@@ -122,8 +122,9 @@ class Collector:
     """One source of evidence.
 
     `order` is its place in the order of volatility (RFC 3227 §2.1), small first. `while_frozen` collectors run before
-    the stop. `deadline` and `stalled` are in seconds: its process group is ended at the deadline, or after `stalled`
-    seconds without a byte read or written. `limit` is the most bytes that it may store. The loss of a `needed` one
+    the stop. An `early` one runs beside them, and the stop does not wait for it: the runbook has it first, and what it
+    reads outlives the stop. `deadline` and `stalled` are in seconds: its process group is ended at the deadline, or
+    after `stalled` seconds without a byte read or written. `limit` is the most bytes that it may store. The loss of a `needed` one
     makes the verdict PARTIAL, unless the workload block names the needed ones. An `unhurried` one keeps its own
     deadline while the workload is frozen, because what it takes would vanish with the stop. Collectors `of_containers`
     are needed if the workload block names containers, and do nothing otherwise; those `of_units` do nothing without
@@ -140,6 +141,7 @@ class Collector:
     limit: int = 16 * MIB
     needed: bool = False
     while_frozen: bool = False
+    early: bool = False
     unhurried: bool = False
     of_containers: bool = False
     of_units: bool = False

@@ -9,6 +9,7 @@ from typing import Final
 
 from tasks.collectors.collector import Collector, Made, NothingThere, Target, Unanswered
 from tasks.collectors.reading import inside_of, read_inside
+from tasks.collectors.requirement import requirement
 from tasks.custody.evidence.acquisition import Outcome
 
 _METADATA_BYTES: Final = 1 << 20
@@ -41,16 +42,21 @@ def folders_of(target: Target) -> list[Path]:
 
 def installed(target: Target) -> dict[str, str]:
     """Return versions by name."""
+    return dict(sorted((name.lower().replace("_", "-"), version) for _, name, version in _all(target)))
+
+
+def _all(target: Target) -> Iterator[tuple[Path, str, str]]:
+    """Yield each package's dist-info, name and version: by its metadata, else by the folder's name."""
     bounds = bounds_of(target)
-    return dict(sorted(named for folder in folders_of(target) for named in _named(bounds, folder)))
+    for folder in folders_of(target):
+        yield from _named(bounds, folder)
 
 
-def _named(bounds: Path, folder: Path) -> Iterator[tuple[str, str]]:
-    """Yield name and version by each package's metadata, else by its folder's name. Bytes: not always UTF-8."""
+def _named(bounds: Path, folder: Path) -> Iterator[tuple[Path, str, str]]:
     for info in (*folder.glob("*.dist-info"), *folder.glob("*.egg-info")):
         name, _, version = info.stem.partition("-")
         fields = BytesHeaderParser().parsebytes(_metadata(bounds, info))
-        yield str(fields.get("Name", name)).lower().replace("_", "-"), str(fields.get("Version", version or "?"))
+        yield info, str(fields.get("Name", name)), str(fields.get("Version", version or "?"))
 
 
 def _metadata(bounds: Path, info: Path) -> bytes:
@@ -61,8 +67,11 @@ def _metadata(bounds: Path, info: Path) -> bytes:
 
 
 def make(target: Target) -> bytes:
-    """Return one name==version a line, as `pip freeze` prints them."""
-    return "".join(f"{name}=={version}\n" for name, version in installed(target).items()).encode()
+    """Return what `pip freeze --all` prints: name==version, name @ URL, or -e with a folder or repository."""
+    bounds = bounds_of(target)
+    every = sorted(_all(target), key=lambda each: each[1].lower())
+    lines = dict.fromkeys(requirement(bounds, info, name, version) for info, name, version in every)
+    return "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
 
 
 COLLECTOR = Collector(
