@@ -240,14 +240,12 @@ class WorkloadFields(BaseModel):
     )
     folders: list[FolderName] = Field(
         default=["models", "artifacts", "logs"],
-        description="Folders in the root that go whole to the snapshot and latest/, after the evidence; the patterns "
-        "say what of them is evidence, and judged.",
+        description="Folders in the root that go whole to the snapshot and latest/, after what the patterns name.",
     )
     folder_file_mb: int | None = Field(
         default=None,
         ge=1,
-        description="Largest file, in MiB, that goes with these folders though no pattern names it; larger ones are "
-        "named and left out. Any size if left out.",
+        description="Largest file that no pattern names, in MiB, that goes along with them; any size if left out.",
     )
     inspect_models: bool = Field(
         default=False,

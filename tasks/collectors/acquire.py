@@ -1,6 +1,7 @@
 """Run one collector's sources into a folder, in its own process; report each file or loss as soon as it is known."""
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -22,12 +23,13 @@ from tasks.collectors.collector import (
     Unanswered,
 )
 from tasks.collectors.command import run
-from tasks.collectors.copying import Copying, LeftOver
+from tasks.collectors.copying import Copying
 from tasks.collectors.matching import found, left_over
 from tasks.collectors.procfs import still
 from tasks.collectors.room import Room
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.evidence.artifact import unsteady
+from tasks.custody.evidence.keys import quote
 from tasks.custody.store.manifest import digest_bytes
 
 _NAMED: Final = 6
@@ -119,19 +121,35 @@ def _copy_all(target: Target, source: Files, room: Room) -> Iterator[Taken | Los
 
 
 def _copy_left_over(target: Target, source: Files, room: Room) -> Iterator[Taken | Loss]:
-    """Copy what no pattern names. What changed meanwhile is kept, and is a loss too."""
-    root, beside = os.fsencode(target.root), [each for field in source.beside for each in target.globs[field]]
-    names, losses = left_over(root, target.globs[source.field], beside)
+    """Copy what no pattern names and is not the evacuation's own. What changed meanwhile is kept, and is a loss too."""
+    beside = [each for field in source.beside for each in target.globs[field]]
+    names, losses = left_over(os.fsencode(target.root), target.globs[source.field], beside)
     yield from losses
-    limits = LeftOver(target.largest, tuple(map(os.fsencode, target.apart)))
-    copying = Copying(root, room, target.limit, owners_of(target), target.searched, limits)
+    copying = Copying(os.fsencode(target.root), room, target.limit, owners_of(target), target.searched)
     for name in names[: source.most]:
-        if item := copying.take(name):
+        place = Path(os.path.realpath(Path(target.root, os.fsdecode(name))))
+        if any(place.is_relative_to(each) for each in target.apart):
+            continue
+        if item := _left_out(target, name, place) or copying.take(name):
             yield item
         if isinstance(item, Taken) and (why := unsteady(item.file.stored, item.file.note)):
             yield Loss(item.file.source, Outcome.FAILED, f"{why}; what is kept of it mixes several moments")
     if len(names) > source.most:
         yield Loss(source.field, Outcome.TRUNCATED, f"the first {source.most} of {len(names)} files")
+
+
+def _left_out(target: Target, name: bytes, place: Path) -> Loss | None:
+    """Return why a file is left out though nothing is lost: it has no content, or more than the block lets go along."""
+    with suppress(OSError):  # what cannot be looked at is tried, and says why
+        mode, size = (about := place.lstat()).st_mode, about.st_size
+        if not place.is_relative_to(os.path.realpath(target.root)) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
+            return None
+        if not stat.S_ISREG(mode):
+            return Loss(quote(name), Outcome.MISSING, "a socket, a pipe or a device, which has no content")
+        if size > (target.largest or size):
+            reason = f"{size} bytes, above the {target.largest} that the workload block lets go along"
+            return Loss(quote(name), Outcome.WITHHELD, reason)
+    return None
 
 
 def owners_of(target: Target) -> frozenset[int]:

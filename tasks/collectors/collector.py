@@ -34,8 +34,7 @@ class Target:
     recognises them, and `elsewhere` the fields of which files were found in them. `units` are the systemd services that
     the block names. `fallback` is a folder on another disk for what does not fit, `reserve` the file that keeps room
     for what must be stored, `margin` the bytes that copies leave free; without `copies` only what we make ourselves is
-    stored. `apart` are the evacuation's own folders in the root. A file that no pattern names may have `largest` bytes;
-    any number if None.
+    stored. `apart` are real paths of our own folders; a file that no pattern names may have `largest` bytes, or any.
     """
 
     incident: str
@@ -122,14 +121,13 @@ class Collector:
     """One source of evidence.
 
     `order` is its place in the order of volatility (RFC 3227 §2.1), small first. `while_frozen` collectors run before
-    the stop. An `early` one runs beside them, and the stop does not wait for it: the runbook has it first, and what it
-    reads outlives the stop. `deadline` and `stalled` are in seconds: its process group is ended at the deadline, or
-    after `stalled` seconds without a byte read or written. `limit` is the most bytes that it may store. The loss of a `needed` one
+    the stop. `deadline` and `stalled` are in seconds: its process group is ended at the deadline, or after `stalled`
+    seconds without a byte read or written. `limit` is the most bytes that it may store. The loss of a `needed` one
     makes the verdict PARTIAL, unless the workload block names the needed ones. An `unhurried` one keeps its own
     deadline while the workload is frozen, because what it takes would vanish with the stop. Collectors `of_containers`
     are needed if the workload block names containers, and do nothing otherwise; those `of_units` do nothing without
     systemd services. Those `of_interpreter` look at the interpreter that the block names, or at its environment.
-    One that `may_be_missing` loses nothing where there is nothing to take, whatever the block says.
+    `early` ones run beside the look; the stop does not wait for them, as what they read outlives it.
     """
 
     name: str
@@ -146,7 +144,6 @@ class Collector:
     of_containers: bool = False
     of_units: bool = False
     of_interpreter: bool = False
-    may_be_missing: bool = False
 
 
 class NothingThere(Exception):

@@ -15,30 +15,12 @@ from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.evidence.keys import placed_name, quote
 from tasks.custody.evidence.room import Place, places
 from tasks.custody.evidence.secrets import LIMIT
-from tasks.system.open_beneath import NoFile, open_below, real_name
+from tasks.system.open_beneath import open_below, real_name
 
 _UNIT: Final = 512
 _BESIDES: Final = 1 << 16
 _HOLES: Final = 16 << 30
 _DEEPEST: Final = 64
-
-
-@dataclass(frozen=True)
-class LeftOver:
-    """Rules for files that no pattern names: the most bytes of one, and folders of our own in the root."""
-
-    largest: int | None
-    apart: tuple[bytes, ...]
-
-    def refuses(self, size: int) -> str:
-        """Return why a file of so many bytes is left out; empty if it is not."""
-        if self.largest is None or size <= self.largest:
-            return ""
-        return f"{size} bytes, above the {self.largest} that the workload block lets go with its folders"
-
-    def is_apart(self, real: bytes) -> bool:
-        """Return whether a file of the root is the evacuation's own."""
-        return any(real.startswith(folder + b"/") for folder in self.apart)
 
 
 @dataclass
@@ -54,7 +36,6 @@ class Copying:
     limit: int
     owners: frozenset[int] = frozenset()
     searched: int | None = LIMIT
-    left_over: LeftOver | None = None
     _taken: dict[tuple[int, ...], Taken] = field(default_factory=dict)
     _clones: bool = True
 
@@ -70,8 +51,6 @@ class Copying:
         except FileNotFoundError:
             to = _target(self.root, name)
             return Loss(quote(name), Outcome.FAILED, f"a link to nothing, {quote(to)}" if to else "it vanished")
-        except NoFile as error:
-            return Loss(quote(name), Outcome.MISSING if self.left_over else Outcome.FAILED, str(error.strerror))
         except OSError as error:
             return lost(name, error)
         except Endless:
@@ -85,8 +64,6 @@ class Copying:
             return Loss(quote(name), Outcome.DENIED, f"a link that leads out of the workload, to {quote(to)}")
         if os.path.isdir(os.path.join(self.root, name)):
             return self._folder(name, real)
-        if self.left_over and self.left_over.is_apart(real):
-            return None
         descriptor = open_below(self.root, real)
         try:
             return self._opened(descriptor, name, real)
@@ -105,8 +82,6 @@ class Copying:
             reason = f"a hard link to a private file of user {before.st_uid}, who is no user of the workload"
             return Loss(quote(name), Outcome.DENIED, reason)
         note = "" if real == os.path.normpath(name) else f"a link to {quote(real)}"
-        if self.left_over and (reason := self.left_over.refuses(before.st_size)):
-            return Loss(quote(name), Outcome.WITHHELD, reason)
         if reason := self._too_much(descriptor, before):
             return Loss(quote(name), Outcome.TRUNCATED, reason)
         if made := self._again(before, name, note):

@@ -9,7 +9,6 @@ COLLECTOR = Collector(
     order=70,
     sources=(Files(FOLDERS, beside=("logs", "artifacts", "models"), most=300_000),),
     needed=True,
-    may_be_missing=True,
     deadline=1800.0,
     stalled=60.0,
     limit=TIB,

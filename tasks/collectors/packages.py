@@ -42,18 +42,13 @@ def folders_of(target: Target) -> list[Path]:
 
 def installed(target: Target) -> dict[str, str]:
     """Return versions by name."""
-    return dict(sorted((name.lower().replace("_", "-"), version) for _, name, version in _all(target)))
+    return dict(sorted((name.lower().replace("_", "-"), version) for _, name, version in _named(target)))
 
 
-def _all(target: Target) -> Iterator[tuple[Path, str, str]]:
-    """Yield each package's dist-info, name and version: by its metadata, else by the folder's name."""
-    bounds = bounds_of(target)
-    for folder in folders_of(target):
-        yield from _named(bounds, folder)
-
-
-def _named(bounds: Path, folder: Path) -> Iterator[tuple[Path, str, str]]:
-    for info in (*folder.glob("*.dist-info"), *folder.glob("*.egg-info")):
+def _named(target: Target) -> Iterator[tuple[Path, str, str]]:
+    """Yield each package's folder, its name and version: by its metadata, else by the folder's name."""
+    bounds, folders = bounds_of(target), folders_of(target)
+    for info in (each for end in ("dist", "egg") for folder in folders for each in folder.glob(f"*.{end}-info")):
         name, _, version = info.stem.partition("-")
         fields = BytesHeaderParser().parsebytes(_metadata(bounds, info))
         yield info, str(fields.get("Name", name)), str(fields.get("Version", version or "?"))
@@ -69,8 +64,8 @@ def _metadata(bounds: Path, info: Path) -> bytes:
 def make(target: Target) -> bytes:
     """Return what `pip freeze --all` prints: name==version, name @ URL, or -e with a folder or repository."""
     bounds = bounds_of(target)
-    every = sorted(_all(target), key=lambda each: each[1].lower())
-    lines = dict.fromkeys(requirement(bounds, info, name, version) for info, name, version in every)
+    every = sorted(_named(target), key=lambda each: each[1].lower())
+    lines = dict.fromkeys(requirement(bounds, *each) for each in every)
     return "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
 
 

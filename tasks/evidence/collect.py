@@ -80,13 +80,6 @@ def _globs(block: Workload) -> dict[str, list[str]]:
     return {"logs": block.logs, "artifacts": block.artifacts, "models": block.models, FOLDERS: block.folders}
 
 
-def _apart(block: Workload) -> tuple[str, ...]:
-    """Return the evacuation's own folders in the root, as real paths below it."""
-    root, own = block.root.resolve(), filter(None, (block.evidence, block.fallback_dir))
-    places = [place.resolve() for place in own]
-    return tuple(str(place.relative_to(root)) for place in places if place.is_relative_to(root))
-
-
 def worth_repeating(made: object) -> bool:
     """Return False for a collector that would fail again and delay the stop: it timed out, or lost an earlier look."""
     if not isinstance(made, Evidence):
@@ -155,11 +148,6 @@ def needed(workload: Workload, what: Collector) -> bool:
     return itself or (what.of_containers and bool(workload.containers))
 
 
-def may_be_missing(workload: Workload, what: Collector) -> bool:
-    """Return whether finding no file at all is no loss of this collector: by itself, or by the block."""
-    return what.may_be_missing or what.name in workload.may_be_missing
-
-
 def _target(context: RunContext, what: Collector, seconds: float, at: Staging) -> Target:
     block = context.workload
     return Target(
@@ -181,7 +169,7 @@ def _target(context: RunContext, what: Collector, seconds: float, at: Staging) -
         margin=context.workload.reserve_mb * MIB // _MARGIN,
         copies=not context.directory.volatile,
         units=tuple(block.units),
-        apart=_apart(block),
+        apart=tuple(str(place.resolve()) for place in (block.evidence, block.fallback_dir) if place),
         largest=block.folder_file_mb and block.folder_file_mb * MIB,
     )
 
@@ -195,7 +183,7 @@ def _evidence(
     return Evidence(
         collector=what.name,
         needed=needed(context.workload, what),
-        may_be_missing=may_be_missing(context.workload, what),
+        may_be_missing=what.name in {*context.workload.may_be_missing, FOLDERS},
         outcome=sum_up(files, losses),
         reason="; ".join(f"{loss.source}: {loss.reason}" for loss in losses[:3]),
         started_at=began,

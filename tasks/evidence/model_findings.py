@@ -38,12 +38,8 @@ def latest_place(file: StoredFile, block: Workload) -> str:
     if not file.source or in_snapshot(file.stored, block.folders):
         return file.stored if file.source else ""
     source = unquote(file.source)
-    goes = file.stored == placed_name(source) and named(_path_of(file), block.models)
+    goes = file.stored == placed_name(source) and named(file.path, block.models)
     return stored_name(source) if goes else ""
-
-
-def _path_of(file: StoredFile) -> str:
-    return unquote(file.source).decode(errors="surrogateescape")
 
 
 def _why_held(context: RunContext, volume: int, file: StoredFile, findings: Sequence[ModelFinding]) -> str:
@@ -64,7 +60,7 @@ def _why_held(context: RunContext, volume: int, file: StoredFile, findings: Sequ
 
 def is_result(file: StoredFile, block: Workload) -> bool:
     """Return whether a pattern of the block says that the file is a result, which has to be whole to be of use."""
-    return named(_path_of(file), (*block.artifacts, *block.models))
+    return named(file.path, (*block.artifacts, *block.models))
 
 
 def sound_models(files: Iterable[StoredFile], findings: Sequence[ModelFinding]) -> list[StoredFile]:
@@ -77,8 +73,8 @@ def is_model(context: RunContext, volume: int, file: StoredFile) -> bool:
     """Return whether a file is a model: by name, the block's patterns or its first bytes. What is unread may be one."""
     if not file.source:
         return False
-    path = _path_of(file)
-    if named_as_model(file.stored) or (ends_with(path, context.workload.models) and not path.endswith(".json")):
+    of_pattern = ends_with(file.path, context.workload.models) and not file.path.endswith(".json")
+    if named_as_model(file.stored) or of_pattern:
         return True
     try:
         with context.directory.locate(volume, file).open("rb") as opened:

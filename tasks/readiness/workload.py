@@ -152,10 +152,7 @@ def files(patient: Patient) -> Finding:
     found = {each: found_files(root, getattr(block, each)) for each in ("logs", "artifacts", "models")}
     unread = [f"{each.source}: {each.reason}" for _, losses in found.values() for each in losses]
     names = [os.fsdecode(name) for those, _ in found.values() for name in those]
-    along, losses = found_files(root, block.folders)
-    unread += [told for each in losses if (told := f"{each.source}: {each.reason}") not in unread]
-    every = dict.fromkeys([*names, *map(os.fsdecode, along)])
-    unread += [visible(name) for name in every if not os.access(Path(block.root, name), os.R_OK)]
+    unread += [visible(name) for name in names if not os.access(Path(block.root, name), os.R_OK)]
     if unread:
         cure = "ls -l there; docs/operate.md, 'Rights'"
         return loss(f"not readable: {', '.join(unread[:_NAMED])}", "they are not collected: Partial", cure)

@@ -22,7 +22,7 @@ from tasks.custody.models.inspection import Inspection
 from tasks.custody.step_result import StepResult
 from tasks.custody.store.latest import Promotion
 from tasks.custody.store.receipts import ObjectReceipt, Receipts
-from tasks.evidence.collect import may_be_missing, needed
+from tasks.evidence.collect import needed
 from tasks.evidence.signing import unsigned, who_signs
 from tasks.record.write import RecordContent
 from tasks.runtime.context import RunContext
@@ -149,7 +149,7 @@ def _crashed(context: RunContext, name: str) -> Evidence:
     return Evidence(
         collector=name,
         needed=needed(context.workload, discover()[name]),
-        may_be_missing=may_be_missing(context.workload, discover()[name]),
+        may_be_missing=name in context.workload.may_be_missing,
         outcome=Outcome.FAILED,
         reason="the run was cancelled" if context.cancelled else "the step itself failed",
         started_at=now,

@@ -46,10 +46,7 @@ class SealedModels:
 
     @classmethod
     def read(cls, context: RunContext, seals: Sequence[Seal], *, again: bool = False) -> "SealedModels":
-        """Read manifests and findings; the newest sound model that a pattern names comes first.
-
-        `again` judges by the present rules.
-        """
+        """Read manifests and findings; newest sound models of a pattern come first. `again` judges by present rules."""
         volumes = [(sealed.volume, read_manifest(context.directory, sealed.volume).files) for sealed in seals]
         files = {path_of(file): file for _, each in volumes for file in each if file.source}
         findings = [
@@ -61,8 +58,8 @@ class SealedModels:
         ]
         models = [file for file in every if _is_of_models(context.workload, file)]
         found = tuple(finding for judged in findings for finding in judged)
-        named = {file.stored for file in models if ends_with(path_of(file), context.workload.models)}
-        models.sort(key=lambda file: (file.stored in named, file.mtime_ns or 0), reverse=True)
+        patterns = context.workload.models
+        models.sort(key=lambda file: (ends_with(path_of(file), patterns), file.mtime_ns or 0), reverse=True)
         return cls(files, tuple(models), found)
 
     def starting(

@@ -87,21 +87,16 @@ def _wanted(context: RunContext, seals: Sequence[Seal]) -> tuple[dict[str, Objec
         manifest = read_manifest(context.directory, sealed.volume)
         back = held_back(context, sealed.volume, manifest.files)
         places = {file.stored: place for file in manifest.files if (place := latest_place(file, block))}
-        free = {file.stored for file in manifest.files if back.get(file.stored) == EMPTY and not is_result(file, block)}
-        for stored in free:
-            if not _holds_more(context, latest_key(places[stored])):
-                del back[stored]
+        for file in manifest.files:
+            if back.get(file.stored) == EMPTY and not is_result(file, block):
+                there = context.store.latest.head(latest_key(places[file.stored]))
+                if not (there and there.size):
+                    del back[file.stored]
         passed = {stored: place for stored, place in places.items() if stored not in back}
         held = {stored: why for stored, why in held.items() if stored not in passed} | back
         wanted |= latest_held(manifest, context.incident.snapshot, passed)
         has |= {latest_key(places.get(file.stored, file.stored)) for file in manifest.files}
     return wanted, held, frozenset(has)
-
-
-def _holds_more(context: RunContext, key: str) -> bool:
-    """Return whether latest/ has more under this key than nothing: an empty file never takes its place."""
-    there = context.store.latest.head(key)
-    return bool(there and there.size)
 
 
 def _unsure(context: RunContext, seals: Sequence[Seal]) -> frozenset[str]:

@@ -69,15 +69,11 @@ HEAD: Final = 6
 BEGINNING: Final = 1 << 20
 """Bytes that show whether a pickle is compressed in a file: a block of bzip2 has up to 900,000."""
 _MEMORY: Final = 64 << 20
-_WITHIN: Final = ((b"PK\x03\x04", b".pkl"), (b"\x93NUMPY", b"'|O'"))
-"""How an archive with a pickle begins, as torch writes it, and an array of objects."""
+_WITHIN: Final = ((b"PK\x03\x04", b".pkl"), (b"\x93NUMPY", b"'|O'"))  # as torch writes it; an array of objects
 
 
 def looks_like_a_model(head: bytes) -> bool:
-    """Return whether a file begins like a pickle of protocol 2 or later, compressed as joblib does or not.
-
-    Compressed text does not. What cannot be seen in so much of the file counts as a pickle.
-    """
+    """Return whether a file begins like a pickle of protocol 2 or later, compressed or not, or may, as far as seen."""
     if any(head.startswith(magic) and mark in head for magic, mark in _WITHIN):
         return True
     return looks_like_a_pickle(_unpacked(head) if _is_packed(head) else head)

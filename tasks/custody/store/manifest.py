@@ -121,13 +121,8 @@ class Manifest:
     def read(cls, pieces: Iterable[bytes]) -> "Manifest":
         """Parse a manifest from pieces."""
         raw, files = read_rows(pieces, "items", lambda row: file_of(json.loads(row)))
-        return cls.of(raw, files)
-
-    @classmethod
-    def of(cls, frame: Mapping[str, Any], files: Iterable[StoredFile]) -> "Manifest":
-        """Make a manifest of its parsed fields and items."""
-        folders = tuple(map(str, frame.get("folders", ())))
-        return cls(frame["incident"], frame["volume"], frame["generated_utc"], tuple(files), folders)
+        folders = tuple(raw.get("folders", ()))
+        return cls(raw["incident"], raw["volume"], raw["generated_utc"], tuple(files), folders)
 
     @classmethod
     def at(cls, path: Path) -> "Manifest":

@@ -4,16 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from tasks.custody.evidence.acquisition import StoredFile
-from tasks.custody.evidence.keys import (
-    MANIFEST,
-    SIGNATURE,
-    SUMS,
-    evidence_key,
-    in_snapshot,
-    latest_key,
-    snapshot_key,
-    unquote,
-)
+from tasks.custody.evidence.keys import MANIFEST, SIGNATURE, SUMS, evidence_key, in_snapshot, latest_key, snapshot_key
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.evidence.pattern import named
 from tasks.custody.store.latest import ObjectRef
@@ -67,15 +58,12 @@ def evidence_first(manifest: Manifest, patterns: Collection[str]) -> tuple[list[
 
     What goes along and is in the evidence too has the evidence's key as its origin.
     """
-
-    def goes_along(file: StoredFile) -> bool:
-        path = unquote(file.source).decode(errors="surrogateescape")
-        return bool(path) and in_snapshot(file.stored, manifest.folders) and not named(path, patterns)
-
-    every = evidence_objects(manifest)
-    first = [item for item in every if not goes_along(item.file)]
-    keys = {item.sha256: item.key for item in first if item.size}
-    return first, [replace(item, origin=keys.get(item.sha256, "")) for item in every if goes_along(item.file)]
+    parts: tuple[list[Expected], list[Expected]] = [], []
+    for item in evidence_objects(manifest):
+        goes_along = item.file.source and in_snapshot(item.stored, manifest.folders)
+        parts[bool(goes_along and not named(item.file.path, patterns))].append(item)
+    keys = {item.sha256: item.key for item in parts[0] if item.size}
+    return parts[0], [replace(item, origin=keys.get(item.sha256, "")) for item in parts[1]]
 
 
 def once(objects: Iterable[Expected]) -> tuple[list[Expected], list[Expected]]:

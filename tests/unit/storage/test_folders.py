@@ -140,6 +140,7 @@ def test_each_file_that_is_left_out_is_named_with_its_reason(small: SmallWorkloa
     put(root, {"models/huge.bin": b"x" * (1 << 20) + b"y", "models/just.bin": b"x" * (1 << 20)})
     (root / "logs/away").symlink_to(outside)
     (root / "logs/nothing").symlink_to("gone")
+    (root / "logs/loop").symlink_to("loop")
     (root / "models/again.bin").symlink_to("just.bin")
     os.mkfifo(root / "logs/pipe")
     with socket.socket(socket.AF_UNIX) as listening, case_of(small.block(folder_file_mb=1)) as context:
@@ -151,6 +152,7 @@ def test_each_file_that_is_left_out_is_named_with_its_reason(small: SmallWorkloa
     assert {name: outcome for name, (outcome, _) in why.items()} == {
         "logs/away": Outcome.DENIED,
         "logs/nothing": Outcome.FAILED,
+        "logs/loop": Outcome.DENIED,
         "logs/pipe": Outcome.MISSING,
         "logs/sock": Outcome.MISSING,
         "models/huge.bin": Outcome.WITHHELD,
