@@ -87,8 +87,7 @@ class Command:
 class Files:
     """Store the workload's files that match `patterns`, byte for byte; without patterns, those of this block field.
 
-    `beside` are block fields whose files other collectors take. What is left is no evidence by itself: finding none,
-    a socket, or a file above the target's `largest` is no loss, and of more than `most` files the rest is one.
+    Without those of the block fields `beside`, which others take; of more than `most` files the rest is a loss.
     """
 
     field: str

@@ -13,7 +13,6 @@ from tasks.custody.evidence.redact import redact
 
 _DF: Final = ("df", "-h")
 _SECONDS: Final = 2.0
-_LEAST: Final = 0.05
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 _REMOTE: Final = frozenset("acfs afs auristorfs cifs coda fhgfs gpfs ibrix ocfs2 smb3 smbfs vxfs".split())  # noqa: SIM905
 
@@ -45,7 +44,7 @@ def make(target: Target) -> bytes:
 def _row(process: subprocess.Popen[bytes], until: float) -> str:
     for seconds in (until - time.monotonic(), 0.0):
         with suppress(subprocess.TimeoutExpired):
-            said, _ = process.communicate(timeout=max(_LEAST, seconds))
+            said, _ = process.communicate(timeout=max(0.05, seconds))
             return said.decode(errors="backslashreplace").partition("\n")[2].rstrip()
         process.kill()  # one that hangs in the kernel does not end, and is left behind
     return ""

@@ -31,7 +31,7 @@ def _sizes(source: Files, target: Target) -> Iterator[int]:
     for name in names:
         with suppress(OSError):
             about = os.lstat(os.path.join(root, name))
-            fits = largest is None or about.st_size <= largest
-            if fits and stat.S_ISREG(about.st_mode) and (about.st_dev, about.st_ino) not in inodes:
+            fits = stat.S_ISREG(about.st_mode) and about.st_size <= (largest or about.st_size)
+            if fits and (about.st_dev, about.st_ino) not in inodes:
                 inodes.add((about.st_dev, about.st_ino))
                 yield min(about.st_size, about.st_blocks * _UNIT)

@@ -14,7 +14,6 @@ from tasks.incident.paths import IncidentDirectory
 from tasks.runtime.context import RunContext
 
 EMPTY: Final = "it is empty"
-"""Why an empty file is held back where latest/ has a better one, or where a result is expected."""
 
 
 def sealed_findings(directory: IncidentDirectory, volume: int) -> tuple[ModelFinding, ...]:

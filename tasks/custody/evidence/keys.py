@@ -41,8 +41,7 @@ TURNS: Final = "promotions/"
 CONTAINERS: Final = "containers"
 UNITS: Final = "units"
 SNAPSHOT_FOLDERS: Final = ("models", "artifacts", "logs")
-FOLDERS: Final = "folders"
-"""The block field that names whole folders, and the collector that takes what no pattern names in them."""
+FOLDERS: Final = "folders"  # the block's field, and the collector of what no pattern names in them
 
 
 def _segment(raw: bytes) -> str:

@@ -54,10 +54,7 @@ def evidence_objects(manifest: Manifest) -> list[Expected]:
 
 
 def evidence_first(manifest: Manifest, patterns: Collection[str]) -> tuple[list[Expected], list[Expected]]:
-    """Split the sealed files into evidence and what only goes along with a folder, because no pattern names it.
-
-    What goes along and is in the evidence too has the evidence's key as its origin.
-    """
+    """Split the sealed files into evidence and what no pattern names, which may be copied from the evidence."""
     parts: tuple[list[Expected], list[Expected]] = [], []
     for item in evidence_objects(manifest):
         goes_along = item.file.source and in_snapshot(item.stored, manifest.folders)
