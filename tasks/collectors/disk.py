@@ -20,7 +20,7 @@ _REMOTE: Final = frozenset("acfs afs auristorfs cifs coda fhgfs gpfs ibrix ocfs2
 def networked(table: str) -> list[str]:
     """Return the mount points in a mountinfo that `df -l` leaves out, because they wait for another host."""
     found = []
-    for line in table.splitlines():
+    for line in table.split("\n"):
         before, _, after = line.partition(" - ")
         kind, source, *_ = (*after.split(" "), "")
         if ":" in source or kind in _REMOTE:

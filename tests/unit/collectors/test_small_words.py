@@ -146,6 +146,7 @@ NETWORKED = """21 1 8:1 / / rw - ext4 /dev/sda1 rw
 24 21 0:42 / /mnt/ssh rw - fuse.sshfs someone@host:/srv rw
 25 21 8:2 / /mnt/ntfs rw - fuseblk /dev/sdb1 rw
 26 21 0:5 / /proc rw - proc proc rw
+27 21 0:6 / /mnt/odd\x0bname\u2028 rw - tmpfs none rw
 """
 
 
