@@ -125,8 +125,7 @@ def carry_out(
 ) -> State[Any]:
     """Run the steps of an evacuation whose incident is open; what earlier runs of it have done is not repeated."""
     first = [name for name, collector in discover().items() if collector.while_frozen]
-    early = [name for name, collector in discover().items() if collector.early]
-    later = [name for name in discover() if name not in {*first, *early, FOLDERS}]
+    later = [name for name, each in discover().items() if not (each.while_frozen or each.early or name == FOLDERS)]
 
     steps = StepRunner(context)
     submit = steps.submit
@@ -140,10 +139,8 @@ def carry_out(
     labels = FleetLabels(context)
     labels.when_done(frozen, FROZEN_LABEL)
 
-    # §0 the environment
-    known = [submit(collect, name, after=[frozen]) for name in early]
-
-    # §4 look while it is frozen, ask a person where an alarm's evacuation or a fleet's has to, then §3 stop
+    # §0 environment, §4 look while it is frozen; ask a person where an alarm's run or a fleet's has to; then §3 stop
+    known = [submit(collect, name, after=[frozen]) for name, each in discover().items() if each.early]
     looked = [submit(collect, name, budget, after=[frozen]) for name in first]
     if context.run.dry_run:
         submit(rehearse_silence, after=looked)

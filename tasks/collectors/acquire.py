@@ -1,7 +1,6 @@
 """Run one collector's sources into a folder, in its own process; report each file or loss as soon as it is known."""
 
 import os
-import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -141,10 +140,10 @@ def _copy_left_over(target: Target, source: Files, room: Room) -> Iterator[Taken
 def _left_out(target: Target, name: bytes, place: Path) -> Loss | None:
     """Return why a file is left out though nothing is lost: it has no content, or more than the block lets go along."""
     with suppress(OSError):  # what cannot be looked at is tried, and says why
-        mode, size = (about := place.lstat()).st_mode, about.st_size
-        if not place.is_relative_to(os.path.realpath(target.root)) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
+        size = place.lstat().st_size
+        if not place.is_relative_to(os.path.realpath(target.root)) or place.is_dir() or place.is_symlink():
             return None
-        if not stat.S_ISREG(mode):
+        if not place.is_file():
             return Loss(quote(name), Outcome.MISSING, "a socket, a pipe or a device, which has no content")
         if size > (target.largest or size):
             reason = f"{size} bytes, above the {target.largest} that the workload block lets go along"

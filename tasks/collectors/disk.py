@@ -19,13 +19,9 @@ _REMOTE: Final = frozenset("acfs afs auristorfs cifs coda fhgfs gpfs ibrix ocfs2
 
 def networked(table: str) -> list[str]:
     """Return the mount points in a mountinfo that `df -l` leaves out, because they wait for another host."""
-    found = []
-    for line in table.split("\n"):
-        before, _, after = line.partition(" - ")
-        kind, source, *_ = (*after.split(" "), "")
-        if ":" in source or kind in _REMOTE:
-            found.append(before.split(" ")[4].replace("\\040", " "))
-    return found
+    lines = (line.partition(" - ") for line in table.split("\n"))
+    waits = (before for before, _, fs in lines if fs.split(" ")[0] in _REMOTE or ":" in "".join(fs.split(" ")[1:2]))
+    return [before.split(" ")[4].replace("\\040", " ") for before in waits]
 
 
 def make(target: Target) -> bytes:

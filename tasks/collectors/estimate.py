@@ -25,13 +25,12 @@ def estimate(collector: Collector, target: Target, folder: Path) -> dict[str, ob
 def _sizes(source: Files, target: Target) -> Iterator[int]:
     root = os.fsencode(target.root)
     beside = [each for field in source.beside for each in target.globs[field]]
-    largest = target.largest if source.beside else None
     names, _ = left_over(root, source.patterns or target.globs[source.field], beside)
     inodes = set()
     for name in names:
         with suppress(OSError):
             about = os.lstat(os.path.join(root, name))
-            fits = stat.S_ISREG(about.st_mode) and about.st_size <= (largest or about.st_size)
-            if fits and (about.st_dev, about.st_ino) not in inodes:
+            fits = not source.beside or about.st_size <= (target.largest or about.st_size)
+            if fits and stat.S_ISREG(about.st_mode) and (about.st_dev, about.st_ino) not in inodes:
                 inodes.add((about.st_dev, about.st_ino))
                 yield min(about.st_size, about.st_blocks * _UNIT)

@@ -27,7 +27,6 @@ def requirement(bounds: Path, info: Path, name: str, version: str) -> str:
 
 
 def _reference(origin: Any) -> str:
-    """Return the URL of a direct reference (PEP 440)."""
     vcs, url = origin.get("vcs_info"), origin["url"]
     whole = f"{vcs['vcs']}+{url}@{vcs['commit_id']}" if vcs else str(url)
     below = origin.get("subdirectory")
@@ -54,7 +53,6 @@ def _editable(bounds: Path, origin: Any, name: str, pinned: str) -> list[str]:
 
 
 def _remote(repository: Path) -> str:
-    """Return the URL of origin, else of the first remote, as pip writes it; empty if there is none."""
     remotes = _REMOTE.findall(read_below(repository, ".git/config", _BYTES).decode(errors="replace"))
     url = dict(remotes).get("origin") or next((url for _, url in remotes), "")
     scp = _SCP.fullmatch(url)

@@ -40,8 +40,7 @@ def _key(context: RunContext, collector: str, budget: FreezeBudget | None = None
     del budget
     what = discover()[collector]
     living = "" if what.early else unended_key(context)
-    if what.while_frozen:
-        living = ",".join(earlier_boots(context.state.home))
+    living = ",".join(earlier_boots(context.state.home)) if what.while_frozen else living
     asked = [_globs(context.workload).get(source.field) for source in what.sources if isinstance(source, Files)]
     containers = f":{context.workload.containers}:{_globs(context.workload)}" if what.of_containers else ""
     sensitive = context.workload.sensitive if asked or containers else ""

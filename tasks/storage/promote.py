@@ -88,10 +88,9 @@ def _wanted(context: RunContext, seals: Sequence[Seal]) -> tuple[dict[str, Objec
         back = held_back(context, sealed.volume, manifest.files)
         places = {file.stored: place for file in manifest.files if (place := latest_place(file, block))}
         for file in manifest.files:
-            if back.get(file.stored) == EMPTY and not is_result(file, block):
-                there = context.store.latest.head(latest_key(places[file.stored]))
-                if not (there and there.size):
-                    del back[file.stored]
+            free = back.get(file.stored) == EMPTY and not is_result(file, block)
+            if free and not ((there := context.store.latest.head(latest_key(places[file.stored]))) and there.size):
+                del back[file.stored]
         passed = {stored: place for stored, place in places.items() if stored not in back}
         held = {stored: why for stored, why in held.items() if stored not in passed} | back
         wanted |= latest_held(manifest, context.incident.snapshot, passed)

@@ -166,5 +166,4 @@ def turn_of(key: str) -> int:
 
 def in_snapshot(stored: str, folders: Collection[str] = ()) -> bool:
     """Return whether a stored file lies in the three folders of the runbook's s3-push, or in one of these."""
-    folder, slash, _ = stored.partition("/")
-    return bool(slash) and (folder in SNAPSHOT_FOLDERS or folder in folders)
+    return "/" in stored and ((folder := stored.split("/", 1)[0]) in SNAPSHOT_FOLDERS or folder in folders)

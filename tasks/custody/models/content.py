@@ -68,8 +68,7 @@ _COMPRESSED: Final[Mapping[bytes, Callable[[], Any]]] = {
 _BROKEN: Final = (zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
 _PICKLE: Final = b"\x80\x02"
 HEAD: Final = 6
-BEGINNING: Final = 1 << 20
-"""Bytes that show whether a pickle is compressed in a file: a block of bzip2 has up to 900,000."""
+BEGINNING: Final = 1 << 20  # a block of bzip2 has up to 900,000 bytes
 _SEEN: Final = 1 << 16
 _CALL: Final = re.compile(r" (REDUCE|INST|OBJ|NEWOBJ|NEWOBJ_EX|BUILD)\b")
 _WITHIN: Final = ((b"PK\x03\x04", b".pkl"), (b"\x93NUMPY", b"'|O'"))  # as torch writes it; an array of objects

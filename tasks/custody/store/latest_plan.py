@@ -62,11 +62,10 @@ def surplus_of(
 def unsure_of(attempts: Collection[Evidence]) -> frozenset[str]:
     """Return the folders that were not collected completely: files not found there may still exist."""
     lost = {part for item in attempts for loss in item.losses for part in loss.source.split("/")}
-    partly = [item for item in attempts if not item.outcome.is_complete]
-    whole = (item for item in partly if item.collector == FOLDERS)
-    if any(not item.losses or any(loss.source == FOLDERS for loss in item.losses) for item in whole):
+    bare = {item.collector for item in attempts if not item.outcome.is_complete}
+    silent = bare & {item.collector for item in attempts if not item.losses}
+    if FOLDERS in lost | silent:
         return frozenset(SNAPSHOT_FOLDERS)
-    bare = {item.collector for item in partly}
     return frozenset(SNAPSHOT_FOLDERS) & (lost | bare)
 
 
