@@ -42,9 +42,21 @@ def _python_name(text: str) -> str:
     return text
 
 
+def _folder(name: str) -> str:
+    from tasks.custody.evidence.keys import placed_name
+
+    if "/" in name or placed_name(f"{name}/x".encode()) != f"{name}/x":
+        raise ValueError(
+            f"expected a folder's name in the root, of letters, digits, - and _; got {name!r}. Nothing was saved. "
+            "Write it like models; containers, units and attempt-1 are taken. ルート直下のフォルダ名を指定してください"
+        )
+    return name
+
+
 ContainerName = Annotated[str, AfterValidator(_container)]
 Pattern = Annotated[str, AfterValidator(pattern)]
 Bystander = Annotated[str, AfterValidator(bystander)]
+FolderName = Annotated[str, AfterValidator(_folder)]
 PythonName = Annotated[str, AfterValidator(_python_name)]
 UnitName = Annotated[str, AfterValidator(unit)]
 AbsolutePath = Annotated[Path, AfterValidator(absolute)]
@@ -226,6 +238,15 @@ class WorkloadFields(BaseModel):
     models: list[str] = Field(
         default=["models/model_*.joblib"], description="Glob patterns of models, relative to the root."
     )
+    folders: list[FolderName] = Field(
+        default=["models", "artifacts", "logs"],
+        description="Folders in the root that go whole to the snapshot and latest/, after what the patterns name.",
+    )
+    folder_file_mb: int | None = Field(
+        default=None,
+        ge=1,
+        description="Largest file that no pattern names, in MiB, that goes along with them; any size if left out.",
+    )
     inspect_models: bool = Field(
         default=False,
         description="Whether models that look harmless are also loaded, by the workload's interpreter and user, cut "
@@ -243,7 +264,7 @@ class WorkloadFields(BaseModel):
     needed: list[str] | None = Field(
         default=None,
         description="Collectors without which the verdict is PARTIAL; those that say so of themselves if left out "
-        "(processes, tree, packages, environment, logs, artifacts, models).",
+        "(processes, tree, packages, environment, logs, artifacts, models, folders).",
     )
     may_be_missing: list[str] = Field(
         default=[], description="Needed collectors for which finding no file at all is no loss."

@@ -21,6 +21,7 @@ from tasks.containment.silence import rehearse_silence
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
 from tasks.custody.containment.receipt import Freeze, Recovery, Stop
+from tasks.custody.evidence.keys import FOLDERS
 from tasks.custody.fleet.ends import CONTAINED_LABEL, FROZEN_LABEL
 from tasks.custody.fleet.order import run_name
 from tasks.custody.incident.alarm import Alarm
@@ -127,7 +128,7 @@ def carry_out(  # noqa: PLR0913  what the flow asks for
 ) -> State[Any]:
     """Run the steps of an evacuation whose incident is open; what earlier runs of it have done is not repeated."""
     first = [name for name, collector in discover().items() if collector.while_frozen]
-    later = [name for name in discover() if name not in first]
+    later = [name for name, each in discover().items() if not (each.while_frozen or each.early or name == FOLDERS)]
 
     steps = StepRunner(context)
     submit = steps.submit
@@ -141,7 +142,8 @@ def carry_out(  # noqa: PLR0913  what the flow asks for
     labels = FleetLabels(context)
     labels.when_done(frozen, FROZEN_LABEL)
 
-    # §4 look while it is frozen, ask a person where an alarm's evacuation or a fleet's has to, then §3 stop
+    # §0 environment, §4 look while it is frozen; ask a person where an alarm's run or a fleet's has to; then §3 stop
+    known = [submit(collect, name, after=[frozen]) for name, each in discover().items() if each.early]
     looked = [submit(collect, name, budget, after=[frozen]) for name in first]
     if context.run.dry_run:
         submit(rehearse_silence, after=looked)
@@ -152,8 +154,9 @@ def carry_out(  # noqa: PLR0913  what the flow asks for
     labels.when_done(contained, CONTAINED_LABEL)
     announce_containment(context, _name(), stopped, contained)
 
-    # §4 collect in parallel, judge the models, then seal
-    collected = looked + [submit(collect, name, after=[stopped]) for name in later]
+    # §4 collect in parallel, the rest of the folders after the evidence; judge the models, then seal
+    collected = known + looked + [submit(collect, name, after=[stopped]) for name in later]
+    collected.append(submit(collect, FOLDERS, after=collected))
     evidence = every_collector(steps)
     judged = submit(judge_models, evidence, after=collected)
     seals = [submit(seal, volume, evidence, after=[judged]) for volume in volumes_to_seal(context, evidence)]

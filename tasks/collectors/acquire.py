@@ -23,10 +23,12 @@ from tasks.collectors.collector import (
 )
 from tasks.collectors.command import run
 from tasks.collectors.copying import Copying
-from tasks.collectors.matching import found
+from tasks.collectors.matching import found, left_over
 from tasks.collectors.procfs import still
 from tasks.collectors.room import Room
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
+from tasks.custody.evidence.artifact import unsteady
+from tasks.custody.evidence.keys import quote
 from tasks.custody.store.manifest import digest_bytes
 
 _NAMED: Final = 6
@@ -84,6 +86,8 @@ def _from_source(source: Source, target: Target, folder: Path) -> Iterator[Item]
             yield from _store(room, source.stored, source.make(target), target.limit)
         case Command():
             yield from _store(room, source.stored, run(source, target), target.limit)
+        case Files() if source.beside:
+            yield from _copy_left_over(target, source, room)
         case Files():
             yield from _copy_all(target, source, room)
         case Gathered():
@@ -113,6 +117,38 @@ def _copy_all(target: Target, source: Files, room: Room) -> Iterator[Taken | Los
     if nothing and source.field not in target.elsewhere:
         more = f" or {len(patterns) - _NAMED} other patterns" if len(patterns) > _NAMED else ""
         raise NothingThere(f"no file matches {', '.join(patterns[:_NAMED])}{more}")
+
+
+def _copy_left_over(target: Target, source: Files, room: Room) -> Iterator[Taken | Loss]:
+    """Copy what no pattern names and is not the evacuation's own. What changed meanwhile is kept, and is a loss too."""
+    beside = [each for field in source.beside for each in target.globs[field]]
+    names, losses = left_over(os.fsencode(target.root), target.globs[source.field], beside)
+    yield from losses
+    copying = Copying(os.fsencode(target.root), room, target.limit, owners_of(target), target.searched)
+    for name in names[: source.most]:
+        place = Path(os.path.realpath(Path(target.root, os.fsdecode(name))))
+        if any(place.is_relative_to(each) for each in target.apart):
+            continue
+        if item := _left_out(target, name, place) or copying.take(name):
+            yield item
+        if isinstance(item, Taken) and (why := unsteady(item.file.stored, item.file.note)):
+            yield Loss(item.file.source, Outcome.FAILED, f"{why}; what is kept of it mixes several moments")
+    if len(names) > source.most:
+        yield Loss(source.field, Outcome.TRUNCATED, f"the first {source.most} of {len(names)} files")
+
+
+def _left_out(target: Target, name: bytes, place: Path) -> Loss | None:
+    """Return why a file is left out though nothing is lost: it has no content, or more than the block lets go along."""
+    with suppress(OSError):  # what cannot be looked at is tried, and says why
+        size = place.lstat().st_size
+        if not place.is_relative_to(os.path.realpath(target.root)) or place.is_dir() or place.is_symlink():
+            return None
+        if not place.is_file():
+            return Loss(quote(name), Outcome.MISSING, "a socket, a pipe or a device, which has no content")
+        if size > (target.largest or size):
+            reason = f"{size} bytes, above the {target.largest} that the workload block lets go along"
+            return Loss(quote(name), Outcome.WITHHELD, reason)
+    return None
 
 
 def owners_of(target: Target) -> frozenset[int]:

@@ -34,7 +34,7 @@ class Target:
     recognises them, and `elsewhere` the fields of which files were found in them. `units` are the systemd services that
     the block names. `fallback` is a folder on another disk for what does not fit, `reserve` the file that keeps room
     for what must be stored, `margin` the bytes that copies leave free; without `copies` only what we make ourselves is
-    stored.
+    stored. `apart` are real paths of our own folders; a file that no pattern names may have `largest` bytes, or any.
     """
 
     incident: str
@@ -55,6 +55,8 @@ class Target:
     margin: int = 0
     copies: bool = True
     units: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
+    largest: int | None = None
 
     @property
     def searched(self) -> int | None:
@@ -83,10 +85,15 @@ class Command:
 
 @dataclass(frozen=True)
 class Files:
-    """Store the workload's files that match `patterns`, byte for byte; without patterns, those of this block field."""
+    """Store the workload's files that match `patterns`, byte for byte; without patterns, those of this block field.
+
+    Without those of the block fields `beside`, which others take; of more than `most` files the rest is a loss.
+    """
 
     field: str
     patterns: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    most: int = FOREVER
 
 
 @dataclass(frozen=True)
@@ -119,6 +126,7 @@ class Collector:
     deadline while the workload is frozen, because what it takes would vanish with the stop. Collectors `of_containers`
     are needed if the workload block names containers, and do nothing otherwise; those `of_units` do nothing without
     systemd services. Those `of_interpreter` look at the interpreter that the block names, or at its environment.
+    `early` ones run beside the look; the stop does not wait for them, as what they read outlives it.
     """
 
     name: str
@@ -130,6 +138,7 @@ class Collector:
     limit: int = 16 * MIB
     needed: bool = False
     while_frozen: bool = False
+    early: bool = False
     unhurried: bool = False
     of_containers: bool = False
     of_units: bool = False

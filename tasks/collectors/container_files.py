@@ -18,7 +18,7 @@ from tasks.collectors.pouring import blocks
 from tasks.collectors.room import Room
 from tasks.custody.errors import ContainerGone, EngineError, EngineUnreachable
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
-from tasks.custody.evidence.keys import CONTAINERS, placed_name, quote, stored_name
+from tasks.custody.evidence.keys import CONTAINERS, FOLDERS, placed_name, quote, stored_name
 from tasks.custody.evidence.pattern import fits, literal_folder
 from tasks.custody.evidence.room import Place, places
 
@@ -77,7 +77,8 @@ class Taking:
         """Store the matched files, folder by folder, each requested once."""
         about = engine.inspect(id_)
         workdir = about["Config"]["WorkingDir"] or "/"
-        patterns = [pattern for patterns in self.target.globs.values() for pattern in patterns]
+        named = (patterns for field, patterns in self.target.globs.items() if field != FOLDERS)
+        patterns = [pattern for patterns in named for pattern in patterns]
         for below in sorted({literal_folder(pattern) for pattern in patterns}):
             inside = posixpath.normpath(posixpath.join(workdir, below))
             if self._is_ours(about["Mounts"], inside, below):

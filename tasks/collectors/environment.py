@@ -74,7 +74,7 @@ def make(target: Target) -> bytes:
     full = commit(Path(target.root))
     about = {
         "incident_id": target.incident,
-        "ts_utc": datetime.now(UTC).isoformat(),
+        "ts_utc": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
         "python": python_version(target),
         "sklearn": packages.get("scikit-learn"),
         "pandas": packages.get("pandas"),
@@ -94,8 +94,9 @@ def make(target: Target) -> bytes:
 COLLECTOR = Collector(
     name="environment",
     answers="Which versions, which commit, which host, what time was it there?",
-    order=51,
+    order=23,
     sources=(Made(make, "envinfo.json"),),
     needed=True,
+    early=True,
     of_interpreter=True,
 )

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tasks.collectors.collector import Collector, Files, Target
-from tasks.collectors.matching import found
+from tasks.collectors.matching import left_over
 from tasks.collectors.room import Room
 from tasks.custody.evidence.room import room_told
 
@@ -24,11 +24,13 @@ def estimate(collector: Collector, target: Target, folder: Path) -> dict[str, ob
 
 def _sizes(source: Files, target: Target) -> Iterator[int]:
     root = os.fsencode(target.root)
-    names, _ = found(root, source.patterns or target.globs[source.field])
+    beside = [each for field in source.beside for each in target.globs[field]]
+    names, _ = left_over(root, source.patterns or target.globs[source.field], beside)
     inodes = set()
     for name in names:
         with suppress(OSError):
             about = os.lstat(os.path.join(root, name))
-            if stat.S_ISREG(about.st_mode) and (about.st_dev, about.st_ino) not in inodes:
+            fits = not source.beside or about.st_size <= (target.largest or about.st_size)
+            if fits and stat.S_ISREG(about.st_mode) and (about.st_dev, about.st_ino) not in inodes:
                 inodes.add((about.st_dev, about.st_ino))
                 yield min(about.st_size, about.st_blocks * _UNIT)

@@ -24,6 +24,13 @@ def found(root: bytes, patterns: Iterable[str]) -> tuple[list[bytes], list[Loss]
     return names, list(losses.values())
 
 
+def left_over(root: bytes, patterns: Iterable[str], beside: Iterable[str]) -> tuple[list[bytes], list[Loss]]:
+    """Return what `found` does for the patterns, without the names that the patterns `beside` match."""
+    names, losses = found(root, patterns)
+    others = frozenset(found(root, beside)[0])
+    return [name for name in names if name not in others], losses
+
+
 def matches(root: bytes, pattern: bytes) -> Iterator[bytes | Loss]:
     """Yield the names that a pattern matches; a folder that cannot be read is a Loss.
 

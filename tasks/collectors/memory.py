@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tasks.collectors.collector import Collector, Made, Target
+from tasks.collectors.collector import Collector, Command, Made, Target
 from tasks.collectors.procfs import tables
 
 _PLACES: Final = (
@@ -21,6 +21,6 @@ COLLECTOR = Collector(
     name="memory",
     answers="Was the host short of memory?",
     order=20,
-    sources=(Made(make, "mem.txt"),),
+    sources=(Command(("free", "-h"), "mem.txt"), Made(make, "mem_tables.txt")),
     while_frozen=True,
 )

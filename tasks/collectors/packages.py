@@ -9,6 +9,7 @@ from typing import Final
 
 from tasks.collectors.collector import Collector, Made, NothingThere, Target, Unanswered
 from tasks.collectors.reading import inside_of, read_inside
+from tasks.collectors.requirement import requirement
 from tasks.custody.evidence.acquisition import Outcome
 
 _METADATA_BYTES: Final = 1 << 20
@@ -41,16 +42,16 @@ def folders_of(target: Target) -> list[Path]:
 
 def installed(target: Target) -> dict[str, str]:
     """Return versions by name."""
-    bounds = bounds_of(target)
-    return dict(sorted(named for folder in folders_of(target) for named in _named(bounds, folder)))
+    return dict(sorted((name.lower().replace("_", "-"), version) for _, name, version in _named(target)))
 
 
-def _named(bounds: Path, folder: Path) -> Iterator[tuple[str, str]]:
-    """Yield name and version by each package's metadata, else by its folder's name. Bytes: not always UTF-8."""
-    for info in (*folder.glob("*.dist-info"), *folder.glob("*.egg-info")):
+def _named(target: Target) -> Iterator[tuple[Path, str, str]]:
+    """Yield each package's folder, its name and version: by its metadata, else by the folder's name."""
+    bounds, folders = bounds_of(target), folders_of(target)
+    for info in (each for end in ("dist", "egg") for folder in folders for each in folder.glob(f"*.{end}-info")):
         name, _, version = info.stem.partition("-")
         fields = BytesHeaderParser().parsebytes(_metadata(bounds, info))
-        yield str(fields.get("Name", name)).lower().replace("_", "-"), str(fields.get("Version", version or "?"))
+        yield info, str(fields.get("Name", name)), str(fields.get("Version", version or "?"))
 
 
 def _metadata(bounds: Path, info: Path) -> bytes:
@@ -61,8 +62,11 @@ def _metadata(bounds: Path, info: Path) -> bytes:
 
 
 def make(target: Target) -> bytes:
-    """Return one name==version a line, as `pip freeze` prints them."""
-    return "".join(f"{name}=={version}\n" for name, version in installed(target).items()).encode()
+    """Return what `pip freeze --all` prints: name==version, name @ URL, or -e with a folder or repository."""
+    bounds = bounds_of(target)
+    every = sorted(_named(target), key=lambda each: each[1].lower())
+    lines = dict.fromkeys(requirement(bounds, *each) for each in every)
+    return "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
 
 
 COLLECTOR = Collector(

@@ -14,9 +14,9 @@ from tasks.collectors.collector import Collector, Files, Target
 from tasks.containment.containers import frozen_containers
 from tasks.containment.freeze import frozen_key, load_frozen, unended_key
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, StoredFile, worst
-from tasks.custody.evidence.keys import unquote
+from tasks.custody.evidence.keys import FOLDERS, unquote
 from tasks.custody.evidence.parts import Parts
-from tasks.custody.evidence.pattern import ends_with, fits
+from tasks.custody.evidence.pattern import ends_with, named
 from tasks.custody.evidence.secrets import Hit, Search
 from tasks.custody.store.manifest import digest_of
 from tasks.evidence.lost_look import EARLIER_LOOK, lost_look
@@ -39,7 +39,8 @@ def _key(context: RunContext, collector: str, budget: FreezeBudget | None = None
     """
     del budget
     what = discover()[collector]
-    living = ",".join(earlier_boots(context.state.home)) if what.while_frozen else unended_key(context)
+    living = "" if what.early else unended_key(context)
+    living = ",".join(earlier_boots(context.state.home)) if what.while_frozen else living
     asked = [_globs(context.workload).get(source.field) for source in what.sources if isinstance(source, Files)]
     containers = f":{context.workload.containers}:{_globs(context.workload)}" if what.of_containers else ""
     sensitive = context.workload.sensitive if asked or containers else ""
@@ -58,6 +59,7 @@ def _chosen(block: Workload, what: Collector) -> str:
         "needed": not what.while_frozen and needed(block, what) != what.needed,
         "may be missing": not what.while_frozen and what.name in block.may_be_missing,
         "units": what.of_units and block.units,
+        "folders": what.name == FOLDERS and (_globs(block), block.folder_file_mb),
         "interpreter": what.of_interpreter and block.interpreter != usual and block.interpreter,
     }
     return "".join(f":{name}={value}" for name, value in differs.items() if value)
@@ -66,13 +68,15 @@ def _chosen(block: Workload, what: Collector) -> str:
 def _lost(context: RunContext, what: Collector) -> list[str]:
     """Return this collector's files that were hashed in place and could not be sent: they may have space now."""
     sources = [source for source in what.sources if isinstance(source, Files)]
-    patterns = [each for source in sources for each in source.patterns or _globs(context.workload)[source.field]]
-    lost = context.state.lost_in_place.read()
-    return [name for name in lost if any(fits(os.fsdecode(unquote(name)), pattern) for pattern in patterns)]
+    globs = _globs(context.workload)
+    patterns = [each for source in sources for each in source.patterns or globs[source.field]]
+    beside = [each for source in sources for field in source.beside for each in globs[field]]
+    lost = {name: os.fsdecode(unquote(name)) for name in context.state.lost_in_place.read()}
+    return [name for name, path in lost.items() if named(path, patterns) and not named(path, beside)]
 
 
 def _globs(block: Workload) -> dict[str, list[str]]:
-    return {"logs": block.logs, "artifacts": block.artifacts, "models": block.models}
+    return {"logs": block.logs, "artifacts": block.artifacts, "models": block.models, FOLDERS: block.folders}
 
 
 def worth_repeating(made: object) -> bool:
@@ -164,6 +168,8 @@ def _target(context: RunContext, what: Collector, seconds: float, at: Staging) -
         margin=context.workload.reserve_mb * MIB // _MARGIN,
         copies=not context.directory.volatile,
         units=tuple(block.units),
+        apart=tuple(str(place.resolve()) for place in (block.evidence, block.fallback_dir) if place),
+        largest=block.folder_file_mb and block.folder_file_mb * MIB,
     )
 
 
@@ -176,7 +182,7 @@ def _evidence(
     return Evidence(
         collector=what.name,
         needed=needed(context.workload, what),
-        may_be_missing=what.name in context.workload.may_be_missing,
+        may_be_missing=what.name in {*context.workload.may_be_missing, FOLDERS},
         outcome=sum_up(files, losses),
         reason="; ".join(f"{loss.source}: {loss.reason}" for loss in losses[:3]),
         started_at=began,

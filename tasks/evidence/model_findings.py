@@ -1,16 +1,19 @@
 """§4, §5: read the findings on a sealed folder's models, and what they keep out of latest/."""
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from typing import Final
 
+from blocks.workload import Workload
 from tasks.custody.evidence.acquisition import StoredFile
-from tasks.custody.evidence.artifact import not_plain, torn_json, unsteady
+from tasks.custody.evidence.artifact import torn_json, unsteady
 from tasks.custody.evidence.keys import MODELS, in_snapshot, placed_name, stored_name, unquote
-from tasks.custody.evidence.pattern import ends_with, fits
-from tasks.custody.models.content import HEAD, looks_like_a_model
+from tasks.custody.evidence.pattern import ends_with, named
+from tasks.custody.models.content import BEGINNING, looks_like_a_model
 from tasks.custody.models.inspection import Inspection, ModelFinding, named_as_model, why_unsound
 from tasks.incident.paths import IncidentDirectory
 from tasks.runtime.context import RunContext
+
+EMPTY: Final = "it is empty"
 
 
 def sealed_findings(directory: IncidentDirectory, volume: int) -> tuple[ModelFinding, ...]:
@@ -25,31 +28,38 @@ def held_back(context: RunContext, volume: int, files: Iterable[StoredFile]) -> 
     return {file.stored: why for file in files if (why := _why_held(context, volume, file, findings))}
 
 
-def latest_place(file: StoredFile, patterns: Iterable[str]) -> str:
+def latest_place(file: StoredFile, block: Workload) -> str:
     """Return the name of a sealed file below latest/; empty if it does not go there.
 
-    The files of models/, artifacts/ and logs/ go there, and those that the block's `models` patterns name elsewhere
-    below the root, under their path.
+    The files of models/, artifacts/, logs/ and the block's `folders` go there, and those that its `models` patterns
+    name elsewhere below the root, under their path.
     """
-    if not file.source or in_snapshot(file.stored):
+    if not file.source or in_snapshot(file.stored, block.folders):
         return file.stored if file.source else ""
     source = unquote(file.source)
-    path = source.decode(errors="surrogateescape")
-    named = file.stored == placed_name(source) and any(fits(path, pattern) for pattern in patterns)
-    return stored_name(source) if named else ""
+    goes = file.stored == placed_name(source) and named(file.path, block.models)
+    return stored_name(source) if goes else ""
 
 
 def _why_held(context: RunContext, volume: int, file: StoredFile, findings: Sequence[ModelFinding]) -> str:
-    if not latest_place(file, context.workload.models):
+    block = context.workload
+    if not latest_place(file, block):
         return ""
     if is_model(context, volume, file) or any(finding.stored == file.stored for finding in findings):
         return why_unsound(file.stored, file.sha256, findings)
-    if why := not_plain(file.stored) or ("" if file.size else "it is empty") or unsteady(file.stored, file.note):
+    if why := ("" if file.size else EMPTY) or unsteady(file.stored, file.note):
         return why
+    if not is_result(file, block):
+        return ""
     try:
         return torn_json(context.directory.locate(volume, file))
     except OSError as error:
         return f"it could not be read again: {error.strerror or error}"
+
+
+def is_result(file: StoredFile, block: Workload) -> bool:
+    """Return whether a pattern of the block says that the file is a result, which has to be whole to be of use."""
+    return named(file.path, (*block.artifacts, *block.models))
 
 
 def sound_models(files: Iterable[StoredFile], findings: Sequence[ModelFinding]) -> list[StoredFile]:
@@ -59,12 +69,14 @@ def sound_models(files: Iterable[StoredFile], findings: Sequence[ModelFinding]) 
 
 
 def is_model(context: RunContext, volume: int, file: StoredFile) -> bool:
-    """Return whether a file is a model, by its name, the block's patterns, or its first bytes."""
+    """Return whether a file is a model: by name, the block's patterns or its first bytes. What is unread may be one."""
     if not file.source:
         return False
-    source = unquote(file.source).decode(errors="surrogateescape")
-    if named_as_model(file.stored) or (ends_with(source, context.workload.models) and not source.endswith(".json")):
+    of_pattern = ends_with(file.path, context.workload.models) and not file.path.endswith(".json")
+    if named_as_model(file.stored) or of_pattern:
         return True
-    with suppress(OSError), context.directory.locate(volume, file).open("rb") as opened:
-        return looks_like_a_model(opened.read(HEAD))
-    return False
+    try:
+        with context.directory.locate(volume, file).open("rb") as opened:
+            return looks_like_a_model(opened.read(BEGINNING))
+    except OSError:
+        return True

@@ -68,7 +68,7 @@ def judge_models(context: RunContext, evidence: Sequence[Evidence]) -> Inspectio
     if models:
         context.directory.write(context.directory.evidence_dir(context.run.volume) / MODELS, found.to_bytes())
     for finding in found.findings:
-        latest = latest_place(files[finding.stored], context.workload.models)
+        latest = latest_place(files[finding.stored], context.workload)
         context.log.write("model judged", finding.stored, sha256=finding.sha256, result=finding.summary, latest=latest)
     known = {unquote(file.source).decode(errors="backslashreplace"): file.sha256 for file in models}
     if (served := model_served(context, {context.run.volume: files.values()}, known)).names:

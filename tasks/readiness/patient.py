@@ -108,10 +108,11 @@ class Patient:
     def _copied(self) -> tuple[int, int]:
         """Bytes and number of the files that would be copied."""
         block = self.workload
-        globs = {"logs": block.logs, "artifacts": block.artifacts, "models": block.models}
-        target = Target(
-            "", str(block.root), interpreter_of(block.root, block.interpreter), block.root.stat().st_uid, globs, []
-        )
+        fields = ("logs", "artifacts", "models", "folders")
+        globs = {field: getattr(block, field) for field in fields}
+        interpreter = interpreter_of(block.root, block.interpreter)
+        largest = block.folder_file_mb and block.folder_file_mb << 20
+        target = Target("", str(block.root), interpreter, block.root.stat().st_uid, globs, [], largest=largest)
         found = [told for each in discover().values() if (told := estimate(each, target, self.evidence_place))]
         size, number = (sum(int(str(told[name])) for told in found) for name in ("needed", "files"))
         return size, number

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from tasks.custody.errors import Conflict, PermanentStoreError, StoreError, Tampered, TransientStoreError
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.evidence.keys import claim_key, snapshot_key
-from tasks.custody.store.objects import Expected, closing_objects, evidence_objects, snapshot_objects
+from tasks.custody.store.objects import Expected, closing_objects, evidence_first, evidence_objects, snapshot_objects
 from tasks.custody.store.receipts import ObjectReceipt
 from tasks.custody.store.retention import NOTHING, Retention
 from tasks.custody.store.sent import Sent
@@ -83,7 +83,7 @@ def offload(context: RunContext, seals: Sequence[Seal], intact: Seal) -> Sent:
 
 
 def _offload(context: RunContext, ledger: Ledger, sealed: Seal) -> Sent:
-    """Send one evidence folder: its files, the snapshot copied from them, and the manifest last."""
+    """Send one evidence folder: its files, evidence first, the snapshot copied from them, and the manifest last."""
     store, folder = context.store.evidence, context.directory.evidence_dir(sealed.volume)
     manifest = read_manifest(context.directory, sealed.volume)
     wanted, copies = evidence_objects(manifest), snapshot_objects(manifest, context.incident.snapshot)
@@ -99,7 +99,9 @@ def _offload(context: RunContext, ledger: Ledger, sealed: Seal) -> Sent:
         _listed(context, ledger, {item.folder for item in every}),
     )
     with shown("offload", context.incident.id, progress):
-        lost = delivery.deliver(wanted, copies)
+        block = context.workload
+        first, along = evidence_first(manifest, (*block.logs, *block.artifacts, *block.models))
+        lost = delivery.deliver(first, copies) | delivery.deliver(along, copies)
         _note_lost(context.state, [file.source for file in manifest.files if file.stored in lost])
         for item in closing:
             delivery.close(item, folder / item.stored)

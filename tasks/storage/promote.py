@@ -14,7 +14,7 @@ from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.store.latest import Act, LatestPolicy, ObjectRef, Promotion
 from tasks.custody.store.latest_plan import surplus_of, unsure_of
 from tasks.custody.store.objects import latest_held
-from tasks.evidence.model_findings import held_back, latest_place
+from tasks.evidence.model_findings import EMPTY, held_back, is_result, latest_place
 from tasks.evidence.seal import read_manifest
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
@@ -82,11 +82,15 @@ def _left(why: str, *, again: bool = False) -> Promotion:
 def _wanted(context: RunContext, seals: Sequence[Seal]) -> tuple[dict[str, ObjectRef], dict[str, str], frozenset[str]]:
     """Return the objects for latest/ by key, reasons by stored name for those held back, and the workload's keys."""
     wanted, held, has = dict[str, ObjectRef](), dict[str, str](), set[str]()
-    patterns = context.workload.models
+    block = context.workload
     for sealed in seals:
         manifest = read_manifest(context.directory, sealed.volume)
         back = held_back(context, sealed.volume, manifest.files)
-        places = {file.stored: place for file in manifest.files if (place := latest_place(file, patterns))}
+        places = {file.stored: place for file in manifest.files if (place := latest_place(file, block))}
+        for file in manifest.files:
+            free = back.get(file.stored) == EMPTY and not is_result(file, block)
+            if free and not ((there := context.store.latest.head(latest_key(places[file.stored]))) and there.size):
+                del back[file.stored]
         passed = {stored: place for stored, place in places.items() if stored not in back}
         held = {stored: why for stored, why in held.items() if stored not in passed} | back
         wanted |= latest_held(manifest, context.incident.snapshot, passed)

@@ -1,5 +1,6 @@
 """Download latest/, a snapshot or an incident into a folder (`evacuation pull`), and verify each file while writing."""
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from tasks.custody.audit.untrusted import PLAIN, Unreadable, read_closing, read_manifest
 from tasks.custody.errors import PermanentStoreError, Refused, StoreError
-from tasks.custody.evidence.keys import CLOSING, LATEST, record_key, snapshot_key
+from tasks.custody.evidence.keys import CLOSING, LATEST, record_key, snapshot_key, source_path
 from tasks.custody.incident.incident import parse_id
 from tasks.custody.step_result import StepResult
 from tasks.custody.store.objects import all_objects
@@ -101,7 +102,7 @@ def pull(store: "Store", what: str, folder: Path, *, overwrite: bool = False) ->
     there = {each.key: each for each in store.list(source.prefix) if not each.key.endswith("/")}
     if not there:
         raise Refused(f"{what} in {store.place}", "no object of it", "List the incidents: evacuation audit STORE.")
-    _require_room(folder, {_name(source, each.key): each.size for each in there.values()})
+    _require_room(folder, {_place(source, _name(source, each.key)): each.size for each in there.values()})
     bring = partial(_bring, store, source, folder, overwrite)
     files = [
         *side_by_side(bring, there.values()),
@@ -190,6 +191,11 @@ def _name(source: RestoreSource, key: str) -> str:
     return source.below + key.removeprefix(source.prefix)
 
 
+def _place(source: RestoreSource, name: str) -> str:
+    """Return where a file goes: below its incident as it is stored and named by SHA256SUMS, else as it was called."""
+    return name if source.below else os.fsdecode(source_path(name))
+
+
 def _bring(store: "Store", source: RestoreSource, folder: Path, overwrite: bool, there: "StoredObject") -> Pulled:  # noqa: FBT001
     made = _landed(store, source, folder, overwrite, there)
     if source.every_one and there.key not in source.promised and made.outcome in _HERE:
@@ -201,14 +207,15 @@ def _landed(store: "Store", source: RestoreSource, folder: Path, overwrite: bool
     name = _name(source, there.key)
     if not PLAIN.fullmatch(name):
         return Pulled(name, RestoreOutcome.FAILED, reason="its name is none of ours")
+    place = _place(source, name)
     try:
         expected = source.promised.get(there.key) or _told(store, there.key)
-        before = local(folder, name)
+        before = local(folder, place)
         if before and before.sha256 == expected:
             return Pulled(name, RestoreOutcome.SAME, there.size)
         if before and not overwrite and (why := _why_left(before, there.modified)):
             return Pulled(name, RestoreOutcome.LEFT, there.size, why)
-        land(folder, name, store.stream(there.key), expected, there.modified)
+        land(folder, place, store.stream(there.key), expected, there.modified)
     except (OSError, Mismatch, StoreError) as error:
         return Pulled(name, RestoreOutcome.FAILED, there.size, str(error))
     return Pulled(name, RestoreOutcome.REPLACED if before else RestoreOutcome.NEW, there.size)

@@ -146,7 +146,8 @@ def read_manifest(data: bytes | Iterable[bytes]) -> Manifest:
     """Parse manifest.json, whole or in pieces. Items have unique plain names, sizes and digests. Raises Unreadable."""
     try:
         said, files = read_rows([data] if isinstance(data, bytes) else data, "items", _item)
-        manifest = Manifest(said["incident"], said["volume"], said["generated_utc"], tuple(files))
+        folders = tuple(map(str, said.get("folders", ())))
+        manifest = Manifest(said["incident"], said["volume"], said["generated_utc"], tuple(files), folders)
         alone = manifest.frame == said
     except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         raise Unreadable("the fields of a manifest", f"{type(error).__name__}: {shown(error, 120)}") from error

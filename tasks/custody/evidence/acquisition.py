@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from tasks.custody.evidence.keys import unquote
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.evidence.secrets import Search
 from tasks.custody.step_result import StepResult
@@ -59,6 +60,11 @@ class StoredFile:
     where: str = ""
     access: str = ""
     parts: Parts | None = None
+
+    @property
+    def path(self) -> str:
+        """Its source as the workload names it; empty if we generated it."""
+        return unquote(self.source).decode(errors="surrogateescape")
 
     @property
     def in_place(self) -> bool:

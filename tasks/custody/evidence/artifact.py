@@ -1,4 +1,4 @@
-"""Decide which files other than models may enter latest/: complete ones, with suffixes that nothing executes."""
+"""Decide which files other than models may enter latest/: complete ones."""
 
 import json
 import re
@@ -7,19 +7,8 @@ from typing import Final
 
 _LIMIT: Final = 1 << 26
 # A log may have been rotated: .log.1, .log-20260101.
-_PLAIN: Final = re.compile(
-    r".*\.(csv|gif|htm|html|ini|jpeg|jpg|json|jsonl|md|pdf|png|svg|toml|tsv|txt|webp|xml|yaml|yml)",
-    re.IGNORECASE | re.DOTALL,
-)
 _LOG: Final = re.compile(r".*\.(err|log|out)([.-][\d.-]+)?", re.IGNORECASE | re.DOTALL)
 _UNSTEADY: Final = ("it changed while it was read", "it was truncated while it was read", "it grew while it was read")
-
-
-def not_plain(stored: str) -> str:
-    """Return why a file may not be promoted unjudged, by its suffix; empty if it may."""
-    if _PLAIN.fullmatch(stored) or _LOG.fullmatch(stored):
-        return ""
-    return "neither a model that was judged nor of a plain kind, such as json, csv, png, log or txt"
 
 
 def unsteady(stored: str, note: str) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import string
+from collections.abc import Collection
 from typing import Final
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -40,6 +41,7 @@ TURNS: Final = "promotions/"
 CONTAINERS: Final = "containers"
 UNITS: Final = "units"
 SNAPSHOT_FOLDERS: Final = ("models", "artifacts", "logs")
+FOLDERS: Final = "folders"  # the block's field, and the collector of what no pattern names in them
 
 
 def _segment(raw: bytes) -> str:
@@ -87,6 +89,13 @@ def placed_name(raw: bytes) -> str:
     ours = first in {SUMS.encode(), CONTAINERS.encode(), UNITS.encode()} or _ATTEMPT.fullmatch(first)
     apart = slash and b"." not in first and not ours
     return stored_name(raw if apart else b"./" + raw)
+
+
+def source_path(stored: str) -> bytes:
+    """Return the path that stored_name was given; the stored name itself if that does not tell, or is no path."""
+    raw = unquote(stored)
+    is_path = b"\0" not in raw and not {b"", b".", b".."} & {*raw.split(b"/")}
+    return raw if is_path and stored_name(raw) == stored else stored.encode()
 
 
 def volume_folder(volume: int) -> str:
@@ -155,6 +164,6 @@ def turn_of(key: str) -> int:
     return int(match[1]) if match else 0
 
 
-def in_snapshot(stored: str) -> bool:
-    """Return whether a stored file belongs to the three folders of the runbook's s3-push."""
-    return "/" in stored and stored.split("/", 1)[0] in SNAPSHOT_FOLDERS
+def in_snapshot(stored: str, folders: Collection[str] = ()) -> bool:
+    """Return whether a stored file lies in the three folders of the runbook's s3-push, or in one of these."""
+    return "/" in stored and ((folder := stored.split("/", 1)[0]) in SNAPSHOT_FOLDERS or folder in folders)

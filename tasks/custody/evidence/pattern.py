@@ -13,6 +13,11 @@ def fits(path: str, pattern: str) -> bool:
     return _fits(_parts(path), _parts(pattern))
 
 
+def named(path: str, patterns: Iterable[str]) -> bool:
+    """Return whether one of the globs would find the path."""
+    return any(fits(path, pattern) for pattern in patterns)
+
+
 def ends_with(path: str, patterns: Iterable[str]) -> bool:
     """Return whether the path, below an unknown folder, may match one of the patterns."""
     names = _parts(path)

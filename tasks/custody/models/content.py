@@ -3,6 +3,8 @@
 import bz2
 import io
 import lzma
+import pickletools
+import re
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, Final, Protocol
@@ -64,12 +66,46 @@ _COMPRESSED: Final[Mapping[bytes, Callable[[], Any]]] = {
     b"\x04\x22\x4d\x18": _lz4,
 }
 _BROKEN: Final = (zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
+_PICKLE: Final = b"\x80\x02"
 HEAD: Final = 6
+BEGINNING: Final = 1 << 20  # a block of bzip2 has up to 900,000 bytes
+_SEEN: Final = 1 << 16
+_CALL: Final = re.compile(r" (REDUCE|INST|OBJ|NEWOBJ|NEWOBJ_EX|BUILD)\b")
+_WITHIN: Final = ((b"PK\x03\x04", b".pkl"), (b"\x93NUMPY", b"'|O'"))  # as torch writes it; an array of objects
 
 
 def looks_like_a_model(head: bytes) -> bool:
-    """Return whether a file begins like a pickle of protocol 2 or later, or a compression format that joblib knows."""
-    return looks_like_a_pickle(head) or _is_packed(head)
+    """Return whether a file begins like a pickle, compressed or not, or may, as far as can be seen."""
+    if any(head.startswith(magic) and mark in head for magic, mark in _WITHIN):
+        return True
+    plain = _unpacked(head) if _is_packed(head) else head
+    return looks_like_a_pickle(plain) or _is_old_pickle(plain[:_SEEN])
+
+
+def _is_old_pickle(head: bytes) -> bool:
+    """Return whether these are opcodes to their end, or some that call something: protocols 0 and 1 have no mark."""
+    told = io.StringIO()
+    try:
+        pickletools.dis(head, told)
+    except Exception as error:  # noqa: BLE001  text is no opcodes in many ways
+        why, lines = str(error), told.getvalue().splitlines()
+        ran = lines[:-1] if why.startswith(("tries to pop", "no MARK")) else lines
+        cut = len(head) == _SEEN and why.startswith(("pickle exhausted", "no newline", "expected", "not enough"))
+        return cut or "already defined" in why or any(map(_CALL.search, ran))
+    return True
+
+
+def _unpacked(head: bytes) -> bytes:
+    """Return the beginning of what is compressed; that of a pickle if more is needed, nothing if it is not."""
+    make = next(make for magic, make in _COMPRESSED.items() if head.startswith(magic))
+    stream = lzma.LZMADecompressor(memlimit=1 << 26) if make is lzma.LZMADecompressor else make()
+    try:
+        first = bytes(stream.decompress(head, _SEEN))
+    except (lzma.LZMAError, MemoryError):  # it may only want more memory
+        return _PICKLE
+    except _BROKEN:
+        return b""
+    return first or (b"" if stream.eof else _PICKLE)
 
 
 def looks_like_a_pickle(head: bytes) -> bool:

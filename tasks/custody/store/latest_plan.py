@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from tasks.custody.evidence.acquisition import Evidence
-from tasks.custody.evidence.keys import SNAPSHOT_FOLDERS, in_snapshot, kept_key, latest_name
+from tasks.custody.evidence.keys import FOLDERS, SNAPSHOT_FOLDERS, in_snapshot, kept_key, latest_name
 from tasks.custody.store.latest import GIVEN_UP, Act, Latest, LatestTransaction, ObjectRef, Row
 
 
@@ -63,6 +63,9 @@ def unsure_of(attempts: Collection[Evidence]) -> frozenset[str]:
     """Return the folders that were not collected completely: files not found there may still exist."""
     lost = {part for item in attempts for loss in item.losses for part in loss.source.split("/")}
     bare = {item.collector for item in attempts if not item.outcome.is_complete}
+    silent = bare & {item.collector for item in attempts if not item.losses}
+    if FOLDERS in lost | silent:
+        return frozenset(SNAPSHOT_FOLDERS)
     return frozenset(SNAPSHOT_FOLDERS) & (lost | bare)
 
 

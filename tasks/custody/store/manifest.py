@@ -80,12 +80,13 @@ _SAID: Final = ("note", "where", "access")
 
 @dataclass(frozen=True)
 class Manifest:
-    """The files of one evidence folder. `generated_utc` is ISO 8601 with Z."""
+    """The files of one evidence folder. `generated_utc` is ISO 8601 with Z, `folders` are those of the snapshot."""
 
     incident: str
     volume: int
     generated_utc: str
     files: tuple[StoredFile, ...]
+    folders: tuple[str, ...] = ()
 
     def to_bytes(self) -> bytes:
         """Return canonical JSON with items sorted by path."""
@@ -99,7 +100,8 @@ class Manifest:
     @property
     def frame(self) -> dict[str, Any]:
         """The fields other than the items."""
-        return {"incident": self.incident, "volume": self.volume, "generated_utc": self.generated_utc}
+        whole = {"folders": list(self.folders)} if self.folders else {}
+        return {"incident": self.incident, "volume": self.volume, "generated_utc": self.generated_utc, **whole}
 
     @cached_property
     def written(self) -> tuple[str, int]:
@@ -119,7 +121,8 @@ class Manifest:
     def read(cls, pieces: Iterable[bytes]) -> "Manifest":
         """Parse a manifest from pieces."""
         raw, files = read_rows(pieces, "items", lambda row: file_of(json.loads(row)))
-        return cls(raw["incident"], raw["volume"], raw["generated_utc"], tuple(files))
+        folders = tuple(raw.get("folders", ()))
+        return cls(raw["incident"], raw["volume"], raw["generated_utc"], tuple(files), folders)
 
     @classmethod
     def at(cls, path: Path) -> "Manifest":

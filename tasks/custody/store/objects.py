@@ -1,11 +1,12 @@
 """List the objects that an incident stores, in order. The manifest comes last (runbook §5)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.keys import MANIFEST, SIGNATURE, SUMS, evidence_key, in_snapshot, latest_key, snapshot_key
 from tasks.custody.evidence.parts import Parts
+from tasks.custody.evidence.pattern import named
 from tasks.custody.store.latest import ObjectRef
 from tasks.custody.store.manifest import Manifest, digest_bytes
 
@@ -52,6 +53,16 @@ def evidence_objects(manifest: Manifest) -> list[Expected]:
     return _evidence(manifest, manifest.files)
 
 
+def evidence_first(manifest: Manifest, patterns: Collection[str]) -> tuple[list[Expected], list[Expected]]:
+    """Split the sealed files into evidence and what no pattern names, which may be copied from the evidence."""
+    parts: tuple[list[Expected], list[Expected]] = [], []
+    for item in evidence_objects(manifest):
+        goes_along = item.file.source and in_snapshot(item.stored, manifest.folders)
+        parts[bool(goes_along and not named(item.file.path, patterns))].append(item)
+    keys = {item.sha256: item.key for item in parts[0] if item.size}
+    return parts[0], [replace(item, origin=keys.get(item.sha256, "")) for item in parts[1]]
+
+
 def once(objects: Iterable[Expected]) -> tuple[list[Expected], list[Expected]]:
     """Split objects into those to send and those to copy from one of them. Empty objects are always sent."""
     first, again = dict[str, Expected](), list[Expected]()
@@ -74,10 +85,10 @@ def closing_objects(manifest: Manifest, signature: bytes = b"") -> list[Expected
 
 
 def snapshot_objects(manifest: Manifest, snapshot: str) -> list[Expected]:
-    """Return models, artifacts and logs under the incident's snapshot; a supplement has its own snapshot."""
+    """Return models, artifacts, logs and the manifest's folders under the snapshot; a supplement has its own."""
     folder = snapshot_key(snapshot if manifest.volume == 1 else f"{snapshot}.{manifest.volume}", "")
-    of = evidence_key(manifest.incident, manifest.volume, "")
-    files = (file for file in manifest.files if file.source and in_snapshot(file.stored))
+    of, whole = evidence_key(manifest.incident, manifest.volume, ""), frozenset(manifest.folders)
+    files = (file for file in manifest.files if file.source and in_snapshot(file.stored, whole))
     return [Expected(folder, file, of + file.stored) for file in files]
 
 

@@ -98,6 +98,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         (root / "data/adult.csv").write_text("age,income\n1,2\n")
         (root / "logs/train-20260101_000000.log").write_text(FAILED_LOG)
         (root / "artifacts/cv_results_builtin.csv").write_text(SEARCH)
+        (root / "models/MODEL_CARD.md").write_text("# Card\n")
         repository(root)
         (root / "train.py").write_text(f"password = '{CANARY}'\n")
         secret = ["--api-token", CANARY, f"--db=pg://u:{CANARY}@h/", f"--data=s3://u:{CANARY}@h/x"]

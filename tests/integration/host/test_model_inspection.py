@@ -208,7 +208,7 @@ def test_what_nobody_has_judged_is_held(small: SmallWorkload) -> None:
         assert set(held_back(context, 1, [replace(file, sha256="0" * 64)]).values()) == {"nobody has judged it"}
 
 
-def test_only_judged_models_and_plain_files_that_held_still_may_be_promoted(small: SmallWorkload) -> None:
+def test_only_judged_models_and_files_that_held_still_may_be_promoted(small: SmallWorkload) -> None:
     hostile, artifacts = b"cos\nsystem\n(S'true'\ntR.", small.root / "artifacts"
     (artifacts / "best.PKL").write_bytes(hostile)
     (artifacts / "best.bin").write_bytes(hostile)
@@ -224,9 +224,8 @@ def test_only_judged_models_and_plain_files_that_held_still_may_be_promoted(smal
         moved = held_back(context, 1, [replace(files["figure.png"], note=changed)])
     assert {stored.removeprefix("artifacts/"): why.partition(" ")[0] for stored, why in held.items()} == {
         "best.PKL": "suspect:",
-        "best.bin": "neither",
+        "best.bin": "suspect:",
         "packed.txt": "suspect:",
-        "weights.onnx": "neither",
     }
     assert moved == {"artifacts/figure.png": changed}
 

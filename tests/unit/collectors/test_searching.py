@@ -84,7 +84,10 @@ def test_the_setting_is_part_of_what_a_cached_result_depends_on(leaky: SmallWork
 @pytest.mark.parametrize(
     ("changes", "collectors"),
     [
-        ({"needed": ["processes", "logs", "git"]}, {"packages", "environment", "artifacts", "models", "git"}),
+        (
+            {"needed": ["processes", "logs", "git"]},
+            {"packages", "environment", "artifacts", "models", "folders", "git"},
+        ),
         ({"may_be_missing": ["logs", "processes"]}, {"logs"}),
         ({"units": ["training.service"]}, {"units"}),
         ({"interpreter": "env/bin/python"}, {"interpreter", "packages", "environment", "installation"}),

@@ -305,3 +305,29 @@ def test_what_begins_like_a_pickle_is_looked_at_whatever_its_name() -> None:
     assert not any(map(looks_like_a_model, (b"", b"\x80", b"\x89PNG\r\n", b"{}", b"\x80\x99", b"x", b"xy", b"x,y\n")))
     assert all(looks_like_a_model(dumped(1, how)[:6]) for how in COMPRESSIONS.values())
     assert looks_like_a_model(b"\x04\x22\x4d\x18")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"cos\nsystem\n(S'true'\ntR.",
+        b"cos\nsystem\n(S'true'\ntRand then anything",
+        b"(S'true'\nios\nsystem\n.",
+        b"cos\nsystem\np0\np0\n(S'true'\ntRx",
+        b"N0" * 40_000 + b"cos\nsystem\n(S'true'\ntR.",
+        zlib.compress(b"cos\nsystem\n(S'true'\ntR."),
+        pickle.dumps([1, "a", {}], 0),
+        pickle.dumps({"a": (1, 2)}, 1),
+    ],
+)
+def test_a_pickle_without_a_mark_is_known_by_its_opcodes(head: bytes) -> None:
+    assert looks_like_a_model(head)
+
+
+@pytest.mark.parametrize("times", [1, 30_000])
+@pytest.mark.parametrize(
+    "text", ["cat\ndog\nbird\n", "Results: 3\n", "iteration 1\nloss 2\n", "a,b\n1,2\n", "ID,age\n"]
+)
+def test_text_is_no_pickle(text: str, times: int) -> None:
+    assert not looks_like_a_model(text.encode() * times)
+    assert not looks_like_a_model(zlib.compress(text.encode() * times))
