@@ -7,7 +7,7 @@ import socket
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -26,13 +26,14 @@ from tasks.custody.containment.receipt import Unknown
 from tasks.custody.errors import Refused
 from tasks.custody.fleet.order import Order
 from tasks.custody.incident.alarm import Alarm, belongs_to, last_begin
+from tasks.custody.incident.commands import deployment_run
 from tasks.custody.incident.incident import Incident, new_id, parse_id
 from tasks.custody.incident.verdict import Word
 from tasks.evidence.signing import tell_key
 from tasks.incident.current import last_incident, last_verdict, opening, read_incident, unfinished_incident
 from tasks.incident.directory import bases, find_home, make_base
 from tasks.incident.joining import WAIT_SECONDS, incident_of, joined_message, leave, past
-from tasks.incident.run_lock import owner, sign, take_ownership
+from tasks.incident.run_lock import has_ownership, owner, sign, take_ownership
 from tasks.preflight.known_incident import require_known
 from tasks.preflight.privileges import tell_rights, tell_room
 from tasks.preflight.requirements import (
@@ -77,6 +78,13 @@ class AlreadyRunning:
 
 
 @dataclass(frozen=True)
+class StaleAlarm:
+    """The alarm is too old to act on: nothing was touched. `summary` says how old, and how to evacuate."""
+
+    summary: str
+
+
+@dataclass(frozen=True)
 class Request:
     """What a trigger asks for, and the run that it started."""
 
@@ -98,7 +106,7 @@ class Request:
 
 
 @task(name="§0 open the incident", task_run_name="§0 open the incident", cache_policy=NO_CACHE, persist_result=False)
-def open_incident(request: Request) -> Opened | JoinedIncident | AlreadyRunning:
+def open_incident(request: Request) -> Opened | JoinedIncident | AlreadyRunning | StaleAlarm:
     """Check all that can be checked without touching the workload, then open the incident (runbook §0).
 
     Raises Refused for bad input.
@@ -110,7 +118,7 @@ def open_incident(request: Request) -> Opened | JoinedIncident | AlreadyRunning:
     return opened
 
 
-def _opened(request: Request) -> Opened | JoinedIncident | AlreadyRunning:
+def _opened(request: Request) -> Opened | JoinedIncident | AlreadyRunning | StaleAlarm:
     given = parse_id(request.incident_id) if request.incident_id is not None else None
     workload: Workload = load_block(Workload, request.workload)
     saved = require_store(request.store)
@@ -125,6 +133,7 @@ def _opened(request: Request) -> Opened | JoinedIncident | AlreadyRunning:
     base = make_base(workload)
     if (joined := _joined(request, workload)) is not None:
         return joined
+    stale = "" if has_ownership(base) else _stale(request, workload)  # what was young when it froze is acted on
     ownership = _own(base, dry_run=request.dry_run)
     if ownership is None:
         _require_evacuation(owner(base, dry_run=request.dry_run))
@@ -132,6 +141,9 @@ def _opened(request: Request) -> Opened | JoinedIncident | AlreadyRunning:
             remedy = "Nothing was touched. Wait for it to end, look at `evacuation status`, and answer again."
             raise Refused("no run at work on this workload", "one that is", remedy)
         return _busy(request, workload)
+    if stale:
+        os.close(ownership)
+        return StaleAlarm(stale)
     try:
         return Opened(_open(request, workload, saved, given, ownership))
     except BaseException:
@@ -145,6 +157,23 @@ def _joined(request: Request, workload: Workload) -> JoinedIncident | None:
         return None
     earlier = list(past(bases(workload)))
     return _leave(request, workload, belongs_to(_comparable(request.alarm), earlier) if earlier else "")
+
+
+def _stale(request: Request, workload: Workload) -> str:
+    """Return what people are told of an alarm that is too old to act on; empty if it is to be acted on."""
+    if request.alarm is None or request.dry_run or request.incident_id:
+        return ""
+    now = server_time_if_told() or datetime.now(UTC)
+    age = request.alarm.comparable(now, datetime.now(UTC)).age(request.created, now)
+    if age <= timedelta(seconds=workload.alarm_max_age):
+        return ""
+    return (
+        f"{request.workload}: an alarm came too late: {request.alarm.summary}; raised {round(age.total_seconds())} s "
+        f"ago, and alarm_max_age is {workload.alarm_max_age:g} s. Nothing was frozen. To evacuate now: "
+        f"{deployment_run('evacuate', request.workload)}; or on its host: "
+        f"evacuation run evacuation.toml:{request.workload}. 古いアラームのため何も凍結していません。"
+        "撤収が必要なら上のコマンドを実行してください。"
+    )
 
 
 def _comparable(alarm: Alarm) -> Alarm:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +20,7 @@ from tasks.custody.containment.membership import Exceptions, Member, Members
 from tasks.custody.containment.process import Identity, Process, pids_of
 from tasks.custody.containment.wrappers import running_above
 from tasks.custody.fleet.order import Order
+from tasks.custody.incident.alarm import MAX_AGE_SECONDS, Alarm
 from tasks.custody.incident.description import recognisable
 from tasks.custody.incident.incident import known_id
 from tasks.custody.visible import say
@@ -72,6 +73,8 @@ def freeze_for(run: "KnownRun") -> EarlyFreeze:
         raise NothingToFreeze
     if not run.due:
         raise NotNow("the run is to start later")
+    if _is_stale(run):
+        raise NothingToFreeze
     return _locked_freeze(_here(run.fields), run.parameters.get("incident_id"))
 
 
@@ -102,6 +105,15 @@ def _locked_freeze(workload: Mapping[str, Any], incident: str | None) -> EarlyFr
         _require_known_here(bases, incident)
         with _owned(bases) as lock:
             return replace(_freeze(workload, bases), lock=lock)
+
+
+def _is_stale(run: "KnownRun") -> bool:
+    """Return whether an alarm set the run off that is too old; one that carries on a named incident is not."""
+    alarm = Alarm.of(run.parameters.get("alarm"))
+    if alarm is None or run.parameters.get("incident_id"):
+        return False
+    now, limit = run.time(), timedelta(seconds=float(run.fields.get("alarm_max_age", MAX_AGE_SECONDS)))
+    return alarm.comparable(now, _now()).age(run.created or now, now) > limit
 
 
 def _here(fields: dict[str, Any]) -> dict[str, Any]:

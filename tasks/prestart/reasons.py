@@ -2,7 +2,7 @@
 
 
 class NothingToFreeze(Exception):
-    """The run is no evacuation, a dry run, or an order that stands no longer."""
+    """The run is no evacuation, a dry run, an order that stands no longer, or an alarm that is too old."""
 
 
 class NotNow(Exception):

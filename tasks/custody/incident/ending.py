@@ -160,6 +160,12 @@ EXPIRED: Final = Ending(
     "Of a fleet: its worst host ended so",
     then="Look at the host by hand; `evacuation fleet retry NAME` orders it again",
 )
+STALE: Final = Ending(
+    "Stale",
+    completed=False,
+    means="An alarm was older than `alarm_max_age` when its run could begin: nothing was frozen, no incident opened",
+    then="Look at the workload; if it still has to be evacuated, run the line that the message gives",
+)
 SILENT: Final = Ending(
     "Silent",
     completed=False,
@@ -268,6 +274,7 @@ ENDINGS: Final = (
     MIRRORED,
     DECLINED,
     EXPIRED,
+    STALE,
     SILENT,
     READY,
     DEGRADED,

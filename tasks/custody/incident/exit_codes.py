@@ -33,6 +33,7 @@ EXIT_CODES: Final = {
     "Degraded": 18,
     "NotReady": 19,
     "Unanswered": 20,
+    "Stale": 21,
 }
 """By the name of the state. Where several states have one code, a script need not tell them apart."""
 INCOMPLETE: Final = 1
