@@ -87,7 +87,11 @@ def worker(*arguments: Annotated[str, Parameter(name="OPTIONS", allow_leading_hy
 
 
 @app.command(
-    help_epilogue=_examples("run evacuation.toml --reason 'disk alarm'", "run w.toml --incident IR-20261124T162644Z")
+    help_epilogue=_examples(
+        "run evacuation.toml --reason 'disk alarm'",
+        "run w.toml --incident IR-20261124T162644Z",
+        "run w.toml --incident IR-20261124T162644Z --new",
+    )
 )
 def run(  # noqa: PLR0913  the options of an evacuation
     workload: WorkloadFile,
@@ -96,6 +100,7 @@ def run(  # noqa: PLR0913  the options of an evacuation
     store: StoreFile = "",
     reason: str = "",
     incident: str | None = None,
+    new: bool = False,
     policy: Policy = "graceful",
     suspects: Suspects = None,
     unknown: Unknowns = None,
@@ -108,6 +113,7 @@ def run(  # noqa: PLR0913  the options of an evacuation
     Args:
         reason: Why, in a sentence; it goes on record.
         incident: IR-… of an incident to carry on.
+        new: The incident is a new one, whose id was issued before, as by a ticket.
         policy: graceful, the default, lets processes end by themselves first; kill, for a compromised host, does not.
         suspects: name only names processes that a fact ties to the workload; include ends them too.
         unknown: name only names processes in the root that nobody knows; end ends them too.
@@ -118,7 +124,8 @@ def run(  # noqa: PLR0913  the options of an evacuation
 
     asked = {"reason": reason, "incident_id": incident, "policy": policy, "recover": recover, "dry_run": dry_run}
     verb = "plan" if dry_run else "run"
-    return run_by_hand(verb, workload, store, {**asked, "suspects": suspects, "unknown": unknown}, as_json=json)
+    more = {"suspects": suspects, "unknown": unknown, "new_incident": new}
+    return run_by_hand(verb, workload, store, {**asked, **more}, as_json=json)
 
 
 @app.command(help_epilogue=_examples("plan evacuation.toml", "plan evacuation.toml --policy kill --json"))

@@ -75,6 +75,7 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
     alarm: dict[str, Any] | None = None,
     order: dict[str, Any] | None = None,
     unknown: Unknowns | None = None,
+    new_incident: bool = False,  # noqa: FBT001, FBT002
 ) -> State[Any]:
     """Evacuate a machine-learning workload: contain it, save the evidence, prove that the store has it.
 
@@ -97,12 +98,16 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
         order: What a fleet's run hands over; a person leaves it empty. フリートからの指示(手動では空)。
         unknown: name only names processes in the root that nobody knows, and a person answers them; end freezes and
             ends them too; left out, name. root にある正体不明のプロセスの扱い(報告のみ/終了)。
+        new_incident: incident_id was issued before, as by a ticket, and is the id of a new incident.
+            incident_id は発行済みで、新しいインシデントに使う。
     """
     heard, ordered = Alarm.of(alarm), given_order(order)
     if ordered and (now := server_time_if_told()) and ordered.expired(now):
         return ended(EXPIRED, expired_message(ordered))
     asked = (workload, store, reason, detected_at, incident_id, dry_run, policy)
-    request = Request(*asked, *this_run(), alarm=heard, suspects=suspects, unknown=unknown, order=ordered)
+    request = Request(
+        *asked, *this_run(), alarm=heard, suspects=suspects, unknown=unknown, order=ordered, new_incident=new_incident
+    )
     wanted = {"recover": recover and not dry_run, "read_back": read_back and not dry_run}
     opened = open_incident(request)
     if not isinstance(opened, Opened):

@@ -34,7 +34,7 @@ from tasks.incident.current import last_incident, last_verdict, opening, read_in
 from tasks.incident.directory import bases, find_home, make_base
 from tasks.incident.joining import WAIT_SECONDS, incident_of, joined_message, leave, past
 from tasks.incident.run_lock import has_ownership, owner, sign, take_ownership
-from tasks.preflight.known_incident import require_known
+from tasks.preflight.known_incident import require_known, require_new
 from tasks.preflight.privileges import tell_rights, tell_room
 from tasks.preflight.requirements import (
     require_here,
@@ -103,6 +103,7 @@ class Request:
     unknown: Unknowns | None = None
     order: Order | None = None
     answer: GivenAnswer | None = None
+    new_incident: bool = False
 
 
 @task(name="§0 open the incident", task_run_name="§0 open the incident", cache_policy=NO_CACHE, persist_result=False)
@@ -120,6 +121,9 @@ def open_incident(request: Request) -> Opened | JoinedIncident | AlreadyRunning 
 
 def _opened(request: Request) -> Opened | JoinedIncident | AlreadyRunning | StaleAlarm:
     given = parse_id(request.incident_id) if request.incident_id is not None else None
+    if request.new_incident and not given:
+        remedy = "Leave new_incident out: a new incident gets its id by itself."
+        raise Refused("with new_incident the incident_id that was issued before", "none", remedy)
     workload: Workload = load_block(Workload, request.workload)
     saved = require_store(request.store)
     require_here(workload)
@@ -237,7 +241,9 @@ def _open(
     started = datetime.now(UTC)
     unfinished = None if request.dry_run else unfinished_incident(workload)
     incident_id = choose_id(given, unfinished, request.created, workload.incident_suffix)
-    if given and given != last_incident(workload):
+    if given and request.new_incident and not _opened_by(request.run, find_home(workload, given)):
+        require_new(workload, given, saved)
+    elif given and given != last_incident(workload):
         require_known(workload, given, saved)
     home = find_home(workload, incident_id, dry_run=request.dry_run)
     if not request.dry_run and last_verdict(home) is Word.THAWED:
@@ -277,6 +283,12 @@ def _open(
     tell_room(context)
     tell_key(saved)
     return context
+
+
+def _opened_by(run: str, home: Path) -> bool:
+    """Return whether the run itself has opened the incident, before it was tried again."""
+    incident = read_incident(home)
+    return incident is not None and incident.opened_by.endswith(f", flow run {run}")
 
 
 def _asked_for(home: Path, incident: str, unfinished: str | None, answer: GivenAnswer | None) -> Unknown | None:

@@ -75,7 +75,9 @@ def freeze_for(run: "KnownRun") -> EarlyFreeze:
         raise NotNow("the run is to start later")
     if _is_stale(run):
         raise NothingToFreeze
-    return _locked_freeze(_here(run.fields), run.parameters.get("incident_id"))
+    incident = run.parameters.get("incident_id")
+    is_new = run.parameters.get("new_incident") and known_id(incident)
+    return _locked_freeze(_here(run.fields), None if is_new else incident)
 
 
 @contextmanager
