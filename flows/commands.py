@@ -210,6 +210,49 @@ def answer(  # noqa: PLR0913  its options
     return run_by_hand("answer", workload, store, {"incident_id": incident, **about}, as_json=json)
 
 
+@app.command(
+    help_epilogue=_examples(
+        "postmortem evacuation.toml IR-20261124T162644Z",
+        "postmortem evacuation.toml IR-20261124T162644Z --title 'Disk full' --cause 'no quota' --contact 'Ana, 1234'",
+    )
+)
+def postmortem(  # noqa: PLR0913  its options
+    workload: WorkloadFile,
+    incident: Annotated[str, Parameter(name="INCIDENT", help="IR-… of the incident; the last one if left out.")] = "",
+    /,
+    *,
+    store: StoreFile = "",
+    title: str | None = None,
+    effect: str | None = None,
+    cause: str | None = None,
+    measures: str | None = None,
+    prevention: str | None = None,
+    contact: str | None = None,
+    json: Json = False,
+) -> int:
+    """Write what only people know into the postmortem; signed, chained and stored. Without a text: show what is there.
+
+    Args:
+        title: What happened, in a line.
+        effect: What it meant for users.
+        cause: What caused it.
+        measures: What is changed for good.
+        prevention: What keeps it from happening again.
+        contact: Whom to ask: name, title, phone.
+    """
+    texts = {"title": title, "effect": effect, "cause": cause, "measures": measures, "prevention": prevention}
+    given = {name: text for name, text in {**texts, "contact": contact}.items() if text is not None}
+    if not given:
+        from tasks.cli.postmortem import show_written
+
+        return show_written(workload, incident, as_json=json)
+    from flows.by_hand import run_by_hand
+    from tasks.runtime.actor import person
+
+    asked = {"incident_id": incident or None, "by": person(), **given}
+    return run_by_hand("postmortem", workload, store, asked, as_json=json)
+
+
 @app.command(help_epilogue=_examples("status evacuation.toml", "status evacuation.toml:portfolio --json"))
 def status(workload: WorkloadFile, /, *, json: Json = False) -> int:
     """Tell how a workload stands, and what to do next. Reads files and /proc alone."""

@@ -4,6 +4,7 @@ import logging
 import os
 import pwd
 import socket
+import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -54,6 +55,9 @@ from tasks.system.time_limit import before_the_freeze, time_limit
 logger = logging.getLogger(__name__)
 
 _A_MOMENT: Final = 1.0
+_POLL_SECONDS: Final = 0.2
+_PAPER_SECONDS: Final = 15.0
+"""How long an evacuation waits for a postmortem to be written."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,10 @@ def _opened(request: Request) -> Opened | JoinedIncident | AlreadyRunning | Stal
         return joined
     stale = "" if has_ownership(base) else _stale(request, workload)  # what was young when it froze is acted on
     ownership = _own(base, dry_run=request.dry_run)
+    until = time.monotonic() + _PAPER_SECONDS
+    while ownership is None and owner(base) == "postmortem" and time.monotonic() < until:
+        time.sleep(_POLL_SECONDS)
+        ownership = _own(base, dry_run=request.dry_run)
     if ownership is None:
         _require_evacuation(owner(base, dry_run=request.dry_run))
         if request.answer:

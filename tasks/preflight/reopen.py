@@ -1,7 +1,9 @@
-"""§7: reopen an incident for its recovery or thaw, and refuse one that must not be reopened."""
+"""§7, §8: reopen an incident for its recovery, thaw or postmortem, and refuse one that must not be reopened."""
 
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Final
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -12,13 +14,16 @@ from tasks.containment.thaw import require_believable
 from tasks.custody.errors import Refused
 from tasks.custody.incident.ending import ALREADY_THAWED
 from tasks.custody.incident.incident import Incident, parse_id
+from tasks.custody.incident.postmortem_fields import PostmortemFields
 from tasks.custody.incident.verdict import Word, why_not_recover
 from tasks.incident.current import last_incident, last_verdict, read_incident, unfinished_incident
 from tasks.incident.directory import base_of, bases, evidence_of, find_home
-from tasks.incident.layout import manifests
+from tasks.incident.last_postmortem import written_before
+from tasks.incident.layout import closings, manifests
 from tasks.incident.open_question import open_question
 from tasks.incident.run_lock import Purpose, take_ownership
 from tasks.incident.stopping import why_not_thaw
+from tasks.preflight.known_incident import looked_up
 from tasks.preflight.open_incident import AlreadyRunning, Opened
 from tasks.preflight.requirements import require_here, require_same_workload
 from tasks.runtime.context import RunInfo, open_context
@@ -27,7 +32,7 @@ from tasks.runtime.flow_run import origin, own_launchers
 
 @dataclass(frozen=True)
 class Reopening:
-    """What a trigger asks to recover or to thaw, the run that it started, and who approved it (empty if not asked)."""
+    """What a trigger asks to reopen and for what, the run that it started, and who approved it (empty if not asked)."""
 
     workload: str
     store: str
@@ -55,7 +60,7 @@ class AlreadyThawed:
 def reopen(request: Reopening) -> Opened | AlreadyRunning | AlreadyThawed:
     """Check all that can be checked without touching anything, then open the incident.
 
-    Raises Refused for bad input, and for an incident that must not be recovered or cannot be thawed.
+    Raises Refused for bad input, and for an incident that must not be recovered, cannot be thawed or has no record.
     """
     given = parse_id(request.incident_id) if request.incident_id is not None else None
     workload: Workload = load_block(Workload, request.workload)
@@ -63,6 +68,8 @@ def reopen(request: Reopening) -> Opened | AlreadyRunning | AlreadyThawed:
     require_here(workload)
     incident = _incident(workload, request.workload, given)
     thaws = request.purpose == "thaw"
+    if request.purpose == "postmortem":  # before the lock, which keeps evacuations out: it is held for no dead store
+        _require_stored(incident.id, saved)
     ownership = take_ownership(base_of(workload), request.purpose)
     if ownership is None and thaws:
         asked = open_question(find_home(workload, incident.id))
@@ -79,7 +86,7 @@ def reopen(request: Reopening) -> Opened | AlreadyRunning | AlreadyThawed:
         if thaws and last_verdict(find_home(workload, incident.id)) is Word.THAWED:
             os.close(ownership)
             return AlreadyThawed(f"{incident.id} {ALREADY_THAWED}; nothing was done. すでに解凍済みです。")
-        (_require_thawable if thaws else _require_recoverable)(workload, incident.id, request.despite)
+        _REQUIRE[request.purpose](workload, incident.id, request.despite)
         run = RunInfo(request.run, trigger=trigger)
         context = open_context(incident, workload, run, request.store, saved, ownership)
         why = request.reason or request.purpose
@@ -103,6 +110,14 @@ def recovery_asked(workload: str, incident_id: str | None) -> tuple[str, str]:
         "Without an answer it stays contained."
     )
     return question, f"recover-{incident.id}"
+
+
+def postmortem_before(workload: str, incident_id: str | None) -> tuple[str, PostmortemFields]:
+    """Return the incident that a postmortem is about, and what was written before. Raises Refused for bad input."""
+    block: Workload = load_block(Workload, workload)
+    require_here(block)
+    incident = _incident(block, workload, parse_id(incident_id) if incident_id is not None else None)
+    return incident.id, written_before(find_home(block, incident.id))
 
 
 def _incident(block: Workload, workload: str, given: str | None) -> Incident:
@@ -135,6 +150,22 @@ def _require_recoverable(workload: Workload, incident: str, despite: str) -> Non
         )
 
 
+def _require_recorded(workload: Workload, incident: str, _: str) -> None:
+    """Raise Refused unless a run has closed a record, with which a postmortem goes."""
+    if not closings(find_home(workload, incident)):
+        remedy = f"Carry it on first: run the evacuation again with incident_id={incident}."
+        raise Refused(f"{incident} to have a closed record", "none", remedy)
+
+
+def _require_stored(incident: str, saved: Mapping[str, Any]) -> None:
+    """Raise Refused unless the store answers, and has the incident."""
+    place, there = looked_up(incident, saved)
+    if not there:
+        got = f"nothing of it in {place}" if place else "no answer in time"
+        remedy = "Nothing was written. Mend the store, or carry the incident on, and run this again."
+        raise Refused(f"a store that has {incident}", got, remedy)
+
+
 def _require_thawable(workload: Workload, incident: str, _: str) -> None:
     """Raise Refused unless the incident can be thawed. Call with the workload's lock, so that no run stops anything."""
     home = find_home(workload, incident)
@@ -148,3 +179,10 @@ def _require_thawable(workload: Workload, incident: str, _: str) -> None:
             why_not,
             f"Carry it on: run the evacuation again with incident_id={incident}, then recover.",
         )
+
+
+_REQUIRE: Final[Mapping[Purpose, Callable[[Workload, str, str], None]]] = {
+    "recovery": _require_recoverable,
+    "thaw": _require_thawable,
+    "postmortem": _require_recorded,
+}

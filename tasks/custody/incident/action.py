@@ -57,6 +57,7 @@ MEANINGS: Final = {
     "not promoted": "latest/ has no file of this incident, and why",
     "turn done": "latest/ has changed, and each file was proven",
     "approved": "A person was asked before a recovery and approved it: who, and why",
+    "postmortem": "A person has put the postmortem on record: who, and which fields are written",
     "restarted": "The API was started again, by which command and user",
     "restart policy not restored": "The engine could not give a container the restart policy that it had; `reason`",
     "restart policy restored": "A container has the restart policy that it had before the stop",

@@ -12,6 +12,11 @@ def deployment_run(flow: str, workload: str, incident: str = "") -> str:
     return f"prefect deployment run {flow}/{workload}{given} --watch"
 
 
+def postmortem_line(workload: str, incident: str) -> str:
+    """Return the command that shows and writes what people have to say in the postmortem."""
+    return f"evacuation postmortem evacuation.toml:{workload} {incident}"
+
+
 def answer_lines(workload: str, incident: str, pids: Sequence[int]) -> str:
     """Return the command that answers each process, five at most, and where a server has the form for it.
 

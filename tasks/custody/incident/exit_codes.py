@@ -10,6 +10,7 @@ EXIT_CODES: Final = {
     "Proven": 0,
     "Listed": 0,
     "Rehearsed": 0,
+    "Written": 0,
     "Mirrored": 0,
     "Ready": 0,
     "Completed": 0,
