@@ -24,12 +24,12 @@ from tasks.custody.containment.receipt import Freeze, Recovery, Stop
 from tasks.custody.fleet.ends import CONTAINED_LABEL, FROZEN_LABEL
 from tasks.custody.fleet.order import run_name
 from tasks.custody.incident.alarm import Alarm
-from tasks.custody.incident.ending import EXPIRED, JOINED, STALE
+from tasks.custody.incident.ending import EXPIRED
 from tasks.custody.store.latest import LatestPolicy
 from tasks.evidence.collect import collect
 from tasks.evidence.model_inspection import judge_models
 from tasks.evidence.seal import check_seal, seal, volumes_to_seal
-from tasks.preflight.open_incident import Opened, Request, StaleAlarm, open_incident
+from tasks.preflight.open_incident import Opened, Request, open_incident
 from tasks.record.findings import content_of, every_collector, findings_of, heard_to_the_end, note_end, verdict_of
 from tasks.record.publish import final_state, publish
 from tasks.record.write import Record, record
@@ -111,7 +111,7 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
     wanted = {"recover": recover and not dry_run, "read_back": read_back and not dry_run}
     opened = open_incident(request)
     if not isinstance(opened, Opened):
-        return ended(STALE if isinstance(opened, StaleAlarm) else JOINED, opened.summary)
+        return ended(opened.ending, opened.summary)
     try:
         with heeding(opened.context.cancelled):
             return carry_out(opened.context, latest=latest, may_ask=bool(heard or ordered), **wanted)

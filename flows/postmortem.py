@@ -8,7 +8,6 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from flows.fields import BlockName, IncidentId
-from tasks.custody.incident.ending import JOINED
 from tasks.custody.incident.postmortem_fields import TEXT_LIMIT
 from tasks.evidence.seal import sealed
 from tasks.preflight.open_incident import Opened
@@ -69,7 +68,7 @@ def postmortem(  # noqa: PLR0913, PLR0917  each is a field of the form that a pe
         by, given = fill_in(incident, before)
     opened = reopen(Reopening(workload, store, incident_id, "", run, purpose="postmortem", reason=f"written by {by}"))
     if not isinstance(opened, Opened):
-        return ended(JOINED, opened.summary)
+        return ended(opened.ending, opened.summary)
     try:
         with heeding(opened.context.cancelled):
             return _write(StepRunner(opened.context), by, given)

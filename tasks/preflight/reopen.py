@@ -12,22 +12,23 @@ from blocks.workload import Workload
 from tasks.adapters.saved_blocks import load_block, require_store
 from tasks.containment.thaw import require_believable
 from tasks.custody.errors import Refused
-from tasks.custody.incident.ending import ALREADY_THAWED
+from tasks.custody.incident.ending import ALREADY_THAWED, JOINED, THAWED
 from tasks.custody.incident.incident import Incident, parse_id
 from tasks.custody.incident.postmortem_fields import PostmortemFields
 from tasks.custody.incident.verdict import Word, why_not_recover
 from tasks.incident.current import last_incident, last_verdict, read_incident, unfinished_incident
 from tasks.incident.directory import base_of, bases, evidence_of, find_home
+from tasks.incident.joining import own_incident
 from tasks.incident.last_postmortem import written_before
 from tasks.incident.layout import closings, manifests
 from tasks.incident.open_question import open_question
 from tasks.incident.run_lock import Purpose, take_ownership
 from tasks.incident.stopping import why_not_thaw
 from tasks.preflight.known_incident import looked_up
-from tasks.preflight.open_incident import AlreadyRunning, Opened
+from tasks.preflight.open_incident import NotOpened, Opened
 from tasks.preflight.requirements import require_here, require_same_workload
 from tasks.runtime.context import RunInfo, open_context
-from tasks.runtime.flow_run import origin, own_launchers
+from tasks.runtime.flow_run import finished_before, origin, own_launchers
 
 
 @dataclass(frozen=True)
@@ -44,20 +45,13 @@ class Reopening:
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class AlreadyThawed:
-    """The incident was thawed before; `summary` says so."""
-
-    summary: str
-
-
 @task(
     name="§0 open the incident again",
     task_run_name="§0 open the incident again",
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def reopen(request: Reopening) -> Opened | AlreadyRunning | AlreadyThawed:
+def reopen(request: Reopening) -> Opened | NotOpened:
     """Check all that can be checked without touching anything, then open the incident.
 
     Raises Refused for bad input, and for an incident that must not be recovered, cannot be thawed or has no record.
@@ -66,7 +60,8 @@ def reopen(request: Reopening) -> Opened | AlreadyRunning | AlreadyThawed:
     workload: Workload = load_block(Workload, request.workload)
     saved, trigger = require_store(request.store), origin(own_launchers())
     require_here(workload)
-    incident = _incident(workload, request.workload, given)
+    own = own_incident(request.run, bases(workload))
+    incident = _incident(workload, request.workload, given or (own.name if own else None))
     thaws = request.purpose == "thaw"
     if request.purpose == "postmortem":  # before the lock, which keeps evacuations out: it is held for no dead store
         _require_stored(incident.id, saved)
@@ -78,14 +73,16 @@ def reopen(request: Reopening) -> Opened | AlreadyRunning | AlreadyThawed:
         got = f"run {asked.run}, which waits for a person" if asked else "one that is"
         raise Refused("no run at work on this workload", got, answer)
     if ownership is None:
-        return AlreadyRunning(
+        return NotOpened(
+            JOINED,
             "expected to be the only run that works on this workload; got another one, on "
-            f"{last_incident(workload)}. This run did nothing. Watch the other run, then run this one again."
+            f"{last_incident(workload)}. This run did nothing. Watch the other run, then run this one again.",
         )
     try:
         if thaws and last_verdict(find_home(workload, incident.id)) is Word.THAWED:
             os.close(ownership)
-            return AlreadyThawed(f"{incident.id} {ALREADY_THAWED}; nothing was done. すでに解凍済みです。")
+            end = finished_before(request.run) if own else THAWED
+            return NotOpened(end, f"{incident.id} {ALREADY_THAWED}; nothing was done. すでに解凍済みです。")
         _REQUIRE[request.purpose](workload, incident.id, request.despite)
         run = RunInfo(request.run, trigger=trigger)
         context = open_context(incident, workload, run, request.store, saved, ownership)

@@ -26,7 +26,8 @@ from tasks.custody.incident.incident import known_id
 from tasks.custody.visible import say
 from tasks.incident import layout
 from tasks.incident.evidence_folder import evidence_folder
-from tasks.incident.last_word import THAWED, last_word
+from tasks.incident.joining import own_incident
+from tasks.incident.last_word import THAWED, is_finished, last_word
 from tasks.incident.layout import CORDON, EARLY, FROZEN, INCIDENT, incidents_in
 from tasks.incident.run_lock import at_work, take_ownership
 from tasks.prestart.groups import freeze_in_place
@@ -77,7 +78,7 @@ def freeze_for(run: "KnownRun") -> EarlyFreeze:
         raise NothingToFreeze
     incident = run.parameters.get("incident_id")
     is_new = run.parameters.get("new_incident") and known_id(incident)
-    return _locked_freeze(_here(run.fields), None if is_new else incident)
+    return _locked_freeze(_here(run.fields), None if is_new else incident, run.id)
 
 
 @contextmanager
@@ -100,10 +101,12 @@ def _tried(freeze: Callable[[], EarlyFreeze]) -> EarlyFreeze | None:
         return None
 
 
-def _locked_freeze(workload: Mapping[str, Any], incident: str | None) -> EarlyFreeze:
+def _locked_freeze(workload: Mapping[str, Any], incident: str | None, run: str = "") -> EarlyFreeze:
     evidence = evidence_of(workload)
     with before_the_freeze():
         bases = _bases(workload, evidence)
+        if (own := own_incident(run, bases)) and is_finished(own):
+            raise NothingToFreeze
         _require_known_here(bases, incident)
         with _owned(bases) as lock:
             return replace(_freeze(workload, bases), lock=lock)

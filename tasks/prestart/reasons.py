@@ -2,7 +2,7 @@
 
 
 class NothingToFreeze(Exception):
-    """The run is no evacuation, a dry run, an order that stands no longer, or an alarm that is too old."""
+    """The run is no evacuation, a dry run, an old order or alarm, or a retry of what is finished."""
 
 
 class NotNow(Exception):

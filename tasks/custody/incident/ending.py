@@ -160,6 +160,12 @@ EXPIRED: Final = Ending(
     "Of a fleet: its worst host ended so",
     then="Look at the host by hand; `evacuation fleet retry NAME` orders it again",
 )
+FINISHED: Final = Ending(
+    "Finished",
+    completed=False,
+    means="A retry of a run whose incident is finished: nothing was done. It has the type that the run had before",
+    then="Run the deployment, not the old run, to evacuate again",
+)
 WRITTEN: Final = Ending(
     "Written",
     completed=True,
@@ -281,6 +287,7 @@ ENDINGS: Final = (
     MIRRORED,
     DECLINED,
     EXPIRED,
+    FINISHED,
     WRITTEN,
     STALE,
     SILENT,

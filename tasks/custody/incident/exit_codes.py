@@ -35,6 +35,7 @@ EXIT_CODES: Final = {
     "NotReady": 19,
     "Unanswered": 20,
     "Stale": 21,
+    "Finished": 22,
 }
 """By the name of the state. Where several states have one code, a script need not tell them apart."""
 INCOMPLETE: Final = 1

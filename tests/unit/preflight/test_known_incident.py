@@ -5,7 +5,6 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,12 +13,10 @@ import pytest
 from blocks import s3_clients
 from blocks.workload import Workload
 from tasks.custody.errors import Refused
-from tasks.custody.incident.incident import ISSUED, Incident, new_id
-from tasks.custody.store.manifest import canonical
+from tasks.custody.incident.incident import ISSUED, new_id
 from tasks.incident.layout import INCIDENT
 from tasks.preflight import known_incident
 from tasks.preflight.known_incident import require_known, require_new
-from tasks.preflight.open_incident import _opened_by
 from tests.support.workloads import SmallWorkload, free_port
 
 WAITS = known_incident._ANSWER_SECONDS
@@ -164,15 +161,3 @@ def test_a_store_that_does_not_answer_keeps_nobody_from_a_new_incident(
 ) -> None:
     monkeypatch.setattr(s3_clients, "_TRIES", 1)
     require_new(workload, issued(timedelta(hours=1)), bucket(free_port()))
-
-
-def test_the_run_that_has_opened_an_incident_may_be_tried_again(workload: Workload) -> None:
-    incident, now = issued(timedelta(hours=1)), datetime.now(UTC)
-    home = workload.evidence / incident
-    assert not _opened_by("run-1", home)
-    home.mkdir(parents=True, mode=0o700)
-    opened = Incident(incident, "w", "h", "b", now, now, "r", "root, flow run run-1")
-    (home / INCIDENT).write_bytes(canonical(asdict(opened)))
-    assert _opened_by("run-1", home)
-    assert not _opened_by("run-11", home)
-    assert not _opened_by("1", home)
