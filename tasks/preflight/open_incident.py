@@ -122,7 +122,7 @@ def _opened(request: Request) -> Opened | NotOpened:
     require_here(workload)
     require_known_account(workload)
     require_known_collectors(workload)
-    if not given and not unfinished_incident(workload):  # earlier stops may be unknown by now
+    if (request.new_incident or not given) and not unfinished_incident(workload):  # earlier stops may be unknown by now
         require_known_units(workload)
     launchers = own_launchers()
     require_not_ours(named_by(workload), launchers)
