@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from tasks.custody.incident.alarm import MAX_AGE_SECONDS
 from tasks.custody.incident.description import (
     API,
     TRAINING,
@@ -197,6 +198,13 @@ class WorkloadFields(BaseModel):
         default="evacuate",
         description="What an evacuation does that an alarm has started: evacuate goes on to its end; ask freezes and "
         "looks, and then waits for a person who says stop or thaw. One that a person starts is never asked about.",
+    )
+    alarm_max_age: float = Field(
+        default=MAX_AGE_SECONDS,
+        gt=0,
+        le=86400,
+        description="Seconds after which an alarm freezes nothing any more, as when no worker came before: its run "
+        "ends as Stale and tells people the line that evacuates.",
     )
     ask_seconds: float = Field(
         default=900, gt=0, le=86400, description="How long an alarm's evacuation waits for that person."

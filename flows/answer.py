@@ -10,7 +10,6 @@ from pydantic import Field
 from flows.evacuate import carry_out
 from flows.fields import BlockName, IncidentId, Sentence
 from tasks.custody.containment.answer import Decision, GivenAnswer
-from tasks.custody.incident.ending import JOINED
 from tasks.custody.visible import LINE_LIMIT, visible
 from tasks.preflight.open_incident import Opened, Request, open_incident
 from tasks.runtime.context import Policy
@@ -54,7 +53,7 @@ def answer(  # noqa: PLR0913, PLR0917  each is a field of the form that a person
         Request(workload, store, reason, None, incident_id, False, policy, *this_run(), answer=given)
     )
     if not isinstance(opened, Opened):
-        return ended(JOINED, opened.summary)
+        return ended(opened.ending, opened.summary)
     try:
         with heeding(opened.context.cancelled):
             state = carry_out(opened.context)

@@ -1,4 +1,4 @@
-"""Run a flow without a Prefect server, with the blocks of a file: `evacuation run|plan|recover|answer`.
+"""Run a flow without a Prefect server, with the blocks of a file: `evacuation run|plan|recover|answer|postmortem`.
 
 The server may be down in an emergency. The workload is frozen first (flows/at_the_front.py); then the normal flow runs
 on a server that lives as long as the run. An incident can be carried on by worker or command line, whichever
@@ -61,7 +61,7 @@ class ShortLived(PrefectServer):
 
 
 def run_by_hand(verb: str, workload: str, store: str, asked: Mapping[str, Any], *, as_json: bool) -> int:
-    """Run the flow of `run`, `plan`, `recover` or `answer` with these parameters; return the exit code of its state.
+    """Run the flow of a verb (see above) with these parameters; return the exit code of its state.
 
     Raises EvacuationError; a malformed incident id is refused before a server is started.
     """
@@ -73,9 +73,10 @@ def run_by_hand(verb: str, workload: str, store: str, asked: Mapping[str, Any], 
     def body(names: dict[str, str], known: "LocalConfig") -> int:
         from flows.answer import answer
         from flows.evacuate import evacuate
+        from flows.postmortem import postmortem
         from flows.recover import recover
 
-        flow: Any = {"answer": answer, "recover": recover}.get(verb, evacuate)
+        flow: Any = {"answer": answer, "recover": recover, "postmortem": postmortem}.get(verb, evacuate)
         state = flow(**names, **asked, return_state=True)
         return _told(verb, state, known, names, (workload, store), as_json=as_json)
 

@@ -14,13 +14,14 @@ from typing import Final, NoReturn
 from tasks.custody.errors import EvacuationError
 from tasks.custody.incident.description import HERE
 from tasks.custody.incident.exit_codes import INTERRUPTED, REFUSED
+from tasks.custody.incident.incident import known_id
 from tasks.custody.visible import say
 from tasks.system.installation import PROFILE
 from tasks.system.managed_process import ManagedProcessError
 
 RUN_OPTIONS: Final = frozenset({"--store", "--reason", "--incident", "--policy", "--suspects", "--unknown", "--model"})
 """Options of `run` that take a value."""
-RUN_SWITCHES: Final = frozenset({"--recover", "--json"})
+RUN_SWITCHES: Final = frozenset({"--recover", "--json", "--new"})
 """Options of `run` without a value, with which the workload is still frozen first."""
 _CHOICES: Final = {
     "--policy": frozenset({"graceful", "kill"}),
@@ -75,6 +76,7 @@ def _at_the_front(words: Sequence[str]) -> AbstractContextManager[None]:
 def to_freeze(words: Sequence[str]) -> tuple[str, str, str | None] | None:
     """Return workload, store and incident of a `run` that can be understood at a glance; None for anything else.
 
+    The incident is None for a new one, also if its id was issued before.
     If the words turn out to be wrong later, the run is refused and the workload is thawed.
     """
     verb, rest, files = words[0], iter(words[1:]), list[str]()
@@ -88,10 +90,12 @@ def to_freeze(words: Sequence[str]) -> tuple[str, str, str | None] | None:
             files.append(word)
         elif word not in RUN_SWITCHES:
             return None
+    incident, new = given.get("--incident"), "--new" in words
     chosen = all(given[name] in choices for name, choices in _CHOICES.items() if name in given)
+    chosen = chosen and (not new or known_id(incident) != "")
     if verb != "run" or len(files) > 1 or None in given.values() or not chosen:
         return None
-    return next(iter(files), HERE), given.get("--store") or "", given.get("--incident")
+    return next(iter(files), HERE), given.get("--store") or "", None if new else incident
 
 
 if __name__ == "__main__":

@@ -96,7 +96,11 @@ def worker(*arguments: Annotated[str, Parameter(name="OPTIONS", allow_leading_hy
 
 
 @app.command(
-    help_epilogue=_examples("run evacuation.toml --reason 'disk alarm'", "run w.toml --incident IR-20261124T162644Z")
+    help_epilogue=_examples(
+        "run evacuation.toml --reason 'disk alarm'",
+        "run w.toml --incident IR-20261124T162644Z",
+        "run w.toml --incident IR-20261124T162644Z --new",
+    )
 )
 def run(  # noqa: PLR0913  the options of an evacuation
     workload: WorkloadFile = HERE,
@@ -105,6 +109,7 @@ def run(  # noqa: PLR0913  the options of an evacuation
     store: StoreFile = "",
     reason: str = "",
     incident: str | None = None,
+    new: bool = False,
     policy: Policy = "graceful",
     suspects: Suspects = None,
     unknown: Unknowns = None,
@@ -118,6 +123,7 @@ def run(  # noqa: PLR0913  the options of an evacuation
     Args:
         reason: Why, in a sentence; it goes on record.
         incident: IR-… of an incident to carry on.
+        new: The incident is a new one, whose id was issued before, as by a ticket.
         policy: graceful, the default, lets processes end by themselves first; kill, for a compromised host, does not.
         suspects: name only names processes that a fact ties to the workload; include ends them too.
         unknown: name only names processes in the root that nobody knows; end ends them too.
@@ -129,7 +135,7 @@ def run(  # noqa: PLR0913  the options of an evacuation
 
     asked = {"reason": reason, "incident_id": incident, "policy": policy, "recover": recover, "dry_run": dry_run}
     verb = "plan" if dry_run else "run"
-    more = {"suspects": suspects, "unknown": unknown, "model": model}
+    more = {"suspects": suspects, "unknown": unknown, "model": model, "new_incident": new}
     return run_by_hand(verb, workload, store, {**asked, **more}, as_json=json)
 
 
@@ -215,6 +221,49 @@ def answer(  # noqa: PLR0913  its options
 
     about = {"pid": pid, "decision": decision, "by": person(), "reason": reason, "policy": policy}
     return run_by_hand("answer", workload, store, {"incident_id": incident, **about}, as_json=json)
+
+
+@app.command(
+    help_epilogue=_examples(
+        "postmortem evacuation.toml IR-20261124T162644Z",
+        "postmortem evacuation.toml IR-20261124T162644Z --title 'Disk full' --cause 'no quota' --contact 'Ana, 1234'",
+    )
+)
+def postmortem(  # noqa: PLR0913  its options
+    workload: WorkloadFile,
+    incident: Annotated[str, Parameter(name="INCIDENT", help="IR-… of the incident; the last one if left out.")] = "",
+    /,
+    *,
+    store: StoreFile = "",
+    title: str | None = None,
+    effect: str | None = None,
+    cause: str | None = None,
+    measures: str | None = None,
+    prevention: str | None = None,
+    contact: str | None = None,
+    json: Json = False,
+) -> int:
+    """Write what only people know into the postmortem; signed, chained and stored. Without a text: show what is there.
+
+    Args:
+        title: What happened, in a line.
+        effect: What it meant for users.
+        cause: What caused it.
+        measures: What is changed for good.
+        prevention: What keeps it from happening again.
+        contact: Whom to ask: name, title, phone.
+    """
+    texts = {"title": title, "effect": effect, "cause": cause, "measures": measures, "prevention": prevention}
+    given = {name: text for name, text in {**texts, "contact": contact}.items() if text is not None}
+    if not given:
+        from tasks.cli.postmortem import show_written
+
+        return show_written(workload, incident, as_json=json)
+    from flows.by_hand import run_by_hand
+    from tasks.runtime.actor import person
+
+    asked = {"incident_id": incident or None, "by": person(), **given}
+    return run_by_hand("postmortem", workload, store, asked, as_json=json)
 
 
 @app.command(help_epilogue=_examples("status evacuation.toml", "status evacuation.toml:portfolio --json"))

@@ -25,7 +25,7 @@ from tasks.custody.evidence.keys import FOLDERS
 from tasks.custody.fleet.ends import CONTAINED_LABEL, FROZEN_LABEL
 from tasks.custody.fleet.order import run_name
 from tasks.custody.incident.alarm import Alarm
-from tasks.custody.incident.ending import EXPIRED, JOINED
+from tasks.custody.incident.ending import EXPIRED
 from tasks.custody.store.latest import LatestPolicy
 from tasks.evidence.collect import collect
 from tasks.evidence.model_inspection import judge_models
@@ -77,6 +77,7 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
     order: dict[str, Any] | None = None,
     unknown: Unknowns | None = None,
     model: Sentence = "",
+    new_incident: bool = False,  # noqa: FBT001, FBT002
 ) -> State[Any]:
     """Evacuate a machine-learning workload: contain it, save the evidence, prove that the store has it.
 
@@ -100,16 +101,20 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
         unknown: name only names processes in the root that nobody knows, and a person answers them; end freezes and
             ends them too; left out, name. root にある正体不明のプロセスの扱い(報告のみ/終了)。
         model: With recover, the model to bring back, as of the flow recover. 復旧するモデル。
+        new_incident: incident_id was issued before, as by a ticket, and is the id of a new incident.
+            incident_id は発行済みで、新しいインシデントに使う。
     """
     heard, ordered = Alarm.of(alarm), given_order(order)
     if ordered and (now := server_time_if_told()) and ordered.expired(now):
         return ended(EXPIRED, expired_message(ordered))
     asked = (workload, store, reason, detected_at, incident_id, dry_run, policy)
-    request = Request(*asked, *this_run(), alarm=heard, suspects=suspects, unknown=unknown, order=ordered)
+    request = Request(
+        *asked, *this_run(), alarm=heard, suspects=suspects, unknown=unknown, order=ordered, new_incident=new_incident
+    )
     wanted = {"recover": recover and not dry_run, "read_back": read_back and not dry_run}
     opened = open_incident(request)
     if not isinstance(opened, Opened):
-        return ended(JOINED, opened.summary)
+        return ended(opened.ending, opened.summary)
     try:
         with heeding(opened.context.cancelled):
             return carry_out(opened.context, latest=latest, may_ask=bool(heard or ordered), model=model, **wanted)

@@ -8,7 +8,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.fields import BlockName, IncidentId, Sentence
 from tasks.custody.containment.receipt import Containment, Recovery
-from tasks.custody.incident.ending import DECLINED, JOINED
+from tasks.custody.incident.ending import DECLINED
 from tasks.evidence.seal import check_seal, sealed
 from tasks.preflight.open_incident import Opened
 from tasks.preflight.reopen import Reopening, recovery_asked, reopen
@@ -60,7 +60,7 @@ def recover(  # noqa: PLR0913, PLR0917  each is a field of the form that a perso
         return ended(DECLINED, f"{workload}: {answer.summary}; the workload stays as it is")
     opened = reopen(Reopening(workload, store, incident_id, despite, run, answer.summary if answer else ""))
     if not isinstance(opened, Opened):
-        return ended(JOINED, opened.summary)
+        return ended(opened.ending, opened.summary)
     try:
         with heeding(opened.context.cancelled):
             return _recover(opened.context, despite, model)

@@ -11,7 +11,6 @@ from tasks.containment.decision import thaw_decided
 from tasks.containment.thaw import thaw as thaw_workload
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence
-from tasks.custody.incident.ending import THAWED
 from tasks.preflight.open_incident import Opened
 from tasks.preflight.reopen import Reopening, reopen
 from tasks.record.findings import looked_at
@@ -46,7 +45,7 @@ def thaw(
     run, _ = this_run()
     opened = reopen(Reopening(workload, store, incident_id, "", run, purpose="thaw", reason=reason))
     if not isinstance(opened, Opened):
-        return ended(THAWED, opened.summary)
+        return ended(opened.ending, opened.summary)
     try:
         with heeding(opened.context.cancelled):
             return let_go(StepRunner(opened.context))

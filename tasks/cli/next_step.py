@@ -28,7 +28,7 @@ class Called:
 
     def command(self, verb: str, *more: str) -> str:
         """Return the command that needs no server."""
-        store = ["--store", self.store] if self.store and verb in {"run", "recover", "answer"} else []
+        store = ["--store", self.store] if self.store and verb in {"run", "recover", "answer", "postmortem"} else []
         return command(verb, self.file, *store, *more)
 
 
@@ -70,7 +70,8 @@ def next_step(  # noqa: PLR0913  all that it depends on
             "bring the API back, by a worker or without a server; or, the last line, only let training in:",
             (called.run("recover", incident), called.command("recover"), called.command("uncordon")),
         )
-    return Step("write the postmortem, if that is not done yet")
+    words = "write the postmortem, if that is not done yet; the line shows its fields ポストモーテムを記入:"
+    return Step(words, (called.command("postmortem", incident),))
 
 
 def while_at_work(purpose: str, asked: OpenQuestion | None, called: Called) -> tuple[str, Step, Step | None]:

@@ -30,12 +30,12 @@ RESTING: Final = frozenset(f"prefect.flow-run.{name}" for name in ("Suspended", 
 _SCHEDULED: Final = "prefect.flow-run.Scheduled"
 _PENDING, _RUNNING = "prefect.flow-run.Pending", "prefect.flow-run.Running"
 _BEGUN: Final = frozenset({_PENDING, _RUNNING})
-_NO_NEWS: Final = ("Joined", "DryRun", "Completed", "Cancelled", "Ready", "Degraded", "NotReady")
+_NO_NEWS: Final = ("Joined", "Finished", "DryRun", "Completed", "Cancelled", "Ready", "Degraded", "NotReady")
 _UNTOLD: Final = frozenset(f"prefect.flow-run.{name}" for name in _NO_NEWS)
 TOLD: Final = (ENDED - _UNTOLD) | {"prefect.flow-run.Paused", EVENT_CONTAINED, WORSE}
 """Events that people are told of: containment, ends of runs, an evacuation that waits for an answer, worse readiness.
 
-Runs that joined, rehearsed, looked as the night before, or were cancelled by a person are left out.
+Runs that joined, came after the end, rehearsed, looked as the night before, or were cancelled are left out.
 """
 LONG_MINUTES: Final = 30.0
 UNTAKEN_SECONDS: Final = 120

@@ -72,6 +72,16 @@ def left(home: Path) -> list[dict[str, Any]]:
     return sorted(found, key=lambda about: str(about.get("at")))
 
 
+def own_incident(run: str, bases: Iterable[Path]) -> Path | None:
+    """Return the newest incident in which this run has acted before it was tried again; None if there is none."""
+    homes = sorted((home for base in bases for home in incidents_in(base)), key=lambda home: home.name, reverse=True)
+    for log in (home / CUSTODY_LOG for home in homes):
+        with suppress(OSError):
+            if run and run.encode() in read_plain(log) and run in _own_runs(caught_lines(log)):
+                return log.parent
+    return None
+
+
 def joined_message(incident: str) -> str:
     """Return the message of a run that joins."""
     return (

@@ -78,7 +78,8 @@ class IncidentDirectory:
 
     def next_number(self) -> int:
         """Return the number of the next record, 1 for the first run."""
-        return 1 + max((int(path.name) for path in self.path.glob(f"{RECORD}/*")), default=0)
+        names = (path.name for path in self.path.glob(f"{RECORD}/*"))
+        return 1 + max((int(name) for name in names if name.isdecimal()), default=0)
 
     def open_volume(self) -> int:
         """Return the first volume of evidence that is not sealed."""

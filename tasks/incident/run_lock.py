@@ -25,7 +25,7 @@ from tasks.system.ours import exposed
 from tasks.system.processes import get_process, start_of
 from tasks.system.time_limit import time_limit
 
-Purpose: TypeAlias = Literal["evacuation", "recovery", "release of the cordon", "thaw"]
+Purpose: TypeAlias = Literal["evacuation", "recovery", "release of the cordon", "thaw", "postmortem"]
 _SETTLE_SECONDS: Final = 0.5
 _POLL_SECONDS: Final = 0.05
 _IN_THE_WAY: Final = frozenset({errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENXIO})

@@ -1,4 +1,4 @@
-"""§0: refuse an unknown incident id, so that a mistyped one does not open a new incident."""
+"""§0: refuse an unknown id, so that a mistyped one opens no incident, and for a new incident one that exists."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -7,8 +7,8 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
 from tasks.custody.errors import Refused
-from tasks.custody.incident.incident import is_ahead
-from tasks.incident.directory import evidence_of, find_home
+from tasks.custody.incident.incident import is_ahead, require_issued
+from tasks.incident.directory import evidence_of, find_home, homes
 from tasks.incident.layout import INCIDENT
 from tasks.system.time_limit import time_limit
 
@@ -29,7 +29,8 @@ def require_known(workload: "Workload", incident: str, saved: Mapping[str, Any])
     remedy = "Leave incident_id empty for a new incident, or copy the id of the one to carry on."
     if is_ahead(incident, now := datetime.now(UTC)):
         raise Refused(f"an incident id that is not later than {now:%Y-%m-%d %H:%M:%S} UTC", incident, remedy)
-    if place := _place_without(incident, saved):
+    place, there = looked_up(incident, saved)
+    if there is False:
         raise Refused(
             "the id of an incident that this host or the store knows",
             f"{incident}, of which there is nothing below {evidence_of(workload)} and nothing in {place}",
@@ -37,25 +38,42 @@ def require_known(workload: "Workload", incident: str, saved: Mapping[str, Any])
         )
 
 
-def _place_without(incident: str, saved: Mapping[str, Any]) -> str:
-    """Return the store's place if it answers in time that it has nothing of the incident; else empty."""
-    answers: SimpleQueue[str | Exception] = SimpleQueue()
+def require_new(workload: "Workload", incident: str, saved: Mapping[str, Any]) -> None:
+    """Raise Refused for an id that no new incident may have: of another time, or known to this host or the store.
+
+    `saved` are the fields of the store's block. A store that does not answer in time counts as not having it: its claim
+    is created once, so that nothing of another incident can be overwritten.
+    """
+    newest = max((home.name for home in homes(workload)), default="")
+    require_issued(incident, datetime.now(UTC), workload.incident_suffix, newest)
+    place, there = looked_up(incident, saved)
+    if there:
+        raise Refused(
+            "an id of no incident yet",
+            f"{incident}, of which {place} has objects",
+            "Leave new_incident out, or its id.",
+        )
+
+
+def looked_up(incident: str, saved: Mapping[str, Any]) -> tuple[str, bool | None]:
+    """Return the store's place, and whether it has anything of the incident; None if it does not say so in time."""
+    answers: SimpleQueue[tuple[str, bool] | Exception] = SimpleQueue()
     Thread(target=_ask, args=(incident, saved, answers), daemon=True).start()
     try:
         answer = answers.get(timeout=_ANSWER_SECONDS)
     except Empty:
         answer = TimeoutError(f"no answer within {_ANSWER_SECONDS:g} s")
-    if isinstance(answer, str):
+    if isinstance(answer, tuple):
         return answer
     time_limit().lose(f"whether the store knows {incident} is not known, and not waited for: {answer}")
-    return ""
+    return "", None
 
 
-def _ask(incident: str, saved: Mapping[str, Any], answers: "SimpleQueue[str | Exception]") -> None:
+def _ask(incident: str, saved: Mapping[str, Any], answers: "SimpleQueue[tuple[str, bool] | Exception]") -> None:
     from blocks.store import with_usable_key
 
     try:
         store = with_usable_key(saved)[0].open()
-        answers.put("" if next(iter(store.list(f"incidents/{incident}/")), None) else store.place)
+        answers.put((store.place, next(iter(store.list(f"incidents/{incident}/")), None) is not None))
     except Exception as error:  # noqa: BLE001  containment comes first, whatever is wrong with the store
         answers.put(error)

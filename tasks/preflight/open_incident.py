@@ -4,10 +4,11 @@ import logging
 import os
 import pwd
 import socket
+import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -26,14 +27,17 @@ from tasks.custody.containment.receipt import Unknown
 from tasks.custody.errors import Refused
 from tasks.custody.fleet.order import Order
 from tasks.custody.incident.alarm import Alarm, belongs_to, last_begin
+from tasks.custody.incident.commands import deployment_run
+from tasks.custody.incident.ending import JOINED, STALE, Ending
 from tasks.custody.incident.incident import Incident, new_id, parse_id
 from tasks.custody.incident.verdict import Word
 from tasks.evidence.signing import tell_key
 from tasks.incident.current import last_incident, last_verdict, opening, read_incident, unfinished_incident
 from tasks.incident.directory import bases, find_home, make_base
-from tasks.incident.joining import WAIT_SECONDS, incident_of, joined_message, leave, past
-from tasks.incident.run_lock import owner, sign, take_ownership
-from tasks.preflight.known_incident import require_known
+from tasks.incident.joining import WAIT_SECONDS, incident_of, joined_message, leave, own_incident, past
+from tasks.incident.last_word import is_finished, last_word
+from tasks.incident.run_lock import has_ownership, owner, sign, take_ownership
+from tasks.preflight.known_incident import require_known, require_new
 from tasks.preflight.privileges import tell_rights, tell_room
 from tasks.preflight.requirements import (
     require_here,
@@ -45,7 +49,7 @@ from tasks.preflight.requirements import (
 )
 from tasks.runtime.actor import BY_HAND
 from tasks.runtime.context import Policy, RunContext, RunInfo, Suspects, Unknowns, open_context
-from tasks.runtime.flow_run import origin, own_launchers
+from tasks.runtime.flow_run import finished_before, origin, own_launchers
 from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.system.processes import boot_id
 from tasks.system.time_limit import before_the_freeze, time_limit
@@ -54,6 +58,9 @@ from tasks.system.uncover import DETACHED
 logger = logging.getLogger(__name__)
 
 _A_MOMENT: Final = 1.0
+_POLL_SECONDS: Final = 0.2
+_PAPER_SECONDS: Final = 15.0
+"""How long an evacuation waits for a postmortem to be written."""
 
 
 @dataclass(frozen=True)
@@ -64,16 +71,10 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class JoinedIncident:
-    """The trigger belongs to an incident that exists already, and was recorded with it; `summary` names it."""
+class NotOpened:
+    """The run ends without touching anything: how, and a `summary` that says why and what to do."""
 
-    summary: str
-
-
-@dataclass(frozen=True)
-class AlreadyRunning:
-    """Another run is working on the workload; `summary` names it and says what to do."""
-
+    ending: Ending
     summary: str
 
 
@@ -96,10 +97,11 @@ class Request:
     unknown: Unknowns | None = None
     order: Order | None = None
     answer: GivenAnswer | None = None
+    new_incident: bool = False
 
 
 @task(name="§0 open the incident", task_run_name="§0 open the incident", cache_policy=NO_CACHE, persist_result=False)
-def open_incident(request: Request) -> Opened | JoinedIncident | AlreadyRunning:
+def open_incident(request: Request) -> Opened | NotOpened:
     """Check all that can be checked without touching the workload, then open the incident (runbook §0).
 
     Raises Refused for bad input.
@@ -111,28 +113,41 @@ def open_incident(request: Request) -> Opened | JoinedIncident | AlreadyRunning:
     return opened
 
 
-def _opened(request: Request) -> Opened | JoinedIncident | AlreadyRunning:
+def _opened(request: Request) -> Opened | NotOpened:
     given = parse_id(request.incident_id) if request.incident_id is not None else None
+    if request.new_incident and not given:
+        remedy = "Leave new_incident out: a new incident gets its id by itself."
+        raise Refused("with new_incident the incident_id that was issued before", "none", remedy)
     workload: Workload = load_block(Workload, request.workload)
     saved = require_store(request.store)
     require_here(workload)
     require_known_account(workload)
     require_known_collectors(workload)
-    if not given and not unfinished_incident(workload):  # earlier stops may be unknown by now
+    if (request.new_incident or not given) and not unfinished_incident(workload):  # earlier stops may be unknown by now
         require_known_units(workload)
-    own = own_launchers()
-    require_not_ours(named_by(workload), own)
-    request = replace(request, trigger=origin(own))
+    launchers = own_launchers()
+    require_not_ours(named_by(workload), launchers)
+    request = replace(request, trigger=origin(launchers))
     base = make_base(workload)
+    own = None if request.dry_run else own_incident(request.run, bases(workload))
+    if own and is_finished(own):
+        return NotOpened(finished_before(request.run), _finished(request, own))
+    if own:  # a retry carries on what its run has begun, whatever set it off then
+        given = own.name
+        request = replace(request, incident_id=given, new_incident=False)
     if (joined := _joined(request, workload)) is not None:
         return joined
+    stale = "" if has_ownership(base) else _stale(request, workload)  # what was young when it froze is acted on
     ownership = _own(base, dry_run=request.dry_run)
     if ownership is None:
         _require_evacuation(owner(base, dry_run=request.dry_run))
-        if request.answer:
-            remedy = "Nothing was touched. Wait for it to end, look at `evacuation status`, and answer again."
+        if request.answer or own:
+            remedy = "Nothing was touched. Wait for it to end, look at `evacuation status`, and run this again."
             raise Refused("no run at work on this workload", "one that is", remedy)
         return _busy(request, workload)
+    if stale:
+        os.close(ownership)
+        return NotOpened(STALE, stale)
     try:
         return Opened(_open(request, workload, saved, given, ownership))
     except BaseException:
@@ -140,12 +155,39 @@ def _opened(request: Request) -> Opened | JoinedIncident | AlreadyRunning:
         raise
 
 
-def _joined(request: Request, workload: Workload) -> JoinedIncident | None:
+def _joined(request: Request, workload: Workload) -> NotOpened | None:
     """Return the incident that has already contained what a late alarm reports; None if there is none."""
     if request.alarm is None or request.dry_run or request.incident_id:
         return None
     earlier = list(past(bases(workload)))
     return _leave(request, workload, belongs_to(_comparable(request.alarm), earlier) if earlier else "")
+
+
+def _stale(request: Request, workload: Workload) -> str:
+    """Return what people are told of an alarm that is too old to act on; empty if it is to be acted on."""
+    if request.alarm is None or request.dry_run or request.incident_id:
+        return ""
+    now = server_time_if_told() or datetime.now(UTC)
+    age = request.alarm.comparable(now, datetime.now(UTC)).age(request.created, now)
+    if age <= timedelta(seconds=workload.alarm_max_age):
+        return ""
+    return (
+        f"{request.workload}: an alarm came too late: {request.alarm.summary}; raised {round(age.total_seconds())} s "
+        f"ago, and alarm_max_age is {workload.alarm_max_age:g} s. Nothing was frozen. To evacuate now: "
+        f"{deployment_run('evacuate', request.workload)}; or on its host: "
+        f"evacuation run evacuation.toml:{request.workload}. 古いアラームのため何も凍結していません。"
+        "撤収が必要なら上のコマンドを実行してください。"
+    )
+
+
+def _finished(request: Request, home: Path) -> str:
+    """Return the message of a run that is tried again after its incident was finished."""
+    line = deployment_run("evacuate", request.workload)
+    return (
+        f"{home.name}: finished, {last_word(home)}, so this retry did nothing. To evacuate now, as another incident: "
+        f"{line}; this one again: {deployment_run('evacuate', request.workload, home.name)}. "
+        "終了済みのインシデントのため、再試行では何もしていません。"
+    )
 
 
 def _comparable(alarm: Alarm) -> Alarm:
@@ -164,16 +206,16 @@ def _with_beginning(alarm: Alarm) -> Alarm:
     return replace(alarm, began=last_begin(states, alarm.occurred))
 
 
-def _leave(request: Request, workload: Workload, incident: str) -> JoinedIncident | None:
+def _leave(request: Request, workload: Workload, incident: str) -> NotOpened | None:
     """Record the trigger with the incident that it joins. If no disk takes it, it is in this run's log only."""
     if not incident:
         return None
     if not leave(bases(workload), incident, request.run, request.alarm):
         logger.error("The trigger could not be left with %s on any disk; it is in this log alone", incident)
-    return JoinedIncident(joined_message(incident))
+    return NotOpened(JOINED, joined_message(incident))
 
 
-def _busy(request: Request, workload: Workload) -> JoinedIncident | AlreadyRunning:
+def _busy(request: Request, workload: Workload) -> NotOpened:
     """Another run is at work: join its incident as soon as that is open. Raises Refused if an alarm cannot join."""
     wait = WAIT_SECONDS if request.alarm else _A_MOMENT
     alarm = _comparable(request.alarm) if request.alarm else None
@@ -186,10 +228,11 @@ def _busy(request: Request, workload: Workload) -> JoinedIncident | AlreadyRunni
             "none",
             "Nothing was contained by this run. Look what the other one does; run this one again.",
         )
-    return AlreadyRunning(
+    return NotOpened(
+        JOINED,
         "expected to be the only evacuation of this workload; got another run that evacuates "
         f"{request.workload} now: {last_incident(workload) or 'it has just begun'}. This run did nothing. "
-        "Watch the other run; if it fails, run again with its incident id."
+        "Watch the other run; if it fails, run again with its incident id.",
     )
 
 
@@ -209,7 +252,9 @@ def _open(
     started = datetime.now(UTC)
     unfinished = None if request.dry_run else unfinished_incident(workload)
     incident_id = choose_id(given, unfinished, request.created, workload.incident_suffix)
-    if given and given != last_incident(workload):
+    if given and request.new_incident:
+        require_new(workload, given, saved)
+    elif given and given != last_incident(workload):
         require_known(workload, given, saved)
     home = find_home(workload, incident_id, dry_run=request.dry_run)
     if not request.dry_run and last_verdict(home) is Word.THAWED:
@@ -277,9 +322,14 @@ def choose_id(given: str | None, unfinished: str | None, created: datetime, suff
 
 def _own(base: Path, *, dry_run: bool) -> int | None:
     """Take the workload's lock. If the folder takes no lock, containment goes on without, and the log says so."""
+    until = time.monotonic() + _PAPER_SECONDS
     try:
         if not base.is_symlink():
-            return take_ownership(base, dry_run=dry_run)
+            while (taken := take_ownership(base, dry_run=dry_run)) is None and time.monotonic() < until:
+                if owner(base, dry_run=dry_run) != "postmortem":
+                    break
+                time.sleep(_POLL_SECONDS)
+            return taken
         told = "it is a link"
     except OSError as error:
         told = str(error)

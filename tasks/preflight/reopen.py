@@ -1,7 +1,9 @@
-"""§7: reopen an incident for its recovery or thaw, and refuse one that must not be reopened."""
+"""§7, §8: reopen an incident for its recovery, thaw or postmortem, and refuse one that must not be reopened."""
 
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Final
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -10,24 +12,28 @@ from blocks.workload import Workload
 from tasks.adapters.saved_blocks import load_block, require_store
 from tasks.containment.thaw import require_believable
 from tasks.custody.errors import Refused
-from tasks.custody.incident.ending import ALREADY_THAWED
+from tasks.custody.incident.ending import ALREADY_THAWED, JOINED, THAWED
 from tasks.custody.incident.incident import Incident, parse_id
+from tasks.custody.incident.postmortem_fields import PostmortemFields
 from tasks.custody.incident.verdict import Word, why_not_recover
 from tasks.incident.current import last_incident, last_verdict, read_incident, unfinished_incident
 from tasks.incident.directory import base_of, bases, evidence_of, find_home
-from tasks.incident.layout import manifests
+from tasks.incident.joining import own_incident
+from tasks.incident.last_postmortem import written_before
+from tasks.incident.layout import closings, manifests
 from tasks.incident.open_question import open_question
 from tasks.incident.run_lock import Purpose, take_ownership
 from tasks.incident.stopping import why_not_thaw
-from tasks.preflight.open_incident import AlreadyRunning, Opened
+from tasks.preflight.known_incident import looked_up
+from tasks.preflight.open_incident import NotOpened, Opened
 from tasks.preflight.requirements import require_here, require_same_workload
 from tasks.runtime.context import RunInfo, open_context
-from tasks.runtime.flow_run import origin, own_launchers
+from tasks.runtime.flow_run import finished_before, origin, own_launchers
 
 
 @dataclass(frozen=True)
 class Reopening:
-    """What a trigger asks to recover or to thaw, the run that it started, and who approved it (empty if not asked)."""
+    """What a trigger asks to reopen and for what, the run that it started, and who approved it (empty if not asked)."""
 
     workload: str
     store: str
@@ -39,30 +45,26 @@ class Reopening:
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class AlreadyThawed:
-    """The incident was thawed before; `summary` says so."""
-
-    summary: str
-
-
 @task(
     name="§0 open the incident again",
     task_run_name="§0 open the incident again",
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def reopen(request: Reopening) -> Opened | AlreadyRunning | AlreadyThawed:
+def reopen(request: Reopening) -> Opened | NotOpened:
     """Check all that can be checked without touching anything, then open the incident.
 
-    Raises Refused for bad input, and for an incident that must not be recovered or cannot be thawed.
+    Raises Refused for bad input, and for an incident that must not be recovered, cannot be thawed or has no record.
     """
     given = parse_id(request.incident_id) if request.incident_id is not None else None
     workload: Workload = load_block(Workload, request.workload)
     saved, trigger = require_store(request.store), origin(own_launchers())
     require_here(workload)
-    incident = _incident(workload, request.workload, given)
+    own = own_incident(request.run, bases(workload))
+    incident = _incident(workload, request.workload, given or (own.name if own else None))
     thaws = request.purpose == "thaw"
+    if request.purpose == "postmortem":  # before the lock, which keeps evacuations out: it is held for no dead store
+        _require_stored(incident.id, saved)
     ownership = take_ownership(base_of(workload), request.purpose)
     if ownership is None and thaws:
         asked = open_question(find_home(workload, incident.id))
@@ -71,15 +73,17 @@ def reopen(request: Reopening) -> Opened | AlreadyRunning | AlreadyThawed:
         got = f"run {asked.run}, which waits for a person" if asked else "one that is"
         raise Refused("no run at work on this workload", got, answer)
     if ownership is None:
-        return AlreadyRunning(
+        return NotOpened(
+            JOINED,
             "expected to be the only run that works on this workload; got another one, on "
-            f"{last_incident(workload)}. This run did nothing. Watch the other run, then run this one again."
+            f"{last_incident(workload)}. This run did nothing. Watch the other run, then run this one again.",
         )
     try:
         if thaws and last_verdict(find_home(workload, incident.id)) is Word.THAWED:
             os.close(ownership)
-            return AlreadyThawed(f"{incident.id} {ALREADY_THAWED}; nothing was done. すでに解凍済みです。")
-        (_require_thawable if thaws else _require_recoverable)(workload, incident.id, request.despite)
+            end = finished_before(request.run) if own else THAWED
+            return NotOpened(end, f"{incident.id} {ALREADY_THAWED}; nothing was done. すでに解凍済みです。")
+        _REQUIRE[request.purpose](workload, incident.id, request.despite)
         run = RunInfo(request.run, trigger=trigger)
         context = open_context(incident, workload, run, request.store, saved, ownership)
         why = request.reason or request.purpose
@@ -103,6 +107,14 @@ def recovery_asked(workload: str, incident_id: str | None) -> tuple[str, str]:
         "Without an answer it stays contained."
     )
     return question, f"recover-{incident.id}"
+
+
+def postmortem_before(workload: str, incident_id: str | None) -> tuple[str, PostmortemFields]:
+    """Return the incident that a postmortem is about, and what was written before. Raises Refused for bad input."""
+    block: Workload = load_block(Workload, workload)
+    require_here(block)
+    incident = _incident(block, workload, parse_id(incident_id) if incident_id is not None else None)
+    return incident.id, written_before(find_home(block, incident.id))
 
 
 def _incident(block: Workload, workload: str, given: str | None) -> Incident:
@@ -135,6 +147,22 @@ def _require_recoverable(workload: Workload, incident: str, despite: str) -> Non
         )
 
 
+def _require_recorded(workload: Workload, incident: str, _: str) -> None:
+    """Raise Refused unless a run has closed a record, with which a postmortem goes."""
+    if not closings(find_home(workload, incident)):
+        remedy = f"Carry it on first: run the evacuation again with incident_id={incident}."
+        raise Refused(f"{incident} to have a closed record", "none", remedy)
+
+
+def _require_stored(incident: str, saved: Mapping[str, Any]) -> None:
+    """Raise Refused unless the store answers, and has the incident."""
+    place, there = looked_up(incident, saved)
+    if not there:
+        got = f"nothing of it in {place}" if place else "no answer in time"
+        remedy = "Nothing was written. Mend the store, or carry the incident on, and run this again."
+        raise Refused(f"a store that has {incident}", got, remedy)
+
+
 def _require_thawable(workload: Workload, incident: str, _: str) -> None:
     """Raise Refused unless the incident can be thawed. Call with the workload's lock, so that no run stops anything."""
     home = find_home(workload, incident)
@@ -148,3 +176,10 @@ def _require_thawable(workload: Workload, incident: str, _: str) -> None:
             why_not,
             f"Carry it on: run the evacuation again with incident_id={incident}, then recover.",
         )
+
+
+_REQUIRE: Final[Mapping[Purpose, Callable[[Workload, str, str], None]]] = {
+    "recovery": _require_recoverable,
+    "thaw": _require_thawable,
+    "postmortem": _require_recorded,
+}

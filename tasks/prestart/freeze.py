@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,12 +20,14 @@ from tasks.custody.containment.membership import Exceptions, Member, Members
 from tasks.custody.containment.process import Identity, Process, pids_of
 from tasks.custody.containment.wrappers import running_above
 from tasks.custody.fleet.order import Order
+from tasks.custody.incident.alarm import MAX_AGE_SECONDS, Alarm
 from tasks.custody.incident.description import recognisable
 from tasks.custody.incident.incident import known_id
 from tasks.custody.visible import say
 from tasks.incident import layout
 from tasks.incident.evidence_folder import evidence_folder
-from tasks.incident.last_word import THAWED, last_word
+from tasks.incident.joining import own_incident
+from tasks.incident.last_word import THAWED, is_finished, last_word
 from tasks.incident.layout import CORDON, EARLY, FROZEN, INCIDENT, incidents_in
 from tasks.incident.run_lock import at_work, take_ownership
 from tasks.prestart.groups import freeze_in_place
@@ -82,7 +84,11 @@ def freeze_for(run: "KnownRun") -> EarlyFreeze:
         raise NothingToFreeze
     if not run.due:
         raise NotNow("the run is to start later")
-    return _locked_freeze(_here(run.fields), run.parameters.get("incident_id"))
+    if _is_stale(run):
+        raise NothingToFreeze
+    incident = run.parameters.get("incident_id")
+    is_new = run.parameters.get("new_incident") and known_id(incident)
+    return _locked_freeze(_here(run.fields), None if is_new else incident, run.id)
 
 
 @contextmanager
@@ -105,16 +111,27 @@ def _tried(freeze: Callable[[], EarlyFreeze]) -> EarlyFreeze | None:
         return None
 
 
-def _locked_freeze(workload: Mapping[str, Any], incident: str | None) -> EarlyFreeze:
+def _locked_freeze(workload: Mapping[str, Any], incident: str | None, run: str = "") -> EarlyFreeze:
     with before_the_freeze() as limit:
         uncover(Path(workload["root"]))
         for line in DETACHED:
             limit.lose(line)
         evidence = evidence_of(workload)
         bases = _bases(workload, evidence)
+        if (own := own_incident(run, bases)) and is_finished(own):
+            raise NothingToFreeze
         _require_known_here(bases, incident)
         with _owned(bases) as lock:
             return replace(_freeze(workload, bases), lock=lock)
+
+
+def _is_stale(run: "KnownRun") -> bool:
+    """Return whether an alarm set the run off that is too old; one that carries on a named incident is not."""
+    alarm = Alarm.of(run.parameters.get("alarm"))
+    if alarm is None or run.parameters.get("incident_id"):
+        return False
+    now, limit = run.time(), timedelta(seconds=float(run.fields.get("alarm_max_age", MAX_AGE_SECONDS)))
+    return alarm.comparable(now, _now()).age(run.created or now, now) > limit
 
 
 def _here(fields: dict[str, Any]) -> dict[str, Any]:

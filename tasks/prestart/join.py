@@ -9,7 +9,7 @@ from typing import Any
 
 from tasks.custody.incident.alarm import Alarm, last_begin
 from tasks.custody.visible import say
-from tasks.incident.joining import incident_of, joined_message, leave
+from tasks.incident.joining import incident_of, joined_message, leave, own_incident
 from tasks.incident.layout import incidents_in
 from tasks.prestart.freeze import FLOW, evidence_of
 from tasks.prestart.known_run import KnownRun
@@ -50,6 +50,8 @@ def _asked(run: KnownRun) -> tuple[Alarm, Path] | None:
         return None
     require_declared(run.fields["root"])
     base = evidence_of(run.fields)
+    if own_incident(run.id, [base]):  # a retry joins nothing: its run carries its incident on, or says that it is over
+        return None
     if alarm.run and not alarm.began and incidents_in(base):
         alarm = began(alarm, run.ask)
     return alarm, base

@@ -45,9 +45,13 @@ class KnownRun:
     @property
     def due(self) -> bool:
         """Whether it is to start now. A second's grace for clocks: a run that is asked for now may be dated later."""
-        times = (self._run.get("expected_start_time"), self._run.get("created"))
-        start, created = (datetime.fromisoformat(at) if at else None for at in times)
-        return not start or start <= (created or _NEVER) + timedelta(seconds=1) or start <= self.time()
+        start = self._at("expected_start_time")
+        return not start or start <= (self.created or _NEVER) + timedelta(seconds=1) or start <= self.time()
+
+    @property
+    def created(self) -> datetime | None:
+        """When it was requested, by the server's clock."""
+        return self._at("created")
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -58,6 +62,10 @@ class KnownRun:
     def _run(self) -> Mapping[str, Any]:
         run: Mapping[str, Any] = self._once("run", lambda: self.ask(f"/flow_runs/{self.id}"))
         return run
+
+    def _at(self, name: str) -> datetime | None:
+        at = self._run.get(name)
+        return datetime.fromisoformat(at) if at else None
 
     def _fields(self) -> Any:
         name = quote(str(self.parameters["workload"]), safe="")

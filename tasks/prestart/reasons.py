@@ -2,7 +2,7 @@
 
 
 class NothingToFreeze(Exception):
-    """The run is no evacuation, a dry run, or an order that stands no longer."""
+    """The run is no evacuation, a dry run, an old order or alarm, or a retry of what is finished."""
 
 
 class NotNow(Exception):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, TypeAlias
 
-from tasks.custody.evidence.keys import MANIFEST, evidence_key, record_key
+from tasks.custody.evidence.keys import MANIFEST, evidence_key, postmortem_key, record_key
 from tasks.record.dry_run_plan import plan
 from tasks.record.render import HTML, with_pictures
 from tasks.record.report_data import ReportData
@@ -63,10 +63,12 @@ def _where(data: ReportData) -> list[Block]:
     incident, places = data.incident.id, data.places
     facts: list[tuple[Both, Cell]] = [(Both("このホスト", "on this host"), Code(places.home))]
     if not data.dry_run:
+        page = postmortem_key(incident, f"{data.number:03d}.html")
+        page = page if data.finished else record_key(incident, data.number, HTML)
         named = (
             (Both("保全先", "in the store"), f"incidents/{incident}/"),
             *((Both("マニフェスト", "manifest"), evidence_key(incident, each.volume, MANIFEST)) for each in data.seals),
-            (Both("この記録", "this record"), record_key(incident, data.number, HTML)),
+            (Both("この記録", "this record"), page),
         )
         facts += [(about, Link(f"{places.store}/{key}", places.address(key))) for about, key in named]
     return [Facts(tuple(facts))]

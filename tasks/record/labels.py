@@ -137,6 +137,7 @@ ACTIONS: Final = {
     "process answered": Both("正体不明のプロセスへの回答", "process answered"),
     "thawed": Both("解凍", "thawed"),
     "uncordoned": Both("ロック解除", "uncordoned"),
+    "postmortem": Both("ポストモーテムの記入", "postmortem written"),
     "restarted": Both("再起動", "restarted"),
     "healthy": Both("応答確認", "healthy"),
     "model proven": Both("モデル一致", "model proven"),

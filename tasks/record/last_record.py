@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,12 +12,13 @@ from pydantic import TypeAdapter, ValidationError
 from tasks.custody.containment.receipt import Containment, Freeze, Recovery, Stop, Watch
 from tasks.custody.errors import Tampered
 from tasks.custody.evidence.acquisition import Evidence, Seal
-from tasks.custody.evidence.keys import CLOSING, VERDICT
+from tasks.custody.evidence.keys import CLOSING, POSTMORTEM, VERDICT
 from tasks.custody.incident.verdict import Verdict, not_contained
 from tasks.custody.models.inspection import Inspection, ModelFinding
 from tasks.custody.store.latest import Promotion
 from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.receipts import ObjectReceipt
+from tasks.incident.last_postmortem import written_before
 from tasks.incident.layout import closings
 from tasks.record.write import RecordContent
 from tasks.runtime.context import RunContext
@@ -85,16 +86,35 @@ def carried(  # noqa: PLR0913  what a recovery adds to what is known
     }
     if isinstance(containment, Containment):
         facts["containment"] = asdict(containment)
+    return replace(_content(verdict, facts, seals), recovery=back, recovering=True)
+
+
+def finished(
+    context: RunContext, last: LastRecord, seals: tuple[Seal, ...], by: str, given: Mapping[str, str]
+) -> RecordContent:
+    """Build the content of the record that puts a finished postmortem beside what the last record says.
+
+    `given` are the texts that replace what was written before.
+    """
+    written = written_before(context.directory.path).updated(given)
+    context.log.write("postmortem", context.incident.id, by=by, fields=[*given], open=list(written.open))
+    recovery = _read(Recovery, last.facts.get("recovery"))
+    recovering = "carried_from" in last.facts and bool(recovery or last.facts.get("not_recovered"))
+    facts = {**last.facts, POSTMORTEM: asdict(written)}
+    return replace(_content(last.verdict, facts, seals), recovery=recovery, recovering=recovering, written=written)
+
+
+def _content(verdict: Verdict, facts: Mapping[str, Any], seals: tuple[Seal, ...]) -> RecordContent:
     findings = _read(tuple[ModelFinding, ...], facts.get("models"))
     return RecordContent(
         verdict=verdict,
         facts=facts,
         seals=seals,
-        freeze=_read(Freeze, facts["freeze"]),
-        stop=_read(Stop, facts["stop"]),
+        freeze=freeze_of(facts),
+        stop=_read(Stop, facts.get("stop")),
         coverage=coverage_of(facts),
         promoted=_read(Promotion, facts.get("promotion")),
-        recovery=back,
+        recovery=None,
         inspection=None if findings is None else Inspection(findings),
         objects=_read(tuple[ObjectReceipt, ...], facts.get("objects")) or (),
         watch=_read(Watch, facts.get("watch")),

@@ -14,14 +14,23 @@ from prefect.utilities.annotations import quote
 from blocks.workload import Workload
 from tasks.custody.containment.cordon import Cordon
 from tasks.custody.containment.receipt import Recovery
+from tasks.custody.evidence.keys import POSTMORTEM
 from tasks.custody.evidence.redact import redact
-from tasks.custody.incident.ending import DRY_RUN, NOT_CONTAINED, NOT_RECOVERED, UNVERIFIED, Ending, ending_of
+from tasks.custody.incident.ending import (
+    DRY_RUN,
+    NOT_CONTAINED,
+    NOT_RECOVERED,
+    UNVERIFIED,
+    WRITTEN,
+    Ending,
+    ending_of,
+)
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.visible import visible_rows
 from tasks.record.artifacts import PLAN
 from tasks.record.dry_run_plan import PLAN_FILE
 from tasks.record.labels import JAPANESE, STANDS
-from tasks.record.write import Record
+from tasks.record.write import Record, RecordContent
 from tasks.runtime.artifact import PrefectArtifact
 from tasks.runtime.context import RunContext
 from tasks.runtime.end_state import ended
@@ -115,6 +124,23 @@ def recovered_state(context: RunContext, recorded: Record | None, recovery: Reco
     end = ending_of(recorded.verdict.word, recovery, recovering=True, stored=recorded.stored)
     message = f"{told.rstrip('. ')}. The incident is {_in_both(recorded.verdict)}{_unless_stored(recorded)}"
     return _ended(context, end, message)
+
+
+def written_state(context: RunContext, recorded: Record | None, content: RecordContent, before: int) -> State[Any]:
+    """Return the state of a run that wrote the postmortem. How the incident stands does not change by it.
+
+    `before` is the number of the record before it.
+    """
+    why = "see the log" if recorded is None else recorded.lost or ("" if recorded.stored else recorded.reason)
+    page = f"record/{POSTMORTEM}/{context.run.number:03d}.md"
+    left = content.written.open if content.written else ()
+    still = f"Still open 未記入: {', '.join(left)}" if left else "Nothing is open すべて記入済み"
+    end = context.state.ended.read() or {}
+    if end.get("record") == before and recorded and not recorded.lost:
+        context.state.ended.write({**end, "record": context.run.number})
+    if why:
+        return ended(UNVERIFIED, f"{context.incident.id}: the postmortem is not proven to be in the store: {why}")
+    return ended(WRITTEN, f"{context.incident.id}: {page} is on record and stored 記録済み. {still}")
 
 
 def _not_back(workload: Workload, why: str) -> str:

@@ -8,6 +8,7 @@ from tasks.custody.containment.receipt import Freeze, Recovery, Stop, Watch
 from tasks.custody.evidence.acquisition import Evidence, Seal
 from tasks.custody.incident.ending import Ending, ending_of
 from tasks.custody.incident.incident import Incident
+from tasks.custody.incident.postmortem_fields import PostmortemFields
 from tasks.custody.incident.verdict import Verdict
 from tasks.custody.models.inspection import Inspection
 from tasks.custody.store.latest import Promotion
@@ -57,7 +58,8 @@ class ReportData:
 
     `timestamp_url` is the time-stamp authority that is asked once the record is stored; empty without one.
     `questions` says by collector what it is there to answer. `recovering` is true for a run that only recovers.
-    `stored` says whether the store has the record, as far as known while the report is written.
+    `stored` says whether the store has the record, as far as known while the report is written. `written` is what
+    people have written; `finished` is true for the run that puts it on record, whose pages lie beside the records.
     """
 
     incident: Incident
@@ -81,6 +83,8 @@ class ReportData:
     objects: Sequence[ObjectReceipt] = ()
     recovering: bool = False
     stored: bool = True
+    written: PostmortemFields = field(default_factory=PostmortemFields)
+    finished: bool = False
 
     @property
     def end(self) -> Ending:

@@ -1,6 +1,7 @@
 """Build the chapters about an incident, for the postmortem and the pages of the UI."""
 
 import shlex
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -46,6 +47,7 @@ PICTURE: Final = "timeline.svg"
 """In a record: the steps of all runs over time, as a picture."""
 _LIST: Final = 40
 _TRACEBACKS: Final = 3
+_LINE: Final = 500
 _NONE: Final = Both("なし", "none")
 _UNKNOWN: Final = Both("確認できず", "not established")
 _DETECTED: Final = Both("検知", "detected")
@@ -101,8 +103,10 @@ def _summary(data: ReportData) -> list[Block]:
         (Both("安全", "safe"), verdict.safe),
         (Both("欠落", "missing"), verdict.missing),
     )
+    title = ((Both("件名", "title"), _by_people(data.written.title)),) if data.written.title else ()
     facts = Facts(
         (
+            *title,
             *first,
             (Both("理由", "reason"), Quoted(data.incident.reason)),
             *((name, Said(text)) for name, texts in sentences for text in some(texts, _LIST, VERDICT)),
@@ -121,7 +125,8 @@ def _scope(data: ReportData) -> list[Block]:
             (Both("ワークロード", "workload"), Code(incident.workload)),
             (Both("開始者", "opened by"), Quoted(incident.opened_by)),
             (Both("権限", "rights"), _rights(data.entries)),
-            (Both("利用者への影響", "effect on users"), Open()),
+            (Both("利用者への影響", "effect on users"), _by_people(data.written.effect)),
+            *(((Both("連絡先", "contact"), _by_people(data.written.contact)),) if data.written.contact else ()),
         )
     )
     return [facts]
@@ -157,7 +162,17 @@ def _cause(data: ReportData) -> list[Block]:
     found = data.quotes.tracebacks[-_TRACEBACKS:]
     about = Both("ログに残るエラー", "the error in the log")
     told = ((Facts(((about, Code(quote.stored)),)), listing(str(quote.content), "traceback.txt")) for quote in found)
-    return [Open(), *(block for pair in told for block in pair)]
+    return [_field(data.written.cause), *(block for pair in told for block in pair)]
+
+
+def _by_people(text: str) -> Cell:
+    """Return what people have written, in lines that are shown whole; an open field if nobody has."""
+    pieces = (piece for line in text.splitlines() for piece in textwrap.wrap(line, _LINE))
+    return tuple(map(Quoted, pieces)) or Open()
+
+
+def _field(text: str) -> Block:
+    return Remark(Tone.QUIET, _by_people(text)) if text else Open()
 
 
 def _timeline(data: ReportData) -> list[Block]:
@@ -254,8 +269,8 @@ TIMELINE: Final = Chapter(Both("時系列", "Timeline"), _timeline)
 MOMENTS: Final = Chapter(Both("時系列の表", "Every moment of the timeline"), _moments)
 ACTIONS: Final = Chapter(Both("暫定対処", "Immediate actions"), _actions)
 RECEIPTS: Final = Chapter(Both("プロセスごとの受領書", "One receipt a process"), _receipts)
-FIX: Final = Chapter(Both("恒久対策", "Permanent fix"), lambda _: [Open()])
-PREVENTION: Final = Chapter(Both("再発防止", "Prevention"), lambda _: [Open()])
+FIX: Final = Chapter(Both("恒久対策", "Permanent fix"), lambda data: [_field(data.written.measures)])
+PREVENTION: Final = Chapter(Both("再発防止", "Prevention"), lambda data: [_field(data.written.prevention)])
 EVIDENCE: Final = Chapter(Both("証跡", "Evidence"), _evidence)
 MISSING: Final = Chapter(Both("欠落", "What is missing, and why"), _missing)
 MODELS: Final = Chapter(Both("モデル", "Models"), _models)

@@ -10,7 +10,17 @@ from typing import Any, TypeVar
 from tasks.collectors import discover
 from tasks.custody.containment.receipt import Freeze, Recovery, Stop, Watch
 from tasks.custody.evidence.acquisition import Evidence, Seal
-from tasks.custody.evidence.keys import CLOSING, MANIFEST, SEGMENT, VERDICT, record_key, volume_folder
+from tasks.custody.evidence.keys import (
+    CLOSING,
+    MANIFEST,
+    POSTMORTEM,
+    SEGMENT,
+    VERDICT,
+    postmortem_key,
+    record_key,
+    volume_folder,
+)
+from tasks.custody.incident.postmortem_fields import PostmortemFields
 from tasks.custody.incident.verdict import Verdict
 from tasks.custody.models.inspection import Inspection
 from tasks.custody.step_result import StepResult
@@ -20,12 +30,13 @@ from tasks.custody.store.receipts import ObjectReceipt
 from tasks.evidence.claim import claim
 from tasks.evidence.signing import Signer, sign, who_signs
 from tasks.evidence.time_stamp import stamp
+from tasks.incident.last_postmortem import written_before
 from tasks.incident.layout import RECORD
 from tasks.record.artifacts import build_artifacts
 from tasks.record.dry_run_plan import PLAN_FILE, as_text, plan
 from tasks.record.excerpts import quotes
 from tasks.record.postmortem import postmortem
-from tasks.record.render import MARKDOWN, pages
+from tasks.record.render import HTML, MARKDOWN, pages
 from tasks.record.report_data import Places, ReportData
 from tasks.rendering.document import Document
 from tasks.runtime.artifact import PrefectArtifact
@@ -41,7 +52,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, repr=False)
 class RecordContent(StepResult):
-    """Content of a record: the verdict, the facts that it rests on, the seals, and the input of the postmortem."""
+    """Content of a record: the verdict, the facts that it rests on, the seals, and the input of the postmortem.
+
+    `recovering` is true if the run, or the one whose facts it carries on, only recovers. `written` is what people have
+    written, in the run that puts it on record.
+    """
 
     verdict: Verdict
     facts: Mapping[str, Any]
@@ -54,6 +69,8 @@ class RecordContent(StepResult):
     inspection: Inspection | None = None
     objects: tuple[ObjectReceipt, ...] = ()
     watch: Watch | None = None
+    recovering: bool = False
+    written: PostmortemFields | None = None
 
     @property
     def summary(self) -> str:
@@ -145,13 +162,25 @@ def _write_pages(
     for name, page in {**files, **planned}.items():
         try:
             write = context.directory.write if name == MARKDOWN else write_whole
-            write(folder / name, page)
+            path = _finished_page(folder, name) if data.finished and name in {MARKDOWN, HTML} else folder / name
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            write(path, page)
         except OSError as error:
             trouble.append(f"{name} could not be written: {error}")
     for words in trouble:
         logger.error("%s", words)
         context.log.write("page missing", context.incident.id, reason=words)
     return trouble
+
+
+def _finished_page(folder: Path, name: str) -> Path:
+    """Return where a page of a finished postmortem lies: beside the records, named for the one that vouches for it."""
+    return folder.parent / POSTMORTEM / f"{folder.name}{Path(name).suffix}"
+
+
+def _finished_pages(folder: Path) -> list[Path]:
+    """Return the pages of the finished postmortem that a record vouches for."""
+    return [path for name in (MARKDOWN, HTML) if (path := _finished_page(folder, name)).exists()]
 
 
 def _artifacts(data: ReportData, document: Document) -> tuple[tuple[PrefectArtifact, ...], tuple[str, ...]]:
@@ -166,7 +195,9 @@ def _artifacts(data: ReportData, document: Document) -> tuple[tuple[PrefectArtif
 def _send(context: RunContext) -> None:
     """Send this record and earlier unsent ones, each with its closing last. Raises Conflict if the id is another's."""
     claim(context)
-    for folder in sorted((context.directory.path / RECORD).iterdir()):
+    for folder in sorted(path for path in (context.directory.path / RECORD).iterdir() if path.name != POSTMORTEM):
+        for path in _finished_pages(folder) if (folder / CLOSING).exists() else ():
+            context.store.evidence.create(postmortem_key(context.incident.id, path.name), path, digest(path))
         for path in sorted(_whole(folder), key=lambda path: (path.name == CLOSING, path.name)):
             key = record_key(context.incident.id, int(folder.name), path.name)
             context.store.evidence.create(key, path, digest(path))
@@ -196,6 +227,7 @@ def _whole(folder: Path) -> list[Path]:
 def _closing(context: RunContext, folder: Path, content: RecordContent) -> dict[str, Any]:
     files = {path.name: digest(path) for path in _whole(folder) if path.name != CLOSING}
     who = who_signs(context.store)
+    finished = {f"{POSTMORTEM}/{path.name}": digest(path) for path in _finished_pages(folder)}
     return {
         "incident": context.incident.id,
         "record": context.run.number,
@@ -207,6 +239,7 @@ def _closing(context: RunContext, folder: Path, content: RecordContent) -> dict[
         "retention": asdict(context.store.retention) if context.store.retention else None,
         **({"timestamp_url": url} if (url := context.store.timestamp_url) else {}),
         **({"cancelled": context.cancelled.summary} if context.cancelled else {}),
+        **({POSTMORTEM: finished} if finished else {}),
         "manifests": {f"{volume_folder(sealed.volume)}/{MANIFEST}": sealed.manifest_sha256 for sealed in content.seals},
     }
 
@@ -232,5 +265,7 @@ def _report_data(context: RunContext, content: RecordContent) -> ReportData:
         timestamp_url=context.store.timestamp_url,
         questions={name: collector.answers for name, collector in discover().items()},
         objects=content.objects,
-        recovering="carried_from" in content.facts,
+        recovering=content.recovering,
+        written=content.written or written_before(context.directory.path),
+        finished=content.written is not None,
     )

@@ -5,9 +5,10 @@ import re
 from collections.abc import Mapping
 from concurrent.futures import wait
 from contextlib import suppress
+from dataclasses import asdict, fields
 from datetime import datetime, timedelta
 from threading import Event
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias, TypeVar
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
@@ -18,11 +19,14 @@ from pydantic import Field
 
 from tasks.adapters.server_time import server_time
 from tasks.custody.errors import Refused
+from tasks.custody.incident.postmortem_fields import TEXT_LIMIT, PostmortemFields
 from tasks.custody.incident.question import Decision
 from tasks.system.cancellation import Cancellation, apart
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
+
+R = TypeVar("R", bound=RunInput)
 
 _NO_KEY: Final = re.compile(r"[^a-z0-9-]")
 _STOP_OR_THAW: Final = "stop-or-thaw"
@@ -74,6 +78,21 @@ class StopOrThaw(RunInput):
         return f"{self.by}: {self.why}" if self.why else self.by
 
 
+Text: TypeAlias = Annotated[str, Field(max_length=TEXT_LIMIT)]
+
+
+class PostmortemForm(RunInput):
+    """The form of a postmortem."""
+
+    by: Who
+    title: Text = Field("", description="What happened, in a line. 件名。")
+    effect: Text = Field("", description="What it meant for users. 利用者への影響。")
+    cause: Text = Field("", description="What caused it. 原因。")
+    measures: Text = Field("", description="What is changed for good. 恒久対策。")
+    prevention: Text = Field("", description="What keeps it from happening again. 再発防止。")
+    contact: Text = Field("", description="Whom to ask: name, title, phone. 連絡先。")
+
+
 def await_decision(
     run: str, question: str, seconds: float, cancelled: Cancellation, form: type[StopOrThaw] = StopOrThaw
 ) -> StopOrThaw | None:
@@ -120,16 +139,27 @@ def _paused(question: str, now: datetime, keyset: Mapping[Any, str]) -> "State[A
 
 
 def ask(question: str, key: str) -> Approval:
-    """Suspend this run until a person has answered; return the answer in the resumed run.
+    """Suspend this run until a person has answered; return the answer in the resumed run, as `_suspended` does."""
+    return _suspended(Approval.with_initial_data(description=question), key)
+
+
+def fill_in(incident: str, before: PostmortemFields) -> tuple[str, dict[str, str]]:
+    """Suspend this run until a person has filled in the postmortem's form; return who, and the texts."""
+    about = f"**Postmortem of {incident}**: what is left empty stays open. ポストモーテムの記入。空欄は未記入のまま。"
+    form = PostmortemForm.with_initial_data(description=about, **asdict(before))
+    filled = _suspended(form, f"postmortem-{incident}").model_dump()
+    return str(filled["by"]), {each.name: str(filled[each.name]) for each in fields(before)}
+
+
+def _suspended(form: type[R], key: str) -> R:
+    """Suspend this run until a person has filled in the form.
 
     `key` identifies the question, which is asked once. Raises Refused outside a deployment, where nobody could resume
     the run.
     """
     key = _NO_KEY.sub("-", key.lower())  # the server stores the form under the key, and takes no other letters
     try:
-        return suspend_flow_run(
-            wait_for_input=Approval.with_initial_data(description=question), timeout=ASK_SECONDS, key=key
-        )
+        return suspend_flow_run(wait_for_input=form, timeout=ASK_SECONDS, key=key)
     except RuntimeError as error:
         raise Refused(
             "a run of a deployment, which can wait for a person", str(error), "Run the deployment (evacuation deploy)."

@@ -1,12 +1,18 @@
 """Read this flow run's id, origin and trigger."""
 
 from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
+from typing import Any
+from uuid import UUID
 
+from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 
 from tasks.adapters.local_config import local_config
 from tasks.custody.containment.pause import Kind, Launcher
+from tasks.custody.incident.ending import FINISHED, Ending
 from tasks.runtime.actor import BY_HAND, triggered_by
 from tasks.system.processes import began
 
@@ -38,6 +44,19 @@ def own_launchers() -> frozenset[Launcher]:
             name = f"{context.flow.name}/{client.read_deployment(run.deployment_id).name}"
         own.add(Launcher(Kind.DEPLOYMENT, name))
     return frozenset(own)
+
+
+def finished_before(run: str) -> Ending:
+    """Return how a retry ends whose incident is finished: in the colour that its run ended in before.
+
+    A server that does not say so leaves it red: nothing was proven by the retry.
+    """
+    from prefect.client.orchestration import get_client
+
+    before = list[State[Any]]()
+    with suppress(Exception), get_client(sync_client=True) as client:
+        before = [state for state in client.read_flow_run_states(UUID(run)) if state.is_final()]
+    return replace(FINISHED, completed=bool(before) and before[-1].is_completed())
 
 
 def origin(own: Iterable[Launcher]) -> str:

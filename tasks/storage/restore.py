@@ -163,6 +163,8 @@ def _promised(store: "Store", incident: str, prefix: str) -> dict[str, str]:
             if (key := record_key(incident, number, CLOSING)) in keys:
                 closing = read_closing(fetch(store, key, DOCUMENT_LIMIT))
                 found |= {record_key(incident, number, name): sha256 for name, sha256 in closing.files.items()}
+                pages = closing.postmortem.items()
+                found |= {f"incidents/{incident}/record/{path}": sha256 for path, sha256 in pages}
     except Unreadable as error:
         raise PermanentStoreError(
             f"{key} in {store.place} to be {error.expected}",

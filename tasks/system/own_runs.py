@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from tasks.custody.errors import Refused
 
-_NAMES: Final = "answer audit drill evacuate fleet mirror readiness recover tell thaw train"
+_NAMES: Final = "answer audit drill evacuate fleet mirror postmortem readiness recover tell thaw train"
 FLOWS: Final = frozenset({*(f"flows.{name}.{name}" for name in _NAMES.split()), "flows.fleet.fleet_thaw"})
 """Entrypoints of our deployments."""
 ENGINES: Final = ("flows.engine", "prefect.engine")

@@ -1,6 +1,6 @@
 """A real incident in a store, made by the real steps: sealed, offloaded, verified, promoted, recorded, twice."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,6 +8,7 @@ from pathlib import Path
 from blocks.port import Store
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
+from blocks.workload import Workload
 from tasks.custody.containment.pause import Pause
 from tasks.custody.containment.receipt import Containment
 from tasks.custody.evidence.acquisition import Evidence, Outcome, Seal
@@ -26,17 +27,18 @@ from tests.support.workloads import SmallWorkload
 NAMES = ("packages", "environment", "logs", "artifacts", "models")
 
 
-def evacuated(
+def evacuated(  # noqa: PLR0913, PLR0917  what an incident is made with
     folder: Path,
     store: Store,
     key: SigningKey | None,
     place: EvidenceStore | None = None,
     then: Sequence[SigningKey | None] = (),
+    last: Callable[[Workload], object] = lambda _: None,
 ) -> str:
     """Two runs: the second finds a longer log, so that there is a supplement. Gives the incident's id.
 
     `place` is the store's block, where more of it counts than its key; `then` is the second run's key, if another,
-    and those of further runs, which find nothing new to seal.
+    and those of further runs, which find nothing new to seal. `last` is called with the workload's block at the end.
     """
     with SmallWorkload(folder) as small:
         block = small.block(needed=["logs", "models"], containers=[])
@@ -56,6 +58,7 @@ def evacuated(
                 context.incident = read_incident(context.directory.path) or context.incident
                 context.store.block = EvidenceStore(folder=folder, signing=each)
                 one_run(context, evidence)
+        last(block)
     return INCIDENT
 
 

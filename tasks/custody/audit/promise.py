@@ -89,7 +89,10 @@ def _by_parts(promise: Promise, seen: Seen) -> Finding | None:
 
 
 def unnamed(keys: Iterable[str], named: Mapping[str, object] | frozenset[str]) -> Iterator[Finding]:
-    """Yield a finding for each object that no document names: somebody added it."""
+    """Yield a note for each object that no document names: somebody added it, and nobody vouches for it.
+
+    What the documents do name is proven without it.
+    """
     for key in keys:
         if key not in named:
-            yield broken(shown(key), "no document of the incident names it", "no such object", "an object")
+            yield note(shown(key), "no document of the incident names it: nobody vouches for this object")

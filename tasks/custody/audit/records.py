@@ -42,6 +42,8 @@ def promises_of(layout: Layout, record: RecordOf) -> Iterator[Promise]:
             yield Promise(record_key(layout.incident, record.number, name), sha256, None, by)
         for path, sha256 in record.closing.manifests.items():
             yield Promise(f"incidents/{layout.incident}/{path}", sha256, None, by)
+        for path, sha256 in record.closing.postmortem.items():
+            yield Promise(f"incidents/{layout.incident}/record/{path}", sha256, None, by)
     if facts := record.facts:
         verdict = layout.verdict(record.number)
         yield Promise(claim_key(layout.incident), digest_bytes(facts.claim), len(facts.claim), verdict)

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from itertools import pairwise
@@ -57,7 +57,8 @@ class Named:
 class Closing:
     """closing.json: what one run vouches for. `signer` is None without a key, `retention` if none was asked.
 
-    `timestamp_url` is the authority that was to stamp it; empty without one.
+    `timestamp_url` is the authority that was to stamp it; empty without one. `postmortem` are the pages of a finished
+    postmortem, beside the records.
     """
 
     incident: str
@@ -70,6 +71,7 @@ class Closing:
     signer: Named | None = None
     retention: Retention | None = None
     timestamp_url: str = ""
+    postmortem: dict[str, Sha256] = field(default_factory=dict)
 
 
 def _refuse(constant: str) -> Any:
@@ -134,7 +136,7 @@ def _said(error: ValidationError | RecursionError) -> str:
 def read_closing(data: bytes) -> Closing:
     """Parse closing.json. Its names must be plain, and its retention within limits. Raises Unreadable."""
     found = typed(Closing, document(data))
-    for name in (*found.files, *found.manifests):
+    for name in (*found.files, *found.manifests, *found.postmortem):
         if not PLAIN.fullmatch(name):
             raise Unreadable("names of stored files", shown(name))
     if found.retention and not 0 <= found.retention.days <= MOST_DAYS:

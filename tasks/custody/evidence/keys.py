@@ -35,6 +35,8 @@ with `.tsr` an authority's time stamp."""
 TIME_STAMP: Final = f"{CLOSING}.tsr"
 UNSTAMPED: Final = "unstamped.json"
 """Beside a closing in place of a time stamp: why there is none, as the run says."""
+POSTMORTEM: Final = "postmortem"
+"""Beside the records: the finished postmortem, `NNN.md` and `NNN.html`, that the closing of `record/NNN/` names."""
 SNAPSHOTS: Final = "snapshots/"
 LATEST: Final = "latest/"
 TURNS: Final = "promotions/"
@@ -116,6 +118,11 @@ def evidence_key(incident: str, volume: int, stored: str) -> str:
 def record_key(incident: str, number: int, name: str) -> str:
     """Return the key of one file of a run's record."""
     return f"incidents/{incident}/record/{number:03d}/{name}"
+
+
+def postmortem_key(incident: str, name: str) -> str:
+    """Return the key of a page of a finished postmortem, as in 003.md."""
+    return f"incidents/{incident}/record/{POSTMORTEM}/{name}"
 
 
 def targets_key(fleet: str) -> str:

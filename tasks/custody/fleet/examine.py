@@ -139,14 +139,14 @@ def _closing_holds(
 def _unnamed(
     layout: FleetLayout, closings: Mapping[int, FleetClosing | None], documents: Mapping[str, bytes]
 ) -> Iterator[Finding]:
-    """Yield objects that no closing names; a folder without a closing has a finding already."""
+    """Yield notes of objects that no closing names; a folder without a closing has a finding already."""
     known = {targets_key(layout.fleet), *layout.signed, *(f"{key}{SIGNATURE}" for key in layout.signed)}
     for number, closing in closings.items():
         known |= {*may_lie_beside({fleet_record_key(layout.fleet, number, CLOSING): closing} if closing else {})}
         folder = fleet_record_key(layout.fleet, number, "")
         names = closing.files if closing else [key.removeprefix(folder) for key in documents if key.startswith(folder)]
         known |= {f"{folder}{name}" for name in names}
-    yield from (broken(key, "no document names it: it was added") for key in sorted(documents.keys() - known))
+    yield from (note(key, "no document names it: nobody vouches for it") for key in sorted(documents.keys() - known))
 
 
 def _hosts_hold(key: str, targets: FleetIncident, lines: tuple[HostLine, ...], verdict: End) -> Iterator[Finding]:

@@ -60,6 +60,7 @@ MEANINGS: Final = {
     "approved": "A person was asked before a recovery and approved it: who, and why",
     "model fetched": "A model was taken from a snapshot of the store, proven and judged, and put in its place",
     "model chosen": "The model that the API is to serve: by whom, and the one that it served at the freeze",
+    "postmortem": "A person has put the postmortem on record: who, and which fields are written",
     "restarted": "The API was started again, by which command and user",
     "restart policy not restored": "The engine could not give a container the restart policy that it had; `reason`",
     "restart policy restored": "A container has the restart policy that it had before the stop",

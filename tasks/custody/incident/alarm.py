@@ -13,6 +13,8 @@ from typing import Any, Final
 from tasks.custody.containment.process import Identity
 from tasks.custody.evidence.redact import redact
 
+MAX_AGE_SECONDS: Final = 600.0
+"""Age above which an alarm sets off nothing, unless the workload's block gives another."""
 _SHOWN: Final = 500
 _AGREE: Final = timedelta(seconds=10)
 """A busy server's answer is seconds old when it comes."""
@@ -64,6 +66,13 @@ class Alarm:
         Its times may be of either clock, and those of the host's incidents are of the host's. Without them it is news.
         """
         return self if abs(server - host) <= _AGREE else replace(self, occurred=None, began=None)
+
+    def age(self, requested: datetime, now: datetime) -> timedelta:
+        """Return how old the alarm is: since it occurred or its run was requested, whichever is earlier.
+
+        Call it on what `comparable` returns: the time of a clock that is wrong would make a new alarm old.
+        """
+        return now - min(self.occurred or requested, requested)
 
     @property
     def summary(self) -> str:

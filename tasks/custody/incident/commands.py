@@ -6,9 +6,15 @@ from typing import Final
 _SHOWN: Final = 5
 
 
-def deployment_run(flow: str, workload: str, incident: str) -> str:
-    """Return the command that has a worker run this flow for an incident, to be pasted as it stands."""
-    return f"prefect deployment run {flow}/{workload} --param incident_id={incident} --watch"
+def deployment_run(flow: str, workload: str, incident: str = "") -> str:
+    """Return the command that has a worker run this flow (for this incident, if given), to be pasted as it stands."""
+    given = f" --param incident_id={incident}" if incident else ""
+    return f"prefect deployment run {flow}/{workload}{given} --watch"
+
+
+def postmortem_line(workload: str, incident: str) -> str:
+    """Return the command that shows and writes what people have to say in the postmortem."""
+    return f"evacuation postmortem evacuation.toml:{workload} {incident}"
 
 
 def answer_lines(workload: str, incident: str, pids: Sequence[int]) -> str:

@@ -24,7 +24,7 @@ VERIFIED: Final = Ending(
     "Verified",
     completed=True,
     means="Contained, everything needed collected, every object proven by the store's own digest, the record stored",
-    then="Write the postmortem; recover if wanted",
+    then="Write the postmortem (`evacuation postmortem`); recover if wanted",
 )
 PARTIAL: Final = Ending(
     "Partial",
@@ -57,7 +57,7 @@ THAWED: Final = Ending(
     completed=True,
     means="The evacuation was called off before anything was stopped: the workload goes on as it was, the incident "
     "is over",
-    then="Write the postmortem; the next evacuation is an incident of its own",
+    then="Write the postmortem (`evacuation postmortem`); the next evacuation is an incident of its own",
 )
 PARTLY_THAWED: Final = Ending(
     "PartlyThawed",
@@ -80,7 +80,7 @@ RECOVERED: Final = Ending(
     "Recovered",
     completed=True,
     means="The API is back and proven, the record stored",
-    then="Write the postmortem",
+    then="Write the postmortem (`evacuation postmortem`)",
 )
 PARTLY_RECOVERED: Final = Ending(
     "PartlyRecovered",
@@ -106,7 +106,7 @@ PROVEN: Final = Ending(
 BROKEN: Final = Ending(
     "Broken",
     completed=False,
-    means="An audit: something was changed, removed or added",
+    means="An audit: something was changed or removed",
     then="Read its findings (audit.md)",
 )
 INDETERMINATE: Final = Ending(
@@ -159,6 +159,25 @@ EXPIRED: Final = Ending(
     means="A fleet's order was not begun in time: the host did not answer, or came back too late; nothing was touched. "
     "Of a fleet: its worst host ended so",
     then="Look at the host by hand; `evacuation fleet retry NAME` orders it again",
+)
+FINISHED: Final = Ending(
+    "Finished",
+    completed=False,
+    means="A retry of a run whose incident is finished: nothing was done. It has the type that the run had before",
+    then="Run the deployment, not the old run, to evacuate again",
+)
+WRITTEN: Final = Ending(
+    "Written",
+    completed=True,
+    means="The postmortem is on record: signed where there is a key, chained and stored; the message names the fields "
+    "that are still open",
+    then="Read the artifact `postmortem-ID`; write again what is still open",
+)
+STALE: Final = Ending(
+    "Stale",
+    completed=False,
+    means="An alarm was older than `alarm_max_age` when its run could begin: nothing was frozen, no incident opened",
+    then="Look at the workload; if it still has to be evacuated, run the line that the message gives",
 )
 SILENT: Final = Ending(
     "Silent",
@@ -268,6 +287,9 @@ ENDINGS: Final = (
     MIRRORED,
     DECLINED,
     EXPIRED,
+    FINISHED,
+    WRITTEN,
+    STALE,
     SILENT,
     READY,
     DEGRADED,

@@ -10,6 +10,7 @@ EXIT_CODES: Final = {
     "Proven": 0,
     "Listed": 0,
     "Rehearsed": 0,
+    "Written": 0,
     "Mirrored": 0,
     "Ready": 0,
     "Completed": 0,
@@ -33,6 +34,8 @@ EXIT_CODES: Final = {
     "Degraded": 18,
     "NotReady": 19,
     "Unanswered": 20,
+    "Stale": 21,
+    "Finished": 22,
 }
 """By the name of the state. Where several states have one code, a script need not tell them apart."""
 INCOMPLETE: Final = 1

@@ -16,6 +16,8 @@ _ID = re.compile(r"IR-(?P<stamp>\d{8}T\d{6}Z)" + _HOST, re.ASCII)
 _STAMP = "%Y%m%dT%H%M%SZ"
 SKEW: Final = timedelta(minutes=5)
 """Allowed difference between two hosts' clocks: Kerberos' default (RFC 4120)."""
+ISSUED: Final = timedelta(days=7)
+"""How long before its incident an id may have been issued, as by a ticket."""
 
 
 def parse_id(text: str) -> str:
@@ -53,6 +55,26 @@ def new_id(created: datetime, suffix: str = "") -> str:
 def is_ahead(incident: str, now: datetime) -> bool:
     """Return whether an id's time is in the future by more than SKEW. Ids sort by time."""
     return incident > new_id(now + SKEW)
+
+
+def require_issued(incident: str, now: datetime, suffix: str = "", newest: str = "") -> None:
+    """Raise Refused for an id that a new incident may not have, though its shape is right.
+
+    `suffix` is the workload's, `newest` the workload's newest incident: later ones follow it, because ids sort by time.
+    """
+    if suffix and not incident.endswith(f"-{suffix}"):
+        raise Refused(f"an id that ends in -{suffix}, as the workload block says", incident, f"Give …Z-{suffix}.")
+    if is_ahead(incident, now) or incident < new_id(now - ISSUED):
+        expected = f"an id that was issued in the {ISSUED.days} days before {now:%Y-%m-%d %H:%M:%S} UTC"
+        raise Refused(
+            expected, incident, "Nothing was touched. Leave incident_id and new_incident out: it gets its own."
+        )
+    if newest and incident <= newest:
+        raise Refused(
+            f"an id after {newest}, the newest incident of this workload",
+            incident,
+            "Leave new_incident out to carry that incident on, or incident_id as well for a new one.",
+        )
 
 
 @dataclass(frozen=True)

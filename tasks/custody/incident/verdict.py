@@ -10,7 +10,7 @@ from tasks.custody.containment.pause import Pause
 from tasks.custody.containment.receipt import KNOWN_STOPPED, Containment, Unknown, Watch, stopped_but
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence
-from tasks.custody.incident.commands import answer_lines, deployment_run
+from tasks.custody.incident.commands import answer_lines, deployment_run, postmortem_line
 from tasks.custody.store.receipts import ObjectReceipt, lost_once, unproven
 
 _SHOWN: Final = 5
@@ -59,7 +59,8 @@ class Verdict:
 
     def after_recovery(self, summary: str) -> "Verdict":
         """Return the verdict after a recovery: the API runs, and only losses are left to fix."""
-        last = "write the postmortem." if self.word in _RECOVERABLE else f"{_STOPS_AGAIN}; {self.next}"
+        last = "write the postmortem (`evacuation postmortem`)."
+        last = last if self.word in _RECOVERABLE else f"{_STOPS_AGAIN}; {self.next}"
         safe = (*self._safe_whatever_runs, f"{_RECOVERED} {summary}")
         return replace(self, safe=safe, next=last, first="", may_return=())
 
@@ -197,7 +198,8 @@ def judge_thaw(
         missing = (*(thawed.left if thawed else ()), *trouble)
         return Verdict(Word.NOT_CONTAINED, (), missing, tuple(notes), then)
     missing = () if thawed.resumed.is_complete else (thawed.resumed.summary,)
-    then = "resume by hand what is named, or `evacuation uncordon`." if missing else "write the postmortem."
+    written = f"write the postmortem: {postmortem_line(workload, incident)}"
+    then = "resume by hand what is named, or `evacuation uncordon`." if missing else written
     return Verdict(Word.THAWED, (thawed.summary,), missing, tuple(notes), then)
 
 
@@ -250,7 +252,8 @@ def _next(word: Word, incident: str, workload: str, unknown: Sequence[Unknown] =
     pids = [each.identity.pid for each in unknown]
     again = deployment_run("evacuate", workload, incident)
     return {
-        Word.VERIFIED: f"write the postmortem; to bring the API back: {deployment_run('recover', workload, incident)}",
+        Word.VERIFIED: f"write the postmortem: {postmortem_line(workload, incident)}; "
+        f"to bring the API back: {deployment_run('recover', workload, incident)}",
         Word.PARTIAL: f"fix the cause of the loss, then: {again}",
         Word.UNANSWERED: f"say what each of them is, a line each: {answer_lines(workload, incident, pids)}",
         Word.UNVERIFIED: f"fix the store or the network, then (finished steps are not repeated): {again}",

@@ -18,6 +18,7 @@ from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
 from flows.audit import audit
 from flows.commands import invoke
+from flows.postmortem import postmortem
 from flows.recover import recover
 from tasks.custody.evidence import parts
 from tasks.drill.parts import SeaweedFS
@@ -159,6 +160,10 @@ def test_every_command_of_the_page_prints_what_the_page_says(
     (stamped.small.root / "artifacts/large.png").write_bytes(os.urandom(parts.PART + 1))
     evacuated = stamped.evacuate()
     assert evacuated.name == "Verified", evacuated.message
+    written = postmortem(stamped.name, stamped.name, by="ana", cause="no quota on the logs", return_state=True)
+    assert written.name == "Written", written.message
+    (page,) = (text for key, text in artifacts(written).items() if key.startswith("postmortem-"))
+    assert "no quota on the logs" in page
     proven = run(stamped, incident_id=stamped.home.name, **known)
     assert proven.name == "Proven", proven.message
     assert "- Time 時刻: 20" in artifacts(proven)["audit"]

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +195,7 @@ def again_for_a_new_incident(scene: Scene, _: FlowRun) -> State:
     return scene.evacuate()
 
 
-@pytest.mark.parametrize("again", [again_by_retry, again_by_its_id, again_for_a_new_incident])
+@pytest.mark.parametrize("again", [again_by_its_id, again_for_a_new_incident])
 def test_an_evacuation_after_a_recovery_contains_what_that_has_started(
     scene: Scene, again: Callable[[Scene, FlowRun], State]
 ) -> None:
@@ -207,6 +208,10 @@ def test_an_evacuation_after_a_recovery_contains_what_that_has_started(
     state = recover(scene.name, scene.name, return_state=True)
     assert state.name == "Recovered", state.message
     assert scene.small.living()
+    retried = again_by_retry(scene, run)
+    assert (retried.name, retried.type.value) == ("Finished", "COMPLETED"), retried.message
+    assert f"prefect deployment run evacuate/{scene.name} --watch" in str(retried.message)
+    assert scene.small.healthy(), "a retry of what is finished touches nothing"
     state = again(scene, run)
     assert state.name == "Verified", state.message
     assert "the workload is contained" in str(state.message)
@@ -265,3 +270,21 @@ def test_a_failed_recovery_ends_the_children_too(scene: Scene) -> None:
     scene.save(workload=scene.small.block(api_command=command, recovery_seconds=1))
     assert scene.evacuate(recover=True).name == "NotRecovered"
     assert scene.small.living() == []
+
+
+def test_an_alarms_run_that_ended_unverified_is_proven_by_its_retry_and_not_joined(scene: Scene) -> None:
+    """It turned green as Joined, with nothing stored."""
+    good = scene.store_block
+    scene.save(store=good.model_copy(update={"bucket": "there-is-none"}))
+    alarm = {"event": "training.failed", "occurred": datetime.now(UTC).isoformat()}
+    given = {"workload": scene.name, "store": scene.name, "alarm": alarm}
+    scene.small.start_all()
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run(evacuate, parameters=given)
+    assert ended(run).name == "Unverified"
+    scene.save(store=good)
+    again = again_by_retry(scene, run)
+    assert again.name == "Verified", again.message
+    assert list(scene.store.list(f"incidents/{scene.home.name}/record/002/"))
+    over = again_by_retry(scene, run)
+    assert (over.name, over.type.value) == ("Finished", "COMPLETED"), over.message

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -88,6 +88,18 @@ def test_a_run_that_is_refused_has_touched_nothing(scene: Scene) -> None:
     assert len(scene.small.living()) == 4
     assert psutil.STATUS_STOPPED not in states(scene)
     assert scene.small.healthy()
+    assert not (scene.block.evidence / EARLY).exists()
+
+
+def test_an_alarm_that_is_too_old_freezes_nothing_and_says_how_to_evacuate(scene: Scene) -> None:
+    scene.small.start_all()
+    old = (datetime.now(UTC) - timedelta(minutes=16)).isoformat()
+    told = run(environment(scene, alarm={"event": "training.failed", "occurred": old}))
+    assert told.startswith("Stale "), told
+    assert f"prefect deployment run evacuate/{scene.name} --watch" in told
+    assert psutil.STATUS_STOPPED not in states(scene)
+    assert len(scene.small.living()) == 4
+    assert not scene.incidents
     assert not (scene.block.evidence / EARLY).exists()
 
 

@@ -107,7 +107,10 @@ def test_everything_goes_on_the_lock_is_free_and_the_incident_is_over(
     told = capsys.readouterr().out
     assert "THAWED 解凍済み" in told
     assert f"incident  {INCIDENT}  PartlyThawed; its evidence is THAWED" in told
-    assert "next      write the postmortem, if that is not done yet" in list(status(frozen.block, host))
+    assert (
+        "next      write the postmortem, if that is not done yet; the line shows its fields ポストモーテムを記入:"
+        in list(status(frozen.block, host))
+    )
 
 
 def test_a_second_time_nothing_is_done_and_it_is_no_error(frozen: Frozen, capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,7 +154,7 @@ def test_after_a_thaw_nobody_is_advised_to_evacuate_what_a_person_has_stopped(fr
     stand(newcomer)
     lines = list(status(frozen.block, LinuxHost(root=frozen.block.root)))
     assert [line for line in lines if line.startswith(("next", "or", "alone", "held"))] == [
-        "next      write the postmortem, if that is not done yet"
+        "next      write the postmortem, if that is not done yet; the line shows its fields ポストモーテムを記入:"
     ]
     assert not any("evacuation run" in line for line in lines)
     assert sum(" stopped: " in line for line in lines) == 3

@@ -133,7 +133,8 @@ def test_nothing_of_the_record_or_of_a_closing_changes_unnoticed(bucket: Bucket)
         assert bucket.audit().word is AuditWord.BROKEN, f"with another {path}"
         path.write_bytes(before)
     (bucket.folder / "fleets" / ID / "record/001/added.txt").write_text("x")
-    assert [each.what for each in bucket.audit().findings] == ["no document names it: it was added"]
+    assert [each.what for each in bucket.audit().findings] == ["no document names it: nobody vouches for it"]
+    assert bucket.audit().word is AuditWord.PROVEN
 
 
 @pytest.mark.parametrize(

@@ -184,10 +184,13 @@ def test_a_later_closing_that_is_stamped_covers_one_that_is_not(stamped: Objects
     assert {each.object for each in late.findings if each.severity is not Severity.NOTE} == {STAMP, FIRST}
 
 
-def test_what_no_closing_asked_for_was_added(objects: Objects, audit: Auditing, time_authority: TimeAuthority) -> None:
+def test_what_no_closing_asked_for_is_named_and_proves_nothing(
+    objects: Objects, audit: Auditing, time_authority: TimeAuthority
+) -> None:
     found = audit({**objects, STAMP: time_authority.stamp(objects[LAST]), UNSTAMPED: canonical({"reason": "why"})})
-    assert found.word is AuditWord.BROKEN
-    assert {each.object for each in found.findings if each.severity is Severity.BROKEN} == {STAMP, UNSTAMPED}
+    assert found.word is audit(objects).word is AuditWord.INDETERMINATE, "the time that it states counts for nothing"
+    assert {each.object for each in found.findings if each.severity is Severity.NOTE} == {STAMP, UNSTAMPED}
+    assert found.timed == audit(objects).timed
 
 
 def test_a_closing_whose_time_has_no_zone_is_compared_all_the_same(

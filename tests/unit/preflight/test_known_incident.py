@@ -13,10 +13,10 @@ import pytest
 from blocks import s3_clients
 from blocks.workload import Workload
 from tasks.custody.errors import Refused
-from tasks.custody.incident.incident import new_id
+from tasks.custody.incident.incident import ISSUED, new_id
 from tasks.incident.layout import INCIDENT
 from tasks.preflight import known_incident
-from tasks.preflight.known_incident import require_known
+from tasks.preflight.known_incident import require_known, require_new
 from tests.support.workloads import SmallWorkload, free_port
 
 WAITS = known_incident._ANSWER_SECONDS
@@ -108,3 +108,56 @@ def test_a_store_that_does_not_say_so_refuses_nothing(
         require_known(workload, TYPED, saves[way])
     assert time.monotonic() - began < 10
     assert not os.path.lexists(workload.evidence)
+
+
+def issued(ago: timedelta, suffix: str = "") -> str:
+    return new_id(datetime.now(UTC) - ago, suffix)
+
+
+@pytest.mark.parametrize(
+    "ago", [timedelta(0), timedelta(hours=3), ISSUED - timedelta(minutes=1), -timedelta(minutes=4)]
+)
+def test_an_id_that_a_ticket_has_issued_becomes_a_new_incidents(
+    workload: Workload, tmp_path: Path, ago: timedelta
+) -> None:
+    require_new(workload, issued(ago), folder(tmp_path / "store"))
+    assert not workload.evidence.exists(), "it is only looked at"
+
+
+@pytest.mark.parametrize("ago", [ISSUED + timedelta(minutes=1), timedelta(days=400), -timedelta(minutes=6)])
+def test_an_id_of_another_time_is_refused_for_a_new_incident(
+    workload: Workload, tmp_path: Path, ago: timedelta
+) -> None:
+    with pytest.raises(Refused, match=r"issued in the 7 days before .*Nothing was touched"):
+        require_new(workload, issued(ago), folder(tmp_path / "store"))
+
+
+def test_an_id_that_this_host_or_the_store_has_is_refused_for_a_new_incident(
+    workload: Workload, tmp_path: Path
+) -> None:
+    taken, later = issued(timedelta(hours=2)), issued(timedelta(hours=1))
+    store = folder(tmp_path / "store")
+    (tmp_path / "store/incidents" / later).mkdir(parents=True)
+    (tmp_path / "store/incidents" / later / "claim.json").write_text("{}")
+    with pytest.raises(Refused, match="an id of no incident yet"):
+        require_new(workload, later, store)
+    (workload.evidence / taken).mkdir(parents=True, mode=0o700)
+    for incident in (taken, issued(timedelta(hours=3))):
+        with pytest.raises(Refused, match=f"an id after {taken}"):
+            require_new(workload, incident, store)
+    require_new(workload, issued(timedelta(minutes=1)), store)
+
+
+def test_where_hosts_share_a_store_the_issued_id_names_its_host(small: SmallWorkload, tmp_path: Path) -> None:
+    gpu1, store = small.block(incident_suffix="gpu1"), folder(tmp_path / "store")
+    require_new(gpu1, issued(timedelta(hours=1), "gpu1"), store)
+    for suffix in ("", "gpu2", "xgpu1"):
+        with pytest.raises(Refused, match="ends in -gpu1"):
+            require_new(gpu1, issued(timedelta(hours=1), suffix), store)
+
+
+def test_a_store_that_does_not_answer_keeps_nobody_from_a_new_incident(
+    workload: Workload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_clients, "_TRIES", 1)
+    require_new(workload, issued(timedelta(hours=1)), bucket(free_port()))

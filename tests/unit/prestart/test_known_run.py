@@ -1,13 +1,17 @@
 """Each fact of a run is asked once, and not at all if the worker has told it."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tasks.prestart import freeze
 from tasks.prestart.freeze import freeze_for
+from tasks.prestart.journal import EarlyFreeze, unlocked
 from tasks.prestart.known_run import KnownRun
 from tasks.prestart.reasons import NothingToFreeze, NotNow
+from tests.support.workloads import SmallWorkload
 
 NOW = datetime.now(UTC)
 ANSWERS: dict[str, Any] = {
@@ -45,6 +49,41 @@ def test_a_dry_run_and_another_flow_cost_no_more_than_it_takes_to_know() -> None
     with pytest.raises(NothingToFreeze):
         freeze_for(KnownRun("one", asked, {"run": {"flow_id": "f", "parameters": {}}, "flow": "train"}))
     assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("incident", "new", "known"),
+    [
+        (None, False, True),
+        ("IR-20200101T000000Z", False, False),
+        ("IR-20200101T000000Z", True, True),
+        ("IR-1", True, False),
+    ],
+)
+def test_an_incident_with_an_id_that_was_issued_before_is_frozen_for_as_any_new_one(
+    small: SmallWorkload,
+    monkeypatch: pytest.MonkeyPatch,
+    incident: str | None,
+    new: bool,  # noqa: FBT001
+    known: bool,  # noqa: FBT001
+) -> None:
+    frozen = list[object]()
+
+    def freeze_(workload: object, _: object) -> EarlyFreeze:
+        frozen.append(workload)
+        return EarlyFreeze(Path("x"), ())
+
+    monkeypatch.setattr(freeze, "_freeze", freeze_)
+    block = small.block()
+    fields = block.model_dump(mode="json", include=set(type(block).model_fields))
+    asked = {"parameters": {"workload": "w", "incident_id": incident, "new_incident": new}}
+    run = KnownRun("one", Asked(), {"run": asked, "flow": "evacuate", "fields": fields})
+    if known:
+        unlocked(freeze_for(run))
+    else:
+        with pytest.raises(NotNow, match="unknown on this host"):
+            freeze_for(run)
+    assert len(frozen) == known
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from tasks.deployment.automations import TOLD
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 ID = "IR-20260102T030405Z"
-QUIET = {"Joined", "DryRun", "Completed", "Cancelled", "Ready", "Degraded", "NotReady"}
+QUIET = {"Joined", "Finished", "DryRun", "Completed", "Cancelled", "Ready", "Degraded", "NotReady"}
 
 
 def test_who_is_contained_is_left_in_peace() -> None:

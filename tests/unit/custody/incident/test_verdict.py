@@ -229,7 +229,7 @@ PAUSED = Resume((LauncherState(Launcher(Kind.POOL, "p"), None, "no answer"),))
 @pytest.mark.parametrize(
     ("thawed", "trouble", "word", "missing", "then"),
     [
-        (LET_GO, (), Word.THAWED, (), "write the postmortem."),
+        (LET_GO, (), Word.THAWED, (), "write the postmortem: evacuation postmortem evacuation.toml:NAME IR-x"),
         (
             replace(LET_GO, resumed=PAUSED),
             (),
@@ -268,7 +268,11 @@ def test_a_recovered_api_takes_the_place_of_the_containment_in_what_is_safe() ->
     back = before.after_recovery("the API answers")
     assert (back.first, back.may_return) == ("", ())
     assert back.safe == ("2 objects are proven", "it was contained, and now the API answers")
-    assert (back.word, back.missing, back.next) == (Word.PARTIAL, ("kernel",), "write the postmortem.")
+    assert (back.word, back.missing, back.next) == (
+        Word.PARTIAL,
+        ("kernel",),
+        "write the postmortem (`evacuation postmortem`).",
+    )
     assert back.after_recovery("the API serves").safe[1:] == ("it was contained, and now the API serves",)
 
 
