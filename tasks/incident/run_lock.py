@@ -25,6 +25,8 @@ from tasks.system.ours import exposed
 from tasks.system.processes import get_process, start_of
 from tasks.system.time_limit import time_limit
 
+PAPER: Final = "postmortem"
+"""Purpose of a run that touches no workload, so that it keeps no freeze from beginning."""
 Purpose: TypeAlias = Literal["evacuation", "recovery", "release of the cordon", "thaw", "postmortem"]
 _SETTLE_SECONDS: Final = 0.5
 _POLL_SECONDS: Final = 0.05

@@ -36,7 +36,7 @@ from tasks.incident.current import last_incident, last_verdict, opening, read_in
 from tasks.incident.directory import bases, find_home, make_base
 from tasks.incident.joining import WAIT_SECONDS, incident_of, joined_message, leave, own_incident, past
 from tasks.incident.last_word import is_finished, last_word
-from tasks.incident.run_lock import has_ownership, owner, sign, take_ownership
+from tasks.incident.run_lock import PAPER, has_ownership, owner, sign, take_ownership
 from tasks.preflight.known_incident import require_known, require_new
 from tasks.preflight.privileges import tell_rights, tell_room
 from tasks.preflight.requirements import (
@@ -60,7 +60,7 @@ logger = logging.getLogger(__name__)
 _A_MOMENT: Final = 1.0
 _POLL_SECONDS: Final = 0.2
 _PAPER_SECONDS: Final = 15.0
-"""How long an evacuation waits for a postmortem to be written."""
+"""How long an evacuation waits for a postmortem to be written; the workload is frozen meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -326,11 +326,14 @@ def _own(base: Path, *, dry_run: bool) -> int | None:
     try:
         if not base.is_symlink():
             while (taken := take_ownership(base, dry_run=dry_run)) is None and time.monotonic() < until:
-                if owner(base, dry_run=dry_run) != "postmortem":
+                if owner(base, dry_run=dry_run) != PAPER:
                     break
                 time.sleep(_POLL_SECONDS)
-            return taken
-        told = "it is a link"
+            if taken is not None or owner(base, dry_run=dry_run) != PAPER:
+                return taken
+            told = "a postmortem is being written for very long"
+        else:
+            told = "it is a link"
     except OSError as error:
         told = str(error)
     time_limit().lose(f"{base} takes no lock: {told}. Nothing keeps another run of this workload out")

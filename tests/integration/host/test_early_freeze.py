@@ -21,7 +21,7 @@ from tasks.containment.freeze import freeze
 from tasks.containment.thaw import thaw
 from tasks.custody.containment.process import Process
 from tasks.incident.layout import EARLY, FROZEN, RECOVERED
-from tasks.incident.run_lock import give_up_ownership
+from tasks.incident.run_lock import Purpose, give_up_ownership, sign, take_ownership
 from tasks.prestart.freeze import freeze_described
 from tasks.prestart.journal import read_early, take_over, thaw_again
 from tasks.system.processes import start_of
@@ -356,3 +356,23 @@ def test_a_known_incident_is_frozen_for_at_once(small: SmallWorkload, tmp_path: 
     assert early
     assert [who.pid for who in early.frozen] == [process.pid]
     thaw_again(early)
+
+
+@pytest.mark.parametrize(
+    ("purpose", "is_frozen"), [("postmortem", True), ("recovery", False), ("evacuation", False), ("thaw", False)]
+)
+def test_who_writes_a_postmortem_keeps_no_freeze_from_beginning(
+    small: SmallWorkload, purpose: Purpose, *, is_frozen: bool
+) -> None:
+    process, block = training(small), described(small)
+    base = small.block().evidence
+    base.mkdir(parents=True, exist_ok=True, mode=0o700)
+    other = take_ownership(base)
+    assert other is not None
+    try:
+        sign(other, purpose)
+        early = freeze_described(block)
+        assert (early is not None) is is_frozen
+        assert (process.status() == psutil.STATUS_STOPPED) is is_frozen
+    finally:
+        os.close(other)
