@@ -252,8 +252,11 @@ def _may_be_near(case: _Case) -> Judgement | None:
     """Row 9, of what is not in the root as far as is known, and names it, worked in it, or may not be looked into."""
     process, handles = case.process, case.handles
     by_roots_own = program(process) in HARMLESS and not process.strange
-    if case.in_excused_family or by_roots_own or process.pid in case.look.own_programs:
+    unread = process.unread or handles.unread
+    if case.in_excused_family or (by_roots_own and not unread) or process.pid in case.look.own_programs:
         return None
+    if unread:
+        return Judgement(Kind.UNKNOWN, f"it could not be looked into: {visible(unread)}")
     if handles.lost and _is_below(handles.lost, PurePath(case.description.root)):
         return Judgement(Kind.UNKNOWN, f"its working directory was of the root's name and is deleted: {handles.lost}")
     if handles.names_root and not process.container:
@@ -309,7 +312,7 @@ def _doubt(case: _Case) -> str:
         return f"it matches, and names the root: {visible(named)}"
     if handles.lost:
         return "it matches, and its working directory is deleted"
-    if handles.denied:
+    if handles.denied or process.unread:
         return "it matches, and may not be looked into"
     if not handles.resolved and not (is_worker and case.has_parent):
         return "it matches, and its program or script is found nowhere"

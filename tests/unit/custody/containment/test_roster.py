@@ -588,6 +588,27 @@ SCRIPTED = "it is a shell that runs a script, or commands from a pipe or file"
     Case("an editor with another file", host("vim"), Kind.SUSPECT, "open for writing", swap(".x.py.swp", "x.py")),
     Case("a swap file that no editor has", host("tail"), Kind.SUSPECT, "open for writing", swap(".x.py.swp")),
     Case("an editor's file elsewhere", host("vim"), Kind.EXCUSED, handles=replace(OWN, written=frozenset({"/tmp/x"}))),  # noqa: S108
+    Case(
+        "another's, and it could not be read",
+        one("./run", user=4, placeless=True, unread="File name too long"),
+        Kind.UNKNOWN,
+        "could not be looked into: File name too long",
+        Handles(),
+    ),
+    Case(
+        "called like a program of the host, and its files could not be read",
+        host("tail", cwd="/"),
+        Kind.UNKNOWN,
+        "could not be looked into: invalid",
+        Handles(denied=True, unread="invalid"),
+    ),
+    Case(
+        "it matches elsewhere, and its files could not be read",
+        one(*TRAINING, **PYTHON),
+        Kind.SUSPECT,
+        "may not be looked into",
+        Handles(denied=True, unread="invalid"),
+    ),
     Case("called vim, and not root's own", host("vim"), Kind.UNKNOWN, "not root's own", Handles()),
     Case(
         "called vim, with a swap file", host("vim"), Kind.SUSPECT, "for writing", replace(swap(".x.swp"), trusted=False)
