@@ -13,8 +13,9 @@ from typing import Final
 from tasks.custody.containment.handles import FileId, Handles
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.containment.program import script_of
+from tasks.system.kernel_tables import read_table
 from tasks.system.places import Places, View
-from tasks.system.processes import place_of, start_of
+from tasks.system.processes import GONE, place_of, start_of
 
 _DELETED: Final = " (deleted)"
 _WORDS: Final = 6
@@ -32,14 +33,18 @@ def read_handles(
 ) -> dict[Identity, Handles]:
     """Return the handles of those processes that have not ended, `denied` for unreadable ones. 0.3 ms a process.
 
-    `models` are the files of the workload's models.
+    `models` are the files of the workload's models. No error of one process ends this: `unread` says it.
     """
     found = {}
     for process in processes:
-        with suppress(ProcessLookupError):
+        try:
             handles = _read(place_of(process.pid), process, places, models)
             if start_of(process.pid) == process.identity.start:
                 found[process.identity] = handles
+        except ProcessLookupError:
+            continue
+        except Exception as error:  # noqa: BLE001  whatever its account has put there, all others are read
+            found[process.identity] = Handles(denied=True, unread=f"{type(error).__name__}: {error}")
     return found
 
 
@@ -53,8 +58,8 @@ def file_id(path: str | Path) -> FileId | None:
 
 def _read(where: int | str, process: Process, places: Places, models: Collection[FileId]) -> Handles:
     try:
-        files = dict(_files(f"/proc/{where}/fd"))
-        maps = list(_maps(Path(f"/proc/{where}/maps").read_text(errors="surrogateescape")))
+        files, unread = _files(f"/proc/{where}/fd")
+        maps = list(_maps(read_table(f"/proc/{where}/maps")))
     except PermissionError:
         return Handles(denied=True)
     except FileNotFoundError as error:
@@ -86,6 +91,7 @@ def _read(where: int | str, process: Process, places: Places, models: Collection
         read_only=bool(process.places) and places.is_read_only(view),
         stdin=_stdin(where),
         pipes=_pipes(where),
+        unread=unread,
     )
 
 
@@ -167,22 +173,31 @@ def _stdin(where: int | str) -> str:
 
 def _maps(text: str) -> Iterator[tuple[str, str, FileId]]:
     """Yield mode, path and file of each mapping of a file."""
-    for line in text.splitlines():
-        words = line.split(maxsplit=_PATH)
+    for line in text.split("\n"):
+        words = line.split(" ", maxsplit=_PATH)
         if len(words) == _WORDS and words[_INODE] != "0":
             major, _, minor = words[_DEVICE].partition(":")
             file = (os.makedev(int(major, 16), int(minor, 16)), int(words[_INODE]))
-            yield words[_MODE], words[_PATH].removesuffix(_DELETED), file
+            yield words[_MODE], words[_PATH].lstrip(" ").removesuffix(_DELETED), file
 
 
-def _files(folder: str) -> Iterator[tuple[str, tuple[str, bool]]]:
-    """Yield open files with their number, and whether each is writable: the mode of the link shows it (proc(5))."""
+def _files(folder: str) -> tuple[dict[str, tuple[str, bool]], str]:
+    """Return open files with their number, and whether each is writable: the mode of the link shows it (proc(5)).
+
+    With the reason why one of them is not known: the kernel does not spell a path of more than 4095 bytes.
+    """
+    found, unread = dict[str, tuple[str, bool]](), ""
     for name in os.listdir(folder):
-        with suppress(FileNotFoundError, ProcessLookupError):
+        try:
             path = os.readlink(f"{folder}/{name}")
             if path.startswith("/"):
                 mode = os.lstat(f"{folder}/{name}").st_mode
-                yield path.removesuffix(_DELETED), (name, bool(mode & S_IWUSR))
+                found[path.removesuffix(_DELETED)] = name, bool(mode & S_IWUSR)
+        except GONE:
+            continue
+        except OSError as error:
+            unread = f"its open file {name}: {error.strerror}"
+    return found, unread
 
 
 class _Statx(ctypes.Structure):

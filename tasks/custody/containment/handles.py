@@ -24,7 +24,7 @@ class Handles:
     started there. `lost` is the name of its working directory, if that is deleted. `resolved` says that program and
     script were found, and none of them below the root, `read_only` that its working directory is on a mount that may
     not be written. `stdin` is what it reads as standard input, `pipes` are those that it holds. `denied` says that
-    these are not readable, which proves nothing; `unread` why not, if it was not for a lack of rights.
+    these are not readable, which proves nothing; `unread` why not all is known, if it was not for a lack of rights.
     """
 
     program: FileId | None = None

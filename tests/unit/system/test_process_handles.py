@@ -1,11 +1,19 @@
 """What is read of processes and of the root's age, where a file system or a command line is not as expected."""
 
+import mmap
+import os
 import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tasks.custody.containment.handles import Handles
+from tasks.system import process_handles
 from tasks.system.places import Places
 from tasks.system.process_handles import birth_of, read_handles
 from tasks.system.processes import read_process
@@ -57,3 +65,80 @@ def test_a_process_names_the_root_by_an_argument_or_by_a_variable_that_leads_the
         finally:
             child.kill()
     assert bool(handles.names_root) is (names and variable != "HOME")
+
+
+SEPARATORS = ["\r", "\v", "\f", "\x1c", "\x85", "\u2028", "\n", "\\012", "\\", " ", "\t", "\udcff", ""]
+HOLDER = """
+import ctypes, mmap, os, sys, threading
+root, libc = sys.argv[1], ctypes.CDLL(None, use_errno=True)
+kept, done = [], threading.Event()
+{}
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def holding(root: Path, code: str) -> Iterator[Handles]:
+    """What is read of a process that has done this, and works elsewhere."""
+    command = [sys.executable, "-I", "-c", HOLDER.format(code), os.fspath(root)]
+    with subprocess.Popen(command, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout
+        try:
+            assert child.stdout.readline() == b"ready\n"
+            places = Places(root)
+            process = read_process(child.pid, None, places)
+            assert process
+            (handles,) = read_handles([process], places).values()
+            yield handles
+        finally:
+            child.kill()
+
+
+@pytest.mark.parametrize("breaks", SEPARATORS, ids=ascii)
+def test_a_mapped_file_of_any_name_is_one_file_and_ends_no_look(tmp_path: Path, breaks: str) -> None:
+    path = tmp_path / f"x{breaks}a rw-s 0 zz:zz 5 p"
+    path.write_bytes(bytes(mmap.PAGESIZE))
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0):
+        process = read_process(os.getpid(), None, Places(tmp_path))
+        assert process
+        (handles,) = read_handles([process], Places(tmp_path)).values()
+    assert not handles.denied
+    assert not handles.unread
+    assert str(path) in handles.written & handles.below
+
+
+def test_an_open_file_deeper_than_the_kernel_can_spell_makes_its_process_unread_alone(tmp_path: Path) -> None:
+    deep = """
+os.chdir(root)
+for name in ["d" * 250] * 20:
+    os.mkdir(name)
+    os.chdir(name)
+kept += [open("f", "w"), open(root + "/seen", "w")]
+os.chdir("/")
+"""
+    with holding(tmp_path, deep) as handles:
+        assert "File name too long" in handles.unread
+        assert str(tmp_path / "seen") in handles.written & handles.below
+    subprocess.run(["rm", "-rf", str(tmp_path / ("d" * 250))], check=True)
+
+
+@pytest.mark.parametrize("error", [ValueError("no number"), OSError(5, "Input/output error"), RecursionError()])
+def test_any_error_of_one_process_is_that_processs_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    maps = process_handles._maps
+
+    def fails(*about: Any) -> Any:
+        if not met:
+            met.append(about)
+            raise error
+        return maps(*about)
+
+    met = list[Any]()
+    monkeypatch.setattr(process_handles, "_maps", fails)
+    processes = [each for pid in (os.getpid(), os.getppid()) if (each := read_process(pid, None, Places(tmp_path)))]
+    first, second = read_handles(processes, Places(tmp_path)).values()
+    assert first.denied
+    assert first.unread.startswith(type(error).__name__)
+    assert not second.unread

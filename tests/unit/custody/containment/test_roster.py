@@ -603,6 +603,14 @@ SCRIPTED = "it is a shell that runs a script, or commands from a pipe or file"
         Handles(denied=True, unread="invalid"),
     ),
     Case(
+        "an editor of the host in the root, of which one file is not known",
+        host("vim"),
+        Kind.UNKNOWN,
+        "could not be looked into: its open file 7",
+        replace(OWN, unread="its open file 7: File name too long"),
+    ),
+    Case("the same editor, of which all is known", host("vim"), Kind.EXCUSED),
+    Case(
         "it matches elsewhere, and its files could not be read",
         one(*TRAINING, **PYTHON),
         Kind.SUSPECT,
