@@ -13,7 +13,7 @@ from typing import Final
 from tasks.custody.containment.handles import FileId, Handles
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.containment.program import script_of
-from tasks.system.kernel_tables import read_table
+from tasks.system.kernel_tables import ENVIRONMENT, read_kernel, read_table
 from tasks.system.places import Places, View
 from tasks.system.processes import GONE, place_of, start_of
 
@@ -25,7 +25,6 @@ _PAIR: Final = struct.calcsize("NN")
 _LONGEST: Final = 4096
 _SEARCHED: Final = (b"PYTHONPATH=", b"NODE_PATH=", b"PERL5LIB=", b"CLASSPATH=", b"LD_LIBRARY_PATH=")
 _NAMING: Final = (b"PWD=", b"OLDPWD=", b"VIRTUAL_ENV=", b"CONDA_PREFIX=")
-_ENVIRONMENT: Final = 1 << 17
 
 
 def read_handles(
@@ -133,8 +132,7 @@ def _argument(process: Process, root: str) -> str:
 def _variable(where: int | str, names: tuple[bytes, ...], root: str) -> str:
     """Return one of these variables of the environment that names the root; empty if none."""
     with suppress(OSError):
-        with Path(f"/proc/{where}/environ").open("rb") as file:
-            rows = file.read(_ENVIRONMENT).split(b"\0")
+        rows = read_kernel(f"/proc/{where}/environ", ENVIRONMENT).split(b"\0")
         named = [os.fsdecode(row) for row in rows if row.startswith(names)]
         return next((row for row in named if _leads_to(row, root)), "")
     return ""

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from tasks.custody.containment.container import Standpoint
 from tasks.custody.containment.process import NOBODY, Identity, Listener, Masks, Process, ancestry
 from tasks.custody.containment.program import runs_prefect, tells
-from tasks.system.kernel_tables import read_kernel
+from tasks.system.kernel_tables import ENVIRONMENT, LARGEST, read_kernel
 from tasks.system.places import Places
 
 _LISTEN: Final = "0A"
@@ -29,6 +29,7 @@ _ASKED: Final = re.compile(rb"^(Tgid|Uid|SigBlk|SigIgn|SigCgt|ShdPnd):\t(\w+)", 
 _STANDS: Final = frozenset({b"T", b"t", b"Z", b"X"})
 _TURNS: Final = 32
 _MOST: Final = 512
+_MOST_BYTES: Final = 1 << 17
 _RELAY_SECONDS: Final = 0.005
 _FLOW_RUN: Final = re.compile(r"[0-9a-f-]{36}")
 GONE: Final = (FileNotFoundError, ProcessLookupError)
@@ -71,16 +72,18 @@ def flow_run_of(pid: int) -> str:
 def variable_of(pid: int, name: str) -> str | None:
     """Return a variable of the environment with which a process was started; empty if unset, or if it has ended.
 
-    None if a living process does not let us read it.
+    None if a living process does not let us read it, or if it is not in the first 256 KiB.
     """
     start = f"{name}=".encode()
     try:
-        rows = _bytes(place_of(pid), "environ").split(b"\0")
+        text = _bytes(place_of(pid), "environ", ENVIRONMENT)
     except PermissionError:
         return None
     except OSError:
         return ""
-    return next((row.removeprefix(start).decode(errors="replace") for row in rows if row.startswith(start)), "")
+    missing = "" if len(text) < ENVIRONMENT else None
+    rows = (row for row in text.split(b"\0") if row.startswith(start))
+    return next((row.removeprefix(start).decode(errors="replace") for row in rows), missing)
 
 
 def listeners(ports: frozenset[int]) -> dict[str, int]:
@@ -275,7 +278,7 @@ def arrivals(last: int, places: Places | None = None) -> tuple[int, list[Process
 @cache
 def standpoint() -> Standpoint:
     """Return our own container, constant for the life of this process."""
-    return Standpoint.of(_text("self", "cgroup"), _text(1, "cgroup"), _text("self", "mountinfo"))
+    return Standpoint.of(_text("self", "cgroup"), _text(1, "cgroup"), _text("self", "mountinfo", LARGEST))
 
 
 def _stat(pid: int | str) -> list[str]:
@@ -313,14 +316,15 @@ def _status(pid: int | str) -> dict[bytes, bytes]:
     return dict(_ASKED.findall(_bytes(pid, "status")))
 
 
-def _text(pid: int | str, name: str) -> str:
+def _text(pid: int | str, name: str, *limit: int) -> str:
     with suppress(OSError):
-        return _bytes(pid, name).decode(errors="replace")
+        return _bytes(pid, name, *limit).decode(errors="replace")
     return ""
 
 
-def _bytes(pid: int | str, name: str) -> bytes:
-    return read_kernel(f"/proc/{pid}/{name}")
+def _bytes(pid: int | str, name: str, limit: int = _MOST_BYTES) -> bytes:
+    """Read a file of /proc. Of a longer command line the head is enough: patterns read no more of it."""
+    return read_kernel(f"/proc/{pid}/{name}", limit)
 
 
 def _ports(pid: int | str, listening: Mapping[str, int]) -> frozenset[int]:

@@ -1,6 +1,11 @@
 """The kernel's tables where names hold every character that a name may hold, and processes that cannot be read."""
 
 import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
@@ -9,6 +14,7 @@ import pytest
 from tasks.custody.containment.groups import path_of
 from tasks.custody.containment.mounts import spot_of
 from tasks.custody.containment.service import unit_of
+from tasks.custody.containment.workload import Matcher
 from tasks.system import processes
 from tasks.system.control_group import Hierarchy
 from tasks.system.kernel_tables import read_table
@@ -111,3 +117,66 @@ def test_one_of_which_nothing_can_be_read_is_still_there(
     assert seen[us].unread
     assert seen[us].alive
     assert not seen[os.getppid()].unread
+
+
+HUGE = """
+import ctypes, mmap, struct, sys
+which, head = sys.argv[1:]
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+size = 1 << 29
+at = libc.mmap(None, ctypes.c_size_t(size), 3, 0x4022, -1, ctypes.c_long(0))
+head = head.replace(chr(44), chr(0))
+ctypes.memmove(at, head.encode(), len(head))
+words = [0, *map(int, open("/proc/self/stat").read().rpartition(") ")[2].split()[1:])]
+arguments, environment = words[45:47], words[47:49]
+if which == "cmdline":
+    arguments = [at, at + size]
+else:
+    environment = [at, at + size]
+libc.sbrk.restype = ctypes.c_void_p
+layout = [words[23], words[24], words[42], words[43], words[44], libc.sbrk(0), words[25], *arguments, *environment, 0]
+about = ctypes.create_string_buffer(struct.pack("12QII", *layout, 0, 2**32 - 1))
+failed = libc.prctl(35, 14, about, len(about) - 1, 0)
+print(ctypes.get_errno() if failed else 0, flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def huge(which: str, head: str) -> Iterator[int]:
+    """A process that has 512 MiB of this, and no memory for it."""
+    command = [sys.executable, "-I", "-c", HUGE, which, head]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/") as child:
+        assert child.stdout
+        try:
+            if (number := int(child.stdout.readline())) != 0:
+                pytest.skip(f"this kernel lets no process choose: {os.strerror(number)}")
+            yield child.pid
+        finally:
+            child.kill()
+
+
+def test_of_a_command_line_without_an_end_the_head_is_read_and_counts(tmp_path: Path) -> None:
+    with huge("cmdline", "python,src/train.py,x") as pid:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        seen = processes.read_process(pid, None, Places(tmp_path))
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000
+    assert seen
+    assert (seen.command, seen.unread) == (("python", "src/train.py", "x"), "")
+    assert Matcher("training", r"src/train\.py").names(seen)
+
+
+@pytest.mark.parametrize(("name", "value"), [("FIRST", "one"), ("OTHER", None)])
+def test_of_an_environment_without_an_end_what_is_not_in_its_head_is_not_known(name: str, value: str | None) -> None:
+    with huge("environ", "FIRST=one,") as pid:
+        assert processes.variable_of(pid, name) == value
+
+
+def test_a_table_that_is_too_large_is_not_taken_for_a_part_of_it(tmp_path: Path) -> None:
+    with (tmp_path / "mountinfo").open("wb") as file:
+        file.write(os.fsencode(table("")))
+        file.truncate(1 << 26)
+    with pytest.raises(OSError, match="too large"):
+        read_table(tmp_path / "mountinfo")
+    assert mounts_of(f"..{tmp_path}") == {}
