@@ -24,6 +24,8 @@ _AT_EXECFN: Final = 31
 _PAIR: Final = struct.calcsize("NN")
 _LONGEST: Final = 4096
 _SEARCHED: Final = (b"PYTHONPATH=", b"NODE_PATH=", b"PERL5LIB=", b"CLASSPATH=", b"LD_LIBRARY_PATH=")
+_KCMP, _KCMP_FILES = {"x86_64": 312, "aarch64": 272}.get(os.uname().machine, -1), 2
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _NAMING: Final = (b"PWD=", b"OLDPWD=", b"VIRTUAL_ENV=", b"CONDA_PREFIX=")
 
 
@@ -57,7 +59,7 @@ def file_id(path: str | Path) -> FileId | None:
 
 def _read(where: int | str, process: Process, places: Places, models: Collection[FileId]) -> Handles:
     try:
-        files, unread = _files(f"/proc/{where}/fd")
+        files, unread = _files(where)
         maps = list(_maps(read_table(f"/proc/{where}/maps")))
     except PermissionError:
         return Handles(denied=True)
@@ -68,7 +70,7 @@ def _read(where: int | str, process: Process, places: Places, models: Collection
     mapped = {path: file for _, path, file in maps}
     below = frozenset(path for path in {*files, *mapped} if path.startswith("/") and places.holds(view, path))
     mapped_models = [path for path, file in mapped.items() if file in models]
-    open_models = [path for path, (number, _) in files.items() if models and _open_id(where, number) in models]
+    open_models = [path for path, (link, _) in files.items() if models and file_id(link) in models]
     called, program = _called(where), os.fsdecode(_link(where, "exe"))
     return Handles(
         program=file_id(f"/proc/{where}/exe"),
@@ -92,10 +94,6 @@ def _read(where: int | str, process: Process, places: Places, models: Collection
         pipes=_pipes(where),
         unread=unread,
     )
-
-
-def _open_id(where: int | str, number: str) -> FileId | None:
-    return file_id(f"/proc/{where}/fd/{number}")
 
 
 def _link(where: int | str, name: str) -> bytes:
@@ -179,23 +177,37 @@ def _maps(text: str) -> Iterator[tuple[str, str, FileId]]:
             yield words[_MODE], words[_PATH].lstrip(" ").removesuffix(_DELETED), file
 
 
-def _files(folder: str) -> tuple[dict[str, tuple[str, bool]], str]:
-    """Return open files with their number, and whether each is writable: the mode of the link shows it (proc(5)).
+def _files(where: int | str) -> tuple[dict[str, tuple[str, bool]], str]:
+    """Return open files with a link to each, and whether one may write there: the link's mode shows it (proc(5)).
 
     With the reason why one of them is not known: the kernel does not spell a path of more than 4095 bytes.
     """
     found, unread = dict[str, tuple[str, bool]](), ""
-    for name in os.listdir(folder):
+    for link in [f"/proc/{where}/fd/{name}" for name in os.listdir(f"/proc/{where}/fd")] + _files_of_threads(where):
         try:
-            path = os.readlink(f"{folder}/{name}")
+            path = os.readlink(link)
             if path.startswith("/"):
-                mode = os.lstat(f"{folder}/{name}").st_mode
-                found[path.removesuffix(_DELETED)] = name, bool(mode & S_IWUSR)
+                name, written = path.removesuffix(_DELETED), bool(os.lstat(link).st_mode & S_IWUSR)
+                found[name] = link, written or (name in found and found[name][1])
         except GONE:
             continue
         except OSError as error:
-            unread = f"its open file {name}: {error.strerror}"
+            unread = f"its open file {link}: {error.strerror}"
     return found, unread
+
+
+def _files_of_threads(where: int | str) -> list[str]:
+    """Return links to the open files of threads with a table of their own, by unshare(CLONE_FILES).
+
+    kcmp(2) tells which threads share one; where it does not, all are read.
+    """
+    pid, _, thread = str(where).partition("/task/")
+    found = list[str]()
+    for other in os.listdir(f"/proc/{pid}/task"):
+        if other != (thread or pid) and _LIBC.syscall(_KCMP, int(thread or pid), int(other), _KCMP_FILES, 0, 0):
+            with suppress(*GONE, PermissionError):  # a thread that has exited may be root's to read
+                found += [f"/proc/{pid}/task/{other}/fd/{name}" for name in os.listdir(f"/proc/{pid}/task/{other}/fd")]
+    return found
 
 
 class _Statx(ctypes.Structure):
@@ -214,8 +226,7 @@ def birth_of(path: str) -> float:
     """Return when a file was made, in seconds of the epoch; infinite if that is not known: nobody is younger then."""
     about, mask = _Statx(), 0x800  # STATX_BTIME
     with suppress(OSError, AttributeError):
-        libc = ctypes.CDLL(None, use_errno=True)
-        failed = libc.statx(-100, os.fsencode(path), 0, mask, ctypes.byref(about))
+        failed = _LIBC.statx(-100, os.fsencode(path), 0, mask, ctypes.byref(about))
         if not failed and about.mask & mask and about.seconds > 0:
             return float(about.seconds + about.nanoseconds / 1e9)
     return float("inf")

@@ -142,3 +142,37 @@ def test_any_error_of_one_process_is_that_processs_alone(
     assert first.denied
     assert first.unread.startswith(type(error).__name__)
     assert not second.unread
+
+
+THREAD = """
+def work():
+    if act and libc.unshare(0x400):  # CLONE_FILES
+        raise SystemExit(1)
+    kept.append(os.open(root + "/log", os.O_WRONLY | os.O_CREAT))
+    done.set()
+    threading.Event().wait()
+for act in ACTS:
+    done.clear()
+    threading.Thread(target=work, daemon=True).start()
+    done.wait()
+"""
+HEADLESS = "print('ready', flush=True)\nlibc.pthread_exit(None)\n"
+
+
+@pytest.mark.parametrize("acts", [(0,), (1,), (0, 0, 1)], ids=["shared", "own", "own among shared"])
+@pytest.mark.parametrize("kcmp", [True, False])
+@pytest.mark.parametrize("end", ["", HEADLESS], ids=["", "headless"])
+def test_a_file_that_a_thread_alone_has_open_is_its_processs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, acts: tuple[int, ...], end: str, *, kcmp: bool
+) -> None:
+    if not kcmp:
+        monkeypatch.setattr(process_handles, "_KCMP", -1)
+    with holding(tmp_path, THREAD.replace("ACTS", repr(acts)) + end) as handles:
+        assert str(tmp_path / "log") in handles.written & handles.below
+
+
+@pytest.mark.parametrize("modes", ["wr", "rw", "rwr"])
+def test_a_file_that_is_open_for_writing_and_for_reading_is_written(tmp_path: Path, modes: str) -> None:
+    (tmp_path / "log").touch()
+    with holding(tmp_path, f"kept += [open(root + '/log', mode) for mode in {[*modes]!r}]") as handles:
+        assert str(tmp_path / "log") in handles.written & handles.below
