@@ -212,6 +212,10 @@ class Places:
         """Return whether an open or mapped file, by the name that the kernel gives it, lies below."""
         return bool(self._tops) and self._holds(view, path)
 
+    def may_hold(self, device: int) -> bool:
+        """Return whether something of the folder is on this file system."""
+        return device in self._devices
+
     def is_roots_own(self, where: int | str, program: str) -> bool:
         """Return whether only root can have put a program there: by owner and mode, and no mount of another hides it.
 

@@ -176,3 +176,71 @@ def test_a_file_that_is_open_for_writing_and_for_reading_is_written(tmp_path: Pa
     (tmp_path / "log").touch()
     with holding(tmp_path, f"kept += [open(root + '/log', mode) for mode in {[*modes]!r}]") as handles:
         assert str(tmp_path / "log") in handles.written & handles.below
+
+
+MAPS = """
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+folder = os.path.join(root, NAME)
+os.makedirs(folder, exist_ok=True)
+with open(folder + "/weights.bin", "wb+") as file:
+    file.truncate(4096)
+with open(folder + "/weights.bin", OPENED) as file:
+    at = libc.mmap(None, 4096, PROTECTED, FLAGS, file.fileno(), 0)
+"""
+
+
+def mapping(name: str, opened: str = "rb+", protected: int = 3, flags: int = 1) -> str:
+    about = {"NAME": name, "OPENED": opened, "PROTECTED": protected, "FLAGS": flags}
+    text = MAPS
+    for word, value in about.items():
+        text = text.replace(word, ascii(value))
+    return text
+
+
+@pytest.mark.parametrize(
+    "name", ["a\nb", "a\\012b", "\n", "\\", "a\\134012b", "a\n\\012", "a (deleted)", "plain"], ids=ascii
+)
+@pytest.mark.parametrize("other", [True, False])
+def test_a_mapped_file_is_found_in_a_folder_of_any_name(tmp_path: Path, name: str, *, other: bool) -> None:
+    if other:  # a folder that has the name by which the kernel spells the first
+        (tmp_path / name.replace("\n", "\\012")).mkdir()
+    with holding(tmp_path, mapping(name)) as handles:
+        assert str(tmp_path / name / "weights.bin") in handles.written & handles.below
+        assert not handles.unread
+
+
+def test_a_name_that_cannot_be_spelled_makes_its_process_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(link: str) -> str:
+        raise FileNotFoundError(link)
+
+    monkeypatch.setattr(os, "readlink", lambda link: gone(link) if "map_files" in str(link) else "")
+    maps = [*process_handles._maps(1, "1000-2000 rw-s 0 fe:00 5   /a\n")]
+    assert [each.path for each in maps] == ["/a"]
+    with pytest.raises(ValueError, match="cannot be read"):
+        [*process_handles._maps(1, "1000-2000 rw-s 0 fe:00 5   /a\\012\n")]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="to mount needs root")
+@pytest.mark.parametrize("hidden", ["detached", "covered", ""])
+def test_a_file_that_is_not_where_its_name_leads_is_not_known(tmp_path: Path, hidden: str) -> None:
+    """A mount that was taken away leaves names that begin at its own top."""
+    act = {
+        "detached": "libc.mount(os.fsencode(root) + b'/own', b'/mnt', None, 4096, None); open_at('/mnt'); "
+        "libc.umount2(b'/mnt', 2)",
+        "covered": "open_at(root + '/own'); libc.mount(b'x', os.fsencode(root), b'tmpfs', 0, None)",
+        "": "open_at(root + '/own')",
+    }[hidden]
+    code = f"""
+libc.unshare(0x20000)
+libc.mount(None, b"/", None, 0x44000, None)
+os.mkdir(root + "/own")
+def open_at(place):
+    kept.append(open(place + "/log", "w"))
+{act}
+"""
+    with holding(tmp_path, code) as handles:
+        found = str(tmp_path / "own/log") in handles.written & handles.below
+        assert found or "lies at another place" in handles.unread
+        assert bool(handles.unread) is (hidden == "detached")
