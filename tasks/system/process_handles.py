@@ -66,7 +66,7 @@ def _read(where: int | str, process: Process, places: Places, models: Collection
     except FileNotFoundError as error:
         raise ProcessLookupError(process.pid) from error
     view = places.view(where)
-    shared = {each.path for each in maps if "w" in each.mode and "s" in each.mode}
+    shared = {each.path for each in maps if "s" in each.mode and ("w" in each.mode or _may_be_written(each.link))}
     mapped = {each.path: each.file for each in maps}
     below = frozenset(path for path in {*files, *mapped} if path.startswith("/") and places.holds(view, path))
     mapped_models = [path for path, file in mapped.items() if file in models]
@@ -196,6 +196,14 @@ def _maps(where: int | str, text: str) -> Iterator[_Mapping]:
             yield _Mapping(
                 words[_MODE], (_spelled(link) if "\\012" in path else path).removesuffix(_DELETED), file, link
             )
+
+
+def _may_be_written(link: str) -> bool:
+    """Return whether a mapped file was opened for writing, as its link shows: mprotect(2) may give that right back."""
+    try:
+        return bool(os.lstat(link).st_mode & S_IWUSR)
+    except OSError:
+        return True
 
 
 def _spelled(link: str) -> str:

@@ -244,3 +244,17 @@ def open_at(place):
         found = str(tmp_path / "own/log") in handles.written & handles.below
         assert found or "lies at another place" in handles.unread
         assert bool(handles.unread) is (hidden == "detached")
+
+
+@pytest.mark.parametrize("protected", [0, 1, 3])
+@pytest.mark.parametrize(
+    ("opened", "flags", "written"), [("rb+", 1, True), ("rb", 1, False), ("rb+", 2, False)], ids=["rw", "ro", "private"]
+)
+def test_a_shared_mapping_that_may_be_made_writable_again_is_written(
+    tmp_path: Path, opened: str, protected: int, flags: int, *, written: bool
+) -> None:
+    allowed = protected if opened == "rb+" or flags == 2 else min(protected, 1)
+    code = mapping("logs", opened, max(allowed, 1), flags) + f"libc.mprotect(at, 4096, {allowed})\n"
+    with holding(tmp_path, code) as handles:
+        assert handles.below == {str(tmp_path / "logs/weights.bin")}
+        assert bool(handles.written & handles.below) is written
