@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tasks.custody.containment.unit import UNANSWERED, condition
+from tasks.system.kernel_tables import ENVIRONMENT, read_kernel
 from tasks.system.unit_files import BOOTED
 
 _SECONDS: Final = 10.0
@@ -76,7 +77,7 @@ class Systemd:
         Does nothing for other processes, and without CAP_SYS_ADMIN.
         """
         with suppress(OSError):
-            rows = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            rows = read_kernel(f"/proc/{pid}/environ", ENVIRONMENT).split(b"\0")
             told = dict(row.partition(b"=")[::2] for row in rows if row.startswith(b"WATCHDOG_"))
             if told.get(b"WATCHDOG_PID") == b"%d" % pid and (usual := told.get(b"WATCHDOG_USEC", b"")).isdigit():
                 _set_watchdog(pid, usual if on else b"0")

@@ -40,7 +40,7 @@ def make(target: Target) -> bytes:
 def _places(pid: int) -> Iterator[tuple[str, str]]:
     """Yield hierarchy and path from /proc/PID/cgroup; version 2 has an empty name."""
     with suppress(OSError):
-        for line in text(pid, "cgroup").splitlines():
+        for line in filter(None, text(pid, "cgroup").split("\n")):
             _, _, rest = line.partition(":")
             hierarchy, _, path = rest.partition(":")
             yield hierarchy, path
@@ -49,9 +49,9 @@ def _places(pid: int) -> Iterator[tuple[str, str]]:
 def mounts(mountinfo: str) -> dict[str, tuple[str, str]]:
     """Return for each hierarchy which of its groups is mounted, and where."""
     found: dict[str, tuple[str, str]] = {}
-    for line in mountinfo.splitlines():
+    for line in mountinfo.split("\n"):
         left, _, right = line.partition(" - ")
-        words, kind = left.split(), right.split()
+        words, kind = left.split(" "), right.split(" ")
         if kind[:1] == ["cgroup2"]:
             found.setdefault("", (words[3], words[4]))
         elif kind[:1] == ["cgroup"]:

@@ -76,7 +76,7 @@ _QUESTIONS: dict[str, Callable[[int], Any]] = {
     "open_files": lambda pid: _at_most(_open_files(pid)),
     "sockets": lambda pid: _at_most(of_process(pid)),
     "maps": lambda pid: _at_most(mapped(text(pid, "maps"))),
-    "cgroup": lambda pid: text(pid, "cgroup").splitlines(),
+    "cgroup": lambda pid: text(pid, "cgroup").rstrip("\n").split("\n"),
     "namespaces": lambda pid: {each.name: link(pid, f"ns/{each.name}") for each in Path(f"/proc/{pid}/ns").iterdir()},
     "nice": lambda pid: psutil.Process(pid).nice(),
     "oom_score_adj": lambda pid: int(text(pid, "oom_score_adj")),

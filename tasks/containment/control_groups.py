@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from operator import methodcaller
-from pathlib import Path
 from typing import Final
 
 from tasks.adapters.host import lives
@@ -21,6 +20,7 @@ from tasks.prestart.groups import freeze_in_place
 from tasks.prestart.journal import early_groups
 from tasks.runtime.context import RunContext
 from tasks.system.control_group import ControlGroup
+from tasks.system.kernel_tables import read_table
 
 logger = logging.getLogger(__name__)
 
@@ -206,7 +206,7 @@ class Groups:
     def _open(self) -> ControlGroup | None:
         """Create the incident's group, at the top level or else below our own group; None if neither is writable."""
         name, reasons = name_of(self.context.incident.id, self.context.directory.path), dict[str, None]()
-        ours = path_of(Path("/proc/self/cgroup").read_text())
+        ours = path_of(read_table("/proc/self/cgroup"))
         for path in [self.own] if self.own else places_of(name, ours, os.geteuid()):
             group = self.host.group(path)
             reason = group.barred if group else "no control groups of version 2 that can be written to"

@@ -5,7 +5,7 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Final
 
 from blocks.workload import Workload
@@ -18,6 +18,7 @@ from tasks.custody.errors import EngineError
 from tasks.custody.evidence.pattern import literal_folder
 from tasks.runtime.context import RunContext
 from tasks.system.cancellation import apart
+from tasks.system.kernel_tables import read_table
 from tasks.system.processes import standpoint
 
 _SECONDS: Final = 5.0
@@ -53,7 +54,7 @@ def _spots(container: Container) -> Iterator[tuple[Mount, Spot]]:
 
 def _text(pid: str, name: str) -> str:
     with suppress(OSError):
-        return Path("/proc", pid, name).read_text(errors="replace")
+        return read_table(f"/proc/{pid}/{name}")
     return ""
 
 

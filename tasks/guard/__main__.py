@@ -30,7 +30,7 @@ from tasks.custody.containment.process import Identity, Process, descendants, fa
 from tasks.custody.containment.source import Source, lineages
 from tasks.custody.containment.wrappers import running_above
 from tasks.custody.evidence.redact import command_line
-from tasks.custody.visible import say
+from tasks.custody.visible import say, visible
 from tasks.guard.containers import ContainerGuard
 from tasks.guard.repeats import Repeat, Repeats
 from tasks.incident.layout import CAUGHT, FROZEN, FROZEN_CONTAINERS
@@ -59,6 +59,7 @@ class Guard:
         self.host = LinuxHost(*(each.port for each in orders.workload.matchers), root=orders.workload.root)
         self.me = Identity(os.getpid(), start_of(os.getpid()))
         self.relieved = False
+        self.errors: set[str] = set()
         self.caught: Counter[Identity] = Counter()
         self.frozen: set[Identity] = set()
         self.killed: set[Identity] = set()
@@ -85,7 +86,7 @@ class Guard:
         pause = 0.0
         while not self.relieved and signal.sigtimedwait({signal.SIGTERM}, pause) is None:
             began = time.monotonic()
-            self.watch()
+            self.look()
             _say_ready()
             pause = min(max(_PAUSE_SECONDS, (time.monotonic() - began) * (_SHARE - 1)), _LONGEST_PAUSE_SECONDS)
         self._write()  # a container may have been caught since the last look
@@ -111,6 +112,18 @@ class Guard:
             return
         with suppress(OSError):
             write_marker(Path(self.orders.marker), {**self.orders.about(), **asdict(self.me)})
+
+    def look(self) -> None:
+        """Watch once. An error ends the look, not the guard; each kind is written down once."""
+        try:
+            self.watch()
+        except Exception as error:  # noqa: BLE001  whatever it met, the next look may freeze
+            kind = type(error).__name__
+            if kind not in self.errors:
+                self.errors.add(kind)
+                row = {"at": datetime.now(UTC).isoformat(), "seen": asdict(self.me), "user": os.geteuid()}
+                why = f"a look of the guard failed, and is repeated: {kind}: {error}"
+                self._unwritten.append({**row, "command": visible(why)})
 
     def watch(self) -> None:
         """Freeze every newcomer, and every caught process that was thawed since."""

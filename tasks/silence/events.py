@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tasks.custody.containment.silence import is_below
+from tasks.system.places import mounts_of
 from tasks.system.processes import read_process, start_of
 
 _INIT: Final = 0x1 | 0x2 | 0x10 | 0xC00  # CLOEXEC, NONBLOCK, UNLIMITED_QUEUE, REPORT_DIR_FID and _NAME
@@ -136,9 +137,8 @@ def _start(pid: int) -> int:
 
 
 def _mounted_below(root: str) -> list[str]:
-    places = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
-    plain = (os.fsdecode(place.encode().decode("unicode_escape").encode("latin-1")) for place in places)
-    return sorted({place for place in plain if place.startswith(f"{root}/") and Path(place).is_dir()})
+    places = {mount.point for mount in mounts_of("self").values()}
+    return sorted(place for place in places if place.startswith(f"{root}/") and Path(place).is_dir())
 
 
 def _id_of(descriptor: int) -> tuple[int, int]:

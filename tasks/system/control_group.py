@@ -4,7 +4,6 @@ Actions return an empty text on success, else the reason, which goes into an inc
 """
 
 import os
-import re
 import select
 import time
 from contextlib import suppress
@@ -13,8 +12,9 @@ from errno import ENODEV, ENOENT, ESRCH
 from pathlib import Path
 from typing import Final
 
+from tasks.system.kernel_tables import read_table, unescaped
+
 _GONE: Final = (ENOENT, ENODEV)
-_ESCAPED: Final = re.compile(r"\\([0-7]{3})")
 _SECONDS: Final = 2.0
 
 
@@ -116,12 +116,12 @@ class Hierarchy:
     @classmethod
     def find(cls, mountinfo: str | None = None) -> "Hierarchy | None":
         """Return the first writable mount; None if there is none."""
-        text = Path("/proc/self/mountinfo").read_text() if mountinfo is None else mountinfo
-        for line in text.splitlines():
+        text = read_table("/proc/self/mountinfo") if mountinfo is None else mountinfo
+        for line in text.split("\n"):
             left, _, right = line.partition(" - ")
-            words, kind = left.split(), right.split()
+            words, kind = left.split(" "), right.split(" ")
             if kind[:1] == ["cgroup2"] and "ro" not in {*words[5].split(","), *kind[-1].split(",")}:
-                root, place = (_ESCAPED.sub(lambda found: chr(int(found[1], 8)), word) for word in words[3:5])
+                root, place = map(unescaped, words[3:5])
                 return cls(Path(place), root)
         return None
 

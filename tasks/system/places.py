@@ -8,12 +8,13 @@ that does not answer would delay the freeze.
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from stat import S_ISDIR, S_ISLNK, S_IWGRP, S_IWOTH
 from typing import Final, NamedTuple
 
 from tasks.custody.containment.place import Place
 from tasks.custody.containment.program import script_of
+from tasks.system.kernel_tables import read_table, unescaped
 
 _FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _LEVELS: Final = 8192
@@ -53,24 +54,18 @@ class View(NamedTuple):
 def mounts_of(pid: int | str) -> dict[int, Mount]:
     """Return the mounts that a process sees, by their ids, which no other namespace uses; none if not readable."""
     with suppress(OSError):
-        return dict(_mounts(Path(f"/proc/{pid}/mountinfo").read_text(errors="surrogateescape").splitlines()))
+        return dict(_mounts(read_table(f"/proc/{pid}/mountinfo").split("\n")))
     return {}
 
 
 def _mounts(lines: Sequence[str]) -> list[tuple[int, Mount]]:
     found = []
     for line in lines:
-        words = line.split(" ")
-        kind = words[words.index("-") + 1]
-        folder = PurePosixPath(_plain(words[3]).removesuffix(_DELETED))
-        found.append((int(words[0]), Mount(words[2], folder, _plain(words[4]), kind, "ro" in words[5].split(","))))
+        with suppress(ValueError, IndexError):  # a mount that no line tells of counts as one that may be the root's
+            number, _, device, folder, point, options, *words = line.split(" ")
+            kind, inner = words[words.index("-") + 1], PurePosixPath(unescaped(folder).removesuffix(_DELETED))
+            found.append((int(number), Mount(device, inner, unescaped(point), kind, "ro" in options.split(","))))
     return found
-
-
-def _plain(text: str) -> str:
-    for octal, letter in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(octal, letter)
-    return text
 
 
 class Places:
@@ -216,6 +211,10 @@ class Places:
     def holds(self, view: View, path: str) -> bool:
         """Return whether an open or mapped file, by the name that the kernel gives it, lies below."""
         return bool(self._tops) and self._holds(view, path)
+
+    def may_hold(self, device: int) -> bool:
+        """Return whether something of the folder is on this file system."""
+        return device in self._devices
 
     def is_roots_own(self, where: int | str, program: str) -> bool:
         """Return whether only root can have put a program there: by owner and mode, and no mount of another hides it.

@@ -8,13 +8,14 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from stat import S_IWUSR
-from typing import Final
+from typing import Final, NamedTuple
 
 from tasks.custody.containment.handles import FileId, Handles
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.containment.program import script_of
+from tasks.system.kernel_tables import ENVIRONMENT, read_kernel, read_table
 from tasks.system.places import Places, View
-from tasks.system.processes import place_of, start_of
+from tasks.system.processes import GONE, place_of, start_of
 
 _DELETED: Final = " (deleted)"
 _WORDS: Final = 6
@@ -23,8 +24,9 @@ _AT_EXECFN: Final = 31
 _PAIR: Final = struct.calcsize("NN")
 _LONGEST: Final = 4096
 _SEARCHED: Final = (b"PYTHONPATH=", b"NODE_PATH=", b"PERL5LIB=", b"CLASSPATH=", b"LD_LIBRARY_PATH=")
+_KCMP, _KCMP_FILES = {"x86_64": 312, "aarch64": 272}.get(os.uname().machine, -1), 2
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _NAMING: Final = (b"PWD=", b"OLDPWD=", b"VIRTUAL_ENV=", b"CONDA_PREFIX=")
-_ENVIRONMENT: Final = 1 << 17
 
 
 def read_handles(
@@ -32,14 +34,18 @@ def read_handles(
 ) -> dict[Identity, Handles]:
     """Return the handles of those processes that have not ended, `denied` for unreadable ones. 0.3 ms a process.
 
-    `models` are the files of the workload's models.
+    `models` are the files of the workload's models. No error of one process ends this: `unread` says it.
     """
     found = {}
     for process in processes:
-        with suppress(ProcessLookupError):
+        try:
             handles = _read(place_of(process.pid), process, places, models)
             if start_of(process.pid) == process.identity.start:
                 found[process.identity] = handles
+        except ProcessLookupError:
+            continue
+        except Exception as error:  # noqa: BLE001  whatever its account has put there, all others are read
+            found[process.identity] = Handles(denied=True, unread=f"{type(error).__name__}: {error}")
     return found
 
 
@@ -53,18 +59,22 @@ def file_id(path: str | Path) -> FileId | None:
 
 def _read(where: int | str, process: Process, places: Places, models: Collection[FileId]) -> Handles:
     try:
-        files = dict(_files(f"/proc/{where}/fd"))
-        maps = list(_maps(Path(f"/proc/{where}/maps").read_text(errors="surrogateescape")))
+        files, unread = _files(where)
+        maps = list(_maps(where, read_table(f"/proc/{where}/maps")))
     except PermissionError:
         return Handles(denied=True)
     except FileNotFoundError as error:
         raise ProcessLookupError(process.pid) from error
     view = places.view(where)
-    shared = {path for mode, path, _ in maps if "w" in mode and "s" in mode}
-    mapped = {path: file for _, path, file in maps}
+    shared = {each.path for each in maps if "s" in each.mode and ("w" in each.mode or _may_be_written(each.link))}
+    mapped = {each.path: each.file for each in maps}
     below = frozenset(path for path in {*files, *mapped} if path.startswith("/") and places.holds(view, path))
     mapped_models = [path for path, file in mapped.items() if file in models]
-    open_models = [path for path, (number, _) in files.items() if models and _open_id(where, number) in models]
+    open_models = [path for path, (link, _) in files.items() if models and file_id(link) in models]
+    telling = {each.path: each.link for each in maps if each.path in shared or "x" in each.mode}
+    telling |= {path: link for path, (link, written) in files.items() if written}
+    lost = (path for path, link in telling.items() if path not in below and _is_elsewhere(view, path, link, places))
+    unread = unread or next((f"its file {path} lies at another place" for path in lost), "")
     called, program = _called(where), os.fsdecode(_link(where, "exe"))
     return Handles(
         program=file_id(f"/proc/{where}/exe"),
@@ -73,7 +83,7 @@ def _read(where: int | str, process: Process, places: Places, models: Collection
         called=called,
         called_below=places.leads_below(view, process.cwd, called),
         called_found=_is_found(view, process, called),
-        code=frozenset(path for mode, path, _ in maps if "x" in mode),
+        code=frozenset(each.path for each in maps if "x" in each.mode),
         read=frozenset(path for path, (_, written) in files.items() if not written),
         written=frozenset(path for path, (_, written) in files.items() if written) | shared,
         below=below,
@@ -86,11 +96,8 @@ def _read(where: int | str, process: Process, places: Places, models: Collection
         read_only=bool(process.places) and places.is_read_only(view),
         stdin=_stdin(where),
         pipes=_pipes(where),
+        unread=unread,
     )
-
-
-def _open_id(where: int | str, number: str) -> FileId | None:
-    return file_id(f"/proc/{where}/fd/{number}")
 
 
 def _link(where: int | str, name: str) -> bytes:
@@ -127,8 +134,7 @@ def _argument(process: Process, root: str) -> str:
 def _variable(where: int | str, names: tuple[bytes, ...], root: str) -> str:
     """Return one of these variables of the environment that names the root; empty if none."""
     with suppress(OSError):
-        with Path(f"/proc/{where}/environ").open("rb") as file:
-            rows = file.read(_ENVIRONMENT).split(b"\0")
+        rows = read_kernel(f"/proc/{where}/environ", ENVIRONMENT).split(b"\0")
         named = [os.fsdecode(row) for row in rows if row.startswith(names)]
         return next((row for row in named if _leads_to(row, root)), "")
     return ""
@@ -165,24 +171,96 @@ def _stdin(where: int | str) -> str:
     return os.fsdecode(_link(where, "fd/0"))
 
 
-def _maps(text: str) -> Iterator[tuple[str, str, FileId]]:
-    """Yield mode, path and file of each mapping of a file."""
-    for line in text.splitlines():
-        words = line.split(maxsplit=_PATH)
+class _Mapping(NamedTuple):
+    """A mapping of a file, with the kernel's link to that."""
+
+    mode: str
+    path: str
+    file: FileId
+    link: str
+
+
+def _maps(where: int | str, text: str) -> Iterator[_Mapping]:
+    r"""Yield the mappings of files.
+
+    In a name the kernel writes a newline as \012 and a backslash as it is (proc(5)): only the link tells which it was.
+    """
+    for line in text.split("\n"):
+        words = line.split(" ", maxsplit=_PATH)
         if len(words) == _WORDS and words[_INODE] != "0":
             major, _, minor = words[_DEVICE].partition(":")
             file = (os.makedev(int(major, 16), int(minor, 16)), int(words[_INODE]))
-            yield words[_MODE], words[_PATH].removesuffix(_DELETED), file
+            first, _, last = words[0].partition("-")
+            link = f"/proc/{str(where).partition('/')[0]}/map_files/{int(first, 16):x}-{int(last, 16):x}"
+            path = words[_PATH].lstrip(" ")
+            yield _Mapping(
+                words[_MODE], (_spelled(link) if "\\012" in path else path).removesuffix(_DELETED), file, link
+            )
 
 
-def _files(folder: str) -> Iterator[tuple[str, tuple[str, bool]]]:
-    """Yield open files with their number, and whether each is writable: the mode of the link shows it (proc(5))."""
-    for name in os.listdir(folder):
-        with suppress(FileNotFoundError, ProcessLookupError):
-            path = os.readlink(f"{folder}/{name}")
+def _may_be_written(link: str) -> bool:
+    """Return whether a mapped file was opened for writing, as its link shows: mprotect(2) may give that right back."""
+    try:
+        return bool(os.lstat(link).st_mode & S_IWUSR)
+    except OSError:
+        return True
+
+
+def _spelled(link: str) -> str:
+    try:
+        return os.readlink(link)
+    except OSError as error:
+        raise ValueError(f"the name of a mapped file cannot be read: {error}") from error
+
+
+def _is_elsewhere(view: View, path: str, link: str, places: Places) -> bool:
+    """Return whether a file of the root's file system is not where its name leads: a mount hides it, or has no place.
+
+    One without any name left lies nowhere.
+    """
+    with suppress(OSError):
+        about = os.stat(link)
+        if not path.startswith("/") or not about.st_nlink or not places.may_hold(about.st_dev):
+            return False
+        for place in (path,) if view.ours else (f"/proc/{view.where}/root{path}", path):
+            with suppress(OSError):
+                if os.path.samestat(about, os.lstat(place)):
+                    return False
+        return True
+    return False
+
+
+def _files(where: int | str) -> tuple[dict[str, tuple[str, bool]], str]:
+    """Return open files with a link to each, and whether one may write there: the link's mode shows it (proc(5)).
+
+    With the reason why one of them is not known: the kernel does not spell a path of more than 4095 bytes.
+    """
+    found, unread = dict[str, tuple[str, bool]](), ""
+    for link in [f"/proc/{where}/fd/{name}" for name in os.listdir(f"/proc/{where}/fd")] + _files_of_threads(where):
+        try:
+            path = os.readlink(link)
             if path.startswith("/"):
-                mode = os.lstat(f"{folder}/{name}").st_mode
-                yield path.removesuffix(_DELETED), (name, bool(mode & S_IWUSR))
+                name, written = path.removesuffix(_DELETED), bool(os.lstat(link).st_mode & S_IWUSR)
+                found[name] = link, written or (name in found and found[name][1])
+        except GONE:
+            continue
+        except OSError as error:
+            unread = f"its open file {link}: {error.strerror}"
+    return found, unread
+
+
+def _files_of_threads(where: int | str) -> list[str]:
+    """Return links to the open files of threads with a table of their own, by unshare(CLONE_FILES).
+
+    kcmp(2) tells which threads share one; where it does not, all are read.
+    """
+    pid, _, thread = str(where).partition("/task/")
+    found = list[str]()
+    for other in os.listdir(f"/proc/{pid}/task"):
+        if other != (thread or pid) and _LIBC.syscall(_KCMP, int(thread or pid), int(other), _KCMP_FILES, 0, 0):
+            with suppress(*GONE, PermissionError):  # a thread that has exited may be root's to read
+                found += [f"/proc/{pid}/task/{other}/fd/{name}" for name in os.listdir(f"/proc/{pid}/task/{other}/fd")]
+    return found
 
 
 class _Statx(ctypes.Structure):
@@ -201,8 +279,7 @@ def birth_of(path: str) -> float:
     """Return when a file was made, in seconds of the epoch; infinite if that is not known: nobody is younger then."""
     about, mask = _Statx(), 0x800  # STATX_BTIME
     with suppress(OSError, AttributeError):
-        libc = ctypes.CDLL(None, use_errno=True)
-        failed = libc.statx(-100, os.fsencode(path), 0, mask, ctypes.byref(about))
+        failed = _LIBC.statx(-100, os.fsencode(path), 0, mask, ctypes.byref(about))
         if not failed and about.mask & mask and about.seconds > 0:
             return float(about.seconds + about.nanoseconds / 1e9)
     return float("inf")

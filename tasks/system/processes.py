@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from tasks.custody.containment.container import Standpoint
-from tasks.custody.containment.process import Identity, Listener, Masks, Process, ancestry
+from tasks.custody.containment.process import NOBODY, Identity, Listener, Masks, Process, ancestry
 from tasks.custody.containment.program import runs_prefect, tells
+from tasks.system.kernel_tables import ENVIRONMENT, LARGEST, read_kernel
 from tasks.system.places import Places
 
 _LISTEN: Final = "0A"
@@ -26,8 +28,8 @@ _FORKED: Final = 0x00000040  # PF_FORKNOEXEC: forked, and no exec since
 _ASKED: Final = re.compile(rb"^(Tgid|Uid|SigBlk|SigIgn|SigCgt|ShdPnd):\t(\w+)", re.MULTILINE)
 _STANDS: Final = frozenset({b"T", b"t", b"Z", b"X"})
 _TURNS: Final = 32
-_BLOCK: Final = 1 << 16
 _MOST: Final = 512
+_MOST_BYTES: Final = 1 << 17
 _RELAY_SECONDS: Final = 0.005
 _FLOW_RUN: Final = re.compile(r"[0-9a-f-]{36}")
 GONE: Final = (FileNotFoundError, ProcessLookupError)
@@ -70,16 +72,18 @@ def flow_run_of(pid: int) -> str:
 def variable_of(pid: int, name: str) -> str | None:
     """Return a variable of the environment with which a process was started; empty if unset, or if it has ended.
 
-    None if a living process does not let us read it.
+    None if a living process does not let us read it, or if it is not in the first 256 KiB.
     """
     start = f"{name}=".encode()
     try:
-        rows = _bytes(place_of(pid), "environ").split(b"\0")
+        text = _bytes(place_of(pid), "environ", ENVIRONMENT)
     except PermissionError:
         return None
     except OSError:
         return ""
-    return next((row.removeprefix(start).decode(errors="replace") for row in rows if row.startswith(start)), "")
+    missing = "" if len(text) < ENVIRONMENT else None
+    rows = (row for row in text.split(b"\0") if row.startswith(start))
+    return next((row.removeprefix(start).decode(errors="replace") for row in rows), missing)
 
 
 def listeners(ports: frozenset[int]) -> dict[str, int]:
@@ -161,7 +165,7 @@ class ProcessTable:
         for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
             with suppress(*GONE):
                 sign, known = _sign_of(pid), self._known.get(pid)
-                if known and known[0] == sign and (pid + self._turn) % _TURNS and not changing(known[1]):
+                if known and sign and known[0] == sign and (pid + self._turn) % _TURNS and not changing(known[1]):
                     found[pid] = known
                 elif process := read_process(pid, listening, self._places):
                     found[pid] = sign, process
@@ -170,12 +174,13 @@ class ProcessTable:
 
 
 def _sign_of(pid: int) -> tuple[bytes, ...]:
-    """Return what of a process's line in /proc tells that it is another, or another program."""
-    descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    """Return what of a process's line in /proc tells that it is another, or another program; nothing if unreadable."""
     try:
-        name, _, rest = os.read(descriptor, _BLOCK).rpartition(b")")
-    finally:
-        os.close(descriptor)
+        name, _, rest = _bytes(pid, "stat").rpartition(b")")
+    except GONE:
+        raise
+    except OSError:
+        return ()
     words = rest.split(None, 20)
     forked = b"f" if int(words[6]) & _FORKED else b""
     return name, words[0] if words[0] in _STANDS else b"", words[1], words[2], words[3], words[19], forked
@@ -188,7 +193,22 @@ def get_process(identity: Identity, places: Places | None = None) -> Process | N
 
 
 def read_process(pid: int, listening: Mapping[str, int] | None = None, places: Places | None = None) -> Process | None:
-    """Return one process from /proc; None if it has ended, or the id is a thread's."""
+    """Return one process from /proc; None if it has ended, or the id is a thread's.
+
+    Of one whose reading fails, `unread` says why, and only what can be read is known. No error of one ends a look.
+    """
+    try:
+        return _read_process(pid, listening, places)
+    except Exception as error:  # noqa: BLE001  whatever its account has put there, all others are looked at
+        known: Process | None = Process(Identity(pid, NOBODY.start), 0, "R")
+        with suppress(Exception):
+            known = Process(Identity(pid, int(_stat(pid)[19])), 0, "R")
+        with suppress(Exception):
+            known = _read_process(pid)
+        return known and replace(known, placeless=True, places=frozenset(), unread=f"{type(error).__name__}: {error}")
+
+
+def _read_process(pid: int, listening: Mapping[str, int] | None = None, places: Places | None = None) -> Process | None:
     try:
         stat = _stat(pid)
         if int(stat[6]) & _KERNEL_THREAD:
@@ -258,7 +278,7 @@ def arrivals(last: int, places: Places | None = None) -> tuple[int, list[Process
 @cache
 def standpoint() -> Standpoint:
     """Return our own container, constant for the life of this process."""
-    return Standpoint.of(_text("self", "cgroup"), _text(1, "cgroup"), _text("self", "mountinfo"))
+    return Standpoint.of(_text("self", "cgroup"), _text(1, "cgroup"), _text("self", "mountinfo", LARGEST))
 
 
 def _stat(pid: int | str) -> list[str]:
@@ -296,22 +316,15 @@ def _status(pid: int | str) -> dict[bytes, bytes]:
     return dict(_ASKED.findall(_bytes(pid, "status")))
 
 
-def _text(pid: int | str, name: str) -> str:
+def _text(pid: int | str, name: str, *limit: int) -> str:
     with suppress(OSError):
-        return _bytes(pid, name).decode(errors="replace")
+        return _bytes(pid, name, *limit).decode(errors="replace")
     return ""
 
 
-def _bytes(pid: int | str, name: str) -> bytes:
-    """Read a file of /proc in the fewest system calls: the guard reads all of them several times a second, for days."""
-    descriptor = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        parts = []
-        while part := os.read(descriptor, _BLOCK):
-            parts.append(part)
-        return b"".join(parts)
-    finally:
-        os.close(descriptor)
+def _bytes(pid: int | str, name: str, limit: int = _MOST_BYTES) -> bytes:
+    """Read a file of /proc. Of a longer command line the head is enough: patterns read no more of it."""
+    return read_kernel(f"/proc/{pid}/{name}", limit)
 
 
 def _ports(pid: int | str, listening: Mapping[str, int]) -> frozenset[int]:

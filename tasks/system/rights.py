@@ -5,6 +5,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
+from tasks.system.kernel_tables import read_table
+
 _SYS_PTRACE: Final = 19
 _PLACE: Final = 4
 
@@ -20,7 +22,8 @@ def hidden_by(mounts: str, effective: int, groups: Collection[int]) -> str:
 
     `effective` are our capabilities, `groups` the ids of our groups.
     """
-    options = [line.rsplit(maxsplit=1)[-1] for line in mounts.splitlines() if line.split()[_PLACE] == "/proc"]
+    lines = (line.split(" ") for line in mounts.split("\n"))
+    options = [words[-1] for words in lines if words[_PLACE : _PLACE + 1] == ["/proc"]]
     told = dict(each.partition("=")[::2] for each in options[-1].split(",")) if options else {}
     hides = told.get("hidepid", "off")
     sees = hides not in {"ptraceable", "4"} and int(told.get("gid", 0)) in groups
@@ -29,5 +32,5 @@ def hidden_by(mounts: str, effective: int, groups: Collection[int]) -> str:
 
 def hidden_from_us() -> str:
     """Return `hidden_by` for this process."""
-    mounts = Path("/proc/self/mountinfo").read_text(errors="replace")
+    mounts = read_table("/proc/self/mountinfo")
     return hidden_by(mounts, effective_capabilities(), {os.getegid(), *os.getgroups()})

@@ -85,7 +85,7 @@ def delegated(path: str) -> tuple[str, str]:
 
 def path_of(cgroup: str) -> str:
     """Return the cgroup v2 path in the text of /proc/PID/cgroup; empty if there is none."""
-    return next((line.removeprefix("0::") for line in cgroup.splitlines() if line.startswith("0::")), "")
+    return next((line.removeprefix("0::") for line in cgroup.split("\n") if line.startswith("0::")), "")
 
 
 def within(path: str, top: str) -> bool:

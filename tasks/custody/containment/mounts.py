@@ -36,7 +36,7 @@ def spot_of(path: PurePath, mountinfo: str) -> Spot:
     The innermost mount has it; of several on one folder the last covers the others.
     """
     best, found = PurePath(), Spot("", path)
-    for line in mountinfo.splitlines():
+    for line in filter(None, mountinfo.split("\n")):
         device, inner, point = (_ESCAPED.sub(lambda it: chr(int(it[1], 8)), each) for each in line.split(" ")[2:5])
         if path.is_relative_to(point) and len(PurePath(point).parts) >= len(best.parts):
             best, found = PurePath(point), Spot(device, PurePath(inner, path.relative_to(point)))

@@ -60,7 +60,7 @@ class Process:
     ids of its process group and session, inherited by descendants that create none of their own. `terminal` says that
     it has a controlling terminal. `strange` says that its program's file is not root's own, so that its name tells
     nothing; `foreign` that it is another account's than ours and root's. `places` are what of it lies below the root,
-    None if that was not looked at.
+    None if that was not looked at. `unread` is the error that ended its reading: what was read is not all.
     """
 
     identity: Identity
@@ -83,6 +83,7 @@ class Process:
     strange: bool = False
     foreign: bool = False
     places: frozenset[Place] | None = None
+    unread: str = ""
 
     @property
     def rooted(self) -> bool:

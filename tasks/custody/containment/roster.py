@@ -213,7 +213,7 @@ def _matches_elsewhere(case: _Case) -> Judgement | None:
     apart = case.description.tells_apart(case.process)
     if case.process.rooted or not (case.fits or apart) or _code(case) or _hold(case.process, case.handles):
         return None
-    if apart:
+    if apart and not _unread(case):
         return Judgement(Kind.TOLD, "the block's user or port says that it is another's")
     if doubt := _doubt(case):
         return _suspect(case, doubt)
@@ -228,7 +228,7 @@ def _runs_the_roots(case: _Case) -> Judgement | None:
 
 def _only_reads(case: _Case) -> Judgement | None:
     """Row 7: a program of root's own that reads, copies or edits."""
-    return Judgement(Kind.EXCUSED) if _is_harmless(case.process, case.handles) else None
+    return Judgement(Kind.EXCUSED) if not _unread(case) and _is_harmless(case.process, case.handles) else None
 
 
 def _holds(case: _Case) -> Judgement | None:
@@ -244,7 +244,7 @@ def _is_unknown(case: _Case) -> Judgement | None:
         return None
     if case.in_excused_family:
         return Judgement(Kind.EXCUSED)
-    why = _described(process, handles)
+    why = _unread(case) or _described(process, handles)
     return _suspect(case, why) if process.container else Judgement(Kind.UNKNOWN, why)
 
 
@@ -252,8 +252,11 @@ def _may_be_near(case: _Case) -> Judgement | None:
     """Row 9, of what is not in the root as far as is known, and names it, worked in it, or may not be looked into."""
     process, handles = case.process, case.handles
     by_roots_own = program(process) in HARMLESS and not process.strange
-    if case.in_excused_family or by_roots_own or process.pid in case.look.own_programs:
+    unread = _unread(case)
+    if case.in_excused_family or (by_roots_own and not unread) or process.pid in case.look.own_programs:
         return None
+    if unread:
+        return Judgement(Kind.UNKNOWN, unread)
     if handles.lost and _is_below(handles.lost, PurePath(case.description.root)):
         return Judgement(Kind.UNKNOWN, f"its working directory was of the root's name and is deleted: {handles.lost}")
     if handles.names_root and not process.container:
@@ -309,7 +312,7 @@ def _doubt(case: _Case) -> str:
         return f"it matches, and names the root: {visible(named)}"
     if handles.lost:
         return "it matches, and its working directory is deleted"
-    if handles.denied:
+    if handles.denied or _unread(case):
         return "it matches, and may not be looked into"
     if not handles.resolved and not (is_worker and case.has_parent):
         return "it matches, and its program or script is found nowhere"
@@ -387,6 +390,12 @@ def _hold(process: Process, handles: Handles) -> str:
     if handles.gpu and (process.rooted or handles.code & handles.below):
         return f"it holds a GPU from inside the root: {visible(handles.gpu)}"
     return ""
+
+
+def _unread(case: _Case) -> str:
+    """Return why not all of a process could be read; empty if it was, or for a lack of rights."""
+    why = case.process.unread or case.handles.unread
+    return why and f"it could not be looked into: {visible(why)}"
 
 
 def _described(process: Process, handles: Handles) -> str:

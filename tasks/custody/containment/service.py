@@ -14,7 +14,7 @@ _USER_MANAGER: Final = re.compile(r"user@\d+\.service")
 @lru_cache(maxsize=1024)
 def unit_of(cgroup: str) -> str:
     """Return the system service of a process with this cgroup; empty for logins, scopes and users' own services."""
-    for line in cgroup.splitlines():
+    for line in cgroup.split("\n"):
         path = PurePath(line.rpartition(":")[2])
         if any(_USER_MANAGER.fullmatch(part) for part in path.parts):
             continue

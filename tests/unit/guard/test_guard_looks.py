@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -260,3 +261,33 @@ def test_what_is_not_known_in_the_root_is_left_alone_and_written_down_once(post:
     (row,) = post.rows()
     assert (row["seen"]["pid"], row["command"]) == (one.pid, "/usr/bin/node /opt/agent.js")
     assert Identity.of(row) is None, "whoever reads what was frozen passes it over"
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("a"), OSError(36, "b"), KeyError("c"), RuntimeError("d"), MemoryError("e")]
+)
+def test_a_look_that_fails_ends_no_guard_and_is_written_down_once(
+    post: Post, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    fails = 3
+    looks = post.host.look_again
+
+    def look(*about: Any) -> Any:
+        nonlocal fails
+        fails -= 1
+        if fails >= 0:
+            raise error
+        return looks(*about)
+
+    def ends(*_: object) -> object:
+        return None if fails >= -1 else "SIGTERM"
+
+    monkeypatch.setattr(post.host, "look_again", look)
+    monkeypatch.setattr(signal, "sigtimedwait", ends)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(signal, "pthread_sigmask", lambda *_: None)
+    one = post.add(1)
+    post.guard.stand()
+    assert (one.pid, SIGSTOP) in post.host.sent
+    told = [row["command"] for row in post.rows() if row.get("seen", {}).get("pid") == os.getpid()]
+    assert [type(error).__name__ in each for each in told] == [True]

@@ -600,6 +600,35 @@ def typed(handles: Handles) -> Handles:
     Case("a debugger at a terminal", host("gdb", "-p", "7"), Kind.EXCUSED, handles=TERMINAL),
     Case("a client that reads statements", host("psql"), Kind.UNKNOWN, LANGUAGE, replace(OWN, stdin=f"{ROOT}/a.sql")),
     Case("a client at a terminal", host("psql"), Kind.EXCUSED, handles=TERMINAL),
+    Case(
+        "another's, and it could not be read",
+        one("./run", user=4, placeless=True, unread="File name too long"),
+        Kind.UNKNOWN,
+        "could not be looked into: File name too long",
+        Handles(),
+    ),
+    Case(
+        "called like a program of the host, and its files could not be read",
+        host("tail", cwd="/"),
+        Kind.UNKNOWN,
+        "could not be looked into: invalid",
+        Handles(denied=True, unread="invalid"),
+    ),
+    Case(
+        "an editor of the host in the root, of which one file is not known",
+        host("vim"),
+        Kind.UNKNOWN,
+        "could not be looked into: its open file 7",
+        replace(TERMINAL, unread="its open file 7: File name too long"),
+    ),
+    Case("the same editor, of which all is known", host("vim"), Kind.EXCUSED, handles=TERMINAL),
+    Case(
+        "it matches elsewhere, and its files could not be read",
+        one(*TRAINING, **PYTHON),
+        Kind.SUSPECT,
+        "may not be looked into",
+        Handles(denied=True, unread="invalid"),
+    ),
     Case("called vim, and not root's own", host("vim"), Kind.UNKNOWN, "not root's own", Handles()),
     Case(
         "called vim, with a swap file", host("vim"), Kind.SUSPECT, "for writing", replace(swap(".x.swp"), trusted=False)
