@@ -228,6 +228,8 @@ def _files(where: int | str) -> tuple[dict[str, tuple[str, bool]], str]:
                 found[name] = link, written or (name in found and found[name][1])
         except GONE:
             continue
+        except PermissionError:
+            raise
         except OSError as error:
             unread = f"its open file {link}: {error.strerror}"
     return found, unread
