@@ -41,5 +41,5 @@ def read_kernel(path: str, limit: int) -> bytes:
 
 
 def unescaped(name: str) -> str:
-    r"""Return a name of mountinfo, where the kernel writes space, tab, newline and backslash as \\ooo (proc(5))."""
+    r"""Return a name of mountinfo, where the kernel writes space, tab, newline and backslash as \ooo (proc(5))."""
     return _ESCAPED.sub(lambda found: chr(int(found[1], 8)), name)

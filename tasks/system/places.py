@@ -90,7 +90,7 @@ class Places:
         self._folders: dict[_Folder, bool] = {}
         self._words: dict[tuple[_Folder, str], bool] = {}
         self._named: dict[tuple[int | str, str], bool] = {}
-        self._slow: dict[int, tuple[str, ...]] = {}
+        self._slow: dict[int, tuple[tuple[str, str], ...]] = {}
 
     def _find_tops(self, root: str) -> None:
         """Note the folder and what is mounted below it: by their ids, and as folders of devices."""
@@ -127,6 +127,8 @@ class Places:
             found.add(Place.CWD)
         if not view.ours and _folder_id(f"/proc/{where}/root") != self._top and self._link(view, "root", ""):
             found.add(Place.ROOT)
+        if self.hides(view, executable, f"/proc/{where}/exe"):
+            raise ValueError("a mount of its own hides where its program lies")
         if executable and self._holds(view, executable):
             found.add(Place.PROGRAM)
         if command and "/" in command[0] and self.leads_below(view, cwd, command[0]):
@@ -137,10 +139,12 @@ class Places:
 
     def _link(self, view: View, name: str, text: str) -> bool:
         """Return whether the folder that a link of /proc leads to is below."""
-        if self._is_slow(view, text):
+        path = f"/proc/{view.where}/{name}"
+        if self.hides(view, text, path):
+            raise ValueError(f"a mount of its own hides where its {name} lies")
+        if self.is_slow(view, text):
             return False
         with suppress(OSError):
-            path = f"/proc/{view.where}/{name}"
             known = os.stat(path)
             if (found := self._folders.get((known.st_dev, known.st_ino))) is not None:
                 return found
@@ -149,7 +153,7 @@ class Places:
 
     def _thread_works_below(self, view: View, cwd: str) -> bool:
         """Return whether a thread with a working directory of its own, by unshare(CLONE_FS), works below."""
-        own = None if self._is_slow(view, cwd) else _folder_id(f"/proc/{view.where}/cwd")
+        own = None if self.is_slow(view, cwd) else _folder_id(f"/proc/{view.where}/cwd")
         with suppress(OSError):
             for thread in os.listdir(f"/proc/{view.process}/task"):
                 place = f"{view.process}/task/{thread}"
@@ -162,7 +166,7 @@ class Places:
 
     def leads_below(self, view: View, cwd: str, word: str) -> bool:
         """Return whether a word of a command line names a file below, by its own place or that of what it links to."""
-        if not word or (not word.startswith("/") and self._is_slow(view, cwd)):
+        if not word or (not word.startswith("/") and self.is_slow(view, cwd)):
             return False
         if word.startswith(("/dev/fd/", "/proc/self/fd/")):  # its own, not ours of that number
             word = f"/proc/{view.where}/fd/{word.rpartition('/')[2]}"
@@ -201,7 +205,7 @@ class Places:
         if (known := self._named.get(key)) is not None:
             return known
         found = False
-        if not self._is_slow(view, folder):
+        if not self.is_slow(view, folder):
             for place in (folder,) if view.ours else (f"/proc/{view.where}/root{folder}", folder):
                 with suppress(OSError):
                     found = found or self._climb(os.open(place, _FOLDER), view)
@@ -222,7 +226,7 @@ class Places:
         An upgrade may have deleted it since.
         """
         with suppress(OSError):
-            if not self._is_slow(self.view(where), program):
+            if not self.is_slow(self.view(where), program):
                 status = os.stat(f"/proc/{where}/exe")
                 same = not status.st_nlink or os.path.samestat(status, os.stat(program))
                 return same and not status.st_uid and not status.st_mode & (S_IWGRP | S_IWOTH)
@@ -282,13 +286,33 @@ class Places:
             self._mounts |= mounts_of(view.process)
         return self._mounts.get(number)
 
-    def _is_slow(self, view: View, text: str) -> bool:
-        """Return whether a path lies on a network's file system that the folder has no part in."""
+    def hides(self, view: View, text: str, link: str) -> bool:
+        """Return whether only the name of what a link of /proc leads to is on a network's file system.
+
+        Any account can mount FUSE in a namespace of its own, above what it has open. No file system is asked.
+        """
+        if view.namespace == self._namespace or not self.is_slow(view, text, ("fuse",)):
+            return False
+        with suppress(OSError):
+            descriptor = os.open(link, os.O_PATH | os.O_CLOEXEC)
+            try:
+                mount = self._mount(_mount_id(descriptor), view)
+            finally:
+                os.close(descriptor)
+            return mount is None or any(
+                mount.device == device and (mount.folder.is_relative_to(top) or top.is_relative_to(mount.folder))
+                for device, top in self._mounted
+            )
+        return False
+
+    def is_slow(self, view: View, text: str, kinds: tuple[str, ...] = _NETWORKS) -> bool:
+        """Return whether a path, by its name, lies on a network's file system that the folder has no part in."""
         if view.namespace not in self._slow:
             seen = self._mounts if view.namespace == self._namespace else mounts_of(view.process)
-            points = {mount.point for mount in seen.values() if mount.of_network and mount.device not in self._home}
-            self._slow[view.namespace] = tuple(points)
-        return any(f"{text}/".startswith(f"{point.rstrip('/')}/") for point in self._slow[view.namespace] if text)
+            points = (each for each in seen.values() if each.of_network and each.device not in self._home)
+            self._slow[view.namespace] = tuple({(each.point.rstrip("/"), each.kind) for each in points})
+        slow = self._slow[view.namespace] if text else ()
+        return any(f"{text}/".startswith(f"{point}/") and kind.startswith(kinds) for point, kind in slow)
 
 
 def _target(folder: int | None, name: str) -> str:

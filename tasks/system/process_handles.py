@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from stat import S_IWUSR
-from typing import Final, NamedTuple
+from typing import Final
 
 from tasks.custody.containment.handles import FileId, Handles
 from tasks.custody.containment.process import Identity, Process
@@ -60,18 +60,18 @@ def file_id(path: str | Path) -> FileId | None:
 def _read(where: int | str, process: Process, places: Places, models: Collection[FileId]) -> Handles:
     try:
         files, unread = _files(where)
-        maps = list(_maps(where, read_table(f"/proc/{where}/maps")))
+        text = read_table(f"/proc/{where}/maps")
     except PermissionError:
         return Handles(denied=True)
     except FileNotFoundError as error:
         raise ProcessLookupError(process.pid) from error
-    view = places.view(where)
-    shared = {each.path for each in maps if "s" in each.mode and ("w" in each.mode or _may_be_written(each.link))}
-    mapped = {each.path: each.file for each in maps}
+    maps, view = list(_maps(where, text)), places.view(where)
+    shared = {path for mode, path, _, link in maps if "s" in mode and ("w" in mode or _may_be_written(link))}
+    mapped = {path: file for _, path, file, _ in maps}
     below = frozenset(path for path in {*files, *mapped} if path.startswith("/") and places.holds(view, path))
     mapped_models = [path for path, file in mapped.items() if file in models]
     open_models = [path for path, (link, _) in files.items() if models and file_id(link) in models]
-    telling = {each.path: each.link for each in maps if each.path in shared or "x" in each.mode}
+    telling = {path: link for mode, path, _, link in maps if path in shared or "x" in mode}
     telling |= {path: link for path, (link, written) in files.items() if written}
     lost = (path for path, link in telling.items() if path not in below and _is_elsewhere(view, path, link, places))
     unread = unread or next((f"its file {path} lies at another place" for path in lost), "")
@@ -83,7 +83,7 @@ def _read(where: int | str, process: Process, places: Places, models: Collection
         called=called,
         called_below=places.leads_below(view, process.cwd, called),
         called_found=_is_found(view, process, called),
-        code=frozenset(each.path for each in maps if "x" in each.mode),
+        code=frozenset(path for mode, path, *_ in maps if "x" in mode),
         read=frozenset(path for path, (_, written) in files.items() if not written),
         written=frozenset(path for path, (_, written) in files.items() if written) | shared,
         below=below,
@@ -171,17 +171,8 @@ def _stdin(where: int | str) -> str:
     return os.fsdecode(_link(where, "fd/0"))
 
 
-class _Mapping(NamedTuple):
-    """A mapping of a file, with the kernel's link to that."""
-
-    mode: str
-    path: str
-    file: FileId
-    link: str
-
-
-def _maps(where: int | str, text: str) -> Iterator[_Mapping]:
-    r"""Yield the mappings of files.
+def _maps(where: int | str, text: str) -> Iterator[tuple[str, str, FileId, str]]:
+    r"""Yield mode, path and file of each mapping of a file, with the kernel's link to that.
 
     In a name the kernel writes a newline as \012 and a backslash as it is (proc(5)): only the link tells which it was.
     """
@@ -192,10 +183,8 @@ def _maps(where: int | str, text: str) -> Iterator[_Mapping]:
             file = (os.makedev(int(major, 16), int(minor, 16)), int(words[_INODE]))
             first, _, last = words[0].partition("-")
             link = f"/proc/{str(where).partition('/')[0]}/map_files/{int(first, 16):x}-{int(last, 16):x}"
-            path = words[_PATH].lstrip(" ")
-            yield _Mapping(
-                words[_MODE], (_spelled(link) if "\\012" in path else path).removesuffix(_DELETED), file, link
-            )
+            path = os.readlink(link) if "\\012" in words[_PATH] else words[_PATH].lstrip(" ")
+            yield words[_MODE], path.removesuffix(_DELETED), file, link
 
 
 def _may_be_written(link: str) -> bool:
@@ -206,18 +195,13 @@ def _may_be_written(link: str) -> bool:
         return True
 
 
-def _spelled(link: str) -> str:
-    try:
-        return os.readlink(link)
-    except OSError as error:
-        raise ValueError(f"the name of a mapped file cannot be read: {error}") from error
-
-
 def _is_elsewhere(view: View, path: str, link: str, places: Places) -> bool:
     """Return whether a file of the root's file system is not where its name leads: a mount hides it, or has no place.
 
     One without any name left lies nowhere.
     """
+    if places.is_slow(view, path):
+        return places.hides(view, path, link)
     with suppress(OSError):
         about = os.stat(link)
         if not path.startswith("/") or not about.st_nlink or not places.may_hold(about.st_dev):
@@ -244,6 +228,8 @@ def _files(where: int | str) -> tuple[dict[str, tuple[str, bool]], str]:
                 found[name] = link, written or (name in found and found[name][1])
         except GONE:
             continue
+        except PermissionError:
+            raise
         except OSError as error:
             unread = f"its open file {link}: {error.strerror}"
     return found, unread

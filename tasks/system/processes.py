@@ -163,27 +163,23 @@ class ProcessTable:
         self._turn += 1
         found: dict[int, tuple[tuple[bytes, ...], Process]] = {}
         for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
-            with suppress(*GONE):
-                sign, known = _sign_of(pid), self._known.get(pid)
-                if known and sign and known[0] == sign and (pid + self._turn) % _TURNS and not changing(known[1]):
-                    found[pid] = known
-                elif process := read_process(pid, listening, self._places):
-                    found[pid] = sign, process
+            sign, known = _sign_of(pid), self._known.get(pid)
+            if known and sign and known[0] == sign and (pid + self._turn) % _TURNS and not changing(known[1]):
+                found[pid] = known
+            elif process := read_process(pid, listening, self._places):
+                found[pid] = sign, process
         self._known = found
         return {pid: process for pid, (_, process) in found.items()}
 
 
 def _sign_of(pid: int) -> tuple[bytes, ...]:
     """Return what of a process's line in /proc tells that it is another, or another program; nothing if unreadable."""
-    try:
+    with suppress(OSError):
         name, _, rest = _bytes(pid, "stat").rpartition(b")")
-    except GONE:
-        raise
-    except OSError:
-        return ()
-    words = rest.split(None, 20)
-    forked = b"f" if int(words[6]) & _FORKED else b""
-    return name, words[0] if words[0] in _STANDS else b"", words[1], words[2], words[3], words[19], forked
+        words = rest.split(None, 20)
+        forked = b"f" if int(words[6]) & _FORKED else b""
+        return name, words[0] if words[0] in _STANDS else b"", words[1], words[2], words[3], words[19], forked
+    return ()
 
 
 def get_process(identity: Identity, places: Places | None = None) -> Process | None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tasks.custody.containment.handles import Handles
+from tasks.custody.containment.process import Process
 from tasks.system import process_handles
 from tasks.system.places import Places
 from tasks.system.process_handles import birth_of, read_handles
@@ -81,6 +82,13 @@ sys.stdin.read()
 @contextmanager
 def holding(root: Path, code: str) -> Iterator[Handles]:
     """What is read of a process that has done this, and works elsewhere."""
+    with doing(root, code) as (_, handles):
+        yield handles
+
+
+@contextmanager
+def doing(root: Path, code: str) -> Iterator[tuple[Process, Handles]]:
+    """A process that has done this, and its handles."""
     command = [sys.executable, "-I", "-c", HOLDER.format(code), os.fspath(root)]
     with subprocess.Popen(command, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout
@@ -90,7 +98,7 @@ def holding(root: Path, code: str) -> Iterator[Handles]:
             process = read_process(child.pid, None, places)
             assert process
             (handles,) = read_handles([process], places).values()
-            yield handles
+            yield process, handles
         finally:
             child.kill()
 
@@ -217,8 +225,8 @@ def test_a_name_that_cannot_be_spelled_makes_its_process_unread(monkeypatch: pyt
 
     monkeypatch.setattr(os, "readlink", lambda link: gone(link) if "map_files" in str(link) else "")
     maps = [*process_handles._maps(1, "1000-2000 rw-s 0 fe:00 5   /a\n")]
-    assert [each.path for each in maps] == ["/a"]
-    with pytest.raises(ValueError, match="cannot be read"):
+    assert [path for _, path, *_ in maps] == ["/a"]
+    with pytest.raises(FileNotFoundError):
         [*process_handles._maps(1, "1000-2000 rw-s 0 fe:00 5   /a\\012\n")]
 
 
@@ -258,3 +266,36 @@ def test_a_shared_mapping_that_may_be_made_writable_again_is_written(
     with holding(tmp_path, code) as handles:
         assert handles.below == {str(tmp_path / "logs/weights.bin")}
         assert bool(handles.written & handles.below) is written
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="to mount needs root")
+@pytest.mark.parametrize("place", ["root", "logs", "elsewhere"])
+@pytest.mark.parametrize("held", ["cwd", "thread", "file", "map", "nothing"])
+def test_a_dead_mount_of_its_own_hides_nothing_and_is_not_touched(tmp_path: Path, place: str, held: str) -> None:
+    """FUSE, whose server never answers, at the path of the root: who looks there waits for ever."""
+    acts = {
+        "cwd": "os.chdir(folder)",
+        "thread": "threading.Thread(target=lambda: (libc.unshare(0x200), os.chdir(folder), done.set(), "
+        "threading.Event().wait()), daemon=True).start(); done.wait()",
+        "file": "kept.append(open(folder + '/log', 'w'))",
+        "map": mapping("logs/in"),
+        "nothing": "",
+    }
+    root, spot = tmp_path / "root", {"root": "root", "logs": "root/logs"}.get(place, "elsewhere")
+    for folder in (root / "logs/in", tmp_path / "elsewhere"):
+        folder.mkdir(parents=True)
+    code = f"""
+folder, fuse = root + "/logs/in", root + "/../fuse"
+libc.unshare(0x20000)
+libc.mount(None, b"/", None, 0x44000, None)
+{acts[held]}
+os.mknod(fuse, 0o20600, os.makedev(10, 229))
+number = os.open(fuse, os.O_RDWR)
+options = b"fd=%d,rootmode=40000,user_id=0,group_id=0" % number
+if libc.mount(b"x", os.fsencode(root + "/../{spot}"), b"fuse", 0, options):
+    raise SystemExit(1)
+"""
+    with doing(root, code) as (process, handles):
+        known = bool(handles.below if held in {"file", "map"} else process.places)
+        unread = bool(process.unread or handles.unread)
+    assert (known, unread) == (held != "nothing" and place == "elsewhere", held != "nothing" and place != "elsewhere")
