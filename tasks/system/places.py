@@ -18,6 +18,9 @@ from tasks.system.kernel_tables import read_table, unescaped
 
 _FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _LEVELS: Final = 8192
+_SHALLOW: Final = 256
+_DEEP: Final = 20_000
+"""Levels that a look climbs from folders that are not shallow, in all: an account may have thousands of levels."""
 _NETWORKS: Final = ("nfs", "cifs", "smb", "ceph", "9p", "fuse", "gluster", "lustre", "afs", "beegfs", "gpfs", "gfs2")
 _DELETED: Final = "//deleted"
 _Folder = tuple[int, int]
@@ -83,7 +86,7 @@ class Places:
 
     def forget(self) -> None:
         """Begin a new look. A folder that was the root stays one, and so does what was mounted below it."""
-        self._mounts = mounts_of("self")
+        self._mounts, self._deep = mounts_of("self"), _DEEP
         self._find_tops(self.root)
         self._devices = {device for device, _ in self._tops}
         self._home = {device for device, _ in self._mounted}
@@ -246,12 +249,18 @@ class Places:
         return False
 
     def _climb(self, descriptor: int, view: View) -> bool:
-        """Return whether an open folder is the root, or in it, or in a mount of a part of it. Closes the descriptor."""
+        """Return whether an open folder is the root, or in it, or in a mount of a part of it. Closes the descriptor.
+
+        Raises ValueError if that is not known, because it lies too deep.
+        """
         passed = list[_Folder]()
         found = False
         try:
             mount = _mount_id(descriptor)
-            for _ in range(_LEVELS):
+            for level in range(_LEVELS):
+                self._deep -= level >= _SHALLOW
+                if level >= _SHALLOW and self._deep < 0:
+                    raise ValueError("a folder of it lies too deep to be told apart from the root")
                 status = os.fstat(descriptor)
                 here = (status.st_dev, status.st_ino)
                 if here in self._folders or here in self._tops:
@@ -269,6 +278,8 @@ class Places:
                     mount = beyond
                 if top:
                     break
+            else:
+                raise ValueError("a folder of it lies too deep to be told apart from the root")
         finally:
             os.close(descriptor)
         self._folders |= dict.fromkeys(passed, found)

@@ -5,7 +5,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
@@ -180,3 +180,46 @@ def test_a_table_that_is_too_large_is_not_taken_for_a_part_of_it(tmp_path: Path)
     with pytest.raises(OSError, match="too large"):
         read_table(tmp_path / "mountinfo")
     assert mounts_of(f"..{tmp_path}") == {}
+
+
+@contextmanager
+def standing(folder: Path, levels: int) -> Iterator[int]:
+    """A process so many levels below a folder."""
+    deep = folder.joinpath(*["d"] * levels)
+    deep.mkdir(parents=True, exist_ok=True)
+    with subprocess.Popen(["sleep", "600"], cwd=deep) as child:
+        try:
+            yield child.pid
+        finally:
+            child.kill()
+
+
+@pytest.mark.parametrize(("levels", "is_known"), [(5, True), (30, True), (150, False)])
+def test_a_folder_that_lies_too_deep_is_not_taken_for_one_outside_the_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, levels: int, *, is_known: bool
+) -> None:
+    monkeypatch.setattr("tasks.system.places._LEVELS", 100)
+    (tmp_path / "root").mkdir()
+    with standing(tmp_path / "root", levels) as pid:
+        seen = processes.read_process(pid, None, Places(tmp_path / "root"))
+    assert seen
+    assert seen.rooted is is_known
+    assert bool(seen.unread) is not is_known
+
+
+def test_deep_folders_of_an_account_cost_a_look_so_much_and_what_is_shallow_is_known_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.system.places._SHALLOW", 20)
+    monkeypatch.setattr("tasks.system.places._DEEP", 60)
+    (tmp_path / "root").mkdir()
+    with ExitStack() as stack:
+        deep = [stack.enter_context(standing(tmp_path / str(number), 70)) for number in range(5)]
+        inside = stack.enter_context(standing(tmp_path / "root", 3))
+        places = Places(tmp_path / "root")
+        for _ in range(2):
+            seen = [processes.read_process(pid, None, places) for pid in (*deep, inside)]
+            assert [bool(each and each.unread) for each in seen] == [False, True, True, True, True, False]
+            assert seen[-1]
+            assert seen[-1].rooted
+            places.forget()
