@@ -32,18 +32,20 @@ from tests.support.workloads import wait_until
 
 def test_logs_that_new_life_wrote_and_those_of_a_corrected_pattern_are_collected_by_the_next_run(scene: Scene) -> None:
     scene.small.start_all()
-    (scene.small.root / "logs/gpu.txt").write_text("hot\n")
+    (scene.small.root / "more").mkdir()
+    (scene.small.root / "more/gpu.txt").write_text("hot\n")
     scene.evacuate()
-    assert not (scene.home / "evidence/logs/gpu.txt").exists()
+    assert not list((scene.home / "evidence").rglob("gpu.txt"))
     scene.lose_the_guard()
     scene.small.start_all()
     (scene.small.root / "logs/train-20260101_000001.log").write_text("iteration 2\n")
-    scene.save(workload=Workload(**dict(scene.block) | {"logs": ["logs/*.log", "logs/*.txt"]}))
+    scene.save(workload=Workload(**dict(scene.block) | {"logs": ["logs/*.log", "more/*.txt"]}))
     state = scene.evacuate(incident_id=scene.home.name)
     assert state.name == "Verified", state.message
     assert scene.small.living() == []
     assert (scene.home / "evidence.2/logs/train-20260101_000001.log").read_text() == "iteration 2\n"
-    assert scene.store.head(f"incidents/{scene.home.name}/evidence.2/logs/gpu.txt")
+    stored = [each.key for each in scene.store.list(f"incidents/{scene.home.name}/evidence.2/")]
+    assert [key for key in stored if key.endswith("more/gpu.txt")], stored
 
 
 def test_the_first_look_at_the_processes_survives_a_second_one(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

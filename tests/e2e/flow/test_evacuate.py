@@ -157,8 +157,8 @@ def test_an_api_that_serves_another_model_is_no_recovery(scene: Scene) -> None:
     assert "other.joblib" in program
     api.write_text(program)
     (scene.small.root / "models/other.joblib").write_bytes(b"another")
-    state = scene.evacuate(recover=True)
-    assert state.name == "NotRecovered"
+    state = scene.evacuate(recover=True, model="models/model_builtin.joblib")
+    assert state.name == "NotRecovered", state.message
     assert scene.small.living() == []
 
 
