@@ -81,6 +81,12 @@ class Case:
         time.sleep(0.2)
         return self.size() > before
 
+    def goes_on(self) -> bool:
+        """The same, waited for: a busy machine gives it its turn later. Raises AssertionError if it stands."""
+        before = self.size()
+        wait_until(lambda: self.size() > before, what="a sign of life")
+        return True
+
     def size(self) -> int:
         """How far it came."""
         return self.sign.stat().st_size if self.sign.exists() else 0

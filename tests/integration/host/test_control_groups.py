@@ -142,7 +142,7 @@ def test_a_fork_chain_is_frozen_ended_and_proven(
     assert chain.states() == {"T"}
     assert ways(context, chain) <= {Way.INCIDENT, Way.SIGNALS}, "by a signal where the guard met one just in time"
     end(context, chain)
-    assert bystander.runs()
+    assert bystander.goes_on()
 
 
 @pytest.mark.parametrize("policy", [pytest.param("graceful", marks=pytest.mark.soak), "kill"])
@@ -218,7 +218,7 @@ def test_a_group_of_members_alone_is_frozen_where_it_is(
     assert not case.runs()
     end(context, case)
     assert not origin.frozen
-    assert start(FAMILY, origin, tmp_path).runs(), "what its manager starts in it later must not be born frozen"
+    assert start(FAMILY, origin, tmp_path).goes_on(), "what its manager starts in it later must not be born frozen"
 
 
 def test_a_group_that_a_stranger_is_in_is_not_frozen(
@@ -230,7 +230,7 @@ def test_a_group_that_a_stranger_is_in_is_not_frozen(
     assert not case.runs()
     assert ways(context, case) == {Way.SIGNALS}
     end(context, case)
-    assert stranger.runs()
+    assert stranger.goes_on()
     assert {stranger.group(each.pid) for each in stranger.living()} == {path_below(origin)}
     assert {each.way for each in made(stop.fn(context)).processes} == {Way.INCIDENT}
 
@@ -270,8 +270,8 @@ def test_who_was_moved_goes_back_with_the_cordons_release(
     assert not case.runs(), "what an incident has stopped is for that incident to end"
     for process in case.living():
         process.send_signal(signal.SIGCONT)
-    assert case.runs()
-    assert stranger.runs()
+    assert case.goes_on()
+    assert stranger.goes_on()
 
 
 def test_who_cannot_go_back_runs_where_it_is_and_is_told(
@@ -287,7 +287,7 @@ def test_who_cannot_go_back_runs_where_it_is_and_is_told(
     assert all("No such file or directory" in each for each in told[:4])
     for process in case.living():
         process.send_signal(signal.SIGCONT)
-    assert case.runs()
+    assert case.goes_on()
 
 
 @pytest.mark.parametrize("moment", ["frozen", pytest.param("thawed", marks=pytest.mark.soak)])
@@ -360,8 +360,8 @@ def test_a_rehearsal_moves_and_freezes_nobody(start: Start, small: SmallWorkload
         acts = {entry["act"] for entry in context.log.entries() if entry["action"] == "would"}
     assert {"write 1 to cgroup.freeze", "make the control group"} <= acts
     assert {f"write {each.pid} to cgroup.procs" for each in other.living()} <= acts
-    assert alone.runs()
-    assert other.runs()
+    assert alone.goes_on()
+    assert other.goes_on()
     assert not origin.frozen
     assert not own_group(context.workload.root).place.exists()
 
@@ -382,8 +382,8 @@ def test_the_early_freeze_moves_nobody_and_is_undone_if_the_run_is_refused(
     assert {other.group(each.pid) for each in other.living()} == {"/"}
     thaw_again(early)
     assert not origin.frozen
-    assert alone.runs()
-    assert other.runs()
+    assert alone.goes_on()
+    assert other.goes_on()
     assert not early.path.exists()
 
 
@@ -417,9 +417,9 @@ def test_a_bystander_that_is_named_after_it_was_frozen_leaves_the_group(
     with case_of(small.block(bystanders=[PATTERN])) as context:
         cordon.fn(context)
         made(freeze.fn(context))
-        assert case.runs()
+        assert case.goes_on()
         end(context)
-    assert case.runs()
+    assert case.goes_on()
     assert not origin.frozen
 
 
@@ -457,7 +457,7 @@ def test_uncordon_thaws_the_group_that_a_start_that_died_has_frozen(
     early = frozen_by_a_start_that_died(small, origin)
     list(let_go(small.block(training_pattern=PATTERN), LinuxHost(root=small.root)))
     assert not origin.frozen
-    assert case.runs()
+    assert case.goes_on()
     assert not early.path.exists()
 
 
