@@ -1,6 +1,7 @@
 """Who hides from the patterns is found by facts of the kernel: real processes, renamed or far from the root."""
 
 import os
+import pty
 import shutil
 import sys
 import tomllib
@@ -221,7 +222,8 @@ def test_an_editor_in_the_root_contradicts_nothing_and_another_server_is_unknown
 ) -> None:
     node = str(shutil.copy(shutil.which("sleep") or "", tmp_path / "node"))
     vim = str(shutil.copy("/bin/bash", tmp_path / "vim.basic"))
-    edits = ["-c", "exec 7> .notes.swp; while :; do read -t 600 < /dev/zero; done"]
+    terminals = pty.openpty()
+    edits = ["-c", f"exec < {os.ttyname(terminals[1])} 7> .notes.swp; while :; do read -t 600; done"]
     with apart([node, "600"], small.root), apart([vim, *edits], small.root):
         wait_until((small.root / ".notes.swp").exists, what="the editor's file")
         seen = contained(small)
@@ -238,6 +240,8 @@ def test_an_editor_in_the_root_contradicts_nothing_and_another_server_is_unknown
         named = contained(small, **tomllib.loads(unknown.line))
         assert named.contained
         assert named.unknown == ()
+    for terminal in terminals:
+        os.close(terminal)
 
 
 def test_who_the_block_excuses_is_never_signalled_and_is_told(small: SmallWorkload, renamed: set[int]) -> None:
