@@ -36,8 +36,8 @@ if os.fork() == 0:
     os._exit(0)
 os.execv(sys.executable, [sys.executable, "-I", "-S", "-c", "import signal; signal.pause()"])
 """
-# Its parent ends at once: what descends from the process that evacuates would be that one's own. As it has the words of
-# the program on its command line, it takes others.
+# Its parent ends at once, and it takes other words than the program's: what descends from the process that evacuates
+# would be that one's own, and what matches would be the workload's.
 BESIDE = """
 import subprocess, sys
 print(subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, start_new_session=True).pid)
@@ -64,16 +64,18 @@ ctypes.CDLL(None).syscall(60, 0)
 class Case:
     """A program that tells by a growing file that it runs. Everything of its user ends with it."""
 
-    def __init__(self, root: Path, program: str, group: ControlGroup | None = None) -> None:
-        """Start it in this folder, and wait until it runs."""
+    def __init__(self, root: Path, program: str, group: ControlGroup | None = None, *, apart: bool = False) -> None:
+        """Start it in this folder, and wait until it runs. `apart` makes it nobody's child: a guard may freeze it."""
         self.user = 1_000_000 + os.getpid() * 100 + next(_NUMBERS)
         self.sign = root.parent / f"sign-{self.user}"
         place = str(group.place) if group else ""
         python = [sys.executable, "-I", "-S", "-c"]
-        words = [place, str(self.user), str(self.sign), program, str(root)]
-        told = subprocess.check_output([*python, BESIDE, *python, KEEP, *words], cwd="/")
-        self.keeper = psutil.Process(int(told))
-        wait_until(lambda: KEEP not in self.keeper.cmdline() and self.runs(), what="a sign of life")
+        words = [*python, KEEP, place, str(self.user), str(self.sign), program, str(root)]
+        if apart:
+            self.keeper = psutil.Process(int(subprocess.check_output([*python, BESIDE, *words], cwd="/")))
+        else:
+            self.keeper = psutil.Popen(words, start_new_session=True, cwd="/")
+        wait_until(self.runs, what="a sign of life")
 
     def runs(self) -> bool:
         """Whether the file grows, counted without any look at processes."""

@@ -95,8 +95,8 @@ def start(small: SmallWorkload, origin: ControlGroup) -> Iterator[Start]:
     """Start programs, in a group if asked to; all of them end with the test, and the incident's group with them."""
     cases = list[Case]()
 
-    def started(program: str, group: ControlGroup | None = None, root: Path = small.root) -> Case:
-        cases.append(Case(root, program, group))
+    def started(program: str, group: ControlGroup | None = None, root: Path = small.root, **more: bool) -> Case:
+        cases.append(Case(root, program, group, **more))
         return cases[-1]
 
     yield started
@@ -235,13 +235,16 @@ def test_a_group_that_a_stranger_is_in_is_not_frozen(
     assert {each.way for each in made(stop.fn(context)).processes} == {Way.INCIDENT}
 
 
-def test_nobody_is_moved_out_of_an_orchestrators_group(start: Start, context: RunContext, origin: ControlGroup) -> None:
+def test_nobody_is_moved_out_of_an_orchestrators_group(
+    start: Start, small: SmallWorkload, origin: ControlGroup
+) -> None:
     pod = ControlGroup(origin.place / "kubepods")
     assert not pod.make()
-    case = start(CHAIN, pod)
-    freeze.fn(context)
-    stop.fn(context)
-    found: Containment = made(prove_contained.fn(context))
+    case = start(CHAIN, pod, apart=True)
+    with case_of(small.block(training_pattern=PATTERN, grace_seconds=2)) as context:
+        freeze.fn(context)
+        stop.fn(context)
+        found: Containment = made(prove_contained.fn(context))
     if case.runs():
         assert any("kubectl delete pod" in each for each in found.alive), found.alive
         places = set[str]()
