@@ -8,8 +8,10 @@ from typing import Final
 
 from tasks.collectors.collector import Collector, Command, Incomplete, Made, Target
 from tasks.collectors.command import run
+from tasks.custody.containment.mounts import unescaped
 from tasks.custody.evidence.acquisition import Outcome
 from tasks.custody.evidence.redact import redact
+from tasks.system.kernel_tables import read_table
 
 _DF: Final = ("df", "-h")
 _SECONDS: Final = 2.0
@@ -21,17 +23,19 @@ def networked(table: str) -> list[str]:
     """Return the mount points in a mountinfo that `df -l` leaves out, because they wait for another host."""
     lines = (line.partition(" - ") for line in table.split("\n"))
     waits = (before for before, _, fs in lines if fs.split(" ")[0] in _REMOTE or ":" in "".join(fs.split(" ")[1:2]))
-    return [before.split(" ")[4].replace("\\040", " ") for before in waits]
+    return [unescaped(before.split(" ")[4]) for before in waits]
 
 
 def make(target: Target) -> bytes:
     """Return what `df -h` prints: the local file systems, then each network mount that answers within two seconds."""
-    quiet, mounts = subprocess.DEVNULL, networked(_MOUNTS.read_text(errors="surrogateescape"))
-    asked = [subprocess.Popen((*_DF, "--", each), stdin=quiet, stdout=subprocess.PIPE, stderr=quiet) for each in mounts]
+    quiet, mounts = subprocess.DEVNULL, networked(read_table(_MOUNTS))
+    programs = [
+        subprocess.Popen((*_DF, "--", each), stdin=quiet, stdout=subprocess.PIPE, stderr=quiet) for each in mounts
+    ]
     until = time.monotonic() + _SECONDS
-    rows = dict(zip(mounts, [_row(each, until) for each in asked], strict=True))
-    told = "".join(f"{row or f'- - - - - {mount}: no answer in {_SECONDS:g} s'}\n" for mount, row in rows.items())
-    data = run(Command((*_DF, "-l"), "df.txt"), target) + redact(told).encode(errors="backslashreplace")
+    rows = dict(zip(mounts, [_row(each, until) for each in programs], strict=True))
+    text = "".join(f"{row or f'- - - - - {mount}: no answer in {_SECONDS:g} s'}\n" for mount, row in rows.items())
+    data = run(Command((*_DF, "-l"), "df.txt"), target) + redact(text).encode(errors="backslashreplace")
     if silent := ", ".join(mount for mount, row in rows.items() if not row):
         raise Incomplete(data, Outcome.TIMED_OUT, redact(f"no answer in {_SECONDS:g} s: {silent}"))
     return data

@@ -168,7 +168,7 @@ def _stale(request: Request, workload: Workload) -> str:
     if request.alarm is None or request.dry_run or request.incident_id:
         return ""
     now = server_time_if_told() or datetime.now(UTC)
-    age = request.alarm.comparable(now, datetime.now(UTC)).age(request.created, now)
+    age = request.alarm.age(request.created, now, datetime.now(UTC))
     if age <= timedelta(seconds=workload.alarm_max_age):
         return ""
     return (
@@ -323,18 +323,15 @@ def choose_id(given: str | None, unfinished: str | None, created: datetime, suff
 def _own(base: Path, *, dry_run: bool) -> int | None:
     """Take the workload's lock. If the folder takes no lock, containment goes on without, and the log says so."""
     until = time.monotonic() + _PAPER_SECONDS
+    reason = "it is a link"
     try:
         if not base.is_symlink():
-            while (taken := take_ownership(base, dry_run=dry_run)) is None and time.monotonic() < until:
-                if owner(base, dry_run=dry_run) != PAPER:
-                    break
+            while (taken := take_ownership(base, dry_run=dry_run)) is None and owner(base, dry_run=dry_run) == PAPER:
+                if time.monotonic() >= until:
+                    raise TimeoutError("a postmortem is being written for very long")
                 time.sleep(_POLL_SECONDS)
-            if taken is not None or owner(base, dry_run=dry_run) != PAPER:
-                return taken
-            told = "a postmortem is being written for very long"
-        else:
-            told = "it is a link"
-    except OSError as error:
-        told = str(error)
-    time_limit().lose(f"{base} takes no lock: {told}. Nothing keeps another run of this workload out")
+            return taken
+    except OSError as error:  # TimeoutError is one
+        reason = str(error)
+    time_limit().lose(f"{base} takes no lock: {reason}. Nothing keeps another run of this workload out")
     return os.memfd_create("owner")

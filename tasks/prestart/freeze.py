@@ -39,7 +39,7 @@ from tasks.system.ours import make_folder, why_not_followed
 from tasks.system.own_folders import own_folders
 from tasks.system.processes import untouchable
 from tasks.system.time_limit import before_the_freeze
-from tasks.system.uncover import DETACHED, uncover
+from tasks.system.uncover import uncover
 from tasks.system.workload import describe
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def freeze_for(run: "KnownRun") -> EarlyFreeze:
         raise NothingToFreeze
     incident = run.parameters.get("incident_id")
     is_new = run.parameters.get("new_incident") and known_id(incident)
-    return _locked_freeze(_here(run.fields), None if is_new else incident, run.id)
+    return _locked_freeze(_here(run.fields), None if is_new else incident, run.id if run.was_begun else "")
 
 
 @contextmanager
@@ -112,10 +112,8 @@ def _tried(freeze: Callable[[], EarlyFreeze]) -> EarlyFreeze | None:
 
 
 def _locked_freeze(workload: Mapping[str, Any], incident: str | None, run: str = "") -> EarlyFreeze:
-    with before_the_freeze() as limit:
+    with before_the_freeze():
         uncover(Path(workload["root"]))
-        for line in DETACHED:
-            limit.lose(line)
         evidence = evidence_of(workload)
         bases = _bases(workload, evidence)
         if (own := own_incident(run, bases)) and is_finished(own):
@@ -131,7 +129,7 @@ def _is_stale(run: "KnownRun") -> bool:
     if alarm is None or run.parameters.get("incident_id"):
         return False
     now, limit = run.time(), timedelta(seconds=float(run.fields.get("alarm_max_age", MAX_AGE_SECONDS)))
-    return alarm.comparable(now, _now()).age(run.created or now, now) > limit
+    return alarm.age(run.created or now, now, _now()) > limit
 
 
 def _here(fields: dict[str, Any]) -> dict[str, Any]:

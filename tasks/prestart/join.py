@@ -50,7 +50,8 @@ def _asked(run: KnownRun) -> tuple[Alarm, Path] | None:
         return None
     require_declared(run.fields["root"])
     base = evidence_of(run.fields)
-    if own_incident(run.id, [base]):  # a retry joins nothing: its run carries its incident on, or says that it is over
+    # a retry joins nothing: its run carries its incident on, or says that it is over
+    if run.was_begun and own_incident(run.id, [base]):
         return None
     if alarm.run and not alarm.began and incidents_in(base):
         alarm = began(alarm, run.ask)

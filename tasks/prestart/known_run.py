@@ -54,6 +54,11 @@ class KnownRun:
         return self._at("created")
 
     @property
+    def was_begun(self) -> bool:
+        """Whether it has run before, so that this is a retry; if the server does not say, it may have."""
+        return self._run.get("run_count") != 0
+
+    @property
     def fields(self) -> dict[str, Any]:
         """The fields of its workload block."""
         return dict(self._once("fields", self._fields))

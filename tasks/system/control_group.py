@@ -12,7 +12,8 @@ from errno import ENODEV, ENOENT, ESRCH
 from pathlib import Path
 from typing import Final
 
-from tasks.system.kernel_tables import read_table, unescaped
+from tasks.custody.containment.mounts import unescaped
+from tasks.system.kernel_tables import read_table
 
 _GONE: Final = (ENOENT, ENODEV)
 _SECONDS: Final = 2.0

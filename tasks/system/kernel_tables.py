@@ -1,7 +1,6 @@
 """Read the kernel's tables. Their lines end at a newline alone: names in them hold whatever else ends a line."""
 
 import os
-import re
 from errno import EFBIG
 from pathlib import Path
 from typing import Final
@@ -11,7 +10,6 @@ LARGEST: Final = 1 << 25
 """Bytes of the largest table that is read."""
 ENVIRONMENT: Final = 1 << 18
 """Bytes that are read of a process's environment."""
-_ESCAPED: Final = re.compile(r"\\([0-7]{3})")
 
 
 def read_table(path: str | Path) -> str:
@@ -38,8 +36,3 @@ def read_kernel(path: str, limit: int) -> bytes:
         return b"".join(parts)
     finally:
         os.close(descriptor)
-
-
-def unescaped(name: str) -> str:
-    r"""Return a name of mountinfo, where the kernel writes space, tab, newline and backslash as \ooo (proc(5))."""
-    return _ESCAPED.sub(lambda found: chr(int(found[1], 8)), name)

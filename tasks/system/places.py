@@ -6,15 +6,16 @@ that does not answer would delay the freeze.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import PurePosixPath
 from stat import S_ISDIR, S_ISLNK, S_IWGRP, S_IWOTH
 from typing import Final, NamedTuple
 
+from tasks.custody.containment.mounts import unescaped
 from tasks.custody.containment.place import Place
 from tasks.custody.containment.program import script_of
-from tasks.system.kernel_tables import read_table, unescaped
+from tasks.system.kernel_tables import read_table
 
 _FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _LEVELS: Final = 8192
@@ -52,6 +53,10 @@ class View(NamedTuple):
     def process(self) -> str:
         """The process's name in /proc."""
         return str(self.where).partition("/")[0]
+
+    def seen(self, path: str) -> str:
+        """Return where we find what an absolute path is to the process."""
+        return path if self.ours else f"/proc/{self.where}/root{path}"
 
 
 def mounts_of(pid: int | str) -> dict[int, Mount]:
@@ -180,7 +185,7 @@ class Places:
         return known
 
     def _names_below(self, view: View, word: str) -> bool:
-        target = _target(None, word if view.ours else f"/proc/{view.where}/root{word}")
+        target = _target(None, view.seen(word))
         return (self._holds(view, word) and self.exists(view, word)) or bool(target and self._holds(view, target))
 
     def _leads_below(self, view: View, word: str) -> bool:
@@ -198,7 +203,7 @@ class Places:
     def exists(self, view: View, path: str) -> bool:
         """Return whether an absolute path leads to something for the process, and to no folder."""
         with suppress(OSError):
-            return not S_ISDIR(os.lstat(path if view.ours else f"/proc/{view.where}/root{path}").st_mode)
+            return not S_ISDIR(os.lstat(view.seen(path)).st_mode)
         return False
 
     def _holds(self, view: View, path: str) -> bool:
@@ -209,7 +214,7 @@ class Places:
             return known
         found = False
         if not self.is_slow(view, folder):
-            for place in (folder,) if view.ours else (f"/proc/{view.where}/root{folder}", folder):
+            for place in dict.fromkeys((view.seen(folder), folder)):
                 with suppress(OSError):
                     found = found or self._climb(os.open(place, _FOLDER), view)
         self._named[key] = found
@@ -240,11 +245,7 @@ class Places:
         if _inode(f"/proc/{view.where}/ns/user") != _inode("/proc/self/ns/user"):
             return False
         with suppress(OSError):
-            descriptor = os.open(f"/proc/{view.where}/cwd", _FOLDER)
-            try:
-                mount = self._mount(_mount_id(descriptor), view)
-            finally:
-                os.close(descriptor)
+            mount = self._mount_of(f"/proc/{view.where}/cwd", view)
             return mount is not None and mount.read_only
         return False
 
@@ -257,10 +258,7 @@ class Places:
         found = False
         try:
             mount = _mount_id(descriptor)
-            for level in range(_LEVELS):
-                self._deep -= level >= _SHALLOW
-                if level >= _SHALLOW and self._deep < 0:
-                    raise ValueError("a folder of it lies too deep to be told apart from the root")
+            for _ in self._levels():
                 status = os.fstat(descriptor)
                 here = (status.st_dev, status.st_ino)
                 if here in self._folders or here in self._tops:
@@ -285,12 +283,29 @@ class Places:
         self._folders |= dict.fromkeys(passed, found)
         return found
 
+    def _levels(self) -> Iterator[int]:
+        """Yield a number for each level that may be climbed: those of a shallow folder, and so many more in a look."""
+        for level in range(_LEVELS):
+            if level >= _SHALLOW:
+                if not self._deep:
+                    return
+                self._deep -= 1
+            yield level
+
     def _is_mounted(self, number: int, view: View, device: int) -> bool:
         """Return whether a mount shows a part of the folder; of one that no table lists, whether it could."""
         mount = self._mount(number, view)
         if mount is None:
             return device in self._devices
         return any(mount.device == one and mount.folder.is_relative_to(folder) for one, folder in self._mounted)
+
+    def _mount_of(self, link: str, view: View) -> Mount | None:
+        """Return the mount that a link of /proc leads to, without asking its file system; None if no table has it."""
+        descriptor = os.open(link, os.O_PATH | os.O_CLOEXEC)
+        try:
+            return self._mount(_mount_id(descriptor), view)
+        finally:
+            os.close(descriptor)
 
     def _mount(self, number: int, view: View) -> Mount | None:
         if number not in self._mounts:
@@ -305,11 +320,7 @@ class Places:
         if view.namespace == self._namespace or not self.is_slow(view, text, ("fuse",)):
             return False
         with suppress(OSError):
-            descriptor = os.open(link, os.O_PATH | os.O_CLOEXEC)
-            try:
-                mount = self._mount(_mount_id(descriptor), view)
-            finally:
-                os.close(descriptor)
+            mount = self._mount_of(link, view)
             return mount is None or any(
                 mount.device == device and (mount.folder.is_relative_to(top) or top.is_relative_to(mount.folder))
                 for device, top in self._mounted

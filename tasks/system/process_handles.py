@@ -154,7 +154,7 @@ def _is_resolved(view: View, process: Process, called: str, places: Places) -> b
 
 def _is_found(view: View, process: Process, word: str) -> bool:
     if word.startswith("/"):
-        return os.path.lexists(word if view.ours else f"/proc/{view.where}/root{word}")
+        return os.path.lexists(view.seen(word))
     module = word.partition(":")[0].replace(".", "/")
     base = f"/proc/{view.where}/cwd"
     return any(os.path.lexists(f"{base}/{name}") for name in (word, f"{module}.py", module)) and bool(process.cwd)
@@ -203,12 +203,12 @@ def _is_elsewhere(view: View, path: str, link: str, places: Places) -> bool:
     if places.is_slow(view, path):
         return places.hides(view, path, link)
     with suppress(OSError):
-        about = os.stat(link)
-        if not path.startswith("/") or not about.st_nlink or not places.may_hold(about.st_dev):
+        status = os.stat(link)
+        if not path.startswith("/") or not status.st_nlink or not places.may_hold(status.st_dev):
             return False
-        for place in (path,) if view.ours else (f"/proc/{view.where}/root{path}", path):
+        for place in dict.fromkeys((view.seen(path), path)):
             with suppress(OSError):
-                if os.path.samestat(about, os.lstat(place)):
+                if os.path.samestat(status, os.lstat(place)):
                     return False
         return True
     return False

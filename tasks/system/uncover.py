@@ -11,10 +11,13 @@ import re
 from pathlib import Path
 from typing import Final
 
+from tasks.custody.containment.mounts import unescaped
+from tasks.system.kernel_tables import read_table
+from tasks.system.time_limit import time_limit
+
 _DETACH: Final = 2 | 8  # MNT_DETACH, UMOUNT_NOFOLLOW
 _MOST: Final = 64
-_ESCAPED: Final = re.compile(rb"\\([0-7]{3})")
-_OWNER: Final = re.compile(rb"\buser_id=([1-9]\d*)\b")
+_OWNER: Final = re.compile(r"\buser_id=([1-9]\d*)\b")
 DETACHED: Final = list[str]()
 """What this process has detached, a line each: it is missing in the evidence."""
 
@@ -26,12 +29,11 @@ def uncover(root: Path) -> None:
         if os.geteuid() or not _is_hidden(root) or not (found := _cover(root)):
             return
         point, account = found
-        if kernel.umount2(point, _DETACH):
+        if kernel.umount2(os.fsencode(point), _DETACH):
             return
-        DETACHED.append(
-            f"a FUSE file system of account {account} lay over {os.fsdecode(point)} and was detached: "
-            "what lies in it was not collected"
-        )
+        lost = f"a FUSE file system of account {account} lay over {point} and was detached: "
+        DETACHED.append(f"{lost}what lies in it was not collected")
+        time_limit().lose(DETACHED[-1])
 
 
 def _is_hidden(root: Path) -> bool:
@@ -42,13 +44,13 @@ def _is_hidden(root: Path) -> bool:
     return False
 
 
-def _cover(root: Path) -> tuple[bytes, str] | None:
+def _cover(root: Path) -> tuple[str, str] | None:
     """Return mount point and account of the last FUSE file system of another account that the root lies in."""
-    for line in reversed(Path("/proc/self/mountinfo").read_bytes().split(b"\n")):
-        about, _, system = line.partition(b" - ")
-        if not system.startswith(b"fuse") or not (owner := _OWNER.search(system)):
+    for line in reversed(read_table("/proc/self/mountinfo").split("\n")):
+        mount, _, system = line.partition(" - ")
+        if not system.startswith("fuse") or not (owner := _OWNER.search(system)):
             continue
-        point = _ESCAPED.sub(lambda it: bytes([int(it[1], 8)]), about.split(b" ")[4])
-        if root.is_relative_to(os.fsdecode(point)):
-            return point, owner[1].decode()
+        point = unescaped(mount.split(" ")[4])
+        if root.is_relative_to(point):
+            return point, owner[1]
     return None

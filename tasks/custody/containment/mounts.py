@@ -30,6 +30,11 @@ Spots = Sequence[tuple[Mount, Spot]]
 """Where each mount lies, by one view or several."""
 
 
+def unescaped(name: str) -> str:
+    r"""Return a name of mountinfo, where the kernel writes space, tab, newline and backslash as \ooo (proc(5))."""
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 8)), name)
+
+
 def spot_of(path: PurePath, mountinfo: str) -> Spot:
     """Return where a path without links lies, by the text of /proc/PID/mountinfo (proc(5)).
 
@@ -37,7 +42,7 @@ def spot_of(path: PurePath, mountinfo: str) -> Spot:
     """
     best, found = PurePath(), Spot("", path)
     for line in filter(None, mountinfo.split("\n")):
-        device, inner, point = (_ESCAPED.sub(lambda it: chr(int(it[1], 8)), each) for each in line.split(" ")[2:5])
+        device, inner, point = map(unescaped, line.split(" ")[2:5])
         if path.is_relative_to(point) and len(PurePath(point).parts) >= len(best.parts):
             best, found = PurePath(point), Spot(device, PurePath(inner, path.relative_to(point)))
     return found

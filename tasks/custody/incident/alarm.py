@@ -67,12 +67,12 @@ class Alarm:
         """
         return self if abs(server - host) <= _AGREE else replace(self, occurred=None, began=None)
 
-    def age(self, requested: datetime, now: datetime) -> timedelta:
+    def age(self, requested: datetime, server: datetime, host: datetime) -> timedelta:
         """Return how old the alarm is: since it occurred or its run was requested, whichever is earlier.
 
-        Call it on what `comparable` returns: the time of a clock that is wrong would make a new alarm old.
+        By the clocks of server and host, read at once: the time of one that is wrong would make a new alarm old.
         """
-        return now - min(self.occurred or requested, requested)
+        return server - min(self.comparable(server, host).occurred or requested, requested)
 
     @property
     def summary(self) -> str:
