@@ -145,7 +145,7 @@ def _left_out(target: Target, name: bytes, place: Path) -> Loss | None:
             return None
         if not place.is_file():
             return Loss(quote(name), Outcome.MISSING, "a socket, a pipe or a device, which has no content")
-        if size > (target.largest or size):
+        if not target.goes_along(size):
             reason = f"{size} bytes, above the {target.largest} that the workload block lets go along"
             return Loss(quote(name), Outcome.WITHHELD, reason)
     return None

@@ -63,6 +63,10 @@ class Target:
         """How many bytes of a file are searched for secrets; None for all, if files with secrets are withheld."""
         return None if self.sensitive == "withhold" else LIMIT
 
+    def goes_along(self, size: int) -> bool:
+        """Return whether a file of so many bytes goes along though no pattern names it."""
+        return self.largest is None or size <= self.largest
+
 
 @dataclass(frozen=True)
 class Command:

@@ -30,7 +30,7 @@ def _sizes(source: Files, target: Target) -> Iterator[int]:
     for name in names:
         with suppress(OSError):
             about = os.lstat(os.path.join(root, name))
-            fits = not source.beside or about.st_size <= (target.largest or about.st_size)
+            fits = not source.beside or target.goes_along(about.st_size)
             if fits and stat.S_ISREG(about.st_mode) and (about.st_dev, about.st_ino) not in inodes:
                 inodes.add((about.st_dev, about.st_ino))
                 yield min(about.st_size, about.st_blocks * _UNIT)

@@ -361,10 +361,15 @@ def _is_harmless(process: Process, handles: Handles) -> bool:
         return False
     if program(process) in SHELLS and not _is_at_rest(process, handles):
         return False
-    if program(process) in PROGRAMMED and not handles.stdin.startswith(_TERMINALS):
+    if _may_run_code(process, handles):
         return False
     written = handles.written & handles.below
     return all(is_editor(process) and any(map(PurePath(file).match, _SWAP)) for file in written)
+
+
+def _may_run_code(process: Process, handles: Handles) -> bool:
+    """Return whether a program that has a language of its own is not a person's, with commands from a terminal."""
+    return program(process) in PROGRAMMED and not handles.stdin.startswith(_TERMINALS)
 
 
 def _is_at_rest(process: Process, handles: Handles) -> bool:
@@ -403,7 +408,7 @@ def _described(process: Process, handles: Handles) -> str:
         return "it is a shell that runs a script, or commands from a pipe or file"
     if program(process) in HARMLESS and not handles.trusted:
         return "it is called like a program of the host, and is not root's own"
-    if program(process) in PROGRAMMED and not handles.stdin.startswith(_TERMINALS):
+    if _may_run_code(process, handles):
         return "it runs code of its own language, and nobody's terminal is its input"
     place = next(iter(sorted(process.places or ())), Place.CWD)
     return f"{place} is in the root, and nothing proves it harmless"

@@ -84,11 +84,11 @@ def looks_like_a_model(head: bytes) -> bool:
 
 def _is_old_pickle(head: bytes) -> bool:
     """Return whether these are opcodes to their end, or some that call something: protocols 0 and 1 have no mark."""
-    told = io.StringIO()
+    listing = io.StringIO()
     try:
-        pickletools.dis(head, told)
+        pickletools.dis(head, listing)
     except Exception as error:  # noqa: BLE001  text is no opcodes in many ways
-        why, lines = str(error), told.getvalue().splitlines()
+        why, lines = str(error), listing.getvalue().splitlines()
         ran = lines[:-1] if why.startswith(("tries to pop", "no MARK")) else lines
         cut = len(head) == _SEEN and why.startswith(("pickle exhausted", "no newline", "expected", "not enough"))
         return cut or "already defined" in why or any(map(_CALL.search, ran))
