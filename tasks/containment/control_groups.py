@@ -3,12 +3,13 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from functools import partial
 from operator import methodcaller
 from typing import Final
 
-from tasks.adapters.host import lives
+from tasks.adapters.host import freeze_process, lives
 from tasks.containment.members import Snapshot, description_of, find_members, inside, own_pids, protected_pids
 from tasks.containment.short_lived import NO_PID
 from tasks.containment.suspects import suspects_at_a_glance, suspects_to_end
@@ -27,16 +28,16 @@ logger = logging.getLogger(__name__)
 _CATCH_SECONDS: Final = 5.0
 _ASKS: Final = 3
 _ASK_SECONDS: Final = 5.0
-_LOOKS: Final = 50
-_PAUSE_SECONDS: Final = 0.001
+_QUICK_SECONDS: Final = 0.05
+_LONGEST_QUICK_SECONDS: Final = 1.0
 
 
 class Groups:
     """The control groups that hold an incident's workload. Each is in the journal before it is used.
 
     `refused` says why a process may not be moved, `unavailable` why the incident can have no group. `unthawed` are
-    those of an early freeze that hold strangers and could not be thawed. With `with_suspects`, processes that a fact
-    ties to the workload are caught too.
+    those of an early freeze that hold strangers and could not be thawed. `stopped` says when a signal stopped those
+    that live for a moment. With `with_suspects`, processes that a fact ties to the workload are caught too.
     """
 
     def __init__(self, context: RunContext) -> None:
@@ -44,6 +45,7 @@ class Groups:
         self.context, self.host = context, context.adapters.host
         self.refused: dict[Identity, str] = {}
         self.unthawed = list[str]()
+        self.stopped: dict[Identity, datetime] = {}
         self.unavailable, self._patience = "", _ASK_SECONDS
         self.with_suspects = False
         self._last = self.host.arrivals(NO_PID)[0]
@@ -140,9 +142,8 @@ class Groups:
         if self.unavailable or last == self._last:
             return False
         snapshot = self.host.snapshot()
-        newest = self._newest(snapshot)
-        for _ in range(_LOOKS):
-            if found := {process.pid: process for process in newest()}:
+        for new in self._newcomers(snapshot):
+            if found := {process.pid: process for process in new}:
                 self.hold_in_place(snapshot | found)
                 return True
         return False
@@ -150,17 +151,24 @@ class Groups:
     def catch(self) -> None:
         """Move each running member into the incident's group, repeatedly until none is outside; then freeze the group.
 
-        A round is one look at the whole host and fifty at its newest processes, because a look at the whole host is too
+        A round is one look at the whole host and many at its newest processes, because a look at the whole host is too
         slow for processes that live for a millisecond.
         """
         deadline, outside = time.monotonic() + _CATCH_SECONDS, True
         while outside and not self.unavailable and time.monotonic() < deadline:
             snapshot = self.host.snapshot()
-            found, newest = self.find(snapshot), self._newest(snapshot)
+            found, newcomers = self.find(snapshot), self._newcomers(snapshot)
             outside = self.move(each for who in found if not (each := snapshot[who.pid]).stopped)
-            for _ in range(_LOOKS):
-                outside |= self.move(newest(), hurry=True)
+            for new in newcomers:
+                self._stop(new)
+                outside |= self.move(new, hurry=True)
         self.freeze()
+
+    def _stop(self, processes: Iterable[Process]) -> None:
+        """Send SIGSTOP first: a move takes longer than some of them live, above all one that systemd is asked for."""
+        for process in processes:
+            if freeze_process(self.host, process) == "":
+                self.stopped[process.identity] = datetime.now(UTC)
 
     def move(self, processes: Iterable[Process], *, hurry: bool = False) -> bool:
         """Move processes that no group holds into the incident's group; False if there is nothing that may be moved.
@@ -219,6 +227,15 @@ class Groups:
         self.unavailable = "; ".join(reasons)
         return None
 
+    def _newcomers(self, snapshot: Snapshot) -> Iterator[list[Process]]:
+        """Yield members among the newest processes again and again, for a moment after the last that there was."""
+        newest = self._newest(snapshot)
+        began = last = time.monotonic()
+        while (now := time.monotonic()) < min(last + _QUICK_SECONDS, began + _LONGEST_QUICK_SECONDS):
+            new = newest()
+            last = now if new else last
+            yield new
+
     def _newest(self, snapshot: Snapshot) -> Callable[[], list[Process]]:
         """Return a function that finds members among processes new since its last call, the latest first.
 
@@ -233,7 +250,6 @@ class Groups:
 
         def look() -> list[Process]:
             nonlocal last
-            time.sleep(_PAUSE_SECONDS)
             last, new = self.host.arrivals(last)
             came = {process.pid: process for process in new if not process.container}
             kin.difference_update(process.pid for process in new)  # the earlier processes with these pids are gone

@@ -133,7 +133,8 @@ def _settle(groups: Groups, fresh: dict[Identity, Frozen], before: Mapping[Ident
             for who, member in groups.find(snapshot).items()
             if who not in fresh or _is_woken(snapshot[who.pid], fresh[who])
         }
-        halted = {who: halt(host, snapshot[who.pid], member, before.get(who)) for who, member in running.items()}
+        since = {**groups.stopped, **before}
+        halted = {who: halt(host, snapshot[who.pid], member, since.get(who)) for who, member in running.items()}
         fresh |= halted
         looks.append((snapshot, halted))
         if not groups.hold_in_place(snapshot) and not running and not groups.churns():
@@ -149,7 +150,7 @@ def _is_woken(process: Process, was: Frozen) -> bool:
 def halt(host: Host, process: Process, member: Member, before: datetime | None = None) -> Frozen:
     """Stop one process. The record says why if that failed; `describe` completes it.
 
-    `before` is when the early freeze stopped it, and counts if the process is still stopped.
+    `before` is when the early freeze stopped it, or its catch, and counts if the process is still stopped.
     """
     seen, denied = _now(), freeze_process(host, process)
     since = before if before and process.stopped else _now()

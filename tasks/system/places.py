@@ -99,6 +99,7 @@ class Places:
         self._words: dict[tuple[_Folder, str], bool] = {}
         self._named: dict[tuple[int | str, str], bool] = {}
         self._slow: dict[int, tuple[tuple[str, str], ...]] = {}
+        self._guesses = 0
 
     def _find_tops(self, root: str) -> None:
         """Note the folder and what is mounted below it: by their ids, and as folders of devices."""
@@ -180,9 +181,13 @@ class Places:
             word = f"/proc/{view.where}/fd/{word.rpartition('/')[2]}"
         here = None if word.startswith("/") else _folder_id(f"/proc/{view.where}/cwd")
         key = (here or (0, view.namespace if view.ours else hash(view.where)), word)
-        if (known := self._words.get(key)) is None:
-            known = self._words[key] = self._names_below(view, word) if here is None else self._leads_below(view, word)
-        return known
+        if (known := self._words.get(key)) is not None:
+            return known
+        guesses = self._guesses
+        found = self._names_below(view, word) if here is None else self._leads_below(view, word)
+        if guesses == self._guesses:
+            self._words[key] = found
+        return found
 
     def _names_below(self, view: View, word: str) -> bool:
         target = _target(None, view.seen(word))
@@ -255,7 +260,7 @@ class Places:
         Raises ValueError if that is not known, because it lies too deep.
         """
         passed = list[_Folder]()
-        found = False
+        found, guesses = False, self._guesses
         try:
             mount = _mount_id(descriptor)
             for _ in self._levels():
@@ -280,7 +285,8 @@ class Places:
                 raise ValueError("a folder of it lies too deep to be told apart from the root")
         finally:
             os.close(descriptor)
-        self._folders |= dict.fromkeys(passed, found)
+        if guesses == self._guesses:
+            self._folders |= dict.fromkeys(passed, found)
         return found
 
     def _levels(self) -> Iterator[int]:
@@ -293,9 +299,13 @@ class Places:
             yield level
 
     def _is_mounted(self, number: int, view: View, device: int) -> bool:
-        """Return whether a mount shows a part of the folder; of one that no table lists, whether it could."""
+        """Return whether a mount shows a part of the folder; of one that no table lists, whether it could.
+
+        That is a guess, held against this process alone: it may have ended meanwhile, and its folders are others' too.
+        """
         mount = self._mount(number, view)
         if mount is None:
+            self._guesses += 1
             return device in self._devices
         return any(mount.device == one and mount.folder.is_relative_to(folder) for one, folder in self._mounted)
 

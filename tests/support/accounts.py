@@ -20,9 +20,10 @@ import psutil
 from tests.support.workloads import open_the_way, wait_until
 
 _FIRST = 1_000_000_000
-_EACH = 64
+_EACH = 30_000
+_PIDS = 1 << 15
 _LOOKS = 5
-_numbers = count(_FIRST + os.getpid() * _EACH)
+_numbers = count(_FIRST + os.getpid() % _PIDS * _EACH)
 PROJECT = Path(__file__).parents[2]
 
 
@@ -38,12 +39,17 @@ def opened(folder: Path) -> list[str]:
     return ["unshare", "--mount", "sh", "-c", script, "sh", str(closed), inner, str(folder)]
 
 
+def new_user() -> int:
+    """A user id that nothing has run under, also beside other workers of the same tests."""
+    return next(_numbers)
+
+
 class Account:
     """A user id that nobody else has, and a folder of its own. Needs root. What runs under it ends with the test."""
 
     def __init__(self, folder: Path) -> None:
         """Make the folder and take the next number."""
-        self.uid, self.folder = next(_numbers), folder
+        self.uid, self.folder = new_user(), folder
         folder.mkdir()
         open_the_way(folder)
         self.passing = Path(mkdtemp(prefix="account-"))  # the name of a socket may be no longer than a hundred bytes

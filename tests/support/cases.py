@@ -12,6 +12,7 @@ import psutil
 
 from tasks.drill.sample import every_process
 from tasks.system.control_group import ControlGroup, Hierarchy
+from tests.support.accounts import new_user
 from tests.support.workloads import wait_until
 
 HIERARCHY = Hierarchy.find()
@@ -66,7 +67,7 @@ class Case:
 
     def __init__(self, root: Path, program: str, group: ControlGroup | None = None, *, apart: bool = False) -> None:
         """Start it in this folder, and wait until it runs. `apart` makes it nobody's child: a guard may freeze it."""
-        self.user = 1_000_000 + os.getpid() * 100 + next(_NUMBERS)
+        self.user = new_user()
         self.sign = root.parent / f"sign-{self.user}"
         place = str(group.place) if group else ""
         python = [sys.executable, "-I", "-S", "-c"]
@@ -86,7 +87,10 @@ class Case:
     def goes_on(self) -> bool:
         """The same, waited for: a busy machine gives it its turn later. Raises AssertionError if it stands."""
         before = self.size()
-        wait_until(lambda: self.size() > before, what="a sign of life")
+        try:
+            wait_until(lambda: self.size() > before, what="a sign of life")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {[(each.pid, each.status()) for each in self.living()]}") from error
         return True
 
     def size(self) -> int:
