@@ -32,6 +32,7 @@ _IN_MEMORY: Final = {
     "PREFECT_SERVER_DATABASE_CONNECTION_URL": (
         "sqlite+aiosqlite:///file::memory:?cache=shared&uri=true&check_same_thread=false"
     ),
+    "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false",
     "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
     "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
     "PREFECT_SERVER_UI_ENABLED": "false",
@@ -52,8 +53,9 @@ class ShortLived(PrefectServer):
         self.log = Path(f"/proc/{os.getpid()}/fd/{os.memfd_create(self.name)}")
 
     def command(self) -> Sequence[str]:
-        """Return the server's command with its background services off."""
-        return [*super().command(), "--no-services"]
+        """Return the server's command with its background services off, and tables that need no migrations."""
+        words = [*super().command(), "--no-services"]
+        return ["tasks.adapters.memory_server" if word == "prefect" else word for word in words]
 
     def environment(self) -> Mapping[str, str]:
         """Return its environment with a database in memory, and without a home, a UI or Prefect's own block types."""
