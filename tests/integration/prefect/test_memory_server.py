@@ -14,7 +14,7 @@ Unique = set[tuple[str, ...]]
 
 
 def tables_of(path: Path) -> dict[str, tuple[Columns, Unique]]:
-    """Of each table its columns (type, whether they may be empty; SQLite knows no lengths), and what is unique in it."""
+    """Of each table its columns, with type and whether they may be empty, and what is unique. Lengths mean nothing."""
     found = {}
     with closing(sqlite3.connect(path)) as database:
         for (name,) in database.execute("select name from sqlite_master where type = 'table'").fetchall():
