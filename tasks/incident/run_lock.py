@@ -11,7 +11,8 @@ import json
 import os
 import stat
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -21,7 +22,7 @@ from tasks.custody.incident.incident import known_id
 from tasks.incident.layout import OWNER, REHEARSAL
 from tasks.system import file_lock as lock
 from tasks.system.atomic_files import read_plain
-from tasks.system.ours import exposed
+from tasks.system.ours import exposed, open_folder
 from tasks.system.processes import get_process, start_of
 from tasks.system.time_limit import time_limit
 
@@ -31,6 +32,7 @@ Purpose: TypeAlias = Literal["evacuation", "recovery", "release of the cordon", 
 _SETTLE_SECONDS: Final = 0.5
 _POLL_SECONDS: Final = 0.05
 _IN_THE_WAY: Final = frozenset({errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENXIO})
+_LOCK: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _kept: Final[dict[Path, int]] = {}
 
 
@@ -57,17 +59,28 @@ def take_ownership(evidence: Path, purpose: Purpose = "evacuation", *, dry_run: 
     return descriptor
 
 
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    descriptor = open_folder(folder)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def _locked(path: Path) -> int | None:
     """Return the descriptor of the locked file if it still lies at the path; None if the lock cannot be taken.
 
-    Nor is it taken of another account's file, in which that account could sign for us.
+    Nor is it taken of another account's file, in which that account could sign for us. Raises OSError if there is no
+    folder, or one behind a link that is not followed.
     """
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
-    except OSError as error:
-        if error.errno in _IN_THE_WAY:  # another account's: its run may be at work, or dead
-            return None
-        raise
+    with _opened(path.parent) as folder:
+        try:
+            descriptor = os.open(path.name, _LOCK | os.O_NONBLOCK, 0o644, dir_fd=folder)
+        except OSError as error:
+            if error.errno in _IN_THE_WAY:  # another account's: its run may be at work, or dead
+                return None
+            raise
     with suppress(BlockingIOError):
         if _is_of(os.fstat(descriptor), {0, os.geteuid()}):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -79,17 +92,19 @@ def _locked(path: Path) -> int | None:
 
 def _put_in_place(path: Path) -> int:
     """Put a locked file of ours where a stranger's lies, who has no moment to lock it first. Return its descriptor."""
-    beside, aside = (path.with_name(f"{path.name}-{os.urandom(16).hex()}") for _ in range(2))
-    descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if path.is_dir() and not path.is_symlink():
-            path.rename(aside)
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        os.close(descriptor)
-        raise
+    beside, aside = (f"{path.name}-{os.urandom(16).hex()}" for _ in range(2))
+    with _opened(path.parent) as folder:
+        descriptor = os.open(beside, _LOCK | os.O_EXCL, 0o600, dir_fd=folder)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.is_dir() and not path.is_symlink():
+                os.rename(path.name, aside, src_dir_fd=folder, dst_dir_fd=folder)
+            os.replace(beside, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(beside, dir_fd=folder)
+            os.close(descriptor)
+            raise
     if not lock.has_lock(os.getpid(), path):
         time_limit().lose(f"{path} was taken away at once: nothing keeps another run of this workload out")
     return descriptor

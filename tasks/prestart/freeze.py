@@ -69,7 +69,7 @@ def members_described(given: Mapping[str, Any]) -> list[Process]:
     with suppress(Exception):  # it reports the same reason
         fields = _here(recognisable(given, socket.gethostname()))
         snapshot = LinuxHost(fields["api_port"], root=fields["root"]).snapshot()
-        return [snapshot[who.pid] for who in _finder(fields, _bases(fields, evidence_of(fields)))(snapshot)]
+        return [snapshot[who.pid] for who in _finder(fields, _bases(fields, _folder_of(fields)))(snapshot)]
     return []
 
 
@@ -114,13 +114,13 @@ def _tried(freeze: Callable[[], EarlyFreeze]) -> EarlyFreeze | None:
 def _locked_freeze(workload: Mapping[str, Any], incident: str | None, run: str = "") -> EarlyFreeze:
     with before_the_freeze():
         uncover(Path(workload["root"]))
-        evidence = evidence_of(workload)
+        evidence = _folder_of(workload)
         bases = _bases(workload, evidence)
         if (own := own_incident(run, bases)) and is_finished(own):
             raise NothingToFreeze
         _require_known_here(bases, incident)
-        with _owned(bases) as lock:
-            return replace(_freeze(workload, bases), lock=lock)
+        with _owned(evidence, bases) as lock:
+            return replace(_freeze(workload, evidence, bases), lock=lock)
 
 
 def _is_stale(run: "KnownRun") -> bool:
@@ -140,33 +140,41 @@ def _here(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def evidence_of(workload: Mapping[str, Any]) -> Path:
-    """Return the folder of the workload's incidents, created if possible. NotNow if the block fits another host."""
+    """Return the folder of the workload's incidents, created if possible.
+
+    NotNow if the block fits another host, or if the folder lies behind a link that is not followed.
+    """
+    if why := why_not_followed(folder := _folder_of(workload)):
+        raise NotNow(why)
+    return folder
+
+
+def _folder_of(workload: Mapping[str, Any]) -> Path:
     root, named = Path(workload["root"]), workload["evidence_dir"]
     if not root.is_dir():
         raise NotNow("the block does not fit this host")
     folder = evidence_folder(root, Path(named) if named else None)
-    if why := why_not_followed(folder):
-        raise NotNow(why)
     with suppress(OSError):
         os.close(make_folder(folder))
     return folder
 
 
 @contextmanager
-def _owned(bases: Sequence[Path]) -> Iterator[int | None]:
+def _owned(evidence: Path, bases: Sequence[Path]) -> Iterator[int | None]:
     """Hold the lock of the workload's runs, which stays open. NotNow while another run works, which may thaw.
 
-    If no disk takes the lock, a run at work has its lock in memory, under a name that is not known here.
+    If no disk takes the lock, a run at work has its lock in memory, under a name that is not known here. So it is where
+    the folder lies behind a link that is not followed: the workload may have made it, and it delays no freeze.
     """
     try:
-        descriptor = take_ownership(bases[0])
+        descriptor = take_ownership(evidence)
     except OSError as error:
-        if any(map(at_work, bases[1:])):
+        if any(map(at_work, {*bases} - {evidence})):
             raise NotNow("another run is at work") from error
         yield None
         return
     if descriptor is None:
-        if owner(bases[0]) != PAPER:
+        if owner(evidence) != PAPER:
             raise NotNow("another run is at work")
         yield None
         return
@@ -177,14 +185,14 @@ def _owned(bases: Sequence[Path]) -> Iterator[int | None]:
         raise
 
 
-def _freeze(workload: Mapping[str, Any], bases: Sequence[Path]) -> EarlyFreeze:
+def _freeze(workload: Mapping[str, Any], evidence: Path, bases: Sequence[Path]) -> EarlyFreeze:
     """Freeze parents first, until a look finds no new process.
 
     Which, and when, is written down before the signals of each look, because this process may be killed, and once more
     after the last. It is only what this start stops, to be thawed if the run is refused: not what was stopped already,
     and not what an incident has frozen and that runs again, unless that incident was thawed.
     """
-    frozen, above, journal = dict[Identity, datetime](), set[Identity](), bases[0] / EARLY
+    frozen, above, journal = dict[Identity, datetime](), set[Identity](), evidence / EARLY
     homes = [home for base in bases for home in incidents_in(base)]
     host, find = LinuxHost(workload["api_port"], root=workload["root"]), _finder(workload, bases)
 
@@ -256,9 +264,10 @@ def _require_known_here(bases: Sequence[Path], incident: str | None) -> None:
 
 
 def _bases(workload: Mapping[str, Any], evidence: Path) -> list[Path]:
-    """Return every folder of ours in which incidents of this host may lie, the evidence folder first."""
+    """Return every folder of ours in which incidents of this host may lie."""
     others = [Path(workload["fallback_dir"])] if workload.get("fallback_dir") else []
-    return [evidence, *(base for disk in (*others, layout.MEMORY) for base in own_folders(disk, "evacuation-"))]
+    own = [] if why_not_followed(evidence) else [evidence]
+    return [*own, *(base for disk in (*others, layout.MEMORY) for base in own_folders(disk, "evacuation-"))]
 
 
 def _held(homes: Sequence[Path]) -> set[Identity]:
