@@ -31,4 +31,5 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     EVACUATION_POOL=evacuation
 
-CMD ["sh", "-c", "exec evacuation worker --pool \"$EVACUATION_POOL\""]
+# the queues of the host whose name it has, as `evacuation deploy` makes them: what runs on another host is not its work
+CMD ["sh", "-c", "host=$(uname -n) && exec evacuation worker --pool \"$EVACUATION_POOL\" --work-queue \"$host\" --work-queue \"$host-training\" --work-queue people --name \"$host\""]

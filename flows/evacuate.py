@@ -8,7 +8,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.fields import BlockName, IncidentId, Sentence
+from flows.fields import BlockName, HandedOver, IncidentId, Sentence
 from flows.thaw import thawed_instead
 from tasks.adapters.server_time import server_time_if_told
 from tasks.collectors import discover
@@ -73,8 +73,8 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
     recover: bool = False,  # noqa: FBT001, FBT002
     read_back: bool = False,  # noqa: FBT001, FBT002
     suspects: Suspects | None = None,
-    alarm: dict[str, Any] | None = None,
-    order: dict[str, Any] | None = None,
+    alarm: HandedOver = None,
+    order: HandedOver = None,
     unknown: Unknowns | None = None,
     model: Sentence = "",
     new_incident: bool = False,  # noqa: FBT001, FBT002
@@ -96,8 +96,8 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
         read_back: Verify by reading every byte back, not by the store's own digests alone. 全バイトを読み戻して検証。
         suspects: name only names processes that a fact ties to the workload and no pattern matches; include freezes
             and ends them too; left out, policy kill includes them. 不審プロセスの扱い(報告のみ/停止に含める)。
-        alarm: What an automation saw and hands over; a person leaves it empty. 自動通知の内容(手動では空)。
-        order: What a fleet's run hands over; a person leaves it empty. フリートからの指示(手動では空)。
+        alarm: What an automation saw and hands over; in no form. 自動通知の内容(フォームには非表示)。
+        order: What a fleet's run hands over; in no form. フリートからの指示(フォームには非表示)。
         unknown: name only names processes in the root that nobody knows, and a person answers them; end freezes and
             ends them too; left out, name. root にある正体不明のプロセスの扱い(報告のみ/終了)。
         model: With recover, the model to bring back, as of the flow recover. 復旧するモデル。

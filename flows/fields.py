@@ -1,8 +1,9 @@
 """Define the types of form fields. A form refuses what does not fit before a run begins."""
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 
 from tasks.custody.fleet.order import FLEET_PATTERN
 from tasks.custody.incident.incident import ID_PATTERN
@@ -12,3 +13,5 @@ AnyIncidentId: TypeAlias = Annotated[str, Field(json_schema_extra={"pattern": f"
 IncidentId: TypeAlias = Annotated[str, Field(json_schema_extra={"pattern": ID_PATTERN})]
 FleetId: TypeAlias = Annotated[str, Field(json_schema_extra={"pattern": f"^({FLEET_PATTERN})?$"})]
 Sentence: TypeAlias = Annotated[str, Field(max_length=2000)]
+HandedOver: TypeAlias = SkipJsonSchema[dict[str, Any] | None]
+"""What an automation or a fleet hands over: in no person's form, and never refused at a deployment of any version."""

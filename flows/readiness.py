@@ -5,6 +5,7 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
+from pydantic.json_schema import SkipJsonSchema
 
 from blocks.workload import Workload
 from flows.fields import BlockName
@@ -19,7 +20,9 @@ from tasks.runtime.flow_run import this_run
 
 
 @flow(name=READY, flow_run_name="ready {workload}", persist_result=False)
-def readiness(workload: BlockName, store: BlockName, allowed_signers: str = "", canary: str = "") -> State[Any]:
+def readiness(
+    workload: BlockName, store: BlockName, allowed_signers: str = "", canary: SkipJsonSchema[str] = ""
+) -> State[Any]:
     """Look whether an evacuation would work if it began now; Completed only if everything was looked at and is sound.
 
     今すぐ緊急撤収を始めた場合に成功するかを点検します。何も止めず、証跡も送りません。
@@ -28,7 +31,7 @@ def readiness(workload: BlockName, store: BlockName, allowed_signers: str = "", 
         workload: Name of the Workload block to look at. 対象の Workload ブロック名。
         store: Name of the Evidence Store block that evidence would go to. 保全先の Evidence Store ブロック名。
         allowed_signers: Who may sign, as lines of ssh-keygen's allowed_signers file. 署名者(allowed_signers の内容)。
-        canary: What an automation hands over to a run that only answers; a person leaves it empty. 自動試験用。
+        canary: What an automation hands over to a run that only answers; in no form. 自動試験用(非表示)。
     """
     if canary:
         return Completed(message=answer())

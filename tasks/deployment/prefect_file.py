@@ -24,7 +24,9 @@ from pydantic import TypeAdapter
 from tasks.custody.errors import Refused
 from tasks.system.shared_files import SHARED
 
-_VARIABLE: Final = re.compile(r"\{\{ *\$(\w+) *\}\}")
+BUILD: Final = "tasks.deployment.build.workload"
+"""The only build step that is known: it yields the values that are put in place here."""
+_VARIABLE: Final = re.compile(r"\{\{ *(?:\$EVACUATION_|evacuation\.)(\w+) *\}\}")
 _SAME: Final = ("description", "tags", "parameters", "enforce_parameter_schema", "entrypoint")
 _POOL: Final = {"name": "work_pool_name", "work_queue_name": "work_queue_name", "job_variables": "job_variables"}
 _KNOWN: Final = {*_SAME, "name", "work_pool", "concurrency_limit", "schedules", "triggers"}
@@ -50,6 +52,7 @@ class Template:
             **self.of_flow,
             **{name: entry[name] for name in _SAME if name in entry},
             **{field: entry["work_pool"][name] for name, field in _POOL.items() if name in entry["work_pool"]},
+            **({"work_pool_name": values["pool"]} if "pool" in values else {}),
             "concurrency_limit": limit.pop("limit", None),
             "concurrency_options": limit or None,
             "pull_steps": [],
@@ -57,9 +60,12 @@ class Template:
 
 
 def render(template: Any, values: Mapping[str, str]) -> Any:
-    """Replace each `{{ $NAME }}` by its value. Other placeholders stay: they are an event's. Raises KeyError."""
+    """Replace each `{{ evacuation.name }}` or `{{ $EVACUATION_NAME }}` by the value of `name`. Raises KeyError.
+
+    Other placeholders stay: they are an event's.
+    """
     if isinstance(template, str):
-        return _VARIABLE.sub(lambda found: values[found[1]], template)
+        return _VARIABLE.sub(lambda found: values[found[1].lower()], template)
     if isinstance(template, Mapping):
         return {name: render(value, values) for name, value in template.items()}
     return [render(each, values) for each in template] if isinstance(template, list) else template
@@ -69,7 +75,8 @@ def templates(client: SyncPrefectClient, name: str = "prefect.yaml") -> list[Tem
     """Read a file and register the flows of its deployments. Raises Refused for what only `prefect deploy` knows."""
     file = yaml.safe_load((SHARED / name).read_text())
     unknown = {key for entry in file["deployments"] for key in entry.keys() - _KNOWN}
-    unknown |= {step for step in ("build", "push", "pull") if file.get(step)}
+    unknown |= {step for step in ("push", "pull") if file.get(step)}
+    unknown |= {f"build: {step}" for steps in file.get("build") or () for step in steps if step != BUILD}
     if unknown:
         raise Refused(
             f"{name} with deployments of {', '.join(sorted(_KNOWN))}",
@@ -122,7 +129,7 @@ def _created(
 ) -> UUID:
     schedules = [
         DeploymentScheduleCreate(schedule=_SCHEDULE.validate_python(each))
-        for each in render(template.entry.get("schedules", []), values)
+        for each in render(template.entry.get("schedules") or [], values)
     ]
     return client.create_deployment(template.flow_id, name, schedules=schedules, **fields)
 

@@ -7,9 +7,9 @@ automation that finds runs that have gone silent, and what tells people.
 import socket
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from shlex import quote
 from typing import Final
@@ -68,15 +68,9 @@ class DeploymentTarget:
     host: str
 
     def variables(self, pool: str, engine: str) -> dict[str, str]:
-        """Return the values of the variables in prefect.yaml."""
-        about = {"WORKLOAD": self.workload, "STORE": self.store, "ZONE": own_zone()}
-        return variables(pool, self.host, engine, MINUTE=str(crc32(self.workload.encode()) % 60), **about)
-
-
-def variables(pool: str, queue: str, engine: str, **about: str) -> dict[str, str]:
-    """Return the values of the variables in a file of deployments, by their names there."""
-    values = {**about, "POOL": pool, "QUEUE": queue, "PYTHON": engine}
-    return {f"EVACUATION_{name}": value for name, value in values.items()}
+        """Return the values of the variables in prefect.yaml, by their names there."""
+        minute = str(crc32(self.workload.encode()) % 60)
+        return {**asdict(self), "pool": pool, "python": engine, "minute": minute, "zone": own_zone()}
 
 
 def saved(name: str, store: str) -> DeploymentTarget:
@@ -190,7 +184,7 @@ def deploy_fleet(fleet: str, pool: str, engine: str) -> str:
     with get_client(sync_client=True) as client:
         make_pool(client, pool)
         make_queue(client, pool, FLEETS, "Runs of fleets. A worker anywhere that reaches server and store serves it.")
-        values = variables(pool, FLEETS, engine, FLEET=fleet)
+        values = {"fleet": fleet, "pool": pool, "queue": FLEETS, "python": engine}
         deploy(client, templates(client, "examples/fleet/fleet.yaml"), values, deployed(client, [fleet]))
         put(client, silent_runs())
     print(f"deployed the fleet {fleet} on {pool}/{FLEETS}")
@@ -224,19 +218,29 @@ def deploy_people(pool: str, engine: str, notify: Sequence[str]) -> None:
 def deploy_all(targets: list[DeploymentTarget], pool: str, engine: str, also: Sequence[str] = ()) -> Iterator[str]:
     """Deploy each; yield what is left to do, a line each. `also` are queues that the workers of all hosts serve."""
     with get_client(sync_client=True) as client:
-        make_pool(client, pool)
-        for host in sorted({target.host for target in targets}):
-            make_queues(client, pool, host)
+        prepare(client, pool, {target.host for target in targets})
         all_of = templates(client)
         there = deployed(client, [target.workload for target in targets])
         every = [target.variables(pool, engine) for target in targets]
         done = side_by_side(lambda values: deploy(client, all_of, values, there), every, _AT_ONCE)
         for target, _ in zip(targets, done, strict=True):
             print(f"deployed {target.workload} on {pool}/{target.host}, evidence to {target.store}")
-        put(client, silent_runs())
     for host in sorted({target.host for target in targets}):
-        queues = " ".join(f"--work-queue {name}" for name in (*(host + suffix for suffix in _QUEUES), *also))
-        yield f"worker on {host}: {_command(engine)} worker --pool {pool} {queues} --name {host}"
+        yield worker_of(host, pool, engine, also)
+
+
+def prepare(client: SyncPrefectClient, pool: str, hosts: Iterable[str]) -> None:
+    """Make what the deployments of workloads on these hosts need: pool, queues, the automation of silent runs."""
+    make_pool(client, pool)
+    for host in sorted(hosts):
+        make_queues(client, pool, host)
+    put(client, silent_runs())
+
+
+def worker_of(host: str, pool: str, engine: str, also: Sequence[str]) -> str:
+    """Return the line that starts a host's worker, which serves its own queues and these."""
+    queues = " ".join(f"--work-queue {name}" for name in (*(host + suffix for suffix in _QUEUES), *also))
+    return f"worker on {host}: {_command(engine)} worker --pool {pool} {queues} --name {host}"
 
 
 def unanswered(target: DeploymentTarget) -> Iterator[str]:

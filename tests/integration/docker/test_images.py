@@ -1,6 +1,7 @@
 """The images of this repository: the sample workload as the runbook starts it, and a worker that evacuates its host."""
 
 import re
+import socket
 import subprocess
 from uuid import uuid4
 
@@ -119,18 +120,26 @@ def test_a_worker_in_a_container_evacuates_its_host(
 
 
 def run_there(scene: Scene, pool: str) -> str:
-    """Trigger the deployment; the name of the state that the run ends in."""
+    """Trigger the deployment; the name of the state that the run ends in. A run for another host is left alone."""
     with get_client(sync_client=True) as client:
         flow = client.create_flow_from_name("evacuate")
-        deployment = client.create_deployment(
-            flow,
-            scene.name,
-            entrypoint="flows.evacuate.evacuate",
-            work_pool_name=pool,
-            parameters={"workload": scene.name, "store": scene.name},
+        elsewhere, run = (
+            client.create_flow_run_from_deployment(
+                client.create_deployment(
+                    flow,
+                    f"{scene.name}-{queue}",
+                    entrypoint="flows.evacuate.evacuate",
+                    work_pool_name=pool,
+                    work_queue_name=queue,
+                    parameters={"workload": scene.name, "store": scene.name},
+                )
+            ).id
+            for queue in ("elsewhere", socket.gethostname())
         )
-        run = client.create_flow_run_from_deployment(deployment).id
         wait_until(lambda: is_final(client.read_flow_run(run).state), 120, what="the run's end")
+        left = client.read_flow_run(elsewhere).state
+        assert left
+        assert left.is_scheduled(), left
         state = client.read_flow_run(run).state
         return f"{state.name}: {state.message}" if state else ""
 

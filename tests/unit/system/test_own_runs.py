@@ -11,6 +11,7 @@ import yaml
 
 from tasks.custody.errors import Refused
 from tasks.deployment import register
+from tasks.deployment.prefect_file import render
 from tasks.system.own_runs import ENGINES, FLOWS, engine_of, entrypoint_of
 from tasks.system.shared_files import SHARED
 
@@ -29,7 +30,7 @@ def test_it_knows_each_deployment_of_ours_by_flow_and_command() -> None:
     for each in ours:
         assert entrypoint_of(deployment(each["entrypoint"])) == each["entrypoint"]
         command = each["work_pool"].get("job_variables", {}).get("command")
-        text = command and command.replace("{{ $EVACUATION_PYTHON }}", sys.executable)
+        text = command and render(command, {"python": sys.executable})
         assert engine_of(text) == (text.split()[-1] if text else "prefect.engine")
 
 
