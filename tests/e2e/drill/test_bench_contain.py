@@ -152,6 +152,7 @@ class WithoutServer(Bench):
         return replace(seen, frozen=first_task_to_frozen(evidence))
 
 
+@pytest.mark.soak
 def test_the_bench_in_its_smallest_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.contain.RESULTS", tmp_path)
     monkeypatch.setattr("benchmarks.rows.RESULTS", tmp_path)

@@ -98,6 +98,7 @@ def test_over_a_line_in_its_smallest_form_a_round_is_added_to_what_is_kept(tmp_p
     assert "200 Mbit/s" in json.loads((tmp_path / "offload-net.json").read_text())["conditions"]
 
 
+@pytest.mark.soak
 @needs_network
 def test_nothing_is_left_when_it_is_interrupted(tmp_path: Path) -> None:
     with subprocess.Popen(command(tmp_path, "--net", "--only", "ours"), start_new_session=True) as bench:

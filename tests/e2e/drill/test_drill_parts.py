@@ -72,6 +72,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
         yield running
 
 
+@pytest.mark.soak
 def test_two_stores_side_by_side_on_loopback_only(tmp_path: Path) -> None:
     with SeaweedFS(tmp_path / "one") as one, SeaweedFS(tmp_path / "another one") as other:
         assert listening(one) == listening(other) == {"127.0.0.1"}
@@ -89,6 +90,7 @@ def test_its_secret_is_in_a_private_file_and_not_in_its_command_line(tmp_path: P
         assert store.secret_key not in lines + store.log.read_text()
 
 
+@pytest.mark.soak
 def test_a_restart_keeps_data_and_address(tmp_path: Path) -> None:
     with SeaweedFS(tmp_path / "store") as store:
         endpoint = store.endpoint
@@ -183,6 +185,7 @@ def start_in_another_process(folder: Path, mode: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_parent_that_is_killed_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
     with start_in_another_process(tmp_path / "store", "stay") as parent:
@@ -194,27 +197,35 @@ def test_a_parent_that_is_killed_leaves_no_process(tmp_path: Path, number: signa
         until(lambda: not alive(processes))
 
 
-def test_the_server_of_a_run_by_hand_writes_no_file_that_could_be_left_behind() -> None:
+@pytest.fixture(scope="module")
+def short_lived() -> Iterator[ShortLived]:
+    """The server of a run by hand, of which nothing is left."""
     with ShortLived() as server:
         processes = family(server.pid)
-        assert len(processes) > 1
-        assert [file.path for process in processes for file in process.open_files() if file.mode != "r"] == []
-        assert b"server" in server.log.read_bytes()
+        yield server
     until(lambda: not alive(processes))
 
 
-def test_the_server_of_a_run_by_hand_answers_nobody_without_its_password_and_tells_no_port_beforehand() -> None:
+def test_the_server_of_a_run_by_hand_writes_no_file_that_could_be_left_behind(short_lived: ShortLived) -> None:
+    processes = family(short_lived.pid)
+    assert len(processes) > 1
+    assert [file.path for process in processes for file in process.open_files() if file.mode != "r"] == []
+    assert b"server" in short_lived.log.read_bytes()
+
+
+def test_the_server_of_a_run_by_hand_answers_nobody_without_its_password_and_tells_no_port_beforehand(
+    short_lived: ShortLived,
+) -> None:
     """Any account of the host made itself root: it set the run's state, and named a pickle as the result."""
-    with ShortLived() as server:
-        told = [word for process in family(server.pid) for word in process.cmdline()]
-        assert not [word for word in told if str(server.port) in word or server.auth in word]
-        assert ask(f"{server.api}/health") == b"true"
-        assert ask(f"{server.api}/flow_runs/filter", {}) is None
-        user, _, password = server.auth.partition(":")
-        answer = httpx.post(
-            f"{server.api}/flow_runs/count", json={}, auth=(user, password), timeout=10, trust_env=False
-        )
-        assert answer.json() == 0
+    told = [word for process in family(short_lived.pid) for word in process.cmdline()]
+    assert not [word for word in told if str(short_lived.port) in word or short_lived.auth in word]
+    assert ask(f"{short_lived.api}/health") == b"true"
+    assert ask(f"{short_lived.api}/flow_runs/filter", {}) is None
+    user, _, password = short_lived.auth.partition(":")
+    answer = httpx.post(
+        f"{short_lived.api}/flow_runs/count", json={}, auth=(user, password), timeout=10, trust_env=False
+    )
+    assert answer.json() == 0
 
 
 def test_a_server_that_ends_by_itself_leaves_its_log_to_whoever_started_it(

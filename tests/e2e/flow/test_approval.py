@@ -167,6 +167,7 @@ def test_a_recovery_that_was_asked_for_touches_nothing_before_the_answer_and_is_
     assert "Hanako approved" in (scene.home / "custody.jsonl").read_text()
 
 
+@pytest.mark.soak
 def test_a_recovery_that_was_refused_leaves_the_workload_contained(scene: Scene) -> None:
     assert scene.evacuate().name == "Verified"
     run = Asked(recover, workload=scene.name, store=scene.name, ask_first=True)

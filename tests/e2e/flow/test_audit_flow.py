@@ -137,6 +137,7 @@ def list_of(scene: Scene) -> list[str]:
     return [each.key for each in scene.store.list("") if not each.key.startswith("latest/")]
 
 
+@pytest.mark.soak
 def test_an_incident_that_was_carried_on_and_then_recovered_is_proven_over_all_its_records(
     signed: Scene, signing_key: SigningKey
 ) -> None:
@@ -153,6 +154,7 @@ def test_an_incident_that_was_carried_on_and_then_recovered_is_proven_over_all_i
     assert len(list((signed.home / "record").iterdir())) == 3
 
 
+@pytest.mark.soak
 def test_every_command_of_the_page_prints_what_the_page_says(
     stamped: Scene, seaweed: SeaweedFS, known: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -138,6 +138,7 @@ def test_what_was_begun_by_hand_is_carried_on_by_a_worker(scene: Scene, file: Pa
     assert len(cached(scene)) == kept
 
 
+@pytest.mark.soak
 def test_suspects_are_ended_by_hand_and_the_key_of_the_api_comes_from_the_operators_own_server(
     scene: Scene, file: Path
 ) -> None:
@@ -158,21 +159,28 @@ def test_suspects_are_ended_by_hand_and_the_key_of_the_api_comes_from_the_operat
     assert [each["role"] for each in facts["stop"]["processes"]] == ["suspect"]
 
 
+def answered(scene: Scene, file: Path, pid: int) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PREFECT_API_URL": NOBODY, "SUDO_USER": "ana", "SUDO_UID": "1000"}
+    words = ["answer", str(file), scene.home.name, str(pid), "end", "--reason", "a miner"]
+    command = [sys.executable, "-m", "flows.cli", *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.soak
+def test_by_hand_only_who_is_unknown_is_answered(scene: Scene, file: Path, stranger: psutil.Process) -> None:
+    scene.small.start_all()
+    assert scene.evacuate().name == "Unanswered"
+    refused = answered(scene, file, os.getpid())
+    assert (refused.returncode, f"did not know: {stranger.pid}; got {os.getpid()}" in refused.stderr) == (2, True)
+
+
+@pytest.mark.soak
 def test_what_nobody_knows_is_ended_by_hand_and_then_all_is_verified(
     scene: Scene, file: Path, stranger: psutil.Process, signing_key: SigningKey
 ) -> None:
     scene.small.start_all()
     assert scene.evacuate().name == "Unanswered"
-    environment = {**os.environ, "PREFECT_API_URL": NOBODY, "SUDO_USER": "ana", "SUDO_UID": "1000"}
-
-    def answered(pid: int) -> subprocess.CompletedProcess[str]:
-        words = ["answer", str(file), scene.home.name, str(pid), "end", "--reason", "a miner"]
-        command = [sys.executable, "-m", "flows.cli", *words]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-
-    refused = answered(os.getpid())
-    assert (refused.returncode, f"did not know: {stranger.pid}; got {os.getpid()}" in refused.stderr) == (2, True)
-    done = answered(stranger.pid)
+    done = answered(scene, file, stranger.pid)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith(f"Verified: {scene.home.name}: ")
     assert f"{stranger.pid} (sleep 611) was answered by ana (1000): end" in done.stdout

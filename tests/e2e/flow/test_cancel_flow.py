@@ -108,6 +108,7 @@ def folder_store(folder: Path) -> dict[str, Any]:
     return {"folder": str(folder / "store")}
 
 
+@pytest.mark.soak
 def test_in_the_grace_what_was_thawed_is_frozen_again_before_another_run_may_begin(
     small: SmallWorkload, evidence: Path
 ) -> None:
@@ -128,6 +129,7 @@ def test_in_the_grace_what_was_thawed_is_frozen_again_before_another_run_may_beg
     assert by_hand.small.living() == []
 
 
+@pytest.mark.soak
 def test_while_a_store_hangs_it_is_contained_and_not_stored_and_a_second_signal_tears_nothing(
     small: SmallWorkload, evidence: Path, hanging: str
 ) -> None:

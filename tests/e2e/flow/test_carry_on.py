@@ -48,6 +48,7 @@ def test_logs_that_new_life_wrote_and_those_of_a_corrected_pattern_are_collected
     assert [key for key in stored if key.endswith("more/gpu.txt")], stored
 
 
+@pytest.mark.soak
 def test_the_first_look_at_the_processes_survives_a_second_one(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     scene.small.start_all()
     monkeypatch.setattr("tasks.evidence.seal._files", lambda *_: (_ for _ in ()).throw(OSError("no seal in this run")))
@@ -83,6 +84,7 @@ def test_a_look_that_was_lost_stays_lost_and_latest_as_it_is(scene: Scene, monke
     assert scene.store.head("latest/models/model_builtin.joblib") is None
 
 
+@pytest.mark.soak
 def test_a_file_that_changed_between_two_runs_goes_into_a_snapshot_of_its_own(scene: Scene) -> None:
     outside = scene.small.root / "logs/link.log"
     outside.symlink_to("/etc/hostname")
@@ -101,8 +103,9 @@ def test_a_file_that_changed_between_two_runs_goes_into_a_snapshot_of_its_own(sc
     assert first.sha256 != second.sha256 == latest.sha256
 
 
+@pytest.mark.parametrize("times", [1, pytest.param(2, marks=pytest.mark.soak)])
 def test_an_object_that_the_store_lost_is_sent_again_and_another_store_gets_everything(
-    scene: Scene, tmp_path: Path
+    scene: Scene, tmp_path: Path, times: int
 ) -> None:
     disk = tmp_path / "other disk"
     disk.mkdir()
@@ -111,7 +114,7 @@ def test_an_object_that_the_store_lost_is_sent_again_and_another_store_gets_ever
     assert state.name == "Verified", state.message
     assert (disk / "incidents" / scene.home.name / "evidence" / MANIFEST).exists()
     lost = disk / "incidents" / scene.home.name / "evidence/mem.txt"
-    for _ in range(2):
+    for _ in range(times):
         lost.unlink()
         state = scene.evacuate(incident_id=scene.home.name)
         assert state.name == "Unverified"
@@ -142,6 +145,7 @@ def test_a_record_that_the_store_has_not_got_is_sent_by_the_next_run_without_an_
     assert len(scene.incidents) == 2
 
 
+@pytest.mark.soak
 def test_an_old_incident_run_again_does_not_bring_the_past_back(scene: Scene) -> None:
     scene.evacuate()
     old = scene.home.name
@@ -197,7 +201,7 @@ def again_for_a_new_incident(scene: Scene, _: FlowRun) -> State:
     return scene.evacuate()
 
 
-@pytest.mark.parametrize("again", [again_by_its_id, again_for_a_new_incident])
+@pytest.mark.parametrize("again", [pytest.param(again_by_its_id, marks=pytest.mark.soak), again_for_a_new_incident])
 def test_an_evacuation_after_a_recovery_contains_what_that_has_started(
     scene: Scene, again: Callable[[Scene, FlowRun], State]
 ) -> None:
@@ -225,6 +229,7 @@ def test_an_evacuation_after_a_recovery_contains_what_that_has_started(
     assert state.name == "Recovered", state.message
 
 
+@pytest.mark.soak
 def test_a_claim_of_somebody_else_can_be_left_behind(scene: Scene) -> None:
     taken = "IR-20260303T000000Z"
     scene.store.create(f"incidents/{taken}/claim.json", b"another host", digest_bytes(b"another host"))
@@ -233,6 +238,7 @@ def test_a_claim_of_somebody_else_can_be_left_behind(scene: Scene) -> None:
     assert scene.evacuate().name == "Verified"
 
 
+@pytest.mark.soak
 def test_the_api_gets_nothing_of_our_environment(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary-of-ours")
     scene.save(workload=scene.small.block(api_environment={"MODEL_PATH": "models/model_builtin.joblib"}))
@@ -261,12 +267,14 @@ def test_a_stranger_on_the_port_is_not_contained_not_recovered_and_left_alone(sc
         stranger.wait()
 
 
+@pytest.mark.soak
 def test_an_api_command_that_does_not_exist_leaves_the_lock_held(scene: Scene) -> None:
     scene.save(workload=scene.small.block(api_command=["venv/bin/nothing"]))
     assert scene.evacuate(recover=True).name == "NotRecovered"
     assert subprocess.run(["flock", "-n", "-E", "75", str(scene.block.lock), "true"], check=False).returncode == 75
 
 
+@pytest.mark.soak
 def test_a_failed_recovery_ends_the_children_too(scene: Scene) -> None:
     command = ["bash", "-c", f"{' '.join(scene.small.api_command[:-1])} 1{scene.small.port} & sleep 600"]
     scene.save(workload=scene.small.block(api_command=command, recovery_seconds=1))

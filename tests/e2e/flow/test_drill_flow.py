@@ -19,7 +19,9 @@ def test_what_the_drill_prints_is_told_line_by_line() -> None:
     assert told == ["  proven: all of it", "VERIFIED incident=IR-1"]
 
 
-@pytest.mark.parametrize(("script", "name"), [(PROVEN, "Rehearsed"), (BROKEN, "NotRehearsed")])
+@pytest.mark.parametrize(
+    ("script", "name"), [pytest.param(PROVEN, "Rehearsed", marks=pytest.mark.soak), (BROKEN, "NotRehearsed")]
+)
 def test_a_drill_is_as_good_as_what_it_has_proven(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, script: str, name: str
 ) -> None:

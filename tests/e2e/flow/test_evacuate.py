@@ -121,6 +121,7 @@ def assert_the_custody_log_is_one_chain_over_its_segments(scene: Scene) -> None:
     assert lines == (scene.home / "custody.jsonl").read_bytes().splitlines(keepends=True)[: len(lines)]
 
 
+@pytest.mark.soak
 def test_recovery_brings_the_api_back_with_the_model_of_the_manifest(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +200,7 @@ def test_a_store_that_refuses_is_known_at_once_and_says_what_to_do(
     assert claim["seq"] < offload["seq"]
 
 
+@pytest.mark.soak
 def test_a_collector_that_fails_once_is_tried_again_and_its_failure_is_never_kept(
     scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,6 +235,7 @@ def test_a_needed_loss_is_partial_and_what_a_later_run_finds_is_a_supplement(sce
     assert steps_of(state)["§4 seal volume 1"] == "Cached"
 
 
+@pytest.mark.soak
 def test_latest_never_loses_a_good_model_to_a_torn_one(scene: Scene) -> None:
     scene.evacuate()
     good = scene.store.head("latest/models/model_builtin.joblib")
@@ -315,6 +318,7 @@ def test_a_dry_run_sends_nothing_stops_nothing_and_shows_its_plan(scene: Scene) 
     assert f"would freeze  {training['on']}  {training['why']}\n" in on_disk
 
 
+@pytest.mark.soak
 def test_a_dry_run_says_that_a_supervisor_may_undo_it(scene: Scene) -> None:
     script = scene.small.root.parent / "supervise.sh"
     script.write_text(f"cd '{scene.small.root}'\nwhile true; do {shlex.join(scene.small.training_command)}; done\n")

@@ -57,6 +57,7 @@ def assert_it_is_proven_and_can_be_pulled(scene: Scene, into: Path, model: str) 
     assert (into / model).read_bytes() == (scene.small.root / model).read_bytes()
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("small", ["gunicorn"], indirect=True)
 def test_gunicorn_with_a_key_is_left_up_without_it_and_recovered_with_it(
     scene: Scene, small: ExampleWorkload, tmp_path: Path

@@ -44,6 +44,7 @@ def items(home: Path) -> dict[str, dict[str, object]]:
     return {item["path"]: item for item in json.loads((home / "evidence/manifest.json").read_bytes())["items"]}
 
 
+@pytest.mark.soak
 def test_a_model_for_which_there_is_no_room_is_sent_from_where_it_lies(full: Scene) -> None:
     state = full.evacuate()
     assert state.name == "Verified", state.message
@@ -76,6 +77,7 @@ def test_one_that_changed_before_it_was_sent_is_lost_and_all_the_rest_is_proven(
     assert full.store.read(anew) == b"another one", "what it is now is collected into a supplement"
 
 
+@pytest.mark.soak
 def test_with_a_fallback_disk_nothing_is_left_in_the_workloads_hands(full: Scene, tmp_path: Path) -> None:
     (tmp_path / "other disk").mkdir()
     full.save(workload=full.block.model_copy(update={"fallback_dir": tmp_path / "other disk"}))
@@ -109,6 +111,7 @@ def test_on_a_disk_without_a_byte_the_incident_lives_on_the_fallback_disk(
     assert (home / "record/002/closing.json").exists()
 
 
+@pytest.mark.soak
 def test_without_any_other_disk_it_contains_all_the_same_and_keeps_its_record_in_memory(
     full: Scene, disk: Path, tmp_path: Path
 ) -> None:

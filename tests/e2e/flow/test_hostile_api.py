@@ -72,6 +72,7 @@ def entrypoint(played: Played, evil: Evil) -> str:
     return played.ended(played.trigger())
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("attack", [command_of_the_run, command_of_the_deployment, pull_steps, entrypoint])
 def test_what_is_no_run_of_ours_is_refused_and_leaves_the_workload_as_it_was(
     scene: Scene, evil: Evil, attack: Callable[[Played, Evil], str]
@@ -86,7 +87,7 @@ def test_what_is_no_run_of_ours_is_refused_and_leaves_the_workload_as_it_was(
     assert not evil.mark.exists()
 
 
-@pytest.mark.parametrize("command", [ENGINE, ENGINE.replace("flows", "prefect")])
+@pytest.mark.parametrize("command", [ENGINE, pytest.param(ENGINE.replace("flows", "prefect"), marks=pytest.mark.soak)])
 def test_a_run_of_ours_takes_neither_environment_nor_folder_from_the_server(
     scene: Scene, evil: Evil, command: str
 ) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tasks.evidence import model_inspection as inspect_models
-from tests.integration.host.test_model_inspection import Calls, bomb, estimator
+from tests.integration.host.test_model_inspection import Calls, bomb, estimator, read_endless_ones_briefly
 from tests.support.scenes import Scene, steps_of
 
 SECRET = "ghp" + "_" + "Z9y8X7w6V5u4T3s2R1q0P9o8N7m6L5k4J3i2"
@@ -20,7 +20,7 @@ BOMB_MIB = 256
 @pytest.fixture
 def hostile(scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     """The canary is touched by whoever unpickles the evil model."""
-    monkeypatch.setattr(inspect_models, "_SECONDS", 20.0)
+    read_endless_ones_briefly(monkeypatch)
     models = scene.small.root / "models"
     joblib.dump(estimator(), models / "model_sound.joblib")
     (models / "model_torn.joblib").write_bytes((models / "model_sound.joblib").read_bytes()[:-100])
@@ -77,6 +77,7 @@ def test_a_judge_that_fails_stops_neither_the_seal_nor_the_upload(
     assert names(scene, "latest/artifacts/")
 
 
+@pytest.mark.soak
 def test_recovery_brings_back_the_model_that_the_block_names_and_no_newer_one(hostile: Scene) -> None:
     hostile.save(workload=hostile.small.block(api_environment={"MODEL_PATH": "models/model_sound.joblib"}))
     models = hostile.small.root / "models"
@@ -100,7 +101,7 @@ def test_an_api_that_names_no_model_is_not_started_with_a_suspect_beside_it(host
     assert not (tmp_path / "canary").exists()
 
 
-@pytest.mark.parametrize("sensitive", ["scan", "withhold"])
+@pytest.mark.parametrize("sensitive", [pytest.param("scan", marks=pytest.mark.soak), "withhold"])
 def test_a_secret_in_a_log_is_told_and_withheld_if_the_block_says_so(scene: Scene, sensitive: str) -> None:
     log = scene.small.root / "logs/train-leak.log"
     log.write_text(f"harmless\npushing with {SECRET}\n")

@@ -60,7 +60,8 @@ def test_a_run_that_never_starts_leaves_nothing_frozen(scene: Scene, command: st
     assert free is not None
 
 
-@pytest.mark.parametrize("moment", ["GET /deployments/", pytest.param("/labels", marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("moment", ["GET /deployments/", "/labels"])
 def test_a_server_that_dies_between_freeze_and_start_thaws_nothing_and_the_run_goes_on_with_it(
     scene: Scene, moment: str
 ) -> None:
@@ -79,13 +80,19 @@ def test_a_server_that_dies_between_freeze_and_start_thaws_nothing_and_the_run_g
     assert scene.small.living() == []
 
 
-def test_a_run_that_is_refused_and_one_of_another_command_are_as_ever(scene: Scene) -> None:
+@pytest.mark.soak
+def test_a_run_that_is_refused_lets_the_workload_go_on(scene: Scene) -> None:
     scene.small.start_all()
     with play(scene) as played:
         told = played.ended(played.trigger(parameters={"store": "no-such-store"}))
         assert told.startswith("Failed"), told
         wait_until(lambda: not (scene.block.evidence / EARLY).exists(), what="the thaw")
         assert psutil.STATUS_STOPPED not in {process.status() for process in scene.small.living()}
+
+
+def test_a_run_of_another_command_is_as_ever(scene: Scene) -> None:
+    scene.small.start_all()
+    with play(scene) as played:
         other = {"command": ENGINE.replace("flows", "prefect")}
         told = played.ended(played.trigger(job_variables=other))
         assert told.startswith("Verified"), told
@@ -132,7 +139,11 @@ def nothing_wrong(_: Played) -> None: ...
 
 @pytest.mark.parametrize(
     ("way", "websockets"),
-    [(nothing_wrong, False), pytest.param(lost_hint, True, marks=pytest.mark.soak), (cut, True)],
+    [
+        (nothing_wrong, False),
+        pytest.param(lost_hint, True, marks=pytest.mark.soak),
+        pytest.param(cut, True, marks=pytest.mark.soak),
+    ],
     ids=["no websockets", "lost", "cut"],
 )
 def test_a_run_that_no_event_tells_of_is_frozen_all_the_same(

@@ -147,6 +147,7 @@ def test_after_a_wrong_swap_what_was_served_comes_back_or_what_a_person_names_an
     assert (scene.small.root / served).read_bytes() == pickle.dumps("served")
 
 
+@pytest.mark.soak
 def test_an_api_may_write_beside_its_models_and_a_second_proof_that_fails_contains_it_again(
     scene: Scene, tmp_path: Path
 ) -> None:
@@ -179,6 +180,7 @@ def test_an_api_may_write_beside_its_models_and_a_second_proof_that_fails_contai
         assert state.name == "Recovered", state.message
 
 
+@pytest.mark.soak
 def test_a_release_to_which_a_link_leads_is_promoted_and_comes_back(scene: Scene, tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     release = scene.small.root / "store/release-3"
@@ -194,6 +196,7 @@ def test_a_release_to_which_a_link_leads_is_promoted_and_comes_back(scene: Scene
     assert told(scene, 2)["recovery"]["model"] == "models/model_current/model.joblib"
 
 
+@pytest.mark.soak
 def test_a_link_that_holds_itself_is_lost_and_said_to_be(scene: Scene, tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (scene.small.root / "models/model_all").symlink_to("..")
@@ -203,6 +206,7 @@ def test_a_link_that_holds_itself_is_lost_and_said_to_be(scene: Scene, tmp_path:
     assert "models/model_all" in str(state.message)
 
 
+@pytest.mark.soak
 def test_a_model_that_was_sealed_as_suspect_is_judged_again_by_the_block_as_it_is_now(scene: Scene) -> None:
     own = scene.small.root / "models/model_own.joblib"
     own.write_bytes(b"cportfolio_features\nScaler\n.")
@@ -233,6 +237,7 @@ def entries(scene: Scene) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (scene.home / "custody.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.soak
 def test_unverified_is_refused_unless_a_reason_is_given(scene: Scene, tmp_path: Path) -> None:
     scene.save(store=EvidenceStore(folder=tmp_path / "disk"))
     assert scene.evacuate().name == "Unverified"
@@ -456,6 +461,7 @@ def test_a_reload_that_is_refused_is_told_with_its_url(tmp_path: Path) -> None:
         assert told == f"that it reloads models/a.joblib: {api.url}/load answers HTTP 404: 'Not Found'"
 
 
+@pytest.mark.soak
 def test_a_base_name_that_two_models_have_is_not_decided_and_a_path_is(scene: Scene, tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     models = scene.small.root / "models"

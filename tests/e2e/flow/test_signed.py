@@ -102,6 +102,7 @@ def test_everything_that_is_kept_is_locked_and_what_vouches_for_it_is_signed(  #
         assert needle.decode() not in str(server.read_artifacts())
 
 
+@pytest.mark.soak
 def test_a_bucket_without_locks_stops_nothing_and_is_no_proof_until_another_one_has_them(
     scene: Scene, vault: str
 ) -> None:
@@ -122,6 +123,7 @@ def test_a_bucket_without_locks_stops_nothing_and_is_no_proof_until_another_one_
     assert again.name == "Verified", again.message
 
 
+@pytest.mark.soak
 def test_a_lock_that_is_asked_for_later_is_set_by_the_next_run_of_the_incident(scene: Scene, vault: str) -> None:
     scene.save(store=scene.store_block.model_copy(update={"bucket": vault}))
     state = scene.evacuate()

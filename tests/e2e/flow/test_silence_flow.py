@@ -19,6 +19,7 @@ def test_a_hidden_writer_is_not_contained_and_named_with_its_file(scene: Scene) 
     assert f"by process {pid} (" in str(state.message)
 
 
+@pytest.mark.soak
 def test_the_same_without_it_and_with_a_launch_that_tests_the_cordon_is_verified(scene: Scene) -> None:
     train = scene.small.root / "src/train.py"
     train.write_text(f"open('logs/train-new.log', 'a').write('begun')\n{train.read_text()}")

@@ -78,6 +78,7 @@ def slow(webhook: Webhook) -> None:
     webhook.open.clear()
 
 
+@pytest.mark.sample(1)
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
     ("fault", "why"), [(refusing, "ConnectError"), (overloaded, "HTTP 503"), (slow, "ReadTimeout")]

@@ -248,6 +248,7 @@ def test_stopped_by_an_evacuation_it_is_cancelled_and_raises_no_alarm(trainee: T
     assert stopped_by(trainee.block, Ended(Identity(this.pid, 1), 1, (), ())) is None
 
 
+@pytest.mark.soak
 def test_cancelled_by_a_person_it_ends_the_whole_tree_and_raises_no_alarm(trainee: Trainee) -> None:
     flow_id = trainee.client.create_flow_from_name("train")
     deployment = trainee.client.create_deployment(

@@ -97,6 +97,7 @@ def trainings(host: BootedHost) -> int:
     return len(host.run(["pgrep", "-f", "src/train.py --dataset"]).stdout.split())
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(bool(missing()), reason=missing())
 def test_a_fleet_of_two_booted_hosts_ends_verified(site: Site, tmp_path: Path) -> None:
     with ExitStack() as parts:

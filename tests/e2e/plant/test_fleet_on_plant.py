@@ -11,6 +11,7 @@ from tests.e2e.plant.conftest import HOSTS, RUN_SECONDS, Site
 from tests.support.workloads import wait_until
 
 
+@pytest.mark.soak
 def test_every_host_is_ordered_once_however_often_the_fleet_is_triggered(hosts: Site) -> None:
     hosts.fleet("all")
     with hosts.held_up("gpu3"), ThreadPoolExecutor(3) as pool:

@@ -220,6 +220,7 @@ def test_a_canary_event_becomes_a_run_of_this_worker(office: Office) -> None:
     assert office.stage.incidents == []
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("name", FAULTS)
 def test_each_fault_of_prefects_side_is_named_and_nothing_else(office: Office, name: str) -> None:
     breaks, weights = FAULTS[name]
@@ -229,6 +230,7 @@ def test_each_fault_of_prefects_side_is_named_and_nothing_else(office: Office, n
     assert all(each.matters and each.cure for each in found.bad)
 
 
+@pytest.mark.soak
 def test_a_server_that_asks_for_credentials_is_sound(office: Office, tmp_path: Path) -> None:
     word, plain = {"PREFECT_SERVER_API_AUTH_STRING": "admin:pass"}, PrefectServer.environment
     office.patch.setattr(PrefectServer, "environment", lambda there: {**plain(there), **word})

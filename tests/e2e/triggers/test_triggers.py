@@ -43,7 +43,8 @@ def test_everything_is_deployed_from_nothing_and_again_changes_nothing(stage: St
     stage.post(f"/automations/{silent['id']}", {"enabled": True}, "PATCH")
 
 
-@pytest.mark.parametrize("alarms", [4, pytest.param(50, marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("alarms", [4, 50])
 def test_many_alarms_in_a_moment_are_one_incident(stage: Stage, known: set[str], alarms: int) -> None:
     before = set(stage.incidents)
     stage.raise_alarm(alarms, exit_code=3, message="loss is NaN")
@@ -136,7 +137,9 @@ def test_the_documented_lines_raise_the_alarm_as_they_stand(stage: Stage, known:
 
 
 @pytest.mark.usefixtures("known")
-@pytest.mark.parametrize("clock", ["-1h", pytest.param("+1h", marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    "clock", [pytest.param("-1h", marks=pytest.mark.soak), pytest.param("+1h", marks=pytest.mark.soak)]
+)
 def test_a_host_whose_clock_is_wrong_is_evacuated_at_once_and_heeds_its_order(stage: Stage, clock: str) -> None:
     now = datetime.now(UTC)
     ask_from, until = (now + timedelta(minutes=minutes) for minutes in (20, 40))

@@ -128,6 +128,7 @@ def test_people_are_told_of_an_end_though_they_fail_first_and_of_nothing_else(st
     assert re.search(r"http://127\.0\.0\.1:\d+/\S*flow-run/\S+", text)
 
 
+@pytest.mark.soak
 def test_each_host_of_a_fleet_that_needs_a_person_is_told_of_once(stage: Stage, people: People) -> None:
     before, incident = len(stage.runs("tell")), f"{FLEET}20260101T000000Z-lab-{uuid4().hex[:4]}"
     run = run_of(stage, "evacuation", "fleet lab")
@@ -180,6 +181,7 @@ def test_the_address_of_the_webhook_is_told_to_nobody(stage: Stage, people: Peop
     assert not [path for path in (stage.folder / "worker").rglob("*.log") if SECRET in path.read_text()]
 
 
+@pytest.mark.soak
 def test_a_run_that_does_not_end_and_one_that_no_worker_takes_are_told_of(stage: Stage, people: People) -> None:
     with client_of(stage.server) as client:
         tell = client.read_deployment_by_name("tell/people").id
@@ -214,6 +216,7 @@ def test_a_run_that_does_not_end_and_one_that_no_worker_takes_are_told_of(stage:
     assert not people.heard("one that asks a person")
 
 
+@pytest.mark.soak
 def test_a_doctors_change_for_the_worse_is_told(stage: Stage, people: People) -> None:
     (stage.folder / "store").rename(stage.folder / "not mounted")
     try:

@@ -162,6 +162,7 @@ def test_the_form_refuses_an_incident_id_of_another_shape(page: Page) -> None:
     assert page.url.partition("?")[0].endswith("/run")
 
 
+@pytest.mark.soak
 def test_a_run_that_is_refused_says_what_was_expected_and_what_to_do(page: Page) -> None:
     form(page)
     field(page, "workload").locator("textarea").fill("nobody")

@@ -80,6 +80,7 @@ def test_a_container_as_the_runbook_starts_it_is_evacuated_and_comes_back_with_e
     assert living(containers) == [f"/{containers.mark}-api"]
 
 
+@pytest.mark.soak
 def test_a_container_that_was_left_stopped_is_started_again_and_restarts_as_before(
     scene: Scene, containers: Containers
 ) -> None:
@@ -92,6 +93,7 @@ def test_a_container_that_was_left_stopped_is_started_again_and_restarts_as_befo
     assert containers.client.inspect_container(id_)["HostConfig"]["RestartPolicy"]["Name"] == "always"
 
 
+@pytest.mark.soak
 def test_a_container_that_serves_another_model_is_ended_again(scene: Scene, containers: Containers) -> None:
     docker_run(containers)
     wait_until(lambda: containers.answers("/health"), what="the API's answer")

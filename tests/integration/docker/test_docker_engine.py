@@ -43,6 +43,7 @@ def bridges() -> set[str]:
     return {place.name for place in Path("/sys/class/net").iterdir()}
 
 
+@pytest.mark.soak
 def test_an_engine_whose_owner_is_killed_leaves_nothing(
     engine: DockerDaemon, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -47,6 +47,7 @@ def box(containers: Containers, *binds: str, **options: Any) -> str:
     return containers.run(options.pop("command", LOOP), binds=list(binds), **options)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("bind", "counts"),
     [
@@ -75,7 +76,7 @@ def test_a_bind_mount(
     assert containers.state(id_) == "running"
 
 
-@pytest.mark.parametrize("bound", [True, False])
+@pytest.mark.parametrize("bound", [True, pytest.param(False, marks=pytest.mark.soak)])
 def test_a_volume_whose_source_lies_in_the_root(
     containers: Containers, small: SmallWorkload, tmp_path: Path, *, bound: bool
 ) -> None:

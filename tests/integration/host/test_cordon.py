@@ -401,6 +401,7 @@ def test_a_number_that_no_process_has_ends_no_guard_and_keeps_no_run_out(small: 
     os.close(ours)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("content", ["", "null", "{", '{"pid": "x"}', *NUMBERS])
 def test_a_damaged_marker_stops_nothing(small: SmallWorkload, content: str) -> None:
     small.start_all()
@@ -412,6 +413,7 @@ def test_a_damaged_marker_stops_nothing(small: SmallWorkload, content: str) -> N
         assert made(prove_contained.fn(context)).contained
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("plant", [os.mkfifo, lambda path: path.symlink_to(path.parents[1] / "precious")])
 @pytest.mark.parametrize("name", ["cordon.json", CAUGHT, EARLY])
 def test_a_pipe_or_a_link_in_place_of_our_files_neither_stops_the_guard_nor_is_followed(

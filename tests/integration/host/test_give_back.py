@@ -156,6 +156,7 @@ def test_what_a_start_that_died_has_left_is_given_back_by_hand(small: SmallWorkl
         one.goes_on()
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("policy", get_args(Policy))
 @each_wrapper
 def test_after_a_finished_run_no_wrapper_is_left(

@@ -84,6 +84,7 @@ def next_incident(context: RunContext, number: int) -> None:
     context.incident = replace(context.incident, id=f"IR-20260102T03040{number}Z")
 
 
+@pytest.mark.soak
 def test_five_incidents_in_a_row_leave_the_lock_to_nobody(small: SmallWorkload) -> None:
     """In the fifth of a second between two guards a launcher had it three hundred times, and §1 ended red."""
     taken, unnamed, guards, held = list[int](), list[int](), set[Identity | None](), list[bool]()

@@ -85,7 +85,7 @@ def test_a_training_that_a_script_put_into_the_background_is_asked_by_another_si
 
 @pytest.mark.parametrize(
     ("options", "servers"),
-    [(["--workers", "2"], 2), (["--reload", "--reload-dir", "api"], 1)],
+    [(["--workers", "2"], 2), pytest.param(["--reload", "--reload-dir", "api"], 1, marks=pytest.mark.soak)],
     ids=["workers", "reload"],
 )
 def test_a_real_uvicorn_is_frozen_and_stopped_with_all_its_processes(
@@ -363,6 +363,7 @@ ANY_PROGRAM = r"-u src/train\.py .*--mode full"
 BORROWED = ["bash", "-zsh", "vim", "tail", "sudo", "prefect", "sshd: x", "tmux: server", "systemd"]
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     ("program", "name"),
     [
@@ -426,7 +427,7 @@ def test_the_server_that_we_talk_to_is_spared_whatever_it_runs_from(small: Small
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to run as root to become somebody else")
-@pytest.mark.parametrize("borrowed", [True, False])
+@pytest.mark.parametrize("borrowed", [pytest.param(True, marks=pytest.mark.soak), False])
 def test_another_users_match_that_is_called_a_shell_is_held_against_it(small: SmallWorkload, *, borrowed: bool) -> None:
     """Its executable may not be read: a shell that runs a script is no harmless one, and a name proves nothing."""
     if borrowed:

@@ -34,6 +34,7 @@ def made_here(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return _corpus(sys.executable, tmp_path_factory.mktemp("corpus"))
 
 
+@pytest.mark.soak
 def test_every_estimator_of_scikit_learn_that_can_be_saved_is_sound(made_here: Made) -> None:
     fitted = {name: found for name, found in made_here.items() if " of " in name and not name.startswith("array ")}
     assert len({name.split()[0] for name in fitted}) > 200
@@ -61,6 +62,7 @@ MEMORIES: dict[str, Any] = {
 SIZE = {RandomForestClassifier: "n_estimators", HistGradientBoostingClassifier: "max_iter"}
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("memory", MEMORIES)
 @pytest.mark.parametrize("estimator", [LogisticRegression, RandomForestClassifier, HistGradientBoostingClassifier])
 def test_the_pipelines_of_the_real_workload_are_sound(estimator: Any, memory: str, tmp_path: Path) -> None:

@@ -139,6 +139,7 @@ def test_each_command_is_tried() -> None:
     assert {*COMMANDS, "worker"} <= listed
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_imports_nothing_from_where_one_stands(command: str, hostile: Path, mark: Path) -> None:
     words = {"drill": ["--help"], "install": ["none.toml", "--dry-run"], "uninstall": ["--help"], "version": []}
@@ -163,6 +164,7 @@ def test_the_command_of_every_deployment_is_safe(file: str) -> None:
         assert re.fullmatch(r"'x' -P -m (flows|prefect)\.engine", command), deployment["entrypoint"]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("module", MODULES)
 def test_a_child_imports_nothing_from_where_it_is_started(module: str, hostile: Path, mark: Path) -> None:
     words = {"flows.cli": ["version"], "prefect": ["version"], "tasks.system.priority": ["true"]}

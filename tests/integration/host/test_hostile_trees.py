@@ -66,7 +66,7 @@ def evacuated(small: SmallWorkload, tree: Hostile) -> None:
     assert time.monotonic() - began < SECONDS
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.soak) for seed in (2, 3))])
 def test_a_hostile_tree_is_evacuated(small: SmallWorkload, tmp_path: Path, seed: int) -> None:
     evacuated(small, make_hostile(small.root, tmp_path / "outside", seed))
 

@@ -92,6 +92,7 @@ ACTS = {
 }
 
 
+@pytest.mark.sample(4)
 @am_root
 @pytest.mark.parametrize("act", ACTS)
 def test_as_root_each_change_is_heard_with_its_process_and_seen(root: Path, act: str) -> None:
@@ -282,6 +283,7 @@ print(json.dumps({"deaf": heard.deaf, "blind": heard.blind, "events": len(heard.
 """
 
 
+@pytest.mark.sample(4)
 @am_root
 @pytest.mark.parametrize("act", [*ACTS, ""])
 def test_another_account_sees_each_change_and_says_that_it_does_not_know_the_writer(act: str) -> None:

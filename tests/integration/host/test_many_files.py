@@ -76,6 +76,7 @@ def test_three_hundred_thousand_files_are_written_and_read_back_in_bounded_memor
     assert max(found.values()) < MOST_MIB, found
 
 
+@pytest.mark.soak
 def test_more_files_than_once_could_be_read_back(tmp_path: Path) -> None:
     """Above 59,000 files a turn, above 109,000 a manifest, was longer than the 32 MiB that were read of it.
 

@@ -67,7 +67,7 @@ def evacuated(neighbours: tuple[Neighbour, ...], suspects: Suspects, folder: Pat
 QUICK = tuple(each for each in NEIGHBOURS if not each.soak and not lacking(each))
 
 
-@pytest.fixture(scope="module", params=["name", "include"])
+@pytest.fixture(scope="module", params=[pytest.param("name", marks=pytest.mark.soak), "include"])
 def after(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[After]:
     """Evacuated once with all that need no download."""
     yield from evacuated(QUICK, request.param, tmp_path_factory.mktemp("neighbours"))

@@ -108,6 +108,7 @@ def try_as_its_account(stranger: Stranger, suspects: Suspects, folder: Path) -> 
 BOTH: tuple[Suspects, ...] = ("include", "name")
 
 
+@pytest.mark.sample(7)
 @pytest.mark.parametrize(("stranger", "suspects"), cases(BOTH, quick=True))
 def test_as_root_nothing_survives_and_no_word_is_false(stranger: Stranger, suspects: Suspects, tmp_path: Path) -> None:
     try_as_root(stranger, suspects, tmp_path / "place")
@@ -119,6 +120,7 @@ def test_as_root_nothing_survives_of_the_others(stranger: Stranger, suspects: Su
     try_as_root(stranger, suspects, tmp_path / "place")
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("stranger", [pytest.param(each, id=each.name) for each in STRANGERS if each.name in LIMITED])
 def test_with_the_workloads_own_rights_no_word_is_false(stranger: Stranger, tmp_path: Path) -> None:
     try_as_its_account(stranger, "include", tmp_path / "place")

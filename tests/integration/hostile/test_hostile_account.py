@@ -231,6 +231,7 @@ def sample() -> list[list[str]]:
     return [[str(each) for each in chosen[first::2]] for first in (0, 1)]
 
 
+@pytest.mark.soak
 def test_without_an_attack_it_is_verified(tmp_path: Path) -> None:
     ended = trial(tmp_path / "place", [])
     assert ended.state == "Verified", ended.text

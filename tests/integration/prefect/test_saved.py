@@ -36,10 +36,10 @@ def told(*command: str) -> str:
         pytest.param(("blocks", "NAMED"), marks=pytest.mark.soak),
         ("flows.cli", "deploy", "--name", "portfolio"),
         pytest.param(("flows.cli", "deploy", "FILE"), marks=pytest.mark.soak),
-        ("flows.cli", "deploy", "NAMED"),
+        pytest.param(("flows.cli", "deploy", "NAMED"), marks=pytest.mark.soak),
         ("flows.cli", "audit", "evidence"),
         pytest.param(("flows.cli", "audit", "NAMED"), marks=pytest.mark.soak),
-        ("flows.cli", "rollback", "evidence", "--newest-only"),
+        pytest.param(("flows.cli", "rollback", "evidence", "--newest-only"), marks=pytest.mark.soak),
         ("flows.cli", "pull", "NAMED", "/tmp"),  # noqa: S108  nothing is written there
     ],
 )

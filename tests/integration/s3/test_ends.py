@@ -70,7 +70,7 @@ def _keys(server: SeaweedFS) -> AwsCredentials:
     )
 
 
-@pytest.mark.parametrize("moment", MOMENTS[:3])
+@pytest.mark.parametrize("moment", MOMENTS[:1])
 def test_killed_at_a_seeded_request(laden: SmallWorkload, proxy: Proxy, seaweed: SeaweedFS, moment: int) -> None:
     kill_and_carry_on(laden, proxy, seaweed, moment)
 
@@ -96,7 +96,7 @@ def kill(server: SeaweedFS) -> None:
     server.stop()
 
 
-@pytest.mark.parametrize("path", ["/evidence/logs/", "partNumber="])
+@pytest.mark.parametrize("path", [pytest.param("/evidence/logs/", marks=pytest.mark.soak), "partNumber="])
 def test_a_server_that_is_killed_in_mid_transfer_gets_only_the_rest_when_it_comes_back(
     laden: SmallWorkload, own: SeaweedFS, path: str
 ) -> None:

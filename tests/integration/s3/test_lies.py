@@ -65,6 +65,7 @@ def change(path: Path, how: str) -> None:
         os.truncate(path, MIB if how == "truncated" else path.stat().st_size + MIB)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", [STREAMED, LARGE])
 def test_sealed_evidence_that_is_cut_short_while_it_is_sent_is_not_stored_at_all(
     laden: SmallWorkload, door: Door, proxy: Proxy, name: str

@@ -246,6 +246,7 @@ KNOWS_NONE = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("status", [400, 501])
 @pytest.mark.parametrize(("method", "path", "skip", "kept"), KNOWS_NONE.values(), ids=KNOWS_NONE)
 def test_a_store_that_answers_a_condition_with_an_error_is_used_without_it(  # noqa: PLR0913, PLR0917  a table's columns

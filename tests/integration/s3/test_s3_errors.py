@@ -78,6 +78,7 @@ def test_a_missing_bucket_is_permanent(seaweed: SeaweedFS, credentials: AwsCrede
         act(store)
 
 
+@pytest.mark.sample(3)
 def test_an_unreachable_endpoint_is_transient(credentials: AwsCredentials, act: Act) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

@@ -35,6 +35,7 @@ FAULTS: dict[str, Act] = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_passes_is_tried_again_request_by_request(
     laden: SmallWorkload, door: Door, proxy: Proxy, fault: str
@@ -51,6 +52,7 @@ def test_what_passes_is_tried_again_request_by_request(
     assert list(door().end_unfinished("incidents/IR-1/")) == []
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("request_", "act", "kind", "word"),
     [
@@ -84,6 +86,7 @@ def test_what_does_not_pass_is_said_and_later_only_the_rest_is_sent(  # noqa: PL
     assert max(proxy.stored().values()) == 1
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("request_", ["a small object", "a part", "its end"])
 def test_a_server_that_falls_silent_is_not_waited_for_without_end(
     laden: SmallWorkload, door: Door, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, request_: str

@@ -3,6 +3,8 @@
 import time
 from pathlib import Path
 
+import pytest
+
 from blocks.signing_key import SigningKey
 from tasks.drill.parts import SeaweedFS
 from tests.integration.systemd.test_installed_units import VENV, Site, bare_host
@@ -72,6 +74,7 @@ def describe_store(site: Site, store: SeaweedFS, key: SigningKey) -> None:
     site.host.run(["chmod", "600", site.workload.file], check=True)
 
 
+@pytest.mark.soak
 def test_a_bare_host_becomes_ready_and_is_then_evacuated(tmp_path: Path, signing_key: SigningKey) -> None:
     with bare_host(tmp_path / "site") as site:
         host, file = site.host, site.workload.file

@@ -97,6 +97,7 @@ def evacuated(host: BootedHost) -> dict[str, Any]:
     return seen
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("place", [place for place in PLACES if place != MIXED], ids=["session", "service", "manager"])
 def test_a_fork_chain_is_held_and_ended_wherever_it_is(shared: BootedHost, place: str) -> None:
     start(shared, place, CHAIN)

@@ -20,6 +20,7 @@ def waiting(host: BootedHost, workload: ServedWorkload) -> str:
     return unit
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("allowed", [False, True])
 def test_a_service_between_two_starts_is_named_until_it_is_stopped(
     host: BootedHost, tmp_path: Path, *, allowed: bool

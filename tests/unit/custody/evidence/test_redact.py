@@ -335,6 +335,7 @@ def test_variables_with_secret_looking_names_are_hidden_and_others_looked_into()
     assert list(shown) == sorted(shown)
 
 
+@pytest.mark.sample(20)
 @pytest.mark.parametrize(
     "text",
     [
