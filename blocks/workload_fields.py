@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from tasks.custody.containment.new_container import mount_of, port_of
 from tasks.custody.incident.alarm import MAX_AGE_SECONDS
 from tasks.custody.incident.description import (
     API,
@@ -43,6 +44,16 @@ def _python_name(text: str) -> str:
     return text
 
 
+def _published(text: str) -> str:
+    port_of(text)
+    return text
+
+
+def _mounted(text: str) -> str:
+    mount_of(text)
+    return text
+
+
 def _folder(name: str) -> str:
     from tasks.custody.evidence.keys import placed_name
 
@@ -54,6 +65,8 @@ def _folder(name: str) -> str:
     return name
 
 
+PublishedPort = Annotated[str, AfterValidator(_published)]
+MountedFolder = Annotated[str, AfterValidator(_mounted)]
 ContainerName = Annotated[str, AfterValidator(_container)]
 Pattern = Annotated[str, AfterValidator(pattern)]
 Bystander = Annotated[str, AfterValidator(bystander)]
@@ -88,6 +101,24 @@ class WorkloadFields(BaseModel):
     api_environment: dict[str, str] = Field(
         default={},
         description="Variables for the API besides PATH, HOME, USER, LANG, as in MODEL_PATH. No secrets: not hidden.",
+    )
+    api_image: str = Field(
+        default="",
+        max_length=300,
+        pattern=r"^([a-zA-Z0-9][\w.:/@-]*)?$",
+        description="Image of a new container for the API, which a recovery makes if it is asked to (start_as), as in "
+        "mlops-sklearn-portfolio:local or, pinned, sha256:… by `docker images --no-trunc`. It runs its own command "
+        "with api_environment. Nothing is pulled.",
+    )
+    api_ports: list[PublishedPort] = Field(
+        default=[],
+        description="Ports that it publishes: HOST:CONTAINER on loopback, or ADDRESS:HOST:CONTAINER. If empty: that of "
+        "api_url, the same in the container.",
+    )
+    api_mounts: list[MountedFolder] = Field(
+        default=[],
+        description="What is mounted into it: VOLUME:TARGET, or ./FOLDER:TARGET for a folder of the root; with :ro at "
+        "the end it may not write there.",
     )
     api_url: str = Field(
         default="",

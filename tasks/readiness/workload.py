@@ -3,10 +3,12 @@
 import json
 import os
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
 from blocks.file import lacking, no_program
+from tasks.adapters.container_engine import DockerEngine
 from tasks.adapters.saved_blocks import secret_headers
 from tasks.collectors import discover
 from tasks.collectors.matching import found as found_files
@@ -28,6 +30,7 @@ from tasks.evidence.collect import needed
 from tasks.evidence.model_inspection import read_model
 from tasks.readiness.patient import Patient
 from tasks.recovery.api_client import Api
+from tasks.recovery.image_api import described
 from tasks.recovery.recover import address_of
 from tasks.recovery.rehearsal import answers_of
 from tasks.system.declarations import FOLDER, account_for, of_root
@@ -221,12 +224,20 @@ def restart(patient: Patient) -> Finding:
     if told:
         return loss(told, "a recovery could not start the API", "correct the block, save it, and run this again")
     block, apis = patient.workload, (who.pid for who, each in patient.members.items() if each.role == "api")
-    users = (patient.snapshot[pid].user for pid in apis)
+    user = next((patient.snapshot[pid].user for pid in apis), block.root.stat().st_uid)
+    image = ""
     try:
-        account_for(block, next(users, block.root.stat().st_uid))
+        account_for(block, user)
     except Refused as error:
         return failed(error, "a recovery could not start the API, unless as a unit or container", loss)
-    return sound("api_command and api_headers are there")
+    try:
+        if block.api_image:
+            account = account_for(block, user, container=True)
+            with closing(DockerEngine(block.docker_host)) as docker:
+                image = f"; api_image is {described(block, docker, account)['Image']}"
+    except EvacuationError as error:
+        return failed(error, "a recovery could not start the API as a new container", loss)
+    return sound(f"api_command and api_headers are there{image}")
 
 
 def api(patient: Patient) -> Finding:

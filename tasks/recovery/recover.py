@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from tasks.adapters.saved_blocks import secret_headers
 from tasks.containment.answers import note_unknown
@@ -21,12 +21,14 @@ from tasks.custody.containment.process import family
 from tasks.custody.containment.receipt import Containment, Recovery
 from tasks.custody.errors import Refused
 from tasks.custody.evidence.acquisition import Seal
+from tasks.custody.evidence.redact import command_line
 from tasks.custody.incident.description import leads_to
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.incident.verdict import Verdict, why_not_recover
 from tasks.recovery.api_client import Api, NotRecovered, Prediction, failure, predict, shown_address, wait_healthy
 from tasks.recovery.choice import choose
 from tasks.recovery.container_api import ContainerApi, restore_restart_policies
+from tasks.recovery.image_api import ImageApi
 from tasks.recovery.opened import Opened, watched
 from tasks.recovery.process_api import ProcessApi, Revival
 from tasks.recovery.served_model import SealedModels, has_let_in, prove_served
@@ -37,17 +39,28 @@ from tasks.runtime.step import step
 if TYPE_CHECKING:
     from blocks.workload import Workload
 
+StartAs = Literal["process", "container"]
+"""How the API is started whatever it ran as: by `api_command`, or as a new container of `api_image`."""
+
 _PROBE_SECONDS: Final = 10.0
+_SHOWN: Final = 100
 _PATIENCE_SECONDS: Final = 12.0
 """Time that a cancelled recovery has to contain again, after up to 10 s for an answer of the API."""
 
 
 @step("§7", "recover", "recover the API", "復旧", patience=_PATIENCE_SECONDS)
 def recover(  # noqa: PLR0913, PLR0917
-    context: RunContext, seals: Sequence[Seal], intact: Seal, verdict: Verdict, despite: str = "", model: str = ""
+    context: RunContext,
+    seals: Sequence[Seal],
+    intact: Seal,
+    verdict: Verdict,
+    despite: str = "",
+    model: str = "",
+    start_as: StartAs | None = None,
 ) -> Recovery:
     """Uncordon, restart the API, wait for health, reload `model`, compare digests, predict (runbook §7).
 
+    The API comes back as it ran, unless `start_as` says otherwise.
     After a failure the workload is contained again. Until everything is proven the API counts as new life, so that the
     next run does not take a broken-off recovery for a finished one.
     """
@@ -57,10 +70,10 @@ def recover(  # noqa: PLR0913, PLR0917
         raise failure("an incident whose evidence is safe", why_not)
     headers, keyless = _headers(context.workload)
     models = SealedModels.read(context, seals, again=True)
-    way = _way_back(context)
+    way = _way_back(context, start_as)
     if way.again():
         models = choose(context, seals, models, way.folder, model, verdict)
-        return _with(_prove_again(context, way, models, headers), keyless)
+        return _with(_prove_again(context, way, models, headers), keyless, way.unproven)
     _require_quiet(context, despite)
     try:
         way.prepare()
@@ -72,12 +85,13 @@ def recover(  # noqa: PLR0913, PLR0917
         with _watched(context, way, {*before.names, models.chosen}) as opened:
             way.start()
             recovery = _prove(context, way, models, headers, before, opened)
-        unrestored = restore_restart_policies(context)
+        was = api_container(context, address_of(context.workload)[1])
+        unrestored = restore_restart_policies(context, was.name if was and was.name != way.container else "")
         way.keep()
     except BaseException:
         _contain_again(context, way)
         raise
-    return _with(recovery, keyless, *unrestored, "" if let_go.is_complete else let_go.summary)
+    return _with(recovery, keyless, way.unproven, *unrestored, "" if let_go.is_complete else let_go.summary)
 
 
 def _headers(workload: "Workload") -> tuple[Mapping[str, str], str]:
@@ -119,13 +133,33 @@ def _require_quiet(context: RunContext, despite: str) -> None:
     with socket.socket() as probe:
         probe.settimeout(_PROBE_SECONDS)
         if probe.connect_ex(address_of(context.workload)) == 0:
-            raise failure(
-                f"nobody to listen on {shown_address(context.workload)} before the restart", "somebody who does"
-            )
+            expected = f"nobody to listen on {shown_address(context.workload)} before the restart"
+            raise failure(expected, f"somebody who does: {_listeners(context) or 'not seen'}")
 
 
-def _way_back(context: RunContext) -> Revival:
-    """Return how to restart the API: as the container or systemd service that it was, else as a process."""
+def _listeners(context: RunContext) -> str:
+    """Return who listens on the API's port, and that it is what an earlier recovery started, if so."""
+    owners = [each.process for each in context.adapters.host.owners(address_of(context.workload)[1]) if each.process]
+    text = "; ".join(f"process {each.pid} {command_line(each.command, _SHOWN)}" for each in owners)
+    earlier = next((way for way in _ways(context) if way.again()), None)
+    stop = f"docker stop {earlier.container}" if earlier and earlier.container else "stop it"
+    return f"{text} (an earlier recovery started it: leave start_as out, or {stop} first)" if earlier else text
+
+
+def _way_back(context: RunContext, start_as: StartAs | None) -> Revival:
+    """Return how to bring the API back: as asked, else as an earlier recovery has that lives, else as it ran."""
+    if start_as:
+        return ImageApi(context) if start_as == "container" else ProcessApi(context)
+    ways = _ways(context)
+    return next((way for way in ways if way.again()), ways[0])
+
+
+def _ways(context: RunContext) -> Sequence[Revival]:
+    return as_it_ran(context), ImageApi(context), ProcessApi(context)
+
+
+def as_it_ran(context: RunContext) -> Revival:
+    """Return how to restart the API as the container or systemd service that it was, else as a process."""
     if was := api_container(context, address_of(context.workload)[1]):
         return ContainerApi(context, was)
     unit = unit_of_api(context)

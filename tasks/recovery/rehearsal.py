@@ -1,7 +1,7 @@
 """§7 rehearsed: send the running API the requests that a recovery would send to a restarted one."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tasks.adapters.host import LinuxHost
@@ -12,7 +12,8 @@ from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.models.canary import row_of
 from tasks.custody.step_result import StepResult
 from tasks.recovery.api_client import Api, ApiResponse, failure, predict, shown_address
-from tasks.recovery.recover import address_of
+from tasks.recovery.image_api import ImageApi
+from tasks.recovery.recover import address_of, as_it_ran
 from tasks.recovery.served_model import SealedModels, named_in
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
@@ -37,7 +38,7 @@ def rehearse_recovery(context: RunContext, seals: Sequence[Seal]) -> RehearsedRe
 
     A key is sent only if a process of the workload listens at the address.
     """
-    block = context.workload
+    block, starts = context.workload, starts_of(context)
     try:
         headers = secret_headers(block.api_headers)
         if headers and not _is_the_workloads(context):
@@ -46,11 +47,28 @@ def rehearse_recovery(context: RunContext, seals: Sequence[Seal]) -> RehearsedRe
             rows = answers_of(api, has_sound=bool(SealedModels.read(context, seals).sound))
     except EvacuationError as error:
         rows = {"the API": (False, f"expected {error.expected}; got {error.got}")}
+    rows = starts | rows
     for what, (good, why) in rows.items():
         act = "prove" if good else "not prove"
         context.log.write("would", f"{what} of {shown_address(block)}", act=act, why=why)
     told = [(good, f"{what}: {why}") for what, (good, why) in rows.items()]
     return RehearsedRecovery(tuple(text for good, text in told if good), tuple(text for good, text in told if not good))
+
+
+def starts_of(context: RunContext) -> dict[str, tuple[bool, str]]:
+    """Return whether the API could be started as it ran, and as a new container if the block has an image for that."""
+    way = as_it_ran(context)
+    rows = {"the start as it ran": _tried(way.rehearse)}
+    if context.workload.api_image:
+        rows["the start as a new container"] = _tried(ImageApi(context).rehearse)
+    return rows
+
+
+def _tried(rehearse: Callable[[], str]) -> tuple[bool, str]:
+    try:
+        return True, rehearse()
+    except EvacuationError as error:
+        return False, f"expected {error.expected}; got {error.got}"
 
 
 def answers_of(api: Api, *, has_sound: bool) -> dict[str, tuple[bool, str]]:

@@ -19,6 +19,8 @@ FOLDER: Final = ETC / "hosts.d"
 VARIABLE: Final = "EVACUATION_HOSTS"
 """Environment variable that names a further folder, as a drill has one. It adds declarations and takes none away."""
 COMMANDS: Final = ("api_command", "api_environment", "training_command")
+CONTAINER: Final = ("api_image", "api_ports", "api_mounts", "api_environment")
+"""What makes a new container: a file without its image declares none."""
 _CURE: Final = f"If it is right, have root declare it: evacuation install FILE, which writes {FOLDER}."
 
 
@@ -27,6 +29,7 @@ class Block(Protocol):
 
     root: Path
     user: str
+    api_image: str
 
 
 def declared() -> tuple[list[dict[str, Any]], list[str]]:
@@ -56,18 +59,23 @@ def _require_among(root: str | Path, tables: list[dict[str, Any]], broken: list[
         raise Refused("a root folder that root has declared on this host", str(root), _CURE)
 
 
-def account_for(workload: Block, user: int, environment: Mapping[str, str] | None = None) -> int:
+def account_for(
+    workload: Block, user: int, environment: Mapping[str, str] | None = None, *, container: bool = False
+) -> int:
     """Return the account that a command of the workload runs as: the declared one, else `user`, never root undeclared.
 
-    `environment` is what a run gives it. A file without a root may let undeclared ones run as root. Raises Refused.
+    `environment` is what a run gives it; `container` says that it is the block's new container. A file without a root
+    may let undeclared ones run as root. Raises Refused.
     """
     tables, broken = declared()
     _require_among(workload.root, tables, broken)
     own = of_root(workload.root, tables)
     if broken and not own:
         raise Refused("files of root's alone", "; ".join(broken), f"Correct it: ls -l {FOLDER}.")
-    if other := [name for name in COMMANDS if own.get(name, getattr(workload, name)) != getattr(workload, name)]:
-        got = "; ".join(f"{name} = {dumps(getattr(workload, name))} in the workload block" for name in other)
+    asked = {name: getattr(workload, name) for name in (CONTAINER if container else COMMANDS)}
+    missing = {} if container else asked  # a file that was written by hand may leave a command open
+    if other := [name for name in asked if own and own.get(name, missing.get(name)) != asked[name]]:
+        got = "; ".join(f"{name} = {_without_values(asked[name])} in the workload block" for name in other)
         raise Refused(f"{' and '.join(other)} as root has declared", got, _CURE)
     try:
         account = number_of(own.get("user", ""))
@@ -84,8 +92,14 @@ def account_for(workload: Block, user: int, environment: Mapping[str, str] | Non
 
 def declaration(workload: Block) -> str:
     """Return the content of a workload's file, as its block is now."""
-    fields = ("root", *(["user"] if workload.user else []), *COMMANDS)
+    container = CONTAINER if workload.api_image else ()
+    fields = dict.fromkeys(("root", *(["user"] if workload.user else []), *COMMANDS, *container))
     return "".join(f"{field} = {_toml(getattr(workload, field))}\n" for field in fields)
+
+
+def _without_values(field: Any) -> str:
+    """Return a field as text, without the values of variables: they may be secrets, and this goes on record."""
+    return f"{{{', '.join(field)}}}, or another value" if isinstance(field, Mapping) else dumps(field)
 
 
 def _toml(value: Any) -> str:
