@@ -1,12 +1,12 @@
 """Define the fields of a workload, with their rules, without Prefect: `status` answers before it could be imported."""
 
+import re
 import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from tasks.custody.containment.new_container import mount_of, port_of
 from tasks.custody.incident.alarm import MAX_AGE_SECONDS
 from tasks.custody.incident.description import (
     API,
@@ -44,14 +44,13 @@ def _python_name(text: str) -> str:
     return text
 
 
-def _published(text: str) -> str:
-    port_of(text)
-    return text
+def _form(pattern: str, example: str) -> AfterValidator:
+    def checked(text: str) -> str:
+        if re.fullmatch(pattern, text, re.ASCII):
+            return text
+        raise ValueError(f"expected {example}; got {text!r}. Nothing was saved. 例のように書いてください")
 
-
-def _mounted(text: str) -> str:
-    mount_of(text)
-    return text
+    return AfterValidator(checked)
 
 
 def _folder(name: str) -> str:
@@ -65,8 +64,12 @@ def _folder(name: str) -> str:
     return name
 
 
-PublishedPort = Annotated[str, AfterValidator(_published)]
-MountedFolder = Annotated[str, AfterValidator(_mounted)]
+_PORT = r"((\d{1,3}\.){3}\d{1,3}:)?[1-9]\d{0,4}:[1-9]\d{0,4}"
+_MOUNT = r"(\./)?[a-zA-Z0-9][\w.-]+:(/[\w-][\w.-]*)+(:ro)?"
+PublishedPort = Annotated[str, _form(_PORT, "a port as in 8000:8000 or 0.0.0.0:8000:8000")]
+MountedFolder = Annotated[
+    str, _form(_MOUNT, "a volume or folder of the root, as in models:/app/m or ./models:/app/m:ro")
+]
 ContainerName = Annotated[str, AfterValidator(_container)]
 Pattern = Annotated[str, AfterValidator(pattern)]
 Bystander = Annotated[str, AfterValidator(bystander)]
@@ -104,21 +107,16 @@ class WorkloadFields(BaseModel):
     )
     api_image: str = Field(
         default="",
-        max_length=300,
         pattern=r"^([a-zA-Z0-9][\w.:/@-]*)?$",
-        description="Image of a new container for the API, which a recovery makes if it is asked to (start_as), as in "
-        "mlops-sklearn-portfolio:local or, pinned, sha256:… by `docker images --no-trunc`. It runs its own command "
-        "with api_environment. Nothing is pulled.",
+        description="Image of a new container that a recovery makes with start_as=container, with api_environment.",
     )
     api_ports: list[PublishedPort] = Field(
         default=[],
-        description="Ports that it publishes: HOST:CONTAINER on loopback, or ADDRESS:HOST:CONTAINER. If empty: that of "
-        "api_url, the same in the container.",
+        description="Its ports, HOST:CONTAINER on loopback or ADDRESS:HOST:CONTAINER; if empty that of api_url.",
     )
     api_mounts: list[MountedFolder] = Field(
         default=[],
-        description="What is mounted into it: VOLUME:TARGET, or ./FOLDER:TARGET for a folder of the root; with :ro at "
-        "the end it may not write there.",
+        description="Its mounts, VOLUME:TARGET or ./FOLDER:TARGET of the root, read-only with :ro at the end.",
     )
     api_url: str = Field(
         default="",

@@ -165,11 +165,7 @@ def plan(  # noqa: PLR0913  its options
 
 
 @app.command(
-    help_epilogue=_examples(
-        "recover evacuation.toml",
-        "recover evacuation.toml --as container",
-        "recover evacuation.toml --despite 'the bucket is gone'",
-    )
+    help_epilogue=_examples("recover evacuation.toml", "recover evacuation.toml --despite 'the bucket is gone'")
 )
 def recover(  # noqa: PLR0913  its options
     workload: WorkloadFile = HERE,

@@ -20,7 +20,7 @@ from tasks.custody.containment.roster import Kind
 from tasks.custody.containment.service import unit_of
 from tasks.custody.containment.source import keeps_only, may_be_ended
 from tasks.custody.containment.suspect import excuse_for
-from tasks.custody.errors import EvacuationError, Refused
+from tasks.custody.errors import EvacuationError
 from tasks.custody.evidence.redact import command_line
 from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
 from tasks.custody.models.content import HEAD, looks_like_a_pickle
@@ -30,7 +30,7 @@ from tasks.evidence.collect import needed
 from tasks.evidence.model_inspection import read_model
 from tasks.readiness.patient import Patient
 from tasks.recovery.api_client import Api
-from tasks.recovery.image_api import described
+from tasks.recovery.image_api import new_container
 from tasks.recovery.recover import address_of
 from tasks.recovery.rehearsal import answers_of
 from tasks.system.declarations import FOLDER, account_for, of_root
@@ -225,19 +225,14 @@ def restart(patient: Patient) -> Finding:
         return loss(told, "a recovery could not start the API", "correct the block, save it, and run this again")
     block, apis = patient.workload, (who.pid for who, each in patient.members.items() if each.role == "api")
     user = next((patient.snapshot[pid].user for pid in apis), block.root.stat().st_uid)
-    image = ""
     try:
         account_for(block, user)
-    except Refused as error:
-        return failed(error, "a recovery could not start the API, unless as a unit or container", loss)
-    try:
         if block.api_image:
-            account = account_for(block, user, container=True)
             with closing(DockerEngine(block.docker_host)) as docker:
-                image = f"; api_image is {described(block, docker, account)['Image']}"
+                new_container(block, docker, account_for(block, user, container=True))
     except EvacuationError as error:
-        return failed(error, "a recovery could not start the API as a new container", loss)
-    return sound(f"api_command and api_headers are there{image}")
+        return failed(error, "a recovery could not start the API, unless as a unit or container", loss)
+    return sound("api_command and api_headers are there")
 
 
 def api(patient: Patient) -> Finding:

@@ -1,7 +1,4 @@
-"""§7: start the API's container again, or create it again from the saved configuration.
-
-A new one of the block's image is in image_api.py.
-"""
+"""§7: start the API's container again, or create it again from the saved configuration."""
 
 import hashlib
 import posixpath
@@ -10,10 +7,9 @@ from contextlib import suppress
 from typing import Any, Final, Self
 
 from tasks.containment.containers import containers_of, kept_config, restore_restart_policy
-from tasks.custody.containment.container import Container, FrozenContainer
+from tasks.custody.containment.container import Container, ContainerIdentity
 from tasks.custody.containment.process import Identity
 from tasks.custody.errors import EngineError
-from tasks.recovery.api_client import failure
 from tasks.runtime.context import RunContext
 from tasks.system.processes import start_of
 
@@ -22,33 +18,20 @@ _BLOCK: Final = 1 << 20
 
 
 def restore_restart_policies(context: RunContext, stays_down: str = "") -> tuple[str, ...]:
-    """Restore the restart policy that the stop disabled, for every container that still exists; return what failed.
-
-    Not of the one named `stays_down`: the engine would start it beside the API that has taken its place.
-    """
-    there = (each for each in containers_of(context.state) if each.name != stays_down)
-    failed = (restore_restart_policy(context, each.identity, each.identity.id) for each in there)
-    return tuple(filter(None, failed))
+    """Restore the restart policies that the stop disabled, but that of `stays_down`, by name; return what failed."""
+    there = (each.identity for each in containers_of(context.state) if each.name != stays_down)
+    return tuple(filter(None, (restore_restart_policy(context, each, each.id) for each in there)))
 
 
-class EngineApi:
+class ContainerApi:
     """The API as a container."""
 
-    def __init__(self, context: RunContext, name: str) -> None:
-        """Keep the container's name; starts nothing."""
-        self.context, self.engine = context, context.adapters.engine
-        self.container = name
+    def __init__(self, context: RunContext, name: str, image: str, was: ContainerIdentity | None = None) -> None:
+        """Keep the container to start: the one that it `was`, or a new one."""
+        self.context, self.engine, self.was = context, context.adapters.engine, was
+        self.container, self.image = name, image
+        self.log = f"docker logs {name}"
         self._id, self._made = "", False
-
-    @property
-    def log(self) -> str:
-        """How a person reads its output."""
-        return f"docker logs {self.container}"
-
-    @property
-    def unproven(self) -> str:
-        """Empty: it is started as it was."""
-        return ""
 
     @property
     def root(self) -> str:
@@ -75,23 +58,21 @@ class EngineApi:
         """Take a live container that an earlier recovery of this incident started; False if there is none."""
         earlier = [each.id for each in self.context.state.recovered_containers.read()]
         there = (now for id_ in earlier if (now := self.engine.get_container(id_)) and now.alive)
-        if found := next(filter(self._is_ours, there), None):
-            self._id, self.container = found.id, found.name
-        return found is not None
+        self._id = next((now.id for now in there if self._is_ours(now)), "")
+        return bool(self._id)
 
     def _is_ours(self, now: Container) -> bool:
-        """Return whether a recovery of this kind has started the container."""
-        raise NotImplementedError
+        return now.name == self.container or (self.was is not None and now.id == self.was.id)
 
     @property
-    def _about(self) -> dict[str, Any]:
-        """The container's configuration, as the engine's `inspect` returns it."""
-        raise NotImplementedError
+    def config(self) -> dict[str, Any]:
+        """The container as the engine's `inspect` returns it, here as saved."""
+        return kept_config(self.context.directory.path, self.was) if self.was else {}
 
     @property
     def words(self) -> Iterable[str]:
         """Command and environment of the container."""
-        about = self._about
+        about = self.config
         return [about["Path"], *about["Args"], *(about["Config"].get("Env") or [])]
 
     @property
@@ -99,11 +80,29 @@ class EngineApi:
         """The container itself is the folder of its models."""
         return self
 
+    def prepare(self) -> None:
+        """Create the container, if there is none, with its saved options. Idempotent."""
+        there = self.engine.get_container(self.was.id) if self.was else None
+        self._made = there is None
+        self._id = there.id if there else self._earlier() or self._create()
+
+    def _earlier(self) -> str:
+        """Return the container that an earlier recovery created and left for its logs."""
+        made = self.context.state.made_containers.read()
+        there = (now for id_ in reversed(made) if (now := self.engine.get_container(id_)))
+        return next((now.id for now in there if now.name == self.container), "")
+
     def _create(self) -> str:
-        id_ = self.engine.create(self.container, self._about)
+        id_ = self.engine.create(self.container, self.config)
         made = self.context.state.made_containers.read()
         self.context.state.made_containers.write([*made, id_])
         return id_
+
+    def start(self) -> None:
+        """Start the container."""
+        self.engine.start(self._id)
+        how = "started" if not self._made else "made again" if self.was else "made of api_image"
+        self.context.log.write("restarted", self._id, name=self.container, image=self.image, how=how)
 
     def lives(self) -> bool:
         """Return whether the engine says that the container runs."""
@@ -151,6 +150,8 @@ class EngineApi:
     def keep(self) -> None:
         """Record the container and its first process, so that the cordon counts as released by our recovery."""
         if now := self._now:
+            if self.was and self._made and now.restart in {"", "no"}:
+                restore_restart_policy(self.context, self.was, now.id)
             kept = [*self.context.state.recovered_containers.read(), now.identity]
             self.context.state.recovered_containers.write(kept)
             self.context.state.recovered.write([*self.context.state.recovered.read(), self.identity])
@@ -168,52 +169,6 @@ class EngineApi:
             if now.alive:
                 self.engine.signal(now.id, "SIGKILL")
                 self.engine.end_of(now.id, _GONE_SECONDS)
-
-
-class ContainerApi(EngineApi):
-    """The API as the container that it was."""
-
-    def __init__(self, context: RunContext, was: FrozenContainer) -> None:
-        """Keep the container to start."""
-        super().__init__(context, was.name)
-        self.was = was
-
-    def _is_ours(self, now: Container) -> bool:
-        return now.id == self.was.identity.id or now.name == self.was.name
-
-    @property
-    def _about(self) -> dict[str, Any]:
-        return kept_config(self.context.directory.path, self.was.identity)
-
-    def rehearse(self) -> str:
-        """Name the container. One that removes itself needs its image to be made again."""
-        if self.was.auto_remove and not self.engine.image(image := self._about["Image"]):
-            raise failure(f"the image of container {self.was.name}, which removes itself when it ends", f"no {image}")
-        return f"container {self.was.name}, {'made again' if self.was.auto_remove else 'started again'}"
-
-    def prepare(self) -> None:
-        """Create the container again with its saved options, if it is gone. Idempotent."""
-        was = self.was.identity
-        self._made = self.engine.get_container(was.id) is None
-        self._id = self._earlier() or self._create() if self._made else was.id
-
-    def _earlier(self) -> str:
-        """Return the container that an earlier recovery created and left for its logs."""
-        made = self.context.state.made_containers.read()
-        there = (now for id_ in reversed(made) if (now := self.engine.get_container(id_)))
-        return next((now.id for now in there if now.name == self.was.name), "")
-
-    def start(self) -> None:
-        """Start the container."""
-        self.engine.start(self._id)
-        how = "made again" if self._made else "started"
-        self.context.log.write("restarted", self._id, name=self.was.name, image=self.was.image, how=how)
-
-    def keep(self) -> None:
-        """Give one that was made again its restart policy, and record it."""
-        if self._made and (now := self._now) and now.restart in {"", "no"}:
-            restore_restart_policy(self.context, self.was.identity, now.id)
-        super().keep()
 
 
 def inside(models: str, name: str) -> str:

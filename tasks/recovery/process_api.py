@@ -42,10 +42,6 @@ class Revival(Protocol):
     def log(self) -> str:
         """Where a person finds the API's output."""
 
-    @property
-    def unproven(self) -> str:
-        """What of its start is not proven; empty if nothing."""
-
     def again(self) -> bool:
         """Take a live API that an earlier recovery started; False if there is none."""
 
@@ -56,9 +52,6 @@ class Revival(Protocol):
     @property
     def folder(self) -> ModelFolder:
         """Folder of the API's models."""
-
-    def rehearse(self) -> str:
-        """Return what would be started. Raises EvacuationError for what that lacks; makes nothing."""
 
     def prepare(self) -> None:
         """Prepare what is needed before the API's files are checked and it is started."""
@@ -82,7 +75,7 @@ class Revival(Protocol):
 class ProcessApi:
     """The API as a process of the host."""
 
-    container = unproven = ""
+    container = ""
 
     def __init__(self, context: RunContext) -> None:
         """Keep the context; starts nothing."""
@@ -96,10 +89,7 @@ class ProcessApi:
         return self._started or NOBODY
 
     def again(self) -> bool:
-        """Take a live process that an earlier recovery of this incident started; False if there is none.
-
-        What a container or a service runs did not start as a process.
-        """
+        """Take a live process that an earlier recovery started, in no container or unit; False if there is none."""
         earlier = (each for who in self.context.state.recovered.read() if (each := self.host.get_process(who)))
         units = self.context.workload.units
         own = (each for each in earlier if each.alive and not each.container and unit_of(each.cgroup) not in units)
@@ -117,10 +107,6 @@ class ProcessApi:
         block = self.context.workload
         models = commonpath([literal_folder(each) for each in block.models] or ["models"])
         return HostFolder(block.root, block.root / models, tuple(block.models), tuple(self.words))
-
-    def rehearse(self) -> str:
-        """Name the account; a program that is missing is the doctor's to find."""
-        return f"a process of api_command, by user {api_user(self.context)}"
 
     def prepare(self) -> None:
         """Raise NotRecovered if the block's command may not run here as the API's user."""
@@ -173,10 +159,7 @@ def frozen_before(state: IncidentState) -> Iterator[Frozen]:
 
 
 def api_user(context: RunContext, *, container: bool = False) -> int:
-    """Return the declared user; else that of the frozen API, or the root's owner. Raises NotRecovered if barred.
-
-    `container` asks for the block's new container.
-    """
+    """Return the declared user; else that of the frozen API, or the root's owner. Raises NotRecovered if barred."""
     users = (process.user for process in frozen_before(context.state) if process.role == "api")
     try:
         return account_for(context.workload, next(users, context.workload.root.stat().st_uid), container=container)

@@ -21,7 +21,6 @@ from tasks.custody.containment.process import family
 from tasks.custody.containment.receipt import Containment, Recovery
 from tasks.custody.errors import Refused
 from tasks.custody.evidence.acquisition import Seal
-from tasks.custody.evidence.redact import command_line
 from tasks.custody.incident.description import leads_to
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.incident.verdict import Verdict, why_not_recover
@@ -43,7 +42,6 @@ StartAs = Literal["process", "container"]
 """How the API is started whatever it ran as: by `api_command`, or as a new container of `api_image`."""
 
 _PROBE_SECONDS: Final = 10.0
-_SHOWN: Final = 100
 _PATIENCE_SECONDS: Final = 12.0
 """Time that a cancelled recovery has to contain again, after up to 10 s for an answer of the API."""
 
@@ -73,7 +71,7 @@ def recover(  # noqa: PLR0913, PLR0917
     way = _way_back(context, start_as)
     if way.again():
         models = choose(context, seals, models, way.folder, model, verdict)
-        return _with(_prove_again(context, way, models, headers), keyless, way.unproven)
+        return _with(_prove_again(context, way, models, headers), keyless)
     _require_quiet(context, despite)
     try:
         way.prepare()
@@ -85,13 +83,13 @@ def recover(  # noqa: PLR0913, PLR0917
         with _watched(context, way, {*before.names, models.chosen}) as opened:
             way.start()
             recovery = _prove(context, way, models, headers, before, opened)
-        was = api_container(context, address_of(context.workload)[1])
-        unrestored = restore_restart_policies(context, was.name if was and was.name != way.container else "")
+        was = as_it_ran(context).container
+        unrestored = restore_restart_policies(context, was if was != way.container else "")
         way.keep()
     except BaseException:
         _contain_again(context, way)
         raise
-    return _with(recovery, keyless, way.unproven, *unrestored, "" if let_go.is_complete else let_go.summary)
+    return _with(recovery, keyless, *unrestored, "" if let_go.is_complete else let_go.summary)
 
 
 def _headers(workload: "Workload") -> tuple[Mapping[str, str], str]:
@@ -133,35 +131,24 @@ def _require_quiet(context: RunContext, despite: str) -> None:
     with socket.socket() as probe:
         probe.settimeout(_PROBE_SECONDS)
         if probe.connect_ex(address_of(context.workload)) == 0:
-            expected = f"nobody to listen on {shown_address(context.workload)} before the restart"
-            raise failure(expected, f"somebody who does: {_listeners(context) or 'not seen'}")
-
-
-def _listeners(context: RunContext) -> str:
-    """Return who listens on the API's port, and that it is what an earlier recovery started, if so."""
-    owners = [each.process for each in context.adapters.host.owners(address_of(context.workload)[1]) if each.process]
-    text = "; ".join(f"process {each.pid} {command_line(each.command, _SHOWN)}" for each in owners)
-    earlier = next((way for way in _ways(context) if way.again()), None)
-    stop = f"docker stop {earlier.container}" if earlier and earlier.container else "stop it"
-    return f"{text} (an earlier recovery started it: leave start_as out, or {stop} first)" if earlier else text
+            way = _way_back(context, None)
+            earlier = f"{way.container or 'a process'} of an earlier recovery: stop it, or leave start_as out"
+            who = earlier if way.again() else "somebody who does"
+            raise failure(f"nobody to listen on {shown_address(context.workload)} before the restart", who)
 
 
 def _way_back(context: RunContext, start_as: StartAs | None) -> Revival:
-    """Return how to bring the API back: as asked, else as an earlier recovery has that lives, else as it ran."""
+    """Return how to bring the API back: as asked, else as an earlier recovery did if it lives, else as it ran."""
     if start_as:
         return ImageApi(context) if start_as == "container" else ProcessApi(context)
-    ways = _ways(context)
-    return next((way for way in ways if way.again()), ways[0])
-
-
-def _ways(context: RunContext) -> Sequence[Revival]:
-    return as_it_ran(context), ImageApi(context), ProcessApi(context)
+    before = as_it_ran(context)
+    return next((way for way in (before, ImageApi(context), ProcessApi(context)) if way.again()), before)
 
 
 def as_it_ran(context: RunContext) -> Revival:
-    """Return how to restart the API as the container or systemd service that it was, else as a process."""
+    """Return how to restart the API: as the container or systemd service that it was, else as a process."""
     if was := api_container(context, address_of(context.workload)[1]):
-        return ContainerApi(context, was)
+        return ContainerApi(context, was.name, was.image, was.identity)
     unit = unit_of_api(context)
     return UnitApi(context, unit) if unit else ProcessApi(context)
 

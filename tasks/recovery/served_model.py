@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from posixpath import basename
-from typing import Final
 
 from blocks.workload import Workload
 from tasks.custody.evidence.acquisition import Seal, StoredFile
@@ -22,8 +21,6 @@ from tasks.recovery.models_folder import ModelFolder
 from tasks.recovery.opened import Opened
 from tasks.runtime.context import RunContext
 from tasks.runtime.state import IncidentState
-
-_FETCH: Final = "where this start would read it; model = SNAPSHOT:path puts one of the store into the root"
 
 
 def has_let_in(state: IncidentState) -> bool:
@@ -104,7 +101,7 @@ class SealedModels:
             if sealed is None:
                 raise failure(f"the API at {url} to serve a model of the manifest", f"{name}, which is not in it")
             if now != sealed.sha256:
-                got = f"{name}: {f'sha256 {now}' if now else f'no such file {_FETCH}'}"
+                got = f"{name}: {f'sha256 {now}' if now else 'no such file there (model = SNAPSHOT:path)'}"
                 raise failure(f"the API at {url} to serve sha256 {sealed.sha256}, as in the manifest", got)
             bad.update((name, each) for each in self.findings if each.sha256 == now and forbids_start(each))
         if bad:

@@ -48,10 +48,6 @@ class UnitApi(ProcessApi):
         frozen = [each.command for each in before if self.unit in _units(workload, each)]
         return [*frozen, self.systemd.shown(self.unit).get("Environment", "")]
 
-    def rehearse(self) -> str:
-        """Name the service."""
-        return f"the service {self.unit}"
-
     def prepare(self) -> None:
         """Do nothing: what the service runs stands in its unit, not in the block."""
 

@@ -20,7 +20,6 @@ VARIABLE: Final = "EVACUATION_HOSTS"
 """Environment variable that names a further folder, as a drill has one. It adds declarations and takes none away."""
 COMMANDS: Final = ("api_command", "api_environment", "training_command")
 CONTAINER: Final = ("api_image", "api_ports", "api_mounts", "api_environment")
-"""What makes a new container: a file without its image declares none."""
 _CURE: Final = f"If it is right, have root declare it: evacuation install FILE, which writes {FOLDER}."
 
 
@@ -64,7 +63,7 @@ def account_for(
 ) -> int:
     """Return the account that a command of the workload runs as: the declared one, else `user`, never root undeclared.
 
-    `environment` is what a run gives it; `container` says that it is the block's new container. A file without a root
+    `environment` is what a run gives it; a new `container` has to be declared whole. A file without a root
     may let undeclared ones run as root. Raises Refused.
     """
     tables, broken = declared()
@@ -73,9 +72,11 @@ def account_for(
     if broken and not own:
         raise Refused("files of root's alone", "; ".join(broken), f"Correct it: ls -l {FOLDER}.")
     asked = {name: getattr(workload, name) for name in (CONTAINER if container else COMMANDS)}
-    missing = {} if container else asked  # a file that was written by hand may leave a command open
-    if other := [name for name in asked if own and own.get(name, missing.get(name)) != asked[name]]:
-        got = "; ".join(f"{name} = {_without_values(asked[name])} in the workload block" for name in other)
+    if other := [name for name in asked if own and own.get(name, None if container else asked[name]) != asked[name]]:
+        shown = {name: [*asked[name]] if isinstance(asked[name], Mapping) else asked[name] for name in other}
+        got = "; ".join(
+            f"{name} = {dumps(shown[name])} in the workload block" for name in other
+        )  # values may be secret
         raise Refused(f"{' and '.join(other)} as root has declared", got, _CURE)
     try:
         account = number_of(own.get("user", ""))
@@ -92,14 +93,8 @@ def account_for(
 
 def declaration(workload: Block) -> str:
     """Return the content of a workload's file, as its block is now."""
-    container = CONTAINER if workload.api_image else ()
-    fields = dict.fromkeys(("root", *(["user"] if workload.user else []), *COMMANDS, *container))
+    fields = ("root", *(["user"] if workload.user else []), *COMMANDS, *(CONTAINER[:3] if workload.api_image else []))
     return "".join(f"{field} = {_toml(getattr(workload, field))}\n" for field in fields)
-
-
-def _without_values(field: Any) -> str:
-    """Return a field as text, without the values of variables: they may be secrets, and this goes on record."""
-    return f"{{{', '.join(field)}}}, or another value" if isinstance(field, Mapping) else dumps(field)
 
 
 def _toml(value: Any) -> str:

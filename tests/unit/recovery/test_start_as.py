@@ -10,13 +10,15 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from pydantic import ValidationError
 
+from blocks.workload_fields import WorkloadFields
 from tasks.custody.containment.container import Container, ContainerIdentity, FrozenContainer
 from tasks.custody.containment.process import Identity
 from tasks.custody.errors import EvacuationError
 from tasks.recovery.api_client import NotRecovered
 from tasks.recovery.container_api import ContainerApi, restore_restart_policies
-from tasks.recovery.image_api import ImageApi, described
+from tasks.recovery.image_api import ImageApi, new_container
 from tasks.recovery.process_api import ProcessApi
 from tasks.recovery.recover import StartAs, _require_quiet, _way_back
 from tasks.recovery.rehearsal import starts_of
@@ -124,7 +126,7 @@ def test_the_api_comes_back_as_is_asked_else_as_it_ran(
 
 
 def test_what_an_earlier_recovery_has_made_is_proven_again_and_a_stopped_one_is_not_taken_up(
-    case: tuple[RunContext, ImageEngine],
+    case: tuple[RunContext, ImageEngine], small: SmallWorkload
 ) -> None:
     context, engine = case
     context.workload = context.workload.model_copy(update={"api_mounts": []})  # nothing runs: nothing is mounted
@@ -135,7 +137,9 @@ def test_what_an_earlier_recovery_has_made_is_proven_again_and_a_stopped_one_is_
     again = _way_back(context, None)
     assert (type(again), again.container) == (ImageApi, f"{INCIDENT}-api-1")
     assert again.again()
-    assert list(again.words) == ["serve", f"API_TOKEN={SECRET}"]
+    assert list(filter(None, again.words)) == ["serve", f"API_TOKEN={SECRET}"]
+    with socket.create_server(("127.0.0.1", small.port)), pytest.raises(NotRecovered, match=f"{again.container} of an"):
+        _require_quiet(context, "")
     engine.end(next(iter(engine.there)), 1)
     assert type(_way_back(context, None)) is ProcessApi
     second = ImageApi(context)
@@ -154,7 +158,7 @@ def test_no_value_of_a_variable_goes_on_record(case: tuple[RunContext, ImageEngi
     (about,) = engine.made.values()
     assert f"API_TOKEN={SECRET}" in about["Config"]["Env"]
     assert about["Image"] == ID
-    told = [*context.log.entries(), api.rehearse(), api.unproven]
+    told = [*context.log.entries(), starts_of(context)]
     assert ID in str(told)
     assert SECRET not in str(told)
 
@@ -162,15 +166,14 @@ def test_no_value_of_a_variable_goes_on_record(case: tuple[RunContext, ImageEngi
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        ({"api_image": ""}, "api_image in the workload block"),
-        ({"api_image": "gone:1"}, "the image gone:1 on this host: nothing is pulled"),
-        ({"api_ports": ["1:8000", "2:8000"]}, r"api_ports to publish port \d+, where api_url is; got 1, 2"),
-        ({"api_mounts": ["./none:/app"]}, "none in api_mounts to be a folder of .* and no link"),
-        ({"api_mounts": ["./link:/app"]}, "link in api_mounts to be a folder of .* and no link"),
-        ({"api_mounts": ["./link/models:/app"]}, "link/models in api_mounts to be a folder"),
-        ({"api_mounts": ["./src/train.py:/app"]}, r"src/train\.py in api_mounts to be a folder"),
-        ({"containers": []}, 'containers to name what is made, as by "image=served:1"'),
-        ({"containers": ["name=api", "image=other"]}, "nothing else contains it"),
+        ({"api_image": ""}, "the image api_image = '' on this host"),
+        ({"api_image": "gone:1"}, "the image api_image = 'gone:1' on this host: nothing is pulled"),
+        ({"api_ports": ["1:8000", "2:8000"]}, r"api_ports to publish port \d+, where api_url is; got .*1:8000"),
+        ({"api_mounts": ["./none:/app"]}, "none in api_mounts to be a folder, and no link"),
+        ({"api_mounts": ["./link:/app"]}, "link in api_mounts to be a folder, and no link"),
+        ({"api_mounts": ["./file:/app"]}, "file in api_mounts to be a folder, and no link"),
+        ({"containers": []}, 'containers to have "image=served:1"'),
+        ({"containers": ["name=api", "image=other"]}, "so that it is contained"),
         ({}, ""),
         ({"api_ports": []}, ""),
         ({"api_mounts": []}, ""),
@@ -181,6 +184,7 @@ def test_what_it_lacks_is_said_by_recovery_and_rehearsal_and_nothing_is_made(
     case: tuple[RunContext, ImageEngine], small: SmallWorkload, fields: dict[str, Any], why: str
 ) -> None:
     (small.root / "link").symlink_to(small.root)
+    (small.root / "file").touch()
     context, engine = case
     context.workload = context.workload.model_copy(update=fields)
     good, told = starts_of(context).get("the start as a new container", (False, ""))
@@ -198,9 +202,9 @@ def test_it_runs_as_the_account_that_a_process_would_run_as(
     case: tuple[RunContext, ImageEngine], small: SmallWorkload
 ) -> None:
     context, engine = case
-    assert (
-        "User" not in described(context.workload, cast("Engine", engine), 0)["Config"]
-    )  # declared by root: the image's own
+    made = new_container(context.workload, cast("Engine", engine), 0)  # declared by root: the image's own user
+    assert "User" not in made["Config"]
+    assert "CapDrop" not in made["HostConfig"]
     os.chown(small.root, 4242, 4242)
     api = ImageApi(context)
     api.prepare()
@@ -242,7 +246,7 @@ def test_roots_declarations_hold_for_it(
 
 @pytest.mark.parametrize("before", [ID, f"sha256:{'2' * 64}", ""])
 @pytest.mark.parametrize("pinned", [True, False])
-def test_another_image_than_the_one_that_ran_is_told_unless_the_block_pins_its_own(
+def test_another_image_than_the_one_that_ran_is_refused_unless_the_block_pins_its_own(
     case: tuple[RunContext, ImageEngine], monkeypatch: pytest.MonkeyPatch, before: str, *, pinned: bool
 ) -> None:
     context, engine = case
@@ -251,11 +255,12 @@ def test_another_image_than_the_one_that_ran_is_told_unless_the_block_pins_its_o
     if pinned:
         engine.images = {ID: image()}
         context.workload = context.workload.model_copy(update={"api_image": ID, "containers": [f"image={ID}"]})
-    unproven = ImageApi(context).unproven
-    assert bool(unproven) is (bool(before) and before != ID and not pinned)
-    if unproven:
-        assert f"the image of the freeze, {before}" in unproven
-        assert ID in unproven
+    if before in {"", ID} or pinned:
+        assert ImageApi(context).config["Image"] == ID
+        return
+    with pytest.raises(NotRecovered, match=f"to be the image that ran, {before}.*; got {ID}"):
+        ImageApi(context).prepare()
+    assert engine.there == {}
 
 
 def test_the_container_whose_place_is_taken_is_not_started_by_the_engine_again(
@@ -335,7 +340,7 @@ def test_what_a_container_or_a_service_runs_did_not_come_back_as_a_process(
     assert (api.identity == one) is process
 
 
-def test_who_has_the_port_is_said(case: tuple[RunContext, ImageEngine]) -> None:
+def test_a_port_that_is_taken_is_said(case: tuple[RunContext, ImageEngine]) -> None:
     context, _ = case
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -343,5 +348,42 @@ def test_who_has_the_port_is_said(case: tuple[RunContext, ImageEngine]) -> None:
         with pytest.raises(EvacuationError, match=f"nothing of the workload to run .*{os.getpid()}"):
             _require_quiet(context, "")
         context.state.recovered.write([Identity(1 << 22, 1)])  # an earlier one: what runs may be the workload's
-        with pytest.raises(EvacuationError, match=f"nobody to listen on .*{port} .*process {os.getpid()} "):
+        with pytest.raises(EvacuationError, match=f"nobody to listen on .*{port} .*somebody who does"):
             _require_quiet(context, "")
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "good"),
+    [
+        *(("api_ports", text, True) for text in ("8000:8000", "0.0.0.0:80:8000", "10.0.0.1:1:65535")),
+        *(("api_ports", text, False) for text in ("", "8000", "0:1", "1:0", "1:2/udp", "host:1:2", "1:2\n", "٣:٤")),
+        *(("api_mounts", text, True) for text in ("models:/app/models", "models:/app/models:ro", "./models:/m")),
+        *(
+            ("api_mounts", text, False)
+            for text in (
+                *("", "models", "/:/host", "/etc:/app/models", "/var/run/docker.sock:/var/run/docker.sock"),
+                *(
+                    "../other:/app",
+                    "./../other:/app",
+                    "./:/app",
+                    ".:/app",
+                    "./a/../..:/app",
+                    "./a/b:/app",
+                    ".//etc:/app",
+                ),
+                *("models:/", "models:app", "models:/app/../etc", "models:/app:z", "models:/app:ro:ro", "-v:/app"),
+            )
+        ),
+        *(("api_image", text, True) for text in ("served", "r:5000/a/served:1", ID, f"served@{ID}")),
+        *(("api_image", text, False) for text in ("-v", "served 1", "/served", "served\n")),
+    ],
+)
+def test_nothing_of_the_host_but_volumes_ports_and_folders_in_the_root(field: str, text: str, *, good: bool) -> None:
+    fields: dict[str, Any] = {"root": "/srv/api", field: text if field == "api_image" else [text]}
+    if good:
+        WorkloadFields(**fields)
+        return
+    with pytest.raises(ValidationError) as caught:
+        WorkloadFields(**fields)
+    if field != "api_image":
+        assert f"got {text!r}. Nothing was saved." in str(caught.value)
