@@ -133,6 +133,8 @@ def test_an_api_that_ran_as_a_process_comes_back_as_a_new_container_with_ports_m
         with pytest.raises(NotRecovered, match=f"{name} of an earlier recovery: stop it"):
             case.recover("process")
         assert case.running == [name]
+        case.context.state.end_recovery()  # as an evacuation begins: what was recovered is the workload's
+        assert name in living_containers(case.context)[0]
 
 
 def test_an_api_that_ran_in_a_container_comes_back_as_a_process_and_the_container_stays_stopped(
