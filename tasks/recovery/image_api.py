@@ -1,6 +1,7 @@
 """§7: make a new container of the block's image for the API, whatever it ran as before."""
 
 import os
+import re
 import stat
 from collections.abc import Iterable
 from functools import cached_property
@@ -26,7 +27,7 @@ class ImageApi(ContainerApi):
     def __init__(self, context: RunContext) -> None:
         """Choose a name that this incident has not used; makes nothing."""
         self._names, self._folders = f"{context.incident.id}-api-", folders_of(context.workload)
-        number = len(context.state.made_containers.read()) + 1
+        number = sum(map(len, context.state.made_containers.of_boots())) + 1
         super().__init__(context, f"{self._names}{number}", context.workload.api_image)
 
     def _is_ours(self, now: Container) -> bool:
@@ -46,7 +47,7 @@ class ImageApi(ContainerApi):
         about = new_container(block, self.engine, api_user(self.context, container=True))
         was, now = api_container(self.context, leads_to(block.api_address)[1]), about["Image"]
         before = kept_config(self.context.directory.path, was.identity)["Image"] if was else now
-        if before != now and "sha256:" not in block.api_image:
+        if before != now and not re.fullmatch(r"(.+@)?sha256:[0-9a-f]{64}", block.api_image):
             raise failure(f"{block.api_image} to be the image that ran, {before}, or an id as api_image", now)
         return about
 

@@ -58,12 +58,8 @@ def rehearse_recovery(context: RunContext, seals: Sequence[Seal]) -> RehearsedRe
 def starts_of(context: RunContext) -> dict[str, tuple[bool, str]]:
     """Return how the API would be started as it ran, and whether it could be as a new container of the block's."""
     way, block = as_it_ran(context), context.workload
-    rows = {
-        "the start as it ran": (
-            True,
-            f"container {way.container}" if way.container else f"its service or api_command; see {way.log}",
-        )
-    }
+    what = f"container {way.container}" if way.container else f"its service or api_command; see {way.log}"
+    rows = {"the start as it ran": (True, what)}
     if block.api_image:
         try:
             rows["the start as a new container"] = True, f"{block.api_image}, {ImageApi(context).config['Image']}"

@@ -64,7 +64,7 @@ def account_for(
     """Return the account that a command of the workload runs as: the declared one, else `user`, never root undeclared.
 
     `environment` is what a run gives it; a new `container` has to be declared whole. A file without a root
-    may let undeclared ones run as root. Raises Refused.
+    may let undeclared ones run as root. Raises Refused, with no value of a variable: it may be a secret.
     """
     tables, broken = declared()
     _require_among(workload.root, tables, broken)
@@ -74,9 +74,7 @@ def account_for(
     asked = {name: getattr(workload, name) for name in (CONTAINER if container else COMMANDS)}
     if other := [name for name in asked if own and own.get(name, None if container else asked[name]) != asked[name]]:
         shown = {name: [*asked[name]] if isinstance(asked[name], Mapping) else asked[name] for name in other}
-        got = "; ".join(
-            f"{name} = {dumps(shown[name])} in the workload block" for name in other
-        )  # values may be secret
+        got = "; ".join(f"{name} = {dumps(shown[name])} in the workload block" for name in other)
         raise Refused(f"{' and '.join(other)} as root has declared", got, _CURE)
     try:
         account = number_of(own.get("user", ""))

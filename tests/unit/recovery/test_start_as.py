@@ -16,6 +16,7 @@ from blocks.workload_fields import WorkloadFields
 from tasks.custody.containment.container import Container, ContainerIdentity, FrozenContainer
 from tasks.custody.containment.process import Identity
 from tasks.custody.errors import EvacuationError
+from tasks.incident.layout import MADE_CONTAINERS, of_boot
 from tasks.recovery.api_client import NotRecovered
 from tasks.recovery.container_api import ContainerApi, restore_restart_policies
 from tasks.recovery.image_api import ImageApi, new_container
@@ -147,6 +148,9 @@ def test_what_an_earlier_recovery_has_made_is_proven_again_and_a_stopped_one_is_
     assert second.container == f"{INCIDENT}-api-2"
     second.end()
     assert [each.name for each in engine.there.values()] == [f"{INCIDENT}-api-1"]
+    made = context.state.made_containers.path
+    made.rename(made.with_name(of_boot(MADE_CONTAINERS, "0badb007")))
+    assert ImageApi(context).container == f"{INCIDENT}-api-3", "names of earlier boots are taken too"
 
 
 def test_no_value_of_a_variable_goes_on_record(case: tuple[RunContext, ImageEngine]) -> None:
@@ -245,17 +249,18 @@ def test_roots_declarations_hold_for_it(
 
 
 @pytest.mark.parametrize("before", [ID, f"sha256:{'2' * 64}", ""])
-@pytest.mark.parametrize("pinned", [True, False])
+@pytest.mark.parametrize("pinned", [ID, f"served@{ID}", "", "mysha256:1"])
 def test_another_image_than_the_one_that_ran_is_refused_unless_the_block_pins_its_own(
-    case: tuple[RunContext, ImageEngine], monkeypatch: pytest.MonkeyPatch, before: str, *, pinned: bool
+    case: tuple[RunContext, ImageEngine], monkeypatch: pytest.MonkeyPatch, before: str, pinned: str
 ) -> None:
     context, engine = case
     if before:
         ran_as_container(context, monkeypatch, before)
     if pinned:
-        engine.images = {ID: image()}
-        context.workload = context.workload.model_copy(update={"api_image": ID, "containers": [f"image={ID}"]})
-    if before in {"", ID} or pinned:
+        engine.images = {pinned: image()}
+        names = {"api_image": pinned, "containers": [f"image={ID}"]}
+        context.workload = context.workload.model_copy(update=names)
+    if before in {"", ID} or ID in pinned:
         assert ImageApi(context).config["Image"] == ID
         return
     with pytest.raises(NotRecovered, match=f"to be the image that ran, {before}.*; got {ID}"):
