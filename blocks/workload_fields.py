@@ -1,5 +1,6 @@
 """Define the fields of a workload, with their rules, without Prefect: `status` answers before it could be imported."""
 
+import re
 import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -43,6 +44,15 @@ def _python_name(text: str) -> str:
     return text
 
 
+def _form(pattern: str, example: str) -> AfterValidator:
+    def checked(text: str) -> str:
+        if re.fullmatch(pattern, text, re.ASCII):
+            return text
+        raise ValueError(f"expected {example}; got {text!r}. Nothing was saved. 例のように書いてください")
+
+    return AfterValidator(checked)
+
+
 def _folder(name: str) -> str:
     from tasks.custody.evidence.keys import placed_name
 
@@ -54,6 +64,12 @@ def _folder(name: str) -> str:
     return name
 
 
+_PORT = r"((\d{1,3}\.){3}\d{1,3}:)?[1-9]\d{0,4}:[1-9]\d{0,4}"
+_MOUNT = r"(\./)?[a-zA-Z0-9][\w.-]+:(/[\w-][\w.-]*)+(:ro)?"
+PublishedPort = Annotated[str, _form(_PORT, "a port as in 8000:8000 or 0.0.0.0:8000:8000")]
+MountedFolder = Annotated[
+    str, _form(_MOUNT, "a volume or folder of the root, as in models:/app/m or ./models:/app/m:ro")
+]
 ContainerName = Annotated[str, AfterValidator(_container)]
 Pattern = Annotated[str, AfterValidator(pattern)]
 Bystander = Annotated[str, AfterValidator(bystander)]
@@ -88,6 +104,19 @@ class WorkloadFields(BaseModel):
     api_environment: dict[str, str] = Field(
         default={},
         description="Variables for the API besides PATH, HOME, USER, LANG, as in MODEL_PATH. No secrets: not hidden.",
+    )
+    api_image: str = Field(
+        default="",
+        pattern=r"^([a-zA-Z0-9][\w.:/@-]*)?$",
+        description="Image of a new container that a recovery makes with start_as=container, with api_environment.",
+    )
+    api_ports: list[PublishedPort] = Field(
+        default=[],
+        description="Its ports, HOST:CONTAINER on loopback or ADDRESS:HOST:CONTAINER; if empty that of api_url.",
+    )
+    api_mounts: list[MountedFolder] = Field(
+        default=[],
+        description="Its mounts, VOLUME:TARGET or ./FOLDER:TARGET of the root, read-only with :ro at the end.",
     )
     api_url: str = Field(
         default="",

@@ -34,6 +34,7 @@ What = Annotated[str, Parameter(name="WHAT", help="latest, an incident IR-…, o
 Policy = Literal["graceful", "kill"]
 Suspects = Literal["name", "include"] | None
 Unknowns = Literal["name", "end"] | None
+StartAs = Annotated[Literal["process", "container"] | None, Parameter(name="--as")]
 Incident = Annotated[str, Parameter(name="INCIDENT", help="IR-…, or FL-… of a fleet; without it a list.")]
 Folder = Annotated[Path, Parameter(name="INTO", help="Folder that exists; the current one, a workload's, if left out.")]
 Json = Annotated[bool, Parameter(name="--json", help="Print one JSON object, with a `schema` version.")]
@@ -174,6 +175,7 @@ def recover(  # noqa: PLR0913  its options
     incident: str | None = None,
     despite: str = "",
     model: str = "",
+    start_as: StartAs = None,
     json: Json = False,
 ) -> int:
     """Bring the API back after an evacuation, and prove the model that it serves. Training is let in again.
@@ -182,10 +184,11 @@ def recover(  # noqa: PLR0913  its options
         incident: IR-… of the incident; the last one if left out.
         despite: Why to go on although the incident is UNVERIFIED or UNANSWERED; it goes on record.
         model: Path or sha256 of the model to bring back, or SNAPSHOT:path from the store; else the one served before.
+        start_as: process starts api_command, container a new container of api_image; without it as it ran.
     """
     from flows.by_hand import run_by_hand
 
-    asked = {"incident_id": incident, "despite": despite, "model": model}
+    asked = {"incident_id": incident, "despite": despite, "model": model, "start_as": start_as}
     return run_by_hand("recover", workload, store, asked, as_json=json)
 
 

@@ -16,7 +16,7 @@ from tasks.record.findings import note_cancelled, reached
 from tasks.record.last_record import carried, last_record
 from tasks.record.publish import publish, recovered_state
 from tasks.record.write import Record, record
-from tasks.recovery.recover import prove_contained_again
+from tasks.recovery.recover import StartAs, prove_contained_again
 from tasks.recovery.recover import recover as recover_api
 from tasks.runtime.approval import ask
 from tasks.runtime.context import RunContext
@@ -39,6 +39,7 @@ def recover(  # noqa: PLR0913, PLR0917  each is a field of the form that a perso
     despite: Sentence = "",
     ask_first: bool = False,  # noqa: FBT001, FBT002  the form has a switch for it
     model: Sentence = "",
+    start_as: StartAs | None = None,
 ) -> State[Any]:
     """Bring an evacuated workload's API back, and prove what it serves. Training is not started, only let in again.
 
@@ -53,6 +54,8 @@ def recover(  # noqa: PLR0913, PLR0917  each is a field of the form that a perso
         ask_first: Whether to wait for a person's approval before anything is touched. 承認を待ってから始める。
         model: The model to bring back: its path, its sha256, or SNAPSHOT:path from the store. If left out, the one
             that was served at the freeze, else the one that the block names. 復旧するモデル（省略時は凍結時のもの）。
+        start_as: process starts api_command, container a new container of api_image, whatever ran; left out, as it ran.
+            起動方法(プロセスか新しいコンテナ。省略時は停止前と同じ)。
     """
     run, _ = this_run()
     answer = ask(*recovery_asked(workload, incident_id)) if ask_first else None
@@ -63,17 +66,17 @@ def recover(  # noqa: PLR0913, PLR0917  each is a field of the form that a perso
         return ended(opened.ending, opened.summary)
     try:
         with heeding(opened.context.cancelled):
-            return _recover(opened.context, despite, model)
+            return _recover(opened.context, despite, model, start_as)
     finally:
         opened.context.close()
 
 
-def _recover(context: RunContext, despite: str, model: str) -> State[Any]:
+def _recover(context: RunContext, despite: str, model: str, start_as: StartAs | None) -> State[Any]:
     steps, last, seals = StepRunner(context), last_record(context.directory.path), sealed(context)
 
     # §4: does the seal hold? §7: recover
     intact = steps.submit(check_seal, seals)
-    recovered = steps.submit(recover_api, seals, intact, last.verdict, despite, model)
+    recovered = steps.submit(recover_api, seals, intact, last.verdict, despite, model, start_as)
     recovery = result_or_reason(Recovery, recovered, intact)
     failed = isinstance(recovery, str) and not context.state.recovered.read()
     again = result_or_reason(Containment, steps.submit(prove_contained_again)) if failed else None

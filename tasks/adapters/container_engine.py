@@ -4,7 +4,7 @@ import errno
 import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -83,6 +83,9 @@ class Engine(Protocol):
 
     def create(self, name: str, about: Mapping[str, Any]) -> str:
         """Create it again from what `inspect` returned; return the new id."""
+
+    def image(self, name: str) -> dict[str, Any] | None:
+        """Return everything that the engine knows of an image of this host; None if it has none. Pulls nothing."""
 
 
 class DockerEngine:
@@ -278,6 +281,13 @@ class DockerEngine:
         """Do as `docker create` with every option that the container had, from the exact image that it ran."""
         with self._asking("make a container") as client:
             return str(client.create_container_from_config(creation(about), name=name)["Id"])
+
+    def image(self, name: str) -> dict[str, Any] | None:
+        """Return what `docker image inspect` shows."""
+        with suppress(ContainerGone), self._asking("describe an image") as client:
+            found: dict[str, Any] = client.inspect_image(name)
+            return found
+        return None
 
 
 def container_from(about: Mapping[str, Any], descends_from: tuple[str, ...] = ()) -> Container:

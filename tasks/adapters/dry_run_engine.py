@@ -104,3 +104,7 @@ class RehearsalEngine:
         del about
         self._would("make the container", name)
         return ""
+
+    def image(self, name: str) -> dict[str, Any] | None:
+        """Ask the real engine."""
+        return self._engine.image(name)

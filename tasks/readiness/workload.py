@@ -3,10 +3,12 @@
 import json
 import os
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
 from blocks.file import lacking, no_program
+from tasks.adapters.container_engine import DockerEngine
 from tasks.adapters.saved_blocks import secret_headers
 from tasks.collectors import discover
 from tasks.collectors.matching import found as found_files
@@ -18,7 +20,7 @@ from tasks.custody.containment.roster import Kind
 from tasks.custody.containment.service import unit_of
 from tasks.custody.containment.source import keeps_only, may_be_ended
 from tasks.custody.containment.suspect import excuse_for
-from tasks.custody.errors import EvacuationError, Refused
+from tasks.custody.errors import EvacuationError
 from tasks.custody.evidence.redact import command_line
 from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
 from tasks.custody.models.content import HEAD, looks_like_a_pickle
@@ -28,6 +30,7 @@ from tasks.evidence.collect import needed
 from tasks.evidence.model_inspection import read_model
 from tasks.readiness.patient import Patient
 from tasks.recovery.api_client import Api
+from tasks.recovery.image_api import new_container
 from tasks.recovery.recover import address_of
 from tasks.recovery.rehearsal import answers_of
 from tasks.system.declarations import FOLDER, account_for, of_root
@@ -221,10 +224,13 @@ def restart(patient: Patient) -> Finding:
     if told:
         return loss(told, "a recovery could not start the API", "correct the block, save it, and run this again")
     block, apis = patient.workload, (who.pid for who, each in patient.members.items() if each.role == "api")
-    users = (patient.snapshot[pid].user for pid in apis)
+    user = next((patient.snapshot[pid].user for pid in apis), block.root.stat().st_uid)
     try:
-        account_for(block, next(users, block.root.stat().st_uid))
-    except Refused as error:
+        account_for(block, user)
+        if block.api_image:
+            with closing(DockerEngine(block.docker_host)) as docker:
+                new_container(block, docker, account_for(block, user, container=True))
+    except EvacuationError as error:
         return failed(error, "a recovery could not start the API, unless as a unit or container", loss)
     return sound("api_command and api_headers are there")
 

@@ -4,10 +4,10 @@ import hashlib
 import posixpath
 from collections.abc import Collection, Iterable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from tasks.containment.containers import containers_of, kept_config, restore_restart_policy
-from tasks.custody.containment.container import Container, FrozenContainer
+from tasks.custody.containment.container import Container, ContainerIdentity
 from tasks.custody.containment.process import Identity
 from tasks.custody.errors import EngineError
 from tasks.runtime.context import RunContext
@@ -17,20 +17,20 @@ _GONE_SECONDS: Final = 10.0
 _BLOCK: Final = 1 << 20
 
 
-def restore_restart_policies(context: RunContext) -> tuple[str, ...]:
-    """Restore the restart policy that the stop disabled, for every container that still exists; return what failed."""
-    failed = (restore_restart_policy(context, each.identity, each.identity.id) for each in containers_of(context.state))
-    return tuple(filter(None, failed))
+def restore_restart_policies(context: RunContext, stays_down: str = "") -> tuple[str, ...]:
+    """Restore the restart policies that the stop disabled, but that of `stays_down`, by name; return what failed."""
+    there = (each.identity for each in containers_of(context.state) if each.name != stays_down)
+    return tuple(filter(None, (restore_restart_policy(context, each, each.id) for each in there)))
 
 
 class ContainerApi:
     """The API as a container."""
 
-    def __init__(self, context: RunContext, was: FrozenContainer) -> None:
-        """Keep the container to start."""
+    def __init__(self, context: RunContext, name: str, image: str, was: ContainerIdentity | None = None) -> None:
+        """Keep the container to start: the one that it `was`, or a new one."""
         self.context, self.engine, self.was = context, context.adapters.engine, was
-        self.container = was.name
-        self.log = f"docker logs {was.name}"
+        self.container, self.image = name, image
+        self.log = f"docker logs {name}"
         self._id, self._made = "", False
 
     @property
@@ -57,34 +57,43 @@ class ContainerApi:
     def again(self) -> bool:
         """Take a live container that an earlier recovery of this incident started; False if there is none."""
         earlier = [each.id for each in self.context.state.recovered_containers.read()]
-        self._id = next((id_ for id_ in earlier if (now := self.engine.get_container(id_)) and now.alive), "")
+        there = (now for id_ in earlier if (now := self.engine.get_container(id_)) and now.alive)
+        self._id = next((now.id for now in there if self._is_ours(now)), "")
         return bool(self._id)
+
+    def _is_ours(self, now: Container) -> bool:
+        return now.name == self.container or (self.was is not None and now.id == self.was.id)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The container as the engine's `inspect` returns it, here as saved."""
+        return kept_config(self.context.directory.path, self.was) if self.was else {}
 
     @property
     def words(self) -> Iterable[str]:
-        """Command and environment of the container, as saved."""
-        about = kept_config(self.context.directory.path, self.was.identity)
+        """Command and environment of the container."""
+        about = self.config
         return [about["Path"], *about["Args"], *(about["Config"].get("Env") or [])]
 
     @property
-    def folder(self) -> "ContainerApi":
+    def folder(self) -> Self:
         """The container itself is the folder of its models."""
         return self
 
     def prepare(self) -> None:
-        """Create the container again with its saved options, if it is gone. Idempotent."""
-        was = self.was.identity
-        self._made = self.engine.get_container(was.id) is None
-        self._id = self._earlier() or self._create() if self._made else was.id
+        """Create the container, if there is none, with its saved options. Idempotent."""
+        there = self.engine.get_container(self.was.id) if self.was else None
+        self._made = there is None
+        self._id = there.id if there else self._earlier() or self._create()
 
     def _earlier(self) -> str:
         """Return the container that an earlier recovery created and left for its logs."""
         made = self.context.state.made_containers.read()
         there = (now for id_ in reversed(made) if (now := self.engine.get_container(id_)))
-        return next((now.id for now in there if now.name == self.was.name), "")
+        return next((now.id for now in there if now.name == self.container), "")
 
     def _create(self) -> str:
-        id_ = self.engine.create(self.was.name, kept_config(self.context.directory.path, self.was.identity))
+        id_ = self.engine.create(self.container, self.config)
         made = self.context.state.made_containers.read()
         self.context.state.made_containers.write([*made, id_])
         return id_
@@ -92,8 +101,8 @@ class ContainerApi:
     def start(self) -> None:
         """Start the container."""
         self.engine.start(self._id)
-        how = "made again" if self._made else "started"
-        self.context.log.write("restarted", self._id, name=self.was.name, image=self.was.image, how=how)
+        how = "started" if not self._made else "made again" if self.was else "made of api_image"
+        self.context.log.write("restarted", self._id, name=self.container, image=self.image, how=how)
 
     def lives(self) -> bool:
         """Return whether the engine says that the container runs."""
@@ -141,8 +150,8 @@ class ContainerApi:
     def keep(self) -> None:
         """Record the container and its first process, so that the cordon counts as released by our recovery."""
         if now := self._now:
-            if self._made and now.restart in {"", "no"}:
-                restore_restart_policy(self.context, self.was.identity, now.id)
+            if self.was and self._made and now.restart in {"", "no"}:
+                restore_restart_policy(self.context, self.was, now.id)
             kept = [*self.context.state.recovered_containers.read(), now.identity]
             self.context.state.recovered_containers.write(kept)
             self.context.state.recovered.write([*self.context.state.recovered.read(), self.identity])

@@ -12,6 +12,7 @@ import psutil
 from tasks.adapters.host import lives
 from tasks.custody.containment.process import NOBODY, Identity, Process, family
 from tasks.custody.containment.receipt import Frozen
+from tasks.custody.containment.service import unit_of
 from tasks.custody.errors import Refused
 from tasks.custody.evidence.pattern import literal_folder
 from tasks.custody.evidence.redact import redact_command
@@ -88,9 +89,11 @@ class ProcessApi:
         return self._started or NOBODY
 
     def again(self) -> bool:
-        """Take a live process that an earlier recovery of this incident started; False if there is none."""
-        earlier = self.context.state.recovered.read()
-        self._started = next((who for who in earlier if lives(self.host, who)), None)
+        """Take a live process that an earlier recovery started, in no container or unit; False if there is none."""
+        earlier = (each for who in self.context.state.recovered.read() if (each := self.host.get_process(who)))
+        units = self.context.workload.units
+        own = (each for each in earlier if each.alive and not each.container and unit_of(each.cgroup) not in units)
+        self._started = next((each.identity for each in own), None)
         return self._started is not None
 
     @property
@@ -107,11 +110,11 @@ class ProcessApi:
 
     def prepare(self) -> None:
         """Raise NotRecovered if the block's command may not run here as the API's user."""
-        _api_user(self.context)
+        api_user(self.context)
 
     def start(self) -> None:
         """Start the API as its former user, in a scope or session of its own."""
-        block, user = self.context.workload, _api_user(self.context)
+        block, user = self.context.workload, api_user(self.context)
         environment = clean_environment(user) | block.api_environment
         self._started = self.host.start(block.api_command, block.root, Path(self.log), user, environment)
         about = {"command": redact_command(block.api_command), "user": user}
@@ -155,10 +158,10 @@ def frozen_before(state: IncidentState) -> Iterator[Frozen]:
     return (process for journal in reversed(state.frozen.of_boots()) for process in journal)
 
 
-def _api_user(context: RunContext) -> int:
+def api_user(context: RunContext, *, container: bool = False) -> int:
     """Return the declared user; else that of the frozen API, or the root's owner. Raises NotRecovered if barred."""
     users = (process.user for process in frozen_before(context.state) if process.role == "api")
     try:
-        return account_for(context.workload, next(users, context.workload.root.stat().st_uid))
+        return account_for(context.workload, next(users, context.workload.root.stat().st_uid), container=container)
     except Refused as error:
         raise failure(error.expected, f"{error.got}. {error.remedy}") from error

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from tasks.adapters.saved_blocks import secret_headers
 from tasks.containment.answers import note_unknown
@@ -27,6 +27,7 @@ from tasks.custody.incident.verdict import Verdict, why_not_recover
 from tasks.recovery.api_client import Api, NotRecovered, Prediction, failure, predict, shown_address, wait_healthy
 from tasks.recovery.choice import choose
 from tasks.recovery.container_api import ContainerApi, restore_restart_policies
+from tasks.recovery.image_api import ImageApi
 from tasks.recovery.opened import Opened, watched
 from tasks.recovery.process_api import ProcessApi, Revival
 from tasks.recovery.served_model import SealedModels, has_let_in, prove_served
@@ -37,6 +38,9 @@ from tasks.runtime.step import step
 if TYPE_CHECKING:
     from blocks.workload import Workload
 
+StartAs = Literal["process", "container"]
+"""How the API is started whatever it ran as: by `api_command`, or as a new container of `api_image`."""
+
 _PROBE_SECONDS: Final = 10.0
 _PATIENCE_SECONDS: Final = 12.0
 """Time that a cancelled recovery has to contain again, after up to 10 s for an answer of the API."""
@@ -44,10 +48,17 @@ _PATIENCE_SECONDS: Final = 12.0
 
 @step("§7", "recover", "recover the API", "復旧", patience=_PATIENCE_SECONDS)
 def recover(  # noqa: PLR0913, PLR0917
-    context: RunContext, seals: Sequence[Seal], intact: Seal, verdict: Verdict, despite: str = "", model: str = ""
+    context: RunContext,
+    seals: Sequence[Seal],
+    intact: Seal,
+    verdict: Verdict,
+    despite: str = "",
+    model: str = "",
+    start_as: StartAs | None = None,
 ) -> Recovery:
     """Uncordon, restart the API, wait for health, reload `model`, compare digests, predict (runbook §7).
 
+    The API comes back as it ran, unless `start_as` says otherwise.
     After a failure the workload is contained again. Until everything is proven the API counts as new life, so that the
     next run does not take a broken-off recovery for a finished one.
     """
@@ -57,7 +68,7 @@ def recover(  # noqa: PLR0913, PLR0917
         raise failure("an incident whose evidence is safe", why_not)
     headers, keyless = _headers(context.workload)
     models = SealedModels.read(context, seals, again=True)
-    way = _way_back(context)
+    way = _way_back(context, start_as)
     if way.again():
         models = choose(context, seals, models, way.folder, model, verdict)
         return _with(_prove_again(context, way, models, headers), keyless)
@@ -72,7 +83,8 @@ def recover(  # noqa: PLR0913, PLR0917
         with _watched(context, way, {*before.names, models.chosen}) as opened:
             way.start()
             recovery = _prove(context, way, models, headers, before, opened)
-        unrestored = restore_restart_policies(context)
+        was = as_it_ran(context).container
+        unrestored = restore_restart_policies(context, was if was != way.container else "")
         way.keep()
     except BaseException:
         _contain_again(context, way)
@@ -119,15 +131,24 @@ def _require_quiet(context: RunContext, despite: str) -> None:
     with socket.socket() as probe:
         probe.settimeout(_PROBE_SECONDS)
         if probe.connect_ex(address_of(context.workload)) == 0:
-            raise failure(
-                f"nobody to listen on {shown_address(context.workload)} before the restart", "somebody who does"
-            )
+            way = _way_back(context, None)
+            earlier = f"{way.container or 'a process'} of an earlier recovery: stop it, or leave start_as out"
+            who = earlier if way.again() else "somebody who does"
+            raise failure(f"nobody to listen on {shown_address(context.workload)} before the restart", who)
 
 
-def _way_back(context: RunContext) -> Revival:
+def _way_back(context: RunContext, start_as: StartAs | None) -> Revival:
+    """Return how to bring the API back: as asked, else as an earlier recovery did if it lives, else as it ran."""
+    if start_as:
+        return ImageApi(context) if start_as == "container" else ProcessApi(context)
+    before = as_it_ran(context)
+    return next((way for way in (before, ImageApi(context), ProcessApi(context)) if way.again()), before)
+
+
+def as_it_ran(context: RunContext) -> Revival:
     """Return how to restart the API: as the container or systemd service that it was, else as a process."""
     if was := api_container(context, address_of(context.workload)[1]):
-        return ContainerApi(context, was)
+        return ContainerApi(context, was.name, was.image, was.identity)
     unit = unit_of_api(context)
     return UnitApi(context, unit) if unit else ProcessApi(context)
 

@@ -12,7 +12,8 @@ from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.models.canary import row_of
 from tasks.custody.step_result import StepResult
 from tasks.recovery.api_client import Api, ApiResponse, failure, predict, shown_address
-from tasks.recovery.recover import address_of
+from tasks.recovery.image_api import ImageApi
+from tasks.recovery.recover import address_of, as_it_ran
 from tasks.recovery.served_model import SealedModels, named_in
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
@@ -46,11 +47,25 @@ def rehearse_recovery(context: RunContext, seals: Sequence[Seal]) -> RehearsedRe
             rows = answers_of(api, has_sound=bool(SealedModels.read(context, seals).sound))
     except EvacuationError as error:
         rows = {"the API": (False, f"expected {error.expected}; got {error.got}")}
+    rows |= starts_of(context)
     for what, (good, why) in rows.items():
         act = "prove" if good else "not prove"
         context.log.write("would", f"{what} of {shown_address(block)}", act=act, why=why)
     told = [(good, f"{what}: {why}") for what, (good, why) in rows.items()]
     return RehearsedRecovery(tuple(text for good, text in told if good), tuple(text for good, text in told if not good))
+
+
+def starts_of(context: RunContext) -> dict[str, tuple[bool, str]]:
+    """Return how the API would be started as it ran, and whether it could be as a new container of the block's."""
+    way, block = as_it_ran(context), context.workload
+    what = f"container {way.container}" if way.container else f"its service or api_command; see {way.log}"
+    rows = {"the start as it ran": (True, what)}
+    if block.api_image:
+        try:
+            rows["the start as a new container"] = True, f"{block.api_image}, {ImageApi(context).config['Image']}"
+        except EvacuationError as error:
+            rows["the start as a new container"] = False, f"expected {error.expected}; got {error.got}"
+    return rows
 
 
 def answers_of(api: Api, *, has_sound: bool) -> dict[str, tuple[bool, str]]:

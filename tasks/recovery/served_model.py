@@ -101,7 +101,7 @@ class SealedModels:
             if sealed is None:
                 raise failure(f"the API at {url} to serve a model of the manifest", f"{name}, which is not in it")
             if now != sealed.sha256:
-                got = f"{name}: {f'sha256 {now}' if now else 'no such file'}"
+                got = f"{name}: {f'sha256 {now}' if now else 'no such file there (model = SNAPSHOT:path)'}"
                 raise failure(f"the API at {url} to serve sha256 {sealed.sha256}, as in the manifest", got)
             bad.update((name, each) for each in self.findings if each.sha256 == now and forbids_start(each))
         if bad:

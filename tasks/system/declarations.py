@@ -19,6 +19,7 @@ FOLDER: Final = ETC / "hosts.d"
 VARIABLE: Final = "EVACUATION_HOSTS"
 """Environment variable that names a further folder, as a drill has one. It adds declarations and takes none away."""
 COMMANDS: Final = ("api_command", "api_environment", "training_command")
+CONTAINER: Final = ("api_image", "api_ports", "api_mounts", "api_environment")
 _CURE: Final = f"If it is right, have root declare it: evacuation install FILE, which writes {FOLDER}."
 
 
@@ -27,6 +28,7 @@ class Block(Protocol):
 
     root: Path
     user: str
+    api_image: str
 
 
 def declared() -> tuple[list[dict[str, Any]], list[str]]:
@@ -56,18 +58,23 @@ def _require_among(root: str | Path, tables: list[dict[str, Any]], broken: list[
         raise Refused("a root folder that root has declared on this host", str(root), _CURE)
 
 
-def account_for(workload: Block, user: int, environment: Mapping[str, str] | None = None) -> int:
+def account_for(
+    workload: Block, user: int, environment: Mapping[str, str] | None = None, *, container: bool = False
+) -> int:
     """Return the account that a command of the workload runs as: the declared one, else `user`, never root undeclared.
 
-    `environment` is what a run gives it. A file without a root may let undeclared ones run as root. Raises Refused.
+    `environment` is what a run gives it; a new `container` has to be declared whole. A file without a root
+    may let undeclared ones run as root. Raises Refused, with no value of a variable: it may be a secret.
     """
     tables, broken = declared()
     _require_among(workload.root, tables, broken)
     own = of_root(workload.root, tables)
     if broken and not own:
         raise Refused("files of root's alone", "; ".join(broken), f"Correct it: ls -l {FOLDER}.")
-    if other := [name for name in COMMANDS if own.get(name, getattr(workload, name)) != getattr(workload, name)]:
-        got = "; ".join(f"{name} = {dumps(getattr(workload, name))} in the workload block" for name in other)
+    asked = {name: getattr(workload, name) for name in (CONTAINER if container else COMMANDS)}
+    if other := [name for name in asked if own and own.get(name, None if container else asked[name]) != asked[name]]:
+        shown = {name: [*asked[name]] if isinstance(asked[name], Mapping) else asked[name] for name in other}
+        got = "; ".join(f"{name} = {dumps(shown[name])} in the workload block" for name in other)
         raise Refused(f"{' and '.join(other)} as root has declared", got, _CURE)
     try:
         account = number_of(own.get("user", ""))
@@ -84,7 +91,7 @@ def account_for(workload: Block, user: int, environment: Mapping[str, str] | Non
 
 def declaration(workload: Block) -> str:
     """Return the content of a workload's file, as its block is now."""
-    fields = ("root", *(["user"] if workload.user else []), *COMMANDS)
+    fields = ("root", *(["user"] if workload.user else []), *COMMANDS, *(CONTAINER[:3] if workload.api_image else []))
     return "".join(f"{field} = {_toml(getattr(workload, field))}\n" for field in fields)
 
 

@@ -116,9 +116,22 @@ def test_what_turns_out_to_be_wrong_after_the_freeze_is_let_go_again(
     assert told == [], "without a store nothing is frozen"
 
 
+@pytest.mark.parametrize("words", [["--as", "process"], ["--as", "container"], []])
+def test_a_recovery_is_told_how_to_start_the_api(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str]
+) -> None:
+    told: list[Any] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("flows.by_hand.run_by_hand", lambda *asked, as_json: told.append((*asked, as_json)))
+    assert commands.invoke(["recover", "a.toml", *words]) == 0
+    ((verb, *_, asked, _),) = told
+    assert (verb, asked["start_as"]) == ("recover", words[1] if words else None)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["recover", "none.toml", "--as", "docker"], "docker"),
         (["nope"], 'Unknown command "nope"'),
         (["status"], "expected a TOML file, or a folder with src/train.py or api/app.py; got the folder"),
         (["status", "a.toml", "b.toml"], "b.toml"),

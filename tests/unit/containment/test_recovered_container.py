@@ -72,7 +72,7 @@ def recovery(small: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     with case_of(small.block()) as context:
         engine = MakingEngine()
         context.adapters.engine = cast("Engine", engine)
-        yield ContainerApi(context, WAS), engine
+        yield ContainerApi(context, WAS.name, WAS.image, WAS.identity), engine
 
 
 @pytest.mark.parametrize("crashed", [True, False])
@@ -88,7 +88,7 @@ def test_one_that_failed_is_kept_for_its_logs_and_taken_up_by_the_next_recovery(
     api.end()
     assert {each.state for each in engine.there.values()} == {"exited"}
     assert engine.there[made].restart == "no"
-    again = ContainerApi(api.context, WAS)
+    again = ContainerApi(api.context, WAS.name, WAS.image, WAS.identity)
     again.prepare()
     again.start()
     again.keep()

@@ -1,0 +1,122 @@
+"""§7: make a new container of the block's image for the API, whatever it ran as before."""
+
+import os
+import re
+import stat
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from blocks.workload import Workload
+from tasks.adapters.container_engine import Engine
+from tasks.containment.containers import api_container, kept_config
+from tasks.custody.containment.container import Container, ContainerIdentity, belongs, published
+from tasks.custody.evidence.pattern import fits
+from tasks.custody.incident.description import leads_to
+from tasks.recovery.api_client import failure
+from tasks.recovery.container_api import ContainerApi, inside
+from tasks.recovery.process_api import api_user
+from tasks.runtime.context import RunContext
+from tasks.system.accounts import groups_of
+
+
+class ImageApi(ContainerApi):
+    """The API as a new container of the block's image. One that failed stays, stopped, for its logs."""
+
+    def __init__(self, context: RunContext) -> None:
+        """Choose a name that this incident has not used; makes nothing."""
+        self._names, self._folders = f"{context.incident.id}-api-", folders_of(context.workload)
+        number = sum(map(len, context.state.made_containers.of_boots())) + 1
+        super().__init__(context, f"{self._names}{number}", context.workload.api_image)
+
+    def _is_ours(self, now: Container) -> bool:
+        if ours := now.name.startswith(self._names):
+            self.container, self.log = now.name, f"docker logs {now.name}"
+        return ours
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The container that runs, else the one that would be made. Raises NotRecovered as `new_container` does.
+
+        Also if another image ran at the freeze, and the block names its own by no id or digest.
+        """
+        if self._id:
+            return self.engine.inspect(self._id)
+        block = self.context.workload
+        about = new_container(block, self.engine, api_user(self.context, container=True))
+        was, now = api_container(self.context, leads_to(block.api_address)[1]), about["Image"]
+        before = kept_config(self.context.directory.path, was.identity)["Image"] if was else now
+        if before != now and not re.fullmatch(r"(.+@)?sha256:[0-9a-f]{64}", block.api_image):
+            raise failure(f"{block.api_image} to be the image that ran, {before}, or an id as api_image", now)
+        return about
+
+    def start(self) -> None:
+        """Start the container. Raises NotRecovered if a link has led the engine to another folder than the root's."""
+        self.image += f" ({self.config['Image']})"
+        super().start()
+        for target, folder in self._folders.items() if not os.geteuid() else ():
+            there = Path(f"/proc/{self.identity.pid}/root{target}")
+            if self.lives() and not (there.exists() and os.path.samestat(there.stat(), folder.lstat())):
+                raise failure(f"{folder} at {target} of {self.container}", "another folder")
+
+    def known_as(self, name: str) -> str:
+        """Return the path of a model inside the container, also of one in a folder of the root that is mounted."""
+        folder, _, rest = name.partition("/")
+        for target, source in self._folders.items():
+            if found := inside(target, f"{target}/{rest}" if folder == source.name else name):
+                return found
+        return super().known_as(name)
+
+    def listed(self, sealed: Iterable[str]) -> list[str]:
+        """Return the sealed models that exist in the container now.
+
+        Of two names of one file that in the root counts where its folder is mounted, else that in a container.
+        """
+        patterns, found = self.context.workload.models, dict[str, str]()
+        for name in sorted(sealed):  # those in a container come first
+            path, own = self.known_as(name), name.startswith("/")
+            mounted = any(inside(target, path) for target in self._folders)
+            if path and (super().known_as(name) if own else any(fits(name, each) for each in patterns)):
+                found[path] = name if mounted else found.get(path, name)
+        return [name for path, name in found.items() if self.engine.archive(self._id, path)]
+
+
+def folders_of(block: Workload) -> dict[str, Path]:
+    """Return the folders of the root that `api_mounts` names, by target."""
+    rows = (each.split(":") for each in block.api_mounts)
+    return {target: Path(os.path.realpath(block.root), source[2:]) for source, target, *_ in rows if source[:2] == "./"}
+
+
+def new_container(block: Workload, engine: Engine, account: int) -> dict[str, Any]:
+    """Return the container as `inspect` would: of the block, run by this account; for root by the image's own user.
+
+    Raises NotRecovered for a missing image or folder, if it does not publish the API's port, or if `containers` does
+    not name it: nothing would contain it.
+    """
+    name, port, folders = block.api_image, leads_to(block.api_address)[1], folders_of(block)
+    if not name or not (image := engine.image(name)):
+        raise failure(f"the image api_image = {name!r} on this host: nothing is pulled", "no such image")
+    for folder in folders.values():
+        if not folder.is_dir() or stat.S_ISLNK(folder.lstat().st_mode):
+            raise failure(f"{folder} in api_mounts to be a folder, and no link", "something else, or nothing")
+    bindings, mounts, config = dict[str, list[dict[str, str]]](), [], image["Config"]
+    for *address, host, within in (each.split(":") for each in block.api_ports or [f"{port}:{port}"]):
+        bindings.setdefault(f"{within}/tcp", []).append({"HostIp": (address or ["127.0.0.1"])[0], "HostPort": host})
+    for source, target, *mode in (each.split(":") for each in block.api_mounts):
+        kind, place = ("bind", str(folders[target])) if target in folders else ("volume", source)
+        mounts.append({"Type": kind, "Source": place, "Target": target, "ReadOnly": bool(mode)})
+    variables = dict(each.split("=", 1) for each in config.get("Env") or []) | block.api_environment
+    host_config: dict[str, Any] = {"PortBindings": bindings, "Mounts": mounts, "SecurityOpt": ["no-new-privileges"]}
+    options: dict[str, Any] = {"Env": [f"{key}={value}" for key, value in variables.items()]}
+    options["ExposedPorts"] = {each: {} for each in bindings}
+    if account:
+        options["User"], host_config["CapDrop"] = f"{account}:{groups_of(account)[0]}", ["ALL"]
+    start = {"Path": "", "Args": [*(config.get("Entrypoint") or []), *(config.get("Cmd") or [])]}
+    about = {"Id": "", "Image": image["Id"], **start, "Config": options, "HostConfig": host_config}
+    if port not in published(about):
+        raise failure(f"api_ports to publish port {port}, where api_url is", str(block.api_ports))
+    made = Container(ContainerIdentity("", ""), "", name, image["Id"], "", labels=config.get("Labels") or {})
+    if not any(belongs(made, each) for each in block.containers):
+        raise failure(f'containers to have "image={name}", so that it is contained', str(block.containers))
+    return {**about, "NetworkSettings": {"Networks": {}}}

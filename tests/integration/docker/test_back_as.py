@@ -1,0 +1,225 @@
+"""The API comes back as a process or as a new container, whatever it ran as, on a real engine."""
+
+import os
+import pickle
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blocks.directory import DirectoryStore
+from blocks.workload import Workload
+from tasks.containment.containers import living_containers
+from tasks.containment.cordon import cordon
+from tasks.containment.freeze import freeze
+from tasks.containment.stop import stop
+from tasks.custody.containment.receipt import Recovery
+from tasks.custody.evidence.acquisition import Seal
+from tasks.custody.incident.verdict import Verdict, Word
+from tasks.custody.store.manifest import digest_bytes
+from tasks.evidence.collect import collect
+from tasks.evidence.model_inspection import judge_models
+from tasks.evidence.seal import check_seal, seal, volumes_to_seal
+from tasks.recovery.api_client import NotRecovered
+from tasks.recovery.recover import StartAs, recover
+from tasks.recovery.rehearsal import starts_of
+from tasks.runtime.context import RunContext
+from tasks.storage.offload import claim_store, offload
+from tests.support.containers import API_COMMAND, FILES, IMAGE, Containers, build
+from tests.support.run_context import INCIDENT, case_of, made
+from tests.support.workloads import SmallWorkload, wait_until
+
+VERIFIED = Verdict(Word.VERIFIED, (), (), (), "")
+MODEL = "models/model_builtin.joblib"
+SECRET = "hunter2-of-the-api"
+SOMEBODY = 4242
+
+
+@dataclass
+class Case:
+    """A sealed incident whose workload is contained."""
+
+    context: RunContext
+    seals: Sequence[Seal]
+    containers: Containers
+
+    def recover(self, start_as: StartAs | None = None, model: str = "", **block: Any) -> Recovery:
+        """Recover by the block as these fields change it."""
+        self.context.workload = self.context.workload.model_copy(update=block)
+        found: Recovery = made(recover.fn(self.context, self.seals, self.seals[0], VERIFIED, "", model, start_as))
+        return found
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        """What the engine knows of a container."""
+        found: dict[str, Any] = self.containers.client.inspect_container(name)
+        return found
+
+    @property
+    def running(self) -> list[str]:
+        """Names of all containers of the image that run."""
+        found = self.containers.client.containers(filters={"ancestor": IMAGE})
+        return [each["Names"][0].removeprefix("/") for each in found]
+
+
+@contextmanager
+def evacuated(block: Workload, containers: Containers) -> Iterator[Case]:
+    """Contain the workload, seal its evidence, and send it to a store in a folder."""
+    (folder := block.root.parent / "store").mkdir(exist_ok=True)
+    with case_of(block, DirectoryStore(folder)) as context:
+        cordon.fn(context)
+        freeze.fn(context)
+        evidence = [made(collect.fn(context, name)) for name in ("tree", "container_files")]
+        stop.fn(context)
+        evidence.append(made(collect.fn(context, "models")))
+        judge_models.fn(context, evidence)
+        seals = [made(seal.fn(context, each, evidence)) for each in volumes_to_seal(context, evidence)]
+        claim_store.fn(context)
+        offload.fn(context, seals, made(check_seal.fn(context, seals)))
+        try:
+            yield Case(context, seals, containers)
+        finally:
+            for each in containers.client.containers(all=True, filters={"name": INCIDENT}):
+                containers.client.remove_container(each["Id"], force=True)
+
+
+def block_of(there: Containers, small: SmallWorkload, **fields: Any) -> Workload:
+    """A block that can start the API in both ways, at one port."""
+    small.port = there.port
+    both = {
+        "api_image": IMAGE,
+        "api_ports": [f"{there.port}:8000"],
+        "api_mounts": ["./models:/app/models", "./logs:/app/logs"],
+        "containers": [there.asked, f"image={IMAGE}"],
+    }
+    return there.block(small, **(both | fields))
+
+
+def mine(small: SmallWorkload) -> None:
+    """The root is an account's other than root's, which starts the API itself."""
+    subprocess.run(["chown", "-R", f"{SOMEBODY}:{SOMEBODY}", str(small.root)], check=True)
+
+
+def test_an_api_that_ran_as_a_process_comes_back_as_a_new_container_with_ports_mounts_and_environment(
+    containers: Containers, small: SmallWorkload
+) -> None:
+    mine(small)
+    small.start(small.api_command)
+    wait_until(small.healthy, what="the API")
+    environment = {"MODEL_PATH": "/app/models/model_builtin.joblib", "API_TOKEN": SECRET}
+    with evacuated(block_of(containers, small, user="", api_environment=environment), containers) as case:
+        assert all(good for good, _ in starts_of(case.context).values())
+        recovery = case.recover("container")
+        name = f"{INCIDENT}-api-1"
+        assert (recovery.container, recovery.unproven) == (name, ())
+        assert recovery.model.endswith(MODEL)
+        assert recovery.sha256 == digest_bytes((small.root / MODEL).read_bytes())
+        about, host = case.inspect(name), case.inspect(name)["HostConfig"]
+        assert {f"API_TOKEN={SECRET}", "MODEL_PATH=/app/models/model_builtin.joblib"} <= {*about["Config"]["Env"]}
+        assert host["PortBindings"] == {"8000/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(containers.port)}]}
+        assert {each["Source"] for each in about["Mounts"]} == {f"{small.root}/models", f"{small.root}/logs"}
+        owner = small.root.stat().st_uid
+        assert about["Config"]["User"] == (f"{owner}:65534" if owner else "")
+        assert (small.root / "logs/api-20260101.log").stat().st_uid == owner
+        assert host["SecurityOpt"] == ["no-new-privileges"]
+        assert [each["object"] for each in case.context.log.entries() if each["action"] == "restarted"] == [about["Id"]]
+        assert SECRET not in case.context.directory.path.joinpath("custody.jsonl").read_text()
+        assert living_containers(case.context) == ()
+        again = case.recover()
+        assert (again.container, again.unproven, case.running) == (name, (), [name])
+        with pytest.raises(NotRecovered, match=f"{name} of an earlier recovery: stop it"):
+            case.recover("process")
+        assert case.running == [name]
+        case.context.state.end_recovery()  # as an evacuation begins: what was recovered is the workload's
+        assert name in living_containers(case.context)[0]
+
+
+def test_an_api_that_ran_in_a_container_comes_back_as_a_process_and_the_container_stays_stopped(
+    containers: Containers, small: SmallWorkload
+) -> None:
+    id_ = containers.run(API_COMMAND, ports=True, restart_policy={"Name": "always"})
+    wait_until(lambda: containers.answers("/health"), what="the API")
+    with evacuated(block_of(containers, small), containers) as case:
+        recovery = case.recover("process")
+        assert (recovery.container, recovery.unproven) == ("", ())
+        assert recovery.sha256 == digest_bytes(FILES[MODEL])
+        assert containers.state(id_) == "exited"
+        assert case.inspect(id_)["HostConfig"]["RestartPolicy"]["Name"] == "no"
+        assert small.living()
+        assert case.recover().process == recovery.process
+
+
+def test_a_model_that_lies_in_the_container_alone_is_named_and_comes_from_the_store_if_asked(
+    containers: Containers, small: SmallWorkload
+) -> None:
+    (small.root / MODEL).unlink()
+    containers.run(API_COMMAND, ports=True, environment={"MODEL_PATH": f"/app/{MODEL}"})
+    wait_until(lambda: containers.answers("/health"), what="the API")
+    with evacuated(block_of(containers, small), containers) as case:
+        with pytest.raises(NotRecovered, match=r"/app/models/model_builtin\.joblib: no such file.*SNAPSHOT:path"):
+            case.recover("process")
+        assert not small.living()
+        stamp = INCIDENT.removeprefix("IR-")
+        recovery = case.recover("process", f"{stamp}:{MODEL}")
+        assert (recovery.model, recovery.unproven) == (MODEL, ())
+    assert (small.root / MODEL).read_bytes() == FILES[MODEL]
+
+
+def test_a_new_container_of_another_image_than_the_one_that_ran_has_to_be_pinned(
+    containers: Containers, small: SmallWorkload
+) -> None:
+    containers.run(API_COMMAND, ports=True)
+    wait_until(lambda: containers.answers("/health"), what="the API")
+    other = f"{IMAGE}-other"
+    build(containers.engine, other, {**FILES, "README": b"another"})
+    try:
+        id_ = containers.client.inspect_image(other)["Id"]
+        names = {"api_image": other, "containers": [containers.asked, f"image={other}", f"image={id_}"]}
+        with evacuated(block_of(containers, small, api_mounts=[], **names), containers) as case:
+            with pytest.raises(NotRecovered, match=f"{other} to be the image that ran.*; got {id_}"):
+                case.recover("container")
+            assert case.running == []
+            assert case.recover("container", api_image=id_).unproven == ()
+            assert case.inspect(f"{INCIDENT}-api-1")["Image"] == id_
+    finally:
+        with suppress(Exception):
+            containers.client.remove_image(other, force=True)
+
+
+def test_a_new_container_that_fails_is_ended_kept_for_its_logs_and_replaced_by_the_next_recovery(
+    containers: Containers, small: SmallWorkload
+) -> None:
+    with evacuated(block_of(containers, small), containers) as case:
+        broken = {"MODEL_PATH": "/app/models/none.joblib"}
+        with pytest.raises(NotRecovered, match=r"none\.joblib"):
+            case.recover("container", api_environment=broken)
+        assert (case.running, containers.state(f"{INCIDENT}-api-1")) == ([], "exited")
+        assert case.context.adapters.host.refuses(case.context.workload.lock)
+        right = {"MODEL_PATH": "/app/models/model_builtin.joblib"}
+        assert case.recover("container", api_environment=right).container == f"{INCIDENT}-api-2"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_link_that_leads_the_engine_elsewhere_after_the_look_is_found_out(
+    containers: Containers, small: SmallWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    (elsewhere / "model_builtin.joblib").write_bytes(pickle.dumps("theirs"))
+    models, kept = small.root / "models", small.root / "kept"
+    with evacuated(block_of(containers, small), containers) as case:
+        start = case.context.adapters.engine.start
+
+        def swapped(id_: str) -> None:
+            models.rename(kept)
+            models.symlink_to(elsewhere)
+            start(id_)
+            models.unlink()
+            kept.rename(models)
+
+        monkeypatch.setattr(case.context.adapters.engine, "start", swapped)
+        with pytest.raises(NotRecovered, match="another folder"):
+            case.recover("container")
+        assert case.running == []
