@@ -12,7 +12,7 @@ from tasks.adapters.wrappers import wake
 from tasks.containment.control_groups import Groups
 from tasks.containment.cordon import killed_by_guard
 from tasks.containment.descent import Kin
-from tasks.containment.freeze import frozen_key, halt, load_announced, load_frozen, load_stopped
+from tasks.containment.freeze import by_frozen, halt, load_announced, load_frozen, load_stopped
 from tasks.containment.give_back import give_back, note_above
 from tasks.containment.gpu import look_at_gpus
 from tasks.containment.members import description_of, excused_pids, find_members, inside, protected_pids
@@ -36,14 +36,15 @@ _KILL_ROUNDS: Final = 20
 _HELPER: Final = Member("helper", "started during the stop")
 
 
-@step("§3", "stop", "stop the workload", "停止", key=frozen_key)
+@step("stop", "stop the workload", section="§3", ja="停止", retries=2, retry_delay_seconds=0.2, cache_key_fn=by_frozen)
 def stop(context: RunContext) -> Stop:
     """End all that was frozen: the signal that each process heeds, a thaw, the grace, SIGKILL (runbook §3).
 
     First moves what may be moved into the incident's control group, so that no process born meanwhile is missed. Policy
     kill, for a compromised host, sends SIGKILL to frozen processes, and thaws nothing.
 
-    A journal on disk announces the signals before each thaw and kill, for the run that follows if this one dies.
+    A journal on disk announces the signals before each thaw and kill, for the run that follows if this one dies, and
+    for a second try, which waits out what is left of the grace. What survives everything is no reason for one.
     """
     listen(context)
     processes = load_announced(context.state) | load_frozen(context.state)
@@ -135,7 +136,8 @@ class Stopping:
 
     def wait(self) -> None:
         """Wait out the grace, and take in new processes. Does not wait for those held frozen."""
-        deadline = time.monotonic() + self.context.workload.grace_seconds
+        deadline = self.context.grace_until or time.monotonic() + self.context.workload.grace_seconds
+        self.context.grace_until = deadline
         while (self._thawed() or self.units.still_stopping()) and not self.context.cancelled:
             if (rest := deadline - time.monotonic()) <= 0:
                 break

@@ -36,7 +36,7 @@ _TWICE: Final = 2
 _LOGGED: Final = ("at", "role", "why", "command", "source", "denied")
 
 
-@step("§3", "watch", "watch: does anything bring it back?", "再出現の監視")
+@step("watch", "watch: does anything bring it back?", section="§3", ja="再出現の監視", retries=1)
 def watch(context: RunContext, stopped: Stop | None = None) -> Watch:
     """Watch until nothing has come back for the workload's `watch_seconds`, counted from the stop (runbook §3).
 

@@ -26,8 +26,11 @@ from tasks.system.cancellation import Cancellation, still_acts
 from tasks.system.disk_reserve import give, give_all
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from blocks.workload import Workload
     from tasks.adapters.listening import Listening
+    from tasks.custody.containment.process import Identity
 
 Policy: TypeAlias = Literal["graceful", "kill"]
 Suspects: TypeAlias = Literal["name", "include"]
@@ -114,7 +117,9 @@ class RunContext:
     ) -> None:
         """Keep the parts, and the time. `lock` is the open file that keeps other runs of the workload out.
 
-        `losses` will say what the run began without, because nothing may delay its freeze.
+        `losses` will say what the run began without, because nothing may delay its freeze. `stopped` says when the
+        freeze has stopped each process, and `grace_until` when the grace ends (monotonic seconds): a second try of a
+        step takes no process that the first has stopped for one that stood before, and gives no second grace.
         """
         self.incident, self.workload, self.run = incident, workload, run
         self.directory, self.cordon_files, self.log = directory, cordon_files, log
@@ -123,6 +128,8 @@ class RunContext:
         self.cancelled, self.opened_at = Cancellation(), time.time()
         self.listening: Listening | None = None
         self.losses: list[str] = []
+        self.stopped: dict[Identity, datetime] = {}
+        self.grace_until: float | None = None
         self._lock: int | None = lock
 
     def end_joins(self) -> None:
