@@ -47,10 +47,10 @@ def test_a_result_is_cached_under_its_steps_id() -> None:
         raise AssertionError(f"{anything} of {context} is not done")
 
     assert isinstance(renamed.cache_policy, CacheKeyFnPolicy)
-    key = renamed.cache_policy.compute_key(
+    told = renamed.cache_policy.compute_key(
         MagicMock(), {"context": MagicMock(incident=MagicMock(id="IR-x")), "anything": "x"}, {}
     )
-    assert key == f"IR-x.collect.{hashlib.sha256(b'x').hexdigest()[:32]}"
+    assert told == f"IR-x.collect.{hashlib.sha256(b'x').hexdigest()[:32]}"
 
 
 def test_a_log_is_read_by_its_ids_whatever_the_titles_say() -> None:
