@@ -50,7 +50,8 @@ def freeze(context: RunContext) -> Freeze:
     Every run looks again. The result contains what earlier runs froze, so that dependent steps are repeated for new
     processes only. So does a second try: what the first has stopped is known by `context.stopped`.
     """
-    began, before = ticks(), read_early(context.cordon_files.early)
+    began = context.freeze_began = context.freeze_began or ticks()
+    before = read_early(context.cordon_files.early)
     fresh: dict[Identity, Frozen] = {}
     groups = Groups(context)
     groups.freeze()

@@ -121,12 +121,14 @@ class Stopping:
         asked = dict[Identity, list[Signals]]()
         for target in self._thawed():
             process = self.host.get_process(target.identity)
-            gentle = gentle_signal(process.masks) if process and not target.sent else None
+            asked_before = target.sent or target.identity in self.context.asked
+            gentle = gentle_signal(process.masks) if process and not asked_before else None
             asked[target.identity] = [gentle] if gentle else []
         self._announce({who: [*gentle, SIGCONT] for who, gentle in asked.items()})
         for target in self._thawed():
             for gentle in asked[target.identity]:
                 self._send(target, gentle)
+                self.context.asked.add(target.identity)
         self.groups.thaw()
         wake(self.host, self.context.state.above.read(), [target.identity for target in self.left if target.held])
         for target in self._thawed():

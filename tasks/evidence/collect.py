@@ -83,7 +83,7 @@ def _globs(block: Workload) -> dict[str, list[str]]:
 
 
 def worth_repeating(_: Any, __: Any, state: State[Any]) -> bool:
-    """It failed by an error that may pass. Not if it was denied, timed out, or lost an earlier look."""
+    """Its error may pass. Not if it was denied, timed out, or lost an earlier look."""
     made = state.result(raise_on_failure=False)
     if not isinstance(made, Evidence):
         return may_pass(made)

@@ -117,9 +117,10 @@ class RunContext:
     ) -> None:
         """Keep the parts, and the time. `lock` is the open file that keeps other runs of the workload out.
 
-        `losses` will say what the run began without, because nothing may delay its freeze. `stopped` says when the
-        freeze has stopped each process, and `grace_until` when the grace ends (monotonic seconds): a second try of a
-        step takes no process that the first has stopped for one that stood before, and gives no second grace.
+        `losses` will say what the run began without, because nothing may delay its freeze. What a second try of a
+        step has to know of the first: when the freeze began (`freeze_began`, in ticks of the kernel), when it has
+        `stopped` each process, lest that count as one that stood before, whom the stop has `asked` to end, lest a
+        second signal break its end off, and when the grace ends (`grace_until`, in monotonic seconds).
         """
         self.incident, self.workload, self.run = incident, workload, run
         self.directory, self.cordon_files, self.log = directory, cordon_files, log
@@ -128,7 +129,9 @@ class RunContext:
         self.cancelled, self.opened_at = Cancellation(), time.time()
         self.listening: Listening | None = None
         self.losses: list[str] = []
+        self.freeze_began: int | None = None
         self.stopped: dict[Identity, datetime] = {}
+        self.asked: set[Identity] = set()
         self.grace_until: float | None = None
         self._lock: int | None = lock
 

@@ -14,16 +14,16 @@ _LASTING: Final = frozenset({EACCES, EPERM, ENOSPC, EDQUOT, EROFS})
 def may_pass(made: object) -> bool:
     """Return whether a retry can help, given a step's error or incomplete result.
 
-    A result says so itself. Of errors, those last that a store, the engine or the input gave as its answer, a denied
-    permission and a full disk.
+    A step's result says so itself. Of errors those last that are an answer, as of a store, the engine or the input, a
+    denied permission and a full disk.
     """
-    if isinstance(made, StepResult):
-        return made.is_transient
+    if not isinstance(made, Exception):
+        return isinstance(made, StepResult) and made.is_transient
     if isinstance(made, EvacuationError):
         return isinstance(made, TransientStoreError | EngineUnreachable)
     return not (isinstance(made, OSError) and made.errno in _LASTING)
 
 
 def transient(_: Any, __: Any, state: State[Any]) -> bool:
-    """It failed by an error that may pass, or its result says that another try may complete it."""
+    """Its error may pass, or its result says that another try may complete it."""
     return may_pass(state.result(raise_on_failure=False))

@@ -41,11 +41,28 @@ _NOT_RUN: Final = "NotRun"
 class Step(Task[P, R]):
     """A step of the runbook: a task with an id that does not depend on its title."""
 
-    def __init__(self, step_id: StepId, section: str, body: Callable[P, R], **options: Any) -> None:
-        """Create the task. `options` are those of a Prefect task."""
-        super().__init__(body, **options)
-        self.step_id, self.section = step_id, section
-        self.key: Callable[..., str] | None = None
+    def __init__(  # noqa: PLR0913  what it is known by, and when it is done again
+        self,
+        body: Callable[P, R],
+        step_id: StepId,
+        section: str,
+        title: str,
+        *,
+        condition: Condition,
+        key: CacheKey | None = None,
+        **options: Any,
+    ) -> None:
+        """Create the task: retried on this condition, cached under this key. `options` are those of a Prefect task."""
+        self.step_id, self.section, self.condition, self.key = step_id, section, condition, key
+        super().__init__(
+            body,
+            name=title.partition("{")[0].rstrip(),
+            task_run_name=title,
+            cache_policy=CacheKeyFnPolicy(cache_key_fn=partial(_cache_key, self)) if key else NO_CACHE,
+            persist_result=bool(key),
+            retry_condition_fn=partial(_unless_cancelled, condition),
+            **options,
+        )
 
 
 class IncidentStep(Step[P, R]):
@@ -101,34 +118,28 @@ def step(  # noqa: PLR0913  what a step is known by, and Prefect's own keywords
             return _told(context, name, about, ja, act if last else lambda: context.cancelled.bounded(act, patience))
 
         made = IncidentStep(
+            run,
             step_id,
             section,
-            run,
-            name=plain_title.rstrip(),
-            task_run_name=full,
-            cache_policy=CacheKeyFnPolicy(cache_key_fn=lambda *given: _cache_key(made, *given))
-            if cache_key_fn
-            else NO_CACHE,
-            persist_result=bool(cache_key_fn),
+            full,
+            condition=retry_condition_fn,
+            key=cache_key_fn,
             result_serializer="json",
             retries=retries,
             retry_delay_seconds=retry_delay_seconds,
-            retry_condition_fn=partial(_unless_cancelled, retry_condition_fn),
         )
-        made.key = cache_key_fn
         return made
 
     return decorate
 
 
-def step_without_incident(  # noqa: PLR0913
+def step_without_incident(
     step_id: StepId,
     title: str,
     *,
     section: str = "",
     retries: int,
     retry_delay_seconds: float | list[float] = 1.0,
-    retry_condition_fn: Condition = transient,
 ) -> Callable[[Callable[P, T]], Step[P, T]]:
     """Make a task of a function that no incident's run is given, as the opening of one: no custody log, no cache."""
     full = f"{section} {title}".lstrip()
@@ -140,16 +151,13 @@ def step_without_incident(  # noqa: PLR0913
             return body(*args, **kwargs)
 
         made = Step(
+            run,
             step_id,
             section,
-            run,
-            name=full.partition("{")[0].rstrip(),
-            task_run_name=full,
-            cache_policy=NO_CACHE,
-            persist_result=False,
+            full,
+            condition=transient,
             retries=retries,
             retry_delay_seconds=retry_delay_seconds,
-            retry_condition_fn=partial(_unless_cancelled, retry_condition_fn),
         )
         return made
 
