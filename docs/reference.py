@@ -143,7 +143,7 @@ def steps_chapter() -> Chapter:
     """How each step is tried again, and what its result is cached under."""
     about = (
         "Each is a Prefect task, tagged with its section, `step:ID` and `incident:IR-…`. In a cancelled run none is "
-        "retried. Only a complete result is cached, for its incident; steps that look or act anew in each run have none."
+        "retried. Only a complete result is cached, for its incident; steps that look or act anew have none."
     )
     return Chapter("Steps", about, ("Step", "Title", "Retries", "Retried if", "Cached by"), [*map(_step, steps())])
 

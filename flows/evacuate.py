@@ -158,9 +158,9 @@ def carry_out(  # noqa: PLR0913  what the flow asks for
 
     # §4 collect in parallel, the rest of the folders after the evidence; judge the models, then seal
     collected = known + looked + [collect.submit(name, wait_for=[allow_failure(stopped)]) for name in later]
-    collected.append(collect.submit(FOLDERS, wait_for=[allow_failure(collected)]))
+    rest = collect.submit(FOLDERS, wait_for=[allow_failure(collected)])
     evidence = every_collector(steps)
-    judged = judge_models.submit(evidence, wait_for=[allow_failure(collected)])
+    judged = judge_models.submit(evidence, wait_for=[allow_failure([*collected, rest])])
     volumes = volumes_to_seal(context, evidence)
     seals = [seal.submit(volume, evidence, wait_for=[allow_failure(judged)]) for volume in volumes]
     intact = check_seal.submit(seals)
