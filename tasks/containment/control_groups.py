@@ -45,7 +45,7 @@ class Groups:
         self.context, self.host = context, context.adapters.host
         self.refused: dict[Identity, str] = {}
         self.unthawed = list[str]()
-        self.stopped = context.stopped
+        self.stopped = context.first_try.stopped
         self.unavailable, self._patience = "", _ASK_SECONDS
         self.with_suspects = False
         self._last = self.host.arrivals(NO_PID)[0]

@@ -26,7 +26,7 @@ from tasks.custody.containment.source import lineages
 from tasks.custody.evidence.redact import command_line
 from tasks.custody.incident.log import CustodyLog
 from tasks.prestart.journal import read_early, take_over
-from tasks.runtime.context import RunContext
+from tasks.runtime.context import FirstTry, RunContext
 from tasks.runtime.state import IncidentState
 from tasks.runtime.step import step
 from tasks.system.processes import age_of, flow_run_of, ticks
@@ -48,9 +48,9 @@ def freeze(context: RunContext) -> Freeze:
     log written, after that, so that neither engine nor disk delays it.
 
     Every run looks again. The result contains what earlier runs froze, so that dependent steps are repeated for new
-    processes only. So does a second try: what the first has stopped is known by `context.stopped`.
+    processes only. So does a second try, which knows what the first has stopped.
     """
-    began = context.freeze_began = context.freeze_began or ticks()
+    began = context.first_try.freeze_began = context.first_try.freeze_began or ticks()
     before = read_early(context.cordon_files.early)
     fresh: dict[Identity, Frozen] = {}
     groups = Groups(context)
@@ -87,6 +87,7 @@ def freeze(context: RunContext) -> Freeze:
     containers, trouble = freeze_containers(context)
     warnings = (*units.warnings, *unheard, *excused.warnings, *strangers.values())
     gpu = look_at_gpus(context, "freeze")
+    context.first_try = FirstTry()
     return Freeze(stood_at, tuple(everyone), settled, containers, trouble, waiting, warnings, gpu)
 
 

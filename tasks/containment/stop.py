@@ -27,7 +27,7 @@ from tasks.custody.containment.newcomer import Newcomer, classify_newcomer
 from tasks.custody.containment.process import Identity, Process, copies, descendants, gentle_signal, pids_of
 from tasks.custody.containment.receipt import Frozen, Stop, Stopped
 from tasks.custody.evidence.redact import command_line
-from tasks.runtime.context import RunContext
+from tasks.runtime.context import FirstTry, RunContext
 from tasks.runtime.step import step
 
 _SETTLE_SECONDS: Final = 2.0
@@ -73,7 +73,9 @@ def stop(context: RunContext) -> Stop:
         signals = [name for name, _ in receipt.signals]
         context.log.write("stopped", str(receipt.identity.pid), end=receipt.end, signals=signals, way=receipt.way)
     gpu = look_at_gpus(context, "stop")
-    return Stop(stopped_at, tuple(receipts), containers.result(), tuple(stopping.units.warnings), gpu)
+    made = Stop(stopped_at, tuple(receipts), containers.result(), tuple(stopping.units.warnings), gpu)
+    context.first_try = FirstTry()
+    return made
 
 
 class Stopping:
@@ -121,14 +123,14 @@ class Stopping:
         asked = dict[Identity, list[Signals]]()
         for target in self._thawed():
             process = self.host.get_process(target.identity)
-            asked_before = target.sent or target.identity in self.context.asked
+            asked_before = target.sent or target.identity in self.context.first_try.asked
             gentle = gentle_signal(process.masks) if process and not asked_before else None
             asked[target.identity] = [gentle] if gentle else []
         self._announce({who: [*gentle, SIGCONT] for who, gentle in asked.items()})
         for target in self._thawed():
             for gentle in asked[target.identity]:
                 self._send(target, gentle)
-                self.context.asked.add(target.identity)
+                self.context.first_try.asked.add(target.identity)
         self.groups.thaw()
         wake(self.host, self.context.state.above.read(), [target.identity for target in self.left if target.held])
         for target in self._thawed():
@@ -138,8 +140,8 @@ class Stopping:
 
     def wait(self) -> None:
         """Wait out the grace, and take in new processes. Does not wait for those held frozen."""
-        deadline = self.context.grace_until or time.monotonic() + self.context.workload.grace_seconds
-        self.context.grace_until = deadline
+        deadline = self.context.first_try.grace_until or time.monotonic() + self.context.workload.grace_seconds
+        self.context.first_try.grace_until = deadline
         while (self._thawed() or self.units.still_stopping()) and not self.context.cancelled:
             if (rest := deadline - time.monotonic()) <= 0:
                 break

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -65,6 +65,22 @@ class RunInfo:
         return self.unknown == "end"
 
 
+@dataclass
+class FirstTry:
+    """What the first try of a step did that has failed, for the second in the same run; later runs have the journals.
+
+    When the freeze began, in ticks of the kernel, and when it has `stopped` each process, lest that count as one that
+    stood before. Whom the stop has `asked`, lest a second signal break their end off, and when the grace ends, in
+    monotonic seconds. The `watch`, with the sources that stand. Each step forgets it at its end.
+    """
+
+    freeze_began: int | None = None
+    stopped: "dict[Identity, datetime]" = field(default_factory=dict)
+    asked: "set[Identity]" = field(default_factory=set)
+    grace_until: float | None = None
+    watch: Any = None
+
+
 class Adapters:
     """The host, the container engine (connected to on first use), and Prefect's scheduler."""
 
@@ -117,10 +133,7 @@ class RunContext:
     ) -> None:
         """Keep the parts, and the time. `lock` is the open file that keeps other runs of the workload out.
 
-        `losses` will say what the run began without, because nothing may delay its freeze. What a second try of a
-        step has to know of the first: when the freeze began (`freeze_began`, in ticks of the kernel), when it has
-        `stopped` each process, lest that count as one that stood before, whom the stop has `asked` to end, lest a
-        second signal break its end off, and when the grace ends (`grace_until`, in monotonic seconds).
+        `losses` will say what the run began without, because nothing may delay its freeze.
         """
         self.incident, self.workload, self.run = incident, workload, run
         self.directory, self.cordon_files, self.log = directory, cordon_files, log
@@ -129,10 +142,7 @@ class RunContext:
         self.cancelled, self.opened_at = Cancellation(), time.time()
         self.listening: Listening | None = None
         self.losses: list[str] = []
-        self.freeze_began: int | None = None
-        self.stopped: dict[Identity, datetime] = {}
-        self.asked: set[Identity] = set()
-        self.grace_until: float | None = None
+        self.first_try = FirstTry()
         self._lock: int | None = lock
 
     def end_joins(self) -> None:

@@ -312,10 +312,17 @@ def test_a_second_try_asks_nobody_again_and_gives_no_second_grace(
     monkeypatch.setattr(Stopping, seam, failing)
     with pytest.raises(OSError, match="for a moment"):
         steps.stop.fn(run)
-    until = run.grace_until
+    until, grace = run.first_try.grace_until, list[float | None]()
+    again = Stopping.wait
+
+    def noted(self: Stopping) -> None:
+        again(self)
+        grace.append(run.first_try.grace_until)
+
+    monkeypatch.setattr(Stopping, "wait", noted)
     stopped = made(steps.stop.fn(run))
     assert stopped.is_complete
-    assert (run.grace_until, len(calls)) == (until, 2)
+    assert (grace, len(calls)) == ([until], 2)
     for who in (one, deaf):
         gentle = [number for number in sent(run, who) if number in {SIGINT, SIGTERM}]
         assert len(gentle) <= 1
