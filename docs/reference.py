@@ -22,6 +22,7 @@ from tasks.custody.evidence import keys
 from tasks.custody.incident.action import MEANINGS
 from tasks.custody.incident.ending import ENDINGS, OF_PREFECT, Ending
 from tasks.custody.incident.exit_codes import EXIT_CODES, INCOMPLETE, INTERRUPTED, REFUSED
+from tasks.runtime.step import Step
 from tasks.system.installation import NAME
 
 PROJECT: Final = Path(__file__).parents[1]
@@ -69,6 +70,7 @@ def everything() -> Iterator[Chapter]:
     yield from (flow_chapter(flow) for flow in flows())
     yield from (block_chapter(getattr(blocks, name)) for name in blocks.__all__)
     yield states()
+    yield steps_chapter()
     yield collectors(discover())
     yield object_keys()
     yield files(PROJECT / "tasks")
@@ -126,6 +128,30 @@ def states() -> Chapter:
     rows = [(f"`{each.name}`", _type(each), str(EXIT_CODES[each.name]), each.means, each.then) for each in ENDINGS]
     about = "How a run ends; the message of its state says what is safe, what is missing and what to do next."
     return Chapter("States", about, ("State", "Type", "Exit code", "It means", "What to do"), rows)
+
+
+def steps() -> list[Step[Any, Any]]:
+    """Every step, in the order of the runbook's sections."""
+    files = [path for folder in ("flows", "tasks") for path in sorted((PROJECT / folder).rglob("*.py"))]
+    named = [path.relative_to(PROJECT).with_suffix("") for path in files if "\n@step" in path.read_text()]
+    modules = [importlib.import_module(".".join(path.parts)) for path in named]
+    every = {each.step_id: each for module in modules for each in vars(module).values() if isinstance(each, Step)}
+    return sorted(every.values(), key=lambda each: each.section or "§9")
+
+
+def steps_chapter() -> Chapter:
+    """How each step is tried again, and what its result is cached under."""
+    about = (
+        "Each is a Prefect task, tagged with its section, `step:ID` and `incident:IR-…`. In a cancelled run none is "
+        "retried. Only a complete result is cached, for its incident; steps that look or act anew have none."
+    )
+    return Chapter("Steps", about, ("Step", "Title", "Retries", "Retried if", "Cached by"), [*map(_step, steps())])
+
+
+def _step(each: Step[Any, Any]) -> Sequence[str]:
+    told = json.dumps(each.retry_delay_seconds).strip("[]").replace(".0", "")
+    tried = (f"{each.retries}, after {told} s", _first(each.condition)) if each.retries else ("0", "never")
+    return f"`{each.step_id}`", each.name, *tried, _first(each.key) if each.key else "never"
 
 
 def collectors(found: Mapping[str, Collector]) -> Chapter:

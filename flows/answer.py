@@ -15,6 +15,7 @@ from tasks.preflight.open_incident import Opened, Request, open_incident
 from tasks.runtime.context import Policy
 from tasks.runtime.end_state import ended
 from tasks.runtime.flow_run import this_run
+from tasks.runtime.step import StepRunner
 from tasks.system.cancellation import heeding
 
 
@@ -55,8 +56,8 @@ def answer(  # noqa: PLR0913, PLR0917  each is a field of the form that a person
     if not isinstance(opened, Opened):
         return ended(opened.ending, opened.summary)
     try:
-        with heeding(opened.context.cancelled):
-            state = carry_out(opened.context)
+        with heeding(opened.context.cancelled), StepRunner(opened.context) as steps:
+            state = carry_out(steps)
         said = f"{state.message} Answer 回答: {opened.context.state.answers.read()[-1].summary}"
         state.message = visible(said, LINE_LIMIT)
         return state

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from prefect import flow
+from prefect import allow_failure, flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -33,17 +33,17 @@ from tasks.evidence.seal import check_seal, seal, volumes_to_seal
 from tasks.preflight.open_incident import Opened, Request, open_incident
 from tasks.record.findings import content_of, every_collector, findings_of, heard_to_the_end, note_end, verdict_of
 from tasks.record.publish import final_state, publish
-from tasks.record.write import Record, record
+from tasks.record.write import record
 from tasks.recovery.recover import prove_contained_again
 from tasks.recovery.recover import recover as recover_api
 from tasks.recovery.rehearsal import rehearse_recovery
 from tasks.runtime.announce import announce_containment
-from tasks.runtime.context import Policy, RunContext, Suspects, Unknowns
+from tasks.runtime.context import Policy, Suspects, Unknowns
 from tasks.runtime.end_state import ended
 from tasks.runtime.flow_run import this_run
 from tasks.runtime.freeze_budget import FreezeBudget
 from tasks.runtime.ordered import FleetLabels, expired_message, given_order
-from tasks.runtime.step import StepRunner, result_of, result_or_reason
+from tasks.runtime.step import StepRunner, after, result_of
 from tasks.storage.offload import claim_store, offload
 from tasks.storage.promote import promote
 from tasks.storage.verify import verify
@@ -116,14 +116,14 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
     if not isinstance(opened, Opened):
         return ended(opened.ending, opened.summary)
     try:
-        with heeding(opened.context.cancelled):
-            return carry_out(opened.context, latest=latest, may_ask=bool(heard or ordered), model=model, **wanted)
+        with heeding(opened.context.cancelled), StepRunner(opened.context) as steps:
+            return carry_out(steps, latest=latest, may_ask=bool(heard or ordered), model=model, **wanted)
     finally:
         opened.context.close()
 
 
 def carry_out(  # noqa: PLR0913  what the flow asks for
-    context: RunContext,
+    steps: StepRunner,
     *,
     latest: LatestPolicy | None = None,
     may_ask: bool = False,
@@ -132,63 +132,63 @@ def carry_out(  # noqa: PLR0913  what the flow asks for
     model: str = "",
 ) -> State[Any]:
     """Run the steps of an evacuation whose incident is open; what earlier runs of it have done is not repeated."""
+    context = steps.context
     first = [name for name, collector in discover().items() if collector.while_frozen]
     later = [name for name, each in discover().items() if not (each.while_frozen or each.early or name == FOLDERS)]
 
-    steps = StepRunner(context)
-    submit = steps.submit
-
     # §1 cordon, §2 freeze, and claim the incident in the store
-    cordoned = submit(cordon)
-    paused = submit(pause, after=[cordoned])
-    frozen = submit(freeze, after=[cordoned])
+    cordoned = cordon.submit()
+    paused = pause.submit(wait_for=[allow_failure(cordoned)])
+    frozen = freeze.submit(wait_for=[allow_failure(cordoned)])
     budget = FreezeBudget.of(result_of(frozen, Freeze))
-    claimed = submit(claim_store, after=[frozen])
+    claimed = claim_store.submit(wait_for=[allow_failure(frozen)])
     labels = FleetLabels(context)
     labels.when_done(frozen, FROZEN_LABEL)
 
     # §0 environment, §4 look while it is frozen; ask a person where an alarm's run or a fleet's has to; then §3 stop
-    known = [submit(collect, name, after=[frozen]) for name, each in discover().items() if each.early]
-    looked = [submit(collect, name, budget, after=[frozen]) for name in first]
-    if context.run.dry_run:
-        submit(rehearse_silence, after=looked)
+    known = [collect.submit(name, wait_for=[allow_failure(frozen)]) for name, each in discover().items() if each.early]
+    looked = [collect.submit(name, budget, wait_for=[allow_failure(frozen)]) for name in first]
+    rehearsed = [rehearse_silence.submit(wait_for=[allow_failure(looked)])] if context.run.dry_run else []
     if may_ask and (thawed := thawed_instead(steps)):
         return thawed
-    stopped = submit(stop, after=looked)
-    contained = submit(prove_contained, after=[stopped, cordoned, paused])
+    stopped = stop.submit(wait_for=[allow_failure(looked)])
+    contained = prove_contained.submit(wait_for=[allow_failure([stopped, cordoned, paused])])
     labels.when_done(contained, CONTAINED_LABEL)
     announce_containment(context, _name(), stopped, contained)
 
     # §4 collect in parallel, the rest of the folders after the evidence; judge the models, then seal
-    collected = known + looked + [submit(collect, name, after=[stopped]) for name in later]
-    collected.append(submit(collect, FOLDERS, after=collected))
+    collected = known + looked + [collect.submit(name, wait_for=[allow_failure(stopped)]) for name in later]
+    rest = collect.submit(FOLDERS, wait_for=[allow_failure(collected)])
     evidence = every_collector(steps)
-    judged = submit(judge_models, evidence, after=collected)
-    seals = [submit(seal, volume, evidence, after=[judged]) for volume in volumes_to_seal(context, evidence)]
-    intact = submit(check_seal, seals)
+    judged = judge_models.submit(evidence, wait_for=[allow_failure([*collected, rest])])
+    volumes = volumes_to_seal(context, evidence)
+    seals = [seal.submit(volume, evidence, wait_for=[allow_failure(judged)]) for volume in volumes]
+    intact = check_seal.submit(seals)
 
     # §5 offload, §6 verify
-    sent = submit(offload, seals, intact, after=[claimed])
-    proven = submit(verify, seals, sent, read_back)
+    sent = offload.submit(seals, intact, wait_for=[allow_failure(claimed)])
+    proven = verify.submit(seals, sent, read_back)
 
     # §1, §3 again: has anything come back, could anything? Then judge
-    challenged = submit(challenge, after=[contained, *seals])
-    watched = submit(watch, result_of(stopped, Stop), after=[stopped, challenged, proven])
-    still = submit(prove_still_contained, after=[watched, contained])
+    challenged = challenge.submit(wait_for=[allow_failure([contained, *seals])])
+    watched = watch.submit(result_of(stopped, Stop), wait_for=[allow_failure([stopped, challenged, proven])])
+    still = prove_still_contained.submit(wait_for=[allow_failure([watched, contained])])
     verdict = verdict_of(context, findings_of(steps, evidence))
 
     # §5 let latest/ follow, §7 recover
-    promoted = submit(promote, seals, verdict, latest or context.store.latest_policy, after=[still])
-    recovered = submit(recover_api, seals, intact, verdict, "", model, after=[still, promoted]) if recover else None
-    if recovered and not result_of(recovered, Recovery):
-        submit(prove_contained_again)
+    policy = latest or context.store.latest_policy
+    promoted = promote.submit(seals, verdict, policy, wait_for=[allow_failure(still)])
+    ends: list[Any] = [*rehearsed, promoted]
+    if recover:
+        recovered = recover_api.submit(seals, intact, verdict, model=model, wait_for=[allow_failure([still, promoted])])
+        back = result_of(recovered, Recovery)
+        ends += [recovered] if back else [recovered, prove_contained_again.submit(wait_for=after(recovered))]
     if context.run.dry_run:
-        submit(rehearse_recovery, seals)
+        ends.append(rehearse_recovery.submit(seals))
 
     # §8 record
     found = heard_to_the_end(context, findings_of(steps, evidence))
     note_end(steps, found)
     content = content_of(context, found)
-    recorded = result_or_reason(Record, submit(record, content))
-    publish(recorded)
+    recorded = publish(record.submit(content, wait_for=after(*ends)))
     return final_state(context, content.verdict, recorded, found.recovery, found.cordon)

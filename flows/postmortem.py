@@ -14,11 +14,12 @@ from tasks.preflight.open_incident import Opened
 from tasks.preflight.reopen import Reopening, postmortem_before, reopen
 from tasks.record.last_record import finished, last_record
 from tasks.record.publish import publish, written_state
-from tasks.record.write import Record, record
+from tasks.record.write import record
 from tasks.runtime.approval import fill_in
+from tasks.runtime.context import RunContext
 from tasks.runtime.end_state import ended
 from tasks.runtime.flow_run import this_run
-from tasks.runtime.step import StepRunner, result_of
+from tasks.runtime.step import StepRunner
 from tasks.system.cancellation import heeding
 
 Text = Annotated[str, Field(max_length=TEXT_LIMIT)]
@@ -70,15 +71,13 @@ def postmortem(  # noqa: PLR0913, PLR0917  each is a field of the form that a pe
     if not isinstance(opened, Opened):
         return ended(opened.ending, opened.summary)
     try:
-        with heeding(opened.context.cancelled):
-            return _write(StepRunner(opened.context), by, given)
+        with heeding(opened.context.cancelled), StepRunner(opened.context):
+            return _write(opened.context, by, given)
     finally:
         opened.context.close()
 
 
-def _write(steps: StepRunner, by: str, given: dict[str, str]) -> State[Any]:
-    context, last = steps.context, last_record(steps.context.directory.path)
+def _write(context: RunContext, by: str, given: dict[str, str]) -> State[Any]:
+    last = last_record(context.directory.path)
     content = finished(context, last, sealed(context), by, given)
-    recorded = result_of(steps.submit(record, content), Record)
-    publish(recorded)
-    return written_state(context, recorded, content, last.number)
+    return written_state(context, publish(record.submit(content)), content, last.number)

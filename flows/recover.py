@@ -15,14 +15,14 @@ from tasks.preflight.reopen import Reopening, recovery_asked, reopen
 from tasks.record.findings import note_cancelled, reached
 from tasks.record.last_record import carried, last_record
 from tasks.record.publish import publish, recovered_state
-from tasks.record.write import Record, record
+from tasks.record.write import record
 from tasks.recovery.recover import StartAs, prove_contained_again
 from tasks.recovery.recover import recover as recover_api
 from tasks.runtime.approval import ask
 from tasks.runtime.context import RunContext
 from tasks.runtime.end_state import ended
 from tasks.runtime.flow_run import this_run
-from tasks.runtime.step import StepRunner, result_of, result_or_reason
+from tasks.runtime.step import StepRunner, after, result_or_reason
 from tasks.system.cancellation import heeding
 
 
@@ -65,25 +65,24 @@ def recover(  # noqa: PLR0913, PLR0917  each is a field of the form that a perso
     if not isinstance(opened, Opened):
         return ended(opened.ending, opened.summary)
     try:
-        with heeding(opened.context.cancelled):
+        with heeding(opened.context.cancelled), StepRunner(opened.context):
             return _recover(opened.context, despite, model, start_as)
     finally:
         opened.context.close()
 
 
 def _recover(context: RunContext, despite: str, model: str, start_as: StartAs | None) -> State[Any]:
-    steps, last, seals = StepRunner(context), last_record(context.directory.path), sealed(context)
+    last, seals = last_record(context.directory.path), sealed(context)
 
     # §4: does the seal hold? §7: recover
-    intact = steps.submit(check_seal, seals)
-    recovered = steps.submit(recover_api, seals, intact, last.verdict, despite, model, start_as)
+    intact = check_seal.submit(seals)
+    recovered = recover_api.submit(seals, intact, last.verdict, despite, model, start_as)
     recovery = result_or_reason(Recovery, recovered, intact)
     failed = isinstance(recovery, str) and not context.state.recovered.read()
-    again = result_or_reason(Containment, steps.submit(prove_contained_again)) if failed else None
+    checked = [prove_contained_again.submit(wait_for=after(recovered))] if failed else []
+    again = result_or_reason(Containment, checked[0]) if checked else None
 
     # §8: record
     note_cancelled(context, again if isinstance(again, Containment) else None, reached(recovery))
     content = carried(context, last, seals, recovery=recovery, containment=again, despite=despite)
-    recorded = result_of(steps.submit(record, content), Record)
-    publish(recorded)
-    return recovered_state(context, recorded, recovery)
+    return recovered_state(context, publish(record.submit(content, wait_for=after(recovered, *checked))), recovery)

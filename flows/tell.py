@@ -5,8 +5,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
@@ -15,7 +14,7 @@ from pydantic import Field
 from tasks.adapters.notification import send_by
 from tasks.custody.incident.news import PEOPLE, SENT_BY_SERVER, TELL, topic
 from tasks.runtime.flow_run import this_run
-from tasks.runtime.step import end_of
+from tasks.runtime.step import end_of, step_without_incident
 
 AGAIN_SECONDS: Final = [2.0, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0]
 """Between two attempts: some nine minutes in all."""
@@ -26,14 +25,7 @@ _POLL_SECONDS: Final = 1.0
 _RUNS: Final = "/flow_runs/filter"
 
 
-@task(
-    name="send",
-    task_run_name="send {block}",
-    retries=len(AGAIN_SECONDS),
-    retry_delay_seconds=AGAIN_SECONDS,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@step_without_incident("send", "send {block}", retries=len(AGAIN_SECONDS), retry_delay_seconds=AGAIN_SECONDS)
 def send(block: str, subject: str, body: str) -> State[Any]:
     """Send by one block; Failed, which is tried again, if its receiver has not taken the message."""
     if why := send_by(block, subject, body):

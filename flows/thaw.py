@@ -16,10 +16,10 @@ from tasks.preflight.reopen import Reopening, reopen
 from tasks.record.findings import looked_at
 from tasks.record.publish import final_state, publish
 from tasks.record.thawed import thawed_content
-from tasks.record.write import Record, record
+from tasks.record.write import record
 from tasks.runtime.end_state import ended
 from tasks.runtime.flow_run import this_run
-from tasks.runtime.step import StepRunner, result_or_reason
+from tasks.runtime.step import StepRunner, after, result_or_reason
 from tasks.system.cancellation import heeding
 
 
@@ -47,8 +47,8 @@ def thaw(
     if not isinstance(opened, Opened):
         return ended(opened.ending, opened.summary)
     try:
-        with heeding(opened.context.cancelled):
-            return let_go(StepRunner(opened.context))
+        with heeding(opened.context.cancelled), StepRunner(opened.context) as steps:
+            return let_go(steps)
     finally:
         opened.context.close()
 
@@ -61,8 +61,7 @@ def thawed_instead(steps: StepRunner) -> State[Any] | None:
 
 def let_go(steps: StepRunner, looked: tuple[Evidence, ...] = ()) -> State[Any]:
     """Thaw, and close the incident with a record. Also ends an evacuation for which a person chose to thaw."""
-    thawed = result_or_reason(Thawed, steps.submit(thaw_workload))
-    content = thawed_content(steps, thawed, looked)
-    recorded = result_or_reason(Record, steps.submit(record, content))
-    publish(recorded)
+    thawed = thaw_workload.submit(wait_for=after(*steps.futures("collect")))
+    content = thawed_content(steps, result_or_reason(Thawed, thawed), looked)
+    recorded = publish(record.submit(content, wait_for=after(thawed)))
     return final_state(steps.context, content.verdict, recorded, None)

@@ -2,9 +2,7 @@
 
 from typing import Any
 
-from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
@@ -15,28 +13,14 @@ from tasks.audit.report import ENDINGS, markdown, rows
 from tasks.audit.verify import audited
 from tasks.custody.audit.finding import Audit
 from tasks.custody.audit.signers import read_signers
-from tasks.custody.errors import TransientStoreError
 from tasks.custody.fleet.order import FLEET
 from tasks.custody.store.timestamp import read_roots
 from tasks.custody.visible import visible_rows
 from tasks.runtime.end_state import ended
+from tasks.runtime.step import step_without_incident
 
 
-def _may_help(task_: Any, run: Any, state: State[Any]) -> bool:
-    """Return whether a retry may help: only if the store did not answer. An audit that is not proven is a result."""
-    del task_, run
-    return isinstance(state.result(raise_on_failure=False), TransientStoreError)
-
-
-@task(
-    name="§6 audit the incident",
-    task_run_name="§6 audit {incident}",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retries=2,
-    retry_delay_seconds=2.0,
-    retry_condition_fn=_may_help,
-)
+@step_without_incident("audit_incident", "audit {incident}", section="§6", retries=2, retry_delay_seconds=2.0)
 def audit_incident(store: str, incident: str, allowed_signers: str, tsa_roots: str, *, deep: bool) -> State[Audit]:
     """Audit the incident in the store of this block; Failed, with the audit as data, unless all of it is proven."""
     signers = read_signers(allowed_signers) if allowed_signers.strip() else None
@@ -49,7 +33,7 @@ def audit_incident(store: str, incident: str, allowed_signers: str, tsa_roots: s
     return (Completed if found.is_complete else Failed)(message=found.summary, data=found)
 
 
-@task(name="§6 list the incidents", cache_policy=NO_CACHE, persist_result=False)
+@step_without_incident("list_incidents", "list the incidents", section="§6", retries=2, retry_delay_seconds=2.0)
 def list_incidents(store: str) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     """Return a row for each incident in the store and for each fleet's, and show them as tables in the UI."""
     opened = store_to_read(store).open()
@@ -61,7 +45,7 @@ def list_incidents(store: str) -> tuple[list[dict[str, str]], list[dict[str, str
     return found, of_fleets
 
 
-@task(name="§6 show the audit", cache_policy=NO_CACHE, persist_result=False)
+@step_without_incident("show_audit", "show the audit", section="§6", retries=1)
 def show(found: Audit) -> None:
     """Show the audit in the UI: the report, and a table of findings."""
     about = f"{found.incident}: {found.word}"

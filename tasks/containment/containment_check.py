@@ -236,14 +236,21 @@ def _known_containers(state: IncidentState) -> set[str]:
     return {each.id for each in (*frozen_containers(state), *state.recovered_containers.read())}
 
 
-@step("§3", "prove_contained", "check: nothing of the workload is left", "封じ込めの確認")
+@step("prove_contained", "check: nothing of the workload is left", section="§3", ja="封じ込めの確認", retries=2)
 def prove_contained(context: RunContext) -> Containment:
     """Check right after the stop. Listens from now on if an earlier run did the stop."""
     arm(context)
     return note_unknown(context, with_silence(context, check_containment(context), compare=False))
 
 
-@step("§3", "prove_still_contained", "check: nothing of the workload came back", "再出現なしの確認", last=True)
+@step(
+    "prove_still_contained",
+    "check: nothing of the workload came back",
+    section="§3",
+    ja="再出現なしの確認",
+    retries=2,
+    last=True,
+)
 def prove_still_contained(context: RunContext) -> Containment:
     """Check again when the evidence is safe, because a supervisor may have restarted the workload."""
     return note_unknown(context, with_silence(context, check_containment(context)))

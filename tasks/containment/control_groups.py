@@ -36,8 +36,8 @@ class Groups:
     """The control groups that hold an incident's workload. Each is in the journal before it is used.
 
     `refused` says why a process may not be moved, `unavailable` why the incident can have no group. `unthawed` are
-    those of an early freeze that hold strangers and could not be thawed. `stopped` says when a signal stopped those
-    that live for a moment. With `with_suspects`, processes that a fact ties to the workload are caught too.
+    those of an early freeze that hold strangers and could not be thawed. `stopped` says when a signal of this run
+    stopped each process. With `with_suspects`, processes that a fact ties to the workload are caught too.
     """
 
     def __init__(self, context: RunContext) -> None:
@@ -45,7 +45,7 @@ class Groups:
         self.context, self.host = context, context.adapters.host
         self.refused: dict[Identity, str] = {}
         self.unthawed = list[str]()
-        self.stopped: dict[Identity, datetime] = {}
+        self.stopped = context.first_try.stopped
         self.unavailable, self._patience = "", _ASK_SECONDS
         self.with_suspects = False
         self._last = self.host.arrivals(NO_PID)[0]

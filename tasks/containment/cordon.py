@@ -30,7 +30,9 @@ _POLL_SECONDS: Final = 0.02
 _SHOWN: Final = 80
 
 
-@step("§1", "cordon", "cordon: hold the training lock", "学習ロックの確保")
+@step(
+    "cordon", "cordon: hold the training lock", section="§1", ja="学習ロックの確保", retries=1, retry_delay_seconds=0.1
+)
 def cordon(context: RunContext) -> Cordon:
     """Hold the training lock by a guard that outlives run and worker. Idempotent (runbook §1)."""
     units = Units(context)

@@ -34,11 +34,13 @@ _MARK: Final = "EVACUATION_TRIAL"
 """Environment variable of the launch: when it was tried."""
 
 
-@step("§1", "challenge", "check: a launch is caught", "起動の阻止")
+@step("challenge", "check: a launch is caught", section="§1", ja="起動の阻止", retries=0)
 def challenge(context: RunContext) -> Challenge:
     """Launch the training as its account, see whether it is refused or caught, and end what is left (runbook §1).
 
     Skipped if no cordon stands, no command is named, or under policy kill, which is for compromised hosts.
+
+    Not retried: each try starts the training in earnest, and one that went wrong may have left something of it.
     """
     if reason := _not_now(context):
         return Challenge(datetime.now(UTC), skipped=reason)

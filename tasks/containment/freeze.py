@@ -4,7 +4,7 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from tasks.adapters.host import Host, freeze_process
 from tasks.containment.api_port import note_listener
@@ -26,7 +26,7 @@ from tasks.custody.containment.source import lineages
 from tasks.custody.evidence.redact import command_line
 from tasks.custody.incident.log import CustodyLog
 from tasks.prestart.journal import read_early, take_over
-from tasks.runtime.context import RunContext
+from tasks.runtime.context import FirstTry, RunContext
 from tasks.runtime.state import IncidentState
 from tasks.runtime.step import step
 from tasks.system.processes import age_of, flow_run_of, ticks
@@ -39,7 +39,7 @@ _BY_SIGNALS: Final = 2
 Looks = list[tuple[Snapshot, dict[Identity, Frozen]]]
 
 
-@step("§2", "freeze", "freeze the workload", "凍結")
+@step("freeze", "freeze the workload", section="§2", ja="凍結", retries=2, retry_delay_seconds=0.1)
 def freeze(context: RunContext) -> Freeze:
     """SIGSTOP every process of the workload, parents first, until a look finds no new one (runbook §2, §3).
 
@@ -48,9 +48,10 @@ def freeze(context: RunContext) -> Freeze:
     log written, after that, so that neither engine nor disk delays it.
 
     Every run looks again. The result contains what earlier runs froze, so that dependent steps are repeated for new
-    processes only.
+    processes only. So does a second try, which knows what the first has stopped.
     """
-    began, before = ticks(), read_early(context.cordon_files.early)
+    began = context.first_try.freeze_began = context.first_try.freeze_began or ticks()
+    before = read_early(context.cordon_files.early)
     fresh: dict[Identity, Frozen] = {}
     groups = Groups(context)
     groups.freeze()
@@ -86,6 +87,7 @@ def freeze(context: RunContext) -> Freeze:
     containers, trouble = freeze_containers(context)
     warnings = (*units.warnings, *unheard, *excused.warnings, *strangers.values())
     gpu = look_at_gpus(context, "freeze")
+    context.first_try = FirstTry()
     return Freeze(stood_at, tuple(everyone), settled, containers, trouble, waiting, warnings, gpu)
 
 
@@ -134,8 +136,11 @@ def _settle(groups: Groups, fresh: dict[Identity, Frozen], before: Mapping[Ident
             if who not in fresh or _is_woken(snapshot[who.pid], fresh[who])
         }
         since = {**groups.stopped, **before}
-        halted = {who: halt(host, snapshot[who.pid], member, since.get(who)) for who, member in running.items()}
-        fresh |= halted
+        halted = dict[Identity, Frozen]()
+        for who, member in running.items():
+            made = halted[who] = fresh[who] = halt(host, snapshot[who.pid], member, since.get(who))
+            if made.frozen_at and not made.stood:
+                groups.stopped[who] = made.frozen_at
         looks.append((snapshot, halted))
         if not groups.hold_in_place(snapshot) and not running and not groups.churns():
             return looks, True
@@ -200,6 +205,11 @@ def unended_key(context: RunContext) -> str:
     """Return a cache key made of what was frozen and has no receipt of its end: it may still write."""
     processes = load_frozen(context.state).keys() - load_stopped(context.state).keys()
     return _key(processes, frozen_containers(context.state).keys() - stopped_containers(context.state).keys())
+
+
+def by_frozen(_: Any, parameters: Mapping[str, Any]) -> str:
+    """The processes and containers that the incident has frozen."""
+    return frozen_key(parameters["context"])
 
 
 def frozen_key(context: RunContext) -> str:

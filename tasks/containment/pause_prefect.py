@@ -9,7 +9,7 @@ from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 
 
-@step("§1", "pause", "cordon: pause Prefect's side", "起動元の一時停止")
+@step("pause", "cordon: pause Prefect's side", section="§1", ja="起動元の一時停止", retries=1)
 def pause(context: RunContext) -> Pause:
     """Pause what starts training from Prefect's side. Idempotent (runbook §1)."""
     return pause_named(context)

@@ -161,7 +161,7 @@ def writers_below(root: PurePath, ours: Iterable[str], seconds: float, is_known:
     return Writers(tuple({each.lineage[0].identity: each for each in others}.values()), heard.deaf)
 
 
-@step("§3", "rehearse_silence", "listen: who else writes in the root?", "書込元の確認")
+@step("rehearse_silence", "listen: who else writes in the root?", section="§3", ja="書込元の確認", retries=1)
 def rehearse_silence(context: RunContext) -> Writers:
     """Name, in a rehearsal, what writes below the root and is neither member nor excused (runbook §3)."""
     is_excused, members = excuses(context), load_frozen(context.state)

@@ -12,7 +12,7 @@ from tasks.adapters.wrappers import wake
 from tasks.containment.control_groups import Groups
 from tasks.containment.cordon import killed_by_guard
 from tasks.containment.descent import Kin
-from tasks.containment.freeze import frozen_key, halt, load_announced, load_frozen, load_stopped
+from tasks.containment.freeze import by_frozen, halt, load_announced, load_frozen, load_stopped
 from tasks.containment.give_back import give_back, note_above
 from tasks.containment.gpu import look_at_gpus
 from tasks.containment.members import description_of, excused_pids, find_members, inside, protected_pids
@@ -27,7 +27,7 @@ from tasks.custody.containment.newcomer import Newcomer, classify_newcomer
 from tasks.custody.containment.process import Identity, Process, copies, descendants, gentle_signal, pids_of
 from tasks.custody.containment.receipt import Frozen, Stop, Stopped
 from tasks.custody.evidence.redact import command_line
-from tasks.runtime.context import RunContext
+from tasks.runtime.context import FirstTry, RunContext
 from tasks.runtime.step import step
 
 _SETTLE_SECONDS: Final = 2.0
@@ -36,14 +36,15 @@ _KILL_ROUNDS: Final = 20
 _HELPER: Final = Member("helper", "started during the stop")
 
 
-@step("§3", "stop", "stop the workload", "停止", key=frozen_key)
+@step("stop", "stop the workload", section="§3", ja="停止", retries=2, retry_delay_seconds=0.2, cache_key_fn=by_frozen)
 def stop(context: RunContext) -> Stop:
     """End all that was frozen: the signal that each process heeds, a thaw, the grace, SIGKILL (runbook §3).
 
     First moves what may be moved into the incident's control group, so that no process born meanwhile is missed. Policy
     kill, for a compromised host, sends SIGKILL to frozen processes, and thaws nothing.
 
-    A journal on disk announces the signals before each thaw and kill, for the run that follows if this one dies.
+    A journal on disk announces the signals before each thaw and kill, for the run that follows if this one dies, and
+    for a second try, which waits out what is left of the grace. What survives everything is no reason for one.
     """
     listen(context)
     processes = load_announced(context.state) | load_frozen(context.state)
@@ -72,7 +73,9 @@ def stop(context: RunContext) -> Stop:
         signals = [name for name, _ in receipt.signals]
         context.log.write("stopped", str(receipt.identity.pid), end=receipt.end, signals=signals, way=receipt.way)
     gpu = look_at_gpus(context, "stop")
-    return Stop(stopped_at, tuple(receipts), containers.result(), tuple(stopping.units.warnings), gpu)
+    made = Stop(stopped_at, tuple(receipts), containers.result(), tuple(stopping.units.warnings), gpu)
+    context.first_try = FirstTry()
+    return made
 
 
 class Stopping:
@@ -120,12 +123,14 @@ class Stopping:
         asked = dict[Identity, list[Signals]]()
         for target in self._thawed():
             process = self.host.get_process(target.identity)
-            gentle = gentle_signal(process.masks) if process and not target.sent else None
+            asked_before = target.sent or target.identity in self.context.first_try.asked
+            gentle = gentle_signal(process.masks) if process and not asked_before else None
             asked[target.identity] = [gentle] if gentle else []
         self._announce({who: [*gentle, SIGCONT] for who, gentle in asked.items()})
         for target in self._thawed():
             for gentle in asked[target.identity]:
                 self._send(target, gentle)
+                self.context.first_try.asked.add(target.identity)
         self.groups.thaw()
         wake(self.host, self.context.state.above.read(), [target.identity for target in self.left if target.held])
         for target in self._thawed():
@@ -135,7 +140,8 @@ class Stopping:
 
     def wait(self) -> None:
         """Wait out the grace, and take in new processes. Does not wait for those held frozen."""
-        deadline = time.monotonic() + self.context.workload.grace_seconds
+        deadline = self.context.first_try.grace_until or time.monotonic() + self.context.workload.grace_seconds
+        self.context.first_try.grace_until = deadline
         while (self._thawed() or self.units.still_stopping()) and not self.context.cancelled:
             if (rest := deadline - time.monotonic()) <= 0:
                 break

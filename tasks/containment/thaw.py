@@ -36,7 +36,7 @@ from tasks.system.atomic_files import read_private
 _GONE_SECONDS: Final = 5.0
 
 
-@step("§2", "thaw", "thaw the workload", "解凍", last=True)
+@step("thaw", "thaw the workload", section="§2", ja="解凍", retries=2, last=True)
 def thaw(context: RunContext) -> Thawed:
     """End the guard, continue all that ran before it was frozen, and resume Prefect's side. Idempotent.
 

@@ -26,7 +26,7 @@ from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Returned, Stop, Watch
 from tasks.custody.containment.source import Source, lineages, supervisor
 from tasks.custody.evidence.redact import command_line
-from tasks.runtime.context import RunContext
+from tasks.runtime.context import FirstTry, RunContext
 from tasks.runtime.step import step
 
 _POLL_SECONDS: Final = 0.1
@@ -36,7 +36,7 @@ _TWICE: Final = 2
 _LOGGED: Final = ("at", "role", "why", "command", "source", "denied")
 
 
-@step("§3", "watch", "watch: does anything bring it back?", "再出現の監視")
+@step("watch", "watch: does anything bring it back?", section="§3", ja="再出現の監視", retries=1)
 def watch(context: RunContext, stopped: Stop | None = None) -> Watch:
     """Watch until nothing has come back for the workload's `watch_seconds`, counted from the stop (runbook §3).
 
@@ -44,14 +44,17 @@ def watch(context: RunContext, stopped: Stop | None = None) -> Watch:
 
     What comes back is ended once. A source that brings it back again is a supervisor: it is stopped if the block allows
     that; else the new process stays frozen, which keeps most sources from starting another, and a person is told.
-    Further ones are ended, as the guard does.
+    Further ones are ended, as the guard does. A second try goes on with what the first has seen.
     """
-    watching = Watching(context)
+    watching: Watching = context.first_try.watch or Watching(context)
+    context.first_try.watch = watching
     watching.stop_starters()
     watching.go_on(stopped.at if stopped else datetime.now(UTC))
     give_back(context)
     _log_caught(context)
-    return watching.made()
+    made = watching.made()
+    context.first_try = FirstTry()
+    return made
 
 
 class Watching:

@@ -13,8 +13,13 @@ class StepResult(ABC):
 
     @property
     def is_complete(self) -> bool:
-        """False makes the step Failed, so that it is retried and never cached."""
+        """False makes the step Failed, so that it is never cached, and retried if `is_transient`."""
         return True
+
+    @property
+    def is_transient(self) -> bool:
+        """True if what makes it incomplete may pass, so that another try may complete it."""
+        return False
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -2,10 +2,12 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
+
+from prefect.client.schemas.objects import State
 
 from blocks.workload import Workload
 from tasks.collectors import discover
@@ -24,6 +26,7 @@ from tasks.evidence.staging import Staging, keep, staging
 from tasks.incident.layout import earlier_boots
 from tasks.runtime.context import RunContext
 from tasks.runtime.freeze_budget import FreezeBudget
+from tasks.runtime.retry import may_pass
 from tasks.runtime.step import step
 from tasks.system.disk_reserve import MIB
 from tasks.system.durable_files import flush
@@ -32,12 +35,12 @@ from tasks.system.workload import interpreter_of
 _MARGIN: Final = 4
 
 
-def _key(context: RunContext, collector: str, budget: FreezeBudget | None = None) -> str:
-    """Cache key: what this incident has frozen, what may still write, and what the block asks for.
+def _key(_: Any, parameters: Mapping[str, Any]) -> str:
+    """What the incident has frozen, what of it may still write (of a look the boots), and what the block asks for.
 
     A look belongs to its boot, in which nothing may have been frozen yet.
     """
-    del budget
+    context, collector = parameters["context"], parameters["collector"]
     what = discover()[collector]
     living = "" if what.early else unended_key(context)
     living = ",".join(earlier_boots(context.state.home)) if what.while_frozen else living
@@ -79,14 +82,24 @@ def _globs(block: Workload) -> dict[str, list[str]]:
     return {"logs": block.logs, "artifacts": block.artifacts, "models": block.models, FOLDERS: block.folders}
 
 
-def worth_repeating(made: object) -> bool:
-    """Return False for a collector that would fail again and delay the stop: it timed out, or lost an earlier look."""
+def worth_repeating(_: Any, __: Any, state: State[Any]) -> bool:
+    """Its error may pass. Not if it was denied, timed out, or lost an earlier look."""
+    made = state.result(raise_on_failure=False)
     if not isinstance(made, Evidence):
-        return True
-    return made.outcome is not Outcome.TIMED_OUT and {loss.source for loss in made.losses} != {EARLIER_LOOK}
+        return may_pass(made)
+    return made.outcome is Outcome.FAILED and {loss.source for loss in made.losses} != {EARLIER_LOOK}
 
 
-@step("§4", "collect", "collect {collector}", "採取", key=_key, retries=1, delay=0.5, retry_if=worth_repeating)
+@step(
+    "collect",
+    "collect {collector}",
+    section="§4",
+    ja="採取",
+    retries=1,
+    retry_delay_seconds=0.5,
+    retry_condition_fn=worth_repeating,
+    cache_key_fn=_key,
+)
 def collect(context: RunContext, collector: str, budget: FreezeBudget | None = None) -> Evidence:
     """Collect into a staging folder, then move complete files into the evidence folder (runbook §4).
 

@@ -45,13 +45,14 @@ _NOBODY: Final = 65534
 _RULED: Final = frozenset({Soundness.SOUND, Soundness.SUSPECT})
 
 
-def _what_is_judged(context: RunContext, evidence: Sequence[Evidence]) -> str:
-    block = context.workload
+def _what_is_judged(_: Any, parameters: Mapping[str, Any]) -> str:
+    """The digests of all files of the workload, and the block's fields on models."""
+    block, evidence = parameters["context"].workload, parameters["evidence"]
     files = sorted({(item.volume, file.stored, file.sha256) for item in evidence for file in item.files if file.source})
     return f"{files}:{block.models}:{block.model_imports}:{block.inspect_models}:{block.interpreter}"
 
 
-@step("§4", "judge_models", "judge the models", "モデルの判定", key=_what_is_judged)
+@step("judge_models", "judge the models", section="§4", ja="モデルの判定", retries=1, cache_key_fn=_what_is_judged)
 def judge_models(context: RunContext, evidence: Sequence[Evidence]) -> Inspection:
     """Judge the models in this run's folder, and write the findings there before it is sealed.
 

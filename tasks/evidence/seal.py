@@ -1,7 +1,7 @@
 """§4: close the evidence folder by manifest.json, SHA256SUMS and a signature. Later findings go into a supplement."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -50,12 +50,12 @@ def volumes_to_seal(context: RunContext, evidence: Iterable[Evidence]) -> list[i
     return list(range(1, own + fresh))
 
 
-def _by_volume(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> str:
-    del context, evidence
-    return str(volume)
+def _by_volume(_: Any, parameters: Mapping[str, Any]) -> str:
+    """The number of the volume."""
+    return str(parameters["volume"])
 
 
-@step("§4", "seal", "seal volume {volume}", "封印", key=_by_volume)
+@step("seal", "seal volume {volume}", section="§4", ja="封印", retries=2, cache_key_fn=_by_volume)
 def seal(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> Seal:
     """Write coverage, custody segment, SHA256SUMS, signature, and last the manifest, which closes the folder."""
     folder = context.directory.evidence_dir(volume)
@@ -141,7 +141,7 @@ def read_manifest(directory: IncidentDirectory, volume: int) -> Manifest:
     return Manifest.at(directory.evidence_dir(volume) / MANIFEST)
 
 
-@step("§4", "check_seal", "check: the seal holds", "封印の確認")
+@step("check_seal", "check: the seal holds", section="§4", ja="封印の確認", retries=1)
 def check_seal(context: RunContext, seals: Sequence[Seal]) -> Seal:
     """Hash all sealed files again, so that changed evidence is not sent. Raises Tampered.
 

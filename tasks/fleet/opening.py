@@ -11,8 +11,6 @@ from typing import Final, Literal
 from uuid import UUID
 
 from httpx import HTTPError
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
@@ -29,6 +27,7 @@ from tasks.custody.store.manifest import canonical
 from tasks.fleet.claim import LIST, claim_of, is_over, mark_open, owner_of
 from tasks.fleet.hosts import hosts_of
 from tasks.runtime.progress import artifact_key
+from tasks.runtime.step import step_without_incident
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +59,7 @@ class JoinedFleet:
     summary: str
 
 
-@task(name="open the fleet's incident", cache_policy=NO_CACHE, persist_result=False)
+@step_without_incident("open_fleet", "open the fleet's incident", retries=1)
 def open_fleet(trigger: Trigger) -> FleetIncident | JoinedFleet:
     """Freeze the list of hosts and write it down before anything is ordered; or carry on, or join, the open incident.
 

@@ -9,8 +9,6 @@ from typing import Final
 from uuid import UUID
 
 from httpx import HTTPError, HTTPStatusError
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
@@ -25,6 +23,7 @@ from tasks.custody.fleet.verdict import to_retry
 from tasks.fleet.closings import checked
 from tasks.fleet.hosts import attempts_of, signs_of_life
 from tasks.runtime.approval import StopOrThaw
+from tasks.runtime.step import step_without_incident
 from tasks.system.parallel import side_by_side
 
 logger = logging.getLogger(__name__)
@@ -63,13 +62,13 @@ def rows_of(
     ]
 
 
-@task(name="order the evacuations", cache_policy=NO_CACHE, persist_result=False)
+@step_without_incident("order_all", "order the evacuations", retries=2)
 def order_all(incident: FleetIncident) -> dict[str, Lost]:
     """Order the evacuation of every host. Done again it changes nothing. Returns the orders not taken, by host."""
     return give(incident, ((host, 1) for host in incident.hosts))
 
 
-@task(name="order what was not ordered", cache_policy=NO_CACHE, persist_result=False)
+@step_without_incident("order_missing", "order what was not ordered", retries=2)
 def order_missing(incident: FleetIncident) -> dict[str, Lost]:
     """Order the hosts that have no order yet: the run that opened the incident may have died before it gave them."""
     ordered = dict[str, Attempt]()
@@ -78,7 +77,7 @@ def order_missing(incident: FleetIncident) -> dict[str, Lost]:
     return give(incident, ((host, 1) for host in incident.hosts if host.name not in ordered))
 
 
-@task(name="order again what failed", cache_policy=NO_CACHE, persist_result=False)
+@step_without_incident("order_again", "order again what failed", retries=2)
 def order_again(incident: FleetIncident) -> dict[str, Lost]:
     """Order the hosts that have failed or are silent once more, each carrying on the incident that it has opened."""
     with get_client(sync_client=True) as client:

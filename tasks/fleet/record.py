@@ -7,9 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from prefect import task
 from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
 
 from blocks.port import Store
 from blocks.store import EvidenceStore, with_usable_key
@@ -31,6 +29,7 @@ from tasks.rendering.document import Document
 from tasks.rendering.markdown import markdown
 from tasks.rendering.webpage import html
 from tasks.runtime.progress import artifact_key
+from tasks.runtime.step import step_without_incident
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +58,7 @@ def write_targets(incident: FleetIncident) -> str:
     return ""
 
 
-@task(name="write the fleet's record", cache_policy=NO_CACHE, persist_result=False)
+@step_without_incident("record_fleet", "write the fleet's record", retries=1)
 def record(report: FleetReport, closings: Closings) -> FleetRecord:
     """Write record/NNN/ to the fleet's store, closing.json last, and show the postmortem in the UI."""
     document = postmortem(report)

@@ -7,8 +7,6 @@ from typing import Final
 from uuid import UUID
 
 from httpx import HTTPError
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound
@@ -21,6 +19,7 @@ from tasks.fleet.claim import call_off
 from tasks.fleet.opening import the_incident
 from tasks.fleet.orders import cancel_waiting, decide, rows_of
 from tasks.runtime.approval import StopOrThaw
+from tasks.runtime.step import step_without_incident
 
 _WAIT_SECONDS: Final = 120.0
 _LOOK_SECONDS: Final = 1.0
@@ -28,7 +27,7 @@ _STOPPED: Final = CONTAINED | {End.UNANSWERED, End.UNVERIFIED, End.NOT_CONTAINED
 _BAD: Final = frozenset(End) - _STOPPED - {End.THAWED}
 
 
-@task(name="thaw the fleet", cache_policy=NO_CACHE, persist_result=False)
+@step_without_incident("thaw_fleet", "thaw the fleet", retries=2)
 def thaw_all(fleet: str, fleet_id: str | None, reason: str, run: str) -> tuple[str, str]:
     """Thaw what can be thawed, and wait for it two minutes at most.
 

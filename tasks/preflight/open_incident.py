@@ -13,9 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from blocks.workload import Workload
 from tasks.adapters.host import LinuxHost
 from tasks.adapters.saved_blocks import load_block, require_store
@@ -51,6 +48,7 @@ from tasks.runtime.actor import BY_HAND
 from tasks.runtime.context import Policy, RunContext, RunInfo, Suspects, Unknowns, open_context
 from tasks.runtime.flow_run import finished_before, origin, own_launchers
 from tasks.runtime.joined_triggers import take_over_triggers
+from tasks.runtime.step import step_without_incident
 from tasks.system.processes import boot_id
 from tasks.system.time_limit import before_the_freeze, time_limit
 from tasks.system.uncover import DETACHED
@@ -100,11 +98,11 @@ class Request:
     new_incident: bool = False
 
 
-@task(name="§0 open the incident", task_run_name="§0 open the incident", cache_policy=NO_CACHE, persist_result=False)
+@step_without_incident("open_incident", "open the incident", section="§0", retries=0)
 def open_incident(request: Request) -> Opened | NotOpened:
     """Check all that can be checked without touching the workload, then open the incident (runbook §0).
 
-    Raises Refused for bad input.
+    Raises Refused for bad input. Not retried: one limit holds for all that is waited for before the freeze.
     """
     with before_the_freeze() as limit:
         opened = _opened(request)

@@ -5,9 +5,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from blocks.workload import Workload
 from tasks.adapters.saved_blocks import load_block, require_store
 from tasks.containment.thaw import require_believable
@@ -29,6 +26,7 @@ from tasks.preflight.open_incident import NotOpened, Opened
 from tasks.preflight.requirements import require_here, require_same_workload
 from tasks.runtime.context import RunInfo, open_context
 from tasks.runtime.flow_run import finished_before, origin, own_launchers
+from tasks.runtime.step import step_without_incident
 
 
 @dataclass(frozen=True)
@@ -45,12 +43,7 @@ class Reopening:
     reason: str = ""
 
 
-@task(
-    name="§0 open the incident again",
-    task_run_name="§0 open the incident again",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@step_without_incident("reopen", "open the incident again", section="§0", retries=1)
 def reopen(request: Reopening) -> Opened | NotOpened:
     """Check all that can be checked without touching anything, then open the incident.
 

@@ -4,10 +4,9 @@ import logging
 from collections.abc import Sequence
 from typing import Any, Final
 
-from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
 from prefect.states import Cancelled
 from prefect.utilities.annotations import quote
 
@@ -35,18 +34,19 @@ from tasks.runtime.artifact import PrefectArtifact
 from tasks.runtime.context import RunContext
 from tasks.runtime.end_state import ended
 from tasks.runtime.progress import artifact_key
+from tasks.runtime.step import after, result_or_reason, step_without_incident
 
 logger = logging.getLogger(__name__)
 
-_SHOW: Final = "§8 show the record"
 _SHOW_SECONDS: Final = 10.0
 
 
-@task(name=_SHOW, task_run_name=_SHOW, cache_policy=NO_CACHE, persist_result=False)
+@step_without_incident("show_record", "show the record", section="§8", retries=0)
 def show(artifacts: Sequence[PrefectArtifact]) -> None:
     """Create the record's artifacts in the UI, in reverse reading order, so that the first can link to the others.
 
-    Keys belong to the incident: the UI shows its runs as versions of one page.
+    Keys belong to the incident: the UI shows its runs as versions of one page. Not retried: that would make another
+    version of the pages that are there, and nothing waits for it.
     """
     made = dict[str, object]()
     for artifact in reversed(artifacts):
@@ -59,10 +59,16 @@ def _put(artifact: PrefectArtifact) -> object:
     return create_table_artifact(visible_rows(artifact.content), key=artifact.key, description=artifact.about)
 
 
-def publish(recorded: Record | str | None) -> None:
-    """Show the record in the UI. Best effort: waits 10 s at most, and a failure changes nothing."""
-    if isinstance(recorded, Record):
-        show.submit(quote(recorded.artifacts)).wait(timeout=_SHOW_SECONDS)
+def publish(recorded: PrefectFuture[Any]) -> Record | str:
+    """Return the record, or why there is none, once it is shown in the UI.
+
+    Best effort: waits 10 s at most for that, and a failure changes nothing.
+    """
+    made = result_or_reason(Record, recorded)
+    if isinstance(made, Record):
+        shown = show.submit(quote(made.artifacts), return_state=False, wait_for=after(recorded))
+        shown.wait(timeout=_SHOW_SECONDS)
+    return made
 
 
 def final_state(
@@ -112,11 +118,11 @@ def _rehearsed(context: RunContext, verdict: Verdict) -> str:
     )
 
 
-def recovered_state(context: RunContext, recorded: Record | None, recovery: Recovery | str) -> State[Any]:
+def recovered_state(context: RunContext, recorded: Record | str, recovery: Recovery | str) -> State[Any]:
     """Return the state that a recovery ends in. Completed only if all is proven, with the record in the store."""
     told = _not_back(context.workload, recovery) if isinstance(recovery, str) else recovery.summary
-    if recorded is None or recorded.lost:
-        if recorded and recorded.verdict.word is Word.NOT_CONTAINED:
+    if isinstance(recorded, str) or recorded.lost:
+        if isinstance(recorded, Record) and recorded.verdict.word is Word.NOT_CONTAINED:
             return _ended(context, NOT_CONTAINED, f"{_in_both(recorded.verdict)} {recorded.lost}")
         return _ended(context, UNVERIFIED, f"{told.rstrip('. ')}. But the record could not be written; see the log")
     if context.cancelled:
@@ -126,17 +132,17 @@ def recovered_state(context: RunContext, recorded: Record | None, recovery: Reco
     return _ended(context, end, message)
 
 
-def written_state(context: RunContext, recorded: Record | None, content: RecordContent, before: int) -> State[Any]:
+def written_state(context: RunContext, recorded: Record | str, content: RecordContent, before: int) -> State[Any]:
     """Return the state of a run that wrote the postmortem. How the incident stands does not change by it.
 
     `before` is the number of the record before it.
     """
-    why = "see the log" if recorded is None else recorded.lost or ("" if recorded.stored else recorded.reason)
+    why = recorded if isinstance(recorded, str) else recorded.lost or ("" if recorded.stored else recorded.reason)
     page = f"record/{POSTMORTEM}/{context.run.number:03d}.md"
     left = content.written.open if content.written else ()
     still = f"Still open 未記入: {', '.join(left)}" if left else "Nothing is open すべて記入済み"
     end = context.state.ended.read() or {}
-    if end.get("record") == before and recorded and not recorded.lost:
+    if end.get("record") == before and isinstance(recorded, Record) and not recorded.lost:
         context.state.ended.write({**end, "record": context.run.number})
     if why:
         return ended(UNVERIFIED, f"{context.incident.id}: the postmortem is not proven to be in the store: {why}")

@@ -42,6 +42,7 @@ from tasks.rendering.document import Document
 from tasks.runtime.artifact import PrefectArtifact
 from tasks.runtime.context import RunContext
 from tasks.runtime.joined_triggers import take_over_triggers
+from tasks.runtime.retry import may_pass
 from tasks.runtime.step import step
 from tasks.system.atomic_files import write_whole
 
@@ -83,7 +84,7 @@ class Record(StepResult):
     """The record of one run, in its folder on disk. `stored` is true once the store has every file of it.
 
     `lost` says why it could not be written to disk: only its `artifacts`, for the UI, are left then. `untimed` says why
-    no authority vouches for its time, if the store's block names one.
+    no authority vouches for its time, if the store's block names one. It `is_transient` if the store may take it yet.
     """
 
     folder: str
@@ -93,6 +94,7 @@ class Record(StepResult):
     artifacts: tuple[PrefectArtifact, ...] = ()
     lost: str = ""
     untimed: str = ""
+    is_transient: bool = False
 
     @property
     def is_complete(self) -> bool:
@@ -106,20 +108,26 @@ class Record(StepResult):
         return "; ".join(filter(None, (f"{self.verdict.word}; record in {self.folder}", self.reason, untimed)))
 
 
-@step("§8", "record", "write the record", "記録", last=True)
+@step("record", "write the record", section="§8", ja="記録", retries=1, last=True)
 def record(context: RunContext, content: RecordContent) -> Record:
-    """Write record/NNN/ to disk, closing.json last, then send it. A failing store does not undo the record on disk."""
+    """Write record/NNN/ to disk, closing.json last, then send it. A failing store does not undo the record on disk.
+
+    What is closed is not written again: a second try only sends it.
+    """
     verdict, folder = content.verdict, context.directory.record_dir(context.run.number)
-    take_over_triggers(context.directory.path, context.log)
-    context.log.write("verdict", context.incident.id, word=verdict.word, missing=list(verdict.missing))
-    folder.mkdir(mode=0o700, parents=True)
+    closed = (folder / CLOSING).exists()
+    if not closed:
+        take_over_triggers(context.directory.path, context.log)
+        context.log.write("verdict", context.incident.id, word=verdict.word, missing=list(verdict.missing))
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     data = _report_data(context, content)
     made = pages(data)
     artifacts, untold = _artifacts(data, made.document)
     written = Record(str(folder), verdict, stored=False, reason="", artifacts=artifacts)
     try:
-        trouble = _write_pages(context, folder, data, made.files, [*made.trouble, *untold])
-        _close(context, folder, content)
+        trouble = [] if closed else _write_pages(context, folder, data, made.files, [*made.trouble, *untold])
+        if not closed:
+            _close(context, folder, content)
     except OSError as error:
         why = str(error) or type(error).__name__
         return replace(written, reason=why, lost=why)
@@ -131,7 +139,7 @@ def record(context: RunContext, content: RecordContent) -> Record:
         logger.error("The record is on disk only: %s", error)  # noqa: TRY400  the message says it all
         untold_data = replace(data, stored=False)
         artifacts, _ = _artifacts(untold_data, postmortem(untold_data))
-        return replace(written, reason=f"not in the store: {error}", artifacts=artifacts)
+        return replace(written, reason=f"not in the store: {error}", artifacts=artifacts, is_transient=may_pass(error))
     untimed = _have_stamped(context, folder) if context.store.timestamp_url else ""
     return replace(written, stored=True, reason="; ".join(trouble), untimed=untimed)
 
@@ -140,6 +148,7 @@ def _close(context: RunContext, folder: Path, content: RecordContent) -> None:
     """Write verdict, custody segment and signature, and closing.json last."""
     about = {"incident": asdict(context.incident), "run": context.run.id, "verdict": asdict(content.verdict)}
     write = context.directory.write
+    (folder / SEGMENT).unlink(missing_ok=True)  # of a try that ended before the closing: its lines are in this one
     write(folder / VERDICT, canonical({**content.facts, **about}))
     segment = context.log.lines(context.directory.segments_end())
     context.log.sync()  # a log that a power loss cuts behind a segment could not be continued

@@ -46,7 +46,7 @@ _PATIENCE_SECONDS: Final = 12.0
 """Time that a cancelled recovery has to contain again, after up to 10 s for an answer of the API."""
 
 
-@step("§7", "recover", "recover the API", "復旧", patience=_PATIENCE_SECONDS)
+@step("recover", "recover the API", section="§7", ja="復旧", retries=1, patience=_PATIENCE_SECONDS)
 def recover(  # noqa: PLR0913, PLR0917
     context: RunContext,
     seals: Sequence[Seal],
@@ -104,7 +104,7 @@ def _with(recovery: Recovery, *unproven: str) -> Recovery:
     return replace(recovery, unproven=(*filter(None, unproven), *recovery.unproven))
 
 
-@step("§7", "prove_contained_again", "check: contained again", "再封じ込めの確認", last=True)
+@step("prove_contained_again", "check: contained again", section="§7", ja="再封じ込めの確認", retries=2, last=True)
 def prove_contained_again(context: RunContext) -> Containment:
     """Check after a failed recovery: nothing runs, the lock is held, and Prefect's side is paused."""
     return note_unknown(context, _contained_again(context))

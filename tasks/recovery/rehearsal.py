@@ -32,7 +32,7 @@ class RehearsedRecovery(StepResult):
         return "; ".join([*self.proven, *(f"not proven: {each}" for each in self.unproven)])
 
 
-@step("§7", "rehearse_recovery", "what the API says now", "API の応答")
+@step("rehearse_recovery", "what the API says now", section="§7", ja="API の応答", retries=1)
 def rehearse_recovery(context: RunContext, seals: Sequence[Seal]) -> RehearsedRecovery:
     """Query the API by GET, and predict only with the block's canary_request. Reloads nothing.
 

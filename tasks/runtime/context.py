@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -26,8 +26,11 @@ from tasks.system.cancellation import Cancellation, still_acts
 from tasks.system.disk_reserve import give, give_all
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from blocks.workload import Workload
     from tasks.adapters.listening import Listening
+    from tasks.custody.containment.process import Identity
 
 Policy: TypeAlias = Literal["graceful", "kill"]
 Suspects: TypeAlias = Literal["name", "include"]
@@ -60,6 +63,22 @@ class RunInfo:
     def ends_unknown(self) -> bool:
         """True if processes in the root that nobody knows are frozen and ended too: only if asked for."""
         return self.unknown == "end"
+
+
+@dataclass
+class FirstTry:
+    """What the first try of a step did that has failed, for the second in the same run; later runs have the journals.
+
+    When the freeze began, in ticks of the kernel, and when it has `stopped` each process, lest that count as one that
+    stood before. Whom the stop has `asked`, lest a second signal break their end off, and when the grace ends, in
+    monotonic seconds. The `watch`, with the sources that stand. Each step forgets it at its end.
+    """
+
+    freeze_began: int | None = None
+    stopped: "dict[Identity, datetime]" = field(default_factory=dict)
+    asked: "set[Identity]" = field(default_factory=set)
+    grace_until: float | None = None
+    watch: Any = None
 
 
 class Adapters:
@@ -123,6 +142,7 @@ class RunContext:
         self.cancelled, self.opened_at = Cancellation(), time.time()
         self.listening: Listening | None = None
         self.losses: list[str] = []
+        self.first_try = FirstTry()
         self._lock: int | None = lock
 
     def end_joins(self) -> None:

@@ -6,13 +6,15 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial, wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeAlias, TypeVar
 
 from prefect import Task, allow_failure
 from prefect.cache_policies import NO_CACHE, CacheKeyFnPolicy
 from prefect.client.schemas.objects import State
+from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
@@ -22,75 +24,152 @@ from tasks.custody.step_result import StepResult
 from tasks.custody.visible import LINE_LIMIT, visible
 from tasks.runtime.context import RunContext
 from tasks.runtime.own_results import keep_results
+from tasks.runtime.retry import transient
 from tasks.system.cancellation import PATIENCE_SECONDS, RunCancelled, await_result
 
 logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 N = TypeVar("N", bound=StepResult)
+CacheKey: TypeAlias = Callable[[Any, Mapping[str, Any]], str]
+Condition: TypeAlias = Callable[[Any, Any, State[Any]], bool]
+_NOT_RUN: Final = "NotRun"
 
 
 class Step(Task[P, R]):
     """A step of the runbook: a task with an id that does not depend on its title."""
 
-    def __init__(self, step_id: StepId, body: Callable[P, R], **options: Any) -> None:
-        """Create the task. `options` are those of a Prefect task."""
-        super().__init__(body, **options)
-        self.step_id = step_id
+    def __init__(  # noqa: PLR0913  what it is known by, and when it is done again
+        self,
+        body: Callable[P, R],
+        step_id: StepId,
+        section: str,
+        title: str,
+        *,
+        condition: Condition,
+        key: CacheKey | None = None,
+        **options: Any,
+    ) -> None:
+        """Create the task: retried on this condition, cached under this key. `options` are those of a Prefect task."""
+        self.step_id, self.section, self.condition, self.key = step_id, section, condition, key
+        super().__init__(
+            body,
+            name=title.partition("{")[0].rstrip(),
+            task_run_name=title,
+            cache_policy=CacheKeyFnPolicy(cache_key_fn=partial(_cache_key, self)) if key else NO_CACHE,
+            persist_result=bool(key),
+            retry_condition_fn=partial(_unless_cancelled, condition),
+            **options,
+        )
 
 
-def step(  # noqa: PLR0913  what a step is known by, and how it is tried again
-    section: str,
+class IncidentStep(Step[P, R]):
+    """A step of an incident: its first argument is the context of the run that submits it."""
+
+    def submit(self, *args: Any, wait_for: Iterable[Any] = (), **kwargs: Any) -> PrefectFuture[R]:  # type: ignore[override]
+        """Start the step in the run that is entered here: `with StepRunner(context)`.
+
+        Futures among the arguments are hard edges. Those in `wait_for` are soft within `allow_failure`. A step that
+        waits for none comes after the opening of the incident.
+        """
+        return _RUN.get().start(self, args, kwargs, wait_for)
+
+
+def step(  # noqa: PLR0913  what a step is known by, and Prefect's own keywords
     step_id: StepId,
     title: str,
-    ja: str,
     *,
-    key: Callable[..., str] | None = None,
-    retries: int = 0,
-    delay: float = 1.0,
-    retry_if: Callable[[object], bool] | None = None,
+    section: str,
+    ja: str,
+    retries: int,
+    retry_delay_seconds: float = 1.0,
+    retry_condition_fn: Condition = transient,
+    cache_key_fn: CacheKey | None = None,
     last: bool = False,
     patience: float = PATIENCE_SECONDS,
-) -> Callable[[Callable[Concatenate[RunContext, P], N]], Step[Concatenate[RunContext, P], State[N]]]:
+) -> Callable[[Callable[Concatenate[RunContext, P], N]], IncidentStep[Concatenate[RunContext, P], State[N]]]:
     """Make a task of a function.
 
     `section` is the runbook's. Code, custody log and cache know the step by `step_id`, which never changes. `title` is
     for people and may name arguments in braces, as in "collect {collector}". `ja` is its key term in Japanese, which
     the state's message begins with.
-    `key` names what the step's result depends on, given its arguments: with it the result is cached for the
-    incident; without it the step is a check or an idempotent act and is done again in every run.
-    `retry_if` is asked with the error, or with what an incomplete step made.
+    With `cache_key_fn` the result is cached for the incident, under what that returns for the step's arguments, the
+    run's `context` among them; without it the step is a check or an idempotent act and is done again in every run.
+    A cancelled run retries nothing, whatever `retry_condition_fn` says.
     `last` marks a step that a cancelled run still does, and does to its end; all others have `patience` seconds then.
     """
     full = f"{section} {title}"
     plain_title = full.partition("{")[0]
 
-    def decorate(body: Callable[Concatenate[RunContext, P], N]) -> Step[Concatenate[RunContext, P], State[N]]:
+    def decorate(
+        body: Callable[Concatenate[RunContext, P], N],
+    ) -> IncidentStep[Concatenate[RunContext, P], State[N]]:
         @wraps(body)
         def run(context: RunContext, /, *args: P.args, **kwargs: P.kwargs) -> State[N]:
-            plain = tuple(_walkable(argument) for argument in args)
+            context, *plain = map(_walkable, (context, *args))
             name = _title(full, body, (context, *plain), kwargs)
             about = {"step_id": step_id, **({"of": of} if (of := name.removeprefix(plain_title)) else {})}
+            _tag(TaskRunContext.get(), made)
             if context.cancelled and not last:
                 raise RunCancelled("not begun: the run was cancelled")
             act = partial(body, context, *plain, **kwargs)
             return _told(context, name, about, ja, act if last else lambda: context.cancelled.bounded(act, patience))
 
-        return Step(
-            step_id,
+        made = IncidentStep(
             run,
-            name=plain_title.rstrip(),
-            task_run_name=full,
-            cache_policy=CacheKeyFnPolicy(cache_key_fn=partial(_cache_key, step_id, key)) if key else NO_CACHE,
-            persist_result=bool(key),
+            step_id,
+            section,
+            full,
+            condition=retry_condition_fn,
+            key=cache_key_fn,
             result_serializer="json",
             retries=retries,
-            retry_delay_seconds=delay,
-            retry_condition_fn=partial(_may_retry, retry_if) if retry_if else None,
+            retry_delay_seconds=retry_delay_seconds,
         )
+        return made
 
     return decorate
+
+
+def step_without_incident(
+    step_id: StepId,
+    title: str,
+    *,
+    section: str = "",
+    retries: int,
+    retry_delay_seconds: float | list[float] = 1.0,
+) -> Callable[[Callable[P, T]], Step[P, T]]:
+    """Make a task of a function that no incident's run is given, as the opening of one: no custody log, no cache."""
+    full = f"{section} {title}".lstrip()
+
+    def decorate(body: Callable[P, T]) -> Step[P, T]:
+        @wraps(body)
+        def run(*args: P.args, **kwargs: P.kwargs) -> T:
+            _tag(TaskRunContext.get(), made)
+            return body(*args, **kwargs)
+
+        made = Step(
+            run,
+            step_id,
+            section,
+            full,
+            condition=transient,
+            retries=retries,
+            retry_delay_seconds=retry_delay_seconds,
+        )
+        return made
+
+    return decorate
+
+
+def _tag(about: TaskRunContext | None, made: Step[..., Any]) -> None:
+    """Tag a task run that has begun. Of one that has tags before, Prefect asks the server for their limits."""
+    if about:
+        run = _RUN.get(None)
+        incident = [f"incident:{run.context.incident.id}"] if run else []
+        about.task_run.tags = [*filter(None, [made.section]), f"step:{made.step_id}", *incident]
 
 
 @dataclass(frozen=True)
@@ -101,10 +180,13 @@ class _Edge:
 
 
 def _unwalked(argument: Any) -> Any:
-    """Keep Prefect from searching thousands of records for futures, which takes 0.8 s a step for 20,000 files."""
+    """Keep Prefect from searching thousands of records for futures, which takes 0.8 s a step for 20,000 files.
+
+    And from finding, in an empty text or a number, the result of another step: it knows those by their address.
+    """
     if isinstance(argument, PrefectFuture):
         return _Edge(argument)
-    return quote(argument) if isinstance(argument, tuple | StepResult) else argument
+    return argument if isinstance(argument, list) else quote(argument)
 
 
 def _walkable(argument: Any) -> Any:
@@ -120,8 +202,15 @@ def end_of(future: PrefectFuture[Any]) -> State[Any]:
     try:
         await_result(done).wait()
     except Exception as error:  # noqa: BLE001  whatever becomes of one step, the run goes on to its record
-        return Failed(message=f"it could not be run: {type(error).__name__}: {error}")
+        return Failed(name=_NOT_RUN, message=f"it could not be run: {type(error).__name__}: {error}")
     return future.state
+
+
+def after(*futures: PrefectFuture[Any]) -> list[Any]:
+    """Wait for steps, and return soft edges from them. None from one that crashed: Prefect lets nothing follow that."""
+    ends = [(future, end_of(future)) for future in futures]
+    ran = [future for future, end in ends if end.name not in {_NOT_RUN, "Crashed"} and not end.is_cancelled()]
+    return [*map(allow_failure, ran)]
 
 
 def result_of(future: PrefectFuture[Any] | None, kind: type[N]) -> N | None:
@@ -141,19 +230,34 @@ def result_or_reason(kind: type[N], future: PrefectFuture[Any], *before: Prefect
 
 
 class StepRunner:
-    """Start the steps of a run, and return their results."""
+    """Start the steps of a run, and return their results. Entered by `with`, it is the run that `submit` starts in."""
 
     def __init__(self, context: RunContext) -> None:
         """Begin without any step."""
         self.context = context
         self.submitted: list[tuple[StepId, str, PrefectFuture[Any]]] = []
 
-    def submit(self, body: Step[..., Any], *args: Any, after: Iterable[Any] = ()) -> PrefectFuture[Any]:
-        """Start a step. Futures among the arguments are hard edges; those in `after` are soft: they may have failed."""
-        soft = [allow_failure(edge) for edge in after if edge is not None]
-        started = body.with_options(result_storage=keep_results(self.context.directory.results))
-        future = started.submit(self.context, *map(_unwalked, args), wait_for=soft)
-        title = _title(str(body.task_run_name), body.fn, (self.context, *args), {})
+    def __enter__(self) -> Self:
+        """Let `submit` of a step start it in this run."""
+        self._before = _RUN.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End that."""
+        _RUN.reset(self._before)
+
+    def start(
+        self, body: Step[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], wait_for: Iterable[Any]
+    ) -> PrefectFuture[Any]:
+        """Start a step, with the run's context before its arguments."""
+        given = inspect.signature(body.fn).bind(self.context, *args, **kwargs)
+        given.apply_defaults()
+        title = str(body.task_run_name).format(**given.arguments)
+        follows = any(isinstance(each, PrefectFuture | list) for each in args)
+        edges = [*wait_for] or ([] if follows else [self.context])  # that is a part of what the opening has returned
+        started = body.with_options(result_storage=keep_results(self.context.directory.results), task_run_name=title)
+        unwalked = {name: _unwalked(value) for name, value in given.arguments.items()}
+        future: PrefectFuture[Any] = started.submit(**unwalked, wait_for=edges)
         self.submitted.append((body.step_id, title, future))
         return future
 
@@ -203,13 +307,18 @@ def _title(title: str, body: Callable[..., Any], args: tuple[Any, ...], kwargs: 
     return title.format(**inspect.signature(body).bind(*args, **kwargs).arguments)
 
 
-def _cache_key(step_id: StepId, key: Callable[..., str], _: Any, parameters: dict[str, Any]) -> str:
-    context: RunContext = parameters["context"]
-    rest = {name: _walkable(value) for name, value in parameters.items() if name != "context"}
-    told = hashlib.sha256(key(context, **rest).encode()).hexdigest()[:32]
-    return f"{context.incident.id}.{step_id}.{told}"
+def _cache_key(made: Step[..., Any], about: TaskRunContext, parameters: dict[str, Any]) -> str:
+    _tag(about, made)  # a step whose result is cached is not run
+    given = {name: _walkable(value) for name, value in parameters.items()}
+    told = hashlib.sha256(made.key(about, given).encode()).hexdigest()[:32] if made.key else ""
+    return f"{given['context'].incident.id}.{made.step_id}.{told}"
 
 
-def _may_retry(retry_if: Callable[[object], bool], _: Any, __: Any, state: State[Any]) -> bool:
-    made = state.result(raise_on_failure=False)
-    return not isinstance(made, RunCancelled) and retry_if(made)
+def _unless_cancelled(condition: Condition, task: Any, task_run: Any, state: State[Any]) -> bool:
+    run = _RUN.get(None)
+    if (run and run.context.cancelled) or isinstance(state.result(raise_on_failure=False), RunCancelled):
+        return False
+    return condition(task, task_run, state)
+
+
+_RUN: Final = ContextVar[StepRunner]("the run that steps are submitted in: with StepRunner(context)")

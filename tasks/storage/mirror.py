@@ -4,15 +4,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from prefect import task
 from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
 
 from tasks.adapters.saved_blocks import store_to_read
 from tasks.custody.errors import Refused
 from tasks.custody.store.latest import Act, ObjectRef, Promotion
 from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.custody.visible import visible_rows
+from tasks.runtime.step import step_without_incident
 from tasks.storage.latest_history import history, present
 from tasks.storage.latest_transaction import ChangeRequest, LatestBusy, change_latest
 
@@ -78,7 +77,9 @@ def mirror(store: "Store", approved: Surplus, by: str) -> Promotion:
     return change_latest(store, request, _Unheard(), now=datetime.now(UTC))
 
 
-@task(name="§5 look for what the workload no longer has", cache_policy=NO_CACHE, persist_result=False)
+@step_without_incident(
+    "plan_mirror", "look for what the workload no longer has", section="§5", retries=2, retry_delay_seconds=2.0
+)
 def plan_mirror(store: str) -> Surplus:
     """Read the surplus, and show it as a table artifact of the run."""
     found = surplus(store_to_read(store).open_latest())
@@ -89,7 +90,7 @@ def plan_mirror(store: str) -> Surplus:
     return found
 
 
-@task(name="§5 mirror latest/", cache_policy=NO_CACHE, persist_result=False)
+@step_without_incident("mirror_latest", "mirror latest/", section="§5", retries=2, retry_delay_seconds=2.0)
 def mirror_latest(store: str, approved: Surplus, by: str) -> Promotion:
     """Delete the approved surplus."""
     return mirror(store_to_read(store).open_latest(), approved, by)

@@ -1,11 +1,11 @@
 """§5: claim the incident in the store, send the sealed files, fill the snapshot."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from tasks.custody.errors import Conflict, PermanentStoreError, StoreError, Tampered, TransientStoreError
+from tasks.custody.errors import Conflict, PermanentStoreError, StoreError
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.evidence.keys import claim_key, snapshot_key
 from tasks.custody.store.objects import Expected, closing_objects, evidence_first, evidence_objects, snapshot_objects
@@ -32,12 +32,7 @@ logger = logging.getLogger(__name__)
 NOT_THERE: Final = "it is not in the store"
 
 
-def transient(error: object) -> bool:
-    """Return whether a retry can help: the store says that the error is transient, or it is not about the content."""
-    return isinstance(error, TransientStoreError) or not isinstance(error, StoreError | Tampered)
-
-
-@step("§5", "claim_store", "claim the incident in the store", "保全先の確保")
+@step("claim_store", "claim the incident in the store", section="§5", ja="保全先の確保", retries=1)
 def claim_store(context: RunContext) -> Sent:
     """Create the incident's first object, its claim, so that an unusable store is known before the seal."""
     claim(context)
@@ -52,18 +47,18 @@ def claim_store(context: RunContext) -> Sent:
     return Sent(1, 0, store.place, warnings=tuple(warnings))
 
 
-def _by_seals(context: RunContext, seals: Sequence[Seal], intact: Seal) -> str:
-    """Cache key: the store, retention, sealed manifests, and the run if the last verification found objects missing.
+def _by_seals(_: Any, parameters: Mapping[str, Any]) -> str:
+    """The store, retention, sealed manifests, and the run if the last verification found objects missing.
 
     The same objects may be missing once more, after they were sent again.
     """
-    del intact
+    context, seals = parameters["context"], parameters["seals"]
     doubted = f"{context.run.number}:{','.join(missing)}" if (missing := context.state.unproven.read()) else ""
     kept = f"{retention}:" if (retention := context.store.retention) else ""
     return f"{context.store.identity}:{kept}{','.join(sealed.manifest_sha256 for sealed in seals)}:{doubted}"
 
 
-@step("§5", "offload", "offload", "退避", key=_by_seals, retries=3, delay=2.0, retry_if=transient)
+@step("offload", "offload", section="§5", ja="退避", retries=3, retry_delay_seconds=2.0, cache_key_fn=_by_seals)
 def offload(context: RunContext, seals: Sequence[Seal], intact: Seal) -> Sent:
     """Send the sealed, intact files. Uploads each byte once; copies the snapshot inside the store (runbook §5)."""
     del intact

@@ -1,10 +1,10 @@
 """§5: update latest/ from a proven incident. Runs last, because the API reads latest/."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from tasks.custody.audit.facts import read_coverage
 from tasks.custody.evidence.acquisition import Seal
@@ -20,21 +20,29 @@ from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 from tasks.storage.latest_history import History, history
 from tasks.storage.latest_transaction import ChangeRequest, LatestBusy, NotOurs, change_latest
-from tasks.storage.offload import transient
 
 _SHOWN: Final = 10
 _LOWER: Final = "evacuation rollback --newest-only"
 _NOTHING: Final = "it sealed nothing in models/, artifacts/ or logs/, and no model by the block's patterns (models)"
 
 
-def _once(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy: LatestPolicy) -> str:
-    """Cache key: an incident promotes what it sealed once, so that a later run does not bring old content back."""
-    sealed = ",".join(each.manifest_sha256 for each in seals)
+def _once(_: Any, parameters: Mapping[str, Any]) -> str:
+    """The store, sealed manifests, verdict, and policy of latest/: no later run brings old content back."""
+    context, verdict, policy = (parameters[name] for name in ("context", "verdict", "policy"))
+    sealed = ",".join(each.manifest_sha256 for each in parameters["seals"])
     by = "promoter" if context.store.has_promoter else ""
     return f"{context.store.identity}:{sealed}:{verdict.word}:{policy}:{by}"
 
 
-@step("§5", "promote", "promote latest/", "latest/ の更新", key=_once, retries=2, delay=2.0, retry_if=transient)
+@step(
+    "promote",
+    "promote latest/",
+    section="§5",
+    ja="latest/ の更新",
+    retries=2,
+    retry_delay_seconds=2.0,
+    cache_key_fn=_once,
+)
 def promote(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy: LatestPolicy) -> Promotion:
     """Promote sound files to latest/, in one transaction, if the incident is VERIFIED and none later has promoted."""
     if policy == "never":

@@ -15,11 +15,11 @@ from tasks.evidence.uncopied_files import as_sealed
 from tasks.runtime.context import RunContext
 from tasks.runtime.progress import Progress, shown
 from tasks.runtime.step import step
-from tasks.storage.offload import NOT_THERE, prove, transient
+from tasks.storage.offload import NOT_THERE, prove
 from tasks.system.parallel import QUESTIONS, THREADS, side_by_side
 
 
-@step("§6", "verify", "check: the store's own digests agree", "検証", retries=2, delay=2.0, retry_if=transient)
+@step("verify", "check: the store's own digests agree", section="§6", ja="検証", retries=2, retry_delay_seconds=2.0)
 def verify(context: RunContext, seals: Sequence[Seal], sent: Sent, read_back: bool = False) -> Receipts:  # noqa: FBT001, FBT002
     """Return a receipt for each object that the manifests name, asked for again in every run (runbook §6)."""
     del sent

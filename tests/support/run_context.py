@@ -13,6 +13,7 @@ from blocks.workload import Workload
 from tasks.custody.incident.incident import Incident
 from tasks.incident.run_lock import take_ownership
 from tasks.runtime.context import RunContext, RunInfo, open_context
+from tasks.runtime.step import Step
 from tasks.system.processes import boot_id
 
 INCIDENT = "IR-20260102T030405Z"
@@ -42,6 +43,12 @@ def case_of(
     finally:
         context.adapters.host.release(context.cordon_files.marker)
         context.close()
+
+
+def key_of(step: Step[..., Any], context: RunContext, **given: Any) -> str:
+    """What a step's result is cached under in its incident, for these arguments."""
+    assert step.key
+    return step.key(None, {"context": context, **given})
 
 
 def made(state: State[Any]) -> Any:

@@ -62,6 +62,11 @@ class Pause(StepResult):
         return not self.open
 
     @property
+    def is_transient(self) -> bool:
+        """Whether the server could not be asked about a launcher."""
+        return any(state.paused is None and state.reason != UNKNOWN for state in self.states)
+
+    @property
     def summary(self) -> str:
         """The paused launchers and those still open."""
         if self.reason or not self.states:

@@ -183,6 +183,11 @@ class Promotion(StepResult):
         return not self.again and not unproven(self.objects)
 
     @property
+    def is_transient(self) -> bool:
+        """Whether it was left for now."""
+        return self.again
+
+    @property
     def summary(self) -> str:
         """The turn and its counts, or why there was none."""
         if self.turn is None:

@@ -10,7 +10,14 @@ from typing import Any
 import boto3
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterKey,
+    TaskRunFilter,
+    TaskRunFilterTags,
+)
+from prefect.client.schemas.objects import State
 from prefect.utilities.callables import parameter_schema
 from prefect_aws import AwsCredentials
 from pydantic import SecretStr
@@ -21,6 +28,7 @@ from tasks.containment.uncordon import Uncordoned, uncordon
 from tasks.custody.incident.log import broken
 from tasks.drill.parts import SeaweedFS
 from tasks.incident.run_lock import incident_at_work, take_ownership
+from tests.support.graph import drawn, recorded
 from tests.support.scenes import Scene, steps_of
 from tests.support.workloads import free_port, wait_until
 
@@ -135,6 +143,7 @@ def test_recovery_brings_the_api_back_with_the_model_of_the_manifest(
     scene.small.start_all()
     state = scene.evacuate(recover=True)
     assert state.name == "Verified", state.message
+    assert_prefect_has_the_graph_of_the_page_and_tags(state, scene.home.name)
     assert joined == [""], "once training may start again, its failure is news"
     assert len(scene.small.living()) == 1
     assert scene.small.healthy()
@@ -142,6 +151,18 @@ def test_recovery_brings_the_api_back_with_the_model_of_the_manifest(
     again = scene.evacuate(incident_id=scene.home.name, recover=True)
     assert again.name == "Verified", again.message
     assert len(scene.small.living()) == 1
+
+
+def assert_prefect_has_the_graph_of_the_page_and_tags(state: State, incident: str) -> None:
+    """Of a run that recovers."""
+    steps_of(state)
+    edges = recorded(state)
+    rare = {"rehearse_silence", "rehearse_recovery", "thaw", "prove_contained_again"}
+    assert edges == {edge for edge in drawn() if rare.isdisjoint(edge)}
+    with get_client(sync_client=True) as client:
+        tagged = TaskRunFilterTags(all_=["§3", "step:stop", f"incident:{incident}"])
+        (stop,) = client.read_task_runs(task_run_filter=TaskRunFilter(tags=tagged))
+    assert stop.flow_run_id == state.state_details.flow_run_id
 
 
 def test_an_api_that_does_not_come_back_leaves_the_workload_contained(scene: Scene) -> None:

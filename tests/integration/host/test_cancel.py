@@ -144,11 +144,11 @@ def test_how_the_workload_stands(small: SmallWorkload) -> None:
 
 
 def test_no_step_begins_but_those_that_a_cancelled_run_still_does(small: SmallWorkload) -> None:
-    @step("§4", "collect", "any", "任意")
+    @step("collect", "any", section="§4", ja="任意", retries=1)
     def any_step(context: RunContext) -> Done:
         raise AssertionError(f"it was begun for {context.incident.id}")
 
-    @step("§8", "record", "last", "最後", last=True)
+    @step("record", "last", section="§8", ja="最後", retries=1, last=True)
     def last_step(context: RunContext) -> Done:
         assert context.cancelled
         return Done()
@@ -164,7 +164,7 @@ def test_no_step_begins_but_those_that_a_cancelled_run_still_does(small: SmallWo
 def test_a_step_that_heeds_nothing_is_left_behind_and_keeps_the_workload_until_it_ends(small: SmallWorkload) -> None:
     begun, hang = threading.Event(), threading.Event()
 
-    @step("§5", "offload", "hang", "停止中", patience=0.1)
+    @step("offload", "hang", section="§5", ja="停止中", retries=1, patience=0.1)
     def hanging(context: RunContext) -> Done:
         assert not context.cancelled
         begun.set()

@@ -152,11 +152,11 @@ def test_prefect_tries_again_what_failed_and_never_keeps_a_failure(
     small: SmallWorkload, fake_df: Fake, tmp_path: Path
 ) -> None:
     def run() -> State[Evidence]:
-        with case_of(small.block()) as context:
+        with case_of(small.block()) as context, StepRunner(context):
 
             @flow(persist_result=False)
             def only_disk() -> None:
-                future = StepRunner(context).submit(collect, "disk")
+                future = collect.submit("disk")
                 future.wait()
                 states.append(future.state)
                 assert result_of(future, Evidence) is not None

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from prefect import flow
+from prefect import allow_failure, flow
 
 from tasks.collectors import discover, stacks, tree
 from tasks.collectors.collector import Incomplete, NothingThere
@@ -325,15 +325,14 @@ def test_an_attempt_has_what_is_left_of_the_budget_and_none_begins_without(small
 def test_the_stop_waits_no_longer_than_the_budget(small: SmallWorkload) -> None:
     small.start(WORKERS="0")
     wait_until(lambda: len(small.living()) == 1, what="the training")
-    with case_of(small.block()) as context:
-        steps = StepRunner(context)
+    with case_of(small.block()) as context, StepRunner(context):
 
         @flow(persist_result=False)
         def contain() -> None:
-            frozen = steps.submit(freeze)
+            frozen = freeze.submit()
             budget = FreezeBudget.of(result_of(frozen, Freeze), 1.5)
-            looked = [steps.submit(collect, name, budget, after=[frozen]) for name in ("disk", "tree")]
-            steps.submit(stop, after=looked).wait()
+            looked = [collect.submit(name, budget, wait_for=[allow_failure(frozen)]) for name in ("disk", "tree")]
+            stop.submit(wait_for=[allow_failure(looked)]).wait()
 
         contain()
         times = {(entry["action"], entry["object"][:4]): entry["utc"] for entry in context.log.entries()}

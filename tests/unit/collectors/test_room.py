@@ -19,7 +19,7 @@ from tasks.custody.evidence.room import Free, Place, places
 from tasks.custody.store.manifest import digest
 from tasks.custody.store.receipts import Receipts, lost_once, unproven
 from tasks.custody.store.sent import Sent
-from tasks.evidence.collect import _key, collect
+from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, read_manifest, seal
 from tasks.incident.layout import UNPROVEN
 from tasks.runtime.context import RunContext
@@ -27,7 +27,7 @@ from tasks.storage.offload import offload
 from tasks.storage.verify import verify
 from tasks.system.disk_reserve import give, give_all, take, with_reserve
 from tests.support.memory_store import MemoryStore
-from tests.support.run_context import case_of, made
+from tests.support.run_context import case_of, key_of, made
 from tests.support.small_disks import MIB, fill, small_disk
 from tests.support.workloads import SmallWorkload
 
@@ -165,14 +165,16 @@ def test_a_file_in_place_that_changed_is_lost_and_all_the_rest_is_proven(small: 
 def test_a_file_in_place_that_was_lost_is_collected_anew_by_the_next_run(small: SmallWorkload, block: Workload) -> None:
     with case_of(block, MemoryStore()) as context:
         seals = [sealed(context, evidence_of(context, "models", "logs"))]
-        before = {name: _key(context, name) for name in ("models", "logs", "artifacts", "packages")}
+        before = {
+            name: key_of(collect, context, collector=name) for name in ("models", "logs", "artifacts", "packages")
+        }
         (small.root / MODEL).write_bytes(b"another")
         offloaded(context, seals)
-        changed = {name for name, key in before.items() if _key(context, name) != key}
+        changed = {name for name, key in before.items() if key_of(collect, context, collector=name) != key}
         assert changed == {"models"}
-        keys = _key(context, "models")
+        keys = key_of(collect, context, collector="models")
         offloaded(context, seals)
-        assert _key(context, "models") == keys, "lost once more is no new reason"
+        assert key_of(collect, context, collector="models") == keys, "lost once more is no new reason"
 
 
 @pytest.mark.parametrize("what", ["gone", "pipe", "link out", "folder"])

@@ -11,9 +11,9 @@ from tasks.collectors.collector import Target
 from tasks.collectors.searching import searched
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, StoredFile
 from tasks.custody.evidence.secrets import Search
-from tasks.evidence.collect import _key, collect
+from tasks.evidence.collect import collect
 from tasks.evidence.seal import read_manifest, seal
-from tests.support.run_context import case_of, made
+from tests.support.run_context import case_of, key_of, made
 from tests.support.workloads import SmallWorkload
 
 SECRET = "ghp" + "_" + "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8"
@@ -77,7 +77,7 @@ def test_the_setting_is_part_of_what_a_cached_result_depends_on(leaky: SmallWork
     keys = set()
     for sensitive in ("scan", "withhold"):
         with case_of(leaky.block(sensitive=sensitive)) as context:
-            keys |= {_key(context, name) for name in ("logs", "artifacts", "models")}
+            keys |= {key_of(collect, context, collector=name) for name in ("logs", "artifacts", "models")}
     assert len(keys) == 6
 
 
@@ -98,9 +98,9 @@ def test_what_a_changed_block_asks_of_a_collector_is_asked_of_it_again_and_of_no
     small: SmallWorkload, changes: dict[str, Any], collectors: set[str]
 ) -> None:
     with case_of(small.block()) as context:
-        before = {name: _key(context, name) for name in discover()}
+        before = {name: key_of(collect, context, collector=name) for name in discover()}
     with case_of(small.block(**changes)) as context:
-        assert {name for name in discover() if _key(context, name) != before[name]} == collectors
+        assert {name for name in discover() if key_of(collect, context, collector=name) != before[name]} == collectors
 
 
 @pytest.mark.parametrize("still_there", [True, False])

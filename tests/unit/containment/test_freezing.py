@@ -241,3 +241,58 @@ def test_one_that_ends_as_its_files_are_read_is_left_out_of_the_check(
     host.processes[gone.pid] = gone
     alive = made(prove_contained.fn(run)).alive
     assert [line.partition(":")[0] for line in alive if "train.py" in line] == [str(held.pid)]
+
+
+def once(monkeypatch: pytest.MonkeyPatch, where: object, name: str, skipped: int = 0) -> None:
+    """Let one call of it fail, after so many that do not."""
+    act, calls = getattr(where, name), list[int]()
+
+    def failing(*given: Any, **more: Any) -> Any:
+        calls.append(0)
+        if len(calls) == skipped + 1:
+            raise OSError(f"{name} fails for a moment")
+        return act(*given, **more)
+
+    monkeypatch.setattr(where, name, failing)
+
+
+SEAMS = [
+    (LookedAt, "signal", 1),
+    (LookedAt, "snapshot", 1),
+    (Groups, "hold_in_place", 0),
+    (Groups, "churns", 0),
+    (steps, "describe", 0),
+    (steps, "note_above", 0),
+    (steps, "load_frozen", 0),
+    (steps, "let_go", 0),
+    (steps, "take_over", 0),
+    (steps, "_confirm", 0),
+    (steps, "freeze_containers", 0),
+]
+
+
+@pytest.mark.parametrize(("where", "name", "skipped"), SEAMS, ids=[name for _, name, _ in SEAMS])
+def test_a_second_try_takes_what_the_first_has_stopped_for_nobody_elses(
+    run: RunContext, monkeypatch: pytest.MonkeyPatch, where: object, name: str, skipped: int
+) -> None:
+    """Whatever it failed at: of those that stood before a thaw continues none, of the others each."""
+    monkeypatch.setattr(steps, "time", PaperClock(0.01))
+    one, two, stood = add(run, 1), add(run, 2), add(run, 3, state="T")
+    once(monkeypatch, where, name, skipped)
+    began = datetime.now(UTC)
+    with pytest.raises(OSError, match="for a moment"):
+        freeze.fn(run)
+    between, ticked = datetime.now(UTC), run.first_try.freeze_began
+    three = add(run, 4)
+    result = frozen(run)
+    told = {each.identity: each for each in result.processes}
+    assert {who: each.stood for who, each in told.items()} == {
+        one.identity: False, two.identity: False, stood.identity: True, three.identity: False,
+    }  # fmt: skip
+    assert told.keys() == load_frozen(run.state).keys()
+    assert result.settled
+    assert {each.state for each in run.adapters.host.snapshot().values()} == {"T"}
+    early = told[one.identity].frozen_at
+    assert early
+    assert began <= early <= between
+    assert run.state.since.read() == ticked

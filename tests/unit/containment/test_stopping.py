@@ -292,3 +292,39 @@ def test_who_is_alone_in_a_group_is_held_there_and_the_others_by_the_incidents(r
         beside.identity: Way.INCIDENT,
     }
     assert {path for path, group in groups.items() if group.frozen} == {"/of.its/own", made.groups.own}
+
+
+@pytest.mark.parametrize("seam", ["wait", "kill", "note_guard"])
+def test_a_second_try_asks_nobody_again_and_gives_no_second_grace(
+    run: RunContext, monkeypatch: pytest.MonkeyPatch, seam: str
+) -> None:
+    one, deaf = add(run, 1), add(run, 2, masks=Masks(ignored=1 << SIGINT - 1 | 1 << SIGTERM - 1))
+    at = run.incident.opened_at
+    run.state.frozen.write([Frozen(each.identity, "training", "train", 0, at, at) for each in (one, deaf)])
+    act, calls = getattr(Stopping, seam), list[int]()
+
+    def failing(self: Stopping) -> None:
+        act(self)
+        calls.append(0)
+        if len(calls) == 1:
+            raise OSError("for a moment")
+
+    monkeypatch.setattr(Stopping, seam, failing)
+    with pytest.raises(OSError, match="for a moment"):
+        steps.stop.fn(run)
+    until, grace = run.first_try.grace_until, list[float | None]()
+    again = Stopping.wait
+
+    def noted(self: Stopping) -> None:
+        again(self)
+        grace.append(run.first_try.grace_until)
+
+    monkeypatch.setattr(Stopping, "wait", noted)
+    stopped = made(steps.stop.fn(run))
+    assert stopped.is_complete
+    assert (grace, len(calls)) == ([until], 2)
+    for who in (one, deaf):
+        gentle = [number for number in sent(run, who) if number in {SIGINT, SIGTERM}]
+        assert len(gentle) <= 1
+    assert {receipt.identity for receipt in stopped.processes} == {one.identity, deaf.identity}
+    assert run.adapters.host.snapshot() == {}

@@ -12,7 +12,7 @@ from tasks.containment import watch as steps
 from tasks.containment.watch import Watching, watch
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.process import Identity, Process
-from tasks.custody.containment.receipt import Containment, Frozen, Returned, Stop
+from tasks.custody.containment.receipt import Containment, Frozen, Returned, Stop, Watch
 from tasks.custody.containment.source import Source
 from tasks.custody.incident.verdict import Word, judge, ways_in
 from tasks.runtime.context import RunContext
@@ -204,3 +204,27 @@ def test_each_return_makes_it_begin_again_a_few_times(run: RunContext, monkeypat
     began = clock.now
     made.go_on(datetime.now(UTC))
     assert clock.now < began + 25
+
+
+def test_a_second_try_forgets_no_source_that_stands(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in no journal; without it the run would end green while the keeper lives."""
+    monkeypatch.setattr(run.workload, "stop_supervisors", False)
+    monkeypatch.setattr(steps, "time", PaperClock())
+    watching(run)
+    comes = iter(range(10, 13))
+
+    def look(each: Watching) -> bool:
+        if (number := next(comes, 0)) == 12:
+            raise OSError("for a moment")
+        if number:
+            trains(run, number)
+        return act(each)
+
+    act = Watching.look
+    monkeypatch.setattr(Watching, "look", look)
+    with pytest.raises(OSError, match="for a moment"):
+        watch.fn(run)
+    made_of_both: Watch = made(watch.fn(run))
+    assert [each.end for each in made_of_both.returned] == [End.KILLED, End.HELD]
+    assert len(made_of_both.standing) == 1
+    assert run.first_try.watch is None

@@ -3,12 +3,13 @@
 import json
 import re
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.client.schemas.objects import State
 
 from blocks.store import EvidenceStore
 from blocks.workload import Workload
@@ -17,8 +18,9 @@ from tasks.cli.status import status
 from tasks.custody.containment.cordon import Cordon
 from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Recovery
-from tasks.custody.errors import TransientStoreError
+from tasks.custody.errors import PermanentStoreError, TransientStoreError
 from tasks.custody.evidence.keys import CLOSING, SEGMENT, TIME_STAMP, UNSTAMPED, VERDICT, claim_key, record_key
+from tasks.custody.incident.log import broken
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.store.manifest import digest, digest_bytes
 from tasks.incident.current import note_opened
@@ -66,6 +68,13 @@ def closed(context: RunContext) -> dict[str, str]:
         "files"
     ]
     return files
+
+
+def failing(error: Exception) -> Callable[..., Any]:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail
 
 
 def break_page(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,3 +373,58 @@ def test_the_guard_that_no_folder_lets_write_a_marker_is_named_also_where_an_ear
     for standing, named in ((cordon, True), (None, False)):
         state = final_state(context, verdict, "no room", None, standing)
         assert ("the guard, process 4711, holds the lock without a marker" in str(state.message)) is named
+
+
+def tried_again(state: State[Any]) -> bool:
+    condition: Any = record.retry_condition_fn
+    return bool(condition(None, None, state))
+
+
+def segments(context: RunContext) -> list[bytes]:
+    return (context.directory.record_dir(context.run.number) / SEGMENT).read_bytes().splitlines(keepends=True)
+
+
+def test_a_second_try_sends_what_is_closed_and_writes_none_of_it_again(
+    context: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context.log.write("step started", "any")
+    with monkeypatch.context() as offline:
+        store = context.store.evidence
+        offline.setattr(store, "create", failing(TransientStoreError("an answer", "none", "Nothing is sent.", "Wait.")))
+        first = record.fn(context, content())
+    assert first.is_failed()
+    assert tried_again(first), "the store may take it yet"
+    folder = context.directory.record_dir(context.run.number)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    told = made(record.fn(context, content()))
+    assert (told.stored, told.reason) == (True, "")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert sum(entry["action"] == "verdict" for entry in context.log.entries()) == 1
+
+
+def test_a_record_that_a_store_or_the_disk_refuses_is_not_tried_again(
+    context: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, refused = context.store.evidence, PermanentStoreError("a permission", "none", "Nothing is sent.", "Ask.")
+    with monkeypatch.context() as denied:
+        denied.setattr(store, "create", failing(refused))
+        assert not tried_again(record.fn(context, content()))
+    context.run = replace(context.run, number=context.run.number + 1)
+    monkeypatch.setattr(context.directory.__class__, "write", failing(OSError("no room")))
+    lost = record.fn(context, content())
+    assert made(lost).lost
+    assert not tried_again(lost)
+
+
+def test_what_a_try_has_left_without_a_closing_costs_the_log_no_line(
+    context: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken_key:
+        broken_key.setattr("tasks.record.write.sign", failing(RuntimeError("no key for a moment")))
+        with pytest.raises(RuntimeError, match="for a moment"):
+            record.fn(context, content())
+    assert segments(context)
+    assert made(record.fn(context, content())).stored
+    lines = segments(context)
+    assert lines == context.log.path.read_bytes().splitlines(keepends=True)[: len(lines)]
+    assert broken(lines) == []

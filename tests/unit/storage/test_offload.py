@@ -23,7 +23,7 @@ from tasks.storage import offload, verify
 from tasks.storage.upload_ledger import Ledger
 from tests.support.deliveries import bad, proven, run_of, sent
 from tests.support.memory_store import MemoryStore
-from tests.support.run_context import INCIDENT
+from tests.support.run_context import INCIDENT, key_of
 from tests.support.workloads import SmallWorkload
 
 LATER = "IR-20260103T030405Z"
@@ -294,7 +294,7 @@ def test_what_was_not_proven_is_sent_again_in_each_run_and_what_was_proven_in_no
         for number, missing in enumerate([[], [LOG], [LOG], [], [LOG]], 1):
             context.run = replace(context.run, number=number)
             context.state.unproven.write(missing)
-            keys.append(offload._by_seals(context, seals, seals[-1]))
+            keys.append(key_of(offload.offload, context, seals=seals))
     proven_first, *doubted, proven_again, doubted_again = keys
     assert proven_first == proven_again
     assert len({proven_first, *doubted, doubted_again}) == 4

@@ -24,14 +24,14 @@ from tasks.runtime.context import RunContext
 from tasks.storage import offload as offloading
 from tasks.storage.latest_history import read_transaction
 from tasks.storage.latest_transaction import change_latest
-from tasks.storage.offload import _by_seals, offload
-from tasks.storage.promote import _once, promote
+from tasks.storage.offload import offload
+from tasks.storage.promote import promote
 from tasks.storage.restore import pull
 from tasks.storage.rollback import Undoing, lower, rollback
 from tasks.storage.upload_ledger import Ledger
 from tests.support.holdings import SECOND, THIRD, overwrite, snapshot, turn_for
 from tests.support.memory_store import MemoryStore
-from tests.support.run_context import case_of, made
+from tests.support.run_context import case_of, key_of, made
 from tests.support.workloads import SmallWorkload
 from tests.unit.storage.test_turns import Killed, KilledAt
 
@@ -242,7 +242,10 @@ def test_one_bucket_behind_another_endpoint_gets_what_the_first_has_got(small: S
     for endpoint in (None, "http://127.0.0.1:1", "http://127.0.0.1:2"):
         saved = {"bucket": "evidence", "endpoint": endpoint}
         with case_of(small.block(), MemoryStore("s3://evidence"), saved=saved) as context:
-            keys |= {_once(context, (one,), VERIFIED, "guarded"), _by_seals(context, (one,), one)}
+            keys |= {
+                key_of(promote, context, seals=(one,), verdict=VERIFIED, policy="guarded"),
+                key_of(offload, context, seals=(one,)),
+            }
             ledger = Ledger(context.directory.path, context.store.identity)
             assert ledger.known == {}
             ledger.note("key", "3" * 64)

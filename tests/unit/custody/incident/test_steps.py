@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 from unittest.mock import MagicMock
@@ -9,6 +10,7 @@ from unittest.mock import MagicMock
 import pytest
 from prefect.cache_policies import CacheKeyFnPolicy
 
+import flows
 import tasks
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.incident.steps import StepId, step_of
@@ -19,8 +21,9 @@ from tasks.runtime.step import Step, step
 @pytest.fixture(scope="module")
 def steps() -> list[Step[Any, Any]]:
     """Every step of the product, each once."""
-    (root,) = map(Path, tasks.__path__)
-    paths = (path.relative_to(root.parent) for path in root.rglob("*.py") if "\n@step(" in path.read_text())
+    roots = [Path(folder) for package in (tasks, flows) for folder in package.__path__]
+    files = [(root.parent, path) for root in roots for path in root.rglob("*.py")]
+    paths = (path.relative_to(above) for above, path in files if "\n@step" in path.read_text())
     modules = [importlib.import_module(".".join(path.with_suffix("").parts)) for path in paths]
     every = [(module, each) for module in modules for each in vars(module).values() if isinstance(each, Step)]
     return [each for module, each in every if each.fn.__module__ == module.__name__]
@@ -36,15 +39,18 @@ def test_what_looks_at_the_world_is_cached_by_no_step_but_these(steps: list[Step
 
 
 def test_a_result_is_cached_under_its_steps_id() -> None:
-    @step("§4", "collect", "a title of {anything}", "任意", key=lambda _, anything: str(anything))
+    def key(_: Any, parameters: Mapping[str, Any]) -> str:
+        return str(parameters["anything"])
+
+    @step("collect", "a title of {anything}", section="§4", ja="任意", retries=1, cache_key_fn=key)
     def renamed(context: RunContext, anything: str) -> Seal:
         raise AssertionError(f"{anything} of {context} is not done")
 
     assert isinstance(renamed.cache_policy, CacheKeyFnPolicy)
-    key = renamed.cache_policy.compute_key(
+    told = renamed.cache_policy.compute_key(
         MagicMock(), {"context": MagicMock(incident=MagicMock(id="IR-x")), "anything": "x"}, {}
     )
-    assert key == f"IR-x.collect.{hashlib.sha256(b'x').hexdigest()[:32]}"
+    assert told == f"IR-x.collect.{hashlib.sha256(b'x').hexdigest()[:32]}"
 
 
 def test_a_log_is_read_by_its_ids_whatever_the_titles_say() -> None:

@@ -1,0 +1,29 @@
+"""Decide whether a step that failed is tried again."""
+
+from errno import EACCES, EDQUOT, ENOSPC, EPERM, EROFS
+from typing import Any, Final
+
+from prefect.client.schemas.objects import State
+
+from tasks.custody.errors import EngineUnreachable, EvacuationError, TransientStoreError
+from tasks.custody.step_result import StepResult
+
+_LASTING: Final = frozenset({EACCES, EPERM, ENOSPC, EDQUOT, EROFS})
+
+
+def may_pass(made: object) -> bool:
+    """Return whether a retry can help, given a step's error or incomplete result.
+
+    A step's result says so itself. Of errors those last that are an answer, as of a store, the engine or the input, a
+    denied permission and a full disk.
+    """
+    if not isinstance(made, Exception):
+        return isinstance(made, StepResult) and made.is_transient
+    if isinstance(made, EvacuationError):
+        return isinstance(made, TransientStoreError | EngineUnreachable)
+    return not (isinstance(made, OSError) and made.errno in _LASTING)
+
+
+def transient(_: Any, __: Any, state: State[Any]) -> bool:
+    """Its error may pass, or its result says that another try may complete it."""
+    return may_pass(state.result(raise_on_failure=False))
