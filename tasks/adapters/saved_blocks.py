@@ -86,7 +86,10 @@ def _is_header(item: tuple[Any, Any]) -> bool:
 
 
 def load_block(kind: type[Any], name: str) -> Any:
-    """Load a block by name, or the file's in a run by hand. Refuses an unknown name, and lists the known ones."""
+    """Load a block by name, or the file's in a run by hand. Raises Refused if it is not valid, or not there.
+
+    Names that are there are listed.
+    """
     if (known := local_config()) and isinstance(known.workload, kind):
         return known.workload
     try:
@@ -95,6 +98,16 @@ def load_block(kind: type[Any], name: str) -> Any:
         if "Unable to find block document" not in str(error):
             raise
         raise unknown_block(kind.get_block_type_slug(), name) from error
+    except RuntimeError as error:  # as from a form of the UI, which compares nothing with our rules
+        from pydantic import ValidationError
+
+        from blocks.file import complaints
+
+        if not isinstance(error.__cause__, ValidationError):
+            raise
+        wanted = f"a valid block {kind.get_block_type_slug()}/{name}"
+        cure = "Correct it in the UI (Blocks, Edit), or save it again. UI の Blocks で修正してください。"
+        raise Refused(wanted, complaints(error.__cause__), cure) from error
 
 
 def unknown_block(slug: str, name: str) -> Refused:
