@@ -1,7 +1,7 @@
 """Read blocks that people make in the forms of Prefect's UI, which save empty values for fields that nobody filled."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import ValidationError
 
@@ -14,9 +14,9 @@ else:
 
 
 class FormMade(_Block):
-    """Mixin before Block: a saved block has what somebody gave, and for all else what a file has that leaves it out.
+    """Mixin before Block: what nobody gave in a form is left out, as in a file.
 
-    Left out are an empty value that its field refuses, as "" for a pattern, and {} in the place of a block.
+    That is an empty value which its field refuses, as "" for a pattern, and {} in the place of a block.
     """
 
     @classmethod
@@ -31,28 +31,24 @@ class FormMade(_Block):
         return super().model_json_schema(*args, **kwargs) | ({"required": required} if required else {})
 
     @classmethod
-    def model_validate(cls, obj: Any, **options: Any) -> Any:
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
         """Validate the fields of a saved block. Raises ValidationError."""
         if not isinstance(obj, Mapping):
             return super().model_validate(obj, **options)
-        given = {name: value for name, value in obj.items() if value != {} or not cls._holds_block(name)}
+        types = {name: field.annotation for name, field in cls.model_fields.items()}
+        blocks = {name for name, kind in types.items() if cls.annotation_refers_to_block_class(kind)}
+        given = {name: value for name, value in obj.items() if value != {} or name not in blocks}
         try:
             block = super().model_validate(given, **options)
         except ValidationError as error:
-            refused = _without_empty(given, [each["loc"] for each in error.errors(include_input=False)])
-            if refused == given:
+            before, given = given, _without_empty(given, [each["loc"] for each in error.errors()])
+            if given == before:
                 raise
-            given = refused
             block = super().model_validate(given, **options)
         if missing := [name for name in cls._required() if name not in given]:
             errors: Any = [{"type": "missing", "loc": (name,), "input": None} for name in missing]
             raise ValidationError.from_exception_data(cls.__name__, errors)
         return block
-
-    @classmethod
-    def _holds_block(cls, name: str) -> bool:
-        field = cls.model_fields.get(name)
-        return field is not None and cls.annotation_refers_to_block_class(field.annotation)
 
 
 def _without_empty(fields: Mapping[str, Any], places: Iterable[Sequence[int | str]]) -> dict[str, Any]:

@@ -86,10 +86,7 @@ def _is_header(item: tuple[Any, Any]) -> bool:
 
 
 def load_block(kind: type[Any], name: str) -> Any:
-    """Load a block by name, or the file's in a run by hand. Raises Refused if it is not valid, or not there.
-
-    Names that are there are listed.
-    """
+    """Load a block by name, or the file's in a run by hand. Refuses an invalid one, and an unknown with those known."""
     if (known := local_config()) and isinstance(known.workload, kind):
         return known.workload
     try:
@@ -105,9 +102,8 @@ def load_block(kind: type[Any], name: str) -> Any:
 
         if not isinstance(error.__cause__, ValidationError):
             raise
-        wanted = f"a valid block {kind.get_block_type_slug()}/{name}"
-        cure = "Correct it in the UI (Blocks, Edit), or save it again. UI の Blocks で修正してください。"
-        raise Refused(wanted, complaints(error.__cause__), cure) from error
+        cure = "Correct it in the UI (Blocks), or save it again. UI の Blocks で修正してください。"
+        raise Refused(f"a valid {kind.get_block_type_slug()}/{name}", complaints(error.__cause__), cure) from error
 
 
 def unknown_block(slug: str, name: str) -> Refused:

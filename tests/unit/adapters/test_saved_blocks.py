@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Self
+from typing import Any, Self
 
 import pytest
 from prefect.exceptions import ObjectNotFound
@@ -68,9 +68,9 @@ def test_a_saved_block_that_cannot_be_read_is_not_called_unknown() -> None:
 def test_what_a_form_has_saved_that_is_not_valid_is_named_with_its_field(
     monkeypatch: pytest.MonkeyPatch, fields: dict[str, object], words: str
 ) -> None:
-    document = SimpleNamespace(name="portfolio", data=fields, block_schema=SimpleNamespace())
+    document: Any = SimpleNamespace(name="portfolio", data=fields, block_schema=SimpleNamespace())
     monkeypatch.setattr(Workload, "load", lambda _: Workload._load_from_block_document(document))
-    with pytest.raises(Refused, match=f"a valid block workload/portfolio; got {words}.*Correct it in the UI"):
+    with pytest.raises(Refused, match=f"a valid workload/portfolio; got {words}.*Correct it in the UI"):
         load_block(Workload, "portfolio")
 
 
