@@ -1,6 +1,6 @@
 """Read blocks that people make in the forms of Prefect's UI, which save empty values for fields that nobody filled."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import ValidationError
@@ -51,7 +51,7 @@ class FormMade(_Block):
         return block
 
 
-def _without_empty(fields: Mapping[str, Any], places: Iterable[Sequence[int | str]]) -> dict[str, Any]:
+def _without_empty(fields: Mapping[str, Any], places: Sequence[tuple[int | str, ...]]) -> dict[str, Any]:
     """Return the fields without the empty values at these places, and on the way to them."""
     left = dict[str, Any]()
     for name, value in fields.items():

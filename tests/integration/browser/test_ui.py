@@ -3,10 +3,13 @@
 With SCREENSHOTS=FOLDER the pages are kept as pictures, as `make pictures` does.
 """
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from http import HTTPStatus
+from logging import WARNING
 from pathlib import Path
 from typing import Any
 
@@ -213,11 +216,16 @@ def test_a_person_makes_the_blocks_by_their_forms_and_evacuates_with_them(
         start(page)
         expect(page.get_by_text("Verified", exact=True).first).to_be_visible(timeout=RUN_MS)
         LinuxHost().release(block.evidence / CORDON)
-        run = page.url.rpartition("/")[2]
-        wanted = {"logs": {"level": {"ge_": 30}, "flow_run_id": {"any_": [run]}}}
-        print(ask(f"{server.api}/logs/filter", wanted))
-        print(ask(f"{server.api}/flow_runs/{run}"))
-        print(next(block.evidence.glob(f"IR-*/{FROZEN}")).read_text())
+        run = page.url.rpartition("/")[2].partition("?")[0]
+        wanted = {"logs": {"level": {"ge_": WARNING}, "flow_run_id": {"any_": [run]}}}
+        warned = [each["message"] for each in json.loads(ask(f"{server.api}/logs/filter", wanted) or b"")]
+        print(warned)
+        assert [line for line in warned if "cannot be used" in line or "promoter" in line] == []
+        began = datetime.fromisoformat(json.loads(ask(f"{server.api}/flow_runs/{run}") or b"")["start_time"])
+        frozen = [row for path in block.evidence.glob(f"IR-*/{FROZEN}") for row in json.loads(path.read_text())]
+        print(began, frozen)
+        assert frozen
+        assert all(datetime.fromisoformat(row["frozen_at"]) < began for row in frozen), "by the worker, before the run"
 
 
 def test_the_form_refuses_an_incident_id_of_another_shape(page: Page) -> None:
