@@ -219,11 +219,9 @@ def test_a_person_makes_the_blocks_by_their_forms_and_evacuates_with_them(
         run = page.url.rpartition("/")[2].partition("?")[0]
         wanted = {"logs": {"level": {"ge_": WARNING}, "flow_run_id": {"any_": [run]}}}
         warned = [each["message"] for each in json.loads(ask(f"{server.api}/logs/filter", wanted) or b"")]
-        print(warned)
         assert [line for line in warned if "cannot be used" in line or "promoter" in line] == []
         began = datetime.fromisoformat(json.loads(ask(f"{server.api}/flow_runs/{run}") or b"")["start_time"])
         frozen = [row for path in block.evidence.glob(f"IR-*/{FROZEN}") for row in json.loads(path.read_text())]
-        print(began, frozen)
         assert frozen
         assert all(datetime.fromisoformat(row["frozen_at"]) < began for row in frozen), "by the worker, before the run"
 
