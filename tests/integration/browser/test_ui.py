@@ -68,6 +68,14 @@ def server(
 
 
 @pytest.fixture
+def small(tmp_path: Path) -> Iterator[SmallWorkload]:
+    """Another workload, which no file and no program describes."""
+    with SmallWorkload(tmp_path / "workload") as another:
+        yield another
+        LinuxHost().release(another.block().evidence / CORDON)
+
+
+@pytest.fixture
 def page(server: PrefectServer, browser: Browser) -> Iterator[Page]:
     """A window of its own."""
     opened = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, base_url=server.ui)
@@ -197,33 +205,32 @@ def test_a_person_brings_the_api_back_by_the_form(page: Page, workload: SmallWor
 
 
 def test_a_person_makes_the_blocks_by_their_forms_and_evacuates_with_them(
-    page: Page, server: PrefectServer, store: SeaweedFS, tmp_path: Path
+    page: Page, server: PrefectServer, store: SeaweedFS, small: SmallWorkload
 ) -> None:
-    with SmallWorkload(tmp_path / "workload") as small:
-        block = small.block()
-        keys = {"AWS_Access_Key_ID": store.access_key, "AWS_Access_Key_Secret": store.secret_key}
-        place = {"bucket": f"s3://{store.bucket}/made", "endpoint": store.endpoint, "region": "us-east-1"}
-        patterns = {name: getattr(block, name) for name in ("api_pattern", "training_pattern")}
-        about = {"host": block.host, "root": str(block.root), "lock": str(block.lock), **patterns}
-        make(page, "aws-credentials", keys)
-        shown = {"bucket": "s3://evidence/portfolio", "region": "ap-northeast-1"}
-        make(page, "evidence-store", place, lambda: keep_form(page, "form-store", "Whose credentials", **shown))
-        shown = {"host": "gpu1", "root": "/srv/mlops-sklearn-portfolio"}
-        make(page, "workload", about, lambda: keep_form(page, "form-workload", "Variables for the API", **shown))
-        deploy(server, MADE)
-        small.start_all()
-        form(page, name=MADE)
-        start(page)
-        expect(page.get_by_text("Verified", exact=True).first).to_be_visible(timeout=RUN_MS)
-        LinuxHost().release(block.evidence / CORDON)
-        run = page.url.rpartition("/")[2].partition("?")[0]
-        wanted = {"logs": {"level": {"ge_": WARNING}, "flow_run_id": {"any_": [run]}}}
-        warned = [each["message"] for each in json.loads(ask(f"{server.api}/logs/filter", wanted) or b"")]
-        assert [line for line in warned if "cannot be used" in line or "promoter" in line] == []
-        began = datetime.fromisoformat(json.loads(ask(f"{server.api}/flow_runs/{run}") or b"")["start_time"])
-        frozen = [row for path in block.evidence.glob(f"IR-*/{FROZEN}") for row in json.loads(path.read_text())]
-        assert frozen
-        assert all(datetime.fromisoformat(row["frozen_at"]) < began for row in frozen), "by the worker, before the run"
+    block = small.block()
+    keys = {"AWS_Access_Key_ID": store.access_key, "AWS_Access_Key_Secret": store.secret_key}
+    place = {"bucket": f"s3://{store.bucket}/made", "endpoint": store.endpoint, "region": "us-east-1"}
+    patterns = {name: getattr(block, name) for name in ("api_pattern", "training_pattern")}
+    about = {"host": block.host, "root": str(block.root), "lock": str(block.lock), **patterns}
+    about["api_command"] = json.dumps(block.api_command)
+    make(page, "aws-credentials", keys)
+    shown = {"bucket": "s3://evidence/portfolio", "region": "ap-northeast-1"}
+    make(page, "evidence-store", place, lambda: keep_form(page, "form-store", "Whose credentials", **shown))
+    shown = {"host": "gpu1", "root": "/srv/mlops-sklearn-portfolio"}
+    make(page, "workload", about, lambda: keep_form(page, "form-workload", "Variables for the API", **shown))
+    deploy(server, MADE)
+    small.start_all()
+    form(page, name=MADE)
+    start(page)
+    expect(page.get_by_text("Verified", exact=True).first).to_be_visible(timeout=RUN_MS)
+    run = page.url.rpartition("/")[2].partition("?")[0]
+    wanted = {"logs": {"level": {"ge_": WARNING}, "flow_run_id": {"any_": [run]}}}
+    warned = [each["message"] for each in json.loads(ask(f"{server.api}/logs/filter", wanted) or b"")]
+    assert [line for line in warned if "cannot be used" in line or "promoter" in line] == []
+    began = datetime.fromisoformat(json.loads(ask(f"{server.api}/flow_runs/{run}") or b"")["start_time"])
+    frozen = [row for path in block.evidence.glob(f"IR-*/{FROZEN}") for row in json.loads(path.read_text())]
+    assert frozen
+    assert all(datetime.fromisoformat(row["frozen_at"]) < began for row in frozen), "by the worker, before the run"
 
 
 def test_the_form_refuses_an_incident_id_of_another_shape(page: Page) -> None:
