@@ -136,7 +136,7 @@ lock: $(STAMP)  ## compile the requirements again, with hashes
 pictures: $(STAMP)  ## the pictures of README and docs, taken of a real run in a browser
 	mkdir -p build/pictures
 	SCREENSHOTS=build/pictures $(BIN)/python -m pytest tests/integration/browser/test_ui.py -m "soak or not soak" -k person
-	cp build/pictures/form.png build/pictures/artifact.png docs/
+	cp build/pictures/form.png build/pictures/form-store.png build/pictures/form-workload.png build/pictures/artifact.png docs/
 	cp build/pictures/two-runs.png docs/timeline.png
 
 wheel: $(STAMP)  ## the wheel, in dist/: pipx install and uv tool install take it

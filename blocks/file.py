@@ -188,8 +188,12 @@ def _checked(cls: type[M], kind: str, name: str, fields: dict[str, Any]) -> M:
     try:
         return cls(**fields)
     except ValidationError as error:
-        said = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise Refused(f"a valid [{kind}.{name}]", said, f"Correct the file, or {BUCKET}.") from error
+        raise Refused(f"a valid [{kind}.{name}]", complaints(error), f"Correct the file, or {BUCKET}.") from error
+
+
+def complaints(error: ValidationError) -> str:
+    """Return what is wrong with each field, in one line."""
+    return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
 
 
 def _require_known(cls: type[BaseModel], kind: str, name: str, fields: dict[str, Any]) -> None:

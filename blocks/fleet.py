@@ -5,10 +5,11 @@ from typing import ClassVar, Literal, Self
 from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl, model_validator
 
+from blocks.form import FormMade
 from blocks.quick_save import QuickSave
 
 
-class Fleet(QuickSave, Block):
+class Fleet(QuickSave, FormMade, Block):
     """Hosts that one trigger evacuates: workloads by name, or all evacuations with a tag."""
 
     _block_type_name: ClassVar[str] = "Fleet"

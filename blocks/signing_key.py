@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, HttpUrl, PrivateAttr, SecretStr, field_validator, model_validator
 
+from blocks.form import FormMade
 from blocks.quick_save import QuickSave
 from blocks.workload_fields import AbsolutePath
 from tasks.custody.store.signature import NAMESPACE, Data, PrivateKey, public_key, sign
@@ -25,7 +26,7 @@ _LIMIT: Final = 1 << 16
 _MAKE: Final = "Make one with ssh-keygen -t ed25519"
 
 
-class SigningKey(QuickSave, Block):
+class SigningKey(QuickSave, FormMade, Block):
     """A private key of OpenSSH, and the name that it signs by."""
 
     model_config = ConfigDict(hide_input_in_errors=True)

@@ -7,12 +7,18 @@ from prefect.blocks.core import Block
 from prefect_aws import AwsCredentials, MinIOCredentials
 from pydantic import Field, HttpUrl, ValidationError, field_validator
 
+from blocks.form import FormMade
 from blocks.quick_save import QuickSave
 from blocks.signing_key import SigningKey
 from blocks.store_fields import StoreFields
 
 
-class EvidenceStore(QuickSave, Block, StoreFields):
+def _aws_first(schema: dict[str, Any]) -> None:
+    """Put AWS first in the form, whatever the order in which saved credentials are tried."""
+    schema["anyOf"][:2] = schema["anyOf"][1::-1]
+
+
+class EvidenceStore(QuickSave, FormMade, Block, StoreFields):
     """Where evidence is kept: a bucket of S3 or of anything that speaks S3, or a folder on another disk."""
 
     _block_type_name: ClassVar[str] = "Evidence Store"
@@ -30,16 +36,20 @@ class EvidenceStore(QuickSave, Block, StoreFields):
     credentials: MinIOCredentials | AwsCredentials | None = Field(  # type: ignore[assignment]
         default=None,
         union_mode="left_to_right",  # AwsCredentials has no field that must be given: first, it would take MinIO's
+        json_schema_extra=_aws_first,
         description="Whose credentials to use; the usual AWS chain of the worker's host if empty.",
     )
     promoter: MinIOCredentials | AwsCredentials | None = Field(  # type: ignore[assignment]
         default=None,
         union_mode="left_to_right",
+        json_schema_extra=_aws_first,
         description="Who changes latest/, where the credentials above may only create evidence (examples/policies). If "
         "empty they change it too, as far as the store lets them; where it doesn't, that is reported as skipped.",
     )
     signing: SigningKey | None = Field(
-        default=None, description="Who signs manifests and closings; they are unsigned, and it is said, if empty."
+        default=None,
+        title="Signing",
+        description="Who signs manifests and closings; they are unsigned, and it is said, if empty.",
     )
 
     @field_validator("credentials", mode="before")

@@ -5,11 +5,12 @@ from typing import Any, ClassVar
 from prefect.blocks.core import Block
 from pydantic import HttpUrl
 
+from blocks.form import FormMade
 from blocks.quick_save import QuickSave
 from blocks.workload_fields import WorkloadFields
 
 
-class Workload(QuickSave, Block, WorkloadFields):
+class Workload(QuickSave, FormMade, Block, WorkloadFields):
     """A machine-learning workload on one host: an API and a training job under one root folder."""
 
     _block_type_name: ClassVar[str] = "Workload"

@@ -91,8 +91,8 @@ class WorkloadFields(BaseModel):
     host: str = Field(
         default_factory=socket.gethostname,
         min_length=1,
-        description="Host name of the machine that the workload runs on; the evacuation refuses to run elsewhere. "
-        "The machine on which the block is made if left out.",
+        description="Host name of the machine that the workload runs on, as hostname prints it there; the evacuation "
+        "refuses to run elsewhere. In a file or in Python, the machine on which the block is made if left out.",
     )
     root: AbsolutePath = Field(description="The workload's root folder. A process must work in it to be matched.")
     api_pattern: Pattern = Field(default=API, description="Regular expression on the API's full command line.")

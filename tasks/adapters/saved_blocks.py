@@ -86,7 +86,7 @@ def _is_header(item: tuple[Any, Any]) -> bool:
 
 
 def load_block(kind: type[Any], name: str) -> Any:
-    """Load a block by name, or the file's in a run by hand. Refuses an unknown name, and lists the known ones."""
+    """Load a block by name, or the file's in a run by hand. Refuses an invalid one, and an unknown with those known."""
     if (known := local_config()) and isinstance(known.workload, kind):
         return known.workload
     try:
@@ -95,6 +95,15 @@ def load_block(kind: type[Any], name: str) -> Any:
         if "Unable to find block document" not in str(error):
             raise
         raise unknown_block(kind.get_block_type_slug(), name) from error
+    except RuntimeError as error:  # as from a form of the UI, which compares nothing with our rules
+        from pydantic import ValidationError
+
+        from blocks.file import complaints
+
+        if not isinstance(error.__cause__, ValidationError):
+            raise
+        cure = "Correct it in the UI (Blocks), or save it again. UI の Blocks で修正してください。"
+        raise Refused(f"a valid {kind.get_block_type_slug()}/{name}", complaints(error.__cause__), cure) from error
 
 
 def unknown_block(slug: str, name: str) -> Refused:

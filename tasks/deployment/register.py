@@ -25,7 +25,7 @@ from blocks.file import load
 from blocks.file import save as save_blocks
 from blocks.saved import asking_server
 from tasks.adapters.host import LinuxHost
-from tasks.adapters.saved_blocks import load_block, require_store
+from tasks.adapters.saved_blocks import load_block
 from tasks.containment.suspects import roster_now
 from tasks.custody.errors import Refused
 from tasks.custody.incident.description import read_tables
@@ -74,9 +74,9 @@ class DeploymentTarget:
 
 
 def saved(name: str, store: str) -> DeploymentTarget:
-    """Return the target of blocks that are saved on the server. Raises Refused for an unknown name."""
+    """Return the target of blocks that are saved on the server. Raises Refused for one that is unknown or invalid."""
     workload: Workload = load_block(Workload, name)
-    require_store(store)
+    load_block(EvidenceStore, store)
     _require_followed(name, workload)
     return DeploymentTarget(name, store, workload.host)
 

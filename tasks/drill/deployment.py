@@ -33,9 +33,9 @@ def save_blocks(server: PrefectServer, store: SeaweedFS, workload: Workload) -> 
     return key
 
 
-def deploy(server: PrefectServer) -> None:
+def deploy(server: PrefectServer, name: str = NAME) -> None:
     """Deploy as `evacuation deploy` does."""
-    _run(server, "flows.cli", "deploy", "--name", NAME, "--pool", POOL)
+    _run(server, "flows.cli", "deploy", "--name", name, "--pool", POOL)
 
 
 def prefect(server: PrefectServer, *arguments: str) -> str:

@@ -8,6 +8,7 @@ from http.client import HTTPException
 from typing import Any, Final
 from urllib.parse import quote
 
+from tasks.custody.incident.description import EMPTY, recognisable
 from tasks.prestart.prefect_http import ask_server
 from tasks.prestart.reasons import NotNow
 
@@ -60,7 +61,7 @@ class KnownRun:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """The fields of its workload block."""
+        """The fields of its workload block. Raises KeyError or ValueError as `recognisable` does, or without a host."""
         return dict(self._once("fields", self._fields))
 
     @property
@@ -74,7 +75,9 @@ class KnownRun:
 
     def _fields(self) -> Any:
         name = quote(str(self.parameters["workload"]), safe="")
-        return self.ask(f"/block_types/slug/workload/block_documents/name/{name}")["data"]
+        saved = self.ask(f"/block_types/slug/workload/block_documents/name/{name}")["data"]
+        given = {field: value for field, value in saved.items() if value not in EMPTY}
+        return recognisable(given, given["host"])
 
     def _once(self, name: str, question: Callable[[], Any]) -> Any:
         if name not in self.facts:

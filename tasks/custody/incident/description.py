@@ -25,6 +25,8 @@ _MARKS: Final = ("src/train.py", "api/app.py")
 _AWS: Final = {"endpoint": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), "region": ("AWS_REGION",)}
 """What the AWS command line takes from the environment and boto3 does not, or not for us."""
 
+EMPTY: Final[tuple[Any, ...]] = ("", None, {}, [])
+"""What the forms of Prefect's UI save for a field that nobody filled, or that somebody has cleared."""
 API: Final = r"uvicorn .*api\.app"
 TRAINING: Final = r"(^|[\s/])src/train\.py(\s|$)"
 WORKER: Final = r"joblib\.externals\.loky|multiprocessing\.(resource_tracker|spawn|forkserver)"

@@ -3,11 +3,15 @@
 With SCREENSHOTS=FOLDER the pages are kept as pictures, as `make pictures` does.
 """
 
+import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from http import HTTPStatus
+from logging import WARNING
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Response, expect
@@ -17,11 +21,13 @@ from tasks.adapters.prefect_server import PrefectServer
 from tasks.drill.deployment import NAME, POOL, deploy, save_blocks
 from tasks.drill.parts import SeaweedFS, Worker
 from tasks.drill.vault import lock_bucket
-from tasks.incident.layout import CORDON
+from tasks.incident.layout import CORDON, FROZEN
+from tasks.system.free_ports import ask
 from tests.support.workloads import SmallWorkload, wait_until
 
 RUN_MS = 120_000
-WIDTH, PHONE, HEIGHT = 1280, 390, 1050
+MADE = "portfolio"
+WIDTH, PHONE, HEIGHT, GAP = 1280, 390, 1050, 16
 LEAVES = {
     "manifest": "SHA256SUMS sha256",
     "receipts": "保全先の確認",
@@ -47,22 +53,32 @@ def workload(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallWorkload
 
 
 @pytest.fixture(scope="module")
-def ui(store: SeaweedFS, workload: SmallWorkload, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(
+    store: SeaweedFS, workload: SmallWorkload, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PrefectServer]:
     """A server with a worker and a small workload at work, deployed as the operator's page says."""
     folder = tmp_path_factory.mktemp("ui")
-    with PrefectServer(folder / "prefect") as server:
-        save_blocks(server, store, workload.block())
-        deploy(server)
+    with PrefectServer(folder / "prefect") as running:
+        save_blocks(running, store, workload.block())
+        deploy(running)
         workload.start_all()
-        with Worker(folder / "worker", server, POOL):
-            yield server.ui
+        with Worker(folder / "worker", running, POOL):
+            yield running
             LinuxHost().release(workload.block().evidence / CORDON)
 
 
 @pytest.fixture
-def page(ui: str, browser: Browser) -> Iterator[Page]:
+def small(tmp_path: Path) -> Iterator[SmallWorkload]:
+    """Another workload, which no file and no program describes."""
+    with SmallWorkload(tmp_path / "workload") as another:
+        yield another
+        LinuxHost().release(another.block().evidence / CORDON)
+
+
+@pytest.fixture
+def page(server: PrefectServer, browser: Browser) -> Iterator[Page]:
     """A window of its own."""
-    opened = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, base_url=ui)
+    opened = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, base_url=server.ui)
     opened.set_default_timeout(30_000)
     yield opened
     opened.close()
@@ -82,11 +98,11 @@ def keep(page: Page) -> Callable[[str], None]:
     return kept
 
 
-def form(page: Page, flow: str = "evacuate") -> None:
+def form(page: Page, flow: str = "evacuate", name: str = NAME) -> None:
     """From the list of deployments to the form of one."""
     page.goto("/deployments")
     row = page.get_by_role("row").filter(has=page.get_by_role("link", name=flow, exact=True))
-    row.get_by_role("link", name=NAME, exact=True).click()
+    row.get_by_role("link", name=name, exact=True).click()
     page.get_by_role("button", name="Run", exact=True).click()
     page.get_by_text("Custom run").click()
 
@@ -108,6 +124,43 @@ def start(page: Page) -> None:
 
     wait_until(taken, what="a server that takes the form")
     page.goto(f"/runs/flow-run/{answers[-1].json()['id']}")
+
+
+def fill(page: Page, **values: str) -> None:
+    """Write into the fields of these labels, and into no other."""
+    for name, value in values.items():
+        label = re.compile(rf"^{name.replace('_', ' ')}( \(Optional\))?$", re.IGNORECASE)
+        part = page.locator(".schema-form-property").filter(has=page.get_by_text(label)).first
+        part.locator("textarea").first.fill(value)
+
+
+def make(page: Page, kind: str, values: Mapping[str, str], picture: Callable[[], None] = lambda: None) -> None:
+    """Make a block by its form alone, of which a picture may be taken before it has the values of this machine."""
+    page.goto(f"/blocks/catalog/{kind}/create")
+    page.get_by_role("textbox").first.fill(MADE)
+    if kind == "evidence-store":
+        field(page, "Whose credentials to use").locator(".p-select-button__control").press("ArrowDown")
+        page.locator(".p-select-option", has_text=MADE).click()
+    picture()
+    fill(page, **values)
+    page.get_by_role("button", name="Create").click()
+    expect(page.get_by_text("Block created successfully").first).to_be_visible()
+
+
+def keep_form(page: Page, name: str, last: str, **values: str) -> None:
+    """Keep a picture of a block's form down to a field, with these values; without logos, which lie elsewhere."""
+    if not (folder := os.environ.get("SCREENSHOTS")):
+        return
+    fill(page, **values)
+    page.set_viewport_size({"width": WIDTH, "height": 2 * HEIGHT})
+    page.add_style_tag(content=".logo-image { visibility: hidden }")
+    page.evaluate("document.activeElement.blur()")
+    top, end = page.locator("form").bounding_box(), field(page, last).bounding_box()
+    assert top
+    assert end
+    clip: Any = {"x": top["x"] - GAP, "y": top["y"] - GAP, "width": top["width"] + 2 * GAP}
+    clip["height"] = end["y"] + end["height"] + GAP - clip["y"]
+    page.screenshot(path=Path(folder) / f"{name}.png", animations="disabled", clip=clip)
 
 
 def leaf(page: Page, verdict: str, name: str) -> None:
@@ -149,6 +202,35 @@ def test_a_person_brings_the_api_back_by_the_form(page: Page, workload: SmallWor
     expect(page.get_by_text("run 2").first).to_be_visible()
     if folder := os.environ.get("SCREENSHOTS"):
         page.locator("svg").first.screenshot(path=Path(folder) / "two-runs.png")
+
+
+def test_a_person_makes_the_blocks_by_their_forms_and_evacuates_with_them(
+    page: Page, server: PrefectServer, store: SeaweedFS, small: SmallWorkload
+) -> None:
+    block = small.block()
+    keys = {"AWS_Access_Key_ID": store.access_key, "AWS_Access_Key_Secret": store.secret_key}
+    place = {"bucket": f"s3://{store.bucket}/made", "endpoint": store.endpoint, "region": "us-east-1"}
+    patterns = {name: getattr(block, name) for name in ("api_pattern", "training_pattern")}
+    about = {"host": block.host, "root": str(block.root), "lock": str(block.lock), **patterns}
+    about["api_command"] = json.dumps(block.api_command)
+    make(page, "aws-credentials", keys)
+    shown = {"bucket": "s3://evidence/portfolio", "region": "ap-northeast-1"}
+    make(page, "evidence-store", place, lambda: keep_form(page, "form-store", "Whose credentials", **shown))
+    shown = {"host": "gpu1", "root": "/srv/mlops-sklearn-portfolio"}
+    make(page, "workload", about, lambda: keep_form(page, "form-workload", "Variables for the API", **shown))
+    deploy(server, MADE)
+    small.start_all()
+    form(page, name=MADE)
+    start(page)
+    expect(page.get_by_text("Verified", exact=True).first).to_be_visible(timeout=RUN_MS)
+    run = page.url.rpartition("/")[2].partition("?")[0]
+    wanted = {"logs": {"level": {"ge_": WARNING}, "flow_run_id": {"any_": [run]}}}
+    warned = [each["message"] for each in json.loads(ask(f"{server.api}/logs/filter", wanted) or b"")]
+    assert [line for line in warned if "cannot be used" in line or "promoter" in line] == []
+    began = datetime.fromisoformat(json.loads(ask(f"{server.api}/flow_runs/{run}") or b"")["start_time"])
+    frozen = [row for path in block.evidence.glob(f"IR-*/{FROZEN}") for row in json.loads(path.read_text())]
+    assert frozen
+    assert all(datetime.fromisoformat(row["frozen_at"]) < began for row in frozen), "by the worker, before the run"
 
 
 def test_the_form_refuses_an_incident_id_of_another_shape(page: Page) -> None:

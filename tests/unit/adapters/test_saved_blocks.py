@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Self
+from typing import Any, Self
 
 import pytest
 from prefect.exceptions import ObjectNotFound
@@ -55,6 +55,33 @@ def test_a_run_by_hand_loads_a_block_of_another_kind() -> None:
 def test_a_saved_block_that_cannot_be_read_is_not_called_unknown() -> None:
     with pytest.raises(ValueError, match="1 validation error for mine"):
         load_block(Broken, "mine")
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"root": "/srv/portfolio"}, "host: Field required"),
+        ({"host": "gpu1", "root": "srv"}, "root: .*absolute path"),
+        ({"host": "gpu1", "root": "/srv/portfolio", "grace_seconds": 0}, "grace_seconds: .*greater than 0"),
+    ],
+)
+def test_what_a_form_has_saved_that_is_not_valid_is_named_with_its_field(
+    monkeypatch: pytest.MonkeyPatch, fields: dict[str, object], words: str
+) -> None:
+    document: Any = SimpleNamespace(name="portfolio", data=fields, block_schema=SimpleNamespace())
+    monkeypatch.setattr(Workload, "load", lambda _: Workload._load_from_block_document(document))
+    with pytest.raises(Refused, match=f"a valid workload/portfolio; got {words}.*Correct it in the UI"):
+        load_block(Workload, "portfolio")
+
+
+def no_server(name: str) -> None:
+    raise RuntimeError(f"no server for {name}")
+
+
+def test_what_is_wrong_with_a_server_is_not_said_of_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Workload, "load", no_server)
+    with pytest.raises(RuntimeError, match="no server for portfolio"):
+        load_block(Workload, "portfolio")
 
 
 class PaperServer:

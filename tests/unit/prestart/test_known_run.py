@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tasks.custody.incident.description import recognisable
 from tasks.prestart import freeze
 from tasks.prestart.freeze import freeze_for
 from tasks.prestart.journal import EarlyFreeze, unlocked
@@ -17,8 +18,10 @@ NOW = datetime.now(UTC)
 ANSWERS: dict[str, Any] = {
     "/flow_runs/one": {"flow_id": "f", "parameters": {"workload": "a b"}},
     "/flows/f": {"name": "evacuate"},
-    "/block_types/slug/workload/block_documents/name/a%20b": {"data": {"host": "elsewhere"}},
+    "/block_types/slug/workload/block_documents/name/a%20b": {"data": {"host": "elsewhere", "root": "/srv/portfolio"}},
 }
+
+FIELDS = recognisable({"root": "/srv/portfolio"}, "elsewhere")
 
 
 class Asked(list[str]):
@@ -34,10 +37,10 @@ def test_nothing_is_asked_twice_and_what_is_told_not_at_all() -> None:
     asked = Asked()
     run = KnownRun("one", asked)
     for _ in range(2):
-        assert (run.parameters, run.flow, run.fields) == ({"workload": "a b"}, "evacuate", {"host": "elsewhere"})
+        assert (run.parameters, run.flow, run.fields) == ({"workload": "a b"}, "evacuate", FIELDS)
     assert asked == list(ANSWERS)
     told = KnownRun("one", asked, dict(run.facts))
-    assert (told.flow, told.fields) == ("evacuate", {"host": "elsewhere"})
+    assert (told.flow, told.fields) == ("evacuate", FIELDS)
     assert len(asked) == len(ANSWERS)
 
 
