@@ -118,8 +118,8 @@ def _taken(told: dict[str, Any] | None, descriptors: list[int]) -> EarlyFreeze |
         return None
     rows = [(Identity(pid, start), at) for pid, start, at in told["frozen"]]
     above = tuple(Identity(pid, start) for pid, start in told["above"])
-    frozen, more = tuple(who for who, _ in rows), {"above": above, "losses": tuple(told["losses"])}
-    early = EarlyFreeze(Path(told["path"]), frozen, tuple(told["groups"]), **more)
+    frozen, groups, losses = tuple(who for who, _ in rows), tuple(told["groups"]), tuple(told["losses"])
+    early = EarlyFreeze(Path(told["path"]), frozen, groups, above=above, losses=losses)
     if descriptors and not take_from(early.path.parent, descriptors[0]):
         return None
     note_unkept({who: datetime.fromisoformat(at) for who, at in rows if at})

@@ -99,9 +99,9 @@ def test_a_dear_process_is_held_against_itself_and_the_next_look_reads_it(
     assert not Matcher("api", "signal", port=8000).fits(second)
 
 
-@pytest.mark.parametrize(("what", "ports", "is_read"), [("files", {8000}, True), ("threads", set(), False)])
+@pytest.mark.parametrize(("what", "ports", "is_read"), [("files", [8000], True), ("threads", [], False)])
 def test_dear_processes_of_an_account_take_nothing_from_cheap_ones(
-    root: Path, monkeypatch: pytest.MonkeyPatch, what: str, ports: set[int], *, is_read: bool
+    root: Path, monkeypatch: pytest.MonkeyPatch, what: str, ports: list[int], *, is_read: bool
 ) -> None:
     """Neither from its own nor from another's: the training itself may be of the account that attacks."""
     give(monkeypatch, 60.0, 1.0, 1.0)
@@ -118,8 +118,10 @@ def test_dear_processes_of_an_account_take_nothing_from_cheap_ones(
 
         monkeypatch.setattr(places.budget, "begin_look", begun)
         seen = looked(places, dear, *cheap)
-    assert (seen[0].ports, not seen[0].unread) == (ports, is_read)
-    assert [(each.places, each.ports, each.unread) for each in seen[1:]] == [({Place.CWD}, frozenset(), "")] * 2
+    assert (list(seen[0].ports), not seen[0].unread) == (ports, is_read)
+    assert [(each.places, each.ports, each.unread) for each in seen[1:]] == [
+        (frozenset({Place.CWD}), frozenset(), "")
+    ] * 2
 
 
 def test_what_was_found_before_the_time_was_up_counts(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +131,7 @@ def test_what_was_found_before_the_time_was_up_counts(root: Path, monkeypatch: p
         places, calls = Places(root), iter([-1.0] * 2)
         monkeypatch.setattr(look_budget.LookBudget, "_over", lambda _: next(calls, 1.0))
         (seen,) = looked(places, training)
-    assert seen.places == {Place.CWD}
+    assert seen.places == frozenset({Place.CWD})
     assert Matcher("training", "signal").recognises(seen)
 
 
@@ -137,7 +139,7 @@ def test_root_and_our_own_account_are_not_limited(root: Path, monkeypatch: pytes
     give(monkeypatch, 0.0, 0.0, 0.0)
     with running(0, root, FILES + THREADS) as own:
         (seen,) = looked(Places(root), own)
-    assert (seen.unread, seen.places, seen.ports) == ("", {Place.CWD}, frozenset())
+    assert (seen.unread, seen.places, seen.ports) == ("", frozenset({Place.CWD}), frozenset())
 
 
 def test_many_accounts_have_no_more_than_two(monkeypatch: pytest.MonkeyPatch) -> None:
