@@ -18,6 +18,8 @@ LATER: Final = 1.6
 _ACCOUNTS: Final = 2
 """So many accounts may take all that one may: by user namespaces an account may have thousands."""
 _ALL: Final = -1
+EACH: Final = 8
+"""Every so many checks the clock is read, which takes as long as a small piece of the work."""
 
 
 class TooMuchWork(Exception):
@@ -36,8 +38,8 @@ class LookBudget:
     def __init__(self) -> None:
         """Begin before the first look."""
         self._spent, self._limit = defaultdict[int, float](float), FIRST
-        self._account: int | None = None
-        self._began, self._looks = 0.0, 0
+        self._unlimited, self._account = frozenset({0, os.geteuid()}), 0
+        self._began, self._checks, self._looks = 0.0, 0, 0
 
     def begin_look(self) -> None:
         """Begin the next look."""
@@ -48,30 +50,36 @@ class LookBudget:
     @contextmanager
     def spent_on(self, account: int) -> Iterator[None]:
         """Count the block as spent on a process of this account, by its real user id."""
-        if account in {0, os.geteuid()}:
-            yield
-            return
-        self._account, self._began = account, time.thread_time()
+        self._account, self._began, self._checks = account, 0.0, 0
         try:
             yield
         finally:
-            over = max(0.0, self._over())
-            for each in (account, _ALL):
-                self._spent[each] += over
-            self._account = None
+            if self._began and (over := self._over()) > 0:
+                self._spent[account] += over
+                self._spent[_ALL] += over
+            self._account = 0
 
     def check(self) -> None:
+        """Raise TooMuchWork, now and then, as `check_now` does: for a small piece of work."""
+        self._checks += 1
+        if not self._checks % EACH:
+            self.check_now()
+
+    def check_now(self) -> None:
         """Raise TooMuchWork if the process has taken what is free, and what is left for its account."""
-        if self._account is not None and (over := self._over()) > 0:
+        if self._account in self._unlimited:
+            return
+        self._began = self._began or time.thread_time()
+        if (over := self._over()) > 0:
             self._require(over)
 
     def require(self) -> None:
         """Raise TooMuchWork before something dear if nothing is left for the process's account."""
-        if self._account is not None:
+        if self._account not in self._unlimited:
             self._require(0.0)
 
     def _require(self, more: float) -> None:
-        if self._spent[self._account or 0] + more >= self._limit or self._spent[_ALL] + more >= _ACCOUNTS * self._limit:
+        if self._spent[self._account] + more >= self._limit or self._spent[_ALL] + more >= _ACCOUNTS * self._limit:
             raise TooMuchWork("the processes of its account take more time than a look has for them")
 
     def _over(self) -> float:

@@ -61,13 +61,14 @@ class View(NamedTuple):
         return path if self.ours else f"/proc/{self.where}/root{path}"
 
 
-def mounts_of(pid: int | str, check: Callable[[], object] | None = None) -> dict[int, Mount]:
+def mounts_of(pid: int | str, budget: LookBudget | None = None) -> dict[int, Mount]:
     """Return the mounts that a process sees, by their ids, which no other namespace uses; none if not readable.
 
-    `check` is called again and again meanwhile, and may raise.
+    Raises TooMuchWork if there is a budget, and no more of it.
     """
+    block, line = (budget.check_now, budget.check) if budget else (None, bool)
     with suppress(OSError):
-        return dict(_mounts(read_table(f"/proc/{pid}/mountinfo", check).split("\n"), check or bool))
+        return dict(_mounts(read_table(f"/proc/{pid}/mountinfo", block).split("\n"), line))
     return {}
 
 
@@ -343,7 +344,7 @@ class Places:
 
     def _mount(self, number: int, view: View) -> Mount | None:
         if number not in self._mounts:
-            self._mounts |= mounts_of(view.process, self.budget.check)
+            self._mounts |= mounts_of(view.process, self.budget)
         return self._mounts.get(number)
 
     def hides(self, view: View, text: str, link: str) -> bool:
@@ -364,7 +365,7 @@ class Places:
     def is_slow(self, view: View, text: str, kinds: tuple[str, ...] = _NETWORKS) -> bool:
         """Return whether a path, by its name, lies on a network's file system that the folder has no part in."""
         if view.namespace not in self._slow:
-            seen = self._mounts if view.namespace == self._namespace else mounts_of(view.process, self.budget.check)
+            seen = self._mounts if view.namespace == self._namespace else mounts_of(view.process, self.budget)
             points = (each for each in seen.values() if each.of_network and each.device not in self._home)
             self._slow[view.namespace] = tuple({(each.point.rstrip("/"), each.kind) for each in points})
         slow = self._slow[view.namespace] if text else ()

@@ -361,7 +361,7 @@ def _ports_within(
         with places.budget.spent_on(user):
             if size > _FEW_FILES:
                 places.budget.require()
-            return _ports(where, listening, places.budget.check)
+            return _ports(where, listening, places.budget.check_now)
     except TooMuchWork:
         return frozenset(listening.values())
 

@@ -75,6 +75,7 @@ def give(monkeypatch: pytest.MonkeyPatch, free: float, first: float, later: floa
     monkeypatch.setattr(look_budget, "FREE", free)
     monkeypatch.setattr(look_budget, "FIRST", first)
     monkeypatch.setattr(look_budget, "LATER", later)
+    monkeypatch.setattr(look_budget, "EACH", 1)
 
 
 def looked(places: Places, *pids: int) -> list[Process]:
