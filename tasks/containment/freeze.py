@@ -29,7 +29,7 @@ from tasks.prestart.journal import read_early, take_over
 from tasks.runtime.context import FirstTry, RunContext
 from tasks.runtime.state import IncidentState
 from tasks.runtime.step import step
-from tasks.system.processes import age_of, flow_run_of, ticks
+from tasks.system.processes import age_of, flow_run_of, is_part, ticks
 
 _FREEZE_SECONDS: Final = 10.0
 _SETTLE_SECONDS: Final = 2.0
@@ -142,7 +142,8 @@ def _settle(groups: Groups, fresh: dict[Identity, Frozen], before: Mapping[Ident
             if made.frozen_at and not made.stood:
                 groups.stopped[who] = made.frozen_at
         looks.append((snapshot, halted))
-        if not groups.hold_in_place(snapshot) and not running and not groups.churns():
+        reads_again = len(looks) == 1 and is_part(snapshot)  # a later look has more time for it
+        if not groups.hold_in_place(snapshot) and not running and not groups.churns() and not reads_again:
             return looks, True
     return looks, False
 

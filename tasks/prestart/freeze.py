@@ -31,13 +31,13 @@ from tasks.incident.last_word import THAWED, is_finished, last_word
 from tasks.incident.layout import CORDON, EARLY, FROZEN, INCIDENT, incidents_in
 from tasks.incident.run_lock import PAPER, at_work, owner, take_ownership
 from tasks.prestart.groups import freeze_in_place
-from tasks.prestart.journal import EarlyFreeze, keep, note_unkept, rows_above, rows_for, write_rows
+from tasks.prestart.journal import EarlyFreeze, keep, note_unkept, rows_above, rows_for, rows_lost, write_rows
 from tasks.prestart.reasons import NothingToFreeze, NotNow
 from tasks.system.atomic_files import identities
 from tasks.system.declarations import require_declared
 from tasks.system.ours import make_folder, why_not_followed
 from tasks.system.own_folders import own_folders
-from tasks.system.processes import untouchable
+from tasks.system.processes import is_part, untouchable
 from tasks.system.time_limit import before_the_freeze
 from tasks.system.uncover import uncover
 from tasks.system.workload import describe
@@ -113,14 +113,14 @@ def _tried(freeze: Callable[[], EarlyFreeze]) -> EarlyFreeze | None:
 
 def _locked_freeze(workload: Mapping[str, Any], incident: str | None, run: str = "") -> EarlyFreeze:
     with before_the_freeze():
-        uncover(Path(workload["root"]))
+        losses = uncover(Path(workload["root"]))
         evidence = _folder_of(workload)
         bases = _bases(workload, evidence)
         if (own := own_incident(run, bases)) and is_finished(own):
             raise NothingToFreeze
         _require_known_here(bases, incident)
         with _owned(evidence, bases) as lock:
-            return replace(_freeze(workload, evidence, bases), lock=lock)
+            return replace(_freeze(workload, evidence, bases, tuple(losses)), lock=lock)
 
 
 def _is_stale(run: "KnownRun") -> bool:
@@ -185,7 +185,9 @@ def _owned(evidence: Path, bases: Sequence[Path]) -> Iterator[int | None]:
         raise
 
 
-def _freeze(workload: Mapping[str, Any], evidence: Path, bases: Sequence[Path]) -> EarlyFreeze:
+def _freeze(
+    workload: Mapping[str, Any], evidence: Path, bases: Sequence[Path], losses: tuple[str, ...] = ()
+) -> EarlyFreeze:
     """Freeze parents first, until a look finds no new process.
 
     Which, and when, is written down before the signals of each look, because this process may be killed, and once more
@@ -199,15 +201,15 @@ def _freeze(workload: Mapping[str, Any], evidence: Path, bases: Sequence[Path]) 
     def note(ran: set[Identity]) -> None:
         above.update(ran)
         with suppress(OSError):  # told of below
-            early = EarlyFreeze(journal, tuple(frozen), above=tuple(above))
-            write_rows(early, [*rows_for(frozen), *rows_above(above)])
+            early = EarlyFreeze(journal, tuple(frozen), above=tuple(above), losses=losses)
+            write_rows(early, [*rows_for(frozen), *rows_above(above), *rows_lost(losses)])
 
     try:
         _halt(host, find, _held(homes), frozen, note)
     except Exception as reason:  # noqa: BLE001  what is frozen has to be written down whatever went wrong
         say(f"not all was frozen before the start of the run: {type(reason).__name__}: {reason}", error=True)
-    early = EarlyFreeze(journal, tuple(frozen), above=tuple(above))
-    rows = [*rows_for(frozen), *rows_above(above)]
+    early = EarlyFreeze(journal, tuple(frozen), above=tuple(above), losses=losses)
+    rows = [*rows_for(frozen), *rows_above(above), *rows_lost(losses)]
     try:
         write_rows(early, rows)
     except OSError as error:
@@ -233,15 +235,16 @@ def _freeze_groups(early: EarlyFreeze, rows: list[dict[str, Any]], host: LinuxHo
 def _halt(host: LinuxHost, find: _Find, held: set[Identity], frozen: dict[Identity, datetime], note: _Note) -> None:
     """Stop each process that a look finds; `note` is called with those to come in `frozen`, before their signals.
 
-    It gets what runs above them.
+    It gets what runs above them. What a first look had no time to read is looked at once more.
     """
-    seen = set[Identity]()
+    seen, again = set[Identity](), True
     deadline = time.monotonic() + _FREEZE_SECONDS
     while time.monotonic() < deadline:
         snapshot = host.snapshot()
         new = [who for who in find(snapshot) if who not in seen]
-        if not new:
+        if not new and not (again and is_part(snapshot)):
             break
+        again = False
         seen.update(new)
         running = [who for who in new if snapshot[who.pid].state != "T"]
         frozen.update((who, _now()) for who in running if who not in held)

@@ -109,7 +109,7 @@ def _told(early: EarlyFreeze | None) -> dict[str, Any] | None:
     at = {who: moment.isoformat() for who, moment in unkept(early).items()}
     frozen = [[who.pid, who.start, at.get(who)] for who in early.frozen]
     above = [[who.pid, who.start] for who in early.above]
-    return {"path": str(early.path), "frozen": frozen, "groups": early.groups, "above": above}
+    return {"path": str(early.path), "frozen": frozen, "groups": early.groups, "above": above, "losses": early.losses}
 
 
 def _taken(told: dict[str, Any] | None, descriptors: list[int]) -> EarlyFreeze | None:
@@ -118,7 +118,8 @@ def _taken(told: dict[str, Any] | None, descriptors: list[int]) -> EarlyFreeze |
         return None
     rows = [(Identity(pid, start), at) for pid, start, at in told["frozen"]]
     above = tuple(Identity(pid, start) for pid, start in told["above"])
-    early = EarlyFreeze(Path(told["path"]), tuple(who for who, _ in rows), tuple(told["groups"]), above=above)
+    frozen, groups, losses = tuple(who for who, _ in rows), tuple(told["groups"]), tuple(told["losses"])
+    early = EarlyFreeze(Path(told["path"]), frozen, groups, above=above, losses=losses)
     if descriptors and not take_from(early.path.parent, descriptors[0]):
         return None
     note_unkept({who: datetime.fromisoformat(at) for who, at in rows if at})

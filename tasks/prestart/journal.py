@@ -33,6 +33,8 @@ class EarlyFreeze:
     """The open lock file of the workload's runs, unless it is kept for this process's own run."""
     above: tuple[Identity, ...] = ()
     """What ran above these processes then, and may have stopped itself since."""
+    losses: tuple[str, ...] = ()
+    """What it did before the freeze that the evidence lacks: it may be another process's run that tells of it."""
 
 
 def keep(early: EarlyFreeze) -> EarlyFreeze:
@@ -75,6 +77,11 @@ def rows_above(ran: Iterable[Identity]) -> list[dict[str, Any]]:
     return [{"above": asdict(who)} for who in ran]
 
 
+def rows_lost(losses: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the rows that say what the evidence lacks."""
+    return [{"lost": loss} for loss in losses]
+
+
 def write_rows(early: EarlyFreeze, rows: Sequence[dict[str, Any]]) -> None:
     """Write down what has to be thawed, after the rows of a start that died; remove the file if there is nothing."""
     if everything := [*_others(early), *rows]:
@@ -85,9 +92,13 @@ def write_rows(early: EarlyFreeze, rows: Sequence[dict[str, Any]]) -> None:
 
 def _others(early: EarlyFreeze) -> list[dict[str, Any]]:
     """Return the rows of a start that died before its run could freeze: only this file names what it stopped."""
-    own = {*early.frozen, *early.groups, *early.above}
+    own = {*early.frozen, *early.groups, *early.above, *early.losses}
     rows = rows_of(early.path, read_ours)
-    return [row for row in rows if (Identity.of(row) or row.get("group") or Identity.of(row.get("above"))) not in own]
+    return [row for row in rows if _named(row) not in own]
+
+
+def _named(row: Mapping[str, Any]) -> object:
+    return Identity.of(row) or row.get("group") or row.get("lost") or Identity.of(row.get("above"))
 
 
 def read_early(path: Path) -> dict[Identity, datetime]:
@@ -107,6 +118,11 @@ def _read(rows: Iterable[Mapping[str, Any]]) -> dict[Identity, datetime]:
 def early_above(path: Path) -> set[Identity]:
     """Return what ran above the processes that an early freeze has stopped."""
     return {who for row in rows_of(path, read_ours) if (who := Identity.of(row.get("above")))}
+
+
+def early_losses(path: Path) -> list[str]:
+    """Return what the evidence lacks by the doing of an early freeze."""
+    return [str(row["lost"]) for row in rows_of(path, read_ours) if "lost" in row]
 
 
 def early_groups(path: Path) -> list[str]:

@@ -6,7 +6,7 @@ that does not answer would delay the freeze.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import PurePosixPath
 from stat import S_ISDIR, S_ISLNK, S_IWGRP, S_IWOTH
@@ -16,6 +16,7 @@ from tasks.custody.containment.mounts import unescaped
 from tasks.custody.containment.place import Place
 from tasks.custody.containment.program import script_of
 from tasks.system.kernel_tables import read_table
+from tasks.system.look_budget import LookBudget, TooMuchWork
 
 _FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _LEVELS: Final = 8192
@@ -24,6 +25,7 @@ _DEEP: Final = 20_000
 """Levels that a look climbs from folders that are not shallow, in all: an account may have thousands of levels."""
 _NETWORKS: Final = ("nfs", "cifs", "smb", "ceph", "9p", "fuse", "gluster", "lustre", "afs", "beegfs", "gpfs", "gfs2")
 _DELETED: Final = "//deleted"
+_FEW_THREADS: Final = 64
 _Folder = tuple[int, int]
 
 
@@ -59,16 +61,21 @@ class View(NamedTuple):
         return path if self.ours else f"/proc/{self.where}/root{path}"
 
 
-def mounts_of(pid: int | str) -> dict[int, Mount]:
-    """Return the mounts that a process sees, by their ids, which no other namespace uses; none if not readable."""
+def mounts_of(pid: int | str, budget: LookBudget | None = None) -> dict[int, Mount]:
+    """Return the mounts that a process sees, by their ids, which no other namespace uses; none if not readable.
+
+    Raises TooMuchWork if there is a budget, and no more of it.
+    """
+    block, line = (budget.check_now, budget.check) if budget else (None, bool)
     with suppress(OSError):
-        return dict(_mounts(read_table(f"/proc/{pid}/mountinfo").split("\n")))
+        return dict(_mounts(read_table(f"/proc/{pid}/mountinfo", block).split("\n"), line))
     return {}
 
 
-def _mounts(lines: Sequence[str]) -> list[tuple[int, Mount]]:
+def _mounts(lines: Sequence[str], check: Callable[[], object]) -> list[tuple[int, Mount]]:
     found = []
     for line in lines:
+        check()
         with suppress(ValueError, IndexError):  # a mount that no line tells of counts as one that may be the root's
             number, _, device, folder, point, options, *words = line.split(" ")
             kind, inner = words[words.index("-") + 1], PurePosixPath(unescaped(folder).removesuffix(_DELETED))
@@ -87,10 +94,15 @@ class Places:
         self.root = os.path.realpath(root)
         self._namespace, self._top = _inode("/proc/self/ns/mnt"), _folder_id("/")
         self._tops, self._mounted = set[_Folder](), set[tuple[str, PurePosixPath]]()
-        self.forget()
+        self.budget = LookBudget()
+        self._begin()
 
     def forget(self) -> None:
         """Begin a new look. A folder that was the root stays one, and so does what was mounted below it."""
+        self.budget.begin_look()
+        self._begin()
+
+    def _begin(self) -> None:
         self._mounts, self._deep = mounts_of("self"), _DEEP
         self._find_tops(self.root)
         self._devices = {device for device, _ in self._tops}
@@ -127,24 +139,33 @@ class Places:
     def of(self, where: int | str, command: Sequence[str], executable: str, cwd: str, threads: int) -> frozenset[Place]:
         """Return the places of a process that lie below the folder. `where` is its name in /proc, or a thread's.
 
-        `executable` and `cwd` are what the kernel calls them, which only decides what is not touched.
+        `executable` and `cwd` are what the kernel calls them, which only decides what is not touched. Raises
+        TooMuchWork, with what was found until then, if its account has no more of the look's time.
         """
-        if not self._tops:
-            return frozenset()
-        found, view = set[Place](), self.view(where)
-        if self._link(view, "cwd", cwd) or (threads > 1 and self._thread_works_below(view, cwd)):
-            found.add(Place.CWD)
-        if not view.ours and _folder_id(f"/proc/{where}/root") != self._top and self._link(view, "root", ""):
-            found.add(Place.ROOT)
-        if self.hides(view, executable, f"/proc/{where}/exe"):
+        found = set[Place]()
+        try:
+            found.update(self._found(self.view(where), command, executable, cwd, threads) if self._tops else ())
+        except TooMuchWork as error:
+            error.places = frozenset(found)
+            raise
+        return frozenset(found)
+
+    def _found(self, view: View, command: Sequence[str], executable: str, cwd: str, threads: int) -> Iterator[Place]:
+        """Yield them, the dearest to find last."""
+        if works := self._link(view, "cwd", cwd):
+            yield Place.CWD
+        if not view.ours and _folder_id(f"/proc/{view.where}/root") != self._top and self._link(view, "root", ""):
+            yield Place.ROOT
+        if self.hides(view, executable, f"/proc/{view.where}/exe"):
             raise ValueError("a mount of its own hides where its program lies")
         if executable and self._holds(view, executable):
-            found.add(Place.PROGRAM)
+            yield Place.PROGRAM
         if command and "/" in command[0] and self.leads_below(view, cwd, command[0]):
-            found.add(Place.CALLED)
+            yield Place.CALLED
         if self.leads_below(view, cwd, script_of(command)):
-            found.add(Place.SCRIPT)
-        return frozenset(found)
+            yield Place.SCRIPT
+        if not works and threads > 1 and self._thread_works_below(view, cwd, threads):
+            yield Place.CWD
 
     def _link(self, view: View, name: str, text: str) -> bool:
         """Return whether the folder that a link of /proc leads to is below."""
@@ -160,11 +181,14 @@ class Places:
             return self._climb(os.open(path, _FOLDER), view)
         return False
 
-    def _thread_works_below(self, view: View, cwd: str) -> bool:
+    def _thread_works_below(self, view: View, cwd: str, threads: int) -> bool:
         """Return whether a thread with a working directory of its own, by unshare(CLONE_FS), works below."""
+        if threads > _FEW_THREADS:
+            self.budget.require()
         own = None if self.is_slow(view, cwd) else _folder_id(f"/proc/{view.where}/cwd")
         with suppress(OSError):
             for thread in os.listdir(f"/proc/{view.process}/task"):
+                self.budget.check()
                 place = f"{view.process}/task/{thread}"
                 if own is not None and _folder_id(f"/proc/{place}/cwd") in {None, own}:
                     continue
@@ -264,6 +288,7 @@ class Places:
         try:
             mount = _mount_id(descriptor)
             for _ in self._levels():
+                self.budget.check()
                 status = os.fstat(descriptor)
                 here = (status.st_dev, status.st_ino)
                 if here in self._folders or here in self._tops:
@@ -319,7 +344,7 @@ class Places:
 
     def _mount(self, number: int, view: View) -> Mount | None:
         if number not in self._mounts:
-            self._mounts |= mounts_of(view.process)
+            self._mounts |= mounts_of(view.process, self.budget)
         return self._mounts.get(number)
 
     def hides(self, view: View, text: str, link: str) -> bool:
@@ -340,7 +365,7 @@ class Places:
     def is_slow(self, view: View, text: str, kinds: tuple[str, ...] = _NETWORKS) -> bool:
         """Return whether a path, by its name, lies on a network's file system that the folder has no part in."""
         if view.namespace not in self._slow:
-            seen = self._mounts if view.namespace == self._namespace else mounts_of(view.process)
+            seen = self._mounts if view.namespace == self._namespace else mounts_of(view.process, self.budget)
             points = (each for each in seen.values() if each.of_network and each.device not in self._home)
             self._slow[view.namespace] = tuple({(each.point.rstrip("/"), each.kind) for each in points})
         slow = self._slow[view.namespace] if text else ()

@@ -13,9 +13,11 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from tasks.custody.containment.container import Standpoint
+from tasks.custody.containment.place import Place
 from tasks.custody.containment.process import NOBODY, Identity, Listener, Masks, Process, ancestry
 from tasks.custody.containment.program import runs_prefect, tells
 from tasks.system.kernel_tables import ENVIRONMENT, LARGEST, read_kernel
+from tasks.system.look_budget import TooMuchWork
 from tasks.system.places import Places
 
 _LISTEN: Final = "0A"
@@ -25,11 +27,14 @@ _THREADS: Final = 17  # by place in what `_stat` returns
 _DEAD: Final = frozenset("ZXx")
 _KERNEL_THREAD: Final = 0x00200000
 _FORKED: Final = 0x00000040  # PF_FORKNOEXEC: forked, and no exec since
-_ASKED: Final = re.compile(rb"^(Tgid|Uid|SigBlk|SigIgn|SigCgt|ShdPnd):\t(\w+)", re.MULTILINE)
+_ASKED: Final = re.compile(rb"^(Tgid|Uid|FDSize|SigBlk|SigIgn|SigCgt|ShdPnd):\t(\w+)", re.MULTILINE)
 _STANDS: Final = frozenset({b"T", b"t", b"Z", b"X"})
 _TURNS: Final = 32
 _MOST: Final = 512
 _MOST_BYTES: Final = 1 << 17
+_MOST_WORDS: Final = 1024
+_FEW_FILES: Final = 256
+_TOGETHER: Final = 32
 _RELAY_SECONDS: Final = 0.005
 _FLOW_RUN: Final = re.compile(r"[0-9a-f-]{36}")
 GONE: Final = (FileNotFoundError, ProcessLookupError)
@@ -143,6 +148,11 @@ def read_processes(ports: frozenset[int], places: Places | None = None) -> dict[
     return {process.pid: process for process in found if process}
 
 
+def is_part(snapshot: Mapping[int, Process]) -> bool:
+    """Return whether the look had no time to read all of each process, or could not."""
+    return any(process.unread for process in snapshot.values())
+
+
 class ProcessTable:
     """The processes of the host, read again where something has changed: a guard looks several times a second.
 
@@ -164,7 +174,8 @@ class ProcessTable:
         found: dict[int, tuple[tuple[bytes, ...], Process]] = {}
         for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
             sign, known = _sign_of(pid), self._known.get(pid)
-            if known and sign and known[0] == sign and (pid + self._turn) % _TURNS and not changing(known[1]):
+            is_read = known and not known[1].unread and (pid + self._turn) % _TURNS
+            if known and is_read and sign and known[0] == sign and not changing(known[1]):
                 found[pid] = known
             elif process := read_process(pid, listening, self._places):
                 found[pid] = sign, process
@@ -223,7 +234,16 @@ def _read_process(pid: int, listening: Mapping[str, int] | None = None, places: 
         return None  # the id of a thread, or gone
     cgroup = _text(where, "cgroup")
     user = int(status.get(b"Uid", b"-1"))
-    words = tuple(word.decode(errors="backslashreplace") for word in command.rstrip(b"\0").split(b"\0"))
+    *head, rest = command.rstrip(b"\0").split(b"\0", _MOST_WORDS)
+    words = tuple(word.decode(errors="backslashreplace") for word in (*head, rest.replace(b"\0", b" ")))
+    strange, below, unread = bool(places and user and tells(executable)), frozenset[Place](), ""
+    if places:
+        try:
+            with places.budget.spent_on(user):
+                below = places.of(where, words, executable, cwd, int(stat[_THREADS]))
+                strange = strange and not places.is_roots_own(where, executable)
+        except TooMuchWork as error:
+            below, unread = below | error.places, str(error)
     return Process(
         identity=Identity(pid, int(stat[19])),
         parent=int(stat[1]),
@@ -236,15 +256,16 @@ def _read_process(pid: int, listening: Mapping[str, int] | None = None, places: 
         executable=executable,
         user=user,
         masks=Masks(*(int(status.get(name, b"0"), 16) for name in (b"SigBlk", b"SigIgn", b"SigCgt", b"ShdPnd"))),
-        placeless=bool(command) and not cwd and not executable and _denied(where),
+        placeless=bool(unread) or (bool(command) and not cwd and not executable and _denied(where)),
         cgroup=cgroup,
         container=standpoint().container(cgroup),
-        ports=_ports(where, listening) if listening else frozenset(),
+        ports=_ports_within(places, where, listening, user, int(status[b"FDSize"])) if listening else frozenset(),
         forked=bool(int(stat[6]) & _FORKED),
         terminal=stat[_TERMINAL] != "0",
-        strange=bool(places and user and tells(executable) and not places.is_roots_own(where, executable)),
+        strange=strange,
         foreign=user not in {0, os.geteuid()},
-        places=places.of(where, words, executable, cwd, int(stat[_THREADS])) if places else None,
+        places=below if places else None,
+        unread=unread,
     )
 
 
@@ -323,14 +344,41 @@ def _bytes(pid: int | str, name: str, limit: int = _MOST_BYTES) -> bytes:
     return read_kernel(f"/proc/{pid}/{name}", limit)
 
 
-def _ports(pid: int | str, listening: Mapping[str, int]) -> frozenset[int]:
-    return frozenset(listening[file] for file in _files(pid) if file in listening)
+def _ports(pid: int | str, listening: Mapping[str, int], check: Callable[[], object] = bool) -> frozenset[int]:
+    return frozenset(listening[file] for file in _files(pid, check) if file in listening)
 
 
-def _files(pid: int | str) -> list[str]:
+def _ports_within(
+    places: Places | None, where: int | str, listening: Mapping[str, int], user: int, size: int
+) -> frozenset[int]:
+    """Return the ports on which a process listens; all that are looked for if its account has no more of a look's time.
+
+    `size` is that of its table of open files.
+    """
+    if not places:
+        return _ports(where, listening)
+    try:
+        with places.budget.spent_on(user):
+            if size > _FEW_FILES:
+                places.budget.require()
+            return _ports(where, listening, places.budget.check_now)
+    except TooMuchWork:
+        return frozenset(listening.values())
+
+
+def _files(pid: int | str, check: Callable[[], object] = bool) -> Iterator[str]:
+    """Yield what a process's open files are. `check` is called now and then, and may raise."""
     with suppress(OSError):
-        return [_link(pid, f"fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]
-    return []
+        folder = os.open(f"/proc/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with os.scandir(folder) as files:
+                for number, file in enumerate(files, 1):
+                    with suppress(OSError):
+                        yield os.readlink(file.name, dir_fd=folder)
+                    if not number % _TOGETHER:
+                        check()
+        finally:
+            os.close(folder)
 
 
 def _link(pid: int | str, name: str) -> str:

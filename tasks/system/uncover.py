@@ -22,18 +22,24 @@ DETACHED: Final = list[str]()
 """What this process has detached, a line each: it is missing in the evidence."""
 
 
-def uncover(root: Path) -> None:
-    """Detach other accounts' FUSE file systems at or above the root, while root itself may not look into it."""
+def uncover(root: Path) -> list[str]:
+    """Detach other accounts' FUSE file systems at or above the root, while root itself may not look into it.
+
+    Return what was detached, a line each.
+    """
+    detached = list[str]()
     kernel = ctypes.CDLL(None, use_errno=True)
     for _ in range(_MOST):
         if os.geteuid() or not _is_hidden(root) or not (found := _cover(root)):
-            return
+            break
         point, account = found
         if kernel.umount2(os.fsencode(point), _DETACH):
-            return
+            break
         lost = f"a FUSE file system of account {account} lay over {point} and was detached: "
-        DETACHED.append(f"{lost}what lies in it was not collected")
-        time_limit().lose(DETACHED[-1])
+        detached.append(f"{lost}what lies in it was not collected")
+        time_limit().lose(detached[-1])
+    DETACHED.extend(detached)
+    return detached
 
 
 def _is_hidden(root: Path) -> bool:

@@ -7,10 +7,12 @@ import ctypes
 import fcntl
 import json
 import os
+import resource
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -322,6 +324,40 @@ def large(at: Places) -> None:
         (at.evidence / name).write_text(f"[{'0,' * 15_000_000}0]")
 
 
+def dear(at: Places, what: str, count: str, processes: str) -> None:
+    """Processes of its own that have so much of it together, so that a look at all processes takes long."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    each, (reading, writing) = int(count) // int(processes), os.pipe()
+    for _ in range(int(processes)):
+        if not os.fork():
+            DEAR[what](at, each)
+            os.write(writing, b".")
+            while True:
+                time.sleep(60)
+    for _ in range(int(processes)):
+        os.read(reading, 1)
+
+
+def descriptors(_: Places, count: int) -> None:
+    kept.extend(os.dup(0) for _ in range(count))
+
+
+def mounts(at: Places, count: int) -> None:
+    kernel, point = ctypes.CDLL(None, use_errno=True), os.fsencode(at.own)
+    failed = kernel.unshare(0x10020000)  # a user namespace and a mount namespace
+    for _ in range(count):
+        failed = failed or kernel.mount(point, point, None, 4096, None)
+    if failed:
+        print("no mounts:", os.strerror(ctypes.get_errno()), flush=True)
+
+
+def threads(_: Places, count: int) -> None:
+    for _number in range(count):
+        threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+
+
+DEAR: dict[str, Callable[[Places, int], None]] = {"descriptors": descriptors, "mounts": mounts, "threads": threads}
 VERBS: dict[str, Callable[..., Again | None]] = {
     name: each for name, each in globals().items() if callable(each) and getattr(each, "__module__", "") == __name__
 }

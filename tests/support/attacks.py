@@ -40,7 +40,8 @@ class Attack:
     """An attack of a class: words for the attacker's program, none if the training itself attacks.
 
     `source` is the training's own, `program` the name of a copy of Python that runs it. `inside`: the evidence lies in
-    the root, where the account may rename it. `stands`: root stands in the root when it types the command.
+    the root, where the account may rename it. `stands`: root stands in the root when it types the command. `dear`: it
+    takes the machine longer than others.
     """
 
     kind: str
@@ -50,6 +51,7 @@ class Attack:
     program: str = ""
     inside: bool = False
     stands: bool = False
+    dear: bool = False
 
     def __str__(self) -> str:
         """Its class and its name."""
@@ -157,10 +159,22 @@ def _records() -> Iterator[Attack]:
     yield Attack("record", "markers of 30 MB", ("own", "large"), inside=True)
 
 
+def _looks() -> Iterator[Attack]:
+    for what, count, processes in (
+        ("descriptors", 20_000, 20),
+        ("descriptors", 520_000, 40),
+        ("mounts", 1000, 4),
+        ("mounts", 30_000, 10),
+        ("threads", 5000, 10),
+    ):
+        words = ("dear", what, str(count), str(processes))
+        yield Attack("look", f"{count} {what} of {processes} processes", words, dear=count > 20_000)
+
+
 ATTACKS: Final = {
     str(each): each
     for each in chain(
         *(_paths(), _links(), _locks(), _names(), _modules(), _environments()),
-        *(_sockets(), _signals(), _memory(), _apis(), _records()),
+        *(_sockets(), _signals(), _memory(), _apis(), _records(), _looks()),
     )
 }

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -72,7 +73,7 @@ def _session(pid: int) -> int:
 @contextmanager
 def attacked(folder: Path, chosen: Sequence[Attack]) -> Iterator[Scene]:
     """The workload at work, and each attack begun. Nothing of it is left after."""
-    with Account(folder) as account:
+    with Account(folder) as account, socket.create_server(("127.0.0.1", 0)) as api:
         os.chown(folder, 0, 0)
         small, canary, store = SmallWorkload(folder / "root"), folder / "roots", folder / "store"
         inside = any(each.inside for each in chosen)
@@ -80,6 +81,7 @@ def attacked(folder: Path, chosen: Sequence[Attack]) -> Iterator[Scene]:
             evidence_dir=small.root / "evidence" if inside else folder / "evidence",
             lock=account.passing / "training.lock",
             grace_seconds=1,
+            **({"api_port": api.getsockname()[1]} if any(each.kind == "look" for each in chosen) else {}),
         )
         (training,) = [each for each in chosen if each.is_training] or [Attack("", "")]
         (small.root / "src/train.py").write_text(training.source)
@@ -223,7 +225,7 @@ def sample() -> list[list[str]]:
     may = [
         each
         for each in ATTACKS.values()
-        if not (each.kind == "signal" and each.is_training)  # a run has one training
+        if not each.dear and not (each.kind == "signal" and each.is_training)  # a run has one training
     ]
     of_kinds = [[each for each in may if each.kind == kind] for kind in kinds]
     chosen = [chooser.choice(each) for each in of_kinds if each]

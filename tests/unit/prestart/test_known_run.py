@@ -72,7 +72,7 @@ def test_an_incident_with_an_id_that_was_issued_before_is_frozen_for_as_any_new_
 ) -> None:
     frozen = list[object]()
 
-    def freeze_(workload: object, _: object) -> EarlyFreeze:
+    def freeze_(workload: object, *_: object) -> EarlyFreeze:
         frozen.append(workload)
         return EarlyFreeze(Path("x"), ())
 

@@ -20,10 +20,12 @@ from tasks.prestart.hand_over import VARIABLE, HandOver, receive
 from tasks.prestart.journal import (
     EarlyFreeze,
     early_groups,
+    early_losses,
     keep,
     not_taken_over,
     note_unkept,
     read_early,
+    rows_lost,
     take_over,
     thaw_again,
     thaw_left,
@@ -96,6 +98,18 @@ def test_the_run_gets_everything_and_the_lock_is_its_own_and_never_free(early: E
     free = take_ownership(evidence)
     assert free is not None
     os.close(free)
+
+
+def test_what_a_start_has_detached_is_told_by_the_run_whose_freeze_takes_over(tmp_path: Path) -> None:
+    """It was in the log of the worker that had frozen for the run, and in no record."""
+    path, first, second = tmp_path / "early.json", "a file system was detached", "another one was"
+    died, next_ = (EarlyFreeze(path, (), losses=(loss,)) for loss in (first, second))
+    for start in (died, next_, next_):
+        write_rows(start, rows_lost(start.losses))
+    assert early_losses(path) == [first, second]
+    assert (read_early(path), early_groups(path)) == ({}, [])
+    take_over(path)
+    assert early_losses(path) == []
 
 
 def test_facts_alone_are_handed_to_a_run_that_nothing_was_frozen_for() -> None:

@@ -54,7 +54,7 @@ def frozen(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """What the early freeze was called with; it touches nothing."""
     found = list[object]()
 
-    def note(workload: object, _: object) -> EarlyFreeze:
+    def note(workload: object, *_: object) -> EarlyFreeze:
         found.append(workload)
         return EarlyFreeze(Path("x"), ())
 

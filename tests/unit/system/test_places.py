@@ -42,7 +42,7 @@ def test_a_process_whose_mounts_are_not_known_makes_no_other_one_the_workloads(
         gone = stack.enter_context(waiting(tmp_path, *APART, script=script))
         stranger = stack.enter_context(waiting(tmp_path, script=script))
         inside = stack.enter_context(waiting(tmp_path / "root"))
-        monkeypatch.setattr(places, "mounts_of", lambda pid: {} if str(pid) == str(gone) else mounts_of(pid))
+        monkeypatch.setattr(places, "mounts_of", lambda pid, *_: {} if str(pid) == str(gone) else mounts_of(pid))
         found = {pid: read_process(pid, None, looked) for pid in (gone, stranger, inside)}
     seen = {pid: process.places for pid, process in found.items() if process}
     assert Place.CWD in (seen[gone] or ()), "what is not known is held against it"
