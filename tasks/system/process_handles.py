@@ -17,6 +17,7 @@ from tasks.system.kernel_tables import ENVIRONMENT, read_kernel, read_table
 from tasks.system.places import Places, View
 from tasks.system.processes import GONE, place_of, start_of
 
+_TRIES: Final = 3
 _DELETED: Final = " (deleted)"
 _WORDS: Final = 6
 _MODE, _DEVICE, _INODE, _PATH = 1, 3, 4, 5
@@ -198,10 +199,14 @@ def _may_be_written(link: str) -> bool:
 def _is_elsewhere(view: View, path: str, link: str, places: Places) -> bool:
     """Return whether a file of the root's file system is not where its name leads: a mount hides it, or has no place.
 
-    One without any name left lies nowhere.
+    One without any name left lies nowhere. One that is closed or renamed meanwhile was where its name led.
     """
     if places.is_slow(view, path):
         return places.hides(view, path, link)
+    return all(_seems_elsewhere(view, path, link, places) for _ in range(_TRIES))
+
+
+def _seems_elsewhere(view: View, path: str, link: str, places: Places) -> bool:
     with suppress(OSError):
         status = os.stat(link)
         if not path.startswith("/") or not status.st_nlink or not places.may_hold(status.st_dev):
@@ -210,7 +215,7 @@ def _is_elsewhere(view: View, path: str, link: str, places: Places) -> bool:
             with suppress(OSError):
                 if os.path.samestat(status, os.lstat(place)):
                     return False
-        return True
+        return os.readlink(link).removesuffix(_DELETED) == path
     return False
 
 

@@ -254,6 +254,31 @@ def open_at(place):
         assert bool(handles.unread) is (hidden == "detached")
 
 
+CHANGING = """
+import os
+print(flush=True)
+while True:
+    for name in ("a", "b"):
+        with open(name + ".new", "w") as file: os.replace(file.name, name)
+"""
+
+
+def test_a_file_that_its_process_renames_or_closes_meanwhile_does_not_make_it_unknown(tmp_path: Path) -> None:
+    """A stranger's programs do so all the time, and a healthy evacuation ended Unanswered."""
+    (tmp_path / "root").mkdir()
+    with subprocess.Popen([sys.executable, "-c", CHANGING], cwd=tmp_path, stdout=subprocess.PIPE) as child:
+        try:
+            assert child.stdout
+            child.stdout.readline()
+            process = read_process(child.pid)
+            assert process
+            places = Places(tmp_path / "root")
+            looks = [read_handles([process], places)[process.identity].unread for _ in range(300)]
+        finally:
+            child.kill()
+    assert set(looks) == {""}
+
+
 @pytest.mark.parametrize("protected", [0, 1, 3])
 @pytest.mark.parametrize(
     ("opened", "flags", "written"), [("rb+", 1, True), ("rb", 1, False), ("rb+", 2, False)], ids=["rw", "ro", "private"]
