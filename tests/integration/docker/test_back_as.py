@@ -196,7 +196,7 @@ def test_a_new_container_that_fails_is_ended_kept_for_its_logs_and_replaced_by_t
         broken = {"MODEL_PATH": "/app/models/none.joblib"}
         with pytest.raises(NotRecovered, match=r"none\.joblib"):
             case.recover("container", api_environment=broken)
-        assert (case.running, containers.state(f"{INCIDENT}-api-1")) == ([], "exited")
+        assert (case.running, case.inspect(f"{INCIDENT}-api-1")["State"]["Status"]) == ([], "exited")
         assert case.context.adapters.host.refuses(case.context.workload.lock)
         right = {"MODEL_PATH": "/app/models/model_builtin.joblib"}
         assert case.recover("container", api_environment=right).container == f"{INCIDENT}-api-2"
