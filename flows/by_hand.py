@@ -7,6 +7,7 @@ began it.
 
 import os
 import secrets
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -54,8 +55,8 @@ class ShortLived(PrefectServer):
 
     def command(self) -> Sequence[str]:
         """Return the server's command with its background services off, and tables that need no migrations."""
-        words = [*super().command(), "--no-services"]
-        return ["tasks.adapters.memory_server" if word == "prefect" else word for word in words]
+        words = ["server", "start", "--host", "127.0.0.1", "--no-services"]
+        return [sys.executable, "-P", "-m", "tasks.adapters.memory_server", *words]
 
     def environment(self) -> Mapping[str, str]:
         """Return its environment with a database in memory, and without a home, a UI or Prefect's own block types."""

@@ -47,6 +47,7 @@ MODULES = [
     "flows.cli",
     "flows.deadline",
     "flows.engine",
+    "tasks.adapters.memory_server",
     "tasks.collectors",
     "tasks.collectors.zygote",
     "tasks.evidence.model_scanner",
@@ -67,6 +68,7 @@ NO_CHILD = (
     "str(interpreter) if own else sys.executable",  # -I, on the next words
     "POOL, sys.executable",  # the interpreter of deployments
     "wanted.engine or sys.executable",
+    "python or sys.executable",
     "os.execve(sys.executable, [",
 )
 """Other uses of our interpreter's path."""
