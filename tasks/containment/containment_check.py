@@ -55,6 +55,7 @@ _NAMED: Final = 3
 CONTAINED: Final = "contained"
 AS_FAR_AS_KNOWN: Final = "stopped as far as known"
 FROZEN_ONLY: Final = "frozen, not stopped"
+FROZEN_AS_FAR_AS_KNOWN: Final = "frozen as far as known, not stopped"
 NOT_CONTAINED: Final = "not contained"
 RELEASED: Final = "let go by an earlier recovery"
 UNTOUCHED: Final = "nothing was touched"
@@ -208,7 +209,10 @@ def stance(context: RunContext, containment: Containment | None) -> str:
         still += [container.state == "paused" for container in find_containers(context)]
     except EngineError:
         return NOT_CONTAINED
-    return FROZEN_ONLY if still and all(still) else NOT_CONTAINED
+    if not still or not all(still):
+        return NOT_CONTAINED
+    running = [who for who in roster.unknown if not roster.snapshot[who.pid].stopped]
+    return FROZEN_AS_FAR_AS_KNOWN if running else FROZEN_ONLY
 
 
 def look_for_life(context: RunContext) -> tuple[set[int], Roster]:

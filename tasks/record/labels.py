@@ -154,6 +154,7 @@ STANDS: Final = {
     "recovered": "復旧済み",
     "not recovered": "未復旧",
     "frozen, not stopped": "凍結済み・未停止",
+    "frozen as far as known, not stopped": "判明分は凍結済み・未停止・未回答あり",
     "not contained": "封じ込め未完了",
     "let go by an earlier recovery": "以前の復旧で解除済み",
     "nothing was touched": "予行のみ",

@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 
 from tasks.containment import freeze as steps
-from tasks.containment.containment_check import FROZEN_ONLY, NOT_CONTAINED, prove_contained, stance
+from tasks.containment.containment_check import (
+    FROZEN_AS_FAR_AS_KNOWN,
+    FROZEN_ONLY,
+    NOT_CONTAINED,
+    prove_contained,
+    stance,
+)
 from tasks.containment.control_groups import Groups
 from tasks.containment.freeze import freeze, halt, load_frozen
 from tasks.custody.containment.groups import Way
@@ -221,6 +227,17 @@ def test_how_it_stands_if_the_engine_cannot_be_asked(small: SmallWorkload) -> No
 
         engine.before = silent
         assert stance(run, None) == NOT_CONTAINED
+
+
+@pytest.mark.parametrize(("state", "stands"), [("S", FROZEN_AS_FAR_AS_KNOWN), ("T", FROZEN_ONLY), ("Z", FROZEN_ONLY)])
+def test_frozen_is_said_of_what_is_known_where_somebody_unknown_runs_in_the_root(
+    run: RunContext, state: str, stands: str
+) -> None:
+    add(run, 1)
+    frozen(run)
+    stranger = process(2, ("/opt/packer",), cwd=str(run.directory.root), executable="/opt/packer", state=state)
+    host_of(run).processes[stranger.pid] = stranger
+    assert stance(run, None) == stands
 
 
 def test_one_that_ends_as_its_files_are_read_is_left_out_of_the_check(
