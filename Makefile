@@ -18,7 +18,7 @@ argument = $(if $(1),"$(1)")
 option = $(if $(2),--$(1) "$(2)")
 
 .DEFAULT_GOAL := help
-.PHONY: help drill fleet-drill deploy evacuate status doctor uncordon thaw audit pull rollback test test-fast mutants check fmt soak ceph ceph-installed bench-contain bench-idle bench-offload bench-reading bench-trigger bench-status bench-fleet reference lock pictures wheel clean
+.PHONY: help drill fleet-drill deploy evacuate status doctor uncordon thaw audit pull rollback test test-fast mutants simulate check fmt soak ceph ceph-installed bench-contain bench-idle bench-offload bench-reading bench-trigger bench-status bench-fleet reference lock pictures wheel clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -72,6 +72,10 @@ test: $(STAMP)  ## the test suite
 
 test-fast: $(STAMP)  ## the unit tests, which need no server: about a minute
 	$(BIN)/python -m pytest tests/unit -m "unit and not soak" -n 2 --hypothesis-profile=fast $(ARGS)
+
+simulate: $(STAMP)  ## whole evacuations on paper, with faults drawn by SEED=1 RUNS=100; SECONDS=3600 ends it, TELL=1 tells each, FAULT=name puts an old fault back first
+	$(BIN)/python -m tests.simulation.simulate $(call option,seed,$(SEED)) $(call option,runs,$(RUNS)) \
+		$(call option,seconds,$(SECONDS)) $(call option,fault,$(FAULT)) $(if $(TELL),--tell)
 
 mutants: $(STAMP)  ## which changed lines the tests notice: SET=laws|acts SEED=1 NUMBER=60 RAN=coverage.json; writes build/mutants/
 	$(BIN)/python -m tests.mutants $(or $(SET),laws) --seed $(or $(SEED),1) --number $(or $(NUMBER),60) $(if $(RAN),--ran "$(RAN)")

@@ -1,0 +1,201 @@
+"""Put this process's run on paper: its host, store, time, threads and what it asks of a server, for good."""
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
+from typing import Any, Self, cast
+
+import flows.evacuate
+import flows.thaw
+import tasks.adapters.host
+import tasks.collectors.attempt
+import tasks.containment.descent
+import tasks.containment.suspects
+import tasks.custody.incident.log
+import tasks.evidence.model_inspection
+import tasks.runtime.context
+import tasks.runtime.progress
+import tasks.runtime.step
+import tasks.system.atomic_files
+import tasks.system.cancellation
+import tasks.system.parallel
+import tasks.system.processes
+from tasks import collectors
+from tasks.adapters import saved_blocks
+from tasks.adapters.server_time import server_time_if_told
+from tasks.collectors.acquire import acquire
+from tasks.collectors.collector import Collector, Made, Target
+from tasks.collectors.estimate import estimate
+from tasks.collectors.searching import searched
+from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
+from tasks.custody.incident.ending import FINISHED
+from tasks.custody.models.inspection import Soundness
+from tasks.record.publish import publish
+from tasks.runtime import flow_run
+from tasks.runtime.announce import announce_containment
+from tasks.runtime.context import Adapters
+from tasks.runtime.store_access import StoreAccess
+from tasks.system import launch_files
+from tests.simulation.runner import PaperRunner, published
+from tests.simulation.world import TICKS, SimHost, World, paper_datetime
+from tests.support.memory_engine import MemoryEngine
+
+_KEPT = ("logs", "artifacts", "models", "folders")
+_CHECKS = {"prove_contained", "prove_still_contained", "prove_contained_again"}
+_DISCOVER = collectors.discover
+
+
+class _Inline:
+    """An executor that does at once what it is given."""
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def submit(self, act: Callable[..., Any], *args: Any) -> Future[Any]:
+        return _apart(partial(act, *args))[0]
+
+    def map(self, act: Callable[..., Any], *items: Iterable[Any]) -> Iterator[Any]:
+        return map(act, *items)
+
+
+class _InlineThread(Thread):
+    """A thread that has done its work once it was started."""
+
+    def start(self) -> None:
+        self.run()
+
+    def join(self, timeout: float | None = None) -> None: ...
+
+
+def _apart(body: Callable[[], Any]) -> tuple[Future[Any], Thread]:
+    done = Future[Any]()
+    try:
+        done.set_result(body())
+    except Exception as error:  # noqa: BLE001  raised by the future's result()
+        done.set_exception(error)
+    return done, Thread()
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    """Do nothing."""
+
+
+def _swap(old: Any, new: Any) -> None:
+    """Put one thing in place of another, wherever the product has imported it."""
+    for name, module in [*sys.modules.items()]:
+        if name.split(".")[0] in {"tasks", "flows", "blocks"}:
+            for attribute in [attribute for attribute, value in vars(module).items() if value is old]:
+                setattr(module, attribute, new)
+
+
+def put_on_paper(world: World, happens: Callable[[str], object], fails: Iterable[str]) -> None:
+    """Replace what reaches beyond the world. `happens` is called with each act; collectors of `fails` do not work."""
+    logging.disable(logging.CRITICAL)
+    host, store, clock = world.host, world.store, world.host.clock
+    host.happens = store.happens = happens
+    store.acts = 0
+    time.time, time.monotonic, time.sleep = clock.time, clock.monotonic, clock.sleep  # type: ignore[assignment]
+    os.fsync = _nothing
+    for old, new in (
+        (datetime, paper_datetime(clock)),
+        (tasks.system.cancellation.apart, _apart),
+        (tasks.system.parallel.side_by_side, lambda act, items, _=0: map(act, items)),
+        (ThreadPoolExecutor, _Inline),
+        (tasks.runtime.progress.shown, lambda *_: nullcontext()),
+        (tasks.system.processes.ticks, clock.ticks),
+        (tasks.system.processes.age_of, lambda start: max(0.0, clock.ticks() - start) / TICKS),
+        (tasks.adapters.host.LinuxHost, lambda *_, **__: host),
+        (tasks.runtime.context.open_adapters, lambda *_, **__: _adapters(host)),
+        (collectors.discover, discover),
+        (tasks.collectors.attempt.attempt, partial(attempt, fails=frozenset(fails))),
+        (saved_blocks.load_block, lambda *_: world.workload()),
+        (saved_blocks.require_store, lambda *_: {"folder": str(world.folder)}),
+        (flow_run.own_launchers, frozenset),
+        (flow_run.origin, lambda _: "drawn"),
+        (server_time_if_told, lambda: None),
+        (flow_run.finished_before, lambda _: FINISHED),
+        (tasks.evidence.model_inspection.read_model, lambda *_: {"outcome": Soundness.SOUND, "reason": "on paper"}),
+        (flows.evacuate._name, lambda: "paper"),
+        (announce_containment, _nothing),
+        (publish, published),
+        (tasks.runtime.step.StepRunner, PaperRunner),
+        (launch_files.places_of, lambda _: launch_files.Places(world.folder / "etc", {})),
+        (launch_files.on_terminal, lambda process: process.terminal),
+        (Thread, _InlineThread),
+        (tasks.containment.suspects._ticks_of, lambda _: 0.0),
+    ):
+        _swap(old, new)
+    kin: Any = tasks.containment.descent.Kin
+    kin.__enter__, kin.__exit__ = (lambda this: host.know_kin(this)), _nothing  # noqa: PLW0108  bound to it, not to us
+    access: Any = StoreAccess
+    access.evidence = property(lambda _: store)
+    _tell_of_files(host, happens)
+
+
+def _adapters(host: SimHost) -> Adapters:
+    none_named = SimpleNamespace(list_states=lambda *_: (), set_paused=lambda *_, **__: ())
+    return Adapters(cast("Any", host), cast("Any", none_named), cast("Any", MemoryEngine))
+
+
+def _tell_of_files(host: SimHost, happens: Callable[[str], object]) -> None:
+    files, log = cast("Any", tasks.system.atomic_files), tasks.custody.incident.log
+    beside, append = files._beside, log._write_whole
+
+    @contextmanager
+    def told(path: Path, *rest: Any) -> Iterator[Any]:
+        if host.busy:  # a guard's
+            with beside(path, *rest) as file:
+                yield file
+            return
+        happens(f"write {path.name}")
+        with beside(path, *rest) as file:
+            yield file
+        happens(f"written {path.name}")
+
+    def appended(descriptor: int, line: bytes) -> None:
+        append(descriptor, line)
+        about = json.loads(line)
+        if about["action"] == "step started" and about["step_id"] in _CHECKS:
+            host.checked_at = host.clock.now
+        happens(f"log {about['action']} {about['object']}")
+
+    files._beside, log._write_whole = told, appended
+
+
+def discover() -> dict[str, Collector]:
+    """The collectors that read files of the root, and a look at the frozen."""
+    look = Collector("tree", "What ran?", 10, (Made(_tree, "tree.txt"),), while_frozen=True, needed=True)
+    return {"tree": look, **{name: each for name, each in _DISCOVER().items() if name in _KEPT}}
+
+
+def _tree(target: Target) -> bytes:
+    return json.dumps(target.frozen).encode()
+
+
+def attempt(
+    what: Collector, target: Target, staging: Path, *, fails: frozenset[str], cancelled: object
+) -> tuple[list[Any], Loss | None]:
+    """Collect in this process, as `tasks.collectors.__main__` does in its own."""
+    del cancelled
+    if what.name in fails:
+        return [], Loss(what.name, Outcome.TIMED_OUT, "not done after 900 s")
+    lines: list[Any] = [{"room": told}] if (told := estimate(what, target, staging)) else []
+    kinds = {StoredFile: "file", Loss: "loss"}
+    for item in searched(acquire(what, target, staging), target, staging, all_of_them=False):
+        row = {name: getattr(item, name) for name in type(item).__dataclass_fields__}
+        lines.append({kinds.get(type(item), "search"): row})
+    return cast("list[Any]", json.loads(json.dumps(lines, default=vars))), None
