@@ -118,7 +118,7 @@ def test_a_key_that_cannot_be_used_costs_the_signatures_and_says_why_without_a_s
         ("got neither", {"identity": WHO}),
         ("valid string", {"private_key": {"word": plain}, "identity": WHO}),
         ("valid", "a word"),
-        ("Field required", {}),
+        ("Field required", {"private_key": plain}),
     ]
     for told, key in wrong:
         store, why = with_usable_key({"bucket": "evidence", "prefix": "x", "signing": key})
@@ -126,6 +126,11 @@ def test_a_key_that_cannot_be_used_costs_the_signatures_and_says_why_without_a_s
         assert told in why
         assert "word" not in why
         assert not [line for line in (plain + locked).splitlines()[1:-1] if line in why]
+
+
+def test_a_form_in_which_nobody_gave_a_key_has_none_and_warns_of_nothing() -> None:
+    store, why = with_usable_key({"bucket": "evidence", "signing": {}})
+    assert (store.signing, why) == (None, "")
 
 
 def test_a_good_key_is_kept_and_another_fault_of_the_block_is_still_one(tmp_path: Path) -> None:
