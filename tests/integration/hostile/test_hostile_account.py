@@ -93,7 +93,7 @@ def attacked(folder: Path, chosen: Sequence[Attack]) -> Iterator[Scene]:
             memory = str(MEMORY / f"evacuation-{hashlib.sha256(os.fsencode(block.evidence)).hexdigest()[:16]}")
             places = [small.root, block.evidence, canary, block.lock, account.passing, memory]
             account.start(*_training(small, account, training.program))
-            wait_until(account.processes, what=f"the training: {account.told()}")
+            wait_until(lambda: _trains(account), what=f"the training: {account.told()}")
             for each in (each for each in chosen if each.words):
                 account.start([sys.executable, "-I", "-c", PROGRAM, *map(str, places), *each.words], Path("/"))
             count = sum(bool(each.words) for each in chosen)
@@ -127,6 +127,11 @@ def _training(small: SmallWorkload, account: Account, program: str) -> tuple[lis
         account.give(copy)
         python = ["env", f"PYTHONHOME={sys.base_prefix}", str(copy)]
     return [*python, *small.training_command[1:]], small.root
+
+
+def _trains(account: Account) -> bool:
+    """Whether its program runs: before that nobody can tell the training from what starts it."""
+    return any("src/train.py" in each.cmdline() for each in account.processes().values())
 
 
 def _ready(account: Account) -> list[int]:
