@@ -16,6 +16,7 @@ import pytest
 from tasks.drill.sample import every_process
 from tests.support.workloads import wait_until
 
+pytestmark = pytest.mark.soak  # five minutes of both processors; other scenes show what it is made of
 PROJECT = Path(__file__).parents[3]
 DRILL = [sys.executable, "-m", "flows.cli", "drill"]
 LAST = re.compile(
@@ -112,7 +113,6 @@ def test_the_aws_cli_lists_and_downloads_what_the_manifest_names(kept: str, tmp_
     assert subprocess.run(sums, cwd=tmp_path, check=False).returncode == 0
 
 
-@pytest.mark.soak
 def test_ctrl_c_in_mid_evacuation_ends_everything_that_the_drill_started() -> None:
     with subprocess.Popen(DRILL, cwd=PROJECT, stdout=subprocess.PIPE, text=True, start_new_session=True) as drill:
         assert drill.stdout
