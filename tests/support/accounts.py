@@ -1,13 +1,16 @@
 """An account of its own for what a test starts: the kernel counts what is left of it, whatever it calls itself."""
 
+import ctypes
 import errno
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -44,18 +47,42 @@ def new_user() -> int:
     return next(_numbers)
 
 
+@contextmanager
+def own_network() -> Iterator[list[str]]:
+    """Yield a launcher into a network of its own, with a loopback: who attacks there meets no other test's server."""
+    up = "ip link set lo up && echo && exec sleep 3000"
+    with subprocess.Popen(["unshare", "--net", "sh", "-c", up], stdout=subprocess.PIPE) as keeper:
+        assert keeper.stdout
+        assert keeper.stdout.readline()
+        yield ["nsenter", f"--net=/proc/{keeper.pid}/ns/net"]
+        keeper.kill()
+
+
+def listening(network: Sequence[str]) -> socket.socket:
+    """A socket of ours that listens in a network of `own_network`."""
+
+    def listen() -> socket.socket:
+        with Path(network[-1].partition("=")[2]).open() as file:
+            if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), 0x40000000):  # CLONE_NEWNET
+                raise OSError(ctypes.get_errno(), "setns")
+        return socket.create_server(("127.0.0.1", 0))
+
+    with ThreadPoolExecutor(1) as apart:  # only the thread that listens is there
+        return apart.submit(listen).result()
+
+
 class Account:
     """A user id that nobody else has, and a folder of its own. Needs root. What runs under it ends with the test."""
 
-    def __init__(self, folder: Path) -> None:
-        """Make the folder and take the next number."""
+    def __init__(self, folder: Path, before: Sequence[str] = ()) -> None:
+        """Make the folder and take the next number. `before` is a launcher that root starts its programs by."""
         self.uid, self.folder = new_user(), folder
         folder.mkdir()
         open_the_way(folder)
         self.passing = Path(mkdtemp(prefix="account-"))  # the name of a socket may be no longer than a hundred bytes
         self.give(folder)
         self.give(self.passing)
-        self._launch = opened(folder.with_name(f"{folder.name}-opened"))
+        self._launch = [*before, *opened(folder.with_name(f"{folder.name}-opened"))]
         self._launch += ["setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups"]
 
     def give(self, path: Path) -> None:

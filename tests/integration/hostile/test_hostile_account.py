@@ -8,7 +8,6 @@ import json
 import os
 import random
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -24,7 +23,7 @@ import pytest
 from blocks.workload import Workload
 from tasks.incident.layout import EARLY, MEMORY
 from tests.e2e.flow.test_by_hand import NOBODY, toml
-from tests.support.accounts import PROJECT, Account
+from tests.support.accounts import PROJECT, Account, listening, own_network
 from tests.support.attacks import ATTACKS, PROGRAM, Attack
 from tests.support.workloads import SmallWorkload, wait_until
 
@@ -49,6 +48,8 @@ class Scene:
     store: Path
     bystander: psutil.Popen
     attackers: set[int]
+    network: list[str]
+    """What starts a program in the network that the attackers see."""
 
     def workload(self) -> dict[int, psutil.Process]:
         """What lives of the account beside the attackers and their children."""
@@ -73,7 +74,7 @@ def _session(pid: int) -> int:
 @contextmanager
 def attacked(folder: Path, chosen: Sequence[Attack]) -> Iterator[Scene]:
     """The workload at work, and each attack begun. Nothing of it is left after."""
-    with Account(folder) as account, socket.create_server(("127.0.0.1", 0)) as api:
+    with own_network() as network, Account(folder, network) as account, listening(network) as api:
         os.chown(folder, 0, 0)
         small, canary, store = SmallWorkload(folder / "root"), folder / "roots", folder / "store"
         inside = any(each.inside for each in chosen)
@@ -99,7 +100,7 @@ def attacked(folder: Path, chosen: Sequence[Attack]) -> Iterator[Scene]:
             count = sum(bool(each.words) for each in chosen)
             wait_until(lambda: len(_ready(account)) == count, what=f"attacks at work: {account.told()}")
             attackers = {_session(pid) for pid in _ready(account)}
-            yield Scene(account, small, block, canary, store, bystander, attackers)
+            yield Scene(account, small, block, canary, store, bystander, attackers, network)
         finally:
             account.end()
             bystander.kill()
@@ -163,7 +164,7 @@ def evacuate(scene: Scene, file: Path, *, cwd: bool = False) -> Ended:
     told = json.loads(scene.block.model_dump_json(exclude_unset=True))
     fields = {name: value for name, value in told.items() if name in Workload.model_fields}
     file.write_text(toml("workload", "hostile", fields) + toml("store", "here", {"folder": str(scene.store)}))
-    command = [str(Path(sys.executable).with_name("evacuation")), "run", str(file), "--json"]
+    command = [*scene.network, str(Path(sys.executable).with_name("evacuation")), "run", str(file), "--json"]
     environment = {**os.environ, "PREFECT_API_URL": NOBODY}
     with (file.parent / "said").open("w+") as said, (file.parent / "told").open("w+") as errors:
         before = {pid for pid, each in scene.workload().items() if _stands(each)}
