@@ -37,7 +37,7 @@ from tasks.incident.layout import CAUGHT, FROZEN, FROZEN_CONTAINERS
 from tasks.incident.run_lock import at_work, owner_of
 from tasks.system import file_lock as lock
 from tasks.system.atomic_files import identities, read_ours, write_marker
-from tasks.system.ours import open_folder
+from tasks.system.ours import opened_folder
 from tasks.system.processes import start_of, untouchable
 
 _PAUSE_SECONDS: Final = 0.25
@@ -227,15 +227,13 @@ def _appended(path: str) -> FileIO:
 
     Another user's file is replaced, because what it says would not be trusted.
     """
-    folder, name = open_folder(Path(path).parent), Path(path).name
-    try:
+    name = Path(path).name
+    with opened_folder(Path(path).parent) as folder:
         with suppress(FileNotFoundError):
             if os.stat(name, dir_fd=folder, follow_symlinks=False).st_uid != os.geteuid():
                 os.unlink(name, dir_fd=folder)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         return FileIO(os.open(name, flags, 0o644, dir_fd=folder), "a")
-    finally:
-        os.close(folder)
 
 
 def _say_ready() -> None:

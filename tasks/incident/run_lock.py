@@ -11,8 +11,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -22,7 +21,7 @@ from tasks.custody.incident.incident import known_id
 from tasks.incident.layout import OWNER, REHEARSAL
 from tasks.system import file_lock as lock
 from tasks.system.atomic_files import read_plain
-from tasks.system.ours import exposed, open_folder
+from tasks.system.ours import exposed, opened_folder
 from tasks.system.processes import get_process, start_of
 from tasks.system.time_limit import time_limit
 
@@ -59,22 +58,13 @@ def take_ownership(evidence: Path, purpose: Purpose = "evacuation", *, dry_run: 
     return descriptor
 
 
-@contextmanager
-def _opened(folder: Path) -> Iterator[int]:
-    descriptor = open_folder(folder)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
 def _locked(path: Path) -> int | None:
     """Return the descriptor of the locked file if it still lies at the path; None if the lock cannot be taken.
 
     Nor is it taken of another account's file, in which that account could sign for us. Raises OSError if there is no
     folder, or one behind a link that is not followed.
     """
-    with _opened(path.parent) as folder:
+    with opened_folder(path.parent) as folder:
         try:
             descriptor = os.open(path.name, _LOCK | os.O_NONBLOCK, 0o644, dir_fd=folder)
         except OSError as error:
@@ -93,7 +83,7 @@ def _locked(path: Path) -> int | None:
 def _put_in_place(path: Path) -> int:
     """Put a locked file of ours where a stranger's lies, who has no moment to lock it first. Return its descriptor."""
     beside, aside = (f"{path.name}-{os.urandom(16).hex()}" for _ in range(2))
-    with _opened(path.parent) as folder:
+    with opened_folder(path.parent) as folder:
         descriptor = os.open(beside, _LOCK | os.O_EXCL, 0o600, dir_fd=folder)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

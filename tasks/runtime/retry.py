@@ -11,17 +11,17 @@ from tasks.custody.step_result import StepResult
 _LASTING: Final = frozenset({EACCES, EPERM, ENOSPC, EDQUOT, EROFS})
 
 
-def may_pass(made: object) -> bool:
+def may_pass(result: object) -> bool:
     """Return whether a retry can help, given a step's error or incomplete result.
 
     A step's result says so itself. Of errors those last that are an answer, as of a store, the engine or the input, a
     denied permission and a full disk.
     """
-    if not isinstance(made, Exception):
-        return isinstance(made, StepResult) and made.is_transient
-    if isinstance(made, EvacuationError):
-        return isinstance(made, TransientStoreError | EngineUnreachable)
-    return not (isinstance(made, OSError) and made.errno in _LASTING)
+    if not isinstance(result, Exception):
+        return isinstance(result, StepResult) and result.is_transient
+    if isinstance(result, EvacuationError):
+        return isinstance(result, TransientStoreError | EngineUnreachable)
+    return not (isinstance(result, OSError) and result.errno in _LASTING)
 
 
 def transient(_: Any, __: Any, state: State[Any]) -> bool:

@@ -111,13 +111,13 @@ def step(  # noqa: PLR0913  what a step is known by, and Prefect's own keywords
             context, *plain = map(_walkable, (context, *args))
             name = _title(full, body, (context, *plain), kwargs)
             about = {"step_id": step_id, **({"of": of} if (of := name.removeprefix(plain_title)) else {})}
-            _tag(TaskRunContext.get(), made)
+            _tag(TaskRunContext.get(), task)
             if context.cancelled and not last:
                 raise RunCancelled("not begun: the run was cancelled")
             act = partial(body, context, *plain, **kwargs)
             return _told(context, name, about, ja, act if last else lambda: context.cancelled.bounded(act, patience))
 
-        made = IncidentStep(
+        task = IncidentStep(
             run,
             step_id,
             section,
@@ -128,7 +128,7 @@ def step(  # noqa: PLR0913  what a step is known by, and Prefect's own keywords
             retries=retries,
             retry_delay_seconds=retry_delay_seconds,
         )
-        return made
+        return task
 
     return decorate
 
@@ -147,10 +147,10 @@ def step_without_incident(
     def decorate(body: Callable[P, T]) -> Step[P, T]:
         @wraps(body)
         def run(*args: P.args, **kwargs: P.kwargs) -> T:
-            _tag(TaskRunContext.get(), made)
+            _tag(TaskRunContext.get(), task)
             return body(*args, **kwargs)
 
-        made = Step(
+        task = Step(
             run,
             step_id,
             section,
@@ -159,17 +159,17 @@ def step_without_incident(
             retries=retries,
             retry_delay_seconds=retry_delay_seconds,
         )
-        return made
+        return task
 
     return decorate
 
 
-def _tag(about: TaskRunContext | None, made: Step[..., Any]) -> None:
+def _tag(running: TaskRunContext | None, task: Step[..., Any]) -> None:
     """Tag a task run that has begun. Of one that has tags before, Prefect asks the server for their limits."""
-    if about:
+    if running:
         run = _RUN.get(None)
         incident = [f"incident:{run.context.incident.id}"] if run else []
-        about.task_run.tags = [*filter(None, [made.section]), f"step:{made.step_id}", *incident]
+        running.task_run.tags = [*filter(None, [task.section]), f"step:{task.step_id}", *incident]
 
 
 @dataclass(frozen=True)
@@ -307,11 +307,11 @@ def _title(title: str, body: Callable[..., Any], args: tuple[Any, ...], kwargs: 
     return title.format(**inspect.signature(body).bind(*args, **kwargs).arguments)
 
 
-def _cache_key(made: Step[..., Any], about: TaskRunContext, parameters: dict[str, Any]) -> str:
-    _tag(about, made)  # a step whose result is cached is not run
+def _cache_key(task: Step[..., Any], running: TaskRunContext, parameters: dict[str, Any]) -> str:
+    _tag(running, task)  # a step whose result is cached is not run
     given = {name: _walkable(value) for name, value in parameters.items()}
-    told = hashlib.sha256(made.key(about, given).encode()).hexdigest()[:32] if made.key else ""
-    return f"{given['context'].incident.id}.{made.step_id}.{told}"
+    digest = hashlib.sha256(task.key(running, given).encode()).hexdigest()[:32] if task.key else ""
+    return f"{given['context'].incident.id}.{task.step_id}.{digest}"
 
 
 def _unless_cancelled(condition: Condition, task: Any, task_run: Any, state: State[Any]) -> bool:

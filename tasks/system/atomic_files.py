@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from tasks.custody.containment.process import Identity
-from tasks.system.ours import open_folder
+from tasks.system.ours import opened_folder
 
 _LIMIT: Final = 1 << 26
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -51,15 +51,15 @@ def write_once(path: Path, data: bytes) -> None:
 @contextmanager
 def _beside(path: Path, take_name: Callable[..., None], mode: int = 0o666) -> Iterator[BinaryIO]:
     """Yield a new file whose name nobody can guess, in the folder of the path; at the end it takes the path's name."""
-    folder, beside = open_folder(path.parent), f".{path.name}.{os.urandom(8).hex()}.new"
-    try:
-        with os.fdopen(os.open(beside, _NEW, mode, dir_fd=folder), "wb") as file:
-            yield file
-        take_name(beside, path.name, src_dir_fd=folder, dst_dir_fd=folder)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(beside, dir_fd=folder)
-        os.close(folder)
+    beside = f".{path.name}.{os.urandom(8).hex()}.new"
+    with opened_folder(path.parent) as folder:
+        try:
+            with os.fdopen(os.open(beside, _NEW, mode, dir_fd=folder), "wb") as file:
+                yield file
+            take_name(beside, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(beside, dir_fd=folder)
 
 
 def _flush(file: BinaryIO) -> None:
@@ -95,11 +95,8 @@ def read_plain(path: Path) -> bytes:
 
 
 def _open(path: Path) -> int:
-    folder = open_folder(path.parent)
-    try:
+    with opened_folder(path.parent) as folder:
         return os.open(path.name, _READ, dir_fd=folder)
-    finally:
-        os.close(folder)
 
 
 def _read(descriptor: int, path: Path) -> bytes:
@@ -136,16 +133,13 @@ def why_not_ours(path: Path) -> str:
 
 def read_private(path: Path) -> bytes:
     """Read a file in an incident's folder. Raises PermissionError if others own the folder or may write to it."""
-    folder = open_folder(path.parent)
-    try:
+    with opened_folder(path.parent) as folder:
         about = os.fstat(folder)
         if about.st_uid != os.geteuid() or about.st_mode & 0o022:
             raise PermissionError(
                 errno.EPERM, "it lies in a folder that is not ours, or that others may write to", str(path)
             )
         return _read(os.open(path.name, _READ, dir_fd=folder), path)
-    finally:
-        os.close(folder)
 
 
 def rows_of(path: Path, read: Callable[[Path], bytes]) -> list[dict[str, Any]]:

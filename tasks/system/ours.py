@@ -5,7 +5,8 @@ import grp
 import os
 import pwd
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -71,6 +72,16 @@ def open_folder(path: Path) -> int:
         os.close(descriptor)
         raise PermissionError(errno.EPERM, f"a link leads elsewhere, and {place} is not ours", str(path))
     return descriptor
+
+
+@contextmanager
+def opened_folder(path: Path) -> Iterator[int]:
+    """Open a folder for the block, as `open_folder` does."""
+    descriptor = open_folder(path)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def make_folder(path: Path, mode: int = 0o755) -> int:
