@@ -198,18 +198,20 @@ def _freeze(
     homes = [home for base in bases for home in incidents_in(base)]
     host, find = LinuxHost(workload["api_port"], root=workload["root"]), _finder(workload, bases)
 
+    def so_far() -> tuple[EarlyFreeze, list[dict[str, Any]]]:
+        early = EarlyFreeze(journal, tuple(frozen), above=tuple(above), losses=losses)
+        return early, [*rows_for(frozen), *rows_above(above), *rows_lost(losses)]
+
     def note(ran: set[Identity]) -> None:
         above.update(ran)
         with suppress(OSError):  # told of below
-            early = EarlyFreeze(journal, tuple(frozen), above=tuple(above), losses=losses)
-            write_rows(early, [*rows_for(frozen), *rows_above(above), *rows_lost(losses)])
+            write_rows(*so_far())
 
     try:
         _halt(host, find, _held(homes), frozen, note)
     except Exception as reason:  # noqa: BLE001  what is frozen has to be written down whatever went wrong
         say(f"not all was frozen before the start of the run: {type(reason).__name__}: {reason}", error=True)
-    early = EarlyFreeze(journal, tuple(frozen), above=tuple(above), losses=losses)
-    rows = [*rows_for(frozen), *rows_above(above), *rows_lost(losses)]
+    early, rows = so_far()
     try:
         write_rows(early, rows)
     except OSError as error:
