@@ -27,6 +27,7 @@ _LONGEST: Final = 4096
 _SEARCHED: Final = (b"PYTHONPATH=", b"NODE_PATH=", b"PERL5LIB=", b"CLASSPATH=", b"LD_LIBRARY_PATH=")
 _KCMP, _KCMP_FILES = {"x86_64": 312, "aarch64": 272}.get(os.uname().machine, -1), 2
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
+_THREADS_TRIED: Final = 9
 _NAMING: Final = (b"PWD=", b"OLDPWD=", b"VIRTUAL_ENV=", b"CONDA_PREFIX=")
 
 
@@ -40,7 +41,7 @@ def read_handles(
     found = {}
     for process in processes:
         try:
-            handles = _read(place_of(process.pid), process, places, models)
+            handles = _read_anew(process, places, models)
             if start_of(process.pid) == process.identity.start:
                 found[process.identity] = handles
         except ProcessLookupError:
@@ -56,6 +57,15 @@ def file_id(path: str | Path) -> FileId | None:
         about = os.stat(path)
         return about.st_dev, about.st_ino
     return None
+
+
+def _read_anew(process: Process, places: Places, models: Collection[FileId]) -> Handles:
+    """Read a process; at another of its threads if the one that was to be read has ended meanwhile."""
+    for _ in range(_THREADS_TRIED):
+        with suppress(ProcessLookupError):
+            return _read(place_of(process.pid), process, places, models)
+        start_of(process.pid)
+    return Handles(denied=True, unread="none of its threads lived long enough to be read")
 
 
 def _read(where: int | str, process: Process, places: Places, models: Collection[FileId]) -> Handles:

@@ -35,7 +35,7 @@ _MOST_BYTES: Final = 1 << 17
 _MOST_WORDS: Final = 1024
 _FEW_FILES: Final = 256
 _TOGETHER: Final = 32
-_RELAY_SECONDS: Final = 0.005
+_RELAY_SECONDS: Final = 0.02
 _FLOW_RUN: Final = re.compile(r"[0-9a-f-]{36}")
 GONE: Final = (FileNotFoundError, ProcessLookupError)
 
@@ -220,18 +220,38 @@ def _read_process(pid: int, listening: Mapping[str, int] | None = None, places: 
         stat = _stat(pid)
         if int(stat[6]) & _KERNEL_THREAD:
             return Process(Identity(pid, int(stat[19])), int(stat[1]), stat[0], places=frozenset())
-        for where, state in _places(pid, stat):  # noqa: B007  used after it
+        for where, state in _places(pid, stat):
             with suppress(*GONE):
-                status, command = _status(where), _bytes(where, "cmdline")
-                cwd, executable = _link(where, "cwd"), _link(where, "exe")
-                if where == pid or _stat(where):  # a thread that has ended meanwhile has shown less than there is
-                    break
-        else:
-            return None
+                process = _read_at(where, state, stat, listening, places)
+                if where == pid:
+                    return process and _judged(process, stat)
+                if process and (_link(where, "exe") or _denied(where)):  # else it ended, and has shown less than there is
+                    return process
     except (*GONE, PermissionError):
-        return None
+        pass
+    return None
+
+
+def _judged(process: Process, stat: Sequence[str]) -> Process:
+    """Return a process as it was read by its own pid: of one whose main thread has exited that shows nothing."""
+    if not _is_headless(stat) or not _is_headless(_stat(process.pid)):
+        return process
+    unread = "its main thread has exited, and none of its threads lived long enough to be read"
+    return replace(process, placeless=True, unread=process.unread or unread)
+
+
+def _read_at(
+    where: int | str,
+    state: str,
+    stat: Sequence[str],
+    listening: Mapping[str, int] | None,
+    places: Places | None,
+) -> Process | None:
+    """Read a process at one of its threads; None if this is the id of a thread."""
+    pid, status, command = int(str(where).partition("/")[0]), _status(where), _bytes(where, "cmdline")
+    cwd, executable = _link(where, "cwd"), _link(where, "exe")
     if int(status.get(b"Tgid", b"0")) != pid:
-        return None  # the id of a thread, or gone
+        return None
     cgroup = _text(where, "cgroup")
     user = int(status.get(b"Uid", b"-1"))
     *head, rest = command.rstrip(b"\0").split(b"\0", _MOST_WORDS)
@@ -317,9 +337,9 @@ def _places(pid: int, stat: Sequence[str]) -> Iterator[tuple[int | str, str]]:
     Such a process is no zombie while the kernel counts other threads, but only they show command line, folder and
     program. Each may have ended, and started the next, before it is read. The last place is the process's own.
     """
-    headless = stat[0] == "Z" and int(stat[_THREADS]) > 1
-    deadline = time.monotonic() + _RELAY_SECONDS
-    while headless and time.monotonic() < deadline:
+    headless = _is_headless(stat)
+    deadline = time.thread_time() + _RELAY_SECONDS
+    while headless and time.thread_time() < deadline:
         with suppress(OSError):
             for thread in os.listdir(f"/proc/{pid}/task"):
                 where = f"{pid}/task/{thread}"
@@ -327,6 +347,10 @@ def _places(pid: int, stat: Sequence[str]) -> Iterator[tuple[int | str, str]]:
                     if (state := _stat(where)[0]) not in _DEAD:
                         yield where, state
     yield pid, "R" if headless else stat[0]
+
+
+def _is_headless(stat: Sequence[str]) -> bool:
+    return stat[0] == "Z" and int(stat[_THREADS]) > 1
 
 
 def _status(pid: int | str) -> dict[bytes, bytes]:

@@ -101,6 +101,7 @@ def keep(page: Page) -> Callable[[str], None]:
 def form(page: Page, flow: str = "evacuate", name: str = NAME) -> None:
     """From the list of deployments to the form of one."""
     page.goto("/deployments")
+    page.get_by_placeholder("Search deployments").fill(name)  # all of them take more than a page
     row = page.get_by_role("row").filter(has=page.get_by_role("link", name=flow, exact=True))
     row.get_by_role("link", name=name, exact=True).click()
     page.get_by_role("button", name="Run", exact=True).click()

@@ -16,10 +16,12 @@ from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.custody.containment.ends import End
+from tasks.custody.containment.place import Place
 from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Containment, Freeze, Stop
 from tasks.drill.sample import SOURCE
-from tasks.system.processes import start_of, untouchable
+from tasks.system.places import Places
+from tasks.system.processes import read_process, start_of, untouchable
 from tests.integration.host.test_contain import in_a_process_of_its_own
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until, words_of
@@ -346,6 +348,25 @@ def test_a_training_of_short_lived_threads_without_a_main_thread_is_no_zombie(sm
         assert training.wait(10) != 0
     finally:
         training.kill()  # nobody else finds it
+
+
+def test_of_such_threads_all_is_known_or_the_process_says_that_it_is_not(
+    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a thread showed that had ended half way was taken for all of it: no folder, and so no part of the root."""
+    (small.root / "src/train.py").write_text(RELAY)
+    training = small.start()
+    try:
+        wait_until(lambda: psutil.Process(training.pid).status() == psutil.STATUS_ZOMBIE, what="the main thread's end")
+        places = Places(small.root)
+        looks = [read_process(training.pid, None, places) for _ in range(200)]
+        assert all(look and (look.unread or {Place.CWD, Place.SCRIPT} <= (look.places or set())) for look in looks)
+        assert sum(not look.unread for look in looks if look) > 150
+        monkeypatch.setattr("tasks.system.processes._RELAY_SECONDS", 0.0)
+        look = read_process(training.pid, None, places)
+        assert look and look.placeless and look.unread.startswith("its main thread has exited")
+    finally:
+        training.kill()
 
 
 def borrowing(small: SmallWorkload, name: str, program: str = "venv/bin/python") -> psutil.Process:
