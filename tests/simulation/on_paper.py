@@ -7,13 +7,16 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
+from fcntl import LOCK_EX, LOCK_NB, flock
 from functools import lru_cache, partial
 from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
 from typing import Any, Self, cast
+
+from prefect.client.schemas.objects import State
 
 import flows.evacuate
 import flows.thaw
@@ -28,10 +31,9 @@ import tasks.runtime.progress
 import tasks.runtime.step
 import tasks.system.atomic_files
 import tasks.system.cancellation
+import tasks.system.file_lock
 import tasks.system.parallel
 import tasks.system.processes
-from prefect.client.schemas.objects import State
-
 from tasks import collectors
 from tasks.adapters import saved_blocks
 from tasks.adapters.server_time import server_time_if_told
@@ -39,10 +41,12 @@ from tasks.collectors.acquire import acquire
 from tasks.collectors.collector import Collector, Made, Target
 from tasks.collectors.estimate import estimate
 from tasks.collectors.searching import searched
+from tasks.custody.containment.process import Process
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.incident.ending import FINISHED
 from tasks.custody.models.inspection import Soundness
 from tasks.custody.visible import visible
+from tasks.incident import layout
 from tasks.record.publish import publish
 from tasks.runtime import flow_run
 from tasks.runtime.announce import announce_containment
@@ -96,6 +100,11 @@ def _apart(body: Callable[[], Any]) -> tuple[Future[Any], Thread]:
     return done, Thread()
 
 
+@lru_cache
+def _this_process() -> Process | None:
+    return tasks.system.processes.read_process(os.getpid())
+
+
 def _nothing(*_: Any, **__: Any) -> None:
     """Do nothing."""
 
@@ -139,11 +148,13 @@ def put_on_paper(world: World, happens: Callable[[str], object], fails: Iterable
         (announce_containment, _nothing),
         (publish, published),
         (tasks.runtime.step.StepRunner, PaperRunner),
+        (layout.MEMORY, world.folder / "memory"),
         (launch_files.places_of, lambda _: launch_files.Places(world.folder / "etc", {})),
         (launch_files.on_terminal, lambda process: process.terminal),
         (Thread, _InlineThread),
         (tasks.containment.suspects._ticks_of, lambda _: 0.0),
         (visible, _VISIBLE),
+        (tasks.system.file_lock.taker, _taker),
     )
     kin: Any = tasks.containment.descent.Kin
     kin.__enter__, kin.__exit__ = (lambda this: host.know_kin(this)), _nothing  # noqa: PLW0108  bound to it, not to us
@@ -152,6 +163,16 @@ def put_on_paper(world: World, happens: Callable[[str], object], fails: Iterable
     access: Any = StoreAccess
     access.evidence = property(lambda _: store)
     _tell_of_files(host, happens)
+
+
+def _taker(path: Path) -> Process | None:
+    """Return this process if it has the lock: no other run is ever at work."""
+    with suppress(OSError), path.open("rb") as file:
+        try:
+            flock(file, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            return _this_process()
+    return None
 
 
 def _adapters(host: SimHost) -> Adapters:
@@ -175,11 +196,11 @@ def _tell_of_files(host: SimHost, happens: Callable[[str], object]) -> None:
         happens(f"written {path.name}")
 
     def appended(descriptor: int, line: bytes) -> None:
-        append(descriptor, line)
         about = json.loads(line)
         if about["action"] == "step started" and about["step_id"] in _CHECKS:
             host.checked_at = host.clock.now
-        happens(f"log {about['action']} {about['object']}")
+        happens(f"log {about['action']} {about.get('step_id') or about['object']}")
+        append(descriptor, line)
 
     files._beside, log._write_whole = told, appended
 

@@ -28,6 +28,8 @@ TICKS = 100
 """Of a second, in which the start of a process is told."""
 KINDS: dict[str, "Callable[[SimHost, int], Process]"] = {}
 """Who may be born, by name: filled by the cast."""
+_UP = {"ActiveState": "active", "SubState": "running"}
+_WAITS = {"ActiveState": "activating", "SubState": "auto-restart"}
 _TURN_SECONDS = 0.25
 """The longest turn of the world, and how often a guard looks."""
 
@@ -175,7 +177,7 @@ class SimHost(PaperHost):
             if self.runs(pid):
                 self._live(pid, self.lives[pid], self.processes[pid])
         for unit, about in self.systemd.units.items():
-            if about["ActiveState"] == "active" and self._missed(about, [each.unit for each in self.lives.values()]):
+            if about["ActiveState"] != "inactive" and self._missed(about, [each.unit for each in self.lives.values()]):
                 KINDS[unit](self, 1)
         for row in [row for row in self.later if row[0] <= self.clock.now]:
             self.later.remove(row)
@@ -190,8 +192,8 @@ class SimHost(PaperHost):
 
     def _missed(self, about: dict[str, str], there: list[str]) -> bool:
         since = float(about["missed"] or self.clock.now)
-        about["missed"] = "" if about["Id"] in there else str(since)
-        return bool(about["missed"]) and self.clock.now - since >= 0.5
+        about |= _UP | {"missed": ""} if about["Id"] in there else _WAITS | {"missed": str(since)}
+        return bool(about["missed"]) and self.clock.now - since >= float(about["RestartSec"])
 
     def _live(self, pid: int, life: Life, process: Process) -> None:
         now = self.clock.now
