@@ -84,7 +84,7 @@ class Record(StepResult):
     """The record of one run, in its folder on disk. `stored` is true once the store has every file of it.
 
     `lost` says why it could not be written to disk: only its `artifacts`, for the UI, are left then. `untimed` says why
-    no authority vouches for its time, if the store's block names one. It `is_transient` if the store may take it yet.
+    no authority vouches for its time, if the store's block names one. It `is_transient` if disk or store may take it yet.
     """
 
     folder: str
@@ -130,7 +130,7 @@ def record(context: RunContext, content: RecordContent) -> Record:
             _close(context, folder, content)
     except OSError as error:
         why = str(error) or type(error).__name__
-        return replace(written, reason=why, lost=why)
+        return replace(written, reason=why, lost=why, is_transient=may_pass(error))
     if context.cancelled:
         return replace(written, reason="not sent: the run was cancelled")
     try:

@@ -1,5 +1,6 @@
 """One run of an incident in a process of its own, which may be killed at any of its acts: the flow's own graph."""
 
+import errno
 import importlib
 import inspect
 import os
@@ -36,6 +37,8 @@ _now = time.monotonic
 class Order:
     """A run: what it is asked for, and at which of its acts it is killed or cancelled, or loses a copy (0: at none).
 
+    At `errs_at` an act of the host, its disk or the store fails, once.
+
     `act` is evacuate, thaw, or wait, in which only time passes. `fails` are collectors that do not work in it, `retry`
     is the id of a run that Prefect's Retry begins again.
     """
@@ -46,6 +49,7 @@ class Order:
     killed_at: int = 0
     cancelled_at: int = 0
     lost_copy_at: int = 0
+    errs_at: int = 0
     fails: tuple[str, ...] = ()
     retry: str = ""
 
@@ -77,6 +81,8 @@ class _Running:
         self.acts += 1
         if self.acts == self.order.killed_at:
             self.leave(End("Killed", what))
+        if self.acts == self.order.errs_at and not what.startswith("log "):  # of those it is told once they are written
+            raise OSError(errno.EIO, os.strerror(errno.EIO), what)
         if self.acts == self.order.cancelled_at and self.context:
             self.context.cancelled.order(SIGTERM)
         if self.acts == self.order.lost_copy_at and self.context:
