@@ -18,7 +18,7 @@ from tasks.containment.suspects import suggest_line
 from tasks.custody.containment.process import ancestry
 from tasks.custody.containment.roster import Kind
 from tasks.custody.containment.service import unit_of
-from tasks.custody.containment.source import keeps_only, may_be_ended
+from tasks.custody.containment.source import keeps_only, may_be_ended, source_of
 from tasks.custody.containment.suspect import excuse_for
 from tasks.custody.errors import EvacuationError
 from tasks.custody.evidence.redact import command_line
@@ -88,7 +88,7 @@ def starters(patient: Patient) -> Finding:
     spared = {*untouchable(patient.snapshot), *(each.pid for each in patient.excused)}
     parents = ancestry(patient.snapshot, (who.pid for who in patient.members))
     others = {pid: each for pid, each in patient.snapshot.items() if each.identity not in patient.members}
-    started = {each.identity for pid, each in others.items() if pid in parents}
+    started = {source_of(each) for pid, each in others.items() if pid in parents}
     found = look_for_starters(patient.host, patient.workload, others, spared, started, ticks())
     told = "; ".join((*map(str, found.living), *found.notes))
     if not found.living:

@@ -203,18 +203,22 @@ def names_of(process: Process) -> frozenset[str]:
     return frozenset({name, *(PurePath(word.split(" ", 1)[0]).name for word in process.command[:taken])})
 
 
-def units(shown: Iterable[Mapping[str, str]], names: Names, spared: Collection[str | int]) -> Iterator[Starter]:
+def units(
+    shown: Iterable[Mapping[str, str]], names: Names, spared: Collection[str | int], started: Collection[str] = ()
+) -> Iterator[Starter]:
     """Yield the services that systemd will start, or that run a command line of the workload's, by their properties.
 
-    One that systemd does not restart is not among the latter. `spared` are units and main processes. A service that
-    runs something else is judged by its processes.
+    One that systemd does not restart is not among the latter. Of those that `started` the workload each that waits for
+    its restart is, whatever its properties name. `spared` are units and main processes. A service that runs something
+    else is judged by its processes.
     """
     for about in shown:
         name, text = about.get("Id", ""), f"{about.get('ExecStart', '')}\n{about.get('WorkingDirectory', '')}"
         if is_down(about) or about.get("SubState") == "exited" or not {name, about.get("MainPID")}.isdisjoint(spared):
             continue
         again = about["ActiveState"] == "activating" or (names.command(text) and about.get("Restart", "") != "no")
-        if names.place(text) and again:
+        waits = name in started and about.get("SubState", "").startswith("auto-restart")
+        if waits or (names.place(text) and again):
             yield Starter(Kind.UNIT, visible(name), f"systemctl stop {visible(name)}")
 
 
