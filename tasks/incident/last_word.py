@@ -35,9 +35,9 @@ def is_finished(home: Path) -> bool:
 
 
 def _unsent(home: Path) -> bool:
-    """Return whether the run of the last record ended without it in the store, or was cancelled."""
+    """Return whether the run of the last record ended without it in the store, was cancelled, or died before its end."""
     with suppress(IndexError, OSError, ValueError, KeyError, TypeError):
         ended = json.loads(read_plain(home / ENDED))
-        last = int(ended["record"]) == int(closings(home)[-1].parent.name)
-        return last and str(ended["end"]).startswith(("Unverified", "cancelled"))
-    return False
+        last, number, end = int(closings(home)[-1].parent.name), int(ended["record"]), str(ended["end"])
+        return number < last or (number == last and end.startswith(("Unverified", "cancelled")))
+    return True

@@ -21,7 +21,10 @@ API = [{"pid": 41, "start": 7}]
         ("VERIFIED", (2, "Unverified"), [], False),
         ("VERIFIED", (2, CANCELLED), [], False),
         ("PARTIAL", (2, CANCELLED), [], False),
-        ("VERIFIED", (1, "Unverified"), [], True),  # the end of an earlier run
+        ("VERIFIED", (3, "Unverified"), [], True),  # of a run without a record
+        ("VERIFIED", (1, "Verified"), [], False),  # of an earlier run: the last one died before it sent its record
+        ("VERIFIED", (1, "Verified"), API, True),
+        ("THAWED", (1, "Verified"), [], True),
         ("VERIFIED", (2, "Unverified"), API, True),  # in a later emergency the API is to be contained too
         ("THAWED", (2, CANCELLED), [], True),
     ],
@@ -37,10 +40,12 @@ def test_a_record_that_may_not_be_in_the_store_is_unfinished_work(
     assert is_finished(tmp_path) is finished
 
 
-def test_without_a_word_of_its_end_the_closing_decides(tmp_path: Path) -> None:
+def test_without_a_word_of_its_end_nobody_knows_whether_the_record_was_sent(tmp_path: Path) -> None:
     assert not is_finished(tmp_path)
     (tmp_path / "record/001").mkdir(parents=True)
     (tmp_path / "record/001/closing.json").write_text('{"verdict": "VERIFIED"}')
-    assert is_finished(tmp_path)
+    assert not is_finished(tmp_path)
     (tmp_path / ENDED).write_text("[")
+    assert not is_finished(tmp_path)
+    (tmp_path / ENDED).write_text('{"record": 1, "end": "Verified"}')
     assert is_finished(tmp_path)

@@ -39,6 +39,7 @@ def incident(block: Workload, name: str, run: str, word: str = "") -> Path:
     (home / "incident.json").write_text("{}")
     if word:
         (home / "record/001/closing.json").write_text(json.dumps({"verdict": word}))
+        (home / "ended.json").write_text(json.dumps({"record": 1, "end": word.capitalize()}))
     return home
 
 
