@@ -28,7 +28,8 @@ def last_word(home: Path) -> str:
 def is_finished(home: Path) -> bool:
     """Return whether an incident need not be carried on: by its last verdict, if the store has got that record.
 
-    A run that was killed between its closing and its end leaves that unknown. After a recovery a later emergency is another incident.
+    A run that was killed between its closing and its end leaves that unknown. After a recovery a later emergency is
+    another incident.
     """
     word = last_word(home)
     return word == THAWED or (word in WORKS and (_is_sent(home) or bool(rows_of(home / RECOVERED, read_private))))

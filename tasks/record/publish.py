@@ -88,14 +88,13 @@ def final_state(
     if context.cancelled:
         return _cancelled(context, verdict, lost)
     if isinstance(recorded, str) or lost:
-        kept = verdict if context.directory.real else verdict.of_what_was_not_kept()
         end = NOT_CONTAINED if verdict.word is Word.NOT_CONTAINED else UNVERIFIED
-        return _ended(context, end, f"{_in_both(kept)} {lost}")
+        return _ended(context, end, _with(context, end, verdict, f" {lost}"))
     whole = recorded.stored and not recorded.verdict.partly_thawed
     end = ending_of(recorded.verdict.word, recovery, dry_run=context.run.dry_run, stored=whole)
     if end is DRY_RUN:
         return _ended(context, end, _rehearsed(context, recorded.verdict))
-    message = f"{_in_both(recorded.verdict)}{_unless_stored(recorded)}"
+    message = _with(context, end, recorded.verdict, _unless_stored(recorded))
     failed = _not_back(context.workload, recovery) if isinstance(recovery, str) else ""
     if end is NOT_RECOVERED:
         return _ended(context, end, f"{failed} The incident is {message}")
@@ -186,6 +185,16 @@ def _cancelled(context: RunContext, verdict: Verdict, lost: str = "") -> State[A
 def _in_both(verdict: Verdict) -> str:
     """Return the verdict in one line, its word in both languages."""
     return verdict.message.replace(verdict.word, f"{verdict.word} {JAPANESE[verdict.word]}", 1)
+
+
+def _with(context: RunContext, end: Ending, verdict: Verdict, trouble: str) -> str:
+    """Return the verdict in one line, and what became of its record: without that, nobody else can check the verdict."""
+    if end is UNVERIFIED and verdict.word is not Word.UNVERIFIED:
+        why = trouble.strip().removeprefix("But ")
+        verdict, trouble = verdict.without_record(why, context.incident.id, context.incident.workload), ""
+    if not context.directory.real:
+        verdict = verdict.of_what_was_not_kept()
+    return f"{_in_both(verdict)}{trouble}"
 
 
 def _unless_stored(recorded: Record) -> str:

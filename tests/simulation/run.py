@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from errno import ENOSPC
+from errno import EIO, ENOSPC
 from signal import SIGKILL, SIGTERM
 from typing import TYPE_CHECKING, Any, cast
 
@@ -102,6 +102,11 @@ class _Running:
     def kill(self, _: Event, what: str) -> None:
         """Let it end without another act."""
         self.leave(End("Killed", what))
+
+    def fail(self, _: Event, what: str) -> None:
+        """Let an act of the host, its disk or the store fail once."""
+        if not what.startswith("log "):
+            raise OSError(EIO, os.strerror(EIO), what)
 
     def cancel(self, *_: object) -> None:
         """Let a person cancel it."""

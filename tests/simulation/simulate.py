@@ -18,7 +18,7 @@ from tests.simulation.store import Moods, TruthStore
 from tests.simulation.world import KINDS, SimClock, SimHost, World
 
 _CARRIED_ON = 7
-_EVENTS = {"kill": 0.5, "cancel": 0.15, "lose_copy": 0.15, "step_clock": 0.1, "fill_disk": 0.1}
+_EVENTS = {"kill": 0.5, "cancel": 0.15, "lose_copy": 0.15, "step_clock": 0.1, "fill_disk": 0.1, "fail": 0.1}
 """What happens to a run, and in how many."""
 _STEPS = (
     *("", "", "", "freeze", "collect", "collect", "stop", "stop", "prove_contained", "judge_models", "seal", "seal"),

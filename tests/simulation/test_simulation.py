@@ -1,9 +1,14 @@
 """No word of an evacuation claims more than is so, whoever lives on the host and whatever fails meanwhile."""
 
+from pathlib import Path
+from random import Random
+
 import pytest
 
 from tests.simulation.faults import FAULTS
-from tests.simulation.simulate import simulate
+from tests.simulation.oracle import false_words
+from tests.simulation.run import Event, Order, ran
+from tests.simulation.simulate import draw_world, simulate
 
 SEEDS = range(1, 401)
 SOON = {"unknown": 1003}
@@ -32,3 +37,26 @@ def test_a_fault_that_is_put_back_is_found(name: str) -> None:
     begin = SOON.get(name, 1000)
     found = (seed for seed in range(begin, begin + 600) if simulate(seed, FAULTS[name].put_back).false)
     assert not simulate(next(found)).false
+
+
+@pytest.mark.sample(6)
+@pytest.mark.parametrize("seed", range(1, 401))
+def test_an_act_that_fails_once_costs_no_run_its_end(seed: int, tmp_path: Path) -> None:
+    """Each step's second try does what the first has left, and no more: on disk, in the store, on the host."""
+    ends = list[str]()
+    for name, errs in (("sound", False), ("failing", True)):
+        rng = Random(seed)  # noqa: S311  it draws scenes
+        (tmp_path / name).mkdir()
+        world = draw_world(rng, tmp_path / name)
+        world.host.systemd.failing.clear()
+        policy, act = rng.choice(("graceful", "kill")), rng.randint(1, 225)
+        fault = (Event("fail", act if seed % 4 else act % 40),) if errs else ()
+        orders = [Order(policy=policy, events=fault)]
+        if seed % 4 == 0:
+            orders = [Order(policy=policy, events=(Event("kill", 20),)), Order(act="thaw", events=fault)]
+        for order in orders:
+            end = ran(world, order)
+        assert false_words(world, end) == [], orders
+        halted = {pid for pid, each in world.host.processes.items() if each.state == "T"}
+        ends.append(f"{end.name} {len(halted - world.stood)}: {end.trouble}")
+    assert ends[0] == ends[1], (end.message, orders)

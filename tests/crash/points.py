@@ -1,0 +1,253 @@
+"""Run an act on the paper host, and at points of it let the machine stop: what opens its folder then finds no lie."""
+
+import importlib
+import os
+import pickle
+import shutil
+import struct
+import sys
+import time
+import traceback
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from signal import Signals
+from typing import Any
+
+import tasks.system.processes
+from tasks.custody.audit.finding import Severity
+from tasks.audit.verify import audited
+from tasks.cli.status import look
+from tasks.custody.containment.process import Identity
+from tasks.system.atomic_files import sync_folder
+from tests.crash.disk import Disk, Image, rebuild
+from tests.simulation import run as running
+from tests.simulation.oracle import false_words, homes, left_here, seen_alive
+from tests.simulation.run import End, Order, ran
+from tests.simulation.simulate import person_acts
+from tests.simulation.world import KINDS, Life, SimHost, World
+
+_CARRIED_ON = 7
+_WRONG = {False: (Severity.BROKEN,), True: (Severity.BROKEN, Severity.OPEN)}
+_FOR_GOOD = ExitStack()
+_LENGTH = struct.Struct("!Q")
+
+
+@dataclass
+class Point:
+    """The moment after an event: what the machine has, and what of its folder a power loss leaves."""
+
+    event: str
+    host: SimHost
+    store: Any
+    lost: Image
+    kept: Image
+
+
+@dataclass
+class Told:
+    """What was seen: the events, how the act ended, and what was false after a crash, each with its point."""
+
+    events: list[str] = field(default_factory=list)
+    false: list[str] = field(default_factory=list)
+    end: End = field(default_factory=lambda: End("None"))
+
+
+Act = Callable[[running._Running], End]
+
+
+def acting(act: Act | None, boot: int = 0, then: Callable[[World], object] = id) -> Callable[[], None]:
+    """Return what makes a child of `ran` do an act of ours, in that boot of its host; `then` is called when it begins."""
+
+    def change() -> None:
+        if boot:
+            _boot(boot)
+        put = running.put_on_paper
+
+        def on_paper(world: World, *rest: Any) -> None:
+            put(world, *rest)
+            then(world)
+
+        running.put_on_paper = on_paper
+        if act:
+            running._Running._end = act  # type: ignore[method-assign]
+
+    return change
+
+
+def _boot(number: int) -> None:
+    """Be in another boot: what is named after it has another name."""
+    before, now = tasks.system.processes.boot_id(), f"{number:08x}-0000-4000-8000-000000000000"
+    for name, module in [*sys.modules.items()]:
+        if name.split(".")[0] in {"tasks", "flows", "blocks"}:
+            for attribute, value in [*vars(module).items()]:
+                if isinstance(value, str) and before[:8] in value:
+                    setattr(module, attribute, value.replace(before[:8], now[:8]))
+                elif getattr(value, "__name__", "") == "boot_id":
+                    setattr(module, attribute, lambda: now)
+
+
+def crashed(world: World, act: Act | None, chosen: Callable[[int], bool], order: Order = Order()) -> Told:  # noqa: B008
+    """Do it, and at the chosen ones of its points look what a crash would leave."""
+    told, seen = Told(), set[str]()
+    there, back = os.pipe(), os.pipe()
+    helper = os.fork()
+    if not helper:
+        os.close(there[0])
+        os.close(back[1])
+        running._SECONDS = 1e6  # for as long as others look at its points
+        end = ran(world, order, acting(act, then=lambda world: _watch(world, there[1], back[0], chosen)))
+        _send(there[1], (world.host, world.store, end))
+        os._exit(0)
+    os.close(there[1])
+    os.close(back[0])
+    with os.fdopen(there[0], "rb") as points:
+        for item in iter(lambda: _next(points), None):
+            if isinstance(item, Point):
+                told.false += [f"after {item.event}, {each}" for each in _after(world, item, seen)]
+                os.write(back[1], b".")
+            elif isinstance(item, list):
+                told.events = item
+            else:
+                world.host, world.store, told.end = item
+    os.close(back[1])
+    os.waitpid(helper, 0)
+    return told
+
+
+def _send(pipe: int, item: object) -> None:
+    data = memoryview(pickle.dumps(item))
+    for part in (_LENGTH.pack(len(data)), data):
+        while part:
+            part = part[os.write(pipe, part) :]
+
+
+def _next(pipe: Any) -> Any:
+    head = pipe.read(_LENGTH.size)
+    return pickle.loads(pipe.read(*_LENGTH.unpack(head))) if head else None  # noqa: S301  our own child's
+
+
+def _watch(world: World, there: int, back: int, chosen: Callable[[int], bool]) -> None:
+    """Tell the points of this process's run, and wait at each chosen one."""
+    events = list[str]()
+
+    def happens(what: str) -> None:
+        events.append(what)
+        if chosen(len(events)):
+            _send(there, Point(f"{len(events)}: {what}", world.host, world.store, disk.lost(), disk.kept()))
+            os.read(back, 1)
+
+    disk, signal = Disk(world.folder / "evidence", happens), SimHost.signal
+    world.folder.joinpath("evidence").mkdir(exist_ok=True)
+
+    def signalled(host: SimHost, identity: Identity, number: Signals) -> None:
+        signal(host, identity, number)
+        if not host.busy:
+            happens(f"{number.name} {identity.pid}")
+
+    hold = SimHost.hold
+
+    def held(host: SimHost, orders: Any) -> Identity:
+        guard = hold(host, orders)
+        sync_folder(Path(orders.marker).parent)  # as the host's own does
+        return guard
+
+    SimHost.signal, SimHost.hold = signalled, held  # type: ignore[method-assign]
+    _FOR_GOOD.enter_context(disk.watched())
+    leave = running._Running.leave
+
+    def leaving(run: running._Running, end: End) -> None:
+        _send(there, events)
+        leave(run, end)
+
+    running._Running.leave = leaving  # type: ignore[method-assign]
+
+
+def _after(world: World, point: Point, seen: set[str]) -> Iterator[str]:
+    """Open what is left of the folder, in each way in which the machine may stop; what was `seen` is not looked at."""
+    for way in ("power loss", "power loss, all kept", "kill"):
+        host, store = pickle.loads(pickle.dumps((point.host, point.store)))  # noqa: S301  a copy
+        other = World(world.folder, host, store, world.block, world.number, world.stood, dict(world.sealed))
+        image = point.lost if way == "power loss" else point.kept
+        state = repr((way == "kill" and host.processes, store.keys(), [(name, each.content) for name, each in image.items()]))
+        if state not in seen:
+            seen.add(state)
+            with _instead(world.folder / "evidence", image):
+                yield from (f"{way}: {each}" for each in carried_on(other, 0 if way == "kill" else 0xB007))
+
+
+@contextmanager
+def _instead(folder: Path, image: Image) -> Iterator[None]:
+    """Put an image in the place of a folder, for the block."""
+    aside = folder.with_name("living")
+    folder.rename(aside)
+    try:
+        rebuild(folder, image)
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        aside.rename(folder)
+
+
+def _reboot(host: SimHost) -> None:
+    host.ended |= {each.identity: host.lives[pid] for pid, each in host.processes.items() if pid != 1}
+    host.processes, host.lives = {1: host.processes[1]}, {1: Life()}
+    host.locked, host.keeper, host.started_guard = [], None, None
+
+
+def carried_on(world: World, boot: int) -> Iterator[str]:
+    """Look at it, carry it on until it is Verified, and look again; what was not so, each in a line."""
+    if boot:
+        _reboot(world.host)
+        KINDS["training"](world.host, 1)  # as cron does at a boot
+    yield from _status(world, boot)
+    yield from _audit(world, finished=False)
+    for _ in range(_CARRIED_ON):
+        end = ran(world, Order(), acting(None, boot))
+        if false := false_words(world, end):
+            yield from (f"{end.name}: {each}" for each in false)
+            return
+        if end.name == "Verified":
+            break
+        person_acts(world, end.message)
+    else:
+        yield f"it never ended Verified: {end.name}: {end.message[:600]}"
+        return
+    yield from left_here(world)
+    yield from _status(world, boot)
+    yield from _audit(world, finished=True)
+
+
+def _status(world: World, boot: int) -> Iterator[str]:
+    def act(run: running._Running) -> End:
+        shown = look(run.world.workload(), run.world.host)
+        return End(shown.verdict, "\n".join(shown.lines()), incident=shown.incident)
+
+    end = ran(world, Order(act="status"), acting(act, boot))
+    if end.trouble:
+        yield f"status: {end.trouble[-1200:]}"
+    elif "nothing of it runs" in end.message and (alive := seen_alive(world)):
+        yield f"status says that nothing runs, and there lives {alive}"
+    elif end.name == "VERIFIED":
+        shown = End("Verified", incident=end.incident)
+        yield from (f"status: {each}" for each in running_words(world, shown))
+
+
+def running_words(world: World, end: End) -> list[str]:
+    """What is false of a word on an incident, whatever runs now."""
+    from tests.simulation.oracle import _stored
+
+    return [*_stored(world, end)]
+
+
+def _audit(world: World, *, finished: bool) -> Iterator[str]:
+    there = sorted({key.split("/")[1] for key in world.store.keys("incidents/")})
+    for incident in there:
+        try:
+            found = audited(world.store, incident, None, None, deep=True)
+        except BaseException:  # noqa: BLE001  it is a finding
+            yield f"audit: {traceback.format_exc()[-1200:]}"
+            continue
+        wrong = [each for each in found.findings if each.severity in _WRONG[finished] and each.what != "it is not signed"]
+        yield from (f"audit: {each.summary}" for each in wrong)
