@@ -73,11 +73,11 @@ def check_containment(context: RunContext) -> Containment:
     cordon = await_cordon(context)
     mine, roster = look_for_life(context)
     visible, known_alive = roster.snapshot, roster.alive
-    held = {each.identity: each.source for each in state.returned.read() if each.end is End.HELD}
+    returned = (each for each in state.returned.read() if each.end is End.HELD)
+    held = {each.identity: each.source for each in returned if each.identity in known_alive}
     alive = known_alive | {
         who: f"left frozen, {source} brings it back{cure(context, visible, who, source)}"
         for who, source in held.items()
-        if who in known_alive
     }
     starters = find_starters(context, visible)
     living = reasons_to_stop(context, visible, starters, {*alive, *map(str, held.values())})

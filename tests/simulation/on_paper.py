@@ -117,6 +117,15 @@ def _swap(*pairs: tuple[Any, Any]) -> None:
             setattr(module, attribute, new)
 
 
+def _boot_again(times: int) -> None:
+    """Let this be another boot of the host: it is in the names of files."""
+    now, then = f"{times:08x}", tasks.system.processes.boot_id()
+    for module in [module for name, module in sys.modules.items() if name.split(".")[0] in _OURS]:
+        for name, it in [(name, it) for name, it in vars(module).items() if isinstance(it, str) and then[:8] in it]:
+            setattr(module, name, it.replace(then[:8], now))
+    _swap((tasks.system.processes.boot_id, lambda: now + then[8:]))
+
+
 def put_on_paper(world: World, happens: Callable[[str], object], fails: Iterable[str]) -> None:
     """Replace what reaches beyond the world. `happens` is called with each act; collectors of `fails` do not work."""
     logging.disable(logging.CRITICAL)
@@ -156,6 +165,7 @@ def put_on_paper(world: World, happens: Callable[[str], object], fails: Iterable
         (visible, _VISIBLE),
         (tasks.system.file_lock.taker, _taker),
     )
+    _boot_again(host.boot)
     kin: Any = tasks.containment.descent.Kin
     kin.__enter__, kin.__exit__ = (lambda this: host.know_kin(this)), _nothing  # noqa: PLW0108  bound to it, not to us
     state: Any = State

@@ -40,7 +40,7 @@ class Life:
 
     `heeds` are the seconds until it ends after a gentle signal, None if it never does; `forks` those between two
     children, `writes` between two lines that it writes below the root. `brings` is what it starts again, its `charge`,
-    `delay` seconds after it has `missed` it. `sent` are the signals that may have ended it.
+    `delay` seconds after it has `missed` it. `sent` are the signals of ours that may have ended it.
     """
 
     workload: bool = False
@@ -134,7 +134,7 @@ class SimHost(PaperHost):
         self.ear: _Ear | None = None
         self.kin: Any = None
         self.happens: Callable[[str], object] = len
-        self.checked_at, self.number, self.busy = 0.0, 0, False
+        self.checked_at, self.number, self.boot, self.busy = 0.0, 0, 0, False
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "happens": len, "kin": None, "ear": None, "busy": False}
@@ -164,9 +164,15 @@ class SimHost(PaperHost):
         self.locked = [who for who in self.locked if who.pid != pid]
         self.processes |= {k: replace(each, parent=1) for k, each in self.processes.items() if each.parent == pid}
 
-    def end_unit(self, unit: str) -> None:
+    def end_unit(self, unit: str, why: str = "systemd") -> None:
         for pid in [pid for pid, life in self.lives.items() if life.unit == unit]:
-            self.end(pid, "systemd")
+            self.end(pid, why)
+
+    def reboot(self) -> None:
+        """End all; systemd starts again what nobody has stopped. Pids and times go on, so that none is met twice."""
+        for pid in self.processes.keys() - {1}:
+            self.end(pid)
+        self.keeper, self.boot = None, self.boot + 1
 
     def turn(self) -> None:
         """Let each do what it is about to; the guard looks last."""
