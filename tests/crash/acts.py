@@ -18,9 +18,9 @@ from tasks.custody.containment.answer import GivenAnswer
 from tasks.custody.containment.process import Identity
 from tasks.preflight.open_incident import NotOpened, Opened, Request, open_incident
 from tasks.preflight.reopen import Reopening, reopen
-from tests.crash.points import Act, acting
+from tests.crash.points import Act, done
 from tests.simulation.cast import SERVE
-from tests.simulation.run import End, Order, ran
+from tests.simulation.run import End, Order
 from tests.simulation.runner import PaperRunner
 from tests.simulation.simulate import draw_world
 from tests.simulation.world import KINDS, SimHost, World
@@ -38,6 +38,7 @@ def host_of(folder: Path, *kinds: str) -> World:
     host.systemd.failing.clear()
     for kind in kinds:
         KINDS[kind](host, 1)
+    world.stood = frozenset(pid for pid, each in host.processes.items() if each.state == "T")
     world.block |= {"api_url": "http://127.0.0.1:9", "stop_supervisors": True, "watch_seconds": 1, "grace_seconds": 1}
     return world
 
@@ -122,12 +123,11 @@ class Scene:
         """Do what comes before."""
         world = host_of(folder, *self.kinds)
         for each in self.before:
-            order, act = (each, None) if isinstance(each, Order) else (Order(), each)
-            end = ran(world, order, acting(act))
+            end = done(world, each)
             assert not end.trouble, end.trouble
         if self.newcomer:
             KINDS[self.newcomer](world.host, 1)
-            ran(world, Order(act="wait"))
+            done(world, Order(act="wait"))
         return world
 
 

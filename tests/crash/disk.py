@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import RLock
 from typing import Any
 from unittest.mock import patch
 
@@ -39,6 +40,7 @@ class Disk:
     _data: dict[int, bytes] = field(default_factory=dict)
     _names: dict[int, dict[str, tuple[int, int, int]]] = field(default_factory=dict)
     _pinned: dict[int, int] = field(default_factory=dict)
+    _lock: Any = field(default_factory=RLock)
     _reading: dict[tuple[int, ...], bytes] = field(default_factory=dict)
 
     @contextmanager
@@ -61,10 +63,11 @@ class Disk:
         def done(*args: Any, **about: Any) -> Any:
             last = os.fsdecode(args[-1] if len(args) > 1 and name in {"rename", "replace", "link"} else args[0])
             place = about.get("dst_dir_fd", about.get("dir_fd"))
-            result = act(*args, **about)
             path = os.path.join(os.readlink(f"/proc/self/fd/{place}"), last) if place is not None else last
-            if path.startswith(f"{self.folder}/"):
-                self.happens(f"{name} {os.path.relpath(path, self.folder)}")
+            with self._lock:
+                result = act(*args, **about)
+                if path.startswith(f"{self.folder}/"):
+                    self.happens(f"{name} {os.path.relpath(path, self.folder)}")
             return result
 
         return done
@@ -74,10 +77,11 @@ class Disk:
         path = os.readlink(f"/proc/self/fd/{number}")
         if not f"{path}/".startswith(f"{self.folder}/"):
             return
-        self.happens(f"before fsync {os.path.relpath(path, self.folder)}")
-        opened = f"/proc/self/fd/{number}"
-        (self._flush_folder if stat.S_ISDIR(os.fstat(number).st_mode) else self._flush_file)(opened)
-        self.happens(f"fsync {os.path.relpath(path, self.folder)}")
+        flush = self._flush_folder if stat.S_ISDIR(os.fstat(number).st_mode) else self._flush_file
+        with self._lock:
+            self.happens(f"before fsync {os.path.relpath(path, self.folder)}")
+            flush(f"/proc/self/fd/{number}")
+            self.happens(f"fsync {os.path.relpath(path, self.folder)}")
 
     def _flush_folder(self, path: str) -> None:
         found = dict[str, tuple[int, int, int]]()
