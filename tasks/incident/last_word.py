@@ -35,7 +35,7 @@ def is_finished(home: Path) -> bool:
 
 
 def _unsent(home: Path) -> bool:
-    """Return whether the run of the last record ended without it in the store, was cancelled, or died before its end."""
+    """Return whether the run of the last record ended without it in the store, was cancelled, or died before that."""
     with suppress(IndexError, OSError, ValueError, KeyError, TypeError):
         ended = json.loads(read_plain(home / ENDED))
         last, number, end = int(closings(home)[-1].parent.name), int(ended["record"]), str(ended["end"])

@@ -19,14 +19,14 @@ from tasks.custody.containment.process import Identity
 from tasks.preflight.open_incident import NotOpened, Opened, Request, open_incident
 from tasks.preflight.reopen import Reopening, reopen
 from tests.crash.points import Act, done
-from tests.simulation.cast import SERVE
 from tests.simulation.run import End, Order
 from tests.simulation.runner import PaperRunner
 from tests.simulation.simulate import draw_world
 from tests.simulation.world import KINDS, SimHost, World
 
 _HEALTH = {"status": "ok", "model_path": "models/model_builtin.joblib"}
-_ANSWERS: Mapping[str, Any] = {"/health": _HEALTH, "/schema": {"required_columns": ["age"]}, "/predict": {"pred_proba": 1}}
+_SCHEMA, _PREDICTION = {"required_columns": ["age"]}, {"pred_proba": 1}
+_ANSWERS: Mapping[str, Any] = {"/health": _HEALTH, "/schema": _SCHEMA, "/predict": _PREDICTION}
 
 
 def host_of(folder: Path, *kinds: str) -> World:
@@ -99,12 +99,12 @@ def return_to_service() -> None:
         host.happens("start the API")
         return host.born({"workload": True}, command, cwd=str(folder), ports=frozenset({9})).identity
 
-    SimHost.start = start  # type: ignore[method-assign, assignment]
-    tasks.recovery.process_api.ProcessApi.listens = lambda *_: True  # type: ignore[method-assign]
-    tasks.recovery.api_client.Api._ask = lambda _, __, path, ___: (  # type: ignore[method-assign]
-        200,
-        json.dumps(_ANSWERS.get(path, {})).encode(),
-    )
+    host_kind: Any = SimHost
+    process_api: Any = tasks.recovery.process_api.ProcessApi
+    api: Any = tasks.recovery.api_client.Api
+    host_kind.start = start
+    process_api.listens = lambda *_: True
+    api._ask = lambda _, __, path, ___: (200, json.dumps(_ANSWERS.get(path, {})).encode())
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,24 @@
 """Run an act on the paper host, and at points of it let the machine stop: what opens its folder then finds no lie."""
 
-import importlib
 import os
 import pickle
 import re
 import shutil
 import struct
 import sys
-import time
 import traceback
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from signal import Signals
 from typing import Any
 
 import tasks.system.processes
-from tasks.custody.audit.finding import Severity
 from tasks.audit.verify import audited
 from tasks.cli.status import look
+from tasks.custody.audit.finding import Severity
 from tasks.custody.containment.process import Identity
 from tasks.system.atomic_files import sync_folder
 from tests.crash.disk import Disk, Image, rebuild
@@ -65,15 +64,16 @@ def _acting(act: Act | None, boot: int, then: Callable[[World], object]) -> Call
     def change() -> None:
         if boot:
             _boot(boot)
-        put = running.put_on_paper
+        module: Any = running
+        put = module.put_on_paper
 
         def on_paper(world: World, *rest: Any) -> None:
             put(world, *rest)
             then(world)
 
-        running.put_on_paper = on_paper
+        module.put_on_paper = on_paper
         if act:
-            running._Running._end = act  # type: ignore[method-assign]
+            module._Running._end = act
 
     return change
 
@@ -125,10 +125,10 @@ def crashed(world: World, act: Act | Order, chosen: Callable[[int, str], bool]) 
 
 
 def _send(pipe: int, item: object) -> None:
-    data = memoryview(pickle.dumps(item))
-    for part in (_LENGTH.pack(len(data)), data):
-        while part:
-            part = part[os.write(pipe, part) :]
+    data = pickle.dumps(item)
+    left = memoryview(_LENGTH.pack(len(data)) + data)
+    while left:
+        left = left[os.write(pipe, left) :]
 
 
 def _next(pipe: Any) -> Any:
@@ -146,7 +146,9 @@ def _watch(world: World, there: int, back: int, chosen: Callable[[int, str], boo
             _send(there, Point(f"{len(events)}: {what}", world.host, world.store, disk.lost(), disk.kept()))
             os.read(back, 1)
 
-    disk, signal = Disk(world.folder / "evidence", happens), SimHost.signal
+    kind: Any = SimHost
+    run_kind: Any = running._Running
+    disk, signal, hold, leave = Disk(world.folder / "evidence", happens), kind.signal, kind.hold, run_kind.leave
     world.folder.joinpath("evidence").mkdir(exist_ok=True)
 
     def signalled(host: SimHost, identity: Identity, number: Signals) -> None:
@@ -154,22 +156,19 @@ def _watch(world: World, there: int, back: int, chosen: Callable[[int, str], boo
         if not host.busy:
             happens(f"{number.name} {identity.pid}")
 
-    hold = SimHost.hold
-
     def held(host: SimHost, orders: Any) -> Identity:
-        guard = hold(host, orders)
+        guard: Identity = hold(host, orders)
         sync_folder(Path(orders.marker).parent)  # as the host's own does
         return guard
 
-    SimHost.signal, SimHost.hold = signalled, held  # type: ignore[method-assign]
+    kind.signal, kind.hold = signalled, held
     _FOR_GOOD.enter_context(disk.watched())
-    leave = running._Running.leave
 
     def leaving(run: running._Running, end: End) -> None:
         _send(there, events)
         leave(run, end)
 
-    running._Running.leave = leaving  # type: ignore[method-assign]
+    run_kind.leave = leaving
 
 
 def _after(world: World, point: Point, act: Act | Order, seen: set[str]) -> Iterator[str]:
@@ -178,7 +177,8 @@ def _after(world: World, point: Point, act: Act | Order, seen: set[str]) -> Iter
         host, store = pickle.loads(pickle.dumps((point.host, point.store)))  # noqa: S301  a copy
         other = World(world.folder, host, store, world.block, world.number, world.stood, dict(world.sealed))
         image = point.lost if way == "power loss" else point.kept
-        state = repr((way == "kill" and host.processes, store.keys(), [(name, each.content) for name, each in image.items()]))
+        contents = [(name, each.content) for name, each in image.items()]
+        state = sha256(pickle.dumps((way == "kill" and host.processes, store.keys(), contents))).hexdigest()
         if state not in seen:
             seen.add(state)
             with _instead(world.folder / "evidence", image):

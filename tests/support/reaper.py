@@ -25,13 +25,13 @@ def _die_with_us() -> None:
 
 
 def main(command: list[str]) -> int:
-    """Return how the command ended; at SIGTERM, or when our parent dies, all of it is killed. Ctrl-C is the command's."""
+    """Return how the command ended. At SIGTERM, or when our parent dies, all of it is killed; Ctrl-C is its own."""
     _KERNEL.prctl(_SUBREAPER, 1)
     _KERNEL.prctl(_DEATH_SIGNAL, signal.SIGTERM)
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, lambda *_: None)
     try:
-        return subprocess.Popen(command, preexec_fn=_die_with_us).wait() % 256
+        return subprocess.Popen(command, preexec_fn=_die_with_us).wait() % 256  # noqa: PLW1509  no thread of ours
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         _end_children()

@@ -55,7 +55,7 @@ def test_nothing_is_left_of_a_suite_that_is_interrupted(
     tmp_path: Path, end: str, *, workers: bool, namespaces: bool
 ) -> None:
     there = tmp_path / "there"
-    (tmp_path / "test_inner.py").write_text(_INNER.format(server="", there=str(there)))
+    (tmp_path / "test_inner.py").write_text(_INNER.format(server=_SERVER.strip(), there=str(there)))
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     (tmp_path / "bin").mkdir()
     if not namespaces:
