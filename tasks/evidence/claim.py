@@ -2,7 +2,8 @@
 
 from tasks.custody.errors import Conflict
 from tasks.custody.evidence.keys import claim_key
-from tasks.custody.store.manifest import canonical, digest_bytes
+from tasks.custody.store.manifest import digest_bytes
+from tasks.custody.store.objects import claim_bytes
 from tasks.runtime.context import RunContext
 
 
@@ -11,18 +12,9 @@ def claim(context: RunContext) -> None:
 
     Raises Conflict if somebody else has claimed this id; the incident is then left open on this host alone.
     """
-    incident = context.incident
-    content = canonical(
-        {
-            "incident": incident.id,
-            "workload": incident.workload,
-            "host": incident.host,
-            "boot": incident.boot,
-            "opened_at": incident.opened_at.isoformat(),
-        }
-    )
+    content = claim_bytes(context.incident)
     try:
-        context.store.evidence.create(claim_key(incident.id), content, digest_bytes(content))
+        context.store.evidence.create(claim_key(context.incident.id), content, digest_bytes(content))
     except Conflict as conflict:
         context.state.claimed.write(str(conflict))
         raise

@@ -95,7 +95,10 @@ def final_state(
     end = ending_of(recorded.verdict.word, recovery, dry_run=context.run.dry_run, stored=whole)
     if end is DRY_RUN:
         return _ended(context, end, _rehearsed(context, recorded.verdict))
-    message = f"{_in_both(recorded.verdict)}{_unless_stored(recorded)}"
+    stands = recorded.verdict
+    if not recorded.stored:
+        stands = stands.without_record(context.incident.id, context.incident.workload)
+    message = f"{_in_both(stands)}{_unless_stored(recorded)}"
     failed = _not_back(context.workload, recovery) if isinstance(recovery, str) else ""
     if end is NOT_RECOVERED:
         return _ended(context, end, f"{failed} The incident is {message}")

@@ -1,7 +1,7 @@
 """§8: write a run's record (verdict, postmortem, custody segment, closing.json last) to disk, then to the store."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from tasks.custody.models.inspection import Inspection
 from tasks.custody.step_result import StepResult
 from tasks.custody.store.latest import Promotion
 from tasks.custody.store.manifest import canonical, digest, digest_bytes
+from tasks.custody.store.objects import claim_object, one_object
 from tasks.custody.store.receipts import ObjectReceipt
 from tasks.evidence.claim import claim
 from tasks.evidence.signing import Signer, sign, who_signs
@@ -44,6 +45,7 @@ from tasks.runtime.context import RunContext
 from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.runtime.retry import may_pass
 from tasks.runtime.step import step
+from tasks.storage.proof import require_kept
 from tasks.system.atomic_files import write_whole
 
 logger = logging.getLogger(__name__)
@@ -202,14 +204,28 @@ def _artifacts(data: ReportData, document: Document) -> tuple[tuple[PrefectArtif
 
 
 def _send(context: RunContext) -> None:
-    """Send this record and earlier unsent ones, each with its closing last. Raises Conflict if the id is another's."""
+    """Send this record and earlier ones; their closings only once the store has what these vouch for.
+
+    Raises TransientStoreError if it has not kept an object, Conflict if the id is another's.
+    """
     claim(context)
+    require_kept(context.store.evidence, [claim_object(context.incident)])
+    files = list(_to_send(context))
+    closings = [each for each in files if each[1].name == CLOSING]
+    for some in ([each for each in files if each not in closings], closings):
+        sent = [one_object(key, path.stat().st_size, digest(path)) for key, path in some]
+        for item, (key, path) in zip(sent, some, strict=True):
+            context.store.evidence.create(key, path, item.sha256)
+        require_kept(context.store.evidence, sent)
+
+
+def _to_send(context: RunContext) -> Iterator[tuple[str, Path]]:
+    """Yield key and file of each object of the records on disk."""
     for folder in sorted(path for path in (context.directory.path / RECORD).iterdir() if path.name != POSTMORTEM):
         for path in _finished_pages(folder) if (folder / CLOSING).exists() else ():
-            context.store.evidence.create(postmortem_key(context.incident.id, path.name), path, digest(path))
-        for path in sorted(_whole(folder), key=lambda path: (path.name == CLOSING, path.name)):
-            key = record_key(context.incident.id, int(folder.name), path.name)
-            context.store.evidence.create(key, path, digest(path))
+            yield postmortem_key(context.incident.id, path.name), path
+        for path in _whole(folder):
+            yield record_key(context.incident.id, int(folder.name), path.name), path
 
 
 def _have_stamped(context: RunContext, folder: Path) -> str:
@@ -219,6 +235,7 @@ def _have_stamped(context: RunContext, folder: Path) -> str:
         context.directory.write(folder / name, content)
         key = record_key(context.incident.id, int(folder.name), name)
         context.store.evidence.create(key, content, digest_bytes(content))
+        require_kept(context.store.evidence, [one_object(key, len(content), digest_bytes(content))])
 
     closing = (folder / CLOSING).read_bytes()
     reason = stamp(context.store.block, closing, put)

@@ -6,7 +6,7 @@ from functools import partial
 
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.evidence.keys import volume_folder
-from tasks.custody.store.objects import Expected, all_objects
+from tasks.custody.store.objects import Expected, all_objects, claim_object
 from tasks.custody.store.receipts import ObjectReceipt, Receipts
 from tasks.custody.store.sent import Sent
 from tasks.evidence.seal import read_manifest
@@ -15,13 +15,13 @@ from tasks.evidence.uncopied_files import as_sealed
 from tasks.runtime.context import RunContext
 from tasks.runtime.progress import Progress, shown
 from tasks.runtime.step import step
-from tasks.storage.offload import NOT_THERE, prove
+from tasks.storage.proof import NOT_THERE, prove
 from tasks.system.parallel import QUESTIONS, THREADS, side_by_side
 
 
 @step("verify", "check: the store's own digests agree", section="§6", ja="検証", retries=2, retry_delay_seconds=2.0)
 def verify(context: RunContext, seals: Sequence[Seal], sent: Sent, read_back: bool = False) -> Receipts:  # noqa: FBT001, FBT002
-    """Return a receipt for each object that the manifests name, asked for again in every run (runbook §6)."""
+    """Return a receipt for the claim and each object that the manifests name, asked again in every run (runbook §6)."""
     del sent
     objects: list[ObjectReceipt] = []
     for sealed in seals:
@@ -38,6 +38,8 @@ def verify(context: RunContext, seals: Sequence[Seal], sent: Sent, read_back: bo
             told += f", {read} of them read back"
         context.log.write("verified", volume_folder(sealed.volume), digest=sealed.manifest_sha256, result=told)
         objects += receipts
+    if seals:
+        objects.append(prove(context, claim_object(context.incident), context.store.retention, deep=read_back))
     missing = [receipt.key for receipt in objects if not receipt.proven]
     context.state.unproven.write(missing)
     return Receipts(tuple(objects))

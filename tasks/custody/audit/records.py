@@ -11,7 +11,7 @@ from tasks.custody.audit.layout import SIGNATURE, Layout, gaps
 from tasks.custody.audit.promise import Promise
 from tasks.custody.audit.retained import Asked
 from tasks.custody.audit.untrusted import Closing
-from tasks.custody.evidence.keys import CLOSING, MANIFEST, SEGMENT, VERDICT, claim_key, record_key, volume_folder
+from tasks.custody.evidence.keys import CLOSING, MANIFEST, SEGMENT, VERDICT, record_key, volume_folder
 from tasks.custody.store.manifest import Manifest, digest_bytes
 from tasks.custody.store.retention import NOTHING, Retention
 
@@ -46,7 +46,7 @@ def promises_of(layout: Layout, record: RecordOf) -> Iterator[Promise]:
             yield Promise(f"incidents/{layout.incident}/record/{path}", sha256, None, by)
     if facts := record.facts:
         verdict = layout.verdict(record.number)
-        yield Promise(claim_key(layout.incident), digest_bytes(facts.claim), len(facts.claim), verdict)
+        yield Promise(facts.claim.key, facts.claim.sha256, facts.claim.size, verdict)
         signatures = {f"{layout.manifest(volume)}{SIGNATURE}" for volume in layout.volumes}
         for receipt in facts.objects:
             if receipt.proven and receipt.key in signatures:

@@ -4,11 +4,21 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from tasks.custody.evidence.acquisition import StoredFile
-from tasks.custody.evidence.keys import MANIFEST, SIGNATURE, SUMS, evidence_key, in_snapshot, latest_key, snapshot_key
+from tasks.custody.evidence.keys import (
+    MANIFEST,
+    SIGNATURE,
+    SUMS,
+    claim_key,
+    evidence_key,
+    in_snapshot,
+    latest_key,
+    snapshot_key,
+)
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.evidence.pattern import named
+from tasks.custody.incident.incident import Incident
 from tasks.custody.store.latest import ObjectRef
-from tasks.custody.store.manifest import Manifest, digest_bytes
+from tasks.custody.store.manifest import Manifest, canonical, digest_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +56,24 @@ class Expected:
     def parts(self) -> Parts | None:
         """The parts in which a large object is uploaded."""
         return self.file.parts
+
+
+def claim_bytes(incident: Incident) -> bytes:
+    """Return the content of an incident's claim, its first object: whose it is, since when."""
+    fields = {name: getattr(incident, name) for name in ("workload", "host", "boot", "opened_at")}
+    return canonical({"incident": incident.id, **fields})
+
+
+def claim_object(incident: Incident) -> Expected:
+    """Return an incident's claim as an object that the store must have."""
+    data = claim_bytes(incident)
+    return one_object(claim_key(incident.id), len(data), digest_bytes(data))
+
+
+def one_object(key: str, size: int, sha256: str) -> Expected:
+    """Return an object that no manifest names."""
+    folder, slash, name = key.rpartition("/")
+    return Expected(folder + slash, StoredFile(name, "", size, sha256))
 
 
 def evidence_objects(manifest: Manifest) -> list[Expected]:
