@@ -52,6 +52,7 @@ def audited(
     read = {key: digest_bytes(data) for key, data in documents.items()}
     found = examine(layout, keys, documents, signers, roots)
     del documents
+    origin = found.origin
     versions, hidden = _versions(store, layout, found.turns)
     tally = _compared(store, read, found, deep=deep)
     findings = [
@@ -67,7 +68,9 @@ def audited(
     ]
     return Audit(
         incident=incident,
+        whose=shown(f"host {origin.host}, workload {origin.workload}" if origin.host else "nobody's by its documents"),
         place=store.place,
+        copy_of=shown(origin.place) if origin.place not in {"", store.place} else "",
         verdict=found.verdict,
         signed=found.signed.summary,
         timed=found.timed.summary,

@@ -12,7 +12,7 @@ def claim(context: RunContext) -> None:
 
     Raises Conflict if somebody else has claimed this id; the incident is then left open on this host alone.
     """
-    content = claim_bytes(context.incident)
+    content = claim_bytes(context.incident, context.store.evidence.place)
     try:
         context.store.evidence.create(claim_key(context.incident.id), content, digest_bytes(content))
     except Conflict as conflict:

@@ -1,6 +1,7 @@
 """Write the record of a fleet to its store: the frozen list first, then each run's hosts, postmortem and closing."""
 
 import logging
+import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -135,6 +136,7 @@ def write_record(
     closing = canonical(
         {
             "fleet": incident.id,
+            "host": socket.gethostname(),
             "record": number,
             "run": report.run,
             "verdict": str(report.verdict.end),

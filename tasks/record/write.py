@@ -149,6 +149,7 @@ def record(context: RunContext, content: RecordContent) -> Record:
 def _close(context: RunContext, folder: Path, content: RecordContent) -> None:
     """Write verdict, custody segment and signature, and closing.json last."""
     about = {"incident": asdict(context.incident), "run": context.run.id, "verdict": asdict(content.verdict)}
+    about["place"] = context.store.label
     write = context.directory.write
     (folder / SEGMENT).unlink(missing_ok=True)  # of a try that ended before the closing: its lines are in this one
     write(folder / VERDICT, canonical({**content.facts, **about}))
@@ -209,7 +210,7 @@ def _send(context: RunContext) -> None:
     Raises TransientStoreError if it has not kept an object, Conflict if the id is another's.
     """
     claim(context)
-    require_kept(context.store.evidence, [claim_object(context.incident)])
+    require_kept(context.store.evidence, [claim_object(context.incident, context.store.evidence.place)])
     files = list(_to_send(context))
     closings = [each for each in files if each[1].name == CLOSING]
     for some in ([each for each in files if each not in closings], closings):
@@ -256,6 +257,7 @@ def _closing(context: RunContext, folder: Path, content: RecordContent) -> dict[
     finished = {f"{POSTMORTEM}/{path.name}": digest(path) for path in _finished_pages(folder)}
     return {
         "incident": context.incident.id,
+        **asdict(context.incident.origin(context.store.label)),
         "record": context.run.number,
         "run": context.run.id,
         "verdict": content.verdict.word,

@@ -39,7 +39,8 @@ def verify(context: RunContext, seals: Sequence[Seal], sent: Sent, read_back: bo
         context.log.write("verified", volume_folder(sealed.volume), digest=sealed.manifest_sha256, result=told)
         objects += receipts
     if seals:
-        objects.append(prove(context, claim_object(context.incident), context.store.retention, deep=read_back))
+        claimed = claim_object(context.incident, context.store.evidence.place)
+        objects.append(prove(context, claimed, context.store.retention, deep=read_back))
     missing = [receipt.key for receipt in objects if not receipt.proven]
     context.state.unproven.write(missing)
     return Receipts(tuple(objects))

@@ -36,12 +36,13 @@ class Facts:
     objects: tuple[ObjectReceipt, ...]
     promotion: Promotion | None
     watch: Watch | None
+    place: str
     carried_from: str = ""
 
     @property
     def claim(self) -> Expected:
         """The claim that the incident must have made."""
-        return claim_object(self.incident)
+        return claim_object(self.incident, self.place)
 
     @property
     def latest(self) -> tuple[ObjectReceipt, ...]:

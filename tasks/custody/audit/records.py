@@ -151,6 +151,7 @@ def closing_holds(layout: Layout, record: RecordOf) -> Iterator[Finding]:
     if facts:
         pairs += [
             ("incident of its verdict", layout.incident, facts.incident.id),
+            ("host, workload or place of its verdict", facts.incident.origin(facts.place), closing.origin),
             ("verdict", facts.verdict.word, closing.verdict),
             ("run", facts.run, closing.run),
         ]

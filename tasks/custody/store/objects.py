@@ -1,7 +1,7 @@
 """List the objects that an incident stores, in order. The manifest comes last (runbook §5)."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.keys import (
@@ -58,15 +58,15 @@ class Expected:
         return self.file.parts
 
 
-def claim_bytes(incident: Incident) -> bytes:
-    """Return the content of an incident's claim, its first object: whose it is, since when."""
-    fields = {name: getattr(incident, name) for name in ("workload", "host", "boot", "opened_at")}
-    return canonical({"incident": incident.id, **fields})
+def claim_bytes(incident: Incident, place: str) -> bytes:
+    """Return the content of an incident's claim, its first object at this place: whose it is, since when."""
+    since = {"boot": incident.boot, "opened_at": incident.opened_at}
+    return canonical({"incident": incident.id, **asdict(incident.origin(place)), **since})
 
 
-def claim_object(incident: Incident) -> Expected:
+def claim_object(incident: Incident, place: str) -> Expected:
     """Return an incident's claim as an object that the store must have."""
-    data = claim_bytes(incident)
+    data = claim_bytes(incident, place)
     return one_object(claim_key(incident.id), len(data), digest_bytes(data))
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -111,7 +112,7 @@ def test_a_fleet_is_proven_by_its_record_and_each_hosts_closing(bucket: Bucket) 
     assert found.findings == ()
     assert found.word is AuditWord.PROVEN
     assert found.verdict == "Verified (record/001): 2 hosts"
-    assert "evacuation@test" in found.signed
+    assert f"evacuation@{socket.gethostname()}" in found.signed
     assert bucket.audit(deep=True).word is AuditWord.PROVEN
 
 
