@@ -26,8 +26,9 @@ from tasks.custody.models.inspection import Inspection
 from tasks.custody.step_result import StepResult
 from tasks.custody.store.latest import Promotion
 from tasks.custody.store.manifest import canonical, digest, digest_bytes
-from tasks.custody.store.objects import claim_object, one_object
+from tasks.custody.store.objects import Expected, one_object
 from tasks.custody.store.receipts import ObjectReceipt
+from tasks.evidence.beside import create_or_beside
 from tasks.evidence.claim import claim
 from tasks.evidence.signing import Signer, sign, who_signs
 from tasks.evidence.time_stamp import stamp
@@ -207,17 +208,20 @@ def _artifacts(data: ReportData, document: Document) -> tuple[tuple[PrefectArtif
 def _send(context: RunContext) -> None:
     """Send this record and earlier ones; their closings only once the store has what these vouch for.
 
-    Raises TransientStoreError if it has not kept an object, Conflict if the id is another's.
+    Raises TransientStoreError if it has not kept an object, Conflict if the id is another's. Other content at
+    the key of an earlier record's file is answered beside it, as the verdict says; at one of this by the next run.
     """
-    claim(context)
-    require_kept(context.store.evidence, [claim_object(context.incident, context.store.evidence.place)])
-    files = list(_to_send(context))
+    claimed, files = claim(context), list(_to_send(context))
     closings = [each for each in files if each[1].name == CLOSING]
     for some in ([each for each in files if each not in closings], closings):
-        sent = [one_object(key, path.stat().st_size, digest(path)) for key, path in some]
-        for item, (key, path) in zip(sent, some, strict=True):
-            context.store.evidence.create(key, path, item.sha256)
+        sent = list[Expected]()
+        for key, path in some:
+            item = one_object(key, path.stat().st_size, digest(path))
+            there = create_or_beside(context, item, path)
+            own = f"{context.run.number:03d}" in {path.stem, path.parent.name}
+            sent.append(item if own else one_object(there, item.size, item.sha256))
         require_kept(context.store.evidence, sent)
+    require_kept(context.store.evidence, [claimed])
 
 
 def _to_send(context: RunContext) -> Iterator[tuple[str, Path]]:

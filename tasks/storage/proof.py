@@ -1,9 +1,11 @@
 """§6: prove that the store has an object as it was sent. That it said so when it took it proves nothing."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from tasks.custody.errors import TransientStoreError
+from tasks.custody.evidence.keys import beside_key
 from tasks.custody.store.objects import Expected
 from tasks.custody.store.receipts import ObjectReceipt
 from tasks.custody.store.retention import NOTHING, Retention
@@ -20,10 +22,13 @@ NOT_THERE: Final = "it is not in the store"
 def prove(context: RunContext, item: Expected, retention: Retention = NOTHING, *, deep: bool = False) -> ObjectReceipt:
     """Prove one object by the store's own digest, and check that it is retained as asked.
 
-    Reads every byte back and hashes it if the store has no comparable digest, or if `deep`.
+    Reads every byte back and hashes it if the store has no comparable digest, or if `deep`. Where other content lies at
+    its key, what was sealed is looked for beside it.
     """
     there = context.store.evidence.head(item.key)
     reason, read = _differs(context.store.evidence, item, there, deep=deep)
+    if there and reason and (receipt := _beside(context, item, retention, deep=deep)):
+        return receipt
     if there and not reason:
         since = context.incident.opened_at
         reason = retention.lacking(there.lock, there.retained_until, held=there.held, since=since)
@@ -34,6 +39,15 @@ def prove(context: RunContext, item: Expected, retention: Retention = NOTHING, *
     return ObjectReceipt(
         item.key, item.sha256, item.size, proven=not reason, reason=reason, read=read, exclusive=exclusive
     )
+
+
+def _beside(context: RunContext, item: Expected, retention: Retention, *, deep: bool) -> ObjectReceipt | None:
+    """Return the receipt of an object whose content is proven beside its key; None if it is not."""
+    if item.key == (key := beside_key(context.incident.id, item.sha256)):
+        return None
+    found = prove(context, replace(item, folder=key.removesuffix(item.sha256), name=item.sha256), retention, deep=deep)
+    reason = f"other content lies there; what was sealed is at {key}"
+    return replace(found, key=item.key, proven=False, reason=reason, beside=key) if found.proven else None
 
 
 def require_kept(store: "Store", sent: Sequence[Expected]) -> None:

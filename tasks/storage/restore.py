@@ -20,7 +20,7 @@ from tasks.custody.audit.layout import SIGNATURE
 from tasks.custody.audit.timed import beside
 from tasks.custody.audit.untrusted import PLAIN, Unreadable, read_closing, read_manifest
 from tasks.custody.errors import PermanentStoreError, Refused, StoreError
-from tasks.custody.evidence.keys import CLOSING, LATEST, claim_key, record_key, snapshot_key, source_path
+from tasks.custody.evidence.keys import CLOSING, LATEST, beside_key, claim_key, record_key, snapshot_key, source_path
 from tasks.custody.incident.incident import parse_id
 from tasks.custody.step_result import StepResult
 from tasks.custody.store.objects import all_objects
@@ -196,6 +196,7 @@ def _promised(store: "Store", incident: str, prefix: str) -> dict[str, str]:
             "Nothing was pulled.",
             f"Audit the incident: evacuation audit STORE {incident}.",
         ) from error
+    found |= {key: sha256 for sha256 in {*found.values()} if (key := beside_key(incident, sha256)) in keys}
     return {key: sha256 for key, sha256 in found.items() if key.startswith(prefix)}
 
 

@@ -9,7 +9,7 @@ from tasks.custody.audit.facts import coverage_holds, judged_again, read_coverag
 from tasks.custody.audit.finding import Finding, Severity, broken, note, shown, unclear
 from tasks.custody.audit.layout import SIGNATURE, Layout, gaps
 from tasks.custody.audit.origin import origin_of, origins_agree, people_hold
-from tasks.custody.audit.promise import Book, Promise, unnamed
+from tasks.custody.audit.promise import Book, Promise, moved, unnamed
 from tasks.custody.audit.records import (
     RecordOf,
     admitted,
@@ -17,6 +17,7 @@ from tasks.custody.audit.records import (
     asked_alike,
     closing_holds,
     covers,
+    displaced,
     named_signers,
     promises_of,
     restated,
@@ -105,6 +106,9 @@ def examine(
     for volume, manifest in manifests.items():
         by = layout.manifest(volume)
         book.add(_promised(item, by) for item in all_objects(manifest, layout.snapshot))
+    facts = [each.facts for _, each in sorted(records.items()) if each.facts]
+    away = displaced(layout.incident, facts)
+    promises, displacements = moved(book.promises, away)
     signed = signatures(
         layout, keys, documents, signers, named_signers(layout, records), covers(layout, records, manifests, documents)
     )
@@ -112,6 +116,7 @@ def examine(
     timed = time_stamps(closings, documents, roots)
     findings = [
         *book.findings,
+        *displacements,
         *reader.findings,
         *signed.findings,
         *timed.findings,
@@ -124,14 +129,15 @@ def examine(
         *_chain_holds(_named(layout, keys, records), keys, documents),
         *unnamed(
             sorted(keys),
-            frozenset({*book.promises, *_known(layout, keys, records, manifests), *may_lie_beside(closings)}),
+            frozenset(
+                {*book.promises, *promises, *_known(layout, keys, records, manifests), *may_lie_beside(closings)}
+            ),
         ),
     ]
-    facts = [each.facts for each in records.values() if each.facts]
     latest = {receipt.key: receipt.sha256 for each in facts for receipt in each.latest}
     in_place = frozenset(_in_place(layout, manifests))
     return Examination(
-        promises=book.promises,
+        promises=promises,
         findings=tuple(dict.fromkeys(findings)),
         signed=signed,
         timed=timed,

@@ -88,7 +88,9 @@ def receipts_cover(key: str, facts: Facts, manifests: Mapping[int, Manifest]) ->
     """Check that a VERIFIED or PARTIAL record has a receipt of the claim and of each object that the manifests name."""
     if facts.verdict.word not in {Word.VERIFIED, Word.PARTIAL}:
         return
-    proven = {receipt.key: receipt.sha256 for receipt in facts.objects if receipt.proven or receipt.lost}
+    proven = {
+        receipt.key: receipt.sha256 for receipt in facts.objects if receipt.proven or receipt.lost or receipt.beside
+    }
     named = [item for each in manifests.values() for item in all_objects(each, facts.incident.snapshot)]
     expected = [facts.claim, *named]
     bare = [item.key for item in expected if proven.get(item.key) != item.sha256]

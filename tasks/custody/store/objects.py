@@ -25,17 +25,18 @@ from tasks.custody.store.manifest import Manifest, canonical, digest_bytes
 class Expected:
     """An object that the store must have with a sealed file's digest, below `folder`, which ends with a slash.
 
-    A copy has the key of its source in `origin`.
+    A copy has the key of its source in `origin`. `name` is that below the folder if it is not the file's own.
     """
 
     folder: str
     file: StoredFile
     origin: str = ""
+    name: str = ""
 
     @property
     def key(self) -> str:
         """Its key; spelled anew each time, because an incident may have a million objects."""
-        return self.folder + self.file.stored
+        return self.folder + (self.name or self.file.stored)
 
     @property
     def sha256(self) -> str:
