@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
@@ -152,7 +153,7 @@ def signing_key(tmp_path_factory: pytest.TempPathFactory) -> "SigningKey":
 
     path = tmp_path_factory.mktemp("a key") / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
-    return SigningKey(private_key=SecretStr(path.read_text()), identity="evacuation@test")
+    return SigningKey(private_key=SecretStr(path.read_text()), identity=f"evacuation@{socket.gethostname()}")
 
 
 @pytest.fixture(scope="session")
