@@ -1,6 +1,7 @@
 """Collect every process of the host, as `ps --sort=-pcpu` shows it (runbook §4), while the workload is frozen."""
 
 import time
+from contextlib import suppress
 
 import psutil
 
@@ -24,9 +25,15 @@ def _row(process: psutil.Process, now: float, total: int) -> tuple[float, str]:
 
 def _words(process: psutil.Process) -> str:
     try:
-        return " ".join(redact_command(process.cmdline())) or f"[{process.name()}]"
+        return " ".join(redact_command(process.cmdline(), _folder(process))) or f"[{process.name()}]"
     except psutil.ZombieProcess:
         return f"[{process.name()}] <defunct>"
+
+
+def _folder(process: psutil.Process) -> str:
+    with suppress(psutil.Error):
+        return process.cwd()
+    return ""
 
 
 def make(target: Target) -> bytes:

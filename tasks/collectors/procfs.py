@@ -98,7 +98,7 @@ def tables(places: Iterable[str]) -> bytes:
 
 def _table(place: Path) -> str:
     try:
-        return redact(place.read_bytes().decode(errors="backslashreplace"))
+        return redact(place.read_bytes().decode(errors="backslashreplace"), digests=True)
     except FileNotFoundError:
         return "not on this kernel"
     except OSError as error:

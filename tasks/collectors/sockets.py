@@ -149,7 +149,7 @@ def _told(pids: Iterable[int]) -> str:
 def _command(pid: int) -> str:
     with suppress(OSError):
         words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode(errors="backslashreplace").split("\0")
-        return printable(redact_command(words))[:60]
+        return printable(redact_command(words, link(pid, "cwd")))[:60]
     return "gone"
 
 

@@ -28,6 +28,12 @@ _LATE: Final = "the time was used up"
 _ROW: Final = "{:>8} {:>8} {:<5} {:<12} {:>9} {:>7} {:<20} {}\n"
 
 
+def _folder(pid: int) -> str:
+    with suppress(OSError):
+        return link(pid, "cwd")
+    return ""
+
+
 def _at_most(items: Iterable[Any]) -> list[Any]:
     """Return the first items; a process may hold a million, so the rest is named as not read."""
     some = list(islice(items, _MOST + 1))
@@ -61,7 +67,7 @@ def _memory(pid: int) -> dict[str, Any]:
 
 _QUESTIONS: dict[str, Callable[[int], Any]] = {
     "parent": lambda pid: psutil.Process(pid).ppid(),
-    "command": lambda pid: redact_command(psutil.Process(pid).cmdline()),
+    "command": lambda pid: redact_command(psutil.Process(pid).cmdline(), _folder(pid)),
     "state": lambda pid: fields(text(pid, "status"))["State"],
     "started": lambda pid: datetime.fromtimestamp(psutil.Process(pid).create_time(), UTC),
     "user": _users,
@@ -150,7 +156,7 @@ def _down(known: dict[int, Process]) -> Iterator[tuple[Process, int]]:
 
 def _row(process: Process, depth: int) -> str:
     branch = "  " * min(depth - 1, _DEEPEST) + "\\_ " if depth else ""
-    words = printable(redact_command(process.command)) or "[no command line]"
+    words = printable(redact_command(process.command, process.cwd)) or "[no command line]"
     told = [_cell(process.pid, question) for question in _COLUMNS]
     return _ROW.format(process.pid, process.parent, process.state, *told, branch + words)
 

@@ -8,7 +8,7 @@ from typing import Final
 from tasks.custody.containment.process import Identity, Process, ancestry, descendants, handed_down
 from tasks.custody.containment.program import EVERYBODYS, SHELLS, interactive, is_one_of, program, quotes, runs_prefect
 from tasks.custody.containment.service import unit_of
-from tasks.custody.evidence.redact import redact_command
+from tasks.custody.evidence.redact import command_line
 from tasks.custody.visible import visible
 
 _SHOWN: Final = 100
@@ -58,13 +58,13 @@ def _line(snapshot: Mapping[int, Process], process: Process, above: tuple[Source
 
 def source_of(process: Process) -> Source:
     """Return a process as a source."""
-    return Source(_shown(process.command), process.identity)
+    return Source(_shown(process.command, "" if process.container else process.cwd), process.identity)
 
 
 @lru_cache(maxsize=4096)
-def _shown(command: tuple[str, ...]) -> str:
+def _shown(command: tuple[str, ...], folder: str) -> str:
     """Return a command for display. Cached: uncached, the freeze of a chain of 300 processes took eleven seconds."""
-    return visible(" ".join(redact_command(command))[:_SHOWN])
+    return command_line(command, folder=folder)[:_SHOWN]
 
 
 def supervisor(line: Iterable[Source], earlier: Collection[Source]) -> Source | None:
