@@ -1,11 +1,11 @@
 """Collect every process of the host, as `ps --sort=-pcpu` shows it (runbook §4), while the workload is frozen."""
 
 import time
-from contextlib import suppress
 
 import psutil
 
 from tasks.collectors.collector import Collector, Incomplete, Made, Target
+from tasks.collectors.procfs import folder_of
 from tasks.custody.evidence.acquisition import Outcome
 from tasks.custody.evidence.redact import redact_command
 
@@ -25,15 +25,9 @@ def _row(process: psutil.Process, now: float, total: int) -> tuple[float, str]:
 
 def _words(process: psutil.Process) -> str:
     try:
-        return " ".join(redact_command(process.cmdline(), _folder(process))) or f"[{process.name()}]"
+        return " ".join(redact_command(process.cmdline(), folder_of(process.pid))) or f"[{process.name()}]"
     except psutil.ZombieProcess:
         return f"[{process.name()}] <defunct>"
-
-
-def _folder(process: psutil.Process) -> str:
-    with suppress(psutil.Error):
-        return process.cwd()
-    return ""
 
 
 def make(target: Target) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import psutil
 
 from tasks.collectors.collector import Collector, Incomplete, Made, Target
-from tasks.collectors.procfs import fields, limits, link, mapped, numbers, printable, signals, still, text
+from tasks.collectors.procfs import fields, folder_of, limits, link, mapped, numbers, printable, signals, still, text
 from tasks.collectors.sockets import descriptors, of_process
 from tasks.custody.containment.process import Process
 from tasks.custody.evidence.acquisition import Outcome
@@ -26,12 +26,6 @@ _DENIED: Final = "denied"
 _GONE: Final = "gone"
 _LATE: Final = "the time was used up"
 _ROW: Final = "{:>8} {:>8} {:<5} {:<12} {:>9} {:>7} {:<20} {}\n"
-
-
-def _folder(pid: int) -> str:
-    with suppress(OSError):
-        return link(pid, "cwd")
-    return ""
 
 
 def _at_most(items: Iterable[Any]) -> list[Any]:
@@ -67,7 +61,7 @@ def _memory(pid: int) -> dict[str, Any]:
 
 _QUESTIONS: dict[str, Callable[[int], Any]] = {
     "parent": lambda pid: psutil.Process(pid).ppid(),
-    "command": lambda pid: redact_command(psutil.Process(pid).cmdline(), _folder(pid)),
+    "command": lambda pid: redact_command(psutil.Process(pid).cmdline(), folder_of(pid)),
     "state": lambda pid: fields(text(pid, "status"))["State"],
     "started": lambda pid: datetime.fromtimestamp(psutil.Process(pid).create_time(), UTC),
     "user": _users,

@@ -57,10 +57,7 @@ def challenge(context: RunContext) -> Challenge:
             made = _fate(context, started, began)
         finally:
             _end(context.adapters.host, started)
-    command, left = (
-        redact_command(context.workload.training_command, str(context.workload.root)),
-        _empty_logs(context) - before,
-    )
+    command, left = redact_command(context.workload.training_command), _empty_logs(context) - before
     context.log.write("challenged", str(started.pid), command=command, result=made.summary, left=sorted(left))
     told = f"empty logs appeared in the workload while a launch was tried: {', '.join(sorted(left))}"
     return replace(made, warnings=(*made.warnings, *([told] if left else [])))

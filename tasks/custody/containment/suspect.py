@@ -78,7 +78,7 @@ def advice(process: Process, line: str) -> str:
     """
     if not line and not process.container:
         return (
-            f"{process.pid} is a suspect: suspects=include ends it; if it is none of the workload's: {excuse_for(process)}. "
+            f"{process.pid} is a suspect: suspects=include ends it; if not the workload's: {excuse_for(process)}. "
             "ワークロードの一部なら suspects=include、無関係なら bystanders で指定してください。"
         )
     if not line:
@@ -91,7 +91,7 @@ def advice(process: Process, line: str) -> str:
 
 
 def excuse_for(process: Process) -> str:
-    """Return the block's line that names a process as a bystander, or how a person can, if too little of it is shown."""
+    """Return the block's line that names a process as a bystander, or how a person can if too little is shown."""
     if found := _pattern(process):
         return f"bystanders = ['{found}']"
     return f"bystanders: exe=, cwd= or unit= of process {process.pid}, whose command line is hidden 非表示のため"

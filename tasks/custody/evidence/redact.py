@@ -14,6 +14,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from tasks.custody.evidence.command_words import CommandWords, exists
@@ -58,7 +59,7 @@ _USER: Final = re.compile(r"-[uU]|--?(?:[\w.]+-)*(?:user|username|login|account)
 _USER_AND: Final = re.compile(rf"""["']?(?!\d+:\d+(?!\S))[^\s:%/"']{{0,128}}+[:%](?!//)(?=[^\s"'])(?:{_PIECE})++""")
 _BYTES: Final = re.compile(r"\[(?:\s*+\d{1,3}+\s*+,)*+\s*+\d{1,3}+\s*+\]")
 _COLOUR: Final = re.compile(r"(?:\x1b|(?<!\\)\\++(?i:u001b|x1b|033|e))\[[\d;:]*+m")
-_URL: Final = re.compile(r"""(?P<name>://[^/@:\s"]*:)(?P<value>[^/\s]+)@""")
+_URL: Final = re.compile(r"""(?P<name>://(?!\[redacted:)[^/@:\s"]*:)(?P<value>[^/\s]+)@""")
 _HTTP: Final = re.compile(r"""(?P<name>https?://)(?P<value>[^/?#\s"'<>]+)@""", re.IGNORECASE)
 _KEY_BLOCK: Final = re.compile(SHAPES["private key"][0] + r".*?(?:-----END [A-Z0-9 ]{1,80}-----|\Z)", re.DOTALL)
 _BEARER: Final = re.compile(
@@ -142,11 +143,15 @@ def _redact(text: str, *, digests: bool) -> str:
     """Redact what stands in the text as it is."""
     text = _QUOTED.sub(_quoted, text)
     for pattern, end in ((_URL, "@"), (_HTTP, "@"), (_BEARER, ""), (_HEADER, "")):
-        text = pattern.sub(lambda found, end=end: f"{found['name']}{hide(found['value'])}{end}", text)
+        text = pattern.sub(partial(_without_value, end=end), text)
     text = _KEY_BLOCK.sub(lambda found: hide(found[0]), "".join(_redact_named(text)))
-    text = _AFTER_NAME.sub(lambda found: f"{found['name']}{hide(found['value'])}", text)
+    text = _AFTER_NAME.sub(_without_value, text)
     text = _RUN.sub(lambda found: hide(found[0]) if _looks_random(found[0], digests=digests) else found[0], text)
     return text if digests else _ODD.sub(lambda found: hide(found[0]), text)
+
+
+def _without_value(found: re.Match[str], end: str = "") -> str:
+    return f"{found['name']}{hide(found['value'])}{end}"
 
 
 def _looks_random(run: str, *, digests: bool) -> bool:

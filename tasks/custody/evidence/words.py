@@ -73,14 +73,15 @@ SECRET_WORD: Final = (
     "|(?:api|access|private|signing|encryption)[_-]?key|[_.-]pwd|[_.-]pass(?:in|out)?(?![a-z]|[_-]through)"
 )
 _SECRET: Final = re.compile(SECRET_WORD, re.IGNORECASE)
-_ENDING: Final = re.compile(r"\w*(?:pass|pwd|key|auth|jwt|webhook)|keys|\w*pw|creds?|pin|otp|bearer|dsn")
-_CARRIER: Final = frozenset({"url", "uri", "string", "value", "data", "base", "b"})
-"""Last parts of a name that say only how a secret is encoded, as in SLACK_WEBHOOK_URL or SSH_KEY_B64."""
+_ENDING: Final = re.compile(
+    r"(?:pass|pwd|key|auth|jwt|webhook|(?:^|[^A-Za-z])(?:pin|otp|dsn|bearer|creds?)|[A-Za-z]pw|keys|Creds?)"
+    r"(?:[_.-]?(?:url|uri|string|value|data|base|b|\d+)){0,3}$",
+    re.IGNORECASE,
+)
 _PLAIN: Final = re.compile(
     r"oldpwd|compass|bypass|(?:tres|sur|encom)pass|(?:mon|don|tur|hot|turn|pub)key|(?:ho|jo|whis)c?key"
-)
-_KEY_OF: Final = frozenset(
-    {"public", "primary", "foreign", "sort", "partition", "cache", "group", "join", "index", "row", "column", "object"}
+    r"|(?:public|primary|foreign|sort|partition|cache|group|join|index|row|column|object)[_.-]?keys?",
+    re.IGNORECASE,
 )
 _COUNTED: Final = re.compile(r"(?:max|min|num|n|new|total)[A-Za-z_.-]*[_.-]tokens?", re.IGNORECASE)
 """Tokens of a language model."""
@@ -120,16 +121,8 @@ def secret_name(name: str, *, alone: bool = False) -> bool:
 
     `alone` is for options and parameters, where a bare `key` or `pwd` denotes a secret; elsewhere it does not.
     """
-    if surely_secret(name):
-        return True
-    parts = [part.lower() for part in _PIECE.findall(name) if part.isalpha()]
-    while len(parts) > 1 and parts[-1] in _CARRIER:
-        parts.pop()
-    if not parts or _PLAIN.fullmatch(parts[-1]) or not _ENDING.fullmatch(parts[-1]):
-        return False
-    if len(parts) == 1:
-        return alone or parts[0] not in {"key", "keys", "pwd"}
-    return parts[-1] not in {"key", "keys"} or parts[-2] not in _KEY_OF
+    ends = _ENDING.search(name) and not _PLAIN.search(name) and (alone or name.lower() not in {"key", "keys", "pwd"})
+    return bool(ends) or surely_secret(name)
 
 
 def surely_secret(name: str) -> bool:

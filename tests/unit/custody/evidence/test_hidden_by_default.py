@@ -35,25 +35,78 @@ def alphabet(letters: str, least: int, most: int) -> Callable[[Draw], str]:
 
 letters = string.ascii_letters + string.digits
 mixed = alphabet(letters, 16, 40)
-MAKERS = ("hf_", "ghp_", "glpat-", "pnu_", "pnb_", "sk-proj-", "xoxb-", "dop_v1_", "npm_", "AKIA", "r8_", "nvapi-", "wx.")
+MAKERS = (
+    "hf_",
+    "ghp_",
+    "glpat-",
+    "pnu_",
+    "pnb_",
+    "sk-proj-",
+    "xoxb-",
+    "dop_v1_",
+    "npm_",
+    "AKIA",
+    "r8_",
+    "nvapi-",
+    "wx.",
+)
 SECRETS: Mapping[str, Callable[[Draw], str]] = {
     "random": mixed,
     "hexadecimal": alphabet("0123456789abcdef", 32, 64),
     "base32": alphabet("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", 16, 32),
     "base64": lambda draw: base64.b64encode(draw.randbytes(draw.randint(15, 48))).decode(),
     "of a maker": lambda draw: draw.choice(MAKERS) + mixed(draw),
-    "as rules ask for": lambda draw: f"{draw.choice(['Summer', 'Dragon', 'Monkey'])}{draw.randint(10, 9999)}{draw.choice('!@#$%^&*')}",
+    "as rules ask for": lambda draw: (
+        f"{draw.choice(['Summer', 'Dragon', 'Monkey'])}{draw.randint(10, 9999)}{draw.choice('!@#$%^&*')}"
+    ),
     "uuid": lambda draw: "-".join(alphabet("0123456789abcdef", n, n)(draw) for n in (8, 4, 4, 4, 12)),
     "jwt": lambda draw: ".".join(f"eyJ{mixed(draw)}" for _ in range(3)),
     "words": lambda draw: "-".join(draw.sample(["correct", "horse", "battery", "staple", "hunter", "letmein"], 3)),
 }
-PROGRAMS = ("train", "/opt/x/bin/loader", "python -m sync", "curl", "mysql", "docker", "vault", "./push.sh", "mc", "java -jar a.jar")
-NAMES = ("password", "db-password", "token", "api_key", "secret", "auth", "pw", "credential", "x", "pat", "sas", "pass-phrase")
-VARIABLES = ("FOO_TOKEN", "DB_PASS", "X", "MLFLOW_TRACKING_PASSWORD", "WANDB", "KEY", "CONNECTION", "PYTHON_KEYRING", "CUDA_TOKEN", "SENTRY_DSN")
+PROGRAMS = (
+    "train",
+    "/opt/x/bin/loader",
+    "python -m sync",
+    "curl",
+    "mysql",
+    "docker",
+    "vault",
+    "./push.sh",
+    "mc",
+    "java -jar a.jar",
+)
+NAMES = (
+    "password",
+    "db-password",
+    "token",
+    "api_key",
+    "secret",
+    "auth",
+    "pw",
+    "credential",
+    "x",
+    "pat",
+    "sas",
+    "pass-phrase",
+)
+VARIABLES = (
+    "FOO_TOKEN",
+    "DB_PASS",
+    "X",
+    "MLFLOW_TRACKING_PASSWORD",
+    "WANDB",
+    "KEY",
+    "CONNECTION",
+    "PYTHON_KEYRING",
+    "CUDA_TOKEN",
+    "SENTRY_DSN",
+)
 WAYS: Mapping[str, Callable[[Draw, str], list[str]]] = {
-    "userinfo": lambda draw, it: [f"{draw.choice(['https', 'redis', 'postgresql+psycopg', 'odd'])}://{draw.choice(['', 'bob'])}:{it}@db.internal:5432/x"],
-    "user alone in a URL": lambda draw, it: [f"https://{it}@host.example/a.git"],
-    "path of a URL": lambda draw, it: [f"https://hooks.example.com/services/{it}"],
+    "userinfo": lambda draw, it: [
+        f"{draw.choice(['https', 'redis', 'postgresql', 'odd'])}://{draw.choice(['', 'bob'])}:{it}@db.internal:5432/x"
+    ],
+    "user alone in a URL": lambda _, it: [f"https://{it}@host.example/a.git"],
+    "path of a URL": lambda _, it: [f"https://hooks.example.com/services/{it}"],
     "query": lambda draw, it: [f"https://h.example/a?{draw.choice(['token', 'sig', 'q'])}={it}&b=1"],
     "host of a URL": lambda draw, it: [f"{draw.choice(['slack', 'tgram', 'x'])}://{it}/channel"],
     "short option": lambda draw, it: [f"-{draw.choice('pPauwkts')}", it],
@@ -65,24 +118,29 @@ WAYS: Mapping[str, Callable[[Draw, str], list[str]]] = {
     "defined": lambda draw, it: [f"-D{draw.choice(['db.password', 'x.y'])}={it}"],
     "bearer": lambda draw, it: ["-H", f"Authorization: {draw.choice(['Bearer', 'Basic', 'ApiKey', 'token'])} {it}"],
     "header": lambda draw, it: ["--header", f"{draw.choice(['X-Api-Key', 'PRIVATE-TOKEN', 'Odd'])}: {it}"],
-    "cookie": lambda draw, it: ["-b", f"session={it}; theme=dark"],
+    "cookie": lambda _, it: ["-b", f"session={it}; theme=dark"],
     "user": lambda draw, it: [draw.choice(["-u", "--user", "--proxy-user"]), f"bob:{it}"],
-    "bare": lambda draw, it: [it],
-    "after a subcommand": lambda draw, it: ["login", "bob", it],
+    "bare": lambda _, it: [it],
+    "after a subcommand": lambda _, it: ["login", "bob", it],
     "json": lambda draw, it: ["--params", json.dumps({draw.choice(NAMES): it, "lr": 0.1})],
-    "bare json": lambda draw, it: [json.dumps({"a": {"b": [it]}}, separators=(",", ":"))],
-    "dsn": lambda draw, it: [f"host=db user=bob password={it} dbname=x"],
-    "connection string": lambda draw, it: [f"Server=db;AccountKey={it};Port=1"],
-    "shell": lambda draw, it: ["sh", "-c", f"{draw.choice(['export A=', 'mysql -p', 'login ', 'x --key '])}{shlex.quote(it)} && train --mode full"],
-    "shell in a shell": lambda draw, it: ["bash", "-lc", f"bash -c {shlex.quote('echo ' + shlex.quote(it))} | tee out.log"],
-    "here document": lambda draw, it: ["bash", "-c", f"cat <<EOF > /etc/x\n{it}\nEOF"],
-    "substitution": lambda draw, it: ["sh", "-c", f'P="$(echo {shlex.quote(it)})" train'],
-    "code": lambda draw, it: ["python", "-c", f"connect('db', {it!r})"],
-    "pem": lambda draw, it: ["--key", f"-----BEGIN PRIVATE KEY-----\n{it}\n-----END PRIVATE KEY-----"],
-    "in a name of a file": lambda draw, it: [draw.choice(["/tmp/{}.json", "conf-{}.yaml", "--out=/tmp/{}/model.joblib", "/run/secrets/{}"]).format(it)],
+    "bare json": lambda _, it: [json.dumps({"a": {"b": [it]}}, separators=(",", ":"))],
+    "dsn": lambda _, it: [f"host=db user=bob password={it} dbname=x"],
+    "connection string": lambda _, it: [f"Server=db;AccountKey={it};Port=1"],
+    "shell": lambda draw, it: [
+        *("sh", "-c"),
+        f"{draw.choice(['export A=', 'mysql -p', 'login ', 'x --key '])}{shlex.quote(it)} && train --mode full",
+    ],
+    "shell in a shell": lambda _, it: ["bash", "-lc", f"bash -c {shlex.quote('echo ' + shlex.quote(it))} | tee o.log"],
+    "here document": lambda _, it: ["bash", "-c", f"cat <<EOF > /etc/x\n{it}\nEOF"],
+    "substitution": lambda _, it: ["sh", "-c", f'P="$(echo {shlex.quote(it)})" train'],
+    "code": lambda _, it: ["python", "-c", f"connect('db', {it!r})"],
+    "pem": lambda _, it: ["--key", f"-----BEGIN PRIVATE KEY-----\n{it}\n-----END PRIVATE KEY-----"],
+    "in a name of a file": lambda draw, it: [
+        draw.choice(["/srv/{}.json", "conf-{}.yaml", "--out=/srv/{}/model.joblib", "/run/secrets/{}"]).format(it)
+    ],
     "host": lambda draw, it: [draw.choice(["--host", "--bind"]), f"{it}:8000"],
-    "list": lambda draw, it: ["--hosts", f"db,redis,{it}"],
-    "an option's name": lambda draw, it: [f"--{it}"],
+    "list": lambda _, it: ["--hosts", f"db,redis,{it}"],
+    "an option's name": lambda _, it: [f"--{it}"],
     "hydra": lambda draw, it: [f"+logger.wandb.{draw.choice(['key', 'x'])}={it}"],
 }  # fmt: skip
 
@@ -123,12 +181,14 @@ def test_no_secret_that_looks_drawn_is_shown_in_a_log_a_summary_or_an_environmen
         secret = SECRETS[kind](draw)
         for line in (
             f"2026-01-02 12:00:00,123 INFO client: connected with {secret} in 0.3 s",
-            f'  File "src/train.py", line 12, in connect\n    client = Client("{secret}")\nValueError: bad key {secret!r}',
+            f'  File "src/train.py", line 12, in connect\n    Client("{secret}")\nValueError: bad key {secret!r}',
             f"{{'a': '{secret}', 'n': 1}}",
             f"INFO [{secret}] (x={secret}) <{secret}>",
         ):
             assert not shows(redact(line), secret), line
-        assert not shows(str(redact_fields({"run": {"api_key": secret, "a": [secret], "note": f"by {secret}"}})), secret)
+        assert not shows(
+            str(redact_fields({"run": {"api_key": secret, "a": [secret], "note": f"by {secret}"}})), secret
+        )
         for name in VARIABLES:
             assert not shows(str(redact_environment({name: secret})), secret), name
 
@@ -136,7 +196,12 @@ def test_no_secret_that_looks_drawn_is_shown_in_a_log_a_summary_or_an_environmen
 @given(st.text(string.ascii_lowercase, min_size=4, max_size=12), st.sampled_from(["password", "api_key", "db-token"]))
 def test_a_word_behind_the_name_of_a_secret_is_hidden_in_a_text_too(word: str, name: str) -> None:
     secret = f"x{word}"
-    for text in (f"{name}={secret} done", f"{name} '{secret}' done", f'"{name}": "{secret}"', f"--{name} {secret} done"):
+    for text in (
+        f"{name}={secret} done",
+        f"{name} '{secret}' done",
+        f'"{name}": "{secret}"',
+        f"--{name} {secret} done",
+    ):
         assert not re.search(rf"\b{secret}\b", redact(text)), text
     assert redact_fields({name: secret, "mode": "full"})["mode"] == "full"
     assert redact_fields({name: secret})[name] != secret
@@ -179,7 +244,18 @@ ORDINARY = """
     nginx: worker process
     redis-server 127.0.0.1:63{1}
 """.strip().splitlines()  # fmt: skip
-NAMES_OF_WORK = ("resnet50", "adult", "churn", "baseline", "portfolio", "credit_risk", "llama2_7b", "evaluate", "bert", "fraud")
+NAMES_OF_WORK = (
+    "resnet50",
+    "adult",
+    "churn",
+    "baseline",
+    "portfolio",
+    "credit_risk",
+    "llama2_7b",
+    "evaluate",
+    "bert",
+    "fraud",
+)
 
 
 def test_of_ordinary_command_lines_nine_words_of_ten_are_readable() -> None:
@@ -215,7 +291,10 @@ def salted() -> Iterator[None]:
 def test_a_value_has_one_code_within_an_incident_and_another_beside_it(tmp_path: Path) -> None:
     def code(home: Path) -> str:
         redact_for(home / "salt", ())
-        (first,) = set(re.findall(r"\[redacted:[0-9a-f]{8}\]", "".join(redact_command(["x", "--token", "Zq7", "-p", "Zq7"]))))
+        first: str
+        (first,) = set(
+            re.findall(r"\[redacted:[0-9a-f]{8}\]", "".join(redact_command(["x", "--token", "Zq7", "-p", "Zq7"])))
+        )
         assert redact_environment({"A": "Zq7"}) == {"A": first}
         assert redact("token='Zq7'") == f"token={first}"
         return first
