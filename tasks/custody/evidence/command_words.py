@@ -17,7 +17,7 @@ _LONGEST, _DEEPEST = 4096, 4
 _HOW: Final = struct.pack("QQQ", os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW, 0, 0x20)  # RESOLVE_CACHED, Linux 5.12
 _SHELLS: Final = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh", "su", "script", "flock", "runuser"})
 _RUNS: Final = re.compile(
-    r"python[\d.]*|pypy[\d.]*|torchrun|accelerate|deepspeed|streamlit|perl|ruby|node|Rscript|julia|java|env|nice|nohup|sudo"
+    r"(?:python|pypy)[\d.]*|torchrun|accelerate|deepspeed|streamlit|perl|ruby|node|Rscript|julia|java|env|nice|nohup|sudo"
 )
 _TAKES_A_SECRET: Final = re.compile(r"mysql\w*|mariadb[\w-]*|7z\w*|rar|sshpass|zip|unzip")
 _OF_A_USER: Final = re.compile(r"--?(?:[\w.]+-)*(?:u|U|user|username|login|account|auth|a|cookie)")
@@ -27,38 +27,9 @@ _HOSTS: Final = re.compile(
     r"--?(?:h|host|hostname|bind|addr(?:ess)?|server-name|master[_-]addr|rdzv[_-](?:endpoint|id))"
 )
 _TOP: Final = re.compile(r"(?:.*\.)?(?:com|org|net|io|dev|ai|jp|eu|internal|local|lan|cluster|svc|localhost)")
-_SCHEMES: Final = frozenset(
-    [
-        "http",
-        "https",
-        "ws",
-        "tcp",
-        "udp",
-        "unix",
-        "grpc",
-        "redis",
-        "rediss",
-        "amqp",
-        "mqtt",
-        "nats",
-        "postgres",
-        "postgresql",
-        "psycopg",
-        "mysql",
-        "pymysql",
-        "mongodb",
-        "s3",
-        "gs",
-        "hdfs",
-        "file",
-        "sqlite",
-        "ssh",
-        "git",
-        "docker",
-        "jdbc",
-        "mlflow",
-        "models",
-    ]
+_SCHEMES: Final = re.compile(
+    "(?:(?:https?|wss?|tcp|udp|unix|grpc|rediss?|amqps?|mqtt|nats|postgres|postgresql|psycopg|mysql|pymysql|mongodb|s3|gs"
+    "|hdfs|file|sqlite|ssh|git|docker|jdbc|mlflow|models)[+:]?)+"
 )
 _NUMBER: Final = re.compile(
     r"[-+=<>]{0,2}(?:\d{1,12}|0x[0-9a-fA-F]{1,8})(?:[.,:/x*-]\d{1,12}){0,7}\.?(?:e[-+]?\d{1,3})?[A-Za-z%]{0,3}"
@@ -132,7 +103,9 @@ class CommandWords:
     def word(self, word: str) -> str:
         """Return the next word as it is shown."""
         before, self._option = self._option, ""
-        secret = secret_name(before.lstrip("-"), alone=True) or (before == "-p" and self._takes_a_secret())
+        secret = secret_name(before.lstrip("-"), alone=True) or (
+            before == "-p" and _TAKES_A_SECRET.fullmatch(self._program)
+        )
         if len(word) > _LONGEST or (word and secret and not word.startswith("--") and not exists(word, self._folder)):
             return self._hide(word)
         if self._program in _SHELLS and _LINE.fullmatch(before):
@@ -151,9 +124,6 @@ class CommandWords:
         script = runs and all_natural(word) and (_SCRIPT.fullmatch(word) or before == "-m")
         return word if script else self.value(word, before)
 
-    def _takes_a_secret(self) -> bool:
-        return bool(_TAKES_A_SECRET.fullmatch(self._program))
-
     def _first(self, word: str, name: str) -> str:
         """Return the program; in a shell's line only one that is known, because not every first word there is one."""
         self._program = name
@@ -168,7 +138,11 @@ class CommandWords:
         if re.fullmatch(r"-{1,2}|-[A-Za-z]{2,3}", word):
             self._option = word
             return word
-        plain = is_harmless(word, self._public) and not re.search(r"\d{6}", word) and not self._takes_a_secret()
+        plain = (
+            is_harmless(word, self._public)
+            and not re.search(r"\d{6}", word)
+            and not _TAKES_A_SECRET.fullmatch(self._program)
+        )
         self._option = "" if "=" in word else word
         if plain or exists(word[2:], self._folder):
             return word
@@ -198,31 +172,25 @@ class CommandWords:
             return True
         if _OF_A_USER.fullmatch(option) and re.search("[:%]", word):
             return False
-        if is_harmless(word, self._public):
-            return True
         found, address = _MODULE.fullmatch(word), _ADDRESS.fullmatch(word)
-        if found and all_natural(found["module"]) and is_harmless(found["attribute"], self._public):
-            return True
+        module = found and all_natural(found["module"]) and is_harmless(found["attribute"], self._public)
         parts = [part for part in re.split(r"[,:]", word) if part]
-        each = (
-            _NUMBER.fullmatch(part) or is_harmless(part, self._public) or exists(part, self._folder) for part in parts
-        )
-        return bool(address and self._is_host(address["host"], option)) or (len(parts) > 1 and all(each))
+        listed = len(parts) > 1 and all(self._is_shown(part, "--") for part in parts)
+        host = address and self._is_host(address["host"], option)
+        return bool(module or listed or host or is_harmless(word, self._public))
 
     def _is_host(self, host: str, option: str) -> bool:
         known = _HOSTS.fullmatch(option) or _TOP.fullmatch(host) or is_harmless(host, self._public)
-        return (
-            ":" in host or bool(re.fullmatch(r"[\d.]+", host)) or bool(known and all_natural(host) and host.islower())
-        )
+        named = known and all_natural(host) and host.islower()
+        return ":" in host or bool(named or re.fullmatch(r"[\d.]+", host))
 
     def _url(self, word: str) -> str:
         """Return a URL with scheme, host and port; empty if it is none of a known kind."""
         found = _URL.fullmatch(word)
-        if not found or not {*re.split(r"[+:]", found["scheme"].lower())} <= _SCHEMES:
+        if not found or not _SCHEMES.fullmatch(found["scheme"].lower()):
             return ""
         user, host, rest = found["user"], found["host"], found["rest"] or ""
         host = host if not host or self._is_host(host, "--host") else self._hide(host)
-        shown = (
-            rest if not rest[1:] or is_harmless(rest, self._public) or exists(rest) else rest[0] + self._hide(rest[1:])
-        )
-        return f"{found['scheme']}://{f'{self._hide(user)}@' if user else ''}{host}{found['port'] or ''}{shown}"
+        if rest[1:] and not is_harmless(rest, self._public) and not exists(rest):
+            rest = rest[0] + self._hide(rest[1:])
+        return f"{found['scheme']}://{f'{self._hide(user)}@' if user else ''}{host}{found['port'] or ''}{rest}"
