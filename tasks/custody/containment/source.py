@@ -8,7 +8,7 @@ from typing import Final
 from tasks.custody.containment.process import Identity, Process, ancestry, descendants, handed_down
 from tasks.custody.containment.program import EVERYBODYS, SHELLS, interactive, is_one_of, program, quotes, runs_prefect
 from tasks.custody.containment.service import unit_of
-from tasks.custody.evidence.redact import command_line
+from tasks.custody.evidence.redact import redact_command
 from tasks.custody.visible import visible
 
 _SHOWN: Final = 100
@@ -64,7 +64,7 @@ def source_of(process: Process) -> Source:
 @lru_cache(maxsize=4096)
 def _shown(command: tuple[str, ...], folder: str) -> str:
     """Return a command for display. Cached: uncached, the freeze of a chain of 300 processes took eleven seconds."""
-    return command_line(command, folder=folder)[:_SHOWN]
+    return visible(" ".join(redact_command(command, folder))[:_SHOWN])
 
 
 def supervisor(line: Iterable[Source], earlier: Collection[Source]) -> Source | None:
