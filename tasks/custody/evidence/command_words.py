@@ -29,7 +29,7 @@ _HOSTS: Final = re.compile(
 _TOP: Final = re.compile(r"(?:.*\.)?(?:com|org|net|io|dev|ai|jp|eu|internal|local|lan|cluster|svc|localhost)")
 _SCHEMES: Final = re.compile(
     "(?:(?:https?|wss?|tcp|udp|unix|grpc|rediss?|amqps?|mqtt|nats|postgres|postgresql|psycopg|mysql|pymysql|mongodb|s3|gs"
-    "|hdfs|file|sqlite|ssh|git|docker|jdbc|mlflow|models)[+:]?)+"
+    "|hdfs|file|sqlite|ssh|git|docker|jdbc|mlflow|models|spark)[+:]?)+"
 )
 _NUMBER: Final = re.compile(
     r"[-+=<>]{0,2}(?:\d{1,12}|0x[0-9a-fA-F]{1,8})(?:[.,:/x*-]\d{1,12}){0,7}\.?(?:e[-+]?\d{1,3})?[A-Za-z%]{0,3}"

@@ -203,6 +203,7 @@ def test_a_word_behind_the_name_of_a_secret_is_hidden_in_a_text_too(word: str, n
         f"--{name} {secret} done",
     ):
         assert not re.search(rf"\b{secret}\b", redact(text)), text
+    assert redact(f"a wrong {name} {secret}99 was given").endswith("] was given")
     assert redact_fields({name: secret, "mode": "full"})["mode"] == "full"
     assert redact_fields({name: secret})[name] != secret
 
