@@ -17,7 +17,7 @@ from tasks.custody.containment.receipt import Unknown
 from tasks.custody.containment.source import Source
 from tasks.custody.containment.suspect import excuse_for
 from tasks.custody.containment.unit import is_down
-from tasks.custody.evidence.redact import process_line, redact
+from tasks.custody.evidence.redact import process_line, redact, redact_command
 from tasks.custody.visible import visible
 
 _SHOWN: Final = 100
@@ -164,7 +164,11 @@ def _judge(process: Process, children: Iterable[Process], facts: Facts) -> Start
     shown, stop = process_line(process, _SHOWN), f"kill {process.pid}"
     if keeper := next(iter(called & SUPERVISORS.keys()), None):
         tied = here or process.identity in facts.started or keeper in facts.configured or facts.names.place(text)
-        name = process.command[-1] if keeper in FOLDERS else facts.configured.get(keeper, "NAME")
+        name = (
+            redact_command(process.command, process.cwd)[-1]
+            if keeper in FOLDERS
+            else facts.configured.get(keeper, "NAME")
+        )
         stop = SUPERVISORS[keeper].format(name=visible(name, _SHOWN), pid=process.pid)
         return Starter(Kind.SUPERVISOR, shown, stop, process.identity) if tied else None
     there = here or process.placeless or facts.names.place(text)

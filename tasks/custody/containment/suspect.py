@@ -16,7 +16,10 @@ from tasks.custody.evidence.redact import process_line
 SUSPECT: Final = "suspect"
 """The role of a process that is ended because of a fact, and matches no pattern."""
 _SHOWN: Final = 60
-_TELLING: Final = re.compile(r"(?![-\d])[\w./:-]{3,}")
+_TELLING: Final = re.compile(
+    r"(?![-\d])(?!(?:\S*/)?(?:python|pypy|node|java|perl|ruby|env|nohup|nice|sudo|timeout|setsid|\w{0,2}sh)[\d.]*$)[\w./:-]{3,}"
+)
+"""A word that tells one program from another: not an option, a number, or what runs programs of any kind."""
 
 
 def included(

@@ -940,7 +940,12 @@ def test_the_block_is_told_how_to_name_each_either_way(command: tuple[str, ...])
 
 @pytest.mark.parametrize(
     "command",
-    [("it's (a) worker", "--token=hunter22"), ("node", "hunter22"), ("python", "-u", "--x=hunter22"), ("-hunter22!",)],
+    [
+        ("it's (a) worker", "--token=hunter22"),
+        ("node", "hunter22"),
+        ("sudo", "/usr/bin/python3", "-u", "hunter22"),
+        ("-hunter22!",),
+    ],
 )
 def test_no_line_is_told_that_would_match_another_program_too(command: tuple[str, ...]) -> None:
     process = beside(one(*command, **INSIDE), ROOT)
