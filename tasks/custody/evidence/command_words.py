@@ -4,16 +4,17 @@ Shown are the program, its script and its subcommands, names of options, numbers
 what names a file that exists, and what is made of harmless words alone.
 """
 
+import ctypes
 import os
 import re
 import struct
 from collections.abc import Callable, Collection
-from functools import cache
-from typing import Any, Final
+from typing import Final
 
 from tasks.custody.evidence.words import all_natural, is_harmless, secret_name
 
 _LONGEST, _DEEPEST = 4096, 4
+_SYSTEM_CALL: Final = ctypes.CDLL(None).syscall
 _HOW: Final = struct.pack("QQQ", os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW, 0, 0x20)  # RESOLVE_CACHED, Linux 5.12
 _SHELLS: Final = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh", "su", "script", "flock", "runuser"})
 _RUNS: Final = re.compile(
@@ -63,17 +64,10 @@ def exists(path: str, folder: str = "") -> bool:
     whole = os.path.join(folder, path)  # noqa: PTH118  a word of a command line is no path yet
     if not path or not whole.startswith("/") or len(whole) >= _LONGEST or "\0" in whole:
         return False
-    found = _system_call()(437, -100, whole.encode(errors="replace"), _HOW, len(_HOW))  # openat2, from where we are
+    found = _SYSTEM_CALL(437, -100, whole.encode(errors="replace"), _HOW, len(_HOW))  # openat2, from where we are
     if found >= 0:
         os.close(found)
     return bool(found >= 0)
-
-
-@cache
-def _system_call() -> Callable[..., Any]:
-    import ctypes  # not before a command line is shown: what is imported here delays the freeze
-
-    return ctypes.CDLL(None).syscall
 
 
 class CommandWords:
