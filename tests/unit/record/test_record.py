@@ -294,7 +294,9 @@ def test_a_disk_that_fails_once_is_tried_again_and_a_full_one_is_not(
 
 @pytest.mark.parametrize("lost", ["no space left", ""], ids=["lost", "not stored"])
 @pytest.mark.parametrize("word", [Word.VERIFIED, Word.PARTIAL, Word.UNVERIFIED, Word.NOT_CONTAINED])
-def test_the_message_of_a_run_begins_with_the_word_that_it_ends_with(context: RunContext, word: Word, lost: str) -> None:
+def test_the_message_of_a_run_begins_with_the_word_that_it_ends_with(
+    context: RunContext, word: Word, lost: str
+) -> None:
     """It ended Unverified, and said VERIFIED and to write the postmortem."""
     verdict = Verdict(word, ("a",), ("b",), (), "write the postmortem.")
     recorded = Record("folder", verdict, stored=False, reason="not in the store: no answer", lost=lost)
