@@ -20,6 +20,7 @@ from tasks.audit.verify import audited
 from tasks.cli.status import look
 from tasks.custody.audit.finding import Severity
 from tasks.custody.containment.process import Identity
+from tasks.incident.last_word import THAWED, last_word
 from tasks.system.atomic_files import sync_folder
 from tests.crash.disk import Disk, Image, rebuild
 from tests.simulation import run as running
@@ -222,7 +223,8 @@ def carried_on(world: World, act: Act | Order, boot: int) -> Iterator[str]:
     else:
         yield f"it never ended Verified: {end.name}: {end.message[:600]}"
         return
-    yield from left_here(world)
+    thawed = {home.name for home in homes(world) if last_word(home) == THAWED}  # over, whether it was sent or not
+    yield from (told for told in left_here(world) if told.split("/")[1] not in thawed)
     yield from _status(world, boot)
     yield from _audit(world, finished=True)
 
