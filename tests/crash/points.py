@@ -7,7 +7,7 @@ import shutil
 import struct
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -21,7 +21,8 @@ from tasks.cli.status import look
 from tasks.custody.audit.finding import Severity
 from tasks.custody.containment.process import Identity
 from tasks.incident.last_word import THAWED, last_word
-from tasks.system.atomic_files import sync_folder
+from tasks.incident.layout import RECOVERED
+from tasks.system.atomic_files import read_private, rows_of, sync_folder
 from tests.crash.disk import Disk, Image, rebuild
 from tests.simulation import run as running
 from tests.simulation.oracle import _stored, false_words, homes, left_here, named, seen_alive
@@ -225,10 +226,11 @@ def carried_on(world: World, act: Act | Order, boot: int) -> Iterator[str]:
     else:
         yield f"it never ended Verified: {end.name}: {end.message[:600]}"
         return
-    thawed = {home.name for home in homes(world) if last_word(home) == THAWED}  # over, whether it was sent or not
-    yield from (told for told in left_here(world) if told.split("/")[1] not in thawed)
+    here = {told.split("/")[1]: told for told in left_here(world)}
+    over = {home.name for home in homes(world) if last_word(home) == THAWED or rows_of(home / RECOVERED, read_private)}
+    yield from (here[name] for name in here.keys() - over)  # what was let go or recovered is sent by its postmortem
     yield from _status(world, boot)
-    yield from _audit(world, finished=True)
+    yield from _audit(world, finished=True, but=here)
 
 
 def _torn(world: World, told: str) -> bool:
@@ -252,8 +254,8 @@ def _status(world: World, boot: int) -> Iterator[str]:
         yield from (f"status: {each}" for each in _stored(world, shown))
 
 
-def _audit(world: World, *, finished: bool) -> Iterator[str]:
-    there = sorted({key.split("/")[1] for key in world.store.keys("incidents/")})
+def _audit(world: World, *, finished: bool, but: Collection[str] = ()) -> Iterator[str]:
+    there = sorted({key.split("/")[1] for key in world.store.keys("incidents/")} - {*but})
     for incident in there:
         try:
             found = audited(world.store, incident, None, None, deep=True)
