@@ -11,7 +11,7 @@ from tests.simulation.run import Event, Order, ran
 from tests.simulation.simulate import draw_world, simulate
 
 SEEDS = range(1, 401)
-SOON = {"unknown": 1003}
+SOON = {"unknown": 1006}
 """Faults that are found at once, and the seed that finds them."""
 MISSED = {"leftover"}
 """It takes three runs: a collector fails, works and is killed before its result is kept, and fails again."""
