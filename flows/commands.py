@@ -340,23 +340,25 @@ def audit(  # noqa: PLR0913  its options
 
 
 @app.command(help_epilogue=_examples("pull store.toml /srv/p", "pull store.toml /srv/p IR-20261125T101836Z"))
-def pull(
+def pull(  # noqa: PLR0913  its options
     store: StoreName = "",
     into: Folder = _HERE,
     what: What = "latest",
     /,
     *,
     overwrite: bool = False,
+    unpromised: Path | None = None,
     json: Json = False,
 ) -> int:
     """Bring latest/, a snapshot or an incident into a folder, each file proven while it is written.
 
     Args:
         overwrite: Replace files that are newer here, too.
+        unpromised: An empty folder for what no manifest, closing or turn names; it is left out otherwise.
     """
     from tasks.cli.latest import pull_by_hand
 
-    return pull_by_hand(store, into, what, overwrite=overwrite, as_json=json)
+    return pull_by_hand(store, into, what, overwrite=overwrite, unpromised=unpromised, as_json=json)
 
 
 @app.command(help_epilogue=_examples("rollback store.toml --dry-run", "rollback store.toml 7"))

@@ -42,7 +42,7 @@ from tasks.drill.deployment import NAME, POOL, client_of, deploy, prefect, save_
 from tasks.drill.parts import SeaweedFS, Worker
 from tasks.drill.sample import REFUSED, SampleWorkload, declare
 from tasks.drill.screen import follow, heading, last_line, say
-from tasks.drill.vault import ALLOWED, lock_bucket, proven_by_ssh_keygen, refuses_deletion
+from tasks.drill.vault import ALLOWED, allowed_signers, lock_bucket, proven_by_ssh_keygen, refuses_deletion
 from tasks.incident.dry_runs import last_dry_run
 from tasks.incident.last_word import WORKS
 from tasks.incident.layout import CORDON, CUSTODY_LOG, OPEN, closings
@@ -110,7 +110,7 @@ def stage(folder: Path, *, keep: bool) -> Iterator[Stage]:
         sample.build()
         say(f"  workload {sample.root}")
         lock_bucket(store)
-        (folder / ALLOWED).write_text(f"{save_blocks(server, store, sample.block()).allowed_signers}\n")
+        (folder / ALLOWED).write_text(f"{allowed_signers(save_blocks(server, store, sample.block()))}\n")
         deploy(server)
         with Worker(folder / "worker", server, POOL, declare(folder / "hosts.d", sample.block())) as worker:
             yield Stage(folder, store, server, worker, sample)

@@ -34,7 +34,7 @@ from tasks.drill.fleet_host import FleetHost
 from tasks.drill.parts import SeaweedFS
 from tasks.drill.plant import Plant
 from tasks.drill.screen import say
-from tasks.drill.vault import credentials, new_key
+from tasks.drill.vault import allowed_signers, credentials, new_key
 from tasks.fleet.opening import the_incident
 from tasks.fleet.orders import rows_of
 from tasks.system.shared_files import CHECKOUT
@@ -99,7 +99,7 @@ def deploy(store: SeaweedFS, hosts: dict[str, FleetHost]) -> str:
     for line in deploy_all([DeploymentTarget(name, name, name) for name in hosts], POOL, sys.executable):
         say(f"  {line}")
     say(f"  {deploy_fleet(FLEET, POOL, sys.executable)}\n  deployed in {time.monotonic() - started:.1f} s")
-    return key.allowed_signers
+    return allowed_signers(key)
 
 
 def dead_before(on: FleetStage, name: str) -> None:

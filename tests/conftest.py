@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
@@ -33,7 +34,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # A client that knows of no server would start one of its own, which outlives its test. Here each test names its server.
 os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "false"
 
-# Whether the machine has a Docker engine, a stopped one or none, the usual one is not there; some tests start their own.
+# Whether the machine has a Docker engine, a stopped one or none: tests that need one start their own.
 os.environ["DOCKER_HOST"] = "unix:///nonexistent/docker.sock"
 
 
@@ -152,7 +153,7 @@ def signing_key(tmp_path_factory: pytest.TempPathFactory) -> "SigningKey":
 
     path = tmp_path_factory.mktemp("a key") / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
-    return SigningKey(private_key=SecretStr(path.read_text()), identity="evacuation@test")
+    return SigningKey(private_key=SecretStr(path.read_text()), identity=f"evacuation@{socket.gethostname()}")
 
 
 @pytest.fixture(scope="session")

@@ -80,7 +80,9 @@ def audited_fleet(
     ]
     return Audit(
         incident=fleet,
+        whose=f"fleet of {len(found.hosts)} hosts",
         place=fields.place,
+        copy_of="",
         verdict=f"{found.verdict}: {len(found.hosts)} hosts",
         signed=replace(signed, hands=(*signed.hands, *hands)).summary,
         timed=found.timed.summary,

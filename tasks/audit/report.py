@@ -32,7 +32,7 @@ _MEANS: Final = {
 def lines(audit: Audit) -> Iterator[str]:
     """Yield the audit as terminal lines; the first and the last begin with its word."""
     english, japanese = _MEANS[audit.word]
-    yield f"{audit.word}  {audit.incident} in {shown(audit.place)}"
+    yield f"{audit.words}  {audit.incident}, {audit.whose}, in {shown(audit.place)}"
     yield f"  meaning   {english}"
     yield f"            {japanese}"
     yield f"  verdict   {audit.verdict}"
@@ -58,8 +58,9 @@ def markdown(audit: Audit) -> str:
     more = [f"\n{len(audit.findings) - _SHOWN} more findings are not shown."] if len(audit.findings) > _SHOWN else []
     head = ["| | object | finding |", "|---|---|---|"]
     parts = [
-        f"# {audit.word}: {audit.incident}",
+        f"# {_plain(audit.words)}: {audit.incident}",
         f"{english[0].upper()}{english[1:]}. {japanese}。",
+        f"- Of 対象: {_plain(audit.whose)}",
         f"- Place 保管先: {_plain(audit.place)}",
         f"- Verdict 判定: {_plain(audit.verdict)}",
         f"- Signatures 署名: {_plain(audit.signed)}",

@@ -7,20 +7,23 @@ from typing import TYPE_CHECKING, Final
 
 from blocks.port import Versioned
 from tasks.custody.audit.examine import Examination, examine
+from tasks.custody.audit.facts import Facts, read_facts
 from tasks.custody.audit.finding import Audit, Finding, Severity, broken, note, shown, unclear
 from tasks.custody.audit.layout import Layout, listings
 from tasks.custody.audit.promise import Promise, Seen, kept
+from tasks.custody.audit.records import displaced
 from tasks.custody.audit.retained import Retained
 from tasks.custody.audit.signers import AllowedSigner
 from tasks.custody.audit.turns import turns_hold
+from tasks.custody.audit.untrusted import Unreadable
 from tasks.custody.errors import Refused, StoreError
-from tasks.custody.evidence.keys import TURNS, turn_of
+from tasks.custody.evidence.keys import TURNS, beside_key, turn_of
 from tasks.custody.incident.incident import parse_id
 from tasks.custody.store.latest import LatestTransaction
 from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.timestamp import Roots
 from tasks.storage.latest_history import read_transaction
-from tasks.storage.untrusted_reads import keys_of, read_documents, see
+from tasks.storage.untrusted_reads import keys_of, read_documents, read_each, see
 from tasks.system.parallel import QUESTIONS, THREADS, side_by_side
 
 if TYPE_CHECKING:
@@ -49,9 +52,12 @@ def audited(
     if not keys:
         raise Refused(f"an incident {incident} in {store.place}", "no object of it", "List them: leave the id out.")
     documents, troubles = read_documents(store, layout, keys)
-    read = {key: digest_bytes(data) for key, data in documents.items()}
+    away = _displaced(store, layout, keys, documents)
+    read = {key: digest_bytes(data) for key, data in documents.items() if key not in away}
+    documents |= away
     found = examine(layout, keys, documents, signers, roots)
     del documents
+    origin = found.origin
     versions, hidden = _versions(store, layout, found.turns)
     tally = _compared(store, read, found, deep=deep)
     findings = [
@@ -67,7 +73,9 @@ def audited(
     ]
     return Audit(
         incident=incident,
+        whose=shown(f"host {origin.host}, workload {origin.workload}" if origin.host else "nobody's by its documents"),
         place=store.place,
+        copy_of=shown(origin.place) if origin.place not in {"", store.place} else "",
         verdict=found.verdict,
         signed=found.signed.summary,
         timed=found.timed.summary,
@@ -83,6 +91,24 @@ def audited(
             *_unproven(found, versions, hidden=bool(hidden), deep=deep),
         ),
     )
+
+
+def _displaced(
+    store: "Store", layout: Layout, keys: Mapping[str, int], documents: Mapping[str, bytes]
+) -> dict[str, bytes]:
+    """Return the documents at whose keys other content lies, read beside them.
+
+    Which these are the verdicts say; that each is what was sealed is compared with what vouches for it.
+    """
+    if not any(key.startswith(beside_key(layout.incident, "")) for key in keys):
+        return {}
+    facts = list[Facts]()
+    for key in (key for key in map(layout.verdict, layout.records) if key in documents):
+        with suppress(Unreadable):
+            facts.append(read_facts(documents[key]))
+    wanted = {key: beside for key, beside in displaced(layout.incident, facts).items() if key in documents}
+    found, _ = read_each(store, {beside: keys[beside] for beside in wanted.values() if beside in keys})
+    return {key: found[beside] for key, beside in wanted.items() if beside in found}
 
 
 @dataclass

@@ -71,13 +71,15 @@ def _asked(turn: int, *, take_over: bool) -> Undoing:
     return Undoing(f"{getpass.getuser()}@{socket.gethostname()}, by hand", turn, take_over)
 
 
-def pull_by_hand(store: str, into: Path, what: str, *, overwrite: bool, as_json: bool) -> int:
-    """Pull into the folder; return 0 only if all of it is there now. Raises EvacuationError."""
+def pull_by_hand(  # noqa: PLR0913  its options
+    store: str, into: Path, what: str, *, overwrite: bool, unpromised: Path | None, as_json: bool
+) -> int:
+    """Pull into the folder; return 0 only if all that is promised is there now. Raises EvacuationError."""
     opened = named_store(store).open()
     if not str(into).strip("."):
         raise Refused("INTO, a folder that exists", "none", "As in /srv/mlops-sklearn-portfolio.")
     note(f"pulling {what} from {opened.place} into {into}")
-    made = pull(opened, what, into, overwrite=overwrite)
+    made = pull(opened, what, into, overwrite=overwrite, unpromised=unpromised)
     rows = [{"outcome": str(each.outcome), "name": each.name, "reason": each.reason} for each in made.files]
     lines = [
         f"{row['outcome']:>12}  {row['name']}{row['reason'] and ': ' + row['reason']}"

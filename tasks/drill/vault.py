@@ -1,6 +1,7 @@
 """Show with public tools that the drill's bucket keeps its objects, and that its signatures hold."""
 
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +13,7 @@ from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
 from blocks import SigningKey
+from tasks.custody.audit.signers import principal_of
 from tasks.custody.evidence.keys import MANIFEST, SIGNATURE
 from tasks.drill.parts import SeaweedFS
 
@@ -38,6 +40,11 @@ def new_key() -> SigningKey:
     """Return a key as `ssh-keygen -t ed25519` makes it, for the life of the drill's Prefect server."""
     made = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
     return SigningKey(private_key=SecretStr(made.decode()), identity=IDENTITY)
+
+
+def allowed_signers(key: SigningKey) -> str:
+    """Return the line by which an auditor allows the drill's key to sign for this host."""
+    return f"{principal_of(socket.gethostname())},{key.allowed_signers}"
 
 
 def refuses_deletion(store: SeaweedFS, key: str) -> bool:

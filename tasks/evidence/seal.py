@@ -70,7 +70,8 @@ def seal(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> Seal
         take_over_triggers(context.directory.path, context.log)
         context.directory.write(folder / SEGMENT, b"".join(context.log.lines(context.directory.segments_end())))
         files = tuple(_divided(context, volume, file) for file in _files(context.directory, volume, evidence))
-        manifest = Manifest(context.incident.id, volume, _now(), files, tuple(context.workload.folders))
+        origin = context.incident.origin(context.store.label)
+        manifest = Manifest(context.incident.id, volume, _now(), files, tuple(context.workload.folders), origin)
         sha256, size = manifest.written
         require_readable(f"the manifest of {folder}", len(files), size, _UNSEALED, _SPLIT)
         context.directory.write(folder / SUMS, manifest.sums())

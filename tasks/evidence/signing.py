@@ -3,11 +3,13 @@
 import binascii
 import logging
 import re
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tasks.custody.audit.signers import principal_of
 from tasks.custody.errors import BadSignature, Tampered
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.evidence.keys import MANIFEST, SIGNATURE, volume_folder
@@ -57,6 +59,12 @@ def tell_key(saved: Mapping[str, Any]) -> None:
     """Warn at the start about a key that cannot be opened. The verdict notes it at the seal."""
     if told := unready(saved):
         logger.warning("Manifests and closings will be unsigned: %s. Correct the signing-key block.", told)
+    key = saved.get("signing")
+    identity, wanted = key.get("identity") if isinstance(key, Mapping) else None, principal_of(socket.gethostname())
+    if identity not in {None, wanted}:
+        logger.warning(
+            "The key is named %s. An audit counts it only if the auditor's file allows it as %s.", identity, wanted
+        )
 
 
 def who_signs(store: StoreAccess) -> Signer | str:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from blocks.port import Probed
 from tasks.collectors.clock import kernel
-from tasks.custody.audit.signers import read_signers
+from tasks.custody.audit.signers import principal_of, read_signers
 from tasks.custody.errors import Denied, EvacuationError
 from tasks.custody.incident.readiness import Finding, Readiness, failed, fatal, loss, sound
 from tasks.custody.store.manifest import digest_bytes
@@ -148,7 +148,8 @@ def signature(patient: Patient) -> Finding:
         return loss(patient.key_problem or "the store's block has no signing key", matters, cure)
     text = b"readiness"
     made = signer(key.sign(text), [text])
-    unproven, cure = "no audit may be Proven", f"give the auditor this line: {key.allowed_signers}"
+    line = key.allowed_signers.replace(key.identity, principal_of(socket.gethostname()), 1)
+    unproven, cure = "no audit may be Proven", f"give the auditor this line: {line}"
     lines = patient.signers or patient.block.allowed_signers
     if not lines:
         told = f"{key.identity}, {made.fingerprint}, was compared with no auditor's file"
@@ -158,8 +159,9 @@ def signature(patient: Patient) -> Finding:
     except EvacuationError as error:
         return failed(error, unproven, loss)
     now = datetime.now(UTC)
-    if not any(each.who and each.key == made and each.may_sign(now) for each in allowed):
-        return loss(f"the auditor's file does not allow {key.identity}, {made.fingerprint}", unproven, cure)
+    wanted = principal_of(socket.gethostname())
+    if not any(each.stands_for(wanted) and each.key == made and each.may_sign(now) for each in allowed):
+        return loss(f"the auditor's file does not allow {made.fingerprint} as {wanted}", unproven, cure)
     if not key.key_file:
         cure = "make a new one as a file of root's, and name it by key_file: docs/operate.md, 'Sign and lock'"
         return loss("the key lies in a block, which is for drills", "whoever reads that block signs as this host", cure)

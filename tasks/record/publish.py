@@ -39,6 +39,8 @@ from tasks.runtime.step import after, result_or_reason, step_without_incident
 logger = logging.getLogger(__name__)
 
 _SHOW_SECONDS: Final = 10.0
+_BETTER: Final = frozenset({Word.VERIFIED, Word.PARTIAL, Word.UNANSWERED})
+"""Words that say more than a run without a record may."""
 
 
 @step_without_incident("show_record", "show the record", section="§8", retries=0)
@@ -89,12 +91,14 @@ def final_state(
         return _cancelled(context, verdict, lost)
     if isinstance(recorded, str) or lost:
         end = NOT_CONTAINED if verdict.word is Word.NOT_CONTAINED else UNVERIFIED
-        return _ended(context, end, _with(context, end, verdict, f" {lost}"))
+        return _ended(context, end, _unrecorded(context, verdict, lost))
     whole = recorded.stored and not recorded.verdict.partly_thawed
     end = ending_of(recorded.verdict.word, recovery, dry_run=context.run.dry_run, stored=whole)
     if end is DRY_RUN:
         return _ended(context, end, _rehearsed(context, recorded.verdict))
-    message = _with(context, end, recorded.verdict, _unless_stored(recorded))
+    message = f"{_in_both(recorded.verdict)}{_unless_stored(recorded)}"
+    if not recorded.stored:
+        message = _unrecorded(context, recorded.verdict, f"But the record is {recorded.reason}")
     failed = _not_back(context.workload, recovery) if isinstance(recovery, str) else ""
     if end is NOT_RECOVERED:
         return _ended(context, end, f"{failed} The incident is {message}")
@@ -187,14 +191,14 @@ def _in_both(verdict: Verdict) -> str:
     return verdict.message.replace(verdict.word, f"{verdict.word} {JAPANESE[verdict.word]}", 1)
 
 
-def _with(context: RunContext, end: Ending, verdict: Verdict, trouble: str) -> str:
-    """Return the verdict in one line, and what became of its record: without that, nobody else can check the verdict."""
-    if end is UNVERIFIED and verdict.word is not Word.UNVERIFIED:
-        why = trouble.strip().removeprefix("But ")
-        verdict, trouble = verdict.without_record(why, context.incident.id, context.incident.workload), ""
+def _unrecorded(context: RunContext, verdict: Verdict, why: str) -> str:
+    """Return the verdict in one line if its record is lost, or not proven to be in the store: UNVERIFIED at best."""
+    if verdict.word in _BETTER:
+        verdict = verdict.without_record(why.removeprefix("But "), context.incident.id, context.incident.workload)
+        why = ""
     if not context.directory.real:
         verdict = verdict.of_what_was_not_kept()
-    return f"{_in_both(verdict)}{trouble}"
+    return f"{_in_both(verdict)} {why}".rstrip()
 
 
 def _unless_stored(recorded: Record) -> str:

@@ -1,7 +1,7 @@
 """§8: write a run's record (verdict, postmortem, custody segment, closing.json last) to disk, then to the store."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,9 @@ from tasks.custody.models.inspection import Inspection
 from tasks.custody.step_result import StepResult
 from tasks.custody.store.latest import Promotion
 from tasks.custody.store.manifest import canonical, digest, digest_bytes
+from tasks.custody.store.objects import Expected, one_object
 from tasks.custody.store.receipts import ObjectReceipt
+from tasks.evidence.beside import create_or_beside
 from tasks.evidence.claim import claim
 from tasks.evidence.signing import Signer, sign, who_signs
 from tasks.evidence.time_stamp import stamp
@@ -44,6 +46,7 @@ from tasks.runtime.context import RunContext
 from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.runtime.retry import may_pass
 from tasks.runtime.step import step
+from tasks.storage.proof import require_kept
 from tasks.system.atomic_files import sync_folder, write_whole
 
 logger = logging.getLogger(__name__)
@@ -84,7 +87,7 @@ class Record(StepResult):
     """The record of one run, in its folder on disk. `stored` is true once the store has every file of it.
 
     `lost` says why it could not be written to disk: only its `artifacts`, for the UI, are left then. `untimed` says why
-    no authority vouches for its time, if the store's block names one. It `is_transient` if disk or store may take it yet.
+    no authority vouches for its time, if the store's block names one. It `is_transient` if it may be taken yet.
     """
 
     folder: str
@@ -149,6 +152,7 @@ def record(context: RunContext, content: RecordContent) -> Record:
 def _close(context: RunContext, folder: Path, content: RecordContent) -> None:
     """Write verdict, custody segment and signature, and closing.json last."""
     about = {"incident": asdict(context.incident), "run": context.run.id, "verdict": asdict(content.verdict)}
+    about["place"] = context.store.label
     write = context.directory.write
     (folder / SEGMENT).unlink(missing_ok=True)  # of a try that ended before the closing: its lines are in this one
     write(folder / VERDICT, canonical({**content.facts, **about}))
@@ -206,14 +210,31 @@ def _artifacts(data: ReportData, document: Document) -> tuple[tuple[PrefectArtif
 
 
 def _send(context: RunContext) -> None:
-    """Send this record and earlier unsent ones, each with its closing last. Raises Conflict if the id is another's."""
-    claim(context)
+    """Send this record and earlier ones; their closings only once the store has what these vouch for.
+
+    Raises TransientStoreError if it has not kept an object, Conflict if the id is another's. Other content at
+    the key of an earlier record's file is answered beside it, as the verdict says; at one of this by the next run.
+    """
+    claimed, files = claim(context), list(_to_send(context))
+    closings = [each for each in files if each[1].name == CLOSING]
+    for some in ([each for each in files if each not in closings], closings):
+        sent = list[Expected]()
+        for key, path in some:
+            item = one_object(key, path.stat().st_size, digest(path))
+            there = create_or_beside(context, item, path)
+            own = f"{context.run.number:03d}" in {path.stem, path.parent.name}
+            sent.append(item if own else one_object(there, item.size, item.sha256))
+        require_kept(context.store.evidence, sent)
+    require_kept(context.store.evidence, [claimed])
+
+
+def _to_send(context: RunContext) -> Iterator[tuple[str, Path]]:
+    """Yield key and file of each object of the records on disk."""
     for folder in sorted(path for path in (context.directory.path / RECORD).iterdir() if path.name != POSTMORTEM):
         for path in _finished_pages(folder) if (folder / CLOSING).exists() else ():
-            context.store.evidence.create(postmortem_key(context.incident.id, path.name), path, digest(path))
-        for path in sorted(_whole(folder), key=lambda path: (path.name == CLOSING, path.name)):
-            key = record_key(context.incident.id, int(folder.name), path.name)
-            context.store.evidence.create(key, path, digest(path))
+            yield postmortem_key(context.incident.id, path.name), path
+        for path in _whole(folder):
+            yield record_key(context.incident.id, int(folder.name), path.name), path
 
 
 def _have_stamped(context: RunContext, folder: Path) -> str:
@@ -223,6 +244,7 @@ def _have_stamped(context: RunContext, folder: Path) -> str:
         context.directory.write(folder / name, content)
         key = record_key(context.incident.id, int(folder.name), name)
         context.store.evidence.create(key, content, digest_bytes(content))
+        require_kept(context.store.evidence, [one_object(key, len(content), digest_bytes(content))])
 
     closing = (folder / CLOSING).read_bytes()
     reason = stamp(context.store.block, closing, put)
@@ -243,6 +265,7 @@ def _closing(context: RunContext, folder: Path, content: RecordContent) -> dict[
     finished = {f"{POSTMORTEM}/{path.name}": digest(path) for path in _finished_pages(folder)}
     return {
         "incident": context.incident.id,
+        **asdict(context.incident.origin(context.store.label)),
         "record": context.run.number,
         "run": context.run.id,
         "verdict": content.verdict.word,

@@ -23,9 +23,11 @@ from tasks.custody.store.latest import (
 )
 from tasks.custody.store.latest_plan import kept_by, pending, plan, why_not_now
 from tasks.custody.store.manifest import canonical, digest, digest_bytes
+from tasks.custody.store.objects import one_object
 from tasks.custody.store.receipts import ObjectReceipt, unproven
 from tasks.custody.store.rows import require_readable
 from tasks.storage.latest_history import History, at_key, history, present
+from tasks.storage.proof import require_kept
 from tasks.system.parallel import QUESTIONS, side_by_side
 
 if TYPE_CHECKING:
@@ -166,6 +168,7 @@ def _create(store: "Store", key: str, transaction: LatestTransaction) -> str:
     if len(transaction.rows) <= _IN_MEMORY:
         data = transaction.to_bytes()
         store.create(key, data, digest_bytes(data))
+        require_kept(store, [one_object(key, len(data), digest_bytes(data))])
         return digest_bytes(data)
     with NamedTemporaryFile(prefix="evacuation-turn-") as file:
         file.writelines(transaction.pieces())
@@ -173,6 +176,7 @@ def _create(store: "Store", key: str, transaction: LatestTransaction) -> str:
         require_readable(key, len(transaction.rows), file.tell(), _LEFT, _FEWER)
         begun = digest(Path(file.name))
         store.create(key, Path(file.name), begun)
+        require_kept(store, [one_object(key, file.tell(), begun)])
     return begun
 
 
@@ -240,6 +244,7 @@ def _commit(  # noqa: PLR0913, PLR0917  the phases before it
         raise _changed(store, bad[0].key, bad[0].reason)
     done = canonical({"turn": number, "begun": begun, "by": request.by, "done_at": datetime.now(UTC).isoformat()})
     store.create(done_key(number), done, digest_bytes(done))
+    require_kept(store, [one_object(done_key(number), len(done), digest_bytes(done))])
     proof = TurnProof(number, begun, digest_bytes(done), kept_by(number, transaction.rows))
     log.write("turn done", done_key(number), sha256=proof.done, result=transaction.summary)
     return Promotion(receipts, proof, transaction.summary)

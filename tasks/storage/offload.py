@@ -3,14 +3,12 @@
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
 from tasks.custody.errors import Conflict, PermanentStoreError, StoreError
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.evidence.keys import claim_key, snapshot_key
-from tasks.custody.store.objects import Expected, closing_objects, evidence_first, evidence_objects, snapshot_objects
-from tasks.custody.store.receipts import ObjectReceipt
-from tasks.custody.store.retention import NOTHING, Retention
+from tasks.custody.store.objects import closing_objects, evidence_first, evidence_objects, snapshot_objects
 from tasks.custody.store.sent import Sent
 from tasks.evidence.claim import claim
 from tasks.evidence.seal import read_manifest
@@ -20,16 +18,10 @@ from tasks.runtime.ordered import turn_to_send
 from tasks.runtime.progress import Progress, shown
 from tasks.runtime.state import IncidentState
 from tasks.runtime.step import step
-from tasks.storage.untrusted_reads import read_back
 from tasks.storage.upload_ledger import Ledger, elsewhere
 from tasks.storage.uploader import Delivery
 
-if TYPE_CHECKING:
-    from blocks.port import Store, StoredObject
-
 logger = logging.getLogger(__name__)
-
-NOT_THERE: Final = "it is not in the store"
 
 
 @step("claim_store", "claim the incident in the store", section="§5", ja="保全先の確保", retries=1)
@@ -155,36 +147,3 @@ def _note_lost(state: IncidentState, sources: Sequence[str]) -> None:
     known = state.lost_in_place.read()
     if not set(sources) <= set(known):
         state.lost_in_place.write(sorted({*known, *sources}))
-
-
-def prove(context: RunContext, item: Expected, retention: Retention = NOTHING, *, deep: bool = False) -> ObjectReceipt:
-    """Prove one object by the store's own digest, and check that it is retained as asked.
-
-    Reads every byte back and hashes it if the store has no comparable digest, or if `deep`.
-    """
-    there = context.store.evidence.head(item.key)
-    reason, read = _differs(context.store.evidence, item, there, deep=deep) if there else (NOT_THERE, False)
-    if there and not reason:
-        since = context.incident.opened_at
-        reason = retention.lacking(there.lock, there.retained_until, held=there.held, since=since)
-    promises = context.store.evidence.promises()
-    if there and not reason and retention.lock and not promises.locks_as_told:
-        reason = f"{retention.lock} was asked, and this store was not seen to keep a lock"
-    exclusive = promises.exclusive(item.size, divided=item.parts is not None)
-    return ObjectReceipt(
-        item.key, item.sha256, item.size, proven=not reason, reason=reason, read=read, exclusive=exclusive
-    )
-
-
-def _differs(store: "Store", item: Expected, there: "StoredObject", *, deep: bool) -> tuple[str, bool]:
-    """Return why the object differs from what was sealed (empty if it does not), and whether its bytes were read."""
-    if item.parts and not there.sha256 and item.parts.contradicted_by(there.composite):
-        return f"the store says {there.composite} of its parts; sealed as {item.parts.composite}", False
-    said = there.says(item.sha256, item.parts)
-    if (said or item.sha256, there.size) != (item.sha256, item.size):
-        told = f"the store says sha256 {said}, {there.size} bytes"
-        return f"{told}; sealed as {item.sha256}, {item.size} bytes", False
-    if said and not deep:
-        return "", False
-    got = read_back(store, item.key, item.size)
-    return ("" if got == item.sha256 else f"what the store gives back has sha256 {got}; sealed as {item.sha256}"), True

@@ -1,20 +1,26 @@
-"""Download latest/, a snapshot or an incident into a folder (`evacuation pull`), and verify each file while writing."""
+"""Download latest/, a snapshot or an incident into a folder (`evacuation pull`), and verify each file while writing.
+
+Only what a manifest, a closing or a turn names is written there: anybody who may write to the store could have put the
+rest, and what lies in a workload's folder may be run.
+"""
 
 import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from tasks.custody.audit.layout import SIGNATURE
+from tasks.custody.audit.timed import beside
 from tasks.custody.audit.untrusted import PLAIN, Unreadable, read_closing, read_manifest
 from tasks.custody.errors import PermanentStoreError, Refused, StoreError
-from tasks.custody.evidence.keys import CLOSING, LATEST, record_key, snapshot_key, source_path
+from tasks.custody.evidence.keys import CLOSING, LATEST, beside_key, claim_key, record_key, snapshot_key, source_path
 from tasks.custody.incident.incident import parse_id
 from tasks.custody.step_result import StepResult
 from tasks.custody.store.objects import all_objects
@@ -36,7 +42,7 @@ class RestoreOutcome(StrEnum):
     REPLACED = "replaced"
     SAME = "same"
     LEFT = "left"
-    UNPROVEN = "unproven"
+    UNPROMISED = "unpromised"
     FAILED = "failed"
     MISSING = "missing"
 
@@ -61,8 +67,9 @@ class Pull(StepResult):
 
     @property
     def is_complete(self) -> bool:
-        """True if the folder now holds every file as the store has it."""
-        return not self.changed and all(each.outcome in _HERE for each in self.files)
+        """True if the folder now holds every file that is promised, and that is at least one."""
+        found = {each.outcome for each in self.files}
+        return not self.changed and found <= {*_HERE, RestoreOutcome.UNPROMISED} and not found.isdisjoint(_HERE)
 
     @property
     def summary(self) -> str:
@@ -77,41 +84,55 @@ _HERE: Final = frozenset({RestoreOutcome.NEW, RestoreOutcome.REPLACED, RestoreOu
 
 @dataclass(frozen=True)
 class RestoreSource:
-    """What to pull: a prefix of the store, the folder that its files go to, and their expected digests.
+    """What to pull: a prefix of the store, the folder that its files go to, and the digests that are promised by key.
 
-    With `every_one`, a file without an expected digest is unproven; else it is one that people keep there.
+    Of a document that proves itself, such as a signature, no digest is promised; it is empty.
     """
 
     what: str
     prefix: str
     below: str
     promised: Mapping[str, str]
-    every_one: bool = False
 
 
-def pull(store: "Store", what: str, folder: Path, *, overwrite: bool = False) -> Pull:
+def pull(store: "Store", what: str, folder: Path, *, overwrite: bool = False, unpromised: Path | None = None) -> Pull:
     """Download `what` (latest, IR-…, or a snapshot's stamp) into an existing folder. Never deletes there.
 
-    A local file that differs and is newer is kept, unless `overwrite`. Raises Refused if there is no such content, or
-    no space for it.
+    What no proof promises goes to the folder `unpromised`, or nowhere. A local file that differs and is newer is kept,
+    unless `overwrite`. Raises Refused if there is no such content, or no space for it.
     """
     if not folder.is_dir():
         raise Refused("a folder that exists", str(folder), "Make it, or give another one as INTO.")
+    if unpromised:
+        _require_apart(unpromised, folder)
     past = history(store) if what == "latest" else History()
     source = source_of(store, what, past)
     there = {each.key: each for each in store.list(source.prefix) if not each.key.endswith("/")}
     if not there:
         raise Refused(f"{what} in {store.place}", "no object of it", "List the incidents: evacuation audit STORE.")
-    _require_room(folder, {_place(source, _name(source, each.key)): each.size for each in there.values()})
-    bring = partial(_bring, store, source, folder, overwrite)
+    promised = [each for key, each in there.items() if key in source.promised]
+    others = [each for key, each in there.items() if key not in source.promised]
+    for into, some in ((folder, promised), (unpromised, others)):
+        if into:
+            _require_room(into, {_place(source, _name(source, each.key)): each.size for each in some})
     files = [
-        *side_by_side(bring, there.values()),
+        *side_by_side(partial(_landed, store, source, folder, overwrite), promised),
+        *side_by_side(partial(_set_apart, store, source, unpromised), others),
         *(
             Pulled(_name(source, key), RestoreOutcome.MISSING, reason="it is not in the store")
             for key in source.promised.keys() - there
         ),
     ]
     return Pull(what, tuple(files), _changed(store, past) if what == "latest" else "")
+
+
+def _require_apart(unpromised: Path, folder: Path) -> None:
+    """Raise Refused unless this is an empty folder that has nothing to do with the one that is pulled into."""
+    ours, theirs = folder.resolve(), unpromised.resolve()
+    apart = not (theirs.is_relative_to(ours) or ours.is_relative_to(theirs))
+    if not apart or not theirs.is_dir() or any(theirs.iterdir()):
+        expected = f"an empty folder of its own outside of {ours}, for what no proof promises"
+        raise Refused(expected, str(unpromised), "Make it (mkdir), and give it as --unpromised.")
 
 
 def _changed(store: "Store", past: History) -> str:
@@ -123,8 +144,9 @@ def _changed(store: "Store", past: History) -> str:
 def source_of(store: "Store", what: str, past: History = History()) -> RestoreSource:  # noqa: B008  frozen
     """Return what to pull, with the digests that its documents promise. Raises Refused if there is no such content."""
     if what == "latest":
-        turn = past.last if past.proof else None
-        return RestoreSource(what, LATEST, "", {key: each.sha256 for key, each in turn.after.items()} if turn else {})
+        after = past.last.after if past.last else {}
+        brought = {key: each.sha256 for key, each in after.items() if each.key}  # what others put there, no key holds
+        return RestoreSource(what, LATEST, "", brought)
     if what.startswith("IR-"):
         incident = parse_id(what)
         return RestoreSource(
@@ -139,7 +161,7 @@ def source_of(store: "Store", what: str, past: History = History()) -> RestoreSo
             "List the incidents: evacuation audit STORE; a snapshot's stamp is its incident's id without IR-.",
         )
     promised = {key: sha256 for each in incidents for key, sha256 in _promised(store, each, prefix).items()}
-    return RestoreSource(what, prefix, "", promised, every_one=True)
+    return RestoreSource(what, prefix, "", promised)
 
 
 def _incidents_of(stamp: str) -> Iterator[str]:
@@ -151,9 +173,11 @@ def _incidents_of(stamp: str) -> Iterator[str]:
 
 
 def _promised(store: "Store", incident: str, prefix: str) -> dict[str, str]:
-    """Return expected SHA-256 digests by key, from the incident's manifests and closings."""
+    """Return expected SHA-256 digests by key, from the incident's manifests and closings, and these themselves."""
     layout, keys, _ = keys_of(store, incident)
-    found = dict[str, str]()
+    stamps = (name for number in layout.records for name in beside(layout.closing(number)))
+    themselves = (claim_key(incident), *layout.signed, *(f"{key}{SIGNATURE}" for key in layout.signed), *stamps)
+    found = {key: "" for key in themselves if key in keys}
     try:
         for volume in layout.volumes:
             if (key := layout.manifest(volume)) in keys:
@@ -172,6 +196,7 @@ def _promised(store: "Store", incident: str, prefix: str) -> dict[str, str]:
             "Nothing was pulled.",
             f"Audit the incident: evacuation audit STORE {incident}.",
         ) from error
+    found |= {key: sha256 for sha256 in {*found.values()} if (key := beside_key(incident, sha256)) in keys}
     return {key: sha256 for key, sha256 in found.items() if key.startswith(prefix)}
 
 
@@ -198,11 +223,16 @@ def _place(source: RestoreSource, name: str) -> str:
     return name if source.below else os.fsdecode(source_path(name))
 
 
-def _bring(store: "Store", source: RestoreSource, folder: Path, overwrite: bool, there: "StoredObject") -> Pulled:  # noqa: FBT001
-    made = _landed(store, source, folder, overwrite, there)
-    if source.every_one and there.key not in source.promised and made.outcome in _HERE:
-        return replace(made, outcome=RestoreOutcome.UNPROVEN, reason="it is here, but no manifest names it")
-    return made
+def _set_apart(store: "Store", source: RestoreSource, unpromised: Path | None, there: "StoredObject") -> Pulled:
+    """Write what no proof promises into the folder for that, if there is one."""
+    name, why = _name(source, there.key), "no manifest, closing or turn names it"
+    if unpromised is None:
+        why = f"{why}, so it was not written; --unpromised FOLDER takes it"
+    elif (made := _landed(store, source, unpromised, False, there)).outcome not in _HERE:
+        return made
+    else:
+        why = f"{why}; it is in {unpromised}"
+    return Pulled(name, RestoreOutcome.UNPROMISED, there.size, why)
 
 
 def _landed(store: "Store", source: RestoreSource, folder: Path, overwrite: bool, there: "StoredObject") -> Pulled:  # noqa: FBT001

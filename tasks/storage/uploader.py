@@ -2,17 +2,19 @@
 
 import logging
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from tasks.custody.errors import Denied, PermanentStoreError, StoreError, TransientStoreError
+from blocks.port import ignore_progress
+from tasks.custody.errors import Conflict, Denied, PermanentStoreError, StoreError, TransientStoreError
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.store.manifest import require_intact
 from tasks.custody.store.objects import Expected, once
+from tasks.evidence.beside import create_or_beside, displace
 from tasks.evidence.uncopied_files import as_sealed, reading
 from tasks.runtime.context import RunContext
 from tasks.runtime.progress import Progress
@@ -34,7 +36,8 @@ _LARGE_ONES: Final = 2
 class Delivery:
     """Delivery of one evidence folder's files, each in the cheapest way that the store's own digest proves.
 
-    `elsewhere` maps digests to keys of earlier incidents, `listed` keys to sizes that a listing gave.
+    `elsewhere` maps digests to keys of earlier incidents, `listed` keys to sizes that a listing gave, `displaced` keys
+    at which other content lies to those beside them that have the sealed one.
     """
 
     context: RunContext
@@ -43,6 +46,7 @@ class Delivery:
     elsewhere: Mapping[str, str]
     progress: Progress
     listed: Mapping[str, int] = field(default_factory=dict)
+    displaced: dict[str, str] = field(default_factory=dict)
 
     def deliver(self, wanted: Sequence[Expected], copies: Iterable[Expected] = ()) -> frozenset[str]:
         """Deliver files, and make each one's copy as soon as the file is in the store. Return the names of lost files.
@@ -81,16 +85,30 @@ class Delivery:
 
     def copy(self, item: Expected) -> None:
         """Copy a delivered object to another prefix."""
+        store, origin = self.context.store.evidence, self.displaced.get(item.origin, item.origin)
         if not self._there(item):
-            self.context.store.evidence.copy(item.origin, item.key, item.sha256, item.parts)
+            try:
+                store.copy(origin, item.key, item.sha256, item.parts)
+            except Conflict as conflict:
+                beside = self.displaced[item.key] = displace(self.context, item, conflict)
+                with suppress(Conflict):
+                    store.copy(origin, beside, item.sha256, item.parts)
+            except PermanentStoreError as error:
+                if isinstance(error, Denied) or item.origin not in self.displaced:
+                    raise
+                logger.warning("Not copied, as both keys of its content have another: %s", error)
         self._done(item, "there")
 
     def close(self, item: Expected, path: Path) -> None:
         """Upload one of the documents that close the folder. Called in their order."""
         there = self._there(item)
         if not there:
-            self.context.store.evidence.create(item.key, path, item.sha256)
+            self._create(item, path)
         self._done(item, "there" if there else "sent")
+
+    def _create(self, item: Expected, path: Path, tell: Callable[[int], object] = ignore_progress) -> None:
+        if (key := create_or_beside(self.context, item, path, tell)) != item.key:
+            self.displaced[item.key] = key
 
     def _deliver(self, item: Expected) -> bool:
         """Deliver one file; False if it is lost."""
@@ -109,9 +127,11 @@ class Delivery:
         self.context.cancelled.check()
         if self.ledger.known.get(item.key) != item.sha256:
             return False
-        return self.listed.get(item.key) == item.size or self.context.store.evidence.ensure_present(
-            item.key, item.sha256, item.parts
-        )
+        if self.listed.get(item.key) == item.size:
+            return True
+        with suppress(Conflict):  # it is answered where the object is created
+            return self.context.store.evidence.ensure_present(item.key, item.sha256, item.parts)
+        return False
 
     def _taken_over(self, origin: str, item: Expected) -> bool:
         """Copy an object whose digest the store confirms. False if it cannot be copied and must be uploaded."""
@@ -120,7 +140,7 @@ class Delivery:
             return False
         try:
             self.context.store.evidence.copy(origin, item.key, item.sha256, item.parts)
-        except PermanentStoreError as error:
+        except (PermanentStoreError, Conflict) as error:
             logger.warning("Sent again: %s", error)
             return False
         return True
@@ -135,7 +155,7 @@ class Delivery:
 
         try:
             with reading(self.context.directory, self.volume, file) as path:
-                self.context.store.evidence.create(item.key, path, item.sha256, item.parts, tell)
+                self._create(item, path, tell)
         except (OSError, StoreError) as error:
             if not isinstance(error, TransientStoreError | Denied):
                 self._require_as_sealed(file)
@@ -155,6 +175,7 @@ class Delivery:
             require_intact([file], directory.evidence_dir(self.volume), partial(directory.locate, self.volume))
 
     def _done(self, item: Expected, way: str, size: int | None = None) -> bool:
-        self.ledger.note(item.key, item.sha256)
+        if item.key not in self.displaced:
+            self.ledger.note(item.key, item.sha256)
         self.progress.add(1, item.size if size is None else size, way)
         return True

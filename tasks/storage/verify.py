@@ -1,27 +1,30 @@
 """§6: verify each object by the store's own digest. A listing proves nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.evidence.keys import volume_folder
-from tasks.custody.store.objects import Expected, all_objects
-from tasks.custody.store.receipts import ObjectReceipt, Receipts
+from tasks.custody.store.manifest import digest
+from tasks.custody.store.objects import Expected, all_objects, claim_object, one_object
+from tasks.custody.store.receipts import ObjectReceipt, Receipts, unproven
 from tasks.custody.store.sent import Sent
+from tasks.evidence.beside import create_or_beside
 from tasks.evidence.seal import read_manifest
 from tasks.evidence.signing import read_signature
 from tasks.evidence.uncopied_files import as_sealed
+from tasks.incident.layout import RECORD
 from tasks.runtime.context import RunContext
 from tasks.runtime.progress import Progress, shown
 from tasks.runtime.step import step
-from tasks.storage.offload import NOT_THERE, prove
+from tasks.storage.proof import NOT_THERE, prove
 from tasks.system.parallel import QUESTIONS, THREADS, side_by_side
 
 
 @step("verify", "check: the store's own digests agree", section="§6", ja="検証", retries=2, retry_delay_seconds=2.0)
 def verify(context: RunContext, seals: Sequence[Seal], sent: Sent, read_back: bool = False) -> Receipts:  # noqa: FBT001, FBT002
-    """Return a receipt for each object that the manifests name, asked for again in every run (runbook §6)."""
+    """Return a receipt for the claim and each object that the manifests name, asked again in every run (runbook §6)."""
     del sent
     objects: list[ObjectReceipt] = []
     for sealed in seals:
@@ -38,9 +41,28 @@ def verify(context: RunContext, seals: Sequence[Seal], sent: Sent, read_back: bo
             told += f", {read} of them read back"
         context.log.write("verified", volume_folder(sealed.volume), digest=sealed.manifest_sha256, result=told)
         objects += receipts
-    missing = [receipt.key for receipt in objects if not receipt.proven]
-    context.state.unproven.write(missing)
+    if seals:
+        claimed = claim_object(context.incident, context.store.evidence.place)
+        objects.append(prove(context, claimed, context.store.retention, deep=read_back))
+    objects += _displaced_records(context)
+    context.state.unproven.write([receipt.key for receipt in unproven(objects)])
     return Receipts(tuple(objects))
+
+
+def _displaced_records(context: RunContext) -> Iterator[ObjectReceipt]:
+    """Send the files of earlier records beside their keys where other content lies there; yield a receipt of each."""
+    home = context.directory.path / RECORD
+    for path in sorted(home.glob("[!.]*/[!.]*")):
+        if f"{context.run.number:03d}" in {path.stem, path.parent.name}:
+            continue
+        key = f"incidents/{context.incident.id}/{RECORD}/{path.relative_to(home).as_posix()}"
+        item = one_object(key, path.stat().st_size, digest(path))
+        receipt = prove(context, item, context.store.retention)
+        if not (receipt.proven or receipt.beside or receipt.reason == NOT_THERE):
+            create_or_beside(context, item, path)
+            receipt = prove(context, item, context.store.retention)
+        if receipt.beside or not (receipt.proven or receipt.reason == NOT_THERE):
+            yield receipt
 
 
 def _proved(

@@ -18,15 +18,15 @@ from tasks.custody.containment.answer import GivenAnswer
 from tasks.custody.containment.process import Identity
 from tasks.preflight.open_incident import NotOpened, Opened, Request, open_incident
 from tasks.preflight.reopen import Reopening, reopen
-from tests.crash.points import Act, acting
-from tests.simulation.cast import SERVE
-from tests.simulation.run import End, Event, Order, ran
+from tests.crash.points import Act, done
+from tests.simulation.run import End, Event, Order
 from tests.simulation.runner import PaperRunner
 from tests.simulation.simulate import draw_world
 from tests.simulation.world import KINDS, SimHost, World
 
 _HEALTH = {"status": "ok", "model_path": "models/model_builtin.joblib"}
-_ANSWERS: Mapping[str, Any] = {"/health": _HEALTH, "/schema": {"required_columns": ["age"]}, "/predict": {"pred_proba": 1}}
+_SCHEMA, _PREDICTION = {"required_columns": ["age"]}, {"pred_proba": 1}
+_ANSWERS: Mapping[str, Any] = {"/health": _HEALTH, "/schema": _SCHEMA, "/predict": _PREDICTION}
 
 
 def host_of(folder: Path, *kinds: str) -> World:
@@ -38,6 +38,7 @@ def host_of(folder: Path, *kinds: str) -> World:
     host.systemd.failing.clear()
     for kind in kinds:
         KINDS[kind](host, 1)
+    world.stood = frozenset(pid for pid, each in host.processes.items() if each.state == "T")
     world.block |= {"api_url": "http://127.0.0.1:9", "stop_supervisors": True, "watch_seconds": 1, "grace_seconds": 1}
     return world
 
@@ -98,12 +99,12 @@ def return_to_service() -> None:
         host.happens("start the API")
         return host.born({"workload": True}, command, cwd=str(folder), ports=frozenset({9})).identity
 
-    SimHost.start = start  # type: ignore[method-assign, assignment]
-    tasks.recovery.process_api.ProcessApi.listens = lambda *_: True  # type: ignore[method-assign]
-    tasks.recovery.api_client.Api._ask = lambda _, __, path, ___: (  # type: ignore[method-assign]
-        200,
-        json.dumps(_ANSWERS.get(path, {})).encode(),
-    )
+    host_kind: Any = SimHost
+    process_api: Any = tasks.recovery.process_api.ProcessApi
+    api: Any = tasks.recovery.api_client.Api
+    host_kind.start = start
+    process_api.listens = lambda *_: True
+    api._ask = lambda _, __, path, ___: (200, json.dumps(_ANSWERS.get(path, {})).encode())
 
 
 @dataclass(frozen=True)
@@ -122,12 +123,11 @@ class Scene:
         """Do what comes before."""
         world = host_of(folder, *self.kinds)
         for each in self.before:
-            order, act = (each, None) if isinstance(each, Order) else (Order(), each)
-            end = ran(world, order, acting(act))
+            end = done(world, each)
             assert not end.trouble, end.trouble
         if self.newcomer:
             KINDS[self.newcomer](world.host, 1)
-            ran(world, Order(act="wait"))
+            done(world, Order(act="wait"))
         return world
 
 

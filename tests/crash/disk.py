@@ -3,14 +3,17 @@
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import RLock
 from typing import Any
 from unittest.mock import patch
 
 _SECTOR = 512
 _OF_NAMES = ("rename", "replace", "link", "unlink", "remove", "mkdir", "rmdir")
+_TO = {"rename", "replace", "link"}
+_LARGE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -30,25 +33,23 @@ Image = Mapping[str, Entry]
 class Disk:
     """Watches what this process does below a folder, through the functions of `os`.
 
-    `happens` is called with each event that a crash may follow: a flush (before it and after it), a change of a name,
-    and a signal, which others report.
+    `happens` is called with each event that a crash may follow: a flush (before it and after it) and a change of a
+    name. What others tell of, as a signal, is in between.
     """
 
     folder: Path
     happens: Callable[[str], object]
     _data: dict[int, bytes] = field(default_factory=dict)
-    _names: dict[int, dict[str, tuple[int, int, int]]] = field(default_factory=dict)
+    _names: dict[int, dict[str, os.stat_result]] = field(default_factory=dict)
     _pinned: dict[int, int] = field(default_factory=dict)
-    _reading: dict[tuple[int, ...], bytes] = field(default_factory=dict)
+    _read: dict[tuple[int, ...], bytes] = field(default_factory=dict)
+    _lock: Any = field(default_factory=RLock)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Watch for the block. What is there at its begin counts as flushed."""
-        for place, *_ in os.walk(self.folder):
-            self._flush_folder(place)
-            for each in os.scandir(place):
-                if each.is_file(follow_symlinks=False):
-                    self._flush_file(each.path)
+        for path in (self.folder, *self.folder.rglob("*")):
+            self._flush(path)
         with ExitStack() as patches:
             for name in _OF_NAMES:
                 patches.enter_context(patch.object(os, name, self._told(name, getattr(os, name))))
@@ -58,91 +59,81 @@ class Disk:
             os.close(each)
 
     def _told(self, name: str, act: Callable[..., Any]) -> Callable[..., Any]:
-        def done(*args: Any, **about: Any) -> Any:
-            last = os.fsdecode(args[-1] if len(args) > 1 and name in {"rename", "replace", "link"} else args[0])
+        def told(*args: Any, **about: Any) -> Any:
             place = about.get("dst_dir_fd", about.get("dir_fd"))
-            result = act(*args, **about)
-            path = os.path.join(os.readlink(f"/proc/self/fd/{place}"), last) if place is not None else last
-            if path.startswith(f"{self.folder}/"):
-                self.happens(f"{name} {os.path.relpath(path, self.folder)}")
+            path = (Path() if place is None else _opened(place)) / os.fsdecode(args[name in _TO])
+            with self._lock:
+                result = act(*args, **about)
+                if path.is_relative_to(self.folder):
+                    self.happens(f"{name} {path.relative_to(self.folder)}")
             return result
 
-        return done
+        return told
 
-    def _fsync(self, descriptor: Any) -> None:
-        number = descriptor if isinstance(descriptor, int) else descriptor.fileno()
-        path = os.readlink(f"/proc/self/fd/{number}")
-        if not f"{path}/".startswith(f"{self.folder}/"):
-            return
-        self.happens(f"before fsync {os.path.relpath(path, self.folder)}")
-        opened = f"/proc/self/fd/{number}"
-        (self._flush_folder if stat.S_ISDIR(os.fstat(number).st_mode) else self._flush_file)(opened)
-        self.happens(f"fsync {os.path.relpath(path, self.folder)}")
+    def _fsync(self, file: Any) -> None:
+        number = file if isinstance(file, int) else file.fileno()
+        path = _opened(number)
+        if path.is_relative_to(self.folder):
+            with self._lock:
+                self.happens(f"before fsync {path.relative_to(self.folder)}")
+                self._flush(Path(f"/proc/self/fd/{number}"))
+                self.happens(f"fsync {path.relative_to(self.folder)}")
 
-    def _flush_folder(self, path: str) -> None:
-        found = dict[str, tuple[int, int, int]]()
-        for each in os.scandir(path):
-            about = each.stat(follow_symlinks=False)
-            self._pin(each.path, about.st_ino)
-            found[each.name] = about.st_ino, about.st_mode, about.st_mtime_ns
-        number = os.stat(path).st_ino
-        self._pin(path, number)
-        self._names[number] = found
-
-    def _flush_file(self, path: str) -> None:
-        about = os.stat(path)
+    def _flush(self, path: Path) -> None:
+        about = path.stat()
         self._pin(path, about.st_ino)
-        self._data[about.st_ino] = self._content(path, about)
+        if not stat.S_ISDIR(about.st_mode):
+            self._data[about.st_ino] = self._content(path)
+            return
+        self._names[about.st_ino] = {each.name: each.lstat() for each in path.iterdir()}
+        for name, each in self._names[about.st_ino].items():
+            self._pin(path / name, each.st_ino)
 
-    def _pin(self, path: str, number: int) -> None:
+    def _pin(self, path: Path, number: int) -> None:
         """Keep it open, so that no other gets its number."""
         if number not in self._pinned:
             self._pinned[number] = os.open(path, os.O_PATH)
 
-    def _content(self, path: str, about: os.stat_result) -> bytes:
+    def _content(self, path: Path) -> bytes:
+        about = path.stat()
         key = about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
-        if key not in self._reading or about.st_size < 1 << 16:
-            with open(path, "rb") as file:
-                self._reading[key] = file.read()
-        return self._reading[key]
+        if key not in self._read or about.st_size < _LARGE:
+            self._read[key] = path.read_bytes()
+        return self._read[key]
 
     def kept(self) -> Image:
         """All of it as it is."""
         found = dict[str, Entry]()
-        for place, folders, files in os.walk(self.folder):
-            for name in sorted(folders):
-                path = os.path.join(place, name)
-                about = os.stat(path)
-                found[os.path.relpath(path, self.folder)] = Entry(about.st_mode, about.st_mtime_ns, None)
-            for name in files:
-                path = os.path.join(place, name)
-                about = os.stat(path)
-                content = self._content(path, about)
-                found[os.path.relpath(path, self.folder)] = Entry(about.st_mode, about.st_mtime_ns, content)
+        for path in self.folder.rglob("*"):
+            about = path.stat()
+            content = None if stat.S_ISDIR(about.st_mode) else self._content(path)
+            found[str(path.relative_to(self.folder))] = Entry(about.st_mode, about.st_mtime_ns, content)
         return found
 
     def lost(self) -> Image:
         """What was flushed; of what was written last, the whole sectors too."""
-        living = {os.stat(self.folder / name).st_ino: each for name, each in self.kept().items()}
-        waiting = {n: each for n, each in living.items() if each.content is not None and each.content != self._data.get(n)}
-        last = max((each.modified for each in waiting.values()), default=0)
+        living = {(self.folder / name).stat().st_ino: each for name, each in self.kept().items()}
+        waiting = {number: each for number, each in living.items() if each.content != self._data.get(number)}
+        last = max((each.modified for each in waiting.values() if each.content is not None), default=0)
         found = dict[str, Entry]()
 
         def below(number: int, prefix: str) -> None:
-            for name, (inner, mode, modified) in self._names.get(number, {}).items():
-                if stat.S_ISDIR(mode):
-                    found[prefix + name] = Entry(mode, modified, None)
-                    below(inner, f"{prefix}{name}/")
-                    continue
-                content = self._data.get(inner, b"")
-                if inner in waiting and waiting[inner].modified == last:
-                    written = waiting[inner].content or b""
-                    torn = written[: len(written) // _SECTOR * _SECTOR]
-                    content = torn if len(torn) > len(content) and torn.startswith(content) else content
-                found[prefix + name] = Entry(mode, modified, content)
+            for name, about in self._names.get(number, {}).items():
+                content = None if stat.S_ISDIR(about.st_mode) else self._data.get(about.st_ino, b"")
+                written = waiting.get(about.st_ino)
+                if content is not None and written and written.content and written.modified == last:
+                    torn = written.content[: len(written.content) // _SECTOR * _SECTOR]
+                    content = torn if torn.startswith(content) else content
+                found[prefix + name] = Entry(about.st_mode, about.st_mtime_ns, content)
+                if content is None:
+                    below(about.st_ino, f"{prefix}{name}/")
 
-        below(os.stat(self.folder).st_ino, "")
+        below(self.folder.stat().st_ino, "")
         return found
+
+
+def _opened(descriptor: int) -> Path:
+    return Path(f"/proc/self/fd/{descriptor}").readlink()
 
 
 def rebuild(folder: Path, image: Image) -> None:
@@ -155,6 +146,5 @@ def rebuild(folder: Path, image: Image) -> None:
         else:
             path.write_bytes(each.content)
         path.chmod(stat.S_IMODE(each.mode))
-    for name, each in reversed(image.items()):
-        with suppress(OSError):
-            os.utime(folder / name, ns=(each.modified, each.modified))
+    for name, each in reversed([*image.items()]):
+        os.utime(folder / name, ns=(each.modified, each.modified))

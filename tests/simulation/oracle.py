@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks.custody.containment.ends import End as Fate
 from tasks.custody.containment.process import Identity
-from tasks.custody.evidence.keys import record_key
+from tasks.custody.evidence.keys import beside_key, record_key
 from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.log import broken
 from tasks.custody.store.manifest import Manifest, digest
@@ -102,7 +102,9 @@ def _stored(world: World, end: End) -> Iterator[str]:
         lost = last_verdict(world, end).partition('"missing"')[2] if end.name != "Verified" else ""
         for folder in _volumes(home):
             for item in all_objects(Manifest.at(folder / "manifest.json"), incident.snapshot, read_signature(folder)):
-                if not world.store.holds(item.key, item.sha256) and item.key.split("/", 2)[-1] not in lost:
+                keys = (item.key, beside_key(end.incident, item.sha256))
+                held = any(world.store.holds(key, item.sha256) for key in keys)
+                if not held and item.key.split("/", 2)[-1] not in lost:
                     yield f"it ended {end.name}, and the store does not have {item.key}"
     if end.name == "Verified":
         yield from _whole(world, home, incident)
@@ -183,7 +185,7 @@ def left_here(world: World) -> list[str]:
     return [
         f"{key} is on this host alone, and nobody goes on"
         for key, each in keys
-        if not world.store.holds(key, digest(each))
+        if not any(world.store.holds(at, digest(each)) for at in (key, beside_key(key.split("/")[1], digest(each))))
     ]
 
 

@@ -11,6 +11,7 @@ from blocks.port import StoredObject, ignore_progress
 from tasks.custody.errors import Denied, TransientStoreError
 from tasks.custody.evidence.keys import LATEST
 from tasks.custody.evidence.parts import Parts
+from tasks.custody.store.manifest import canonical
 from tests.support.memory_store import MemoryStore
 
 
@@ -73,7 +74,8 @@ class TruthStore(MemoryStore):
             return
         new = key not in self._objects
         if new and self.moods.claimed and key.endswith("/claim.json"):
-            self._objects[key], new = b"another's", False
+            said = {"incident": key.split("/")[1], "host": "another", "workload": "another"}
+            self._objects[key], new = canonical(said), False
         super().create(key, source, sha256, parts, tell)
         if new and self.acts in self.moods.spoils:
             self._objects[key] += b"?"

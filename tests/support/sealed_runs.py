@@ -16,7 +16,7 @@ from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, seal, volumes_to_seal
 from tasks.incident.current import read_incident
 from tasks.record.findings import Findings, content_of, verdict_of
-from tasks.record.write import record
+from tasks.record.write import Record, record
 from tasks.runtime.context import RunContext
 from tasks.storage.offload import claim_store, offload
 from tasks.storage.promote import promote
@@ -73,6 +73,11 @@ def lossy(folder: Path, store: Store, key: SigningKey) -> str:
 
 
 def one_run(context: RunContext, evidence: Sequence[Evidence], **changes: object) -> None:
+    """What a run does after the stop, whose record the store then has."""
+    assert recorded_run(context, evidence, **changes).stored
+
+
+def recorded_run(context: RunContext, evidence: Sequence[Evidence], **changes: object) -> Record:
     """What a run does after the stop, step by step."""
     claim_store.fn(context)
     seals: list[Seal] = [made(seal.fn(context, each, evidence)) for each in volumes_to_seal(context, evidence)]
@@ -96,4 +101,6 @@ def one_run(context: RunContext, evidence: Sequence[Evidence], **changes: object
     )
     promoted = made(promote.fn(context, seals, verdict_of(context, findings), "guarded"))
     findings = Findings(**{**vars(findings), "promoted": promoted})
-    assert made(record.fn(context, content_of(context, findings))).stored
+    written = made(record.fn(context, content_of(context, findings)))
+    assert isinstance(written, Record)
+    return written

@@ -1,14 +1,15 @@
 """Apply all rules of an audit to the documents of one incident."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from tasks.custody.audit.chain import chain
 from tasks.custody.audit.facts import coverage_holds, judged_again, read_coverage, read_facts, receipts_cover
-from tasks.custody.audit.finding import Finding, Severity, broken, shown, unclear
+from tasks.custody.audit.finding import Finding, Severity, broken, note, shown, unclear
 from tasks.custody.audit.layout import SIGNATURE, Layout, gaps
-from tasks.custody.audit.promise import Book, Promise, unnamed
+from tasks.custody.audit.origin import origin_of, origins_agree, people_hold
+from tasks.custody.audit.promise import Book, Promise, moved, unnamed
 from tasks.custody.audit.records import (
     RecordOf,
     admitted,
@@ -16,6 +17,7 @@ from tasks.custody.audit.records import (
     asked_alike,
     closing_holds,
     covers,
+    displaced,
     named_signers,
     promises_of,
     restated,
@@ -30,6 +32,7 @@ from tasks.custody.audit.timed import TimeStamps, may_lie_beside, time_stamps
 from tasks.custody.audit.untrusted import Unreadable, read_closing, read_manifest
 from tasks.custody.evidence.acquisition import Evidence
 from tasks.custody.evidence.keys import SEGMENT, claim_key, record_key, volume_folder
+from tasks.custody.incident.incident import Origin
 from tasks.custody.store.manifest import Manifest
 from tasks.custody.store.objects import Expected, all_objects
 from tasks.custody.store.timestamp import Roots
@@ -44,7 +47,7 @@ class Examination:
 
     `latest` is what latest/ got from this incident, digest by key; it may have changed since. `turns` are the keys that
     the records name of those transactions. `admitted` are objects that the record reports as not stored, `in_place` the
-    keys of files sealed at their source.
+    keys of files sealed at their source. `origin` says whose the incident is.
     """
 
     promises: Mapping[str, Promise]
@@ -57,6 +60,7 @@ class Examination:
     admitted: Mapping[str, Severity]
     in_place: frozenset[str]
     asked: Asked | None
+    origin: Origin
 
 
 class _Reader:
@@ -102,6 +106,9 @@ def examine(
     for volume, manifest in manifests.items():
         by = layout.manifest(volume)
         book.add(_promised(item, by) for item in all_objects(manifest, layout.snapshot))
+    facts = [each.facts for _, each in sorted(records.items()) if each.facts]
+    away = displaced(layout.incident, facts)
+    promises, displacements = moved(book.promises, away)
     signed = signatures(
         layout, keys, documents, signers, named_signers(layout, records), covers(layout, records, manifests, documents)
     )
@@ -109,24 +116,28 @@ def examine(
     timed = time_stamps(closings, documents, roots)
     findings = [
         *book.findings,
+        *displacements,
         *reader.findings,
         *signed.findings,
         *timed.findings,
         *unclosed(layout, keys),
         *asked_alike(layout, records),
+        *origins_agree(layout, records, manifests),
+        *people_hold(layout, records, signed.by_people),
         *(finding for record in records.values() for finding in _record_holds(layout, record, manifests, coverage)),
         *_volumes_hold(layout, keys, manifests, records),
-        *_chain_holds(layout, keys, documents),
+        *_chain_holds(_named(layout, keys, records), keys, documents),
         *unnamed(
             sorted(keys),
-            frozenset({*book.promises, *_known(layout, keys, records, manifests), *may_lie_beside(closings)}),
+            frozenset(
+                {*book.promises, *promises, *_known(layout, keys, records, manifests), *may_lie_beside(closings)}
+            ),
         ),
     ]
-    facts = [each.facts for each in records.values() if each.facts]
     latest = {receipt.key: receipt.sha256 for each in facts for receipt in each.latest}
     in_place = frozenset(_in_place(layout, manifests))
     return Examination(
-        promises=book.promises,
+        promises=promises,
         findings=tuple(dict.fromkeys(findings)),
         signed=signed,
         timed=timed,
@@ -136,6 +147,7 @@ def examine(
         admitted=admitted(records, in_place),
         in_place=in_place,
         asked=asked(records),
+        origin=origin_of(records, manifests),
     )
 
 
@@ -173,13 +185,14 @@ def _volumes_hold(
     layout: Layout, keys: Mapping[str, object], manifests: Mapping[int, Manifest], records: Mapping[int, RecordOf]
 ) -> Iterator[Finding]:
     vouched = vouched_manifests(records)
-    for volume in gaps(layout.volumes):
-        yield broken(layout.manifest(volume), f"{volume_folder(volume)}/ is missing", "folders without a gap", "none")
+    for volume in gaps(_named(layout, keys, records).volumes):
+        yield unclear(layout.manifest(volume), f"{volume_folder(volume)}/ is missing", "folders without a gap", "none")
     for volume in layout.volumes:
         key = layout.manifest(volume)
         if key not in keys and volume not in vouched:
-            what = f"{volume_folder(volume)}/ has no manifest: its offload was not finished, or it was removed"
-            yield unclear(key, what, "a manifest", "none")
+            tell = note if any(each.closing for each in records.values()) else unclear
+            what = f"{volume_folder(volume)}/ has no manifest, and no closing names one: nobody vouches for it"
+            yield tell(key, what, "a manifest", "none")
         elif volume not in vouched:
             yield unclear(
                 key, "no closing vouches for it: its run died, or the record was removed", "a closing", "none"
@@ -188,6 +201,13 @@ def _volumes_hold(
         said, meant = (manifest.incident, manifest.volume), (layout.incident, volume)
         if said != meant:
             yield broken(layout.manifest(volume), "it is the manifest of something else", str(meant), shown(said, 80))
+
+
+def _named(layout: Layout, keys: Mapping[str, object], records: Mapping[int, RecordOf]) -> Layout:
+    """Return the layout without what nobody vouches for: folders without a manifest, what follows the last closing."""
+    vouched, last = vouched_manifests(records), max((n for n, each in records.items() if each.closing), default=0)
+    volumes = tuple(each for each in layout.volumes if each in vouched or layout.manifest(each) in keys)
+    return replace(layout, volumes=volumes, records=tuple(each for each in layout.records if not last or each <= last))
 
 
 def _chain_holds(layout: Layout, keys: Mapping[str, object], documents: Mapping[str, bytes]) -> Iterator[Finding]:

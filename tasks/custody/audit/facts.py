@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from tasks.custody.audit.finding import Finding, broken, shown, unclear
 from tasks.custody.audit.untrusted import Unreadable, document, parsed, typed
@@ -15,12 +15,11 @@ from tasks.custody.evidence.keys import volume_folder
 from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.verdict import Verdict, Word, judge, ways_in
 from tasks.custody.store.latest import Promotion
-from tasks.custody.store.manifest import Manifest, canonical
-from tasks.custody.store.objects import all_objects
+from tasks.custody.store.manifest import Manifest
+from tasks.custody.store.objects import Expected, all_objects, claim_object
 from tasks.custody.store.receipts import ObjectReceipt
 
 _SHOWN: Final = 3
-_CLAIMED: Final = ("workload", "host", "boot", "opened_at")
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,13 @@ class Facts:
     objects: tuple[ObjectReceipt, ...]
     promotion: Promotion | None
     watch: Watch | None
-    claim: bytes = b""
+    place: str
     carried_from: str = ""
+
+    @property
+    def claim(self) -> Expected:
+        """The claim that the incident must have made."""
+        return claim_object(self.incident, self.place)
 
     @property
     def latest(self) -> tuple[ObjectReceipt, ...]:
@@ -53,13 +57,11 @@ class Facts:
 
 
 def read_facts(data: bytes) -> Facts:
-    """Parse verdict.json, and build the claim that the incident must have made. Raises Unreadable."""
+    """Parse verdict.json. Raises Unreadable."""
     said = document(data)
-    told = typed(dict[str, Any], said.get("incident"))
-    claim = {"incident": told.get("id"), **{name: told.get(name) for name in _CLAIMED}}
-    found = typed(Facts, {**said, "claim": canonical(claim)})
+    found = typed(Facts, said)
     if found.incident.opened_at.tzinfo is None:
-        raise Unreadable("the time zone of opened_at", shown(told.get("opened_at"), 80))
+        raise Unreadable("the time zone of opened_at", shown(found.incident.opened_at, 80))
     return found
 
 
@@ -83,11 +85,14 @@ def judged_again(key: str, facts: Facts) -> Iterator[Finding]:
 
 
 def receipts_cover(key: str, facts: Facts, manifests: Mapping[int, Manifest]) -> Iterator[Finding]:
-    """Check that a VERIFIED or PARTIAL record has a receipt for each object that the manifests name."""
+    """Check that a VERIFIED or PARTIAL record has a receipt of the claim and of each object that the manifests name."""
     if facts.verdict.word not in {Word.VERIFIED, Word.PARTIAL}:
         return
-    proven = {receipt.key: receipt.sha256 for receipt in facts.objects if receipt.proven or receipt.lost}
-    expected = [item for each in manifests.values() for item in all_objects(each, facts.incident.snapshot)]
+    proven = {
+        receipt.key: receipt.sha256 for receipt in facts.objects if receipt.proven or receipt.lost or receipt.beside
+    }
+    named = [item for each in manifests.values() for item in all_objects(each, facts.incident.snapshot)]
+    expected = [facts.claim, *named]
     bare = [item.key for item in expected if proven.get(item.key) != item.sha256]
     if bare:
         tell = unclear if facts.carried_from else broken

@@ -76,12 +76,15 @@ def judged(findings: Iterable[Finding]) -> AuditWord:
 class Audit(StepResult):
     """The result of an audit of one incident.
 
-    `verdict` is the last closing's, `signed` names the signers, `timed` says who vouches for its time, `retained` the
-    retention. `objects` and `size` count what was compared; `deep` says whether every byte was read back.
+    `whose` is its host and workload, `copy_of` the place that it was made for if it lies in another. `verdict` is the
+    last closing's, `signed` names the signers, `timed` says who vouches for its time, `retained` the retention.
+    `objects` and `size` count what was compared; `deep` says whether every byte was read back.
     """
 
     incident: str
+    whose: str
     place: str
+    copy_of: str
     verdict: str
     signed: str
     timed: str
@@ -98,6 +101,11 @@ class Audit(StepResult):
         return judged(self.findings)
 
     @property
+    def words(self) -> str:
+        """The word, and of what it is a copy."""
+        return f"{self.word}, a copy of {self.copy_of}" if self.copy_of else str(self.word)
+
+    @property
     def is_complete(self) -> bool:
         """Whether the incident is proven."""
         return self.word is AuditWord.PROVEN
@@ -106,6 +114,6 @@ class Audit(StepResult):
     def summary(self) -> str:
         """One line: the word, its subject, the worst finding."""
         read = "every byte read back" if self.deep else "by the store's own digests"
-        words = f"{self.word}: {self.objects} objects, {self.size} bytes, {read}; {self.signed}"
+        words = f"{self.words}: {self.whose}: {self.objects} objects, {self.size} bytes, {read}; {self.signed}"
         faults = [finding for finding in self.findings if finding.severity is not Severity.NOTE]
         return f"{words}; {len(faults)} findings, first: {faults[0].summary}" if faults else words

@@ -1,7 +1,7 @@
 """Compare what an incident's documents say about its objects with the objects themselves."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from tasks.custody.audit.finding import Finding, Severity, broken, note, shown, unclear
@@ -86,6 +86,16 @@ def _by_parts(promise: Promise, seen: Seen) -> Finding | None:
         what = "it was not taken in the parts that the manifest names; its bytes are right"
         return note(promise.key, what, promise.composite, shown(seen.composite))
     return None
+
+
+def moved(promises: Mapping[str, Promise], displaced: Mapping[str, str]) -> tuple[dict[str, Promise], list[Finding]]:
+    """Return the promises with those of displaced objects at the keys beside them, and a note for each."""
+    ours = {key for key, beside in displaced.items() if key in promises and beside.endswith(f"/{promises[key].sha256}")}
+    placed = (replace(each, key=displaced[key]) if key in ours else each for key, each in promises.items())
+    what = "other content lies here, as the record says; what was sealed is compared beside it"
+    return {each.key: each for each in placed}, [
+        note(key, what, displaced[key], "other content") for key in sorted(ours)
+    ]
 
 
 def unnamed(keys: Iterable[str], named: Mapping[str, object] | frozenset[str]) -> Iterator[Finding]:

@@ -1,6 +1,6 @@
 """Check each run's record: its closing against the closed files."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 
@@ -11,7 +11,7 @@ from tasks.custody.audit.layout import SIGNATURE, Layout, gaps
 from tasks.custody.audit.promise import Promise
 from tasks.custody.audit.retained import Asked
 from tasks.custody.audit.untrusted import Closing
-from tasks.custody.evidence.keys import CLOSING, MANIFEST, SEGMENT, VERDICT, claim_key, record_key, volume_folder
+from tasks.custody.evidence.keys import CLOSING, MANIFEST, SEGMENT, VERDICT, beside_key, record_key, volume_folder
 from tasks.custody.store.manifest import Manifest, digest_bytes
 from tasks.custody.store.retention import NOTHING, Retention
 
@@ -46,10 +46,10 @@ def promises_of(layout: Layout, record: RecordOf) -> Iterator[Promise]:
             yield Promise(f"incidents/{layout.incident}/record/{path}", sha256, None, by)
     if facts := record.facts:
         verdict = layout.verdict(record.number)
-        yield Promise(claim_key(layout.incident), digest_bytes(facts.claim), len(facts.claim), verdict)
+        yield Promise(facts.claim.key, facts.claim.sha256, facts.claim.size, verdict)
         signatures = {f"{layout.manifest(volume)}{SIGNATURE}" for volume in layout.volumes}
         for receipt in facts.objects:
-            if receipt.proven and receipt.key in signatures:
+            if receipt.beside or (receipt.proven and receipt.key in signatures):
                 yield Promise(receipt.key, receipt.sha256, receipt.size, verdict)
         for key, sha256 in facts.turns.items():
             yield Promise(key, sha256, None, verdict)
@@ -91,6 +91,16 @@ def covers(
 def _segment_of(layout: Layout, volume: int, manifest: Manifest) -> tuple[str, str]:
     sha256 = next((file.sha256 for file in manifest.files if file.stored == SEGMENT), "")
     return layout.folder(volume) + SEGMENT, sha256
+
+
+def displaced(incident: str, facts: Iterable[Facts]) -> dict[str, str]:
+    """Return the keys at which other content lies, by the last record that tells, and those beside them."""
+    found = dict[str, str]()
+    for receipt in (receipt for each in facts for receipt in each.objects):
+        found.pop(receipt.key, None)
+        if receipt.beside == beside_key(incident, receipt.sha256):
+            found[receipt.key] = receipt.beside
+    return found
 
 
 def admitted(records: Mapping[int, RecordOf], in_place: frozenset[str]) -> dict[str, Severity]:
@@ -151,6 +161,7 @@ def closing_holds(layout: Layout, record: RecordOf) -> Iterator[Finding]:
     if facts:
         pairs += [
             ("incident of its verdict", layout.incident, facts.incident.id),
+            ("host, workload or place of its verdict", facts.incident.origin(facts.place), closing.origin),
             ("verdict", facts.verdict.word, closing.verdict),
             ("run", facts.run, closing.run),
         ]

@@ -8,13 +8,14 @@ from typing import Final, Protocol
 
 from tasks.custody.audit.finding import Finding, Severity, broken, note, shown, unclear
 from tasks.custody.audit.layout import SIGNATURE
-from tasks.custody.audit.signers import AllowedSigner
+from tasks.custody.audit.signers import AllowedSigner, principal_of
 from tasks.custody.errors import BadSignature
 from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.signature import PublicKey, signer
 
 _TIME: Final = re.compile(rb'^  "(?:closed_utc|generated_utc)": "([^"]*)",?$', re.MULTILINE)
 """The place of the time in canonical JSON; other spellings are reported as broken."""
+_HOST: Final = re.compile(rb'^  "host": "([^"]*)",?$', re.MULTILINE)
 _NOBODY: Final = "Who made this: it is unsigned, and anybody who may write to the store could have made all of it."
 _NOT_VOUCHED: Final = (
     "Whose the signing key is: no allowed signers were given, so each signature vouches for itself alone."
@@ -35,10 +36,15 @@ class SignedDocuments(Protocol):
 
 @dataclass(frozen=True)
 class Hand:
-    """The key that signed a document, and its owner by the allowed signers; empty if they do not name it."""
+    """The key that signed a document, and its owner by the allowed signers; empty if they do not name it for that.
+
+    `wanted` is who should have signed, `people` whether persons have.
+    """
 
     key: PublicKey
     who: str
+    wanted: str = ""
+    people: bool = False
 
     def __str__(self) -> str:
         """Return owner and fingerprint."""
@@ -47,13 +53,14 @@ class Hand:
 
 @dataclass(frozen=True)
 class Signatures:
-    """What an incident's signatures prove."""
+    """What an incident's signatures prove. `by_people` are the keys of the documents that persons have signed."""
 
     hands: tuple[Hand, ...]
     unsigned: tuple[str, ...]
     faults: tuple[Finding, ...]
     vouched: bool
     unvouched: tuple[Finding, ...] = ()
+    by_people: frozenset[str] = frozenset()
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -95,6 +102,7 @@ def signatures(  # noqa: PLR0913, PLR0917  all that says who signed what
     document that a closing's custody segments tell was left unsigned, by the closing's key.
     """
     hands, unsigned, findings, good = list[Hand](), list[str](), list[Finding](), list[str]()
+    by_people = set[str]()
     for key in (key for key in layout.signed if key in documents):
         beside = f"{key}{SIGNATURE}"
         if beside not in keys:
@@ -110,11 +118,13 @@ def signatures(  # noqa: PLR0913, PLR0917  all that says who signed what
                 faults = [*_trusted(key, hands[-1], signers, named.get(key, found.fingerprint))]
                 findings += faults
                 good += [] if faults else [key]
+                by_people |= {key} if hands[-1].people else set()
     covered = _covered(unsigned, documents, good, covers)
     findings += [_bare(key, named.get(key, ""), covered.get(key, "")) for key in unsigned]
     unsigned = [key for key in unsigned if key not in covered]
     unvouched = tuple(_unvouched(layout.home, hands)) if signers is None else ()
-    return Signatures(tuple(hands), tuple(unsigned), tuple(findings), signers is not None, unvouched)
+    vouched = signers is not None
+    return Signatures(tuple(hands), tuple(unsigned), tuple(findings), vouched, unvouched, frozenset(by_people))
 
 
 def _covered(
@@ -153,15 +163,21 @@ def _unvouched(incident: str, hands: Sequence[Hand]) -> Iterator[Finding]:
 
 
 def _hand(key: PublicKey, data: bytes, signers: Sequence[AllowedSigner] | None) -> Hand:
-    at = _time(data)
-    who = next((each.who for each in signers or () if each.key == key and each.may_sign(at)), "")
-    return Hand(key, who)
+    """Return who signed a document, by the host that it names: a host signs for itself alone."""
+    at, host = _time(data), found[1].decode(errors="replace") if (found := _HOST.search(data)) else ""
+    lines = [each for each in signers or () if each.key == key and each.may_sign(at)]
+    wanted = principal_of(host)
+    if any(each.stands_for(wanted) for each in lines):
+        return Hand(key, wanted, wanted)
+    person = next((each.who for each in lines if each.is_people), "")
+    return Hand(key, person, wanted, people=bool(person))
 
 
 def _trusted(key: str, hand: Hand, signers: Sequence[AllowedSigner] | None, named: str) -> Iterator[Finding]:
     if signers is not None and not hand.who:
-        expected = f"one of {shown(', '.join(dict.fromkeys(each.who for each in signers))) or 'nobody'}"
-        yield broken(key, "it is signed by a key that the allowed signers do not name for this", expected, str(hand))
+        known = ", ".join(dict.fromkeys(each.who for each in signers if each.key == hand.key)) or "nobody"
+        what = "it is signed by a key that the allowed signers do not name for this"
+        yield broken(key, what, shown(hand.wanted, 120), f"{shown(known, 120)} ({hand.key.fingerprint})")
     if hand.key.fingerprint != named:
         yield broken(key, "it is signed by another key than it names", shown(named, 80), hand.key.fingerprint)
 

@@ -15,12 +15,21 @@ _OPTION: Final = re.compile(r'([a-z-]+)="?([^"]*)"?', re.IGNORECASE)
 _KEY: Final = re.compile(r"(?:ssh|ecdsa|sk)-[A-Za-z0-9@.-]+")
 _WILD: Final = {"*": ".*", "?": "."}
 _STAMPS: Final = ("%Y%m%d", "%Y%m%d%H%M", "%Y%m%d%H%M%S")
-_EXAMPLE: Final = "As in: evacuation@example.net ssh-ed25519 AAAA…"
+_EXAMPLE: Final = "As in: evacuation@gpu1 ssh-ed25519 AAAA…"
+_PEOPLE: Final = "people@"
+
+
+def principal_of(host: str) -> str:
+    """Return who signs the evidence of a host, as an allowed_signers file names it."""
+    return f"evacuation@{host}"
 
 
 @dataclass(frozen=True)
 class AllowedSigner:
-    """One line: who may sign with which key, for which namespaces, and when."""
+    """One line: who may sign with which key, for which namespaces, and when.
+
+    `who` is a list of patterns, as in evacuation@gpu1 or people@example.net.
+    """
 
     who: str
     key: PublicKey
@@ -37,6 +46,15 @@ class AllowedSigner:
         return (
             at is not None and (self.after is None or self.after <= at) and (self.before is None or at <= self.before)
         )
+
+    def stands_for(self, principal: str) -> bool:
+        """Return whether the line is one of this principal."""
+        return _matches(principal, self.who)
+
+    @property
+    def is_people(self) -> bool:
+        """Whether the line is one of persons, who make no evidence."""
+        return all(each.startswith(_PEOPLE) for each in self.who.split(","))
 
 
 def _matches(name: str, patterns: str) -> bool:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from datetime import datetime
 from functools import cache
 from itertools import pairwise
@@ -13,6 +13,7 @@ from pydantic import StringConstraints, TypeAdapter, ValidationError
 
 from tasks.custody.audit.finding import shown
 from tasks.custody.evidence.acquisition import StoredFile
+from tasks.custody.incident.incident import Origin
 from tasks.custody.incident.verdict import Word
 from tasks.custody.store.manifest import Manifest, file_of, is_canonical, item_of
 from tasks.custody.store.retention import MOST_DAYS, Retention
@@ -62,6 +63,9 @@ class Closing:
     """
 
     incident: str
+    host: str
+    workload: str
+    place: str
     record: int
     run: str
     verdict: Word
@@ -72,6 +76,11 @@ class Closing:
     retention: Retention | None = None
     timestamp_url: str = ""
     postmortem: dict[str, Sha256] = field(default_factory=dict)
+
+    @property
+    def origin(self) -> Origin:
+        """Whose incident it is."""
+        return Origin(self.host, self.workload, self.place)
 
 
 def _refuse(constant: str) -> Any:
@@ -148,9 +157,8 @@ def read_manifest(data: bytes | Iterable[bytes]) -> Manifest:
     """Parse manifest.json, whole or in pieces. Items have unique plain names, sizes and digests. Raises Unreadable."""
     try:
         said, files = read_rows([data] if isinstance(data, bytes) else data, "items", _item)
-        folders = tuple(map(str, said.get("folders", ())))
-        manifest = Manifest(said["incident"], said["volume"], said["generated_utc"], tuple(files), folders)
-        alone = manifest.frame == said
+        manifest = Manifest.of(said, files)
+        alone = manifest.frame == said and {*map(type, astuple(manifest.origin))} == {str}
     except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         raise Unreadable("the fields of a manifest", f"{type(error).__name__}: {shown(error, 120)}") from error
     if not alone or any(before.stored >= after.stored for before, after in pairwise(files)):

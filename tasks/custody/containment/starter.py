@@ -15,8 +15,9 @@ from tasks.custody.containment.process import Identity, Process
 from tasks.custody.containment.program import SHELLS, program, quotes
 from tasks.custody.containment.receipt import Unknown
 from tasks.custody.containment.source import Source
+from tasks.custody.containment.suspect import excuse_for
 from tasks.custody.containment.unit import is_down
-from tasks.custody.evidence.redact import command_line, redact
+from tasks.custody.evidence.redact import process_line, redact, redact_command
 from tasks.custody.visible import visible
 
 _SHOWN: Final = 100
@@ -160,10 +161,14 @@ def living(
 def _judge(process: Process, children: Iterable[Process], facts: Facts) -> Starter | Unknown | None:
     called, here = names_of(process), facts.names.hold(process.cwd)
     text = f"{process.line}\n{facts.texts.get(process.identity, '')}"
-    shown, stop = command_line(process.command, _SHOWN), f"kill {process.pid}"
+    shown, stop = process_line(process, _SHOWN), f"kill {process.pid}"
     if keeper := next(iter(called & SUPERVISORS.keys()), None):
         tied = here or process.identity in facts.started or keeper in facts.configured or facts.names.place(text)
-        name = process.command[-1] if keeper in FOLDERS else facts.configured.get(keeper, "NAME")
+        name = (
+            redact_command(process.command, process.cwd)[-1]
+            if keeper in FOLDERS
+            else facts.configured.get(keeper, "NAME")
+        )
         stop = SUPERVISORS[keeper].format(name=visible(name, _SHOWN), pid=process.pid)
         return Starter(Kind.SUPERVISOR, shown, stop, process.identity) if tied else None
     there = here or process.placeless or facts.names.place(text)
@@ -181,13 +186,13 @@ def _judge(process: Process, children: Iterable[Process], facts: Facts) -> Start
 
 def _typed(process: Process, waits: Process | None, facts: Facts, *, here: bool) -> Starter | Unknown | None:
     """Judge a person's shell: what was typed is not readable, only what it waits for."""
-    shown, began = command_line(process.command, _SHOWN), process.identity in facts.started
+    shown, began = process_line(process, _SHOWN), process.identity in facts.started
     if waits is None or not (here or began):
         return None
     if began and waits.identity.start >= facts.since:
         return Starter(Kind.LOOP, shown, f"kill -HUP {process.pid}", process.identity)
-    why = f"a shell in the root that waits in `{command_line(waits.command, _SHOWN)}`: it may be a typed loop"
-    return Unknown(process.identity, shown, why, f"bystanders = ['^{re.escape(process.line)}$']")
+    why = f"a shell in the root that waits in `{process_line(waits, _SHOWN)}`: it may be a typed loop"
+    return Unknown(process.identity, shown, why, excuse_for(process))
 
 
 def is_prompt(process: Process, typed: Collection[Identity]) -> bool:

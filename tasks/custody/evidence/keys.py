@@ -110,6 +110,11 @@ def claim_key(incident: str) -> str:
     return f"incidents/{incident}/claim.json"
 
 
+def beside_key(incident: str, sha256: str) -> str:
+    """Return the key of sealed content at whose own key other content lies; nothing is ever overwritten."""
+    return f"incidents/{incident}/conflicts/{sha256}"
+
+
 def evidence_key(incident: str, volume: int, stored: str) -> str:
     """Return the key of one sealed file."""
     return f"incidents/{incident}/{volume_folder(volume)}/{stored}"

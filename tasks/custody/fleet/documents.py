@@ -11,9 +11,13 @@ from tasks.custody.fleet.incident import FleetIncident
 
 @dataclass(frozen=True)
 class FleetClosing:
-    """closing.json of a fleet's record: what one run vouches for. `targets` is the digest of the frozen list."""
+    """closing.json of a fleet's record: what one run vouches for. `targets` is the digest of the frozen list.
+
+    `host` is the one that has written it.
+    """
 
     fleet: str
+    host: str
     record: int
     run: str
     verdict: End

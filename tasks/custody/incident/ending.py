@@ -213,6 +213,8 @@ OF_WORD: Final = {
     Word.THAWED: THAWED,
 }
 
+_NOT_STORED: Final = {Word.PARTIAL: UNVERIFIED, Word.UNANSWERED: UNVERIFIED, Word.THAWED: PARTLY_THAWED}
+
 
 def ending_of(
     word: Word,
@@ -230,7 +232,7 @@ def ending_of(
     if dry_run:
         return DRY_RUN
     if word in {Word.NOT_CONTAINED, Word.THAWED} or not (recovering or word is Word.VERIFIED):
-        return PARTLY_THAWED if word is Word.THAWED and not stored else OF_WORD[word]
+        return OF_WORD[word] if stored else {**OF_WORD, **_NOT_STORED}[word]
     if isinstance(recovery, str):
         return NOT_RECOVERED
     if not stored:

@@ -78,6 +78,15 @@ def require_issued(incident: str, now: datetime, suffix: str = "", newest: str =
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Whose evidence it is, and the bucket and prefix that it was made for: signed with each manifest and closing."""
+
+    host: str = ""
+    workload: str = ""
+    place: str = ""
+
+
+@dataclass(frozen=True)
 class Incident:
     """What is evacuated, since when, and why. Written once, when the incident is opened."""
 
@@ -93,6 +102,10 @@ class Incident:
     def __post_init__(self) -> None:
         """Raise Refused for an id that is none, also where the incident was read from a file."""
         parse_id(self.id)
+
+    def origin(self, place: str) -> Origin:
+        """Return whose evidence it is, for this place of a store."""
+        return Origin(self.host, self.workload, place)
 
     @property
     def snapshot(self) -> str:

@@ -11,7 +11,7 @@ from tasks.custody.containment.receipt import KNOWN_STOPPED, Containment, Unknow
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence
 from tasks.custody.incident.commands import answer_lines, deployment_run, postmortem_line
-from tasks.custody.store.receipts import ObjectReceipt, lost_once, unproven
+from tasks.custody.store.receipts import ObjectReceipt, displaced, lost_once, unproven
 
 _SHOWN: Final = 5
 
@@ -99,6 +99,10 @@ class Verdict:
         return tuple(each for each in self.safe if not _says_stopped(each) and not each.startswith(_RECOVERED))
 
 
+_COMPARE: Final = (
+    "nothing has to be sent again 再送は不要: compare what lies at the named keys with what was sealed, beside them, "
+    "and find out who wrote it 指定のキーの内容と隣の封印済みの内容を比べ、誰が書いたかを調べる"
+)
 _CONTAINED: Final = "the workload is contained"
 _RECOVERED: Final = "it was contained, and now"
 _STOPS_AGAIN: Final = "what follows stops the API again 次の操作で API も再び停止する"
@@ -152,7 +156,7 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
     `notes` what else a person should know, `first` what precedes everything.
     """
     alive = (*not_contained(containment), *ways_in)
-    bad, gone = unproven(receipts), lost_once(receipts)
+    bad, gone, moved = unproven(receipts), lost_once(receipts), displaced(receipts)
     lost = [item for item in evidence if item.lost]
     may_return = containment.may_return if containment else ()
     unknown = containment.unknown if containment else ()
@@ -172,6 +176,8 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
         *losses,
         *(_describe(item) for item in lost),
         *(f"{item.key}: {item.reason}" for item in gone),
+        *(f"{item.key}: {item.reason}" for item in moved[:_SHOWN]),
+        *((f"{len(moved) - _SHOWN} more objects beside their keys",) if len(moved) > _SHOWN else ()),
     )
     if alive:
         word = Word.NOT_CONTAINED
@@ -180,9 +186,12 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
     elif unknown:
         word = Word.UNANSWERED
     else:
-        word = Word.PARTIAL if lost or gone or losses or not evidence else Word.VERIFIED
+        word = Word.PARTIAL if lost or gone or losses or moved or not evidence else Word.VERIFIED
     safe = _safe(containment, alive, evidence, receipts)
-    return Verdict(word, safe, missing, notes, _next(word, incident, workload, unknown), first, may_return)
+    then = _next(word, incident, workload, unknown)
+    if word is Word.PARTIAL and moved and not (lost or gone or losses):
+        then = f"{_COMPARE}; then write the postmortem: {postmortem_line(workload, incident)}"
+    return Verdict(word, safe, missing, notes, then, first, may_return)
 
 
 def _others(left_alone: Sequence[str]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import cached_property
 from itertools import chain
@@ -20,6 +20,7 @@ from tasks.custody.errors import Tampered
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.keys import MANIFEST
 from tasks.custody.evidence.parts import Parts
+from tasks.custody.incident.incident import Origin
 from tasks.custody.store.rows import read_rows, spelled
 
 
@@ -76,17 +77,22 @@ _AT_ONCE: Final = 4
 _LARGE: Final = 1 << 20
 _SHOWN: Final = 5
 _SAID: Final = ("note", "where", "access")
+_ORIGIN: Final = ("host", "workload", "place")
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The files of one evidence folder. `generated_utc` is ISO 8601 with Z, `folders` are those of the snapshot."""
+    """The files of one evidence folder. `generated_utc` is ISO 8601 with Z, `folders` are those of the snapshot.
+
+    `origin` says whose they are.
+    """
 
     incident: str
     volume: int
     generated_utc: str
     files: tuple[StoredFile, ...]
     folders: tuple[str, ...] = ()
+    origin: Origin = field(default_factory=Origin)
 
     def to_bytes(self) -> bytes:
         """Return canonical JSON with items sorted by path."""
@@ -101,7 +107,8 @@ class Manifest:
     def frame(self) -> dict[str, Any]:
         """The fields other than the items."""
         whole = {"folders": list(self.folders)} if self.folders else {}
-        return {"incident": self.incident, "volume": self.volume, "generated_utc": self.generated_utc, **whole}
+        written = {"incident": self.incident, "volume": self.volume, "generated_utc": self.generated_utc}
+        return written | asdict(self.origin) | whole
 
     @cached_property
     def written(self) -> tuple[str, int]:
@@ -121,8 +128,13 @@ class Manifest:
     def read(cls, pieces: Iterable[bytes]) -> "Manifest":
         """Parse a manifest from pieces."""
         raw, files = read_rows(pieces, "items", lambda row: file_of(json.loads(row)))
-        folders = tuple(raw.get("folders", ()))
-        return cls(raw["incident"], raw["volume"], raw["generated_utc"], tuple(files), folders)
+        return cls.of(raw, files)
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any], files: Iterable[StoredFile]) -> "Manifest":
+        """Return the manifest of these fields and files. Raises KeyError for a field that is missing."""
+        folders, origin = tuple(map(str, raw.get("folders", ()))), Origin(*(raw[name] for name in _ORIGIN))
+        return cls(raw["incident"], raw["volume"], raw["generated_utc"], tuple(files), folders, origin)
 
     @classmethod
     def at(cls, path: Path) -> "Manifest":

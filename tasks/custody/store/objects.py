@@ -1,31 +1,42 @@
 """List the objects that an incident stores, in order. The manifest comes last (runbook §5)."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from tasks.custody.evidence.acquisition import StoredFile
-from tasks.custody.evidence.keys import MANIFEST, SIGNATURE, SUMS, evidence_key, in_snapshot, latest_key, snapshot_key
+from tasks.custody.evidence.keys import (
+    MANIFEST,
+    SIGNATURE,
+    SUMS,
+    claim_key,
+    evidence_key,
+    in_snapshot,
+    latest_key,
+    snapshot_key,
+)
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.evidence.pattern import named
+from tasks.custody.incident.incident import Incident
 from tasks.custody.store.latest import ObjectRef
-from tasks.custody.store.manifest import Manifest, digest_bytes
+from tasks.custody.store.manifest import Manifest, canonical, digest_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
     """An object that the store must have with a sealed file's digest, below `folder`, which ends with a slash.
 
-    A copy has the key of its source in `origin`.
+    A copy has the key of its source in `origin`. `name` is that below the folder if it is not the file's own.
     """
 
     folder: str
     file: StoredFile
     origin: str = ""
+    name: str = ""
 
     @property
     def key(self) -> str:
         """Its key; spelled anew each time, because an incident may have a million objects."""
-        return self.folder + self.file.stored
+        return self.folder + (self.name or self.file.stored)
 
     @property
     def sha256(self) -> str:
@@ -46,6 +57,24 @@ class Expected:
     def parts(self) -> Parts | None:
         """The parts in which a large object is uploaded."""
         return self.file.parts
+
+
+def claim_bytes(incident: Incident, place: str) -> bytes:
+    """Return the content of an incident's claim, its first object at this place: whose it is, since when."""
+    since = {"boot": incident.boot, "opened_at": incident.opened_at}
+    return canonical({"incident": incident.id, **asdict(incident.origin(place)), **since})
+
+
+def claim_object(incident: Incident, place: str) -> Expected:
+    """Return an incident's claim as an object that the store must have."""
+    data = claim_bytes(incident, place)
+    return one_object(claim_key(incident.id), len(data), digest_bytes(data))
+
+
+def one_object(key: str, size: int, sha256: str) -> Expected:
+    """Return an object that no manifest names."""
+    folder, slash, name = key.rpartition("/")
+    return Expected(folder + slash, StoredFile(name, "", size, sha256))
 
 
 def evidence_objects(manifest: Manifest) -> list[Expected]:

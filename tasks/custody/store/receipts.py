@@ -13,7 +13,8 @@ class ObjectReceipt:
 
     `lost` was never sent: for lack of room it was hashed in place, and has changed or vanished since. `read` was proven
     by reading its bytes back, on request or because the store has no comparable digest. `exclusive` is False if the
-    store cannot guarantee that nothing was overwritten: it has no conditional write.
+    store cannot guarantee that nothing was overwritten: it has no conditional write. `beside` is the key at which the
+    sealed content is proven, if other content lies at its own: that one is not `proven`.
     """
 
     key: str
@@ -24,6 +25,7 @@ class ObjectReceipt:
     lost: bool = False
     read: bool = False
     exclusive: bool = True
+    beside: str = ""
 
 
 @dataclass(frozen=True, repr=False)
@@ -42,8 +44,10 @@ class Receipts(StepResult):
     def summary(self) -> str:
         """Number and size of proven objects, and the first that is not proven or lost."""
         size = sum(receipt.size for receipt in self.objects if receipt.proven)
-        bad, gone = unproven(self.objects), lost(self.objects)
+        bad, gone, moved = unproven(self.objects), lost(self.objects), displaced(self.objects)
         words = f"{len(self.objects) - len(bad) - len(gone)} objects, {size} bytes"
+        if moved:
+            words += f"; {len(moved)} beside their keys: {moved[0].key}: {moved[0].reason}"
         if bad:
             words += f"; {len(bad)} not: {bad[0].key}: {bad[0].reason}"
         if gone:
@@ -52,8 +56,13 @@ class Receipts(StepResult):
 
 
 def unproven(receipts: Iterable[ObjectReceipt]) -> list[ObjectReceipt]:
-    """Return the objects that the store did not vouch for, without those that are lost."""
-    return [receipt for receipt in receipts if not (receipt.proven or receipt.lost)]
+    """Return the objects that the store did not vouch for anywhere, without those that are lost."""
+    return [receipt for receipt in receipts if not (receipt.proven or receipt.lost or receipt.beside)]
+
+
+def displaced(receipts: Iterable[ObjectReceipt]) -> list[ObjectReceipt]:
+    """Return the objects at whose keys other content lies, and whose own is proven beside them."""
+    return [receipt for receipt in receipts if receipt.beside]
 
 
 def lost(receipts: Iterable[ObjectReceipt]) -> list[ObjectReceipt]:

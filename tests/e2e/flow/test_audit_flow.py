@@ -1,6 +1,7 @@
 """A signed evacuation to a real S3 server is audited: proven by the flow and by hand, until an object is changed."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -99,7 +100,7 @@ def test_an_audit_proves_an_evacuation_and_says_which_object_was_changed_afterwa
 
     state = run(signed, incident_id=incident, allowed_signers=signers.read_text(), deep=True)
     assert (state.type.value, state.name) == ("COMPLETED", "Proven"), state.message
-    assert "signed by evacuation@test (SHA256:" in str(state.message)
+    assert f"signed by evacuation@{socket.gethostname()} (SHA256:" in str(state.message)
     shown = artifacts(state)
     assert shown["audit"].startswith(f"# PROVEN: {incident}")
     assert "nothing found" in shown["audit-findings"]
@@ -178,6 +179,7 @@ def test_every_command_of_the_page_prints_what_the_page_says(
         "BUCKET": seaweed.bucket,
         "PREFIX": stamped.store_block.prefix,
         "ID": stamped.home.name,
+        "HOST": socket.gethostname(),
         "SIGNERS": "$PWD/allowed_signers",
         "TSA_ROOTS": "$PWD/roots.pem",
     }

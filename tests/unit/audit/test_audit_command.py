@@ -1,6 +1,7 @@
 """`evacuation audit` as a person types it: which store is meant, what is refused, what it exits with."""
 
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,7 +49,8 @@ def test_a_folder_is_audited_without_any_server(
     with no_server():
         assert invoke(["audit", *arguments]) == 0
         first, *_, last = capsys.readouterr().out.splitlines()
-        assert first == f"PROVEN  {INCIDENT} in {tmp_path / 'disk'}"
+        whose = f"host {socket.gethostname()}, workload test"
+        assert first == f"PROVEN, a copy of memory:  {INCIDENT}, {whose}, in {tmp_path / 'disk'}"
         assert last.startswith(f"PROVEN incident={INCIDENT} ")
         (tmp_path / "disk/incidents" / INCIDENT / "evidence/pip_freeze.txt").write_text("other")
         assert invoke(["audit", *arguments]) == 11

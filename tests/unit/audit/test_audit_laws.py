@@ -1,6 +1,7 @@
 """Records that fit together and claim too much, runs that died, neighbours, retention: what an audit makes of them."""
 
 import json
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -414,7 +415,10 @@ def test_whose_the_key_is_is_not_proven_without_signers(objects: Objects, holdin
 
 def test_a_key_that_the_auditor_does_not_know_is_broken(objects: Objects, holding: Holding, allowed: str) -> None:
     other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDiuf0v7R0P9Pz7mNPl4k2Nu1FIV6pg1zvbGzuZs9yMq"
-    for text in (f"evacuation@test {other}", allowed.replace('namespaces="evacuation"', 'namespaces="git"')):
+    for text in (
+        f"evacuation@{socket.gethostname()} {other}",
+        allowed.replace('namespaces="evacuation"', 'namespaces="git"'),
+    ):
         audit = audited(holding(objects), INCIDENT, read_signers(text), deep=False)
         assert audit.word is AuditWord.BROKEN
         assert len(findings(audit, Severity.BROKEN)) == 4

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -111,7 +112,7 @@ def test_a_fleet_is_proven_by_its_record_and_each_hosts_closing(bucket: Bucket) 
     assert found.findings == ()
     assert found.word is AuditWord.PROVEN
     assert found.verdict == "Verified (record/001): 2 hosts"
-    assert "evacuation@test" in found.signed
+    assert f"evacuation@{socket.gethostname()}" in found.signed
     assert bucket.audit(deep=True).word is AuditWord.PROVEN
 
 
@@ -243,11 +244,11 @@ def test_a_hosts_own_closing_counts_whoever_carried_its_incident_on(bucket: Buck
 
 @pytest.fixture
 def host_key(bucket: Bucket, tmp_path_factory: pytest.TempPathFactory) -> SigningKey:
-    """A host's own key, which the auditor's file names."""
+    """A host's own key, which the auditor's file names for every host."""
     path = tmp_path_factory.mktemp("host") / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
     key = SigningKey(private_key=SecretStr(path.read_text()), identity="evacuation@gpu2")
-    bucket.allowed += f"{key.allowed_signers}\n"
+    bucket.allowed += f"evacuation@*,{key.allowed_signers}\n"
     return key
 
 
@@ -260,6 +261,8 @@ def test_a_hosts_key_makes_no_fleet_green(bucket: Bucket, host_key: SigningKey) 
     found = bucket.audit()
     assert found.word is AuditWord.INDETERMINATE
     assert [each.what for each in found.findings] == ["its records are signed by several keys"]
+    own = bucket.allowed.replace("evacuation@*,", "")
+    assert bucket.audit(signers=own).word is AuditWord.BROKEN
 
 
 def test_a_fleet_signed_by_the_key_of_one_of_its_hosts_is_not_proven(bucket: Bucket, host_key: SigningKey) -> None:

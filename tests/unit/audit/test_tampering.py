@@ -4,6 +4,7 @@ The campaign is `make soak`; the suite runs a seeded sample of it.
 """
 
 import json
+import socket
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -188,7 +189,7 @@ def test_an_incident_that_nobody_touched_is_proven(
     assert (audit.word, audit.findings) == (AuditWord.PROVEN, ()), audit.summary
     assert audit.objects == len(bound(objects))
     assert audit.size == sum(len(objects[key]) for key in bound(objects))
-    assert audit.signed.startswith("signed by evacuation@test (SHA256:")
+    assert audit.signed.startswith(f"signed by evacuation@{socket.gethostname()} (SHA256:")
     assert audit.verdict.startswith("VERIFIED (record/002)")
 
 

@@ -23,7 +23,7 @@ from tasks.custody.errors import PermanentStoreError, TransientStoreError
 from tasks.custody.evidence.keys import CLOSING, SEGMENT, TIME_STAMP, UNSTAMPED, VERDICT, claim_key, record_key
 from tasks.custody.incident.log import broken
 from tasks.custody.incident.verdict import Verdict, Word
-from tasks.custody.store.manifest import digest, digest_bytes
+from tasks.custody.store.manifest import canonical, digest, digest_bytes
 from tasks.incident.current import note_opened
 from tasks.incident.layout import INCIDENT
 from tasks.record.last_record import carried, last_record
@@ -100,7 +100,8 @@ def test_the_closing_covers_the_pages_and_the_store_has_them(context: RunContext
 
 def test_nothing_is_written_into_an_incident_that_another_host_has_claimed(context: RunContext) -> None:
     store, home = context.store.evidence, f"incidents/{context.incident.id}/"
-    store.create(claim_key(context.incident.id), b"another host", digest_bytes(b"another host"))
+    claim = canonical({"incident": context.incident.id, "host": "another", "workload": "test"})
+    store.create(claim_key(context.incident.id), claim, digest_bytes(claim))
     told = made(record.fn(context, content()))
     assert not told.stored
     assert "not in the store" in told.reason
@@ -293,7 +294,9 @@ def test_a_disk_that_fails_once_is_tried_again_and_a_full_one_is_not(
 
 @pytest.mark.parametrize("lost", ["no space left", ""], ids=["lost", "not stored"])
 @pytest.mark.parametrize("word", [Word.VERIFIED, Word.PARTIAL, Word.UNVERIFIED, Word.NOT_CONTAINED])
-def test_the_message_of_a_run_begins_with_the_word_that_it_ends_with(context: RunContext, word: Word, lost: str) -> None:
+def test_the_message_of_a_run_begins_with_the_word_that_it_ends_with(
+    context: RunContext, word: Word, lost: str
+) -> None:
     """It ended Unverified, and said VERIFIED and to write the postmortem."""
     verdict = Verdict(word, ("a",), ("b",), (), "write the postmortem.")
     recorded = Record("folder", verdict, stored=False, reason="not in the store: no answer", lost=lost)

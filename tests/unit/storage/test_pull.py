@@ -93,9 +93,10 @@ def test_what_is_not_what_the_turn_brought_is_not_taken_over(filled: Store, into
     assert outcomes(made) == {
         HERE[MODEL]: RestoreOutcome.FAILED,
         HERE[LOG]: RestoreOutcome.NEW,
-        "models/by_hand.json": RestoreOutcome.NEW,
+        "models/by_hand.json": RestoreOutcome.UNPROMISED,
     }
     assert not made.is_complete
+    assert not (into / "models/by_hand.json").exists()
     assert not (into / HERE[MODEL]).exists()
     assert not list(into.rglob(".pull-*"))
 
@@ -146,7 +147,7 @@ def test_a_key_that_leads_elsewhere_is_no_file(into: Path) -> None:
     store = MemoryStore()
     store._objects["latest/../../outside"] = b"x"
     put(store, "latest/a", "1")
-    assert outcomes(pull(store, "latest", into)) == {"../../outside": RestoreOutcome.FAILED, "a": RestoreOutcome.NEW}
+    assert outcomes(pull(store, "latest", into)) == dict.fromkeys(("../../outside", "a"), RestoreOutcome.UNPROMISED)
     assert sorted(path.name for path in into.parent.iterdir() if path.name == "outside") == []
 
 
@@ -235,10 +236,64 @@ def test_a_snapshot_of_a_host_whose_name_ends_like_a_supplement_is_compared_with
     assert found[gone.removeprefix(f"snapshots/{stamp}/")] is RestoreOutcome.MISSING
 
 
-def test_what_no_manifest_names_in_a_snapshot_is_written_and_called_unproven_also_the_second_time(into: Path) -> None:
+def test_a_store_of_which_nothing_is_promised_gives_nothing(into: Path) -> None:
     store = MemoryStore()
     put(store, f"snapshots/{INCIDENT.removeprefix('IR-')}/models/added", "1")
-    for _ in range(2):
-        pulled = pull(store, INCIDENT.removeprefix("IR-"), into)
-        assert (outcomes(pulled), pulled.is_complete) == ({"models/added": RestoreOutcome.UNPROVEN}, False)
-    assert (into / "models/added").read_text() == "1"
+    put(store, "latest/models/added", "1")
+    for what in (INCIDENT.removeprefix("IR-"), "latest"):
+        pulled = pull(store, what, into)
+        assert (outcomes(pulled), pulled.is_complete) == ({"models/added": RestoreOutcome.UNPROMISED}, False)
+    assert not list(into.iterdir())
+
+
+PLANTED = (".git/hooks/post-merge", "venv/lib/site-packages/a.pth", "api/app.py", "../escape", "models/../../up", "~")
+
+
+@pytest.mark.parametrize("when", ["before the turn", "after it"])
+def test_only_what_is_promised_is_written_and_the_rest_is_named_and_goes_where_it_is_told(
+    into: Path, tmp_path: Path, when: str
+) -> None:
+    store, texts = MemoryStore(), dict.fromkeys(PLANTED, b"import os")
+    (into / "api").mkdir()
+    (into / "api/app.py").write_text("ours")
+    age(into / "api/app.py", 1)
+    planted = {f"latest/{name}": data for name, data in texts.items()}
+    if when == "before the turn":
+        store._objects.update({key: data for key, data in planted.items() if ".." not in key})
+    turn_for(store, snapshot(store, FIRST, model="1", log="1"))
+    store._objects.update(planted)
+    made = pull(store, "latest", into, overwrite=True)
+    assert made.is_complete
+    promised = set(HERE.values())
+    assert {path.relative_to(into).as_posix() for path in into.rglob("*") if path.is_file()} == {
+        *promised,
+        "api/app.py",
+    }
+    assert (into / "api/app.py").read_text() == "ours"
+    assert {each.name for each in made.files if "--unpromised" in each.reason} == {*PLANTED}
+    (apart := tmp_path / "apart").mkdir()
+    made = pull(store, "latest", into, unpromised=apart)
+    taken = {path.relative_to(apart).as_posix() for path in apart.rglob("*") if path.is_file()}
+    assert taken == {name for name in PLANTED if ".." not in name}
+    assert not (tmp_path / "escape").exists()
+    assert {each.name for each in made.files if each.outcome is RestoreOutcome.FAILED} == {*PLANTED} - taken
+
+
+def test_what_is_not_promised_never_goes_among_other_files(filled: Store, into: Path, tmp_path: Path) -> None:
+    (full := tmp_path / "full").mkdir()
+    (full / "a").touch()
+    (into / "below").mkdir()
+    for wrong in (into, into / "below", into.parent, full, tmp_path / "nowhere"):
+        with pytest.raises(Refused, match="an empty folder of its own"):
+            pull(filled, "latest", into, unpromised=wrong)
+
+
+def test_an_object_of_an_incident_that_none_of_its_documents_names_is_not_written(into: Path, tmp_path: Path) -> None:
+    store = MemoryStore()
+    evacuated(tmp_path / "small", store, None)
+    added = [f"{INCIDENT}/{name}" for name in ("evidence/.git/config", "record/001/a.pth", "a", "record/001/b.sig")]
+    store._objects.update({f"incidents/{name}": b"theirs" for name in added})
+    made = pull(store, INCIDENT, into)
+    assert made.is_complete
+    assert {each.name for each in made.files if each.outcome is RestoreOutcome.UNPROMISED} == {*added}
+    assert not [name for name in added if (into / name).exists()]

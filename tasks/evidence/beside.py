@@ -1,0 +1,36 @@
+"""§5: create an object; where other content lies at its key, beside it: one wrong object costs no other."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from blocks.port import ignore_progress
+from tasks.custody.errors import Conflict
+from tasks.custody.evidence.keys import beside_key
+from tasks.custody.store.objects import Expected
+from tasks.runtime.context import RunContext
+
+
+def create_or_beside(
+    context: RunContext, item: Expected, source: Path | bytes, tell: Callable[[int], object] = ignore_progress
+) -> str:
+    """Create an object at its key or, if other content lies there, at the one beside it; return which.
+
+    If both keys have other content the object is nowhere, which a look at the store finds. Raises StoreError.
+    """
+    create = context.store.evidence.create
+    try:
+        create(item.key, source, item.sha256, item.parts, tell)
+    except Conflict as conflict:
+        key = displace(context, item, conflict)
+        with suppress(Conflict):
+            create(key, source, item.sha256, item.parts, tell)
+        return key
+    return item.key
+
+
+def displace(context: RunContext, item: Expected, conflict: Conflict) -> str:
+    """Log that other content lies at an object's key, and return the key beside it."""
+    key = beside_key(context.incident.id, item.sha256)
+    context.log.write("conflict", item.key, sealed=item.sha256, reason=conflict.got, result=f"sent to {key}")
+    return key

@@ -1,0 +1,79 @@
+"""§6: prove that the store has an object as it was sent. That it said so when it took it proves nothing."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from tasks.custody.errors import TransientStoreError
+from tasks.custody.evidence.keys import beside_key
+from tasks.custody.store.objects import Expected
+from tasks.custody.store.receipts import ObjectReceipt
+from tasks.custody.store.retention import NOTHING, Retention
+from tasks.runtime.context import RunContext
+from tasks.storage.untrusted_reads import read_back
+from tasks.system.parallel import THREADS, side_by_side
+
+if TYPE_CHECKING:
+    from blocks.port import Store, StoredObject
+
+NOT_THERE: Final = "it is not in the store"
+
+
+def prove(context: RunContext, item: Expected, retention: Retention = NOTHING, *, deep: bool = False) -> ObjectReceipt:
+    """Prove one object by the store's own digest, and check that it is retained as asked.
+
+    Reads every byte back and hashes it if the store has no comparable digest, or if `deep`. Where other content lies at
+    its key, what was sealed is looked for beside it.
+    """
+    there = context.store.evidence.head(item.key)
+    reason, read = _differs(context.store.evidence, item, there, deep=deep)
+    if there and reason and (receipt := _beside(context, item, retention, deep=deep)):
+        return receipt
+    if there and not reason:
+        since = context.incident.opened_at
+        reason = retention.lacking(there.lock, there.retained_until, held=there.held, since=since)
+    promises = context.store.evidence.promises()
+    if there and not reason and retention.lock and not promises.locks_as_told:
+        reason = f"{retention.lock} was asked, and this store was not seen to keep a lock"
+    exclusive = promises.exclusive(item.size, divided=item.parts is not None)
+    return ObjectReceipt(
+        item.key, item.sha256, item.size, proven=not reason, reason=reason, read=read, exclusive=exclusive
+    )
+
+
+def _beside(context: RunContext, item: Expected, retention: Retention, *, deep: bool) -> ObjectReceipt | None:
+    """Return the receipt of an object whose content is proven beside its key; None if it is not."""
+    if item.key == (key := beside_key(context.incident.id, item.sha256)):
+        return None
+    found = prove(context, replace(item, folder=key.removesuffix(item.sha256), name=item.sha256), retention, deep=deep)
+    reason = f"other content lies there; what was sealed is at {key}"
+    return replace(found, key=item.key, proven=False, reason=reason, beside=key) if found.proven else None
+
+
+def require_kept(store: "Store", sent: Sequence[Expected]) -> None:
+    """Ask the store again for small objects. Raises TransientStoreError for the first that it has not kept as sent."""
+    reasons = side_by_side(lambda item: _differs(store, item, store.head(item.key), deep=False)[0], sent, THREADS)
+    for item, reason in zip(sent, reasons, strict=True):
+        if reason:
+            raise TransientStoreError(
+                f"{item.key} in {store.place}, which the store said it took",
+                reason,
+                "It is not proven to be there.",
+                "Ask who runs the store, or a proxy before it, why it was not kept; then run this again.",
+            )
+
+
+def _differs(store: "Store", item: Expected, there: "StoredObject | None", *, deep: bool) -> tuple[str, bool]:
+    """Return why the object differs from what was sealed (empty if it does not), and whether its bytes were read."""
+    if there is None:
+        return NOT_THERE, False
+    if item.parts and not there.sha256 and item.parts.contradicted_by(there.composite):
+        return f"the store says {there.composite} of its parts; sealed as {item.parts.composite}", False
+    said = there.says(item.sha256, item.parts)
+    if (said or item.sha256, there.size) != (item.sha256, item.size):
+        told = f"the store says sha256 {said}, {there.size} bytes"
+        return f"{told}; sealed as {item.sha256}, {item.size} bytes", False
+    if said and not deep:
+        return "", False
+    got = read_back(store, item.key, item.size)
+    return ("" if got == item.sha256 else f"what the store gives back has sha256 {got}; sealed as {item.sha256}"), True
