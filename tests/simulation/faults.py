@@ -45,11 +45,11 @@ class Fault:
 
 
 FAULTS = {
-    "supervisor": Fault(
-        "A run ended Verified although a supervisor that may be stopped could not be, and still stood",
-        "tasks.containment.watch:Watching._deal_with",
-        "(not self._stop(source) if allowed",
-        "(self._stop(source) and False if allowed",
+    "restart": Fault(
+        "A service that had started the workload and waits to start it again contradicts containment",
+        "tasks.custody.containment.starter:units",
+        'waits = name in started and about.get("SubState", "").startswith("auto-restart")',
+        "waits = False",
     ),
     "announced": Fault(
         "A process that a run was stopping when it was killed is no longer told as ended by itself by the next run",
