@@ -69,7 +69,7 @@ def suspects(patient: Patient) -> Finding:
         return sound("none")
     told = "; ".join(f"process {each.pid} {process_line(each, _SHOWN)}: {why}" for each, why in found)
     lines = filter(None, (suggest_line(patient.host, patient.workload, each) for each, _ in found))
-    cure = "; ".join(dict.fromkeys(lines)) or "name its container in `containers`"
+    cure = "; ".join(dict.fromkeys(lines)) or "name its container in `containers`, or run with suspects=include"
     return fatal(told, "it lives on, and the run ends NotContained", f"in the workload block: {cure}")
 
 

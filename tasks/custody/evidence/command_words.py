@@ -121,8 +121,9 @@ class CommandWords:
     def _first(self, word: str, name: str) -> str:
         """Return the program; in a shell's line only one that is known, because not every first word there is one."""
         self._program = name
-        natural = all_natural(word) and (not self._depth or _SCRIPT.fullmatch(word) or exists(f"/usr/bin/{word}"))
-        return word if natural else self.value(word, "")
+        sure = not self._depth or word.startswith(("/usr/", "/opt/", "/srv/")) or exists(f"/usr/bin/{word}")
+        named = all_natural(word) and (sure or _SCRIPT.fullmatch(word))
+        return word if named else self.value(word, "")
 
     def _option_word(self, word: str) -> str:
         found = _OPTION.fullmatch(word)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tasks.custody.containment.process import Process
 
 _HIDDEN: Final = re.compile(r"\[redacted:[0-9a-f]{8}\]")
+_HIDDEN_ALONE: Final = re.compile(_HIDDEN.pattern + r"""(?=[\s"',;&)}\]]|\Z)""")
 _MOST_WORDS: Final = 2000
 _IN_A_QUERY: Final = frozenset({"sig", "signature", "code"})
 _PIECE: Final = r""""[^"\n]*"|'[^'\n]*'|\S"""
@@ -243,6 +244,8 @@ def _instead(name: str, text: str, at: int, before: str) -> tuple[str, int] | No
 
     `before` is the character before the name; a quote only if name, sign and value may stand in it together.
     """
+    if known := _HIDDEN_ALONE.match(text, at):
+        return known[0], known.end()
     option, parameter = name.startswith("-"), before in {"?", "&", ";"}
     if secret_name(name, alone=option or parameter) or (parameter and name.lower().rpartition("-")[2] in _IN_A_QUERY):
         plain = not surely_secret(name) and _FIGURE.match(text, at)

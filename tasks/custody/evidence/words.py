@@ -74,7 +74,7 @@ _NATURAL: Final = re.compile(
 _VOWEL_OR_SHORT: Final = re.compile(r".*[aeiouyAEIOUY].*|\d*[A-Za-z]{0,5}\d*")
 SECRET_WORD: Final = (
     "password|passwd|passphrase|secret|token(?!i[sz](?:e|ing|ation))|credential|cookie|auth[_-]|[_-]auth(?!or(?!i[sz]))"  # noqa: S105  names of secrets
-    "|(?:api|access|private|signing|encryption)[_-]?key|[_.-]pwd|[_.-]pass(?:in|out)?(?![a-z]|[_-]through)"
+    "|(?:api|access|private|signing|encryption)[_ -]?key|[_.-]pwd|[_.-]pass(?:in|out)?(?![a-z]|[_-]through)"
 )
 _SECRET: Final = re.compile(SECRET_WORD, re.IGNORECASE)
 _ENDING: Final = re.compile(

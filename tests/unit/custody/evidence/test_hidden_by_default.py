@@ -208,6 +208,22 @@ def test_a_word_behind_the_name_of_a_secret_is_hidden_in_a_text_too(word: str, n
     assert redact_fields({name: secret})[name] != secret
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ExecStart=/usr/bin/python train.py --x {0} --mode full",
+        "ExecStart={{ path=/usr/bin/python ; argv[]=/usr/bin/python train.py {0} --mode full ; pid=12 }}",
+        'Environment=DB={0} "PW=battery {0}" PYTHONPATH=/srv/app',
+        "host sudo[9]: bob : TTY=pts/0 ; PWD=/srv ; USER=root ; COMMAND=/usr/bin/mysql -p{0} db",
+        '{{"_CMDLINE":"python train.py --password {0} {0}","MESSAGE":"done","_PID":"1"}}',
+    ],
+)
+def test_command_lines_and_environments_in_what_systemd_tells_are_judged_as_such(line: str) -> None:
+    shown = redact(line.format("zorkmid"))
+    assert "zorkmid" not in shown
+    assert [word for word in ("full", "PYTHONPATH=/srv/app", "db", '"MESSAGE":"done"') if shown.count(word)]
+
+
 # {0} is a word of a list, {1} a number; what a list has is no list of the code's.
 ORDINARY = """
     torchrun --nproc_per_node={1} --nnodes 2 --node_rank 0 --master_addr 10.0.0.5 --master_port 29500 {0}.py --lr 3e-4
