@@ -45,11 +45,11 @@ class Fault:
 
 
 FAULTS = {
-    "supervisor": Fault(
-        "A run ended Verified although a supervisor that may be stopped could not be, and still stood",
-        "tasks.containment.watch:Watching._deal_with",
-        "(not self._stop(source) if allowed",
-        "(self._stop(source) and False if allowed",
+    "restart": Fault(
+        "A service that had started the workload and waits to start it again contradicts containment",
+        "tasks.custody.containment.starter:units",
+        'waits = name in started and about.get("SubState", "").startswith("auto-restart")',
+        "waits = False",
     ),
     "announced": Fault(
         "A process that a run was stopping when it was killed is no longer told as ended by itself by the next run",
@@ -66,8 +66,9 @@ FAULTS = {
     "claim": Fault(
         "A host whose claim the store refused wrote its record into the other's incident",
         "tasks.record.write:_send",
-        "    claim(context)\n",
-        "",
+        "claimed, files = claim(context), list(_to_send(context))",
+        "((key, path), *_) = files = list(_to_send(context))\n"
+        "    claimed = one_object(key, path.stat().st_size, digest(path))",
     ),
     "leftover": Fault(
         "What a killed attempt had moved into a supplement's folder was never sealed if the next run found nothing",

@@ -99,10 +99,12 @@ def _stored(world: World, end: End) -> Iterator[str]:
     if not incident:
         return
     if end.name in _PROVEN or re.search(r"cancelled: [^.]*(?<!not )stored", end.message):
+        lost = last_verdict(world, end).partition('"missing"')[2] if end.name != "Verified" else ""
         for folder in _volumes(home):
             for item in all_objects(Manifest.at(folder / "manifest.json"), incident.snapshot, read_signature(folder)):
                 keys = (item.key, beside_key(end.incident, item.sha256))
-                if not any(world.store.holds(key, item.sha256) for key in keys):
+                held = any(world.store.holds(key, item.sha256) for key in keys)
+                if not held and item.key.split("/", 2)[-1] not in lost:
                     yield f"it ended {end.name}, and the store does not have {item.key}"
     if end.name == "Verified":
         yield from _whole(world, home, incident)

@@ -114,10 +114,10 @@ class _Running:
             self.context.cancelled.order(SIGTERM)
 
     def lose_copy(self, *_: object) -> None:
-        """Let a copy vanish from a folder that is not sealed."""
+        """Let a copy vanish from a folder that is not being sealed yet."""
         if self.context:
             folder = self.context.directory.evidence_dir(self.context.run.volume)
-            for path in [] if (folder / "manifest.json").exists() else sorted(folder.rglob("*.log"))[:1]:
+            for path in [] if (folder / "custody.jsonl").exists() else sorted(folder.rglob("*.log"))[:1]:
                 path.unlink()
 
     def step_clock(self, event: Event, _: str) -> None:

@@ -156,9 +156,9 @@ def _play(world: World, rng: Random, story: Story, change: Callable[[], object])
         world.store.moods, order = draw_moods(rng), draw_order(rng, number)
         end = _run(world, order, story, change)
         chance = rng.random()
-        if end.name in {"Killed", "Cancelled"} and chance < 0.3:
+        if end.name in {"Killed", "Cancelled"} and chance < 0.2:
             _run(world, Order(act="thaw"), story, change)
-        elif chance < 0.7:
+        elif chance < 0.8:
             _run(world, Order(act="wait"), story, change)
             story.false += guarded(world) if end.name == "Killed" else []
         stop_units(world, end.message)
