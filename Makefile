@@ -71,7 +71,7 @@ test: $(STAMP)  ## the test suite
 	$(BIN)/python -m pytest --tx '3*popen//python=tests/alone' --dist loadscope $(ARGS)
 
 test-fast: $(STAMP)  ## the unit tests, which need no server: about a minute
-	$(BIN)/python -m pytest tests/unit -m "unit and not soak" -n 2 --hypothesis-profile=fast $(ARGS)
+	$(BIN)/python -m pytest tests/unit -m "unit and not soak" --tx '2*popen//python=tests/alone' --dist load --hypothesis-profile=fast $(ARGS)
 
 simulate: $(STAMP)  ## whole evacuations on paper, with faults drawn by SEED=1 RUNS=100; SECONDS=3600 ends it, TELL=1 tells each, FAULT=name puts an old fault back first
 	$(BIN)/python -m tests.simulation.simulate $(call option,seed,$(SEED)) $(call option,runs,$(RUNS)) \
@@ -86,10 +86,10 @@ ceph-installed:  ## install the gateway of Ceph that tests run on (Debian, root)
 	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends ceph-mon ceph-osd ceph-mgr radosgw ceph-common
 
 ceph: $(STAMP) ceph-installed  ## the store's contract and a whole incident on Ceph's gateway: two minutes
-	$(BIN)/python -m pytest tests/integration/ceph -m "soak or not soak" $(ARGS)
+	tests/alone -m pytest tests/integration/ceph -m "soak or not soak" $(ARGS)
 
 soak: $(STAMP)  ## the long campaigns, of which the test suite runs a sample
-	$(BIN)/python -m pytest -m soak $(ARGS)
+	tests/alone -m pytest -m soak $(ARGS)
 
 bench-contain: $(STAMP)  ## the runbook's steps 0-3 as typed and the flow side by side, and trees of 10 to 2,000 processes; SMALL=1 shows that it runs; writes build/bench/contain.json
 	$(BIN)/python -m benchmarks.contain $(if $(SMALL),--small)
@@ -139,7 +139,7 @@ lock: $(STAMP)  ## compile the requirements again, with hashes
 
 pictures: $(STAMP)  ## the pictures of README and docs, taken of a real run in a browser
 	mkdir -p build/pictures
-	SCREENSHOTS=build/pictures $(BIN)/python -m pytest tests/integration/browser/test_ui.py -m "soak or not soak" -k person
+	SCREENSHOTS=build/pictures tests/alone -m pytest tests/integration/browser/test_ui.py -m "soak or not soak" -k person
 	cp build/pictures/form.png build/pictures/form-store.png build/pictures/form-workload.png build/pictures/artifact.png docs/
 	cp build/pictures/two-runs.png docs/timeline.png
 

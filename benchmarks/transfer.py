@@ -36,8 +36,9 @@ from tasks.incident.current import read_incident
 from tasks.incident.run_lock import take_ownership
 from tasks.runtime.context import RunContext, RunInfo, open_context
 from tasks.runtime.progress import Progress
-from tasks.storage.offload import claim_store, offload, prove
+from tasks.storage.offload import claim_store, offload
 from tasks.storage.promote import promote
+from tasks.storage.proof import prove
 from tasks.storage.upload_ledger import Ledger
 from tasks.storage.uploader import Delivery
 from tasks.storage.verify import verify

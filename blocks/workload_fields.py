@@ -344,6 +344,11 @@ class WorkloadFields(BaseModel):
             )
 
     @property
+    def patterns(self) -> tuple[str, ...]:
+        """All regular expressions on command lines. What they spell is no secret."""
+        return (self.api_pattern, self.training_pattern, self.worker_pattern, *self.bystanders)
+
+    @property
     def api_address(self) -> str:
         """Where the API answers, without a path."""
         return self.api_url or address(self.api_command, self.api_environment)

@@ -8,7 +8,7 @@ from pathlib import Path
 from select import PIPE_BUF, select
 from typing import Any, Final, NoReturn
 
-from tasks.custody.evidence.redact import command_line
+from tasks.custody.evidence.redact import process_line
 from tasks.custody.incident.description import described, one, place
 from tasks.custody.visible import visible
 from tasks.prestart.freeze import freeze_described, members_described, uninterrupted
@@ -73,7 +73,7 @@ def _taken_for(fields: Mapping[str, Any], store: Mapping[str, Any]) -> Iterator[
         yield f"not read 読み込まない: {unread}; to use it, name it: evacuation run evacuation.toml"
     found = members_described(fields)
     yield f"to be frozen 凍結対象: {len(found)} processes"
-    yield from (visible(f"  {each.pid}  {command_line(each.command)}", _WIDTH) for each in found[:_SHOWN])
+    yield from (visible(f"  {each.pid}  {process_line(each)}", _WIDTH) for each in found[:_SHOWN])
 
 
 def _show(lines: Iterator[str]) -> None:

@@ -34,7 +34,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # A client that knows of no server would start one of its own, which outlives its test. Here each test names its server.
 os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "false"
 
-# Whether the machine has a Docker engine, a stopped one or none, the usual one is not there; some tests start their own.
+# Whether the machine has a Docker engine, a stopped one or none: tests that need one start their own.
 os.environ["DOCKER_HOST"] = "unix:///nonexistent/docker.sock"
 
 

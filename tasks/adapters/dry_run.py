@@ -151,7 +151,7 @@ class RehearsalHost:
         """Record the launch that tests the cordon, the only start of an evacuation without recovery."""
         del log, user, environment
         expected = "a real run expects it refused, or caught by the guard"
-        self._would("launch", f"{command_line(command)} in {folder}", expected)
+        self._would("launch", f"{command_line(command, folder=str(folder))} in {folder}", expected)
 
 
 @dataclass(frozen=True)

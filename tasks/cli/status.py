@@ -19,7 +19,7 @@ from tasks.custody.containment.newcomer import again_and_again
 from tasks.custody.containment.process import Identity
 from tasks.custody.containment.roster import Kind
 from tasks.custody.errors import EngineError
-from tasks.custody.evidence.redact import command_line
+from tasks.custody.evidence.redact import process_line
 from tasks.incident.current import last_opened
 from tasks.incident.directory import base_of, bases, cordon_base, find_home, homes
 from tasks.incident.last_word import FINISHED, THAWED, UNANSWERED, is_finished
@@ -127,17 +127,15 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
             {
                 "pid": process.pid,
                 "state": "frozen" if who in ours else "stopped" if process.stopped else "runs",
-                "command": command_line(process.command, _SHOWN),
+                "command": process_line(process, _SHOWN),
             }
             for who, process in alive_now.items()
         ),
         suspects=tuple(
-            f"process {process.pid}: {command_line(process.command, _SHOWN)}: {why}"
-            for process, why in roster.of(Kind.SUSPECT)
+            f"process {process.pid}: {process_line(process, _SHOWN)}: {why}" for process, why in roster.of(Kind.SUSPECT)
         ),
         unknown=tuple(
-            f"process {process.pid}: {command_line(process.command, _SHOWN)}: {why}"
-            for process, why in roster.of(Kind.UNKNOWN)
+            f"process {process.pid}: {process_line(process, _SHOWN)}: {why}" for process, why in roster.of(Kind.UNKNOWN)
         ),
         containers=tuple(containers),
         alone=_alone(workload, host, list(frozen.values()), _paused(containers)) if alone else "",

@@ -20,6 +20,7 @@ from tasks.collectors.estimate import estimate
 from tasks.collectors.searching import searched
 from tasks.custody.evidence.acquisition import Loss, StoredFile
 from tasks.custody.evidence.secrets import Search
+from tasks.system.redaction import redact_for
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -33,6 +34,7 @@ def main(find: Callable[[str], Collector] = named) -> None:
     name, folder = sys.argv[1:]
     target = Target(**json.load(sys.stdin))
     os.umask(0o077)
+    redact_for(Path(target.salt), target.patterns)
     limit_memory()
     what = find(name)
     if told := estimate(what, target, Path(folder)):

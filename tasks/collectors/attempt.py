@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Final
 from tasks.collectors.collector import Collector, Target
 from tasks.collectors.zygote import Running, start
 from tasks.custody.evidence.acquisition import Loss, Outcome
+from tasks.custody.evidence.redact import redact
 from tasks.system.cancellation import Cancellation
 
 _TAIL: Final = 400
@@ -36,7 +37,7 @@ def attempt(
         process = start([what.name, str(staging)], files, program)
         code, late = _wait(process, Pulse(target.seconds, what.stalled), cancelled)
         lines = [json.loads(line) for line in _all_of(out).splitlines(keepends=True) if line.endswith(b"\n")]
-        reason = _all_of(err)[-_TAIL:].decode(errors="replace").strip()
+        reason = redact(_all_of(err)[-_TAIL:].decode(errors="replace").strip())
     if late:
         return lines, Loss(what.name, Outcome.TIMED_OUT, late)
     if not lines or lines[-1] != "end":

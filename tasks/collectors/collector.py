@@ -35,6 +35,7 @@ class Target:
     the block names. `fallback` is a folder on another disk for what does not fit, `reserve` the file that keeps room
     for what must be stored, `margin` the bytes that copies leave free; without `copies` only what we make ourselves is
     stored. `apart` are real paths of our own folders; a file that no pattern names may have `largest` bytes, or any.
+    `salt` is the file with the salt of hidden values, and `patterns` are the block's, whose words are shown.
     """
 
     incident: str
@@ -57,6 +58,8 @@ class Target:
     units: tuple[str, ...] = ()
     apart: tuple[str, ...] = ()
     largest: int | None = None
+    salt: str = ""
+    patterns: tuple[str, ...] = ()
 
     @property
     def searched(self) -> int | None:

@@ -39,7 +39,9 @@ def run(command: Command, target: Target) -> bytes:
     complained = complaint.decode(errors="replace").strip()
     if process.returncode and not cut:
         raise _refusal((complained or said.decode(errors="replace").strip()).partition("\n")[0][:_WORDS])
-    lines = redact(_whole_lines(said, command, cut=cut).decode(errors="backslashreplace")).splitlines(keepends=True)
+    lines = redact(
+        _whole_lines(said, command, cut=cut).decode(errors="backslashreplace"), digests=command.argv[0] != "journalctl"
+    ).splitlines(keepends=True)
     data = "".join(lines[-command.last :]).encode()
     lost = [(Outcome.TRUNCATED, command.unasked)] if command.unasked else []
     if cut or said.count(b"\n") >= command.most:

@@ -13,11 +13,13 @@ from tasks.custody.containment.container import workload_containers
 from tasks.custody.errors import EngineError, EngineUnreachable
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.evidence.keys import CONTAINERS, stored_name
-from tasks.custody.evidence.redact import redact, redact_command, redact_environment
+from tasks.custody.evidence.redact import redact_command, redact_environment, redact_fields, redact_value
 from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.system.processes import standpoint
 
 _COMMANDS: Final = frozenset({"Cmd", "Entrypoint", "Args", "Command", "Test"})
+_GIVEN: Final = frozenset({"Labels", "Config", "Options", "DriverOpts", "Sysctls"})
+"""Fields of what people configure; Config is that of a log driver."""
 
 
 def gather(target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
@@ -76,28 +78,29 @@ def store(room: Room, stored: str, data: bytes) -> StoredFile:
 
 
 def redacted(value: Any, name: str = "") -> Any:
-    """Return an inspection without secrets: environment, labels and options by name, command lines word by word."""
+    """Return an inspection without secrets: of environment, labels, options and command lines what may be shown."""
     if isinstance(value, Mapping):
-        plain = redact_environment({key: item for key, item in value.items() if isinstance(item, str)})
-        return {key: plain.get(key, item) if key in plain else redacted(item, key) for key, item in value.items()}
+        given = name in _GIVEN
+        return {
+            key: redact_value(each) if given and isinstance(each, str) else redacted(each, key)
+            for key, each in value.items()
+        }
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return _redacted_words(value, name)
+        if name == "Env":
+            pairs = [(key, mark, item) for key, mark, item in (word.partition("=") for word in value)]
+            return [f"{key}{mark}{redact_environment({key: item})[key]}" for key, mark, item in pairs]
+        if name in _COMMANDS:
+            return redact_command(["sh", "-c", *value[1:]])[1:] if value[:1] == ["CMD-SHELL"] else redact_command(value)
     if isinstance(value, list):
-        return [redacted(item) for item in value]
-    return redact(value) if isinstance(value, str) else value
-
-
-def _redacted_words(words: list[str], name: str) -> list[str]:
-    if name == "Env":
-        pairs = [(key, mark, item) for key, mark, item in (word.partition("=") for word in words)]
-        return [f"{key}{mark}{redact_environment({key: item})[key]}" for key, mark, item in pairs]
-    return redact_command(words) if name in _COMMANDS else [redact(word) for word in words]
+        return [redacted(item, name) for item in value]
+    return redact_fields(value, name, digests=True)
 
 
 def table(top: Mapping[str, Any]) -> bytes:
     """Format the processes as `docker top` prints them, a process a line."""
     rows = [top["Titles"], *(top["Processes"] or [])]
-    return "".join(f"{redact(printable(row))}\n" for row in rows).encode(errors="backslashreplace")
+    shown = ([*row[:-1], *redact_command(row[-1].split())] for row in rows[1:])
+    return "".join(f"{printable(row)}\n" for row in (rows[0], *shown)).encode(errors="backslashreplace")
 
 
 COLLECTOR = Collector(

@@ -22,7 +22,7 @@ from tasks.collectors.command import group_of
 from tasks.collectors.procfs import fields, still, text
 from tasks.collectors.reading import digest_in_time
 from tasks.custody.evidence.keys import quote
-from tasks.custody.evidence.redact import redact
+from tasks.custody.evidence.redact import redact_command
 from tasks.custody.store.manifest import canonical
 
 _HASH_SECONDS: Final = 2.0
@@ -36,13 +36,13 @@ _UNKNOWN: Final = "not known"
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def arguments(command: Sequence[str]) -> list[str]:
-    """Return the options of a command line that name data, each with its value."""
+def arguments(command: Sequence[str], folder: str = "") -> list[str]:
+    """Return the options of a command line that name data, each with its value. The process works in `folder`."""
     found = []
     for word, after in zip(command, [*command[1:], "-"], strict=False):
         if option := _OPTION.fullmatch(word):
             value = option["value"] if option["value"] is not None else ("" if after.startswith("-") else after)
-            found.append(redact(f"--{option['name']}={value}"))
+            found += redact_command(("", f"--{option['name']}={value}"), folder)[1:]
     return found
 
 
@@ -67,7 +67,7 @@ def _of_process(pid: int) -> tuple[list[str], Asked | None]:
     named = environment.get("SCIKIT_LEARN_DATA") or f"~/{_HOME}"
     place = Path(home, named[2:]) if named.startswith("~/") else Path(process.cwd(), named)
     by = "SCIKIT_LEARN_DATA" if "SCIKIT_LEARN_DATA" in environment else "home"
-    return arguments(process.cmdline()), Asked(place, f"{by} of {pid}", *rights)
+    return arguments(process.cmdline(), process.cwd()), Asked(place, f"{by} of {pid}", *rights)
 
 
 def _asked(target: Target) -> tuple[list[Asked], list[dict[str, Any]]]:

@@ -35,7 +35,7 @@ def make(target: Target) -> bytes:
     until = time.monotonic() + _SECONDS
     rows = dict(zip(mounts, [_row(each, until) for each in programs], strict=True))
     text = "".join(f"{row or f'- - - - - {mount}: no answer in {_SECONDS:g} s'}\n" for mount, row in rows.items())
-    data = run(Command((*_DF, "-l"), "df.txt"), target) + redact(text).encode(errors="backslashreplace")
+    data = run(Command((*_DF, "-l"), "df.txt"), target) + redact(text, digests=True).encode(errors="backslashreplace")
     if silent := ", ".join(mount for mount, row in rows.items() if not row):
         raise Incomplete(data, Outcome.TIMED_OUT, redact(f"no answer in {_SECONDS:g} s: {silent}"))
     return data

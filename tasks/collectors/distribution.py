@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from tasks.collectors.reading import digest_in_time, opened, read_below
-from tasks.custody.evidence.redact import redact
+from tasks.custody.evidence.redact import redact, redact_fields
 
 _RECORD_BYTES: Final = 32 << 20
 _SMALL: Final = 1 << 16
@@ -93,8 +93,8 @@ class Distribution:
     def _origin(self) -> Any:
         text = self._small("direct_url.json")
         with suppress(ValueError, RecursionError):
-            return json.loads(redact(text)) if text else None
-        return redact(text)
+            return redact_fields(json.loads(text), digests=True) if text else None
+        return redact(text, digests=True)
 
 
 def unclaimed(site: Path, packages: Iterable[Distribution]) -> list[str]:

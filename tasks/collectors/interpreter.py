@@ -42,7 +42,7 @@ def make(target: Target) -> bytes:
 
 def _config(target: Target) -> str:
     try:
-        return redact(pyvenv_cfg(target))
+        return redact(pyvenv_cfg(target), digests=True)
     except FileNotFoundError:
         return "none"
     except OSError as error:

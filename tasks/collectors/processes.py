@@ -5,6 +5,7 @@ import time
 import psutil
 
 from tasks.collectors.collector import Collector, Incomplete, Made, Target
+from tasks.collectors.procfs import folder_of
 from tasks.custody.evidence.acquisition import Outcome
 from tasks.custody.evidence.redact import redact_command
 
@@ -24,7 +25,7 @@ def _row(process: psutil.Process, now: float, total: int) -> tuple[float, str]:
 
 def _words(process: psutil.Process) -> str:
     try:
-        return " ".join(redact_command(process.cmdline())) or f"[{process.name()}]"
+        return " ".join(redact_command(process.cmdline(), folder_of(process.pid))) or f"[{process.name()}]"
     except psutil.ZombieProcess:
         return f"[{process.name()}] <defunct>"
 

@@ -31,6 +31,13 @@ def link(pid: int, name: str) -> str:
     return os.fsencode(Path(f"/proc/{pid}/{name}").readlink()).decode(errors="backslashreplace")
 
 
+def folder_of(pid: int) -> str:
+    """Return the working directory of a process; empty if it may not be read."""
+    with suppress(OSError):
+        return link(pid, "cwd")
+    return ""
+
+
 def numbers(folder: str) -> list[int]:
     """Return the numeric entries of a folder below /proc: processes, threads, descriptors."""
     return sorted(int(entry.name) for entry in Path("/proc", folder).iterdir() if entry.name.isdigit())
@@ -98,7 +105,7 @@ def tables(places: Iterable[str]) -> bytes:
 
 def _table(place: Path) -> str:
     try:
-        return redact(place.read_bytes().decode(errors="backslashreplace"))
+        return redact(place.read_bytes().decode(errors="backslashreplace"), digests=True)
     except FileNotFoundError:
         return "not on this kernel"
     except OSError as error:

@@ -23,7 +23,7 @@ def requirement(bounds: Path, info: Path, name: str, version: str) -> str:
         lines = _editable(bounds, origin, name, pinned) if editable else [f"{name} @ {_reference(origin)}"]
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return pinned  # as pip has it of an origin that it cannot read
-    return redact("\n".join(" ".join(line.split()) for line in lines))
+    return redact("\n".join(" ".join(line.split()) for line in lines), digests=True)
 
 
 def _reference(origin: Any) -> str:

@@ -22,7 +22,7 @@ from tasks.collectors.collector import MIB, Collector, Made, NothingThere, Targe
 from tasks.collectors.matching import found
 from tasks.collectors.reading import read_below
 from tasks.custody.evidence.keys import quote
-from tasks.custody.evidence.redact import redact, redact_environment
+from tasks.custody.evidence.redact import redact, redact_fields
 from tasks.custody.store.manifest import canonical
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _best(table: "pd.DataFrame", numbers: "dict[str, pd.Series[float] | None]") 
 def _row(table: "pd.DataFrame", numbers: "dict[str, pd.Series[float] | None]", index: Any) -> dict[str, Any]:
     told: dict[str, Any] = {name: _plain(column[index]) for name, column in numbers.items() if column is not None}
     names = [name for name in table.columns if name.startswith("param_")][:_PARAMS]
-    params = redact_environment({name[:_LONGEST]: str(table[name][index])[:_LONGEST] for name in names})
+    params = redact_fields({name[:_LONGEST]: str(table[name][index])[:_LONGEST] for name in names})
     return told | {"params": params}
 
 

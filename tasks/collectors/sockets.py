@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tasks.collectors.collector import Collector, Made, Target
-from tasks.collectors.procfs import link, numbers, printable
+from tasks.collectors.procfs import folder_of, link, numbers, printable
 from tasks.custody.evidence.redact import redact_command
 
 _INET: Final = ("tcp", "tcp6", "udp", "udp6")
@@ -149,7 +149,7 @@ def _told(pids: Iterable[int]) -> str:
 def _command(pid: int) -> str:
     with suppress(OSError):
         words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode(errors="backslashreplace").split("\0")
-        return printable(redact_command(words))[:60]
+        return printable(redact_command(words, folder_of(pid)))[:60]
     return "gone"
 
 

@@ -71,7 +71,7 @@ def _dump(spy: str, pid: int, start: int, seconds: float) -> Look:
     now = read_process(pid)
     if not now or now.identity.start != start or not now.alive:
         return Outcome.EMPTY, "gone"
-    words = " ".join(done.stderr.decode(errors="backslashreplace").split())
+    words = redact(" ".join(done.stderr.decode(errors="backslashreplace").split()))
     denied = any(text in words.lower() for text in _DENIED)
     return (Outcome.DENIED if denied else Outcome.FAILED), words or f"py-spy ended with {done.returncode}"
 

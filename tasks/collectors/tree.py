@@ -11,7 +11,7 @@ from typing import Any, Final
 import psutil
 
 from tasks.collectors.collector import Collector, Incomplete, Made, Target
-from tasks.collectors.procfs import fields, limits, link, mapped, numbers, printable, signals, still, text
+from tasks.collectors.procfs import fields, folder_of, limits, link, mapped, numbers, printable, signals, still, text
 from tasks.collectors.sockets import descriptors, of_process
 from tasks.custody.containment.process import Process
 from tasks.custody.evidence.acquisition import Outcome
@@ -61,7 +61,7 @@ def _memory(pid: int) -> dict[str, Any]:
 
 _QUESTIONS: dict[str, Callable[[int], Any]] = {
     "parent": lambda pid: psutil.Process(pid).ppid(),
-    "command": lambda pid: redact_command(psutil.Process(pid).cmdline()),
+    "command": lambda pid: redact_command(psutil.Process(pid).cmdline(), folder_of(pid)),
     "state": lambda pid: fields(text(pid, "status"))["State"],
     "started": lambda pid: datetime.fromtimestamp(psutil.Process(pid).create_time(), UTC),
     "user": _users,
@@ -150,7 +150,7 @@ def _down(known: dict[int, Process]) -> Iterator[tuple[Process, int]]:
 
 def _row(process: Process, depth: int) -> str:
     branch = "  " * min(depth - 1, _DEEPEST) + "\\_ " if depth else ""
-    words = printable(redact_command(process.command)) or "[no command line]"
+    words = printable(redact_command(process.command, process.cwd)) or "[no command line]"
     told = [_cell(process.pid, question) for question in _COLUMNS]
     return _ROW.format(process.pid, process.parent, process.state, *told, branch + words)
 

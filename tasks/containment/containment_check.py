@@ -44,7 +44,7 @@ from tasks.custody.containment.receipt import Containment, Unknown
 from tasks.custody.containment.roster import Judgement, Kind, Roster
 from tasks.custody.containment.suspect import advice, excuse_for
 from tasks.custody.errors import EngineError
-from tasks.custody.evidence.redact import command_line
+from tasks.custody.evidence.redact import process_line
 from tasks.runtime.context import RunContext
 from tasks.runtime.state import IncidentState
 from tasks.runtime.step import step
@@ -73,11 +73,11 @@ def check_containment(context: RunContext) -> Containment:
     cordon = await_cordon(context)
     mine, roster = look_for_life(context)
     visible, known_alive = roster.snapshot, roster.alive
-    held = {each.identity: each.source for each in state.returned.read() if each.end is End.HELD}
+    returned = (each for each in state.returned.read() if each.end is End.HELD)
+    held = {each.identity: each.source for each in returned if each.identity in known_alive}
     alive = known_alive | {
         who: f"left frozen, {source} brings it back{cure(context, visible, who, source)}"
         for who, source in held.items()
-        if who in known_alive
     }
     starters = find_starters(context, visible)
     living = reasons_to_stop(context, visible, starters, {*alive, *map(str, held.values())})
@@ -119,7 +119,7 @@ def _unknown(context: RunContext, roster: Roster, starters: Starters) -> tuple[U
     """Return the processes that a person has to answer, and log each."""
     found = {each.identity: each for each in starters.unknown}
     for process, why in roster.of(Kind.UNKNOWN):
-        each = Unknown(process.identity, command_line(process.command, _SHOWN), why, excuse_for(process))
+        each = Unknown(process.identity, process_line(process, _SHOWN), why, excuse_for(process))
         found.setdefault(process.identity, each)
     for each in found.values():
         context.log.write("unknown", str(each.identity.pid), command=each.command, why=each.why)
@@ -136,14 +136,14 @@ def _notes(context: RunContext, roster: Roster, parents: Mapping[Process, str]) 
     lines = {each.pid: suggest_line(context.adapters.host, context.workload, each) for each in suspects}
     for each in suspects:
         about = {"why": facts[each.identity], "line": lines[each.pid]}
-        context.log.write("suspect", str(each.pid), command=command_line(each.command), **about)
+        context.log.write("suspect", str(each.pid), command=process_line(each), **about)
     named = excused_pids(context, visible)
     for process, why in parents.items():
-        context.log.write("parent lives", str(process.pid), command=command_line(process.command), why=why)
+        context.log.write("parent lives", str(process.pid), command=process_line(process), why=why)
     excused, unread = roster.processes(Kind.EXCUSED), roster.processes(Kind.UNREAD)
     for each in (each for each in excused if each not in parents):
         why = "the block's bystanders" if each.pid in named else "a program of the host that only reads or edits"
-        context.log.write("excused", str(each.pid), command=command_line(each.command), why=why)
+        context.log.write("excused", str(each.pid), command=process_line(each), why=why)
     counted = ((excused, "excused 除外"), (unread, "may not be looked into, which proves nothing 確認不可"))
     others = (f"{len(found)} {told}: {_listed(found)}" for found, told in counted if found)
     return (*(advice(each, lines[each.pid]) for each in suspects), *others)
@@ -268,4 +268,4 @@ def _drained(process: Process) -> str:
 
 def _tell(process: Process) -> str:
     where = f" in container {process.container[:12]}" if process.container else ""
-    return f"{process.pid}: {command_line(process.command, _SHOWN)}{where}"
+    return f"{process.pid}: {process_line(process, _SHOWN)}{where}"

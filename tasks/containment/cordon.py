@@ -16,7 +16,7 @@ from tasks.containment.units import Units
 from tasks.custody.containment.cordon import Cordon
 from tasks.custody.containment.newcomer import again_and_again
 from tasks.custody.containment.process import Identity
-from tasks.custody.evidence.redact import command_line
+from tasks.custody.evidence.redact import process_line
 from tasks.incident.layout import FROZEN, FROZEN_CONTAINERS, RECOVERED, RECOVERED_CONTAINERS, STOPPING_UNITS
 from tasks.incident.paths import CordonFiles
 from tasks.runtime.context import RunContext
@@ -99,7 +99,7 @@ def _why_not(host: Host, lock: Path, guard: Identity | None) -> str:
     if holder is None or holder.identity == guard:
         link = ": a symbolic link lies there, which is not followed" if lock.is_symlink() else ""
         return f"the lock could not be taken{link}"
-    return f"process {holder.pid} ({command_line(holder.command, _SHOWN)}) holds it; the guard waits"
+    return f"process {holder.pid} ({process_line(holder, _SHOWN)}) holds it; the guard waits"
 
 
 def await_cordon(context: RunContext) -> Cordon:

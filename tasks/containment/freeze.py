@@ -23,7 +23,7 @@ from tasks.custody.containment.membership import Member
 from tasks.custody.containment.process import Identity, Process, handed_down
 from tasks.custody.containment.receipt import Freeze, Frozen, Stopped
 from tasks.custody.containment.source import lineages
-from tasks.custody.evidence.redact import command_line
+from tasks.custody.evidence.redact import process_line
 from tasks.custody.incident.log import CustodyLog
 from tasks.prestart.journal import read_early, take_over
 from tasks.runtime.context import FirstTry, RunContext
@@ -174,7 +174,7 @@ def describe(snapshot: Snapshot, halted: Mapping[Identity, Frozen]) -> dict[Iden
     lines = lineages(snapshot, pids)
     runs = handed_down(snapshot, pids, "", lambda process, above: flow_run_of(process.pid) or above)
     return {
-        who: replace(each, command=command_line(snapshot[who.pid].command), lineage=lines[who.pid], run=runs[who.pid])
+        who: replace(each, command=process_line(snapshot[who.pid]), lineage=lines[who.pid], run=runs[who.pid])
         for who, each in halted.items()
     }
 

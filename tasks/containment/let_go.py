@@ -9,7 +9,7 @@ from tasks.containment.members import exceptions_of, excused_pids, find_members,
 from tasks.containment.suspects import take_roster
 from tasks.custody.containment.process import Identity, Process, descendants
 from tasks.custody.containment.thaw import ran_before
-from tasks.custody.evidence.redact import command_line
+from tasks.custody.evidence.redact import process_line
 
 if TYPE_CHECKING:
     from tasks.containment.control_groups import Groups
@@ -38,7 +38,7 @@ def let_go(context: "RunContext", groups: "Groups", early: Iterable[Identity]) -
     )
     gone, warnings = set[Identity](), list[str]()
     for process in _excused(context, groups, ran | stood):
-        who, command = process.identity, command_line(process.command)
+        who, command = process.identity, process_line(process)
         if why_not := groups.take_out(process) or (who not in stood and thaw_process(context.adapters.host, who)):
             warnings.append(f"process {who.pid} ({command}) stays frozen, although bystanders names it: {why_not}")
             continue

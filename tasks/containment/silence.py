@@ -17,7 +17,7 @@ from tasks.custody.containment.process import Identity, ancestry, descendants
 from tasks.custody.containment.program import interactive, runs_ours
 from tasks.custody.containment.receipt import Containment
 from tasks.custody.containment.silence import Change, Silence, judge_silence
-from tasks.custody.evidence.redact import command_line
+from tasks.custody.evidence.redact import process_line
 from tasks.custody.step_result import StepResult
 from tasks.incident.directory import bases, evidence_of
 from tasks.runtime.context import RunContext
@@ -172,5 +172,5 @@ def rehearse_silence(context: RunContext) -> Writers:
     found = writers_below(context.directory.root, ours_below(context), _REHEARSED_SECONDS, is_known)
     for change in found.changes:
         why = f"{change}; after the stop that would be NotContained, unless the block names it as a bystander"
-        context.log.write("writes", str(change.pid), command=command_line(change.lineage[0].command), why=why)
+        context.log.write("writes", str(change.pid), command=process_line(change.lineage[0]), why=why)
     return found

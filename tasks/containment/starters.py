@@ -13,6 +13,7 @@ from tasks.containment.supervisors import ALLOW, may_stop
 from tasks.custody.containment.process import Identity, descendants
 from tasks.custody.containment.program import SHELLS
 from tasks.custody.containment.receipt import Unknown
+from tasks.custody.containment.source import Source
 from tasks.custody.containment.starter import (
     FOLDERS,
     LAUNCHERS,
@@ -60,10 +61,10 @@ def look_for_starters(  # noqa: PLR0913, PLR0917  all that it is known by
     workload: "WorkloadFields",
     snapshot: Snapshot,
     spared: Collection[int],
-    started: Collection[Identity],
+    started: Collection[Source],
     since: int,
 ) -> Starters:
-    """Look for two seconds at most, after a freeze. `started` are ancestors of the workload, `spared` pids left out."""
+    """Look for two seconds at most, after a freeze. `started` are sources of the workload, `spared` pids left out."""
     roots = (str(workload.root), os.path.realpath(workload.root))
     quoted = (each.replace(" ", "\\ ") for each in roots)  # as a shell's words
     patterns = (each.pattern for each in description_of(workload).matchers if each.role != "worker")
@@ -90,10 +91,11 @@ def look_for_starters(  # noqa: PLR0913, PLR0917  all that it is known by
         if each.kind is Kind.CONFIGURED and each.how_to_stop.split()[0] == cure.split()[0]
     }
     typed = {snapshot[pid].identity for pid in pids if on_terminal(snapshot[pid])}
-    facts = Facts(names, started, since, dict(texts), typed, configured)
+    facts = Facts(names, {each.identity for each in started if each.identity}, since, dict(texts), typed, configured)
     alive, unknown = living(snapshot, {*pids} - down, facts)
     ours = {*workload.units, *(str(pid) for pid in spared)}
-    return Starters((*alive, *units(tuple(shown), names, ours)), entries, unknown, unread)
+    named = {each.name for each in started if not each.identity}
+    return Starters((*alive, *units(tuple(shown), names, ours, named)), entries, unknown, unread)
 
 
 def find_starters(context: "RunContext", snapshot: Snapshot) -> Starters:
@@ -102,7 +104,7 @@ def find_starters(context: "RunContext", snapshot: Snapshot) -> Starters:
         return Starters()
     spared = protected_pids(context, snapshot) | excused_pids(context, snapshot)
     frozen = load_frozen(context.state)
-    started = {source.identity for each in frozen.values() for source in each.lineage if source.identity}
+    started = {source for each in frozen.values() for source in each.lineage}
     spared |= {who.pid for who in frozen}
     since = context.state.since.read() or ticks()
     return look_for_starters(context.adapters.host, context.workload, snapshot, spared, started, since)

@@ -26,7 +26,7 @@ from tasks.custody.containment.membership import Member
 from tasks.custody.containment.newcomer import Newcomer, classify_newcomer
 from tasks.custody.containment.process import Identity, Process, copies, descendants, gentle_signal, pids_of
 from tasks.custody.containment.receipt import Frozen, Stop, Stopped
-from tasks.custody.evidence.redact import command_line
+from tasks.custody.evidence.redact import process_line
 from tasks.runtime.context import FirstTry, RunContext
 from tasks.runtime.step import step
 
@@ -227,7 +227,7 @@ class Stopping:
             if identity in found and self.units.holds(process):
                 made = Newcomer.TAKEN_IN
             if made is Newcomer.TAKEN_IN:
-                self.targets[identity] = StopTarget(identity, member.role, command_line(process.command), newcomer=True)
+                self.targets[identity] = StopTarget(identity, member.role, process_line(process), newcomer=True)
             elif made is Newcomer.TOLD:
                 note_above(self.context, snapshot, [process.pid])
                 halt(self.host, process, member)

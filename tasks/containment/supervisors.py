@@ -6,7 +6,7 @@ from typing import Final
 from tasks.containment.freeze import load_frozen
 from tasks.containment.members import Snapshot, protected_pids
 from tasks.custody.containment.ends import End
-from tasks.custody.containment.process import Identity, Process
+from tasks.custody.containment.process import Identity, Process, pids_of
 from tasks.custody.containment.service import unit_of
 from tasks.custody.containment.source import Source, keeps_only, lineage, may_be_ended, may_restart
 from tasks.runtime.context import RunContext
@@ -35,10 +35,11 @@ def cure(context: RunContext, snapshot: Snapshot, who: Identity, told: str) -> s
 def parents_left(context: RunContext, snapshot: Snapshot) -> Iterator[tuple[Process, str]]:
     """Yield each living process that started one of the frozen and may start it again, and how to prevent that.
 
-    Left out are those that the watch would stop, and those whose newcomers it left frozen: the check names them.
+    Left out are those that the watch would stop, and those whose newcomers stand frozen: the check names them.
     """
     frozen, spared = load_frozen(context.state), protected_pids(context, snapshot)
-    told = {each.source for each in context.state.returned.read() if each.end is End.HELD}
+    returned = (each for each in context.state.returned.read() if each.end is End.HELD)
+    told = {each.source for each in returned if pids_of(snapshot, [each.identity])}
     started: dict[Source, set[str]] = {}
     for each in frozen.values():
         for source in each.lineage[:1]:

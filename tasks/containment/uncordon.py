@@ -17,7 +17,7 @@ from tasks.custody.containment.membership import Exceptions, Members
 from tasks.custody.containment.pause import Resume
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.errors import EngineError
-from tasks.custody.evidence.redact import command_line
+from tasks.custody.evidence.redact import process_line
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.step_result import StepResult
 from tasks.incident.directory import bases, cordon_base, homes
@@ -160,7 +160,7 @@ def standing_strangers(host: Host, named: Iterable[Identity], known: Container[I
     """Return those of `named`, which we had stopped, that still stand and are not `known`; each with what to do."""
     seen = {who: process for who in named if who not in known and (process := host.get_process(who))}
     return {
-        who: left_frozen(f"process {who.pid} ({command_line(process.command, _SHOWN)})")
+        who: left_frozen(f"process {who.pid} ({process_line(process, _SHOWN)})")
         for who, process in seen.items()
         if process.stands
     }

@@ -25,7 +25,7 @@ from tasks.custody.containment.newcomer import KEPT
 from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Returned, Stop, Watch
 from tasks.custody.containment.source import Source, lineages, supervisor
-from tasks.custody.evidence.redact import command_line
+from tasks.custody.evidence.redact import process_line
 from tasks.runtime.context import FirstTry, RunContext
 from tasks.runtime.step import step
 
@@ -133,7 +133,7 @@ class Watching:
     def _deal_with(self, snapshot: Snapshot, source: Source | None, family: Mapping[Identity, Member]) -> None:
         told = str(source or "nothing that is known of")
         for who, member in family.items():
-            self.found[who] = Returned(who, member.role, command_line(snapshot[who.pid].command), told, End.SURVIVED)
+            self.found[who] = Returned(who, member.role, process_line(snapshot[who.pid]), told, End.SURVIVED)
         self._keep()  # before anything is killed
         self.returns[told] += 1
         allowed = source and self._is_allowed(source) and may_stop(self.context, snapshot, source, family)

@@ -23,7 +23,7 @@ from tasks.custody.evidence.secrets import Hit, Search
 from tasks.custody.store.manifest import digest_of
 from tasks.evidence.lost_look import EARLIER_LOOK, lost_look
 from tasks.evidence.staging import Staging, keep, staging
-from tasks.incident.layout import earlier_boots
+from tasks.incident.layout import SALT, earlier_boots
 from tasks.runtime.context import RunContext
 from tasks.runtime.freeze_budget import FreezeBudget
 from tasks.runtime.retry import may_pass
@@ -183,6 +183,8 @@ def _target(context: RunContext, what: Collector, seconds: float, at: Staging) -
         units=tuple(block.units),
         apart=tuple(str(place.resolve()) for place in (block.evidence, block.fallback_dir) if place),
         largest=block.folder_file_mb and block.folder_file_mb * MIB,
+        salt=str(context.directory.path / SALT),
+        patterns=tuple(block.patterns),
     )
 
 

@@ -29,16 +29,17 @@ from tasks.custody.containment.newcomer import in_hand
 from tasks.custody.containment.process import Identity, Process, descendants, family, pids_of
 from tasks.custody.containment.source import Source, lineages
 from tasks.custody.containment.wrappers import running_above
-from tasks.custody.evidence.redact import command_line
+from tasks.custody.evidence.redact import process_line
 from tasks.custody.visible import say, visible
 from tasks.guard.containers import ContainerGuard
 from tasks.guard.repeats import Repeat, Repeats
-from tasks.incident.layout import CAUGHT, FROZEN, FROZEN_CONTAINERS
+from tasks.incident.layout import CAUGHT, FROZEN, FROZEN_CONTAINERS, SALT
 from tasks.incident.run_lock import at_work, owner_of
 from tasks.system import file_lock as lock
 from tasks.system.atomic_files import identities, read_ours, write_marker
 from tasks.system.ours import opened_folder
 from tasks.system.processes import start_of, untouchable
+from tasks.system.redaction import redact_for
 
 _PAUSE_SECONDS: Final = 0.25
 _LONGEST_PAUSE_SECONDS: Final = 1.0
@@ -153,7 +154,7 @@ class Guard:
             if process.identity not in self.seen and len(self.seen) < _SEEN:
                 self.seen.add(process.identity)
                 row = {"at": datetime.now(UTC).isoformat(), "seen": asdict(process.identity), "user": process.user}
-                self._unwritten.append({**row, "command": command_line(process.command)})
+                self._unwritten.append({**row, "command": process_line(process)})
 
     def _is_changing(self, process: Process) -> bool:
         """Return whether a process is ours to watch closely: one that was frozen, or that may become a member."""
@@ -215,7 +216,7 @@ def _caught(process: Process, member: Member, line: Iterable[Source]) -> dict[st
         "identity": {"pid": process.pid, "start": process.identity.start},
         "role": member.role,
         "why": member.why,
-        "command": command_line(process.command),
+        "command": process_line(process),
         "user": process.user,
         "stood": process.state == "T",
         "source": ", started by ".join(map(str, line)),
@@ -295,6 +296,7 @@ def main() -> None:
         orders, descriptor = _taken_up(Path(marker))
     else:
         orders, descriptor = GuardConfig.from_bytes(sys.stdin.buffer.read()), int(lock_of)
+    redact_for(Path(orders.known[0]).with_name(SALT), (each.pattern for each in orders.workload.matchers))
     Guard(orders, descriptor).stand()
     os._exit(0)  # a thread that still waits for the lock would keep the process alive
 

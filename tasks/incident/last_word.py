@@ -28,16 +28,17 @@ def last_word(home: Path) -> str:
 def is_finished(home: Path) -> bool:
     """Return whether an incident need not be carried on: by its last verdict, if the store has got that record.
 
-    After a recovery a later emergency is another incident.
+    A run that was killed between its closing and its end leaves that unknown. After a recovery a later emergency is
+    another incident.
     """
     word = last_word(home)
-    return word == THAWED or (word in WORKS and not (_unsent(home) and not rows_of(home / RECOVERED, read_private)))
+    return word == THAWED or (word in WORKS and (_is_sent(home) or bool(rows_of(home / RECOVERED, read_private))))
 
 
-def _unsent(home: Path) -> bool:
-    """Return whether the run of the last record ended without it in the store, or was cancelled."""
+def _is_sent(home: Path) -> bool:
+    """Return whether the run of the last record is known to have ended with it in the store."""
     with suppress(IndexError, OSError, ValueError, KeyError, TypeError):
         ended = json.loads(read_plain(home / ENDED))
         last = int(ended["record"]) == int(closings(home)[-1].parent.name)
-        return last and str(ended["end"]).startswith(("Unverified", "cancelled"))
+        return last and not str(ended["end"]).startswith(("Unverified", "cancelled"))
     return False

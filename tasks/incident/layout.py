@@ -42,6 +42,8 @@ CUSTODY_LOG: Final = SEGMENT
 """Every act, chained by digests."""
 RESERVE: Final = "reserve"
 """Room for what must be written, until it is needed."""
+SALT: Final = "salt"
+"""What hidden values are hashed with, so that nobody can try values. It is never sent."""
 RESULTS: Final = "results"
 """Cached results of its steps."""
 RECORD: Final = "record"

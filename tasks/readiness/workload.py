@@ -18,10 +18,10 @@ from tasks.containment.suspects import suggest_line
 from tasks.custody.containment.process import ancestry
 from tasks.custody.containment.roster import Kind
 from tasks.custody.containment.service import unit_of
-from tasks.custody.containment.source import keeps_only, may_be_ended
+from tasks.custody.containment.source import keeps_only, may_be_ended, source_of
 from tasks.custody.containment.suspect import excuse_for
 from tasks.custody.errors import EvacuationError
-from tasks.custody.evidence.redact import command_line
+from tasks.custody.evidence.redact import process_line
 from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
 from tasks.custody.models.content import HEAD, looks_like_a_pickle
 from tasks.custody.models.inspection import OTHER_FORMAT, Soundness, named_as_model
@@ -67,9 +67,9 @@ def suspects(patient: Patient) -> Finding:
     found = patient.roster.of(Kind.SUSPECT)
     if not found:
         return sound("none")
-    told = "; ".join(f"process {each.pid} {command_line(each.command, _SHOWN)}: {why}" for each, why in found)
+    told = "; ".join(f"process {each.pid} {process_line(each, _SHOWN)}: {why}" for each, why in found)
     lines = filter(None, (suggest_line(patient.host, patient.workload, each) for each, _ in found))
-    cure = "; ".join(dict.fromkeys(lines)) or "name its container in `containers`"
+    cure = "; ".join(dict.fromkeys(lines)) or "name its container in `containers`, or run with suspects=include"
     return fatal(told, "it lives on, and the run ends NotContained", f"in the workload block: {cure}")
 
 
@@ -78,7 +78,7 @@ def unknown(patient: Patient) -> Finding:
     found = patient.roster.of(Kind.UNKNOWN)
     if not found:
         return sound("none")
-    text = "; ".join(f"process {each.pid} {command_line(each.command, _SHOWN)}: {why}" for each, why in found)
+    text = "; ".join(f"process {each.pid} {process_line(each, _SHOWN)}: {why}" for each, why in found)
     cure = "; ".join(dict.fromkeys(excuse_for(each) for each, _ in found))
     return fatal(text, "the run ends Unanswered until a person answers", f"if it is no part of the workload: {cure}")
 
@@ -88,7 +88,7 @@ def starters(patient: Patient) -> Finding:
     spared = {*untouchable(patient.snapshot), *(each.pid for each in patient.excused)}
     parents = ancestry(patient.snapshot, (who.pid for who in patient.members))
     others = {pid: each for pid, each in patient.snapshot.items() if each.identity not in patient.members}
-    started = {each.identity for pid, each in others.items() if pid in parents}
+    started = {source_of(each) for pid, each in others.items() if pid in parents}
     found = look_for_starters(patient.host, patient.workload, others, spared, started, ticks())
     told = "; ".join((*map(str, found.living), *found.notes))
     if not found.living:
@@ -138,14 +138,14 @@ def port(patient: Patient) -> Finding:
     users, known = {each.user for each in patient.processes}, {each.id for each in patient.containers}
     found = strangers_on(number if counts else None, patient.host, block, own_pids, known)
     seen = [(each.process, f"user {each.user}", why) for each, why in found if each.process or each.user not in users]
-    if listed := "; ".join(f"{command_line(of.command, _SHOWN) if of else user}: {why}" for of, user, why in seen):
+    if listed := "; ".join(f"{process_line(of, _SHOWN) if of else user}: {why}" for of, user, why in seen):
         return fatal(listed, "it serves on, and the run ends NotContained", f"ss -ltnp 'sport = :{number}'")
     return sound(f"nobody else listens on port {number}" if counts else "no port of the API is known")
 
 
 def excused(patient: Patient) -> Finding:
     """Name what the block's bystanders excuse."""
-    told = "; ".join(f"process {each.pid} {command_line(each.command, _SHOWN)}" for each in patient.excused)
+    told = "; ".join(f"process {each.pid} {process_line(each, _SHOWN)}" for each in patient.excused)
     return sound(told or "none")
 
 

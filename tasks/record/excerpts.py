@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from tasks.custody.evidence.acquisition import Evidence, StoredFile
+from tasks.custody.evidence.redact import redact_fields
 from tasks.custody.store.manifest import digest_bytes
 from tasks.incident.paths import IncidentDirectory
 from tasks.record.report_data import Quote, Quotes
@@ -35,7 +36,7 @@ def _data(directory: IncidentDirectory, coverage: Iterable[Evidence], pattern: s
             content = json.loads(data)
         except (ValueError, RecursionError):
             continue
-        yield Quote(stored, content)
+        yield Quote(stored, redact_fields(content))
 
 
 def _tracebacks(directory: IncidentDirectory, coverage: Iterable[Evidence]) -> Iterable[Quote]:

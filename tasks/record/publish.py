@@ -39,6 +39,8 @@ from tasks.runtime.step import after, result_or_reason, step_without_incident
 logger = logging.getLogger(__name__)
 
 _SHOW_SECONDS: Final = 10.0
+_BETTER: Final = frozenset({Word.VERIFIED, Word.PARTIAL, Word.UNANSWERED})
+"""Words that say more than a run without a record may."""
 
 
 @step_without_incident("show_record", "show the record", section="§8", retries=0)
@@ -88,17 +90,15 @@ def final_state(
     if context.cancelled:
         return _cancelled(context, verdict, lost)
     if isinstance(recorded, str) or lost:
-        kept = verdict if context.directory.real else verdict.of_what_was_not_kept()
         end = NOT_CONTAINED if verdict.word is Word.NOT_CONTAINED else UNVERIFIED
-        return _ended(context, end, f"{_in_both(kept)} {lost}")
+        return _ended(context, end, _unrecorded(context, verdict, lost))
     whole = recorded.stored and not recorded.verdict.partly_thawed
     end = ending_of(recorded.verdict.word, recovery, dry_run=context.run.dry_run, stored=whole)
     if end is DRY_RUN:
         return _ended(context, end, _rehearsed(context, recorded.verdict))
-    stands = recorded.verdict
+    message = f"{_in_both(recorded.verdict)}{_unless_stored(recorded)}"
     if not recorded.stored:
-        stands = stands.without_record(context.incident.id, context.incident.workload)
-    message = f"{_in_both(stands)}{_unless_stored(recorded)}"
+        message = _unrecorded(context, recorded.verdict, f"But the record is {recorded.reason}")
     failed = _not_back(context.workload, recovery) if isinstance(recovery, str) else ""
     if end is NOT_RECOVERED:
         return _ended(context, end, f"{failed} The incident is {message}")
@@ -189,6 +189,16 @@ def _cancelled(context: RunContext, verdict: Verdict, lost: str = "") -> State[A
 def _in_both(verdict: Verdict) -> str:
     """Return the verdict in one line, its word in both languages."""
     return verdict.message.replace(verdict.word, f"{verdict.word} {JAPANESE[verdict.word]}", 1)
+
+
+def _unrecorded(context: RunContext, verdict: Verdict, why: str) -> str:
+    """Return the verdict in one line if its record is lost, or not proven to be in the store: UNVERIFIED at best."""
+    if verdict.word in _BETTER:
+        verdict = verdict.without_record(why.removeprefix("But "), context.incident.id, context.incident.workload)
+        why = ""
+    if not context.directory.real:
+        verdict = verdict.of_what_was_not_kept()
+    return f"{_in_both(verdict)} {why}".rstrip()
 
 
 def _unless_stored(recorded: Record) -> str:

@@ -47,7 +47,7 @@ from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.runtime.retry import may_pass
 from tasks.runtime.step import step
 from tasks.storage.proof import require_kept
-from tasks.system.atomic_files import write_whole
+from tasks.system.atomic_files import sync_folder, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class Record(StepResult):
     """The record of one run, in its folder on disk. `stored` is true once the store has every file of it.
 
     `lost` says why it could not be written to disk: only its `artifacts`, for the UI, are left then. `untimed` says why
-    no authority vouches for its time, if the store's block names one. It `is_transient` if the store may take it yet.
+    no authority vouches for its time, if the store's block names one. It `is_transient` if it may be taken yet.
     """
 
     folder: str
@@ -123,6 +123,8 @@ def record(context: RunContext, content: RecordContent) -> Record:
         take_over_triggers(context.directory.path, context.log)
         context.log.write("verdict", context.incident.id, word=verdict.word, missing=list(verdict.missing))
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for above in (folder.parent, context.directory.path):  # the store must not have more of it than this host
+            sync_folder(above)
     data = _report_data(context, content)
     made = pages(data)
     artifacts, untold = _artifacts(data, made.document)
@@ -133,7 +135,7 @@ def record(context: RunContext, content: RecordContent) -> Record:
             _close(context, folder, content)
     except OSError as error:
         why = str(error) or type(error).__name__
-        return replace(written, reason=why, lost=why)
+        return replace(written, reason=why, lost=why, is_transient=may_pass(error))
     if context.cancelled:
         return replace(written, reason="not sent: the run was cancelled")
     try:
@@ -177,6 +179,8 @@ def _write_pages(
             write = context.directory.write if name == MARKDOWN else write_whole
             path = _finished_page(folder, name) if data.finished and name in {MARKDOWN, HTML} else folder / name
             path.parent.mkdir(mode=0o700, exist_ok=True)
+            if path.parent != folder:
+                sync_folder(folder.parent)
             write(path, page)
         except OSError as error:
             trouble.append(f"{name} could not be written: {error}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import httpx
 
 from tasks.custody.errors import EvacuationError
-from tasks.custody.evidence.redact import HIDDEN, redact
+from tasks.custody.evidence.redact import hide, redact
 from tasks.custody.models.canary import row_of
 from tasks.custody.models.contract import prediction_in
 
@@ -69,7 +69,7 @@ class ApiResponse:
     def shown(self, text: str) -> str:
         """Return the beginning of a text from the API, without the secrets that were sent."""
         for secret in self.hidden:
-            text = text.replace(secret, HIDDEN)
+            text = text.replace(secret, hide(secret))
         return redact(text)[:_SHOWN]
 
     @property

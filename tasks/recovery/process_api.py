@@ -117,7 +117,7 @@ class ProcessApi:
         block, user = self.context.workload, api_user(self.context)
         environment = clean_environment(user) | block.api_environment
         self._started = self.host.start(block.api_command, block.root, Path(self.log), user, environment)
-        about = {"command": redact_command(block.api_command), "user": user}
+        about = {"command": redact_command(block.api_command, str(block.root)), "user": user}
         self.context.log.write("restarted", str(self.identity.pid), **about)
 
     def lives(self) -> bool:

@@ -16,7 +16,7 @@ from tasks.custody.fleet.order import Order
 from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.log import CustodyLog
 from tasks.incident.directory import open_cordon_files, open_directory
-from tasks.incident.layout import CUSTODY_LOG
+from tasks.incident.layout import CUSTODY_LOG, SALT
 from tasks.incident.paths import CordonFiles, IncidentDirectory
 from tasks.incident.run_lock import owner, sign
 from tasks.runtime.actor import BY_HAND, actor
@@ -24,6 +24,7 @@ from tasks.runtime.state import IncidentState
 from tasks.runtime.store_access import StoreAccess
 from tasks.system.cancellation import Cancellation, still_acts
 from tasks.system.disk_reserve import give, give_all
+from tasks.system.redaction import redact_for
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -175,6 +176,7 @@ def open_context(  # noqa: PLR0913, PLR0917  what a run is opened with
     `store` is the name of the store's block and `saved` its fields, as the server gave them at the start.
     """
     at = open_directory(workload, incident, dry_run=run.dry_run)
+    redact_for(at.path / SALT, workload.patterns)
     who, give_way = actor(run.id, run.trigger), lambda size: give(at.reserve, size)
     log = CustodyLog(at.path / CUSTODY_LOG, who, make_room=give_way)
     return RunContext(

@@ -25,10 +25,10 @@ T = TypeVar("T")
 class Journal(Generic[T]):
     """A fact of an incident that later runs read."""
 
-    def __init__(self, directory: IncidentDirectory, name: str, kind: type[T]) -> None:
-        """Set the file's name. Reads nothing."""
+    def __init__(self, directory: IncidentDirectory, name: str, kind: type[T], late: "set[Journal[Any]]") -> None:
+        """Set the file's name. Reads nothing. `late` are the journals of the same run that the disk has not taken."""
         self.path = directory.path / name
-        self._directory, self._kind = directory, kind
+        self._directory, self._kind, self._late = directory, kind, late
         self._kept: T | None = None
 
     @cached_property
@@ -64,11 +64,18 @@ class Journal(Generic[T]):
     def write(self, value: T) -> None:
         """Write the value atomically.
 
-        If the disk takes nothing, containment goes on: the value then lasts as long as this run.
+        If the disk takes nothing, containment goes on: the value then lasts as long as this run, whose next write of
+        any journal tries it again.
         """
         self._kept = value
+        self._late.add(self)
+        for each in [*self._late]:
+            each._put()  # noqa: SLF001  of this class
+
+    def _put(self) -> None:
         try:
-            self._directory.write(self.path, self._adapter.dump_json(value, indent=1))
+            self._directory.write(self.path, self._adapter.dump_json(self.read(), indent=1))
+            self._late.discard(self)
         except OSError as error:
             told = "%s could not be kept on disk: %s. This run goes on without it."
             logger.error(told, self.path, error)  # noqa: TRY400
@@ -79,10 +86,10 @@ class IncidentState:
 
     def __init__(self, directory: IncidentDirectory) -> None:
         """Create the journals. Reads nothing."""
-        self.home = directory.path
+        self.home, late = directory.path, set[Journal[Any]]()
 
         def journal(name: str, kind: type[T]) -> Journal[T]:
-            return Journal(directory, name, kind)
+            return Journal(directory, name, kind, late)
 
         self.since = journal(layout.SINCE, int)
         self.frozen = journal(layout.FROZEN, list[Frozen])

@@ -36,7 +36,7 @@ def rollback(store: "Store", asked: Undoing, log: Log) -> Promotion:
     LatestBusy while another transaction is open.
     """
     request = _request(store, asked)
-    if not any(row.act in CHANGES for row in _rows(store, request)):
+    if not history(store).open and not any(row.act in CHANGES for row in _rows(store, request)):
         return Promotion(reason=f"latest/ is what it was before turn {request.undoes}; nothing was done")
     return change_latest(store, request, log, now=datetime.now(UTC), take_over=asked.take_over)
 

@@ -15,7 +15,7 @@ def flush(paths: Sequence[Path]) -> None:
 
 def flush_trees(*folders: Path) -> None:
     """Flush everything below these folders, and their names; links are not followed. One that is missing is empty."""
-    below = (path for folder in folders if folder.exists() for path in (folder, *folder.rglob("*")))
+    below = (path for folder in folders if folder.exists() for path in (folder.parent, folder, *folder.rglob("*")))
     flush([path for path in below if not path.is_symlink()])
 
 

@@ -45,6 +45,7 @@ class _Unit(_Kind):
         del parent
         if self.name not in host.systemd.units:
             about = {"Id": self.name, "Restart": "always", "ExecStart": self.runs.format(root=host.root), "missed": ""}
+            about["RestartSec"] = "0.5"
             host.systemd.units[self.name] = {**about, "ActiveState": "active", "SubState": "running"}
         return super().__call__(host, 1)
 
@@ -91,5 +92,7 @@ def people(host: SimHost, rng: Random) -> None:
     for name in _RARE:
         if rng.random() < (0.25 if name == "start-all.service" else 0.12):
             KINDS[name](host, 1)
+    for unit in host.systemd.units.values():
+        unit["RestartSec"] = rng.choice(("0.1", "0.5", "6", "30"))
     for _ in range(rng.choice((0, 0, 1, 2))):
         host.later.append((host.clock.now + rng.uniform(0.2, 30), rng.choice(("training", "copier", "api"))))

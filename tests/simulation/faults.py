@@ -96,8 +96,8 @@ FAULTS = {
     "unsent": Fault(
         "An incident whose last run ended Unverified because the store did not get its record is carried on",
         "tasks.incident.last_word:is_finished",
-        "_unsent(home)",
-        "False",
+        "_is_sent(home)",
+        "True",
     ),
     "stood": Fault(
         "A process that a person had stopped before stays stopped",

@@ -7,13 +7,16 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
-from functools import partial
+from fcntl import LOCK_EX, LOCK_NB, flock
+from functools import lru_cache, partial
 from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
 from typing import Any, Self, cast
+
+from prefect.client.schemas.objects import State
 
 import flows.evacuate
 import flows.thaw
@@ -28,6 +31,7 @@ import tasks.runtime.progress
 import tasks.runtime.step
 import tasks.system.atomic_files
 import tasks.system.cancellation
+import tasks.system.file_lock
 import tasks.system.parallel
 import tasks.system.processes
 from tasks import collectors
@@ -37,21 +41,27 @@ from tasks.collectors.acquire import acquire
 from tasks.collectors.collector import Collector, Made, Target
 from tasks.collectors.estimate import estimate
 from tasks.collectors.searching import searched
+from tasks.custody.containment.process import Process
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.incident.ending import FINISHED
 from tasks.custody.models.inspection import Soundness
+from tasks.custody.visible import visible
+from tasks.incident import layout
 from tasks.record.publish import publish
 from tasks.runtime import flow_run
 from tasks.runtime.announce import announce_containment
 from tasks.runtime.context import Adapters
 from tasks.runtime.store_access import StoreAccess
 from tasks.system import launch_files
-from tests.simulation.runner import PaperRunner, published
+from tests.simulation.runner import PaperRunner, published, result_of
 from tests.simulation.world import TICKS, SimHost, World, paper_datetime
 from tests.support.memory_engine import MemoryEngine
 
 _KEPT = ("logs", "artifacts", "models", "folders")
 _CHECKS = {"prove_contained", "prove_still_contained", "prove_contained_again"}
+_OURS = frozenset({"tasks", "flows", "blocks"})
+_VISIBLE = lru_cache(maxsize=1 << 14)(visible)
+"""Half of the time of a record goes there."""
 _DISCOVER = collectors.discover
 
 
@@ -90,16 +100,30 @@ def _apart(body: Callable[[], Any]) -> tuple[Future[Any], Thread]:
     return done, Thread()
 
 
+@lru_cache
+def _this_process() -> Process | None:
+    return tasks.system.processes.read_process(os.getpid())
+
+
 def _nothing(*_: Any, **__: Any) -> None:
     """Do nothing."""
 
 
-def _swap(old: Any, new: Any) -> None:
-    """Put one thing in place of another, wherever the product has imported it."""
-    for name, module in [*sys.modules.items()]:
-        if name.split(".")[0] in {"tasks", "flows", "blocks"}:
-            for attribute in [attribute for attribute, value in vars(module).items() if value is old]:
-                setattr(module, attribute, new)
+def _swap(*pairs: tuple[Any, Any]) -> None:
+    """Put new things in place of old ones, wherever the product has imported them."""
+    new_of = {id(old): new for old, new in pairs}
+    for module in [module for name, module in sys.modules.items() if name.split(".")[0] in _OURS]:
+        for attribute, new in [(name, new_of[id(it)]) for name, it in vars(module).items() if id(it) in new_of]:
+            setattr(module, attribute, new)
+
+
+def _boot_again(times: int) -> None:
+    """Let this be another boot of the host: it is in the names of files."""
+    now, then = f"{times:08x}", tasks.system.processes.boot_id()
+    for module in [module for name, module in sys.modules.items() if name.split(".")[0] in _OURS]:
+        for name, it in [(name, it) for name, it in vars(module).items() if isinstance(it, str) and then[:8] in it]:
+            setattr(module, name, it.replace(then[:8], now))
+    _swap((tasks.system.processes.boot_id, lambda: now + then[8:]))
 
 
 def put_on_paper(world: World, happens: Callable[[str], object], fails: Iterable[str]) -> None:
@@ -110,7 +134,7 @@ def put_on_paper(world: World, happens: Callable[[str], object], fails: Iterable
     store.acts = 0
     time.time, time.monotonic, time.sleep = clock.time, clock.monotonic, clock.sleep  # type: ignore[assignment]
     os.fsync = _nothing
-    for old, new in (
+    _swap(
         (datetime, paper_datetime(clock)),
         (tasks.system.cancellation.apart, _apart),
         (tasks.system.parallel.side_by_side, lambda act, items, _=0: map(act, items)),
@@ -133,17 +157,32 @@ def put_on_paper(world: World, happens: Callable[[str], object], fails: Iterable
         (announce_containment, _nothing),
         (publish, published),
         (tasks.runtime.step.StepRunner, PaperRunner),
+        (layout.MEMORY, world.folder / "memory"),
         (launch_files.places_of, lambda _: launch_files.Places(world.folder / "etc", {})),
         (launch_files.on_terminal, lambda process: process.terminal),
         (Thread, _InlineThread),
         (tasks.containment.suspects._ticks_of, lambda _: 0.0),
-    ):
-        _swap(old, new)
+        (visible, _VISIBLE),
+        (tasks.system.file_lock.taker, _taker),
+    )
+    _boot_again(host.boot)
     kin: Any = tasks.containment.descent.Kin
     kin.__enter__, kin.__exit__ = (lambda this: host.know_kin(this)), _nothing  # noqa: PLW0108  bound to it, not to us
+    state: Any = State
+    state.result = result_of
     access: Any = StoreAccess
     access.evidence = property(lambda _: store)
     _tell_of_files(host, happens)
+
+
+def _taker(path: Path) -> Process | None:
+    """Return this process if it has the lock: no other run is ever at work."""
+    with suppress(OSError), path.open("rb") as file:
+        try:
+            flock(file, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            return _this_process()
+    return None
 
 
 def _adapters(host: SimHost) -> Adapters:
@@ -167,11 +206,11 @@ def _tell_of_files(host: SimHost, happens: Callable[[str], object]) -> None:
         happens(f"written {path.name}")
 
     def appended(descriptor: int, line: bytes) -> None:
-        append(descriptor, line)
         about = json.loads(line)
         if about["action"] == "step started" and about["step_id"] in _CHECKS:
             host.checked_at = host.clock.now
-        happens(f"log {about['action']} {about['object']}")
+        happens(f"log {about['action']} {about.get('step_id') or about['object']}")
+        append(descriptor, line)
 
     files._beside, log._write_whole = told, appended
 

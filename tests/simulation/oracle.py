@@ -85,8 +85,8 @@ def _brings_again(world: World, end: End) -> Iterator[str]:
         if waits and pid not in told:
             yield f"it is green, and {host.processes[pid].command} will bring {life.brings} again, and is not told"
     for unit, about in host.systemd.units.items():
-        if about["ActiveState"] == "active":
-            yield f"it is green, and {unit} is active and will bring it again"
+        if about["ActiveState"] != "inactive":
+            yield f"it is green, and {unit} is {about['ActiveState']} and will bring it again"
 
 
 def _rows(home: Path, pattern: str) -> list[dict[str, Any]]:
@@ -169,9 +169,9 @@ def _thawed(world: World) -> Iterator[str]:
             yield f"a person had stopped {pid}, and it runs after the thaw"
 
 
-def last_verdict(world: World) -> str:
-    """The last verdict of the last incident, whole."""
-    found = sorted(world.folder.glob("evidence/IR-*/record/*/verdict.json"))
+def last_verdict(world: World, end: End) -> str:
+    """The last verdict of a run's incident, whole."""
+    found = sorted(world.folder.glob(f"evidence/{end.incident}/record/*/verdict.json")) if end.incident else []
     return found[-1].read_text() if found else ""
 
 

@@ -1,5 +1,6 @@
 """One run of an incident in a process of its own, which may be killed at any of its acts: the flow's own graph."""
 
+import gc
 import importlib
 import inspect
 import os
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from errno import EIO, ENOSPC
 from signal import SIGKILL, SIGTERM
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,25 +31,38 @@ if TYPE_CHECKING:
 
 _SECONDS = 60.0
 """Longer than a run takes on paper, on the busiest machine."""
+_STARTED = "log step started "
 _now = time.monotonic
 
 
 @dataclass(frozen=True)
+class Event:
+    """What happens to a run at its n-th act, counted from its beginning or from that of a step.
+
+    `what` is the name of a method of `_Running`.
+    """
+
+    what: str
+    act: int
+    step: str = ""
+    size: float = 0
+
+
+@dataclass(frozen=True)
 class Order:
-    """A run: what it is asked for, and at which of its acts it is killed or cancelled, or loses a copy (0: at none).
+    """A run: what it is asked for, and what happens to it.
 
     `act` is evacuate, thaw, or wait, in which only time passes. `fails` are collectors that do not work in it, `retry`
-    is the id of a run that Prefect's Retry begins again.
+    is the id of a run that Prefect's Retry begins again. It begins `after` so many seconds.
     """
 
     act: str = "evacuate"
     incident: str | None = None
     policy: str = "graceful"
-    killed_at: int = 0
-    cancelled_at: int = 0
-    lost_copy_at: int = 0
+    events: tuple[Event, ...] = ()
     fails: tuple[str, ...] = ()
     retry: str = ""
+    after: float = 1.1
 
 
 @dataclass
@@ -69,20 +84,53 @@ class _Running:
 
     def __init__(self, world: World, order: Order, answer: int) -> None:
         self.world, self.order, self.answer = world, order, answer
-        self.acts, self.known = 0, {*sys.modules}
+        self.acts, self.known, self.full = 0, {*sys.modules}, False
+        self.began = {"": 0}
         self.context: RunContext | None = None
 
     def happens(self, what: str) -> None:
-        """Count an act, before or after it is done; end here if that is ordered."""
+        """Count an act, before or after it is done, and let happen what is ordered."""
         self.acts += 1
-        if self.acts == self.order.killed_at:
-            self.leave(End("Killed", what))
-        if self.acts == self.order.cancelled_at and self.context:
+        if what.startswith(_STARTED):
+            self.began.setdefault(what.removeprefix(_STARTED), self.acts)
+        for event in self.order.events:
+            if self.acts == self.began.get(event.step, self.acts) + event.act:
+                getattr(self, event.what)(event, what)
+        if self.full and what.startswith(("write ", "log ")):
+            raise OSError(ENOSPC, os.strerror(ENOSPC))
+
+    def kill(self, _: Event, what: str) -> None:
+        """Let it end without another act."""
+        self.leave(End("Killed", what))
+
+    def fail(self, _: Event, what: str) -> None:
+        """Let an act of the host, its disk or the store fail once."""
+        if not what.startswith("log "):
+            raise OSError(EIO, os.strerror(EIO), what)
+
+    def cancel(self, *_: object) -> None:
+        """Let a person cancel it."""
+        if self.context:
             self.context.cancelled.order(SIGTERM)
-        if self.acts == self.order.lost_copy_at and self.context:
+
+    def lose_copy(self, *_: object) -> None:
+        """Let a copy vanish from a folder that is not sealed."""
+        if self.context:
             folder = self.context.directory.evidence_dir(self.context.run.volume)
             for path in [] if (folder / "manifest.json").exists() else sorted(folder.rglob("*.log"))[:1]:
                 path.unlink()
+
+    def step_clock(self, event: Event, _: str) -> None:
+        """Let somebody set the host's clock."""
+        self.world.host.clock.epoch += event.size
+
+    def fill_disk(self, *_: object) -> None:
+        """Let nothing more be written, but what is copied."""
+        self.full = True
+
+    def free_disk(self, *_: object) -> None:
+        """Let it be written again."""
+        self.full = False
 
     def leave(self, end: End) -> None:
         """Give the world back, and be gone like one that was killed."""
@@ -96,6 +144,7 @@ class _Running:
     def run(self) -> None:
         try:
             put_on_paper(self.world, self.happens, self.order.fails)
+            time.sleep(self.order.after)
             end = self._end()
         except Refused as refused:
             end = End("Refused", str(refused))
@@ -139,6 +188,7 @@ def ran(world: World, order: Order, change: Callable[[], object] = int) -> End:
     if (child := os.fork()) == 0:
         with suppress(BaseException):
             os.close(reading)
+            gc.disable()  # it would touch, and so copy, every page of ours
             change()
             _Running(world, order, writing).run()
         os._exit(1)

@@ -1,4 +1,15 @@
-"""Draw evacuations by seed, run them, and say what was not so: `make simulate SEED=1 RUNS=9`."""
+"""Draw evacuations by seed, run them, and say what was not so: `make simulate SEED=1 RUNS=9`.
+
+What it cannot see:
+- two runs at work at once, and races of threads: a run is one thread, and the guard looks between its acts;
+- Prefect's engine, server and worker, alarms and second triggers that join, fleets, recovery, answers, audits;
+- the start of a run (prestart): nothing is frozen before the run begins;
+- containers, control groups, GPUs, cron, accounts, namespaces, open files: a process is what paper says it is;
+- the kernel: /proc, signals on their way, pids used again; what a power loss takes is tests/crash's;
+- files other than a log, a model and a summary: links, rights, large files, a disk that fills while one is copied;
+- a store that is slow, S3's own protocol, several hosts with one store, `latest/` under other policies;
+- pages, artifacts and the Japanese words: a message is judged by its English ones.
+"""
 
 import argparse
 import pickle
@@ -13,11 +24,18 @@ from tempfile import TemporaryDirectory
 from tests.simulation import faults
 from tests.simulation.cast import SERVE, people
 from tests.simulation.oracle import NOT_ALLOWED, false_words, guarded, last_verdict, left_here, named
-from tests.simulation.run import End, Order, ran
+from tests.simulation.run import End, Event, Order, ran
 from tests.simulation.store import Moods, TruthStore
 from tests.simulation.world import KINDS, SimClock, SimHost, World
 
 _CARRIED_ON = 7
+_EVENTS = {"kill": 0.5, "cancel": 0.15, "lose_copy": 0.15, "step_clock": 0.1, "fill_disk": 0.1, "fail": 0.1}
+"""What happens to a run, and in how many."""
+_STEPS = (
+    *("", "", "", "freeze", "collect", "stop", "stop", "stop", "prove_contained", "judge_models", "seal", "seal"),
+    *("check_seal", "offload", "verify", "watch", "prove_still_contained", "promote", "record", "record"),
+)
+"""From whose beginning acts are counted: from the run's, or a step's, so that short steps are met as often as long."""
 
 
 @dataclass
@@ -74,16 +92,19 @@ def draw_moods(rng: Random) -> Moods:
 
 def draw_order(rng: Random, number: int) -> Order:
     """What is asked of one run, and what happens to it."""
-
-    def at(chance: float) -> int:
-        return rng.randint(1, 230) if rng.random() < chance else 0
-
+    events = list[Event]()
+    for what, chance in _EVENTS.items():
+        if rng.random() < chance:
+            step = rng.choice(_STEPS)
+            act = int(rng.expovariate(0.15)) + 1 if step else rng.randint(1, 230)
+            size = rng.choice((-7200, -30, 5, 90, 86400)) if what == "step_clock" else 0
+            events += [Event(what, act, step, size)]
+            events += [Event("free_disk", act + rng.choice((1, 4, 30)), step)] if what == "fill_disk" else []
     return Order(
         policy="kill" if rng.random() < 0.15 else "graceful",
-        killed_at=at(0.5),
-        cancelled_at=at(0.15),
-        lost_copy_at=at(0.15),
+        events=tuple(events),
         fails=tuple(name for name in ("tree", "logs", "models") if rng.random() < 0.06),
+        after=rng.choice((1.1, 1.1, 2, 15)),
         retry=f"00000000-0000-4000-8000-{1000 + number // 2:012d}" if rng.random() < 0.3 else "",
     )
 
@@ -94,7 +115,7 @@ def person_acts(world: World, message: str) -> list[str]:
     for pid in sorted(named(message)):
         if pid in host.processes and "guard" not in host.processes[pid].name:
             done.append(" ".join(host.processes[pid].command))
-            host.end(pid, "a person")
+            host.end(pid)
     return [*done, *stop_units(world, message)]
 
 
@@ -103,7 +124,7 @@ def stop_units(world: World, message: str) -> list[str]:
     host, told = world.host, [unit for unit in world.host.systemd.units if unit in message]
     for unit in told:
         host.systemd.units[unit]["ActiveState"] = "inactive"
-        host.end_unit(unit)
+        host.end_unit(unit, "")
     return told
 
 
@@ -134,9 +155,10 @@ def _play(world: World, rng: Random, story: Story, change: Callable[[], object])
     for number in range(rng.randint(0, 3)):
         world.store.moods, order = draw_moods(rng), draw_order(rng, number)
         end = _run(world, order, story, change)
-        if end.name == "Killed" and rng.random() < 0.3:
+        chance = rng.random()
+        if end.name in {"Killed", "Cancelled"} and chance < 0.3:
             _run(world, Order(act="thaw"), story, change)
-        elif rng.random() < 0.5:
+        elif chance < 0.7:
             _run(world, Order(act="wait"), story, change)
             story.false += guarded(world) if end.name == "Killed" else []
         stop_units(world, end.message)
@@ -152,7 +174,7 @@ def _play(world: World, rng: Random, story: Story, change: Callable[[], object])
 
 def _carry_on(world: World, story: Story, change: Callable[[], object], end: End) -> None:
     """Run until it ends Verified, and latest/ follows; a person does what the messages say."""
-    again = end.incident if end.name == "Verified" and NOT_ALLOWED in last_verdict(world) else None
+    again = end.incident if end.name == "Verified" and NOT_ALLOWED in last_verdict(world, end) else None
     for _ in range(_CARRIED_ON):
         end = _run(world, Order(incident=again), story, change)
         if story.false or end.name == "Verified":
@@ -160,7 +182,7 @@ def _carry_on(world: World, story: Story, change: Callable[[], object], end: End
         story.lines.append(f"a person ends {person_acts(world, end.message)}")
     else:
         story.false.append(f"it was carried on {_CARRIED_ON} times, and never ended Verified: {end.message[:900]}")
-    if not story.false and NOT_ALLOWED in last_verdict(world):
+    if not story.false and NOT_ALLOWED in last_verdict(world, end):
         story.false.append("it ended Verified, the right to change latest/ was granted, and latest/ was left as it is")
 
 
@@ -174,11 +196,13 @@ def meanwhile(world: World, rng: Random) -> None:
     if rng.random() < 0.15:
         logs[-1].unlink()
         logs[-1].with_name(f"new-{len(logs)}.log").write_text("new\n")
+    if rng.random() < 0.1:
+        world.host.reboot()
 
 
 def main() -> int:
     """Run many, one line for each that found something; the exit code says whether one did."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=float("inf"))

@@ -28,6 +28,8 @@ TICKS = 100
 """Of a second, in which the start of a process is told."""
 KINDS: dict[str, "Callable[[SimHost, int], Process]"] = {}
 """Who may be born, by name: filled by the cast."""
+_UP = {"ActiveState": "active", "SubState": "running"}
+_WAITS = {"ActiveState": "activating", "SubState": "auto-restart"}
 _TURN_SECONDS = 0.25
 """The longest turn of the world, and how often a guard looks."""
 
@@ -38,7 +40,7 @@ class Life:
 
     `heeds` are the seconds until it ends after a gentle signal, None if it never does; `forks` those between two
     children, `writes` between two lines that it writes below the root. `brings` is what it starts again, its `charge`,
-    `delay` seconds after it has `missed` it. `sent` are the signals that may have ended it.
+    `delay` seconds after it has `missed` it. `sent` are the signals of ours that may have ended it.
     """
 
     workload: bool = False
@@ -132,7 +134,7 @@ class SimHost(PaperHost):
         self.ear: _Ear | None = None
         self.kin: Any = None
         self.happens: Callable[[str], object] = len
-        self.checked_at, self.number, self.busy = 0.0, 0, False
+        self.checked_at, self.number, self.boot, self.busy = 0.0, 0, 0, False
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "happens": len, "kin": None, "ear": None, "busy": False}
@@ -162,9 +164,15 @@ class SimHost(PaperHost):
         self.locked = [who for who in self.locked if who.pid != pid]
         self.processes |= {k: replace(each, parent=1) for k, each in self.processes.items() if each.parent == pid}
 
-    def end_unit(self, unit: str) -> None:
+    def end_unit(self, unit: str, why: str = "systemd") -> None:
         for pid in [pid for pid, life in self.lives.items() if life.unit == unit]:
-            self.end(pid, "systemd")
+            self.end(pid, why)
+
+    def reboot(self) -> None:
+        """End all; systemd starts again what nobody has stopped. Pids and times go on, so that none is met twice."""
+        for pid in self.processes.keys() - {1}:
+            self.end(pid)
+        self.keeper, self.boot = None, self.boot + 1
 
     def turn(self) -> None:
         """Let each do what it is about to; the guard looks last."""
@@ -175,7 +183,7 @@ class SimHost(PaperHost):
             if self.runs(pid):
                 self._live(pid, self.lives[pid], self.processes[pid])
         for unit, about in self.systemd.units.items():
-            if about["ActiveState"] == "active" and self._missed(about, [each.unit for each in self.lives.values()]):
+            if about["ActiveState"] != "inactive" and self._missed(about, [each.unit for each in self.lives.values()]):
                 KINDS[unit](self, 1)
         for row in [row for row in self.later if row[0] <= self.clock.now]:
             self.later.remove(row)
@@ -190,8 +198,8 @@ class SimHost(PaperHost):
 
     def _missed(self, about: dict[str, str], there: list[str]) -> bool:
         since = float(about["missed"] or self.clock.now)
-        about["missed"] = "" if about["Id"] in there else str(since)
-        return bool(about["missed"]) and self.clock.now - since >= 0.5
+        about |= _UP | {"missed": ""} if about["Id"] in there else _WAITS | {"missed": str(since)}
+        return bool(about["missed"]) and self.clock.now - since >= float(about["RestartSec"])
 
     def _live(self, pid: int, life: Life, process: Process) -> None:
         now = self.clock.now

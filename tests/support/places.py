@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import PurePath
 
 from tasks.custody.containment.place import Place
@@ -14,6 +15,7 @@ def placed(snapshot: Mapping[int, Process], root: str | PurePath) -> dict[int, P
     return {pid: beside(each, root) for pid, each in snapshot.items()}
 
 
+@lru_cache(maxsize=4096)
 def beside(process: Process, root: str | PurePath) -> Process:
     """One of them."""
     if process.places is not None:

@@ -8,7 +8,8 @@ from pathlib import PurePath
 from typing import Any, Final, Self
 
 from tasks.custody.containment.process import Identity, Masks, Process
-from tasks.custody.evidence.redact import command_line
+from tasks.custody.evidence.redact import process_line
+from tasks.custody.visible import visible
 
 SETTLE_SECONDS: Final = 1.0
 """How long what waited for the workload may write its last words, if it then ends."""
@@ -39,7 +40,7 @@ class Change:
         """Return file, time and process in one line."""
         writer = f"process {self.pid}" if self.pid else "a process that is not known"
         for each in self.lineage[:1]:
-            writer += f" ({command_line(each.command or (each.name,), _SHOWN)})"
+            writer += f" ({process_line(each, _SHOWN) or visible(each.name, _SHOWN)})"
         return f"{self.file} was changed at {self.at:%H:%M:%S}Z by {writer}"
 
 

@@ -58,13 +58,13 @@ def _line(snapshot: Mapping[int, Process], process: Process, above: tuple[Source
 
 def source_of(process: Process) -> Source:
     """Return a process as a source."""
-    return Source(_shown(process.command), process.identity)
+    return Source(_shown(process.command, "" if process.container else process.cwd), process.identity)
 
 
 @lru_cache(maxsize=4096)
-def _shown(command: tuple[str, ...]) -> str:
+def _shown(command: tuple[str, ...], folder: str) -> str:
     """Return a command for display. Cached: uncached, the freeze of a chain of 300 processes took eleven seconds."""
-    return visible(" ".join(redact_command(command))[:_SHOWN])
+    return visible(" ".join(redact_command(command, folder))[:_SHOWN])
 
 
 def supervisor(line: Iterable[Source], earlier: Collection[Source]) -> Source | None:

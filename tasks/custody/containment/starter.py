@@ -15,8 +15,9 @@ from tasks.custody.containment.process import Identity, Process
 from tasks.custody.containment.program import SHELLS, program, quotes
 from tasks.custody.containment.receipt import Unknown
 from tasks.custody.containment.source import Source
+from tasks.custody.containment.suspect import excuse_for
 from tasks.custody.containment.unit import is_down
-from tasks.custody.evidence.redact import command_line, redact
+from tasks.custody.evidence.redact import process_line, redact, redact_command
 from tasks.custody.visible import visible
 
 _SHOWN: Final = 100
@@ -160,10 +161,14 @@ def living(
 def _judge(process: Process, children: Iterable[Process], facts: Facts) -> Starter | Unknown | None:
     called, here = names_of(process), facts.names.hold(process.cwd)
     text = f"{process.line}\n{facts.texts.get(process.identity, '')}"
-    shown, stop = command_line(process.command, _SHOWN), f"kill {process.pid}"
+    shown, stop = process_line(process, _SHOWN), f"kill {process.pid}"
     if keeper := next(iter(called & SUPERVISORS.keys()), None):
         tied = here or process.identity in facts.started or keeper in facts.configured or facts.names.place(text)
-        name = process.command[-1] if keeper in FOLDERS else facts.configured.get(keeper, "NAME")
+        name = (
+            redact_command(process.command, process.cwd)[-1]
+            if keeper in FOLDERS
+            else facts.configured.get(keeper, "NAME")
+        )
         stop = SUPERVISORS[keeper].format(name=visible(name, _SHOWN), pid=process.pid)
         return Starter(Kind.SUPERVISOR, shown, stop, process.identity) if tied else None
     there = here or process.placeless or facts.names.place(text)
@@ -181,13 +186,13 @@ def _judge(process: Process, children: Iterable[Process], facts: Facts) -> Start
 
 def _typed(process: Process, waits: Process | None, facts: Facts, *, here: bool) -> Starter | Unknown | None:
     """Judge a person's shell: what was typed is not readable, only what it waits for."""
-    shown, began = command_line(process.command, _SHOWN), process.identity in facts.started
+    shown, began = process_line(process, _SHOWN), process.identity in facts.started
     if waits is None or not (here or began):
         return None
     if began and waits.identity.start >= facts.since:
         return Starter(Kind.LOOP, shown, f"kill -HUP {process.pid}", process.identity)
-    why = f"a shell in the root that waits in `{command_line(waits.command, _SHOWN)}`: it may be a typed loop"
-    return Unknown(process.identity, shown, why, f"bystanders = ['^{re.escape(process.line)}$']")
+    why = f"a shell in the root that waits in `{process_line(waits, _SHOWN)}`: it may be a typed loop"
+    return Unknown(process.identity, shown, why, excuse_for(process))
 
 
 def is_prompt(process: Process, typed: Collection[Identity]) -> bool:
@@ -203,18 +208,22 @@ def names_of(process: Process) -> frozenset[str]:
     return frozenset({name, *(PurePath(word.split(" ", 1)[0]).name for word in process.command[:taken])})
 
 
-def units(shown: Iterable[Mapping[str, str]], names: Names, spared: Collection[str | int]) -> Iterator[Starter]:
+def units(
+    shown: Iterable[Mapping[str, str]], names: Names, spared: Collection[str | int], started: Collection[str] = ()
+) -> Iterator[Starter]:
     """Yield the services that systemd will start, or that run a command line of the workload's, by their properties.
 
-    One that systemd does not restart is not among the latter. `spared` are units and main processes. A service that
-    runs something else is judged by its processes.
+    One that systemd does not restart is not among the latter. Of those that `started` the workload each that waits for
+    its restart is, whatever its properties name. `spared` are units and main processes. A service that runs something
+    else is judged by its processes.
     """
     for about in shown:
         name, text = about.get("Id", ""), f"{about.get('ExecStart', '')}\n{about.get('WorkingDirectory', '')}"
         if is_down(about) or about.get("SubState") == "exited" or not {name, about.get("MainPID")}.isdisjoint(spared):
             continue
         again = about["ActiveState"] == "activating" or (names.command(text) and about.get("Restart", "") != "no")
-        if names.place(text) and again:
+        waits = name in started and about.get("SubState", "").startswith("auto-restart")
+        if waits or (names.place(text) and again):
             yield Starter(Kind.UNIT, visible(name), f"systemctl stop {visible(name)}")
 
 

@@ -11,11 +11,15 @@ from tasks.custody.containment.process import Identity, Process, descendants, pa
 from tasks.custody.containment.program import quotes
 from tasks.custody.containment.service import unit_of
 from tasks.custody.containment.source import keeps_only, may_be_ended
-from tasks.custody.evidence.redact import command_line
+from tasks.custody.evidence.redact import process_line
 
 SUSPECT: Final = "suspect"
 """The role of a process that is ended because of a fact, and matches no pattern."""
 _SHOWN: Final = 60
+_TELLING: Final = re.compile(
+    r"(?![-\d])(?!(?:\S*/)?(?:python|pypy|node|java|perl|ruby|env|nohup|nice|sudo|timeout|setsid|\w{0,2}sh)[\d.]*$)[\w./:-]{3,}"
+)
+"""A word that tells one program from another: not an option, a number, or what runs programs of any kind."""
 
 
 def included(
@@ -57,13 +61,15 @@ def _of_a_person(snapshot: Mapping[int, Process], process: Process) -> bool:
 def line_for(process: Process, field: str, current: str) -> str:
     """Return the block's line that makes a suspect a member: its unit, else `field`, widened from its `current` value.
 
-    Empty for one in a container, whose name is not known here.
+    Empty for one in a container, whose name is not known here, and for one of whose command line too little is shown.
     """
     if process.container:
         return ""
     if unit := unit_of(process.cgroup):
         return f'units = ["{unit}"]'
-    wider = f"{current}|{_pattern(process)}"
+    if not (found := _pattern(process)):
+        return ""
+    wider = f"{current}|{found}"
     quoted = json.dumps(wider) if "'" in wider else f"'{wider}'"
     return f"{field} = {quoted}"
 
@@ -73,6 +79,11 @@ def advice(process: Process, line: str) -> str:
 
     `line` is that of `line_for`.
     """
+    if not line and not process.container:
+        return (
+            f"{process.pid} is a suspect: suspects=include ends it; if not the workload's: {excuse_for(process)}. "
+            "ワークロードの一部なら suspects=include、無関係なら bystanders で指定してください。"
+        )
     if not line:
         return f"{process.pid}: add its container to `containers`. コンテナを containers に追加してください。"
     return (
@@ -83,12 +94,21 @@ def advice(process: Process, line: str) -> str:
 
 
 def excuse_for(process: Process) -> str:
-    """Return the block's line that names a process as a bystander."""
-    return f"bystanders = ['{_pattern(process)}']"
+    """Return the block's line that names a process as a bystander, or how a person can if too little is shown."""
+    if found := _pattern(process):
+        return f"bystanders = ['{found}']"
+    return f"bystanders: exe=, cwd= or unit= of process {process.pid}, whose command line is hidden 非表示のため"
 
 
 def _pattern(process: Process) -> str:
-    """Return a regular expression for the start of its command line, cut before anything that looks secret."""
-    both = zip(process.line[:_SHOWN], command_line(process.command), strict=False)
-    told = "".join(letter for letter, _ in takewhile(lambda pair: pair[0] == pair[1], both))
-    return "^" + re.escape(told).replace("\\ ", " ").replace("'", ".")
+    """Return a regular expression for a command line, made of shown words only: of all of it, or of how it begins.
+
+    Empty if that would match other programs too: a beginning has to name more than a program and options.
+    """
+    line, shown = process.line[: _SHOWN + 1], process_line(process)
+    same = "".join(letter for letter, _ in takewhile(lambda pair: pair[0] == pair[1], zip(line, shown, strict=False)))
+    whole = same == line and len(line) <= _SHOWN
+    told = same if whole else same.rpartition(" ")[0]
+    enough = whole or any(map(_TELLING.match, told.split()[1:]))
+    words = re.escape(told).replace("\\ ", " ").replace("'", ".")
+    return f"^{words}{'$' if whole else ' '}" if told and enough else ""

@@ -1,37 +1,40 @@
-"""Redact what we generate: replace values that look secret before anything is hashed (runbook §4).
+"""Hide in what we write and show all that is not known to be harmless, before anything is hashed (runbook §4).
 
-Replaced are: the value of a secret-looking name, option, or parameter of a query or connection string; what follows the
-colon or percent sign in the value of a user option; the password of any URL, and the whole userinfo of an http URL
-(often a token); the headers Authorization and Cookie, and bearer tokens anywhere; keys and tokens of known shape; and
-the value of a short option of a program known to take a secret there (mysql -pSECRET, curl -u, login -p of any
-program). Other programs' -p stays: it often is a port. A text that stands as an array of bytes is searched too.
+A hidden value becomes `[redacted:9f3c12ab]`, the same for the same value within an incident, so that evidence still
+compares. Of a command line words are shown by `tasks.custody.evidence.command_words`, of an environment the names, and
+the values of a short list. Of any other text, as a log, these are hidden: what looks drawn at random, the value of a
+secret-looking name, option, or parameter of a query, the password of a URL, the headers Authorization and Cookie, and
+keys; the command lines and environments that systemd and sudo quote in it are treated as such. A text that stands as an
+array of bytes is searched too.
 """
 
+import hashlib
 import json
+import os
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, Final
 
+from tasks.custody.evidence.command_words import CommandWords, exists
 from tasks.custody.evidence.token_shapes import SHAPES
+from tasks.custody.evidence.words import (
+    SECRET_WORD,
+    all_natural,
+    is_known,
+    is_public_variable,
+    secret_name,
+    surely_secret,
+)
 from tasks.custody.visible import LINE_LIMIT, visible
 
-HIDDEN: Final = "[redacted]"
-SECRET_WORD: Final = (
-    "password|passwd|passphrase|secret|token(?!i[sz](?:e|ing|ation))|credential|cookie|auth[_-]|[_-]auth(?!or(?!i[sz]))"  # noqa: S105  names of secrets
-    "|(?:api|access|private|signing|encryption)[_-]?key|[_.-]pwd|[_.-]pass(?:in|out)?(?![a-z]|[_-]through)"
-)
-_SECRET: Final = re.compile(SECRET_WORD, re.IGNORECASE)
-_PART: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
-_ENDING: Final = re.compile(r"\w*(?:pass|pwd|key|auth|jwt|webhook)|keys|\w*pw|creds?|pin|otp|bearer")
-_CARRIER: Final = frozenset({"url", "uri", "string", "value", "data", "base", "b"})
-"""Last parts of a name that say only how a secret is encoded, as in SLACK_WEBHOOK_URL or SSH_KEY_B64."""
-_PLAIN: Final = re.compile(
-    r"oldpwd|compass|bypass|(?:tres|sur|encom)pass|(?:mon|don|tur|hot|turn|pub)key|(?:ho|jo|whis)c?key"
-)
-_KEY_OF: Final = frozenset(
-    {"public", "primary", "foreign", "sort", "partition", "cache", "group", "join", "index", "row", "column", "object"}
-)
-_ALONE: Final = frozenset({"key", "keys", "pwd"})
+if TYPE_CHECKING:
+    from tasks.custody.containment.process import Process
+
+_HIDDEN: Final = re.compile(r"\[redacted:[0-9a-f]{8}\]")
+_HIDDEN_ALONE: Final = re.compile(_HIDDEN.pattern + r"""(?=[\s"',;&)}\]]|\Z)""")
+_MOST_WORDS: Final = 2000
 _IN_A_QUERY: Final = frozenset({"sig", "signature", "code"})
 _PIECE: Final = r""""[^"\n]*"|'[^'\n]*'|\S"""
 _VALUE: Final = re.compile(rf"(?:{_PIECE})++")
@@ -44,9 +47,6 @@ _IN_QUOTES: Final = {
     )
     for quote in ('"', "'")
 }
-_OPTION: Final = re.compile(r"-[\w.-]+")
-_LONG: Final = re.compile(r"--[A-Za-z]")
-"""Begins the next option. Any other word, even with one dash, is the value of the option before it."""
 _NAMED: Final = re.compile(
     r"""(?<![\w.-])(?P<name>[\w.-]++)(?:(?P<sign>(?P<shut>\\?["']?)[ \t]*+[=:]+>?\s*)"""
     r"""|(?P<gap>[ \t]++)(?![=:]|--[A-Za-z]))"""
@@ -57,13 +57,12 @@ _FIGURE: Final = re.compile(
     re.IGNORECASE,
 )
 _USER: Final = re.compile(r"-[uU]|--?(?:[\w.]+-)*(?:user|username|login|account)", re.IGNORECASE)
-_USER_AND: Final = re.compile(r"""["']?(?P<who>(?!\d+:\d+(?!\S))[^\s:%/"']{0,128}+[:%])(?!//)(?=[^\s"'])""")
+_USER_AND: Final = re.compile(rf"""["']?(?!\d+:\d+(?!\S))[^\s:%/"']{{0,128}}+[:%](?!//)(?=[^\s"'])(?:{_PIECE})++""")
 _BYTES: Final = re.compile(r"\[(?:\s*+\d{1,3}+\s*+,)*+\s*+\d{1,3}+\s*+\]")
 _COLOUR: Final = re.compile(r"(?:\x1b|(?<!\\)\\++(?i:u001b|x1b|033|e))\[[\d;:]*+m")
-_URL: Final = re.compile(r"""(?P<name>://[^/@:\s"]*:)(?P<value>[^/\s]+)@""")
+_URL: Final = re.compile(r"""(?P<name>://(?!\[redacted:)[^/@:\s"]*:)(?P<value>[^/\s]+)@""")
 _HTTP: Final = re.compile(r"""(?P<name>https?://)(?P<value>[^/?#\s"'<>]+)@""", re.IGNORECASE)
 _KEY_BLOCK: Final = re.compile(SHAPES["private key"][0] + r".*?(?:-----END [A-Z0-9 ]{1,80}-----|\Z)", re.DOTALL)
-_TOKENS: Final = tuple(re.compile(each) for patterns in SHAPES.values() for each in patterns)
 _BEARER: Final = re.compile(
     r"(?P<name>(?:bearer|(?<![a-z0-9_])basic)\s++)(?P<value>[A-Za-z0-9._~+/=-]{8,})", re.IGNORECASE
 )
@@ -73,25 +72,61 @@ _HEADER: Final = re.compile(
     r"""(?P<value>[^\s"'](?:[^\n"']*[^\s"'\\])?)""",
     re.IGNORECASE,
 )
-
-_SEPARATOR: Final = re.compile(r"[|&;]+")
-_CLIENT: Final = re.compile(
-    r"(?P<attached>(?:mysql|mariadb)[\w-]*|7z\w*|rar)|(?P<p>sshpass|mongo\w*|cqlsh|rabbitmqadmin|rdesktop|login)"
-    r"|(?P<P>zip|unzip|sqlcmd|bcp|isql|tsql|mosquitto_\w+|ipmitool)|(?P<a>redis-cli|https?|xh)|(?P<u>curl|lftp)"
-    r"|(?P<w>ldap\w+)|(?P<k>openssl)"
+_AFTER_NAME: Final = re.compile(
+    rf"""(?P<name>(?i:{SECRET_WORD})[\w.-]{{0,60}}\s{{1,4}}(?:(?:is|was)\s{{1,4}})?["'`]?)(?!\[redacted:)"""
+    r"""(?P<value>(?<=["'`])[^"'`\n]{1,500}(?=["'`])|(?<!["'`])(?=[^\s\d]*\d)(?=[^\sA-Za-z]*[A-Za-z])[^\s"'`,;)]{6,200})"""
 )
-_FLAGS: Final = {"u": "#0-46afgGiIjJklLMnNOpqRsSvVZ", "P": "0-9acDejlmnoqrTuvyX", "w": "cLMnvxZ"}
-"""Short options without a value that may precede the letter in one word: curl -sSLu, zip -rP, ldapsearch -xw."""
-_TAKES: Final = {
-    name: re.compile(rf"(?P<said>-{f'[{_FLAGS[name]}]*' if name in _FLAGS else ''}{name})(?P<value>.*)", re.DOTALL)
-    for name in ("p", "P", "a", "u", "w", "k")
-}
+_RUN: Final = re.compile(r"\[redacted:[0-9a-f]{8}\]|\\.|[A-Za-z0-9_+.=~-]{6,}")
+_USUAL: Final = re.compile(
+    r"(?!\d+[A-Za-z]+\d+[A-Za-z]|[A-Za-z]+\d+[A-Za-z]+\d)[A-Za-z0-9]{1,7}|\d+[A-Za-z]{0,3}|0x[0-9a-f]{1,16}"
+    r"|\d{8}T\d{6,12}Z?|(?=.*[aeiouy])[a-z]{2,24}(?:\d{1,4}[a-z]{2,18})?"
+)
+_DIGEST: Final = re.compile(r"(?:[0-9a-f]{8,}|[0-9A-F]{8,})[a-zA-Z]{0,2}|[A-Za-z]+")
+_ODD: Final = re.compile(
+    r"(?<![\w@!$%^&*#])(?=[\w@!$%^&*#]*[A-Za-z])(?=[\w@!$%^&*#]*\d)(?=\w*[@!$%^&*#])[\w@!$%^&*#]{6,200}"
+)
+"""A password as rules ask for: letters, a digit and a sign."""
+_QUOTED: Final = re.compile(
+    r"""(?P<before>argv\[\]=|^Exec\w+=[-@:+!|]*(?!\s*\{)|\bCOMMAND=)(?P<line>(?:(?! ; ).)+)"""
+    r"""|^Environment=(?P<variables>.+)|(?<="_CMDLINE":)(?P<json>"(?:[^"\\]|\\.)*")""",
+    re.MULTILINE,
+)
 
 
-def redact(text: str) -> str:
-    """Return the text with secrets replaced by HIDDEN; without its colours if they divide a secret from its name."""
-    shown, bare = _redact(text), _COLOUR.sub("", text)
-    if bare != text and (hidden := _redact(bare)) != _COLOUR.sub("", shown):
+class _Known:
+    """What this process redacts with: the salt of the incident, and the words of the block's patterns."""
+
+    salt = os.urandom(32)
+    public: frozenset[str] = frozenset()
+
+
+def redact_with(salt: bytes, patterns: Iterable[str] = ()) -> None:
+    """Redact with this salt from now on, and show what the patterns of the block spell. An empty salt changes nothing.
+
+    A process that is told no salt uses one of its own, which nobody knows.
+    """
+    _Known.salt = salt or _Known.salt
+    _Known.public = frozenset(
+        piece.lower() for each in patterns for piece in re.findall(r"[A-Za-z]{2,}", re.sub(r"\\[A-Za-z]", " ", each))
+    )
+
+
+def hide(value: str) -> str:
+    """Return what stands for a hidden value. What is hidden already stays as it is."""
+    bare = value.strip("\"'") or value
+    if _HIDDEN.fullmatch(bare):
+        return bare
+    code = hashlib.blake2b(bare.encode(errors="surrogatepass"), digest_size=4, key=_Known.salt)
+    return f"[redacted:{code.hexdigest()}]"
+
+
+def redact(text: str, *, digests: bool = False) -> str:
+    """Return the text with secrets replaced; without its colours if they divide a secret from its name.
+
+    With `digests` hexadecimal numbers are shown: of a tool that prints no secret, but ids, addresses and commits.
+    """
+    shown, bare = _redact(text, digests=digests), _COLOUR.sub("", text)
+    if bare != text and (hidden := _redact(bare, digests=digests)) != _COLOUR.sub("", shown):
         shown = text if hidden == bare else hidden
     return _BYTES.sub(_redact_bytes, shown)
 
@@ -106,59 +141,87 @@ def _redact_bytes(array: re.Match[str]) -> str:
     return array[0] if hidden == text else json.dumps(hidden)
 
 
-def _redact(text: str) -> str:
+def _redact(text: str, *, digests: bool) -> str:
     """Redact what stands in the text as it is."""
-    for pattern in (_URL, _HTTP):
-        text = pattern.sub(rf"\g<name>{HIDDEN}@", text)
-    for pattern in (_BEARER, _HEADER):
-        text = pattern.sub(rf"\g<name>{HIDDEN}", text)
-    text = "".join(_redact_named(text))
-    text = _KEY_BLOCK.sub(HIDDEN, text)
-    for pattern in _TOKENS:
-        text = pattern.sub(HIDDEN, text)
-    return _redact_clients(text) if _CLIENT.search(text) else text
+    text = _QUOTED.sub(_quoted, text)
+    for pattern, end in ((_URL, "@"), (_HTTP, "@"), (_BEARER, ""), (_HEADER, "")):
+        text = pattern.sub(partial(_without_value, end=end), text)
+    text = _KEY_BLOCK.sub(lambda found: hide(found[0]), "".join(_redact_named(text)))
+    text = _AFTER_NAME.sub(_without_value, text)
+    text = _RUN.sub(lambda found: hide(found[0]) if _looks_random(found[0], digests=digests) else found[0], text)
+    return text if digests else _ODD.sub(lambda found: hide(found[0]), text)
 
 
-def redact_command(command: Sequence[str]) -> list[str]:
-    """Return the command line with secrets replaced, also where the value is the argument after its option."""
-    words: list[str] = []
-    option = ""
-    for word in command:
-        after = None if not option or _LONG.match(word) else _instead(option, "".join(word.split()), 0, "")
-        words.append(after[0] if after else redact(word))
-        option = word if not after and _OPTION.fullmatch(word) else ""
-    return list(_hide_for_clients(words))
+def _without_value(found: re.Match[str], end: str = "") -> str:
+    return f"{found['name']}{hide(found['value'])}{end}"
 
 
-def command_line(command: Sequence[str], limit: int = LINE_LIMIT) -> str:
-    """Return an untrusted command line as one printable line, with secrets replaced."""
-    return visible(" ".join(redact_command(command)), limit)
+@lru_cache(maxsize=1 << 15)  # a log repeats its words: it is read twice as fast
+def _looks_random(run: str, *, digests: bool) -> bool:
+    atoms = [] if run.startswith(("[", "\\")) else re.findall("[A-Za-z0-9]+", run)
+    usual = (_USUAL.fullmatch(atom) or is_known(atom) or all_natural(atom) for atom in atoms)
+    return not all(fits or (digests and _DIGEST.fullmatch(atom)) for fits, atom in zip(usual, atoms, strict=True))
+
+
+def _quoted(found: re.Match[str]) -> str:
+    """Return a command line or environment that systemd or sudo quotes in a text."""
+    try:
+        if found["json"]:
+            return json.dumps(_words().line(json.loads(found["json"])))
+        pairs = [word.partition("=") for word in shlex.split(found["variables"] or "")]
+    except ValueError:
+        return hide(found[0])
+    variables = (f"{name}{sign}{_variable(name, value)}" for name, sign, value in pairs)
+    return f"Environment={' '.join(variables)}" if pairs else found["before"] + _words().line(found["line"])
+
+
+def _words(folder: str = "") -> CommandWords:
+    return CommandWords(hide, _Known.public, folder)
+
+
+def redact_command(command: Sequence[str], folder: str = "") -> list[str]:
+    """Return the command line of a process that works in `folder`, with each word that is not shown replaced."""
+    words = _words(folder)
+    return [words.word(word) if place < _MOST_WORDS else hide(word) for place, word in enumerate(command)]
+
+
+def command_line(command: Sequence[str], limit: int = LINE_LIMIT, folder: str = "") -> str:
+    """Return an untrusted command line as one printable line, with each word that is not shown replaced."""
+    return visible(" ".join(redact_command(command, folder)), limit)
+
+
+def process_line(process: "Process", limit: int = LINE_LIMIT) -> str:
+    """Return the command line of a process as one printable line, with each word that is not shown replaced."""
+    return command_line(process.command, limit, "" if process.container else process.cwd)
 
 
 def redact_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables with secrets replaced: values of secret-looking names, and secrets inside other values."""
-    return {name: HIDDEN if _hides(name, value) else redact(value) for name, value in sorted(environment.items())}
+    """Return the variables, with the values of those that are not public replaced."""
+    return {name: _variable(name, value) for name, value in sorted(environment.items())}
 
 
-def _hides(name: str, value: str) -> bool:
-    return bool(_SECRET.search(name)) or (secret_name(name, alone=name != "PWD") and not _FIGURE.fullmatch(value))
+def _variable(name: str, value: str) -> str:
+    if not value or (is_public_variable(name) and exists(value)):
+        return value
+    return redact(value) if is_public_variable(name) else hide(value)
 
 
-def secret_name(name: str, *, alone: bool = False) -> bool:
-    """Return whether a name denotes a secret: by words anywhere in it, or by its last word.
+def redact_value(value: str) -> str:
+    """Return a value that somebody has configured, such as a label, as it would be shown in a command line."""
+    return _words().value(value)
 
-    `alone` is for options and parameters, where a bare `key` or `pwd` denotes a secret; elsewhere it does not.
-    """
-    if _SECRET.search(name):
-        return True
-    parts = [part.lower() for part in _PART.findall(name)]
-    while len(parts) > 1 and parts[-1] in _CARRIER:
-        parts.pop()
-    if not parts or _PLAIN.fullmatch(parts[-1]) or not _ENDING.fullmatch(parts[-1]):
-        return False
-    if len(parts) == 1:
-        return alone or parts[0] not in _ALONE
-    return parts[-1] not in {"key", "keys"} or parts[-2] not in _KEY_OF
+
+def redact_fields(content: Any, name: str = "", *, digests: bool = False) -> Any:
+    """Return parsed JSON with the values of secret names replaced, and with secrets in other texts and names."""
+    if isinstance(content, Mapping):
+        return {redact(str(key)): redact_fields(each, str(key), digests=digests) for key, each in content.items()}
+    if isinstance(content, list | tuple):
+        return [redact_fields(each, name, digests=digests) for each in content]
+    if isinstance(content, str):
+        is_secret = bool(content) and secret_name(name, alone=True) and not _FIGURE.fullmatch(content)
+        return hide(content) if is_secret else redact(content, digests=digests)
+    numbered = isinstance(content, int | float) and not isinstance(content, bool)
+    return hide(str(content)) if numbered and surely_secret(name) else content
 
 
 def _redact_named(text: str) -> Iterator[str]:
@@ -181,34 +244,12 @@ def _instead(name: str, text: str, at: int, before: str) -> tuple[str, int] | No
 
     `before` is the character before the name; a quote only if name, sign and value may stand in it together.
     """
+    if known := _HIDDEN_ALONE.match(text, at):
+        return known[0], known.end()
     option, parameter = name.startswith("-"), before in {"?", "&", ";"}
     if secret_name(name, alone=option or parameter) or (parameter and name.lower().rpartition("-")[2] in _IN_A_QUERY):
-        plain = not _SECRET.search(name) and _FIGURE.match(text, at)
+        plain = not surely_secret(name) and _FIGURE.match(text, at)
         value = None if plain else _IN_QUOTES.get(before, _VALUE).match(text, at)
-        return (HIDDEN, value.end()) if value else None
-    if option and _USER.fullmatch(name) and (user := _USER_AND.match(text, at)):
-        value = _VALUE.match(text, at)
-        return (f"{user['who']}{HIDDEN}", value.end() if value else user.end())
-    return None
-
-
-def _redact_clients(text: str) -> str:
-    shown = _hide_for_clients(_VALUE.findall(text))
-    return _VALUE.sub(lambda _: next(shown), text)
-
-
-def _hide_for_clients(words: Iterable[str]) -> Iterator[str]:
-    """Yield the words, without secrets after a short option of the last named program."""
-    option, due = "", False
-    for word in words:
-        if due and not _LONG.match(word):
-            yield HIDDEN
-            due = False
-            continue
-        client = _CLIENT.fullmatch(word.rpartition("/")[2])
-        if client or _SEPARATOR.fullmatch(word):
-            option = (client and client.lastgroup) or ""
-        found = _TAKES["p" if option == "attached" else option].fullmatch(word) if option else None
-        value = found["value"] if found else ""
-        due = found is not None and not value and option != "attached"
-        yield f"{found['said']}{HIDDEN}" if found and value else word
+        return (hide(value[0]), value.end()) if value else None
+    user = _USER_AND.match(text, at) if option and _USER.fullmatch(name) else None
+    return (hide(user[0]), user.end()) if user else None

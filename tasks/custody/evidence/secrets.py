@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
-from tasks.custody.evidence.redact import SECRET_WORD
 from tasks.custody.evidence.token_shapes import ARMOUR, LETTERS, SHAPES
+from tasks.custody.evidence.words import SECRET_WORD
 
 LIMIT: Final = 1 << 26
 MOST: Final = 200

@@ -49,8 +49,8 @@ class Alarm:
         told: Mapping[str, Any] = payload if isinstance(payload, Mapping) else {}
         return cls(
             event=_text(said.get("event")),
-            name=_text(said.get("name")) or _text(said.get("resource")),
-            run=_run(told.get("run_id")) or _run(_text(said.get("resource")).removeprefix(_RUN)),
+            name=_text(said.get("name")) or _text(said.get("resource"), digests=True),
+            run=_run(told.get("run_id")) or _run(str(said.get("resource")).removeprefix(_RUN)),
             host=_text(told.get("host")),
             pid=_number(told.get("pid")),
             start=_number(told.get("start")),
@@ -157,10 +157,10 @@ def _contained(alarm: Alarm, past: Past) -> bool:
     return any(who.pid == alarm.pid and alarm.start in {None, who.start} for who in past.processes)
 
 
-def _text(value: object) -> str:
+def _text(value: object, *, digests: bool = False) -> str:
     if not isinstance(value, str | int | float):
         return ""
-    words = redact("".join(letter if letter.isprintable() else " " for letter in str(value)))
+    words = redact("".join(letter if letter.isprintable() else " " for letter in str(value)), digests=digests)
     return words[:_SHOWN].strip()
 
 

@@ -84,11 +84,10 @@ class Verdict:
         then = self.next if word is self.word else _next(word, incident, workload, unknown)
         return replace(self, word=word, safe=safe, missing=missing, next=then)
 
-    def without_record(self, incident: str, workload: str) -> "Verdict":
-        """Return the verdict of a run whose record is not proven to be in the store: UNVERIFIED at best."""
-        if self.word in _RECOVERABLE or self.word is Word.UNANSWERED:
-            return replace(self, word=Word.UNVERIFIED, next=_next(Word.UNVERIFIED, incident, workload))
-        return self
+    def without_record(self, why: str, incident: str, workload: str) -> "Verdict":
+        """Return the verdict if its own record is lost, or not proven to be in the store: nobody else can check it."""
+        then = _next(Word.UNVERIFIED, incident, workload)
+        return replace(self, word=Word.UNVERIFIED, missing=(why, *self.missing), next=then)
 
     def of_what_was_not_kept(self) -> "Verdict":
         """Return the verdict if no folder took a file: only containment is safe, and the incident cannot be resumed."""

@@ -96,7 +96,7 @@ class ServedBefore:
     @property
     def summary(self) -> str:
         """The model and how it is known; empty if it is unknown."""
-        return redact(f"{' or '.join(self.names)} ({self.how})") if self.names else ""
+        return redact(f"{' or '.join(self.names)} ({self.how})", digests=True) if self.names else ""
 
 
 def served_before(processes: Sequence[Mapping[str, Any]], root: str, models: Mapping[str, str]) -> ServedBefore:

@@ -1,5 +1,6 @@
 """§7 by itself: the API comes back and is proven, or the workload stays contained. Real server, store, processes."""
 
+import errno
 import json
 import os
 import pickle
@@ -7,6 +8,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -89,6 +91,45 @@ def test_the_api_comes_back_proven_and_the_record_carries_the_evidence_on(scene:
     again = bring_back(scene, incident_id=scene.home.name)
     assert again.name == "Recovered", again.message
     assert told(scene, 3)["carried_from"] == "record/001"
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        pytest.param("tasks.recovery.recover.uncordon", marks=pytest.mark.soak),
+        pytest.param("tasks.recovery.recover.prove_served", marks=pytest.mark.soak),
+        "tasks.recovery.process_api.ProcessApi.keep",
+    ],
+)
+def test_a_recovery_that_fails_once_half_way_is_tried_again_and_leaves_one_api(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """What failed had been done: the lock was open, the API ran, and was on record."""
+    (tmp_path / "disk").mkdir()
+    scene.save(workload=scene.small.block(recovery_seconds=20), store=EvidenceStore(folder=tmp_path / "disk"))
+    assert scene.evacuate().name == "Verified"
+    room, _, name = where.rpartition(".")
+    real, tries = getattr(resolve_name(room), name), list[object]()
+
+    def fails_once(*given: Any, **named: Any) -> Any:
+        tries.append(made := real(*given, **named))
+        if len(tries) == 1:
+            raise OSError(errno.EIO, "Input/output error")
+        return made
+
+    monkeypatch.setattr(where, fails_once)
+    state = bring_back(scene)
+    assert (state.name, len(tries)) == ("Recovered", 2), state.message
+    assert len(scene.small.living()) == 1
+    assert not refused(scene.block.lock)
+    lines = [line for path in (scene.home / "evidence", *sorted(scene.home.glob("record/0*"))) for line in log_of(path)]
+    assert broken(lines) == []
+    assert scene.evacuate().name == "Verified"
+    assert scene.small.living() == []
+
+
+def log_of(folder: Path) -> list[bytes]:
+    return (folder / "custody.jsonl").read_bytes().splitlines(keepends=True)
 
 
 def test_an_api_without_a_model_is_ended_and_one_that_predicts_nothing_is_left_up(scene: Scene, tmp_path: Path) -> None:

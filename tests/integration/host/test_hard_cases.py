@@ -364,7 +364,9 @@ def test_of_such_threads_all_is_known_or_the_process_says_that_it_is_not(
         assert sum(not look.unread for look in looks if look) > 150
         monkeypatch.setattr("tasks.system.processes._RELAY_SECONDS", 0.0)
         look = read_process(training.pid, None, places)
-        assert look and look.placeless and look.unread.startswith("its main thread has exited")
+        assert look
+        assert look.placeless
+        assert look.unread.startswith("its main thread has exited")
     finally:
         training.kill()
 

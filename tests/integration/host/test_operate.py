@@ -103,6 +103,7 @@ def test_what_a_start_that_died_has_frozen_is_named(small: SmallWorkload) -> Non
     for path in (block.evidence / "open.json", record.parents[1] / "incident.json"):
         path.write_text(json.dumps({"id": INCIDENT}))
     (record / "closing.json").write_text(json.dumps({"verdict": "VERIFIED"}))
+    (record.parents[1] / "ended.json").write_text('{"record": 1, "end": "Verified"}')
     after = list(status(block, LinuxHost(root=block.root)))
     assert "next      evacuate it:" in after, "an incident that is over holds nothing"
     assert after[-2:] == lines[-2:]

@@ -25,7 +25,7 @@ from tasks.custody.store.promises import Promises, Way
 from tasks.custody.store.retention import NOTHING, Retention
 from tasks.drill.parts import SeaweedFS
 from tasks.storage.latest_history import at_key
-from tasks.storage.offload import prove
+from tasks.storage.proof import prove
 from tests.integration.s3.forgetful import Forgetful, keep_no_lock, know_no_condition, take_it_unread
 from tests.integration.s3.proxy import Proxy, Rule, lose_the_answer, refuse
 from tests.support.run_context import INCIDENT, case_of

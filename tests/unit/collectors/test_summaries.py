@@ -129,7 +129,8 @@ def test_the_best_rows_are_of_the_last_step() -> None:
     told = scores.summary(HALVING.encode(), whole=True)
     assert told["last_step"] == {"iter": 1, "n_resources": 300, "candidates": 2}
     assert [row["mean_test_score"] for row in told["best"]] == [0.91, 0.90]
-    assert told["best"][0]["params"] == {"param_C": "5", "param_token": "[redacted]"}
+    params = told["best"][0]["params"]
+    assert (params["param_C"], params["param_token"][:10]) == ("5", "[redacted:")
     assert (told["rows"], told["failed_fits"], told["read"]) == (4, 1, "whole")
 
 

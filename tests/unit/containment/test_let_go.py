@@ -24,7 +24,7 @@ from tests.support.run_context import INCIDENT, case_of, made
 from tests.support.workloads import SmallWorkload
 
 TRAINING = ("venv/bin/python", "-u", "src/train.py", "--dataset", "builtin", "--mode", "full")
-SHIPPER = ("filebeat", "-c", "ship.yml")
+SHIPPER = ("filebeat", "-c", "config.yml")
 HOME = "/user.slice/one.scope"
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -136,5 +136,5 @@ def test_it_goes_back_from_the_incidents_group_or_stays_frozen_and_is_told(run: 
     assert (now.cgroup, now.state) == (f"0::{own if refused else HOME}\n", "T" if refused else "S")
     assert (one.identity in load_frozen(run.state)) is bool(refused)
     assert made.gone == (frozenset() if refused else {one.identity})
-    told = f"process {one.pid} (filebeat -c ship.yml) stays frozen, although bystanders names it: not permitted"
+    told = f"process {one.pid} (filebeat -c config.yml) stays frozen, although bystanders names it: not permitted"
     assert made.warnings == ((told,) if refused else ())

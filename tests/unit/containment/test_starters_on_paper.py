@@ -10,7 +10,8 @@ from tasks.containment.containment_check import check_containment
 from tasks.containment.starters import find_starters
 from tasks.containment.watch import Watching
 from tasks.custody.containment.ends import End
-from tasks.custody.containment.receipt import Returned
+from tasks.custody.containment.receipt import Frozen, Returned
+from tasks.custody.containment.source import Source
 from tasks.runtime.context import RunContext
 from tasks.system.launch_files import Places, Reading
 from tests.support.paper_host import PaperHost, PaperSystemd, process
@@ -40,6 +41,25 @@ def test_a_unit_between_two_starts_contradicts_containment(run: RunContext) -> N
     made.stop_starters()
     assert run.adapters.host.systemd.told == [("stop", "train.service")]
     assert made.made().stopped == ("systemd unit train.service",)
+    assert check_containment(run).alive == ()
+
+
+def test_a_unit_that_had_started_the_workload_contradicts_containment_while_it_waits_to_start_it_again(
+    run: RunContext,
+) -> None:
+    """Its properties do not name the root. The run carried on within its RestartSec and ended Verified."""
+    assert isinstance(run.adapters.host, PaperHost)
+    waits = {"ActiveState": "activating", "SubState": "auto-restart", "ExecStart": "/opt/bin/start-all"}
+    run.adapters.host.systemd = PaperSystemd(nightly=waits)
+    at, who = run.incident.opened_at, process(1).identity
+    assert check_containment(run).alive == ()
+    run.state.frozen.write([Frozen(who, "training", "", 0, at, at, lineage=(Source("nightly.service"),))])
+    for held in ([], [Returned(who, "training", "train", "systemd unit nightly.service", End.HELD)]):
+        run.state.returned.write(held)  # what it brought back was left frozen, and has ended
+        (told,) = check_containment(run).alive
+        assert "systemctl stop nightly.service" in told
+    run.workload.stop_supervisors = True
+    Watching(run).stop_starters()
     assert check_containment(run).alive == ()
 
 

@@ -162,6 +162,12 @@ def test_who_brought_it_back_once_is_named_as_who_may_again_and_is_known_to_the_
     assert again.look()
     assert again.found[who].end is End.HELD
     assert again.made().standing == (str(next(iter(again.standing))),)
+    run.state.returned.write(list(again.found.values()))
+    assert not [*supervisors.parents_left(run, run.adapters.host.snapshot())], "the check names it with the held"
+    assert isinstance(run.adapters.host, PaperHost)
+    del run.adapters.host.processes[who.pid]
+    ((keeper, _),) = supervisors.parents_left(run, run.adapters.host.snapshot())
+    assert keeper.identity == KEEPER.identity
 
 
 def test_an_ancestor_of_ours_is_never_what_is_ended(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -203,6 +203,7 @@ def test_root_keeps_the_incidents_of_a_root_that_another_account_can_write_to_el
 def finish(home: Path) -> None:
     (home / "record/001").mkdir(parents=True)
     (home / "record/001/closing.json").write_text(json.dumps({"verdict": "VERIFIED"}))
+    (home / "ended.json").write_text('{"record": 1, "end": "Verified"}')
 
 
 @as_root

@@ -21,7 +21,8 @@ API = [{"pid": 41, "start": 7}]
         ("VERIFIED", (2, "Unverified"), [], False),
         ("VERIFIED", (2, CANCELLED), [], False),
         ("PARTIAL", (2, CANCELLED), [], False),
-        ("VERIFIED", (1, "Unverified"), [], True),  # the end of an earlier run
+        ("VERIFIED", (1, "Verified"), [], False),  # the end of an earlier run: the last was killed after its closing
+        ("PARTIAL", (1, "Partial"), API, True),
         ("VERIFIED", (2, "Unverified"), API, True),  # in a later emergency the API is to be contained too
         ("THAWED", (2, CANCELLED), [], True),
     ],
@@ -37,10 +38,12 @@ def test_a_record_that_may_not_be_in_the_store_is_unfinished_work(
     assert is_finished(tmp_path) is finished
 
 
-def test_without_a_word_of_its_end_the_closing_decides(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ended", ["", "[", "{}", '{"record": 1}', '{"record": 1, "end": "Unverified"}'])
+def test_without_a_word_of_its_end_it_is_unfinished(tmp_path: Path, ended: str) -> None:
+    """A run was killed between its closing and its end: its record stayed on the host, and nobody went on."""
     assert not is_finished(tmp_path)
     (tmp_path / "record/001").mkdir(parents=True)
     (tmp_path / "record/001/closing.json").write_text('{"verdict": "VERIFIED"}')
-    assert is_finished(tmp_path)
-    (tmp_path / ENDED).write_text("[")
-    assert is_finished(tmp_path)
+    if ended:
+        (tmp_path / ENDED).write_text(ended)
+    assert not is_finished(tmp_path)

@@ -30,7 +30,7 @@ def block(small: SmallWorkload) -> Workload:
 
 
 def incident(block: Workload, name: str, run: str, word: str = "") -> Path:
-    """An incident in which a run has acted; with a word also its closed record."""
+    """An incident in which a run has acted; with a word also its closed record and its end."""
     home = block.evidence / name
     (home / "record/001").mkdir(parents=True, mode=0o700)
     home.chmod(0o700)
@@ -39,6 +39,7 @@ def incident(block: Workload, name: str, run: str, word: str = "") -> Path:
     (home / "incident.json").write_text("{}")
     if word:
         (home / "record/001/closing.json").write_text(json.dumps({"verdict": word}))
+        (home / "ended.json").write_text(json.dumps({"record": 1, "end": word.title()}))
     return home
 
 

@@ -1,5 +1,6 @@
 """§8: the record of a run closes whatever happens to its pages, and its closing covers what is there."""
 
+import errno
 import json
 import re
 import resource
@@ -274,7 +275,37 @@ def test_of_a_record_that_the_disk_does_not_take_the_ui_has_the_pages(
     assert (recorded.lost, recorded.stored) == ("no space left", False)
     assert recorded.artifacts
     state = final_state(context, recorded.verdict, recorded, None)
-    assert "But the record could not be written, 記録を書けません: no space left" in str(state.message)
+    assert "record could not be written, 記録を書けません: no space left" in str(state.message)
+
+
+def test_a_disk_that_fails_once_is_tried_again_and_a_full_one_is_not(
+    context: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+    for number in (errno.EIO, errno.ENOSPC):
+        with monkeypatch.context() as disk:
+            disk.setattr("tasks.record.write.sign", lambda *_, code=number: (_ for _ in ()).throw(OSError(code, "")))
+            told.append(tried_again(record.fn(context, content())))
+    assert told == [True, False]
+    recorded = made(record.fn(context, content()))
+    assert recorded.stored
+    assert broken(context.log.lines()) == []
+
+
+@pytest.mark.parametrize("lost", ["no space left", ""], ids=["lost", "not stored"])
+@pytest.mark.parametrize("word", [Word.VERIFIED, Word.PARTIAL, Word.UNVERIFIED, Word.NOT_CONTAINED])
+def test_the_message_of_a_run_begins_with_the_word_that_it_ends_with(
+    context: RunContext, word: Word, lost: str
+) -> None:
+    """It ended Unverified, and said VERIFIED and to write the postmortem."""
+    verdict = Verdict(word, ("a",), ("b",), (), "write the postmortem.")
+    recorded = Record("folder", verdict, stored=False, reason="not in the store: no answer", lost=lost)
+    state = final_state(context, verdict, recorded, None)
+    said = str(state.message).removeprefix(f"{context.incident.id}: ")
+    assert said.startswith(str(state.name).upper())
+    assert (lost or "not in the store: no answer") in said
+    if word is Word.VERIFIED:
+        assert f"--param incident_id={context.incident.id}" in said.partition("Next: ")[2]
 
 
 @pytest.mark.parametrize(
@@ -411,7 +442,7 @@ def test_a_record_that_a_store_or_the_disk_refuses_is_not_tried_again(
         denied.setattr(store, "create", failing(refused))
         assert not tried_again(record.fn(context, content()))
     context.run = replace(context.run, number=context.run.number + 1)
-    monkeypatch.setattr(context.directory.__class__, "write", failing(OSError("no room")))
+    monkeypatch.setattr(context.directory.__class__, "write", failing(OSError(errno.ENOSPC, "no room")))
     lost = record.fn(context, content())
     assert made(lost).lost
     assert not tried_again(lost)

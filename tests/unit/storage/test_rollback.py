@@ -71,6 +71,23 @@ def test_a_promotion_that_was_broken_off_is_undone_once_its_run_is_known_to_be_d
     assert not history(store).open
 
 
+def test_a_promotion_that_was_broken_off_before_it_changed_anything_does_not_come_back_after_its_rollback() -> None:
+    """A regression: nothing was to be undone, so its turn stayed open, and the next one completed it."""
+    store = MemoryStore()
+    turn_for(store, snapshot(store, FIRST, model="1"))
+    with pytest.raises(Killed):
+        change_latest(
+            store,
+            snapshot(store, SECOND, model="2", scores="2"),
+            KilledAt("turn begun", begun_key(2)),
+            now=datetime.now(UTC),
+        )
+    back(store, take_over=True)
+    assert not history(store).open
+    turn_for(store, snapshot(store, THIRD, log="3"))
+    assert latest(store) == {MODEL: "1", LOG: "3"}
+
+
 def test_what_nobody_holds_any_more_is_named_and_nothing_is_touched() -> None:
     store = MemoryStore()
     wish = snapshot(store, FIRST, model="1", log="1")

@@ -916,7 +916,12 @@ def test_a_suspect_on_a_persons_terminal_is_only_named(words: tuple[str, ...], *
 
 @pytest.mark.parametrize(
     "command",
-    [GUNICORN, ("it's (a) worker", "--token=hunter22", "x" * 99), ("node", "x" * 99), ("celery: [main] 'a' $b",)],
+    [
+        GUNICORN,
+        ("python", "-m", "http.server", "--token=hunter22", "x" * 99),
+        ("node", "server.js", "x" * 99),
+        ("celery", "worker", "--loglevel", "info's"),
+    ],
 )
 def test_the_block_is_told_how_to_name_each_either_way(command: tuple[str, ...]) -> None:
     process = beside(one(*command, **INSIDE), ROOT)
@@ -929,7 +934,27 @@ def test_the_block_is_told_how_to_name_each_either_way(command: tuple[str, ...])
     assert excuse_for(process) in told
     assert excused({40: process}, replace(WORKLOAD, bystanders=(bystander(fitting),)), NOBODY) == {40}
     assert line_for(replace(process, cgroup=within(UNIT)), "", "") == 'units = ["portfolio-api.service"]'
-    assert "`containers`" in advice(process, line_for(replace(process, container="c" * 64), "", ""))
+    contained = replace(process, container="c" * 64)
+    assert "`containers`" in advice(contained, line_for(contained, "", ""))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("it's (a) worker", "--token=hunter22"),
+        ("node", "hunter22"),
+        ("sudo", "/usr/bin/python3", "-u", "hunter22"),
+        ("-hunter22!",),
+    ],
+)
+def test_no_line_is_told_that_would_match_another_program_too(command: tuple[str, ...]) -> None:
+    process = beside(one(*command, **INSIDE), ROOT)
+    line = line_for(process, "api_pattern", "old")
+    assert line == ""
+    for told in (advice(process, line), excuse_for(process)):
+        assert "^" not in told
+        assert "hunter22" not in told
+        assert "40" in told
 
 
 @pytest.mark.parametrize("program", ["tmux", "sshd", "cron", "vim", "bash"])

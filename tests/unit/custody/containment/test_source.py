@@ -1,7 +1,9 @@
 """What started a process, and what keeps bringing it back."""
 
+import re
 import time
-from pathlib import PurePath
+from dataclasses import replace
+from pathlib import Path, PurePath
 
 import pytest
 from hypothesis import given
@@ -189,6 +191,11 @@ def test_where_a_loop_is_cut_does_not_hang_on_whom_is_asked_for_first() -> None:
         assert lineages(loop, pids) == {pid: lineage(loop, pid) for pid in pids}
 
 
-def test_a_name_with_invisible_letters_is_shown_whole() -> None:
-    (starter,) = lineage(table(process(10, 1, "a" * 95 + "\u202e" * 9), process(11, 10, "child")), 11)
-    assert starter.name == "a" * 95 + "⟨U+202E⟩" * 5
+def test_a_name_with_invisible_letters_is_hidden_and_shown_whole_where_a_file_has_it(tmp_path: Path) -> None:
+    name = "a" + "\u202e" * 9
+    (starter,) = lineage(table(process(10, 1, name), process(11, 10, "child")), 11)
+    assert re.fullmatch(r"\[redacted:[0-9a-f]{8}\]", starter.name)
+    (tmp_path / name).touch()
+    there = replace(process(10, 1, name), cwd=str(tmp_path))
+    (starter,) = lineage(table(there, process(11, 10, "child")), 11)
+    assert starter.name == "a" + "⟨U+202E⟩" * 9

@@ -160,6 +160,9 @@ RUN = {"Id": "loop.service", "ActiveState": "active", "SubState": "running", "Ma
         ({"ExecStart": f"{{ path=/bin/sh ; argv[]=/bin/sh -c {TRAIN} ; }}", "WorkingDirectory": ROOT}, True),
         ({"ActiveState": "activating", "SubState": "auto-restart", "WorkingDirectory": ROOT}, True),
         ({"ActiveState": "activating", "SubState": "auto-restart", "WorkingDirectory": ELSEWHERE}, False),
+        ({"Id": "nightly.service", "ActiveState": "activating", "SubState": "auto-restart-queued"}, True),
+        ({"Id": "nightly.service", "ExecStart": "/opt/bin/start-all"}, False),
+        ({"Id": "nightly.service", "ActiveState": "failed", "SubState": "failed"}, False),
         ({"ExecStart": f"tensorboard --logdir {ROOT}/logs"}, False),
         ({"ActiveState": "inactive", "SubState": "dead", "WorkingDirectory": ROOT, "ExecStart": TRAIN}, False),
         ({"SubState": "exited", "WorkingDirectory": ROOT, "ExecStart": TRAIN}, False),
@@ -168,8 +171,9 @@ RUN = {"Id": "loop.service", "ActiveState": "active", "SubState": "running", "Ma
     ],
 )
 def test_a_unit_that_systemd_will_start_is_named(changes: dict[str, str], *, named: bool) -> None:
-    found = [*units([RUN | changes], NAMES, {"api.service", "8"})]
-    assert [each.how_to_stop for each in found] == (["systemctl stop loop.service"] if named else [])
+    about = RUN | changes
+    found = [*units([about], NAMES, {"api.service", "8"}, {"nightly.service", "generations that are not listed"})]
+    assert [each.how_to_stop for each in found] == ([f"systemctl stop {about['Id']}"] if named else [])
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.custody.containment.process import Identity
+from tasks.custody.evidence.redact import redact
 from tasks.custody.incident.alarm import Alarm, Past, belongs_to, last_begin
 
 RUN = "0f0b4a80-1111-4222-8333-abcdefabcdef"
@@ -42,6 +43,7 @@ def test_what_an_automation_hands_over_is_read() -> None:
             },
         }
     )
+    hidden = redact("token=abc")
     assert alarm == Alarm(
         "training.failed",
         "training.portfolio",
@@ -50,13 +52,11 @@ def test_what_an_automation_hands_over_is_read() -> None:
         41,
         77,
         -9,
-        "loss is NaN, token=[redacted]",
+        f"loss is NaN, {hidden}",
         NOON,
         NOON - timedelta(hours=1),
     )
-    assert (
-        alarm.summary == "training.failed of training.portfolio, on gpu1, exit code -9, loss is NaN, token=[redacted]"
-    )
+    assert alarm.summary == f"training.failed of training.portfolio, on gpu1, exit code -9, loss is NaN, {hidden}"
 
 
 def test_a_failed_run_is_known_by_its_resource() -> None:
