@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from flows.engine import PATIENCE, load
 from tasks.adapters.prefect_server import PrefectServer
 from tasks.custody.errors import EvacuationError
+from tasks.custody.incident.commands import by_hand
 from tasks.custody.incident.description import place
 from tasks.custody.incident.exit_codes import EXIT_CODES
 from tasks.system.cancellation import await_result
@@ -80,7 +81,8 @@ def run_by_hand(verb: str, workload: str, store: str, asked: Mapping[str, Any], 
         from flows.recover import recover
 
         flow: Any = {"answer": answer, "recover": recover, "postmortem": postmortem}.get(verb, evacuate)
-        state = flow(**names, **asked, return_state=True)
+        with by_hand(workload, store):
+            state = flow(**names, **asked, return_state=True)
         return _told(verb, state, known, names, (workload, store), as_json=as_json)
 
     return on_own_server(lambda: _given(workload, store), body)
@@ -156,10 +158,21 @@ def _told(  # noqa: PLR0913  what it is told of
         known.workload, LinuxHost(known.workload.api_port, root=known.workload.root), Called(names["workload"], *files)
     )
     plan = _plan(known, str(state.message)) if state.name == "DryRun" else []
-    lines = [f"{state.name}: {state.message}", *(f"  {line}" for line in (*plan, *stands.lines()))]
+    kept = [] if plan else _kept(known, str(state.message).partition(":")[0])
+    lines = [f"{state.name}: {state.message}", *(f"  {line}" for line in (*plan, *kept, *stands.lines()))]
     data = {"state": state.name, "message": state.message, "exit_code": code, "plan": plan, "status": asdict(stands)}
     show(verb, lines, {"workload": names["workload"], **data}, as_json=as_json)
     return code
+
+
+def _kept(known: "LocalConfig", incident: str) -> list[str]:
+    """Return where the evidence of an incident lies, on this host and in the store."""
+    from blocks.store_fields import StoreFields
+    from tasks.incident.directory import homes
+
+    store = StoreFields(**{name: known.store[name] for name in ("bucket", "prefix", "folder") if name in known.store})
+    here = [home for home in homes(known.workload) if home.name == incident]
+    return [f"evidence  {home} 証跡, and {store.place}/incidents/{incident} 保全先" for home in here]
 
 
 def _plan(known: "LocalConfig", message: str) -> list[str]:

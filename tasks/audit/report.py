@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from tasks.custody.audit.finding import Audit, AuditWord, Finding, shown
-from tasks.custody.incident.ending import BROKEN, INDETERMINATE, PROVEN
+from tasks.custody.incident.ending import BROKEN, INDETERMINATE, PROVEN, UNFINISHED
 from tasks.rendering.markdown import prose
 
 _SHOWN: Final = 200
@@ -12,6 +12,7 @@ ENDINGS: Final = {
     AuditWord.PROVEN: PROVEN,
     AuditWord.BROKEN: BROKEN,
     AuditWord.INDETERMINATE: INDETERMINATE,
+    AuditWord.UNFINISHED: UNFINISHED,
 }
 _MEANS: Final = {
     AuditWord.PROVEN: (
@@ -25,6 +26,10 @@ _MEANS: Final = {
     AuditWord.INDETERMINATE: (
         "nothing contradicts, but not everything could be proven",
         "矛盾はありませんが、証明できない点が残ります",
+    ),
+    AuditWord.UNFINISHED: (
+        "nothing contradicts, and its last run says itself that not all was proven to be here: its host has the rest",
+        "矛盾はありませんが、最後の実行が未検証で終わっています。未送信の証跡はホストに残っています",
     ),
 }
 

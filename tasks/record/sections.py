@@ -1,6 +1,5 @@
 """Build the chapters about an incident, for the postmortem and the pages of the UI."""
 
-import shlex
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from typing import Any, Final
 
 from tasks.custody.containment.receipt import Recovery
 from tasks.custody.evidence.keys import CLOSING, TIME_STAMP, UNSTAMPED, VERDICT
+from tasks.custody.incident.commands import audit_line
 from tasks.custody.incident.ending import OF_WORD
 from tasks.custody.incident.timeline import EARLY, Moment, runs
 from tasks.custody.incident.verdict import Word
@@ -251,9 +251,9 @@ def _scores(data: ReportData) -> list[Block]:
 def _proof(data: ReportData) -> list[Block]:
     sealed = digests(data.seals)
     unsealed = Remark(Tone.BAD, Both("封印された証跡はない。", "No evidence was sealed."))
-    block, incident = shlex.quote(data.places.block), shlex.quote(data.incident.id)
-    url = data.timestamp_url
-    audit = f"evacuation audit {block} {incident} --signers allowed_signers{' --tsa-roots roots.pem' if url else ''}"
+    url, places = data.timestamp_url, data.places
+    more = ["--signers", "allowed_signers", *(["--tsa-roots", "roots.pem"] if url else [])]
+    audit = audit_line(places.block, places.store, data.incident.id, *more)
     about = Both("保存先だけから検証する", "prove all of it again, from the store alone")
     asked = Both("時刻の証明を求める局", "who is asked to vouch for its time")
     stamped = [(asked, Code(f"{url}: {TIME_STAMP}, or {UNSTAMPED}"))] if url else []

@@ -23,6 +23,8 @@ _OVERFLOW: Final = 0x4000
 _FOLDER_AND_NAME: Final = 2
 _BLOCK: Final = 1 << 18
 _MOST: Final = 5000
+_DEEPEST: Final = 8192
+_UNSPELT: Final = "(a path of more than 4095 bytes)"
 _REMEMBERED: Final = 10_000
 _HERE: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
@@ -95,16 +97,28 @@ class Events:
             if error.errno != errno.ESTALE:
                 self.lost = f"the folder of a change cannot be found: {error}"
             return None
-        names = os.fsencode(Path(f"/proc/self/fd/{here}").readlink()).decode(errors="backslashreplace").split("/")
+        names = _names(here)
         try:
-            for depth in range(len(names)):
+            for depth in range(_DEEPEST):
                 if (top := self._tops.get(_id_of(here))) is not None:
-                    return "/".join([top, *names[len(names) - depth :]])
+                    return "/".join([top, *(names[len(names) - depth :] if names else [_UNSPELT])])
                 below, here = here, os.open("..", _HERE, dir_fd=here)
+                was = _id_of(below)
                 os.close(below)
+                if was == _id_of(here):
+                    return None
         finally:
             os.close(here)
+        self.lost = f"the folder of a change lies more than {_DEEPEST} folders deep"
         return None
+
+
+def _names(folder: int) -> list[str]:
+    """Return the names on the way to an open folder; none if they are more than the kernel spells, 4095 bytes."""
+    with suppress(OSError):
+        path = os.fsencode(Path(f"/proc/self/fd/{folder}").readlink())
+        return path.decode(errors="backslashreplace").split("/")
+    return []
 
 
 def _parsed(block: bytes) -> Iterator[tuple[int, int, bytes, str]]:

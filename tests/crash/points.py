@@ -7,8 +7,8 @@ import shutil
 import struct
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -20,10 +20,12 @@ from tasks.audit.verify import audited
 from tasks.cli.status import look
 from tasks.custody.audit.finding import Severity
 from tasks.custody.containment.process import Identity
-from tasks.system.atomic_files import sync_folder
+from tasks.incident.last_word import THAWED, last_word
+from tasks.incident.layout import RECOVERED
+from tasks.system.atomic_files import read_private, rows_of, sync_folder
 from tests.crash.disk import Disk, Image, rebuild
 from tests.simulation import run as running
-from tests.simulation.oracle import false_words, homes, left_here, named, seen_alive
+from tests.simulation.oracle import _stored, false_words, homes, left_here, named, seen_alive
 from tests.simulation.run import End, Order, ran
 from tests.simulation.simulate import person_acts
 from tests.simulation.world import KINDS, Life, SimHost, World
@@ -33,6 +35,8 @@ _WRONG = {False: (Severity.BROKEN,), True: (Severity.BROKEN, Severity.OPEN)}
 _FOR_GOOD = ExitStack()
 _KNOWN = re.compile(r"it is not signed|the record has no closing|record \d+ is missing: its run died")
 """What an audit says of a run that died, and of one without a key."""
+_CLAIMS_NOTHING = "Whether the workload is contained"
+"""In the message of a recovery that failed."""
 _LENGTH = struct.Struct("!Q")
 
 
@@ -60,7 +64,6 @@ Act = Callable[[running._Running], End]
 
 
 def _acting(act: Act | None, boot: int, then: Callable[[World], object]) -> Callable[[], None]:
-
     def change() -> None:
         if boot:
             _boot(boot)
@@ -102,24 +105,24 @@ def crashed(world: World, act: Act | Order, chosen: Callable[[int, str], bool]) 
     there, back = os.pipe(), os.pipe()
     helper = os.fork()
     if not helper:
-        os.close(there[0])
-        os.close(back[1])
-        running._SECONDS = 1e6  # for as long as others look at its points
-        end = done(world, act, then=lambda world: _watch(world, there[1], back[0], chosen))
-        _send(there[1], (world.host, world.store, end))
+        with suppress(BaseException):
+            os.close(there[0])
+            os.close(back[1])
+            running._SECONDS = 1e6  # for as long as others look at its points
+            end = done(world, act, then=lambda world: _watch(world, there[1], back[0], chosen))
+            _send(there[1], (world.host, world.store, end))
         os._exit(0)
     os.close(there[1])
     os.close(back[0])
-    with os.fdopen(there[0], "rb") as points:
+    with os.fdopen(there[0], "rb") as points, os.fdopen(back[1], "wb", buffering=0) as answer:
         for item in iter(lambda: _next(points), None):
             if isinstance(item, Point):
                 told.false += [f"after {item.event}, {each}" for each in _after(world, item, act, seen)]
-                os.write(back[1], b".")
+                answer.write(b".")
             elif isinstance(item, list):
                 told.events = item
             else:
                 world.host, world.store, told.end = item
-    os.close(back[1])
     os.waitpid(helper, 0)
     return told
 
@@ -213,6 +216,7 @@ def carried_on(world: World, act: Act | Order, boot: int) -> Iterator[str]:
     yield from _audit(world, finished=False)
     for each in (act, *[Order()] * _CARRIED_ON):
         end = done(world, each, boot)
+        end.message = end.message.replace(_CLAIMS_NOTHING, "")
         if false := [told for told in false_words(world, end) if not _torn(world, told)]:
             yield from (f"{end.name}: {told}" for told in false)
             return
@@ -222,9 +226,11 @@ def carried_on(world: World, act: Act | Order, boot: int) -> Iterator[str]:
     else:
         yield f"it never ended Verified: {end.name}: {end.message[:600]}"
         return
-    yield from left_here(world)
+    here = {told.split("/")[1]: told for told in left_here(world)}
+    over = {home.name for home in homes(world) if last_word(home) == THAWED or rows_of(home / RECOVERED, read_private)}
+    yield from (here[name] for name in here.keys() - over)  # what was let go or recovered is sent by its postmortem
     yield from _status(world, boot)
-    yield from _audit(world, finished=True)
+    yield from _audit(world, finished=True, but=here)
 
 
 def _torn(world: World, told: str) -> bool:
@@ -245,18 +251,11 @@ def _status(world: World, boot: int) -> Iterator[str]:
         yield f"status says that nothing runs, and there lives {alive}"
     elif end.name == "VERIFIED":
         shown = End("Verified", incident=end.incident)
-        yield from (f"status: {each}" for each in running_words(world, shown))
+        yield from (f"status: {each}" for each in _stored(world, shown))
 
 
-def running_words(world: World, end: End) -> list[str]:
-    """What is false of a word on an incident, whatever runs now."""
-    from tests.simulation.oracle import _stored
-
-    return [*_stored(world, end)]
-
-
-def _audit(world: World, *, finished: bool) -> Iterator[str]:
-    there = sorted({key.split("/")[1] for key in world.store.keys("incidents/")})
+def _audit(world: World, *, finished: bool, but: Collection[str] = ()) -> Iterator[str]:
+    there = sorted({key.split("/")[1] for key in world.store.keys("incidents/")} - {*but})
     for incident in there:
         try:
             found = audited(world.store, incident, None, None, deep=True)

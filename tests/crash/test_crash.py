@@ -26,6 +26,7 @@ PARTS = 120
 def test_nothing_false_nothing_stuck_nothing_proven_that_is_not_there(name: str, part: int, tmp_path: Path) -> None:
     scene = SCENES[name]
     told = crashed(scene.begin(tmp_path), scene.act, lambda number, _: number % PARTS == part)
+    assert told.events
     assert not told.end.trouble, told.end.trouble
     assert not told.false, "\n".join(told.false)
 

@@ -11,6 +11,7 @@ from blocks.store import EvidenceStore
 from blocks.workload import Workload
 from tasks.custody.containment.pause import Pause
 from tasks.custody.containment.receipt import Containment
+from tasks.custody.errors import StoreError
 from tasks.custody.evidence.acquisition import Evidence, Outcome, Seal
 from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, seal, volumes_to_seal
@@ -82,8 +83,10 @@ def recorded_run(context: RunContext, evidence: Sequence[Evidence], **changes: o
     claim_store.fn(context)
     seals: list[Seal] = [made(seal.fn(context, each, evidence)) for each in volumes_to_seal(context, evidence)]
     intact = made(check_seal.fn(context, seals))
-    sent = made(offload.fn(context, seals, intact))
-    proven = made(verify.fn(context, seals, sent))
+    try:
+        proven = made(verify.fn(context, seals, made(offload.fn(context, seals, intact))))
+    except StoreError as error:  # as in a flow: the step is trouble of the run, and the rest goes on
+        proven, changes = None, {"trouble": (str(error),), **changes}
     findings = Findings(
         **{
             "freeze": None,

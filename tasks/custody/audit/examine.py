@@ -22,6 +22,7 @@ from tasks.custody.audit.records import (
     promises_of,
     restated,
     unclosed,
+    unfinished,
     volume_of,
     vouched_manifests,
 )
@@ -126,7 +127,7 @@ def examine(
         *people_hold(layout, records, signed.by_people),
         *(finding for record in records.values() for finding in _record_holds(layout, record, manifests, coverage)),
         *_volumes_hold(layout, keys, manifests, records),
-        *_chain_holds(_named(layout, keys, records), keys, documents),
+        *_chain_holds(_named(layout, keys, records), keys, documents, records),
         *unnamed(
             sorted(keys),
             frozenset(
@@ -144,7 +145,7 @@ def examine(
         verdict=restated(records),
         latest=latest,
         turns=frozenset(key for each in facts for key in each.turns),
-        admitted=admitted(records, in_place),
+        admitted=admitted(records, in_place, promises),
         in_place=in_place,
         asked=asked(records),
         origin=origin_of(records, manifests),
@@ -210,9 +211,15 @@ def _named(layout: Layout, keys: Mapping[str, object], records: Mapping[int, Rec
     return replace(layout, volumes=volumes, records=tuple(each for each in layout.records if not last or each <= last))
 
 
-def _chain_holds(layout: Layout, keys: Mapping[str, object], documents: Mapping[str, bytes]) -> Iterator[Finding]:
-    """Check the chain if all segments were read; an unread one has its own finding."""
-    if unread := [key for key in layout.segments if key in keys and key not in documents]:
+def _chain_holds(
+    layout: Layout, keys: Mapping[str, object], documents: Mapping[str, bytes], records: Mapping[int, RecordOf]
+) -> Iterator[Finding]:
+    """Check the chain if all segments were read; an unread one has its own finding, as has one not yet sent."""
+    segments = (layout.folder(volume) + SEGMENT for volume in sorted(vouched_manifests(records)))
+    if unfinished(records) and (gone := [key for key in segments if key not in keys]):
+        what = "the custody chain was not checked without this segment: its host still has to send it"
+        yield Finding(Severity.UNSENT, gone[0], what)
+    elif unread := [key for key in layout.segments if key in keys and key not in documents]:
         yield unclear(unread[0], "the custody chain was not checked, because this segment could not be read")
     else:
         yield from chain({key: documents[key] for key in layout.segments if key in documents})

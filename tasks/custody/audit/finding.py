@@ -15,15 +15,20 @@ class Severity(StrEnum):
 
     BROKEN = "broken"
     OPEN = "open"
+    UNSENT = "unsent"
     NOTE = "note"
 
 
 class AuditWord(StrEnum):
-    """The three outcomes of a validation (in ETSI EN 319 102-1: passed, failed, indeterminate)."""
+    """The three outcomes of a validation (in ETSI EN 319 102-1: passed, failed, indeterminate), and UNFINISHED.
+
+    That is an incident of which nothing contradicts and nothing is open but what its host has never proven to be there.
+    """
 
     PROVEN = "PROVEN"
     BROKEN = "BROKEN"
     INDETERMINATE = "INDETERMINATE"
+    UNFINISHED = "UNFINISHED"
 
 
 @dataclass(frozen=True)
@@ -65,11 +70,13 @@ def note(key: str, what: str, expected: str = "", got: str = "") -> Finding:
 
 
 def judged(findings: Iterable[Finding]) -> AuditWord:
-    """Return BROKEN if any finding is, INDETERMINATE if any is open, else PROVEN. Notes change nothing."""
+    """Return BROKEN if any finding is, INDETERMINATE if any is open, UNFINISHED if any is unsent, else PROVEN."""
     worst = {finding.severity for finding in findings}
     if Severity.BROKEN in worst:
         return AuditWord.BROKEN
-    return AuditWord.INDETERMINATE if Severity.OPEN in worst else AuditWord.PROVEN
+    if Severity.OPEN in worst:
+        return AuditWord.INDETERMINATE
+    return AuditWord.UNFINISHED if Severity.UNSENT in worst else AuditWord.PROVEN
 
 
 @dataclass(frozen=True, repr=False)

@@ -61,11 +61,12 @@ class Book:
 def kept(promise: Promise, seen: Seen, admitted: Severity = Severity.BROKEN) -> Finding | None:
     """Compare one object with its promise; returns a finding, or None if they agree.
 
-    `admitted` is less severe than BROKEN if the record itself reports that the object was not stored.
+    `admitted` is less severe than BROKEN if the record itself does not report the object as proven.
     """
     if not seen.there:
         what = f"{promise.by} names it, and it is not in the store"
         told = what if admitted is Severity.BROKEN else f"{what}, as the record says itself"
+        told = f"{told}: its host still has to send it" if admitted is Severity.UNSENT else told
         return Finding(admitted, promise.key, told, promise.sha256, "no object")
     if seen.trouble:
         return unclear(promise.key, "it could not be read", promise.sha256, shown(seen.trouble))

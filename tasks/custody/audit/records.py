@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
+from typing import Final
 
 from tasks.custody.audit.chain import last_verdict, left_unsigned
 from tasks.custody.audit.facts import Facts
@@ -12,8 +13,11 @@ from tasks.custody.audit.promise import Promise
 from tasks.custody.audit.retained import Asked
 from tasks.custody.audit.untrusted import Closing
 from tasks.custody.evidence.keys import CLOSING, MANIFEST, SEGMENT, VERDICT, beside_key, record_key, volume_folder
+from tasks.custody.incident.verdict import Word
 from tasks.custody.store.manifest import Manifest, digest_bytes
 from tasks.custody.store.retention import NOTHING, Retention
+
+_UNPROVEN: Final = {Word.UNVERIFIED, Word.NOT_CONTAINED}
 
 
 @dataclass(frozen=True)
@@ -103,15 +107,26 @@ def displaced(incident: str, facts: Iterable[Facts]) -> dict[str, str]:
     return found
 
 
-def admitted(records: Mapping[int, RecordOf], in_place: frozenset[str]) -> dict[str, Severity]:
+def admitted(
+    records: Mapping[int, RecordOf], in_place: frozenset[str], promised: Iterable[str] = ()
+) -> dict[str, Severity]:
     """Return objects that no record reports as proven: lost for lack of room, or not sent yet.
 
-    `in_place` are the keys of files sealed at their source; only these can be lost.
+    `in_place` are the keys of files sealed at their source; only these can be lost. Of the `promised` keys these are
+    all that no record proves, other than those of records, if the incident is unfinished.
     """
     receipts = [receipt for each in records.values() if each.facts for receipt in each.facts.objects]
     proven = {receipt.key for receipt in receipts if receipt.proven}
     bare = {receipt.key: receipt.lost and receipt.key in in_place for receipt in receipts if receipt.key not in proven}
-    return {key: Severity.NOTE if lost else Severity.OPEN for key, lost in bare.items()}
+    unsent = [each for each in promised if each not in proven and "/record/" not in each]
+    bare = {**(dict.fromkeys(unsent, False) if unfinished(records) else {}), **bare}
+    return {key: Severity.NOTE if lost else Severity.UNSENT for key, lost in bare.items()}
+
+
+def unfinished(records: Mapping[int, RecordOf]) -> bool:
+    """Return whether the last closing says itself that the store was not proven to have all."""
+    last = [each.closing.verdict for _, each in sorted(records.items()) if each.closing][-1:]
+    return bool({*last} & _UNPROVEN)
 
 
 def asked(records: Mapping[int, RecordOf]) -> Asked | None:

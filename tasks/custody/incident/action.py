@@ -44,6 +44,7 @@ MEANINGS: Final = {
     "model served": "Which model the API held or named when it was frozen, and how that is known",
     "sealed": "An evidence folder was closed: digest of its manifest, files, bytes",
     "signed": "A manifest or closing was signed, by which key",
+    "conflict": "Other content lies at an object's key: what was sealed, what lies there, where it was sent instead",
     "unsigned": "A manifest or closing has no signature, and why",
     "stamped": "A time-stamp authority vouched for when a closing existed; which one",
     "unstamped": "The time-stamp authority vouched for no time of a closing, and why",

@@ -1,9 +1,62 @@
 """Spell the commands that messages tell a person to type."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
 from typing import Final
 
+from tasks.custody.incident.description import FILE, place
+
 _SHOWN: Final = 5
+_VERBS: Final = {"evacuate": "run", "recover": "recover", "thaw": "thaw"}
+
+
+@dataclass(frozen=True)
+class Typed:
+    """What describes workload and store on a command line: a folder, or FILE:NAME; the store's, if that is another."""
+
+    workload: str
+    store: str = ""
+
+    def line(self, verb: str, *words: str) -> str:
+        """Return the command of this verb, ready to be pasted into a shell."""
+        store = ["--store", self.store] if self.store and verb != "thaw" else []
+        return " ".join(["evacuation", verb, *map(quote, [self.workload, *store, *words])])
+
+
+_by_hand = list[Typed]()
+
+
+@contextmanager
+def by_hand(workload: str, store: str) -> Iterator[None]:
+    """Spell commands within as for a run that was typed with these arguments: no server has its deployments.
+
+    They name whole paths: another folder may hold another file of that name, which its owner has put there.
+    """
+    _by_hand.append(Typed(_whole(workload), _whole(store) if store else ""))
+    try:
+        yield
+    finally:
+        _by_hand.pop()
+
+
+def _whole(text: str) -> str:
+    file, name = place(text)
+    return f"{Path(file).absolute()}:{name}" if name else str(Path(file).absolute())
+
+
+def _typed(workload: str) -> Typed:
+    return _by_hand[-1] if _by_hand else Typed(f"evacuation.toml:{workload}")
+
+
+def run_line(flow: str, workload: str, incident: str = "") -> str:
+    """Return the command that runs this flow (for this incident, if given): by a worker, or as this run was typed."""
+    if not _by_hand:
+        return deployment_run(flow, workload, incident)
+    given = ["--incident", incident] if incident and flow != "thaw" else []
+    return _by_hand[-1].line(_VERBS[flow], *given)
 
 
 def deployment_run(flow: str, workload: str, incident: str = "") -> str:
@@ -14,7 +67,15 @@ def deployment_run(flow: str, workload: str, incident: str = "") -> str:
 
 def postmortem_line(workload: str, incident: str) -> str:
     """Return the command that shows and writes what people have to say in the postmortem."""
-    return f"evacuation postmortem evacuation.toml:{workload} {incident}"
+    return _typed(workload).line("postmortem", incident)
+
+
+def audit_line(block: str, there: str, incident: str, *words: str) -> str:
+    """Return the command that proves an incident from its store: a block, or at s3://… if no file was typed."""
+    if _by_hand:
+        typed = _by_hand[-1]
+        block = typed.store or (typed.workload if place(typed.workload)[0].endswith(FILE) else there)
+    return " ".join(["evacuation", "audit", *map(quote, [block, incident, *words])])
 
 
 def answer_lines(workload: str, incident: str, pids: Sequence[int]) -> str:
@@ -23,8 +84,8 @@ def answer_lines(workload: str, incident: str, pids: Sequence[int]) -> str:
     The other choice stands in parentheses: a shell refuses the line as a whole, and would take `bystander|end` for an
     answer and a program.
     """
-    lines = [
-        f"evacuation answer evacuation.toml:{workload} {incident} {pid} bystander (or: end)" for pid in pids[:_SHOWN]
-    ]
+    typed = _typed(workload)
+    lines = [f"{typed.line('answer', incident, str(pid), 'bystander')} (or: end)" for pid in pids[:_SHOWN]]
     rest = [f"{len(pids) - _SHOWN} more in the same way"] if len(pids) > _SHOWN else []
-    return f"{'; '.join([*lines, *rest])}; or the deployment answer/{workload} in Prefect's UI"
+    form = "" if _by_hand else f"; or the deployment answer/{workload} in Prefect's UI"
+    return f"{'; '.join([*lines, *rest])}{form}"

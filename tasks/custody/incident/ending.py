@@ -115,6 +115,13 @@ INDETERMINATE: Final = Ending(
     means="An audit: nothing is contradicted, but something could not be proven",
     then="Read its findings (audit.md), supply what was missing, audit again",
 )
+UNFINISHED: Final = Ending(
+    "Unfinished",
+    completed=False,
+    means="An audit: nothing is contradicted, and the incident itself says that not all of it was proven to be in the "
+    "store; its findings name what the host still has to send",
+    then="Carry the incident on from its host (`evacuate` with its id), audit again",
+)
 LISTED: Final = Ending(
     "Listed",
     completed=True,
@@ -282,6 +289,7 @@ ENDINGS: Final = (
     PROVEN,
     BROKEN,
     INDETERMINATE,
+    UNFINISHED,
     LISTED,
     REFUSED,
     REHEARSED,

@@ -36,6 +36,7 @@ EXIT_CODES: Final = {
     "Unanswered": 20,
     "Stale": 21,
     "Finished": 22,
+    "Unfinished": 23,
 }
 """By the name of the state. Where several states have one code, a script need not tell them apart."""
 INCOMPLETE: Final = 1

@@ -10,7 +10,7 @@ from tasks.custody.containment.pause import Pause
 from tasks.custody.containment.receipt import KNOWN_STOPPED, Containment, Unknown, Watch, stopped_but
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence
-from tasks.custody.incident.commands import answer_lines, deployment_run, postmortem_line
+from tasks.custody.incident.commands import answer_lines, postmortem_line, run_line
 from tasks.custody.store.receipts import ObjectReceipt, displaced, lost_once, unproven
 
 _SHOWN: Final = 5
@@ -208,7 +208,7 @@ def judge_thaw(
 ) -> Verdict:
     """Judge a thawed incident. If something stays frozen it is not over: NOTCONTAINED."""
     if thawed is None or thawed.left:
-        then = f"again, as root where it was denied: {deployment_run('thaw', workload, incident)}"
+        then = f"again, as root where it was denied: {run_line('thaw', workload, incident)}"
         missing = (*(thawed.left if thawed else ()), *trouble)
         return Verdict(Word.NOT_CONTAINED, (), missing, tuple(notes), then)
     missing = () if thawed.resumed.is_complete else (thawed.resumed.summary,)
@@ -264,10 +264,10 @@ def _describe(item: Evidence) -> str:
 def _next(word: Word, incident: str, workload: str, unknown: Sequence[Unknown] = ()) -> str:
     """Return what to do next, ending with the command that does it."""
     pids = [each.identity.pid for each in unknown]
-    again = deployment_run("evacuate", workload, incident)
+    again = run_line("evacuate", workload, incident)
     return {
         Word.VERIFIED: f"write the postmortem: {postmortem_line(workload, incident)}; "
-        f"to bring the API back: {deployment_run('recover', workload, incident)}",
+        f"to bring the API back: {run_line('recover', workload, incident)}",
         Word.PARTIAL: f"fix the cause of the loss, then: {again}",
         Word.UNANSWERED: f"say what each of them is, a line each: {answer_lines(workload, incident, pids)}",
         Word.UNVERIFIED: f"fix the store or the network, then (finished steps are not repeated): {again}",

@@ -1,6 +1,8 @@
 """A repository of the runbook's kind and an exported bucket: nothing else is needed, from the freeze to the pull."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tasks.adapters.host import LinuxHost
+from tasks.custody.incident.exit_codes import EXIT_CODES
 from tasks.drill.parts import SeaweedFS
 from tests.support.workloads import SmallWorkload
 
@@ -25,7 +28,7 @@ def root(small: SmallWorkload) -> Iterator[Path]:
     LinuxHost().release(small.root / "evidence/cordon.json")
 
 
-def typed(root: Path, seaweed: SeaweedFS, *words: str) -> subprocess.CompletedProcess[str]:
+def typed(root: Path, seaweed: SeaweedFS, *words: str, there: str = "") -> subprocess.CompletedProcess[str]:
     """As an operator types it there, who has what the runbook presupposes."""
     exported = {
         "S3_BUCKET": f"s3://{seaweed.bucket}/{root.parent.name}",
@@ -38,11 +41,14 @@ def typed(root: Path, seaweed: SeaweedFS, *words: str) -> subprocess.CompletedPr
     within = ["unshare", "--mount", "sh", "-c", OWN_LOCK, str(lock)] if os.geteuid() == 0 else []
     command = [*within, sys.executable, "-m", "flows.cli", *words]
     environment = {**os.environ, **exported}
-    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=there or root, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.s3
 def test_a_folder_and_a_bucket_are_enough(root: Path, small: SmallWorkload, seaweed: SeaweedFS) -> None:
+    (root / "evacuation.toml").write_text(
+        '[workload.other]\nroot = "/"\n'
+    )  # the workload's account may have put it there
     alive = {process.pid for process in small.living()}
     done = typed(root, seaweed, "run", "--reason", "disk alarm")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -52,7 +58,16 @@ def test_a_folder_and_a_bucket_are_enough(root: Path, small: SmallWorkload, seaw
     assert f"{root}, to s3://{seaweed.bucket}/{root.parent.name} at {seaweed.endpoint}" in shown
     assert {int(line.split()[0]) for line in frozen.splitlines()[1 : len(alive) + 1]} == alive
     (incident,) = (path.name for path in (root / "evidence").glob("IR-*"))
-    assert incident in typed(root, seaweed, "audit").stdout
+    assert (
+        f"{root / 'evidence' / incident} 証跡, and s3://{seaweed.bucket}/{root.parent.name}/incidents/" in done.stdout
+    )
+    told, page = done.stdout.splitlines()[0], root / "evidence" / incident / "record/001/postmortem.md"
+    (audit,) = re.findall(r"^evacuation (audit .*) --signers", page.read_text(), re.MULTILINE)
+    for line in (re.findall(r"evacuation (postmortem .*?);", told)[0], audit):
+        again = typed(root, seaweed, *shlex.split(line), there="/")
+        assert again.returncode in {0, EXIT_CODES["Indeterminate"]}, (line, again.stdout + again.stderr)
+        assert incident in again.stdout
+    assert f"evacuation recover '{root}' --incident {incident}" in told, "the folder's name has a space"
     (model,) = (root / "models").iterdir()
     before = model.read_bytes()
     model.unlink()

@@ -335,3 +335,27 @@ def hidden_writer(log: Path) -> Iterator[int]:
     finally:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+DEEP = """
+os.chdir(sys.argv[1])
+for _ in range(30):
+    os.mkdir('d' * 200)
+    os.chdir('d' * 200)
+open('file', 'w').close()
+"""
+
+
+@am_root
+@pytest.mark.parametrize("inside", [False, True], ids=["beside the root", "in it"])
+def test_a_path_longer_than_the_kernel_spells_makes_nobody_deaf(root: Path, tmp_path: Path, inside: bool) -> None:  # noqa: FBT001
+    """One account's write at such a path, anywhere on the disk, ended what is known of who writes."""
+    (beside := tmp_path / "beside").mkdir()
+    with listening(root) as made:
+        pid, heard = heard_of(made, DEEP, root / "models" if inside else beside)
+        _, later = heard_of(made, ACTS["append"][0], root)
+    assert not heard.deaf
+    assert not later.deaf
+    assert {each.pid for each in heard.events} == ({pid} if inside else set())
+    assert any("more than 4095 bytes" in each for each in files(heard.events)) == inside
+    assert "logs/x.log" in files(later.events)

@@ -447,8 +447,8 @@ def test_an_incident_that_lost_something_and_says_so_is_proven(
     ("about", "in_place", "severity"),
     [
         ({"proven": False, "lost": True, "reason": "changed"}, True, Severity.NOTE),
-        ({"proven": False, "lost": True, "reason": "changed"}, False, Severity.OPEN),
-        ({"proven": False, "reason": "it is not in the store"}, False, Severity.OPEN),
+        ({"proven": False, "lost": True, "reason": "changed"}, False, Severity.UNSENT),
+        ({"proven": False, "reason": "it is not in the store"}, False, Severity.UNSENT),
         ({"proven": True}, True, None),
     ],
 )

@@ -99,9 +99,10 @@ def test_no_incident_is_verified_in_a_store_that_has_not_kept_each_object_of_it(
     with suppress(StoreError):  # a step that fails is trouble of the run, and so Unverified
         name, told = ended(Lying(end, later=later))
         reached = True
-        assert name == "Unverified"
+        answered = later and end in {"/claim.json", "/evidence/manifest.json", "/evidence/SHA256SUMS"}
+        assert name in {"Unverified", *(["Partial"] if answered else [])}  # once more at a key beside it
         assert end.rpartition("/")[2] in told
-        assert told.startswith(f"{INCIDENT}: UNVERIFIED 未検証")
+        assert told.startswith(f"{INCIDENT}: {name.upper()} ")
     assert reached or not end.startswith("/record/")
 
 

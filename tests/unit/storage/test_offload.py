@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from blocks.port import StoredObject, ignore_progress
-from tasks.custody.errors import Conflict, TransientStoreError
+from tasks.custody.errors import TransientStoreError
 from tasks.custody.evidence import parts as division
-from tasks.custody.evidence.keys import evidence_key
+from tasks.custody.evidence.keys import beside_key, evidence_key
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.store.retention import Retention
 from tasks.evidence.seal import read_manifest
@@ -198,9 +198,10 @@ def test_what_is_listed_is_not_asked_for_until_it_is_verified_nor_believed_once_
         assert not [each for each in store.looked if each.startswith(("snapshots/", key.removesuffix(LOG)))]
         store.change(key, b"iteration 2\n")
         sent(context, seals)
-        assert [each.key for each in bad(proven(context, seals))] == [key]
-        with pytest.raises(Conflict):
-            sent(context, seals)
+        assert [(each.key, each.beside) for each in bad(proven(context, seals))] == [(key, "")]
+        sent(context, seals)
+        (found,) = bad(proven(context, seals))
+        assert (found.key, found.beside) == (key, beside_key(INCIDENT, found.sha256))
 
 
 def test_where_retention_is_asked_each_object_is_asked_for(small: SmallWorkload) -> None:
