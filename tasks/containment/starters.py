@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 
+from tasks.containment.cordon import caught
 from tasks.containment.freeze import load_frozen
 from tasks.containment.members import Snapshot, description_of, excused_pids, protected_pids
 from tasks.containment.supervisors import ALLOW, may_stop
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from tasks.runtime.context import RunContext
 
 _SECONDS: Final = 2.0
+_UNIT: Final = str(Source(""))
 _CALLED: Final = SHELLS | LAUNCHERS | SUPERVISORS.keys()
 
 
@@ -104,10 +106,18 @@ def find_starters(context: "RunContext", snapshot: Snapshot) -> Starters:
         return Starters()
     spared = protected_pids(context, snapshot) | excused_pids(context, snapshot)
     frozen = load_frozen(context.state)
-    started = {source for each in frozen.values() for source in each.lineage}
+    started = {source for each in frozen.values() for source in each.lineage} | _units_seen(context)
     spared |= {who.pid for who in frozen}
     since = context.state.since.read() or ticks()
     return look_for_starters(context.adapters.host, context.workload, snapshot, spared, started, since)
+
+
+def _units_seen(context: "RunContext") -> set[Source]:
+    """Return the units that have started what the guard caught and what came back, since the incident was opened."""
+    rows = caught(context.cordon_files, context.incident.opened_at)
+    sources = [each.source for each in context.state.returned.read()]
+    sources += [source for row in rows for source in str(row.get("source", "")).split(", started by ")]
+    return {Source(each.removeprefix(_UNIT)) for each in sources if each.startswith(_UNIT)}
 
 
 def reasons_to_stop(

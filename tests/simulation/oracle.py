@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,14 @@ def _brings_again(world: World, end: End) -> Iterator[str]:
         waits = life.brings and host.runs(pid) and life.charge in frozen and not host.get_process(life.charge)
         if waits and pid not in told:
             yield f"it is green, and {host.processes[pid].command} will bring {life.brings} again, and is not told"
+    opened = getattr(read_incident(home), "opened_at", datetime.max.replace(tzinfo=UTC))
+    rows = [json.loads(line) for path in home.parent.glob("caught-*.jsonl") for line in path.read_text().splitlines()]
+    late = (row for row in rows if "identity" in row and datetime.fromisoformat(row["at"]) >= opened)
+    met = frozen | {Identity(**row["identity"]) for row in late}
+    born = host.ended | {each.identity: host.lives[pid] for pid, each in host.processes.items()}
+    seen = {life.unit for who, life in born.items() if who in met}
     for unit, about in host.systemd.units.items():
-        if about["ActiveState"] != "inactive":
+        if about["ActiveState"] != "inactive" and unit in seen:  # of others nobody can know
             yield f"it is green, and {unit} is {about['ActiveState']} and will bring it again"
 
 

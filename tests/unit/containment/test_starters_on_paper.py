@@ -1,5 +1,6 @@
 """What the check of containment says of starters, on paper: units, time, and who is known already."""
 
+import json
 from collections.abc import Iterator
 from threading import Event
 
@@ -52,6 +53,11 @@ def test_a_unit_that_had_started_the_workload_contradicts_containment_while_it_w
     waits = {"ActiveState": "activating", "SubState": "auto-restart", "ExecStart": "/opt/bin/start-all"}
     run.adapters.host.systemd = PaperSystemd(nightly=waits)
     at, who = run.incident.opened_at, process(1).identity
+    assert check_containment(run).alive == ()
+    caught = {"at": at.isoformat(), "source": "process 7 (x), started by systemd unit nightly.service"}
+    run.cordon_files.caught.write_text(f"{json.dumps(caught)}\n")  # by the guard; nobody was frozen
+    assert len(check_containment(run).alive) == 1
+    run.cordon_files.caught.unlink()
     assert check_containment(run).alive == ()
     run.state.frozen.write([Frozen(who, "training", "", 0, at, at, lineage=(Source("nightly.service"),))])
     for held in ([], [Returned(who, "training", "train", "systemd unit nightly.service", End.HELD)]):
