@@ -59,7 +59,9 @@ def unsent(audit: Audit) -> list[str]:
     return [each.object for each in audit.findings if each.severity is Severity.UNSENT]
 
 
-@pytest.mark.parametrize("store", [Failing(0), Failing(1), Failing(6), Failing(99, "coverage.json")], ids=str)
+@pytest.mark.parametrize(
+    "store", [Failing(0), Failing(1), Failing(6), Failing(99, "coverage.json")], ids=["0", "1", "6", "99"]
+)
 def test_an_untouched_incident_that_ended_unverified_is_unfinished(
     tmp_path: Path, signing_key: SigningKey, store: Failing
 ) -> None:

@@ -21,10 +21,11 @@ INCIDENT = "IR-20260102T030405Z"
     ],
 )
 def test_after_a_run_by_hand_each_line_names_what_was_typed_from_wherever_it_is_typed(
-    workload: str, store: str, named: list[str]
+    workload: str, store: str, named: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They named evacuation.toml in whatever folder one stood, which the workload's account may have put there."""
-    given = [each.format(here=Path.cwd()) for each in named]
+    monkeypatch.chdir(tmp_path)
+    given = [each.format(here=tmp_path) for each in named]
     with by_hand(workload, store):
         lines = [run_line("evacuate", "NAME", INCIDENT), run_line("recover", "NAME", INCIDENT)]
         lines += [postmortem_line("NAME", INCIDENT), answer_lines("NAME", INCIDENT, [41]).removesuffix(" (or: end)")]
