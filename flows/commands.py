@@ -299,11 +299,15 @@ def doctor(
 
 
 @app.command(help_epilogue=_examples("thaw evacuation.toml"))
-def thaw(workload: WorkloadFile = HERE, /) -> int:
-    """Call an evacuation off that has frozen and not yet stopped: everything goes on as it was."""
+def thaw(workload: WorkloadFile = HERE, /, *, reason: str = "") -> int:
+    """Call an evacuation off that has frozen and not yet stopped: everything goes on as it was.
+
+    Args:
+        reason: Why, in a sentence; it goes on record.
+    """
     from tasks.cli.thaw import thaw_by_hand
 
-    return thaw_by_hand(workload)
+    return thaw_by_hand(workload, reason)
 
 
 @app.command(help_epilogue=_examples("uncordon evacuation.toml"))

@@ -9,6 +9,7 @@ from tasks.cli.status import status
 from tasks.containment.thaw import thaw
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.errors import Refused
+from tasks.custody.incident.commands import by_hand
 from tasks.custody.incident.description import place
 from tasks.custody.incident.exit_codes import EXIT_CODES
 from tasks.custody.incident.verdict import Word
@@ -23,7 +24,7 @@ from tasks.runtime.context import RunContext
 from tasks.runtime.step import StepRunner
 
 
-def thaw_by_hand(text: str) -> int:
+def thaw_by_hand(text: str, reason: str = "") -> int:
     """Thaw the workload; return 0 if all goes on as it was, else the exit code of the state. Raises EvacuationError.
 
     The record goes to the store of the same file, if it has exactly one; else it stays on this host.
@@ -39,8 +40,8 @@ def thaw_by_hand(text: str) -> int:
     except Refused:
         store, fields = "none", {}
         say(f"{file} has no store, or several: the record stays on this host", error=True)
-    with using_local_config(LocalConfig(workload, fields, get_current_settings())):
-        opened = reopen.fn(Reopening(name, store, None, "", BY_HAND, purpose="thaw"))
+    with by_hand(text, ""), using_local_config(LocalConfig(workload, fields, get_current_settings())):
+        opened = reopen.fn(Reopening(name, store, None, "", BY_HAND, purpose="thaw", reason=reason))
         if not isinstance(opened, Opened):
             say(opened.summary)
             return 0

@@ -136,7 +136,7 @@ def _require_recoverable(workload: Workload, incident: str, despite: str) -> Non
             f"{incident} to be an incident that may be recovered",
             why_not,
             f"Run the evacuation again with incident_id={unfinished or incident}; where it is UNVERIFIED or UNANSWERED "
-            "and the API is needed all the same, say why in despite.",
+            "and the API is needed all the same, say why in despite (by hand --despite 'WHY').",
         )
 
 

@@ -10,7 +10,6 @@ from prefect.futures import PrefectFuture
 from prefect.states import Cancelled
 from prefect.utilities.annotations import quote
 
-from blocks.workload import Workload
 from tasks.custody.containment.cordon import Cordon
 from tasks.custody.containment.receipt import Recovery
 from tasks.custody.evidence.keys import POSTMORTEM
@@ -99,7 +98,7 @@ def final_state(
     message = f"{_in_both(recorded.verdict)}{_unless_stored(recorded)}"
     if not recorded.stored:
         message = _unrecorded(context, recorded.verdict, f"But the record is {recorded.reason}")
-    failed = _not_back(context.workload, recovery) if isinstance(recovery, str) else ""
+    failed = _not_back(context, recovery) if isinstance(recovery, str) else ""
     if end is NOT_RECOVERED:
         return _ended(context, end, f"{failed} The incident is {message}")
     return _ended(context, end, f"{message} {failed}".rstrip())
@@ -123,7 +122,7 @@ def _rehearsed(context: RunContext, verdict: Verdict) -> str:
 
 def recovered_state(context: RunContext, recorded: Record | str, recovery: Recovery | str) -> State[Any]:
     """Return the state that a recovery ends in. Completed only if all is proven, with the record in the store."""
-    told = _not_back(context.workload, recovery) if isinstance(recovery, str) else recovery.summary
+    told = _not_back(context, recovery) if isinstance(recovery, str) else recovery.summary
     if isinstance(recorded, str) or recorded.lost:
         if isinstance(recorded, Record) and recorded.verdict.word is Word.NOT_CONTAINED:
             return _ended(context, NOT_CONTAINED, f"{_in_both(recorded.verdict)} {recorded.lost}")
@@ -152,8 +151,11 @@ def written_state(context: RunContext, recorded: Record | str, content: RecordCo
     return ended(WRITTEN, f"{context.incident.id}: {page} is on record and stored 記録済み. {still}")
 
 
-def _not_back(workload: Workload, why: str) -> str:
-    return f"The API at {redact(workload.api_address)} did not come back API は復旧していません: {why}"
+def _not_back(context: RunContext, why: str) -> str:
+    api = f"The API at {redact(context.workload.api_address)}"
+    if context.state.recovered.read():
+        return f"{api} stays as an earlier recovery has brought it back 以前の復旧のまま; this one failed: {why}"
+    return f"{api} did not come back API は復旧していません: {why}"
 
 
 def _ended(context: RunContext, end: Ending, told: str) -> State[Any]:

@@ -27,7 +27,7 @@ from tasks.custody.store.manifest import canonical, digest, digest_bytes
 from tasks.incident.current import note_opened
 from tasks.incident.layout import INCIDENT
 from tasks.record.last_record import carried, last_record
-from tasks.record.publish import final_state
+from tasks.record.publish import final_state, recovered_state
 from tasks.record.render import HTML, MARKDOWN
 from tasks.record.sections import PICTURE
 from tasks.record.write import Record, RecordContent, record
@@ -367,6 +367,16 @@ def test_the_state_the_page_in_the_ui_and_status_tell_the_same_end(
         url = context.workload.api_address
         why = f"The API at {url} did not come back API は復旧していません: no answer from /health"
         assert str(state.message).startswith(f"{context.incident.id}: {why}")
+
+
+def test_a_recovery_that_fails_beside_an_api_that_is_back_does_not_say_that_it_is_gone(context: RunContext) -> None:
+    """A mistyped model was refused, and the message said that the API that answered had not come back."""
+    recorded = made(record.fn(context, content()))
+    for there, words in (([], "did not come back"), ([WHO], "stays as an earlier recovery has brought it back")):
+        context.state.recovered.write(there)
+        state = recovered_state(context, recorded, "expected a model of the manifest; got models/none")
+        assert state.name == "NotRecovered"
+        assert words in str(state.message)
 
 
 def nothing_taken(*_: object, **__: object) -> None:
