@@ -135,11 +135,18 @@ class SealedModels:
         return {name: file for name, file in files.items() if file.sha256 in judged or named_as_model(name)}
 
     def another_than_before(self, served: Collection[str]) -> str:
-        """Return that these digests are not what was served at the freeze, unless a person has chosen; else empty."""
-        if self.named or not self.before.names or self.before.contents & set(served):
+        """Return that these digests are not known to be what was served at the freeze; empty if a person has chosen.
+
+        Where nobody knows what was served, and the block names none, each other sound model may have been it.
+        """
+        others = {file.sha256 for file in self.last.values()} - set(served)
+        known = self.before.contents & set(served) if self.before.names else self.chosen or not others
+        if self.named or known:
             return ""
         cure = "name the one that you want as model; 別のモデルは model で指定"
-        return f"that it serves what it served at the freeze, {self.before.summary} ({cure})"
+        return (
+            f"that it serves what it served at the freeze, {self.before.summary or 'which is not known 不明'} ({cure})"
+        )
 
     def undecided(self, path: str, said: str, shown: str, elsewhere: Iterable[str]) -> str:
         """Return why a base name is ambiguous, else empty.

@@ -1,0 +1,37 @@
+"""A model that comes back is the one that was served, or a person is told that nobody knows."""
+
+import pytest
+
+from tasks.custody.evidence.acquisition import StoredFile
+from tasks.custody.models.contract import ServedBefore
+from tasks.recovery.served_model import SealedModels
+
+A, B = "a" * 64, "b" * 64
+
+
+def models(*digests: str, **about: object) -> SealedModels:
+    files = {
+        f"models/{each[0]}.bin": StoredFile(f"models/{each[0]}.bin", f"models/{each[0]}.bin", 9, each)
+        for each in digests
+    }
+    return SealedModels(files, tuple(files.values()), (), **about)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("sealed", "served", "told"),
+    [
+        (models(A), {A}, False),
+        (models(A, B), {A, B}, False),  # a model and what goes along with it
+        (models(A, B), {A}, True),  # /reload had brought b, which nobody can see any more
+        (models(A, B, chosen="models/a.bin"), {A}, False),  # the block names it
+        (models(A, B, chosen="models/a.bin", named=True), {A}, False),
+        (models(A, B, before=ServedBefore(("models/b.bin",), frozenset({B}), "open")), {A}, True),
+        (models(A, B, before=ServedBefore(("models/a.bin",), frozenset({A}), "open")), {A}, False),
+    ],
+)
+def test_another_model_than_before_is_told_and_so_is_that_nobody_knows(
+    sealed: SealedModels,
+    served: set[str],
+    told: bool,  # noqa: FBT001
+) -> None:
+    assert bool(sealed.another_than_before(served)) is told
