@@ -13,8 +13,8 @@ from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
 from blocks import SigningKey
-from tasks.custody.audit.signers import principal_of
 from tasks.custody.evidence.keys import MANIFEST, SIGNATURE
+from tasks.custody.incident.incident import principal_of
 from tasks.drill.parts import SeaweedFS
 
 LOCK: Final[dict[str, Any]] = {"lock": "governance", "lock_days": 1}

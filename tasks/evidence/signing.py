@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tasks.custody.audit.signers import principal_of
 from tasks.custody.errors import BadSignature, Tampered
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.evidence.keys import MANIFEST, SIGNATURE, volume_folder
+from tasks.custody.incident.incident import principal_of
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.store.manifest import pieces_of
 from tasks.runtime.store_access import StoreAccess

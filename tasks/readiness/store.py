@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from blocks.port import Probed
 from tasks.collectors.clock import kernel
-from tasks.custody.audit.signers import principal_of, read_signers
+from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Denied, EvacuationError
+from tasks.custody.incident.incident import principal_of
 from tasks.custody.incident.readiness import Finding, Readiness, failed, fatal, loss, sound
 from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.signature import signer

@@ -16,8 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tasks.custody.audit.layout import SIGNATURE
-from tasks.custody.audit.timed import beside
+from tasks.custody.audit.layout import SIGNATURE, beside
 from tasks.custody.audit.untrusted import PLAIN, Unreadable, read_closing, read_manifest
 from tasks.custody.errors import PermanentStoreError, Refused, StoreError
 from tasks.custody.evidence.keys import CLOSING, LATEST, beside_key, claim_key, record_key, snapshot_key, source_path

@@ -128,3 +128,9 @@ def _ours(match: re.Match[str]) -> bool:
 def gaps(numbers: Collection[int]) -> tuple[int, ...]:
     """Return the missing numbers below the highest one, counting from 1."""
     return tuple(sorted(set(range(1, max(numbers, default=0))) - set(numbers)))
+
+
+def beside(closing: str) -> tuple[str, str]:
+    """Return the keys beside a closing: its time stamp's, and that of the reason why there is none."""
+    folder = closing.removesuffix(CLOSING)
+    return folder + TIME_STAMP, folder + UNSTAMPED

@@ -8,8 +8,9 @@ from typing import Final, Protocol
 
 from tasks.custody.audit.finding import Finding, Severity, broken, note, shown, unclear
 from tasks.custody.audit.layout import SIGNATURE
-from tasks.custody.audit.signers import AllowedSigner, principal_of
+from tasks.custody.audit.signers import AllowedSigner
 from tasks.custody.errors import BadSignature
+from tasks.custody.incident.incident import principal_of
 from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.signature import PublicKey, signer
 

@@ -19,11 +19,6 @@ _EXAMPLE: Final = "As in: evacuation@gpu1 ssh-ed25519 AAAA…"
 _PEOPLE: Final = "people@"
 
 
-def principal_of(host: str) -> str:
-    """Return who signs the evidence of a host, as an allowed_signers file names it."""
-    return f"evacuation@{host}"
-
-
 @dataclass(frozen=True)
 class AllowedSigner:
     """One line: who may sign with which key, for which namespaces, and when.

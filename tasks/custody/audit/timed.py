@@ -6,9 +6,9 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from tasks.custody.audit.finding import Finding, broken, note, shown, unclear
+from tasks.custody.audit.layout import beside
 from tasks.custody.audit.untrusted import Unreadable, document
 from tasks.custody.errors import BadSignature
-from tasks.custody.evidence.keys import CLOSING, TIME_STAMP, UNSTAMPED
 from tasks.custody.store.timestamp import Roots, prove, stamped_at
 
 if TYPE_CHECKING:
@@ -31,12 +31,6 @@ class TimeStamps:
     findings: tuple[Finding, ...]
     summary: str
     unproven: str
-
-
-def beside(closing: str) -> tuple[str, str]:
-    """Return the keys beside a closing: its time stamp's, and that of the reason why there is none."""
-    folder = closing.removesuffix(CLOSING)
-    return folder + TIME_STAMP, folder + UNSTAMPED
 
 
 def may_lie_beside(closings: Mapping[str, TimedClosing]) -> Iterator[str]:

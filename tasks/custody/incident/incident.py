@@ -77,6 +77,11 @@ def require_issued(incident: str, now: datetime, suffix: str = "", newest: str =
         )
 
 
+def principal_of(host: str) -> str:
+    """Return who signs the evidence of a host, as an allowed_signers file names it."""
+    return f"evacuation@{host}"
+
+
 @dataclass(frozen=True)
 class Origin:
     """Whose evidence it is, and the bucket and prefix that it was made for: signed with each manifest and closing."""

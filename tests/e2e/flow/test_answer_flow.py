@@ -16,7 +16,7 @@ from tasks.custody.errors import Refused
 from tasks.incident.layout import UNKNOWN
 from tests.support.scenes import Scene
 
-LINE = "bystanders = ['^sleep 611']"
+LINE = "bystanders = ['^sleep 611$']"
 WHY = "its working directory is in the root, and nothing proves it harmless"
 
 

@@ -293,7 +293,7 @@ def test_hostile_output_is_text_in_a_bounded_log_and_what_is_left_out_is_told(tr
     log = trainee.logged(state, "Finished in state")
     assert "\\x00\\xff\\x1b[31m secret" in log
     assert any("lines left out here" in line for line in log)
-    assert any(line.startswith("AAAA") and line.endswith("[2998000 bytes more]") for line in log)
+    assert any(line.endswith("[2998000 bytes more]") for line in log), "what of it is no word is hidden"
     (event,) = trainee.events()
     assert event["payload"]["last_lines"][-1] == "no end of line"
     assert len(event["payload"]["last_lines"]) == 20

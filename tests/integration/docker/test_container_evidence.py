@@ -64,7 +64,7 @@ def test_of_a_container_that_was_stopped_unseen_what_it_ran_is_lost_and_the_rest
     with case_of(containers.block(small)) as context:
         freeze.fn(context)
         evidence, files = taken(context, "containers"), taken(context, "container_files")
-        assert json.loads(content(context, f"containers/{name}/inspect.json"))["Name"] == f"/{name}"
+        assert json.loads(content(context, f"containers/{name}/inspect.json"))["Id"]
     assert evidence.lost
     assert [loss.source for loss in evidence.losses] == [f"containers/{name}/top.txt"]
     assert files.outcome is Outcome.COLLECTED

@@ -265,7 +265,9 @@ def test_its_own_sources_keep_to_a_limit_too(small: SmallWorkload, monkeypatch: 
 
 def test_the_frozen_processes_are_described_and_their_secrets_are_not(small: SmallWorkload) -> None:
     secret = ["--api-token", CANARY, f"--db=pg://u:{CANARY}@h/"]
-    process = small.start([*small.training_command, *secret], WORKERS="1", HF_TOKEN=CANARY, OTHER="shown")
+    process = small.start(
+        [*small.training_command, *secret], WORKERS="1", HF_TOKEN=CANARY, OTHER="shown", CUDA_VISIBLE_DEVICES="0,1"
+    )
     with case_of(small.block()) as context:
         freeze.fn(context)
         for name in ("tree", "processes", "sockets", "stacks"):
@@ -276,7 +278,8 @@ def test_the_frozen_processes_are_described_and_their_secrets_are_not(small: Sma
     described = {about["pid"]: about for about in json.loads(tree)}
     assert described[process.pid]["cwd"] == str(small.root)
     assert described[process.pid]["state"] == "T (stopped)"
-    assert described[process.pid]["environment"]["OTHER"] == "shown"
+    assert described[process.pid]["environment"]["CUDA_VISIBLE_DEVICES"] == "0,1"
+    assert described[process.pid]["environment"]["OTHER"].startswith("[redacted:")
     assert described[process.pid]["signals"]["queued"]
     assert "src/train.py" in table
     assert CANARY not in everything
@@ -287,7 +290,8 @@ def test_no_command_line_can_forge_a_row_of_the_process_table(small: SmallWorklo
     with case_of(small.block()) as context:
         collect.fn(context, "processes")
         table = (context.directory.evidence_dir(1) / "ps_top.txt").read_text()
-    assert "forged" in table
+    assert "src/train.py" in table
+    assert "forged" not in table, "a word that nobody knows is hidden, with its line break"
     assert all(line.split()[0].isdigit() for line in table.splitlines()[1:])
     assert not [line for line in table.splitlines() if line.split()[-1] == "forged" and line.split()[0] == "1"]
 

@@ -23,8 +23,8 @@ from tasks.containment.freeze import freeze
 from tasks.containment.members import find_members
 from tasks.containment.stop import stop
 from tasks.custody.containment.ends import End
-from tasks.custody.containment.process import Identity
-from tasks.custody.evidence.redact import command_line
+from tasks.custody.containment.process import Identity, Process
+from tasks.custody.evidence.redact import process_line
 from tasks.system.processes import read_process, start_of
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, open_the_way, wait_until
@@ -264,12 +264,12 @@ def test_everybody_is_stopped_before_anybody_is_described(
         events.append("signal")
         signalled(host, identity, number)
 
-    def telling(command: Sequence[str]) -> str:
+    def telling(each: Process) -> str:
         events.append("told")
-        return command_line(command)
+        return process_line(each)
 
     monkeypatch.setattr(LinuxHost, "signal", signalling)
-    monkeypatch.setattr("tasks.containment.freeze.command_line", telling)
+    monkeypatch.setattr("tasks.containment.freeze.process_line", telling)
     with chained(small, 40), case_of(small.block()) as context:
         receipts = made(freeze.fn(context)).processes
         assert events == ["signal"] * 40 + ["told"] * 40

@@ -179,7 +179,7 @@ def test_a_shell_that_sleeps_in_a_pane_is_a_question(small: SmallWorkload) -> No
         with case_of(small.block()) as context:
             evacuated(context)
             (unknown,) = find_starters(context, context.adapters.host.snapshot()).unknown
-        assert (unknown.identity.pid, unknown.line) == (shell, "bystanders = ['^bash\\ \\-\\-norc$']")
+        assert (unknown.identity.pid, unknown.line) == (shell, "bystanders = ['^bash \\-\\-norc$']")
 
 
 @needs_tmux

@@ -247,11 +247,19 @@ def play_unknown(case: Case, folder: Path) -> list[str]:
     unnamed = [each for pid, each in beside.items() if unknown.isdisjoint(starters(pid, beside))]
     wrong += [f"NOT UNKNOWN: {_short(unnamed)}: {said}"] if unnamed else []
     wrong += [f"SUSPECT, and no fact ties it: {said}"] if said.alive else []
-    lines = [entry for _, _, line in said.unknown for entry in tomllib.loads(line)["bystanders"]]
+    lines = [entry for pid, _, line in said.unknown for entry in _typed(pid, line)]
     again = evacuate(stage, case.scene, case.way, lines, 2)[-1]
     wrong += _moved(stage, beside, ["beside"])
     wrong += [] if again.clean else [f"NOT EXCUSED by {lines}: {again}"]
     return [f"{each} | was: {_short(beside.values())}" for each in wrong]
+
+
+def _typed(pid: int, line: str) -> list[str]:
+    """What a person writes who is told this line; where too little is shown for a pattern, it says how to name it."""
+    if "= [" in line:
+        return list(tomllib.loads(line)["bystanders"])
+    assert "exe=" in line, line
+    return [f"exe={Path(f'/proc/{pid}/exe').readlink()}"]
 
 
 def _play(play: Any, case: Case, folder: Path) -> None:

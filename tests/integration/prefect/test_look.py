@@ -173,7 +173,8 @@ def test_no_command_line_can_forge_a_row_of_the_drawn_tree(small: SmallWorkload)
         freeze.fn(context)
         evidence_of(context, "tree")
         drawn = (context.directory.evidence_dir(1) / "tree.txt").read_text()
-    assert "forged" in drawn
+    assert "src/train.py" in drawn
+    assert "forged" not in drawn, "a word that nobody knows is hidden, with its line break"
     assert len(drawn.splitlines()) == 2
 
 
