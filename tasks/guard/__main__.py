@@ -296,7 +296,8 @@ def main() -> None:
         orders, descriptor = _taken_up(Path(marker))
     else:
         orders, descriptor = GuardConfig.from_bytes(sys.stdin.buffer.read()), int(lock_of)
-    redact_for(Path(orders.known[0]).with_name(SALT), (each.pattern for each in orders.workload.matchers))
+    for journal in orders.known[:1]:  # of the incident, which has the salt
+        redact_for(Path(journal).with_name(SALT), (each.pattern for each in orders.workload.matchers))
     Guard(orders, descriptor).stand()
     os._exit(0)  # a thread that still waits for the lock would keep the process alive
 
