@@ -93,11 +93,12 @@ def test_the_api_comes_back_proven_and_the_record_carries_the_evidence_on(scene:
     assert told(scene, 3)["carried_from"] == "record/001"
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     "where",
     [
-        pytest.param("tasks.recovery.recover.uncordon", marks=pytest.mark.soak),
-        pytest.param("tasks.recovery.recover.prove_served", marks=pytest.mark.soak),
+        "tasks.recovery.recover.uncordon",
+        "tasks.recovery.recover.prove_served",
         "tasks.recovery.process_api.ProcessApi.keep",
     ],
 )
