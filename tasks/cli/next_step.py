@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tasks.cli.output import command
-from tasks.custody.incident.commands import deployment_run
+from tasks.custody.incident.commands import Typed, deployment_run
 from tasks.incident.last_word import FINISHED, UNANSWERED
 from tasks.incident.open_question import OpenQuestion
 from tasks.rendering.clock import both_times
@@ -28,8 +28,7 @@ class Called:
 
     def command(self, verb: str, *more: str) -> str:
         """Return the command that needs no server."""
-        store = ["--store", self.store] if self.store and verb in {"run", "recover", "answer", "postmortem"} else []
-        return command(verb, self.file, *store, *more)
+        return command(verb, *Typed(self.file, self.store).arguments(verb, *more))
 
 
 NAMELESS: Final = Called()

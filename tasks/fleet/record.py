@@ -20,7 +20,6 @@ from tasks.custody.fleet.examine import fleet_layout
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.fleet.places import HOSTS
 from tasks.custody.store.manifest import canonical, digest_bytes
-from tasks.custody.store.objects import one_object
 from tasks.evidence.signing import Signer
 from tasks.evidence.time_stamp import stamp
 from tasks.fleet.closings import Closings
@@ -32,7 +31,7 @@ from tasks.rendering.markdown import markdown
 from tasks.rendering.webpage import html
 from tasks.runtime.progress import artifact_key
 from tasks.runtime.step import step_without_incident
-from tasks.storage.proof import require_kept
+from tasks.storage.proof import create_kept
 
 logger = logging.getLogger(__name__)
 
@@ -54,17 +53,11 @@ def write_targets(incident: FleetIncident) -> str:
     try:
         store = with_usable_key(require_store(incident.store))[0].open()
         content = canonical(incident.facts)
-        _create(store, targets_key(incident.id), content)
+        create_kept(store, targets_key(incident.id), content)
     except Exception as error:  # noqa: BLE001  no host waits for the store
         logger.error("The list of hosts is on the server only: %s", error)  # noqa: TRY400  the message says it all
         return str(error)
     return ""
-
-
-def _create(store: Store, key: str, content: bytes) -> None:
-    """Create an object of the record, and ask the store again for it. Raises StoreError."""
-    store.create(key, content, digest_bytes(content))
-    require_kept(store, [one_object(key, len(content), digest_bytes(content))])
 
 
 @step_without_incident("record_fleet", "write the fleet's record", retries=1)
@@ -149,7 +142,7 @@ def write_record(
     )
 
     def put(name: str, content: bytes) -> None:
-        _create(store, fleet_record_key(incident.id, number, name), content)
+        create_kept(store, fleet_record_key(incident.id, number, name), content)
 
     signature = {f"{CLOSING}{SIGNATURE}": key.sign(closing)} if key else {}
     for name, content in {**files, **signature, CLOSING: closing}.items():

@@ -140,3 +140,8 @@ def closings(home: Path) -> list[Path]:
 def manifests(home: Path) -> list[Path]:
     """Return the manifest of each sealed volume of an incident."""
     return sorted(home.glob(f"evidence*/{MANIFEST}"))
+
+
+def is_of_record(path: Path, number: int) -> bool:
+    """Return whether a file is of this record: in its folder, or the page of a postmortem named for it."""
+    return f"{number:03d}" in {path.stem, path.parent.name}

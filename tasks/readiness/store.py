@@ -149,7 +149,8 @@ def signature(patient: Patient) -> Finding:
         return loss(patient.key_problem or "the store's block has no signing key", matters, cure)
     text = b"readiness"
     made = signer(key.sign(text), [text])
-    line = key.allowed_signers.replace(key.identity, principal_of(socket.gethostname()), 1)
+    wanted = principal_of(socket.gethostname())
+    line = key.allowed_signers.replace(key.identity, wanted, 1)
     unproven, cure = "no audit may be Proven", f"give the auditor this line: {line}"
     lines = patient.signers or patient.block.allowed_signers
     if not lines:
@@ -160,7 +161,6 @@ def signature(patient: Patient) -> Finding:
     except EvacuationError as error:
         return failed(error, unproven, loss)
     now = datetime.now(UTC)
-    wanted = principal_of(socket.gethostname())
     if not any(each.stands_for(wanted) and each.key == made and each.may_sign(now) for each in allowed):
         return loss(f"the auditor's file does not allow {made.fingerprint} as {wanted}", unproven, cure)
     if not key.key_file:

@@ -95,8 +95,9 @@ def final_state(
     end = ending_of(recorded.verdict.word, recovery, dry_run=context.run.dry_run, stored=whole)
     if end is DRY_RUN:
         return _ended(context, end, _rehearsed(context, recorded.verdict))
-    message = f"{_in_both(recorded.verdict)}{_unless_stored(recorded)}"
-    if not recorded.stored:
+    if recorded.stored:
+        message = f"{_in_both(recorded.verdict)}{_unless_stored(recorded)}"
+    else:
         message = _unrecorded(context, recorded.verdict, f"But the record is {recorded.reason}")
     failed = _not_back(context, recovery) if isinstance(recovery, str) else ""
     if end is NOT_RECOVERED:

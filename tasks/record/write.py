@@ -33,7 +33,7 @@ from tasks.evidence.claim import claim
 from tasks.evidence.signing import Signer, sign, who_signs
 from tasks.evidence.time_stamp import stamp
 from tasks.incident.last_postmortem import written_before
-from tasks.incident.layout import RECORD
+from tasks.incident.layout import RECORD, is_of_record
 from tasks.record.artifacts import build_artifacts
 from tasks.record.dry_run_plan import PLAN_FILE, as_text, plan
 from tasks.record.excerpts import quotes
@@ -46,7 +46,7 @@ from tasks.runtime.context import RunContext
 from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.runtime.retry import may_pass
 from tasks.runtime.step import step
-from tasks.storage.proof import require_kept
+from tasks.storage.proof import create_kept, require_kept
 from tasks.system.atomic_files import sync_folder, write_whole
 
 logger = logging.getLogger(__name__)
@@ -222,8 +222,7 @@ def _send(context: RunContext) -> None:
         for key, path in some:
             item = one_object(key, path.stat().st_size, digest(path))
             there = create_or_beside(context, item, path)
-            own = f"{context.run.number:03d}" in {path.stem, path.parent.name}
-            sent.append(item if own else one_object(there, item.size, item.sha256))
+            sent.append(item if is_of_record(path, context.run.number) else one_object(there, item.size, item.sha256))
         require_kept(context.store.evidence, sent)
     require_kept(context.store.evidence, [claimed])
 
@@ -243,8 +242,7 @@ def _have_stamped(context: RunContext, folder: Path) -> str:
     def put(name: str, content: bytes) -> None:
         context.directory.write(folder / name, content)
         key = record_key(context.incident.id, int(folder.name), name)
-        context.store.evidence.create(key, content, digest_bytes(content))
-        require_kept(context.store.evidence, [one_object(key, len(content), digest_bytes(content))])
+        create_kept(context.store.evidence, key, content)
 
     closing = (folder / CLOSING).read_bytes()
     reason = stamp(context.store.block, closing, put)

@@ -22,12 +22,12 @@ from tasks.custody.store.latest import (
     TurnProof,
 )
 from tasks.custody.store.latest_plan import kept_by, pending, plan, why_not_now
-from tasks.custody.store.manifest import canonical, digest, digest_bytes
+from tasks.custody.store.manifest import canonical, digest
 from tasks.custody.store.objects import one_object
 from tasks.custody.store.receipts import ObjectReceipt, unproven
 from tasks.custody.store.rows import require_readable
 from tasks.storage.latest_history import History, at_key, history, present
-from tasks.storage.proof import require_kept
+from tasks.storage.proof import create_kept, require_kept
 from tasks.system.parallel import QUESTIONS, side_by_side
 
 if TYPE_CHECKING:
@@ -166,10 +166,7 @@ def _write_intent(store: "Store", transaction: LatestTransaction, log: Log) -> s
 def _create(store: "Store", key: str, transaction: LatestTransaction) -> str:
     """Create the intent object. A large one is written to a temporary file first, to bound memory."""
     if len(transaction.rows) <= _IN_MEMORY:
-        data = transaction.to_bytes()
-        store.create(key, data, digest_bytes(data))
-        require_kept(store, [one_object(key, len(data), digest_bytes(data))])
-        return digest_bytes(data)
+        return create_kept(store, key, transaction.to_bytes())
     with NamedTemporaryFile(prefix="evacuation-turn-") as file:
         file.writelines(transaction.pieces())
         file.flush()
@@ -243,9 +240,7 @@ def _commit(  # noqa: PLR0913, PLR0917  the phases before it
     if bad := unproven(receipts):
         raise _changed(store, bad[0].key, bad[0].reason)
     done = canonical({"turn": number, "begun": begun, "by": request.by, "done_at": datetime.now(UTC).isoformat()})
-    store.create(done_key(number), done, digest_bytes(done))
-    require_kept(store, [one_object(done_key(number), len(done), digest_bytes(done))])
-    proof = TurnProof(number, begun, digest_bytes(done), kept_by(number, transaction.rows))
+    proof = TurnProof(number, begun, create_kept(store, done_key(number), done), kept_by(number, transaction.rows))
     log.write("turn done", done_key(number), sha256=proof.done, result=transaction.summary)
     return Promotion(receipts, proof, transaction.summary)
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from tasks.custody.errors import TransientStoreError
 from tasks.custody.evidence.keys import beside_key
-from tasks.custody.store.objects import Expected
+from tasks.custody.store.manifest import digest_bytes
+from tasks.custody.store.objects import Expected, one_object
 from tasks.custody.store.receipts import ObjectReceipt
 from tasks.custody.store.retention import NOTHING, Retention
 from tasks.runtime.context import RunContext
@@ -48,6 +49,14 @@ def _beside(context: RunContext, item: Expected, retention: Retention, *, deep: 
     found = prove(context, replace(item, folder=key.removesuffix(item.sha256), name=item.sha256), retention, deep=deep)
     reason = f"other content lies there; what was sealed is at {key}"
     return replace(found, key=item.key, proven=False, reason=reason, beside=key) if found.proven else None
+
+
+def create_kept(store: "Store", key: str, data: bytes) -> str:
+    """Create a small object, and ask the store again for it. Return its digest. Raises StoreError."""
+    sha256 = digest_bytes(data)
+    store.create(key, data, sha256)
+    require_kept(store, [one_object(key, len(data), sha256)])
+    return sha256
 
 
 def require_kept(store: "Store", sent: Sequence[Expected]) -> None:

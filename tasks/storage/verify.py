@@ -14,7 +14,7 @@ from tasks.evidence.beside import create_or_beside
 from tasks.evidence.seal import read_manifest
 from tasks.evidence.signing import read_signature
 from tasks.evidence.uncopied_files import as_sealed
-from tasks.incident.layout import RECORD
+from tasks.incident.layout import RECORD, is_of_record
 from tasks.runtime.context import RunContext
 from tasks.runtime.progress import Progress, shown
 from tasks.runtime.step import step
@@ -53,7 +53,7 @@ def _displaced_records(context: RunContext) -> Iterator[ObjectReceipt]:
     """Send the files of earlier records beside their keys where other content lies there; yield a receipt of each."""
     home = context.directory.path / RECORD
     for path in sorted(home.glob("[!.]*/[!.]*")):
-        if f"{context.run.number:03d}" in {path.stem, path.parent.name}:
+        if is_of_record(path, context.run.number):
             continue
         key = f"incidents/{context.incident.id}/{RECORD}/{path.relative_to(home).as_posix()}"
         item = one_object(key, path.stat().st_size, digest(path))

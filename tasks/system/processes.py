@@ -225,9 +225,8 @@ def _read_process(pid: int, listening: Mapping[str, int] | None = None, places: 
                 process = _read_at(where, state, stat, listening, places)
                 if where == pid:
                     return process and _judged(process, stat)
-                if process and (
-                    _link(where, "exe") or _denied(where)
-                ):  # else it ended, and has shown less than there is
+                # A thread that has ended meanwhile has shown less than there is.
+                if process and (_link(where, "exe") or _denied(where)):
                     return process
     except (*GONE, PermissionError):
         pass

@@ -10,6 +10,7 @@ from typing import Final
 from tasks.custody.incident.description import FILE, place
 
 _SHOWN: Final = 5
+_TAKE_A_STORE: Final = frozenset({"run", "recover", "answer", "postmortem"})
 _VERBS: Final = {"evacuate": "run", "recover": "recover", "thaw": "thaw"}
 
 
@@ -20,10 +21,14 @@ class Typed:
     workload: str
     store: str = ""
 
+    def arguments(self, verb: str, *words: str) -> list[str]:
+        """Return the arguments of a verb, with these after them."""
+        store = ["--store", self.store] if self.store and verb in _TAKE_A_STORE else []
+        return [self.workload, *store, *words]
+
     def line(self, verb: str, *words: str) -> str:
         """Return the command of this verb, ready to be pasted into a shell."""
-        store = ["--store", self.store] if self.store and verb != "thaw" else []
-        return " ".join(["evacuation", verb, *map(quote, [self.workload, *store, *words])])
+        return " ".join(["evacuation", verb, *map(quote, self.arguments(verb, *words))])
 
 
 _by_hand = list[Typed]()
