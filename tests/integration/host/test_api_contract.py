@@ -90,7 +90,8 @@ def sealed_in(small: SmallWorkload) -> Iterator[Sealed]:
             data = (small.root / name).read_bytes()
             files[name] = StoredFile(name, name, len(data), digest_bytes(data), mtime_ns=9 - number)
         found = tuple(ModelFinding(name, file.sha256, Soundness.SOUND) for name, file in files.items())
-        made.models = SealedModels(files, tuple(files.values()), found)
+        before = ServedBefore(NAMES, frozenset(file.sha256 for file in files.values()), "open in its process")
+        made.models = SealedModels(files, tuple(files.values()), found, before=before)
         yield made
 
 
@@ -178,7 +179,7 @@ def test_a_name_is_compared_as_it_was_said_however_it_is_shown(sealed: Sealed) -
     sealed.write(name, name)
     data = (sealed.folder.workload / name).read_bytes()
     file = StoredFile(name, name, len(data), digest_bytes(data))
-    sealed.models = replace(sealed.models, files={name: file}, sound=(file,))
+    sealed.models = replace(sealed.models, files={name: file}, sound=(file,), before=ServedBefore())
     for said in (name, name.partition("/")[2]):
         answers = {"/health": (200, json.dumps({"model": said}).encode())}
         with api_that(answers, reload_path="") as api:
@@ -331,6 +332,17 @@ def test_another_model_than_at_the_freeze_is_told_unless_a_person_has_named_it(
             told = sealed.prove(api).unproven
         assert (told == ()) == (proven or named)
         assert all(f"at the freeze, {served} (open in its process)" in each for each in told)
+
+
+def test_one_that_nobody_knows_to_be_what_was_served_is_told_where_another_could_have_been(sealed: Sealed) -> None:
+    answers = {"/health": (200, json.dumps({"model": NAMES[0]}).encode())}
+    with api_that(answers, reload_path="") as api:
+        assert sealed.prove(api).unproven == ()
+        sealed.models = replace(sealed.models, before=ServedBefore())
+        (told,) = sealed.prove(api).unproven
+        assert "at the freeze, which is not known" in told
+        sealed.models = replace(sealed.models, sound=sealed.models.sound[:1])
+        assert sealed.prove(api).unproven == ()
 
 
 def test_a_model_that_a_person_names_is_refused_where_the_api_can_neither_reload_nor_start_with_it(
