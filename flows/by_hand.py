@@ -113,11 +113,12 @@ def on_own_server(
 def _given(workload_text: str, store_text: str) -> tuple[dict[str, str], "LocalConfig"]:
     from prefect.settings import get_current_settings
 
-    from blocks.file import store_given, workload_given
+    from blocks.file import store_given, warn_of_others, workload_given
     from tasks.adapters.local_config import LocalConfig
 
     file, name = place(workload_text)
     there, called = place(store_text or file)
+    warn_of_others({Path(file), Path(there)})
     called_workload, workload = workload_given(Path(file), name)
     called_store, store = store_given(Path(there), called)
     return {"workload": called_workload, "store": called_store}, LocalConfig(workload, store, get_current_settings())

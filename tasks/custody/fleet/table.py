@@ -11,7 +11,7 @@ from tasks.custody.fleet.verdict import all_that_answer_contained, settled
 from tasks.custody.visible import visible
 
 STANDING: Final = "of silent hosts stand until"
-"""In the last line of the table, once all that answer have their ends and orders of others stand."""
+"""What the last line says once all that answer have their ends, and orders of others stand."""
 _MESSAGES: Final = 10
 _SHOWN: Final = 160
 _QUIET: Final = frozenset({End.VERIFIED, End.THAWED, End.SILENT})

@@ -206,6 +206,7 @@ def short_lived() -> Iterator[ShortLived]:
     until(lambda: not alive(processes))
 
 
+@pytest.mark.soak
 def test_the_server_of_a_run_by_hand_writes_no_file_that_could_be_left_behind(short_lived: ShortLived) -> None:
     processes = family(short_lived.pid)
     assert len(processes) > 1

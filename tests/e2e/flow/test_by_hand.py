@@ -216,6 +216,7 @@ def test_the_shell_that_it_was_typed_in_computes_as_before_afterwards(tmp_path: 
     assert done.stdout.split()[-1] == "0"
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "change", [{"root": "/"}, {"training_pattern": ".*"}, {"host": "elsewhere"}, {"api_port": "x"}]
 )

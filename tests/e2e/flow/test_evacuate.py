@@ -165,6 +165,7 @@ def assert_prefect_has_the_graph_of_the_page_and_tags(state: State, incident: st
     assert stop.flow_run_id == state.state_details.flow_run_id
 
 
+@pytest.mark.soak
 def test_an_api_that_does_not_come_back_leaves_the_workload_contained(scene: Scene) -> None:
     scene.save(workload=scene.small.block(api_command=["venv/bin/python", "-c", "raise SystemExit(3)"]))
     state = scene.evacuate(recover=True)
@@ -173,6 +174,7 @@ def test_an_api_that_does_not_come_back_leaves_the_workload_contained(scene: Sce
     assert subprocess.run(["flock", "-n", "-E", "75", str(scene.block.lock), "true"], check=False).returncode == 75
 
 
+@pytest.mark.soak
 def test_an_api_that_serves_another_model_is_no_recovery(scene: Scene) -> None:
     api = scene.small.root / "uvicorn/__main__.py"
     program = api.read_text().replace("            model = wanted\n", "            model = 'models/other.joblib'\n")
@@ -350,6 +352,7 @@ def test_a_dry_run_says_that_a_supervisor_may_undo_it(scene: Scene) -> None:
     assert f"kill {loop.pid}); or set stop_supervisors = true in the workload block; unless" in told
 
 
+@pytest.mark.soak
 def test_an_incident_id_of_another_shape_is_refused_before_anything_is_touched(scene: Scene) -> None:
     scene.small.start_all()
     for bad in ("../x", "", "IR-" + "2" * 300, "IR-20261324T000000Z", "ir-20260102t030405z", "IR-1\n"):

@@ -91,6 +91,7 @@ def test_recovery_brings_back_the_model_that_the_block_names_and_no_newer_one(ho
     assert proven["object"] == "models/model_sound.joblib"
 
 
+@pytest.mark.soak
 def test_an_api_that_names_no_model_is_not_started_with_a_suspect_beside_it(hostile: Scene, tmp_path: Path) -> None:
     hostile.small.start_all()
     state = hostile.evacuate(recover=True)

@@ -159,6 +159,7 @@ def test_an_api_without_a_model_is_ended_and_one_that_predicts_nothing_is_left_u
     assert not refused(scene.block.lock)
 
 
+@pytest.mark.soak
 def test_after_a_wrong_swap_what_was_served_comes_back_or_what_a_person_names_and_never_the_newest(
     scene: Scene, tmp_path: Path
 ) -> None:

@@ -142,6 +142,7 @@ def test_a_lock_that_is_asked_for_later_is_set_by_the_next_run_of_the_incident(s
         assert (each.lock, each.held) == ("governance", True)
 
 
+@pytest.mark.soak
 def test_a_rehearsal_is_told_as_if_it_were_locked(scene: Scene, vault: str) -> None:
     scene.save(store=scene.store_block.model_copy(update={"bucket": vault, **LOCKED}))
     state = scene.evacuate(dry_run=True)

@@ -147,6 +147,7 @@ def test_the_training_gets_nothing_of_our_environment(trainee: Trainee, monkeypa
     assert "canary-of-ours" not in (trainee.small.root / "environment.json").read_text()
 
 
+@pytest.mark.soak
 def test_it_runs_as_the_owner_of_the_root_with_its_own_groups(trainee: Trainee) -> None:
     owner = 65534 if os.geteuid() == 0 else os.geteuid()
     open_the_way(trainee.small.root)
@@ -361,6 +362,7 @@ def test_the_one_liner_as_written_raises_one_alarm_when_the_training_fails(train
     assert event["payload"]["exit_code"] == 3
 
 
+@pytest.mark.soak
 def test_the_one_liner_as_written_refuses_under_marker_or_lock_and_says_nothing(trainee: Trainee) -> None:
     trainee.script("open('started', 'w')")
     trainee.block.lock.touch()

@@ -62,6 +62,7 @@ def answering() -> Iterator[int]:
         server.server_close()
 
 
+@pytest.mark.soak
 def test_requests_are_recorded_whole_with_the_ids_that_the_server_made() -> None:
     with answering() as port, Recorder(port) as relay, httpx.Client(base_url=relay.api, trust_env=False) as client:
         answers = [client.post(f"/flow_runs/{number}", content="x" * 100_000 * number) for number in (1, 2)]

@@ -316,6 +316,7 @@ def test_a_zombie_counts_as_gone_but_a_dead_main_thread_with_living_threads_does
     assert not alive(ended.pid)
 
 
+@pytest.mark.soak
 def test_a_second_run_keeps_the_receipts_of_the_first(small: SmallWorkload) -> None:
     small.start_all()
     with case_of(small.block()) as context:
@@ -384,6 +385,7 @@ def test_what_the_workload_could_not_protect_from_us_is_told_as_survivor(
         monkeypatch.undo()
 
 
+@pytest.mark.soak
 def test_find_spares_what_our_own_recovery_started(small: SmallWorkload) -> None:
     api = small.start(small.api_command)
     wait_until(small.healthy, what="the API's answer")

@@ -129,7 +129,7 @@ def end(context: RunContext, *cases: Case) -> None:
     assert not own_group(context.workload.root).place.exists()
 
 
-@pytest.mark.parametrize("policy", ["graceful", pytest.param("kill", marks=pytest.mark.soak)])
+@pytest.mark.parametrize("policy", [pytest.param("graceful", marks=pytest.mark.soak), "kill"])
 def test_a_fork_chain_is_frozen_ended_and_proven(
     policy: str, start: Start, context: RunContext, tmp_path: Path
 ) -> None:

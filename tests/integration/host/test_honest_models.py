@@ -102,6 +102,7 @@ def _hold(found: Made) -> None:
     assert len(unsound) <= len(found) / 100
 
 
+@pytest.mark.soak
 def test_of_the_models_that_people_make_one_in_a_hundred_is_not_sound_at_most(made_here: Made) -> None:
     assert {name.rpartition(", ")[2] for name in made_here} == set(honest_models.WAYS)
     assert len(made_here) > 700

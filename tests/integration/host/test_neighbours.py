@@ -86,6 +86,7 @@ def require_told(after: After, beside: Beside) -> None:
     assert [beside.before[pid] for pid in near if pid not in after.told] == []
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("name", [each.name for each in NEIGHBOURS if not each.soak])
 def test_a_neighbour_goes_on_as_it_was(after: After, name: str) -> None:
     require_untouched(of(after, name))

@@ -70,8 +70,8 @@ class Case:
 
     @property
     def marks(self) -> list[pytest.MarkDecorator]:
-        """A fifteenth is for the suite, the same one as long as the seed is."""
-        return [] if _draw(self.id, 15) == 0 else [pytest.mark.soak]
+        """One in 24 is for the suite, the same one as long as the seed is."""
+        return [] if _draw(self.id, 24) == 0 else [pytest.mark.soak]
 
 
 def _draw(word: str, among: int) -> int:

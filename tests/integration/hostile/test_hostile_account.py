@@ -245,6 +245,7 @@ def test_without_an_attack_it_is_verified(tmp_path: Path) -> None:
     assert ended.state == "Verified", ended.text
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("names", sample(), ids=["some", "others"])
 def test_an_attack_of_each_class_gains_nothing(tmp_path: Path, names: list[str]) -> None:
     trial(tmp_path / "place", [ATTACKS[name] for name in names])

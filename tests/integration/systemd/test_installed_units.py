@@ -186,6 +186,7 @@ def test_what_is_not_as_install_writes_it_or_not_roots_alone_is_refused_and_left
         assert said in refused.stderr
 
 
+@pytest.mark.soak
 def test_the_doctor_of_the_timer_finds_nothing_but_what_this_host_lacks(site: Site) -> None:
     site.evacuation("deploy", site.workload.file)
     site.host.run(["systemctl", "start", f"{DOCTOR}.service"], check=True)
@@ -209,6 +210,7 @@ def test_an_upgrade_is_refused_while_a_run_is_at_work_and_the_worker_goes_on(sit
     assert site.host.shown(WORKER, "MainPID") == before
 
 
+@pytest.mark.soak
 def test_an_upgrade_under_an_open_incident_leaves_the_guard_and_the_incident_is_carried_on(site: Site) -> None:
     workload, host = site.workload, site.host
     host.run(["mv", workload.store, f"{workload.store}.away"], check=True)
