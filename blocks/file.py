@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -14,7 +14,6 @@ from blocks.workload_fields import WorkloadFields
 from tasks.custody.errors import Refused
 from tasks.custody.incident.description import BUCKET, Tables, described, exported_store, one, read_tables
 from tasks.custody.visible import say
-from tasks.system.atomic_files import why_not_ours
 
 if TYPE_CHECKING:
     from prefect.blocks.core import Block
@@ -140,13 +139,6 @@ def store_given(path: Path, name: str = "") -> tuple[str, dict[str, Any]]:
         logger.warning("%s holds secrets, and others may read it: chmod 600", path)
     _checked(EvidenceStore, "store", called, {field: fields[field] for field in fields.keys() - set(_saved_in(fields))})
     return called, {**fields, **{field: _fields_or(each) for field, each in _saved_in(fields).items()}}
-
-
-def warn_of_others(files: Iterable[Path]) -> None:
-    """Warn of files that others than we and root may write: they say what is evacuated, and where to."""
-    for file in files:
-        if not file.is_dir() and (why := why_not_ours(file)):
-            logger.warning("%s says what is evacuated and where to, and %s 他人が書き換えられるファイルです", file, why)
 
 
 def _saved_in(fields: dict[str, Any]) -> dict[str, str]:

@@ -5,10 +5,11 @@ on a server that lives as long as the run. An incident can be carried on by work
 began it.
 """
 
+import logging
 import os
 import secrets
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from tasks.adapters.local_config import LocalConfig
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 _IN_MEMORY: Final = {
     "PREFECT_HOME": os.devnull,  # nothing can be created below it, not even by root
@@ -113,7 +115,7 @@ def on_own_server(
 def _given(workload_text: str, store_text: str) -> tuple[dict[str, str], "LocalConfig"]:
     from prefect.settings import get_current_settings
 
-    from blocks.file import store_given, warn_of_others, workload_given
+    from blocks.file import store_given, workload_given
     from tasks.adapters.local_config import LocalConfig
 
     file, name = place(workload_text)
@@ -122,6 +124,15 @@ def _given(workload_text: str, store_text: str) -> tuple[dict[str, str], "LocalC
     called_workload, workload = workload_given(Path(file), name)
     called_store, store = store_given(Path(there), called)
     return {"workload": called_workload, "store": called_store}, LocalConfig(workload, store, get_current_settings())
+
+
+def warn_of_others(files: Iterable[Path]) -> None:
+    """Warn of files that others than we and root may write: they say what is evacuated, and where to."""
+    from tasks.system.atomic_files import why_not_ours
+
+    for file in files:
+        if not file.is_dir() and (why := why_not_ours(file)):
+            logger.warning("%s says what is evacuated and where to, and %s 他人が書き換えられるファイルです", file, why)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from blocks.file import store_given, warn_of_others, workload_given
+from blocks.file import store_given, workload_given
 from blocks.workload import Workload
 from flows import at_the_front, by_hand
 from flows.cli import run, to_freeze
@@ -134,16 +134,14 @@ def test_a_file_is_read_as_before_whatever_is_exported(small: SmallWorkload, tmp
     assert described(file, "store") == described(file, "workload")
 
 
-def test_a_file_that_others_may_write_is_told_and_ours_is_not(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_file_that_others_may_write_is_told_and_ours_is_not(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ours, theirs = tmp_path / "ours.toml", tmp_path / "theirs.toml"
     for file, mode in ((ours, 0o644), (theirs, 0o664)):
         file.write_text("")
         file.chmod(mode)
-    warn_of_others([ours, tmp_path])
+    by_hand.warn_of_others([ours, tmp_path])
     assert not caplog.messages
-    warn_of_others([theirs])
+    by_hand.warn_of_others([theirs])
     (told,) = caplog.messages
     assert str(theirs) in told
     assert "may have written it" in told
