@@ -195,6 +195,11 @@ class StoreFields(BaseModel):
                 f"expected either a bucket or a folder; got {got}. Nothing was saved. "
                 "Give bucket= for S3, or folder= for another disk"
             )
+        if self.folder and self.prefix:
+            raise ValueError(
+                f"expected no prefix beside a folder; got {self.prefix!r}. Nothing was saved. "
+                f"Give folder={str(self.folder / self.prefix)!r} if that is meant"
+            )
         return self
 
     @model_validator(mode="after")

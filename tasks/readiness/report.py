@@ -1,6 +1,7 @@
 """Format findings as terminal lines and as a page for Prefect's UI."""
 
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Final
 
 from tasks.custody.incident.readiness import SIGNS, Finding, Readiness, Weight
@@ -18,12 +19,19 @@ _NIGHTS: Final = Both("直近 30 日 (● Ready ◐ Degraded ○ NotReady · 実
 
 
 def lines(found: Readiness, nights: str = "") -> Iterator[str]:
-    """Yield a line for each check, and for what is not sound why it matters and what cures it; the end comes last."""
-    for each in found.findings:
-        yield f"  {SIGNS[each.weight]} {each.name:<20} {each.found}"
-        if each.weight is not Weight.SOUND:
-            yield f"    {'matters':<20} {each.matters}"
-            yield f"    {'cure':<20} {each.cure}"
+    """Yield a line for each check, and for what is not sound why it matters and what cures it; the end comes last.
+
+    Checks that found the same one after another, as without a server, are told once.
+    """
+    for told, same in groupby(found.findings, lambda each: (each.weight, each.found, each.matters, each.cure)):
+        (weight, what, matters, cure), (name, *others) = told, [each.name for each in same]
+        if weight is Weight.SOUND:
+            yield from (f"  {SIGNS[weight]} {each:<20} {what}" for each in (name, *others))
+            continue
+        yield f"  {SIGNS[weight]} {name:<20} {what}"
+        yield from [f"    {'so also':<20} {', '.join(others)}"] if others else []
+        yield f"    {'matters':<20} {matters}"
+        yield f"    {'cure':<20} {cure}"
     if nights:
         yield f"  {'last 30 days':<22} {nights}"
     yield f"{found.ending.name}: {len(found.findings)} checks, {len(found.bad)} not sound"
