@@ -16,6 +16,7 @@ PAIRS = [
     ("README.md", "README.ja.md"),
     ("docs/operate.md", "docs/operate.ja.md"),
     ("docs/runbook.md", "docs/runbook.ja.md"),
+    ("docs/night.md", "docs/night.ja.md"),
 ]
 BOTH = [name for pair in PAIRS for name in pair]
 PARAMETERS = {flow.name: set(parameter_schema(flow).properties) for flow in flows()}
