@@ -14,7 +14,7 @@ from in_toto_attestation.v1.statement_pb2 import Statement as Fields
 from pydantic import SecretStr
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
-from securesystemslib.signer import SSlibKey
+from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]  # public by its docs
 
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
@@ -26,8 +26,10 @@ from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.custody.store.statement import PREDICATE
 from tasks.record.write import record
 from tests.support.memory_store import MemoryStore
+from tests.support.pages import PROJECT
 from tests.support.run_context import INCIDENT, case_of, made
 from tests.support.sealed_runs import lossy
+from tests.support.shown import as_said, blocks_of, script_of
 from tests.unit.audit.conftest import Objects
 from tests.unit.audit.test_audit_laws import HOME, findings
 from tests.unit.audit.test_roles import new_key
@@ -218,3 +220,16 @@ def test_without_a_key_and_in_a_rehearsal_there_is_no_statement(
         folder = Path(made(record.fn(context, content())).folder)
         assert (folder / "closing.json.sig").exists()
         assert not (folder / "verdict.intoto.json").exists()
+
+
+def test_the_commands_of_the_page_verify_a_statement(objects: Objects, signing_key: SigningKey, tmp_path: Path) -> None:
+    page = (PROJECT / "docs/audit.md").read_text().partition("\n### The statement\n")[2].partition("\n##")[0]
+    (record := tmp_path / "record/001").mkdir(parents=True)
+    (record / "verdict.intoto.json").write_bytes(objects[ONLY])
+    (tmp_path / "signing.key.pub").write_text(f"{signing_key.public_key} a comment\n")
+    commands = blocks_of(page)
+    done = subprocess.run(
+        ["bash", "-euc", script_of(commands)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    as_said(commands, done.stdout)
