@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, HttpUrl, PrivateAttr, SecretStr, field_v
 from blocks.form import FormMade
 from blocks.quick_save import QuickSave
 from blocks.workload_fields import AbsolutePath
+from tasks.custody.store.envelope import enveloped
 from tasks.custody.store.signature import NAMESPACE, Data, PrivateKey, public_key, sign
 
 _IDENTITY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*@[A-Za-z0-9.-]+")
@@ -102,6 +103,10 @@ class SigningKey(QuickSave, FormMade, Block):
     def sign(self, data: Data) -> bytes:
         """Return the content of the .sig file for `data`, given whole or in pieces."""
         return sign(self.open(), data)
+
+    def envelop(self, statement: bytes) -> bytes:
+        """Return an in-toto statement in a signed DSSE envelope. Raises ValueError for a key that is not Ed25519."""
+        return enveloped(self.open(), statement)
 
 
 def _read(path: Path) -> str:

@@ -4,18 +4,21 @@ import binascii
 import logging
 import re
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tasks.custody.errors import BadSignature, Tampered
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.evidence.keys import MANIFEST, SIGNATURE, volume_folder
 from tasks.custody.incident.incident import principal_of
 from tasks.custody.incident.log import CustodyLog
-from tasks.custody.store.manifest import pieces_of
+from tasks.custody.store.manifest import digest_bytes, pieces_of
 from tasks.runtime.store_access import StoreAccess
+
+if TYPE_CHECKING:
+    from blocks.signing_key import SigningKey
 
 logger = logging.getLogger(__name__)
 
@@ -76,10 +79,21 @@ def who_signs(store: StoreAccess) -> Signer | str:
 
 def sign(store: StoreAccess, log: CustodyLog, name: str, data: bytes | Iterable[bytes], sha256: str) -> bytes:
     """Sign a manifest or closing, and log that. Returns an empty signature if there is no usable key."""
+    return _signed(store, log, name, sha256, lambda key: key.sign(data))
+
+
+def envelop(store: StoreAccess, log: CustodyLog, name: str, statement: bytes) -> bytes:
+    """Sign a statement for other tools, and log that, or why not. Returns an empty envelope without a usable key."""
+    return _signed(store, log, name, digest_bytes(statement), lambda key: key.envelop(statement))
+
+
+def _signed(
+    store: StoreAccess, log: CustodyLog, name: str, sha256: str, make: Callable[["SigningKey"], bytes]
+) -> bytes:
     who, made = who_signs(store), b""
     if key := store.signing_key:
         try:
-            made = key.sign(data)
+            made = make(key)
         except Exception as error:  # noqa: BLE001  whatever is wrong with the key, the evidence is sealed
             who = f"the key failed: {type(error).__name__}: {error}"
     told = f"by {who.identity}, {who.fingerprint}" if isinstance(who, Signer) else who

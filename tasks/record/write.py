@@ -15,6 +15,7 @@ from tasks.custody.evidence.keys import (
     MANIFEST,
     POSTMORTEM,
     SEGMENT,
+    STATEMENT,
     VERDICT,
     postmortem_key,
     record_key,
@@ -28,9 +29,10 @@ from tasks.custody.store.latest import Promotion
 from tasks.custody.store.manifest import canonical, digest, digest_bytes
 from tasks.custody.store.objects import Expected, one_object
 from tasks.custody.store.receipts import ObjectReceipt
+from tasks.custody.store.statement import statement
 from tasks.evidence.beside import create_or_beside
 from tasks.evidence.claim import claim
-from tasks.evidence.signing import Signer, sign, who_signs
+from tasks.evidence.signing import Signer, envelop, sign, who_signs
 from tasks.evidence.time_stamp import stamp
 from tasks.incident.last_postmortem import written_before
 from tasks.incident.layout import RECORD, is_of_record
@@ -150,12 +152,20 @@ def record(context: RunContext, content: RecordContent) -> Record:
 
 
 def _close(context: RunContext, folder: Path, content: RecordContent) -> None:
-    """Write verdict, custody segment and signature, and closing.json last."""
+    """Write verdict, its statement, custody segment and signature, and closing.json last."""
     about = {"incident": asdict(context.incident), "run": context.run.id, "verdict": asdict(content.verdict)}
     about["place"] = context.store.label
     write = context.directory.write
-    (folder / SEGMENT).unlink(missing_ok=True)  # of a try that ended before the closing: its lines are in this one
-    write(folder / VERDICT, canonical({**content.facts, **about}))
+    for name in (SEGMENT, STATEMENT):  # of a try that ended before the closing: its lines are in this one
+        (folder / name).unlink(missing_ok=True)
+    write(folder / VERDICT, verdict := canonical({**content.facts, **about}))
+    if context.store.signing_key and not context.run.dry_run:  # a rehearsal's word proves nothing to anybody
+        origin = context.incident.origin(context.store.label)
+        said = statement(
+            context.incident.id, origin, context.run.number, content.verdict, digest_bytes(verdict), _manifests(content)
+        )
+        if made := envelop(context.store, context.log, f"{RECORD}/{folder.name}/{STATEMENT}", said):
+            write(folder / STATEMENT, made)
     segment = context.log.lines(context.directory.segments_end())
     context.log.sync()  # a log that a power loss cuts behind a segment could not be continued
     write(folder / SEGMENT, b"".join(segment))
@@ -274,8 +284,12 @@ def _closing(context: RunContext, folder: Path, content: RecordContent) -> dict[
         **({"timestamp_url": url} if (url := context.store.timestamp_url) else {}),
         **({"cancelled": context.cancelled.summary} if context.cancelled else {}),
         **({POSTMORTEM: finished} if finished else {}),
-        "manifests": {f"{volume_folder(sealed.volume)}/{MANIFEST}": sealed.manifest_sha256 for sealed in content.seals},
+        "manifests": _manifests(content),
     }
+
+
+def _manifests(content: RecordContent) -> dict[str, str]:
+    return {f"{volume_folder(sealed.volume)}/{MANIFEST}": sealed.manifest_sha256 for sealed in content.seals}
 
 
 def _report_data(context: RunContext, content: RecordContent) -> ReportData:

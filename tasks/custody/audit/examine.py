@@ -29,6 +29,7 @@ from tasks.custody.audit.records import (
 from tasks.custody.audit.retained import Asked
 from tasks.custody.audit.signed import Signatures, signatures
 from tasks.custody.audit.signers import AllowedSigner
+from tasks.custody.audit.stated import statement_holds
 from tasks.custody.audit.timed import TimeStamps, may_lie_beside, time_stamps
 from tasks.custody.audit.untrusted import Unreadable, read_closing, read_manifest
 from tasks.custody.evidence.acquisition import Evidence
@@ -165,7 +166,8 @@ def _in_place(layout: Layout, manifests: Mapping[int, Manifest]) -> Iterator[str
 def _record(layout: Layout, number: int, reader: _Reader, documents: Mapping[str, bytes]) -> RecordOf:
     closing = reader.read(layout.closing(number), read_closing)
     facts = reader.read(layout.verdict(number), read_facts)
-    return RecordOf(number, closing, facts, documents.get(record_key(layout.incident, number, SEGMENT)))
+    segment = documents.get(record_key(layout.incident, number, SEGMENT))
+    return RecordOf(number, closing, facts, segment, documents.get(layout.statement(number)))
 
 
 def _record_holds(
@@ -178,6 +180,7 @@ def _record_holds(
     sealed = {volume_of(path) for path in record.closing.manifests}
     closed = {volume: manifest for volume, manifest in manifests.items() if volume in sealed}
     yield from judged_again(key, record.facts)
+    yield from statement_holds(layout, record)
     yield from receipts_cover(key, record.facts, closed)
     yield from coverage_holds(key, record.facts, closed, coverage)
 

@@ -10,6 +10,7 @@ from tasks.custody.evidence.keys import (
     COVERAGE,
     MANIFEST,
     SEGMENT,
+    STATEMENT,
     TIME_STAMP,
     UNSTAMPED,
     VERDICT,
@@ -58,6 +59,10 @@ class Layout:
         """Return the key of a verdict."""
         return record_key(self.incident, record, VERDICT)
 
+    def statement(self, record: int) -> str:
+        """Return the key of the statement beside a verdict."""
+        return record_key(self.incident, record, STATEMENT)
+
     def coverage(self, volume: int) -> str:
         """Return the key of a coverage statement."""
         return evidence_key(self.incident, volume, COVERAGE)
@@ -77,7 +82,7 @@ class Layout:
     def documents(self) -> tuple[str, ...]:
         """Keys of all documents that describe other objects, signed ones first."""
         signatures = (f"{key}{SIGNATURE}" for key in self.signed)
-        verdicts = map(self.verdict, self.records)
+        verdicts = (*map(self.verdict, self.records), *map(self.statement, self.records))
         coverage = map(self.coverage, self.volumes)
         claim = claim_key(self.incident)
         names = (TIME_STAMP, UNSTAMPED)

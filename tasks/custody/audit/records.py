@@ -22,12 +22,16 @@ _UNPROVEN: Final = {Word.UNVERIFIED, Word.NOT_CONTAINED}
 
 @dataclass(frozen=True)
 class RecordOf:
-    """One record as far as it is readable; `closing` is None if the run did not write one."""
+    """One record as far as it is readable; `closing` is None if the run did not write one.
+
+    `statement` is the envelope beside the verdict, unread.
+    """
 
     number: int
     closing: Closing | None
     facts: Facts | None
     segment: bytes | None
+    statement: bytes | None = None
 
 
 def volume_of(path: str) -> int | None:

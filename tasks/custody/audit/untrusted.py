@@ -52,6 +52,7 @@ class Named:
     """The signer that a closing names."""
 
     fingerprint: str
+    public_key: str = ""
 
 
 @dataclass(frozen=True)

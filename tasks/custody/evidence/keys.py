@@ -29,6 +29,8 @@ MODELS: Final = "models.json"
 """In sealed evidence: the judgement of each model."""
 VERDICT: Final = "verdict.json"
 """In a record: the verdict and all facts that it is based on."""
+STATEMENT: Final = "verdict.intoto.json"
+"""In a record, signed with an Ed25519 key: the verdict for other tools, an in-toto statement in a DSSE envelope."""
 CLOSING: Final = "closing.json"
 """In a record, written last: the digests of its other files and of the manifests. With `.sig` its signature,
 with `.tsr` an authority's time stamp."""
