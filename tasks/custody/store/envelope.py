@@ -36,7 +36,7 @@ def opened(envelope: Mapping[str, Any], key: PublicKey) -> bytes:
         public.verify(base64.b64decode(signature["sig"], validate=True), _signed_bytes(payload))
     except (ArithmeticError, LookupError, TypeError, ValueError, InvalidSignature, UnsupportedAlgorithm) as error:
         raise BadSignature(
-            f"a DSSE envelope of an in-toto statement, signed by {key.fingerprint}",
+            "a DSSE envelope of an in-toto statement, signed by that key",
             "a signature of other data, or by another key" if isinstance(error, InvalidSignature) else repr(error),
             "It proves nothing.",
             "Audit the incident: its closing is signed apart from this.",

@@ -175,6 +175,18 @@ def test_a_statement_that_the_key_of_its_closing_has_not_signed_is_broken(
     assert "it is no statement by the key that its closing names" in told
 
 
+@pytest.mark.parametrize("line", [None, "", "ssh-ed25519 AAAA", "ssh-ed25519 \udcff"])
+def test_a_closing_that_names_no_key_that_can_be_read_has_no_statement(
+    partial: Objects, holding: Holding, signing_key: SigningKey, allowed: str, line: str | None
+) -> None:
+    closing = json.loads(partial[CLOSING])
+    closing["signer"] = None if line is None else {**closing["signer"], "public_key": line}
+    data = json.dumps(closing).encode()
+    store = holding({**partial, CLOSING: data, f"{CLOSING}.sig": signing_key.sign(data)})
+    audit = audited(store, INCIDENT, read_signers(allowed), deep=False)
+    assert audit.word is AuditWord.BROKEN
+
+
 def test_a_statement_in_another_spelling_is_broken(
     partial: Objects, holding: Holding, signing_key: SigningKey, allowed: str
 ) -> None:
