@@ -7,7 +7,7 @@ import socket
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,6 +41,9 @@ from tests.support.run_context import INCIDENT
 from tests.support.shown import as_said, blocks_of, script_of
 from tests.support.time_authority import TimeAuthority
 from tests.unit.audit.conftest import Objects
+from tests.unit.audit.test_revoked import until
+from tests.unit.audit.test_roles import new_key
+from tests.unit.audit.test_rotated import rotation
 from tests.unit.custody.fleet.test_order import ID
 from tests.unit.custody.fleet.test_order import INCIDENT as FLEET
 
@@ -250,6 +253,50 @@ def host_key(bucket: Bucket, tmp_path_factory: pytest.TempPathFactory) -> Signin
     key = SigningKey(private_key=SecretStr(path.read_text()), identity="evacuation@gpu2")
     bucket.allowed += f"evacuation@*,{key.allowed_signers}\n"
     return key
+
+
+@pytest.mark.parametrize(("place", "word"), [("gpu2/", AuditWord.PROVEN), ("gpu1/", AuditWord.BROKEN)])
+def test_a_rotation_of_a_hosts_key_counts_in_its_own_place(  # noqa: PLR0913, PLR0917  the scene
+    bucket: Bucket, host_key: SigningKey, signing_key: SigningKey, allowed: str, place: str, word: AuditWord
+) -> None:
+    for closing in sorted((bucket.folder / "gpu2").rglob("002/closing.json")):
+        said = {**json.loads(closing.read_bytes()), "signer": {"fingerprint": host_key.fingerprint}}
+        closing.write_bytes(canonical(said))
+        Path(f"{closing}.sig").write_bytes(host_key.sign(canonical(said)))
+    for key, data in rotation(signing_key, host_key, AGO).items():
+        bucket.store.create(f"{place}{key}", data, digest_bytes(data))
+    bucket.write([bucket.rows()[1]], end=End.VERIFIED)
+    bucket.incident = replace(bucket.incident, hosts=bucket.incident.hosts[1:])
+    found = bucket.audit(signers=allowed)
+    told = [each for each in found.findings if "signed by a key" in each.what]
+    assert bool(told) is (word is AuditWord.BROKEN), found.findings
+
+
+def test_a_fleet_of_a_revoked_key_is_proven_by_what_authorities_have_seen_before(
+    bucket: Bucket, signing_key: SigningKey, time_authority: TimeAuthority
+) -> None:
+    with time_authority.serving() as bucket.authority:
+        bucket.write(bucket.rows())
+    lines = until(signing_key, datetime.now(UTC) + timedelta(minutes=1))
+    roots = read_roots(time_authority.roots)
+    found = bucket.audit(signers=lines, roots=roots)
+    left = {each.object.partition("/")[0] for each in found.findings if each.severity is Severity.OPEN}
+    assert (found.word, left) == (AuditWord.INDETERMINATE, {"gpu1", "gpu2"})
+    for closing in [*bucket.folder.glob("gpu*/incidents/*/record/002/closing.json")]:
+        Path(f"{closing}.tsr").write_bytes(time_authority.stamp(closing.read_bytes()))
+    found = bucket.audit(signers=lines, roots=roots)
+    assert found.word is AuditWord.PROVEN, found.findings
+    assert bucket.audit(signers=lines).word is AuditWord.INDETERMINATE
+
+
+def test_a_fleets_own_key_is_rotated_in_the_fleets_place(bucket: Bucket, signing_key: SigningKey, allowed: str) -> None:
+    bucket.key = new_key(signing_key.identity)
+    bucket.write(bucket.rows())
+    assert bucket.audit(signers=allowed).word is AuditWord.BROKEN
+    for key, data in rotation(signing_key, bucket.key, AGO).items():
+        bucket.store.create(key, data, digest_bytes(data))
+    found = bucket.audit(signers=allowed)
+    assert found.word is AuditWord.PROVEN, found.findings
 
 
 def test_a_hosts_key_makes_no_fleet_green(bucket: Bucket, host_key: SigningKey) -> None:
