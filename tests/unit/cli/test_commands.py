@@ -38,6 +38,8 @@ COMMANDS = [
     "deploy",
     "install",
     "uninstall",
+    "key",
+    "worker",
     "drill",
     "version",
 ]
