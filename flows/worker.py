@@ -77,7 +77,7 @@ def require_server() -> str:
     from prefect.settings import PREFECT_API_URL
 
     if address := PREFECT_API_URL.value():
-        return address
+        return str(address)
     raise Refused(
         "a Prefect server for the worker to serve",
         "none: neither PREFECT_API_URL nor a profile of Prefect names one",

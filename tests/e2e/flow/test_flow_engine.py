@@ -122,10 +122,8 @@ print(os.getpriority(os.PRIO_PROCESS, 0), Path("/proc/self/oom_score_adj").read_
 @am_root
 def test_a_worker_stands_before_everything_and_a_training_of_it_gives_way() -> None:
     environment = {**os.environ, "PREFECT_API_URL": "http://name.invalid/api"}
-    command = [sys.executable, "-c", WORKER]
-    told = subprocess.run(
-        command, env=environment, start_new_session=True, capture_output=True, text=True, check=True
-    )
+    typed = [sys.executable, "-c", WORKER]
+    told = subprocess.run(typed, env=environment, start_new_session=True, capture_output=True, text=True, check=True)
     spared = OOM if effective_capabilities() >> SYS_RESOURCE & 1 else 0
     words = ["-P", "-m", "prefect", "worker", "start", "--pool", "p", "--type", "evacuation"]
     assert told.stdout.splitlines()[:2] == [f"{words} {NICE} {spared}", "0 0"]

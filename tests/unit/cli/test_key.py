@@ -1,6 +1,6 @@
 """A signing key is made once, for root or the worker alone, and its line is the auditor's."""
 
-import os
+import inspect
 import socket
 import stat
 import subprocess
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from blocks.signing_key import SigningKey
+from flows import commands
 from flows.cli import run
 from tasks.custody.incident.exit_codes import REFUSED
 
@@ -70,6 +71,5 @@ def test_a_folder_that_takes_no_file_is_named(tmp_path: Path, capfd: pytest.Capt
 
 
 def test_without_a_file_it_is_the_one_that_the_pages_name() -> None:
-    from flows.commands import KEY
-
-    assert os.fspath(KEY) == "/etc/evacuation/signing.key"
+    (file,) = inspect.signature(commands.key).parameters.values()
+    assert file.default == Path("/etc/evacuation/signing.key")
