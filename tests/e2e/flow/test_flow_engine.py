@@ -138,7 +138,7 @@ def test_a_worker_is_of_the_type_that_it_is_asked_for(typed: tuple[str, ...]) ->
 
 def test_a_worker_that_serves_its_hosts_queue_has_the_hosts_name() -> None:
     words, host = ["prefect", "worker", "start"], socket.gethostname()
-    typed = ["--type", "evacuation"]
+    typed = ["--pool", "evacuation", "--type", "evacuation"]
     for queue in (["--work-queue", host], [f"--work-queue={host}"], ["-q", host]):
         assert command(queue) == [*words, *queue, *typed, "--name", host]
         for name in (["--name", "w"], ["--name=w"], ["-n", "w"]):
