@@ -11,7 +11,7 @@ from tasks.cli.output import command
 from tasks.custody.incident.description import FILE, HERE, place, workload_folder
 from tasks.custody.incident.exit_codes import REFUSED
 from tasks.custody.visible import say
-from tasks.system.installation import NAME, version
+from tasks.system.installation import KEY, NAME, version
 
 WorkloadFile = Annotated[
     str,
@@ -89,9 +89,12 @@ def _examples(*lines: str) -> str:
     return "\n".join(["Examples:", *(f"  {NAME} {line}" for line in lines)])
 
 
-@app.command(help_epilogue=_examples("worker --pool evacuation --work-queue gpu1 --work-queue gpu1-training"))
+@app.command(help_epilogue=_examples("worker", "worker --pool gpus", "worker --work-queue fleet --work-queue people"))
 def worker(*arguments: Annotated[str, Parameter(name="OPTIONS", allow_leading_hyphen=True)]) -> None:
-    """Start the worker of this host, with the options of `prefect worker start`."""
+    """Start the worker of this host, with the options of `prefect worker start`. Needs a Prefect server.
+
+    Without --pool it is the pool evacuation, and without --work-queue too the queues of this host.
+    """
     from flows.worker import main
 
     main(arguments)
@@ -466,6 +469,16 @@ def install(workload: WorkloadFile, /, *, server: bool = False, dry_run: bool = 
     from tasks.cli.install import install_by_hand
 
     return install_by_hand(workload, server=server, dry_run=dry_run)
+
+
+@app.command(help_epilogue=_examples("key", "key /srv/evacuation/signing.key"))
+def key(
+    file: Annotated[Path, Parameter(name="FILE", help="Where to; /etc/evacuation/signing.key if left out.")] = KEY, /
+) -> int:
+    """Make the key by which this host signs its evidence, and print its line for the auditor. Overwrites nothing."""
+    from tasks.cli.key import make_by_hand
+
+    return make_by_hand(file)
 
 
 @app.command(help_epilogue=_examples("uninstall"))

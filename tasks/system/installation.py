@@ -11,6 +11,8 @@ WORKER_VERSION: Final = "EVACUATION_WORKER_VERSION"
 ETC: Final = Path("/etc/evacuation")
 PASSWORD: Final = ETC / "auth.env"
 """The password of the Prefect API, for its server, the worker and the doctor, as `evacuation install` writes it."""
+KEY: Final = ETC / "signing.key"
+"""The key that this host signs by, unless `evacuation key` is given another file."""
 PROFILE: Final = ETC / "profiles.toml"
 """The same for an operator: a profile of Prefect's, which `evacuation` reads by itself where it may."""
 _PACKAGES: Final = ("blocks", "flows", "tasks")

@@ -121,9 +121,9 @@ print(os.getpriority(os.PRIO_PROCESS, 0), Path("/proc/self/oom_score_adj").read_
 
 @am_root
 def test_a_worker_stands_before_everything_and_a_training_of_it_gives_way() -> None:
-    told = subprocess.run(
-        [sys.executable, "-c", WORKER], start_new_session=True, capture_output=True, text=True, check=True
-    )
+    environment = {**os.environ, "PREFECT_API_URL": "http://name.invalid/api"}
+    typed = [sys.executable, "-c", WORKER]
+    told = subprocess.run(typed, env=environment, start_new_session=True, capture_output=True, text=True, check=True)
     spared = OOM if effective_capabilities() >> SYS_RESOURCE & 1 else 0
     words = ["-P", "-m", "prefect", "worker", "start", "--pool", "p", "--type", "evacuation"]
     assert told.stdout.splitlines()[:2] == [f"{words} {NICE} {spared}", "0 0"]
@@ -138,7 +138,7 @@ def test_a_worker_is_of_the_type_that_it_is_asked_for(typed: tuple[str, ...]) ->
 
 def test_a_worker_that_serves_its_hosts_queue_has_the_hosts_name() -> None:
     words, host = ["prefect", "worker", "start"], socket.gethostname()
-    typed = ["--type", "evacuation"]
+    typed = ["--pool", "evacuation", "--type", "evacuation"]
     for queue in (["--work-queue", host], [f"--work-queue={host}"], ["-q", host]):
         assert command(queue) == [*words, *queue, *typed, "--name", host]
         for name in (["--name", "w"], ["--name=w"], ["-n", "w"]):

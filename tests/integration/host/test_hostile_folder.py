@@ -32,6 +32,7 @@ COMMANDS = [
     "drill",
     "fleet",
     "install",
+    "key",
     "plan",
     "pull",
     "recover",
@@ -145,12 +146,13 @@ def test_each_command_is_tried() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_imports_nothing_from_where_one_stands(command: str, hostile: Path, mark: Path) -> None:
     words = {"drill": ["--help"], "install": ["none.toml", "--dry-run"], "uninstall": ["--help"], "version": []}
+    words |= {"key": ["/dev/null/signing.key"]}
     ended([str(EVACUATION), command, *words.get(command, ["none.toml"])], hostile)
     assert not mark.exists()
 
 
 def test_the_worker_and_the_command_of_its_runs_import_nothing_from_there(hostile: Path, mark: Path) -> None:
-    told = ended([str(EVACUATION), "worker", "--no-such-option"], hostile, PREFECT_API_URL="")
+    told = ended([str(EVACUATION), "worker", "--no-such-option"], hostile, PREFECT_API_URL="http://name.invalid/api")
     assert "Unknown option" in told.stderr + told.stdout, told
     assert not mark.exists()
 

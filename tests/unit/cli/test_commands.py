@@ -39,6 +39,8 @@ COMMANDS = [
     "deploy",
     "install",
     "uninstall",
+    "key",
+    "worker",
     "drill",
     "version",
 ]
