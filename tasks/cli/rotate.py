@@ -5,11 +5,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from blocks.file import store_given
+from blocks.signing_key import SigningKey
 from blocks.store import with_usable_key
 from tasks.custody.audit.rotated import SIGNED, KeyClosing
 from tasks.custody.errors import Refused
 from tasks.custody.evidence.keys import CLOSING, ROTATIONS, TIME_STAMP
 from tasks.custody.incident.description import place
+from tasks.custody.incident.incident import principal_of
 from tasks.custody.store.manifest import canonical
 from tasks.custody.visible import say
 from tasks.evidence.time_stamp import stamp
@@ -23,7 +25,8 @@ def rotate_by_hand(text: str, key: Path) -> int:
     if block.signing is None:
         raise Refused("a signing key in the store's table", why or "none", "There is nothing to close.")
     try:
-        public = " ".join(Path(f"{key}.pub").read_text().split()[:2])
+        beside = Path(f"{key}.pub")
+        public = " ".join(beside.read_text().split()[:2]) if beside.exists() else _public_half(key)
     except (OSError, ValueError) as error:
         raise Refused("the public half of the next key", f"{error}", "ssh-keygen -t ed25519 makes both.") from error
     if public == block.signing.public_key:
@@ -47,3 +50,7 @@ def rotate_by_hand(text: str, key: Path) -> int:
         f'  auditor   {line.who} namespaces="evacuation" {public}',
     )
     return 0
+
+
+def _public_half(key: Path) -> str:
+    return SigningKey(key_file=key, identity=principal_of(socket.gethostname())).public_key

@@ -202,13 +202,16 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("beside", [True, False])
 def test_the_command_closes_the_key_in_use_and_ssh_keygen_agrees(
-    table: Path, capsys: pytest.CaptureFixture[str]
+    table: Path, capsys: pytest.CaptureFixture[str], *, beside: bool
 ) -> None:
     folder = table.parent
+    public = " ".join((folder / "new.pub").read_text().split()[:2])
+    if not beside:  # as `evacuation key` leaves it
+        (folder / "new.pub").unlink()
     assert invoke(["rotate", str(table), str(folder / "new")]) == 0
     told = capsys.readouterr().out
-    public = " ".join((folder / "new.pub").read_text().split()[:2])
     assert f'evacuation@{HERE} namespaces="evacuation" {public}' in told
     assert f'key_file = "{folder}/new"' in told
     (closing,) = (folder / "store/rotations" / HERE).glob("*/closing.json")
