@@ -30,6 +30,7 @@ StoreName = Annotated[
     ),
 ]
 StoreFile = Annotated[str, Parameter(help="TOML file with the [store.NAME], if that is another file.")]
+StoreTable = Annotated[str, Parameter(name="STORE", help="TOML file with a [store.NAME]; FILE:NAME if several.")]
 What = Annotated[str, Parameter(name="WHAT", help="latest, an incident IR-…, or the stamp of a snapshot.")]
 Policy = Literal["graceful", "kill"]
 Suspects = Literal["name", "include"] | None
@@ -341,6 +342,16 @@ def audit(  # noqa: PLR0913  its options
     from tasks.cli.audit import audit_by_hand
 
     return audit_by_hand(store, incident, signers, tsa_roots, deep=deep, as_json=json)
+
+
+@app.command(help_epilogue=_examples("rotate /etc/evacuation/evacuation.toml /etc/evacuation/signing-2.key"))
+def rotate(
+    store: StoreTable, key: Annotated[Path, Parameter(name="KEY", help="The next key; KEY.pub lies beside it.")], /
+) -> int:
+    """Close the signing key of a store's table: under its signature, name the next key of this host, for audits."""
+    from tasks.cli.rotate import rotate_by_hand
+
+    return rotate_by_hand(store, key)
 
 
 @app.command(help_epilogue=_examples("pull store.toml /srv/p", "pull store.toml /srv/p IR-20261125T101836Z"))

@@ -24,7 +24,7 @@ from tasks.custody.fleet.order import parse_fleet_id
 from tasks.custody.fleet.places import key_at
 from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.timestamp import Roots
-from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch, read_each, see
+from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch, read_each, see, with_rotations
 from tasks.system.parallel import QUESTIONS, side_by_side
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ def audited_fleet(
     documents, findings = _documents(root, fields.prefix, fleet)
     layout = fleet_layout(fleet, documents)
     found = examine_fleet(layout, documents, roots)
-    signed = signatures(layout, documents, documents, signers, found.named, {})
+    ours, rotated = with_rotations(root, signers, fields.prefix)
+    signed = signatures(layout, documents, documents, ours, found.named, {})
     hosts = list(side_by_side(lambda line: _host(root, line, found.opened_at, signers), found.hosts, QUESTIONS))
     if deep:
         hosts += [
@@ -73,6 +74,7 @@ def audited_fleet(
         *findings,
         *one_signer(layout.home, signed.hands, hands),
         *found.findings,
+        *rotated,
         *found.timed.findings,
         *signed.findings,
         *rewritten(root.rewritten(key_at(fields.prefix, layout.home)) if isinstance(root, Versioned) else None),
@@ -161,8 +163,9 @@ def _compared(
         return _HostAudit((broken(where, "not the closing that the fleet's record names", told.sha256, got),)), None
     closing = read_closing(documents[told.key])
     named = {told.key: closing.signer.fingerprint} if closing.signer else {}
+    signers, rotated = with_rotations(root, signers, beneath)
     signed = signatures(only, documents, documents, signers, named, {})
-    findings = [replace(each, object=key_at(beneath, each.object)) for each in signed.findings]
+    findings = [*rotated, *(replace(each, object=key_at(beneath, each.object)) for each in signed.findings)]
     if (closing.incident, str(closing.verdict)) != (line.incident, told.verdict):
         findings.append(broken(where, "it says other than the fleet's record", told.verdict, str(closing.verdict)))
     manifests = {f"incidents/{line.incident}/{path}": sha256 for path, sha256 in closing.manifests.items()}

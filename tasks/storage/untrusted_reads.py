@@ -9,8 +9,12 @@ from blocks.port import PIECE
 from tasks.custody.audit.finding import Finding, unclear
 from tasks.custody.audit.layout import Layout, laid_out, listings
 from tasks.custody.audit.promise import Promise, Seen
+from tasks.custody.audit.rotated import Signers, with_successors
 from tasks.custody.errors import StoreError
+from tasks.custody.evidence.keys import ROTATIONS
+from tasks.custody.fleet.places import key_at
 from tasks.custody.store.rows import BYTES_LIMIT
+from tasks.custody.store.timestamp import TOKEN_LIMIT
 from tasks.system.parallel import side_by_side
 
 if TYPE_CHECKING:
@@ -23,6 +27,8 @@ KEYS_LIMIT: Final = 2_000_000
 DOCUMENT_LIMIT: Final = 32 << 20
 DOCUMENTS_LIMIT: Final = 192 << 20
 """Limit for documents, which are parsed in ten times the memory. Manifests have their own limit."""
+
+_ROTATIONS_LIMIT: Final = 10_000
 
 
 def keys_of(store: "Store", incident: str) -> tuple[Layout, dict[str, int], list[Finding]]:
@@ -78,6 +84,15 @@ def read_each(store: "Store", limits: Mapping[str, int]) -> tuple[dict[str, byte
         else:
             documents[key] = content
     return documents, troubles
+
+
+def with_rotations(store: "Store", signers: Signers, beneath: str = "") -> tuple[Signers, list[Finding]]:
+    """Add the keys that allowed ones name as the next, by what the store has of that. Raises StoreError."""
+    if signers is None:
+        return None, []
+    keys = [each.key for each in islice(store.list(key_at(beneath, ROTATIONS)), _ROTATIONS_LIMIT)]
+    found = side_by_side(lambda key: fetch(store, key, TOKEN_LIMIT), keys)
+    return with_successors(signers, dict(zip(keys, found, strict=True)))
 
 
 def _affordable(layout: Layout, keys: Mapping[str, int]) -> tuple[list[str], list[Finding]]:

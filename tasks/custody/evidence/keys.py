@@ -42,6 +42,7 @@ POSTMORTEM: Final = "postmortem"
 SNAPSHOTS: Final = "snapshots/"
 LATEST: Final = "latest/"
 TURNS: Final = "promotions/"
+ROTATIONS: Final = "rotations/"
 CONTAINERS: Final = "containers"
 UNITS: Final = "units"
 SNAPSHOT_FOLDERS: Final = ("models", "artifacts", "logs")

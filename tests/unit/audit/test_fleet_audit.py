@@ -41,6 +41,8 @@ from tests.support.run_context import INCIDENT
 from tests.support.shown import as_said, blocks_of, script_of
 from tests.support.time_authority import TimeAuthority
 from tests.unit.audit.conftest import Objects
+from tests.unit.audit.test_roles import new_key
+from tests.unit.audit.test_rotated import rotation
 from tests.unit.custody.fleet.test_order import ID
 from tests.unit.custody.fleet.test_order import INCIDENT as FLEET
 
@@ -250,6 +252,33 @@ def host_key(bucket: Bucket, tmp_path_factory: pytest.TempPathFactory) -> Signin
     key = SigningKey(private_key=SecretStr(path.read_text()), identity="evacuation@gpu2")
     bucket.allowed += f"evacuation@*,{key.allowed_signers}\n"
     return key
+
+
+@pytest.mark.parametrize(("place", "word"), [("gpu2/", AuditWord.PROVEN), ("gpu1/", AuditWord.BROKEN)])
+def test_a_rotation_of_a_hosts_key_counts_in_its_own_place(  # noqa: PLR0913, PLR0917  the scene
+    bucket: Bucket, host_key: SigningKey, signing_key: SigningKey, allowed: str, place: str, word: AuditWord
+) -> None:
+    for closing in sorted((bucket.folder / "gpu2").rglob("002/closing.json")):
+        said = {**json.loads(closing.read_bytes()), "signer": {"fingerprint": host_key.fingerprint}}
+        closing.write_bytes(canonical(said))
+        Path(f"{closing}.sig").write_bytes(host_key.sign(canonical(said)))
+    for key, data in rotation(signing_key, host_key, AGO).items():
+        bucket.store.create(f"{place}{key}", data, digest_bytes(data))
+    bucket.write([bucket.rows()[1]], end=End.VERIFIED)
+    bucket.incident = replace(bucket.incident, hosts=bucket.incident.hosts[1:])
+    found = bucket.audit(signers=allowed)
+    told = [each for each in found.findings if "signed by a key" in each.what]
+    assert bool(told) is (word is AuditWord.BROKEN), found.findings
+
+
+def test_a_fleets_own_key_is_rotated_in_the_fleets_place(bucket: Bucket, signing_key: SigningKey, allowed: str) -> None:
+    bucket.key = new_key(signing_key.identity)
+    bucket.write(bucket.rows())
+    assert bucket.audit(signers=allowed).word is AuditWord.BROKEN
+    for key, data in rotation(signing_key, bucket.key, AGO).items():
+        bucket.store.create(key, data, digest_bytes(data))
+    found = bucket.audit(signers=allowed)
+    assert found.word is AuditWord.PROVEN, found.findings
 
 
 def test_a_hosts_key_makes_no_fleet_green(bucket: Bucket, host_key: SigningKey) -> None:

@@ -32,6 +32,7 @@ COMMANDS = [
     "answer",
     "uncordon",
     "audit",
+    "rotate",
     "pull",
     "rollback",
     "fleet",

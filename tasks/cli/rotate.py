@@ -1,0 +1,51 @@
+"""Close a signing key from the command line: under its own signature, it names the host's next key in the store."""
+
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+
+from blocks.file import store_given
+from blocks.store import with_usable_key
+from tasks.custody.audit.rotated import SIGNED, KeyClosing
+from tasks.custody.errors import Refused
+from tasks.custody.evidence.keys import CLOSING, ROTATIONS, TIME_STAMP
+from tasks.custody.incident.description import place
+from tasks.custody.store.manifest import canonical
+from tasks.custody.visible import say
+from tasks.evidence.time_stamp import stamp
+from tasks.storage.proof import create_kept
+
+
+def rotate_by_hand(text: str, key: Path) -> int:
+    """Store the closing of the key in use, stamped if the store names an authority. Raises Refused or StoreError."""
+    file, name = place(text)
+    block, why = with_usable_key(store_given(Path(file), name)[1])
+    if block.signing is None:
+        raise Refused("a signing key in the store's table", why or "none", "There is nothing to close.")
+    try:
+        public = " ".join(Path(f"{key}.pub").read_text().split()[:2])
+    except (OSError, ValueError) as error:
+        raise Refused("the public half of the next key", f"{error}", "ssh-keygen -t ed25519 makes both.") from error
+    if public == block.signing.public_key:
+        raise Refused("another key than the one in use", f"{key}", "Make a new one with ssh-keygen -t ed25519.")
+    closed = KeyClosing(socket.gethostname(), datetime.now(UTC).replace(microsecond=0), public)
+    line, data, store = closed.line, canonical(vars(closed)), block.open()
+    folder = f"{ROTATIONS}{closed.host}/{closed.closed_utc:%Y%m%dT%H%M%SZ}/"
+
+    def put(name: str, content: bytes) -> None:
+        create_kept(store, f"{folder}{name}", content)
+
+    signature = block.signing.sign(data)
+    put(SIGNED, signature)
+    put(CLOSING, data)
+    stamped = {TIME_STAMP: f"{SIGNED}.tsr"}  # over the signature: a thief can have had the text stamped beforehand
+    untimed = "the store names no authority"
+    if block.timestamp_url:
+        untimed = stamp(block, signature, lambda name, content: put(stamped.get(name, name), content))
+    say(
+        f"{block.signing.fingerprint} names {line.key.fingerprint} as the next key of {line.who}, in {store.place}",
+        f"  time      {(untimed and f'no time vouched for, because {untimed}') or block.timestamp_url}",
+        f'  next      key_file = "{key}" in the table, then `evacuation doctor`',
+        f'  auditor   {line.who} namespaces="evacuation" {public}',
+    )
+    return 0
