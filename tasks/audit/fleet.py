@@ -13,8 +13,10 @@ from tasks.audit.verify import audited, rewritten
 from tasks.custody.audit.finding import Audit, Finding, Severity, broken, note, shown, unclear
 from tasks.custody.audit.layout import SIGNATURE, laid_out
 from tasks.custody.audit.promise import Promise, kept
+from tasks.custody.audit.rotated import Signers
 from tasks.custody.audit.signed import Signatures, signatures
 from tasks.custody.audit.signers import AllowedSigner
+from tasks.custody.audit.timed import seen_times
 from tasks.custody.audit.untrusted import Closing, Unreadable, read_closing
 from tasks.custody.errors import EvacuationError, Refused, StoreError
 from tasks.custody.evidence.keys import CLOSING, record_key
@@ -62,9 +64,10 @@ def audited_fleet(
     documents, findings = _documents(root, fields.prefix, fleet)
     layout = fleet_layout(fleet, documents)
     found = examine_fleet(layout, documents, roots)
-    ours, rotated = with_rotations(root, signers, fields.prefix)
-    signed = signatures(layout, documents, documents, ours, found.named, {})
-    hosts = list(side_by_side(lambda line: _host(root, line, found.opened_at, signers), found.hosts, QUESTIONS))
+    ours, rotated = with_rotations(root, signers, roots, fields.prefix)
+    seen = seen_times((key for key in layout.signed if key in documents), documents, roots, {})
+    signed = signatures(layout, documents, documents, ours, found.named, {}, seen)
+    hosts = list(side_by_side(lambda line: _host(root, line, found.opened_at, signers, roots), found.hosts, QUESTIONS))
     if deep:
         hosts += [
             _whole(fields, line, signers, roots) for line in found.hosts if line.incident and line.beneath is not None
@@ -120,9 +123,7 @@ def _checked(fleet: str) -> str:
         raise Refused("an id of a fleet's incident", str(error), "Copy it from the run that opened it.") from error
 
 
-def _host(
-    root: "Store", line: HostLine, opened_at: datetime | None, signers: Sequence[AllowedSigner] | None
-) -> _HostAudit:
+def _host(root: "Store", line: HostLine, opened_at: datetime | None, signers: Signers, roots: Roots) -> _HostAudit:
     """Compare a host's closing and manifests with what the fleet's record says of them."""
     if line.closing is None:
         return _HostAudit(())
@@ -130,7 +131,7 @@ def _host(
         what = f"the evidence of {shown(line.host, 80)} is in another place: audit {shown(line.incident, 80)} there"
         return _HostAudit((unclear(line.closing.key, what),))
     try:
-        found, closing = _compared(root, line, line.closing, line.beneath, signers)
+        found, closing = _compared(root, line, line.closing, line.beneath, signers, roots)
     except (StoreError, Unreadable) as error:
         return _HostAudit((broken(key_at(line.beneath, line.closing.key), "it could not be read", got=shown(error)),))
     stray = _stray(key_at(line.beneath, line.closing.key), line, closing, opened_at) if closing else ()
@@ -148,14 +149,15 @@ def _stray(where: str, line: HostLine, closing: Closing, opened_at: datetime | N
         yield broken(where, "it is older than the fleet's incident", f"later than {opened_at}", str(at))
 
 
-def _compared(
-    root: "Store", line: HostLine, told: ClosingOfHost, beneath: str, signers: Sequence[AllowedSigner] | None
+def _compared(  # noqa: PLR0913, PLR0917  what is compared, and by what
+    root: "Store", line: HostLine, told: ClosingOfHost, beneath: str, signers: Signers, roots: Roots
 ) -> tuple[_HostAudit, Closing | None]:
     listed = {each.key: each.size for each in root.list(key_at(beneath, f"incidents/{line.incident}/record/"))}
     layout = laid_out(line.incident, [key.removeprefix(f"{beneath}/") for key in listed])
     number = next((each for each in layout.records if layout.closing(each) == told.key), 0)
     only = replace(layout, volumes=(), records=(number,) if number else ())
-    names = [name for key in only.signed for name in (key, f"{key}{SIGNATURE}") if key_at(beneath, name) in listed]
+    names = [f"{key}{end}" for key in only.signed for end in ("", SIGNATURE, ".tsr")]
+    names = [name for name in names if key_at(beneath, name) in listed]
     documents = {name: fetch(root, key_at(beneath, name), DOCUMENT_LIMIT) for name in names}
     where = key_at(beneath, told.key)
     got = digest_bytes(documents[told.key]) if told.key in documents else "no object"
@@ -163,8 +165,8 @@ def _compared(
         return _HostAudit((broken(where, "not the closing that the fleet's record names", told.sha256, got),)), None
     closing = read_closing(documents[told.key])
     named = {told.key: closing.signer.fingerprint} if closing.signer else {}
-    signers, rotated = with_rotations(root, signers, beneath)
-    signed = signatures(only, documents, documents, signers, named, {})
+    signers, rotated = with_rotations(root, signers, roots, beneath)
+    signed = signatures(only, documents, documents, signers, named, {}, seen_times([told.key], documents, roots, {}))
     findings = [*rotated, *(replace(each, object=key_at(beneath, each.object)) for each in signed.findings)]
     if (closing.incident, str(closing.verdict)) != (line.incident, told.verdict):
         findings.append(broken(where, "it says other than the fleet's record", told.verdict, str(closing.verdict)))

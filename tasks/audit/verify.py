@@ -55,7 +55,7 @@ def audited(
     away = _displaced(store, layout, keys, documents)
     read = {key: digest_bytes(data) for key, data in documents.items() if key not in away}
     documents |= away
-    signers, rotated = with_rotations(store, signers)
+    signers, rotated = with_rotations(store, signers, roots)
     found = examine(layout, keys, documents, signers, roots)
     del documents
     origin = found.origin

@@ -35,13 +35,11 @@ def rotate_by_hand(text: str, key: Path) -> int:
     def put(name: str, content: bytes) -> None:
         create_kept(store, f"{folder}{name}", content)
 
-    signature = block.signing.sign(data)
+    signature, untimed = block.signing.sign(data), "the store names no authority"
     put(SIGNED, signature)
     put(CLOSING, data)
-    stamped = {TIME_STAMP: f"{SIGNED}.tsr"}  # over the signature: a thief can have had the text stamped beforehand
-    untimed = "the store names no authority"
-    if block.timestamp_url:
-        untimed = stamp(block, signature, lambda name, content: put(stamped.get(name, name), content))
+    if block.timestamp_url:  # over the signature: a thief can have had the text stamped beforehand
+        untimed = stamp(block, signature, lambda name, content: put(name.replace(TIME_STAMP, f"{SIGNED}.tsr"), content))
     say(
         f"{block.signing.fingerprint} names {line.key.fingerprint} as the next key of {line.who}, in {store.place}",
         f"  time      {(untimed and f'no time vouched for, because {untimed}') or block.timestamp_url}",

@@ -14,7 +14,7 @@ from tasks.custody.errors import StoreError
 from tasks.custody.evidence.keys import ROTATIONS
 from tasks.custody.fleet.places import key_at
 from tasks.custody.store.rows import BYTES_LIMIT
-from tasks.custody.store.timestamp import TOKEN_LIMIT
+from tasks.custody.store.timestamp import TOKEN_LIMIT, Roots
 from tasks.system.parallel import side_by_side
 
 if TYPE_CHECKING:
@@ -86,13 +86,15 @@ def read_each(store: "Store", limits: Mapping[str, int]) -> tuple[dict[str, byte
     return documents, troubles
 
 
-def with_rotations(store: "Store", signers: Signers, beneath: str = "") -> tuple[Signers, list[Finding]]:
+def with_rotations(
+    store: "Store", signers: Signers, roots: Roots = None, beneath: str = ""
+) -> tuple[Signers, list[Finding]]:
     """Add the keys that allowed ones name as the next, by what the store has of that. Raises StoreError."""
     if signers is None:
         return None, []
     keys = [each.key for each in islice(store.list(key_at(beneath, ROTATIONS)), _ROTATIONS_LIMIT)]
     found = side_by_side(lambda key: fetch(store, key, TOKEN_LIMIT), keys)
-    return with_successors(signers, dict(zip(keys, found, strict=True)))
+    return with_successors(signers, dict(zip(keys, found, strict=True)), roots)
 
 
 def _affordable(layout: Layout, keys: Mapping[str, int]) -> tuple[list[str], list[Finding]]:

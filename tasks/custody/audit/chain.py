@@ -76,7 +76,12 @@ def last_verdict(segment: bytes) -> str:
 
 def left_unsigned(segment: bytes) -> Iterator[tuple[str, str]]:
     """Yield name and digest of each manifest and closing that a segment says was left unsigned."""
+    yield from ((name, sha256) for action, name, sha256 in closed(segment) if action == "unsigned")
+
+
+def closed(segment: bytes) -> Iterator[tuple[str, str, str]]:
+    """Yield signed or unsigned, name and digest of each manifest and closing that a segment tells of."""
     for line in lines_of(segment):
-        match _entry(line) if b'"unsigned"' in line else {}:
-            case {"action": "unsigned", "object": str(name), "digest": str(sha256)}:
-                yield name, sha256
+        match _entry(line) if b'signed"' in line else {}:
+            case {"action": "signed" | "unsigned" as action, "object": str(name), "digest": str(sha256)}:
+                yield action, name, sha256

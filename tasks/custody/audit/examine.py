@@ -30,7 +30,7 @@ from tasks.custody.audit.retained import Asked
 from tasks.custody.audit.signed import Signatures, signatures
 from tasks.custody.audit.signers import AllowedSigner
 from tasks.custody.audit.stated import statement_holds
-from tasks.custody.audit.timed import TimeStamps, may_lie_beside, time_stamps
+from tasks.custody.audit.timed import TimeStamps, may_lie_beside, seen_times, time_stamps
 from tasks.custody.audit.untrusted import Unreadable, read_closing, read_manifest
 from tasks.custody.evidence.acquisition import Evidence
 from tasks.custody.evidence.keys import SEGMENT, claim_key, record_key, volume_folder
@@ -111,10 +111,10 @@ def examine(
     facts = [each.facts for _, each in sorted(records.items()) if each.facts]
     away = displaced(layout.incident, facts)
     promises, displacements = moved(book.promises, away)
-    signed = signatures(
-        layout, keys, documents, signers, named_signers(layout, records), covers(layout, records, manifests, documents)
-    )
     closings = {layout.closing(number): each.closing for number, each in records.items() if each.closing}
+    covered = covers(layout, records, manifests, documents)
+    seen = seen_times(closings, documents, roots, covered)
+    signed = signatures(layout, keys, documents, signers, named_signers(layout, records), covered, seen)
     timed = time_stamps(closings, documents, roots)
     findings = [
         *book.findings,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Final
 
-from tasks.custody.audit.chain import last_verdict, left_unsigned
+from tasks.custody.audit.chain import closed, last_verdict
 from tasks.custody.audit.facts import Facts
 from tasks.custody.audit.finding import Finding, Severity, broken, note, shown, unclear
 from tasks.custody.audit.layout import SIGNATURE, Layout, gaps
@@ -74,25 +74,27 @@ def covers(
     records: Mapping[int, RecordOf],
     manifests: Mapping[int, Manifest],
     documents: Mapping[str, bytes],
-) -> dict[str, frozenset[tuple[str, str]]]:
-    """Return key and digest of each document that each closing's custody segments tell was left unsigned, by its key.
+) -> dict[str, frozenset[tuple[str, str, str]]]:
+    """Return what each closing covers, by its key: the manifests that it names, and what its custody segments tell of.
 
-    These are the segments whose digest is in the closing, or in a manifest whose digest is in the closing.
+    Each is sealed, signed or unsigned, key and digest. Its segments are those whose digest is in the closing, or in a
+    manifest whose digest is in the closing.
     """
     home = f"incidents/{layout.incident}/"
     told = {
-        (key, digest_bytes(data)): [(f"{home}{name}", sha256) for name, sha256 in left_unsigned(data)]
+        (key, digest_bytes(data)): [(action, f"{home}{name}", sha256) for action, name, sha256 in closed(data)]
         for key, data in ((key, documents[key]) for key in layout.segments if key in documents)
     }
     sealed = {
         (key := layout.manifest(volume), digest_bytes(documents[key])): _segment_of(layout, volume, manifest)
         for volume, manifest in manifests.items()
     }
-    found = dict[str, frozenset[tuple[str, str]]]()
+    found = dict[str, frozenset[tuple[str, str, str]]]()
     for number, closing in ((number, each.closing) for number, each in records.items() if each.closing):
         named = [sealed.get((f"{home}{path}", sha256), ("", "")) for path, sha256 in closing.manifests.items()]
         segments = [(record_key(layout.incident, number, SEGMENT), closing.files.get(SEGMENT, "")), *named]
-        found[layout.closing(number)] = frozenset(pair for each in segments for pair in told.get(each, ()))
+        said = [("sealed", f"{home}{path}", sha256) for path, sha256 in closing.manifests.items()]
+        found[layout.closing(number)] = frozenset([*said, *(one for each in segments for one in told.get(each, ()))])
     return found
 
 

@@ -9,11 +9,13 @@ from typing import Final, TypeAlias
 from tasks.custody.audit.finding import Finding, note, shown
 from tasks.custody.audit.layout import SIGNATURE
 from tasks.custody.audit.signers import AllowedSigner, read_signers
+from tasks.custody.audit.timed import seen_at
 from tasks.custody.audit.untrusted import Unreadable, document, typed
 from tasks.custody.errors import BadSignature, Refused
 from tasks.custody.evidence.keys import CLOSING
 from tasks.custody.incident.incident import principal_of
 from tasks.custody.store.signature import NAMESPACE, PublicKey, signer
+from tasks.custody.store.timestamp import Roots
 
 Signers: TypeAlias = Sequence[AllowedSigner] | None
 """Who may sign, by the lines of the auditor; None if none were given."""
@@ -41,11 +43,12 @@ class KeyClosing:
 
 
 def with_successors(
-    signers: Sequence[AllowedSigner], documents: Mapping[str, bytes]
+    signers: Sequence[AllowedSigner], documents: Mapping[str, bytes], roots: Roots
 ) -> tuple[list[AllowedSigner], list[Finding]]:
     """Add a line for each key that an allowed one has named, in the order of their times; note what is not believed.
 
     `documents` are all objects of rotations, by key. A key that the auditor's own file names is judged by that alone.
+    One that is revoked names another only if an authority is proven to have seen its signature before.
     """
     lines, own, findings = [*signers], {each.key for each in signers}, list[Finding]()
     closed = list[tuple[datetime, str, AllowedSigner, PublicKey]]()
@@ -60,10 +63,12 @@ def with_successors(
         names = f"names {line.key.fingerprint} as the next key of {line.who}, from {at}"
         if line.key in own:
             continue
-        if any(each.key == by and each.may_sign(at) and each.stands_for(line.who) for each in lines):
+        seen = seen_at(documents.get(f"{key}{SIGNATURE}.tsr", b""), documents[f"{key}{SIGNATURE}"], roots)
+        theirs = (each for each in lines if each.key == by and each.may_sign(at) and not each.revoked(seen))
+        if any(each.stands_for(line.who) for each in theirs):
             lines.append(line)
             findings.append(note(key, f"{by.fingerprint} {names}"))
         else:
-            what = f"it {names}, and counts for nothing: its own signer is not allowed for that"
-            findings.append(note(key, what, line.who, by.fingerprint))
+            what = f"it {names}, and counts for nothing: its own signer is not allowed for that, or revoked"
+            findings.append(note(key, what, line.who, f"{by.fingerprint}, seen by an authority at {seen or 'no time'}"))
     return lines, findings

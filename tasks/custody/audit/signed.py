@@ -39,13 +39,14 @@ class SignedDocuments(Protocol):
 class Hand:
     """The key that signed a document, and its owner by the allowed signers; empty if they do not name it for that.
 
-    `wanted` is who should have signed, `people` whether persons have.
+    `wanted` is who should have signed, `people` whether persons have, `until` when the key was revoked.
     """
 
     key: PublicKey
     who: str
     wanted: str = ""
     people: bool = False
+    until: datetime | None = None
 
     def __str__(self) -> str:
         """Return owner and fingerprint."""
@@ -95,15 +96,16 @@ def signatures(  # noqa: PLR0913, PLR0917  all that says who signed what
     documents: Mapping[str, bytes],
     signers: Sequence[AllowedSigner] | None,
     named: Mapping[str, str],
-    covers: Mapping[str, Collection[tuple[str, str]]],
+    covers: Mapping[str, Collection[tuple[str, str, str]]],
+    seen: Mapping[str, datetime],
 ) -> Signatures:
     """Check each signature; without `signers` only against the key in the signature, which does not prove its owner.
 
-    `named` are the fingerprints of the signers that closings name, by key. `covers` are key and digest of each
-    document that a closing's custody segments tell was left unsigned, by the closing's key.
+    `named` are the fingerprints of the signers that closings name, by key. `covers` are, by a closing's key, the
+    documents that it covers: sealed, signed or unsigned, key, digest. `seen` is when an authority saw each document.
     """
     hands, unsigned, findings, good = list[Hand](), list[str](), list[Finding](), list[str]()
-    by_people = set[str]()
+    by_people, stay = set[str](), list[Finding]()
     for key in (key for key in layout.signed if key in documents):
         beside = f"{key}{SIGNATURE}"
         if beside not in keys:
@@ -115,15 +117,18 @@ def signatures(  # noqa: PLR0913, PLR0917  all that says who signed what
                 what = f"it and its {SIGNATURE} do not belong together: one of them was changed"
                 findings.append(broken(key, what, error.expected, shown(error.got)))
             else:
-                hands.append(_hand(found, documents[key], signers))
+                hands.append(_hand(found, documents[key], signers, seen.get(key)))
                 faults = [*_trusted(key, hands[-1], signers, named.get(key, found.fingerprint))]
+                if date := hands[-1].until:
+                    told = _revoked(key, date, seen.get(key))
+                    (stay if told.severity is Severity.NOTE else faults).append(told)
                 findings += faults
                 good += [] if faults else [key]
                 by_people |= {key} if hands[-1].people else set()
     covered = _covered(unsigned, documents, good, covers)
     findings += [_bare(key, named.get(key, ""), covered.get(key, "")) for key in unsigned]
     unsigned = [key for key in unsigned if key not in covered]
-    unvouched = tuple(_unvouched(layout.home, hands)) if signers is None else ()
+    unvouched = tuple(_unvouched(layout.home, hands) if signers is None else stay)
     vouched = signers is not None
     return Signatures(tuple(hands), tuple(unsigned), tuple(findings), vouched, unvouched, frozenset(by_people))
 
@@ -132,14 +137,14 @@ def _covered(
     unsigned: Sequence[str],
     documents: Mapping[str, bytes],
     good: Sequence[str],
-    covers: Mapping[str, Collection[tuple[str, str]]],
+    covers: Mapping[str, Collection[tuple[str, str, str]]],
 ) -> dict[str, str]:
     """Return the signed closing that covers each unsigned document: itself, or by closings that it covers."""
-    bare = {(key, digest_bytes(documents[key])) for key in unsigned}
+    bare = {("unsigned", key, digest_bytes(documents[key])) for key in unsigned}
     covered, pending = dict[str, str](), [(key, key) for key in good]
     while pending:
         by, root = pending.pop()
-        fresh = [key for key, _ in bare.intersection(covers.get(by, ())) if key not in covered]
+        fresh = [key for _, key, _ in bare.intersection(covers.get(by, ())) if key not in covered]
         covered |= dict.fromkeys(fresh, root)
         pending += [(key, root) for key in fresh]
     return covered
@@ -163,24 +168,35 @@ def _unvouched(incident: str, hands: Sequence[Hand]) -> Iterator[Finding]:
         yield unclear(incident, "its documents are signed by several keys", "one key", shown(", ".join(keys)))
 
 
-def _hand(key: PublicKey, data: bytes, signers: Sequence[AllowedSigner] | None) -> Hand:
+def _hand(key: PublicKey, data: bytes, signers: Sequence[AllowedSigner] | None, seen: datetime | None) -> Hand:
     """Return who signed a document, by the host that it names: a host signs for itself alone."""
     at, host = _time(data), found[1].decode(errors="replace") if (found := _HOST.search(data)) else ""
     lines = [each for each in signers or () if each.key == key and each.may_sign(at)]
     wanted = principal_of(host)
-    if any(each.stands_for(wanted) for each in lines):
-        return Hand(key, wanted, wanted)
-    person = next((each.who for each in lines if each.is_people), "")
-    return Hand(key, person, wanted, people=bool(person))
+    ours = [each for each in lines if each.stands_for(wanted)]
+    persons = [each for each in lines if each.is_people]
+    line = min(ours or persons, key=lambda each: (each.revoked(seen), each.before is not None), default=None)
+    if line is None:
+        return Hand(key, "", wanted)
+    return Hand(key, wanted if ours else line.who, wanted, people=not ours, until=line.before)
 
 
 def _trusted(key: str, hand: Hand, signers: Sequence[AllowedSigner] | None, named: str) -> Iterator[Finding]:
     if signers is not None and not hand.who:
-        known = ", ".join(dict.fromkeys(each.who for each in signers if each.key == hand.key)) or "nobody"
+        lines = (each for each in signers if each.key == hand.key)
+        known = ", ".join(f"{each.who}, until {each.before}" if each.before else each.who for each in lines) or "nobody"
         what = "it is signed by a key that the allowed signers do not name for this"
         yield broken(key, what, shown(hand.wanted, 120), f"{shown(known, 120)} ({hand.key.fingerprint})")
     if hand.key.fingerprint != named:
         yield broken(key, "it is signed by another key than it names", shown(named, 80), hand.key.fingerprint)
+
+
+def _revoked(key: str, date: datetime, seen: datetime | None) -> Finding:
+    what = f"its signer's key was revoked from {date} on"
+    if seen and seen <= date:
+        return note(key, f"{what}, and it stays: an authority saw it at {seen}")
+    expected = "a proven time stamp before that, of it or of a closing that covers it"
+    return unclear(key, f"{what}, and it is not proven to be older", expected, str(seen or "none"))
 
 
 def _time(data: bytes) -> datetime | None:

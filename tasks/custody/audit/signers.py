@@ -23,7 +23,7 @@ _PEOPLE: Final = "people@"
 class AllowedSigner:
     """One line: who may sign with which key, for which namespaces, and when.
 
-    `who` is a list of patterns, as in evacuation@gpu1 or people@example.net.
+    `who` is a list of patterns, as in evacuation@gpu1 or people@example.net. `before` is when the key was revoked.
     """
 
     who: str
@@ -41,6 +41,10 @@ class AllowedSigner:
         return (
             at is not None and (self.after is None or self.after <= at) and (self.before is None or at <= self.before)
         )
+
+    def revoked(self, seen: datetime | None) -> bool:
+        """Return whether the key was revoked, and no authority is proven to have seen before what it has signed."""
+        return self.before is not None and (seen is None or seen > self.before)
 
     def stands_for(self, principal: str) -> bool:
         """Return whether the line is one of this principal."""

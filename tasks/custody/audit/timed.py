@@ -1,14 +1,16 @@
 """Check the time stamps of closings (RFC 3161): what an authority vouches for, beside the host's own clock."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from tasks.custody.audit.finding import Finding, broken, note, shown, unclear
 from tasks.custody.audit.layout import beside
 from tasks.custody.audit.untrusted import Unreadable, document
 from tasks.custody.errors import BadSignature
+from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.timestamp import Roots, prove, stamped_at
 
 if TYPE_CHECKING:
@@ -57,6 +59,36 @@ def time_stamps(closings: Mapping[str, TimedClosing], documents: Mapping[str, by
             findings.append(fault)
     summary = told[0] if told else f"{_UNTIMED} no record is closed"
     return TimeStamps(tuple(findings), summary, _CLOSED if told and len(proven) == len(told) else _CLOCKS)
+
+
+def seen_at(stamp: bytes, data: bytes, roots: Roots) -> datetime | None:
+    """Return when an authority that leads to a given root has seen this data; None if that is not proven."""
+    try:
+        at = stamped_at(stamp, data)
+    except BadSignature:
+        return None
+    return None if _unproven(stamp, data, roots) else at
+
+
+def seen_times(
+    closings: Iterable[str],
+    documents: Mapping[str, bytes],
+    roots: Roots,
+    covers: Mapping[str, Collection[tuple[str, str, str]]],
+) -> dict[str, datetime]:
+    """Return when authorities have first seen documents: closings, what they cover, and what that covers in its turn.
+
+    `covers` are, by a closing's key, what it covers: how, key and digest.
+    """
+    digest, found = cache(lambda key: digest_bytes(documents[key])), dict[str, datetime]()
+    stamps = ((seen_at(documents.get(beside(key)[0], b""), documents[key], roots), key) for key in closings)
+    for at, key in sorted((at, key) for at, key in stamps if at):
+        pending = [key]
+        while pending:
+            if (one := pending.pop()) not in found:
+                found[one] = at
+                pending += [name for _, name, sha in covers.get(one, ()) if name in documents and digest(name) == sha]
+    return found
 
 
 def _judged(

@@ -7,7 +7,7 @@ import socket
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,6 +41,7 @@ from tests.support.run_context import INCIDENT
 from tests.support.shown import as_said, blocks_of, script_of
 from tests.support.time_authority import TimeAuthority
 from tests.unit.audit.conftest import Objects
+from tests.unit.audit.test_revoked import until
 from tests.unit.audit.test_roles import new_key
 from tests.unit.audit.test_rotated import rotation
 from tests.unit.custody.fleet.test_order import ID
@@ -269,6 +270,23 @@ def test_a_rotation_of_a_hosts_key_counts_in_its_own_place(  # noqa: PLR0913, PL
     found = bucket.audit(signers=allowed)
     told = [each for each in found.findings if "signed by a key" in each.what]
     assert bool(told) is (word is AuditWord.BROKEN), found.findings
+
+
+def test_a_fleet_of_a_revoked_key_is_proven_by_what_authorities_have_seen_before(
+    bucket: Bucket, signing_key: SigningKey, time_authority: TimeAuthority
+) -> None:
+    with time_authority.serving() as bucket.authority:
+        bucket.write(bucket.rows())
+    lines = until(signing_key, datetime.now(UTC) + timedelta(minutes=1))
+    roots = read_roots(time_authority.roots)
+    found = bucket.audit(signers=lines, roots=roots)
+    left = {each.object.partition("/")[0] for each in found.findings if each.severity is Severity.OPEN}
+    assert (found.word, left) == (AuditWord.INDETERMINATE, {"gpu1", "gpu2"})
+    for closing in [*bucket.folder.glob("gpu*/incidents/*/record/002/closing.json")]:
+        Path(f"{closing}.tsr").write_bytes(time_authority.stamp(closing.read_bytes()))
+    found = bucket.audit(signers=lines, roots=roots)
+    assert found.word is AuditWord.PROVEN, found.findings
+    assert bucket.audit(signers=lines).word is AuditWord.INDETERMINATE
 
 
 def test_a_fleets_own_key_is_rotated_in_the_fleets_place(bucket: Bucket, signing_key: SigningKey, allowed: str) -> None:

@@ -269,5 +269,5 @@ def test_the_page_finds_the_same_keys_with_ssh_keygen(
     assert done.returncode == 0, done.stderr
     added = read_signers((tmp_path / "signers").read_text())[1:]
     assert [each.key.line for each in added] == [following.public_key, last.public_key]
-    found, _ = with_successors(read_signers(allowed), rotations)
+    found, _ = with_successors(read_signers(allowed), rotations, None)
     assert [(each.who, each.key) for each in found[1:]] == [(each.who, each.key) for each in added]
