@@ -80,6 +80,7 @@ def audited_fleet(
         *rotated,
         *found.timed.findings,
         *signed.findings,
+        *(broken(key, "persons have signed it, and only its host may") for key in sorted(signed.by_people)),
         *rewritten(root.rewritten(key_at(fields.prefix, layout.home)) if isinstance(root, Versioned) else None),
         *(finding for host in hosts for finding in host.findings),
     ]
@@ -168,6 +169,8 @@ def _compared(  # noqa: PLR0913, PLR0917  what is compared, and by what
     signers, rotated = with_rotations(root, signers, roots, beneath)
     signed = signatures(only, documents, documents, signers, named, {}, seen_times([told.key], documents, roots, {}))
     findings = [*rotated, *(replace(each, object=key_at(beneath, each.object)) for each in signed.findings)]
+    if signed.by_people:
+        findings.append(unclear(where, "persons have signed it, and may say more than its host: audit it"))
     if (closing.incident, str(closing.verdict)) != (line.incident, told.verdict):
         findings.append(broken(where, "it says other than the fleet's record", told.verdict, str(closing.verdict)))
     manifests = {f"incidents/{line.incident}/{path}": sha256 for path, sha256 in closing.manifests.items()}

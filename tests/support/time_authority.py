@@ -35,9 +35,9 @@ _TST_INFO: Final = "1.2.840.113549.1.9.16.1.4"
 class TimeAuthority:
     """A root certificate, `roots` in PEM, and signers that it vouches for: good, expired, web and stranger's."""
 
-    def __init__(self, folder: Path) -> None:
-        """Make keys and certificates."""
-        self._folder, self._lock = folder, Lock()
+    def __init__(self, folder: Path, now: datetime | None = None) -> None:
+        """Make keys and certificates, by what the clock says or by `now`."""
+        self._folder, self._lock, self._now = folder, Lock(), now or datetime.now(UTC)
         (folder / "tsa.cnf").write_text(_CONFIG.format(folder=folder))
         (folder / "serial").write_text("01")
         web = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
@@ -63,11 +63,10 @@ class TimeAuthority:
         key = ec.generate_private_key(ec.SECP256R1())
         own = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"time authority, {name}")])
         by, signing = issuer or (own, key)
-        now = datetime.now(UTC)
         made = (
             x509.CertificateBuilder(by, own, key.public_key(), x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=400))
-            .not_valid_after(now + timedelta(days=days))
+            .not_valid_before(self._now - timedelta(days=400))
+            .not_valid_after(self._now + timedelta(days=days))
             .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
         )
         made = made.add_extension(usage, critical=True) if usage else made

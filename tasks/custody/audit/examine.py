@@ -1,6 +1,7 @@
 """Apply all rules of an audit to the documents of one incident."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -100,6 +101,8 @@ def examine(
     """
     reader = _Reader(documents)
     records = {number: _record(layout, number, reader, documents) for number in layout.records}
+    planted = {*_planted(layout, documents, signers, records)}
+    layout = replace(layout, volumes=tuple(each for each in layout.volumes if each not in planted))
     manifests = reader.read_each({volume: layout.manifest(volume) for volume in layout.volumes}, read_manifest)
     coverage = reader.read_each({volume: layout.coverage(volume) for volume in manifests}, read_coverage)
     book = Book()
@@ -153,6 +156,22 @@ def examine(
     )
 
 
+def _planted(
+    layout: Layout, read: Mapping[str, bytes], signers: Sequence[AllowedSigner] | None, records: Mapping[int, RecordOf]
+) -> Iterator[int]:
+    """Yield evidence folders whose manifest no closing names and its host has not signed: anybody can add one."""
+    loose = {*layout.volumes} - vouched_manifests(records) if any(each.closing for each in records.values()) else ()
+    for volume in (each for each in loose if layout.manifest(each) in read):
+        signed = signatures(replace(layout, volumes=(volume,), records=()), read, read, signers, {}, {}, {})
+        with suppress(Unreadable):
+            said, ours = read_manifest(read[layout.manifest(volume)]), origin_of(records, {})
+            about = (said.incident, said.volume, said.origin.host, said.origin.workload)
+            mine = about == (layout.incident, volume, ours.host, ours.workload)
+            if mine and signed.hands and not (signed.faults or signed.by_people):
+                continue
+        yield volume
+
+
 def _promised(item: Expected, by: str) -> Promise:
     return Promise(item.key, item.sha256, item.size, by, item.parts.composite if item.parts else "")
 
@@ -182,7 +201,7 @@ def _record_holds(
     yield from judged_again(key, record.facts)
     yield from statement_holds(layout, record)
     yield from receipts_cover(key, record.facts, closed)
-    yield from coverage_holds(key, record.facts, closed, coverage)
+    yield from coverage_holds(key, record.facts, closed, coverage, sealed)
 
 
 def _volumes_hold(

@@ -1,6 +1,6 @@
 """Parse verdict.json and check that its verdict follows from its receipts."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +20,7 @@ from tasks.custody.store.objects import Expected, all_objects, claim_object
 from tasks.custody.store.receipts import ObjectReceipt
 
 _SHOWN: Final = 3
+_SEALED: Final = {Word.VERIFIED, Word.PARTIAL}
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def judged_again(key: str, facts: Facts) -> Iterator[Finding]:
 
 def receipts_cover(key: str, facts: Facts, manifests: Mapping[int, Manifest]) -> Iterator[Finding]:
     """Check that a VERIFIED or PARTIAL record has a receipt of the claim and of each object that the manifests name."""
-    if facts.verdict.word not in {Word.VERIFIED, Word.PARTIAL}:
+    if facts.verdict.word not in _SEALED:
         return
     proven = {
         receipt.key: receipt.sha256 for receipt in facts.objects if receipt.proven or receipt.lost or receipt.beside
@@ -101,11 +102,16 @@ def receipts_cover(key: str, facts: Facts, manifests: Mapping[int, Manifest]) ->
 
 
 def coverage_holds(
-    key: str, facts: Facts, manifests: Mapping[int, Manifest], sealed: Mapping[int, tuple[Evidence, ...]]
+    key: str,
+    facts: Facts,
+    manifests: Mapping[int, Manifest],
+    sealed: Mapping[int, tuple[Evidence, ...]],
+    closed: Collection[int | None],
 ) -> Iterator[Finding]:
     """Check that the record keeps every sealed attempt: it may not change its outcome or leave it out.
 
-    Only a repeated attempt replaces an earlier one.
+    Only a repeated attempt replaces an earlier one, and in a VERIFIED or PARTIAL record its files are in a folder that
+    the closing names: one of `closed`.
     """
     latest = {item.collector: item.volume for item in sorted(facts.coverage, key=lambda item: item.volume)}
     for item in (item for volume, each in sealed.items() if volume in manifests for item in each):
@@ -119,7 +125,9 @@ def coverage_holds(
         if before and _attempt(before) != _attempt(item):
             what = f"it tells the attempt of {shown(item.collector)} differently than the sealed coverage.json"
             yield broken(key, what, _words(before), _words(item))
-        gone = [file.stored for file in item.files if file.stored not in names.get(item.volume, {file.stored})]
+        unsealed = item.volume not in closed and facts.verdict.word in _SEALED
+        known = names.get(item.volume, () if unsealed else {file.stored for file in item.files})
+        gone = [file.stored for file in item.files if file.stored not in known]
         if gone:
             what = f"it counts files of {shown(item.collector)} that no manifest names"
             yield broken(key, what, "files of the manifest", shown(", ".join(gone[:_SHOWN])))

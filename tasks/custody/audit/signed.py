@@ -104,8 +104,8 @@ def signatures(  # noqa: PLR0913, PLR0917  all that says who signed what
     `named` are the fingerprints of the signers that closings name, by key. `covers` are, by a closing's key, the
     documents that it covers: sealed, signed or unsigned, key, digest. `seen` is when an authority saw each document.
     """
-    hands, unsigned, findings, good = list[Hand](), list[str](), list[Finding](), list[str]()
-    by_people, stay = set[str](), list[Finding]()
+    hands, unsigned, findings, good = dict[str, Hand](), list[str](), list[Finding](), list[str]()
+    doubtful, stay = dict[str, list[Finding]](), list[Finding]()
     for key in (key for key in layout.signed if key in documents):
         beside = f"{key}{SIGNATURE}"
         if beside not in keys:
@@ -115,22 +115,28 @@ def signatures(  # noqa: PLR0913, PLR0917  all that says who signed what
                 found = signer(documents[beside], documents[key])
             except BadSignature as error:
                 what = f"it and its {SIGNATURE} do not belong together: one of them was changed"
-                findings.append(broken(key, what, error.expected, shown(error.got)))
+                doubtful[key] = [broken(key, what, error.expected, shown(error.got))]
             else:
-                hands.append(_hand(found, documents[key], signers, seen.get(key)))
-                faults = [*_trusted(key, hands[-1], signers, named.get(key, found.fingerprint))]
-                if date := hands[-1].until:
+                hands[key] = _hand(found, documents[key], signers, seen.get(key))
+                faults = [*_trusted(key, hands[key], signers, named.get(key, found.fingerprint))]
+                if date := hands[key].until:
                     told = _revoked(key, date, seen.get(key))
                     (stay if told.severity is Severity.NOTE else faults).append(told)
-                findings += faults
-                good += [] if faults else [key]
-                by_people |= {key} if hands[-1].people else set()
-    covered = _covered(unsigned, documents, good, covers)
-    findings += [_bare(key, named.get(key, ""), covered.get(key, "")) for key in unsigned]
+                if faults:
+                    doubtful[key] = faults
+                elif not hands[key].people:  # persons vouch for nothing that a host has made
+                    good.append(key)
+    covered = _covered([*unsigned, *doubtful], documents, good, covers)
+    findings += [each for key, faults in doubtful.items() if key not in covered for each in faults]
+    findings += [
+        _bare(key, named.get(key, ""), covered.get(key, "")) for key in (*unsigned, *covered.keys() & doubtful)
+    ]
     unsigned = [key for key in unsigned if key not in covered]
-    unvouched = tuple(_unvouched(layout.home, hands) if signers is None else stay)
+    hands = {key: hand for key, hand in hands.items() if key not in covered}
+    by_people = frozenset(key for key, hand in hands.items() if hand.people)
+    unvouched = tuple(_unvouched(layout.home, [*hands.values()]) if signers is None else stay)
     vouched = signers is not None
-    return Signatures(tuple(hands), tuple(unsigned), tuple(findings), vouched, unvouched, frozenset(by_people))
+    return Signatures(tuple(hands.values()), tuple(unsigned), tuple(findings), vouched, unvouched, by_people)
 
 
 def _covered(

@@ -106,6 +106,17 @@ def test_an_attempt_that_is_told_otherwise_than_it_was_sealed_is_broken(
     assert "differently than the sealed coverage.json" in findings(audit, Severity.BROKEN)["record/002/verdict.json"]
 
 
+@pytest.mark.parametrize("word", ["VERIFIED", "UNVERIFIED"])
+def test_files_in_a_folder_that_nobody_sealed_prove_nothing(unsigned: Objects, holding: Holding, word: str) -> None:
+    def later(facts: dict[str, Any]) -> None:
+        lose(facts, {"volume": 9})
+        facts["verdict"].update(word=word)
+
+    told = findings(audited(holding(forged(unsigned, 2, later)), INCIDENT, None, deep=False), Severity.BROKEN)
+    said = "it counts files of logs that no manifest names" in told.get("record/002/verdict.json", "")
+    assert said is (word == "VERIFIED"), "a run that could not seal says that it is UNVERIFIED"
+
+
 def test_a_file_that_was_collected_and_is_in_no_manifest_is_broken(unsigned: Objects, holding: Holding) -> None:
     ghost = {"stored": "logs/ghost.log", "source": "", "size": 0, "sha256": "0" * 64}
     objects = forged(unsigned, 2, lambda facts: facts["coverage"][0]["files"].append(ghost))

@@ -324,6 +324,22 @@ def test_a_fleet_signed_by_the_key_of_one_of_its_hosts_is_not_proven(bucket: Buc
     assert any("signed with a host's key" in each.what for each in found.findings), found.findings
 
 
+def test_persons_make_no_fleet_green(bucket: Bucket, host_key: SigningKey) -> None:
+    person = f"people@example.net {host_key.public_key}\n"
+    bucket.allowed = f"{bucket.allowed.splitlines()[1]}\n{person}"
+    for closing in sorted((bucket.folder / "gpu2").rglob("002/closing.json")):
+        said = {**json.loads(closing.read_bytes()), "signer": {"fingerprint": host_key.fingerprint}}
+        closing.write_bytes(canonical(said))
+        Path(f"{closing}.sig").write_bytes(host_key.sign(canonical(said)))
+    bucket.write(bucket.rows())
+    found = bucket.audit()
+    assert found.word is AuditWord.INDETERMINATE
+    assert "persons have signed it, and may say more than its host: audit it" in {each.what for each in found.findings}
+    bucket.key = host_key
+    bucket.write(bucket.rows())
+    assert bucket.audit().word is AuditWord.BROKEN
+
+
 def test_signatures_of_nobody_known_prove_nothing(bucket: Bucket) -> None:
     bucket.write(bucket.rows())
     other = "someone ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti\n"

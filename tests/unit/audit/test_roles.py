@@ -121,6 +121,30 @@ def test_persons_make_no_evidence_and_no_better_verdict(
     assert "says more than the host's last closing" in findings(audit, Severity.BROKEN)["record/003/closing.json"]
 
 
+def test_persons_cover_nothing_that_a_host_left_unsigned(tmp_path: Path, allowed: str, person: SigningKey) -> None:
+    store = MemoryStore()
+    evacuated(tmp_path / "a", store, None, then=[None, person])
+    audit = audited(store, INCIDENT, read_signers(f"{allowed}{person.allowed_signers}\n"), deep=False)
+    assert audit.word is AuditWord.INDETERMINATE
+    bare = {name for name, told in findings(audit, Severity.OPEN).items() if "it is not signed" in told}
+    assert bare >= {"evidence/manifest.json", "record/001/closing.json", "record/002/closing.json"}
+
+
+def test_a_signature_beside_what_was_left_unsigned_and_is_covered_says_nothing(
+    tmp_path: Path, holding: Holding, allowed: str, signing_key: SigningKey
+) -> None:
+    store = MemoryStore()
+    evacuated(tmp_path / "a", store, None, then=[signing_key])
+    objects, name = {each.key: store.read(each.key) for each in store.list("")}, f"{HOME}/record/001/closing.json"
+    for planted in (new_key("evacuation@x").sign(objects[name]), b"rubbish"):
+        audit = audited(holding({**objects, f"{name}.sig": planted}), INCIDENT, read_signers(allowed), deep=False)
+        assert audit.word is AuditWord.PROVEN, audit.findings
+        assert "evacuation@x" not in audit.signed
+    changed = canonical({**json.loads(objects[name]), "run": "x"})
+    forgery = {**objects, name: changed, f"{name}.sig": new_key("evacuation@x").sign(changed)}
+    assert audited(holding(forgery), INCIDENT, read_signers(allowed), deep=False).word is AuditWord.BROKEN
+
+
 def test_the_first_line_names_host_and_workload_and_a_copy(objects: Objects, allowed: str) -> None:
     for place, words in (("memory:", "PROVEN"), ("s3://copies/of", "PROVEN, a copy of memory:")):
         store = MemoryStore(place)
@@ -132,7 +156,15 @@ def test_the_first_line_names_host_and_workload_and_a_copy(objects: Objects, all
 
 
 @pytest.mark.parametrize(
-    "name", ["evidence.9/a", "evidence.9/custody.jsonl", "evidence.3/coverage.json", "evidence/.git/config", "x"]
+    "name",
+    [
+        "evidence.9/a",
+        "evidence.9/custody.jsonl",
+        "evidence.3/coverage.json",
+        "evidence/.git/config",
+        "x",
+        "evidence.9/manifest.json",
+    ],
 )
 def test_an_object_that_no_record_names_is_named_and_breaks_nothing(
     objects: Objects, holding: Holding, allowed: str, name: str
