@@ -1,6 +1,7 @@
 """Translate errors of the S3 clients to those of `tasks.custody.errors`: transient or not, and what to do."""
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 from botocore.exceptions import ClientError
@@ -20,6 +21,14 @@ _REGION: Final = "Set the bucket's own region in the store block."
 _WAIT: Final = (
     "Check the endpoint, the network, and a proxy that HTTPS_PROXY or HTTP_PROXY names (NO_PROXY excepts hosts); for a "
     "write also that the store has room. Then run this again. What an incident has sealed stays on its host."
+)
+_BUSY: Final = (
+    "The store, or a proxy before it, answers and cannot do it now: look at its load, its log and, for a write, its "
+    "room. Then run this again. What an incident has sealed stays on its host."
+)
+_BROKEN: Final = (
+    "The bucket is there, so this store does not do such a request as S3 does: ask who runs it, or give another store. "
+    "The evidence stays on this host."
 )
 _CHANGED: Final = "The source changed after it was hashed, or was damaged on the way: compare it with its manifest."
 _REMEDIES: Final = {
@@ -54,22 +63,29 @@ _REMEDIES: Final = {
 }
 _DENIED: Final = {"AccessDenied", "AllAccessDisabled", "403"}
 _TRANSIENT: Final = {
-    "429", "ConditionalRequestConflict", "InternalError", "OperationAborted", "RequestTimeout", "ServiceUnavailable",
-    "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests",
+    "429", "ConditionalRequestConflict", "InternalError", "OperationAborted", "ServiceUnavailable", "SlowDown",
+    "Throttling", "ThrottlingException", "TooManyRequests",
 }  # fmt: skip
 _UNREACHABLE: Final = {
     "ConnectionClosedError", "ConnectionError", "ConnectTimeoutError", "EndpointConnectionError", "HTTPClientError",
     "IncompleteReadError", "NameResolutionError", "NewConnectionError", "ProtocolError", "ProxyConnectionError",
-    "ProxyError", "ReadTimeoutError", "ResponseStreamingError",
+    "ProxyError", "ReadTimeoutError", "RequestTimeout", "ResponseStreamingError",
 }  # fmt: skip
 
 
-def explain(error: Exception, expected: str) -> StoreError:
-    """Return a StoreError for an error of any client: the store's own words, and the remedy."""
+def explain(error: Exception, expected: str, has_bucket: Callable[[], bool] = lambda: False) -> StoreError:
+    """Return a StoreError for an error of any client: the store's own words, and the remedy.
+
+    `has_bucket` is asked if the store says that there is no bucket.
+    """
     code, said = _code_and_words(error)
     transient = _passes(code)
     kind = TransientStoreError if transient else Denied if code in _DENIED else PermanentStoreError
-    remedy = _WAIT if transient else _REMEDIES.get(code, "Read what the store says; the evidence stays on this host.")
+    remedy = _REMEDIES.get(code, "Read what the store says; the evidence stays on this host.")
+    if transient:
+        remedy = _WAIT if code in _UNREACHABLE else _BUSY
+    elif code == "NoSuchBucket" and has_bucket():
+        remedy = _BROKEN
     return kind(expected, f"{code}: {said.rstrip('. ')}" if said else code, "The store did not do it.", remedy)
 
 

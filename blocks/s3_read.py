@@ -3,7 +3,7 @@
 import base64
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -190,7 +190,13 @@ class S3Reader:
         except (BaseError, FileNotFoundError, BotoCoreError, Boto3Error, ClientError, HTTPError) as error:
             if isinstance(error, ClientError) and error.response["Error"].get("Code") == "PreconditionFailed":
                 raise FileExistsError from error
-            raise explain(error, expected) from error
+            raise explain(error, expected, self._has_bucket) from error
+
+    def _has_bucket(self) -> bool:
+        """Return whether the bucket is seen to be there now."""
+        with suppress(BotoCoreError, ClientError):
+            return bool(self._s3.head_bucket(Bucket=self._bucket))
+        return False
 
 
 def stored_object(key: str, found: Mapping[str, str]) -> StoredObject:

@@ -108,9 +108,10 @@ class Record(StepResult):
 
     @property
     def summary(self) -> str:
-        """Verdict, folder, and what is missing."""
+        """Verdict, if the store has it, folder, and what is missing."""
         untimed = f"no time vouched for, because {self.untimed}" if self.untimed else ""
-        return "; ".join(filter(None, (f"{self.verdict.word}; record in {self.folder}", self.reason, untimed)))
+        word = str(self.verdict.word) if self.stored else ""
+        return "; ".join(filter(None, (word, f"record in {self.folder}", self.reason, untimed)))
 
 
 @step("record", "write the record", section="§8", ja="記録", retries=1, last=True)

@@ -8,7 +8,7 @@ from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.evidence.keys import volume_folder
 from tasks.custody.store.manifest import digest
 from tasks.custody.store.objects import Expected, all_objects, claim_object, one_object
-from tasks.custody.store.receipts import ObjectReceipt, Receipts, unproven
+from tasks.custody.store.receipts import NOT_THERE, ObjectReceipt, Receipts, unproven
 from tasks.custody.store.sent import Sent
 from tasks.evidence.beside import create_or_beside
 from tasks.evidence.seal import read_manifest
@@ -18,7 +18,7 @@ from tasks.incident.layout import RECORD, is_of_record
 from tasks.runtime.context import RunContext
 from tasks.runtime.progress import Progress, shown
 from tasks.runtime.step import step
-from tasks.storage.proof import NOT_THERE, prove
+from tasks.storage.proof import prove
 from tasks.system.parallel import QUESTIONS, THREADS, side_by_side
 
 
