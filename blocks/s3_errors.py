@@ -7,7 +7,7 @@ from typing import Final
 from botocore.exceptions import ClientError
 from obstore.exceptions import BaseError
 
-from tasks.custody.errors import Denied, PermanentStoreError, StoreError, TransientStoreError
+from tasks.custody.errors import BusyStoreError, Denied, PermanentStoreError, StoreError, TransientStoreError
 
 _ACCESS: Final = (
     "Allow this identity s3:PutObject, s3:GetObject and s3:ListBucket there, and check its key and secret; where the "
@@ -23,8 +23,8 @@ _WAIT: Final = (
     "write also that the store has room. Then run this again. What an incident has sealed stays on its host."
 )
 _BUSY: Final = (
-    "The store, or a proxy before it, answers and cannot do it now: look at its load, its log and, for a write, its "
-    "room. Then run this again. What an incident has sealed stays on its host."
+    "The store, or a proxy before it, answers and cannot do it now: look at its load and its log, and for a write also "
+    "that the store has room. Then run this again. What an incident has sealed stays on its host."
 )
 _BROKEN: Final = (
     "The bucket is there, so this store does not do such a request as S3 does: ask who runs it, or give another store. "
@@ -62,10 +62,8 @@ _REMEDIES: Final = {
     "SSLError": "Correct the endpoint, or trust its authority: set verify_cert_path in the credentials block.",
 }
 _DENIED: Final = {"AccessDenied", "AllAccessDisabled", "403"}
-_TRANSIENT: Final = {
-    "429", "ConditionalRequestConflict", "InternalError", "OperationAborted", "ServiceUnavailable", "SlowDown",
-    "Throttling", "ThrottlingException", "TooManyRequests",
-}  # fmt: skip
+_LATER: Final = {"429", "503", "ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests"}
+_TRANSIENT: Final = {"ConditionalRequestConflict", "InternalError", "OperationAborted", *_LATER}
 _UNREACHABLE: Final = {
     "ConnectionClosedError", "ConnectionError", "ConnectTimeoutError", "EndpointConnectionError", "HTTPClientError",
     "IncompleteReadError", "NameResolutionError", "NewConnectionError", "ProtocolError", "ProxyConnectionError",
@@ -80,10 +78,11 @@ def explain(error: Exception, expected: str, has_bucket: Callable[[], bool] = la
     """
     code, said = _code_and_words(error)
     transient = _passes(code)
-    kind = TransientStoreError if transient else Denied if code in _DENIED else PermanentStoreError
+    kind = Denied if code in _DENIED else PermanentStoreError
     remedy = _REMEDIES.get(code, "Read what the store says; the evidence stays on this host.")
     if transient:
-        remedy = _WAIT if code in _UNREACHABLE else _BUSY
+        kind, remedy = TransientStoreError, _WAIT if code in _UNREACHABLE else _BUSY
+        kind = BusyStoreError if code in _LATER else kind
     elif code == "NoSuchBucket" and has_bucket():
         remedy = _BROKEN
     return kind(expected, f"{code}: {said.rstrip('. ')}" if said else code, "The store did not do it.", remedy)

@@ -44,6 +44,7 @@ from tasks.record.render import HTML, MARKDOWN, pages
 from tasks.record.report_data import Places, ReportData
 from tasks.rendering.document import Document
 from tasks.runtime.artifact import PrefectArtifact
+from tasks.runtime.busy_store import waits_for_store
 from tasks.runtime.context import RunContext
 from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.runtime.retry import may_pass
@@ -220,6 +221,7 @@ def _artifacts(data: ReportData, document: Document) -> tuple[tuple[PrefectArtif
         return (), (f"the pages of the UI could not be made: {type(error).__name__}: {error}",)
 
 
+@waits_for_store
 def _send(context: RunContext) -> None:
     """Send this record and earlier ones; their closings only once the store has what these vouch for.
 

@@ -134,7 +134,8 @@ class RunContext:
     ) -> None:
         """Keep the parts, and the time. `lock` is the open file that keeps other runs of the workload out.
 
-        `losses` will say what the run began without, because nothing may delay its freeze.
+        `losses` will say what the run began without, because nothing may delay its freeze. `waited_for_store` are the
+        seconds that its steps have waited for a busy store.
         """
         self.incident, self.workload, self.run = incident, workload, run
         self.directory, self.cordon_files, self.log = directory, cordon_files, log
@@ -144,6 +145,7 @@ class RunContext:
         self.listening: Listening | None = None
         self.losses: list[str] = []
         self.first_try = FirstTry()
+        self.waited_for_store = 0.0
         self._lock: int | None = lock
 
     def end_joins(self) -> None:

@@ -13,6 +13,7 @@ from tasks.custody.store.sent import Sent
 from tasks.evidence.claim import claim
 from tasks.evidence.seal import read_manifest
 from tasks.evidence.signing import read_signature
+from tasks.runtime.busy_store import waits_for_store
 from tasks.runtime.context import RunContext
 from tasks.runtime.ordered import turn_to_send
 from tasks.runtime.progress import Progress, shown
@@ -51,6 +52,7 @@ def _by_seals(_: Any, parameters: Mapping[str, Any]) -> str:
 
 
 @step("offload", "offload", section="§5", ja="退避", retries=3, retry_delay_seconds=2.0, cache_key_fn=_by_seals)
+@waits_for_store
 def offload(context: RunContext, seals: Sequence[Seal], intact: Seal) -> Sent:
     """Send the sealed, intact files. Uploads each byte once; copies the snapshot inside the store (runbook §5)."""
     del intact

@@ -15,6 +15,7 @@ from tasks.evidence.seal import read_manifest
 from tasks.evidence.signing import read_signature
 from tasks.evidence.uncopied_files import as_sealed
 from tasks.incident.layout import RECORD, is_of_record
+from tasks.runtime.busy_store import waits_for_store
 from tasks.runtime.context import RunContext
 from tasks.runtime.progress import Progress, shown
 from tasks.runtime.step import step
@@ -23,6 +24,7 @@ from tasks.system.parallel import QUESTIONS, THREADS, side_by_side
 
 
 @step("verify", "check: the store's own digests agree", section="§6", ja="検証", retries=2, retry_delay_seconds=2.0)
+@waits_for_store
 def verify(context: RunContext, seals: Sequence[Seal], sent: Sent, read_back: bool = False) -> Receipts:  # noqa: FBT001, FBT002
     """Return a receipt for the claim and each object that the manifests name, asked again in every run (runbook §6)."""
     del sent

@@ -26,7 +26,7 @@ from blocks import s3
 from blocks.port import Store
 from blocks.s3 import S3Store
 from blocks.s3_errors import explain
-from tasks.custody.errors import Denied, PermanentStoreError, StoreError, TransientStoreError
+from tasks.custody.errors import BusyStoreError, Denied, PermanentStoreError, StoreError, TransientStoreError
 from tasks.drill.parts import SeaweedFS
 from tests.integration.s3.proxy import Proxy, Rule, refuse
 
@@ -158,19 +158,20 @@ def quoted(status: int, code: str) -> GenericError:
         (answer(403, "RequestTimeTooSkewed"), PermanentStoreError, "clock"),
         (answer(400, "EntityTooLarge"), PermanentStoreError, "5 GiB"),
         (answer(418, "NeverHeardOf"), PermanentStoreError, "what the store says"),
-        (answer(503, "SlowDown"), TransientStoreError, "again"),
+        (answer(503, "SlowDown"), BusyStoreError, "again"),
         (answer(500, "InternalError"), TransientStoreError, "again"),
         (answer(501, "NotImplemented"), PermanentStoreError, "what the store says"),
         (answer(502, "BadGateway"), TransientStoreError, "again"),
         (answer(409, "ConditionalRequestConflict"), TransientStoreError, "again"),
-        (answer(503, "SlowDown"), TransientStoreError, "its load"),
+        (answer(503, "SlowDown"), BusyStoreError, "its load"),
+        (answer(429, "TooManyRequests"), BusyStoreError, "its load"),
         (answer(400, "RequestTimeout"), TransientStoreError, "network"),
         (EndpointConnectionError(endpoint_url="http://x"), TransientStoreError, "network"),
         (ConnectTimeoutError(endpoint_url="http://x"), TransientStoreError, "network"),
         (ReadTimeoutError(endpoint_url="http://x"), TransientStoreError, "network"),
         (SSLError(endpoint_url="http://x", error=OSError("bad")), PermanentStoreError, "authority"),
         (NoCredentialsError(), PermanentStoreError, "credentials"),
-        (quoted(503, "SlowDown"), TransientStoreError, "again"),
+        (quoted(503, "SlowDown"), BusyStoreError, "again"),
         (quoted(403, "ExpiredToken"), PermanentStoreError, "Renew"),
         (quoted(403, "RequestTimeTooSkewed"), PermanentStoreError, "clock"),
         (GenericError("error sending request: operation timed out"), TransientStoreError, "network"),
