@@ -13,7 +13,7 @@ from tasks.collectors import discover
 from tasks.custody.errors import Tampered
 from tasks.custody.evidence.acquisition import IN_PLACE, Evidence, Seal, StoredFile
 from tasks.custody.evidence.coverage import statement
-from tasks.custody.evidence.keys import COVERAGE, MANIFEST, MODELS, SEGMENT, SIGNATURE, SUMS
+from tasks.custody.evidence.keys import COVERAGE, MANIFEST, MODELS, SEGMENT, SIGNATURE, SUMS, brought_folder
 from tasks.custody.evidence.parts import hashed, part_size
 from tasks.custody.evidence.secrets import search
 from tasks.custody.evidence.volatility import deviations
@@ -22,6 +22,7 @@ from tasks.custody.incident.steps import step_of
 from tasks.custody.store.manifest import Manifest, canonical, digest, require_intact
 from tasks.custody.store.rows import require_readable
 from tasks.evidence.left_alone import left_alone
+from tasks.evidence.refused_look import bring_refused
 from tasks.evidence.signing import require_same_hand, sign, signed_by
 from tasks.evidence.staging import put_aside
 from tasks.evidence.uncopied_files import reading
@@ -64,6 +65,8 @@ def seal(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> Seal
         folder.mkdir(mode=0o700, exist_ok=True)
         for half_written in (*folder.glob(".*.new"), folder / SIGNATURE):
             half_written.unlink(missing_ok=True)
+        if volume == 1:
+            bring_refused(context, folder)
         _withhold(context, volume, evidence)
         _tell_deviations(context.log, evidence)
         context.directory.write(folder / COVERAGE, canonical(_statement(context, volume, evidence)))
@@ -198,6 +201,7 @@ def _seal(folder: Path) -> Seal:
         len(manifest.files),
         manifest.size,
         signed_by(folder),
+        tuple(sorted(path.name.removeprefix(brought_folder("")) for path in folder.glob(brought_folder("IR-*")))),
     )
 
 

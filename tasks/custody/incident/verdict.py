@@ -89,6 +89,12 @@ class Verdict:
         then = _next(Word.UNVERIFIED, incident, workload)
         return replace(self, word=Word.UNVERIFIED, missing=(why, *self.missing), next=then)
 
+    def under_another_id(self, workload: str) -> "Verdict":
+        """Return the verdict if another host or workload has claimed the id: under it, nothing can be carried on."""
+        first = "stop what is named here by hand; " if self.word is Word.NOT_CONTAINED else ""
+        then = f"{first}set incident_suffix as is said there, then, without an id: {run_line('evacuate', workload)}"
+        return replace(self, next=then)
+
     def of_what_was_not_kept(self) -> "Verdict":
         """Return the verdict if no folder took a file: only containment is safe, and the incident cannot be resumed."""
         safe = tuple(each for each in self.safe if _says_stopped(each))
