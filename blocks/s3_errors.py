@@ -26,10 +26,7 @@ _BUSY: Final = (
     "The store, or a proxy before it, answers and cannot do it now: look at its load and its log, and for a write also "
     "that the store has room. Then run this again. What an incident has sealed stays on its host."
 )
-_BROKEN: Final = (
-    "The bucket is there, so this store does not do such a request as S3 does: ask who runs it, or give another store. "
-    "The evidence stays on this host."
-)
+_BROKEN: Final = "The bucket is there, so this store does not do such a request as S3 does: ask who runs it."
 _CHANGED: Final = "The source changed after it was hashed, or was damaged on the way: compare it with its manifest."
 _REMEDIES: Final = {
     "AccessDenied": _ACCESS,
@@ -72,10 +69,7 @@ _UNREACHABLE: Final = {
 
 
 def explain(error: Exception, expected: str, has_bucket: Callable[[], bool] = lambda: False) -> StoreError:
-    """Return a StoreError for an error of any client: the store's own words, and the remedy.
-
-    `has_bucket` is asked if the store says that there is no bucket.
-    """
+    """Return a StoreError for an error of any client: its words, and the remedy. `has_bucket` looks for the bucket."""
     code, said = _code_and_words(error)
     transient = _passes(code)
     kind = Denied if code in _DENIED else PermanentStoreError

@@ -7,7 +7,6 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import cached_property
 from hashlib import sha256 as sha256_of
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -26,7 +25,6 @@ from blocks.s3_errors import explain
 from blocks.s3_list import pages
 from blocks.s3_wire import Wire
 from blocks.store_fields import trusted
-from tasks.custody.errors import Denied
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.store.promises import KEPT, Promises
 
@@ -58,6 +56,7 @@ class S3Reader:
             self._objects = obstore_client(session, bucket, where, region, authority)
             self._wire = Wire(keys, signed_pool(where, authority), f"{where}/{bucket}", region)
         self._bucket_seen, self._asking = False, Lock()
+        self._versioned: bool | None = None
         self._promises: Promises | None = None
 
     @property
@@ -141,14 +140,14 @@ class S3Reader:
     def rewritten(self, prefix: str) -> dict[str, int] | None:
         """Return the versions and delete markers of each key with more than one; None if versioning was never enabled.
 
-        Needs s3:GetBucketVersioning and s3:ListBucketVersions. The first is asked for once, also if it is denied.
+        Needs s3:GetBucketVersioning and s3:ListBucketVersions. Versioning is asked for once.
         """
-        with self._asking:
-            if isinstance(self._versioned, Denied):
-                raise self._versioned
+        with self._explaining(f"the versions under {self.place}/{prefix}"):
+            with self._asking:
+                if self._versioned is None:
+                    self._versioned = "Status" in self._s3.get_bucket_versioning(Bucket=self._bucket)
             if not self._versioned:
                 return None
-        with self._explaining(f"the versions under {self.place}/{prefix}"):
             pages = self._s3.get_paginator("list_object_versions").paginate(
                 Bucket=self._bucket, Prefix=self._prefix + prefix
             )
@@ -157,15 +156,6 @@ class S3Reader:
             )
         told = {name.removeprefix(self._prefix): times for name, times in sorted(kept.items()) if times > 1}
         return {key: times for key, times in told.items() if not key.startswith(CANARIES)}
-
-    @cached_property
-    def _versioned(self) -> bool | Denied:
-        """Whether versioning was ever enabled, or why this identity may not know."""
-        try:
-            with self._explaining(f"whether {self.place} keeps versions"):
-                return "Status" in self._s3.get_bucket_versioning(Bucket=self._bucket)
-        except Denied as error:
-            return error
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """Yield all objects but the canaries, sorted by key here: not every store sorts as S3 does."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
 
-from tasks.custody.evidence.keys import brought_folder, is_look
+from tasks.custody.evidence.keys import CONTAINERS, UNITS
 from tasks.incident.directory import homes
 from tasks.incident.layout import CLAIMED, CUSTODY_LOG, RECORD
 from tasks.runtime.context import RunContext
@@ -19,25 +19,25 @@ def bring_refused(context: RunContext, folder: Path) -> None:
     """
     before = sorted((home for home in homes(context.workload) if home.name < context.incident.id), reverse=True)
     for home in takewhile(lambda each: (each / CLAIMED).exists(), [] if context.run.dry_run else before):
-        files = [*_look(home)]
+        name, files = f"attempt-{home.name}", [*_look(home)]
         for path in files:
-            to = folder / brought_folder(home.name) / path.relative_to(home)
+            to = folder / name / path.relative_to(home)
             to.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not to.exists():
-                _put(path, to)
-        context.log.write("look brought", home.name, files=len(files), result=brought_folder(home.name))
+            to.unlink(missing_ok=True)
+            try:
+                os.link(path, to)
+            except OSError:  # that folder is on another disk
+                shutil.copyfile(path, to)
+        context.log.write("look brought", home.name, files=len(files))
+        context.losses.append(
+            f"the look of {home.name}, whose id another had claimed, is in {name}/ 採取結果を引き継いだ"
+        )
 
 
 def _look(home: Path) -> Iterator[Path]:
-    for folder in home.glob("evidence*"):
-        yield from (path for path in folder.rglob("*") if path.is_file() and is_look(str(path.relative_to(folder))))
-    yield from (path for path in home.glob(f"{RECORD}/*/*") if path.is_file())
-    yield home / CUSTODY_LOG
-
-
-def _put(source: Path, to: Path) -> None:
-    """Give a file of ours a second name, or copy it to another disk."""
-    try:
-        os.link(source, to)
-    except OSError:
-        shutil.copyfile(source, to)
+    """Yield what was made of an incident, without what was copied of the workload."""
+    for path in (each for each in home.glob("evidence*/**/*") if each.is_file()):
+        _, first, *below = path.relative_to(home).parts
+        if not below or first in {CONTAINERS, UNITS} or first.startswith("attempt-"):
+            yield path
+    yield from (path for path in (*home.glob(f"{RECORD}/*/*"), home / CUSTODY_LOG) if path.is_file())

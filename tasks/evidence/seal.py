@@ -13,7 +13,7 @@ from tasks.collectors import discover
 from tasks.custody.errors import Tampered
 from tasks.custody.evidence.acquisition import IN_PLACE, Evidence, Seal, StoredFile
 from tasks.custody.evidence.coverage import statement
-from tasks.custody.evidence.keys import COVERAGE, MANIFEST, MODELS, SEGMENT, SIGNATURE, SUMS, brought_folder
+from tasks.custody.evidence.keys import COVERAGE, MANIFEST, MODELS, SEGMENT, SIGNATURE, SUMS
 from tasks.custody.evidence.parts import hashed, part_size
 from tasks.custody.evidence.secrets import search
 from tasks.custody.evidence.volatility import deviations
@@ -201,7 +201,6 @@ def _seal(folder: Path) -> Seal:
         len(manifest.files),
         manifest.size,
         signed_by(folder),
-        tuple(sorted(path.name.removeprefix(brought_folder("")) for path in folder.glob(brought_folder("IR-*")))),
     )
 
 
@@ -240,5 +239,5 @@ def _entry(folder: Path, where: str, name: str, acquired: set[StoredFile]) -> St
 
 def _as_it_lies(folder: Path, where: str, name: str) -> StoredFile:
     path = folder / name
-    note = "" if name in _OURS else "left by an earlier attempt of this incident"
+    note = "" if name in _OURS else "left by an earlier attempt"
     return StoredFile(name, "", path.stat().st_size, digest(path), None, note, where)

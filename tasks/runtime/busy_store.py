@@ -17,13 +17,8 @@ BUSY_SECONDS: Final = 60.0
 _PAUSE_SECONDS: Final = 5.0
 
 
-def waits_for_store(
-    body: Callable[Concatenate[RunContext, P], T],
-) -> Callable[Concatenate[RunContext, P], T]:
-    """Call a step's body again while the store is busy, until the run has waited BUSY_SECONDS; then its error stands.
-
-    The body has to be one that may be repeated. Raises RunCancelled if the run is cancelled meanwhile.
-    """
+def waits_for_store(body: Callable[Concatenate[RunContext, P], T]) -> Callable[Concatenate[RunContext, P], T]:
+    """Call an idempotent body again while the store is busy, until the run has waited BUSY_SECONDS in all."""
 
     @wraps(body)
     def patient(context: RunContext, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -31,11 +26,10 @@ def waits_for_store(
             try:
                 return body(context, *args, **kwargs)
             except BusyStoreError as error:
-                pause = min(_PAUSE_SECONDS, BUSY_SECONDS - context.waited_for_store)
-                if pause <= 0:
+                if context.waited_for_store >= BUSY_SECONDS:
                     raise
-                context.waited_for_store += pause
-                logger.warning("Tried again in %g s 保全先の応答待ち: %s", pause, error)
-                context.cancelled.pause(pause)
+                logger.warning("Tried again in %g s 保全先の応答待ち: %s", _PAUSE_SECONDS, error)
+                context.waited_for_store += _PAUSE_SECONDS
+                context.cancelled.pause(_PAUSE_SECONDS)
 
     return patient

@@ -134,8 +134,7 @@ class RunContext:
     ) -> None:
         """Keep the parts, and the time. `lock` is the open file that keeps other runs of the workload out.
 
-        `losses` will say what the run began without, because nothing may delay its freeze. `waited_for_store` are the
-        seconds that its steps have waited for a busy store.
+        `losses` will say what the run began without, because nothing may delay its freeze.
         """
         self.incident, self.workload, self.run = incident, workload, run
         self.directory, self.cordon_files, self.log = directory, cordon_files, log

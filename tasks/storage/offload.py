@@ -35,7 +35,7 @@ def claim_store(context: RunContext) -> Sent:
         claim(context)
     except Conflict as refused:
         logger.error("%s", refused)  # noqa: TRY400  a person has to know it now
-        if context.state.claimed.read() and context.run.order is None:
+        if context.run.order is None:
             where = f"{context.incident.id}: {context.incident.workload} on {context.incident.host}: {refused}"
             announce(context.run.id, run_name(context.incident.workload), News("IdTaken", where))
         raise

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from tasks.custody.evidence.keys import brought_folder, unquote
+from tasks.custody.evidence.keys import unquote
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.evidence.secrets import Search
 from tasks.custody.step_result import StepResult
@@ -128,8 +128,7 @@ class Evidence(StepResult):
 class Seal(StepResult):
     """The seal of one evidence folder: digests of its manifest and SHA256SUMS, and how many files they cover.
 
-    `signed_by` is the fingerprint of the manifest's signing key, empty if unsigned. `brought` are the incidents whose
-    look lies in it, because another host had claimed their id.
+    `signed_by` is the fingerprint of the manifest's signing key, empty if unsigned.
     """
 
     volume: int
@@ -138,13 +137,6 @@ class Seal(StepResult):
     files: int
     size: int
     signed_by: str = ""
-    brought: tuple[str, ...] = ()
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What it holds of other incidents."""
-        told = "the look of {0}, whose id another had claimed, is in this incident: {1}/ 拒否された採取結果を引き継いだ"
-        return tuple(told.format(each, brought_folder(each)) for each in self.brought)
 
     @property
     def summary(self) -> str:

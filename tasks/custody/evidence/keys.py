@@ -88,22 +88,13 @@ def placed_name(raw: bytes) -> str:
     """Return the place of a workload's source path in the evidence folder, distinct from files that we generate.
 
     Its first part is never the name of a generated file. These are at the top and have a dot in their name, except
-    SHA256SUMS, the folders of containers and units, and attempt-N/ and attempt-IR-…/ for what an earlier attempt, or an
-    incident that was refused its id, took.
+    SHA256SUMS, the folders of containers and units, and attempt-N/ for what an earlier attempt took (attempt-IR-…/: an
+    incident that was refused its id).
     """
     first, slash, _ = raw.partition(b"/")
-    apart = slash and b"." not in first and not _is_generated(first)
+    ours = first in {SUMS.encode(), CONTAINERS.encode(), UNITS.encode()} or _ATTEMPT.fullmatch(first)
+    apart = slash and b"." not in first and not ours
     return stored_name(raw if apart else b"./" + raw)
-
-
-def is_look(stored: str) -> bool:
-    """Return whether we made a stored file: what is copied of the workload lies in other folders."""
-    first, slash, _ = stored.encode().partition(b"/")
-    return not slash or (first != SUMS.encode() and _is_generated(first))
-
-
-def _is_generated(first: bytes) -> bool:
-    return first in {SUMS.encode(), CONTAINERS.encode(), UNITS.encode()} or bool(_ATTEMPT.fullmatch(first))
 
 
 def source_path(stored: str) -> bytes:
@@ -111,11 +102,6 @@ def source_path(stored: str) -> bytes:
     raw = unquote(stored)
     is_path = b"\0" not in raw and not {b"", b".", b".."} & {*raw.split(b"/")}
     return raw if is_path and stored_name(raw) == stored else stored.encode()
-
-
-def brought_folder(incident: str) -> str:
-    """Return the folder in evidence for the look of another incident of the same workload, which had to be left."""
-    return f"attempt-{incident}"
 
 
 def volume_folder(volume: int) -> str:

@@ -11,12 +11,9 @@ from tasks.audit.verify import audited
 from tasks.custody.audit.finding import AuditWord
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Conflict
-from tasks.custody.evidence.acquisition import Seal
-from tasks.custody.evidence.keys import brought_folder
 from tasks.custody.incident.news import News
 from tasks.custody.store.manifest import canonical
 from tasks.evidence.collect import collect
-from tasks.evidence.seal import sealed
 from tasks.record.publish import final_state
 from tasks.storage.offload import claim_store
 from tests.support.memory_store import MemoryStore
@@ -40,21 +37,20 @@ class Host:
         claim = {"incident": incident, "host": "gpu1", "workload": "test", **other}
         self.store._objects[f"incidents/{incident}/claim.json"] = canonical(claim)
 
-    def run(self, incident: str, *, dry_run: bool = False) -> tuple[str, str, tuple[Seal, ...]]:
-        """Run under an id; return the name of the state, its message, and the seals."""
-        with case_of(self.small.block(needed=["logs"]), self.store, incident=incident, dry_run=dry_run) as context:
+    def run(self, incident: str) -> tuple[str, str, list[str]]:
+        """Run under an id; return the name of the state, its message, and what is to be known of the run."""
+        with case_of(self.small.block(needed=["logs"]), self.store, incident=incident) as context:
             context.store.block = EvidenceStore(folder=self.folder, signing=self.key)
             evidence = [made(collect.fn(context, name)) for name in NAMES]
             (context.directory.evidence_dir(1) / "containers/c1").mkdir(parents=True, exist_ok=True)
             (context.directory.evidence_dir(1) / "containers/c1/top.json").write_text(incident)
             recorded = recorded_run(context, evidence)
             state = final_state(context, recorded.verdict, recorded, None)
-            context.run = context.run.__class__(**{**vars(context.run), "volume": context.run.volume + 1})
-            return str(state.name), str(state.message), sealed(context)
+            return str(state.name), str(state.message), context.losses
 
     def brought(self, incident: str, of: str) -> dict[str, bytes]:
         """What is in the store of another incident's look, by its path in that one's folder."""
-        prefix = f"incidents/{incident}/evidence/{brought_folder(of)}/"
+        prefix = f"incidents/{incident}/evidence/attempt-{of}/"
         return {each.key.removeprefix(prefix): self.store.read(each.key) for each in self.store.list(prefix)}
 
     def home(self, incident: str) -> Path:
@@ -75,10 +71,9 @@ def test_the_look_of_an_incident_that_was_refused_its_id_goes_along_to_the_next(
     assert "incident_suffix" in told.partition("Next: ")[2]
     assert "incident_id=" not in told
     assert [each.key for each in host.store.list("")] == [f"incidents/{INCIDENT}/claim.json"]
-    name, _, (seal,) = host.run(OWN)
+    name, _, (note,) = host.run(OWN)
     assert name == "Verified"
-    assert seal.brought == (INCIDENT,)
-    assert INCIDENT in seal.warnings[0]
+    assert f"attempt-{INCIDENT}/" in note
     there = host.brought(OWN, INCIDENT)
     kept = {
         str(path.relative_to(host.home(INCIDENT))): path.read_bytes()
@@ -98,17 +93,18 @@ def test_what_is_brought_is_what_was_refused_since_the_last_incident_and_no_more
     host.take(OWN)
     host.run(INCIDENT)
     host.run(OWN)
-    assert host.run(LATER)[2][0].brought == (INCIDENT, OWN)
+    assert len(host.run(LATER)[2]) == 2
     assert host.brought(LATER, INCIDENT)
+    assert host.brought(LATER, OWN)
     after = f"{LATER}-gpu2"
-    assert host.run(after)[2][0].brought == ()
+    assert host.run(after)[2] == []
     assert not host.brought(after, INCIDENT)
 
 
 def test_the_same_without_another_host(host: Host) -> None:
     assert host.run(INCIDENT)[0] == "Verified"
-    name, _, (seal,) = host.run(OWN)
-    assert (name, seal.brought, seal.warnings) == ("Verified", (), ())
+    name, _, notes = host.run(OWN)
+    assert (name, notes) == ("Verified", [])
 
 
 @pytest.mark.parametrize(("other", "suffix"), [({"host": "gpu1"}, None), ({"workload": "another", "host": ""}, "test")])
