@@ -223,12 +223,12 @@ def _artifacts(data: ReportData, document: Document) -> tuple[tuple[PrefectArtif
 
 @waits_for_store
 def _send(context: RunContext) -> None:
-    """Send this record and earlier ones; their closings only once the store has what these vouch for.
+    """Send this record and earlier ones not proven by this run; closings once the store has what they vouch for.
 
     Raises TransientStoreError if it has not kept an object, Conflict if the id is another's. Other content at
     the key of an earlier record's file is answered beside it, as the verdict says; at one of this by the next run.
     """
-    claimed, files = claim(context), list(_to_send(context))
+    claimed, files = claim(context), [each for each in _to_send(context) if each[0] not in context.proven_records]
     closings = [each for each in files if each[1].name == CLOSING]
     for some in ([each for each in files if each not in closings], closings):
         sent = list[Expected]()

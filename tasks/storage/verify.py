@@ -52,7 +52,10 @@ def verify(context: RunContext, seals: Sequence[Seal], sent: Sent, read_back: bo
 
 
 def _displaced_records(context: RunContext) -> Iterator[ObjectReceipt]:
-    """Send the files of earlier records beside their keys where other content lies there; yield a receipt of each."""
+    """Send the files of earlier records beside their keys where other content lies there; yield a receipt of each.
+
+    Those that are proven need not be asked for again by this run.
+    """
     home = context.directory.path / RECORD
     for path in sorted(home.glob("[!.]*/[!.]*")):
         if is_of_record(path, context.run.number):
@@ -63,6 +66,7 @@ def _displaced_records(context: RunContext) -> Iterator[ObjectReceipt]:
         if not (receipt.proven or receipt.beside or receipt.reason == NOT_THERE):
             create_or_beside(context, item, path)
             receipt = prove(context, item, context.store.retention)
+        context.proven_records |= {key} if receipt.proven or receipt.beside else frozenset()
         if receipt.beside or not (receipt.proven or receipt.reason == NOT_THERE):
             yield receipt
 
