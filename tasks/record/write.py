@@ -143,7 +143,7 @@ def record(context: RunContext, content: RecordContent) -> Record:
     if context.cancelled:
         return replace(written, reason="not sent: the run was cancelled")
     try:
-        _send(context)
+        waits_for_store(_send)(context)
     except Exception as error:  # noqa: BLE001  the record must end on disk whatever the store does
         logger.error("The record is on disk only: %s", error)  # noqa: TRY400  the message says it all
         untold_data = replace(data, stored=False)
@@ -221,14 +221,13 @@ def _artifacts(data: ReportData, document: Document) -> tuple[tuple[PrefectArtif
         return (), (f"the pages of the UI could not be made: {type(error).__name__}: {error}",)
 
 
-@waits_for_store
 def _send(context: RunContext) -> None:
     """Send this record and earlier ones not proven by this run; closings once the store has what they vouch for.
 
     Raises TransientStoreError if it has not kept an object, Conflict if the id is another's. Other content at
     the key of an earlier record's file is answered beside it, as the verdict says; at one of this by the next run.
     """
-    claimed, files = claim(context), [each for each in _to_send(context) if each[0] not in context.proven_records]
+    claimed, files = claim(context), list(_to_send(context))
     closings = [each for each in files if each[1].name == CLOSING]
     for some in ([each for each in files if each not in closings], closings):
         sent = list[Expected]()
@@ -241,12 +240,12 @@ def _send(context: RunContext) -> None:
 
 
 def _to_send(context: RunContext) -> Iterator[tuple[str, Path]]:
-    """Yield key and file of each object of the records on disk."""
+    """Yield key and file of each object of the records on disk that this run has not proven yet."""
     for folder in sorted(path for path in (context.directory.path / RECORD).iterdir() if path.name != POSTMORTEM):
-        for path in _finished_pages(folder) if (folder / CLOSING).exists() else ():
-            yield postmortem_key(context.incident.id, path.name), path
-        for path in _whole(folder):
-            yield record_key(context.incident.id, int(folder.name), path.name), path
+        pages = _finished_pages(folder) if (folder / CLOSING).exists() else []
+        found = [(postmortem_key(context.incident.id, path.name), path) for path in pages]
+        found += [(record_key(context.incident.id, int(folder.name), path.name), path) for path in _whole(folder)]
+        yield from (each for each in found if each[0] not in context.proven_records)
 
 
 def _have_stamped(context: RunContext, folder: Path) -> str:
