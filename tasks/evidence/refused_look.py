@@ -13,10 +13,7 @@ from tasks.runtime.context import RunContext
 
 
 def bring_refused(context: RunContext, folder: Path) -> None:
-    """Put what the refused incidents just before this one have made into its evidence folder, with log and records.
-
-    What they copied of the workload stays: this incident takes it anew. Raises OSError.
-    """
+    """Put what the refused incidents just before this one have made, not copied, into its folder. Raises OSError."""
     before = sorted((home for home in homes(context.workload) if home.name < context.incident.id), reverse=True)
     for home in takewhile(lambda each: (each / CLAIMED).exists(), [] if context.run.dry_run else before):
         name, files = f"attempt-{home.name}", [*_look(home)]

@@ -52,9 +52,9 @@ def verify(context: RunContext, seals: Sequence[Seal], sent: Sent, read_back: bo
 
 
 def _displaced_records(context: RunContext) -> Iterator[ObjectReceipt]:
-    """Send the files of earlier records beside their keys where other content lies there; yield a receipt of each.
+    """Prove the files of earlier records, once in a run; send those beside at whose keys other content lies.
 
-    Those that are proven need not be asked for again by this run.
+    Yields a receipt of each of these.
     """
     home = context.directory.path / RECORD
     for path in sorted(home.glob("[!.]*/[!.]*")):

@@ -88,8 +88,7 @@ def placed_name(raw: bytes) -> str:
     """Return the place of a workload's source path in the evidence folder, distinct from files that we generate.
 
     Its first part is never the name of a generated file. These are at the top and have a dot in their name, except
-    SHA256SUMS, the folders of containers and units, and attempt-N/ for what an earlier attempt took (attempt-IR-…/: an
-    incident that was refused its id).
+    SHA256SUMS, the folders of containers and units, and attempt-N/ and attempt-IR-…/ for earlier attempts.
     """
     first, slash, _ = raw.partition(b"/")
     ours = first in {SUMS.encode(), CONTAINERS.encode(), UNITS.encode()} or _ATTEMPT.fullmatch(first)

@@ -124,6 +124,7 @@ def test_the_second_is_told_at_once_with_what_to_set(
         with pytest.raises(Conflict, match=f'incident_suffix = "{suffix}"'), caplog.at_level(logging.ERROR):
             claim_store.fn(context)
     (news,) = told
-    assert news.message.startswith(f"{INCIDENT}: test on ")
+    assert news.message.startswith(f"{INCIDENT}: expected ")
+    assert " to be of test on " in news.message
     assert "incident_suffix" in news.message
     assert "incident_suffix" in caplog.text
