@@ -22,7 +22,7 @@ def bring_refused(context: RunContext, folder: Path) -> None:
             to.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             to.unlink(missing_ok=True)
             try:
-                os.link(path, to)
+                (shutil.copyfile if path.name == CUSTODY_LOG else os.link)(path, to)  # the log may grow there
             except OSError:  # that folder is on another disk
                 shutil.copyfile(path, to)
         context.log.write("look brought", home.name, files=len(files))

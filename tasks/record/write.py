@@ -242,9 +242,9 @@ def _send(context: RunContext) -> None:
 def _to_send(context: RunContext) -> Iterator[tuple[str, Path]]:
     """Yield key and file of each object of the records on disk that this run has not proven yet."""
     for folder in sorted(path for path in (context.directory.path / RECORD).iterdir() if path.name != POSTMORTEM):
-        pages = _finished_pages(folder) if (folder / CLOSING).exists() else []
-        found = [(postmortem_key(context.incident.id, path.name), path) for path in pages]
-        found += [(record_key(context.incident.id, int(folder.name), path.name), path) for path in _whole(folder)]
+        found = [(record_key(context.incident.id, int(folder.name), path.name), path) for path in _whole(folder)]
+        if (folder / CLOSING).exists():
+            found += [(postmortem_key(context.incident.id, path.name), path) for path in _finished_pages(folder)]
         yield from (each for each in found if each[0] not in context.proven_records)
 
 

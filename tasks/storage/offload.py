@@ -36,8 +36,8 @@ def claim_store(context: RunContext) -> Sent:
     except Conflict as refused:
         logger.error("%s", refused)  # noqa: TRY400  a person has to know it now
         if context.run.order is None:
-            told = News("IdTaken", f"{context.incident.id}: {refused}")
-            announce(context.run.id, run_name(context.incident.workload), told)
+            news = News("IdTaken", f"{context.incident.id}: {refused}")
+            announce(context.run.id, run_name(context.incident.workload), news)
         raise
     store = context.store.evidence
     warnings = [f"{store.place}: {each}" for each in store.promises().notes]

@@ -52,10 +52,7 @@ def verify(context: RunContext, seals: Sequence[Seal], sent: Sent, read_back: bo
 
 
 def _displaced_records(context: RunContext) -> Iterator[ObjectReceipt]:
-    """Prove the files of earlier records, once in a run; send those beside at whose keys other content lies.
-
-    Yields a receipt of each of these.
-    """
+    """Prove earlier records once in a run; send files beside where other content lies, and yield receipts of those."""
     home = context.directory.path / RECORD
     for path in sorted(home.glob("[!.]*/[!.]*")):
         if is_of_record(path, context.run.number):

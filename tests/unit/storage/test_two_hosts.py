@@ -14,6 +14,7 @@ from tasks.custody.errors import Conflict
 from tasks.custody.incident.news import News
 from tasks.custody.store.manifest import canonical
 from tasks.evidence.collect import collect
+from tasks.incident.current import read_incident
 from tasks.record.publish import final_state
 from tasks.storage.offload import claim_store
 from tests.support.memory_store import MemoryStore
@@ -40,6 +41,7 @@ class Host:
     def run(self, incident: str) -> tuple[str, str, list[str]]:
         """Run under an id; return the name of the state, its message, and what is to be known of the run."""
         with case_of(self.small.block(needed=["logs"]), self.store, incident=incident) as context:
+            context.incident = read_incident(context.directory.path) or context.incident
             context.store.block = EvidenceStore(folder=self.folder, signing=self.key)
             evidence = [made(collect.fn(context, name)) for name in NAMES]
             (context.directory.evidence_dir(1) / "containers/c1").mkdir(parents=True, exist_ok=True)
@@ -86,6 +88,21 @@ def test_the_look_of_an_incident_that_was_refused_its_id_goes_along_to_the_next(
     assert not [each for each in there if "/logs/" in each or "/models/" in each]
     audit = audited(host.store, OWN, read_signers(host.key.allowed_signers), deep=True)
     assert audit.word is AuditWord.PROVEN, audit.findings
+
+
+def test_what_was_brought_stays_as_it_was_when_the_refused_incident_goes_on(host: Host) -> None:
+    host.take(INCIDENT)
+    for incident in (INCIDENT, OWN, INCIDENT):
+        host.run(incident)
+    assert host.run(OWN)[0] == "Verified"
+
+
+def test_a_claim_that_was_put_right_is_said_no_more(host: Host) -> None:
+    host.take(INCIDENT)
+    host.run(INCIDENT)
+    del host.store._objects[f"incidents/{INCIDENT}/claim.json"]
+    name, told, _ = host.run(INCIDENT)
+    assert (name, "incident_suffix" in told) == ("Verified", False)
 
 
 def test_what_is_brought_is_what_was_refused_since_the_last_incident_and_no_more(host: Host) -> None:
