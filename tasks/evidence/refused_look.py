@@ -26,9 +26,7 @@ def bring_refused(context: RunContext, folder: Path) -> None:
             except OSError:  # that folder is on another disk
                 shutil.copyfile(path, to)
         context.log.write("look brought", home.name, files=len(files))
-        context.losses.append(
-            f"the look of {home.name}, whose id another had claimed, is in {name}/ 採取結果を引き継いだ"
-        )
+        context.losses.append(f"the look of {home.name}, whose id another had claimed, is in {name}/ 引き継ぎ済み")
 
 
 def _look(home: Path) -> Iterator[Path]:

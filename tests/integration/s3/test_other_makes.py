@@ -1,19 +1,24 @@
 """A whole incident in stores that keep fewer promises than S3: each ends in the word that is so there."""
 
+import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from prefect_aws import AwsCredentials
+from pydantic import SecretStr
 
+from blocks.store import EvidenceStore
 from tasks.adapters.host import LinuxHost
 from tasks.audit.verify import audited
 from tasks.custody.audit.finding import AuditWord
 from tasks.custody.store.promises import Promises
 from tasks.storage.restore import pull
 from tasks.storage.rollback import Undoing, rollback
-from tests.integration.makes.conftest import Made
 from tests.support.holdings import Unheard
+from tests.support.other_makes import BUCKET, LOCKED, MAKES, OtherMake
 from tests.support.scenes import Scene
 from tests.support.workloads import SmallWorkload
 
@@ -25,6 +30,37 @@ SEEN = {
     "s3rver": Promises(*[False] * 5, refuses_parts=False),
 }
 """What each was seen to keep."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A store that runs, and its keys."""
+
+    make: OtherMake
+    credentials: AwsCredentials
+
+    def block(self, *, locked: bool) -> EvidenceStore:
+        """A store block under a prefix of its own; a locked one asks for a lock."""
+        bucket, asked = (LOCKED, {"lock": "governance", "lock_days": 2}) if locked else (BUCKET, {})
+        where = {"bucket": bucket, "prefix": f"test/{uuid4().hex}", "endpoint": self.make.endpoint}
+        return EvidenceStore(**where, credentials=self.credentials, **asked)
+
+
+@pytest.fixture(scope="module", params=MAKES)
+def other_make(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
+    """Each make, with its buckets."""
+    if request.param == "s3rver" and not shutil.which("npm"):
+        pytest.skip("s3rver needs npm")
+    with MAKES[request.param](tmp_path_factory.mktemp(request.param)) as running:
+        keys = AwsCredentials(
+            aws_access_key_id=running.key, aws_secret_access_key=SecretStr(running.key), region_name="us-east-1"
+        )
+        client = keys.get_boto3_session().client("s3", endpoint_url=running.endpoint)
+        client.create_bucket(Bucket=BUCKET)
+        if running.locks:
+            client.create_bucket(Bucket=LOCKED, ObjectLockEnabledForBucket=True)
+        client.close()
+        yield Made(running, keys)
 
 
 @pytest.fixture(params=["plain", "locked"])
