@@ -72,11 +72,11 @@ def explain(error: Exception, expected: str, has_bucket: Callable[[], bool] = la
     """Return a StoreError for an error of any client: its words, and the remedy. `has_bucket` looks for the bucket."""
     code, said = _code_and_words(error)
     transient = _passes(code)
-    kind = Denied if code in _DENIED else PermanentStoreError
+    kind: type[StoreError] = Denied if code in _DENIED else PermanentStoreError
     remedy = _REMEDIES.get(code, "Read what the store says; the evidence stays on this host.")
     if transient:
-        kind, remedy = TransientStoreError, _WAIT if code in _UNREACHABLE else _BUSY
-        kind = BusyStoreError if code in _LATER else kind
+        kind = BusyStoreError if code in _LATER else TransientStoreError
+        remedy = _WAIT if code in _UNREACHABLE else _BUSY
     elif code == "NoSuchBucket" and has_bucket():
         remedy = _BROKEN
     return kind(expected, f"{code}: {said.rstrip('. ')}" if said else code, "The store did not do it.", remedy)

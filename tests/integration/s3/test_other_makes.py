@@ -27,7 +27,7 @@ pytestmark = pytest.mark.soak
 SEEN = {
     "moto": Promises(refuses=False, tells=False, copies=False, refuses_parts=False),
     "ministack": Promises(copies=False),
-    "s3rver": Promises(*[False] * 5, refuses_parts=False),
+    "s3rver": Promises(refuses=False, tells=False, puts=False, copies=False, parts=False, refuses_parts=False),
 }
 """What each was seen to keep."""
 
