@@ -38,7 +38,7 @@ def _refused(incident: Incident, owner: tuple[str, str], place: str) -> Conflict
     return Conflict(
         f"{incident.id} at {place} to be of {incident.workload} on {incident.host}",
         f"the claim of {workload} on {host}",
-        "Nothing of it is sent; the workload is contained all the same. 同じ ID を別のホストが使用中のため送信しない。",
+        "Nothing of it is sent; the run goes on, on this host alone. 同じ ID を別のホストが使用中のため送信しない。",
         f'Set incident_suffix = "{suffix.lower()}" in the workload block and run it again without an id: this look '
         "goes along. incident_suffix を設定し、ID なしで再実行する。",
     )
