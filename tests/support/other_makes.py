@@ -41,7 +41,7 @@ class OtherMake(ManagedProcess):
 
 
 class Moto(OtherMake):
-    """Compares no digest, and tells none."""
+    """Compares no digest, tells what was claimed, and keeps no lock."""
 
     name = "moto"
 

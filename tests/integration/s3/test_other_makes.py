@@ -25,7 +25,7 @@ from tests.support.workloads import SmallWorkload
 pytestmark = pytest.mark.soak
 
 SEEN = {
-    "moto": Promises(refuses=False, tells=False, copies=False, refuses_parts=False),
+    "moto": Promises(refuses=False, copies=False, refuses_parts=False),
     "ministack": Promises(copies=False),
     "s3rver": Promises(refuses=False, tells=False, puts=False, copies=False, parts=False, refuses_parts=False),
 }
