@@ -130,7 +130,7 @@ lock: $(STAMP)  ## compile the requirements again, with hashes
 	compile() { "$(CURDIR)/$(BIN)/uv" pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate --no-header "$$@"; }
 	compile pyproject.toml -o requirements.txt
 	compile --extra drill --extra fleet --group dev pyproject.toml -o requirements-dev.txt
-	for name in models-old-soak models-soak strangers strangers-soak; do
+	for name in models-old-soak models-soak stores-soak strangers strangers-soak; do
 		compile tests/support/requirements/$$name.in -o tests/support/requirements/$$name.txt
 	done
 	for name in workload gunicorn; do

@@ -24,7 +24,7 @@ from blocks.contract import (
 from blocks.port import CANARIES, StoredObject, ignore_progress
 from blocks.s3_canary import NEW, Canary
 from blocks.s3_lock import ObjectLock
-from blocks.s3_parts import MultipartObjects, base64_of
+from blocks.s3_parts import MultipartObjects, body_headers
 from blocks.s3_read import S3Reader, stored_object
 from blocks.s3_retry import with_retries
 from blocks.s3_wire import Body, pieces
@@ -79,7 +79,7 @@ class S3Store(S3Reader):
         In a bucket with versions the one of before stays until a rule of the bucket removes it.
         """
         key, sha256 = CANARIES + name, digest_bytes(data)
-        headers = {"Content-Length": str(len(data)), "x-amz-checksum-sha256": base64_of(sha256)}
+        headers = body_headers(len(data), sha256)
         with self._explaining(f"{key} to be written in {self.place}"):
             if self._asked == "governance" and not self._lock.unfit:
                 headers |= self._lock.for_a_day
@@ -139,7 +139,7 @@ class S3Store(S3Reader):
             with_retries(lambda: obstore.put(self._objects, name, data, mode="create" if new else "overwrite"))
 
     def _put(self, name: str, body: Body, size: int, sha256: str, *, new: bool = True) -> None:
-        headers = {**(NEW if new else {}), "Content-Length": str(size), "x-amz-checksum-sha256": base64_of(sha256)}
+        headers = {**(NEW if new else {}), **body_headers(size, sha256)}
         self._lock.create_by_headers(
             lambda lock: self._wire.ask("PUT", name, {**headers, **lock}, body=body, sha256=sha256)
         )

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from blocks.port import CANARIES
 from blocks.s3_errors import is_denial, is_transient
-from blocks.s3_parts import base64_of
+from blocks.s3_parts import base64_of, body_headers
 from blocks.s3_wire import Wire
 from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.promises import Promises
@@ -39,7 +39,7 @@ class _Where(TypedDict):
 
 
 class Canary:
-    """Two small objects that stay, and one more for each wrong digest that is accepted and each lock that is tried."""
+    """Two small objects that stay, and one more for each conditional copy, wrong digest that is accepted, and lock."""
 
     def __init__(self, client: "S3Client", wire: Wire, bucket: str, prefix: str, lock: Lock) -> None:
         """Take the clients. Sends nothing yet. `lock` is the lock mode asked, empty for none."""
@@ -67,7 +67,7 @@ class Canary:
             refuses=self._refuses(),
             tells=self._told("other") == _checksum(b"other"),
             puts=self._conditional(lambda: self._put("one", NEW)),
-            copies=self._conditional(self._copy),
+            copies=self._conditional(lambda: self._copy("one")) and self._copies_new(),
             parts=self._conditional(self._complete),
             locks=not self._lock or self._locks(),
             rejects=self._rejects,
@@ -86,8 +86,7 @@ class Canary:
     def _put(self, name: str, headers: Mapping[str, str] = _NOTHING, wrong: bytes | None = None) -> Mapping[str, str]:
         """Put an object whose content is its name. The checksum header is that of `wrong` if given."""
         data = name.encode()
-        checksum = _checksum(wrong or data)
-        given = {**headers, "Content-Length": str(len(data)), "x-amz-checksum-sha256": checksum}
+        given = {**headers, **body_headers(len(data), digest_bytes(wrong or data))}
         return self._wire.ask("PUT", self._folder + name, given, body=data, sha256=digest_bytes(data)).headers
 
     def _told(self, name: str) -> str:
@@ -107,9 +106,14 @@ class Canary:
         self._rejects |= _status(answer) in _UNKNOWN
         return _code(answer) in _TAKEN
 
-    def _copy(self) -> None:
+    def _copy(self, name: str) -> object:
         source = quote(f"/{self._bucket}/{self._folder}other", safe="/-_.~")
-        self._wire.ask("PUT", f"{self._folder}one", {**NEW, "x-amz-copy-source": source, "Content-Length": "0"})
+        headers = {**NEW, "x-amz-copy-source": source, "Content-Length": "0"}
+        return self._wire.ask("PUT", self._folder + name, headers)
+
+    def _copies_new(self) -> bool:
+        """Return whether that condition lets a copy to a free key through: some stores compare it with the source."""
+        return not isinstance(_answered(lambda: self._copy(f"copied-{uuid4().hex}")), ClientError)
 
     def _complete(self) -> None:
         name = f"{self._folder}one"
@@ -129,7 +133,7 @@ class Canary:
 
     def _put_part(self, upload: str, claimed: bytes) -> Mapping[str, str]:
         """Put the first part of "one", with the checksum of `claimed`."""
-        name, told = f"{self._folder}one", {"Content-Length": "3", "x-amz-checksum-sha256": _checksum(claimed)}
+        name, told = f"{self._folder}one", body_headers(3, digest_bytes(claimed))
         query = f"?partNumber=1&uploadId={quote(upload, safe='-_.~')}"
         return self._wire.ask("PUT", name, told, query=query, body=b"one", sha256=digest_bytes(b"one")).headers
 

@@ -1,12 +1,13 @@
 """Translate errors of the S3 clients to those of `tasks.custody.errors`: transient or not, and what to do."""
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 from botocore.exceptions import ClientError
 from obstore.exceptions import BaseError
 
-from tasks.custody.errors import Denied, PermanentStoreError, StoreError, TransientStoreError
+from tasks.custody.errors import BusyStoreError, Denied, PermanentStoreError, StoreError, TransientStoreError
 
 _ACCESS: Final = (
     "Allow this identity s3:PutObject, s3:GetObject and s3:ListBucket there, and check its key and secret; where the "
@@ -21,6 +22,11 @@ _WAIT: Final = (
     "Check the endpoint, the network, and a proxy that HTTPS_PROXY or HTTP_PROXY names (NO_PROXY excepts hosts); for a "
     "write also that the store has room. Then run this again. What an incident has sealed stays on its host."
 )
+_BUSY: Final = (
+    "The store, or a proxy before it, answers and cannot do it now: look at its load and its log, and for a write also "
+    "that the store has room. Then run this again. What an incident has sealed stays on its host."
+)
+_BROKEN: Final = "The bucket is there, so this store does not do such a request as S3 does: ask who runs it."
 _CHANGED: Final = "The source changed after it was hashed, or was damaged on the way: compare it with its manifest."
 _REMEDIES: Final = {
     "AccessDenied": _ACCESS,
@@ -53,23 +59,26 @@ _REMEDIES: Final = {
     "SSLError": "Correct the endpoint, or trust its authority: set verify_cert_path in the credentials block.",
 }
 _DENIED: Final = {"AccessDenied", "AllAccessDisabled", "403"}
-_TRANSIENT: Final = {
-    "429", "ConditionalRequestConflict", "InternalError", "OperationAborted", "RequestTimeout", "ServiceUnavailable",
-    "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests",
-}  # fmt: skip
+_LATER: Final = {"429", "503", "ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests"}
+_TRANSIENT: Final = {"ConditionalRequestConflict", "InternalError", "OperationAborted", *_LATER}
 _UNREACHABLE: Final = {
     "ConnectionClosedError", "ConnectionError", "ConnectTimeoutError", "EndpointConnectionError", "HTTPClientError",
     "IncompleteReadError", "NameResolutionError", "NewConnectionError", "ProtocolError", "ProxyConnectionError",
-    "ProxyError", "ReadTimeoutError", "ResponseStreamingError",
+    "ProxyError", "ReadTimeoutError", "RequestTimeout", "ResponseStreamingError",
 }  # fmt: skip
 
 
-def explain(error: Exception, expected: str) -> StoreError:
-    """Return a StoreError for an error of any client: the store's own words, and the remedy."""
+def explain(error: Exception, expected: str, has_bucket: Callable[[], bool] = lambda: False) -> StoreError:
+    """Return a StoreError for an error of any client: its words, and the remedy. `has_bucket` looks for the bucket."""
     code, said = _code_and_words(error)
     transient = _passes(code)
-    kind = TransientStoreError if transient else Denied if code in _DENIED else PermanentStoreError
-    remedy = _WAIT if transient else _REMEDIES.get(code, "Read what the store says; the evidence stays on this host.")
+    kind: type[StoreError] = Denied if code in _DENIED else PermanentStoreError
+    remedy = _REMEDIES.get(code, "Read what the store says; the evidence stays on this host.")
+    if transient:
+        kind = BusyStoreError if code in _LATER else TransientStoreError
+        remedy = _WAIT if code in _UNREACHABLE else _BUSY
+    elif code == "NoSuchBucket" and has_bucket():
+        remedy = _BROKEN
     return kind(expected, f"{code}: {said.rstrip('. ')}" if said else code, "The store did not do it.", remedy)
 
 

@@ -117,7 +117,7 @@ class MultipartObjects:
         return upload, {part.number: found["ETag"] for part, found in known if _is(found, part, read)}
 
     def _put(self, name: str, upload: str, part: Part, descriptor: int, source: Path) -> str:
-        headers = {"Content-Length": str(part.length), "x-amz-checksum-sha256": base64_of(part.sha256)}
+        headers = body_headers(part.length, part.sha256)
         query = f"?partNumber={part.number}&uploadId={quote(upload, safe='-_.~')}"
         body = partial(pieces, descriptor, source, part.start, part.length)
         return self._wire.ask("PUT", name, headers, query=query, body=body, sha256=part.sha256).headers["etag"]
@@ -156,6 +156,12 @@ class MultipartObjects:
             except ClientError as error:
                 if error.response["Error"].get("Code") not in _GONE:
                     logger.warning("An unfinished upload of %s could not be ended: %s", name, error)
+
+
+def body_headers(size: int, sha256: str) -> dict[str, str]:
+    """Return the headers of a body: its length and digest, and the name that S3 asks for where a lock is asked."""
+    checksum = {"x-amz-sdk-checksum-algorithm": "SHA256", "x-amz-checksum-sha256": base64_of(sha256)}
+    return {"Content-Length": str(size), **checksum}
 
 
 def base64_of(sha256: str) -> str:

@@ -3,11 +3,12 @@
 import base64
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from hashlib import sha256 as sha256_of
+from threading import Lock
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -54,7 +55,8 @@ class S3Reader:
             where = self._s3.meta.endpoint_url
             self._objects = obstore_client(session, bucket, where, region, authority)
             self._wire = Wire(keys, signed_pool(where, authority), f"{where}/{bucket}", region)
-        self._bucket_seen = False
+        self._bucket_seen, self._asking = False, Lock()
+        self._versioned: bool | None = None
         self._promises: Promises | None = None
 
     @property
@@ -138,10 +140,13 @@ class S3Reader:
     def rewritten(self, prefix: str) -> dict[str, int] | None:
         """Return the versions and delete markers of each key with more than one; None if versioning was never enabled.
 
-        Needs s3:GetBucketVersioning and s3:ListBucketVersions.
+        Needs s3:GetBucketVersioning and s3:ListBucketVersions. Versioning is asked for once.
         """
         with self._explaining(f"the versions under {self.place}/{prefix}"):
-            if "Status" not in self._s3.get_bucket_versioning(Bucket=self._bucket):
+            with self._asking:
+                if self._versioned is None:
+                    self._versioned = "Status" in self._s3.get_bucket_versioning(Bucket=self._bucket)
+            if not self._versioned:
                 return None
             pages = self._s3.get_paginator("list_object_versions").paginate(
                 Bucket=self._bucket, Prefix=self._prefix + prefix
@@ -190,7 +195,13 @@ class S3Reader:
         except (BaseError, FileNotFoundError, BotoCoreError, Boto3Error, ClientError, HTTPError) as error:
             if isinstance(error, ClientError) and error.response["Error"].get("Code") == "PreconditionFailed":
                 raise FileExistsError from error
-            raise explain(error, expected) from error
+            raise explain(error, expected, self._has_bucket) from error
+
+    def _has_bucket(self) -> bool:
+        """Return whether the bucket is seen to be there now."""
+        with suppress(BotoCoreError, ClientError):
+            return bool(self._s3.head_bucket(Bucket=self._bucket))
+        return False
 
 
 def stored_object(key: str, found: Mapping[str, str]) -> StoredObject:

@@ -10,6 +10,7 @@ EvacuationError
 │   └── ContainerGone          no such container, or it no longer runs
 └── StoreError           the store did not take or give an object
     ├── TransientStoreError    a retry may help
+    │   └── BusyStoreError         the store asks to come later
     ├── PermanentStoreError    a retry does not help; the message says what does
     │   └── Denied             this identity lacks a permission
     └── Conflict               the key exists with other content; never overwritten
@@ -69,6 +70,10 @@ class StoreError(EvacuationError):
 
 class TransientStoreError(StoreError):
     """A retry may help."""
+
+
+class BusyStoreError(TransientStoreError):
+    """The store answers that it takes no such request now."""
 
 
 class PermanentStoreError(StoreError):

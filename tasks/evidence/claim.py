@@ -24,18 +24,32 @@ def claim(context: RunContext) -> Expected:
     try:
         store.create(item.key, content, item.sha256)
     except Conflict as conflict:
-        if _is_anothers(store.read(item.key, _LIMIT), incident):
-            context.state.claimed.write(str(conflict))
-            raise
+        if owner := _other_owner(store.read(item.key, _LIMIT), incident):
+            refused = _refused(incident, owner, store.place)
+            context.state.claimed.write(str(refused))
+            raise refused from conflict
         return one_object(create_or_beside(context, item, content), item.size, item.sha256)
     return item
 
 
-def _is_anothers(data: bytes, incident: Incident) -> bool:
-    """Return whether this is a claim of the incident's id by another host or workload."""
+def _refused(incident: Incident, owner: tuple[str, str], place: str) -> Conflict:
+    host, workload = owner
+    suffix = incident.workload if host == incident.host else incident.host.partition(".")[0]
+    return Conflict(
+        f"{incident.id} at {place} to be of {incident.workload} on {incident.host}",
+        f"the claim of {workload} on {host}",
+        "Nothing of it is sent; the run goes on, on this host alone. 同じ ID を別のホストが使用中のため送信しない。",
+        f'Set incident_suffix = "{suffix.lower()}" in the workload block and run it again without an id: this look '
+        "goes along. incident_suffix を設定し、ID なしで再実行する。",
+    )
+
+
+def _other_owner(data: bytes, incident: Incident) -> tuple[str, str] | None:
+    """Return host and workload of a claim of the incident's id by another; None if this is no such claim."""
     try:
         said = json.loads(data)
         claimed = str(said["incident"]), str(said["host"]), str(said["workload"])
     except (ValueError, LookupError, TypeError, RecursionError):
-        return False
-    return claimed[0] == incident.id and claimed != (incident.id, incident.host, incident.workload)
+        return None
+    other = claimed[0] == incident.id and claimed[1:] != (incident.host, incident.workload)
+    return claimed[1:] if other else None

@@ -22,6 +22,7 @@ from tasks.custody.incident.steps import step_of
 from tasks.custody.store.manifest import Manifest, canonical, digest, require_intact
 from tasks.custody.store.rows import require_readable
 from tasks.evidence.left_alone import left_alone
+from tasks.evidence.refused_look import bring_refused
 from tasks.evidence.signing import require_same_hand, sign, signed_by
 from tasks.evidence.staging import put_aside
 from tasks.evidence.uncopied_files import reading
@@ -64,6 +65,8 @@ def seal(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> Seal
         folder.mkdir(mode=0o700, exist_ok=True)
         for half_written in (*folder.glob(".*.new"), folder / SIGNATURE):
             half_written.unlink(missing_ok=True)
+        if volume == 1:
+            bring_refused(context, folder)
         _withhold(context, volume, evidence)
         _tell_deviations(context.log, evidence)
         context.directory.write(folder / COVERAGE, canonical(_statement(context, volume, evidence)))
@@ -236,5 +239,5 @@ def _entry(folder: Path, where: str, name: str, acquired: set[StoredFile]) -> St
 
 def _as_it_lies(folder: Path, where: str, name: str) -> StoredFile:
     path = folder / name
-    note = "" if name in _OURS else "left by an earlier attempt of this incident"
+    note = "" if name in _OURS else "left by an earlier attempt"
     return StoredFile(name, "", path.stat().st_size, digest(path), None, note, where)

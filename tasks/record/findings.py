@@ -176,6 +176,8 @@ def verdict_of(context: RunContext, findings: Findings) -> Verdict:
         first=findings.inspection.none_sound(context.workload.model_imports) if findings.inspection else "",
         losses=[context.directory.not_followed] if context.directory.not_followed else (),
     )
+    if findings.trouble and context.state.claimed.read():
+        verdict = verdict.under_another_id(context.incident.workload)
     return verdict.after_recovery(back.summary) if (back := _recovered(findings)) else verdict
 
 

@@ -95,10 +95,7 @@ def final_state(
     end = ending_of(recorded.verdict.word, recovery, dry_run=context.run.dry_run, stored=whole)
     if end is DRY_RUN:
         return _ended(context, end, _rehearsed(context, recorded.verdict))
-    if recorded.stored:
-        message = f"{_in_both(recorded.verdict)}{_unless_stored(recorded)}"
-    else:
-        message = _unrecorded(context, recorded.verdict, f"But the record is {recorded.reason}")
+    message = _as_recorded(context, recorded)
     failed = _not_back(context, recovery) if isinstance(recovery, str) else ""
     if end is NOT_RECOVERED:
         return _ended(context, end, f"{failed} The incident is {message}")
@@ -131,8 +128,7 @@ def recovered_state(context: RunContext, recorded: Record | str, recovery: Recov
     if context.cancelled:
         return _cancelled(context, recorded.verdict)
     end = ending_of(recorded.verdict.word, recovery, recovering=True, stored=recorded.stored)
-    message = f"{told.rstrip('. ')}. The incident is {_in_both(recorded.verdict)}{_unless_stored(recorded)}"
-    return _ended(context, end, message)
+    return _ended(context, end, f"{told.rstrip('. ')}. The incident is {_as_recorded(context, recorded)}")
 
 
 def written_state(context: RunContext, recorded: Record | str, content: RecordContent, before: int) -> State[Any]:
@@ -204,7 +200,9 @@ def _unrecorded(context: RunContext, verdict: Verdict, why: str) -> str:
     return f"{_in_both(verdict)} {why}".rstrip()
 
 
-def _unless_stored(recorded: Record) -> str:
+def _as_recorded(context: RunContext, recorded: Record) -> str:
+    """Return the verdict in one line: no better than UNVERIFIED unless the store has the record."""
     if not recorded.stored:
-        return f" But the record is {recorded.reason}"
-    return f" No time vouched for 時刻の証明なし: {recorded.untimed}" if recorded.untimed else ""
+        return _unrecorded(context, recorded.verdict, f"But the record is {recorded.reason}")
+    untimed = f" No time vouched for 時刻の証明なし: {recorded.untimed}" if recorded.untimed else ""
+    return f"{_in_both(recorded.verdict)}{untimed}"

@@ -44,6 +44,7 @@ from tasks.record.render import HTML, MARKDOWN, pages
 from tasks.record.report_data import Places, ReportData
 from tasks.rendering.document import Document
 from tasks.runtime.artifact import PrefectArtifact
+from tasks.runtime.busy_store import waits_for_store
 from tasks.runtime.context import RunContext
 from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.runtime.retry import may_pass
@@ -108,9 +109,10 @@ class Record(StepResult):
 
     @property
     def summary(self) -> str:
-        """Verdict, folder, and what is missing."""
+        """Verdict, if the store has it, folder, and what is missing."""
         untimed = f"no time vouched for, because {self.untimed}" if self.untimed else ""
-        return "; ".join(filter(None, (f"{self.verdict.word}; record in {self.folder}", self.reason, untimed)))
+        word = str(self.verdict.word) if self.stored else ""
+        return "; ".join(filter(None, (word, f"record in {self.folder}", self.reason, untimed)))
 
 
 @step("record", "write the record", section="§8", ja="記録", retries=1, last=True)
@@ -141,7 +143,7 @@ def record(context: RunContext, content: RecordContent) -> Record:
     if context.cancelled:
         return replace(written, reason="not sent: the run was cancelled")
     try:
-        _send(context)
+        waits_for_store(_send)(context)
     except Exception as error:  # noqa: BLE001  the record must end on disk whatever the store does
         logger.error("The record is on disk only: %s", error)  # noqa: TRY400  the message says it all
         untold_data = replace(data, stored=False)
@@ -220,7 +222,7 @@ def _artifacts(data: ReportData, document: Document) -> tuple[tuple[PrefectArtif
 
 
 def _send(context: RunContext) -> None:
-    """Send this record and earlier ones; their closings only once the store has what these vouch for.
+    """Send this record and earlier ones not proven by this run; closings once the store has what they vouch for.
 
     Raises TransientStoreError if it has not kept an object, Conflict if the id is another's. Other content at
     the key of an earlier record's file is answered beside it, as the verdict says; at one of this by the next run.
@@ -238,12 +240,12 @@ def _send(context: RunContext) -> None:
 
 
 def _to_send(context: RunContext) -> Iterator[tuple[str, Path]]:
-    """Yield key and file of each object of the records on disk."""
+    """Yield key and file of each object of the records on disk that this run has not proven yet."""
     for folder in sorted(path for path in (context.directory.path / RECORD).iterdir() if path.name != POSTMORTEM):
-        for path in _finished_pages(folder) if (folder / CLOSING).exists() else ():
-            yield postmortem_key(context.incident.id, path.name), path
-        for path in _whole(folder):
-            yield record_key(context.incident.id, int(folder.name), path.name), path
+        found = [(record_key(context.incident.id, int(folder.name), path.name), path) for path in _whole(folder)]
+        if (folder / CLOSING).exists():
+            found += [(postmortem_key(context.incident.id, path.name), path) for path in _finished_pages(folder)]
+        yield from (each for each in found if each[0] not in context.proven_records)
 
 
 def _have_stamped(context: RunContext, folder: Path) -> str:

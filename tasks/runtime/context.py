@@ -144,6 +144,7 @@ class RunContext:
         self.listening: Listening | None = None
         self.losses: list[str] = []
         self.first_try = FirstTry()
+        self.waited_for_store, self.proven_records = 0.0, frozenset[str]()
         self._lock: int | None = lock
 
     def end_joins(self) -> None:

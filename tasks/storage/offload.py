@@ -8,11 +8,15 @@ from typing import Any
 from tasks.custody.errors import Conflict, PermanentStoreError, StoreError
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.evidence.keys import claim_key, snapshot_key
+from tasks.custody.fleet.order import run_name
+from tasks.custody.incident.news import News
 from tasks.custody.store.objects import closing_objects, evidence_first, evidence_objects, snapshot_objects
 from tasks.custody.store.sent import Sent
 from tasks.evidence.claim import claim
 from tasks.evidence.seal import read_manifest
 from tasks.evidence.signing import read_signature
+from tasks.runtime.announce import announce
+from tasks.runtime.busy_store import waits_for_store
 from tasks.runtime.context import RunContext
 from tasks.runtime.ordered import turn_to_send
 from tasks.runtime.progress import Progress, shown
@@ -27,7 +31,14 @@ logger = logging.getLogger(__name__)
 @step("claim_store", "claim the incident in the store", section="§5", ja="保全先の確保", retries=1)
 def claim_store(context: RunContext) -> Sent:
     """Create the incident's first object, its claim, so that an unusable store is known before the seal."""
-    claim(context)
+    try:
+        claim(context)
+    except Conflict as refused:
+        logger.error("%s", refused)  # noqa: TRY400  a person has to know it now
+        if context.run.order is None:
+            news = News("IdTaken", f"{context.incident.id}: {refused}")
+            announce(context.run.id, run_name(context.incident.workload), news)
+        raise
     store = context.store.evidence
     warnings = [f"{store.place}: {each}" for each in store.promises().notes]
     if warnings:
@@ -51,6 +62,7 @@ def _by_seals(_: Any, parameters: Mapping[str, Any]) -> str:
 
 
 @step("offload", "offload", section="§5", ja="退避", retries=3, retry_delay_seconds=2.0, cache_key_fn=_by_seals)
+@waits_for_store
 def offload(context: RunContext, seals: Sequence[Seal], intact: Seal) -> Sent:
     """Send the sealed, intact files. Uploads each byte once; copies the snapshot inside the store (runbook §5)."""
     del intact

@@ -16,6 +16,7 @@ from tasks.custody.store.latest_plan import surplus_of, unsure_of
 from tasks.custody.store.objects import latest_held
 from tasks.evidence.model_findings import EMPTY, held_back, is_result, latest_place
 from tasks.evidence.seal import read_manifest
+from tasks.runtime.busy_store import waits_for_store
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 from tasks.storage.latest_history import History, history
@@ -43,6 +44,7 @@ def _once(_: Any, parameters: Mapping[str, Any]) -> str:
     retry_delay_seconds=2.0,
     cache_key_fn=_once,
 )
+@waits_for_store
 def promote(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy: LatestPolicy) -> Promotion:
     """Promote sound files to latest/, in one transaction, if the incident is VERIFIED and none later has promoted."""
     if policy == "never":

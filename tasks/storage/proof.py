@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from tasks.custody.errors import TransientStoreError
 from tasks.custody.evidence.keys import beside_key
 from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.objects import Expected, one_object
-from tasks.custody.store.receipts import ObjectReceipt
+from tasks.custody.store.receipts import NOT_THERE, ObjectReceipt
 from tasks.custody.store.retention import NOTHING, Retention
 from tasks.runtime.context import RunContext
 from tasks.storage.untrusted_reads import read_back
@@ -16,8 +16,6 @@ from tasks.system.parallel import THREADS, side_by_side
 
 if TYPE_CHECKING:
     from blocks.port import Store, StoredObject
-
-NOT_THERE: Final = "it is not in the store"
 
 
 def prove(context: RunContext, item: Expected, retention: Retention = NOTHING, *, deep: bool = False) -> ObjectReceipt:

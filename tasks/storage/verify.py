@@ -8,21 +8,23 @@ from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.evidence.keys import volume_folder
 from tasks.custody.store.manifest import digest
 from tasks.custody.store.objects import Expected, all_objects, claim_object, one_object
-from tasks.custody.store.receipts import ObjectReceipt, Receipts, unproven
+from tasks.custody.store.receipts import NOT_THERE, ObjectReceipt, Receipts, unproven
 from tasks.custody.store.sent import Sent
 from tasks.evidence.beside import create_or_beside
 from tasks.evidence.seal import read_manifest
 from tasks.evidence.signing import read_signature
 from tasks.evidence.uncopied_files import as_sealed
 from tasks.incident.layout import RECORD, is_of_record
+from tasks.runtime.busy_store import waits_for_store
 from tasks.runtime.context import RunContext
 from tasks.runtime.progress import Progress, shown
 from tasks.runtime.step import step
-from tasks.storage.proof import NOT_THERE, prove
+from tasks.storage.proof import prove
 from tasks.system.parallel import QUESTIONS, THREADS, side_by_side
 
 
 @step("verify", "check: the store's own digests agree", section="§6", ja="検証", retries=2, retry_delay_seconds=2.0)
+@waits_for_store
 def verify(context: RunContext, seals: Sequence[Seal], sent: Sent, read_back: bool = False) -> Receipts:  # noqa: FBT001, FBT002
     """Return a receipt for the claim and each object that the manifests name, asked again in every run (runbook §6)."""
     del sent
@@ -50,7 +52,7 @@ def verify(context: RunContext, seals: Sequence[Seal], sent: Sent, read_back: bo
 
 
 def _displaced_records(context: RunContext) -> Iterator[ObjectReceipt]:
-    """Send the files of earlier records beside their keys where other content lies there; yield a receipt of each."""
+    """Prove earlier records once in a run; send files beside where other content lies, and yield receipts of those."""
     home = context.directory.path / RECORD
     for path in sorted(home.glob("[!.]*/[!.]*")):
         if is_of_record(path, context.run.number):
@@ -61,6 +63,7 @@ def _displaced_records(context: RunContext) -> Iterator[ObjectReceipt]:
         if not (receipt.proven or receipt.beside or receipt.reason == NOT_THERE):
             create_or_beside(context, item, path)
             receipt = prove(context, item, context.store.retention)
+        context.proven_records |= {key} if receipt.proven or receipt.beside else frozenset()
         if receipt.beside or not (receipt.proven or receipt.reason == NOT_THERE):
             yield receipt
 

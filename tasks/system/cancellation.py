@@ -55,6 +55,11 @@ class Cancellation:
             wait([future], min(_HEED_SECONDS, left))
         return future.done()
 
+    def pause(self, seconds: float) -> None:
+        """Wait. Raises RunCancelled as soon as the run was told to end."""
+        self.await_end(Future(), seconds)
+        self.check()
+
     def bounded(self, body: Callable[[], T], patience: float) -> T:
         """Run `body` in a thread; once cancelled, wait `patience` seconds, then raise RunCancelled and leave it."""
         done, thread = apart(body)

@@ -19,7 +19,7 @@ def furnish(root: Path, requirements: str) -> None:
     venv = root / "venv"
     shutil.rmtree(venv, ignore_errors=True)
     if requirements:
-        shutil.copytree(_made(requirements), venv, symlinks=True, copy_function=_link)
+        shutil.copytree(environment(requirements), venv, symlinks=True, copy_function=_link)
         return
     (venv / "bin").mkdir(parents=True)
     interpreter = Path(sys.executable).resolve()
@@ -34,7 +34,7 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target, follow_symlinks=False)
 
 
-def _made(requirements: str) -> Path:
+def environment(requirements: str) -> Path:
     """The environment of tests/support/requirements/NAME.txt, or of a path without its .txt.
 
     A copy works too, as programs find their own interpreter.

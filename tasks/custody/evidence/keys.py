@@ -12,7 +12,7 @@ SEGMENT_LIMIT: Final = 180
 NAME_LIMIT: Final = 700
 _KEPT: Final = 100
 _DIGEST: Final = len("/~") + 64
-_ATTEMPT: Final = re.compile(rb"attempt-[0-9]+")
+_ATTEMPT: Final = re.compile(rb"attempt-([0-9]+|IR-.*)", re.DOTALL)
 _TURN: Final = re.compile(r"promotions/([0-9]{6,9})/.", re.ASCII)
 
 MANIFEST: Final = "manifest.json"
@@ -88,7 +88,7 @@ def placed_name(raw: bytes) -> str:
     """Return the place of a workload's source path in the evidence folder, distinct from files that we generate.
 
     Its first part is never the name of a generated file. These are at the top and have a dot in their name, except
-    SHA256SUMS, the folders of containers and units, and attempt-N/ for what an earlier attempt took.
+    SHA256SUMS, the folders of containers and units, and attempt-N/ and attempt-IR-…/ for earlier attempts.
     """
     first, slash, _ = raw.partition(b"/")
     ours = first in {SUMS.encode(), CONTAINERS.encode(), UNITS.encode()} or _ATTEMPT.fullmatch(first)

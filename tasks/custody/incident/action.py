@@ -48,6 +48,7 @@ MEANINGS: Final = {
     "unsigned": "A manifest, statement or closing has no signature, and why",
     "stamped": "A time-stamp authority vouched for when a closing existed; which one",
     "unstamped": "The time-stamp authority vouched for no time of a closing, and why",
+    "look brought": "The look of an incident whose id another host had claimed was taken along, and how many files",
     "offloaded": "The files of a manifest were taken by the store",
     "lost": "A file that was hashed in place had changed or gone before it could be sent",
     "ended unfinished uploads": "Interrupted uploads in the store were aborted; no object was changed",

@@ -36,7 +36,7 @@ UNVERIFIED: Final = Ending(
     "Unverified",
     completed=False,
     means="At least one object, or the record, is not proven to be in the store. It is on this host",
-    then="Fix the store or the network, carry the incident on",
+    then="Do what the message says of it, carry the incident on",
 )
 UNANSWERED: Final = Ending(
     "Unanswered",

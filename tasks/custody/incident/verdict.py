@@ -11,7 +11,7 @@ from tasks.custody.containment.receipt import KNOWN_STOPPED, Containment, Unknow
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence
 from tasks.custody.incident.commands import answer_lines, postmortem_line, run_line
-from tasks.custody.store.receipts import ObjectReceipt, displaced, lost_once, unproven
+from tasks.custody.store.receipts import NOT_THERE, ObjectReceipt, displaced, lost_once, unproven
 
 _SHOWN: Final = 5
 
@@ -89,6 +89,12 @@ class Verdict:
         then = _next(Word.UNVERIFIED, incident, workload)
         return replace(self, word=Word.UNVERIFIED, missing=(why, *self.missing), next=then)
 
+    def under_another_id(self, workload: str) -> "Verdict":
+        """Return the verdict if another host or workload has claimed the id: under it, nothing can be carried on."""
+        first = "stop what is named here by hand; " if self.word is Word.NOT_CONTAINED else ""
+        then = f"{first}set incident_suffix as is said there, then, without an id: {run_line('evacuate', workload)}"
+        return replace(self, next=then)
+
     def of_what_was_not_kept(self) -> "Verdict":
         """Return the verdict if no folder took a file: only containment is safe, and the incident cannot be resumed."""
         safe = tuple(each for each in self.safe if _says_stopped(each))
@@ -103,6 +109,7 @@ _COMPARE: Final = (
     "nothing has to be sent again 再送は不要: compare what lies at the named keys with what was sealed, beside them, "
     "and find out who wrote it 指定のキーの内容と隣の封印済みの内容を比べ、誰が書いたかを調べる"
 )
+_AS_SAID: Final = "see to what is missing, as is said there 欠けている物を、その指示のとおりに直す"
 _CONTAINED: Final = "the workload is contained"
 _RECOVERED: Final = "it was contained, and now"
 _STOPS_AGAIN: Final = "what follows stops the API again 次の操作で API も再び停止する"
@@ -188,7 +195,7 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
     else:
         word = Word.PARTIAL if lost or gone or losses or moved or not evidence else Word.VERIFIED
     safe = _safe(containment, alive, evidence, receipts)
-    then = _next(word, incident, workload, unknown)
+    then = _next(word, incident, workload, unknown, _cure(bad, trouble))
     if word is Word.PARTIAL and moved and not (lost or gone or losses):
         then = f"{_COMPARE}; then write the postmortem: {postmortem_line(workload, incident)}"
     return Verdict(word, safe, missing, notes, then, first, may_return)
@@ -261,7 +268,16 @@ def _describe(item: Evidence) -> str:
     return f"{item.collector} {item.outcome}: {item.reason or 'no reason given'}"
 
 
-def _next(word: Word, incident: str, workload: str, unknown: Sequence[Unknown] = ()) -> str:
+def _cure(bad: Sequence[ObjectReceipt], trouble: Sequence[str]) -> str:
+    """Return what has to be done before an unverified incident is carried on."""
+    if trouble or not bad:
+        return _AS_SAID
+    if all(each.reason == NOT_THERE for each in bad):
+        return "fix the store or the network 保全先か回線を直す"
+    return "ask who runs the store, or may write there, why it is not as it was sealed 封印どおりでない理由を調べる"
+
+
+def _next(word: Word, incident: str, workload: str, unknown: Sequence[Unknown] = (), cure: str = _AS_SAID) -> str:
     """Return what to do next, ending with the command that does it."""
     pids = [each.identity.pid for each in unknown]
     again = run_line("evacuate", workload, incident)
@@ -270,6 +286,6 @@ def _next(word: Word, incident: str, workload: str, unknown: Sequence[Unknown] =
         f"to bring the API back: {run_line('recover', workload, incident)}",
         Word.PARTIAL: f"fix the cause of the loss, then: {again}",
         Word.UNANSWERED: f"say what each of them is, a line each: {answer_lines(workload, incident, pids)}",
-        Word.UNVERIFIED: f"fix the store or the network, then (finished steps are not repeated): {again}",
+        Word.UNVERIFIED: f"{cure}, then (finished steps are not repeated): {again}",
         Word.NOT_CONTAINED: f"stop what is named here by hand, then: {again}",
     }[word]

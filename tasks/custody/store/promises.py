@@ -88,7 +88,7 @@ class Promises:
             why = "" if self.untried else "it has no condition on new objects: "
             yield f"{why}each new object is looked for before and after; another writer may come between"
         if self.puts and not self.copies:
-            yield "it ignores the condition on copies: bytes are sent again instead of copied"
+            yield "it does not keep the condition on copies: bytes are sent again instead of copied"
         if self.puts and not self.parts:
             yield (
                 "it ignores the condition on uploads in parts: large files are sent whole; above "

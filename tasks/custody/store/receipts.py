@@ -2,9 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from tasks.custody.evidence.keys import SNAPSHOTS
 from tasks.custody.step_result import StepResult
+
+NOT_THERE: Final = "it is not in the store"
+"""Reason of an object that the store does not have."""
 
 
 @dataclass(frozen=True, slots=True)

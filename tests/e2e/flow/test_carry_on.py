@@ -24,7 +24,7 @@ from tasks.collectors.attempt import attempt
 from tasks.collectors.collector import Collector
 from tasks.custody.evidence.acquisition import Loss, Outcome
 from tasks.custody.evidence.keys import MANIFEST
-from tasks.custody.store.manifest import digest_bytes
+from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.incident.run_lock import take_ownership
 from tests.support.scenes import Scene, steps_of
 from tests.support.workloads import wait_until
@@ -232,10 +232,24 @@ def test_an_evacuation_after_a_recovery_contains_what_that_has_started(
 @pytest.mark.soak
 def test_a_claim_of_somebody_else_can_be_left_behind(scene: Scene) -> None:
     taken = "IR-20260303T000000Z"
-    scene.store.create(f"incidents/{taken}/claim.json", b"another host", digest_bytes(b"another host"))
-    assert scene.evacuate(incident_id=taken).name == "Unverified"
+    claim = canonical({"incident": taken, "host": "gpu1", "workload": "another"})
+    scene.store.create(f"incidents/{taken}/claim.json", claim, digest_bytes(claim))
+    scene.small.start_all()
+    state = scene.evacuate(incident_id=taken)
+    assert state.name == "Unverified"
+    assert "incident_suffix" in str(state.message)
+    assert scene.small.living() == []
     assert [each.key for each in scene.store.list(f"incidents/{taken}/")] == [f"incidents/{taken}/claim.json"]
-    assert scene.evacuate().name == "Verified"
+    scene.save(workload=scene.small.block(incident_suffix="gpu2"))
+    state = scene.evacuate()
+    assert state.name == "Verified", state.message
+    own = next(home.name for home in scene.incidents if home.name.endswith("-gpu2"))
+    look = f"evidence/attempt-{taken}/evidence/ps_top.txt"
+    assert (
+        scene.store.read(f"incidents/{own}/{look}")
+        == (scene.block.evidence / taken / "evidence/ps_top.txt").read_bytes()
+    )
+    assert f"attempt-{taken}/" in scene.store.read(f"incidents/{own}/record/001/verdict.json").decode()
 
 
 @pytest.mark.soak

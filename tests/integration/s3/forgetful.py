@@ -62,6 +62,24 @@ def know_no_condition(status: int) -> Act:
     return act
 
 
+def compare_with_the_source(exchange: Exchange) -> None:
+    """Refuse each copy on a condition, to a free key as well, as a gateway does that compares it with the source."""
+    if {"if-none-match", "x-amz-copy-source"} <= {name.lower() for name in exchange.headers}:
+        exchange.refuse(412, "PreconditionFailed")
+    else:
+        exchange.pass_on()
+
+
+def ask_for_an_algorithm(exchange: Exchange) -> None:
+    """Refuse what is to be locked, and each part, unless a header names how it is to be compared."""
+    given = {name.lower() for name in exchange.headers}
+    locked = "x-amz-object-lock-mode" in given or ("partNumber=" in exchange.path and "x-amz-copy-source" not in given)
+    if locked and not given & {"content-md5", "x-amz-sdk-checksum-algorithm"}:
+        exchange.refuse(400, "MissingUploadObjectWithObjectLockHeaders")
+    else:
+        exchange.pass_on()
+
+
 def take_it_unread(exchange: Exchange) -> None:
     """Say that it was taken, as a store does that compares it with no digest."""
     for _ in exchange.body():

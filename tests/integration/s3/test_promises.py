@@ -26,8 +26,15 @@ from tasks.custody.store.retention import NOTHING, Retention
 from tasks.drill.parts import SeaweedFS
 from tasks.storage.latest_history import at_key
 from tasks.storage.proof import prove
-from tests.integration.s3.forgetful import Forgetful, keep_no_lock, know_no_condition, take_it_unread
-from tests.integration.s3.proxy import Proxy, Rule, lose_the_answer, refuse
+from tests.integration.s3.forgetful import (
+    Forgetful,
+    ask_for_an_algorithm,
+    compare_with_the_source,
+    keep_no_lock,
+    know_no_condition,
+    take_it_unread,
+)
+from tests.integration.s3.proxy import Exchange, Proxy, Rule, lose_the_answer, refuse
 from tests.support.run_context import INCIDENT, case_of
 from tests.support.workloads import SmallWorkload
 
@@ -273,6 +280,52 @@ def test_a_store_that_answers_a_condition_with_an_error_is_used_without_it(  # n
             with pytest.raises(Conflict):
                 theirs.create(store, key)
             assert b"".join(store.stream(key)) == ours.data
+
+
+@pytest.mark.parametrize("place", ["no versions"], indirect=True)
+def test_a_condition_that_a_store_compares_with_the_source_of_a_copy_is_not_believed_to_be_kept(
+    place: Place, contents: list[tuple[Content, Content]]
+) -> None:
+    """It refused every copy, and the key was believed to be taken: no incident ended Verified there."""
+    store = place.store(promises.KEPT)
+    place.door.rules = [Rule(compare_with_the_source, "PUT", "canary/|", times=10**6)]
+    assert store.promises() == replace(promises.KEPT, copies=False)
+    assert any("condition on copies" in note for note in store.promises().notes)
+    for number, (ours, theirs) in enumerate(contents[:3]):
+        ours.create(store, f"sent/{number}")
+        theirs.create(store, f"theirs/{number}")
+        for _ in "12":
+            ours.copy(store, f"sent/{number}", f"copied/{number}")
+        with pytest.raises(Conflict):
+            theirs.copy(store, f"theirs/{number}", f"copied/{number}")
+        assert b"".join(store.stream(f"copied/{number}")) == ours.data
+
+
+@pytest.mark.parametrize("place", ["versions"], indirect=True)
+def test_whether_a_bucket_keeps_versions_is_asked_once(place: Place, contents: list[tuple[Content, Content]]) -> None:
+    store = place.store(keeps("00000"))
+    place.door.rules = [Rule(Exchange.pass_on, "GET", r"\?versioning$", times=99)]
+    for number in range(5):
+        contents[0][0].create(store, f"sent/{number}")
+    assert place.door.rules[0].times == 98
+
+
+@pytest.mark.parametrize("place", ["versions"], indirect=True)
+def test_what_is_locked_names_how_it_is_to_be_compared(place: Place, contents: list[tuple[Content, Content]]) -> None:
+    """Of a part too, and what was copied by sending it again: moto refuses them otherwise."""
+    asked = Retention("governance", 3)
+    for kept in (keeps("11111"), keeps("11101")):
+        store = place.store(kept, asked)
+        place.door.rules = [Rule(ask_for_an_algorithm, "PUT", "canary/|", times=10**6)]
+        assert store.promises() == kept
+        for number, (ours, _) in enumerate(contents):
+            ours.create(store, f"sent/{number}")
+            if not kept.copies:
+                ours.copy(store, f"sent/{number}", f"copied/{number}")
+            found = store.head(f"sent/{number}")
+            assert found
+            assert found.lock == "governance"
+        place.door.rules = []
 
 
 @pytest.mark.parametrize(("method", "path"), [("PUT", "canary/"), ("HEAD", "canary/"), ("PUT", "canary/locked")])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from botocore.exceptions import (
@@ -25,8 +26,9 @@ from blocks import s3
 from blocks.port import Store
 from blocks.s3 import S3Store
 from blocks.s3_errors import explain
-from tasks.custody.errors import Denied, PermanentStoreError, StoreError, TransientStoreError
+from tasks.custody.errors import BusyStoreError, Denied, PermanentStoreError, StoreError, TransientStoreError
 from tasks.drill.parts import SeaweedFS
+from tests.integration.s3.proxy import Proxy, Rule, refuse
 
 Act = Callable[[Store], object]
 SHA = hashlib.sha256(b"x").hexdigest()
@@ -156,17 +158,20 @@ def quoted(status: int, code: str) -> GenericError:
         (answer(403, "RequestTimeTooSkewed"), PermanentStoreError, "clock"),
         (answer(400, "EntityTooLarge"), PermanentStoreError, "5 GiB"),
         (answer(418, "NeverHeardOf"), PermanentStoreError, "what the store says"),
-        (answer(503, "SlowDown"), TransientStoreError, "again"),
+        (answer(503, "SlowDown"), BusyStoreError, "again"),
         (answer(500, "InternalError"), TransientStoreError, "again"),
         (answer(501, "NotImplemented"), PermanentStoreError, "what the store says"),
         (answer(502, "BadGateway"), TransientStoreError, "again"),
         (answer(409, "ConditionalRequestConflict"), TransientStoreError, "again"),
+        (answer(503, "SlowDown"), BusyStoreError, "its load"),
+        (answer(429, "TooManyRequests"), BusyStoreError, "its load"),
+        (answer(400, "RequestTimeout"), TransientStoreError, "network"),
         (EndpointConnectionError(endpoint_url="http://x"), TransientStoreError, "network"),
         (ConnectTimeoutError(endpoint_url="http://x"), TransientStoreError, "network"),
         (ReadTimeoutError(endpoint_url="http://x"), TransientStoreError, "network"),
         (SSLError(endpoint_url="http://x", error=OSError("bad")), PermanentStoreError, "authority"),
         (NoCredentialsError(), PermanentStoreError, "credentials"),
-        (quoted(503, "SlowDown"), TransientStoreError, "again"),
+        (quoted(503, "SlowDown"), BusyStoreError, "again"),
         (quoted(403, "ExpiredToken"), PermanentStoreError, "Renew"),
         (quoted(403, "RequestTimeTooSkewed"), PermanentStoreError, "clock"),
         (GenericError("error sending request: operation timed out"), TransientStoreError, "network"),
@@ -177,3 +182,23 @@ def test_each_answer_has_its_remedy(error: Exception, kind: type[StoreError], re
     told = explain(error, "something")
     assert type(told) is kind
     assert remedy in told.remedy
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 507, 599])
+@pytest.mark.parametrize("make", [answer, quoted])
+def test_of_a_store_that_answers_nobody_is_sent_to_look_for_its_endpoint(
+    make: Callable[[int, str], Exception], status: int
+) -> None:
+    told = explain(make(status, "SlowDown"), "something")
+    assert isinstance(told, TransientStoreError)
+    assert "endpoint" not in told.remedy
+
+
+def test_of_a_bucket_that_is_there_nobody_is_told_to_create_it(seaweed: SeaweedFS, credentials: AwsCredentials) -> None:
+    """A store whose copy is broken says that there is no bucket."""
+    with Proxy(seaweed.endpoint, [Rule(refuse(404, "NoSuchBucket"), path="latest/a")]) as door:
+        store = S3Store(seaweed.bucket, uuid4().hex, credentials=credentials, endpoint=door.endpoint)
+        store.create("incidents/a", b"x", SHA)
+        with pytest.raises(PermanentStoreError, match="The bucket is there") as raised:
+            store.copy("incidents/a", "latest/a", SHA, replace=True)
+        assert "Create" not in raised.value.remedy

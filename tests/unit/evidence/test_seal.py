@@ -246,7 +246,7 @@ def test_what_an_earlier_attempt_left_is_in_the_manifest_with_a_note(context: Ru
     files = {file.stored: file for file in read_manifest(context.directory, 1).files}
     for file in left.files:
         assert files[file.stored] == StoredFile(
-            file.stored, "", len(kept), digest_bytes(kept), None, "left by an earlier attempt of this incident"
+            file.stored, "", len(kept), digest_bytes(kept), None, "left by an earlier attempt"
         )
     assert check_seal.fn(context, [made]).data == made
 
@@ -350,7 +350,7 @@ def test_what_a_killed_attempt_moved_into_a_supplement_is_sealed_by_a_run_that_f
         assert volumes_to_seal(context, [gone]) == [1, 2]
         sealed(context, [gone], 2)
         (log,) = [file for file in read_manifest(context.directory, 2).files if file.stored.startswith("logs/")]
-        assert log.note == "left by an earlier attempt of this incident"
+        assert log.note == "left by an earlier attempt"
 
 
 def test_the_manifest_is_on_disk_after_all_that_it_promises(
@@ -401,7 +401,7 @@ def test_the_digests_of_one_volume_are_not_taken_for_anothers(small: SmallWorklo
         seals = [first, sealed(context, [*evidence, *collected(context, "packages")], 2)]
         assert check_seal.fn(context, seals).data == seals[1]
         (file,) = [file for file in read_manifest(context.directory, 2).files if file.stored.startswith("logs/")]
-        assert file.note == "left by an earlier attempt of this incident"
+        assert file.note == "left by an earlier attempt"
 
 
 def test_a_broken_supplement_is_noticed_behind_a_whole_first_volume(small: SmallWorkload) -> None:

@@ -308,6 +308,18 @@ def test_the_message_of_a_run_begins_with_the_word_that_it_ends_with(
         assert f"--param incident_id={context.incident.id}" in said.partition("Next: ")[2]
 
 
+@pytest.mark.parametrize("word", [Word.VERIFIED, Word.PARTIAL, Word.UNVERIFIED])
+def test_a_recovery_whose_record_is_not_stored_calls_nothing_verified(context: RunContext, word: Word) -> None:
+    verdict = Verdict(word, ("a",), (), (), "write the postmortem.")
+    recorded = Record("folder", verdict, stored=False, reason="not in the store: no answer")
+    assert not recorded.summary.startswith(word)
+    state = recovered_state(context, recorded, Recovery(NOW, WHO, "HTTP 200", "0" * 64))
+    assert state.name == "Unverified"
+    assert "The incident is UNVERIFIED" in str(state.message)
+    assert Word.VERIFIED.value not in str(state.message).replace("UNVERIFIED", "")
+    assert "no answer" in str(state.message)
+
+
 @pytest.mark.parametrize(
     ("incident", "key"),
     [

@@ -14,7 +14,7 @@ from tasks.custody.containment.receipt import Containment, Unknown
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence, Outcome, StoredFile
 from tasks.custody.incident.verdict import Verdict, Word, judge, judge_thaw, why_not_recover
-from tasks.custody.store.receipts import ObjectReceipt
+from tasks.custody.store.receipts import NOT_THERE, ObjectReceipt
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 ID = "IR-20260102T030405Z"
@@ -121,6 +121,32 @@ def test_many_unproven_objects_are_counted_not_listed() -> None:
     verdict = judge(ID, CONTAINED, [LOGS], bad)
     assert len(verdict.missing) == 6
     assert verdict.missing[-1] == "4 more objects"
+
+
+OTHER = replace(UNPROVEN, reason=f"the store says sha256 {'1' * 64}, 3 bytes; sealed as {'0' * 64}, 3 bytes")
+UNLOCKED = replace(UNPROVEN, reason="governance was asked, and this store was not seen to keep a lock")
+ABSENT = replace(UNPROVEN, reason=NOT_THERE)
+
+
+@pytest.mark.parametrize(
+    ("receipts", "trouble", "cure"),
+    [
+        ([ABSENT, PROVEN], [], "fix the store or the network"),
+        ([OTHER, PROVEN], [], "why it is not as it was sealed"),
+        ([ABSENT, OTHER], [], "why it is not as it was sealed"),
+        ([UNLOCKED], [], "why it is not as it was sealed"),
+        ([], ["§5 offload: denied. Renew the credentials."], "as is said there"),
+        ([ABSENT], ["§5 offload: denied. Renew the credentials."], "as is said there"),
+        ([OTHER], ["§5 promote: expected a; got b. Keep both."], "as is said there"),
+    ],
+)
+def test_what_is_to_be_done_of_an_unverified_incident_is_what_is_wrong_with_it(
+    receipts: list[ObjectReceipt], trouble: list[str], cure: str
+) -> None:
+    then = judge(ID, CONTAINED, [LOGS], receipts, trouble).next
+    cures = ("fix the store or the network", "why it is not as it was sealed", "as is said there")
+    assert [each for each in cures if each in then] == [cure]
+    assert f"incident_id={ID}" in then
 
 
 def test_a_lost_file_is_named_once_and_not_again_for_its_copy() -> None:
