@@ -366,6 +366,10 @@ def pull(  # noqa: PLR0913  its options
     *,
     overwrite: bool = False,
     unpromised: Path | None = None,
+    bag: bool = False,
+    organization: str = "",
+    signers: Path | None = None,
+    tsa_roots: Path | None = None,
     json: Json = False,
 ) -> int:
     """Bring latest/, a snapshot or an incident into a folder, each file proven while it is written.
@@ -373,10 +377,15 @@ def pull(  # noqa: PLR0913  its options
     Args:
         overwrite: Replace files that are newer here, too.
         unpromised: An empty folder for what no manifest, closing or turn names; it is left out otherwise.
+        bag: Make a BagIt bag (RFC 8493) of the incident, INTO/IR-…, after an audit; of what is promised alone.
+        organization: With --bag: who hands it over.
+        signers: With --bag: allowed_signers file for the audit, whose word bag-info.txt tells.
+        tsa_roots: With --bag: root certificates of time-stamp authorities for the audit.
     """
     from tasks.cli.latest import pull_by_hand
 
-    return pull_by_hand(store, into, what, overwrite=overwrite, unpromised=unpromised, as_json=json)
+    more: dict[str, Any] = {"overwrite": overwrite, "unpromised": unpromised, "as_json": json}
+    return pull_by_hand(store, into, what, bagged=bag, bagging=(organization, signers, tsa_roots), **more)
 
 
 @app.command(help_epilogue=_examples("rollback store.toml --dry-run", "rollback store.toml 7"))

@@ -1,6 +1,6 @@
 """Audit an incident from its store without a Prefect server, or list the incidents and fleets of a store."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -12,11 +12,11 @@ from tasks.audit.report import ENDINGS, lines
 from tasks.audit.verify import audited
 from tasks.cli.output import command, note, show
 from tasks.cli.store_argument import named_store
-from tasks.custody.audit.signers import read_signers
+from tasks.custody.audit.signers import AllowedSigner, read_signers
 from tasks.custody.errors import Refused
 from tasks.custody.fleet.order import FLEET
 from tasks.custody.incident.exit_codes import EXIT_CODES
-from tasks.custody.store.timestamp import read_roots
+from tasks.custody.store.timestamp import Roots, read_roots
 
 T = TypeVar("T")
 
@@ -41,8 +41,7 @@ def audit_by_hand(  # noqa: PLR0913  its options
         following = [f"next: {command('audit', store or opened.place, 'INCIDENT')}"] if any(held.values()) else []
         show("audit", [*chain(*tables), *following], {"place": opened.place, **held}, as_json=as_json)
         return 0
-    allowed = _read(signers, read_signers, "an allowed_signers file", "Make one, or leave --signers out.")
-    roots = _read(tsa_roots, read_roots, "a file of certificates", "Get it from the authority, or leave it out.")
+    allowed, roots = trusted(signers, tsa_roots)
     note(f"auditing {incident} in {opened.place}, {'reading every byte' if deep else 'by the digests of the store'}")
     if incident.startswith(FLEET):
         found = audited_fleet(fields, incident, allowed, roots, deep=deep)
@@ -51,6 +50,14 @@ def audit_by_hand(  # noqa: PLR0913  its options
     code = EXIT_CODES[ENDINGS[found.word].name]
     show("audit", lines(found), {"word": found.word, "exit_code": code, **asdict(found)}, as_json=as_json)
     return code
+
+
+def trusted(signers: Path | None, tsa_roots: Path | None) -> tuple[Sequence[AllowedSigner] | None, Roots]:
+    """Read who may sign, and who may vouch for the time. Raises Refused for a file that is no such one."""
+    return (
+        _read(signers, read_signers, "an allowed_signers file", "Make one, or leave --signers out."),
+        _read(tsa_roots, read_roots, "a file of certificates", "Get it from the authority, or leave it out."),
+    )
 
 
 def _read(path: Path | None, parse: Callable[[str], T], expected: str, remedy: str) -> T | None:

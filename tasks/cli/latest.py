@@ -3,16 +3,24 @@
 import getpass
 import socket
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from tasks.audit.verify import audited
+from tasks.cli.audit import trusted
 from tasks.cli.output import command, note, show
 from tasks.cli.store_argument import named_store
+from tasks.custody.audit.finding import AuditWord
+from tasks.custody.audit.records import NO_CLOSING
 from tasks.custody.errors import Refused
 from tasks.custody.incident.exit_codes import INCOMPLETE
 from tasks.custody.store.latest import CHANGES
+from tasks.storage.bag import bag
 from tasks.storage.latest_history import history
-from tasks.storage.restore import RestoreOutcome, pull
+from tasks.storage.restore import Pull, RestoreOutcome, pull
 from tasks.storage.rollback import Undoing, lower, lowering, plan_of, rollback
+
+if TYPE_CHECKING:
+    from blocks.port import Store
 
 
 class _Changes:
@@ -71,15 +79,32 @@ def _asked(turn: int, *, take_over: bool) -> Undoing:
     return Undoing(f"{getpass.getuser()}@{socket.gethostname()}, by hand", turn, take_over)
 
 
+Bagging: TypeAlias = tuple[str, Path | None, Path | None]
+"""Who hands a bag over, and for the audit before it who may sign, and who may vouch for the time."""
+
+
 def pull_by_hand(  # noqa: PLR0913  its options
-    store: str, into: Path, what: str, *, overwrite: bool, unpromised: Path | None, as_json: bool
+    store: str,
+    into: Path,
+    what: str,
+    *,
+    overwrite: bool,
+    unpromised: Path | None,
+    bagged: bool,
+    bagging: Bagging,
+    as_json: bool,
 ) -> int:
     """Pull into the folder; return 0 only if all that is promised is there now. Raises EvacuationError."""
     opened = named_store(store).open()
     if not str(into).strip("."):
         raise Refused("INTO, a folder that exists", "none", "As in /srv/mlops-sklearn-portfolio.")
+    if any(bagging) and not bagged:
+        raise Refused("--bag with --organization, --signers or --tsa-roots", "none", "Give it, or leave them out.")
     note(f"pulling {what} from {opened.place} into {into}")
-    made = pull(opened, what, into, overwrite=overwrite, unpromised=unpromised)
+    if bagged:
+        made = _bagged(opened, into, what, bagging, unpromised)
+    else:
+        made = pull(opened, what, into, overwrite=overwrite, unpromised=unpromised)
     rows = [{"outcome": str(each.outcome), "name": each.name, "reason": each.reason} for each in made.files]
     lines = [
         f"{row['outcome']:>12}  {row['name']}{row['reason'] and ': ' + row['reason']}"
@@ -88,10 +113,24 @@ def pull_by_hand(  # noqa: PLR0913  its options
     ]
     again = "fix what is named above, or give --overwrite for newer files, and run this again; what is here stays"
     following = "start what reads it, or let it load it again" if made.is_complete else again
+    if bagged:
+        good, bad = f"bagit.py --validate {into / what}", f"there is no bag: remove {into / what}, and audit {what}"
+        following = good if made.is_complete else bad
     about = {"place": opened.place, "into": str(into)}
     data = {**about, "complete": made.is_complete, "summary": made.summary, "files": rows}
     show("pull", [*lines, f"{made.summary}, in {into}", f"next: {following}"], data, as_json=as_json)
     return 0 if made.is_complete else INCOMPLETE
+
+
+def _bagged(store: "Store", into: Path, what: str, bagging: Bagging, unpromised: Path | None) -> Pull:
+    """Make a bag of an incident after an audit. Raises Refused if that is contradicted, or not all of it is there."""
+    organization, *files = bagging
+    audit = audited(store, what, *trusted(*files), deep=False)
+    if audit.word in {AuditWord.BROKEN, AuditWord.UNFINISHED} or audit.verdict == NO_CLOSING:
+        raise Refused(
+            "an incident that nothing contradicts", audit.summary, f"Audit it: evacuation audit STORE {what}."
+        )
+    return bag(store, into, organization, audit, unpromised)
 
 
 def _told(row: dict[str, str]) -> str:

@@ -48,12 +48,13 @@ class RestoreOutcome(StrEnum):
 
 @dataclass(frozen=True)
 class Pulled:
-    """One file: its name below the folder, its outcome, and the reason if it was not written."""
+    """One file: its name below the folder, its outcome, the reason if it was not written, its digest if it is there."""
 
     name: str
     outcome: RestoreOutcome
     size: int = 0
     reason: str = ""
+    sha256: str = ""
 
 
 @dataclass(frozen=True, repr=False)
@@ -243,13 +244,13 @@ def _landed(store: "Store", source: RestoreSource, folder: Path, overwrite: bool
         expected = source.promised.get(there.key) or _told(store, there.key)
         before = local(folder, place)
         if before and before.sha256 == expected:
-            return Pulled(name, RestoreOutcome.SAME, there.size)
+            return Pulled(name, RestoreOutcome.SAME, there.size, sha256=expected)
         if before and not overwrite and (why := _why_left(before, there.modified)):
             return Pulled(name, RestoreOutcome.LEFT, there.size, why)
         land(folder, place, store.stream(there.key), expected, there.modified)
     except (OSError, Mismatch, StoreError) as error:
         return Pulled(name, RestoreOutcome.FAILED, there.size, str(error))
-    return Pulled(name, RestoreOutcome.REPLACED if before else RestoreOutcome.NEW, there.size)
+    return Pulled(name, RestoreOutcome.REPLACED if before else RestoreOutcome.NEW, there.size, sha256=expected)
 
 
 def _told(store: "Store", key: str) -> str:

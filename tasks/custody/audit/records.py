@@ -17,6 +17,7 @@ from tasks.custody.incident.verdict import Word
 from tasks.custody.store.manifest import Manifest, digest_bytes
 from tasks.custody.store.retention import NOTHING, Retention
 
+NO_CLOSING: Final = "none: no run has closed a record that could be read"
 _UNPROVEN: Final = {Word.UNVERIFIED, Word.NOT_CONTAINED}
 
 
@@ -203,7 +204,7 @@ def restated(records: Mapping[int, RecordOf]) -> str:
     """Return the verdict of the last closing, with its message."""
     last = max((number for number, each in records.items() if each.closing), default=None)
     if last is None:
-        return "none: no run has closed a record that could be read"
+        return NO_CLOSING
     record = records[last]
     word = record.closing.verdict if record.closing else ""
     return shown(f"{word} (record/{last:03d}): {record.facts.verdict.message}" if record.facts else f"{word}", 600)
