@@ -1,0 +1,377 @@
+#!/usr/bin/env python3
+"""Prove an incident or a fleet from a copy of its store: a second verifier, written from docs/audit.md alone.
+
+BUNDLE is a folder with the objects of a store by key. The first line begins with the word, the others are findings.
+It needs Python's standard library, ssh-keygen, and for time stamps openssl. Rules are those of docs/audit.md.
+"""
+
+import argparse
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+Document = dict[str, Any]
+WORDS: Final = {"broken": ("BROKEN", 11), "open": ("INDETERMINATE", 12), "unsent": ("UNFINISHED", 23)}
+RANKS: Final = ("VERIFIED", "PARTIAL", "UNANSWERED", "UNVERIFIED", "NOTCONTAINED", "THAWED")
+EARLIEST, LATEST = -30, 600
+UNSENT: Final = ("UNVERIFIED", "NOTCONTAINED")
+MALFORMED: Final = (KeyError, TypeError, ValueError, AttributeError)
+ATTEMPT: Final = ("collector", "volume", "outcome", "needed", "may_be_missing")
+MANIFEST: Final = {"folders", "generated_utc", "host", "incident", "items", "place", "volume", "workload"}
+
+
+def run(program: str, *paths: str | Path, data: bytes = b"") -> str:
+    """Return what a program prints if it ends well, else nothing."""
+    done = subprocess.run([*program.split(), *paths], input=data, capture_output=True, check=False)
+    return done.stdout.decode(errors="replace") if done.returncode == 0 else ""
+
+
+def digest(content: bytes | Document) -> str:
+    """Return the SHA-256 of bytes, or of a document as it is written: keys sorted, indented by 2, ASCII."""
+    text = content if isinstance(content, bytes) else (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
+    return hashlib.sha256(text).hexdigest()
+
+
+def parse(text: bytes) -> Any:
+    """Return what JSON says, without NaN and without a name that stands twice."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> Document:
+        if len(dict(pairs)) != len(pairs):
+            raise ValueError(pairs)
+        return dict(pairs)
+
+    return json.loads(text, object_pairs_hook=unique, parse_constant=int)
+
+
+class Audit:
+    """One incident or fleet of a bundle, and what was found."""
+
+    def __init__(self, bundle: Path, ident: str, signers: Path | None, roots: Path | None) -> None:
+        """List the bundle. No link in it is followed, so no key leads out of it."""
+        paths = (path for path in sorted(bundle.rglob("*")) if path.is_file() and not path.is_symlink())
+        self.files = {str(path.relative_to(bundle)): path for path in paths}
+        self.ident, self.signers, self.roots = ident, signers, roots
+        self.home = f"{'fleets' if ident.startswith('FL-') else 'incidents'}/{ident}/"
+        self.snapshot = f"snapshots/{ident.removeprefix('IR-')}"
+        self.findings, self.named, self.at = list[tuple[str, str, str]](), set[str](), self.home
+        self.last, self.receipts, self.sealed = Document(), dict[str, Document](), dict[str, dict[str, str]]()
+
+    def check(self, holds: object, key: str, text: str, kind: str = "broken") -> None:
+        """Keep a finding (broken, open, unsent or note) unless this holds."""
+        if not holds:
+            self.findings.append((kind, key, text))
+
+    def load(self, key: str) -> Document:
+        """Return a JSON object, an empty one if there is none."""
+        try:
+            return dict(parse(self.files[key].read_bytes()))
+        except MALFORMED:
+            return {}
+
+    def log(self, key: str) -> list[tuple[bytes, Document]]:
+        """Return the lines of a segment of the custody log, and what they say."""
+        self.at = key
+        lines = self.files[key].read_bytes().splitlines(keepends=True) if key in self.files else []
+        self.check(all(line.endswith(b"\n") for line in lines), key, "its last line is torn")
+        return [(line, parse(line)) for line in lines]
+
+    def sha256(self, key: str) -> str:
+        """Return the digest of an object, nothing if it is not there."""
+        if key not in self.files:
+            return ""
+        with self.files[key].open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def find(self, pattern: str) -> list[str]:
+        """Return the keys of the incident that match, in the order of their numbers."""
+        keys = [key for key in self.files if re.fullmatch(re.escape(self.home) + pattern, key)]
+        return sorted(keys, key=lambda key: [int(each) for each in re.findall(r"\d+", key.removeprefix(self.home))])
+
+    def expect(self, names: dict[str, str], by: str) -> None:
+        """Compare objects with the digests by which a document names them (rules 9 and 10)."""
+        self.named |= names.keys()
+        for key, sha256 in names.items():
+            got, receipt = self.sha256(key), self.receipts.get(key, {})
+            if got != sha256 and receipt.get("beside") and receipt["sha256"] == sha256:
+                self.check(False, key, "other content lies here, as the record says; what was sealed is beside", "note")
+                self.expect({receipt["beside"]: sha256}, by)
+                continue
+            sent = receipt.get("proven") or "/record/" in key or self.last["verdict"] not in UNSENT
+            kind = "broken" if got else "note" if receipt.get("lost") else "broken" if sent else "unsent"
+            self.check(got == sha256, key, f"{by} names {sha256}; got {got or 'no object'}", kind)
+
+    def signer(self, key: str, document: Document) -> str:
+        """Return who has signed: host, people, nobody, stranger; unknown without --signers (rules 1 to 3)."""
+        self.at, signature = key, self.files.get(f"{key}.sig")
+        if signature is None:
+            return "nobody"
+        data, time = self.files[key].read_bytes(), document.get("closed_utc") or document.get("generated_utc") or ""
+        if not self.signers or not time:
+            fits = not self.signers and run("ssh-keygen -Y check-novalidate -n evacuation -s", signature, data=data)
+            return "unknown" if fits else "stranger"
+        found = run("ssh-keygen -Y find-principals", "-f", self.signers, "-s", signature)
+        people = re.findall(r"people@[^,\n]*", found) if "/closing.json" in key else []
+        at = f"-Overify-time={datetime.fromisoformat(time).astimezone(UTC):%Y%m%d%H%M%SZ}"
+        for who in [f"evacuation@{document['host']}", *people]:
+            paths = ("-I", who, "-f", self.signers, "-s", signature)
+            said = run("ssh-keygen -Y verify -n evacuation", at, *paths, data=data).split()[-1:]
+            if said and (document.get("signer") or {}).get("fingerprint", said[0]) == said[0]:
+                return "people" if who in people else "host"
+        return "stranger"
+
+    def origin(self, key: str) -> Document:
+        """Return what a manifest or a closing has to say of itself (rule 4)."""
+        number = int((re.findall(r"\d+", key.removeprefix(self.home)) or ["1"])[0])
+        kind = {"record" if "/record/" in key else "volume": number}
+        if self.home.startswith("fleets"):
+            return {"fleet": self.ident, **kind}
+        return {"incident": self.ident, "host": self.last.get("host"), "workload": self.last.get("workload"), **kind}
+
+    def closings(self) -> dict[str, Document]:
+        """Return all closings. A record without one, or a number that is missing, is open (rule 11)."""
+        closings = {key: self.load(key) for key in self.find(r"record/\d+/closing\.json")}
+        for number in range(1, max((int(key.split("/")[3]) for key in self.find(r"record/\d+/.*")), default=1) + 1):
+            key = f"{self.home}record/{number:03}/closing.json"
+            self.check(key in closings, key, "no closing: its run died, or somebody removed it", "open")
+        self.last = list(closings.values())[-1] if closings else {}
+        return closings
+
+    def incident(self) -> None:  # noqa: C901  one part after the other
+        """Prove an incident: load its documents, then try each rule (rules 4, 5, 11 and 16)."""
+        closings, named = self.closings(), set[str]()
+        who = {key: self.signer(key, closing) for key, closing in closings.items()}
+        for key, closing in closings.items():
+            self.at, named = key, named | {self.home + name for name in closing["manifests"]}
+            verdict = self.load(key.replace("closing", "verdict"))
+            self.receipts |= {receipt["key"]: receipt for receipt in verdict.get("objects", [])}
+        manifests = {key: self.load(key) for key in self.find(r"evidence(\.\d+)?/manifest\.json")}
+        for key, manifest in list(manifests.items()):
+            ours = key in named or {**self.origin(key), "place": self.last.get("place")}.items() <= manifest.items()
+            who[key] = self.signer(key, manifest) if ours else "stranger"
+            self.check(key in named, key, "no closing names it", "open" if who[key] == "host" else "note")
+            if key not in named and who[key] != "host":
+                del manifests[key], who[key]
+        for key, document in {**manifests, **closings}.items():
+            same = self.origin(key).items() <= document.items() and digest(document) == self.sha256(key)
+            self.check(same, key, "another incident, host, workload or number than its own, or not canonical")
+            self.check(document["place"] == self.last["place"], key, f"made for {document['place']}", "note")
+            self.named |= {key, f"{key}.sig"}
+        for key, manifest in manifests.items():
+            self.manifest(key, manifest)
+        before = Document(manifests=None, verdict="THAWED")
+        for key, closing in closings.items():
+            self.closing(key, closing)
+            better = RANKS.index(closing["verdict"]) < RANKS.index(before["verdict"])
+            more = closing["manifests"] != before["manifests"] or better
+            self.check(who[key] != "people" or not more, key, "people have signed more than the host's last closing")
+            before = before if who[key] == "people" else closing
+        self.covered(who, closings)
+        self.chain([key.replace("manifest.json", "custody.jsonl") for key in named | manifests.keys()])
+        self.times(closings)
+        for key in sorted(self.files.keys() - self.named):
+            if key.startswith((self.home, f"{self.snapshot}/", f"{self.snapshot}.")):
+                self.check(False, key, "no document names it", "note")
+            if re.fullmatch(r"promotions/\d+/begun\.json", key):
+                other = self.load(key).get("incident") != self.ident
+                self.check(other, key, "no record tells of this turn of latest/", "open")
+
+    def manifest(self, key: str, manifest: Document) -> None:
+        """Compare what a manifest names: evidence, SHA256SUMS and the snapshot (rule 8)."""
+        self.at, items = key, {item["path"]: item["sha256"] for item in manifest["items"]}
+        folder, paths = key.removesuffix("manifest.json"), [item["path"] for item in manifest["items"]]
+        self.check(paths == sorted(items) and manifest.keys() <= MANIFEST, key, "not sorted, or another field")
+        snapshot = self.snapshot + folder.removeprefix(f"{self.home}evidence")
+        folders = ("models/", "artifacts/", "logs/", *(f"{each}/" for each in manifest.get("folders", [])))
+        lines = [f"{sha256}  {path}\n" for path, sha256 in sorted({**items, "manifest.json": self.sha256(key)}.items())]
+        names = {key: self.sha256(key), f"{folder}SHA256SUMS": digest("".join(lines).encode())}
+        names |= {folder + path: sha256 for path, sha256 in items.items()}
+        names |= {snapshot + path: sha256 for path, sha256 in items.items() if path.startswith(folders)}
+        self.sealed[key] = names
+        self.expect(names, key)
+
+    def closing(self, key: str, closing: Document) -> None:
+        """Compare what a closing names, and judge its verdict (rules 8 and 12)."""
+        folder, records = key.removesuffix("closing.json"), f"{self.home}record/"
+        self.expect({folder + name: sha256 for name, sha256 in closing["files"].items()}, key)
+        self.expect({records + name: sha256 for name, sha256 in closing.get("postmortem", {}).items()}, key)
+        self.expect({self.home + name: sha256 for name, sha256 in closing["manifests"].items()}, key)
+        asked = closing.get("retention") or {"lock": "", "hold": False}
+        self.check(not asked["lock"] and not asked["hold"], key, "a lock was asked for, which no copy shows", "open")
+        words = [each["word"] for _, each in self.log(f"{folder}custody.jsonl") if each["action"] == "verdict"]
+        named = words[-1:] == [closing["verdict"]] and {"custody.jsonl", "verdict.json"} <= closing["files"].keys()
+        self.check(named, key, f"it does not name its log and verdict, or the log has another: {words}")
+        self.judge(f"{folder}verdict.json", key, closing)
+
+    def judge(self, key: str, by: str, closing: Document) -> None:
+        """Judge a verdict again from its facts and compare its turn of latest/ (rules 8 and 12 to 15)."""
+        self.at, verdict, word = key, self.load(key), closing["verdict"]
+        about = verdict["incident"]
+        origin = {"incident": about["id"], "place": verdict["place"], **{k: about[k] for k in ("host", "workload")}}
+        same = {**origin, "run": verdict["run"], "verdict": verdict["verdict"]["word"]}.items() <= closing.items()
+        self.check(same, by, "another incident, host, workload, place, run or verdict than its verdict.json")
+        promotion = verdict["promotion"] or {"objects": [], "turn": None}
+        if turn := promotion["turn"]:
+            names = {f"promotions/{turn['number']:06}/{each}.json": turn[each] for each in ("begun", "done")}
+            self.expect({**names, **turn["kept"]}, key)
+        for each in promotion["objects"]:
+            self.check(self.sha256(each["key"]) == each["sha256"], each["key"], "changed since it was promoted", "note")
+        every = [*verdict["objects"], *promotion["objects"]]
+        receipts = {each["key"]: each["sha256"] for each in every if each["proven"] or each["lost"] or each["beside"]}
+        wanted = {f"{self.home}claim.json": digest({**origin, "boot": about["boot"], "opened_at": about["opened_at"]})}
+        wanted |= {name: sha256 for name, sha256 in receipts.items() if name.endswith("/manifest.json.sig")}
+        self.expect(wanted, key)
+        attempts, sealed = {each["collector"]: each for each in verdict["coverage"]}, list[Document]()
+        for name in [self.home + name for name in closing["manifests"]]:
+            wanted |= self.sealed.get(name, {})
+            self.at = name.replace("manifest", "coverage")
+            sealed += self.load(self.at)["attempts"] if self.at in self.files else []
+        for each in sealed:
+            mine = attempts.get(each["collector"], {"volume": 0})
+            like = mine["volume"] > each["volume"] or all(mine[k] == each[k] for k in ATTEMPT)
+            self.check(like, key, f"it leaves out or changes the sealed attempt of {each['collector']}")
+        for each in attempts.values():
+            folder = f"{self.home}evidence{'' if each['volume'] == 1 else '.' + str(each['volume'])}/"
+            there = all(wanted.get(folder + file["stored"]) == file["sha256"] for file in each["files"])
+            there = there and any(all(each[k] == other[k] for k in ATTEMPT) for other in sealed)
+            self.check(there or word in UNSENT, key, f"not sealed like that: the attempt of {each['collector']}")
+        missing = [name for name, sha256 in wanted.items() if receipts.get(name) != sha256]
+        contained, tried, pause = verdict["containment"], verdict["challenge"], verdict["pause"]
+        quiet = contained and contained["cordoned"] and not contained["alive"]
+        still = pause and all(each["paused"] for each in pause["states"])
+        caught = not tried or tried["caught"] or tried["skipped"]
+        good = {(may, outcome) for may in (True, False) for outcome in ("collected", "empty", "withheld")}
+        good |= {(True, "missing")}
+        lost = [each for each in attempts.values() if (each["may_be_missing"], each["outcome"]) not in good]
+        less = [each for each in every if each["lost"] or each["beside"]] + [each for each in lost if each["needed"]]
+        facts = {
+            "NOTCONTAINED": not (quiet and still and caught) or (verdict["watch"] or {}).get("standing"),
+            "UNVERIFIED": missing or not all(each["key"] in receipts for each in every),
+            "UNANSWERED": contained and contained["unknown"],
+            "PARTIAL": less or verdict["verdict"]["missing"] or not attempts,
+        }
+        worst = next((each for each, holds in facts.items() if holds), "VERIFIED")
+        self.check(RANKS.index(word) >= RANKS.index(worst), key, f"its facts give {worst}, not {word} {missing[:3]}")
+
+    def covered(self, who: dict[str, str], closings: dict[str, Document]) -> None:
+        """Find what a signed closing covers of that which was left unsigned (rule 6)."""
+        vouching, covered = [key for key in closings if who[key] == "host"], set[str]()
+        for key in vouching:
+            documents = [key, *(self.home + name for name in closings[key]["manifests"])]
+            logs = {re.sub(r"[a-z]+\.json$", "custody.jsonl", each) for each in documents} & self.named
+            left = [entry for log in logs for _, entry in self.log(log) if entry["action"] == "unsigned"]
+            covered |= {name for e in left if self.sha256(name := self.home + e["object"]) == e["digest"]}
+            vouching += sorted((covered & closings.keys()) - set(vouching))
+        for key in [key for key, signer in who.items() if signer not in {"host", "people"}]:
+            kind = "note" if key in covered else "broken" if who[key] == "stranger" else "open"
+            self.check(False, key, f"signed by: {who[key]}", kind)
+
+    def chain(self, volumes: list[str]) -> None:
+        """Walk the custody log over all its segments (rule 7)."""
+        logs = [*self.find(r"record/\d+/custody\.jsonl"), *volumes]
+        segments = sorted((lines[0][1]["seq"], key, lines) for key in logs if (lines := self.log(key)))
+        kind = "unsent" if set(logs) - self.files.keys() and self.last["verdict"] in UNSENT else "broken"
+        number, head = 0, "0" * 64
+        for _, key, lines in segments:
+            for line, entry in lines:
+                if (entry["seq"], entry["prev"]) != (number, head):
+                    return self.check(False, key, f"the custody log is broken at line {number}", kind)
+                number, head = number + 1, digest(line)
+        return None
+
+    def times(self, closings: dict[str, Document]) -> None:
+        """Prove the time stamps of the closings, the last one first (rule 17)."""
+        later = False
+        for key, closing in reversed(closings.items()):
+            if not closing.get("timestamp_url") and not self.roots:
+                continue
+            self.named |= {f"{key}.tsr", key.replace("closing", "unstamped")}
+            stamp, at = self.files.get(f"{key}.tsr", Path("/dev/null")), datetime.fromisoformat(closing["closed_utc"])
+            text = run("openssl ts -reply -text -in", stamp)
+            said = re.search(r"^Time stamp: (\w+ +\d+ [\d:]+)\S* (\d+) GMT$", text, re.MULTILINE)
+            time = datetime.strptime(f"{said[1]} {said[2]} Z", "%b %d %H:%M:%S %Y %z") if said else at
+            paths = (self.files[key], "-in", stamp, "-CAfile", self.roots or "", "-attime", str(int(time.timestamp())))
+            good = (
+                said and run("openssl ts -verify -data", *paths) and EARLIEST <= (time - at).total_seconds() <= LATEST
+            )
+            missing, later = f"{key}.tsr" not in self.files, later or bool(good)
+            other = not said or bytes.fromhex(self.sha256(key)) not in stamp.read_bytes()
+            kind = "note" if good or (missing and later) else "open" if missing or not other else "broken"
+            self.check(False, f"{key}.tsr", f"time vouched for: {time if said else 'none'}", kind)
+
+    def fleet(self) -> None:
+        """Prove a fleet (the rules of a fleet)."""
+        closings = self.closings()
+        for key, closing in closings.items():
+            self.vouched(key, closing)
+            same = self.origin(key).items() <= closing.items() and digest(closing) == self.sha256(key)
+            self.check(same, key, "another fleet or number than its own, or not canonical")
+            files = {key.replace("closing.json", name): sha256 for name, sha256 in closing["files"].items()}
+            self.expect({**files, f"{self.home}targets.json": closing["targets"]}, key)
+        self.times(closings)
+        for key in self.find(".*") if closings else []:
+            self.check(key in self.named, key, "no document names it", "note")
+        hosts = [key.replace("closing", "hosts") for key in closings][-1:]
+        for self.at in hosts:
+            self.lines(self.at, self.load(self.at)["hosts"])
+
+    def vouched(self, key: str, document: Document) -> None:
+        """Find who has signed a document of a fleet or of one of its hosts."""
+        self.named |= {key, f"{key}.sig"}
+        who = self.signer(key, document)
+        self.check(who == "host", key, f"signed by: {who}", "broken" if who == "stranger" else "open")
+
+    def lines(self, by: str, lines: list[Document]) -> None:
+        """Compare the lines of a fleet's last record with its frozen list, its verdict and its hosts."""
+        names = [each["name"] for each in self.load(f"{self.home}targets.json")["hosts"]]
+        self.check(sorted(names) == sorted(line["host"] for line in lines), by, "not the hosts of the list")
+        closed = [line for line in lines if line["closing"]]
+        keys = {(line["beneath"], line["closing"]["key"]) for line in closed}
+        self.check(len(keys) == len(closed), by, "two lines of one incident")
+        green = {line["end"] for line in lines} == {"Verified"}
+        self.check(self.last["verdict"] != "Verified" or green, by, "its verdict is better than its lines")
+        for line in lines:
+            said = (line["closing"] or {"verdict": "none"})["verdict"]
+            self.check(line["end"] != "Verified" or said == "VERIFIED", by, f"{line['host']}: its closing says {said}")
+        for line in closed:
+            if line["beneath"] is None:
+                self.check(False, line["closing"]["key"], f"{line['host']} lies in another bucket", "open")
+                continue
+            beneath = f"{line['beneath']}/".lstrip("/")
+            key = beneath + line["closing"]["key"]
+            names = {beneath + name: sha256 for name, sha256 in line["manifests"].items()}
+            self.expect({key: line["closing"]["sha256"], **names}, by)
+            for name in [each for each in (key, *names) if each in self.files]:
+                self.vouched(name, self.load(name))
+            closing, folder = self.load(key), key.rsplit("/", 2)[0]
+            same = {"run": line["run"], "incident": line["incident"], "verdict": line["closing"]["verdict"]}
+            self.check(not closing or same.items() <= closing.items(), key, f"not of the order of {line['host']}")
+            later = [k for k in self.files if re.fullmatch(rf"{re.escape(folder)}/\d+/closing\.json", k) and k > key]
+            self.check(not later, key, "the host was carried on later", "open")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the word and the findings, and return the exit code of `evacuation audit`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, kind in {"bundle": Path, "id": str, "--signers": Path, "--tsa-roots": Path}.items():
+        parser.add_argument(name, type=kind)
+    given = parser.parse_args(arguments)
+    audit = Audit(given.bundle, given.id, given.signers, given.tsa_roots)
+    try:
+        audit.fleet() if given.id.startswith("FL-") else audit.incident()
+    except MALFORMED as error:
+        audit.check(False, audit.at, f"not what docs/audit.md says: {error!r}")
+    kinds, at = {kind for kind, _, _ in audit.findings}, {"place": "?", "host": "?", "workload": "?", **audit.last}
+    word, code = next((WORDS[kind] for kind in WORDS if kind in kinds), ("PROVEN", 0))
+    print(f"{word}, a copy of {at['place']}  {given.id}, host {at['host']}, workload {at['workload']}")
+    for finding in audit.findings:
+        print("  " + ": ".join(finding).encode("unicode_escape").decode())
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
