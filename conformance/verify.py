@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 from base64 import b64decode, b64encode
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -20,7 +20,7 @@ from typing import Any, Final
 Document = dict[str, Any]
 WORDS: Final = {"broken": ("BROKEN", 11), "open": ("INDETERMINATE", 12), "unsent": ("UNFINISHED", 23)}
 RANKS: Final = ("VERIFIED", "PARTIAL", "UNANSWERED", "UNVERIFIED", "NOTCONTAINED", "THAWED")
-EARLIEST, LATEST = -30, 600
+EARLIEST, LATEST = timedelta(seconds=-30), timedelta(seconds=600)
 UNSENT: Final = ("UNVERIFIED", "NOTCONTAINED")
 MALFORMED: Final = (KeyError, TypeError, ValueError, AttributeError)
 ATTEMPT: Final = ("collector", "volume", "outcome", "needed", "may_be_missing")
@@ -183,7 +183,7 @@ class Audit:
         """Compare what a manifest names: evidence, SHA256SUMS and the snapshot (rule 8)."""
         self.at, items = key, {item["path"]: item["sha256"] for item in manifest["items"]}
         folder, paths = key.removesuffix("manifest.json"), [item["path"] for item in manifest["items"]]
-        self.check(paths == sorted(items) and manifest.keys() <= MANIFEST, key, "not sorted, or another field")
+        self.check(paths == sorted(items) and manifest.keys() <= MANIFEST, key, "items not sorted, or another field")
         snapshot = self.snapshot + folder.removeprefix(f"{self.home}evidence")
         folders = ("models/", "artifacts/", "logs/", *(f"{each}/" for each in manifest.get("folders", [])))
         lines = [f"{sha256}  {path}\n" for path, sha256 in sorted({**items, "manifest.json": self.sha256(key)}.items())]
@@ -231,24 +231,24 @@ class Audit:
             wanted |= self.sealed.get(name, {})
             self.at = name.replace("manifest", "coverage")
             sealed += self.load(self.at)["attempts"] if self.at in self.files else []
+        alike = [tuple(each[name] for name in ATTEMPT) for each in sealed]
         for each in sealed:
-            mine = attempts.get(each["collector"], {"volume": 0})
-            like = mine["volume"] > each["volume"] or all(mine[k] == each[k] for k in ATTEMPT)
-            self.check(like, key, f"it leaves out or changes the sealed attempt of {each['collector']}")
-        for each in attempts.values():
-            folder = f"{self.home}evidence{'' if each['volume'] == 1 else '.' + str(each['volume'])}/"
+            mine = {"volume": 0, **attempts.get(each["collector"], {})}
+            same = mine["volume"] > each["volume"] or tuple(mine.get(name) for name in ATTEMPT) in alike
+            self.check(same, key, f"it leaves out or changes the sealed attempt of {each['collector']}")
+        for each in attempts.values() if word not in UNSENT else ():
+            folder = f"{self.home}evidence.{each['volume']}/".replace("evidence.1/", "evidence/")
             there = all(wanted.get(folder + file["stored"]) == file["sha256"] for file in each["files"])
-            there = there and any(all(each[k] == other[k] for k in ATTEMPT) for other in sealed)
-            self.check(there or word in UNSENT, key, f"not sealed like that: the attempt of {each['collector']}")
+            same = there and tuple(each[name] for name in ATTEMPT) in alike
+            self.check(same, key, f"not sealed like that: the attempt of {each['collector']}")
         missing = [name for name, sha256 in wanted.items() if receipts.get(name) != sha256]
         contained, tried, pause = verdict["containment"], verdict["challenge"], verdict["pause"]
         quiet = contained and contained["cordoned"] and not contained["alive"]
         still = pause and all(each["paused"] for each in pause["states"])
         caught = not tried or tried["caught"] or tried["skipped"]
-        good = {(may, outcome) for may in (True, False) for outcome in ("collected", "empty", "withheld")}
-        good |= {(True, "missing")}
-        lost = [each for each in attempts.values() if (each["may_be_missing"], each["outcome"]) not in good]
-        less = [each for each in every if each["lost"] or each["beside"]] + [each for each in lost if each["needed"]]
+        lost = {(each["outcome"], each["may_be_missing"]) for each in attempts.values() if each["needed"]}
+        lost = {pair for pair in lost if pair[0] not in {"collected", "empty", "withheld"}} - {("missing", True)}
+        less = lost or any(each["lost"] or each["beside"] for each in every)
         facts = {
             "NOTCONTAINED": not (quiet and still and caught) or (verdict["watch"] or {}).get("standing"),
             "UNVERIFIED": missing or not all(each["key"] in receipts for each in every),
@@ -319,9 +319,7 @@ class Audit:
             said = re.search(r"^Time stamp: (\w+ +\d+ [\d:]+)\S* (\d+) GMT$", text, re.MULTILINE)
             time = datetime.strptime(f"{said[1]} {said[2]} Z", "%b %d %H:%M:%S %Y %z") if said else at
             paths = (self.files[key], "-in", stamp, "-CAfile", self.roots or "", "-attime", str(int(time.timestamp())))
-            good = (
-                said and run("openssl ts -verify -data", *paths) and EARLIEST <= (time - at).total_seconds() <= LATEST
-            )
+            good = said and run("openssl ts -verify -data", *paths) and EARLIEST <= time - at <= LATEST
             missing, later = f"{key}.tsr" not in self.files, later or bool(good)
             other = not said or bytes.fromhex(self.sha256(key)) not in stamp.read_bytes()
             kind = "note" if good or (missing and later) else "open" if missing or not other else "broken"
@@ -338,21 +336,16 @@ class Audit:
         self.times(closings)
         for key in self.find(".*") if closings else []:
             self.check(key in self.named, key, "no document names it", "note")
-        hosts = [key.replace("closing", "hosts") for key in closings][-1:]
-        for self.at in hosts:
+        if closings:
+            self.at = list(closings)[-1].replace("closing", "hosts")
             self.lines(self.at, self.load(self.at)["hosts"])
 
     def vouched(self, key: str, document: Document) -> None:
         """Find who has signed a document of a fleet or of one of its hosts."""
         self.named |= {key, f"{key}.sig"}
         who = self.signer(key, document)
-        ours = "fleets/" in key
-        self.check(
-            who == "host",
-            key,
-            f"signed by: {who}",
-            "broken" if who == "stranger" or (ours and who == "people") else "open",
-        )
+        kind = "broken" if who == "stranger" or (who == "people" and key.startswith(self.home)) else "open"
+        self.check(who == "host", key, f"signed by: {who}", kind)
 
     def lines(self, by: str, lines: list[Document]) -> None:
         """Compare the lines of a fleet's last record with its frozen list, its verdict and its hosts."""
@@ -389,6 +382,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.add_argument(name, type=kind)
     given = parser.parse_args(arguments)
     audit = Audit(given.bundle, given.id, given.signers, given.tsa_roots)
+    if not audit.find(".*"):
+        parser.error(f"expected objects below {audit.home} in {given.bundle}; got none")
     try:
         audit.fleet() if given.id.startswith("FL-") else audit.incident()
     except MALFORMED as error:
