@@ -121,6 +121,28 @@ class Audit:
         named = (document.get("signer") or {}).get("fingerprint", "")
         return who.split("@")[0].replace("evacuation", "host") if said and said.strip().endswith(named) else "stranger"
 
+    def rotate(self, allowed: Path, prefixes: set[str]) -> None:
+        """Add to a copy of the auditor's file the keys that closings of keys name ("Rotation")."""
+        text = self.signers.read_text() if self.signers else ""
+        allowed.write_text(text)
+        self.signers = allowed if self.signers else None
+        keys = {
+            k for k in self.files for p in prefixes if re.fullmatch(rf"{re.escape(p)}rotations/.+/closing\.json", k)
+        }
+        found = {
+            key: self.load(key)
+            for key in keys
+            if re.search(r"T.*([+-]\d\d:\d\d|Z)$", self.load(key).get("closed_utc", ""))
+        }
+        for key in sorted(found, key=lambda each: (datetime.fromisoformat(found[each]["closed_utc"]), each)):
+            host, following = found[key].get("host", ""), found[key].get("next_key", "")
+            whole = re.fullmatch(r"[\w.-]+", host, re.ASCII) and re.fullmatch(r"\S+ [\w+/=]+", following, re.ASCII)
+            good = whole and following.split()[1] not in text and self.signer(key, found[key]) == "host"
+            since = datetime.fromisoformat(found[key]["closed_utc"]).astimezone(UTC)
+            line = f'\nevacuation@{host} namespaces="evacuation",valid-after="{since:%Y%m%d%H%M%SZ}" {following}\n'
+            allowed.write_text(allowed.read_text() + (line if good else ""))
+            self.check(False, key, f"it {'names' if good else 'is not believed, and names'} {following}", "note")
+
     def origin(self, key: str) -> Document:
         """Return what a manifest or a closing has to say of itself (rule 4)."""
         number = int((re.findall(r"\d+", key.removeprefix(self.home)) or ["1"])[0])
@@ -384,10 +406,13 @@ def main(arguments: list[str] | None = None) -> int:
     audit = Audit(given.bundle, given.id, given.signers, given.tsa_roots)
     if not audit.find(".*"):
         parser.error(f"expected objects below {audit.home} in {given.bundle}; got none")
-    try:
-        audit.fleet() if given.id.startswith("FL-") else audit.incident()
-    except MALFORMED as error:
-        audit.check(False, audit.at, f"not what docs/audit.md says: {error!r}")
+    with TemporaryDirectory() as folder:
+        try:
+            beneath = {key.partition("rotations/")[0] for key in audit.files if given.id.startswith("FL-")}
+            audit.rotate(Path(folder, "allowed_signers"), beneath | {""})
+            audit.fleet() if given.id.startswith("FL-") else audit.incident()
+        except MALFORMED as error:
+            audit.check(False, audit.at, f"not what docs/audit.md says: {error!r}")
     kinds, at = {kind for kind, _, _ in audit.findings}, {"place": "?", "host": "?", "workload": "?", **audit.last}
     word, code = next((WORDS[kind] for kind in WORDS if kind in kinds), ("PROVEN", 0))
     print(f"{word}, a copy of {at['place']}  {given.id}, host {at['host']}, workload {at['workload']}")
