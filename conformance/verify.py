@@ -103,8 +103,11 @@ class Audit:
             kind = "broken" if got else "note" if receipt.get("lost") else "broken" if sent else "unsent"
             self.check(got == sha256, key, f"{by} names {sha256}; got {got or 'no object'}", kind)
 
-    def signer(self, key: str, document: Document) -> str:
-        """Return who has signed: host, people, nobody, stranger; unknown without --signers (rules 1 to 3)."""
+    def signer(self, key: str, document: Document, when: datetime | None = None) -> str:
+        """Return who has signed: host, people, nobody, stranger; unknown without --signers (rules 1 to 3).
+
+        A key that was allowed at that time and is not any more, in the far future, is "host revoked".
+        """
         self.at, signature = key, self.files.get(f"{key}.sig")
         if signature is None:
             return "nobody"
@@ -112,14 +115,21 @@ class Audit:
         if not self.signers or not time:
             fits = not self.signers and run("ssh-keygen -Y check-novalidate -n evacuation -s", signature, data=data)
             return "unknown" if fits else "stranger"
-        at = f"-Overify-time={datetime.fromisoformat(time).astimezone(UTC):%Y%m%d%H%M%SZ}"
+        at = f"-Overify-time={when or datetime.fromisoformat(time).astimezone(UTC):%Y%m%d%H%M%SZ}"
         paths, who = ("-f", self.signers, "-s", signature), f"evacuation@{document['host']}"
         said = run("ssh-keygen -Y verify -n evacuation", at, "-I", who, *paths, data=data)
         if not said and "/closing.json" in key:
             for who in re.findall(r"people@[^,\n]*", run("ssh-keygen -Y find-principals", *paths)):
                 said = said or run("ssh-keygen -Y verify -n evacuation", at, "-I", who, *paths, data=data)
         named = (document.get("signer") or {}).get("fingerprint", "")
-        return who.split("@")[0].replace("evacuation", "host") if said and said.strip().endswith(named) else "stranger"
+        if not said or not said.strip().endswith(named):
+            return "stranger"
+        lasting = run("ssh-keygen -Y verify -n evacuation -Overify-time=99991231235959Z -I", who, *paths, data=data)
+        return who.split("@")[0].replace("evacuation", "host") + ("" if lasting else " revoked")
+
+    def older(self, key: str, document: Document, seen: list[datetime]) -> bool:
+        """Return whether what a revoked key has signed was seen before that ("Revocation")."""
+        return bool(seen) and self.signer(key, document, min(seen)) != "stranger"
 
     def rotate(self, allowed: Path, prefixes: set[str]) -> None:
         """Add to a copy of the auditor's file the keys that closings of keys name ("Rotation")."""
@@ -136,8 +146,12 @@ class Audit:
         }
         for key in sorted(found, key=lambda each: (datetime.fromisoformat(found[each]["closed_utc"]), each)):
             host, following = found[key].get("host", ""), found[key].get("next_key", "")
-            whole = re.fullmatch(r"[\w.-]+", host, re.ASCII) and re.fullmatch(r"\S+ [\w+/=]+", following, re.ASCII)
-            good = whole and following.split()[1] not in text and self.signer(key, found[key]) == "host"
+            whole = re.fullmatch(r"[\w.-]+", host, re.ASCII) and re.fullmatch(
+                r"\S+ [\w+/=]+( .*)?", following, re.ASCII
+            )
+            who, seen = self.signer(key, found[key]), self.seen(f"{key}.sig") if whole else None
+            old = who == "host revoked" and self.older(key, found[key], [seen] if seen else [])
+            good = whole and following.split()[1] not in text and (who == "host" or old)
             since = datetime.fromisoformat(found[key]["closed_utc"]).astimezone(UTC)
             line = f'\nevacuation@{host} namespaces="evacuation",valid-after="{since:%Y%m%d%H%M%SZ}" {following}\n'
             allowed.write_text(allowed.read_text() + (line if good else ""))
@@ -174,8 +188,9 @@ class Audit:
         for key, manifest in list(manifests.items()):
             ours = key in named or {**self.origin(key), "place": self.last.get("place")}.items() <= manifest.items()
             who[key] = self.signer(key, manifest) if ours else "stranger"
-            self.check(key in named, key, "no closing names it", "open" if who[key] == "host" else "note")
-            if key not in named and who[key] != "host":
+            host = who[key].startswith("host")
+            self.check(key in named, key, "no closing names it", "open" if host else "note")
+            if key not in named and not host:
                 del manifests[key], who[key]
         for key, document in {**manifests, **closings}.items():
             self.at, same = key, self.origin(key).items() <= document.items()
@@ -184,14 +199,19 @@ class Audit:
             self.named |= {key, f"{key}.sig"}
         for key, manifest in manifests.items():
             self.manifest(key, manifest)
-        before = Document(manifests=None, verdict="THAWED")
         for key, closing in closings.items():
             self.closing(key, closing)
+        self.revoked(who, manifests, closings)
+        before = Document(manifests=None, verdict="THAWED")
+        for key, closing in closings.items():
             better = RANKS.index(closing["verdict"]) < RANKS.index(before["verdict"])
             more = closing["manifests"] != before["manifests"] or better
             self.check(who[key] != "people" or not more, key, "people have signed more than the host's last closing")
             before = before if who[key] == "people" else closing
-        self.covered(who, closings)
+        covered = self.covers([key for key in closings if who[key] == "host"], closings, {"unsigned"})
+        for key in [key for key, signer in who.items() if signer not in {"host", "people"}]:
+            kind = "note" if key in covered else "broken" if who[key] == "stranger" else "open"
+            self.check(False, key, f"signed by: {who[key]}", kind)
         self.chain([key.replace("manifest.json", "custody.jsonl") for key in named | manifests.keys()])
         self.times(closings)
         for key in sorted(self.files.keys() - self.named):
@@ -303,18 +323,29 @@ class Audit:
             good = run(check, public, "-in", signed, "-sigfile", signature)
         self.check(same and good, key, "it is not what follows from closing and verdict, signed by the closing's key")
 
-    def covered(self, who: dict[str, str], closings: dict[str, Document]) -> None:
-        """Find what a signed closing covers of that which was left unsigned (rule 6)."""
-        vouching, covered = [key for key in closings if who[key] == "host"], set[str]()
+    def covers(self, vouching: list[str], closings: dict[str, Document], actions: set[str]) -> set[str]:
+        """Return what closings cover by such lines of the log, and what that covers (rule 6)."""
+        covered = set(vouching)
         for key in vouching:
-            documents = [key, *(self.home + name for name in closings[key]["manifests"])]
-            logs = {re.sub(r"[a-z]+\.json$", "custody.jsonl", each) for each in documents} & self.named
-            left = [entry for log in logs for _, entry in self.log(log) if entry["action"] == "unsigned"]
-            covered |= {name for e in left if self.sha256(name := self.home + e["object"]) == e["digest"]}
+            names = {self.home + name: sha256 for name, sha256 in closings[key]["manifests"].items()}
+            logs = {re.sub(r"[a-z]+\.json$", "custody.jsonl", each) for each in (key, *names)} & self.named
+            left = [entry for log in logs for _, entry in self.log(log) if entry["action"] in actions]
+            said = {self.home + entry["object"]: entry["digest"] for entry in left} | (
+                names if "signed" in actions else {}
+            )
+            covered |= {name for name, sha256 in said.items() if self.sha256(name) == sha256}
             vouching += sorted((covered & closings.keys()) - set(vouching))
-        for key in [key for key, signer in who.items() if signer not in {"host", "people"}]:
-            kind = "note" if key in covered else "broken" if who[key] == "stranger" else "open"
-            self.check(False, key, f"signed by: {who[key]}", kind)
+        return covered
+
+    def revoked(self, who: dict[str, str], manifests: dict[str, Document], closings: dict[str, Document]) -> None:
+        """Find when what a revoked key has signed was seen ("Revocation"). What was not vouches for nothing."""
+        times = {key: time for key in closings if (time := self.seen(key))}
+        covers = {key: self.covers([key], closings, {"signed", "unsigned"}) for key in times}
+        for key in [key for key, signer in who.items() if signer.endswith(" revoked")]:
+            seen = [time for closing, time in times.items() if key in covers[closing]]
+            old = self.older(key, {**manifests, **closings}[key], seen)
+            self.check(False, key, f"its key was revoked; seen: {min(seen, default=None)}", "note" if old else "open")
+            who[key] = who[key].removesuffix(" revoked") if old else "revoked"
 
     def chain(self, volumes: list[str]) -> None:
         """Walk the custody log over all its segments (rule 7)."""
@@ -336,16 +367,29 @@ class Audit:
             if not closing.get("timestamp_url") and not self.roots:
                 continue
             self.named |= {f"{key}.tsr", key.replace("closing", "unstamped")}
-            stamp, at = self.files.get(f"{key}.tsr", Path("/dev/null")), datetime.fromisoformat(closing["closed_utc"])
-            text = run("openssl ts -reply -text -in", stamp)
-            said = re.search(r"^Time stamp: (\w+ +\d+ [\d:]+)\S* (\d+) GMT$", text, re.MULTILINE)
-            time = datetime.strptime(f"{said[1]} {said[2]} Z", "%b %d %H:%M:%S %Y %z") if said else at
-            paths = (self.files[key], "-in", stamp, "-CAfile", self.roots or "", "-attime", str(int(time.timestamp())))
-            good = said and run("openssl ts -verify -data", *paths) and EARLIEST <= time - at <= LATEST
-            missing, later = f"{key}.tsr" not in self.files, later or bool(good)
-            other = not said or bytes.fromhex(self.sha256(key)) not in stamp.read_bytes()
-            kind = "note" if good or (missing and later) else "open" if missing or not other else "broken"
-            self.check(False, f"{key}.tsr", f"time vouched for: {time if said else 'none'}", kind)
+            at, seen, stamp = (
+                datetime.fromisoformat(closing["closed_utc"]),
+                self.seen(key),
+                self.files.get(f"{key}.tsr"),
+            )
+            good = seen and EARLIEST <= seen - at <= LATEST
+            later |= bool(good)
+            other = stamp and not (self.stamp(key) and bytes.fromhex(self.sha256(key)) in stamp.read_bytes())
+            kind = "broken" if other else "note" if good or (later and not stamp) else "open"
+            self.check(False, f"{key}.tsr", f"time vouched for: {seen}", kind)
+
+    def stamp(self, key: str) -> datetime | None:
+        """Return the time that the stamp of an object states."""
+        text = run("openssl ts -reply -text -in", self.files.get(f"{key}.tsr", "/dev/null"))
+        said = re.search(r"^Time stamp: (\w+ +\d+ [\d:]+)\S* (\d+) GMT$", text, re.MULTILINE)
+        return datetime.strptime(f"{said[1]} {said[2]} Z", "%b %d %H:%M:%S %Y %z").replace(tzinfo=UTC) if said else None
+
+    def seen(self, key: str) -> datetime | None:
+        """Return the time that the stamp of an object proves, however late."""
+        if not self.roots or not (at := self.stamp(key)):
+            return None
+        paths = (self.files[key], "-in", self.files[f"{key}.tsr"], "-CAfile", self.roots)
+        return at if run("openssl ts -verify -data", *paths, "-attime", str(int(at.timestamp()))) else None
 
     def fleet(self) -> None:
         """Prove a fleet (the rules of a fleet)."""
@@ -365,7 +409,8 @@ class Audit:
     def vouched(self, key: str, document: Document) -> None:
         """Find who has signed a document of a fleet or of one of its hosts."""
         self.named |= {key, f"{key}.sig"}
-        who = self.signer(key, document)
+        who, seen = self.signer(key, document), self.seen(key)
+        who = "host" if who == "host revoked" and self.older(key, document, [seen] if seen else []) else who
         kind = "broken" if who == "stranger" or (who == "people" and key.startswith(self.home)) else "open"
         self.check(who == "host", key, f"signed by: {who}", kind)
 

@@ -26,7 +26,7 @@ def test_the_second_verifier_gives_the_word(name: str, capsys: pytest.CaptureFix
 
 
 def test_an_auditor_can_read_it_in_an_hour() -> None:
-    """At most 340 lines of code, without blank ones and docstrings, and nothing but the standard library."""
+    """At most 400 lines of code, without blank ones and docstrings, and nothing but the standard library."""
     text = Path(verify.__file__).read_text()
     tree = ast.parse(text)
     words: set[int] = set()
@@ -39,7 +39,7 @@ def test_an_auditor_can_read_it_in_an_hour() -> None:
         if isinstance(node, ast.ImportFrom):
             modules.add(node.module or "")
     code = [line for number, line in enumerate(text.splitlines(), 1) if line.strip() and number not in words]
-    assert len(code) <= 340
+    assert len(code) <= 400
     assert modules <= {
         "argparse",
         "hashlib",
