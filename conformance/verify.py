@@ -458,9 +458,10 @@ def main(arguments: list[str] | None = None) -> int:
             audit.fleet() if given.id.startswith("FL-") else audit.incident()
         except MALFORMED as error:
             audit.check(False, audit.at, f"not what docs/audit.md says: {error!r}")
-    kinds, at = {kind for kind, _, _ in audit.findings}, {"place": "?", "host": "?", "workload": "?", **audit.last}
+    kinds = {kind for kind, _, _ in audit.findings}
     word, code = next((WORDS[kind] for kind in WORDS if kind in kinds), ("PROVEN", 0))
-    print(f"{word}, a copy of {at['place']}  {given.id}, host {at['host']}, workload {at['workload']}")
+    copy = f", a copy of {audit.last['place']}" if "place" in audit.last else ""
+    print(f"{word}{copy}  {given.id}, host {audit.last.get('host')}, workload {audit.last.get('workload')}")
     for finding in audit.findings:
         print("  " + ": ".join(finding).encode("unicode_escape").decode())
     return code
