@@ -1,8 +1,10 @@
 """§4: run one collector within its deadline; keep what it got, and a reason for each thing that it did not get."""
 
+import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -22,17 +24,20 @@ from tasks.custody.evidence.pattern import ends_with, named
 from tasks.custody.evidence.secrets import Hit, Search
 from tasks.custody.store.manifest import digest_of
 from tasks.evidence.lost_look import EARLIER_LOOK, lost_look
+from tasks.evidence.process_start import read_starts
 from tasks.evidence.staging import Staging, keep, staging
-from tasks.incident.layout import SALT, earlier_boots
+from tasks.incident.layout import SALT, STARTS, earlier_boots
 from tasks.runtime.context import RunContext
 from tasks.runtime.freeze_budget import FreezeBudget
 from tasks.runtime.retry import may_pass
 from tasks.runtime.step import step
+from tasks.system.atomic_files import write_whole
 from tasks.system.disk_reserve import MIB
 from tasks.system.durable_files import flush
 from tasks.system.workload import interpreter_of
 
 _MARGIN: Final = 4
+_PROCESSES: Final = "tree"
 
 
 def _key(_: Any, parameters: Mapping[str, Any]) -> str:
@@ -106,6 +111,11 @@ def collect(context: RunContext, collector: str, budget: FreezeBudget | None = N
     `budget` is the time that collectors of frozen processes share.
     """
     what, began = discover()[collector], datetime.now(UTC)
+    if collector == _PROCESSES and not context.run.dry_run:
+        apis = [who for who, each in load_frozen(context.state).items() if each.role == "api"]
+        if starts := read_starts(apis):
+            with suppress(OSError):  # a disk that takes nothing
+                write_whole(context.directory.path / STARTS, json.dumps(starts).encode(), 0o600)
     with staging(context.directory, collector) as at:
         lines, losses = _attempt(context, what, at, budget)
         evidence = _evidence(context, what, began, lines, losses)

@@ -26,6 +26,7 @@ from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
 from tasks.custody.models.content import HEAD, looks_like_a_pickle
 from tasks.custody.models.inspection import OTHER_FORMAT, Soundness, named_as_model
 from tasks.custody.visible import visible
+from tasks.evidence import process_start
 from tasks.evidence.collect import needed
 from tasks.evidence.model_inspection import read_model
 from tasks.readiness.patient import Patient
@@ -223,15 +224,18 @@ def restart(patient: Patient) -> Finding:
     told = "; ".join(lacking(patient.workload))
     if told:
         return loss(told, "a recovery could not start the API", "correct the block, save it, and run this again")
-    block, apis = patient.workload, (who.pid for who, each in patient.members.items() if each.role == "api")
-    user = next((patient.snapshot[pid].user for pid in apis), block.root.stat().st_uid)
+    block, apis = patient.workload, [who for who, each in patient.members.items() if each.role == "api"]
+    user = next((patient.snapshot[who.pid].user for who in apis), block.root.stat().st_uid)
     try:
-        account_for(block, user)
+        lacks = process_start.lacking(process_start.read_starts(apis), account_for(block, user), block)
         if block.api_image:
             with closing(DockerEngine(block.docker_host)) as docker:
                 new_container(block, docker, account_for(block, user, container=True))
     except EvacuationError as error:
         return failed(error, "a recovery could not start the API, unless as a unit or container", loss)
+    if lacks and not block.units:
+        matters = f"a recovery starts the API without what it has now: {', '.join(lacks)}"
+        return loss("what the API has is not all given back", matters, "name variables in api_environment")
     return sound("api_command and api_headers are there")
 
 

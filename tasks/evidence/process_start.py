@@ -1,0 +1,84 @@
+"""Read how the API runs, so that a recovery starts it so again: a table for each process.
+
+Its variables hold secrets: they go into the incident's private folder, and on no record, evidence, log or message.
+"""
+
+import os
+import stat
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from blocks.workload import Workload
+from tasks.custody.containment.process import Identity
+from tasks.custody.evidence.redact import redact
+from tasks.system.processes import get_process
+
+_MOST: Final = 64
+_AT_SECURE: Final = 23
+_ENDLESS: Final = 1 << 64
+
+
+def read_starts(processes: Iterable[Identity]) -> list[dict[str, Any]]:
+    """Return how these run, without those of containers, and those that have ended or may not be read."""
+    found = list[dict[str, Any]]()
+    for who in [*processes][:_MOST]:
+        with suppress(psutil.Error, OSError, ValueError, struct.error):
+            at, there, process = Path(f"/proc/{who.pid}"), get_process(who), psutil.Process(who.pid)
+            rows = [line.partition(":")[::2] for line in (at / "status").read_text(errors="replace").split("\n")]
+            made = {
+                "pid": who.pid,
+                "parent": process.ppid(),
+                "command": process.cmdline(),
+                "variables": process.environ(),
+                "accounts": [*process.uids()],
+                "setuid": dict(struct.iter_unpack("NN", (at / "auxv").read_bytes())).get(_AT_SECURE, 1),
+                "folder": process.cwd(),
+                "umask": int(dict(rows)["Umask"], 8),
+                "nice": process.nice(),
+                "limits": _limits(at),
+                "outputs": [_output(at, number) for number in (1, 2)],
+                "serves": any(each.status == psutil.CONN_LISTEN for each in process.net_connections("inet")),
+            }
+            found += [made] if there and not there.container and get_process(who) else []
+    return found
+
+
+def _limits(at: Path) -> list[tuple[str, ...]]:
+    """Return name, soft and hard value of each limit, -1 for none, in the order of the kernel's numbers."""
+    lines = (at / "limits").read_text().replace("unlimited", "-1").splitlines()[1:]
+    return [(line[:26].strip(), *line[26:].split()[:2]) for line in lines]
+
+
+def _output(at: Path, number: int) -> str:
+    """Return the path of a regular file that is open to be written; empty for anything else, or if it is deleted."""
+    with suppress(FileNotFoundError):
+        about, flags = (at / f"fd/{number}").stat(), (at / f"fdinfo/{number}").read_text().split()[3]
+        if stat.S_ISREG(about.st_mode) and about.st_nlink and int(flags, 8) & os.O_ACCMODE:
+            return str((at / f"fd/{number}").readlink())
+    return ""
+
+
+def former(starts: Iterable[Mapping[str, Any]], user: int, block: Workload) -> Mapping[str, Any]:
+    """Return whose place the block's command takes, which root starts as `user`, anybody else as itself; or nothing.
+
+    Only what ran as that account counts: another's variables are another's word. First comes what ran this very
+    command, then what serves, then what no other has started.
+    """
+    own = [each for each in starts if {*each["accounts"]} == {os.geteuid() or user} and not each["setuid"]]
+    pids = {each["pid"] for each in own}
+    ranks = [(each["command"] != block.api_command, not each["serves"], each["parent"] in pids) for each in own]
+    return own[ranks.index(min(ranks))] if own else {}
+
+
+def lacking(starts: Sequence[Mapping[str, Any]], user: int, block: Workload) -> list[str]:
+    """Return by name, and no value, what a start as `user` lacks: another account's variables, limits of root's."""
+    was, ours = former(starts, user, block), _limits(Path("/proc/self"))
+    rows = [row for each in starts for row in zip(each["limits"], ours, strict=True) if os.geteuid() or not was]
+    limits = {name for (name, _, hard), (*_, most) in rows if int(hard) % _ENDLESS > int(most) % _ENDLESS}
+    variables = {name for each in starts for name in each["variables"] if not was} - block.api_environment.keys()
+    return [redact(name) for name in (*sorted(variables), *sorted(limits))]
