@@ -17,7 +17,6 @@ from tasks.system.unit_files import BOOTED
 
 GUARD: Final = "tasks.guard"
 KEEPER: Final = "flows.deadline"
-START_AS: Final = "tasks.system.start_as"
 _NO_LOCK: Final = -1
 _SESSION: Final = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
 
@@ -99,11 +98,11 @@ def start_as(
 ) -> tuple[subprocess.Popen[bytes], str]:
     """Start a program by the orders of `tasks.system.start_as`, in a scope or session of its own, and return it.
 
-    Its variables reach nothing that runs as root, as systemd-run does: they may name what is to be loaded. Also returns
-    where its errors go. Raises OSError if it does not run.
+    Also returns where its errors go. Its variables reach no systemd-run of root's: they may name what is to be loaded.
+    Raises OSError if it does not run.
     """
     process = subprocess.Popen(
-        outliving([sys.executable, "-S", "-P", "-m", START_AS], name),
+        outliving([sys.executable, "-S", "-P", "-m", "tasks.system.start_as"], name),
         stdin=subprocess.PIPE,
         stdout=output,
         stderr=subprocess.PIPE,
@@ -113,7 +112,8 @@ def start_as(
         pass_fds=pass_fds,
     )
     with process.stdin as pipe, suppress(BrokenPipeError):  # type: ignore[union-attr]
-        pipe.write(json.dumps({"groups": groups_of(orders["user"]), **orders}, default=str).encode())
+        usual = {"groups": groups_of(orders["user"]), "limits": [], "outputs": ["", ""], "log": "", "folder": "."}
+        pipe.write(json.dumps({**usual, **orders}, default=str).encode())
     with process.stderr as answer:  # type: ignore[union-attr]
         told = os.fsdecode(answer.read())
     if told.count("\0") != 1:

@@ -37,7 +37,6 @@ from tasks.system.durable_files import flush
 from tasks.system.workload import interpreter_of
 
 _MARGIN: Final = 4
-_PROCESSES: Final = "tree"
 
 
 def _key(_: Any, parameters: Mapping[str, Any]) -> str:
@@ -111,11 +110,9 @@ def collect(context: RunContext, collector: str, budget: FreezeBudget | None = N
     `budget` is the time that collectors of frozen processes share.
     """
     what, began = discover()[collector], datetime.now(UTC)
-    if collector == _PROCESSES and not context.run.dry_run:
-        apis = [who for who, each in load_frozen(context.state).items() if each.role == "api"]
-        if starts := read_starts(apis):
-            with suppress(OSError):  # a disk that takes nothing
-                write_whole(context.directory.path / STARTS, json.dumps(starts).encode(), 0o600)
+    if collector == "tree" and not context.run.dry_run and (starts := read_starts(load_frozen(context.state))):
+        with suppress(OSError):  # a disk that takes nothing
+            write_whole(context.directory.path / STARTS, json.dumps(starts).encode(), 0o600)
     with staging(context.directory, collector) as at:
         lines, losses = _attempt(context, what, at, budget)
         evidence = _evidence(context, what, began, lines, losses)

@@ -1,7 +1,4 @@
-"""Read how the API runs, so that a recovery starts it so again: a table for each process.
-
-Its variables hold secrets: they go into the incident's private folder, and on no record, evidence, log or message.
-"""
+"""Read how the API runs, so that a recovery starts it so again. Its secrets go into a private file alone."""
 
 import os
 import stat
@@ -14,25 +11,24 @@ from typing import Any, Final
 import psutil
 
 from blocks.workload import Workload
+from tasks.custody.containment.membership import Member
 from tasks.custody.containment.process import Identity
+from tasks.custody.containment.receipt import Frozen
 from tasks.custody.evidence.redact import redact
 from tasks.system.processes import get_process
 
-_MOST: Final = 64
 _AT_SECURE: Final = 23
 _ENDLESS: Final = 1 << 64
 
 
-def read_starts(processes: Iterable[Identity]) -> list[dict[str, Any]]:
-    """Return how these run, without those of containers, and those that have ended or may not be read."""
-    found = list[dict[str, Any]]()
-    for who in [*processes][:_MOST]:
+def read_starts(members: Mapping[Identity, Member | Frozen]) -> list[dict[str, Any]]:
+    """Return how those of the API run, the oldest first, without those that may not be read or are in a container."""
+    found, apis = list[dict[str, Any]](), (who for who, each in members.items() if each.role == "api")
+    for who in sorted(apis, key=lambda who: who.start)[:64]:
         with suppress(psutil.Error, OSError, ValueError, struct.error):
             at, there, process = Path(f"/proc/{who.pid}"), get_process(who), psutil.Process(who.pid)
             rows = [line.partition(":")[::2] for line in (at / "status").read_text(errors="replace").split("\n")]
             made = {
-                "pid": who.pid,
-                "parent": process.ppid(),
                 "command": process.cmdline(),
                 "variables": process.environ(),
                 "accounts": [*process.uids()],
@@ -67,12 +63,10 @@ def former(starts: Iterable[Mapping[str, Any]], user: int, block: Workload) -> M
     """Return whose place the block's command takes, which root starts as `user`, anybody else as itself; or nothing.
 
     Only what ran as that account counts: another's variables are another's word. First comes what ran this very
-    command, then what serves, then what no other has started.
+    command, then what serves, then the oldest.
     """
     own = [each for each in starts if {*each["accounts"]} == {os.geteuid() or user} and not each["setuid"]]
-    pids = {each["pid"] for each in own}
-    ranks = [(each["command"] != block.api_command, not each["serves"], each["parent"] in pids) for each in own]
-    return own[ranks.index(min(ranks))] if own else {}
+    return min(own, key=lambda each: (each["command"] != block.api_command, not each["serves"]), default={})
 
 
 def lacking(starts: Sequence[Mapping[str, Any]], user: int, block: Workload) -> list[str]:

@@ -224,18 +224,17 @@ def restart(patient: Patient) -> Finding:
     told = "; ".join(lacking(patient.workload))
     if told:
         return loss(told, "a recovery could not start the API", "correct the block, save it, and run this again")
-    block, apis = patient.workload, [who for who, each in patient.members.items() if each.role == "api"]
-    user = next((patient.snapshot[who.pid].user for who in apis), block.root.stat().st_uid)
+    block, apis = patient.workload, (who.pid for who, each in patient.members.items() if each.role == "api")
+    user = next((patient.snapshot[pid].user for pid in apis), block.root.stat().st_uid)
     try:
-        lacks = process_start.lacking(process_start.read_starts(apis), account_for(block, user), block)
+        lacks = process_start.lacking(process_start.read_starts(patient.members), account_for(block, user), block)
         if block.api_image:
             with closing(DockerEngine(block.docker_host)) as docker:
                 new_container(block, docker, account_for(block, user, container=True))
     except EvacuationError as error:
         return failed(error, "a recovery could not start the API, unless as a unit or container", loss)
     if lacks and not block.units:
-        matters = f"a recovery starts the API without what it has now: {', '.join(lacks)}"
-        return loss("what the API has is not all given back", matters, "name variables in api_environment")
+        return loss(f"a start would lack {', '.join(lacks)}", "the API may fail", "name variables in api_environment")
     return sound("api_command and api_headers are there")
 
 

@@ -19,6 +19,7 @@ from tasks.custody.containment.service import unit_of
 from tasks.custody.errors import Refused
 from tasks.custody.evidence.pattern import fits, literal_folder
 from tasks.custody.evidence.redact import redact_command
+from tasks.custody.visible import visible
 from tasks.evidence.process_start import former
 from tasks.incident.layout import STARTS
 from tasks.recovery.api_client import NotRecovered, failure
@@ -139,11 +140,11 @@ class ProcessApi:
         if self.was.get("command") != block.api_command:
             orders["folder"] = block.root
         try:
-            self._started, self.log = start_program(orders, self.context.directory.path / "api-restart.log")
+            self._started, log = start_program(orders, self.context.directory.path / "api-restart.log")
         except OSError as error:
             raise failure("the API to start", str(error)) from error
-        told = {"command": redact_command(block.api_command, str(block.root)), "user": user, "output": self.log}
-        self.context.log.write("restarted", str(self.identity.pid), **told)
+        self.log, command = visible(log), redact_command(block.api_command, str(block.root))
+        self.context.log.write("restarted", str(self.identity.pid), command=command, user=user, output=self.log)
 
     def lives(self) -> bool:
         """Return whether the process lives."""

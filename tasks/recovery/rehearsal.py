@@ -64,9 +64,8 @@ def starts_of(context: RunContext) -> dict[str, tuple[bool, str]]:
     what = f"container {way.container}" if way.container else "its service or api_command"
     rows = {"the start as it ran": (True, what)}
     if type(way) is ProcessApi:
-        apis = [who for who, each in load_frozen(context.state).items() if each.role == "api"]
         with suppress(EvacuationError):
-            lacks = lacking(read_starts(apis), api_user(context), block)
+            lacks = lacking(read_starts(load_frozen(context.state)), api_user(context), block)
             rows["what it runs with"] = not lacks, f"without {', '.join(lacks)}" if lacks else "as it is"
     if block.api_image:
         try:

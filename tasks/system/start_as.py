@@ -13,24 +13,20 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from tasks.system.ours import exposed
 from tasks.system.priority import give_way
-
-_SECONDS: Final = 10
-_APPEND: Final = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
 
 def main() -> None:
     """Run the program, as which this process goes on. The account's folders and files get ten seconds."""
     orders, told = json.load(sys.stdin), os.dup(2)
-    log = orders.get("log", "")
-    signal.alarm(_SECONDS)
+    signal.alarm(10)
     try:
         _become(orders)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        out, err = (_opened(path, 0) or _opened(log, os.O_CREAT) or 1 for path in orders.get("outputs", ("", "")))
+        out, err = (_opened(path, 0) or _opened(orders["log"], os.O_CREAT) or 1 for path in orders["outputs"])
         os.dup2(err, 2)
         os.dup2(out, 1)
         os.write(told, b"\0" + os.fsencode(Path("/proc/self/fd/2").readlink()))
@@ -46,28 +42,28 @@ def main() -> None:
 def _become(orders: Mapping[str, Any]) -> None:
     """Take limits, umask and priority, as far as is allowed, then the account, then the folder or else the root."""
     give_way()
-    for number, (_, soft, hard) in enumerate(orders.get("limits", ())):
+    for number, (_, soft, hard) in enumerate(orders["limits"]):
         with suppress(OSError, ValueError):
             resource.setrlimit(number, (int(soft), int(hard)))
-    if "nice" in orders:
-        os.umask(orders["umask"])
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, 0, orders["nice"])
+    os.umask(orders.get("umask", os.umask(0)))
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, orders.get("nice", os.getpriority(os.PRIO_PROCESS, 0)))
     if os.geteuid() == 0 and orders["user"] > 0:
         os.setgroups(orders["groups"])
         os.setresgid(*orders["groups"][:1] * 3)
         os.setresuid(*[orders["user"]] * 3)
     os.chdir(orders["root"])
     with suppress(OSError):
-        os.chdir(orders.get("folder", "."))
+        os.chdir(orders["folder"])
 
 
 def _opened(path: str, create: int) -> int:
     """Open a file to append; 0 for what is none, and for root if another account could replace it."""
     with suppress(OSError):
         if path and (os.geteuid() or not exposed(Path(path))):
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(path, _APPEND | create, 0o666)
+            if create:
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | create, 0o666)
             if stat.S_ISREG(os.fstat(file).st_mode):
                 return file
     return 0
