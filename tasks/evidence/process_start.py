@@ -19,6 +19,7 @@ from tasks.system.processes import get_process
 
 _AT_SECURE: Final = 23
 _ENDLESS: Final = 1 << 64
+_SERVERS: Final = 8
 
 
 def read_starts(members: Mapping[Identity, Member | Frozen]) -> list[dict[str, Any]]:
@@ -38,7 +39,8 @@ def read_starts(members: Mapping[Identity, Member | Frozen]) -> list[dict[str, A
                 "nice": process.nice(),
                 "limits": _limits(at),
                 "outputs": [_output(at, number) for number in (1, 2)],
-                "serves": any(each.status == psutil.CONN_LISTEN for each in process.net_connections("inet")),
+                "serves": len(found) < _SERVERS
+                and psutil.CONN_LISTEN in {each.status for each in process.net_connections()},
             }
             found += [made] if there and not there.container and get_process(who) else []
     return found

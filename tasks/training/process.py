@@ -19,6 +19,7 @@ from tasks.custody.containment.process import Identity, descendants, gentle_sign
 from tasks.custody.errors import Refused
 from tasks.system.accounts import clean_environment
 from tasks.system.declarations import account_for
+from tasks.system.priority import give_way
 from tasks.system.processes import start_of
 from tasks.training.log_lines import Lines, Teller, readable
 
@@ -64,6 +65,7 @@ class Training:
     @staticmethod
     def _start(workload: Workload, descriptor: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         owner = account_for(workload, workload.root.stat().st_uid, environment)
+        give_way()  # the worker runs at raised priority; training must not
         command, variables = workload.training_command, {**clean_environment(owner), **environment}
         orders = {"command": command, "root": workload.root, "user": owner, "environment": variables}
         try:
