@@ -119,7 +119,7 @@ def start_as(
     if told.count("\0") != 1:
         ended = process.wait()
         raise OSError(told.rpartition("\0")[2] or f"{orders['command'][0]} did not run: it ended with {ended}")
-    return process, told[1:]
+    return process, told.partition("\0")[2]
 
 
 def start_keeper(log: Path, orders: Mapping[str, Any]) -> Identity:

@@ -1,7 +1,6 @@
 """Read how the API runs, so that a recovery starts it so again. Its secrets go into a private file alone."""
 
 import os
-import stat
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ from tasks.custody.containment.membership import Member
 from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Frozen
 from tasks.custody.evidence.redact import redact
+from tasks.system.kernel_tables import ENVIRONMENT, read_kernel
 from tasks.system.processes import get_process
 
 _AT_SECURE: Final = 23
@@ -26,12 +26,14 @@ def read_starts(members: Mapping[Identity, Member | Frozen]) -> list[dict[str, A
     """Return how those of the API run, the oldest first, without those that may not be read or are in a container."""
     found, apis = list[dict[str, Any]](), (who for who, each in members.items() if each.role == "api")
     for who in sorted(apis, key=lambda who: who.start)[:64]:
-        with suppress(psutil.Error, OSError, ValueError, struct.error):
+        with suppress(psutil.Error, OSError, ValueError, LookupError, struct.error):
             at, there, process = Path(f"/proc/{who.pid}"), get_process(who), psutil.Process(who.pid)
             rows = [line.partition(":")[::2] for line in (at / "status").read_text(errors="replace").split("\n")]
+            block = read_kernel(f"{at}/environ", ENVIRONMENT)  # a process decides how long it is
+            words = [word.split("=", 1) for word in os.fsdecode(block).split("\0") if word.find("=") > 0]
             made = {
-                "command": process.cmdline(),
-                "variables": process.environ(),
+                "command": [*(there.command if there else ())],
+                "variables": dict(reversed(words)),
                 "accounts": [*process.uids()],
                 "setuid": dict(struct.iter_unpack("NN", (at / "auxv").read_bytes())).get(_AT_SECURE, 1),
                 "folder": process.cwd(),
@@ -42,7 +44,8 @@ def read_starts(members: Mapping[Identity, Member | Frozen]) -> list[dict[str, A
                 "serves": len(found) < _SERVERS
                 and psutil.CONN_LISTEN in {each.status for each in process.net_connections()},
             }
-            found += [made] if there and not there.container and get_process(who) else []
+            if there and not there.container and get_process(who) and len(block) < ENVIRONMENT:
+                found.append(made)
     return found
 
 
@@ -53,11 +56,11 @@ def _limits(at: Path) -> list[tuple[str, ...]]:
 
 
 def _output(at: Path, number: int) -> str:
-    """Return the path of a regular file that is open to be written; empty for anything else, or if it is deleted."""
+    """Return the path of what is open to be written; empty if it has none. The file is not asked: it may not answer."""
     with suppress(FileNotFoundError):
-        about, flags = (at / f"fd/{number}").stat(), (at / f"fdinfo/{number}").read_text().split()[3]
-        if stat.S_ISREG(about.st_mode) and about.st_nlink and int(flags, 8) & os.O_ACCMODE:
-            return str((at / f"fd/{number}").readlink())
+        path, flags = str((at / f"fd/{number}").readlink()), (at / f"fdinfo/{number}").read_text().split()[3]
+        if path.startswith("/") and not path.endswith(" (deleted)") and int(flags, 8) & os.O_ACCMODE:
+            return path
     return ""
 
 
