@@ -19,13 +19,12 @@ from tasks.system.processes import get_process
 
 _AT_SECURE: Final = 23
 _ENDLESS: Final = 1 << 64
-_SERVERS: Final = 8
 
 
 def read_starts(members: Mapping[Identity, Member | Frozen]) -> list[dict[str, Any]]:
     """Return how those of the API run, the oldest first, without those that may not be read or are in a container."""
     found, apis = list[dict[str, Any]](), (who for who, each in members.items() if each.role == "api")
-    for who in sorted(apis, key=lambda who: who.start)[:64]:
+    for who in sorted(apis, key=lambda who: who.start)[:16]:
         with suppress(psutil.Error, OSError, ValueError, LookupError, struct.error):
             at, there, process = Path(f"/proc/{who.pid}"), get_process(who), psutil.Process(who.pid)
             rows = [line.partition(":")[::2] for line in (at / "status").read_text(errors="replace").split("\n")]
@@ -41,8 +40,7 @@ def read_starts(members: Mapping[Identity, Member | Frozen]) -> list[dict[str, A
                 "nice": process.nice(),
                 "limits": _limits(at),
                 "outputs": [_output(at, number) for number in (1, 2)],
-                "serves": len(found) < _SERVERS
-                and psutil.CONN_LISTEN in {each.status for each in process.net_connections()},
+                "serves": psutil.CONN_LISTEN in {each.status for each in process.net_connections()},
             }
             if there and not there.container and get_process(who) and len(block) < ENVIRONMENT:
                 found.append(made)

@@ -1,7 +1,6 @@
 """Become an account and run its program: `python -S -P -m tasks.system.start_as`, the orders as JSON on stdin.
 
-The program's variables are data here: nothing has them as its environment before it is that account. Tells on stderr,
-each after a NUL, where the program's error output goes and why it does not run, and ends that when it runs.
+The program's variables are data until then. Tells on stderr, each after a NUL, where it writes and why it does not run.
 """
 
 import json
