@@ -175,6 +175,7 @@ def test_another_account_writes_with_its_own_rights_and_nothing_of_its_variables
 
 
 def test_a_program_that_does_not_run_is_told_and_leaves_no_process(tmp_path: Path) -> None:
+    before = psutil.Process().children()
     for command, why in ((["venv/bin/gone"], "No such file"), ([str(tmp_path)], "Permission denied")):
         orders = {"command": command, "root": str(tmp_path), "user": ME, "environment": {"PATH": "/bin"}}
         with pytest.raises(OSError, match=f"{command[0]}: .*{why}"):
@@ -182,7 +183,7 @@ def test_a_program_that_does_not_run_is_told_and_leaves_no_process(tmp_path: Pat
     orders["root"] = str(tmp_path / "gone")
     with pytest.raises(OSError, match="No such file"):
         start_program(orders, tmp_path / "own.log")
-    assert not psutil.Process().children()
+    assert psutil.Process().children() == before
 
 
 def test_a_program_is_found_on_the_path_that_it_gets(tmp_path: Path) -> None:
