@@ -103,7 +103,7 @@ class WorkloadFields(BaseModel):
     )
     api_environment: dict[str, str] = Field(
         default={},
-        description="Variables for the API besides PATH, HOME, USER, LANG, as in MODEL_PATH. No secrets: not hidden.",
+        description="Variables for the API over those that it ran with, as in MODEL_PATH. No secrets: not hidden.",
     )
     api_image: str = Field(
         default="",

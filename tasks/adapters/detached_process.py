@@ -5,13 +5,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from tasks.adapters.guard_config import GuardConfig
 from tasks.custody.containment.process import Identity
-from tasks.system.accounts import as_user
-from tasks.system.priority import give_way
+from tasks.system.accounts import groups_of
 from tasks.system.processes import start_of
 from tasks.system.unit_files import BOOTED
 
@@ -21,19 +21,13 @@ _NO_LOCK: Final = -1
 _SESSION: Final = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
 
 
-def scoped(command: Sequence[str], name: str, *, systemd: bool, root: bool, user: int = 0) -> list[str]:
-    """Return a command that outlives us in a systemd scope of its own: a service takes its processes down with it.
-
-    Only root may make a scope of the system's, so systemd-run changes to the user, not we before it.
-    """
+def scoped(command: Sequence[str], name: str, *, systemd: bool, root: bool) -> list[str]:
+    """Return a command that outlives us in a systemd scope of its own: a service takes its processes down with it."""
     if not systemd:
         return list(command)
-    whose = [] if root else ["--user"]
-    if root and user > 0:
-        whose = [f"--uid={user}"]
     return [
         "systemd-run",
-        *whose,
+        *([] if root else ["--user"]),
         "--scope",
         "--quiet",
         "--collect",
@@ -52,11 +46,11 @@ def _session() -> dict[str, str]:
     return session_of(os.environ, root=os.geteuid() == 0)
 
 
-def outliving(command: Sequence[str], name: str, user: int = 0) -> list[str]:
+def outliving(command: Sequence[str], name: str) -> list[str]:
     """Return a command that outlives us on this host; without a reachable systemd (cron, su) it only has a session."""
     root = os.geteuid() == 0
     systemd = BOOTED.is_dir() and (root or bool(_session()))
-    return scoped(command, name, systemd=systemd, root=root, user=user)
+    return scoped(command, name, systemd=systemd, root=root)
 
 
 def start_guard(descriptor: int | None, orders: GuardConfig) -> Identity:
@@ -90,30 +84,42 @@ def _guard_environment(orders: GuardConfig) -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": os.pathsep.join(folders), **settings}
 
 
-def apart(command: Sequence[str], name: str, user: int, environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return arguments for Popen: as root as that user, else as ourselves, in a scope or a session of its own."""
-    return {
-        "args": outliving(command, name, user),
-        "env": {**_session(), **environment},
-        "start_new_session": True,
-        **({} if BOOTED.is_dir() else as_user(user)),
-    }
-
-
-def start_program(
-    command: Sequence[str], folder: Path, log: Path, user: int, environment: Mapping[str, str]
-) -> Identity:
-    """Start a detached program whose output goes to the log; as root as the given user, else as ourselves."""
+def start_program(orders: Mapping[str, Any], log: Path) -> tuple[Identity, str]:
+    """Start a detached program; return it, and where its errors go: to `log` if the orders name no file for them."""
     with log.open("ab") as output:
-        process = subprocess.Popen(
-            **apart(command, "evacuated", user, environment),
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    give_way(process.pid)  # a run has raised its priority; what it starts gets the normal one
-    return _let_go(process)
+        process, place = start_as(orders, "evacuated", output.fileno())
+    if place != os.path.realpath(log) and not log.stat().st_size:
+        log.unlink()
+    return _let_go(process), place
+
+
+def start_as(
+    orders: Mapping[str, Any], name: str, output: int, pass_fds: Sequence[int] = ()
+) -> tuple[subprocess.Popen[bytes], str]:
+    """Start a program by the orders of `tasks.system.start_as`, in a scope or session of its own, and return it.
+
+    Also returns where its errors go. Its variables reach no systemd-run of root's: they may name what is to be loaded.
+    Raises OSError if it does not run.
+    """
+    process = subprocess.Popen(
+        outliving([sys.executable, "-S", "-P", "-m", "tasks.system.start_as"], name),
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=subprocess.PIPE,
+        cwd="/",
+        env={"PATH": os.defpath, "PYTHONPATH": str(Path(__file__).parents[2]), **_session()},
+        start_new_session=True,
+        pass_fds=pass_fds,
+    )
+    with process.stdin as pipe, suppress(BrokenPipeError):  # type: ignore[union-attr]
+        usual = {"groups": groups_of(orders["user"]), "limits": [], "outputs": ["", ""], "log": "", "folder": "."}
+        pipe.write(json.dumps({**usual, **orders}, default=str).encode())
+    with process.stderr as answer:  # type: ignore[union-attr]
+        told = os.fsdecode(answer.read())
+    if told.count("\0") != 1:
+        ended = process.wait()
+        raise OSError(told.rpartition("\0")[2] or f"{orders['command'][0]} did not run: it ended with {ended}")
+    return process, told.partition("\0")[2]
 
 
 def start_keeper(log: Path, orders: Mapping[str, Any]) -> Identity:

@@ -306,7 +306,8 @@ class LinuxHost:
         self, command: Sequence[str], folder: Path, log: Path, user: int, environment: Mapping[str, str]
     ) -> Identity:
         """Start it in a scope or a session of its own."""
-        return launch.start_program(command, folder, log, user, environment)
+        orders = {"command": command, "root": folder, "user": user, "environment": {**environment}}
+        return launch.start_program(orders, log)[0]
 
     def exit_code(self, identity: Identity) -> int | None:
         """Ask the kernel about our child."""

@@ -1,8 +1,10 @@
 """§4: run one collector within its deadline; keep what it got, and a reason for each thing that it did not get."""
 
+import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -22,12 +24,14 @@ from tasks.custody.evidence.pattern import ends_with, named
 from tasks.custody.evidence.secrets import Hit, Search
 from tasks.custody.store.manifest import digest_of
 from tasks.evidence.lost_look import EARLIER_LOOK, lost_look
+from tasks.evidence.process_start import read_starts
 from tasks.evidence.staging import Staging, keep, staging
-from tasks.incident.layout import SALT, earlier_boots
+from tasks.incident.layout import SALT, STARTS, earlier_boots
 from tasks.runtime.context import RunContext
 from tasks.runtime.freeze_budget import FreezeBudget
 from tasks.runtime.retry import may_pass
 from tasks.runtime.step import step
+from tasks.system.atomic_files import write_whole
 from tasks.system.disk_reserve import MIB
 from tasks.system.durable_files import flush
 from tasks.system.workload import interpreter_of
@@ -106,6 +110,9 @@ def collect(context: RunContext, collector: str, budget: FreezeBudget | None = N
     `budget` is the time that collectors of frozen processes share.
     """
     what, began = discover()[collector], datetime.now(UTC)
+    if collector == "tree" and not context.run.dry_run and (starts := read_starts(load_frozen(context.state))):
+        with suppress(OSError):  # a disk that takes nothing
+            write_whole(context.directory.path / STARTS, json.dumps(starts).encode(), 0o600)
     with staging(context.directory, collector) as at:
         lines, losses = _attempt(context, what, at, budget)
         evidence = _evidence(context, what, began, lines, losses)

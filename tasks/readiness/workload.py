@@ -26,6 +26,7 @@ from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
 from tasks.custody.models.content import HEAD, looks_like_a_pickle
 from tasks.custody.models.inspection import OTHER_FORMAT, Soundness, named_as_model
 from tasks.custody.visible import visible
+from tasks.evidence import process_start
 from tasks.evidence.collect import needed
 from tasks.evidence.model_inspection import read_model
 from tasks.readiness.patient import Patient
@@ -226,12 +227,14 @@ def restart(patient: Patient) -> Finding:
     block, apis = patient.workload, (who.pid for who, each in patient.members.items() if each.role == "api")
     user = next((patient.snapshot[pid].user for pid in apis), block.root.stat().st_uid)
     try:
-        account_for(block, user)
+        lacks = process_start.lacking(process_start.read_starts(patient.members), account_for(block, user), block)
         if block.api_image:
             with closing(DockerEngine(block.docker_host)) as docker:
                 new_container(block, docker, account_for(block, user, container=True))
     except EvacuationError as error:
         return failed(error, "a recovery could not start the API, unless as a unit or container", loss)
+    if lacks and not block.units:
+        return loss(f"a start would lack {', '.join(lacks)}", "the API may fail", "name variables in api_environment")
     return sound("api_command and api_headers are there")
 
 

@@ -88,7 +88,7 @@ RUN_ENDS: Final = {
     NOT_RECOVERED.name: (
         Tone.BAD,
         Both("復旧できず: API は戻っていない", "the API did not come back"),
-        "理由とインシデントのフォルダーの api-restart.log を読み、直してから recover を再度実行する。",
+        "理由と、そこに示された API のログを読み、直してから recover を再度実行する。",
     ),
     UNVERIFIED.name: (
         Tone.BAD,

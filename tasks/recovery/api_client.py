@@ -167,7 +167,7 @@ def wait_healthy(
         time.sleep(_POLL_SECONDS)
     if httpx.codes.is_redirect(last.status) or httpx.codes.is_client_error(last.status):
         return last.summary, f"that it is healthy: {last.summary}{_advice(last)}"
-    raise failure(f"an answer from {api.url}{path} in {seconds:g} s", last.summary)
+    raise failure(f"an answer from {api.url}{path} in {seconds:g} s", f"{last.summary}; see {log}")
 
 
 def _advice(answer: ApiResponse) -> str:

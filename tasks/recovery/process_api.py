@@ -1,26 +1,33 @@
 """§7: start the API as a process of this host, tell it apart from other processes, and end it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
+from datetime import UTC, datetime
+from functools import cached_property
 from posixpath import commonpath
 from signal import SIGKILL
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import psutil
 
+from blocks.workload import Workload
+from tasks.adapters.detached_process import start_program
 from tasks.adapters.host import lives
 from tasks.custody.containment.process import NOBODY, Identity, Process, family
 from tasks.custody.containment.receipt import Frozen
 from tasks.custody.containment.service import unit_of
 from tasks.custody.errors import Refused
-from tasks.custody.evidence.pattern import literal_folder
+from tasks.custody.evidence.pattern import fits, literal_folder
 from tasks.custody.evidence.redact import redact_command
-from tasks.recovery.api_client import failure
+from tasks.custody.visible import visible
+from tasks.evidence.process_start import former
+from tasks.incident.layout import STARTS
+from tasks.recovery.api_client import NotRecovered, failure
 from tasks.recovery.models_folder import HostFolder, ModelFolder
 from tasks.runtime.context import RunContext
 from tasks.runtime.state import IncidentState
 from tasks.system.accounts import clean_environment
+from tasks.system.atomic_files import read_private, rows_of
 from tasks.system.declarations import account_for
 
 _GONE_SECONDS: Final = 10.0
@@ -80,7 +87,7 @@ class ProcessApi:
     def __init__(self, context: RunContext) -> None:
         """Keep the context; starts nothing."""
         self.context, self.host = context, context.adapters.host
-        self.log = str(context.directory.path / "api-restart.log")
+        self.log = str(context.workload.root)
         self._started: Identity | None = None
 
     @property
@@ -96,10 +103,19 @@ class ProcessApi:
         self._started = next((each.identity for each in own), None)
         return self._started is not None
 
+    @cached_property
+    def was(self) -> Mapping[str, Any]:
+        """How the process ran that is to come back; empty if that is unknown, or was another account's."""
+        with suppress(NotRecovered):
+            starts = rows_of(self.context.directory.path / STARTS, read_private)
+            return former(starts, api_user(self.context), self.context.workload)
+        return {}
+
     @property
     def words(self) -> Iterable[str]:
         """Command and environment of the API."""
-        return [*self.context.workload.api_command, *self.context.workload.api_environment.values()]
+        block = self.context.workload
+        return [*block.api_command, *(self.was.get("variables", {}) | block.api_environment).values()]
 
     @property
     def folder(self) -> HostFolder:
@@ -113,12 +129,22 @@ class ProcessApi:
         api_user(self.context)
 
     def start(self) -> None:
-        """Start the API as its former user, in a scope or session of its own."""
+        """Start the API as its former user and as it ran, in a scope or session of its own.
+
+        The block's command and variables win over what was; the former folder is that of the former command alone.
+        """
         block, user = self.context.workload, api_user(self.context)
-        environment = clean_environment(user) | block.api_environment
-        self._started = self.host.start(block.api_command, block.root, Path(self.log), user, environment)
-        about = {"command": redact_command(block.api_command, str(block.root)), "user": user}
-        self.context.log.write("restarted", str(self.identity.pid), **about)
+        variables = self.was.get("variables") or clean_environment(user)
+        about = {"command": block.api_command, "user": user, "root": block.root, "log": new_log(block)}
+        orders = {**self.was, **about, "environment": variables | block.api_environment}
+        if self.was.get("command") != block.api_command:
+            orders["folder"] = block.root
+        try:
+            self._started, log = start_program(orders, self.context.directory.path / "api-restart.log")
+        except OSError as error:
+            raise failure("the API to start", str(error)) from error
+        self.log, command = visible(log), redact_command(block.api_command, str(block.root))
+        self.context.log.write("restarted", str(self.identity.pid), command=command, user=user, output=self.log)
 
     def lives(self) -> bool:
         """Return whether the process lives."""
@@ -151,6 +177,15 @@ class ProcessApi:
         """Return the started process and its descendants; empty if it is gone, even if its pid is in use again."""
         snapshot = self.host.snapshot()
         return [snapshot[pid] for pid in family(snapshot, {self.identity})]
+
+
+def new_log(block: Workload) -> str:
+    """Return the path of a new log: one that the block's `logs` find, if any."""
+    new = f"api-restart-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
+    named = {f"{each}/{new}.log": each for each in block.logs if (block.root / each).is_dir()}
+    named |= {f"{literal_folder(each)}/{new}.log".lstrip("/"): each for each in block.logs}
+    named |= {each.replace("**/", "").replace("*", new): each for each in block.logs}
+    return str(block.root / next((name for name, pattern in named.items() if fits(name, pattern)), f"{new}.log"))
 
 
 def frozen_before(state: IncidentState) -> Iterator[Frozen]:

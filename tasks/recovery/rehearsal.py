@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from tasks.adapters.host import LinuxHost
@@ -11,8 +12,10 @@ from tasks.custody.errors import EvacuationError
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.models.canary import row_of
 from tasks.custody.step_result import StepResult
+from tasks.evidence.process_start import lacking, read_starts
 from tasks.recovery.api_client import Api, ApiResponse, failure, predict, shown_address
 from tasks.recovery.image_api import ImageApi
+from tasks.recovery.process_api import ProcessApi, api_user
 from tasks.recovery.recover import address_of, as_it_ran
 from tasks.recovery.served_model import SealedModels, named_in
 from tasks.runtime.context import RunContext
@@ -58,8 +61,12 @@ def rehearse_recovery(context: RunContext, seals: Sequence[Seal]) -> RehearsedRe
 def starts_of(context: RunContext) -> dict[str, tuple[bool, str]]:
     """Return how the API would be started as it ran, and whether it could be as a new container of the block's."""
     way, block = as_it_ran(context), context.workload
-    what = f"container {way.container}" if way.container else f"its service or api_command; see {way.log}"
+    what = f"container {way.container}" if way.container else "its service or api_command"
     rows = {"the start as it ran": (True, what)}
+    if type(way) is ProcessApi:
+        with suppress(EvacuationError):
+            lacks = lacking(read_starts(load_frozen(context.state)), api_user(context), block)
+            rows["what it runs with"] = not lacks, f"without {', '.join(lacks)}" if lacks else "as it is"
     if block.api_image:
         try:
             rows["the start as a new container"] = True, f"{block.api_image}, {ImageApi(context).config['Image']}"

@@ -2,7 +2,7 @@
 
 import os
 import pwd
-from typing import Any, Final
+from typing import Final
 
 _NOGROUP: Final = 65534
 
@@ -31,11 +31,3 @@ def groups_of(user: int) -> tuple[int, ...]:
         return (_NOGROUP,)
     others = os.getgrouplist(account.pw_name, account.pw_gid)
     return tuple(dict.fromkeys([account.pw_gid, *others]))
-
-
-def as_user(user: int) -> dict[str, Any]:
-    """Return Popen arguments that make root become that user with its groups. Empty if we are not root."""
-    if os.geteuid() != 0 or user <= 0:
-        return {}
-    own, *_ = groups = groups_of(user)
-    return {"user": user, "group": own, "extra_groups": [] if own == _NOGROUP else list(groups)}

@@ -9,13 +9,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from errno import ENOENT
-from shutil import which
 from types import TracebackType
 from typing import Final, Self
 
 from blocks.workload import Workload
-from tasks.adapters.detached_process import apart
+from tasks.adapters.detached_process import start_as
 from tasks.adapters.host import LinuxHost, send_signal
 from tasks.custody.containment.process import Identity, descendants, gentle_signal
 from tasks.custody.errors import Refused
@@ -68,18 +66,10 @@ class Training:
     def _start(workload: Workload, descriptor: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         owner = account_for(workload, workload.root.stat().st_uid, environment)
         give_way()  # the worker runs at raised priority; training must not
-        command = workload.training_command
+        command, variables = workload.training_command, {**clean_environment(owner), **environment}
+        orders = {"command": command, "root": workload.root, "user": owner, "environment": variables}
         try:
-            if not which(workload.root / command[0] if "/" in command[0] else command[0], path=os.defpath):
-                raise FileNotFoundError(ENOENT, os.strerror(ENOENT), command[0])
-            return subprocess.Popen(
-                **apart(command, "training", owner, {**clean_environment(owner), **environment}),
-                cwd=workload.root,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                pass_fds=[descriptor],
-            )
+            return start_as(orders, "training", subprocess.PIPE, [descriptor])[0]
         except (OSError, ValueError) as error:
             raise Refused(
                 f"to be able to start {command[0]} in {workload.root}",

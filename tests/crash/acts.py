@@ -15,14 +15,13 @@ import tasks.recovery.api_client
 import tasks.recovery.process_api
 from tasks.cli.uncordon import let_go
 from tasks.custody.containment.answer import GivenAnswer
-from tasks.custody.containment.process import Identity
 from tasks.preflight.open_incident import NotOpened, Opened, Request, open_incident
 from tasks.preflight.reopen import Reopening, reopen
 from tests.crash.points import Act, done
 from tests.simulation.run import End, Event, Order
 from tests.simulation.runner import PaperRunner
 from tests.simulation.simulate import draw_world
-from tests.simulation.world import KINDS, SimHost, World
+from tests.simulation.world import KINDS, World
 
 _HEALTH = {"status": "ok", "model_path": "models/model_builtin.joblib"}
 _SCHEMA, _PREDICTION = {"required_columns": ["age"]}, {"pred_proba": 1}
@@ -95,14 +94,16 @@ def uncordon(run: Any) -> End:
 def return_to_service() -> None:
     """Let an API be started on paper, and answer."""
 
-    def start(host: SimHost, command: Any, folder: Path, *_: Any) -> Identity:
-        host.happens("start the API")
-        return host.born({"workload": True}, command, cwd=str(folder), ports=frozenset({9})).identity
+    def start(way: Any) -> None:
+        block = way.context.workload
+        way.host.happens("start the API")
+        born = way.host.born({"workload": True}, block.api_command, cwd=str(block.root), ports=frozenset({9}))
+        way._started = born.identity
+        way.context.log.write("restarted", str(way.identity.pid))
 
-    host_kind: Any = SimHost
     process_api: Any = tasks.recovery.process_api.ProcessApi
     api: Any = tasks.recovery.api_client.Api
-    host_kind.start = start
+    process_api.start = start
     process_api.listens = lambda *_: True
     api._ask = lambda _, __, path, ___: (200, json.dumps(_ANSWERS.get(path, {})).encode())
 

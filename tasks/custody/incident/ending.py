@@ -95,7 +95,7 @@ NOT_RECOVERED: Final = Ending(
     completed=False,
     means="The evidence is as safe as the message says, but the API did not come back; the workload is contained again"
     ", or an API of an earlier recovery stays as it was, and the message says so",
-    then="Read the message and `api-restart.log` in the incident's folder, fix the cause, run `recover` again",
+    then="Read the message and the API's log that it names, fix the cause, run `recover` again",
 )
 PROVEN: Final = Ending(
     "Proven",

@@ -29,6 +29,8 @@ from tasks.incident.run_lock import take_ownership
 from tests.support.scenes import Scene, steps_of
 from tests.support.workloads import wait_until
 
+SECRET = "cAnArY of the environment 7f1d"
+
 
 def test_logs_that_new_life_wrote_and_those_of_a_corrected_pattern_are_collected_by_the_next_run(scene: Scene) -> None:
     scene.small.start_all()
@@ -205,15 +207,27 @@ def again_for_a_new_incident(scene: Scene, _: FlowRun) -> State:
 def test_an_evacuation_after_a_recovery_contains_what_that_has_started(
     scene: Scene, again: Callable[[Scene, FlowRun], State]
 ) -> None:
-    """It ended Verified, "the workload is contained", of an API that answered, with a free lock and no guard."""
-    scene.small.start_all()
+    """It ended Verified, "the workload is contained", of an API that answered, with a free lock and no guard.
+
+    The API came back without its environment, and its output went to the folder of the old incident.
+    """
+    scene.small.start(scene.small.api_command, ONLY_THERE=SECRET)
+    wait_until(scene.small.healthy, what="the API's answer")
     with get_client(sync_client=True) as client:
         run = client.create_flow_run(evacuate, parameters={"workload": scene.name, "store": scene.name})
     state = ended(run)
     assert state.name == "Verified", state.message
     state = recover(scene.name, scene.name, return_state=True)
     assert state.name == "Recovered", state.message
-    assert scene.small.living()
+    (api,) = scene.small.living()
+    assert api.environ()["ONLY_THERE"] == SECRET
+    told = {path for path in scene.home.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()}
+    assert told == {scene.home / "starts.json"}
+    assert (scene.home / "starts.json").stat().st_mode & 0o777 == 0o600
+    log = Path(f"/proc/{api.pid}/fd/2").readlink()
+    log.write_text("what the API said\n")
+    assert log.match(f"{scene.small.root}/logs/api-restart-*.log")
+    assert not (scene.home / "api-restart.log").exists()
     retried = again_by_retry(scene, run)
     assert (retried.name, retried.type.value) == ("Finished", "COMPLETED"), retried.message
     assert f"prefect deployment run evacuate/{scene.name} --watch" in str(retried.message)
@@ -225,6 +239,7 @@ def test_an_evacuation_after_a_recovery_contains_what_that_has_started(
     assert LinuxHost().refuses(scene.block.lock)
     assert LinuxHost().guard(scene.block.evidence / "cordon.json")
     assert len(scene.incidents) == 1 + (again is again_for_a_new_incident)
+    assert [*scene.incidents[-1].rglob(f"logs/{log.name}")], "the log of the API that was recovered is evidence"
     state = recover(scene.name, scene.name, return_state=True)
     assert state.name == "Recovered", state.message
 

@@ -80,7 +80,8 @@ from tasks.adapters.detached_process import start_program
 from tasks.system.priority import take_priority
 take_priority()
 folder = Path(sys.argv[1])
-started = start_program(["sleep", "600"], folder, folder / "log", 0, {"PATH": os.environ["PATH"]})
+orders = {"command": ["sleep", "600"], "root": folder, "user": 0, "environment": {"PATH": os.environ["PATH"]}}
+started, _ = start_program(orders, folder / "log")
 print(started.pid)
 """
 

@@ -16,16 +16,15 @@ COMMAND = ["venv/bin/python", "-m", "uvicorn"]
 
 
 def test_without_systemd_the_command_stays_as_it_is() -> None:
-    assert scoped(COMMAND, "guard", systemd=False, root=True, user=33) == COMMAND
+    assert scoped(COMMAND, "guard", systemd=False, root=True) == COMMAND
 
 
-def test_with_systemd_it_gets_a_scope_and_systemd_makes_it_the_users() -> None:
-    made = scoped(COMMAND, "evacuated", systemd=True, root=True, user=33)
-    assert made[:5] == ["systemd-run", "--uid=33", "--scope", "--quiet", "--collect"]
-    assert made[5].startswith("--unit=evacuated-")
-    assert made[6:] == ["--", *COMMAND]
-    assert scoped(COMMAND, "x", systemd=True, root=True)[1] == "--scope"
-    assert scoped(COMMAND, "x", systemd=True, root=False, user=33)[1] == "--user"
+def test_with_systemd_it_gets_a_scope_in_which_it_becomes_the_user_itself() -> None:
+    made = scoped(COMMAND, "evacuated", systemd=True, root=True)
+    assert made[:4] == ["systemd-run", "--scope", "--quiet", "--collect"]
+    assert made[4].startswith("--unit=evacuated-")
+    assert made[5:] == ["--", *COMMAND]
+    assert scoped(COMMAND, "x", systemd=True, root=False)[1] == "--user"
 
 
 def test_two_scopes_never_share_a_name() -> None:

@@ -1,0 +1,72 @@
+"""Become an account and run its program: `python -S -P -m tasks.system.start_as`, the orders as JSON on stdin.
+
+The program's variables are data until then. Tells on stderr, each after a NUL, where it writes and why it does not run.
+"""
+
+import json
+import os
+import resource
+import signal
+import stat
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tasks.system.ours import exposed
+from tasks.system.priority import give_way
+
+
+def main() -> None:
+    """Run the program, as which this process goes on. The account's folders and files get ten seconds."""
+    orders, told = json.load(sys.stdin), os.dup(2)
+    signal.alarm(10)
+    try:
+        _become(orders)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        out, err = (_opened(path, 0) or _opened(orders["log"], os.O_CREAT) or 1 for path in orders["outputs"])
+        os.dup2(err, 2)
+        os.dup2(out, 1)
+        os.write(told, b"\0" + os.fsencode(Path("/proc/self/fd/2").readlink()))
+        for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(ignored, signal.SIG_DFL)
+        signal.alarm(0)
+        os.execvpe(orders["command"][0], orders["command"], orders["environment"])  # noqa: S606  no shell is wanted
+    except (OSError, ValueError) as error:
+        os.write(told, os.fsencode(f"\0\0{orders['command'][0]}: {error}"))
+        os._exit(1)
+
+
+def _become(orders: Mapping[str, Any]) -> None:
+    """Take limits, umask and priority, as far as is allowed, then the account, then the folder or else the root."""
+    give_way()
+    for number, (_, soft, hard) in enumerate(orders["limits"]):
+        with suppress(OSError, ValueError):
+            resource.setrlimit(number, (int(soft), int(hard)))
+    os.umask(orders.get("umask", os.umask(0)))
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, orders.get("nice", os.getpriority(os.PRIO_PROCESS, 0)))
+    if os.geteuid() == 0 and orders["user"] > 0:
+        os.setgroups(orders["groups"])
+        os.setresgid(*orders["groups"][:1] * 3)
+        os.setresuid(*[orders["user"]] * 3)
+    os.chdir(orders["root"])
+    with suppress(OSError):
+        os.chdir(orders["folder"])
+
+
+def _opened(path: str, create: int) -> int:
+    """Open a file to append; 0 for what is none, and for root if another account could replace it."""
+    with suppress(OSError):
+        if path and (os.geteuid() or not exposed(Path(path))):
+            if create:
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | create, 0o666)
+            if stat.S_ISREG(os.fstat(file).st_mode):
+                return file
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""What an evacuation keeps of the API's process, and a recovery gives back, without a server or a store."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+import pytest
+
+from blocks.workload import Workload
+from tasks.custody.containment.process import Identity
+from tasks.custody.containment.receipt import Frozen
+from tasks.evidence.collect import collect
+from tasks.recovery.api_client import NotRecovered
+from tasks.recovery.process_api import ProcessApi
+from tasks.recovery.rehearsal import starts_of
+from tasks.runtime.context import RunContext
+from tasks.system.processes import start_of
+from tests.support.run_context import case_of
+from tests.support.workloads import wait_until
+
+SECRET = "cAnArY of the environment 7f1d"
+COMMAND = ["sleep", "600"]
+
+
+@pytest.fixture
+def frozen(tmp_path: Path) -> Iterator[tuple[RunContext, Path]]:
+    """An incident whose API is frozen, and the file to which its output goes."""
+    (root := tmp_path / "root").mkdir()
+    (log := tmp_path / "api.log").write_text("before\n")
+    environment = {"PATH": "/opt/x:/usr/bin:/bin", "TOKEN": SECRET, "MODEL_PATH": "models/a.joblib"}
+    with (
+        log.open("a") as output,
+        subprocess.Popen(COMMAND, cwd=root, env=environment, stdout=output, stderr=output, umask=0o027) as api,
+        case_of(Workload(root=root, lock=tmp_path / "lock", api_command=COMMAND)) as context,
+    ):
+        wait_until(lambda: psutil.Process(api.pid).cmdline() == COMMAND, what="its command line")
+        who, now = Identity(api.pid, start_of(api.pid)), datetime.now(UTC)
+        context.state.frozen.write([Frozen(who, "api", "sleep 600", os.geteuid(), now, now)])
+        try:
+            yield context, log
+        finally:
+            api.kill()
+
+
+def started(context: RunContext) -> psutil.Process:
+    """The API as a recovery starts it; it is ended after the test by its context."""
+    api = ProcessApi(context)
+    api.start()
+    return psutil.Process(api.identity.pid)
+
+
+def end(process: psutil.Process) -> None:
+    process.kill()
+    os.waitpid(process.pid, 0)
+
+
+def test_it_is_kept_out_of_all_evidence_and_given_back(frozen: tuple[RunContext, Path]) -> None:
+    context, log = frozen
+    collect.fn(context, "tree")
+    home = context.directory.path
+    holding = [path for path in home.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+    assert holding == [home / "starts.json"]
+    assert holding[0].stat().st_mode & 0o777 == 0o600
+    assert "models/a.joblib" in ProcessApi(context).words
+    api = started(context)
+    try:
+        assert api.environ() == {"PATH": "/opt/x:/usr/bin:/bin", "TOKEN": SECRET, "MODEL_PATH": "models/a.joblib"}
+        assert Path(f"/proc/{api.pid}/fd/2").readlink() == log
+        assert log.read_text() == "before\n"
+    finally:
+        end(api)
+    (row,) = [each for each in context.log.entries() if each["action"] == "restarted"]
+    assert row["output"] == str(log)
+    assert SECRET not in json.dumps(row)
+
+
+def test_the_block_wins_over_what_was_and_another_command_runs_in_the_root(frozen: tuple[RunContext, Path]) -> None:
+    context, _ = frozen
+    (folder := context.workload.root / "in").mkdir()
+    collect.fn(context, "tree")
+    path = context.directory.path / "starts.json"
+    (kept,) = json.loads(path.read_bytes())
+    path.write_text(json.dumps([{**kept, "folder": str(folder)}]))
+    block = context.workload
+    for command, place in ((COMMAND, folder), (["sleep", "601"], block.root)):
+        fields = {"api_command": command, "api_environment": {"TOKEN": "the block's"}}
+        context.workload = block.model_copy(update=fields)
+        api = started(context)
+        try:
+            assert (api.environ()["TOKEN"], api.cwd()) == ("the block's", str(place))
+            assert api.environ()["PATH"] == "/opt/x:/usr/bin:/bin"
+        finally:
+            end(api)
+
+
+def test_a_rehearsal_keeps_nothing_and_names_what_a_start_would_lack(
+    frozen: tuple[RunContext, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context, _ = frozen
+    assert starts_of(context)["what it runs with"] == (True, "as it is")
+    monkeypatch.setattr("tasks.recovery.rehearsal.api_user", lambda _: os.geteuid() + 1)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    good, told = starts_of(context)["what it runs with"]
+    assert (good, SECRET in told) == (False, False)
+    assert told.startswith("without MODEL_PATH, PATH, TOKEN")
+    context.run = replace(context.run, dry_run=True)
+    monkeypatch.undo()
+    collect.fn(context, "tree")
+    assert not (context.directory.path / "starts.json").exists()
+
+
+def test_without_anything_known_it_has_a_clean_environment_and_a_log_that_is_collected(
+    frozen: tuple[RunContext, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    context, _ = frozen
+    api = started(context)
+    try:
+        assert {"PATH", "HOME"} <= api.environ().keys()
+        assert SECRET not in api.environ().values()
+        assert Path(f"/proc/{api.pid}/fd/2").readlink().match(f"{context.workload.root}/logs/api-restart-*.log")
+    finally:
+        end(api)
+
+
+def test_a_command_that_cannot_run_is_no_recovery(frozen: tuple[RunContext, Path]) -> None:
+    context, _ = frozen
+    context.workload = context.workload.model_copy(update={"api_command": ["venv/bin/gone"]})
+    with pytest.raises(NotRecovered, match=r"venv/bin/gone: .*No such file"):
+        ProcessApi(context).start()
