@@ -117,8 +117,8 @@ def start_as(
     with process.stderr as answer:  # type: ignore[union-attr]
         told = os.fsdecode(answer.read())
     if told.count("\0") != 1:
-        ended = process.wait()
-        raise OSError(told.rpartition("\0")[2] or f"{orders['command'][0]} did not run: it ended with {ended}")
+        with process:  # whose end closes its pipes
+            raise OSError(told.rpartition("\0")[2] or f"{orders['command'][0]} ended with {process.wait()}")
     return process, told.partition("\0")[2]
 
 
