@@ -92,7 +92,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     Raises Refused without a server.
     """
     os.chdir("/")
-    address = require_server()
+    address = "" if {"--help", "-h"} & {*arguments} else require_server()
     take_priority()
     with suppress(ValueError):  # Prefect reports what is wrong with the address
         await_server(address)

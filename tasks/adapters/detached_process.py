@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from select import select
+from typing import IO, Any, Final
 
 from tasks.adapters.guard_config import GuardConfig
 from tasks.custody.containment.process import Identity
@@ -18,6 +20,7 @@ from tasks.system.unit_files import BOOTED
 GUARD: Final = "tasks.guard"
 KEEPER: Final = "flows.deadline"
 _NO_LOCK: Final = -1
+_PATIENCE: Final = 15.0
 _SESSION: Final = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
 
 
@@ -88,7 +91,8 @@ def start_program(orders: Mapping[str, Any], log: Path) -> tuple[Identity, str]:
     """Start a detached program; return it, and where its errors go: to `log` if the orders name no file for them."""
     with log.open("ab") as output:
         process, place = start_as(orders, "evacuated", output.fileno())
-    if place != os.path.realpath(log) and not log.stat().st_size:
+    used = {place, *(os.path.realpath(f"/proc/{process.pid}/fd/{number}") for number in (1, 2))}
+    if os.path.realpath(log) not in used and not log.stat().st_size:
         log.unlink()
     return _let_go(process), place
 
@@ -99,8 +103,10 @@ def start_as(
     """Start a program by the orders of `tasks.system.start_as`, in a scope or session of its own, and return it.
 
     Also returns where its errors go. Its variables reach no systemd-run of root's: they may name what is to be loaded.
-    Raises OSError if it does not run.
+    Raises OSError if it does not run, or says nothing for `_PATIENCE`: the account may stop it on its way.
     """
+    usual = {"groups": groups_of(orders["user"]), "limits": [], "outputs": ["", ""], "log": "", "folder": "."}
+    text = json.dumps({**usual, **orders}, default=str).encode()
     process = subprocess.Popen(
         outliving([sys.executable, "-S", "-P", "-m", "tasks.system.start_as"], name),
         stdin=subprocess.PIPE,
@@ -111,15 +117,31 @@ def start_as(
         start_new_session=True,
         pass_fds=pass_fds,
     )
-    with process.stdin as pipe, suppress(BrokenPipeError):  # type: ignore[union-attr]
-        usual = {"groups": groups_of(orders["user"]), "limits": [], "outputs": ["", ""], "log": "", "folder": "."}
-        pipe.write(json.dumps({**usual, **orders}, default=str).encode())
+    with suppress(BrokenPipeError), process.stdin as pipe:  # type: ignore[union-attr]
+        pipe.write(text)
     with process.stderr as answer:  # type: ignore[union-attr]
-        told = os.fsdecode(answer.read())
+        told = _read_all(answer, _PATIENCE)
+    if told is None:
+        process.kill()
+        with suppress(subprocess.TimeoutExpired):  # a file system of the account may hold it
+            process.wait(1)
+        if process.stdout:
+            process.stdout.close()
+        raise OSError(f"{orders['command'][0]} did not run within {_PATIENCE:g} s")
     if told.count("\0") != 1:
         with process:  # whose end closes its pipes
             raise OSError(told.rpartition("\0")[2] or f"{orders['command'][0]} ended with {process.wait()}")
     return process, told.partition("\0")[2]
+
+
+def _read_all(answer: IO[bytes], seconds: float) -> str | None:
+    """Return what a pipe holds until its other end is closed; None if that takes longer."""
+    until, found = time.monotonic() + seconds, b""
+    while select([answer], [], [], max(0.0, until - time.monotonic()))[0]:
+        if not (piece := os.read(answer.fileno(), 1 << 16)):
+            return os.fsdecode(found)
+        found += piece
+    return None
 
 
 def start_keeper(log: Path, orders: Mapping[str, Any]) -> Identity:

@@ -26,7 +26,7 @@ from tasks.custody.fleet.order import parse_fleet_id
 from tasks.custody.fleet.places import key_at
 from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.timestamp import Roots
-from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch, read_each, see, with_rotations
+from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch, hosts_of, read_each, see, with_rotations
 from tasks.system.parallel import QUESTIONS, side_by_side
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def audited_fleet(
     documents, findings = _documents(root, fields.prefix, fleet)
     layout = fleet_layout(fleet, documents)
     found = examine_fleet(layout, documents, roots)
-    ours, rotated = with_rotations(root, signers, roots, fields.prefix)
+    ours, rotated = with_rotations(root, hosts_of(documents), signers, roots, fields.prefix)
     seen = seen_times((key for key in layout.signed if key in documents), documents, roots, {})
     signed = signatures(layout, documents, documents, ours, found.named, {}, seen)
     hosts = list(side_by_side(lambda line: _host(root, line, found.opened_at, signers, roots), found.hosts, QUESTIONS))
@@ -166,7 +166,7 @@ def _compared(  # noqa: PLR0913, PLR0917  what is compared, and by what
         return _HostAudit((broken(where, "not the closing that the fleet's record names", told.sha256, got),)), None
     closing = read_closing(documents[told.key])
     named = {told.key: closing.signer.fingerprint} if closing.signer else {}
-    signers, rotated = with_rotations(root, signers, roots, beneath)
+    signers, rotated = with_rotations(root, hosts_of(documents), signers, roots, beneath)
     signed = signatures(only, documents, documents, signers, named, {}, seen_times([told.key], documents, roots, {}))
     findings = [*rotated, *(replace(each, object=key_at(beneath, each.object)) for each in signed.findings)]
     if signed.by_people:

@@ -23,7 +23,7 @@ from tasks.custody.store.latest import LatestTransaction
 from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.timestamp import Roots
 from tasks.storage.latest_history import read_transaction
-from tasks.storage.untrusted_reads import keys_of, read_documents, read_each, see, with_rotations
+from tasks.storage.untrusted_reads import hosts_of, keys_of, read_documents, read_each, see, with_rotations
 from tasks.system.parallel import QUESTIONS, THREADS, side_by_side
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def audited(
     away = _displaced(store, layout, keys, documents)
     read = {key: digest_bytes(data) for key, data in documents.items() if key not in away}
     documents |= away
-    signers, rotated = with_rotations(store, signers, roots)
+    signers, rotated = with_rotations(store, hosts_of(documents), signers, roots)
     found = examine(layout, keys, documents, signers, roots)
     del documents
     origin = found.origin

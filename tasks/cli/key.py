@@ -33,9 +33,9 @@ def make_by_hand(path: Path) -> int:
 def make_key(path: Path) -> str:
     """Write a new Ed25519 key in OpenSSH's format, mode 0600; return its public half. Raises Refused."""
     another = f"Name another file: {command('key', 'FILE')}"
-    if os.path.lexists(path):
+    for there in filter(os.path.lexists, (path, Path(f"{path}.pub"))):  # a public half of another key misleads
         cure = f"Nothing is overwritten. {another}. Its public half: ssh-keygen -y -f {path}"
-        raise Refused("a file that is not there yet", f"{path}, which is", f"{cure} 既存の鍵は上書きしません。")
+        raise Refused("a file that is not there yet", f"{there}, which is", f"{cure} 既存の鍵は上書きしません。")
     if place := exposed(path.parent):
         raise Refused("a folder that only root or this account can change", f"{path.parent}: {place}", f"{another}.")
     key = Ed25519PrivateKey.generate()

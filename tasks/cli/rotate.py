@@ -25,8 +25,7 @@ def rotate_by_hand(text: str, key: Path) -> int:
     if block.signing is None:
         raise Refused("a signing key in the store's table", why or "none", "There is nothing to close.")
     try:
-        beside = Path(f"{key}.pub")
-        public = " ".join(beside.read_text().split()[:2]) if beside.exists() else _public_half(key)
+        public = _public_half(key)
     except (OSError, ValueError) as error:
         raise Refused("the public half of the next key", f"{error}", "ssh-keygen -t ed25519 makes both.") from error
     if public == block.signing.public_key:
@@ -53,4 +52,8 @@ def rotate_by_hand(text: str, key: Path) -> int:
 
 
 def _public_half(key: Path) -> str:
-    return SigningKey(key_file=key, identity=principal_of(socket.gethostname())).public_key
+    """Return kind and key of a key file; of one that is locked or elsewhere, what the file beside it says."""
+    try:
+        return SigningKey(key_file=key, identity=principal_of(socket.gethostname())).public_key
+    except (OSError, ValueError):
+        return " ".join(Path(f"{key}.pub").read_text().split()[:2])

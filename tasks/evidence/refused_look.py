@@ -3,30 +3,48 @@
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 
 from tasks.custody.evidence.keys import CONTAINERS, UNITS
 from tasks.incident.directory import homes
-from tasks.incident.layout import CLAIMED, CUSTODY_LOG, RECORD
+from tasks.incident.layout import CLAIMED, CUSTODY_LOG, INCIDENT, RECORD, STARTS
 from tasks.runtime.context import RunContext
+from tasks.system.atomic_files import write_once
 
 
 def bring_refused(context: RunContext, folder: Path) -> None:
-    """Put what the refused incidents just before this one have made, not copied, into its folder. Raises OSError."""
-    before = sorted((home for home in homes(context.workload) if home.name < context.incident.id), reverse=True)
-    for home in takewhile(lambda each: (each / CLAIMED).exists(), [] if context.run.dry_run else before):
-        name, files = f"attempt-{home.name}", [*_look(home)]
-        for path in files:
-            to = folder / name / path.relative_to(home)
-            to.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            to.unlink(missing_ok=True)
-            try:
-                (shutil.copyfile if path.name == CUSTODY_LOG else os.link)(path, to)  # the log may grow there
-            except OSError:  # that folder is on another disk
-                shutil.copyfile(path, to)
-        context.log.write("look brought", home.name, files=len(files))
+    """Put what the refused incidents just before this one have made, not copied, into its folder; tell what stays."""
+    every = [] if context.run.dry_run else homes(context.workload)
+    real = (home for home in every if home.name < context.incident.id and (home / INCIDENT).exists())
+    before = sorted(real, key=lambda home: home.name, reverse=True)
+    for home in takewhile(lambda each: (each / CLAIMED).exists(), before):
+        name = f"attempt-{home.name}"
+        files = [(path, at) for at in every if at.name == home.name for path in _look(at)]
+        left = [f"{path}: {why}" for path, at in files if (why := _brought(path, folder / name / path.relative_to(at)))]
+        with suppress(OSError):  # the account, variables and limits of what a recovery brings back
+            write_once(context.directory.path / STARTS, (home / STARTS).read_bytes())
+        context.log.write("look brought", home.name, files=len(files) - len(left))
         context.losses.append(f"the look of {home.name}, whose id another had claimed, is in {name}/ 引き継ぎ済み")
+        context.losses += [f"and of it stays where it is 未取得: {each}" for each in left]
+
+
+def _brought(path: Path, to: Path) -> str:
+    """Link a file, or copy it from another disk and where it may grow; return why that failed."""
+    try:
+        to.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        to.unlink(missing_ok=True)
+        with suppress(OSError):
+            if path.name != CUSTODY_LOG:
+                os.link(path, to)
+                return ""
+        shutil.copyfile(path, to)
+    except OSError as error:
+        with suppress(OSError):
+            to.unlink(missing_ok=True)
+        return str(error)
+    return ""
 
 
 def _look(home: Path) -> Iterator[Path]:

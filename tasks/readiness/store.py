@@ -160,7 +160,7 @@ def signature(patient: Patient) -> Finding:
     try:
         allowed = [*read_signers(lines)]
         if all(each.key != made for each in allowed):
-            allowed += with_rotations(patient.opened, allowed)[0] or ()
+            allowed += with_rotations(patient.opened, [socket.gethostname()], allowed)[0] or ()
     except EvacuationError as error:
         return failed(error, unproven, loss)
     now = datetime.now(UTC)

@@ -224,15 +224,19 @@ def restart(patient: Patient) -> Finding:
     told = "; ".join(lacking(patient.workload))
     if told:
         return loss(told, "a recovery could not start the API", "correct the block, save it, and run this again")
-    block, apis = patient.workload, (who.pid for who, each in patient.members.items() if each.role == "api")
+    block, apis = patient.workload, [who.pid for who, each in patient.members.items() if each.role == "api"]
     user = next((patient.snapshot[pid].user for pid in apis), block.root.stat().st_uid)
     try:
-        lacks = process_start.lacking(process_start.read_starts(patient.members), account_for(block, user), block)
+        starts = process_start.read_starts(patient.members)
+        lacks = process_start.lacking(starts, account_for(block, user), block)
         if block.api_image:
             with closing(DockerEngine(block.docker_host)) as docker:
                 new_container(block, docker, account_for(block, user, container=True))
     except EvacuationError as error:
         return failed(error, "a recovery could not start the API, unless as a unit or container", loss)
+    if apis and not starts and not (block.units or block.containers):
+        told = "what the API runs with may not be read"
+        return loss(told, "a start may lack variables", "run this as root, or name variables in api_environment")
     if lacks and not block.units:
         return loss(f"a start would lack {', '.join(lacks)}", "the API may fail", "name variables in api_environment")
     return sound("api_command and api_headers are there")

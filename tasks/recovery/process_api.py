@@ -113,9 +113,8 @@ class ProcessApi:
 
     @property
     def words(self) -> Iterable[str]:
-        """Command and environment of the API."""
-        block = self.context.workload
-        return [*block.api_command, *(self.was.get("variables", {}) | block.api_environment).values()]
+        """Command and environment of the API as the block names them: what it ran with is the account's own word."""
+        return [*self.context.workload.api_command, *self.context.workload.api_environment.values()]
 
     @property
     def folder(self) -> HostFolder:

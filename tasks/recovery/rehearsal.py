@@ -65,8 +65,14 @@ def starts_of(context: RunContext) -> dict[str, tuple[bool, str]]:
     rows = {"the start as it ran": (True, what)}
     if type(way) is ProcessApi:
         with suppress(EvacuationError):
-            lacks = lacking(read_starts(load_frozen(context.state)), api_user(context), block)
-            rows["what it runs with"] = not lacks, f"without {', '.join(lacks)}" if lacks else "as it is"
+            frozen = load_frozen(context.state)
+            lacks, unread = (
+                lacking(starts := read_starts(frozen), api_user(context), block),
+                "not known: it may not be read",
+            )
+            said = f"without {', '.join(lacks)}" if lacks else "as it is" if starts else unread
+            if any(each.role == "api" for each in frozen.values()):
+                rows["what it runs with"] = bool(starts) and not lacks, said
     if block.api_image:
         try:
             rows["the start as a new container"] = True, f"{block.api_image}, {ImageApi(context).config['Image']}"

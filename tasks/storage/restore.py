@@ -4,6 +4,7 @@ Only what a manifest, a closing or a turn names is written there: anybody who ma
 rest, and what lies in a workload's folder may be run.
 """
 
+import hashlib
 import os
 import shutil
 from collections import Counter
@@ -16,10 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tasks.custody.audit.layout import SIGNATURE, beside
+from tasks.custody.audit.layout import SIGNATURE, Layout, beside
 from tasks.custody.audit.untrusted import PLAIN, Unreadable, read_closing, read_manifest
 from tasks.custody.errors import PermanentStoreError, Refused, StoreError
-from tasks.custody.evidence.keys import CLOSING, LATEST, beside_key, claim_key, record_key, snapshot_key, source_path
+from tasks.custody.evidence.keys import LATEST, beside_key, claim_key, record_key, snapshot_key, source_path
 from tasks.custody.incident.incident import parse_id
 from tasks.custody.step_result import StepResult
 from tasks.custody.store.objects import all_objects
@@ -175,20 +176,20 @@ def _incidents_of(stamp: str) -> Iterator[str]:
 def _promised(store: "Store", incident: str, prefix: str) -> dict[str, str]:
     """Return expected SHA-256 digests by key, from the incident's manifests and closings, and these themselves."""
     layout, keys, _ = keys_of(store, incident)
-    stamps = (name for number in layout.records for name in beside(layout.closing(number)))
-    themselves = (claim_key(incident), *layout.signed, *(f"{key}{SIGNATURE}" for key in layout.signed), *stamps)
-    found = {key: "" for key in themselves if key in keys}
+    found, sealed, key = dict[str, str](), dict[str, str](), ""
     try:
-        for volume in layout.volumes:
-            if (key := layout.manifest(volume)) in keys:
-                manifest = read_manifest(store.stream(key))
-                found |= {item.key: item.sha256 for item in all_objects(manifest, layout.snapshot)}
-        for number in layout.records:
-            if (key := record_key(incident, number, CLOSING)) in keys:
-                closing = read_closing(fetch(store, key, DOCUMENT_LIMIT))
-                found |= {record_key(incident, number, name): sha256 for name, sha256 in closing.files.items()}
-                pages = closing.postmortem.items()
-                found |= {f"incidents/{incident}/record/{path}": sha256 for path, sha256 in pages}
+        for number in (each for each in layout.records if layout.closing(each) in keys):
+            closing = read_closing(fetch(store, key := layout.closing(number), DOCUMENT_LIMIT))
+            found |= {record_key(incident, number, name): sha256 for name, sha256 in closing.files.items()}
+            found |= {f"incidents/{incident}/record/{path}": sha256 for path, sha256 in closing.postmortem.items()}
+            sealed |= {f"incidents/{incident}/{path}": sha256 for path, sha256 in closing.manifests.items()}
+        if not found:  # no run has closed it: what is there is all that can be asked
+            sealed = {key: "" for key in map(layout.manifest, layout.volumes) if key in keys}
+        for volume in (each for each in layout.volumes if layout.manifest(each) in sealed):
+            sha256 = sealed[layout.manifest(volume)]
+            places = (beside_key(incident, sha256), layout.manifest(volume))
+            if key := next((each for each in places if each in keys), ""):
+                found |= _named_by(store, key, sha256, layout, volume)
     except Unreadable as error:
         raise PermanentStoreError(
             f"{key} in {store.place} to be {error.expected}",
@@ -196,8 +197,29 @@ def _promised(store: "Store", incident: str, prefix: str) -> dict[str, str]:
             "Nothing was pulled.",
             f"Audit the incident: evacuation audit STORE {incident}.",
         ) from error
+    signed = [*sealed, *map(layout.closing, layout.records)]
+    stamps = (name for number in layout.records for name in beside(layout.closing(number)))
+    themselves = (claim_key(incident), *signed, *(f"{key}{SIGNATURE}" for key in signed), *stamps)
+    found |= {key: sealed.get(key, "") for key in themselves if key in keys}
     found |= {key: sha256 for sha256 in {*found.values()} if (key := beside_key(incident, sha256)) in keys}
     return {key: sha256 for key, sha256 in found.items() if key.startswith(prefix)}
+
+
+def _named_by(store: "Store", key: str, sha256: str, layout: Layout, volume: int) -> dict[str, str]:
+    """Return what a manifest names. Raises Unreadable if it is another one than that, or of another folder."""
+    digest = hashlib.sha256()
+
+    def hashed() -> Iterator[bytes]:
+        for piece in store.stream(key):
+            digest.update(piece)
+            yield piece
+
+    manifest = read_manifest(hashed())
+    if (manifest.incident, manifest.volume) != (layout.incident, volume):
+        raise Unreadable(f"the manifest of {layout.incident}, folder {volume}", "another")
+    if sha256 and digest.hexdigest() != sha256:
+        raise Unreadable(f"the manifest that a closing names, {sha256}", digest.hexdigest())
+    return {item.key: item.sha256 for item in all_objects(manifest, layout.snapshot)}
 
 
 def _require_room(folder: Path, sizes: Mapping[str, int]) -> None:

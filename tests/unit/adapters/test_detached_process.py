@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tasks.adapters import detached_process as launch
@@ -58,3 +59,20 @@ def test_how_a_child_ended_can_be_asked_again_and_again(tmp_path: Path) -> None:
         started = host.start([sys.executable, "-c", program], tmp_path, log, 0, clean_environment(0))
         wait_until(lambda who=started: host.exit_code(who) is not None, what="its end")  # type: ignore[misc]
         assert [host.exit_code(started), host.exit_code(started)] == [code, code]
+
+
+def test_a_start_that_says_nothing_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The account may stop the process that becomes its program."""
+    monkeypatch.setattr(launch, "_PATIENCE", 0.2)
+    monkeypatch.setattr(launch, "outliving", lambda *_: ["sleep", "600"])
+    orders = {"command": ["serve"], "root": tmp_path, "user": os.geteuid(), "environment": {}}
+    with (tmp_path / "log").open("wb") as log, pytest.raises(OSError, match=r"serve did not run within 0.2 s"):
+        launch.start_as(orders, "test", log.fileno())
+    assert not [each for each in psutil.Process().children() if each.cmdline() == ["sleep", "600"]]
+
+
+def test_a_start_that_ends_before_it_is_told_what_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "outliving", lambda *_: ["sh", "-c", "exec <&-; echo no bus >&2; exit 3"])
+    orders = {"command": ["x" * (1 << 18)], "root": tmp_path, "user": os.geteuid(), "environment": {}}
+    with (tmp_path / "log").open("wb") as log, pytest.raises(OSError, match=r"no bus|ended with 3"):
+        launch.start_as(orders, "test", log.fileno())

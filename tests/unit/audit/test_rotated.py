@@ -16,9 +16,10 @@ from tasks.audit.verify import audited
 from tasks.custody.audit.finding import Audit, AuditWord, Severity
 from tasks.custody.audit.rotated import with_successors
 from tasks.custody.audit.signers import read_signers
-from tasks.custody.errors import Refused
+from tasks.custody.errors import PermanentStoreError, Refused
 from tasks.custody.store.manifest import canonical
 from tasks.custody.store.timestamp import stamped_at
+from tasks.storage import untrusted_reads
 from tests.support.memory_store import MemoryStore
 from tests.support.run_context import INCIDENT
 from tests.support.sealed_runs import evacuated
@@ -162,6 +163,39 @@ def test_what_names_no_key_breaks_nothing(  # noqa: PLR0913, PLR0917  the table'
     assert "it names no key, and counts for nothing" in found.findings[0].what
 
 
+class Locked(MemoryStore):
+    """It does not give what lies below another host's name."""
+
+    def read(self, key: str, limit: int | None = None) -> bytes:
+        """All but that."""
+        if "/other/" in key:
+            raise PermanentStoreError(key, "InvalidObjectState", "", "")
+        return super().read(key, limit)
+
+
+def test_what_others_have_put_beside_costs_no_audit_its_word(  # noqa: PLR0913, PLR0917  fixtures
+    carried_on: Objects,
+    signing_key: SigningKey,
+    following: SigningKey,
+    between: datetime,
+    allowed: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(untrusted_reads, "_ROTATIONS_LIMIT", 9)
+    store = Locked(json.loads(carried_on[f"{HOME}/record/001/closing.json"])["place"])
+    mine = rotation(signing_key, following, between)
+    planted = {f"rotations/!/{number}": b"x" for number in range(20)} | {"rotations/other/1/closing.json": b"{}"}
+    store._objects.update({**carried_on, **mine, **planted})
+    found = audited(store, INCIDENT, read_signers(allowed), deep=False)
+    assert found.word is AuditWord.INDETERMINATE  # for what else may be named there
+    (cut,) = (each for each in found.findings if each.severity is Severity.OPEN)
+    assert "more than 9 objects" in cut.what
+    store._objects = {key: data for key, data in store._objects.items() if "/!/" not in key}
+    found = audited(store, INCIDENT, read_signers(allowed), deep=False)
+    assert found.word is AuditWord.PROVEN, found.findings
+    assert any("could not be read" in each.what for each in found.findings)
+
+
 def test_a_closing_that_was_changed_or_is_unsigned_names_no_key(
     audit: Rotated, signing_key: SigningKey, following: SigningKey, between: datetime
 ) -> None:
@@ -208,7 +242,9 @@ def test_the_command_closes_the_key_in_use_and_ssh_keygen_agrees(
 ) -> None:
     folder = table.parent
     public = " ".join((folder / "new.pub").read_text().split()[:2])
-    if not beside:  # as `evacuation key` leaves it
+    if beside:  # of another key, an older one: what counts is the key itself
+        (folder / "new.pub").write_bytes((folder / "old.pub").read_bytes())
+    else:  # as `evacuation key` leaves it
         (folder / "new.pub").unlink()
     assert invoke(["rotate", str(table), str(folder / "new")]) == 0
     told = capsys.readouterr().out
@@ -229,6 +265,7 @@ def test_the_command_refuses_what_it_cannot_close(table: Path) -> None:
         invoke(["rotate", str(table), str(folder / "old")])
     with pytest.raises(Refused, match="the public half of the next key"):
         invoke(["rotate", str(table), str(folder / "none")])
+    (folder / "new").unlink()
     (folder / "new.pub").write_text("no key\n")
     with pytest.raises(Refused, match="allowed_signers"):
         invoke(["rotate", str(table), str(folder / "new")])

@@ -54,6 +54,13 @@ def test_nothing_is_overwritten(tmp_path: Path, kind: str, capfd: pytest.Capture
     assert all(each.is_dir() or each.read_text() == "of a person" for each in tmp_path.iterdir() if each.exists())
 
 
+def test_beside_the_public_half_of_another_key_none_is_made(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "signing.key.pub").write_text("ssh-ed25519 AAAA")
+    assert run(["key", str(tmp_path / "signing.key")]) == REFUSED
+    assert "signing.key.pub, which is" in capfd.readouterr().err
+    assert not (tmp_path / "signing.key").exists()
+
+
 def test_a_key_lies_where_no_other_account_can_replace_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (shared := tmp_path / "shared").mkdir()
     shared.chmod(0o777)

@@ -66,7 +66,7 @@ def test_it_is_kept_out_of_all_evidence_and_given_back(frozen: tuple[RunContext,
     holding = [path for path in home.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
     assert holding == [home / "starts.json"]
     assert holding[0].stat().st_mode & 0o777 == 0o600
-    assert "models/a.joblib" in ProcessApi(context).words
+    assert "models/a.joblib" not in ProcessApi(context).words  # its account may have chosen that
     api = started(context)
     try:
         assert api.environ() == {"PATH": "/opt/x:/usr/bin:/bin", "TOKEN": SECRET, "MODEL_PATH": "models/a.joblib"}

@@ -1,5 +1,6 @@
 """Out of the store into a folder: all of it or a reason, proven while it is written, and nothing newer lost."""
 
+import json
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from blocks.port import Store
 from flows.cli import run
 from tasks.custody.errors import PermanentStoreError, Refused
 from tasks.custody.evidence.keys import begun_key
+from tasks.custody.store.manifest import canonical
 from tasks.evidence.collect import collect
 from tasks.storage.latest_transaction import change_latest
 from tasks.storage.restore import Pull, RestoreOutcome, pull
@@ -297,3 +299,35 @@ def test_an_object_of_an_incident_that_none_of_its_documents_names_is_not_writte
     assert made.is_complete
     assert {each.name for each in made.files if each.outcome is RestoreOutcome.UNPROMISED} == {*added}
     assert not [name for name in added if (into / name).exists()]
+
+
+@pytest.mark.parametrize("content", ["the first one's", "{}", "of another folder"])
+def test_an_evidence_folder_that_no_closing_names_is_not_promised_and_changes_no_promise(
+    into: Path, tmp_path: Path, content: str
+) -> None:
+    store = MemoryStore()
+    evacuated(tmp_path / "small", store, None)
+    before = pull(store, INCIDENT, into)
+    assert before.is_complete
+    said = json.loads(store._objects[f"incidents/{INCIDENT}/evidence/manifest.json"])
+    for item in said["items"]:
+        item["sha256"] = "0" * 64
+    texts = {"{}": b"{}", "of another folder": canonical({**said, "volume": 9})}
+    planted = {"manifest.json": texts.get(content, canonical(said)), "logs/train.log": b"theirs"}
+    store._objects.update({f"incidents/{INCIDENT}/evidence.9/{name}": data for name, data in planted.items()})
+    made = pull(store, INCIDENT, into)
+    assert made.is_complete, made.summary
+    names = {each.name for each in made.files if each.outcome is RestoreOutcome.UNPROMISED}
+    assert names == {f"{INCIDENT}/evidence.9/{name}" for name in planted}
+    assert not (into / INCIDENT / "evidence.9").exists()
+
+
+def test_a_manifest_that_its_closing_does_not_name_promises_nothing(into: Path, tmp_path: Path) -> None:
+    store = MemoryStore()
+    evacuated(tmp_path / "small", store, None)
+    key = f"incidents/{INCIDENT}/evidence/manifest.json"
+    said = json.loads(store._objects[key])
+    said["items"] = said["items"][1:]
+    store._objects[key] = canonical(said)
+    with pytest.raises(PermanentStoreError, match="to be the manifest that a closing names"):
+        pull(store, INCIDENT, into)

@@ -1,6 +1,7 @@
 """Two hosts, one id: the second is told at once, and what it has looked at goes along under an id of its own."""
 
 import logging
+from errno import ENOSPC
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ class Host:
     def __init__(self, small: SmallWorkload, key: SigningKey, folder: Path) -> None:
         """Begin with the id taken."""
         self.small, self.key, self.folder, self.store = small, key, folder, MemoryStore()
+        self.fallback: Path | None = None
 
     def take(self, incident: str, **other: str) -> None:
         """Have another host claim this id."""
@@ -40,7 +42,8 @@ class Host:
 
     def run(self, incident: str) -> tuple[str, str, list[str]]:
         """Run under an id; return the name of the state, its message, and what is to be known of the run."""
-        with case_of(self.small.block(needed=["logs"]), self.store, incident=incident) as context:
+        block = self.small.block(needed=["logs"], fallback_dir=self.fallback)
+        with case_of(block, self.store, incident=incident) as context:
             context.incident = read_incident(context.directory.path) or context.incident
             context.store.block = EvidenceStore(folder=self.folder, signing=self.key)
             evidence = [made(collect.fn(context, name)) for name in NAMES]
@@ -88,6 +91,38 @@ def test_the_look_of_an_incident_that_was_refused_its_id_goes_along_to_the_next(
     assert not [each for each in there if "/logs/" in each or "/models/" in each]
     audit = audited(host.store, OWN, read_signers(host.key.allowed_signers), deep=True)
     assert audit.word is AuditWord.PROVEN, audit.findings
+
+
+@pytest.mark.parametrize("name", ["fallback", "an older incident"])
+def test_it_goes_along_whatever_other_folders_lie_beside(host: Host, tmp_path: Path, name: str) -> None:
+    """An incident's folder on a fallback disk holds no incident, and sorts before those of other disks."""
+    host.take(INCIDENT)
+    host.fallback = tmp_path / "zz fallback" if name == "fallback" else None
+    if name == "an older incident":
+        host.run("IR-20250101T000000Z")
+    host.run(INCIDENT)
+    private = host.home(INCIDENT) / "starts.json"
+    private.write_text("[1]")
+    private.chmod(0o600)
+    _, _, (note,) = host.run(OWN)
+    assert f"attempt-{INCIDENT}/" in note
+    assert (host.home(OWN) / "starts.json").read_text() == "[1]"
+    assert not [key for key in host.brought(OWN, INCIDENT) if "starts" in key]
+
+
+def test_what_cannot_be_brought_is_told_and_the_rest_is_sealed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.take(INCIDENT)
+    host.run(INCIDENT)
+
+    def full(*paths: Path) -> None:
+        raise OSError(ENOSPC, "No space left on device", str(paths[-1]))
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    state, _, (note, *left) = host.run(OWN)
+    assert state == "Verified"
+    assert "is in attempt-" in note
+    assert left
+    assert all("custody.jsonl: " in each and "No space left" in each for each in left)
 
 
 def test_what_was_brought_stays_as_it_was_when_the_refused_incident_goes_on(host: Host) -> None:
