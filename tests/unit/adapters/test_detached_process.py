@@ -68,7 +68,7 @@ def test_a_start_that_says_nothing_is_not_waited_for(tmp_path: Path, monkeypatch
     orders = {"command": ["serve"], "root": tmp_path, "user": os.geteuid(), "environment": {}}
     with (tmp_path / "log").open("wb") as log, pytest.raises(OSError, match=r"serve did not run within 0.2 s"):
         launch.start_as(orders, "test", log.fileno())
-    assert not [each for each in psutil.Process().children() if each.cmdline() == ["sleep", "600"]]
+    assert "sleep" not in {each.name() for each in psutil.Process().children()}
 
 
 def test_a_start_that_ends_before_it_is_told_what_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
