@@ -26,7 +26,8 @@ from tasks.custody.fleet.order import parse_fleet_id
 from tasks.custody.fleet.places import key_at
 from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.timestamp import Roots
-from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch, hosts_of, read_each, see, with_rotations
+from tasks.storage.rotations import hosts_of, with_rotations
+from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch, read_each, see
 from tasks.system.parallel import QUESTIONS, side_by_side
 
 if TYPE_CHECKING:

@@ -23,7 +23,8 @@ from tasks.custody.store.latest import LatestTransaction
 from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.timestamp import Roots
 from tasks.storage.latest_history import read_transaction
-from tasks.storage.untrusted_reads import hosts_of, keys_of, read_documents, read_each, see, with_rotations
+from tasks.storage.rotations import hosts_of, with_rotations
+from tasks.storage.untrusted_reads import keys_of, read_documents, read_each, see
 from tasks.system.parallel import QUESTIONS, THREADS, side_by_side
 
 if TYPE_CHECKING:

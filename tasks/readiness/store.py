@@ -19,7 +19,7 @@ from tasks.custody.store.signature import signer
 from tasks.custody.store.timestamp import stamped_at
 from tasks.evidence.time_stamp import time_stamp as ask_authority
 from tasks.readiness.patient import Patient
-from tasks.storage.untrusted_reads import with_rotations
+from tasks.storage.rotations import with_rotations
 
 if TYPE_CHECKING:
     from blocks.port import Store, StoredObject

@@ -1,24 +1,16 @@
 """Read a bucket that may be forged: in parallel, in bounded memory, and no more bytes of an object than expected."""
 
 import hashlib
-import re
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from blocks.port import PIECE
-from tasks.custody.audit.finding import Finding, Severity, unclear
+from tasks.custody.audit.finding import Finding, unclear
 from tasks.custody.audit.layout import Layout, laid_out, listings
 from tasks.custody.audit.promise import Promise, Seen
-from tasks.custody.audit.rotated import Signers, with_successors
-from tasks.custody.audit.untrusted import Unreadable, document
 from tasks.custody.errors import StoreError
-from tasks.custody.evidence.keys import CLOSING, ROTATIONS
-from tasks.custody.fleet.places import key_at
 from tasks.custody.store.rows import BYTES_LIMIT
-from tasks.custody.store.timestamp import TOKEN_LIMIT, Roots
 from tasks.system.parallel import side_by_side
 
 if TYPE_CHECKING:
@@ -31,9 +23,6 @@ KEYS_LIMIT: Final = 2_000_000
 DOCUMENT_LIMIT: Final = 32 << 20
 DOCUMENTS_LIMIT: Final = 192 << 20
 """Limit for documents, which are parsed in ten times the memory. Manifests have their own limit."""
-
-_ROTATIONS_LIMIT: Final = 3_000
-_HOST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def keys_of(store: "Store", incident: str) -> tuple[Layout, dict[str, int], list[Finding]]:
@@ -89,36 +78,6 @@ def read_each(store: "Store", limits: Mapping[str, int]) -> tuple[dict[str, byte
         else:
             documents[key] = content
     return documents, troubles
-
-
-def with_rotations(
-    store: "Store", hosts: Iterable[str], signers: Signers, roots: Roots = None, beneath: str = ""
-) -> tuple[Signers, list[Finding]]:
-    """Add the keys that allowed ones name as the next, by what the store has of that; those of these hosts come first.
-
-    What cannot be read names no key. Raises StoreError if the store cannot be listed.
-    """
-    if signers is None:
-        return None, []
-    limits, whole = dict[str, int](), key_at(beneath, ROTATIONS)
-    for prefix in (*(f"{whole}{host}/" for host in sorted({*hosts}) if _HOST.fullmatch(host)), whole):
-        listed = islice(store.list(prefix), _ROTATIONS_LIMIT + 1)
-        limits |= {each.key: min(each.size, TOKEN_LIMIT) for each in listed}
-    documents, unread = read_each(store, dict(islice(limits.items(), _ROTATIONS_LIMIT)))
-    known, findings = with_successors(signers, documents, roots)
-    findings += [replace(each, severity=Severity.NOTE) for each in unread]
-    if len(limits) > _ROTATIONS_LIMIT:
-        findings.append(unclear(whole, f"more than {_ROTATIONS_LIMIT} objects: a key that they name may be unknown"))
-    return known, findings
-
-
-def hosts_of(documents: Mapping[str, bytes]) -> set[str]:
-    """Return the hosts that these documents name in their closings."""
-    found = set[str]()
-    for data in (data for key, data in documents.items() if key.endswith(f"/{CLOSING}")):
-        with suppress(Unreadable):
-            found.add(str(document(data).get("host", "")))
-    return found
 
 
 def _affordable(layout: Layout, keys: Mapping[str, int]) -> tuple[list[str], list[Finding]]:

@@ -373,7 +373,7 @@ def test_who_writes_a_postmortem_keeps_no_freeze_from_beginning(
         sign(other, purpose)
         early = freeze_described(block)
         assert (early is not None) is is_frozen
-        assert (process.status() == psutil.STATUS_STOPPED) is is_frozen
+        wait_until(lambda: (process.status() == psutil.STATUS_STOPPED) is is_frozen, what="the kernel's word for it")
     finally:
         os.close(other)
 

@@ -32,6 +32,7 @@ def unguarded(small: SmallWorkload) -> Iterator[RunContext]:
     """A cordon that stands, and whose guard was killed."""
     with case_of(small.block()) as context:
         cordon.fn(context)
+        wait_until(lambda: context.adapters.host.guard(context.cordon_files.marker), what="the guard's start")
         guard = context.adapters.host.guard(context.cordon_files.marker)
         assert guard
         psutil.Process(guard.pid).kill()

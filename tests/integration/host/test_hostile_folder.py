@@ -54,6 +54,7 @@ MODULES = [
     "tasks.evidence.model_scanner",
     "tasks.guard",
     "tasks.silence",
+    "tasks.system.start_as",
     "tasks.system.priority",
     "prefect",
 ]

@@ -210,7 +210,6 @@ def test_an_upgrade_is_refused_while_a_run_is_at_work_and_the_worker_goes_on(sit
     assert site.host.shown(WORKER, "MainPID") == before
 
 
-@pytest.mark.soak
 def test_an_upgrade_under_an_open_incident_leaves_the_guard_and_the_incident_is_carried_on(site: Site) -> None:
     workload, host = site.workload, site.host
     host.run(["mv", workload.store, f"{workload.store}.away"], check=True)

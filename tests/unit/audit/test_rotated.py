@@ -19,7 +19,6 @@ from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import PermanentStoreError, Refused
 from tasks.custody.store.manifest import canonical
 from tasks.custody.store.timestamp import stamped_at
-from tasks.storage import untrusted_reads
 from tests.support.memory_store import MemoryStore
 from tests.support.run_context import INCIDENT
 from tests.support.sealed_runs import evacuated
@@ -181,7 +180,7 @@ def test_what_others_have_put_beside_costs_no_audit_its_word(  # noqa: PLR0913, 
     allowed: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(untrusted_reads, "_ROTATIONS_LIMIT", 9)
+    monkeypatch.setattr("tasks.storage.rotations._ROTATIONS_LIMIT", 9)
     store = Locked(json.loads(carried_on[f"{HOME}/record/001/closing.json"])["place"])
     mine = rotation(signing_key, following, between)
     planted = {f"rotations/!/{number}": b"x" for number in range(20)} | {"rotations/other/1/closing.json": b"{}"}
