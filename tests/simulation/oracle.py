@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tasks.audit.verify import audited
+from tasks.custody.audit.finding import Severity
 from tasks.custody.containment.ends import End as Fate
 from tasks.custody.containment.process import Identity
 from tasks.custody.evidence.keys import beside_key, record_key
@@ -17,6 +19,7 @@ from tasks.custody.store.objects import all_objects
 from tasks.evidence.signing import read_signature
 from tasks.incident.current import read_incident
 from tests.simulation.run import End
+from tests.simulation.store import Moods
 from tests.simulation.world import World
 
 NOT_ALLOWED = "identity that may change latest/"
@@ -40,6 +43,14 @@ def seen_alive(world: World) -> dict[int, str]:
     host = world.host
     until = int(host.checked_at * 100)
     return {pid: " ".join(each.command) for pid, each in host.workload().items() if each.identity.start < until}
+
+
+def audit_contradicts(world: World, end: End) -> list[str]:
+    """What an audit of the store, every byte of it read, holds against an incident that ended Verified."""
+    world.store.moods, world.store.happens = Moods(), len
+    found = audited(world.store, end.incident, None, deep=True).findings
+    bad = {Severity.BROKEN, Severity.UNSENT}
+    return [f"it is Verified, and the audit says {each.summary}" for each in found if each.severity in bad]
 
 
 def false_words(world: World, end: End) -> list[str]:

@@ -2,7 +2,8 @@
 
 What it cannot see:
 - two runs at work at once, and races of threads: a run is one thread, and the guard looks between its acts;
-- Prefect's engine, server and worker, alarms and second triggers that join, fleets, recovery, answers, audits;
+- Prefect's engine, server and worker, alarms and second triggers that join, fleets, recovery, answers;
+- signatures, time stamps and whoever tampers with the store: an audit is asked whether honest documents contradict;
 - the start of a run (prestart): nothing is frozen before the run begins;
 - containers, control groups, GPUs, cron, accounts, namespaces, open files: a process is what paper says it is;
 - the kernel: /proc, signals on their way, pids used again; what a power loss takes is tests/crash's;
@@ -23,7 +24,7 @@ from tempfile import TemporaryDirectory
 
 from tests.simulation import faults
 from tests.simulation.cast import SERVE, people
-from tests.simulation.oracle import NOT_ALLOWED, false_words, guarded, last_verdict, left_here, named
+from tests.simulation.oracle import NOT_ALLOWED, audit_contradicts, false_words, guarded, last_verdict, left_here, named
 from tests.simulation.run import End, Event, Order, ran
 from tests.simulation.store import Moods, TruthStore
 from tests.simulation.world import KINDS, SimClock, SimHost, World
@@ -184,6 +185,7 @@ def _carry_on(world: World, story: Story, change: Callable[[], object], end: End
         story.false.append(f"it was carried on {_CARRIED_ON} times, and never ended Verified: {end.message[:900]}")
     if not story.false and NOT_ALLOWED in last_verdict(world, end):
         story.false.append("it ended Verified, the right to change latest/ was granted, and latest/ was left as it is")
+    story.false += [] if story.false else audit_contradicts(world, end)
 
 
 def meanwhile(world: World, rng: Random) -> None:
