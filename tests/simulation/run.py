@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import flows.evacuate
 import flows.thaw
+from tasks.custody.containment.answer import GivenAnswer
 from tasks.custody.errors import Refused
 from tasks.preflight.open_incident import NotOpened, Opened, Request, open_incident
 from tasks.preflight.reopen import Reopening, reopen
@@ -53,7 +54,8 @@ class Order:
     """A run: what it is asked for, and what happens to it.
 
     `act` is evacuate, thaw, or wait, in which only time passes. `fails` are collectors that do not work in it, `retry`
-    is the id of a run that Prefect's Retry begins again. It begins `after` so many seconds.
+    is the id of a run that Prefect's Retry begins again. It begins `after` so many seconds. `answer` is a person's, on
+    a process that is not known.
     """
 
     act: str = "evacuate"
@@ -63,6 +65,7 @@ class Order:
     fails: tuple[str, ...] = ()
     retry: str = ""
     after: float = 1.1
+    answer: GivenAnswer | None = None
 
 
 @dataclass
@@ -176,6 +179,7 @@ class _Running:
             return cast("Opened | NotOpened", cast("Any", reopen).fn(reopening))
         about: Any = {"workload": "paper", "store": "store", "reason": "a drill on paper", "detected_at": None}
         about |= {"incident_id": order.incident, "dry_run": False, "policy": order.policy, "run": run}
+        about |= {"answer": order.answer}
         now = datetime.fromtimestamp(time.time(), UTC)
         asked = Request(**about, created=now)
         return cast("Opened | NotOpened", cast("Any", open_incident).fn(asked))

@@ -2,7 +2,7 @@
 
 What it cannot see:
 - two runs at work at once, and races of threads: a run is one thread, and the guard looks between its acts;
-- Prefect's engine, server and worker, alarms and second triggers that join, fleets, recovery, answers;
+- Prefect's engine, server and worker, alarms and second triggers that join, fleets, recovery;
 - signatures, time stamps and whoever tampers with the store: an audit is asked whether honest documents contradict;
 - the start of a run (prestart): nothing is frozen before the run begins;
 - containers, control groups, GPUs, cron, accounts, namespaces, open files: a process is what paper says it is;
@@ -22,6 +22,7 @@ from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
+from tasks.custody.containment.answer import Decision, GivenAnswer
 from tests.simulation import faults
 from tests.simulation.cast import SERVE, people
 from tests.simulation.oracle import NOT_ALLOWED, audit_contradicts, false_words, guarded, last_verdict, left_here, named
@@ -29,7 +30,9 @@ from tests.simulation.run import End, Event, Order, ran
 from tests.simulation.store import Moods, TruthStore
 from tests.simulation.world import KINDS, SimClock, SimHost, World
 
-_CARRIED_ON = 7
+_CARRIED_ON = 9
+_ANSWERS = 0.6
+"""How often a person answers on a process that is not known, and does not end it by hand."""
 _EVENTS = {"kill": 0.5, "cancel": 0.15, "lose_copy": 0.15, "step_clock": 0.1, "fill_disk": 0.1, "fail": 0.1}
 """What happens to a run, and in how many."""
 _STEPS = (
@@ -169,18 +172,25 @@ def _play(world: World, rng: Random, story: Story, change: Callable[[], object])
     world.store.moods = Moods()
     world.store.mend()
     world.host.systemd.failing.clear()
-    _carry_on(world, story, change, end)
+    _carry_on(world, rng, story, change, end)
     story.false += [] if story.false else left_here(world)
 
 
-def _carry_on(world: World, story: Story, change: Callable[[], object], end: End) -> None:
-    """Run until it ends Verified, and latest/ follows; a person does what the messages say."""
+def _carry_on(world: World, rng: Random, story: Story, change: Callable[[], object], end: End) -> None:
+    """Run until it ends Verified, and latest/ follows; a person does what the messages say, or answers."""
     again = end.incident if end.name == "Verified" and NOT_ALLOWED in last_verdict(world, end) else None
+    order = Order(incident=again)
     for _ in range(_CARRIED_ON):
-        end = _run(world, Order(incident=again), story, change)
+        end = _run(world, order, story, change)
         if story.false or end.name == "Verified":
             break
-        story.lines.append(f"a person ends {person_acts(world, end.message)}")
+        order = Order(incident=again)
+        asked = sorted(named(end.message) & world.host.processes.keys())
+        if end.name == "Unanswered" and asked and rng.random() < _ANSWERS:
+            said: Decision = "end" if asked[0] in world.host.workload() else "bystander"
+            order = Order(incident=end.incident, answer=GivenAnswer(asked[0], said, "ana"))
+        else:
+            story.lines.append(f"a person ends {person_acts(world, end.message)}")
     else:
         story.false.append(f"it was carried on {_CARRIED_ON} times, and never ended Verified: {end.message[:900]}")
     if not story.false and NOT_ALLOWED in last_verdict(world, end):

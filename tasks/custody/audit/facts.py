@@ -108,7 +108,7 @@ def coverage_holds(
     sealed: Mapping[int, tuple[Evidence, ...]],
     closed: Collection[int | None],
 ) -> Iterator[Finding]:
-    """Check that the record keeps every sealed attempt: it may not change its outcome or leave it out.
+    """Check that the record keeps every attempt that was sealed by then: it may not change its outcome or leave it out.
 
     Only a repeated attempt replaces an earlier one, and in a VERIFIED or PARTIAL record its files are in a folder that
     the closing names: one of `closed`.
@@ -121,7 +121,7 @@ def coverage_holds(
     told = {(item.collector, item.volume): item for each in sealed.values() for item in each}
     names = {volume: {file.stored for file in manifest.files} for volume, manifest in manifests.items()}
     for item in facts.coverage:
-        before = told.get((item.collector, item.volume)) if item.volume in sealed else None
+        before = told.get((item.collector, item.volume)) if item.volume in closed else None
         if before and _attempt(before) != _attempt(item):
             what = f"it tells the attempt of {shown(item.collector)} differently than the sealed coverage.json"
             yield broken(key, what, _words(before), _words(item))

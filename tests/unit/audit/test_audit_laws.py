@@ -15,14 +15,16 @@ from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
 from tasks.audit.verify import audited
 from tasks.custody.audit.chain import left_unsigned
-from tasks.custody.audit.facts import read_facts
+from tasks.custody.audit.facts import coverage_holds, read_coverage, read_facts
 from tasks.custody.audit.finding import Audit, AuditWord, Severity
 from tasks.custody.audit.layout import laid_out
 from tasks.custody.audit.promise import Promise, Seen, kept
 from tasks.custody.audit.records import RecordOf, admitted
 from tasks.custody.audit.signers import AllowedSigner, read_signers
 from tasks.custody.audit.turns import turns_hold
+from tasks.custody.audit.untrusted import read_manifest
 from tasks.custody.evidence.keys import SEGMENT, begun_key, done_key
+from tasks.custody.incident.verdict import Word
 from tasks.custody.store.latest import LatestTransaction
 from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.custody.store.signature import Data
@@ -549,3 +551,16 @@ def test_an_object_that_was_overwritten_and_put_back_is_found_where_versions_are
     store.versions |= {f"{HOME}/claim.json": 3}
     audit = audited(store, INCIDENT, signers, deep=False)
     assert "written or deleted again" in findings(audit, Severity.BROKEN)["claim.json"]
+
+
+def test_a_record_that_was_closed_before_the_seal_may_tell_an_attempt_that_was_made_again(objects: Objects) -> None:
+    """A simulated run was cancelled after a collector had failed; the next one repeated it, and the audit was BROKEN."""
+    key = f"{HOME}/record/001/verdict.json"
+    facts = read_facts(objects[key])
+    manifest = read_manifest([objects[f"{HOME}/evidence/manifest.json"]])
+    first, *others = read_coverage(objects[f"{HOME}/evidence/coverage.json"])
+    again = {1: (replace(first, needed=not first.needed), *others)}
+    (told,) = coverage_holds(key, facts, {1: manifest}, again, {1})
+    assert "differently than the sealed coverage.json" in told.what
+    early = replace(facts, verdict=replace(facts.verdict, word=Word.UNVERIFIED))
+    assert [*coverage_holds(key, early, {}, again, set())] == []
