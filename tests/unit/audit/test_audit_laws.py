@@ -554,7 +554,7 @@ def test_an_object_that_was_overwritten_and_put_back_is_found_where_versions_are
 
 
 def test_a_record_that_was_closed_before_the_seal_may_tell_an_attempt_that_was_made_again(objects: Objects) -> None:
-    """A simulated run was cancelled after a collector had failed; the next one repeated it, and the audit was BROKEN."""
+    """A run was cancelled after a collector had failed, the next one repeated it, and the audit was BROKEN."""
     key = f"{HOME}/record/001/verdict.json"
     facts = read_facts(objects[key])
     manifest = read_manifest([objects[f"{HOME}/evidence/manifest.json"]])
