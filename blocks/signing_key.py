@@ -17,7 +17,7 @@ from blocks.form import FormMade
 from blocks.quick_save import QuickSave
 from blocks.workload_fields import AbsolutePath
 from tasks.custody.store.envelope import enveloped
-from tasks.custody.store.signature import NAMESPACE, Data, PrivateKey, public_key, sign
+from tasks.custody.store.signature import Data, PrivateKey, public_key, sign, signer_line
 
 _IDENTITY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*@[A-Za-z0-9.-]+")
 _PUBLIC: Final = re.compile(r"(ssh|ecdsa|sk-ssh|sk-ecdsa)-\S+ AAAA")
@@ -98,7 +98,7 @@ class SigningKey(QuickSave, FormMade, Block):
     @property
     def allowed_signers(self) -> str:
         """The line for the file that `ssh-keygen -Y verify -f` reads."""
-        return f'{self.identity} namespaces="{NAMESPACE}" {self.public_key}'
+        return signer_line(self.identity, self.public_key)
 
     def sign(self, data: Data) -> bytes:
         """Return the content of the .sig file for `data`, given whole or in pieces."""

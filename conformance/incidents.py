@@ -19,21 +19,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pydantic import SecretStr
 
-from blocks.port import Store, ignore_progress
+from blocks.port import Store
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
 from blocks.workload import Workload
-from tasks.custody.containment.pause import Pause
 from tasks.custody.containment.receipt import Containment
 from tasks.custody.evidence.acquisition import Outcome
-from tasks.custody.evidence.parts import Parts
 from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.log import CustodyLog
 from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, seal, sealed, volumes_to_seal
 from tasks.incident.current import read_incident
 from tasks.incident.run_lock import take_ownership
-from tasks.record.findings import Findings, content_of, verdict_of
+from tasks.record.findings import content_of, verdict_of
 from tasks.record.last_record import finished, last_record
 from tasks.record.postmortem import postmortem
 from tasks.record.render import MARKDOWN, Pages
@@ -44,6 +42,7 @@ from tasks.storage.offload import claim_store, offload
 from tasks.storage.promote import promote
 from tasks.storage.verify import verify
 from tests.support.memory_store import MemoryStore
+from tests.support.sealed_runs import contained_findings
 from tests.support.time_authority import TimeAuthority
 
 Objects = dict[str, bytes]
@@ -92,17 +91,9 @@ class Forgetful(MemoryStore):
 
     forgets = False
 
-    def create(
-        self,
-        key: str,
-        source: Path | bytes,
-        sha256: str,
-        parts: Parts | None = None,
-        tell: Callable[[int], object] = ignore_progress,
-    ) -> None:
-        """Forget it."""
+    def _keep(self, key: str, data: bytes, sha256: str) -> None:
         if not (self.forgets and key.endswith("/evidence/coverage.json")):
-            super().create(key, source, sha256, parts, tell)
+            super()._keep(key, data, sha256)
 
 
 def incident(  # noqa: PLR0913  what an incident is made with
@@ -160,22 +151,11 @@ def _evacuated(context: RunContext, run: Run) -> None:
     seals = [_made(seal.fn(context, each, evidence)) for each in volumes_to_seal(context, evidence)]
     intact = _made(check_seal.fn(context, seals))
     proven = _made(verify.fn(context, seals, _made(offload.fn(context, seals, intact))))
-    told: dict[str, Any] = {
-        "freeze": None,
-        "stop": None,
-        "containment": Containment(OPENED, (), cordoned=True, reason="held"),
-        "pause": Pause(()),
-        "challenge": None,
-        "watch": None,
-        "evidence": tuple(evidence),
-        "seals": tuple(seals),
-        "proven": proven,
-        "trouble": (),
-        **run.found,
-    }
-    judged = verdict_of(context, Findings(**told))
+    stored = {"evidence": tuple(evidence), "seals": tuple(seals), "proven": proven}
+    findings = contained_findings(OPENED, **{**stored, **run.found})
+    judged = verdict_of(context, findings)
     promoted = _made(promote.fn(context, seals, judged, "guarded" if run.promotes else "never"))
-    _made(record.fn(context, content_of(context, Findings(**told, promoted=promoted))))
+    _made(record.fn(context, content_of(context, replace(findings, promoted=promoted))))
 
 
 def _written(context: RunContext, run: Run) -> None:

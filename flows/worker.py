@@ -53,16 +53,16 @@ def _refused(host: str, port: int) -> bool:
 
 def command(arguments: Sequence[str]) -> list[str]:
     """Return the arguments of a Python that becomes the worker, with what is left out (see above)."""
-    options, values = [word.partition("=")[0] for word in arguments], [word.rpartition("=")[2] for word in arguments]
+    options, values = {word.partition("=")[0] for word in arguments}, [word.rpartition("=")[2] for word in arguments]
     host, added = socket.gethostname(), list[str]()
-    if not any(word in _POOLED for word in options):
+    if options.isdisjoint(_POOLED):
         added += ["--pool", os.environ.get("EVACUATION_POOL") or POOL]
-        if not any(word in _QUEUED for word in options):
+        if options.isdisjoint(_QUEUED):
             values.append(host)
             added += [word for queue in QUEUES for word in ("--work-queue", queue.format(host=host))]
-    if not any(word in _TYPED for word in options):
+    if options.isdisjoint(_TYPED):
         added += ["--type", _TYPE]
-    if host in values and not any(word in _NAMED for word in options):
+    if host in values and options.isdisjoint(_NAMED):
         added += ["--name", host]
     return ["prefect", "worker", "start", *arguments, *added]
 

@@ -19,7 +19,7 @@ from tasks.custody.audit.signers import AllowedSigner
 from tasks.custody.audit.timed import seen_times
 from tasks.custody.audit.untrusted import Closing, Unreadable, read_closing
 from tasks.custody.errors import EvacuationError, Refused, StoreError
-from tasks.custody.evidence.keys import CLOSING, record_key
+from tasks.custody.evidence.keys import CLOSING, STAMP, record_key
 from tasks.custody.fleet.documents import ClosingOfHost, HostLine
 from tasks.custody.fleet.examine import examine_fleet, fleet_layout, one_signer
 from tasks.custody.fleet.order import parse_fleet_id
@@ -158,7 +158,7 @@ def _compared(  # noqa: PLR0913, PLR0917  what is compared, and by what
     layout = laid_out(line.incident, [key.removeprefix(f"{beneath}/") for key in listed])
     number = next((each for each in layout.records if layout.closing(each) == told.key), 0)
     only = replace(layout, volumes=(), records=(number,) if number else ())
-    names = [f"{key}{end}" for key in only.signed for end in ("", SIGNATURE, ".tsr")]
+    names = [f"{key}{end}" for key in only.signed for end in ("", SIGNATURE, STAMP)]
     names = [name for name in names if key_at(beneath, name) in listed]
     documents = {name: fetch(root, key_at(beneath, name), DOCUMENT_LIMIT) for name in names}
     where = key_at(beneath, told.key)

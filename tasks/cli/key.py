@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from tasks.cli.output import command
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import principal_of
-from tasks.custody.store.signature import NAMESPACE, public_key
+from tasks.custody.store.signature import public_key, signer_line
 from tasks.custody.visible import say
 from tasks.system.atomic_files import read_plain, sync_folder, write_once
 from tasks.system.ours import exposed, make_folder
@@ -22,7 +22,7 @@ def make_by_hand(path: Path) -> int:
     Raises Refused if the file is there, or would lie where another account can replace it.
     """
     identity = principal_of(gethostname())
-    line = f'{identity} namespaces="{NAMESPACE}" {make_key(path)}'
+    line = signer_line(identity, make_key(path))
     say(f"wrote {path}, mode 0600 署名鍵を作成", error=True)
     say(f'in the [store.NAME] ストアの設定に: signing = {{ key_file = "{path}", identity = "{identity}" }}', error=True)
     say("give this line to the auditor by another way than the store 次の行をストア以外の経路で監査人へ:", error=True)

@@ -9,10 +9,11 @@ from blocks.signing_key import SigningKey
 from blocks.store import with_usable_key
 from tasks.custody.audit.rotated import SIGNED, KeyClosing
 from tasks.custody.errors import Refused
-from tasks.custody.evidence.keys import CLOSING, ROTATIONS, TIME_STAMP
+from tasks.custody.evidence.keys import CLOSING, ROTATIONS, STAMP, TIME_STAMP
 from tasks.custody.incident.description import place
 from tasks.custody.incident.incident import principal_of
 from tasks.custody.store.manifest import canonical
+from tasks.custody.store.signature import signer_line
 from tasks.custody.visible import say
 from tasks.evidence.time_stamp import stamp
 from tasks.storage.proof import create_kept
@@ -41,12 +42,14 @@ def rotate_by_hand(text: str, key: Path) -> int:
     put(SIGNED, signature)
     put(CLOSING, data)
     if block.timestamp_url:  # over the signature: a thief can have had the text stamped beforehand
-        untimed = stamp(block, signature, lambda name, content: put(name.replace(TIME_STAMP, f"{SIGNED}.tsr"), content))
+        untimed = stamp(
+            block, signature, lambda name, content: put(name.replace(TIME_STAMP, f"{SIGNED}{STAMP}"), content)
+        )
     say(
         f"{block.signing.fingerprint} names {line.key.fingerprint} as the next key of {line.who}, in {store.place}",
         f"  time      {(untimed and f'no time vouched for, because {untimed}') or block.timestamp_url}",
         f'  next      key_file = "{key}" in the table, then `evacuation doctor`',
-        f'  auditor   {line.who} namespaces="evacuation" {public}',
+        f"  auditor   {signer_line(line.who, public)}",
     )
     return 0
 

@@ -15,7 +15,7 @@ from tasks.custody.errors import Denied, EvacuationError
 from tasks.custody.incident.incident import principal_of
 from tasks.custody.incident.readiness import Finding, Readiness, failed, fatal, loss, sound
 from tasks.custody.store.manifest import digest_bytes
-from tasks.custody.store.signature import signer
+from tasks.custody.store.signature import signer, signer_line
 from tasks.custody.store.timestamp import stamped_at
 from tasks.evidence.time_stamp import time_stamp as ask_authority
 from tasks.readiness.patient import Patient
@@ -151,7 +151,7 @@ def signature(patient: Patient) -> Finding:
     text = b"readiness"
     made = signer(key.sign(text), [text])
     wanted = principal_of(socket.gethostname())
-    line = key.allowed_signers.replace(key.identity, wanted, 1)
+    line = signer_line(wanted, key.public_key)
     unproven, cure = "no audit may be Proven", f"give the auditor this line: {line}"
     lines = patient.signers or patient.block.allowed_signers
     if not lines:

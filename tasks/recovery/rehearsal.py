@@ -66,11 +66,9 @@ def starts_of(context: RunContext) -> dict[str, tuple[bool, str]]:
     if type(way) is ProcessApi:
         with suppress(EvacuationError):
             frozen = load_frozen(context.state)
-            lacks, unread = (
-                lacking(starts := read_starts(frozen), api_user(context), block),
-                "not known: it may not be read",
-            )
-            said = f"without {', '.join(lacks)}" if lacks else "as it is" if starts else unread
+            starts = read_starts(frozen)
+            lacks = lacking(starts, api_user(context), block)
+            said = f"without {', '.join(lacks)}" if lacks else "as it is" if starts else "not known: it may not be read"
             if any(each.role == "api" for each in frozen.values()):
                 rows["what it runs with"] = bool(starts) and not lacks, said
     if block.api_image:

@@ -1,8 +1,7 @@
 """§5: read the transactions of latest/, and what latest/ holds now."""
 
-import hashlib
 import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ from tasks.custody.errors import PermanentStoreError
 from tasks.custody.evidence.keys import LATEST, TURNS, begun_key, done_key, turn_of
 from tasks.custody.store.latest import LatestTransaction, ObjectRef, TurnProof
 from tasks.custody.store.latest_plan import kept_by
-from tasks.custody.store.manifest import digest_bytes
+from tasks.custody.store.manifest import Hashed, digest_bytes
 from tasks.custody.store.receipts import ObjectReceipt
 from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch, read_back
 from tasks.system.parallel import QUESTIONS, side_by_side
@@ -64,21 +63,14 @@ def end_of_line(numbers: Iterable[int]) -> int:
 
 def read_transaction(store: "Store", number: int) -> tuple[LatestTransaction, str]:
     """Read the intent of a transaction, and return it with its SHA-256. PermanentStoreError if it is unreadable."""
-    whole = hashlib.sha256()
-
-    def hashed() -> Iterator[bytes]:
-        for piece in store.stream(begun_key(number)):
-            whole.update(piece)
-            yield piece
-
     try:
-        found = LatestTransaction.read(hashed())
+        found = LatestTransaction.read(whole := Hashed(store.stream(begun_key(number))))
     except ValueError as error:
         said = str(error).partition("\n")[0]
         raise _unreadable(store, number, said) from error
     if found.number != number:
         raise _unreadable(store, number, f"the record of turn {found.number}")
-    return found, whole.hexdigest()
+    return found, whole.sha256
 
 
 def _unreadable(store: "Store", number: int, said: str) -> PermanentStoreError:

@@ -4,7 +4,6 @@ Only what a manifest, a closing or a turn names is written there: anybody who ma
 rest, and what lies in a workload's folder may be run.
 """
 
-import hashlib
 import os
 import shutil
 from collections import Counter
@@ -23,6 +22,7 @@ from tasks.custody.errors import PermanentStoreError, Refused, StoreError
 from tasks.custody.evidence.keys import LATEST, beside_key, claim_key, record_key, snapshot_key, source_path
 from tasks.custody.incident.incident import parse_id
 from tasks.custody.step_result import StepResult
+from tasks.custody.store.manifest import Hashed
 from tasks.custody.store.objects import all_objects
 from tasks.storage.latest_history import History, history
 from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch, keys_of, read_back
@@ -207,18 +207,11 @@ def _promised(store: "Store", incident: str, prefix: str) -> dict[str, str]:
 
 def _named_by(store: "Store", key: str, sha256: str, layout: Layout, volume: int) -> dict[str, str]:
     """Return what a manifest names. Raises Unreadable if it is another one than that, or of another folder."""
-    digest = hashlib.sha256()
-
-    def hashed() -> Iterator[bytes]:
-        for piece in store.stream(key):
-            digest.update(piece)
-            yield piece
-
-    manifest = read_manifest(hashed())
+    manifest = read_manifest(whole := Hashed(store.stream(key)))
     if (manifest.incident, manifest.volume) != (layout.incident, volume):
         raise Unreadable(f"the manifest of {layout.incident}, folder {volume}", "another")
-    if sha256 and digest.hexdigest() != sha256:
-        raise Unreadable(f"the manifest that a closing names, {sha256}", digest.hexdigest())
+    if sha256 and whole.sha256 != sha256:
+        raise Unreadable(f"the manifest that a closing names, {sha256}", whole.sha256)
     return {item.key: item.sha256 for item in all_objects(manifest, layout.snapshot)}
 
 

@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from blocks.port import Store
 from blocks.signing_key import SigningKey
@@ -79,6 +80,20 @@ def one_run(context: RunContext, evidence: Sequence[Evidence], **changes: object
     assert recorded_run(context, evidence, **changes).stored
 
 
+def contained_findings(at: datetime, **found: Any) -> Findings:
+    """What the steps of a run found whose workload was contained, and this."""
+    about = {
+        "freeze": None,
+        "stop": None,
+        "containment": Containment(at, (), cordoned=True, reason="held"),
+        "pause": Pause(()),
+        "challenge": None,
+        "watch": None,
+        "trouble": (),
+    }
+    return Findings(**{**about, **found})
+
+
 def recorded_run(context: RunContext, evidence: Sequence[Evidence], **changes: object) -> Record:
     """What a run does after the stop, step by step."""
     with suppress(Conflict):  # as in a flow: the offload then tells it
@@ -89,23 +104,9 @@ def recorded_run(context: RunContext, evidence: Sequence[Evidence], **changes: o
         proven = made(verify.fn(context, seals, made(offload.fn(context, seals, intact))))
     except StoreError as error:  # as in a flow: the step is trouble of the run, and the rest goes on
         proven, changes = None, {"trouble": (str(error),), **changes}
-    findings = Findings(
-        **{
-            "freeze": None,
-            "stop": None,
-            "containment": Containment(datetime.now(UTC), (), cordoned=True, reason="held"),
-            "pause": Pause(()),
-            "challenge": None,
-            "watch": None,
-            "evidence": tuple(evidence),
-            "seals": tuple(seals),
-            "proven": proven,
-            "trouble": (),
-            **changes,
-        }
-    )
+    stored = {"evidence": tuple(evidence), "seals": tuple(seals), "proven": proven}
+    findings = contained_findings(datetime.now(UTC), **{**stored, **changes})
     promoted = made(promote.fn(context, seals, verdict_of(context, findings), "guarded"))
-    findings = Findings(**{**vars(findings), "promoted": promoted})
-    written = made(record.fn(context, content_of(context, findings)))
+    written = made(record.fn(context, content_of(context, replace(findings, promoted=promoted))))
     assert isinstance(written, Record)
     return written

@@ -74,11 +74,6 @@ def last_verdict(segment: bytes) -> str:
     return next((str(entry.get("word", "")) for entry in entries if entry.get("action") == "verdict"), "")
 
 
-def left_unsigned(segment: bytes) -> Iterator[tuple[str, str]]:
-    """Yield name and digest of each manifest and closing that a segment says was left unsigned."""
-    yield from ((name, sha256) for action, name, sha256 in closed(segment) if action == "unsigned")
-
-
 def closed(segment: bytes) -> Iterator[tuple[str, str, str]]:
     """Yield signed or unsigned, name and digest of each manifest and closing that a segment tells of."""
     for line in lines_of(segment):

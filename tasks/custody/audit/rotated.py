@@ -12,9 +12,9 @@ from tasks.custody.audit.signers import AllowedSigner, read_signers
 from tasks.custody.audit.timed import seen_at
 from tasks.custody.audit.untrusted import Unreadable, document, typed
 from tasks.custody.errors import BadSignature, Refused
-from tasks.custody.evidence.keys import CLOSING
+from tasks.custody.evidence.keys import CLOSING, STAMP
 from tasks.custody.incident.incident import principal_of
-from tasks.custody.store.signature import NAMESPACE, PublicKey, signer
+from tasks.custody.store.signature import PublicKey, signer, signer_line
 from tasks.custody.store.timestamp import Roots
 
 Signers: TypeAlias = Sequence[AllowedSigner] | None
@@ -38,7 +38,7 @@ class KeyClosing:
         """The line for the next key. Raises Unreadable or Refused if it is no key of one host."""
         if not _HOST.fullmatch(self.host) or self.closed_utc.tzinfo is None or len(self.next_key.splitlines()) != 1:
             raise Unreadable("one host, a time with its zone, and one key", shown(self, 120))
-        (line,) = read_signers(f'{principal_of(self.host)} namespaces="{NAMESPACE}" {self.next_key}')
+        (line,) = read_signers(signer_line(principal_of(self.host), self.next_key))
         return replace(line, after=self.closed_utc)
 
 
@@ -63,7 +63,7 @@ def with_successors(
         names = f"names {line.key.fingerprint} as the next key of {line.who}, from {at}"
         if line.key in own:
             continue
-        seen = seen_at(documents.get(f"{key}{SIGNATURE}.tsr", b""), documents[f"{key}{SIGNATURE}"], roots)
+        seen = seen_at(documents.get(f"{key}{SIGNATURE}{STAMP}", b""), documents[f"{key}{SIGNATURE}"], roots)
         theirs = (each for each in lines if each.key == by and each.may_sign(at) and not each.revoked(seen))
         if any(each.stands_for(line.who) for each in theirs):
             lines.append(line)

@@ -35,6 +35,25 @@ def pieces_of(file: BinaryIO) -> Iterator[bytes]:
     return iter(lambda: file.read(_LARGE), b"")
 
 
+class Hashed:
+    """Pieces that are hashed as they are read."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        """Read nothing yet."""
+        self._pieces, self._whole = pieces, hashlib.sha256()
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield each, once."""
+        for piece in self._pieces:
+            self._whole.update(piece)
+            yield piece
+
+    @property
+    def sha256(self) -> str:
+        """The digest of what was read."""
+        return self._whole.hexdigest()
+
+
 def digest_bytes(data: bytes) -> str:
     """Return the SHA-256 of bytes in hexadecimal."""
     return hashlib.sha256(data).hexdigest()

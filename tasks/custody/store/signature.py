@@ -55,6 +55,11 @@ class PublicKey:
         return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
 
 
+def signer_line(principal: str, public: str) -> str:
+    """Return the line of an allowed_signers file by which this public key may sign as this principal."""
+    return f'{principal} namespaces="{NAMESPACE}" {public}'
+
+
 def public_key(key: PrivateKey) -> PublicKey:
     """Return the public half of a key."""
     return PublicKey(key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode())

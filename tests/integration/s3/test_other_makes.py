@@ -15,10 +15,8 @@ from tasks.adapters.host import LinuxHost
 from tasks.audit.verify import audited
 from tasks.custody.audit.finding import AuditWord
 from tasks.custody.store.promises import Promises
-from tasks.storage.restore import pull
-from tasks.storage.rollback import Undoing, rollback
-from tests.support.holdings import Unheard
 from tests.support.other_makes import BUCKET, LOCKED, MAKES, OtherMake
+from tests.support.round_trip import require_back_and_undone
 from tests.support.scenes import Scene
 from tests.support.workloads import SmallWorkload
 
@@ -98,12 +96,4 @@ def test_an_incident_is_carried_on_promoted_audited_pulled_and_rolled_back(scene
     if not keeps_locks:  # moto deletes what is locked, and takes a shorter lock
         assert "not seen to keep a lock" in str(state.message)
         return
-    for what in ("latest", incident, incident.removeprefix("IR-")):
-        (tmp_path / what).mkdir()
-        pulled = pull(scene.store, what, tmp_path / what)
-        assert pulled.is_complete, pulled.summary
-    assert (tmp_path / "latest/models/model_builtin.joblib").read_bytes() == first
-    undone = rollback(scene.store_block.open_latest(), Undoing("a test"), Unheard())
-    assert undone.is_complete, undone.summary
-    assert list(scene.store.list("latest/")) == []
-    assert audited(scene.store, incident, None, deep=True).word is not AuditWord.BROKEN
+    require_back_and_undone(scene, incident, first, tmp_path)

@@ -14,7 +14,7 @@ from blocks.port import StoredObject
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
 from tasks.audit.verify import audited
-from tasks.custody.audit.chain import left_unsigned
+from tasks.custody.audit.chain import closed
 from tasks.custody.audit.facts import coverage_holds, read_coverage, read_facts
 from tasks.custody.audit.finding import Audit, AuditWord, Severity
 from tasks.custody.audit.layout import laid_out
@@ -415,7 +415,7 @@ def test_a_segment_tells_every_digest_that_was_left_unsigned_and_nothing_that_is
         {"action": "unsigned", "object": "evidence/manifest.json"},
     ]
     segment = b"".join(json.dumps(line).encode() + b"\n" for line in lines) + b'"unsigned"\n{"unsigned"\n'
-    assert [sha256[0] for _, sha256 in left_unsigned(segment)] == ["a", "b"]
+    assert [sha256[0] for action, _, sha256 in closed(segment) if action == "unsigned"] == ["a", "b"]
 
 
 def test_whose_the_key_is_is_not_proven_without_signers(objects: Objects, holding: Holding) -> None:
