@@ -11,6 +11,7 @@ from blocks import s3_clients
 from blocks.s3 import S3Store
 from tasks.custody.errors import PermanentStoreError, StoreError, TransientStoreError
 from tasks.custody.evidence.parts import divide
+from tasks.runtime import busy_store
 from tests.integration.s3.conftest import LARGE, MIB, PARTS
 from tests.integration.s3.proxy import Act, Exchange, Proxy, Rule, cut_after, dawdle, lose_the_answer, refuse, stall
 from tests.support.deliveries import proven, run_of, sent
@@ -64,8 +65,16 @@ def test_what_passes_is_tried_again_request_by_request(
     ],
 )
 def test_what_does_not_pass_is_said_and_later_only_the_rest_is_sent(  # noqa: PLR0913, PLR0917  fixtures
-    laden: SmallWorkload, door: Door, proxy: Proxy, request_: str, act: Act, kind: type[StoreError], word: str
+    laden: SmallWorkload,
+    door: Door,
+    proxy: Proxy,
+    monkeypatch: pytest.MonkeyPatch,
+    request_: str,
+    act: Act,
+    kind: type[StoreError],
+    word: str,
 ) -> None:
+    monkeypatch.setattr(busy_store, "BUSY_SECONDS", 5.0)
     asked = Counter[str]()
 
     def counted(exchange: Exchange) -> None:
