@@ -65,7 +65,7 @@ def lacking(block: WorkloadFields) -> Iterator[str]:
         for word in (*no_program(block, block.api_command), *missing) if block.root.is_dir() else ():
             yield f"api_command: {word} is not there, so a recovery could not start the API"
     if block.api_headers and not _is_saved(block.api_headers):
-        yield f"api_headers: {block.api_headers} is not saved. Save it (docs/operate.md), or a recovery goes without it"
+        yield f"api_headers: {block.api_headers} is not saved. Save it (docs/setup.md), or a recovery goes without it"
 
 
 def no_program(block: WorkloadFields, command: Sequence[str]) -> list[str]:

@@ -52,5 +52,5 @@ def saved_block(reference: str) -> Any:
         raise Refused(
             "the name of a saved block, as in aws-credentials/evacuation",
             f"{reference!r}: {error}",
-            "Save it (docs/operate.md), or correct its name in the file.",
+            "Save it (docs/setup.md), or correct its name in the file.",
         ) from error

@@ -49,9 +49,13 @@ def _sections() -> Chapter:
 
 
 def _responsibilities() -> Chapter:
-    rows = [(str(row), _link(each), _first_line(_folder(each) / "__init__.py")) for each, row in packages().items()]
+    layers: dict[int, list[str]] = {}
+    for each, row in packages().items():
+        lives, _, _ = _first_line(_folder(each) / "__init__.py").partition(". ")
+        layers.setdefault(row, []).append(f"{_link(each)}: {lives.removesuffix('.')}")
     about = "A package imports only from rows below its own, custody also from itself; `make check` enforces it."
-    return Chapter("Packages", about, ("Row", "Package", "What lives there, and what may not"), rows)
+    rows = [(str(row), "<br>".join(told)) for row, told in layers.items()]
+    return Chapter("Packages", f"{about} What may not live there, its docstring says.", ("Row", "What lives there"), rows)
 
 
 def _folder(package: str) -> Path:

@@ -34,7 +34,7 @@ _REFUSED: Final = "the command line or its input was refused, or a server or sto
 _INTERRUPTED: Final = "interrupted before a run began: what was frozen goes on"
 _HEAD: Final = """# Reference
 
-Made from the code by `make reference`; a test fails when it is stale. How all of it is used: [operate.md](operate.md).
+Made from the code by `make reference`; a test fails when it is stale. How all of it is used: [setup.md](setup.md).
 """
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from blocks.store import EvidenceStore
 
 _STORE: Final = "evidence-store"
-_SAVE: Final = "Save that block on the server at PREFECT_API_URL (docs/operate.md), or correct its name."
+_SAVE: Final = "Save that block on the server at PREFECT_API_URL (docs/setup.md), or correct its name."
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -120,5 +120,5 @@ def unknown_block(slug: str, name: str) -> Refused:
     return Refused(
         f"the name of a saved {slug} block",
         repr(name),
-        f"Use one of: {', '.join(known) or 'none is saved yet'}; or save one (docs/operate.md).",
+        f"Use one of: {', '.join(known) or 'none is saved yet'}; or save one (docs/setup.md).",
     )

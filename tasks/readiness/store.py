@@ -146,7 +146,7 @@ def signature(patient: Patient) -> Finding:
     """Sign a text, and verify that with the auditor's lines: those given, else those of the store's block."""
     key, matters = patient.block.signing, "nobody can prove who made the evidence: it is unsigned"
     if key is None:
-        cure = "make a key and name it in the store's block: docs/operate.md, 'Sign and lock'"
+        cure = "make a key and name it in the store's block: docs/setup.md, 'Sign and lock'"
         return loss(patient.key_problem or "the store's block has no signing key", matters, cure)
     text = b"readiness"
     made = signer(key.sign(text), [text])
@@ -167,7 +167,7 @@ def signature(patient: Patient) -> Finding:
     if not any(each.stands_for(wanted) and each.key == made and each.may_sign(now) for each in allowed):
         return loss(f"the auditor's file does not allow {made.fingerprint} as {wanted}", unproven, cure)
     if not key.key_file:
-        cure = "make a new one as a file of root's, and name it by key_file: docs/operate.md, 'Sign and lock'"
+        cure = "make a new one as a file of root's, and name it by key_file: docs/setup.md, 'Sign and lock'"
         return loss("the key lies in a block, which is for drills", "whoever reads that block signs as this host", cure)
     return sound(f"{key.identity}, {made.fingerprint}, verified with the auditor's file")
 

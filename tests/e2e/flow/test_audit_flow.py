@@ -172,7 +172,7 @@ def test_every_command_of_the_page_prints_what_the_page_says(
     assert "- Time 時刻: 20" in artifacts(proven)["audit"]
     (tmp_path / "allowed_signers").write_text(known["allowed_signers"])
     (tmp_path / "roots.pem").write_text(known["tsa_roots"])
-    page = (PROJECT / "docs/audit.md").read_text().partition("## By hand\n")[2].partition("\n## ")[0]
+    page = (PROJECT / "conformance/by-hand.md").read_text().partition("## By hand\n")[2].partition("\n## ")[0]
     (example, _), *commands = blocks_of(page)
     values = {
         "export AWS_ENDPOINT_URL": seaweed.endpoint,

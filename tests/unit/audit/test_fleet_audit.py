@@ -395,7 +395,7 @@ cp -r "$STORE/${from#s3://bucket/}" "$place"
 def test_every_command_of_the_page_prints_what_the_page_says(bucket: Bucket, tmp_path_factory: Any) -> None:
     bucket.write(bucket.rows())
     commands = blocks_of(
-        (PROJECT / "docs/audit.md").read_text().partition("## By hand: a fleet")[2].partition("\n## ")[0]
+        (PROJECT / "conformance/by-hand.md").read_text().partition("## By hand: a fleet")[2].partition("\n## ")[0]
     )
     (programs := tmp_path_factory.mktemp("an auditor") / "bin").mkdir()
     (programs / "aws").write_text(COPY)

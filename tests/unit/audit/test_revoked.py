@@ -247,7 +247,7 @@ def test_the_page_says_the_same_with_openssl_and_ssh_keygen(
         (tmp_path / key).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / key).write_bytes(data)
     (tmp_path / "allowed").write_text(until(signing_key, closed(stamped, LAST) + MINUTE))
-    page = (Path(__file__).parents[3] / "docs/audit.md").read_text().partition("## By hand\n")[2]
+    page = (Path(__file__).parents[3] / "conformance/by-hand.md").read_text().partition("## By hand\n")[2]
     (block,) = (text for text, _ in blocks_of(page) if "openssl ts" in text)
     values = {"SIGNERS": tmp_path / "allowed", "HOST": HERE, "TSA_ROOTS": time_authority.root}
     script = "".join(f"{name}='{value}'\n" for name, value in values.items())

@@ -301,7 +301,7 @@ def test_the_page_finds_the_same_keys_with_ssh_keygen(
         (tmp_path / key).write_bytes(data)
     (tmp_path / "IR").mkdir()
     (tmp_path / "allowed_signers").write_text(allowed)
-    page = (Path(__file__).parents[3] / "docs/audit.md").read_text().partition("## By hand\n")[2]
+    page = (Path(__file__).parents[3] / "conformance/by-hand.md").read_text().partition("## By hand\n")[2]
     (block,) = (text for text, _ in blocks_of(page) if "../rotations" in text)
     script = f"SIGNERS=$PWD/../allowed_signers\nHOST={HERE}\n{block}"
     done = subprocess.run(["bash", "-euc", script], cwd=tmp_path / "IR", capture_output=True, text=True, check=False)
