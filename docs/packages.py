@@ -55,7 +55,9 @@ def _responsibilities() -> Chapter:
         layers.setdefault(row, []).append(f"{_link(each)}: {lives.removesuffix('.')}")
     about = "A package imports only from rows below its own, custody also from itself; `make check` enforces it."
     rows = [(str(row), "<br>".join(told)) for row, told in layers.items()]
-    return Chapter("Packages", f"{about} What may not live there, its docstring says.", ("Row", "What lives there"), rows)
+    return Chapter(
+        "Packages", f"{about} What may not live there, its docstring says.", ("Row", "What lives there"), rows
+    )
 
 
 def _folder(package: str) -> Path:
