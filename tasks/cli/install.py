@@ -187,7 +187,7 @@ def _require_rights() -> None:
             "a host that systemd has booted",
             f"no {BOOTED}",
             "Have your own supervisor keep `evacuation worker` running. In a container nothing is installed: the "
-            "image's command is the worker, and its engine restarts it (docs/setup.md, 'Other accounts, and containers').",
+            "image's command is the worker, and its engine restarts it (docs/setup.md, 'Accounts and containers').",
         )
     if os.geteuid():
         raise Refused("root", f"user {os.geteuid()}", f"Run it as root; {NAME} install --dry-run shows what it does.")

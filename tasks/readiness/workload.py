@@ -158,7 +158,7 @@ def files(patient: Patient) -> Finding:
     names = [os.fsdecode(name) for those, _ in found.values() for name in those]
     unread += [visible(name) for name in names if not os.access(Path(block.root, name), os.R_OK)]
     if unread:
-        cure = "ls -l there; docs/setup.md, 'Other accounts, and containers'"
+        cure = "ls -l there; docs/setup.md, 'Accounts and containers'"
         return loss(f"not readable: {', '.join(unread[:_NAMED])}", "they are not collected: Partial", cure)
     empty = [each for each, (those, _) in found.items() if not those]
     told = ", ".join(f"{each} {getattr(block, each)}" for each in empty) or "none"
