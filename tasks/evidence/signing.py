@@ -39,11 +39,13 @@ class Signer:
 def unready(saved: Mapping[str, Any]) -> str:
     """Return why the key of a store's block cannot be opened; empty if it may open, or if there is none.
 
-    Checks the format alone (PROTOCOL.key of OpenSSH): opening the key takes seconds, which would delay containment.
+    A key that is a file is told of when it is opened. Checks the format alone (PROTOCOL.key of OpenSSH): opening the key takes seconds, which would delay containment.
     """
     if (key := saved.get("signing")) is None:
         return ""
     given = key if isinstance(key, Mapping) else {}
+    if given.get("key_file"):
+        return ""
     found = _ARMOUR.search(str(given.get("private_key", "")))
     try:
         head = binascii.a2b_base64(found[1]) if found else b""

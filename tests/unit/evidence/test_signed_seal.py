@@ -184,6 +184,7 @@ def test_the_start_of_a_run_warns_of_a_key_that_cannot_be_opened_without_opening
     for saved in ({}, {"signing": None}, {"signing": {"private_key": plain.read_text().replace("\n", "\r\n")}}):
         assert unready(saved) == ""
     assert unready({"signing": {"private_key": locked, "passphrase": "a word"}}) == ""
+    assert unready({"signing": {"key_file": str(plain), "private_key": ""}}) == "", "the block holds no key to look at"
 
 
 def test_no_key_is_said_once(context: RunContext) -> None:
