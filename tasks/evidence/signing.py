@@ -39,7 +39,8 @@ class Signer:
 def unready(saved: Mapping[str, Any]) -> str:
     """Return why the key of a store's block cannot be opened; empty if it may open, or if there is none.
 
-    A key that is a file is told of when it is opened. Checks the format alone (PROTOCOL.key of OpenSSH): opening the key takes seconds, which would delay containment.
+    Checks the format alone (PROTOCOL.key of OpenSSH): opening the key takes seconds, which would delay containment. A
+    key that is a file is told of when it is opened.
     """
     if (key := saved.get("signing")) is None:
         return ""
