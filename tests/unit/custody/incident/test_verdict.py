@@ -269,7 +269,7 @@ PAUSED = Resume((LauncherState(Launcher(Kind.POOL, "p"), None, "no answer"),))
             ("no disk",),
             Word.NOT_CONTAINED,
             ("no disk",),
-            "again, as root where it was denied: prefect deployment run thaw/NAME --param incident_id=IR-x",
+            "again, as root where it was denied: prefect deployment run thaw/thaw-NAME --param incident_id=IR-x",
         ),
     ],
 )
@@ -331,7 +331,7 @@ def test_who_is_not_known_is_named_with_the_line_that_answers_it() -> None:
     assert verdict.missing[0] == "4711 is not known: node serve.js: it works in the root"
     for pid in (4711, 4712):
         assert f"evacuation answer evacuation.toml:portfolio {ID} {pid} bystander (or: end)" in verdict.next
-    assert "deployment answer/portfolio" in verdict.next
+    assert "deployment answer/answer-portfolio" in verdict.next
 
 
 def test_the_words_are_ordered_by_how_bad_they_are() -> None:
