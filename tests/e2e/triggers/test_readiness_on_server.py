@@ -235,6 +235,8 @@ def test_a_canary_event_becomes_a_run_of_this_worker(office: Office) -> None:
     assert found.weights == {"prefect/credentials": LOSS}, found.message
     told = next(each.found for each in found.findings if each.name == "prefect/canary")
     assert "event to run " in told
+    canaries = [run for run in runs.runs_of(office.client, full_name("ready", NAME)) if run.parameters.get("canary")]
+    assert {run.name for run in canaries} == {f"canary {NAME}"}, "green, whatever the look at the host has found"
     assert office.stage.incidents == []
 
 
