@@ -15,6 +15,7 @@ from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence, Outcome, StoredFile
 from tasks.custody.incident.verdict import Verdict, Word, judge, judge_thaw, why_not_recover
 from tasks.custody.store.receipts import NOT_THERE, ObjectReceipt
+from tasks.custody.visible import LINE_LIMIT, visible
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 ID = "IR-20260102T030405Z"
@@ -102,6 +103,15 @@ def test_what_comes_first_is_said_before_all_else() -> None:
     verdict = judge(ID, CONTAINED, [LOGS], [PROVEN], first="no model is sound")
     assert verdict.message.startswith("VERIFIED. First: no model is sound. Safe: ")
     assert "First" not in judge(ID, CONTAINED, [LOGS], [PROVEN]).message
+
+
+@pytest.mark.parametrize("length", [1, 499, 5_000])
+def test_the_line_begins_with_the_reason_and_what_is_safe_is_never_cut_off(length: int) -> None:
+    """A fleet reads there whether a host is contained, and the reason may hold a stranger's command."""
+    verdict = Verdict(Word.UNVERIFIED, (KNOWN, "2 files"), ("x" * length, "y" * 5_000), (), "look.")
+    line = visible(verdict.message, LINE_LIMIT)
+    assert line.startswith("UNVERIFIED. Missing: x")
+    assert f"Safe: {KNOWN}; 2 files. Also missing: yyy" in line
 
 
 def test_what_is_missing_is_named_the_urgent_first() -> None:
