@@ -71,8 +71,8 @@ def _where(data: ReportData) -> list[Block]:
             (Both("この記録", "this record"), page),
         )
         facts += [(about, Link(f"{places.store}/{key}", places.address(key))) for about, key in named]
-    asked = [Remark(Tone.FAIR, _ASKED)] if not data.dry_run and places.address("") else []
-    return [Facts(tuple(facts)), *asked]
+        facts += [(Both("リンク", "links"), _CREDENTIALS)] if places.address("") else []
+    return [Facts(tuple(facts))]
 
 
 def _stored(data: ReportData) -> list[Block]:
@@ -80,9 +80,9 @@ def _stored(data: ReportData) -> list[Block]:
     return [found or Remark(Tone.FAIR, Both("保全先に確認を求めていない。", "The store was asked for no proof."))]
 
 
-_ASKED: Final = Both(
-    "保全先へのリンクには保全先の認証が必要。evacuation pull は設定済みの認証で取得する。",
-    "Links to the store ask for its credentials; evacuation pull brings what they lead to, with those of the block.",
+_CREDENTIALS: Final = Both(
+    "開くには保全先の認証が必要。evacuation pull はブロックの認証で取得する",
+    "they ask for the store's credentials; evacuation pull brings what they lead to with those of its block",
 )
 _VERDICT: Final = Both("判定", "Verdict")
 _PLAN: Final = Both("予行の計画", "What would be done")

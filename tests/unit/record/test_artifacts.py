@@ -64,7 +64,7 @@ def test_links_that_ask_for_credentials_say_so(
     said: bool,  # noqa: FBT001  pytest gives it by name
 ) -> None:
     places = replace(story().places, address=EvidenceStore(**block).address)
-    assert ("ask for its credentials" in content("verdict", places=places)) is said
+    assert ("ask for the store's credentials" in content("verdict", places=places)) is said
 
 
 def test_a_rehearsal_points_to_nothing_in_the_store() -> None:
