@@ -72,7 +72,9 @@ def hosts_of(client: SyncPrefectClient, fleet: Fleet) -> tuple[Host, ...]:
 
 def _host(each: DeploymentResponse) -> Host:
     pool, queue, store = each.work_pool_name, each.work_queue_name, str(each.parameters.get("store", ""))
-    return Host(str(each.parameters.get("workload", each.name)), str(each.id), pool or "", queue or "", store)
+    workload = str(each.parameters.get("workload", ""))
+    name = workload if each.name == deployment_name(FLOW, workload) else each.name
+    return Host(name, str(each.id), pool or "", queue or "", store)
 
 
 def attempts_of(client: SyncPrefectClient, fleet: str) -> dict[str, Attempt]:

@@ -54,19 +54,22 @@ def show(artifacts: Sequence[PrefectArtifact]) -> None:
     and nothing waits for it.
     """
     made = dict[str, object]()
-    for artifact in reversed(artifacts[1:]):
-        made[artifact.key] = _put(artifact.linked_to(made))
-    first, run = artifacts[0].linked_to(made), TaskRunContext.get()
-    page = ArtifactCreate(key=first.key, type="markdown", description=first.about, data=first.content)
-    page.flow_run_id = run.task_run.flow_run_id if run else None
-    with get_client(sync_client=True) as client:
-        client.create_artifact(page)
+    for artifact in reversed(artifacts):
+        put = _put_of_run if artifact is artifacts[0] else _put
+        made[artifact.key] = put(artifact.linked_to(made))
 
 
 def _put(artifact: PrefectArtifact) -> object:
     if isinstance(artifact.content, str):
         return create_markdown_artifact(artifact.content, key=artifact.key, description=artifact.about)
     return create_table_artifact(visible_rows(artifact.content), key=artifact.key, description=artifact.about)
+
+
+def _put_of_run(artifact: PrefectArtifact) -> object:
+    page = ArtifactCreate(key=artifact.key, type="markdown", description=artifact.about, data=artifact.content)
+    page.flow_run_id = run.task_run.flow_run_id if (run := TaskRunContext.get()) else None
+    with get_client(sync_client=True) as client:
+        return client.create_artifact(page).id
 
 
 def publish(recorded: PrefectFuture[Any]) -> Record | str:
