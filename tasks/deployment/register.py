@@ -90,21 +90,38 @@ def save(path: Path) -> tuple[list[DeploymentTarget], list[str]]:
     """
     blocks = load(path)
     fleets = [name for name, block in blocks if isinstance(block, Fleet)]
-    stores = [name for name, block in blocks if isinstance(block, EvidenceStore)]
+    stores = {name: block for name, block in blocks if isinstance(block, EvidenceStore)}
     found = [(name, block) for name, block in blocks if isinstance(block, Workload)]
-    if not (found or fleets) or (found and len(stores) != 1 and not {name for name, _ in found} <= set(stores)):
+    if not (found or fleets) or (found and len(stores) != 1 and not {name for name, _ in found} <= stores.keys()):
         raise Refused(
             "a [workload.NAME] with a [store.NAME] of the same name, or one store for all",
             f"workloads {', '.join(name for name, _ in found) or 'none'}; stores {', '.join(stores) or 'none'}",
             "Nothing was saved. Correct the file, or save the blocks and give --name and --store.",
         )
-    targets = [DeploymentTarget(name, name if name in stores else stores[0], block.host) for name, block in found]
+    targets = [
+        DeploymentTarget(name, name if name in stores else next(iter(stores)), block.host) for name, block in found
+    ]
     if fleets:
         _require_apart(targets, {name: block.incident_suffix for name, block in found})
     for name, block in found:
         _require_followed(name, block)
     save_blocks(blocks)
+    say(*_one_latest(targets, stores))
     return targets, fleets
+
+
+def _one_latest(targets: Sequence[DeploymentTarget], stores: Mapping[str, EvidenceStore]) -> Iterator[str]:
+    """Yield which workloads promote into one latest/: a file of one replaces what another has under its name."""
+    sharing = dict[tuple[str | None, str], list[str]]()
+    for target in targets:
+        if (store := stores[target.store]).latest != "never":
+            sharing.setdefault((store.endpoint, store.place), []).append(target.workload)
+    for (_, place), names in sharing.items():
+        if len(names) > 1:
+            cure = (
+                'Unless they are copies of one service, give each a folder or prefix of its own, or latest = "never".'
+            )
+            yield f"{', '.join(names)} share {place}/latest/, each file is the last one's latest/ を共有. {cure}"
 
 
 def _require_followed(name: str, block: Workload) -> None:
