@@ -33,6 +33,7 @@ from benchmarks.watched import Watched, watch
 from blocks import EvidenceStore
 from tasks.adapters.host import LinuxHost
 from tasks.adapters.prefect_server import PrefectServer
+from tasks.custody.incident.deployment_names import full_name
 from tasks.drill.deployment import NAME, client_of, deploy, prefect
 from tasks.drill.sample import WORKERS, SampleWorkload
 from tasks.drill.screen import say
@@ -111,7 +112,7 @@ class Bench:
 
     def _new_run(self) -> UUID:
         with client_of(self.server) as client:
-            deployment = client.read_deployment_by_name(f"evacuate/{NAME}")
+            deployment = client.read_deployment_by_name(full_name("evacuate", NAME))
             return client.create_flow_run_from_deployment(deployment.id, state=Pending()).id
 
     def _race(self, command: Callable[[], Sequence[str]], **environment: str) -> Clocks:

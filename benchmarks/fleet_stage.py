@@ -15,6 +15,7 @@ from benchmarks.machine import spent_by
 from benchmarks.recorder import Recorder
 from blocks import EvidenceStore, Fleet, SigningKey, Workload
 from tasks.adapters.prefect_server import PrefectServer
+from tasks.custody.incident.deployment_names import full_name
 from tasks.deployment.register import DeploymentTarget, deploy_all, deploy_fleet
 from tasks.drill.deployment import POOL
 from tasks.drill.plant import Plant
@@ -87,7 +88,7 @@ def deploy_only(on: Stage, fleet: str, names: Sequence[str]) -> None:
 
 def trigger(client: SyncPrefectClient, fleet: str) -> FlowRun:
     """Run the fleet's deployment."""
-    deployment = client.read_deployment_by_name(f"fleet/{fleet}")
+    deployment = client.read_deployment_by_name(full_name("fleet", fleet))
     return client.create_flow_run_from_deployment(deployment.id, parameters={"reason": "a bench"})
 
 
@@ -104,7 +105,7 @@ def ended(client: SyncPrefectClient, run: UUID) -> str:
 
 def own_of(client: SyncPrefectClient, name: str, fleet: str) -> dict[str, str]:
     """Return what is a host's own of all that it says; the id of the fleet's incident is added by its trigger."""
-    deployment = client.read_deployment_by_name(f"evacuate/{name}")
+    deployment = client.read_deployment_by_name(full_name("evacuate", name))
     queue = client.read_work_queue_by_name(name, POOL)
     block = client.read_block_document_by_name(name, "workload")
     store = client.read_block_document_by_name(name, "evidence-store")

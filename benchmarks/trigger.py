@@ -36,6 +36,7 @@ from benchmarks.machine import Strangers
 from benchmarks.rows import RESULTS, Row, median, quicker, table, under, write
 from blocks import EvidenceStore
 from tasks.adapters.prefect_server import PrefectServer
+from tasks.custody.incident.deployment_names import full_name
 from tasks.drill.deployment import NAME, POOL, client_of, deploy, prefect
 from tasks.drill.parts import Worker
 from tasks.drill.screen import say
@@ -126,7 +127,7 @@ def stage(folder: Path, side: Side, processes: int = BUSY) -> Iterator[tuple[Bus
 def _as_prefect_does(server: PrefectServer) -> None:
     """Take out what makes a run one process that freezes before it imports Prefect."""
     with client_of(server) as client:
-        deployment = client.read_deployment_by_name(f"evacuate/{NAME}")
+        deployment = client.read_deployment_by_name(full_name("evacuate", NAME))
         client.update_deployment(deployment.id, DeploymentUpdate(job_variables={}))
 
 
@@ -150,7 +151,7 @@ def measure(busy: BusyMachine, server: PrefectServer) -> Times:
             while not busy.at_rest() and time.time() < sent + CAP_SECONDS:
                 time.sleep(_POLL_SECONDS)
             contained = time.time() - sent
-            (run,) = runs_of(client, FLOW, NAME, limit=1)
+            (run,) = runs_of(client, full_name(FLOW, NAME), limit=1)
             taken = min(state.timestamp for state in client.read_flow_run_states(run.id) if state.name == "Pending")
             _end(client, run.id)
         _settle(client, run)

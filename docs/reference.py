@@ -20,6 +20,7 @@ from tasks.collectors import discover
 from tasks.collectors.collector import MIB, TIB, Collector
 from tasks.custody.evidence import keys
 from tasks.custody.incident.action import MEANINGS
+from tasks.custody.incident.deployment_names import full_name
 from tasks.custody.incident.ending import ENDINGS, OF_PREFECT, Ending
 from tasks.custody.incident.exit_codes import EXIT_CODES, INCOMPLETE, INTERRUPTED, REFUSED
 from tasks.runtime.step import Step
@@ -113,7 +114,7 @@ def flows() -> list[Flow[Any, Any]]:
 
 def flow_chapter(flow: Flow[Any, Any]) -> Chapter:
     """A flow's parameters, as its form shows them."""
-    about = f"{_first(flow.fn)} Deployed as `{flow.name}/NAME`."
+    about = f"{_first(flow.fn)} Deployed as `{full_name(flow.name, 'NAME')}`."
     return Chapter(f"Flow `{flow.name}`", about, _FIELDS, list(_fields(parameter_schema(flow).model_dump())))
 
 

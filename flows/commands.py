@@ -37,7 +37,9 @@ Suspects = Literal["name", "include"] | None
 Unknowns = Literal["name", "end"] | None
 StartAs = Annotated[Literal["process", "container"] | None, Parameter(name="--as")]
 Incident = Annotated[str, Parameter(name="INCIDENT", help="IR-…, or FL-… of a fleet; without it a list.")]
-Folder = Annotated[Path, Parameter(name="INTO", help="Folder that exists; the current one, a workload's, if left out.")]
+Folder = Annotated[
+    Path, Parameter(name="INTO", help="Folder, made if it is new; the current one, a workload's, if left out.")
+]
 Json = Annotated[bool, Parameter(name="--json", help="Print one JSON object, with a `schema` version.")]
 Act = Annotated[
     Literal["run", "retry", "status", "cancel", "thaw"],

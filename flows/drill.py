@@ -33,6 +33,7 @@ from tasks.adapters.prefect_server import PrefectServer
 from tasks.adapters.saved_blocks import load_block
 from tasks.custody.errors import Refused
 from tasks.custody.evidence.keys import MANIFEST, SUMS
+from tasks.custody.incident.deployment_names import full_name
 from tasks.custody.incident.ending import NOT_REHEARSED, OF_WORD, REHEARSED
 from tasks.custody.incident.exit_codes import EXIT_CODES, INTERRUPTED
 from tasks.custody.incident.timeline import frozen_at
@@ -121,10 +122,11 @@ def stage(folder: Path, *, keep: bool) -> Iterator[Stage]:
 
 
 def trigger(on: Stage, **parameters: Any) -> FlowRun:
-    """Run `prefect deployment run evacuate/sample` and print its steps; return the finished flow run."""
+    """Run `prefect deployment run evacuate/evacuate-sample` and print its steps; return the finished flow run."""
     words = [word for name, value in parameters.items() for word in ("--param", f"{name}={json.dumps(value)}")]
-    say(f"$ prefect deployment run evacuate/{NAME} {' '.join(words)}")
-    told = prefect(on.server, "deployment", "run", f"evacuate/{NAME}", *words)
+    deployment = full_name("evacuate", NAME)
+    say(f"$ prefect deployment run {deployment} {' '.join(words)}")
+    told = prefect(on.server, "deployment", "run", deployment, *words)
     found = re.search(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", told)
     if not found:
         raise RuntimeError(f"no flow run in what prefect printed:\n{told}")

@@ -64,11 +64,11 @@ def _name() -> str:
 def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a person fills in
     workload: BlockName,
     store: BlockName,
+    dry_run: bool = False,  # noqa: FBT001, FBT002  the form has a switch for it
     reason: Sentence = "",
     detected_at: datetime | None = None,
     incident_id: IncidentId | None = None,
     policy: Policy = "graceful",
-    dry_run: bool = False,  # noqa: FBT001, FBT002  the form has a switch for it
     latest: LatestPolicy | None = None,
     recover: bool = False,  # noqa: FBT001, FBT002
     read_back: bool = False,  # noqa: FBT001, FBT002
@@ -86,11 +86,11 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
     Args:
         workload: Name of the Workload block: what to evacuate. 対象の Workload ブロック名。
         store: Name of the Evidence Store block: where the evidence goes. 保全先の Evidence Store ブロック名。
+        dry_run: Rehearse: show what would be done; stop nothing, send no evidence. 予行(何も止めず、証跡を送らない)。
         reason: Why, in a sentence; it goes into the postmortem. 理由。
         detected_at: When the trouble was noticed, with a time zone; when this run was asked for if left out. 検知時刻。
         incident_id: IR-YYYYmmddTHHMMSSZ to carry that one on, with its finished steps; else a new one. 継続する ID。
         policy: graceful asks each process to end first; kill, for a compromised host, thaws nothing. 停止の方針。
-        dry_run: Show what would be done; stop nothing, send no evidence. 予行(何も止めず、証跡を送らない)。
         latest: Whether latest/ follows once everything is proven; as the store block says if left out. latest/ の方針。
         recover: Afterwards uncordon, restart the API and prove the model that it serves. 復旧まで行う。
         read_back: Verify by reading every byte back, not by the store's own digests alone. 全バイトを読み戻して検証。

@@ -8,7 +8,8 @@ from pydantic.json_schema import SkipJsonSchema
 from tasks.custody.fleet.order import FLEET_PATTERN
 from tasks.custody.incident.incident import ID_PATTERN
 
-BlockName: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
+BlockName: TypeAlias = SkipJsonSchema[Annotated[str, Field(min_length=1, max_length=200)]]
+"""Which block a deployment is of: its own parameters say so, and its form does not ask a person."""
 AnyIncidentId: TypeAlias = Annotated[str, Field(json_schema_extra={"pattern": f"{ID_PATTERN}|^{FLEET_PATTERN}$"})]
 IncidentId: TypeAlias = Annotated[str, Field(json_schema_extra={"pattern": ID_PATTERN})]
 FleetId: TypeAlias = Annotated[str, Field(json_schema_extra={"pattern": f"^({FLEET_PATTERN})?$"})]

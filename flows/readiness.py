@@ -4,6 +4,7 @@ from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
 from prefect.states import Completed
 from pydantic.json_schema import SkipJsonSchema
 
@@ -19,7 +20,13 @@ from tasks.runtime.end_state import ended
 from tasks.runtime.flow_run import this_run
 
 
-@flow(name=READY, flow_run_name="ready {workload}", persist_result=False)
+def _name() -> str:
+    """Return the name of this run. A canary's says nothing of readiness, whatever its colour."""
+    given = flow_run.parameters
+    return f"{'canary' if given.get('canary') else READY} {given['workload']}"
+
+
+@flow(name=READY, flow_run_name=_name, persist_result=False)
 def readiness(
     workload: BlockName, store: BlockName, allowed_signers: str = "", canary: SkipJsonSchema[str] = ""
 ) -> State[Any]:

@@ -18,6 +18,7 @@ from tasks.custody.fleet.ends import End
 from tasks.custody.fleet.fold import fold_names
 from tasks.custody.fleet.table import STANDING, lines
 from tasks.custody.fleet.verdict import verdict_of
+from tasks.custody.incident.deployment_names import full_name
 from tasks.custody.incident.exit_codes import EXIT_CODES, INCOMPLETE
 from tasks.custody.visible import say
 from tasks.fleet.closings import checked
@@ -49,7 +50,7 @@ def fleet_by_hand(act: Act, fleet: str, incident: str | None, asked: dict[str, A
 def _run(client: SyncPrefectClient, fleet: str, parameters: dict[str, Any], *, as_json: bool) -> int:
     """Run the fleet's deployment, and show its table until every host that answers has its end."""
     try:
-        deployment = client.read_deployment_by_name(f"fleet/{fleet}")
+        deployment = client.read_deployment_by_name(full_name("fleet", fleet))
     except ObjectNotFound as error:
         cure = "Deploy it: evacuation deploy FILE, with a [fleet.NAME]."
         raise Refused("the name of a fleet that is deployed", repr(fleet), cure) from error

@@ -97,7 +97,7 @@ def pull_by_hand(  # noqa: PLR0913  its options
     """Pull into the folder; return 0 only if all that is promised is there now. Raises EvacuationError."""
     opened = named_store(store).open()
     if not str(into).strip("."):
-        raise Refused("INTO, a folder that exists", "none", "As in /srv/mlops-sklearn-portfolio.")
+        raise Refused("INTO, a folder", "none", "As in /srv/mlops-sklearn-portfolio.")
     if any(bagging) and not bagged:
         raise Refused("--bag with --organization, --signers or --tsa-roots", "none", "Give it, or leave them out.")
     note(f"pulling {what} from {opened.place} into {into}")

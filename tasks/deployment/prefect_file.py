@@ -22,6 +22,7 @@ from prefect.utilities.callables import parameter_schema
 from pydantic import TypeAdapter
 
 from tasks.custody.errors import Refused
+from tasks.fleet.hosts import every as all_pages
 from tasks.system.shared_files import SHARED
 
 BUILD: Final = "tasks.deployment.build.workload"
@@ -32,8 +33,8 @@ _POOL: Final = {"name": "work_pool_name", "work_queue_name": "work_queue_name", 
 _KNOWN: Final = {*_SAME, "name", "work_pool", "concurrency_limit", "schedules", "triggers"}
 _SCHEDULE: Final = TypeAdapter[SCHEDULE_TYPES](SCHEDULE_TYPES)
 _TRIGGER: Final = TypeAdapter[DeploymentTriggerTypes](DeploymentTriggerTypes)
-_PAGE: Final = 20
-"""Workloads whose deployments fit into one answer of the server, which has at most 200."""
+_PAGE: Final = 200
+"""Names in one question."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,10 @@ class Template:
     entry: Mapping[str, Any]
     flow_id: UUID
     of_flow: Mapping[str, Any]
+
+    def name(self, values: Mapping[str, str]) -> str:
+        """Return the deployment's name."""
+        return str(render(self.entry["name"], values))
 
     def fields(self, values: Mapping[str, str]) -> dict[str, Any]:
         """Return the deployment's fields as the client takes them."""
@@ -94,10 +99,13 @@ def template(client: SyncPrefectClient, entry: Mapping[str, Any]) -> Template:
     return Template(entry, client.create_flow_from_name(flow.name), of_flow)
 
 
-def deployed(client: SyncPrefectClient, names: Sequence[str]) -> dict[tuple[UUID, str], DeploymentResponse]:
-    """Return the deployments of these names that the server has already, by their flow and name."""
-    pages = [DeploymentFilterName(any_=list(names[at : at + _PAGE])) for at in range(0, len(names), _PAGE)]
-    found = [client.read_deployments(deployment_filter=DeploymentFilter(name=page), limit=200) for page in pages]
+def deployed(
+    client: SyncPrefectClient, all_of: Sequence[Template], every: Sequence[Mapping[str, str]]
+) -> dict[tuple[UUID, str], DeploymentResponse]:
+    """Return the deployments that the server has already, those of an earlier version too, by their flow and name."""
+    names = sorted({name for values in every for each in all_of for name in (each.name(values), _former_name(values))})
+    pages = [DeploymentFilterName(any_=names[at : at + _PAGE]) for at in range(0, len(names), _PAGE)]
+    found = [all_pages(client.read_deployments, deployment_filter=DeploymentFilter(name=page)) for page in pages]
     return {(each.flow_id, each.name): each for answer in found for each in answer}
 
 
@@ -109,29 +117,52 @@ def deploy(
 ) -> None:
     """Create or update the deployments of one workload; whether one is paused, and its schedules, do not change.
 
-    Tags that a person has added stay: a fleet may know its hosts by them.
+    Tags that a person has added stay: a fleet may know its hosts by them. All of it goes over from a deployment with a
+    former name, which loses its own alarms and schedules: it is run only by what others have made.
     """
     for template in all_of:
-        name, fields = render(template.entry["name"], values), template.fields(values)
-        known = there.get((template.flow_id, name))
+        name, fields = template.name(values), template.fields(values)
+        known, former = there.get((template.flow_id, name)), _former(there, template, values)
+        if before := known or former:
+            fields["tags"] = list(dict.fromkeys([*fields.get("tags", ()), *before.tags]))
         if known:
-            fields["tags"] = list(dict.fromkeys([*fields.get("tags", ()), *known.tags]))
             client.update_deployment(known.id, DeploymentUpdate(**fields))
             client.delete_resource_owned_automations(f"prefect.deployment.{known.id}")
-        made = known.id if known else _created(client, template, name, fields, values)
+            made = known.id
+        else:
+            fields |= {"paused": bool(former and former.paused)}
+            schedules = _schedules(template.entry, values, former)
+            made = client.create_deployment(template.flow_id, name, schedules=schedules, **fields)
         for alarm in _alarms(template.entry, values):
             alarm.set_deployment_id(made)
             client.create_automation(alarm.as_automation())
+        if former:
+            client.delete_resource_owned_automations(f"prefect.deployment.{former.id}")
+            for each in former.schedules:
+                client.delete_deployment_schedule(former.id, each.id)
 
 
-def _created(
-    client: SyncPrefectClient, template: Template, name: str, fields: Mapping[str, Any], values: Mapping[str, str]
-) -> UUID:
-    schedules = [
-        DeploymentScheduleCreate(schedule=_SCHEDULE.validate_python(each))
-        for each in render(template.entry.get("schedules") or [], values)
-    ]
-    return client.create_deployment(template.flow_id, name, schedules=schedules, **fields)
+def _former_name(values: Mapping[str, str]) -> str:
+    """Return how an earlier version named every deployment of this workload or fleet."""
+    return values.get("workload") or values.get("fleet", "")
+
+
+def _former(
+    there: Mapping[tuple[UUID, str], DeploymentResponse], template: Template, values: Mapping[str, str]
+) -> DeploymentResponse | None:
+    """Return the deployment with the former name, unless that is today's of another workload, as of `house`."""
+    name = _former_name(values)
+    found = there.get((template.flow_id, name))
+    return found if found and found.parameters.get("workload", name) == name else None
+
+
+def _schedules(
+    entry: Mapping[str, Any], values: Mapping[str, str], former: DeploymentResponse | None
+) -> list[DeploymentScheduleCreate]:
+    if former:
+        return [DeploymentScheduleCreate(schedule=each.schedule, active=each.active) for each in former.schedules]
+    wanted = render(entry.get("schedules") or [], values)
+    return [DeploymentScheduleCreate(schedule=_SCHEDULE.validate_python(each)) for each in wanted]
 
 
 def _alarms(entry: Mapping[str, Any], values: Mapping[str, str]) -> Iterator[DeploymentTriggerTypes]:

@@ -44,6 +44,7 @@ from tasks.deployment.automations import (
 )
 from tasks.deployment.prefect_file import deploy, deployed, template, templates
 from tasks.incident.directory import evidence_of
+from tasks.readiness.former import former_deployments
 from tasks.system.clock_zone import own_zone
 from tasks.system.installation import NAME
 from tasks.system.ours import why_not_followed
@@ -89,21 +90,38 @@ def save(path: Path) -> tuple[list[DeploymentTarget], list[str]]:
     """
     blocks = load(path)
     fleets = [name for name, block in blocks if isinstance(block, Fleet)]
-    stores = [name for name, block in blocks if isinstance(block, EvidenceStore)]
+    stores = {name: block for name, block in blocks if isinstance(block, EvidenceStore)}
     found = [(name, block) for name, block in blocks if isinstance(block, Workload)]
-    if not (found or fleets) or (found and len(stores) != 1 and not {name for name, _ in found} <= set(stores)):
+    if not (found or fleets) or (found and len(stores) != 1 and not {name for name, _ in found} <= stores.keys()):
         raise Refused(
             "a [workload.NAME] with a [store.NAME] of the same name, or one store for all",
             f"workloads {', '.join(name for name, _ in found) or 'none'}; stores {', '.join(stores) or 'none'}",
             "Nothing was saved. Correct the file, or save the blocks and give --name and --store.",
         )
-    targets = [DeploymentTarget(name, name if name in stores else stores[0], block.host) for name, block in found]
+    targets = [
+        DeploymentTarget(name, name if name in stores else next(iter(stores)), block.host) for name, block in found
+    ]
     if fleets:
         _require_apart(targets, {name: block.incident_suffix for name, block in found})
     for name, block in found:
         _require_followed(name, block)
     save_blocks(blocks)
+    say(*_one_latest(targets, stores))
     return targets, fleets
+
+
+def _one_latest(targets: Sequence[DeploymentTarget], stores: Mapping[str, EvidenceStore]) -> Iterator[str]:
+    """Yield which workloads promote into one latest/: a file of one replaces what another has under its name."""
+    sharing = dict[tuple[str | None, str], list[str]]()
+    for target in targets:
+        if (store := stores[target.store]).latest != "never":
+            sharing.setdefault((store.endpoint, store.place), []).append(target.workload)
+    for (_, place), names in sharing.items():
+        if len(names) > 1:
+            cure = (
+                'Unless they are copies of one service, give each a folder or prefix of its own, or latest = "never".'
+            )
+            yield f"{', '.join(names)} share {place}/latest/, each file is the last one's latest/ を共有. {cure}"
 
 
 def _require_followed(name: str, block: Workload) -> None:
@@ -185,8 +203,10 @@ def deploy_fleet(fleet: str, pool: str, engine: str) -> str:
         make_pool(client, pool)
         make_queue(client, pool, FLEETS, "Runs of fleets. A worker anywhere that reaches server and store serves it.")
         values = {"fleet": fleet, "pool": pool, "queue": FLEETS, "python": engine}
-        deploy(client, templates(client, "examples/fleet/fleet.yaml"), values, deployed(client, [fleet]))
+        all_of = templates(client, "examples/fleet/fleet.yaml")
+        deploy(client, all_of, values, deployed(client, all_of, [values]))
         put(client, silent_runs())
+        say(*former_lines(client, fleet))
     print(f"deployed the fleet {fleet} on {pool}/{FLEETS}")
     return f"worker of fleets: {_command(engine)} worker --pool {pool} --work-queue {FLEETS} --work-queue {PEOPLE}"
 
@@ -207,7 +227,7 @@ def deploy_people(pool: str, engine: str, notify: Sequence[str]) -> None:
         where = {"work_queue_name": PEOPLE, "job_variables": {"command": command, "env": heartbeat}}
         about = {"tags": [PEOPLE], "parameters": {"to": list(notify)}, "work_pool": {"name": pool, **where}}
         tell = template(client, {"name": PEOPLE, "entrypoint": "flows.tell.tell", **about})
-        deploy(client, [tell], {}, deployed(client, [PEOPLE]))
+        deploy(client, [tell], {}, deployed(client, [tell], [{}]))
         made = client.read_deployment_by_name(f"{TELL}/{PEOPLE}").id
         of_runs = (told_people, told_fleets, long_runs, untaken_runs, unbegun_runs)
         for automation in (*(make(made) for make in of_runs), untaken_messages(blocks)):
@@ -220,13 +240,21 @@ def deploy_all(targets: list[DeploymentTarget], pool: str, engine: str, also: Se
     with get_client(sync_client=True) as client:
         prepare(client, pool, {target.host for target in targets})
         all_of = templates(client)
-        there = deployed(client, [target.workload for target in targets])
         every = [target.variables(pool, engine) for target in targets]
+        there = deployed(client, all_of, every)
         done = side_by_side(lambda values: deploy(client, all_of, values, there), every, _AT_ONCE)
         for target, _ in zip(targets, done, strict=True):
             print(f"deployed {target.workload} on {pool}/{target.host}, evidence to {target.store}")
+        for name in {target.workload for target in targets} & {name for _, name in there}:
+            yield from former_lines(client, name)
     for host in sorted({target.host for target in targets}):
         yield worker_of(host, pool, engine, also)
+
+
+def former_lines(client: SyncPrefectClient, name: str) -> Iterator[str]:
+    """Yield which deployments have their former name, and what to do about them, if there are any."""
+    found, cure = former_deployments(client, name)
+    yield from [f"{found}. To do: {cure}"] if found else []
 
 
 def prepare(client: SyncPrefectClient, pool: str, hosts: Iterable[str]) -> None:

@@ -15,6 +15,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 
@@ -23,6 +24,7 @@ from tasks.custody.fleet.attempt import Attempt
 from tasks.custody.fleet.ends import CONTAINED_LABEL, FROZEN_LABEL
 from tasks.custody.fleet.incident import Host
 from tasks.custody.fleet.order import Order, fleet_tag
+from tasks.custody.incident.deployment_names import deployment_name, full_name
 from tasks.prestart.freeze import FLOW
 
 T = TypeVar("T")
@@ -50,25 +52,29 @@ def plain(time: datetime) -> datetime:
 
 
 def hosts_of(client: SyncPrefectClient, fleet: Fleet) -> tuple[Host, ...]:
-    """Return the hosts of a fleet, by name. A workload that is named and not deployed is one of them too."""
+    """Return the hosts of a fleet, by the names of their workloads. One that is named and not deployed is there too.
+
+    A host that is deployed by an earlier version alone, under its former name, is evacuated by that.
+    """
     wanted = []
     if fleet.workloads:
-        wanted.append(DeploymentFilter(name=DeploymentFilterName(any_=sorted(set(fleet.workloads)))))
+        names = sorted({each for host in fleet.workloads for each in (host, deployment_name(FLOW, host))})
+        wanted.append(DeploymentFilter(name=DeploymentFilterName(any_=names)))
     if fleet.tag:
         wanted.append(DeploymentFilter(tags=DeploymentFilterTags(all_=[fleet.tag])))
-    found = {
-        each.name: Host(
-            each.name,
-            str(each.id),
-            each.work_pool_name or "",
-            each.work_queue_name or "",
-            str(each.parameters.get("store", "")),
-        )
-        for filter_ in wanted
-        for each in every(client.read_deployments, flow_filter=_FLOW, deployment_filter=filter_)
-    }
-    missing = {name: Host(name, problem=f"no deployment evacuate/{name}") for name in fleet.workloads}
+    pages = (every(client.read_deployments, flow_filter=_FLOW, deployment_filter=each) for each in wanted)
+    named = [(_host(each), each) for page in pages for each in page]
+    named.sort(key=lambda pair: pair[1].name == deployment_name(FLOW, pair[0].name))  # today's replaces the former
+    found = {host.name: host for host, each in named if host.name in fleet.workloads or fleet.tag in each.tags}
+    missing = {name: Host(name, problem=f"no deployment {full_name(FLOW, name)}") for name in fleet.workloads}
     return tuple(host for _, host in sorted({**missing, **found}.items()))
+
+
+def _host(each: DeploymentResponse) -> Host:
+    pool, queue, store = each.work_pool_name, each.work_queue_name, str(each.parameters.get("store", ""))
+    workload = str(each.parameters.get("workload", ""))
+    name = workload if each.name == deployment_name(FLOW, workload) else each.name
+    return Host(name, str(each.id), pool or "", queue or "", store)
 
 
 def attempts_of(client: SyncPrefectClient, fleet: str) -> dict[str, Attempt]:

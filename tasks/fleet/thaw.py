@@ -14,6 +14,7 @@ from prefect.exceptions import ObjectNotFound
 from tasks.custody.fleet.ends import CONTAINED, End, Row
 from tasks.custody.fleet.fold import fold_names
 from tasks.custody.fleet.incident import FleetIncident
+from tasks.custody.incident.deployment_names import full_name
 from tasks.custody.incident.ending import ALREADY_THAWED, PARTLY_THAWED
 from tasks.fleet.claim import call_off
 from tasks.fleet.opening import the_incident
@@ -76,7 +77,7 @@ def _order_thaws(
     found = dict[str, UUID | str]()
     for row in rows:
         try:
-            deployment = client.read_deployment_by_name(f"thaw/{row.host}")
+            deployment = client.read_deployment_by_name(full_name("thaw", row.host))
             made = client.create_flow_run_from_deployment(
                 deployment.id,
                 parameters={

@@ -12,6 +12,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.events.schemas.events import Event, Resource
 
+from tasks.custody.incident.deployment_names import full_name
 from tasks.readiness.runs import READY, runs_of
 from tasks.system.installation import WORKER_VERSION, fingerprint
 
@@ -55,7 +56,7 @@ def fly(client: SyncPrefectClient, name: str) -> Flight:
     client.request("POST", "/events", json=[event.model_dump(mode="json")])
     to_run = None
     while (took := time.monotonic() - began) < (EVENT_SECONDS if to_run is None else to_run + WORKER_SECONDS):
-        found = runs_of(client, READY, name)
+        found = runs_of(client, full_name(READY, name))
         if run := next((each for each in found if each.parameters.get("canary") == str(event.id)), None):
             to_run = took if to_run is None else to_run
             if run.state and run.state.is_final():

@@ -20,6 +20,7 @@ from tasks.custody.containment.container import workload_containers
 from tasks.custody.containment.membership import Exceptions, Member, Members, excused
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.containment.roster import Roster
+from tasks.custody.incident.deployment_names import full_name
 from tasks.incident.directory import evidence_of
 from tasks.system.processes import standpoint, untouchable
 from tasks.system.workload import interpreter_of
@@ -147,7 +148,7 @@ class Patient:
         from tasks.readiness.runs import asking
 
         with asking() as client:
-            return client.read_deployment_by_name(f"evacuate/{self.name}")
+            return client.read_deployment_by_name(full_name("evacuate", self.name))
 
     @property
     def key_problem(self) -> str:

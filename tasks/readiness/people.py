@@ -11,6 +11,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+from tasks.custody.incident.deployment_names import full_name
 from tasks.custody.incident.ending import NOT_REHEARSED, REHEARSED
 from tasks.custody.incident.news import PEOPLE, TELL
 from tasks.custody.incident.readiness import Finding, loss, sound
@@ -40,7 +41,7 @@ def drill(patient: Patient) -> Finding:
     known = {"drill": _last_drill(patient), "dry run": last_dry_run(patient.workload)}
     last = {kind: found for kind, found in known.items() if found}
     matters = "the first to try it is somebody half asleep"
-    cure = f"prefect deployment run drill/{patient.name} --watch, or evacuation plan evacuation.toml"
+    cure = f"prefect deployment run {full_name('drill', patient.name)} --watch, or evacuation plan evacuation.toml"
     if not last:
         return loss("no drill and no dry run is known", matters, cure)
     told = "; ".join(f"the last {kind} was {at:%Y-%m-%d %H:%M} UTC, its end {end}" for kind, (at, end) in last.items())
@@ -52,7 +53,7 @@ def drill(patient: Patient) -> Finding:
 
 def _last_drill(patient: Patient) -> tuple[datetime, str] | None:
     with asking() as client:
-        for run in runs_of(client, "drill", patient.name, [REHEARSED.name, NOT_REHEARSED.name], 1):
+        for run in runs_of(client, full_name("drill", patient.name), [REHEARSED.name, NOT_REHEARSED.name], 1):
             if run.end_time:
                 return datetime.fromtimestamp(run.end_time.timestamp(), UTC), str(run.state_name)
     return None
@@ -88,7 +89,7 @@ def notification(patient: Patient) -> Finding:
 
 
 def _last(client: SyncPrefectClient) -> FlowRun | None:
-    return next(iter(runs_of(client, TELL, PEOPLE, ["Completed", "Failed", "Crashed", "Cancelled"], 1)), None)
+    return next(iter(runs_of(client, f"{TELL}/{PEOPLE}", ["Completed", "Failed", "Crashed", "Cancelled"], 1)), None)
 
 
 def _sent(client: SyncPrefectClient, there: DeploymentResponse, name: str) -> FlowRun:

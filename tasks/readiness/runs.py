@@ -36,10 +36,9 @@ def is_served(client: SyncPrefectClient, queue: str, pool: str | None) -> bool:
     return polled is not None and (server_time(client) - polled).total_seconds() <= WORKER_GONE_SECONDS
 
 
-def runs_of(
-    client: SyncPrefectClient, flow: str, name: str, states: Sequence[str] = (), limit: int = 20
-) -> list[FlowRun]:
-    """Return the newest runs of a deployment, by the names of their states if any are given."""
+def runs_of(client: SyncPrefectClient, deployment: str, states: Sequence[str] = (), limit: int = 20) -> list[FlowRun]:
+    """Return the newest runs of a deployment, FLOW/NAME, by the names of their states if any are given."""
+    flow, _, name = deployment.partition("/")
     asked = {"flows": {"name": {"any_": [flow]}}, "deployments": {"name": {"any_": [name]}}, "limit": limit}
     named = {"flow_runs": {"state": {"name": {"any_": list(states)}}}} if states else {}
     answer = client.request("POST", "/flow_runs/filter", json={**asked, **named, "sort": "EXPECTED_START_TIME_DESC"})

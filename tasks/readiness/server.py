@@ -24,9 +24,11 @@ from tasks.containment.pause_prefect import named_by
 from tasks.containment.paused import SECONDS
 from tasks.custody.containment.pause import Kind, Launcher
 from tasks.custody.errors import Refused
+from tasks.custody.incident.deployment_names import full_name
 from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
 from tasks.preflight.requirements import require_not_ours
 from tasks.readiness.canary import fly
+from tasks.readiness.former import former_deployments
 from tasks.readiness.patient import Patient
 from tasks.readiness.runs import WORKER_GONE_SECONDS, asking, is_served, runs_of
 from tasks.system.installation import fingerprint
@@ -101,7 +103,7 @@ def deployment(patient: Patient) -> Finding:
     try:
         there = patient.deployment
     except ObjectNotFound:
-        return fatal(f"evacuate/{patient.name} is not deployed", _NEVER, _DEPLOY)
+        return fatal(f"{full_name('evacuate', patient.name)} is not deployed", _NEVER, _DEPLOY)
     try:
         flow: Any = load_flow_from_entrypoint(entrypoint_of(there))
         engine_of(there.job_variables.get("command"))
@@ -115,7 +117,16 @@ def deployment(patient: Patient) -> Finding:
         return loss(f"it evacuates {there.parameters}", "another workload or store than was looked at here", _DEPLOY)
     if parameter_schema(flow).model_dump(exclude_unset=True) != there.parameter_openapi_schema:
         return loss("its form is that of another version", "the server refuses or lacks fields of today's", _DEPLOY)
-    return sound(f"evacuate/{patient.name}, its parameters fit today's flow")
+    return sound(f"{full_name('evacuate', patient.name)}, its parameters fit today's flow")
+
+
+def former(patient: Patient) -> Finding:
+    """Look for deployments that an earlier version has left, and for what starts them."""
+    with asking() as client:
+        found, cure = former_deployments(client, patient.name)
+    if found:
+        return loss(found, "to pause one no longer stops training; an automation points nowhere once it is gone", cure)
+    return sound("no deployment has a former name")
 
 
 def queue(patient: Patient) -> Finding:
@@ -125,7 +136,7 @@ def queue(patient: Patient) -> Finding:
         name = f"{there.work_pool_name}/{there.work_queue_name}"
         pool = client.read_work_pool(str(there.work_pool_name))
         line = client.read_work_queue_by_name(str(there.work_queue_name), pool.name)
-        late = runs_of(client, "evacuate", patient.name, ["Late"])
+        late = runs_of(client, full_name("evacuate", patient.name), ["Late"])
     if pool.is_paused or line.is_paused:
         cure = f"prefect work-pool resume {pool.name}; prefect work-queue resume {line.name} --pool {pool.name}"
         return fatal(f"{name} is paused", "no run begins", cure)
@@ -143,7 +154,7 @@ def launchers(patient: Patient) -> Finding:
     pool = str(there.work_pool_name)
     own = (Launcher(Kind.POOL, pool), Launcher(Kind.QUEUE, f"{pool}/{there.work_queue_name}"))
     try:
-        require_not_ours(named, (*own, Launcher(Kind.DEPLOYMENT, f"evacuate/{patient.name}")))
+        require_not_ours(named, (*own, Launcher(Kind.DEPLOYMENT, full_name("evacuate", patient.name))))
     except Refused as error:
         return failed(error, "the run is refused before it begins")
     states = PrefectScheduler().list_states(named, SECONDS)
@@ -229,16 +240,17 @@ def fleet(patient: Patient) -> Finding:
 
 def _not_triggered(client: SyncPrefectClient, name: str) -> Iterator[str]:
     """Yield why a trigger of the fleet would start nothing."""
+    deployment = full_name(_FLEET, name)
     try:
-        there = client.read_deployment_by_name(f"{_FLEET}/{name}")
+        there = client.read_deployment_by_name(deployment)
         pool, line = str(there.work_pool_name), str(there.work_queue_name)
         served = is_served(client, line, pool)
     except ObjectNotFound:
-        yield f"{_FLEET}/{name} or its queue is not deployed"
+        yield f"{deployment} or its queue is not deployed"
         return
     if not served:
-        yield f"no worker serves {pool}/{line}, where {_FLEET}/{name} waits"
-    if late := runs_of(client, _FLEET, name, ["Late"]):
+        yield f"no worker serves {pool}/{line}, where {deployment} waits"
+    if late := runs_of(client, deployment, ["Late"]):
         yield f"no worker has taken {', '.join(run.name for run in late)}"
 
 
@@ -246,4 +258,4 @@ def _has(fleet: Mapping[str, Any], name: str, tags: Sequence[str]) -> bool:
     return name in (fleet.get("workloads") or ()) or fleet.get("tag") in tags
 
 
-CHECKS: Final = (server, credentials, saved, deployment, queue, launchers, worker, alarms, canary, fleet)
+CHECKS: Final = (server, credentials, saved, deployment, former, queue, launchers, worker, alarms, canary, fleet)

@@ -9,6 +9,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
 
+from tasks.custody.incident.deployment_names import full_name
 from tasks.custody.incident.ending import DEGRADED, NOT_READY
 from tasks.custody.incident.ending import READY as SOUND
 from tasks.custody.incident.news import News
@@ -27,7 +28,7 @@ _LABEL: Final = "evacuation.readiness."
 
 def history(client: SyncPrefectClient, name: str) -> list[FlowRun]:
     """Return the last runs of a workload's deployment that have ended in a state of readiness, oldest first."""
-    return runs_of(client, READY, name, [SOUND.name, DEGRADED.name, NOT_READY.name], 2 * NIGHTS)[::-1]
+    return runs_of(client, full_name(READY, name), [SOUND.name, DEGRADED.name, NOT_READY.name], 2 * NIGHTS)[::-1]
 
 
 def drawn(runs: list[FlowRun], *now: tuple[date, str]) -> str:

@@ -71,6 +71,7 @@ def _where(data: ReportData) -> list[Block]:
             (Both("この記録", "this record"), page),
         )
         facts += [(about, Link(f"{places.store}/{key}", places.address(key))) for about, key in named]
+        facts += [(Both("リンク", "links"), _CREDENTIALS)] if places.address("") else []
     return [Facts(tuple(facts))]
 
 
@@ -79,6 +80,10 @@ def _stored(data: ReportData) -> list[Block]:
     return [found or Remark(Tone.FAIR, Both("保全先に確認を求めていない。", "The store was asked for no proof."))]
 
 
+_CREDENTIALS: Final = Both(
+    "開くには保全先の認証が必要。evacuation pull はブロックの認証で取得する",
+    "they ask for the store's credentials; evacuation pull brings what they lead to with those of its block",
+)
 _VERDICT: Final = Both("判定", "Verdict")
 _PLAN: Final = Both("予行の計画", "What would be done")
 _MANIFEST: Final = Both("マニフェストの要約", "Manifest summary")

@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import State
+from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture
 from prefect.states import Cancelled
 from prefect.utilities.annotations import quote
@@ -46,18 +49,27 @@ _BETTER: Final = frozenset({Word.VERIFIED, Word.PARTIAL, Word.UNANSWERED})
 def show(artifacts: Sequence[PrefectArtifact]) -> None:
     """Create the record's artifacts in the UI, in reverse reading order, so that the first can link to the others.
 
-    Keys belong to the incident: the UI shows its runs as versions of one page. Not retried: that would make another
-    version of the pages that are there, and nothing waits for it.
+    The first is the flow run's own, which the UI shows before those of its steps. Keys belong to the incident: the UI
+    shows its runs as versions of one page. Not retried: that would make another version of the pages that are there,
+    and nothing waits for it.
     """
     made = dict[str, object]()
     for artifact in reversed(artifacts):
-        made[artifact.key] = _put(artifact.linked_to(made))
+        put = _put_of_run if artifact is artifacts[0] else _put
+        made[artifact.key] = put(artifact.linked_to(made))
 
 
 def _put(artifact: PrefectArtifact) -> object:
     if isinstance(artifact.content, str):
         return create_markdown_artifact(artifact.content, key=artifact.key, description=artifact.about)
     return create_table_artifact(visible_rows(artifact.content), key=artifact.key, description=artifact.about)
+
+
+def _put_of_run(artifact: PrefectArtifact) -> object:
+    page = ArtifactCreate(key=artifact.key, type="markdown", description=artifact.about, data=artifact.content)
+    page.flow_run_id = run.task_run.flow_run_id if (run := TaskRunContext.get()) else None
+    with get_client(sync_client=True) as client:
+        return client.create_artifact(page).id
 
 
 def publish(recorded: PrefectFuture[Any]) -> Record | str:

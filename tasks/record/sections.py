@@ -98,18 +98,16 @@ def _summary(data: ReportData) -> list[Block]:
         then = then if then.lower().startswith(end.then.lower()) else f"{end.then}. {then}"
     if isinstance(recovery, str):
         first.append((Both("復旧", "recovery"), Said(f"it failed: {recovery}")))
-    sentences = (
-        (Both("最初に", "first"), (verdict.first,) if verdict.first else ()),
-        (Both("安全", "safe"), verdict.safe),
-        (Both("欠落", "missing"), verdict.missing),
-    )
+    ahead = (verdict.first,) if verdict.first else ()
+    why = ((Both("最初に", "first"), ahead), (Both("欠落", "missing"), verdict.missing))
     title = ((Both("件名", "title"), _by_people(data.written.title)),) if data.written.title else ()
     facts = Facts(
         (
-            *title,
             *first,
+            *((name, Said(text)) for name, texts in why for text in some(texts, _LIST, VERDICT)),
+            *title,
             (Both("理由", "reason"), Quoted(data.incident.reason)),
-            *((name, Said(text)) for name, texts in sentences for text in some(texts, _LIST, VERDICT)),
+            *((Both("安全", "safe"), Said(text)) for text in some(verdict.safe, _LIST, VERDICT)),
             (Both("次の操作", "next"), (Quoted(following), Said(then))),
             *((Both("注記", "note"), Said(text)) for text in some(verdict.notes, _LIST, VERDICT)),
         )

@@ -97,13 +97,14 @@ class RestoreSource:
 
 
 def pull(store: "Store", what: str, folder: Path, *, overwrite: bool = False, unpromised: Path | None = None) -> Pull:
-    """Download `what` (latest, IR-…, or a snapshot's stamp) into an existing folder. Never deletes there.
+    """Download `what` (latest, IR-…, or a snapshot's stamp) into a folder, which may be new. Never deletes there.
 
     What no proof promises goes to the folder `unpromised`, or nowhere. A local file that differs and is newer is kept,
     unless `overwrite`. Raises Refused if there is no such content, or no space for it.
     """
-    if not folder.is_dir():
-        raise Refused("a folder that exists", str(folder), "Make it, or give another one as INTO.")
+    if not (folder.is_dir() or (folder.parent.is_dir() and not os.path.lexists(folder))):
+        expected = "a folder, or a new one in a folder that exists"
+        raise Refused(expected, str(folder), "Make the folder above it, or give another one as INTO.")
     if unpromised:
         _require_apart(unpromised, folder)
     past = history(store) if what == "latest" else History()
@@ -111,6 +112,7 @@ def pull(store: "Store", what: str, folder: Path, *, overwrite: bool = False, un
     there = {each.key: each for each in store.list(source.prefix) if not each.key.endswith("/")}
     if not there:
         raise Refused(f"{what} in {store.place}", "no object of it", "List the incidents: evacuation audit STORE.")
+    folder.mkdir(exist_ok=True)
     promised = [each for key, each in there.items() if key in source.promised]
     others = [each for key, each in there.items() if key not in source.promised]
     for into, some in ((folder, promised), (unpromised, others)):

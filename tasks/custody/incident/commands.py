@@ -7,6 +7,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Final
 
+from tasks.custody.incident.deployment_names import full_name
 from tasks.custody.incident.description import FILE, place
 
 _SHOWN: Final = 5
@@ -67,7 +68,7 @@ def run_line(flow: str, workload: str, incident: str = "") -> str:
 def deployment_run(flow: str, workload: str, incident: str = "") -> str:
     """Return the command that has a worker run this flow (for this incident, if given), to be pasted as it stands."""
     given = f" --param incident_id={incident}" if incident else ""
-    return f"prefect deployment run {flow}/{workload}{given} --watch"
+    return f"prefect deployment run {full_name(flow, workload)}{given} --watch"
 
 
 def postmortem_line(workload: str, incident: str) -> str:
@@ -92,5 +93,5 @@ def answer_lines(workload: str, incident: str, pids: Sequence[int]) -> str:
     typed = _typed(workload)
     lines = [f"{typed.line('answer', incident, str(pid), 'bystander')} (or: end)" for pid in pids[:_SHOWN]]
     rest = [f"{len(pids) - _SHOWN} more in the same way"] if len(pids) > _SHOWN else []
-    form = "" if _by_hand else f"; or the deployment answer/{workload} in Prefect's UI"
+    form = "" if _by_hand else f"; or the deployment {full_name('answer', workload)} in Prefect's UI"
     return f"{'; '.join([*lines, *rest])}{form}"

@@ -12,8 +12,10 @@ from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence
 from tasks.custody.incident.commands import answer_lines, postmortem_line, run_line
 from tasks.custody.store.receipts import NOT_THERE, ObjectReceipt, displaced, lost_once, unproven
+from tasks.custody.visible import visible
 
 _SHOWN: Final = 5
+_REASON: Final = 500
 
 
 class Word(StrEnum):
@@ -49,12 +51,18 @@ class Verdict:
 
     @property
     def message(self) -> str:
-        """One line for the state message and the log."""
+        """One line for the state message and the log, which begins with the reason of the word.
+
+        The reason is cut short: what is safe always stands in the line, as a fleet reads it there.
+        """
         parts = [f"{self.word}.", *([f"First: {self.first}."] if self.first else [])]
+        reason, others = self.missing[:1], self.missing[1:]
+        if reason:
+            parts.append(f"Missing: {visible(_listed(reason), _REASON)}.")
         if self.safe:
             parts.append(f"Safe: {_listed(self.safe)}.")
-        if self.missing:
-            parts.append(f"Missing: {_listed(self.missing)}.")
+        if others:
+            parts.append(f"Also missing: {_listed(others)}.")
         return " ".join([*parts, f"Next: {self.next}"])
 
     def after_recovery(self, summary: str) -> "Verdict":

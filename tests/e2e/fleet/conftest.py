@@ -21,6 +21,7 @@ from flows.fleet import fleet, fleet_thaw
 from flows.thaw import thaw
 from tasks.adapters.host import LinuxHost
 from tasks.adapters.prefect_server import PrefectServer
+from tasks.custody.incident.deployment_names import deployment_name, full_name
 from tasks.drill.deployment import POOL
 from tasks.drill.parts import Worker
 from tests.support.prefect_http import http_to
@@ -77,7 +78,7 @@ class Lab:
         job = {"command": f"'{sys.executable}' -m flows.engine"} if flow is evacuate else {}
         made = client.create_deployment(
             client.create_flow(flow),
-            name,
+            deployment_name(flow.name, name),
             entrypoint=f"{flow.fn.__module__}.{flow.fn.__name__}",
             work_pool_name=POOL,
             work_queue_name=queue,
@@ -87,7 +88,7 @@ class Lab:
             tags=["cluster"],
             path=".",
         )
-        self.deployments[f"{flow.name}/{name}"] = made
+        self.deployments[full_name(flow.name, name)] = made
 
     def change(self, **fields: Any) -> None:
         """Save the fleet's block with these fields."""
@@ -95,7 +96,7 @@ class Lab:
             given: dict[str, Any] = {"workloads": [*self.small], "store": "fleet"}
             Fleet(**{**given, **fields}).save(FLEET, overwrite=True)
 
-    def start(self, deployment: str = f"fleet/{FLEET}", **parameters: object) -> str:
+    def start(self, deployment: str = full_name("fleet", FLEET), **parameters: object) -> str:
         """Run a deployment as a person does; the id of the run."""
         path = f"/deployments/{self.deployments[deployment]}/create_flow_run"
         return str(self.post(path, {"parameters": parameters})["id"])

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from shlex import quote
 
+from tasks.custody.incident.deployment_names import full_name
 from tests.e2e.fleet.conftest import Lab
 
 
@@ -19,7 +20,7 @@ def test_a_fleet_of_a_file_is_saved_and_deployed(lab: Lab, tmp_path: Path) -> No
     silent = lab.ask("/automations/filter", {"automations": {"name": {"any_": ["evacuation: a run has gone silent"]}}})
     assert len(silent.json()) == 1
     for flow, entrypoint in (("fleet", "flows.fleet.fleet"), ("fleet-thaw", "flows.fleet.fleet_thaw")):
-        made = lab.ask(f"/deployments/name/{flow}/other").json()
+        made = lab.ask(f"/deployments/name/{full_name(flow, 'other')}").json()
         assert (made["entrypoint"], made["work_queue_name"]) == (entrypoint, "fleet")
         assert made["parameters"] == {"fleet": "other"}
         assert "evacuation" in made["tags"], "a run of it that has gone silent is found"

@@ -230,7 +230,7 @@ def test_an_evacuation_after_a_recovery_contains_what_that_has_started(
     assert not (scene.home / "api-restart.log").exists()
     retried = again_by_retry(scene, run)
     assert (retried.name, retried.type.value) == ("Finished", "COMPLETED"), retried.message
-    assert f"prefect deployment run evacuate/{scene.name} --watch" in str(retried.message)
+    assert f"prefect deployment run evacuate/evacuate-{scene.name} --watch" in str(retried.message)
     assert scene.small.healthy(), "a retry of what is finished touches nothing"
     state = again(scene, run)
     assert state.name == "Verified", state.message

@@ -96,7 +96,7 @@ def test_an_alarm_that_is_too_old_freezes_nothing_and_says_how_to_evacuate(scene
     old = (datetime.now(UTC) - timedelta(minutes=16)).isoformat()
     told = run(environment(scene, alarm={"event": "training.failed", "occurred": old}))
     assert told.startswith("Stale "), told
-    assert f"prefect deployment run evacuate/{scene.name} --watch" in told
+    assert f"prefect deployment run evacuate/evacuate-{scene.name} --watch" in told
     assert psutil.STATUS_STOPPED not in states(scene)
     assert len(scene.small.living()) == 4
     assert not scene.incidents

@@ -296,7 +296,10 @@ def test_unverified_is_refused_unless_a_reason_is_given(scene: Scene, tmp_path: 
     assert "UNVERIFIED" in str(state.message)
     assert told(scene, 2)["verdict"]["word"] == "UNVERIFIED"
     assert told(scene, 2)["despite"] == "the store is gone for good, users wait"
-    assert f"prefect deployment run evacuate/{scene.name} --param incident_id=" in told(scene, 2)["verdict"]["next"]
+    assert (
+        f"prefect deployment run evacuate/evacuate-{scene.name} --param incident_id="
+        in told(scene, 2)["verdict"]["next"]
+    )
 
 
 def test_a_broken_seal_or_record_touches_nothing_and_life_is_no_state_to_recover_from(

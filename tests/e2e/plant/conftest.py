@@ -13,6 +13,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from blocks import EvidenceStore, Fleet, SigningKey
 from tasks.custody.errors import Refused
+from tasks.custody.incident.deployment_names import full_name
 from tasks.deployment.register import DeploymentTarget, deploy_all, deploy_fleet
 from tasks.drill.deployment import POOL
 from tasks.drill.fleet_host import FleetHost
@@ -58,13 +59,13 @@ class Site:
 
     def trigger(self, fleet: str, **parameters: Any) -> str:
         """Run a fleet's deployment; the id of the run."""
-        deployment = self.http.get(f"/deployments/name/fleet/{fleet}").json()["id"]
+        deployment = self.http.get(f"/deployments/name/{full_name('fleet', fleet)}").json()["id"]
         return str(self.post(f"/deployments/{deployment}/create_flow_run", {"parameters": parameters})["id"])
 
     @contextmanager
     def held_up(self, host: str) -> Iterator[None]:
         """A host that takes no order meanwhile."""
-        queue = self.http.get(f"/deployments/name/evacuate/{host}").json()["work_queue_id"]
+        queue = self.http.get(f"/deployments/name/{full_name('evacuate', host)}").json()["work_queue_id"]
         for is_paused in (True, False):
             assert self.http.patch(f"/work_queues/{queue}", json={"is_paused": is_paused}).is_success
             if is_paused:

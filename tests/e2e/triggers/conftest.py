@@ -17,6 +17,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from flows.commands import invoke
 from tasks.adapters.host import LinuxHost
 from tasks.adapters.prefect_server import PrefectServer
+from tasks.custody.incident.deployment_names import full_name
 from tasks.drill.deployment import POOL
 from tasks.drill.parts import Worker
 from tests.support.prefect_http import http_to
@@ -92,7 +93,7 @@ class Stage:
 
     def start(self, flow: str, **parameters: object) -> str:
         """Run a deployment as a person does; the id of the run."""
-        deployment = self.http.get(f"/deployments/name/{flow}/{NAME}").json()["id"]
+        deployment = self.http.get(f"/deployments/name/{full_name(flow, NAME)}").json()["id"]
         return str(self.post(f"/deployments/{deployment}/create_flow_run", {"parameters": parameters})["id"])
 
     def ended(self, run: str | UUID, seconds: float = RUN_SECONDS) -> dict[str, Any]:
@@ -120,7 +121,7 @@ class Stage:
         """Wait until the automations have seen every event up to now: a sentinel's own run is there."""
         mark = f"sentinel.{uuid4().hex}"
         resource = {"prefect.resource.id": mark}
-        deployment = self.http.get(f"/deployments/name/audit/{NAME}").json()["id"]
+        deployment = self.http.get(f"/deployments/name/{full_name('audit', NAME)}").json()["id"]
         trigger = {"type": "event", "match": resource, "expect": [mark], "posture": "Reactive", "threshold": 1}
         action = {"type": "pause-deployment", "source": "selected", "deployment_id": deployment}
         about = {"name": mark, "description": "", "enabled": True, "trigger": trigger, "actions": [action]}

@@ -18,6 +18,7 @@ from blocks import Fleet
 from blocks.workload import Workload
 from tasks.adapters.prefect_server import PrefectServer
 from tasks.adapters.saved_blocks import load_block, require_store
+from tasks.custody.incident.deployment_names import deployment_name, full_name
 from tasks.custody.incident.readiness import Readiness
 from tasks.readiness import canary, people, runs, server
 from tasks.readiness.examine import examine
@@ -46,7 +47,7 @@ class Office:
     @property
     def deployment(self) -> dict[str, Any]:
         """The evacuation, as the server has it."""
-        return dict(self.stage.http.get(f"/deployments/name/evacuate/{NAME}").json())
+        return dict(self.stage.http.get(f"/deployments/name/{full_name('evacuate', NAME)}").json())
 
     def change(self, **fields: Any) -> None:
         """Other fields of the evacuation's deployment."""
@@ -55,7 +56,12 @@ class Office:
     def fleet(self, name: str) -> dict[str, Any]:
         """A deployment of a fleet on a queue of its own."""
         flow = self.stage.post("/flows/", {"name": "fleet"})["id"]
-        return {"name": name, "flow_id": flow, "work_pool_name": "evacuation", "work_queue_name": f"of-{name}"}
+        return {
+            "name": deployment_name("fleet", name),
+            "flow_id": flow,
+            "work_pool_name": "evacuation",
+            "work_queue_name": f"of-{name}",
+        }
 
     @contextmanager
     def changed(self, **fields: Any) -> Iterator[None]:
@@ -145,6 +151,14 @@ def not_deployed(office: Office) -> Iterator[None]:
 
 
 @contextmanager
+def former_name(office: Office) -> Iterator[None]:
+    there = {name: office.deployment[name] for name in ("flow_id", "entrypoint", "parameters")}
+    made = office.stage.post("/deployments/", {"name": NAME, **there})
+    yield
+    office.stage.post(f"/deployments/{made['id']}", how="DELETE")
+
+
+@contextmanager
 def root_worker(office: Office) -> Iterator[None]:
     (unit := office.stage.folder / "evacuation-worker.service").write_text(stamped("[Unit]\n", "evacuation install 1"))
     office.patch.setattr(server, "WORKER_UNIT", unit)
@@ -172,6 +186,7 @@ FAULTS: dict[str, tuple[Callable[[Office], AbstractContextManager[None]], dict[s
         ),
         {"prefect/deployment": LOSS},
     ),
+    "a deployment of an earlier version": (former_name, {"prefect/former": LOSS}),
     "no interpreter": (
         lambda office: office.changed(job_variables={"command": "'/gone/python' -m flows.engine"}),
         {"prefect/deployment": FATAL},
@@ -187,7 +202,10 @@ FAULTS: dict[str, tuple[Callable[[Office], AbstractContextManager[None]], dict[s
     "no password, and a root's worker": (root_worker, {"prefect/credentials": FATAL}),
     "its own pool paused": (pausing("pause_pools", "evacuation"), {"prefect/launchers": FATAL}),
     "its own queue paused": (pausing("pause_queues", "evacuation/{queue}"), {"prefect/launchers": FATAL}),
-    "its own deployment paused": (pausing("pause_deployments", f"evacuate/{NAME}"), {"prefect/launchers": FATAL}),
+    "its own deployment paused": (
+        pausing("pause_deployments", full_name("evacuate", NAME)),
+        {"prefect/launchers": FATAL},
+    ),
     "a pool that nobody knows": (pausing("pause_pools", "evacuatoin"), {"prefect/launchers": FATAL}),
     "a queue without its pool": (pausing("pause_queues", "{queue}-training"), {"prefect/launchers": FATAL}),
     "a block that was saved otherwise": (another_block, {"prefect/saved": LOSS}),
@@ -217,6 +235,8 @@ def test_a_canary_event_becomes_a_run_of_this_worker(office: Office) -> None:
     assert found.weights == {"prefect/credentials": LOSS}, found.message
     told = next(each.found for each in found.findings if each.name == "prefect/canary")
     assert "event to run " in told
+    canaries = [run for run in runs.runs_of(office.client, full_name("ready", NAME)) if run.parameters.get("canary")]
+    assert {run.name for run in canaries} == {f"canary {NAME}"}, "green, whatever the look at the host has found"
     assert office.stage.incidents == []
 
 
@@ -265,8 +285,8 @@ def test_a_fleet_that_cannot_be_triggered_is_found(office: Office) -> None:
         told.append(found.found)
     Fleet.delete(name)
     assert told == [
-        f"fleet/{name} or its queue is not deployed",
-        f"no worker serves evacuation/of-{name}, where fleet/{name} waits",
+        f"{full_name('fleet', name)} or its queue is not deployed",
+        f"no worker serves evacuation/of-{name}, where {full_name('fleet', name)} waits",
     ]
 
 

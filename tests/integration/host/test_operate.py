@@ -62,7 +62,7 @@ def test_under_the_cordon_and_after_it(small: SmallWorkload) -> None:
         assert "at work   evacuation" in list(status(block, LinuxHost(root=block.root)))
         context.close()
         lines = list(status(block, LinuxHost(root=block.root), Called("small", "one.toml")))
-        by_worker = f"prefect deployment run evacuate/small --param incident_id={INCIDENT} --watch"
+        by_worker = f"prefect deployment run evacuate/evacuate-small --param incident_id={INCIDENT} --watch"
         assert f"          {by_worker}" in lines
         assert f"          evacuation run one.toml --incident {INCIDENT}" in lines
 

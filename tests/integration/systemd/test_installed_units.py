@@ -89,7 +89,7 @@ class Site:
 
     def triggered(self, **parameters: object) -> str:
         """Have the worker evacuate; the state in which the run ends, with its message."""
-        deployment = self.answer("deployments/name/evacuate/served")["id"]
+        deployment = self.answer("deployments/name/evacuate/evacuate-served")["id"]
         wanted = {"parameters": parameters, "idempotency_key": str(uuid4())}
         run = self.answer(f"deployments/{deployment}/create_flow_run", wanted)["id"]
         over = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}

@@ -21,7 +21,7 @@ from tests.support.workloads import SmallWorkload
         ("IR-x", "UNVERIFIED", True, False, "evacuation run 'a file.toml:one' --incident IR-x"),
         ("IR-x", "VERIFIED", True, False, "evacuation uncordon 'a file.toml:one'"),
         ("IR-x", "VERIFIED", True, False, "evacuation recover 'a file.toml:one'"),
-        ("IR-x", "VERIFIED", True, False, "prefect deployment run recover/one --param incident_id=IR-x"),
+        ("IR-x", "VERIFIED", True, False, "prefect deployment run recover/recover-one --param incident_id=IR-x"),
         ("IR-x", "PARTIAL", False, True, "postmortem"),
     ],
 )

@@ -32,10 +32,20 @@ def flow_of(entrypoint: str) -> Any:
 
 
 @pytest.mark.parametrize("entrypoint", TRIGGERED)
-def test_the_form_has_nothing_that_a_trigger_hands_over(entrypoint: str) -> None:
+def test_the_form_asks_for_nothing_that_its_deployment_or_a_trigger_hands_over(entrypoint: str) -> None:
     form = parameter_schema(flow_of(entrypoint)).properties.keys()
-    assert form >= GIVEN.keys()
-    assert not form & {*TRIGGERED[entrypoint], "alarm", "order"}
+    assert form
+    assert not form & {*GIVEN, *TRIGGERED[entrypoint], "alarm", "order"}
+
+
+def test_no_form_asks_what_its_deployment_says_and_that_of_the_evacuation_asks_first_whether_it_is_a_rehearsal() -> (
+    None
+):
+    forms = {each["entrypoint"]: parameter_schema(flow_of(each["entrypoint"])) for each in ENTRIES}
+    for each in ENTRIES:
+        assert not forms[each["entrypoint"]].properties.keys() & each["parameters"].keys()
+    asked = forms["flows.evacuate.evacuate"].properties
+    assert min(asked, key=lambda name: asked[name]["position"]) == "dry_run"
 
 
 @pytest.mark.parametrize("entrypoint", TRIGGERED)
@@ -44,7 +54,7 @@ def test_neither_server_nor_engine_refuses_what_a_trigger_hands_over(entrypoint:
     schema = parameter_schema(flow).model_dump(exclude_unset=True)
     assert validate(given, schema) == []
     assert {name: flow.validate_parameters(given)[name] for name in given} == given
-    assert validate({"workload": 1}, schema), "the server looks at the form"
+    assert validate(dict.fromkeys(schema["properties"], ...), schema), "the server looks at the form"
 
 
 def test_an_alarm_and_an_order_come_through_the_engine_as_they_were_given() -> None:

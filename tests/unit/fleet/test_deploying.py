@@ -44,12 +44,13 @@ def test_a_tag_that_a_person_has_given_stays() -> None:
         (["gpu1", "gpu2"], ["", ""], True),
     ],
 )
-def test_incidents_of_one_second_must_not_have_one_id(
+def test_incidents_of_one_second_must_not_have_one_id_and_who_shares_latest_is_told(  # noqa: PLR0913, PLR0917
     stores: list[str],
     suffixes: list[str],
     fine: bool,  # noqa: FBT001  a column of the table
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     saved = list[object]()
     monkeypatch.setattr(register, "save_blocks", saved.append)
@@ -61,6 +62,7 @@ def test_incidents_of_one_second_must_not_have_one_id(
     file.write_text("".join(parts))
     if fine:
         assert [target.workload for target in register.save(file)[0]] == ["gpu1", "gpu2"]
+        assert ("gpu1, gpu2 share /srv/all/latest/, " in capsys.readouterr().out) is (stores == ["all"])
     else:
         with pytest.raises(Refused, match="incident_suffix of their own"):
             register.save(file)

@@ -28,8 +28,9 @@ NOW = datetime.now(UTC)
 class Server(Dated):
     """What of a Prefect server an opening needs."""
 
-    def __init__(self, *names: str) -> None:
-        """Deploy evacuations of these names."""
+    def __init__(self, *names: str, former: tuple[str, ...] = ()) -> None:
+        """Deploy evacuations of these workloads, and of some by an earlier version."""
+        self.former = former
         self.variables, self.artifacts = dict[str, Any](), list[Any]()
         self.final = set[str]()
         self.names, self.limits = names, dict[str, int]()
@@ -76,9 +77,13 @@ class Server(Dated):
     def read_deployments(self, limit: int, offset: int, deployment_filter: Any, **_: object) -> list[Any]:
         """A page of them."""
         wanted = deployment_filter.name and set(deployment_filter.name.any_)
-        found = [name for name in self.names if not wanted or name in wanted]
-        about = {"work_pool_name": "p", "work_queue_name": "q", "parameters": {"store": "s"}}
-        return [SimpleNamespace(name=name, id=uuid4(), **about) for name in found[offset : offset + limit]]
+        there = [(f"evacuate-{name}", name) for name in self.names] + [(name, name) for name in self.former]
+        found = [pair for pair in there if not wanted or pair[0] in wanted]
+        about: dict[str, Any] = {"work_pool_name": "p", "work_queue_name": "q", "tags": ["cluster"]}
+        return [
+            SimpleNamespace(name=name, id=uuid4(), parameters={"workload": workload, "store": "s"}, **about)
+            for name, workload in found[offset : offset + limit]
+        ]
 
     def read_flow_run(self, run: UUID) -> Any:
         """A run that is at work unless it is told otherwise."""
@@ -124,7 +129,7 @@ def test_the_list_is_written_down_with_the_host_that_is_not_deployed(server: Ser
     assert [(host.name, host.problem) for host in incident.hosts] == [
         ("gpu1", ""),
         ("gpu2", ""),
-        ("gpu3", "no deployment evacuate/gpu3"),
+        ("gpu3", "no deployment evacuate/evacuate-gpu3"),
     ]
     assert server.limits == {"fleet-send-lab": 16}
     assert server.variables["fleet_lab"]["fleet"] == incident.id

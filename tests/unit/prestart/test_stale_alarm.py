@@ -62,7 +62,7 @@ def test_the_start_of_a_run_and_the_run_itself_agree_on_which_alarm_is_too_old( 
     told = _stale(request(time, ago(created)), block)
     assert bool(told) is stale
     if stale:
-        assert "prefect deployment run evacuate/w --watch" in told
+        assert "prefect deployment run evacuate/evacuate-w --watch" in told
         assert "evacuation run evacuation.toml:w" in told
         assert told.startswith("w: "), "no text of an alarm stands where people look for the incident"
 

@@ -50,6 +50,23 @@ def test_the_verdict_says_what_is_safe_what_is_missing_what_to_do_and_where_it_l
         assert words in text
 
 
+def test_why_the_word_is_not_green_stands_under_it_before_all_else() -> None:
+    text = content("verdict")
+    places = [
+        text.index(words) for words in ("**PARTIAL**", "欠落 / missing", "理由 / reason", "安全 / safe", "次の操作")
+    ]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize(("block", "said"), [({"bucket": "b2c"}, True), ({"folder": "/srv/evidence"}, False)])
+def test_links_that_ask_for_credentials_say_so(
+    block: dict[str, Any],
+    said: bool,  # noqa: FBT001  pytest gives it by name
+) -> None:
+    places = replace(story().places, address=EvidenceStore(**block).address)
+    assert ("ask for the store's credentials" in content("verdict", places=places)) is said
+
+
 def test_a_rehearsal_points_to_nothing_in_the_store() -> None:
     assert "in the store" not in content("verdict", dry_run=True)
 

@@ -344,7 +344,7 @@ def test_an_incidents_artifact_has_a_key_of_its_own(incident: str, key: str) -> 
 def test_the_state_tells_the_verdict_in_japanese_as_well(context: RunContext, word: Word, japanese: str) -> None:
     recorded = Record("folder", Verdict(word, ("a",), ("b",), (), "next."), stored=True, reason="")
     assert str(final_state(context, recorded.verdict, recorded, None).message).startswith(
-        f"{context.incident.id}: {word} {japanese}. Safe: a."
+        f"{context.incident.id}: {word} {japanese}. Missing: b. Safe: a."
     )
 
 

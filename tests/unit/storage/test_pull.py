@@ -167,11 +167,18 @@ def test_what_is_nothing_of_ours_is_refused(place: Store, into: Path, what: str)
     assert f"expected {shape}" in str(refused.value)
 
 
-def test_a_folder_that_is_not_there_is_refused_and_so_is_one_without_room(
-    filled: Store, into: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(Refused, match="a folder that exists"):
-        pull(filled, "latest", into / "nowhere")
+def test_a_folder_is_made_where_there_is_something_to_pull_and_a_place_for_it(filled: Store, into: Path) -> None:
+    with pytest.raises(Refused, match="no object of it"):
+        pull(filled, "20200102T030405Z", into / "new")
+    assert not (into / "new").exists()
+    assert pull(filled, "latest", into / "new").is_complete
+    (into / "file").write_text("")
+    for nowhere in ("not/there", "file", "file/below"):
+        with pytest.raises(Refused, match="a folder, or a new one in a folder that exists"):
+            pull(filled, "latest", into / nowhere)
+
+
+def test_a_folder_without_room_is_refused(filled: Store, into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1))
     with pytest.raises(Refused, match="room for 2 bytes"):
         pull(filled, "latest", into)

@@ -44,8 +44,8 @@ def test_after_a_run_by_hand_each_line_names_what_was_typed_from_wherever_it_is_
 def test_a_workers_run_names_what_its_server_has() -> None:
     assert (
         run_line("recover", "NAME", INCIDENT)
-        == f"prefect deployment run recover/NAME --param incident_id={INCIDENT} --watch"
+        == f"prefect deployment run recover/recover-NAME --param incident_id={INCIDENT} --watch"
     )
     assert postmortem_line("NAME", INCIDENT) == f"evacuation postmortem evacuation.toml:NAME {INCIDENT}"
-    assert answer_lines("NAME", INCIDENT, [41]).endswith("; or the deployment answer/NAME in Prefect's UI")
+    assert answer_lines("NAME", INCIDENT, [41]).endswith("; or the deployment answer/answer-NAME in Prefect's UI")
     assert audit_line("NAME", "s3://b/p", INCIDENT) == f"evacuation audit NAME {INCIDENT}"

@@ -15,6 +15,7 @@ from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence, Outcome, StoredFile
 from tasks.custody.incident.verdict import Verdict, Word, judge, judge_thaw, why_not_recover
 from tasks.custody.store.receipts import NOT_THERE, ObjectReceipt
+from tasks.custody.visible import LINE_LIMIT, visible
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 ID = "IR-20260102T030405Z"
@@ -102,6 +103,15 @@ def test_what_comes_first_is_said_before_all_else() -> None:
     verdict = judge(ID, CONTAINED, [LOGS], [PROVEN], first="no model is sound")
     assert verdict.message.startswith("VERIFIED. First: no model is sound. Safe: ")
     assert "First" not in judge(ID, CONTAINED, [LOGS], [PROVEN]).message
+
+
+@pytest.mark.parametrize("length", [1, 499, 5_000])
+def test_the_line_begins_with_the_reason_and_what_is_safe_is_never_cut_off(length: int) -> None:
+    """A fleet reads there whether a host is contained, and the reason may hold a stranger's command."""
+    verdict = Verdict(Word.UNVERIFIED, (KNOWN, "2 files"), ("x" * length, "y" * 5_000), (), "look.")
+    line = visible(verdict.message, LINE_LIMIT)
+    assert line.startswith("UNVERIFIED. Missing: x")
+    assert f"Safe: {KNOWN}; 2 files. Also missing: yyy" in line
 
 
 def test_what_is_missing_is_named_the_urgent_first() -> None:
@@ -269,7 +279,7 @@ PAUSED = Resume((LauncherState(Launcher(Kind.POOL, "p"), None, "no answer"),))
             ("no disk",),
             Word.NOT_CONTAINED,
             ("no disk",),
-            "again, as root where it was denied: prefect deployment run thaw/NAME --param incident_id=IR-x",
+            "again, as root where it was denied: prefect deployment run thaw/thaw-NAME --param incident_id=IR-x",
         ),
     ],
 )
@@ -331,7 +341,7 @@ def test_who_is_not_known_is_named_with_the_line_that_answers_it() -> None:
     assert verdict.missing[0] == "4711 is not known: node serve.js: it works in the root"
     for pid in (4711, 4712):
         assert f"evacuation answer evacuation.toml:portfolio {ID} {pid} bystander (or: end)" in verdict.next
-    assert "deployment answer/portfolio" in verdict.next
+    assert "deployment answer/answer-portfolio" in verdict.next
 
 
 def test_the_words_are_ordered_by_how_bad_they_are() -> None:
