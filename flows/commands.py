@@ -46,6 +46,7 @@ Act = Annotated[
 Turn = Annotated[int, Parameter(name="TURN", help="Turn of latest/ to go back before; the last one if 0.")]
 
 _HERE = Path(HERE)
+_ANY_FOLDER = Path(HERE)  # which need not be a workload yet
 
 app = App(
     name=NAME,
@@ -478,6 +479,37 @@ def install(workload: WorkloadFile, /, *, server: bool = False, dry_run: bool = 
     from tasks.cli.install import install_by_hand
 
     return install_by_hand(workload, server=server, dry_run=dry_run)
+
+
+@app.command(
+    help_epilogue=_examples(
+        "init /srv/house", "init /srv/house --store s3://evidence/house --dry-run", "init --example gunicorn"
+    )
+)
+def init(
+    root: Annotated[Path, Parameter(name="ROOT", help="The workload's folder; the current one if left out.")] = (
+        _ANY_FOLDER
+    ),
+    /,
+    *,
+    output: Path = Path("evacuation.toml"),
+    store: str = "",
+    example: str = "",
+    dry_run: bool = False,
+) -> int:
+    """Write a first evacuation.toml from what lies and runs in a folder now, and say what is missing. Touches nothing.
+
+    Args:
+        output: The file, which is not there yet; evacuation.toml in the current folder if left out.
+        store: Where evidence is to go: s3://BUCKET/PREFIX, or the whole path of a folder. $S3_BUCKET if left out.
+        example: Write this example into a new folder of its name instead: gunicorn or scoring.
+        dry_run: Print the file, and write nothing.
+    """
+    from tasks.cli.init import copy_example, init_by_hand
+
+    if example:
+        return copy_example(example, output.parent / example)
+    return init_by_hand(root, output, store, dry_run=dry_run)
 
 
 @app.command(help_epilogue=_examples("key", "key /srv/evacuation/signing.key"))

@@ -16,7 +16,7 @@ from tasks.custody.evidence.redact import process_line
 SUSPECT: Final = "suspect"
 """The role of a process that is ended because of a fact, and matches no pattern."""
 _SHOWN: Final = 60
-_TELLING: Final = re.compile(
+TELLING: Final = re.compile(
     r"(?![-\d])(?!(?:\S*/)?(?:python|pypy|node|java|perl|ruby|env|nohup|nice|sudo|timeout|setsid|\w{0,2}sh)[\d.]*$)[\w./:-]{3,}"
 )
 """A word that tells one program from another: not an option, a number, or what runs programs of any kind."""
@@ -67,7 +67,7 @@ def line_for(process: Process, field: str, current: str) -> str:
         return ""
     if unit := unit_of(process.cgroup):
         return f'units = ["{unit}"]'
-    if not (found := _pattern(process)):
+    if not (found := exact_words(process)):
         return ""
     wider = f"{current}|{found}"
     quoted = json.dumps(wider) if "'" in wider else f"'{wider}'"
@@ -95,12 +95,12 @@ def advice(process: Process, line: str) -> str:
 
 def excuse_for(process: Process) -> str:
     """Return the block's line that names a process as a bystander, or how a person can if too little is shown."""
-    if found := _pattern(process):
+    if found := exact_words(process):
         return f"bystanders = ['{found}']"
     return f"bystanders: exe=, cwd= or unit= of process {process.pid}, whose command line is hidden 非表示のため"
 
 
-def _pattern(process: Process) -> str:
+def exact_words(process: Process) -> str:
     """Return a regular expression for a command line, made of shown words only: of all of it, or of how it begins.
 
     Empty if that would match other programs too: a beginning has to name more than a program and options.
@@ -109,6 +109,6 @@ def _pattern(process: Process) -> str:
     same = "".join(letter for letter, _ in takewhile(lambda pair: pair[0] == pair[1], zip(line, shown, strict=False)))
     whole = same == line and len(line) <= _SHOWN
     told = same if whole else same.rpartition(" ")[0]
-    enough = whole or any(map(_TELLING.match, told.split()[1:]))
+    enough = whole or any(map(TELLING.match, told.split()[1:]))
     words = re.escape(told).replace("\\ ", " ").replace("'", ".")
     return f"^{words}{'$' if whole else ' '}" if told and enough else ""
