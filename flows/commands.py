@@ -46,7 +46,6 @@ Act = Annotated[
 Turn = Annotated[int, Parameter(name="TURN", help="Turn of latest/ to go back before; the last one if 0.")]
 
 _HERE = Path(HERE)
-_ANY_FOLDER = Path(HERE)  # which need not be a workload yet
 
 app = App(
     name=NAME,
@@ -481,35 +480,23 @@ def install(workload: WorkloadFile, /, *, server: bool = False, dry_run: bool = 
     return install_by_hand(workload, server=server, dry_run=dry_run)
 
 
-@app.command(
-    help_epilogue=_examples(
-        "init /srv/house", "init /srv/house --store s3://evidence/house --dry-run", "init --example gunicorn"
-    )
-)
+@app.command(help_epilogue=_examples("init /srv/house", "init --example gunicorn"))
 def init(
-    root: Annotated[Path, Parameter(name="ROOT", help="The workload's folder; the current one if left out.")] = (
-        _ANY_FOLDER
-    ),
+    root: Annotated[Path, Parameter(name="ROOT", help="The workload's folder; the current one if left out.")] = Path(),
     /,
     *,
     output: Path = Path("evacuation.toml"),
-    store: str = "",
     example: str = "",
-    dry_run: bool = False,
 ) -> int:
     """Write a first evacuation.toml from what lies and runs in a folder now, and say what is missing. Touches nothing.
 
     Args:
         output: The file, which is not there yet; evacuation.toml in the current folder if left out.
-        store: Where evidence is to go: s3://BUCKET/PREFIX, or the whole path of a folder. $S3_BUCKET if left out.
-        example: Write this example into a new folder of its name instead: gunicorn or scoring.
-        dry_run: Print the file, and write nothing.
+        example: Write this example into a new folder of its name in ROOT instead: gunicorn or scoring.
     """
     from tasks.cli.init import copy_example, init_by_hand
 
-    if example:
-        return copy_example(example, output.parent / example)
-    return init_by_hand(root, output, store, dry_run=dry_run)
+    return copy_example(example, root) if example else init_by_hand(root, output)
 
 
 @app.command(help_epilogue=_examples("key", "key /srv/evacuation/signing.key"))

@@ -32,10 +32,11 @@ def test_a_service_of_another_kind_is_evacuated_by_its_first_file(small: SmallWo
     small.start(["venv/bin/python", "gate/serve.py", str(small.port)])
     small.start(["sh", "all.sh"])
     wait_until(small.healthy, what="the API's answer")
-    done = ended("init", small.root, "--output", file, "--store", store)
+    done = ended("init", small.root, "--output", file)
     assert done.returncode == 0, done.stderr
     named = f'root = "{small.root}"'
-    file.write_text(file.read_text().replace(named, f'{named}\nlock = "{tmp_path}/lock"', 1))
+    text = file.read_text().replace(named, f'{named}\nlock = "{tmp_path}/lock"', 1)
+    file.write_text(text.replace('# folder = "/mnt/evidence"', f'folder = "{store}"'))
     done = ended("run", file, "--reason", "a disk alarm")
     assert (done.returncode, done.stdout.partition(":")[0]) == (0, "Verified"), done
     assert small.living() == []

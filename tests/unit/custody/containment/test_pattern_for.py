@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.custody.containment.process import Identity, Process
-from tasks.custody.containment.whole_words import whole_words
+from tasks.custody.containment.suspect import pattern_for
 from tasks.custody.incident.description import pattern
 
 ROOT = "/srv/house"
 
 
 def of(line: str, cwd: str = ROOT) -> str:
-    return whole_words(Process(Identity(2, 1), 1, "S", tuple(line.split()), cwd=cwd), ROOT)
+    return pattern_for(Process(Identity(2, 1), 1, "S", tuple(line.split()), cwd=cwd))
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,6 @@ def of(line: str, cwd: str = ROOT) -> str:
         ("node --max-old-space-size=128 lib/main.js --env x", "/usr/bin/node lib/main.js", "node lib/main.json"),
         ("java -Xmx1g -jar service.jar", "java -jar /srv/house/service.jar", "java -jar xservice.jar"),
         ("sh ./nightly.sh", "/bin/sh /srv/house/nightly.sh", "sh fortnightly.sh"),
-        ("sh ./nightly.sh", "sh nightly.sh", "sh /srv/other/nightly.sh"),
         ("bin/serve --model m", "/srv/house/bin/serve", None),
     ],
 )
@@ -45,23 +44,30 @@ def test_it_names_the_program_however_it_is_started(line: str, also: str, others
 
 def test_a_server_that_renames_itself_is_told_by_what_it_serves() -> None:
     renamed = Process(Identity(2, 1), 1, "S", ("gunicorn: worker [app:app]",), cwd=ROOT)
-    made = whole_words(renamed, ROOT)
+    made = pattern_for(renamed)
     for line in ("gunicorn: master [app:app]", "venv/bin/python -m gunicorn app:app"):
         assert re.search(made, line)
 
 
 @pytest.mark.parametrize(
-    "line", ["python -c print(1)", "sh -c sleep", "node --eval 1", "sleep 60", "python", "", "./Zq8xW2kLp0vB3nM"]
+    ("line", "made"),
+    [
+        ("python -c print(1)", r"^python \-c print\(1\)$"),
+        ("node --eval Zq8xW2kLp0vB3nM", ""),
+        ("sleep 60", "^sleep 60$"),
+        ("", ""),
+        ("./Zq8xW2kLp0vB3nM", ""),
+    ],
 )
-def test_where_nothing_that_may_be_shown_tells_it_there_is_none(line: str) -> None:
-    assert of(line) == ""
+def test_where_no_word_tells_it_is_the_exact_line_or_nothing(line: str, made: str) -> None:
+    assert of(line) == made
 
 
 @given(st.text(string.ascii_letters + string.digits + "._-/:'\"$", min_size=8, max_size=40))
 def test_no_hidden_word_gets_into_it(word: str) -> None:
     for line in (f"./serve.py --api-token {word}", f"./serve.py --api-token={word}"):
         made = of(line)
-        assert made in {"", r"(?<![\w./-])(\./|/srv/house/)?serve\.py(?![\w./-])"}
+        assert made == r"(?<![\w.-])serve\.py(?![\w./-])"
 
 
 @given(
