@@ -37,6 +37,8 @@ FILES: Final = {
 }
 _PASSED_OVER: Final = re.compile(r"\..*|v?env|node_modules|site-packages|__pycache__|evidence")
 _MOST_FILES: Final = 100_000
+MOST: Final = 5
+"""Questions of a kind that are asked over HTTP: each answer may take its time."""
 
 
 @dataclass
@@ -55,29 +57,23 @@ class Found:
         else:
             self.missing[name] = "it has letters that cannot be shown"
 
-    @property
-    def block(self) -> WorkloadFields:
-        """The block as it is known by now."""
-        return WorkloadFields(**self.fields)
-
-    def ask(self, path: str, port: int | None = None) -> ApiResponse:
-        """GET a path of what listens on a port of loopback, the API's if none is given."""
-        address = {"api_url": f"http://127.0.0.1:{port or self.port}"}
-        with Api(WorkloadFields(root=self.fields["root"], **address)) as api:
+    def ask(self, path: str, port: int | None) -> ApiResponse:
+        """GET a path of what listens on a port of loopback."""
+        with Api(WorkloadFields(root=self.fields["root"], api_url=f"http://127.0.0.1:{port}")) as api:
             return api.ask("GET", path)
 
 
 def look_at(root: Path) -> Found:
     """Return what is found of the workload in this folder."""
     host, found = LinuxHost(root=root), Found({"root": str(root)})
-    roster = roster_now(host, found.block)
+    roster = roster_now(host, WorkloadFields(root=root))
     near = (each for kind in (Kind.MEMBER, Kind.SUSPECT, Kind.UNKNOWN) for each in roster.processes(kind))
     there = {each.pid: each for each in near if each.rooted and not each.container}
     tops = [there[pid] for pid in parents_first(there, there) if there[pid].parent not in there]
     families = {top: [there[pid] for pid in parents_first(there, family(there, {top.identity}))] for top in tops}
     ports = {top: sorted(host.ports(each.identity for each in families[top])) for top in tops}
     servers = [top for top in tops if ports[top]]
-    described = {top for top in servers if found.ask("/openapi.json", ports[top][0]).good}
+    described = {top for top in servers[:MOST] if found.ask("/openapi.json", ports[top][0]).good}
     api = min(servers, key=lambda top: (top not in described, ports[top]), default=None)
     patterns: dict[str, dict[str, None]] = {"api": {}, "training": {}, "worker": {}}
     for top in tops:
@@ -95,32 +91,26 @@ def look_at(root: Path) -> Found:
         _describe_api(found, api, host.handles([api]).get(api.identity, Handles()).called)
     if "training_pattern" not in found.fields:
         found.missing["training_pattern"] = "no training runs now; the default is the runbook's"
+    found.missing["lock"] = "the default; it is yours alone only if no other workload of this host has it"
     others = {unit_of(each.cgroup) for each in roster.snapshot.values() if each.pid not in there}
-    if units := sorted(filter(_is_unit, {unit_of(each.cgroup) for each in there.values()} - others)):
-        found.fields["units"] = units
+    for name in sorted({unit_of(each.cgroup) for each in there.values()} - others):
+        with suppress(ValueError):  # one of everybody's
+            found.fields["units"] = [*found.fields.get("units", []), unit(name)]
     _name_containers(found)
     if not api and not found.port:
         found.missing["api_command"] = "nothing listens here: start the API, and run this again"
     _name_files(found)
-    _name_the_rest(found, roster_now(host, found.block))
+    _name_the_rest(found, roster_now(host, WorkloadFields(**found.fields)))
     return found
-
-
-def _is_unit(name: str) -> bool:
-    with suppress(ValueError):
-        return bool(unit(name))
-    return False
 
 
 def _name_the_rest(found: Found, roster: Roster) -> None:
     """Name what the block as it is written does not tell, by the law of a run. Another service works in its folder."""
     root = os.path.realpath(found.fields["root"])
     for each, why in (*roster.of(Kind.SUSPECT), *roster.of(Kind.UNKNOWN)):
-        apart = len(PurePath(each.cwd).parts) > 2 and not each.container  # noqa: PLR2004  no folder of everybody's
-        if apart and not PurePath(root).is_relative_to(each.cwd) and not PurePath(each.cwd).is_relative_to(root):
+        cure, apart = excuse_for(each), each.cwd[:1] == "/" and each.cwd.count("/") > 1 and not each.container
+        if apart and os.path.commonpath([root, each.cwd]) not in {root, each.cwd}:
             cure = f"bystanders = ['cwd={each.cwd}'], with api_port = {found.port} if api_pattern fits it too"
-        else:
-            cure = excuse_for(each)
         found.missing[f"process {each.pid}"] = f"{process_line(each, 80)}: {why}; if it is another's: {cure}"
 
 
@@ -173,18 +163,15 @@ def _name_files(found: Found) -> None:
         ours = [name for name in names if re.fullmatch(named, str(name))]
         folders |= {name.parts[0] for name in ours if len(name.parts) > 1}
         if ours:
-            found.fields[kind] = sorted({*map(_glob, ours)})
+            globs = {
+                (*map(escape, name.parts[:-1][:1]), *["**"][: len(name.parts) - 1], f"*{name.suffix}") for name in ours
+            }
+            found.fields[kind] = sorted(map("/".join, globs))
         else:
             found.fields.setdefault("may_be_missing", []).append(kind)
             found.missing[kind] = "none lie here now"
     if kept := sorted(name for name in folders if placed_name(f"{name}/x".encode()) == f"{name}/x"):
         found.fields["folders"] = kept
-
-
-def _glob(name: PurePath) -> str:
-    """Return the pattern of files like this one: of its folder, or of all below the first one."""
-    *folders, _ = name.parts
-    return "/".join([*map(escape, folders[:1]), *["**"][: len(folders) - 1], f"*{name.suffix}"])
 
 
 def _files(root: str) -> Iterator[PurePath]:

@@ -4,13 +4,13 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 from blocks.file import workloads
 from blocks.workload_fields import WorkloadFields
-from tasks.cli.first_look import FILES, Found, look_at
+from tasks.cli.first_look import FILES, MOST, Found, look_at
 from tasks.cli.output import command
 from tasks.custody.errors import Refused
 from tasks.custody.incident.description import BUCKET, exported_store, name_for, tables
@@ -20,14 +20,9 @@ from tasks.system.ours import exposed, make_folder
 from tasks.system.shared_files import SHARED
 
 EXAMPLES: Final = SHARED / "examples"
-_HEALTH: Final = re.compile(r"health|heartbeat|alive|ping$|ready|status", re.IGNORECASE)
-_USUAL: Final = ("/health", "/healthz", "/api/health", "/ping", "/status")
-_MOST: Final = 5
-"""Paths that are asked for the API's health: each may take its time."""
-_PREDICT: Final = re.compile(r"predict|infer|score|invocations", re.IGNORECASE)
+_USUAL: Final = ["/health", "/healthz", "/api/health", "/ping", "/status"]
 _LONGEST: Final = 200
 _PATH: Final = re.compile(r"/[\w./-]{1,190}", re.ASCII)
-_STORE: Final = '# folder = "/mnt/evidence"   # or: bucket = "s3://BUCKET/PREFIX"'
 
 
 def init_by_hand(root: Path, output: Path) -> int:
@@ -35,16 +30,13 @@ def init_by_hand(root: Path, output: Path) -> int:
     if not (root.is_dir() and str(root).isprintable()):
         raise Refused("a folder, the workload's root", str(root), "As in: evacuation init /srv/house")
     workloads({"workload": {(name := name_for(root)): {"root": str(root)}}})
-    with _new(output):
-        found = look_at(root)
-        if found.port:
-            _describe_contract(found)
-        text = written(name, found, exported_store() if os.environ.get(BUCKET) else {})
-        workloads(tables(str(output), text))  # by the rules of the block
-        with output.open("x") as file:
-            file.write(text)
-    say(f"wrote {output}", *(["to answer 確認が必要:"] if found.missing else []))
-    say(*(f"  {about}: {why}" for about, why in found.missing.items()))
+    if (found := look_at(root)).port:
+        _describe_contract(found)
+    text = written(name, found, exported_store() if os.environ.get(BUCKET) else {})
+    workloads(tables(str(output), text))  # by the rules of the block
+    with _new(output), output.open("x") as file:
+        file.write(text)
+    say(f"wrote {output}", "to answer 要確認:", *(f"  {about}: {why}" for about, why in found.missing.items()))
     say(f"next 次: look it through 内容を確認, then {command('doctor', str(output))}")
     return 0
 
@@ -62,24 +54,26 @@ def written(name: str, found: Found, store: dict[str, Any]) -> str:
         lines += [f"# {WorkloadFields.model_fields[field].description}".partition(". ")[0]]
         lines += [f"{field} = '{value}'" if literal else f"{field} = {toml_value(value)}"]
     lines += ["", f"[store.{name}]", *(f"{field} = {toml_value(value)}" for field, value in store.items())]
-    return "".join(f"{line}\n" for line in (lines if store else [*lines, _STORE]))
+    return "\n".join([*lines, *([] if store else ['# folder = "/mnt/evidence"']), ""])
 
 
 def _describe_contract(found: Found) -> None:
     """Add what the API says of itself, asked by GET alone. It is never told to reload."""
-    spec = found.ask("/openapi.json").content
-    paths = spec.get("paths") if isinstance(spec, dict) else None
-    every = paths.items() if isinstance(paths, dict) else ()
-    known = {path: verbs for path, verbs in every if _PATH.fullmatch(path) and isinstance(verbs, dict)}
-    posts = [path for path, verbs in known.items() if "post" in verbs]
-    gets = [path for path, verbs in known.items() if "get" in verbs and _HEALTH.search(path)]
-    answers = ((path, found.ask(path)) for path in (gets or _USUAL)[:_MOST])
-    health, answer = next(((path, answer) for path, answer in answers if answer.good), ("", None))
-    predict = next((path for path in posts if _PREDICT.search(path)), "")
-    found.fields |= {"api_url": f"http://127.0.0.1:{found.port}"}
+    known: list[tuple[str, dict[str, Any]]] = []
+    with suppress(AttributeError, KeyError, TypeError):
+        paths = found.ask("/openapi.json", found.port).content["paths"].items()
+        known = [(path, verbs) for path, verbs in paths if _PATH.fullmatch(path) and isinstance(verbs, dict)]
+
+    def find(verb: str, named: str) -> list[str]:
+        return [path for path, verbs in known if verb in verbs and re.search(named, path, re.IGNORECASE)]
+
+    paths_of_health = find("get", "health|heartbeat|alive|ping$|ready|status") or _USUAL
+    answers = {path: found.ask(path, found.port) for path in paths_of_health[:MOST]}
+    health = next((path for path, answer in answers.items() if answer.good), "")
+    reload, predict = ([*find("post", named), ""][0] for named in ("reload", "predict|infer|score|invocations"))
+    found.fields |= {"api_url": f"http://127.0.0.1:{found.port}", "reload_path": reload}
     found.fields |= {name: path for name, path in (("health_path", health), ("predict_path", predict)) if path}
-    found.fields["reload_path"] = next((path for path in posts if "reload" in path), "")
-    found.add("model_at", _pointer(answer.content) if answer else "")
+    found.add("model_at", _pointer(answers[health].content) if health else "")
     if not health:
         found.missing["health_path"] = "no path that is usual or described answers with 2xx; a key: api_headers"
     found.missing["canary_request"] = f"a body of POST {predict or 'its predict_path'} and prediction_at"

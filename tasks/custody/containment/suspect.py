@@ -118,10 +118,9 @@ def pattern_for(process: Process) -> str:
         for part, same in zip(word.split(), seen.split(), strict=False)
         if part == same and before not in _CLASS_PATH
     ]
-    telling = [(before, word) for before, word in words if _TELLING.fullmatch(word)]
-    files = [word for _, word in telling if re.search("[./:]", word)]
-    files.sort(key=lambda word: word == program and program[:1] == "/" and not program.startswith(below))
-    every = [*(word for before, word in telling if before == "-m"), *files]
+    outside = program[:1] == "/" and not program.startswith(below)
+    telling = [each for each in words if _TELLING.fullmatch(each[1]) and ("-m" in each or re.search("[./:]", each[1]))]
+    every = [word for _, word in sorted(telling, key=lambda each: (each[0] != "-m", outside and each[1] == program))]
     chosen = dict.fromkeys(every[:1] + [word for word in every if _SERVED.fullmatch(word)][:1])
     made = ".*".join(_whole_word(word, below) for word in chosen)
     return made if made and not runs_inline_code(command) and re.search(made, process.line) else _exact_words(process)
