@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from glob import escape
@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from blocks.workload_fields import WorkloadFields
 from tasks.adapters.container_engine import DockerEngine, may_be_there
-from tasks.adapters.host import LinuxHost
+from tasks.adapters.host import Host, LinuxHost
 from tasks.containment.suspects import roster_now
+from tasks.custody.containment.container import Container
 from tasks.custody.containment.handles import Handles
 from tasks.custody.containment.process import Process, family, parents_first
 from tasks.custody.containment.program import SHELLS, is_one_of
@@ -89,6 +90,9 @@ def look_at(root: Path) -> Found:
     if api:
         found.port = ports[api][0]
         _describe_api(found, api, host.handles([api]).get(api.identity, Handles()).called)
+    if "interpreter" not in found.fields and not any((root / each).exists() for each in USUAL_INTERPRETERS):
+        found.fields["may_be_missing"] = ["packages"]
+        found.missing["interpreter"] = "no virtual environment: no list of packages is collected"
     if "training_pattern" not in found.fields:
         found.missing["training_pattern"] = "no training runs now; the default is the runbook's"
     found.missing["lock"] = "the default; it is yours alone only if no other workload of this host has it"
@@ -96,18 +100,20 @@ def look_at(root: Path) -> Found:
     for name in sorted({unit_of(each.cgroup) for each in there.values()} - others):
         with suppress(ValueError):  # one of everybody's
             found.fields["units"] = [*found.fields.get("units", []), unit(name)]
-    _name_containers(found)
-    if not api and not found.port:
+    inside = _name_containers(found, host, roster)
+    if not found.port:
         found.missing["api_command"] = "nothing listens here: start the API, and run this again"
     _name_files(found)
-    _name_the_rest(found, roster_now(host, WorkloadFields(**found.fields)))
+    _name_the_rest(found, roster_now(host, WorkloadFields(**found.fields)), inside)
     return found
 
 
-def _name_the_rest(found: Found, roster: Roster) -> None:
+def _name_the_rest(found: Found, roster: Roster, inside: Collection[str]) -> None:
     """Name what the block as it is written does not tell, by the law of a run. Another service works in its folder."""
     root = os.path.realpath(found.fields["root"])
     for each, why in (*roster.of(Kind.SUSPECT), *roster.of(Kind.UNKNOWN)):
+        if each.container in inside:
+            continue
         cure, apart = excuse_for(each), each.cwd[:1] == "/" and each.cwd.count("/") > 1 and not each.container
         if apart and os.path.commonpath([root, each.cwd]) not in {root, each.cwd}:
             cure = f"bystanders = ['cwd={each.cwd}'], with api_port = {found.port} if api_pattern fits it too"
@@ -128,9 +134,6 @@ def _describe_api(found: Found, api: Process, started: str) -> None:
         found.missing["the API's folder"] = f"it works in {api.cwd}; a recovery starts it in {root}"
     if (program.parent.parent / "pyvenv.cfg").is_file():
         found.add("interpreter", str(program))
-    elif not any((root / each).exists() for each in USUAL_INTERPRETERS):
-        found.fields["may_be_missing"] = ["packages"]
-        found.missing["interpreter"] = "no virtual environment: no list of packages is collected"
     with suppress(OSError):
         lines = read_kernel(f"/proc/{api.pid}/environ", ENVIRONMENT).decode(errors="replace").split("\0")
         own = {name: value for name, _, value in (line.partition("=") for line in lines) if "MODEL" in name}
@@ -138,21 +141,24 @@ def _describe_api(found: Found, api: Process, started: str) -> None:
             found.add("api_environment", public)
 
 
-def _name_containers(found: Found) -> None:
-    """Add the containers that have the root, a folder above or below it, or publish the API's port."""
-    real = PurePath(os.path.realpath(found.fields["root"]))
+def _name_containers(found: Found, host: Host, roster: Roster) -> list[str]:
+    """Add the containers that have the root, a folder above or below it, or the API's port. Return their ids."""
+    real, everyone = PurePath(os.path.realpath(found.fields["root"])), tuple[Container, ...]()
     try:
         with closing(DockerEngine()) as engine:
             everyone = engine.containers((), others=True) if may_be_there(engine.place) else ()
     except (EngineError, OSError) as error:
-        found.missing["containers"] = f"Docker was not asked: {getattr(error, 'got', error)}"
-        return
+        found.missing["containers"] = f"Docker does not answer: {getattr(error, 'got', error)}"
+    inside = list[str]()
     for each in everyone:
-        mounts = [PurePath(mount.source) for mount in each.mounts]
-        near = any(mount.is_relative_to(real) or real.is_relative_to(mount) for mount in mounts)
+        folders = [PurePath(mount.source) for mount in each.mounts]
+        near = any(folder.is_relative_to(real) or real.is_relative_to(folder) for folder in folders)
         if near or found.port in each.ports:
-            found.fields.setdefault("containers", []).append(f"name={each.name}")
-            found.port = found.port or min(each.ports, default=None)
+            listening = host.ports(who.identity for who in roster.snapshot.values() if who.container == each.id)
+            found.port = found.port or min(each.ports | listening, default=None)
+            inside.append(each.id)
+            found.fields["containers"] = [*found.fields.get("containers", []), f"name={each.name}"]
+    return inside
 
 
 def _name_files(found: Found) -> None:
