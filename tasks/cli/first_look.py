@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from glob import escape
@@ -14,7 +14,6 @@ from blocks.workload_fields import WorkloadFields
 from tasks.adapters.container_engine import DockerEngine, may_be_there
 from tasks.adapters.host import Host, LinuxHost
 from tasks.containment.suspects import roster_now
-from tasks.custody.containment.container import Container
 from tasks.custody.containment.handles import Handles
 from tasks.custody.containment.process import Process, family, parents_first
 from tasks.custody.containment.program import SHELLS, is_one_of
@@ -37,9 +36,7 @@ FILES: Final = {
     "artifacts": r"(artifacts?|outputs?|results?|reports?|metrics)/.*\.(json|csv|png|html)",
 }
 _PASSED_OVER: Final = re.compile(r"\..*|v?env|node_modules|site-packages|__pycache__|evidence")
-_MOST_FILES: Final = 100_000
-MOST: Final = 5
-"""Questions of a kind that are asked over HTTP: each answer may take its time."""
+MOST: Final = 5  # questions of a kind, over HTTP: each answer may take its time
 
 
 @dataclass
@@ -90,7 +87,7 @@ def look_at(root: Path) -> Found:
     if api:
         found.port = ports[api][0]
         _describe_api(found, api, host.handles([api]).get(api.identity, Handles()).called)
-    if "interpreter" not in found.fields and not any((root / each).exists() for each in USUAL_INTERPRETERS):
+    if "interpreter" not in found.fields and not any(os.access(root / each, os.F_OK) for each in USUAL_INTERPRETERS):
         found.fields["may_be_missing"] = ["packages"]
         found.missing["interpreter"] = "no virtual environment: no list of packages is collected"
     if "training_pattern" not in found.fields:
@@ -100,20 +97,18 @@ def look_at(root: Path) -> Found:
     for name in sorted({unit_of(each.cgroup) for each in there.values()} - others):
         with suppress(ValueError):  # one of everybody's
             found.fields["units"] = [*found.fields.get("units", []), unit(name)]
-    inside = _name_containers(found, host, roster)
+    containers = _name_containers(found, host, roster)
     if not found.port:
         found.missing["api_command"] = "nothing listens here: start the API, and run this again"
     _name_files(found)
-    _name_the_rest(found, roster_now(host, WorkloadFields(**found.fields)), inside)
+    _name_the_rest(found, roster_now(host, WorkloadFields(**found.fields), containers))
     return found
 
 
-def _name_the_rest(found: Found, roster: Roster, inside: Collection[str]) -> None:
+def _name_the_rest(found: Found, roster: Roster) -> None:
     """Name what the block as it is written does not tell, by the law of a run. Another service works in its folder."""
     root = os.path.realpath(found.fields["root"])
     for each, why in (*roster.of(Kind.SUSPECT), *roster.of(Kind.UNKNOWN)):
-        if each.container in inside:
-            continue
         cure, apart = excuse_for(each), each.cwd[:1] == "/" and each.cwd.count("/") > 1 and not each.container
         if apart and os.path.commonpath([root, each.cwd]) not in {root, each.cwd}:
             cure = f"bystanders = ['cwd={each.cwd}'], with api_port = {found.port} if api_pattern fits it too"
@@ -122,17 +117,15 @@ def _name_the_rest(found: Found, roster: Roster, inside: Collection[str]) -> Non
 
 def _describe_api(found: Found, api: Process, started: str) -> None:
     """Add how the API is started again. No word or value is written that is not known to be harmless."""
-    root, command = Path(found.fields["root"]), list(api.command)
+    command = list(api.command) or [""]
     if "/" not in command[0] and PurePath(started).name == command[0]:
         command[0] = started  # found by a PATH that a recovery does not have
     program = Path(api.cwd, command[0])
-    if program.is_file() and redact_command(api.command, api.cwd) == list(api.command):
+    if command[0] and os.access(program, os.F_OK) and redact_command(api.command, api.cwd) == list(api.command):
         found.add("api_command", command)
     else:
         found.missing["api_command"] = f"hidden in part, for it may be a secret, or overwritten: {process_line(api)}"
-    if api.cwd != os.path.realpath(root):
-        found.missing["the API's folder"] = f"it works in {api.cwd}; a recovery starts it in {root}"
-    if (program.parent.parent / "pyvenv.cfg").is_file():
+    if os.access(program.parent.parent / "pyvenv.cfg", os.F_OK):
         found.add("interpreter", str(program))
     with suppress(OSError):
         lines = read_kernel(f"/proc/{api.pid}/environ", ENVIRONMENT).decode(errors="replace").split("\0")
@@ -143,12 +136,13 @@ def _describe_api(found: Found, api: Process, started: str) -> None:
 
 def _name_containers(found: Found, host: Host, roster: Roster) -> list[str]:
     """Add the containers that have the root, a folder above or below it, or the API's port. Return their ids."""
-    real, everyone = PurePath(os.path.realpath(found.fields["root"])), tuple[Container, ...]()
+    real = PurePath(os.path.realpath(found.fields["root"]))
     try:
         with closing(DockerEngine()) as engine:
             everyone = engine.containers((), others=True) if may_be_there(engine.place) else ()
     except (EngineError, OSError) as error:
         found.missing["containers"] = f"Docker does not answer: {getattr(error, 'got', error)}"
+        return []
     inside = list[str]()
     for each in everyone:
         folders = [PurePath(mount.source) for mount in each.mounts]
@@ -163,7 +157,7 @@ def _name_containers(found: Found, host: Host, roster: Roster) -> list[str]:
 
 def _name_files(found: Found) -> None:
     """Add patterns for the models, logs and results that lie there, and the folders that hold them."""
-    names = [name for name in islice(_files(found.fields["root"]), _MOST_FILES) if str(name).isprintable()]
+    names = [name for name in islice(_files(found.fields["root"]), 100_000) if str(name).isprintable()]
     folders = set[str]()
     for kind, named in FILES.items():
         ours = [name for name in names if re.fullmatch(named, str(name))]

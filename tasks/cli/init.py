@@ -21,7 +21,6 @@ from tasks.system.shared_files import SHARED
 
 EXAMPLES: Final = SHARED / "examples"
 _USUAL: Final = ["/health", "/healthz", "/api/health", "/ping", "/status"]
-_LONGEST: Final = 200
 _PATH: Final = re.compile(r"/[\w./-]{1,190}", re.ASCII)
 
 
@@ -82,9 +81,9 @@ def _describe_contract(found: Found) -> None:
 def _pointer(content: Any, at: str = "") -> str:
     """Return the JSON pointer to the first text that names a file of a model; empty if none does."""
     items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
-    for key, value in items if len(at) < _LONGEST else ():
+    for key, value in items if not at[200:] else ():
         here = f"{at}/{str(key).replace('~', '~0').replace('/', '~1')}"
-        if isinstance(value, str) and re.fullmatch(FILES["models"], value) and len(here) <= _LONGEST:
+        if isinstance(value, str) and re.fullmatch(FILES["models"], value) and not here[200:]:
             return here
         if deeper := _pointer(value, here):
             return deeper

@@ -123,11 +123,12 @@ def suggest_line(host: Host, workload: WorkloadFields, suspect: Process) -> str:
     return line_for(suspect, "training_pattern", workload.training_pattern)
 
 
-def roster_now(host: Host, workload: WorkloadFields) -> Roster:
-    """Judge the host as it is now, without a run: for the doctor, the status, and a deployment."""
+def roster_now(host: Host, workload: WorkloadFields, containers: Iterable[str] = ()) -> Roster:
+    """Judge the host as it is now, beside these containers, without a run: for the doctor, the status, a deployment."""
     snapshot = host.snapshot()
     ours = {host.guard(cordon_base(workload) / CORDON), *identities(home / RECOVERED for home in homes(workload))}
-    return take_roster(host, workload, snapshot, Exceptions(frozenset(untouchable(snapshot) | family(snapshot, ours))))
+    exceptions = Exceptions(frozenset(untouchable(snapshot) | family(snapshot, ours)))
+    return take_roster(host, workload, snapshot, exceptions, containers)
 
 
 def suspects_to_end(context: "RunContext", snapshot: Snapshot, frozen: Iterable[Identity]) -> dict[Identity, Member]:

@@ -23,7 +23,6 @@ _TELLING: Final = re.compile(
 """A word that tells one program from another: not an option, a number, or what runs programs of any kind."""
 _SERVED: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 """module:attribute, by which a server is told what to serve."""
-_CLASS_PATH: Final = frozenset({"-cp", "-classpath", "--class-path"})
 
 
 def included(
@@ -107,20 +106,19 @@ def excuse_for(process: Process) -> str:
 def pattern_for(process: Process) -> str:
     """Return a regular expression of the whole words that tell a process's program, as a person would write it.
 
-    They are the module that it runs, or else the first file that it names, and a server's module:attribute. A program
-    from elsewhere tells least. Without such a word that may be shown it is that of its exact line, or empty.
+    They are the module that it runs, or else the first file that it names, and a server's module:attribute. Without
+    such a word that may be shown it is that of its exact line, or empty.
     """
-    program, *_ = command = process.command or ("",)
-    shown, below = redact_command(command, process.cwd), f"{process.cwd}/"
+    command, below = process.command, f"{process.cwd}/"
+    shown = redact_command(command, process.cwd)
     words = [
         (before, part.strip("[](){}\"',;:"))
         for before, word, seen in zip(("", *command), command, shown, strict=False)
         for part, same in zip(word.split(), seen.split(), strict=False)
-        if part == same and before not in _CLASS_PATH
+        if part == same
     ]
-    outside = program[:1] == "/" and not program.startswith(below)
     telling = [each for each in words if _TELLING.fullmatch(each[1]) and ("-m" in each or re.search("[./:]", each[1]))]
-    every = [word for _, word in sorted(telling, key=lambda each: (each[0] != "-m", outside and each[1] == program))]
+    every = [word for _, word in sorted(telling, key=lambda each: each[0] != "-m")]
     chosen = dict.fromkeys(every[:1] + [word for word in every if _SERVED.fullmatch(word)][:1])
     made = ".*".join(_whole_word(word, below) for word in chosen)
     return made if made and not runs_inline_code(command) and re.search(made, process.line) else _exact_words(process)
