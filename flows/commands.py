@@ -482,6 +482,25 @@ def install(workload: WorkloadFile, /, *, server: bool = False, dry_run: bool = 
     return install_by_hand(workload, server=server, dry_run=dry_run)
 
 
+@app.command(help_epilogue=_examples("init /srv/house", "init --example gunicorn"))
+def init(
+    root: Annotated[Path, Parameter(name="ROOT", help="The workload's folder; the current one if left out.")] = Path(),
+    /,
+    *,
+    output: Path = Path("evacuation.toml"),
+    example: str = "",
+) -> int:
+    """Write a first evacuation.toml from what lies and runs in a folder now, and say what is missing. Touches nothing.
+
+    Args:
+        output: The file, which is not there yet; evacuation.toml in the current folder if left out.
+        example: Write this example into a new folder of its name in ROOT instead: gunicorn or scoring.
+    """
+    from tasks.cli.init import copy_example, init_by_hand
+
+    return copy_example(example, root) if example else init_by_hand(root, output)
+
+
 @app.command(help_epilogue=_examples("key", "key /srv/evacuation/signing.key"))
 def key(
     file: Annotated[Path, Parameter(name="FILE", help="Where to; /etc/evacuation/signing.key if left out.")] = KEY, /

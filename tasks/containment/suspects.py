@@ -23,6 +23,7 @@ from tasks.containment.members import (
 from tasks.custody.containment.handles import FileId, Handles
 from tasks.custody.containment.membership import Exceptions, Member, runs_from_root
 from tasks.custody.containment.process import Identity, Process, ancestry, descendants, family, pids_of
+from tasks.custody.containment.program import runs_inline_code
 from tasks.custody.containment.roster import Look, Roster
 from tasks.custody.containment.suspect import included, line_for
 from tasks.incident.directory import cordon_base, homes
@@ -111,21 +112,23 @@ def _runs_ours(handles: Handles | None) -> bool:
 def suggest_line(host: Host, workload: WorkloadFields, suspect: Process) -> str:
     """Return the block's line that makes a suspect a member, by its role; empty for one in a container.
 
-    The role is training if it has the lock open, api if it listens, else worker.
+    The role is training if it has the lock open, api if it listens, worker if its code is its parent's, else training.
     """
     handles, lock = host.handles([suspect]).get(suspect.identity, Handles()), os.path.realpath(workload.lock)
-    if lock in handles.written | handles.read:
-        return line_for(suspect, "training_pattern", workload.training_pattern)
-    if host.ports([suspect.identity]):
-        return line_for(suspect, "api_pattern", workload.api_pattern)
-    return line_for(suspect, "worker_pattern", workload.worker_pattern)
+    if lock not in handles.written | handles.read:
+        if host.ports([suspect.identity]):
+            return line_for(suspect, "api_pattern", workload.api_pattern)
+        if runs_inline_code(suspect.command):
+            return line_for(suspect, "worker_pattern", workload.worker_pattern)
+    return line_for(suspect, "training_pattern", workload.training_pattern)
 
 
-def roster_now(host: Host, workload: WorkloadFields) -> Roster:
-    """Judge the host as it is now, without a run: for the doctor, the status, and a deployment."""
+def roster_now(host: Host, workload: WorkloadFields, containers: Iterable[str] = ()) -> Roster:
+    """Judge the host as it is now, beside these containers, without a run: for the doctor, the status, a deployment."""
     snapshot = host.snapshot()
     ours = {host.guard(cordon_base(workload) / CORDON), *identities(home / RECOVERED for home in homes(workload))}
-    return take_roster(host, workload, snapshot, Exceptions(frozenset(untouchable(snapshot) | family(snapshot, ours))))
+    exceptions = Exceptions(frozenset(untouchable(snapshot) | family(snapshot, ours)))
+    return take_roster(host, workload, snapshot, exceptions, containers)
 
 
 def suspects_to_end(context: "RunContext", snapshot: Snapshot, frozen: Iterable[Identity]) -> dict[Identity, Member]:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -20,6 +20,7 @@ from tasks.custody.containment.container import workload_containers
 from tasks.custody.containment.membership import Exceptions, Member, Members, excused
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.containment.roster import Roster
+from tasks.custody.errors import EngineError
 from tasks.custody.incident.deployment_names import full_name
 from tasks.incident.directory import evidence_of
 from tasks.system.processes import standpoint, untouchable
@@ -77,7 +78,10 @@ class Patient:
     @cached_property
     def roster(self) -> Roster:
         """All processes that are something to the workload, as an evacuation would judge them."""
-        return roster_now(self.host, self.workload)
+        named = list[str]()
+        with suppress(EngineError):  # a check of its own tells it
+            named += [each.id for each in self.containers]
+        return roster_now(self.host, self.workload, named)
 
     @property
     def processes(self) -> Iterator[Process]:

@@ -18,7 +18,7 @@ from tasks.custody.models.canary import row_of
 from tasks.custody.models.contract import prediction_in
 
 if TYPE_CHECKING:
-    from blocks.workload import Workload
+    from blocks.workload_fields import WorkloadFields
 
 _ANSWER_SECONDS: Final = 10.0
 _ANSWER_BYTES: Final = 1 << 20
@@ -92,7 +92,7 @@ class Prediction:
 class Api:
     """Client of a workload's API, by the contract in its block. Never shows the headers, which hold the API's key."""
 
-    def __init__(self, block: "Workload", headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, block: "WorkloadFields", headers: Mapping[str, str] | None = None) -> None:
         """Configure the client without proxy, compression or redirects, so that no key goes elsewhere."""
         self.block, self.url = block, shown_address(block)
         self._hidden = tuple(sorted(_forms((headers or {}).values()), key=len, reverse=True))
@@ -133,7 +133,7 @@ class Api:
             return 0, f"{type(error).__name__}: {error}".encode()
 
 
-def shown_address(block: "Workload") -> str:
+def shown_address(block: "WorkloadFields") -> str:
     """Return the API's address without secrets."""
     return redact(block.api_address)
 

@@ -92,10 +92,11 @@ def account_for(
 def declaration(workload: Block) -> str:
     """Return the content of a workload's file, as its block is now."""
     fields = ("root", *(["user"] if workload.user else []), *COMMANDS, *(CONTAINER[:3] if workload.api_image else []))
-    return "".join(f"{field} = {_toml(getattr(workload, field))}\n" for field in fields)
+    return "".join(f"{field} = {toml_value(getattr(workload, field))}\n" for field in fields)
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """Return a value of a block as TOML writes it."""
     if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{_toml(name)} = {_toml(each)}' for name, each in value.items())}}}"
+        return f"{{{', '.join(f'{toml_value(name)} = {toml_value(each)}' for name, each in value.items())}}}"
     return dumps(value, ensure_ascii=False, default=str)

@@ -127,6 +127,12 @@ def keeps_others(process: Process) -> bool:
     return not process.foreign and not _KEEPERS.isdisjoint({program(process), _script(process)})
 
 
+def runs_inline_code(command: Sequence[str]) -> bool:
+    """Return whether a command line gives its program code to run, as in sh -c or node --eval."""
+    tells = (word for word in command[1:] if word in _CODE or _MODULE.fullmatch(word) or word[:1] not in {"-", "+"})
+    return next(tells, "") in _CODE
+
+
 def script_of(command: Sequence[str]) -> str:
     """Return the file that a command line may name as its program's script: the first word that is no option.
 

@@ -1,17 +1,18 @@
-"""Decide which suspects are ended with the workload on request, and how a block names a suspect."""
+"""Decide which suspects are ended with the workload on request, and how a block names a process."""
 
 import json
 import re
 from collections.abc import Collection, Mapping
 from itertools import takewhile
+from pathlib import PurePath
 from typing import Final
 
 from tasks.custody.containment.membership import Member
 from tasks.custody.containment.process import Identity, Process, descendants, parents_first
-from tasks.custody.containment.program import quotes
+from tasks.custody.containment.program import quotes, runs_inline_code
 from tasks.custody.containment.service import unit_of
 from tasks.custody.containment.source import keeps_only, may_be_ended
-from tasks.custody.evidence.redact import process_line
+from tasks.custody.evidence.redact import process_line, redact_command
 
 SUSPECT: Final = "suspect"
 """The role of a process that is ended because of a fact, and matches no pattern."""
@@ -20,6 +21,8 @@ _TELLING: Final = re.compile(
     r"(?![-\d])(?!(?:\S*/)?(?:python|pypy|node|java|perl|ruby|env|nohup|nice|sudo|timeout|setsid|\w{0,2}sh)[\d.]*$)[\w./:-]{3,}"
 )
 """A word that tells one program from another: not an option, a number, or what runs programs of any kind."""
+_SERVED: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+"""module:attribute, by which a server is told what to serve."""
 
 
 def included(
@@ -67,7 +70,7 @@ def line_for(process: Process, field: str, current: str) -> str:
         return ""
     if unit := unit_of(process.cgroup):
         return f'units = ["{unit}"]'
-    if not (found := _pattern(process)):
+    if not (found := pattern_for(process)):
         return ""
     wider = f"{current}|{found}"
     quoted = json.dumps(wider) if "'" in wider else f"'{wider}'"
@@ -95,12 +98,40 @@ def advice(process: Process, line: str) -> str:
 
 def excuse_for(process: Process) -> str:
     """Return the block's line that names a process as a bystander, or how a person can if too little is shown."""
-    if found := _pattern(process):
+    if found := _exact_words(process):
         return f"bystanders = ['{found}']"
     return f"bystanders: exe=, cwd= or unit= of process {process.pid}, whose command line is hidden 非表示のため"
 
 
-def _pattern(process: Process) -> str:
+def pattern_for(process: Process) -> str:
+    """Return a regular expression of the whole words that tell a process's program, as a person would write it.
+
+    They are the module that it runs, or else the first file that it names, and a server's module:attribute. Without
+    such a word that may be shown it is that of its exact line, or empty.
+    """
+    command, below = process.command, f"{process.cwd}/"
+    shown = redact_command(command, process.cwd)
+    words = [
+        (before, part.strip("[](){}\"',;:"))
+        for before, word, seen in zip(("", *command), command, shown, strict=False)
+        for part, same in zip(word.split(), seen.split(), strict=False)
+        if part == same
+    ]
+    telling = [each for each in words if _TELLING.fullmatch(each[1]) and ("-m" in each or re.search("[./:]", each[1]))]
+    every = [word for _, word in sorted(telling, key=lambda each: each[0] != "-m")]
+    chosen = dict.fromkeys(every[:1] + [word for word in every if _SERVED.fullmatch(word)][:1])
+    made = ".*".join(_whole_word(word, below) for word in chosen)
+    return made if made and not runs_inline_code(command) and re.search(made, process.line) else _exact_words(process)
+
+
+def _whole_word(word: str, below: str) -> str:
+    """Return the pattern of a word, whatever folder stands before it; of a program in bin/ by its name alone."""
+    name = word.removeprefix(below).removeprefix("./")
+    name = PurePath(name).name if "/bin/" in f"/{name}" else name
+    return rf"(?<![\w.-]){re.escape(name)}(?![\w./-])".replace("\\-", "-")
+
+
+def _exact_words(process: Process) -> str:
     """Return a regular expression for a command line, made of shown words only: of all of it, or of how it begins.
 
     Empty if that would match other programs too: a beginning has to name more than a program and options.

@@ -81,8 +81,13 @@ def described(path: Path, kind: str) -> Tables:
     if not path.is_dir():
         return read_tables(path)
     root = workload_folder(path) if kind == "workload" else path.absolute()
-    name = re.sub(r"[^a-z0-9]+", "-", root.name.lower()).strip("-") or "workload"
+    name = name_for(root)
     return {"workload": {name: {"root": str(root)}}, "store": {name: exported_store() if kind == "store" else {}}}
+
+
+def name_for(root: Path) -> str:
+    """Return the name of a workload that nobody has named: its folder's, as blocks are named."""
+    return re.sub(r"[^a-z0-9]+", "-", root.name.lower()).strip("-") or "workload"
 
 
 def workload_folder(folder: Path) -> Path:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 
@@ -59,7 +59,7 @@ class Sealed:
 
     def prove(self, api: Api, *names: str, opened: Collection[str] = ()) -> Served:
         """Prove what this API serves, which may have started with these, and was seen to open those."""
-        self.context.workload = api.block
+        self.context.workload = cast("Workload", api.block)
         since = iter([set(opened)])
         seen = partial(next, since, set())
         return prove_served(self.context, api, self.folder, self.models, names or NAMES, seen)

@@ -31,6 +31,7 @@ COMMANDS = [
     "doctor",
     "drill",
     "fleet",
+    "init",
     "install",
     "key",
     "plan",
@@ -147,7 +148,7 @@ def test_each_command_is_tried() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_imports_nothing_from_where_one_stands(command: str, hostile: Path, mark: Path) -> None:
     words = {"drill": ["--help"], "install": ["none.toml", "--dry-run"], "uninstall": ["--help"], "version": []}
-    words |= {"key": ["/dev/null/signing.key"]}
+    words |= {"key": ["/dev/null/signing.key"], "init": ["."]}
     ended([str(EVACUATION), command, *words.get(command, ["none.toml"])], hostile)
     assert not mark.exists()
 

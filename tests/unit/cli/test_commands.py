@@ -37,6 +37,7 @@ COMMANDS = [
     "rollback",
     "fleet",
     "deploy",
+    "init",
     "install",
     "uninstall",
     "key",

@@ -1,0 +1,180 @@
+"""Look at a folder and at what runs there, to describe it as a workload: reads names and /proc, asks the API by GET."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from glob import escape
+from itertools import islice
+from pathlib import Path, PurePath
+from typing import Any, Final
+
+from blocks.workload_fields import WorkloadFields
+from tasks.adapters.container_engine import DockerEngine, may_be_there
+from tasks.adapters.host import Host, LinuxHost
+from tasks.containment.suspects import roster_now
+from tasks.custody.containment.handles import Handles
+from tasks.custody.containment.process import Process, family, parents_first
+from tasks.custody.containment.program import SHELLS, is_one_of
+from tasks.custody.containment.roster import Kind, Roster
+from tasks.custody.containment.service import unit_of
+from tasks.custody.containment.starter import WAITERS
+from tasks.custody.containment.suspect import excuse_for, pattern_for
+from tasks.custody.containment.workload import USUAL_INTERPRETERS
+from tasks.custody.errors import EngineError
+from tasks.custody.evidence.keys import placed_name
+from tasks.custody.evidence.redact import process_line, redact_command, redact_environment
+from tasks.custody.incident.description import WORKER, pattern, unit
+from tasks.recovery.api_client import Api, ApiResponse
+from tasks.system.declarations import toml_value
+from tasks.system.kernel_tables import ENVIRONMENT, read_kernel
+
+FILES: Final = {
+    "models": r".*\.(joblib|pkl|pickle|pt|pth|ckpt|onnx|safetensors|h5|keras|gguf|pmml|cbm|ubj)",
+    "logs": r".*\.log",
+    "artifacts": r"(artifacts?|outputs?|results?|reports?|metrics)/.*\.(json|csv|png|html)",
+}
+_PASSED_OVER: Final = re.compile(r"\..*|v?env|node_modules|site-packages|__pycache__|evidence")
+MOST: Final = 5  # questions of a kind, over HTTP: each answer may take its time
+
+
+@dataclass
+class Found:
+    """Values of the block's fields, the processes that they mean, and what a person has to say, by what it is about."""
+
+    fields: dict[str, Any]
+    processes: list[str] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+    port: int | None = None
+
+    def add(self, name: str, value: Any) -> None:
+        """Add a field, unless it has letters that no file shows as they are."""
+        if toml_value(value).isprintable():
+            self.fields[name] = value
+        else:
+            self.missing[name] = "it has letters that cannot be shown"
+
+    def ask(self, path: str, port: int | None) -> ApiResponse:
+        """GET a path of what listens on a port of loopback."""
+        with Api(WorkloadFields(root=self.fields["root"], api_url=f"http://127.0.0.1:{port}")) as api:
+            return api.ask("GET", path)
+
+
+def look_at(root: Path) -> Found:
+    """Return what is found of the workload in this folder."""
+    host, found = LinuxHost(root=root), Found({"root": str(root)})
+    roster = roster_now(host, WorkloadFields(root=root))
+    near = (each for kind in (Kind.MEMBER, Kind.SUSPECT, Kind.UNKNOWN) for each in roster.processes(kind))
+    there = {each.pid: each for each in near if each.rooted and not each.container}
+    tops = [there[pid] for pid in parents_first(there, there) if there[pid].parent not in there]
+    families = {top: [there[pid] for pid in parents_first(there, family(there, {top.identity}))] for top in tops}
+    ports = {top: sorted(host.ports(each.identity for each in families[top])) for top in tops}
+    servers = [top for top in tops if ports[top]]
+    described = {top for top in servers[:MOST] if found.ask("/openapi.json", ports[top][0]).good}
+    api = min(servers, key=lambda top: (top not in described, ports[top]), default=None)
+    patterns: dict[str, dict[str, None]] = {"api": {}, "training": {}, "worker": {}}
+    for top in tops:
+        role = "api" if top == api else "worker" if ports[top] else "training"
+        found.processes.append(f"{role}: process {top.pid}, ports {ports[top]}: {process_line(top, 120)}")
+        for each in families[top]:
+            alone = each == top or is_one_of(SHELLS, there[each.parent])  # or it may be started without it
+            if alone and not is_one_of(WAITERS, each) and (made := pattern_for(each)):
+                with suppress(ValueError):  # it would fit anything
+                    patterns[role][pattern(made)] = None
+    patterns["worker"] = patterns["worker"] and {WORKER: None, **patterns["worker"]}
+    found.fields |= {f"{role}_pattern": "|".join(each) for role, each in patterns.items() if each}
+    if api:
+        found.port = ports[api][0]
+        _describe_api(found, api, host.handles([api]).get(api.identity, Handles()).called)
+    if "interpreter" not in found.fields and not any(os.access(root / each, os.F_OK) for each in USUAL_INTERPRETERS):
+        found.fields["may_be_missing"] = ["packages"]
+        found.missing["interpreter"] = "no virtual environment: no list of packages is collected"
+    if "training_pattern" not in found.fields:
+        found.missing["training_pattern"] = "no training runs now; the default is the runbook's"
+    found.missing["lock"] = "the default; it is yours alone only if no other workload of this host has it"
+    others = {unit_of(each.cgroup) for each in roster.snapshot.values() if each.pid not in there}
+    for name in sorted({unit_of(each.cgroup) for each in there.values()} - others):
+        with suppress(ValueError):  # one of everybody's
+            found.fields["units"] = [*found.fields.get("units", []), unit(name)]
+    containers = _name_containers(found, host, roster)
+    if not found.port:
+        found.missing["api_command"] = "nothing listens here: start the API, and run this again"
+    _name_files(found)
+    _name_the_rest(found, roster_now(host, WorkloadFields(**found.fields), containers))
+    return found
+
+
+def _name_the_rest(found: Found, roster: Roster) -> None:
+    """Name what the block as it is written does not tell, by the law of a run. Another service works in its folder."""
+    root = os.path.realpath(found.fields["root"])
+    for each, why in (*roster.of(Kind.SUSPECT), *roster.of(Kind.UNKNOWN)):
+        cure, apart = excuse_for(each), each.cwd[:1] == "/" and each.cwd.count("/") > 1 and not each.container
+        if apart and os.path.commonpath([root, each.cwd]) not in {root, each.cwd}:
+            cure = f"bystanders = ['cwd={each.cwd}'], with api_port = {found.port} if api_pattern fits it too"
+        found.missing[f"process {each.pid}"] = f"{process_line(each, 80)}: {why}; if it is another's: {cure}"
+
+
+def _describe_api(found: Found, api: Process, started: str) -> None:
+    """Add how the API is started again. No word or value is written that is not known to be harmless."""
+    command = list(api.command) or [""]
+    if "/" not in command[0] and PurePath(started).name == command[0]:
+        command[0] = started  # found by a PATH that a recovery does not have
+    program = Path(api.cwd, command[0])
+    if command[0] and os.access(program, os.F_OK) and redact_command(api.command, api.cwd) == list(api.command):
+        found.add("api_command", command)
+    else:
+        found.missing["api_command"] = f"hidden in part, for it may be a secret, or overwritten: {process_line(api)}"
+    if os.access(program.parent.parent / "pyvenv.cfg", os.F_OK):
+        found.add("interpreter", str(program))
+    with suppress(OSError):
+        lines = read_kernel(f"/proc/{api.pid}/environ", ENVIRONMENT).decode(errors="replace").split("\0")
+        own = {name: value for name, _, value in (line.partition("=") for line in lines) if "MODEL" in name}
+        if public := {name: value for name, value in redact_environment(own).items() if value == own[name]}:
+            found.add("api_environment", public)
+
+
+def _name_containers(found: Found, host: Host, roster: Roster) -> list[str]:
+    """Add the containers that have the root, a folder above or below it, or the API's port. Return their ids."""
+    real = PurePath(os.path.realpath(found.fields["root"]))
+    try:
+        with closing(DockerEngine()) as engine:
+            everyone = engine.containers((), others=True) if may_be_there(engine.place) else ()
+    except (EngineError, OSError) as error:
+        found.missing["containers"] = f"Docker does not answer: {getattr(error, 'got', error)}"
+        return []
+    inside = list[str]()
+    for each in everyone:
+        folders = [PurePath(mount.source) for mount in each.mounts]
+        near = any(folder.is_relative_to(real) or real.is_relative_to(folder) for folder in folders)
+        if near or found.port in each.ports:
+            listening = host.ports(who.identity for who in roster.snapshot.values() if who.container == each.id)
+            found.port = found.port or min(each.ports | listening, default=None)
+            inside.append(each.id)
+            found.fields["containers"] = [*found.fields.get("containers", []), f"name={each.name}"]
+    return inside
+
+
+def _name_files(found: Found) -> None:
+    """Add patterns for the models, logs and results that lie there, and the folders that hold them."""
+    names = [name for name in islice(_files(found.fields["root"]), 100_000) if str(name).isprintable()]
+    folders = set[str]()
+    for kind, named in FILES.items():
+        ours = [name for name in names if re.fullmatch(named, str(name))]
+        folders |= {name.parts[0] for name in ours if len(name.parts) > 1}
+        if ours:
+            globs = {
+                (*map(escape, name.parts[:-1][:1]), *["**"][: len(name.parts) - 1], f"*{name.suffix}") for name in ours
+            }
+            found.fields[kind] = sorted(map("/".join, globs))
+        else:
+            found.fields.setdefault("may_be_missing", []).append(kind)
+            found.missing[kind] = "none lie here now"
+    if kept := sorted(name for name in folders if placed_name(f"{name}/x".encode()) == f"{name}/x"):
+        found.fields["folders"] = kept
+
+
+def _files(root: str) -> Iterator[PurePath]:
+    for folder, below, files in os.walk(root):
+        below[:] = [each for each in below if not _PASSED_OVER.fullmatch(each)]
+        yield from (PurePath(folder, each).relative_to(root) for each in files)

@@ -1,0 +1,114 @@
+"""Write a first evacuation.toml for a folder, from what lies and runs there, and tell what it does not say."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+from blocks.file import workloads
+from blocks.workload_fields import WorkloadFields
+from tasks.cli.first_look import FILES, MOST, Found, look_at
+from tasks.cli.output import command
+from tasks.custody.errors import Refused
+from tasks.custody.incident.description import BUCKET, exported_store, name_for, tables
+from tasks.custody.visible import say, visible
+from tasks.system.declarations import toml_value
+from tasks.system.ours import exposed, make_folder
+from tasks.system.shared_files import SHARED
+
+EXAMPLES: Final = SHARED / "examples"
+_USUAL: Final = ["/health", "/healthz", "/api/health", "/ping", "/status"]
+_PATH: Final = re.compile(r"/[\w./-]{1,190}", re.ASCII)
+
+
+def init_by_hand(root: Path, output: Path) -> int:
+    """Write the file, and print what it lacks. Raises Refused; overwrites nothing."""
+    if not (root.is_dir() and str(root).isprintable()):
+        raise Refused("a folder, the workload's root", str(root), "As in: evacuation init /srv/house")
+    workloads({"workload": {(name := name_for(root)): {"root": str(root)}}})
+    if (found := look_at(root)).port:
+        _describe_contract(found)
+    text = written(name, found, exported_store() if os.environ.get(BUCKET) else {})
+    workloads(tables(str(output), text))  # by the rules of the block
+    with _new(output), output.open("x") as file:
+        file.write(text)
+    say(f"wrote {output}", "to answer 要確認:", *(f"  {about}: {why}" for about, why in found.missing.items()))
+    say(f"next 次: look it through 内容を確認, then {command('doctor', str(output))}")
+    return 0
+
+
+def written(name: str, found: Found, store: dict[str, Any]) -> str:
+    """Return the text of the file: what a field means, the processes and what is missing are comments."""
+    if not store:
+        found.missing["store"] = f"where evidence goes: complete [store.{name}]"
+    lines = ["# Written by `evacuation init`. All fields: docs/reference.md", ""]
+    lines += [f"# {visible(line)}" for line in found.processes]
+    lines += [f"# to answer 要確認: {visible(f'{about}: {why}')}" for about, why in found.missing.items()]
+    lines += ["", f"[workload.{name}]"]
+    for field, value in found.fields.items():
+        literal = field.endswith("_pattern") and "'" not in value
+        lines += [f"# {WorkloadFields.model_fields[field].description}".partition(". ")[0]]
+        lines += [f"{field} = '{value}'" if literal else f"{field} = {toml_value(value)}"]
+    lines += ["", f"[store.{name}]", *(f"{field} = {toml_value(value)}" for field, value in store.items())]
+    return "\n".join([*lines, *([] if store else ['# folder = "/mnt/evidence"']), ""])
+
+
+def _describe_contract(found: Found) -> None:
+    """Add what the API says of itself, asked by GET alone. It is never told to reload."""
+    known: list[tuple[str, dict[str, Any]]] = []
+    with suppress(AttributeError, KeyError, TypeError):
+        paths = found.ask("/openapi.json", found.port).content["paths"].items()
+        known = [(path, verbs) for path, verbs in paths if _PATH.fullmatch(path) and isinstance(verbs, dict)]
+
+    def find(verb: str, named: str) -> list[str]:
+        return [path for path, verbs in known if verb in verbs and re.search(named, path, re.IGNORECASE)]
+
+    paths_of_health = find("get", "health|heartbeat|alive|ping$|ready|status") or _USUAL
+    answers = {path: found.ask(path, found.port) for path in paths_of_health[:MOST]}
+    health = next((path for path, answer in answers.items() if answer.good), "")
+    reload, predict = ([*find("post", named), ""][0] for named in ("reload", "predict|infer|score|invocations"))
+    found.fields |= {"api_url": f"http://127.0.0.1:{found.port}", "reload_path": reload}
+    found.fields |= {name: path for name, path in (("health_path", health), ("predict_path", predict)) if path}
+    found.add("model_at", _pointer(answers[health].content) if health else "")
+    if not health:
+        found.missing["health_path"] = "no path that is usual or described answers with 2xx; a key: api_headers"
+    found.missing["canary_request"] = f"a body of POST {predict or 'its predict_path'} and prediction_at"
+
+
+def _pointer(content: Any, at: str = "") -> str:
+    """Return the JSON pointer to the first text that names a file of a model; empty if none does."""
+    items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for key, value in items if not at[200:] else ():
+        here = f"{at}/{str(key).replace('~', '~0').replace('/', '~1')}"
+        if isinstance(value, str) and re.fullmatch(FILES["models"], value) and not here[200:]:
+            return here
+        if deeper := _pointer(value, here):
+            return deeper
+    return ""
+
+
+def copy_example(name: str, into: Path) -> int:
+    """Copy an example whole into a new folder. Raises Refused for an unknown one, or a folder that is there."""
+    known, folder = sorted(path.parent.name for path in EXAMPLES.glob("*/evacuation.toml")), into / name
+    if name not in known:
+        raise Refused(f"one of the examples: {', '.join(known)}", name, "As in: evacuation init --example gunicorn")
+    with _new(folder):
+        shutil.copytree(EXAMPLES / name, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    say(f"wrote {folder}", f"next 次: {folder / 'README.md'}")
+    return 0
+
+
+@contextmanager
+def _new(path: Path) -> Iterator[None]:
+    """Raise Refused if something has this name, if it cannot be made there, or if another could replace root's."""
+    try:
+        if os.geteuid() == 0 and (place := exposed(path.parent)):
+            raise PermissionError(0, f"{place} can be changed by another account")
+        os.close(make_folder(path.parent))
+        yield
+    except OSError as error:
+        cure = "Nothing is overwritten 上書きしません. Name another: --output /etc/evacuation/evacuation.toml."
+        raise Refused("a name that is not taken yet, in a folder of ours", f"{path}: {error.strerror}", cure) from error

@@ -1,0 +1,306 @@
+"""A first evacuation.toml: what runs and lies in a folder is found, no secret gets into it, nothing is overwritten."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from flows.cli import run
+from tasks.cli.first_look import Found
+from tasks.cli.init import EXAMPLES, _pointer, written
+from tasks.custody.incident.exit_codes import REFUSED
+from tests.support.workloads import SmallWorkload, free_port, wait_until
+
+SERVE = """
+import http.server, json, sys
+ANSWERS = {
+    "/openapi.json": {"paths": {"/v2/heartbeat": {"get": {}}, "/v2/infer": {"post": {}}, "/v2/reload": {"post": {}},
+                                "/a b": {"get": {}}, "/{id}/health": {"get": {}}, "/x": None}},
+    "/v2/heartbeat": {"up": True, "serves": [{"name/1": "weights/ranker.onnx"}]},
+}
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = json.dumps(ANSWERS.get(self.path, {})).encode()
+        self.send_response(200 if self.path in ANSWERS else 404)
+        self.send_header("Content-Length", str(len(body))); self.end_headers(); self.wfile.write(body)
+    def log_message(self, *_): pass
+    def do_POST(self):
+        open("posted", "w").close()
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--listen") + 1])), Handler).serve_forever()
+"""
+MAPS = """
+import mmap
+file = open({!r}, "rb")
+code = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_EXEC)
+"""
+LOOP = "while :; do venv/bin/python jobs/fit.py --rounds 9; sleep 1; done"
+SECRET = "Zq8xW2kLp0vB3nM"
+
+
+@pytest.fixture
+def house(small: SmallWorkload) -> SmallWorkload:
+    """A service of a kind that no default names, beside the small workload's own files."""
+    for name, text in {"serve.py": SERVE, "jobs/fit.py": "import time; time.sleep(600)", "nightly.sh": LOOP}.items():
+        (small.root / name).parent.mkdir(exist_ok=True)
+        (small.root / name).write_text(text)
+    for name in ("weights/ranker.onnx", "runs/1/a/model.pt", "runs/2/model.pt", "outputs/score.json", ".venv/x.pkl"):
+        (small.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (small.root / name).touch()
+    return small
+
+
+@pytest.fixture
+def serving(house: SmallWorkload) -> SmallWorkload:
+    """The same at work."""
+    house.start(["venv/bin/python", "serve.py", "--listen", str(house.port)], MODEL_PATH="weights/ranker.onnx")
+    house.start(["sh", "./nightly.sh"])
+    wait_until(house.healthy, what="the API's answer")
+    wait_until(lambda: len(house.living()) >= 3, what="the loop's training")
+    return house
+
+
+def fields_of(path: Path) -> dict[str, Any]:
+    """What stands in the file of the only workload."""
+    (fields,) = tomllib.loads(path.read_text())["workload"].values()
+    return dict(fields)
+
+
+def init(*words: object) -> int:
+    """Type it in this process, and come back to where one stood."""
+    with chdir(Path.cwd()):
+        return run(["init", *map(str, words)])
+
+
+def typed(*words: object) -> subprocess.CompletedProcess[str]:
+    """Type a command apart: what this process has started would be its own helpers."""
+    command = [sys.executable, "-m", "flows.cli", *map(str, words)]
+    environment = {name: value for name, value in os.environ.items() if name != "S3_BUCKET"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def look(path: Path, *pids: int) -> set[int]:
+    """Return the pids that the product finds by the written file. None of `pids` is left in doubt."""
+    seen = json.loads(typed("status", path, "--json").stdout)["workloads"][0]
+    doubts = [
+        line
+        for line in (*seen["suspects"], *seen["unknown"])
+        if line.startswith(tuple(f"process {each}:" for each in pids))
+    ]
+    assert doubts == [], "of this test's processes: others may run beside it"
+    return {each["pid"] for each in seen["processes"]}
+
+
+def test_what_is_written_finds_every_process_and_nothing_is_left(serving: SmallWorkload, tmp_path: Path) -> None:
+    bystander = serving.start(["tail", "-f", "serve.py"])
+    path = tmp_path / "house.toml"
+    done = typed("init", serving.root, "--output", path)
+    assert done.returncode == 0, done.stderr
+    pids = {each.pid for each in serving.living()}
+    assert look(path, *pids) == pids - {bystander.pid}
+    fields = fields_of(path)
+    assert fields["root"] == str(serving.root)
+    assert fields["api_command"] == ["venv/bin/python", "serve.py", "--listen", str(serving.port)]
+    assert fields["api_environment"]["MODEL_PATH"] == "weights/ranker.onnx"
+    assert [len(re.findall(fields["training_pattern"], line)) for line in ("sh nightly.sh", "my-jobs/fit.py")] == [1, 0]
+    assert fields["models"] == ["models/**/*.joblib", "runs/**/*.pt", "weights/**/*.onnx"]
+    assert fields["artifacts"] == ["artifacts/**/*.csv", "artifacts/**/*.json", "outputs/**/*.json"]
+    assert {"weights", "runs", "outputs", "logs"} <= set(fields["folders"])
+    assert tomllib.loads(path.read_text())["store"] == {"work-load": {}}
+    assert "# The workload's root folder" in path.read_text(), "each field says what it means"
+    assert done.stdout.splitlines()[-1].endswith(f" doctor {path}")
+
+
+def test_the_contract_is_what_the_api_says_by_get_alone(serving: SmallWorkload, tmp_path: Path) -> None:
+    assert typed("init", serving.root, "--output", tmp_path / "w.toml").returncode == 0
+    fields = fields_of(tmp_path / "w.toml")
+    assert {name: fields[name] for name in ("api_url", "health_path", "model_at", "reload_path", "predict_path")} == {
+        "api_url": f"http://127.0.0.1:{serving.port}",
+        "health_path": "/v2/heartbeat",
+        "model_at": "/serves/0/name~11",
+        "reload_path": "/v2/reload",
+        "predict_path": "/v2/infer",
+    }
+    assert not (serving.root / "posted").exists()
+
+
+def test_no_secret_of_a_command_line_or_environment_is_written(house: SmallWorkload, tmp_path: Path) -> None:
+    words = ["venv/bin/python", "serve.py", "--listen", str(house.port), "--api-token", SECRET]
+    api = house.start(words, DB_PASSWORD=SECRET, HOUSE_SALT=f"x{SECRET}")
+    wait_until(house.healthy, what="the API's answer")
+    told = typed("init", house.root, "--output", tmp_path / "w.toml")
+    text = (tmp_path / "w.toml").read_text()
+    assert SECRET not in told.stdout + told.stderr + text
+    assert "api_command" not in fields_of(tmp_path / "w.toml")
+    for line in ("api_command: hidden in part", "store: where evidence goes"):
+        assert line in told.stdout
+        assert line in text, "it stands in the file too"
+    assert look(tmp_path / "w.toml", api.pid) == {api.pid}
+
+
+def test_of_several_servers_the_api_is_the_one_that_describes_itself(serving: SmallWorkload, tmp_path: Path) -> None:
+    (serving.root / "board.py").write_text((serving.root / "serve.py").read_text().replace("/openapi.json", "/x"))
+    board = free_port()
+    other = serving.start(["venv/bin/python", "board.py", "--listen", str(board)])
+    wait_until(lambda: psutil.Process(other.pid).net_connections(), what="its port")
+    assert typed("init", serving.root, "--output", tmp_path / "w.toml").returncode == 0
+    fields = fields_of(tmp_path / "w.toml")
+    assert fields["api_url"].endswith(f":{serving.port}")
+    assert "board" not in fields["api_pattern"]
+    assert r"board\.py" in fields["worker_pattern"]
+    assert other.pid in look(tmp_path / "w.toml")
+
+
+def test_two_services_in_one_environment_are_told_apart_by_root(tmp_path: Path) -> None:
+    """The one that is looked at gets the environment and its pattern; the other is named by its folder."""
+    (tmp_path / "venv/bin").mkdir(parents=True)
+    (tmp_path / "venv/pyvenv.cfg").write_text(f"home = {Path(sys.executable).resolve().parent}\n")
+    (tmp_path / "venv/bin/python").symlink_to(sys.executable)
+    extension = Path(tmp_path / "venv/lib.so")
+    extension.write_bytes(b"code of both")
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    with SmallWorkload(tmp_path / "one") as one, SmallWorkload(tmp_path / "two") as two:
+        pids = dict[str, int]()
+        for each in (one, two):
+            (each.root / "serve.py").write_text(f"{MAPS.format(str(extension))}\n{SERVE}")
+            command = [str(tmp_path / "venv/bin/python"), "serve.py", "--listen", str(each.port)]
+            pids[each.root.name] = each.start(command).pid
+            wait_until(each.healthy, what="its answer")
+        for each, other in ((one, two), (two, one)):
+            path = tmp_path / f"{each.root.name}.toml"
+            done = typed("init", each.root, "--output", path)
+            line = f"bystanders = ['cwd={other.root}']"
+            assert f"process {pids[other.root.name]}: " in done.stdout, done
+            assert line in done.stdout
+            assert fields_of(path)["interpreter"] == str(tmp_path / "venv/bin/python")
+            path.write_text(path.read_text().replace("\n\n[store", f"\n{line}\n\n[store"))
+            assert look(path, *pids.values()) == {pids[each.root.name]}
+
+
+def test_as_many_programs_as_there_are_get_patterns(house: SmallWorkload, tmp_path: Path) -> None:
+    for name in ("jobs/one.py", "jobs/two.py", "three.py", "four.py"):
+        (house.root / name).write_text("import time; time.sleep(600)")
+    started = {house.start(["venv/bin/python", f"{name}.py"]).pid for name in ("jobs/one", "jobs/two", "three", "four")}
+    assert typed("init", house.root, "--output", tmp_path / "w.toml").returncode == 0
+    assert look(tmp_path / "w.toml") == started
+    assert not {int(pid) for pid in re.findall(r"要確認: process (\d+)", (tmp_path / "w.toml").read_text())} & started
+
+
+def test_what_nothing_shown_can_tell_is_named_and_gets_no_pattern(house: SmallWorkload, tmp_path: Path) -> None:
+    waits = house.start(["sleep", "600"])
+    code = house.start(["venv/bin/python", "-c", f"{SECRET} = 1; import time; time.sleep(600)"])
+    assert typed("init", house.root, "--output", tmp_path / "w.toml").returncode == 0
+    text = (tmp_path / "w.toml").read_text()
+    assert not [name for name in fields_of(tmp_path / "w.toml") if name.endswith("_pattern")]
+    for process in (waits, code):
+        assert f"# to answer 要確認: process {process.pid}: " in text
+    assert "# to answer 要確認: api_command: nothing listens here" in text
+
+
+@pytest.mark.parametrize("kind", ["file", "dangling", "folder"])
+def test_nothing_is_overwritten(house: SmallWorkload, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "w.toml"
+    if kind == "dangling":
+        path.symlink_to("nowhere")
+    else:
+        path.touch() if kind == "file" else path.mkdir()
+    before = path.lstat()
+    assert init(house.root, "--output", path) == REFUSED
+    assert path.lstat() == before
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_where_nothing_can_be_written_it_says_so(
+    house: SmallWorkload, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    for words in ([house.root, "--output", tmp_path / "file/w.toml"], [tmp_path / "file", "--example", "gunicorn"]):
+        assert init(*words) == REFUSED
+        assert "in a folder of ours; got" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has a folder that another account may write to")
+def test_root_writes_nothing_where_another_account_can_replace_it(house: SmallWorkload, tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    os.chown(tmp_path / "theirs", 65534, 65534)
+    for words in ([house.root, "--output", tmp_path / "theirs/w.toml"], [tmp_path / "theirs", "--example", "scoring"]):
+        assert init(*words) == REFUSED
+    assert not [*(tmp_path / "theirs").iterdir()]
+
+
+def test_without_a_folder_it_is_the_one_where_it_is_typed(house: SmallWorkload) -> None:
+    with chdir(house.root):
+        assert init() == 0
+    assert fields_of(house.root / "evacuation.toml")["root"] == str(house.root)
+
+
+@pytest.mark.parametrize("root", ["/", "/nowhere/at/all", "/etc/passwd"])
+def test_what_is_no_root_is_refused(root: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert init(root, "--output", tmp_path / "w.toml") == REFUSED
+    assert "Nothing was touched." in capfd.readouterr().err
+    assert not (tmp_path / "w.toml").exists()
+
+
+def test_whatever_a_comment_or_value_holds_the_file_is_read_as_meant() -> None:
+    odd = "\x7f\x1b[31m\n[store.x]\u2028\r\ud83d'\"\\"
+    found = Found({"root": "/srv/a b'\"", "api_command": ["\\", "é"], "api_pattern": "it's"}, [odd], {odd: odd})
+    found.add("model_at", f"/{odd}")
+    read = tomllib.loads(written("a", found, {}))
+    assert read == {"workload": {"a": found.fields}, "store": {"a": {}}}
+    assert "model_at" in found.missing
+
+
+@pytest.mark.parametrize(
+    ("content", "at"),
+    [
+        ({"model": "m.onnx"}, "/model"),
+        ({"a": [{"b": 1}, {"~/": "/srv/x/m.onnx"}]}, "/a/1/~0~1"),
+        ({"model": "unnamed"}, ""),
+        ("m.onnx", ""),
+        (None, ""),
+        ({"a" * 300: "m.onnx"}, ""),
+        (json.loads('{"a":' * 900 + '"m.onnx"' + "}" * 900), ""),
+    ],
+)
+def test_the_model_that_an_answer_names_is_pointed_to(content: Any, at: str) -> None:
+    assert _pointer(content) == at
+
+
+@pytest.mark.parametrize("name", ["gunicorn", "scoring"])
+def test_an_example_is_copied_whole_into_a_new_folder(name: str, tmp_path: Path) -> None:
+    assert init(tmp_path, "--example", name) == 0
+    there = {each.name for each in (EXAMPLES / name).iterdir() if each.is_file()}
+    assert {each.name for each in (tmp_path / name).iterdir()} == there >= {"evacuation.toml", "README.md"}
+    assert init(tmp_path, "--example", name) == REFUSED
+
+
+def test_an_example_that_there_is_not_is_refused_with_those_that_there_are(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("nope", "../gunicorn", "fleet"):
+        assert init(tmp_path, "--example", name) == REFUSED
+        assert "one of the examples: gunicorn, scoring" in capfd.readouterr().err
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_the_wheel_has_what_an_example_is_made_of() -> None:
+    data = tomllib.loads((EXAMPLES.parent / "pyproject.toml").read_text())["tool"]["setuptools"]["data-files"]
+    shipped = {path for patterns in data.values() for pattern in patterns for path in EXAMPLES.parent.glob(pattern)}
+    for folder in (path.parent for path in EXAMPLES.glob("*/evacuation.toml")):
+        assert {path for path in folder.iterdir() if path.is_file()} <= shipped
+
+
+def test_it_needs_neither_prefect_nor_a_store(house: SmallWorkload, tmp_path: Path) -> None:
+    heavy = "('prefect', 'boto3', 'tasks.runtime.context')"
+    program = f"import sys; from flows.cli import run; run(sys.argv[1:]); sys.exit(any(map(sys.modules.get, {heavy})))"
+    command = [sys.executable, "-c", program, "init", str(house.root), "--output", str(tmp_path / "w.toml")]
+    assert subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 0
+    assert json.dumps(fields_of(tmp_path / "w.toml"))
