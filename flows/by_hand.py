@@ -5,6 +5,7 @@ on a server that lives as long as the run. An incident can be carried on by work
 began it.
 """
 
+import json
 import logging
 import os
 import secrets
@@ -12,15 +13,19 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from flows.engine import PATIENCE, load
+from flows.phases import phases
 from tasks.adapters.prefect_server import PrefectServer
 from tasks.custody.errors import EvacuationError
+from tasks.custody.evidence.keys import VERDICT
 from tasks.custody.incident.commands import by_hand
 from tasks.custody.incident.description import place
 from tasks.custody.incident.exit_codes import EXIT_CODES
+from tasks.incident.layout import closings
 from tasks.system.cancellation import await_result
 
 if TYPE_CHECKING:
@@ -41,6 +46,7 @@ _IN_MEMORY: Final = {
     "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
     "PREFECT_SERVER_UI_ENABLED": "false",
 }
+_FIGURES: Final = ("contained_s", "total_s")
 _LOGS: Final = {"PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,blocks", "PREFECT_LOGGING_TO_API_ENABLED": "false"}
 
 
@@ -87,7 +93,8 @@ def run_by_hand(verb: str, workload: str, store: str, asked: Mapping[str, Any], 
             state = flow(**names, **asked, return_state=True)
         return _told(verb, state, known, names, (workload, store), as_json=as_json)
 
-    return on_own_server(lambda: _given(workload, store), body)
+    with phases():
+        return on_own_server(lambda: _given(workload, store), body)
 
 
 def on_own_server(
@@ -171,10 +178,30 @@ def _told(  # noqa: PLR0913  what it is told of
     )
     plan = _plan(known, str(state.message)) if state.name == "DryRun" else []
     kept = [] if plan else _kept(known, str(state.message).partition(":")[0])
-    lines = [f"{state.name}: {state.message}", *(f"  {line}" for line in (*plan, *kept, *stands.lines()))]
+    took = _took(known, state)
+    figures = "  ".join(f"{name}={seconds:.2f}" for name, seconds in took.items() if seconds is not None)
+    took_line = [f"took      {figures} 所要秒数"] if figures else []
+    more = (*plan, *kept, *took_line, *stands.lines(), f"exit      {code}")
+    lines = [f"{state.name}: {state.message}", *(f"  {line}" for line in more)]
     data = {"state": state.name, "message": state.message, "exit_code": code, "plan": plan, "status": asdict(stands)}
-    show(verb, lines, {"workload": names["workload"], **data}, as_json=as_json)
+    typed = (line for line in stands.next.commands if not line.startswith("prefect "))
+    then = " ".join([stands.next.words, *islice(typed, 1)])
+    show(verb, lines, {"workload": names["workload"], **data, "next": then, **took}, as_json=as_json)
     return code
+
+
+def _took(known: "LocalConfig", state: "State[Any]") -> dict[str, float | None]:
+    """Return the record's figures of how long the run took; each None if it has closed no record."""
+    from tasks.incident.directory import homes
+
+    incident = str(state.message).partition(":")[0]
+    for closing in (
+        closing for home in homes(known.workload) if home.name == incident for closing in closings(home)[-1:]
+    ):
+        record = json.loads(closing.with_name(VERDICT).read_bytes())
+        if record["run"] == str(state.state_details.flow_run_id):
+            return {name: record.get(name) for name in _FIGURES}
+    return dict.fromkeys(_FIGURES)
 
 
 def _kept(known: "LocalConfig", incident: str) -> list[str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tasks.cli.output import command
-from tasks.custody.incident.commands import Typed, deployment_run
+from tasks.custody.incident.commands import FIX_THE_LOSS, FIX_THE_RECOVERY, STOP_BY_HAND, WRITE, Typed, deployment_run
 from tasks.incident.last_word import FINISHED, UNANSWERED
 from tasks.incident.open_question import OpenQuestion
 from tasks.rendering.clock import both_times
@@ -47,10 +47,28 @@ class Step:
         yield from (f"{'':<9} {each}" for each in self.commands)
 
 
+_FIRST: Final = {
+    "NOTCONTAINED": f"{STOP_BY_HAND}, then ",
+    "UNVERIFIED": "do what its message says of what is missing 不足への対処, then ",
+    "PARTIAL": f"{FIX_THE_LOSS}, then ",
+}
+_CARRY_ON: Final = "carry the incident on, by a worker or without a server"
+
+
 def next_step(  # noqa: PLR0913  all that it depends on
-    incident: str, verdict: str, called: Called, *, cordoned: bool, alive: bool, unknown: Sequence[int] = ()
+    incident: str,
+    verdict: str,
+    called: Called,
+    *,
+    cordoned: bool,
+    alive: bool,
+    unknown: Sequence[int] = (),
+    recovery_failed: bool = False,
 ) -> Step:
-    """Return the next step for an incident on which no run is at work. A person has to answer the `unknown` pids."""
+    """Return the next step for an incident on which no run is at work: that of its message (`Verdict.next`).
+
+    A person has to answer the `unknown` pids.
+    """
     again = (called.run("evacuate", incident), called.command("run", "--incident", incident))
     if not incident:
         return Step("nothing: no incident was ever opened here")
@@ -61,16 +79,25 @@ def next_step(  # noqa: PLR0913  all that it depends on
         lines = (called.command("answer", incident, str(pid), word) for pid in unknown for word in ("bystander", "end"))
         return Step(words, tuple(lines))
     if verdict not in FINISHED:
-        return Step("carry the incident on, by a worker or without a server:", again)
+        return Step(f"{_FIRST.get(verdict, '')}{_CARRY_ON}:", again)
     if cordoned and alive:
         return Step("something of the workload lives under the cordon: carry the incident on:", again)
     if cordoned:
-        return Step(
-            "bring the API back, by a worker or without a server; or, the last line, only let training in:",
-            (called.run("recover", incident), called.command("recover"), called.command("uncordon")),
-        )
-    words = "write the postmortem, if that is not done yet; the line shows its fields ポストモーテムを記入:"
+        return _under_the_cordon(incident, verdict, called, again, recovery_failed=recovery_failed)
+    words = f"{WRITE}, if that is not done yet; the line shows its fields ポストモーテムを記入:"
     return Step(words, (called.command("postmortem", incident),))
+
+
+def _under_the_cordon(
+    incident: str, verdict: str, called: Called, again: tuple[str, ...], *, recovery_failed: bool
+) -> Step:
+    back = "bring the API back, by a worker or without a server; or, the last line, only let training in:"
+    recover = (called.run("recover", incident), called.command("recover"), called.command("uncordon"))
+    if recovery_failed:
+        return Step(f"{FIX_THE_RECOVERY}, then {back}", recover)
+    if verdict in _FIRST:
+        return Step(f"{_FIRST[verdict]}{_CARRY_ON}; or {back}", (*again, *recover))
+    return Step(f"{WRITE} ポストモーテムを記入; or {back}", (called.command("postmortem", incident), *recover))
 
 
 def while_at_work(purpose: str, asked: OpenQuestion | None, called: Called) -> tuple[str, Step, Step | None]:

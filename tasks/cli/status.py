@@ -22,7 +22,7 @@ from tasks.custody.errors import EngineError
 from tasks.custody.evidence.redact import process_line
 from tasks.incident.current import last_opened
 from tasks.incident.directory import base_of, bases, cordon_base, find_home, homes
-from tasks.incident.last_word import FINISHED, THAWED, UNANSWERED, is_finished
+from tasks.incident.last_word import FINISHED, THAWED, is_finished
 from tasks.incident.layout import CAUGHT, CORDON, EARLY, ENDED, FROZEN, INCIDENT, closings
 from tasks.incident.open_question import open_question
 from tasks.incident.run_lock import owner
@@ -97,10 +97,18 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
     at_work = owner(base_of(workload))
     alone = bool(frozen or _paused(containers)) and not at_work
     unclaimed = alone and (not incident or (verdict in FINISHED and not _stands(workload)))
-    word = verdict if not incident or verdict == UNANSWERED or is_finished(find_home(workload, incident)) else ""
+    unfinished = verdict in FINISHED and not is_finished(find_home(workload, incident))
     unknown = to_answer(find_home(workload, incident), host) if incident else ()
     pids = [each.identity.pid for each in unknown]
-    after = next_step(incident, word, called, cordoned=_stands(workload), alive=alive, unknown=pids)
+    after = next_step(
+        incident,
+        "" if unfinished else verdict,
+        called,
+        cordoned=_stands(workload),
+        alive=alive,
+        unknown=pids,
+        recovery_failed=end == "NotRecovered",
+    )
     alternative = None
     if at_work:
         asked = open_question(find_home(workload, incident)) if incident else None

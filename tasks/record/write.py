@@ -318,4 +318,6 @@ def _report_data(context: RunContext, content: RecordContent) -> ReportData:
         recovering=content.recovering,
         written=content.written or written_before(context.directory.path),
         finished=content.written is not None,
+        contained_s=content.facts.get("contained_s"),
+        total_s=content.facts.get("total_s"),
     )

@@ -100,8 +100,11 @@ def test_no_rights(
             raise PermissionError(13, "Permission denied", str(path))
         return plain(path, *more, **how)
 
+    def opened(path: Any, *more: Any, **how: Any) -> Any:
+        return open(path, *more, opener=denied, **how)
+
     monkeypatch.setattr(os, "open", denied)
-    monkeypatch.setattr(io, "open", lambda path, *more, **how: open(path, *more, opener=denied, **how))  # noqa: SIM115
+    monkeypatch.setattr(io, "open", opened)
     assert "ermission" in str(refused(words_of(verb, file, tmp_path), capsys)["message"])
 
 
