@@ -178,7 +178,7 @@ def _told(  # noqa: PLR0913  what it is told of
     )
     plan = _plan(known, str(state.message)) if state.name == "DryRun" else []
     kept = [] if plan else _kept(known, str(state.message).partition(":")[0])
-    took = _took(known, state)
+    took = _took(known, state) if verb == "run" else {}
     figures = "  ".join(f"{name}={seconds:.2f}" for name, seconds in took.items() if seconds is not None)
     took_line = [f"took      {figures} 所要秒数"] if figures else []
     more = (*plan, *kept, *took_line, *stands.lines(), f"exit      {code}")

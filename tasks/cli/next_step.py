@@ -8,7 +8,7 @@ from tasks.cli.output import command
 from tasks.custody.incident.commands import FIX_THE_LOSS, FIX_THE_RECOVERY, STOP_BY_HAND, WRITE, Typed, deployment_run
 from tasks.incident.last_word import FINISHED, UNANSWERED
 from tasks.incident.open_question import OpenQuestion
-from tasks.rendering.clock import both_times
+from tasks.rendering.clock import here
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def while_at_work(purpose: str, asked: OpenQuestion | None, called: Called) -> t
     """What the run at work does, and how to wait for it, answer it or end it."""
     if asked is None:
         return purpose, Step("wait for the run at work; or cancel it in Prefect, or by Ctrl-C where it was typed"), None
-    until = " / ".join(both_times(asked.until))
+    until = here(asked.until.isoformat())
     question = f"{purpose}, run {asked.run}: it waits for a person until {until}, then: {asked.unanswered} (回答待ち)"
     answer = Step("answer it, stop or thaw: in Prefect's UI open that run and press Resume 画面で Resume を押して回答")
     return question, answer, Step("call it off from here, both lines:", (asked.cancel, called.command("thaw")))

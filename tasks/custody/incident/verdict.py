@@ -179,7 +179,7 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
     unknown = containment.unknown if containment else ()
     notes = (
         *notes,
-        *(_describe(item) for item in evidence if not item.outcome.is_complete and not item.lost),
+        *(_describe(item) for item in evidence if not (item.outcome.is_complete or item.lost or item.unasked)),
         *_others(containment.left_alone if containment else ()),
         *(containment.notes if containment else ()),
         *may_return,
