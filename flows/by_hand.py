@@ -25,6 +25,7 @@ from tasks.custody.evidence.keys import VERDICT
 from tasks.custody.incident.commands import by_hand
 from tasks.custody.incident.description import place
 from tasks.custody.incident.exit_codes import EXIT_CODES
+from tasks.custody.incident.timeline import FIGURES, took
 from tasks.incident.layout import closings
 from tasks.system.cancellation import await_result
 
@@ -46,7 +47,6 @@ _IN_MEMORY: Final = {
     "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
     "PREFECT_SERVER_UI_ENABLED": "false",
 }
-_FIGURES: Final = ("contained_s", "total_s")
 _LOGS: Final = {"PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,blocks", "PREFECT_LOGGING_TO_API_ENABLED": "false"}
 
 
@@ -178,30 +178,27 @@ def _told(  # noqa: PLR0913  what it is told of
     )
     plan = _plan(known, str(state.message)) if state.name == "DryRun" else []
     kept = [] if plan else _kept(known, str(state.message).partition(":")[0])
-    took = _took(known, state) if verb == "run" else {}
-    figures = "  ".join(f"{name}={seconds:.2f}" for name, seconds in took.items() if seconds is not None)
-    took_line = [f"took      {figures} 所要秒数"] if figures else []
-    more = (*plan, *kept, *took_line, *stands.lines(), f"exit      {code}")
+    figures = _figures(known, state) if verb == "run" else {}
+    seconds = [f"took      {told} 所要秒数"] if (told := took(figures)) else []
+    more = (*plan, *kept, *seconds, *stands.lines(), f"exit      {code}")
     lines = [f"{state.name}: {state.message}", *(f"  {line}" for line in more)]
     data = {"state": state.name, "message": state.message, "exit_code": code, "plan": plan, "status": asdict(stands)}
     typed = (line for line in stands.next.commands if not line.startswith("prefect "))
     then = " ".join([stands.next.words, *islice(typed, 1)])
-    show(verb, lines, {"workload": names["workload"], **data, "next": then, **took}, as_json=as_json)
+    show(verb, lines, {"workload": names["workload"], **data, "next": then, **figures}, as_json=as_json)
     return code
 
 
-def _took(known: "LocalConfig", state: "State[Any]") -> dict[str, float | None]:
-    """Return the record's figures of how long the run took; each None if it has closed no record."""
+def _figures(known: "LocalConfig", state: "State[Any]") -> dict[str, float | None]:
+    """Return how long a run took, by the record that it has closed; each None without one."""
     from tasks.incident.directory import homes
 
-    incident = str(state.message).partition(":")[0]
-    for closing in (
-        closing for home in homes(known.workload) if home.name == incident for closing in closings(home)[-1:]
-    ):
+    homes_of_it = (home for home in homes(known.workload) if home.name == str(state.message).partition(":")[0])
+    for closing in (closing for home in homes_of_it for closing in closings(home)[-1:]):
         record = json.loads(closing.with_name(VERDICT).read_bytes())
         if record["run"] == str(state.state_details.flow_run_id):
-            return {name: record.get(name) for name in _FIGURES}
-    return dict.fromkeys(_FIGURES)
+            return {name: record[name] for name in FIGURES}
+    return dict.fromkeys(FIGURES)
 
 
 def _kept(known: "LocalConfig", incident: str) -> list[str]:

@@ -35,6 +35,7 @@ from tasks.custody.errors import Refused
 from tasks.custody.evidence.keys import MANIFEST, SUMS, VERDICT
 from tasks.custody.incident.ending import NOT_REHEARSED, OF_WORD, REHEARSED
 from tasks.custody.incident.exit_codes import EXIT_CODES, INTERRUPTED
+from tasks.custody.incident.timeline import FIGURES
 from tasks.custody.incident.verdict import Word
 from tasks.drill.apart import run_drill
 from tasks.drill.deployment import NAME, POOL, client_of, deploy, prefect, save_blocks
@@ -194,7 +195,7 @@ def facts_of(home: Path, on: Stage) -> dict[str, Any]:
     record = json.loads(closings(home)[-1].with_name(VERDICT).read_bytes())
     return {
         "incident": home.name,
-        **{name: record[name] for name in ("contained_s", "total_s")},
+        **{name: record[name] for name in FIGURES},
         "files": len(items),
         "bytes": sum(item["bytes"] for item in items),
         "evidence": home / "evidence",

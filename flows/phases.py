@@ -1,7 +1,4 @@
-"""Show a run by hand while it goes on: one line a phase on stderr, and no log lines but warnings.
-
-Everything else is in the custody log.
-"""
+"""Show a run by hand while it goes on: one line a phase on stderr, and no log lines but warnings."""
 
 import logging
 import os

@@ -6,6 +6,7 @@ from typing import Final
 
 from tasks.cli.output import command
 from tasks.custody.incident.commands import FIX_THE_LOSS, FIX_THE_RECOVERY, STOP_BY_HAND, WRITE, Typed, deployment_run
+from tasks.custody.incident.ending import NOT_RECOVERED
 from tasks.incident.last_word import FINISHED, UNANSWERED
 from tasks.incident.open_question import OpenQuestion
 from tasks.rendering.clock import here
@@ -63,12 +64,9 @@ def next_step(  # noqa: PLR0913  all that it depends on
     cordoned: bool,
     alive: bool,
     unknown: Sequence[int] = (),
-    recovery_failed: bool = False,
+    ended: str = "",
 ) -> Step:
-    """Return the next step for an incident on which no run is at work: that of its message (`Verdict.next`).
-
-    A person has to answer the `unknown` pids.
-    """
+    """Return the next step for an incident on which no run is at work, as its message has it (`Verdict.next`)."""
     again = (called.run("evacuate", incident), called.command("run", "--incident", incident))
     if not incident:
         return Step("nothing: no incident was ever opened here")
@@ -83,17 +81,15 @@ def next_step(  # noqa: PLR0913  all that it depends on
     if cordoned and alive:
         return Step("something of the workload lives under the cordon: carry the incident on:", again)
     if cordoned:
-        return _under_the_cordon(incident, verdict, called, again, recovery_failed=recovery_failed)
+        return _under_the_cordon(incident, verdict, called, again, ended)
     words = f"{WRITE}, if that is not done yet; the line shows its fields ポストモーテムを記入:"
     return Step(words, (called.command("postmortem", incident),))
 
 
-def _under_the_cordon(
-    incident: str, verdict: str, called: Called, again: tuple[str, ...], *, recovery_failed: bool
-) -> Step:
+def _under_the_cordon(incident: str, verdict: str, called: Called, again: tuple[str, ...], ended: str) -> Step:
     back = "bring the API back, by a worker or without a server; or, the last line, only let training in:"
     recover = (called.run("recover", incident), called.command("recover"), called.command("uncordon"))
-    if recovery_failed:
+    if ended == NOT_RECOVERED.name:
         return Step(f"{FIX_THE_RECOVERY}, then {back}", recover)
     if verdict in _FIRST:
         return Step(f"{_FIRST[verdict]}{_CARRY_ON}; or {back}", (*again, *recover))

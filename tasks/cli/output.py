@@ -46,11 +46,7 @@ def show(verb: str, lines: Iterable[object], data: dict[str, Any], *, as_json: b
 def refuse(
     words: Sequence[str], message: object, then: str = "", *, state: str = "Refused", code: int = REFUSED
 ) -> int:
-    """Print why the typed words were not carried out, and return the exit code.
-
-    On stderr; with `--json` as one object on stdout, with the next step. Other objects of `--json` have its `state`,
-    `exit_code` and `message` too.
-    """
+    """Print why the typed words were not carried out: on stderr, with `--json` as an object; return the exit code."""
     if "--json" in words:
         told = {"state": state, "exit_code": code, "message": visible(str(message), LINE_LIMIT), "next": then}
         show(words[0], (), told, as_json=True)

@@ -99,19 +99,11 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
     at_work = owner(base_of(workload))
     alone = bool(frozen or _paused(containers)) and not at_work
     unclaimed = alone and (not incident or (verdict in FINISHED and not _stands(workload)))
-    unfinished = verdict in FINISHED and not is_finished(find_home(workload, incident))
+    word = verdict if verdict not in FINISHED or is_finished(find_home(workload, incident)) else ""
     unknown = to_answer(find_home(workload, incident), host) if incident else ()
     pids = [each.identity.pid for each in unknown]
     strangers = [(each, f"{why}; {who_started(roster.snapshot, each.pid)}") for each, why in roster.of(Kind.UNKNOWN)]
-    after = next_step(
-        incident,
-        "" if unfinished else verdict,
-        called,
-        cordoned=_stands(workload),
-        alive=alive,
-        unknown=pids,
-        recovery_failed=end == "NotRecovered",
-    )
+    after = next_step(incident, word, called, cordoned=_stands(workload), alive=alive, unknown=pids, ended=end)
     alternative = None
     if at_work:
         asked = open_question(find_home(workload, incident)) if incident else None

@@ -85,7 +85,8 @@ def check_containment(context: RunContext) -> Containment:
     named = {each.identity for each, _ in living}
     left = {} if context.state.recovered.read() else dict(parents_left(context, visible))
     parents = {process: why for process, why in left.items() if process.identity not in named}
-    again = {process for process in parents if str(source_of(process)) in started_again(context)}
+    brought = started_again(context)
+    again = {process for process in parents if str(source_of(process)) in brought}
     unnamed, others = find_unnamed(context, listing, visible)
     gpu = look_at_gpus(context, "check") or GpuUse()
     return Containment(
@@ -112,9 +113,7 @@ def check_containment(context: RunContext) -> Containment:
             *others,
             *filter(None, [gpu.trouble]),
         ),
-        may_return=tuple(
-            f"process {_tell(process)}: {why}" for process, why in parents.items() if process not in again
-        ),
+        may_return=tuple(f"process {_tell(each)}: {why}" for each, why in parents.items() if each not in again),
         recovered=bool(state.recovered.read() or state.recovered_containers.read()),
         unknown=_unknown(context, roster, starters),
     )

@@ -1,7 +1,7 @@
 """Build the chapters about an incident, for the postmortem and the pages of the UI."""
 
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -111,20 +111,11 @@ def _summary(data: ReportData) -> list[Block]:
             (Both("理由", "reason"), Quoted(data.incident.reason)),
             *((name, Said(text)) for name, texts in sentences for text in some(texts, _LIST, VERDICT)),
             (Both("次の操作", "next"), (Quoted(following), Said(then))),
-            *_seconds(data),
+            *([(Both("所要秒数", "took"), Figure(data.took))] if data.took else []),
             *((Both("注記", "note"), Said(text)) for text in some(verdict.notes, _LIST, VERDICT)),
         )
     )
     return [Remark(tone, badge), facts]
-
-
-def _seconds(data: ReportData) -> Iterator[tuple[Both, Cell]]:
-    """Yield how long it took from the request: until the workload was contained, and until this was written."""
-    told = (
-        (Both("封じ込めまで", "contained after"), data.contained_s),
-        (Both("記録まで", "recorded after"), data.total_s),
-    )
-    yield from ((name, Figure(f"{seconds:.2f} s")) for name, seconds in told if seconds is not None)
 
 
 def _scope(data: ReportData) -> list[Block]:

@@ -28,6 +28,7 @@ class Moment(StrEnum):
     NONE_LEFT = "none left"
 
 
+FIGURES: Final = ("contained_s", "total_s")
 _CHECKS: Final = frozenset({"prove_contained", "prove_still_contained"})
 _REACHED_BY: Final = {"freeze": Moment.FROZEN, "prove_contained": Moment.NONE_LEFT}
 
@@ -158,9 +159,14 @@ def seconds_taken(entries: Iterable[Mapping[str, Any]], until: datetime, *, cont
             done = entry["action"] == "step done"
             last, doubted = max(last, moment(entry["utc"])) if done and doubted else last, not done
     if began is None or last is None:
-        return {"contained_s": None, "total_s": None}
+        return dict.fromkeys(FIGURES)
     frozen, total = ((at - began).total_seconds() for at in (last, until))
     return {"contained_s": round(frozen, 3) if contained else None, "total_s": round(total, 3)}
+
+
+def took(facts: Mapping[str, Any]) -> str:
+    """Return those figures that a record's facts have, for a person."""
+    return "  ".join(f"{name}={facts[name]:.2f}" for name in FIGURES if facts.get(name) is not None)
 
 
 def _frozen_before(run: _Open, at: datetime | None) -> None:

@@ -88,7 +88,9 @@ def test_message_and_status_name_one_and_the_same_next_step(word: Word, recovery
         elif recovery == "done":
             verdict = verdict.after_recovery("it is back")
     failed, cordoned = recovery == "failed", recovery != "done"
-    told = next_step("IR-x", str(word), called, cordoned=cordoned, alive=False, unknown=(7,), recovery_failed=failed)
+    told = next_step(
+        "IR-x", str(word), called, cordoned=cordoned, alive=False, unknown=(7,), ended="NotRecovered" if failed else ""
+    )
     spelt = re.findall(r"(?:evacuation|prefect deployment run)[^`;(]*(?<![ `;(])", verdict.next)
     plain = [line.removesuffix(" --incident IR-x") if " recover " in line else line for line in spelt]
     by_the_same = [line for line in told.commands if line.startswith(plain[0].split()[0])]

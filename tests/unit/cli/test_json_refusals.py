@@ -6,7 +6,7 @@ import json
 import os
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -93,7 +93,7 @@ def test_no_rights(
 ) -> None:
     """As for a user who may not read the file; root may."""
     (file := tmp_path / "evacuation.toml").write_text('[workload.a]\nroot = "/"\n')
-    plain = os.open
+    plain, plainly = os.open, cast("Any", open)
 
     def denied(path: Any, *more: Any, **how: Any) -> int:
         if str(path).endswith(file.name):
@@ -101,7 +101,7 @@ def test_no_rights(
         return plain(path, *more, **how)
 
     def opened(path: Any, *more: Any, **how: Any) -> Any:
-        return open(path, *more, opener=denied, **how)
+        return plainly(path, *more, opener=denied, **how)
 
     monkeypatch.setattr(os, "open", denied)
     monkeypatch.setattr(io, "open", opened)
