@@ -114,8 +114,8 @@ class Evidence(StepResult):
 
     @property
     def unasked(self) -> bool:
-        """Whether this host has nothing of it, and the block names it nowhere: only the table of losses tells of it."""
-        return self.outcome is Outcome.MISSING and not self.needed and not self.may_be_missing
+        """Whether there is nothing of it and nothing needs it: only the table of losses tells of it."""
+        return self.outcome is Outcome.MISSING and not self.needed
 
     @property
     def is_complete(self) -> bool:

@@ -97,7 +97,8 @@ def test_what_this_host_does_not_have_and_the_block_never_asked_for_is_no_note()
     """A host without a GPU or py-spy, a workload without scores; the table of losses has the reason."""
     item = kernel(Outcome.MISSING)
     assert judge(ID, CONTAINED, [LOGS, item], [PROVEN]).notes == ()
-    assert judge(ID, CONTAINED, [LOGS, replace(item, may_be_missing=True)], [PROVEN]).notes == ("kernel missing: why",)
+    asked = replace(item, needed=True, may_be_missing=True)
+    assert judge(ID, CONTAINED, [LOGS, asked], [PROVEN]).notes == ("kernel missing: why",)
     assert judge(ID, CONTAINED, [LOGS, replace(item, needed=True)], [PROVEN]).word is Word.PARTIAL
 
 
