@@ -5,6 +5,7 @@ on a server that lives as long as the run. An incident can be carried on by work
 began it.
 """
 
+import json
 import logging
 import os
 import secrets
@@ -12,15 +13,20 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from flows.engine import PATIENCE, load
+from flows.phases import phases
 from tasks.adapters.prefect_server import PrefectServer
 from tasks.custody.errors import EvacuationError
+from tasks.custody.evidence.keys import VERDICT
 from tasks.custody.incident.commands import by_hand
 from tasks.custody.incident.description import place
 from tasks.custody.incident.exit_codes import EXIT_CODES
+from tasks.custody.incident.timeline import FIGURES, took
+from tasks.incident.layout import closings
 from tasks.system.cancellation import await_result
 
 if TYPE_CHECKING:
@@ -87,7 +93,8 @@ def run_by_hand(verb: str, workload: str, store: str, asked: Mapping[str, Any], 
             state = flow(**names, **asked, return_state=True)
         return _told(verb, state, known, names, (workload, store), as_json=as_json)
 
-    return on_own_server(lambda: _given(workload, store), body)
+    with phases():
+        return on_own_server(lambda: _given(workload, store), body)
 
 
 def on_own_server(
@@ -171,10 +178,27 @@ def _told(  # noqa: PLR0913  what it is told of
     )
     plan = _plan(known, str(state.message)) if state.name == "DryRun" else []
     kept = [] if plan else _kept(known, str(state.message).partition(":")[0])
-    lines = [f"{state.name}: {state.message}", *(f"  {line}" for line in (*plan, *kept, *stands.lines()))]
+    figures = _figures(known, state) if verb == "run" else {}
+    seconds = [f"took      {told} 所要秒数"] if (told := took(figures)) else []
+    more = (*plan, *kept, *seconds, *stands.lines(), f"exit      {code}")
+    lines = [f"{state.name}: {state.message}", *(f"  {line}" for line in more)]
     data = {"state": state.name, "message": state.message, "exit_code": code, "plan": plan, "status": asdict(stands)}
-    show(verb, lines, {"workload": names["workload"], **data}, as_json=as_json)
+    typed = (line for line in stands.next.commands if not line.startswith("prefect "))
+    then = " ".join([stands.next.words, *islice(typed, 1)])
+    show(verb, lines, {"workload": names["workload"], **data, "next": then, **figures}, as_json=as_json)
     return code
+
+
+def _figures(known: "LocalConfig", state: "State[Any]") -> dict[str, float | None]:
+    """Return how long a run took, by the record that it has closed; each None without one."""
+    from tasks.incident.directory import homes
+
+    homes_of_it = (home for home in homes(known.workload) if home.name == str(state.message).partition(":")[0])
+    for closing in (closing for home in homes_of_it for closing in closings(home)[-1:]):
+        record = json.loads(closing.with_name(VERDICT).read_bytes())
+        if record["run"] == str(state.state_details.flow_run_id):
+            return {name: record[name] for name in FIGURES}
+    return dict.fromkeys(FIGURES)
 
 
 def _kept(known: "LocalConfig", incident: str) -> list[str]:

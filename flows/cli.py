@@ -9,13 +9,12 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from tasks.custody.errors import EvacuationError
 from tasks.custody.incident.description import HERE
-from tasks.custody.incident.exit_codes import INTERRUPTED, REFUSED
+from tasks.custody.incident.exit_codes import INTERRUPTED
 from tasks.custody.incident.incident import known_id
-from tasks.custody.visible import say
 from tasks.system.installation import PROFILE
 from tasks.system.managed_process import ManagedProcessError
 
@@ -59,12 +58,19 @@ def run(words: Sequence[str]) -> int:
             from flows.commands import invoke
 
             return invoke(words)
-    except (EvacuationError, ManagedProcessError) as error:
-        say(error, error=True)
-        return REFUSED
+    except EvacuationError as error:
+        return _refuse(words, error, error.remedy)
+    except ManagedProcessError as error:
+        return _refuse(words, error, "Look into the log above, then type it again. ログを確認して再実行。")
     except KeyboardInterrupt:
-        say("cancelled 中止: `evacuation status` tells how the workload stands ワークロードの状態を確認", error=True)
-        return INTERRUPTED
+        stands = "`evacuation status` tells how the workload stands ワークロードの状態を確認"
+        return _refuse(words, f"cancelled 中止: {stands}", stands, state="Cancelled", code=INTERRUPTED)
+
+
+def _refuse(words: Sequence[str], message: object, then: str, **how: Any) -> int:
+    from tasks.cli.output import refuse  # it brings the parser of JSON, which no freeze waits for
+
+    return refuse(words, message, then, **how)
 
 
 def _at_the_front(words: Sequence[str]) -> AbstractContextManager[None]:

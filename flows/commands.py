@@ -7,10 +7,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from tasks.cli.output import command
+from tasks.cli.output import command, refuse
 from tasks.custody.incident.description import FILE, HERE, place, workload_folder
-from tasks.custody.incident.exit_codes import REFUSED
-from tasks.custody.visible import say
 from tasks.system.installation import KEY, NAME, version
 
 WorkloadFile = Annotated[
@@ -70,8 +68,8 @@ def invoke(words: Sequence[str]) -> int:
         called, bound, _ = app.parse_args(list(words))
     except CycloptsError as error:
         verb = next(iter(words), "") if {*words[:1]} & {*app} else ""
-        say(f"{error} Nothing was touched. See: {command(verb, '--help') if verb else command('--help')}", error=True)
-        return REFUSED
+        see = f"See: {command(verb, '--help') if verb else command('--help')}"
+        return refuse(words, f"{error} Nothing was touched. {see}", see)
     bound.apply_defaults()
     bound.arguments.update({name: _from_here(name, value) for name, value in bound.arguments.items()})
     os.chdir("/")  # Prefect would take settings, and code by way of them, from files in the folder where one stands

@@ -32,11 +32,11 @@ from tasks.adapters.host import LinuxHost
 from tasks.adapters.prefect_server import PrefectServer
 from tasks.adapters.saved_blocks import load_block
 from tasks.custody.errors import Refused
-from tasks.custody.evidence.keys import MANIFEST, SUMS
+from tasks.custody.evidence.keys import MANIFEST, SUMS, VERDICT
 from tasks.custody.incident.deployment_names import full_name
 from tasks.custody.incident.ending import NOT_REHEARSED, OF_WORD, REHEARSED
 from tasks.custody.incident.exit_codes import EXIT_CODES, INTERRUPTED
-from tasks.custody.incident.timeline import frozen_at
+from tasks.custody.incident.timeline import FIGURES
 from tasks.custody.incident.verdict import Word
 from tasks.drill.apart import run_drill
 from tasks.drill.deployment import NAME, POOL, client_of, deploy, prefect, save_blocks
@@ -46,7 +46,7 @@ from tasks.drill.screen import follow, heading, last_line, say
 from tasks.drill.vault import ALLOWED, allowed_signers, lock_bucket, proven_by_ssh_keygen, refuses_deletion
 from tasks.incident.dry_runs import last_dry_run
 from tasks.incident.last_word import WORKS
-from tasks.incident.layout import CORDON, CUSTODY_LOG, OPEN, closings
+from tasks.incident.layout import CORDON, OPEN, closings
 from tasks.runtime.end_state import ended
 from tasks.system.managed_process import outlive
 from tasks.system.shared_files import CHECKOUT
@@ -176,10 +176,10 @@ def rehearse(on: Stage) -> tuple[str, dict[str, Any]]:
     """Evacuate in mid-training, prove that, recover the API, and prove that too."""
     on.sample.start()
     say(f"  at work: {len(on.sample.living())} processes, {len(on.sample.computing())} of them training workers")
-    run = trigger(on, reason="drill: evacuate in mid-training")
+    trigger(on, reason="drill: evacuate in mid-training")
     incident = json.loads((on.evidence / OPEN).read_bytes())["id"]
     home = on.evidence / incident
-    facts = facts_of(home, run, on)
+    facts = facts_of(home, on)
     word = json.loads(closings(home)[-1].read_bytes())["verdict"]
     if word == Word.VERIFIED:
         prove_contained(on, home)
@@ -190,20 +190,14 @@ def rehearse(on: Stage) -> tuple[str, dict[str, Any]]:
     return word, facts
 
 
-def facts_of(home: Path, run: FlowRun, on: Stage) -> dict[str, Any]:
-    """Return the figures of the last line, in seconds from when Prefect recorded the request for the run.
-
-    contained_s ends when the last process of the workload was frozen, total_s with the run.
-    """
+def facts_of(home: Path, on: Stage) -> dict[str, Any]:
+    """Return the figures of the last line, those in seconds as the record has them."""
     manifest = home / "evidence" / MANIFEST
     items = json.loads(manifest.read_bytes())["items"] if manifest.exists() else []
-    entries = [json.loads(line) for line in (home / CUSTODY_LOG).read_text().splitlines()]
-    began = run.created or datetime.now(UTC)
-    frozen = max((at for entry in entries if entry["action"] == "frozen" and (at := frozen_at(entry))), default=began)
+    record = json.loads(closings(home)[-1].with_name(VERDICT).read_bytes())
     return {
         "incident": home.name,
-        "contained_s": (frozen - began).total_seconds(),
-        "total_s": ((run.end_time or datetime.now(UTC)) - began).total_seconds(),
+        **{name: record[name] for name in FIGURES},
         "files": len(items),
         "bytes": sum(item["bytes"] for item in items),
         "evidence": home / "evidence",

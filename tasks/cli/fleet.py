@@ -19,6 +19,7 @@ from tasks.custody.fleet.fold import fold_names
 from tasks.custody.fleet.table import STANDING, lines
 from tasks.custody.fleet.verdict import verdict_of
 from tasks.custody.incident.deployment_names import full_name
+from tasks.custody.incident.ending import ENDINGS
 from tasks.custody.incident.exit_codes import EXIT_CODES, INCOMPLETE
 from tasks.custody.visible import say
 from tasks.fleet.closings import checked
@@ -35,6 +36,7 @@ Act: TypeAlias = Literal["run", "retry", "status", "cancel", "thaw"]
 _LOOK_SECONDS: Final = 1.0
 _WORKER_SECONDS: Final = 30.0
 _TABLE: Final = re.compile(r"```text\n(.*?)\n```", re.DOTALL)
+_THEN: Final = {each.name: each.then for each in ENDINGS}
 _NO_WORKER: Final = "no worker has taken the fleet's run yet: evacuation worker --pool evacuation --work-queue fleet"
 
 
@@ -74,7 +76,9 @@ def _run(client: SyncPrefectClient, fleet: str, parameters: dict[str, Any], *, a
     message = (state.message or "") if state.is_final() else f"the run waits for silent hosts: {run}"
     code = EXIT_CODES[name] if state.is_completed() else EXIT_CODES.get(name) or INCOMPLETE
     data = {"run": str(run), "state": name, "exit_code": code, "message": message, "table": told.splitlines()}
-    show("fleet", [f"{name}: {message}"], data, as_json=as_json)
+    seconds, then = round(time.monotonic() - began, 3), _THEN.get(name, "")
+    last = (f"  took      total_s={seconds:.2f} 所要秒数", f"  next      {then}", f"  exit      {code}")
+    show("fleet", [f"{name}: {message}", *last], {**data, "total_s": seconds, "next": then}, as_json=as_json)
     return code
 
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from tasks.cli.output import command
-from tasks.custody.incident.commands import Typed, deployment_run
+from tasks.custody.incident.commands import FIX_THE_LOSS, FIX_THE_RECOVERY, STOP_BY_HAND, WRITE, Typed, deployment_run
+from tasks.custody.incident.ending import NOT_RECOVERED
 from tasks.incident.last_word import FINISHED, UNANSWERED
 from tasks.incident.open_question import OpenQuestion
-from tasks.rendering.clock import both_times
+from tasks.rendering.clock import here
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,25 @@ class Step:
         yield from (f"{'':<9} {each}" for each in self.commands)
 
 
+_FIRST: Final = {
+    "NOTCONTAINED": f"{STOP_BY_HAND}, then ",
+    "UNVERIFIED": "do what its message says of what is missing 不足への対処, then ",
+    "PARTIAL": f"{FIX_THE_LOSS}, then ",
+}
+_CARRY_ON: Final = "carry the incident on, by a worker or without a server"
+
+
 def next_step(  # noqa: PLR0913  all that it depends on
-    incident: str, verdict: str, called: Called, *, cordoned: bool, alive: bool, unknown: Sequence[int] = ()
+    incident: str,
+    verdict: str,
+    called: Called,
+    *,
+    cordoned: bool,
+    alive: bool,
+    unknown: Sequence[int] = (),
+    ended: str = "",
 ) -> Step:
-    """Return the next step for an incident on which no run is at work. A person has to answer the `unknown` pids."""
+    """Return the next step for an incident on which no run is at work, as its message has it (`Verdict.next`)."""
     again = (called.run("evacuate", incident), called.command("run", "--incident", incident))
     if not incident:
         return Step("nothing: no incident was ever opened here")
@@ -61,23 +77,30 @@ def next_step(  # noqa: PLR0913  all that it depends on
         lines = (called.command("answer", incident, str(pid), word) for pid in unknown for word in ("bystander", "end"))
         return Step(words, tuple(lines))
     if verdict not in FINISHED:
-        return Step("carry the incident on, by a worker or without a server:", again)
+        return Step(f"{_FIRST.get(verdict, '')}{_CARRY_ON}:", again)
     if cordoned and alive:
         return Step("something of the workload lives under the cordon: carry the incident on:", again)
     if cordoned:
-        return Step(
-            "bring the API back, by a worker or without a server; or, the last line, only let training in:",
-            (called.run("recover", incident), called.command("recover"), called.command("uncordon")),
-        )
-    words = "write the postmortem, if that is not done yet; the line shows its fields ポストモーテムを記入:"
+        return _under_the_cordon(incident, verdict, called, again, ended)
+    words = f"{WRITE}, if that is not done yet; the line shows its fields ポストモーテムを記入:"
     return Step(words, (called.command("postmortem", incident),))
+
+
+def _under_the_cordon(incident: str, verdict: str, called: Called, again: tuple[str, ...], ended: str) -> Step:
+    back = "bring the API back, by a worker or without a server; or, the last line, only let training in:"
+    recover = (called.run("recover", incident), called.command("recover"), called.command("uncordon"))
+    if ended == NOT_RECOVERED.name:
+        return Step(f"{FIX_THE_RECOVERY}, then {back}", recover)
+    if verdict in _FIRST:
+        return Step(f"{_FIRST[verdict]}{_CARRY_ON}; or {back}", (*again, *recover))
+    return Step(f"{WRITE} ポストモーテムを記入; or {back}", (called.command("postmortem", incident), *recover))
 
 
 def while_at_work(purpose: str, asked: OpenQuestion | None, called: Called) -> tuple[str, Step, Step | None]:
     """What the run at work does, and how to wait for it, answer it or end it."""
     if asked is None:
         return purpose, Step("wait for the run at work; or cancel it in Prefect, or by Ctrl-C where it was typed"), None
-    until = " / ".join(both_times(asked.until))
+    until = here(asked.until.isoformat())
     question = f"{purpose}, run {asked.run}: it waits for a person until {until}, then: {asked.unanswered} (回答待ち)"
     answer = Step("answer it, stop or thaw: in Prefect's UI open that run and press Resume 画面で Resume を押して回答")
     return question, answer, Step("call it off from here, both lines:", (asked.cancel, called.command("thaw")))

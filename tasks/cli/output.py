@@ -4,12 +4,13 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import Any, Final
 
-from tasks.custody.visible import say
+from tasks.custody.incident.exit_codes import REFUSED
+from tasks.custody.visible import LINE_LIMIT, say, visible
 from tasks.system.installation import NAME, version
 
 SCHEMA: Final = 1
@@ -40,6 +41,18 @@ def show(verb: str, lines: Iterable[object], data: dict[str, Any], *, as_json: b
         print(json.dumps({"schema": SCHEMA, "command": verb, **data}, indent=2, default=str))
     else:
         say(*lines)
+
+
+def refuse(
+    words: Sequence[str], message: object, then: str = "", *, state: str = "Refused", code: int = REFUSED
+) -> int:
+    """Print why the typed words were not carried out: on stderr, with `--json` as an object; return the exit code."""
+    if "--json" in words:
+        told = {"state": state, "exit_code": code, "message": visible(str(message), LINE_LIMIT), "next": then}
+        show(words[0], (), told, as_json=True)
+    else:
+        say(message, error=True)
+    return code
 
 
 def show_version(*, as_json: bool) -> int:

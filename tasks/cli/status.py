@@ -18,15 +18,17 @@ from tasks.containment.uncordon import held, living
 from tasks.custody.containment.newcomer import again_and_again
 from tasks.custody.containment.process import Identity
 from tasks.custody.containment.roster import Kind
+from tasks.custody.containment.suspect import who_started
 from tasks.custody.errors import EngineError
 from tasks.custody.evidence.redact import process_line
 from tasks.incident.current import last_opened
 from tasks.incident.directory import base_of, bases, cordon_base, find_home, homes
-from tasks.incident.last_word import FINISHED, THAWED, UNANSWERED, is_finished
+from tasks.incident.last_word import FINISHED, THAWED, is_finished
 from tasks.incident.layout import CAUGHT, CORDON, EARLY, ENDED, FROZEN, INCIDENT, closings
 from tasks.incident.open_question import open_question
 from tasks.incident.run_lock import owner
 from tasks.incident.stopping import why_not_thaw
+from tasks.rendering.clock import here
 from tasks.system.atomic_files import caught_lines, read_marker, read_ours, read_plain, read_private, rows_of
 from tasks.system.processes import standpoint
 
@@ -59,7 +61,7 @@ class Status:
         yield f"incident  {self.incident or 'none'}" + (f"  {_told(self.verdict, self.ended)}" if self.incident else "")
         yield f"cordon    {self.cordon}"
         yield from (f"paused    {each}" for each in self.paused)
-        yield from (f"held      {each}: caught under the cordon, frozen" for each in self.held)
+        yield from (f"held      {each}" for each in self.held)
         if self.held:
             yield f"{'':<9} whoever typed it waits; this ends it 起動した人の画面は止まったまま: {self.uncordon}"
         yield from (f"again     {each}" for each in self.again)
@@ -97,10 +99,11 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
     at_work = owner(base_of(workload))
     alone = bool(frozen or _paused(containers)) and not at_work
     unclaimed = alone and (not incident or (verdict in FINISHED and not _stands(workload)))
-    word = verdict if not incident or verdict == UNANSWERED or is_finished(find_home(workload, incident)) else ""
+    word = verdict if verdict not in FINISHED or is_finished(find_home(workload, incident)) else ""
     unknown = to_answer(find_home(workload, incident), host) if incident else ()
     pids = [each.identity.pid for each in unknown]
-    after = next_step(incident, word, called, cordoned=_stands(workload), alive=alive, unknown=pids)
+    strangers = [(each, f"{why}; {who_started(roster.snapshot, each.pid)}") for each, why in roster.of(Kind.UNKNOWN)]
+    after = next_step(incident, word, called, cordoned=_stands(workload), alive=alive, unknown=pids, ended=end)
     alternative = None
     if at_work:
         asked = open_question(find_home(workload, incident)) if incident else None
@@ -121,7 +124,7 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
             f"{launcher}{', before us already' if before else ''}"
             for launcher, before in read_prior(cordon_base(workload) / CORDON).items()
         ),
-        held=() if thawed else tuple(held(host, workload).values()),
+        held=() if thawed else tuple(_held(host, workload)),
         again=tuple(_again(workload, host)),
         processes=tuple(
             {
@@ -134,9 +137,7 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
         suspects=tuple(
             f"process {process.pid}: {process_line(process, _SHOWN)}: {why}" for process, why in roster.of(Kind.SUSPECT)
         ),
-        unknown=tuple(
-            f"process {process.pid}: {process_line(process, _SHOWN)}: {why}" for process, why in roster.of(Kind.UNKNOWN)
-        ),
+        unknown=tuple(f"process {process.pid}: {process_line(process, _SHOWN)}: {why}" for process, why in strangers),
         containers=tuple(containers),
         alone=_alone(workload, host, list(frozen.values()), _paused(containers)) if alone else "",
         at_work=at_work,
@@ -158,6 +159,15 @@ def _frozen_since(workload: WorkloadFields, *, thawed: bool) -> dict[Identity, s
     return {who: str(row.get("frozen_at") or row.get("at") or "") for row in rows if (who := Identity.of(row))}
 
 
+def _held(host: Host, workload: WorkloadFields) -> Iterator[str]:
+    """Yield what the guard has caught and stands frozen, each with what has started it."""
+    if found := held(host, workload):
+        snapshot, pids = host.snapshot(), {who.pid for who in found}
+        for who, told in found.items():
+            if who.pid in snapshot:
+                yield f"{told}: caught under the cordon, frozen; {who_started(snapshot, who.pid, pids)}"
+
+
 def _again(workload: WorkloadFields, host: Host) -> list[str]:
     """Return what the guard of the cordon that stands has found to start newcomers again and again."""
     since = str(read_marker(cordon_base(workload) / CORDON).get("since", "")) if _stands(workload) else ""
@@ -174,7 +184,7 @@ def _alone(workload: WorkloadFields, host: Host, since: list[str], paused: int) 
     guarded = host.guard(cordon_base(workload) / CORDON) is not None
     guard = "the guard alone is there" if guarded else "no guard stands: what is thawed runs on"
     first = min(filter(None, since), default="")
-    age = f", the first since {first}{_age(first)}" if first else ""
+    age = f", the first since {here(first)}{_age(first)}" if first else ""
     return f"{len(since) + paused} stand frozen{age}, no run is at work on it, {guard} (作業中の実行なし)"
 
 
@@ -251,7 +261,7 @@ def _cordon(workload: WorkloadFields, host: Host) -> str:
     if not _stands(workload):
         holder = host.holder(workload.lock)
         return f"none; {workload.lock} is held by process {holder.pid}" if holder else f"none; {workload.lock} is free"
-    told = f"since {about.get('since', '?')} for {about.get('incident', '?')}: {about.get('reason', '')}"
+    told = f"since {here(str(about.get('since', '?')))} for {about.get('incident', '?')}: {about.get('reason', '')}"
     guard = host.guard(marker)
     if guard is None:
         return f"marker without a guard (a reboot?) {told}; {workload.lock} is not held by us"

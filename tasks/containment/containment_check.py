@@ -31,7 +31,7 @@ from tasks.containment.members import (
 from tasks.containment.short_lived import NO_PID, met_in_passing
 from tasks.containment.silence import arm, with_silence
 from tasks.containment.starters import Starters, find_starters, reasons_to_stop
-from tasks.containment.supervisors import cure, parents_left
+from tasks.containment.supervisors import cure, parents_left, started_again
 from tasks.containment.suspects import suggest_line, take_roster
 from tasks.containment.units import standing_units
 from tasks.containment.unnamed_containers import ask_engine, find_unnamed
@@ -42,7 +42,8 @@ from tasks.custody.containment.passing import come_and_gone
 from tasks.custody.containment.process import Identity, Process, pids_of
 from tasks.custody.containment.receipt import Containment, Unknown
 from tasks.custody.containment.roster import Judgement, Kind, Roster
-from tasks.custody.containment.suspect import advice, excuse_for
+from tasks.custody.containment.source import source_of
+from tasks.custody.containment.suspect import advice, excuse_with_source, who_started
 from tasks.custody.errors import EngineError
 from tasks.custody.evidence.redact import process_line
 from tasks.runtime.context import RunContext
@@ -84,6 +85,8 @@ def check_containment(context: RunContext) -> Containment:
     named = {each.identity for each, _ in living}
     left = {} if context.state.recovered.read() else dict(parents_left(context, visible))
     parents = {process: why for process, why in left.items() if process.identity not in named}
+    brought = started_again(context)
+    again = {process for process in parents if str(source_of(process)) in brought}
     unnamed, others = find_unnamed(context, listing, visible)
     gpu = look_at_gpus(context, "check") or GpuUse()
     return Containment(
@@ -92,6 +95,7 @@ def check_containment(context: RunContext) -> Containment:
             *(f"{_tell(visible[who.pid])} ({reason}{_drained(visible[who.pid])})" for who, reason in alive.items()),
             *_listening(context, mine | excused_pids(context, visible), alive),
             *(told for _, told in living),
+            *(f"{_tell(each)} (it has started the workload again 再起動の元: {left[each]})" for each in again),
             *_passing(context, last, visible),
             *living_containers(context),
             *unnamed.values(),
@@ -109,7 +113,7 @@ def check_containment(context: RunContext) -> Containment:
             *others,
             *filter(None, [gpu.trouble]),
         ),
-        may_return=tuple(f"process {_tell(process)}: {why}" for process, why in parents.items()),
+        may_return=tuple(f"process {_tell(each)}: {why}" for each, why in parents.items() if each not in again),
         recovered=bool(state.recovered.read() or state.recovered_containers.read()),
         unknown=_unknown(context, roster, starters),
     )
@@ -119,7 +123,9 @@ def _unknown(context: RunContext, roster: Roster, starters: Starters) -> tuple[U
     """Return the processes that a person has to answer, and log each."""
     found = {each.identity: each for each in starters.unknown}
     for process, why in roster.of(Kind.UNKNOWN):
-        each = Unknown(process.identity, process_line(process, _SHOWN), why, excuse_for(process))
+        told = f"{why}; {who_started(roster.snapshot, process.pid)}"
+        line = excuse_with_source(roster.snapshot, process)
+        each = Unknown(process.identity, process_line(process, _SHOWN), told, line)
         found.setdefault(process.identity, each)
     for each in found.values():
         context.log.write("unknown", str(each.identity.pid), command=each.command, why=each.why)

@@ -1,15 +1,19 @@
 """§3: find which process or unit may start the workload again, and whether the evacuation may stop it."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Final
 
+from tasks.containment.cordon import caught
 from tasks.containment.freeze import load_frozen
 from tasks.containment.members import Snapshot, protected_pids
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.process import Identity, Process, pids_of
+from tasks.custody.containment.receipt import Frozen
 from tasks.custody.containment.service import unit_of
 from tasks.custody.containment.source import Source, keeps_only, lineage, may_be_ended, may_restart
 from tasks.runtime.context import RunContext
+from tasks.system.processes import ticks
 
 ALLOW: Final = "set stop_supervisors = true in the workload block"
 
@@ -32,6 +36,21 @@ def cure(context: RunContext, snapshot: Snapshot, who: Identity, told: str) -> s
     return f"; to have it stopped, {ALLOW}" if may else ""
 
 
+def started_again(context: RunContext) -> set[str]:
+    """Return the sources of what was started after the freeze, as the guard and the watch have written them."""
+    since = context.state.since.read() or ticks()
+    rows = caught(context.cordon_files, context.incident.opened_at)
+    new = (row for row in rows if (who := Identity.of(row)) and who.start >= since)
+    told = {source for row in new for source in str(row.get("source", "")).split(", started by ")}
+    return told | {each.source for each in context.state.returned.read()}
+
+
+def _is_apart(source: Source, frozen: Mapping[Identity, Frozen], role: str) -> bool:
+    """Return whether a source is not itself what it has started, as `timeout` is, which has the same command line."""
+    known = frozen.get(source.identity) if source.identity else None
+    return known is None or known.role != role
+
+
 def parents_left(context: RunContext, snapshot: Snapshot) -> Iterator[tuple[Process, str]]:
     """Yield each living process that started one of the frozen and may start it again, and how to prevent that.
 
@@ -42,7 +61,8 @@ def parents_left(context: RunContext, snapshot: Snapshot) -> Iterator[tuple[Proc
     told = {each.source for each in returned if pids_of(snapshot, [each.identity])}
     started: dict[Source, set[str]] = {}
     for each in frozen.values():
-        for source in each.lineage[:1]:
+        above = (source for source in each.lineage if _is_apart(source, frozen, each.role))
+        for source in islice(above, 1):
             started.setdefault(source, set()).add("API" if each.role == "api" else each.role)
     living: Mapping[Identity | None, Process] = {
         each.identity: each for each in snapshot.values() if each.alive and each.pid not in spared

@@ -98,6 +98,15 @@ def uncordon(
     return made
 
 
+def end_held(host: Host, workload: "WorkloadFields") -> tuple[str, ...]:
+    """End the newcomers that stand frozen under the cordon, as an uncordon does; return them."""
+    since = _guarded_since(cordon_base(workload) / CORDON)
+    newcomers = {who: told for who, told in held(host, workload).items() if who.start >= since}
+    ended = tuple(_end(host, newcomers))
+    _give_back(host, workload, newcomers)
+    return ended
+
+
 def _guarded_since(marker: Path) -> int:
     """Return when the marker's guard was started, in clock ticks since boot; 0 if unknown."""
     guard = Identity.of(read_marker(marker))

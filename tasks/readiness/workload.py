@@ -19,7 +19,7 @@ from tasks.custody.containment.process import ancestry
 from tasks.custody.containment.roster import Kind
 from tasks.custody.containment.service import unit_of
 from tasks.custody.containment.source import keeps_only, may_be_ended, source_of
-from tasks.custody.containment.suspect import excuse_for
+from tasks.custody.containment.suspect import excuse_with_source
 from tasks.custody.errors import EvacuationError
 from tasks.custody.evidence.redact import process_line
 from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
@@ -80,7 +80,7 @@ def unknown(patient: Patient) -> Finding:
     if not found:
         return sound("none")
     text = "; ".join(f"process {each.pid} {process_line(each, _SHOWN)}: {why}" for each, why in found)
-    cure = "; ".join(dict.fromkeys(excuse_for(each) for each, _ in found))
+    cure = "; ".join(dict.fromkeys(excuse_with_source(patient.roster.snapshot, each) for each, _ in found))
     return fatal(text, "the run ends Unanswered until a person answers", f"if it is no part of the workload: {cure}")
 
 

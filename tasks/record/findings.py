@@ -17,7 +17,8 @@ from tasks.custody.evidence.acquisition import Evidence, Outcome, Seal
 from tasks.custody.evidence.secrets import notes_of as secrets_told
 from tasks.custody.incident.question import answers
 from tasks.custody.incident.steps import StepId
-from tasks.custody.incident.verdict import Verdict, judge, ways_in
+from tasks.custody.incident.timeline import seconds_taken
+from tasks.custody.incident.verdict import Verdict, Word, judge, ways_in
 from tasks.custody.models.inspection import Inspection
 from tasks.custody.step_result import StepResult
 from tasks.custody.store.latest import Promotion
@@ -203,9 +204,12 @@ def notes_of(findings: Findings) -> tuple[str, ...]:
 
 def content_of(context: RunContext, findings: Findings) -> RecordContent:
     """Build the content of an evacuation's record."""
+    verdict = verdict_of(context, findings)
+    whole = findings.containment is not None and findings.containment.is_complete
+    contained = whole and verdict.word is not Word.NOT_CONTAINED
     return RecordContent(
-        verdict=verdict_of(context, findings),
-        facts=_facts(findings),
+        verdict=verdict,
+        facts={**_facts(findings), **seconds_taken(context.log.entries(), datetime.now(UTC), contained=contained)},
         seals=findings.seals,
         freeze=findings.freeze,
         stop=findings.stop,

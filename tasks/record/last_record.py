@@ -13,7 +13,7 @@ from tasks.custody.containment.receipt import Containment, Freeze, Recovery, Sto
 from tasks.custody.errors import Tampered
 from tasks.custody.evidence.acquisition import Evidence, Seal
 from tasks.custody.evidence.keys import CLOSING, POSTMORTEM, VERDICT
-from tasks.custody.incident.verdict import Verdict, not_contained
+from tasks.custody.incident.verdict import Verdict, Word, not_contained
 from tasks.custody.models.inspection import Inspection, ModelFinding
 from tasks.custody.store.latest import Promotion
 from tasks.custody.store.manifest import digest_bytes
@@ -84,6 +84,8 @@ def carried(  # noqa: PLR0913  what a recovery adds to what is known
         "not_recovered": "" if back else recovery,
         "despite": despite,
     }
+    if verdict.word is Word.NOT_CONTAINED:
+        facts["contained_s"] = None
     if isinstance(containment, Containment):
         facts["containment"] = asdict(containment)
     return replace(_content(verdict, facts, seals), recovery=back, recovering=True)

@@ -60,6 +60,7 @@ class ReportData:
     `questions` says by collector what it is there to answer. `recovering` is true for a run that only recovers.
     `stored` says whether the store has the record, as far as known while the report is written. `written` is what
     people have written; `finished` is true for the run that puts it on record, whose pages lie beside the records.
+    `took` is what `took` of the timeline says.
     """
 
     incident: Incident
@@ -85,6 +86,7 @@ class ReportData:
     stored: bool = True
     written: PostmortemFields = field(default_factory=PostmortemFields)
     finished: bool = False
+    took: str = ""
 
     @property
     def end(self) -> Ending:

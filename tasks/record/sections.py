@@ -109,6 +109,7 @@ def _summary(data: ReportData) -> list[Block]:
             (Both("理由", "reason"), Quoted(data.incident.reason)),
             *((Both("安全", "safe"), Said(text)) for text in some(verdict.safe, _LIST, VERDICT)),
             (Both("次の操作", "next"), (Quoted(following), Said(then))),
+            *([(Both("所要秒数", "took"), Figure(data.took))] if data.took else []),
             *((Both("注記", "note"), Said(text)) for text in some(verdict.notes, _LIST, VERDICT)),
         )
     )

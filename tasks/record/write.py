@@ -22,6 +22,7 @@ from tasks.custody.evidence.keys import (
     volume_folder,
 )
 from tasks.custody.incident.postmortem_fields import PostmortemFields
+from tasks.custody.incident.timeline import took
 from tasks.custody.incident.verdict import Verdict
 from tasks.custody.models.inspection import Inspection
 from tasks.custody.step_result import StepResult
@@ -318,4 +319,5 @@ def _report_data(context: RunContext, content: RecordContent) -> ReportData:
         recovering=content.recovering,
         written=content.written or written_before(context.directory.path),
         finished=content.written is not None,
+        took=took(content.facts),
     )

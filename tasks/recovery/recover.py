@@ -15,7 +15,7 @@ from tasks.containment.containment_check import check_containment
 from tasks.containment.cordon import hold
 from tasks.containment.pause_prefect import pause_named
 from tasks.containment.silence import stop_listening
-from tasks.containment.uncordon import uncordon
+from tasks.containment.uncordon import end_held, uncordon
 from tasks.containment.units import Units
 from tasks.custody.containment.process import family
 from tasks.custody.containment.receipt import Containment, Recovery
@@ -122,6 +122,8 @@ def _require_quiet(context: RunContext, despite: str) -> None:
     it. After an earlier recovery, running processes of the workload are allowed.
     """
     if not context.state.recovered.read():
+        for each in end_held(context.adapters.host, context.workload):
+            context.log.write("newcomer ended", context.incident.id, result=each)
         found = check_containment(context)
         if found.alive:
             raise failure("nothing of the workload to run before its recovery", "; ".join(found.alive[:3]))

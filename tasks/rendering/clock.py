@@ -1,4 +1,4 @@
-"""Format times for people, in JST and UTC."""
+"""Format times for people: in JST and UTC on pages, in the host's zone on its terminals."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Final
@@ -10,6 +10,14 @@ def both_times(moment: datetime) -> tuple[str, str]:
     """Return a time in JST and in UTC, to the millisecond."""
     jst, utc = moment.astimezone(JST), moment.astimezone(UTC)
     return f"{_digits(jst)} JST", f"{_digits(utc)} UTC"
+
+
+def here(text: str) -> str:
+    """Return a time of the record in this host's zone, to the second, for a terminal; any other text as it is."""
+    try:
+        return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M:%S %Z}"
+    except (ValueError, OverflowError):
+        return text
 
 
 def short(moment: datetime | None) -> str:

@@ -298,8 +298,8 @@ def _told(context: RunContext, name: str, about: Mapping[str, str], ja: str, bod
     context.log.write(action, name, **about, seconds=round(time.monotonic() - began, 3), result=made.summary)
     told = visible(made.summary, LINE_LIMIT)
     as_if, in_ja = ("would: ", " (予行)") if context.run.dry_run else ("", "")
-    logger.info("%s: %s%s", name, as_if, told)
     message = f"{ja}{in_ja}: {as_if}{told}"
+    logger.info("%s  %s", name, message, extra={"step_id": about["step_id"]})
     return Completed(message=message, data=made) if made.is_complete else Failed(message=message, data=made)
 
 

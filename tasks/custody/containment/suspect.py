@@ -8,10 +8,11 @@ from pathlib import PurePath
 from typing import Final
 
 from tasks.custody.containment.membership import Member
+from tasks.custody.containment.newcomer import started
 from tasks.custody.containment.process import Identity, Process, descendants, parents_first
 from tasks.custody.containment.program import quotes, runs_inline_code
 from tasks.custody.containment.service import unit_of
-from tasks.custody.containment.source import keeps_only, may_be_ended
+from tasks.custody.containment.source import keeps_only, may_be_ended, may_restart
 from tasks.custody.evidence.redact import process_line, redact_command
 
 SUSPECT: Final = "suspect"
@@ -101,6 +102,31 @@ def excuse_for(process: Process) -> str:
     if found := _exact_words(process):
         return f"bystanders = ['{found}']"
     return f"bystanders: exe=, cwd= or unit= of process {process.pid}, whose command line is hidden 非表示のため"
+
+
+def who_started(snapshot: Mapping[int, Process], pid: int, newcomers: Collection[int] = ()) -> str:
+    """Return what has started a process, for a person who has to judge it; and how to end that if it may start more."""
+    top, by = started(snapshot, pid, newcomers)
+    if by is None:
+        ours = top.parent > 1 and top.parent not in snapshot  # the run's own processes are in no look
+        return f"started by process {top.parent} 起動元" if ours else "what started it is gone 起動元は終了済み"
+    process = snapshot[by.identity.pid] if by.identity else None
+    more = process and may_restart(snapshot, process)
+    cure = f"; if that is the workload's, end it first 先に終了: kill {process.pid}" if process and more else ""
+    return f"started by {by} 起動元{cure}"
+
+
+def excuse_with_source(snapshot: Mapping[int, Process], process: Process) -> str:
+    """Return the block's line that names a process as a bystander; of one that a script or supervisor started, of that.
+
+    An excused child says nothing of what starts it, which may start the workload too.
+    """
+    by = started(snapshot, process.pid, ()).by
+    parent = snapshot[by.identity.pid] if by and by.identity else None
+    if parent is None or not may_restart(snapshot, parent):
+        return excuse_for(process)
+    first = f"process {parent.pid} started it; if it starts the workload ワークロードの起動元なら: kill {parent.pid}"
+    return f"{first}; if not: {excuse_for(parent)}"
 
 
 def pattern_for(process: Process) -> str:

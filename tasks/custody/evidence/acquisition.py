@@ -113,6 +113,11 @@ class Evidence(StepResult):
         return self.needed and not (self.outcome.is_complete or declared)
 
     @property
+    def unasked(self) -> bool:
+        """Whether there is nothing of it and nothing needs it: only the table of losses tells of it."""
+        return self.outcome is Outcome.MISSING and not self.needed
+
+    @property
     def is_complete(self) -> bool:
         """Whether a repetition is pointless. False if something could not be taken, or something needed was missing."""
         return self.outcome in _SETTLED and not self.lost

@@ -31,6 +31,7 @@ MEANINGS: Final = {
     "caught": "A newcomer under the cordon was frozen by the guard",
     "seen under the cordon": "A process was started in the root under the cordon, and left alone: nothing ties it",
     "killed by guard": "A newcomer was thawed again and again under the cordon, so the guard sent it SIGKILL",
+    "newcomer ended": "A newcomer that the guard held frozen was ended before a recovery, as an uncordon ends it",
     "came back": "Something of the workload was started after the stop; by what, if known",
     "supervisor stopped": "What restarted the workload was stopped, as the block allows",
     "changed": "A file below the root was changed after everything was stopped: when and by which process, if known",

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC
 from typing import Final
 
 from tasks.custody.containment.receipt import Containment, Stop
@@ -59,7 +58,7 @@ def contained_news(incident: str, where: str, stop: Stop | None, found: Containm
     else:
         state, word, then = "Contained", "contained 封じ込め完了", _NOBODY
     told = (
-        f"{incident}: {where}: {word} {found.at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
+        f"{incident}: {where}: {word} {found.at.astimezone():%Y-%m-%d %H:%M:%S %Z}",
         f"Stopped 停止: {stop.summary if stop else 'not known, look at the run'}",
         f"Left 残存: {found.summary}",
     )

@@ -28,6 +28,8 @@ class Moment(StrEnum):
     NONE_LEFT = "none left"
 
 
+FIGURES: Final = ("contained_s", "total_s")
+_CHECKS: Final = frozenset({"prove_contained", "prove_still_contained"})
 _REACHED_BY: Final = {"freeze": Moment.FROZEN, "prove_contained": Moment.NONE_LEFT}
 
 
@@ -138,6 +140,33 @@ def frozen_at(entry: Mapping[str, Any]) -> datetime | None:
     """Return when the process of an entry "frozen" was stopped; None if it was not."""
     at = entry.get("at")
     return moment(at) if at not in {None, "None"} else None
+
+
+def seconds_taken(entries: Iterable[Mapping[str, Any]], until: datetime, *, contained: bool) -> dict[str, float | None]:
+    """Return how many seconds an incident took, from when its first run was asked for.
+
+    `contained_s` ends when the last process was frozen, or with the check that first found the workload contained after
+    one that did not; it is None unless it is `contained`. `total_s` ends with `until`. Both are None if no run says
+    when it was asked for.
+    """
+    began, last, doubted = None, None, False
+    for entry in entries:
+        if began is None and "triggered" in entry:
+            began = last = moment(entry["triggered"])
+        elif last and entry["action"] == "frozen":
+            last = max(last, frozen_at(entry) or last)
+        elif last and entry["action"] in _ENDS and step_of(entry)[0] in _CHECKS:
+            done = entry["action"] == "step done"
+            last, doubted = max(last, moment(entry["utc"])) if done and doubted else last, not done
+    if began is None or last is None:
+        return dict.fromkeys(FIGURES)
+    frozen, total = ((at - began).total_seconds() for at in (last, until))
+    return {"contained_s": round(frozen, 3) if contained else None, "total_s": round(total, 3)}
+
+
+def took(facts: Mapping[str, Any]) -> str:
+    """Return those figures that a record's facts have, for a person."""
+    return "  ".join(f"{name}={facts[name]:.2f}" for name in FIGURES if facts.get(name) is not None)
 
 
 def _frozen_before(run: _Open, at: datetime | None) -> None:

@@ -10,7 +10,15 @@ from tasks.custody.containment.pause import Pause
 from tasks.custody.containment.receipt import KNOWN_STOPPED, Containment, Unknown, Watch, stopped_but
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence
-from tasks.custody.incident.commands import answer_lines, postmortem_line, run_line
+from tasks.custody.incident.commands import (
+    FIX_THE_LOSS,
+    FIX_THE_RECOVERY,
+    STOP_BY_HAND,
+    WRITE,
+    answer_lines,
+    postmortem_line,
+    run_line,
+)
 from tasks.custody.store.receipts import NOT_THERE, ObjectReceipt, displaced, lost_once, unproven
 from tasks.custody.visible import visible
 
@@ -90,6 +98,8 @@ class Verdict:
             safe = (_stopped(unknown), *safe)
             word = Word.UNANSWERED if unknown and self.word in _RECOVERABLE else self.word
         then = self.next if word is self.word else _next(word, incident, workload, unknown)
+        if word in _RECOVERABLE:
+            then = f"{FIX_THE_RECOVERY}, then: {run_line('recover', workload, incident)}"
         return replace(self, word=word, safe=safe, missing=missing, next=then)
 
     def without_record(self, why: str, incident: str, workload: str) -> "Verdict":
@@ -177,7 +187,7 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
     unknown = containment.unknown if containment else ()
     notes = (
         *notes,
-        *(_describe(item) for item in evidence if not item.outcome.is_complete and not item.lost),
+        *(_describe(item) for item in evidence if not (item.outcome.is_complete or item.lost or item.unasked)),
         *_others(containment.left_alone if containment else ()),
         *(containment.notes if containment else ()),
         *may_return,
@@ -290,10 +300,10 @@ def _next(word: Word, incident: str, workload: str, unknown: Sequence[Unknown] =
     pids = [each.identity.pid for each in unknown]
     again = run_line("evacuate", workload, incident)
     return {
-        Word.VERIFIED: f"write the postmortem: {postmortem_line(workload, incident)}; "
+        Word.VERIFIED: f"{WRITE}: {postmortem_line(workload, incident)}; "
         f"to bring the API back: {run_line('recover', workload, incident)}",
-        Word.PARTIAL: f"fix the cause of the loss, then: {again}",
+        Word.PARTIAL: f"{FIX_THE_LOSS}, then: {again}",
         Word.UNANSWERED: f"say what each of them is, a line each: {answer_lines(workload, incident, pids)}",
         Word.UNVERIFIED: f"{cure}, then (finished steps are not repeated): {again}",
-        Word.NOT_CONTAINED: f"stop what is named here by hand, then: {again}",
+        Word.NOT_CONTAINED: f"{STOP_BY_HAND}, then: {again}",
     }[word]

@@ -26,6 +26,7 @@ from tasks.custody.errors import Refused
 from tasks.custody.incident.exit_codes import INCOMPLETE
 from tasks.incident.layout import EARLY, FROZEN
 from tasks.prestart.journal import read_early
+from tasks.rendering.clock import here
 from tasks.system.processes import start_of
 from tests.support.run_context import INCIDENT, case_of
 from tests.support.workloads import SmallWorkload, stand, wait_until
@@ -78,7 +79,7 @@ def test_what_stands_frozen_with_nobody_at_work_on_it_is_named_with_the_two_ways
         assert "alone" not in told(block)
         context.close()
         seen, lines = told(block), list(status(block, LinuxHost(root=block.root)))
-        assert re.match(r"4 stand frozen, the first since \S+ \(0:00:\d\d\), no run is at work", seen["alone"])
+        assert re.match(r"4 stand frozen, the first since \S+ \S+ \S+ \(0:00:\d\d\), no run is at work", seen["alone"])
         assert "the guard alone is there" in seen["alone"]
         assert seen["next"].startswith("carry the incident on, ")
         assert lines[-2:] == [
@@ -95,7 +96,7 @@ def test_what_a_start_that_died_has_frozen_is_named(small: SmallWorkload) -> Non
     block, training = left_by_a_start_that_died(small)
     seen, lines = told(block), list(status(block, LinuxHost(root=block.root)))
     assert f"workload  process {training.pid} frozen: " in "\n".join(lines)
-    assert seen["alone"].startswith("1 stand frozen, the first since 2026-01-02T03:04:05+00:00 (")
+    assert seen["alone"].startswith(f"1 stand frozen, the first since {here('2026-01-02T03:04:05+00:00')} (")
     assert lines[-2:] == ["or        let it go on as it was:", "          evacuation uncordon evacuation.toml"]
     record = block.evidence / INCIDENT / "record/001"
     record.mkdir(parents=True, mode=0o700)

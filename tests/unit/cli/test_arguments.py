@@ -1,13 +1,20 @@
 """What a person types is understood or refused, and the next step is told."""
 
 import json
+import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from tasks.cli.next_step import Called, next_step
 from tasks.cli.workloads import chosen
+from tasks.custody.containment.process import Identity
+from tasks.custody.containment.receipt import Unknown
 from tasks.custody.errors import Refused
+from tasks.custody.incident.commands import by_hand
+from tasks.custody.incident.verdict import Verdict, Word
+from tasks.custody.incident.verdict import _next as next_of
 from tests.support.workloads import SmallWorkload
 
 
@@ -63,3 +70,34 @@ def test_an_unknown_name_is_refused_with_those_that_are_known(small: SmallWorklo
     file.write_text(f"[workload.small]\nroot = {json.dumps(str(small.root))}\n")
     with pytest.raises(Refused, match="expected one of small; got other"):
         chosen(f"{file}:other")
+
+
+@pytest.mark.parametrize("word", [Word.VERIFIED, Word.PARTIAL, Word.UNANSWERED, Word.UNVERIFIED, Word.NOT_CONTAINED])
+@pytest.mark.parametrize("recovery", ["none", "failed", "done"])
+@pytest.mark.parametrize("typed", [True, False])
+def test_message_and_status_name_one_and_the_same_next_step(word: Word, recovery: str, *, typed: bool) -> None:
+    """The first command that the message spells is the first of its kind that `status` prints, after the same words."""
+    file = "/a/one.toml" if typed else "evacuation.toml:one"  # without a typed file the message has no other
+    called, unknown = Called("one", file), (Unknown(Identity(7, 1), "sleep 9", "why", "line"),)
+    with by_hand("/a/one.toml", "") if typed else nullcontext():
+        verdict = Verdict(word, (), (), (), next_of(word, "IR-x", "one", unknown))
+        if recovery == "failed":
+            verdict = verdict.after_failed_recovery(
+                "IR-x", (), unknown if word is Word.UNANSWERED else (), workload="one"
+            )
+        elif recovery == "done":
+            verdict = verdict.after_recovery("it is back")
+    failed, cordoned = recovery == "failed", recovery != "done"
+    told = next_step(
+        "IR-x", str(word), called, cordoned=cordoned, alive=False, unknown=(7,), ended="NotRecovered" if failed else ""
+    )
+    spelt = re.findall(r"(?:evacuation|prefect deployment run)[^`;(]*(?<![ `;(])", verdict.next)
+    plain = [line.removesuffix(" --incident IR-x") if " recover " in line else line for line in spelt]
+    by_the_same = [line for line in told.commands if line.startswith(plain[0].split()[0])]
+    if recovery == "done" and word in {Word.VERIFIED, Word.PARTIAL}:
+        assert told.commands == (f"evacuation postmortem {file} IR-x",)
+        assert plain == ["evacuation postmortem"]
+    else:
+        assert plain[0] == by_the_same[0], (verdict.next, told)
+    first = verdict.next.partition(":")[0].partition(",")[0].partition(" (")[0]
+    assert first.split(" ")[0] in {told.words.split(" ")[0], "see", "what"}, (verdict.next, told.words)

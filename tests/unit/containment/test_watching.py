@@ -1,5 +1,6 @@
 """What the watch does with whom it meets: on paper, what real processes show seldom."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,7 @@ import pytest
 
 from tasks.containment import supervisors
 from tasks.containment import watch as steps
+from tasks.containment.containment_check import check_containment
 from tasks.containment.watch import Watching, watch
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.process import Identity, Process
@@ -234,3 +236,53 @@ def test_a_second_try_forgets_no_source_that_stands(run: RunContext, monkeypatch
     assert [each.end for each in made_of_both.returned] == [End.KILLED, End.HELD]
     assert len(made_of_both.standing) == 1
     assert run.first_try.watch is None
+
+
+def test_who_brought_it_back_once_and_lives_contradicts_containment(run: RunContext) -> None:
+    """A loop that slept was excused by its `sleep`, and the run ended Verified while it started the training again."""
+    run.workload.stop_supervisors = False
+    seen = watching(run)
+    before = check_containment(run)
+    assert (before.alive, [each.partition(":")[0] for each in before.may_return]) == ((), [f"process {KEEPER.pid}"])
+    trains(run, 2)
+    assert seen.look()
+    found = check_containment(run)
+    (told,) = found.alive
+    assert told.startswith(f"{KEEPER.pid}: /usr/bin/keeper --serve (it has started the workload again 再起動の元: ")
+    assert "stop it first" in told
+    assert found.may_return == ()
+    assert isinstance(run.adapters.host, PaperHost)
+    del run.adapters.host.processes[KEEPER.pid]
+    assert check_containment(run).alive == ()
+
+
+@pytest.mark.parametrize(
+    ("start", "contradicts"), [(900, True), (100, False)], ids=["a newcomer", "the workload that the guard met first"]
+)
+def test_who_started_what_the_guard_has_caught_contradicts_containment(
+    run: RunContext, start: int, *, contradicts: bool
+) -> None:
+    run.workload.stop_supervisors = False
+    watching(run)
+    run.state.since.write(500)
+    row = {
+        "at": run.incident.opened_at.isoformat(),
+        "identity": {"pid": KEEPER.pid + 7, "start": start},
+        "source": f"process 7 (timeout 9 train), started by process {KEEPER.pid} (/usr/bin/keeper --serve)",
+    }
+    run.cordon_files.caught.write_text(f"{json.dumps(row)}\n")
+    assert bool(check_containment(run).alive) is contradicts
+
+
+def test_the_parent_behind_a_wrapper_is_who_may_start_it_again(run: RunContext) -> None:
+    run.workload.stop_supervisors = False
+    at, keeper = run.incident.opened_at, Source("/usr/bin/keeper --serve", KEEPER.identity)
+    timeout = Source("timeout 9 train", Identity(1, 1))
+    run.state.frozen.write(
+        [
+            Frozen(Identity(1, 1), "training", "timeout 9 train", 0, at, at, lineage=(keeper,)),
+            Frozen(Identity(2, 2), "training", "train", 0, at, at, lineage=(timeout, keeper)),
+        ]
+    )
+    ((found, why),) = supervisors.parents_left(run, run.adapters.host.snapshot())
+    assert (found.identity, "the parent of the training and" in why) == (KEEPER.identity, True)

@@ -87,11 +87,20 @@ def test_one_word_for_each_case(
     assert word is not Word.VERIFIED or not verdict.missing
 
 
-@pytest.mark.parametrize("outcome", [Outcome.DENIED, Outcome.FAILED, Outcome.TIMED_OUT, Outcome.MISSING])
+@pytest.mark.parametrize("outcome", [Outcome.DENIED, Outcome.FAILED, Outcome.TIMED_OUT])
 def test_an_optional_loss_is_a_note(outcome: Outcome) -> None:
     verdict = judge(ID, CONTAINED, [LOGS, kernel(outcome)], [PROVEN])
     assert verdict.notes == (f"kernel {outcome}: why",)
     assert verdict.missing == ()
+
+
+def test_what_this_host_does_not_have_and_the_block_never_asked_for_is_no_note() -> None:
+    """A host without a GPU or py-spy, a workload without scores; the table of losses has the reason."""
+    item = kernel(Outcome.MISSING)
+    assert judge(ID, CONTAINED, [LOGS, item], [PROVEN]).notes == ()
+    asked = replace(item, needed=True, may_be_missing=True)
+    assert judge(ID, CONTAINED, [LOGS, asked], [PROVEN]).notes == ("kernel missing: why",)
+    assert judge(ID, CONTAINED, [LOGS, replace(item, needed=True)], [PROVEN]).word is Word.PARTIAL
 
 
 def test_what_may_be_missing_is_a_note_too() -> None:

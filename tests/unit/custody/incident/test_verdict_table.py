@@ -26,7 +26,7 @@ LOSES: Final = {
     Outcome.COLLECTED:        ("complete", "complete", "complete"),
     Outcome.EMPTY:            ("complete", "complete", "complete"),
     Outcome.WITHHELD:         ("note",     "note",     "note"),
-    Outcome.MISSING:          ("note",     "LOST",     "note"),
+    Outcome.MISSING:          ("",         "LOST",     "note"),
     Outcome.TRUNCATED:        ("note",     "LOST",     "LOST"),
     Outcome.DENIED:           ("note",     "LOST",     "LOST"),
     Outcome.FAILED:           ("note",     "LOST",     "LOST"),

@@ -1,0 +1,44 @@
+"""What a run by hand shows while it goes on: a line a phase, warnings, and no log lines."""
+
+import logging
+import re
+
+import pytest
+
+from flows.phases import phases
+from tasks.custody.errors import Refused
+
+STEPS = logging.getLogger("tasks.runtime.step")
+
+
+def ended(step: str, message: str) -> None:
+    STEPS.info("%s  %s", f"§2 {step}", message, extra={"step_id": step})
+
+
+def test_a_phase_is_one_line_with_its_seconds_and_collectors_have_none(capsys: pytest.CaptureFixture[str]) -> None:
+    with phases():
+        ended("freeze", "凍結: 4 processes frozen")
+        ended("collect", "採取: collected: 1 files")
+        ended("stop", f"停止: {'x' * 900}\n\x1b[2J")
+    told = capsys.readouterr()
+    assert told.out == ""
+    first, second = told.err.splitlines()
+    assert re.fullmatch(r" *[\d.]+ s  §2 freeze  凍結: 4 processes frozen", first)
+    assert len(second) < 170
+    ended("freeze", "again")
+    assert capsys.readouterr().err == "", "outside of a run by hand nothing is printed"
+
+
+@pytest.mark.parametrize("name", ["prefect.flow_runs", "prefect.task_runs"])
+def test_prefects_lines_on_steps_are_left_out_and_its_warnings_stay(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    logger, told = logging.getLogger(name), list[str]()
+    monkeypatch.setattr(logger, "handle", lambda each: told.append(each.getMessage()) if logger.filter(each) else None)
+    with phases():
+        logger.info("Beginning flow run 'evacuate lab'")
+        logger.error("Finished in state %s", "Failed('not contained')")
+        logger.error("Encountered exception during execution", exc_info=Refused("a", "b", "c"))
+        logger.warning("the disk is slow")
+        logger.error("a bug", exc_info=ValueError())
+    assert told == ["the disk is slow", "a bug"]
+    logger.error("Finished in state Failed()")
+    assert told[2:] == ["Finished in state Failed()"], "outside of a run by hand it is as it was"
