@@ -7,63 +7,27 @@ began it.
 
 import logging
 import os
-import secrets
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from flows.engine import PATIENCE, load
-from tasks.adapters.prefect_server import PrefectServer
 from tasks.custody.errors import EvacuationError
 from tasks.custody.incident.commands import by_hand
 from tasks.custody.incident.description import place
 from tasks.custody.incident.exit_codes import EXIT_CODES
-from tasks.system.cancellation import await_result
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
     from tasks.adapters.local_config import LocalConfig
+    from tasks.adapters.run_server import RunServer
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
-_IN_MEMORY: Final = {
-    "PREFECT_HOME": os.devnull,  # nothing can be created below it, not even by root
-    "PREFECT_SERVER_DATABASE_CONNECTION_URL": (
-        "sqlite+aiosqlite:///file::memory:?cache=shared&uri=true&check_same_thread=false"
-    ),
-    "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false",
-    "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
-    "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
-    "PREFECT_SERVER_UI_ENABLED": "false",
-}
 _LOGS: Final = {"PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,blocks", "PREFECT_LOGGING_TO_API_ENABLED": "false"}
-
-
-class ShortLived(PrefectServer):
-    """A server for one run that writes no file, because every folder may be full.
-
-    It runs without UI and without background services, and answers nobody without its password.
-    """
-
-    def __init__(self) -> None:
-        """Choose a port and a password, and allocate the log in memory."""
-        super().__init__(Path("/"))
-        self.auth = f"evacuation:{secrets.token_urlsafe(32)}"
-        self.log = Path(f"/proc/{os.getpid()}/fd/{os.memfd_create(self.name)}")
-
-    def command(self) -> Sequence[str]:
-        """Return the server's command with its background services off, and tables that need no migrations."""
-        words = ["server", "start", "--host", "127.0.0.1", "--no-services"]
-        return [sys.executable, "-P", "-m", "tasks.adapters.memory_server", *words]
-
-    def environment(self) -> Mapping[str, str]:
-        """Return its environment with a database in memory, and without a home, a UI or Prefect's own block types."""
-        return {**super().environment(), **_IN_MEMORY, "PREFECT_SERVER_API_AUTH_STRING": self.auth}
 
 
 def run_by_hand(verb: str, workload: str, store: str, asked: Mapping[str, Any], *, as_json: bool) -> int:
@@ -93,23 +57,15 @@ def run_by_hand(verb: str, workload: str, store: str, asked: Mapping[str, Any], 
 def on_own_server(
     given: Callable[[], tuple[dict[str, str], "LocalConfig"]], body: Callable[[dict[str, str], "LocalConfig"], T]
 ) -> T:
-    """Run the body on a server of its own, with the names and blocks that `given` returns.
+    """Run the body on a server of its own, with the names and blocks that `given` returns."""
+    from tasks.adapters.run_server import RunServer
 
-    The server starts while this process imports Prefect: each takes seconds.
-    """
     for name, value in {**PATIENCE, **_LOGS}.items():
         os.environ.setdefault(name, value)
-    with ThreadPoolExecutor(1) as apart:
-        server = ShortLived()
-        coming = apart.submit(server.start)
-        try:
-            load()
-            names, known = given()
-            await_result(coming)
-            with _served_by(server, known):
-                return body(names, known)
-        finally:
-            server.stop()
+    load()
+    names, known = given()
+    with RunServer() as server, _served_by(server, known):
+        return body(names, known)
 
 
 def _given(workload_text: str, store_text: str) -> tuple[dict[str, str], "LocalConfig"]:
@@ -136,11 +92,14 @@ def warn_of_others(files: Iterable[Path]) -> None:
 
 
 @contextmanager
-def _served_by(server: ShortLived, known: "LocalConfig") -> Iterator[None]:
+def _served_by(server: "RunServer", known: "LocalConfig") -> Iterator[None]:
+    from prefect.events.clients import NullEventsClient
+    from prefect.events.worker import EventsWorker
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_API_URL, temporary_settings
 
     from tasks.adapters.local_config import using_local_config
 
+    EventsWorker.set_client_override(NullEventsClient)  # nobody hears them
     ours = {PREFECT_API_URL: server.api, PREFECT_API_KEY: None, PREFECT_API_AUTH_STRING: server.auth}
     with temporary_settings(ours), using_local_config(known):
         yield
