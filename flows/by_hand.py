@@ -1,14 +1,15 @@
 """Run a flow without a Prefect server, with the blocks of a file: `evacuation run|plan|recover|answer|postmortem`.
 
-The server may be down in an emergency. The workload is frozen first (flows/at_the_front.py); then the normal flow runs
-on a server that lives as long as the run. An incident can be carried on by worker or command line, whichever
-began it.
+The server may be down in an emergency. The workload is frozen first (flows/at_the_front.py); then the normal flow runs,
+and this process itself answers what Prefect's client asks. An incident can be carried on by worker or command line,
+whichever began it.
 """
 
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -22,18 +23,22 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
     from tasks.adapters.local_config import LocalConfig
-    from tasks.adapters.run_server import RunServer
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
-_LOGS: Final = {"PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,blocks", "PREFECT_LOGGING_TO_API_ENABLED": "false"}
+_FLOWS: Final = frozenset({"answer", "postmortem", "recover"})
+_SETTINGS: Final = {
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,blocks",
+    "PREFECT_LOGGING_TO_API_ENABLED": "false",
+    "DO_NOT_TRACK": "1",  # on a terminal Prefect tells its makers of a first run, and says so amidst ours
+}
 
 
 def run_by_hand(verb: str, workload: str, store: str, asked: Mapping[str, Any], *, as_json: bool) -> int:
     """Run the flow of a verb (see above) with these parameters; return the exit code of its state.
 
-    Raises EvacuationError; a malformed incident id is refused before a server is started.
+    Raises EvacuationError; a malformed incident id is refused before Prefect is imported.
     """
     from tasks.custody.incident.incident import parse_id
 
@@ -41,30 +46,25 @@ def run_by_hand(verb: str, workload: str, store: str, asked: Mapping[str, Any], 
         parse_id(asked["incident_id"])
 
     def body(names: dict[str, str], known: "LocalConfig") -> int:
-        from flows.answer import answer
-        from flows.evacuate import evacuate
-        from flows.postmortem import postmortem
-        from flows.recover import recover
-
-        flow: Any = {"answer": answer, "recover": recover, "postmortem": postmortem}.get(verb, evacuate)
+        name = verb if verb in _FLOWS else "evacuate"
+        flow: Any = getattr(import_module(f"flows.{name}"), name)
+        flow.serialize_parameters = dict  # they are plain, and nobody asks for them: Prefect would import FastAPI
         with by_hand(workload, store):
             state = flow(**names, **asked, return_state=True)
         return _told(verb, state, known, names, (workload, store), as_json=as_json)
 
-    return on_own_server(lambda: _given(workload, store), body)
+    return without_server(lambda: _given(workload, store), body)
 
 
-def on_own_server(
+def without_server(
     given: Callable[[], tuple[dict[str, str], "LocalConfig"]], body: Callable[[dict[str, str], "LocalConfig"], T]
 ) -> T:
-    """Run the body on a server of its own, with the names and blocks that `given` returns."""
-    from tasks.adapters.run_server import RunServer
-
-    for name, value in {**PATIENCE, **_LOGS}.items():
+    """Run the body, which may run flows, with the names and blocks that `given` returns."""
+    for name, value in {**PATIENCE, **_SETTINGS}.items():
         os.environ.setdefault(name, value)
     load()
     names, known = given()
-    with RunServer() as server, _served_by(server, known):
+    with _answered(known):
         return body(names, known)
 
 
@@ -92,16 +92,16 @@ def warn_of_others(files: Iterable[Path]) -> None:
 
 
 @contextmanager
-def _served_by(server: "RunServer", known: "LocalConfig") -> Iterator[None]:
+def _answered(known: "LocalConfig") -> Iterator[None]:
     from prefect.events.clients import NullEventsClient
     from prefect.events.worker import EventsWorker
-    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_API_URL, temporary_settings
 
-    from tasks.adapters.local_config import using_local_config
+    from tasks.adapters.local_config import asking, using_local_config
+    from tasks.adapters.run_api import URL, RunApi, answering
 
-    EventsWorker.set_client_override(NullEventsClient)  # nobody hears them
-    ours = {PREFECT_API_URL: server.api, PREFECT_API_KEY: None, PREFECT_API_AUTH_STRING: server.auth}
-    with temporary_settings(ours), using_local_config(known):
+    EventsWorker.set_client_override(NullEventsClient)  # nobody would hear them
+    ours = known.settings.api.model_copy(update={"url": URL, "key": None, "auth_string": None})
+    with answering(RunApi()), asking(ours), using_local_config(known):
         yield
 
 
