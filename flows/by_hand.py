@@ -1,25 +1,22 @@
 """Run a flow without a Prefect server, with the blocks of a file: `evacuation run|plan|recover|answer|postmortem`.
 
-The server may be down in an emergency. The workload is frozen first (flows/at_the_front.py); then the normal flow runs
-on a server that lives as long as the run. An incident can be carried on by worker or command line, whichever
-began it.
+The server may be down in an emergency. The workload is frozen first (flows/at_the_front.py); then the normal flow runs,
+and this process itself answers what Prefect's client asks. An incident can be carried on by worker or command line,
+whichever began it.
 """
 
 import json
 import logging
 import os
-import secrets
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from flows.engine import PATIENCE, load
 from flows.phases import phases
-from tasks.adapters.prefect_server import PrefectServer
 from tasks.custody.errors import EvacuationError
 from tasks.custody.evidence.keys import VERDICT
 from tasks.custody.incident.commands import by_hand
@@ -27,7 +24,6 @@ from tasks.custody.incident.description import place
 from tasks.custody.incident.exit_codes import EXIT_CODES
 from tasks.custody.incident.timeline import FIGURES, took
 from tasks.incident.layout import closings
-from tasks.system.cancellation import await_result
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -37,45 +33,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
-_IN_MEMORY: Final = {
-    "PREFECT_HOME": os.devnull,  # nothing can be created below it, not even by root
-    "PREFECT_SERVER_DATABASE_CONNECTION_URL": (
-        "sqlite+aiosqlite:///file::memory:?cache=shared&uri=true&check_same_thread=false"
-    ),
-    "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false",
-    "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
-    "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
-    "PREFECT_SERVER_UI_ENABLED": "false",
+_FLOWS: Final = frozenset({"answer", "postmortem", "recover"})
+_SETTINGS: Final = {
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,blocks",
+    "PREFECT_LOGGING_TO_API_ENABLED": "false",
+    "DO_NOT_TRACK": "1",  # on a terminal Prefect tells its makers of a first run, and says so amidst ours
 }
-_LOGS: Final = {"PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,blocks", "PREFECT_LOGGING_TO_API_ENABLED": "false"}
-
-
-class ShortLived(PrefectServer):
-    """A server for one run that writes no file, because every folder may be full.
-
-    It runs without UI and without background services, and answers nobody without its password.
-    """
-
-    def __init__(self) -> None:
-        """Choose a port and a password, and allocate the log in memory."""
-        super().__init__(Path("/"))
-        self.auth = f"evacuation:{secrets.token_urlsafe(32)}"
-        self.log = Path(f"/proc/{os.getpid()}/fd/{os.memfd_create(self.name)}")
-
-    def command(self) -> Sequence[str]:
-        """Return the server's command with its background services off, and tables that need no migrations."""
-        words = ["server", "start", "--host", "127.0.0.1", "--no-services"]
-        return [sys.executable, "-P", "-m", "tasks.adapters.memory_server", *words]
-
-    def environment(self) -> Mapping[str, str]:
-        """Return its environment with a database in memory, and without a home, a UI or Prefect's own block types."""
-        return {**super().environment(), **_IN_MEMORY, "PREFECT_SERVER_API_AUTH_STRING": self.auth}
 
 
 def run_by_hand(verb: str, workload: str, store: str, asked: Mapping[str, Any], *, as_json: bool) -> int:
     """Run the flow of a verb (see above) with these parameters; return the exit code of its state.
 
-    Raises EvacuationError; a malformed incident id is refused before a server is started.
+    Raises EvacuationError; a malformed incident id is refused before Prefect is imported.
     """
     from tasks.custody.incident.incident import parse_id
 
@@ -83,40 +52,27 @@ def run_by_hand(verb: str, workload: str, store: str, asked: Mapping[str, Any], 
         parse_id(asked["incident_id"])
 
     def body(names: dict[str, str], known: "LocalConfig") -> int:
-        from flows.answer import answer
-        from flows.evacuate import evacuate
-        from flows.postmortem import postmortem
-        from flows.recover import recover
-
-        flow: Any = {"answer": answer, "recover": recover, "postmortem": postmortem}.get(verb, evacuate)
+        name = verb if verb in _FLOWS else "evacuate"
+        flow: Any = getattr(import_module(f"flows.{name}"), name)
+        flow.serialize_parameters = dict  # they are plain, and nobody asks for them: Prefect would import FastAPI
         with by_hand(workload, store):
             state = flow(**names, **asked, return_state=True)
         return _told(verb, state, known, names, (workload, store), as_json=as_json)
 
     with phases():
-        return on_own_server(lambda: _given(workload, store), body)
+        return without_server(lambda: _given(workload, store), body)
 
 
-def on_own_server(
+def without_server(
     given: Callable[[], tuple[dict[str, str], "LocalConfig"]], body: Callable[[dict[str, str], "LocalConfig"], T]
 ) -> T:
-    """Run the body on a server of its own, with the names and blocks that `given` returns.
-
-    The server starts while this process imports Prefect: each takes seconds.
-    """
-    for name, value in {**PATIENCE, **_LOGS}.items():
+    """Run the body, which may run flows, with the names and blocks that `given` returns."""
+    for name, value in {**PATIENCE, **_SETTINGS}.items():
         os.environ.setdefault(name, value)
-    with ThreadPoolExecutor(1) as apart:
-        server = ShortLived()
-        coming = apart.submit(server.start)
-        try:
-            load()
-            names, known = given()
-            await_result(coming)
-            with _served_by(server, known):
-                return body(names, known)
-        finally:
-            server.stop()
+    load()
+    names, known = given()
+    with _answered(known):
+        return body(names, known)
 
 
 def _given(workload_text: str, store_text: str) -> tuple[dict[str, str], "LocalConfig"]:
@@ -143,13 +99,16 @@ def warn_of_others(files: Iterable[Path]) -> None:
 
 
 @contextmanager
-def _served_by(server: ShortLived, known: "LocalConfig") -> Iterator[None]:
-    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_API_URL, temporary_settings
+def _answered(known: "LocalConfig") -> Iterator[None]:
+    from prefect.events.clients import NullEventsClient
+    from prefect.events.worker import EventsWorker
 
-    from tasks.adapters.local_config import using_local_config
+    from tasks.adapters.local_config import asking, using_local_config
+    from tasks.adapters.run_api import URL, RunApi, answering
 
-    ours = {PREFECT_API_URL: server.api, PREFECT_API_KEY: None, PREFECT_API_AUTH_STRING: server.auth}
-    with temporary_settings(ours), using_local_config(known):
+    EventsWorker.set_client_override(NullEventsClient)  # nobody would hear them
+    ours = known.settings.api.model_copy(update={"url": URL, "key": None, "auth_string": None})
+    with answering(RunApi()), asking(ours), using_local_config(known):
         yield
 
 

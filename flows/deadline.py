@@ -38,12 +38,12 @@ def main() -> None:
 
 
 def _act(orders: dict[str, Any]) -> None:
-    from flows.by_hand import on_own_server
+    from flows.by_hand import without_server
 
     take_priority()  # the priority of the run that started us belongs to its session
     say(f"{datetime.now(UTC).isoformat()} {orders['incident']}: past its deadline, nobody at work: carried on")
     sys.stdout.flush()
-    on_own_server(lambda: _given(orders), lambda names, _: _carry_on(orders, names))
+    without_server(lambda: _given(orders), lambda names, _: _carry_on(orders, names))
 
 
 def _given(orders: dict[str, Any]) -> tuple[dict[str, str], "LocalConfig"]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from prefect.settings import Settings
+    from prefect.settings.models.api import APISettings
 
     from blocks.workload import Workload
 
@@ -46,9 +47,16 @@ def own_server() -> Iterator[bool]:
     if known is None:
         yield True
         return
-    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_API_URL, temporary_settings
-
     api = known.settings.api
-    theirs = {PREFECT_API_URL: api.url, PREFECT_API_KEY: api.key, PREFECT_API_AUTH_STRING: api.auth_string}
-    with temporary_settings(theirs):
+    with asking(api):
         yield api.url is not None
+
+
+@contextmanager
+def asking(api: "APISettings") -> Iterator[None]:
+    """Let clients ask this server while the body runs. Prefect's own `temporary_settings` reads every setting anew."""
+    from prefect.context import SettingsContext, get_settings_context
+
+    now = get_settings_context()
+    with SettingsContext(profile=now.profile, settings=now.settings.model_copy(update={"api": api})):
+        yield

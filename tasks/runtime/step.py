@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeAlias, TypeVar
@@ -255,9 +256,10 @@ class StepRunner:
         title = str(body.task_run_name).format(**given.arguments)
         follows = any(isinstance(each, PrefectFuture | list) for each in args)
         edges = [*wait_for] or ([] if follows else [self.context])  # that is a part of what the opening has returned
-        started = body.with_options(result_storage=keep_results(self.context.directory.results), task_run_name=title)
+        started = copy(body)  # Prefect's with_options reads the source of the function again
+        started.result_storage, started.task_run_name = keep_results(self.context.directory.results), title
         unwalked = {name: _unwalked(value) for name, value in given.arguments.items()}
-        future: PrefectFuture[Any] = started.submit(**unwalked, wait_for=edges)
+        future: PrefectFuture[Any] = Task.submit(started, **unwalked, wait_for=edges)
         self.submitted.append((body.step_id, title, future))
         return future
 

@@ -9,14 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
 
-import httpx
 import psutil
 import pytest
 from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
 from blocks.s3 import S3Store
-from flows.by_hand import ShortLived
 from tasks.adapters.prefect_server import PrefectServer
 from tasks.custody.store.manifest import digest_bytes
 from tasks.drill.parts import SeaweedFS, Worker
@@ -197,44 +195,12 @@ def test_a_parent_that_is_killed_leaves_no_process(tmp_path: Path, number: signa
         until(lambda: not alive(processes))
 
 
-@pytest.fixture(scope="module")
-def short_lived() -> Iterator[ShortLived]:
-    """The server of a run by hand, of which nothing is left."""
-    with ShortLived() as server:
-        processes = family(server.pid)
-        yield server
-    until(lambda: not alive(processes))
-
-
-@pytest.mark.soak
-def test_the_server_of_a_run_by_hand_writes_no_file_that_could_be_left_behind(short_lived: ShortLived) -> None:
-    processes = family(short_lived.pid)
-    assert len(processes) > 1
-    assert [file.path for process in processes for file in process.open_files() if file.mode != "r"] == []
-    assert b"server" in short_lived.log.read_bytes()
-
-
-def test_the_server_of_a_run_by_hand_answers_nobody_without_its_password_and_tells_no_port_beforehand(
-    short_lived: ShortLived,
-) -> None:
-    """Any account of the host made itself root: it set the run's state, and named a pickle as the result."""
-    told = [word for process in family(short_lived.pid) for word in process.cmdline()]
-    assert not [word for word in told if str(short_lived.port) in word or short_lived.auth in word]
-    assert ask(f"{short_lived.api}/health") == b"true"
-    assert ask(f"{short_lived.api}/flow_runs/filter", {}) is None
-    user, _, password = short_lived.auth.partition(":")
-    answer = httpx.post(
-        f"{short_lived.api}/flow_runs/count", json={}, auth=(user, password), timeout=10, trust_env=False
-    )
-    assert answer.json() == 0
-
-
 def test_a_server_that_ends_by_itself_leaves_its_log_to_whoever_started_it(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(ShortLived, "command", lambda _: ["sh", "-c", "echo no room; exit 3"])
+    monkeypatch.setattr(PrefectServer, "command", lambda _: ["sh", "-c", "echo no room; exit 3"])
     with pytest.raises(ManagedProcessError, match=r"(?s)one that ended at once.*no room"):
-        ShortLived().start()
+        PrefectServer(tmp_path).start()
 
 
 def test_parts_can_be_left_up_until_their_holder_ends(tmp_path: Path) -> None:

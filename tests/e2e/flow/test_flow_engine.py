@@ -57,7 +57,7 @@ import flows.by_hand, flows.deadline
 group = Path("/proc/self/autogroup")
 def told(*_):
     print(os.getpriority(os.PRIO_PROCESS, 0), group.read_text().split()[-1] if group.exists() else 0)
-flows.by_hand.on_own_server = told
+flows.by_hand.without_server = told
 flows.deadline._act({"incident": "IR-20260102T030405Z"})
 """
 

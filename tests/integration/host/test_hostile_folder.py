@@ -49,7 +49,6 @@ MODULES = [
     "flows.cli",
     "flows.deadline",
     "flows.engine",
-    "tasks.adapters.memory_server",
     "tasks.collectors",
     "tasks.collectors.zygote",
     "tasks.evidence.model_scanner",

@@ -1,4 +1,4 @@
-"""Another account may listen where a run's server was to listen, and say that it is healthy."""
+"""Another account may listen where a drill's server was to listen, and say that it is healthy."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.by_hand import ShortLived
+from tasks.adapters.prefect_server import PrefectServer
 from tasks.system.free_ports import ask
 from tests.support.accounts import Account
 from tests.support.workloads import wait_until
@@ -22,7 +22,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Says).serve_forever()
 
 
 def test_a_server_of_another_account_on_our_port_is_not_ours(tmp_path: Path) -> None:
-    server = ShortLived()
+    server = PrefectServer(tmp_path)
     with Account(tmp_path / "its") as account:
         account.start([sys.executable, "-I", "-c", IMPOSTOR, str(server.port)], Path("/"))
         wait_until(lambda: ask(f"{server.api}/health") == b"true", what=f"its answer: {account.told()}")
