@@ -118,6 +118,10 @@ def prepared_for(flow_run: "FlowRun", flow: str | None, time: Callable[[], datet
     known = {"parameters": flow_run.parameters, "flow_id": str(flow_run.flow_id)}
     times = {"created": flow_run.created, "expected_start_time": flow_run.expected_start_time}
     facts: dict[str, Any] = {"run": {**known, **{name: at and at.isoformat() for name, at in times.items()}}}
-    settings = get_current_settings().to_environment_variables(exclude_unset=True)
-    environment = {**os.environ, **settings, "PREFECT__FLOW_RUN_ID": str(flow_run.id)}
+    environment = {**environment_of_worker(), "PREFECT__FLOW_RUN_ID": str(flow_run.id)}
     return Prepared(flow_run.flow_id, environment, {**facts, "flow": flow} if flow else facts, time=time)
+
+
+def environment_of_worker() -> dict[str, str]:
+    """Return the environment that leads to the worker's server, wherever its settings come from."""
+    return {**os.environ, **get_current_settings().to_environment_variables(exclude_unset=True)}

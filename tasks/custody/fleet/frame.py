@@ -1,0 +1,153 @@
+"""Define a frame: one signed event by which a fleet's run freezes, or gives back, all its hosts at once."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from tasks.custody.errors import BadSignature
+from tasks.custody.fleet.order import parse_fleet_id
+from tasks.custody.store.manifest import canonical
+
+if TYPE_CHECKING:
+    from tasks.custody.audit.signers import AllowedSigner
+
+NAMESPACE: Final = "evacuation-fleet"
+"""The purpose of the signature: one of evidence is no order, and the reverse."""
+EVENT: Final = "evacuation.fleet.frame"
+ANSWER: Final = "evacuation.fleet.answer"
+RESOURCE: Final = "evacuation.fleet"
+"""The resource of every frame. An answer's is this, a dot, and the fleet's id."""
+HOSTS: Final = 200
+"""Hosts in one frame at most: a larger fleet has several."""
+STANDS: Final = timedelta(seconds=60)
+"""How long a frame stands. The event stream delivers events of the last minute to a host that had lost it."""
+EARLY: Final = timedelta(seconds=5)
+"""How long before it is made it stands: the clock of a server's answers tells whole seconds."""
+_LIMIT: Final = 1 << 18
+_SIGNATURE_LIMIT: Final = 1 << 12
+_SHOWN: Final = 200
+_NONCE: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class FramedHost:
+    """A host of a frame: name, pool and queue as in the frozen list, and the fields that recognise its workload."""
+
+    name: str
+    pool: str
+    queue: str
+    workload: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What is to be done at once, on which hosts, and for which run of which fleet's incident.
+
+    `targets` is the digest of the frozen list. No frame with the same `nonce` is obeyed again.
+    """
+
+    act: Literal["freeze", "thaw"]
+    fleet: str
+    run: str
+    targets: str
+    not_before: datetime
+    not_after: datetime
+    nonce: str
+    hosts: tuple[FramedHost, ...]
+
+    @property
+    def text(self) -> str:
+        """The frame as canonical JSON, which is what is signed."""
+        times = {"not_before": self.not_before.isoformat(), "not_after": self.not_after.isoformat()}
+        return canonical({**asdict(self), **times}).decode()
+
+    @property
+    def principal(self) -> str:
+        """Who may sign it, as `fleet_signers` names them."""
+        return f"fleet@{self.fleet[20:-5]}"
+
+    def stands(self, now: datetime) -> bool:
+        """Return whether it is to be obeyed at this time."""
+        short = self.not_after - self.not_before <= STANDS + EARLY
+        return short and self.not_before <= now <= self.not_after
+
+    @classmethod
+    def of(cls, text: str) -> "Frame":
+        """Parse `text`. Raises ValueError for anything that is no frame."""
+        try:
+            said = json.loads(text)
+            hosts = tuple(_host(each) for each in said["hosts"])
+            times = {name: datetime.fromisoformat(said[name]) for name in ("not_before", "not_after")}
+            frame = cls(**{**said, **times, "hosts": hosts})
+            whole = all(isinstance(each, str) for each in (frame.run, frame.targets)) and 0 < len(hosts) <= HOSTS
+            zoned = all(time.utcoffset() is not None for time in times.values())
+            parse_fleet_id(frame.fleet)
+            if whole and zoned and frame.act in {"freeze", "thaw"} and _NONCE.fullmatch(frame.nonce):
+                return frame
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+            raise ValueError("it is no frame") from error
+        raise ValueError("it is no frame")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a host has answered: it froze or thawed so many processes, or refused, and why. Any client can forge one."""
+
+    host: str
+    done: Literal["frozen", "thawed", "refused"]
+    processes: int
+    why: str = ""
+    at: datetime | None = None
+    """When the server heard it, by its clock."""
+
+    @classmethod
+    def of(cls, event: Mapping[str, Any]) -> "Answer":
+        """Parse an event. Raises ValueError, KeyError or TypeError for another one."""
+        said, at = event["payload"], datetime.fromisoformat(event["received"]).astimezone(UTC)
+        return cls(str(said["host"]), said["done"], int(said["processes"]), str(said["why"])[:_SHOWN], at)
+
+
+def new_frame(act: Literal["freeze", "thaw"], fleet: str, now: datetime, nonce: str, **fields: Any) -> Frame:
+    """Return a frame that stands from now on, by the server's clock."""
+    made = now.astimezone(UTC)
+    return Frame(act, fleet, not_before=made - EARLY, not_after=made + STANDS, nonce=nonce, **fields)
+
+
+def why_ignored(payload: object, openings: Sequence[str]) -> str:
+    """Return why an event is not looked at, at a cost of microseconds; empty if its signature is to be verified.
+
+    `openings` is how the signatures of the allowed keys begin.
+    """
+    text, signature = (payload.get("frame"), payload.get("signature")) if isinstance(payload, Mapping) else (None, None)
+    if not isinstance(text, str) or not isinstance(signature, str):
+        return "it has no text and signature"
+    if len(text) > _LIMIT or len(signature) > _SIGNATURE_LIMIT:
+        return "it is too large"
+    return "" if signature.startswith(tuple(openings)) else "it is signed by a key that fleet_signers does not name"
+
+
+def verified(text: str, signature: str, signers: Sequence["AllowedSigner"]) -> Frame:
+    """Return the frame that an allowed signer has signed; nothing is parsed before. Raises ValueError."""
+    from tasks.custody.store.signature import signer  # a worker without fleet_signers does not load it
+
+    try:
+        key = signer(signature.encode(), text.encode(), NAMESPACE)
+    except (BadSignature, UnicodeError) as error:
+        raise ValueError("its signature is not one of it") from error
+    named = [each for each in signers if each.key == key]
+    frame = Frame.of(text) if named else None
+    if frame and any(each.stands_for(frame.principal) and each.may_sign(frame.not_after, NAMESPACE) for each in named):
+        return frame
+    raise ValueError("it is signed by a key that fleet_signers does not name for this fleet")
+
+
+def _host(said: Mapping[str, Any]) -> FramedHost:
+    host = FramedHost(**said)
+    if not all(isinstance(each, str) for each in (host.name, host.pool, host.queue)):
+        raise TypeError("a name that is no text")
+    if not isinstance(host.workload, dict):
+        raise TypeError("fields that are none")
+    return host
