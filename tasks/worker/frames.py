@@ -94,7 +94,7 @@ class Frames:
             frame = await self._waiting.get()
             try:
                 for fleet, answer in await to_thread.run_sync(lambda: list(self._obeyed(*frame))):  # noqa: B023
-                    await _answer(client, fleet, answer)
+                    await answer_to(client, fleet, answer)
             except Exception as error:  # noqa: BLE001  the next one may be good
                 self._ignored(str(error))
                 await asyncio.sleep(_SPARED_SECONDS)
@@ -108,7 +108,7 @@ class Frames:
             for held in [*self._held.values()]:
                 with suppress(Exception):
                     if await to_thread.run_sync(self._is_over, held):
-                        await _answer(client, held.fleet, await to_thread.run_sync(self._thawed, held, _OVER))
+                        await answer_to(client, held.fleet, await to_thread.run_sync(self._thawed, held, _OVER))
 
     def given_to_run(self, early: EarlyFreeze, order: Mapping[str, Any] | None) -> EarlyFreeze:
         """Return what a run's own early freeze has frozen with what was frozen of its workload before it came.
@@ -212,7 +212,7 @@ def _read(row: Mapping[str, Any]) -> Iterator[Held]:
         yield Held.of(row)
 
 
-async def _answer(client: PrefectClient, fleet: str, answer: Answer) -> None:
+async def answer_to(client: PrefectClient, fleet: str, answer: Answer) -> None:
     """Tell the server, which may be gone: what is frozen stays so."""
     payload = {"host": answer.host, "done": answer.done, "processes": answer.processes, "why": answer.why}
     event = Event(event=ANSWER, resource={"prefect.resource.id": f"{RESOURCE}.{fleet}"}, payload=payload)

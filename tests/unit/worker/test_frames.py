@@ -37,6 +37,7 @@ ALLOWED = "".join(
     for fleet, key in (("lab", KEY), ("farm", OF_ANOTHER_FLEET))
 )
 CASES = 200
+STRANGE = "0x \u00e9"
 
 
 def frame(act: Any = "freeze", host: str = HERE, made: datetime = NOW, nonce: str = "0" * 32, **more: Any) -> Frame:
@@ -127,7 +128,7 @@ def done(scene: Scene) -> list[str]:
 
 def changed(pick: random.Random, text: str) -> object:
     at = pick.randrange(len(text))
-    return {**signed(text), "frame": f"{text[:at]}{pick.choice('0x \u00e9')}{text[at + 1 :]}\n"}
+    return {**signed(text), "frame": f"{text[:at]}{pick.choice(STRANGE)}{text[at + 1 :]}\n"}
 
 
 def torn_signature(pick: random.Random, text: str) -> object:
