@@ -128,7 +128,7 @@ class Simulated:
         while True:
             payload = await frames.get()
             frame = verified(payload["frame"], payload["signature"], self.signers)
-            if self.own["name"] in {host.name for host in frame.hosts}:
+            if frame.fleet == self.own["fleet"] and self.own["name"] in frame.hosts:
                 self.frozen = self.frozen or time.time()
                 await answer_to(client, frame.fleet, Answer(self.own["name"], "frozen", 1))
 

@@ -33,20 +33,11 @@ _NONCE: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
 @dataclass(frozen=True)
-class FramedHost:
-    """A host of a frame: name, pool and queue as in the frozen list, and the fields that recognise its workload."""
-
-    name: str
-    pool: str
-    queue: str
-    workload: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
 class Frame:
-    """What is to be done at once, on which hosts, and for which run of which fleet's incident.
+    """What is to be done at once, for which run of which fleet's incident, on which hosts.
 
-    `targets` is the digest of the frozen list. No frame with the same `nonce` is obeyed again.
+    `targets` is the digest of the frozen list. Each of `hosts` has pool, queue, and the fields of its workload. No
+    frame with the same `nonce` is obeyed again.
     """
 
     act: Literal["freeze", "thaw"]
@@ -56,7 +47,7 @@ class Frame:
     not_before: datetime
     not_after: datetime
     nonce: str
-    hosts: tuple[FramedHost, ...]
+    hosts: Mapping[str, Mapping[str, Any]]
 
     @property
     def text(self) -> str:
@@ -64,56 +55,26 @@ class Frame:
         times = {"not_before": self.not_before.isoformat(), "not_after": self.not_after.isoformat()}
         return canonical({**asdict(self), **times}).decode()
 
-    @property
-    def principal(self) -> str:
-        """Who may sign it, as `fleet_signers` names them."""
-        return f"fleet@{self.fleet[20:-5]}"
-
     def stands(self, now: datetime) -> bool:
         """Return whether it is to be obeyed at this time."""
-        short = self.not_after - self.not_before <= STANDS + EARLY
-        return short and self.not_before <= now <= self.not_after
+        return self.not_before <= now <= self.not_after <= self.not_before + EARLY + STANDS
 
     @classmethod
     def of(cls, text: str) -> "Frame":
         """Parse `text`. Raises ValueError for anything that is no frame."""
         try:
-            said = json.loads(text)
-            hosts = tuple(_host(each) for each in said["hosts"])
+            said: dict[str, Any] = json.loads(text)
             times = {name: datetime.fromisoformat(said[name]) for name in ("not_before", "not_after")}
-            frame = cls(**{**said, **times, "hosts": hosts})
-            whole = all(isinstance(each, str) for each in (frame.run, frame.targets)) and 0 < len(hosts) <= HOSTS
-            zoned = all(time.utcoffset() is not None for time in times.values())
+            frame = cls(**{**said, **times})
             parse_fleet_id(frame.fleet)
-            if whole and zoned and frame.act in {"freeze", "thaw"} and _NONCE.fullmatch(frame.nonce):
+            known = frame.act in {"freeze", "thaw"} and _NONCE.fullmatch(frame.nonce)
+            typed = all(isinstance(said[name], str) for name in ("run", "targets"))
+            hosts = all(isinstance(each, dict) for each in (said["hosts"], *said["hosts"].values()))
+            if known and typed and hosts and all(time.utcoffset() is not None for time in times.values()):
                 return frame
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError("it is no frame") from error
         raise ValueError("it is no frame")
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a host has answered: it froze or thawed so many processes, or refused, and why. Any client can forge one."""
-
-    host: str
-    done: Literal["frozen", "thawed", "refused"]
-    processes: int
-    why: str = ""
-    at: datetime | None = None
-    """When the server heard it, by its clock."""
-
-    @classmethod
-    def of(cls, event: Mapping[str, Any]) -> "Answer":
-        """Parse an event. Raises ValueError, KeyError or TypeError for another one."""
-        said, at = event["payload"], datetime.fromisoformat(event["received"]).astimezone(UTC)
-        return cls(str(said["host"]), said["done"], int(said["processes"]), str(said["why"])[:_SHOWN], at)
-
-
-def new_frame(act: Literal["freeze", "thaw"], fleet: str, now: datetime, nonce: str, **fields: Any) -> Frame:
-    """Return a frame that stands from now on, by the server's clock."""
-    made = now.astimezone(UTC)
-    return Frame(act, fleet, not_before=made - EARLY, not_after=made + STANDS, nonce=nonce, **fields)
 
 
 def why_ignored(payload: object, openings: Sequence[str]) -> str:
@@ -137,17 +98,28 @@ def verified(text: str, signature: str, signers: Sequence["AllowedSigner"]) -> F
         key = signer(signature.encode(), text.encode(), NAMESPACE)
     except (BadSignature, UnicodeError) as error:
         raise ValueError("its signature is not one of it") from error
-    named = [each for each in signers if each.key == key]
-    frame = Frame.of(text) if named else None
-    if frame and any(each.stands_for(frame.principal) and each.may_sign(frame.not_after, NAMESPACE) for each in named):
+    frame = Frame.of(text)
+    named = (each for each in signers if each.key == key and each.may_sign(frame.not_after, NAMESPACE))
+    if any(each.stands_for(f"fleet@{frame.fleet[20:-5]}") for each in named):
         return frame
     raise ValueError("it is signed by a key that fleet_signers does not name for this fleet")
 
 
-def _host(said: Mapping[str, Any]) -> FramedHost:
-    host = FramedHost(**said)
-    if not all(isinstance(each, str) for each in (host.name, host.pool, host.queue)):
-        raise TypeError("a name that is no text")
-    if not isinstance(host.workload, dict):
-        raise TypeError("fields that are none")
-    return host
+@dataclass(frozen=True)
+class Answer:
+    """What a host has answered: it froze or thawed so many processes, or refused, and why. Any client can forge one.
+
+    `at` is when the server heard it, by its clock.
+    """
+
+    host: str
+    done: Literal["frozen", "thawed", "refused"]
+    processes: int
+    why: str = ""
+    at: datetime | None = None
+
+    @classmethod
+    def of(cls, event: Mapping[str, Any]) -> "Answer":
+        """Parse an event. Raises ValueError, KeyError or TypeError for another one."""
+        said, at = event["payload"], datetime.fromisoformat(event["received"]).astimezone(UTC)
+        return cls(str(said["host"]), said["done"], int(said["processes"]), str(said["why"])[:_SHOWN], at)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -89,13 +89,14 @@ def test_the_run_that_opens_an_incident_sends_one_frame_of_all_hosts_that_have_a
     freeze_early(asked)
     (sent,) = fleets.frames(tmp_path)
     assert (sent.act, sent.run, sent.fleet) == ("freeze", str(asked.id), new_fleet_id(NOW, "lab", str(asked.id)))
-    assert [(host.name, host.pool, host.queue) for host in sent.hosts] == [("gpu1", "p", "q"), ("gpu2", "p", "q")]
-    assert sent.hosts[0].workload == {"host": "gpu1", "root": "/srv/w"}, "what recognises it, and no more"
+    assert sent.hosts == {
+        name: {"pool": "p", "queue": "q", "workload": {"host": name, "root": "/srv/w"}} for name in ("gpu1", "gpu2")
+    }, "what recognises it, and no more"
     incident = opened(trigger(run=str(asked.id), reason="a leak"))
     assert incident.reason == "a leak"
     assert "through deployment fleet/lab" in incident.opened_by
     assert sent.targets == digest_bytes(canonical(incident.facts)), "the run finds the list that the frame names"
-    assert sent.stands(NOW + timedelta(seconds=1))
+    assert sent.stands(datetime.now(UTC))
 
 
 @pytest.mark.parametrize("parameters", [{"retry": True}, {"fleet_id": INCIDENT.id}], ids=["retry", "known"])
@@ -123,7 +124,7 @@ def test_a_large_fleet_has_several_frames(fleets: Fleets, tmp_path: Path, monkey
     monkeypatch.setattr(frame, "HOSTS", 1)
     freeze_early(run())
     sent = fleets.frames(tmp_path)
-    assert [[host.name for host in each.hosts] for each in sent] == [["gpu1"], ["gpu2"]]
+    assert [[*each.hosts] for each in sent] == [["gpu1"], ["gpu2"]]
     assert len({each.nonce for each in sent}) == 2
 
 
@@ -175,6 +176,7 @@ def test_the_table_says_who_was_frozen_by_what_when_and_who_refused_and_why() ->
 
 def test_a_frame_of_the_most_hosts_is_not_too_large() -> None:
     fields = {"host": "h" * 64, "root": "/srv/" + "r" * 100, **dict.fromkeys(("a", "b", "c"), "x" * 120)}
-    host = law.FramedHost("h" * 64, "p" * 64, "q" * 64, fields)
-    text = law.new_frame("freeze", INCIDENT.id, NOW, "0" * 32, run=RUN, targets="0" * 64, hosts=(host,) * law.HOSTS)
-    assert not law.why_ignored({"frame": text.text, "signature": "s"}, ["s"])
+    host = {"pool": "p" * 64, "queue": "q" * 64, "workload": fields}
+    hosts = {f"{number:064}": host for number in range(law.HOSTS)}
+    text = Frame("freeze", INCIDENT.id, RUN, "0" * 64, NOW, NOW, "0" * 32, hosts).text
+    assert not law.why_ignored({"frame": text, "signature": "s"}, ["s"])
