@@ -70,7 +70,7 @@ def framed(hosts: Site) -> Iterator[Framed]:
     servers = {name: host.server for name, host in hosts.hosts.items()}
     with ExitStack() as parts:
         proxies = {name: parts.enter_context(CountingProxy(hosts.plant.server.api)) for name in HOSTS}
-        proxies["gpu2"].websockets = False
+        proxies["gpu2"].stream = False
         for name, host in hosts.hosts.items():
             host.stop()
             host.server = Behind(hosts.folder / "proxy", proxies[name])
@@ -131,8 +131,8 @@ def test_a_frame_gives_back_what_one_has_frozen_and_so_does_a_run_that_is_over(f
         thaw = site.http.get("/deployments/name/fleet-thaw/given").json()["id"]
         site.post(f"/deployments/{thaw}/create_flow_run", {"parameters": {"reason": "a mistake"}})
         wait_until(lambda: framed.runs_again("gpu1") and framed.runs_again("gpu3"), RUN_SECONDS, "the thaw")
-        said = framed.answers("given")
-        assert {("gpu1", "thawed"), ("gpu3", "thawed")} <= set(said)
+        thawed = {("gpu1", "thawed"), ("gpu3", "thawed")}
+        wait_until(lambda: thawed <= set(framed.answers("given")), what="the answers, which are written down later")
 
         site.fleet("over")
         run = site.trigger("over", reason="a leak")
