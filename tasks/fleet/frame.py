@@ -1,6 +1,7 @@
 """Send the frame that freezes all hosts of a fleet at once, or gives them back; read what they answer. Best effort."""
 
 import logging
+import os
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
@@ -28,6 +29,11 @@ logger = logging.getLogger(__name__)
 _PAGES: Final = 100
 
 
+def has_key() -> bool:
+    """Return whether this host can sign frames."""
+    return os.access(FLEET_KEY, os.F_OK)
+
+
 def freeze_early(run: FlowRun) -> None:
     """Open the incident of a fleet's run that a worker has claimed, and send its frame. Never raises.
 
@@ -40,9 +46,8 @@ def freeze_early(run: FlowRun) -> None:
     try:
         with get_client(sync_client=True) as client:
             by = triggered_by(run, f"fleet/{client.read_deployment(run.deployment_id).name}")  # type: ignore[arg-type]
-            terms = {name: given[name] for name in ("fleet", "reason", "policy", "recover")}
-            about = {"fleet_id": None, "retry": False, "run": str(run.id), "created": plain(run.created), "by": by}  # type: ignore[arg-type]
-            trigger = Trigger(**terms, **about)  # type: ignore[arg-type]
+            terms = given["fleet"], given["reason"], given["policy"], given["recover"]
+            trigger = Trigger(*terms, None, False, str(run.id), plain(run.created), by)  # type: ignore[arg-type]
             opened = open_fleet.fn(trigger)
             if isinstance(opened, FleetIncident) and opened.is_opened_by(trigger.run):
                 send(client, opened, "freeze", trigger.run)
@@ -52,7 +57,7 @@ def freeze_early(run: FlowRun) -> None:
 
 def send(client: SyncPrefectClient, incident: FleetIncident, act: Literal["freeze", "thaw"], run: str) -> None:
     """Sign and send it, if this host has the key. Raises ValueError for an unusable key, or an error of httpx."""
-    if not FLEET_KEY.exists():
+    if not has_key():
         return
     key, now = SigningKey(key_file=FLEET_KEY, identity=f"fleet@{incident.name}").open(), server_time(client)
     named, targets = [*_hosts(client, incident)], digest_bytes(canonical(incident.facts))

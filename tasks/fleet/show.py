@@ -8,16 +8,16 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from httpx import HTTPError
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 
 from tasks.custody.fleet.ends import Row
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.fleet.table import freezes, headline, lines
-from tasks.fleet.frame import answers_of
+from tasks.fleet.frame import answers_of, has_key
 from tasks.rendering.curve import curve
 from tasks.rendering.document import Both
-from tasks.system.installation import FLEET_KEY
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,9 @@ class Table:
 
     def _freezes(self, client: SyncPrefectClient, rows: Sequence[Row]) -> list[str]:
         """Return what came of the frame, if this host can have sent one."""
-        if not FLEET_KEY.exists():
-            return []
-        own = client.read_flow_run(UUID(self._run)).created if self._incident.is_opened_by(self._run) else None
-        return [*freezes(rows, answers_of(client, self._incident), own or self._incident.opened_at)]
+        found = list[str]()
+        with suppress(HTTPError):
+            if has_key():
+                own = client.read_flow_run(UUID(self._run)).created if self._incident.is_opened_by(self._run) else None
+                found += freezes(rows, answers_of(client, self._incident), own or self._incident.opened_at)
+        return found

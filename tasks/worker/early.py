@@ -49,6 +49,12 @@ class Prepared:
         """The name of the flow, by id, if it has been asked for."""
         return {self.flow_id: str(self.facts["flow"])} if "flow" in self.facts else {}
 
+    @property
+    def due(self) -> bool:
+        """Whether the run is to start now: a worker prepares it some seconds before."""
+        with known_run(self.environment, self.facts, self.time) as run:
+            return run.due
+
     def learn(self) -> None:
         """Ask for what the freeze needs; it asks again for what the server does not say now. Never raises."""
         with known_run(self.environment, self.facts) as run, suppress(Exception):

@@ -83,7 +83,7 @@ class EvacuationWorker(ProcessWorker):
         super().__init__(*args, **kwargs)
         self._version = fingerprint()
         self._clock = ServerClock()
-        self._frames = self._heard_frames() if FLEET_SIGNERS.exists() else None
+        self._frames = self._heard_frames() if os.access(FLEET_SIGNERS, os.F_OK) else None
         framed = self._frames.hear if self._frames else None
         self._hints = Hints(self._note_hint, self._ask_soon, self._clock.now, framed)
         self._hinted = asyncio.Event()
@@ -114,7 +114,7 @@ class EvacuationWorker(ProcessWorker):
         """
         if api := PREFECT_API_URL.value():
             os.environ.setdefault("PREFECT_API_URL", api)
-        if FLEET_KEY.exists():
+        if os.access(FLEET_KEY, os.F_OK):
             import_module("tasks.fleet.frame")  # a second that no trigger has to wait for
         self._chosen = "query_seconds" in get_current_settings().worker.model_fields_set
         often: AbstractContextManager[object] = temporary_settings({PREFECT_WORKER_QUERY_SECONDS: _SECONDS})
@@ -234,7 +234,7 @@ class EvacuationWorker(ProcessWorker):
 
     def _freeze(self, flow_run: "FlowRun", prepared: Prepared) -> None:
         """Freeze the run's workload, or all hosts of its fleet by a frame, if this host has the key."""
-        if prepared.facts.get("flow") == _FLEET and FLEET_KEY.exists():
+        if prepared.facts.get("flow") == _FLEET and os.access(FLEET_KEY, os.F_OK) and prepared.due:
             import_module("tasks.fleet.frame").freeze_early(flow_run)
         prepared.freeze()
         if self._frames and prepared.early:

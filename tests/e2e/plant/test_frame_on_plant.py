@@ -100,6 +100,7 @@ def test_who_hears_the_frame_is_frozen_before_any_run_and_all_end_verified(frame
     framed.proxies["gpu3"].dies_at = "/"
     framed.proxies["gpu3"].dead = True
     framed.proxies["gpu3"].cut()
+    wait_until(lambda: framed.events(EVENT), what="the frame, which is written down later")
     (frame,) = framed.events(EVENT)
     again = {name: frame[name] for name in ("event", "resource", "payload")}
     site.http.post("/events", json=[{**again, "occurred": datetime.now(UTC).isoformat()}])
