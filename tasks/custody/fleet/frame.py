@@ -109,7 +109,7 @@ def verified(text: str, signature: str, signers: Sequence["AllowedSigner"]) -> F
 class Answer:
     """What a host has answered: it froze or thawed so many processes, or refused, and why. Any client can forge one.
 
-    `at` is when the server heard it, by its clock.
+    `at` is by the host's clock, or when the server heard it, if that was earlier.
     """
 
     host: str
@@ -121,5 +121,6 @@ class Answer:
     @classmethod
     def of(cls, event: Mapping[str, Any]) -> "Answer":
         """Parse an event. Raises ValueError, KeyError or TypeError for another one."""
-        said, at = event["payload"], datetime.fromisoformat(event["received"]).astimezone(UTC)
+        said = event["payload"]
+        at = min(datetime.fromisoformat(event[name]).astimezone(UTC) for name in ("occurred", "received"))
         return cls(str(said["host"]), said["done"], int(said["processes"]), str(said["why"])[:_SHOWN], at)

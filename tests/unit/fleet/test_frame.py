@@ -147,7 +147,8 @@ class Answers:
 
 def event(host: str, done: str = "frozen", seconds: float = 0, **more: object) -> dict[str, Any]:
     payload = {"host": host, "done": done, "processes": 3, "why": "", **more}
-    return {"payload": payload, "received": (OPENED + timedelta(seconds=seconds)).isoformat()}
+    times = {"occurred": seconds, "received": seconds + 9}  # written down later
+    return {"payload": payload, **{name: (OPENED + timedelta(seconds=at)).isoformat() for name, at in times.items()}}
 
 
 def test_the_first_answer_of_each_host_counts_on_whatever_page_and_what_is_none_ends_the_reading() -> None:

@@ -43,7 +43,7 @@ def test_frames_are_heard_if_root_has_named_their_signers(files: Path, *, known:
     ("flow", "key", "later", "sends"),
     [("fleet", True, 0, True), ("fleet", False, 0, False), ("evacuate", True, 0, False), ("fleet", True, 9, False)],
 )
-def test_a_frame_is_sent_for_a_fleets_run_that_is_due_where_the_key_is(
+def test_a_frame_is_sent_for_a_fleets_run_that_is_due_where_the_key_is(  # noqa: PLR0913  what decides
     files: Path, monkeypatch: pytest.MonkeyPatch, flow: str, later: int, *, key: bool, sends: bool
 ) -> None:
     if key:
