@@ -3,8 +3,11 @@
 import logging
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from httpx import HTTPError
@@ -44,23 +47,39 @@ def freeze_early(run: FlowRun) -> None:
     if given.get("fleet_id") or given.get("retry"):
         return
     try:
-        with get_client(sync_client=True) as client:
+        with get_client(sync_client=True) as client, ThreadPoolExecutor(1) as pool:
+            fields = pool.submit(copy_context().run, _workloads)  # while the incident is opened
             by = triggered_by(run, f"fleet/{client.read_deployment(run.deployment_id).name}")  # type: ignore[arg-type]
             terms = given["fleet"], given["reason"], given["policy"], given["recover"]
             trigger = Trigger(*terms, None, False, str(run.id), plain(run.created), by)  # type: ignore[arg-type]
             opened = open_fleet.fn(trigger)
             if isinstance(opened, FleetIncident) and opened.is_opened_by(trigger.run):
-                send(client, opened, "freeze", trigger.run)
+                send(client, opened, "freeze", trigger.run, fields.result())
     except Exception as error:  # noqa: BLE001  the runs of the hosts freeze without it
         logger.warning("no frame was sent; each host is frozen by its own run: %s: %s", type(error).__name__, error)
 
 
-def send(client: SyncPrefectClient, incident: FleetIncident, act: Literal["freeze", "thaw"], run: str) -> None:
-    """Sign and send it, if this host has the key. Raises ValueError for an unusable key, or an error of httpx."""
+def send(
+    client: SyncPrefectClient,
+    incident: FleetIncident,
+    act: Literal["freeze", "thaw"],
+    run: str,
+    workloads: Mapping[str | None, Mapping[str, Any]] = MappingProxyType({}),
+) -> None:
+    """Sign and send it, if this host has the key. Raises ValueError for an unusable key, or an error of httpx.
+
+    `workloads` has the fields of each workload's block: what is given back was recognised before.
+    """
     if not has_key():
         return
     key, now = SigningKey(key_file=FLEET_KEY, identity=f"fleet@{incident.name}").open(), server_time(client)
-    named, targets = [*_hosts(client, incident)], digest_bytes(canonical(incident.facts))
+    wanted = {*recognisable({"root": "/-"}, ""), "fallback_dir"}
+    named = [
+        (host.name, {"pool": host.pool, "queue": host.queue, "workload": _filled(workloads.get(host.name, {}), wanted)})
+        for host in incident.hosts
+        if not host.problem
+    ]
+    targets = digest_bytes(canonical(incident.facts))
     for hosts in (dict(named[at : at + HOSTS]) for at in range(0, len(named), HOSTS)):
         nonce = secrets.token_hex(16)
         text = Frame(act, incident.id, run, targets, now - EARLY, now + STANDS, nonce, hosts).text
@@ -70,14 +89,14 @@ def send(client: SyncPrefectClient, incident: FleetIncident, act: Literal["freez
         logger.info("%s: a frame to %s %d hosts was sent", incident.id, act, len(hosts))
 
 
-def _hosts(client: SyncPrefectClient, incident: FleetIncident) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield each host that has a deployment, with the fields that recognise its workload."""
-    blocks = every(client.read_block_documents_by_type, "workload", include_secrets=False)
-    known, wanted = {block.name: block.data for block in blocks}, {*recognisable({"root": "/-"}, ""), "fallback_dir"}
-    for host in incident.hosts:
-        if not host.problem and (fields := known.get(host.name)):
-            workload = {name: fields[name] for name in wanted & fields.keys() if fields[name] not in EMPTY}
-            yield host.name, {"pool": host.pool, "queue": host.queue, "workload": workload}
+def _workloads() -> dict[str | None, Mapping[str, Any]]:
+    with get_client(sync_client=True) as client:
+        blocks = every(client.read_block_documents_by_type, "workload", include_secrets=False)
+        return {block.name: block.data for block in blocks}
+
+
+def _filled(fields: Mapping[str, Any], wanted: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name in wanted and value not in EMPTY}
 
 
 def answers_of(client: SyncPrefectClient, incident: FleetIncident) -> list[Answer]:
