@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 import httpx
@@ -18,6 +18,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from benchmarks.recorder import Asked, ids_in
+from tasks.custody.audit.signers import AllowedSigner
+from tasks.custody.fleet.frame import Answer, verified
+from tasks.worker.frames import answer_to
 from tasks.worker.hints import Hints
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
@@ -80,16 +83,20 @@ class Simulated:
     ended: float = 0.0
     ready: bool = False
     errors: list[str] = field(default_factory=list)
+    signers: Sequence[AllowedSigner] = ()
+    """Who may sign frames."""
 
     async def follow(self, client: PrefectClient) -> None:
         """Listen as the worker does, for ever, and play each run that is hinted at."""
         runs = asyncio.Queue[UUID]()
-        hints = Hints(runs.put_nowait, lambda: None, lambda: datetime.now(UTC))
+        frames = asyncio.Queue[Any]()
+        hints = Hints(runs.put_nowait, lambda: None, lambda: datetime.now(UTC), frames.put_nowait)
 
         async def resources() -> Sequence[str]:
             return [f"prefect.work-queue.{self.own['queue']}"]
 
-        beside = [asyncio.create_task(hints.follow(client, resources)), asyncio.create_task(self._beat(client))]
+        told = (hints.follow(client, resources), self._beat(client), self._obey(client, frames))
+        beside = [asyncio.create_task(each) for each in told]
         try:
             await until(lambda: hints.proven)
             play = _Play(self)
@@ -116,6 +123,15 @@ class Simulated:
             await asyncio.sleep(_TRY_SECONDS)
         return None
 
+    async def _obey(self, client: PrefectClient, frames: asyncio.Queue[Any]) -> None:
+        """Verify each frame, and answer, as a worker does. The freeze itself costs a host of its own, and none here."""
+        while True:
+            payload = await frames.get()
+            frame = verified(payload["frame"], payload["signature"], self.signers)
+            if frame.fleet == self.own["fleet"] and self.own["name"] in frame.hosts:
+                self.frozen = self.frozen or time.time()
+                await answer_to(client, frame.fleet, Answer(self.own["name"], "frozen", 1))
+
     async def _beat(self, client: PrefectClient) -> None:
         """Give signs of life, as a worker does."""
         while True:
@@ -130,7 +146,7 @@ class Simulated:
             for number, each in enumerate(self.script.asked[1:], 2):
                 await play.step(http, each)
                 if number == self.script.before_freeze:
-                    self.frozen = time.time()
+                    self.frozen = self.frozen or time.time()
         await play.close()
         self.ended = time.time()
 

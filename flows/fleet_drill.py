@@ -34,7 +34,7 @@ from tasks.drill.fleet_host import FleetHost
 from tasks.drill.parts import SeaweedFS
 from tasks.drill.plant import Plant
 from tasks.drill.screen import say
-from tasks.drill.vault import allowed_signers, credentials, new_key
+from tasks.drill.vault import allowed_signers, credentials, new_key, write_frame_keys
 from tasks.fleet.opening import the_incident
 from tasks.fleet.orders import rows_of
 from tasks.system.shared_files import CHECKOUT
@@ -74,6 +74,7 @@ def stage(place: Path) -> Iterator[FleetStage]:
         say(f"  plant    {plant.server.ui}, PostgreSQL, Redis, {len(plant.replicas)} API processes, services apart")
         store = parts.enter_context(SeaweedFS(place / "store"))
         say(f"  store    {store.endpoint}, bucket {store.bucket}")
+        write_frame_keys(place)
         hosts = {name: FleetHost(place, plant.server, POOL, name) for name in HOSTS}
         with temporary_settings({PREFECT_API_URL: plant.server.api}):
             signers = deploy(store, hosts)

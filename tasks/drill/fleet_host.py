@@ -16,6 +16,7 @@ from tasks.custody.errors import Refused
 from tasks.drill.sample import declare, living_in
 from tasks.system.declarations import VARIABLE
 from tasks.system.free_ports import ask
+from tasks.system.installation import FLEET_KEY, FLEET_SIGNERS
 from tasks.system.managed_process import ManagedProcess
 
 _TRAIN: Final = """
@@ -94,8 +95,10 @@ class FleetHost(ManagedProcess):
         return [*alone, "sh", "-euc", _BOOT, "boot", self.name, root, _TRAINING, *worker]
 
     def environment(self) -> Mapping[str, str]:
-        """Return the server's environment, with a home of its own."""
+        """Return the server's environment, with a home of its own, and the drill's keys of frames, if it has some."""
         own = {"PREFECT_HOME": str(self.folder / "prefect"), VARIABLE: str(self.folder / "hosts.d")}
+        name, file = ("SIGNERS", FLEET_SIGNERS) if self._own else ("KEY", FLEET_KEY)
+        own[f"EVACUATION_FLEET_{name}"] = str(self.folder.parent / file.name)
         return {**self.server.env, **own, "PREFECT_WORKER_QUERY_SECONDS": "1"}
 
     def start(self) -> None:

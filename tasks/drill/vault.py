@@ -14,8 +14,10 @@ from pydantic import SecretStr
 
 from blocks import SigningKey
 from tasks.custody.evidence.keys import MANIFEST, SIGNATURE
+from tasks.custody.fleet.frame import NAMESPACE
 from tasks.custody.incident.incident import principal_of
 from tasks.drill.parts import SeaweedFS
+from tasks.system.installation import FLEET_KEY, FLEET_SIGNERS
 
 LOCK: Final[dict[str, Any]] = {"lock": "governance", "lock_days": 1}
 ALLOWED: Final = "allowed_signers"
@@ -40,6 +42,14 @@ def new_key() -> SigningKey:
     """Return a key as `ssh-keygen -t ed25519` makes it, for the life of the drill's Prefect server."""
     made = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
     return SigningKey(private_key=SecretStr(made.decode()), identity=IDENTITY)
+
+
+def write_frame_keys(folder: Path) -> None:
+    """Write the key that signs frames of fleets, and who may: where the hosts of a drill look for them."""
+    key = new_key()
+    (folder / FLEET_KEY.name).touch(0o600)
+    (folder / FLEET_KEY.name).write_text(key.private_key.get_secret_value())
+    (folder / FLEET_SIGNERS.name).write_text(f'fleet@* namespaces="{NAMESPACE}" {key.public_key}\n')
 
 
 def allowed_signers(key: SigningKey) -> str:

@@ -101,8 +101,9 @@ def _open_one(client: SyncPrefectClient, trigger: Trigger) -> FleetIncident | Jo
         return None
     if joined := _joined(client, incident, trigger):
         return joined
-    logger.warning("%s was opened by run %s, which has ended: this run carries it on", incident.id, claim.run)
-    mark_open(client, incident, trigger.run)
+    if claim.run != trigger.run:  # else its worker has opened it, to freeze at once
+        logger.warning("%s was opened by run %s, which has ended: this run carries it on", incident.id, claim.run)
+        mark_open(client, incident, trigger.run)
     return incident
 
 

@@ -8,12 +8,14 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from httpx import HTTPError
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 
 from tasks.custody.fleet.ends import Row
 from tasks.custody.fleet.incident import FleetIncident
-from tasks.custody.fleet.table import headline, lines
+from tasks.custody.fleet.table import freezes, headline, lines
+from tasks.fleet.frame import answers_of, has_key
 from tasks.rendering.curve import curve
 from tasks.rendering.document import Both
 
@@ -44,7 +46,7 @@ class Table:
 
     def show(self, client: SyncPrefectClient, rows: Sequence[Row], contained_at: datetime | None) -> None:
         """Log the table and update the artifact if anything has changed."""
-        text = "\n".join(lines(self._incident, rows, contained_at))
+        text = "\n".join([*lines(self._incident, rows, contained_at), *self._freezes(client, rows)])
         if text == self._told:
             return
         self._told = text
@@ -61,3 +63,12 @@ class Table:
                     key=key, type="markdown", description=about, data=data, flow_run_id=UUID(self._run)
                 )
                 self._made = client.create_artifact(made).id
+
+    def _freezes(self, client: SyncPrefectClient, rows: Sequence[Row]) -> list[str]:
+        """Return what came of the frame, if this host can have sent one."""
+        found = list[str]()
+        with suppress(HTTPError):
+            if has_key():
+                own = client.read_flow_run(UUID(self._run)).created if self._incident.is_opened_by(self._run) else None
+                found += freezes(rows, answers_of(client, self._incident), own or self._incident.opened_at)
+        return found

@@ -1,5 +1,6 @@
 """Call the evacuation of a fleet off: cancel what has not begun, answer what asks, thaw what is frozen."""
 
+import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,10 +18,13 @@ from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.incident.deployment_names import full_name
 from tasks.custody.incident.ending import ALREADY_THAWED, PARTLY_THAWED
 from tasks.fleet.claim import call_off
+from tasks.fleet.frame import send
 from tasks.fleet.opening import the_incident
 from tasks.fleet.orders import cancel_waiting, decide, rows_of
 from tasks.runtime.approval import StopOrThaw
 from tasks.runtime.step import step_without_incident
+
+logger = logging.getLogger(__name__)
 
 _WAIT_SECONDS: Final = 120.0
 _LOOK_SECONDS: Final = 1.0
@@ -39,6 +43,10 @@ def thaw_all(fleet: str, fleet_id: str | None, reason: str, run: str) -> tuple[s
         incident = the_incident(client, fleet, fleet_id)
         with suppress(HTTPError):
             call_off(client, incident.id)
+        try:
+            send(client, incident, "thaw", run)
+        except (HTTPError, ValueError) as error:
+            logger.warning("no frame was sent; each host is thawed by its own run: %s", error)
         why = f"the fleet is thawed: {reason or 'no reason given'}"
         answer = StopOrThaw(decision="thaw", by=f"fleet-thaw, run {run}", why=reason)
         rows, outcome = rows_of(client, incident), dict[str, str]()

@@ -31,7 +31,7 @@ from tasks.incident.last_word import THAWED, is_finished, last_word
 from tasks.incident.layout import CORDON, EARLY, FROZEN, INCIDENT, incidents_in
 from tasks.incident.run_lock import PAPER, at_work, owner, take_ownership
 from tasks.prestart.groups import freeze_in_place
-from tasks.prestart.journal import EarlyFreeze, keep, note_unkept, rows_above, rows_for, rows_lost, write_rows
+from tasks.prestart.journal import EarlyFreeze, keep, note_unkept, rows_above, rows_for, rows_lost, unlocked, write_rows
 from tasks.prestart.reasons import NothingToFreeze, NotNow
 from tasks.system.atomic_files import identities
 from tasks.system.declarations import require_declared
@@ -62,6 +62,14 @@ def freeze_early(run: "KnownRun") -> EarlyFreeze | None:
 def freeze_described(given: Mapping[str, Any], incident: str | None = None) -> EarlyFreeze | None:
     """Freeze a workload that a file describes, without a server. None if that was not done."""
     return _tried(lambda: _locked_freeze(_here(recognisable(given, socket.gethostname())), incident))
+
+
+def freeze_until_its_run(given: Mapping[str, Any]) -> EarlyFreeze:
+    """Freeze a workload of this host whose run comes later, and takes it over from the journal as of a start that died.
+
+    Raises NotNow and whatever else prevents it.
+    """
+    return unlocked(_locked_freeze(_here(recognisable(given, given["host"])), None))
 
 
 def members_described(given: Mapping[str, Any]) -> list[Process]:

@@ -97,16 +97,21 @@ def known_run(
         yield KnownRun(environment.get("PREFECT__FLOW_RUN_ID", ""), ask, facts, time or ask.time)
 
 
-def is_over(environment: Mapping[str, str]) -> bool:
+def is_over(environment: Mapping[str, str], key: str = "") -> bool:
     """Return whether the server says that the run of this environment has ended, or knows none.
 
-    A run is not over because its server does not answer. Without a server it is.
+    If it knows a run with the idempotency key, that one counts. A run is not over because its server does not answer.
+    Without a server it is.
     """
     if "PREFECT_API_URL" not in environment:
         return True
-    wanted = {"flow_runs": {"id": {"any_": [environment.get("PREFECT__FLOW_RUN_ID", "")]}}}
+    wanted: dict[str, Any] = {"id": {"any_": [environment.get("PREFECT__FLOW_RUN_ID", "")]}}
+    if key:
+        wanted |= {"operator": "or_", "idempotency_key": {"any_": [key]}}
     try:
         with ask_server(environment, _OVER_SECONDS) as ask:
-            return all(run["state_type"] in _OVER for run in ask("/flow_runs/filter", wanted))
+            runs = ask("/flow_runs/filter", {"flow_runs": wanted})
+        runs = [run for run in runs if key and run["idempotency_key"] == key] or runs
+        return all(run["state_type"] in _OVER for run in runs)
     except (NotNow, OSError, HTTPException, ValueError, KeyError, TypeError):
         return False

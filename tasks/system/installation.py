@@ -1,6 +1,7 @@
 """Tell which version of this program runs: its number, and a digest of its source text."""
 
 import hashlib
+import os
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,10 @@ PASSWORD: Final = ETC / "auth.env"
 """The password of the Prefect API, for its server, the worker and the doctor, as `evacuation install` writes it."""
 KEY: Final = ETC / "signing.key"
 """The key that this host signs by, unless `evacuation key` is given another file."""
+FLEET_KEY: Final = Path(os.environ.get("EVACUATION_FLEET_KEY") or ETC / "fleet.key")
+"""The key that signs the frames of fleets, on the hosts where their flow runs. A drill has another."""
+FLEET_SIGNERS: Final = Path(os.environ.get("EVACUATION_FLEET_SIGNERS") or ETC / "fleet_signers")
+"""Who may sign frames for this host, in the form of allowed_signers. Without it no frame is heard."""
 PROFILE: Final = ETC / "profiles.toml"
 """The same for an operator: a profile of Prefect's, which `evacuation` reads by itself where it may."""
 _PACKAGES: Final = ("blocks", "flows", "tasks")

@@ -49,6 +49,12 @@ class Prepared:
         """The name of the flow, by id, if it has been asked for."""
         return {self.flow_id: str(self.facts["flow"])} if "flow" in self.facts else {}
 
+    @property
+    def due(self) -> bool:
+        """Whether the run is to start now: a worker prepares it some seconds before."""
+        with known_run(self.environment, self.facts, self.time) as run:
+            return run.due
+
     def learn(self) -> None:
         """Ask for what the freeze needs; it asks again for what the server does not say now. Never raises."""
         with known_run(self.environment, self.facts) as run, suppress(Exception):
@@ -118,6 +124,10 @@ def prepared_for(flow_run: "FlowRun", flow: str | None, time: Callable[[], datet
     known = {"parameters": flow_run.parameters, "flow_id": str(flow_run.flow_id)}
     times = {"created": flow_run.created, "expected_start_time": flow_run.expected_start_time}
     facts: dict[str, Any] = {"run": {**known, **{name: at and at.isoformat() for name, at in times.items()}}}
-    settings = get_current_settings().to_environment_variables(exclude_unset=True)
-    environment = {**os.environ, **settings, "PREFECT__FLOW_RUN_ID": str(flow_run.id)}
+    environment = {**environment_of_worker(), "PREFECT__FLOW_RUN_ID": str(flow_run.id)}
     return Prepared(flow_run.flow_id, environment, {**facts, "flow": flow} if flow else facts, time=time)
+
+
+def environment_of_worker() -> dict[str, str]:
+    """Return the environment that leads to the worker's server, wherever its settings come from."""
+    return {**os.environ, **get_current_settings().to_environment_variables(exclude_unset=True)}

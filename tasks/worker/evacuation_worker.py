@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -25,8 +26,9 @@ from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, Proc
 
 from tasks.prestart.freeze import FLOW
 from tasks.prestart.hand_over import VARIABLE
-from tasks.system.installation import WORKER_VERSION, fingerprint
+from tasks.system.installation import FLEET_KEY, FLEET_SIGNERS, WORKER_VERSION, fingerprint
 from tasks.worker.early import Prepared, prepared_for
+from tasks.worker.frames import Frames
 from tasks.worker.hints import Hints
 from tasks.worker.known_runs import KnownRun
 from tasks.worker.server_clock import ServerClock
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
 
 TYPE: Final = "evacuation"
+_FLEET: Final = "fleet"
 _SECONDS: Final = 1.0
 """Between two questions to the server, unless the event stream is proven."""
 PATIENCE_SECONDS: Final = 28.0
@@ -80,7 +83,9 @@ class EvacuationWorker(ProcessWorker):
         super().__init__(*args, **kwargs)
         self._version = fingerprint()
         self._clock = ServerClock()
-        self._hints = Hints(self._note_hint, self._ask_soon, self._clock.now)
+        self._frames = self._heard_frames() if os.access(FLEET_SIGNERS, os.F_OK) else None
+        framed = self._frames.hear if self._frames else None
+        self._hints = Hints(self._note_hint, self._ask_soon, self._clock.now, framed)
         self._hinted = asyncio.Event()
         self._wanted: dict[UUID, int] = {}
         self._due = self._spared = 0.0
@@ -88,6 +93,9 @@ class EvacuationWorker(ProcessWorker):
         self._following: list[asyncio.Task[None]] = []
         self._flows: dict[UUID, str] = {}
         self._prepared: dict[UUID, Prepared] = {}
+
+    def _heard_frames(self) -> Frames:
+        return Frames(self._work_pool_name, self._work_queues, self._clock.now, get_current_settings().home)
 
     @classmethod
     def __dispatch_key__(cls) -> str:
@@ -106,6 +114,8 @@ class EvacuationWorker(ProcessWorker):
         """
         if api := PREFECT_API_URL.value():
             os.environ.setdefault("PREFECT_API_URL", api)
+        if os.access(FLEET_KEY, os.F_OK):
+            import_module("tasks.fleet.frame")  # a second that no trigger has to wait for
         self._chosen = "query_seconds" in get_current_settings().worker.model_fields_set
         often: AbstractContextManager[object] = temporary_settings({PREFECT_WORKER_QUERY_SECONDS: _SECONDS})
         with nullcontext() if self._chosen else often:
@@ -115,7 +125,9 @@ class EvacuationWorker(ProcessWorker):
         await super()._initialize_after_sync()
         if self._has_successfully_synced and not self._following:
             follow = self._hints.follow(self.client, self._resources)
-            self._following = [asyncio.create_task(follow), asyncio.create_task(self._answer_hints())]
+            beside = [follow, self._answer_hints()]
+            beside += [self._frames.obey(self.client), self._frames.watch(self.client)] if self._frames else []
+            self._following = [asyncio.create_task(each) for each in beside]
 
     async def teardown(self, *exc_info: Any) -> None:
         """Stop listening."""
@@ -126,7 +138,7 @@ class EvacuationWorker(ProcessWorker):
 
     async def _resources(self) -> Sequence[str]:
         """Return the resources whose events may mean work: the queues, or the pool. Learn the evacuation's flow."""
-        flows = await self.client.read_flows(flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW])))
+        flows = await self.client.read_flows(flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW, _FLEET])))
         self._flows.update({flow.id: flow.name for flow in flows})
         if not self._work_queues:
             return [f"prefect.work-pool.{self.work_pool.id}"]
@@ -211,7 +223,7 @@ class EvacuationWorker(ProcessWorker):
             claim = super()._propose_pending_state(flow_run)
             prepared.claimed, _ = await asyncio.gather(claim, to_thread.run_sync(prepared.learn))
             if prepared.claimed:
-                await to_thread.run_sync(prepared.freeze)
+                await to_thread.run_sync(self._freeze, flow_run, prepared)
             self._flows.update(prepared.flow)
             while not await self._was_submitted(flow_run, prepared):
                 await to_thread.run_sync(prepared.release, flow_run.name)
@@ -219,6 +231,14 @@ class EvacuationWorker(ProcessWorker):
         finally:
             if not prepared.started:
                 await self._end(flow_run)
+
+    def _freeze(self, flow_run: "FlowRun", prepared: Prepared) -> None:
+        """Freeze the run's workload, or all hosts of its fleet by a frame, if this host has the key."""
+        if prepared.facts.get("flow") == _FLEET and os.access(FLEET_KEY, os.F_OK) and prepared.due:
+            import_module("tasks.fleet.frame").freeze_early(flow_run)
+        prepared.freeze()
+        if self._frames and prepared.early:
+            prepared.early = self._frames.given_to_run(prepared.early, flow_run.parameters.get("order"))
 
     async def _was_submitted(self, flow_run: "FlowRun", prepared: Prepared) -> bool:
         """Return False if something is frozen for a run that the server did not let begin: it stays frozen."""

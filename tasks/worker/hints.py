@@ -18,6 +18,8 @@ from prefect.events.clients import get_events_subscriber
 from prefect.events.filters import EventAnyResourceFilter, EventFilter, EventNameFilter
 from prefect.logging import get_logger
 
+from tasks.custody.fleet.frame import EVENT, RESOURCE
+
 logger = get_logger(__name__)
 
 _RUN: Final = "prefect.flow-run."
@@ -34,15 +36,21 @@ class Hints:
     """The event stream of some queues. `hinted` is called for each run that may be waiting in them."""
 
     def __init__(
-        self, hinted: Callable[[UUID], None], proven: Callable[[], None], time: Callable[[], datetime]
+        self,
+        hinted: Callable[[UUID], None],
+        proven: Callable[[], None],
+        time: Callable[[], datetime],
+        framed: Callable[[object], None] | None = None,
     ) -> None:
         """Call `proven` whenever the stream has become proven: an earlier event may have been lost.
+
+        `framed` is called with the payload of each frame of a fleet; without it none is asked for.
 
         Probes are dated by `time`, the server's, as the events of runs are: Prefect's subscriber gets none that are
         more than a minute old by this host's clock.
         """
         self.proven = False
-        self._hinted, self._on_proven, self._time = hinted, proven, time
+        self._hinted, self._on_proven, self._time, self._framed = hinted, proven, time, framed
         self._resource = f"evacuation.worker.{uuid4()}"
         self._probe, self._echoed = uuid4(), asyncio.Event()
 
@@ -61,9 +69,10 @@ class Hints:
             await anyio.sleep(RETRY_SECONDS * random.uniform(0.5, 1))  # noqa: S311  spreads many workers, no secret
 
     async def _subscribe(self, client: PrefectClient, resources: Sequence[str]) -> None:
+        frames = ([EVENT], [RESOURCE]) if self._framed else ([], [])
         wanted = EventFilter(
-            event=EventNameFilter(name=[*_SCHEDULED, _PROBE]),
-            any_resource=EventAnyResourceFilter(id=[*resources, self._resource]),
+            event=EventNameFilter(name=[*_SCHEDULED, _PROBE, *frames[0]]),
+            any_resource=EventAnyResourceFilter(id=[*resources, self._resource, *frames[1]]),
         )
         subscriber = get_events_subscriber(filter=wanted, reconnection_attempts=0)
         async with subscriber as stream, anyio.create_task_group() as group:
@@ -74,6 +83,8 @@ class Hints:
         async for event in stream:
             if event.id == self._probe:
                 self._echoed.set()
+            elif event.event == EVENT and self._framed:
+                self._framed(event.payload)
             elif event.event != _PROBE and (run := _run_of(event)):
                 self._hinted(run)
         raise ConnectionError("the server has closed it")

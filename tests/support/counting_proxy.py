@@ -12,7 +12,9 @@ _BLOCK: Final = 1 << 16
 
 
 class CountingProxy:
-    """Relays connections; `asked` are the requests so far, as METHOD PATH, `websockets` may be refused from now on.
+    """Relays connections; `asked` are the requests so far, as METHOD PATH.
+
+    `websockets` may be refused from now on, or the event `stream` alone.
 
     With `dies_at` the server is gone as soon as something is asked that has these words, until they are emptied.
     """
@@ -24,7 +26,7 @@ class CountingProxy:
         self._listening = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
         self.asked: list[str] = []
-        self.websockets = True
+        self.websockets = self.stream = True
         self.dies_at = ""
         self.dead = False
         self.refused = 0
@@ -72,6 +74,8 @@ class CountingProxy:
                         self.cut()
                         break
                     if b"upgrade: websocket" in part.lower() and not self.websockets:
+                        break
+                    if "GET /events/out" in asked and not self.stream:
                         break
                 sink.sendall(part)
         for end in (source, sink):

@@ -32,9 +32,9 @@ class AllowedSigner:
     after: datetime | None = None
     before: datetime | None = None
 
-    def may_sign(self, at: datetime | None) -> bool:
+    def may_sign(self, at: datetime | None, namespace: str = NAMESPACE) -> bool:
         """Return whether this key may sign our documents at the time that the document states."""
-        if not _matches(NAMESPACE, self.namespaces):
+        if not _matches(namespace, self.namespaces):
             return False
         if self.after is None and self.before is None:
             return True

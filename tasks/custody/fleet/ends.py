@@ -130,10 +130,12 @@ class Row:
     @property
     def contained_at(self) -> datetime | None:
         """When it was contained, by its label; None without one, or with one that is no time with a zone."""
-        try:
-            return datetime.fromisoformat(self.contained).astimezone(UTC) if _ZONED.fullmatch(self.contained) else None
-        except (ValueError, OverflowError):
-            return None
+        return _moment(self.contained)
+
+    @property
+    def frozen_at(self) -> datetime | None:
+        """When its run had it frozen, likewise."""
+        return _moment(self.frozen)
 
     @property
     def label(self) -> str:
@@ -141,6 +143,13 @@ class Row:
         if self.end is End.SILENT:
             return f"{self.end}, last seen {self.seen:%H:%M} UTC" if self.seen else f"{self.end}, never seen"
         return self.end or self.doing
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC) if _ZONED.fullmatch(text) else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def is_silent(seen: datetime | None, now: datetime) -> bool:

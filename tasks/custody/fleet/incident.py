@@ -44,6 +44,10 @@ class FleetIncident:
     senders: int
     hosts: tuple[Host, ...]
 
+    def is_opened_by(self, run: str) -> bool:
+        """Return whether this run has opened it."""
+        return self.opened_by.endswith(f", flow run {run}")
+
     @property
     def asks_all(self) -> bool:
         """True if so many hosts are frozen at once, and stopped only if a person approves."""

@@ -1,11 +1,12 @@
 """Write the table of a fleet as lines of text: for the terminal, the progress in the UI, and the record alike."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
 from tasks.custody.fleet.ends import End, Row
-from tasks.custody.fleet.fold import fold
+from tasks.custody.fleet.fold import fold, fold_names
+from tasks.custody.fleet.frame import Answer
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.fleet.verdict import all_that_answer_contained, settled
 from tasks.custody.visible import visible
@@ -40,3 +41,29 @@ def lines(incident: FleetIncident, rows: Sequence[Row], contained_at: datetime |
     if settled(rows) and (standing := [row for row in rows if row.stands and row.not_after]):
         until = max(row.not_after for row in standing if row.not_after)
         yield f"  {len(standing)} orders {STANDING} {until:%H:%M} UTC"
+
+
+def freezes(rows: Sequence[Row], answers: Sequence[Answer], triggered: datetime) -> Iterator[str]:
+    """Yield who was frozen by the frame and who by their runs, with seconds from the trigger, who is silent or refused.
+
+    Nothing if no host has answered to a frame. Answers are displayed, and prove nothing: any client can send one.
+    """
+    names = {row.host for row in rows}
+    said = [each for each in answers if each.host in names]
+    by_frame = {each.host: each.at for each in said if each.done == "frozen" and each.at}
+    by_run = {row.host: row.frozen_at for row in rows if row.frozen_at and row.host not in by_frame}
+    silent = [row.host for row in rows if row.end is End.SILENT and not {row.host} & {*by_frame, *by_run}]
+    if said:
+        yield from _after("by the frame フレームで凍結", by_frame, triggered)
+        yield from _after("by their runs 各ランで凍結", by_run, triggered)
+        yield from [f"  silent 応答なし: {fold_names(silent)}"] if silent else []
+        refused = [each for each in said if each.done == "refused" and each.host not in by_frame]
+        yield from (f"  ! {each.host} refused the frame: {visible(each.why, _SHOWN)}" for each in refused[:_MESSAGES])
+        thawed = [each.host for each in said if each.done == "thawed"]
+        yield from [f"  given back 解凍: {fold_names(thawed)}"] if thawed else []
+
+
+def _after(how: str, frozen: Mapping[str, datetime], triggered: datetime) -> Iterator[str]:
+    if frozen:
+        first, last = ((at(frozen.values()) - triggered).total_seconds() for at in (min, max))
+        yield f"  frozen {how}: {fold_names([*frozen])}, {first:.1f}-{last:.1f} s after the trigger"

@@ -15,10 +15,11 @@ import pytest
 from websockets.sync.client import connect
 from websockets.sync.server import serve
 
-from benchmarks.fleet import Measured, measured, modelled
+from benchmarks.fleet import measured
 from benchmarks.fleet_stage import Stage
 from benchmarks.recorder import Asked, Recorder, ids_in
 from benchmarks.simulated import Script, Simulated, script_of
+from tasks.drill.vault import write_frame_keys
 from tests.e2e.plant.conftest import Site
 from tests.support.workloads import wait_until
 
@@ -127,12 +128,8 @@ def test_a_simulated_host_says_the_same_of_itself() -> None:
     assert abs(datetime.fromisoformat(told["at"]) - datetime.now(UTC)).total_seconds() != 0
 
 
-def test_the_model_is_a_start_and_a_rate() -> None:
-    seen = {hosts: Measured([3 + hosts / 5], 0, 0, 0) for hosts in (20, 50, 100)}
-    assert {hosts: round(seconds, 6) for hosts, seconds in modelled(seen).items()} == {20: 7, 50: 13, 100: 23}
-
-
 @pytest.mark.soak
 def test_the_bench_of_fleets_runs(site: Site, tmp_path: Path) -> None:
+    write_frame_keys(tmp_path)
     rows, conditions = measured(Stage(tmp_path, site.plant, site.key), (1, 2, 3))
     assert next(row for row in rows if row.what == "what simulated hosts were refused").holds, conditions

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from prefect.events import Event
 
+from tasks.custody.fleet.frame import EVENT, RESOURCE
 from tasks.worker import hints
 from tasks.worker.hints import Hints
 
@@ -70,12 +71,12 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
     for name in ("ECHO_SECONDS", "PROBE_SECONDS", "RETRY_SECONDS"):
         monkeypatch.setattr(hints, name, 0.01)
 
-    def play(server: Stream, until: Callable[[Hints], bool]) -> list[Any]:
+    def play(server: Stream, until: Callable[[Hints], bool], framed: Any = None) -> list[Any]:
         monkeypatch.setattr(hints, "get_events_subscriber", server.connect)
         told = list[Any]()
 
         async def scene() -> None:
-            heard = Hints(told.append, lambda: told.append("proven"), lambda: THERE)
+            heard = Hints(told.append, lambda: told.append("proven"), lambda: THERE, framed)
 
             async def resources() -> list[str]:
                 return ["prefect.work-queue.q"]
@@ -133,3 +134,18 @@ def test_a_hint_is_told_and_a_foreign_probe_or_a_damaged_name_is_not(played: Any
         return sent and server.events.empty()
 
     assert played(server, until) == ["proven", RUN]
+
+
+@pytest.mark.parametrize("hears", [False, True])
+def test_frames_are_asked_for_only_by_a_worker_that_knows_their_signers(played: Any, *, hears: bool) -> None:
+    server, told, sent = Stream(10**9), list[object](), list[Event]()
+
+    def until(heard: Hints) -> bool:
+        if heard.proven and not sent:
+            sent.append(Event(event=EVENT, resource={"prefect.resource.id": RESOURCE}, payload={"frame": "x"}))
+            server.events.put_nowait(sent[0])
+        return bool(sent) and server.events.empty()
+
+    assert played(server, until, told.append if hears else None) == ["proven"]
+    assert (EVENT in server.filter.event.name, RESOURCE in server.filter.any_resource.id) == (hears, hears)
+    assert told == ([{"frame": "x"}] if hears else [])

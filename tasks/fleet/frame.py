@@ -1,0 +1,115 @@
+"""Send the frame that freezes all hosts of a fleet at once, or gives them back; read what they answer. Best effort."""
+
+import logging
+import os
+import secrets
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import copy_context
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+from httpx import HTTPError
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.events import Event
+
+from blocks.signing_key import SigningKey
+from tasks.adapters.server_time import server_time
+from tasks.custody.fleet.frame import ANSWER, EARLY, EVENT, HOSTS, NAMESPACE, RESOURCE, STANDS, Answer, Frame
+from tasks.custody.fleet.incident import FleetIncident
+from tasks.custody.incident.description import EMPTY, recognisable
+from tasks.custody.store.manifest import canonical, digest_bytes
+from tasks.custody.store.signature import sign
+from tasks.fleet.hosts import every, plain
+from tasks.fleet.opening import Trigger, open_fleet
+from tasks.runtime.actor import triggered_by
+from tasks.system.installation import FLEET_KEY
+
+logger = logging.getLogger(__name__)
+
+_PAGES: Final = 100
+
+
+def has_key() -> bool:
+    """Return whether this host can sign frames."""
+    return os.access(FLEET_KEY, os.F_OK)
+
+
+def freeze_early(run: FlowRun) -> None:
+    """Open the incident of a fleet's run that a worker has claimed, and send its frame. Never raises.
+
+    The process of the run finds the incident as its own. One that joins, carries on or retries sends none: it could
+    freeze what has been evacuated, or called off, and is at work again.
+    """
+    given: dict[str, Any] = {"reason": "", "policy": "graceful", "recover": False, **run.parameters}
+    if given.get("fleet_id") or given.get("retry"):
+        return
+    try:
+        with get_client(sync_client=True) as client, ThreadPoolExecutor(1) as pool:
+            fields = pool.submit(copy_context().run, _workloads)  # while the incident is opened
+            by = triggered_by(run, f"fleet/{client.read_deployment(run.deployment_id).name}")  # type: ignore[arg-type]
+            terms = given["fleet"], given["reason"], given["policy"], given["recover"]
+            trigger = Trigger(*terms, None, False, str(run.id), plain(run.created), by)  # type: ignore[arg-type]
+            opened = open_fleet.fn(trigger)
+            if isinstance(opened, FleetIncident) and opened.is_opened_by(trigger.run):
+                send(client, opened, "freeze", trigger.run, fields.result())
+    except Exception as error:  # noqa: BLE001  the runs of the hosts freeze without it
+        logger.warning("no frame was sent; each host is frozen by its own run: %s: %s", type(error).__name__, error)
+
+
+def send(
+    client: SyncPrefectClient,
+    incident: FleetIncident,
+    act: Literal["freeze", "thaw"],
+    run: str,
+    workloads: Mapping[str | None, Mapping[str, Any]] = MappingProxyType({}),
+) -> None:
+    """Sign and send it, if this host has the key. Raises ValueError for an unusable key, or an error of httpx.
+
+    `workloads` has the fields of each workload's block: what is given back was recognised before.
+    """
+    if not has_key():
+        return
+    key, now = SigningKey(key_file=FLEET_KEY, identity=f"fleet@{incident.name}").open(), server_time(client)
+    wanted = {*recognisable({"root": "/-"}, ""), "fallback_dir"}
+    named = [
+        (host.name, {"pool": host.pool, "queue": host.queue, "workload": _filled(workloads.get(host.name, {}), wanted)})
+        for host in incident.hosts
+        if not host.problem
+    ]
+    targets = digest_bytes(canonical(incident.facts))
+    for hosts in (dict(named[at : at + HOSTS]) for at in range(0, len(named), HOSTS)):
+        nonce = secrets.token_hex(16)
+        text = Frame(act, incident.id, run, targets, now - EARLY, now + STANDS, nonce, hosts).text
+        payload = {"frame": text, "signature": sign(key, text.encode(), NAMESPACE).decode()}
+        event = Event(occurred=now, event=EVENT, resource={"prefect.resource.id": RESOURCE}, payload=payload)
+        client.request("POST", "/events", json=[event.model_dump(mode="json")])
+        logger.info("%s: a frame to %s %d hosts was sent", incident.id, act, len(hosts))
+
+
+def _workloads() -> dict[str | None, Mapping[str, Any]]:
+    with get_client(sync_client=True) as client:
+        blocks = every(client.read_block_documents_by_type, "workload", include_secrets=False)
+        return {block.name: block.data for block in blocks}
+
+
+def _filled(fields: Mapping[str, Any], wanted: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name in wanted and value not in EMPTY}
+
+
+def answers_of(client: SyncPrefectClient, incident: FleetIncident) -> list[Answer]:
+    """Return the first answer of each host and kind to an incident's frames; none of what cannot be read."""
+    about = {"event": {"name": [ANSWER]}, "resource": {"id": [f"{RESOURCE}.{incident.id}"]}, "order": "ASC"}
+    found = dict[tuple[str, str], Answer]()
+    with suppress(HTTPError, ValueError, KeyError, TypeError):
+        page: Any = client.request("POST", "/events/filter", json={"filter": about}).json()
+        for _ in range(_PAGES):
+            for answer in map(Answer.of, page["events"]):
+                found.setdefault((answer.host, answer.done), answer)
+            if not page["next_page"]:
+                break
+            token = {"page-token": page["next_page"].partition("page-token=")[2]}
+            page = client.request("GET", "/events/filter/next", params=token).json()
+    return [*found.values()]
