@@ -41,10 +41,10 @@ def freeze_early(run: FlowRun) -> None:
     """Open the incident of a fleet's run that a worker has claimed, and send its frame. Never raises.
 
     The process of the run finds the incident as its own. One that joins, carries on or retries sends none: it could
-    freeze what has been evacuated, or called off, and is at work again.
+    freeze what has been evacuated, or called off, and is at work again. So could one that begins again.
     """
     given: dict[str, Any] = {"reason": "", "policy": "graceful", "recover": False, **run.parameters}
-    if given.get("fleet_id") or given.get("retry"):
+    if given.get("fleet_id") or given.get("retry") or run.run_count:
         return
     try:
         with get_client(sync_client=True) as client, ThreadPoolExecutor(1) as pool:
@@ -68,14 +68,13 @@ def send(
 ) -> None:
     """Sign and send it, if this host has the key. Raises ValueError for an unusable key, or an error of httpx.
 
-    `workloads` has the fields of each workload's block: what is given back was recognised before.
+    `workloads` has the fields that recognise each workload: what is given back was recognised before.
     """
     if not has_key():
         return
     key, now = SigningKey(key_file=FLEET_KEY, identity=f"fleet@{incident.name}").open(), server_time(client)
-    wanted = {*recognisable({"root": "/-"}, ""), "fallback_dir"}
     named = [
-        (host.name, {"pool": host.pool, "queue": host.queue, "workload": _filled(workloads.get(host.name, {}), wanted)})
+        (host.name, {"pool": host.pool, "queue": host.queue, "workload": workloads.get(host.name, {})})
         for host in incident.hosts
         if not host.problem
     ]
@@ -86,17 +85,16 @@ def send(
         payload = {"frame": text, "signature": sign(key, text.encode(), NAMESPACE).decode()}
         event = Event(occurred=now, event=EVENT, resource={"prefect.resource.id": RESOURCE}, payload=payload)
         client.request("POST", "/events", json=[event.model_dump(mode="json")])
-        logger.info("%s: a frame to %s %d hosts was sent", incident.id, act, len(hosts))
+        logger.warning("%s: a frame to %s %d hosts was sent", incident.id, act, len(hosts))
 
 
 def _workloads() -> dict[str | None, Mapping[str, Any]]:
+    """Return the fields that recognise each workload, by the name of its block."""
+    wanted = {*recognisable({"root": "/-"}, ""), "fallback_dir"}
     with get_client(sync_client=True) as client:
         blocks = every(client.read_block_documents_by_type, "workload", include_secrets=False)
-        return {block.name: block.data for block in blocks}
-
-
-def _filled(fields: Mapping[str, Any], wanted: set[str]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if name in wanted and value not in EMPTY}
+    given = {block.name: [(name, value) for name, value in block.data.items() if name in wanted] for block in blocks}
+    return {block: {name: value for name, value in fields if value not in EMPTY} for block, fields in given.items()}
 
 
 def answers_of(client: SyncPrefectClient, incident: FleetIncident) -> list[Answer]:

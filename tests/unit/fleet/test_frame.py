@@ -100,8 +100,11 @@ def test_the_run_that_opens_an_incident_sends_one_frame_of_all_hosts_that_have_a
 
 
 @pytest.mark.parametrize("parameters", [{"retry": True}, {"fleet_id": INCIDENT.id}], ids=["retry", "known"])
-def test_a_run_that_carries_on_or_joins_sends_none(fleets: Fleets, parameters: dict[str, Any]) -> None:
+def test_a_run_that_carries_on_begins_again_or_joins_sends_none(fleets: Fleets, parameters: dict[str, Any]) -> None:
     freeze_early(run(**parameters))
+    begun = run()
+    begun.run_count = 1
+    freeze_early(begun)
     assert (fleets.sent, fleets.artifacts) == ([], [])
     freeze_early(run())
     freeze_early(run())
