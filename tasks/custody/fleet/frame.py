@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 NAMESPACE: Final = "evacuation-fleet"
 """The purpose of the signature: one of evidence is no order, and the reverse."""
 EVENT: Final = "evacuation.fleet.frame"
+"""An order for all hosts of a fleet, signed: freeze, or give back what a frame has frozen. Workers obey it."""
 ANSWER: Final = "evacuation.fleet.answer"
 RESOURCE: Final = "evacuation.fleet"
 """The resource of every frame. An answer's is this, a dot, and the fleet's id."""
