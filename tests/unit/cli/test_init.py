@@ -145,6 +145,22 @@ def test_no_secret_of_a_command_line_or_environment_is_written(house: SmallWorkl
     assert look(tmp_path / "w.toml", api.pid) == {api.pid}
 
 
+def test_names_of_the_accounts_choosing_neither_write_nor_colour(house: SmallWorkload, tmp_path: Path) -> None:
+    odd = house.root / "x\n[store.evil]\x1b[31m"
+    for folder in (odd, house.root / "models"):
+        folder.mkdir(exist_ok=True)
+        (folder / "m\n[store.evil]\nfolder = 'x'.pkl").touch()
+        (folder / "m\udcff.pkl").touch()
+    empty = f"import runpy, sys; sys.argv[1:] = ['--listen', '{house.port}']; runpy.run_path('../serve.py')"
+    house.started.append(subprocess.Popen(["../venv/bin/python", "-c", empty], cwd=odd))
+    wait_until(house.healthy, what="the API's answer")
+    done = typed("init", house.root, "--output", tmp_path / "w.toml")
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout + (tmp_path / "w.toml").read_text()).replace("\n", "").isprintable()
+    read = tomllib.loads((tmp_path / "w.toml").read_text())
+    assert (read["store"], len(read["workload"])) == ({"work-load": {}}, 1)
+
+
 def test_of_several_servers_the_api_is_the_one_that_describes_itself(serving: SmallWorkload, tmp_path: Path) -> None:
     (serving.root / "board.py").write_text((serving.root / "serve.py").read_text().replace("/openapi.json", "/x"))
     board = free_port()
