@@ -21,7 +21,7 @@ from tasks.cli.status import status
 from tasks.cli.uncordon import let_go
 from tasks.containment.cordon import caught, cordon
 from tasks.containment.freeze import freeze
-from tasks.containment.uncordon import held
+from tasks.containment.uncordon import end_held, held
 from tasks.custody.errors import Refused
 from tasks.custody.incident.exit_codes import INCOMPLETE
 from tasks.incident.layout import EARLY, FROZEN
@@ -130,6 +130,22 @@ def test_uncordon_frees_the_lock_ends_what_was_caught_and_is_idempotent(small: S
         assert list(let_go(block, LinuxHost(root=block.root))) == ["no cordon stands; nothing was done"]
         entries = [json.loads(line) for line in (context.directory.path / "custody.jsonl").read_text().splitlines()]
         assert (entries[-1]["action"], entries[-1]["actor"]["run"]) == ("uncordoned", "by hand")
+
+
+def test_a_recovery_ends_what_the_guard_holds_while_the_cordon_stands(small: SmallWorkload) -> None:
+    """It was held against the incident, which had been VERIFIED and became NOTCONTAINED by its recovery."""
+    block = small.block()
+    with case_of(block) as context:
+        host, marker = context.adapters.host, context.cordon_files.marker
+        cordon.fn(context)
+        assert end_held(host, block) == ()
+        launch(small)
+        wait_until(lambda: held(host, block), what="the guard's catch")
+        assert any("src/train.py" in each for each in end_held(host, block))
+        wait_until(lambda: small.living() == [], what="the end of what was caught")
+        assert host.guard(marker)
+        assert host.refuses(block.lock)
+        assert held(host, block) == {}
 
 
 def test_uncordon_leaves_alone_what_the_incident_itself_has_frozen(small: SmallWorkload) -> None:
