@@ -1,8 +1,8 @@
-"""`python -m benchmarks.contain`: the runbook's steps 0 to 3 as they are typed, and the flow, side by side.
+"""`python -m benchmarks.contain`: the runbook's steps 0 to 3 as they are typed, the flow, and `evacuation run` typed.
 
-Both meet the sample workload in mid-training, with eight workers that compute, in turns. A clock runs from the start
+All meet the sample workload in mid-training, with eight workers that compute, in turns. A clock runs from the start
 of the process (the runbook's shell; what a worker starts for a flow run) until the API, or the training, is frozen,
-gone, or (the training only) uses no more processor time, as seen from outside. Both start with the same environment
+gone, or (the training only) uses no more processor time, as seen from outside. All start with the same environment
 and priority, and what they import has been imported once before on the quiet machine. The runbook is confined to what
 the bench started (benchmarks/runbook.py). Trees of processes are frozen beside it (benchmarks/trees.py).
 """
@@ -19,18 +19,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Pending
 
 from benchmarks.machine import Strangers
-from benchmarks.rows import RESULTS, Row, median, quicker, table, under, with_strangers, write
+from benchmarks.rows import RESULTS, Row, at_most, median, quicker, table, under, with_strangers, write
 from benchmarks.runbook import typed
 from benchmarks.trees import tree_rows
 from benchmarks.watched import Watched, watch
-from blocks import EvidenceStore
+from blocks import EvidenceStore, Workload
 from tasks.adapters.host import LinuxHost
 from tasks.adapters.prefect_server import PrefectServer
 from tasks.custody.incident.deployment_names import full_name
@@ -42,6 +42,7 @@ from tasks.incident.layout import CORDON
 _RUN_SECONDS: Final = 180.0
 _TIMES_QUICKER: Final = 4.0
 _FREEZE_GOAL_SECONDS: Final = 0.5
+_VERDICT_GOAL_SECONDS: Final = 12.0
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,18 @@ SMALL: Final = Size(pairs=1, cap=5.0, survivors_after=0.5, workers=1, trees=(10,
 
 @dataclass(frozen=True)
 class Clocks:
-    """What one run was seen to do; `frozen` is the flow's own word for first task to frozen."""
+    """What one run was seen to do, in seconds from its start; when it `began`, by the monotonic clock.
+
+    `ended` is its process. By the flow's own word are `frozen`, counted from its first task, and `stopped`.
+    """
 
     api: float
     training: float
     survivors: int
     frozen: float | None = None
+    began: float = 0.0
+    ended: float = 0.0
+    stopped: float = 0.0
 
 
 class Bench:
@@ -110,6 +117,25 @@ class Bench:
             LinuxHost().release(evidence / CORDON)
         return replace(seen, frozen=first_task_to_frozen(evidence))
 
+    def typed(self) -> Clocks:
+        """`evacuation run FILE`, which needs no server."""
+        evidence, file = self.folder / f"evidence-{self.runs}", self.folder / "evacuation.toml"
+        file.write_text(
+            f"{self.described(evidence)}\n[store.typed]\nfolder = {json.dumps(str(self.folder / 'store'))}\n"
+        )
+        command = [sys.executable, "-P", "-m", "flows.cli", "run", str(file)]
+        try:
+            seen = self._race(lambda: command)
+        finally:
+            LinuxHost().release(evidence / CORDON)
+        return replace(seen, stopped=step_done(evidence, "stop")["monotonic"] - seen.began)
+
+    def described(self, evidence: Path) -> str:
+        """Return the workload's table of a TOML file."""
+        block = self.sample.block().model_copy(update={"evidence_dir": evidence})
+        fields = block.model_dump(mode="json", include=block.model_fields_set & {*Workload.model_fields})
+        return "\n".join(["[workload.typed]", *(f"{name} = {_toml(value)}" for name, value in fields.items())])
+
     def _new_run(self) -> UUID:
         with client_of(self.server) as client:
             deployment = client.read_deployment_by_name(full_name("evacuate", NAME))
@@ -125,12 +151,13 @@ class Bench:
             with self._started(command(), environment) as process:
                 watch(watched, began + self.size.cap)
                 process.wait(_RUN_SECONDS)
+                ended = time.monotonic() - began
             time.sleep(self.size.survivors_after)
             left = sum(len(each.living()) for each in watched)
         finally:
             self.sample.end()
         api_rest, training_rest = ((each.rest or began + self.size.cap) - began for each in watched)
-        return Clocks(api_rest, training_rest, left)
+        return Clocks(api_rest, training_rest, left, began=began, ended=ended)
 
     @contextmanager
     def _started(self, command: Sequence[str], more: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
@@ -155,22 +182,43 @@ class Bench:
 
 def first_task_to_frozen(evidence: Path) -> float:
     """From the custody log's first entry to the end of the freeze."""
+    return float(step_done(evidence, "freeze")["monotonic"] - _entries(evidence)[0]["monotonic"])
+
+
+def step_done(evidence: Path, step: str) -> dict[str, Any]:
+    """Return the custody log's entry of a step's end."""
+    return next(each for each in _entries(evidence) if each["action"] == "step done" and each.get("step_id") == step)
+
+
+def _entries(evidence: Path) -> list[dict[str, Any]]:
     (log,) = evidence.glob("IR-*/custody.jsonl")
-    entries = [json.loads(line) for line in log.read_text().splitlines()]
-    frozen = next(entry for entry in entries if entry["action"] == "step done" and entry.get("step_id") == "freeze")
-    return float(frozen["monotonic"] - entries[0]["monotonic"])
+    return [json.loads(line) for line in log.read_text().splitlines()]
 
 
-def rows(ours: Sequence[Clocks], peer: Sequence[Clocks], size: Size = FULL) -> list[Row]:
+def _toml(value: Any) -> str:
+    """Return a value as TOML says it, which differs from JSON in tables."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name} = {json.dumps(each)}' for name, each in value.items())}}}"
+    return json.dumps(value)
+
+
+def rows(ours: Sequence[Clocks], peer: Sequence[Clocks], typed: Sequence[Clocks], size: Size = FULL) -> list[Row]:
     """Medians of the clocks; of our own survivors the most, since a single one is a failure."""
     api, api_there = (median(each.api for each in side) for side in (ours, peer))
     training, training_there = (median(each.training for each in side) for side in (ours, peer))
     frozen = median(each.frozen or size.cap for each in ours)
-    left = max(each.survivors for each in ours), median(each.survivors for each in peer)
+    stopped, stopped_there = (
+        median(each.stopped for each in typed),
+        median(max(each.api, each.training) for each in peer),
+    )
+    verdict, ended_there = (median(each.ended for each in side) for side in (typed, peer))
+    left = max(each.survivors for each in [*ours, *typed]), median(each.survivors for each in peer)
     return [
         quicker("process start to the API stopped, s", api, api_there, _TIMES_QUICKER),
         quicker("process start to the training at rest, s", training, training_there, _TIMES_QUICKER),
         under("first task to frozen, s", frozen, _FREEZE_GOAL_SECONDS),
+        at_most("`evacuation run` typed to all of it stopped, s", stopped, stopped_there, 1),
+        replace(under("`evacuation run` typed to its verdict, s", verdict, _VERDICT_GOAL_SECONDS), peer=ended_there),
         Row(f"survivors after {size.survivors_after:g} s", left[0], left[1], None, "none", left[0] == 0),
     ]
 
@@ -204,18 +252,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     size = SMALL if parser.parse_args(arguments).small else FULL
     folder = RESULTS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
     folder.mkdir(parents=True)
-    ours, peer, in_pairs, in_trees = list[Clocks](), list[Clocks](), Strangers(), Strangers()
+    ours, peer, by_hand = list[Clocks](), list[Clocks](), list[Clocks]()
+    in_pairs, in_trees = Strangers(), Strangers()
     with stage(folder, size) as bench:
         bench.warm_up()
         conditioned = conditions(bench.sample.root)
         for number in range(1, size.pairs + 1):
-            for side, run in ((peer, bench.runbook), (ours, bench.flow)):
+            for side, run in ((peer, bench.runbook), (ours, bench.flow), (by_hand, bench.typed)):
                 with in_pairs:
                     side.append(run())
-                say(f"pair {number}, {run.__name__}: {side[-1]}")
+                say(f"round {number}, {run.__name__}: {side[-1]}")
     with in_trees:
         trees = tree_rows(folder, size.trees)
-    result = [*with_strangers(rows(ours, peer, size), in_pairs), *with_strangers(trees, in_trees)]
+    result = [*with_strangers(rows(ours, peer, by_hand, size), in_pairs), *with_strangers(trees, in_trees)]
     write("contain", result, conditioned)
     say(f"{table(result)}\n{conditioned}")
     return 0 if all(row.holds for row in result) else 1

@@ -4,24 +4,20 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from benchmarks.contain import Bench, Clocks, Size, conditions, first_task_to_frozen, main, rows
+from benchmarks.contain import Bench, Clocks, Size, conditions, main, rows
 from benchmarks.rows import table
 from benchmarks.runbook import typed
 from benchmarks.trees import seconds_to_freeze
 from benchmarks.watched import Watched, watch
-from tasks.adapters.host import LinuxHost
 from tasks.drill.sample import SampleWorkload, end_all_in, living_in
-from tasks.incident.layout import CORDON
 from tests.support.workloads import SmallWorkload, wait_until
 
 NOTHING: Any = None
@@ -96,15 +92,20 @@ def test_it_is_said_whether_the_runbooks_imports_were_compiled(tmp_path: Path) -
 def test_goals_are_judged_by_medians_and_our_worst_survivors() -> None:
     ours = [Clocks(1.0, 2.0, 0, 0.2), Clocks(9.0, 9.0, 0, 0.9), Clocks(1.5, 2.0, 0, 0.3)]
     peer = [Clocks(6.0, 8.0, 3), Clocks(6.0, 8.0, 4), Clocks(1.0, 1.0, 9)]
-    api, training, frozen, left = rows(ours, peer)
+    typed_run = [Clocks(0.1, 0.1, 0, stopped=3.0, ended=9.0), Clocks(0.1, 0.1, 0, stopped=9.0, ended=99.0)]
+    by_hand = [*typed_run, typed_run[0]]
+    api, training, frozen, stopped, verdict, left = rows(ours, peer, by_hand)
     assert (api.ours, api.peer, api.ratio, api.holds) == (1.5, 6.0, 4.0, True)
     assert (training.ours, training.peer, training.holds) == (2.0, 8.0, True)
     assert (frozen.ours, frozen.peer, frozen.ratio, frozen.holds) == (0.3, None, None, True)
     assert (left.ours, left.peer, left.ratio, left.holds) == (0, 4, None, True)
-    one_left = rows([*ours, Clocks(1.0, 1.0, 1, 0.2)], peer)[-1]
+    assert (stopped.ours, stopped.peer, stopped.holds) == (3.0, 8.0, True)
+    assert (verdict.ours, verdict.ratio, verdict.holds) == (9.0, None, True)
+    assert not rows(ours, peer, [Clocks(0.1, 0.1, 1, stopped=3.0, ended=9.0)])[-1].holds
+    one_left = rows([*ours, Clocks(1.0, 1.0, 1, 0.2)], peer, by_hand)[-1]
     assert not one_left.holds
     assert "NO" in table([one_left])
-    assert not rows(ours, [Clocks(5.9, 7.9, 1)])[0].holds
+    assert not rows(ours, [Clocks(5.9, 7.9, 1)], by_hand)[0].holds
 
 
 class Sample:
@@ -139,17 +140,8 @@ class WithoutServer(Bench):
         """Nothing here is a figure."""
 
     def flow(self) -> Clocks:
-        """Contain, and all that follows."""
-        small, evidence = self.sample, self.folder / "evidence"
-        places = f"root = '{small.root}'\nlock = '{small.lock}'\nevidence_dir = '{evidence}'"
-        file = self.folder / "evacuation.toml"
-        file.write_text(f"[workload.w]\n{places}\nwatch_seconds = 0.2\n[store.w]\nfolder = '{self.folder / 'store'}'\n")
-        (self.folder / "store").mkdir()
-        try:
-            seen = self._race(lambda: [sys.executable, "-m", "flows.cli", "run", str(file)], PYTHONPATH=str(PROJECT))
-        finally:
-            LinuxHost().release(evidence / CORDON)
-        return replace(seen, frozen=first_task_to_frozen(evidence))
+        """As it is typed."""
+        return self.typed()
 
 
 @pytest.mark.soak
@@ -170,10 +162,13 @@ def test_the_bench_in_its_smallest_form(tmp_path: Path, monkeypatch: pytest.Monk
 def judge_smallest(code: int, folder: Path) -> None:
     """Whether the goals hold is a question for a machine at rest."""
     assert code in {0, 1}
-    api, training, frozen, left, wide, deep = json.loads((folder / "contain.json").read_text())["rows"]
+    api, training, frozen, stopped, verdict, left, wide, deep = json.loads((folder / "contain.json").read_text())[
+        "rows"
+    ]
     assert 0 < api["ours"] < 5
     assert 0 < training["ours"] < 5
     assert frozen["ours"] > 0
+    assert 0 < stopped["ours"] < verdict["ours"]
     assert 0 < wide["ours"] < 5
     assert 0 < deep["ours"] < 5
     assert left["ours"] == 0
@@ -186,5 +181,5 @@ def test_the_small_form_with_a_server_and_the_drills_workload(tmp_path: Path, mo
     monkeypatch.setattr("benchmarks.rows.RESULTS", tmp_path)
     monkeypatch.setattr("benchmarks.watched._IDLE_SECONDS", 30.0)  # one that waits for the processor is not at rest
     judge_smallest(main(["--small"]), tmp_path)
-    _, training, _, left, *_ = json.loads((tmp_path / "contain.json").read_text())["rows"]
+    _, training, _, _, _, left, *_ = json.loads((tmp_path / "contain.json").read_text())["rows"]
     assert (training["peer"], left["peer"] > 0) == (5, True)
