@@ -43,7 +43,7 @@ class RunApi(httpx.BaseTransport, httpx.AsyncBaseTransport):
         path = request.url.path.removeprefix(httpx.URL(URL).path)
         with self._lock:
             status, content = self._answer(request.method, path, json.loads(request.read() or b"{}"))
-        return httpx.Response(status, json=content)
+            return httpx.Response(status, json=content)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer a request as Prefect's server does."""
@@ -68,7 +68,7 @@ class RunApi(httpx.BaseTransport, httpx.AsyncBaseTransport):
     def _create(self, kind: str, body: _Json) -> _Json:
         made = {**body, "id": str(uuid4()), "created": _now(), "updated": _now()}
         if kind == "flow_runs":
-            made |= {"name": body["name"] or "by hand", "expected_start_time": _now(), "run_count": 0}
+            made |= {"name": body.get("name") or "by hand", "expected_start_time": _now(), "run_count": 0}
             _set_state(made, body["state"])
         self._known[f"{kind}/{made['id']}"] = made
         return made
@@ -90,13 +90,13 @@ def answering(api: RunApi) -> Iterator[None]:
 
 def _set_state(run: _Json, given: _Json) -> _Json:
     """Let the flow run be in this state, and return Prefect's answer to that."""
-    details = {**(given["state_details"] or {}), "flow_run_id": run["id"]}
+    details = {**(given.get("state_details") or {}), "flow_run_id": run["id"]}
     if details.get("pause_reschedule"):  # nobody could resume it
         reason = "Cannot suspend flows without a deployment."
         return {"state": None, "status": "ABORT", "details": {"type": "abort_details", "reason": reason}}
     state = {**given, "id": str(uuid4()), "timestamp": _now(), "state_details": details}
     count = run["run_count"] + (state["type"] == "RUNNING")
-    run.update(state=state, state_type=state["type"], state_name=state["name"], run_count=count, updated=_now())
+    run.update(state=state, state_type=state["type"], state_name=state.get("name"), run_count=count, updated=_now())
     return {"state": state, "status": "ACCEPT", "details": {"type": "accept_details"}}
 
 
