@@ -156,7 +156,7 @@ def _figures(known: "LocalConfig", state: "State[Any]") -> dict[str, float | Non
     for closing in (closing for home in homes_of_it for closing in closings(home)[-1:]):
         record = json.loads(closing.with_name(VERDICT).read_bytes())
         if record["run"] == str(state.state_details.flow_run_id):
-            return {name: record[name] for name in FIGURES}
+            return {name: record.get(name) for name in FIGURES}
     return dict.fromkeys(FIGURES)
 
 

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from tasks.custody.errors import EvacuationError
@@ -23,9 +23,10 @@ class Phases(logging.Handler):
     """Print the end of each phase, with the seconds since the command was typed."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print the line of a step that ends a phase."""
+        """Print the line of a step that ends a phase; no step fails because nobody reads it."""
         if getattr(record, "step_id", "") in _PHASES:
-            say(visible(f"{age_of(start_of(os.getpid())):6.1f} s  {record.getMessage()}", _WIDTH), error=True)
+            with suppress(OSError, ValueError):
+                say(visible(f"{age_of(start_of(os.getpid())):6.1f} s  {record.getMessage()}", _WIDTH), error=True)
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -48,7 +48,7 @@ def test_who_is_not_known_is_asked_about_and_excused_for_this_incident(scene: Sc
     back = recover(scene.name, scene.name, incident, return_state=True)
     assert "nobody has answered what they are" in str(back.result(raise_on_failure=False))
     lines = list(status(scene.block, LinuxHost(root=scene.block.root), Called(scene.name, "one.toml")))
-    assert f"unknown   process {stranger.pid}: sleep 611: {WHY}" in lines
+    assert f"unknown   process {stranger.pid}: sleep 611: {WHY}; what started it is gone 起動元は終了済み" in lines
     assert f"          evacuation answer one.toml {incident} {stranger.pid} end" in lines
 
     assert f"did not know: {stranger.pid}; got {os.getpid()}" in refused(scene, os.getpid(), incident)

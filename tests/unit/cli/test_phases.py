@@ -1,7 +1,10 @@
 """What a run by hand shows while it goes on: a line a phase, warnings, and no log lines."""
 
 import logging
+import os
 import re
+import sys
+from contextlib import suppress
 
 import pytest
 
@@ -42,3 +45,15 @@ def test_prefects_lines_on_steps_are_left_out_and_its_warnings_stay(name: str, m
     assert told == ["the disk is slow", "a bug"]
     logger.error("Finished in state Failed()")
     assert told[2:] == ["Finished in state Failed()"], "outside of a run by hand it is as it was"
+
+
+def test_no_step_fails_because_nobody_reads_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    gone = os.fdopen(write, "w", buffering=1)
+    monkeypatch.setattr(sys, "stderr", gone)
+    with phases():
+        ended("stop", "停止: 4 stopped")
+    monkeypatch.undo()
+    with suppress(BrokenPipeError):
+        gone.close()
