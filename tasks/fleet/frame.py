@@ -17,7 +17,7 @@ from prefect.events import Event
 
 from blocks.signing_key import SigningKey
 from tasks.adapters.server_time import server_time
-from tasks.custody.fleet.frame import ANSWER, EARLY, EVENT, HOSTS, NAMESPACE, RESOURCE, STANDS, Answer, Frame
+from tasks.custody.fleet.frame import EARLY, EVENT, EVENT_ANSWER, HOSTS, NAMESPACE, RESOURCE, STANDS, Answer, Frame
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.incident.description import EMPTY, recognisable
 from tasks.custody.store.manifest import canonical, digest_bytes
@@ -99,7 +99,7 @@ def _workloads() -> dict[str | None, Mapping[str, Any]]:
 
 def answers_of(client: SyncPrefectClient, incident: FleetIncident) -> list[Answer]:
     """Return the first answer of each host and kind to an incident's frames; none of what cannot be read."""
-    about = {"event": {"name": [ANSWER]}, "resource": {"id": [f"{RESOURCE}.{incident.id}"]}, "order": "ASC"}
+    about = {"event": {"name": [EVENT_ANSWER]}, "resource": {"id": [f"{RESOURCE}.{incident.id}"]}, "order": "ASC"}
     found = dict[tuple[str, str], Answer]()
     with suppress(HTTPError, ValueError, KeyError, TypeError):
         page: Any = client.request("POST", "/events/filter", json={"filter": about}).json()

@@ -18,7 +18,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.events import Event
 from prefect.logging import get_logger
 
-from tasks.custody.fleet.frame import ANSWER, RESOURCE, Answer, Frame, verified, why_ignored
+from tasks.custody.fleet.frame import EVENT_ANSWER, RESOURCE, Answer, Frame, verified, why_ignored
 from tasks.custody.fleet.order import Order
 from tasks.prestart.freeze import freeze_until_its_run
 from tasks.prestart.journal import EarlyFreeze, not_taken_over, thaw_left
@@ -178,6 +178,6 @@ class Frames:
 async def answer_to(client: PrefectClient, fleet: str, answer: Answer) -> None:
     """Tell the server, which may be gone: what is frozen stays so."""
     payload = {"host": answer.host, "done": answer.done, "processes": answer.processes, "why": answer.why}
-    event = Event(event=ANSWER, resource={"prefect.resource.id": f"{RESOURCE}.{fleet}"}, payload=payload)
+    event = Event(event=EVENT_ANSWER, resource={"prefect.resource.id": f"{RESOURCE}.{fleet}"}, payload=payload)
     with suppress(Exception):
         await client.request("POST", "/events", json=[event.model_dump(mode="json")])

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 NAMESPACE: Final = "evacuation-fleet"
 """The purpose of the signature: one of evidence is no order, and the reverse."""
 EVENT: Final = "evacuation.fleet.frame"
-"""An order for all hosts of a fleet, signed: freeze, or give back what a frame has frozen. Workers obey it."""
-ANSWER: Final = "evacuation.fleet.answer"
+"""A fleet's run freezes, or gives back, all its hosts: payload `frame`, canonical JSON, and its `signature`."""
+EVENT_ANSWER: Final = "evacuation.fleet.answer"
+"""A host says what it did for a frame: payload `host`, `done`, `processes`, `why`."""
 RESOURCE: Final = "evacuation.fleet"
 """The resource of every frame. An answer's is this, a dot, and the fleet's id."""
 HOSTS: Final = 200

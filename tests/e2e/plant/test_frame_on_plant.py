@@ -12,7 +12,7 @@ import pytest
 from psutil import STATUS_STOPPED
 
 from tasks.adapters.prefect_server import PrefectServer
-from tasks.custody.fleet.frame import ANSWER, EVENT
+from tasks.custody.fleet.frame import EVENT, EVENT_ANSWER
 from tasks.drill.vault import write_frame_keys
 from tests.e2e.plant.conftest import HOSTS, RUN_SECONDS, Site
 from tests.support.counting_proxy import CountingProxy
@@ -50,7 +50,7 @@ class Framed:
 
     def answers(self, fleet: str) -> list[tuple[str, str]]:
         """What hosts have answered."""
-        said = [each for each in self.events(ANSWER) if f"-{fleet}-" in each["resource"]["prefect.resource.id"]]
+        said = [each for each in self.events(EVENT_ANSWER) if f"-{fleet}-" in each["resource"]["prefect.resource.id"]]
         return sorted((each["payload"]["host"], each["payload"]["done"]) for each in said)
 
     def frozen(self, *names: str) -> datetime:
