@@ -135,7 +135,7 @@ def pattern_for(process: Process) -> str:
     They are the module that it runs, or else the first file that it names, and a server's module:attribute. Without
     such a word that may be shown it is that of its exact line, or empty.
     """
-    command, below = process.command, f"{process.cwd}/"
+    command, below = process.command[:200], f"{process.cwd}/"
     shown = redact_command(command, process.cwd)
     words = [
         (before, part.strip("[](){}\"',;:"))
@@ -147,7 +147,8 @@ def pattern_for(process: Process) -> str:
     every = [word for _, word in sorted(telling, key=lambda each: each[0] != "-m")]
     chosen = dict.fromkeys(every[:1] + [word for word in every if _SERVED.fullmatch(word)][:1])
     made = ".*".join(_whole_word(word, below) for word in chosen)
-    return made if made and not runs_inline_code(command) and re.search(made, process.line) else _exact_words(process)
+    fits = made and not runs_inline_code(command) and re.search(made, process.line[:4_000])  # which may take its square
+    return made if fits else _exact_words(process)
 
 
 def _whole_word(word: str, below: str) -> str:

@@ -78,3 +78,9 @@ def test_no_letter_more_matches(name: str, letter: str) -> None:
     assert re.search(made, f"python {name}")
     assert not re.search(made, f"python {letter}{name}")
     assert not re.search(made, f"python {name}{letter} x")
+
+
+def test_a_line_of_any_length_is_told_at_once() -> None:
+    """The account writes it: where one word stands very often before none of the other, a search is quadratic."""
+    words = ("x", "serve:app", "-m", "jobs.fit", *["jobs.fit"] * 100_000)
+    assert pattern_for(Process(Identity(2, 1), 1, "S", words, cwd=ROOT)).startswith("^x serve:app ")
