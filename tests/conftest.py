@@ -6,8 +6,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -108,8 +110,20 @@ def _place_of(scope: str) -> int:
     return next(place for place, begin in enumerate(ORDER) if scope.startswith(begin))
 
 
+def _copy_ui_once() -> None:
+    """Let Prefect copy its UI in a new environment, before several of its servers begin to do so at the same time.
+
+    They can empty the folder under one another, and then no server starts in this environment any more.
+    """
+    found = find_spec("prefect")
+    if found and found.origin and not Path(found.origin).with_name("server").joinpath("ui_v2_build").exists():
+        code = "from prefect.server.api.server import create_ui_app; create_ui_app(ephemeral=False)"
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
     """The one that `make test` uses. Unit tests share nothing slow, and are handed out sooner without scopes."""
+    _copy_ui_once()
     return Together(config, log) if config.getoption("dist") == "loadscope" else None
 
 
