@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from prefect.blocks.core import Block
+from prefect_aws import AwsCredentials, MinIOCredentials
 from pydantic import Field, HttpUrl, ValidationError, field_validator
 
-from blocks.aws_credentials import AwsCredentials, MinIOCredentials
 from blocks.form import FormMade
 from blocks.quick_save import QuickSave
 from blocks.signing_key import SigningKey
