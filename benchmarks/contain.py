@@ -128,7 +128,8 @@ class Bench:
             seen = self._race(lambda: command)
         finally:
             LinuxHost().release(evidence / CORDON)
-        return replace(seen, stopped=step_done(evidence, "stop")["monotonic"] - seen.began)
+        stopped = step_done(evidence, "stop")["monotonic"] - seen.began
+        return replace(seen, frozen=first_task_to_frozen(evidence), stopped=stopped)
 
     def described(self, evidence: Path) -> str:
         """Return the workload's table of a TOML file."""

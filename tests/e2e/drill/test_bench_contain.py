@@ -113,7 +113,7 @@ class Sample:
 
     def __init__(self, small: SmallWorkload) -> None:
         """Take its places."""
-        self.small, self.root, self.lock = small, small.root, small.block().lock
+        self.small, self.root, self.lock, self.block = small, small.root, small.block().lock, small.block
 
     @property
     def sessions(self) -> tuple[int, ...]:
@@ -152,6 +152,7 @@ def test_the_bench_in_its_smallest_form(tmp_path: Path, monkeypatch: pytest.Monk
 
     @contextmanager
     def stage(folder: Path, size: Size) -> Iterator[Bench]:
+        (folder / "store").mkdir()
         with SmallWorkload(folder / "work load") as small:
             yield WithoutServer(folder, NOTHING, cast("SampleWorkload", Sample(small)), size)
 
