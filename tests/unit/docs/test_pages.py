@@ -9,6 +9,7 @@ from prefect.utilities.callables import parameter_schema
 import blocks
 from docs.reference import flows, targets
 from flows.commands import app
+from tasks.custody.incident.deployment_names import deployment_name
 from tasks.custody.incident.ending import ENDINGS
 from tests.support.pages import PAGES, PROJECT, Page
 
@@ -60,6 +61,12 @@ def test_every_command_is_one_that_there_is(name: str) -> None:
             assert " ".join(command.split()[:2]) in known, command
         if deployed := re.search(r"prefect deployment run (\w+)/", command):
             assert set(re.findall(r"--param (\w+)=", command)) <= PARAMETERS[deployed[1]], command
+
+
+@pytest.mark.parametrize("page", [Page(path) for path in PAGES], ids=lambda page: page.path.name)
+def test_every_deployment_that_is_run_has_the_name_that_it_is_deployed_under(page: Page) -> None:
+    for flow, name in re.findall(r"prefect deployment run ([\w-]+)/([\w-]+)", page.path.read_text()):
+        assert name.startswith(deployment_name(flow, "")), f"{flow}/{name}"
 
 
 @pytest.mark.parametrize("name", BOTH)
