@@ -13,7 +13,7 @@ from blocks.store import EvidenceStore
 from blocks.workload import Workload
 from tasks.custody.containment.pause import Pause
 from tasks.custody.containment.receipt import Containment
-from tasks.custody.errors import Conflict, StoreError
+from tasks.custody.errors import StoreError
 from tasks.custody.evidence.acquisition import Evidence, Outcome, Seal
 from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, seal, volumes_to_seal
@@ -96,7 +96,7 @@ def contained_findings(at: datetime, **found: Any) -> Findings:
 
 def recorded_run(context: RunContext, evidence: Sequence[Evidence], **changes: object) -> Record:
     """What a run does after the stop, step by step."""
-    with suppress(Conflict):  # as in a flow: the offload then tells it
+    with suppress(StoreError):  # as in a flow: the offload then tells it
         claim_store.fn(context)
     seals: list[Seal] = [made(seal.fn(context, each, evidence)) for each in volumes_to_seal(context, evidence)]
     intact = made(check_seal.fn(context, seals))

@@ -18,7 +18,7 @@ from tasks.evidence.collect import collect
 from tasks.incident.current import read_incident
 from tests.support.memory_store import MemoryStore
 from tests.support.run_context import INCIDENT, case_of, made
-from tests.support.sealed_runs import NAMES, one_run
+from tests.support.sealed_runs import NAMES, recorded_run
 from tests.support.workloads import SmallWorkload
 
 
@@ -47,12 +47,32 @@ class Failing(MemoryStore):
             super().create(key, source, sha256, parts, tell)
 
 
+class Down(MemoryStore):
+    """Takes nothing while it is down, as a bucket that is not there, or of which nobody has the credentials."""
+
+    is_down = True
+
+    def create(
+        self,
+        key: str,
+        source: Path | bytes,
+        sha256: str,
+        parts: Parts | None = None,
+        tell: Callable[[int], object] = ignore_progress,
+    ) -> None:
+        """Fail while it is down."""
+        if self.is_down:
+            raise TransientStoreError("an answer", "none", "Nothing was stored.", "Try again.")
+        super().create(key, source, sha256, parts, tell)
+
+
 def run(small: SmallWorkload, store: MemoryStore, key: SigningKey) -> None:
     """Run the incident, or carry it on."""
     with case_of(small.block(needed=["logs"]), store) as context:
         context.incident = read_incident(context.directory.path) or context.incident
         context.store.block = EvidenceStore(folder=small.root, signing=key)
-        one_run(context, [made(collect.fn(context, name)) for name in NAMES])
+        is_stored = recorded_run(context, [made(collect.fn(context, name)) for name in NAMES]).stored
+        assert is_stored is not getattr(store, "is_down", False)
 
 
 def unsent(audit: Audit) -> list[str]:
@@ -95,3 +115,23 @@ def test_what_an_unfinished_incident_has_is_what_was_sealed(tmp_path: Path, sign
     assert audited(store, INCIDENT, signers, deep=False).word is AuditWord.BROKEN  # it was proven to be there
     store._objects[key] = whole + b"?"
     assert audited(store, INCIDENT, signers, deep=False).word is AuditWord.BROKEN
+
+
+@pytest.mark.parametrize("before", ["memory:", "memory:mistyped", "store block house"])
+def test_an_incident_is_proven_where_it_was_carried_on_wherever_its_first_run_meant_to_store_it(
+    tmp_path: Path, signing_key: SigningKey, before: str
+) -> None:
+    store = Down(before)
+    with SmallWorkload(tmp_path / "work load") as small:
+        run(small, store, signing_key)
+        assert not store._objects
+        store.is_down, store._place = False, "memory:"
+        run(small, store, signing_key)
+    audit = audited(store, INCIDENT, read_signers(signing_key.allowed_signers), deep=True)
+    assert audit.word is AuditWord.PROVEN, audit.findings
+    moved = {each.object for each in audit.findings if "another place" in each.what}
+    assert moved == (set() if before == "memory:" else {f"incidents/{INCIDENT}/record/001/closing.json"}) | (
+        set() if before == "memory:" else {f"incidents/{INCIDENT}/evidence/manifest.json"}
+    )
+    del store._objects[f"incidents/{INCIDENT}/claim.json"]
+    assert audited(store, INCIDENT, read_signers(signing_key.allowed_signers), deep=True).word is AuditWord.BROKEN
