@@ -231,7 +231,8 @@ def test_an_editor_in_the_root_contradicts_nothing_and_another_server_is_unknown
         (unknown,) = seen.unknown
         assert (unknown.command, unknown.why) == (
             f"{node} 600",
-            "its working directory is in the root, and nothing proves it harmless",
+            "its working directory is in the root, and nothing proves it harmless; "
+            "what started it is gone 起動元は終了済み",
         )
         (excused,) = seen.notes
         assert excused.startswith("1 excused 除外: ")
