@@ -229,10 +229,8 @@ def test_an_editor_in_the_root_contradicts_nothing_and_another_server_is_unknown
         seen = contained(small)
         assert seen.contained, seen.summary
         (unknown,) = seen.unknown
-        assert (unknown.command, unknown.why) == (
-            f"{node} 600",
-            "its working directory is in the root, and nothing proves it harmless",
-        )
+        why = "its working directory is in the root, and nothing proves it harmless; what started it is gone"
+        assert (unknown.command, unknown.why) == (f"{node} 600", f"{why} 起動元は終了済み")
         (excused,) = seen.notes
         assert excused.startswith("1 excused 除外: ")
         assert vim in excused
