@@ -265,9 +265,11 @@ class Audit:
             self.check(self.sha256(each["key"]) == each["sha256"], each["key"], "changed since it was promoted", "note")
         every = [*verdict["objects"], *promotion["objects"]]
         receipts = {each["key"]: each["sha256"] for each in every if each["proven"] or each["lost"] or each["beside"]}
-        wanted = {f"{self.home}claim.json": digest(written({**origin, **{k: about[k] for k in ("boot", "opened_at")}}))}
+        claim = {f"{self.home}claim.json": digest(written({**origin, **{k: about[k] for k in ("boot", "opened_at")}}))}
+        wanted = dict(claim) if verdict["place"] == self.last["place"] else {}
         wanted |= {name: sha256 for name, sha256 in receipts.items() if name.endswith("/manifest.json.sig")}
         self.expect(wanted, key)
+        wanted |= claim
         attempts, sealed = {each["collector"]: each for each in verdict["coverage"]}, list[Document]()
         for name in [self.home + name for name in closing["manifests"]]:
             wanted |= self.sealed.get(name, {})

@@ -59,8 +59,9 @@ class StoreAccess:
 
     @property
     def label(self) -> str:
-        """Place of the store for people; the block's name if the store cannot be opened."""
-        return _told(lambda: self.evidence.place, lambda _: f"store block {self.name}")
+        """Place of the store, as its block says it if it cannot be opened; the block's name if that is not valid."""
+        named = f"store block {self.name}"
+        return _told(lambda: self.evidence.place, lambda _: _told(lambda: self.block.place, lambda _: named))
 
     @property
     def identity(self) -> str:

@@ -43,8 +43,11 @@ def volume_of(path: str) -> int | None:
     return int(number) if known else None
 
 
-def promises_of(layout: Layout, record: RecordOf) -> Iterator[Promise]:
-    """Yield what a closing says about objects, and what follows from the verdict beside it."""
+def promises_of(layout: Layout, record: RecordOf, place: str | None) -> Iterator[Promise]:
+    """Yield what a closing says about objects, and what follows from the verdict beside it.
+
+    `place` is that of the last closing. A run that meant another one made its claim there, or could not make it.
+    """
     by = layout.closing(record.number)
     if record.closing:
         for name, sha256 in record.closing.files.items():
@@ -55,7 +58,8 @@ def promises_of(layout: Layout, record: RecordOf) -> Iterator[Promise]:
             yield Promise(f"incidents/{layout.incident}/record/{path}", sha256, None, by)
     if facts := record.facts:
         verdict = layout.verdict(record.number)
-        yield Promise(facts.claim.key, facts.claim.sha256, facts.claim.size, verdict)
+        if facts.place == place:
+            yield Promise(facts.claim.key, facts.claim.sha256, facts.claim.size, verdict)
         signatures = {f"{layout.manifest(volume)}{SIGNATURE}" for volume in layout.volumes}
         for receipt in facts.objects:
             if receipt.beside or (receipt.proven and receipt.key in signatures):

@@ -8,6 +8,7 @@ from typing import Any, NoReturn, cast
 import pytest
 from pydantic import ValidationError
 
+from blocks.store import EvidenceStore
 from tasks.adapters.container_engine import Engine
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.store.retention import NOTHING
@@ -77,3 +78,13 @@ def test_a_store_that_cannot_be_used_fails_its_step_and_costs_the_record_nothing
     for part in ("block", "evidence", "latest"):
         with pytest.raises(ValidationError):
             getattr(store, part)
+
+
+def test_a_store_that_cannot_be_opened_is_named_as_it_will_be_once_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without credentials at first: what a later run stores is stored where this one meant to."""
+    log, saved = CustodyLog(tmp_path / "log", {}), {"folder": str(tmp_path)}
+    whole = StoreAccess("house", saved, log, dry_run=False).label
+    monkeypatch.setattr(EvidenceStore, "open", refused)
+    assert StoreAccess("house", saved, log, dry_run=False).label == whole == str(tmp_path)
