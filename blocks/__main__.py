@@ -12,7 +12,7 @@ from tasks.custody.visible import say
 
 def _only(arguments: list[str]) -> Path:
     if len(arguments) != 1:
-        raise Refused("the name of one file", repr(arguments), "Start from examples/evacuation.toml.")
+        raise Refused("the name of one file", repr(arguments), "`evacuation init FOLDER` writes a first one.")
     return Path(arguments[0])
 
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -197,9 +198,8 @@ def complaints(error: ValidationError) -> str:
 
 
 def _require_known(cls: type[BaseModel], kind: str, name: str, fields: dict[str, Any]) -> None:
-    if unknown := fields.keys() - cls.model_fields:
-        raise Refused(
-            f"fields of {kind}: {', '.join(cls.model_fields)}",
-            f"{', '.join(sorted(unknown))} in [{kind}.{name}]",
-            "Correct the name.",
-        )
+    if unknown := sorted(fields.keys() - cls.model_fields):
+        near = [found for each in unknown for found in get_close_matches(each, cls.model_fields, 1)]
+        expected = near if len(near) == len(unknown) else cls.model_fields
+        got = f"{', '.join(unknown)} in [{kind}.{name}]"
+        raise Refused(f"fields of {kind}: {', '.join(expected)}", got, "Correct the name. 名前を直してください。")

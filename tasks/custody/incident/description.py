@@ -52,6 +52,8 @@ _REST: Final[dict[str, Any]] = {
     "interpreter": "",
 }
 _SERVICE: Final = re.compile(r"[\w:.@\\][\w:.@\\-]*\.service", re.ASCII)
+_FIRST_FILE: Final = "`evacuation init FOLDER` writes a first file 最初のファイルを作成."
+_CHECK_PATH: Final = f"Check the path パスを確認. {_FIRST_FILE}"
 _NOBODYS_UNIT: Final = re.compile(
     r"(?:evacuation|systemd-|user@|getty@|sshd?@).*"
     r"|(?:sshd?|crond?|anacron|atd|dbus|dbus-broker|docker|containerd|supervisord?|slurmd)\.service"
@@ -70,7 +72,7 @@ def read_tables(path: Path) -> Tables:
     try:
         return tables(str(path), path.read_text())
     except (OSError, UnicodeDecodeError) as error:
-        raise Refused("a TOML file", f"{path}: {error}", "Start from examples/evacuation.toml.") from error
+        raise Refused("a TOML file", f"{path}: {error}", _CHECK_PATH) from error
 
 
 def described(path: Path, kind: str) -> Tables:
@@ -96,8 +98,7 @@ def workload_folder(folder: Path) -> Path:
         raise Refused(
             f"a TOML file, or a folder with {' or '.join(_MARKS)}",
             f"the folder {folder.absolute()}",
-            "Change to the workload's folder, or name a file made from examples/evacuation.toml. "
-            "ワークロードのフォルダーで実行してください。",
+            f"Change to the workload's folder ワークロードのフォルダーで実行. {_FIRST_FILE}",
         )
     return folder.absolute()
 
@@ -123,13 +124,11 @@ def tables(file: str, text: str) -> Tables:
     try:
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise Refused("a TOML file", f"{file}: {error}", "Start from examples/evacuation.toml.") from error
+        raise Refused("a TOML file", f"{file}: {error}", "Correct it there. その行を直してください。") from error
     unknown = [*(found.keys() - set(KINDS)), *(kind for kind in found if not _named(found[kind]))]
     if unknown or not found:
         got = ", ".join(sorted(unknown)) if found else "nothing"
-        raise Refused(
-            "tables [workload.NAME], [store.NAME] and [fleet.NAME]", got, "Start from examples/evacuation.toml."
-        )
+        raise Refused("tables [workload.NAME], [store.NAME] and [fleet.NAME]", got, _FIRST_FILE)
     return found
 
 

@@ -30,6 +30,7 @@ from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
 from tasks.adapters.host import LinuxHost
 from tasks.adapters.prefect_server import PrefectServer
+from tasks.custody.incident.deployment_names import full_name
 from tasks.drill.deployment import NAME, POOL, client_of, deploy, prefect
 from tasks.drill.parts import SeaweedFS, Worker
 from tasks.drill.screen import follow
@@ -86,7 +87,7 @@ class Stage:
         with temporary_settings({PREFECT_API_URL: self.server.api}):
             store.save(NAME, overwrite=True)
         words = [word for name, value in parameters.items() for word in ("--param", f"{name}={json.dumps(value)}")]
-        told = prefect(self.server, "deployment", "run", f"{flow}/{NAME}", *words)
+        told = prefect(self.server, "deployment", "run", full_name(flow, NAME), *words)
         found = re.search(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", told)
         assert found, told
         with client_of(self.server) as client:

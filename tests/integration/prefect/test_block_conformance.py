@@ -97,7 +97,7 @@ def test_the_example_file_is_valid() -> None:
         ("", "nothing"),
         ("[workload.a", "TOML"),
         ("[bucket.a]\nx = 1", "bucket"),
-        ('[workload.a]\nrooot = "/srv/a"', "rooot"),
+        ('[workload.a]\nrooot = "/srv/a"', "fields of workload: root; got rooot"),
         ('[workload.a]\nroot = "srv"', "absolute path"),
         ('[store.a]\nbucket = "A"', "bucket name"),
     ],
@@ -114,5 +114,5 @@ def test_a_file_that_is_missing_is_refused_with_what_to_do(arguments: list[str])
     command = [sys.executable, "-m", "blocks", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "examples/evacuation.toml" in done.stderr
+    assert "evacuation init" in done.stderr
     assert all(name in done.stderr for name in arguments)

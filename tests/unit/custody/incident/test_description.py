@@ -9,7 +9,7 @@ import pytest
 from blocks.file import load, workload_given
 from blocks.workload import Workload
 from tasks.custody.errors import Refused
-from tasks.custody.incident.description import one, place, recognisable, tables
+from tasks.custody.incident.description import one, place, read_tables, recognisable, tables
 
 ROOT = {"root": "/srv/portfolio"}
 
@@ -75,8 +75,13 @@ def test_the_table_that_is_meant() -> None:
 
 @pytest.mark.parametrize("text", ["", "workload = 1", "[workload]\nroot = '/srv/a'", "[other.a]", "["])
 def test_what_is_no_such_file_is_refused(text: str) -> None:
-    with pytest.raises(Refused, match="Start from examples"):
+    with pytest.raises(Refused, match="Correct it there" if text == "[" else "evacuation init"):
         tables("f", text)
+
+
+def test_of_a_file_that_is_not_there_the_path_is_to_be_checked(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"mistyped\.toml: .*Check the path"):
+        read_tables(tmp_path / "mistyped.toml")
 
 
 @pytest.mark.parametrize(
