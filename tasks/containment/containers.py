@@ -25,6 +25,7 @@ from tasks.custody.containment.container import (
     workload_containers,
 )
 from tasks.custody.errors import ContainerGone, EngineError
+from tasks.custody.incident.description import leads_to
 from tasks.runtime.context import RunContext
 from tasks.runtime.state import IncidentState
 from tasks.system.processes import standpoint
@@ -37,6 +38,8 @@ _POLL_SECONDS: Final = 0.05
 _AT_ONCE: Final = 8
 _SIGKILL: Final = "SIGKILL"
 _BETWEEN_STARTS: Final = "restarting"
+_SERVED: Final = "EvacuationServed"
+"""In a kept configuration: on the host's network, its processes listened on the API's port."""
 
 
 def find_containers(context: RunContext) -> list[Container]:
@@ -136,10 +139,13 @@ def _keep_config(context: RunContext, container: Container) -> None:
     path = _config(context.directory.path, container.identity)
     if path.exists():
         return
-    about = json.dumps(context.adapters.engine.inspect(container.id)).encode()
+    about = context.adapters.engine.inspect(container.id)
+    if _is_on_the_host(about):
+        owners = context.adapters.host.owners(leads_to(context.workload.api_address)[1])
+        about[_SERVED] = any(each.process and each.process.container == container.id for each in owners)
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(about)
+            file.write(json.dumps(about).encode())
     except OSError as error:
         path.unlink(missing_ok=True)
         context.log.write("configuration lost", container.id, reason=str(error))
@@ -162,7 +168,7 @@ def containers_of(state: IncidentState) -> list[FrozenContainer]:
 
 
 def api_container(context: RunContext, port: int) -> FrozenContainer | None:
-    """Return the paused container of the API: it had the API's port, or runs its command on the host's network."""
+    """Return the paused container of the API: it had its port, or is on the host's network and runs its command."""
     for each in reversed(containers_of(context.state)):
         with suppress(OSError):
             about = kept_config(context.directory.path, each.identity)
@@ -171,9 +177,13 @@ def api_container(context: RunContext, port: int) -> FrozenContainer | None:
     return None
 
 
+def _is_on_the_host(about: dict[str, Any]) -> bool:
+    return bool(about.get("HostConfig", {}).get("NetworkMode") == "host")
+
+
 def _is_api_on_the_host(about: dict[str, Any], pattern: str) -> bool:
     command = " ".join([about["Path"], *about["Args"]])
-    return about["HostConfig"]["NetworkMode"] == "host" and bool(re.search(pattern, command))
+    return _is_on_the_host(about) and bool(about.get(_SERVED) or re.search(pattern, command))
 
 
 def restore_restart_policy(context: RunContext, was: ContainerIdentity, id_: str) -> str:

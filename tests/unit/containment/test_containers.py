@@ -3,12 +3,14 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from tasks.adapters.dry_run import RehearsalHost
 from tasks.adapters.dry_run_engine import RehearsalEngine
 from tasks.containment.containers import (
+    api_container,
     containers_key,
     find_containers,
     freeze_containers,
@@ -18,14 +20,19 @@ from tasks.containment.containers import (
 )
 from tasks.containment.containment_check import prove_contained
 from tasks.containment.stop_containers import stop_container, stop_containers
-from tasks.custody.containment.container import ContainerIdentity
+from tasks.custody.containment.container import Container, ContainerIdentity
 from tasks.custody.containment.ends import End
+from tasks.custody.containment.process import Listener
 from tasks.custody.errors import EngineError
+from tasks.custody.incident.description import leads_to
 from tasks.runtime.context import RunContext
-from tests.support.memory_engine import ASKED, Hook, container, engine_of, obey
+from tests.support.memory_engine import ASKED, Hook, MemoryEngine, container, engine_of, obey
 from tests.support.paper_host import PaperHost, process
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
+
+if TYPE_CHECKING:
+    from tasks.adapters.container_engine import Engine
 
 ONE, TWO = container(1), container(2)
 
@@ -60,6 +67,35 @@ def test_paused_asked_and_ended_each_with_a_receipt(run: RunContext) -> None:
     assert sorted(act for act in engine.acts if act[0] == "forbid restart") == [("forbid restart", TWO.id)]
     assert kept_config(run.directory.path, second.identity)["Restart"] == "always"
     assert living_containers(run) == ()
+
+
+class OnTheHost(MemoryEngine):
+    """Of containers on the host's network, whose ports an engine does not know."""
+
+    def inspect(self, id_: str) -> dict[str, Any]:
+        about = super().inspect(id_)
+        host = {**about["HostConfig"], "NetworkMode": "host"}
+        return {
+            **about,
+            "HostConfig": host,
+            "NetworkSettings": {"Ports": {}},
+            "Path": "/serve",
+            "Args": [f"--of={id_}"],
+        }
+
+
+@pytest.mark.parametrize(("listening", "expected"), [([ONE.id], ONE), ([TWO.id], TWO), (["f" * 64], None), ([], None)])
+def test_on_the_hosts_network_the_api_is_what_listened_on_its_port(
+    run: RunContext, monkeypatch: pytest.MonkeyPatch, listening: list[str], expected: Container | None
+) -> None:
+    """Whatever its command says: the pattern is that of a process, and matches none of these."""
+    _, port = leads_to(run.workload.api_address)
+    found = [Listener(0, process(number, container=id_)) for number, id_ in enumerate(listening)]
+    monkeypatch.setattr(run.adapters.host, "owners", lambda asked: [*found, Listener(0)] if asked == port else [])
+    run.adapters.engine = cast("Engine", OnTheHost(ONE, TWO))
+    freeze_containers(run)
+    api = api_container(run, port)
+    assert (api and api.identity) == (expected and expected.identity)
 
 
 def test_one_that_is_deaf_is_killed_and_one_that_removes_itself_is_removed(run: RunContext) -> None:
