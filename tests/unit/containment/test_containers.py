@@ -73,15 +73,10 @@ class OnTheHost(MemoryEngine):
     """Of containers on the host's network, whose ports an engine does not know."""
 
     def inspect(self, id_: str) -> dict[str, Any]:
+        """What it takes to make it again, and what it runs."""
         about = super().inspect(id_)
-        host = {**about["HostConfig"], "NetworkMode": "host"}
-        return {
-            **about,
-            "HostConfig": host,
-            "NetworkSettings": {"Ports": {}},
-            "Path": "/serve",
-            "Args": [f"--of={id_}"],
-        }
+        about["HostConfig"]["NetworkMode"] = "host"
+        return {**about, "NetworkSettings": {"Ports": {}}, "Path": "/serve", "Args": [f"--of={id_}"]}
 
 
 @pytest.mark.parametrize(("listening", "expected"), [([ONE.id], ONE), ([TWO.id], TWO), (["f" * 64], None), ([], None)])
