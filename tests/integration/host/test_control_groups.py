@@ -125,7 +125,8 @@ def end(context: RunContext, *cases: Case) -> None:
     assert stopped.is_complete
     assert not any(case.living() or case.runs() for case in cases)
     found: Containment = made(prove_contained.fn(context))
-    assert found.alive == ()
+    keepers = tuple(f"{case.keeper.pid}: " for case in cases)  # one that adopts what the guard met counts as its source
+    assert [each for each in found.alive if not each.startswith(keepers)] == []
     assert not own_group(context.workload.root).place.exists()
 
 
