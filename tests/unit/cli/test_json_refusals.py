@@ -44,7 +44,7 @@ BAD_FILES = {
 @pytest.fixture(autouse=True)
 def serverless(monkeypatch: pytest.MonkeyPatch) -> None:
     """No Prefect server for a run by hand: what is wrong with its file shows before it asks that anything."""
-    monkeypatch.setattr("flows.by_hand.on_own_server", lambda given, _: given())
+    monkeypatch.setattr("flows.by_hand.without_server", lambda given, _: given())
 
 
 def refused(words: list[str], capsys: pytest.CaptureFixture[str], code: int = REFUSED) -> dict[str, object]:
