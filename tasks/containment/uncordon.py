@@ -1,6 +1,7 @@
 """§1 undone: end the guard and the newcomers that it froze, and resume Prefect's side."""
 
 import logging
+import time
 from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _GONE_SECONDS: Final = 5.0
+_LATE_SECONDS: Final = 2.0
 _SHOWN: Final = 80
 
 
@@ -207,7 +209,11 @@ def _give_back(host: Host, workload: "WorkloadFields", ended: Container[Identity
     rows = [row for row in _caught(workload) if row.get("killed") or Identity.of(row) in ended]
     above = [each for row in rows for each in row.get("above", ())]
     ran = {who for each in (*above, *_kept(workload, ABOVE)) if (who := Identity.of(each))}
-    continue_above(host, ran, held_by_incidents(workload))
+    deadline = time.monotonic() + _LATE_SECONDS
+    while True:  # on a busy host one stops itself only after its child has ended, and would stand for ever
+        waiting = continue_above(host, ran, held_by_incidents(workload))
+        if time.monotonic() > deadline or not any(host.get_process(who) for who in ran - waiting):
+            return
 
 
 def _end_containers(engine: "Engine", workload: "WorkloadFields", since: datetime) -> tuple[list[str], list[str]]:
