@@ -8,7 +8,7 @@ whichever began it.
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from itertools import islice
@@ -136,8 +136,9 @@ def _told(  # noqa: PLR0913  what it is told of
         known.workload, LinuxHost(known.workload.api_port, root=known.workload.root), Called(names["workload"], *files)
     )
     plan = _plan(known, str(state.message)) if state.name == "DryRun" else []
-    kept = [] if plan else _kept(known, str(state.message).partition(":")[0])
-    figures = _figures(known, state) if verb == "run" else {}
+    homes = _homes_of(known, state)
+    kept = [] if plan else _kept(known, homes)
+    figures = _figures(homes, state) if verb == "run" else {}
     seconds = [f"took      {told} 所要秒数"] if (told := took(figures)) else []
     more = (*plan, *kept, *seconds, *stands.lines(), f"exit      {code}")
     lines = [f"{state.name}: {state.message}", *(f"  {line}" for line in more)]
@@ -148,26 +149,29 @@ def _told(  # noqa: PLR0913  what it is told of
     return code
 
 
-def _figures(known: "LocalConfig", state: "State[Any]") -> dict[str, float | None]:
-    """Return how long a run took, by the record that it has closed; each None without one."""
+def _homes_of(known: "LocalConfig", state: "State[Any]") -> list[Path]:
+    """Return the folders of the incident that a run's message begins with; none for a message without one."""
     from tasks.incident.directory import homes
 
-    homes_of_it = (home for home in homes(known.workload) if home.name == str(state.message).partition(":")[0])
-    for closing in (closing for home in homes_of_it for closing in closings(home)[-1:]):
+    incident = str(state.message).partition(":")[0]
+    return [home for home in homes(known.workload) if home.name == incident]
+
+
+def _figures(homes: Sequence[Path], state: "State[Any]") -> dict[str, float | None]:
+    """Return how long a run took, by the record that it has closed; each None without one."""
+    for closing in (closing for home in homes for closing in closings(home)[-1:]):
         record = json.loads(closing.with_name(VERDICT).read_bytes())
         if record["run"] == str(state.state_details.flow_run_id):
             return {name: record.get(name) for name in FIGURES}
     return dict.fromkeys(FIGURES)
 
 
-def _kept(known: "LocalConfig", incident: str) -> list[str]:
+def _kept(known: "LocalConfig", homes: Sequence[Path]) -> list[str]:
     """Return where the evidence of an incident lies, on this host and in the store."""
     from blocks.store_fields import StoreFields
-    from tasks.incident.directory import homes
 
     store = StoreFields(**{name: known.store[name] for name in ("bucket", "prefix", "folder") if name in known.store})
-    here = [home for home in homes(known.workload) if home.name == incident]
-    return [f"evidence  {home} 証跡, and {store.place}/incidents/{incident} 保全先" for home in here]
+    return [f"evidence  {home} 証跡, and {store.place}/incidents/{home.name} 保全先" for home in homes]
 
 
 def _plan(known: "LocalConfig", message: str) -> list[str]:

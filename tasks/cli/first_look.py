@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from glob import escape
@@ -73,17 +73,7 @@ def look_at(root: Path) -> Found:
     servers = [top for top in tops if ports[top]]
     described = {top for top in servers[:MOST] if found.ask("/openapi.json", ports[top][0]).good}
     api = min(servers, key=lambda top: (top not in described, ports[top]), default=None)
-    patterns: dict[str, dict[str, None]] = {"api": {}, "training": {}, "worker": {}}
-    for top in tops:
-        role = "api" if top == api else "worker" if ports[top] else "training"
-        found.processes.append(f"{role}: process {top.pid}, ports {ports[top]}: {process_line(top, 120)}")
-        for each in families[top]:
-            alone = each == top or is_one_of(SHELLS, there[each.parent])  # or it may be started without it
-            if alone and not is_one_of(WAITERS, each) and (made := pattern_for(each)):
-                with suppress(ValueError):  # it would fit anything
-                    patterns[role][pattern(made)] = None
-    patterns["worker"] = patterns["worker"] and {WORKER: None, **patterns["worker"]}
-    found.fields |= {f"{role}_pattern": "|".join(each) for role, each in patterns.items() if each}
+    _name_processes(found, families, ports, api)
     if api:
         found.port = ports[api][0]
         _describe_api(found, api, host.handles([api]).get(api.identity, Handles()).called)
@@ -93,16 +83,39 @@ def look_at(root: Path) -> Found:
     if "training_pattern" not in found.fields:
         found.missing["training_pattern"] = "no training runs now; the default is the runbook's"
     found.missing["lock"] = "the default; it is yours alone only if no other workload of this host has it"
-    others = {unit_of(each.cgroup) for each in roster.snapshot.values() if each.pid not in there}
-    for name in sorted({unit_of(each.cgroup) for each in there.values()} - others):
-        with suppress(ValueError):  # one of everybody's
-            found.fields["units"] = [*found.fields.get("units", []), unit(name)]
+    _name_units(found, roster, there)
     containers = _name_containers(found, host, roster)
     if not found.port:
         found.missing["api_command"] = "nothing listens here: start the API, and run this again"
     _name_files(found)
     _name_the_rest(found, roster_now(host, WorkloadFields(**found.fields), containers))
     return found
+
+
+def _name_processes(
+    found: Found, families: Mapping[Process, Sequence[Process]], ports: Mapping[Process, list[int]], api: Process | None
+) -> None:
+    """Add each family of processes, by its top, with its role, and the patterns that recognise the roles."""
+    there = {each.pid: each for members in families.values() for each in members}
+    patterns: dict[str, dict[str, None]] = {"api": {}, "training": {}, "worker": {}}
+    for top in families:
+        role = "api" if top == api else "worker" if ports[top] else "training"
+        found.processes.append(f"{role}: process {top.pid}, ports {ports[top]}: {process_line(top, 120)}")
+        for each in families[top]:
+            alone = each == top or is_one_of(SHELLS, there[each.parent])  # or it may be started without it
+            if alone and not is_one_of(WAITERS, each) and (made := pattern_for(each)):
+                with suppress(ValueError):  # it would fit anything
+                    patterns[role][pattern(made)] = None
+    patterns["worker"] = patterns["worker"] and {WORKER: None, **patterns["worker"]}
+    found.fields |= {f"{role}_pattern": "|".join(each) for role, each in patterns.items() if each}
+
+
+def _name_units(found: Found, roster: Roster, there: Mapping[int, Process]) -> None:
+    """Add the services in which nothing but these processes runs."""
+    others = {unit_of(each.cgroup) for each in roster.snapshot.values() if each.pid not in there}
+    for name in sorted({unit_of(each.cgroup) for each in there.values()} - others):
+        with suppress(ValueError):  # one of everybody's
+            found.fields["units"] = [*found.fields.get("units", []), unit(name)]
 
 
 def _name_the_rest(found: Found, roster: Roster) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -86,11 +86,9 @@ def uncordon(
     stood = host.release(marker)
     units = host.systemd.release(marker)
     found, others = _frozen_newcomers(host, workload, since)
-    newcomers = {who: told for who, told in found.items() if who.start >= since}
     before = [ran_before(told) for who, told in found.items() if who.start < since]
     containers, paused = _end_containers(engine, workload, cordoned) if engine else ([], [])
-    ended = (*_end(host, newcomers), *containers)
-    _give_back(host, workload, newcomers)
+    ended = (*_end_newcomers(host, workload, found, since), *containers)
     doubts = (told for base in bases(workload) for told in doubtful(base / CAUGHT))
     left = (*before, *paused, *map(left_frozen, others.values()), *doubts, *release_groups(host, workload))
     for each in left:
@@ -103,7 +101,14 @@ def uncordon(
 def end_held(host: Host, workload: "WorkloadFields") -> tuple[str, ...]:
     """End the newcomers that stand frozen under the cordon, as an uncordon does; return them."""
     since = _guarded_since(cordon_base(workload) / CORDON)
-    newcomers = {who: told for who, told in held(host, workload).items() if who.start >= since}
+    return _end_newcomers(host, workload, _frozen_newcomers(host, workload, since)[0], since)
+
+
+def _end_newcomers(
+    host: Host, workload: "WorkloadFields", found: Mapping[Identity, str], since: int
+) -> tuple[str, ...]:
+    """End those of the found that were started under the cordon, and continue what stopped itself above them."""
+    newcomers = {who: told for who, told in found.items() if who.start >= since}
     ended = tuple(_end(host, newcomers))
     _give_back(host, workload, newcomers)
     return ended

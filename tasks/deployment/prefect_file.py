@@ -23,6 +23,7 @@ from pydantic import TypeAdapter
 
 from tasks.custody.errors import Refused
 from tasks.fleet.hosts import every as all_pages
+from tasks.readiness.former import is_former
 from tasks.system.shared_files import SHARED
 
 BUILD: Final = "tasks.deployment.build.workload"
@@ -150,10 +151,10 @@ def _former_name(values: Mapping[str, str]) -> str:
 def _former(
     there: Mapping[tuple[UUID, str], DeploymentResponse], template: Template, values: Mapping[str, str]
 ) -> DeploymentResponse | None:
-    """Return the deployment with the former name, unless that is today's of another workload, as of `house`."""
+    """Return the deployment with the former name, if there is one."""
     name = _former_name(values)
     found = there.get((template.flow_id, name))
-    return found if found and found.parameters.get("workload", name) == name else None
+    return found if found and is_former(found, name) else None
 
 
 def _schedules(

@@ -16,6 +16,7 @@ from blocks import SigningKey
 from tasks.custody.evidence.keys import MANIFEST, SIGNATURE
 from tasks.custody.fleet.frame import NAMESPACE
 from tasks.custody.incident.incident import principal_of
+from tasks.custody.store.signature import signer_line
 from tasks.drill.parts import SeaweedFS
 from tasks.system.installation import FLEET_KEY, FLEET_SIGNERS
 
@@ -49,7 +50,7 @@ def write_frame_keys(folder: Path) -> None:
     key = new_key()
     (folder / FLEET_KEY.name).touch(0o600)
     (folder / FLEET_KEY.name).write_text(key.private_key.get_secret_value())
-    (folder / FLEET_SIGNERS.name).write_text(f'fleet@* namespaces="{NAMESPACE}" {key.public_key}\n')
+    (folder / FLEET_SIGNERS.name).write_text(f"{signer_line('fleet@*', key.public_key, NAMESPACE)}\n")
 
 
 def allowed_signers(key: SigningKey) -> str:

@@ -7,6 +7,7 @@ from typing import Final
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
+from prefect.client.schemas.responses import DeploymentResponse
 
 from tasks.custody.incident.deployment_names import full_name
 from tasks.system.own_runs import FLOWS
@@ -15,13 +16,21 @@ _PEOPLE: Final = "flows.tell.tell"
 """Its deployment belongs to no workload."""
 
 
+def is_former(deployment: DeploymentResponse, name: str) -> bool:
+    """Return whether a deployment with this name has its former one, and is not today's of another workload.
+
+    Today's `evacuate-house` may be the former name of a workload that is called so.
+    """
+    return bool(deployment.parameters.get("workload", name) == name)
+
+
 def former_deployments(client: SyncPrefectClient, name: str) -> tuple[str, str]:
     """Return which deployments of a workload or a fleet have their former name, and how to part with them, or ""."""
     named = DeploymentFilter(name=DeploymentFilterName(any_=[name]))
     found = {
         each.id: client.read_flow(each.flow_id).name
         for each in client.read_deployments(deployment_filter=named)
-        if each.entrypoint in FLOWS - {_PEOPLE} and each.parameters.get("workload", name) == name
+        if each.entrypoint in FLOWS - {_PEOPLE} and is_former(each, name)
     }
     if not found:
         return "", ""

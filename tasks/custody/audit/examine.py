@@ -106,7 +106,7 @@ def examine(
     manifests = reader.read_each({volume: layout.manifest(volume) for volume in layout.volumes}, read_manifest)
     coverage = reader.read_each({volume: layout.coverage(volume) for volume in manifests}, read_coverage)
     book = Book()
-    place = next((each.closing.place for _, each in sorted(records.items(), reverse=True) if each.closing), None)
+    place = origin_of(records, {}).place
     for record in records.values():
         book.add(promises_of(layout, record, place))
     for volume, manifest in manifests.items():

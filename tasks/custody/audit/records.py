@@ -43,7 +43,7 @@ def volume_of(path: str) -> int | None:
     return int(number) if known else None
 
 
-def promises_of(layout: Layout, record: RecordOf, place: str | None) -> Iterator[Promise]:
+def promises_of(layout: Layout, record: RecordOf, place: str) -> Iterator[Promise]:
     """Yield what a closing says about objects, and what follows from the verdict beside it.
 
     `place` is that of the last closing. A run that meant another one made its claim there, or could not make it.

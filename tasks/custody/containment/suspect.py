@@ -12,7 +12,7 @@ from tasks.custody.containment.newcomer import started
 from tasks.custody.containment.process import Identity, Process, descendants, parents_first
 from tasks.custody.containment.program import quotes, runs_inline_code
 from tasks.custody.containment.service import unit_of
-from tasks.custody.containment.source import keeps_only, may_be_ended, may_restart
+from tasks.custody.containment.source import Source, keeps_only, may_be_ended, may_restart
 from tasks.custody.evidence.redact import process_line, redact_command
 
 SUSPECT: Final = "suspect"
@@ -110,9 +110,8 @@ def who_started(snapshot: Mapping[int, Process], pid: int, newcomers: Collection
     if by is None:
         ours = top.parent > 1 and top.parent not in snapshot  # the run's own processes are in no look
         return f"started by process {top.parent} 起動元" if ours else "what started it is gone 起動元は終了済み"
-    process = snapshot[by.identity.pid] if by.identity else None
-    more = process and may_restart(snapshot, process)
-    cure = f"; if that is the workload's, end it first 先に終了: kill {process.pid}" if process and more else ""
+    parent = _restarting(snapshot, by)
+    cure = f"; if that is the workload's, end it first 先に終了: kill {parent.pid}" if parent else ""
     return f"started by {by} 起動元{cure}"
 
 
@@ -121,12 +120,17 @@ def excuse_with_source(snapshot: Mapping[int, Process], process: Process) -> str
 
     An excused child says nothing of what starts it, which may start the workload too.
     """
-    by = started(snapshot, process.pid, ()).by
-    parent = snapshot[by.identity.pid] if by and by.identity else None
-    if parent is None or not may_restart(snapshot, parent):
+    parent = _restarting(snapshot, started(snapshot, process.pid, ()).by)
+    if parent is None:
         return excuse_for(process)
     first = f"process {parent.pid} started it; if it starts the workload ワークロードの起動元なら: kill {parent.pid}"
     return f"{first}; if not: {excuse_for(parent)}"
+
+
+def _restarting(snapshot: Mapping[int, Process], source: Source | None) -> Process | None:
+    """Return the process that a source is, if it may start more."""
+    process = snapshot[source.identity.pid] if source and source.identity else None
+    return process if process and may_restart(snapshot, process) else None
 
 
 def pattern_for(process: Process) -> str:

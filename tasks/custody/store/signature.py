@@ -55,9 +55,9 @@ class PublicKey:
         return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
 
 
-def signer_line(principal: str, public: str) -> str:
+def signer_line(principal: str, public: str, namespace: str = NAMESPACE) -> str:
     """Return the line of an allowed_signers file by which this public key may sign as this principal."""
-    return f'{principal} namespaces="{NAMESPACE}" {public}'
+    return f'{principal} namespaces="{namespace}" {public}'
 
 
 def opening(key: PublicKey) -> str:
