@@ -66,12 +66,12 @@ class RunApi(httpx.BaseTransport, httpx.AsyncBaseTransport):
         return HTTPStatus.NOT_FOUND, {"detail": "Not Found"}
 
     def _create(self, kind: str, body: _Json) -> _Json:
-        made = {**body, "id": str(uuid4()), "created": _now(), "updated": _now()}
+        created = {**body, "id": str(uuid4()), "created": _now(), "updated": _now()}
         if kind == "flow_runs":
-            made |= {"name": body.get("name") or "by hand", "expected_start_time": _now(), "run_count": 0}
-            _set_state(made, body["state"])
-        self._known[f"{kind}/{made['id']}"] = made
-        return made
+            created |= {"name": body.get("name") or "by hand", "expected_start_time": _now(), "run_count": 0}
+            _set_state(created, body["state"])
+        self._known[f"{kind}/{created['id']}"] = created
+        return created
 
 
 @contextmanager

@@ -48,8 +48,8 @@ def refuse(
 ) -> int:
     """Print why the typed words were not carried out: on stderr, with `--json` as an object; return the exit code."""
     if "--json" in words:
-        told = {"state": state, "exit_code": code, "message": visible(str(message), LINE_LIMIT), "next": then}
-        show(words[0], (), told, as_json=True)
+        fields = {"state": state, "exit_code": code, "message": visible(str(message), LINE_LIMIT), "next": then}
+        show(words[0], (), fields, as_json=True)
     else:
         say(message, error=True)
     return code

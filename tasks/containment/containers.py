@@ -168,7 +168,7 @@ def containers_of(state: IncidentState) -> list[FrozenContainer]:
 
 
 def api_container(context: RunContext, port: int) -> FrozenContainer | None:
-    """Return the paused container of the API: it had its port, or is on the host's network and runs its command."""
+    """Return the paused container of the API, by its port; on the host's network by who listened, or its command."""
     for each in reversed(containers_of(context.state)):
         with suppress(OSError):
             about = kept_config(context.directory.path, each.identity)
@@ -178,7 +178,8 @@ def api_container(context: RunContext, port: int) -> FrozenContainer | None:
 
 
 def _is_on_the_host(about: dict[str, Any]) -> bool:
-    return bool(about.get("HostConfig", {}).get("NetworkMode") == "host")
+    mode: str = about.get("HostConfig", {}).get("NetworkMode", "")
+    return mode == "host"
 
 
 def _is_api_on_the_host(about: dict[str, Any], pattern: str) -> bool:

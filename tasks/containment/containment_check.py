@@ -123,9 +123,9 @@ def _unknown(context: RunContext, roster: Roster, starters: Starters) -> tuple[U
     """Return the processes that a person has to answer, and log each."""
     found = {each.identity: each for each in starters.unknown}
     for process, why in roster.of(Kind.UNKNOWN):
-        told = f"{why}; {who_started(roster.snapshot, process.pid)}"
+        reason = f"{why}; {who_started(roster.snapshot, process.pid)}"
         line = excuse_with_source(roster.snapshot, process)
-        each = Unknown(process.identity, process_line(process, _SHOWN), told, line)
+        each = Unknown(process.identity, process_line(process, _SHOWN), reason, line)
         found.setdefault(process.identity, each)
     for each in found.values():
         context.log.write("unknown", str(each.identity.pid), command=each.command, why=each.why)

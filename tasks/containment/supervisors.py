@@ -41,8 +41,8 @@ def started_again(context: RunContext) -> set[str]:
     since = context.state.since.read() or ticks()
     rows = caught(context.cordon_files, context.incident.opened_at)
     new = (row for row in rows if (who := Identity.of(row)) and who.start >= since)
-    told = {source for row in new for source in str(row.get("source", "")).split(", started by ")}
-    return told | {each.source for each in context.state.returned.read()}
+    sources = {source for row in new for source in str(row.get("source", "")).split(", started by ")}
+    return sources | {each.source for each in context.state.returned.read()}
 
 
 def _is_apart(source: Source, frozen: Mapping[Identity, Frozen], role: str) -> bool:

@@ -53,7 +53,7 @@ class Frames:
         self._held = dict[_Key, tuple[str, EarlyFreeze]]()
         self._begun = deque[_Key](maxlen=_REMEMBERED)
         self._waiting = asyncio.Queue[tuple[str, str]](WAITING)
-        self._told = dict[str, float]()
+        self._logged_at = dict[str, float]()
         self._signers: tuple[int, tuple[Any, ...], list[str]] = (-1, (), [])
 
     def hear(self, payload: Any) -> None:
@@ -73,7 +73,7 @@ class Frames:
         while True:
             text, signature = await self._waiting.get()
             try:
-                for fleet, answer in await to_thread.run_sync(lambda *said: list(self._obeyed(*said)), text, signature):
+                for fleet, answer in await to_thread.run_sync(lambda *both: list(self._obeyed(*both)), text, signature):
                     await answer_to(client, fleet, answer)
             except Exception as error:  # noqa: BLE001  the next one may be good
                 self._ignored(str(error))
@@ -117,8 +117,8 @@ class Frames:
 
     def _ignored(self, why: str) -> None:
         """Log it, each reason once a minute: a flood must not fill the log."""
-        if time.monotonic() - self._told.get(why, -_QUIET_SECONDS) >= _QUIET_SECONDS:
-            self._told[why] = time.monotonic()
+        if time.monotonic() - self._logged_at.get(why, -_QUIET_SECONDS) >= _QUIET_SECONDS:
+            self._logged_at[why] = time.monotonic()
             logger.warning("A frame is ignored, nothing is frozen or thawed for it: %s. フレームを無視しました。", why)
 
     def _obeyed(self, text: str, signature: str) -> Iterator[tuple[str, Answer]]:
@@ -126,13 +126,13 @@ class Frames:
         frame = verified(text, signature, self._allowed()[0])
         if frame.nonce in self._used:
             raise ValueError(f"it was used before: {frame.fleet}")
-        mine = [name for name, host in frame.hosts.items() if (frame.fleet, name) in self._held or self._serves(host)]
-        if not mine:
+        names = [name for name, host in frame.hosts.items() if (frame.fleet, name) in self._held or self._serves(host)]
+        if not names:
             raise ValueError(f"it is for none of this worker's hosts: {frame.fleet}")
         self._used.append(frame.nonce)
         with suppress(OSError):  # without it a restarted worker would obey it once more, within its minute
             write_whole(self._file, json.dumps([*self._used]).encode(), 0o600, flush=False)
-        for name in mine:
+        for name in names:
             try:
                 answer = self._done(frame, (frame.fleet, name))
             except Exception as reason:  # noqa: BLE001  its run freezes it, or tells what is wrong

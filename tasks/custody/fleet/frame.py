@@ -65,13 +65,13 @@ class Frame:
     def of(cls, text: str) -> "Frame":
         """Parse `text`. Raises ValueError for anything that is no frame."""
         try:
-            said: dict[str, Any] = json.loads(text)
-            times = {name: datetime.fromisoformat(said[name]) for name in ("not_before", "not_after")}
-            frame = cls(**{**said, **times})
+            fields: dict[str, Any] = json.loads(text)
+            times = {name: datetime.fromisoformat(fields[name]) for name in ("not_before", "not_after")}
+            frame = cls(**{**fields, **times})
             parse_fleet_id(frame.fleet)
             known = frame.act in {"freeze", "thaw"} and _NONCE.fullmatch(frame.nonce)
-            typed = all(isinstance(said[name], str) for name in ("run", "targets"))
-            hosts = all(isinstance(each, dict) for each in (said["hosts"], *said["hosts"].values()))
+            typed = all(isinstance(fields[name], str) for name in ("run", "targets"))
+            hosts = all(isinstance(each, dict) for each in (fields["hosts"], *fields["hosts"].values()))
             if known and typed and hosts and all(time.utcoffset() is not None for time in times.values()):
                 return frame
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
@@ -123,6 +123,6 @@ class Answer:
     @classmethod
     def of(cls, event: Mapping[str, Any]) -> "Answer":
         """Parse an event. Raises ValueError, KeyError or TypeError for another one."""
-        said = event["payload"]
+        payload = event["payload"]
         at = min(datetime.fromisoformat(event[name]).astimezone(UTC) for name in ("occurred", "received"))
-        return cls(str(said["host"]), said["done"], int(said["processes"]), str(said["why"])[:_SHOWN], at)
+        return cls(str(payload["host"]), payload["done"], int(payload["processes"]), str(payload["why"])[:_SHOWN], at)

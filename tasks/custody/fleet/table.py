@@ -49,17 +49,17 @@ def freezes(rows: Sequence[Row], answers: Sequence[Answer], triggered: datetime)
     Nothing if no host has answered to a frame. Answers are displayed, and prove nothing: any client can send one.
     """
     names = {row.host for row in rows}
-    said = [each for each in answers if each.host in names]
-    by_frame = {each.host: each.at for each in said if each.done == "frozen" and each.at}
+    ours = [each for each in answers if each.host in names]
+    by_frame = {each.host: each.at for each in ours if each.done == "frozen" and each.at}
     by_run = {row.host: row.frozen_at for row in rows if row.frozen_at and row.host not in by_frame}
     silent = [row.host for row in rows if row.end is End.SILENT and not {row.host} & {*by_frame, *by_run}]
-    if said:
+    if ours:
         yield from _after("by the frame フレームで凍結", by_frame, triggered)
         yield from _after("by their runs 各ランで凍結", by_run, triggered)
         yield from [f"  silent 応答なし: {fold_names(silent)}"] if silent else []
-        refused = [each for each in said if each.done == "refused" and each.host not in by_frame]
+        refused = [each for each in ours if each.done == "refused" and each.host not in by_frame]
         yield from (f"  ! {each.host} refused the frame: {visible(each.why, _SHOWN)}" for each in refused[:_MESSAGES])
-        thawed = [each.host for each in said if each.done == "thawed"]
+        thawed = [each.host for each in ours if each.done == "thawed"]
         yield from [f"  given back 解凍: {fold_names(thawed)}"] if thawed else []
 
 
