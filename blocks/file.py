@@ -65,8 +65,8 @@ def lacking(block: WorkloadFields) -> Iterator[str]:
         missing = [word for word in block.api_command[1:2] if "/" in word and not (block.root / word).exists()]
         for word in (*no_program(block, block.api_command), *missing) if block.root.is_dir() else ():
             yield f"api_command: {word} is not there, so a recovery could not start the API"
-    if block.api_headers and not _is_saved(block.api_headers):
-        yield f"api_headers: {block.api_headers} is not saved. Save it (docs/setup.md), or a recovery goes without it"
+    if block.api_headers and not _is_there(block):
+        yield f"api_headers: {block.api_headers} is not there. Save it (docs/setup.md), or a recovery goes without it"
 
 
 def no_program(block: WorkloadFields, command: Sequence[str]) -> list[str]:
@@ -75,13 +75,15 @@ def no_program(block: WorkloadFields, command: Sequence[str]) -> list[str]:
     return [word for word, place in places.items() if not shutil.which(place, path=os.defpath)]
 
 
-def _is_saved(reference: str) -> bool:
+def _is_there(block: WorkloadFields) -> bool:
+    if block.api_headers.startswith("/"):
+        return block.host != socket.gethostname() or Path(block.api_headers).is_file()
     from prefect.exceptions import ObjectNotFound
 
     from blocks.saved import saved_fields
 
     try:
-        saved_fields(reference, secrets=False)
+        saved_fields(block.api_headers, secrets=False)
     except ObjectNotFound:
         return False
     return True

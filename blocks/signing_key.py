@@ -3,7 +3,6 @@
 A key in the block lies in the Prefect server: whoever reads that signs as this host. It is for drills.
 """
 
-import os
 import re
 from pathlib import Path
 from typing import ClassVar, Final, Self
@@ -15,6 +14,7 @@ from pydantic import ConfigDict, Field, HttpUrl, PrivateAttr, SecretStr, field_v
 
 from blocks.form import FormMade
 from blocks.quick_save import QuickSave
+from blocks.secret_file import read_secret
 from blocks.workload_fields import AbsolutePath
 from tasks.custody.store.envelope import enveloped
 from tasks.custody.store.signature import Data, PrivateKey, public_key, sign, signer_line
@@ -23,7 +23,6 @@ _IDENTITY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*@[A-Za-z0-9.-]+")
 _PUBLIC: Final = re.compile(r"(ssh|ecdsa|sk-ssh|sk-ecdsa)-\S+ AAAA")
 _PEM: Final = re.compile(r"-----BEGIN ((RSA|EC|DSA|ENCRYPTED) )?PRIVATE KEY-----")
 _RSA_BITS: Final = 2048
-_LIMIT: Final = 1 << 16
 _MAKE: Final = "Make one with ssh-keygen -t ed25519"
 
 
@@ -112,13 +111,12 @@ class SigningKey(QuickSave, FormMade, Block):
 def _read(path: Path) -> str:
     """Read a key file that nobody but root and this account can read or change. Raises ValueError."""
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), errors="replace") as file:
-            status = os.fstat(file.fileno())
-            if status.st_uid in {0, os.geteuid()} and not status.st_mode & 0o077:
-                return file.read(_LIMIT)
+        return read_secret(path)
     except OSError as error:
-        raise _wrong(f"the key file {path}", error.strerror or "none", "Put it there") from error
-    raise _wrong(f"{path} to be root's or this account's, mode 0600", "another", f"chown root {path}; chmod 600 {path}")
+        cure = f"Put it there: chown root {path}; chmod 600 {path}"
+        raise _wrong(
+            f"the key file {path}, root's or this account's, mode 0600", error.strerror or "none", cure
+        ) from error
 
 
 def _opened(text: str, passphrase: str) -> PrivateKey:

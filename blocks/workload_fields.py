@@ -148,9 +148,10 @@ class WorkloadFields(BaseModel):
     )
     api_headers: str = Field(
         default="",
-        pattern=r"^(secret/[a-z0-9-]+)?$",
-        description="Saved Secret block with the headers that the API wants, a key for example, as in "
-        'secret/portfolio-api; its value is a text like {"X-API-Key": "..."}, which Prefect hides, unlike an object.',
+        pattern=r"^(secret/[a-z0-9-]+|/([!-~]*[/.-])?headers\.json)?$",
+        description="Where the headers are that the API wants, a key for example: a file of the worker's host, root's "
+        "or the worker's, mode 0600, as in /etc/evacuation/portfolio-headers.json; or a saved Secret block, as in "
+        'secret/portfolio-api. Its text is like {"X-API-Key": "..."}, which Prefect hides, unlike an object.',
     )
     training_pattern: Pattern = Field(
         default=TRAINING,

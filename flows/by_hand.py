@@ -22,8 +22,9 @@ from tasks.custody.evidence.keys import VERDICT
 from tasks.custody.incident.commands import by_hand
 from tasks.custody.incident.description import place
 from tasks.custody.incident.exit_codes import EXIT_CODES
-from tasks.custody.incident.timeline import FIGURES, took
-from tasks.incident.layout import closings
+from tasks.custody.incident.timeline import FIGURES, requests, took
+from tasks.incident.layout import CUSTODY_LOG, closings
+from tasks.system.atomic_files import caught_lines
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -139,7 +140,7 @@ def _told(  # noqa: PLR0913  what it is told of
     homes = _homes_of(known, state)
     kept = [] if plan else _kept(known, homes)
     figures = _figures(homes, state) if verb == "run" else {}
-    seconds = [f"took      {told} 所要秒数"] if (told := took(figures)) else []
+    seconds = [f"took      {told} 所要秒数"] if (told := took(figures, figures.get("runs") or 1)) else []
     more = (*plan, *kept, *seconds, *stands.lines(), f"exit      {code}")
     lines = [f"{state.name}: {state.message}", *(f"  {line}" for line in more)]
     data = {"state": state.name, "message": state.message, "exit_code": code, "plan": plan, "status": asdict(stands)}
@@ -157,13 +158,13 @@ def _homes_of(known: "LocalConfig", state: "State[Any]") -> list[Path]:
     return [home for home in homes(known.workload) if home.name == incident]
 
 
-def _figures(homes: Sequence[Path], state: "State[Any]") -> dict[str, float | None]:
-    """Return how long a run took, by the record that it has closed; each None without one."""
-    for closing in (closing for home in homes for closing in closings(home)[-1:]):
+def _figures(homes: Sequence[Path], state: "State[Any]") -> dict[str, Any]:
+    """Return how long an incident took until this run's end, and by how many runs; each None without one."""
+    for home, closing in ((each, last) for each in homes for last in closings(each)[-1:]):
         record = json.loads(closing.with_name(VERDICT).read_bytes())
         if record["run"] == str(state.state_details.flow_run_id):
-            return {name: record.get(name) for name in FIGURES}
-    return dict.fromkeys(FIGURES)
+            return {"runs": requests(caught_lines(home / CUSTODY_LOG)), **{name: record.get(name) for name in FIGURES}}
+    return dict.fromkeys(("runs", *FIGURES))
 
 
 def _kept(known: "LocalConfig", homes: Sequence[Path]) -> list[str]:

@@ -101,11 +101,12 @@ def worker(*arguments: Annotated[str, Parameter(name="OPTIONS", allow_leading_hy
 
 
 @app.command(
+    synonym="evacuate",
     help_epilogue=_examples(
         "run evacuation.toml --reason 'disk alarm'",
         "run w.toml --incident IR-20261124T162644Z",
         "run w.toml --incident IR-20261124T162644Z --new",
-    )
+    ),
 )
 def run(  # noqa: PLR0913  the options of an evacuation
     workload: WorkloadFile = HERE,
@@ -144,7 +145,10 @@ def run(  # noqa: PLR0913  the options of an evacuation
     return run_by_hand(verb, workload, store, {**asked, **more}, as_json=json)
 
 
-@app.command(help_epilogue=_examples("plan evacuation.toml", "plan evacuation.toml --policy kill --json"))
+@app.command(
+    synonym=("rehearse", "dry-run"),
+    help_epilogue=_examples("plan evacuation.toml", "plan evacuation.toml --policy kill --json"),
+)
 def plan(  # noqa: PLR0913  its options
     workload: WorkloadFile = HERE,
     /,
@@ -169,7 +173,8 @@ def plan(  # noqa: PLR0913  its options
 
 
 @app.command(
-    help_epilogue=_examples("recover evacuation.toml", "recover evacuation.toml --despite 'the bucket is gone'")
+    synonym="restart",
+    help_epilogue=_examples("recover evacuation.toml", "recover evacuation.toml --despite 'the bucket is gone'"),
 )
 def recover(  # noqa: PLR0913  its options
     workload: WorkloadFile = HERE,
@@ -281,7 +286,10 @@ def status(workload: WorkloadFile = HERE, /, *, json: Json = False) -> int:
     return show_status(workload, as_json=json)
 
 
-@app.command(help_epilogue=_examples("doctor evacuation.toml", "doctor w.toml --store store.toml --signers signers"))
+@app.command(
+    synonym=("check", "ready"),
+    help_epilogue=_examples("doctor evacuation.toml", "doctor w.toml --store store.toml --signers signers"),
+)
 def doctor(
     workload: WorkloadFile = HERE,
     /,
@@ -302,7 +310,7 @@ def doctor(
     return doctor_by_hand(workload, store, signers, message=message, as_json=json)
 
 
-@app.command(help_epilogue=_examples("thaw evacuation.toml"))
+@app.command(synonym=("unfreeze", "cancel"), help_epilogue=_examples("thaw evacuation.toml"))
 def thaw(workload: WorkloadFile = HERE, /, *, reason: str = "") -> int:
     """Call an evacuation off that has frozen and not yet stopped: everything goes on as it was.
 
@@ -323,7 +331,8 @@ def uncordon(workload: WorkloadFile = HERE, /) -> int:
 
 
 @app.command(
-    help_epilogue=_examples("audit store.toml", "audit store.toml IR-20261125T101836Z --signers signers --deep")
+    synonym=("verify", "prove"),
+    help_epilogue=_examples("audit store.toml", "audit store.toml IR-20261125T101836Z --signers signers --deep"),
 )
 def audit(  # noqa: PLR0913  its options
     store: StoreName = "",
@@ -357,7 +366,9 @@ def rotate(
     return rotate_by_hand(store, key)
 
 
-@app.command(help_epilogue=_examples("pull store.toml /srv/p", "pull store.toml /srv/p IR-20261125T101836Z"))
+@app.command(
+    synonym="restore", help_epilogue=_examples("pull store.toml /srv/p", "pull store.toml /srv/p IR-20261125T101836Z")
+)
 def pull(  # noqa: PLR0913  its options
     store: StoreName = "",
     into: Folder = _HERE,

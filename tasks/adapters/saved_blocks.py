@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tasks.adapters.local_config import local_config, own_server
@@ -39,17 +40,24 @@ def store_to_read(name: str) -> "EvidenceStore":
 
 
 def secret_headers(reference: str) -> dict[str, str]:
-    """Return the HTTP headers in a saved Secret block, named like secret/NAME; none without a name.
+    """Return the HTTP headers in a file of this host, or in a saved Secret block, named like secret/NAME; none without.
 
-    Raises Refused, without any part of the value. By hand the server of people's deployments is asked.
+    Raises Refused, without any part of the value. By hand the server of people's deployments is asked for a block.
     """
     from httpx import HTTPError, InvalidURL
     from prefect.exceptions import ObjectNotFound
 
     from blocks.saved import saved_fields
+    from blocks.secret_file import read_secret
 
     if not reference:
         return {}
+    if reference.startswith("/"):
+        try:
+            return headers_of(reference, read_secret(Path(reference)))
+        except OSError as error:
+            cure = f"Put it there: chown root {reference}; chmod 600 {reference}"
+            raise Refused(f"the API's headers in {reference}", error.strerror or "none", cure) from error
     with own_server() as known:
         if not known:
             raise Refused(f"a Prefect server that has {reference}", "none", "Set PREFECT_API_URL to its address.")
@@ -61,7 +69,7 @@ def secret_headers(reference: str) -> dict[str, str]:
 
 
 def headers_of(reference: str, value: Any) -> dict[str, str]:
-    """Return the text of a Secret block as headers. Raises Refused, without any part of it.
+    """Return the text of a Secret block, or of a file, as headers. Raises Refused, without any part of it.
 
     Prefect's API and UI hide a text, but show an object's parts to anybody who may read blocks.
     """

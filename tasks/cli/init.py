@@ -3,23 +3,35 @@
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from socket import gethostname
 from typing import Any, Final
 
-from blocks.file import workloads
+from blocks.file import store_at, workloads
+from blocks.store_fields import StoreFields
 from blocks.workload_fields import WorkloadFields
 from tasks.cli.first_look import FILES, MOST, Found, look_at
 from tasks.cli.output import command
 from tasks.custody.errors import Refused
-from tasks.custody.incident.description import BUCKET, exported_store, name_for, tables
+from tasks.custody.incident.description import BUCKET, URL, name_for, tables
+from tasks.custody.incident.incident import principal_of
 from tasks.custody.visible import say, visible
 from tasks.system.declarations import toml_value
+from tasks.system.installation import KEY
 from tasks.system.ours import exposed, make_folder
 from tasks.system.shared_files import SHARED
 
 EXAMPLES: Final = SHARED / "examples"
+_STORE: Final = {
+    "bucket": "my-bucket",
+    "prefix": "",  # the workload's name
+    "endpoint": "https://s3.example:9000",
+    "region": "eu-central-1",
+    "folder": "/mnt/evidence",
+}
+"""Fields of a store that are written, each with an example for where nobody knows it."""
 _USUAL: Final = ["/health", "/healthz", "/api/health", "/ping", "/status"]
 _PATH: Final = re.compile(r"/[\w./-]{1,190}", re.ASCII)
 
@@ -31,7 +43,7 @@ def init_by_hand(root: Path, output: Path) -> int:
     workloads({"workload": {(name := name_for(root)): {"root": str(root)}}})
     if (found := look_at(root)).port:
         _describe_contract(found)
-    text = written(name, found, exported_store() if os.environ.get(BUCKET) else {})
+    text = written(name, found, _known_store())
     workloads(tables(str(output), text))  # by the rules of the block
     with _new(output), output.open("x") as file:
         file.write(text)
@@ -42,8 +54,8 @@ def init_by_hand(root: Path, output: Path) -> int:
 
 def written(name: str, found: Found, store: dict[str, Any]) -> str:
     """Return the text of the file: what a field means, the processes and what is missing are comments."""
-    if not store:
-        found.missing["store"] = f"where evidence goes: complete [store.{name}]"
+    if "bucket" not in store:
+        found.missing["store"] = f"where evidence goes: complete [store.{name}], or set {BUCKET} and run this again"
     lines = ["# Written by `evacuation init`. All fields: docs/reference.md", ""]
     lines += [f"# {visible(line)}" for line in found.processes]
     lines += [f"# to answer 要確認: {visible(f'{about}: {why}')}" for about, why in found.missing.items()]
@@ -52,8 +64,26 @@ def written(name: str, found: Found, store: dict[str, Any]) -> str:
         literal = field.endswith("_pattern") and "'" not in value
         lines += [f"# {WorkloadFields.model_fields[field].description}".partition(". ")[0]]
         lines += [f"{field} = '{value}'" if literal else f"{field} = {toml_value(value)}"]
-    lines += ["", f"[store.{name}]", *(f"{field} = {toml_value(value)}" for field, value in store.items())]
-    return "\n".join([*lines, *([] if store else ['# folder = "/mnt/evidence"']), ""])
+    return "\n".join([*lines, "", f"[store.{name}]", *_store_lines(name, store), ""])
+
+
+def _known_store() -> dict[str, Any]:
+    """Return what the environment says of the store, by the rules of the block. Raises Refused."""
+    given = os.environ.get(BUCKET)
+    found = store_at(given or f"{URL}unknown").model_dump(include={*_STORE}, exclude_defaults=True)
+    return {field: value for field, value in found.items() if given or field != "bucket"}
+
+
+def _store_lines(name: str, store: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the fields of the store, each after what it means; what a person must say is a comment, with an example."""
+    for field, example in _STORE.items():
+        if field != "folder" or "bucket" not in store:
+            yield f"# {StoreFields.model_fields[field].description}".partition(". ")[0]
+            line = f"{field} = {toml_value(store.get(field, example or name))}"
+            yield line if field in store else f"# {line}"
+    yield "# credentials: by the AWS chain of whoever evacuates (AWS_PROFILE, AWS_ACCESS_KEY_ID, a role)"
+    yield "# Who signs, by the key that `evacuation key` makes; without one no audit is PROVEN"
+    yield f'# signing = {{ key_file = "{KEY}", identity = "{principal_of(gethostname())}" }}'
 
 
 def _describe_contract(found: Found) -> None:

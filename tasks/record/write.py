@@ -22,7 +22,7 @@ from tasks.custody.evidence.keys import (
     volume_folder,
 )
 from tasks.custody.incident.postmortem_fields import PostmortemFields
-from tasks.custody.incident.timeline import took
+from tasks.custody.incident.timeline import requests, took
 from tasks.custody.incident.verdict import Verdict
 from tasks.custody.models.inspection import Inspection
 from tasks.custody.step_result import StepResult
@@ -296,6 +296,7 @@ def _manifests(content: RecordContent) -> dict[str, str]:
 
 
 def _report_data(context: RunContext, content: RecordContent) -> ReportData:
+    entries = context.log.entries()
     return ReportData(
         incident=context.incident,
         number=context.run.number,
@@ -311,7 +312,7 @@ def _report_data(context: RunContext, content: RecordContent) -> ReportData:
         promoted=content.promoted,
         recovery=content.recovery or content.facts.get("not_recovered") or None,
         quotes=quotes(context.directory, content.coverage),
-        entries=context.log.entries(),
+        entries=entries,
         retention=context.store.retention,
         timestamp_url=context.store.timestamp_url,
         questions={name: collector.answers for name, collector in discover().items()},
@@ -319,5 +320,5 @@ def _report_data(context: RunContext, content: RecordContent) -> ReportData:
         recovering=content.recovering,
         written=content.written or written_before(context.directory.path),
         finished=content.written is not None,
-        took=took(content.facts),
+        took=took(content.facts, requests(entries)),
     )

@@ -213,7 +213,7 @@ def _prove(  # noqa: PLR0913, PLR0917
     appeared = f"that it serves no model that is new since its start: {', '.join(new)}" if new else ""
     unproven = tuple(filter(None, (unhealthy, *made.unproven, prediction.unproven, appeared)))
     about = {"health": health, "prediction": prediction.answer, "container": way.container, "url": api.url}
-    served, was = (made.model, made.sha256), models.before.summary
+    served, was = (made.model, made.sha256), models.served_at_freeze
     return Recovery(datetime.now(UTC), way.identity, *served, unproven=unproven, before=was, **about)
 
 

@@ -72,6 +72,16 @@ class SealedModels:
         """The sound models by path. Only the file sealed last at a path counts."""
         return {path: file for file in self.sound if self.files[path := path_of(file)].sha256 == file.sha256}
 
+    @property
+    def served_at_freeze(self) -> str:
+        """The model that was served at the freeze and how that is known, else what its start names; empty if neither.
+
+        The start is as block, unit or image have it: a file may say so and the process have served another.
+        """
+        if self.before.names or self.named or not self.chosen:
+            return self.before.summary
+        return f"{self.chosen} (named by its start alone; nothing of its process proves it)"
+
     def reloads(self, workload: Workload) -> bool:
         """Return whether the API is asked to reload."""
         return bool(workload.reload_path and self.chosen)

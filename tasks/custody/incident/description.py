@@ -22,8 +22,8 @@ URL: Final = "s3://"
 HERE: Final = "."
 """The current folder, which is the workload if no file is given."""
 _MARKS: Final = ("src/train.py", "api/app.py")
-_AWS: Final = {"endpoint": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), "region": ("AWS_REGION",)}
-"""What the AWS command line takes from the environment and boto3 does not, or not for us."""
+_AWS: Final = {"endpoint": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), "region": ("AWS_REGION", "AWS_DEFAULT_REGION")}
+"""What the AWS command line takes from the environment and boto3 does not, not for us, or not in a service."""
 
 EMPTY: Final[tuple[Any, ...]] = ("", None, {}, [])
 """What the forms of Prefect's UI save for a field that nobody filled, or that somebody has cleared."""

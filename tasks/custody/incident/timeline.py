@@ -164,9 +164,15 @@ def seconds_taken(entries: Iterable[Mapping[str, Any]], until: datetime, *, cont
     return {"contained_s": round(frozen, 3) if contained else None, "total_s": round(total, 3)}
 
 
-def took(facts: Mapping[str, Any]) -> str:
-    """Return those figures that a record's facts have, for a person."""
-    return "  ".join(f"{name}={facts[name]:.2f}" for name in FIGURES if facts.get(name) is not None)
+def requests(entries: Iterable[Mapping[str, Any]]) -> int:
+    """Return how many runs of an incident say when they were asked for."""
+    return sum("triggered" in entry for entry in entries)
+
+
+def took(facts: Mapping[str, Any], runs: int) -> str:
+    """Return those figures that a record's facts have, for a person; after so many runs of the incident."""
+    words = "  ".join(f"{name}={facts[name]:.2f}" for name in FIGURES if facts.get(name) is not None)
+    return f"{words} since the incident's first request 最初の指示から" if words and runs > 1 else words
 
 
 def _frozen_before(run: _Open, at: datetime | None) -> None:

@@ -115,6 +115,7 @@ def test_what_a_worker_has_begun_is_carried_on_by_hand_while_its_server_is_dead(
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Verified: IR-")
     assert "  workload  nothing of it runs" in done.stdout
+    assert re.search(r"  took      contained_s=[\d.]+  total_s=[\d.]+ since the incident's first request", done.stdout)
     assert "  next      " in done.stdout
     assert len(scene.incidents) == 1
     assert len(cached(scene)) == kept
@@ -139,18 +140,26 @@ def test_what_was_begun_by_hand_is_carried_on_by_a_worker(scene: Scene, file: Pa
 
 
 @pytest.mark.soak
-def test_suspects_are_ended_by_hand_and_the_key_of_the_api_comes_from_the_operators_own_server(
-    scene: Scene, file: Path
+@pytest.mark.parametrize("saved", [True, False])
+def test_suspects_are_ended_by_hand_and_the_key_of_the_api_comes_from_a_file_or_the_operators_own_server(
+    scene: Scene, file: Path, *, saved: bool
 ) -> None:
     """A program in the root by the workload's own Python, of a name that no pattern knows."""
-    name, table = f"k{uuid4().hex[:12]}", f"[workload.{scene.name}]"
-    file.write_text(file.read_text().replace(table, f'{table}\napi_headers = "secret/{name}"'))
-    Secret(value=json.dumps({"token": "a key"})).save(name)
+    table, key, headers = f"[workload.{scene.name}]", f"k{uuid4().hex}", file.with_name("headers.json")
+    reference = f"secret/{key[:12]}" if saved else str(headers)
+    file.write_text(file.read_text().replace(table, f'{table}\napi_headers = "{reference}"'))
+    headers.touch(0o600)
+    headers.write_text(json.dumps({"token": key}))
+    if saved:
+        Secret(value=headers.read_text()).save(key[:12])
     program = [str(scene.small.root / "venv/bin/python"), "-c", "import time; time.sleep(600)"]
     scene.small.start(["setsid", "--fork", *program])
     wait_until(lambda: [each for each in scene.small.living() if each.cmdline() == program], what="its start")
-    done = by_hand(file, "--suspects", "include", "--recover", server=str(PREFECT_API_URL.value()))
+    done = by_hand(file, "--suspects", "include", "--recover", server=str(PREFECT_API_URL.value()) if saved else NOBODY)
     assert done.stdout.startswith("Verified: "), done.stdout + done.stderr
+    kept = [each for each in scene.home.rglob("*") if each.is_file()]
+    assert not [each for each in kept if key.encode() in each.read_bytes()]
+    assert key not in done.stdout + done.stderr
     assert "and now the API at" in done.stdout
     assert "not proven" not in done.stdout
     (api,) = scene.small.living()

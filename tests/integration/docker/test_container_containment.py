@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.containment.containers import kept_config, living_containers
+from tasks.containment.containers import api_container, kept_config, living_containers
 from tasks.containment.containment_check import prove_contained
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
@@ -25,7 +25,7 @@ from tasks.runtime.context import RunContext
 from tasks.system.processes import read_process
 from tests.support.containers import API_COMMAND, Containers
 from tests.support.run_context import case_of, made
-from tests.support.workloads import SmallWorkload, wait_until
+from tests.support.workloads import SmallWorkload, free_port, wait_until
 
 COUNTER = ["python3", "counter.py"]
 
@@ -80,6 +80,23 @@ def test_a_container_that_removes_itself_is_gone_and_its_exit_code_is_known(
         assert contained.contained
     assert (receipt.end, receipt.exit_code, receipt.removed) == (End.STOPPED, 7, True)
     assert containers.state(id_) == ""
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_on_the_hosts_network_the_container_that_listened_on_the_apis_port_is_the_api(
+    containers: Containers, small: SmallWorkload, *, listens: bool
+) -> None:
+    """The engine publishes no port of these, and no pattern fits their commands."""
+    port = containers.port if listens else free_port()
+    serve = ["python3", "-u", "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+    api = containers.run(serve, network_mode="host")
+    containers.run(COUNTER, network_mode="host")
+    with case_of(containers.block(small)) as context:
+        cordon.fn(context)
+        frozen: Freeze = made(freeze.fn(context))
+        found = api_container(context, containers.port)
+    assert len(frozen.containers) == 2
+    assert (found and found.identity.id) == (api if listens else None)
 
 
 def test_what_always_restarts_stays_stopped(containers: Containers, small: SmallWorkload) -> None:

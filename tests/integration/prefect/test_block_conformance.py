@@ -63,6 +63,9 @@ def test_importing_the_workload_block_brings_no_cloud_library() -> None:
         ("model_at", "data.model", "pattern"),
         ("prediction_at", "0", "pattern"),
         ("api_headers", "portfolio-api", "pattern"),
+        ("api_headers", "/etc/shadow", "pattern"),
+        ("api_headers", "/root/.docker/config.json", "pattern"),
+        ("api_headers", "headers.json", "pattern"),
         ("api_command", [], "at least 1 item"),
     ],
 )

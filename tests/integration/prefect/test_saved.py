@@ -61,6 +61,13 @@ def test_what_a_workload_names_and_this_host_lacks_is_said(tmp_path: Path) -> No
     assert "serv/it.sh is not there" in told[0]
     assert [each.partition(":")[0] for each in lacking(Workload(root=str(tmp_path / "gone")))] == ["root"]
     assert list(lacking(Workload(root=str(tmp_path / "gone"), host="another"))) == []
+    file = {"root": str(tmp_path), "api_command": ["bash"], "api_headers": str(tmp_path / "headers.json")}
+    (line,) = lacking(Workload(**file))
+    assert line.startswith("api_headers: ")
+    assert list(lacking(Workload(**file, host="another"))) == []
+    (tmp_path / "headers.json").write_text('{"token": "a key"}')
+    (tmp_path / "headers.json").chmod(0o600)
+    assert list(lacking(Workload(**file))) == []
 
 
 @pytest.mark.usefixtures("prefect")

@@ -137,6 +137,12 @@ def test_a_recovery_is_told_how_to_start_the_api(
     [
         (["recover", "none.toml", "--as", "docker"], "docker"),
         (["nope"], 'Unknown command "nope"'),
+        (["statsu"], 'Did you mean "status"?'),
+        (["evacuate", "none.toml"], 'Did you mean "run"?'),
+        (["verify"], 'Did you mean "audit"?'),
+        (["unfreeze"], 'Did you mean "thaw"?'),
+        (["run", "none.toml", "--dryrun"], "Did you mean --dry-run?"),
+        (["plan", "none.toml", "--policy", "kil"], 'Did you mean "kill"?'),
         (["status"], "expected a TOML file, or a folder with src/train.py or api/app.py; got the folder"),
         (["status", "a.toml", "b.toml"], "b.toml"),
         (["status", "none.toml"], "expected a TOML file; got none.toml"),

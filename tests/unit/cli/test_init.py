@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from blocks.file import store_given
 from flows.cli import run
 from tasks.cli.first_look import Found
 from tasks.cli.init import EXAMPLES, _pointer, written
@@ -272,6 +273,60 @@ def test_whatever_a_comment_or_value_holds_the_file_is_read_as_meant() -> None:
     read = tomllib.loads(written("a", found, {}))
     assert read == {"workload": {"a": found.fields}, "store": {"a": {}}}
     assert "model_at" in found.missing
+
+
+AWS = ("S3_BUCKET", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")
+
+
+@pytest.mark.parametrize(
+    ("environment", "known", "asked"),
+    [
+        ({}, {}, ("folder", "bucket", "endpoint", "region", "signing")),
+        (
+            {"AWS_ENDPOINT_URL": "https://s3.example"},
+            {"endpoint": "https://s3.example"},
+            ("bucket", "prefix", "region", "signing"),
+        ),
+        ({"S3_BUCKET": "s3://b-1/x"}, {"bucket": "b-1", "prefix": "x"}, ("endpoint", "region", "signing")),
+        (
+            {"S3_BUCKET": "s3://b-1", "AWS_DEFAULT_REGION": "eu-central-1"},
+            {"bucket": "b-1", "region": "eu-central-1"},
+            ("prefix", "endpoint", "signing"),
+        ),
+    ],
+)
+def test_the_store_is_written_as_far_as_the_environment_tells_and_asks_for_the_rest(
+    house: SmallWorkload,
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+    known: dict[str, str],
+    asked: tuple[str, ...],
+) -> None:
+    for name in AWS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    path = house.root / "w.toml"
+    assert init(house.root, "--output", path) == 0
+    assert tomllib.loads(path.read_text())["store"] == {"work-load": known}
+    lines = path.read_text().partition("[store.")[2].splitlines()
+    comments = dict(re.findall(r"^# (?!credentials)(\w+) = (.*)$", "\n".join(lines), re.MULTILINE))
+    assert set(asked) <= set(comments)
+    assert not set(known) & set(comments)
+    path.write_text(re.sub(r"^# (bucket|signing) = ", r"\1 = ", path.read_text(), flags=re.MULTILINE))
+    store_given(path)
+    assert re.search("^# .*AWS_PROFILE", path.read_text(), re.MULTILINE), "where credentials come from"
+
+
+def test_a_store_that_the_environment_names_wrongly_is_refused_and_no_part_of_a_password_is_written(
+    house: SmallWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("S3_BUCKET", raising=False)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"https://user:{SECRET}@s3.example")
+    assert init(house.root, "--output", tmp_path / "w.toml") == REFUSED
+    told = capfd.readouterr()
+    assert SECRET not in told.out + told.err
+    assert not (tmp_path / "w.toml").exists()
 
 
 @pytest.mark.parametrize(

@@ -35,3 +35,26 @@ def test_another_model_than_before_is_told_and_so_is_that_nobody_knows(
     told: bool,  # noqa: FBT001
 ) -> None:
     assert bool(sealed.another_than_before(served)) is told
+
+
+@pytest.mark.parametrize(
+    ("chosen", "named", "before", "message"),
+    [
+        ("", False, ServedBefore(), ""),
+        ("models/a.bin", True, ServedBefore(), ""),
+        ("models/a.bin", False, ServedBefore(("models/b.bin",), frozenset({B}), "open"), "models/b.bin (open)"),
+        (
+            "models/a.bin",
+            False,
+            ServedBefore(),
+            "models/a.bin (named by its start alone; nothing of its process proves it)",
+        ),
+    ],
+)
+def test_what_only_its_start_names_is_said_to_have_been_served_and_not_proven(
+    chosen: str,
+    named: bool,  # noqa: FBT001
+    before: ServedBefore,
+    message: str,
+) -> None:
+    assert models(A, B, chosen=chosen, named=named, before=before).served_at_freeze == message

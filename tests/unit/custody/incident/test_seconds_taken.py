@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.custody.incident.timeline import seconds_taken
+from tasks.custody.incident.timeline import requests, seconds_taken, took
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -49,6 +49,26 @@ def test_contained(entries: list[dict[str, Any]], seconds: float) -> None:
 def test_a_log_without_a_request_has_no_figures() -> None:
     told = seconds_taken([{"action": "run opened", "utc": at(0)}], START, contained=True)
     assert told == {"contained_s": None, "total_s": None}
+
+
+@pytest.mark.parametrize(
+    ("runs", "facts", "words"),
+    [
+        (1, {"contained_s": 0.5, "total_s": 2}, "contained_s=0.50  total_s=2.00"),
+        (
+            2,
+            {"contained_s": 63.0, "total_s": 70},
+            "contained_s=63.00  total_s=70.00 since the incident's first request",
+        ),
+        (2, {"contained_s": None, "total_s": 70}, "total_s=70.00 since the incident's first request"),
+        (2, {}, ""),
+    ],
+)
+def test_a_run_that_carries_an_incident_on_says_from_when_it_counts(
+    runs: int, facts: dict[str, Any], words: str
+) -> None:
+    entries = [entry for number in range(runs) for entry in (opened(number), frozen(number))]
+    assert took(facts, requests(entries)).removesuffix(" 最初の指示から") == words
 
 
 @given(st.lists(st.floats(0, 50), max_size=5), st.lists(st.tuples(st.floats(50, 90), st.booleans()), max_size=4))
