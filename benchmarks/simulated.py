@@ -128,7 +128,8 @@ class Simulated:
         while True:
             payload = await frames.get()
             frame = verified(payload["frame"], payload["signature"], self.signers)
-            if frame.fleet == self.own["fleet"] and self.own["name"] in frame.hosts:
+            # an earlier fleet's is heard as well: the stream begins with the last minute
+            if frame.fleet == self.own.get("fleet") and self.own["name"] in frame.hosts:
                 self.frozen = self.frozen or time.time()
                 await answer_to(client, frame.fleet, Answer(self.own["name"], "frozen", 1))
 

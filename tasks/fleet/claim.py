@@ -8,7 +8,7 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactCreate, VariableCreate, VariableUpdate
 from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from tasks.adapters.server_time import server_time
 from tasks.custody.fleet.incident import FleetIncident
@@ -75,14 +75,16 @@ def mark_open(client: SyncPrefectClient, incident: FleetIncident, run: str, *, r
 
     A note that cannot be read is replaced, and that of an incident that is over.
     """
-    name, claim = variable_of(incident.name), claim_of(client, incident.name)
+    name = variable_of(incident.name)
     until = server_time(client) + timedelta(seconds=incident.order_seconds) if retry else incident.until
     value = {"fleet": incident.id, "run": run, "not_after": until.isoformat()}
-    there = claim or client.read_variable_by_name(name)
-    if there and (claim is None or claim.fleet == incident.id or is_over(client, claim, incident)):
-        client.update_variable(VariableUpdate(name=name, value=value))
-    else:
+    try:
         client.create_variable(VariableCreate(name=name, value=value))
+    except ObjectAlreadyExists:
+        claim = claim_of(client, incident.name)
+        if claim and claim.fleet != incident.id and not is_over(client, claim, incident):
+            raise
+        client.update_variable(VariableUpdate(name=name, value=value))
 
 
 def mark_settled(client: SyncPrefectClient, incident: FleetIncident, run: str) -> None:

@@ -3,10 +3,11 @@
 import logging
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
@@ -23,7 +24,7 @@ from tasks.custody.incident.description import EMPTY, recognisable
 from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.custody.store.signature import sign
 from tasks.fleet.hosts import every, plain
-from tasks.fleet.opening import Trigger, open_fleet
+from tasks.fleet.opening import KnownFleet, Trigger, known_fleet, open_fleet
 from tasks.runtime.actor import triggered_by
 from tasks.system.installation import FLEET_KEY
 
@@ -37,24 +38,39 @@ def has_key() -> bool:
     return os.access(FLEET_KEY, os.F_OK)
 
 
-def freeze_early(run: FlowRun) -> None:
-    """Open the incident of a fleet's run that a worker has claimed, and send its frame. Never raises.
+def prepare(run: FlowRun) -> Callable[[], None] | None:
+    """Read what a fleet's run freezes its hosts by, while the server decides who has the run. Never raises.
 
-    The process of the run finds the incident as its own. One that joins, carries on or retries sends none: it could
-    freeze what has been evacuated, or called off, and is at work again. So could one that begins again.
+    Returns what opens the incident and sends its frame, once a worker has claimed the run, and never raises either;
+    the process of the run finds the incident as its own. None for a run that sends no frame. One that joins, carries
+    on or retries could freeze what has been evacuated, or called off, and is at work again. So could one that begins
+    again.
     """
     given: dict[str, Any] = {"reason": "", "policy": "graceful", "recover": False, **run.parameters}
     if given.get("fleet_id") or given.get("retry") or run.run_count:
-        return
+        return None
+    with _logged(), get_client(sync_client=True) as client, ThreadPoolExecutor(2) as pool:
+        fields = pool.submit(copy_context().run, _workloads)
+        known = pool.submit(copy_context().run, known_fleet, given["fleet"])
+        by = triggered_by(run, f"fleet/{client.read_deployment(run.deployment_id).name}")  # type: ignore[arg-type]
+        terms = given["fleet"], given["reason"], given["policy"], given["recover"]
+        trigger = Trigger(*terms, None, False, str(run.id), plain(run.created), by)  # type: ignore[arg-type]
+        return partial(_open_and_send, trigger, known.result(), fields.result())
+    return None
+
+
+def _open_and_send(trigger: Trigger, known: KnownFleet, workloads: Mapping[str | None, Mapping[str, Any]]) -> None:
+    with _logged(), get_client(sync_client=True) as client:
+        opened = open_fleet.fn(trigger, known)
+        if isinstance(opened, FleetIncident) and opened.is_opened_by(trigger.run):
+            send(client, opened, "freeze", trigger.run, workloads)
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """Log what fails: the runs of the hosts freeze without a frame."""
     try:
-        with get_client(sync_client=True) as client, ThreadPoolExecutor(1) as pool:
-            fields = pool.submit(copy_context().run, _workloads)  # while the incident is opened
-            by = triggered_by(run, f"fleet/{client.read_deployment(run.deployment_id).name}")  # type: ignore[arg-type]
-            terms = given["fleet"], given["reason"], given["policy"], given["recover"]
-            trigger = Trigger(*terms, None, False, str(run.id), plain(run.created), by)  # type: ignore[arg-type]
-            opened = open_fleet.fn(trigger)
-            if isinstance(opened, FleetIncident) and opened.is_opened_by(trigger.run):
-                send(client, opened, "freeze", trigger.run, fields.result())
+        yield
     except Exception as error:  # noqa: BLE001  the runs of the hosts freeze without it
         logger.warning("no frame was sent; each host is frozen by its own run: %s: %s", type(error).__name__, error)
 

@@ -4,7 +4,9 @@ import json
 import logging
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
@@ -21,7 +23,7 @@ from blocks.fleet import Fleet
 from tasks.adapters.saved_blocks import load_block, require_store
 from tasks.adapters.server_time import server_time
 from tasks.custody.errors import Refused
-from tasks.custody.fleet.incident import FleetIncident
+from tasks.custody.fleet.incident import FleetIncident, Host
 from tasks.custody.fleet.order import new_fleet_id, parse_fleet_id
 from tasks.custody.store.manifest import canonical
 from tasks.fleet.claim import LIST, claim_of, is_over, mark_open, owner_of
@@ -59,18 +61,35 @@ class JoinedFleet:
     summary: str
 
 
+@dataclass(frozen=True)
+class KnownFleet:
+    """A fleet's block, and its hosts as they are deployed now."""
+
+    block: Fleet
+    hosts: tuple[Host, ...]
+
+
+def known_fleet(name: str) -> KnownFleet:
+    """Read a fleet from the server. Raises Refused for an unknown fleet, or one whose store is not saved."""
+    block: Fleet = load_block(Fleet, name)
+    with get_client(sync_client=True) as client, ThreadPoolExecutor(1) as pool:
+        hosts = pool.submit(copy_context().run, hosts_of, client, block)
+        require_store(block.store)
+        return KnownFleet(block, hosts.result())
+
+
 @step_without_incident("open_fleet", "open the fleet's incident", retries=1)
-def open_fleet(trigger: Trigger) -> FleetIncident | JoinedFleet:
+def open_fleet(trigger: Trigger, known: KnownFleet | None = None) -> FleetIncident | JoinedFleet:
     """Freeze the list of hosts and write it down before anything is ordered; or carry on, or join, the open incident.
 
     An incident is open until every host that answers has its end. One that is known by its id is carried on, and with
     `retry` the fleet's last one. A server that answers with an error is asked again for 20 s. Raises Refused for an
-    unknown fleet or id, or a fleet without hosts.
+    unknown fleet or id, or a fleet without hosts. The fleet is read from the server unless it is `known`.
     """
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
-            return _opened(trigger)
+            return _opened(trigger, known or known_fleet(trigger.fleet))
         except HTTPError as error:
             if time.monotonic() > deadline:
                 raise
@@ -78,10 +97,8 @@ def open_fleet(trigger: Trigger) -> FleetIncident | JoinedFleet:
             time.sleep(_AGAIN_SECONDS)
 
 
-def _opened(trigger: Trigger) -> FleetIncident | JoinedFleet:
+def _opened(trigger: Trigger, fleet: KnownFleet) -> FleetIncident | JoinedFleet:
     """Open it once. Done again by the same run it finds what that has written already."""
-    block: Fleet = load_block(Fleet, trigger.fleet)
-    require_store(block.store)
     with get_client(sync_client=True) as client:
         if trigger.fleet_id or trigger.retry:
             known = the_incident(client, trigger.fleet, trigger.fleet_id)
@@ -90,7 +107,7 @@ def _opened(trigger: Trigger) -> FleetIncident | JoinedFleet:
             with suppress(ObjectAlreadyExists):  # a newer incident of the fleet is open
                 mark_open(client, known, trigger.run, retry=trigger.retry)
             return known
-        return _open_one(client, trigger) or _new_one(client, trigger, block)
+        return _open_one(client, trigger) or _new_one(client, trigger, fleet)
 
 
 def _open_one(client: SyncPrefectClient, trigger: Trigger) -> FleetIncident | JoinedFleet | None:
@@ -107,12 +124,9 @@ def _open_one(client: SyncPrefectClient, trigger: Trigger) -> FleetIncident | Jo
     return incident
 
 
-def _new_one(client: SyncPrefectClient, trigger: Trigger, block: Fleet) -> FleetIncident | JoinedFleet:
+def _new_one(client: SyncPrefectClient, trigger: Trigger, fleet: KnownFleet) -> FleetIncident | JoinedFleet:
     written = read_incident(client, new_fleet_id(trigger.created, trigger.fleet, trigger.run))
-    incident = written or _frozen(client, trigger, block)
-    if incident.limit:
-        with suppress(HTTPError, ObjectAlreadyExists):  # hosts send without it; another trigger may make it, too
-            client.upsert_global_concurrency_limit_by_name(incident.limit, incident.senders)
+    incident = written or _frozen(client, trigger, fleet)
     try:
         mark_open(client, incident, trigger.run)
     except ObjectAlreadyExists:
@@ -120,9 +134,10 @@ def _new_one(client: SyncPrefectClient, trigger: Trigger, block: Fleet) -> Fleet
     return incident
 
 
-def _frozen(client: SyncPrefectClient, trigger: Trigger, block: Fleet) -> FleetIncident:
+def _frozen(client: SyncPrefectClient, trigger: Trigger, fleet: KnownFleet) -> FleetIncident:
     """Write down the list of hosts, as it is now, for a new incident."""
-    if not (hosts := hosts_of(client, block)):
+    block, hosts = fleet.block, fleet.hosts
+    if not hosts:
         raise Refused("a fleet with hosts", f"none: no evacuation has the tag {block.tag!r}", "Deploy them with it.")
     incident = FleetIncident(
         id=new_fleet_id(trigger.created, trigger.fleet, trigger.run),

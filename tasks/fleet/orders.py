@@ -10,7 +10,7 @@ from uuid import UUID
 
 from httpx import HTTPError, HTTPStatusError
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled
 
@@ -134,6 +134,9 @@ def give(
         return host.name, ""
 
     with get_client(sync_client=True) as client:
+        if pending and incident.limit:
+            with suppress(HTTPError, ObjectAlreadyExists):  # hosts send without it; another trigger may make it, too
+                client.upsert_global_concurrency_limit_by_name(incident.limit, incident.senders)
         while pending:
             refused |= dict(side_by_side(one, pending, _AT_ONCE))
             pending = [(host, attempt) for host, attempt in pending if refused[host.name] and host.name not in forever]

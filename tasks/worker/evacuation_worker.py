@@ -4,7 +4,7 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -221,9 +221,10 @@ class EvacuationWorker(ProcessWorker):
         )
         try:
             claim = super()._propose_pending_state(flow_run)
-            prepared.claimed, _ = await asyncio.gather(claim, to_thread.run_sync(prepared.learn))
+            learn = to_thread.run_sync(self._learn, flow_run, prepared)
+            prepared.claimed, send = await asyncio.gather(claim, learn)
             if prepared.claimed:
-                await to_thread.run_sync(self._freeze, flow_run, prepared)
+                await to_thread.run_sync(self._freeze, flow_run, prepared, send)
             self._flows.update(prepared.flow)
             while not await self._was_submitted(flow_run, prepared):
                 await to_thread.run_sync(prepared.release, flow_run.name)
@@ -232,10 +233,18 @@ class EvacuationWorker(ProcessWorker):
             if not prepared.started:
                 await self._end(flow_run)
 
-    def _freeze(self, flow_run: "FlowRun", prepared: Prepared) -> None:
-        """Freeze the run's workload, or all hosts of its fleet by a frame, if this host has the key."""
+    def _learn(self, flow_run: "FlowRun", prepared: Prepared) -> Callable[[], None] | None:
+        """Ask for what the freeze needs. Returns what freezes all hosts of a fleet by a frame, if this host can."""
+        prepared.learn()
         if prepared.facts.get("flow") == _FLEET and os.access(FLEET_KEY, os.F_OK) and prepared.due:
-            import_module("tasks.fleet.frame").freeze_early(flow_run)
+            send: Callable[[], None] | None = import_module("tasks.fleet.frame").prepare(flow_run)
+            return send
+        return None
+
+    def _freeze(self, flow_run: "FlowRun", prepared: Prepared, send: Callable[[], None] | None) -> None:
+        """Freeze the run's workload, or all hosts of its fleet by the frame that `send` sends."""
+        if send:
+            send()
         prepared.freeze()
         if self._frames and prepared.early:
             prepared.early = self._frames.given_to_run(prepared.early, flow_run.parameters.get("order"))

@@ -21,7 +21,7 @@ from tasks.custody.fleet.table import freezes
 from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.drill.vault import write_frame_keys
 from tasks.fleet import frame
-from tasks.fleet.frame import answers_of, freeze_early
+from tasks.fleet.frame import answers_of, prepare
 from tests.unit.custody.fleet.test_order import INCIDENT, OPENED
 from tests.unit.fleet.test_opening import NOW, Server, opened, server, trigger
 
@@ -80,6 +80,12 @@ def run(**parameters: Any) -> FlowRun:
     return FlowRun(
         id=uuid4(), flow_id=uuid4(), deployment_id=uuid4(), created=NOW, parameters={"fleet": "lab", **parameters}
     )
+
+
+def freeze_early(asked: FlowRun) -> None:
+    """Do what a worker does that has claimed the run."""
+    if send := prepare(asked):
+        send()
 
 
 def test_the_run_that_opens_an_incident_sends_one_frame_of_all_hosts_that_have_a_deployment(

@@ -33,7 +33,7 @@ class Server(Dated):
         self.former = former
         self.variables, self.artifacts = dict[str, Any](), list[Any]()
         self.final = set[str]()
-        self.names, self.limits = names, dict[str, int]()
+        self.names = names
         self.errors, self.updated = set[str](), NOW
         self.before_create: Callable[[], object] = lambda: None
 
@@ -91,11 +91,6 @@ class Server(Dated):
             raise ObjectNotFound(Exception("404"))
         return SimpleNamespace(state=SimpleNamespace(is_final=lambda: str(run) in self.final))
 
-    def upsert_global_concurrency_limit_by_name(self, name: str, limit: int) -> None:
-        """A limit."""
-        self.fail("limit")
-        self.limits[name] = limit
-
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
@@ -131,13 +126,12 @@ def test_the_list_is_written_down_with_the_host_that_is_not_deployed(server: Ser
         ("gpu2", ""),
         ("gpu3", "no deployment evacuate/evacuate-gpu3"),
     ]
-    assert server.limits == {"fleet-send-lab": 16}
     assert server.variables["fleet_lab"]["fleet"] == incident.id
     assert opened(asked) == incident, "the same run again finds its own, as it was frozen"
     assert len(server.artifacts) == 1
 
 
-@pytest.mark.parametrize("what", ["read", "list", "limit", "claim"])
+@pytest.mark.parametrize("what", ["read", "list", "claim"])
 def test_an_error_of_the_server_keeps_no_fleet_from_its_orders(server: Server, what: str) -> None:
     server.errors.add(what)
     asked = trigger()
@@ -146,19 +140,6 @@ def test_an_error_of_the_server_keeps_no_fleet_from_its_orders(server: Server, w
     assert len(server.artifacts) == 1, "the list is written once"
     claim = server.variables["fleet_lab"]
     assert (claim["fleet"], claim["run"]) == (incident.id, asked.run)
-
-
-def test_a_limit_that_another_trigger_has_made_in_the_same_moment_is_there(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The run ended Failed instead of Joined."""
-
-    def made_by_another(*_: object) -> None:
-        raise ObjectAlreadyExists(Exception("409"))
-
-    monkeypatch.setattr(server, "upsert_global_concurrency_limit_by_name", made_by_another)
-    assert server.variables == {}
-    assert opened(trigger()).id == server.variables["fleet_lab"]["fleet"]
 
 
 def test_a_second_trigger_joins_the_run_at_work_and_carries_on_one_that_has_ended(server: Server) -> None:
@@ -218,14 +199,14 @@ def test_orders_go_by_the_servers_clock_and_not_by_this_hosts(server: Server, ho
     assert isinstance(open_fleet.fn(trigger()), JoinedFleet), "its orders stand, by that clock"
 
 
-def test_orders_count_from_the_opening_and_the_id_from_the_trigger(server: Server) -> None:
+@pytest.mark.usefixtures("server")
+def test_orders_count_from_the_opening_and_the_id_from_the_trigger() -> None:
     asked = trigger(created=NOW - timedelta(hours=8))
     incident = opened(asked)
     assert incident.id.startswith(f"FL-{asked.created:%Y%m%dT%H%M%SZ}-lab-")
     assert not incident.order(incident.hosts[0], 1, NOW).expired(NOW + timedelta(minutes=59))
     assert isinstance(open_fleet.fn(trigger()), JoinedFleet), "it is open"
     assert opened(asked) == incident, "as it was written"
-    assert server.limits
 
 
 def test_a_retry_is_joined_as_long_as_its_orders_stand(server: Server) -> None:

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 from prefect.client.schemas.objects import State, StateType
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tasks.custody.fleet.ends import Closed, End, Row
@@ -45,6 +45,7 @@ class Server(Dated):
         self.states = dict[str, StateType]()
         self.resumed = dict[str, Any]()
         self.runs = list[Any]()
+        self.limits, self.limit_error = dict[str, int](), list[Exception]()
 
     def read_flow_runs(self, **_: object) -> list[Any]:
         """The runs of the incident."""
@@ -58,6 +59,12 @@ class Server(Dated):
         if waiting := self.errors.get(str(deployment)):
             raise waiting.pop(0) if len(waiting) > 1 else waiting[0]
         self.made.setdefault(about["idempotency_key"], about)
+
+    def upsert_global_concurrency_limit_by_name(self, name: str, limit: int) -> None:
+        """A limit."""
+        for error in self.limit_error:
+            raise error
+        self.limits[name] = limit
 
     def read_flow_run(self, run: UUID) -> Any:
         """A run in its state."""
@@ -100,6 +107,23 @@ def test_one_hosts_error_stops_no_other_and_only_what_may_pass_is_repeated(serve
     assert server.asked.count(gone.deployment) == 1
     assert server.asked.count(locked.deployment) > 1
     assert set(server.made) == {f"{ID}:gpu4:1", f"{ID}:gpu5:1"}
+
+
+def test_the_first_orders_make_the_limit_of_senders(server: Server) -> None:
+    give(FLEET, [(HOSTS[0], 1)])
+    assert server.limits == {FLEET.limit: FLEET.senders}
+    server.limits.clear()
+    give(replace(FLEET, senders=0), [(HOSTS[0], 1)])
+    assert server.limits == {}
+
+
+@pytest.mark.parametrize("error", [ObjectAlreadyExists(Exception("409")), http_error(503)], ids=["another's", "busy"])
+def test_a_limit_that_another_trigger_makes_or_that_cannot_be_made_keeps_no_order_back(
+    server: Server, error: Exception
+) -> None:
+    server.limit_error.append(error)
+    assert give(FLEET, [(host, 1) for host in FLEET.hosts]) == {}
+    assert len(server.made) == len(HOSTS)
 
 
 def test_a_joined_trigger_orders_what_the_opening_run_has_not(server: Server) -> None:

@@ -49,9 +49,11 @@ def test_a_frame_is_sent_for_a_fleets_run_that_is_due_where_the_key_is(  # noqa:
     if key:
         (files / "FLEET_KEY").touch()
     sent = list[Any]()
-    monkeypatch.setattr(frame, "freeze_early", sent.append)
-    run = FlowRun(flow_id=uuid4())
-    EvacuationWorker("p")._freeze(run, prepared(flow, NOW + timedelta(seconds=later)))
+    monkeypatch.setattr(frame, "prepare", lambda run: lambda: sent.append(run))
+    run, known, worker = FlowRun(flow_id=uuid4()), prepared(flow, NOW + timedelta(seconds=later)), EvacuationWorker("p")
+    send = worker._learn(run, known)
+    assert not sent, "nothing is sent before the claim"
+    worker._freeze(run, known, send)
     assert sent == ([run] if sends else [])
 
 
@@ -62,10 +64,10 @@ def test_what_a_frame_has_frozen_goes_with_the_run_that_takes_it_over(files: Pat
     made = cast("Prepared", SimpleNamespace(facts={}, early=own, freeze=lambda: None))
     assert worker._frames
     worker._frames._held["FL", "gpu1"] = "run", held
-    worker._freeze(run, made)
+    worker._freeze(run, made, None)
     assert made.early
     assert made.early.frozen == (Identity(2, 1), Identity(1, 1))
     made.early = None
-    worker._freeze(run, made)
+    worker._freeze(run, made, None)
     assert made.early is None
     asyncio.run(worker.teardown(None, None, None))
