@@ -12,13 +12,11 @@ export UV_SYSTEM_CERTS ?= 1
 # Images of containers often set it; each of the suite's thousands of processes would compile us anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-WORKLOAD ?= evacuation.toml
 EVACUATION := $(BIN)/evacuation
-argument = $(if $(1),"$(1)")
 option = $(if $(2),--$(1) "$(2)")
 
 .DEFAULT_GOAL := help
-.PHONY: help drill fleet-drill deploy evacuate status doctor uncordon thaw audit pull rollback test test-fast mutants simulate check fmt soak ceph ceph-installed bench-contain bench-idle bench-offload bench-reading bench-trigger bench-status bench-fleet reference lock pictures wheel clean
+.PHONY: help drill fleet-drill test test-fast mutants simulate check fmt soak ceph ceph-installed bench-contain bench-idle bench-offload bench-reading bench-trigger bench-status bench-fleet reference lock pictures wheel clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -35,37 +33,6 @@ drill: $(STAMP)  ## evacuate a real sample workload to a real S3 server; KEEP=1 
 
 fleet-drill: $(STAMP)  ## evacuate a fleet of three hosts on PostgreSQL and Redis, of which two die, and an API process
 	$(EVACUATION) drill --fleet
-
-deploy: $(STAMP)  ## deploy the workloads of WORKLOAD=evacuation.toml, or the saved blocks NAME (and STORE), on POOL; NOTIFY="slack-webhook/NAME …" tells people
-	$(EVACUATION) deploy $(if $(NAME),$(call option,name,$(NAME)) $(call option,store,$(STORE)),"$(WORKLOAD)") \
-		$(call option,pool,$(POOL)) $(call option,engine,$(ENGINE)) $(foreach one,$(NOTIFY),--notify $(one))
-
-evacuate: $(STAMP)  ## without a Prefect server: WORKLOAD=evacuation.toml STORE=that REASON= INCIDENT=IR-… POLICY=kill SUSPECTS=include DRY=1 RECOVER=1
-	$(EVACUATION) run "$(WORKLOAD)" $(call option,store,$(STORE)) $(call option,reason,$(REASON)) \
-		$(call option,incident,$(INCIDENT)) $(call option,policy,$(POLICY)) $(call option,suspects,$(SUSPECTS)) \
-		$(if $(DRY),--dry-run) $(if $(RECOVER),--recover)
-
-status: $(STAMP)  ## how a workload stands: WORKLOAD=evacuation.toml, FILE:NAME where it has several
-	$(EVACUATION) status "$(WORKLOAD)"
-
-doctor: $(STAMP)  ## whether an evacuation would work if it began now: WORKLOAD=evacuation.toml STORE=that SIGNERS=file; MESSAGE=1 sends people a test message
-	$(EVACUATION) doctor "$(WORKLOAD)" $(call option,store,$(STORE)) $(call option,signers,$(SIGNERS)) $(if $(MESSAGE),--message)
-
-uncordon: $(STAMP)  ## let training in again: WORKLOAD=evacuation.toml, FILE:NAME where it has several
-	$(EVACUATION) uncordon "$(WORKLOAD)"
-
-thaw: $(STAMP)  ## call an evacuation off that has frozen and not yet stopped it: WORKLOAD=evacuation.toml, FILE:NAME where it has several
-	$(EVACUATION) thaw "$(WORKLOAD)"
-
-audit: $(STAMP)  ## prove an incident from its store: STORE=store.toml INCIDENT=IR-… SIGNERS=file TSA_ROOTS=file DEEP=1; without INCIDENT list incidents and fleets
-	$(EVACUATION) audit $(call argument,$(STORE)) $(call argument,$(INCIDENT)) $(call option,signers,$(SIGNERS)) $(call option,tsa-roots,$(TSA_ROOTS)) $(if $(DEEP),--deep)
-
-pull: $(STAMP)  ## latest/ into a folder: STORE=store.toml INTO=folder; WHAT=IR-… or a snapshot's stamp, OVERWRITE=1 newer files too
-	$(EVACUATION) pull $(call argument,$(STORE)) $(call argument,$(INTO)) $(call argument,$(WHAT)) $(if $(OVERWRITE),--overwrite)
-
-rollback: $(STAMP)  ## latest/ as it was before its last turn: STORE=store.toml; TURN=n before that one, DRY=1 shows the plan, NEWEST=1 changes no file
-	$(EVACUATION) rollback $(call argument,$(STORE)) $(call argument,$(TURN)) \
-		$(if $(NEWEST),--newest-only) $(if $(DRY),--dry-run) $(if $(TAKE_OVER),--take-over)
 
 test: $(STAMP)  ## the test suite
 	$(BIN)/python -m pytest --tx '3*popen//python=tests/alone' --dist loadscope $(ARGS)

@@ -458,7 +458,7 @@ def test_a_new_file_takes_the_place_of_a_link(tmp_path: Path) -> None:
 
 
 def test_a_guard_whose_marker_was_deleted_writes_it_again(small: SmallWorkload) -> None:
-    """Without it `make uncordon` found no cordon, and the guard stood for ever."""
+    """Without it `evacuation uncordon` found no cordon, and the guard stood for ever."""
     with case_of(small.block()) as context:
         guard = made(cordon.fn(context)).guard
         wait_until(
