@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from blocks.workload import Workload
-from tasks.adapters.host import LinuxHost
+from tasks.host.host import LinuxHost
 from tasks.incident.layout import CORDON
 
 BUSY: Final = 8

@@ -31,13 +31,13 @@ from benchmarks.runbook import typed
 from benchmarks.trees import tree_rows
 from benchmarks.watched import Watched, watch
 from blocks import EvidenceStore, Workload
-from tasks.adapters.host import LinuxHost
-from tasks.adapters.prefect_server import PrefectServer
 from tasks.custody.incident.deployment_names import full_name
 from tasks.drill.deployment import NAME, client_of, deploy, prefect
 from tasks.drill.sample import WORKERS, SampleWorkload
 from tasks.drill.screen import say
+from tasks.host.host import LinuxHost
 from tasks.incident.layout import CORDON
+from tasks.prefect_side.own_server import PrefectServer
 
 _RUN_SECONDS: Final = 180.0
 _TIMES_QUICKER: Final = 4.0

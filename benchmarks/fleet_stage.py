@@ -14,11 +14,11 @@ from prefect.client.schemas.objects import FlowRun
 from benchmarks.machine import spent_by
 from benchmarks.recorder import Recorder
 from blocks import EvidenceStore, Fleet, SigningKey, Workload
-from tasks.adapters.prefect_server import PrefectServer
 from tasks.custody.incident.deployment_names import full_name
 from tasks.deployment.register import DeploymentTarget, deploy_all, deploy_fleet
 from tasks.drill.deployment import POOL
 from tasks.drill.plant import Plant
+from tasks.prefect_side.own_server import PrefectServer
 
 REAL: Final = ("real1", "real2", "real3")
 _END_SECONDS: Final = 400.0

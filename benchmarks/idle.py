@@ -25,9 +25,9 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from benchmarks.machine import Strangers, spent_by
 from benchmarks.rows import RESULTS, table, under, with_strangers, write
-from tasks.adapters.prefect_server import PrefectServer
 from tasks.drill.deployment import POOL
 from tasks.drill.screen import say
+from tasks.prefect_side.own_server import PrefectServer
 from tasks.worker.evacuation_worker import EvacuationWorker
 
 WORKERS: Final = 100

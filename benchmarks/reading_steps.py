@@ -19,8 +19,8 @@ from benchmarks.loop_disk import LoopDisk, drop_caches
 from benchmarks.transfer import Job, opened
 from tasks.custody.evidence.acquisition import Evidence, Seal
 from tasks.evidence.collect import collect
-from tasks.evidence.model_inspection import judge_models
 from tasks.evidence.seal import check_seal, seal
+from tasks.models.inspect import judge_models
 from tasks.runtime.context import RunContext
 from tasks.storage.offload import offload
 

@@ -32,18 +32,18 @@ from tasks.custody.store.objects import Expected, evidence_objects
 from tasks.custody.store.sent import Sent
 from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, read_manifest, seal, sealed
+from tasks.host.process.table import boot_id
 from tasks.incident.current import read_incident
 from tasks.incident.run_lock import take_ownership
+from tasks.latest.promote import promote
 from tasks.runtime.context import RunContext, RunInfo, open_context
 from tasks.runtime.progress import Progress
 from tasks.storage.offload import claim_store, offload
-from tasks.storage.promote import promote
 from tasks.storage.proof import prove
 from tasks.storage.upload_ledger import Ledger
 from tasks.storage.uploader import Delivery
 from tasks.storage.verify import verify
 from tasks.system.parallel import QUESTIONS, side_by_side
-from tasks.system.processes import boot_id
 
 EVERYTHING: Final = ("claim", "copy", "seal", "check", "offload", "verify", "latest")
 ONE_PREFIX: Final = ("claim", "one prefix", "proven")

@@ -35,11 +35,11 @@ from benchmarks.busy import BUSY, WITHOUT_RIGHTS, BusyMachine
 from benchmarks.machine import Strangers
 from benchmarks.rows import RESULTS, Row, median, quicker, table, under, write
 from blocks import EvidenceStore
-from tasks.adapters.prefect_server import PrefectServer
 from tasks.custody.incident.deployment_names import full_name
 from tasks.drill.deployment import NAME, POOL, client_of, deploy, prefect
 from tasks.drill.parts import Worker
 from tasks.drill.screen import say
+from tasks.prefect_side.own_server import PrefectServer
 from tasks.prestart.freeze import FLOW
 from tasks.readiness.runs import runs_of
 

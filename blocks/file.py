@@ -100,7 +100,8 @@ def store(path: Path, name: str = "") -> "StoreFields":
 
     Needs Prefect only for credentials that name a saved block, or that assume a role. Raises Refused.
     """
-    from blocks.store_fields import Keys, StoreFields
+    from blocks.credentials import Keys
+    from blocks.store_fields import StoreFields
 
     def plain(credentials: Any) -> bool:
         return not credentials or (isinstance(credentials, dict) and credentials.keys() <= Keys.model_fields.keys())

@@ -31,6 +31,7 @@ from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, seal, sealed, volumes_to_seal
 from tasks.incident.current import read_incident
 from tasks.incident.run_lock import take_ownership
+from tasks.latest.promote import promote
 from tasks.record.findings import content_of, verdict_of
 from tasks.record.last_record import finished, last_record
 from tasks.record.postmortem import postmortem
@@ -39,7 +40,6 @@ from tasks.record.report_data import ReportData
 from tasks.record.write import record
 from tasks.runtime.context import RunContext, RunInfo, open_context
 from tasks.storage.offload import claim_store, offload
-from tasks.storage.promote import promote
 from tasks.storage.verify import verify
 from tests.support.memory_store import MemoryStore
 from tests.support.sealed_runs import contained_findings

@@ -16,8 +16,8 @@ from prefect.utilities.callables import parameter_schema
 import blocks
 from docs.source import constants, used_actions
 from flows.commands import app
+from tasks.acquisition.collector import MIB, TIB, Collector
 from tasks.collectors import discover
-from tasks.collectors.collector import MIB, TIB, Collector
 from tasks.custody.evidence import keys
 from tasks.custody.incident.action import MEANINGS
 from tasks.custody.incident.deployment_names import full_name

@@ -6,13 +6,17 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from tasks.system.processes import boot_id
+from tasks.host.process.table import boot_id
 
 
 def constants(folder: Path) -> Iterator[tuple[str, str, str]]:
     """Name, value and meaning of each public text constant of a package: the meaning is the text below it."""
     for path in sorted(folder.rglob("*.py")):
-        found = dict(_public(ast.parse(path.read_text()).body)) if path.parent.name != "collectors" else {}
+        found = (
+            dict(_public(ast.parse(path.read_text()).body))
+            if path.parent.name not in {"acquisition", "collectors"}
+            else {}
+        )
         if found:
             module = importlib.import_module(".".join(path.relative_to(folder.parent).with_suffix("").parts))
             for name, meaning in found.items():

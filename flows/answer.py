@@ -13,8 +13,7 @@ from tasks.custody.containment.answer import Decision, GivenAnswer
 from tasks.custody.visible import LINE_LIMIT, visible
 from tasks.preflight.open_incident import Opened, Request, open_incident
 from tasks.runtime.context import Policy
-from tasks.runtime.end_state import ended
-from tasks.runtime.flow_run import this_run
+from tasks.runtime.flow_run import ended, this_run
 from tasks.runtime.step import StepRunner
 from tasks.system.cancellation import heeding
 

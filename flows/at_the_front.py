@@ -8,9 +8,9 @@ from pathlib import Path
 from select import PIPE_BUF, select
 from typing import Any, Final, NoReturn
 
-from tasks.custody.evidence.redact import process_line
 from tasks.custody.incident.description import described, one, place
 from tasks.custody.visible import visible
+from tasks.host.process.process import process_line
 from tasks.prestart.freeze import freeze_described, members_described, uninterrupted
 from tasks.prestart.journal import thaw_again
 from tasks.system.priority import give_way, take_priority

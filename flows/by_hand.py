@@ -29,7 +29,7 @@ from tasks.system.atomic_files import caught_lines
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
-    from tasks.adapters.local_config import LocalConfig
+    from tasks.prefect_side.local_config import LocalConfig
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def _given(workload_text: str, store_text: str) -> tuple[dict[str, str], "LocalC
     from prefect.settings import get_current_settings
 
     from blocks.file import store_given, workload_given
-    from tasks.adapters.local_config import LocalConfig
+    from tasks.prefect_side.local_config import LocalConfig
 
     file, name = place(workload_text)
     there, called = place(store_text or file)
@@ -104,8 +104,8 @@ def _answered(known: "LocalConfig") -> Iterator[None]:
     from prefect.events.clients import NullEventsClient
     from prefect.events.worker import EventsWorker
 
-    from tasks.adapters.local_config import asking, using_local_config
-    from tasks.adapters.run_api import URL, RunApi, answering
+    from tasks.prefect_side.local_config import asking, using_local_config
+    from tasks.prefect_side.run_api import URL, RunApi, answering
 
     EventsWorker.set_client_override(NullEventsClient)  # nobody would hear them
     ours = known.settings.api.model_copy(update={"url": URL, "key": None, "auth_string": None})
@@ -125,10 +125,10 @@ def _told(  # noqa: PLR0913  what it is told of
     """Print the result, the workload's state and the next step; return the exit code."""
     from dataclasses import asdict
 
-    from tasks.adapters.host import LinuxHost
     from tasks.cli.next_step import Called
     from tasks.cli.output import show
     from tasks.cli.status import look
+    from tasks.host.host import LinuxHost
 
     if isinstance(reason := state.result(raise_on_failure=False), EvacuationError):
         raise reason

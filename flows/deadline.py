@@ -20,7 +20,7 @@ from tasks.system.atomic_files import caught_lines
 from tasks.system.priority import take_priority
 
 if TYPE_CHECKING:
-    from tasks.adapters.local_config import LocalConfig
+    from tasks.prefect_side.local_config import LocalConfig
 
 _LOOK_SECONDS: Final = 1.0
 
@@ -50,7 +50,7 @@ def _given(orders: dict[str, Any]) -> tuple[dict[str, str], "LocalConfig"]:
     from prefect.settings import get_current_settings
 
     from blocks.workload import Workload
-    from tasks.adapters.local_config import LocalConfig
+    from tasks.prefect_side.local_config import LocalConfig
 
     (workload, fields), (store, saved) = orders["workload"], orders["store"]
     return {"workload": workload, "store": store}, LocalConfig(Workload(**fields), saved, get_current_settings())

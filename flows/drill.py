@@ -28,9 +28,6 @@ from prefect.logging import get_run_logger
 from blocks.workload import Workload
 from flows.evacuate import evacuate
 from flows.fields import BlockName
-from tasks.adapters.host import LinuxHost
-from tasks.adapters.prefect_server import PrefectServer
-from tasks.adapters.saved_blocks import load_block
 from tasks.custody.errors import Refused
 from tasks.custody.evidence.keys import MANIFEST, SUMS, VERDICT
 from tasks.custody.incident.deployment_names import full_name
@@ -44,10 +41,13 @@ from tasks.drill.parts import SeaweedFS, Worker
 from tasks.drill.sample import REFUSED, SampleWorkload, declare
 from tasks.drill.screen import follow, heading, last_line, say
 from tasks.drill.vault import ALLOWED, allowed_signers, lock_bucket, proven_by_ssh_keygen, refuses_deletion
+from tasks.host.host import LinuxHost
 from tasks.incident.dry_runs import last_dry_run
 from tasks.incident.last_word import WORKS
 from tasks.incident.layout import CORDON, OPEN, closings
-from tasks.runtime.end_state import ended
+from tasks.prefect_side.own_server import PrefectServer
+from tasks.prefect_side.saved_blocks import load_block
+from tasks.runtime.flow_run import ended
 from tasks.system.managed_process import outlive
 from tasks.system.shared_files import CHECKOUT
 

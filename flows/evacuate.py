@@ -10,7 +10,6 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.fields import BlockName, HandedOver, IncidentId, Sentence
 from flows.thaw import thawed_instead
-from tasks.adapters.server_time import server_time_if_told
 from tasks.collectors import discover
 from tasks.containment.containment_check import prove_contained, prove_still_contained
 from tasks.containment.cordon import cordon
@@ -28,8 +27,11 @@ from tasks.custody.incident.alarm import Alarm
 from tasks.custody.incident.ending import EXPIRED
 from tasks.custody.store.latest import LatestPolicy
 from tasks.evidence.collect import collect
-from tasks.evidence.model_inspection import judge_models
 from tasks.evidence.seal import check_seal, seal, volumes_to_seal
+from tasks.latest.promote import promote
+from tasks.models.inspect import judge_models
+from tasks.people.announce import announce_containment
+from tasks.prefect_side.clock import server_time_if_told
 from tasks.preflight.open_incident import Opened, Request, open_incident
 from tasks.record.findings import content_of, every_collector, findings_of, heard_to_the_end, note_end, verdict_of
 from tasks.record.publish import final_state, publish
@@ -37,15 +39,12 @@ from tasks.record.write import record
 from tasks.recovery.recover import prove_contained_again
 from tasks.recovery.recover import recover as recover_api
 from tasks.recovery.rehearsal import rehearse_recovery
-from tasks.runtime.announce import announce_containment
 from tasks.runtime.context import Policy, Suspects, Unknowns
-from tasks.runtime.end_state import ended
-from tasks.runtime.flow_run import this_run
+from tasks.runtime.flow_run import ended, this_run
 from tasks.runtime.freeze_budget import FreezeBudget
 from tasks.runtime.ordered import FleetLabels, expired_message, given_order
 from tasks.runtime.step import StepRunner, after, result_of
 from tasks.storage.offload import claim_store, offload
-from tasks.storage.promote import promote
 from tasks.storage.verify import verify
 from tasks.system.cancellation import heeding
 

@@ -36,8 +36,7 @@ from tasks.fleet.postmortem import FleetReport
 from tasks.fleet.record import FleetRecord, record, write_targets
 from tasks.fleet.thaw import outcome_lines, thaw_all
 from tasks.runtime.context import Policy
-from tasks.runtime.end_state import ended
-from tasks.runtime.flow_run import origin, own_launchers, this_run
+from tasks.runtime.flow_run import ended, origin, own_launchers, this_run
 from tasks.system.cancellation import apart
 
 

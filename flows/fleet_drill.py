@@ -21,7 +21,6 @@ from prefect_aws import AwsCredentials
 
 from blocks import EvidenceStore, Fleet
 from flows.drill import NotProven, act_out, folder, require
-from tasks.adapters.saved_blocks import load_block
 from tasks.audit.fleet import audited_fleet
 from tasks.cli.fleet import fleet_by_hand
 from tasks.custody.audit.finding import AuditWord
@@ -37,6 +36,7 @@ from tasks.drill.screen import say
 from tasks.drill.vault import allowed_signers, credentials, new_key, write_frame_keys
 from tasks.fleet.opening import the_incident
 from tasks.fleet.orders import rows_of
+from tasks.prefect_side.saved_blocks import load_block
 from tasks.system.shared_files import CHECKOUT
 
 FLEET: Final = "drill"

@@ -7,9 +7,9 @@ from prefect.client.schemas.objects import State
 
 from flows.fields import BlockName
 from tasks.custody.incident.ending import DECLINED, MIRRORED
-from tasks.runtime.approval import ask
-from tasks.runtime.end_state import ended
-from tasks.storage.mirror import mirror_latest, plan_mirror
+from tasks.latest.mirror import mirror_latest, plan_mirror
+from tasks.people.form import ask
+from tasks.runtime.flow_run import ended
 
 
 @flow(name="mirror", flow_run_name="mirror {store}", persist_result=False)

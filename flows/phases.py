@@ -8,7 +8,7 @@ from typing import Final
 
 from tasks.custody.errors import EvacuationError
 from tasks.custody.visible import say, visible
-from tasks.system.processes import age_of, start_of
+from tasks.host.process.table import age_of, start_of
 
 _PHASES: Final = frozenset(
     {"cordon", "freeze", "stop", "prove_contained", "seal", "offload", "verify", "prove_still_contained", "promote"}

@@ -10,15 +10,14 @@ from pydantic import Field
 from flows.fields import BlockName, IncidentId
 from tasks.custody.incident.postmortem_fields import TEXT_LIMIT
 from tasks.evidence.seal import sealed
+from tasks.people.form import fill_in
 from tasks.preflight.open_incident import Opened
 from tasks.preflight.reopen import Reopening, postmortem_before, reopen
 from tasks.record.last_record import finished, last_record
 from tasks.record.publish import publish, written_state
 from tasks.record.write import record
-from tasks.runtime.approval import fill_in
 from tasks.runtime.context import RunContext
-from tasks.runtime.end_state import ended
-from tasks.runtime.flow_run import this_run
+from tasks.runtime.flow_run import ended, this_run
 from tasks.runtime.step import StepRunner
 from tasks.system.cancellation import heeding
 

@@ -10,14 +10,13 @@ from pydantic.json_schema import SkipJsonSchema
 
 from blocks.workload import Workload
 from flows.fields import BlockName
-from tasks.adapters.saved_blocks import load_block, require_store
+from tasks.prefect_side.saved_blocks import load_block, require_store
 from tasks.readiness.canary import answer
 from tasks.readiness.examine import examine
 from tasks.readiness.patient import Patient
 from tasks.readiness.runs import READY
 from tasks.readiness.tell import tell
-from tasks.runtime.end_state import ended
-from tasks.runtime.flow_run import this_run
+from tasks.runtime.flow_run import ended, this_run
 
 
 def _name() -> str:

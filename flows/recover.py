@@ -10,6 +10,7 @@ from flows.fields import BlockName, IncidentId, Sentence
 from tasks.custody.containment.receipt import Containment, Recovery
 from tasks.custody.incident.ending import DECLINED
 from tasks.evidence.seal import check_seal, sealed
+from tasks.people.form import ask
 from tasks.preflight.open_incident import Opened
 from tasks.preflight.reopen import Reopening, recovery_asked, reopen
 from tasks.record.findings import note_cancelled, reached
@@ -18,10 +19,8 @@ from tasks.record.publish import publish, recovered_state
 from tasks.record.write import record
 from tasks.recovery.recover import StartAs, prove_contained_again
 from tasks.recovery.recover import recover as recover_api
-from tasks.runtime.approval import ask
 from tasks.runtime.context import RunContext
-from tasks.runtime.end_state import ended
-from tasks.runtime.flow_run import this_run
+from tasks.runtime.flow_run import ended, this_run
 from tasks.runtime.step import StepRunner, after, result_or_reason
 from tasks.system.cancellation import heeding
 

@@ -11,8 +11,8 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from tasks.adapters.notification import send_by
 from tasks.custody.incident.news import PEOPLE, SENT_BY_SERVER, TELL, topic
+from tasks.people.send import send_by
 from tasks.runtime.flow_run import this_run
 from tasks.runtime.step import end_of, step_without_incident
 

@@ -7,18 +7,17 @@ from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.fields import BlockName, IncidentId, Sentence
-from tasks.containment.decision import thaw_decided
 from tasks.containment.thaw import thaw as thaw_workload
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence
+from tasks.people.stop_or_thaw import thaw_decided
 from tasks.preflight.open_incident import Opened
 from tasks.preflight.reopen import Reopening, reopen
 from tasks.record.findings import looked_at
 from tasks.record.publish import final_state, publish
 from tasks.record.thawed import thawed_content
 from tasks.record.write import record
-from tasks.runtime.end_state import ended
-from tasks.runtime.flow_run import this_run
+from tasks.runtime.flow_run import ended, this_run
 from tasks.runtime.step import StepRunner, after, result_or_reason
 from tasks.system.cancellation import heeding
 

@@ -8,12 +8,11 @@ from prefect.logging import get_run_logger
 
 from blocks.workload import Workload
 from flows.fields import BlockName
-from tasks.adapters.saved_blocks import load_block
 from tasks.custody.errors import Refused
 from tasks.custody.incident.ending import REFUSED
+from tasks.prefect_side.saved_blocks import load_block
 from tasks.preflight.requirements import require_here
-from tasks.runtime.end_state import ended
-from tasks.runtime.flow_run import this_run
+from tasks.runtime.flow_run import ended, this_run
 from tasks.training.process import Training
 from tasks.training.steps import conclude, require_command, tag_run, take_lock
 

@@ -241,7 +241,7 @@ def _once() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def _migrated_servers() -> Iterator[None]:
     """Every Prefect server that a test starts in this process finds its database made."""
-    from tasks.adapters.prefect_server import PrefectServer
+    from tasks.prefect_side.own_server import PrefectServer
     from tests.support.migrated import put_database
 
     start = PrefectServer.start
@@ -260,7 +260,7 @@ def prefect() -> Iterator[None]:
     """A Prefect server and database that end with the session. Events are written soon, for tests to see; none acts."""
     from prefect.testing.utilities import prefect_test_harness
 
-    from tasks.adapters.prefect_server import IN_BATCHES
+    from tasks.prefect_side.own_server import IN_BATCHES
     from tests.support.migrated import harness_folder
     from tests.support.once import secrets_found_once
 

@@ -34,22 +34,30 @@ import psutil
 import pytest
 
 HERE = Path(__file__).parents[1]
+HOST = ["tasks/host/process", "tasks/host/container", "tasks/host/cgroup", "tasks/host/unit"]
 SETS = {
-    "laws": ["tasks/custody/containment", "tasks/custody/incident", "tasks/custody/store", "tasks/custody/models"],
-    "acts": ["tasks/containment", "tasks/guard", "tasks/storage/verify.py", "tasks/storage/promote.py"],
+    "laws": [
+        "tasks/custody/containment",
+        *HOST,
+        "tasks/custody/incident",
+        "tasks/custody/store",
+        "tasks/custody/models",
+    ],
+    "acts": ["tasks/containment", "tasks/guard", "tasks/storage/verify.py", "tasks/latest/promote.py"],
 }
 THEN = {
-    "laws": ["tests/unit/custody", "tests/unit/audit"],
+    "laws": ["tests/unit/custody", "tests/unit/host", "tests/unit/audit"],
     "acts": ["tests/unit", "tests/integration/host"],
 }
 """What is tried on a mutant that the tests of its own package have not noticed."""
 BESIDE = {
-    "containment": ["tests/unit/containment", "tests/unit/adapters"],
+    "containment": ["tests/unit/containment", "tests/unit/host"],
     "incident": ["tests/unit/incident", "tests/unit/record"],
-    "store": ["tests/unit/storage"],
-    "models": ["tests/unit/evidence"],
+    "store": ["tests/unit/storage", "tests/unit/latest"],
+    "models": ["tests/unit/models", "tests/unit/evidence"],
+    **{name.rpartition("/")[2]: ["tests/unit/containment", "tests/unit/guard"] for name in HOST},
 }
-"""What uses the laws of a package of custody."""
+"""What uses the laws of a package."""
 IN_PROCESSES = {"tasks/guard/": ["cordon", "dead_run", "hand_over", "watch", "operate"]}
 """Tests on this host of what runs in a process of its own, which coverage does not see."""
 PRELOADED = "prefect.testing.utilities prefect.events prefect_aws sklearn joblib pandas hypothesis boto3 docker obstore"
@@ -236,7 +244,7 @@ def ran(coverage: dict[str, Any], mutant: Mutant, chosen: str) -> list[str]:
 def own_tests(file: str, chosen: str) -> list[list[str]]:
     """List the stages for a mutant: the tests of its own package first, since most mutants end there."""
     package = file.split("/")[2] if chosen == "laws" else file.split("/")[1]
-    first = f"tests/unit/custody/{package}" if chosen == "laws" else f"tests/unit/{package}"
+    first = str(Path("tests/unit", Path(file).parent.relative_to("tasks")))
     later = [*THEN[chosen], *BESIDE.get(package, [])] if chosen == "laws" else THEN[chosen]
     return [each for each in ([first] if (HERE / first).is_dir() else [], later) if each]
 

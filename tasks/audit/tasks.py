@@ -6,7 +6,6 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from tasks.adapters.saved_blocks import store_to_read
 from tasks.audit.fleet import audited_fleet
 from tasks.audit.inventory import fleets, holdings
 from tasks.audit.report import ENDINGS, markdown, rows
@@ -16,7 +15,8 @@ from tasks.custody.audit.signers import read_signers
 from tasks.custody.fleet.order import FLEET
 from tasks.custody.store.timestamp import read_roots
 from tasks.custody.visible import visible_rows
-from tasks.runtime.end_state import ended
+from tasks.prefect_side.saved_blocks import store_to_read
+from tasks.runtime.flow_run import ended
 from tasks.runtime.step import step_without_incident
 
 

@@ -22,7 +22,7 @@ from tasks.custody.incident.incident import parse_id
 from tasks.custody.store.latest import LatestTransaction
 from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.timestamp import Roots
-from tasks.storage.latest_history import read_transaction
+from tasks.latest.history import read_transaction
 from tasks.storage.rotations import hosts_of, with_rotations
 from tasks.storage.untrusted_reads import keys_of, read_documents, read_each, see
 from tasks.system.parallel import QUESTIONS, THREADS, side_by_side

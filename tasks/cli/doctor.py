@@ -4,11 +4,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from blocks.file import store_given, workload_given
-from tasks.adapters.local_config import LocalConfig, using_local_config
 from tasks.cli.output import note, show
 from tasks.custody.errors import Refused
 from tasks.custody.incident.description import place
 from tasks.custody.incident.exit_codes import EXIT_CODES
+from tasks.prefect_side.local_config import LocalConfig, using_local_config
 from tasks.readiness.examine import examine
 from tasks.readiness.patient import Patient
 from tasks.readiness.report import lines

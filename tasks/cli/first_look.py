@@ -11,21 +11,21 @@ from pathlib import Path, PurePath
 from typing import Any, Final
 
 from blocks.workload_fields import WorkloadFields
-from tasks.adapters.container_engine import DockerEngine, may_be_there
-from tasks.adapters.host import Host, LinuxHost
 from tasks.containment.suspects import roster_now
-from tasks.custody.containment.handles import Handles
-from tasks.custody.containment.process import Process, family, parents_first
-from tasks.custody.containment.program import SHELLS, is_one_of
-from tasks.custody.containment.roster import Kind, Roster
-from tasks.custody.containment.service import unit_of
-from tasks.custody.containment.starter import WAITERS
-from tasks.custody.containment.suspect import excuse_for, pattern_for
-from tasks.custody.containment.workload import USUAL_INTERPRETERS
 from tasks.custody.errors import EngineError
 from tasks.custody.evidence.keys import placed_name
-from tasks.custody.evidence.redact import process_line, redact_command, redact_environment
+from tasks.custody.evidence.redact import redact_command, redact_environment
 from tasks.custody.incident.description import WORKER, pattern, unit
+from tasks.host.cgroup.ownership import unit_of
+from tasks.host.container.engine import DockerEngine, may_be_there
+from tasks.host.host import Host, LinuxHost
+from tasks.host.process.handles import Handles
+from tasks.host.process.process import Process, family, parents_first, process_line
+from tasks.host.process.program import SHELLS, is_one_of
+from tasks.host.process.roster import Kind, Roster
+from tasks.host.process.suspect import excuse_for, pattern_for
+from tasks.host.process.workload import USUAL_INTERPRETERS
+from tasks.host.starter import WAITERS
 from tasks.recovery.api_client import Api, ApiResponse
 from tasks.system.declarations import toml_value
 from tasks.system.kernel_tables import ENVIRONMENT, read_kernel

@@ -14,10 +14,10 @@ from tasks.custody.audit.records import NO_CLOSING
 from tasks.custody.errors import Refused
 from tasks.custody.incident.exit_codes import INCOMPLETE
 from tasks.custody.store.latest import CHANGES
-from tasks.storage.bag import bag
-from tasks.storage.latest_history import history
-from tasks.storage.restore import Pull, RestoreOutcome, pull
-from tasks.storage.rollback import Undoing, lower, lowering, plan_of, rollback
+from tasks.latest.bag import bag
+from tasks.latest.history import history
+from tasks.latest.pull import Pull, RestoreOutcome, pull
+from tasks.latest.rollback import Undoing, lower, lowering, plan_of, rollback
 
 if TYPE_CHECKING:
     from blocks.port import Store

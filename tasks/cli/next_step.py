@@ -8,7 +8,7 @@ from tasks.cli.output import command
 from tasks.custody.incident.commands import FIX_THE_LOSS, FIX_THE_RECOVERY, STOP_BY_HAND, WRITE, Typed, deployment_run
 from tasks.custody.incident.ending import NOT_RECOVERED
 from tasks.incident.last_word import FINISHED, UNANSWERED
-from tasks.incident.open_question import OpenQuestion
+from tasks.people.open_question import OpenQuestion
 from tasks.rendering.clock import here
 
 

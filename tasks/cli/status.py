@@ -9,28 +9,28 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from blocks.workload_fields import WorkloadFields
-from tasks.adapters.host import Host
 from tasks.cli.next_step import NAMELESS, Called, Step, next_step, while_at_work
 from tasks.containment.answers import to_answer
 from tasks.containment.paused import read_prior
 from tasks.containment.suspects import roster_now
 from tasks.containment.uncordon import held, living
-from tasks.custody.containment.newcomer import again_and_again
-from tasks.custody.containment.process import Identity
-from tasks.custody.containment.roster import Kind
-from tasks.custody.containment.suspect import who_started
+from tasks.custody.containment.identity import Identity
 from tasks.custody.errors import EngineError
-from tasks.custody.evidence.redact import process_line
+from tasks.host.host import Host
+from tasks.host.process.newcomer import again_and_again
+from tasks.host.process.process import process_line
+from tasks.host.process.roster import Kind
+from tasks.host.process.suspect import who_started
+from tasks.host.process.table import standpoint
 from tasks.incident.current import last_opened
 from tasks.incident.directory import base_of, bases, cordon_base, find_home, homes
 from tasks.incident.last_word import FINISHED, THAWED, is_finished
 from tasks.incident.layout import CAUGHT, CORDON, EARLY, ENDED, FROZEN, INCIDENT, closings
-from tasks.incident.open_question import open_question
 from tasks.incident.run_lock import owner
-from tasks.incident.stopping import why_not_thaw
+from tasks.incident.thaw_refusal import why_not_thaw
+from tasks.people.open_question import open_question
 from tasks.rendering.clock import here
 from tasks.system.atomic_files import caught_lines, read_marker, read_ours, read_plain, read_private, rows_of
-from tasks.system.processes import standpoint
 
 _SHOWN: Final = 100
 
@@ -200,8 +200,8 @@ def _containers(workload: WorkloadFields) -> list[str]:
     asked = workload.containers
     if not asked:
         return []
-    from tasks.adapters.container_engine import DockerEngine
-    from tasks.custody.containment.container import workload_containers
+    from tasks.host.container.engine import DockerEngine
+    from tasks.host.container.membership import workload_containers
 
     try:
         with closing(DockerEngine(workload.docker_host)) as engine:

@@ -18,7 +18,7 @@ def named_store(text: str) -> "StoreFields":
     if file.endswith(FILE):
         return store(Path(file), name)
     from blocks.saved import asking_server
-    from tasks.adapters.saved_blocks import store_to_read
+    from tasks.prefect_side.saved_blocks import store_to_read
 
     with asking_server():
         return store_to_read(text)

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from tasks.adapters.host import LinuxHost
-from tasks.adapters.local_config import LocalConfig, using_local_config
 from tasks.cli.next_step import Called
 from tasks.cli.status import status
 from tasks.containment.thaw import thaw
@@ -14,6 +12,8 @@ from tasks.custody.incident.description import place
 from tasks.custody.incident.exit_codes import EXIT_CODES
 from tasks.custody.incident.verdict import Word
 from tasks.custody.visible import say
+from tasks.host.host import LinuxHost
+from tasks.prefect_side.local_config import LocalConfig, using_local_config
 from tasks.preflight.open_incident import Opened
 from tasks.preflight.reopen import Reopening, reopen
 from tasks.record.publish import final_state

@@ -6,10 +6,6 @@ from contextlib import closing
 from pathlib import Path
 
 from blocks.workload_fields import WorkloadFields
-from tasks.adapters.container_engine import DockerEngine
-from tasks.adapters.host import Host, thaw_process
-from tasks.adapters.prefect_scheduler import PrefectScheduler
-from tasks.adapters.wrappers import continue_above
 from tasks.cli.next_step import NAMELESS, Called
 from tasks.cli.status import last, status
 from tasks.containment.paused import read_prior
@@ -17,9 +13,13 @@ from tasks.containment.uncordon import doubtful, held_by_incidents, living, stan
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import parse_id
 from tasks.custody.incident.log import CustodyLog
+from tasks.host.container.engine import DockerEngine
+from tasks.host.host import Host, thaw_process
+from tasks.host.wrappers import continue_above
 from tasks.incident.directory import base_of, cordon_base, find_home
 from tasks.incident.layout import CORDON, CUSTODY_LOG, EARLY, INCIDENT
 from tasks.incident.run_lock import take_ownership
+from tasks.prefect_side.scheduler import PrefectScheduler
 from tasks.prestart.journal import early_above, early_groups, read_early, take_over
 from tasks.runtime.actor import BY_HAND, actor
 from tasks.system.atomic_files import read_marker, read_private

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from blocks.file import workloads
 from blocks.workload_fields import WorkloadFields
-from tasks.adapters.host import LinuxHost
 from tasks.cli.next_step import Called
 from tasks.cli.output import show
 from tasks.cli.status import Status, look
@@ -15,6 +14,7 @@ from tasks.custody.errors import Refused
 from tasks.custody.incident.description import described, place
 from tasks.custody.incident.exit_codes import INCOMPLETE
 from tasks.custody.visible import say
+from tasks.host.host import LinuxHost
 from tasks.system.installation import PASSWORD, PROFILE
 
 

@@ -4,7 +4,7 @@ import importlib
 import pkgutil
 from functools import cache
 
-from tasks.collectors.collector import Collector
+from tasks.acquisition.collector import Collector
 
 
 @cache

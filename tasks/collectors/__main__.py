@@ -13,11 +13,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from tasks.acquisition.acquire import acquire
+from tasks.acquisition.collector import Collector, Target
+from tasks.acquisition.estimate import estimate
+from tasks.acquisition.searching import searched
 from tasks.collectors import named
-from tasks.collectors.acquire import acquire
-from tasks.collectors.collector import Collector, Target
-from tasks.collectors.estimate import estimate
-from tasks.collectors.searching import searched
 from tasks.custody.evidence.acquisition import Loss, StoredFile
 from tasks.custody.evidence.secrets import Search
 from tasks.system.redaction import redact_for

@@ -1,6 +1,6 @@
 """Collect the workload's artifacts byte for byte (runbook §4)."""
 
-from tasks.collectors.collector import GIB, Collector, Files
+from tasks.acquisition.collector import GIB, Collector, Files
 
 COLLECTOR = Collector(
     name="artifacts",

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from tasks.collectors.collector import Collector, Target
+from tasks.acquisition.collector import Collector, Target
 from tasks.collectors.zygote import Running, start
 from tasks.custody.evidence.acquisition import Loss, Outcome
 from tasks.custody.evidence.redact import redact

@@ -6,8 +6,8 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from tasks.collectors.collector import Collector, Made, Target
-from tasks.collectors.procfs import still, text
+from tasks.acquisition.collector import Collector, Made, Target
+from tasks.acquisition.procfs import still, text
 from tasks.custody.store.manifest import canonical
 
 _FILES: Final = (

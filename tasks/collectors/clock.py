@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from tasks.collectors.collector import Collector, Command, Incomplete, Made, NothingThere, Target, Unanswered
-from tasks.collectors.command import run
+from tasks.acquisition.collector import Collector, Command, Incomplete, Made, NothingThere, Target, Unanswered
+from tasks.acquisition.command import run
 from tasks.custody.store.manifest import canonical
 
 _UNSYNCHRONISED: Final = 0x0040

@@ -9,18 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from tasks.adapters.container_archive import Archive
-from tasks.adapters.container_engine import DockerEngine, Engine
-from tasks.collectors.collector import TIB, Collector, Gathered, Item, Taken, Target
+from tasks.acquisition.collector import TIB, Collector, Gathered, Item, Taken, Target
+from tasks.acquisition.content import read_once
+from tasks.acquisition.pouring import blocks
+from tasks.acquisition.room import Room
 from tasks.collectors.containers import place, to_look_into
-from tasks.collectors.content import read_once
-from tasks.collectors.pouring import blocks
-from tasks.collectors.room import Room
 from tasks.custody.errors import ContainerGone, EngineError, EngineUnreachable
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.evidence.keys import CONTAINERS, FOLDERS, placed_name, quote, stored_name
 from tasks.custody.evidence.pattern import fits, literal_folder
 from tasks.custody.evidence.room import Place, places
+from tasks.host.container.archive import Archive
+from tasks.host.container.engine import DockerEngine, Engine
 
 _BLOCK: Final = 1 << 20
 _SHARE: Final = 0.9

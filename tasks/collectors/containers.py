@@ -5,17 +5,17 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from tasks.adapters.container_engine import DockerEngine, Engine
-from tasks.collectors.collector import Collector, Gathered, Target
-from tasks.collectors.procfs import printable
-from tasks.collectors.room import Room
-from tasks.custody.containment.container import workload_containers
+from tasks.acquisition.collector import Collector, Gathered, Target
+from tasks.acquisition.procfs import printable
+from tasks.acquisition.room import Room
 from tasks.custody.errors import EngineError, EngineUnreachable
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.evidence.keys import CONTAINERS, stored_name
 from tasks.custody.evidence.redact import redact_command, redact_environment, redact_fields, redact_value
 from tasks.custody.store.manifest import canonical, digest_bytes
-from tasks.system.processes import standpoint
+from tasks.host.container.engine import DockerEngine, Engine
+from tasks.host.container.membership import workload_containers
+from tasks.host.process.table import standpoint
 
 _COMMANDS: Final = frozenset({"Cmd", "Entrypoint", "Args", "Command", "Test"})
 _GIVEN: Final = frozenset({"Labels", "Config", "Options", "DriverOpts", "Sysctls"})

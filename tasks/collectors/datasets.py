@@ -17,10 +17,10 @@ from typing import Any, Final
 
 import psutil
 
-from tasks.collectors.collector import Collector, Made, Target
-from tasks.collectors.command import group_of
-from tasks.collectors.procfs import fields, still, text
-from tasks.collectors.reading import digest_in_time
+from tasks.acquisition.collector import Collector, Made, Target
+from tasks.acquisition.command import group_of
+from tasks.acquisition.procfs import fields, still, text
+from tasks.acquisition.reading import digest_in_time
 from tasks.custody.evidence.keys import quote
 from tasks.custody.evidence.redact import redact_command
 from tasks.custody.store.manifest import canonical

@@ -6,12 +6,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from tasks.collectors.collector import Collector, Command, Incomplete, Made, Target
-from tasks.collectors.command import run
-from tasks.custody.containment.mounts import unescaped
+from tasks.acquisition.collector import Collector, Command, Incomplete, Made, Target
+from tasks.acquisition.command import run
 from tasks.custody.evidence.acquisition import Outcome
 from tasks.custody.evidence.redact import redact
-from tasks.system.kernel_tables import read_table
+from tasks.system.kernel_tables import read_table, unescaped
 
 _DF: Final = ("df", "-h")
 _SECONDS: Final = 2.0

@@ -8,9 +8,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tasks.collectors.collector import Collector, Made, NothingThere, Target, Unanswered
+from tasks.acquisition.collector import Collector, Made, NothingThere, Target, Unanswered
+from tasks.acquisition.reading import read_below, read_inside
 from tasks.collectors.packages import bounds_of, installed, prefix_of
-from tasks.collectors.reading import read_below, read_inside
 from tasks.custody.store.manifest import canonical
 
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")

@@ -1,6 +1,6 @@
 """Collect what else lies in the folders that go whole to the snapshot and latest/, byte for byte (runbook §5)."""
 
-from tasks.collectors.collector import TIB, Collector, Files
+from tasks.acquisition.collector import TIB, Collector, Files
 from tasks.custody.evidence.keys import FOLDERS
 
 COLLECTOR = Collector(

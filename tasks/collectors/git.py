@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from tasks.collectors.acquire import take
-from tasks.collectors.collector import MIB, Collector, Command, Gathered, Item, Made, NothingThere, Target
-from tasks.collectors.command import group_of, owner
+from tasks.acquisition.acquire import take
+from tasks.acquisition.collector import MIB, Collector, Command, Gathered, Item, Made, NothingThere, Target
+from tasks.acquisition.command import group_of, owner
+from tasks.acquisition.reading import read_below
 from tasks.collectors.environment import commit, head
-from tasks.collectors.reading import read_below
 from tasks.custody.store.manifest import canonical
 
 _INDEX_BYTES: Final = 256 * MIB

@@ -1,6 +1,6 @@
 """Collect GPUs and what computes on them, as the driver tells it while the workload holds them."""
 
-from tasks.collectors.collector import Collector, Command
+from tasks.acquisition.collector import Collector, Command
 
 _CARDS = (
     "index,uuid,name,driver_version,pstate,temperature.gpu,utilization.gpu,utilization.memory,"

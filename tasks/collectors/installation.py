@@ -7,8 +7,8 @@ Comparing has some seconds only; a file that is not reached counts as not checke
 import time
 from typing import Any, Final
 
-from tasks.collectors.collector import MIB, Collector, Incomplete, Made, Target
-from tasks.collectors.distribution import Distribution, unclaimed
+from tasks.acquisition.collector import MIB, Collector, Incomplete, Made, Target
+from tasks.acquisition.distribution import Distribution, unclaimed
 from tasks.collectors.packages import folders_of
 from tasks.custody.evidence.acquisition import Outcome
 from tasks.custody.store.manifest import canonical

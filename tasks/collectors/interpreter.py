@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 from typing import Final
 
-from tasks.collectors.collector import Collector, Made, NothingThere, Target
+from tasks.acquisition.collector import Collector, Made, NothingThere, Target
+from tasks.acquisition.reading import digest_of
 from tasks.collectors.environment import python_version, pyvenv_cfg
-from tasks.collectors.reading import digest_of
 from tasks.custody.evidence.redact import redact
 from tasks.custody.store.manifest import canonical
 

@@ -4,8 +4,8 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from tasks.collectors.collector import Collector, Command, Made, NothingThere, Target
-from tasks.collectors.command import run
+from tasks.acquisition.collector import Collector, Command, Made, NothingThere, Target
+from tasks.acquisition.command import run
 from tasks.system.unit_files import BOOTED
 
 _BEFORE: Final = timedelta(hours=1)

@@ -1,6 +1,6 @@
 """Collect the files from which environment and image were made, byte for byte, so that the run can be rebuilt."""
 
-from tasks.collectors.collector import Collector, Files
+from tasks.acquisition.collector import Collector, Files
 
 _PATTERNS = (
     *("requirements*.txt", "requirements*.in", "requirements/*.txt", "constraints*.txt"),

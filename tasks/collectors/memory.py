@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from tasks.collectors.collector import Collector, Command, Made, Target
-from tasks.collectors.procfs import tables
+from tasks.acquisition.collector import Collector, Command, Made, Target
+from tasks.acquisition.procfs import tables
 
 _PLACES: Final = (
     *("/proc/meminfo", "/proc/swaps", "/proc/loadavg", "/proc/vmstat"),

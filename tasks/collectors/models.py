@@ -1,6 +1,6 @@
 """Collect the workload's models byte for byte, never loaded (runbook §4)."""
 
-from tasks.collectors.collector import TIB, Collector, Files
+from tasks.acquisition.collector import TIB, Collector, Files
 
 COLLECTOR = Collector(
     name="models",

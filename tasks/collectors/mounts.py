@@ -1,7 +1,7 @@
 """Collect the mount tables of the host and of frozen processes' namespaces. No mount is read: it could hang."""
 
-from tasks.collectors.collector import Collector, Made, Target
-from tasks.collectors.procfs import each_namespace, tables
+from tasks.acquisition.collector import Collector, Made, Target
+from tasks.acquisition.procfs import each_namespace, tables
 
 
 def make(target: Target) -> bytes:

@@ -5,8 +5,8 @@ from typing import Final
 
 import psutil
 
-from tasks.collectors.collector import Collector, Command, Made, Target
-from tasks.collectors.procfs import each_namespace, tables
+from tasks.acquisition.collector import Collector, Command, Made, Target
+from tasks.acquisition.procfs import each_namespace, tables
 
 _TABLES: Final = ("dev", "route", "ipv6_route", "fib_trie", "if_inet6", "arp")
 _ROW: Final = "{:<16} {:<8} {:<44} {}\n"

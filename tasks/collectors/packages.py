@@ -7,8 +7,8 @@ from email.parser import BytesHeaderParser
 from pathlib import Path
 from typing import Final
 
-from tasks.collectors.collector import Collector, Made, NothingThere, Target, Unanswered
-from tasks.collectors.reading import inside_of, read_inside
+from tasks.acquisition.collector import Collector, Made, NothingThere, Target, Unanswered
+from tasks.acquisition.reading import inside_of, read_inside
 from tasks.collectors.requirement import requirement
 from tasks.custody.evidence.acquisition import Outcome
 

@@ -4,8 +4,8 @@ import time
 
 import psutil
 
-from tasks.collectors.collector import Collector, Incomplete, Made, Target
-from tasks.collectors.procfs import folder_of
+from tasks.acquisition.collector import Collector, Incomplete, Made, Target
+from tasks.acquisition.procfs import folder_of
 from tasks.custody.evidence.acquisition import Outcome
 from tasks.custody.evidence.redact import redact_command
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-from tasks.collectors.reading import inside_of, read_below, read_inside
+from tasks.acquisition.reading import inside_of, read_below, read_inside
 from tasks.custody.evidence.redact import redact
 
 _BYTES: Final = 1 << 16

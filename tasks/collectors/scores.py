@@ -18,9 +18,9 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
-from tasks.collectors.collector import MIB, Collector, Made, NothingThere, Target
-from tasks.collectors.matching import found
-from tasks.collectors.reading import read_below
+from tasks.acquisition.collector import MIB, Collector, Made, NothingThere, Target
+from tasks.acquisition.matching import found
+from tasks.acquisition.reading import read_below
 from tasks.custody.evidence.keys import quote
 from tasks.custody.evidence.redact import redact, redact_fields
 from tasks.custody.store.manifest import canonical

@@ -1,6 +1,6 @@
 """Collect who was logged in when the evidence was taken, and who had been."""
 
-from tasks.collectors.collector import Collector, Command
+from tasks.acquisition.collector import Collector, Command
 
 COLLECTOR = Collector(
     name="sessions",

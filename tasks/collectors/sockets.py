@@ -15,8 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from tasks.collectors.collector import Collector, Made, Target
-from tasks.collectors.procfs import folder_of, link, numbers, printable
+from tasks.acquisition.collector import Collector, Made, Target
+from tasks.acquisition.procfs import folder_of, link, numbers, printable
 from tasks.custody.evidence.redact import redact_command
 
 _INET: Final = ("tcp", "tcp6", "udp", "udp6")

@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from tasks.collectors.collector import Collector, Incomplete, Made, NothingThere, Target
-from tasks.collectors.procfs import printable
+from tasks.acquisition.collector import Collector, Incomplete, Made, NothingThere, Target
+from tasks.acquisition.procfs import printable
 from tasks.custody.evidence.acquisition import Outcome, worst
 from tasks.custody.evidence.redact import redact
-from tasks.system.processes import read_process, start_of
+from tasks.host.process.table import read_process, start_of
 
 _EACH_SECONDS: Final = 3.0
 _SHARE: Final = 0.7

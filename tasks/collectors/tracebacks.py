@@ -13,10 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from tasks.collectors.collector import MIB, Collector, Made, NothingThere, Target
-from tasks.collectors.matching import found
-from tasks.collectors.procfs import printable
-from tasks.collectors.reading import read_end
+from tasks.acquisition.collector import MIB, Collector, Made, NothingThere, Target
+from tasks.acquisition.matching import found
+from tasks.acquisition.procfs import printable
+from tasks.acquisition.reading import read_end
 from tasks.custody.evidence.keys import quote
 from tasks.custody.evidence.redact import redact
 

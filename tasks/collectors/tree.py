@@ -10,14 +10,14 @@ from typing import Any, Final
 
 import psutil
 
-from tasks.collectors.collector import Collector, Incomplete, Made, Target
-from tasks.collectors.procfs import fields, folder_of, limits, link, mapped, numbers, printable, signals, still, text
+from tasks.acquisition.collector import Collector, Incomplete, Made, Target
+from tasks.acquisition.procfs import fields, folder_of, limits, link, mapped, numbers, printable, signals, still, text
 from tasks.collectors.sockets import descriptors, of_process
-from tasks.custody.containment.process import Process
 from tasks.custody.evidence.acquisition import Outcome
 from tasks.custody.evidence.redact import redact_command, redact_environment
 from tasks.custody.store.manifest import canonical
-from tasks.system.processes import read_process
+from tasks.host.process.process import Process
+from tasks.host.process.table import read_process
 
 _MOST: Final = 2000
 _SHARE: Final = 0.7

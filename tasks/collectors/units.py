@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tasks.collectors.acquire import take
-from tasks.collectors.collector import Collector, Command, Gathered, Item, Target
+from tasks.acquisition.acquire import take
+from tasks.acquisition.collector import Collector, Command, Gathered, Item, Target
 from tasks.collectors.journal import require_systemd
 from tasks.custody.evidence.keys import stored_name
 

@@ -4,11 +4,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.adapters.host import Host, lives
 from tasks.custody.containment.answer import Answer, GivenAnswer, answered
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Containment, Unknown
 from tasks.custody.errors import Refused
+from tasks.host.host import Host, lives
 from tasks.incident.layout import ANSWERS, UNKNOWN
 from tasks.system.atomic_files import identities, read_private, rows_of
 

@@ -7,11 +7,12 @@ from ipaddress import ip_address
 from typing import Final
 
 from blocks.workload import Workload
-from tasks.adapters.host import Host
-from tasks.custody.containment.process import Identity, Listener
-from tasks.custody.containment.program import program
+from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Frozen
 from tasks.custody.incident.description import leads_to
+from tasks.host.host import Host
+from tasks.host.process.process import Listener
+from tasks.host.process.program import program
 from tasks.runtime.context import RunContext
 
 _PROXIES: Final = frozenset({"docker-proxy", "rootlessport"})

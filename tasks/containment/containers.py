@@ -14,21 +14,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from blocks.workload import Workload
-from tasks.adapters.container_engine import Engine
-from tasks.custody.containment.container import (
-    Container,
-    ContainerIdentity,
-    FrozenContainer,
-    StoppedContainer,
-    belongs,
-    published,
-    workload_containers,
-)
+from tasks.custody.containment.identity import ContainerIdentity
+from tasks.custody.containment.receipt import FrozenContainer
 from tasks.custody.errors import ContainerGone, EngineError
 from tasks.custody.incident.description import leads_to
+from tasks.host.container.engine import Engine
+from tasks.host.container.membership import Container, belongs, published, workload_containers
+from tasks.host.process.table import standpoint
 from tasks.runtime.context import RunContext
+from tasks.runtime.frozen import frozen_containers
 from tasks.runtime.state import IncidentState
-from tasks.system.processes import standpoint
 
 logger = logging.getLogger(__name__)
 
@@ -50,16 +45,6 @@ def find_containers(context: RunContext) -> list[Container]:
     recovered = {each.id for each in context.state.recovered_containers.read()}
     found = workload_containers(context.adapters.engine.containers(asked), asked, standpoint().own)
     return [container for container in found if container.id not in recovered]
-
-
-def frozen_containers(state: IncidentState) -> dict[ContainerIdentity, FrozenContainer]:
-    """Return every container that this incident has paused in this boot, in any of its runs."""
-    return {each.identity: each for each in state.frozen_containers.read()}
-
-
-def stopped_containers(state: IncidentState) -> dict[ContainerIdentity, StoppedContainer]:
-    """Return receipts of the containers that this incident has ended in this boot."""
-    return {each.identity: each for each in state.stopped_containers.read()}
 
 
 def freeze_containers(context: RunContext) -> tuple[tuple[FrozenContainer, ...], str]:
@@ -235,8 +220,3 @@ def ended_containers(context: RunContext, ids: Iterable[str]) -> frozenset[str]:
 
 def _why(workload: Workload, container: Container) -> str:
     return ", ".join(entry for entry in workload.containers if belongs(container, entry))
-
-
-def containers_key(identities: Iterable[ContainerIdentity]) -> str:
-    """Return the containers' part of a cache key."""
-    return ",".join(f"{each.id[:12]}.{each.started_at}" for each in sorted(identities))

@@ -5,18 +5,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
-from tasks.adapters.host import lives
 from tasks.containment.answers import note_unknown
 from tasks.containment.api_port import others_on_port
-from tasks.containment.containers import (
-    ended_containers,
-    find_containers,
-    frozen_containers,
-    living_containers,
-    paused_ids,
-)
+from tasks.containment.containers import ended_containers, find_containers, living_containers, paused_ids
 from tasks.containment.cordon import await_cordon, brought_again
-from tasks.containment.freeze import load_frozen
 from tasks.containment.gpu import look_at_gpus
 from tasks.containment.members import (
     Snapshot,
@@ -28,28 +20,28 @@ from tasks.containment.members import (
     inside,
     own_pids,
 )
-from tasks.containment.short_lived import NO_PID, met_in_passing
 from tasks.containment.silence import arm, with_silence
 from tasks.containment.starters import Starters, find_starters, reasons_to_stop
 from tasks.containment.supervisors import cure, parents_left, started_again
 from tasks.containment.suspects import suggest_line, take_roster
 from tasks.containment.units import standing_units
 from tasks.containment.unnamed_containers import ask_engine, find_unnamed
-from tasks.custody.containment.ends import End
 from tasks.custody.containment.gpu import GpuUse
-from tasks.custody.containment.groups import keeper_of, path_of
-from tasks.custody.containment.passing import come_and_gone
-from tasks.custody.containment.process import Identity, Process, pids_of
-from tasks.custody.containment.receipt import Containment, Unknown
-from tasks.custody.containment.roster import Judgement, Kind, Roster
-from tasks.custody.containment.source import source_of
-from tasks.custody.containment.suspect import advice, excuse_with_source, who_started
+from tasks.custody.containment.identity import Identity
+from tasks.custody.containment.receipt import Containment, End, Unknown
 from tasks.custody.errors import EngineError
-from tasks.custody.evidence.redact import process_line
+from tasks.host.cgroup.ownership import keeper_of, path_of
+from tasks.host.host import lives
+from tasks.host.process.process import Process, pids_of, process_line
+from tasks.host.process.roster import Judgement, Kind, Roster
+from tasks.host.process.source import source_of
+from tasks.host.process.suspect import advice, excuse_with_source, who_started
+from tasks.host.rights import hidden_from_us
+from tasks.host.short_lived import NO_PID, come_and_gone, met_in_passing
 from tasks.runtime.context import RunContext
+from tasks.runtime.frozen import frozen_containers, load_frozen
 from tasks.runtime.state import IncidentState
 from tasks.runtime.step import step
-from tasks.system.rights import hidden_from_us
 
 _SHOWN: Final = 100
 _NAMED: Final = 3

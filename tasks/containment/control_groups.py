@@ -9,18 +9,18 @@ from functools import partial
 from operator import methodcaller
 from typing import Final
 
-from tasks.adapters.host import freeze_process, lives
 from tasks.containment.members import Snapshot, description_of, find_members, inside, own_pids, protected_pids
-from tasks.containment.short_lived import NO_PID
 from tasks.containment.suspects import suspects_at_a_glance, suspects_to_end
-from tasks.custody.containment.groups import Held, Way, delegated, keeper_of, name_of, path_of, places_of, within
-from tasks.custody.containment.membership import Exceptions, Member, Members
-from tasks.custody.containment.process import Identity, Process, descendants
-from tasks.custody.containment.service import unit_of
+from tasks.custody.containment.identity import Held, Identity, Way
+from tasks.host.cgroup.group import ControlGroup
+from tasks.host.cgroup.ownership import delegated, keeper_of, name_of, path_of, places_of, unit_of, within
+from tasks.host.host import freeze_process, lives
+from tasks.host.process.membership import Exceptions, Member, Members
+from tasks.host.process.process import Process, descendants
+from tasks.host.short_lived import NO_PID
 from tasks.prestart.groups import freeze_in_place
 from tasks.prestart.journal import early_groups
 from tasks.runtime.context import RunContext
-from tasks.system.control_group import ControlGroup
 from tasks.system.kernel_tables import read_table
 
 logger = logging.getLogger(__name__)

@@ -9,20 +9,20 @@ from pathlib import Path
 from signal import SIGTERM
 from typing import Any, Final
 
-from tasks.adapters.guard_config import GuardConfig
-from tasks.adapters.host import Host
 from tasks.containment.members import Snapshot, description_of, guard_of
 from tasks.containment.units import Units
 from tasks.custody.containment.cordon import Cordon
-from tasks.custody.containment.newcomer import again_and_again
-from tasks.custody.containment.process import Identity
-from tasks.custody.evidence.redact import process_line
+from tasks.custody.containment.identity import Identity
+from tasks.host.guard_config import GuardConfig
+from tasks.host.host import Host
+from tasks.host.process.newcomer import again_and_again
+from tasks.host.process.process import process_line
+from tasks.host.process.table import untouchable
 from tasks.incident.layout import FROZEN, FROZEN_CONTAINERS, RECOVERED, RECOVERED_CONTAINERS, STOPPING_UNITS
 from tasks.incident.paths import CordonFiles
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 from tasks.system.atomic_files import caught_lines, read_marker
-from tasks.system.processes import untouchable
 
 _START_SECONDS: Final = 10.0
 _HANDOVER_SECONDS: Final = 3.0

@@ -11,20 +11,21 @@ from pathlib import Path
 from signal import SIGKILL, SIGSTOP
 from typing import Final
 
-from tasks.adapters.host import Host, send_signal
-from tasks.collectors.matching import found
+from tasks.acquisition.matching import found
 from tasks.containment.cordon import caught, cordon_state
 from tasks.containment.silence import not_counting
 from tasks.custody.containment.cordon import Challenge
-from tasks.custody.containment.process import Identity, family
+from tasks.custody.containment.identity import Identity
 from tasks.custody.errors import Refused
 from tasks.custody.evidence.keys import quote
 from tasks.custody.evidence.redact import redact_command
+from tasks.host.host import Host, send_signal
+from tasks.host.process.process import family
+from tasks.host.process.table import variable_of
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 from tasks.system.accounts import clean_environment
 from tasks.system.declarations import account_for
-from tasks.system.processes import variable_of
 
 _SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.02

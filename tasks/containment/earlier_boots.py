@@ -4,9 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from tasks.custody.containment.container import StoppedContainer
-from tasks.custody.containment.ends import End
-from tasks.custody.containment.receipt import Freeze, Stop, Stopped
+from tasks.custody.containment.receipt import End, Freeze, Stop, Stopped, StoppedContainer
 from tasks.custody.incident.log import CustodyLog
 from tasks.incident.layout import earlier_boots
 from tasks.runtime.state import IncidentState

@@ -1,14 +1,13 @@
-"""§2: freeze the workload, and read what this incident has frozen and stopped so far."""
+"""§2: freeze the workload."""
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
-from tasks.adapters.host import Host, freeze_process
 from tasks.containment.api_port import note_listener
-from tasks.containment.containers import containers_key, freeze_containers, frozen_containers, stopped_containers
+from tasks.containment.containers import freeze_containers
 from tasks.containment.control_groups import Groups
 from tasks.containment.earlier_boots import note_reboots
 from tasks.containment.give_back import give_back, note_above
@@ -17,19 +16,18 @@ from tasks.containment.let_go import let_go
 from tasks.containment.members import Snapshot
 from tasks.containment.uncordon import standing_strangers
 from tasks.containment.units import Units
-from tasks.custody.containment.container import ContainerIdentity
-from tasks.custody.containment.ends import End
-from tasks.custody.containment.membership import Member
-from tasks.custody.containment.process import Identity, Process, handed_down
-from tasks.custody.containment.receipt import Freeze, Frozen, Stopped
-from tasks.custody.containment.source import lineages
-from tasks.custody.evidence.redact import process_line
+from tasks.custody.containment.identity import Identity
+from tasks.custody.containment.receipt import Freeze, Frozen
 from tasks.custody.incident.log import CustodyLog
+from tasks.host.host import Host, freeze_process
+from tasks.host.process.membership import Member
+from tasks.host.process.process import Process, handed_down, process_line
+from tasks.host.process.source import lineages
+from tasks.host.process.table import age_of, flow_run_of, is_part, ticks
 from tasks.prestart.journal import read_early, take_over
 from tasks.runtime.context import FirstTry, RunContext
-from tasks.runtime.state import IncidentState
+from tasks.runtime.frozen import load_frozen
 from tasks.runtime.step import step
-from tasks.system.processes import age_of, flow_run_of, is_part, ticks
 
 _FREEZE_SECONDS: Final = 10.0
 _SETTLE_SECONDS: Final = 2.0
@@ -189,43 +187,6 @@ def _confirm(host: Host, fresh: Mapping[Identity, Frozen]) -> tuple[str, ...]:
             time.sleep(_POLL_SECONDS)
     left = {who for who in waiting if (now := host.get_process(who)) and now.state == "D"}
     return tuple(f"{who.pid} {fresh[who].command}" for who in sorted(left))
-
-
-def load_stopped(state: IncidentState) -> dict[Identity, Stopped]:
-    """Return receipts of all that this incident has ended in this boot, in any of its runs."""
-    receipts = [*load_announced(state).values(), *(state.stopped.read())]
-    return {receipt.identity: receipt for receipt in receipts if receipt.end is not End.SURVIVED}
-
-
-def load_announced(state: IncidentState) -> dict[Identity, Stopped]:
-    """Return the receipts that a broken-off stop announced. A process that has not ended counts as SURVIVED."""
-    return {receipt.identity: receipt for receipt in state.stopping.read()}
-
-
-def unended_key(context: RunContext) -> str:
-    """Return a cache key made of what was frozen and has no receipt of its end: it may still write."""
-    processes = load_frozen(context.state).keys() - load_stopped(context.state).keys()
-    return _key(processes, frozen_containers(context.state).keys() - stopped_containers(context.state).keys())
-
-
-def by_frozen(_: Any, parameters: Mapping[str, Any]) -> str:
-    """The processes and containers that the incident has frozen."""
-    return frozen_key(parameters["context"])
-
-
-def frozen_key(context: RunContext) -> str:
-    """Return a cache key made of all that this incident has frozen so far."""
-    return _key(load_frozen(context.state), frozen_containers(context.state))
-
-
-def _key(identities: Collection[Identity], containers: Collection[ContainerIdentity]) -> str:
-    processes = ",".join(f"{who.pid}.{who.start}" for who in sorted(identities))
-    return f"{processes};{containers_key(containers)}" if containers else processes
-
-
-def load_frozen(state: IncidentState) -> dict[Identity, Frozen]:
-    """Return all that this incident has frozen in this boot, in any of its runs; `with_earlier_boots` adds the rest."""
-    return {process.identity: process for process in state.frozen.read()}
 
 
 def _now() -> datetime:

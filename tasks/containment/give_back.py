@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 
-from tasks.adapters.wrappers import continue_above
 from tasks.containment.cordon import held_newcomers
 from tasks.containment.members import Snapshot
-from tasks.custody.containment.process import Identity
-from tasks.custody.containment.wrappers import running_above
+from tasks.custody.containment.identity import Identity
+from tasks.host.process.wrappers import running_above
+from tasks.host.wrappers import continue_above
 from tasks.prestart.journal import early_above
 from tasks.runtime.context import RunContext
 

@@ -1,7 +1,11 @@
 """§2, §3: look which processes of the workload hold memory of a GPU."""
 
+from collections.abc import Collection, Mapping
+
 from tasks.containment.containers import paused_ids
-from tasks.custody.containment.gpu import GpuUse, pids_of_workload, read_gpu_use
+from tasks.custody.containment.gpu import GpuUse, read_gpu_use
+from tasks.custody.containment.identity import Identity
+from tasks.host.process.process import Process, family
 from tasks.runtime.context import RunContext
 
 
@@ -16,3 +20,14 @@ def look_at_gpus(context: RunContext, moment: str) -> GpuUse | None:
     use = read_gpu_use(*answer, pids)
     context.log.write("gpu", moment, held=use.held, others=use.others, trouble=use.trouble)
     return use
+
+
+def pids_of_workload(
+    snapshot: Mapping[int, Process], known: Collection[Identity], containers: Collection[str]
+) -> set[int]:
+    """Return the pids by which a driver can only mean the workload: its processes, and what these have started.
+
+    `known` were frozen or ended, `containers` paused. A pid counts that no process has now, not one that another has.
+    """
+    gone = {who.pid for who in known} - snapshot.keys()
+    return gone | family(snapshot, known) | {pid for pid, each in snapshot.items() if each.container in containers}

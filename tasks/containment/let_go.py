@@ -3,13 +3,13 @@
 from collections.abc import Container, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from tasks.adapters.host import thaw_process
 from tasks.containment.cordon import held_newcomers
 from tasks.containment.members import exceptions_of, excused_pids, find_members, inside
 from tasks.containment.suspects import take_roster
-from tasks.custody.containment.process import Identity, Process, descendants
+from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.thaw import ran_before
-from tasks.custody.evidence.redact import process_line
+from tasks.host.host import thaw_process
+from tasks.host.process.process import Process, descendants, process_line
 
 if TYPE_CHECKING:
     from tasks.containment.control_groups import Groups

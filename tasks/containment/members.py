@@ -5,18 +5,19 @@ from os import getpid
 from typing import TYPE_CHECKING
 
 from tasks.containment.answers import ended_by_answer, excused_by_answer
-from tasks.custody.containment.groups import path_of, within
-from tasks.custody.containment.membership import Exceptions, Member, Members, excused
-from tasks.custody.containment.process import Identity, Process, descendants, family, pids_of
-from tasks.system.processes import untouchable
-from tasks.system.workload import describe
+from tasks.custody.containment.identity import Identity
+from tasks.host.cgroup.ownership import path_of, within
+from tasks.host.process.membership import Exceptions, Member, Members, excused
+from tasks.host.process.process import Process, descendants, family, pids_of
+from tasks.host.process.table import untouchable
+from tasks.host.workload import describe
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from blocks.workload_fields import WorkloadFields
-    from tasks.adapters.host import Host
-    from tasks.custody.containment.workload import WorkloadDescription
+    from tasks.host.host import Host
+    from tasks.host.process.workload import WorkloadDescription
     from tasks.runtime.context import RunContext
     from tasks.runtime.state import IncidentState
 

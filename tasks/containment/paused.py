@@ -11,7 +11,7 @@ from tasks.incident.layout import PRIOR
 from tasks.system.atomic_files import read_ours, why_not_ours, write_whole
 
 if TYPE_CHECKING:
-    from tasks.adapters.prefect_scheduler import Scheduler
+    from tasks.prefect_side.scheduler import Scheduler
 
 logger = logging.getLogger(__name__)
 

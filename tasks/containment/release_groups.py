@@ -4,10 +4,10 @@ import time
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
-from tasks.adapters.host import Host
 from tasks.containment.members import inside
-from tasks.custody.containment.groups import INCIDENT_PREFIX, path_of
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
+from tasks.host.cgroup.ownership import INCIDENT_PREFIX, path_of
+from tasks.host.host import Host
 from tasks.incident.directory import bases, homes
 from tasks.incident.layout import EARLY, GROUPS
 from tasks.prestart.journal import early_groups

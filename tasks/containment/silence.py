@@ -8,21 +8,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Final
 
-from tasks.adapters.listening import Listening
 from tasks.containment.cordon import caught
-from tasks.containment.freeze import load_frozen
 from tasks.containment.members import excused_pids, own_pids
 from tasks.containment.suspects import account_of
-from tasks.custody.containment.process import Identity, ancestry, descendants
-from tasks.custody.containment.program import interactive, runs_ours
+from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Containment
-from tasks.custody.containment.silence import Change, Silence, judge_silence
-from tasks.custody.evidence.redact import process_line
 from tasks.custody.step_result import StepResult
+from tasks.host.listening import Listening
+from tasks.host.process.process import ancestry, descendants, process_line
+from tasks.host.process.program import interactive, runs_ours
+from tasks.host.process.table import untouchable
+from tasks.host.silence import Change, Silence, judge_silence
 from tasks.incident.directory import bases, evidence_of
 from tasks.runtime.context import RunContext
+from tasks.runtime.frozen import load_frozen
 from tasks.runtime.step import step
-from tasks.system.processes import untouchable
 
 _REHEARSED_SECONDS: Final = 10.0
 

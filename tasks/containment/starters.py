@@ -8,14 +8,15 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 
 from tasks.containment.cordon import caught
-from tasks.containment.freeze import load_frozen
 from tasks.containment.members import Snapshot, description_of, excused_pids, protected_pids
 from tasks.containment.supervisors import ALLOW, may_stop
-from tasks.custody.containment.process import Identity, descendants
-from tasks.custody.containment.program import SHELLS
-from tasks.custody.containment.receipt import Unknown
-from tasks.custody.containment.source import Source
-from tasks.custody.containment.starter import (
+from tasks.custody.containment.identity import Identity
+from tasks.custody.containment.receipt import Source, Unknown
+from tasks.host.launch_files import Reading, is_kept_down, named_texts, on_terminal, places_of
+from tasks.host.process.process import descendants
+from tasks.host.process.program import SHELLS
+from tasks.host.process.table import ticks
+from tasks.host.starter import (
     FOLDERS,
     LAUNCHERS,
     SUPERVISORS,
@@ -28,13 +29,12 @@ from tasks.custody.containment.starter import (
     names_of,
     units,
 )
+from tasks.runtime.frozen import load_frozen
 from tasks.system.accounts import number_of
-from tasks.system.launch_files import Reading, is_kept_down, named_texts, on_terminal, places_of
-from tasks.system.processes import ticks
 
 if TYPE_CHECKING:
     from blocks.workload_fields import WorkloadFields
-    from tasks.adapters.host import Host
+    from tasks.host.host import Host
     from tasks.runtime.context import RunContext
 
 _SECONDS: Final = 2.0

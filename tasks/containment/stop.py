@@ -3,37 +3,92 @@
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from signal import SIGCONT, SIGKILL, SIGSTOP, Signals
 from typing import Final
 
-from tasks.adapters.host import lives, send_signal
-from tasks.adapters.wrappers import wake
 from tasks.containment.control_groups import Groups
 from tasks.containment.cordon import killed_by_guard
-from tasks.containment.descent import Kin
-from tasks.containment.freeze import by_frozen, halt, load_announced, load_frozen, load_stopped
+from tasks.containment.freeze import halt
 from tasks.containment.give_back import give_back, note_above
 from tasks.containment.gpu import look_at_gpus
 from tasks.containment.members import description_of, excused_pids, find_members, inside, protected_pids
 from tasks.containment.silence import arm, listen
 from tasks.containment.stop_containers import stop_containers
-from tasks.containment.stop_target import StopTarget
 from tasks.containment.units import ASKED, Units
-from tasks.custody.containment.ends import End
-from tasks.custody.containment.groups import Way
-from tasks.custody.containment.membership import Member
-from tasks.custody.containment.newcomer import Newcomer, classify_newcomer
-from tasks.custody.containment.process import Identity, Process, copies, descendants, gentle_signal, pids_of
-from tasks.custody.containment.receipt import Frozen, Stop, Stopped
-from tasks.custody.evidence.redact import process_line
+from tasks.custody.containment.identity import Identity, Way
+from tasks.custody.containment.receipt import End, Frozen, Stop, Stopped
+from tasks.host.descent import Kin
+from tasks.host.host import lives, send_signal
+from tasks.host.process.membership import Member
+from tasks.host.process.newcomer import Newcomer, classify_newcomer
+from tasks.host.process.process import Process, copies, descendants, gentle_signal, pids_of, process_line
+from tasks.host.wrappers import wake
 from tasks.runtime.context import FirstTry, RunContext
+from tasks.runtime.frozen import by_frozen, load_announced, load_frozen, load_stopped
 from tasks.runtime.step import step
 
 _SETTLE_SECONDS: Final = 2.0
 _LOOK_AGAIN_SECONDS: Final = 0.1
 _KILL_ROUNDS: Final = 20
 _HELPER: Final = Member("helper", "started during the stop")
+
+
+@dataclass
+class StopTarget:
+    """A process that a stop has to end: what it was sent, whether it is left, and when it was gone.
+
+    A `newcomer` was found during the stop. One that is `held` is frozen, and not waited for in the grace. `announced`
+    are signals that an earlier run was about to send, and may have died before.
+    """
+
+    identity: Identity
+    role: str
+    command: str
+    newcomer: bool = False
+    held: bool = False
+    left: bool = True
+    sent: list[tuple[str, datetime]] = field(default_factory=list)
+    gone_at: datetime | None = None
+    reason: str = ""
+    announced: tuple[tuple[str, datetime], ...] = ()
+    way: Way = Way.SIGNALS
+
+    @property
+    def end(self) -> End:
+        """How the process ended, by what it was sent."""
+        if self.left:
+            return End.SURVIVED
+        if any(name == SIGKILL.name for name, _ in self.signals):
+            return End.KILLED
+        return End.STOPPED if self.signals else End.GONE
+
+    @property
+    def signals(self) -> tuple[tuple[str, datetime], ...]:
+        """Signals that it was sent, after those that an earlier run had announced."""
+        return (*self.announced, *self.sent)
+
+    def note_guard(self, at: datetime) -> None:
+        """Note the SIGKILL that the guard of the cordon sent to a process that was thawed again and again."""
+        self.sent = sorted([*self.sent, (SIGKILL.name, at)], key=lambda each: each[1])
+        told = f"{SIGKILL.name} by the guard: it was thawed again and again (ガードが強制終了)"
+        self.reason = "; ".join(filter(None, (told, self.reason)))
+
+    def receipt(self, *planned: Signals) -> Stopped:
+        """Return what was done, and how the process ended; with the `planned` signals as if sent."""
+        now = datetime.now(UTC)
+        signals = (*self.signals, *((number.name, now) for number in planned))
+        reason = "; ".join(filter(None, (self._doubt, self.reason)))
+        return Stopped(self.identity, self.role, self.command, signals, self.end, self.gone_at, reason, self.way)
+
+    @property
+    def _doubt(self) -> str:
+        if not self.announced:
+            return ""
+        names = ", ".join(name for name, _ in self.announced)
+        ended = "" if self.left or self.gone_at else ", and it ended at an unknown moment"
+        return f"{names} announced by an earlier run{ended} (以前の実行が送信を予告)"
 
 
 @step("stop", "stop the workload", section="§3", ja="停止", retries=2, retry_delay_seconds=0.2, cache_key_fn=by_frozen)

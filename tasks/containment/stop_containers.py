@@ -5,12 +5,12 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from typing import Final
 
-from tasks.containment.containers import frozen_containers, stopped_containers
-from tasks.custody.containment.container import Container, FrozenContainer, StoppedContainer, gentle_signal_of
-from tasks.custody.containment.ends import End
-from tasks.custody.containment.process import Masks
+from tasks.custody.containment.receipt import End, FrozenContainer, StoppedContainer
 from tasks.custody.errors import ContainerGone, EngineError
+from tasks.host.container.membership import Container, gentle_signal_of
+from tasks.host.process.process import Masks
 from tasks.runtime.context import RunContext
+from tasks.runtime.frozen import frozen_containers, stopped_containers
 from tasks.system.cancellation import apart
 
 _KILL_SECONDS: Final = 10.0

@@ -5,15 +5,15 @@ from itertools import islice
 from typing import Final
 
 from tasks.containment.cordon import caught
-from tasks.containment.freeze import load_frozen
 from tasks.containment.members import Snapshot, protected_pids
-from tasks.custody.containment.ends import End
-from tasks.custody.containment.process import Identity, Process, pids_of
-from tasks.custody.containment.receipt import Frozen
-from tasks.custody.containment.service import unit_of
-from tasks.custody.containment.source import Source, keeps_only, lineage, may_be_ended, may_restart
+from tasks.custody.containment.identity import Identity
+from tasks.custody.containment.receipt import End, Frozen, Source
+from tasks.host.cgroup.ownership import unit_of
+from tasks.host.process.process import Process, pids_of
+from tasks.host.process.source import keeps_only, lineage, may_be_ended, may_restart
+from tasks.host.process.table import ticks
 from tasks.runtime.context import RunContext
-from tasks.system.processes import ticks
+from tasks.runtime.frozen import load_frozen
 
 ALLOW: Final = "set stop_supervisors = true in the workload block"
 

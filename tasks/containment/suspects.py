@@ -10,7 +10,6 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Final
 
 from blocks.workload_fields import WorkloadFields
-from tasks.adapters.host import Host
 from tasks.containment.members import (
     Snapshot,
     description_of,
@@ -20,19 +19,21 @@ from tasks.containment.members import (
     find_members,
     protected_pids,
 )
-from tasks.custody.containment.handles import FileId, Handles
-from tasks.custody.containment.membership import Exceptions, Member, runs_from_root
-from tasks.custody.containment.process import Identity, Process, ancestry, descendants, family, pids_of
-from tasks.custody.containment.program import runs_inline_code
-from tasks.custody.containment.roster import Look, Roster
-from tasks.custody.containment.suspect import included, line_for
+from tasks.custody.containment.identity import Identity
+from tasks.host.host import Host
+from tasks.host.process.handles import FileId, Handles
+from tasks.host.process.membership import Exceptions, Member, runs_from_root
+from tasks.host.process.open_files import birth_of, file_id
+from tasks.host.process.process import Process, ancestry, descendants, family, pids_of
+from tasks.host.process.program import runs_inline_code
+from tasks.host.process.roster import Look, Roster
+from tasks.host.process.suspect import included, line_for
+from tasks.host.process.table import untouchable
+from tasks.host.workload import interpreter_of
 from tasks.incident.directory import cordon_base, homes
 from tasks.incident.layout import CORDON, RECOVERED
 from tasks.system.accounts import number_of
 from tasks.system.atomic_files import identities
-from tasks.system.process_handles import birth_of, file_id
-from tasks.system.processes import untouchable
-from tasks.system.workload import interpreter_of
 
 if TYPE_CHECKING:
     from tasks.runtime.context import RunContext

@@ -7,21 +7,19 @@ from pathlib import Path
 from signal import SIGTERM
 from typing import Final
 
-from tasks.adapters.host import Host, lives, send_signal, thaw_process
-from tasks.adapters.wrappers import wake
-from tasks.containment.containers import frozen_containers, restore_restart_policy
+from tasks.containment.containers import restore_restart_policy
 from tasks.containment.cordon import caught, held_newcomers
-from tasks.containment.freeze import load_frozen
 from tasks.containment.give_back import give_back
 from tasks.containment.members import guard_of
 from tasks.containment.paused import resume
 from tasks.containment.release_groups import release_groups
 from tasks.containment.uncordon import doubtful, living, standing_strangers
 from tasks.containment.units import Units
-from tasks.custody.containment.container import ContainerIdentity
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import ContainerIdentity, Identity
 from tasks.custody.containment.thaw import Thawed, ran_before
 from tasks.custody.errors import EngineError, Refused
+from tasks.host.host import Host, lives, send_signal, thaw_process
+from tasks.host.wrappers import wake
 from tasks.incident.layout import (
     CAUGHT,
     EARLY,
@@ -30,6 +28,7 @@ from tasks.incident.layout import (
 )
 from tasks.prestart.journal import read_early, take_over
 from tasks.runtime.context import RunContext
+from tasks.runtime.frozen import frozen_containers, load_frozen
 from tasks.runtime.step import step
 from tasks.system.atomic_files import read_private
 

@@ -10,27 +10,27 @@ from pathlib import Path
 from signal import SIGKILL
 from typing import TYPE_CHECKING, Any, Final
 
-from tasks.adapters.host import Host, send_signal
-from tasks.adapters.wrappers import continue_above
 from tasks.containment.members import description_of
 from tasks.containment.paused import resume
-from tasks.custody.containment.membership import Exceptions, Members
+from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.pause import Resume
-from tasks.custody.containment.process import Identity, Process
 from tasks.custody.errors import EngineError
-from tasks.custody.evidence.redact import process_line
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.step_result import StepResult
+from tasks.host.host import Host, send_signal
+from tasks.host.process.membership import Exceptions, Members
+from tasks.host.process.process import Process, process_line
+from tasks.host.process.table import standpoint, untouchable
+from tasks.host.wrappers import continue_above
 from tasks.incident.directory import bases, cordon_base, homes
 from tasks.incident.layout import ABOVE, CAUGHT, CORDON, FROZEN, FROZEN_CONTAINERS, RETURNED
 from tasks.system.atomic_files import caught_lines, identities, read_marker, read_private, rows_of, why_not_ours
-from tasks.system.processes import standpoint, untouchable
 
 if TYPE_CHECKING:
     from blocks.workload_fields import WorkloadFields
-    from tasks.adapters.container_engine import Engine
-    from tasks.adapters.prefect_scheduler import Scheduler
-    from tasks.custody.containment.container import ContainerIdentity
+    from tasks.custody.containment.identity import ContainerIdentity
+    from tasks.host.container.engine import Engine
+    from tasks.prefect_side.scheduler import Scheduler
 
 logger = logging.getLogger(__name__)
 
@@ -226,7 +226,7 @@ def _end_containers(engine: "Engine", workload: "WorkloadFields", since: datetim
 
     If the engine fails they stay paused.
     """
-    from tasks.custody.containment.container import workload_containers
+    from tasks.host.container.membership import workload_containers
 
     own = {entry["identity"]["id"] for entry in _kept(workload, FROZEN_CONTAINERS)}
     caught, asked = list(_caught_containers(workload)), workload.containers
@@ -243,7 +243,7 @@ def _end_containers(engine: "Engine", workload: "WorkloadFields", since: datetim
 
 
 def _caught_containers(workload: "WorkloadFields") -> Iterator["ContainerIdentity"]:
-    from tasks.custody.containment.container import ContainerIdentity
+    from tasks.custody.containment.identity import ContainerIdentity
 
     for entry in _caught(workload):
         with suppress(KeyError, TypeError):

@@ -5,12 +5,12 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from tasks.adapters.systemd import Systemd
-from tasks.custody.containment.process import Process
-from tasks.custody.containment.service import unit_of
-from tasks.custody.containment.unit import UNANSWERED, drop_in, is_down, may_live, units_without
+from tasks.host.cgroup.ownership import unit_of
+from tasks.host.process.process import Process
+from tasks.host.process.table import untouchable
+from tasks.host.unit.drop_in import UNANSWERED, drop_in, is_down, may_live, units_without
+from tasks.host.unit.systemd import Systemd
 from tasks.runtime.context import RunContext
-from tasks.system.processes import untouchable
 
 logger = logging.getLogger(__name__)
 

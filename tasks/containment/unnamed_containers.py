@@ -9,17 +9,17 @@ from pathlib import PurePath
 from typing import Final
 
 from blocks.workload import Workload
-from tasks.adapters.container_engine import Engine, may_be_there
 from tasks.containment.api_port import counted_port
 from tasks.containment.members import Snapshot, description_of, excused_pids, guard_of
-from tasks.custody.containment.container import Container, Mount, belongs
-from tasks.custody.containment.mounts import Ground, Spot, Spots, spot_of
 from tasks.custody.errors import EngineError
 from tasks.custody.evidence.pattern import literal_folder
+from tasks.host.container.engine import Engine, may_be_there
+from tasks.host.container.membership import Container, Mount, belongs
+from tasks.host.container.mounts import Ground, Spot, Spots, spot_of
+from tasks.host.process.table import standpoint
 from tasks.runtime.context import RunContext
 from tasks.system.cancellation import apart
 from tasks.system.kernel_tables import read_table
-from tasks.system.processes import standpoint
 
 _SECONDS: Final = 5.0
 Listed = list[tuple[Container, Spots]]

@@ -9,24 +9,23 @@ from datetime import UTC, datetime
 from signal import SIGKILL, SIGSTOP
 from typing import Any, Final
 
-from tasks.adapters.host import lives, send_signal
-from tasks.containment.containers import frozen_containers
 from tasks.containment.cordon import brought_again, caught
-from tasks.containment.freeze import halt, load_frozen
+from tasks.containment.freeze import halt
 from tasks.containment.give_back import give_back, note_above
 from tasks.containment.gpu import look_at_gpus
 from tasks.containment.members import Snapshot, find_members
 from tasks.containment.starters import find_starters, may_end
 from tasks.containment.supervisors import may_stop
 from tasks.containment.watch_containers import ContainerReturns
-from tasks.custody.containment.ends import End
-from tasks.custody.containment.membership import Member
-from tasks.custody.containment.newcomer import KEPT
-from tasks.custody.containment.process import Identity
-from tasks.custody.containment.receipt import Returned, Stop, Watch
-from tasks.custody.containment.source import Source, lineages, supervisor
-from tasks.custody.evidence.redact import process_line
+from tasks.custody.containment.identity import Identity
+from tasks.custody.containment.receipt import End, Returned, Source, Stop, Watch
+from tasks.host.host import lives, send_signal
+from tasks.host.process.membership import Member
+from tasks.host.process.newcomer import KEPT
+from tasks.host.process.process import process_line
+from tasks.host.process.source import lineages, supervisor
 from tasks.runtime.context import FirstTry, RunContext
+from tasks.runtime.frozen import frozen_containers, load_frozen
 from tasks.runtime.step import step
 
 _POLL_SECONDS: Final = 0.1

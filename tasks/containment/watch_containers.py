@@ -3,14 +3,18 @@
 import time
 from collections import Counter
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from tasks.containment.containers import find_containers, freeze_container, frozen_containers
+from tasks.containment.containers import find_containers, freeze_container
 from tasks.containment.stop_containers import StoppingContainer, stop_container
-from tasks.custody.containment.container import Container, ContainerIdentity, StoppedContainer
-from tasks.custody.containment.ends import End
+from tasks.custody.containment.receipt import End, StoppedContainer
 from tasks.custody.errors import EngineError
+from tasks.host.container.membership import Container
 from tasks.runtime.context import RunContext
+from tasks.runtime.frozen import frozen_containers
+
+if TYPE_CHECKING:
+    from tasks.custody.containment.identity import ContainerIdentity
 
 _EVERY_SECONDS: Final = 0.5
 _TWICE: Final = 2

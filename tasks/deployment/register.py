@@ -15,6 +15,7 @@ from shlex import quote
 from typing import Final
 from uuid import UUID
 from zlib import crc32
+from zoneinfo import available_timezones
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
@@ -24,8 +25,6 @@ from blocks import EvidenceStore, Fleet, SigningKey, Workload
 from blocks.file import load
 from blocks.file import save as save_blocks
 from blocks.saved import asking_server
-from tasks.adapters.host import LinuxHost
-from tasks.adapters.saved_blocks import load_block
 from tasks.containment.suspects import roster_now
 from tasks.custody.errors import Refused
 from tasks.custody.incident.description import read_tables
@@ -43,9 +42,10 @@ from tasks.deployment.automations import (
     untaken_runs,
 )
 from tasks.deployment.prefect_file import deploy, deployed, template, templates
+from tasks.host.host import LinuxHost
 from tasks.incident.directory import evidence_of
+from tasks.prefect_side.saved_blocks import load_block
 from tasks.readiness.former import former_deployments
-from tasks.system.clock_zone import own_zone
 from tasks.system.installation import NAME
 from tasks.system.ours import why_not_followed
 from tasks.system.parallel import side_by_side
@@ -318,3 +318,9 @@ def deploy_by_hand(file: str, wanted: Wanted) -> int:
         say(*str(error).splitlines(), error=True)
         return REFUSED
     return 0
+
+
+def own_zone() -> str:
+    """Return the name of this host's time zone, from the link /etc/localtime; UTC if that names none."""
+    name = str(Path("/etc/localtime").resolve()).rpartition("zoneinfo/")[2]
+    return name if name in available_timezones() else "UTC"

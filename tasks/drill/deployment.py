@@ -11,9 +11,9 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_aws import AwsCredentials
 
 from blocks import EvidenceStore, SigningKey, Workload
-from tasks.adapters.prefect_server import PrefectServer
 from tasks.drill.parts import SeaweedFS
 from tasks.drill.vault import LOCK, credentials, new_key
+from tasks.prefect_side.own_server import PrefectServer
 
 NAME: Final = "sample"
 POOL: Final = "evacuation"

@@ -11,9 +11,9 @@ from typing import Final
 import psutil
 
 from blocks.workload import Workload
-from tasks.adapters.prefect_server import PrefectServer
 from tasks.custody.errors import Refused
 from tasks.drill.sample import declare, living_in
+from tasks.prefect_side.own_server import PrefectServer
 from tasks.system.declarations import VARIABLE
 from tasks.system.free_ports import ask
 from tasks.system.installation import FLEET_KEY, FLEET_SIGNERS

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from tasks.adapters.prefect_server import PrefectServer
+from tasks.prefect_side.own_server import PrefectServer
 from tasks.system.free_ports import answers, ask, free_ports
 from tasks.system.managed_process import ManagedProcess, ManagedProcessError
 

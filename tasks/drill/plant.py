@@ -15,8 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final, Self
 
-from tasks.adapters.prefect_server import PrefectServer
 from tasks.drill.plant_stores import Postgres, Redis, haproxy, postgresql, redis
+from tasks.prefect_side.own_server import PrefectServer
 from tasks.system.managed_process import ManagedProcess
 from tasks.system.shared_files import SHARED
 

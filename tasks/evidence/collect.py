@@ -12,11 +12,9 @@ from typing import Any, Final
 from prefect.client.schemas.objects import State
 
 from blocks.workload import Workload
+from tasks.acquisition.collector import Collector, Files, Target
 from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
-from tasks.collectors.collector import Collector, Files, Target
-from tasks.containment.containers import frozen_containers
-from tasks.containment.freeze import frozen_key, load_frozen, unended_key
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, StoredFile, worst
 from tasks.custody.evidence.keys import FOLDERS, unquote
 from tasks.custody.evidence.parts import Parts
@@ -26,15 +24,16 @@ from tasks.custody.store.manifest import digest_of
 from tasks.evidence.lost_look import EARLIER_LOOK, lost_look
 from tasks.evidence.process_start import read_starts
 from tasks.evidence.staging import Staging, keep, staging
+from tasks.host.workload import interpreter_of
 from tasks.incident.layout import SALT, STARTS, earlier_boots
 from tasks.runtime.context import RunContext
 from tasks.runtime.freeze_budget import FreezeBudget
+from tasks.runtime.frozen import frozen_containers, frozen_key, load_frozen, unended_key
 from tasks.runtime.retry import may_pass
 from tasks.runtime.step import step
 from tasks.system.atomic_files import write_whole
 from tasks.system.disk_reserve import MIB
 from tasks.system.durable_files import flush
-from tasks.system.workload import interpreter_of
 
 _MARGIN: Final = 4
 

@@ -1,18 +1,18 @@
 """§4: name what ended before a collector had looked at it, which no later run can make good."""
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
-from tasks.adapters.host import lives
-from tasks.collectors.collector import Collector
-from tasks.containment.containers import frozen_containers
-from tasks.containment.freeze import load_frozen
+from tasks.acquisition.collector import Collector
 from tasks.custody.containment.receipt import Frozen
 from tasks.custody.evidence.acquisition import Loss, Outcome
-from tasks.custody.incident.looks import frozen_in, looked_at
+from tasks.custody.incident.steps import step_of
+from tasks.host.host import lives
 from tasks.incident.layout import earlier_boots
 from tasks.runtime.context import RunContext
+from tasks.runtime.frozen import frozen_containers, load_frozen
 
+_FREEZES: Final = frozenset({"frozen", "container paused"})
 EARLIER_LOOK: Final = "an earlier run's look"
 """Source of a loss that no repetition mends."""
 
@@ -55,3 +55,19 @@ def _frozen(context: RunContext, what: Collector) -> tuple[frozenset[str], froze
 
 def _pids(processes: Iterable[Frozen]) -> frozenset[str]:
     return frozenset(str(each.identity.pid) for each in processes if each.frozen_at or each.denied)
+
+
+def frozen_in(entries: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """Return the pids and container ids that these entries say were frozen."""
+    return frozenset(str(entry["object"]) for entry in entries if entry["action"] in _FREEZES)
+
+
+def looked_at(entries: Iterable[Mapping[str, Any]], collector: str) -> frozenset[str]:
+    """Return the pids and container ids that were frozen before a complete attempt of this collector."""
+    frozen, seen = set[str](), frozenset[str]()
+    for entry in entries:
+        if entry["action"] in _FREEZES:
+            frozen.add(str(entry["object"]))
+        elif entry["action"] == "step done" and step_of(entry) == ("collect", collector):
+            seen = frozenset(frozen)
+    return seen

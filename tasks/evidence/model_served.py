@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from tasks.containment.containers import api_container, kept_config
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.incident.description import leads_to
 from tasks.custody.models.contract import ServedBefore, served_before

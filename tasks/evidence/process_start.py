@@ -10,12 +10,12 @@ from typing import Any, Final
 import psutil
 
 from blocks.workload import Workload
-from tasks.custody.containment.membership import Member
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Frozen
 from tasks.custody.evidence.redact import redact
+from tasks.host.process.membership import Member
+from tasks.host.process.table import get_process
 from tasks.system.kernel_tables import ENVIRONMENT, read_kernel
-from tasks.system.processes import get_process
 
 _AT_SECURE: Final = 23
 _ENDLESS: Final = 1 << 64

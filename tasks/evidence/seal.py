@@ -26,9 +26,9 @@ from tasks.evidence.refused_look import bring_refused
 from tasks.evidence.signing import require_same_hand, sign, signed_by
 from tasks.evidence.staging import put_aside
 from tasks.evidence.uncopied_files import reading
+from tasks.incident.joining import take_over_triggers
 from tasks.incident.paths import IncidentDirectory
 from tasks.runtime.context import RunContext
-from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.runtime.step import step
 from tasks.system.atomic_files import write_whole
 from tasks.system.disk_reserve import give_all

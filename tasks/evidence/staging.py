@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tasks.collectors.room import move
+from tasks.acquisition.room import move
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.store.manifest import digest
 from tasks.incident.paths import IncidentDirectory

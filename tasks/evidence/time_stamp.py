@@ -58,7 +58,7 @@ def _asked(store: "StoreFields", data: bytes, seconds: float) -> bytes:
     """Ask through the environment's proxy, trusting the store's own CA too. Follows no redirect, unpacks nothing."""
     import httpx
 
-    from blocks.store_fields import trusted
+    from blocks.credentials import trusted
     from tasks.custody.store.timestamp import TOKEN_LIMIT, request_for, stamped_at
 
     request, answer, tls = request_for(data), bytearray(), httpx.create_ssl_context()

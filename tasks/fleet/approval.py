@@ -13,12 +13,12 @@ from prefect.client.orchestration import get_client
 from prefect.settings import temporary_settings
 from pydantic import Field, create_model
 
-from tasks.adapters.server_time import AT_ONCE, server_time_if_told
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.fleet.hosts import attempts_of
+from tasks.people.form import JAPANESE, StopOrThaw, await_decision
+from tasks.prefect_side.clock import AT_ONCE, server_time_if_told
 from tasks.rendering.clock import both_times
 from tasks.rendering.markdown import prose
-from tasks.runtime.approval import JAPANESE, StopOrThaw, await_decision
 from tasks.system.cancellation import Cancellation, apart
 
 _QUESTION = """\

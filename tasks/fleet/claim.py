@@ -10,10 +10,10 @@ from prefect.client.schemas.actions import ArtifactCreate, VariableCreate, Varia
 from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
-from tasks.adapters.server_time import server_time
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.fleet.order import parse_fleet_id
 from tasks.fleet.hosts import plain
+from tasks.prefect_side.clock import server_time
 from tasks.runtime.progress import artifact_key
 
 LIST: Final = "targets"

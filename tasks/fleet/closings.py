@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 from prefect.client.orchestration import SyncPrefectClient
 
 from blocks.store import EvidenceStore
-from tasks.adapters.saved_blocks import store_to_read
-from tasks.adapters.server_time import server_time
 from tasks.custody.audit.layout import CLOSED
 from tasks.custody.audit.untrusted import Unreadable, read_closing
 from tasks.custody.evidence.keys import CLOSING, record_key
@@ -22,6 +20,8 @@ from tasks.custody.fleet.places import key_at, place_of
 from tasks.custody.incident.verdict import Word
 from tasks.custody.store.manifest import digest_bytes
 from tasks.fleet.hosts import every
+from tasks.prefect_side.clock import server_time
+from tasks.prefect_side.saved_blocks import store_to_read
 from tasks.storage.untrusted_reads import fetch
 from tasks.system.parallel import side_by_side
 

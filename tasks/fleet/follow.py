@@ -10,7 +10,6 @@ from httpx import HTTPError
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import PrefectException
 
-from tasks.adapters.server_time import server_time
 from tasks.custody.fleet.ends import End, Row, expires, not_ordered
 from tasks.custody.fleet.fold import fold, fold_names
 from tasks.custody.fleet.incident import FleetIncident
@@ -22,7 +21,8 @@ from tasks.fleet.closings import Closings
 from tasks.fleet.handover import handed_over
 from tasks.fleet.orders import Lost, cancel_waiting, decide, give, rows_of
 from tasks.fleet.show import Table
-from tasks.runtime.announce import announce
+from tasks.people.announce import announce
+from tasks.prefect_side.clock import server_time
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -17,7 +17,6 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.events import Event
 
 from blocks.signing_key import SigningKey
-from tasks.adapters.server_time import server_time
 from tasks.custody.fleet.frame import EARLY, EVENT, EVENT_ANSWER, HOSTS, NAMESPACE, RESOURCE, STANDS, Answer, Frame
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.incident.description import EMPTY, recognisable
@@ -25,6 +24,7 @@ from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.custody.store.signature import sign
 from tasks.fleet.hosts import every, plain
 from tasks.fleet.opening import KnownFleet, Trigger, known_fleet, open_fleet
+from tasks.prefect_side.clock import server_time
 from tasks.runtime.actor import triggered_by
 from tasks.system.installation import FLEET_KEY
 

@@ -20,14 +20,14 @@ from prefect.client.schemas.sorting import ArtifactCollectionSort
 from prefect.exceptions import ObjectAlreadyExists
 
 from blocks.fleet import Fleet
-from tasks.adapters.saved_blocks import load_block, require_store
-from tasks.adapters.server_time import server_time
 from tasks.custody.errors import Refused
 from tasks.custody.fleet.incident import FleetIncident, Host
 from tasks.custody.fleet.order import new_fleet_id, parse_fleet_id
 from tasks.custody.store.manifest import canonical
 from tasks.fleet.claim import LIST, claim_of, is_over, mark_open, owner_of
 from tasks.fleet.hosts import hosts_of
+from tasks.prefect_side.clock import server_time
+from tasks.prefect_side.saved_blocks import load_block, require_store
 from tasks.runtime.progress import artifact_key
 from tasks.runtime.step import step_without_incident
 

@@ -14,7 +14,6 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled
 
-from tasks.adapters.server_time import server_time
 from tasks.custody.fleet.attempt import Attempt
 from tasks.custody.fleet.ends import Row, row_of
 from tasks.custody.fleet.incident import FleetIncident, Host
@@ -22,7 +21,8 @@ from tasks.custody.fleet.order import fleet_tag, run_name
 from tasks.custody.fleet.verdict import to_retry
 from tasks.fleet.closings import checked
 from tasks.fleet.hosts import attempts_of, signs_of_life
-from tasks.runtime.approval import StopOrThaw
+from tasks.people.form import StopOrThaw
+from tasks.prefect_side.clock import server_time
 from tasks.runtime.step import step_without_incident
 from tasks.system.parallel import side_by_side
 

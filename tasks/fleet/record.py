@@ -12,7 +12,6 @@ from prefect.artifacts import create_markdown_artifact
 
 from blocks.port import Store
 from blocks.store import EvidenceStore, with_usable_key
-from tasks.adapters.saved_blocks import require_store
 from tasks.custody.audit.layout import SIGNATURE
 from tasks.custody.evidence.keys import CLOSING, fleet_record_key, targets_key
 from tasks.custody.fleet.ends import Row
@@ -25,6 +24,7 @@ from tasks.evidence.time_stamp import stamp
 from tasks.fleet.closings import Closings
 from tasks.fleet.postmortem import PICTURE, FleetReport, postmortem
 from tasks.fleet.show import contained_picture
+from tasks.prefect_side.saved_blocks import require_store
 from tasks.record.render import HTML, MARKDOWN, with_pictures
 from tasks.rendering.document import Document
 from tasks.rendering.markdown import markdown

@@ -21,7 +21,7 @@ from tasks.fleet.claim import call_off
 from tasks.fleet.frame import send
 from tasks.fleet.opening import the_incident
 from tasks.fleet.orders import cancel_waiting, decide, rows_of
-from tasks.runtime.approval import StopOrThaw
+from tasks.people.form import StopOrThaw
 from tasks.runtime.step import step_without_incident
 
 logger = logging.getLogger(__name__)

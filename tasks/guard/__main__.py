@@ -22,23 +22,24 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, Final
 
-from tasks.adapters.guard_config import GuardConfig
-from tasks.adapters.host import LinuxHost, freeze_process
-from tasks.custody.containment.membership import Exceptions, Member, Members, unanswered
-from tasks.custody.containment.newcomer import in_hand
-from tasks.custody.containment.process import Identity, Process, descendants, family, pids_of
-from tasks.custody.containment.source import Source, lineages
-from tasks.custody.containment.wrappers import running_above
-from tasks.custody.evidence.redact import process_line
+from tasks.custody.containment.identity import Identity
+from tasks.custody.containment.receipt import Source
 from tasks.custody.visible import say, visible
 from tasks.guard.containers import ContainerGuard
 from tasks.guard.repeats import Repeat, Repeats
+from tasks.host import file_lock as lock
+from tasks.host.guard_config import GuardConfig
+from tasks.host.host import LinuxHost, freeze_process
+from tasks.host.process.membership import Exceptions, Member, Members, unanswered
+from tasks.host.process.newcomer import in_hand
+from tasks.host.process.process import Process, descendants, family, pids_of, process_line
+from tasks.host.process.source import lineages
+from tasks.host.process.table import start_of, untouchable
+from tasks.host.process.wrappers import running_above
 from tasks.incident.layout import CAUGHT, FROZEN, FROZEN_CONTAINERS, SALT
 from tasks.incident.run_lock import at_work, owner_of
-from tasks.system import file_lock as lock
 from tasks.system.atomic_files import identities, read_ours, write_marker
 from tasks.system.ours import opened_folder
-from tasks.system.processes import start_of, untouchable
 from tasks.system.redaction import redact_for
 
 _PAUSE_SECONDS: Final = 0.25

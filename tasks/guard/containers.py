@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from tasks.adapters.container_engine import DockerEngine
-from tasks.adapters.guard_config import GuardConfig
-from tasks.custody.containment.container import Container, ContainerIdentity, belongs, workload_containers
+from tasks.custody.containment.identity import ContainerIdentity
 from tasks.custody.errors import ContainerGone, EngineError
+from tasks.host.container.engine import DockerEngine
+from tasks.host.container.membership import Container, belongs, workload_containers
+from tasks.host.guard_config import GuardConfig
+from tasks.host.process.table import standpoint
 from tasks.incident.run_lock import at_work
 from tasks.system.atomic_files import read_private, rows_of
-from tasks.system.processes import standpoint
 
 _PAUSE_SECONDS: Final = 0.5
 _MOST_SECONDS: Final = 2.0

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from tasks.custody.containment.newcomer import KEPT, is_written, started
-from tasks.custody.containment.process import Identity, Process
-from tasks.custody.containment.source import Source
+from tasks.custody.containment.identity import Identity
+from tasks.custody.containment.receipt import Source
+from tasks.host.process.newcomer import KEPT, is_written, started
+from tasks.host.process.process import Process
 
 
 class Repeat(NamedTuple):

@@ -13,10 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from tasks.adapters.host import LinuxHost
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
 from tasks.custody.incident.alarm import Alarm, Past, belongs_to
 from tasks.custody.incident.incident import known_id
+from tasks.custody.incident.log import CustodyLog
+from tasks.host.host import LinuxHost
 from tasks.incident.last_word import CONTAINED, last_word
 from tasks.incident.layout import (
     CAUGHT,
@@ -155,3 +156,14 @@ def _create(folder: Path, name: str, about: Mapping[str, Any]) -> bool:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat()
+
+
+def take_over_triggers(home: Path, log: CustodyLog) -> int:
+    """Log each trigger that is not in the log yet; return how many. Keeps the files, which are created only once."""
+    if not (triggers := left(home)):
+        return 0
+    known = {entry["object"] for entry in log.entries() if entry["action"] == "triggered"}
+    new = [trigger for trigger in triggers if str(trigger.get("run")) not in known]
+    for trigger in new:
+        log.write("triggered", str(trigger.get("run")), joined_at=trigger.get("at"), alarm=trigger.get("alarm"))
+    return len(new)

@@ -15,14 +15,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
-from tasks.custody.containment.process import Identity, Process
-from tasks.custody.containment.program import runs_ours
+from tasks.custody.containment.identity import Identity
 from tasks.custody.incident.incident import known_id
+from tasks.host import file_lock as lock
+from tasks.host.process.process import Process
+from tasks.host.process.program import runs_ours
+from tasks.host.process.table import get_process, start_of
 from tasks.incident.layout import OWNER, REHEARSAL
-from tasks.system import file_lock as lock
 from tasks.system.atomic_files import read_plain
 from tasks.system.ours import exposed, opened_folder
-from tasks.system.processes import get_process, start_of
 from tasks.system.time_limit import time_limit
 
 PAPER: Final = "postmortem"

@@ -14,9 +14,6 @@ from typing import Any, Final
 from uuid import UUID
 
 from blocks.workload import Workload
-from tasks.adapters.host import LinuxHost
-from tasks.adapters.saved_blocks import load_block, require_store
-from tasks.adapters.server_time import server_time_if_told
 from tasks.containment.answers import find_unknown, keep_answer
 from tasks.containment.pause_prefect import named_by
 from tasks.custody.containment.answer import GivenAnswer
@@ -29,11 +26,23 @@ from tasks.custody.incident.ending import JOINED, STALE, Ending
 from tasks.custody.incident.incident import Incident, new_id, parse_id
 from tasks.custody.incident.verdict import Word
 from tasks.evidence.signing import tell_key
+from tasks.host.host import LinuxHost
+from tasks.host.process.table import boot_id
 from tasks.incident.current import last_incident, last_verdict, opening, read_incident, unfinished_incident
 from tasks.incident.directory import bases, find_home, make_base
-from tasks.incident.joining import WAIT_SECONDS, incident_of, joined_message, leave, own_incident, past
+from tasks.incident.joining import (
+    WAIT_SECONDS,
+    incident_of,
+    joined_message,
+    leave,
+    own_incident,
+    past,
+    take_over_triggers,
+)
 from tasks.incident.last_word import is_finished, last_word
 from tasks.incident.run_lock import PAPER, has_ownership, owner, sign, take_ownership
+from tasks.prefect_side.clock import server_time_if_told
+from tasks.prefect_side.saved_blocks import load_block, require_store
 from tasks.preflight.known_incident import require_known, require_new
 from tasks.preflight.privileges import tell_rights, tell_room
 from tasks.preflight.requirements import (
@@ -48,9 +57,7 @@ from tasks.prestart.journal import early_losses
 from tasks.runtime.actor import BY_HAND
 from tasks.runtime.context import Policy, RunContext, RunInfo, Suspects, Unknowns, open_context
 from tasks.runtime.flow_run import finished_before, origin, own_launchers
-from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.runtime.step import step_without_incident
-from tasks.system.processes import boot_id
 from tasks.system.time_limit import before_the_freeze, time_limit
 from tasks.system.uncover import DETACHED
 

@@ -5,10 +5,10 @@ import os
 from pathlib import Path
 from typing import Final
 
+from tasks.host.rights import effective_capabilities, hidden_from_us
 from tasks.incident.directory import evidence_of
 from tasks.runtime.context import RunContext
 from tasks.system.ours import exposed
-from tasks.system.rights import effective_capabilities, hidden_from_us
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from blocks.workload import Workload
-from tasks.adapters.saved_blocks import load_block, require_store
 from tasks.containment.thaw import require_believable
 from tasks.custody.errors import Refused
 from tasks.custody.incident.ending import ALREADY_THAWED, JOINED, THAWED
@@ -18,9 +17,10 @@ from tasks.incident.directory import base_of, bases, evidence_of, find_home
 from tasks.incident.joining import own_incident
 from tasks.incident.last_postmortem import written_before
 from tasks.incident.layout import closings, manifests
-from tasks.incident.open_question import open_question
 from tasks.incident.run_lock import Purpose, take_ownership
-from tasks.incident.stopping import why_not_thaw
+from tasks.incident.thaw_refusal import why_not_thaw
+from tasks.people.open_question import open_question
+from tasks.prefect_side.saved_blocks import load_block, require_store
 from tasks.preflight.known_incident import looked_up
 from tasks.preflight.open_incident import NotOpened, Opened
 from tasks.preflight.requirements import require_here, require_same_workload

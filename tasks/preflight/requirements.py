@@ -4,16 +4,16 @@ import socket
 from collections.abc import Collection, Iterable
 
 from blocks.workload import Workload
-from tasks.adapters.host import LinuxHost
-from tasks.adapters.systemd import Systemd
 from tasks.collectors import discover
 from tasks.custody.containment.pause import Launcher
-from tasks.custody.containment.unit import is_down, units_without
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import Incident
+from tasks.host.host import LinuxHost
+from tasks.host.process.table import untouchable
+from tasks.host.unit.drop_in import is_down, units_without
+from tasks.host.unit.systemd import Systemd
 from tasks.system.accounts import number_of
 from tasks.system.declarations import require_declared
-from tasks.system.processes import untouchable
 
 
 def require_here(workload: Workload) -> None:

@@ -15,15 +15,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from tasks.adapters.host import LinuxHost, freeze_process
-from tasks.custody.containment.membership import Exceptions, Member, Members
-from tasks.custody.containment.process import Identity, Process, pids_of
-from tasks.custody.containment.wrappers import running_above
+from tasks.custody.containment.identity import Identity
 from tasks.custody.fleet.order import Order
 from tasks.custody.incident.alarm import MAX_AGE_SECONDS, Alarm
 from tasks.custody.incident.description import recognisable
 from tasks.custody.incident.incident import known_id
 from tasks.custody.visible import say
+from tasks.host.host import LinuxHost, freeze_process
+from tasks.host.process.membership import Exceptions, Member, Members
+from tasks.host.process.process import Process, pids_of
+from tasks.host.process.table import is_part, untouchable
+from tasks.host.process.wrappers import running_above
+from tasks.host.workload import describe
 from tasks.incident import layout
 from tasks.incident.evidence_folder import evidence_folder
 from tasks.incident.joining import own_incident
@@ -37,10 +40,8 @@ from tasks.system.atomic_files import identities
 from tasks.system.declarations import require_declared
 from tasks.system.ours import make_folder, why_not_followed
 from tasks.system.own_folders import own_folders
-from tasks.system.processes import is_part, untouchable
 from tasks.system.time_limit import before_the_freeze
 from tasks.system.uncover import uncover
-from tasks.system.workload import describe
 
 if TYPE_CHECKING:
     from tasks.prestart.known_run import KnownRun

@@ -3,9 +3,10 @@
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-from tasks.adapters.host import Host
-from tasks.custody.containment.groups import alone, path_of
-from tasks.custody.containment.process import Identity, Process
+from tasks.custody.containment.identity import Identity
+from tasks.host.cgroup.ownership import alone, path_of
+from tasks.host.host import Host
+from tasks.host.process.process import Process
 
 Find = Callable[[Mapping[int, Process]], Iterable[Identity]]
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, Final
 
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
 from tasks.custody.visible import say
+from tasks.host.file_lock import peer_of
 from tasks.incident.run_lock import take_from
 from tasks.prestart.journal import EarlyFreeze, forget_unkept, keep, note_unkept, unkept, unlocked
-from tasks.system.file_lock import peer_of
 
 VARIABLE: Final = "EVACUATION_HAND_OVER"
 _ANSWER_SECONDS: Final = 60.0

@@ -9,9 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from tasks.adapters.host import LinuxHost, thaw_process
-from tasks.adapters.wrappers import continue_above, wake
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
+from tasks.host.host import LinuxHost, thaw_process
+from tasks.host.wrappers import continue_above, wake
 from tasks.incident.run_lock import give_up_ownership, has_ownership, keep_ownership, owner, take_ownership
 from tasks.system.atomic_files import read_ours, rows_of, write_whole
 

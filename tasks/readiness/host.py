@@ -8,15 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from tasks.adapters.container_engine import DockerEngine
-from tasks.collectors.collector import NothingThere
+from tasks.acquisition.collector import NothingThere
 from tasks.collectors.stacks import find_spy
 from tasks.containment.api_port import port_of
 from tasks.containment.unnamed_containers import ask_engine, judge_unnamed
-from tasks.custody.containment.groups import path_of
 from tasks.custody.errors import EngineError, Refused
 from tasks.custody.incident.description import STATE
 from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
+from tasks.host.cgroup.group import Hierarchy
+from tasks.host.cgroup.ownership import path_of
+from tasks.host.container.engine import DockerEngine
+from tasks.host.rights import effective_capabilities, hidden_from_us
 from tasks.incident.current import at_work_or_left
 from tasks.incident.directory import base_of, cordon_base, disks, evidence_of
 from tasks.incident.layout import CORDON
@@ -29,10 +31,8 @@ from tasks.preflight.requirements import (
     require_known_units,
 )
 from tasks.readiness.patient import Patient
-from tasks.system.control_group import Hierarchy
 from tasks.system.disk_reserve import MIB
 from tasks.system.ours import why_not_followed
-from tasks.system.rights import effective_capabilities, hidden_from_us
 from tasks.system.unit_files import BOOTED, escaped
 
 _SECONDS: Final = 10.0

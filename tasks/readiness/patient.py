@@ -9,22 +9,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from tasks.adapters.container_engine import DockerEngine
-from tasks.adapters.host import LinuxHost
+from tasks.acquisition.collector import Target
+from tasks.acquisition.estimate import estimate
 from tasks.collectors import discover
-from tasks.collectors.collector import Target
-from tasks.collectors.estimate import estimate
 from tasks.containment.members import Snapshot, description_of
 from tasks.containment.suspects import roster_now
-from tasks.custody.containment.container import workload_containers
-from tasks.custody.containment.membership import Exceptions, Member, Members, excused
-from tasks.custody.containment.process import Identity, Process
-from tasks.custody.containment.roster import Roster
+from tasks.custody.containment.identity import Identity
 from tasks.custody.errors import EngineError
 from tasks.custody.incident.deployment_names import full_name
+from tasks.host.container.engine import DockerEngine
+from tasks.host.container.membership import workload_containers
+from tasks.host.host import LinuxHost
+from tasks.host.process.membership import Exceptions, Member, Members, excused
+from tasks.host.process.process import Process
+from tasks.host.process.roster import Roster
+from tasks.host.process.table import standpoint, untouchable
+from tasks.host.workload import interpreter_of
 from tasks.incident.directory import evidence_of
-from tasks.system.processes import standpoint, untouchable
-from tasks.system.workload import interpreter_of
 
 if TYPE_CHECKING:
     from prefect.client.schemas.responses import DeploymentResponse
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from blocks.port import Store, StoredObject
     from blocks.store import EvidenceStore
     from blocks.workload import Workload
-    from tasks.custody.containment.container import Container
+    from tasks.host.container.membership import Container
 
 _OWN_FILES: Final = 1_000
 """An incident's own: journals, receipts, records, the output of collectors."""

@@ -8,10 +8,10 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from tasks.adapters.local_config import own_server
-from tasks.adapters.prefect_scheduler import NO_SERVER
-from tasks.adapters.server_time import server_time
 from tasks.custody.errors import Refused
+from tasks.prefect_side.clock import server_time
+from tasks.prefect_side.local_config import own_server
+from tasks.prefect_side.scheduler import NO_SERVER
 
 READY: Final = "ready"
 """The name of the flow that looks."""

@@ -18,14 +18,14 @@ from pydantic import BaseModel, ValidationError
 from blocks.saved import saved_fields
 from blocks.store import with_usable_key
 from blocks.workload import Workload
-from tasks.adapters.prefect_scheduler import PrefectScheduler
-from tasks.adapters.server_time import server_time
 from tasks.containment.pause_prefect import named_by
 from tasks.containment.paused import SECONDS
 from tasks.custody.containment.pause import Kind, Launcher
 from tasks.custody.errors import Refused
 from tasks.custody.incident.deployment_names import full_name
 from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
+from tasks.prefect_side.clock import server_time
+from tasks.prefect_side.scheduler import PrefectScheduler
 from tasks.preflight.requirements import require_not_ours
 from tasks.readiness.canary import fly
 from tasks.readiness.former import former_deployments

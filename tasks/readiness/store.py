@@ -22,8 +22,8 @@ from tasks.readiness.patient import Patient
 from tasks.storage.rotations import with_rotations
 
 if TYPE_CHECKING:
+    from blocks.credentials import Credentials
     from blocks.port import Store, StoredObject
-    from blocks.store_fields import Credentials
 
 _UNPROVEN: Final = "the evidence stays on this host: Unverified"
 _SKEW_SECONDS: Final = 30.0

@@ -15,9 +15,9 @@ from tasks.custody.incident.ending import READY as SOUND
 from tasks.custody.incident.news import News
 from tasks.custody.incident.readiness import NIGHTS, Readiness, nights
 from tasks.custody.visible import LINE_LIMIT, visible
+from tasks.people.announce import announce
 from tasks.readiness.report import page
 from tasks.readiness.runs import READY, runs_of
-from tasks.runtime.announce import announce
 
 logger = logging.getLogger(__name__)
 

@@ -8,27 +8,27 @@ from pathlib import Path
 from typing import Any, Final
 
 from blocks.file import lacking, no_program
-from tasks.adapters.container_engine import DockerEngine
-from tasks.adapters.saved_blocks import secret_headers
+from tasks.acquisition.matching import found as found_files
 from tasks.collectors import discover
-from tasks.collectors.matching import found as found_files
 from tasks.containment.api_port import port_of, strangers_on
 from tasks.containment.starters import look_for_starters
 from tasks.containment.suspects import suggest_line
-from tasks.custody.containment.process import ancestry
-from tasks.custody.containment.roster import Kind
-from tasks.custody.containment.service import unit_of
-from tasks.custody.containment.source import keeps_only, may_be_ended, source_of
-from tasks.custody.containment.suspect import excuse_with_source
 from tasks.custody.errors import EvacuationError
-from tasks.custody.evidence.redact import process_line
 from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
 from tasks.custody.models.content import HEAD, looks_like_a_pickle
 from tasks.custody.models.inspection import OTHER_FORMAT, Soundness, named_as_model
 from tasks.custody.visible import visible
 from tasks.evidence import process_start
 from tasks.evidence.collect import needed
-from tasks.evidence.model_inspection import read_model
+from tasks.host.cgroup.ownership import unit_of
+from tasks.host.container.engine import DockerEngine
+from tasks.host.process.process import ancestry, process_line
+from tasks.host.process.roster import Kind
+from tasks.host.process.source import keeps_only, may_be_ended, source_of
+from tasks.host.process.suspect import excuse_with_source
+from tasks.host.process.table import ticks, untouchable
+from tasks.models.inspect import read_model
+from tasks.prefect_side.saved_blocks import secret_headers
 from tasks.readiness.patient import Patient
 from tasks.recovery.api_client import Api
 from tasks.recovery.image_api import new_container
@@ -37,7 +37,6 @@ from tasks.recovery.rehearsal import answers_of
 from tasks.system.declarations import FOLDER, account_for, of_root
 from tasks.system.declarations import declared as read_declared
 from tasks.system.open_beneath import real_file
-from tasks.system.processes import ticks, untouchable
 
 _SHOWN: Final = 100
 _MODEL_SECONDS: Final = 20.0

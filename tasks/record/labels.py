@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tasks.custody.containment.ends import End
+from tasks.custody.containment.receipt import End
 from tasks.custody.evidence.acquisition import Outcome
 from tasks.custody.incident.ending import DRY_RUN, NOT_RECOVERED, PARTLY_RECOVERED, PARTLY_THAWED, RECOVERED, UNVERIFIED
 from tasks.custody.incident.verdict import Word

@@ -34,7 +34,7 @@ from tasks.record.labels import JAPANESE, STANDS
 from tasks.record.write import Record, RecordContent
 from tasks.runtime.artifact import PrefectArtifact
 from tasks.runtime.context import RunContext
-from tasks.runtime.end_state import ended
+from tasks.runtime.flow_run import ended
 from tasks.runtime.progress import artifact_key
 from tasks.runtime.step import after, result_or_reason, step_without_incident
 

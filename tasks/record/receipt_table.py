@@ -4,11 +4,10 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
-from tasks.custody.containment.ends import End
-from tasks.custody.containment.groups import Way
-from tasks.custody.containment.receipt import Freeze, Stop, Watch
-from tasks.custody.containment.suspect import SUSPECT
+from tasks.custody.containment.identity import Way
+from tasks.custody.containment.receipt import End, Freeze, Stop, Watch
 from tasks.custody.evidence.keys import VERDICT
+from tasks.host.process.suspect import SUSPECT
 from tasks.record.labels import ENDS
 from tasks.rendering.clock import clock, short
 from tasks.rendering.document import Badge, Both, Cell, Code, Figure, Said, Table, Tone, table

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from tasks.containment.containers import frozen_containers
-from tasks.containment.freeze import load_frozen
 from tasks.custody.containment.receipt import Freeze
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence
@@ -17,6 +15,7 @@ from tasks.record.findings import content_of, findings_of
 from tasks.record.last_record import coverage_of, freeze_of, last_record
 from tasks.record.write import RecordContent
 from tasks.runtime.context import RunContext
+from tasks.runtime.frozen import frozen_containers, load_frozen
 from tasks.runtime.step import StepRunner
 
 

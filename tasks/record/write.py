@@ -35,6 +35,7 @@ from tasks.evidence.beside import create_or_beside
 from tasks.evidence.claim import claim
 from tasks.evidence.signing import Signer, envelop, sign, who_signs
 from tasks.evidence.time_stamp import stamp
+from tasks.incident.joining import take_over_triggers
 from tasks.incident.last_postmortem import written_before
 from tasks.incident.layout import RECORD, is_of_record
 from tasks.record.artifacts import build_artifacts
@@ -47,7 +48,6 @@ from tasks.rendering.document import Document
 from tasks.runtime.artifact import PrefectArtifact
 from tasks.runtime.busy_store import waits_for_store
 from tasks.runtime.context import RunContext
-from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.runtime.retry import may_pass
 from tasks.runtime.step import step
 from tasks.storage.proof import create_kept, require_kept

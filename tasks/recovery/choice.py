@@ -13,14 +13,14 @@ from tasks.custody.incident.verdict import Verdict, why_not_recover
 from tasks.custody.models.contract import models_named
 from tasks.custody.models.inspection import ModelFinding, Soundness, why_unsound
 from tasks.custody.store.manifest import pieces_of
-from tasks.evidence.model_inspection import read_model
 from tasks.evidence.model_served import model_served
 from tasks.evidence.seal import read_manifest
+from tasks.latest.pull import source_of
+from tasks.models.inspect import read_model
 from tasks.recovery.api_client import failure
 from tasks.recovery.models_folder import ModelFolder
 from tasks.recovery.served_model import SealedModels
 from tasks.runtime.context import RunContext
-from tasks.storage.restore import source_of
 from tasks.system.write_beneath import Mismatch, land, local
 
 _DIGEST: Final = re.compile("[0-9a-f]{12,64}")

@@ -7,11 +7,11 @@ from contextlib import suppress
 from typing import Any, Final, Self
 
 from tasks.containment.containers import containers_of, kept_config, restore_restart_policy
-from tasks.custody.containment.container import Container, ContainerIdentity
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import ContainerIdentity, Identity
 from tasks.custody.errors import EngineError
+from tasks.host.container.membership import Container
+from tasks.host.process.table import start_of
 from tasks.runtime.context import RunContext
-from tasks.system.processes import start_of
 
 _GONE_SECONDS: Final = 10.0
 _BLOCK: Final = 1 << 20

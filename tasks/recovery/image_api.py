@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from blocks.workload import Workload
-from tasks.adapters.container_engine import Engine
 from tasks.containment.containers import api_container, kept_config
-from tasks.custody.containment.container import Container, ContainerIdentity, belongs, published
+from tasks.custody.containment.identity import ContainerIdentity
 from tasks.custody.evidence.pattern import fits
 from tasks.custody.incident.description import leads_to
+from tasks.host.container.engine import Engine
+from tasks.host.container.membership import Container, belongs, published
 from tasks.recovery.api_client import failure
 from tasks.recovery.container_api import ContainerApi, inside
 from tasks.recovery.process_api import api_user

@@ -73,7 +73,7 @@ class HostFolder:
 
     def listed(self, sealed: Iterable[str]) -> list[str]:
         """Return the files that match the block's patterns."""
-        from tasks.collectors.matching import found
+        from tasks.acquisition.matching import found
 
         del sealed
         names, _ = found(os.fsencode(self.workload), self.patterns)

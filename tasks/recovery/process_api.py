@@ -11,16 +11,17 @@ from typing import Any, Final, Protocol
 import psutil
 
 from blocks.workload import Workload
-from tasks.adapters.detached_process import start_program
-from tasks.adapters.host import lives
-from tasks.custody.containment.process import NOBODY, Identity, Process, family
+from tasks.custody.containment.identity import NOBODY, Identity
 from tasks.custody.containment.receipt import Frozen
-from tasks.custody.containment.service import unit_of
 from tasks.custody.errors import Refused
 from tasks.custody.evidence.pattern import fits, literal_folder
 from tasks.custody.evidence.redact import redact_command
 from tasks.custody.visible import visible
 from tasks.evidence.process_start import former
+from tasks.host.cgroup.ownership import unit_of
+from tasks.host.detached_process import start_program
+from tasks.host.host import lives
+from tasks.host.process.process import Process, family
 from tasks.incident.layout import STARTS
 from tasks.recovery.api_client import NotRecovered, failure
 from tasks.recovery.models_folder import HostFolder, ModelFolder

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
-from tasks.adapters.saved_blocks import secret_headers
 from tasks.containment.answers import note_unknown
 from tasks.containment.containers import api_container
 from tasks.containment.containment_check import check_containment
@@ -17,13 +16,14 @@ from tasks.containment.pause_prefect import pause_named
 from tasks.containment.silence import stop_listening
 from tasks.containment.uncordon import end_held, uncordon
 from tasks.containment.units import Units
-from tasks.custody.containment.process import family
 from tasks.custody.containment.receipt import Containment, Recovery
 from tasks.custody.errors import Refused
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.incident.description import leads_to
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.incident.verdict import Verdict, why_not_recover
+from tasks.host.process.process import family
+from tasks.prefect_side.saved_blocks import secret_headers
 from tasks.recovery.api_client import Api, NotRecovered, Prediction, failure, predict, shown_address, wait_healthy
 from tasks.recovery.choice import choose
 from tasks.recovery.container_api import ContainerApi, restore_restart_policies

@@ -5,20 +5,20 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from tasks.adapters.host import LinuxHost
-from tasks.adapters.saved_blocks import secret_headers
-from tasks.containment.freeze import load_frozen
 from tasks.custody.errors import EvacuationError
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.models.canary import row_of
 from tasks.custody.step_result import StepResult
 from tasks.evidence.process_start import lacking, read_starts
+from tasks.host.host import LinuxHost
+from tasks.prefect_side.saved_blocks import secret_headers
 from tasks.recovery.api_client import Api, ApiResponse, failure, predict, shown_address
 from tasks.recovery.image_api import ImageApi
 from tasks.recovery.process_api import ProcessApi, api_user
 from tasks.recovery.recover import address_of, as_it_ran
 from tasks.recovery.served_model import SealedModels, named_in
 from tasks.runtime.context import RunContext
+from tasks.runtime.frozen import load_frozen
 from tasks.runtime.step import step
 
 

@@ -13,9 +13,9 @@ from tasks.custody.evidence.redact import redact
 from tasks.custody.incident.description import leads_to
 from tasks.custody.models.contract import ServedBefore, models_named, named_elsewhere, value_at
 from tasks.custody.models.inspection import ModelFinding, forbids_start, goes_along, named_as_model, why_unsound
-from tasks.evidence.model_findings import sealed_findings, sound_models
-from tasks.evidence.model_inspection import judge_again
 from tasks.evidence.seal import read_manifest
+from tasks.models.findings import sealed_findings, sound_models
+from tasks.models.inspect import judge_again
 from tasks.recovery.api_client import Api, ApiResponse, failure, shown_address
 from tasks.recovery.models_folder import ModelFolder
 from tasks.recovery.opened import Opened

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tasks.system.processes import boot_id
+from tasks.host.process.table import boot_id
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun

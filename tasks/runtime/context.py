@@ -7,18 +7,18 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from tasks.adapters.container_engine import DockerEngine, Engine
-from tasks.adapters.dry_run import RehearsalHost, RehearsalScheduler
-from tasks.adapters.dry_run_engine import RehearsalEngine
-from tasks.adapters.host import Host, LinuxHost
-from tasks.adapters.prefect_scheduler import PrefectScheduler, Scheduler
 from tasks.custody.fleet.order import Order
 from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.log import CustodyLog
+from tasks.host.container.engine import DockerEngine, Engine
+from tasks.host.container.rehearsal import RehearsalEngine
+from tasks.host.host import Host, LinuxHost
+from tasks.host.rehearsal import RehearsalHost
 from tasks.incident.directory import open_cordon_files, open_directory
 from tasks.incident.layout import CUSTODY_LOG, SALT
 from tasks.incident.paths import CordonFiles, IncidentDirectory
 from tasks.incident.run_lock import owner, sign
+from tasks.prefect_side.scheduler import PrefectScheduler, RehearsalScheduler, Scheduler
 from tasks.runtime.actor import BY_HAND, actor
 from tasks.runtime.state import IncidentState
 from tasks.runtime.store_access import StoreAccess
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from blocks.workload import Workload
-    from tasks.adapters.listening import Listening
-    from tasks.custody.containment.process import Identity
+    from tasks.custody.containment.identity import Identity
+    from tasks.host.listening import Listening
 
 Policy: TypeAlias = Literal["graceful", "kill"]
 Suspects: TypeAlias = Literal["name", "include"]

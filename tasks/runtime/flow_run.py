@@ -1,4 +1,4 @@
-"""Read this flow run's id, origin and trigger."""
+"""Read this flow run's id, origin and trigger; build its final state."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -9,12 +9,14 @@ from uuid import UUID
 
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
+from prefect.states import Completed, Failed
 
-from tasks.adapters.local_config import local_config
 from tasks.custody.containment.pause import Kind, Launcher
 from tasks.custody.incident.ending import FINISHED, Ending
+from tasks.custody.visible import LINE_LIMIT, visible
+from tasks.host.process.table import began
+from tasks.prefect_side.local_config import local_config
 from tasks.runtime.actor import BY_HAND, triggered_by
-from tasks.system.processes import began
 
 
 def this_run() -> tuple[str, datetime]:
@@ -66,3 +68,8 @@ def origin(own: Iterable[Launcher]) -> str:
         return BY_HAND
     deployment = next((each.name for each in own if each.kind is Kind.DEPLOYMENT), "")
     return triggered_by(context.flow_run, deployment)
+
+
+def ended(ending: Ending, message: str) -> State[Any]:
+    """Return the state. `message` says in plain words what a person has to know of this run."""
+    return (Completed if ending.completed else Failed)(name=ending.name, message=visible(message, LINE_LIMIT))

@@ -15,9 +15,9 @@ from httpx import HTTPStatusError, codes
 from prefect.client.orchestration import get_client
 from prefect.settings import temporary_settings
 
-from tasks.adapters.server_time import AT_ONCE, server_time
 from tasks.custody.errors import Refused
 from tasks.custody.fleet.order import Order
+from tasks.prefect_side.clock import AT_ONCE, server_time
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import end_of
 from tasks.system.cancellation import apart

@@ -9,10 +9,8 @@ from typing import Any, Generic, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from tasks.custody.containment.answer import Answer
-from tasks.custody.containment.container import ContainerIdentity, FrozenContainer, StoppedContainer
-from tasks.custody.containment.groups import Held
-from tasks.custody.containment.process import Identity
-from tasks.custody.containment.receipt import Frozen, Returned, Stopped, Unknown
+from tasks.custody.containment.identity import ContainerIdentity, Held, Identity
+from tasks.custody.containment.receipt import Frozen, FrozenContainer, Returned, Stopped, StoppedContainer, Unknown
 from tasks.incident import layout
 from tasks.incident.paths import IncidentDirectory
 from tasks.system.atomic_files import read_private

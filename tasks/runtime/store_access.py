@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tasks.adapters.dry_run import RehearsalStore
+from blocks.rehearsal import RehearsalStore
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.store.latest import LatestPolicy
 from tasks.custody.store.retention import NOTHING, Retention

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from tasks.custody.containment.silence import is_below
-from tasks.system.places import mounts_of
-from tasks.system.processes import read_process, start_of
+from tasks.host.process.places import mounts_of
+from tasks.host.process.table import read_process, start_of
+from tasks.host.silence import is_below
 
 _INIT: Final = 0x1 | 0x2 | 0x10 | 0xC00  # CLOEXEC, NONBLOCK, UNLIMITED_QUEUE, REPORT_DIR_FID and _NAME
 _MARK: Final = 0x1 | 0x100  # ADD, FILESYSTEM

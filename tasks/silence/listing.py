@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from tasks.custody.containment.silence import SETTLE_SECONDS
+from tasks.host.silence import SETTLE_SECONDS
 
 Row = tuple[int, ...]
 _MOST: Final = 5000

@@ -1,1 +1,1 @@
-"""§5, §6: offload, verification, and all changes of latest/. Nothing here collects or seals."""
+"""§5, §6: offload, verification, and the ledger. Nothing here collects, seals or changes latest/."""

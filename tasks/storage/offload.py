@@ -15,7 +15,7 @@ from tasks.custody.store.sent import Sent
 from tasks.evidence.claim import claim
 from tasks.evidence.seal import read_manifest
 from tasks.evidence.signing import read_signature
-from tasks.runtime.announce import announce
+from tasks.people.announce import announce
 from tasks.runtime.busy_store import waits_for_store
 from tasks.runtime.context import RunContext
 from tasks.runtime.ordered import turn_to_send

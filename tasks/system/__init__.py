@@ -1,1 +1,1 @@
-"""Primitives of the operating system: files, locks, processes, sandbox. Uses no other package but custody."""
+"""Primitives of the operating system: files, sandbox, accounts, tables. Uses no other package but custody."""

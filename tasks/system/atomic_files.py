@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
 from tasks.system.ours import opened_folder
 
 _LIMIT: Final = 1 << 26

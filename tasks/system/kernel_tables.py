@@ -1,11 +1,13 @@
 """Read the kernel's tables. Their lines end at a newline alone: names in them hold whatever else ends a line."""
 
 import os
+import re
 from collections.abc import Callable
 from errno import EFBIG
 from pathlib import Path
 from typing import Final
 
+_ESCAPED: Final = re.compile(r"\\([0-7]{3})")
 _BLOCK: Final = 1 << 16
 _SMALL: Final = 1 << 12
 LARGEST: Final = 1 << 25
@@ -41,3 +43,8 @@ def read_kernel(path: str, limit: int, check: Callable[[], object] | None = None
         return b"".join(parts)
     finally:
         os.close(descriptor)
+
+
+def unescaped(name: str) -> str:
+    r"""Return a name of mountinfo, where the kernel writes space, tab, newline and backslash as \ooo (proc(5))."""
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 8)), name)

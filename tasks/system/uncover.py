@@ -11,8 +11,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from tasks.custody.containment.mounts import unescaped
-from tasks.system.kernel_tables import read_table
+from tasks.system.kernel_tables import read_table, unescaped
 from tasks.system.time_limit import time_limit
 
 _DETACH: Final = 2 | 8  # MNT_DETACH, UMOUNT_NOFOLLOW

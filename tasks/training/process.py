@@ -13,14 +13,15 @@ from types import TracebackType
 from typing import Final, Self
 
 from blocks.workload import Workload
-from tasks.adapters.detached_process import start_as
-from tasks.adapters.host import LinuxHost, send_signal
-from tasks.custody.containment.process import Identity, descendants, gentle_signal
+from tasks.custody.containment.identity import Identity
 from tasks.custody.errors import Refused
+from tasks.host.detached_process import start_as
+from tasks.host.host import LinuxHost, send_signal
+from tasks.host.process.process import descendants, gentle_signal
+from tasks.host.process.table import start_of
 from tasks.system.accounts import clean_environment
 from tasks.system.declarations import account_for
 from tasks.system.priority import give_way
-from tasks.system.processes import start_of
 from tasks.training.log_lines import Lines, Teller, readable
 
 logger = logging.getLogger(__name__)

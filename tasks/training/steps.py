@@ -17,18 +17,18 @@ from prefect.states import Cancelled, Completed, Failed
 from pydantic import TypeAdapter, ValidationError
 
 from blocks.workload import Workload
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Frozen
 from tasks.custody.errors import Refused
 from tasks.custody.incident.ending import REFUSED
 from tasks.custody.incident.incident import Incident
+from tasks.host.file_lock import holder, open_lock
+from tasks.host.process.table import age_of
 from tasks.incident.current import last_opened
 from tasks.incident.directory import cordon_base, evidence_of, find_home
 from tasks.incident.layout import CORDON, FROZEN
-from tasks.runtime.end_state import ended as ended_in
+from tasks.runtime.flow_run import ended as ended_in
 from tasks.system.atomic_files import read_marker
-from tasks.system.file_lock import holder, open_lock
-from tasks.system.processes import age_of
 from tasks.training.process import Ended
 
 EVENT: Final = "training.failed"

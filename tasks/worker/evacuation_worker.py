@@ -24,6 +24,7 @@ from prefect.types._datetime import now
 from prefect.workers.base import BaseWorkerResult
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
+from tasks.prefect_side.clock import ServerClock
 from tasks.prestart.freeze import FLOW
 from tasks.prestart.hand_over import VARIABLE
 from tasks.system.installation import FLEET_KEY, FLEET_SIGNERS, WORKER_VERSION, fingerprint
@@ -31,7 +32,6 @@ from tasks.worker.early import Prepared, prepared_for
 from tasks.worker.frames import Frames
 from tasks.worker.hints import Hints
 from tasks.worker.known_runs import KnownRun
-from tasks.worker.server_clock import ServerClock
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun

@@ -15,11 +15,11 @@ from pathlib import Path
 from signal import Signals
 from typing import Any
 
-import tasks.system.processes
+import tasks.host.process.table
 from tasks.audit.verify import audited
 from tasks.cli.status import look
 from tasks.custody.audit.finding import Severity
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
 from tasks.incident.last_word import THAWED, last_word
 from tasks.incident.layout import RECOVERED
 from tasks.system.atomic_files import read_private, rows_of, sync_folder
@@ -89,7 +89,7 @@ def done(world: World, act: Act | Order, boot: int = 0, then: Callable[[World], 
 
 def _boot(number: int) -> None:
     """Be in another boot: what is named after it has another name."""
-    before, now = tasks.system.processes.boot_id(), f"{number:08x}-0000-4000-8000-000000000000"
+    before, now = tasks.host.process.table.boot_id(), f"{number:08x}-0000-4000-8000-000000000000"
     for name, module in [*sys.modules.items()]:
         if name.split(".")[0] in {"tasks", "flows", "blocks"}:
             for attribute, value in [*vars(module).items()]:

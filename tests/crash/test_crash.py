@@ -8,8 +8,8 @@ import pytest
 
 from blocks.directory import DirectoryStore
 from tasks.custody.errors import Refused
-from tasks.storage.latest_history import history
-from tasks.storage.rollback import Undoing, rollback
+from tasks.latest.history import history
+from tasks.latest.rollback import Undoing, rollback
 from tests.crash.acts import SCENES
 from tests.crash.disk import Disk, Image, rebuild
 from tests.crash.points import crashed

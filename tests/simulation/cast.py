@@ -4,8 +4,8 @@ from random import Random
 from signal import SIGINT, SIGTERM
 from typing import Any
 
-from tasks.custody.containment.handles import Handles
-from tasks.custody.containment.process import Masks, Process
+from tasks.host.process.handles import Handles
+from tasks.host.process.process import Masks, Process
 from tests.simulation.world import KINDS, SimHost
 
 TRAIN = ("venv/bin/python", "-u", "src/train.py", "--dataset", "builtin", "--mode", "full")

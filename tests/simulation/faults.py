@@ -47,13 +47,13 @@ class Fault:
 FAULTS = {
     "restart": Fault(
         "A service that had started the workload and waits to start it again contradicts containment",
-        "tasks.custody.containment.starter:units",
+        "tasks.host.starter:units",
         'waits = name in started and about.get("SubState", "").startswith("auto-restart")',
         "waits = False",
     ),
     "announced": Fault(
         "A process that a run was stopping when it was killed is no longer told as ended by itself by the next run",
-        "tasks.containment.stop_target:StopTarget.signals",
+        "tasks.containment.stop:StopTarget.signals",
         "(*self.announced, *self.sent)",
         "(*self.sent,)",
     ),
@@ -84,7 +84,7 @@ FAULTS = {
     ),
     "promotion": Fault(
         "A promotion that the store did not allow was cached as done",
-        "tasks.storage.promote:_left",
+        "tasks.latest.promote:_left",
         ", again=again)",
         ")",
     ),

@@ -20,39 +20,39 @@ from prefect.client.schemas.objects import State
 
 import flows.evacuate
 import flows.thaw
-import tasks.adapters.host
 import tasks.collectors.attempt
-import tasks.containment.descent
 import tasks.containment.suspects
 import tasks.custody.incident.log
-import tasks.evidence.model_inspection
+import tasks.host.descent
+import tasks.host.file_lock
+import tasks.host.host
+import tasks.host.process.table
+import tasks.models.inspect
 import tasks.runtime.context
 import tasks.runtime.progress
 import tasks.runtime.step
 import tasks.system.atomic_files
 import tasks.system.cancellation
-import tasks.system.file_lock
 import tasks.system.parallel
-import tasks.system.processes
 from tasks import collectors
-from tasks.adapters import saved_blocks
-from tasks.adapters.server_time import server_time_if_told
-from tasks.collectors.acquire import acquire
-from tasks.collectors.collector import Collector, Made, Target
-from tasks.collectors.estimate import estimate
-from tasks.collectors.searching import searched
-from tasks.custody.containment.process import Process
+from tasks.acquisition.acquire import acquire
+from tasks.acquisition.collector import Collector, Made, Target
+from tasks.acquisition.estimate import estimate
+from tasks.acquisition.searching import searched
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.incident.ending import FINISHED
 from tasks.custody.models.inspection import Soundness
 from tasks.custody.visible import visible
+from tasks.host import launch_files
+from tasks.host.process.process import Process
 from tasks.incident import layout
+from tasks.people.announce import announce_containment
+from tasks.prefect_side import saved_blocks
+from tasks.prefect_side.clock import server_time_if_told
 from tasks.record.publish import publish
 from tasks.runtime import flow_run
-from tasks.runtime.announce import announce_containment
 from tasks.runtime.context import Adapters
 from tasks.runtime.store_access import StoreAccess
-from tasks.system import launch_files
 from tests.simulation.runner import PaperRunner, published, result_of
 from tests.simulation.world import TICKS, SimHost, World, paper_datetime
 from tests.support.memory_engine import MemoryEngine
@@ -102,7 +102,7 @@ def _apart(body: Callable[[], Any]) -> tuple[Future[Any], Thread]:
 
 @lru_cache
 def _this_process() -> Process | None:
-    return tasks.system.processes.read_process(os.getpid())
+    return tasks.host.process.table.read_process(os.getpid())
 
 
 def _nothing(*_: Any, **__: Any) -> None:
@@ -119,11 +119,11 @@ def _swap(*pairs: tuple[Any, Any]) -> None:
 
 def _boot_again(times: int) -> None:
     """Let this be another boot of the host: it is in the names of files."""
-    now, then = f"{times:08x}", tasks.system.processes.boot_id()
+    now, then = f"{times:08x}", tasks.host.process.table.boot_id()
     for module in [module for name, module in sys.modules.items() if name.split(".")[0] in _OURS]:
         for name, it in [(name, it) for name, it in vars(module).items() if isinstance(it, str) and then[:8] in it]:
             setattr(module, name, it.replace(then[:8], now))
-    _swap((tasks.system.processes.boot_id, lambda: now + then[8:]))
+    _swap((tasks.host.process.table.boot_id, lambda: now + then[8:]))
 
 
 def put_on_paper(world: World, happens: Callable[[str], object], fails: Iterable[str]) -> None:
@@ -140,9 +140,9 @@ def put_on_paper(world: World, happens: Callable[[str], object], fails: Iterable
         (tasks.system.parallel.side_by_side, lambda act, items, _=0: map(act, items)),
         (ThreadPoolExecutor, _Inline),
         (tasks.runtime.progress.shown, lambda *_: nullcontext()),
-        (tasks.system.processes.ticks, clock.ticks),
-        (tasks.system.processes.age_of, lambda start: max(0.0, clock.ticks() - start) / TICKS),
-        (tasks.adapters.host.LinuxHost, lambda *_, **__: host),
+        (tasks.host.process.table.ticks, clock.ticks),
+        (tasks.host.process.table.age_of, lambda start: max(0.0, clock.ticks() - start) / TICKS),
+        (tasks.host.host.LinuxHost, lambda *_, **__: host),
         (tasks.runtime.context.open_adapters, lambda *_, **__: _adapters(host)),
         (collectors.discover, discover),
         (tasks.collectors.attempt.attempt, partial(attempt, fails=frozenset(fails))),
@@ -152,7 +152,7 @@ def put_on_paper(world: World, happens: Callable[[str], object], fails: Iterable
         (flow_run.origin, lambda _: "drawn"),
         (server_time_if_told, lambda: None),
         (flow_run.finished_before, lambda _: FINISHED),
-        (tasks.evidence.model_inspection.read_model, lambda *_: {"outcome": Soundness.SOUND, "reason": "on paper"}),
+        (tasks.models.inspect.read_model, lambda *_: {"outcome": Soundness.SOUND, "reason": "on paper"}),
         (flows.evacuate._name, lambda: "paper"),
         (announce_containment, _nothing),
         (publish, published),
@@ -163,10 +163,10 @@ def put_on_paper(world: World, happens: Callable[[str], object], fails: Iterable
         (Thread, _InlineThread),
         (tasks.containment.suspects._ticks_of, lambda _: 0.0),
         (visible, _VISIBLE),
-        (tasks.system.file_lock.taker, _taker),
+        (tasks.host.file_lock.taker, _taker),
     )
     _boot_again(host.boot)
-    kin: Any = tasks.containment.descent.Kin
+    kin: Any = tasks.host.descent.Kin
     kin.__enter__, kin.__exit__ = (lambda this: host.know_kin(this)), _nothing  # noqa: PLW0108  bound to it, not to us
     state: Any = State
     state.result = result_of

@@ -9,8 +9,8 @@ from typing import Any
 
 from tasks.audit.verify import audited
 from tasks.custody.audit.finding import Severity
-from tasks.custody.containment.ends import End as Fate
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
+from tasks.custody.containment.receipt import End as Fate
 from tasks.custody.evidence.keys import beside_key, record_key
 from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.log import broken

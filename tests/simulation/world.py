@@ -11,14 +11,15 @@ from signal import SIGCONT, SIGKILL, SIGSTOP, Signals
 from typing import Any, cast
 
 from blocks.workload import Workload
-from tasks.adapters.detached_process import GUARD
-from tasks.adapters.guard_config import GuardConfig
-from tasks.adapters.host import LinuxHost
-from tasks.adapters.listening import Listening
-from tasks.custody.containment.handles import Handles
-from tasks.custody.containment.process import Identity, Listener, Process
-from tasks.custody.containment.silence import Change, Heard
+from tasks.custody.containment.identity import Identity
 from tasks.guard.__main__ import Guard
+from tasks.host.detached_process import GUARD
+from tasks.host.guard_config import GuardConfig
+from tasks.host.host import LinuxHost
+from tasks.host.listening import Listening
+from tasks.host.process.handles import Handles
+from tasks.host.process.process import Listener, Process
+from tasks.host.silence import Change, Heard
 from tasks.system.atomic_files import write_marker
 from tests.simulation.store import TruthStore
 from tests.support.paper_clock import PaperClock

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from tasks.drill.sample import every_process
-from tasks.system.control_group import ControlGroup, Hierarchy
+from tasks.host.cgroup.group import ControlGroup, Hierarchy
 from tests.support.accounts import new_user
 from tests.support.workloads import wait_until
 

@@ -18,19 +18,19 @@ from uuid import uuid4
 import pytest
 
 from blocks.signing_key import SigningKey
-from tasks.adapters.host import LinuxHost
-from tasks.collectors.collector import NothingThere
+from tasks.acquisition.collector import NothingThere
 from tasks.containment.cordon import hold
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
 from tasks.drill.parts import SeaweedFS
+from tasks.host.cgroup.group import Hierarchy
+from tasks.host.host import LinuxHost
+from tasks.host.process.table import start_of
 from tasks.incident.directory import disks
 from tasks.incident.layout import CORDON
 from tasks.readiness import host as host_checks
 from tasks.readiness import store as store_checks
 from tasks.readiness.patient import Patient
-from tasks.system.control_group import Hierarchy
 from tasks.system.declarations import VARIABLE, declaration
-from tasks.system.processes import start_of
 from tests.support.run_context import case_of
 from tests.support.small_disks import fill, make_read_only, small_disk
 from tests.support.workloads import SmallWorkload, free_port, wait_until

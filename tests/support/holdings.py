@@ -6,7 +6,7 @@ from typing import Any
 
 from blocks.port import Store
 from tasks.custody.store.latest import ObjectRef, Promotion
-from tasks.storage.latest_transaction import ChangeRequest, change_latest
+from tasks.latest.transaction import ChangeRequest, change_latest
 
 FIRST, SECOND, THIRD = "IR-20260102T030405Z", "IR-20260102T040405Z", "IR-20260102T050405Z"
 NOW = datetime(2026, 1, 2, 6, tzinfo=UTC)

@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from tasks.custody.containment.container import Container, ContainerIdentity
+from tasks.custody.containment.identity import ContainerIdentity
 from tasks.custody.errors import ContainerGone
+from tasks.host.container.membership import Container
 from tasks.runtime.context import RunContext
 
 if TYPE_CHECKING:
-    from tasks.adapters.container_engine import Engine
+    from tasks.host.container.engine import Engine
 
 Hook = Callable[[str, str], None]
 

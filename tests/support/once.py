@@ -42,7 +42,7 @@ def detached_are_reaped() -> Iterator[None]:
 
     Every look at the processes, of every test, guard and run beside it, would read those zombies too.
     """
-    from tasks.adapters import detached_process
+    from tasks.host import detached_process
 
     let_go: Any = detached_process._let_go
     detached = set[int]()

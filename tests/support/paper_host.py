@@ -6,12 +6,13 @@ from pathlib import Path, PurePath
 from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM, Signals
 from typing import Any, cast
 
-from tasks.adapters.host import LinuxHost
-from tasks.adapters.listening import Listening
-from tasks.adapters.systemd import Systemd
-from tasks.custody.containment.handles import FileId, Handles
-from tasks.custody.containment.process import Identity, Process
-from tasks.system.control_group import ControlGroup
+from tasks.custody.containment.identity import Identity
+from tasks.host.cgroup.group import ControlGroup
+from tasks.host.host import LinuxHost
+from tasks.host.listening import Listening
+from tasks.host.process.handles import FileId, Handles
+from tasks.host.process.process import Process
+from tasks.host.unit.systemd import Systemd
 from tests.support.places import beside, placed
 
 FIRST = 50_000_000

@@ -4,10 +4,19 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tasks.custody.containment.container import ContainerIdentity, FrozenContainer, StoppedContainer
-from tasks.custody.containment.ends import End
-from tasks.custody.containment.process import Identity
-from tasks.custody.containment.receipt import Freeze, Frozen, Recovery, Returned, Stop, Stopped, Watch
+from tasks.custody.containment.identity import ContainerIdentity, Identity
+from tasks.custody.containment.receipt import (
+    End,
+    Freeze,
+    Frozen,
+    FrozenContainer,
+    Recovery,
+    Returned,
+    Stop,
+    Stopped,
+    StoppedContainer,
+    Watch,
+)
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, Seal, StoredFile
 from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.verdict import Verdict, Word

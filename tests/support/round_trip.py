@@ -4,8 +4,8 @@ from pathlib import Path
 
 from tasks.audit.verify import audited
 from tasks.custody.audit.finding import AuditWord
-from tasks.storage.restore import pull
-from tasks.storage.rollback import Undoing, rollback
+from tasks.latest.pull import pull
+from tasks.latest.rollback import Undoing, rollback
 from tests.support.holdings import Unheard
 from tests.support.scenes import Scene
 

@@ -11,10 +11,10 @@ from prefect.client.schemas.objects import State
 from blocks.port import Store
 from blocks.workload import Workload
 from tasks.custody.incident.incident import Incident
+from tasks.host.process.table import boot_id
 from tasks.incident.run_lock import take_ownership
 from tasks.runtime.context import RunContext, RunInfo, open_context
 from tasks.runtime.step import Step
-from tasks.system.processes import boot_id
 
 INCIDENT = "IR-20260102T030405Z"
 

@@ -12,7 +12,7 @@ from blocks.port import Store
 from blocks.store import EvidenceStore
 from blocks.workload import Workload
 from flows.evacuate import evacuate
-from tasks.adapters.host import LinuxHost
+from tasks.host.host import LinuxHost
 from tests.support.workloads import SmallWorkload, wait_until
 
 _LAST: Final = "§8 show the record"

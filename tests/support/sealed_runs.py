@@ -18,11 +18,11 @@ from tasks.custody.evidence.acquisition import Evidence, Outcome, Seal
 from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, seal, volumes_to_seal
 from tasks.incident.current import read_incident
+from tasks.latest.promote import promote
 from tasks.record.findings import Findings, content_of, verdict_of
 from tasks.record.write import Record, record
 from tasks.runtime.context import RunContext
 from tasks.storage.offload import claim_store, offload
-from tasks.storage.promote import promote
 from tasks.storage.verify import verify
 from tests.support.run_context import INCIDENT, case_of, made
 from tests.support.workloads import SmallWorkload

@@ -18,10 +18,10 @@ from typing import Self
 import psutil
 
 from blocks.workload import Workload
-from tasks.custody.containment.groups import INCIDENT_PREFIX
 from tasks.drill.sample import end_all_in, living_in
+from tasks.host.cgroup.group import Hierarchy
+from tasks.host.cgroup.ownership import INCIDENT_PREFIX
 from tasks.incident.layout import GROUPS, of_any_boot
-from tasks.system.control_group import Hierarchy
 
 TRAIN = """
 import os, signal, sys, time

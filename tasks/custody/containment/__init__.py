@@ -1,1 +1,1 @@
-"""Decisions on processes and containers, and their receipts. Pure: judges a snapshot and sends no signal."""
+"""Receipts of what was done to processes and containers, and their identities. Pure: judges no snapshot."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
 
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
 
 Decision: TypeAlias = Literal["bystander", "end"]
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from tasks.custody.containment.process import NOBODY, Identity
+from tasks.custody.containment.identity import NOBODY, Identity
 from tasks.custody.step_result import StepResult
 
 

@@ -1,11 +1,10 @@
 """Say from what a GPU's driver tells which processes of the workload hold its memory."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from tasks.custody.containment.process import Identity, Process, family
 from tasks.custody.visible import visible
 
 _ROW: Final = re.compile(r"\s*(\d{1,9})\s*,\s*(?:(\d{1,9})|[^,]*)\s*(?:,.*)?", re.ASCII)
@@ -41,14 +40,3 @@ def read_gpu_use(text: str, trouble: str, pids: Collection[int]) -> GpuUse:
             others.append(visible(line, _SHOWN))
     unread = f"{bad} lines of nvidia-smi are not understood" if bad else ""
     return GpuUse(tuple(held), tuple(others[:_SHOWN]), trouble or unread)
-
-
-def pids_of_workload(
-    snapshot: Mapping[int, Process], known: Collection[Identity], containers: Collection[str]
-) -> set[int]:
-    """Return the pids by which a driver can only mean the workload: its processes, and what these have started.
-
-    `known` were frozen or ended, `containers` paused. A pid counts that no process has now, not one that another has.
-    """
-    gone = {who.pid for who in known} - snapshot.keys()
-    return gone | family(snapshot, known) | {pid for pid, each in snapshot.items() if each.container in containers}

@@ -4,15 +4,93 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Final
 
-from tasks.custody.containment.container import FrozenContainer, StoppedContainer
-from tasks.custody.containment.ends import End
 from tasks.custody.containment.gpu import GpuUse
-from tasks.custody.containment.groups import Way
-from tasks.custody.containment.process import Identity
-from tasks.custody.containment.source import Source
+from tasks.custody.containment.identity import ContainerIdentity, Identity, Way
 from tasks.custody.step_result import StepResult
+from tasks.custody.visible import visible
+
+_SHORT: Final = 12
+
+
+class End(StrEnum):
+    """How a process or container ended."""
+
+    STOPPED = "stopped"
+    KILLED = "killed"
+    GONE = "ended by itself"
+    REBOOT = "ended by a reboot"
+    HELD = "left frozen"
+    SURVIVED = "survived"
+
+
+@dataclass(frozen=True)
+class FrozenContainer:
+    """A container of the workload, as the freeze found it.
+
+    `paused_at` is None if it was not paused: `denied` is the reason, empty if it had ended. `stood` says that it was
+    already paused.
+    """
+
+    identity: ContainerIdentity
+    name: str
+    image: str
+    restart: str
+    auto_remove: bool
+    why: str
+    seen_at: datetime
+    paused_at: datetime | None
+    denied: str = ""
+    stood: bool = False
+
+    @property
+    def summary(self) -> str:
+        """Name, short id and image, to find it in `docker ps`."""
+        return f"container {self.name} ({self.identity.id[:_SHORT]}, {self.image})"
+
+
+@dataclass(frozen=True)
+class StoppedContainer:
+    """Receipt of one stopped container: the signals sent, with times, and how it ended.
+
+    `removed` says that the engine removed it at its end (`docker run --rm`); other containers stay, stopped, for
+    inspection.
+    """
+
+    identity: ContainerIdentity
+    name: str
+    image: str
+    signals: tuple[tuple[str, datetime], ...]
+    end: End
+    exit_code: int | None
+    gone_at: datetime | None
+    removed: bool
+    reason: str = ""
+
+    @property
+    def summary(self) -> str:
+        """Name and image, and whether it was removed."""
+        return f"{self.name} ({self.image}){', removed with its end' if self.removed else ''}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What started a process: a process that still lives, or a systemd unit (then `identity` is None)."""
+
+    name: str
+    identity: Identity | None = None
+
+    def __str__(self) -> str:
+        """Return a text by which a person can find it."""
+        if self == BETWEEN:
+            return self.name
+        return f"process {self.identity.pid} ({self.name})" if self.identity else visible(f"systemd unit {self.name}")
+
+
+BETWEEN: Final = Source("generations that are not listed")
+"""Placeholder in a long lineage, for all but the nearest and outermost sixteen."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from tasks.custody.evidence.command_words import CommandWords, exists
 from tasks.custody.evidence.token_shapes import SHAPES
@@ -28,9 +28,6 @@ from tasks.custody.evidence.words import (
     surely_secret,
 )
 from tasks.custody.visible import LINE_LIMIT, visible
-
-if TYPE_CHECKING:
-    from tasks.custody.containment.process import Process
 
 _HIDDEN: Final = re.compile(r"\[redacted:[0-9a-f]{8}\]")
 _HIDDEN_ALONE: Final = re.compile(_HIDDEN.pattern + r"""(?=[\s"',;&)}\]]|\Z)""")
@@ -188,11 +185,6 @@ def redact_command(command: Sequence[str], folder: str = "") -> list[str]:
 def command_line(command: Sequence[str], limit: int = LINE_LIMIT, folder: str = "") -> str:
     """Return an untrusted command line as one printable line, with each word that is not shown replaced."""
     return visible(" ".join(redact_command(command, folder)), limit)
-
-
-def process_line(process: "Process", limit: int = LINE_LIMIT) -> str:
-    """Return the command line of a process as one printable line, with each word that is not shown replaced."""
-    return command_line(process.command, limit, "" if process.container else process.cwd)
 
 
 def redact_environment(environment: Mapping[str, str]) -> dict[str, str]:

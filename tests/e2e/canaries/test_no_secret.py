@@ -28,12 +28,12 @@ from pydantic import SecretStr, ValidationError
 
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
-from tasks.adapters.host import LinuxHost
-from tasks.adapters.prefect_server import PrefectServer
 from tasks.custody.incident.deployment_names import full_name
 from tasks.drill.deployment import NAME, POOL, client_of, deploy, prefect
 from tasks.drill.parts import SeaweedFS, Worker
 from tasks.drill.screen import follow
+from tasks.host.host import LinuxHost
+from tasks.prefect_side.own_server import PrefectServer
 from tests.support.workloads import SmallWorkload, free_port
 
 PREFIX = "canaries"

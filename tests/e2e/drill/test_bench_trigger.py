@@ -9,10 +9,10 @@ import pytest
 
 from benchmarks.busy import BUSY, BusyMachine
 from benchmarks.trigger import CAP_SECONDS, Times, main, rows, where
-from tasks.adapters.host import LinuxHost
 from tasks.custody.incident.description import recognisable
 from tasks.drill.sample import living_in
-from tasks.system.workload import describe
+from tasks.host.host import LinuxHost
+from tasks.host.workload import describe
 from tests.support.workloads import wait_until
 
 

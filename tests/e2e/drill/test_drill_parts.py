@@ -14,10 +14,10 @@ import pytest
 from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
-from blocks.s3 import S3Store
-from tasks.adapters.prefect_server import PrefectServer
+from blocks.s3.store import S3Store
 from tasks.custody.store.manifest import digest_bytes
 from tasks.drill.parts import SeaweedFS, Worker
+from tasks.prefect_side.own_server import PrefectServer
 from tasks.system.free_ports import answers, ask
 from tasks.system.managed_process import ManagedProcess, ManagedProcessError
 from tests.support.workloads import wait_until

@@ -19,11 +19,11 @@ from blocks import EvidenceStore, Fleet, SigningKey
 from flows.evacuate import evacuate
 from flows.fleet import fleet, fleet_thaw
 from flows.thaw import thaw
-from tasks.adapters.host import LinuxHost
-from tasks.adapters.prefect_server import PrefectServer
 from tasks.custody.incident.deployment_names import deployment_name, full_name
 from tasks.drill.deployment import POOL
 from tasks.drill.parts import Worker
+from tasks.host.host import LinuxHost
+from tasks.prefect_side.own_server import PrefectServer
 from tests.support.prefect_http import http_to
 from tests.support.workloads import SmallWorkload, wait_until
 

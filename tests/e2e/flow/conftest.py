@@ -7,13 +7,13 @@ import psutil
 import pytest
 from prefect_aws import AwsCredentials
 
-from blocks import s3_retry
+from blocks.s3 import retry as s3_retry
 from blocks.store import EvidenceStore
-from tasks.adapters.host import LinuxHost
 from tasks.containment import silence
 from tasks.drill.parts import SeaweedFS
+from tasks.host.host import LinuxHost
+from tasks.latest.promote import promote
 from tasks.storage.offload import offload
-from tasks.storage.promote import promote
 from tasks.storage.verify import verify
 from tests.support.scenes import Scene
 from tests.support.workloads import SmallWorkload, wait_until

@@ -11,9 +11,9 @@ from typing import Any
 
 from flows import cli
 from flows.evacuate import evacuate
-from tasks.adapters.host import LinuxHost
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
 from tasks.custody.incident.log import CustodyLog
+from tasks.host.host import LinuxHost
 
 MOMENT, OBJECT, name = sys.argv[1:]
 write, send = CustodyLog.write, LinuxHost.signal

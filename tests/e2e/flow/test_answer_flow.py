@@ -7,12 +7,12 @@ import psutil
 
 from flows.answer import answer
 from flows.recover import recover
-from tasks.adapters.host import LinuxHost
 from tasks.audit.verify import audited
 from tasks.cli.next_step import Called
 from tasks.cli.status import status
 from tasks.custody.audit.finding import AuditWord
 from tasks.custody.errors import Refused
+from tasks.host.host import LinuxHost
 from tasks.incident.layout import UNKNOWN
 from tests.support.scenes import Scene
 

@@ -21,7 +21,7 @@ from flows.mirror import mirror
 from flows.recover import recover
 from tasks.custody.evidence.keys import begun_key
 from tasks.custody.store.latest import LatestTransaction
-from tasks.runtime import approval as approve
+from tasks.people import form as approve
 from tests.support.holdings import FIRST, LOG, MODEL, SCORES, SECOND, THIRD, latest, overwrite, snapshot, turn_for
 from tests.support.scenes import Scene
 from tests.support.workloads import wait_until

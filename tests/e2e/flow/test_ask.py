@@ -20,15 +20,15 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from blocks.store import EvidenceStore
 from flows.thaw import thaw
-from tasks.adapters.host import LinuxHost
-from tasks.adapters.prefect_server import PrefectServer
 from tasks.audit.verify import audited
 from tasks.cli.next_step import Called
 from tasks.cli.status import status
 from tasks.custody.audit.finding import AuditWord
 from tasks.custody.errors import Refused
 from tasks.drill.sample import every_process
+from tasks.host.host import LinuxHost
 from tasks.incident.layout import CORDON
+from tasks.prefect_side.own_server import PrefectServer
 from tests.e2e.flow.test_early import environment
 from tests.support.scenes import Scene
 from tests.support.workloads import SmallWorkload, wait_until

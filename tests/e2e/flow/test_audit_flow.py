@@ -77,7 +77,7 @@ def artifacts(state: State[Any]) -> dict[str, str]:
 
 
 def by_hand(scene: Scene, seaweed: SeaweedFS, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`evacuation audit` as an auditor runs it: a file that names the bucket, credentials of their own, no Prefect server."""
+    """The audit as an auditor runs it: a file that names the bucket, credentials of their own, no Prefect server."""
     store = folder / "store.toml"
     store.write_text(
         f'[store.archive]\nbucket = "{seaweed.bucket}"\nprefix = "{scene.store_block.prefix}"\n'

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.adapters.host import LinuxHost
 from tasks.custody.incident.exit_codes import EXIT_CODES
 from tasks.drill.parts import SeaweedFS
+from tasks.host.host import LinuxHost
 from tests.support.workloads import SmallWorkload
 
 NOBODY = "http://127.0.0.1:9/api"

@@ -22,15 +22,15 @@ from blocks.file import store_given
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore, with_usable_key
 from blocks.workload import Workload
-from tasks.adapters.host import LinuxHost
-from tasks.adapters.local_config import LocalConfig, using_local_config
-from tasks.adapters.prefect_scheduler import NO_SERVER, PrefectScheduler
 from tasks.audit.verify import audited
 from tasks.cli.status import status
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.containment.pause import UNKNOWN, Kind, Launcher
 from tasks.drill.parts import SeaweedFS
+from tasks.host.host import LinuxHost
 from tasks.incident.layout import EARLY
+from tasks.prefect_side.local_config import LocalConfig, using_local_config
+from tasks.prefect_side.scheduler import NO_SERVER, PrefectScheduler
 from tasks.prestart.freeze import freeze_described
 from tasks.prestart.journal import thaw_again
 from tests.support.scenes import Scene

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from blocks.workload import Workload
-from tasks.adapters.host import LinuxHost
+from tasks.host.host import LinuxHost
 from tasks.incident.run_lock import owner
 from tests.e2e.flow.test_by_hand import NOBODY, toml
 from tests.support.workloads import SmallWorkload, wait_until

@@ -18,13 +18,13 @@ from blocks.store import EvidenceStore
 from blocks.workload import Workload
 from flows.evacuate import evacuate
 from flows.recover import recover
-from tasks.adapters.host import LinuxHost
+from tasks.acquisition.collector import Collector
 from tasks.cli.status import status
 from tasks.collectors.attempt import attempt
-from tasks.collectors.collector import Collector
 from tasks.custody.evidence.acquisition import Loss, Outcome
 from tasks.custody.evidence.keys import MANIFEST
 from tasks.custody.store.manifest import canonical, digest_bytes
+from tasks.host.host import LinuxHost
 from tasks.incident.run_lock import take_ownership
 from tests.support.scenes import Scene, steps_of
 from tests.support.workloads import wait_until

@@ -17,14 +17,14 @@ from prefect.types.entrypoint import EntrypointType
 
 from flows.evacuate import evacuate
 from flows.recover import recover
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
+from tasks.host.process.table import start_of, ticks
 from tasks.incident.layout import EARLY
 from tasks.incident.run_lock import take_ownership
 from tasks.prestart.freeze import freeze_early
 from tasks.prestart.journal import EarlyFreeze, read_early, thaw_again
 from tasks.prestart.known_run import known_run
 from tasks.prestart.prefect_http import _credentials
-from tasks.system.processes import start_of, ticks
 from tests.support.scenes import Scene
 from tests.support.workloads import wait_until
 

@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import State
 from flows.recover import recover
 from tasks.audit.verify import audited
 from tasks.custody.audit.finding import AuditWord
-from tasks.storage.restore import pull
+from tasks.latest.pull import pull
 from tests.support.examples_at_work import KEY, ExampleWorkload
 from tests.support.scenes import Scene
 from tests.support.workloads import wait_until

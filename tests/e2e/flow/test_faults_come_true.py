@@ -12,13 +12,13 @@ from prefect.settings import get_current_settings
 
 from blocks.signing_key import SigningKey
 from flows.evacuate import evacuate
-from tasks.adapters.host import LinuxHost
-from tasks.adapters.local_config import LocalConfig, using_local_config
 from tasks.custody.errors import EvacuationError
 from tasks.custody.incident.readiness import Finding, sound
 from tasks.drill.parts import SeaweedFS
+from tasks.host.host import LinuxHost
 from tasks.incident import layout
 from tasks.incident.directory import bases
+from tasks.prefect_side.local_config import LocalConfig, using_local_config
 from tasks.readiness.examine import PARTS, examine
 from tasks.readiness.patient import Patient
 from tests.support.faults import FAULTS, Fault, World, sound_store

@@ -14,8 +14,8 @@ import pytest
 from flows.engine import Brief
 from flows.worker import await_server, command
 from tasks.custody.errors import Denied, Refused
+from tasks.host.rights import effective_capabilities
 from tasks.system.priority import NICE, OOM
-from tasks.system.rights import effective_capabilities
 from tests.support.workloads import free_port
 
 INSTEAD = """
@@ -76,7 +76,7 @@ def test_what_carries_on_at_a_deadline_puts_itself_before_everything_else_too() 
 BRINGS_BACK = """
 import os, sys
 from pathlib import Path
-from tasks.adapters.detached_process import start_program
+from tasks.host.detached_process import start_program
 from tasks.system.priority import take_priority
 take_priority()
 folder = Path(sys.argv[1])

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from blocks.store import EvidenceStore
-from tasks.adapters.guard_config import GuardConfig
-from tasks.adapters.host import LinuxHost
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
 from tasks.custody.evidence.acquisition import IN_PLACE
+from tasks.host.guard_config import GuardConfig
+from tasks.host.host import LinuxHost
 from tasks.incident.directory import cordon_base
 from tasks.incident.layout import CORDON
 from tests.support.scenes import Scene

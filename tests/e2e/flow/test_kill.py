@@ -12,7 +12,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL
 
 from tasks.collectors import discover
-from tasks.custody.containment.ends import End
+from tasks.custody.containment.receipt import End
 from tests.support.scenes import Scene, steps_of
 
 DIE = Path(__file__).with_name("die.py")

@@ -9,7 +9,7 @@ import joblib
 import numpy as np
 import pytest
 
-from tasks.evidence import model_inspection as inspect_models
+from tasks.models import inspect as inspect_models
 from tests.integration.host.test_model_inspection import Calls, bomb, estimator, read_endless_ones_briefly
 from tests.support.scenes import Scene, steps_of
 

@@ -17,8 +17,6 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from blocks.workload import Workload
-from tasks.adapters.host import LinuxHost
-from tasks.adapters.prefect_scheduler import PrefectScheduler
 from tasks.cli.status import status
 from tasks.cli.uncordon import let_go as uncordon_by_hand
 from tasks.containment.pause_prefect import pause
@@ -28,7 +26,9 @@ from tasks.custody.containment.pause import Kind, Launcher, LauncherState, Pause
 from tasks.custody.containment.receipt import Containment
 from tasks.custody.errors import Refused
 from tasks.custody.incident.verdict import Word
+from tasks.host.host import LinuxHost
 from tasks.incident.layout import PRIOR
+from tasks.prefect_side.scheduler import PrefectScheduler
 from tasks.preflight.requirements import require_not_ours
 from tasks.record.findings import Findings, verdict_of
 from tasks.runtime.flow_run import own_launchers

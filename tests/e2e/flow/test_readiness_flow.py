@@ -9,9 +9,9 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.events import Event
 
 from flows.readiness import readiness
+from tasks.people import announce
 from tasks.readiness import store, tell
 from tasks.readiness.examine import examine
-from tasks.runtime import announce
 from tests.support.scenes import Scene
 
 

@@ -14,11 +14,11 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
 from flows.engine import PATIENCE
-from tasks.adapters.host import LinuxHost
-from tasks.adapters.prefect_server import PrefectServer
 from tasks.audit.verify import audited
 from tasks.custody.audit.signers import read_signers
+from tasks.host.host import LinuxHost
 from tasks.incident.layout import CORDON
+from tasks.prefect_side.own_server import PrefectServer
 from tasks.prestart.prefect_http import answers
 from tests.e2e.flow.test_early import environment
 from tests.support.scenes import Scene

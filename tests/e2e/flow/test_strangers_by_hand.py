@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from blocks.workload import Workload
-from tasks.adapters.host import LinuxHost
+from tasks.host.host import LinuxHost
 from tasks.incident.layout import CORDON
 from tests.e2e.flow.test_by_hand import NOBODY, toml
 from tests.support.strangers import ENDED, STRANGERS, at_work

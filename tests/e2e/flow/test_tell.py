@@ -13,8 +13,8 @@ from prefect.states import Cancelled, Completed, Crashed, Running
 
 from flows import tell as module
 from flows.tell import send, tell
-from tasks.adapters import notification
 from tasks.custody.incident.news import EVENT_CONTAINED, PEOPLE, SENT_BY_SERVER, topic
+from tasks.people import send as notification
 from tests.support.receivers import SECRET, MailServer, Webhook, serving
 
 ENDED = "prefect.flow-run.Verified"

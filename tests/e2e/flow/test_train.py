@@ -23,12 +23,12 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelling
 
 from flows.train import train
-from tasks.adapters.host import LinuxHost
 from tasks.containment.cordon import cordon
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
+from tasks.host.host import LinuxHost
+from tasks.host.process.table import start_of
 from tasks.incident.directory import fallback_home
 from tasks.system.declarations import VARIABLE
-from tasks.system.processes import start_of
 from tasks.training.log_lines import Lines, Teller, readable
 from tasks.training.process import Ended
 from tasks.training.steps import standing, stopped_by

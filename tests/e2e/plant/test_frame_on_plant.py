@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from psutil import STATUS_STOPPED
 
-from tasks.adapters.prefect_server import PrefectServer
 from tasks.custody.fleet.frame import EVENT, EVENT_ANSWER
 from tasks.drill.vault import write_frame_keys
+from tasks.prefect_side.own_server import PrefectServer
 from tests.e2e.plant.conftest import HOSTS, RUN_SECONDS, Site
 from tests.support.counting_proxy import CountingProxy
 from tests.support.workloads import wait_until

@@ -15,11 +15,11 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.commands import invoke
-from tasks.adapters.host import LinuxHost
-from tasks.adapters.prefect_server import PrefectServer
 from tasks.custody.incident.deployment_names import full_name
 from tasks.drill.deployment import POOL
 from tasks.drill.parts import Worker
+from tasks.host.host import LinuxHost
+from tasks.prefect_side.own_server import PrefectServer
 from tests.support.prefect_http import http_to
 from tests.support.workloads import SmallWorkload, wait_until
 

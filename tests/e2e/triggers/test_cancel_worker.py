@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from tasks.adapters.host import LinuxHost
+from tasks.host.host import LinuxHost
 from tasks.incident.run_lock import owner
 from tests.e2e.triggers.conftest import Stage
 from tests.integration.host.test_contain import STUBBORN

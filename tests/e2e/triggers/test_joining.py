@@ -13,9 +13,10 @@ import pytest
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.thaw import thaw
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
 from tasks.custody.incident.alarm import Alarm, belongs_to
-from tasks.incident.joining import incident_of, leave, left, past
+from tasks.host.process.table import start_of
+from tasks.incident.joining import incident_of, leave, left, past, take_over_triggers
 from tasks.incident.layout import CAUGHT, FROZEN, OWNER, RETURNED
 from tasks.incident.run_lock import (
     Purpose,
@@ -27,8 +28,6 @@ from tasks.incident.run_lock import (
     take_ownership,
 )
 from tasks.runtime.context import RunContext
-from tasks.runtime.joined_triggers import take_over_triggers
-from tasks.system.processes import start_of
 from tests.support.run_context import INCIDENT, case_of
 from tests.support.workloads import SmallWorkload
 

@@ -16,12 +16,12 @@ import yaml
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.utilities.importtools import import_object
 
-from tasks.adapters.prefect_server import PrefectServer
 from tasks.custody.errors import Refused
 from tasks.custody.incident.exit_codes import REFUSED
 from tasks.deployment import build, prefect_file
 from tasks.deployment.register import DeploymentTarget
 from tasks.drill.deployment import POOL
+from tasks.prefect_side.own_server import PrefectServer
 from tasks.system.shared_files import SHARED
 from tests.support.prefect_http import http_to
 from tests.support.workloads import wait_until

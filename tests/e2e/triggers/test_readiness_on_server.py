@@ -16,10 +16,10 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 
 from blocks import Fleet
 from blocks.workload import Workload
-from tasks.adapters.prefect_server import PrefectServer
-from tasks.adapters.saved_blocks import load_block, require_store
 from tasks.custody.incident.deployment_names import deployment_name, full_name
 from tasks.custody.incident.readiness import Readiness
+from tasks.prefect_side.own_server import PrefectServer
+from tasks.prefect_side.saved_blocks import load_block, require_store
 from tasks.readiness import canary, people, runs, server
 from tasks.readiness.examine import examine
 from tasks.readiness.patient import Patient

@@ -11,7 +11,7 @@ import pytest
 from tasks.custody.fleet.order import Order, new_fleet_id
 from tasks.drill.deployment import POOL
 from tasks.drill.parts import Worker
-from tasks.system.processes import start_of
+from tasks.host.process.table import start_of
 from tests.e2e.triggers.conftest import NAME, Stage
 from tests.support.workloads import wait_until
 

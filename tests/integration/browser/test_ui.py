@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Response, expect
 
-from tasks.adapters.host import LinuxHost
-from tasks.adapters.prefect_server import PrefectServer
 from tasks.drill.deployment import NAME, POOL, deploy, save_blocks
 from tasks.drill.parts import SeaweedFS, Worker
 from tasks.drill.vault import lock_bucket
+from tasks.host.host import LinuxHost
 from tasks.incident.layout import CORDON, FROZEN
+from tasks.prefect_side.own_server import PrefectServer
 from tasks.system.free_ports import ask
 from tests.support.workloads import SmallWorkload, wait_until
 

@@ -9,7 +9,7 @@ import pytest
 from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
-from blocks.s3 import S3Store
+from blocks.s3.store import S3Store
 from blocks.store import EvidenceStore
 from tests.support.ceph import PROGRAMS, CephGateway
 

@@ -9,10 +9,10 @@ from uuid import uuid4
 import pytest
 
 from blocks.store import EvidenceStore
-from tasks.adapters.host import LinuxHost
 from tasks.audit.verify import audited
 from tasks.custody.audit.finding import AuditWord
 from tasks.custody.store.promises import Promises
+from tasks.host.host import LinuxHost
 from tests.integration.s3 import test_store_contract as contract
 from tests.support.round_trip import require_back_and_undone
 from tests.support.scenes import Scene

@@ -22,8 +22,8 @@ from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.store.manifest import digest_bytes
 from tasks.evidence.collect import collect
-from tasks.evidence.model_inspection import judge_models
 from tasks.evidence.seal import check_seal, seal, volumes_to_seal
+from tasks.models.inspect import judge_models
 from tasks.recovery.api_client import NotRecovered
 from tasks.recovery.recover import StartAs, recover
 from tasks.recovery.rehearsal import starts_of

@@ -17,12 +17,11 @@ from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.containment.thaw import thaw
-from tasks.custody.containment.ends import End
-from tasks.custody.containment.receipt import Containment, Freeze, Stop
+from tasks.custody.containment.receipt import Containment, End, Freeze, Stop
 from tasks.custody.incident.description import API
+from tasks.host.process.table import read_process
 from tasks.record.dry_run_plan import plan
 from tasks.runtime.context import RunContext
-from tasks.system.processes import read_process
 from tests.support.containers import API_COMMAND, Containers
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, free_port, wait_until

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.adapters.container_engine import DockerEngine
-from tasks.adapters.dry_run_engine import RehearsalEngine
-from tasks.custody.containment.container import workload_containers
 from tasks.custody.errors import ContainerGone, EngineError, EngineUnreachable
 from tasks.custody.incident.log import CustodyLog
+from tasks.host.container.engine import DockerEngine
+from tasks.host.container.membership import workload_containers
+from tasks.host.container.rehearsal import RehearsalEngine
 from tests.support.containers import IMAGE, Containers, build
 from tests.support.docker_engine import BASE, DockerDaemon
 from tests.support.workloads import wait_until

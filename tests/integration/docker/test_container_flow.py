@@ -10,8 +10,8 @@ from prefect.client.schemas.objects import State
 
 from blocks.store import EvidenceStore
 from flows.recover import recover
-from tasks.adapters.host import LinuxHost
 from tasks.custody.store.manifest import digest_bytes
+from tasks.host.host import LinuxHost
 from tasks.incident.layout import CORDON
 from tests.support.containers import API_COMMAND, FILES, IMAGE, Containers
 from tests.support.docker_engine import BASE

@@ -11,7 +11,7 @@ from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.containment.uncordon import uncordon
 from tasks.containment.watch import watch
-from tasks.custody.containment.ends import End
+from tasks.custody.containment.receipt import End
 from tasks.runtime.context import RunContext
 from tests.support.containers import Containers
 from tests.support.run_context import case_of, made

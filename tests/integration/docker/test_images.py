@@ -14,9 +14,9 @@ from prefect.settings import PREFECT_API_URL
 from prefect_aws import AwsCredentials
 
 from blocks.store import EvidenceStore
-from tasks.adapters.host import LinuxHost
 from tasks.custody.incident.exit_codes import REFUSED
 from tasks.drill.parts import SeaweedFS
+from tasks.host.host import LinuxHost
 from tasks.incident.layout import CORDON
 from tests.integration.docker.conftest import IMAGES, OURS, PROJECT, Image
 from tests.support.containers import Containers

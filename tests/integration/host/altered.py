@@ -6,9 +6,9 @@
 import sys
 from dataclasses import replace
 
+from tasks.acquisition.collector import Command, Made, Target
 from tasks.collectors import named
 from tasks.collectors.__main__ import main
-from tasks.collectors.collector import Command, Made, Target
 
 _MUCH = 1 << 20
 

@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 import pytest
 
 from blocks.workload import Workload
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.models.contract import ServedBefore
 from tasks.custody.models.inspection import OTHER_FORMAT, ModelFinding, Soundness

@@ -9,16 +9,16 @@ from contextlib import contextmanager
 import pytest
 
 from blocks.workload import Workload
-from tasks.adapters.host import LinuxHost
 from tasks.containment.containment_check import prove_contained
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Containment
+from tasks.host.host import LinuxHost
+from tasks.host.process.table import start_of
 from tasks.record.dry_run_plan import needs_attention, plan
 from tasks.runtime.context import RunContext
-from tasks.system.processes import start_of
 from tests.integration.host.test_contain import in_a_process_of_its_own
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, free_port, wait_until

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks.containment.containers import freeze_containers, living_containers
-from tasks.custody.containment.container import Container, ContainerIdentity
+from tasks.custody.containment.identity import ContainerIdentity
 from tasks.custody.errors import ContainerGone
+from tasks.host.container.membership import Container
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload
 

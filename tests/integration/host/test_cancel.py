@@ -20,19 +20,20 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectConcurrentFuture
 from prefect.states import Completed
 
+from tasks.acquisition.collector import Target
 from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
-from tasks.collectors.collector import Target
 from tasks.containment.containment_check import CONTAINED, FROZEN_ONLY, NOT_CONTAINED, prove_still_contained, stance
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.containment.stop_containers import stop_container
 from tasks.containment.watch import watch
-from tasks.custody.containment.container import Container, ContainerIdentity, FrozenContainer
-from tasks.custody.containment.ends import End
+from tasks.custody.containment.identity import ContainerIdentity
+from tasks.custody.containment.receipt import End, FrozenContainer
 from tasks.custody.evidence.acquisition import Outcome
 from tasks.custody.step_result import StepResult
+from tasks.host.container.membership import Container
 from tasks.incident.run_lock import take_ownership
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import end_of, step

@@ -15,15 +15,16 @@ import pytest
 
 from blocks.directory import DirectoryStore
 from blocks.workload import Workload
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Frozen
 from tasks.custody.errors import EvacuationError
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.store.manifest import digest
 from tasks.evidence.collect import collect
-from tasks.evidence.model_inspection import judge_models
 from tasks.evidence.seal import check_seal, seal, volumes_to_seal
+from tasks.host.process.table import start_of
+from tasks.models.inspect import judge_models
 from tasks.recovery.api_client import NotRecovered
 from tasks.recovery.choice import choose
 from tasks.recovery.opened import watched
@@ -31,7 +32,6 @@ from tasks.recovery.process_api import ProcessApi
 from tasks.recovery.served_model import SealedModels
 from tasks.runtime.context import RunContext
 from tasks.storage.offload import claim_store, offload
-from tasks.system.processes import start_of
 from tests.support.run_context import INCIDENT, case_of, made
 from tests.support.workloads import SmallWorkload, wait_until
 

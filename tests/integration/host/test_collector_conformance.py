@@ -17,9 +17,9 @@ from uuid import uuid4
 import psutil
 import pytest
 
+from tasks.acquisition.collector import Collector
 from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
-from tasks.collectors.collector import Collector
 from tasks.containment.freeze import freeze
 from tasks.custody.evidence.acquisition import Evidence, Outcome, StoredFile
 from tasks.custody.store.manifest import digest

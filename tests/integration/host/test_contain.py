@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from tasks.adapters.host import LinuxHost
 from tasks.containment.containment_check import prove_contained, prove_still_contained
 from tasks.containment.cordon import await_cordon, cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.members import find_members
 from tasks.containment.stop import stop
-from tasks.custody.containment.ends import End
-from tasks.custody.containment.process import Identity, Process
-from tasks.custody.evidence.redact import process_line
-from tasks.system.processes import read_process, start_of
+from tasks.custody.containment.identity import Identity
+from tasks.custody.containment.receipt import End
+from tasks.host.host import LinuxHost
+from tasks.host.process.process import Process, process_line
+from tasks.host.process.table import read_process, start_of
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, open_the_way, wait_until
 

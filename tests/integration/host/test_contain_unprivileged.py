@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tasks.system.control_group import ControlGroup
+from tasks.host.cgroup.group import ControlGroup
 from tests.support.accounts import opened
 from tests.support.cases import HIERARCHY, new_group
 from tests.unit.preflight.test_privileges import NAMES, names
@@ -107,7 +107,7 @@ import json, os, sys
 from pathlib import Path
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload
-from tasks.adapters.host import LinuxHost
+from tasks.host.host import LinuxHost
 from tasks.containment.containment_check import prove_contained
 from tasks.preflight.privileges import tell_rights
 from tasks.readiness.host import rights

@@ -13,24 +13,26 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from tasks.adapters.host import LinuxHost
-from tasks.adapters.prefect_scheduler import PrefectScheduler
 from tasks.cli.uncordon import let_go
 from tasks.containment.containment_check import prove_contained, stance
 from tasks.containment.control_groups import Groups
 from tasks.containment.cordon import cordon, orders
-from tasks.containment.freeze import freeze, load_frozen
+from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.containment.uncordon import uncordon
-from tasks.custody.containment.ends import End
-from tasks.custody.containment.groups import Way, name_of
+from tasks.custody.containment.identity import Way
+from tasks.custody.containment.receipt import End
 from tasks.guard.__main__ import Guard
+from tasks.host.cgroup.group import ControlGroup
+from tasks.host.cgroup.ownership import name_of
+from tasks.host.host import LinuxHost
 from tasks.incident.layout import EARLY, GROUPS
 from tasks.incident.run_lock import give_up_ownership
+from tasks.prefect_side.scheduler import PrefectScheduler
 from tasks.prestart.freeze import freeze_described
 from tasks.prestart.journal import EarlyFreeze, read_early, thaw_again
 from tasks.runtime.context import RunContext
-from tasks.system.control_group import ControlGroup
+from tasks.runtime.frozen import load_frozen
 from tests.integration.host.test_cancel import cancelled_when, has
 from tests.integration.host.test_early_freeze import described
 from tests.support.cases import CHAIN, FAMILY, HEADLESS, HIERARCHY, PATTERN, Case, new_group, path_below

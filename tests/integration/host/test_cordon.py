@@ -16,8 +16,6 @@ from typing import Any
 import psutil
 import pytest
 
-from tasks.adapters.guard_config import GuardConfig
-from tasks.adapters.host import LinuxHost
 from tasks.containment.containment_check import prove_contained
 from tasks.containment.cordon import cordon
 from tasks.containment.cordon import orders as orders_of
@@ -25,16 +23,18 @@ from tasks.containment.cordon_trial import challenge
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
-from tasks.custody.containment.workload import WorkloadDescription
 from tasks.guard.__main__ import Guard
+from tasks.host.guard_config import GuardConfig
+from tasks.host.host import LinuxHost
+from tasks.host.process.table import start_of, ticks
+from tasks.host.process.workload import WorkloadDescription
 from tasks.incident.layout import CAUGHT, EARLY, OWNER
 from tasks.incident.run_lock import take_ownership
 from tasks.system.atomic_files import write_whole
-from tasks.system.processes import start_of, ticks
 from tests.support.run_context import INCIDENT, case_of, made
 from tests.support.workloads import SmallWorkload, wait_until
 
-HOLD = "import sys; from tasks.adapters.host import LinuxHost; from tasks.adapters.guard_config import GuardConfig\n"
+HOLD = "import sys; from tasks.host.host import LinuxHost; from tasks.host.guard_config import GuardConfig\n"
 HOLD += "LinuxHost().hold(GuardConfig.from_bytes(sys.stdin.buffer.read()))\n"
 
 
@@ -130,8 +130,8 @@ def test_a_lock_that_somebody_else_holds_is_said_and_taken_over_when_it_ends(sma
 def test_killed_before_it_could_write_the_marker_the_guard_writes_it_itself(small: SmallWorkload) -> None:
     told = orders(small.root.parent)
     die = (
-        "import os, signal, tasks.adapters.host\n"
-        "tasks.adapters.host.write_marker = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "import os, signal, tasks.host.host\n"
+        "tasks.host.host.write_marker = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     host, marker = LinuxHost(), Path(told.marker)
     try:

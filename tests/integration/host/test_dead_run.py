@@ -13,30 +13,31 @@ from typing import TYPE_CHECKING, Any, cast
 import psutil
 import pytest
 
-from tasks.adapters.guard_config import GuardConfig
-from tasks.adapters.host import LinuxHost
 from tasks.containment.containment_check import prove_contained
 from tasks.containment.cordon import cordon
-from tasks.containment.freeze import freeze, load_frozen
+from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.containment.uncordon import held, uncordon
 from tasks.containment.watch import watch
-from tasks.custody.containment.container import Container, ContainerIdentity
-from tasks.custody.containment.ends import End
-from tasks.custody.containment.process import Identity
-from tasks.custody.containment.workload import WorkloadDescription
+from tasks.custody.containment.identity import ContainerIdentity, Identity
+from tasks.custody.containment.receipt import End
 from tasks.guard.containers import ContainerGuard
+from tasks.host.container.membership import Container
+from tasks.host.guard_config import GuardConfig
+from tasks.host.host import LinuxHost
+from tasks.host.process.table import start_of
+from tasks.host.process.workload import WorkloadDescription
 from tasks.incident.layout import CAUGHT, CORDON, FROZEN, FROZEN_CONTAINERS, RECOVERED_CONTAINERS
 from tasks.incident.run_lock import at_work, take_ownership
 from tasks.runtime.context import RunContext
+from tasks.runtime.frozen import load_frozen
 from tasks.system.atomic_files import caught_lines
-from tasks.system.processes import start_of
 from tests.support.run_context import INCIDENT, case_of, made
 from tests.support.workloads import SmallWorkload, wait_until
 
 if TYPE_CHECKING:
-    from tasks.adapters.container_engine import DockerEngine, Engine
     from tasks.custody.containment.receipt import Stop, Watch
+    from tasks.host.container.engine import DockerEngine, Engine
 
 STUBBORN = """
 import os, signal, time

@@ -15,16 +15,16 @@ from typing import Any
 import psutil
 import pytest
 
-from tasks.adapters.host import LinuxHost
 from tasks.cli.uncordon import let_go
 from tasks.containment.freeze import freeze
 from tasks.containment.thaw import thaw
-from tasks.custody.containment.process import Process
+from tasks.host.host import LinuxHost
+from tasks.host.process.process import Process
+from tasks.host.process.table import start_of
 from tasks.incident.layout import EARLY, FROZEN, RECOVERED
 from tasks.incident.run_lock import Purpose, give_up_ownership, sign, take_ownership
 from tasks.prestart.freeze import freeze_described
 from tasks.prestart.journal import read_early, take_over, thaw_again
-from tasks.system.processes import start_of
 from tests.integration.host.test_operate import stopped_sleeper
 from tests.support.run_context import INCIDENT, case_of, made
 from tests.support.workloads import SmallWorkload, stand, wait_until
@@ -247,7 +247,7 @@ def test_what_an_earlier_start_left_frozen_is_still_known_to_uncordon(small: Sma
 TOLD_TO_END = """
 import os, signal, sys
 from flows.cli import run
-from tasks.adapters.host import LinuxHost
+from tasks.host.host import LinuxHost
 act = LinuxHost.signal
 def then_told_to_end(self, identity, number):
     act(self, identity, number)

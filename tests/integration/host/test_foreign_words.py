@@ -9,12 +9,12 @@ from typing import Final
 import pytest
 
 from flows.cli import run
-from tasks.adapters.host import LinuxHost
 from tasks.cli.status import status
 from tasks.containment.containment_check import prove_contained
 from tasks.containment.cordon import cordon
 from tasks.containment.cordon_trial import challenge
 from tasks.containment.freeze import freeze
+from tasks.host.host import LinuxHost
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until
 

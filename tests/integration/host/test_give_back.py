@@ -10,7 +10,6 @@ from typing import get_args
 import psutil
 import pytest
 
-from tasks.adapters.host import LinuxHost
 from tasks.cli.uncordon import let_go
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
@@ -18,6 +17,7 @@ from tasks.containment.give_back import give_back
 from tasks.containment.stop import stop
 from tasks.containment.thaw import thaw
 from tasks.containment.uncordon import held
+from tasks.host.host import LinuxHost
 from tasks.incident.layout import EARLY
 from tasks.incident.run_lock import give_up_ownership
 from tasks.prestart.freeze import freeze_described

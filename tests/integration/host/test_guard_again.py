@@ -13,10 +13,10 @@ from typing import cast
 import psutil
 import pytest
 
-from tasks.adapters.host import LinuxHost
 from tasks.containment.cordon import cordon
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
 from tasks.guard.__main__ import AGAIN, kept_orders
+from tasks.host.host import LinuxHost
 from tasks.incident.layout import CAUGHT, FROZEN
 from tasks.runtime.context import RunContext
 from tasks.system.atomic_files import caught_lines

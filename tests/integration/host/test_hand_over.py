@@ -16,12 +16,12 @@ from typing import Any
 import psutil
 import pytest
 
-from tasks.adapters.host import LinuxHost
 from tasks.containment.cordon import cordon, orders
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
+from tasks.host import file_lock as lock
+from tasks.host.host import LinuxHost
+from tasks.host.process.table import start_of
 from tasks.runtime.context import RunContext
-from tasks.system import file_lock as lock
-from tasks.system.processes import start_of
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, stand, wait_until
 
@@ -115,8 +115,8 @@ def test_a_guard_that_hands_over_nothing_is_followed_by_one_that_waits_already(
         signal(self, identity, number)  # type: ignore[arg-type]
         first.resume()
 
-    monkeypatch.setattr("tasks.system.file_lock.handed", lambda *_: None)
-    monkeypatch.setattr("tasks.adapters.host._LINE_SECONDS", 90.0)
+    monkeypatch.setattr("tasks.host.file_lock.handed", lambda *_: None)
+    monkeypatch.setattr("tasks.host.host._LINE_SECONDS", 90.0)
     monkeypatch.setattr(LinuxHost, "signal", told)
     with case_of(small.block()) as context:
         first = psutil.Process(made(cordon.fn(context)).guard.pid)

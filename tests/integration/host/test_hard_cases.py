@@ -10,18 +10,17 @@ import psutil
 import pytest
 import uvicorn
 
-from tasks.adapters.host import LinuxHost, lives
 from tasks.containment.containment_check import prove_contained
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
-from tasks.custody.containment.ends import End
+from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.place import Place
-from tasks.custody.containment.process import Identity
-from tasks.custody.containment.receipt import Containment, Freeze, Stop
+from tasks.custody.containment.receipt import Containment, End, Freeze, Stop
 from tasks.drill.sample import SOURCE
-from tasks.system.places import Places
-from tasks.system.processes import read_process, start_of, untouchable
+from tasks.host.host import LinuxHost, lives
+from tasks.host.process.places import Places
+from tasks.host.process.table import read_process, start_of, untouchable
 from tests.integration.host.test_contain import in_a_process_of_its_own
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until, words_of
@@ -362,7 +361,7 @@ def test_of_such_threads_all_is_known_or_the_process_says_that_it_is_not(
         looks = [read_process(training.pid, None, places) for _ in range(200)]
         assert all(look and (look.unread or {Place.CWD, Place.SCRIPT} <= (look.places or set())) for look in looks)
         assert sum(not look.unread for look in looks if look) > 150
-        monkeypatch.setattr("tasks.system.processes._RELAY_SECONDS", 0.0)
+        monkeypatch.setattr("tasks.host.process.table._RELAY_SECONDS", 0.0)
         look = read_process(training.pid, None, places)
         assert look
         assert look.placeless

@@ -22,7 +22,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from tasks.custody.models.inspection import Soundness
 from tasks.custody.models.judge import judge
-from tasks.evidence.model_scanner import scan
+from tasks.models.scanner import scan
 from tests.support import environments, honest_models
 
 Made = dict[str, dict[str, Any]]

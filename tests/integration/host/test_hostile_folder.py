@@ -51,7 +51,7 @@ MODULES = [
     "flows.engine",
     "tasks.collectors",
     "tasks.collectors.zygote",
-    "tasks.evidence.model_scanner",
+    "tasks.models.scanner",
     "tasks.guard",
     "tasks.silence",
     "tasks.system.start_as",
@@ -231,7 +231,7 @@ def test_a_confined_program_is_started_from_the_root(
 ) -> None:
     monkeypatch.chdir(hostile)
     with open(os.devnull, "rb") as nothing:  # noqa: PTH123  a device
-        program = [sys.executable, "-P", "-m", "tasks.evidence.model_scanner", "[]", "[]", "[]"]
+        program = [sys.executable, "-P", "-m", "tasks.models.scanner", "[]", "[]", "[]"]
         answer = run_confined(program, nothing, Limits(SECONDS, 2 << 30))
     assert b'"outcome"' in answer.said, answer
     assert not mark.exists()

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tasks.adapters.host import LinuxHost
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
-from tasks.custody.containment.ends import End
-from tasks.custody.containment.process import Identity
-from tasks.custody.containment.receipt import Returned
+from tasks.custody.containment.identity import Identity
+from tasks.custody.containment.receipt import End, Returned
+from tasks.host.host import LinuxHost
 from tasks.incident.layout import FROZEN, RETURNED, SINCE, STOPPED, STOPPING
 from tests.support.flushes import named
 from tests.support.run_context import case_of, made
@@ -94,7 +93,7 @@ DIE = """
 import os, signal, sys
 from dataclasses import replace
 from pathlib import Path
-from tasks.adapters.host import LinuxHost
+from tasks.host.host import LinuxHost
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tests.support.run_context import case_of

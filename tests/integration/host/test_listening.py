@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.adapters.listening import Listening, Witness
-from tasks.custody.containment.silence import Change, Heard
-from tasks.system.processes import read_process
+from tasks.host.listening import Listening, Witness
+from tasks.host.process.table import read_process
+from tasks.host.silence import Change, Heard
 from tests.support.accounts import Account
 from tests.support.workloads import wait_until
 
@@ -242,7 +242,7 @@ def test_a_folder_that_is_gone_is_told_by_the_one_above(root: Path) -> None:
 
 def test_a_witness_does_not_outlive_who_started_it(root: Path) -> None:
     code = (
-        "import sys, os, signal; from pathlib import Path; from tasks.adapters.listening import Listening\n"
+        "import sys, os, signal; from pathlib import Path; from tasks.host.listening import Listening\n"
         "made = Listening(Path(sys.argv[1]), []); made.arm()\n"
         "print(made._events.process.pid, made._listing.process.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -273,7 +273,7 @@ def test_a_witness_names_nothing_of_the_workload_in_its_command_line(root: Path)
 UNPRIVILEGED = """
 import json, sys
 from pathlib import Path
-from tasks.adapters.listening import Listening
+from tasks.host.listening import Listening
 made = Listening(Path(sys.argv[1]), ["evidence"])
 made.arm(); made.hear()
 print("armed", flush=True); sys.stdin.readline()

@@ -18,8 +18,8 @@ from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.keys import begun_key, evidence_key
 from tasks.custody.store.manifest import Manifest, digest
 from tasks.custody.store.latest import Act, ObjectRef, Row, LatestTransaction
-from tasks.storage.latest_transaction import _create
-from tasks.storage.latest_history import history
+from tasks.latest.transaction import _create
+from tasks.latest.history import history
 from tasks.system.atomic_files import write_whole
 count, folder, run = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 store, path = DirectoryStore(folder / "store"), folder / "manifest.json"

@@ -20,10 +20,10 @@ from tasks.custody.evidence.keys import MODELS
 from tasks.custody.models.inspection import Inspection, Soundness
 from tasks.custody.store.manifest import digest
 from tasks.evidence import left_alone
-from tasks.evidence import model_inspection as inspect_models
 from tasks.evidence.collect import collect
-from tasks.evidence.model_findings import held_back
-from tasks.evidence.model_inspection import judge_again, judge_models
+from tasks.models import inspect as inspect_models
+from tasks.models.findings import held_back
+from tasks.models.inspect import judge_again, judge_models
 from tasks.runtime.context import RunContext
 from tasks.system.sandbox import Limits
 from tests.support.run_context import case_of, made

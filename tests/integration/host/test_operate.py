@@ -14,8 +14,6 @@ import pytest
 
 from blocks.workload import Workload
 from flows.cli import run
-from tasks.adapters.detached_process import GUARD
-from tasks.adapters.host import LinuxHost
 from tasks.cli.next_step import Called
 from tasks.cli.status import status
 from tasks.cli.uncordon import let_go
@@ -24,10 +22,12 @@ from tasks.containment.freeze import freeze
 from tasks.containment.uncordon import end_held, held
 from tasks.custody.errors import Refused
 from tasks.custody.incident.exit_codes import INCOMPLETE
+from tasks.host.detached_process import GUARD
+from tasks.host.host import LinuxHost
+from tasks.host.process.table import start_of
 from tasks.incident.layout import EARLY, FROZEN
 from tasks.prestart.journal import read_early
 from tasks.rendering.clock import here
-from tasks.system.processes import start_of
 from tests.support.run_context import INCIDENT, case_of
 from tests.support.workloads import SmallWorkload, stand, wait_until
 

@@ -13,8 +13,8 @@ from tasks.containment.containment_check import prove_contained
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
-from tasks.custody.containment.process import Identity
-from tasks.system.processes import start_of
+from tasks.custody.containment.identity import Identity
+from tasks.host.process.table import start_of
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
+from tasks.host.process.table import start_of
 from tasks.recovery.rehearsal import _is_the_workloads, answers_of, rehearse_recovery
-from tasks.system.processes import start_of
 from tests.support.answering_api import api_that
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload

@@ -7,11 +7,11 @@ from typing import Any
 import psutil
 import pytest
 
-from tasks.adapters.host import LinuxHost
 from tasks.cli.status import status
 from tasks.containment.containment_check import prove_contained
 from tasks.containment.cordon import caught, cordon
-from tasks.custody.containment.newcomer import KEPT
+from tasks.host.host import LinuxHost
+from tasks.host.process.newcomer import KEPT
 from tasks.runtime.context import RunContext
 from tests.support.run_context import case_of, made
 from tests.support.terminals import Terminal

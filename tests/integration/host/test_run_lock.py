@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from tasks.host.process.table import start_of
 from tasks.incident.joining import incident_of
 from tasks.incident.run_lock import owner, take_ownership
-from tasks.system.processes import start_of
 from tests.support.small_disks import fill, small_disk
 from tests.support.workloads import open_the_way
 

@@ -22,9 +22,8 @@ from tasks.containment.freeze import freeze
 from tasks.containment.silence import rehearse_silence, stop_listening
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
-from tasks.custody.containment.ends import End
-from tasks.custody.containment.receipt import Containment
-from tasks.custody.containment.silence import Change
+from tasks.custody.containment.receipt import Containment, End
+from tasks.host.silence import Change
 from tasks.record.dry_run_plan import plan
 from tasks.runtime.context import RunContext
 from tests.integration.host.test_listening import hidden_writer

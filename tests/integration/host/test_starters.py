@@ -20,11 +20,11 @@ from tasks.containment.stop import stop
 from tasks.containment.watch import watch
 from tasks.custody.containment.receipt import Containment
 from tasks.custody.incident.readiness import Weight
+from tasks.host.launch_files import Places
 from tasks.readiness.patient import Patient
 from tasks.readiness.workload import starters as check
 from tasks.record.dry_run_plan import plan
 from tasks.runtime.context import RunContext
-from tasks.system.launch_files import Places
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until
 

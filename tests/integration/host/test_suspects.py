@@ -14,13 +14,13 @@ from subprocess import DEVNULL, Popen
 import psutil
 import pytest
 
-from tasks.adapters.host import LinuxHost
 from tasks.cli.status import status
 from tasks.containment.containment_check import prove_contained, prove_still_contained
 from tasks.containment.cordon import await_cordon, cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.custody.containment.receipt import Containment
+from tasks.host.host import LinuxHost
 from tasks.incident.layout import CORDON
 from tasks.prestart.freeze import freeze_described
 from tasks.prestart.journal import thaw_again

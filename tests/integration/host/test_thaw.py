@@ -13,7 +13,6 @@ import psutil
 import pytest
 
 from flows.cli import run
-from tasks.adapters.host import LinuxHost
 from tasks.cli.status import status
 from tasks.cli.thaw import thaw_by_hand
 from tasks.containment.cordon import caught, cordon
@@ -21,11 +20,12 @@ from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.custody.errors import Refused
 from tasks.custody.incident.exit_codes import EXIT_CODES
+from tasks.host.host import LinuxHost
+from tasks.host.process.table import start_of
 from tasks.incident.current import last_verdict, unfinished_incident
 from tasks.incident.joining import past
 from tasks.incident.layout import CAUGHT, EARLY, FROZEN, STOPPED
 from tasks.runtime.context import RunContext
-from tasks.system.processes import start_of
 from tests.integration.host.test_operate import stopped_sleeper
 from tests.support.run_context import INCIDENT, case_of
 from tests.support.workloads import SmallWorkload, stand, wait_until
@@ -264,7 +264,7 @@ def test_a_file_that_others_may_have_written_lets_nobody_go(frozen: Frozen, tmp_
 
 DIE = """
 import os, signal, sys
-from tasks.adapters import host
+from tasks.host import host
 from tasks.cli.thaw import thaw_by_hand
 from tasks.containment import thaw
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from blocks.store_fields import Keys, StoreFields
+from blocks.credentials import Keys
+from blocks.store_fields import StoreFields
 from blocks.workload import Workload
 from tasks.custody.incident.readiness import Finding, Weight
 from tasks.custody.store.timestamp import prove, read_roots, request_for

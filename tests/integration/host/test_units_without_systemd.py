@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.adapters import systemd
 from tasks.containment.containment_check import prove_contained
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
+from tasks.host.unit import systemd
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
 

@@ -16,8 +16,7 @@ from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
-from tasks.custody.containment.ends import End
-from tasks.custody.containment.receipt import Watch
+from tasks.custody.containment.receipt import End, Watch
 from tasks.custody.incident.verdict import judge
 from tasks.record.dry_run_plan import needs_attention, plan
 from tasks.runtime.context import RunContext

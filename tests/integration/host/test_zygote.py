@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import tasks.collectors.attempt as module
+from tasks.acquisition.collector import Target
 from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
-from tasks.collectors.collector import Target
 from tasks.collectors.zygote import INTERPRETER, Forked, Zygote, start
 from tests.support.workloads import SmallWorkload, wait_until
 

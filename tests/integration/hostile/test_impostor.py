@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.adapters.prefect_server import PrefectServer
+from tasks.prefect_side.own_server import PrefectServer
 from tasks.system.free_ports import ask
 from tests.support.accounts import Account
 from tests.support.workloads import wait_until

@@ -16,22 +16,23 @@ import psutil
 import pytest
 from prefect import allow_failure, flow
 
+from tasks.acquisition.collector import Incomplete, NothingThere
 from tasks.collectors import discover, stacks, tree
-from tasks.collectors.collector import Incomplete, NothingThere
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
-from tasks.custody.containment.process import Identity, Process
+from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Freeze
 from tasks.custody.evidence.acquisition import Evidence, Outcome
 from tasks.evidence import collect as module
 from tasks.evidence.collect import collect
+from tasks.host.process.process import Process
+from tasks.host.process.table import start_of
 from tasks.runtime.context import RunContext
 from tasks.runtime.freeze_budget import LOOK_SECONDS, FreezeBudget
 from tasks.runtime.step import StepRunner, result_of
-from tasks.system.processes import start_of
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload, wait_until
-from tests.unit.collectors.test_acquire import target
+from tests.unit.acquisition.test_acquire import target
 
 CANARY = "Zq7canaryX"
 BUSY = """

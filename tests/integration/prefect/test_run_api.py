@@ -27,8 +27,8 @@ from prefect.settings import (
 from prefect.states import Completed, Failed, Paused, Running
 
 from blocks.workload import Workload
-from tasks.adapters.local_config import asking
-from tasks.adapters.run_api import URL, RunApi, answering
+from tasks.prefect_side.local_config import asking
+from tasks.prefect_side.run_api import URL, RunApi, answering
 
 pytestmark = pytest.mark.usefixtures("prefect")
 heard = dict[str, Any]()
@@ -125,7 +125,7 @@ ALONE = """
 import os, psutil
 from blocks.workload import Workload
 from flows.by_hand import without_server
-from tasks.adapters.local_config import LocalConfig
+from tasks.prefect_side.local_config import LocalConfig
 from prefect.settings import get_current_settings
 
 def body(names, known):

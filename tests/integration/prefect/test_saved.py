@@ -9,8 +9,8 @@ import pytest
 
 from blocks.file import lacking, load, store
 from blocks.workload import Workload
-from tasks.adapters.saved_blocks import unknown_block
 from tasks.custody.errors import Refused
+from tasks.prefect_side.saved_blocks import unknown_block
 
 PROJECT = Path(__file__).resolve().parents[3]
 NOBODY = "http://127.0.0.1:9/api"

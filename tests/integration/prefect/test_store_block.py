@@ -10,7 +10,7 @@ from prefect_aws.client_parameters import AwsClientParameters
 from pydantic import SecretStr, ValidationError
 
 from blocks.directory import DirectoryStore
-from blocks.s3 import S3Store
+from blocks.s3.store import S3Store
 from blocks.store import EvidenceStore
 from tasks.drill.parts import SeaweedFS
 

@@ -9,7 +9,7 @@ import sys
 from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
-from blocks.s3 import S3Store
+from blocks.s3.store import S3Store
 from blocks.workload import Workload
 from tasks.custody.evidence import parts
 from tests.support.deliveries import proven, run_on, sent

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from prefect_aws import AwsCredentials
 
-from blocks.s3 import S3Store
+from blocks.s3.store import S3Store
 from tasks.custody.evidence import parts
 from tasks.drill.parts import SeaweedFS
 from tests.integration.s3.proxy import Proxy

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from blocks.s3_sign import signed
+from blocks.s3.sign import signed
 from tasks.custody.store.promises import KEPT, Promises
 from tests.integration.s3.proxy import Act, Exchange, Proxy
 

@@ -14,7 +14,7 @@ from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
 from blocks.directory import DirectoryStore
-from blocks.s3 import S3Store
+from blocks.s3.store import S3Store
 from tasks.custody.errors import PermanentStoreError, TransientStoreError
 from tasks.drill.parts import SeaweedFS
 from tests.integration.s3.proxy import Exchange, Proxy, Rule, meanwhile

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from blocks.s3 import S3Store
+from blocks.s3.store import S3Store
 from tasks.custody.errors import Tampered
 from tasks.custody.evidence.acquisition import IN_PLACE
 from tasks.custody.evidence.keys import evidence_key

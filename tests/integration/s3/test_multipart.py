@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 from prefect_aws import AwsCredentials
 
-from blocks.s3 import S3Store
+from blocks.s3.store import S3Store
 from tasks.custody.errors import Conflict, PermanentStoreError
 from tasks.custody.evidence.parts import Parts, divide
 from tasks.custody.store import promises
@@ -29,8 +29,8 @@ KILLED_IN_MID_TRANSFER = """
 import os, signal, sys
 from pathlib import Path
 from prefect_aws import AwsCredentials
-from blocks import s3_parts
-from blocks.s3 import S3Store
+from blocks.s3 import parts as s3_parts
+from blocks.s3.store import S3Store
 from tasks.custody.evidence.parts import divide
 
 s3_parts.AT_ONCE = 1

@@ -12,9 +12,9 @@ from botocore.exceptions import ClientError
 from prefect_aws import AwsCredentials
 from pydantic import ValidationError
 
-from blocks import s3
 from blocks.port import StoredObject
-from blocks.s3 import S3Store
+from blocks.s3 import store as s3
+from blocks.s3.store import S3Store
 from blocks.store import EvidenceStore
 from tasks.custody.errors import Conflict, PermanentStoreError
 from tasks.custody.store.retention import NOTHING, Retention

@@ -11,10 +11,10 @@ from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
 from blocks.store import EvidenceStore
-from tasks.adapters.host import LinuxHost
 from tasks.audit.verify import audited
 from tasks.custody.audit.finding import AuditWord
 from tasks.custody.store.promises import Promises
+from tasks.host.host import LinuxHost
 from tests.support.other_makes import BUCKET, LOCKED, MAKES, OtherMake
 from tests.support.round_trip import require_back_and_undone
 from tests.support.scenes import Scene

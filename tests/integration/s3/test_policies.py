@@ -22,16 +22,16 @@ from tasks.custody.evidence.keys import begun_key
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.drill.parts import SeaweedFS
 from tasks.evidence.collect import collect
-from tasks.evidence.model_inspection import judge_models
 from tasks.evidence.seal import seal
+from tasks.latest.promote import promote
+from tasks.latest.pull import pull
+from tasks.latest.rollback import Undoing, rollback
+from tasks.latest.transaction import NotOurs
+from tasks.models.inspect import judge_models
 from tasks.readiness.examine import examine
 from tasks.readiness.patient import Patient
 from tasks.readiness.store import CHECKS
-from tasks.storage.latest_transaction import NotOurs
 from tasks.storage.offload import offload
-from tasks.storage.promote import promote
-from tasks.storage.restore import pull
-from tasks.storage.rollback import Undoing, rollback
 from tests.support.holdings import Unheard, sha
 from tests.support.run_context import INCIDENT, case_of, made
 from tests.support.sealed_runs import evacuated

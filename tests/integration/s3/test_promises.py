@@ -11,9 +11,9 @@ from uuid import uuid4
 import pytest
 from prefect_aws import AwsCredentials
 
-from blocks import s3
-from blocks.s3 import S3Store
-from blocks.s3_parts import base64_of
+from blocks.s3 import store as s3
+from blocks.s3.parts import base64_of
+from blocks.s3.store import S3Store
 from tasks.custody.errors import Conflict
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.keys import evidence_key
@@ -24,7 +24,7 @@ from tasks.custody.store.objects import Expected
 from tasks.custody.store.promises import Promises, Way
 from tasks.custody.store.retention import NOTHING, Retention
 from tasks.drill.parts import SeaweedFS
-from tasks.storage.latest_history import at_key
+from tasks.latest.history import at_key
 from tasks.storage.proof import prove
 from tests.integration.s3.forgetful import (
     Forgetful,

@@ -22,10 +22,10 @@ from obstore.exceptions import GenericError
 from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
-from blocks import s3
 from blocks.port import Store
-from blocks.s3 import S3Store
-from blocks.s3_errors import explain
+from blocks.s3 import store as s3
+from blocks.s3.errors import explain
+from blocks.s3.store import S3Store
 from tasks.custody.errors import BusyStoreError, Denied, PermanentStoreError, StoreError, TransientStoreError
 from tasks.drill.parts import SeaweedFS
 from tests.integration.s3.proxy import Proxy, Rule, refuse

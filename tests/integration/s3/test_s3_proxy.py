@@ -14,9 +14,9 @@ import pytest
 from obstore.exceptions import BaseError
 from prefect_aws import AwsCredentials
 
-from blocks.s3 import S3Store
-from blocks.s3_clients import obstore_client
-from blocks.s3_errors import explain
+from blocks.s3.clients import obstore_client
+from blocks.s3.errors import explain
+from blocks.s3.store import S3Store
 from blocks.store_fields import StoreFields
 from tasks.custody.errors import StoreError, TransientStoreError
 from tasks.custody.evidence.parts import divide

@@ -9,7 +9,7 @@ import pytest
 from prefect_aws import AwsCredentials
 from prefect_aws.client_parameters import AwsClientParameters
 
-from blocks.s3 import S3Store
+from blocks.s3.store import S3Store
 from tasks.custody.errors import PermanentStoreError
 from tasks.custody.evidence.parts import divide
 from tasks.drill.parts import SeaweedFS

@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prefect_aws import AwsCredentials
 
-from blocks import s3
 from blocks.directory import DirectoryStore
 from blocks.port import PIECE, Probed, Store, StoredObject
-from blocks.s3 import S3Store
+from blocks.s3 import store as s3
+from blocks.s3.store import S3Store
 from tasks.custody.errors import Conflict, PermanentStoreError
 from tasks.custody.evidence.keys import evidence_key, stored_name
 from tasks.custody.evidence.parts import Parts, divide, part_size

@@ -7,8 +7,8 @@ from threading import Event
 
 import pytest
 
-from blocks import s3_clients
-from blocks.s3 import S3Store
+from blocks.s3 import clients as s3_clients
+from blocks.s3.store import S3Store
 from tasks.custody.errors import PermanentStoreError, StoreError, TransientStoreError
 from tasks.custody.evidence.parts import divide
 from tasks.runtime import busy_store

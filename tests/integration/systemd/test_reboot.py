@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tasks.custody.containment.ends import End
+from tasks.custody.containment.receipt import End
 from tasks.custody.incident.exit_codes import EXIT_CODES
 from tasks.incident.layout import FROZEN, of_any_boot
 from tests.support.booted_host import PROJECT, BootedHost

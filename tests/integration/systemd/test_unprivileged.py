@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tasks.custody.containment.groups import Way
+from tasks.custody.containment.identity import Way
 from tests.support.booted_host import PROJECT, BootedHost
 from tests.support.cases import CHAIN
 from tests.support.workloads import wait_until

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 from urllib3.exceptions import InvalidHeader, ProtocolError, ReadTimeoutError
 
-from blocks.s3_line import Line, Reader, S3Response
+from blocks.s3.line import Line, Reader, S3Response
 
 HEAD = b'HTTP/1.1 200 OK\r\nETag: "x"\r\nx-amz-checksum-sha256:  abc= \r\n'
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n5;why=x\r\nhello\r\n6\r\n world\r\n0\r\nTrailer: y\r\n\r\n"

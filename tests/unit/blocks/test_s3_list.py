@@ -7,8 +7,8 @@ import pytest
 from urllib3.exceptions import ProtocolError
 
 from blocks.port import StoredObject
-from blocks.s3_line import S3Response
-from blocks.s3_list import pages
+from blocks.s3.line import S3Response
+from blocks.s3.list import pages
 
 SPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 AT = datetime(2026, 11, 26, 15, tzinfo=UTC)

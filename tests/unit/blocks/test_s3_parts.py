@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Lock
 from typing import Any
 
-from blocks.s3_parts import AT_ONCE, MultipartObjects
+from blocks.s3.parts import AT_ONCE, MultipartObjects
 from tasks.custody.evidence.parts import Part
 
 NOTHING: Any = None

@@ -9,7 +9,7 @@ from botocore.credentials import ReadOnlyCredentials
 from hypothesis import given
 from hypothesis import strategies as some
 
-from blocks.s3_sign import signed
+from blocks.s3.sign import signed
 
 WORDS = some.text(some.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=20)
 VALUES = some.text(some.characters(min_codepoint=32, max_codepoint=126), max_size=40)

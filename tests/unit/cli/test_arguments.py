@@ -9,7 +9,7 @@ import pytest
 
 from tasks.cli.next_step import Called, next_step
 from tasks.cli.workloads import chosen
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Unknown
 from tasks.custody.errors import Refused
 from tasks.custody.incident.commands import by_hand

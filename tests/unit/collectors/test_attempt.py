@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.acquisition.collector import Target
 from tasks.collectors import discover
 from tasks.collectors.attempt import Pulse, attempt, moved
-from tasks.collectors.collector import Target
 from tests.support.workloads import wait_until
 
 SLOW = """

@@ -15,13 +15,13 @@ from typing import Any
 import psutil
 import pytest
 
+from tasks.acquisition.collector import Incomplete, NothingThere, Target, Unanswered
+from tasks.acquisition.distribution import Distribution, unclaimed
 from tasks.collectors import datasets, environment, installation, interpreter, packages
-from tasks.collectors.collector import Incomplete, NothingThere, Target, Unanswered
-from tasks.collectors.distribution import Distribution, unclaimed
 from tasks.custody.evidence.acquisition import Outcome
-from tasks.system.processes import start_of
+from tasks.host.process.table import start_of
 from tests.support.workloads import SmallWorkload, wait_until
-from tests.unit.collectors.test_acquire import NOBODY, am_root, place
+from tests.unit.acquisition.test_acquire import NOBODY, am_root, place
 
 __all__ = ["place"]  # a fixture
 SITE = "venv/lib/python3.11/site-packages"

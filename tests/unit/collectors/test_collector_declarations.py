@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from blocks.workload import Workload
+from tasks.acquisition.collector import Collector, Files, Gathered
 from tasks.collectors import discover
-from tasks.collectors.collector import Collector, Files, Gathered
 from tasks.collectors.environment import commit
 from tasks.custody.evidence.keys import COVERAGE, MANIFEST, SEGMENT, SUMS, stored_name
 from tasks.evidence import collect as module
@@ -94,7 +94,7 @@ def test_no_two_sources_store_under_the_same_name() -> None:
 
 def test_a_process_whose_pid_belongs_to_another_by_now_is_not_described() -> None:
     from tasks.collectors.tree import make
-    from tests.unit.collectors.test_acquire import target
+    from tests.unit.acquisition.test_acquire import target
 
     now = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
     (true,) = json.loads(make(target(Path("/"), frozen=[(os.getpid(), now)])))

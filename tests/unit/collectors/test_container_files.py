@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from tasks.adapters.container_archive import Archive
+from tasks.acquisition.collector import Taken, Target
 from tasks.collectors import container_files
-from tasks.collectors.collector import Taken, Target
 from tasks.custody.errors import ContainerGone, EngineError, EngineUnreachable
 from tasks.custody.evidence.acquisition import Loss
+from tasks.host.container.archive import Archive
 
 Files = Mapping[str, bytes]
 

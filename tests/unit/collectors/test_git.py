@@ -12,7 +12,7 @@ import pytest
 from tasks.collectors import discover
 from tasks.collectors.environment import commit
 from tasks.custody.evidence.acquisition import Outcome
-from tests.unit.collectors.test_acquire import NOBODY, am_root, folder, place, root, taken, target
+from tests.unit.acquisition.test_acquire import NOBODY, am_root, folder, place, root, taken, target
 
 __all__ = ["folder", "place", "root"]  # fixtures
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from tasks.acquisition.collector import Incomplete, NothingThere, Target
+from tasks.acquisition.procfs import tables
 from tasks.collectors import cgroups, clock, journal, mounts, network, units
-from tasks.collectors.collector import Incomplete, NothingThere, Target
-from tasks.collectors.procfs import tables
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
-from tasks.system.processes import start_of
+from tasks.host.process.table import start_of
 from tests.support.workloads import wait_until
-from tests.unit.collectors.test_acquire import am_root
+from tests.unit.acquisition.test_acquire import am_root
 
 
 def target(root: Path, *pids: int, incident: str = "IR-20260102T030405Z", limit: int = 1 << 20) -> Target:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from tasks.acquisition.collector import NothingThere
 from tasks.collectors import interpreter, packages
-from tasks.collectors.collector import NothingThere
-from tests.unit.collectors.test_acquire import target
+from tests.unit.acquisition.test_acquire import target
 
 
 @pytest.mark.parametrize("collector", [interpreter, packages])

@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tasks.acquisition.collector import Incomplete, Target
 from tasks.collectors import processes
-from tasks.collectors.collector import Incomplete, Target
 from tasks.custody.evidence.acquisition import Outcome
 from tests.support.workloads import wait_until
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tasks.acquisition.acquire import acquire
+from tasks.acquisition.collector import Incomplete, Target
 from tasks.collectors import discover, disk, environment, memory, packages
-from tasks.collectors.acquire import acquire
-from tasks.collectors.collector import Incomplete, Target
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 
 PEOPLE = {

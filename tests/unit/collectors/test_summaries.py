@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.acquisition.collector import NothingThere, Target
 from tasks.collectors import scores, tracebacks
-from tasks.collectors.collector import NothingThere, Target
 
 PLAIN = """INFO step 1
 Traceback (most recent call last):

@@ -12,9 +12,10 @@ from tasks.containment.answers import to_answer as left_to_answer
 from tasks.containment.freeze import freeze
 from tasks.containment.members import excused_pids, find_members
 from tasks.custody.containment.answer import Decision, GivenAnswer
-from tasks.custody.containment.process import Identity, Process
+from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Containment, Unknown
 from tasks.custody.errors import Refused
+from tasks.host.process.process import Process
 from tasks.runtime.context import RunContext
 from tests.support.paper_host import PaperHost, process
 from tests.support.run_context import case_of, made

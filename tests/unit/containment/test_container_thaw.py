@@ -10,10 +10,10 @@ from tasks.containment.containers import freeze_containers
 from tasks.containment.thaw import thaw
 from tasks.containment.uncordon import uncordon
 from tasks.containment.watch_containers import ContainerReturns
-from tasks.custody.containment.container import Container
-from tasks.custody.containment.ends import End
+from tasks.custody.containment.receipt import End
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.errors import EngineError
+from tasks.host.container.membership import Container
 from tasks.runtime.context import RunContext
 from tests.support.memory_engine import ASKED, Hook, container, engine_of, obey
 from tests.support.run_context import case_of, made

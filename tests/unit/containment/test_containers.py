@@ -7,32 +7,32 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from tasks.adapters.dry_run import RehearsalHost
-from tasks.adapters.dry_run_engine import RehearsalEngine
 from tasks.containment.containers import (
     api_container,
-    containers_key,
     find_containers,
     freeze_containers,
     kept_config,
     living_containers,
-    stopped_containers,
 )
 from tasks.containment.containment_check import prove_contained
 from tasks.containment.stop_containers import stop_container, stop_containers
-from tasks.custody.containment.container import Container, ContainerIdentity
-from tasks.custody.containment.ends import End
-from tasks.custody.containment.process import Listener
+from tasks.custody.containment.identity import ContainerIdentity
+from tasks.custody.containment.receipt import End
 from tasks.custody.errors import EngineError
 from tasks.custody.incident.description import leads_to
+from tasks.host.container.membership import Container
+from tasks.host.container.rehearsal import RehearsalEngine
+from tasks.host.process.process import Listener
+from tasks.host.rehearsal import RehearsalHost
 from tasks.runtime.context import RunContext
+from tasks.runtime.frozen import containers_key, stopped_containers
 from tests.support.memory_engine import ASKED, Hook, MemoryEngine, container, engine_of, obey
 from tests.support.paper_host import PaperHost, process
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
 
 if TYPE_CHECKING:
-    from tasks.adapters.container_engine import Engine
+    from tasks.host.container.engine import Engine
 
 ONE, TWO = container(1), container(2)
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from tasks.adapters.guard_config import GuardConfig
 from tasks.containment import cordon as steps
 from tasks.containment import cordon_trial
 from tasks.containment.cordon import caught, hold
@@ -18,7 +17,9 @@ from tasks.containment.cordon_trial import challenge
 from tasks.containment.members import guard_of
 from tasks.containment.thaw import thaw
 from tasks.containment.uncordon import uncordon
-from tasks.custody.containment.process import Identity, Process
+from tasks.custody.containment.identity import Identity
+from tasks.host.guard_config import GuardConfig
+from tasks.host.process.process import Process
 from tasks.runtime.context import RunContext
 from tests.support.paper_clock import PaperClock
 from tests.support.paper_host import PaperHost, process

@@ -7,10 +7,8 @@ import pytest
 from pydantic import TypeAdapter
 
 from tasks.containment.earlier_boots import note_reboots, with_earlier_boots
-from tasks.custody.containment.container import ContainerIdentity, FrozenContainer, StoppedContainer
-from tasks.custody.containment.ends import End
-from tasks.custody.containment.process import Identity
-from tasks.custody.containment.receipt import Freeze, Frozen, Stop, Stopped
+from tasks.custody.containment.identity import ContainerIdentity, Identity
+from tasks.custody.containment.receipt import End, Freeze, Frozen, FrozenContainer, Stop, Stopped, StoppedContainer
 from tasks.incident.layout import FROZEN, FROZEN_CONTAINERS, STOPPED, STOPPED_CONTAINERS, STOPPING, of_boot
 from tasks.runtime.context import RunContext
 from tests.support.run_context import case_of

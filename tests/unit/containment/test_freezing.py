@@ -18,14 +18,15 @@ from tasks.containment.containment_check import (
     stance,
 )
 from tasks.containment.control_groups import Groups
-from tasks.containment.freeze import freeze, halt, load_frozen
-from tasks.custody.containment.groups import Way
-from tasks.custody.containment.handles import FileId, Handles
-from tasks.custody.containment.membership import Member
-from tasks.custody.containment.process import Identity, Process
+from tasks.containment.freeze import freeze, halt
+from tasks.custody.containment.identity import Identity, Way
 from tasks.custody.containment.receipt import Freeze
 from tasks.custody.errors import EngineError
+from tasks.host.process.handles import FileId, Handles
+from tasks.host.process.membership import Member
+from tasks.host.process.process import Process
 from tasks.runtime.context import RunContext
+from tasks.runtime.frozen import load_frozen
 from tests.support.memory_engine import ASKED, container, engine_of
 from tests.support.paper_clock import PaperClock
 from tests.support.paper_host import PaperGroup, PaperHost, process

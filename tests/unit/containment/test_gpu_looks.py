@@ -9,7 +9,7 @@ from tasks.containment.containment_check import prove_contained
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
-from tasks.custody.containment.process import Process
+from tasks.host.process.process import Process
 from tasks.runtime.context import RunContext
 from tests.support.paper_host import PaperHost, process
 from tests.support.run_context import case_of, made

@@ -10,8 +10,9 @@ import pytest
 
 from tasks.containment.control_groups import Groups
 from tasks.containment.release_groups import release_groups
-from tasks.custody.containment.groups import Held, Way, name_of
-from tasks.custody.containment.process import Process
+from tasks.custody.containment.identity import Held, Way
+from tasks.host.cgroup.ownership import name_of
+from tasks.host.process.process import Process
 from tasks.incident.layout import GROUPS
 from tasks.prestart.journal import EarlyFreeze, early_groups, not_taken_over, take_over
 from tasks.runtime.context import RunContext

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from tasks.containment.control_groups import Groups
-from tasks.containment.freeze import load_announced, load_frozen
 from tasks.containment.let_go import LetGo, let_go
 from tasks.containment.members import find_members
 from tasks.containment.thaw import thaw
-from tasks.custody.containment.ends import End
-from tasks.custody.containment.groups import Held, Way, name_of
-from tasks.custody.containment.process import Process
-from tasks.custody.containment.receipt import Frozen, Stopped
+from tasks.custody.containment.identity import Held, Way
+from tasks.custody.containment.receipt import End, Frozen, Stopped
+from tasks.host.cgroup.ownership import name_of
+from tasks.host.process.process import Process
 from tasks.runtime.context import RunContext
+from tasks.runtime.frozen import load_announced, load_frozen
 from tests.support.paper_host import PaperGroup, PaperHost, process
 from tests.support.run_context import INCIDENT, case_of, made
 from tests.support.workloads import SmallWorkload

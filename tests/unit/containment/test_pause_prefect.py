@@ -17,7 +17,7 @@ from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload
 
 if TYPE_CHECKING:
-    from tasks.adapters.prefect_scheduler import Scheduler
+    from tasks.prefect_side.scheduler import Scheduler
 
 NIGHTLY, STOPPED = Launcher(Kind.POOL, "nightly"), Launcher(Kind.POOL, "stopped")
 POOLS = [NIGHTLY.name, STOPPED.name]

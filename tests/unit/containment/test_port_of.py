@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from blocks.workload import Workload
-from tasks.adapters.host import LinuxHost
 from tasks.containment.api_port import others_on_port, port_of
-from tasks.custody.containment.process import Identity, Listener, Process
+from tasks.custody.containment.identity import Identity
+from tasks.host.host import LinuxHost
+from tasks.host.process.process import Listener, Process
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload
 

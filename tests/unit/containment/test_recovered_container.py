@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from tasks.adapters.host import LinuxHost
 from tasks.containment.cordon import cordon_state
-from tasks.custody.containment.container import ContainerIdentity, FrozenContainer
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import ContainerIdentity, Identity
+from tasks.custody.containment.receipt import FrozenContainer
 from tasks.custody.errors import EngineError
+from tasks.host.host import LinuxHost
 from tasks.recovery.container_api import ContainerApi, restore_restart_policies
 from tasks.recovery.recover import _contain_again
 from tasks.runtime.context import RunContext
@@ -23,7 +23,7 @@ from tests.support.workloads import SmallWorkload
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tasks.adapters.container_engine import Engine
+    from tasks.host.container.engine import Engine
     from tasks.recovery.process_api import Revival
 
 NOW = datetime.now(UTC)

@@ -10,11 +10,9 @@ from tasks.containment import starters
 from tasks.containment.containment_check import check_containment
 from tasks.containment.starters import find_starters
 from tasks.containment.watch import Watching
-from tasks.custody.containment.ends import End
-from tasks.custody.containment.receipt import Frozen, Returned
-from tasks.custody.containment.source import Source
+from tasks.custody.containment.receipt import End, Frozen, Returned, Source
+from tasks.host.launch_files import Places, Reading
 from tasks.runtime.context import RunContext
-from tasks.system.launch_files import Places, Reading
 from tests.support.paper_host import PaperHost, PaperSystemd, process
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload

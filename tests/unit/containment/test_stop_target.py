@@ -4,10 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tasks.containment.stop_target import StopTarget
-from tasks.custody.containment.ends import End
-from tasks.custody.containment.process import Identity
-from tasks.custody.containment.receipt import Stopped
+from tasks.containment.stop import StopTarget
+from tasks.custody.containment.identity import Identity
+from tasks.custody.containment.receipt import End, Stopped
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

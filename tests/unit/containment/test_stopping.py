@@ -9,15 +9,14 @@ from typing import Any
 import pytest
 
 from tasks.containment import stop as steps
-from tasks.containment.descent import Kin
-from tasks.containment.freeze import load_announced
 from tasks.containment.stop import Stopping
 from tasks.containment.units import ASKED
-from tasks.custody.containment.ends import End
-from tasks.custody.containment.groups import Way
-from tasks.custody.containment.process import Identity, Masks, Process
-from tasks.custody.containment.receipt import Frozen
+from tasks.custody.containment.identity import Identity, Way
+from tasks.custody.containment.receipt import End, Frozen
+from tasks.host.descent import Kin
+from tasks.host.process.process import Masks, Process
 from tasks.runtime.context import RunContext
+from tasks.runtime.frozen import load_announced
 from tests.support.paper_host import PaperGroup, PaperHost, PaperSystemd, process
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload

@@ -4,8 +4,8 @@ import tomllib
 
 import pytest
 
-from tasks.adapters.host import LinuxHost
 from tasks.containment.suspects import suggest_line
+from tasks.host.host import LinuxHost
 from tests.support.workloads import SmallWorkload, free_port, wait_until
 
 SLEEPS = "import time; time.sleep(600)"

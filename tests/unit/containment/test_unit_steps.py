@@ -8,8 +8,8 @@ import pytest
 
 from tasks.containment import units as units_module
 from tasks.containment.units import Units, standing_units
-from tasks.custody.containment.unit import UNANSWERED
 from tasks.custody.models.contract import models_named
+from tasks.host.unit.drop_in import UNANSWERED
 from tasks.recovery.unit_api import UnitApi
 from tasks.runtime.context import RunContext
 from tests.support.paper_host import PaperHost, PaperSystemd, process

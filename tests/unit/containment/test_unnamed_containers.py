@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from tasks.adapters.container_engine import DockerEngine
-from tasks.adapters.dry_run import RehearsalHost
-from tasks.adapters.dry_run_engine import RehearsalEngine
 from tasks.containment import unnamed_containers as steps
 from tasks.containment.containment_check import check_containment
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
-from tasks.custody.containment.container import Container, Mount
 from tasks.custody.containment.place import Place
+from tasks.host.container.engine import DockerEngine
+from tasks.host.container.membership import Container, Mount
+from tasks.host.container.rehearsal import RehearsalEngine
+from tasks.host.rehearsal import RehearsalHost
 from tasks.readiness.host import unnamed
 from tasks.readiness.patient import Patient
 from tasks.runtime.context import RunContext

@@ -12,11 +12,10 @@ from tasks.containment import supervisors
 from tasks.containment import watch as steps
 from tasks.containment.containment_check import check_containment
 from tasks.containment.watch import Watching, watch
-from tasks.custody.containment.ends import End
-from tasks.custody.containment.process import Identity, Process
-from tasks.custody.containment.receipt import Containment, Frozen, Returned, Stop, Watch
-from tasks.custody.containment.source import Source
+from tasks.custody.containment.identity import Identity
+from tasks.custody.containment.receipt import Containment, End, Frozen, Returned, Source, Stop, Watch
 from tasks.custody.incident.verdict import Word, judge, ways_in
+from tasks.host.process.process import Process
 from tasks.runtime.context import RunContext
 from tests.support.paper_clock import PaperClock
 from tests.support.paper_host import PaperHost, PaperSystemd, process

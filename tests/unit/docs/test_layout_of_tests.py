@@ -26,6 +26,7 @@ def test_no_two_test_files_have_one_name() -> None:
 def test_each_folder_of_unit_tests_is_named_for_what_it_tests() -> None:
     assert folders(TESTS / "unit") <= {*packages(PROJECT / "tasks"), "blocks", "docs"}
     assert folders(TESTS / "unit/custody") <= packages(PROJECT / "tasks/custody")
+    assert folders(TESTS / "unit/host") <= packages(PROJECT / "tasks/host")
 
 
 def test_each_folder_marks_its_tests(request: pytest.FixtureRequest) -> None:

@@ -24,7 +24,7 @@ from docs.reference import (
     targets,
 )
 from docs.source import used_actions
-from tasks.collectors.collector import Collector
+from tasks.acquisition.collector import Collector
 from tasks.custody.incident.action import MEANINGS
 from tasks.custody.incident.ending import ENDINGS
 

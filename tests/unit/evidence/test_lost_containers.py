@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from tasks.collectors import discover
-from tasks.custody.containment.container import ContainerIdentity, FrozenContainer
-from tasks.custody.containment.process import Identity
-from tasks.custody.containment.receipt import Frozen
+from tasks.custody.containment.identity import ContainerIdentity, Identity
+from tasks.custody.containment.receipt import Frozen, FrozenContainer
 from tasks.evidence.lost_look import lost_look
 from tasks.incident.layout import FROZEN_CONTAINERS, of_boot
 from tests.support.run_context import case_of

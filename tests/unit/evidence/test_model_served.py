@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tasks.custody.containment.container import ContainerIdentity, FrozenContainer
+from tasks.custody.containment.identity import ContainerIdentity
+from tasks.custody.containment.receipt import FrozenContainer
 from tasks.evidence.model_served import model_served
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload

@@ -13,12 +13,12 @@ import psutil
 import pytest
 
 from blocks.workload import Workload
-from tasks.adapters.detached_process import start_program
-from tasks.custody.containment.membership import Member
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
 from tasks.evidence.process_start import former, lacking, read_starts
+from tasks.host.detached_process import start_program
+from tasks.host.process.membership import Member
+from tasks.host.process.table import start_of
 from tasks.recovery.process_api import new_log
-from tasks.system.processes import start_of
 from tests.support.workloads import open_the_way, wait_until
 
 SLEEP = ["sleep", "600"]

@@ -20,7 +20,7 @@ from tasks.custody.fleet.order import Order
 from tasks.fleet import closings, follow, orders
 from tasks.fleet.closings import Closings
 from tasks.fleet.orders import cancel_waiting, decide, give, order_missing
-from tasks.runtime.approval import StopOrThaw
+from tasks.people.form import StopOrThaw
 from tests.support.prefect_http import Dated
 from tests.unit.custody.fleet.test_order import ID, INCIDENT
 

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from tasks.adapters.guard_config import GuardConfig
-from tasks.custody.containment.container import Container
-from tasks.custody.containment.workload import WorkloadDescription
 from tasks.custody.errors import ContainerGone, EngineError
 from tasks.guard import containers
 from tasks.guard.containers import ContainerGuard
+from tasks.host.container.membership import Container
+from tasks.host.guard_config import GuardConfig
+from tasks.host.process.workload import WorkloadDescription
 from tasks.incident.run_lock import take_ownership
 from tests.support.memory_engine import ASKED, MemoryEngine, container, obey
 from tests.support.paper_clock import PaperClock
 
 if TYPE_CHECKING:
-    from tasks.adapters.container_engine import DockerEngine
+    from tasks.host.container.engine import DockerEngine
 
 ONE, TWO = container(1), container(2)
 

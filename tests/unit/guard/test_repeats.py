@@ -7,9 +7,10 @@ from signal import SIGKILL, SIGSTOP
 
 import pytest
 
-from tasks.custody.containment.newcomer import again_and_again, is_written
-from tasks.custody.containment.process import Identity, Process
-from tasks.custody.containment.source import source_of
+from tasks.custody.containment.identity import Identity
+from tasks.host.process.newcomer import again_and_again, is_written
+from tasks.host.process.process import Process
+from tasks.host.process.source import source_of
 from tests.support.paper_host import process
 from tests.unit.guard.test_guard_looks import Post
 

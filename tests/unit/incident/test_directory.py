@@ -14,11 +14,12 @@ from typing import NoReturn
 import pytest
 
 from blocks.workload import Workload
-from tasks.adapters.host import LinuxHost
 from tasks.cli.status import status
 from tasks.containment.cordon import await_cordon, cordon
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import Incident
+from tasks.host.host import LinuxHost
+from tasks.host.process.table import boot_id
 from tasks.incident.current import last_incident, last_opened, note_opened, opening, unfinished_incident
 from tasks.incident.directory import (
     _memory,
@@ -37,7 +38,6 @@ from tasks.incident.run_lock import take_ownership
 from tasks.preflight import open_incident as preflight
 from tasks.preflight.open_incident import Request
 from tasks.runtime.context import RunContext, open_context
-from tasks.system.processes import boot_id
 from tests.support.run_context import case_of, made
 from tests.support.small_disks import MIB, fill, make_read_only, small_disk
 from tests.support.workloads import SmallWorkload

@@ -14,6 +14,7 @@ from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import Incident, known_id
 from tasks.custody.incident.verdict import Word, judge
 from tasks.deployment.register import save
+from tasks.host.process.table import boot_id
 from tasks.incident.current import last_incident, note_opened, unfinished_incident
 from tasks.incident.directory import base_of, bases, evidence_of, find_home, home_in, homes, make_base, open_directory
 from tasks.incident.joining import leave, past
@@ -22,7 +23,6 @@ from tasks.incident.run_lock import incident_at_work, sign, take_ownership
 from tasks.preflight import open_incident as preflight
 from tasks.prestart.freeze import evidence_of as early_evidence
 from tasks.prestart.reasons import NotNow
-from tasks.system.processes import boot_id
 from tests.support.workloads import SmallWorkload
 
 ID, ANOTHER = "IR-20260102T030405Z", 65534

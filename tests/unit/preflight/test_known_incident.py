@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from blocks import s3_clients
+from blocks.s3 import clients as s3_clients
 from blocks.workload import Workload
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import ISSUED, new_id

@@ -6,10 +6,10 @@ import pytest
 from pydantic import ValidationError
 
 from blocks.workload import Workload
-from tasks.adapters.host import LinuxHost
-from tasks.adapters.systemd import Systemd
-from tasks.custody.containment.process import Process
 from tasks.custody.errors import Refused
+from tasks.host.host import LinuxHost
+from tasks.host.process.process import Process
+from tasks.host.unit.systemd import Systemd
 from tasks.preflight.requirements import require_known_units
 
 KNOWN = {"LoadState": "loaded", "ActiveState": "active", "SubState": "running"}

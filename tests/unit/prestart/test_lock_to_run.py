@@ -14,7 +14,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
+from tasks.host.process.table import start_of
 from tasks.incident.run_lock import at_work, owner, take_ownership
 from tasks.prestart.hand_over import VARIABLE, HandOver, receive
 from tasks.prestart.journal import (
@@ -32,7 +33,6 @@ from tasks.prestart.journal import (
     unkept,
     write_rows,
 )
-from tasks.system.processes import start_of
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)
 RUN = """

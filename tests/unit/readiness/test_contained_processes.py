@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from tasks.adapters.host import LinuxHost
-from tasks.custody.containment.process import Process
+from tasks.host.host import LinuxHost
+from tasks.host.process.process import Process
 from tasks.readiness.patient import Patient
 from tests.support.workloads import SmallWorkload, wait_until, words_of
 

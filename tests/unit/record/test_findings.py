@@ -12,8 +12,8 @@ from prefect.serializers import JSONSerializer
 from prefect.states import Completed, Failed
 
 from tasks.collectors import discover
+from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.pause import Resume
-from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Containment, Freeze, Frozen, Recovery, Stop, Watch
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Outcome, Seal

@@ -14,16 +14,16 @@ from prefect.client.schemas.objects import State
 
 from blocks.store import EvidenceStore
 from blocks.workload import Workload
-from tasks.adapters.host import LinuxHost
 from tasks.cli.status import status
 from tasks.custody.containment.cordon import Cordon
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Recovery
 from tasks.custody.errors import PermanentStoreError, TransientStoreError
 from tasks.custody.evidence.keys import CLOSING, SEGMENT, TIME_STAMP, UNSTAMPED, VERDICT, claim_key, record_key
 from tasks.custody.incident.log import broken
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.store.manifest import canonical, digest, digest_bytes
+from tasks.host.host import LinuxHost
 from tasks.incident.current import note_opened
 from tasks.incident.layout import INCIDENT
 from tasks.record.last_record import carried, last_record

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from tasks.custody.containment.ends import End
-from tasks.custody.containment.process import Identity
-from tasks.custody.containment.receipt import Stop, Stopped
+from tasks.custody.containment.identity import Identity
+from tasks.custody.containment.receipt import End, Stop, Stopped
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.record.postmortem import postmortem

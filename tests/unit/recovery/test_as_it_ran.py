@@ -12,14 +12,14 @@ import psutil
 import pytest
 
 from blocks.workload import Workload
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Frozen
 from tasks.evidence.collect import collect
+from tasks.host.process.table import start_of
 from tasks.recovery.api_client import NotRecovered
 from tasks.recovery.process_api import ProcessApi
 from tasks.recovery.rehearsal import starts_of
 from tasks.runtime.context import RunContext
-from tasks.system.processes import start_of
 from tests.support.run_context import case_of
 from tests.support.workloads import wait_until
 

@@ -13,9 +13,10 @@ import pytest
 from pydantic import ValidationError
 
 from blocks.workload_fields import WorkloadFields
-from tasks.custody.containment.container import Container, ContainerIdentity, FrozenContainer
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import ContainerIdentity, Identity
+from tasks.custody.containment.receipt import FrozenContainer
 from tasks.custody.errors import EvacuationError
+from tasks.host.container.membership import Container
 from tasks.incident.layout import MADE_CONTAINERS, of_boot
 from tasks.recovery.api_client import NotRecovered
 from tasks.recovery.container_api import ContainerApi, restore_restart_policies
@@ -30,7 +31,7 @@ from tests.support.run_context import INCIDENT, case_of
 from tests.support.workloads import SmallWorkload
 
 if TYPE_CHECKING:
-    from tasks.adapters.container_engine import Engine
+    from tasks.host.container.engine import Engine
 
 NOW = datetime.now(UTC)
 ID = f"sha256:{'1' * 64}"

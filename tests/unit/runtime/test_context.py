@@ -9,9 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from blocks.store import EvidenceStore
-from tasks.adapters.container_engine import Engine
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.store.retention import NOTHING
+from tasks.host.container.engine import Engine
 from tasks.incident.paths import CordonFiles, IncidentDirectory
 from tasks.runtime.context import Adapters, Policy, RunContext, RunInfo
 from tasks.runtime.store_access import StoreAccess

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload
 

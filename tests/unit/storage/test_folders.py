@@ -14,20 +14,21 @@ from pathlib import Path
 import pytest
 
 from blocks.directory import DirectoryStore
-from tasks.collectors import content, copying, discover, folders
-from tasks.collectors.acquire import acquire
-from tasks.collectors.collector import Taken, Target
+from tasks.acquisition import content, copying
+from tasks.acquisition.acquire import acquire
+from tasks.acquisition.collector import Taken, Target
+from tasks.collectors import discover, folders
 from tasks.custody.evidence.acquisition import Evidence, Outcome
 from tasks.custody.evidence.coverage import statement
 from tasks.custody.evidence.keys import quote, snapshot_key
 from tasks.custody.store.objects import Expected, evidence_first, snapshot_objects
 from tasks.evidence.collect import collect
-from tasks.evidence.model_inspection import judge_models
 from tasks.evidence.seal import check_seal, read_manifest, seal
+from tasks.latest.pull import pull
+from tasks.models.inspect import judge_models
 from tasks.runtime.context import RunContext
 from tasks.storage import uploader
 from tasks.storage.offload import claim_store, offload
-from tasks.storage.restore import pull
 from tasks.storage.verify import verify
 from tests.support.run_context import case_of, made
 from tests.support.sealed_runs import one_run

@@ -8,12 +8,12 @@ from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.store.latest import Promotion
 from tasks.evidence.collect import collect
-from tasks.evidence.model_inspection import judge_models
 from tasks.evidence.seal import seal
+from tasks.latest.promote import promote
+from tasks.models.inspect import judge_models
 from tasks.runtime.context import RunContext
 from tasks.storage import offload as offloading
 from tasks.storage.offload import offload
-from tasks.storage.promote import promote
 from tests.support.memory_store import MemoryStore
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload

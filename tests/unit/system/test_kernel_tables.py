@@ -11,15 +11,14 @@ from typing import Any
 
 import pytest
 
-from tasks.custody.containment.groups import path_of
-from tasks.custody.containment.mounts import spot_of
-from tasks.custody.containment.service import unit_of
-from tasks.custody.containment.workload import Matcher
-from tasks.system import processes
-from tasks.system.control_group import Hierarchy
+from tasks.host.cgroup.group import Hierarchy
+from tasks.host.cgroup.ownership import path_of, unit_of
+from tasks.host.container.mounts import spot_of
+from tasks.host.process import table as processes
+from tasks.host.process.places import Places, mounts_of
+from tasks.host.process.workload import Matcher
+from tasks.host.rights import hidden_by
 from tasks.system.kernel_tables import read_table
-from tasks.system.places import Places, mounts_of
-from tasks.system.rights import hidden_by
 
 BREAKS = ["\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029", "\x01", "\udcff", ""]
 """What Python takes for an end of line, or for space, and the kernel does not escape."""
@@ -198,7 +197,7 @@ def standing(folder: Path, levels: int) -> Iterator[int]:
 def test_a_folder_that_lies_too_deep_is_not_taken_for_one_outside_the_root(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, levels: int, *, is_known: bool
 ) -> None:
-    monkeypatch.setattr("tasks.system.places._LEVELS", 100)
+    monkeypatch.setattr("tasks.host.process.places._LEVELS", 100)
     (tmp_path / "root").mkdir()
     with standing(tmp_path / "root", levels) as pid:
         seen = processes.read_process(pid, None, Places(tmp_path / "root"))
@@ -210,8 +209,8 @@ def test_a_folder_that_lies_too_deep_is_not_taken_for_one_outside_the_root(
 def test_deep_folders_of_an_account_cost_a_look_so_much_and_what_is_shallow_is_known_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.system.places._SHALLOW", 20)
-    monkeypatch.setattr("tasks.system.places._DEEP", 60)
+    monkeypatch.setattr("tasks.host.process.places._SHALLOW", 20)
+    monkeypatch.setattr("tasks.host.process.places._DEEP", 60)
     (tmp_path / "root").mkdir()
     with ExitStack() as stack:
         deep = [stack.enter_context(standing(tmp_path / str(number), 70)) for number in range(5)]

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from prefect.client.schemas.objects import FlowRun
 
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
 from tasks.fleet import frame
 from tasks.prestart.journal import EarlyFreeze
 from tasks.worker import evacuation_worker

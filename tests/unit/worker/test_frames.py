@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.custody.audit.signers import read_signers
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
 from tasks.custody.fleet.frame import EARLY, NAMESPACE, STANDS, Frame, verified, why_ignored
 from tasks.custody.store.signature import NAMESPACE as OF_EVIDENCE
 from tasks.custody.store.signature import opening, public_key, sign

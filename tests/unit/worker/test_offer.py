@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
 from tasks.incident.run_lock import owner, take_ownership
 from tasks.prestart.journal import EarlyFreeze
 from tasks.worker import early as module

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from tasks.custody.containment.answer import Answer, Decision, answered
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.custody.containment.gpu import GpuUse, pids_of_workload, read_gpu_use
-from tasks.custody.containment.process import Identity, Process
+from tasks.containment.gpu import pids_of_workload
+from tasks.custody.containment.gpu import GpuUse, read_gpu_use
+from tasks.custody.containment.identity import Identity
+from tasks.host.process.process import Process
 
 
 def process(pid: int, start: int = 1, parent: int = 1, container: str | None = None) -> Process:

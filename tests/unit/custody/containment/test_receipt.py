@@ -5,11 +5,21 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tasks.custody.containment.container import ContainerIdentity, FrozenContainer, StoppedContainer
 from tasks.custody.containment.cordon import Challenge, Cordon
-from tasks.custody.containment.ends import End
-from tasks.custody.containment.process import NOBODY, Identity
-from tasks.custody.containment.receipt import Containment, Freeze, Frozen, Recovery, Returned, Stop, Stopped, Watch
+from tasks.custody.containment.identity import NOBODY, ContainerIdentity, Identity
+from tasks.custody.containment.receipt import (
+    Containment,
+    End,
+    Freeze,
+    Frozen,
+    FrozenContainer,
+    Recovery,
+    Returned,
+    Stop,
+    Stopped,
+    StoppedContainer,
+    Watch,
+)
 from tasks.custody.step_result import StepResult
 from tasks.custody.store.receipts import ObjectReceipt, Receipts, lost, lost_once, unproven
 

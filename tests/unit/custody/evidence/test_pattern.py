@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.collectors.matching import matches
+from tasks.acquisition.matching import matches
 from tasks.custody.evidence.pattern import ends_with, fits, literal_folder
 
 NAMES = st.sampled_from(["a", "b.log", ".h", "models"])

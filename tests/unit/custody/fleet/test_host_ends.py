@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Unknown, stopped_but
 from tasks.custody.fleet.attempt import Attempt
 from tasks.custody.fleet.ends import Closed, End, Row, closed_row, expires, is_silent, row_of

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
 from tasks.custody.evidence.redact import redact
 from tasks.custody.incident.alarm import Alarm, Past, belongs_to, last_begin
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tasks.custody.containment.process import Identity
+from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Containment, Stop, Unknown
 from tasks.custody.fleet.ends import End, Row
 from tasks.custody.incident.ending import ENDINGS

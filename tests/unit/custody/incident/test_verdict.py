@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.pause import Kind, Launcher, LauncherState, Resume
-from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Containment, Unknown
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence, Outcome, StoredFile

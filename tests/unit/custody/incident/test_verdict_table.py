@@ -11,8 +11,8 @@ from typing import Final
 import pytest
 
 from tasks.custody.containment.cordon import Challenge
+from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.pause import Kind, Launcher, LauncherState, Pause
-from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Containment, Unknown
 from tasks.custody.evidence.acquisition import Evidence, Outcome
 from tasks.custody.incident.verdict import Word, judge, ways_in

@@ -11,7 +11,7 @@ import pytest
 
 from tasks.custody.models.inspection import Soundness
 from tasks.custody.models.judge import judge
-from tasks.evidence.model_scanner import scan
+from tasks.models.scanner import scan
 from tests.support.hostile_models import CALLED, HONEST, attacks, carried, later
 
 PROTO = b"\x80\x04"

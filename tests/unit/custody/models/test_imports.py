@@ -15,7 +15,7 @@ from picklescan.scanner import SafetyLevel, _build_scan_result_from_raw_globals,
 from tasks.custody.models.imports import allowed, never
 from tasks.custody.models.inspection import Soundness
 from tasks.custody.models.judge import judge
-from tasks.evidence.model_scanner import scan
+from tasks.models.scanner import scan
 
 MODEL_OF_1_7_1: Final = Path(__file__).parents[3] / "support/sklearn-1.7.1.joblib"
 

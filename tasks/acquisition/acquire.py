@@ -1,0 +1,161 @@
+"""Run one collector's sources into a folder, in its own process; report each file or loss as soon as it is known."""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from tasks.acquisition.collector import (
+    Collector,
+    Command,
+    Files,
+    Gathered,
+    Incomplete,
+    Item,
+    Made,
+    NothingThere,
+    Source,
+    Taken,
+    Target,
+    Unanswered,
+)
+from tasks.acquisition.command import run
+from tasks.acquisition.copying import Copying
+from tasks.acquisition.matching import found, left_over
+from tasks.acquisition.procfs import still
+from tasks.acquisition.room import Room
+from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
+from tasks.custody.evidence.artifact import unsteady
+from tasks.custody.evidence.keys import quote
+from tasks.custody.store.manifest import digest_bytes
+
+_NAMED: Final = 6
+
+
+def acquire(collector: Collector, target: Target, folder: Path) -> Iterator[Item]:
+    """Run every source and yield files and losses; a source that fails yields a Loss and the others still run."""
+    yield from take(collector.sources, target, folder)
+
+
+def take(sources: Iterable[Source], target: Target, folder: Path) -> Iterator[Item]:
+    """Run the sources one after the other; each may store what the earlier ones left of the limit."""
+    room = target.limit
+    for source in sources:
+        for item in _tried(source, replace(target, limit=room), folder):
+            room -= _size(item)
+            yield item
+
+
+def _size(item: Item) -> int:
+    match item:
+        case Taken():
+            return item.file.size
+        case StoredFile():
+            return item.size
+        case Loss():
+            return 0
+
+
+def _tried(source: Source, target: Target, folder: Path) -> Iterator[Item]:
+    name = _name(source)
+    try:
+        yield from _from_source(source, target, folder)
+    except NothingThere as reason:
+        yield Loss(name, Outcome.MISSING, str(reason))
+    except Incomplete as part:
+        yield from _store(Room.of(target, folder), name, part.data, target.limit)
+        yield Loss(name, part.outcome, str(part))
+    except Unanswered as reason:
+        yield Loss(name, reason.outcome, str(reason))
+    except PermissionError as error:
+        yield Loss(name, Outcome.DENIED, str(error))
+    except Exception as error:  # noqa: BLE001  a collector may fail in any way; each failure is a loss
+        yield Loss(name, Outcome.FAILED, f"{type(error).__name__}: {error}")
+
+
+def _name(source: Source) -> str:
+    return source.field if isinstance(source, Files) else source.stored
+
+
+def _from_source(source: Source, target: Target, folder: Path) -> Iterator[Item]:
+    room = Room.of(target, folder)
+    match source:
+        case Made():
+            yield from _store(room, source.stored, source.make(target), target.limit)
+        case Command():
+            yield from _store(room, source.stored, run(source, target), target.limit)
+        case Files() if source.beside:
+            yield from _copy_left_over(target, source, room)
+        case Files():
+            yield from _copy_all(target, source, room)
+        case Gathered():
+            yield from source.gather(target, folder)
+
+
+def _store(room: Room, stored: str, data: bytes, limit: int) -> Iterator[StoredFile | Loss]:
+    """Store bytes that we made; of too many the first `limit`, with a Loss."""
+    kept = data[:limit]
+    if kept or not data:
+        where = room.where(room.keep(stored, kept))
+        yield StoredFile(stored, "", len(kept), digest_bytes(kept), where=where)
+    if len(kept) < len(data):
+        yield Loss(stored, Outcome.TRUNCATED, f"the first {limit} of {len(data)} bytes: the limit is reached")
+
+
+def _copy_all(target: Target, source: Files, room: Room) -> Iterator[Taken | Loss]:
+    patterns = source.patterns or target.globs[source.field]
+    names, losses = found(os.fsencode(target.root), patterns)
+    yield from losses
+    nothing = not losses
+    copying = Copying(os.fsencode(target.root), room, target.limit, owners_of(target), target.searched)
+    for name in names:
+        if item := copying.take(name):
+            nothing = False
+            yield item
+    if nothing and source.field not in target.elsewhere:
+        more = f" or {len(patterns) - _NAMED} other patterns" if len(patterns) > _NAMED else ""
+        raise NothingThere(f"no file matches {', '.join(patterns[:_NAMED])}{more}")
+
+
+def _copy_left_over(target: Target, source: Files, room: Room) -> Iterator[Taken | Loss]:
+    """Copy what no pattern names and is not the evacuation's own. What changed meanwhile is kept, and is a loss too."""
+    beside = [each for field in source.beside for each in target.globs[field]]
+    names, losses = left_over(os.fsencode(target.root), target.globs[source.field], beside)
+    yield from losses
+    copying = Copying(os.fsencode(target.root), room, target.limit, owners_of(target), target.searched)
+    for name in names[: source.most]:
+        place = Path(os.path.realpath(Path(target.root, os.fsdecode(name))))
+        if any(place.is_relative_to(each) for each in target.apart):
+            continue
+        if item := _left_out(target, name, place) or copying.take(name):
+            yield item
+        if isinstance(item, Taken) and (why := unsteady(item.file.stored, item.file.note)):
+            yield Loss(item.file.source, Outcome.FAILED, f"{why}; what is kept of it mixes several moments")
+    if len(names) > source.most:
+        yield Loss(source.field, Outcome.TRUNCATED, f"the first {source.most} of {len(names)} files")
+
+
+def _left_out(target: Target, name: bytes, place: Path) -> Loss | None:
+    """Return why a file is left out though nothing is lost: it has no content, or more than the block lets go along."""
+    with suppress(OSError):  # what cannot be looked at is tried, and says why
+        size = place.lstat().st_size
+        if not place.is_relative_to(os.path.realpath(target.root)) or place.is_dir() or place.is_symlink():
+            return None
+        if not place.is_file():
+            return Loss(quote(name), Outcome.MISSING, "a socket, a pipe or a device, which has no content")
+        if not target.goes_along(size):
+            reason = f"{size} bytes, above the {target.largest} that the workload block lets go along"
+            return Loss(quote(name), Outcome.WITHHELD, reason)
+    return None
+
+
+def owners_of(target: Target) -> frozenset[int]:
+    """Return the users of the workload: the root's owner, and the users of its processes that still live."""
+    owners = {target.owner}
+    for pid, start in target.frozen:
+        with suppress(OSError):
+            uid = Path(f"/proc/{pid}").stat().st_uid
+            owners |= {uid} if still(pid, start) else set()
+    return frozenset(owners)

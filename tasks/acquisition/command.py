@@ -1,0 +1,131 @@
+"""Run a program for its output: no shell, redacted, bounded, and with root's rights only if they are needed.
+
+Only whole lines are kept: half a secret on a cut line would not be recognised.
+"""
+
+import os
+import pwd
+import selectors
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from tasks.acquisition.collector import Command, Incomplete, NothingThere, Target, Unanswered
+from tasks.custody.evidence.acquisition import Outcome, worst
+from tasks.custody.evidence.redact import redact
+
+_WORDS: Final = 300
+_COMPLAINT: Final = 4096
+_BLOCK: Final = 1 << 16
+_NOGROUP: Final = 65534
+_DENIED: Final = ("not permitted", "permission denied")
+_NOT_THERE: Final = (
+    "not a git repository",
+    "not been booted with systemd",
+    "cannot talk to daemon",
+    "no files found for",
+)
+_PARTLY: Final = "not seeing messages from other users"  # journalctl shows what it may and exits with 0
+
+
+def run(command: Command, target: Target) -> bytes:
+    """Return the program's output, redacted. What is only a part raises Incomplete with all that it lacks."""
+    if not shutil.which(command.argv[0]):
+        raise NothingThere(f"{command.argv[0]} is not installed")
+    with _start(command, target) as process:
+        said, complaint, cut = _listen(process, command, target.limit)
+    complained = complaint.decode(errors="replace").strip()
+    if process.returncode and not cut:
+        raise _refusal((complained or said.decode(errors="replace").strip()).partition("\n")[0][:_WORDS])
+    lines = redact(
+        _whole_lines(said, command, cut=cut).decode(errors="backslashreplace"), digests=command.argv[0] != "journalctl"
+    ).splitlines(keepends=True)
+    data = "".join(lines[-command.last :]).encode()
+    lost = [(Outcome.TRUNCATED, command.unasked)] if command.unasked else []
+    if cut or said.count(b"\n") >= command.most:
+        kept = f"{target.limit} bytes" if cut else f"{command.most} lines"
+        lost.append((Outcome.TRUNCATED, f"its {command.keep} {kept}: the limit is reached"))
+    if _PARTLY in complained:
+        lost.append((Outcome.DENIED, complained.partition("\n")[0][:_WORDS]))
+    if lost:
+        raise Incomplete(data, worst(outcome for outcome, _ in lost), "; ".join(reason for _, reason in lost))
+    return data
+
+
+def _start(command: Command, target: Target) -> subprocess.Popen[bytes]:
+    user = owner(target) if command.as_owner and os.geteuid() == 0 else None
+    return subprocess.Popen(
+        command.argv,
+        cwd=target.root,
+        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"}
+        | dict(command.environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        user=user,
+        group=user and group_of(user),
+        extra_groups=[] if user else None,
+    )
+
+
+def _listen(process: subprocess.Popen[bytes], command: Command, limit: int) -> tuple[bytes, bytes, bool]:
+    """Return its output, its errors, and whether something was left out. A program that exceeds the limit is ended."""
+    said, complaint, cut = bytearray(), bytearray(), False
+    for voice, block in _blocks(process):
+        if voice is process.stderr:
+            complaint += block[: _COMPLAINT - len(complaint)]
+            continue
+        said += block
+        if len(said) > limit:
+            cut = True
+            if command.keep == "first":
+                process.kill()
+                break
+            del said[: len(said) - limit]
+    return bytes(said[:limit]), bytes(complaint), cut
+
+
+def _blocks(process: subprocess.Popen[bytes]) -> Iterator[tuple[Any, bytes]]:
+    with selectors.DefaultSelector() as voices:
+        for voice in (process.stdout, process.stderr):
+            if voice:
+                voices.register(voice, selectors.EVENT_READ)
+        while voices.get_map():
+            for key, _ in voices.select():
+                if block := os.read(key.fd, _BLOCK):
+                    yield key.fileobj, block
+                else:
+                    voices.unregister(key.fileobj)
+
+
+def _whole_lines(said: bytes, command: Command, *, cut: bool) -> bytes:
+    if not cut:
+        return said
+    return said[: said.rfind(b"\n") + 1] if command.keep == "first" else said.partition(b"\n")[2]
+
+
+def owner(target: Target) -> int | None:
+    """Return the user as whom root runs a program of the repository: the first of its owners who is not root."""
+    root = Path(target.root)
+    places = (place for place in (root / ".git", root / ".git/config") if place.exists())
+    return next((user for user in (target.owner, *(place.stat().st_uid for place in places)) if user), None)
+
+
+def group_of(user: int) -> int:
+    """Return the user's own group, never root's: a folder of a user may belong to root's group."""
+    try:
+        return pwd.getpwuid(user).pw_gid or _NOGROUP
+    except KeyError:
+        return _NOGROUP
+
+
+def _refusal(said: str) -> Exception:
+    words = redact(said)
+    lower = words.lower()
+    if any(text in lower for text in _DENIED):
+        return Unanswered(Outcome.DENIED, words)
+    if any(text in lower for text in _NOT_THERE):
+        return NothingThere(words)
+    return Unanswered(Outcome.FAILED, words or "no message")

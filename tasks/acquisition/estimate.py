@@ -1,0 +1,36 @@
+"""Estimate the room that a collector's files need, by stat alone, before the first is copied."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from tasks.acquisition.collector import Collector, Files, Target
+from tasks.acquisition.matching import left_over
+from tasks.acquisition.room import Room
+from tasks.custody.evidence.room import room_told
+
+_UNIT = 512
+
+
+def estimate(collector: Collector, target: Target, folder: Path) -> dict[str, object] | None:
+    """Return the room and number of files for the custody log; None if it copies no files. Links count as zero."""
+    sources = [source for source in collector.sources if isinstance(source, Files)]
+    if not sources:
+        return None
+    return room_told((size for source in sources for size in _sizes(source, target)), Room.of(target, folder).free)
+
+
+def _sizes(source: Files, target: Target) -> Iterator[int]:
+    root = os.fsencode(target.root)
+    beside = [each for field in source.beside for each in target.globs[field]]
+    names, _ = left_over(root, source.patterns or target.globs[source.field], beside)
+    inodes = set()
+    for name in names:
+        with suppress(OSError):
+            about = os.lstat(os.path.join(root, name))
+            fits = not source.beside or target.goes_along(about.st_size)
+            if fits and stat.S_ISREG(about.st_mode) and (about.st_dev, about.st_ino) not in inodes:
+                inodes.add((about.st_dev, about.st_ino))
+                yield min(about.st_size, about.st_blocks * _UNIT)

@@ -1,0 +1,60 @@
+"""Report what the search for secrets found in each file as it is acquired; hits name line and rule, never the value."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from tasks.acquisition.collector import Item, Taken, Target
+from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
+from tasks.custody.evidence.secrets import Search, search
+
+_ALL: Final = "all of it"
+
+
+def searched(
+    items: Iterable[Item], target: Target, folder: Path, *, all_of_them: bool
+) -> Iterator[StoredFile | Loss | Search]:
+    """Yield what was acquired, each file followed by the findings in it, if there are any.
+
+    Files that we make ourselves were redacted, and are searched only with `all_of_them`.
+    """
+    for item in items:
+        if isinstance(item, Taken):
+            yield from _told(item, target, folder)
+        elif isinstance(item, StoredFile) and all_of_them:
+            yield from _told(Taken(item, _search(item, target, folder)), target, folder)
+        else:
+            yield item
+
+
+def _search(file: StoredFile, target: Target, folder: Path) -> Search:
+    try:
+        with _copy(file, folder).open("rb") as copy:
+            return search(copy, file.stored, target.searched)
+    except OSError as error:
+        return Search(file.stored, unsearched=f"{_ALL}: {error.strerror or error}")
+
+
+def _told(taken: Taken, target: Target, folder: Path) -> Iterator[StoredFile | Loss | Search]:
+    if target.sensitive == "withhold" and (taken.search.hits or taken.search.unsearched.startswith(_ALL)):
+        yield _withheld(taken, folder)
+        return
+    yield taken.file
+    if taken.search.hits or taken.search.unsearched:
+        yield taken.search
+
+
+def _copy(file: StoredFile, folder: Path) -> Path:
+    return (Path(file.where) if file.where else folder) / file.stored
+
+
+def _withheld(taken: Taken, folder: Path) -> Loss:
+    """Remove a file from the evidence; the loss has its digest and size, by which its owner can recognise it."""
+    file = taken.file
+    if not file.in_place:
+        with suppress(FileNotFoundError):
+            _copy(file, folder).unlink()
+    why = taken.search.summary or f"not searched, {taken.search.unsearched}"
+    reason = f"withheld, as the workload block asks: {why}; {file.size} bytes, sha256 {file.sha256}"
+    return Loss(file.source or file.stored, Outcome.WITHHELD, reason)

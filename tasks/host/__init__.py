@@ -1,0 +1,1 @@
+"""This host: files, locks, guard, processes, and their twins of a dry run. Acts when called, decides no step."""

@@ -1,0 +1,85 @@
+"""Decide whether a container that the block does not name is tied to the workload: by mounts, port or processes."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from tasks.custody.visible import visible
+from tasks.host.container.membership import Container, Mount
+from tasks.host.process.process import Process
+from tasks.host.process.workload import WorkloadDescription
+from tasks.system.kernel_tables import unescaped
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where a file really lies: its file system, as the kernel numbers it, and its path within that."""
+
+    device: str
+    path: PurePath
+
+    def holds(self, other: "Spot") -> bool:
+        """Return whether the other is this one or lies below it."""
+        return self.device == other.device and other.path.is_relative_to(self.path)
+
+
+Spots = Sequence[tuple[Mount, Spot]]
+"""Where each mount lies, by one view or several."""
+
+
+def spot_of(path: PurePath, mountinfo: str) -> Spot:
+    """Return where a path without links lies, by the text of /proc/PID/mountinfo (proc(5)).
+
+    The innermost mount has it; of several on one folder the last covers the others.
+    """
+    best, found = PurePath(), Spot("", path)
+    for line in filter(None, mountinfo.split("\n")):
+        device, inner, point = map(unescaped, line.split(" ")[2:5])
+        if path.is_relative_to(point) and len(PurePath(point).parts) >= len(best.parts):
+            best, found = PurePath(point), Spot(device, PurePath(inner, path.relative_to(point)))
+    return found
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What of the workload a container may have: root, folders of models, the API's port if it counts, processes."""
+
+    root: Spot
+    models: frozenset[Spot]
+    port: int | None
+    workload: WorkloadDescription
+
+    def tie(self, container: Container, spots: Spots, processes: Iterable[Process]) -> tuple[str, bool]:
+        """Return what a container has of the workload, empty if nothing, and whether that makes it a suspect.
+
+        Models count by a mount of them, or of what is in the root: who reads all of a host serves no model of it.
+        `processes` are those that run in the container.
+        """
+        has = {mount: place for mount, spot in spots if (place := self._place(mount, spot))}
+        for mount in has:
+            if mount.writable:
+                return f"it may write into the root: {_shown(mount)}", True
+        for mount, spot in spots:
+            if any(_has(spot, models, self.root) for models in self.models):
+                return f"it has the models: {_shown(mount)}", True
+        if self.port in container.ports:
+            return f"it publishes the API's port {self.port}", True
+        for process in processes:
+            if process.rooted and self.workload.names(process):
+                return f"its process {process.pid} matches and is in the root", True
+        return "; ".join(map(_shown, has)), False
+
+    def _place(self, mount: Mount, spot: Spot) -> PurePath | None:
+        """Return where in the container the root lies, or the part of it that is mounted; None if nothing of it is."""
+        if spot.holds(self.root):
+            return mount.target / self.root.path.relative_to(spot.path)
+        return mount.target if self.root.holds(spot) else None
+
+
+def _has(spot: Spot, models: Spot, root: Spot) -> bool:
+    return (models.holds(spot) and models != root) or (spot.holds(models) and root.holds(spot))
+
+
+def _shown(mount: Mount) -> str:
+    how = "writable" if mount.writable else "read-only"
+    return f"{visible(mount.source)} is mounted {how} at {visible(str(mount.target))}"

@@ -1,0 +1,216 @@
+"""Take the training lock, find its holder, hand it over, try it as a launcher would (runbook §1)."""
+
+import errno
+import fcntl
+import logging
+import os
+import signal
+import socket
+import stat
+import struct
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from tasks.custody.containment.identity import Identity
+from tasks.host.process.process import Process
+from tasks.host.process.table import read_process
+
+logger = logging.getLogger(__name__)
+
+_START_SECONDS: Final = 10.0
+_DOOR_SECONDS: Final = 3.0
+_POLL_SECONDS: Final = 0.01
+_READINGS: Final = 3
+_PEER: Final = struct.Struct("3i")
+
+
+_CAREFUL: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""Never follow links, never block: others may write to the folder, and a lease would block an open."""
+
+
+def open_lock(lock: Path) -> int:
+    """Open the lock file; without O_CREAT first, which in /tmp fails on another user's file, even for root.
+
+    Raises OSError for a link, a hard link or a device, which must not be locked. A FIFO is accepted, since a launcher
+    would find it too.
+    """
+    try:
+        return _own(lock, os.open(lock, os.O_RDWR | _CAREFUL))
+    except FileNotFoundError:
+        return _own(lock, os.open(lock, os.O_RDWR | os.O_CREAT | _CAREFUL, 0o666))
+
+
+def _own(lock: Path, descriptor: int) -> int:
+    about = os.fstat(descriptor)
+    if (stat.S_ISREG(about.st_mode) or stat.S_ISFIFO(about.st_mode)) and about.st_nlink <= 1:
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "it is a link or a device", str(lock))
+
+
+def take(lock: Path, standing: Identity | None = None) -> int | None:
+    """Return the open lock file, locked unless another process holds it; None if it cannot be opened.
+
+    If `standing` is a running guard, the descriptor is that guard's own: the lock then passes to us without ever being
+    free.
+    """
+    try:
+        descriptor = (handed(standing, lock) if standing else None) or open_lock(lock)
+    except OSError as error:
+        logger.error("The lock %s cannot be opened: %s. The guard watches without it.", lock, error)  # noqa: TRY400
+        return None
+    with suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def door(guard: Identity) -> str:
+    """Return the name of the socket at which a guard hands over the lock: an abstract one, which needs no file."""
+    return f"\0evacuation-guard-{guard.pid}-{guard.start}"
+
+
+def open_door(guard: Identity) -> socket.socket:
+    """Open this process's socket. Raises OSError on failure: its successor then has to wait for the lock."""
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(door(guard))
+    listening.listen()
+    return listening
+
+
+def hand_over(listening: socket.socket, descriptor: int) -> None:
+    """Send the open lock file to each process of our user that asks, for ever. A flock belongs to the open file."""
+    while True:
+        asking, _ = listening.accept()
+        with asking, suppress(OSError):
+            if peer_of(asking)[1] == os.geteuid():
+                socket.send_fds(asking, [b"\0"], [descriptor])
+
+
+def handed(guard: Identity, lock: Path) -> int | None:
+    """Ask a guard for its open lock file; None if that is another file, or the guard sends none.
+
+    Waits for a guard that is just starting, which opens its socket before it blocks SIGTERM.
+    """
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        process = read_process(guard.pid)
+        late = not process or not process.masks.heeds(signal.SIGTERM) or time.monotonic() > deadline
+        try:
+            return _asked(guard, lock)
+        except OSError as error:
+            if late or not isinstance(error, ConnectionRefusedError):
+                return None
+        time.sleep(_POLL_SECONDS)
+
+
+def _asked(guard: Identity, lock: Path) -> int | None:
+    wanted = os.stat(lock, follow_symlinks=False)
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(_DOOR_SECONDS)
+        asking.connect(door(guard))
+        if peer_of(asking) != (guard.pid, os.geteuid()):
+            return None
+        _, descriptors, _, _ = socket.recv_fds(asking, 1, 1)
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+        there = os.fstat(descriptor)
+        if (there.st_dev, there.st_ino) == (wanted.st_dev, wanted.st_ino):
+            return descriptor
+        os.close(descriptor)
+    return None
+
+
+def peer_of(connection: socket.socket) -> tuple[int, int]:
+    """Return pid and uid of the process at the other end, by the kernel."""
+    pid, user, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    return pid, user
+
+
+def waits(pid: int, lock: Path) -> bool:
+    """Return whether a process is queued for the lock, by the kernel."""
+    return pid in _listed(lock, waiting=True)
+
+
+def has_lock(pid: int, lock: Path) -> bool:
+    """Return whether a process has the lock's file open and locked, and the file is still at the path.
+
+    If the process's files are not readable, the answer is only whether it took the lock, by /proc/locks.
+    """
+    try:
+        wanted = lock.lstat()
+        descriptors = os.listdir(f"/proc/{pid}/fd")
+    except PermissionError:
+        return pid in _listed(lock)
+    except OSError:
+        return False
+    return any(_locks(pid, descriptor, wanted) for descriptor in descriptors)
+
+
+def _locks(pid: int, descriptor: str, wanted: os.stat_result) -> bool:
+    try:
+        there = os.stat(f"/proc/{pid}/fd/{descriptor}")
+        info = Path(f"/proc/{pid}/fdinfo/{descriptor}").read_text()
+    except OSError:
+        return False
+    return (there.st_dev, there.st_ino) == (wanted.st_dev, wanted.st_ino) and "FLOCK  ADVISORY  WRITE" in info
+
+
+def holder(lock: Path) -> Process | None:
+    """Return the process that holds the lock: the one that took it, else one that inherited the open file."""
+    took = _listed(lock)
+    everyone = (int(name) for name in os.listdir("/proc") if name.isdigit()) if took else ()
+    return _first_holder((*took, *everyone), lock)
+
+
+def taker(lock: Path) -> Process | None:
+    """Return the process that took the lock and still has it; None if it has ended, even if the file was inherited."""
+    return _first_holder(_listed(lock), lock)
+
+
+def _first_holder(pids: Iterable[int], lock: Path) -> Process | None:
+    return next((process for pid in pids if has_lock(pid, lock) and (process := read_process(pid))), None)
+
+
+def _listed(lock: Path, *, waiting: bool = False) -> list[int]:
+    """Return the pids that took the lock, or wait for it, by /proc/locks.
+
+    The kernel may skip entries while others unlock, so an empty reading is repeated.
+    """
+    try:
+        there = lock.lstat()
+    except OSError:
+        return []
+    wanted = f"{os.major(there.st_dev):02x}:{os.minor(there.st_dev):02x}:{there.st_ino}"
+    for _ in range(_READINGS):
+        with suppress(OSError):
+            text = Path("/proc/locks").read_text()  # anybody may have any number of locks
+            lines = text.splitlines() if wanted in text else ()
+            if found := [pid for line in lines if wanted in line and (pid := _pid(waiting, line.split(), wanted))]:
+                return found
+    return []
+
+
+def _pid(waiting: bool, words: list[str], wanted: str) -> int:  # noqa: FBT001  it is matched with the words
+    match waiting, words:
+        case (False, [_, "FLOCK", _, _, pid, file, *_]) | (True, [_, "->", "FLOCK", _, _, pid, file, *_]):
+            return max(int(pid), 0) if file == wanted else 0
+    return 0
+
+
+def refuses(lock: Path) -> bool:
+    """Return whether the lock refuses a launcher. A missing file, a link or a device refuses nobody."""
+    try:
+        descriptor = _own(lock, os.open(lock, os.O_RDONLY | _CAREFUL))
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,315 @@
+"""Act on the host: read processes, send signals, take the lock, start the API. Decisions are made elsewhere."""
+
+import logging
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path, PurePath
+from typing import Final, Protocol
+
+from tasks.custody.containment.identity import Identity
+from tasks.host import detached_process as launch
+from tasks.host import file_lock as lock
+from tasks.host.cgroup.group import ControlGroup, Hierarchy
+from tasks.host.guard_config import GuardConfig
+from tasks.host.listening import Listening
+from tasks.host.process import table as processes
+from tasks.host.process.handles import FileId, Handles
+from tasks.host.process.open_files import read_handles
+from tasks.host.process.places import Places
+from tasks.host.process.process import Listener, Process
+from tasks.host.process.table import GONE
+from tasks.host.unit.systemd import Systemd
+from tasks.system.atomic_files import read_marker, sync_folder, write_marker
+
+logger = logging.getLogger(__name__)
+
+_LINE_SECONDS: Final = 10.0
+_POLL_SECONDS: Final = 0.01
+_TOGETHER: Final = 256
+
+
+class Host(Protocol):
+    """What the steps may do to a host; a dry run has another implementation."""
+
+    @property
+    def systemd(self) -> Systemd:
+        """The host's systemd."""
+
+    def snapshot(self) -> dict[int, Process]:
+        """Return all processes as they are now, by pid."""
+
+    def get_process(self, identity: Identity) -> Process | None:
+        """Return one process as it is now, None if it is gone."""
+
+    def arrivals(self, last: int) -> tuple[int, list[Process]]:
+        """Return the processes with pids given out after `last`, newest first, and the last pid that was given out."""
+
+    def owners(self, port: int) -> list[Listener]:
+        """Return the processes that listen on a TCP port of this host."""
+
+    def ports(self, identities: Iterable[Identity]) -> frozenset[int]:
+        """The TCP ports on which these processes listen."""
+
+    def handles(self, processes: Iterable[Process], models: Collection[FileId] = ()) -> dict[Identity, Handles]:
+        """Return what these processes have open and mapped beside the root, without those that are gone."""
+
+    def compute_apps(self) -> tuple[str, str] | None:
+        """Return what nvidia-smi says of processes that hold memory of a GPU, or why it does not; None without it."""
+
+    def signal(self, identity: Identity, number: signal.Signals) -> None:
+        """Send a signal to exactly this process. ProcessLookupError if it is gone, PermissionError if denied."""
+
+    def group(self, path: str) -> ControlGroup | None:
+        """Return the control group at the kernel's path; None if it cannot be used."""
+
+    def wait_gone(self, identities: Iterable[Identity], seconds: float) -> frozenset[Identity]:
+        """Wait up to `seconds` until they have ended; return those that have not."""
+
+    def hold(self, orders: GuardConfig) -> Identity:
+        """Start a guard that takes the lock, outlives us, watches, and writes the marker."""
+
+    @property
+    def started_guard(self) -> Identity | None:
+        """The guard that `hold` started last: where no folder takes its marker, only who started it knows of it."""
+
+    def guard(self, marker: Path) -> Identity | None:
+        """Return the living guard that a marker names."""
+
+    def has_lock(self, identity: Identity, path: Path) -> bool:
+        """Return whether this process has the lock."""
+
+    def refuses(self, path: Path) -> bool:
+        """Try the lock as a launcher would; return whether it is refused."""
+
+    def holder(self, path: Path) -> Process | None:
+        """Return the process that has the lock, as far as the kernel tells."""
+
+    def release(self, marker: Path) -> bool:
+        """End the guard and remove the marker; False if there was no guard or marker."""
+
+    def listen(self, root: PurePath, ours: Iterable[str]) -> Listening | None:
+        """Start to listen for what changes below a folder, without `ours`. None in a dry run, which stops nothing."""
+
+    def exit_code(self, identity: Identity) -> int | None:
+        """Return how a process that we started ended, negative if by a signal; None while it runs."""
+
+    def start(
+        self, command: Sequence[str], folder: Path, log: Path, user: int, environment: Mapping[str, str]
+    ) -> Identity | None:
+        """Start a program that outlives us, as that user, in a session of its own, with this environment only.
+
+        Returns None in a dry run, which starts nothing.
+        """
+
+
+def send_signal(host: Host, identity: Identity, number: signal.Signals) -> str | None:
+    """Send a signal to exactly this process. Return an empty text, the reason if denied, or None if it is gone."""
+    try:
+        host.signal(identity, number)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        return f"{number.name} denied"
+    return ""
+
+
+def lives(host: Host, identity: Identity) -> bool:
+    """Return whether a process exists and is no zombie."""
+    process = host.get_process(identity)
+    return process is not None and process.alive
+
+
+def freeze_process(host: Host, process: Process, number: signal.Signals = signal.SIGSTOP) -> str | None:
+    """Stop a process. Return an empty text, the reason if denied, or None if it is gone."""
+    denied = send_signal(host, process.identity, number)
+    if process.parent == 1 and denied == "" and number is signal.SIGSTOP:  # its watchdog would abort it
+        host.systemd.watch(process.pid, on=False)
+    return denied and f"{denied}, it belongs to user {process.user}"
+
+
+def thaw_process(host: Host, identity: Identity) -> str | None:
+    """Undo `freeze_process`. Return an empty text, the reason if denied, or None if it is gone."""
+    denied = send_signal(host, identity, signal.SIGCONT)
+    if denied == "":
+        host.systemd.watch(identity.pid, on=True)
+    return denied
+
+
+class LinuxHost:
+    """This host, through /proc and pidfds. A pidfd identifies a process exactly: a reused pid is never signalled."""
+
+    def __init__(self, *ports: int | None, root: str | os.PathLike[str] | None = None) -> None:
+        """Take the ports whose listeners are looked up in every snapshot, and the root that places are told of."""
+        self._ports = frozenset(port for port in ports if port)
+        self._places = Places(root) if root else None
+        self._table = processes.ProcessTable(self._ports, self._places) if self._places else None
+        self.systemd = Systemd()
+        self.started_guard: Identity | None = None
+
+    def snapshot(self) -> dict[int, Process]:
+        """Read /proc once."""
+        if self._places:
+            self._places.forget()
+        return processes.read_processes(self._ports, self._places)
+
+    def look_again(self, changing: Callable[[Process], bool]) -> dict[int, Process]:
+        """Return all processes, those that have not changed since the last call as they were."""
+        return self._table.look(changing) if self._table else self.snapshot()
+
+    def arrivals(self, last: int) -> tuple[int, list[Process]]:
+        """Read only the new processes."""
+        return processes.arrivals(last, self._places)
+
+    def owners(self, port: int) -> list[Listener]:
+        """Ask the kernel for the sockets, and read every process's descriptors."""
+        return processes.owners(port)
+
+    def ports(self, identities: Iterable[Identity]) -> frozenset[int]:
+        """Ask the kernel for the sockets, and these processes for their files."""
+        return processes.ports_of(who.pid for who in identities)
+
+    def handles(self, processes: Iterable[Process], models: Collection[FileId] = ()) -> dict[Identity, Handles]:
+        """Read their files in /proc."""
+        return read_handles(processes, self._places or Places(os.devnull), models)
+
+    def compute_apps(self) -> tuple[str, str] | None:
+        """Run it, for two seconds at most. Imported here: before a freeze each import counts."""
+        from tasks.system import gpu
+
+        return gpu.compute_apps()
+
+    def get_process(self, identity: Identity) -> Process | None:
+        """Read one process from /proc."""
+        return processes.get_process(identity, self._places)
+
+    def signal(self, identity: Identity, number: signal.Signals) -> None:
+        """Send through a pidfd that was opened before the identity was checked, so that no other process is hit."""
+        descriptor = os.pidfd_open(identity.pid)
+        try:
+            if processes.start_of(identity.pid) != identity.start:
+                raise ProcessLookupError(identity.pid)
+            signal.pidfd_send_signal(descriptor, number)
+        finally:
+            os.close(descriptor)
+
+    @cached_property
+    def _hierarchy(self) -> Hierarchy | None:
+        return Hierarchy.find()
+
+    def group(self, path: str) -> ControlGroup | None:
+        """Find it below the first writable mount of version 2."""
+        return self._hierarchy.group(path) if self._hierarchy else None
+
+    def wait_gone(self, identities: Iterable[Identity], seconds: float) -> frozenset[Identity]:
+        """Wait on pidfds, which become readable when the process ends; some at a time, because descriptors are few."""
+        deadline = time.monotonic() + seconds
+        everyone, left = list(identities), frozenset[Identity]()
+        for first in range(0, len(everyone), _TOGETHER):
+            left |= self._wait_gone(everyone[first : first + _TOGETHER], deadline)
+        return left
+
+    def _wait_gone(self, identities: Iterable[Identity], deadline: float) -> frozenset[Identity]:
+        waiting = {}
+        for identity in identities:
+            with suppress(*GONE):
+                waiting[os.pidfd_open(identity.pid)] = identity
+        try:
+            return self._poll(waiting, deadline)
+        finally:
+            for descriptor in waiting:
+                os.close(descriptor)
+
+    def _poll(self, waiting: Mapping[int, Identity], deadline: float) -> frozenset[Identity]:
+        alive = {descriptor: who for descriptor, who in waiting.items() if lives(self, who)}
+        poll = select.poll()
+        for descriptor in alive:
+            poll.register(descriptor, select.POLLIN)
+        while alive and (left := deadline - time.monotonic()) > 0:
+            for descriptor, _ in poll.poll(left * 1000):
+                poll.unregister(descriptor)
+                del alive[descriptor]
+        return frozenset(alive.values())
+
+    def hold(self, orders: GuardConfig) -> Identity:
+        """Take the lock here, so that it holds at once, and pass the open file to the guard, which keeps it.
+
+        If another process holds the lock, the guard waits for it; if the file cannot be opened, the guard watches
+        without it. A living guard hands over its lock, which is never free in between; behind one that
+        cannot, the new one waits for the lock when this returns. Both we and the guard write the marker, so that it is
+        there even if we die here.
+        """
+        path, standing = Path(orders.lock), self.guard(Path(orders.marker))
+        descriptor = lock.take(path, standing)
+        try:
+            identity = self.started_guard = launch.start_guard(descriptor, orders)
+            if standing and descriptor is not None:
+                self._await_line(identity, path)
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+        try:
+            write_marker(Path(orders.marker), {**orders.about(), **asdict(identity)})
+            sync_folder(Path(orders.marker).parent)
+        except OSError as error:
+            logger.error("The cordon's marker cannot be written: %s. The guard watches without it.", error)  # noqa: TRY400
+        return identity
+
+    def _await_line(self, guard: Identity, path: Path) -> None:
+        deadline = time.monotonic() + _LINE_SECONDS
+        while not lock.has_lock(guard.pid, path) and not lock.waits(guard.pid, path) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+
+    def guard(self, marker: Path) -> Identity | None:
+        """Return the process that the marker names if it lives and is a guard of ours: a marker can be forged."""
+        identity = Identity.of(read_marker(marker))
+        process = self.get_process(identity) if identity else None
+        if not process or not process.alive or process.user != os.geteuid():
+            return None
+        if process.command[-4:-2] != ("-m", launch.GUARD) or process.command[-1] != str(marker):
+            return None  # not ours, or another workload's
+        return identity
+
+    def has_lock(self, identity: Identity, path: Path) -> bool:
+        """Ask the kernel."""
+        return lock.has_lock(identity.pid, path)
+
+    def refuses(self, path: Path) -> bool:
+        """Try the lock as a launcher would."""
+        return lock.refuses(path)
+
+    def holder(self, path: Path) -> Process | None:
+        """Return the process that took the lock."""
+        return lock.holder(path)
+
+    def release(self, marker: Path) -> bool:
+        """End the guard; the lock is free when it is gone."""
+        identity = self.guard(marker)
+        if identity:
+            with suppress(*GONE):
+                self.signal(identity, signal.SIGTERM)
+            if self.wait_gone([identity], 10):
+                raise TimeoutError(f"the guard {identity.pid} did not end within 10 s")
+        existed = marker.exists()
+        marker.unlink(missing_ok=True)
+        return existed
+
+    def listen(self, root: PurePath, ours: Iterable[str]) -> Listening:
+        """Start two witnesses, which end with us."""
+        return Listening(root, ours)
+
+    def start(
+        self, command: Sequence[str], folder: Path, log: Path, user: int, environment: Mapping[str, str]
+    ) -> Identity:
+        """Start it in a scope or a session of its own."""
+        orders = {"command": command, "root": folder, "user": user, "environment": {**environment}}
+        return launch.start_program(orders, log)[0]
+
+    def exit_code(self, identity: Identity) -> int | None:
+        """Ask the kernel about our child."""
+        return launch.exit_code(identity.pid)

@@ -1,0 +1,1 @@
+"""Processes: read from /proc, and judged as members or suspects. Nothing here sends a signal."""

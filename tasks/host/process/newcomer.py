@@ -1,0 +1,131 @@
+"""Classify processes that appear after the freeze, for the guard and the stop. Pure decisions on a snapshot."""
+
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from enum import Enum, auto
+from typing import Any, Final, NamedTuple
+
+from tasks.custody.containment.identity import Identity
+from tasks.custody.containment.receipt import Source
+from tasks.host.cgroup.ownership import unit_of
+from tasks.host.process.process import Process, copies, pids_of
+from tasks.host.process.program import CRONS, SHELLS, WRAPPERS, program
+from tasks.host.process.source import restarted, source_of
+
+
+def in_hand(
+    snapshot: Mapping[int, Process], frozen: Collection[Identity], *, run_lives: Callable[[], bool]
+) -> set[int]:
+    """Return the pids that the run has to thaw and end: the processes it froze, and copies that these are forking.
+
+    If the run has died, frozen processes are left to the next run; running ones are left to the guard.
+    """
+    held = pids_of(snapshot, frozen)
+    running = {pid for pid in held if not snapshot[pid].stopped} | copies(snapshot, held)
+    return held - running if running and not run_lives() else held | running
+
+
+_DEEPEST: Final = 1000
+KEPT: Final = 3
+"""Newcomers of one parent that stay frozen, to be looked at; further ones are ended."""
+
+
+class Started(NamedTuple):
+    """The topmost of the newcomers above a process, and what has started that: a living process, a unit, or None."""
+
+    top: Process
+    by: Source | None
+
+
+def started(snapshot: Mapping[int, Process], pid: int, newcomers: Container[int]) -> Started:
+    """Decide what has started a newcomer.
+
+    A wrapper, and the shell that it or cron runs a command by, live for one newcomer only: what started these counts.
+    """
+    top = snapshot[pid]
+    for _ in range(_DEEPEST):
+        above = snapshot.get(top.parent)
+        if above is None or above.pid not in newcomers:
+            break
+        top = above
+    for _ in range(_DEEPEST):
+        further = snapshot.get(above.parent) if above else None
+        if above is None or further is None or not _passes_on(above, further):
+            break
+        above = further
+    if above and above.pid > 1 and program(above) != "systemd":
+        return Started(top, source_of(above))
+    unit = unit_of(top.cgroup)
+    return Started(top, Source(unit) if unit else None)
+
+
+def _passes_on(process: Process, above: Process) -> bool:
+    """Return whether a process only passes on what its parent starts."""
+    if program(process) in CRONS:
+        return program(above) in CRONS
+    commanded = program(process) in SHELLS and process.command[1:2] == ("-c",)
+    return program(process) in WRAPPERS or (commanded and program(above) in WRAPPERS | CRONS)
+
+
+def is_written(number: int) -> bool:
+    """Return whether the `number`th newcomer of a source gets a row: those kept, then each doubling of those ended.
+
+    So the journal stays short, and its last row tells at least half of how many were ended.
+    """
+    ended = number - KEPT
+    return ended <= 0 or ended & (ended - 1) == 0
+
+
+def again_and_again(snapshot: Mapping[int, Process], rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return what still lives and starts newcomers again and again, by the guard's rows, and how a person ends it."""
+    ended: dict[Source, int] = {}
+    for row in rows:
+        if isinstance(about := row.get("again"), dict):
+            source = Source(str(about.get("name", "")), Identity.of(about))
+            ended[source] = max(ended.get(source, 0), int(row.get("ended", 0)))
+    units = {unit_of(process.cgroup) for process in snapshot.values() if process.alive}
+    return [
+        f"{source} starts it again and again{f', at least {number} ended' * bool(number)}: {way} (繰り返し起動の元)"
+        for source, number in ended.items()
+        if (way := _way_to_end(snapshot, source, units))
+    ]
+
+
+def _way_to_end(snapshot: Mapping[int, Process], source: Source, units: Container[str]) -> str:
+    """Return how a person ends a source; empty if it has ended."""
+    if source.identity is None:
+        return f"stop it with systemctl stop {source.name}" if source.name in units else ""
+    process = snapshot.get(source.identity.pid)
+    if not process or process.identity != source.identity or not process.alive:
+        return ""
+    if program(process) in CRONS:
+        return "take its entry out, see crontab -l"
+    harder = f", or kill -HUP {process.pid} if a person types there" if program(process) in SHELLS else ""
+    return f"end it with kill {process.pid}{harder}"
+
+
+class Newcomer(Enum):
+    """What is done with a newcomer: end it with the others, leave it frozen for the watch to report, or leave it."""
+
+    TAKEN_IN = auto()
+    TOLD = auto()
+    LEFT_ALONE = auto()
+
+
+def classify_newcomer(
+    snapshot: Mapping[int, Process],
+    identity: Identity,
+    members: Container[Identity],
+    kin: Mapping[int, Identity],
+    protected_pids: Container[int],
+) -> Newcomer:
+    """Decide on a process started during the stop. `kin` maps pids to identities of descendants of stopped processes.
+
+    A process that a supervisor restarted is left to the watch: killed here, it would come back. A process that somebody
+    else started in the root, and that is no member, is left alone: a person may be copying files.
+    """
+    process, known = snapshot[identity.pid], kin.get(identity.pid) == identity
+    if identity.pid in protected_pids or process.container or not process.alive:
+        return Newcomer.LEFT_ALONE
+    if not known and identity not in members:
+        return Newcomer.LEFT_ALONE
+    return Newcomer.TAKEN_IN if known or not restarted(snapshot, identity.pid, kin) else Newcomer.TOLD

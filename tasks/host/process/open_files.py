@@ -1,0 +1,287 @@
+"""Read what processes hold from /proc: open and mapped files, what they were started by. Done after a freeze."""
+
+import ctypes
+import os
+import re
+import struct
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from stat import S_IWUSR
+from typing import Final
+
+from tasks.custody.containment.identity import Identity
+from tasks.host.process.handles import FileId, Handles
+from tasks.host.process.places import Places, View
+from tasks.host.process.process import Process
+from tasks.host.process.program import script_of
+from tasks.host.process.table import GONE, place_of, start_of
+from tasks.system.kernel_tables import ENVIRONMENT, read_kernel, read_table
+
+_TRIES: Final = 3
+_DELETED: Final = " (deleted)"
+_WORDS: Final = 6
+_MODE, _DEVICE, _INODE, _PATH = 1, 3, 4, 5
+_AT_EXECFN: Final = 31
+_PAIR: Final = struct.calcsize("NN")
+_LONGEST: Final = 4096
+_SEARCHED: Final = (b"PYTHONPATH=", b"NODE_PATH=", b"PERL5LIB=", b"CLASSPATH=", b"LD_LIBRARY_PATH=")
+_KCMP, _KCMP_FILES = {"x86_64": 312, "aarch64": 272}.get(os.uname().machine, -1), 2
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+_THREADS_TRIED: Final = 9
+_NAMING: Final = (b"PWD=", b"OLDPWD=", b"VIRTUAL_ENV=", b"CONDA_PREFIX=")
+
+
+def read_handles(
+    processes: Iterable[Process], places: Places, models: Collection[FileId] = ()
+) -> dict[Identity, Handles]:
+    """Return the handles of those processes that have not ended, `denied` for unreadable ones. 0.3 ms a process.
+
+    `models` are the files of the workload's models. No error of one process ends this: `unread` says it.
+    """
+    found = {}
+    for process in processes:
+        try:
+            handles = _read_anew(process, places, models)
+            if start_of(process.pid) == process.identity.start:
+                found[process.identity] = handles
+        except ProcessLookupError:
+            continue
+        except Exception as error:  # noqa: BLE001  whatever its account has put there, all others are read
+            found[process.identity] = Handles(denied=True, unread=f"{type(error).__name__}: {error}")
+    return found
+
+
+def file_id(path: str | Path) -> FileId | None:
+    """Return device and inode of the file that a path leads to; None if there is none, or it is not readable."""
+    with suppress(OSError):
+        about = os.stat(path)
+        return about.st_dev, about.st_ino
+    return None
+
+
+def _read_anew(process: Process, places: Places, models: Collection[FileId]) -> Handles:
+    """Read a process; at another of its threads if the one that was to be read has ended meanwhile."""
+    for _ in range(_THREADS_TRIED):
+        with suppress(ProcessLookupError):
+            return _read(place_of(process.pid), process, places, models)
+        start_of(process.pid)
+    return Handles(denied=True, unread="none of its threads lived long enough to be read")
+
+
+def _read(where: int | str, process: Process, places: Places, models: Collection[FileId]) -> Handles:
+    try:
+        files, unread = _files(where)
+        text = read_table(f"/proc/{where}/maps")
+    except PermissionError:
+        return Handles(denied=True)
+    except FileNotFoundError as error:
+        raise ProcessLookupError(process.pid) from error
+    maps, view = list(_maps(where, text)), places.view(where)
+    shared = {path for mode, path, _, link in maps if "s" in mode and ("w" in mode or _may_be_written(link))}
+    mapped = {path: file for _, path, file, _ in maps}
+    below = frozenset(path for path in {*files, *mapped} if path.startswith("/") and places.holds(view, path))
+    mapped_models = [path for path, file in mapped.items() if file in models]
+    open_models = [path for path, (link, _) in files.items() if models and file_id(link) in models]
+    telling = {path: link for mode, path, _, link in maps if path in shared or "x" in mode}
+    telling |= {path: link for path, (link, written) in files.items() if written}
+    lost = (path for path, link in telling.items() if path not in below and _is_elsewhere(view, path, link, places))
+    unread = unread or next((f"its file {path} lies at another place" for path in lost), "")
+    called, program = _called(where), os.fsdecode(_link(where, "exe"))
+    return Handles(
+        program=file_id(f"/proc/{where}/exe"),
+        trusted=places.is_roots_own(where, program),
+        volatile=program.endswith(_DELETED) or program.startswith("/memfd:"),
+        called=called,
+        called_below=places.leads_below(view, process.cwd, called),
+        called_found=_is_found(view, process, called),
+        code=frozenset(path for mode, path, *_ in maps if "x" in mode),
+        read=frozenset(path for path, (_, written) in files.items() if not written),
+        written=frozenset(path for path, (_, written) in files.items() if written) | shared,
+        below=below,
+        model=next(iter([*mapped_models, *open_models]), ""),
+        mapped_model=bool(mapped_models),
+        names_root=_argument(process, places.root) or _variable(where, _SEARCHED, places.root),
+        began_there=_variable(where, _NAMING, places.root),
+        lost=_lost(where),
+        resolved=_is_resolved(view, process, called, places),
+        read_only=bool(process.places) and places.is_read_only(view),
+        stdin=_stdin(where),
+        pipes=_pipes(where),
+        unread=unread,
+    )
+
+
+def _link(where: int | str, name: str) -> bytes:
+    with suppress(OSError):
+        return os.readlink(f"/proc/{where}/{name}".encode())
+    return b""
+
+
+def _lost(where: int | str) -> str:
+    """Return the former name of a working directory that is deleted, else empty: one may be named "x (deleted)"."""
+    name = os.fsdecode(_link(where, "cwd"))
+    with suppress(OSError):
+        if name.endswith(_DELETED) and not os.stat(f"/proc/{where}/cwd").st_nlink:
+            return name.removesuffix(_DELETED)
+    return ""
+
+
+def _called(where: int | str) -> str:
+    """Return the path by which the kernel started the program: it stays when argv and environment are overwritten."""
+    with suppress(OSError, struct.error, UnicodeError):
+        vector = Path(f"/proc/{where}/auxv").read_bytes()
+        pairs = dict(struct.iter_unpack("NN", vector[: len(vector) // _PAIR * _PAIR]))
+        with Path(f"/proc/{where}/mem").open("rb", buffering=0) as memory:
+            memory.seek(pairs.get(_AT_EXECFN, 0))
+            return os.fsdecode(memory.read(_LONGEST).partition(b"\0")[0])
+    return ""
+
+
+def _argument(process: Process, root: str) -> str:
+    """Return an argument that names the root; empty if none."""
+    return next((word for word in process.command[1:] if _leads_to(word, root)), "")
+
+
+def _variable(where: int | str, names: tuple[bytes, ...], root: str) -> str:
+    """Return one of these variables of the environment that names the root; empty if none."""
+    with suppress(OSError):
+        rows = read_kernel(f"/proc/{where}/environ", ENVIRONMENT).split(b"\0")
+        named = [os.fsdecode(row) for row in rows if row.startswith(names)]
+        return next((row for row in named if _leads_to(row, root)), "")
+    return ""
+
+
+def _leads_to(word: str, root: str) -> bool:
+    return bool(re.search(rf"{re.escape(root)}(?![\w.-])", word))
+
+
+def _is_resolved(view: View, process: Process, called: str, places: Places) -> bool:
+    """Return whether program and script are found, and none of them, nor the working directory, below the root."""
+    if process.places or not process.executable:
+        return False
+    words = [word for word in (called, script_of(process.command)) if word]
+    return all(_is_found(view, process, word) and not places.leads_below(view, process.cwd, word) for word in words)
+
+
+def _is_found(view: View, process: Process, word: str) -> bool:
+    if word.startswith("/"):
+        return os.path.lexists(view.seen(word))
+    module = word.partition(":")[0].replace(".", "/")
+    base = f"/proc/{view.where}/cwd"
+    return any(os.path.lexists(f"{base}/{name}") for name in (word, f"{module}.py", module)) and bool(process.cwd)
+
+
+def _pipes(where: int | str) -> frozenset[str]:
+    with suppress(OSError):
+        links = (os.fsdecode(_link(where, f"fd/{name}")) for name in os.listdir(f"/proc/{where}/fd"))
+        return frozenset(link for link in links if link.startswith("pipe:"))
+    return frozenset()
+
+
+def _stdin(where: int | str) -> str:
+    return os.fsdecode(_link(where, "fd/0"))
+
+
+def _maps(where: int | str, text: str) -> Iterator[tuple[str, str, FileId, str]]:
+    r"""Yield mode, path and file of each mapping of a file, with the kernel's link to that.
+
+    In a name the kernel writes a newline as \012 and a backslash as it is (proc(5)): only the link tells which it was.
+    """
+    for line in text.split("\n"):
+        words = line.split(" ", maxsplit=_PATH)
+        if len(words) == _WORDS and words[_INODE] != "0":
+            major, _, minor = words[_DEVICE].partition(":")
+            file = (os.makedev(int(major, 16), int(minor, 16)), int(words[_INODE]))
+            first, _, last = words[0].partition("-")
+            link = f"/proc/{str(where).partition('/')[0]}/map_files/{int(first, 16):x}-{int(last, 16):x}"
+            path = os.readlink(link) if "\\012" in words[_PATH] else words[_PATH].lstrip(" ")
+            yield words[_MODE], path.removesuffix(_DELETED), file, link
+
+
+def _may_be_written(link: str) -> bool:
+    """Return whether a mapped file was opened for writing, as its link shows: mprotect(2) may give that right back."""
+    try:
+        return bool(os.lstat(link).st_mode & S_IWUSR)
+    except OSError:
+        return True
+
+
+def _is_elsewhere(view: View, path: str, link: str, places: Places) -> bool:
+    """Return whether a file of the root's file system is not where its name leads: a mount hides it, or has no place.
+
+    One without any name left lies nowhere. One that is closed or renamed meanwhile was where its name led.
+    """
+    if places.is_slow(view, path):
+        return places.hides(view, path, link)
+    return all(_seems_elsewhere(view, path, link, places) for _ in range(_TRIES))
+
+
+def _seems_elsewhere(view: View, path: str, link: str, places: Places) -> bool:
+    with suppress(OSError):
+        status = os.stat(link)
+        if not path.startswith("/") or not status.st_nlink or not places.may_hold(status.st_dev):
+            return False
+        for place in dict.fromkeys((view.seen(path), path)):
+            with suppress(OSError):
+                if os.path.samestat(status, os.lstat(place)):
+                    return False
+        return os.readlink(link).removesuffix(_DELETED) == path
+    return False
+
+
+def _files(where: int | str) -> tuple[dict[str, tuple[str, bool]], str]:
+    """Return open files with a link to each, and whether one may write there: the link's mode shows it (proc(5)).
+
+    With the reason why one of them is not known: the kernel does not spell a path of more than 4095 bytes.
+    """
+    found, unread = dict[str, tuple[str, bool]](), ""
+    for link in [f"/proc/{where}/fd/{name}" for name in os.listdir(f"/proc/{where}/fd")] + _files_of_threads(where):
+        try:
+            path = os.readlink(link)
+            if path.startswith("/"):
+                name, written = path.removesuffix(_DELETED), bool(os.lstat(link).st_mode & S_IWUSR)
+                found[name] = link, written or (name in found and found[name][1])
+        except GONE:
+            continue
+        except PermissionError:
+            raise
+        except OSError as error:
+            unread = f"its open file {link}: {error.strerror}"
+    return found, unread
+
+
+def _files_of_threads(where: int | str) -> list[str]:
+    """Return links to the open files of threads with a table of their own, by unshare(CLONE_FILES).
+
+    kcmp(2) tells which threads share one; where it does not, all are read.
+    """
+    pid, _, thread = str(where).partition("/task/")
+    found = list[str]()
+    for other in os.listdir(f"/proc/{pid}/task"):
+        if other != (thread or pid) and _LIBC.syscall(_KCMP, int(thread or pid), int(other), _KCMP_FILES, 0, 0):
+            with suppress(*GONE, PermissionError):  # a thread that has exited may be root's to read
+                found += [f"/proc/{pid}/task/{other}/fd/{name}" for name in os.listdir(f"/proc/{pid}/task/{other}/fd")]
+    return found
+
+
+class _Statx(ctypes.Structure):
+    """The begin of struct statx (statx(2)), as far as the time of birth, and room for the rest."""
+
+    _fields_ = (
+        ("mask", ctypes.c_uint32),
+        ("before", ctypes.c_ubyte * 76),
+        ("seconds", ctypes.c_int64),
+        ("nanoseconds", ctypes.c_uint32),
+        ("rest", ctypes.c_ubyte * 164),
+    )
+
+
+def birth_of(path: str) -> float:
+    """Return when a file was made, in seconds of the epoch; infinite if that is not known: nobody is younger then."""
+    about, mask = _Statx(), 0x800  # STATX_BTIME
+    with suppress(OSError, AttributeError):
+        failed = _LIBC.statx(-100, os.fsencode(path), 0, mask, ctypes.byref(about))
+        if not failed and about.mask & mask and about.seconds > 0:
+            return float(about.seconds + about.nanoseconds / 1e9)
+    return float("inf")

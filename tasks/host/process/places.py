@@ -1,0 +1,415 @@
+"""Find what of a process lies below a folder, by device and inode of the folders above it and by the mounts.
+
+A path's text lies: a folder is renamed or named "x (deleted)", mounted elsewhere, deeper than the kernel can spell, or
+in another mount namespace. What lies on a network's file system is not touched, unless the folder lies there too: one
+that does not answer would delay the freeze.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import PurePosixPath
+from stat import S_ISDIR, S_ISLNK, S_IWGRP, S_IWOTH
+from typing import Final, NamedTuple
+
+from tasks.custody.containment.place import Place
+from tasks.host.process.program import script_of
+from tasks.system.kernel_tables import read_table, unescaped
+from tasks.system.look_budget import LookBudget, TooMuchWork
+
+_FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_LEVELS: Final = 8192
+_SHALLOW: Final = 256
+_DEEP: Final = 20_000
+"""Levels that a look climbs from folders that are not shallow, in all: an account may have thousands of levels."""
+_NETWORKS: Final = ("nfs", "cifs", "smb", "ceph", "9p", "fuse", "gluster", "lustre", "afs", "beegfs", "gpfs", "gfs2")
+_DELETED: Final = "//deleted"
+_FEW_THREADS: Final = 64
+_Folder = tuple[int, int]
+
+
+class Mount(NamedTuple):
+    """A line of mountinfo (proc(5)): device, which folder of it is mounted, and where."""
+
+    device: str
+    folder: PurePosixPath
+    point: str
+    kind: str
+    read_only: bool
+
+    @property
+    def of_network(self) -> bool:
+        """Whether the file system may not answer."""
+        return self.kind.startswith(_NETWORKS)
+
+
+class View(NamedTuple):
+    """How a process sees files: its name in /proc or a thread's, its mount namespace, and whether that is as we do."""
+
+    where: int | str
+    namespace: int
+    ours: bool
+
+    @property
+    def process(self) -> str:
+        """The process's name in /proc."""
+        return str(self.where).partition("/")[0]
+
+    def seen(self, path: str) -> str:
+        """Return where we find what an absolute path is to the process."""
+        return path if self.ours else f"/proc/{self.where}/root{path}"
+
+
+def mounts_of(pid: int | str, budget: LookBudget | None = None) -> dict[int, Mount]:
+    """Return the mounts that a process sees, by their ids, which no other namespace uses; none if not readable.
+
+    Raises TooMuchWork if there is a budget, and no more of it.
+    """
+    block, line = (budget.check_now, budget.check) if budget else (None, bool)
+    with suppress(OSError):
+        return dict(_mounts(read_table(f"/proc/{pid}/mountinfo", block).split("\n"), line))
+    return {}
+
+
+def _mounts(lines: Sequence[str], check: Callable[[], object]) -> list[tuple[int, Mount]]:
+    found = []
+    for line in lines:
+        check()
+        with suppress(ValueError, IndexError):  # a mount that no line tells of counts as one that may be the root's
+            number, _, device, folder, point, options, *words = line.split(" ")
+            kind, inner = words[words.index("-") + 1], PurePosixPath(unescaped(folder).removesuffix(_DELETED))
+            found.append((int(number), Mount(device, inner, unescaped(point), kind, "ro" in options.split(","))))
+    return found
+
+
+class Places:
+    """Says which parts of processes lie below one folder.
+
+    What was found of folders is kept until `forget`: within one look they do not move.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        """Take the folder as it is now; of one that is not there, nothing lies below it."""
+        self.root = os.path.realpath(root)
+        self._namespace, self._top = _inode("/proc/self/ns/mnt"), _folder_id("/")
+        self._tops, self._mounted = set[_Folder](), set[tuple[str, PurePosixPath]]()
+        self.budget = LookBudget()
+        self._begin()
+
+    def forget(self) -> None:
+        """Begin a new look. A folder that was the root stays one, and so does what was mounted below it."""
+        self.budget.begin_look()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._mounts, self._deep = mounts_of("self"), _DEEP
+        self._find_tops(self.root)
+        self._devices = {device for device, _ in self._tops}
+        self._home = {device for device, _ in self._mounted}
+        self._folders: dict[_Folder, bool] = {}
+        self._words: dict[tuple[_Folder, str], bool] = {}
+        self._named: dict[tuple[int | str, str], bool] = {}
+        self._slow: dict[int, tuple[tuple[str, str], ...]] = {}
+        self._guesses = 0
+
+    def _find_tops(self, root: str) -> None:
+        """Note the folder and what is mounted below it: by their ids, and as folders of devices."""
+        if (top := _folder_id(root)) is None:
+            return
+        self._tops.add(top)
+        with suppress(OSError, KeyError):
+            descriptor = os.open(root, _FOLDER)
+            try:
+                mount = self._mounts[_mount_id(descriptor)]
+            finally:
+                os.close(descriptor)
+            self._mounted.add((mount.device, mount.folder / os.path.relpath(root, mount.point)))
+        for mount in self._mounts.values():
+            if mount.point.startswith(f"{root.rstrip('/')}/"):
+                self._mounted.add((mount.device, mount.folder))
+                if not mount.of_network and (top := _folder_id(mount.point)):
+                    self._tops.add(top)
+
+    def view(self, where: int | str) -> View:
+        """Return how a process, or a thread, sees files."""
+        namespace = _inode(f"/proc/{where}/ns/mnt") or 0
+        return View(where, namespace, namespace == self._namespace and _folder_id(f"/proc/{where}/root") == self._top)
+
+    def of(self, where: int | str, command: Sequence[str], executable: str, cwd: str, threads: int) -> frozenset[Place]:
+        """Return the places of a process that lie below the folder. `where` is its name in /proc, or a thread's.
+
+        `executable` and `cwd` are what the kernel calls them, which only decides what is not touched. Raises
+        TooMuchWork, with what was found until then, if its account has no more of the look's time.
+        """
+        found = set[Place]()
+        try:
+            found.update(self._found(self.view(where), command, executable, cwd, threads) if self._tops else ())
+        except TooMuchWork as error:
+            error.places = frozenset(found)
+            raise
+        return frozenset(found)
+
+    def _found(self, view: View, command: Sequence[str], executable: str, cwd: str, threads: int) -> Iterator[Place]:
+        """Yield them, the dearest to find last."""
+        if works := self._link(view, "cwd", cwd):
+            yield Place.CWD
+        if not view.ours and _folder_id(f"/proc/{view.where}/root") != self._top and self._link(view, "root", ""):
+            yield Place.ROOT
+        if self.hides(view, executable, f"/proc/{view.where}/exe"):
+            raise ValueError("a mount of its own hides where its program lies")
+        if executable and self._holds(view, executable):
+            yield Place.PROGRAM
+        if command and "/" in command[0] and self.leads_below(view, cwd, command[0]):
+            yield Place.CALLED
+        if self.leads_below(view, cwd, script_of(command)):
+            yield Place.SCRIPT
+        if not works and threads > 1 and self._thread_works_below(view, cwd, threads):
+            yield Place.CWD
+
+    def _link(self, view: View, name: str, text: str) -> bool:
+        """Return whether the folder that a link of /proc leads to is below."""
+        path = f"/proc/{view.where}/{name}"
+        if self.hides(view, text, path):
+            raise ValueError(f"a mount of its own hides where its {name} lies")
+        if self.is_slow(view, text):
+            return False
+        with suppress(OSError):
+            known = os.stat(path)
+            if (found := self._folders.get((known.st_dev, known.st_ino))) is not None:
+                return found
+            return self._climb(os.open(path, _FOLDER), view)
+        return False
+
+    def _thread_works_below(self, view: View, cwd: str, threads: int) -> bool:
+        """Return whether a thread with a working directory of its own, by unshare(CLONE_FS), works below."""
+        if threads > _FEW_THREADS:
+            self.budget.require()
+        own = None if self.is_slow(view, cwd) else _folder_id(f"/proc/{view.where}/cwd")
+        with suppress(OSError):
+            for thread in os.listdir(f"/proc/{view.process}/task"):
+                self.budget.check()
+                place = f"{view.process}/task/{thread}"
+                if own is not None and _folder_id(f"/proc/{place}/cwd") in {None, own}:
+                    continue
+                with suppress(OSError):
+                    if self._link(view._replace(where=place), "cwd", os.readlink(f"/proc/{place}/cwd")):
+                        return True
+        return False
+
+    def leads_below(self, view: View, cwd: str, word: str) -> bool:
+        """Return whether a word of a command line names a file below, by its own place or that of what it links to."""
+        if not word or (not word.startswith("/") and self.is_slow(view, cwd)):
+            return False
+        if word.startswith(("/dev/fd/", "/proc/self/fd/")):  # its own, not ours of that number
+            word = f"/proc/{view.where}/fd/{word.rpartition('/')[2]}"
+        here = None if word.startswith("/") else _folder_id(f"/proc/{view.where}/cwd")
+        key = (here or (0, view.namespace if view.ours else hash(view.where)), word)
+        if (known := self._words.get(key)) is not None:
+            return known
+        guesses = self._guesses
+        found = self._names_below(view, word) if here is None else self._leads_below(view, word)
+        if guesses == self._guesses:
+            self._words[key] = found
+        return found
+
+    def _names_below(self, view: View, word: str) -> bool:
+        target = _target(None, view.seen(word))
+        return (self._holds(view, word) and self.exists(view, word)) or bool(target and self._holds(view, target))
+
+    def _leads_below(self, view: View, word: str) -> bool:
+        folder, _, name = word.rpartition("/")
+        with suppress(OSError):
+            descriptor = os.open(f"/proc/{view.where}/cwd", _FOLDER)
+            try:
+                inner = os.open(folder or ".", _FOLDER, dir_fd=descriptor)
+            finally:
+                os.close(descriptor)
+            there, target = _has(inner, name), _target(inner, name)
+            return (self._climb(inner, view) and there) or bool(target and self._holds(view, target))
+        return False
+
+    def exists(self, view: View, path: str) -> bool:
+        """Return whether an absolute path leads to something for the process, and to no folder."""
+        with suppress(OSError):
+            return not S_ISDIR(os.lstat(view.seen(path)).st_mode)
+        return False
+
+    def _holds(self, view: View, path: str) -> bool:
+        """Return whether the folder of a file that a process names by an absolute path is below."""
+        folder = os.path.dirname(path)
+        key = (view.namespace if view.ours else view.where, folder)
+        if (known := self._named.get(key)) is not None:
+            return known
+        found = False
+        if not self.is_slow(view, folder):
+            for place in dict.fromkeys((view.seen(folder), folder)):
+                with suppress(OSError):
+                    found = found or self._climb(os.open(place, _FOLDER), view)
+        self._named[key] = found
+        return found
+
+    def holds(self, view: View, path: str) -> bool:
+        """Return whether an open or mapped file, by the name that the kernel gives it, lies below."""
+        return bool(self._tops) and self._holds(view, path)
+
+    def may_hold(self, device: int) -> bool:
+        """Return whether something of the folder is on this file system."""
+        return device in self._devices
+
+    def is_roots_own(self, where: int | str, program: str) -> bool:
+        """Return whether only root can have put a program there: by owner and mode, and no mount of another hides it.
+
+        An upgrade may have deleted it since.
+        """
+        with suppress(OSError):
+            if not self.is_slow(self.view(where), program):
+                status = os.stat(f"/proc/{where}/exe")
+                same = not status.st_nlink or os.path.samestat(status, os.stat(program))
+                return same and not status.st_uid and not status.st_mode & (S_IWGRP | S_IWOTH)
+        return False
+
+    def is_read_only(self, view: View) -> bool:
+        """Return whether the working directory is on a mount that may not be written, in our own user namespace."""
+        if _inode(f"/proc/{view.where}/ns/user") != _inode("/proc/self/ns/user"):
+            return False
+        with suppress(OSError):
+            mount = self._mount_of(f"/proc/{view.where}/cwd", view)
+            return mount is not None and mount.read_only
+        return False
+
+    def _climb(self, descriptor: int, view: View) -> bool:
+        """Return whether an open folder is the root, or in it, or in a mount of a part of it. Closes the descriptor.
+
+        Raises ValueError if that is not known, because it lies too deep.
+        """
+        passed = list[_Folder]()
+        found, guesses = False, self._guesses
+        try:
+            mount = _mount_id(descriptor)
+            for _ in self._levels():
+                self.budget.check()
+                status = os.fstat(descriptor)
+                here = (status.st_dev, status.st_ino)
+                if here in self._folders or here in self._tops:
+                    found = here in self._tops or self._folders[here]
+                    break
+                passed.append(here)
+                above = os.open("..", _FOLDER, dir_fd=descriptor)
+                os.close(descriptor)
+                descriptor, beyond = above, _mount_id(above)
+                top = _same(above, here)
+                if beyond != mount or top:
+                    if self._is_mounted(mount, view, here[0]):
+                        found = True
+                        break
+                    mount = beyond
+                if top:
+                    break
+            else:
+                raise ValueError("a folder of it lies too deep to be told apart from the root")
+        finally:
+            os.close(descriptor)
+        if guesses == self._guesses:
+            self._folders |= dict.fromkeys(passed, found)
+        return found
+
+    def _levels(self) -> Iterator[int]:
+        """Yield a number for each level that may be climbed: those of a shallow folder, and so many more in a look."""
+        for level in range(_LEVELS):
+            if level >= _SHALLOW:
+                if not self._deep:
+                    return
+                self._deep -= 1
+            yield level
+
+    def _is_mounted(self, number: int, view: View, device: int) -> bool:
+        """Return whether a mount shows a part of the folder; of one that no table lists, whether it could.
+
+        That is a guess, held against this process alone: it may have ended meanwhile, and its folders are others' too.
+        """
+        mount = self._mount(number, view)
+        if mount is None:
+            self._guesses += 1
+            return device in self._devices
+        return any(mount.device == one and mount.folder.is_relative_to(folder) for one, folder in self._mounted)
+
+    def _mount_of(self, link: str, view: View) -> Mount | None:
+        """Return the mount that a link of /proc leads to, without asking its file system; None if no table has it."""
+        descriptor = os.open(link, os.O_PATH | os.O_CLOEXEC)
+        try:
+            return self._mount(_mount_id(descriptor), view)
+        finally:
+            os.close(descriptor)
+
+    def _mount(self, number: int, view: View) -> Mount | None:
+        if number not in self._mounts:
+            self._mounts |= mounts_of(view.process, self.budget)
+        return self._mounts.get(number)
+
+    def hides(self, view: View, text: str, link: str) -> bool:
+        """Return whether only the name of what a link of /proc leads to is on a network's file system.
+
+        Any account can mount FUSE in a namespace of its own, above what it has open. No file system is asked.
+        """
+        if view.namespace == self._namespace or not self.is_slow(view, text, ("fuse",)):
+            return False
+        with suppress(OSError):
+            mount = self._mount_of(link, view)
+            return mount is None or any(
+                mount.device == device and (mount.folder.is_relative_to(top) or top.is_relative_to(mount.folder))
+                for device, top in self._mounted
+            )
+        return False
+
+    def is_slow(self, view: View, text: str, kinds: tuple[str, ...] = _NETWORKS) -> bool:
+        """Return whether a path, by its name, lies on a network's file system that the folder has no part in."""
+        if view.namespace not in self._slow:
+            seen = self._mounts if view.namespace == self._namespace else mounts_of(view.process, self.budget)
+            points = (each for each in seen.values() if each.of_network and each.device not in self._home)
+            self._slow[view.namespace] = tuple({(each.point.rstrip("/"), each.kind) for each in points})
+        slow = self._slow[view.namespace] if text else ()
+        return any(f"{text}/".startswith(f"{point}/") and kind.startswith(kinds) for point, kind in slow)
+
+
+def _target(folder: int | None, name: str) -> str:
+    """Return the file that a link leads to, by the kernel's name for it; empty if it is no link or leads nowhere."""
+    with suppress(OSError):
+        if S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            descriptor = os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=folder)
+            try:
+                return os.readlink(f"/proc/self/fd/{descriptor}")
+            finally:
+                os.close(descriptor)
+    return ""
+
+
+def _has(folder: int, name: str) -> bool:
+    with suppress(OSError):
+        return not S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    return False
+
+
+def _same(descriptor: int, folder: _Folder) -> bool:
+    status = os.fstat(descriptor)
+    return (status.st_dev, status.st_ino) == folder
+
+
+def _folder_id(path: str) -> _Folder | None:
+    with suppress(OSError):
+        status = os.stat(path)
+        return status.st_dev, status.st_ino
+    return None
+
+
+def _inode(path: str) -> int | None:
+    with suppress(OSError):
+        return os.stat(path).st_ino
+    return None
+
+
+def _mount_id(descriptor: int) -> int:
+    about = os.open(f"/proc/self/fdinfo/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return int(os.read(about, 4096).partition(b"mnt_id:\t")[2].split(maxsplit=1)[0])
+    finally:
+        os.close(about)

@@ -1,0 +1,178 @@
+"""Decide which suspects are ended with the workload on request, and how a block names a process."""
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from itertools import takewhile
+from pathlib import PurePath
+from typing import Final
+
+from tasks.custody.containment.identity import Identity
+from tasks.custody.containment.receipt import Source
+from tasks.custody.evidence.redact import redact_command
+from tasks.host.cgroup.ownership import unit_of
+from tasks.host.process.membership import Member
+from tasks.host.process.newcomer import started
+from tasks.host.process.process import Process, descendants, parents_first, process_line
+from tasks.host.process.program import quotes, runs_inline_code
+from tasks.host.process.source import keeps_only, may_be_ended, may_restart
+
+SUSPECT: Final = "suspect"
+"""The role of a process that is ended because of a fact, and matches no pattern."""
+_SHOWN: Final = 60
+_TELLING: Final = re.compile(
+    r"(?![-\d])(?!(?:\S*/)?(?:python|pypy|node|java|perl|ruby|env|nohup|nice|sudo|timeout|setsid|\w{0,2}sh)[\d.]*$)[\w./:-]{3,}"
+)
+"""A word that tells one program from another: not an option, a number, or what runs programs of any kind."""
+_SERVED: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+"""module:attribute, by which a server is told what to serve."""
+
+
+def included(
+    snapshot: Mapping[int, Process],
+    suspects: Mapping[Identity, str],
+    members: Collection[int],
+    protected_pids: Collection[int],
+) -> dict[Identity, Member]:
+    """Return the suspects to end, with the fact that ties each, and their descendants, parents first.
+
+    Suspects that hold others' or a person's work are only reported: those in a container, a Prefect worker, one with a
+    child that nothing ties to the workload, or one on the terminal of a person's session.
+    """
+    facts = {who.pid: fact for who, fact in suspects.items() if who.pid not in {*members, *protected_pids}}
+    tied = {pid for pid, process in snapshot.items() if process.rooted and may_be_ended(process)} - {*protected_pids}
+    tied |= facts.keys() | {*members}
+    chosen = {
+        pid
+        for pid in facts
+        if not snapshot[pid].container
+        and may_be_ended(snapshot[pid])
+        and keeps_only(snapshot, pid, tied)
+        and not _of_a_person(snapshot, snapshot[pid])
+    }
+    everyone = chosen | descendants(snapshot, chosen)
+    return {
+        snapshot[pid].identity: Member(SUSPECT, facts.get(pid) or f"child of {snapshot[pid].parent}")
+        for pid in parents_first(snapshot, everyone - {*members} - {*protected_pids})
+        if snapshot[pid].alive and not snapshot[pid].container
+    }
+
+
+def _of_a_person(snapshot: Mapping[int, Process], process: Process) -> bool:
+    """Return whether a process has the terminal of a person's session: an interactive shell leads it."""
+    leader = snapshot.get(process.session)
+    return process.terminal and leader is not None and quotes(leader) and not may_be_ended(leader)
+
+
+def line_for(process: Process, field: str, current: str) -> str:
+    """Return the block's line that makes a suspect a member: its unit, else `field`, widened from its `current` value.
+
+    Empty for one in a container, whose name is not known here, and for one of whose command line too little is shown.
+    """
+    if process.container:
+        return ""
+    if unit := unit_of(process.cgroup):
+        return f'units = ["{unit}"]'
+    if not (found := pattern_for(process)):
+        return ""
+    wider = f"{current}|{found}"
+    quoted = json.dumps(wider) if "'" in wider else f"'{wider}'"
+    return f"{field} = {quoted}"
+
+
+def advice(process: Process, line: str) -> str:
+    """Return how to name a suspect in the workload block: by `line` if it belongs to the workload, and if it does not.
+
+    `line` is that of `line_for`.
+    """
+    if not line and not process.container:
+        return (
+            f"{process.pid} is a suspect: suspects=include ends it; if not the workload's: {excuse_for(process)}. "
+            "ワークロードの一部なら suspects=include、無関係なら bystanders で指定してください。"
+        )
+    if not line:
+        return f"{process.pid}: add its container to `containers`. コンテナを containers に追加してください。"
+    return (
+        f"{process.pid} is a suspect. If it belongs to the workload: {line}, or suspects=include; "
+        f"if not: {excuse_for(process)}. "
+        "ワークロードの一部なら前者を、無関係なら bystanders をブロックに追加してください。"
+    )
+
+
+def excuse_for(process: Process) -> str:
+    """Return the block's line that names a process as a bystander, or how a person can if too little is shown."""
+    if found := _exact_words(process):
+        return f"bystanders = ['{found}']"
+    return f"bystanders: exe=, cwd= or unit= of process {process.pid}, whose command line is hidden 非表示のため"
+
+
+def who_started(snapshot: Mapping[int, Process], pid: int, newcomers: Collection[int] = ()) -> str:
+    """Return what has started a process, for a person who has to judge it; and how to end that if it may start more."""
+    top, by = started(snapshot, pid, newcomers)
+    if by is None:
+        ours = top.parent > 1 and top.parent not in snapshot  # the run's own processes are in no look
+        return f"started by process {top.parent} 起動元" if ours else "what started it is gone 起動元は終了済み"
+    parent = _restarting(snapshot, by)
+    cure = f"; if that is the workload's, end it first 先に終了: kill {parent.pid}" if parent else ""
+    return f"started by {by} 起動元{cure}"
+
+
+def excuse_with_source(snapshot: Mapping[int, Process], process: Process) -> str:
+    """Return the block's line that names a process as a bystander; of one that a script or supervisor started, of that.
+
+    An excused child says nothing of what starts it, which may start the workload too.
+    """
+    parent = _restarting(snapshot, started(snapshot, process.pid, ()).by)
+    if parent is None:
+        return excuse_for(process)
+    first = f"process {parent.pid} started it; if it starts the workload ワークロードの起動元なら: kill {parent.pid}"
+    return f"{first}; if not: {excuse_for(parent)}"
+
+
+def _restarting(snapshot: Mapping[int, Process], source: Source | None) -> Process | None:
+    """Return the process that a source is, if it may start more."""
+    process = snapshot[source.identity.pid] if source and source.identity else None
+    return process if process and may_restart(snapshot, process) else None
+
+
+def pattern_for(process: Process) -> str:
+    """Return a regular expression of the whole words that tell a process's program, as a person would write it.
+
+    They are the module that it runs, or else the first file that it names, and a server's module:attribute. Without
+    such a word that may be shown it is that of its exact line, or empty.
+    """
+    command, below = process.command[:200], f"{process.cwd}/"
+    shown = redact_command(command, process.cwd)
+    words = [
+        (before, part.strip("[](){}\"',;:"))
+        for before, word, seen in zip(("", *command), command, shown, strict=False)
+        for part, same in zip(word.split(), seen.split(), strict=False)
+        if part == same
+    ]
+    telling = [each for each in words if _TELLING.fullmatch(each[1]) and ("-m" in each or re.search("[./:]", each[1]))]
+    every = [word for _, word in sorted(telling, key=lambda each: each[0] != "-m")]
+    chosen = dict.fromkeys(every[:1] + [word for word in every if _SERVED.fullmatch(word)][:1])
+    made = ".*".join(_whole_word(word, below) for word in chosen)
+    fits = made and not runs_inline_code(command) and re.search(made, process.line[:4_000])  # which may take its square
+    return made if fits else _exact_words(process)
+
+
+def _whole_word(word: str, below: str) -> str:
+    """Return the pattern of a word, whatever folder stands before it; of a program in bin/ by its name alone."""
+    name = word.removeprefix(below).removeprefix("./")
+    name = PurePath(name).name if "/bin/" in f"/{name}" else name
+    return rf"(?<![\w.-]){re.escape(name)}(?![\w./-])".replace("\\-", "-")
+
+
+def _exact_words(process: Process) -> str:
+    """Return a regular expression for a command line, made of shown words only: of all of it, or of how it begins.
+
+    Empty if that would match other programs too: a beginning has to name more than a program and options.
+    """
+    line, shown = process.line[: _SHOWN + 1], process_line(process)
+    same = "".join(letter for letter, _ in takewhile(lambda pair: pair[0] == pair[1], zip(line, shown, strict=False)))
+    whole = same == line and len(line) <= _SHOWN
+    told = same if whole else same.rpartition(" ")[0]
+    enough = whole or any(map(_TELLING.match, told.split()[1:]))
+    words = re.escape(told).replace("\\ ", " ").replace("'", ".")
+    return f"^{words}{'$' if whole else ' '}" if told and enough else ""

@@ -1,0 +1,131 @@
+"""Decide which changes below the root contradict that everything of the workload was stopped (runbook §3)."""
+
+from collections.abc import Callable, Container, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import PurePath
+from typing import Any, Final, Self
+
+from tasks.custody.containment.identity import Identity
+from tasks.custody.visible import visible
+from tasks.host.process.process import Masks, Process, process_line
+
+SETTLE_SECONDS: Final = 1.0
+"""How long what waited for the workload may write its last words, if it then ends."""
+_NAMED: Final = 3
+_SHOWN: Final = 80
+
+
+@dataclass(frozen=True)
+class Change:
+    """A file below the root that was changed, by its path there, and when it was changed last.
+
+    `pid` is 0 if it is not known who did. `lineage` is the process with its ancestors, as they were at that moment; it
+    is empty if the process was gone by then.
+    """
+
+    file: str
+    at: datetime
+    pid: int = 0
+    lineage: tuple[Process, ...] = ()
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """Return the change in a witness's row."""
+        lineage = tuple(map(_process, row.get("lineage", ())))
+        return cls(row["file"], datetime.fromisoformat(row["at"]), row["pid"], lineage)
+
+    def __str__(self) -> str:
+        """Return file, time and process in one line."""
+        writer = f"process {self.pid}" if self.pid else "a process that is not known"
+        for each in self.lineage[:1]:
+            writer += f" ({process_line(each, _SHOWN) or visible(each.name, _SHOWN)})"
+        return f"{self.file} was changed at {self.at:%H:%M:%S}Z by {writer}"
+
+
+def _process(row: Mapping[str, Any]) -> Process:
+    made = {"identity": Identity(**row["identity"]), "masks": Masks(**row["masks"]), "command": tuple(row["command"])}
+    return Process(**{**row, **made, "ports": frozenset(row["ports"])})
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What the witnesses know since `armed`: `events` by process, and files that differ between two listings.
+
+    `deaf` says why not all events are known, `blind` why not all was compared; empty if that is not so.
+    """
+
+    armed: datetime
+    events: tuple[Change, ...] = ()
+    differences: tuple[Change, ...] = ()
+    deaf: str = ""
+    blind: str = ""
+
+    def since(self, at: datetime) -> Self:
+        """Return the same, armed at that time unless it was before."""
+        return replace(self, armed=min(self.armed, at))
+
+    def and_then(self, events: tuple[Change, ...], differences: tuple[Change, ...], deaf: str, blind: str) -> Self:
+        """Return the same with what was heard later."""
+        events, differences = (*self.events, *events), (*self.differences, *differences)
+        return replace(self, events=events, differences=differences, deaf=deaf, blind=blind)
+
+
+@dataclass(frozen=True)
+class Silence:
+    """The judgement: changes that contradict it, those of processes that have ended since, and what is not known."""
+
+    broken: tuple[Change, ...] = ()
+    settled: tuple[Change, ...] = ()
+    deaf: str = ""
+    blind: str = ""
+
+    @property
+    def contradictions(self) -> tuple[str, ...]:
+        """The first changes, how many more, and that nothing is known if both witnesses failed."""
+        found = [f"{change}, after everything was stopped" for change in self.broken[:_NAMED]]
+        if (more := len(self.broken) - _NAMED) > 0:
+            found.append(f"{more} more changes after everything was stopped")
+        if self.deaf and self.blind:
+            found.append(f"whether anything still writes is not known: {self.deaf}; {self.blind}")
+        return tuple(found)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What weakens the judgement without contradicting it."""
+        settled = (
+            f"{len(self.settled)} changes by what has ended since 終了済み: {', '.join(map(str, self.settled[:1]))}"
+        )
+        deaf = f"who writes is not known, files were compared by size and time 書込元は確認不可: {self.deaf}"
+        blind = f"files could not be compared by size and time 比較不可: {self.blind}"
+        found = {settled: self.settled, deaf: self.deaf and not self.blind, blind: self.blind and not self.deaf}
+        return tuple(note for note, holds in found.items() if holds)
+
+
+def judge_silence(
+    heard: Heard,
+    is_excused: Callable[[Change], bool],
+    ended: Container[Identity],
+    is_at_work: Callable[[Identity], bool],
+) -> Silence:
+    """Judge each change by who made it; a difference that an event explains by the event.
+
+    `ended` are processes of the workload whose end, or freeze, is on record. What they wrote before it, and the last
+    words of what waited for them, contradict nothing, unless they are at work.
+    """
+    explained = {change.file for change in heard.events}
+    settles = heard.armed + timedelta(seconds=SETTLE_SECONDS)
+    broken, settled = list[Change](), list[Change]()
+    for change in (*heard.events, *(each for each in heard.differences if not is_below(each.file, explained))):
+        identities = [each.identity for each in change.lineage]
+        if change.lineage and is_excused(change):
+            continue
+        ends = any(who in ended for who in identities) or (change.pid > 0 and change.at <= settles)
+        (settled if ends and not any(map(is_at_work, identities[:1])) else broken).append(change)
+    return Silence(tuple(broken), tuple(settled), heard.deaf, heard.blind)
+
+
+def is_below(file: str, folders: AbstractSet[str]) -> bool:
+    """Return whether a path is one of these, or below one."""
+    return file in folders or not folders.isdisjoint(map(str, PurePath(file).parents))

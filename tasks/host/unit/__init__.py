@@ -1,0 +1,1 @@
+"""Services of systemd: what keeps them down, and their twin. Nothing decides whose they are."""

@@ -1,0 +1,54 @@
+"""Continue the wrappers (sudo, su, runuser, script) that stopped themselves because what is below them was frozen."""
+
+import time
+from collections import Counter
+from collections.abc import Collection
+from signal import SIGCONT, SIGTERM
+from typing import Final
+
+from tasks.custody.containment.identity import Identity
+from tasks.host.host import Host, send_signal
+from tasks.host.process.wrappers import above_held, bereft
+
+_SECONDS: Final = 2.0
+_POLL_SECONDS: Final = 0.05
+_QUIET_LOOKS: Final = 3
+_TRIES: Final = 3
+
+
+def continue_above(host: Host, ran: Collection[Identity], held: Collection[Identity] = ()) -> set[Identity]:
+    """Continue those of `ran` that stand now; return those that still wait, above something `held`.
+
+    Looks until none stops any more, because one wrapper stops after the other. One that stops again and again waits for
+    a terminal that a shell has: it is left to `fg`, but ended if it has lost its child.
+    """
+    waiting = above_held(host.snapshot(), ran, held)
+    free, tries, quiet = [who for who in ran if who not in waiting and host.get_process(who)], Counter[Identity](), 0
+    deadline = time.monotonic() + _SECONDS
+    while free and quiet < _QUIET_LOOKS and time.monotonic() < deadline:
+        standing = [who for who in free if tries[who] < _TRIES and _stands(host, who)]
+        for who in standing:
+            send_signal(host, who, SIGCONT)
+        tries.update(standing)
+        quiet = 0 if standing else quiet + 1
+        time.sleep(_POLL_SECONDS)
+    for who in bereft(host.snapshot(), free) if free else ():
+        send_signal(host, who, SIGTERM)
+        send_signal(host, who, SIGCONT)
+    return waiting
+
+
+def wake(host: Host, ran: Collection[Identity], held: Collection[Identity]) -> None:
+    """Continue each of `ran` once, if it stands and nothing `held` is below: it continues its child, which is to end.
+
+    It hears of the child's end only if it runs by then.
+    """
+    waiting = above_held(host.snapshot(), ran, held)
+    for who in ran:
+        if who not in waiting and _stands(host, who):
+            send_signal(host, who, SIGCONT)
+
+
+def _stands(host: Host, who: Identity) -> bool:
+    process = host.get_process(who)
+    return process is not None and process.state == "T"

@@ -1,0 +1,127 @@
+"""§5: update latest/ from a proven incident. Runs last, because the API reads latest/."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final
+
+from tasks.custody.audit.facts import read_coverage
+from tasks.custody.evidence.acquisition import Seal
+from tasks.custody.evidence.keys import COVERAGE, LATEST, claim_key, latest_key
+from tasks.custody.incident.incident import is_ahead
+from tasks.custody.incident.verdict import Verdict, Word
+from tasks.custody.store.latest import Act, LatestPolicy, ObjectRef, Promotion
+from tasks.custody.store.latest_plan import surplus_of, unsure_of
+from tasks.custody.store.objects import latest_held
+from tasks.evidence.seal import read_manifest
+from tasks.latest.history import History, history
+from tasks.latest.transaction import ChangeRequest, LatestBusy, NotOurs, change_latest
+from tasks.models.findings import EMPTY, held_back, is_result, latest_place
+from tasks.runtime.busy_store import waits_for_store
+from tasks.runtime.context import RunContext
+from tasks.runtime.step import step
+
+_SHOWN: Final = 10
+_LOWER: Final = "evacuation rollback --newest-only"
+_NOTHING: Final = "it sealed nothing in models/, artifacts/ or logs/, and no model by the block's patterns (models)"
+
+
+def _once(_: Any, parameters: Mapping[str, Any]) -> str:
+    """The store, sealed manifests, verdict, and policy of latest/: no later run brings old content back."""
+    context, verdict, policy = (parameters[name] for name in ("context", "verdict", "policy"))
+    sealed = ",".join(each.manifest_sha256 for each in parameters["seals"])
+    by = "promoter" if context.store.has_promoter else ""
+    return f"{context.store.identity}:{sealed}:{verdict.word}:{policy}:{by}"
+
+
+@step(
+    "promote",
+    "promote latest/",
+    section="§5",
+    ja="latest/ の更新",
+    retries=2,
+    retry_delay_seconds=2.0,
+    cache_key_fn=_once,
+)
+@waits_for_store
+def promote(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy: LatestPolicy) -> Promotion:
+    """Promote sound files to latest/, in one transaction, if the incident is VERIFIED and none later has promoted."""
+    if policy == "never":
+        return _left("the policy is never")
+    if verdict.word is not Word.VERIFIED:
+        return _left(f"the incident is {verdict.word}")
+    store = context.store.latest
+    try:
+        if why_not := _out_of_turn(context, history(store)):
+            return _left(why_not, again=why_not.endswith(_LOWER))
+        wanted, held, spared = _wanted(context, seals)
+        surplus = partial(surplus_of, wanted=wanted, spared=spared, unsure=_unsure(context, seals))
+        request = ChangeRequest(wanted, f"run {context.run.id}", context.incident.id, policy, surplus=surplus)
+        made = change_latest(store, request, context.log, now=datetime.now(UTC))
+    except LatestBusy as busy:
+        return _left(str(busy), again=True)
+    except NotOurs as error:
+        return _left(f"skipped, {error}", again=True)
+    if made.turn:  # a later run that asks for another retention gives it to what this one has told of latest/ as well
+        told = context.state.turned.read()
+        context.state.turned.write({**told, **made.turn.digests})
+    why = _told(held) or ("" if wanted else _NOTHING)
+    if not wanted:
+        context.log.write("not promoted", LATEST, act="add nothing to", why=why)
+    return replace(made, reason="; ".join(filter(None, (why, _waits(policy, made)))))
+
+
+def _out_of_turn(context: RunContext, past: History) -> str:
+    """Return why the incident must not promote: a later one has, or its own id lies in the future. Empty if it may."""
+    incident, claim = context.incident.id, claim_key(context.incident.id)
+    if past.last and past.last.newest > incident:
+        future = is_ahead(past.last.newest, datetime.now(UTC))
+        remedy = f"; it is from the future: {_LOWER}" if future else ""
+        return f"{past.last.newest} is later and has promoted{remedy}"
+    times = (each.modified for each in context.store.evidence.list(claim) if each.key == claim and each.modified)
+    ahead = (f"{at:%Y-%m-%d %H:%M:%S} UTC" for at in times if is_ahead(incident, at))
+    return "".join(f"{incident} is from the future: the store got its claim at {at}" for at in ahead)
+
+
+def _left(why: str, *, again: bool = False) -> Promotion:
+    """Return a promotion that changed nothing. With `again` it is not cached: the next run of the incident may."""
+    return Promotion(reason=f"latest/ was left as it is: {why}", again=again)
+
+
+def _wanted(context: RunContext, seals: Sequence[Seal]) -> tuple[dict[str, ObjectRef], dict[str, str], frozenset[str]]:
+    """Return the objects for latest/ by key, reasons by stored name for those held back, and the workload's keys."""
+    wanted, held, has = dict[str, ObjectRef](), dict[str, str](), set[str]()
+    block = context.workload
+    for sealed in seals:
+        manifest = read_manifest(context.directory, sealed.volume)
+        back = held_back(context, sealed.volume, manifest.files)
+        places = {file.stored: place for file in manifest.files if (place := latest_place(file, block))}
+        for file in manifest.files:
+            free = back.get(file.stored) == EMPTY and not is_result(file, block)
+            if free and not ((there := context.store.latest.head(latest_key(places[file.stored]))) and there.size):
+                del back[file.stored]
+        passed = {stored: place for stored, place in places.items() if stored not in back}
+        held = {stored: why for stored, why in held.items() if stored not in passed} | back
+        wanted |= latest_held(manifest, context.incident.snapshot, passed)
+        has |= {latest_key(places.get(file.stored, file.stored)) for file in manifest.files}
+    return wanted, held, frozenset(has)
+
+
+def _unsure(context: RunContext, seals: Sequence[Seal]) -> frozenset[str]:
+    """Return what may still exist in the workload although it was not collected, from the coverage statements."""
+    folders = [context.directory.evidence_dir(sealed.volume) for sealed in seals]
+    statements = [read_coverage((folder / COVERAGE).read_bytes()) for folder in folders]
+    return unsure_of([item for attempts in statements for item in attempts])
+
+
+def _waits(policy: LatestPolicy, made: Promotion) -> str:
+    """Return a notice that a mirror's deletions need an approval, which the evacuation does not await; else empty."""
+    waits = policy == "mirror" and Act.WOULD_DELETE in made.counts
+    return "what would be deleted waits for an approval: run the deployment mirror/NAME" if waits else ""
+
+
+def _told(held: dict[str, str]) -> str:
+    shown = [f"{stored} ({why})" for stored, why in list(held.items())[:_SHOWN]]
+    more = [f"{len(held) - _SHOWN} more"] if len(held) > _SHOWN else []
+    return f"not promoted: {'; '.join([*shown, *more])}" if held else ""

@@ -1,0 +1,256 @@
+"""§5: change latest/ in one transaction: read, lock, plan, verify backups, write intent, apply, commit."""
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from tasks.custody.errors import Conflict, Denied, Refused, StoreError, TransientStoreError
+from tasks.custody.evidence.keys import begun_key, done_key, kept_key, latest_name
+from tasks.custody.store.latest import (
+    AT_WORK,
+    CHANGES,
+    Act,
+    Latest,
+    LatestPolicy,
+    LatestTransaction,
+    Promotion,
+    Row,
+    TurnProof,
+)
+from tasks.custody.store.latest_plan import kept_by, pending, plan, why_not_now
+from tasks.custody.store.manifest import canonical, digest
+from tasks.custody.store.objects import one_object
+from tasks.custody.store.receipts import ObjectReceipt, unproven
+from tasks.custody.store.rows import require_readable
+from tasks.latest.history import History, at_key, history, present
+from tasks.storage.proof import create_kept, require_kept
+from tasks.system.parallel import QUESTIONS, side_by_side
+
+if TYPE_CHECKING:
+    from blocks.port import Store
+
+_NONE: Final[Mapping[str, ObjectReceipt]] = {}
+_IN_MEMORY: Final = 10_000
+_LEFT: Final = "latest/ was left as it is."
+_FEWER: Final = "Remove from latest/ what nobody reads any more, or leave it out of the workload block's patterns."
+
+
+class Log(Protocol):
+    """Receives each act of a transaction, as the custody log does."""
+
+    def write(self, action: str, subject: str = "", **facts: Any) -> None:
+        """Log one act: what was done, to which subject, with which facts."""
+
+
+class LatestBusy(Refused):
+    """Another run is changing latest/."""
+
+
+class NotOurs(Refused):
+    """The store does not allow this identity to change latest/."""
+
+
+@dataclass(frozen=True)
+class ChangeRequest:
+    """A request to change latest/: objects in `wanted` are to be there, other keys in `remove` may be deleted.
+
+    `surplus` returns which existing keys a mirror would delete. `lower_to` sets the incident that counts as the newest
+    afterwards; None leaves that to `incident`.
+    """
+
+    wanted: Latest
+    by: str
+    incident: str = ""
+    policy: LatestPolicy = "guarded"
+    undoes: int | None = None
+    surplus: Callable[[Latest], Collection[str]] = lambda _: ()
+    remove: Collection[str] = ()
+    lower_to: str | None = None
+
+
+def change_latest(
+    store: "Store", request: ChangeRequest, log: Log, *, now: datetime, take_over: bool = False
+) -> Promotion:
+    """Change latest/ as requested, in one transaction.
+
+    Raises LatestBusy if another transaction is open (`take_over` states that its run is known to be dead) or another
+    run took the number first. Raises StoreError if the store fails: the transaction then stays open, and the next one
+    completes it.
+    """
+    past = history(store)
+    _lock(past, request, now, take_over=take_over)
+    planned = plan_change(store, request, past, now)
+    transaction = verify_backups(store, request, past, planned)
+    if past.proof and past.last and _adopts(past.last, transaction):
+        return Promotion(_receipts(request.wanted, transaction), past.proof, transaction.summary)
+    begun = _write_intent(store, transaction, log)
+    applied = _apply(store, transaction, log)
+    return _commit(store, request, transaction, applied, begun, log)
+
+
+def _lock(past: History, request: ChangeRequest, now: datetime, *, take_over: bool) -> None:
+    """Raise LatestBusy if another transaction is open. The run that creates the next number's intent has the lock."""
+    if past.open and not take_over and (why_not := why_not_now(past.open, request.incident, now)):
+        remedy = "Run this again when it is done, or after 15 minutes."
+        raise LatestBusy("nobody else to change latest/", why_not, remedy)
+
+
+def plan_change(store: "Store", request: ChangeRequest, past: History, now: datetime) -> LatestTransaction:
+    """Plan the transaction: the request, and what an open transaction left undone where the request does not decide."""
+    newest = past.last.newest if past.last else ""
+    return LatestTransaction(
+        number=past.number + 1,
+        incident=request.incident,
+        policy=request.policy,
+        by=request.by,
+        begun_at=now,
+        rows=_rows(request, past, present(store, past.last)),
+        newest=max(newest, request.incident) if request.lower_to is None else request.lower_to,
+        undoes=request.undoes,
+        carries_on=past.open.number if past.open else None,
+        lowered="" if request.lower_to is None else newest,
+    )
+
+
+def _rows(request: ChangeRequest, past: History, there: Latest) -> tuple[Row, ...]:
+    coming, going = pending(past.open) if past.open and not request.undoes else ({}, frozenset[str]())
+    wanted, remove = {**coming, **request.wanted}, {*request.remove, *going}
+    return plan(past.number + 1, there, wanted, surplus=request.surplus(there), remove=remove)
+
+
+def verify_backups(
+    store: "Store", request: ChangeRequest, past: History, transaction: LatestTransaction
+) -> LatestTransaction:
+    """Plan again without backups that the store no longer has, so that no content is deleted whose only copy it is."""
+    going = [
+        (row.key, row.before)
+        for row in transaction.rows
+        if row.act in {Act.REPLACE, Act.DELETE} and row.before and not _makes_backup(transaction.number, row)
+    ]
+    receipts = side_by_side(lambda item: at_key(store, item[1].key, item[1]), going, QUESTIONS)
+    backed = zip(going, receipts, strict=True)
+    lost = {key: replace(before, key="") for (key, before), receipt in backed if not receipt.proven}
+    return replace(transaction, rows=_rows(request, past, {**transaction.before, **lost})) if lost else transaction
+
+
+def _makes_backup(number: int, row: Row) -> bool:
+    return row.before is not None and row.before.key == kept_key(number, latest_name(row.key))
+
+
+def _adopts(last: LatestTransaction, transaction: LatestTransaction) -> bool:
+    """Return whether an earlier run of the incident did all of it, and ended before it could report that."""
+    same = (last.incident, last.policy) == (transaction.incident, transaction.policy)
+    return same and transaction.incident != "" and not any(row.act in CHANGES for row in transaction.rows)
+
+
+def _write_intent(store: "Store", transaction: LatestTransaction, log: Log) -> str:
+    """Create the transaction's intent object, which takes the lock, and return its SHA-256."""
+    key = begun_key(transaction.number)
+    try:
+        begun = _create(store, key, transaction)
+    except Conflict as error:
+        taken = f"turn {transaction.number} of latest/"
+        raise LatestBusy(taken, "another run that was quicker", "Run this again.") from error
+    except Denied as error:
+        remedy = "Give the store block a promoter (docs/latest.md)."
+        raise NotOurs("an identity that may change latest/", error.got, remedy) from error
+    left = {act: [row.key for row in transaction.rows if row.act is act] for act in (Act.KEEP, Act.WOULD_DELETE)}
+    log.write("turn begun", key, sha256=begun, result=transaction.summary, left={**left})
+    return begun
+
+
+def _create(store: "Store", key: str, transaction: LatestTransaction) -> str:
+    """Create the intent object. A large one is written to a temporary file first, to bound memory."""
+    if len(transaction.rows) <= _IN_MEMORY:
+        return create_kept(store, key, transaction.to_bytes())
+    with NamedTemporaryFile(prefix="evacuation-turn-") as file:
+        file.writelines(transaction.pieces())
+        file.flush()
+        require_readable(key, len(transaction.rows), file.tell(), _LEFT, _FEWER)
+        begun = digest(Path(file.name))
+        store.create(key, Path(file.name), begun)
+        require_kept(store, [one_object(key, file.tell(), begun)])
+    return begun
+
+
+def _apply(store: "Store", transaction: LatestTransaction, log: Log) -> dict[str, ObjectReceipt]:
+    """Apply each row, deletions last, and return a receipt by key for each that is now there.
+
+    Stops before the time after which other runs take this one for dead.
+    """
+    until = time.monotonic() + AT_WORK.total_seconds()
+
+    def change(row: Row) -> ObjectReceipt | None:
+        if time.monotonic() > until:
+            wanted = f"turn {transaction.number} of latest/ to be done within {AT_WORK}"
+            raise TransientStoreError(wanted, "more to do", "It is not done.", "Run again.")
+        _change(store, transaction.number, row)
+        digests = {"sha256": row.after and row.after.sha256, "replaced": row.before and row.before.sha256}
+        log.write("promoted", row.key, act=row.act, **digests)
+        return at_key(store, row.key, row.after) if row.after else None
+
+    return {
+        receipt.key: receipt
+        for acts in ({Act.ADD, Act.REPLACE}, {Act.DELETE})
+        for receipt in side_by_side(change, (row for row in transaction.rows if row.act in acts), QUESTIONS)
+        if receipt
+    }
+
+
+def _change(store: "Store", number: int, row: Row) -> None:
+    if row.before and _makes_backup(number, row):
+        store.copy(row.key, row.before.key, row.before.sha256, row.before.parts)
+        if not (receipt := at_key(store, row.before.key, row.before)).proven:
+            raise _changed(store, row.key, receipt.reason)
+    elif row.after and (reason := _differs(store, row)):
+        raise _changed(store, row.key, reason)
+    if row.after:
+        store.copy(row.after.key, row.key, row.after.sha256, row.after.parts, replace=True)
+    elif row.before:
+        store.remove(row.key, row.before.sha256, row.before.parts)
+
+
+def _differs(store: "Store", row: Row) -> str:
+    """Return what somebody has put there since the plan, which has no backup; empty if nothing."""
+    if row.before:
+        return at_key(store, row.key, row.before).reason
+    return "expected no object, the store has one" if store.head(row.key) else ""
+
+
+def _changed(store: "Store", key: str, reason: str) -> StoreError:
+    return TransientStoreError(
+        f"{key} in {store.place} to be what the turn says", reason, "The turn is left open.", "Run this again."
+    )
+
+
+def _commit(  # noqa: PLR0913, PLR0917  the phases before it
+    store: "Store",
+    request: ChangeRequest,
+    transaction: LatestTransaction,
+    applied: Mapping[str, ObjectReceipt],
+    begun: str,
+    log: Log,
+) -> Promotion:
+    """Require that each file is proven, then mark the transaction as done."""
+    receipts, number = _receipts(request.wanted, transaction, applied), transaction.number
+    if bad := unproven(receipts):
+        raise _changed(store, bad[0].key, bad[0].reason)
+    done = canonical({"turn": number, "begun": begun, "by": request.by, "done_at": datetime.now(UTC).isoformat()})
+    proof = TurnProof(number, begun, create_kept(store, done_key(number), done), kept_by(number, transaction.rows))
+    log.write("turn done", done_key(number), sha256=proof.done, result=transaction.summary)
+    return Promotion(receipts, proof, transaction.summary)
+
+
+def _receipts(
+    wanted: Latest, transaction: LatestTransaction, applied: Mapping[str, ObjectReceipt] = _NONE
+) -> tuple[ObjectReceipt, ...]:
+    """Return receipts for all wanted objects. Those that the transaction kept were proven when it was planned."""
+    kept = {row.key for row in transaction.rows if row.act is Act.KEEP}
+    return tuple(
+        ObjectReceipt(key, ref.sha256, ref.size, proven=True) if key in kept else applied[key]
+        for key, ref in wanted.items()
+    )

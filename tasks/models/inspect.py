@@ -1,0 +1,266 @@
+"""§4: judge each model in the evidence before the seal, in sandboxed processes."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from blocks.workload import Workload
+from tasks.custody.evidence.acquisition import Evidence, StoredFile
+from tasks.custody.evidence.artifact import unsteady
+from tasks.custody.evidence.keys import MODELS, unquote
+from tasks.custody.models.content import HEAD, looks_like_a_pickle
+from tasks.custody.models.inspection import (
+    OTHER_FORMAT,
+    Inspection,
+    ModelFinding,
+    Soundness,
+    named_as_model,
+    plain,
+    plain_all,
+)
+from tasks.custody.store.manifest import digest
+from tasks.evidence.left_alone import left_alone, steady
+from tasks.evidence.model_served import model_served
+from tasks.host.workload import interpreter_of
+from tasks.models.findings import is_model, latest_place, sealed_findings
+from tasks.runtime.context import RunContext
+from tasks.runtime.step import step
+from tasks.system.accounts import clean_environment, groups_of
+from tasks.system.sandbox import Limits, run_confined
+
+_ALL_SECONDS: Final = 600.0
+_SECONDS: Final = 30.0
+_BYTES_A_SECOND: Final = 20e6
+_MEMORY: Final = 2 << 30
+_LOADED_MEMORY: Final = 8 << 30
+_NOBODY: Final = 65534
+_RULED: Final = frozenset({Soundness.SOUND, Soundness.SUSPECT})
+
+
+def _what_is_judged(_: Any, parameters: Mapping[str, Any]) -> str:
+    """The digests of all files of the workload, and the block's fields on models."""
+    block, evidence = parameters["context"].workload, parameters["evidence"]
+    files = sorted({(item.volume, file.stored, file.sha256) for item in evidence for file in item.files if file.source})
+    return f"{files}:{block.models}:{block.model_imports}:{block.inspect_models}:{block.interpreter}"
+
+
+@step("judge_models", "judge the models", section="§4", ja="モデルの判定", retries=1, cache_key_fn=_what_is_judged)
+def judge_models(context: RunContext, evidence: Sequence[Evidence]) -> Inspection:
+    """Judge the models in this run's folder, and write the findings there before it is sealed.
+
+    Returns these findings and those of folders sealed before.
+    """
+    before = [
+        finding for volume in range(1, context.run.volume) for finding in sealed_findings(context.directory, volume)
+    ]
+    ours = [item for item in evidence if item.volume == context.run.volume]
+    files = {file.stored: file for item in ours for file in item.files}
+    models = {file for file in files.values() if is_model(context, context.run.volume, file)}
+    since = min((item.started_at for item in ours if not models.isdisjoint(item.files)), default=None)
+    found = Inspection(tuple(_judge_all(context, models, since)))
+    if models:
+        context.directory.write(context.directory.evidence_dir(context.run.volume) / MODELS, found.to_bytes())
+    for finding in found.findings:
+        latest = latest_place(files[finding.stored], context.workload)
+        context.log.write("model judged", finding.stored, sha256=finding.sha256, result=finding.summary, latest=latest)
+    known = {unquote(file.source).decode(errors="backslashreplace"): file.sha256 for file in models}
+    if (served := model_served(context, {context.run.volume: files.values()}, known)).names:
+        context.log.write("model served", " or ".join(served.names), result=served.summary)
+    return Inspection((*before, *found.findings))
+
+
+def judge_again(context: RunContext, volume: int, files: Iterable[StoredFile]) -> tuple[ModelFinding, ...]:
+    """Judge a sealed folder's models by the block's present rules, from the sealed bytes. Changes nothing sealed.
+
+    Judges only what the rules decide: a suspect model may become sound, and a sound one suspect.
+    """
+    named, until = {file.stored: file for file in files}, time.monotonic() + _ALL_SECONDS
+
+    def again(finding: ModelFinding) -> ModelFinding:
+        context.cancelled.check()
+        file = named.get(finding.stored)
+        if finding.outcome not in _RULED or file is None or unsteady(file.stored, file.note):
+            return finding
+        try:
+            about = _judge(context, volume, file, until, inspect=finding.outcome is Soundness.SUSPECT)
+            as_sealed = digest(context.directory.locate(volume, file)) == file.sha256 == finding.sha256
+        except OSError:  # one that was hashed in place may be gone; whether the API may load it is asked elsewhere
+            return finding
+        return ModelFinding(file.stored, file.sha256, **about) if as_sealed and about["outcome"] in _RULED else finding
+
+    sealed = sealed_findings(context.directory, volume)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = tuple(pool.map(again, sealed))
+    for before, now in zip(sealed, found, strict=True):
+        if now.outcome is not before.outcome:
+            told = f"{now.summary}; sealed as {before.outcome}"
+            context.log.write("model judged again", now.stored, sha256=now.sha256, result=told)
+    return found
+
+
+def _judge_all(context: RunContext, models: Iterable[StoredFile], since: datetime | None) -> list[ModelFinding]:
+    """Judge the models, small ones first, so that one that uses up the time costs no others. Identical files once."""
+    names: dict[str, list[StoredFile]] = {}
+    for file in sorted(models, key=lambda file: (file.size, file.stored)):
+        names.setdefault(file.sha256, []).append(file)
+    until = time.monotonic() + _ALL_SECONDS
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        judged = pool.map(lambda twins: _judge_twins(context, twins, until, since), names.values())
+        return sorted((finding for findings in judged for finding in findings), key=lambda finding: finding.stored)
+
+
+def _judge_twins(
+    context: RunContext, twins: Sequence[StoredFile], until: float, since: datetime | None
+) -> list[ModelFinding]:
+    context.cancelled.check()
+    try:
+        about = _judge(context, context.run.volume, twins[0], until, since)
+    except OSError as error:
+        about = _unknown(f"not judged: {error.strerror or error}")
+    return [_second_look(context, file, ModelFinding(file.stored, file.sha256, **about)) for file in twins]
+
+
+def _unknown(reason: str) -> dict[str, Any]:
+    return {"outcome": Soundness.UNKNOWN, "reason": reason}
+
+
+def _judge(  # noqa: PLR0913
+    context: RunContext,
+    volume: int,
+    file: StoredFile,
+    until: float,
+    since: datetime | None = None,
+    *,
+    inspect: bool = True,
+) -> dict[str, Any]:
+    """Return a finding's fields. `since` is before the file was hashed."""
+    seconds = min(_SECONDS + file.size / _BYTES_A_SECOND, until - time.monotonic())
+    if seconds <= 0:
+        return _unknown(f"not judged: the {_ALL_SECONDS:g} s for all models were used up")
+    path = context.directory.locate(volume, file)
+    with path.open("rb") as opened:
+        known = named_as_model(file.stored) or looks_like_a_pickle(opened.read(HEAD))
+        about = read_model(opened, seconds, context.workload)
+        if about["outcome"] is Soundness.TORN and not known:
+            return _unknown(f"{OTHER_FORMAT}; as a pickle: {about['reason']}")
+        alone = since and left_alone(path, file, 0, since.timestamp())
+        if file.in_place and not alone and digest(path) != file.sha256:
+            return {"outcome": Soundness.TORN, "reason": "it changed while it was judged"}
+        if about["outcome"] is Soundness.SOUND and context.workload.inspect_models and inspect:
+            opened.seek(0)
+            about |= _loaded(context.workload, opened, seconds, about)
+    return about
+
+
+def read_model(file: BinaryIO, seconds: float, block: Workload) -> dict[str, Any]:
+    """Read a model in a sandbox, by the rules of the block; return a finding's fields. It is not loaded."""
+    told = (json.dumps(each) for each in (block.model_imports, *import_path(block)))
+    command = [sys.executable, "-P", "-m", "tasks.models.scanner", *told]
+    answer = run_confined(command, file, Limits(seconds, _MEMORY))
+    if answer.late:
+        return _unknown(f"reading it took more than {seconds:.3g} s")
+    try:
+        about: dict[str, Any] = json.loads(answer.said)
+    except ValueError:
+        return _unknown(f"reading it broke its reader, which ended with {answer.ended}: too large, or made to do so")
+    lists = {name: tuple(value) for name, value in about.items() if isinstance(value, list)}
+    return about | lists | {"outcome": Soundness(about["outcome"])}
+
+
+def _loaded(workload: Workload, file: BinaryIO, seconds: float, read: Mapping[str, Any]) -> dict[str, Any]:
+    """Load the model as the workload's user, never as root. One that its own interpreter cannot load is not sound."""
+    interpreter = workload.root / interpreter_of(workload.root, workload.interpreter)
+    own = interpreter.exists()
+    program = [str(interpreter) if own else sys.executable, "-I", "-c", _source()]
+    program += [str(workload.root)] if workload.model_imports else []
+    answer = run_confined(program, file, _as_workload(workload, seconds))
+    walls = tuple(f"inspected without a wall that this host does not have: {wall}" for wall in answer.without)
+    try:
+        told = json.loads(answer.said)
+    except ValueError:
+        told = None
+    if not isinstance(told, dict):
+        why = f"not done after {seconds:.3g} s" if answer.late else f"its loader ended with {answer.ended}"
+        if answer.refused:
+            why = f"{program[0]}: {answer.refused}"
+        return {"warnings": (*walls, f"not inspected: {why}")}
+    return as_told(told, made_with=read.get("sklearn", ""), own_interpreter=own, walls=walls)
+
+
+def as_told(told: Mapping[str, Any], *, made_with: str, own_interpreter: bool, walls: Sequence[str]) -> dict[str, Any]:
+    """Build a finding's fields from what the loaded model reports, which is shown but not trusted."""
+    warnings = (*walls, *plain_all(told.get("warnings")))
+    if "error" in told:
+        error = plain(told["error"])
+        if own_interpreter:
+            return {"warnings": warnings, **_unknown(f"the workload's own interpreter cannot load it: {error}")}
+        return {"warnings": (*warnings, f"not inspected: our interpreter cannot load it: {error}")}
+    loaded_with = plain(told.get("sklearn") or "")
+    if made_with and loaded_with and made_with != loaded_with:
+        warnings = (*warnings, f"made with scikit-learn {made_with}, loaded with {loaded_with}")
+    features = told.get("features")
+    return {
+        "estimator": plain(told.get("estimator", "")),
+        "features": features if type(features) is int else None,
+        "feature_names": plain_all(told.get("feature_names")),
+        "classes": plain_all(told.get("classes")),
+        "inspected": True,
+        "warnings": warnings,
+    }
+
+
+def _source() -> str:
+    return Path(__file__).with_name("loader.py").read_text()
+
+
+def _as_workload(workload: Workload, seconds: float) -> Limits:
+    if os.geteuid() != 0:
+        return Limits(seconds, _LOADED_MEMORY)
+    user = workload.root.stat().st_uid or _NOBODY
+    return Limits(seconds, _LOADED_MEMORY, user, groups_of(user))
+
+
+def _second_look(context: RunContext, file: StoredFile, finding: ModelFinding) -> ModelFinding:
+    """Mark a model as TORN if its source is still being written. Sources in containers are not looked at again."""
+    if finding.outcome is Soundness.SUSPECT:
+        return finding
+    if why := unsteady(file.stored, file.note):
+        return replace(finding, outcome=Soundness.TORN, reason=why)
+    source = unquote(file.source)
+    if source.startswith(b"/"):
+        return finding
+    try:
+        now = os.stat(os.path.join(os.fsencode(context.directory.root), source))  # noqa: PTH116, PTH118  a hostile name is bytes
+    except OSError:
+        return replace(finding, warnings=(*finding.warnings, "its source is gone: there was no second look at it"))
+    if steady(file, now.st_size, now.st_mtime_ns):
+        return finding
+    return replace(finding, outcome=Soundness.TORN, reason="its source has changed since: it is still being written")
+
+
+def import_path(block: Workload) -> tuple[list[str], list[str]]:
+    """Return folders that the API imports from first, and prefixes below which packages are installed for it.
+
+    The folders are the root, those of PYTHONPATH, and those in the API's command or of files in it.
+    """
+    named = {folder for word in block.api_command if (folder := _folder_of(block.root / word.rpartition("=")[2]))}
+    told = {block.root / folder for folder in block.api_environment.get("PYTHONPATH", "").split(":")}
+    interpreter = block.root / interpreter_of(block.root, block.interpreter)
+    home = clean_environment(block.root.stat().st_uid).get("HOME", "/")
+    prefixes = {interpreter.parent.parent, interpreter.resolve().parent.parent, Path(home) / ".local"}
+    return sorted(map(str, {block.root, *named, *told})), sorted(map(str, prefixes))
+
+
+def _folder_of(path: Path) -> Path | None:
+    """Return the folder, or the folder of the file, at a path; None if there is neither."""
+    with suppress(OSError, ValueError):
+        return path if path.is_dir() else path.parent if path.exists() else None
+    return None

@@ -1,0 +1,104 @@
+"""Whom a guard leaves to a run; what a stop does with a process that was started meanwhile."""
+
+from dataclasses import replace
+
+import pytest
+
+from tasks.custody.containment.identity import Identity
+from tasks.host.process.newcomer import Newcomer, classify_newcomer, in_hand
+from tasks.host.process.process import Process
+
+TAKEN_IN, TOLD, LEFT_ALONE = Newcomer.TAKEN_IN, Newcomer.TOLD, Newcomer.LEFT_ALONE
+SERVICE, LOGIN = "0::/system.slice/training.service", "0::/user.slice/user-1000.slice/session-2.scope"
+NEW = Identity(50, 500)
+
+
+def process(pid: int, parent: int, program: str) -> Process:
+    return Process(Identity(pid, pid * 10), parent, "S", (program,), executable=f"/usr/bin/{program}")
+
+
+def table(*, parent: int, cgroup: str = LOGIN, container: str = "", state: str = "S") -> dict[int, Process]:
+    """Init, a user's systemd, a supervisor, a training that is stopped, and the newcomer."""
+    newcomer = replace(process(50, parent, "python3"), cgroup=cgroup, container=container, state=state)
+    others = [(1, 0, "systemd"), (20, 1, "systemd"), (30, 1, "supervisord"), (40, 1, "python3")]
+    return {one.pid: one for one in (*(process(*each) for each in others), newcomer)}
+
+
+KIN = {40: Identity(40, 400)}
+ITSELF = {50: NEW}
+ANOTHER_OF_ITS_PID = {50: Identity(50, 499)}
+
+
+@pytest.mark.parametrize(
+    ("what", "snapshot", "member", "kin", "protected_pids", "becomes"),
+    [
+        ("a helper that the training has started", table(parent=40), False, KIN | ITSELF, (), TAKEN_IN),
+        ("a worker that the training has started", table(parent=40), True, KIN | ITSELF, (), TAKEN_IN),
+        ("a worker whose parent was not met as kin in time", table(parent=40), True, KIN, (), TAKEN_IN),
+        ("a worker that init has adopted", table(parent=1), True, KIN, (), TAKEN_IN),
+        ("a worker that a user's systemd has adopted", table(parent=20), True, KIN, (), TAKEN_IN),
+        ("a worker whose parent is gone", table(parent=45), True, KIN, (), TAKEN_IN),
+        ("a helper that has moved into a unit", table(parent=1, cgroup=SERVICE), False, KIN | ITSELF, (), TAKEN_IN),
+        ("kin that a supervisor has adopted", table(parent=30), True, KIN | ITSELF, (), TAKEN_IN),
+        ("what a supervisor has started again", table(parent=30), True, KIN, (), TOLD),
+        ("what systemd has started again", table(parent=1, cgroup=SERVICE), True, KIN, (), TOLD),
+        ("what a user's systemd has started again", table(parent=20, cgroup=SERVICE), True, KIN, (), TOLD),
+        ("a member that has the pid of kin", table(parent=30), True, KIN | ANOTHER_OF_ITS_PID, (), TOLD),
+        ("what somebody else has started", table(parent=30), False, KIN, (), LEFT_ALONE),
+        ("a stranger that has the pid of kin", table(parent=1), False, KIN | ANOTHER_OF_ITS_PID, (), LEFT_ALONE),
+        ("a stranger below init", table(parent=1), False, KIN, (), LEFT_ALONE),
+        ("a protected one that is kin", table(parent=40), True, KIN | ITSELF, (50,), LEFT_ALONE),
+        ("a protected one that a supervisor has started", table(parent=30), True, KIN, (50,), LEFT_ALONE),
+        ("kin in a container", table(parent=40, container="0123"), False, KIN | ITSELF, (), LEFT_ALONE),
+        ("a member in a container", table(parent=30, container="0123"), True, KIN, (), LEFT_ALONE),
+        ("kin that has ended", table(parent=40, state="Z"), False, KIN | ITSELF, (), LEFT_ALONE),
+        ("a member that has ended", table(parent=30, state="Z"), True, KIN, (), LEFT_ALONE),
+    ],
+)
+def test_a_newcomer_is_taken_in_told_or_left_alone(  # noqa: PLR0913, PLR0917  the columns of the table
+    what: str,
+    snapshot: dict[int, Process],
+    member: bool,  # noqa: FBT001
+    kin: dict[int, Identity],
+    protected_pids: tuple[int, ...],
+    becomes: Newcomer,
+) -> None:
+    members = [NEW] if member else []
+    assert classify_newcomer(snapshot, NEW, members, kin, protected_pids) is becomes, what
+
+
+def at_a_look(**states: str) -> dict[int, Process]:
+    """A training, its copy that is about to become a helper, a child that has its own program, and a stranger."""
+    seen = {"training": (60, 1), "copy": (61, 60), "child": (62, 60), "stranger": (63, 1)}
+    made = {name: process(pid, parent, "python3") for name, (pid, parent) in seen.items()}
+    return {
+        one.pid: replace(one, state=states.get(name, "S"), forked=name in {"copy", "stranger"})
+        for name, one in made.items()
+    }
+
+
+FROZEN = [Identity(60, 600), Identity(64, 640)]
+
+
+@pytest.mark.parametrize(
+    ("what", "snapshot", "frozen", "living", "dead"),
+    [
+        ("it was thawed to end", at_a_look(), FROZEN, {60, 61}, set()),
+        ("it stands", at_a_look(training="T"), FROZEN, {60, 61}, {60}),
+        ("it stands for a tracer", at_a_look(training="t"), FROZEN, {60, 61}, {60}),
+        ("its copy stands too", at_a_look(training="T", copy="T"), FROZEN, {60, 61}, {60}),
+        ("its copy was frozen by the run", at_a_look(copy="T"), [*FROZEN, Identity(61, 610)], {60, 61}, {61}),
+        ("it has ended, and its copy not", at_a_look(training="Z"), FROZEN, {60}, set()),
+        ("another has its pid", at_a_look(training="T"), [Identity(60, 599)], set(), set()),
+        ("nobody was frozen", at_a_look(training="T"), [], set(), set()),
+    ],
+)
+def test_whom_a_run_has_in_hand_as_long_as_it_lives_and_when_it_is_dead(
+    what: str,
+    snapshot: dict[int, Process],
+    frozen: list[Identity],
+    living: set[int],
+    dead: set[int],
+) -> None:
+    assert in_hand(snapshot, frozen, run_lives=lambda: True) == living, what
+    assert in_hand(snapshot, frozen, run_lives=lambda: False) == dead, what

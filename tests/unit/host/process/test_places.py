@@ -1,0 +1,50 @@
+"""What lies below a folder: an answer that is only a guess about one process decides about no other."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tasks.custody.containment.place import Place
+from tasks.host.process import places
+from tasks.host.process.places import Places
+from tasks.host.process.table import read_process
+
+WAITS = "print(flush=True)\nimport signal\nsignal.pause()"
+APART = ["unshare", "--mount"]
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a process mounts of its own")
+
+
+@contextmanager
+def waiting(folder: Path, *before: str, script: str = "") -> Iterator[int]:
+    words = [script] if script else ["-c", WAITS]
+    with subprocess.Popen([*before, sys.executable, *words], cwd=folder, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        yield process.pid
+        process.kill()
+
+
+@pytest.mark.parametrize("script", ["", "./train.py"])
+def test_a_process_whose_mounts_are_not_known_makes_no_other_one_the_workloads(
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that ends while it is looked at shows no mounts any more. Seen as a stranger that was stopped."""
+    (tmp_path / "root").mkdir()
+    (tmp_path / "train.py").write_text(WAITS)
+    looked = Places(tmp_path / "root")
+    mounts_of = places.mounts_of
+    with ExitStack() as stack:
+        gone = stack.enter_context(waiting(tmp_path, *APART, script=script))
+        stranger = stack.enter_context(waiting(tmp_path, script=script))
+        inside = stack.enter_context(waiting(tmp_path / "root"))
+        monkeypatch.setattr(places, "mounts_of", lambda pid, *_: {} if str(pid) == str(gone) else mounts_of(pid))
+        found = {pid: read_process(pid, None, looked) for pid in (gone, stranger, inside)}
+    seen = {pid: process.places for pid, process in found.items() if process}
+    assert Place.CWD in (seen[gone] or ()), "what is not known is held against it"
+    assert seen[stranger] == frozenset()
+    assert seen[inside] == frozenset({Place.CWD})

@@ -1,0 +1,79 @@
+"""A process that nobody knows is told with what has started it, and the advice is about that."""
+
+from dataclasses import replace
+
+import pytest
+
+from tasks.custody.containment.identity import Identity
+from tasks.host.process.process import Process
+from tasks.host.process.suspect import excuse_with_source, who_started
+
+
+def process(pid: int, parent: int, *command: str, cgroup: str = "") -> Process:
+    program = command[0].rpartition("/")[2].lstrip("-")
+    line = (pid, pid * 10)
+    return Process(Identity(*line), parent, "S", command, executable=f"/usr/bin/{program}", cgroup=cgroup)
+
+
+SLEEP = process(50, 40, "sleep", "15")
+LOOP = process(40, 1, "bash", "/srv/again.sh")
+PYTHON = process(40, 1, "python3", "/srv/supervise.py")
+SUPERVISORD = process(40, 1, "supervisord", "-c", "/etc/supervisord.conf")
+LOGIN = process(40, 1, "-bash")
+MAKE = process(40, 1, "make", "watch")
+INIT = process(1, 0, "systemd")
+
+
+def host(*others: Process) -> dict[int, Process]:
+    return {each.pid: each for each in (INIT, *others)}
+
+
+@pytest.mark.parametrize("parent", [LOOP, PYTHON, SUPERVISORD], ids=["loop", "python", "supervisord"])
+@pytest.mark.parametrize("between", [(), ("timeout", "9"), ("sudo", "-u", "ana")], ids=["child", "timeout", "sudo"])
+def test_a_parent_that_may_start_more_is_named_with_its_end_and_the_advice_is_about_it(
+    parent: Process, between: tuple[str, ...]
+) -> None:
+    wrapper = [process(45, 40, *between)] if between else []
+    child = replace(SLEEP, parent=45) if wrapper else SLEEP
+    seen = host(parent, *wrapper, child)
+    told, line = who_started(seen, 50), excuse_with_source(seen, child)
+    assert told.startswith(f"started by process 40 ({' '.join(parent.command)})")
+    assert told.endswith("kill 40")
+    assert "起動元" in told
+    assert "kill 40; if not: bystanders = ['" in line
+    assert "sleep" not in line
+
+
+@pytest.mark.parametrize("parent", [LOGIN, MAKE], ids=["login", "make"])
+def test_a_person_or_a_build_is_named_and_not_to_be_ended(parent: Process) -> None:
+    seen = host(parent, SLEEP)
+    assert who_started(seen, 50).startswith("started by process 40 (")
+    assert "kill" not in who_started(seen, 50)
+    assert excuse_with_source(seen, SLEEP) == "bystanders = ['^sleep 15$']"
+
+
+@pytest.mark.parametrize(
+    ("parent", "told"),
+    [
+        (1, "what started it is gone 起動元は終了済み"),
+        (20, "what started it is gone 起動元は終了済み"),
+        (77, "started by process 77 起動元"),
+    ],
+    ids=["double fork", "a user's systemd", "a process of the run itself"],
+)
+def test_a_parent_that_is_gone_is_told_to_be_gone(parent: int, told: str) -> None:
+    orphan = replace(SLEEP, parent=parent)
+    seen = host(process(20, 1, "systemd", "--user"), orphan)
+    assert who_started(seen, 50) == told
+    assert excuse_with_source(seen, orphan) == "bystanders = ['^sleep 15$']"
+
+
+def test_a_service_is_named() -> None:
+    inside = replace(SLEEP, parent=1, cgroup="0::/system.slice/again.service")
+    assert who_started(host(inside), 50) == "started by systemd unit again.service 起動元"
+
+
+def test_of_newcomers_the_source_of_the_first_counts() -> None:
+    first = process(51, 40, "python3", "src/train.py")
+    seen = host(LOOP, first, replace(SLEEP, parent=51))
+    assert "process 40 (bash /srv/again.sh)" in who_started(seen, 50, {50, 51})

@@ -1,0 +1,92 @@
+"""Which changes contradict that everything was stopped: one table."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tasks.host.process.process import Process
+from tasks.host.silence import Change, Heard, Silence, is_below, judge_silence
+from tests.support.paper_host import process
+
+ARMED = datetime(2026, 1, 2, 3, 12, tzinfo=UTC)
+SOON, LATER = ARMED + timedelta(seconds=0.5), ARMED + timedelta(seconds=9)
+STRANGER, EDITOR, CAUGHT = process(1), process(2, ("vim", "x")), process(3, ("python", "train.py"))
+CHILD = process(4, parent=3)
+
+
+def by(*lineage: Process, file: str = "models/m", at: datetime = LATER) -> Change:
+    return Change(file, at, lineage[0].pid if lineage else 0, lineage)
+
+
+def judged(*events: Change, at_work: tuple[Process, ...] = (), **heard: object) -> Silence:
+    alive = {each.identity for each in at_work}
+    return judge_silence(
+        Heard(ARMED, events, **heard),  # type: ignore[arg-type]
+        lambda change: change.lineage[0] == EDITOR,
+        {CAUGHT.identity},
+        lambda who: who in alive,
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "at_work", "is_broken", "is_settled"),
+    [
+        (by(STRANGER), (STRANGER,), True, False),
+        (by(STRANGER), (), True, False),  # it has ended since, and still it has written
+        (by(STRANGER, at=SOON), (STRANGER,), True, False),
+        (by(STRANGER, at=SOON), (), False, True),  # the last words of what waited for the workload
+        (Change("models/m", LATER, 4711), (), True, False),  # gone before it could be looked up
+        (Change("models/m", SOON, 4711), (), False, True),
+        (by(), (), True, False),
+        (by(at=SOON), (), True, False),
+        (by(EDITOR), (EDITOR,), False, False),
+        (by(CAUGHT), (), False, True),  # frozen or ended on record
+        (by(CHILD, CAUGHT), (), False, True),
+        (by(CAUGHT), (CAUGHT,), True, False),  # whoever froze it, it runs
+        (by(CHILD, CAUGHT), (CHILD,), True, False),
+    ],
+)
+def test_a_change_counts_by_who_made_it(
+    change: Change, at_work: tuple[Process, ...], *, is_broken: bool, is_settled: bool
+) -> None:
+    made = judged(change, at_work=at_work)
+    assert (made.broken, made.settled) == ((change,) if is_broken else (), (change,) if is_settled else ())
+
+
+@pytest.mark.parametrize(
+    ("events", "differs", "counts"),
+    [
+        ((by(EDITOR, file="src/a"),), "src/a", False),
+        ((by(EDITOR, file="old"),), "old/deep/a", False),  # a folder that was moved
+        ((by(EDITOR, file="src/a"),), "src/b", True),
+        ((by(EDITOR, file="src/a"),), "src/a.swp", True),
+        ((), "models/mapped", True),
+    ],
+)
+def test_a_difference_is_explained_by_an_event_on_it_or_on_a_folder_above_it(
+    events: tuple[Change, ...], differs: str, *, counts: bool
+) -> None:
+    assert bool(judged(*events, differences=(Change(differs, LATER),)).broken) is counts
+
+
+@pytest.mark.parametrize(
+    ("deaf", "blind", "contradictions", "notes"), [("", "", 0, 0), ("x", "", 0, 1), ("", "y", 0, 1), ("x", "y", 1, 0)]
+)
+def test_not_knowing_is_never_silence(deaf: str, blind: str, contradictions: int, notes: int) -> None:
+    made = judged(deaf=deaf, blind=blind)
+    assert (len(made.contradictions), len(made.notes)) == (contradictions, notes)
+
+
+def test_the_lines_name_file_time_and_process_and_are_few() -> None:
+    made = judged(*(by(process(n, ("python", "-c", "x")), file=f"models/{n}.joblib") for n in range(10, 19)))
+    assert made.contradictions[0] == (
+        "models/10.joblib was changed at 03:12:09Z by process 50000010 (python -c x), after everything was stopped"
+    )
+    assert made.contradictions[3:] == ("6 more changes after everything was stopped",)
+    assert "a process that is not known" in judged(by()).contradictions[0]
+
+
+def test_below_is_by_whole_names() -> None:
+    assert is_below("evidence/a/b", {"evidence"})
+    assert is_below("evidence", {"evidence"})
+    assert not is_below("evidence2/a", {"evidence"})
