@@ -37,6 +37,7 @@ from tasks.drill.vault import allowed_signers, credentials, new_key, write_frame
 from tasks.fleet.opening import the_incident
 from tasks.fleet.orders import rows_of
 from tasks.prefect_side.saved_blocks import load_block
+from tasks.system.polling import poll_until
 from tasks.system.shared_files import CHECKOUT
 
 FLEET: Final = "drill"
@@ -112,11 +113,12 @@ def dead_before(on: FleetStage, name: str) -> None:
 
 def dies_frozen(on: FleetStage, name: str) -> None:
     """Kill a host as soon as it is known to be frozen, and one API process with it."""
-    deadline = time.monotonic() + _FROZEN_SECONDS
-    while not any(row.host == name and row.frozen for row in _rows_or_none(on)):
-        if time.monotonic() > deadline:
-            raise NotProven(End.NOT_CONTAINED, f"{name} was not frozen within {_FROZEN_SECONDS:g} s")
-        time.sleep(_POLL_SECONDS)
+
+    def is_frozen() -> bool:
+        return any(row.host == name and row.frozen for row in _rows_or_none(on))
+
+    if not poll_until(is_frozen, _FROZEN_SECONDS, _POLL_SECONDS):
+        raise NotProven(End.NOT_CONTAINED, f"{name} was not frozen within {_FROZEN_SECONDS:g} s")
     on.hosts[name].stop()
     for process in psutil.Process(on.plant.replicas[0].pid).children():
         process.kill()
@@ -128,12 +130,14 @@ def come_back(on: FleetStage) -> None:
     for name in ("gpu2", "gpu3"):
         on.hosts[name].start()
     say("  gpu2 and gpu3 are back: the order of gpu3 stood; the run of gpu2 died with it, which is seen after 90 s")
-    deadline = time.monotonic() + _DEAD_SECONDS
     with client_of(on.plant.server) as client:
-        while any(run.state and not run.state.is_final() for run in client.read_flow_runs(flow_filter=_FLEETS)):
-            if time.monotonic() > deadline:
-                raise NotProven(End.UNVERIFIED, f"not every host had an end within {_DEAD_SECONDS:g} s")
-            time.sleep(_POLL_SECONDS)
+
+        def all_ended() -> bool:
+            runs = client.read_flow_runs(flow_filter=_FLEETS)
+            return not any(run.state and not run.state.is_final() for run in runs)
+
+        if not poll_until(all_ended, _DEAD_SECONDS, _POLL_SECONDS):
+            raise NotProven(End.UNVERIFIED, f"not every host had an end within {_DEAD_SECONDS:g} s")
     say(f"  gpu2 is {next(row.end for row in on.rows() if row.host == 'gpu2')}")
 
 

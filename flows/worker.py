@@ -9,7 +9,6 @@ for a server that is still starting, because Prefect's worker ends without one.
 import os
 import socket
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, NoReturn
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 
 from tasks.custody.errors import Refused
 from tasks.custody.incident.news import PEOPLE
+from tasks.system.polling import poll_until
 from tasks.system.priority import take_priority
 
 SETTINGS: Final = {"PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,blocks"}
@@ -38,12 +38,11 @@ def await_server(address: str) -> None:
     """Wait at most two minutes while connections to this URL are refused. Other errors are left to Prefect."""
     place = urlsplit(address)
     port = place.port or _PORTS.get(place.scheme)
-    deadline = time.monotonic() + _SERVER_SECONDS
-    while place.hostname and port and _refused(place.hostname, port) and time.monotonic() < deadline:
-        time.sleep(_POLL_SECONDS)
+    if (host := place.hostname) and port:
+        poll_until(lambda: not _refuses(host, port), _SERVER_SECONDS, _POLL_SECONDS)
 
 
-def _refused(host: str, port: int) -> bool:
+def _refuses(host: str, port: int) -> bool:
     try:
         socket.create_connection((host, port), _ANSWER_SECONDS).close()
     except OSError as error:

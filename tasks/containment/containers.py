@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import re
-import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -24,12 +23,12 @@ from tasks.host.process.table import standpoint
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import frozen_containers
 from tasks.runtime.state import IncidentState
+from tasks.system.polling import poll_until
 
 logger = logging.getLogger(__name__)
 
 _ROUNDS: Final = 8
 _KILL_SECONDS: Final = 10.0
-_POLL_SECONDS: Final = 0.05
 _AT_ONCE: Final = 8
 _SIGKILL: Final = "SIGKILL"
 _BETWEEN_STARTS: Final = "restarting"
@@ -103,17 +102,17 @@ def freeze_container(context: RunContext, container: Container) -> FrozenContain
 
 def _keep_down(engine: Engine, container: Container) -> None:
     """Forbid restarts, repeatedly until the container is down or in another life, because a start may be under way."""
-    deadline = time.monotonic() + _KILL_SECONDS
-    while (
-        (now := engine.get_container(container.id))
-        and now.alive
-        and now.identity == container.identity
-        and time.monotonic() < deadline
-    ):
+
+    def is_down() -> bool:
+        now = engine.get_container(container.id)
+        if not (now and now.alive and now.identity == container.identity):
+            return True
         with suppress(ContainerGone):
             engine.forbid_restart(container.id)
             engine.signal(container.id, _SIGKILL)
-        time.sleep(_POLL_SECONDS)
+        return False
+
+    poll_until(is_down, _KILL_SECONDS)
 
 
 def _keep_config(context: RunContext, container: Container) -> None:

@@ -1,7 +1,6 @@
 """§1-§3 for the systemd services that the block names: keep them down, freeze, stop and release them."""
 
 import logging
-import time
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -11,12 +10,12 @@ from tasks.host.process.table import untouchable
 from tasks.host.unit.drop_in import UNANSWERED, drop_in, is_down, may_live, units_without
 from tasks.host.unit.systemd import Systemd
 from tasks.runtime.context import RunContext
+from tasks.system.polling import poll_until
 
 logger = logging.getLogger(__name__)
 
 ASKED: Final = "systemctl stop"
 _WAKES: Final = (".socket", ".path")
-_POLL_SECONDS: Final = 0.05
 _SETTLE_SECONDS: Final = 5.0
 
 
@@ -88,17 +87,19 @@ class Units:
 
     def kill(self) -> None:
         """Wait until systemd has them down; kill whatever is left in their control groups. Call after the signals."""
-        deadline = time.monotonic() + _SETTLE_SECONDS
-        while (left := self._living()) and time.monotonic() <= deadline:
-            for unit in left:
-                self._systemd.tell("kill", "--signal=SIGKILL", "--", unit)
-            time.sleep(_POLL_SECONDS)
+        poll_until(self._are_down, _SETTLE_SECONDS)
         for unit in self.names:
             about = self._systemd.shown(unit)
             if about == UNANSWERED:
                 self._tell("kill", unit, UNANSWERED["SubState"])
             elif about.get("SubState", "").startswith("auto-restart"):
                 self._tell("stop", unit, self._systemd.tell("stop", "--", unit))
+
+    def _are_down(self) -> bool:
+        living = self._living()
+        for unit in living:
+            self._systemd.tell("kill", "--signal=SIGKILL", "--", unit)
+        return not living
 
     def _living(self) -> list[str]:
         return [unit for unit in self.names if may_live(self._systemd.shown(unit))]

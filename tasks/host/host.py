@@ -26,6 +26,7 @@ from tasks.host.process.process import Listener, Process
 from tasks.host.process.table import GONE
 from tasks.host.unit.systemd import Systemd
 from tasks.system.atomic_files import read_marker, sync_folder, write_marker
+from tasks.system.polling import poll_until
 
 logger = logging.getLogger(__name__)
 
@@ -261,9 +262,7 @@ class LinuxHost:
         return identity
 
     def _await_line(self, guard: Identity, path: Path) -> None:
-        deadline = time.monotonic() + _LINE_SECONDS
-        while not lock.has_lock(guard.pid, path) and not lock.waits(guard.pid, path) and time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)
+        poll_until(lambda: lock.has_lock(guard.pid, path) or lock.waits(guard.pid, path), _LINE_SECONDS, _POLL_SECONDS)
 
     def guard(self, marker: Path) -> Identity | None:
         """Return the process that the marker names if it lives and is a guard of ours: a marker can be forged."""
