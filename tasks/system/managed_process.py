@@ -11,13 +11,13 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
-from tasks.system.polling import poll_until
-
 _KEEPER: Final = (sys.executable, "-I", "-S", str(Path(__file__).resolve()))
+_POLL_SECONDS: Final = 0.05
 _TAIL: Final = 1500
 _OUTLIVED: Final[list[subprocess.Popen[bytes]]] = []  # kept alive: Popen warns when one is collected
 
@@ -83,15 +83,13 @@ class ManagedProcess:
             raise
 
     def _wait_until_ready(self, keeper: subprocess.Popen[bytes]) -> None:
-        def is_ready() -> bool:
-            if self.ready():
-                return True
+        deadline = time.monotonic() + self.ready_seconds
+        while not self.ready():
             if keeper.poll() is not None:
                 raise ManagedProcessError(self._complaint("one that ended at once"))
-            return False
-
-        if not poll_until(is_ready, self.ready_seconds):
-            raise ManagedProcessError(self._complaint(f"none within {self.ready_seconds:g} s"))
+            if time.monotonic() > deadline:
+                raise ManagedProcessError(self._complaint(f"none within {self.ready_seconds:g} s"))
+            time.sleep(_POLL_SECONDS)
 
     def _complaint(self, got: str) -> str:
         tail = self.log.read_bytes()[-_TAIL:].decode(errors="replace")
