@@ -12,6 +12,7 @@ import pytest
 from psutil import STATUS_STOPPED
 
 from tasks.custody.fleet.frame import EVENT, EVENT_ANSWER
+from tasks.custody.incident.deployment_names import full_name
 from tasks.drill.vault import write_frame_keys
 from tasks.prefect_side.own_server import PrefectServer
 from tests.e2e.plant.conftest import HOSTS, RUN_SECONDS, Site
@@ -129,7 +130,7 @@ def test_a_frame_gives_back_what_one_has_frozen_and_so_does_a_run_that_is_over(f
         site.trigger("given", reason="a leak")
         framed.frozen("gpu1", "gpu3")
         wait_until(lambda: len(site.runs_of("given")) == len(HOSTS), what="the orders")
-        thaw = site.http.get("/deployments/name/fleet-thaw/given").json()["id"]
+        thaw = site.http.get(f"/deployments/name/{full_name('fleet-thaw', 'given')}").json()["id"]
         site.post(f"/deployments/{thaw}/create_flow_run", {"parameters": {"reason": "a mistake"}})
         wait_until(lambda: framed.runs_again("gpu1") and framed.runs_again("gpu3"), RUN_SECONDS, "the thaw")
         thawed = {("gpu1", "thawed"), ("gpu3", "thawed")}
