@@ -33,7 +33,7 @@ from tasks.incident.current import read_incident
 from tasks.incident.run_lock import take_ownership
 from tasks.latest.promote import promote
 from tasks.record.findings import content_of, verdict_of
-from tasks.record.last_record import finished, last_record
+from tasks.record.last_record import build_postmortem_content, last_record
 from tasks.record.postmortem import postmortem
 from tasks.record.render import MARKDOWN, Pages
 from tasks.record.report_data import ReportData
@@ -160,7 +160,9 @@ def _evacuated(context: RunContext, run: Run) -> None:
 
 def _written(context: RunContext, run: Run) -> None:
     """Put on record what people have written."""
-    content = finished(context, last_record(context.directory.path), sealed(context), "ana", {"cause": run.text})
+    content = build_postmortem_content(
+        context, last_record(context.directory.path), sealed(context), "ana", {"cause": run.text}
+    )
     _made(record.fn(context, content))
 
 

@@ -13,7 +13,7 @@ from tasks.evidence.seal import sealed
 from tasks.people.form import fill_in
 from tasks.preflight.open_incident import Opened
 from tasks.preflight.reopen import Reopening, postmortem_before, reopen
-from tasks.record.last_record import finished, last_record
+from tasks.record.last_record import build_postmortem_content, last_record
 from tasks.record.publish import publish, written_state
 from tasks.record.write import record
 from tasks.runtime.context import RunContext
@@ -78,5 +78,5 @@ def postmortem(  # noqa: PLR0913, PLR0917  each is a field of the form that a pe
 
 def _write(context: RunContext, by: str, given: dict[str, str]) -> State[Any]:
     last = last_record(context.directory.path)
-    content = finished(context, last, sealed(context), by, given)
+    content = build_postmortem_content(context, last, sealed(context), by, given)
     return written_state(context, publish(record.submit(content)), content, last.number)

@@ -13,8 +13,8 @@ from tasks.evidence.seal import check_seal, sealed
 from tasks.people.form import ask
 from tasks.preflight.open_incident import Opened
 from tasks.preflight.reopen import Reopening, recovery_asked, reopen
-from tasks.record.findings import note_cancelled, reached
-from tasks.record.last_record import carried, last_record
+from tasks.record.findings import describe_recovery, note_cancelled
+from tasks.record.last_record import build_recovery_content, last_record
 from tasks.record.publish import publish, recovered_state
 from tasks.record.write import record
 from tasks.recovery.recover import StartAs, prove_contained_again
@@ -82,6 +82,6 @@ def _recover(context: RunContext, despite: str, model: str, start_as: StartAs | 
     again = result_or_reason(Containment, checked[0]) if checked else None
 
     # §8: record
-    note_cancelled(context, again if isinstance(again, Containment) else None, reached(recovery))
-    content = carried(context, last, seals, recovery=recovery, containment=again, despite=despite)
+    note_cancelled(context, again if isinstance(again, Containment) else None, describe_recovery(recovery))
+    content = build_recovery_content(context, last, seals, recovery=recovery, containment=again, despite=despite)
     return recovered_state(context, publish(record.submit(content, wait_for=after(recovered, *checked))), recovery)

@@ -151,8 +151,8 @@ def unbegun_runs(tell: UUID, seconds: float = UNBEGUN_SECONDS) -> AutomationCore
 def _telling(tell: UUID, what: str, body: str, name: str = "{{ flow_run.name }}") -> list[ActionTypes]:
     """Return the action that tells what has happened to a run, with its name and the way to it."""
     named = {"subject": f"{what}: {name}", "body": f"{body}\n{{{{ flow_run | ui_url }}}}"}
-    about = {**named, "event": "{{ event.event }}"}
-    return [RunDeployment(source="selected", deployment_id=tell, parameters=about)]
+    parameters = {**named, "event": "{{ event.event }}"}
+    return [RunDeployment(source="selected", deployment_id=tell, parameters=parameters)]
 
 
 def untaken_messages(blocks: Sequence[UUID], seconds: float = MESSAGE_SECONDS) -> AutomationCore:
@@ -161,14 +161,14 @@ def untaken_messages(blocks: Sequence[UUID], seconds: float = MESSAGE_SECONDS) -
     That is for workers that are gone, also with the run in their hands, and for nothing else: the server's alarms wait
     while it sends, and what a receiver does not take is lost.
     """
-    said = "{{ flow_run.parameters['subject'] }}", "{{ flow_run.parameters['body'] }}"
-    sent = [SendNotification(block_document_id=block, subject=said[0], body=said[1]) for block in blocks]
-    told = f"No worker began within {seconds:g} s: {SENT_BY_SERVER}. サーバーから直接送信しました。"
+    fields = "{{ flow_run.parameters['subject'] }}", "{{ flow_run.parameters['body'] }}"
+    messages = [SendNotification(block_document_id=block, subject=fields[0], body=fields[1]) for block in blocks]
+    reason = f"No worker began within {seconds:g} s: {SENT_BY_SERVER}. サーバーから直接送信しました。"
     return AutomationCore(
         name=UNTAKEN_MESSAGES,
         description="The server sends it by itself. ワーカー不在時の直接通知。",
         trigger=_overdue(_SCHEDULED, {_RUNNING, *ENDED}, timedelta(seconds=seconds), _runs(PEOPLE)),
-        actions=[*sent, ChangeFlowRunState(state=StateType.CANCELLED, name="Cancelled", message=told)],
+        actions=[*messages, ChangeFlowRunState(state=StateType.CANCELLED, name="Cancelled", message=reason)],
     )
 
 

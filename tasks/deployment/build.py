@@ -15,7 +15,7 @@ from tasks.custody.incident.description import place, read_tables
 from tasks.custody.incident.exit_codes import REFUSED
 from tasks.custody.incident.news import PEOPLE
 from tasks.custody.visible import say
-from tasks.deployment.register import DeploymentTarget, former_lines, prepare, register, save, saved, worker_of
+from tasks.deployment.register import DeploymentTarget, former_lines, load_target, prepare, register, save, worker_of
 
 FILE: Final = "evacuation.toml"
 NAME: Final = "portfolio"
@@ -57,6 +57,6 @@ def _target(client: SyncPrefectClient, name: str, store: str) -> DeploymentTarge
     if len(known) > 1:
         raise Refused("one workload, or evacuation.toml in this folder", ", ".join(known), _CURE)
     if known:
-        return saved(known[0], store or known[0])
+        return load_target(known[0], store or known[0])
     say(f"workload/{NAME} and evidence-store/{store or NAME} are not saved yet: until they are, every run is refused")
     return DeploymentTarget(NAME, store or NAME, socket.gethostname())

@@ -100,7 +100,7 @@ def template(client: SyncPrefectClient, entry: Mapping[str, Any]) -> Template:
     return Template(entry, client.create_flow_from_name(flow.name), of_flow)
 
 
-def deployed(
+def find_deployments(
     client: SyncPrefectClient, all_of: Sequence[Template], every: Sequence[Mapping[str, str]]
 ) -> dict[tuple[UUID, str], DeploymentResponse]:
     """Return the deployments that the server has already, those of an earlier version too, by their flow and name."""
@@ -129,13 +129,13 @@ def deploy(
         if known:
             client.update_deployment(known.id, DeploymentUpdate(**fields))
             client.delete_resource_owned_automations(f"prefect.deployment.{known.id}")
-            made = known.id
+            deployment_id = known.id
         else:
             fields |= {"paused": bool(former and former.paused)}
             schedules = _schedules(template.entry, values, former)
-            made = client.create_deployment(template.flow_id, name, schedules=schedules, **fields)
+            deployment_id = client.create_deployment(template.flow_id, name, schedules=schedules, **fields)
         for alarm in _alarms(template.entry, values):
-            alarm.set_deployment_id(made)
+            alarm.set_deployment_id(deployment_id)
             client.create_automation(alarm.as_automation())
         if former:
             client.delete_resource_owned_automations(f"prefect.deployment.{former.id}")

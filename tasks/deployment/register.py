@@ -41,7 +41,7 @@ from tasks.deployment.automations import (
     untaken_messages,
     untaken_runs,
 )
-from tasks.deployment.prefect_file import deploy, deployed, template, templates
+from tasks.deployment.prefect_file import deploy, find_deployments, template, templates
 from tasks.host.host import LinuxHost
 from tasks.incident.directory import evidence_of
 from tasks.prefect_side.saved_blocks import load_block
@@ -74,7 +74,7 @@ class DeploymentTarget:
         return {**asdict(self), "pool": pool, "python": engine, "minute": minute, "zone": own_zone()}
 
 
-def saved(name: str, store: str) -> DeploymentTarget:
+def load_target(name: str, store: str) -> DeploymentTarget:
     """Return the target of blocks that are saved on the server. Raises Refused for one that is unknown or invalid."""
     workload: Workload = load_block(Workload, name)
     load_block(EvidenceStore, store)
@@ -156,8 +156,8 @@ def make_pool(client: SyncPrefectClient, pool: str) -> None:
     try:
         kind = client.read_work_pool(pool).type
     except ObjectNotFound:
-        about = "Evacuations, and the training that they may pause. A worker on each host. 緊急撤収。"
-        kind = client.create_work_pool(WorkPoolCreate(name=pool, type="process", description=about)).type
+        description = "Evacuations, and the training that they may pause. A worker on each host. 緊急撤収。"
+        kind = client.create_work_pool(WorkPoolCreate(name=pool, type="process", description=description)).type
         print(f"made the work pool {pool}")
     if kind != "process":
         raise Refused(
@@ -173,14 +173,14 @@ def make_queues(client: SyncPrefectClient, pool: str, host: str) -> None:
 
     A later queue comes later in the pool's order: to name its place would move all others of a large pool.
     """
-    for suffix, about in _QUEUES.items():
-        make_queue(client, pool, host + suffix, about)
+    for suffix, description in _QUEUES.items():
+        make_queue(client, pool, host + suffix, description)
 
 
-def make_queue(client: SyncPrefectClient, pool: str, name: str, about: str) -> None:
+def make_queue(client: SyncPrefectClient, pool: str, name: str, description: str) -> None:
     """Create a queue unless there is one of that name."""
     with suppress(ObjectAlreadyExists):
-        client.create_work_queue(name, description=about, work_pool_name=pool)
+        client.create_work_queue(name, description=description, work_pool_name=pool)
         print(f"made the queue {pool}/{name}")
 
 
@@ -204,7 +204,7 @@ def deploy_fleet(fleet: str, pool: str, engine: str) -> str:
         make_queue(client, pool, FLEETS, "Runs of fleets. A worker anywhere that reaches server and store serves it.")
         values = {"fleet": fleet, "pool": pool, "queue": FLEETS, "python": engine}
         all_of = templates(client, "examples/fleet/fleet.yaml")
-        deploy(client, all_of, values, deployed(client, all_of, [values]))
+        deploy(client, all_of, values, find_deployments(client, all_of, [values]))
         put(client, silent_runs())
         say(*former_lines(client, fleet))
     print(f"deployed the fleet {fleet} on {pool}/{FLEETS}")
@@ -225,12 +225,12 @@ def deploy_people(pool: str, engine: str, notify: Sequence[str]) -> None:
         make_pool(client, pool)
         command, heartbeat = f"{quote(engine)} -P -m prefect.engine", {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
         where = {"work_queue_name": PEOPLE, "job_variables": {"command": command, "env": heartbeat}}
-        about = {"tags": [PEOPLE], "parameters": {"to": list(notify)}, "work_pool": {"name": pool, **where}}
-        tell = template(client, {"name": PEOPLE, "entrypoint": "flows.tell.tell", **about})
-        deploy(client, [tell], {}, deployed(client, [tell], [{}]))
-        made = client.read_deployment_by_name(f"{TELL}/{PEOPLE}").id
+        fields = {"tags": [PEOPLE], "parameters": {"to": list(notify)}, "work_pool": {"name": pool, **where}}
+        tell = template(client, {"name": PEOPLE, "entrypoint": "flows.tell.tell", **fields})
+        deploy(client, [tell], {}, find_deployments(client, [tell], [{}]))
+        deployment_id = client.read_deployment_by_name(f"{TELL}/{PEOPLE}").id
         of_runs = (told_people, told_fleets, long_runs, untaken_runs, unbegun_runs)
-        for automation in (*(make(made) for make in of_runs), untaken_messages(blocks)):
+        for automation in (*(make(deployment_id) for make in of_runs), untaken_messages(blocks)):
             put(client, automation)
     print(f"deployed messages to {', '.join(notify)}")
 
@@ -241,7 +241,7 @@ def deploy_all(targets: list[DeploymentTarget], pool: str, engine: str, also: Se
         prepare(client, pool, {target.host for target in targets})
         all_of = templates(client)
         every = [target.variables(pool, engine) for target in targets]
-        there = deployed(client, all_of, every)
+        there = find_deployments(client, all_of, every)
         done = side_by_side(lambda values: deploy(client, all_of, values, there), every, _AT_ONCE)
         for target, _ in zip(targets, done, strict=True):
             print(f"deployed {target.workload} on {pool}/{target.host}, evidence to {target.store}")
@@ -271,7 +271,7 @@ def worker_of(host: str, pool: str, engine: str, also: Sequence[str]) -> str:
     return f"worker on {host}: {_command(engine)} worker --pool {pool} {queues} --name {host}"
 
 
-def unanswered(target: DeploymentTarget) -> Iterator[str]:
+def find_hindrances(target: DeploymentTarget) -> Iterator[str]:
     """Yield how many processes an evacuation would end NotContained or Unanswered for now, if it is this host's."""
     if target.host != socket.gethostname():
         return
@@ -306,13 +306,15 @@ def deploy_by_hand(file: str, wanted: Wanted) -> int:
     try:
         with asking_server():
             register()
-            targets, fleets = save(Path(file)) if file else ([saved(wanted.name, wanted.store or wanted.name)], [])
+            targets, fleets = (
+                save(Path(file)) if file else ([load_target(wanted.name, wanted.store or wanted.name)], [])
+            )
             engine = wanted.engine or sys.executable
             if wanted.notify:
                 deploy_people(wanted.pool, engine, wanted.notify)
             if targets:
                 say(*deploy_all(targets, wanted.pool, engine, () if fleets else (PEOPLE,)))
-                say(*(line for target in targets for line in unanswered(target)))
+                say(*(line for target in targets for line in find_hindrances(target)))
             say(*(deploy_fleet(fleet, wanted.pool, engine) for fleet in fleets))
     except (ValueError, RuntimeError) as error:
         say(*str(error).splitlines(), error=True)

@@ -87,8 +87,8 @@ class SeaweedFS(ManagedProcess):
     def stop(self) -> None:
         """Stop, and remove the sockets that it often leaves in its folder and, by gRPC port, in /tmp."""
         super().stop()
-        for left in self.folder.glob("*.sock"):
-            left.unlink()
+        for socket in self.folder.glob("*.sock"):
+            socket.unlink()
         for service, port in self.ports.items():
             Path(f"/tmp/seaweedfs-{service}-grpc-{port + _GRPC}.sock").unlink(missing_ok=True)  # noqa: S108  its own choice
 

@@ -138,17 +138,17 @@ def cluster(cache: Path) -> Path:
 
     Two API processes that register the block types in an empty database collide.
     """
-    about = f"{version('prefect')} {postgresql()} block types"
-    made = cache / f"plant-{hashlib.sha256(about.encode()).hexdigest()[:12]}"
-    if not made.exists():
-        part = made.with_suffix(f".{os.getpid()}")
+    versions = f"{version('prefect')} {postgresql()} block types"
+    folder = cache / f"plant-{hashlib.sha256(versions.encode()).hexdigest()[:12]}"
+    if not folder.exists():
+        part = folder.with_suffix(f".{os.getpid()}")
         with Postgres(cache / "plant-log") as database:
             with Replica(cache / "plant-api", "first", {"PREFECT_SERVER_DATABASE_CONNECTION_URL": database.url}):
                 pass
             database.stop()
             shutil.copytree(database.data, part)
-        if made.exists():
+        if folder.exists():
             shutil.rmtree(part)
         else:
-            part.rename(made)
-    return made
+            part.rename(folder)
+    return folder

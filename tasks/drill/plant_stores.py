@@ -93,8 +93,8 @@ class Postgres(ManagedProcess):
 
     def ready(self) -> bool:
         """Return whether it takes connections."""
-        asked = [str(self._bin / "pg_isready"), "-q", "-h", str(self.place)]
-        return subprocess.run(asked, check=False).returncode == 0
+        arguments = [str(self._bin / "pg_isready"), "-q", "-h", str(self.place)]
+        return subprocess.run(arguments, check=False).returncode == 0
 
     def __exit__(self, *_: object) -> None:
         """Stop it, and delete its files."""

@@ -84,8 +84,8 @@ class SampleWorkload:
         (self.root / ".gitignore").write_text("venv/\nmodels/\nartifacts/\nlogs/\ncache/\n__pycache__/\n")
         self._run(["git", "init", "--quiet"])
         self._run(["git", "add", "--all"])
-        who = ("-c", "user.name=drill", "-c", "user.email=drill@localhost")
-        self._run(["git", *who, "commit", "--quiet", "--message", "The sample workload"])
+        identity = ("-c", "user.name=drill", "-c", "user.email=drill@localhost")
+        self._run(["git", *identity, "commit", "--quiet", "--message", "The sample workload"])
 
     def _run(self, command: Sequence[str]) -> None:
         done = subprocess.run(

@@ -28,17 +28,17 @@ def follow(client: SyncPrefectClient, run_id: UUID, deadline: float, tell: Calla
     Raises TimeoutError after `deadline` seconds.
     """
     end = time.monotonic() + deadline
-    told: set[UUID] = set()
+    reported: set[UUID] = set()
     while True:
         run = client.read_flow_run(run_id)
         seen = steps(client, run_id)
         for step in seen:
-            if step.id not in told and _ended(step):
-                told.add(step.id)
+            if step.id not in reported and _has_ended(step):
+                reported.add(step.id)
                 tell(line(step))
-        if run.state and run.state.is_final() and (len(told) == len(seen) or _long_ago(run)):
+        if run.state and run.state.is_final() and (len(reported) == len(seen) or _long_ago(run)):
             for step in seen:
-                if step.id not in told:
+                if step.id not in reported:
                     tell(line(step))
             return run
         if time.monotonic() > end:
@@ -46,7 +46,7 @@ def follow(client: SyncPrefectClient, run_id: UUID, deadline: float, tell: Calla
         time.sleep(_POLL_SECONDS)
 
 
-def _ended(step: TaskRun) -> bool:
+def _has_ended(step: TaskRun) -> bool:
     return step.state is not None and step.state.is_final()
 
 

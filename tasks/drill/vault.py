@@ -41,8 +41,8 @@ def lock_bucket(store: SeaweedFS) -> None:
 
 def new_key() -> SigningKey:
     """Return a key as `ssh-keygen -t ed25519` makes it, for the life of the drill's Prefect server."""
-    made = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-    return SigningKey(private_key=SecretStr(made.decode()), identity=IDENTITY)
+    text = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    return SigningKey(private_key=SecretStr(text.decode()), identity=IDENTITY)
 
 
 def write_frame_keys(folder: Path) -> None:

@@ -113,14 +113,14 @@ def open_incident(request: Request) -> Opened | NotOpened:
     Raises Refused for bad input. Not retried: one limit holds for all that is waited for before the freeze.
     """
     with before_the_freeze() as limit:
-        opened = _opened(request)
+        opened = _check_and_open(request)
     if isinstance(opened, Opened):
         early = early_losses(opened.context.cordon_files.early)  # another process may have frozen for this run
         opened.context.losses += dict.fromkeys([*limit.losses, *DETACHED, *early])
     return opened
 
 
-def _opened(request: Request) -> Opened | NotOpened:
+def _check_and_open(request: Request) -> Opened | NotOpened:
     given = parse_id(request.incident_id) if request.incident_id is not None else None
     if request.new_incident and not given:
         remedy = "Leave new_incident out: a new incident gets its id by itself."
@@ -138,11 +138,11 @@ def _opened(request: Request) -> Opened | NotOpened:
     base = make_base(workload)
     own = None if request.dry_run else own_incident(request.run, bases(workload))
     if own and is_finished(own):
-        return NotOpened(finished_before(request.run), _finished(request, own))
+        return NotOpened(finished_before(request.run), _finished_message(request, own))
     if own:  # a retry carries on what its run has begun, whatever set it off then
         given = own.name
         request = replace(request, incident_id=given, new_incident=False)
-    if (joined := _joined(request, workload)) is not None:
+    if (joined := _join_earlier(request, workload)) is not None:
         return joined
     stale = "" if has_ownership(base) else _stale(request, workload)  # what was young when it froze is acted on
     ownership = _own(base, dry_run=request.dry_run)
@@ -162,7 +162,7 @@ def _opened(request: Request) -> Opened | NotOpened:
         raise
 
 
-def _joined(request: Request, workload: Workload) -> NotOpened | None:
+def _join_earlier(request: Request, workload: Workload) -> NotOpened | None:
     """Return the incident that has already contained what a late alarm reports; None if there is none."""
     if request.alarm is None or request.dry_run or request.incident_id:
         return None
@@ -187,7 +187,7 @@ def _stale(request: Request, workload: Workload) -> str:
     )
 
 
-def _finished(request: Request, home: Path) -> str:
+def _finished_message(request: Request, home: Path) -> str:
     """Return the message of a run that is tried again after its incident was finished."""
     line = deployment_run("evacuate", request.workload)
     return (
@@ -278,7 +278,7 @@ def _open(
         opened_by=f"{pwd.getpwuid(os.geteuid()).pw_name}, flow run {request.run}",
     )
     require_same_workload(incident, request.workload)
-    asked = _asked_for(home, incident_id, unfinished, request.answer)
+    question = _find_question(home, incident_id, unfinished, request.answer)
     with nullcontext() if request.dry_run else opening(workload, incident):
         about = (request.run, request.dry_run, request.policy, request.suspects, request.unknown, request.trigger)
         run = RunInfo(*about, order=request.order)
@@ -290,8 +290,8 @@ def _open(
     if context.state.end_recovery():  # an evacuation contains what a recovery of its incident has brought back
         context.state.since.write(0)
         context.log.write("recovery ended", incident_id)
-    if request.answer and asked:
-        keep_answer(context, request.answer, asked, request.reason)
+    if request.answer and question:
+        keep_answer(context, request.answer, question, request.reason)
     if alarm:
         context.log.write("triggered", request.run, alarm=alarm.facts)
     take_over_triggers(context.directory.path, context.log)
@@ -303,7 +303,7 @@ def _open(
     return context
 
 
-def _asked_for(home: Path, incident: str, unfinished: str | None, answer: GivenAnswer | None) -> Unknown | None:
+def _find_question(home: Path, incident: str, unfinished: str | None, answer: GivenAnswer | None) -> Unknown | None:
     """Return the process that an answer is about. Raises Refused if the incident does not ask for it."""
     if answer is None:
         return None

@@ -45,13 +45,15 @@ def in_strange_hands(folder: Path, euid: int) -> str:
 
 def tell_room(context: RunContext) -> None:
     """Log where the incident is kept, and which space is short there. Refuses nothing."""
-    about, fallback = context.directory, context.workload.fallback_dir
-    context.log.write("home", str(about.path), result=about.summary, fallback=str(context.directory.fallback or ""))
-    if not about.reserved or about.volatile or context.directory.base != evidence_of(context.workload):
-        logger.warning("%s: %s", about.path, about.summary)
-    if about.not_followed:
-        logger.error("%s: the incident is kept in %s, and cannot end Verified", about.not_followed, about.path)
-    if fallback and context.directory.fallback is None and not about.path.is_relative_to(fallback):
+    directory, fallback = context.directory, context.workload.fallback_dir
+    context.log.write(
+        "home", str(directory.path), result=directory.summary, fallback=str(context.directory.fallback or "")
+    )
+    if not directory.reserved or directory.volatile or context.directory.base != evidence_of(context.workload):
+        logger.warning("%s: %s", directory.path, directory.summary)
+    if directory.not_followed:
+        logger.error("%s: the incident is kept in %s, and cannot end Verified", directory.not_followed, directory.path)
+    if fallback and context.directory.fallback is None and not directory.path.is_relative_to(fallback):
         logger.warning("fallback_dir %s cannot be used: it is no folder, or not ours to write to", fallback)
 
 

@@ -60,10 +60,12 @@ def reopen(request: Reopening) -> Opened | NotOpened:
         _require_stored(incident.id, saved)
     ownership = take_ownership(base_of(workload), request.purpose)
     if ownership is None and thaws:
-        asked = open_question(find_home(workload, incident.id))
+        question = open_question(find_home(workload, incident.id))
         wait = "Cancel it in Prefect, or by Ctrl-C where it was typed, then thaw."
-        answer = f"Answer it by Resume in Prefect's UI, or cancel it, then thaw: {asked.cancel}" if asked else wait
-        got = f"run {asked.run}, which waits for a person" if asked else "one that is"
+        answer = (
+            f"Answer it by Resume in Prefect's UI, or cancel it, then thaw: {question.cancel}" if question else wait
+        )
+        got = f"run {question.run}, which waits for a person" if question else "one that is"
         raise Refused("no run at work on this workload", got, answer)
     if ownership is None:
         return NotOpened(

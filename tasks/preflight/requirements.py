@@ -62,11 +62,11 @@ def require_known_units(workload: Workload) -> None:
     snapshot = LinuxHost().snapshot() if workload.units else {}
     ours = {*workload.units} - {*units_without(untouchable(snapshot), workload.units, snapshot)}
     for unit in workload.units:
-        about = Systemd().shown(unit)
-        name = about.get("Id", unit)
+        properties = Systemd().shown(unit)
+        name = properties.get("Id", unit)
         if unit in ours:
             got = f"{unit}, in which this run, its worker or its Prefect server lives"
-        elif about.get("LoadState") == "not-found" and is_down(about):
+        elif properties.get("LoadState") == "not-found" and is_down(properties):
             got = f"{unit}, which systemd does not know"
         elif name != unit:
             got = f"{unit}, which is another name of {name}"

@@ -23,7 +23,7 @@ _LOOK_SECONDS: Final = 0.25
 
 
 @dataclass(frozen=True)
-class Heard:
+class CanaryAnswer:
     """Who has run a canary: its own version, that of the worker (empty for one that is not ours), user and host."""
 
     version: str
@@ -35,7 +35,7 @@ class Heard:
 def answer() -> str:
     """Return what a canary's run says of this process, as the message of its state."""
     return json.dumps(
-        asdict(Heard(fingerprint(), os.environ.get(WORKER_VERSION, ""), os.geteuid(), socket.gethostname()))
+        asdict(CanaryAnswer(fingerprint(), os.environ.get(WORKER_VERSION, ""), os.geteuid(), socket.gethostname()))
     )
 
 
@@ -46,7 +46,7 @@ class Flight:
     to_run: float | None = None
     to_end: float | None = None
     state: str = ""
-    heard: Heard | None = None
+    answer: CanaryAnswer | None = None
 
 
 def fly(client: SyncPrefectClient, name: str) -> Flight:
@@ -60,13 +60,13 @@ def fly(client: SyncPrefectClient, name: str) -> Flight:
         if run := next((each for each in found if each.parameters.get("canary") == str(event.id)), None):
             to_run = took if to_run is None else to_run
             if run.state and run.state.is_final():
-                return Flight(to_run, took, str(run.state_name), _heard(run))
+                return Flight(to_run, took, str(run.state_name), _parse_answer(run))
         time.sleep(_LOOK_SECONDS)
     return Flight(to_run)
 
 
-def _heard(run: FlowRun) -> Heard | None:
+def _parse_answer(run: FlowRun) -> CanaryAnswer | None:
     try:
-        return Heard(**json.loads((run.state and run.state.message) or ""))
+        return CanaryAnswer(**json.loads((run.state and run.state.message) or ""))
     except (ValueError, TypeError):
         return None

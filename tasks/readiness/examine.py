@@ -47,5 +47,5 @@ def _ask(check: Check, patient: Patient, answers: "SimpleQueue[Finding]") -> Non
     try:
         answers.put(check(patient))
     except Exception as error:  # noqa: BLE001  whatever it is, it is found
-        told = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        answers.put(loss(f"not looked at: {told}", _MATTERS, _CURE))
+        error_line = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        answers.put(loss(f"not looked at: {error_line}", _MATTERS, _CURE))

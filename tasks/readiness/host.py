@@ -54,16 +54,18 @@ def rights(patient: Patient) -> Finding:
     """Weigh missing capabilities by whose processes the workload consists of."""
     user, missing = os.geteuid(), missing_rights(effective_capabilities(), os.geteuid(), _owner(patient))
     strangers = sorted({each.user for each in patient.processes} - {user})
-    told = f"user {user}; " + ("; ".join(missing) or "has every right that is used")
+    summary = f"user {user}; " + ("; ".join(missing) or "has every right that is used")
     cure = f"run the worker as root by evacuation install, or as user {_owner(patient)}"
     if option := hidden_from_us():
         matters = "whether others' processes are left is not known, and the run ends NotContained"
-        return fatal(f"{told}; /proc hides processes of other users ({option})", matters, f"{cure}, in its group gid=")
+        return fatal(
+            f"{summary}; /proc hides processes of other users ({option})", matters, f"{cure}, in its group gid="
+        )
     if strangers and any("CAP_KILL" in each for each in missing):
-        return fatal(f"{told}; members of users {strangers}", "they can be neither frozen nor stopped", cure)
+        return fatal(f"{summary}; members of users {strangers}", "they can be neither frozen nor stopped", cure)
     if strangers and missing:
-        return loss(f"{told}; members of users {strangers}", "their evidence is not whole", cure)
-    return sound(told)
+        return loss(f"{summary}; members of users {strangers}", "their evidence is not whole", cure)
+    return sound(summary)
 
 
 def _owner(patient: Patient) -> int:
@@ -79,8 +81,8 @@ def groups(patient: Patient) -> Finding:
     paths = {path_of(each.cgroup) for each in patient.processes} or {path_of(patient.snapshot[os.getpid()].cgroup)}
     found = {path: patient.host.group(f"{path.rstrip('/')}/evacuation") for path in paths}
     barred = [(group.barred if group else f"{path} cannot be used") for path, group in found.items()]
-    if told := "; ".join(filter(None, barred)):
-        return loss(told, matters, cure)
+    if problems := "; ".join(filter(None, barred)):
+        return loss(problems, matters, cure)
     return sound(f"{len(paths)} groups of the workload can be used")
 
 
@@ -92,12 +94,12 @@ def lock(patient: Patient) -> Finding:
         f"correct `lock` in the block, or: ls -l {path}",
     )
     try:
-        about = path.lstat()
+        status = path.lstat()
     except FileNotFoundError:
         if os.access(path.parent, os.W_OK | os.X_OK):
             return sound(f"{path} is free; the cordon makes it")
         return fatal(f"{path} is not there and cannot be made", matters, cure)
-    plain = (stat.S_ISREG(about.st_mode) or stat.S_ISFIFO(about.st_mode)) and about.st_nlink <= 1
+    plain = (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)) and status.st_nlink <= 1
     if not plain or not os.access(path, os.R_OK | os.W_OK):
         return fatal(f"{path} is {'denied' if plain else 'a link or a device'}", matters, cure)
     holder = patient.host.holder(path)
@@ -133,33 +135,33 @@ def fallback(patient: Patient) -> Finding:
 
 def _folder(folder: Path, matters: str, field: str) -> Finding:
     place = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
-    about = place.lstat()
-    told = f"{place} of user {about.st_uid}, mode {stat.S_IMODE(about.st_mode):04o}"
-    if not stat.S_ISDIR(about.st_mode):
+    status = place.lstat()
+    summary = f"{place} of user {status.st_uid}, mode {stat.S_IMODE(status.st_mode):04o}"
+    if not stat.S_ISDIR(status.st_mode):
         return loss(f"{place} is a link or a file", matters, f"give {field} a folder of its own: ls -ld {place}")
     if not os.access(place, os.W_OK | os.X_OK):
-        return loss(f"{told}, is not writable", matters, f"let the worker's user write there: ls -ld {place}; mount")
+        return loss(f"{summary}, is not writable", matters, f"let the worker's user write there: ls -ld {place}; mount")
     if strange := in_strange_hands(folder, os.geteuid()):
         return loss(strange, "that account can forge evidence", f"ls -ld {folder}; move {field}")
-    if place == folder and about.st_mode & _OTHERS and not about.st_mode & stat.S_ISVTX:
-        return loss(told, "other accounts can put files there", f"chmod go-w {place}")
-    return sound(told)
+    if place == folder and status.st_mode & _OTHERS and not status.st_mode & stat.S_ISVTX:
+        return loss(summary, "other accounts can put files there", f"chmod go-w {place}")
+    return sound(summary)
 
 
 def room(patient: Patient) -> Finding:
     """Compare size and number of the files that would be copied with the room for them."""
     place = patient.evidence_place
-    fits, told = patient.fits(place, patient.workload.reserve_mb * MIB)
+    fits, summary = patient.fits(place, patient.workload.reserve_mb * MIB)
     if fits:
-        return sound(told)
+        return sound(summary)
     matters = "what has no room is hashed where it lies, and lost if it changes before it is sent: Partial"
-    return loss(told, matters, f"df -h {place}; df -i {place}; make room, or give fallback_dir on another disk")
+    return loss(summary, matters, f"df -h {place}; df -i {place}; make room, or give fallback_dir on another disk")
 
 
 def engine(patient: Patient) -> Finding:
     """Ask the container engine, if the block names containers."""
-    asked = patient.workload.containers
-    if not asked:
+    rules = patient.workload.containers
+    if not rules:
         return sound("the block names no containers")
     try:
         found = patient.containers
@@ -168,7 +170,7 @@ def engine(patient: Patient) -> Finding:
         return fatal(str(error), matters, "start it, or let the worker's user reach its socket: docker ps")
     if not found:
         return loss(
-            f"no living container matches {asked}", "what is renamed goes on running", "docker ps; correct containers"
+            f"no living container matches {rules}", "what is renamed goes on running", "docker ps; correct containers"
         )
     return sound(", ".join(each.summary for each in found))
 
@@ -176,7 +178,7 @@ def engine(patient: Patient) -> Finding:
 def unnamed(patient: Patient) -> Finding:
     """Look for containers that the block does not name and that have a part of the workload."""
     block = patient.workload
-    port, excused = port_of(block) if block.names_port else None, [each.pid for each in patient.excused]
+    port, excused = port_of(block) if block.names_port else None, [each.pid for each in patient.excused_processes]
     with closing(DockerEngine(block.docker_host)) as docker:
         suspects, notes = judge_unnamed(ask_engine(docker, block.containers), block, port, patient.snapshot, excused)
     if suspects:

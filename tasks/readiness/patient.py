@@ -87,10 +87,10 @@ class Patient:
     @property
     def processes(self) -> Iterator[Process]:
         """The members' processes."""
-        return (self.snapshot[who.pid] for who in self.members)
+        return (self.snapshot[identity.pid] for identity in self.members)
 
     @cached_property
-    def excused(self) -> list[Process]:
+    def excused_processes(self) -> list[Process]:
         """Processes that the block's bystanders excuse."""
         found = excused(self.snapshot, description_of(self.workload), self._exceptions)
         return [self.snapshot[pid] for pid in sorted(found)]
@@ -111,7 +111,7 @@ class Patient:
         return next(each for each in (folder, *folder.parents) if each.is_dir())
 
     @cached_property
-    def _copied(self) -> tuple[int, int]:
+    def _copy_size(self) -> tuple[int, int]:
         """Bytes and number of the files that would be copied."""
         block = self.workload
         fields = ("logs", "artifacts", "models", "folders")
@@ -119,20 +119,22 @@ class Patient:
         interpreter = interpreter_of(block.root, block.interpreter)
         largest = block.folder_file_mb and block.folder_file_mb << 20
         target = Target("", str(block.root), interpreter, block.root.stat().st_uid, globs, [], largest=largest)
-        found = [told for each in discover().values() if (told := estimate(each, target, self.evidence_place))]
-        size, number = (sum(int(str(told[name])) for told in found) for name in ("needed", "files"))
+        estimates = [facts for each in discover().values() if (facts := estimate(each, target, self.evidence_place))]
+        size, number = (sum(int(str(facts[name])) for facts in estimates) for name in ("needed", "files"))
         return size, number
 
     def fits(self, place: Path, reserve: int = 0) -> tuple[bool, str]:
         """Return whether the evidence has room on this disk, beside a reserve in bytes, and what was compared."""
-        size, number = self._copied
+        size, number = self._copy_size
         needed, files, disk = size + reserve, number + _OWN_FILES, os.statvfs(place)
         free, inodes = disk.f_bavail * disk.f_frsize, disk.f_favail if disk.f_files else files
-        told = f"about {needed >> 20} MiB in {files} files needed, {free >> 20} MiB and {inodes} inodes free in {place}"
-        return needed <= free and files <= inodes, told
+        summary = (
+            f"about {needed >> 20} MiB in {files} files needed, {free >> 20} MiB and {inodes} inodes free in {place}"
+        )
+        return needed <= free and files <= inodes, summary
 
     @cached_property
-    def _opened(self) -> "tuple[EvidenceStore, str]":
+    def _block_or_problem(self) -> "tuple[EvidenceStore, str]":
         from blocks.store import with_usable_key
 
         return with_usable_key(self.saved)
@@ -140,10 +142,10 @@ class Patient:
     @property
     def block(self) -> "EvidenceStore":
         """The store's block, without its key if that cannot be used."""
-        return self._opened[0]
+        return self._block_or_problem[0]
 
     @cached_property
-    def opened(self) -> "Store":
+    def writer(self) -> "Store":
         """The store, with the credentials that write evidence."""
         return self.block.open()
 
@@ -158,4 +160,4 @@ class Patient:
     @property
     def key_problem(self) -> str:
         """Why the signing key cannot be used; empty if it can, or if there is none."""
-        return self._opened[1]
+        return self._block_or_problem[1]

@@ -44,11 +44,13 @@ def drill(patient: Patient) -> Finding:
     cure = f"prefect deployment run {full_name('drill', patient.name)} --watch, or evacuation plan evacuation.toml"
     if not last:
         return loss("no drill and no dry run is known", matters, cure)
-    told = "; ".join(f"the last {kind} was {at:%Y-%m-%d %H:%M} UTC, its end {end}" for kind, (at, end) in last.items())
+    summary = "; ".join(
+        f"the last {kind} was {at:%Y-%m-%d %H:%M} UTC, its end {end}" for kind, (at, end) in last.items()
+    )
     old = datetime.now(UTC) - max(at for at, _ in last.values()) > _OLD
     if old or not {end for _, end in last.values()} <= {REHEARSED.name, *WORKS}:
-        return loss(told, matters, cure)
-    return sound(told)
+        return loss(summary, matters, cure)
+    return sound(summary)
 
 
 def _last_drill(patient: Patient) -> tuple[datetime, str] | None:
@@ -79,26 +81,26 @@ def notification(patient: Patient) -> Finding:
         if not served:
             cure = f"add --work-queue {PEOPLE} to a worker of the pool {there.work_pool_name}, and restart it"
             return loss(f"no worker serves the queue {PEOPLE}", "the server sends messages itself, once each", cure)
-        told = _sent(client, there, patient.name) if patient.message else _last(client)
-    if told is None or told.state is None:
+        message = _send_test_message(client, there, patient.name) if patient.message else _last(client)
+    if message is None or message.state is None:
         return loss(f"{', '.join(to)}: no message was ever sent", matters, _TRY)
-    if told.state.name != "Completed":
-        why = f"{told.name}: {told.state.name}: {told.state.message or 'nobody has taken it yet'}"
+    if message.state.name != "Completed":
+        why = f"{message.name}: {message.state.name}: {message.state.message or 'nobody has taken it yet'}"
         return loss(why, matters, f"look at the receiver, then: {_TRY}")
-    return sound(f"{', '.join(to)}: {told.state.message}")
+    return sound(f"{', '.join(to)}: {message.state.message}")
 
 
 def _last(client: SyncPrefectClient) -> FlowRun | None:
     return next(iter(runs_of(client, f"{TELL}/{PEOPLE}", ["Completed", "Failed", "Crashed", "Cancelled"], 1)), None)
 
 
-def _sent(client: SyncPrefectClient, there: DeploymentResponse, name: str) -> FlowRun:
+def _send_test_message(client: SyncPrefectClient, there: DeploymentResponse, name: str) -> FlowRun:
     """Send a test message as any other is sent, and return its run when that has ended, or as it is then."""
     body = "evacuation doctor was asked for it; nothing has happened. 試験通知です。対応は不要です。"
-    about = {"subject": f"Test message 試験通知: {name}", "body": body}
+    parameters = {"subject": f"Test message 試験通知: {name}", "body": body}
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: _TRIES}):  # a busy server answers 503
         key = f"test-message-{uuid4()}"
-        run = client.create_flow_run_from_deployment(there.id, parameters=about, idempotency_key=key)
+        run = client.create_flow_run_from_deployment(there.id, parameters=parameters, idempotency_key=key)
     deadline = time.monotonic() + _MESSAGE_SECONDS
     while not (run.state and run.state.is_final()) and time.monotonic() < deadline:
         time.sleep(_LOOK_SECONDS)

@@ -23,8 +23,8 @@ def lines(found: Readiness, nights: str = "") -> Iterator[str]:
 
     Checks that found the same one after another, as without a server, are told once.
     """
-    for told, same in groupby(found.findings, lambda each: (each.weight, each.found, each.matters, each.cure)):
-        (weight, what, matters, cure), (name, *others) = told, [each.name for each in same]
+    for finding, same in groupby(found.findings, lambda each: (each.weight, each.found, each.matters, each.cure)):
+        (weight, what, matters, cure), (name, *others) = finding, [each.name for each in same]
         if weight is Weight.SOUND:
             yield from (f"  {SIGNS[weight]} {each:<20} {what}" for each in (name, *others))
             continue

@@ -39,7 +39,9 @@ def is_served(client: SyncPrefectClient, queue: str, pool: str | None) -> bool:
 def runs_of(client: SyncPrefectClient, deployment: str, states: Sequence[str] = (), limit: int = 20) -> list[FlowRun]:
     """Return the newest runs of a deployment, FLOW/NAME, by the names of their states if any are given."""
     flow, _, name = deployment.partition("/")
-    asked = {"flows": {"name": {"any_": [flow]}}, "deployments": {"name": {"any_": [name]}}, "limit": limit}
-    named = {"flow_runs": {"state": {"name": {"any_": list(states)}}}} if states else {}
-    answer = client.request("POST", "/flow_runs/filter", json={**asked, **named, "sort": "EXPECTED_START_TIME_DESC"})
+    filters = {"flows": {"name": {"any_": [flow]}}, "deployments": {"name": {"any_": [name]}}, "limit": limit}
+    of_states = {"flow_runs": {"state": {"name": {"any_": list(states)}}}} if states else {}
+    answer = client.request(
+        "POST", "/flow_runs/filter", json={**filters, **of_states, "sort": "EXPECTED_START_TIME_DESC"}
+    )
     return [FlowRun.model_validate(each) for each in answer.json()]

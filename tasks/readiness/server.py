@@ -52,8 +52,8 @@ def server(patient: Patient) -> Finding:
     except Refused as error:
         return failed(error, _NEVER, loss)
     except httpx.HTTPError as error:
-        told = f"it does not answer: {type(error).__name__}: {error}"
-        return fatal(told, _NEVER, "systemctl status evacuation-server; echo $PREFECT_API_URL")
+        reason = f"it does not answer: {type(error).__name__}: {error}"
+        return fatal(reason, _NEVER, "systemctl status evacuation-server; echo $PREFECT_API_URL")
 
 
 def credentials(patient: Patient) -> Finding:
@@ -79,8 +79,8 @@ def saved(patient: Patient) -> Finding:
             block = Workload.model_validate(saved_fields(f"workload/{patient.name}"))
             store = with_usable_key(saved_fields(f"evidence-store/{patient.store}"))[0]
         except ObjectNotFound:
-            told = f"workload/{patient.name} or evidence-store/{patient.store} is not saved"
-            return fatal(told, _NEVER, _DEPLOY)
+            reason = f"workload/{patient.name} or evidence-store/{patient.store} is not saved"
+            return fatal(reason, _NEVER, _DEPLOY)
         except ValidationError as error:
             return fatal(f"a saved block is not valid: {error.errors()[0]['msg']}", "the run is refused", _DEPLOY)
     other = [*_other(block, patient.workload), *(f"store: {name}" for name in _other(store, patient.block))]
@@ -143,8 +143,8 @@ def queue(patient: Patient) -> Finding:
     if 0 in {pool.concurrency_limit, line.concurrency_limit}:
         return fatal(f"{name} has a limit of 0 runs", "no run begins", f"prefect work-queue inspect {line.name}")
     if late:
-        told = f"no worker has taken {', '.join(run.name for run in late)}"
-        return loss(told, "a worker that is started now evacuates at once", "prefect flow-run cancel, if not wanted")
+        summary = f"no worker has taken {', '.join(run.name for run in late)}"
+        return loss(summary, "a worker that is started now evacuates at once", "prefect flow-run cancel, if not wanted")
     return sound(f"{name} takes runs, none is late")
 
 
@@ -190,8 +190,8 @@ def alarms(patient: Patient) -> Finding:
     if off:
         return loss(f"not active: {', '.join(off)}", matters, "prefect automation resume NAME")
     if len(own) < _ALARMS or len(found) == len(own):
-        told = f"{len(own)} of {_ALARMS} alarms, and {len(found) - len(own)} that finds silent runs"
-        return loss(told, matters, _DEPLOY)
+        summary = f"{len(own)} of {_ALARMS} alarms, and {len(found) - len(own)} that finds silent runs"
+        return loss(summary, matters, _DEPLOY)
     return sound(", ".join(each.name for each in found))
 
 
@@ -201,19 +201,24 @@ def canary(patient: Patient) -> Finding:
         flight = fly(client, patient.name)
     if flight.to_run is None:
         return loss("the event has made no run", "alarms start nothing; a person can", _DEPLOY)
-    if flight.to_end is None or flight.heard is None:
-        told = f"its run was not ended by a worker: {flight.state or 'it waits'}"
-        return fatal(told, "an evacuation would wait as long", "look at the worker's log; restart it")
-    heard, took = flight.heard, f"event to run {flight.to_run:.1f} s, to its end {flight.to_end:.1f} s"
-    if heard.host not in {socket.gethostname(), socket.getfqdn()}:
-        return fatal(f"it ran on {heard.host}", "that worker evacuates its own host", "start a worker here")
-    if heard.user != os.geteuid():
-        told, cure = f"the worker runs as user {heard.user}, this as {os.geteuid()}", "run this as the worker's user"
-        return loss(told, "host/ and workload/ are about other rights than the worker's", cure)
-    if {heard.version, heard.worker} != {fingerprint()}:
-        versions = f"runs are {heard.version}, the worker is {heard.worker or 'none of ours'}, this is {fingerprint()}"
+    if flight.to_end is None or flight.answer is None:
+        summary = f"its run was not ended by a worker: {flight.state or 'it waits'}"
+        return fatal(summary, "an evacuation would wait as long", "look at the worker's log; restart it")
+    answer, took = flight.answer, f"event to run {flight.to_run:.1f} s, to its end {flight.to_end:.1f} s"
+    if answer.host not in {socket.gethostname(), socket.getfqdn()}:
+        return fatal(f"it ran on {answer.host}", "that worker evacuates its own host", "start a worker here")
+    if answer.user != os.geteuid():
+        summary, cure = (
+            f"the worker runs as user {answer.user}, this as {os.geteuid()}",
+            "run this as the worker's user",
+        )
+        return loss(summary, "host/ and workload/ are about other rights than the worker's", cure)
+    if {answer.version, answer.worker} != {fingerprint()}:
+        versions = (
+            f"runs are {answer.version}, the worker is {answer.worker or 'none of ours'}, this is {fingerprint()}"
+        )
         return loss(versions, "an old worker may freeze late or misread a run", "systemctl restart evacuation-worker")
-    return sound(f"{took}; worker and run are {heard.version}")
+    return sound(f"{took}; worker and run are {answer.version}")
 
 
 def fleet(patient: Patient) -> Finding:
@@ -224,18 +229,18 @@ def fleet(patient: Patient) -> Finding:
         except ObjectNotFound:
             fleets = []
         tags = patient.deployment.tags
-        mine = [str(each.name) for each in fleets if _has(each.data, patient.name, tags)]
-        settings = json.dumps(client.request("GET", "/admin/settings").json()) if mine else ""
-        lacking = [told for name in mine for told in _not_triggered(client, name)]
-    if not mine:
+        names = [str(each.name) for each in fleets if _has(each.data, patient.name, tags)]
+        settings = json.dumps(client.request("GET", "/admin/settings").json()) if names else ""
+        lacking = [reason for name in names for reason in _not_triggered(client, name)]
+    if not names:
         return sound("no fleet has this workload")
     if lacking:
         return loss("; ".join(lacking), "the fleet's trigger starts nothing; each host can be evacuated", _DEPLOY)
     if "prefect_redis" not in settings:
         matters = "a storm of events may be lost with the process of the server that has it"
-        return loss(f"{', '.join(mine)}: the server's messages go without Redis", matters, "docs/fleet.md")
+        return loss(f"{', '.join(names)}: the server's messages go without Redis", matters, "docs/fleet.md")
     unseen = "other replicas and the consumer groups of Redis are seen on the server alone: redis-cli xinfo groups"
-    return sound(f"{', '.join(mine)}: deployed, served by a worker, nothing late; {unseen}")
+    return sound(f"{', '.join(names)}: deployed, served by a worker, nothing late; {unseen}")
 
 
 def _not_triggered(client: SyncPrefectClient, name: str) -> Iterator[str]:

@@ -36,12 +36,12 @@ def canary(patient: Patient) -> Finding:
     written = datetime.now(UTC)
     text = json.dumps({"host": socket.gethostname(), "written": written.isoformat()}).encode()
     try:
-        there = _probed(patient.opened, "ready", text)
+        there = _probe(patient.writer, "ready", text)
     except EvacuationError as error:
         return failed(error, _UNPROVEN)
     except ValidationError as error:
-        told = "; ".join(each["msg"] for each in error.errors())
-        return fatal(f"the block {patient.store} cannot be used: {told}", _UNPROVEN, "correct it, and save it")
+        reasons = "; ".join(each["msg"] for each in error.errors())
+        return fatal(f"the block {patient.store} cannot be used: {reasons}", _UNPROVEN, "correct it, and save it")
     if there is None:
         return fatal("what was written is not there", _UNPROVEN, "read what the store does: docs/offload.md")
     patient.seen, took = there, datetime.now(UTC) - written
@@ -52,7 +52,7 @@ def canary(patient: Patient) -> Finding:
     return sound(f"{patient.block.place}: written and proven in {took.total_seconds():.2f} s")
 
 
-def _probed(store: "Store", what: str, text: bytes) -> "StoredObject | None":
+def _probe(store: "Store", what: str, text: bytes) -> "StoredObject | None":
     if not isinstance(store, Probed):
         raise TypeError(f"{type(store).__name__} cannot be tried")
     return store.probe(f"{what}-{socket.gethostname()}", text)
@@ -63,8 +63,8 @@ def room(patient: Patient) -> Finding:
     folder = patient.block.folder
     if folder is None or not folder.is_dir():
         return sound("not a folder: a bucket tells nobody how much it takes")
-    fits, told = patient.fits(folder)
-    return sound(told) if fits else fatal(told, _UNPROVEN, f"df -h {folder}; df -i {folder}; make room")
+    fits, summary = patient.fits(folder)
+    return sound(summary) if fits else fatal(summary, _UNPROVEN, f"df -h {folder}; df -i {folder}; make room")
 
 
 def lock(patient: Patient) -> Finding:
@@ -74,17 +74,17 @@ def lock(patient: Patient) -> Finding:
         return sound("the block asks for no lock")
     cure = "give a bucket with Object Lock, and s3:GetBucketObjectLockConfiguration and s3:PutObjectRetention"
     try:
-        unfit = patient.opened.unfit()
+        unfit = patient.writer.unfit()
     except EvacuationError as error:
         return failed(error, _UNPROVEN)
     if unfit:
         return fatal(unfit, "the evidence can be deleted: Unverified", cure)
     if retention.lock != "governance":
-        told = f"{retention.lock or 'a legal hold'} is untested; the bucket's configuration has Object Lock"
-        return loss(told, "a lock that cannot be lifted is not tried out", "evacuation drill tries governance")
+        summary = f"{retention.lock or 'a legal hold'} is untested; the bucket's configuration has Object Lock"
+        return loss(summary, "a lock that cannot be lifted is not tried out", "evacuation drill tries governance")
     if patient.seen is None or patient.seen.retained_until is None:
-        told = "the store does not show a lock of the canary"
-        return loss(told, "it may not keep locks", "s3:GetObjectRetention below .evacuation-canary/")
+        summary = "the store does not show a lock of the canary"
+        return loss(summary, "it may not keep locks", "s3:GetObjectRetention below .evacuation-canary/")
     return sound(f"the canary is locked until {patient.seen.retained_until:%Y-%m-%d %H:%M} UTC")
 
 
@@ -119,8 +119,8 @@ def _end_of(credentials: "Credentials | None") -> Finding:
     if until:
         return sound(f"{keys.method}: renewed by themselves, these until {until:%Y-%m-%d %H:%M} UTC")
     if token:
-        told = f"{keys.method}: temporary keys that do not tell when they end"
-        return loss(told, "they may end tonight", lasting)
+        summary = f"{keys.method}: temporary keys that do not tell when they end"
+        return loss(summary, "they may end tonight", lasting)
     return sound(f"{keys.method}: keys without an end of their own; the store took them just now")
 
 
@@ -130,9 +130,9 @@ def promoter(patient: Patient) -> Finding:
     if block.latest == "never":
         return sound("latest/ is never changed")
     try:
-        store = block.open_latest() if block.promoter else patient.opened
+        store = block.open_latest() if block.promoter else patient.writer
         if block.promoter:
-            _probed(store, "promoter", b"promoter")
+            _probe(store, "promoter", b"promoter")
         next(iter(store.list("latest/")), None)
     except Denied as error:
         return failed(error, "latest/ does not follow the incident", loss)
@@ -149,27 +149,27 @@ def signature(patient: Patient) -> Finding:
         cure = "make a key and name it in the store's block: docs/setup.md, 'Sign and lock'"
         return loss(patient.key_problem or "the store's block has no signing key", matters, cure)
     text = b"readiness"
-    made = signer(key.sign(text), [text])
+    own_key = signer(key.sign(text), [text])
     wanted = principal_of(socket.gethostname())
     line = signer_line(wanted, key.public_key)
     unproven, cure = "no audit may be Proven", f"give the auditor this line: {line}"
     lines = patient.signers or patient.block.allowed_signers
     if not lines:
-        told = f"{key.identity}, {made.fingerprint}, was compared with no auditor's file"
-        return loss(told, unproven, "put the lines of that file into allowed_signers of the store's block")
+        summary = f"{key.identity}, {own_key.fingerprint}, was compared with no auditor's file"
+        return loss(summary, unproven, "put the lines of that file into allowed_signers of the store's block")
     try:
         allowed = [*read_signers(lines)]
-        if all(each.key != made for each in allowed):
-            allowed += with_rotations(patient.opened, [socket.gethostname()], allowed)[0] or ()
+        if all(each.key != own_key for each in allowed):
+            allowed += with_rotations(patient.writer, [socket.gethostname()], allowed)[0] or ()
     except EvacuationError as error:
         return failed(error, unproven, loss)
     now = datetime.now(UTC)
-    if not any(each.stands_for(wanted) and each.key == made and each.may_sign(now) for each in allowed):
-        return loss(f"the auditor's file does not allow {made.fingerprint} as {wanted}", unproven, cure)
+    if not any(each.stands_for(wanted) and each.key == own_key and each.may_sign(now) for each in allowed):
+        return loss(f"the auditor's file does not allow {own_key.fingerprint} as {wanted}", unproven, cure)
     if not key.key_file:
         cure = "make a new one as a file of root's, and name it by key_file: docs/setup.md, 'Sign and lock'"
         return loss("the key lies in a block, which is for drills", "whoever reads that block signs as this host", cure)
-    return sound(f"{key.identity}, {made.fingerprint}, verified with the auditor's file")
+    return sound(f"{key.identity}, {own_key.fingerprint}, verified with the auditor's file")
 
 
 def time_stamp(patient: Patient) -> Finding:
@@ -183,32 +183,34 @@ def time_stamp(patient: Patient) -> Finding:
         cure = f"correct timestamp_url or the way there: curl --data-binary @query.tsq {url} (docs/audit.md)"
         return loss(f"no time stamp: {answer}", matters, cure)
     skew = (stamped_at(answer, text) - datetime.now(UTC)).total_seconds()
-    told = f"{url} has answered; its clock is {skew:+.0f} s from this host's"
-    return sound(told) if abs(skew) <= _SKEW_SECONDS else loss(told, matters, "timedatectl set-ntp true")
+    summary = f"{url} has answered; its clock is {skew:+.0f} s from this host's"
+    return sound(summary) if abs(skew) <= _SKEW_SECONDS else loss(summary, matters, "timedatectl set-ntp true")
 
 
 def clock(patient: Patient) -> Finding:
     """Compare this host's clock with the store's, by when the store says that the canary was written."""
-    told = f"the kernel says: {kernel().get('state', 'not known')}"
+    summary = f"the kernel says: {kernel().get('state', 'not known')}"
     if patient.skew is None:
         if kernel().get("synchronised"):
-            return sound(told)
+            return sound(summary)
         return loss(
-            f"{told}; no other clock was compared",
+            f"{summary}; no other clock was compared",
             "times in the evidence may be wrong",
             "timedatectl; chronyc tracking",
         )
     skew = patient.skew.total_seconds()
-    told += f"; {skew:.0f} s from the store's at the most"
+    summary += f"; {skew:.0f} s from the store's at the most"
     if skew > _REFUSED_SECONDS:
         return fatal(
-            told, "a store refuses requests of a clock that is 15 minutes off: Unverified", "timedatectl set-ntp true"
+            summary,
+            "a store refuses requests of a clock that is 15 minutes off: Unverified",
+            "timedatectl set-ntp true",
         )
     if skew > _SKEW_SECONDS:
         return loss(
-            told, "times in the evidence are wrong, and a fleet's orders expire early", "timedatectl set-ntp true"
+            summary, "times in the evidence are wrong, and a fleet's orders expire early", "timedatectl set-ntp true"
         )
-    return sound(told)
+    return sound(summary)
 
 
 CHECKS: Final = (canary, room, lock, expiry, promoter, signature, time_stamp, clock)

@@ -31,7 +31,7 @@ def history(client: SyncPrefectClient, name: str) -> list[FlowRun]:
     return runs_of(client, full_name(READY, name), [SOUND.name, DEGRADED.name, NOT_READY.name], 2 * NIGHTS)[::-1]
 
 
-def drawn(runs: list[FlowRun], *now: tuple[date, str]) -> str:
+def draw_nights(runs: list[FlowRun], *now: tuple[date, str]) -> str:
     """Draw the last 30 days from these runs, and the one that ends now."""
     ends = [(run.end_time.date(), str(run.state_name)) for run in runs if run.end_time]
     return nights([*ends, *now], datetime.now(UTC).date())
@@ -41,7 +41,7 @@ def tell(name: str, run: str, found: Readiness) -> None:
     """Show the findings in the UI, keep them for the next run, and raise the event if something became worse."""
     with get_client(sync_client=True) as client:
         runs = history(client, name)
-        text = page(name, found, drawn(runs, (datetime.now(UTC).date(), found.ending.name)))
+        text = page(name, found, draw_nights(runs, (datetime.now(UTC).date(), found.ending.name)))
         create_markdown_artifact(text, key=f"ready-{name}".lower(), description=f"{found.ending.name} 準備状況")
         kept: dict[str, Any] = {f"{_LABEL}{check}": weight for check, weight in found.weights.items()}
         client.update_flow_run_labels(UUID(run), kept)

@@ -58,8 +58,8 @@ def members(patient: Patient) -> Finding:
     if block.containers and not roles:
         return sound("none outside containers")
     matters = "an API that was renamed goes on serving while the rest is frozen"
-    told = f"{counts or 'no process'}; api_pattern matches nothing in {block.root}"
-    return loss(told, matters, f"start the API, or correct api_pattern: pgrep -af {os.fspath(block.root)}")
+    summary = f"{counts or 'no process'}; api_pattern matches nothing in {block.root}"
+    return loss(summary, matters, f"start the API, or correct api_pattern: pgrep -af {os.fspath(block.root)}")
 
 
 def suspects(patient: Patient) -> Finding:
@@ -67,10 +67,10 @@ def suspects(patient: Patient) -> Finding:
     found = patient.roster.of(Kind.SUSPECT)
     if not found:
         return sound("none")
-    told = "; ".join(f"process {each.pid} {process_line(each, _SHOWN)}: {why}" for each, why in found)
+    summary = "; ".join(f"process {each.pid} {process_line(each, _SHOWN)}: {why}" for each, why in found)
     lines = filter(None, (suggest_line(patient.host, patient.workload, each) for each, _ in found))
     cure = "; ".join(dict.fromkeys(lines)) or "name its container in `containers`, or run with suspects=include"
-    return fatal(told, "it lives on, and the run ends NotContained", f"in the workload block: {cure}")
+    return fatal(summary, "it lives on, and the run ends NotContained", f"in the workload block: {cure}")
 
 
 def unknown(patient: Patient) -> Finding:
@@ -85,18 +85,18 @@ def unknown(patient: Patient) -> Finding:
 
 def starters(patient: Patient) -> Finding:
     """Look for what may start the workload again after its stop: loops, supervisors, units, entries."""
-    spared = {*untouchable(patient.snapshot), *(each.pid for each in patient.excused)}
-    parents = ancestry(patient.snapshot, (who.pid for who in patient.members))
+    spared = {*untouchable(patient.snapshot), *(each.pid for each in patient.excused_processes)}
+    parents = ancestry(patient.snapshot, (identity.pid for identity in patient.members))
     others = {pid: each for pid, each in patient.snapshot.items() if each.identity not in patient.members}
     started = {source_of(each) for pid, each in others.items() if pid in parents}
     found = look_for_starters(patient.host, patient.workload, others, spared, started, ticks())
-    told = "; ".join((*map(str, found.living), *found.notes))
+    summary = "; ".join((*map(str, found.living), *found.notes))
     if not found.living:
-        return sound(told or "none")
+        return sound(summary or "none")
     cure = "name a service in `units`; set stop_supervisors = true for a loop; else know how to stop what is named"
     if found.living and not patient.workload.stop_supervisors:
-        return fatal(told, "it starts the workload again, and the run ends NotContained", cure)
-    return loss(told, "it starts the workload again, which the guard has to catch", cure)
+        return fatal(summary, "it starts the workload again, and the run ends NotContained", cure)
+    return loss(summary, "it starts the workload again, which the guard has to catch", cure)
 
 
 def units(patient: Patient) -> Finding:
@@ -122,11 +122,11 @@ def units(patient: Patient) -> Finding:
 
 def _falls_with_members(patient: Patient, properties: Mapping[str, str]) -> bool:
     """Return whether a service ends with its members: its main process is one, or runs nothing else."""
-    pids, snapshot = {who.pid for who in patient.members}, patient.snapshot
+    pids, snapshot = {identity.pid for identity in patient.members}, patient.snapshot
     main = snapshot.get(int(properties.get("MainPID") or 0))
     if main is None or main.pid in pids:
         return True
-    return main not in patient.excused and may_be_ended(main) and keeps_only(snapshot, main.pid, pids)
+    return main not in patient.excused_processes and may_be_ended(main) and keeps_only(snapshot, main.pid, pids)
 
 
 def port(patient: Patient) -> Finding:
@@ -134,7 +134,9 @@ def port(patient: Patient) -> Finding:
     block, number = patient.workload, port_of(patient.workload)
     counts = block.names_port or number in patient.host.ports(patient.members)
     others = [*patient.roster.of(Kind.SUSPECT), *patient.roster.of(Kind.UNKNOWN)]  # have findings of their own
-    own_pids = {each.pid for each in (*patient.processes, *patient.excused, *(process for process, _ in others))}
+    own_pids = {
+        each.pid for each in (*patient.processes, *patient.excused_processes, *(process for process, _ in others))
+    }
     users, known = {each.user for each in patient.processes}, {each.id for each in patient.containers}
     found = strangers_on(number if counts else None, patient.host, block, own_pids, known)
     seen = [(each.process, f"user {each.user}", why) for each, why in found if each.process or each.user not in users]
@@ -145,8 +147,8 @@ def port(patient: Patient) -> Finding:
 
 def excused(patient: Patient) -> Finding:
     """Name what the block's bystanders excuse."""
-    told = "; ".join(f"process {each.pid} {process_line(each, _SHOWN)}" for each in patient.excused)
-    return sound(told or "none")
+    summary = "; ".join(f"process {each.pid} {process_line(each, _SHOWN)}" for each in patient.excused_processes)
+    return sound(summary or "none")
 
 
 def files(patient: Patient) -> Finding:
@@ -160,22 +162,26 @@ def files(patient: Patient) -> Finding:
         cure = "ls -l there; docs/setup.md, 'Accounts and containers'"
         return loss(f"not readable: {', '.join(unread[:_NAMED])}", "they are not collected: Partial", cure)
     empty = [each for each, (those, _) in found.items() if not those]
-    told = ", ".join(f"{each} {getattr(block, each)}" for each in empty) or "none"
+    unmatched = ", ".join(f"{each} {getattr(block, each)}" for each in empty) or "none"
     lost = [each for each in empty if needed(block, discover()[each]) and each not in block.may_be_missing]
     if lost and not block.containers:
         cure = "correct the patterns, or name the collector in may_be_missing"
-        return loss(f"patterns that match nothing: {told}", "a needed collector finds nothing: Partial", cure)
-    return sound(f"{len(names)} files; patterns that match nothing: {told}")
+        return loss(f"patterns that match nothing: {unmatched}", "a needed collector finds nothing: Partial", cure)
+    return sound(f"{len(names)} files; patterns that match nothing: {unmatched}")
 
 
 def models(patient: Patient) -> Finding:
     """Judge the models that the block names, in a sandbox, as an evacuation would."""
     root, block = os.fsencode(patient.workload.root), patient.workload
     names, _ = found_files(root, block.models)
-    judged = {os.fsdecode(name): _judged(root, name, patient) for name in names}
-    good = [name for name, about in judged.items() if about["outcome"] is Soundness.SOUND]
+    judgements = {os.fsdecode(name): _judge_model(root, name, patient) for name in names}
+    good = [name for name, judgement in judgements.items() if judgement["outcome"] is Soundness.SOUND]
     patient.has_sound_model = bool(good)
-    bad = [f"{name} is {about['outcome']}: {about['reason']}" for name, about in judged.items() if _bad(about)]
+    bad = [
+        f"{name} is {judgement['outcome']}: {judgement['reason']}"
+        for name, judgement in judgements.items()
+        if _bad(judgement)
+    ]
     if bad or (names and not good):
         cure = "model_imports in the block, if the imports are your own; else save the model again"
         return loss(
@@ -184,19 +190,19 @@ def models(patient: Patient) -> Finding:
     return sound(f"{len(good)} sound" if names else "no model is there")
 
 
-def _bad(about: Mapping[str, Any]) -> bool:
-    return about["outcome"] is not Soundness.SOUND and about["reason"] != OTHER_FORMAT
+def _bad(judgement: Mapping[str, Any]) -> bool:
+    return judgement["outcome"] is not Soundness.SOUND and judgement["reason"] != OTHER_FORMAT
 
 
-def _judged(root: bytes, name: bytes, patient: Patient) -> dict[str, Any]:
+def _judge_model(root: bytes, name: bytes, patient: Patient) -> dict[str, Any]:
     try:
         with real_file(root, name).open("rb") as file:
             known = named_as_model(os.fsdecode(name)) or looks_like_a_pickle(file.read(HEAD))
-            about = read_model(file, _MODEL_SECONDS, patient.workload)
+            judgement = read_model(file, _MODEL_SECONDS, patient.workload)
     except OSError as error:
         return {"outcome": Soundness.UNKNOWN, "reason": error.strerror or str(error)}
-    other = about["outcome"] is Soundness.TORN and not known
-    return {"outcome": Soundness.UNKNOWN, "reason": OTHER_FORMAT} if other else about
+    other = judgement["outcome"] is Soundness.TORN and not known
+    return {"outcome": Soundness.UNKNOWN, "reason": OTHER_FORMAT} if other else judgement
 
 
 def launch(patient: Patient) -> Finding:
@@ -220,10 +226,10 @@ def declared(patient: Patient) -> Finding:
 
 def restart(patient: Patient) -> Finding:
     """Look whether what a recovery needs to start the API is there."""
-    told = "; ".join(lacking(patient.workload))
-    if told:
-        return loss(told, "a recovery could not start the API", "correct the block, save it, and run this again")
-    block, apis = patient.workload, [who.pid for who, each in patient.members.items() if each.role == "api"]
+    reason = "; ".join(lacking(patient.workload))
+    if reason:
+        return loss(reason, "a recovery could not start the API", "correct the block, save it, and run this again")
+    block, apis = patient.workload, [identity.pid for identity, each in patient.members.items() if each.role == "api"]
     user = next((patient.snapshot[pid].user for pid in apis), block.root.stat().st_uid)
     try:
         starts = process_start.read_starts(patient.members)
@@ -234,8 +240,8 @@ def restart(patient: Patient) -> Finding:
     except EvacuationError as error:
         return failed(error, "a recovery could not start the API, unless as a unit or container", loss)
     if apis and not starts and not (block.units or block.containers):
-        told = "what the API runs with may not be read"
-        return loss(told, "a start may lack variables", "run this as root, or name variables in api_environment")
+        reason = "what the API runs with may not be read"
+        return loss(reason, "a start may lack variables", "run this as root, or name variables in api_environment")
     if lacks and not block.units:
         return loss(f"a start would lack {', '.join(lacks)}", "the API may fail", "name variables in api_environment")
     return sound("api_command and api_headers are there")
@@ -251,8 +257,8 @@ def api(patient: Patient) -> Finding:
         headers = secret_headers(patient.workload.api_headers)
         if headers and not _is_the_workloads(patient):
             return loss("no process of the workload listens there, so the key was not sent", matters, cure)
-        with Api(patient.workload, headers) as asked:
-            rows = answers_of(asked, has_sound=patient.has_sound_model)
+        with Api(patient.workload, headers) as client:
+            rows = answers_of(client, has_sound=patient.has_sound_model)
     except EvacuationError as error:
         return failed(error, matters, loss)
     if bad := [f"{what}: {why}" for what, (good, why) in rows.items() if not good]:

@@ -46,16 +46,16 @@ def build_artifacts(data: ReportData, postmortem: Document) -> Sequence[PrefectA
 
 
 def _artifact(data: ReportData, number: int, page: _Page) -> PrefectArtifact:
-    name, about, content = page
-    told = f"{number} · {about.ja} / {about.en}: {data.incident.id}, run {data.number}"
+    name, title, content = page
+    description = f"{number} · {title.ja} / {title.en}: {data.incident.id}, run {data.number}"
     text = with_pictures(content) if isinstance(content, Document) else content
-    return PrefectArtifact(artifact_key(name, data.incident.id), told, text)
+    return PrefectArtifact(artifact_key(name, data.incident.id), description, text)
 
 
 def _read_on(data: ReportData, others: Sequence[_Page]) -> Section:
     """Link to the other artifacts in reading order, because a UI sorts artifacts otherwise."""
-    keys = [(about, artifact_key(name, data.incident.id)) for name, about, _ in others]
-    return Section(_READ_ON, (Facts(tuple((about, Link(key, by_key(key))) for about, key in keys)),))
+    keys = [(title, artifact_key(name, data.incident.id)) for name, title, _ in others]
+    return Section(_READ_ON, (Facts(tuple((title, Link(key, by_key(key))) for title, key in keys)),))
 
 
 def _where(data: ReportData) -> list[Block]:
@@ -70,12 +70,12 @@ def _where(data: ReportData) -> list[Block]:
             *((Both("マニフェスト", "manifest"), evidence_key(incident, each.volume, MANIFEST)) for each in data.seals),
             (Both("この記録", "this record"), page),
         )
-        facts += [(about, Link(f"{places.store}/{key}", places.address(key))) for about, key in named]
+        facts += [(title, Link(f"{places.store}/{key}", places.address(key))) for title, key in named]
         facts += [(Both("リンク", "links"), _CREDENTIALS)] if places.address("") else []
     return [Facts(tuple(facts))]
 
 
-def _stored(data: ReportData) -> list[Block]:
+def _stored_objects(data: ReportData) -> list[Block]:
     found = objects(data.objects, data.places.address)
     return [found or Remark(Tone.FAIR, Both("保全先に確認を求めていない。", "The store was asked for no proof."))]
 
@@ -90,4 +90,4 @@ _MANIFEST: Final = Both("マニフェストの要約", "Manifest summary")
 _RECEIPTS: Final = Both("受領書", "Receipts")
 _READ_ON: Final = Both("続きを読む", "Read on")
 _PLACES: Final = Chapter(Both("保管場所", "Where it lies"), _where)
-_OBJECTS: Final = Chapter(Both("保全先の確認", "What the store said of each object"), _stored)
+_OBJECTS: Final = Chapter(Both("保全先の確認", "What the store said of each object"), _stored_objects)

@@ -11,11 +11,11 @@ from tasks.custody.models.inspection import Soundness
 PLAN_FILE: Final = "plan.txt"
 """In the record of a dry run: the plan, a row a line."""
 Row = dict[str, str]
-_Told = tuple[str, str, str]
+_PlanKey = tuple[str, str, str]
 _FREEZES: Final = frozenset({"SIGSTOP", "pause the container"})
 _FROZEN: Final = "frozen"
 _PAUSED: Final = "container paused"
-_TOLD: Final = {
+_ACT_OF_ACTION: Final = {
     "suspect": "name",
     "unknown": "ask about",
     "writes": "name",
@@ -44,26 +44,27 @@ _ATTENTION: Final = tuple(f"would {act}" for act in _ACTS)
 
 def plan(entries: Iterable[Mapping[str, Any]]) -> list[Row]:
     """Build the rows of the plan from a dry run's custody log: what needs attention, then the acts in their order."""
-    known = [each for entry in entries for each in (entry, *_left(entry))]
+    known = [each for entry in entries for each in (entry, *_unchanged_entries(entry))]
     found = {entry["object"]: entry for entry in known if entry["action"] == _FROZEN}
     found |= {entry["object"][:_SHORT]: entry for entry in known if entry["action"] == _PAUSED}
-    told: dict[_Told, int] = {}
+    sizes: dict[_PlanKey, int] = {}
     for entry in known:
         if row := _row(entry, found):
-            told[f"would {row['act'].removeprefix('would ')}", row["on"], row["why"]] = entry.get("size", 0)
-    return [{"act": act, "on": on, "why": why} for act, on, why in sorted(_folded(told), key=lambda row: _rank(row[0]))]
+            sizes[f"would {row['act'].removeprefix('would ')}", row["on"], row["why"]] = entry.get("size", 0)
+    rows = sorted(_fold_rows(sizes), key=lambda row: _rank(row[0]))
+    return [{"act": act, "on": on, "why": why} for act, on, why in rows]
 
 
-def _folded(told: Mapping[_Told, int]) -> list[_Told]:
+def _fold_rows(sizes: Mapping[_PlanKey, int]) -> list[_PlanKey]:
     """Merge rows of the same act on many files of a folder. Rows that need attention stay single."""
-    alike: dict[_Told, list[_Told]] = {}
-    for act, on, why in told:
+    alike: dict[_PlanKey, list[_PlanKey]] = {}
+    for act, on, why in sizes:
         folder = on.rpartition("/")[0] if "/" in on and _rank(act) == len(_ATTENTION) and ": " not in on else on
         alike.setdefault((act, folder, why), []).append((act, on, why))
-    return [row for of, rows in alike.items() for row in ([_fold(*of, rows, told)] if len(rows) > _NAMED else rows)]
+    return [row for of, rows in alike.items() for row in ([_fold(*of, rows, sizes)] if len(rows) > _NAMED else rows)]
 
 
-def _fold(act: str, folder: str, why: str, rows: Iterable[_Told], sizes: Mapping[_Told, int]) -> _Told:
+def _fold(act: str, folder: str, why: str, rows: Iterable[_PlanKey], sizes: Mapping[_PlanKey, int]) -> _PlanKey:
     names = [on.removeprefix(f"{folder}/") for _, on, _ in rows]
     size = sum(sizes[row] for row in rows)
     of = f", {size:,} bytes" if size else ""
@@ -85,7 +86,7 @@ def _rank(act: str) -> int:
     return next((at for at, name in enumerate(_ATTENTION) if act.startswith(name)), len(_ATTENTION))
 
 
-def _left(entry: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _unchanged_entries(entry: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Yield what a transaction of latest/ leaves unchanged. Only its own entry tells that."""
     for act, keys in entry.get("left", {}).items():
         yield from ({"action": "would", "object": key, "act": act} for key in keys)
@@ -96,26 +97,26 @@ def _row(entry: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> Ro
     match entry["action"]:
         case action if action in {_FROZEN, _PAUSED}:
             return _first(entry)
-        case action if action in _TOLD:
+        case action if action in _ACT_OF_ACTION:
             on = f"{subject}: {entry['command']}" if "command" in entry else subject
             line = f"; if it belongs to the workload: {entry['line']}" if entry.get("line") else ""
-            return {"act": _TOLD[action], "on": on, "why": f"{why}{line}"}
+            return {"act": _ACT_OF_ACTION[action], "on": on, "why": f"{why}{line}"}
         case "step done" | "step incomplete" as end:
-            return _collected(entry, complete=end == "step done")
+            return _collector_row(entry, complete=end == "step done")
         case "model judged":
-            return _judged(subject, str(entry["result"]), goes=bool(entry.get("latest", True)))
+            return _model_row(subject, str(entry["result"]), goes=bool(entry.get("latest", True)))
         case "would" | "not promoted" if act not in _FREEZES:
             return _further(act, found[subject]) if subject in found else {"act": act, "on": subject, "why": why}
     return None
 
 
-def _collected(entry: Mapping[str, Any], *, complete: bool) -> Row | None:
+def _collector_row(entry: Mapping[str, Any], *, complete: bool) -> Row | None:
     (step_id, of), result = step_of(entry), str(entry.get("result", ""))
     act = "find nothing of" if result.startswith(_NOTHING) else "collect"
     return {"act": act if complete else "lack", "on": of, "why": result} if step_id == "collect" else None
 
 
-def _judged(model: str, found: str, *, goes: bool) -> Row:
+def _model_row(model: str, found: str, *, goes: bool) -> Row:
     is_sound = found.startswith(f"{model} is {Soundness.SOUND}")
     let = "let into latest/ if it is proven" if goes else "keep as evidence, not in latest/,"
     act = let if is_sound else "keep out of latest/ and of recovery"
@@ -137,8 +138,8 @@ def _first(entry: Mapping[str, Any]) -> Row:
             "on": f"{entry['object']}: {entry['command']}",
             "why": f"{entry['role']}: {entry['why']}{_age(entry.get('ran_seconds'))}",
         }
-    told = f"container {entry['name']} ({entry['object'][:_SHORT]}, {entry['image']})"
-    return {"act": "pause", "on": told, "why": f"container: {entry['why']}"}
+    subject = f"container {entry['name']} ({entry['object'][:_SHORT]}, {entry['image']})"
+    return {"act": "pause", "on": subject, "why": f"container: {entry['why']}"}
 
 
 def _age(seconds: float | None) -> str:

@@ -66,7 +66,7 @@ def findings_of(steps: StepRunner, evidence: tuple[Evidence, ...]) -> Findings:
         challenge=steps.made(Challenge, "challenge"),
         watch=steps.made(Watch, "watch"),
         evidence=evidence,
-        seals=tuple(made for future in steps.futures("seal") if (made := result_of(future, Seal))),
+        seals=tuple(seal for future in steps.futures("seal") if (seal := result_of(future, Seal))),
         proven=steps.made(Receipts, "verify"),
         trouble=troubles(steps),
         promoted=steps.made(Promotion, "promote"),
@@ -96,8 +96,8 @@ def _recovery(steps: StepRunner) -> Recovery | str | None:
 
 def troubles(steps: StepRunner) -> tuple[str, ...]:
     """Return the steps that ended without a result, with the reason. Omits steps that only waited for a failed one."""
-    told = [(title, end_of(future)) for step, title, future in steps.submitted if step not in _SPEAK_FOR_THEMSELVES]
-    bad = [(title, state) for title, state in told if not state.is_completed() and not _ended_with(state, StepResult)]
+    ends = [(title, end_of(future)) for step, title, future in steps.submitted if step not in _SPEAK_FOR_THEMSELVES]
+    bad = [(title, state) for title, state in ends if not state.is_completed() and not _ended_with(state, StepResult)]
     first = [(title, state) for title, state in bad if state.is_final()]
     own = [(title, state) for title, state in first if not _ended_with(state, RunCancelled)]
     return tuple(f"{title}: {words(state)}" for title, state in (own if own != first else first or bad))
@@ -109,7 +109,7 @@ def note_end(steps: StepRunner, found: Findings) -> None:
         if end_of(future).name == "Cached":
             steps.context.log.write("step cached", title, step_id=step_id)
     proven = found.proven and found.proven.objects and found.proven.is_complete
-    back = [] if found.recovery is None else [reached(found.recovery)]
+    back = [] if found.recovery is None else [describe_recovery(found.recovery)]
     note_cancelled(steps.context, found.containment, "stored" if proven else "not stored", *back)
 
 
@@ -119,11 +119,11 @@ def note_cancelled(context: RunContext, containment: Containment | None, *more: 
         return
     stands = stance(context, containment)
     context.cancelled.summary = ", ".join([stands, *more]) if stands in {CONTAINED, AS_FAR_AS_KNOWN} else stands
-    about = {"by": context.cancelled.by, "at": str(context.cancelled.at), "result": context.cancelled.summary}
-    context.log.write("cancelled", context.incident.id, **about)
+    fields = {"by": context.cancelled.by, "at": str(context.cancelled.at), "result": context.cancelled.summary}
+    context.log.write("cancelled", context.incident.id, **fields)
 
 
-def reached(recovery: Recovery | str | None) -> str:
+def describe_recovery(recovery: Recovery | str | None) -> str:
     """Return whether the API is back, in a word or two."""
     return "recovered" if isinstance(recovery, Recovery) else "not recovered"
 
@@ -135,17 +135,17 @@ def _ended_with(state: State[Any], kind: type[StepResult | RunCancelled]) -> boo
 def looked_at(steps: StepRunner) -> tuple[Evidence, ...]:
     """Wait for the submitted collectors and the pause of Prefect's side; return what the collectors returned."""
     steps.made(Pause, "pause")
-    made = (result_of(future, Evidence) for future in steps.futures("collect"))
-    return tuple(item for item in made if item)
+    results = (result_of(future, Evidence) for future in steps.futures("collect"))
+    return tuple(item for item in results if item)
 
 
 def every_collector(steps: StepRunner) -> tuple[Evidence, ...]:
     """Wait for the collectors; return one Evidence each. A step that crashed counts as a failed attempt."""
-    left = {item.collector: item for item in looked_at(steps)}
-    return tuple(left.get(name) or _crashed(steps.context, name) for name in discover())
+    results = {item.collector: item for item in looked_at(steps)}
+    return tuple(results.get(name) or _failed_evidence(steps.context, name) for name in discover())
 
 
-def _crashed(context: RunContext, name: str) -> Evidence:
+def _failed_evidence(context: RunContext, name: str) -> Evidence:
     now = datetime.now(UTC)
     return Evidence(
         collector=name,
@@ -179,10 +179,10 @@ def verdict_of(context: RunContext, findings: Findings) -> Verdict:
     )
     if findings.trouble and context.state.claimed.read():
         verdict = verdict.under_another_id(context.incident.workload)
-    return verdict.after_recovery(back.summary) if (back := _recovered(findings)) else verdict
+    return verdict.after_recovery(back.summary) if (back := _get_recovery(findings)) else verdict
 
 
-def _recovered(findings: Findings) -> Recovery | None:
+def _get_recovery(findings: Findings) -> Recovery | None:
     return findings.recovery if isinstance(findings.recovery, Recovery) else None
 
 
@@ -215,7 +215,7 @@ def content_of(context: RunContext, findings: Findings) -> RecordContent:
         stop=findings.stop,
         coverage=findings.evidence,
         promoted=findings.promoted,
-        recovery=_recovered(findings),
+        recovery=_get_recovery(findings),
         inspection=findings.inspection,
         objects=findings.proven.objects if findings.proven else (),
         watch=findings.watch,
@@ -232,7 +232,7 @@ def _facts(findings: Findings) -> dict[str, Any]:
         "stop": findings.stop and asdict(findings.stop),
         "coverage": [asdict(item) for item in findings.evidence],
         "models": findings.inspection and [asdict(each) for each in findings.inspection.findings],
-        "recovery": (back := _recovered(findings)) and asdict(back),
+        "recovery": (back := _get_recovery(findings)) and asdict(back),
         "not_recovered": findings.recovery if isinstance(findings.recovery, str) else "",
         "objects": [asdict(receipt) for receipt in (findings.proven.objects if findings.proven else ())],
         "promotion": findings.promoted and asdict(findings.promoted),

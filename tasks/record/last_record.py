@@ -40,11 +40,11 @@ class LastRecord:
 def last_record(home: Path) -> LastRecord:
     """Read the last closed record. Raises Tampered if its verdict does not match the digest in its closing."""
     closing = closings(home)[-1]
-    said = json.loads(closing.read_bytes())["files"][VERDICT]
+    promised = json.loads(closing.read_bytes())["files"][VERDICT]
     data = closing.with_name(VERDICT).read_bytes()
-    if (sha256 := digest_bytes(data)) != said:
+    if (sha256 := digest_bytes(data)) != promised:
         raise Tampered(
-            f"{closing.with_name(VERDICT)} with sha256 {said}, as its {CLOSING} says",
+            f"{closing.with_name(VERDICT)} with sha256 {promised}, as its {CLOSING} says",
             sha256,
             "Nothing was touched.",
             "Compare the record with the one in the store.",
@@ -53,7 +53,7 @@ def last_record(home: Path) -> LastRecord:
     return LastRecord(int(closing.parent.name), TypeAdapter(Verdict).validate_python(facts["verdict"]), facts)
 
 
-def carried(  # noqa: PLR0913  what a recovery adds to what is known
+def build_recovery_content(  # noqa: PLR0913  what a recovery adds to what is known
     context: RunContext,
     last: LastRecord,
     seals: tuple[Seal, ...],
@@ -73,7 +73,7 @@ def carried(  # noqa: PLR0913  what a recovery adds to what is known
     else:
         verdict = last.verdict.after_failed_recovery(
             context.incident.id,
-            _left(containment),
+            _list_remaining(containment),
             containment.unknown if isinstance(containment, Containment) else (),
             workload=context.incident.workload,
         )
@@ -91,7 +91,7 @@ def carried(  # noqa: PLR0913  what a recovery adds to what is known
     return replace(_content(verdict, facts, seals), recovery=back, recovering=True)
 
 
-def finished(
+def build_postmortem_content(
     context: RunContext, last: LastRecord, seals: tuple[Seal, ...], by: str, given: Mapping[str, str]
 ) -> RecordContent:
     """Build the content of the record that puts a finished postmortem beside what the last record says.
@@ -133,7 +133,7 @@ def coverage_of(facts: Mapping[str, Any]) -> tuple[Evidence, ...]:
     return _read(tuple[Evidence, ...], facts.get("coverage")) or ()
 
 
-def _left(containment: Containment | str | None) -> tuple[str, ...] | None:
+def _list_remaining(containment: Containment | str | None) -> tuple[str, ...] | None:
     if isinstance(containment, str):
         return (f"whether the workload runs was not established: {containment}",)
     return not_contained(containment) if containment else None

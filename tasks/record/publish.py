@@ -53,10 +53,10 @@ def show(artifacts: Sequence[PrefectArtifact]) -> None:
     shows its runs as versions of one page. Not retried: that would make another version of the pages that are there,
     and nothing waits for it.
     """
-    made = dict[str, object]()
+    references = dict[str, object]()
     for artifact in reversed(artifacts):
         put = _put_of_run if artifact is artifacts[0] else _put
-        made[artifact.key] = put(artifact.linked_to(made))
+        references[artifact.key] = put(artifact.linked_to(references))
 
 
 def _put(artifact: PrefectArtifact) -> object:
@@ -77,11 +77,11 @@ def publish(recorded: PrefectFuture[Any]) -> Record | str:
 
     Best effort: waits 10 s at most for that, and a failure changes nothing.
     """
-    made = result_or_reason(Record, recorded)
-    if isinstance(made, Record):
-        shown = show.submit(quote(made.artifacts), return_state=False, wait_for=after(recorded))
+    result = result_or_reason(Record, recorded)
+    if isinstance(result, Record):
+        shown = show.submit(quote(result.artifacts), return_state=False, wait_for=after(recorded))
         shown.wait(timeout=_SHOW_SECONDS)
-    return made
+    return result
 
 
 def final_state(
@@ -97,24 +97,24 @@ def final_state(
     failed. `cordon` is the one that stands.
     """
     why_lost = recorded if isinstance(recorded, str) else recorded.lost
-    lost = _lost(context, why_lost, cordon) if why_lost else ""
+    lost = _describe_loss(context, why_lost, cordon) if why_lost else ""
     if context.cancelled:
-        return _cancelled(context, verdict, lost)
+        return _end_cancelled(context, verdict, lost)
     if isinstance(recorded, str) or lost:
         end = NOT_CONTAINED if verdict.word is Word.NOT_CONTAINED else UNVERIFIED
-        return _ended(context, end, _unrecorded(context, verdict, lost))
+        return _end_run(context, end, _describe_unrecorded(context, verdict, lost))
     whole = recorded.stored and not recorded.verdict.partly_thawed
     end = ending_of(recorded.verdict.word, recovery, dry_run=context.run.dry_run, stored=whole)
     if end is DRY_RUN:
-        return _ended(context, end, _rehearsed(context, recorded.verdict))
+        return _end_run(context, end, _describe_rehearsal(context, recorded.verdict))
     message = _as_recorded(context, recorded)
     failed = _not_back(context, recovery) if isinstance(recovery, str) else ""
     if end is NOT_RECOVERED:
-        return _ended(context, end, f"{failed} The incident is {message}")
-    return _ended(context, end, f"{message} {failed}".rstrip())
+        return _end_run(context, end, f"{failed} The incident is {message}")
+    return _end_run(context, end, f"{message} {failed}".rstrip())
 
 
-def _rehearsed(context: RunContext, verdict: Verdict) -> str:
+def _describe_rehearsal(context: RunContext, verdict: Verdict) -> str:
     """Return how the evacuation would end, and what a dry run cannot know."""
     word = f"{verdict.word} {JAPANESE[verdict.word]}"
     missing = f", for: {'; '.join(verdict.missing)}" if verdict.missing else ""
@@ -132,15 +132,17 @@ def _rehearsed(context: RunContext, verdict: Verdict) -> str:
 
 def recovered_state(context: RunContext, recorded: Record | str, recovery: Recovery | str) -> State[Any]:
     """Return the state that a recovery ends in. Completed only if all is proven, with the record in the store."""
-    told = _not_back(context, recovery) if isinstance(recovery, str) else recovery.summary
+    summary = _not_back(context, recovery) if isinstance(recovery, str) else recovery.summary
     if isinstance(recorded, str) or recorded.lost:
         if isinstance(recorded, Record) and recorded.verdict.word is Word.NOT_CONTAINED:
-            return _ended(context, NOT_CONTAINED, f"{_in_both(recorded.verdict)} {recorded.lost}")
-        return _ended(context, UNVERIFIED, f"{told.rstrip('. ')}. But the record could not be written; see the log")
+            return _end_run(context, NOT_CONTAINED, f"{_in_both(recorded.verdict)} {recorded.lost}")
+        return _end_run(
+            context, UNVERIFIED, f"{summary.rstrip('. ')}. But the record could not be written; see the log"
+        )
     if context.cancelled:
-        return _cancelled(context, recorded.verdict)
+        return _end_cancelled(context, recorded.verdict)
     end = ending_of(recorded.verdict.word, recovery, recovering=True, stored=recorded.stored)
-    return _ended(context, end, f"{told.rstrip('. ')}. The incident is {_as_recorded(context, recorded)}")
+    return _end_run(context, end, f"{summary.rstrip('. ')}. The incident is {_as_recorded(context, recorded)}")
 
 
 def written_state(context: RunContext, recorded: Record | str, content: RecordContent, before: int) -> State[Any]:
@@ -150,8 +152,8 @@ def written_state(context: RunContext, recorded: Record | str, content: RecordCo
     """
     why = recorded if isinstance(recorded, str) else recorded.lost or ("" if recorded.stored else recorded.reason)
     page = f"record/{POSTMORTEM}/{context.run.number:03d}.md"
-    left = content.written.open if content.written else ()
-    still = f"Still open 未記入: {', '.join(left)}" if left else "Nothing is open すべて記入済み"
+    open_fields = content.written.open if content.written else ()
+    still = f"Still open 未記入: {', '.join(open_fields)}" if open_fields else "Nothing is open すべて記入済み"
     end = context.state.ended.read() or {}
     if end.get("record") == before and isinstance(recorded, Record) and not recorded.lost:
         context.state.ended.write({**end, "record": context.run.number})
@@ -167,33 +169,33 @@ def _not_back(context: RunContext, why: str) -> str:
     return f"{api} did not come back API は復旧していません: {why}"
 
 
-def _ended(context: RunContext, end: Ending, told: str) -> State[Any]:
+def _end_run(context: RunContext, end: Ending, message: str) -> State[Any]:
     """Build the state, and note it for `status`."""
     context.state.ended.write({"record": context.run.number, "end": end.name})
-    return ended(end, f"{context.incident.id}: {told}")
+    return ended(end, f"{context.incident.id}: {message}")
 
 
-def _lost(context: RunContext, reason: str, cordon: Cordon | None) -> str:
+def _describe_loss(context: RunContext, reason: str, cordon: Cordon | None) -> str:
     """Return what a run without a record leaves behind. Logs it too, because nothing else may report it."""
-    told = f"But the record could not be written, 記録を書けません: {reason}"
+    message = f"But the record could not be written, 記録を書けません: {reason}"
     if not context.directory.real:
         holder = cordon.guard if cordon else None
         guard = f"; the guard, process {holder.pid}, holds the lock without a marker" if holder else ""
-        told += (
+        message += (
             f". No folder of this host takes a file, so nothing of this incident was kept: not its custody log, which "
             f"processes it has frozen and stopped, evidence, manifest, nor that it is open{guard}"
         )
-    logger.error("%s: %s", context.incident.id, told)
-    return told
+    logger.error("%s: %s", context.incident.id, message)
+    return message
 
 
-def _cancelled(context: RunContext, verdict: Verdict, lost: str = "") -> State[Any]:
+def _end_cancelled(context: RunContext, verdict: Verdict, lost: str = "") -> State[Any]:
     """Build the state of a cancelled run. A run that was cancelled during its record has done everything else."""
-    told = context.cancelled.summary or "its record is on this host only"
-    ja = "・".join(STANDS[each] for each in (told, *told.split(", ")) if each in STANDS)
-    message = f"{context.incident.id}: cancelled: {told} 中止 {ja}. {_in_both(verdict)} {lost}".rstrip()
+    summary = context.cancelled.summary or "its record is on this host only"
+    ja = "・".join(STANDS[each] for each in (summary, *summary.split(", ")) if each in STANDS)
+    message = f"{context.incident.id}: cancelled: {summary} 中止 {ja}. {_in_both(verdict)} {lost}".rstrip()
     logger.warning("%s", message)
-    context.state.ended.write({"record": context.run.number, "end": f"cancelled: {told}"})
+    context.state.ended.write({"record": context.run.number, "end": f"cancelled: {summary}"})
     return Cancelled(message=message)
 
 
@@ -202,7 +204,7 @@ def _in_both(verdict: Verdict) -> str:
     return verdict.message.replace(verdict.word, f"{verdict.word} {JAPANESE[verdict.word]}", 1)
 
 
-def _unrecorded(context: RunContext, verdict: Verdict, why: str) -> str:
+def _describe_unrecorded(context: RunContext, verdict: Verdict, why: str) -> str:
     """Return the verdict in one line if its record is lost, or not proven to be in the store: UNVERIFIED at best."""
     if verdict.word in _BETTER:
         verdict = verdict.without_record(why.removeprefix("But "), context.incident.id, context.incident.workload)
@@ -215,6 +217,6 @@ def _unrecorded(context: RunContext, verdict: Verdict, why: str) -> str:
 def _as_recorded(context: RunContext, recorded: Record) -> str:
     """Return the verdict in one line: no better than UNVERIFIED unless the store has the record."""
     if not recorded.stored:
-        return _unrecorded(context, recorded.verdict, f"But the record is {recorded.reason}")
+        return _describe_unrecorded(context, recorded.verdict, f"But the record is {recorded.reason}")
     untimed = f" No time vouched for 時刻の証明なし: {recorded.untimed}" if recorded.untimed else ""
     return f"{_in_both(recorded.verdict)}{untimed}"

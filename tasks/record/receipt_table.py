@@ -30,7 +30,7 @@ def receipts(freeze: Freeze | None, stop: Stop | None, watch: Watch | None) -> T
 
     Contains frozen processes without a receipt of their end, too: a person has to look for them.
     """
-    rows = [*_processes(freeze, stop), *_containers(freeze, stop), *_returned(watch)]
+    rows = [*_processes(freeze, stop), *_containers(freeze, stop), *_newcomers(watch)]
     rows.sort(key=lambda row: list(ENDS).index(row[0]) if row[0] else -1)
     head = (
         Both("PID / ID", "PID / ID"),
@@ -49,52 +49,52 @@ def _processes(freeze: Freeze | None, stop: Stop | None) -> Iterable[Receipt]:
     frozen = {each.identity: each for each in (freeze.processes if freeze else ())}
     for each in stop.processes if stop else ():
         was = frozen.pop(each.identity, None)
-        who = (Figure(str(each.identity.pid)), Figure(each.role))
+        subject = (Figure(str(each.identity.pid)), Figure(each.role))
         reason = each.reason or (was.why if was and was.role == SUSPECT else "")
         frozen_at = (Figure(short(was.frozen_at if was else None)), _WAYS[each.way])
-        yield _receipt(who, frozen_at, each.signals, each.end, each.gone_at, (each.command, reason))
+        yield _receipt(subject, frozen_at, each.signals, each.end, each.gone_at, (each.command, reason))
     for was in frozen.values():
-        who = (Figure(str(was.identity.pid)), Figure(was.role))
+        subject = (Figure(str(was.identity.pid)), Figure(was.role))
         frozen_at = (Figure(short(was.frozen_at)), _WAYS[was.way])
-        yield _receipt(who, frozen_at, (), None, None, (was.command, was.denied))
+        yield _receipt(subject, frozen_at, (), None, None, (was.command, was.denied))
 
 
 def _containers(freeze: Freeze | None, stop: Stop | None) -> Iterable[Receipt]:
     frozen = {each.identity: each for each in (freeze.containers if freeze else ())}
     for each in stop.containers if stop else ():
         was = frozen.pop(each.identity, None)
-        who = (Figure(each.identity.id[:12]), Both("コンテナ", "container"))
+        subject = (Figure(each.identity.id[:12]), Both("コンテナ", "container"))
         paused = Figure(short(was.paused_at if was else None))
-        yield _receipt(who, paused, each.signals, each.end, each.gone_at, (each.summary, each.reason))
+        yield _receipt(subject, paused, each.signals, each.end, each.gone_at, (each.summary, each.reason))
     for was in frozen.values():
-        who = (Figure(was.identity.id[:12]), Both("コンテナ", "container"))
-        yield _receipt(who, Figure(short(was.paused_at)), (), None, None, (was.summary, was.denied))
+        subject = (Figure(was.identity.id[:12]), Both("コンテナ", "container"))
+        yield _receipt(subject, Figure(short(was.paused_at)), (), None, None, (was.summary, was.denied))
 
 
-def _returned(watch: Watch | None) -> Iterable[Receipt]:
+def _newcomers(watch: Watch | None) -> Iterable[Receipt]:
     for process in watch.returned if watch else ():
-        who = (Figure(str(process.identity.pid)), Figure(process.role), Both("再出現", "came back"))
-        yield _receipt(who, Figure(""), (), process.end, None, (process.command, process.source))
+        member = (Figure(str(process.identity.pid)), Figure(process.role), Both("再出現", "came back"))
+        yield _receipt(member, Figure(""), (), process.end, None, (process.command, process.source))
     for each in watch.containers if watch else ():
-        which = (Figure(each.identity.id[:12]), Both("再出現", "came back"))
-        yield _receipt(which, Figure(""), each.signals, each.end, each.gone_at, (each.summary, each.reason))
+        container = (Figure(each.identity.id[:12]), Both("再出現", "came back"))
+        yield _receipt(container, Figure(""), each.signals, each.end, each.gone_at, (each.summary, each.reason))
 
 
 def _receipt(  # noqa: PLR0913, PLR0917  a receipt's columns
-    who: Cell,
+    subject: Cell,
     frozen: Cell,
     signals: Signals,
     end: End | None,
     gone_at: datetime | None,
-    told: tuple[str, str],
+    text: tuple[str, str],
 ) -> Receipt:
-    command, reason = told
+    command, reason = text
     sent = tuple(Figure(f"{name} {clock(at)}") for name, at in signals)
     when: tuple[Cell, ...] = (Figure(short(gone_at)),) if gone_at else ()
     why: tuple[Cell, ...] = (Said(reason),) if reason else ()
-    return end, (who, (_ended(end), *when), frozen, sent or _NOTHING, (Code(command[:200]), *why))
+    return end, (subject, (_end_badge(end), *when), frozen, sent or _NOTHING, (Code(command[:200]), *why))
 
 
-def _ended(end: End | None) -> Badge:
-    tone, told = ENDS[end] if end else (Tone.BAD, Both("記録なし", "no receipt"))
-    return Badge(tone, told.en, Both(told.ja, told.ja))
+def _end_badge(end: End | None) -> Badge:
+    tone, words = ENDS[end] if end else (Tone.BAD, Both("記録なし", "no receipt"))
+    return Badge(tone, words.en, Both(words.ja, words.ja))

@@ -50,8 +50,8 @@ def with_pictures(document: Document) -> str:
     return markdown(document, {each.name: _address(each) for each in _pictures(document)})
 
 
-def _address(drawn: Picture) -> str:
-    return f"data:image/svg+xml;base64,{b64encode(drawn.svg.encode()).decode()}"
+def _address(picture: Picture) -> str:
+    return f"data:image/svg+xml;base64,{b64encode(picture.svg.encode()).decode()}"
 
 
 def _pictures(document: Document) -> Iterable[Picture]:
@@ -60,5 +60,5 @@ def _pictures(document: Document) -> Iterable[Picture]:
 
 def _with_remark(document: Document, trouble: str) -> Document:
     first, *rest = document.sections
-    told = replace(first, blocks=(could_not_be_made(trouble), *first.blocks))
-    return replace(document, sections=(told, *rest))
+    section = replace(first, blocks=(could_not_be_made(trouble), *first.blocks))
+    return replace(document, sections=(section, *rest))

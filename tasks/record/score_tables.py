@@ -25,21 +25,21 @@ def summaries(quotes: Iterable[Quote]) -> list[Block]:
 
 def searches(quotes: Iterable[Quote]) -> list[Block]:
     """Build a table for each cv_results_*.csv summary: progress of the search, and its best candidates."""
-    told = [each for quote in quotes if isinstance(quote.content, list) for each in quote.content]
-    return [block for each in told[:_SEARCHES] if isinstance(each, dict) for block in _search(each)]
+    results = [each for quote in quotes if isinstance(quote.content, list) for each in quote.content]
+    return [block for each in results[:_SEARCHES] if isinstance(each, dict) for block in _search(each)]
 
 
-def _search(about: Mapping[str, Any]) -> Iterable[Block]:
+def _search(summary: Mapping[str, Any]) -> Iterable[Block]:
     names = (
         ("rows", Both("候補の行数", "rows")),
         ("failed_fits", Both("失敗した学習", "failed fits")),
         ("read", Both("読み取り", "read")),
         ("not_read", Both("読み取れず", "not read")),
     )
-    facts: list[tuple[Both, Cell]] = [(_FILE, Code(str(about.get("file"))))]
-    facts += [(words, Said(str(about[name]))) for name, words in names if about.get(name) is not None]
-    if step := about.get("last_step"):
-        facts.append((Both("最後の段階", "last resource step"), Said(_joined(step))))
+    facts: list[tuple[Both, Cell]] = [(_FILE, Code(str(summary.get("file"))))]
+    facts += [(words, Said(str(summary[name]))) for name, words in names if summary.get(name) is not None]
+    if step := summary.get("last_step"):
+        facts.append((Both("最後の段階", "last resource step"), Said(_join(step))))
     yield Facts(tuple(facts))
     head = (
         Both("順位", "rank"),
@@ -47,20 +47,20 @@ def _search(about: Mapping[str, Any]) -> Iterable[Block]:
         Both("標準偏差", "std"),
         Both("パラメーター", "parameters"),
     )
-    rows = [_candidate(row) for row in about.get("best") or () if isinstance(row, dict)]
+    rows = [_candidate(row) for row in summary.get("best") or () if isinstance(row, dict)]
     if rows:
-        yield table(head, rows, str(about.get("file")))
+        yield table(head, rows, str(summary.get("file")))
 
 
 def _candidate(row: Mapping[str, Any]) -> tuple[Cell, ...]:
     figures = (row.get(name) for name in ("rank_test_score", "mean_test_score", "std_test_score"))
     return (
         *(Figure(f"{value:.6g}" if isinstance(value, int | float) else "") for value in figures),
-        Code(_joined(row.get("params"))),
+        Code(_join(row.get("params"))),
     )
 
 
-def _joined(facts: Any) -> str:
+def _join(facts: Any) -> str:
     return ", ".join(f"{name}={value}" for name, value in facts.items()) if isinstance(facts, dict) else ""
 
 

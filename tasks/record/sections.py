@@ -64,11 +64,11 @@ class Chapter:
 def document(title: Both, data: ReportData, chapters: Iterable[Chapter]) -> Document:
     """Build a document of chapters. Its `trouble` names chapters that failed."""
     trouble: list[str] = []
-    sections = tuple(Section(each.title, tuple(_told(each, data, trouble))) for each in chapters)
+    sections = tuple(Section(each.title, tuple(_build_chapter(each, data, trouble))) for each in chapters)
     return Document(title, data.incident.id, sections, tuple(trouble))
 
 
-def _told(chapter: Chapter, data: ReportData, trouble: list[str]) -> Sequence[Block]:
+def _build_chapter(chapter: Chapter, data: ReportData, trouble: list[str]) -> Sequence[Block]:
     """Build a chapter's content. A chapter that fails says so in its place, and does not affect the others."""
     try:
         return chapter.make(data)
@@ -88,13 +88,13 @@ def could_not_be_made(trouble: str) -> Remark:
 
 def _summary(data: ReportData) -> list[Block]:
     verdict, end, recovery = data.verdict, data.end, data.recovery
-    (tone, told, following), then = VERDICTS[verdict.word], verdict.next
-    badge, first = Badge(tone, str(verdict.word), told), list[tuple[Both, Cell]]()
+    (tone, meaning, following), then = VERDICTS[verdict.word], verdict.next
+    badge, first = Badge(tone, str(verdict.word), meaning), list[tuple[Both, Cell]]()
     if isinstance(recovery, Recovery) and verdict.word in {Word.VERIFIED, Word.PARTIAL}:
         following = COMPLETE
     if end is not OF_WORD[verdict.word]:
-        tone, told, following = RUN_ENDS[end.name]
-        badge, first = Badge(tone, end.name, told), [(Both("証跡の判定", "verdict on the evidence"), badge)]
+        tone, meaning, following = RUN_ENDS[end.name]
+        badge, first = Badge(tone, end.name, meaning), [(Both("証跡の判定", "verdict on the evidence"), badge)]
         then = then if then.lower().startswith(end.then.lower()) else f"{end.then}. {then}"
     if isinstance(recovery, str):
         first.append((Both("復旧", "recovery"), Said(f"it failed: {recovery}")))
@@ -133,17 +133,17 @@ def _scope(data: ReportData) -> list[Block]:
 
 def _rights(entries: Iterable[Mapping[str, Any]]) -> Cell:
     """Return the rights that the last run lacked."""
-    told = [entry["missing"] for entry in entries if entry["action"] == "rights"]
-    if not told:
+    missing = [entry["missing"] for entry in entries if entry["action"] == "rights"]
+    if not missing:
         return Both("不明", "not known")
-    return Said("; ".join(told[-1])) if told[-1] else Both("すべてあり", "none is missing")
+    return Said("; ".join(missing[-1])) if missing[-1] else Both("すべてあり", "none is missing")
 
 
-def _detected(data: ReportData) -> list[Block]:
-    told, detected = runs(data.entries), data.incident.detected_at
-    known = {name: at for run in reversed(told) for name, at in run.moments.items()}
-    triggered = told[0].triggered if told else None
-    early = max((bar.ended for run in told[:1] for bar in run.bars if bar.step == EARLY), default=None)
+def _detection(data: ReportData) -> list[Block]:
+    all_runs, detected = runs(data.entries), data.incident.detected_at
+    known = {name: at for run in reversed(all_runs) for name, at in run.moments.items()}
+    triggered = all_runs[0].triggered if all_runs else None
+    early = max((bar.ended for run in all_runs[:1] for bar in run.bars if bar.step == EARLY), default=None)
     late = triggered is not None and detected > triggered
     named = (
         (Both("検知 (申告のまま)", "detected (as given, after the trigger)") if late else _DETECTED, detected),
@@ -159,9 +159,9 @@ def _detected(data: ReportData) -> list[Block]:
 def _cause(data: ReportData) -> list[Block]:
     """Return an open field for people, and the last tracebacks of the workload as a lead."""
     found = data.quotes.tracebacks[-_TRACEBACKS:]
-    about = Both("ログに残るエラー", "the error in the log")
-    told = ((Facts(((about, Code(quote.stored)),)), listing(str(quote.content), "traceback.txt")) for quote in found)
-    return [_field(data.written.cause), *(block for pair in told for block in pair)]
+    title = Both("ログに残るエラー", "the error in the log")
+    pairs = ((Facts(((title, Code(each.stored)),)), listing(str(each.content), "traceback.txt")) for each in found)
+    return [_field(data.written.cause), *(block for pair in pairs for block in pair)]
 
 
 def _by_people(text: str) -> Cell:
@@ -175,9 +175,9 @@ def _field(text: str) -> Block:
 
 
 def _timeline(data: ReportData) -> list[Block]:
-    told = runs(data.entries)
-    about = Both("各手順の開始と終了 (JST)", "when each step began and ended (JST)")
-    return [Picture(PICTURE, about, picture(told, data.incident.id))] if told else [Facts(((about, _UNKNOWN),))]
+    all_runs = runs(data.entries)
+    title = Both("各手順の開始と終了 (JST)", "when each step began and ended (JST)")
+    return [Picture(PICTURE, title, picture(all_runs, data.incident.id))] if all_runs else [Facts(((title, _UNKNOWN),))]
 
 
 def _moments(data: ReportData) -> list[Block]:
@@ -185,14 +185,14 @@ def _moments(data: ReportData) -> list[Block]:
 
 
 def _actions(data: ReportData) -> list[Block]:
-    back = Said(f"it failed: {data.recovery}") if isinstance(data.recovery, str) else _summed(data.recovery, _NONE)
+    back = Said(f"it failed: {data.recovery}") if isinstance(data.recovery, str) else _summary_of(data.recovery, _NONE)
     looks = (data.freeze, data.stop, data.watch)
     facts: tuple[tuple[Both, Cell], ...] = (
-        (Both("凍結", "frozen"), _summed(data.freeze)),
-        (Both("停止", "stopped"), _summed(data.stop)),
-        (Both("再出現", "came back"), _summed(data.watch)),
+        (Both("凍結", "frozen"), _summary_of(data.freeze)),
+        (Both("停止", "stopped"), _summary_of(data.stop)),
+        (Both("再出現", "came back"), _summary_of(data.watch)),
         *((Both("GPU", "GPU"), Said(each.gpu.summary)) for each in looks if each and each.gpu),
-        (Both("latest/", "latest/"), _summed(data.promoted, Both("変更なし", "not changed"))),
+        (Both("latest/", "latest/"), _summary_of(data.promoted, Both("変更なし", "not changed"))),
         (Both("復旧", "recovery"), back),
     )
     return [Facts(facts)]
@@ -202,8 +202,8 @@ def _receipts(data: ReportData) -> list[Block]:
     return [receipts(data.freeze, data.stop, data.watch) or Facts(((Both("プロセス", "processes"), _NONE),))]
 
 
-def _summed(made: StepResult | None, otherwise: Both = _UNKNOWN) -> Cell:
-    return Said(made.summary) if made else otherwise
+def _summary_of(result: StepResult | None, otherwise: Both = _UNKNOWN) -> Cell:
+    return Said(result.summary) if result else otherwise
 
 
 def _evidence(data: ReportData) -> list[Block]:
@@ -213,14 +213,15 @@ def _evidence(data: ReportData) -> list[Block]:
         (Both("保全先", "in the store"), Code(f"{places.store}/incidents/{data.incident.id}/")),
     ]
     if data.retention:
-        where.append((Both("削除禁止", "retention asked for"), _retained(data.retention)))
+        where.append((Both("削除禁止", "retention asked for"), _describe_retention(data.retention)))
     found = secrets(data.coverage)
     return [Facts(tuple(where)), collectors(data.coverage), *([found] if found else [])]
 
 
-def _retained(asked: Retention) -> Both:
-    ja = [f"{asked.days} 日間 ({asked.lock})"] * bool(asked.lock) + ["リーガルホールド"] * asked.hold
-    en = [f"locked for {asked.days} days ({asked.lock})"] * bool(asked.lock) + ["legal hold"] * asked.hold
+def _describe_retention(retention: Retention) -> Both:
+    days, lock = retention.days, retention.lock
+    ja = [f"{days} 日間 ({lock})"] * bool(lock) + ["リーガルホールド"] * retention.hold
+    en = [f"locked for {days} days ({lock})"] * bool(lock) + ["legal hold"] * retention.hold
     return Both("、".join(ja), ", ".join(en))
 
 
@@ -253,16 +254,16 @@ def _proof(data: ReportData) -> list[Block]:
     url, places = data.timestamp_url, data.places
     more = ["--signers", "allowed_signers", *(["--tsa-roots", "roots.pem"] if url else [])]
     audit = audit_line(places.block, places.store, data.incident.id, *more)
-    about = Both("保存先だけから検証する", "prove all of it again, from the store alone")
-    asked = Both("時刻の証明を求める局", "who is asked to vouch for its time")
-    stamped = [(asked, Code(f"{url}: {TIME_STAMP}, or {UNSTAMPED}"))] if url else []
+    title = Both("保存先だけから検証する", "prove all of it again, from the store alone")
+    authority = Both("時刻の証明を求める局", "who is asked to vouch for its time")
+    stamped = [(authority, Code(f"{url}: {TIME_STAMP}, or {UNSTAMPED}"))] if url else []
     record = Facts(((Both("この記録", "this record"), Code(f"record/{data.number:03d}/{CLOSING}")), *stamped))
-    return [sealed or unsealed, record, *([] if data.dry_run else [Command(about, audit)])]
+    return [sealed or unsealed, record, *([] if data.dry_run else [Command(title, audit)])]
 
 
 SUMMARY: Final = Chapter(Both("事象概要", "Summary"), _summary)
 SCOPE: Final = Chapter(Both("影響範囲", "Scope"), _scope)
-DETECTED: Final = Chapter(Both("検知時刻", "Detected"), _detected)
+DETECTED: Final = Chapter(Both("検知時刻", "Detected"), _detection)
 CAUSE: Final = Chapter(Both("原因仮説", "Suspected cause"), _cause)
 TIMELINE: Final = Chapter(Both("時系列", "Timeline"), _timeline)
 MOMENTS: Final = Chapter(Both("時系列の表", "Every moment of the timeline"), _moments)

@@ -104,12 +104,12 @@ def models(inspection: Inspection) -> Table | None:
     for each in found:
         tone, ja = SOUNDNESS[each.outcome]
         features = "" if each.features is None else f"{each.features} features"
-        about = "; ".join(
+        description = "; ".join(
             part for part in (each.estimator, each.sklearn and f"scikit-learn {each.sklearn}", features) if part
         )
         why = "; ".join([each.reason, *each.warnings, *(f"imports {name}" for name in each.imports)])
         badge = Badge(tone, str(each.outcome), Both(ja, ja))
-        rows.append((Code(each.stored), badge, Said(why.strip("; ")), Said(about), Code(each.sha256)))
+        rows.append((Code(each.stored), badge, Said(why.strip("; ")), Said(description), Code(each.sha256)))
     head = _heads(
         ("モデル", "model"),
         ("判定", "finding"),

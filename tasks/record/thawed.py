@@ -30,29 +30,29 @@ def thawed_content(steps: StepRunner, thawed: Thawed | str, looked: tuple[Eviden
         earlier = last_record(context.directory.path)
         last = {"carried_from": f"record/{earlier.number:03d}", **earlier.facts}
     found = findings_of(steps, tuple({each.collector: each for each in (*coverage_of(last), *looked)}.values()))
-    made = content_of(context, replace(found, freeze=found.freeze or _frozen(context, last)))
-    told = {name: fact for name, fact in made.facts.items() if fact}
+    content = content_of(context, replace(found, freeze=found.freeze or _find_frozen(context, last)))
+    facts = {name: fact for name, fact in content.facts.items() if fact}
     receipt, trouble = (None, (thawed,)) if isinstance(thawed, str) else (thawed, found.trouble)
     unsealed = f"what was looked at lies unsealed in {context.directory.evidence_dir(context.run.volume)}"
     own = receipt.warnings if receipt else ()  # on the command line the thaw is no submitted step
     notes = tuple(dict.fromkeys((*found.warnings, *own, *([unsealed] * bool(looked)))))
     return replace(
-        made,
+        content,
         verdict=judge_thaw(context.incident.id, receipt, notes, trouble, workload=context.incident.workload),
-        facts={**made.facts, **last, **told, "thaw": receipt and asdict(receipt)},
+        facts={**content.facts, **last, **facts, "thaw": receipt and asdict(receipt)},
         seals=sealed(context),
     )
 
 
-def _frozen(context: RunContext, last: Mapping[str, Any]) -> Freeze | None:
+def _find_frozen(context: RunContext, last: Mapping[str, Any]) -> Freeze | None:
     """Return what earlier runs have frozen: as the last record tells it, else by the journals and the custody log."""
     frozen, paused = load_frozen(context.state), frozen_containers(context.state)
     if (
-        (told := freeze_of(last))
-        and frozen.keys() <= {each.identity for each in told.processes}
-        and paused.keys() <= {each.identity for each in told.containers}
+        (recorded := freeze_of(last))
+        and frozen.keys() <= {each.identity for each in recorded.processes}
+        and paused.keys() <= {each.identity for each in recorded.containers}
     ):
-        return told
+        return recorded
     times = [each.frozen_at or each.seen_at for each in frozen.values()]
     times += [each.paused_at or each.seen_at for each in paused.values()]
     ends = [entry["action"] for entry in context.log.entries() if step_of(entry)[0] == "freeze"]

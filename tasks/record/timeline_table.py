@@ -17,9 +17,9 @@ _OPENED: Final = "run opened"
 
 def moments(entries: Sequence[Mapping[str, Any]]) -> Table:
     """Build the table. A long log loses its middle, because beginning and end matter most."""
-    told = _cached_as_one(entry for entry in _with_beginnings(entries) if entry["action"] in ACTIONS)
-    left_out = max(0, len(told) - ROW_LIMIT)
-    shown = told[: ROW_LIMIT // 2] + told[-ROW_LIMIT // 2 :] if left_out else told
+    lines = _cached_as_one(entry for entry in _with_beginnings(entries) if entry["action"] in ACTIONS)
+    left_out = max(0, len(lines) - ROW_LIMIT)
+    shown = lines[: ROW_LIMIT // 2] + lines[-ROW_LIMIT // 2 :] if left_out else lines
     head = (
         Both("JST", "JST"),
         Both("UTC", "UTC"),
@@ -49,12 +49,12 @@ def _beginning(opened: Mapping[str, Any], later: Iterable[Mapping[str, Any]]) ->
 
 def _cached_as_one(entries: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Merge successive cached steps into one line."""
-    told: list[Mapping[str, Any]] = []
+    lines: list[Mapping[str, Any]] = []
     for cached, group in groupby(entries, key=lambda entry: entry["action"] == _CACHED):
         several = list(group)
         names = {"object": f"{len(several)} steps", "result": "; ".join(str(entry["object"]) for entry in several)}
-        told += [{**several[0], **names}] if cached else several
-    return told
+        lines += [{**several[0], **names}] if cached else several
+    return lines
 
 
 def _moment(entry: Mapping[str, Any]) -> tuple[Cell, ...]:

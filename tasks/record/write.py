@@ -131,11 +131,11 @@ def record(context: RunContext, content: RecordContent) -> Record:
         for above in (folder.parent, context.directory.path):  # the store must not have more of it than this host
             sync_folder(above)
     data = _report_data(context, content)
-    made = pages(data)
-    artifacts, untold = _artifacts(data, made.document)
+    rendered = pages(data)
+    artifacts, untold = _artifacts(data, rendered.document)
     written = Record(str(folder), verdict, stored=False, reason="", artifacts=artifacts)
     try:
-        trouble = [] if closed else _write_pages(context, folder, data, made.files, [*made.trouble, *untold])
+        trouble = [] if closed else _write_pages(context, folder, data, rendered.files, [*rendered.trouble, *untold])
         if not closed:
             _close(context, folder, content)
     except OSError as error:
@@ -156,19 +156,19 @@ def record(context: RunContext, content: RecordContent) -> Record:
 
 def _close(context: RunContext, folder: Path, content: RecordContent) -> None:
     """Write verdict, its statement, custody segment and signature, and closing.json last."""
-    about = {"incident": asdict(context.incident), "run": context.run.id, "verdict": asdict(content.verdict)}
-    about["place"] = context.store.label
+    fields = {"incident": asdict(context.incident), "run": context.run.id, "verdict": asdict(content.verdict)}
+    fields["place"] = context.store.label
     write = context.directory.write
     for name in (SEGMENT, STATEMENT):  # of a try that ended before the closing: its lines are in this one
         (folder / name).unlink(missing_ok=True)
-    write(folder / VERDICT, verdict := canonical({**content.facts, **about}))
+    write(folder / VERDICT, verdict := canonical({**content.facts, **fields}))
     if context.store.signing_key and not context.run.dry_run:  # a rehearsal's word proves nothing to anybody
         origin = context.incident.origin(context.store.label)
-        said = statement(
+        text = statement(
             context.incident.id, origin, context.run.number, content.verdict, digest_bytes(verdict), _manifests(content)
         )
-        if made := envelop(context.store, context.log, f"{RECORD}/{folder.name}/{STATEMENT}", said):
-            write(folder / STATEMENT, made)
+        if envelope := envelop(context.store, context.log, f"{RECORD}/{folder.name}/{STATEMENT}", text):
+            write(folder / STATEMENT, envelope)
     segment = context.log.lines(context.directory.segments_end())
     context.log.sync()  # a log that a power loss cuts behind a segment could not be continued
     write(folder / SEGMENT, b"".join(segment))
@@ -259,8 +259,8 @@ def _have_stamped(context: RunContext, folder: Path) -> str:
 
     closing = (folder / CLOSING).read_bytes()
     reason = stamp(context.store.block, closing, put)
-    told = {"digest": digest_bytes(closing), "result": reason or context.store.timestamp_url}
-    context.log.write("unstamped" if reason else "stamped", f"{RECORD}/{folder.name}/{CLOSING}", **told)
+    fields = {"digest": digest_bytes(closing), "result": reason or context.store.timestamp_url}
+    context.log.write("unstamped" if reason else "stamped", f"{RECORD}/{folder.name}/{CLOSING}", **fields)
     return reason
 
 
@@ -272,7 +272,7 @@ def _whole(folder: Path) -> list[Path]:
 
 def _closing(context: RunContext, folder: Path, content: RecordContent) -> dict[str, Any]:
     files = {path.name: digest(path) for path in _whole(folder) if path.name != CLOSING}
-    who = who_signs(context.store)
+    signer = who_signs(context.store)
     finished = {f"{POSTMORTEM}/{path.name}": digest(path) for path in _finished_pages(folder)}
     return {
         "incident": context.incident.id,
@@ -282,7 +282,7 @@ def _closing(context: RunContext, folder: Path, content: RecordContent) -> dict[
         "verdict": content.verdict.word,
         "closed_utc": datetime.now(UTC).isoformat(),
         "files": files,
-        "signer": asdict(who) if isinstance(who, Signer) else None,
+        "signer": asdict(signer) if isinstance(signer, Signer) else None,
         "retention": asdict(context.store.retention) if context.store.retention else None,
         **({"timestamp_url": url} if (url := context.store.timestamp_url) else {}),
         **({"cancelled": context.cancelled.summary} if context.cancelled else {}),

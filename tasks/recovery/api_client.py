@@ -63,10 +63,10 @@ class ApiResponse:
     @property
     def summary(self) -> str:
         """URL, status and the beginning of the body, without secrets."""
-        text = self.shown(self.body.decode(errors="backslashreplace"))
+        text = self.redact(self.body.decode(errors="backslashreplace"))
         return f"{self.url} answers HTTP {self.status}: {text!r}" if self.status else f"no answer of {self.url}: {text}"
 
-    def shown(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """Return the beginning of a text from the API, without the secrets that were sent."""
         for secret in self.hidden:
             text = text.replace(secret, hide(secret))
@@ -192,7 +192,7 @@ def predict(api: Api) -> Prediction:
     _require_model(answer)
     found = prediction_in(answer.content, block.prediction_at) if answer.good else None
     if found is not None:
-        return Prediction(answer.shown(json.dumps(found)))
+        return Prediction(answer.redact(json.dumps(found)))
     if answer.status == _UNPROCESSABLE:
         why += "it refuses the row that we made up, " if block.canary_request is None else "it refuses canary_request, "
     return Prediction(unproven=f"that it predicts: {why}{answer.summary}{_advice(answer)}")

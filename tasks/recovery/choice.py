@@ -40,7 +40,7 @@ def choose(  # noqa: PLR0913, PLR0917
     before = model_served(context, volumes, digests)
     if found := _IN_SNAPSHOT.fullmatch(model):
         model = found["path"]
-        file, finding = _fetched(context, found["stamp"], model, models.files.get(model), verdict)
+        file, finding = _fetch(context, found["stamp"], model, models.files.get(model), verdict)
         files, findings = {**models.files, model: file}, (*models.findings, finding)
         models = replace(models, files=files, sound=(*models.sound, file), findings=findings)
     last = {path: file.sha256 for path, file in models.last.items()}
@@ -61,7 +61,7 @@ def choose(  # noqa: PLR0913, PLR0917
     return replace(models, chosen=path, named=bool(model), before=before)
 
 
-def _fetched(
+def _fetch(
     context: RunContext, stamp: str, path: str, sealed: StoredFile | None, verdict: Verdict
 ) -> tuple[StoredFile, ModelFinding]:
     """Put a model of a snapshot, proven and judged, in its place; over nothing but `sealed`, if the store has that."""

@@ -31,7 +31,7 @@ class ContainerApi:
         self.context, self.engine, self.was = context, context.adapters.engine, was
         self.container, self.image = name, image
         self.log = f"docker logs {name}"
-        self._id, self._made = "", False
+        self._id, self._is_new = "", False
 
     @property
     def root(self) -> str:
@@ -72,8 +72,8 @@ class ContainerApi:
     @property
     def words(self) -> Iterable[str]:
         """Command and environment of the container."""
-        about = self.config
-        return [about["Path"], *about["Args"], *(about["Config"].get("Env") or [])]
+        config = self.config
+        return [config["Path"], *config["Args"], *(config["Config"].get("Env") or [])]
 
     @property
     def folder(self) -> Self:
@@ -83,25 +83,25 @@ class ContainerApi:
     def prepare(self) -> None:
         """Create the container, if there is none, with its saved options. Idempotent."""
         there = self.engine.get_container(self.was.id) if self.was else None
-        self._made = there is None
+        self._is_new = there is None
         self._id = there.id if there else self._earlier() or self._create()
 
     def _earlier(self) -> str:
         """Return the container that an earlier recovery created and left for its logs."""
-        made = self.context.state.made_containers.read()
-        there = (now for id_ in reversed(made) if (now := self.engine.get_container(id_)))
+        created = self.context.state.made_containers.read()
+        there = (now for id_ in reversed(created) if (now := self.engine.get_container(id_)))
         return next((now.id for now in there if now.name == self.container), "")
 
     def _create(self) -> str:
         id_ = self.engine.create(self.container, self.config)
-        made = self.context.state.made_containers.read()
-        self.context.state.made_containers.write([*made, id_])
+        created = self.context.state.made_containers.read()
+        self.context.state.made_containers.write([*created, id_])
         return id_
 
     def start(self) -> None:
         """Start the container."""
         self.engine.start(self._id)
-        how = "started" if not self._made else "made again" if self.was else "made of api_image"
+        how = "started" if not self._is_new else "made again" if self.was else "made of api_image"
         self.context.log.write("restarted", self._id, name=self.container, image=self.image, how=how)
 
     def lives(self) -> bool:
@@ -119,12 +119,12 @@ class ContainerApi:
         """Return the path of a model inside the container."""
         return inside(self._models, name)
 
-    def listed(self, sealed: Iterable[str]) -> list[str]:
+    def list_names(self, sealed: Iterable[str]) -> list[str]:
         """Return the sealed models that exist in the container now."""
         known = ((name, self.known_as(name)) for name in sealed if name.startswith("/"))
         return [name for name, path in known if path and self.engine.archive(self._id, path)]
 
-    def appeared(self, before: Collection[str]) -> list[str]:
+    def find_new(self, before: Collection[str]) -> list[str]:
         """Return an empty list: only sealed files are visible in a container."""
         del before
         return []
@@ -150,7 +150,7 @@ class ContainerApi:
     def keep(self) -> None:
         """Record the container and its first process, so that the cordon counts as released by our recovery."""
         if now := self._now:
-            if self.was and self._made and now.restart in {"", "no"}:
+            if self.was and self._is_new and now.restart in {"", "no"}:
                 restore_restart_policy(self.context, self.was, now.id)
             kept = [*self.context.state.recovered_containers.read(), now.identity]
             self.context.state.recovered_containers.write(kept)
@@ -161,7 +161,7 @@ class ContainerApi:
         with suppress(EngineError, TimeoutError):
             if (now := self._now) is None:
                 return
-            if self._made and now.state == "created":
+            if self._is_new and now.state == "created":
                 self.engine.remove(now.id)
                 return
             if now.restart not in {"", "no"} and not now.auto_remove:
@@ -177,9 +177,9 @@ def inside(models: str, name: str) -> str:
     return path if path.startswith(f"{models}/") else ""
 
 
-def published_now(about: dict[str, Any], port: int) -> bool:
+def published_now(description: dict[str, Any], port: int) -> bool:
     """Return whether a running container has this port of the host bound, from the engine's description of it."""
-    bound = (about["NetworkSettings"].get("Ports") or {}).values()
+    bound = (description["NetworkSettings"].get("Ports") or {}).values()
     return any(int(binding["HostPort"]) == port for bindings in bound for binding in bindings or ())
 
 

@@ -45,12 +45,12 @@ class ImageApi(ContainerApi):
         if self._id:
             return self.engine.inspect(self._id)
         block = self.context.workload
-        about = new_container(block, self.engine, api_user(self.context, container=True))
-        was, now = api_container(self.context, leads_to(block.api_address)[1]), about["Image"]
+        description = new_container(block, self.engine, api_user(self.context, container=True))
+        was, now = api_container(self.context, leads_to(block.api_address)[1]), description["Image"]
         before = kept_config(self.context.directory.path, was.identity)["Image"] if was else now
         if before != now and not re.fullmatch(r"(.+@)?sha256:[0-9a-f]{64}", block.api_image):
             raise failure(f"{block.api_image} to be the image that ran, {before}, or an id as api_image", now)
-        return about
+        return description
 
     def start(self) -> None:
         """Start the container. Raises NotRecovered if a link has led the engine to another folder than the root's."""
@@ -69,7 +69,7 @@ class ImageApi(ContainerApi):
                 return found
         return super().known_as(name)
 
-    def listed(self, sealed: Iterable[str]) -> list[str]:
+    def list_names(self, sealed: Iterable[str]) -> list[str]:
         """Return the sealed models that exist in the container now.
 
         Of two names of one file that in the root counts where its folder is mounted, else that in a container.
@@ -114,10 +114,10 @@ def new_container(block: Workload, engine: Engine, account: int) -> dict[str, An
     if account:
         options["User"], host_config["CapDrop"] = f"{account}:{groups_of(account)[0]}", ["ALL"]
     start = {"Path": "", "Args": [*(config.get("Entrypoint") or []), *(config.get("Cmd") or [])]}
-    about = {"Id": "", "Image": image["Id"], **start, "Config": options, "HostConfig": host_config}
-    if port not in published(about):
+    description = {"Id": "", "Image": image["Id"], **start, "Config": options, "HostConfig": host_config}
+    if port not in published(description):
         raise failure(f"api_ports to publish port {port}, where api_url is", str(block.api_ports))
-    made = Container(ContainerIdentity("", ""), "", name, image["Id"], "", labels=config.get("Labels") or {})
-    if not any(belongs(made, each) for each in block.containers):
+    container = Container(ContainerIdentity("", ""), "", name, image["Id"], "", labels=config.get("Labels") or {})
+    if not any(belongs(container, each) for each in block.containers):
         raise failure(f'containers to have "image={name}", so that it is contained', str(block.containers))
-    return {**about, "NetworkSettings": {"Networks": {}}}
+    return {**description, "NetworkSettings": {"Networks": {}}}

@@ -29,10 +29,10 @@ class ModelFolder(Protocol):
     def digest(self, name: str) -> str:
         """Return the SHA-256 of a file of the folder; empty if there is none."""
 
-    def listed(self, sealed: Iterable[str]) -> list[str]:
+    def list_names(self, sealed: Iterable[str]) -> list[str]:
         """Return names of the models that exist now, as far as visible. `sealed` are the names in the manifests."""
 
-    def appeared(self, before: Collection[str]) -> list[str]:
+    def find_new(self, before: Collection[str]) -> list[str]:
         """Return models, by name or first bytes, that are listed now and are not in `before`, as far as visible."""
 
 
@@ -71,7 +71,7 @@ class HostFolder:
         """Hash the file."""
         return digest(path) if (path := self.real(name)) else ""
 
-    def listed(self, sealed: Iterable[str]) -> list[str]:
+    def list_names(self, sealed: Iterable[str]) -> list[str]:
         """Return the files that match the block's patterns."""
         from tasks.acquisition.matching import found
 
@@ -79,9 +79,9 @@ class HostFolder:
         names, _ = found(os.fsencode(self.workload), self.patterns)
         return [name.decode(errors="backslashreplace") for name in names]
 
-    def appeared(self, before: Collection[str]) -> list[str]:
+    def find_new(self, before: Collection[str]) -> list[str]:
         """Return new files that look like models."""
-        new = [name for name in self.listed(()) if name not in before]
+        new = [name for name in self.list_names(()) if name not in before]
         return [name for name in new if named_as_model(name) or looks_like_a_model(self._head(name))]
 
     def _head(self, name: str) -> bytes:

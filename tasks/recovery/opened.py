@@ -15,7 +15,7 @@ Opened = Callable[[], set[str]]  # the names that were opened since it was calle
 
 
 @contextmanager
-def watched(files: Mapping[str, Path], pids: Callable[[], Collection[int]]) -> Iterator[Opened]:
+def watch_opens(files: Mapping[str, Path], pids: Callable[[], Collection[int]]) -> Iterator[Opened]:
     """Watch which of these files one of these processes opens. One that cannot be watched never counts as opened.
 
     To a run without root the kernel names no process but our own: any other counts.

@@ -98,7 +98,9 @@ class ProcessApi:
 
     def again(self) -> bool:
         """Take a live process that an earlier recovery started, in no container or unit; False if there is none."""
-        earlier = (each for who in self.context.state.recovered.read() if (each := self.host.get_process(who)))
+        earlier = (
+            each for identity in self.context.state.recovered.read() if (each := self.host.get_process(identity))
+        )
         units = self.context.workload.units
         own = (each for each in earlier if each.alive and not each.container and unit_of(each.cgroup) not in units)
         self._started = next((each.identity for each in own), None)
@@ -135,8 +137,8 @@ class ProcessApi:
         """
         block, user = self.context.workload, api_user(self.context)
         variables = self.was.get("variables") or clean_environment(user)
-        about = {"command": block.api_command, "user": user, "root": block.root, "log": new_log(block)}
-        orders = {**self.was, **about, "environment": variables | block.api_environment}
+        fields = {"command": block.api_command, "user": user, "root": block.root, "log": new_log(block)}
+        orders = {**self.was, **fields, "environment": variables | block.api_environment}
         if self.was.get("command") != block.api_command:
             orders["folder"] = block.root
         try:

@@ -28,7 +28,7 @@ from tasks.recovery.api_client import Api, NotRecovered, Prediction, failure, pr
 from tasks.recovery.choice import choose
 from tasks.recovery.container_api import ContainerApi, restore_restart_policies
 from tasks.recovery.image_api import ImageApi
-from tasks.recovery.opened import Opened, watched
+from tasks.recovery.opened import Opened, watch_opens
 from tasks.recovery.process_api import ProcessApi, Revival
 from tasks.recovery.served_model import SealedModels, has_let_in, prove_served
 from tasks.recovery.unit_api import UnitApi, unit_of_api
@@ -80,7 +80,7 @@ def recover(  # noqa: PLR0913, PLR0917
         engine = context.adapters.engine if context.workload.containers else None
         context.end_joins()
         let_go = uncordon(context.adapters.host, context.adapters.scheduler, context.workload, context.log, engine)
-        with _watched(context, way, {*before.names, models.chosen}) as opened:
+        with _watch_models(context, way, {*before.names, models.chosen}) as opened:
             way.start()
             recovery = _prove(context, way, models, headers, before, opened)
         was = as_it_ran(context).container
@@ -111,8 +111,8 @@ def prove_contained_again(context: RunContext) -> Containment:
 
 
 def _contained_again(context: RunContext) -> Containment:
-    made = check_containment(context)
-    return replace(made, alive=(*made.alive, *pause_named(context).open))
+    containment = check_containment(context)
+    return replace(containment, alive=(*containment.alive, *pause_named(context).open))
 
 
 def _require_quiet(context: RunContext, despite: str) -> None:
@@ -135,8 +135,8 @@ def _require_quiet(context: RunContext, despite: str) -> None:
         if probe.connect_ex(address_of(context.workload)) == 0:
             way = _way_back(context, None)
             earlier = f"{way.container or 'a process'} of an earlier recovery: stop it, or leave start_as out"
-            who = earlier if way.again() else "somebody who does"
-            raise failure(f"nobody to listen on {shown_address(context.workload)} before the restart", who)
+            listener = earlier if way.again() else "somebody who does"
+            raise failure(f"nobody to listen on {shown_address(context.workload)} before the restart", listener)
 
 
 def _way_back(context: RunContext, start_as: StartAs | None) -> Revival:
@@ -165,18 +165,18 @@ class _Before:
 
 def _require_unchanged(context: RunContext, way: Revival, models: SealedModels, *, lives: bool = False) -> _Before:
     """Raise NotRecovered unless each model that the API may load at its start is as sealed, and none is suspect."""
-    there = way.folder.listed(models.files)
+    there = way.folder.list_names(models.files)
     names = models.starting(context, way.folder.root, there, way.words, lives=lives)
     models.require_chosen(context.workload, names)
     models.require_unchanged(context.workload, way.folder, names)
     return _Before(tuple(names), frozenset(there))
 
 
-def _watched(context: RunContext, way: Revival, names: Iterable[str]) -> AbstractContextManager[Opened]:
+def _watch_models(context: RunContext, way: Revival, names: Iterable[str]) -> AbstractContextManager[Opened]:
     """Watch which of the models below the root the API opens, also from a container that mounts them."""
     real = ProcessApi(context).folder.real
     files = {name: file for name in names if (file := real(name))}
-    return watched(files, lambda: family(context.adapters.host.snapshot(), {way.identity}))
+    return watch_opens(files, lambda: family(context.adapters.host.snapshot(), {way.identity}))
 
 
 def _prove_again(context: RunContext, way: Revival, models: SealedModels, headers: Mapping[str, str]) -> Recovery:
@@ -184,7 +184,7 @@ def _prove_again(context: RunContext, way: Revival, models: SealedModels, header
     try:
         before = _require_unchanged(context, way, models, lives=True)
         earlier = [] if models.reloads(context.workload) else context.state.opened.read()
-        with _watched(context, way, {*before.names, models.chosen}) as opened:
+        with _watch_models(context, way, {*before.names, models.chosen}) as opened:
             return _prove(context, way, models, headers, before, lambda: {*earlier, *opened()})
     except NotRecovered:
         _contain_again(context, way)
@@ -205,16 +205,16 @@ def _prove(  # noqa: PLR0913, PLR0917
     with Api(block, headers) as api:
         health, unhealthy = wait_healthy(api, partial(_lives, context, way), listens, block.recovery_seconds, way.log)
         context.log.write("healthy", api.url, result=f"not proven: {unhealthy}" if unhealthy else health)
-        made = prove_served(context, api, way.folder, models, before.names, opened)
-        expected = models.expected(context.workload, before.names)
+        proof = prove_served(context, api, way.folder, models, before.names, opened)
+        expected = models.find_expected(context.workload, before.names)
         prediction = prove_prediction(context.log, api) if expected else Prediction()
         models.require_unchanged(context.workload, way.folder, before.names)
-    new = [] if has_let_in(context.state) else way.folder.appeared(before.listed)
+    new = [] if has_let_in(context.state) else way.folder.find_new(before.listed)
     appeared = f"that it serves no model that is new since its start: {', '.join(new)}" if new else ""
-    unproven = tuple(filter(None, (unhealthy, *made.unproven, prediction.unproven, appeared)))
-    about = {"health": health, "prediction": prediction.answer, "container": way.container, "url": api.url}
-    served, was = (made.model, made.sha256), models.served_at_freeze
-    return Recovery(datetime.now(UTC), way.identity, *served, unproven=unproven, before=was, **about)
+    unproven = tuple(filter(None, (unhealthy, *proof.unproven, prediction.unproven, appeared)))
+    fields = {"health": health, "prediction": prediction.answer, "container": way.container, "url": api.url}
+    served, was = (proof.model, proof.sha256), models.served_at_freeze
+    return Recovery(datetime.now(UTC), way.identity, *served, unproven=unproven, before=was, **fields)
 
 
 def _lives(context: RunContext, way: Revival) -> bool:
@@ -224,9 +224,9 @@ def _lives(context: RunContext, way: Revival) -> bool:
 
 def prove_prediction(log: CustodyLog, api: Api) -> Prediction:
     """Make one canary prediction, and log it."""
-    made = predict(api)
-    log.write("predicted", api.url, result=made.answer or f"not proven: {made.unproven}")
-    return made
+    prediction = predict(api)
+    log.write("predicted", api.url, result=prediction.answer or f"not proven: {prediction.unproven}")
+    return prediction
 
 
 def _contain_again(context: RunContext, way: Revival) -> None:

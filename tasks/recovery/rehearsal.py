@@ -54,8 +54,10 @@ def rehearse_recovery(context: RunContext, seals: Sequence[Seal]) -> RehearsedRe
     for what, (good, why) in rows.items():
         act = "prove" if good else "not prove"
         context.log.write("would", f"{what} of {shown_address(block)}", act=act, why=why)
-    told = [(good, f"{what}: {why}") for what, (good, why) in rows.items()]
-    return RehearsedRecovery(tuple(text for good, text in told if good), tuple(text for good, text in told if not good))
+    lines = [(good, f"{what}: {why}") for what, (good, why) in rows.items()]
+    return RehearsedRecovery(
+        tuple(text for good, text in lines if good), tuple(text for good, text in lines if not good)
+    )
 
 
 def starts_of(context: RunContext) -> dict[str, tuple[bool, str]]:
@@ -68,9 +70,11 @@ def starts_of(context: RunContext) -> dict[str, tuple[bool, str]]:
             frozen = load_frozen(context.state)
             starts = read_starts(frozen)
             lacks = lacking(starts, api_user(context), block)
-            said = f"without {', '.join(lacks)}" if lacks else "as it is" if starts else "not known: it may not be read"
+            conditions = (
+                f"without {', '.join(lacks)}" if lacks else "as it is" if starts else "not known: it may not be read"
+            )
             if any(each.role == "api" for each in frozen.values()):
-                rows["what it runs with"] = bool(starts) and not lacks, said
+                rows["what it runs with"] = bool(starts) and not lacks, conditions
     if block.api_image:
         try:
             rows["the start as a new container"] = True, f"{block.api_image}, {ImageApi(context).config['Image']}"
@@ -98,17 +102,17 @@ def answers_of(api: Api, *, has_sound: bool) -> dict[str, tuple[bool, str]]:
 
 def _prediction(api: Api) -> tuple[bool, str]:
     try:
-        made = predict(api)
+        prediction = predict(api)
     except EvacuationError as error:
         return False, error.got
-    return bool(made.answer), made.answer or made.unproven
+    return bool(prediction.answer), prediction.answer or prediction.unproven
 
 
 def _model(health: ApiResponse, pointer: str, *, has_sound: bool) -> tuple[bool, str]:
-    said, silent = named_in(health, pointer)
+    name, silent = named_in(health, pointer)
     if silent:
         return False, silent
-    return has_sound, f"it says {health.shown(said)!r}{'' if has_sound else ', and no model is sound'}"
+    return has_sound, f"it says {health.redact(name)!r}{'' if has_sound else ', and no model is sound'}"
 
 
 def _row(schema: ApiResponse) -> tuple[bool, str]:

@@ -115,9 +115,9 @@ class SealedModels:
                 raise failure(f"the API at {url} to serve sha256 {sealed.sha256}, as in the manifest", got)
             bad.update((name, each) for each in self.findings if each.sha256 == now and forbids_start(each))
         if bad:
-            told = "; ".join(f"{name}: {forbids_start(each)}" for name, each in bad.items())
+            reasons = "; ".join(f"{name}: {forbids_start(each)}" for name, each in bad.items())
             cure = _cure(workload, bad.values(), several=len(names) > 1)
-            raise failure(f"the API at {url} to start on no suspect model", f"{told} ({cure})")
+            raise failure(f"the API at {url} to start on no suspect model", f"{reasons} ({cure})")
 
     def require_chosen(self, workload: Workload, names: Sequence[str]) -> None:
         """Raise NotRecovered if a person has named a model, and the API neither reloads nor starts with it."""
@@ -125,7 +125,7 @@ class SealedModels:
             got = f"{', '.join(names) or 'none'}: name it in api_environment or api_command"
             raise failure(f"the start of an API without reload_path to name {self.chosen}", got)
 
-    def expected(self, workload: Workload, names: Sequence[str]) -> list[StoredFile]:
+    def find_expected(self, workload: Workload, names: Sequence[str]) -> list[StoredFile]:
         """Return models that the API may serve: the chosen one if reloaded or named, else the sound ones of `names`."""
         if self.named or self.reloads(workload):
             return [self.last[self.chosen]]
@@ -135,8 +135,8 @@ class SealedModels:
         """Return why the served model is unproven, if one of these models is not sound; else empty."""
         models = self.models_of(names)
         why = {name: why_unsound(file.stored, file.sha256, self.findings) for name, file in models.items()}
-        told = ", ".join(f"{name} ({reason})" for name, reason in why.items() if reason)
-        return f"which model it serves: it may be one that is not sound, {told}" if told else ""
+        reasons = ", ".join(f"{name} ({reason})" for name, reason in why.items() if reason)
+        return f"which model it serves: it may be one that is not sound, {reasons}" if reasons else ""
 
     def models_of(self, names: Iterable[str]) -> dict[str, StoredFile]:
         """Return the sealed files of these names that are models, not text beside one."""
@@ -144,13 +144,13 @@ class SealedModels:
         files = {name: file for name in names if (file := self.files.get(name))}
         return {name: file for name, file in files.items() if file.sha256 in judged or named_as_model(name)}
 
-    def another_than_before(self, served: Collection[str]) -> str:
+    def another_than_before(self, find_served: Collection[str]) -> str:
         """Return that these digests are not known to be what was served at the freeze; empty if a person has chosen.
 
         Where nobody knows what was served, and the block names none, each other sound model may have been it.
         """
-        others = {file.sha256 for file in self.last.values()} - set(served)
-        known = self.before.contents & set(served) if self.before.names else self.chosen or not others
+        others = {file.sha256 for file in self.last.values()} - set(find_served)
+        known = self.before.contents & set(find_served) if self.before.names else self.chosen or not others
         if self.named or known:
             return ""
         cure = "name the one that you want as model; 別のモデルは model で指定"
@@ -158,13 +158,13 @@ class SealedModels:
             f"that it serves what it served at the freeze, {self.before.summary or 'which is not known 不明'} ({cure})"
         )
 
-    def undecided(self, path: str, said: str, shown: str, elsewhere: Iterable[str]) -> str:
+    def explain_namesakes(self, path: str, base: str, shown: str, elsewhere: Iterable[str]) -> str:
         """Return why a base name is ambiguous, else empty.
 
         Other sealed files have it, with another content, or paths `elsewhere` that the API's start names.
         """
         others = {name for name, file in self.files.items() if file.sha256 != self.files[path].sha256} - {path}
-        namesakes = sorted(name for name in others if basename(name) == said)
+        namesakes = sorted(name for name in others if basename(name) == base)
         namesakes += [f"{name}, which its start names" for name in elsewhere]
         return f"which model it serves: {shown!r} is {path}, or {' or '.join(namesakes)}" if namesakes else ""
 
@@ -206,7 +206,7 @@ def prove_served(  # noqa: PLR0913, PLR0917
     One that names no model is proven by what it was seen to open, after the reload if it was asked for one.
     """
     block = context.workload
-    if not (expected := models.expected(context.workload, names)):
+    if not (expected := models.find_expected(context.workload, names)):
         return Served("no model: the manifest names none that is sound", "", ("which model it serves",))
     paths = [path_of(file) for file in expected]
     unproven = []
@@ -217,16 +217,16 @@ def prove_served(  # noqa: PLR0913, PLR0917
     digests = {file.sha256: path for file, path in zip(expected, paths, strict=True)}
     if block.model_at:
         answer = api.ask("GET", block.health_path)
-        said, silent = named_in(answer, block.model_at)
+        name, silent = named_in(answer, block.model_at)
         if not silent:
-            path = served(said, paths, folder, answer.shown)
+            path = find_served(name, paths, folder, answer.redact)
             if (sha256 := folder.digest(path)) not in digests:
                 wanted = f"the API at {api.url} to serve sha256 {expected[0].sha256}, as in the manifest"
-                raise failure(wanted, f"{answer.shown(path)}: sha256 {sha256}")
+                raise failure(wanted, f"{answer.redact(path)}: sha256 {sha256}")
             paths = [path if path in paths else digests[sha256]]
             digests = {sha256: paths[0]}
-            elsewhere = map(answer.shown, named_elsewhere(folder.words, folder.root, said, names))
-            unproven.append(models.undecided(paths[0], said, answer.shown(said), elsewhere))
+            elsewhere = map(answer.redact, named_elsewhere(folder.words, folder.root, name, names))
+            unproven.append(models.explain_namesakes(paths[0], name, answer.redact(name), elsewhere))
         else:
             unproven.append(f"which model it serves: {silent}")
     else:
@@ -236,11 +236,11 @@ def prove_served(  # noqa: PLR0913, PLR0917
         paths, digests = [*seen] or paths, {file.sha256: path for path, file in seen.items()} or digests
         unproven.append("" if seen else "which model it serves: it names none, and was not seen to open one")
     unproven.append(models.another_than_before(digests))
-    told = tuple(filter(None, unproven))
-    sha256 = "" if told or len(digests) > 1 else next(iter(digests))
-    if not told:
+    doubts = tuple(filter(None, unproven))
+    sha256 = "" if doubts or len(digests) > 1 else next(iter(digests))
+    if not doubts:
         context.log.write("model proven", " or ".join(paths), sha256=sha256 or sorted(digests))
-    return Served(" or ".join(paths), sha256, told)
+    return Served(" or ".join(paths), sha256, doubts)
 
 
 def reload(api: Api, path: str, sha256: str, folder: ModelFolder) -> str:
@@ -263,7 +263,7 @@ def _others_reloaded(context: RunContext, folder: ModelFolder, models: SealedMod
     parents = {each.process.pid: each.process.parent for each in owners if each.process}
     if (workers := sum(parent in parents for parent in parents.values())) <= 1:
         return ""
-    started = models.starting(context, folder.root, folder.listed(models.files), folder.words)
+    started = models.starting(context, folder.root, folder.list_names(models.files), folder.words)
     if all(file.sha256 == sha256 for file in models.models_of(started).values()):
         return ""
     cure = 'end it, and recover with reload_path = "" and MODEL_PATH in api_environment, as examples/gunicorn has them'
@@ -272,14 +272,14 @@ def _others_reloaded(context: RunContext, folder: ModelFolder, models: SealedMod
 
 def named_in(health: ApiResponse, pointer: str) -> tuple[str, str]:
     """Return the model that the API's answer names, or why it names none."""
-    said = value_at(health.content, pointer) if health.good else None
-    return (said, "") if isinstance(said, str) else ("", f"nothing at {pointer} (model_at) in {health.summary}")
+    name = value_at(health.content, pointer) if health.good else None
+    return (name, "") if isinstance(name, str) else ("", f"nothing at {pointer} (model_at) in {health.summary}")
 
 
-def served(said: str, asked: Sequence[str], folder: ModelFolder, shown: Callable[[str], str] = redact) -> str:
+def find_served(answer: str, expected: Sequence[str], folder: ModelFolder, shown: Callable[[str], str] = redact) -> str:
     """Return the file that the API named by path or base name; NotRecovered if it is not a file of the folder."""
-    name = next((each for each in asked if said == basename(each)), said)
+    name = next((each for each in expected if answer == basename(each)), answer)
     path = folder.known_as(name)
     if not path:
-        raise failure(f"the API to serve {asked[0]}, or another model of the workload", repr(shown(said)))
+        raise failure(f"the API to serve {expected[0]}, or another model of the workload", repr(shown(answer)))
     return path

@@ -33,9 +33,9 @@ def curve(title: Both, began: datetime, moments: Sequence[datetime], count: int)
 
     step = tick_seconds(span)
     for place in range(int(span / step) + 1):
-        left = f"{across(place * step):g}"
-        about = {"x1": left, "x2": left, "y1": f"{up(count):g}", "y2": f"{up(0):g}", "class": "tick"}
-        SubElement(root, "line", about)
+        x = f"{across(place * step):g}"
+        attributes = {"x1": x, "x2": x, "y1": f"{up(count):g}", "y2": f"{up(0):g}", "class": "tick"}
+        SubElement(root, "line", attributes)
         _text(root, across(place * step), _HEIGHT - 20, f"+{place * step:g} s", "small dim middle")
     for number in {0, count}:
         _text(root, _LEFT - 8, up(number) + 4, str(number), "small dim end")
@@ -48,5 +48,5 @@ def curve(title: Both, began: datetime, moments: Sequence[datetime], count: int)
     return tostring(root, encoding="unicode")
 
 
-def _text(root: Element, left: float, base: float, words: str, name: str) -> None:
-    SubElement(root, "text", {"x": f"{left:g}", "y": f"{base:g}", "class": name}).text = words
+def _text(root: Element, x: float, base: float, words: str, name: str) -> None:
+    SubElement(root, "text", {"x": f"{x:g}", "y": f"{base:g}", "class": name}).text = words

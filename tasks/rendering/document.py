@@ -73,7 +73,7 @@ class Badge:
 
     tone: Tone
     word: str
-    told: Both | None = None
+    meaning: Both | None = None
 
 
 Cell: TypeAlias = Both | Said | Quoted | Code | Link | Figure | Open | Badge | tuple["Cell", ...]
@@ -109,7 +109,7 @@ class Listing:
 class Command:
     """A command to type."""
 
-    about: Both
+    caption: Both
     line: str
 
 
@@ -118,7 +118,7 @@ class Picture:
     """A drawing, with a text alternative. `svg` is an SVG document of our own."""
 
     name: str
-    about: Both
+    caption: Both
     svg: str
 
 

@@ -70,7 +70,7 @@ def _section(section: Section, pictures: Mapping[str, str]) -> str:
 
 def _block(block: Block, pictures: Mapping[str, str]) -> str:
     if isinstance(block, Picture):
-        return f"![{_both(block.about)}]({pictures.get(block.name, block.name)})"
+        return f"![{_both(block.caption)}]({pictures.get(block.name, block.name)})"
     return block_text(block)
 
 
@@ -102,7 +102,7 @@ def _(block: Listing) -> str:
 
 @block_text.register
 def _(block: Command) -> str:
-    return f"{_both(block.about)}:\n\n```sh\n{visible(block.line).translate(_IN_CODE)}\n```"
+    return f"{_both(block.caption)}:\n\n```sh\n{visible(block.line).translate(_IN_CODE)}\n```"
 
 
 @block_text.register
@@ -137,8 +137,8 @@ def _cell(cell: Cell) -> str:  # noqa: PLR0911  one for each kind
             return f"[{name if _PLAIN.fullmatch(name) else code(name)}]({address})" if address else code(name)
         case Open():
             return _OPEN
-        case Badge(tone, word, told):
-            return f"{_SIGNS[tone]} **{prose(word)}**" + (f" ({_both(told)})" if told else "")
+        case Badge(tone, word, meaning):
+            return f"{_SIGNS[tone]} **{prose(word)}**" + (f" ({_both(meaning)})" if meaning else "")
         case _:
             return " · ".join(_cells(cell)) or _NOTHING
 

@@ -80,17 +80,17 @@ def _root(height: int, incident: str, runs: int, left_out: int) -> Element:
         },
     )
     SubElement(root, "title", id="timeline-title").text = f"時系列 / Timeline {visible(incident)}"
-    told = f"{runs} run(s); each step is a bar over time in JST. The table has the same data."
-    SubElement(root, "desc", id="timeline-desc").text = f"各手順の開始と終了を時間軸上の棒で示す。{told}"
+    description = f"{runs} run(s); each step is a bar over time in JST. The table has the same data."
+    SubElement(root, "desc", id="timeline-desc").text = f"各手順の開始と終了を時間軸上の棒で示す。{description}"
     SubElement(root, "style").text = PICTURE_STYLE
     _rect(root, 0, 0, WIDTH, height, "ground")
-    left = 12.0
+    x = 12.0
     for course, words in _COURSES.items():
-        _rect(root, left, 14, 22, 11, f"bar {_named(course)}")
-        _label(root, left + 28, 24, words, "small")
-        left += 50 + _width(words)
-    _diamond(root, left + 6, 19.5)
-    _label(root, left + 18, 24, "再利用 cached", "small")
+        _rect(root, x, 14, 22, 11, f"bar {_class_of(course)}")
+        _label(root, x + 28, 24, words, "small")
+        x += 50 + _width(words)
+    _diamond(root, x + 6, 19.5)
+    _label(root, x + 18, 24, "再利用 cached", "small")
     if left_out:
         _label(root, WIDTH - _RIGHT, 24, f"さらに古い実行 {left_out} / {left_out} earlier runs", "small end")
     return root
@@ -113,7 +113,7 @@ def _panel(run: Run) -> tuple[Element, int]:
         _steps(panel, scale, top, step, bars)
         top += _ROW
     for section, number in cached:
-        _reused(panel, top, section, number)
+        _draw_cached(panel, top, section, number)
         top += _ROW
     if left_out:
         _label(panel, 12, top + 12, f"さらに {left_out} 手順 / {left_out} more steps: custody.jsonl", "small dim")
@@ -127,7 +127,7 @@ def _bands(panel: Element, sections: list[str]) -> None:
             _rect(panel, 0, _HEAD + _ROW * place, WIDTH, _ROW, "band")
 
 
-def _reused(panel: Element, top: int, section: str, number: int) -> None:
+def _draw_cached(panel: Element, top: int, section: str, number: int) -> None:
     _label(panel, 12, top + 12, f"{section} {_SECTIONS.get(section, '')}: {number} 再利用 cached", "small dim")
     for place in range(min(number, _DIAMONDS)):
         _diamond(panel, _LEFT + 8 + 14 * place, top + 8)
@@ -155,19 +155,19 @@ def tick_seconds(seconds: float) -> float:
 def _ticks(panel: Element, scale: _Scale, bottom: int) -> None:
     step = tick_seconds(scale.seconds)
     for number in range(math.floor(scale.seconds / step) + 1):
-        left = scale.at(number * step)
-        _line(panel, left, _HEAD - 6, bottom, "tick")
-        _label(panel, left, _HEAD - 10, f"+{number * step:g} s", "small dim middle")
+        x = scale.at(number * step)
+        _line(panel, x, _HEAD - 6, bottom, "tick")
+        _label(panel, x, _HEAD - 10, f"+{number * step:g} s", "small dim middle")
 
 
 def _steps(panel: Element, scale: _Scale, top: int, step: str, bars: list[Bar]) -> None:
     _label(panel, 12, top + 12, visible(step, _LABEL), "small")
     for bar in bars:
-        left, right = scale.place(bar.began), scale.place(bar.ended)
-        rect = _rect(panel, left, top + 3, max(_THIN, right - left), _ROW - 6, f"bar {_named(bar.course)}")
+        start, end = scale.place(bar.began), scale.place(bar.ended)
+        rect = _rect(panel, start, top + 3, max(_THIN, end - start), _ROW - 6, f"bar {_class_of(bar.course)}")
         again = f", {bar.attempt}回目 / attempt {bar.attempt}" if bar.attempt > 1 else ""
-        told = f"{bar.step}: {bar.course}, {bar.lasted.total_seconds():.3f} s{again}"
-        SubElement(rect, "title").text = visible(told)
+        summary = f"{bar.step}: {bar.course}, {bar.lasted.total_seconds():.3f} s{again}"
+        SubElement(rect, "title").text = visible(summary)
     last = bars[-1]
     sign = _SIGNS.get(last.course, "") + (f" ×{len(bars)}" if len(bars) > 1 else "")
     took = "" if last.course in _UNENDED else f"{last.lasted.total_seconds():.2f} s"
@@ -175,15 +175,15 @@ def _steps(panel: Element, scale: _Scale, top: int, step: str, bars: list[Bar]) 
     _beside(panel, scale.place(last.began), scale.place(last.ended), top, words)
 
 
-def _beside(panel: Element, left: float, right: float, top: int, words: str) -> None:
+def _beside(panel: Element, start: float, end: float, top: int, words: str) -> None:
     """Write the duration right of the bar, else inside, else left of it."""
     width = _width(words) + _GAP
-    if right + width < WIDTH - _RIGHT:
-        _label(panel, right + _GAP, top + 12, words, "small dim")
-    elif right - left > width:
-        _label(panel, right - _GAP, top + 12, words, "small end inside")
+    if end + width < WIDTH - _RIGHT:
+        _label(panel, end + _GAP, top + 12, words, "small dim")
+    elif end - start > width:
+        _label(panel, end - _GAP, top + 12, words, "small end inside")
     else:
-        _label(panel, min(left, right - _THIN) - _GAP, top + 12, words, "small dim end")
+        _label(panel, min(start, end - _THIN) - _GAP, top + 12, words, "small dim end")
 
 
 def _moments(panel: Element, scale: _Scale, run: Run, bottom: int) -> None:
@@ -191,15 +191,15 @@ def _moments(panel: Element, scale: _Scale, run: Run, bottom: int) -> None:
     edge = 0.0
     for name, at in sorted(run.moments.items(), key=lambda each: each[1]):
         words = f"{_MOMENTS[name]} {at.astimezone(JST):%H:%M:%S}.{at.microsecond // 1000:03d}"
-        left = scale.place(at)
-        start = min(left + _GAP, WIDTH - _RIGHT - _width(words))
+        x = scale.place(at)
+        start = min(x + _GAP, WIDTH - _RIGHT - _width(words))
         base = 40 if start > edge else 54
-        _line(panel, left, base - 10, bottom, f"moment {_named(name)}")
-        _label(panel, start, base, words, f"small strong {_named(name)}")
+        _line(panel, x, base - 10, bottom, f"moment {_class_of(name)}")
+        _label(panel, start, base, words, f"small strong {_class_of(name)}")
         edge = start + _width(words) + _GAP
 
 
-def _named(kind: Course | Moment) -> str:
+def _class_of(kind: Course | Moment) -> str:
     return kind.replace(" ", "-")
 
 
@@ -208,21 +208,19 @@ def _width(words: str) -> float:
     return sum(11.5 if ord(letter) >= _WIDE else 6.2 for letter in words)
 
 
-def _rect(parent: Element, left: float, top: float, width: float, height: float, name: str) -> Element:  # noqa: PLR0913, PLR0917
-    place = {"x": f"{left:g}", "y": f"{top:g}", "width": f"{width:g}", "height": f"{height:g}"}
+def _rect(parent: Element, x: float, top: float, width: float, height: float, name: str) -> Element:  # noqa: PLR0913, PLR0917
+    place = {"x": f"{x:g}", "y": f"{top:g}", "width": f"{width:g}", "height": f"{height:g}"}
     return SubElement(parent, "rect", {**place, "class": name})
 
 
-def _line(parent: Element, left: float, top: float, bottom: float, name: str) -> None:
-    SubElement(
-        parent, "line", {"x1": f"{left:g}", "x2": f"{left:g}", "y1": f"{top:g}", "y2": f"{bottom:g}", "class": name}
-    )
+def _line(parent: Element, x: float, top: float, bottom: float, name: str) -> None:
+    SubElement(parent, "line", {"x1": f"{x:g}", "x2": f"{x:g}", "y1": f"{top:g}", "y2": f"{bottom:g}", "class": name})
 
 
-def _label(parent: Element, left: float, base: float, words: str, name: str) -> None:
-    SubElement(parent, "text", {"x": f"{left:g}", "y": f"{base:g}", "class": name}).text = visible(words)
+def _label(parent: Element, x: float, base: float, words: str, name: str) -> None:
+    SubElement(parent, "text", {"x": f"{x:g}", "y": f"{base:g}", "class": name}).text = visible(words)
 
 
-def _diamond(parent: Element, left: float, middle: float) -> None:
-    points = [(left, middle - 5), (left + 5, middle), (left, middle + 5), (left - 5, middle)]
+def _diamond(parent: Element, x: float, middle: float) -> None:
+    points = [(x, middle - 5), (x + 5, middle), (x, middle + 5), (x - 5, middle)]
     SubElement(parent, "polygon", {"points": " ".join(f"{x:g},{y:g}" for x, y in points), "class": "cached"})

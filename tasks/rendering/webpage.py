@@ -103,9 +103,9 @@ def _(block: Listing) -> Iterable[Element]:
 
 @block_elements.register
 def _(block: Command) -> Iterable[Element]:
-    about = Element("p")
-    about.append(_both(block.about))
-    yield about
+    paragraph = Element("p")
+    paragraph.append(_both(block.caption))
+    yield paragraph
     yield _text("pre", visible(block.line), tabindex="0", translate="no", lang="")
 
 
@@ -116,7 +116,7 @@ def _(block: Picture) -> Iterable[Element]:
     for element in picture.iter():
         element.tag = element.tag.removeprefix(_SVG)
     figure.append(picture)
-    SubElement(figure, "figcaption").append(_both(block.about))
+    SubElement(figure, "figcaption").append(_both(block.caption))
     yield figure
 
 
@@ -168,8 +168,8 @@ def _cell(cell: Cell) -> Element:  # noqa: PLR0911  one for each kind
 def _badge(badge: Badge) -> Element:
     element = Element("span")
     element.append(_text("strong", visible(badge.word), {"class": f"badge {badge.tone}", "lang": "en"}))
-    if badge.told:
-        element.append(_both(badge.told))
+    if badge.meaning:
+        element.append(_both(badge.meaning))
     return element
 
 

@@ -41,14 +41,14 @@ class Ended:
     identity: Identity
     code: int
     last: tuple[str, ...]
-    left: tuple[int, ...]
+    still_running: tuple[int, ...]
 
     @property
     def summary(self) -> str:
         """Exit code or signal, and the processes left running."""
         how = f"exit code {self.code}" if self.code >= 0 else f"signal {signal.Signals(-self.code).name}"
-        left = f"; still running: {', '.join(map(str, self.left))}" if self.left else ""
-        return f"training {self.identity.pid} ended with {how}{left}"
+        running = f"; still running: {', '.join(map(str, self.still_running))}" if self.still_running else ""
+        return f"training {self.identity.pid} ended with {how}{running}"
 
 
 class Training:
@@ -105,7 +105,7 @@ class Training:
         teller.own_up()
         code = self._process.wait()
         last = tuple(readable(line)[:_SHOWN] for line in teller.last)
-        return Ended(self.identity, code, last, tuple(sorted(who.pid for who in self._family())))
+        return Ended(self.identity, code, last, tuple(sorted(identity.pid for identity in self._family())))
 
     def _output(self) -> Iterator[bytes]:
         """Yield output until the training ends, then what is left in the pipe, which orphans may hold open for ever."""
@@ -152,7 +152,7 @@ class Training:
             for identity in family:
                 self._send(identity, signal.SIGKILL)
             self._host.wait_gone(family, _KILL_SECONDS)
-        logger.error("Of the training %s still run: %s", self.identity.pid, sorted(who.pid for who in family))
+        logger.error("Of the training %s still run: %s", self.identity.pid, sorted(identity.pid for identity in family))
 
     def _send(self, identity: Identity, number: signal.Signals) -> None:
         if send_signal(self._host, identity, number):

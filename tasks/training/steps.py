@@ -150,7 +150,7 @@ def raise_alarm(name: str, run: str, ended: Ended) -> str:
             "began": _began(identity).isoformat(),
             "exit_code": ended.code,
             "last_lines": list(ended.last),
-            "still_running": list(ended.left),
+            "still_running": list(ended.still_running),
         },
         id=uuid5(NAMESPACE_URL, f"{EVENT}/{name}/{run}/{identity.pid}.{identity.start}"),
     )
@@ -182,7 +182,7 @@ def conclude(workload: Workload, name: str, run: str, ended: Ended) -> State[Any
 
 def _at_once(ended: Ended) -> bool:
     """Whether it ended as a launcher does that a lock refuses; later the same code may be any failure of a training."""
-    return not ended.left and age_of(ended.identity.start) < _REFUSAL_SECONDS
+    return not ended.still_running and age_of(ended.identity.start) < _REFUSAL_SECONDS
 
 
 def _own_lock(workload: Workload) -> str:

@@ -29,7 +29,7 @@ from tasks.drill.sample import end_all_in
 from tasks.incident.run_lock import take_ownership
 from tasks.recovery.api_client import Api, NotRecovered, failure, predict, wait_healthy
 from tasks.recovery.models_folder import HostFolder
-from tasks.recovery.served_model import reload, served
+from tasks.recovery.served_model import find_served, reload
 from tasks.system.declarations import VARIABLE, declaration
 from tests.support.answering_api import api_that
 from tests.support.scenes import Scene, steps_of
@@ -492,11 +492,11 @@ def test_only_files_of_the_models_folder_are_loaded_and_believed(tmp_path: Path)
                 reload(api, path, MODEL, folder)
     for said in ("models/link.joblib", "/etc/passwd", "models/no", "link.joblib", "evil.joblib", "", "None", "\0"):
         with pytest.raises(NotRecovered):
-            served(said, ["models/good.joblib"], folder)
+            find_served(said, ["models/good.joblib"], folder)
     for said in ("models/good.joblib", str(models / "good.joblib"), "./models/good.joblib", "good.joblib"):
-        assert folder.real(served(said, ["models/good.joblib"], folder)) == models / "good.joblib"
+        assert folder.real(find_served(said, ["models/good.joblib"], folder)) == models / "good.joblib"
     for said in ("models/current/good.joblib", "good.joblib"):
-        path = served(said, ["models/current/good.joblib"], folder)
+        path = find_served(said, ["models/current/good.joblib"], folder)
         assert folder.real(path) == models.parent / "store/good.joblib"
 
 

@@ -54,7 +54,7 @@ class Sealed:
     def starting(self, *words: str, **block: Any) -> list[str]:
         """What an API may start with whose start has these words."""
         self.context.workload = self.context.workload.model_copy(update=block)
-        there = self.folder.listed(self.models.files)
+        there = self.folder.list_names(self.models.files)
         return self.models.starting(self.context, self.folder.root, there, words)
 
     def prove(self, api: Api, *names: str, opened: Collection[str] = ()) -> Served:
@@ -168,7 +168,7 @@ def test_a_file_counts_as_it_was_sealed_last_and_once(sealed: Sealed) -> None:
     replaced = replace(new, sha256="0" * 64)
     files = {**sealed.models.files, NAMES[0]: replaced}
     sealed.models = replace(sealed.models, files=files, sound=(new, old, old))
-    assert sealed.models.expected(sealed.context.workload, NAMES) == [old]
+    assert sealed.models.find_expected(sealed.context.workload, NAMES) == [old]
     with api_that({}, model_at="", reload_path="") as api:
         assert sealed.prove(api, *NAMES[:2], opened=NAMES[:2]).unproven
         assert sealed.prove(api, NAMES[1], opened=NAMES[:2]) == Served(NAMES[1], old.sha256)
@@ -187,11 +187,11 @@ def test_a_name_is_compared_as_it_was_said_however_it_is_shown(sealed: Sealed) -
 
 
 def test_only_models_that_appear_are_told(sealed: Sealed) -> None:
-    before = sealed.folder.listed(())
+    before = sealed.folder.list_names(())
     for name, content in (("last_used.json", b"{}"), ("lock", b""), ("python_model.pkl", b""), ("bare", b"\x80\x04")):
         (sealed.folder.workload / "models/churn" / name).write_bytes(content)
-    assert len(sealed.folder.listed(())) == len(before) + 4
-    assert sorted(sealed.folder.appeared(before)) == ["models/churn/bare", "models/churn/python_model.pkl"]
+    assert len(sealed.folder.list_names(())) == len(before) + 4
+    assert sorted(sealed.folder.find_new(before)) == ["models/churn/bare", "models/churn/python_model.pkl"]
 
 
 @pytest.mark.parametrize("reload", ["", "/reload"])

@@ -27,7 +27,7 @@ from tasks.host.process.table import start_of
 from tasks.models.inspect import judge_models
 from tasks.recovery.api_client import NotRecovered
 from tasks.recovery.choice import choose
-from tasks.recovery.opened import watched
+from tasks.recovery.opened import watch_opens
 from tasks.recovery.process_api import ProcessApi
 from tasks.recovery.served_model import SealedModels
 from tasks.runtime.context import RunContext
@@ -191,7 +191,7 @@ def test_a_model_of_a_snapshot_is_proven_and_put_in_its_place_over_nothing_that_
         models.require_unchanged(case.block, ProcessApi(case.context).folder, [SERVED])
         entries = [each for each in case.context.log.entries() if each["action"] == "model fetched"]
     assert model.read_bytes() == pickle.dumps("served")
-    assert models.expected(case.block, ()) == [models.files[SERVED]]
+    assert models.find_expected(case.block, ()) == [models.files[SERVED]]
     assert {models.files[SERVED].sha256, digest(model)} == {each["sha256"] for each in entries}
 
 
@@ -244,7 +244,7 @@ def test_only_what_the_apis_own_processes_open_was_opened_by_it(tmp_path: Path) 
     pipe = subprocess.PIPE
     with (
         subprocess.Popen([*read, str(files["a"])], stdin=pipe, stdout=pipe) as before,
-        watched({**files, "lost": tmp_path / "lost"}, lambda: {api.pid}) as opened,
+        watch_opens({**files, "lost": tmp_path / "lost"}, lambda: {api.pid}) as opened,
         subprocess.Popen([*read, str(files["work load"])], stdin=pipe, stdout=pipe) as api,
         subprocess.Popen([*read, str(files["b"])], stdin=pipe, stdout=pipe) as other,
     ):

@@ -44,9 +44,9 @@ def test_a_sound_host_is_ready_and_nothing_is_touched(world: World) -> None:
     assert (found.ending.name, len(found.findings)) == ("Ready", sum(map(len, HERE.values())))
     assert {path: path.stat().st_mtime_ns for path in world.folder.rglob("*") if "logs" not in path.parts} == before
     assert {each.status() for each in world.small.living()}.isdisjoint({psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE})
-    assert [*patient.opened.list("")] == []
+    assert [*patient.writer.list("")] == []
     assert patient.seen
-    assert patient.opened.head(patient.seen.key)
+    assert patient.writer.head(patient.seen.key)
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)

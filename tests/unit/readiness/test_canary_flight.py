@@ -11,7 +11,7 @@ import pytest
 
 from blocks.workload import Workload
 from tasks.readiness import server
-from tasks.readiness.canary import Flight, Heard, answer
+from tasks.readiness.canary import CanaryAnswer, Flight, answer
 from tasks.readiness.patient import Patient
 from tasks.system.installation import WORKER_VERSION, fingerprint
 
@@ -19,7 +19,7 @@ OURS = {"version": fingerprint(), "worker": fingerprint(), "user": os.geteuid(),
 
 
 def flown(**heard: Any) -> Flight:
-    return Flight(0.2, 1.5, "Completed", Heard(**{**OURS, **heard}))
+    return Flight(0.2, 1.5, "Completed", CanaryAnswer(**{**OURS, **heard}))
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from tasks.evidence.seal import sealed
 from tasks.incident.current import read_incident
 from tasks.incident.directory import find_home
 from tasks.incident.last_postmortem import written_before
-from tasks.record.last_record import finished, last_record
+from tasks.record.last_record import build_postmortem_content, last_record
 from tasks.record.publish import written_state
 from tasks.record.write import record
 from tests.support.memory_store import MemoryStore
@@ -53,7 +53,7 @@ class Case:
             context.store.block = EvidenceStore(folder=block.root, signing=key)
             last = last_record(home)
             context.state.ended.write({"record": last.number, "end": "Recovered"})
-            content = finished(context, last, sealed(context), "ana", texts)
+            content = build_postmortem_content(context, last, sealed(context), "ana", texts)
             self.states.append(written_state(context, made(record.fn(context, content)), content, last.number))
             self.written.append(written_before(home))
             self.ended.append(context.state.ended.read())

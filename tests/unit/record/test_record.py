@@ -26,7 +26,7 @@ from tasks.custody.store.manifest import canonical, digest, digest_bytes
 from tasks.host.host import LinuxHost
 from tasks.incident.current import note_opened
 from tasks.incident.layout import INCIDENT
-from tasks.record.last_record import carried, last_record
+from tasks.record.last_record import build_recovery_content, last_record
 from tasks.record.publish import final_state, recovered_state
 from tasks.record.render import HTML, MARKDOWN
 from tasks.record.sections import PICTURE
@@ -263,7 +263,7 @@ def test_facts_in_another_form_cost_no_record(context: RunContext) -> None:
     record.fn(context, content())
     last = last_record(context.directory.path)
     odd = replace(last, facts={**last.facts, "freeze": None, "stop": 1, "watch": {"of": "another form"}})
-    told = carried(context, odd, (), recovery="why not", containment=None, despite="")
+    told = build_recovery_content(context, odd, (), recovery="why not", containment=None, despite="")
     assert (told.stop, told.watch, told.facts["stop"]) == (None, None, 1)
 
 

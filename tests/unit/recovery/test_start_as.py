@@ -305,7 +305,7 @@ def test_a_mounted_model_goes_by_its_name_in_the_root_and_another_by_that_in_the
     api.prepare()
     engine.change(next(iter(engine.there)), folder="/app")
     engine.files = {"/app/models/model_a.joblib", "/app/models/model_b.joblib", "/app/logs/a.log", "/app/logs/x"}
-    assert {*api.listed(SEALED)} == listed
+    assert {*api.list_names(SEALED)} == listed
     assert api.known_as("models/model_a.joblib") == "/app/models/model_a.joblib"
     assert api.known_as("/app/models/model_a.joblib") == "/app/models/model_a.joblib"
     assert api.known_as("models/../../etc/passwd") == ""
@@ -319,7 +319,7 @@ def test_a_model_in_a_mounted_folder_of_another_name_is_known(case: tuple[RunCon
     api.prepare()
     engine.change(next(iter(engine.there)), folder="/app")
     engine.files = {"/data/in/model_a.joblib"}
-    assert api.listed(["models/model_a.joblib"]) == ["models/model_a.joblib"]
+    assert api.list_names(["models/model_a.joblib"]) == ["models/model_a.joblib"]
     assert api.known_as("models/model_a.joblib") == api.known_as("/data/in/model_a.joblib") == "/data/in/model_a.joblib"
     assert PurePath(api.root) == PurePath("/app")
 
