@@ -18,9 +18,9 @@ from tasks.rendering.document import (
     Cell,
     Code,
     Document,
-    Facts,
+    FactList,
     Figure,
-    Listing,
+    FileExcerpt,
     Open,
     Picture,
     Quoted,
@@ -71,7 +71,7 @@ def postmortem(report: FleetReport) -> Document:
         Section(
             Both("要約", "Summary"), (Remark(_tone(report.verdict.end), _badge(report.verdict.end)), _summary(report))
         ),
-        Section(Both("一覧", "Table"), (Listing(tuple(lines(incident, report.rows, report.contained_at))),)),
+        Section(Both("一覧", "Table"), (FileExcerpt(tuple(lines(incident, report.rows, report.contained_at))),)),
         Section(CONTAINED, (Picture(PICTURE, CONTAINED, contained_picture(incident, report.rows)),)),
         Section(Both("ホスト", "Hosts"), (table(_HEAD, [*map(_host, report.rows)], HOSTS),)),
         Section(Both("原因", "Root cause"), (Open(),)),
@@ -93,10 +93,10 @@ _HEAD: Final = (
 )
 
 
-def _summary(report: FleetReport) -> Facts:
+def _summary(report: FleetReport) -> FactList:
     incident = report.incident
     contained = report.contained_at
-    return Facts(
+    return FactList(
         (
             (Both("フリート", "fleet"), Code(incident.name)),
             (Both("理由", "reason"), Quoted(incident.reason)),

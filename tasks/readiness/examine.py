@@ -25,6 +25,11 @@ _MATTERS: Final = "what could not be looked at may be broken"
 _CURE: Final = "run it again as the worker's user; if it stays, look at what the finding names"
 
 
+def name_of(check: Check) -> str:
+    """Return the name of a check in the findings: that of its function without `check_`."""
+    return check.__name__.removeprefix("check_")
+
+
 def examine(patient: Patient, parts: Mapping[str, Sequence[Check]] = PARTS, seconds: float = _SECONDS) -> Readiness:
     """Return the findings of all checks. Never raises."""
     return Readiness(tuple(_findings(patient, parts, seconds)))
@@ -40,7 +45,7 @@ def _findings(patient: Patient, parts: Mapping[str, Sequence[Check]], seconds: f
                 found = answers.get(timeout=seconds)
             except Empty:
                 found = loss(f"not looked at: no answer within {seconds:g} s", _MATTERS, _CURE)
-            yield found.of(part, check.__name__)
+            yield found.of(part, name_of(check))
 
 
 def _ask(check: Check, patient: Patient, answers: "SimpleQueue[Finding]") -> None:

@@ -39,7 +39,7 @@ _SECONDS: Final = 10.0
 _OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
-def preflight(patient: Patient) -> Finding:
+def check_preflight(patient: Patient) -> Finding:
     """Ask what the preflight of a run refuses."""
     requirements = (require_here, require_known_account, require_known_collectors, require_known_units)
     try:
@@ -50,7 +50,7 @@ def preflight(patient: Patient) -> Finding:
     return sound("host, root, account, collectors and units are as the block says")
 
 
-def rights(patient: Patient) -> Finding:
+def check_rights(patient: Patient) -> Finding:
     """Weigh missing capabilities by whose processes the workload consists of."""
     user, missing = os.geteuid(), missing_rights(effective_capabilities(), os.geteuid(), _owner(patient))
     strangers = sorted({each.user for each in patient.processes} - {user})
@@ -72,7 +72,7 @@ def _owner(patient: Patient) -> int:
     return patient.workload.root.stat().st_uid
 
 
-def groups(patient: Patient) -> Finding:
+def check_groups(patient: Patient) -> Finding:
     """Look whether members can be moved into a control group of an incident."""
     matters = "a chain of short-lived processes cannot be held, and ends NotContained"
     cure = "loginctl enable-linger USER of the worker, or run the worker as root"
@@ -86,7 +86,7 @@ def groups(patient: Patient) -> Finding:
     return sound(f"{len(paths)} groups of the workload can be used")
 
 
-def lock(patient: Patient) -> Finding:
+def check_lock(patient: Patient) -> Finding:
     """Look who holds the training lock, and whether the cordon could take it. The lock itself is not tried."""
     path = patient.workload.lock
     matters, cure = (
@@ -110,7 +110,7 @@ def lock(patient: Patient) -> Finding:
     return fatal(f"process {holder.pid}, not of the workload, holds {path}", matters, f"ps -fp {holder.pid}")
 
 
-def evidence(patient: Patient) -> Finding:
+def check_evidence(patient: Patient) -> Finding:
     """Look at owner, mode and room of the evidence folder, of every folder above, and of the links that lead there."""
     folder, matters = evidence_of(patient.workload), "incidents are kept in the fallback folder or in memory"
     if why := why_not_followed(folder):
@@ -123,7 +123,7 @@ def evidence(patient: Patient) -> Finding:
     return replace(found, found=f"{found.found}; {disk.f_bavail * disk.f_frsize >> 20} MiB free")
 
 
-def fallback(patient: Patient) -> Finding:
+def check_fallback(patient: Patient) -> Finding:
     """Look at the fallback folder."""
     folder, matters = patient.workload.fallback_dir, "what has no room is hashed where it lies"
     if folder is None:
@@ -148,7 +148,7 @@ def _folder(folder: Path, matters: str, field: str) -> Finding:
     return sound(summary)
 
 
-def room(patient: Patient) -> Finding:
+def check_room(patient: Patient) -> Finding:
     """Compare size and number of the files that would be copied with the room for them."""
     place = patient.evidence_place
     fits, summary = patient.fits(place, patient.workload.reserve_mb * MIB)
@@ -158,7 +158,7 @@ def room(patient: Patient) -> Finding:
     return loss(summary, matters, f"df -h {place}; df -i {place}; make room, or give fallback_dir on another disk")
 
 
-def engine(patient: Patient) -> Finding:
+def check_engine(patient: Patient) -> Finding:
     """Ask the container engine, if the block names containers."""
     rules = patient.workload.containers
     if not rules:
@@ -175,7 +175,7 @@ def engine(patient: Patient) -> Finding:
     return sound(", ".join(each.summary for each in found))
 
 
-def unnamed(patient: Patient) -> Finding:
+def check_unnamed(patient: Patient) -> Finding:
     """Look for containers that the block does not name and that have a part of the workload."""
     block = patient.workload
     port, excused = port_of(block) if block.names_port else None, [each.pid for each in patient.excused_processes]
@@ -187,7 +187,7 @@ def unnamed(patient: Patient) -> Finding:
     return sound("; ".join(notes) or "none")
 
 
-def spy(patient: Patient) -> Finding:
+def check_spy(patient: Patient) -> Finding:
     """Look for py-spy, and whether it runs."""
     del patient
     try:
@@ -197,7 +197,7 @@ def spy(patient: Patient) -> Finding:
     return sound(done.stdout.strip())
 
 
-def guard(patient: Patient) -> Finding:
+def check_guard(patient: Patient) -> Finding:
     """Look whether systemd starts the guard again after a reboot."""
     if not BOOTED.is_dir():
         return sound("no systemd here: after a reboot under a cordon, carry the incident on")
@@ -209,7 +209,7 @@ def guard(patient: Patient) -> Finding:
     return sound(f"{', '.join(units)}: enabled")
 
 
-def incident(patient: Patient) -> Finding:
+def check_incident(patient: Patient) -> Finding:
     """Look for an incident that is open, and for a cordon, also one that a reboot has left without its guard."""
     marker = cordon_base(patient.workload) / CORDON
     if marker.exists() and not patient.host.guard(marker) and not owner(base_of(patient.workload)):
@@ -223,4 +223,17 @@ def incident(patient: Patient) -> Finding:
     return sound("none is open, no cordon stands")
 
 
-CHECKS: Final = (preflight, rights, groups, lock, evidence, fallback, room, engine, unnamed, spy, guard, incident)
+CHECKS: Final = (
+    check_preflight,
+    check_rights,
+    check_groups,
+    check_lock,
+    check_evidence,
+    check_fallback,
+    check_room,
+    check_engine,
+    check_unnamed,
+    check_spy,
+    check_guard,
+    check_incident,
+)

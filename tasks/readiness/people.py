@@ -36,7 +36,7 @@ _LOOK_SECONDS: Final = 0.5
 _TRIES: Final = 3
 
 
-def drill(patient: Patient) -> Finding:
+def check_drill(patient: Patient) -> Finding:
     """Find the last drill on the server and the last dry run on this host: neither makes up for the other's end."""
     known = {"drill": _last_drill(patient), "dry run": last_dry_run(patient.workload)}
     last = {kind: found for kind, found in known.items() if found}
@@ -61,7 +61,7 @@ def _last_drill(patient: Patient) -> tuple[datetime, str] | None:
     return None
 
 
-def notification(patient: Patient) -> Finding:
+def check_notification(patient: Patient) -> Finding:
     """Look whether people are told: by which blocks, by a worker, and whether they got the last message."""
     matters = "nobody hears how an evacuation ends, nor that this became worse"
     with asking() as client:
@@ -108,4 +108,4 @@ def _send_test_message(client: SyncPrefectClient, there: DeploymentResponse, nam
     return run
 
 
-CHECKS: Final = (drill, notification)
+CHECKS: Final = (check_drill, check_notification)

@@ -5,7 +5,7 @@ from itertools import groupby
 from typing import Final
 
 from tasks.custody.incident.readiness import SIGNS, Finding, Readiness, Weight
-from tasks.rendering.document import Badge, Both, Code, Document, Facts, Figure, Said, Section, Table, Tone
+from tasks.rendering.document import Badge, Both, Code, Document, DocumentTable, FactList, Figure, Said, Section, Tone
 from tasks.rendering.markdown import markdown
 
 _TONES: Final = {Weight.SOUND: Tone.GOOD, Weight.LOSS: Tone.FAIR, Weight.FATAL: Tone.BAD}
@@ -41,8 +41,8 @@ def page(name: str, found: Readiness, nights: str) -> str:
     """Return the findings as Markdown, what is not sound first."""
     first = [*found.bad, *(each for each in found.findings if each.weight is Weight.SOUND)]
     tone = _TONES[found.bad[0].weight if found.bad else Weight.SOUND]
-    facts = Facts(((Both("結果", "result"), Badge(tone, found.ending.name)), (_NIGHTS, Figure(nights))))
-    table = Table(_HEAD, tuple(map(_row, first)))
+    facts = FactList(((Both("結果", "result"), Badge(tone, found.ending.name)), (_NIGHTS, Figure(nights))))
+    table = DocumentTable(_HEAD, tuple(map(_row, first)))
     title = Both("緊急撤収の準備状況", "Readiness of")
     section = Section(Both("点検結果", "Findings"), (facts, table))
     return markdown(Document(title, name, (section,)))

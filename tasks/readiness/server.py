@@ -43,7 +43,7 @@ _NEVER: Final = "no evacuation can be started but by hand: evacuation run"
 _DEPLOY: Final = "evacuation deploy evacuation.toml"
 
 
-def server(patient: Patient) -> Finding:
+def check_server(patient: Patient) -> Finding:
     """Ask the server for its version."""
     del patient
     try:
@@ -56,7 +56,7 @@ def server(patient: Patient) -> Finding:
         return fatal(reason, _NEVER, "systemctl status evacuation-server; echo $PREFECT_API_URL")
 
 
-def credentials(patient: Patient) -> Finding:
+def check_credentials(patient: Patient) -> Finding:
     """Ask the server without credentials, as whoever reaches it can."""
     del patient
     nobody = {PREFECT_API_AUTH_STRING: None, PREFECT_API_KEY: None}
@@ -72,7 +72,7 @@ def credentials(patient: Patient) -> Finding:
     return weigh(f"{stranger.api_url} answers without any", matters, "evacuation install FILE --server")
 
 
-def saved(patient: Patient) -> Finding:
+def check_saved(patient: Patient) -> Finding:
     """Compare workload and store as saved with those that are looked at, and validate them by today's rules."""
     with asking():
         try:
@@ -98,7 +98,7 @@ def _other(saved: BaseModel, here: BaseModel) -> list[str]:
     return [name for name in type(saved).model_fields if plain(getattr(saved, name)) != plain(getattr(here, name))]
 
 
-def deployment(patient: Patient) -> Finding:
+def check_deployment(patient: Patient) -> Finding:
     """Validate the saved parameters by today's flow, and look whether the worker would start its runs."""
     try:
         there = patient.deployment
@@ -120,7 +120,7 @@ def deployment(patient: Patient) -> Finding:
     return sound(f"{full_name('evacuate', patient.name)}, its parameters fit today's flow")
 
 
-def former(patient: Patient) -> Finding:
+def check_former(patient: Patient) -> Finding:
     """Look for deployments that an earlier version has left, and for what starts them."""
     with asking() as client:
         found, cure = former_deployments(client, patient.name)
@@ -129,7 +129,7 @@ def former(patient: Patient) -> Finding:
     return sound("no deployment has a former name")
 
 
-def queue(patient: Patient) -> Finding:
+def check_queue(patient: Patient) -> Finding:
     """Look whether pool and queue are paused or full, and for runs that no worker has taken."""
     there = patient.deployment
     with asking() as client:
@@ -148,7 +148,7 @@ def queue(patient: Patient) -> Finding:
     return sound(f"{name} takes runs, none is late")
 
 
-def launchers(patient: Patient) -> Finding:
+def check_launchers(patient: Patient) -> Finding:
     """Look whether the server knows what the cordon pauses, and whether that is never the evacuation's own."""
     there, named = patient.deployment, named_by(patient.workload)
     pool = str(there.work_pool_name)
@@ -164,7 +164,7 @@ def launchers(patient: Patient) -> Finding:
     return sound(", ".join(map(str, named)) or "the block names nothing of Prefect's to pause")
 
 
-def worker(patient: Patient) -> Finding:
+def check_worker(patient: Patient) -> Finding:
     """Look when the host's worker was last heard of."""
     there = patient.deployment
     with asking() as client:
@@ -180,7 +180,7 @@ def worker(patient: Patient) -> Finding:
     return sound(f"the worker of {pool}/{name} was heard of {age:.0f} s ago")
 
 
-def alarms(patient: Patient) -> Finding:
+def check_alarms(patient: Patient) -> Finding:
     """Look whether the automations that start and watch evacuations are there and active."""
     with asking() as client:
         own = client.read_resource_related_automations(f"prefect.deployment.{patient.deployment.id}")
@@ -195,7 +195,7 @@ def alarms(patient: Patient) -> Finding:
     return sound(", ".join(each.name for each in found))
 
 
-def canary(patient: Patient) -> Finding:
+def check_canary(patient: Patient) -> Finding:
     """Raise a canary event, wait for the run that it starts, and compare versions, users and hosts."""
     with asking() as client:
         flight = fly(client, patient.name)
@@ -221,7 +221,7 @@ def canary(patient: Patient) -> Finding:
     return sound(f"{took}; worker and run are {answer.version}")
 
 
-def fleet(patient: Patient) -> Finding:
+def check_fleet(patient: Patient) -> Finding:
     """Look which fleets have this host, whether they can be triggered, and name what cannot be seen from here."""
     with asking() as client:
         try:
@@ -263,4 +263,16 @@ def _has(fleet: Mapping[str, Any], name: str, tags: Sequence[str]) -> bool:
     return name in (fleet.get("workloads") or ()) or fleet.get("tag") in tags
 
 
-CHECKS: Final = (server, credentials, saved, deployment, former, queue, launchers, worker, alarms, canary, fleet)
+CHECKS: Final = (
+    check_server,
+    check_credentials,
+    check_saved,
+    check_deployment,
+    check_former,
+    check_queue,
+    check_launchers,
+    check_worker,
+    check_alarms,
+    check_canary,
+    check_fleet,
+)

@@ -31,7 +31,7 @@ _REFUSED_SECONDS: Final = 600.0
 _NIGHT: Final = timedelta(days=1)
 
 
-def canary(patient: Patient) -> Finding:
+def check_canary(patient: Patient) -> Finding:
     """Write the host's canary and read back what the store says of it."""
     written = datetime.now(UTC)
     text = json.dumps({"host": socket.gethostname(), "written": written.isoformat()}).encode()
@@ -58,7 +58,7 @@ def _probe(store: "Store", what: str, text: bytes) -> "StoredObject | None":
     return store.probe(f"{what}-{socket.gethostname()}", text)
 
 
-def room(patient: Patient) -> Finding:
+def check_room(patient: Patient) -> Finding:
     """Compare what would be sent with the room of a store that is a folder."""
     folder = patient.block.folder
     if folder is None or not folder.is_dir():
@@ -67,7 +67,7 @@ def room(patient: Patient) -> Finding:
     return sound(summary) if fits else fatal(summary, _UNPROVEN, f"df -h {folder}; df -i {folder}; make room")
 
 
-def lock(patient: Patient) -> Finding:
+def check_lock(patient: Patient) -> Finding:
     """Look whether the bucket locks what the block asks to lock."""
     retention = patient.block.retention
     if not retention:
@@ -88,7 +88,7 @@ def lock(patient: Patient) -> Finding:
     return sound(f"the canary is locked until {patient.seen.retained_until:%Y-%m-%d %H:%M} UTC")
 
 
-def expiry(patient: Patient) -> Finding:
+def check_expiry(patient: Patient) -> Finding:
     """Look when the credentials end, those of the promoter too, as far as they tell."""
     block = patient.block
     if block.bucket is None:
@@ -124,7 +124,7 @@ def _end_of(credentials: "Credentials | None") -> Finding:
     return sound(f"{keys.method}: keys without an end of their own; the store took them just now")
 
 
-def promoter(patient: Patient) -> Finding:
+def check_promoter(patient: Patient) -> Finding:
     """Try the identity that changes latest/ on a canary of its own. latest/ itself is only listed."""
     block = patient.block
     if block.latest == "never":
@@ -142,7 +142,7 @@ def promoter(patient: Patient) -> Finding:
     return sound(f"{whose}; that latest/ may be written is not tried, as nothing there may change")
 
 
-def signature(patient: Patient) -> Finding:
+def check_signature(patient: Patient) -> Finding:
     """Sign a text, and verify that with the auditor's lines: those given, else those of the store's block."""
     key, matters = patient.block.signing, "nobody can prove who made the evidence: it is unsigned"
     if key is None:
@@ -172,7 +172,7 @@ def signature(patient: Patient) -> Finding:
     return sound(f"{key.identity}, {own_key.fingerprint}, verified with the auditor's file")
 
 
-def time_stamp(patient: Patient) -> Finding:
+def check_time_stamp(patient: Patient) -> Finding:
     """Ask the time-stamp authority for a time stamp, and compare its clock with this host's."""
     url = patient.block.timestamp_url
     if not url:
@@ -187,7 +187,7 @@ def time_stamp(patient: Patient) -> Finding:
     return sound(summary) if abs(skew) <= _SKEW_SECONDS else loss(summary, matters, "timedatectl set-ntp true")
 
 
-def clock(patient: Patient) -> Finding:
+def check_clock(patient: Patient) -> Finding:
     """Compare this host's clock with the store's, by when the store says that the canary was written."""
     summary = f"the kernel says: {kernel().get('state', 'not known')}"
     if patient.skew is None:
@@ -213,4 +213,13 @@ def clock(patient: Patient) -> Finding:
     return sound(summary)
 
 
-CHECKS: Final = (canary, room, lock, expiry, promoter, signature, time_stamp, clock)
+CHECKS: Final = (
+    check_canary,
+    check_room,
+    check_lock,
+    check_expiry,
+    check_promoter,
+    check_signature,
+    check_time_stamp,
+    check_clock,
+)

@@ -45,7 +45,7 @@ _AT_ANY_END: Final = frozenset({"always", "on-success"})
 """Values of Restart= by which systemd starts again what a graceful stop has ended."""
 
 
-def members(patient: Patient) -> Finding:
+def check_members(patient: Patient) -> Finding:
     """Count the processes that a freeze would find, by role."""
     roles = [each.role for each in patient.members.values()]
     counts = ", ".join(f"{roles.count(role)} {role}" for role in dict.fromkeys(roles))
@@ -62,7 +62,7 @@ def members(patient: Patient) -> Finding:
     return loss(summary, matters, f"start the API, or correct api_pattern: pgrep -af {os.fspath(block.root)}")
 
 
-def suspects(patient: Patient) -> Finding:
+def check_suspects(patient: Patient) -> Finding:
     """Look for processes that a fact ties to the workload and no pattern matches."""
     found = patient.roster.of(Kind.SUSPECT)
     if not found:
@@ -73,7 +73,7 @@ def suspects(patient: Patient) -> Finding:
     return fatal(summary, "it lives on, and the run ends NotContained", f"in the workload block: {cure}")
 
 
-def unknown(patient: Patient) -> Finding:
+def check_unknown(patient: Patient) -> Finding:
     """Look for processes in the root that nothing ties to the workload and nothing proves harmless."""
     found = patient.roster.of(Kind.UNKNOWN)
     if not found:
@@ -83,7 +83,7 @@ def unknown(patient: Patient) -> Finding:
     return fatal(text, "the run ends Unanswered until a person answers", f"if it is no part of the workload: {cure}")
 
 
-def starters(patient: Patient) -> Finding:
+def check_starters(patient: Patient) -> Finding:
     """Look for what may start the workload again after its stop: loops, supervisors, units, entries."""
     spared = {*untouchable(patient.snapshot), *(each.pid for each in patient.excused_processes)}
     parents = ancestry(patient.snapshot, (identity.pid for identity in patient.members))
@@ -99,7 +99,7 @@ def starters(patient: Patient) -> Finding:
     return loss(summary, "it starts the workload again, which the guard has to catch", cure)
 
 
-def units(patient: Patient) -> Finding:
+def check_units(patient: Patient) -> Finding:
     """Look for services of systemd that start a member again, and that `units` does not name."""
     block = patient.workload
     services = sorted({unit_of(each.cgroup) for each in patient.processes} - {"", *block.units})
@@ -129,7 +129,7 @@ def _falls_with_members(patient: Patient, properties: Mapping[str, str]) -> bool
     return main not in patient.excused_processes and may_be_ended(main) and keeps_only(snapshot, main.pid, pids)
 
 
-def port(patient: Patient) -> Finding:
+def check_port(patient: Patient) -> Finding:
     """Look for other programs on the API's port, as the check after the stop does."""
     block, number = patient.workload, port_of(patient.workload)
     counts = block.names_port or number in patient.host.ports(patient.members)
@@ -145,13 +145,13 @@ def port(patient: Patient) -> Finding:
     return sound(f"nobody else listens on port {number}" if counts else "no port of the API is known")
 
 
-def excused(patient: Patient) -> Finding:
+def check_excused(patient: Patient) -> Finding:
     """Name what the block's bystanders excuse."""
     summary = "; ".join(f"process {each.pid} {process_line(each, _SHOWN)}" for each in patient.excused_processes)
     return sound(summary or "none")
 
 
-def files(patient: Patient) -> Finding:
+def check_files(patient: Patient) -> Finding:
     """Look for collectors whose patterns match nothing, and for files that may not be read."""
     root, block = os.fsencode(patient.workload.root), patient.workload
     found = {each: found_files(root, getattr(block, each)) for each in ("logs", "artifacts", "models")}
@@ -170,7 +170,7 @@ def files(patient: Patient) -> Finding:
     return sound(f"{len(names)} files; patterns that match nothing: {unmatched}")
 
 
-def models(patient: Patient) -> Finding:
+def check_models(patient: Patient) -> Finding:
     """Judge the models that the block names, in a sandbox, as an evacuation would."""
     root, block = os.fsencode(patient.workload.root), patient.workload
     names, _ = found_files(root, block.models)
@@ -205,7 +205,7 @@ def _judge_model(root: bytes, name: bytes, patient: Patient) -> dict[str, Any]:
     return {"outcome": Soundness.UNKNOWN, "reason": OTHER_FORMAT} if other else judgement
 
 
-def launch(patient: Patient) -> Finding:
+def check_launch(patient: Patient) -> Finding:
     """Look whether the program that starts a training is there: the cordon is tried by it."""
     block = patient.workload
     for word in no_program(block, block.training_command):
@@ -214,7 +214,7 @@ def launch(patient: Patient) -> Finding:
     return sound("training_command is there" if block.training_command else "the block names no training_command")
 
 
-def declared(patient: Patient) -> Finding:
+def check_declared(patient: Patient) -> Finding:
     """Look whether a file of root's says what root may freeze and start here."""
     root, (tables, broken) = patient.workload.root, read_declared()
     if of_root(root, tables) or (os.geteuid() and not broken):
@@ -224,7 +224,7 @@ def declared(patient: Patient) -> Finding:
     return loss(found, matters, f"evacuation install evacuation.toml; ls -l {FOLDER}")
 
 
-def restart(patient: Patient) -> Finding:
+def check_restart(patient: Patient) -> Finding:
     """Look whether what a recovery needs to start the API is there."""
     reason = "; ".join(lacking(patient.workload))
     if reason:
@@ -247,7 +247,7 @@ def restart(patient: Patient) -> Finding:
     return sound("api_command and api_headers are there")
 
 
-def api(patient: Patient) -> Finding:
+def check_api(patient: Patient) -> Finding:
     """Ask the API by GET, and for a prediction only with the block's canary_request. Reloads nothing."""
     matters, cure = (
         "a recovery could not be proven: PartlyRecovered or NotRecovered",
@@ -272,17 +272,17 @@ def _is_the_workloads(patient: Patient) -> bool:
 
 
 CHECKS: Final = (
-    members,
-    suspects,
-    unknown,
-    starters,
-    units,
-    port,
-    excused,
-    files,
-    models,
-    launch,
-    declared,
-    restart,
-    api,
+    check_members,
+    check_suspects,
+    check_unknown,
+    check_starters,
+    check_units,
+    check_port,
+    check_excused,
+    check_files,
+    check_models,
+    check_launch,
+    check_declared,
+    check_restart,
+    check_api,
 )

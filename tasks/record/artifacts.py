@@ -23,7 +23,7 @@ from tasks.record.sections import (
     document,
 )
 from tasks.record.tables import objects
-from tasks.rendering.document import Block, Both, Cell, Code, Document, Facts, Link, Remark, Section, Tone
+from tasks.rendering.document import Block, Both, Cell, Code, Document, FactList, Link, Remark, Section, Tone
 from tasks.runtime.artifact import PrefectArtifact, Rows, by_key
 from tasks.runtime.progress import artifact_key
 
@@ -55,7 +55,7 @@ def _artifact(data: ReportData, number: int, page: _Page) -> PrefectArtifact:
 def _read_on(data: ReportData, others: Sequence[_Page]) -> Section:
     """Link to the other artifacts in reading order, because a UI sorts artifacts otherwise."""
     keys = [(title, artifact_key(name, data.incident.id)) for name, title, _ in others]
-    return Section(_READ_ON, (Facts(tuple((title, Link(key, by_key(key))) for title, key in keys)),))
+    return Section(_READ_ON, (FactList(tuple((title, Link(key, by_key(key))) for title, key in keys)),))
 
 
 def _where(data: ReportData) -> list[Block]:
@@ -72,7 +72,7 @@ def _where(data: ReportData) -> list[Block]:
         )
         facts += [(title, Link(f"{places.store}/{key}", places.address(key))) for title, key in named]
         facts += [(Both("リンク", "links"), _CREDENTIALS)] if places.address("") else []
-    return [Facts(tuple(facts))]
+    return [FactList(tuple(facts))]
 
 
 def _stored_objects(data: ReportData) -> list[Block]:

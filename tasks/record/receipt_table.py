@@ -10,7 +10,7 @@ from tasks.custody.evidence.keys import VERDICT
 from tasks.host.process.suspect import SUSPECT
 from tasks.record.labels import ENDS
 from tasks.rendering.clock import clock, short
-from tasks.rendering.document import Badge, Both, Cell, Code, Figure, Said, Table, Tone, table
+from tasks.rendering.document import Badge, Both, Cell, Code, DocumentTable, Figure, Said, Tone, table
 
 _NOTHING: Final = Both("なし", "none")
 
@@ -25,7 +25,7 @@ _WAYS: Final[Mapping[Way, Cell]] = {
 Signals = Iterable[tuple[str, datetime]]
 
 
-def receipts(freeze: Freeze | None, stop: Stop | None, watch: Watch | None) -> Table | None:
+def receipts(freeze: Freeze | None, stop: Stop | None, watch: Watch | None) -> DocumentTable | None:
     """Build a row for each process and container: when it was frozen, what it was sent, how it ended; None if none.
 
     Contains frozen processes without a receipt of their end, too: a person has to look for them.

@@ -40,7 +40,7 @@ def nowhere(key: str) -> str:
 
 
 @dataclass(frozen=True)
-class Places:
+class ReportPlaces:
     """Where everything lies. `store` is the store's place for people, `block` the name of its block.
 
     `address` returns the URL of a key, or of a folder that ends in a slash; empty if there is none.
@@ -66,7 +66,7 @@ class ReportData:
     incident: Incident
     number: int
     dry_run: bool
-    places: Places
+    places: ReportPlaces
     verdict: Verdict
     freeze: Freeze | None
     stop: Stop | None

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from tasks.record.report_data import Quote
-from tasks.rendering.document import Block, Both, Cell, Code, Facts, Figure, Said, Table, table
+from tasks.rendering.document import Block, Both, Cell, Code, DocumentTable, FactList, Figure, Said, table
 
 _FACTS: Final = 24
 _SEARCHES: Final = 20
@@ -19,7 +19,7 @@ def summaries(quotes: Iterable[Quote]) -> list[Block]:
         facts = plain_facts(quote.content)
         rows = tuple((Code(name), Code(value)) for name, value in facts[:_FACTS])
         left_out = len(facts) - len(rows)
-        blocks += [Facts(((_FILE, Code(quote.stored)),)), Table(head, rows, left_out, quote.stored)]
+        blocks += [FactList(((_FILE, Code(quote.stored)),)), DocumentTable(head, rows, left_out, quote.stored)]
     return blocks
 
 
@@ -40,7 +40,7 @@ def _search(summary: Mapping[str, Any]) -> Iterable[Block]:
     facts += [(words, Said(str(summary[name]))) for name, words in names if summary.get(name) is not None]
     if step := summary.get("last_step"):
         facts.append((Both("最後の段階", "last resource step"), Said(_join(step))))
-    yield Facts(tuple(facts))
+    yield FactList(tuple(facts))
     head = (
         Both("順位", "rank"),
         Both("平均スコア", "mean"),

@@ -27,9 +27,9 @@ from tasks.rendering.document import (
     Both,
     Cell,
     Code,
-    Command,
+    CommandBlock,
     Document,
-    Facts,
+    FactList,
     Figure,
     Open,
     Picture,
@@ -101,7 +101,7 @@ def _summary(data: ReportData) -> list[Block]:
     ahead = (verdict.first,) if verdict.first else ()
     why = ((Both("最初に", "first"), ahead), (Both("欠落", "missing"), verdict.missing))
     title = ((Both("件名", "title"), _by_people(data.written.title)),) if data.written.title else ()
-    facts = Facts(
+    facts = FactList(
         (
             *first,
             *((name, Said(text)) for name, texts in why for text in some(texts, _LIST, VERDICT)),
@@ -118,7 +118,7 @@ def _summary(data: ReportData) -> list[Block]:
 
 def _scope(data: ReportData) -> list[Block]:
     incident = data.incident
-    facts = Facts(
+    facts = FactList(
         (
             (Both("ホスト", "host"), (Code(incident.host), Code(f"boot {incident.boot}"))),
             (Both("ワークロード", "workload"), Code(incident.workload)),
@@ -153,14 +153,14 @@ def _detection(data: ReportData) -> list[Block]:
         (Both("凍結完了", "frozen"), known.get(Moment.FROZEN)),
         (Both("残存なしを確認", "found that none is left"), known.get(Moment.NONE_LEFT)),
     )
-    return [Facts(tuple((name, tuple(map(Figure, both_times(at))) if at else _UNKNOWN) for name, at in named))]
+    return [FactList(tuple((name, tuple(map(Figure, both_times(at))) if at else _UNKNOWN) for name, at in named))]
 
 
 def _cause(data: ReportData) -> list[Block]:
     """Return an open field for people, and the last tracebacks of the workload as a lead."""
     found = data.quotes.tracebacks[-_TRACEBACKS:]
     title = Both("ログに残るエラー", "the error in the log")
-    pairs = ((Facts(((title, Code(each.stored)),)), listing(str(each.content), "traceback.txt")) for each in found)
+    pairs = ((FactList(((title, Code(each.stored)),)), listing(str(each.content), "traceback.txt")) for each in found)
     return [_field(data.written.cause), *(block for pair in pairs for block in pair)]
 
 
@@ -177,7 +177,9 @@ def _field(text: str) -> Block:
 def _timeline(data: ReportData) -> list[Block]:
     all_runs = runs(data.entries)
     title = Both("各手順の開始と終了 (JST)", "when each step began and ended (JST)")
-    return [Picture(PICTURE, title, picture(all_runs, data.incident.id))] if all_runs else [Facts(((title, _UNKNOWN),))]
+    return (
+        [Picture(PICTURE, title, picture(all_runs, data.incident.id))] if all_runs else [FactList(((title, _UNKNOWN),))]
+    )
 
 
 def _moments(data: ReportData) -> list[Block]:
@@ -195,11 +197,11 @@ def _actions(data: ReportData) -> list[Block]:
         (Both("latest/", "latest/"), _summary_of(data.promoted, Both("変更なし", "not changed"))),
         (Both("復旧", "recovery"), back),
     )
-    return [Facts(facts)]
+    return [FactList(facts)]
 
 
 def _receipts(data: ReportData) -> list[Block]:
-    return [receipts(data.freeze, data.stop, data.watch) or Facts(((Both("プロセス", "processes"), _NONE),))]
+    return [receipts(data.freeze, data.stop, data.watch) or FactList(((Both("プロセス", "processes"), _NONE),))]
 
 
 def _summary_of(result: StepResult | None, otherwise: Both = _UNKNOWN) -> Cell:
@@ -215,7 +217,7 @@ def _evidence(data: ReportData) -> list[Block]:
     if data.retention:
         where.append((Both("削除禁止", "retention asked for"), _describe_retention(data.retention)))
     found = secrets(data.coverage)
-    return [Facts(tuple(where)), collectors(data.coverage), *([found] if found else [])]
+    return [FactList(tuple(where)), collectors(data.coverage), *([found] if found else [])]
 
 
 def _describe_retention(retention: Retention) -> Both:
@@ -239,13 +241,13 @@ def _models(data: ReportData) -> list[Block]:
     if found:
         return [found]
     if data.inspection:
-        return [Facts(((Both("モデル", "models"), _NONE),))]
+        return [FactList(((Both("モデル", "models"), _NONE),))]
     return [Remark(Tone.FAIR, Both("モデルは判定されていない。", "No model was judged."))]
 
 
 def _scores(data: ReportData) -> list[Block]:
     found = [*searches(data.quotes.scores), *summaries(data.quotes.summaries)]
-    return found or [Facts(((Both("summary_*.json、cv_results_*.csv", "summaries and search results"), _NONE),))]
+    return found or [FactList(((Both("summary_*.json、cv_results_*.csv", "summaries and search results"), _NONE),))]
 
 
 def _proof(data: ReportData) -> list[Block]:
@@ -257,8 +259,8 @@ def _proof(data: ReportData) -> list[Block]:
     title = Both("保存先だけから検証する", "prove all of it again, from the store alone")
     authority = Both("時刻の証明を求める局", "who is asked to vouch for its time")
     stamped = [(authority, Code(f"{url}: {TIME_STAMP}, or {UNSTAMPED}"))] if url else []
-    record = Facts(((Both("この記録", "this record"), Code(f"record/{data.number:03d}/{CLOSING}")), *stamped))
-    return [sealed or unsealed, record, *([] if data.dry_run else [Command(title, audit)])]
+    record = FactList(((Both("この記録", "this record"), Code(f"record/{data.number:03d}/{CLOSING}")), *stamped))
+    return [sealed or unsealed, record, *([] if data.dry_run else [CommandBlock(title, audit)])]
 
 
 SUMMARY: Final = Chapter(Both("事象概要", "Summary"), _summary)

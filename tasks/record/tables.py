@@ -8,14 +8,14 @@ from tasks.custody.evidence.keys import CLOSING, VERDICT, volume_folder
 from tasks.custody.models.inspection import Inspection
 from tasks.custody.store.receipts import ObjectReceipt
 from tasks.record.labels import OUTCOMES, SOUNDNESS
-from tasks.rendering.document import Badge, Both, Cell, Code, Figure, Link, Said, Table, Tone, table
+from tasks.rendering.document import Badge, Both, Cell, Code, DocumentTable, Figure, Link, Said, Tone, table
 
 
 def _heads(*named: tuple[str, str]) -> tuple[Both, ...]:
     return tuple(Both(ja, en) for ja, en in named)
 
 
-def collectors(coverage: Sequence[Evidence]) -> Table:
+def collectors(coverage: Sequence[Evidence]) -> DocumentTable:
     """Build a row for each collector, losses first."""
     rows = [
         (
@@ -39,7 +39,7 @@ def collectors(coverage: Sequence[Evidence]) -> Table:
     return table(head, rows, f"{VERDICT}: coverage")
 
 
-def losses(coverage: Sequence[Evidence], questions: Mapping[str, str]) -> Table | None:
+def losses(coverage: Sequence[Evidence], questions: Mapping[str, str]) -> DocumentTable | None:
     """Build the coverage statement: each missing thing, why, and its impact. None if nothing is missing.
 
     `questions` says by collector what it is there to answer.
@@ -85,7 +85,7 @@ def outcome(value: Outcome) -> Badge:
     return Badge(tone, str(value), Both(ja, ja))
 
 
-def secrets(coverage: Sequence[Evidence]) -> Table | None:
+def secrets(coverage: Sequence[Evidence]) -> DocumentTable | None:
     """Build a table of places that look like secrets in the workload's files, without the secrets. None if none."""
     rows = [
         (Code(search.stored), Said(search.summary), Said(search.unsearched))
@@ -97,7 +97,7 @@ def secrets(coverage: Sequence[Evidence]) -> Table | None:
     return table(head, rows, f"{VERDICT}: coverage") if rows else None
 
 
-def models(inspection: Inspection) -> Table | None:
+def models(inspection: Inspection) -> DocumentTable | None:
     """Build a row for each model with its finding. None if there is none."""
     found = sorted(inspection.findings, key=lambda each: list(SOUNDNESS).index(each.outcome))
     rows = []
@@ -120,7 +120,7 @@ def models(inspection: Inspection) -> Table | None:
     return table(head, rows, "models.json") if rows else None
 
 
-def objects(receipts: Sequence[ObjectReceipt], address: Callable[[str], str]) -> Table | None:
+def objects(receipts: Sequence[ObjectReceipt], address: Callable[[str], str]) -> DocumentTable | None:
     """Build a row for each object and the store's answer, unproven ones first. None if none was asked for."""
     rows = [
         (_proven(each), Link(each.key, address(each.key)), _why(each), Figure(str(each.size)), Code(each.sha256))
@@ -149,7 +149,7 @@ def _proven(receipt: ObjectReceipt) -> Badge:
     )
 
 
-def digests(seals: Sequence[Seal]) -> Table | None:
+def digests(seals: Sequence[Seal]) -> DocumentTable | None:
     """Build a row for each sealed folder: its digests and its signer. None if nothing was sealed."""
     rows: list[tuple[Cell, ...]] = [
         (

@@ -9,13 +9,13 @@ from tasks.custody.incident.timeline import frozen_at, moment
 from tasks.incident.layout import CUSTODY_LOG
 from tasks.record.labels import ACTIONS
 from tasks.rendering.clock import both_times
-from tasks.rendering.document import ROW_LIMIT, Both, Cell, Figure, Quoted, Said, Table
+from tasks.rendering.document import ROW_LIMIT, Both, Cell, DocumentTable, Figure, Quoted, Said
 
 _CACHED: Final = "step cached"
 _OPENED: Final = "run opened"
 
 
-def moments(entries: Sequence[Mapping[str, Any]]) -> Table:
+def moments(entries: Sequence[Mapping[str, Any]]) -> DocumentTable:
     """Build the table. A long log loses its middle, because beginning and end matter most."""
     lines = _cached_as_one(entry for entry in _with_beginnings(entries) if entry["action"] in ACTIONS)
     left_out = max(0, len(lines) - ROW_LIMIT)
@@ -27,7 +27,7 @@ def moments(entries: Sequence[Mapping[str, Any]]) -> Table:
         Both("対象", "object"),
         Both("結果", "result"),
     )
-    return Table(head, tuple(map(_moment, shown)), left_out, CUSTODY_LOG)
+    return DocumentTable(head, tuple(map(_moment, shown)), left_out, CUSTODY_LOG)
 
 
 def _with_beginnings(entries: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:

@@ -43,7 +43,7 @@ from tasks.record.dry_run_plan import PLAN_FILE, as_text, plan
 from tasks.record.excerpts import quotes
 from tasks.record.postmortem import postmortem
 from tasks.record.render import HTML, MARKDOWN, pages
-from tasks.record.report_data import Places, ReportData
+from tasks.record.report_data import ReportData, ReportPlaces
 from tasks.rendering.document import Document
 from tasks.runtime.artifact import PrefectArtifact
 from tasks.runtime.busy_store import waits_for_store
@@ -301,7 +301,7 @@ def _report_data(context: RunContext, content: RecordContent) -> ReportData:
         incident=context.incident,
         number=context.run.number,
         dry_run=context.run.dry_run,
-        places=Places(str(context.directory.path), context.store.label, context.store.name, context.store.url),
+        places=ReportPlaces(str(context.directory.path), context.store.label, context.store.name, context.store.url),
         verdict=content.verdict,
         freeze=content.freeze,
         stop=content.stop,

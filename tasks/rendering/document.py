@@ -80,14 +80,14 @@ Cell: TypeAlias = Both | Said | Quoted | Code | Link | Figure | Open | Badge | t
 
 
 @dataclass(frozen=True)
-class Facts:
+class FactList:
     """A list of named facts."""
 
     items: tuple[tuple[Both, Cell], ...]
 
 
 @dataclass(frozen=True)
-class Table:
+class DocumentTable:
     """Rows below a head. `left_out` more rows are not shown; `where` has all of them."""
 
     head: tuple[Both, ...]
@@ -97,7 +97,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Listing:
+class FileExcerpt:
     """Lines of a file. `left_out` lines before the first are not shown."""
 
     lines: tuple[str, ...]
@@ -106,7 +106,7 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class Command:
+class CommandBlock:
     """A command to type."""
 
     caption: Both
@@ -130,7 +130,7 @@ class Remark:
     words: Cell
 
 
-Block: TypeAlias = Facts | Table | Listing | Command | Picture | Remark | Open
+Block: TypeAlias = FactList | DocumentTable | FileExcerpt | CommandBlock | Picture | Remark | Open
 
 
 @dataclass(frozen=True)
@@ -151,15 +151,15 @@ class Document:
     trouble: tuple[str, ...] = ()
 
 
-def table(head: Sequence[Both], rows: Sequence[tuple[Cell, ...]], where: str) -> Table:
+def table(head: Sequence[Both], rows: Sequence[tuple[Cell, ...]], where: str) -> DocumentTable:
     """Return a table of at most 200 rows; the others are counted, and found in `where`."""
-    return Table(tuple(head), tuple(rows[:ROW_LIMIT]), max(0, len(rows) - ROW_LIMIT), where)
+    return DocumentTable(tuple(head), tuple(rows[:ROW_LIMIT]), max(0, len(rows) - ROW_LIMIT), where)
 
 
-def listing(text: str, where: str) -> Listing:
+def listing(text: str, where: str) -> FileExcerpt:
     """Return the last lines of a text, where a traceback has its error."""
     lines = text.splitlines()
-    return Listing(tuple(lines[-LINE_LIMIT:]), max(0, len(lines) - LINE_LIMIT), where)
+    return FileExcerpt(tuple(lines[-LINE_LIMIT:]), max(0, len(lines) - LINE_LIMIT), where)
 
 
 def some(texts: Iterable[str], limit: int, where: str) -> tuple[str, ...]:

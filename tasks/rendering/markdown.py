@@ -16,19 +16,19 @@ from tasks.rendering.document import (
     Both,
     Cell,
     Code,
-    Command,
+    CommandBlock,
     Document,
-    Facts,
+    DocumentTable,
+    FactList,
     Figure,
+    FileExcerpt,
     Link,
-    Listing,
     Open,
     Picture,
     Quoted,
     Remark,
     Said,
     Section,
-    Table,
     Tone,
 )
 
@@ -81,19 +81,19 @@ def block_text(block: object) -> str:
 
 
 @block_text.register
-def _(block: Facts) -> str:
+def _(block: FactList) -> str:
     return "\n".join(f"- {_both(name)}: {_cell(value)}" for name, value in block.items)
 
 
 @block_text.register
-def _(block: Table) -> str:
+def _(block: DocumentTable) -> str:
     lines = [[_both(name) for name in block.head], ["---"] * len(block.head), *map(_cells, block.rows)]
     rows = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return f"{rows}\n\n{_more(block.left_out, 'さらに', '行', 'more rows', block.where)}" if block.left_out else rows
 
 
 @block_text.register
-def _(block: Listing) -> str:
+def _(block: FileExcerpt) -> str:
     lines = "\n".join(visible(line).translate(_IN_CODE) for line in block.lines)
     text = f"```text\n{lines}\n```"
     more = _more(block.left_out, "手前に", "行", "lines before", block.where)
@@ -101,7 +101,7 @@ def _(block: Listing) -> str:
 
 
 @block_text.register
-def _(block: Command) -> str:
+def _(block: CommandBlock) -> str:
     return f"{_both(block.caption)}:\n\n```sh\n{visible(block.line).translate(_IN_CODE)}\n```"
 
 

@@ -11,19 +11,19 @@ from tasks.rendering.document import (
     Both,
     Cell,
     Code,
-    Command,
+    CommandBlock,
     Document,
-    Facts,
+    DocumentTable,
+    FactList,
     Figure,
+    FileExcerpt,
     Link,
-    Listing,
     Open,
     Picture,
     Quoted,
     Remark,
     Said,
     Section,
-    Table,
 )
 from tasks.rendering.style import STYLE
 
@@ -68,7 +68,7 @@ def block_elements(block: object) -> Iterable[Element]:
 
 
 @block_elements.register
-def _(block: Facts) -> Iterable[Element]:
+def _(block: FactList) -> Iterable[Element]:
     listed = Element("dl")
     for name, value in block.items:
         SubElement(listed, "dt").append(_both(name))
@@ -77,7 +77,7 @@ def _(block: Facts) -> Iterable[Element]:
 
 
 @block_elements.register
-def _(block: Table) -> Iterable[Element]:
+def _(block: DocumentTable) -> Iterable[Element]:
     element = Element("table")
     head = SubElement(SubElement(element, "thead"), "tr")
     for name in block.head:
@@ -94,7 +94,7 @@ def _(block: Table) -> Iterable[Element]:
 
 
 @block_elements.register
-def _(block: Listing) -> Iterable[Element]:
+def _(block: FileExcerpt) -> Iterable[Element]:
     if block.left_out:
         count = block.left_out
         yield _more(Both(f"手前に {count} 行", f"{count} lines before"), block.where)
@@ -102,7 +102,7 @@ def _(block: Listing) -> Iterable[Element]:
 
 
 @block_elements.register
-def _(block: Command) -> Iterable[Element]:
+def _(block: CommandBlock) -> Iterable[Element]:
     paragraph = Element("p")
     paragraph.append(_both(block.caption))
     yield paragraph

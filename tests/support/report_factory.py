@@ -22,7 +22,7 @@ from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.models.inspection import Inspection, ModelFinding, Soundness
 from tasks.custody.store.latest import Promotion
-from tasks.record.report_data import Places, Quote, Quotes, ReportData
+from tasks.record.report_data import Quote, Quotes, ReportData, ReportPlaces
 
 NOW = datetime(2026, 1, 2, 15, 4, 5, 678_000, tzinfo=UTC)
 WHO = Identity(7, 70)
@@ -67,7 +67,7 @@ def story(text: str = "a reason", **changes: Any) -> ReportData:
         incident=Incident("IR-20260102T150405Z", text, text, "boot", NOW, NOW, text, text),
         number=2,
         dry_run=False,
-        places=Places("/srv/evidence/IR-20260102T150405Z", "s3://bucket/prefix", text),
+        places=ReportPlaces("/srv/evidence/IR-20260102T150405Z", "s3://bucket/prefix", text),
         verdict=Verdict(Word.PARTIAL, (text,), (text,), (text,), text),
         freeze=Freeze(
             NOW,

@@ -21,7 +21,7 @@ from tasks.custody.incident.readiness import Readiness
 from tasks.prefect_side.own_server import PrefectServer
 from tasks.prefect_side.saved_blocks import load_block, require_store
 from tasks.readiness import canary, people, runs, server
-from tasks.readiness.examine import examine
+from tasks.readiness.examine import examine, name_of
 from tasks.readiness.patient import Patient
 from tasks.system.free_ports import free_ports
 from tasks.system.unit_files import stamped
@@ -41,7 +41,7 @@ class Office:
 
     def look(self, names: Iterable[str] = ()) -> Readiness:
         """Make the checks of these names, or all that ask the server."""
-        checks = [each for each in server.CHECKS if not names or f"prefect/{each.__name__}" in names]
+        checks = [each for each in server.CHECKS if not names or f"prefect/{name_of(each)}" in names]
         return examine(self.patient, {"prefect": checks})
 
     @property

@@ -14,9 +14,9 @@ from tasks.drill.parts import SeaweedFS
 from tasks.incident.directory import disks
 from tasks.readiness import host
 from tasks.readiness.examine import PARTS, examine
-from tasks.readiness.host import guard, incident
+from tasks.readiness.host import check_guard, check_incident
 from tasks.readiness.patient import Patient
-from tasks.readiness.store import canary
+from tasks.readiness.store import check_canary
 from tasks.system.unit_files import escaped
 from tests.support.faults import FAULTS, SOUND, Fault, World, hold_cordon, sound_store
 from tests.support.workloads import SmallWorkload
@@ -55,7 +55,7 @@ def test_each_fault_is_named(world: World, fault: Fault) -> None:
         world.small.start_all()
     fault.breaks(world)
     checks = {part: [each for each in HERE[part] if f"{part}/{each.__name__}" in fault.weights] for part in HERE}
-    checks["store"] = [*({canary} if fault.needs_canary else ()), *checks["store"]]
+    checks["store"] = [*({check_canary} if fault.needs_canary else ()), *checks["store"]]
     found = examine(world.patient(), checks)
     assert found.weights == fault.weights, "\n".join(f"{each.name}: {each.found}" for each in found.findings)
     assert all(each.matters and each.cure for each in found.bad)
@@ -72,7 +72,7 @@ def test_the_scene_of_a_fault_without_it_is_sound(world: World, name: str) -> No
 
 def test_a_cordon_under_its_guard_is_a_loss_alone(world: World) -> None:
     hold_cordon(world)
-    (found,) = examine(world.patient(), {"host": [incident]}).findings
+    (found,) = examine(world.patient(), {"host": [check_incident]}).findings
     assert (found.weight, "a cordon stands: " in found.found) == (Weight.LOSS, True), found
 
 
@@ -87,7 +87,7 @@ def test_the_guard_of_each_disk_that_a_cordon_may_lie_on_has_to_come_back(
     world.patch.setattr(host, "BOOTED", tmp_path)
     world.patch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     world.fields["fallback_dir"] = fallback
-    (found,) = examine(world.patient(), {"host": [guard]}).findings
+    (found,) = examine(world.patient(), {"host": [check_guard]}).findings
     assert found.weight is (Weight.SOUND if enabled == "both" else Weight.LOSS), found
     assert escaped(disks(world.patient().workload)[-1]) in found.found
 

@@ -144,7 +144,7 @@ def test_a_doctor_asks_the_authority_and_compares_its_clock(
 
     def looked(url: str) -> Finding:
         saved = {"folder": tmp_path, "timestamp_url": url}
-        return doctor.time_stamp(Patient("small", workload, "store", saved))
+        return doctor.check_time_stamp(Patient("small", workload, "store", saved))
 
     with time_authority.serving() as url:
         assert (looked(url).weight, looked("").weight) == (Weight.SOUND, Weight.SOUND)

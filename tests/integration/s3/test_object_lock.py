@@ -21,8 +21,7 @@ from tasks.custody.store.retention import NOTHING, Retention
 from tasks.drill.parts import SeaweedFS
 from tasks.readiness.examine import examine
 from tasks.readiness.patient import Patient
-from tasks.readiness.store import canary
-from tasks.readiness.store import lock as lock_check
+from tasks.readiness.store import check_canary, check_lock
 from tests.support.workloads import SmallWorkload
 
 if TYPE_CHECKING:
@@ -257,7 +256,7 @@ def test_a_doctors_canary_is_locked_for_a_day_and_compliance_is_called_untested(
     saved = {**place, "credentials": keys, "lock": lock, "lock_days": 30 if lock else 0}
     for _ in range(2):
         patient = Patient("small", small.block(), "store", saved)
-        readiness = examine(patient, {"store": (canary, lock_check)})
+        readiness = examine(patient, {"store": (check_canary, check_lock)})
         assert [str(each.weight) for each in readiness.findings] == ["sound", found]
     assert patient.seen
     assert patient.seen.lock == ("governance" if lock == "governance" else "")

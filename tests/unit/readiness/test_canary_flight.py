@@ -39,7 +39,7 @@ def flown(**heard: Any) -> Flight:
 def test_a_flight_is_weighed(flight: Flight, weight: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "asking", nullcontext)
     monkeypatch.setattr(server, "fly", lambda *_: flight)
-    found = server.canary(Patient("a", Workload(root=Path("/srv/a")), "a", {}))
+    found = server.check_canary(Patient("a", Workload(root=Path("/srv/a")), "a", {}))
     assert (found.weight, told in found.found) == (weight, True), found.found
 
 

@@ -12,7 +12,7 @@ from botocore.exceptions import NoCredentialsError
 from botocore.session import Session
 
 from tasks.custody.incident.readiness import Finding
-from tasks.readiness.store import expiry
+from tasks.readiness.store import check_expiry
 
 KEYS = {"access_key": "AKIANOBODYKNOWSTHIS1", "secret_key": "secret", "token": "token"}
 
@@ -45,7 +45,7 @@ def denied() -> dict[str, str]:
 
 def looked(credentials: Identity | None, promoter: Identity | None = None) -> Finding:
     block = SimpleNamespace(bucket="b", credentials=credentials, promoter=promoter)
-    return expiry(SimpleNamespace(block=block))  # type: ignore[arg-type]
+    return check_expiry(SimpleNamespace(block=block))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 
 from blocks.signing_key import SigningKey
 from tasks.custody.incident.readiness import Finding
-from tasks.readiness.store import signature
+from tasks.readiness.store import check_signature
 from tests.support.memory_store import MemoryStore
 from tests.unit.audit.test_roles import new_key
 from tests.unit.audit.test_rotated import rotation
@@ -17,8 +17,8 @@ def looked(key: SigningKey, signers: str, objects: dict[str, bytes]) -> Finding:
     """What is found of this key, in a store of these objects."""
     store = MemoryStore()
     store._objects.update(objects)
-    patient: Any = SimpleNamespace(block=SimpleNamespace(signing=key), signers=signers, opened=store)
-    return signature(patient)
+    patient: Any = SimpleNamespace(block=SimpleNamespace(signing=key), signers=signers, writer=store)
+    return check_signature(patient)
 
 
 def test_the_next_key_is_found_by_its_rotation_and_not_without(signing_key: SigningKey) -> None:
