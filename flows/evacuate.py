@@ -33,7 +33,7 @@ from tasks.models.inspect import judge_models
 from tasks.people.announce import announce_containment
 from tasks.prefect_side.clock import server_time_if_told
 from tasks.preflight.open_incident import Opened, Request, open_incident
-from tasks.record.findings import content_of, every_collector, findings_of, heard_to_the_end, note_end, verdict_of
+from tasks.record.findings import content_of, every_collector, findings_of, note_end, verdict_of, with_late_changes
 from tasks.record.publish import final_state, publish
 from tasks.record.write import record
 from tasks.recovery.recover import prove_contained_again
@@ -186,7 +186,7 @@ def carry_out(  # noqa: PLR0913  what the flow asks for
         ends.append(rehearse_recovery.submit(seals))
 
     # §8 record
-    found = heard_to_the_end(context, findings_of(steps, evidence))
+    found = with_late_changes(context, findings_of(steps, evidence))
     note_end(steps, found)
     content = content_of(context, found)
     recorded = publish(record.submit(content, wait_for=after(*ends)))

@@ -12,8 +12,8 @@ from blocks.workload import Workload
 from flows.fields import BlockName
 from tasks.prefect_side.saved_blocks import load_block, require_store
 from tasks.readiness.canary import answer
+from tasks.readiness.check_target import CheckTarget
 from tasks.readiness.examine import examine
-from tasks.readiness.patient import Patient
 from tasks.readiness.runs import READY
 from tasks.readiness.tell import tell
 from tasks.runtime.flow_run import ended, this_run
@@ -42,6 +42,6 @@ def readiness(
     if canary:
         return Completed(message=answer())
     block: Workload = load_block(Workload, workload)
-    found = examine(Patient(workload, block, store, require_store(store), allowed_signers))
+    found = examine(CheckTarget(workload, block, store, require_store(store), allowed_signers))
     tell(workload, this_run()[0], found)
     return ended(found.ending, found.message)

@@ -12,7 +12,7 @@ from tasks.custody.incident.ending import DECLINED
 from tasks.evidence.seal import check_seal, sealed
 from tasks.people.form import ask
 from tasks.preflight.open_incident import Opened
-from tasks.preflight.reopen import Reopening, recovery_asked, reopen
+from tasks.preflight.reopen import Reopening, approval_question, reopen
 from tasks.record.findings import describe_recovery, note_cancelled
 from tasks.record.last_record import build_recovery_content, last_record
 from tasks.record.publish import publish, recovered_state
@@ -57,7 +57,7 @@ def recover(  # noqa: PLR0913, PLR0917  each is a field of the form that a perso
             起動方法(プロセスか新しいコンテナ。省略時は停止前と同じ)。
     """
     run, _ = this_run()
-    answer = ask(*recovery_asked(workload, incident_id)) if ask_first else None
+    answer = ask(*approval_question(workload, incident_id)) if ask_first else None
     if answer and not answer.approved:
         return ended(DECLINED, f"{workload}: {answer.summary}; the workload stays as it is")
     opened = reopen(Reopening(workload, store, incident_id, despite, run, answer.summary if answer else ""))

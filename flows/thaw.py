@@ -13,9 +13,9 @@ from tasks.custody.evidence.acquisition import Evidence
 from tasks.people.stop_or_thaw import thaw_decided
 from tasks.preflight.open_incident import Opened
 from tasks.preflight.reopen import Reopening, reopen
-from tasks.record.findings import looked_at
+from tasks.record.findings import wait_for_collectors
 from tasks.record.publish import final_state, publish
-from tasks.record.thawed import thawed_content
+from tasks.record.thawed import build_thaw_content
 from tasks.record.write import record
 from tasks.runtime.flow_run import ended, this_run
 from tasks.runtime.step import StepRunner, after, result_or_reason
@@ -54,13 +54,13 @@ def thaw(
 
 def thawed_instead(steps: StepRunner) -> State[Any] | None:
     """Have a person decide between stop and thaw, if the workload asks for that; None if it is to be stopped."""
-    looked = looked_at(steps)
+    looked = wait_for_collectors(steps)
     return let_go(steps, looked) if thaw_decided(steps.context, looked) else None
 
 
 def let_go(steps: StepRunner, looked: tuple[Evidence, ...] = ()) -> State[Any]:
     """Thaw, and close the incident with a record. Also ends an evacuation for which a person chose to thaw."""
     thawed = thaw_workload.submit(wait_for=after(*steps.futures("collect")))
-    content = thawed_content(steps, result_or_reason(Thawed, thawed), looked)
+    content = build_thaw_content(steps, result_or_reason(Thawed, thawed), looked)
     recorded = publish(record.submit(content, wait_for=after(thawed)))
     return final_state(steps.context, content.verdict, recorded, None)

@@ -9,8 +9,8 @@ from tasks.custody.errors import Refused
 from tasks.custody.incident.description import place
 from tasks.custody.incident.exit_codes import EXIT_CODES
 from tasks.prefect_side.local_config import LocalConfig, using_local_config
+from tasks.readiness.check_target import CheckTarget
 from tasks.readiness.examine import examine
-from tasks.readiness.patient import Patient
 from tasks.readiness.report import lines
 
 
@@ -24,7 +24,7 @@ def doctor_by_hand(workload: str, store: str, signers: Path | None, *, message: 
     store_name, saved = store_given(Path(there), called)
     note(f"looking at {name}; nothing of it is touched")
     with using_local_config(LocalConfig(block, saved, get_current_settings())):
-        found = examine(Patient(name, block, store_name, saved, _signers(signers), message=message))
+        found = examine(CheckTarget(name, block, store_name, saved, _signers(signers), message=message))
     code = EXIT_CODES[found.ending.name]
     data = {"workload": name, "state": found.ending.name, "exit_code": code, "message": found.message}
     rows = [asdict(each) for each in found.findings]

@@ -17,7 +17,7 @@ from tasks.prefect_side.local_config import LocalConfig, using_local_config
 from tasks.preflight.open_incident import Opened
 from tasks.preflight.reopen import Reopening, reopen
 from tasks.record.publish import final_state
-from tasks.record.thawed import thawed_content
+from tasks.record.thawed import build_thaw_content
 from tasks.record.write import Record, record
 from tasks.runtime.actor import BY_HAND
 from tasks.runtime.context import RunContext
@@ -64,7 +64,7 @@ def _let_go(context: RunContext, *, stored: bool) -> int:
     `stored` says whether there is a store for the record: without one, the record's absence there is no loss.
     """
     thawed = thaw.fn(context).result(raise_on_failure=False)
-    content = thawed_content(StepRunner(context), thawed if isinstance(thawed, Thawed) else str(thawed))
+    content = build_thaw_content(StepRunner(context), thawed if isinstance(thawed, Thawed) else str(thawed))
     recorded = record.fn(context, content).result(raise_on_failure=False)
     state = final_state(context, content.verdict, recorded if isinstance(recorded, Record) else str(recorded), None)
     say(f"{state.name}: {state.message}")

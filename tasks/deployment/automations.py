@@ -31,8 +31,8 @@ _SCHEDULED: Final = "prefect.flow-run.Scheduled"
 _PENDING, _RUNNING = "prefect.flow-run.Pending", "prefect.flow-run.Running"
 _BEGUN: Final = frozenset({_PENDING, _RUNNING})
 _NO_NEWS: Final = ("Joined", "Finished", "DryRun", "Completed", "Cancelled", "Ready", "Degraded", "NotReady")
-_UNTOLD: Final = frozenset(f"prefect.flow-run.{name}" for name in _NO_NEWS)
-TOLD: Final = (ENDED - _UNTOLD) | {"prefect.flow-run.Paused", EVENT_CONTAINED, WORSE}
+_WITHOUT_MESSAGE: Final = frozenset(f"prefect.flow-run.{name}" for name in _NO_NEWS)
+MESSAGE_EVENTS: Final = (ENDED - _WITHOUT_MESSAGE) | {"prefect.flow-run.Paused", EVENT_CONTAINED, WORSE}
 """Events that people are told of: containment, ends of runs, an evacuation that waits for an answer, worse readiness.
 
 Runs that joined, came after the end, rehearsed, looked as the night before, or were cancelled are left out.
@@ -71,12 +71,12 @@ def _runs(*tags: str, hosts: bool = False) -> dict[str, ResourceSpecification]:
     }
 
 
-def told_people(tell: UUID) -> AutomationCore:
-    """Return the automation that tells people of each event of `TOLD`. `tell` is the deployment of that flow."""
+def message_of_each_end(tell: UUID) -> AutomationCore:
+    """Return the automation that tells people of each event of `MESSAGE_EVENTS`. `tell` is the deployment of that flow."""
     return AutomationCore(
         name=TELL_PEOPLE,
         description="Whether a workload is contained, how an evacuation or recovery has ended. 結果の通知。",
-        trigger=EventTrigger(**_runs(*_TAGS), expect=set(TOLD), posture=Posture.Reactive, threshold=1),
+        trigger=EventTrigger(**_runs(*_TAGS), expect=set(MESSAGE_EVENTS), posture=Posture.Reactive, threshold=1),
         actions=_telling(
             tell,
             "{{ event.resource['prefect.state-name'] }}",
@@ -86,7 +86,7 @@ def told_people(tell: UUID) -> AutomationCore:
     )
 
 
-def told_fleets(tell: UUID) -> AutomationCore:
+def message_of_cancelled_fleets(tell: UUID) -> AutomationCore:
     """Return the automation that tells people of a fleet whose worst host was cancelled.
 
     Its state has the name of a run's that a person cancelled, and another type.
@@ -99,7 +99,7 @@ def told_fleets(tell: UUID) -> AutomationCore:
         trigger=EventTrigger(
             **{**runs, "match": failed}, expect={"prefect.flow-run.Cancelled"}, posture=Posture.Reactive, threshold=1
         ),
-        actions=told_people(tell).actions,
+        actions=message_of_each_end(tell).actions,
     )
 
 

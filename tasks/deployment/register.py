@@ -33,10 +33,10 @@ from tasks.custody.incident.news import PEOPLE, TELL
 from tasks.custody.visible import say
 from tasks.deployment.automations import (
     long_runs,
+    message_of_cancelled_fleets,
+    message_of_each_end,
     put,
     silent_runs,
-    told_fleets,
-    told_people,
     unbegun_runs,
     untaken_messages,
     untaken_runs,
@@ -229,7 +229,7 @@ def deploy_people(pool: str, engine: str, notify: Sequence[str]) -> None:
         tell = template(client, {"name": PEOPLE, "entrypoint": "flows.tell.tell", **fields})
         deploy(client, [tell], {}, find_deployments(client, [tell], [{}]))
         deployment_id = client.read_deployment_by_name(f"{TELL}/{PEOPLE}").id
-        of_runs = (told_people, told_fleets, long_runs, untaken_runs, unbegun_runs)
+        of_runs = (message_of_each_end, message_of_cancelled_fleets, long_runs, untaken_runs, unbegun_runs)
         for automation in (*(make(deployment_id) for make in of_runs), untaken_messages(blocks)):
             put(client, automation)
     print(f"deployed messages to {', '.join(notify)}")

@@ -12,7 +12,7 @@ import psutil
 
 from blocks.workload import Workload
 from tasks.custody.errors import Refused
-from tasks.drill.sample import declare, living_in
+from tasks.drill.sample import declare, find_living
 from tasks.prefect_side.own_server import PrefectServer
 from tasks.system.declarations import VARIABLE
 from tasks.system.free_ports import ask
@@ -118,4 +118,4 @@ class FleetHost(ManagedProcess):
 
     def living(self) -> list[psutil.Process]:
         """Return every process of the workload, found without the evacuation's own code."""
-        return living_in(self.root)
+        return find_living(self.root)

@@ -156,7 +156,7 @@ class SampleWorkload:
 
     def living(self) -> list[psutil.Process]:
         """Return every process that works in the root, found without the evacuation's own code."""
-        return living_in(self.root)
+        return find_living(self.root)
 
     def computing(self) -> list[psutil.Process]:
         """Return the training's worker processes that have used the processor."""
@@ -189,14 +189,14 @@ def end_all_in(root: Path) -> None:
 
     A zombie counts as gone: some init processes reap late.
     """
-    while living := living_in(root):
+    while living := find_living(root):
         for process in living:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGKILL)
         time.sleep(_LOOK_AGAIN_SECONDS)
 
 
-def living_in(root: Path) -> list[psutil.Process]:
+def find_living(root: Path) -> list[psutil.Process]:
     """Return every process that works in the folder, found without the evacuation's own code."""
     return [process for process in every_process() if _works_in(process, root)]
 

@@ -29,7 +29,7 @@ def require_known(workload: "Workload", incident: str, saved: Mapping[str, Any])
     remedy = "Leave incident_id empty for a new incident, or copy the id of the one to carry on."
     if is_ahead(incident, now := datetime.now(UTC)):
         raise Refused(f"an incident id that is not later than {now:%Y-%m-%d %H:%M:%S} UTC", incident, remedy)
-    place, there = looked_up(incident, saved)
+    place, there = look_up(incident, saved)
     if there is False:
         raise Refused(
             "the id of an incident that this host or the store knows",
@@ -46,7 +46,7 @@ def require_new(workload: "Workload", incident: str, saved: Mapping[str, Any]) -
     """
     newest = max((home.name for home in homes(workload)), default="")
     require_issued(incident, datetime.now(UTC), workload.incident_suffix, newest)
-    place, there = looked_up(incident, saved)
+    place, there = look_up(incident, saved)
     if there:
         raise Refused(
             "an id of no incident yet",
@@ -55,7 +55,7 @@ def require_new(workload: "Workload", incident: str, saved: Mapping[str, Any]) -
         )
 
 
-def looked_up(incident: str, saved: Mapping[str, Any]) -> tuple[str, bool | None]:
+def look_up(incident: str, saved: Mapping[str, Any]) -> tuple[str, bool | None]:
     """Return the store's place, and whether it has anything of the incident; None if it does not say so in time."""
     answers: SimpleQueue[tuple[str, bool] | Exception] = SimpleQueue()
     Thread(target=_ask, args=(incident, saved, answers), daemon=True).start()

@@ -280,8 +280,15 @@ def _open(
     require_same_workload(incident, request.workload)
     question = _find_question(home, incident_id, unfinished, request.answer)
     with nullcontext() if request.dry_run else opening(workload, incident):
-        about = (request.run, request.dry_run, request.policy, request.suspects, request.unknown, request.trigger)
-        run = RunInfo(*about, order=request.order)
+        run = RunInfo(
+            id=request.run,
+            dry_run=request.dry_run,
+            policy=request.policy,
+            suspects=request.suspects,
+            unknown=request.unknown,
+            trigger=request.trigger,
+            order=request.order,
+        )
         context = open_context(incident, workload, run, request.store, saved, ownership)
     how = {"dry_run": request.dry_run, "policy": request.policy, "triggered": request.created.isoformat()}
     if request.order:

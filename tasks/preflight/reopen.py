@@ -21,7 +21,7 @@ from tasks.incident.run_lock import Purpose, take_ownership
 from tasks.incident.thaw_refusal import why_not_thaw
 from tasks.people.open_question import open_question
 from tasks.prefect_side.saved_blocks import load_block, require_store
-from tasks.preflight.known_incident import looked_up
+from tasks.preflight.known_incident import look_up
 from tasks.preflight.open_incident import NotOpened, Opened
 from tasks.preflight.requirements import require_here, require_same_workload
 from tasks.runtime.context import RunInfo, open_context
@@ -91,7 +91,7 @@ def reopen(request: Reopening) -> Opened | NotOpened:
     return Opened(context)
 
 
-def recovery_asked(workload: str, incident_id: str | None) -> tuple[str, str]:
+def approval_question(workload: str, incident_id: str | None) -> tuple[str, str]:
     """Return the question for a recovery's approval, and its key. Raises Refused for bad input."""
     block: Workload = load_block(Workload, workload)
     incident = _incident(block, workload, parse_id(incident_id) if incident_id is not None else None)
@@ -151,7 +151,7 @@ def _require_recorded(workload: Workload, incident: str, _: str) -> None:
 
 def _require_stored(incident: str, saved: Mapping[str, Any]) -> None:
     """Raise Refused unless the store answers, and has the incident."""
-    place, there = looked_up(incident, saved)
+    place, there = look_up(incident, saved)
     if not there:
         got = f"nothing of it in {place}" if place else "no answer in time"
         remedy = "Nothing was written. Mend the store, or carry the incident on, and run this again."

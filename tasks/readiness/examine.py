@@ -8,9 +8,9 @@ from typing import Final, TypeAlias
 
 from tasks.custody.incident.readiness import Finding, Readiness, loss
 from tasks.readiness import host, people, server, store, workload
-from tasks.readiness.patient import Patient
+from tasks.readiness.check_target import CheckTarget
 
-Check: TypeAlias = Callable[[Patient], Finding]
+Check: TypeAlias = Callable[[CheckTarget], Finding]
 
 PARTS: Final[Mapping[str, Sequence[Check]]] = {
     "host": host.CHECKS,
@@ -30,17 +30,17 @@ def name_of(check: Check) -> str:
     return check.__name__.removeprefix("check_")
 
 
-def examine(patient: Patient, parts: Mapping[str, Sequence[Check]] = PARTS, seconds: float = _SECONDS) -> Readiness:
+def examine(target: CheckTarget, parts: Mapping[str, Sequence[Check]] = PARTS, seconds: float = _SECONDS) -> Readiness:
     """Return the findings of all checks. Never raises."""
-    return Readiness(tuple(_findings(patient, parts, seconds)))
+    return Readiness(tuple(_findings(target, parts, seconds)))
 
 
-def _findings(patient: Patient, parts: Mapping[str, Sequence[Check]], seconds: float) -> Iterator[Finding]:
+def _findings(target: CheckTarget, parts: Mapping[str, Sequence[Check]], seconds: float) -> Iterator[Finding]:
     for part, checks in parts.items():
         for check in checks:
             answers: SimpleQueue[Finding] = SimpleQueue()
             context = copy_context()
-            Thread(target=context.run, args=(_ask, check, patient, answers), daemon=True).start()
+            Thread(target=context.run, args=(_ask, check, target, answers), daemon=True).start()
             try:
                 found = answers.get(timeout=seconds)
             except Empty:
@@ -48,9 +48,9 @@ def _findings(patient: Patient, parts: Mapping[str, Sequence[Check]], seconds: f
             yield found.of(part, name_of(check))
 
 
-def _ask(check: Check, patient: Patient, answers: "SimpleQueue[Finding]") -> None:
+def _ask(check: Check, target: CheckTarget, answers: "SimpleQueue[Finding]") -> None:
     try:
-        answers.put(check(patient))
+        answers.put(check(target))
     except Exception as error:  # noqa: BLE001  whatever it is, it is found
         error_line = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         answers.put(loss(f"not looked at: {error_line}", _MATTERS, _CURE))

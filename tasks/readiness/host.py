@@ -30,7 +30,7 @@ from tasks.preflight.requirements import (
     require_known_collectors,
     require_known_units,
 )
-from tasks.readiness.patient import Patient
+from tasks.readiness.check_target import CheckTarget
 from tasks.system.disk_reserve import MIB
 from tasks.system.ours import why_not_followed
 from tasks.system.unit_files import BOOTED, escaped
@@ -39,23 +39,23 @@ _SECONDS: Final = 10.0
 _OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
-def check_preflight(patient: Patient) -> Finding:
+def check_preflight(target: CheckTarget) -> Finding:
     """Ask what the preflight of a run refuses."""
     requirements = (require_here, require_known_account, require_known_collectors, require_known_units)
     try:
         for require in requirements:
-            require(patient.workload)
+            require(target.workload)
     except Refused as error:
         return failed(error, "the run is refused before it begins")
     return sound("host, root, account, collectors and units are as the block says")
 
 
-def check_rights(patient: Patient) -> Finding:
+def check_rights(target: CheckTarget) -> Finding:
     """Weigh missing capabilities by whose processes the workload consists of."""
-    user, missing = os.geteuid(), missing_rights(effective_capabilities(), os.geteuid(), _owner(patient))
-    strangers = sorted({each.user for each in patient.processes} - {user})
+    user, missing = os.geteuid(), missing_rights(effective_capabilities(), os.geteuid(), _owner(target))
+    strangers = sorted({each.user for each in target.processes} - {user})
     summary = f"user {user}; " + ("; ".join(missing) or "has every right that is used")
-    cure = f"run the worker as root by evacuation install, or as user {_owner(patient)}"
+    cure = f"run the worker as root by evacuation install, or as user {_owner(target)}"
     if option := hidden_from_us():
         matters = "whether others' processes are left is not known, and the run ends NotContained"
         return fatal(
@@ -68,27 +68,27 @@ def check_rights(patient: Patient) -> Finding:
     return sound(summary)
 
 
-def _owner(patient: Patient) -> int:
-    return patient.workload.root.stat().st_uid
+def _owner(target: CheckTarget) -> int:
+    return target.workload.root.stat().st_uid
 
 
-def check_groups(patient: Patient) -> Finding:
+def check_groups(target: CheckTarget) -> Finding:
     """Look whether members can be moved into a control group of an incident."""
     matters = "a chain of short-lived processes cannot be held, and ends NotContained"
     cure = "loginctl enable-linger USER of the worker, or run the worker as root"
     if Hierarchy.find() is None:
         return loss("no writable mount of control groups of version 2", matters, "mount -t cgroup2 none /sys/fs/cgroup")
-    paths = {path_of(each.cgroup) for each in patient.processes} or {path_of(patient.snapshot[os.getpid()].cgroup)}
-    found = {path: patient.host.group(f"{path.rstrip('/')}/evacuation") for path in paths}
+    paths = {path_of(each.cgroup) for each in target.processes} or {path_of(target.snapshot[os.getpid()].cgroup)}
+    found = {path: target.host.group(f"{path.rstrip('/')}/evacuation") for path in paths}
     barred = [(group.barred if group else f"{path} cannot be used") for path, group in found.items()]
     if problems := "; ".join(filter(None, barred)):
         return loss(problems, matters, cure)
     return sound(f"{len(paths)} groups of the workload can be used")
 
 
-def check_lock(patient: Patient) -> Finding:
+def check_lock(target: CheckTarget) -> Finding:
     """Look who holds the training lock, and whether the cordon could take it. The lock itself is not tried."""
-    path = patient.workload.lock
+    path = target.workload.lock
     matters, cure = (
         "training could start under the cordon: NotContained",
         f"correct `lock` in the block, or: ls -l {path}",
@@ -102,30 +102,30 @@ def check_lock(patient: Patient) -> Finding:
     plain = (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)) and status.st_nlink <= 1
     if not plain or not os.access(path, os.R_OK | os.W_OK):
         return fatal(f"{path} is {'denied' if plain else 'a link or a device'}", matters, cure)
-    holder = patient.host.holder(path)
-    if holder is None or holder.identity in patient.members:
+    holder = target.host.holder(path)
+    if holder is None or holder.identity in target.members:
         return sound(f"{path} is {'held by the workload' if holder else 'free'}")
-    if holder.identity == patient.host.guard(cordon_base(patient.workload) / CORDON):
+    if holder.identity == target.host.guard(cordon_base(target.workload) / CORDON):
         return sound(f"{path} is held by the guard")
     return fatal(f"process {holder.pid}, not of the workload, holds {path}", matters, f"ps -fp {holder.pid}")
 
 
-def check_evidence(patient: Patient) -> Finding:
+def check_evidence(target: CheckTarget) -> Finding:
     """Look at owner, mode and room of the evidence folder, of every folder above, and of the links that lead there."""
-    folder, matters = evidence_of(patient.workload), "incidents are kept in the fallback folder or in memory"
+    folder, matters = evidence_of(target.workload), "incidents are kept in the fallback folder or in memory"
     if why := why_not_followed(folder):
         return fatal(why, f"{matters}, and none ends Verified", f"ls -ld {folder}; give evidence_dir another folder")
     found = _folder(folder, matters, "evidence_dir")
     if not os.geteuid() and (strange := in_strange_hands(folder, 0)):
         cure = f"leave evidence_dir out, or give it a folder in which only root can write, as in {STATE}/NAME"
         return fatal(strange, "that account can take the evidence away or forge it", cure)
-    disk = os.statvfs(patient.evidence_place)
+    disk = os.statvfs(target.evidence_place)
     return replace(found, found=f"{found.found}; {disk.f_bavail * disk.f_frsize >> 20} MiB free")
 
 
-def check_fallback(patient: Patient) -> Finding:
+def check_fallback(target: CheckTarget) -> Finding:
     """Look at the fallback folder."""
-    folder, matters = patient.workload.fallback_dir, "what has no room is hashed where it lies"
+    folder, matters = target.workload.fallback_dir, "what has no room is hashed where it lies"
     if folder is None:
         return sound("the block names none: what has no room in the evidence folder is hashed where it lies")
     if not folder.is_dir():
@@ -148,23 +148,23 @@ def _folder(folder: Path, matters: str, field: str) -> Finding:
     return sound(summary)
 
 
-def check_room(patient: Patient) -> Finding:
+def check_room(target: CheckTarget) -> Finding:
     """Compare size and number of the files that would be copied with the room for them."""
-    place = patient.evidence_place
-    fits, summary = patient.fits(place, patient.workload.reserve_mb * MIB)
+    place = target.evidence_place
+    fits, summary = target.fits(place, target.workload.reserve_mb * MIB)
     if fits:
         return sound(summary)
     matters = "what has no room is hashed where it lies, and lost if it changes before it is sent: Partial"
     return loss(summary, matters, f"df -h {place}; df -i {place}; make room, or give fallback_dir on another disk")
 
 
-def check_engine(patient: Patient) -> Finding:
+def check_engine(target: CheckTarget) -> Finding:
     """Ask the container engine, if the block names containers."""
-    rules = patient.workload.containers
+    rules = target.workload.containers
     if not rules:
         return sound("the block names no containers")
     try:
-        found = patient.containers
+        found = target.containers
     except EngineError as error:
         matters = "no container is paused or stopped: NotContained"
         return fatal(str(error), matters, "start it, or let the worker's user reach its socket: docker ps")
@@ -175,21 +175,21 @@ def check_engine(patient: Patient) -> Finding:
     return sound(", ".join(each.summary for each in found))
 
 
-def check_unnamed(patient: Patient) -> Finding:
+def check_unnamed(target: CheckTarget) -> Finding:
     """Look for containers that the block does not name and that have a part of the workload."""
-    block = patient.workload
-    port, excused = port_of(block) if block.names_port else None, [each.pid for each in patient.excused_processes]
+    block = target.workload
+    port, excused = port_of(block) if block.names_port else None, [each.pid for each in target.excused_processes]
     with closing(DockerEngine(block.docker_host)) as docker:
-        suspects, notes = judge_unnamed(ask_engine(docker, block.containers), block, port, patient.snapshot, excused)
+        suspects, notes = judge_unnamed(ask_engine(docker, block.containers), block, port, target.snapshot, excused)
     if suspects:
         cure = "name it in `containers` of the block, or stop it: docker ps"
         return fatal("; ".join(suspects.values()), "it lives on, and the run ends NotContained", cure)
     return sound("; ".join(notes) or "none")
 
 
-def check_spy(patient: Patient) -> Finding:
+def check_spy(target: CheckTarget) -> Finding:
     """Look for py-spy, and whether it runs."""
-    del patient
+    del target
     try:
         done = subprocess.run([find_spy(), "--version"], capture_output=True, text=True, timeout=_SECONDS, check=True)
     except (NothingThere, OSError, subprocess.SubprocessError) as error:
@@ -197,27 +197,27 @@ def check_spy(patient: Patient) -> Finding:
     return sound(done.stdout.strip())
 
 
-def check_guard(patient: Patient) -> Finding:
+def check_guard(target: CheckTarget) -> Finding:
     """Look whether systemd starts the guard again after a reboot."""
     if not BOOTED.is_dir():
         return sound("no systemd here: after a reboot under a cordon, carry the incident on")
-    units = [f"evacuation-guard@{escaped(folder)}.service" for folder in disks(patient.workload)]
-    refused = {unit: patient.host.systemd.tell("is-enabled", "--quiet", "--", unit) for unit in units}
+    units = [f"evacuation-guard@{escaped(folder)}.service" for folder in disks(target.workload)]
+    refused = {unit: target.host.systemd.tell("is-enabled", "--quiet", "--", unit) for unit in units}
     if problems := "; ".join(f"{unit} is not enabled: {why}" for unit, why in refused.items() if why):
         matters = "after a reboot in the middle of an evacuation nothing keeps training out"
         return loss(problems, matters, "evacuation install evacuation.toml")
     return sound(f"{', '.join(units)}: enabled")
 
 
-def check_incident(patient: Patient) -> Finding:
+def check_incident(target: CheckTarget) -> Finding:
     """Look for an incident that is open, and for a cordon, also one that a reboot has left without its guard."""
-    marker = cordon_base(patient.workload) / CORDON
-    if marker.exists() and not patient.host.guard(marker) and not owner(base_of(patient.workload)):
+    marker = cordon_base(target.workload) / CORDON
+    if marker.exists() and not target.host.guard(marker) and not owner(base_of(target.workload)):
         state, matters = f"a cordon stands without a guard: {marker}", "training starts under it, and nothing stops it"
         return fatal(
             state, matters, "evacuation status evacuation.toml; carry the incident on, or: evacuation uncordon"
         )
-    if state := at_work_or_left(patient.workload):
+    if state := at_work_or_left(target.workload):
         matters = "no training starts, and what is written here is about a host in the middle of an incident"
         return loss(state, matters, "evacuation status evacuation.toml")
     return sound("none is open, no cordon stands")

@@ -17,7 +17,7 @@ from tasks.custody.incident.news import PEOPLE, TELL
 from tasks.custody.incident.readiness import Finding, loss, sound
 from tasks.incident.dry_runs import last_dry_run
 from tasks.incident.last_word import WORKS
-from tasks.readiness.patient import Patient
+from tasks.readiness.check_target import CheckTarget
 from tasks.readiness.runs import asking, is_served, runs_of
 
 TELL_PEOPLE: Final = "evacuation: tell people"
@@ -36,12 +36,12 @@ _LOOK_SECONDS: Final = 0.5
 _TRIES: Final = 3
 
 
-def check_drill(patient: Patient) -> Finding:
+def check_drill(target: CheckTarget) -> Finding:
     """Find the last drill on the server and the last dry run on this host: neither makes up for the other's end."""
-    known = {"drill": _last_drill(patient), "dry run": last_dry_run(patient.workload)}
+    known = {"drill": _last_drill(target), "dry run": last_dry_run(target.workload)}
     last = {kind: found for kind, found in known.items() if found}
     matters = "the first to try it is somebody half asleep"
-    cure = f"prefect deployment run {full_name('drill', patient.name)} --watch, or evacuation plan evacuation.toml"
+    cure = f"prefect deployment run {full_name('drill', target.name)} --watch, or evacuation plan evacuation.toml"
     if not last:
         return loss("no drill and no dry run is known", matters, cure)
     summary = "; ".join(
@@ -53,15 +53,15 @@ def check_drill(patient: Patient) -> Finding:
     return sound(summary)
 
 
-def _last_drill(patient: Patient) -> tuple[datetime, str] | None:
+def _last_drill(target: CheckTarget) -> tuple[datetime, str] | None:
     with asking() as client:
-        for run in runs_of(client, full_name("drill", patient.name), [REHEARSED.name, NOT_REHEARSED.name], 1):
+        for run in runs_of(client, full_name("drill", target.name), [REHEARSED.name, NOT_REHEARSED.name], 1):
             if run.end_time:
                 return datetime.fromtimestamp(run.end_time.timestamp(), UTC), str(run.state_name)
     return None
 
 
-def check_notification(patient: Patient) -> Finding:
+def check_notification(target: CheckTarget) -> Finding:
     """Look whether people are told: by which blocks, by a worker, and whether they got the last message."""
     matters = "nobody hears how an evacuation ends, nor that this became worse"
     with asking() as client:
@@ -81,7 +81,7 @@ def check_notification(patient: Patient) -> Finding:
         if not served:
             cure = f"add --work-queue {PEOPLE} to a worker of the pool {there.work_pool_name}, and restart it"
             return loss(f"no worker serves the queue {PEOPLE}", "the server sends messages itself, once each", cure)
-        message = _send_test_message(client, there, patient.name) if patient.message else _last(client)
+        message = _send_test_message(client, there, target.name) if target.message else _last(client)
     if message is None or message.state is None:
         return loss(f"{', '.join(to)}: no message was ever sent", matters, _TRY)
     if message.state.name != "Completed":

@@ -28,8 +28,8 @@ from tasks.prefect_side.clock import server_time
 from tasks.prefect_side.scheduler import PrefectScheduler
 from tasks.preflight.requirements import require_not_ours
 from tasks.readiness.canary import fly
+from tasks.readiness.check_target import CheckTarget
 from tasks.readiness.former import former_deployments
-from tasks.readiness.patient import Patient
 from tasks.readiness.runs import WORKER_GONE_SECONDS, asking, is_served, runs_of
 from tasks.system.installation import fingerprint
 from tasks.system.own_runs import engine_of, entrypoint_of
@@ -43,9 +43,9 @@ _NEVER: Final = "no evacuation can be started but by hand: evacuation run"
 _DEPLOY: Final = "evacuation deploy evacuation.toml"
 
 
-def check_server(patient: Patient) -> Finding:
+def check_server(target: CheckTarget) -> Finding:
     """Ask the server for its version."""
-    del patient
+    del target
     try:
         with asking() as client:
             return sound(f"Prefect {client.request('GET', '/admin/version').json()} at {client.api_url}")
@@ -56,9 +56,9 @@ def check_server(patient: Patient) -> Finding:
         return fatal(reason, _NEVER, "systemctl status evacuation-server; echo $PREFECT_API_URL")
 
 
-def check_credentials(patient: Patient) -> Finding:
+def check_credentials(target: CheckTarget) -> Finding:
     """Ask the server without credentials, as whoever reaches it can."""
-    del patient
+    del target
     nobody = {PREFECT_API_AUTH_STRING: None, PREFECT_API_KEY: None}
     with asking(), temporary_settings(nobody), get_client({}, sync_client=True) as stranger:
         try:
@@ -72,21 +72,21 @@ def check_credentials(patient: Patient) -> Finding:
     return weigh(f"{stranger.api_url} answers without any", matters, "evacuation install FILE --server")
 
 
-def check_saved(patient: Patient) -> Finding:
+def check_saved(target: CheckTarget) -> Finding:
     """Compare workload and store as saved with those that are looked at, and validate them by today's rules."""
     with asking():
         try:
-            block = Workload.model_validate(saved_fields(f"workload/{patient.name}"))
-            store = with_usable_key(saved_fields(f"evidence-store/{patient.store}"))[0]
+            block = Workload.model_validate(saved_fields(f"workload/{target.name}"))
+            store = with_usable_key(saved_fields(f"evidence-store/{target.store}"))[0]
         except ObjectNotFound:
-            reason = f"workload/{patient.name} or evidence-store/{patient.store} is not saved"
+            reason = f"workload/{target.name} or evidence-store/{target.store} is not saved"
             return fatal(reason, _NEVER, _DEPLOY)
         except ValidationError as error:
             return fatal(f"a saved block is not valid: {error.errors()[0]['msg']}", "the run is refused", _DEPLOY)
-    other = [*_other(block, patient.workload), *(f"store: {name}" for name in _other(store, patient.block))]
+    other = [*_other(block, target.workload), *(f"store: {name}" for name in _other(store, target.block))]
     if other:
         return loss(f"what is saved has another {', '.join(other)}", "the worker evacuates by what is saved", _DEPLOY)
-    return sound(f"workload/{patient.name} and evidence-store/{patient.store} are what is looked at here")
+    return sound(f"workload/{target.name} and evidence-store/{target.store} are what is looked at here")
 
 
 def _other(saved: BaseModel, here: BaseModel) -> list[str]:
@@ -98,12 +98,12 @@ def _other(saved: BaseModel, here: BaseModel) -> list[str]:
     return [name for name in type(saved).model_fields if plain(getattr(saved, name)) != plain(getattr(here, name))]
 
 
-def check_deployment(patient: Patient) -> Finding:
+def check_deployment(target: CheckTarget) -> Finding:
     """Validate the saved parameters by today's flow, and look whether the worker would start its runs."""
     try:
-        there = patient.deployment
+        there = target.deployment
     except ObjectNotFound:
-        return fatal(f"{full_name('evacuate', patient.name)} is not deployed", _NEVER, _DEPLOY)
+        return fatal(f"{full_name('evacuate', target.name)} is not deployed", _NEVER, _DEPLOY)
     try:
         flow: Any = load_flow_from_entrypoint(entrypoint_of(there))
         engine_of(there.job_variables.get("command"))
@@ -113,30 +113,30 @@ def check_deployment(patient: Patient) -> Finding:
         flow.validate_parameters(there.parameters)
     except Exception as error:  # noqa: BLE001  Prefect has several
         return fatal(f"saved parameters do not fit: {type(error).__name__}: {error}", "no run begins", _DEPLOY)
-    if (there.parameters.get("workload"), there.parameters.get("store")) != (patient.name, patient.store):
+    if (there.parameters.get("workload"), there.parameters.get("store")) != (target.name, target.store):
         return loss(f"it evacuates {there.parameters}", "another workload or store than was looked at here", _DEPLOY)
     if parameter_schema(flow).model_dump(exclude_unset=True) != there.parameter_openapi_schema:
         return loss("its form is that of another version", "the server refuses or lacks fields of today's", _DEPLOY)
-    return sound(f"{full_name('evacuate', patient.name)}, its parameters fit today's flow")
+    return sound(f"{full_name('evacuate', target.name)}, its parameters fit today's flow")
 
 
-def check_former(patient: Patient) -> Finding:
+def check_former(target: CheckTarget) -> Finding:
     """Look for deployments that an earlier version has left, and for what starts them."""
     with asking() as client:
-        found, cure = former_deployments(client, patient.name)
+        found, cure = former_deployments(client, target.name)
     if found:
         return loss(found, "to pause one no longer stops training; an automation points nowhere once it is gone", cure)
     return sound("no deployment has a former name")
 
 
-def check_queue(patient: Patient) -> Finding:
+def check_queue(target: CheckTarget) -> Finding:
     """Look whether pool and queue are paused or full, and for runs that no worker has taken."""
-    there = patient.deployment
+    there = target.deployment
     with asking() as client:
         name = f"{there.work_pool_name}/{there.work_queue_name}"
         pool = client.read_work_pool(str(there.work_pool_name))
         line = client.read_work_queue_by_name(str(there.work_queue_name), pool.name)
-        late = runs_of(client, full_name("evacuate", patient.name), ["Late"])
+        late = runs_of(client, full_name("evacuate", target.name), ["Late"])
     if pool.is_paused or line.is_paused:
         cure = f"prefect work-pool resume {pool.name}; prefect work-queue resume {line.name} --pool {pool.name}"
         return fatal(f"{name} is paused", "no run begins", cure)
@@ -148,13 +148,13 @@ def check_queue(patient: Patient) -> Finding:
     return sound(f"{name} takes runs, none is late")
 
 
-def check_launchers(patient: Patient) -> Finding:
+def check_launchers(target: CheckTarget) -> Finding:
     """Look whether the server knows what the cordon pauses, and whether that is never the evacuation's own."""
-    there, named = patient.deployment, named_by(patient.workload)
+    there, named = target.deployment, named_by(target.workload)
     pool = str(there.work_pool_name)
     own = (Launcher(Kind.POOL, pool), Launcher(Kind.QUEUE, f"{pool}/{there.work_queue_name}"))
     try:
-        require_not_ours(named, (*own, Launcher(Kind.DEPLOYMENT, full_name("evacuate", patient.name))))
+        require_not_ours(named, (*own, Launcher(Kind.DEPLOYMENT, full_name("evacuate", target.name))))
     except Refused as error:
         return failed(error, "the run is refused before it begins")
     states = PrefectScheduler().list_states(named, SECONDS)
@@ -164,9 +164,9 @@ def check_launchers(patient: Patient) -> Finding:
     return sound(", ".join(map(str, named)) or "the block names nothing of Prefect's to pause")
 
 
-def check_worker(patient: Patient) -> Finding:
+def check_worker(target: CheckTarget) -> Finding:
     """Look when the host's worker was last heard of."""
-    there = patient.deployment
+    there = target.deployment
     with asking() as client:
         pool, name = str(there.work_pool_name), str(there.work_queue_name)
         polled = client.read_work_queue_by_name(name, pool).last_polled
@@ -180,10 +180,10 @@ def check_worker(patient: Patient) -> Finding:
     return sound(f"the worker of {pool}/{name} was heard of {age:.0f} s ago")
 
 
-def check_alarms(patient: Patient) -> Finding:
+def check_alarms(target: CheckTarget) -> Finding:
     """Look whether the automations that start and watch evacuations are there and active."""
     with asking() as client:
-        own = client.read_resource_related_automations(f"prefect.deployment.{patient.deployment.id}")
+        own = client.read_resource_related_automations(f"prefect.deployment.{target.deployment.id}")
         found = [*own, *client.read_automations_by_name(SILENT_RUNS)]
     off = [each.name for each in found if not each.enabled]
     matters = "a failed training starts nothing, or a run that died is not found"
@@ -195,10 +195,10 @@ def check_alarms(patient: Patient) -> Finding:
     return sound(", ".join(each.name for each in found))
 
 
-def check_canary(patient: Patient) -> Finding:
+def check_canary(target: CheckTarget) -> Finding:
     """Raise a canary event, wait for the run that it starts, and compare versions, users and hosts."""
     with asking() as client:
-        flight = fly(client, patient.name)
+        flight = fly(client, target.name)
     if flight.to_run is None:
         return loss("the event has made no run", "alarms start nothing; a person can", _DEPLOY)
     if flight.to_end is None or flight.answer is None:
@@ -221,15 +221,15 @@ def check_canary(patient: Patient) -> Finding:
     return sound(f"{took}; worker and run are {answer.version}")
 
 
-def check_fleet(patient: Patient) -> Finding:
+def check_fleet(target: CheckTarget) -> Finding:
     """Look which fleets have this host, whether they can be triggered, and name what cannot be seen from here."""
     with asking() as client:
         try:
             fleets = client.read_block_documents_by_type("fleet")
         except ObjectNotFound:
             fleets = []
-        tags = patient.deployment.tags
-        names = [str(each.name) for each in fleets if _has(each.data, patient.name, tags)]
+        tags = target.deployment.tags
+        names = [str(each.name) for each in fleets if _has(each.data, target.name, tags)]
         settings = json.dumps(client.request("GET", "/admin/settings").json()) if names else ""
         lacking = [reason for name in names for reason in _not_triggered(client, name)]
     if not names:

@@ -18,7 +18,7 @@ from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.signature import signer, signer_line
 from tasks.custody.store.timestamp import stamped_at
 from tasks.evidence.time_stamp import time_stamp as ask_authority
-from tasks.readiness.patient import Patient
+from tasks.readiness.check_target import CheckTarget
 from tasks.storage.rotations import with_rotations
 
 if TYPE_CHECKING:
@@ -31,25 +31,25 @@ _REFUSED_SECONDS: Final = 600.0
 _NIGHT: Final = timedelta(days=1)
 
 
-def check_canary(patient: Patient) -> Finding:
+def check_canary(target: CheckTarget) -> Finding:
     """Write the host's canary and read back what the store says of it."""
     written = datetime.now(UTC)
     text = json.dumps({"host": socket.gethostname(), "written": written.isoformat()}).encode()
     try:
-        there = _probe(patient.writer, "ready", text)
+        there = _probe(target.writer, "ready", text)
     except EvacuationError as error:
         return failed(error, _UNPROVEN)
     except ValidationError as error:
         reasons = "; ".join(each["msg"] for each in error.errors())
-        return fatal(f"the block {patient.store} cannot be used: {reasons}", _UNPROVEN, "correct it, and save it")
+        return fatal(f"the block {target.store} cannot be used: {reasons}", _UNPROVEN, "correct it, and save it")
     if there is None:
         return fatal("what was written is not there", _UNPROVEN, "read what the store does: docs/offload.md")
-    patient.seen, took = there, datetime.now(UTC) - written
-    patient.skew = None if there.modified is None else abs(there.modified - written)
+    target.seen, took = there, datetime.now(UTC) - written
+    target.skew = None if there.modified is None else abs(there.modified - written)
     if there.sha256 != digest_bytes(text):
         cure = "docs/offload.md, 'What a store is believed'"
         return loss(f"the digest that the store tells is {there.sha256}", "every byte of evidence is read back", cure)
-    return sound(f"{patient.block.place}: written and proven in {took.total_seconds():.2f} s")
+    return sound(f"{target.block.place}: written and proven in {took.total_seconds():.2f} s")
 
 
 def _probe(store: "Store", what: str, text: bytes) -> "StoredObject | None":
@@ -58,23 +58,23 @@ def _probe(store: "Store", what: str, text: bytes) -> "StoredObject | None":
     return store.probe(f"{what}-{socket.gethostname()}", text)
 
 
-def check_room(patient: Patient) -> Finding:
+def check_room(target: CheckTarget) -> Finding:
     """Compare what would be sent with the room of a store that is a folder."""
-    folder = patient.block.folder
+    folder = target.block.folder
     if folder is None or not folder.is_dir():
         return sound("not a folder: a bucket tells nobody how much it takes")
-    fits, summary = patient.fits(folder)
+    fits, summary = target.fits(folder)
     return sound(summary) if fits else fatal(summary, _UNPROVEN, f"df -h {folder}; df -i {folder}; make room")
 
 
-def check_lock(patient: Patient) -> Finding:
+def check_lock(target: CheckTarget) -> Finding:
     """Look whether the bucket locks what the block asks to lock."""
-    retention = patient.block.retention
+    retention = target.block.retention
     if not retention:
         return sound("the block asks for no lock")
     cure = "give a bucket with Object Lock, and s3:GetBucketObjectLockConfiguration and s3:PutObjectRetention"
     try:
-        unfit = patient.writer.unfit()
+        unfit = target.writer.unfit()
     except EvacuationError as error:
         return failed(error, _UNPROVEN)
     if unfit:
@@ -82,15 +82,15 @@ def check_lock(patient: Patient) -> Finding:
     if retention.lock != "governance":
         summary = f"{retention.lock or 'a legal hold'} is untested; the bucket's configuration has Object Lock"
         return loss(summary, "a lock that cannot be lifted is not tried out", "evacuation drill tries governance")
-    if patient.seen is None or patient.seen.retained_until is None:
+    if target.seen is None or target.seen.retained_until is None:
         summary = "the store does not show a lock of the canary"
         return loss(summary, "it may not keep locks", "s3:GetObjectRetention below .evacuation-canary/")
-    return sound(f"the canary is locked until {patient.seen.retained_until:%Y-%m-%d %H:%M} UTC")
+    return sound(f"the canary is locked until {target.seen.retained_until:%Y-%m-%d %H:%M} UTC")
 
 
-def check_expiry(patient: Patient) -> Finding:
+def check_expiry(target: CheckTarget) -> Finding:
     """Look when the credentials end, those of the promoter too, as far as they tell."""
-    block = patient.block
+    block = target.block
     if block.bucket is None:
         return sound("a folder needs none")
     found = [_end_of(block.credentials)]
@@ -124,13 +124,13 @@ def _end_of(credentials: "Credentials | None") -> Finding:
     return sound(f"{keys.method}: keys without an end of their own; the store took them just now")
 
 
-def check_promoter(patient: Patient) -> Finding:
+def check_promoter(target: CheckTarget) -> Finding:
     """Try the identity that changes latest/ on a canary of its own. latest/ itself is only listed."""
-    block = patient.block
+    block = target.block
     if block.latest == "never":
         return sound("latest/ is never changed")
     try:
-        store = block.open_latest() if block.promoter else patient.writer
+        store = block.open_latest() if block.promoter else target.writer
         if block.promoter:
             _probe(store, "promoter", b"promoter")
         next(iter(store.list("latest/")), None)
@@ -142,25 +142,25 @@ def check_promoter(patient: Patient) -> Finding:
     return sound(f"{whose}; that latest/ may be written is not tried, as nothing there may change")
 
 
-def check_signature(patient: Patient) -> Finding:
+def check_signature(target: CheckTarget) -> Finding:
     """Sign a text, and verify that with the auditor's lines: those given, else those of the store's block."""
-    key, matters = patient.block.signing, "nobody can prove who made the evidence: it is unsigned"
+    key, matters = target.block.signing, "nobody can prove who made the evidence: it is unsigned"
     if key is None:
         cure = "make a key and name it in the store's block: docs/setup.md, 'Sign and lock'"
-        return loss(patient.key_problem or "the store's block has no signing key", matters, cure)
+        return loss(target.key_problem or "the store's block has no signing key", matters, cure)
     text = b"readiness"
     own_key = signer(key.sign(text), [text])
     wanted = principal_of(socket.gethostname())
     line = signer_line(wanted, key.public_key)
     unproven, cure = "no audit may be Proven", f"give the auditor this line: {line}"
-    lines = patient.signers or patient.block.allowed_signers
+    lines = target.signers or target.block.allowed_signers
     if not lines:
         summary = f"{key.identity}, {own_key.fingerprint}, was compared with no auditor's file"
         return loss(summary, unproven, "put the lines of that file into allowed_signers of the store's block")
     try:
         allowed = [*read_signers(lines)]
         if all(each.key != own_key for each in allowed):
-            allowed += with_rotations(patient.writer, [socket.gethostname()], allowed)[0] or ()
+            allowed += with_rotations(target.writer, [socket.gethostname()], allowed)[0] or ()
     except EvacuationError as error:
         return failed(error, unproven, loss)
     now = datetime.now(UTC)
@@ -172,13 +172,13 @@ def check_signature(patient: Patient) -> Finding:
     return sound(f"{key.identity}, {own_key.fingerprint}, verified with the auditor's file")
 
 
-def check_time_stamp(patient: Patient) -> Finding:
+def check_time_stamp(target: CheckTarget) -> Finding:
     """Ask the time-stamp authority for a time stamp, and compare its clock with this host's."""
-    url = patient.block.timestamp_url
+    url = target.block.timestamp_url
     if not url:
         return sound("the store's block names no authority; a record's time is this host's word")
     text, matters = b"readiness", "nobody vouches for when the record was closed: its audit is Indeterminate"
-    answer = ask_authority(patient.block, text)
+    answer = ask_authority(target.block, text)
     if isinstance(answer, str):
         cure = f"correct timestamp_url or the way there: curl --data-binary @query.tsq {url} (docs/audit.md)"
         return loss(f"no time stamp: {answer}", matters, cure)
@@ -187,10 +187,10 @@ def check_time_stamp(patient: Patient) -> Finding:
     return sound(summary) if abs(skew) <= _SKEW_SECONDS else loss(summary, matters, "timedatectl set-ntp true")
 
 
-def check_clock(patient: Patient) -> Finding:
+def check_clock(target: CheckTarget) -> Finding:
     """Compare this host's clock with the store's, by when the store says that the canary was written."""
     summary = f"the kernel says: {kernel().get('state', 'not known')}"
-    if patient.skew is None:
+    if target.skew is None:
         if kernel().get("synchronised"):
             return sound(summary)
         return loss(
@@ -198,7 +198,7 @@ def check_clock(patient: Patient) -> Finding:
             "times in the evidence may be wrong",
             "timedatectl; chronyc tracking",
         )
-    skew = patient.skew.total_seconds()
+    skew = target.skew.total_seconds()
     summary += f"; {skew:.0f} s from the store's at the most"
     if skew > _REFUSED_SECONDS:
         return fatal(

@@ -29,7 +29,7 @@ from tasks.host.process.suspect import excuse_with_source
 from tasks.host.process.table import ticks, untouchable
 from tasks.models.inspect import read_model
 from tasks.prefect_side.saved_blocks import secret_headers
-from tasks.readiness.patient import Patient
+from tasks.readiness.check_target import CheckTarget
 from tasks.recovery.api_client import Api
 from tasks.recovery.image_api import new_container
 from tasks.recovery.recover import address_of
@@ -45,11 +45,11 @@ _AT_ANY_END: Final = frozenset({"always", "on-success"})
 """Values of Restart= by which systemd starts again what a graceful stop has ended."""
 
 
-def check_members(patient: Patient) -> Finding:
+def check_members(target: CheckTarget) -> Finding:
     """Count the processes that a freeze would find, by role."""
-    roles = [each.role for each in patient.members.values()]
+    roles = [each.role for each in target.members.values()]
     counts = ", ".join(f"{roles.count(role)} {role}" for role in dict.fromkeys(roles))
-    block = patient.workload
+    block = target.workload
     if "api" in roles or (roles and (block.units or block.containers)):
         rest = (
             "" if "training" in roles else "; training_pattern matches nothing now: no training runs, as far as known"
@@ -62,53 +62,53 @@ def check_members(patient: Patient) -> Finding:
     return loss(summary, matters, f"start the API, or correct api_pattern: pgrep -af {os.fspath(block.root)}")
 
 
-def check_suspects(patient: Patient) -> Finding:
+def check_suspects(target: CheckTarget) -> Finding:
     """Look for processes that a fact ties to the workload and no pattern matches."""
-    found = patient.roster.of(Kind.SUSPECT)
+    found = target.roster.of(Kind.SUSPECT)
     if not found:
         return sound("none")
     summary = "; ".join(f"process {each.pid} {process_line(each, _SHOWN)}: {why}" for each, why in found)
-    lines = filter(None, (suggest_line(patient.host, patient.workload, each) for each, _ in found))
+    lines = filter(None, (suggest_line(target.host, target.workload, each) for each, _ in found))
     cure = "; ".join(dict.fromkeys(lines)) or "name its container in `containers`, or run with suspects=include"
     return fatal(summary, "it lives on, and the run ends NotContained", f"in the workload block: {cure}")
 
 
-def check_unknown(patient: Patient) -> Finding:
+def check_unknown(target: CheckTarget) -> Finding:
     """Look for processes in the root that nothing ties to the workload and nothing proves harmless."""
-    found = patient.roster.of(Kind.UNKNOWN)
+    found = target.roster.of(Kind.UNKNOWN)
     if not found:
         return sound("none")
     text = "; ".join(f"process {each.pid} {process_line(each, _SHOWN)}: {why}" for each, why in found)
-    cure = "; ".join(dict.fromkeys(excuse_with_source(patient.roster.snapshot, each) for each, _ in found))
+    cure = "; ".join(dict.fromkeys(excuse_with_source(target.roster.snapshot, each) for each, _ in found))
     return fatal(text, "the run ends Unanswered until a person answers", f"if it is no part of the workload: {cure}")
 
 
-def check_starters(patient: Patient) -> Finding:
+def check_starters(target: CheckTarget) -> Finding:
     """Look for what may start the workload again after its stop: loops, supervisors, units, entries."""
-    spared = {*untouchable(patient.snapshot), *(each.pid for each in patient.excused_processes)}
-    parents = ancestry(patient.snapshot, (identity.pid for identity in patient.members))
-    others = {pid: each for pid, each in patient.snapshot.items() if each.identity not in patient.members}
+    spared = {*untouchable(target.snapshot), *(each.pid for each in target.excused_processes)}
+    parents = ancestry(target.snapshot, (identity.pid for identity in target.members))
+    others = {pid: each for pid, each in target.snapshot.items() if each.identity not in target.members}
     started = {source_of(each) for pid, each in others.items() if pid in parents}
-    found = look_for_starters(patient.host, patient.workload, others, spared, started, ticks())
+    found = look_for_starters(target.host, target.workload, others, spared, started, ticks())
     summary = "; ".join((*map(str, found.living), *found.notes))
     if not found.living:
         return sound(summary or "none")
     cure = "name a service in `units`; set stop_supervisors = true for a loop; else know how to stop what is named"
-    if found.living and not patient.workload.stop_supervisors:
+    if found.living and not target.workload.stop_supervisors:
         return fatal(summary, "it starts the workload again, and the run ends NotContained", cure)
     return loss(summary, "it starts the workload again, which the guard has to catch", cure)
 
 
-def check_units(patient: Patient) -> Finding:
+def check_units(target: CheckTarget) -> Finding:
     """Look for services of systemd that start a member again, and that `units` does not name."""
-    block = patient.workload
-    services = sorted({unit_of(each.cgroup) for each in patient.processes} - {"", *block.units})
-    shown = {unit: patient.host.systemd.shown(unit) for unit in services}
+    block = target.workload
+    services = sorted({unit_of(each.cgroup) for each in target.processes} - {"", *block.units})
+    shown = {unit: target.host.systemd.shown(unit) for unit in services}
     again = {
         unit: restart
         for unit, properties in shown.items()
         if properties
-        and _falls_with_members(patient, properties)
+        and _falls_with_members(target, properties)
         and (restart := properties.get("Restart", "not known")) != "no"
     }
     if not again:
@@ -120,40 +120,40 @@ def check_units(patient: Patient) -> Finding:
     return fatal(listed, "it starts the workload again, and the run ends NotContained", cure)
 
 
-def _falls_with_members(patient: Patient, properties: Mapping[str, str]) -> bool:
+def _falls_with_members(target: CheckTarget, properties: Mapping[str, str]) -> bool:
     """Return whether a service ends with its members: its main process is one, or runs nothing else."""
-    pids, snapshot = {identity.pid for identity in patient.members}, patient.snapshot
+    pids, snapshot = {identity.pid for identity in target.members}, target.snapshot
     main = snapshot.get(int(properties.get("MainPID") or 0))
     if main is None or main.pid in pids:
         return True
-    return main not in patient.excused_processes and may_be_ended(main) and keeps_only(snapshot, main.pid, pids)
+    return main not in target.excused_processes and may_be_ended(main) and keeps_only(snapshot, main.pid, pids)
 
 
-def check_port(patient: Patient) -> Finding:
+def check_port(target: CheckTarget) -> Finding:
     """Look for other programs on the API's port, as the check after the stop does."""
-    block, number = patient.workload, port_of(patient.workload)
-    counts = block.names_port or number in patient.host.ports(patient.members)
-    others = [*patient.roster.of(Kind.SUSPECT), *patient.roster.of(Kind.UNKNOWN)]  # have findings of their own
+    block, number = target.workload, port_of(target.workload)
+    counts = block.names_port or number in target.host.ports(target.members)
+    others = [*target.roster.of(Kind.SUSPECT), *target.roster.of(Kind.UNKNOWN)]  # have findings of their own
     own_pids = {
-        each.pid for each in (*patient.processes, *patient.excused_processes, *(process for process, _ in others))
+        each.pid for each in (*target.processes, *target.excused_processes, *(process for process, _ in others))
     }
-    users, known = {each.user for each in patient.processes}, {each.id for each in patient.containers}
-    found = strangers_on(number if counts else None, patient.host, block, own_pids, known)
+    users, known = {each.user for each in target.processes}, {each.id for each in target.containers}
+    found = strangers_on(number if counts else None, target.host, block, own_pids, known)
     seen = [(each.process, f"user {each.user}", why) for each, why in found if each.process or each.user not in users]
     if listed := "; ".join(f"{process_line(of, _SHOWN) if of else user}: {why}" for of, user, why in seen):
         return fatal(listed, "it serves on, and the run ends NotContained", f"ss -ltnp 'sport = :{number}'")
     return sound(f"nobody else listens on port {number}" if counts else "no port of the API is known")
 
 
-def check_excused(patient: Patient) -> Finding:
+def check_excused(target: CheckTarget) -> Finding:
     """Name what the block's bystanders excuse."""
-    summary = "; ".join(f"process {each.pid} {process_line(each, _SHOWN)}" for each in patient.excused_processes)
+    summary = "; ".join(f"process {each.pid} {process_line(each, _SHOWN)}" for each in target.excused_processes)
     return sound(summary or "none")
 
 
-def check_files(patient: Patient) -> Finding:
+def check_files(target: CheckTarget) -> Finding:
     """Look for collectors whose patterns match nothing, and for files that may not be read."""
-    root, block = os.fsencode(patient.workload.root), patient.workload
+    root, block = os.fsencode(target.workload.root), target.workload
     found = {each: found_files(root, getattr(block, each)) for each in ("logs", "artifacts", "models")}
     unread = [f"{each.source}: {each.reason}" for _, losses in found.values() for each in losses]
     names = [os.fsdecode(name) for those, _ in found.values() for name in those]
@@ -170,13 +170,13 @@ def check_files(patient: Patient) -> Finding:
     return sound(f"{len(names)} files; patterns that match nothing: {unmatched}")
 
 
-def check_models(patient: Patient) -> Finding:
+def check_models(target: CheckTarget) -> Finding:
     """Judge the models that the block names, in a sandbox, as an evacuation would."""
-    root, block = os.fsencode(patient.workload.root), patient.workload
+    root, block = os.fsencode(target.workload.root), target.workload
     names, _ = found_files(root, block.models)
-    judgements = {os.fsdecode(name): _judge_model(root, name, patient) for name in names}
+    judgements = {os.fsdecode(name): _judge_model(root, name, target) for name in names}
     good = [name for name, judgement in judgements.items() if judgement["outcome"] is Soundness.SOUND]
-    patient.has_sound_model = bool(good)
+    target.has_sound_model = bool(good)
     bad = [
         f"{name} is {judgement['outcome']}: {judgement['reason']}"
         for name, judgement in judgements.items()
@@ -194,29 +194,29 @@ def _bad(judgement: Mapping[str, Any]) -> bool:
     return judgement["outcome"] is not Soundness.SOUND and judgement["reason"] != OTHER_FORMAT
 
 
-def _judge_model(root: bytes, name: bytes, patient: Patient) -> dict[str, Any]:
+def _judge_model(root: bytes, name: bytes, target: CheckTarget) -> dict[str, Any]:
     try:
         with real_file(root, name).open("rb") as file:
             known = named_as_model(os.fsdecode(name)) or looks_like_a_pickle(file.read(HEAD))
-            judgement = read_model(file, _MODEL_SECONDS, patient.workload)
+            judgement = read_model(file, _MODEL_SECONDS, target.workload)
     except OSError as error:
         return {"outcome": Soundness.UNKNOWN, "reason": error.strerror or str(error)}
     other = judgement["outcome"] is Soundness.TORN and not known
     return {"outcome": Soundness.UNKNOWN, "reason": OTHER_FORMAT} if other else judgement
 
 
-def check_launch(patient: Patient) -> Finding:
+def check_launch(target: CheckTarget) -> Finding:
     """Look whether the program that starts a training is there: the cordon is tried by it."""
-    block = patient.workload
+    block = target.workload
     for word in no_program(block, block.training_command):
         matters = "the cordon cannot be tried: the run fails"
         return fatal(f"training_command: {word} is no program here", matters, f"correct the block: ls -l {word}")
     return sound("training_command is there" if block.training_command else "the block names no training_command")
 
 
-def check_declared(patient: Patient) -> Finding:
+def check_declared(target: CheckTarget) -> Finding:
     """Look whether a file of root's says what root may freeze and start here."""
-    root, (tables, broken) = patient.workload.root, read_declared()
+    root, (tables, broken) = target.workload.root, read_declared()
     if of_root(root, tables) or (os.geteuid() and not broken):
         return sound(f"{root} and its commands are declared" if not os.geteuid() else "not asked: we are not root")
     found = f"not believed: {'; '.join(broken)}" if broken else f"no file of root's declares {root}"
@@ -224,15 +224,15 @@ def check_declared(patient: Patient) -> Finding:
     return loss(found, matters, f"evacuation install evacuation.toml; ls -l {FOLDER}")
 
 
-def check_restart(patient: Patient) -> Finding:
+def check_restart(target: CheckTarget) -> Finding:
     """Look whether what a recovery needs to start the API is there."""
-    reason = "; ".join(lacking(patient.workload))
+    reason = "; ".join(lacking(target.workload))
     if reason:
         return loss(reason, "a recovery could not start the API", "correct the block, save it, and run this again")
-    block, apis = patient.workload, [identity.pid for identity, each in patient.members.items() if each.role == "api"]
-    user = next((patient.snapshot[pid].user for pid in apis), block.root.stat().st_uid)
+    block, apis = target.workload, [identity.pid for identity, each in target.members.items() if each.role == "api"]
+    user = next((target.snapshot[pid].user for pid in apis), block.root.stat().st_uid)
     try:
-        starts = process_start.read_starts(patient.members)
+        starts = process_start.read_starts(target.members)
         lacks = process_start.lacking(starts, account_for(block, user), block)
         if block.api_image:
             with closing(DockerEngine(block.docker_host)) as docker:
@@ -247,18 +247,18 @@ def check_restart(patient: Patient) -> Finding:
     return sound("api_command and api_headers are there")
 
 
-def check_api(patient: Patient) -> Finding:
+def check_api(target: CheckTarget) -> Finding:
     """Ask the API by GET, and for a prediction only with the block's canary_request. Reloads nothing."""
     matters, cure = (
         "a recovery could not be proven: PartlyRecovered or NotRecovered",
         "start it, or correct the fields of the API in the block",
     )
     try:
-        headers = secret_headers(patient.workload.api_headers)
-        if headers and not _is_the_workloads(patient):
+        headers = secret_headers(target.workload.api_headers)
+        if headers and not _is_the_workloads(target):
             return loss("no process of the workload listens there, so the key was not sent", matters, cure)
-        with Api(patient.workload, headers) as client:
-            rows = answers_of(client, has_sound=patient.has_sound_model)
+        with Api(target.workload, headers) as client:
+            rows = answers_of(client, has_sound=target.has_sound_model)
     except EvacuationError as error:
         return failed(error, matters, loss)
     if bad := [f"{what}: {why}" for what, (good, why) in rows.items() if not good]:
@@ -266,9 +266,9 @@ def check_api(patient: Patient) -> Finding:
     return sound("; ".join(f"{what}: {why}" for what, (_, why) in rows.items()))
 
 
-def _is_the_workloads(patient: Patient) -> bool:
-    owners = patient.host.owners(address_of(patient.workload)[1])
-    return bool(owners) and all(each.process and each.process.identity in patient.members for each in owners)
+def _is_the_workloads(target: CheckTarget) -> bool:
+    owners = target.host.owners(address_of(target.workload)[1])
+    return bool(owners) and all(each.process and each.process.identity in target.members for each in owners)
 
 
 CHECKS: Final = (

@@ -41,7 +41,7 @@ def _data(directory: IncidentDirectory, coverage: Iterable[Evidence], pattern: s
 
 def _tracebacks(directory: IncidentDirectory, coverage: Iterable[Evidence]) -> Iterable[Quote]:
     for _, data in _read(directory, coverage, _TRACEBACKS):
-        for log, text in picked_out(data.decode(errors="backslashreplace")):
+        for log, text in find_tracebacks(data.decode(errors="backslashreplace")):
             yield Quote(log, text)
 
 
@@ -71,7 +71,7 @@ def _content(directory: IncidentDirectory, volume: int, file: StoredFile) -> byt
     return data
 
 
-def picked_out(text: str) -> tuple[tuple[str, str], ...]:
+def find_tracebacks(text: str) -> tuple[tuple[str, str], ...]:
     """Return the logs in traceback.txt that hold tracebacks, with these. Headings are never indented, contents are."""
     found: dict[str, list[str]] = {}
     name, wanted = "", False

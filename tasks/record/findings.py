@@ -82,7 +82,7 @@ def findings_of(steps: StepRunner, evidence: tuple[Evidence, ...]) -> Findings:
     )
 
 
-def heard_to_the_end(context: RunContext, found: Findings) -> Findings:
+def with_late_changes(context: RunContext, found: Findings) -> Findings:
     """Return the findings with what was changed below the root since the last check."""
     if not found.containment or not found.containment.contained:
         return found
@@ -97,9 +97,9 @@ def _recovery(steps: StepRunner) -> Recovery | str | None:
 def troubles(steps: StepRunner) -> tuple[str, ...]:
     """Return the steps that ended without a result, with the reason. Omits steps that only waited for a failed one."""
     ends = [(title, end_of(future)) for step, title, future in steps.submitted if step not in _SPEAK_FOR_THEMSELVES]
-    bad = [(title, state) for title, state in ends if not state.is_completed() and not _ended_with(state, StepResult)]
+    bad = [(title, state) for title, state in ends if not state.is_completed() and not _has_result(state, StepResult)]
     first = [(title, state) for title, state in bad if state.is_final()]
-    own = [(title, state) for title, state in first if not _ended_with(state, RunCancelled)]
+    own = [(title, state) for title, state in first if not _has_result(state, RunCancelled)]
     return tuple(f"{title}: {words(state)}" for title, state in (own if own != first else first or bad))
 
 
@@ -128,11 +128,11 @@ def describe_recovery(recovery: Recovery | str | None) -> str:
     return "recovered" if isinstance(recovery, Recovery) else "not recovered"
 
 
-def _ended_with(state: State[Any], kind: type[StepResult | RunCancelled]) -> bool:
+def _has_result(state: State[Any], kind: type[StepResult | RunCancelled]) -> bool:
     return state.is_final() and isinstance(state.result(raise_on_failure=False), kind)
 
 
-def looked_at(steps: StepRunner) -> tuple[Evidence, ...]:
+def wait_for_collectors(steps: StepRunner) -> tuple[Evidence, ...]:
     """Wait for the submitted collectors and the pause of Prefect's side; return what the collectors returned."""
     steps.made(Pause, "pause")
     results = (result_of(future, Evidence) for future in steps.futures("collect"))
@@ -141,7 +141,7 @@ def looked_at(steps: StepRunner) -> tuple[Evidence, ...]:
 
 def every_collector(steps: StepRunner) -> tuple[Evidence, ...]:
     """Wait for the collectors; return one Evidence each. A step that crashed counts as a failed attempt."""
-    results = {item.collector: item for item in looked_at(steps)}
+    results = {item.collector: item for item in wait_for_collectors(steps)}
     return tuple(results.get(name) or _failed_evidence(steps.context, name) for name in discover())
 
 

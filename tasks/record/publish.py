@@ -107,7 +107,7 @@ def final_state(
     end = ending_of(recorded.verdict.word, recovery, dry_run=context.run.dry_run, stored=whole)
     if end is DRY_RUN:
         return _end_run(context, end, _describe_rehearsal(context, recorded.verdict))
-    message = _as_recorded(context, recorded)
+    message = _describe_record(context, recorded)
     failed = _not_back(context, recovery) if isinstance(recovery, str) else ""
     if end is NOT_RECOVERED:
         return _end_run(context, end, f"{failed} The incident is {message}")
@@ -142,7 +142,7 @@ def recovered_state(context: RunContext, recorded: Record | str, recovery: Recov
     if context.cancelled:
         return _end_cancelled(context, recorded.verdict)
     end = ending_of(recorded.verdict.word, recovery, recovering=True, stored=recorded.stored)
-    return _end_run(context, end, f"{summary.rstrip('. ')}. The incident is {_as_recorded(context, recorded)}")
+    return _end_run(context, end, f"{summary.rstrip('. ')}. The incident is {_describe_record(context, recorded)}")
 
 
 def written_state(context: RunContext, recorded: Record | str, content: RecordContent, before: int) -> State[Any]:
@@ -214,7 +214,7 @@ def _describe_unrecorded(context: RunContext, verdict: Verdict, why: str) -> str
     return f"{_in_both(verdict)} {why}".rstrip()
 
 
-def _as_recorded(context: RunContext, recorded: Record) -> str:
+def _describe_record(context: RunContext, recorded: Record) -> str:
     """Return the verdict in one line: no better than UNVERIFIED unless the store has the record."""
     if not recorded.stored:
         return _describe_unrecorded(context, recorded.verdict, f"But the record is {recorded.reason}")

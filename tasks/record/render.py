@@ -8,7 +8,7 @@ from typing import Final
 
 from tasks.record.postmortem import postmortem
 from tasks.record.report_data import ReportData
-from tasks.record.sections import could_not_be_made
+from tasks.record.sections import failure_remark
 from tasks.rendering.document import Document, Picture
 from tasks.rendering.markdown import markdown
 from tasks.rendering.webpage import html
@@ -60,5 +60,5 @@ def _pictures(document: Document) -> Iterable[Picture]:
 
 def _with_remark(document: Document, trouble: str) -> Document:
     first, *rest = document.sections
-    section = replace(first, blocks=(could_not_be_made(trouble), *first.blocks))
+    section = replace(first, blocks=(failure_remark(trouble), *first.blocks))
     return replace(document, sections=(section, *rest))

@@ -74,10 +74,10 @@ def _build_chapter(chapter: Chapter, data: ReportData, trouble: list[str]) -> Se
         return chapter.make(data)
     except Exception as error:  # noqa: BLE001  the facts are hostile, and the record is written whatever they are
         trouble.append(f"{chapter.title.en} could not be told: {type(error).__name__}: {error}")
-        return [could_not_be_made(trouble[-1])]
+        return [failure_remark(trouble[-1])]
 
 
-def could_not_be_made(trouble: str) -> Remark:
+def failure_remark(trouble: str) -> Remark:
     """Return the remark that replaces content that could not be built."""
     words = Both(
         "作成できなかった。事実は verdict.json と custody.jsonl にある。",

@@ -19,7 +19,7 @@ from tasks.runtime.frozen import frozen_containers, load_frozen
 from tasks.runtime.step import StepRunner
 
 
-def thawed_content(steps: StepRunner, thawed: Thawed | str, looked: tuple[Evidence, ...] = ()) -> RecordContent:
+def build_thaw_content(steps: StepRunner, thawed: Thawed | str, looked: tuple[Evidence, ...] = ()) -> RecordContent:
     """Build the content of the record of a thaw: this run's facts, over those of an earlier record.
 
     `thawed` is the reason if the step failed. `looked` is what was collected while frozen; it stays on this host,

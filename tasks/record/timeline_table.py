@@ -17,7 +17,7 @@ _OPENED: Final = "run opened"
 
 def moments(entries: Sequence[Mapping[str, Any]]) -> DocumentTable:
     """Build the table. A long log loses its middle, because beginning and end matter most."""
-    lines = _cached_as_one(entry for entry in _with_beginnings(entries) if entry["action"] in ACTIONS)
+    lines = _merge_cached(entry for entry in _with_beginnings(entries) if entry["action"] in ACTIONS)
     left_out = max(0, len(lines) - ROW_LIMIT)
     shown = lines[: ROW_LIMIT // 2] + lines[-ROW_LIMIT // 2 :] if left_out else lines
     head = (
@@ -47,7 +47,7 @@ def _beginning(opened: Mapping[str, Any], later: Iterable[Mapping[str, Any]]) ->
         yield {"action": "frozen early", "utc": max(early).isoformat(), "object": f"{len(early)} processes"}
 
 
-def _cached_as_one(entries: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _merge_cached(entries: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Merge successive cached steps into one line."""
     lines: list[Mapping[str, Any]] = []
     for cached, group in groupby(entries, key=lambda entry: entry["action"] == _CACHED):

@@ -150,7 +150,7 @@ def record(context: RunContext, content: RecordContent) -> Record:
         untold_data = replace(data, stored=False)
         artifacts, _ = _artifacts(untold_data, postmortem(untold_data))
         return replace(written, reason=f"not in the store: {error}", artifacts=artifacts, is_transient=may_pass(error))
-    untimed = _have_stamped(context, folder) if context.store.timestamp_url else ""
+    untimed = _request_time_stamp(context, folder) if context.store.timestamp_url else ""
     return replace(written, stored=True, reason="; ".join(trouble), untimed=untimed)
 
 
@@ -249,7 +249,7 @@ def _to_send(context: RunContext) -> Iterator[tuple[str, Path]]:
         yield from (each for each in found if each[0] not in context.proven_records)
 
 
-def _have_stamped(context: RunContext, folder: Path) -> str:
+def _request_time_stamp(context: RunContext, folder: Path) -> str:
     """Have an authority vouch for when the stored record was closed; return why it does not."""
 
     def put(name: str, content: bytes) -> None:

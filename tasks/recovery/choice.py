@@ -56,7 +56,7 @@ def choose(  # noqa: PLR0913, PLR0917
         why = why_unsound(sealed.stored, sealed.sha256, models.findings) if sealed else "the manifest has no such model"
         sound = ", ".join(sorted(last)[:10]) or "none is sound"
         raise failure(f"a sound model of the manifest, its digest, or SNAPSHOT:path ({sound})", f"{model!r}: {why}")
-    path = min(paths, key=lambda path: (not folder.known_as(path), path not in before.names), default="")
+    path = min(paths, key=lambda path: (not folder.path_in_api(path), path not in before.names), default="")
     context.log.write("model chosen", path or "none", by_name=bool(model), before=before.summary)
     return replace(models, chosen=path, named=bool(model), before=before)
 

@@ -110,18 +110,18 @@ class ContainerApi:
 
     def listens(self, port: int) -> bool:
         """Return whether the container serves this port: published by the engine, or on the host's network."""
-        if published_now(self.engine.inspect(self._id), port):
+        if is_published(self.engine.inspect(self._id), port):
             return True
         processes = self.context.adapters.host.snapshot().values()
         return any(process.container == self._id and port in _ports(process.pid) for process in processes)
 
-    def known_as(self, name: str) -> str:
+    def path_in_api(self, name: str) -> str:
         """Return the path of a model inside the container."""
         return inside(self._models, name)
 
     def list_names(self, sealed: Iterable[str]) -> list[str]:
         """Return the sealed models that exist in the container now."""
-        known = ((name, self.known_as(name)) for name in sealed if name.startswith("/"))
+        known = ((name, self.path_in_api(name)) for name in sealed if name.startswith("/"))
         return [name for name, path in known if path and self.engine.archive(self._id, path)]
 
     def find_new(self, before: Collection[str]) -> list[str]:
@@ -131,10 +131,10 @@ class ContainerApi:
 
     def digest(self, name: str) -> str:
         """Hash a file through the engine; empty for a folder, a device, or a link that leads elsewhere."""
-        path = self.known_as(name)
+        path = self.path_in_api(name)
         archive = self.engine.archive(self._id, path) if path else None
         if archive and archive.link:
-            target = self.known_as(archive.link)
+            target = self.path_in_api(archive.link)
             archive = self.engine.archive(self._id, target) if target else None
         if archive is None:
             return ""
@@ -177,7 +177,7 @@ def inside(models: str, name: str) -> str:
     return path if path.startswith(f"{models}/") else ""
 
 
-def published_now(description: dict[str, Any], port: int) -> bool:
+def is_published(description: dict[str, Any], port: int) -> bool:
     """Return whether a running container has this port of the host bound, from the engine's description of it."""
     bound = (description["NetworkSettings"].get("Ports") or {}).values()
     return any(int(binding["HostPort"]) == port for bindings in bound for binding in bindings or ())

@@ -61,13 +61,13 @@ class ImageApi(ContainerApi):
             if self.lives() and not (there.exists() and os.path.samestat(there.stat(), folder.lstat())):
                 raise failure(f"{folder} at {target} of {self.container}", "another folder")
 
-    def known_as(self, name: str) -> str:
+    def path_in_api(self, name: str) -> str:
         """Return the path of a model inside the container, also of one in a folder of the root that is mounted."""
         folder, _, rest = name.partition("/")
         for target, source in self._folders.items():
             if found := inside(target, f"{target}/{rest}" if folder == source.name else name):
                 return found
-        return super().known_as(name)
+        return super().path_in_api(name)
 
     def list_names(self, sealed: Iterable[str]) -> list[str]:
         """Return the sealed models that exist in the container now.
@@ -76,9 +76,9 @@ class ImageApi(ContainerApi):
         """
         patterns, found = self.context.workload.models, dict[str, str]()
         for name in sorted(sealed):  # those in a container come first
-            path, own = self.known_as(name), name.startswith("/")
+            path, own = self.path_in_api(name), name.startswith("/")
             mounted = any(inside(target, path) for target in self._folders)
-            if path and (super().known_as(name) if own else any(fits(name, each) for each in patterns)):
+            if path and (super().path_in_api(name) if own else any(fits(name, each) for each in patterns)):
                 found[path] = name if mounted else found.get(path, name)
         return [name for path, name in found.items() if self.engine.archive(self._id, path)]
 

@@ -23,7 +23,7 @@ class ModelFolder(Protocol):
     def words(self) -> Iterable[str]:
         """Command and environment of the API: they may name a model elsewhere."""
 
-    def known_as(self, name: str) -> str:
+    def path_in_api(self, name: str) -> str:
         """Return the path by which the API knows a model; empty if it lies elsewhere."""
 
     def digest(self, name: str) -> str:
@@ -63,7 +63,7 @@ class HostFolder:
                 return real
         return None
 
-    def known_as(self, name: str) -> str:
+    def path_in_api(self, name: str) -> str:
         """Return the name itself."""
         return name if self.real(name) else ""
 

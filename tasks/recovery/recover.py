@@ -107,10 +107,10 @@ def _with(recovery: Recovery, *unproven: str) -> Recovery:
 @step("prove_contained_again", "check: contained again", section="§7", ja="再封じ込めの確認", retries=2, last=True)
 def prove_contained_again(context: RunContext) -> Containment:
     """Check after a failed recovery: nothing runs, the lock is held, and Prefect's side is paused."""
-    return note_unknown(context, _contained_again(context))
+    return note_unknown(context, _check_again(context))
 
 
-def _contained_again(context: RunContext) -> Containment:
+def _check_again(context: RunContext) -> Containment:
     containment = check_containment(context)
     return replace(containment, alive=(*containment.alive, *pause_named(context).open))
 
@@ -240,4 +240,4 @@ def _contain_again(context: RunContext, way: Revival) -> None:
     context.state.end_recovery()
     hold(context, "recovery failed")
     Units(context).keep_down()
-    context.log.write("contained again", context.incident.id, result=_contained_again(context).summary)
+    context.log.write("contained again", context.incident.id, result=_check_again(context).summary)

@@ -16,7 +16,7 @@ from tasks.recovery.api_client import Api, ApiResponse, failure, predict, shown_
 from tasks.recovery.image_api import ImageApi
 from tasks.recovery.process_api import ProcessApi, api_user
 from tasks.recovery.recover import address_of, as_it_ran
-from tasks.recovery.served_model import SealedModels, named_in
+from tasks.recovery.served_model import SealedModels, parse_model_name
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import load_frozen
 from tasks.runtime.step import step
@@ -109,7 +109,7 @@ def _prediction(api: Api) -> tuple[bool, str]:
 
 
 def _model(health: ApiResponse, pointer: str, *, has_sound: bool) -> tuple[bool, str]:
-    name, silent = named_in(health, pointer)
+    name, silent = parse_model_name(health, pointer)
     if silent:
         return False, silent
     return has_sound, f"it says {health.redact(name)!r}{'' if has_sound else ', and no model is sound'}"

@@ -213,11 +213,11 @@ def prove_served(  # noqa: PLR0913, PLR0917
     if reloads := models.reloads(block):
         opened()
         unproven.append(reload(api, paths[0], expected[0].sha256, folder))
-        unproven.append(_others_reloaded(context, folder, models, expected[0].sha256))
+        unproven.append(_explain_other_workers(context, folder, models, expected[0].sha256))
     digests = {file.sha256: path for file, path in zip(expected, paths, strict=True)}
     if block.model_at:
         answer = api.ask("GET", block.health_path)
-        name, silent = named_in(answer, block.model_at)
+        name, silent = parse_model_name(answer, block.model_at)
         if not silent:
             path = find_served(name, paths, folder, answer.redact)
             if (sha256 := folder.digest(path)) not in digests:
@@ -248,7 +248,7 @@ def reload(api: Api, path: str, sha256: str, folder: ModelFolder) -> str:
 
     Returns why that is not proven if the API refuses. Raises NotRecovered if the file differs from the manifest.
     """
-    known = folder.known_as(path)
+    known = folder.path_in_api(path)
     if not known:
         raise failure(f"the model to be a file of the models folder of {api.url}", path)
     if (now := folder.digest(path)) != sha256:
@@ -257,7 +257,7 @@ def reload(api: Api, path: str, sha256: str, folder: ModelFolder) -> str:
     return "" if answer.good else f"that it reloads {path}: {answer.summary}"
 
 
-def _others_reloaded(context: RunContext, folder: ModelFolder, models: SealedModels, sha256: str) -> str:
+def _explain_other_workers(context: RunContext, folder: ModelFolder, models: SealedModels, sha256: str) -> str:
     """Return that only one of several workers was asked to reload, if they may have started with another model."""
     owners = context.adapters.host.owners(leads_to(context.workload.api_address)[1])
     parents = {each.process.pid: each.process.parent for each in owners if each.process}
@@ -270,7 +270,7 @@ def _others_reloaded(context: RunContext, folder: ModelFolder, models: SealedMod
     return f"that every worker reloaded it: one of {workers} was asked ({cure})"
 
 
-def named_in(health: ApiResponse, pointer: str) -> tuple[str, str]:
+def parse_model_name(health: ApiResponse, pointer: str) -> tuple[str, str]:
     """Return the model that the API's answer names, or why it names none."""
     name = value_at(health.content, pointer) if health.good else None
     return (name, "") if isinstance(name, str) else ("", f"nothing at {pointer} (model_at) in {health.summary}")
@@ -279,7 +279,7 @@ def named_in(health: ApiResponse, pointer: str) -> tuple[str, str]:
 def find_served(answer: str, expected: Sequence[str], folder: ModelFolder, shown: Callable[[str], str] = redact) -> str:
     """Return the file that the API named by path or base name; NotRecovered if it is not a file of the folder."""
     name = next((each for each in expected if answer == basename(each)), answer)
-    path = folder.known_as(name)
+    path = folder.path_in_api(name)
     if not path:
         raise failure(f"the API to serve {expected[0]}, or another model of the workload", repr(shown(answer)))
     return path

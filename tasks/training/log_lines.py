@@ -47,7 +47,7 @@ class Lines:
         return line
 
 
-class Teller:
+class RateLimitedLog:
     """Pass lines on at a limited rate, and count those left out."""
 
     def __init__(
@@ -72,10 +72,10 @@ class Teller:
             self._left_out += 1
             return
         self._allowed -= 1
-        self.own_up()
+        self.report_skipped()
         self._tell(readable(line))
 
-    def own_up(self) -> None:
+    def report_skipped(self) -> None:
         """Report how many lines were left out."""
         if self._left_out:
             self._tell(f"[{self._left_out} lines left out here: they came too fast]")

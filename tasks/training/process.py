@@ -22,7 +22,7 @@ from tasks.host.process.table import start_of
 from tasks.system.accounts import clean_environment
 from tasks.system.declarations import account_for
 from tasks.system.priority import give_way
-from tasks.training.log_lines import Lines, Teller, readable
+from tasks.training.log_lines import Lines, RateLimitedLog, readable
 
 logger = logging.getLogger(__name__)
 
@@ -96,15 +96,15 @@ class Training:
 
     def follow(self, tell: Callable[[str], None]) -> Ended:
         """Pass the output on, line by line, until the training has ended."""
-        lines, teller = Lines(), Teller(tell)
+        lines, log = Lines(), RateLimitedLog(tell)
         for data in self._output():
             for line in lines.feed(data):
-                teller(line)
+                log(line)
         for line in lines.rest():
-            teller(line)
-        teller.own_up()
+            log(line)
+        log.report_skipped()
         code = self._process.wait()
-        last = tuple(readable(line)[:_SHOWN] for line in teller.last)
+        last = tuple(readable(line)[:_SHOWN] for line in log.last)
         return Ended(self.identity, code, last, tuple(sorted(identity.pid for identity in self._family())))
 
     def _output(self) -> Iterator[bytes]:

@@ -110,7 +110,7 @@ def _refusal(workload: Workload, incident: str) -> str:
     return f"{incident}: a cordon stands ({why}). Nothing was started. Training may start when it is lifted."
 
 
-def stopped_by(workload: Workload, ended: Ended) -> str | None:
+def find_stopping_incident(workload: Workload, ended: Ended) -> str | None:
     """Return the incident that ended the training: its journal names it, or its cordon stood. None if neither."""
     try:
         incident = _froze(workload, ended.identity)
@@ -169,7 +169,7 @@ def _began(identity: Identity) -> datetime:
 
 def conclude(workload: Workload, name: str, run: str, ended: Ended) -> State[Any]:
     """Return Completed, Cancelled by an evacuation, Refused if its launcher met a lock, or Failed with an alarm."""
-    if incident := stopped_by(workload, ended):
+    if incident := find_stopping_incident(workload, ended):
         return Cancelled(message=f"{incident}: stopped by the evacuation; {ended.summary}")
     if ended.code == 0:
         return Completed(message=ended.summary)

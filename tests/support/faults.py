@@ -29,7 +29,7 @@ from tasks.incident.directory import disks
 from tasks.incident.layout import CORDON
 from tasks.readiness import host as host_checks
 from tasks.readiness import store as store_checks
-from tasks.readiness.patient import Patient
+from tasks.readiness.check_target import CheckTarget
 from tasks.system.declarations import VARIABLE, declaration
 from tests.support.run_context import case_of
 from tests.support.small_disks import fill, make_read_only, small_disk
@@ -62,14 +62,14 @@ class World:
         (self.folder / "hosts.d").mkdir()
         self.patch.setenv(VARIABLE, str(self.folder / "hosts.d"))
 
-    def patient(self) -> Patient:
+    def patient(self) -> CheckTarget:
         """What a doctor looks at."""
         block = self.small.block(**self.fields)
         if self.declares is not None:
             about = {"user": "" if os.geteuid() else "root", **self.declares}
             (own := self.folder / "hosts.d/own.toml").write_text(declaration(block.model_copy(update=about)))
             own.chmod(0o644)
-        return Patient("small", block, "store", self.store, self.signers)
+        return CheckTarget("small", block, "store", self.store, self.signers)
 
     def disk(self, mib: int = 1, inodes: int = 0) -> Path:
         """A small disk that is gone with the test."""

@@ -18,7 +18,7 @@ from typing import Self
 import psutil
 
 from blocks.workload import Workload
-from tasks.drill.sample import end_all_in, living_in
+from tasks.drill.sample import end_all_in, find_living
 from tasks.host.cgroup.group import Hierarchy
 from tasks.host.cgroup.ownership import INCIDENT_PREFIX
 from tasks.incident.layout import GROUPS, of_any_boot
@@ -213,7 +213,7 @@ class SmallWorkload:
 
     def living(self) -> list[psutil.Process]:
         """Processes that work in the root, found without any code of the product."""
-        return living_in(self.root)
+        return find_living(self.root)
 
     def __enter__(self) -> Self:
         """Nothing to start yet."""

@@ -17,7 +17,7 @@ from benchmarks.rows import table
 from benchmarks.runbook import typed
 from benchmarks.trees import seconds_to_freeze
 from benchmarks.watched import Watched, watch
-from tasks.drill.sample import SampleWorkload, end_all_in, living_in
+from tasks.drill.sample import SampleWorkload, end_all_in, find_living
 from tests.support.workloads import SmallWorkload, wait_until
 
 NOTHING: Any = None
@@ -78,7 +78,7 @@ def test_what_only_waits_is_at_rest_where_that_counts(small: SmallWorkload) -> N
 @pytest.mark.parametrize("shape", ["wide", "deep"])
 def test_a_tree_is_frozen_whole_and_ended(shape: str, tmp_path: Path) -> None:
     assert 0 < seconds_to_freeze(tmp_path / "tree", 30, shape) < 5
-    wait_until(lambda: living_in(tmp_path) == [], what="the tree's end")
+    wait_until(lambda: find_living(tmp_path) == [], what="the tree's end")
 
 
 def test_it_is_said_whether_the_runbooks_imports_were_compiled(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def judge_smallest(code: int, folder: Path) -> None:
     assert 0 < wide["ours"] < 5
     assert 0 < deep["ours"] < 5
     assert left["ours"] == 0
-    wait_until(lambda: not living_in(folder), what="the end of what the bench has started")
+    wait_until(lambda: not find_living(folder), what="the end of what the bench has started")
 
 
 @pytest.mark.soak

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.busy import BUSY, BusyMachine
 from benchmarks.trigger import CAP_SECONDS, Times, main, rows, where
 from tasks.custody.incident.description import recognisable
-from tasks.drill.sample import living_in
+from tasks.drill.sample import find_living
 from tasks.host.host import LinuxHost
 from tasks.host.workload import describe
 from tests.support.workloads import wait_until
@@ -56,4 +56,4 @@ def test_the_whole_bench_in_its_smallest_form(tmp_path: Path, monkeypatch: pytes
     assert main(["--small", "--side", "root"]) in {0, 1}
     assert len(json.loads((tmp_path / "trigger.json").read_text())["rows"]) == 3, "the other side's times are kept"
     assert all(0 < row["ours"] < CAP_SECONDS for row in told)
-    assert living_in(tmp_path) == []
+    assert find_living(tmp_path) == []

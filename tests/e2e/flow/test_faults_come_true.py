@@ -19,8 +19,8 @@ from tasks.host.host import LinuxHost
 from tasks.incident import layout
 from tasks.incident.directory import bases
 from tasks.prefect_side.local_config import LocalConfig, using_local_config
+from tasks.readiness.check_target import CheckTarget
 from tasks.readiness.examine import PARTS, examine
-from tasks.readiness.patient import Patient
 from tests.support.faults import FAULTS, Fault, World, sound_store
 from tests.support.workloads import SmallWorkload
 
@@ -71,7 +71,7 @@ def test_where_the_doctor_says_ready_an_evacuation_is_verified_while_he_still_lo
     world.small.start_all()
     looking, go_on = Event(), Event()
 
-    def busy(_: Patient) -> Finding:
+    def busy(_: CheckTarget) -> Finding:
         looking.set()
         go_on.wait()
         return sound("looked")

@@ -29,9 +29,9 @@ from tasks.host.host import LinuxHost
 from tasks.host.process.table import start_of
 from tasks.incident.directory import fallback_home
 from tasks.system.declarations import VARIABLE
-from tasks.training.log_lines import Lines, Teller, readable
+from tasks.training.log_lines import Lines, RateLimitedLog, readable
 from tasks.training.process import Ended
-from tasks.training.steps import standing, stopped_by
+from tasks.training.steps import find_stopping_incident, standing
 from tests.support.run_context import case_of
 from tests.support.scenes import Scene
 from tests.support.workloads import SmallWorkload, open_the_way, wait_until
@@ -247,8 +247,8 @@ def test_stopped_by_an_evacuation_it_is_cancelled_and_raises_no_alarm(trainee: T
     assert scene.home.name in str(state.message)
     assert trainee.events() == []
     LinuxHost().release(scene.block.evidence / "cordon.json")
-    assert stopped_by(trainee.block, Ended(this, 0, (), ())) == scene.home.name
-    assert stopped_by(trainee.block, Ended(Identity(this.pid, 1), 1, (), ())) is None
+    assert find_stopping_incident(trainee.block, Ended(this, 0, (), ())) == scene.home.name
+    assert find_stopping_incident(trainee.block, Ended(Identity(this.pid, 1), 1, (), ())) is None
 
 
 @pytest.mark.soak
@@ -405,13 +405,13 @@ def test_an_endless_line_takes_no_memory() -> None:
 def test_a_flood_is_cut_counted_and_let_through_again() -> None:
     told: list[str] = []
     now = [0.0]
-    teller = Teller(told.append, burst=3, rate=1, clock=lambda: now[0])
+    log = RateLimitedLog(told.append, burst=3, rate=1, clock=lambda: now[0])
     for number in range(10):
-        teller(b"%d" % number)
+        log(b"%d" % number)
     now[0] = 1.5
-    teller(b"later")
-    teller(b"lost")
-    teller.own_up()
+    log(b"later")
+    log(b"lost")
+    log.report_skipped()
     assert told == [
         "0",
         "1",
@@ -420,7 +420,7 @@ def test_a_flood_is_cut_counted_and_let_through_again() -> None:
         "later",
         "[1 lines left out here: they came too fast]",
     ]
-    assert list(teller.last)[-2:] == [b"later", b"lost"]
+    assert list(log.last)[-2:] == [b"later", b"lost"]
 
 
 def test_whatever_the_bytes_it_is_text_that_a_database_takes() -> None:

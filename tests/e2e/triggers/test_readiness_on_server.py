@@ -21,8 +21,8 @@ from tasks.custody.incident.readiness import Readiness
 from tasks.prefect_side.own_server import PrefectServer
 from tasks.prefect_side.saved_blocks import load_block, require_store
 from tasks.readiness import canary, people, runs, server
+from tasks.readiness.check_target import CheckTarget
 from tasks.readiness.examine import examine, name_of
-from tasks.readiness.patient import Patient
 from tasks.system.free_ports import free_ports
 from tasks.system.unit_files import stamped
 from tests.e2e.triggers.conftest import NAME, Stage
@@ -36,7 +36,7 @@ class Office:
 
     stage: Stage
     client: SyncPrefectClient
-    patient: Patient
+    patient: CheckTarget
     patch: pytest.MonkeyPatch
 
     def look(self, names: Iterable[str] = ()) -> Readiness:
@@ -78,7 +78,9 @@ def office(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
     monkeypatch.setattr(canary, "EVENT_SECONDS", 15.0)
     monkeypatch.setattr(canary, "WORKER_SECONDS", 15.0)
     with temporary_settings({PREFECT_API_URL: stage.server.api}), get_client(sync_client=True) as client:
-        yield Office(stage, client, Patient(NAME, load_block(Workload, NAME), NAME, require_store(NAME)), monkeypatch)
+        yield Office(
+            stage, client, CheckTarget(NAME, load_block(Workload, NAME), NAME, require_store(NAME)), monkeypatch
+        )
 
 
 @contextmanager

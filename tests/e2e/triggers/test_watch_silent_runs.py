@@ -32,7 +32,7 @@ from tasks.deployment.automations import (
 from tasks.deployment.register import notification_block
 from tasks.drill.deployment import client_of
 from tasks.incident.layout import FROZEN
-from tasks.readiness.patient import Patient
+from tasks.readiness.check_target import CheckTarget
 from tasks.readiness.people import UNTAKEN_RUNS, check_notification
 from tasks.readiness.runs import runs_of
 from tests.e2e.triggers.conftest import NAME, Stage
@@ -154,7 +154,7 @@ def test_a_fleet_with_a_cancelled_host_is_told_of_and_a_run_that_a_person_cancel
 def test_a_test_message_is_sent_on_request_and_what_was_not_delivered_is_found(stage: Stage, people: People) -> None:
     def found(*, message: bool) -> Finding:
         with temporary_settings({PREFECT_API_URL: stage.server.api}):
-            return check_notification(Patient(NAME, stage.small.block(), NAME, {}, message=message))
+            return check_notification(CheckTarget(NAME, stage.small.block(), NAME, {}, message=message))
 
     tried = found(message=True)
     assert (tried.weight, "told slack-webhook/mail" in tried.found) == (Weight.SOUND, True), tried

@@ -111,12 +111,12 @@ from tasks.host.host import LinuxHost
 from tasks.containment.containment_check import prove_contained
 from tasks.preflight.privileges import tell_rights
 from tasks.readiness.host import check_rights
-from tasks.readiness.patient import Patient
+from tasks.readiness.check_target import CheckTarget
 os.umask(0o022)
 with SmallWorkload(Path(sys.argv[1]) / "work load") as small, case_of(small.block()) as case:
     told = {"sees": 1 in LinuxHost().snapshot(), "alive": prove_contained.fn(case).data.alive}
     told["missing"] = [each for each in tell_rights(case) if "hides" in each]
-    told["doctor"] = check_rights(Patient("small", case.workload, "store", {})).weight
+    told["doctor"] = check_rights(CheckTarget("small", case.workload, "store", {})).weight
 print(json.dumps(told))
 """
 

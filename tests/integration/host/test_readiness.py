@@ -13,9 +13,9 @@ from tasks.custody.incident.readiness import Finding, Weight, loss, sound
 from tasks.drill.parts import SeaweedFS
 from tasks.incident.directory import disks
 from tasks.readiness import host
+from tasks.readiness.check_target import CheckTarget
 from tasks.readiness.examine import PARTS, examine
 from tasks.readiness.host import check_guard, check_incident
-from tasks.readiness.patient import Patient
 from tasks.readiness.store import check_canary
 from tasks.system.unit_files import escaped
 from tests.support.faults import FAULTS, SOUND, Fault, World, hold_cordon, sound_store
@@ -102,17 +102,17 @@ def test_each_fault_is_named_and_nothing_else(world: World, fault: Fault) -> Non
 
 
 def test_what_raises_or_does_not_answer_is_a_loss_and_the_rest_is_looked_at(world: World) -> None:
-    def raises(_: Patient) -> Finding:
+    def raises(_: CheckTarget) -> Finding:
         raise RuntimeError("out of order")
 
-    def hangs(_: Patient) -> Finding:
+    def hangs(_: CheckTarget) -> Finding:
         world.stack.enter_context(ExitStack())
         import time
 
         time.sleep(30)
         return sound("")
 
-    def fine(_: Patient) -> Finding:
+    def fine(_: CheckTarget) -> Finding:
         return sound("fine")
 
     found = examine(world.patient(), {"a": (raises, hangs, fine)}, 5.0)

@@ -21,7 +21,7 @@ from tasks.containment.watch import watch
 from tasks.custody.containment.receipt import Containment
 from tasks.custody.incident.readiness import Weight
 from tasks.host.launch_files import Places
-from tasks.readiness.patient import Patient
+from tasks.readiness.check_target import CheckTarget
 from tasks.readiness.workload import check_starters
 from tasks.record.dry_run_plan import plan
 from tasks.runtime.context import RunContext
@@ -89,9 +89,9 @@ def test_a_rehearsal_and_a_doctor_name_it(small: SmallWorkload, sleeping: subpro
         assert not evacuated(context).contained
         (row,) = [row for row in plan(context.log.entries()) if row["act"] == "would not end"]
         assert row["on"].startswith(f"{sleeping.pid}: bash -c")
-    found = check_starters(Patient("small", small.block(), "store", {}))
+    found = check_starters(CheckTarget("small", small.block(), "store", {}))
     assert (found.weight, f"kill {sleeping.pid}" in found.found) == (Weight.FATAL, True)
-    assert check_starters(Patient("small", small.block(stop_supervisors=True), "store", {})).weight is Weight.LOSS
+    assert check_starters(CheckTarget("small", small.block(stop_supervisors=True), "store", {})).weight is Weight.LOSS
 
 
 def test_a_script_from_elsewhere_is_known_by_its_text(small: SmallWorkload) -> None:
@@ -228,5 +228,5 @@ def test_a_crontab_is_told_in_a_note_and_in_the_rehearsal_and_by_the_doctor(
         assert f"sudoedit {tmp_path}/etc/cron.d/train" in note
         assert "hunter2" not in note
         assert len(rows) == 1
-    found = check_starters(Patient("small", small.block(), "store", {}))
+    found = check_starters(CheckTarget("small", small.block(), "store", {}))
     assert (found.weight, "line 3" in found.found) == (Weight.SOUND, True)

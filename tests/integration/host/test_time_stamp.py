@@ -18,7 +18,7 @@ from tasks.custody.incident.readiness import Finding, Weight
 from tasks.custody.store.timestamp import prove, read_roots, request_for
 from tasks.evidence.time_stamp import time_stamp
 from tasks.readiness import store as doctor
-from tasks.readiness.patient import Patient
+from tasks.readiness.check_target import CheckTarget
 from tests.integration.s3.tls import tls_before
 from tests.support.time_authority import Act, TimeAuthority, answer_with
 
@@ -144,7 +144,7 @@ def test_a_doctor_asks_the_authority_and_compares_its_clock(
 
     def looked(url: str) -> Finding:
         saved = {"folder": tmp_path, "timestamp_url": url}
-        return doctor.check_time_stamp(Patient("small", workload, "store", saved))
+        return doctor.check_time_stamp(CheckTarget("small", workload, "store", saved))
 
     with time_authority.serving() as url:
         assert (looked(url).weight, looked("").weight) == (Weight.SOUND, Weight.SOUND)

@@ -19,8 +19,8 @@ from blocks.store import EvidenceStore
 from tasks.custody.errors import Conflict, PermanentStoreError
 from tasks.custody.store.retention import NOTHING, Retention
 from tasks.drill.parts import SeaweedFS
+from tasks.readiness.check_target import CheckTarget
 from tasks.readiness.examine import examine
-from tasks.readiness.patient import Patient
 from tasks.readiness.store import check_canary, check_lock
 from tests.support.workloads import SmallWorkload
 
@@ -255,7 +255,7 @@ def test_a_doctors_canary_is_locked_for_a_day_and_compliance_is_called_untested(
     keys, place = vault._credentials, {"bucket": vault.name, "endpoint": vault._seaweed.endpoint}
     saved = {**place, "credentials": keys, "lock": lock, "lock_days": 30 if lock else 0}
     for _ in range(2):
-        patient = Patient("small", small.block(), "store", saved)
+        patient = CheckTarget("small", small.block(), "store", saved)
         readiness = examine(patient, {"store": (check_canary, check_lock)})
         assert [str(each.weight) for each in readiness.findings] == ["sound", found]
     assert patient.seen

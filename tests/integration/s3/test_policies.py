@@ -28,8 +28,8 @@ from tasks.latest.pull import pull
 from tasks.latest.rollback import Undoing, rollback
 from tasks.latest.transaction import NotOurs
 from tasks.models.inspect import judge_models
+from tasks.readiness.check_target import CheckTarget
 from tasks.readiness.examine import examine
-from tasks.readiness.patient import Patient
 from tasks.readiness.store import CHECKS
 from tasks.storage.offload import offload
 from tests.support.holdings import Unheard, sha
@@ -211,5 +211,5 @@ def test_a_doctor_needs_no_other_right_than_an_evacuation_and_deletes_nothing(
 ) -> None:
     block = place.block("writer", "promoter", lock="governance", lock_days=2)
     saved = {name: getattr(block, name) for name in EvidenceStore.model_fields}
-    found = examine(Patient("small", small.block(), "store", saved), {"store": CHECKS[:4]})
+    found = examine(CheckTarget("small", small.block(), "store", saved), {"store": CHECKS[:4]})
     assert found.weights == {}, found.message

@@ -22,8 +22,8 @@ from tasks.host.container.engine import DockerEngine
 from tasks.host.container.membership import Container, Mount
 from tasks.host.container.rehearsal import RehearsalEngine
 from tasks.host.rehearsal import RehearsalHost
+from tasks.readiness.check_target import CheckTarget
 from tasks.readiness.host import check_unnamed
-from tasks.readiness.patient import Patient
 from tasks.runtime.context import RunContext
 from tests.support.memory_engine import MemoryEngine, container, engine_of
 from tests.support.paper_host import PaperHost, process
@@ -238,7 +238,7 @@ def test_an_engine_that_fails_is_red_if_the_block_names_containers(small: SmallW
 def readiness(run: RunContext, monkeypatch: pytest.MonkeyPatch, *there: Container) -> tuple[str, str]:
     engine = MemoryEngine(*there)
     monkeypatch.setattr("tasks.readiness.host.DockerEngine", lambda _: engine)
-    found = check_unnamed(Patient("a", run.workload, "s", {}))
+    found = check_unnamed(CheckTarget("a", run.workload, "s", {}))
     return str(found.weight), found.found
 
 

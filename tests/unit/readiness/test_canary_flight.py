@@ -12,7 +12,7 @@ import pytest
 from blocks.workload import Workload
 from tasks.readiness import server
 from tasks.readiness.canary import CanaryAnswer, Flight, answer
-from tasks.readiness.patient import Patient
+from tasks.readiness.check_target import CheckTarget
 from tasks.system.installation import WORKER_VERSION, fingerprint
 
 OURS = {"version": fingerprint(), "worker": fingerprint(), "user": os.geteuid(), "host": socket.gethostname()}
@@ -39,7 +39,7 @@ def flown(**heard: Any) -> Flight:
 def test_a_flight_is_weighed(flight: Flight, weight: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "asking", nullcontext)
     monkeypatch.setattr(server, "fly", lambda *_: flight)
-    found = server.check_canary(Patient("a", Workload(root=Path("/srv/a")), "a", {}))
+    found = server.check_canary(CheckTarget("a", Workload(root=Path("/srv/a")), "a", {}))
     assert (found.weight, told in found.found) == (weight, True), found.found
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tasks.host.host import LinuxHost
 from tasks.host.process.process import Process
-from tasks.readiness.patient import Patient
+from tasks.readiness.check_target import CheckTarget
 from tests.support.workloads import SmallWorkload, wait_until, words_of
 
 ID = "c" * 64
@@ -23,6 +23,6 @@ def test_what_runs_in_a_container_of_the_block_is_no_suspect(small: SmallWorkloa
         def snapshot(self) -> dict[int, Process]:
             return {each: replace(at, container=ID if each == pid else "") for each, at in super().snapshot().items()}
 
-    patient = Patient("small", small.block(containers=["name=api"]), "store", {})
+    patient = CheckTarget("small", small.block(containers=["name=api"]), "store", {})
     vars(patient).update(host=Host(root=small.root), containers=[SimpleNamespace(id=ID)] if named else [])
     assert (pid in {who.pid for who in patient.roster.suspects}) is not named

@@ -7,7 +7,7 @@ import pytest
 from blocks.workload import Workload
 from tasks.custody.evidence.acquisition import Evidence, Outcome, StoredFile
 from tasks.custody.store.manifest import digest_bytes
-from tasks.record.excerpts import picked_out, quotes
+from tasks.record.excerpts import find_tracebacks, quotes
 from tasks.record.score_tables import plain_facts
 from tests.support.memory_store import MemoryStore
 from tests.support.report_factory import NOW
@@ -68,7 +68,7 @@ def test_what_was_sealed_is_quoted_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_a_log_cannot_forge_a_heading() -> None:
-    assert picked_out(TRACEBACKS) == (
+    assert find_tracebacks(TRACEBACKS) == (
         ("logs/train.log", "Traceback (most recent call last):\n== logs/forged.log\nValueError: boom"),
     )
 

@@ -23,7 +23,7 @@ from tasks.custody.models.inspection import Inspection, ModelFinding, Soundness
 from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.custody.store.sent import Sent
 from tasks.record.findings import every_collector, findings_of, verdict_of
-from tasks.record.thawed import thawed_content
+from tasks.record.thawed import build_thaw_content
 from tasks.runtime.step import StepRunner
 from tests.support.report_factory import NOW, WHO, at
 from tests.support.run_context import case_of
@@ -138,7 +138,7 @@ def test_what_a_thaw_warns_of_is_a_note_once_by_hand_and_in_a_flow(small: SmallW
             steps = StepRunner(context)
             if not by_hand:
                 ended(steps, "thaw", Completed(data=thawed))
-            assert thawed_content(steps, thawed).verdict.notes.count("systemd could not thaw it") == 1
+            assert build_thaw_content(steps, thawed).verdict.notes.count("systemd could not thaw it") == 1
 
 
 def test_the_record_of_a_thaw_keeps_what_an_earlier_one_tells_of_the_freeze(small: SmallWorkload) -> None:
@@ -153,8 +153,8 @@ def test_the_record_of_a_thaw_keeps_what_an_earlier_one_tells_of_the_freeze(smal
         verdict = canonical({"verdict": asdict(Verdict(Word.NOT_CONTAINED, (), (), (), "")), "freeze": asdict(freeze)})
         (folder / "verdict.json").write_bytes(verdict)
         (folder / "closing.json").write_bytes(canonical({"files": {"verdict.json": digest_bytes(verdict)}}))
-        made = thawed_content(StepRunner(context), thawed)
+        made = build_thaw_content(StepRunner(context), thawed)
         assert (made.freeze, made.facts["freeze"]) == (freeze, asdict(freeze))
         fresh = replace(frozen, identity=Identity(WHO.pid + 1, 5), frozen_at=at(5))
         context.state.frozen.write([frozen, fresh])
-        assert thawed_content(StepRunner(context), thawed).freeze == Freeze(at(5), (frozen, fresh), settled=False)
+        assert build_thaw_content(StepRunner(context), thawed).freeze == Freeze(at(5), (frozen, fresh), settled=False)

@@ -306,10 +306,10 @@ def test_a_mounted_model_goes_by_its_name_in_the_root_and_another_by_that_in_the
     engine.change(next(iter(engine.there)), folder="/app")
     engine.files = {"/app/models/model_a.joblib", "/app/models/model_b.joblib", "/app/logs/a.log", "/app/logs/x"}
     assert {*api.list_names(SEALED)} == listed
-    assert api.known_as("models/model_a.joblib") == "/app/models/model_a.joblib"
-    assert api.known_as("/app/models/model_a.joblib") == "/app/models/model_a.joblib"
-    assert api.known_as("models/../../etc/passwd") == ""
-    assert api.known_as("/etc/passwd") == ""
+    assert api.path_in_api("models/model_a.joblib") == "/app/models/model_a.joblib"
+    assert api.path_in_api("/app/models/model_a.joblib") == "/app/models/model_a.joblib"
+    assert api.path_in_api("models/../../etc/passwd") == ""
+    assert api.path_in_api("/etc/passwd") == ""
 
 
 def test_a_model_in_a_mounted_folder_of_another_name_is_known(case: tuple[RunContext, ImageEngine]) -> None:
@@ -320,7 +320,11 @@ def test_a_model_in_a_mounted_folder_of_another_name_is_known(case: tuple[RunCon
     engine.change(next(iter(engine.there)), folder="/app")
     engine.files = {"/data/in/model_a.joblib"}
     assert api.list_names(["models/model_a.joblib"]) == ["models/model_a.joblib"]
-    assert api.known_as("models/model_a.joblib") == api.known_as("/data/in/model_a.joblib") == "/data/in/model_a.joblib"
+    assert (
+        api.path_in_api("models/model_a.joblib")
+        == api.path_in_api("/data/in/model_a.joblib")
+        == "/data/in/model_a.joblib"
+    )
     assert PurePath(api.root) == PurePath("/app")
 
 

@@ -9,7 +9,7 @@ from tasks.custody.containment.receipt import Containment, Stop, Unknown
 from tasks.custody.fleet.ends import End, Row
 from tasks.custody.incident.ending import ENDINGS
 from tasks.custody.incident.news import EVENT_CONTAINED, contained_news, fleet_needs, fleet_news, topic
-from tasks.deployment.automations import TOLD
+from tasks.deployment.automations import MESSAGE_EVENTS
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 ID = "IR-20260102T030405Z"
@@ -94,4 +94,4 @@ def test_only_what_names_its_incident_may_have_been_told_before(event: str, mess
 
 
 def test_every_end_is_told_but_those_that_are_no_news() -> None:
-    assert {each.name for each in ENDINGS if f"prefect.flow-run.{each.name}" not in TOLD} == QUIET
+    assert {each.name for each in ENDINGS if f"prefect.flow-run.{each.name}" not in MESSAGE_EVENTS} == QUIET

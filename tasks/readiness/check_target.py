@@ -40,7 +40,7 @@ _OWN_FILES: Final = 1_000
 
 
 @dataclass
-class Patient:
+class CheckTarget:
     """A workload and its store, by the names and fields of their blocks. `signers` is an auditor's file, or empty.
 
     `message` asks for a test message to people. What checks leave for later ones: the canary as the store describes it,
