@@ -72,7 +72,7 @@ def _runs(*tags: str, hosts: bool = False) -> dict[str, ResourceSpecification]:
 
 
 def message_of_each_end(tell: UUID) -> AutomationCore:
-    """Return the automation that tells people of each event of `MESSAGE_EVENTS`. `tell` is the deployment of that flow."""
+    """Return the automation that tells people of each of `MESSAGE_EVENTS`. `tell` is the deployment of that flow."""
     return AutomationCore(
         name=TELL_PEOPLE,
         description="Whether a workload is contained, how an evacuation or recovery has ended. 結果の通知。",
