@@ -63,10 +63,10 @@ def silent_runs(seconds: float = RUN_SILENT_SECONDS) -> AutomationCore:
 
 def _runs(*tags: str, hosts: bool = False) -> dict[str, ResourceSpecification]:
     """Return what matches runs with one of the tags; those of a fleet's hosts, of which the fleet tells, if wanted."""
-    named = {} if hosts else {"prefect.resource.name": [f"!*{OF_A_FLEET}{FLEET}*"]}
+    names = {} if hosts else {"prefect.resource.name": [f"!*{OF_A_FLEET}{FLEET}*"]}
     tagged = [f"prefect.tag.{tag}" for tag in tags]
     return {
-        "match": ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"], **named}),
+        "match": ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"], **names}),
         "match_related": ResourceSpecification({"prefect.resource.role": ["tag"], "prefect.resource.id": tagged}),
     }
 
@@ -150,8 +150,8 @@ def unbegun_runs(tell: UUID, seconds: float = UNBEGUN_SECONDS) -> AutomationCore
 
 def _telling(tell: UUID, what: str, body: str, name: str = "{{ flow_run.name }}") -> list[ActionTypes]:
     """Return the action that tells what has happened to a run, with its name and the way to it."""
-    named = {"subject": f"{what}: {name}", "body": f"{body}\n{{{{ flow_run | ui_url }}}}"}
-    parameters = {**named, "event": "{{ event.event }}"}
+    message = {"subject": f"{what}: {name}", "body": f"{body}\n{{{{ flow_run | ui_url }}}}"}
+    parameters = {**message, "event": "{{ event.event }}"}
     return [RunDeployment(source="selected", deployment_id=tell, parameters=parameters)]
 
 
@@ -189,11 +189,11 @@ def _overdue(
 
 def put(client: SyncPrefectClient, automation: AutomationCore) -> None:
     """Create or update the automation of this name; whether it is enabled is not changed."""
-    found = client.read_automations_by_name(automation.name)
-    if not found:
+    automations = client.read_automations_by_name(automation.name)
+    if not automations:
         client.create_automation(automation)
-    for index, there in enumerate(found):
+    for index, existing in enumerate(automations):
         if index:
-            client.delete_automation(there.id)
+            client.delete_automation(existing.id)
         else:
-            client.update_automation(there.id, automation.model_copy(update={"enabled": there.enabled}))
+            client.update_automation(existing.id, automation.model_copy(update={"enabled": existing.enabled}))

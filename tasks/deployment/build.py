@@ -49,14 +49,14 @@ def workload(pool: str, name: str = "", store: str = "", python: str = "") -> di
 def _target(client: SyncPrefectClient, name: str, store: str) -> DeploymentTarget:
     file, table = place(name)
     if file.endswith(TOML):
-        named = read_tables(Path(file)).get("workload", {})
-        if len(chosen := {table} & {*named} if table else {*named}) != 1:
-            raise Refused(f"one workload of {file}", f"{table!r} of {', '.join(named) or 'none'}", _CURE)
+        tables = read_tables(Path(file)).get("workload", {})
+        if len(chosen := {table} & {*tables} if table else {*tables}) != 1:
+            raise Refused(f"one workload of {file}", f"{table!r} of {', '.join(tables) or 'none'}", _CURE)
         return next(target for target in save(Path(file))[0] if target.workload in chosen)
-    known = [name] if name else sorted(str(each.name) for each in client.read_block_documents_by_type("workload"))
-    if len(known) > 1:
-        raise Refused("one workload, or evacuation.toml in this folder", ", ".join(known), _CURE)
-    if known:
-        return load_target(known[0], store or known[0])
+    names = [name] if name else sorted(str(each.name) for each in client.read_block_documents_by_type("workload"))
+    if len(names) > 1:
+        raise Refused("one workload, or evacuation.toml in this folder", ", ".join(names), _CURE)
+    if names:
+        return load_target(names[0], store or names[0])
     say(f"workload/{NAME} and evidence-store/{store or NAME} are not saved yet: until they are, every run is refused")
     return DeploymentTarget(NAME, store or NAME, socket.gethostname())

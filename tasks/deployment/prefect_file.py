@@ -71,7 +71,7 @@ def render(template: Any, values: Mapping[str, str]) -> Any:
     Other placeholders stay: they are an event's.
     """
     if isinstance(template, str):
-        return _VARIABLE.sub(lambda found: values[found[1].lower()], template)
+        return _VARIABLE.sub(lambda match: values[match[1].lower()], template)
     if isinstance(template, Mapping):
         return {name: render(value, values) for name, value in template.items()}
     return [render(each, values) for each in template] if isinstance(template, list) else template
@@ -106,15 +106,15 @@ def find_deployments(
     """Return the deployments that the server has already, those of an earlier version too, by their flow and name."""
     names = sorted({name for values in every for each in all_of for name in (each.name(values), _former_name(values))})
     pages = [DeploymentFilterName(any_=names[at : at + _PAGE]) for at in range(0, len(names), _PAGE)]
-    found = [all_pages(client.read_deployments, deployment_filter=DeploymentFilter(name=page)) for page in pages]
-    return {(each.flow_id, each.name): each for answer in found for each in answer}
+    answers = [all_pages(client.read_deployments, deployment_filter=DeploymentFilter(name=page)) for page in pages]
+    return {(each.flow_id, each.name): each for answer in answers for each in answer}
 
 
 def deploy(
     client: SyncPrefectClient,
     all_of: Sequence[Template],
     values: Mapping[str, str],
-    there: Mapping[tuple[UUID, str], DeploymentResponse],
+    existing: Mapping[tuple[UUID, str], DeploymentResponse],
 ) -> None:
     """Create or update the deployments of one workload; whether one is paused, and its schedules, do not change.
 
@@ -123,13 +123,13 @@ def deploy(
     """
     for template in all_of:
         name, fields = template.name(values), template.fields(values)
-        known, former = there.get((template.flow_id, name)), _former(there, template, values)
-        if before := known or former:
+        current, former = existing.get((template.flow_id, name)), _former(existing, template, values)
+        if before := current or former:
             fields["tags"] = list(dict.fromkeys([*fields.get("tags", ()), *before.tags]))
-        if known:
-            client.update_deployment(known.id, DeploymentUpdate(**fields))
-            client.delete_resource_owned_automations(f"prefect.deployment.{known.id}")
-            deployment_id = known.id
+        if current:
+            client.update_deployment(current.id, DeploymentUpdate(**fields))
+            client.delete_resource_owned_automations(f"prefect.deployment.{current.id}")
+            deployment_id = current.id
         else:
             fields |= {"paused": bool(former and former.paused)}
             schedules = _schedules(template.entry, values, former)
@@ -149,12 +149,12 @@ def _former_name(values: Mapping[str, str]) -> str:
 
 
 def _former(
-    there: Mapping[tuple[UUID, str], DeploymentResponse], template: Template, values: Mapping[str, str]
+    existing: Mapping[tuple[UUID, str], DeploymentResponse], template: Template, values: Mapping[str, str]
 ) -> DeploymentResponse | None:
     """Return the deployment with the former name, if there is one."""
     name = _former_name(values)
-    found = there.get((template.flow_id, name))
-    return found if found and is_former(found, name) else None
+    deployment = existing.get((template.flow_id, name))
+    return deployment if deployment and is_former(deployment, name) else None
 
 
 def _schedules(
@@ -162,8 +162,8 @@ def _schedules(
 ) -> list[DeploymentScheduleCreate]:
     if former:
         return [DeploymentScheduleCreate(schedule=each.schedule, active=each.active) for each in former.schedules]
-    wanted = render(entry.get("schedules") or [], values)
-    return [DeploymentScheduleCreate(schedule=_SCHEDULE.validate_python(each)) for each in wanted]
+    schedules = render(entry.get("schedules") or [], values)
+    return [DeploymentScheduleCreate(schedule=_SCHEDULE.validate_python(each)) for each in schedules]
 
 
 def _alarms(entry: Mapping[str, Any], values: Mapping[str, str]) -> Iterator[DeploymentTriggerTypes]:

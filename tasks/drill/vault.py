@@ -71,16 +71,16 @@ def refuses_deletion(store: SeaweedFS, key: str) -> bool:
     return False
 
 
-def proven_by_ssh_keygen(evidence: Path, allowed: Path) -> str | None:
+def proven_by_ssh_keygen(evidence: Path, signers: Path) -> str | None:
     """Return what `ssh-keygen -Y verify` prints of the manifest; None without that program, empty if it refuses."""
     if not (program := shutil.which("ssh-keygen")):
         return None
-    command = [program, "-Y", "verify", "-f", str(allowed), "-I", IDENTITY, "-n", "evacuation"]
+    command = [program, "-Y", "verify", "-f", str(signers), "-I", IDENTITY, "-n", "evacuation"]
     with (evidence / MANIFEST).open("rb") as manifest:
-        done = subprocess.run(
+        process = subprocess.run(
             [*command, "-s", str(evidence / SIGNATURE)], stdin=manifest, capture_output=True, text=True, check=False
         )
-    return "" if done.returncode else done.stdout.strip()
+    return "" if process.returncode else process.stdout.strip()
 
 
 def _client(store: SeaweedFS) -> Any:

@@ -29,8 +29,8 @@ def require_known(workload: "Workload", incident: str, saved: Mapping[str, Any])
     remedy = "Leave incident_id empty for a new incident, or copy the id of the one to carry on."
     if is_ahead(incident, now := datetime.now(UTC)):
         raise Refused(f"an incident id that is not later than {now:%Y-%m-%d %H:%M:%S} UTC", incident, remedy)
-    place, there = look_up(incident, saved)
-    if there is False:
+    place, is_stored = look_up(incident, saved)
+    if is_stored is False:
         raise Refused(
             "the id of an incident that this host or the store knows",
             f"{incident}, of which there is nothing below {evidence_of(workload)} and nothing in {place}",
@@ -46,8 +46,8 @@ def require_new(workload: "Workload", incident: str, saved: Mapping[str, Any]) -
     """
     newest = max((home.name for home in homes(workload)), default="")
     require_issued(incident, datetime.now(UTC), workload.incident_suffix, newest)
-    place, there = look_up(incident, saved)
-    if there:
+    place, is_stored = look_up(incident, saved)
+    if is_stored:
         raise Refused(
             "an id of no incident yet",
             f"{incident}, of which {place} has objects",

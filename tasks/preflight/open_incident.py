@@ -256,7 +256,7 @@ def _require_evacuation(purpose: str) -> None:
 def _open(
     request: Request, workload: Workload, saved: Mapping[str, Any], given: str | None, ownership: int
 ) -> RunContext:
-    started = datetime.now(UTC)
+    now = datetime.now(UTC)
     unfinished = None if request.dry_run else unfinished_incident(workload)
     incident_id = choose_id(given, unfinished, request.created, workload.incident_suffix)
     if given and request.new_incident:
@@ -272,7 +272,7 @@ def _open(
         workload=request.workload,
         host=socket.gethostname(),
         boot=boot_id(),
-        opened_at=started,
+        opened_at=now,
         detected_at=(request.detected_at or (alarm and alarm.occurred) or request.created).astimezone(UTC),
         reason=request.reason or (alarm.summary if alarm else "not given"),
         opened_by=f"{pwd.getpwuid(os.geteuid()).pw_name}, flow run {request.run}",
@@ -340,11 +340,11 @@ def _own(base: Path, *, dry_run: bool) -> int | None:
     reason = "it is a link"
     try:
         if not base.is_symlink():
-            while (taken := take_ownership(base, dry_run=dry_run)) is None and owner(base, dry_run=dry_run) == PAPER:
+            while (lock := take_ownership(base, dry_run=dry_run)) is None and owner(base, dry_run=dry_run) == PAPER:
                 if time.monotonic() >= until:
                     raise TimeoutError("a postmortem is being written for very long")
                 time.sleep(_POLL_SECONDS)
-            return taken
+            return lock
     except OSError as error:  # TimeoutError is one
         reason = str(error)
     time_limit().lose(f"{base} takes no lock: {reason}. Nothing keeps another run of this workload out")

@@ -23,11 +23,11 @@ _SYSLOG: Final = 34
 
 def missing_rights(effective: int, euid: int, owner: int) -> tuple[str, ...]:
     """Return a sentence for each missing capability. `owner` is the user that owns the workload's root."""
-    whose = "other users" if euid == owner else f"the workload's own user {owner} and of others"
+    owners = "other users" if euid == owner else f"the workload's own user {owner} and of others"
     needed = (
-        ((_KILL,), "KILL", f"processes of {whose} cannot be frozen or stopped"),
-        ((_SYS_PTRACE,), "SYS_PTRACE", f"what processes of {whose} hold, and their stacks, may stay unread"),
-        ((_DAC_READ_SEARCH, _DAC_OVERRIDE), "DAC_READ_SEARCH", f"files that only {whose} may read are not collected"),
+        ((_KILL,), "KILL", f"processes of {owners} cannot be frozen or stopped"),
+        ((_SYS_PTRACE,), "SYS_PTRACE", f"what processes of {owners} hold, and their stacks, may stay unread"),
+        ((_DAC_READ_SEARCH, _DAC_OVERRIDE), "DAC_READ_SEARCH", f"files that only {owners} may read are not collected"),
         ((_SYS_NICE,), "SYS_NICE", "the evacuation cannot put itself before a workload that uses the whole machine"),
         ((_SYSLOG, _SYS_ADMIN), "SYSLOG", "the kernel's log may be denied"),
     )

@@ -113,12 +113,12 @@ def postmortem_before(workload: str, incident_id: str | None) -> tuple[str, Post
 
 
 def _incident(block: Workload, workload: str, given: str | None) -> Incident:
-    wanted = given or last_incident(block)
-    incident = read_incident(find_home(block, wanted)) if wanted else None
+    incident_id = given or last_incident(block)
+    incident = read_incident(find_home(block, incident_id)) if incident_id else None
     if incident is None:
         raise Refused(
             f"an incident of {workload} on this host",
-            f"{wanted or 'none'} in {evidence_of(block)}",
+            f"{incident_id or 'none'} in {evidence_of(block)}",
             "Give the id of an incident, or run the evacuation first.",
         )
     require_same_workload(incident, workload)
@@ -151,8 +151,8 @@ def _require_recorded(workload: Workload, incident: str, _: str) -> None:
 
 def _require_stored(incident: str, saved: Mapping[str, Any]) -> None:
     """Raise Refused unless the store answers, and has the incident."""
-    place, there = look_up(incident, saved)
-    if not there:
+    place, is_stored = look_up(incident, saved)
+    if not is_stored:
         got = f"nothing of it in {place}" if place else "no answer in time"
         remedy = "Nothing was written. Mend the store, or carry the incident on, and run this again."
         raise Refused(f"a store that has {incident}", got, remedy)

@@ -80,9 +80,9 @@ def require_known_units(workload: Workload) -> None:
         )
 
 
-def require_not_ours(named: Iterable[Launcher], own: Collection[Launcher]) -> None:
+def require_not_ours(launchers: Iterable[Launcher], own: Collection[Launcher]) -> None:
     """Raise Refused if the block names a launcher that this run came from: paused, it could not carry the run on."""
-    if ours := [launcher for launcher in named if launcher in own]:
+    if ours := [launcher for launcher in launchers if launcher in own]:
         raise Refused(
             "to pause what starts training, never what the evacuation itself comes from",
             ", ".join(map(str, ours)),

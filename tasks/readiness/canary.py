@@ -56,8 +56,8 @@ def fly(client: SyncPrefectClient, name: str) -> Flight:
     client.request("POST", "/events", json=[event.model_dump(mode="json")])
     to_run = None
     while (took := time.monotonic() - began) < (EVENT_SECONDS if to_run is None else to_run + WORKER_SECONDS):
-        found = runs_of(client, full_name(READY, name))
-        if run := next((each for each in found if each.parameters.get("canary") == str(event.id)), None):
+        newest = runs_of(client, full_name(READY, name))
+        if run := next((each for each in newest if each.parameters.get("canary") == str(event.id)), None):
             to_run = took if to_run is None else to_run
             if run.state and run.state.is_final():
                 return Flight(to_run, took, str(run.state_name), _parse_answer(run))

@@ -79,10 +79,10 @@ class CheckTarget:
     @cached_property
     def roster(self) -> Roster:
         """All processes that are something to the workload, as an evacuation would judge them."""
-        named = list[str]()
+        container_ids = list[str]()
         with suppress(EngineError):  # a check of its own tells it
-            named += [each.id for each in self.containers]
-        return roster_now(self.host, self.workload, named)
+            container_ids += [each.id for each in self.containers]
+        return roster_now(self.host, self.workload, container_ids)
 
     @property
     def processes(self) -> Iterator[Process]:
@@ -92,8 +92,8 @@ class CheckTarget:
     @cached_property
     def excused_processes(self) -> list[Process]:
         """Processes that the block's bystanders excuse."""
-        found = excused(self.snapshot, description_of(self.workload), self._exceptions)
-        return [self.snapshot[pid] for pid in sorted(found)]
+        pids = excused(self.snapshot, description_of(self.workload), self._exceptions)
+        return [self.snapshot[pid] for pid in sorted(pids)]
 
     @cached_property
     def containers(self) -> "list[Container]":

@@ -42,10 +42,10 @@ def _findings(target: CheckTarget, parts: Mapping[str, Sequence[Check]], seconds
             context = copy_context()
             Thread(target=context.run, args=(_ask, check, target, answers), daemon=True).start()
             try:
-                found = answers.get(timeout=seconds)
+                finding = answers.get(timeout=seconds)
             except Empty:
-                found = loss(f"not looked at: no answer within {seconds:g} s", _MATTERS, _CURE)
-            yield found.of(part, name_of(check))
+                finding = loss(f"not looked at: no answer within {seconds:g} s", _MATTERS, _CURE)
+            yield finding.of(part, name_of(check))
 
 
 def _ask(check: Check, target: CheckTarget, answers: "SimpleQueue[Finding]") -> None:

@@ -26,10 +26,10 @@ def is_former(deployment: DeploymentResponse, name: str) -> bool:
 
 def former_deployments(client: SyncPrefectClient, name: str) -> tuple[str, str]:
     """Return which deployments of a workload or a fleet have their former name, and how to part with them, or ""."""
-    named = DeploymentFilter(name=DeploymentFilterName(any_=[name]))
+    by_name = DeploymentFilter(name=DeploymentFilterName(any_=[name]))
     found = {
         each.id: client.read_flow(each.flow_id).name
-        for each in client.read_deployments(deployment_filter=named)
+        for each in client.read_deployments(deployment_filter=by_name)
         if each.entrypoint in FLOWS - {_PEOPLE} and is_former(each, name)
     }
     if not found:

@@ -79,9 +79,9 @@ def check_groups(target: CheckTarget) -> Finding:
     if Hierarchy.find() is None:
         return loss("no writable mount of control groups of version 2", matters, "mount -t cgroup2 none /sys/fs/cgroup")
     paths = {path_of(each.cgroup) for each in target.processes} or {path_of(target.snapshot[os.getpid()].cgroup)}
-    found = {path: target.host.group(f"{path.rstrip('/')}/evacuation") for path in paths}
-    barred = [(group.barred if group else f"{path} cannot be used") for path, group in found.items()]
-    if problems := "; ".join(filter(None, barred)):
+    groups = {path: target.host.group(f"{path.rstrip('/')}/evacuation") for path in paths}
+    obstacles = [(group.barred if group else f"{path} cannot be used") for path, group in groups.items()]
+    if problems := "; ".join(filter(None, obstacles)):
         return loss(problems, matters, cure)
     return sound(f"{len(paths)} groups of the workload can be used")
 
@@ -115,12 +115,12 @@ def check_evidence(target: CheckTarget) -> Finding:
     folder, matters = evidence_of(target.workload), "incidents are kept in the fallback folder or in memory"
     if why := why_not_followed(folder):
         return fatal(why, f"{matters}, and none ends Verified", f"ls -ld {folder}; give evidence_dir another folder")
-    found = _folder(folder, matters, "evidence_dir")
+    finding = _folder(folder, matters, "evidence_dir")
     if not os.geteuid() and (strange := in_strange_hands(folder, 0)):
         cure = f"leave evidence_dir out, or give it a folder in which only root can write, as in {STATE}/NAME"
         return fatal(strange, "that account can take the evidence away or forge it", cure)
     disk = os.statvfs(target.evidence_place)
-    return replace(found, found=f"{found.found}; {disk.f_bavail * disk.f_frsize >> 20} MiB free")
+    return replace(finding, found=f"{finding.found}; {disk.f_bavail * disk.f_frsize >> 20} MiB free")
 
 
 def check_fallback(target: CheckTarget) -> Finding:
@@ -164,23 +164,23 @@ def check_engine(target: CheckTarget) -> Finding:
     if not rules:
         return sound("the block names no containers")
     try:
-        found = target.containers
+        containers = target.containers
     except EngineError as error:
         matters = "no container is paused or stopped: NotContained"
         return fatal(str(error), matters, "start it, or let the worker's user reach its socket: docker ps")
-    if not found:
+    if not containers:
         return loss(
             f"no living container matches {rules}", "what is renamed goes on running", "docker ps; correct containers"
         )
-    return sound(", ".join(each.summary for each in found))
+    return sound(", ".join(each.summary for each in containers))
 
 
 def check_unnamed(target: CheckTarget) -> Finding:
     """Look for containers that the block does not name and that have a part of the workload."""
     block = target.workload
-    port, excused = port_of(block) if block.names_port else None, [each.pid for each in target.excused_processes]
+    port, pids = port_of(block) if block.names_port else None, [each.pid for each in target.excused_processes]
     with closing(DockerEngine(block.docker_host)) as docker:
-        suspects, notes = judge_unnamed(ask_engine(docker, block.containers), block, port, target.snapshot, excused)
+        suspects, notes = judge_unnamed(ask_engine(docker, block.containers), block, port, target.snapshot, pids)
     if suspects:
         cure = "name it in `containers` of the block, or stop it: docker ps"
         return fatal("; ".join(suspects.values()), "it lives on, and the run ends NotContained", cure)
@@ -191,10 +191,12 @@ def check_spy(target: CheckTarget) -> Finding:
     """Look for py-spy, and whether it runs."""
     del target
     try:
-        done = subprocess.run([find_spy(), "--version"], capture_output=True, text=True, timeout=_SECONDS, check=True)
+        process = subprocess.run(
+            [find_spy(), "--version"], capture_output=True, text=True, timeout=_SECONDS, check=True
+        )
     except (NothingThere, OSError, subprocess.SubprocessError) as error:
         return loss(str(error), "the stacks of the frozen processes are missing", "uv pip install py-spy")
-    return sound(done.stdout.strip())
+    return sound(process.stdout.strip())
 
 
 def check_guard(target: CheckTarget) -> Finding:
@@ -202,8 +204,8 @@ def check_guard(target: CheckTarget) -> Finding:
     if not BOOTED.is_dir():
         return sound("no systemd here: after a reboot under a cordon, carry the incident on")
     units = [f"evacuation-guard@{escaped(folder)}.service" for folder in disks(target.workload)]
-    refused = {unit: target.host.systemd.tell("is-enabled", "--quiet", "--", unit) for unit in units}
-    if problems := "; ".join(f"{unit} is not enabled: {why}" for unit, why in refused.items() if why):
+    answers = {unit: target.host.systemd.tell("is-enabled", "--quiet", "--", unit) for unit in units}
+    if problems := "; ".join(f"{unit} is not enabled: {why}" for unit, why in answers.items() if why):
         matters = "after a reboot in the middle of an evacuation nothing keeps training out"
         return loss(problems, matters, "evacuation install evacuation.toml")
     return sound(f"{', '.join(units)}: enabled")

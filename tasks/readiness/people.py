@@ -38,8 +38,8 @@ _TRIES: Final = 3
 
 def check_drill(target: CheckTarget) -> Finding:
     """Find the last drill on the server and the last dry run on this host: neither makes up for the other's end."""
-    known = {"drill": _last_drill(target), "dry run": last_dry_run(target.workload)}
-    last = {kind: found for kind, found in known.items() if found}
+    rehearsals = {"drill": _last_drill(target), "dry run": last_dry_run(target.workload)}
+    last = {kind: rehearsal for kind, rehearsal in rehearsals.items() if rehearsal}
     matters = "the first to try it is somebody half asleep"
     cure = f"prefect deployment run {full_name('drill', target.name)} --watch, or evacuation plan evacuation.toml"
     if not last:
@@ -65,23 +65,23 @@ def check_notification(target: CheckTarget) -> Finding:
     """Look whether people are told: by which blocks, by a worker, and whether they got the last message."""
     matters = "nobody hears how an evacuation ends, nor that this became worse"
     with asking() as client:
-        found = {name: client.read_automations_by_name(name) for name in TELLING}
+        automations = {name: client.read_automations_by_name(name) for name in TELLING}
         try:
-            there = client.read_deployment_by_name(f"{TELL}/{PEOPLE}")
-            to = [str(each) for each in there.parameters["to"]]
+            deployment = client.read_deployment_by_name(f"{TELL}/{PEOPLE}")
+            to = [str(each) for each in deployment.parameters["to"]]
             for block in to:
                 kind, _, name = block.partition("/")
                 client.read_block_document_by_name(name, kind)
-            served = is_served(client, PEOPLE, there.work_pool_name)
+            has_worker = is_served(client, PEOPLE, deployment.work_pool_name)
         except ObjectNotFound as error:
             return loss(f"no notification is deployed, or its block is gone: {error}", matters, _CURE)
-        if off := [name for name, there in found.items() if not there or not all(each.enabled for each in there)]:
+        if off := [name for name, same in automations.items() if not same or not all(each.enabled for each in same)]:
             cure = f"prefect automation resume NAME; or: {_CURE}"
             return loss(f"not deployed or not active: {', '.join(off)}", matters, cure)
-        if not served:
-            cure = f"add --work-queue {PEOPLE} to a worker of the pool {there.work_pool_name}, and restart it"
+        if not has_worker:
+            cure = f"add --work-queue {PEOPLE} to a worker of the pool {deployment.work_pool_name}, and restart it"
             return loss(f"no worker serves the queue {PEOPLE}", "the server sends messages itself, once each", cure)
-        message = _send_test_message(client, there, target.name) if target.message else _last(client)
+        message = _send_test_message(client, deployment, target.name) if target.message else _last(client)
     if message is None or message.state is None:
         return loss(f"{', '.join(to)}: no message was ever sent", matters, _TRY)
     if message.state.name != "Completed":
@@ -94,13 +94,13 @@ def _last(client: SyncPrefectClient) -> FlowRun | None:
     return next(iter(runs_of(client, f"{TELL}/{PEOPLE}", ["Completed", "Failed", "Crashed", "Cancelled"], 1)), None)
 
 
-def _send_test_message(client: SyncPrefectClient, there: DeploymentResponse, name: str) -> FlowRun:
+def _send_test_message(client: SyncPrefectClient, deployment: DeploymentResponse, name: str) -> FlowRun:
     """Send a test message as any other is sent, and return its run when that has ended, or as it is then."""
     body = "evacuation doctor was asked for it; nothing has happened. 試験通知です。対応は不要です。"
     parameters = {"subject": f"Test message 試験通知: {name}", "body": body}
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: _TRIES}):  # a busy server answers 503
         key = f"test-message-{uuid4()}"
-        run = client.create_flow_run_from_deployment(there.id, parameters=parameters, idempotency_key=key)
+        run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters, idempotency_key=key)
     deadline = time.monotonic() + _MESSAGE_SECONDS
     while not (run.state and run.state.is_final()) and time.monotonic() < deadline:
         time.sleep(_LOOK_SECONDS)

@@ -18,30 +18,30 @@ _HEAD: Final = (
 _NIGHTS: Final = Both("直近 30 日 (● Ready ◐ Degraded ○ NotReady · 実行なし)", "the last 30 days (· no run)")
 
 
-def lines(found: Readiness, nights: str = "") -> Iterator[str]:
+def lines(readiness: Readiness, nights: str = "") -> Iterator[str]:
     """Yield a line for each check, and for what is not sound why it matters and what cures it; the end comes last.
 
     Checks that found the same one after another, as without a server, are told once.
     """
-    for finding, same in groupby(found.findings, lambda each: (each.weight, each.found, each.matters, each.cure)):
-        (weight, what, matters, cure), (name, *others) = finding, [each.name for each in same]
+    for finding, same in groupby(readiness.findings, lambda each: (each.weight, each.found, each.matters, each.cure)):
+        (weight, text, matters, cure), (name, *others) = finding, [each.name for each in same]
         if weight is Weight.SOUND:
-            yield from (f"  {SIGNS[weight]} {each:<20} {what}" for each in (name, *others))
+            yield from (f"  {SIGNS[weight]} {each:<20} {text}" for each in (name, *others))
             continue
-        yield f"  {SIGNS[weight]} {name:<20} {what}"
+        yield f"  {SIGNS[weight]} {name:<20} {text}"
         yield from [f"    {'so also':<20} {', '.join(others)}"] if others else []
         yield f"    {'matters':<20} {matters}"
         yield f"    {'cure':<20} {cure}"
     if nights:
         yield f"  {'last 30 days':<22} {nights}"
-    yield f"{found.ending.name}: {len(found.findings)} checks, {len(found.bad)} not sound"
+    yield f"{readiness.ending.name}: {len(readiness.findings)} checks, {len(readiness.bad)} not sound"
 
 
-def page(name: str, found: Readiness, nights: str) -> str:
+def page(name: str, readiness: Readiness, nights: str) -> str:
     """Return the findings as Markdown, what is not sound first."""
-    first = [*found.bad, *(each for each in found.findings if each.weight is Weight.SOUND)]
-    tone = _TONES[found.bad[0].weight if found.bad else Weight.SOUND]
-    facts = FactList(((Both("結果", "result"), Badge(tone, found.ending.name)), (_NIGHTS, Figure(nights))))
+    first = [*readiness.bad, *(each for each in readiness.findings if each.weight is Weight.SOUND)]
+    tone = _TONES[readiness.bad[0].weight if readiness.bad else Weight.SOUND]
+    facts = FactList(((Both("結果", "result"), Badge(tone, readiness.ending.name)), (_NIGHTS, Figure(nights))))
     table = DocumentTable(_HEAD, tuple(map(_row, first)))
     title = Both("緊急撤収の準備状況", "Readiness of")
     section = Section(Both("点検結果", "Findings"), (facts, table))

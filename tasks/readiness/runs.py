@@ -23,8 +23,8 @@ _AT_ONCE: Final = {PREFECT_API_REQUEST_TIMEOUT: 10.0, PREFECT_CLIENT_MAX_RETRIES
 @contextmanager
 def asking() -> Iterator[SyncPrefectClient]:
     """Yield a client. Raises Refused if no server is named."""
-    with own_server() as known, temporary_settings(_AT_ONCE):
-        if not known:
+    with own_server() as has_server, temporary_settings(_AT_ONCE):
+        if not has_server:
             raise Refused("a Prefect server", NO_SERVER, "export PREFECT_API_URL=http://127.0.0.1:4200/api")
         with get_client({}, sync_client=True) as client:
             yield client
@@ -32,8 +32,8 @@ def asking() -> Iterator[SyncPrefectClient]:
 
 def is_served(client: SyncPrefectClient, queue: str, pool: str | None) -> bool:
     """Return whether a worker has polled the queue lately, by the server's clock. Raises ObjectNotFound."""
-    polled = client.read_work_queue_by_name(queue, pool).last_polled
-    return polled is not None and (server_time(client) - polled).total_seconds() <= WORKER_GONE_SECONDS
+    last_poll = client.read_work_queue_by_name(queue, pool).last_polled
+    return last_poll is not None and (server_time(client) - last_poll).total_seconds() <= WORKER_GONE_SECONDS
 
 
 def runs_of(client: SyncPrefectClient, deployment: str, states: Sequence[str] = (), limit: int = 20) -> list[FlowRun]:

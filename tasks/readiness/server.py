@@ -89,33 +89,35 @@ def check_saved(target: CheckTarget) -> Finding:
     return sound(f"workload/{target.name} and evidence-store/{target.store} are what is looked at here")
 
 
-def _other(saved: BaseModel, here: BaseModel) -> list[str]:
+def _other(block: BaseModel, other: BaseModel) -> list[str]:
     """Return the names of the fields that differ, those of nested blocks by their values."""
 
     def plain(value: Any) -> Any:
         return value.model_dump() if isinstance(value, BaseModel) else value
 
-    return [name for name in type(saved).model_fields if plain(getattr(saved, name)) != plain(getattr(here, name))]
+    return [name for name in type(block).model_fields if plain(getattr(block, name)) != plain(getattr(other, name))]
 
 
 def check_deployment(target: CheckTarget) -> Finding:
     """Validate the saved parameters by today's flow, and look whether the worker would start its runs."""
     try:
-        there = target.deployment
+        deployment = target.deployment
     except ObjectNotFound:
         return fatal(f"{full_name('evacuate', target.name)} is not deployed", _NEVER, _DEPLOY)
     try:
-        flow: Any = load_flow_from_entrypoint(entrypoint_of(there))
-        engine_of(there.job_variables.get("command"))
+        flow: Any = load_flow_from_entrypoint(entrypoint_of(deployment))
+        engine_of(deployment.job_variables.get("command"))
     except Refused as error:
         return failed(error, "the worker starts no such run")
     try:
-        flow.validate_parameters(there.parameters)
+        flow.validate_parameters(deployment.parameters)
     except Exception as error:  # noqa: BLE001  Prefect has several
         return fatal(f"saved parameters do not fit: {type(error).__name__}: {error}", "no run begins", _DEPLOY)
-    if (there.parameters.get("workload"), there.parameters.get("store")) != (target.name, target.store):
-        return loss(f"it evacuates {there.parameters}", "another workload or store than was looked at here", _DEPLOY)
-    if parameter_schema(flow).model_dump(exclude_unset=True) != there.parameter_openapi_schema:
+    if (deployment.parameters.get("workload"), deployment.parameters.get("store")) != (target.name, target.store):
+        return loss(
+            f"it evacuates {deployment.parameters}", "another workload or store than was looked at here", _DEPLOY
+        )
+    if parameter_schema(flow).model_dump(exclude_unset=True) != deployment.parameter_openapi_schema:
         return loss("its form is that of another version", "the server refuses or lacks fields of today's", _DEPLOY)
     return sound(f"{full_name('evacuate', target.name)}, its parameters fit today's flow")
 
@@ -123,19 +125,19 @@ def check_deployment(target: CheckTarget) -> Finding:
 def check_former(target: CheckTarget) -> Finding:
     """Look for deployments that an earlier version has left, and for what starts them."""
     with asking() as client:
-        found, cure = former_deployments(client, target.name)
-    if found:
-        return loss(found, "to pause one no longer stops training; an automation points nowhere once it is gone", cure)
+        names, cure = former_deployments(client, target.name)
+    if names:
+        return loss(names, "to pause one no longer stops training; an automation points nowhere once it is gone", cure)
     return sound("no deployment has a former name")
 
 
 def check_queue(target: CheckTarget) -> Finding:
     """Look whether pool and queue are paused or full, and for runs that no worker has taken."""
-    there = target.deployment
+    deployment = target.deployment
     with asking() as client:
-        name = f"{there.work_pool_name}/{there.work_queue_name}"
-        pool = client.read_work_pool(str(there.work_pool_name))
-        line = client.read_work_queue_by_name(str(there.work_queue_name), pool.name)
+        name = f"{deployment.work_pool_name}/{deployment.work_queue_name}"
+        pool = client.read_work_pool(str(deployment.work_pool_name))
+        line = client.read_work_queue_by_name(str(deployment.work_queue_name), pool.name)
         late = runs_of(client, full_name("evacuate", target.name), ["Late"])
     if pool.is_paused or line.is_paused:
         cure = f"prefect work-pool resume {pool.name}; prefect work-queue resume {line.name} --pool {pool.name}"
@@ -150,33 +152,33 @@ def check_queue(target: CheckTarget) -> Finding:
 
 def check_launchers(target: CheckTarget) -> Finding:
     """Look whether the server knows what the cordon pauses, and whether that is never the evacuation's own."""
-    there, named = target.deployment, named_by(target.workload)
-    pool = str(there.work_pool_name)
-    own = (Launcher(Kind.POOL, pool), Launcher(Kind.QUEUE, f"{pool}/{there.work_queue_name}"))
+    deployment, launchers = target.deployment, named_by(target.workload)
+    pool = str(deployment.work_pool_name)
+    own = (Launcher(Kind.POOL, pool), Launcher(Kind.QUEUE, f"{pool}/{deployment.work_queue_name}"))
     try:
-        require_not_ours(named, (*own, Launcher(Kind.DEPLOYMENT, full_name("evacuate", target.name))))
+        require_not_ours(launchers, (*own, Launcher(Kind.DEPLOYMENT, full_name("evacuate", target.name))))
     except Refused as error:
         return failed(error, "the run is refused before it begins")
-    states = PrefectScheduler().list_states(named, SECONDS)
+    states = PrefectScheduler().list_states(launchers, SECONDS)
     if unread := "; ".join(f"{each.launcher}: {each.reason}" for each in states if each.paused is None):
         cure = f"correct pause_deployments, pause_queues or pause_pools in the block, then: {_DEPLOY}"
         return fatal(unread, "it is not paused, and training may start: NotContained", cure)
-    return sound(", ".join(map(str, named)) or "the block names nothing of Prefect's to pause")
+    return sound(", ".join(map(str, launchers)) or "the block names nothing of Prefect's to pause")
 
 
 def check_worker(target: CheckTarget) -> Finding:
     """Look when the host's worker was last heard of."""
-    there = target.deployment
+    deployment = target.deployment
     with asking() as client:
-        pool, name = str(there.work_pool_name), str(there.work_queue_name)
-        polled = client.read_work_queue_by_name(name, pool).last_polled
+        pool, name = str(deployment.work_pool_name), str(deployment.work_queue_name)
+        last_poll = client.read_work_queue_by_name(name, pool).last_polled
         now = server_time(client)
         beats = [each.last_heartbeat_time for each in client.read_workers_for_work_pool(pool) if each.name == name]
-    age = min((now - at).total_seconds() if at else inf for at in (polled, *beats))
+    age = min((now - at).total_seconds() if at else inf for at in (last_poll, *beats))
     if age > WORKER_GONE_SECONDS:
         cure = f"systemctl restart evacuation-worker, or: evacuation worker --pool {pool} --work-queue {name}"
-        heard = "was never heard of" if age == inf else f"was last heard of {age:.0f} s ago"
-        return fatal(f"the worker of {pool}/{name} {heard}", "no run begins", cure)
+        state = "was never heard of" if age == inf else f"was last heard of {age:.0f} s ago"
+        return fatal(f"the worker of {pool}/{name} {state}", "no run begins", cure)
     return sound(f"the worker of {pool}/{name} was heard of {age:.0f} s ago")
 
 
@@ -184,15 +186,15 @@ def check_alarms(target: CheckTarget) -> Finding:
     """Look whether the automations that start and watch evacuations are there and active."""
     with asking() as client:
         own = client.read_resource_related_automations(f"prefect.deployment.{target.deployment.id}")
-        found = [*own, *client.read_automations_by_name(SILENT_RUNS)]
-    off = [each.name for each in found if not each.enabled]
+        automations = [*own, *client.read_automations_by_name(SILENT_RUNS)]
+    off = [each.name for each in automations if not each.enabled]
     matters = "a failed training starts nothing, or a run that died is not found"
     if off:
         return loss(f"not active: {', '.join(off)}", matters, "prefect automation resume NAME")
-    if len(own) < _ALARMS or len(found) == len(own):
-        summary = f"{len(own)} of {_ALARMS} alarms, and {len(found) - len(own)} that finds silent runs"
+    if len(own) < _ALARMS or len(automations) == len(own):
+        summary = f"{len(own)} of {_ALARMS} alarms, and {len(automations) - len(own)} that finds silent runs"
         return loss(summary, matters, _DEPLOY)
-    return sound(", ".join(each.name for each in found))
+    return sound(", ".join(each.name for each in automations))
 
 
 def check_canary(target: CheckTarget) -> Finding:

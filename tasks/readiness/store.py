@@ -33,29 +33,29 @@ _NIGHT: Final = timedelta(days=1)
 
 def check_canary(target: CheckTarget) -> Finding:
     """Write the host's canary and read back what the store says of it."""
-    written = datetime.now(UTC)
-    text = json.dumps({"host": socket.gethostname(), "written": written.isoformat()}).encode()
+    start = datetime.now(UTC)
+    text = json.dumps({"host": socket.gethostname(), "written": start.isoformat()}).encode()
     try:
-        there = _probe(target.writer, "ready", text)
+        stored = _probe(target.writer, "ready", text)
     except EvacuationError as error:
         return failed(error, _UNPROVEN)
     except ValidationError as error:
         reasons = "; ".join(each["msg"] for each in error.errors())
         return fatal(f"the block {target.store} cannot be used: {reasons}", _UNPROVEN, "correct it, and save it")
-    if there is None:
+    if stored is None:
         return fatal("what was written is not there", _UNPROVEN, "read what the store does: docs/offload.md")
-    target.seen, took = there, datetime.now(UTC) - written
-    target.skew = None if there.modified is None else abs(there.modified - written)
-    if there.sha256 != digest_bytes(text):
+    target.seen, took = stored, datetime.now(UTC) - start
+    target.skew = None if stored.modified is None else abs(stored.modified - start)
+    if stored.sha256 != digest_bytes(text):
         cure = "docs/offload.md, 'What a store is believed'"
-        return loss(f"the digest that the store tells is {there.sha256}", "every byte of evidence is read back", cure)
+        return loss(f"the digest that the store tells is {stored.sha256}", "every byte of evidence is read back", cure)
     return sound(f"{target.block.place}: written and proven in {took.total_seconds():.2f} s")
 
 
-def _probe(store: "Store", what: str, text: bytes) -> "StoredObject | None":
+def _probe(store: "Store", prefix: str, text: bytes) -> "StoredObject | None":
     if not isinstance(store, Probed):
         raise TypeError(f"{type(store).__name__} cannot be tried")
-    return store.probe(f"{what}-{socket.gethostname()}", text)
+    return store.probe(f"{prefix}-{socket.gethostname()}", text)
 
 
 def check_room(target: CheckTarget) -> Finding:
@@ -93,11 +93,11 @@ def check_expiry(target: CheckTarget) -> Finding:
     block = target.block
     if block.bucket is None:
         return sound("a folder needs none")
-    found = [_end_of(block.credentials)]
+    findings = [_end_of(block.credentials)]
     if block.promoter:
         promoters = _end_of(block.promoter)
-        found.append(replace(promoters, found=f"the promoter's {promoters.found}"))
-    return next(iter(Readiness(found).bad), sound("; ".join(each.found for each in found)))
+        findings.append(replace(promoters, found=f"the promoter's {promoters.found}"))
+    return next(iter(Readiness(findings).bad), sound("; ".join(each.found for each in findings)))
 
 
 def _end_of(credentials: "Credentials | None") -> Finding:
@@ -138,8 +138,8 @@ def check_promoter(target: CheckTarget) -> Finding:
         return failed(error, "latest/ does not follow the incident", loss)
     except EvacuationError as error:
         return failed(error, "the promotion fails: Unverified")
-    whose = "the promoter's keys are taken" if block.promoter else "the writer changes it"
-    return sound(f"{whose}; that latest/ may be written is not tried, as nothing there may change")
+    summary = "the promoter's keys are taken" if block.promoter else "the writer changes it"
+    return sound(f"{summary}; that latest/ may be written is not tried, as nothing there may change")
 
 
 def check_signature(target: CheckTarget) -> Finding:
@@ -150,22 +150,22 @@ def check_signature(target: CheckTarget) -> Finding:
         return loss(target.key_problem or "the store's block has no signing key", matters, cure)
     text = b"readiness"
     own_key = signer(key.sign(text), [text])
-    wanted = principal_of(socket.gethostname())
-    line = signer_line(wanted, key.public_key)
+    principal = principal_of(socket.gethostname())
+    line = signer_line(principal, key.public_key)
     unproven, cure = "no audit may be Proven", f"give the auditor this line: {line}"
     lines = target.signers or target.block.allowed_signers
     if not lines:
         summary = f"{key.identity}, {own_key.fingerprint}, was compared with no auditor's file"
         return loss(summary, unproven, "put the lines of that file into allowed_signers of the store's block")
     try:
-        allowed = [*read_signers(lines)]
-        if all(each.key != own_key for each in allowed):
-            allowed += with_rotations(target.writer, [socket.gethostname()], allowed)[0] or ()
+        signers = [*read_signers(lines)]
+        if all(each.key != own_key for each in signers):
+            signers += with_rotations(target.writer, [socket.gethostname()], signers)[0] or ()
     except EvacuationError as error:
         return failed(error, unproven, loss)
     now = datetime.now(UTC)
-    if not any(each.stands_for(wanted) and each.key == own_key and each.may_sign(now) for each in allowed):
-        return loss(f"the auditor's file does not allow {own_key.fingerprint} as {wanted}", unproven, cure)
+    if not any(each.stands_for(principal) and each.key == own_key and each.may_sign(now) for each in signers):
+        return loss(f"the auditor's file does not allow {own_key.fingerprint} as {principal}", unproven, cure)
     if not key.key_file:
         cure = "make a new one as a file of root's, and name it by key_file: docs/setup.md, 'Sign and lock'"
         return loss("the key lies in a block, which is for drills", "whoever reads that block signs as this host", cure)

@@ -37,20 +37,20 @@ def draw_nights(runs: list[FlowRun], *now: tuple[date, str]) -> str:
     return nights([*ends, *now], datetime.now(UTC).date())
 
 
-def tell(name: str, run: str, found: Readiness) -> None:
+def tell(name: str, run: str, readiness: Readiness) -> None:
     """Show the findings in the UI, keep them for the next run, and raise the event if something became worse."""
     with get_client(sync_client=True) as client:
         runs = history(client, name)
-        text = page(name, found, draw_nights(runs, (datetime.now(UTC).date(), found.ending.name)))
-        create_markdown_artifact(text, key=f"ready-{name}".lower(), description=f"{found.ending.name} 準備状況")
-        kept: dict[str, Any] = {f"{_LABEL}{check}": weight for check, weight in found.weights.items()}
-        client.update_flow_run_labels(UUID(run), kept)
-    for each in found.bad:
+        text = page(name, readiness, draw_nights(runs, (datetime.now(UTC).date(), readiness.ending.name)))
+        create_markdown_artifact(text, key=f"ready-{name}".lower(), description=f"{readiness.ending.name} 準備状況")
+        labels: dict[str, Any] = {f"{_LABEL}{check}": weight for check, weight in readiness.weights.items()}
+        client.update_flow_run_labels(UUID(run), labels)
+    for each in readiness.bad:
         logger.warning("%s: %s. %s. %s", each.name, each.found, each.matters, each.cure)
     before = {key.removeprefix(_LABEL): value for key, value in (runs[-1].labels if runs else {}).items()}
-    if worse := found.worse_than(before):
-        announce(run, f"{READY} {name}", News(found.ending.name, _message(worse, found)), EVENT, worse=worse)
+    if worse := readiness.worse_than(before):
+        announce(run, f"{READY} {name}", News(readiness.ending.name, _message(worse, readiness)), EVENT, worse=worse)
 
 
-def _message(worse: tuple[str, ...], found: Readiness) -> str:
-    return visible(f"worse than before: {', '.join(worse)}. {found.message}", LINE_LIMIT)
+def _message(worse: tuple[str, ...], readiness: Readiness) -> str:
+    return visible(f"worse than before: {', '.join(worse)}. {readiness.message}", LINE_LIMIT)

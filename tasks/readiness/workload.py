@@ -64,32 +64,32 @@ def check_members(target: CheckTarget) -> Finding:
 
 def check_suspects(target: CheckTarget) -> Finding:
     """Look for processes that a fact ties to the workload and no pattern matches."""
-    found = target.roster.of(Kind.SUSPECT)
-    if not found:
+    suspects = target.roster.of(Kind.SUSPECT)
+    if not suspects:
         return sound("none")
-    summary = "; ".join(f"process {each.pid} {process_line(each, _SHOWN)}: {why}" for each, why in found)
-    lines = filter(None, (suggest_line(target.host, target.workload, each) for each, _ in found))
+    summary = "; ".join(f"process {each.pid} {process_line(each, _SHOWN)}: {why}" for each, why in suspects)
+    lines = filter(None, (suggest_line(target.host, target.workload, each) for each, _ in suspects))
     cure = "; ".join(dict.fromkeys(lines)) or "name its container in `containers`, or run with suspects=include"
     return fatal(summary, "it lives on, and the run ends NotContained", f"in the workload block: {cure}")
 
 
 def check_unknown(target: CheckTarget) -> Finding:
     """Look for processes in the root that nothing ties to the workload and nothing proves harmless."""
-    found = target.roster.of(Kind.UNKNOWN)
-    if not found:
+    processes = target.roster.of(Kind.UNKNOWN)
+    if not processes:
         return sound("none")
-    text = "; ".join(f"process {each.pid} {process_line(each, _SHOWN)}: {why}" for each, why in found)
-    cure = "; ".join(dict.fromkeys(excuse_with_source(target.roster.snapshot, each) for each, _ in found))
+    text = "; ".join(f"process {each.pid} {process_line(each, _SHOWN)}: {why}" for each, why in processes)
+    cure = "; ".join(dict.fromkeys(excuse_with_source(target.roster.snapshot, each) for each, _ in processes))
     return fatal(text, "the run ends Unanswered until a person answers", f"if it is no part of the workload: {cure}")
 
 
 def check_starters(target: CheckTarget) -> Finding:
     """Look for what may start the workload again after its stop: loops, supervisors, units, entries."""
-    spared = {*untouchable(target.snapshot), *(each.pid for each in target.excused_processes)}
+    pids = {*untouchable(target.snapshot), *(each.pid for each in target.excused_processes)}
     parents = ancestry(target.snapshot, (identity.pid for identity in target.members))
     others = {pid: each for pid, each in target.snapshot.items() if each.identity not in target.members}
-    started = {source_of(each) for pid, each in others.items() if pid in parents}
-    found = look_for_starters(target.host, target.workload, others, spared, started, ticks())
+    sources = {source_of(each) for pid, each in others.items() if pid in parents}
+    found = look_for_starters(target.host, target.workload, others, pids, sources, ticks())
     summary = "; ".join((*map(str, found.living), *found.notes))
     if not found.living:
         return sound(summary or "none")
@@ -103,21 +103,21 @@ def check_units(target: CheckTarget) -> Finding:
     """Look for services of systemd that start a member again, and that `units` does not name."""
     block = target.workload
     services = sorted({unit_of(each.cgroup) for each in target.processes} - {"", *block.units})
-    shown = {unit: target.host.systemd.shown(unit) for unit in services}
-    again = {
+    properties_of = {unit: target.host.systemd.shown(unit) for unit in services}
+    restarts = {
         unit: restart
-        for unit, properties in shown.items()
+        for unit, properties in properties_of.items()
         if properties
         and _falls_with_members(target, properties)
         and (restart := properties.get("Restart", "not known")) != "no"
     }
-    if not again:
+    if not restarts:
         return sound(f"{', '.join(services) or 'no service'} has members; none starts one again")
-    listed = "; ".join(f"{unit} has Restart={restart}" for unit, restart in again.items())
-    cure = f"in the workload block: units = {json.dumps([*block.units, *again])}"
-    if block.stop_supervisors or _AT_ANY_END.isdisjoint(again.values()):
-        return loss(listed, "it may start the workload again, which the guard has to catch", cure)
-    return fatal(listed, "it starts the workload again, and the run ends NotContained", cure)
+    summary = "; ".join(f"{unit} has Restart={restart}" for unit, restart in restarts.items())
+    cure = f"in the workload block: units = {json.dumps([*block.units, *restarts])}"
+    if block.stop_supervisors or _AT_ANY_END.isdisjoint(restarts.values()):
+        return loss(summary, "it may start the workload again, which the guard has to catch", cure)
+    return fatal(summary, "it starts the workload again, and the run ends NotContained", cure)
 
 
 def _falls_with_members(target: CheckTarget, properties: Mapping[str, str]) -> bool:
@@ -137,11 +137,13 @@ def check_port(target: CheckTarget) -> Finding:
     own_pids = {
         each.pid for each in (*target.processes, *target.excused_processes, *(process for process, _ in others))
     }
-    users, known = {each.user for each in target.processes}, {each.id for each in target.containers}
-    found = strangers_on(number if counts else None, target.host, block, own_pids, known)
-    seen = [(each.process, f"user {each.user}", why) for each, why in found if each.process or each.user not in users]
-    if listed := "; ".join(f"{process_line(of, _SHOWN) if of else user}: {why}" for of, user, why in seen):
-        return fatal(listed, "it serves on, and the run ends NotContained", f"ss -ltnp 'sport = :{number}'")
+    users, containers = {each.user for each in target.processes}, {each.id for each in target.containers}
+    strangers = strangers_on(number if counts else None, target.host, block, own_pids, containers)
+    rows = [
+        (each.process, f"user {each.user}", why) for each, why in strangers if each.process or each.user not in users
+    ]
+    if summary := "; ".join(f"{process_line(of, _SHOWN) if of else user}: {why}" for of, user, why in rows):
+        return fatal(summary, "it serves on, and the run ends NotContained", f"ss -ltnp 'sport = :{number}'")
     return sound(f"nobody else listens on port {number}" if counts else "no port of the API is known")
 
 
@@ -154,20 +156,20 @@ def check_excused(target: CheckTarget) -> Finding:
 def check_files(target: CheckTarget) -> Finding:
     """Look for collectors whose patterns match nothing, and for files that may not be read."""
     root, block = os.fsencode(target.workload.root), target.workload
-    found = {each: found_files(root, getattr(block, each)) for each in ("logs", "artifacts", "models")}
-    unread = [f"{each.source}: {each.reason}" for _, losses in found.values() for each in losses]
-    names = [os.fsdecode(name) for those, _ in found.values() for name in those]
+    matches = {each: found_files(root, getattr(block, each)) for each in ("logs", "artifacts", "models")}
+    unread = [f"{each.source}: {each.reason}" for _, losses in matches.values() for each in losses]
+    names = [os.fsdecode(name) for those, _ in matches.values() for name in those]
     unread += [visible(name) for name in names if not os.access(Path(block.root, name), os.R_OK)]
     if unread:
         cure = "ls -l there; docs/setup.md, 'Accounts and containers'"
         return loss(f"not readable: {', '.join(unread[:_NAMED])}", "they are not collected: Partial", cure)
-    empty = [each for each, (those, _) in found.items() if not those]
-    unmatched = ", ".join(f"{each} {getattr(block, each)}" for each in empty) or "none"
-    lost = [each for each in empty if needed(block, discover()[each]) and each not in block.may_be_missing]
-    if lost and not block.containers:
+    empty = [each for each, (those, _) in matches.items() if not those]
+    summary = ", ".join(f"{each} {getattr(block, each)}" for each in empty) or "none"
+    needed_names = [each for each in empty if needed(block, discover()[each]) and each not in block.may_be_missing]
+    if needed_names and not block.containers:
         cure = "correct the patterns, or name the collector in may_be_missing"
-        return loss(f"patterns that match nothing: {unmatched}", "a needed collector finds nothing: Partial", cure)
-    return sound(f"{len(names)} files; patterns that match nothing: {unmatched}")
+        return loss(f"patterns that match nothing: {summary}", "a needed collector finds nothing: Partial", cure)
+    return sound(f"{len(names)} files; patterns that match nothing: {summary}")
 
 
 def check_models(target: CheckTarget) -> Finding:
@@ -197,11 +199,11 @@ def _bad(judgement: Mapping[str, Any]) -> bool:
 def _judge_model(root: bytes, name: bytes, target: CheckTarget) -> dict[str, Any]:
     try:
         with real_file(root, name).open("rb") as file:
-            known = named_as_model(os.fsdecode(name)) or looks_like_a_pickle(file.read(HEAD))
+            is_ours = named_as_model(os.fsdecode(name)) or looks_like_a_pickle(file.read(HEAD))
             judgement = read_model(file, _MODEL_SECONDS, target.workload)
     except OSError as error:
         return {"outcome": Soundness.UNKNOWN, "reason": error.strerror or str(error)}
-    other = judgement["outcome"] is Soundness.TORN and not known
+    other = judgement["outcome"] is Soundness.TORN and not is_ours
     return {"outcome": Soundness.UNKNOWN, "reason": OTHER_FORMAT} if other else judgement
 
 
@@ -219,9 +221,9 @@ def check_declared(target: CheckTarget) -> Finding:
     root, (tables, broken) = target.workload.root, read_declared()
     if of_root(root, tables) or (os.geteuid() and not broken):
         return sound(f"{root} and its commands are declared" if not os.geteuid() else "not asked: we are not root")
-    found = f"not believed: {'; '.join(broken)}" if broken else f"no file of root's declares {root}"
+    problem = f"not believed: {'; '.join(broken)}" if broken else f"no file of root's declares {root}"
     matters = "whoever writes to the Prefect server has root freeze, and start as the workload, what he likes"
-    return loss(found, matters, f"evacuation install evacuation.toml; ls -l {FOLDER}")
+    return loss(problem, matters, f"evacuation install evacuation.toml; ls -l {FOLDER}")
 
 
 def check_restart(target: CheckTarget) -> Finding:

@@ -65,19 +65,19 @@ def _where(data: ReportData) -> list[Block]:
     if not data.dry_run:
         page = postmortem_key(incident, f"{data.number:03d}.html")
         page = page if data.finished else record_key(incident, data.number, HTML)
-        named = (
+        links = (
             (Both("保全先", "in the store"), f"incidents/{incident}/"),
             *((Both("マニフェスト", "manifest"), evidence_key(incident, each.volume, MANIFEST)) for each in data.seals),
             (Both("この記録", "this record"), page),
         )
-        facts += [(title, Link(f"{places.store}/{key}", places.address(key))) for title, key in named]
+        facts += [(title, Link(f"{places.store}/{key}", places.address(key))) for title, key in links]
         facts += [(Both("リンク", "links"), _CREDENTIALS)] if places.address("") else []
     return [FactList(tuple(facts))]
 
 
 def _stored_objects(data: ReportData) -> list[Block]:
-    found = objects(data.objects, data.places.address)
-    return [found or Remark(Tone.FAIR, Both("保全先に確認を求めていない。", "The store was asked for no proof."))]
+    table = objects(data.objects, data.places.address)
+    return [table or Remark(Tone.FAIR, Both("保全先に確認を求めていない。", "The store was asked for no proof."))]
 
 
 _CREDENTIALS: Final = Both(

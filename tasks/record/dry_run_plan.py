@@ -44,12 +44,12 @@ _ATTENTION: Final = tuple(f"would {act}" for act in _ACTS)
 
 def plan(entries: Iterable[Mapping[str, Any]]) -> list[Row]:
     """Build the rows of the plan from a dry run's custody log: what needs attention, then the acts in their order."""
-    known = [each for entry in entries for each in (entry, *_unchanged_entries(entry))]
-    found = {entry["object"]: entry for entry in known if entry["action"] == _FROZEN}
-    found |= {entry["object"][:_SHORT]: entry for entry in known if entry["action"] == _PAUSED}
+    every = [each for entry in entries for each in (entry, *_unchanged_entries(entry))]
+    members = {entry["object"]: entry for entry in every if entry["action"] == _FROZEN}
+    members |= {entry["object"][:_SHORT]: entry for entry in every if entry["action"] == _PAUSED}
     sizes: dict[_PlanKey, int] = {}
-    for entry in known:
-        if row := _row(entry, found):
+    for entry in every:
+        if row := _row(entry, members):
             sizes[f"would {row['act'].removeprefix('would ')}", row["on"], row["why"]] = entry.get("size", 0)
     rows = sorted(_fold_rows(sizes), key=lambda row: _rank(row[0]))
     return [{"act": act, "on": on, "why": why} for act, on, why in rows]
@@ -92,7 +92,7 @@ def _unchanged_entries(entry: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         yield from ({"action": "would", "object": key, "act": act} for key in keys)
 
 
-def _row(entry: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> Row | None:
+def _row(entry: Mapping[str, Any], members: Mapping[str, Mapping[str, Any]]) -> Row | None:
     act, subject, why = str(entry.get("act", "")), str(entry["object"]), str(entry.get("why", ""))
     match entry["action"]:
         case action if action in {_FROZEN, _PAUSED}:
@@ -106,7 +106,7 @@ def _row(entry: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> Ro
         case "model judged":
             return _model_row(subject, str(entry["result"]), goes=bool(entry.get("latest", True)))
         case "would" | "not promoted" if act not in _FREEZES:
-            return _further(act, found[subject]) if subject in found else {"act": act, "on": subject, "why": why}
+            return _further(act, members[subject]) if subject in members else {"act": act, "on": subject, "why": why}
     return None
 
 
@@ -116,11 +116,11 @@ def _collector_row(entry: Mapping[str, Any], *, complete: bool) -> Row | None:
     return {"act": act if complete else "lack", "on": of, "why": result} if step_id == "collect" else None
 
 
-def _model_row(model: str, found: str, *, goes: bool) -> Row:
-    is_sound = found.startswith(f"{model} is {Soundness.SOUND}")
+def _model_row(model: str, finding: str, *, goes: bool) -> Row:
+    is_sound = finding.startswith(f"{model} is {Soundness.SOUND}")
     let = "let into latest/ if it is proven" if goes else "keep as evidence, not in latest/,"
     act = let if is_sound else "keep out of latest/ and of recovery"
-    return {"act": act, "on": model, "why": found.removeprefix(f"{model} is ")}
+    return {"act": act, "on": model, "why": finding.removeprefix(f"{model} is ")}
 
 
 def _further(act: str, member: Mapping[str, Any]) -> Row:

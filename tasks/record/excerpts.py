@@ -31,12 +31,12 @@ def quotes(directory: IncidentDirectory, coverage: Sequence[Evidence]) -> Quotes
 
 
 def _data(directory: IncidentDirectory, coverage: Iterable[Evidence], pattern: str) -> Iterable[Quote]:
-    for stored, data in _read(directory, coverage, pattern):
+    for name, data in _read(directory, coverage, pattern):
         try:
             content = json.loads(data)
         except (ValueError, RecursionError):
             continue
-        yield Quote(stored, redact_fields(content))
+        yield Quote(name, redact_fields(content))
 
 
 def _tracebacks(directory: IncidentDirectory, coverage: Iterable[Evidence]) -> Iterable[Quote]:
@@ -52,16 +52,16 @@ def _read(directory: IncidentDirectory, coverage: Iterable[Evidence], pattern: s
         for file in item.files
         if fnmatch.fnmatchcase(file.stored, pattern) and file.size <= _LIMIT and not file.in_place
     }
-    for (volume, stored), file in sorted(found.items())[:_FILES]:
+    for (volume, name), file in sorted(found.items())[:_FILES]:
         data = _content(directory, volume, file)
         if data is not None:
-            yield stored, data
+            yield name, data
 
 
 def _content(directory: IncidentDirectory, volume: int, file: StoredFile) -> bytes | None:
     try:
-        with directory.locate(volume, file).open("rb") as opened:
-            data = opened.read(_LIMIT + 1)
+        with directory.locate(volume, file).open("rb") as stream:
+            data = stream.read(_LIMIT + 1)
     except OSError as error:
         logger.error("The postmortem goes without %s: %s", file.stored, error)  # noqa: TRY400
         return None
@@ -73,13 +73,13 @@ def _content(directory: IncidentDirectory, volume: int, file: StoredFile) -> byt
 
 def find_tracebacks(text: str) -> tuple[tuple[str, str], ...]:
     """Return the logs in traceback.txt that hold tracebacks, with these. Headings are never indented, contents are."""
-    found: dict[str, list[str]] = {}
-    name, wanted = "", False
+    tracebacks: dict[str, list[str]] = {}
+    name, is_traceback = "", False
     for line in text.splitlines():
         if line.startswith("== "):
-            name, wanted = line.removeprefix("== "), False
+            name, is_traceback = line.removeprefix("== "), False
         elif line.startswith("-- "):
-            wanted = " tracebacks" in line and not line.startswith("-- 0 ")
-        elif wanted:
-            found.setdefault(name, []).append(line.removeprefix("    "))
-    return tuple((name, "\n".join(lines)) for name, lines in found.items())
+            is_traceback = " tracebacks" in line and not line.startswith("-- 0 ")
+        elif is_traceback:
+            tracebacks.setdefault(name, []).append(line.removeprefix("    "))
+    return tuple((name, "\n".join(lines)) for name, lines in tracebacks.items())

@@ -82,11 +82,11 @@ def findings_of(steps: StepRunner, evidence: tuple[Evidence, ...]) -> Findings:
     )
 
 
-def with_late_changes(context: RunContext, found: Findings) -> Findings:
+def with_late_changes(context: RunContext, findings: Findings) -> Findings:
     """Return the findings with what was changed below the root since the last check."""
-    if not found.containment or not found.containment.contained:
-        return found
-    return replace(found, containment=with_silence(context, found.containment))
+    if not findings.containment or not findings.containment.contained:
+        return findings
+    return replace(findings, containment=with_silence(context, findings.containment))
 
 
 def _recovery(steps: StepRunner) -> Recovery | str | None:
@@ -103,14 +103,14 @@ def troubles(steps: StepRunner) -> tuple[str, ...]:
     return tuple(f"{title}: {words(state)}" for title, state in (own if own != first else first or bad))
 
 
-def note_end(steps: StepRunner, found: Findings) -> None:
+def note_end(steps: StepRunner, findings: Findings) -> None:
     """Log which steps an earlier run of the incident had done, and whether this run was cancelled."""
     for step_id, title, future in steps.submitted:
         if end_of(future).name == "Cached":
             steps.context.log.write("step cached", title, step_id=step_id)
-    proven = found.proven and found.proven.objects and found.proven.is_complete
-    back = [] if found.recovery is None else [describe_recovery(found.recovery)]
-    note_cancelled(steps.context, found.containment, "stored" if proven else "not stored", *back)
+    proven = findings.proven and findings.proven.objects and findings.proven.is_complete
+    states = [] if findings.recovery is None else [describe_recovery(findings.recovery)]
+    note_cancelled(steps.context, findings.containment, "stored" if proven else "not stored", *states)
 
 
 def note_cancelled(context: RunContext, containment: Containment | None, *more: str) -> None:
@@ -179,7 +179,7 @@ def verdict_of(context: RunContext, findings: Findings) -> Verdict:
     )
     if findings.trouble and context.state.claimed.read():
         verdict = verdict.under_another_id(context.incident.workload)
-    return verdict.after_recovery(back.summary) if (back := _get_recovery(findings)) else verdict
+    return verdict.after_recovery(recovery.summary) if (recovery := _get_recovery(findings)) else verdict
 
 
 def _get_recovery(findings: Findings) -> Recovery | None:
@@ -188,18 +188,18 @@ def _get_recovery(findings: Findings) -> Recovery | None:
 
 def notes_of(findings: Findings) -> tuple[str, ...]:
     """Return facts that are no loss but must be known: untrusted models, secrets, and what was withheld."""
-    judged = findings.inspection.notes if findings.inspection else ("no model was judged, so none was promoted",)
-    found = secrets_told(search for item in findings.evidence for search in item.searches)
+    model_notes = findings.inspection.notes if findings.inspection else ("no model was judged, so none was promoted",)
+    secrets = secrets_told(search for item in findings.evidence for search in item.searches)
     withheld = [
         f"{loss.source} was {loss.reason}"
         for item in findings.evidence
         for loss in item.losses
         if loss.outcome is Outcome.WITHHELD
     ]
-    promoted = findings.promoted
-    bare = promoted and promoted.turn and not promoted.objects
-    latest = [f"latest/ holds no file of this incident: {promoted.reason}"] if promoted and bare else []
-    return (*judged, *found, *withheld, *latest)
+    promotion = findings.promoted
+    bare = promotion and promotion.turn and not promotion.objects
+    latest = [f"latest/ holds no file of this incident: {promotion.reason}"] if promotion and bare else []
+    return (*model_notes, *secrets, *withheld, *latest)
 
 
 def content_of(context: RunContext, findings: Findings) -> RecordContent:
@@ -232,7 +232,7 @@ def _facts(findings: Findings) -> dict[str, Any]:
         "stop": findings.stop and asdict(findings.stop),
         "coverage": [asdict(item) for item in findings.evidence],
         "models": findings.inspection and [asdict(each) for each in findings.inspection.findings],
-        "recovery": (back := _get_recovery(findings)) and asdict(back),
+        "recovery": (recovery := _get_recovery(findings)) and asdict(recovery),
         "not_recovered": findings.recovery if isinstance(findings.recovery, str) else "",
         "objects": [asdict(receipt) for receipt in (findings.proven.objects if findings.proven else ())],
         "promotion": findings.promoted and asdict(findings.promoted),

@@ -40,11 +40,11 @@ class LastRecord:
 def last_record(home: Path) -> LastRecord:
     """Read the last closed record. Raises Tampered if its verdict does not match the digest in its closing."""
     closing = closings(home)[-1]
-    promised = json.loads(closing.read_bytes())["files"][VERDICT]
+    expected = json.loads(closing.read_bytes())["files"][VERDICT]
     data = closing.with_name(VERDICT).read_bytes()
-    if (sha256 := digest_bytes(data)) != promised:
+    if (sha256 := digest_bytes(data)) != expected:
         raise Tampered(
-            f"{closing.with_name(VERDICT)} with sha256 {promised}, as its {CLOSING} says",
+            f"{closing.with_name(VERDICT)} with sha256 {expected}, as its {CLOSING} says",
             sha256,
             "Nothing was touched.",
             "Compare the record with the one in the store.",
@@ -67,9 +67,9 @@ def build_recovery_content(  # noqa: PLR0913  what a recovery adds to what is kn
     The verdict stays, unless a failed recovery left something alive. `containment` is the check after it, the reason
     why there was none, or None if an earlier recovery has let in what runs.
     """
-    back = None if isinstance(recovery, str) else recovery
-    if back:
-        verdict = last.verdict.after_recovery(back.summary)
+    result = None if isinstance(recovery, str) else recovery
+    if result:
+        verdict = last.verdict.after_recovery(result.summary)
     else:
         verdict = last.verdict.after_failed_recovery(
             context.incident.id,
@@ -80,30 +80,30 @@ def build_recovery_content(  # noqa: PLR0913  what a recovery adds to what is kn
     facts = {
         "carried_from": f"record/{last.number:03d}",
         **last.facts,
-        "recovery": back and asdict(back),
-        "not_recovered": "" if back else recovery,
+        "recovery": result and asdict(result),
+        "not_recovered": "" if result else recovery,
         "despite": despite,
     }
     if verdict.word is Word.NOT_CONTAINED:
         facts["contained_s"] = None
     if isinstance(containment, Containment):
         facts["containment"] = asdict(containment)
-    return replace(_content(verdict, facts, seals), recovery=back, recovering=True)
+    return replace(_content(verdict, facts, seals), recovery=result, recovering=True)
 
 
 def build_postmortem_content(
-    context: RunContext, last: LastRecord, seals: tuple[Seal, ...], by: str, given: Mapping[str, str]
+    context: RunContext, last: LastRecord, seals: tuple[Seal, ...], by: str, texts: Mapping[str, str]
 ) -> RecordContent:
     """Build the content of the record that puts a finished postmortem beside what the last record says.
 
     `given` are the texts that replace what was written before.
     """
-    written = written_before(context.directory.path).updated(given)
-    context.log.write("postmortem", context.incident.id, by=by, fields=[*given], open=list(written.open))
+    fields = written_before(context.directory.path).updated(texts)
+    context.log.write("postmortem", context.incident.id, by=by, fields=[*texts], open=list(fields.open))
     recovery = _read(Recovery, last.facts.get("recovery"))
     recovering = "carried_from" in last.facts and bool(recovery or last.facts.get("not_recovered"))
-    facts = {**last.facts, POSTMORTEM: asdict(written)}
-    return replace(_content(last.verdict, facts, seals), recovery=recovery, recovering=recovering, written=written)
+    facts = {**last.facts, POSTMORTEM: asdict(fields)}
+    return replace(_content(last.verdict, facts, seals), recovery=recovery, recovering=recovering, written=fields)
 
 
 def _content(verdict: Verdict, facts: Mapping[str, Any], seals: tuple[Seal, ...]) -> RecordContent:

@@ -79,8 +79,8 @@ def publish(recorded: PrefectFuture[Any]) -> Record | str:
     """
     result = result_or_reason(Record, recorded)
     if isinstance(result, Record):
-        shown = show.submit(quote(result.artifacts), return_state=False, wait_for=after(recorded))
-        shown.wait(timeout=_SHOW_SECONDS)
+        pages = show.submit(quote(result.artifacts), return_state=False, wait_for=after(recorded))
+        pages.wait(timeout=_SHOW_SECONDS)
     return result
 
 
@@ -97,12 +97,12 @@ def final_state(
     failed. `cordon` is the one that stands.
     """
     why_lost = recorded if isinstance(recorded, str) else recorded.lost
-    lost = _describe_loss(context, why_lost, cordon) if why_lost else ""
+    loss = _describe_loss(context, why_lost, cordon) if why_lost else ""
     if context.cancelled:
-        return _end_cancelled(context, verdict, lost)
-    if isinstance(recorded, str) or lost:
+        return _end_cancelled(context, verdict, loss)
+    if isinstance(recorded, str) or loss:
         end = NOT_CONTAINED if verdict.word is Word.NOT_CONTAINED else UNVERIFIED
-        return _end_run(context, end, _describe_unrecorded(context, verdict, lost))
+        return _end_run(context, end, _describe_unrecorded(context, verdict, loss))
     whole = recorded.stored and not recorded.verdict.partly_thawed
     end = ending_of(recorded.verdict.word, recovery, dry_run=context.run.dry_run, stored=whole)
     if end is DRY_RUN:
@@ -189,11 +189,11 @@ def _describe_loss(context: RunContext, reason: str, cordon: Cordon | None) -> s
     return message
 
 
-def _end_cancelled(context: RunContext, verdict: Verdict, lost: str = "") -> State[Any]:
+def _end_cancelled(context: RunContext, verdict: Verdict, loss: str = "") -> State[Any]:
     """Build the state of a cancelled run. A run that was cancelled during its record has done everything else."""
     summary = context.cancelled.summary or "its record is on this host only"
     ja = "・".join(STANDS[each] for each in (summary, *summary.split(", ")) if each in STANDS)
-    message = f"{context.incident.id}: cancelled: {summary} 中止 {ja}. {_in_both(verdict)} {lost}".rstrip()
+    message = f"{context.incident.id}: cancelled: {summary} 中止 {ja}. {_in_both(verdict)} {loss}".rstrip()
     logger.warning("%s", message)
     context.state.ended.write({"record": context.run.number, "end": f"cancelled: {summary}"})
     return Cancelled(message=message)

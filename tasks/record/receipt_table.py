@@ -48,27 +48,27 @@ Receipt = tuple[End | None, tuple[Cell, ...]]
 def _processes(freeze: Freeze | None, stop: Stop | None) -> Iterable[Receipt]:
     frozen = {each.identity: each for each in (freeze.processes if freeze else ())}
     for each in stop.processes if stop else ():
-        was = frozen.pop(each.identity, None)
+        earlier = frozen.pop(each.identity, None)
         subject = (Figure(str(each.identity.pid)), Figure(each.role))
-        reason = each.reason or (was.why if was and was.role == SUSPECT else "")
-        frozen_at = (Figure(short(was.frozen_at if was else None)), _WAYS[each.way])
+        reason = each.reason or (earlier.why if earlier and earlier.role == SUSPECT else "")
+        frozen_at = (Figure(short(earlier.frozen_at if earlier else None)), _WAYS[each.way])
         yield _receipt(subject, frozen_at, each.signals, each.end, each.gone_at, (each.command, reason))
-    for was in frozen.values():
-        subject = (Figure(str(was.identity.pid)), Figure(was.role))
-        frozen_at = (Figure(short(was.frozen_at)), _WAYS[was.way])
-        yield _receipt(subject, frozen_at, (), None, None, (was.command, was.denied))
+    for earlier in frozen.values():
+        subject = (Figure(str(earlier.identity.pid)), Figure(earlier.role))
+        frozen_at = (Figure(short(earlier.frozen_at)), _WAYS[earlier.way])
+        yield _receipt(subject, frozen_at, (), None, None, (earlier.command, earlier.denied))
 
 
 def _containers(freeze: Freeze | None, stop: Stop | None) -> Iterable[Receipt]:
     frozen = {each.identity: each for each in (freeze.containers if freeze else ())}
     for each in stop.containers if stop else ():
-        was = frozen.pop(each.identity, None)
+        earlier = frozen.pop(each.identity, None)
         subject = (Figure(each.identity.id[:12]), Both("コンテナ", "container"))
-        paused = Figure(short(was.paused_at if was else None))
+        paused = Figure(short(earlier.paused_at if earlier else None))
         yield _receipt(subject, paused, each.signals, each.end, each.gone_at, (each.summary, each.reason))
-    for was in frozen.values():
-        subject = (Figure(was.identity.id[:12]), Both("コンテナ", "container"))
-        yield _receipt(subject, Figure(short(was.paused_at)), (), None, None, (was.summary, was.denied))
+    for earlier in frozen.values():
+        subject = (Figure(earlier.identity.id[:12]), Both("コンテナ", "container"))
+        yield _receipt(subject, Figure(short(earlier.paused_at)), (), None, None, (earlier.summary, earlier.denied))
 
 
 def _newcomers(watch: Watch | None) -> Iterable[Receipt]:

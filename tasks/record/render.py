@@ -41,8 +41,8 @@ def pages(data: ReportData) -> Pages:
         trouble = (*trouble, f"{HTML} could not be made: {type(error).__name__}: {error}")
         document, page = _with_remark(document, trouble[-1]), {}
     pictures = {each.name: each.svg.encode() for each in _pictures(document)}
-    there = {name: f"../{data.number:03d}/{name}" for name in pictures} if data.finished else {}
-    return Pages(document, {MARKDOWN: markdown(document, there).encode(), **page, **pictures}, trouble)
+    addresses = {name: f"../{data.number:03d}/{name}" for name in pictures} if data.finished else {}
+    return Pages(document, {MARKDOWN: markdown(document, addresses).encode(), **page, **pictures}, trouble)
 
 
 def with_pictures(document: Document) -> str:

@@ -88,14 +88,14 @@ def failure_remark(trouble: str) -> Remark:
 
 def _summary(data: ReportData) -> list[Block]:
     verdict, end, recovery = data.verdict, data.end, data.recovery
-    (tone, meaning, following), then = VERDICTS[verdict.word], verdict.next
+    (tone, meaning, following), next_step = VERDICTS[verdict.word], verdict.next
     badge, first = Badge(tone, str(verdict.word), meaning), list[tuple[Both, Cell]]()
     if isinstance(recovery, Recovery) and verdict.word in {Word.VERIFIED, Word.PARTIAL}:
         following = COMPLETE
     if end is not OF_WORD[verdict.word]:
         tone, meaning, following = RUN_ENDS[end.name]
         badge, first = Badge(tone, end.name, meaning), [(Both("証跡の判定", "verdict on the evidence"), badge)]
-        then = then if then.lower().startswith(end.then.lower()) else f"{end.then}. {then}"
+        next_step = next_step if next_step.lower().startswith(end.then.lower()) else f"{end.then}. {next_step}"
     if isinstance(recovery, str):
         first.append((Both("復旧", "recovery"), Said(f"it failed: {recovery}")))
     ahead = (verdict.first,) if verdict.first else ()
@@ -108,7 +108,7 @@ def _summary(data: ReportData) -> list[Block]:
             *title,
             (Both("理由", "reason"), Quoted(data.incident.reason)),
             *((Both("安全", "safe"), Said(text)) for text in some(verdict.safe, _LIST, VERDICT)),
-            (Both("次の操作", "next"), (Quoted(following), Said(then))),
+            (Both("次の操作", "next"), (Quoted(following), Said(next_step))),
             *([(Both("所要秒数", "took"), Figure(data.took))] if data.took else []),
             *((Both("注記", "note"), Said(text)) for text in some(verdict.notes, _LIST, VERDICT)),
         )
@@ -141,26 +141,26 @@ def _rights(entries: Iterable[Mapping[str, Any]]) -> Cell:
 
 def _detection(data: ReportData) -> list[Block]:
     all_runs, detected = runs(data.entries), data.incident.detected_at
-    known = {name: at for run in reversed(all_runs) for name, at in run.moments.items()}
+    moments_by_name = {name: at for run in reversed(all_runs) for name, at in run.moments.items()}
     triggered = all_runs[0].triggered if all_runs else None
     early = max((bar.ended for run in all_runs[:1] for bar in run.bars if bar.step == EARLY), default=None)
     late = triggered is not None and detected > triggered
-    named = (
+    rows = (
         (Both("検知 (申告のまま)", "detected (as given, after the trigger)") if late else _DETECTED, detected),
         *([(ACTS["run triggered"], triggered)] if triggered else []),
         *([(ACTS["frozen early"], early)] if early else []),
         (Both("撤収開始", "evacuation opened"), data.incident.opened_at),
-        (Both("凍結完了", "frozen"), known.get(Moment.FROZEN)),
-        (Both("残存なしを確認", "found that none is left"), known.get(Moment.NONE_LEFT)),
+        (Both("凍結完了", "frozen"), moments_by_name.get(Moment.FROZEN)),
+        (Both("残存なしを確認", "found that none is left"), moments_by_name.get(Moment.NONE_LEFT)),
     )
-    return [FactList(tuple((name, tuple(map(Figure, both_times(at))) if at else _UNKNOWN) for name, at in named))]
+    return [FactList(tuple((name, tuple(map(Figure, both_times(at))) if at else _UNKNOWN) for name, at in rows))]
 
 
 def _cause(data: ReportData) -> list[Block]:
     """Return an open field for people, and the last tracebacks of the workload as a lead."""
-    found = data.quotes.tracebacks[-_TRACEBACKS:]
+    quotes = data.quotes.tracebacks[-_TRACEBACKS:]
     title = Both("ログに残るエラー", "the error in the log")
-    pairs = ((FactList(((title, Code(each.stored)),)), listing(str(each.content), "traceback.txt")) for each in found)
+    pairs = ((FactList(((title, Code(each.stored)),)), listing(str(each.content), "traceback.txt")) for each in quotes)
     return [_field(data.written.cause), *(block for pair in pairs for block in pair)]
 
 
@@ -187,7 +187,8 @@ def _moments(data: ReportData) -> list[Block]:
 
 
 def _actions(data: ReportData) -> list[Block]:
-    back = Said(f"it failed: {data.recovery}") if isinstance(data.recovery, str) else _summary_of(data.recovery, _NONE)
+    recovery = data.recovery
+    back = Said(f"it failed: {recovery}") if isinstance(recovery, str) else _summary_of(recovery, _NONE)
     looks = (data.freeze, data.stop, data.watch)
     facts: tuple[tuple[Both, Cell], ...] = (
         (Both("凍結", "frozen"), _summary_of(data.freeze)),
@@ -216,8 +217,8 @@ def _evidence(data: ReportData) -> list[Block]:
     ]
     if data.retention:
         where.append((Both("削除禁止", "retention asked for"), _describe_retention(data.retention)))
-    found = secrets(data.coverage)
-    return [FactList(tuple(where)), collectors(data.coverage), *([found] if found else [])]
+    secret_table = secrets(data.coverage)
+    return [FactList(tuple(where)), collectors(data.coverage), *([secret_table] if secret_table else [])]
 
 
 def _describe_retention(retention: Retention) -> Both:
@@ -228,39 +229,39 @@ def _describe_retention(retention: Retention) -> Both:
 
 
 def _missing(data: ReportData) -> list[Block]:
-    found = losses(data.coverage, data.questions)
-    if found:
-        return [found]
+    table = losses(data.coverage, data.questions)
+    if table:
+        return [table]
     if not data.coverage:
         return [Remark(Tone.BAD, Both("採取の記録がない。", "No attempt to collect has left a record."))]
     return [Remark(Tone.GOOD, Both("採取すべきものはすべて揃っている。", "Everything that was asked for is there."))]
 
 
 def _models(data: ReportData) -> list[Block]:
-    found = models(data.inspection) if data.inspection else None
-    if found:
-        return [found]
+    table = models(data.inspection) if data.inspection else None
+    if table:
+        return [table]
     if data.inspection:
         return [FactList(((Both("モデル", "models"), _NONE),))]
     return [Remark(Tone.FAIR, Both("モデルは判定されていない。", "No model was judged."))]
 
 
 def _scores(data: ReportData) -> list[Block]:
-    found = [*searches(data.quotes.scores), *summaries(data.quotes.summaries)]
-    return found or [FactList(((Both("summary_*.json、cv_results_*.csv", "summaries and search results"), _NONE),))]
+    blocks = [*searches(data.quotes.scores), *summaries(data.quotes.summaries)]
+    return blocks or [FactList(((Both("summary_*.json、cv_results_*.csv", "summaries and search results"), _NONE),))]
 
 
 def _proof(data: ReportData) -> list[Block]:
-    sealed = digests(data.seals)
-    unsealed = Remark(Tone.BAD, Both("封印された証跡はない。", "No evidence was sealed."))
+    table = digests(data.seals)
+    remark = Remark(Tone.BAD, Both("封印された証跡はない。", "No evidence was sealed."))
     url, places = data.timestamp_url, data.places
     more = ["--signers", "allowed_signers", *(["--tsa-roots", "roots.pem"] if url else [])]
     audit = audit_line(places.block, places.store, data.incident.id, *more)
     title = Both("保存先だけから検証する", "prove all of it again, from the store alone")
     authority = Both("時刻の証明を求める局", "who is asked to vouch for its time")
-    stamped = [(authority, Code(f"{url}: {TIME_STAMP}, or {UNSTAMPED}"))] if url else []
-    record = FactList(((Both("この記録", "this record"), Code(f"record/{data.number:03d}/{CLOSING}")), *stamped))
-    return [sealed or unsealed, record, *([] if data.dry_run else [CommandBlock(title, audit)])]
+    time_stamps = [(authority, Code(f"{url}: {TIME_STAMP}, or {UNSTAMPED}"))] if url else []
+    record = FactList(((Both("この記録", "this record"), Code(f"record/{data.number:03d}/{CLOSING}")), *time_stamps))
+    return [table or remark, record, *([] if data.dry_run else [CommandBlock(title, audit)])]
 
 
 SUMMARY: Final = Chapter(Both("事象概要", "Summary"), _summary)

@@ -11,8 +11,8 @@ from tasks.record.labels import OUTCOMES, SOUNDNESS
 from tasks.rendering.document import Badge, Both, Cell, Code, DocumentTable, Figure, Link, Said, Tone, table
 
 
-def _heads(*named: tuple[str, str]) -> tuple[Both, ...]:
-    return tuple(Both(ja, en) for ja, en in named)
+def _heads(*titles: tuple[str, str]) -> tuple[Both, ...]:
+    return tuple(Both(ja, en) for ja, en in titles)
 
 
 def collectors(coverage: Sequence[Evidence]) -> DocumentTable:
@@ -99,9 +99,9 @@ def secrets(coverage: Sequence[Evidence]) -> DocumentTable | None:
 
 def models(inspection: Inspection) -> DocumentTable | None:
     """Build a row for each model with its finding. None if there is none."""
-    found = sorted(inspection.findings, key=lambda each: list(SOUNDNESS).index(each.outcome))
+    findings = sorted(inspection.findings, key=lambda each: list(SOUNDNESS).index(each.outcome))
     rows = []
-    for each in found:
+    for each in findings:
         tone, ja = SOUNDNESS[each.outcome]
         features = "" if each.features is None else f"{each.features} features"
         description = "; ".join(

@@ -19,7 +19,7 @@ from tasks.runtime.frozen import frozen_containers, load_frozen
 from tasks.runtime.step import StepRunner
 
 
-def build_thaw_content(steps: StepRunner, thawed: Thawed | str, looked: tuple[Evidence, ...] = ()) -> RecordContent:
+def build_thaw_content(steps: StepRunner, thaw: Thawed | str, coverage: tuple[Evidence, ...] = ()) -> RecordContent:
     """Build the content of the record of a thaw: this run's facts, over those of an earlier record.
 
     `thawed` is the reason if the step failed. `looked` is what was collected while frozen; it stays on this host,
@@ -29,13 +29,13 @@ def build_thaw_content(steps: StepRunner, thawed: Thawed | str, looked: tuple[Ev
     if closings(context.directory.path):
         earlier = last_record(context.directory.path)
         last = {"carried_from": f"record/{earlier.number:03d}", **earlier.facts}
-    found = findings_of(steps, tuple({each.collector: each for each in (*coverage_of(last), *looked)}.values()))
-    content = content_of(context, replace(found, freeze=found.freeze or _find_frozen(context, last)))
+    findings = findings_of(steps, tuple({each.collector: each for each in (*coverage_of(last), *coverage)}.values()))
+    content = content_of(context, replace(findings, freeze=findings.freeze or _find_frozen(context, last)))
     facts = {name: fact for name, fact in content.facts.items() if fact}
-    receipt, trouble = (None, (thawed,)) if isinstance(thawed, str) else (thawed, found.trouble)
-    unsealed = f"what was looked at lies unsealed in {context.directory.evidence_dir(context.run.volume)}"
+    receipt, trouble = (None, (thaw,)) if isinstance(thaw, str) else (thaw, findings.trouble)
+    remark = f"what was looked at lies unsealed in {context.directory.evidence_dir(context.run.volume)}"
     own = receipt.warnings if receipt else ()  # on the command line the thaw is no submitted step
-    notes = tuple(dict.fromkeys((*found.warnings, *own, *([unsealed] * bool(looked)))))
+    notes = tuple(dict.fromkeys((*findings.warnings, *own, *([remark] * bool(coverage)))))
     return replace(
         content,
         verdict=judge_thaw(context.incident.id, receipt, notes, trouble, workload=context.incident.workload),
@@ -46,15 +46,15 @@ def build_thaw_content(steps: StepRunner, thawed: Thawed | str, looked: tuple[Ev
 
 def _find_frozen(context: RunContext, last: Mapping[str, Any]) -> Freeze | None:
     """Return what earlier runs have frozen: as the last record tells it, else by the journals and the custody log."""
-    frozen, paused = load_frozen(context.state), frozen_containers(context.state)
+    processes, containers = load_frozen(context.state), frozen_containers(context.state)
     if (
-        (recorded := freeze_of(last))
-        and frozen.keys() <= {each.identity for each in recorded.processes}
-        and paused.keys() <= {each.identity for each in recorded.containers}
+        (freeze := freeze_of(last))
+        and processes.keys() <= {each.identity for each in freeze.processes}
+        and containers.keys() <= {each.identity for each in freeze.containers}
     ):
-        return recorded
-    times = [each.frozen_at or each.seen_at for each in frozen.values()]
-    times += [each.paused_at or each.seen_at for each in paused.values()]
+        return freeze
+    times = [each.frozen_at or each.seen_at for each in processes.values()]
+    times += [each.paused_at or each.seen_at for each in containers.values()]
     ends = [entry["action"] for entry in context.log.entries() if step_of(entry)[0] == "freeze"]
-    settled = ends[-1:] == ["step done"]
-    return Freeze(max(times), (*frozen.values(),), settled, (*paused.values(),)) if times else None
+    is_settled = ends[-1:] == ["step done"]
+    return Freeze(max(times), (*processes.values(),), is_settled, (*containers.values(),)) if times else None

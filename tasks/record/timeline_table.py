@@ -38,22 +38,22 @@ def _with_beginnings(entries: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[s
         yield entry
 
 
-def _beginning(opened: Mapping[str, Any], later: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+def _beginning(opening: Mapping[str, Any], later: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
     """Yield when the run was asked for, and what was frozen before Prefect was started."""
-    if "triggered" in opened:
-        yield {**opened, "action": "run triggered", "utc": opened["triggered"], "reason": ""}
+    if "triggered" in opening:
+        yield {**opening, "action": "run triggered", "utc": opening["triggered"], "reason": ""}
     times = [at for each in later if each["action"] == "frozen" and (at := frozen_at(each))]
-    if early := [at for at in times if at < moment(opened["utc"])]:
+    if early := [at for at in times if at < moment(opening["utc"])]:
         yield {"action": "frozen early", "utc": max(early).isoformat(), "object": f"{len(early)} processes"}
 
 
 def _merge_cached(entries: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Merge successive cached steps into one line."""
     lines: list[Mapping[str, Any]] = []
-    for cached, group in groupby(entries, key=lambda entry: entry["action"] == _CACHED):
+    for is_cached, group in groupby(entries, key=lambda entry: entry["action"] == _CACHED):
         several = list(group)
         names = {"object": f"{len(several)} steps", "result": "; ".join(str(entry["object"]) for entry in several)}
-        lines += [{**several[0], **names}] if cached else several
+        lines += [{**several[0], **names}] if is_cached else several
     return lines
 
 

@@ -123,8 +123,8 @@ def record(context: RunContext, content: RecordContent) -> Record:
     What is closed is not written again: a second try only sends it.
     """
     verdict, folder = content.verdict, context.directory.record_dir(context.run.number)
-    closed = (folder / CLOSING).exists()
-    if not closed:
+    is_closed = (folder / CLOSING).exists()
+    if not is_closed:
         take_over_triggers(context.directory.path, context.log)
         context.log.write("verdict", context.incident.id, word=verdict.word, missing=list(verdict.missing))
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -133,25 +133,25 @@ def record(context: RunContext, content: RecordContent) -> Record:
     data = _report_data(context, content)
     rendered = pages(data)
     artifacts, untold = _artifacts(data, rendered.document)
-    written = Record(str(folder), verdict, stored=False, reason="", artifacts=artifacts)
+    result = Record(str(folder), verdict, stored=False, reason="", artifacts=artifacts)
     try:
-        trouble = [] if closed else _write_pages(context, folder, data, rendered.files, [*rendered.trouble, *untold])
-        if not closed:
+        trouble = [] if is_closed else _write_pages(context, folder, data, rendered.files, [*rendered.trouble, *untold])
+        if not is_closed:
             _close(context, folder, content)
     except OSError as error:
         why = str(error) or type(error).__name__
-        return replace(written, reason=why, lost=why, is_transient=may_pass(error))
+        return replace(result, reason=why, lost=why, is_transient=may_pass(error))
     if context.cancelled:
-        return replace(written, reason="not sent: the run was cancelled")
+        return replace(result, reason="not sent: the run was cancelled")
     try:
         waits_for_store(_send)(context)
     except Exception as error:  # noqa: BLE001  the record must end on disk whatever the store does
         logger.error("The record is on disk only: %s", error)  # noqa: TRY400  the message says it all
         untold_data = replace(data, stored=False)
         artifacts, _ = _artifacts(untold_data, postmortem(untold_data))
-        return replace(written, reason=f"not in the store: {error}", artifacts=artifacts, is_transient=may_pass(error))
+        return replace(result, reason=f"not in the store: {error}", artifacts=artifacts, is_transient=may_pass(error))
     untimed = _request_time_stamp(context, folder) if context.store.timestamp_url else ""
-    return replace(written, stored=True, reason="; ".join(trouble), untimed=untimed)
+    return replace(result, stored=True, reason="; ".join(trouble), untimed=untimed)
 
 
 def _close(context: RunContext, folder: Path, content: RecordContent) -> None:
@@ -186,8 +186,8 @@ def _write_pages(
 
     Only the Markdown page may use the disk reserve, which is for the record itself.
     """
-    planned = {PLAN_FILE: as_text(plan(data.entries)).encode()} if data.dry_run else {}
-    for name, page in {**files, **planned}.items():
+    plan_page = {PLAN_FILE: as_text(plan(data.entries)).encode()} if data.dry_run else {}
+    for name, page in {**files, **plan_page}.items():
         try:
             write = context.directory.write if name == MARKDOWN else write_whole
             path = _finished_page(folder, name) if data.finished and name in {MARKDOWN, HTML} else folder / name
@@ -228,25 +228,26 @@ def _send(context: RunContext) -> None:
     Raises TransientStoreError if it has not kept an object, Conflict if the id is another's. Other content at
     the key of an earlier record's file is answered beside it, as the verdict says; at one of this by the next run.
     """
-    claimed, files = claim(context), list(_to_send(context))
+    claim_object, files = claim(context), list(_to_send(context))
     closings = [each for each in files if each[1].name == CLOSING]
     for some in ([each for each in files if each not in closings], closings):
-        sent = list[Expected]()
+        objects = list[Expected]()
         for key, path in some:
             item = one_object(key, path.stat().st_size, digest(path))
-            there = create_or_beside(context, item, path)
-            sent.append(item if is_of_record(path, context.run.number) else one_object(there, item.size, item.sha256))
-        require_kept(context.store.evidence, sent)
-    require_kept(context.store.evidence, [claimed])
+            stored = create_or_beside(context, item, path)
+            is_own = is_of_record(path, context.run.number)
+            objects.append(item if is_own else one_object(stored, item.size, item.sha256))
+        require_kept(context.store.evidence, objects)
+    require_kept(context.store.evidence, [claim_object])
 
 
 def _to_send(context: RunContext) -> Iterator[tuple[str, Path]]:
     """Yield key and file of each object of the records on disk that this run has not proven yet."""
     for folder in sorted(path for path in (context.directory.path / RECORD).iterdir() if path.name != POSTMORTEM):
-        found = [(record_key(context.incident.id, int(folder.name), path.name), path) for path in _whole(folder)]
+        objects = [(record_key(context.incident.id, int(folder.name), path.name), path) for path in _whole(folder)]
         if (folder / CLOSING).exists():
-            found += [(postmortem_key(context.incident.id, path.name), path) for path in _finished_pages(folder)]
-        yield from (each for each in found if each[0] not in context.proven_records)
+            objects += [(postmortem_key(context.incident.id, path.name), path) for path in _finished_pages(folder)]
+        yield from (each for each in objects if each[0] not in context.proven_records)
 
 
 def _request_time_stamp(context: RunContext, folder: Path) -> str:
@@ -273,7 +274,7 @@ def _whole(folder: Path) -> list[Path]:
 def _closing(context: RunContext, folder: Path, content: RecordContent) -> dict[str, Any]:
     files = {path.name: digest(path) for path in _whole(folder) if path.name != CLOSING}
     signer = who_signs(context.store)
-    finished = {f"{POSTMORTEM}/{path.name}": digest(path) for path in _finished_pages(folder)}
+    postmortem_pages = {f"{POSTMORTEM}/{path.name}": digest(path) for path in _finished_pages(folder)}
     return {
         "incident": context.incident.id,
         **asdict(context.incident.origin(context.store.label)),
@@ -286,13 +287,13 @@ def _closing(context: RunContext, folder: Path, content: RecordContent) -> dict[
         "retention": asdict(context.store.retention) if context.store.retention else None,
         **({"timestamp_url": url} if (url := context.store.timestamp_url) else {}),
         **({"cancelled": context.cancelled.summary} if context.cancelled else {}),
-        **({POSTMORTEM: finished} if finished else {}),
+        **({POSTMORTEM: postmortem_pages} if postmortem_pages else {}),
         "manifests": _manifests(content),
     }
 
 
 def _manifests(content: RecordContent) -> dict[str, str]:
-    return {f"{volume_folder(sealed.volume)}/{MANIFEST}": sealed.manifest_sha256 for sealed in content.seals}
+    return {f"{volume_folder(seal.volume)}/{MANIFEST}": seal.manifest_sha256 for seal in content.seals}
 
 
 def _report_data(context: RunContext, content: RecordContent) -> ReportData:

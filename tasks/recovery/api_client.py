@@ -190,9 +190,9 @@ def predict(api: Api) -> Prediction:
         why = "" if row else f"/schema names no columns ({schema.summary}), "
     answer = api.ask("POST", block.predict_path, json=request)
     _require_model(answer)
-    found = prediction_in(answer.content, block.prediction_at) if answer.good else None
-    if found is not None:
-        return Prediction(answer.redact(json.dumps(found)))
+    prediction = prediction_in(answer.content, block.prediction_at) if answer.good else None
+    if prediction is not None:
+        return Prediction(answer.redact(json.dumps(prediction)))
     if answer.status == _UNPROCESSABLE:
         why += "it refuses the row that we made up, " if block.canary_request is None else "it refuses canary_request, "
     return Prediction(unproven=f"that it predicts: {why}{answer.summary}{_advice(answer)}")

@@ -38,9 +38,9 @@ def choose(  # noqa: PLR0913, PLR0917
     volumes = {each.volume: read_manifest(context.directory, each.volume).files for each in seals}
     digests = {path: file.sha256 for path, file in models.models_of(models.files).items()}
     before = model_served(context, volumes, digests)
-    if found := _IN_SNAPSHOT.fullmatch(model):
-        model = found["path"]
-        file, finding = _fetch(context, found["stamp"], model, models.files.get(model), verdict)
+    if match := _IN_SNAPSHOT.fullmatch(model):
+        model = match["path"]
+        file, finding = _fetch(context, match["stamp"], model, models.files.get(model), verdict)
         files, findings = {**models.files, model: file}, (*models.findings, finding)
         models = replace(models, files=files, sound=(*models.sound, file), findings=findings)
     last = {path: file.sha256 for path, file in models.last.items()}
@@ -48,8 +48,8 @@ def choose(  # noqa: PLR0913, PLR0917
         by_digest = [path for path in last if last[path].startswith(model)] if _DIGEST.fullmatch(model) else []
         names = [by_digest or models_named([model], folder.root, last)]
     else:
-        served = [path for path in last if last[path] in before.contents]
-        names = [served, models_named(folder.words, folder.root, last)]
+        paths_at_freeze = [path for path in last if last[path] in before.contents]
+        names = [paths_at_freeze, models_named(folder.words, folder.root, last)]
     paths = next((each for each in names if len({last[path] for path in each}) == 1), [])
     if model and not paths:
         sealed = models.files.get(model)
@@ -67,8 +67,8 @@ def _fetch(
     """Put a model of a snapshot, proven and judged, in its place; over nothing but `sealed`, if the store has that."""
     block, store = context.workload, context.store.evidence
     source = source_of(store, stamp)
-    known = {key.removeprefix(source.prefix): sha256 for key, sha256 in source.promised.items()}
-    models = [name for name in known if any(fits(name, pattern) for pattern in block.models)]
+    digests = {key.removeprefix(source.prefix): sha256 for key, sha256 in source.promised.items()}
+    models = [name for name in digests if any(fits(name, pattern) for pattern in block.models)]
     if path not in models or stored_name(path.encode()) != path:
         raise failure(f"a model that a manifest names in snapshot {stamp}", f"{path}; it has: {', '.join(models)}")
     try:
@@ -76,17 +76,17 @@ def _fetch(
             file.writelines(store.stream(source.prefix + path))
             size = file.tell()
             file.seek(0)
-            found = ModelFinding(path, known[path], **read_model(file, 60 + size / 20e6, block))
-            if found.outcome is not Soundness.SOUND:
-                raise failure(f"a sound model in snapshot {stamp}", found.summary)
+            finding = ModelFinding(path, digests[path], **read_model(file, 60 + size / 20e6, block))
+            if finding.outcome is not Soundness.SOUND:
+                raise failure(f"a sound model in snapshot {stamp}", finding.summary)
             now = local(block.root, path)
-            if now and now.sha256 not in {known[path], sealed.sha256 if sealed else ""}:
+            if now and now.sha256 not in {digests[path], sealed.sha256 if sealed else ""}:
                 raise failure(f"nothing at {path} that this incident has not sealed", f"sha256 {now.sha256}")
-            if now and now.sha256 != known[path] and why_not_recover(verdict.word, ""):
+            if now and now.sha256 != digests[path] and why_not_recover(verdict.word, ""):
                 raise failure(f"{path} to be proven in the store before it is replaced", f"an incident {verdict.word}")
             file.seek(0)
-            land(block.root, path, pieces_of(file), known[path], None)
+            land(block.root, path, pieces_of(file), digests[path], None)
     except (OSError, Mismatch) as error:
-        raise failure(f"{path} of snapshot {stamp} in its place, with sha256 {known[path]}", str(error)) from error
-    context.log.write("model fetched", path, sha256=found.sha256, snapshot=stamp, replaced=now.sha256 if now else "")
-    return StoredFile(path, quote(path.encode()), size, found.sha256), found
+        raise failure(f"{path} of snapshot {stamp} in its place, with sha256 {digests[path]}", str(error)) from error
+    context.log.write("model fetched", path, sha256=finding.sha256, snapshot=stamp, replaced=now.sha256 if now else "")
+    return StoredFile(path, quote(path.encode()), size, finding.sha256), finding

@@ -19,8 +19,8 @@ _BLOCK: Final = 1 << 20
 
 def restore_restart_policies(context: RunContext, stays_down: str = "") -> tuple[str, ...]:
     """Restore the restart policies that the stop disabled, but that of `stays_down`, by name; return what failed."""
-    there = (each.identity for each in containers_of(context.state) if each.name != stays_down)
-    return tuple(filter(None, (restore_restart_policy(context, each, each.id) for each in there)))
+    identities = (each.identity for each in containers_of(context.state) if each.name != stays_down)
+    return tuple(filter(None, (restore_restart_policy(context, each, each.id) for each in identities)))
 
 
 class ContainerApi:
@@ -57,8 +57,8 @@ class ContainerApi:
     def again(self) -> bool:
         """Take a live container that an earlier recovery of this incident started; False if there is none."""
         earlier = [each.id for each in self.context.state.recovered_containers.read()]
-        there = (now for id_ in earlier if (now := self.engine.get_container(id_)) and now.alive)
-        self._id = next((now.id for now in there if self._is_ours(now)), "")
+        containers = (now for id_ in earlier if (now := self.engine.get_container(id_)) and now.alive)
+        self._id = next((now.id for now in containers if self._is_ours(now)), "")
         return bool(self._id)
 
     def _is_ours(self, now: Container) -> bool:
@@ -82,20 +82,20 @@ class ContainerApi:
 
     def prepare(self) -> None:
         """Create the container, if there is none, with its saved options. Idempotent."""
-        there = self.engine.get_container(self.was.id) if self.was else None
-        self._is_new = there is None
-        self._id = there.id if there else self._earlier() or self._create()
+        container = self.engine.get_container(self.was.id) if self.was else None
+        self._is_new = container is None
+        self._id = container.id if container else self._earlier() or self._create()
 
     def _earlier(self) -> str:
         """Return the container that an earlier recovery created and left for its logs."""
-        created = self.context.state.made_containers.read()
-        there = (now for id_ in reversed(created) if (now := self.engine.get_container(id_)))
-        return next((now.id for now in there if now.name == self.container), "")
+        ids = self.context.state.made_containers.read()
+        containers = (now for id_ in reversed(ids) if (now := self.engine.get_container(id_)))
+        return next((now.id for now in containers if now.name == self.container), "")
 
     def _create(self) -> str:
         id_ = self.engine.create(self.container, self.config)
-        created = self.context.state.made_containers.read()
-        self.context.state.made_containers.write([*created, id_])
+        ids = self.context.state.made_containers.read()
+        self.context.state.made_containers.write([*ids, id_])
         return id_
 
     def start(self) -> None:
@@ -121,8 +121,8 @@ class ContainerApi:
 
     def list_names(self, sealed: Iterable[str]) -> list[str]:
         """Return the sealed models that exist in the container now."""
-        known = ((name, self.path_in_api(name)) for name in sealed if name.startswith("/"))
-        return [name for name, path in known if path and self.engine.archive(self._id, path)]
+        paths = ((name, self.path_in_api(name)) for name in sealed if name.startswith("/"))
+        return [name for name, path in paths if path and self.engine.archive(self._id, path)]
 
     def find_new(self, before: Collection[str]) -> list[str]:
         """Return an empty list: only sealed files are visible in a container."""
@@ -138,22 +138,22 @@ class ContainerApi:
             archive = self.engine.archive(self._id, target) if target else None
         if archive is None:
             return ""
-        hashed = hashlib.sha256()
+        hasher = hashlib.sha256()
         with archive.opened() as tar:
             content = tar.extractfile(member) if (member := tar.next()) and member.isreg() else None
             if content is None:
                 return ""
             while block := content.read(_BLOCK):
-                hashed.update(block)
-        return hashed.hexdigest()
+                hasher.update(block)
+        return hasher.hexdigest()
 
     def keep(self) -> None:
         """Record the container and its first process, so that the cordon counts as released by our recovery."""
         if now := self._now:
             if self.was and self._is_new and now.restart in {"", "no"}:
                 restore_restart_policy(self.context, self.was, now.id)
-            kept = [*self.context.state.recovered_containers.read(), now.identity]
-            self.context.state.recovered_containers.write(kept)
+            identities = [*self.context.state.recovered_containers.read(), now.identity]
+            self.context.state.recovered_containers.write(identities)
             self.context.state.recovered.write([*self.context.state.recovered.read(), self.identity])
 
     def end(self) -> None:

@@ -46,8 +46,8 @@ class ImageApi(ContainerApi):
             return self.engine.inspect(self._id)
         block = self.context.workload
         description = new_container(block, self.engine, api_user(self.context, container=True))
-        was, now = api_container(self.context, leads_to(block.api_address)[1]), description["Image"]
-        before = kept_config(self.context.directory.path, was.identity)["Image"] if was else now
+        former, now = api_container(self.context, leads_to(block.api_address)[1]), description["Image"]
+        before = kept_config(self.context.directory.path, former.identity)["Image"] if former else now
         if before != now and not re.fullmatch(r"(.+@)?sha256:[0-9a-f]{64}", block.api_image):
             raise failure(f"{block.api_image} to be the image that ran, {before}, or an id as api_image", now)
         return description
@@ -57,16 +57,16 @@ class ImageApi(ContainerApi):
         self.image += f" ({self.config['Image']})"
         super().start()
         for target, folder in self._folders.items() if not os.geteuid() else ():
-            there = Path(f"/proc/{self.identity.pid}/root{target}")
-            if self.lives() and not (there.exists() and os.path.samestat(there.stat(), folder.lstat())):
+            mount = Path(f"/proc/{self.identity.pid}/root{target}")
+            if self.lives() and not (mount.exists() and os.path.samestat(mount.stat(), folder.lstat())):
                 raise failure(f"{folder} at {target} of {self.container}", "another folder")
 
     def path_in_api(self, name: str) -> str:
         """Return the path of a model inside the container, also of one in a folder of the root that is mounted."""
         folder, _, rest = name.partition("/")
         for target, source in self._folders.items():
-            if found := inside(target, f"{target}/{rest}" if folder == source.name else name):
-                return found
+            if path := inside(target, f"{target}/{rest}" if folder == source.name else name):
+                return path
         return super().path_in_api(name)
 
     def list_names(self, sealed: Iterable[str]) -> list[str]:
@@ -74,13 +74,13 @@ class ImageApi(ContainerApi):
 
         Of two names of one file that in the root counts where its folder is mounted, else that in a container.
         """
-        patterns, found = self.context.workload.models, dict[str, str]()
+        patterns, names = self.context.workload.models, dict[str, str]()
         for name in sorted(sealed):  # those in a container come first
             path, own = self.path_in_api(name), name.startswith("/")
-            mounted = any(inside(target, path) for target in self._folders)
+            is_mounted = any(inside(target, path) for target in self._folders)
             if path and (super().path_in_api(name) if own else any(fits(name, each) for each in patterns)):
-                found[path] = name if mounted else found.get(path, name)
-        return [name for path, name in found.items() if self.engine.archive(self._id, path)]
+                names[path] = name if is_mounted else names.get(path, name)
+        return [name for path, name in names.items() if self.engine.archive(self._id, path)]
 
 
 def folders_of(block: Workload) -> dict[str, Path]:

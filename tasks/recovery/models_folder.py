@@ -57,9 +57,9 @@ class HostFolder:
         """
         with suppress(OSError, ValueError, RuntimeError):
             path = self.workload / name
-            real, named = path.resolve(), Path(os.path.normpath(path)).is_relative_to(self.models)
-            there = self.workload if named else self.models
-            if real.is_relative_to(there.resolve()) and real.is_file():
+            real, is_model = path.resolve(), Path(os.path.normpath(path)).is_relative_to(self.models)
+            parent = self.workload if is_model else self.models
+            if real.is_relative_to(parent.resolve()) and real.is_file():
                 return real
         return None
 
@@ -87,6 +87,6 @@ class HostFolder:
     def _head(self, name: str) -> bytes:
         with suppress(OSError):
             if path := self.real(name):
-                with path.open("rb") as opened:
-                    return opened.read(HEAD)
+                with path.open("rb") as stream:
+                    return stream.read(HEAD)
         return b""

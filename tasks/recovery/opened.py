@@ -33,12 +33,12 @@ def watch_opens(files: Mapping[str, Path], pids: Callable[[], Collection[int]]) 
 
 
 def _openers(group: int) -> set[int]:
-    found = set[int]()
+    pids = set[int]()
     with suppress(BlockingIOError):
         while block := os.read(group, 1 << 16):
             at = 0
             while at < len(block):
                 length, *_, pid = struct.unpack_from("=IBBHQii", block, at)
-                found.add(pid)
+                pids.add(pid)
                 at += length
-    return found
+    return pids

@@ -184,10 +184,10 @@ class ProcessApi:
 def new_log(block: Workload) -> str:
     """Return the path of a new log: one that the block's `logs` find, if any."""
     new = f"api-restart-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
-    named = {f"{each}/{new}.log": each for each in block.logs if (block.root / each).is_dir()}
-    named |= {f"{literal_folder(each)}/{new}.log".lstrip("/"): each for each in block.logs}
-    named |= {each.replace("**/", "").replace("*", new): each for each in block.logs}
-    return str(block.root / next((name for name, pattern in named.items() if fits(name, pattern)), f"{new}.log"))
+    candidates = {f"{each}/{new}.log": each for each in block.logs if (block.root / each).is_dir()}
+    candidates |= {f"{literal_folder(each)}/{new}.log".lstrip("/"): each for each in block.logs}
+    candidates |= {each.replace("**/", "").replace("*", new): each for each in block.logs}
+    return str(block.root / next((name for name, pattern in candidates.items() if fits(name, pattern)), f"{new}.log"))
 
 
 def frozen_before(state: IncidentState) -> Iterator[Frozen]:

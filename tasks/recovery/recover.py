@@ -83,8 +83,8 @@ def recover(  # noqa: PLR0913, PLR0917
         with _watch_models(context, way, {*before.names, models.chosen}) as opened:
             way.start()
             recovery = _prove(context, way, models, headers, before, opened)
-        was = as_it_ran(context).container
-        unrestored = restore_restart_policies(context, was if was != way.container else "")
+        former = as_it_ran(context).container
+        unrestored = restore_restart_policies(context, former if former != way.container else "")
         way.keep()
     except BaseException:
         _contain_again(context, way)
@@ -124,11 +124,11 @@ def _require_quiet(context: RunContext, despite: str) -> None:
     if not context.state.recovered.read():
         for each in end_held(context.adapters.host, context.workload):
             context.log.write("newcomer ended", context.incident.id, result=each)
-        found = check_containment(context)
-        if found.alive:
-            raise failure("nothing of the workload to run before its recovery", "; ".join(found.alive[:3]))
-        if found.unknown and not despite:
-            strange = "; ".join(f"{each.identity.pid}: {each.command}" for each in found.unknown[:3])
+        containment = check_containment(context)
+        if containment.alive:
+            raise failure("nothing of the workload to run before its recovery", "; ".join(containment.alive[:3]))
+        if containment.unknown and not despite:
+            strange = "; ".join(f"{each.identity.pid}: {each.command}" for each in containment.unknown[:3])
             raise failure("nobody unknown in its root before its recovery, or a reason in despite", strange)
     with socket.socket() as probe:
         probe.settimeout(_PROBE_SECONDS)
@@ -149,8 +149,8 @@ def _way_back(context: RunContext, start_as: StartAs | None) -> Revival:
 
 def as_it_ran(context: RunContext) -> Revival:
     """Return how to restart the API: as the container or systemd service that it was, else as a process."""
-    if was := api_container(context, address_of(context.workload)[1]):
-        return ContainerApi(context, was.name, was.image, was.identity)
+    if container := api_container(context, address_of(context.workload)[1]):
+        return ContainerApi(context, container.name, container.image, container.identity)
     unit = unit_of_api(context)
     return UnitApi(context, unit) if unit else ProcessApi(context)
 
@@ -165,11 +165,11 @@ class _Before:
 
 def _require_unchanged(context: RunContext, way: Revival, models: SealedModels, *, lives: bool = False) -> _Before:
     """Raise NotRecovered unless each model that the API may load at its start is as sealed, and none is suspect."""
-    there = way.folder.list_names(models.files)
-    names = models.starting(context, way.folder.root, there, way.words, lives=lives)
+    names_now = way.folder.list_names(models.files)
+    names = models.starting(context, way.folder.root, names_now, way.words, lives=lives)
     models.require_chosen(context.workload, names)
     models.require_unchanged(context.workload, way.folder, names)
-    return _Before(tuple(names), frozenset(there))
+    return _Before(tuple(names), frozenset(names_now))
 
 
 def _watch_models(context: RunContext, way: Revival, names: Iterable[str]) -> AbstractContextManager[Opened]:
@@ -213,8 +213,8 @@ def _prove(  # noqa: PLR0913, PLR0917
     appeared = f"that it serves no model that is new since its start: {', '.join(new)}" if new else ""
     unproven = tuple(filter(None, (unhealthy, *proof.unproven, prediction.unproven, appeared)))
     fields = {"health": health, "prediction": prediction.answer, "container": way.container, "url": api.url}
-    served, was = (proof.model, proof.sha256), models.served_at_freeze
-    return Recovery(datetime.now(UTC), way.identity, *served, unproven=unproven, before=was, **fields)
+    model, former = (proof.model, proof.sha256), models.served_at_freeze
+    return Recovery(datetime.now(UTC), way.identity, *model, unproven=unproven, before=former, **fields)
 
 
 def _lives(context: RunContext, way: Revival) -> bool:

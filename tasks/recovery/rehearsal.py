@@ -51,10 +51,10 @@ def rehearse_recovery(context: RunContext, seals: Sequence[Seal]) -> RehearsedRe
     except EvacuationError as error:
         rows = {"the API": (False, f"expected {error.expected}; got {error.got}")}
     rows |= starts_of(context)
-    for what, (good, why) in rows.items():
+    for name, (good, why) in rows.items():
         act = "prove" if good else "not prove"
-        context.log.write("would", f"{what} of {shown_address(block)}", act=act, why=why)
-    lines = [(good, f"{what}: {why}") for what, (good, why) in rows.items()]
+        context.log.write("would", f"{name} of {shown_address(block)}", act=act, why=why)
+    lines = [(good, f"{name}: {why}") for name, (good, why) in rows.items()]
     return RehearsedRecovery(
         tuple(text for good, text in lines if good), tuple(text for good, text in lines if not good)
     )
@@ -63,8 +63,8 @@ def rehearse_recovery(context: RunContext, seals: Sequence[Seal]) -> RehearsedRe
 def starts_of(context: RunContext) -> dict[str, tuple[bool, str]]:
     """Return how the API would be started as it ran, and whether it could be as a new container of the block's."""
     way, block = as_it_ran(context), context.workload
-    what = f"container {way.container}" if way.container else "its service or api_command"
-    rows = {"the start as it ran": (True, what)}
+    start = f"container {way.container}" if way.container else "its service or api_command"
+    rows = {"the start as it ran": (True, start)}
     if type(way) is ProcessApi:
         with suppress(EvacuationError):
             frozen = load_frozen(context.state)

@@ -54,7 +54,7 @@ class SealedModels:
     @classmethod
     def read(cls, context: RunContext, seals: Sequence[Seal], *, again: bool = False) -> "SealedModels":
         """Read manifests and findings. `again` judges by the present rules."""
-        volumes = [(sealed.volume, read_manifest(context.directory, sealed.volume).files) for sealed in seals]
+        volumes = [(seal.volume, read_manifest(context.directory, seal.volume).files) for seal in seals]
         files = {path_of(file): file for _, each in volumes for file in each if file.source}
         findings = [
             judge_again(context, volume, each) if again else sealed_findings(context.directory, volume)
@@ -87,7 +87,7 @@ class SealedModels:
         return bool(workload.reload_path and self.chosen)
 
     def starting(
-        self, context: RunContext, root: str, there: Sequence[str], words: Iterable[str], *, lives: bool = False
+        self, context: RunContext, root: str, names: Sequence[str], words: Iterable[str], *, lives: bool = False
     ) -> list[str]:
         """Return names of the models that the API may load at its start: those in `words`, relative to `root`.
 
@@ -96,11 +96,11 @@ class SealedModels:
         """
         sound = [path_of(file) for file in self.sound]
         reloaded = [self.chosen] if self.reloads(context.workload) else []
-        if named := models_named(words, root, there) or models_named(words, root, sound):
-            return named
+        if start_names := models_named(words, root, names) or models_named(words, root, sound):
+            return start_names
         if lives and reloaded:
             return reloaded
-        loadable = [name for name in there if name in self.files or not has_let_in(context.state)]
+        loadable = [name for name in names if name in self.files or not has_let_in(context.state)]
         return [*loadable, *(name for name in reloaded if name not in loadable)]
 
     def require_unchanged(self, workload: Workload, folder: ModelFolder, names: Sequence[str]) -> None:
@@ -144,13 +144,13 @@ class SealedModels:
         files = {name: file for name in names if (file := self.files.get(name))}
         return {name: file for name, file in files.items() if file.sha256 in judged or named_as_model(name)}
 
-    def another_than_before(self, find_served: Collection[str]) -> str:
+    def explain_other_model(self, digests: Collection[str]) -> str:
         """Return that these digests are not known to be what was served at the freeze; empty if a person has chosen.
 
         Where nobody knows what was served, and the block names none, each other sound model may have been it.
         """
-        others = {file.sha256 for file in self.last.values()} - set(find_served)
-        known = self.before.contents & set(find_served) if self.before.names else self.chosen or not others
+        others = {file.sha256 for file in self.last.values()} - set(digests)
+        known = self.before.contents & set(digests) if self.before.names else self.chosen or not others
         if self.named or known:
             return ""
         cure = "name the one that you want as model; 別のモデルは model で指定"
@@ -221,8 +221,8 @@ def prove_served(  # noqa: PLR0913, PLR0917
         if not silent:
             path = find_served(name, paths, folder, answer.redact)
             if (sha256 := folder.digest(path)) not in digests:
-                wanted = f"the API at {api.url} to serve sha256 {expected[0].sha256}, as in the manifest"
-                raise failure(wanted, f"{answer.redact(path)}: sha256 {sha256}")
+                promise = f"the API at {api.url} to serve sha256 {expected[0].sha256}, as in the manifest"
+                raise failure(promise, f"{answer.redact(path)}: sha256 {sha256}")
             paths = [path if path in paths else digests[sha256]]
             digests = {sha256: paths[0]}
             elsewhere = map(answer.redact, named_elsewhere(folder.words, folder.root, name, names))
@@ -230,12 +230,12 @@ def prove_served(  # noqa: PLR0913, PLR0917
         else:
             unproven.append(f"which model it serves: {silent}")
     else:
-        seen = models.models_of(sorted(opened().intersection(paths if reloads else names)))
-        context.state.opened.write([*seen])
-        unproven.append(models.unsound(seen or ([] if reloads else names)))
-        paths, digests = [*seen] or paths, {file.sha256: path for path, file in seen.items()} or digests
-        unproven.append("" if seen else "which model it serves: it names none, and was not seen to open one")
-    unproven.append(models.another_than_before(digests))
+        files = models.models_of(sorted(opened().intersection(paths if reloads else names)))
+        context.state.opened.write([*files])
+        unproven.append(models.unsound(files or ([] if reloads else names)))
+        paths, digests = [*files] or paths, {file.sha256: path for path, file in files.items()} or digests
+        unproven.append("" if files else "which model it serves: it names none, and was not seen to open one")
+    unproven.append(models.explain_other_model(digests))
     doubts = tuple(filter(None, unproven))
     sha256 = "" if doubts or len(digests) > 1 else next(iter(digests))
     if not doubts:
@@ -248,12 +248,12 @@ def reload(api: Api, path: str, sha256: str, folder: ModelFolder) -> str:
 
     Returns why that is not proven if the API refuses. Raises NotRecovered if the file differs from the manifest.
     """
-    known = folder.path_in_api(path)
-    if not known:
+    api_path = folder.path_in_api(path)
+    if not api_path:
         raise failure(f"the model to be a file of the models folder of {api.url}", path)
     if (now := folder.digest(path)) != sha256:
         raise failure(f"{path} to have sha256 {sha256}, as in the manifest, for {api.url}", now)
-    answer = api.ask("POST", api.block.reload_path, params={"path": known})
+    answer = api.ask("POST", api.block.reload_path, params={"path": api_path})
     return "" if answer.good else f"that it reloads {path}: {answer.summary}"
 
 
@@ -263,8 +263,8 @@ def _explain_other_workers(context: RunContext, folder: ModelFolder, models: Sea
     parents = {each.process.pid: each.process.parent for each in owners if each.process}
     if (workers := sum(parent in parents for parent in parents.values())) <= 1:
         return ""
-    started = models.starting(context, folder.root, folder.list_names(models.files), folder.words)
-    if all(file.sha256 == sha256 for file in models.models_of(started).values()):
+    start_names = models.starting(context, folder.root, folder.list_names(models.files), folder.words)
+    if all(file.sha256 == sha256 for file in models.models_of(start_names).values()):
         return ""
     cure = 'end it, and recover with reload_path = "" and MODEL_PATH in api_environment, as examples/gunicorn has them'
     return f"that every worker reloaded it: one of {workers} was asked ({cure})"

@@ -15,12 +15,12 @@ def unit_of_api(context: RunContext) -> str:
 
     An API that renames itself matches no pattern: then it is the only service with neither training nor workers.
     """
-    found: dict[str, set[str]] = {}
+    roles_of: dict[str, set[str]] = {}
     for process in frozen_before(context.state):
         for unit in _units(context.workload, process):
-            found.setdefault(unit, set()).add(process.role)
-    apis = [unit for unit, roles in found.items() if "api" in roles]
-    others = [unit for unit, roles in found.items() if not roles & {"training", "worker"}]
+            roles_of.setdefault(unit, set()).add(process.role)
+    apis = [unit for unit, roles in roles_of.items() if "api" in roles]
+    others = [unit for unit, roles in roles_of.items() if not roles & {"training", "worker"}]
     return next(iter(apis or (others if len(others) == 1 else [])), "")
 
 

@@ -146,10 +146,10 @@ class _Scale:
 
 def tick_seconds(seconds: float) -> float:
     """Return the distance of marks on the time axis that gives at most 8 of them."""
-    wanted = seconds / _MOST_TICKS
-    if wanted <= _TICKS[0] / 2:
-        return float(10 ** math.ceil(math.log10(wanted)))
-    return float(next((tick for tick in _TICKS if tick >= wanted), _TICKS[-1] * math.ceil(wanted / _TICKS[-1])))
+    least = seconds / _MOST_TICKS
+    if least <= _TICKS[0] / 2:
+        return float(10 ** math.ceil(math.log10(least)))
+    return float(next((tick for tick in _TICKS if tick >= least), _TICKS[-1] * math.ceil(least / _TICKS[-1])))
 
 
 def _ticks(panel: Element, scale: _Scale, bottom: int) -> None:
@@ -165,8 +165,8 @@ def _steps(panel: Element, scale: _Scale, top: int, step: str, bars: list[Bar]) 
     for bar in bars:
         start, end = scale.place(bar.began), scale.place(bar.ended)
         rect = _rect(panel, start, top + 3, max(_THIN, end - start), _ROW - 6, f"bar {_class_of(bar.course)}")
-        again = f", {bar.attempt}回目 / attempt {bar.attempt}" if bar.attempt > 1 else ""
-        summary = f"{bar.step}: {bar.course}, {bar.lasted.total_seconds():.3f} s{again}"
+        attempt = f", {bar.attempt}回目 / attempt {bar.attempt}" if bar.attempt > 1 else ""
+        summary = f"{bar.step}: {bar.course}, {bar.lasted.total_seconds():.3f} s{attempt}"
         SubElement(rect, "title").text = visible(summary)
     last = bars[-1]
     sign = _SIGNS.get(last.course, "") + (f" ×{len(bars)}" if len(bars) > 1 else "")

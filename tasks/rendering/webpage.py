@@ -69,11 +69,11 @@ def block_elements(block: object) -> Iterable[Element]:
 
 @block_elements.register
 def _(block: FactList) -> Iterable[Element]:
-    listed = Element("dl")
+    definitions = Element("dl")
     for name, value in block.items:
-        SubElement(listed, "dt").append(_both(name))
-        SubElement(listed, "dd").append(_cell(value))
-    yield listed
+        SubElement(definitions, "dt").append(_both(name))
+        SubElement(definitions, "dd").append(_cell(value))
+    yield definitions
 
 
 @block_elements.register

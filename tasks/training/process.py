@@ -109,11 +109,11 @@ class Training:
 
     def _output(self) -> Iterator[bytes]:
         """Yield output until the training ends, then what is left in the pipe, which orphans may hold open for ever."""
-        pipe, ended = self._process.stdout.fileno(), os.pidfd_open(self._process.pid)  # type: ignore[union-attr]
+        pipe, end = self._process.stdout.fileno(), os.pidfd_open(self._process.pid)  # type: ignore[union-attr]
         os.set_blocking(pipe, False)
         poll = select.poll()
         poll.register(pipe, select.POLLIN)
-        poll.register(ended, select.POLLIN)
+        poll.register(end, select.POLLIN)
         try:
             while True:
                 ready = {descriptor for descriptor, _ in poll.poll()}
@@ -123,10 +123,10 @@ class Training:
                         yield data
                     else:
                         poll.unregister(pipe)
-                if ended in ready:
+                if end in ready:
                     break
         finally:
-            os.close(ended)
+            os.close(end)
         deadline = time.monotonic() + _DRAIN_SECONDS
         with suppress(BlockingIOError):
             while time.monotonic() < deadline and (data := os.read(pipe, _CHUNK)):

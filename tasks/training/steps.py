@@ -43,10 +43,10 @@ def tag_run(workload: str) -> None:
     """Tag this flow run, however it was started: the alarm for failed trainings selects by these tags."""
     context = FlowRunContext.get()
     run = context.flow_run if context else None
-    wanted = {"training", f"workload:{workload}"}
-    if run and not wanted <= set(run.tags):
+    tags = {"training", f"workload:{workload}"}
+    if run and not tags <= set(run.tags):
         with get_client(sync_client=True) as client:
-            client.update_flow_run(run.id, tags=sorted({*run.tags, *wanted}))
+            client.update_flow_run(run.id, tags=sorted({*run.tags, *tags}))
 
 
 def require_command(workload: Workload, name: str) -> None:

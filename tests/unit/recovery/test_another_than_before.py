@@ -34,7 +34,7 @@ def test_another_model_than_before_is_told_and_so_is_that_nobody_knows(
     served: set[str],
     told: bool,  # noqa: FBT001
 ) -> None:
-    assert bool(sealed.another_than_before(served)) is told
+    assert bool(sealed.explain_other_model(served)) is told
 
 
 @pytest.mark.parametrize(
