@@ -14,7 +14,7 @@ from tasks.drill.parts import SeaweedFS
 from tasks.incident.directory import disks
 from tasks.readiness import host
 from tasks.readiness.check_target import CheckTarget
-from tasks.readiness.examine import PARTS, examine
+from tasks.readiness.examine import PARTS, examine, name_of
 from tasks.readiness.host import check_guard, check_incident
 from tasks.readiness.store import check_canary
 from tasks.system.unit_files import escaped
@@ -54,7 +54,7 @@ def test_each_fault_is_named(world: World, fault: Fault) -> None:
     if any(name.startswith("workload/") for name in fault.weights):
         world.small.start_all()
     fault.breaks(world)
-    checks = {part: [each for each in HERE[part] if f"{part}/{each.__name__}" in fault.weights] for part in HERE}
+    checks = {part: [each for each in HERE[part] if f"{part}/{name_of(each)}" in fault.weights] for part in HERE}
     checks["store"] = [*({check_canary} if fault.needs_canary else ()), *checks["store"]]
     found = examine(world.patient(), checks)
     assert found.weights == fault.weights, "\n".join(f"{each.name}: {each.found}" for each in found.findings)
@@ -66,7 +66,7 @@ def test_the_scene_of_a_fault_without_it_is_sound(world: World, name: str) -> No
     world.small.start_all()
     SOUND[name](world)
     part, _, check = name.partition("/")
-    (found,) = examine(world.patient(), {part: [each for each in HERE[part] if each.__name__ == check]}).findings
+    (found,) = examine(world.patient(), {part: [each for each in HERE[part] if name_of(each) == check]}).findings
     assert found.weight is Weight.SOUND, found
 
 
