@@ -19,7 +19,7 @@ class Credentials(Protocol):
         """Return a session of this identity."""
 
 
-def trusted(credentials: Credentials | None) -> Path | None:
+def find_ca_file(credentials: Credentials | None) -> Path | None:
     """Return the CA file to trust: that of the credentials, else AWS_CA_BUNDLE; None for the system's default."""
     given = credentials.aws_client_parameters.verify_cert_path if credentials else None
     return given or (Path(bundle) if (bundle := os.environ.get("AWS_CA_BUNDLE")) else None)

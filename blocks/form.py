@@ -20,14 +20,14 @@ class FormMade(_Block):
     """
 
     @classmethod
-    def _required(cls) -> list[str]:
+    def _list_required(cls) -> list[str]:
         """Return the fields that a form must ask for. No server knows a default that each machine finds for itself."""
         return [name for name, field in cls.model_fields.items() if field.is_required() or field.default_factory]
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the schema, by which the UI makes the form."""
-        required = cls._required()
+        required = cls._list_required()
         return super().model_json_schema(*args, **kwargs) | ({"required": required} if required else {})
 
     @classmethod
@@ -45,7 +45,7 @@ class FormMade(_Block):
             if given == before:
                 raise
             block = super().model_validate(given, **options)
-        if missing := [name for name in cls._required() if name not in given]:
+        if missing := [name for name in cls._list_required() if name not in given]:
             errors: Any = [{"type": "missing", "loc": (name,), "input": None} for name in missing]
             raise ValidationError.from_exception_data(cls.__name__, errors)
         return block
@@ -53,9 +53,9 @@ class FormMade(_Block):
 
 def _without_empty(fields: Mapping[str, Any], places: Sequence[tuple[int | str, ...]]) -> dict[str, Any]:
     """Return the fields without the empty values at these places, and on the way to them."""
-    left = dict[str, Any]()
+    result = dict[str, Any]()
     for name, value in fields.items():
         beyond = [place[1:] for place in places if place[:1] == (name,)]
         if not beyond or value not in EMPTY:
-            left[name] = _without_empty(value, beyond) if beyond and isinstance(value, Mapping) else value
-    return left
+            result[name] = _without_empty(value, beyond) if beyond and isinstance(value, Mapping) else value
+    return result

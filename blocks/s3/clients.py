@@ -14,7 +14,7 @@ from obstore.store import S3Store as Bucket
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPSConnectionPool
 
-from blocks.s3.line import Line
+from blocks.s3.line import S3ConnectionPool
 
 if TYPE_CHECKING:
     import boto3
@@ -67,11 +67,11 @@ class _Secure(_Patient, HTTPSConnection):
     """Over TLS."""
 
 
-class _PlainLine(Line):
+class _PlainLine(S3ConnectionPool):
     ConnectionCls = _Patient
 
 
-class _SecureLine(Line, HTTPSConnectionPool):
+class _SecureLine(S3ConnectionPool, HTTPSConnectionPool):
     ConnectionCls = _Secure
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
 
 
-def signed(  # noqa: PLR0913, PLR0917  the parts of a request
+def sign_request(  # noqa: PLR0913, PLR0917  the parts of a request
     keys: "ReadOnlyCredentials", region: str, method: str, target: str, headers: Mapping[str, str], body_sha256: str
 ) -> dict[str, str]:
     """Return the headers in lower case, including those of the signature.
@@ -32,8 +32,8 @@ def signed(  # noqa: PLR0913, PLR0917  the parts of a request
     path, _, query = target.partition("?")
     names = sorted(given)
     lines = [f"{name}:{' '.join(given[name].split())}" for name in names]
-    listed, asked = ";".join(names), "&".join(sorted(query.split("&"), key=lambda each: each.partition("=")))
-    request = "\n".join([method, path, asked, *lines, "", listed, body_sha256])
+    listed, arguments = ";".join(names), "&".join(sorted(query.split("&"), key=lambda each: each.partition("=")))
+    request = "\n".join([method, path, arguments, *lines, "", listed, body_sha256])
     scope = f"{moment[:8]}/{region}/s3/aws4_request"
     text = f"{_ALGORITHM}\n{moment}\n{scope}\n{sha256(request.encode()).hexdigest()}"
     signature = _mac(_key(keys.secret_key, moment[:8], region), text).hex()

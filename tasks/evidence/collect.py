@@ -47,12 +47,12 @@ def _key(_: Any, parameters: Mapping[str, Any]) -> str:
     what = discover()[collector]
     living = "" if what.early else unended_key(context)
     living = ",".join(earlier_boots(context.state.home)) if what.while_frozen else living
-    asked = [_globs(context.workload).get(source.field) for source in what.sources if isinstance(source, Files)]
+    patterns = [_globs(context.workload).get(source.field) for source in what.sources if isinstance(source, Files)]
     containers = f":{context.workload.containers}:{_globs(context.workload)}" if what.of_containers else ""
-    sensitive = context.workload.sensitive if asked or containers else ""
+    sensitive = context.workload.sensitive if patterns or containers else ""
     lost = f":{sources}" if (sources := _lost(context, what)) else ""
     chosen = _chosen(context.workload, what)
-    return f"{collector}:{frozen_key(context)}:{living}:{asked}{containers}:{sensitive}{lost}{chosen}"
+    return f"{collector}:{frozen_key(context)}:{living}:{patterns}{containers}:{sensitive}{lost}{chosen}"
 
 
 def _chosen(block: Workload, what: Collector) -> str:
@@ -62,7 +62,7 @@ def _chosen(block: Workload, what: Collector) -> str:
     """
     usual = Workload.model_fields["interpreter"].default
     differs = {
-        "needed": not what.while_frozen and needed(block, what) != what.needed,
+        "needed": not what.while_frozen and is_needed(block, what) != what.needed,
         "may be missing": not what.while_frozen and what.name in block.may_be_missing,
         "units": what.of_units and block.units,
         "folders": what.name == FOLDERS and (_globs(block), block.folder_file_mb),
@@ -87,10 +87,10 @@ def _globs(block: Workload) -> dict[str, list[str]]:
 
 def worth_repeating(_: Any, __: Any, state: State[Any]) -> bool:
     """Its error may pass. Not if it was denied, timed out, or lost an earlier look."""
-    made = state.result(raise_on_failure=False)
-    if not isinstance(made, Evidence):
-        return may_pass(made)
-    return made.outcome is Outcome.FAILED and {loss.source for loss in made.losses} != {EARLIER_LOOK}
+    result = state.result(raise_on_failure=False)
+    if not isinstance(result, Evidence):
+        return may_pass(result)
+    return result.outcome is Outcome.FAILED and {loss.source for loss in result.losses} != {EARLIER_LOOK}
 
 
 @step(
@@ -159,10 +159,10 @@ def _note_found(context: RunContext, files: Sequence[StoredFile]) -> None:
     context.state.container_files.write(sorted(kinds | set(context.state.container_files.read())))
 
 
-def needed(workload: Workload, what: Collector) -> bool:
+def is_needed(workload: Workload, what: Collector) -> bool:
     """Return whether a loss of this collector counts: by the block, by the collector, or if containers are named."""
-    asked = workload.needed
-    itself = what.needed if asked is None else what.name in asked
+    chosen = workload.needed
+    itself = what.needed if chosen is None else what.name in chosen
     return itself or (what.of_containers and bool(workload.containers))
 
 
@@ -174,11 +174,11 @@ def _target(context: RunContext, what: Collector, seconds: float, at: Staging) -
         interpreter=interpreter_of(block.root, block.interpreter),
         owner=block.root.stat().st_uid,
         globs=_globs(context.workload),
-        frozen=[(who.pid, who.start) for who in sorted(load_frozen(context.state))],
+        frozen=[(identity.pid, identity.start) for identity in sorted(load_frozen(context.state))],
         seconds=seconds,
         limit=what.limit,
-        containers=tuple((who.id, each.name) for who, each in frozen_containers(context.state).items()),
-        asked=tuple(block.containers),
+        containers=tuple((identity.id, each.name) for identity, each in frozen_containers(context.state).items()),
+        container_selectors=tuple(block.containers),
         docker_host=block.docker_host,
         elsewhere=tuple(context.state.container_files.read()),
         sensitive=block.sensitive,
@@ -202,7 +202,7 @@ def _evidence(
     losses += whole
     return Evidence(
         collector=what.name,
-        needed=needed(context.workload, what),
+        needed=is_needed(context.workload, what),
         may_be_missing=what.name in {*context.workload.may_be_missing, FOLDERS},
         outcome=sum_up(files, losses),
         reason="; ".join(f"{loss.source}: {loss.reason}" for loss in losses[:3]),
@@ -215,13 +215,13 @@ def _evidence(
     )
 
 
-def _file(told: dict[str, Any]) -> StoredFile:
-    parts = told["parts"]
-    return StoredFile(**told | {"parts": parts and Parts(parts["size"], parts["total"], tuple(parts["digests"]))})
+def _file(fields: dict[str, Any]) -> StoredFile:
+    parts = fields["parts"]
+    return StoredFile(**fields | {"parts": parts and Parts(parts["size"], parts["total"], tuple(parts["digests"]))})
 
 
-def _search(told: dict[str, Any]) -> Search:
-    return Search(**told | {"hits": tuple(Hit(**hit) for hit in told["hits"])})
+def _search(fields: dict[str, Any]) -> Search:
+    return Search(**fields | {"hits": tuple(Hit(**hit) for hit in fields["hits"])})
 
 
 def sum_up(files: Sequence[StoredFile], losses: Sequence[Loss]) -> Outcome:

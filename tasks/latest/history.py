@@ -66,17 +66,17 @@ def read_transaction(store: "Store", number: int) -> tuple[LatestTransaction, st
     try:
         found = LatestTransaction.read(whole := Hashed(store.stream(begun_key(number))))
     except ValueError as error:
-        said = str(error).partition("\n")[0]
-        raise _unreadable(store, number, said) from error
+        message = str(error).partition("\n")[0]
+        raise _unreadable(store, number, message) from error
     if found.number != number:
         raise _unreadable(store, number, f"the record of turn {found.number}")
     return found, whole.sha256
 
 
-def _unreadable(store: "Store", number: int, said: str) -> PermanentStoreError:
+def _unreadable(store: "Store", number: int, message: str) -> PermanentStoreError:
     return PermanentStoreError(
         f"{begun_key(number)} in {store.place} to be the record of a turn",
-        said,
+        message,
         "latest/ was left as it is.",
         "Find out who wrote it; what latest/ was is in the turns before it (docs/latest.md).",
     )
@@ -101,7 +101,7 @@ def _object(store: "Store", there: "StoredObject", known: Collection[ObjectRef])
 def at_key(store: "Store", key: str, ref: ObjectRef) -> ObjectReceipt:
     """Compare the object at a key with `ref`. Reads its bytes back where the store has no comparable digest."""
     there = store.head(key)
-    said = there and there.says(ref.sha256, ref.parts)
-    got = said or (read_back(store, key, ref.size) if there else "no object")
+    sha256 = there and there.says(ref.sha256, ref.parts)
+    got = sha256 or (read_back(store, key, ref.size) if there else "no object")
     reason = "" if got == ref.sha256 else f"expected sha256 {ref.sha256}, the store has {got}"
-    return ObjectReceipt(key, ref.sha256, ref.size, proven=not reason, reason=reason, read=bool(there) and not said)
+    return ObjectReceipt(key, ref.sha256, ref.size, proven=not reason, reason=reason, read=bool(there) and not sha256)

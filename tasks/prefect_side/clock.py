@@ -47,8 +47,8 @@ class ServerClock:
         Returns by how much the clock was put forward; negative if it was put back.
         """
         before = self.now()
-        if told := time_told(date):
-            self._at_boot = told - _since_boot()
+        if server_time := time_told(date):
+            self._at_boot = server_time - _since_boot()
         return self.now() - before
 
     def now(self) -> datetime:

@@ -50,7 +50,7 @@ class RunApi(httpx.BaseTransport, httpx.AsyncBaseTransport):
         return self.handle_request(request)
 
     def _answer(self, method: str, path: str, body: _Json) -> tuple[HTTPStatus, Any]:
-        kind, key, sets_state = asked.groups() if (asked := _KEPT.fullmatch(path)) else ("", "", "")
+        kind, key, sets_state = route.groups() if (route := _KEPT.fullmatch(path)) else ("", "", "")
         match method, self._known.get(f"{kind}/{key}"):
             case "GET", None if path in _FIXED:
                 return HTTPStatus.OK, _FIXED[path]

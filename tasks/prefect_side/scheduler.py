@@ -34,14 +34,14 @@ class PrefectScheduler:
 
     def list_states(self, launchers: Iterable[Launcher], seconds: float) -> States:
         """Ask one after the other: SQLite under the server takes one writer at a time."""
-        return asyncio.run(_each(_paused, launchers, seconds))
+        return asyncio.run(_each(_is_paused, launchers, seconds))
 
     def set_paused(self, launchers: Iterable[Launcher], seconds: float, *, paused: bool) -> States:
         """Set each, and prove it by reading it again."""
 
         async def act(client: "PrefectClient", launcher: Launcher) -> bool:
             await _set_paused(client, launcher, paused=paused)
-            return await _paused(client, launcher)
+            return await _is_paused(client, launcher)
 
         return asyncio.run(_each(act, launchers, seconds))
 
@@ -74,7 +74,7 @@ async def _each(
     return tuple(states.values())
 
 
-async def _paused(client: "PrefectClient", launcher: Launcher) -> bool:
+async def _is_paused(client: "PrefectClient", launcher: Launcher) -> bool:
     if launcher.kind is Kind.DEPLOYMENT:
         return (await client.read_deployment_by_name(launcher.name)).paused
     if launcher.kind is Kind.POOL:

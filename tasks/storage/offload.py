@@ -43,10 +43,10 @@ def claim_store(context: RunContext) -> Sent:
     warnings = [f"{store.place}: {each}" for each in store.promises().notes]
     if warnings:
         context.log.write("store tried", store.place, result="; ".join(store.promises().notes))
-    if told := store.unfit():
-        warnings.append(f"not retained as asked: {told}")
-        context.log.write("not retained", store.place, result=told)
-        logger.warning("What is stored can be deleted by whoever may delete there: %s", told)
+    if problem := store.unfit():
+        warnings.append(f"not retained as asked: {problem}")
+        context.log.write("not retained", store.place, result=problem)
+        logger.warning("What is stored can be deleted by whoever may delete there: %s", problem)
     return Sent(1, 0, store.place, warnings=tuple(warnings))
 
 
@@ -95,7 +95,7 @@ def _offload(context: RunContext, ledger: Ledger, sealed: Seal) -> Sent:
         sealed.volume,
         elsewhere(context, (item.sha256 for item in wanted if item.size)),
         progress,
-        _listed(context, ledger, {item.folder for item in every}),
+        _list_sizes(context, ledger, {item.folder for item in every}),
     )
     with shown("offload", context.incident.id, progress):
         block = context.workload
@@ -112,7 +112,7 @@ def _offload(context: RunContext, ledger: Ledger, sealed: Seal) -> Sent:
     return Sent(len(these), size, store.place, progress.ways["sent"], progress.ways["copied"])
 
 
-def _listed(context: RunContext, ledger: Ledger, folders: Collection[str]) -> dict[str, int]:
+def _list_sizes(context: RunContext, ledger: Ledger, folders: Collection[str]) -> dict[str, int]:
     """Return sizes by key of the objects in these folders of the store, without those that were not proven.
 
     Empty if retention is asked for, because a listing does not tell it, or if no earlier run has sent anything.

@@ -86,9 +86,11 @@ def _affordable(layout: Layout, keys: Mapping[str, int]) -> tuple[list[str], lis
     room = {False: DOCUMENTS_LIMIT, True: BYTES_LIMIT}
     manifests = {*map(layout.manifest, layout.volumes)}
     for key in (key for key in layout.documents if key in keys):
-        listed, left = key in manifests, room[key in manifests]
-        if keys[key] > (left if listed else min(DOCUMENT_LIMIT, left)):
-            troubles.append(unclear(key, "it is too large to be read as a document", f"{left} bytes", f"{keys[key]}"))
+        listed, remaining = key in manifests, room[key in manifests]
+        if keys[key] > (remaining if listed else min(DOCUMENT_LIMIT, remaining)):
+            troubles.append(
+                unclear(key, "it is too large to be read as a document", f"{remaining} bytes", f"{keys[key]}")
+            )
         else:
             wanted.append(key)
             room[listed] -= keys[key]
@@ -101,8 +103,8 @@ def see(store: "Store", promise: Promise, read: str | None, *, deep: bool) -> Se
         there = store.head(promise.key)
         if there is None:
             return Seen(promise.key, there=False)
-        told = there.sha256 is not None or (there.composite != "" and there.composite == promise.composite)
-        if read is None and (deep or not told):
+        is_proven = there.sha256 is not None or (there.composite != "" and there.composite == promise.composite)
+        if read is None and (deep or not is_proven):
             read = read_back(store, promise.key, there.size if promise.size is None else promise.size)
     except StoreError as error:
         return Seen(promise.key, there=True, trouble=str(error))

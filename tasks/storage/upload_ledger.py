@@ -43,10 +43,10 @@ def entries(lines: Iterable[bytes]) -> Iterator[Entry]:
 def _entry(line: bytes) -> Entry | None:
     try:
         found = json.loads(line)
-        said = found["place"], found["key"], found["sha256"]
+        fields = found["place"], found["key"], found["sha256"]
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
-    return Entry(*said) if all(isinstance(each, str) for each in said) else None
+    return Entry(*fields) if all(isinstance(each, str) for each in fields) else None
 
 
 class Ledger:

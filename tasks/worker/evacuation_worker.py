@@ -31,7 +31,7 @@ from tasks.system.installation import FLEET_KEY, FLEET_SIGNERS, WORKER_VERSION, 
 from tasks.worker.early import Prepared, prepared_for
 from tasks.worker.frames import Frames
 from tasks.worker.hints import Hints
-from tasks.worker.known_runs import KnownRun
+from tasks.worker.known_runs import OwnRunConfiguration
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
@@ -58,13 +58,13 @@ class _Started:
     """Passes on that the process of a run has started, and notes it."""
 
     prepared: Prepared | None
-    told: TaskStatus[int] | None
+    status: TaskStatus[int] | None
 
     def started(self, value: int) -> None:
         if self.prepared:
             self.prepared.has_process = True
-        if self.told:
-            self.told.started(value)
+        if self.status:
+            self.status.started(value)
 
 
 class EvacuationWorker(ProcessWorker):
@@ -73,7 +73,7 @@ class EvacuationWorker(ProcessWorker):
     Whatever fails in it of its own, the run starts as a process worker would start it; but only a run of ours.
     """
 
-    job_configuration = KnownRun
+    job_configuration = OwnRunConfiguration
 
     _description = "Start evacuations on this host as processes, and freeze the workload before."
     _display_name = "Evacuation"
@@ -165,13 +165,13 @@ class EvacuationWorker(ProcessWorker):
         while True:
             await self._hinted.wait()
             self._hinted.clear()
-            asked, self._wanted = self._wanted, {}
+            hints, self._wanted = self._wanted, {}
             found = set[UUID]()
             with suppress(Exception):  # the next ordinary question tells what is wrong
                 self._due = self._spared = 0.0
                 found = {run.id for run in await self.get_and_submit_flow_runs()}
-            left = {run: tries - 1 for run, tries in asked.items() if run not in found and tries > 1}
-            self._wanted = {**left, **self._wanted}
+            remaining = {run: tries - 1 for run, tries in hints.items() if run not in found and tries > 1}
+            self._wanted = {**remaining, **self._wanted}
             await asyncio.sleep(_SPACING_SECONDS)
             if self._wanted:
                 self._hinted.set()

@@ -252,13 +252,13 @@ def test_evidence_is_sent_before_what_goes_along(
     model = (small.root / "models/model_builtin.joblib").read_bytes()
     put(small.root, {"logs/a": b"first by name", "models/same": model})
     sent = list[str]()
-    done = uploader.Delivery._done
+    done = uploader.Delivery._finish
 
     def noted(self: uploader.Delivery, item: Expected, way: str, size: int | None = None) -> bool:
         sent.append(item.key)
         return done(self, item, way, size)
 
-    monkeypatch.setattr(uploader.Delivery, "_done", noted)
+    monkeypatch.setattr(uploader.Delivery, "_finish", noted)
     with case_of(small.block(), store) as context:
         evidence = every(context)
         claim_store.fn(context)
