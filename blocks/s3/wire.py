@@ -67,7 +67,7 @@ class Wire:
         return answer
 
     def _send(self, method: str, target: str, headers: Mapping[str, str], body: Body) -> S3Response:
-        """Send small bodies over `Line`; streams, and requests through a proxy, by urllib3."""
+        """Send small bodies over `S3ConnectionPool`; streams, and requests through a proxy, by urllib3."""
         if isinstance(body, bytes) and self._line:
             return self._line.ask(method, target, headers, body)
         url, sent = self._root + target, body if isinstance(body, bytes) else body()

@@ -25,7 +25,7 @@ def find_names(root: bytes, patterns: Iterable[str]) -> tuple[list[bytes], list[
 
 
 def left_over(root: bytes, patterns: Iterable[str], beside: Iterable[str]) -> tuple[list[bytes], list[Loss]]:
-    """Return what `found` does for the patterns, without the names that the patterns `beside` match."""
+    """Return what `find_names` does for the patterns, without the names that the patterns `beside` match."""
     names, losses = find_names(root, patterns)
     others = frozenset(find_names(root, beside)[0])
     return [name for name in names if name not in others], losses
