@@ -137,7 +137,7 @@ class S3Reader:
             with closing(found["Body"]) as body:
                 yield from body.iter_chunks(PIECE)
 
-    def rewritten(self, prefix: str) -> dict[str, int] | None:
+    def count_versions(self, prefix: str) -> dict[str, int] | None:
         """Return the versions and delete markers of each key with more than one; None if versioning was never enabled.
 
         Needs s3:GetBucketVersioning and s3:ListBucketVersions. Versioning is asked for once.

@@ -158,7 +158,7 @@ class S3Store(S3Reader):
         """
         there = self.ensure_present(key, sha256, parts)
         with suppress(Denied):
-            several = (self.rewritten(key) or {}).get(key, 1) > 1
+            several = (self.count_versions(key) or {}).get(key, 1) > 1
             for version in self._versions(key) if several else ():
                 known = self._identify(key, sha256, parts, version)
                 has_content(self.place, f"version {version} of {key}", known, sha256, parts)

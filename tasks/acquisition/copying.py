@@ -8,7 +8,7 @@ from typing import BinaryIO, Final
 
 from tasks.acquisition.collector import Taken
 from tasks.acquisition.content import FileContent, read_once
-from tasks.acquisition.matching import lost
+from tasks.acquisition.matching import build_loss
 from tasks.acquisition.pouring import Endless, blocks, clone, extents
 from tasks.acquisition.room import Room
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
@@ -52,7 +52,7 @@ class Copying:
             to = _target(self.root, name)
             return Loss(quote(name), Outcome.FAILED, f"a link to nothing, {quote(to)}" if to else "it vanished")
         except OSError as error:
-            return lost(name, error)
+            return build_loss(name, error)
         except Endless:
             reason = f"it has no size and yields more than the {self.limit} bytes that may still be stored"
             return Loss(quote(name), Outcome.TRUNCATED, reason)

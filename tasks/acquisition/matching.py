@@ -67,9 +67,9 @@ class _Walk:
                 yield from self._look(at, first, rest)
             except (FileNotFoundError, NotADirectoryError) as error:
                 if first == _WHOLE:
-                    yield lost(at, error)
+                    yield build_loss(at, error)
             except OSError as error:
-                yield lost(at, error)
+                yield build_loss(at, error)
 
     def _look(self, at: bytes, first: bytes, rest: list[bytes]) -> Iterator[bytes | Loss]:
         with folder_below(self.root, at) as (folder, real):
@@ -127,7 +127,7 @@ def _fitting(folder: int, pattern: bytes) -> list[bytes]:
     return [name for name in fitting if pattern.startswith(b".") or not name.startswith(b".")]
 
 
-def lost(name: bytes, error: OSError) -> Loss:
+def build_loss(name: bytes, error: OSError) -> Loss:
     """Return the loss of one name, by the kernel's error."""
     outcome = Outcome.DENIED if error.errno in _DENIED else Outcome.FAILED
     return Loss(quote(name), outcome, error.strerror or str(error))

@@ -38,7 +38,7 @@ def _search(file: StoredFile, target: Target, folder: Path) -> Search:
 
 def _pass_on(taken: Taken, target: Target, folder: Path) -> Iterator[StoredFile | Loss | Search]:
     if target.sensitive == "withhold" and (taken.search.hits or taken.search.unsearched.startswith(_ALL)):
-        yield _withheld(taken, folder)
+        yield _withhold(taken, folder)
         return
     yield taken.file
     if taken.search.hits or taken.search.unsearched:
@@ -49,7 +49,7 @@ def _copy(file: StoredFile, folder: Path) -> Path:
     return (Path(file.where) if file.where else folder) / file.stored
 
 
-def _withheld(taken: Taken, folder: Path) -> Loss:
+def _withhold(taken: Taken, folder: Path) -> Loss:
     """Remove a file from the evidence; the loss has its digest and size, by which its owner can recognise it."""
     file = taken.file
     if not file.in_place:

@@ -50,12 +50,12 @@ def _key(_: Any, parameters: Mapping[str, Any]) -> str:
     patterns = [_globs(context.workload).get(source.field) for source in what.sources if isinstance(source, Files)]
     containers = f":{context.workload.containers}:{_globs(context.workload)}" if what.of_containers else ""
     sensitive = context.workload.sensitive if patterns or containers else ""
-    lost = f":{sources}" if (sources := _lost(context, what)) else ""
-    chosen = _chosen(context.workload, what)
+    lost = f":{sources}" if (sources := _lost_files(context, what)) else ""
+    chosen = _other_settings(context.workload, what)
     return f"{collector}:{frozen_key(context)}:{living}:{patterns}{containers}:{sensitive}{lost}{chosen}"
 
 
-def _chosen(block: Workload, what: Collector) -> str:
+def _other_settings(block: Workload, what: Collector) -> str:
     """Return the block's other settings that the result depends on, where they differ from the defaults.
 
     A look at frozen processes stays what it was: after the stop it would only find them gone.
@@ -71,14 +71,14 @@ def _chosen(block: Workload, what: Collector) -> str:
     return "".join(f":{name}={value}" for name, value in differs.items() if value)
 
 
-def _lost(context: RunContext, what: Collector) -> list[str]:
+def _lost_files(context: RunContext, what: Collector) -> list[str]:
     """Return this collector's files that were hashed in place and could not be sent: they may have space now."""
     sources = [source for source in what.sources if isinstance(source, Files)]
     globs = _globs(context.workload)
     patterns = [each for source in sources for each in source.patterns or globs[source.field]]
     beside = [each for source in sources for field in source.beside for each in globs[field]]
-    lost = {name: os.fsdecode(unquote(name)) for name in context.state.lost_in_place.read()}
-    return [name for name, path in lost.items() if named(path, patterns) and not named(path, beside)]
+    paths = {name: os.fsdecode(unquote(name)) for name in context.state.lost_in_place.read()}
+    return [name for name, path in paths.items() if named(path, patterns) and not named(path, beside)]
 
 
 def _globs(block: Workload) -> dict[str, list[str]]:

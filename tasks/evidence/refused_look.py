@@ -23,7 +23,7 @@ def bring_refused(context: RunContext, folder: Path) -> None:
         name = f"attempt-{home.name}"
         files = [(path, at) for at in every if at.name == home.name for path in _look(at)]
         remaining = [
-            f"{path}: {why}" for path, at in files if (why := _brought(path, folder / name / path.relative_to(at)))
+            f"{path}: {why}" for path, at in files if (why := _bring(path, folder / name / path.relative_to(at)))
         ]
         with suppress(OSError):  # the account, variables and limits of what a recovery brings back
             write_once(context.directory.path / STARTS, (home / STARTS).read_bytes())
@@ -32,7 +32,7 @@ def bring_refused(context: RunContext, folder: Path) -> None:
         context.losses += [f"and of it stays where it is 未取得: {each}" for each in remaining]
 
 
-def _brought(path: Path, to: Path) -> str:
+def _bring(path: Path, to: Path) -> str:
     """Link a file, or copy it from another disk and where it may grow; return why that failed."""
     try:
         to.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -23,8 +23,8 @@ def server_time(client: SyncPrefectClient) -> datetime:
     return time_told(client.hello().headers.get("date")) or datetime.now(UTC)
 
 
-def server_time_if_told() -> datetime | None:
-    """Return the time by the Prefect server's clock; None if it does not tell within five seconds. Never raises."""
+def find_server_time() -> datetime | None:
+    """Return the time by the Prefect server's clock; None if it does not answer within five seconds. Never raises."""
     with (
         suppress(HTTPError, ValueError, RuntimeError),
         temporary_settings(AT_ONCE),

@@ -48,7 +48,7 @@ from tasks.host.process.process import Process
 from tasks.incident import layout
 from tasks.people.announce import announce_containment
 from tasks.prefect_side import saved_blocks
-from tasks.prefect_side.clock import server_time_if_told
+from tasks.prefect_side.clock import find_server_time
 from tasks.record.publish import publish
 from tasks.runtime import flow_run
 from tasks.runtime.context import Adapters
@@ -150,7 +150,7 @@ def put_on_paper(world: World, happens: Callable[[str], object], fails: Iterable
         (saved_blocks.require_store, lambda *_: {"folder": str(world.folder)}),
         (flow_run.own_launchers, frozenset),
         (flow_run.origin, lambda _: "drawn"),
-        (server_time_if_told, lambda: None),
+        (find_server_time, lambda: None),
         (flow_run.finished_before, lambda _: FINISHED),
         (tasks.models.inspect.read_model, lambda *_: {"outcome": Soundness.SOUND, "reason": "on paper"}),
         (flows.evacuate._name, lambda: "paper"),

@@ -258,7 +258,7 @@ def test_the_time_for_digests_is_bounded_and_files_are_told_without(tmp_path: Pa
 
 
 def test_very_many_files_are_told_of_in_part_and_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.Looking, "left", 3)
+    monkeypatch.setattr(datasets.Looking, "remaining", 3)
     (tmp_path / "data").mkdir()
     for number in range(5):
         (tmp_path / f"data/{number}").touch()
