@@ -233,11 +233,11 @@ def _is_object(path: Path) -> bool:
 
 def _pour(origin: IO[bytes], target: IO[bytes]) -> str:
     """Copy and hash in one pass, in bounded memory. Returns the SHA-256 in hexadecimal."""
-    seen = sha256_of()
+    digest = sha256_of()
     while chunk := origin.read(PIECE):
-        seen.update(chunk)
+        digest.update(chunk)
         target.write(chunk)
-    return seen.hexdigest()
+    return digest.hexdigest()
 
 
 def _make_folders(folder: Path) -> None:

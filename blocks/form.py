@@ -37,15 +37,15 @@ class FormMade(_Block):
             return super().model_validate(obj, **options)
         types = {name: field.annotation for name, field in cls.model_fields.items()}
         blocks = {name for name, kind in types.items() if cls.annotation_refers_to_block_class(kind)}
-        given = {name: value for name, value in obj.items() if value != {} or name not in blocks}
+        fields = {name: value for name, value in obj.items() if value != {} or name not in blocks}
         try:
-            block = super().model_validate(given, **options)
+            block = super().model_validate(fields, **options)
         except ValidationError as error:
-            before, given = given, _without_empty(given, [each["loc"] for each in error.errors()])
-            if given == before:
+            before, fields = fields, _without_empty(fields, [each["loc"] for each in error.errors()])
+            if fields == before:
                 raise
-            block = super().model_validate(given, **options)
-        if missing := [name for name in cls._list_required() if name not in given]:
+            block = super().model_validate(fields, **options)
+        if missing := [name for name in cls._list_required() if name not in fields]:
             errors: Any = [{"type": "missing", "loc": (name,), "input": None} for name in missing]
             raise ValidationError.from_exception_data(cls.__name__, errors)
         return block

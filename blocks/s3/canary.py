@@ -86,8 +86,8 @@ class Canary:
     def _put(self, name: str, headers: Mapping[str, str] = _NOTHING, wrong: bytes | None = None) -> Mapping[str, str]:
         """Put an object whose content is its name. The checksum header is that of `wrong` if given."""
         data = name.encode()
-        given = {**headers, **body_headers(len(data), digest_bytes(wrong or data))}
-        return self._wire.ask("PUT", self._folder + name, given, body=data, sha256=digest_bytes(data)).headers
+        every_header = {**headers, **body_headers(len(data), digest_bytes(wrong or data))}
+        return self._wire.ask("PUT", self._folder + name, every_header, body=data, sha256=digest_bytes(data)).headers
 
     def _read_checksum(self, name: str) -> str:
         place, headers = self._folder + name, {"x-amz-checksum-mode": "ENABLED"}

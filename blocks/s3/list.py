@@ -43,8 +43,8 @@ def pages(wire: Wire, root: str, prefix: str, delimiter: str = "") -> Iterator[P
 
 
 def _page(wire: Wire, root: str, parameters: dict[str, str]) -> Page:
-    given = sorted((name, value) for name, value in {**_FIXED, **parameters}.items() if value)
-    query = "&".join(f"{name}={quote(value, safe='-_.~')}" for name, value in given)
+    pairs = sorted((name, value) for name, value in {**_FIXED, **parameters}.items() if value)
+    query = "&".join(f"{name}={quote(value, safe='-_.~')}" for name, value in pairs)
     body = wire.ask("GET", "", {}, query=f"?{query}").body
     try:
         return _parse(ET.fromstring(body), root)  # noqa: S314  expat limits what entities expand to

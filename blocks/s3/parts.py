@@ -115,8 +115,8 @@ class MultipartObjects:
             if error.response["Error"].get("Code") not in _GONE:
                 raise
             return "", {}
-        known = ((part, there[part.number]) for part in parts if part.number in there)
-        return upload, {part.number: found["ETag"] for part, found in known if _is(found, part, read)}
+        pairs = ((part, there[part.number]) for part in parts if part.number in there)
+        return upload, {part.number: found["ETag"] for part, found in pairs if _is(found, part, read)}
 
     def _put(self, name: str, upload: str, part: Part, descriptor: int, source: Path) -> str:
         headers = body_headers(part.length, part.sha256)
@@ -180,7 +180,7 @@ def _is(there: "PartTypeDef", part: Part, read: _Read) -> bool:
         return False
     if checksum := there.get("ChecksumSHA256"):
         return checksum == base64_of(part.sha256)
-    seen = hashlib.md5(usedforsecurity=False)
+    digest = hashlib.md5(usedforsecurity=False)
     for piece in read(part.start, part.length):
-        seen.update(piece)
-    return there["ETag"].strip('"') == seen.hexdigest()
+        digest.update(piece)
+    return there["ETag"].strip('"') == digest.hexdigest()

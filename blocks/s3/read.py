@@ -76,10 +76,10 @@ class S3Reader:
             found = self._head(self._name(key), version)
         if found is None:
             return None
-        there, seen = stored_object(key, found), self._promises or KEPT
-        if not seen.digests:
+        there, promises = stored_object(key, found), self._promises or KEPT
+        if not promises.digests:
             return replace(there, sha256=None, composite="")
-        return there if seen.refuses_parts else replace(there, composite="")
+        return there if promises.refuses_parts else replace(there, composite="")
 
     def _identify(self, key: str, sha256: str, parts: Parts | None, version: str = "") -> StoredObject | None:
         """Return the object at a key: by the store's digest, or hashed here if its digest does not decide."""
@@ -87,10 +87,10 @@ class S3Reader:
         answer = there is None or there.says(sha256, parts) or (parts and parts.contradicted_by(there.composite))
         if answer or there is None:
             return there
-        seen = sha256_of()
+        digest = sha256_of()
         for piece in self._stream(key, version):
-            seen.update(piece)
-        return replace(there, sha256=seen.hexdigest())
+            digest.update(piece)
+        return replace(there, sha256=digest.hexdigest())
 
     def _versions(self, key: str) -> Sequence[str]:
         """Return the ids of all versions of a key, without delete markers."""
@@ -151,10 +151,10 @@ class S3Reader:
             pages = self._s3.get_paginator("list_object_versions").paginate(
                 Bucket=self._bucket, Prefix=self._prefix + prefix
             )
-            kept = Counter(
+            versions = Counter(
                 each["Key"] for page in pages for each in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))
             )
-        counts = {name.removeprefix(self._prefix): times for name, times in sorted(kept.items()) if times > 1}
+        counts = {name.removeprefix(self._prefix): times for name, times in sorted(versions.items()) if times > 1}
         return {key: times for key, times in counts.items() if not key.startswith(CANARIES)}
 
     def list(self, prefix: str) -> Iterator[StoredObject]:

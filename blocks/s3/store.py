@@ -160,8 +160,8 @@ class S3Store(S3Reader):
         with suppress(Denied):
             several = (self.count_versions(key) or {}).get(key, 1) > 1
             for version in self._versions(key) if several else ():
-                known = self._identify(key, sha256, parts, version)
-                has_content(self.place, f"version {version} of {key}", known, sha256, parts)
+                content = self._identify(key, sha256, parts, version)
+                has_content(self.place, f"version {version} of {key}", content, sha256, parts)
         return there
 
     def _retain(self, key: str) -> None:

@@ -96,11 +96,11 @@ def _from_source(source: Source, target: Target, folder: Path) -> Iterator[Item]
 
 def _store(room: Room, stored: str, data: bytes, limit: int) -> Iterator[StoredFile | Loss]:
     """Store bytes that we made; of too many the first `limit`, with a Loss."""
-    kept = data[:limit]
-    if kept or not data:
-        where = room.where(room.keep(stored, kept))
-        yield StoredFile(stored, "", len(kept), digest_bytes(kept), where=where)
-    if len(kept) < len(data):
+    head = data[:limit]
+    if head or not data:
+        where = room.where(room.keep(stored, head))
+        yield StoredFile(stored, "", len(head), digest_bytes(head), where=where)
+    if len(head) < len(data):
         yield Loss(stored, Outcome.TRUNCATED, f"the first {limit} of {len(data)} bytes: the limit is reached")
 
 
@@ -125,7 +125,7 @@ def _copy_left_over(target: Target, source: Files, room: Room) -> Iterator[Taken
     names, losses = left_over(os.fsencode(target.root), target.globs[source.field], beside)
     yield from losses
     copying = Copying(os.fsencode(target.root), room, target.limit, owners_of(target), target.search_limit)
-    for name in names[: source.most]:
+    for name in names[: source.max_files]:
         place = Path(os.path.realpath(Path(target.root, os.fsdecode(name))))
         if any(place.is_relative_to(each) for each in target.apart):
             continue
@@ -133,8 +133,8 @@ def _copy_left_over(target: Target, source: Files, room: Room) -> Iterator[Taken
             yield item
         if isinstance(item, Taken) and (why := unsteady(item.file.stored, item.file.note)):
             yield Loss(item.file.source, Outcome.FAILED, f"{why}; what is kept of it mixes several moments")
-    if len(names) > source.most:
-        yield Loss(source.field, Outcome.TRUNCATED, f"the first {source.most} of {len(names)} files")
+    if len(names) > source.max_files:
+        yield Loss(source.field, Outcome.TRUNCATED, f"the first {source.max_files} of {len(names)} files")
 
 
 def _left_out(target: Target, name: bytes, place: Path) -> Loss | None:

@@ -77,8 +77,8 @@ class ProgramOutput:
     """Store the output of a program in the file `stored`, without a shell; `last` keeps only its last lines.
 
     Of output above the limit the `keep` part is kept. As root, `as_owner` runs it with the rights of the workload's
-    owner. `environment` are variables besides PATH, HOME and LC_ALL. Of a program that is asked for at most `most`
-    lines so many are a loss; `unasked` is a loss too, what it is not asked for at all.
+    owner. `environment` are variables besides PATH, HOME and LC_ALL. Output with `max_lines` lines, the most that the
+    program is asked for, counts as truncated; `omission` says what it is not asked for at all, which is a loss too.
     """
 
     argv: tuple[str, ...]
@@ -87,21 +87,21 @@ class ProgramOutput:
     keep: Literal["first", "last"] = "first"
     as_owner: bool = False
     environment: tuple[tuple[str, str], ...] = ()
-    most: int = FOREVER
-    unasked: str = ""
+    max_lines: int = FOREVER
+    omission: str = ""
 
 
 @dataclass(frozen=True)
 class Files:
     """Store the workload's files that match `patterns`, byte for byte; without patterns, those of this block field.
 
-    Without those of the block fields `beside`, which others take; of more than `most` files the rest is a loss.
+    Without those of the block fields `beside`, which others take; of more than `max_files` files the rest is a loss.
     """
 
     field: str
     patterns: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
-    most: int = FOREVER
+    max_files: int = FOREVER
 
 
 @dataclass(frozen=True)

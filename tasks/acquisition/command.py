@@ -44,10 +44,10 @@ def run(command: ProgramOutput, target: Target) -> bytes:
         digests=command.argv[0] != "journalctl",
     ).splitlines(keepends=True)
     data = "".join(lines[-command.last :]).encode()
-    lost = [(Outcome.TRUNCATED, command.unasked)] if command.unasked else []
-    if cut or output.count(b"\n") >= command.most:
-        kept = f"{target.limit} bytes" if cut else f"{command.most} lines"
-        lost.append((Outcome.TRUNCATED, f"its {command.keep} {kept}: the limit is reached"))
+    lost = [(Outcome.TRUNCATED, command.omission)] if command.omission else []
+    if cut or output.count(b"\n") >= command.max_lines:
+        amount = f"{target.limit} bytes" if cut else f"{command.max_lines} lines"
+        lost.append((Outcome.TRUNCATED, f"its {command.keep} {amount}: the limit is reached"))
     if _PARTLY in complained:
         lost.append((Outcome.DENIED, complained.partition("\n")[0][:_WORDS]))
     if lost:

@@ -13,7 +13,7 @@ from tasks.custody.evidence.secrets import Search, Searching
 
 @dataclass(frozen=True)
 class FileContent:
-    """What one reading of a file told."""
+    """What one reading of a file yields: its length, its digests and the secrets found in it."""
 
     size: int
     sha256: str

@@ -57,10 +57,10 @@ def signal_names(mask: int) -> list[str]:
 
 def signals(status: str) -> dict[str, Any]:
     """Return what is pending, blocked, ignored and caught, as the kernel's mask and by name."""
-    known = fields(status)
-    masks = {name: known[name] for name in _MASKS if name in known}
+    values = fields(status)
+    masks = {name: values[name] for name in _MASKS if name in values}
     named: dict[str, Any] = {name: _name_signals(mask) for name, mask in masks.items()}
-    return {"queued": known.get("SigQ"), **named}
+    return {"queued": values.get("SigQ"), **named}
 
 
 def _name_signals(mask: str) -> dict[str, Any]:

@@ -82,9 +82,9 @@ def store(room: Room, stored: str, data: bytes) -> StoredFile:
 def redact_inspection(value: Any, name: str = "") -> Any:
     """Return an inspection without secrets: of environment, labels, options and command lines what may be shown."""
     if isinstance(value, Mapping):
-        given = name in _GIVEN
+        may_hold_secrets = name in _GIVEN
         return {
-            key: redact_value(each) if given and isinstance(each, str) else redact_inspection(each, key)
+            key: redact_value(each) if may_hold_secrets and isinstance(each, str) else redact_inspection(each, key)
             for key, each in value.items()
         }
     if isinstance(value, list) and all(isinstance(item, str) for item in value):

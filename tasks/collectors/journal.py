@@ -38,8 +38,8 @@ def make(target: Target) -> bytes:
     """Return the journal; if it is too long, its last part."""
     require_systemd()
     more = len(target.frozen) - _MOST_PIDS
-    unasked = f"what {more} of {len(target.frozen)} processes said was not asked for" if more > 0 else ""
-    return run(ProgramOutput(words(target), "journal.txt", keep="last", unasked=unasked), target)
+    omission = f"what {more} of {len(target.frozen)} processes said was not asked for" if more > 0 else ""
+    return run(ProgramOutput(words(target), "journal.txt", keep="last", omission=omission), target)
 
 
 COLLECTOR = Collector(

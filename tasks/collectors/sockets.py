@@ -109,10 +109,10 @@ def inode_of(link: str) -> int | None:
 
 def of_process(pid: int) -> list[dict[str, Any]]:
     """Return the sockets that a process holds, by descriptor."""
-    known = tables_of(pid)
+    sockets = tables_of(pid)
     held = [(descriptor, inode) for descriptor, link in descriptors(pid) if (inode := inode_of(link)) is not None]
     return [
-        {"descriptor": descriptor, "inode": inode, **(vars(known[inode]) if inode in known else {"kind": "other"})}
+        {"descriptor": descriptor, "inode": inode, **(vars(sockets[inode]) if inode in sockets else {"kind": "other"})}
         for descriptor, inode in held
     ]
 

@@ -65,9 +65,9 @@ def _users(pid: int) -> dict[str, Any]:
 
 
 def _memory(pid: int) -> dict[str, Any]:
-    kept = ("VmPeak", "VmHWM", "VmSwap")
+    names = ("VmPeak", "VmHWM", "VmSwap")
     status = fields(text(pid, "status"))
-    return psutil.Process(pid).memory_info()._asdict() | {name: status[name] for name in kept if name in status}
+    return psutil.Process(pid).memory_info()._asdict() | {name: status[name] for name in names if name in status}
 
 
 _QUESTIONS: dict[str, Callable[[int], Any]] = {
@@ -143,21 +143,21 @@ def _whole(data: bytes, described: list[dict[str, Any]]) -> bytes:
 def draw(target: Target) -> bytes:
     """Return the same processes as a tree like `ps f`, for people."""
     found = (read_process(pid) for pid, start in target.frozen if still(pid, start))
-    known = {process.pid: process for process in found if process}
+    processes = {process.pid: process for process in found if process}
     head = _ROW.format("PID", "PPID", "STATE", "USER", "CPU", "RSS", "STARTED", "COMMAND")
-    rows = (_row(process, depth) for process, depth in _down(known))
+    rows = (_row(process, depth) for process, depth in _down(processes))
     return "".join([head, *rows]).encode(errors="backslashreplace")
 
 
-def _down(known: dict[int, Process]) -> Iterator[tuple[Process, int]]:
+def _down(processes: dict[int, Process]) -> Iterator[tuple[Process, int]]:
     """Yield parents before their children, each with its depth; without recursion, because a chain may be endless."""
     children: dict[int, list[int]] = {}
-    for pid, process in sorted(known.items(), reverse=True):
-        children.setdefault(process.parent if process.parent in known else 0, []).append(pid)
+    for pid, process in sorted(processes.items(), reverse=True):
+        children.setdefault(process.parent if process.parent in processes else 0, []).append(pid)
     places = [(pid, 0) for pid in children.get(0, [])]
     while places:
         pid, depth = places.pop()
-        yield known[pid], depth
+        yield processes[pid], depth
         places += [(child, depth + 1) for child in children.get(pid, [])]
 
 

@@ -30,7 +30,7 @@ def _small(unit: str) -> tuple[ProgramOutput, ...]:
 def _journal(unit: str) -> ProgramOutput:
     form = ("--no-pager", "--utc", "--all", "--output=json", f"--lines={_LINES}")
     stored = f"units/{stored_name(unit.encode())}/journal.jsonl"
-    return ProgramOutput(("journalctl", *form, f"--unit={unit}"), stored, keep="last", most=_LINES)
+    return ProgramOutput(("journalctl", *form, f"--unit={unit}"), stored, keep="last", max_lines=_LINES)
 
 
 COLLECTOR = Collector(

@@ -192,8 +192,8 @@ def _become(request: dict[str, Any], asker: int, *files: int) -> NoReturn:
         os.setsid()
         if not _is_wanted(asker):
             os._exit(code)
-        for standard, given in enumerate(files):
-            os.dup2(given, standard)
+        for standard, descriptor in enumerate(files):
+            os.dup2(descriptor, standard)
         os.closerange(_FILES, os.sysconf("SC_OPEN_MAX"))
         os.environ.clear()
         os.environ.update(request["environment"])

@@ -115,8 +115,8 @@ def collect(context: RunContext, collector: str, budget: FreezeBudget | None = N
     with staging(context.directory, collector) as at:
         lines, losses = _attempt(context, what, at, budget)
         evidence = _evidence(context, what, began, lines, losses)
-        kept = (keep(context.directory, evidence.volume, at, file) for file in evidence.files)
-        evidence = replace(evidence, files=tuple(kept))
+        files = (keep(context.directory, evidence.volume, at, file) for file in evidence.files)
+        evidence = replace(evidence, files=tuple(files))
         if not what.while_frozen:  # that result is cached, and after a power loss believed
             flush([context.directory.locate(evidence.volume, each) for each in evidence.files if not each.in_place])
     for line in lines:

@@ -64,10 +64,10 @@ def frozen_in(entries: Iterable[Mapping[str, Any]]) -> frozenset[str]:
 
 def looked_at(entries: Iterable[Mapping[str, Any]], collector: str) -> frozenset[str]:
     """Return the pids and container ids that were frozen before a complete attempt of this collector."""
-    frozen, seen = set[str](), frozenset[str]()
+    frozen, result = set[str](), frozenset[str]()
     for entry in entries:
         if entry["action"] in _FREEZES:
             frozen.add(str(entry["object"]))
         elif entry["action"] == "step done" and step_of(entry) == ("collect", collector):
-            seen = frozenset(frozen)
-    return seen
+            result = frozenset(frozen)
+    return result

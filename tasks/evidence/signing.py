@@ -40,21 +40,21 @@ def unready(saved: Mapping[str, Any]) -> str:
     """Return why the key of a store's block cannot be opened; empty if it may open, or if there is none.
 
     Checks the format alone (PROTOCOL.key of OpenSSH): opening the key takes seconds, which would delay containment. A
-    key that is a file is told of when it is opened.
+    problem of a key in a file is reported when it is opened.
     """
     if (key := saved.get("signing")) is None:
         return ""
-    given = key if isinstance(key, Mapping) else {}
-    if given.get("key_file"):
+    fields = key if isinstance(key, Mapping) else {}
+    if fields.get("key_file"):
         return ""
-    found = _ARMOUR.search(str(given.get("private_key", "")))
+    found = _ARMOUR.search(str(fields.get("private_key", "")))
     try:
         head = binascii.a2b_base64(found[1]) if found else b""
     except binascii.Error:
         head = b""
     if not head.startswith(_MAGIC):
         return "the key in the store block is no private key of OpenSSH"
-    locked, word = not head.startswith(_UNLOCKED), bool(given.get("passphrase"))
+    locked, word = not head.startswith(_UNLOCKED), bool(fields.get("passphrase"))
     if locked == word:
         return ""
     problem = "a passphrase, and the block gives none" if locked else "no passphrase, and the block gives one"
@@ -66,10 +66,10 @@ def tell_key(saved: Mapping[str, Any]) -> None:
     if problem := unready(saved):
         logger.warning("Manifests and closings will be unsigned: %s. Correct the signing-key block.", problem)
     key = saved.get("signing")
-    identity, wanted = key.get("identity") if isinstance(key, Mapping) else None, principal_of(socket.gethostname())
-    if identity not in {None, wanted}:
+    identity, principal = key.get("identity") if isinstance(key, Mapping) else None, principal_of(socket.gethostname())
+    if identity not in {None, principal}:
         logger.warning(
-            "The key is named %s. An audit counts it only if the auditor's file allows it as %s.", identity, wanted
+            "The key is named %s. An audit counts it only if the auditor's file allows it as %s.", identity, principal
         )
 
 

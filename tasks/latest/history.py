@@ -38,10 +38,10 @@ class History:
 def history(store: "Store") -> History:
     """Read the last transaction from the store. The intent of a transaction takes its number."""
     keys = [each.key for each in store.list(TURNS)]
-    taken = {number for key in keys if key == begun_key(number := turn_of(key))}
-    if not (number := end_of_line(taken)):
+    numbers = {number for key in keys if key == begun_key(number := turn_of(key))}
+    if not (number := end_of_line(numbers)):
         return History()
-    if beyond := max(taken) - number:
+    if beyond := max(numbers) - number:
         logger.warning("promotions/%06d/ in %s is no turn of ours, which leave no gap", number + beyond, store.place)
     last, begun = read_transaction(store, number)
     if done_key(number) not in keys:
@@ -84,18 +84,18 @@ def _unreadable(store: "Store", number: int, message: str) -> PermanentStoreErro
 
 def present(store: "Store", last: LatestTransaction | None) -> dict[str, ObjectRef]:
     """Return each object of latest/ by key, with the key at which the last transaction knows the same content."""
-    known = {row.key: tuple(each for each in (row.after, row.before) if each) for row in last.rows} if last else {}
+    references = {row.key: tuple(each for each in (row.after, row.before) if each) for row in last.rows} if last else {}
     keys = [each.key for each in store.list(LATEST)]
-    seen = side_by_side(store.head, keys, QUESTIONS)
-    return {there.key: _object(store, there, known.get(there.key, ())) for there in seen if there}
+    objects = side_by_side(store.head, keys, QUESTIONS)
+    return {there.key: _object(store, there, references.get(there.key, ())) for there in objects if there}
 
 
-def _object(store: "Store", there: "StoredObject", known: Collection[ObjectRef]) -> ObjectRef:
-    for each in known:
+def _object(store: "Store", there: "StoredObject", references: Collection[ObjectRef]) -> ObjectRef:
+    for each in references:
         if there.agrees(each.sha256, each.parts):
             return each
     sha256 = there.sha256 or read_back(store, there.key, there.size)
-    return next((each for each in known if each.sha256 == sha256), ObjectRef(sha256, there.size))
+    return next((each for each in references if each.sha256 == sha256), ObjectRef(sha256, there.size))
 
 
 def at_key(store: "Store", key: str, ref: ObjectRef) -> ObjectReceipt:

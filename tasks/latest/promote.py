@@ -55,9 +55,9 @@ def promote(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy
     try:
         if why_not := _out_of_turn(context, history(store)):
             return _build_unchanged(why_not, again=why_not.endswith(_LOWER))
-        wanted, held, spared = _select_objects(context, seals)
-        surplus = partial(surplus_of, wanted=wanted, spared=spared, unsure=_unsure(context, seals))
-        request = ChangeRequest(wanted, f"run {context.run.id}", context.incident.id, policy, surplus=surplus)
+        objects, held, spared = _select_objects(context, seals)
+        surplus = partial(surplus_of, wanted=objects, spared=spared, unsure=_unsure(context, seals))
+        request = ChangeRequest(objects, f"run {context.run.id}", context.incident.id, policy, surplus=surplus)
         promotion = change_latest(store, request, context.log, now=datetime.now(UTC))
     except LatestBusy as busy:
         return _build_unchanged(str(busy), again=True)
@@ -66,8 +66,8 @@ def promote(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy
     if promotion.turn:  # a later run that asks for another retention gives it to what this one wrote to latest/ as well
         digests = context.state.turned.read()
         context.state.turned.write({**digests, **promotion.turn.digests})
-    why = _describe_held(held) or ("" if wanted else _NOTHING)
-    if not wanted:
+    why = _describe_held(held) or ("" if objects else _NOTHING)
+    if not objects:
         context.log.write("not promoted", LATEST, act="add nothing to", why=why)
     return replace(promotion, reason="; ".join(filter(None, (why, _waits(policy, promotion)))))
 
@@ -93,7 +93,7 @@ def _select_objects(
     context: RunContext, seals: Sequence[Seal]
 ) -> tuple[dict[str, ObjectRef], dict[str, str], frozenset[str]]:
     """Return the objects for latest/ by key, reasons by stored name for those held back, and the workload's keys."""
-    wanted, held, has = dict[str, ObjectRef](), dict[str, str](), set[str]()
+    objects, held, has = dict[str, ObjectRef](), dict[str, str](), set[str]()
     block = context.workload
     for sealed in seals:
         manifest = read_manifest(context.directory, sealed.volume)
@@ -105,9 +105,9 @@ def _select_objects(
                 del back[file.stored]
         passed = {stored: place for stored, place in places.items() if stored not in back}
         held = {stored: why for stored, why in held.items() if stored not in passed} | back
-        wanted |= latest_held(manifest, context.incident.snapshot, passed)
+        objects |= latest_held(manifest, context.incident.snapshot, passed)
         has |= {latest_key(places.get(file.stored, file.stored)) for file in manifest.files}
-    return wanted, held, frozenset(has)
+    return objects, held, frozenset(has)
 
 
 def _unsure(context: RunContext, seals: Sequence[Seal]) -> frozenset[str]:

@@ -85,10 +85,10 @@ def _build_change(store: "Store", request: RollbackRequest) -> ChangeRequest:
     number = request.before or past.number
     later = [read_transaction(store, each)[0] for each in range(number, past.number)] + [past.last]
     there = present(store, past.last)
-    wanted = {key: _held_by(each, later) for key, each in later[0].before.items()}
-    same = {key for key, each in wanted.items() if key in there and there[key].sha256 == each.sha256}
-    _require_held(store, number, {key: each for key, each in wanted.items() if key not in same})
-    return ChangeRequest(wanted, request.by, reverts=number, remove=there.keys() - wanted.keys())
+    objects = {key: _held_by(each, later) for key, each in later[0].before.items()}
+    same = {key for key, each in objects.items() if key in there and there[key].sha256 == each.sha256}
+    _require_held(store, number, {key: each for key, each in objects.items() if key not in same})
+    return ChangeRequest(objects, request.by, reverts=number, remove=there.keys() - objects.keys())
 
 
 def _no_turn(past: History, request: RollbackRequest) -> Refused:
@@ -99,12 +99,12 @@ def _no_turn(past: History, request: RollbackRequest) -> Refused:
 def _held_by(content: ObjectRef, turns: Iterable[LatestTransaction]) -> ObjectRef:
     """Return the content with a key that holds it: its own, or one that a later transaction names."""
     rows = (row for turn in turns for row in turn.rows)
-    known = (each for row in rows for each in (row.before, row.after) if each and each.key)
-    return content if content.key else next((each for each in known if each.sha256 == content.sha256), content)
+    references = (each for row in rows for each in (row.before, row.after) if each and each.key)
+    return content if content.key else next((each for each in references if each.sha256 == content.sha256), content)
 
 
-def _require_held(store: "Store", number: int, wanted: Mapping[str, ObjectRef]) -> None:
-    gone = [key for key, each in wanted.items() if not (each.key and at_key(store, each.key, each).proven)]
+def _require_held(store: "Store", number: int, objects: Mapping[str, ObjectRef]) -> None:
+    gone = [key for key, each in objects.items() if not (each.key and at_key(store, each.key, each).proven)]
     if gone:
         raise Refused(
             f"everything that latest/ was before turn {number} to be held by an incident, a snapshot or a turn",

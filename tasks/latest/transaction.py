@@ -118,8 +118,8 @@ def plan_change(store: "Store", request: ChangeRequest, past: History, now: date
 
 def _rows(request: ChangeRequest, past: History, there: Latest) -> tuple[Row, ...]:
     coming, going = pending(past.open) if past.open and not request.reverts else ({}, frozenset[str]())
-    wanted, remove = {**coming, **request.wanted}, {*request.remove, *going}
-    return plan(past.number + 1, there, wanted, surplus=request.surplus(there), remove=remove)
+    objects, remove = {**coming, **request.wanted}, {*request.remove, *going}
+    return plan(past.number + 1, there, objects, surplus=request.surplus(there), remove=remove)
 
 
 def verify_backups(
@@ -153,8 +153,8 @@ def _write_intent(store: "Store", transaction: LatestTransaction, log: Log) -> s
     try:
         begun = _create(store, key, transaction)
     except Conflict as error:
-        taken = f"turn {transaction.number} of latest/"
-        raise LatestBusy(taken, "another run that was quicker", "Run this again.") from error
+        expected = f"turn {transaction.number} of latest/"
+        raise LatestBusy(expected, "another run that was quicker", "Run this again.") from error
     except Denied as error:
         remedy = "Give the store block a promoter (docs/latest.md)."
         raise NotOurs("an identity that may change latest/", error.got, remedy) from error
@@ -246,11 +246,11 @@ def _commit(  # noqa: PLR0913, PLR0917  the phases before it
 
 
 def _receipts(
-    wanted: Latest, transaction: LatestTransaction, applied: Mapping[str, ObjectReceipt] = _NONE
+    objects: Latest, transaction: LatestTransaction, applied: Mapping[str, ObjectReceipt] = _NONE
 ) -> tuple[ObjectReceipt, ...]:
     """Return receipts for all wanted objects. Those that the transaction kept were proven when it was planned."""
-    kept = {row.key for row in transaction.rows if row.act is Act.KEEP}
+    unchanged = {row.key for row in transaction.rows if row.act is Act.KEEP}
     return tuple(
-        ObjectReceipt(key, ref.sha256, ref.size, proven=True) if key in kept else applied[key]
-        for key, ref in wanted.items()
+        ObjectReceipt(key, ref.sha256, ref.size, proven=True) if key in unchanged else applied[key]
+        for key, ref in objects.items()
     )

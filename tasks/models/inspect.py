@@ -71,8 +71,8 @@ def judge_models(context: RunContext, evidence: Sequence[Evidence]) -> Inspectio
     for finding in found.findings:
         latest = latest_place(files[finding.stored], context.workload)
         context.log.write("model judged", finding.stored, sha256=finding.sha256, result=finding.summary, latest=latest)
-    known = {unquote(file.source).decode(errors="backslashreplace"): file.sha256 for file in models}
-    if (served := model_served(context, {context.run.volume: files.values()}, known)).names:
+    digests = {unquote(file.source).decode(errors="backslashreplace"): file.sha256 for file in models}
+    if (served := model_served(context, {context.run.volume: files.values()}, digests)).names:
         context.log.write("model served", " or ".join(served.names), result=served.summary)
     return Inspection((*before, *found.findings))
 
@@ -149,9 +149,9 @@ def _judge(  # noqa: PLR0913
         return _unknown(f"not judged: the {_ALL_SECONDS:g} s for all models were used up")
     path = context.directory.locate(volume, file)
     with path.open("rb") as opened:
-        known = named_as_model(file.stored) or looks_like_a_pickle(opened.read(HEAD))
+        is_named = named_as_model(file.stored) or looks_like_a_pickle(opened.read(HEAD))
         fields = read_model(opened, seconds, context.workload)
-        if fields["outcome"] is Soundness.TORN and not known:
+        if fields["outcome"] is Soundness.TORN and not is_named:
             return _unknown(f"{OTHER_FORMAT}; as a pickle: {fields['reason']}")
         alone = since and left_alone(path, file, 0, since.timestamp())
         if file.in_place and not alone and digest(path) != file.sha256:

@@ -35,7 +35,7 @@ def find_server_time() -> datetime | None:
 
 
 class ServerClock:
-    """The server's clock as its latest answer told it, carried on by this host's time since boot, which nobody sets."""
+    """The server's clock, by the Date header of its latest answer and this host's time since boot."""
 
     def __init__(self) -> None:
         """Know nothing yet."""
@@ -52,7 +52,7 @@ class ServerClock:
         return self.now() - before
 
     def now(self) -> datetime:
-        """Return the server's time; this host's as long as the server has told none."""
+        """Return the server's time; this host's until the server has sent one."""
         return self._at_boot + _since_boot() if self._at_boot else datetime.now(UTC)
 
 

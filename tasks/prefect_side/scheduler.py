@@ -63,8 +63,8 @@ async def _each(
         except Exception as error:  # noqa: BLE001  containment goes on after any error of server or network
             states[launcher] = LauncherState(launcher, None, f"{type(error).__name__}: {error}"[:300])
 
-    with own_server() as known:
-        if not known:
+    with own_server() as has_server:
+        if not has_server:
             return tuple(LauncherState(launcher, None, NO_SERVER) for launcher in states)
         if states:
             with suppress(TimeoutError):
@@ -111,8 +111,8 @@ class RehearsalScheduler:
 
     def list_states(self, launchers: Iterable[Launcher], seconds: float) -> "States":
         """Return each as it would be."""
-        seen = self._scheduler.list_states(launchers, seconds)
-        return tuple(replace(state, paused=self._set.get(state.launcher, state.paused)) for state in seen)
+        states = self._scheduler.list_states(launchers, seconds)
+        return tuple(replace(state, paused=self._set.get(state.launcher, state.paused)) for state in states)
 
     def set_paused(self, launchers: Iterable[Launcher], seconds: float, *, paused: bool) -> "States":
         """Record the pause or the release."""

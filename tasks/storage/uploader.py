@@ -48,7 +48,7 @@ class Delivery:
     listed: Mapping[str, int] = field(default_factory=dict)
     displaced: dict[str, str] = field(default_factory=dict)
 
-    def deliver(self, wanted: Sequence[Expected], copies: Iterable[Expected] = ()) -> frozenset[str]:
+    def deliver(self, items: Sequence[Expected], copies: Iterable[Expected] = ()) -> frozenset[str]:
         """Deliver files, and make each one's copy as soon as the file is in the store. Return the names of lost files.
 
         So the store copies while the line is busy with the next file.
@@ -63,25 +63,25 @@ class Delivery:
                     yield waiting[item.stored]
 
         threads = QUESTIONS if self.context.store.evidence.promises().copies else THREADS
-        with closing(self._deliver_all(wanted)) as delivered:
+        with closing(self._deliver_all(items)) as delivered:
             deque(side_by_side(self.copy, to_copy(), threads), maxlen=0)
         return frozenset(lost)
 
-    def _deliver_all(self, wanted: Sequence[Expected]) -> Generator[tuple[Expected, bool], None, None]:
+    def _deliver_all(self, items: Sequence[Expected]) -> Generator[tuple[Expected, bool], None, None]:
         """Yield each file, and whether the store has it: small ones many at a time, then large ones in parallel parts.
 
         A file that the folder has twice is uploaded once and copied.
         """
-        firsts, again = once(wanted)
+        firsts, again = once(items)
         whole = [item for item in firsts if not item.parts]
-        for items, threads in (
+        for batch, threads in (
             ([item for item in whole if item.size <= _SMALL], QUESTIONS),
             ([item for item in whole if item.size > _SMALL], THREADS),
             ([item for item in firsts if item.parts], _LARGE_ONES),
             (again, THREADS),
         ):
-            results = side_by_side(self._deliver, items, threads)
-            yield from zip(items, results, strict=True)
+            results = side_by_side(self._deliver, batch, threads)
+            yield from zip(batch, results, strict=True)
 
     def copy(self, item: Expected) -> None:
         """Copy a delivered object to another prefix."""

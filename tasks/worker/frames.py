@@ -97,8 +97,8 @@ class Frames:
         A frame of the order's incident that comes later is late.
         """
         with suppress(KeyError, TypeError, ValueError):
-            if known := Order.of(order):
-                self._begun.append((known.fleet, known.host))
+            if frame := Order.of(order):
+                self._begun.append((frame.fleet, frame.host))
         for key in [key for key, (_, held) in self._held.items() if held.path == early.path]:
             _, held = self._held.pop(key)
             names = ("frozen", "groups", "above", "losses")

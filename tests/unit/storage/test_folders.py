@@ -296,7 +296,7 @@ def test_a_pattern_still_says_what_is_evidence_and_who_takes_it(small: SmallWork
 def test_more_files_than_a_manifest_should_hold_are_a_loss_and_cost_no_evidence(small: SmallWorkload) -> None:
     put(small.root, {f"logs/{number}": b"x" for number in range(5)})
     globs = {"logs": ["logs/*.log"], "artifacts": [], "models": [], "folders": ["logs"]}
-    few = replace(folders.COLLECTOR, sources=(replace(folders.COLLECTOR.sources[0], most=3),))  # type: ignore[arg-type]
+    few = replace(folders.COLLECTOR, sources=(replace(folders.COLLECTOR.sources[0], max_files=3),))  # type: ignore[arg-type]
     (small.root / "evidence").mkdir(exist_ok=True)
     target = Target("IR-1", str(small.root), "python", os.getuid(), globs, [])
     *_, last = acquire(few, target, small.root / "evidence")
