@@ -31,7 +31,7 @@ from tasks.custody.store.manifest import Manifest
 from tasks.custody.store.objects import Expected, evidence_objects
 from tasks.custody.store.sent import Sent
 from tasks.evidence.collect import collect
-from tasks.evidence.seal import check_seal, read_manifest, seal, sealed
+from tasks.evidence.seal import check_seal, read_manifest, read_seals, seal
 from tasks.host.process.table import boot_id
 from tasks.incident.current import read_incident
 from tasks.incident.run_lock import take_ownership
@@ -152,7 +152,7 @@ def _require(holds: bool, what: str) -> None:  # noqa: FBT001
 
 
 def _acts(context: RunContext) -> dict[str, Callable[[], Any]]:
-    copied, seals = list[Evidence](), list(sealed(context))
+    copied, seals = list[Evidence](), list(read_seals(context))
     manifest = read_manifest(context.directory, 1) if seals else None
     wanted = evidence_objects(manifest) if manifest else []
     return {

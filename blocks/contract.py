@@ -65,7 +65,7 @@ def unreadable(source: Path | bytes, error: OSError) -> StoreError:
 
 
 @contextmanager
-def opened(source: Path | bytes) -> Iterator[IO[bytes]]:
+def open_source(source: Path | bytes) -> Iterator[IO[bytes]]:
     """Open a source for streaming."""
     if isinstance(source, bytes):
         yield BytesIO(source)
@@ -78,7 +78,7 @@ def opened(source: Path | bytes) -> Iterator[IO[bytes]]:
         yield file
 
 
-def settled(place: str, key: str, found: StoredObject | None, sha256: str, parts: Parts | None = None) -> bool:
+def has_content(place: str, key: str, found: StoredObject | None, sha256: str, parts: Parts | None = None) -> bool:
     """Return whether the key has this content; False if there is no object. Raises Conflict for other content."""
     if found is None:
         return False
@@ -100,7 +100,7 @@ def _digest_of(found: StoredObject) -> str:
     )
 
 
-def vanished(place: str, key: str) -> StoreError:
+def build_vanished_error(place: str, key: str) -> StoreError:
     """Return the error for a store that refused to create an existing key, and then has no such object."""
     return TransientStoreError(
         f"{key} in {place}, which the store said exists", "no such object", "Nothing was stored.", "Try again."

@@ -19,10 +19,10 @@ class Credentials(Protocol):
         """Return a session of this identity."""
 
 
-def trusted(credentials: Credentials | None) -> Path | None:
+def find_ca_file(credentials: Credentials | None) -> Path | None:
     """Return the CA file to trust: that of the credentials, else AWS_CA_BUNDLE; None for the system's default."""
-    given = credentials.aws_client_parameters.verify_cert_path if credentials else None
-    return given or (Path(bundle) if (bundle := os.environ.get("AWS_CA_BUNDLE")) else None)
+    bundle_of_credentials = credentials.aws_client_parameters.verify_cert_path if credentials else None
+    return bundle_of_credentials or (Path(bundle) if (bundle := os.environ.get("AWS_CA_BUNDLE")) else None)
 
 
 class _ClientParameters(BaseModel):

@@ -12,7 +12,7 @@ from hashlib import sha256 as sha256_of
 from pathlib import Path
 from typing import IO, Final
 
-from blocks.contract import absent, opened, require_digest, require_key, require_removable, settled
+from blocks.contract import absent, has_content, open_source, require_digest, require_key, require_removable
 from blocks.port import CANARIES, PIECE, StoredObject, ignore_progress
 from tasks.custody.errors import PermanentStoreError, StoreError, TransientStoreError
 from tasks.custody.evidence.parts import Parts
@@ -78,17 +78,17 @@ class DirectoryStore:
 
     def ensure_present(self, key: str, sha256: str, parts: Parts | None = None) -> bool:
         """Return whether the file has this content, by hashing it. Raises Conflict for other content."""
-        return settled(self.place, key, self.head(key), sha256, parts)
+        return has_content(self.place, key, self.head(key), sha256, parts)
 
     def end_unfinished(self, prefix: str) -> Sequence[str]:
         """Remove temporary files of one incident. Ignores a wider prefix, where another host may be writing."""
         if prefix.count("/") < _HEAP_DEPTH:
             return ()
         with self._explaining(prefix):
-            left = sorted((self._folder / _INCOMING).glob(f"{_heap(prefix)}*"))
-            for path in left:
+            paths = sorted((self._folder / _INCOMING).glob(f"{_heap(prefix)}*"))
+            for path in paths:
                 path.unlink(missing_ok=True)
-        return (prefix,) * len(left)
+        return (prefix,) * len(paths)
 
     def copy(self, source: str, key: str, sha256: str, parts: Parts | None = None, *, replace: bool = False) -> None:
         """Copy the bytes. Not by a hard link, which would share later changes."""
@@ -135,7 +135,7 @@ class DirectoryStore:
         """Yield all objects under a prefix, sorted by key, without digests."""
         with self._explaining(prefix):
             keys = sorted(key for key in self._keys(prefix.rpartition("/")[0]) if key.startswith(prefix))
-            yield from (_listed(key, (self._folder / key).stat()) for key in keys)
+            yield from (_describe_file(key, (self._folder / key).stat()) for key in keys)
 
     def list_folder(self, prefix: str) -> tuple[Sequence[StoredObject], Sequence[str]]:
         """Return the objects directly below a prefix, and the folders there, both sorted."""
@@ -144,7 +144,9 @@ class DirectoryStore:
             if not folder.is_dir():
                 return [], []
             there = sorted(os.scandir(folder), key=lambda each: each.name)
-            files = [_listed(prefix + each.name, each.stat()) for each in there if each.is_file(follow_symlinks=False)]
+            files = [
+                _describe_file(prefix + each.name, each.stat()) for each in there if each.is_file(follow_symlinks=False)
+            ]
             folders = [f"{prefix}{each.name}/" for each in there if each.is_dir(follow_symlinks=False)]
         return files, [each for each in folders if each not in {f"{_INCOMING}/", CANARIES}]
 
@@ -178,7 +180,7 @@ class DirectoryStore:
             incoming.mkdir(mode=0o700, exist_ok=True)
             descriptor, name = tempfile.mkstemp(dir=incoming, prefix=_heap(key))
             try:
-                with os.fdopen(descriptor, "wb") as file, opened(source) as origin:
+                with os.fdopen(descriptor, "wb") as file, open_source(source) as origin:
                     require_digest(key, _pour(origin, file), sha256)
                     file.flush()
                     os.fsync(file.fileno())
@@ -212,7 +214,7 @@ class DirectoryStore:
         )
 
 
-def _listed(key: str, found: os.stat_result) -> StoredObject:
+def _describe_file(key: str, found: os.stat_result) -> StoredObject:
     return StoredObject(key, found.st_size, None, modified=datetime.fromtimestamp(found.st_mtime, UTC))
 
 
@@ -231,11 +233,11 @@ def _is_object(path: Path) -> bool:
 
 def _pour(origin: IO[bytes], target: IO[bytes]) -> str:
     """Copy and hash in one pass, in bounded memory. Returns the SHA-256 in hexadecimal."""
-    seen = sha256_of()
+    digest = sha256_of()
     while chunk := origin.read(PIECE):
-        seen.update(chunk)
+        digest.update(chunk)
         target.write(chunk)
-    return seen.hexdigest()
+    return digest.hexdigest()
 
 
 def _make_folders(folder: Path) -> None:

@@ -35,15 +35,15 @@ def load(path: Path) -> "list[tuple[str, Block]]":
     """Return every block of a file, validated for saving. Raises Refused, or ValueError if an API has two ports."""
     from blocks.workload import Workload
 
-    made = [
+    result = [
         (name, _block(kind, name, fields))
         for kind, named in read_tables(path).items()
         for name, fields in named.items()
     ]
-    for _, block in made:
+    for _, block in result:
         if isinstance(block, Workload):
             block.require_one_port()
-    return made
+    return result
 
 
 def save(blocks: "list[tuple[str, Block]]") -> None:
@@ -92,7 +92,7 @@ def _is_there(block: WorkloadFields) -> bool:
 def workloads(read: Tables) -> dict[str, WorkloadFields]:
     """Return the workloads of a file. Needs no Prefect, whatever the stores in it refer to. Raises Refused."""
     found = read.get("workload", {}).items()
-    return {name: _checked(WorkloadFields, "workload", name, fields) for name, fields in found}
+    return {name: _validate(WorkloadFields, "workload", name, fields) for name, fields in found}
 
 
 def store(path: Path, name: str = "") -> "StoreFields":
@@ -109,7 +109,7 @@ def store(path: Path, name: str = "") -> "StoreFields":
     called, found = one(described(path, "store"), "store", str(path), name)
     fields = {field: value for field, value in found.items() if field != "signing"}
     if all(plain(fields.get(field)) for field in _SAVED):
-        return _checked(StoreFields, "store", called, fields)
+        return _validate(StoreFields, "store", called, fields)
     from blocks.saved import asking_server
 
     with asking_server():
@@ -120,7 +120,7 @@ def store_at(url: str) -> "StoreFields":
     """Return the store at a bucket's URL, or at $S3_BUCKET. Raises Refused."""
     from blocks.store_fields import StoreFields
 
-    return _checked(StoreFields, "store", url or BUCKET, exported_store(url))
+    return _validate(StoreFields, "store", url or BUCKET, exported_store(url))
 
 
 def workload_given(path: Path, name: str = "") -> "tuple[str, Workload]":
@@ -128,7 +128,7 @@ def workload_given(path: Path, name: str = "") -> "tuple[str, Workload]":
     from blocks.workload import Workload
 
     called, fields = one(described(path, "workload"), "workload", str(path), name)
-    return called, _checked(Workload, "workload", called, fields)
+    return called, _validate(Workload, "workload", called, fields)
 
 
 def store_given(path: Path, name: str = "") -> tuple[str, dict[str, Any]]:
@@ -141,7 +141,9 @@ def store_given(path: Path, name: str = "") -> tuple[str, dict[str, Any]]:
     called, fields = one(described(path, "store"), "store", str(path), name)
     if any(isinstance(fields.get(field), dict) for field in _SAVED) and path.stat().st_mode & _OTHERS:
         logger.warning("%s holds secrets, and others may read it: chmod 600", path)
-    _checked(EvidenceStore, "store", called, {field: fields[field] for field in fields.keys() - set(_saved_in(fields))})
+    _validate(
+        EvidenceStore, "store", called, {field: fields[field] for field in fields.keys() - set(_saved_in(fields))}
+    )
     return called, {**fields, **{field: _fields_or(each) for field, each in _saved_in(fields).items()}}
 
 
@@ -184,10 +186,10 @@ def _block(kind: str, name: str, fields: dict[str, Any]) -> "Block":
     if named := _saved_in(fields):
         _require_known(cls, kind, name, fields)
         fields = fields | {field: saved_block(reference) for field, reference in named.items()}
-    return _checked(cls, kind, name, fields)
+    return _validate(cls, kind, name, fields)
 
 
-def _checked(cls: type[M], kind: str, name: str, fields: dict[str, Any]) -> M:
+def _validate(cls: type[M], kind: str, name: str, fields: dict[str, Any]) -> M:
     _require_known(cls, kind, name, fields)
     try:
         return cls(**fields)

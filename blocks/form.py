@@ -20,14 +20,14 @@ class FormMade(_Block):
     """
 
     @classmethod
-    def _required(cls) -> list[str]:
+    def _list_required(cls) -> list[str]:
         """Return the fields that a form must ask for. No server knows a default that each machine finds for itself."""
         return [name for name, field in cls.model_fields.items() if field.is_required() or field.default_factory]
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the schema, by which the UI makes the form."""
-        required = cls._required()
+        required = cls._list_required()
         return super().model_json_schema(*args, **kwargs) | ({"required": required} if required else {})
 
     @classmethod
@@ -37,15 +37,15 @@ class FormMade(_Block):
             return super().model_validate(obj, **options)
         types = {name: field.annotation for name, field in cls.model_fields.items()}
         blocks = {name for name, kind in types.items() if cls.annotation_refers_to_block_class(kind)}
-        given = {name: value for name, value in obj.items() if value != {} or name not in blocks}
+        fields = {name: value for name, value in obj.items() if value != {} or name not in blocks}
         try:
-            block = super().model_validate(given, **options)
+            block = super().model_validate(fields, **options)
         except ValidationError as error:
-            before, given = given, _without_empty(given, [each["loc"] for each in error.errors()])
-            if given == before:
+            before, fields = fields, _without_empty(fields, [each["loc"] for each in error.errors()])
+            if fields == before:
                 raise
-            block = super().model_validate(given, **options)
-        if missing := [name for name in cls._required() if name not in given]:
+            block = super().model_validate(fields, **options)
+        if missing := [name for name in cls._list_required() if name not in fields]:
             errors: Any = [{"type": "missing", "loc": (name,), "input": None} for name in missing]
             raise ValidationError.from_exception_data(cls.__name__, errors)
         return block
@@ -53,9 +53,9 @@ class FormMade(_Block):
 
 def _without_empty(fields: Mapping[str, Any], places: Sequence[tuple[int | str, ...]]) -> dict[str, Any]:
     """Return the fields without the empty values at these places, and on the way to them."""
-    left = dict[str, Any]()
+    result = dict[str, Any]()
     for name, value in fields.items():
         beyond = [place[1:] for place in places if place[:1] == (name,)]
         if not beyond or value not in EMPTY:
-            left[name] = _without_empty(value, beyond) if beyond and isinstance(value, Mapping) else value
-    return left
+            result[name] = _without_empty(value, beyond) if beyond and isinstance(value, Mapping) else value
+    return result

@@ -116,7 +116,7 @@ class Store(Protocol):
 class Versioned(Protocol):
     """A store that may keep versions of overwritten or deleted objects."""
 
-    def rewritten(self, prefix: str) -> Mapping[str, int] | None:
+    def count_versions(self, prefix: str) -> Mapping[str, int] | None:
         """Return how often each key under a prefix was written or deleted, for keys with more than one.
 
         None if the store keeps no versions, so that overwriting leaves no trace.

@@ -23,10 +23,10 @@ class QuickSave(_Block):
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return a copy of the schema: it is made once for each combination of arguments."""
-        asked = cls, args, tuple(sorted(kwargs.items()))
-        if asked not in _schemas:
-            _schemas[asked] = super().model_json_schema(*args, **kwargs)
-        return deepcopy(_schemas[asked])
+        key = cls, args, tuple(sorted(kwargs.items()))
+        if key not in _schemas:
+            _schemas[key] = super().model_json_schema(*args, **kwargs)
+        return deepcopy(_schemas[key])
 
     @classmethod
     def register_type_and_schema(cls, *args: Any, **options: Any) -> Any:

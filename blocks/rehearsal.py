@@ -82,9 +82,11 @@ class RehearsalStore:
         from blocks.port import StoredObject
 
         self._log.write("would", key, act=act, sha256=sha256, size=size)
-        asked = NOTHING if self.unfit() else self._retention
-        until = asked.until(datetime.now(UTC)) if asked.lock else None
-        self._written[key] = StoredObject(key, size, sha256, retained_until=until, lock=asked.lock, held=asked.hold)
+        retention = NOTHING if self.unfit() else self._retention
+        until = retention.until(datetime.now(UTC)) if retention.lock else None
+        self._written[key] = StoredObject(
+            key, size, sha256, retained_until=until, lock=retention.lock, held=retention.hold
+        )
 
     def head(self, key: str) -> "StoredObject | None":
         """Return the object that would be there."""

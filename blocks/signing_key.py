@@ -81,7 +81,7 @@ class SigningKey(QuickSave, FormMade, Block):
         if not hasattr(self, "_key"):
             word = self.passphrase.get_secret_value() if self.passphrase else ""
             text = _read(self.key_file) if self.key_file else self.private_key.get_secret_value()
-            self._key = _opened(text, word)
+            self._key = _decode(text, word)
         return self._key
 
     @property
@@ -119,7 +119,7 @@ def _read(path: Path) -> str:
         ) from error
 
 
-def _opened(text: str, passphrase: str) -> PrivateKey:
+def _decode(text: str, passphrase: str) -> PrivateKey:
     """Decode a private key. Raises ValueError with a message that contains no part of the key."""
     if _PUBLIC.match(text.strip()):
         raise _wrong("a private key", "a public one", "Give the file without .pub")

@@ -45,12 +45,12 @@ def _python_name(text: str) -> str:
 
 
 def _form(pattern: str, example: str) -> AfterValidator:
-    def checked(text: str) -> str:
+    def check(text: str) -> str:
         if re.fullmatch(pattern, text, re.ASCII):
             return text
         raise ValueError(f"expected {example}; got {text!r}. Nothing was saved. 例のように書いてください")
 
-    return AfterValidator(checked)
+    return AfterValidator(check)
 
 
 def _folder(name: str) -> str:

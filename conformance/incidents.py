@@ -28,7 +28,7 @@ from tasks.custody.evidence.acquisition import Outcome
 from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.log import CustodyLog
 from tasks.evidence.collect import collect
-from tasks.evidence.seal import check_seal, seal, sealed, volumes_to_seal
+from tasks.evidence.seal import check_seal, read_seals, seal, volumes_to_seal
 from tasks.incident.current import read_incident
 from tasks.incident.run_lock import take_ownership
 from tasks.latest.promote import promote
@@ -161,7 +161,7 @@ def _evacuated(context: RunContext, run: Run) -> None:
 def _written(context: RunContext, run: Run) -> None:
     """Put on record what people have written."""
     content = build_postmortem_content(
-        context, last_record(context.directory.path), sealed(context), "ana", {"cause": run.text}
+        context, last_record(context.directory.path), read_seals(context), "ana", {"cause": run.text}
     )
     _made(record.fn(context, content))
 

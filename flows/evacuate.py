@@ -31,7 +31,7 @@ from tasks.evidence.seal import check_seal, seal, volumes_to_seal
 from tasks.latest.promote import promote
 from tasks.models.inspect import judge_models
 from tasks.people.announce import announce_containment
-from tasks.prefect_side.clock import server_time_if_told
+from tasks.prefect_side.clock import find_server_time
 from tasks.preflight.open_incident import Opened, Request, open_incident
 from tasks.record.findings import content_of, every_collector, findings_of, note_end, verdict_of, with_late_changes
 from tasks.record.publish import final_state, publish
@@ -104,7 +104,7 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
             incident_id は発行済みで、新しいインシデントに使う。
     """
     heard, ordered = Alarm.of(alarm), given_order(order)
-    if ordered and (now := server_time_if_told()) and ordered.expired(now):
+    if ordered and (now := find_server_time()) and ordered.expired(now):
         return ended(EXPIRED, expired_message(ordered))
     asked = (workload, store, reason, detected_at, incident_id, dry_run, policy)
     request = Request(

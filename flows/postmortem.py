@@ -9,7 +9,7 @@ from pydantic import Field
 
 from flows.fields import BlockName, IncidentId
 from tasks.custody.incident.postmortem_fields import TEXT_LIMIT
-from tasks.evidence.seal import sealed
+from tasks.evidence.seal import read_seals
 from tasks.people.form import fill_in
 from tasks.preflight.open_incident import Opened
 from tasks.preflight.reopen import Reopening, postmortem_before, reopen
@@ -78,5 +78,5 @@ def postmortem(  # noqa: PLR0913, PLR0917  each is a field of the form that a pe
 
 def _write(context: RunContext, by: str, given: dict[str, str]) -> State[Any]:
     last = last_record(context.directory.path)
-    content = build_postmortem_content(context, last, sealed(context), by, given)
+    content = build_postmortem_content(context, last, read_seals(context), by, given)
     return written_state(context, publish(record.submit(content)), content, last.number)

@@ -9,7 +9,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.fields import BlockName, IncidentId, Sentence
 from tasks.custody.containment.receipt import Containment, Recovery
 from tasks.custody.incident.ending import DECLINED
-from tasks.evidence.seal import check_seal, sealed
+from tasks.evidence.seal import check_seal, read_seals
 from tasks.people.form import ask
 from tasks.preflight.open_incident import Opened
 from tasks.preflight.reopen import Reopening, approval_question, reopen
@@ -71,7 +71,7 @@ def recover(  # noqa: PLR0913, PLR0917  each is a field of the form that a perso
 
 
 def _recover(context: RunContext, despite: str, model: str, start_as: StartAs | None) -> State[Any]:
-    last, seals = last_record(context.directory.path), sealed(context)
+    last, seals = last_record(context.directory.path), read_seals(context)
 
     # §4: does the seal hold? §7: recover
     intact = check_seal.submit(seals)

@@ -48,24 +48,24 @@ class Canary:
         self._new: Mapping[str, str] = NEW
         self._rejects, self._refuses_parts = False, False
 
-    def tried(self) -> Promises:
+    def run(self) -> Promises:
         """Run all tests. Raises the clients' errors; if writing is denied, all guarantees are False."""
         try:
-            return self._tried()
+            return self._run_tests()
         except ClientError as error:
             if not is_denial(error):
                 raise
-            said = error.response["Error"].get("Code", "")
-            refused = f"{said} at {self._folder}; allow s3:PutObject and s3:GetObject there"
+            code = error.response["Error"].get("Code", "")
+            refused = f"{code} at {self._folder}; allow s3:PutObject and s3:GetObject there"
             refused += ", and s3:PutObjectRetention" if self._lock else ""
             return Promises(*(False,) * 5, locks=not self._lock, untried=refused)
 
-    def _tried(self) -> Promises:
+    def _run_tests(self) -> Promises:
         for name in ("one", "other"):
             self._present(name)
         return Promises(
             refuses=self._refuses(),
-            tells=self._told("other") == _checksum(b"other"),
+            tells=self._read_checksum("other") == _checksum(b"other"),
             puts=self._conditional(lambda: self._put("one", NEW)),
             copies=self._conditional(lambda: self._copy("one")) and self._copies_new(),
             parts=self._conditional(self._complete),
@@ -76,7 +76,7 @@ class Canary:
 
     def _present(self, name: str) -> None:
         """Create a canary; without the condition if the store does not support it."""
-        answer = _answered(lambda: self._put(name, NEW))
+        answer = _call(lambda: self._put(name, NEW))
         if isinstance(answer, ClientError) and _code(answer) not in _TAKEN:
             if _code(answer) == "NoSuchBucket":
                 raise answer
@@ -86,21 +86,21 @@ class Canary:
     def _put(self, name: str, headers: Mapping[str, str] = _NOTHING, wrong: bytes | None = None) -> Mapping[str, str]:
         """Put an object whose content is its name. The checksum header is that of `wrong` if given."""
         data = name.encode()
-        given = {**headers, **body_headers(len(data), digest_bytes(wrong or data))}
-        return self._wire.ask("PUT", self._folder + name, given, body=data, sha256=digest_bytes(data)).headers
+        every_header = {**headers, **body_headers(len(data), digest_bytes(wrong or data))}
+        return self._wire.ask("PUT", self._folder + name, every_header, body=data, sha256=digest_bytes(data)).headers
 
-    def _told(self, name: str) -> str:
-        place, asked = self._folder + name, {"x-amz-checksum-mode": "ENABLED"}
-        answer = _answered(lambda: self._wire.ask("HEAD", place, asked))
+    def _read_checksum(self, name: str) -> str:
+        place, headers = self._folder + name, {"x-amz-checksum-mode": "ENABLED"}
+        answer = _call(lambda: self._wire.ask("HEAD", place, headers))
         return "" if isinstance(answer, ClientError) else answer.headers.get("x-amz-checksum-sha256", "")
 
     def _refuses(self) -> bool:
         """Return whether a wrong checksum is refused. Uses a new name each time: a bad store keeps the object."""
-        return _is_bad(_answered(lambda: self._put(f"wrong-{uuid4().hex}", self._new, wrong=b"another")))
+        return _is_bad(_call(lambda: self._put(f"wrong-{uuid4().hex}", self._new, wrong=b"another")))
 
     def _conditional(self, act: Callable[[], object]) -> bool:
         """Return whether creating an existing object is refused by its condition."""
-        answer = _answered(act)
+        answer = _call(act)
         if not isinstance(answer, ClientError):
             return False
         self._rejects |= _status(answer) in _UNKNOWN
@@ -113,7 +113,7 @@ class Canary:
 
     def _copies_new(self) -> bool:
         """Return whether that condition lets a copy to a free key through: some stores compare it with the source."""
-        return not isinstance(_answered(lambda: self._copy(f"copied-{uuid4().hex}")), ClientError)
+        return not isinstance(_call(lambda: self._copy(f"copied-{uuid4().hex}")), ClientError)
 
     def _complete(self) -> None:
         name = f"{self._folder}one"
@@ -121,7 +121,7 @@ class Canary:
         begun = self._s3.create_multipart_upload(**where, ChecksumAlgorithm="SHA256")["UploadId"]
         try:
             # a part that is accepted is overwritten by the next of its number
-            self._refuses_parts = _is_bad(_answered(lambda: self._put_part(begun, b"another")))
+            self._refuses_parts = _is_bad(_call(lambda: self._put_part(begun, b"another")))
             tag = self._put_part(begun, b"one")["etag"]
             parts: list[CompletedPartTypeDef] = [{"PartNumber": 1, "ETag": tag, "ChecksumSHA256": _checksum(b"one")}]
             self._s3.complete_multipart_upload(
@@ -133,17 +133,17 @@ class Canary:
 
     def _put_part(self, upload: str, claimed: bytes) -> Mapping[str, str]:
         """Put the first part of "one", with the checksum of `claimed`."""
-        name, told = f"{self._folder}one", body_headers(3, digest_bytes(claimed))
+        name, headers = f"{self._folder}one", body_headers(3, digest_bytes(claimed))
         query = f"?partNumber=1&uploadId={quote(upload, safe='-_.~')}"
-        return self._wire.ask("PUT", name, told, query=query, body=b"one", sha256=digest_bytes(b"one")).headers
+        return self._wire.ask("PUT", name, headers, query=query, body=b"one", sha256=digest_bytes(b"one")).headers
 
     def _locks(self) -> bool:
         """Return whether a lock of five minutes prevents shortening and deleting, as far as this identity may try."""
         until = datetime.now(UTC) + _LOCKED
         spelled = until.strftime("%Y-%m-%dT%H:%M:%SZ")
-        asked = {"x-amz-object-lock-mode": self._lock.upper(), "x-amz-object-lock-retain-until-date": spelled}
+        lock = {"x-amz-object-lock-mode": self._lock.upper(), "x-amz-object-lock-retain-until-date": spelled}
         name = f"locked-{uuid4().hex}"
-        answer = _answered(lambda: self._put(name, {**self._new, **asked}))
+        answer = _call(lambda: self._put(name, {**self._new, **lock}))
         if isinstance(answer, ClientError):
             return False
         version = answer.get("x-amz-version-id", "")
@@ -152,11 +152,11 @@ class Canary:
         sooner: ObjectLockRetentionTypeDef = {"Mode": mode, "RetainUntilDate": until - _LOCKED / 2}
         return (
             bool(version)
-            and self._denied(lambda: self._s3.put_object_retention(**where, VersionId=version, Retention=sooner))
-            and self._denied(lambda: self._s3.delete_object(**where, VersionId=version))
+            and self._is_denied(lambda: self._s3.put_object_retention(**where, VersionId=version, Retention=sooner))
+            and self._is_denied(lambda: self._s3.delete_object(**where, VersionId=version))
         )
 
-    def _denied(self, act: Callable[[], object]) -> bool:
+    def _is_denied(self, act: Callable[[], object]) -> bool:
         try:
             act()
         except ClientError as error:
@@ -166,7 +166,7 @@ class Canary:
         return False
 
 
-def _answered(act: Callable[[], T]) -> T | ClientError:
+def _call(act: Callable[[], T]) -> T | ClientError:
     """Return the result of `act`, or the ClientError that it raised. Raises denials and transient errors."""
     try:
         return act()

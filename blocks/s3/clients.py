@@ -14,7 +14,7 @@ from obstore.store import S3Store as Bucket
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPSConnectionPool
 
-from blocks.s3.line import Line
+from blocks.s3.line import S3ConnectionPool
 
 if TYPE_CHECKING:
     import boto3
@@ -67,11 +67,11 @@ class _Secure(_Patient, HTTPSConnection):
     """Over TLS."""
 
 
-class _PlainLine(Line):
+class _PlainPool(S3ConnectionPool):
     ConnectionCls = _Patient
 
 
-class _SecureLine(Line, HTTPSConnectionPool):
+class _SecurePool(S3ConnectionPool, HTTPSConnectionPool):
     ConnectionCls = _Secure
 
 
@@ -88,7 +88,7 @@ def signed_pool(endpoint: str, authority: Path | None) -> urllib3.PoolManager:
         ca_certs=str(authority or get_cert_path(verify=True)),
         timeout=_ANSWER,
     )
-    pool.pool_classes_by_scheme = {"http": _PlainLine, "https": _SecureLine}
+    pool.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
     return pool
 
 

@@ -70,7 +70,7 @@ _UNREACHABLE: Final = {
 
 def explain(error: Exception, expected: str, has_bucket: Callable[[], bool] = lambda: False) -> StoreError:
     """Return a StoreError for an error of any client: its words, and the remedy. `has_bucket` looks for the bucket."""
-    code, said = _code_and_words(error)
+    code, message = _code_and_words(error)
     transient = _passes(code)
     kind: type[StoreError] = Denied if code in _DENIED else PermanentStoreError
     remedy = _REMEDIES.get(code, "Read what the store says; the evidence stays on this host.")
@@ -79,7 +79,7 @@ def explain(error: Exception, expected: str, has_bucket: Callable[[], bool] = la
         remedy = _WAIT if code in _UNREACHABLE else _BUSY
     elif code == "NoSuchBucket" and has_bucket():
         remedy = _BROKEN
-    return kind(expected, f"{code}: {said.rstrip('. ')}" if said else code, "The store did not do it.", remedy)
+    return kind(expected, f"{code}: {message.rstrip('. ')}" if message else code, "The store did not do it.", remedy)
 
 
 def is_denial(error: Exception) -> bool:

@@ -35,7 +35,7 @@ class S3Response:
     body: bytes
 
 
-class Line(HTTPConnectionPool):
+class S3ConnectionPool(HTTPConnectionPool):
     """A connection pool for one endpoint."""
 
     def ask(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> S3Response:
@@ -73,7 +73,7 @@ def _exchange(
         status, answered = reader.head()
     nothing = method == "HEAD" or status in {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
     answer = S3Response(status, answered, b"" if nothing else reader.body(answered))
-    if reader.ended or reader.left or answered.get("connection", "").lower() == "close":
+    if reader.ended or reader.buffer or answered.get("connection", "").lower() == "close":
         connection.close()
     return answer
 
@@ -83,7 +83,7 @@ class Reader:
 
     def __init__(self, origin: socket) -> None:
         """Start with an empty buffer."""
-        self._origin, self.left, self.ended = origin, b"", False
+        self._origin, self.buffer, self.ended = origin, b"", False
 
     def head(self) -> tuple[int, dict[str, str]]:
         """Return status and headers of a response. Repeated headers are joined with commas (RFC 9110, 5.3)."""
@@ -93,8 +93,8 @@ class Reader:
             raise ProtocolError(f"no HTTP: {first[:80]!r}")
         headers: dict[str, str] = {}
         for name, _, value in (line.partition(":") for line in lines):
-            key, said = name.lower(), value.strip()
-            headers[key] = f"{headers[key]}, {said}" if key in headers else said
+            key, text = name.lower(), value.strip()
+            headers[key] = f"{headers[key]}, {text}" if key in headers else text
         return int(rest[:3]), headers
 
     def body(self, headers: Mapping[str, str]) -> bytes:
@@ -103,11 +103,11 @@ class Reader:
             return self._chunks()
         if length := headers.get("content-length"):
             return self._exactly(_size(length, 10))
-        self.ended, rest = True, bytearray(self.left)
+        self.ended, rest = True, bytearray(self.buffer)
         while piece := self._origin.recv(_PIECE):
             rest += piece
             _require(len(rest) <= _BODY_LIMIT)
-        self.left = b""
+        self.buffer = b""
         return bytes(rest)
 
     def _chunks(self) -> bytes:
@@ -120,23 +120,23 @@ class Reader:
         return bytes(content)
 
     def _until(self, mark: bytes) -> bytes:
-        while mark not in self.left:
-            _require(len(self.left) <= _HEAD_LIMIT)
+        while mark not in self.buffer:
+            _require(len(self.buffer) <= _HEAD_LIMIT)
             self._more()
-        found, _, self.left = self.left.partition(mark)
+        found, _, self.buffer = self.buffer.partition(mark)
         return found
 
     def _exactly(self, size: int) -> bytes:
         _require(size <= _BODY_LIMIT)
-        while len(self.left) < size:
+        while len(self.buffer) < size:
             self._more()
-        found, self.left = self.left[:size], self.left[size:]
+        found, self.buffer = self.buffer[:size], self.buffer[size:]
         return found
 
     def _more(self) -> None:
         if not (piece := self._origin.recv(_PIECE)):
             raise ProtocolError("the server closed the connection before its answer was complete")
-        self.left += piece
+        self.buffer += piece
 
 
 def _size(text: str, base: int) -> int:

@@ -42,17 +42,17 @@ def pages(wire: Wire, root: str, prefix: str, delimiter: str = "") -> Iterator[P
         token = page.following
 
 
-def _page(wire: Wire, root: str, asked: dict[str, str]) -> Page:
-    given = sorted((name, value) for name, value in {**_FIXED, **asked}.items() if value)
-    query = "&".join(f"{name}={quote(value, safe='-_.~')}" for name, value in given)
+def _page(wire: Wire, root: str, parameters: dict[str, str]) -> Page:
+    pairs = sorted((name, value) for name, value in {**_FIXED, **parameters}.items() if value)
+    query = "&".join(f"{name}={quote(value, safe='-_.~')}" for name, value in pairs)
     body = wire.ask("GET", "", {}, query=f"?{query}").body
     try:
-        return _parsed(ET.fromstring(body), root)  # noqa: S314  expat limits what entities expand to
+        return _parse(ET.fromstring(body), root)  # noqa: S314  expat limits what entities expand to
     except (ET.ParseError, ValueError) as error:
         raise ProtocolError(f"no listing of a bucket: {error}") from error
 
 
-def _parsed(answer: ET.Element, root: str) -> Page:
+def _parse(answer: ET.Element, root: str) -> Page:
     if not answer.tag.endswith(_ANSWER):
         raise ValueError(f"expected {_ANSWER}; got {answer.tag}")
     space = answer.tag.removesuffix(_ANSWER)

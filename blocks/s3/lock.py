@@ -22,9 +22,9 @@ _NO_LOCKS: Final = {"MethodNotAllowed", "NotImplemented", "ObjectLockConfigurati
 class ObjectLock:
     """Retention in one bucket. Raises botocore's errors, which the store translates."""
 
-    def __init__(self, client: "S3Client", bucket: str, asked: Retention) -> None:
+    def __init__(self, client: "S3Client", bucket: str, retention: Retention) -> None:
         """Take what retention is asked. Sends nothing yet."""
-        self._s3, self._bucket, self._asked = client, bucket, asked
+        self._s3, self._bucket, self._retention = client, bucket, retention
         self._refusal = ""
 
     @property
@@ -33,10 +33,10 @@ class ObjectLock:
 
         Objects are then stored without a lock: evidence that can be deleted is better than none.
         """
-        return self._refusal or ((self._told or "") if self._asked else "")
+        return self._refusal or ((self._configuration_problem or "") if self._retention else "")
 
     @cached_property
-    def _told(self) -> str | None:
+    def _configuration_problem(self) -> str | None:
         """What the bucket's configuration says, as in `unfit`; None if this identity may not read it."""
         try:
             found = self._s3.get_object_lock_configuration(Bucket=self._bucket)
@@ -53,16 +53,19 @@ class ObjectLock:
     @property
     def headers(self) -> dict[str, Any]:
         """Lock arguments of a creating PUT or copy; empty if nothing is asked or the bucket cannot lock."""
-        if not self._asked or self.unfit:
+        if not self._retention or self.unfit:
             return {}
-        lock = {"ObjectLockMode": self._asked.lock.upper(), "ObjectLockRetainUntilDate": self._asked.until(_now())}
+        lock = {
+            "ObjectLockMode": self._retention.lock.upper(),
+            "ObjectLockRetainUntilDate": self._retention.until(_now()),
+        }
         hold = {"ObjectLockLegalHoldStatus": "ON"}
-        return (lock if self._asked.lock else {}) | (hold if self._asked.hold else {})
+        return (lock if self._retention.lock else {}) | (hold if self._retention.hold else {})
 
     @property
     def for_a_day(self) -> dict[str, str]:
         """HTTP headers of a lock that ends tomorrow and that a person with the right may lift."""
-        until = _spelled(_now() + timedelta(days=1))
+        until = _spell(_now() + timedelta(days=1))
         return {_HEADERS["ObjectLockMode"]: "GOVERNANCE", _HEADERS["ObjectLockRetainUntilDate"]: until}
 
     def create(self, act: Callable[..., T]) -> T:
@@ -75,13 +78,13 @@ class ObjectLock:
         except ClientError as error:
             if not (self.headers and self._is_refusal(error)):
                 raise
-            made = act()
+            result = act()
             self._refuse(error)
-            return made
+            return result
 
     def create_by_headers(self, act: Callable[[dict[str, str]], T]) -> T:
         """Call `act` with the lock as HTTP headers, by the rules of `create`."""
-        return self.create(lambda **lock: act({_HEADERS[name]: _spelled(value) for name, value in lock.items()}))
+        return self.create(lambda **lock: act({_HEADERS[name]: _spell(value) for name, value in lock.items()}))
 
     def complete(self, name: str, there: StoredObject, since: datetime) -> None:
         """Add the missing lock or hold to an object stored at `since`. Never shortens a lock or changes its mode."""
@@ -93,22 +96,27 @@ class ObjectLock:
             self._refuse(error)
 
     def _is_refusal(self, error: ClientError) -> bool:
-        return self._told is None and error.response["Error"].get("Code") in {"InvalidRequest", *_NO_LOCKS}
+        return self._configuration_problem is None and error.response["Error"].get("Code") in {
+            "InvalidRequest",
+            *_NO_LOCKS,
+        }
 
     def _refuse(self, error: ClientError) -> None:
-        said = error.response["Error"]
-        self._refusal = f"the bucket {self._bucket} refuses what is asked: {said['Code']}: {said.get('Message', '')}"
+        details = error.response["Error"]
+        self._refusal = (
+            f"the bucket {self._bucket} refuses what is asked: {details['Code']}: {details.get('Message', '')}"
+        )
 
     def _complete(self, name: str, there: StoredObject, since: datetime) -> None:
-        asked, until = self._asked, there.retained_until
-        if asked.lock and (until is None or until < since + timedelta(days=asked.days)):
-            mode: ObjectLockModeType = "COMPLIANCE" if (there.lock or asked.lock) == "compliance" else "GOVERNANCE"
+        retention, until = self._retention, there.retained_until
+        if retention.lock and (until is None or until < since + timedelta(days=retention.days)):
+            mode: ObjectLockModeType = "COMPLIANCE" if (there.lock or retention.lock) == "compliance" else "GOVERNANCE"
             self._s3.put_object_retention(
                 Bucket=self._bucket,
                 Key=name,
-                Retention={"Mode": mode, "RetainUntilDate": asked.until(_now())},
+                Retention={"Mode": mode, "RetainUntilDate": retention.until(_now())},
             )
-        if asked.hold and not there.held:
+        if retention.hold and not there.held:
             self._s3.put_object_legal_hold(Bucket=self._bucket, Key=name, LegalHold={"Status": "ON"})
 
 
@@ -119,7 +127,7 @@ _HEADERS: Final = {
 }
 
 
-def _spelled(value: Any) -> str:
+def _spell(value: Any) -> str:
     return value.strftime("%Y-%m-%dT%H:%M:%SZ") if isinstance(value, datetime) else str(value)
 
 

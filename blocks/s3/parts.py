@@ -44,9 +44,11 @@ class MultipartObjects:
     def send(self, name: str, source: Path, parts: Parts, tell: Callable[[int], object], *, new: bool) -> None:
         """Upload the parts that the server does not have, then complete the object; `new` asks for a free key."""
         with source.open("rb") as file:
-            begun = list(self._begun(name))
+            begun = list(self._find_unfinished(name))
             upload, done = (
-                self._kept(name, begun[0], parts, partial(pieces, file.fileno(), source)) if begun else ("", {})
+                self._find_kept_parts(name, begun[0], parts, partial(pieces, file.fileno(), source))
+                if begun
+                else ("", {})
             )
             upload = upload or self._begin(name)
 
@@ -66,8 +68,8 @@ class MultipartObjects:
             stretch = f"bytes={part.start}-{part.start + part.length - 1}"
             origin = {"Bucket": self._bucket, "Key": source}
             address = {"Bucket": self._bucket, "Key": name, "UploadId": upload, "PartNumber": part.number}
-            made = self._s3.upload_part_copy(**address, CopySource=origin, CopySourceRange=stretch)  # type: ignore[arg-type]
-            done[part.number] = made["CopyPartResult"]["ETag"]
+            answer = self._s3.upload_part_copy(**address, CopySource=origin, CopySourceRange=stretch)  # type: ignore[arg-type]
+            done[part.number] = answer["CopyPartResult"]["ETag"]
 
         try:
             self._together(copy, parts)
@@ -76,7 +78,7 @@ class MultipartObjects:
             raise
         self._complete(name, upload, parts, done, new=new)
 
-    def unfinished(self, prefix: str) -> Iterator[tuple[str, str]]:
+    def list_unfinished(self, prefix: str) -> Iterator[tuple[str, str]]:
         """Yield name and id of each unfinished upload under a prefix, newest first."""
         pages = self._s3.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=prefix)
         found = [each for page in pages for each in page.get("Uploads", ())]
@@ -85,15 +87,15 @@ class MultipartObjects:
 
     def end_unfinished(self, prefix: str) -> Sequence[str]:
         """Abort all unfinished uploads under a prefix and return their names."""
-        ended = list(self.unfinished(prefix))
+        ended = list(self.list_unfinished(prefix))
         for name, upload in ended:
             self._end(name, [upload])
         return [name for name, _ in ended]
 
-    def _begun(self, name: str) -> Iterator[str]:
+    def _find_unfinished(self, name: str) -> Iterator[str]:
         """Yield unfinished uploads of one key; none if listing is denied, so the whole file is sent."""
         try:
-            yield from (upload for found, upload in self.unfinished(name) if found == name)
+            yield from (upload for found, upload in self.list_unfinished(name) if found == name)
         except ClientError as error:
             if error.response["Error"].get("Code") not in _MAY_NOT:
                 raise
@@ -104,7 +106,7 @@ class MultipartObjects:
         begin = partial(self._s3.create_multipart_upload, **address)  # type: ignore[arg-type]
         return str((self._lock.create(begin) if locked else begin())["UploadId"])
 
-    def _kept(self, name: str, upload: str, parts: Parts, read: _Read) -> tuple[str, dict[int, str]]:
+    def _find_kept_parts(self, name: str, upload: str, parts: Parts, read: _Read) -> tuple[str, dict[int, str]]:
         """Return the upload id, and the tags of its parts that are ours; ("", {}) if the upload no longer exists."""
         pages = self._s3.get_paginator("list_parts").paginate(Bucket=self._bucket, Key=name, UploadId=upload)
         try:
@@ -113,8 +115,8 @@ class MultipartObjects:
             if error.response["Error"].get("Code") not in _GONE:
                 raise
             return "", {}
-        known = ((part, there[part.number]) for part in parts if part.number in there)
-        return upload, {part.number: found["ETag"] for part, found in known if _is(found, part, read)}
+        pairs = ((part, there[part.number]) for part in parts if part.number in there)
+        return upload, {part.number: found["ETag"] for part, found in pairs if _is(found, part, read)}
 
     def _put(self, name: str, upload: str, part: Part, descriptor: int, source: Path) -> str:
         headers = body_headers(part.length, part.sha256)
@@ -135,14 +137,14 @@ class MultipartObjects:
             wait([future for future in futures if not future.cancel()])
 
     def _complete(self, name: str, upload: str, parts: Parts, done: dict[int, str], *, new: bool) -> None:
-        made: list[CompletedPartTypeDef] = [
+        part_list: list[CompletedPartTypeDef] = [
             {"PartNumber": part.number, "ETag": done[part.number], "ChecksumSHA256": base64_of(part.sha256)}
             for part in parts
         ]
         address: dict[str, str] = {"Bucket": self._bucket, "Key": name, "UploadId": upload}
         only = {"IfNoneMatch": "*"} if new else {}
         try:
-            self._s3.complete_multipart_upload(**address, **only, MultipartUpload={"Parts": made})  # type: ignore[arg-type]
+            self._s3.complete_multipart_upload(**address, **only, MultipartUpload={"Parts": part_list})  # type: ignore[arg-type]
         except ClientError as error:
             if error.response["Error"].get("Code") == "PreconditionFailed":
                 self._end(name, [upload])
@@ -176,9 +178,9 @@ def _is(there: "PartTypeDef", part: Part, read: _Read) -> bool:
     """
     if there["Size"] != part.length:
         return False
-    if told := there.get("ChecksumSHA256"):
-        return told == base64_of(part.sha256)
-    seen = hashlib.md5(usedforsecurity=False)
+    if checksum := there.get("ChecksumSHA256"):
+        return checksum == base64_of(part.sha256)
+    digest = hashlib.md5(usedforsecurity=False)
     for piece in read(part.start, part.length):
-        seen.update(piece)
-    return there["ETag"].strip('"') == seen.hexdigest()
+        digest.update(piece)
+    return there["ETag"].strip('"') == digest.hexdigest()

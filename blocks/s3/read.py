@@ -19,7 +19,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from urllib3.exceptions import HTTPError
 
 from blocks.contract import absent, require_key
-from blocks.credentials import trusted
+from blocks.credentials import find_ca_file
 from blocks.port import CANARIES, PIECE, StoredObject
 from blocks.s3.clients import boto3_client, obstore_client, signed_pool
 from blocks.s3.errors import explain
@@ -49,7 +49,7 @@ class S3Reader:
             session = credentials.get_boto3_session() if credentials else boto3.Session()
             if (keys := session.get_credentials()) is None:
                 raise NoCredentialsError
-            authority = trusted(credentials)
+            authority = find_ca_file(credentials)
             region = region or session.region_name or "us-east-1"
             self._s3 = boto3_client(session, endpoint, region, authority)
             where = self._s3.meta.endpoint_url
@@ -69,28 +69,28 @@ class S3Reader:
 
         A store used only for reading has not been tested.
         """
-        return self._told(key)
+        return self._read_head(key)
 
-    def _told(self, key: str, version: str = "") -> StoredObject | None:
+    def _read_head(self, key: str, version: str = "") -> StoredObject | None:
         with self._explaining(f"the digest of {key} in {self.place}"):
             found = self._head(self._name(key), version)
         if found is None:
             return None
-        there, seen = stored_object(key, found), self._promises or KEPT
-        if not seen.digests:
+        there, promises = stored_object(key, found), self._promises or KEPT
+        if not promises.digests:
             return replace(there, sha256=None, composite="")
-        return there if seen.refuses_parts else replace(there, composite="")
+        return there if promises.refuses_parts else replace(there, composite="")
 
-    def _known(self, key: str, sha256: str, parts: Parts | None, version: str = "") -> StoredObject | None:
+    def _identify(self, key: str, sha256: str, parts: Parts | None, version: str = "") -> StoredObject | None:
         """Return the object at a key: by the store's digest, or hashed here if its digest does not decide."""
-        there = self._told(key, version)
-        said = there is None or there.says(sha256, parts) or (parts and parts.contradicted_by(there.composite))
-        if said or there is None:
+        there = self._read_head(key, version)
+        answer = there is None or there.says(sha256, parts) or (parts and parts.contradicted_by(there.composite))
+        if answer or there is None:
             return there
-        seen = sha256_of()
+        digest = sha256_of()
         for piece in self._stream(key, version):
-            seen.update(piece)
-        return replace(there, sha256=seen.hexdigest())
+            digest.update(piece)
+        return replace(there, sha256=digest.hexdigest())
 
     def _versions(self, key: str) -> Sequence[str]:
         """Return the ids of all versions of a key, without delete markers."""
@@ -112,10 +112,10 @@ class S3Reader:
 
     def read(self, key: str, limit: int | None = None) -> bytes:
         """Return the content or its first `limit` bytes, not compared with any checksum: the reader has to hash it."""
-        asked = {"range": f"bytes=0-{limit - 1}"} if limit else {}
+        headers = {"range": f"bytes=0-{limit - 1}"} if limit else {}
         with self._explaining(f"{key} to be read from {self.place}"):
             try:
-                return self._wire.ask("GET", self._name(key), asked).body[:limit]
+                return self._wire.ask("GET", self._name(key), headers).body[:limit]
             except ClientError as error:
                 if error.response["Error"]["Code"] == "NoSuchKey":
                     raise absent(self.place, key) from None
@@ -137,7 +137,7 @@ class S3Reader:
             with closing(found["Body"]) as body:
                 yield from body.iter_chunks(PIECE)
 
-    def rewritten(self, prefix: str) -> dict[str, int] | None:
+    def count_versions(self, prefix: str) -> dict[str, int] | None:
         """Return the versions and delete markers of each key with more than one; None if versioning was never enabled.
 
         Needs s3:GetBucketVersioning and s3:ListBucketVersions. Versioning is asked for once.
@@ -151,21 +151,21 @@ class S3Reader:
             pages = self._s3.get_paginator("list_object_versions").paginate(
                 Bucket=self._bucket, Prefix=self._prefix + prefix
             )
-            kept = Counter(
+            versions = Counter(
                 each["Key"] for page in pages for each in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))
             )
-        told = {name.removeprefix(self._prefix): times for name, times in sorted(kept.items()) if times > 1}
-        return {key: times for key, times in told.items() if not key.startswith(CANARIES)}
+        counts = {name.removeprefix(self._prefix): times for name, times in sorted(versions.items()) if times > 1}
+        return {key: times for key, times in counts.items() if not key.startswith(CANARIES)}
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """Yield all objects but the canaries, sorted by key here: not every store sorts as S3 does."""
-        yield from self._listed(prefix, "")[0]
+        yield from self._list(prefix, "")[0]
 
     def list_folder(self, prefix: str) -> tuple[Sequence[StoredObject], Sequence[str]]:
         """Return the objects directly below a prefix, and the folders there, both sorted."""
-        return self._listed(prefix, "/")
+        return self._list(prefix, "/")
 
-    def _listed(self, prefix: str, delimiter: str) -> tuple[Sequence[StoredObject], Sequence[str]]:
+    def _list(self, prefix: str, delimiter: str) -> tuple[Sequence[StoredObject], Sequence[str]]:
         with self._explaining(f"a listing of {self.place}/{prefix}"):
             found = [*pages(self._wire, self._prefix, prefix, delimiter)]
         objects = (each for page in found for each in page.objects if not each.key.startswith(CANARIES))

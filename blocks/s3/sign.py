@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
 
 
-def signed(  # noqa: PLR0913, PLR0917  the parts of a request
+def sign_request(  # noqa: PLR0913, PLR0917  the parts of a request
     keys: "ReadOnlyCredentials", region: str, method: str, target: str, headers: Mapping[str, str], body_sha256: str
 ) -> dict[str, str]:
     """Return the headers in lower case, including those of the signature.
@@ -25,22 +25,22 @@ def signed(  # noqa: PLR0913, PLR0917  the parts of a request
     `target` is the path and query, quoted exactly as they are sent; `body_sha256` is hexadecimal.
     """
     moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    given = {name.lower(): value for name, value in headers.items()}
-    given |= {"x-amz-content-sha256": body_sha256, "x-amz-date": moment}
+    signed_headers = {name.lower(): value for name, value in headers.items()}
+    signed_headers |= {"x-amz-content-sha256": body_sha256, "x-amz-date": moment}
     if keys.token:
-        given["x-amz-security-token"] = keys.token
+        signed_headers["x-amz-security-token"] = keys.token
     path, _, query = target.partition("?")
-    names = sorted(given)
-    lines = [f"{name}:{' '.join(given[name].split())}" for name in names]
-    listed, asked = ";".join(names), "&".join(sorted(query.split("&"), key=lambda each: each.partition("=")))
-    request = "\n".join([method, path, asked, *lines, "", listed, body_sha256])
+    names = sorted(signed_headers)
+    lines = [f"{name}:{' '.join(signed_headers[name].split())}" for name in names]
+    listed, arguments = ";".join(names), "&".join(sorted(query.split("&"), key=lambda each: each.partition("=")))
+    request = "\n".join([method, path, arguments, *lines, "", listed, body_sha256])
     scope = f"{moment[:8]}/{region}/s3/aws4_request"
     text = f"{_ALGORITHM}\n{moment}\n{scope}\n{sha256(request.encode()).hexdigest()}"
     signature = _mac(_key(keys.secret_key, moment[:8], region), text).hex()
-    given["authorization"] = (
+    signed_headers["authorization"] = (
         f"{_ALGORITHM} Credential={keys.access_key}/{scope}, SignedHeaders={listed}, Signature={signature}"
     )
-    return given
+    return signed_headers
 
 
 @lru_cache(maxsize=4)

@@ -13,13 +13,13 @@ import obstore
 
 from blocks.contract import (
     absent,
-    opened,
+    build_vanished_error,
+    has_content,
+    open_source,
     read_source,
     require_digest,
     require_removable,
-    settled,
     unreadable,
-    vanished,
 )
 from blocks.port import CANARIES, StoredObject, ignore_progress
 from blocks.s3.canary import NEW, Canary
@@ -56,7 +56,7 @@ class S3Store(S3Reader):
     ) -> None:
         """Make the clients. Sends nothing yet, unless the credentials need a token."""
         super().__init__(bucket, prefix, credentials, endpoint, region)
-        self._lock, self._asked, self._trying = ObjectLock(self._s3, bucket, retention), retention.lock, Lock()
+        self._lock, self._lock_mode, self._trying = ObjectLock(self._s3, bucket, retention), retention.lock, Lock()
         self._multipart = MultipartObjects(self._s3, self._wire, bucket, self._lock)
 
     def unfit(self) -> str:
@@ -69,8 +69,8 @@ class S3Store(S3Reader):
         with self._trying:
             if self._promises is None:
                 with self._explaining(f"what {self.place} does, tried on objects of no value"):
-                    asked = self._asked if self._lock.headers else ""
-                    self._promises = Canary(self._s3, self._wire, self._bucket, self._prefix, asked).tried()
+                    lock_mode = self._lock_mode if self._lock.headers else ""
+                    self._promises = Canary(self._s3, self._wire, self._bucket, self._prefix, lock_mode).run()
             return self._promises
 
     def probe(self, name: str, data: bytes) -> StoredObject | None:
@@ -81,7 +81,7 @@ class S3Store(S3Reader):
         key, sha256 = CANARIES + name, digest_bytes(data)
         headers = body_headers(len(data), sha256)
         with self._explaining(f"{key} to be written in {self.place}"):
-            if self._asked == "governance" and not self._lock.unfit:
+            if self._lock_mode == "governance" and not self._lock.unfit:
                 headers |= self._lock.for_a_day
             self._wire.ask("PUT", self._name(key), headers, body=data, sha256=sha256)
         return self.head(key)
@@ -112,7 +112,7 @@ class S3Store(S3Reader):
                 self._multipart.send(self._name(key), source, parts, tell, new=new)
             else:
                 size = parts.total if parts else size
-                with opened(source) as file:
+                with open_source(source) as file:
                     self._put(self._name(key), partial(pieces, file.fileno(), source, 0, size), size, sha256, new=new)
                 tell(size)
         if parts:
@@ -126,9 +126,9 @@ class S3Store(S3Reader):
                 yield
         except FileExistsError:
             if not self.ensure_present(key, sha256, parts):
-                raise vanished(self.place, key) from None
+                raise build_vanished_error(self.place, key) from None
         if way is Way.LOOKED and not self._check_versions(key, sha256, parts):
-            raise vanished(self.place, key)
+            raise build_vanished_error(self.place, key)
 
     def _put_small(self, key: str, source: Path | bytes, sha256: str, *, new: bool) -> None:
         data, name = read_source(source), self._name(key)
@@ -146,7 +146,7 @@ class S3Store(S3Reader):
 
     def ensure_present(self, key: str, sha256: str, parts: Parts | None = None) -> bool:
         """Return whether the store's digest is that of this content. Adds a lock that an earlier run left out."""
-        if not settled(self.place, key, self._known(key, sha256, parts), sha256, parts):
+        if not has_content(self.place, key, self._identify(key, sha256, parts), sha256, parts):
             return False
         self._retain(key)
         return True
@@ -158,10 +158,10 @@ class S3Store(S3Reader):
         """
         there = self.ensure_present(key, sha256, parts)
         with suppress(Denied):
-            several = (self.rewritten(key) or {}).get(key, 1) > 1
+            several = (self.count_versions(key) or {}).get(key, 1) > 1
             for version in self._versions(key) if several else ():
-                known = self._known(key, sha256, parts, version)
-                settled(self.place, f"version {version} of {key}", known, sha256, parts)
+                content = self._identify(key, sha256, parts, version)
+                has_content(self.place, f"version {version} of {key}", content, sha256, parts)
         return there
 
     def _retain(self, key: str) -> None:
@@ -209,7 +209,7 @@ class S3Store(S3Reader):
 
     def remove(self, key: str, sha256: str, parts: Parts | None = None) -> None:
         """Check the digest, then delete: S3 has no conditional deletion. A bucket with versions keeps the content."""
-        there = settled(self.place, require_removable(key), self._known(key, sha256, parts), sha256, parts)
+        there = has_content(self.place, require_removable(key), self._identify(key, sha256, parts), sha256, parts)
         with self._explaining(f"{key} to be removed from {self.place}"):
             if there:
                 self._s3.delete_object(Bucket=self._bucket, Key=self._name(key))

@@ -14,9 +14,9 @@ from urllib.parse import quote, urlsplit
 import urllib3
 from botocore.exceptions import ClientError
 
-from blocks.s3.line import Line, S3Response
+from blocks.s3.line import S3ConnectionPool, S3Response
 from blocks.s3.retry import with_retries
-from blocks.s3.sign import signed
+from blocks.s3.sign import sign_request
 from tasks.custody.errors import PermanentStoreError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Wire:
         self._root, self._path = f"{where.scheme}://{where.netloc}", where.path
         self._host = where.netloc.lower().removesuffix(f":{_PORTS[where.scheme]}")
         line = pool.connection_from_url(url)
-        self._line = line if isinstance(line, Line) and not pool.proxy else None
+        self._line = line if isinstance(line, S3ConnectionPool) and not pool.proxy else None
 
     def ask(  # noqa: PLR0913  the parts of a request
         self,
@@ -56,24 +56,24 @@ class Wire:
 
         `sha256` is the digest of the body, and part of the signature. A streamed body needs a Content-Length header.
         """
-        target, mine = f"{self._path}/{quote(name, safe='/-_.~')}{query}", {"host": self._host, **headers}
-        return with_retries(lambda: self._once(method, target, mine, body, sha256))
+        target, all_headers = f"{self._path}/{quote(name, safe='/-_.~')}{query}", {"host": self._host, **headers}
+        return with_retries(lambda: self._once(method, target, all_headers, body, sha256))
 
     def _once(self, method: str, target: str, headers: Mapping[str, str], body: Body, sha256: str) -> S3Response:
         keys = self._credentials.get_frozen_credentials()
-        answer = self._sent(method, target, signed(keys, self._region, method, target, headers, sha256), body)
+        answer = self._send(method, target, sign_request(keys, self._region, method, target, headers, sha256), body)
         if answer.status >= _OK or (method != "GET" and b"<Error>" in answer.body[:200]):
             raise _refusal(method, answer.status, answer.body.decode(errors="replace"))
         return answer
 
-    def _sent(self, method: str, target: str, headers: Mapping[str, str], body: Body) -> S3Response:
-        """Send small bodies over `Line`; streams, and requests through a proxy, by urllib3."""
+    def _send(self, method: str, target: str, headers: Mapping[str, str], body: Body) -> S3Response:
+        """Send small bodies over `S3ConnectionPool`; streams, and requests through a proxy, by urllib3."""
         if isinstance(body, bytes) and self._line:
             return self._line.ask(method, target, headers, body)
         url, sent = self._root + target, body if isinstance(body, bytes) else body()
         named = {"Host" if name == "host" else name: value for name, value in headers.items()}  # else it adds its own
-        told = self._pool.urlopen(method, url, body=sent, headers=named, retries=False, redirect=False)
-        return S3Response(told.status, told.headers, told.data)
+        response = self._pool.urlopen(method, url, body=sent, headers=named, retries=False, redirect=False)
+        return S3Response(response.status, response.headers, response.data)
 
 
 def _refusal(method: str, status: int, text: str) -> ClientError:

@@ -9,13 +9,13 @@ from typing import Final
 
 from tasks.acquisition.collector import (
     Collector,
-    Command,
     Files,
-    Gathered,
+    FunctionItems,
+    FunctionOutput,
     Incomplete,
     Item,
-    Made,
     NothingThere,
+    ProgramOutput,
     Source,
     Taken,
     Target,
@@ -23,7 +23,7 @@ from tasks.acquisition.collector import (
 )
 from tasks.acquisition.command import run
 from tasks.acquisition.copying import Copying
-from tasks.acquisition.matching import found, left_over
+from tasks.acquisition.matching import find_names, left_over
 from tasks.acquisition.procfs import still
 from tasks.acquisition.room import Room
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
@@ -43,7 +43,7 @@ def take(sources: Iterable[Source], target: Target, folder: Path) -> Iterator[It
     """Run the sources one after the other; each may store what the earlier ones left of the limit."""
     room = target.limit
     for source in sources:
-        for item in _tried(source, replace(target, limit=room), folder):
+        for item in _try_source(source, replace(target, limit=room), folder):
             room -= _size(item)
             yield item
 
@@ -58,7 +58,7 @@ def _size(item: Item) -> int:
             return 0
 
 
-def _tried(source: Source, target: Target, folder: Path) -> Iterator[Item]:
+def _try_source(source: Source, target: Target, folder: Path) -> Iterator[Item]:
     name = _name(source)
     try:
         yield from _from_source(source, target, folder)
@@ -82,34 +82,34 @@ def _name(source: Source) -> str:
 def _from_source(source: Source, target: Target, folder: Path) -> Iterator[Item]:
     room = Room.of(target, folder)
     match source:
-        case Made():
+        case FunctionOutput():
             yield from _store(room, source.stored, source.make(target), target.limit)
-        case Command():
+        case ProgramOutput():
             yield from _store(room, source.stored, run(source, target), target.limit)
         case Files() if source.beside:
             yield from _copy_left_over(target, source, room)
         case Files():
             yield from _copy_all(target, source, room)
-        case Gathered():
+        case FunctionItems():
             yield from source.gather(target, folder)
 
 
 def _store(room: Room, stored: str, data: bytes, limit: int) -> Iterator[StoredFile | Loss]:
     """Store bytes that we made; of too many the first `limit`, with a Loss."""
-    kept = data[:limit]
-    if kept or not data:
-        where = room.where(room.keep(stored, kept))
-        yield StoredFile(stored, "", len(kept), digest_bytes(kept), where=where)
-    if len(kept) < len(data):
+    head = data[:limit]
+    if head or not data:
+        where = room.where(room.keep(stored, head))
+        yield StoredFile(stored, "", len(head), digest_bytes(head), where=where)
+    if len(head) < len(data):
         yield Loss(stored, Outcome.TRUNCATED, f"the first {limit} of {len(data)} bytes: the limit is reached")
 
 
 def _copy_all(target: Target, source: Files, room: Room) -> Iterator[Taken | Loss]:
     patterns = source.patterns or target.globs[source.field]
-    names, losses = found(os.fsencode(target.root), patterns)
+    names, losses = find_names(os.fsencode(target.root), patterns)
     yield from losses
     nothing = not losses
-    copying = Copying(os.fsencode(target.root), room, target.limit, owners_of(target), target.searched)
+    copying = Copying(os.fsencode(target.root), room, target.limit, owners_of(target), target.search_limit)
     for name in names:
         if item := copying.take(name):
             nothing = False
@@ -124,8 +124,8 @@ def _copy_left_over(target: Target, source: Files, room: Room) -> Iterator[Taken
     beside = [each for field in source.beside for each in target.globs[field]]
     names, losses = left_over(os.fsencode(target.root), target.globs[source.field], beside)
     yield from losses
-    copying = Copying(os.fsencode(target.root), room, target.limit, owners_of(target), target.searched)
-    for name in names[: source.most]:
+    copying = Copying(os.fsencode(target.root), room, target.limit, owners_of(target), target.search_limit)
+    for name in names[: source.max_files]:
         place = Path(os.path.realpath(Path(target.root, os.fsdecode(name))))
         if any(place.is_relative_to(each) for each in target.apart):
             continue
@@ -133,8 +133,8 @@ def _copy_left_over(target: Target, source: Files, room: Room) -> Iterator[Taken
             yield item
         if isinstance(item, Taken) and (why := unsteady(item.file.stored, item.file.note)):
             yield Loss(item.file.source, Outcome.FAILED, f"{why}; what is kept of it mixes several moments")
-    if len(names) > source.most:
-        yield Loss(source.field, Outcome.TRUNCATED, f"the first {source.most} of {len(names)} files")
+    if len(names) > source.max_files:
+        yield Loss(source.field, Outcome.TRUNCATED, f"the first {source.max_files} of {len(names)} files")
 
 
 def _left_out(target: Target, name: bytes, place: Path) -> Loss | None:

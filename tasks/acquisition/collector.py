@@ -30,12 +30,13 @@ class Target:
     """What a collector knows of the workload. Plain data: it crosses a process boundary as JSON.
 
     `seconds` is the time that this attempt has, and `limit` the bytes that it may still store; a source of many parts
-    stops before, and keeps what it has. `containers` are ids and names of the paused ones, `asked` how the block
-    recognises them, and `elsewhere` the fields of which files were found in them. `units` are the systemd services that
-    the block names. `fallback` is a folder on another disk for what does not fit, `reserve` the file that keeps room
-    for what must be stored, `margin` the bytes that copies leave free; without `copies` only what we make ourselves is
-    stored. `apart` are real paths of our own folders; a file that no pattern names may have `largest` bytes, or any.
-    `salt` is the file with the salt of hidden values, and `patterns` are the block's, whose words are shown.
+    stops before, and keeps what it has. `containers` are ids and names of the paused ones, `container_selectors` the
+    block's names for them, and `elsewhere` the fields of which files were found in them. `units` are the systemd
+    services that the block names. `fallback` is a folder on another disk for what does not fit, `reserve` the file that
+    keeps room for what must be stored, `margin` the bytes that copies leave free; without `copies` only what we make
+    ourselves is stored. `apart` are real paths of our own folders; a file that no pattern names may have `largest`
+    bytes, or any. `salt` is the file with the salt of hidden values, and `patterns` are the block's, whose words are
+    shown.
     """
 
     incident: str
@@ -47,7 +48,7 @@ class Target:
     seconds: float = 20.0
     limit: int = TIB
     containers: tuple[tuple[str, str], ...] = ()
-    asked: tuple[str, ...] = ()
+    container_selectors: tuple[str, ...] = ()
     docker_host: str = ""
     elsewhere: tuple[str, ...] = ()
     sensitive: str = "scan"
@@ -62,7 +63,7 @@ class Target:
     patterns: tuple[str, ...] = ()
 
     @property
-    def searched(self) -> int | None:
+    def search_limit(self) -> int | None:
         """How many bytes of a file are searched for secrets; None for all, if files with secrets are withheld."""
         return None if self.sensitive == "withhold" else LIMIT
 
@@ -72,12 +73,12 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Command:
+class ProgramOutput:
     """Store the output of a program in the file `stored`, without a shell; `last` keeps only its last lines.
 
     Of output above the limit the `keep` part is kept. As root, `as_owner` runs it with the rights of the workload's
-    owner. `environment` are variables besides PATH, HOME and LC_ALL. Of a program that is asked for at most `most`
-    lines so many are a loss; `unasked` is a loss too, what it is not asked for at all.
+    owner. `environment` are variables besides PATH, HOME and LC_ALL. Output with `max_lines` lines, the most that the
+    program is asked for, counts as truncated; `omission` says what it is not asked for at all, which is a loss too.
     """
 
     argv: tuple[str, ...]
@@ -86,25 +87,25 @@ class Command:
     keep: Literal["first", "last"] = "first"
     as_owner: bool = False
     environment: tuple[tuple[str, str], ...] = ()
-    most: int = FOREVER
-    unasked: str = ""
+    max_lines: int = FOREVER
+    omission: str = ""
 
 
 @dataclass(frozen=True)
 class Files:
     """Store the workload's files that match `patterns`, byte for byte; without patterns, those of this block field.
 
-    Without those of the block fields `beside`, which others take; of more than `most` files the rest is a loss.
+    Without those of the block fields `beside`, which others take; of more than `max_files` files the rest is a loss.
     """
 
     field: str
     patterns: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
-    most: int = FOREVER
+    max_files: int = FOREVER
 
 
 @dataclass(frozen=True)
-class Made:
+class FunctionOutput:
     """Store what `make` returns in the file `stored`; `make` redacts it."""
 
     make: Callable[[Target], bytes]
@@ -112,14 +113,14 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Gathered:
+class FunctionItems:
     """Store as many files as `gather` finds; it yields each file or loss as soon as it is known."""
 
     gather: Callable[[Target, Path], Iterator[Item]]
     stored: str
 
 
-Source = Command | Files | Made | Gathered
+Source = ProgramOutput | Files | FunctionOutput | FunctionItems
 
 
 @dataclass(frozen=True)
@@ -153,11 +154,11 @@ class Collector:
 
 
 class NothingThere(Exception):
-    """Raised by a `Made` source if what it collects does not exist on this host."""
+    """Raised by a `FunctionOutput` source if what it collects does not exist on this host."""
 
 
 class Incomplete(Exception):
-    """Raised by a `Made` source that got a part: the part is kept, the rest is a loss with this outcome and reason."""
+    """Raised by a `FunctionOutput` that got a part, which is kept; the rest is a loss with this outcome and reason."""
 
     def __init__(self, data: bytes, outcome: Outcome, reason: str) -> None:
         """Take the part, and outcome and reason of the rest."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from tasks.acquisition.collector import Command, Incomplete, NothingThere, Target, Unanswered
+from tasks.acquisition.collector import Incomplete, NothingThere, ProgramOutput, Target, Unanswered
 from tasks.custody.evidence.acquisition import Outcome, worst
 from tasks.custody.evidence.redact import redact
 
@@ -30,23 +30,24 @@ _NOT_THERE: Final = (
 _PARTLY: Final = "not seeing messages from other users"  # journalctl shows what it may and exits with 0
 
 
-def run(command: Command, target: Target) -> bytes:
+def run(command: ProgramOutput, target: Target) -> bytes:
     """Return the program's output, redacted. What is only a part raises Incomplete with all that it lacks."""
     if not shutil.which(command.argv[0]):
         raise NothingThere(f"{command.argv[0]} is not installed")
     with _start(command, target) as process:
-        said, complaint, cut = _listen(process, command, target.limit)
+        output, complaint, cut = _listen(process, command, target.limit)
     complained = complaint.decode(errors="replace").strip()
     if process.returncode and not cut:
-        raise _refusal((complained or said.decode(errors="replace").strip()).partition("\n")[0][:_WORDS])
+        raise _refusal((complained or output.decode(errors="replace").strip()).partition("\n")[0][:_WORDS])
     lines = redact(
-        _whole_lines(said, command, cut=cut).decode(errors="backslashreplace"), digests=command.argv[0] != "journalctl"
+        _whole_lines(output, command, cut=cut).decode(errors="backslashreplace"),
+        digests=command.argv[0] != "journalctl",
     ).splitlines(keepends=True)
     data = "".join(lines[-command.last :]).encode()
-    lost = [(Outcome.TRUNCATED, command.unasked)] if command.unasked else []
-    if cut or said.count(b"\n") >= command.most:
-        kept = f"{target.limit} bytes" if cut else f"{command.most} lines"
-        lost.append((Outcome.TRUNCATED, f"its {command.keep} {kept}: the limit is reached"))
+    lost = [(Outcome.TRUNCATED, command.omission)] if command.omission else []
+    if cut or output.count(b"\n") >= command.max_lines:
+        amount = f"{target.limit} bytes" if cut else f"{command.max_lines} lines"
+        lost.append((Outcome.TRUNCATED, f"its {command.keep} {amount}: the limit is reached"))
     if _PARTLY in complained:
         lost.append((Outcome.DENIED, complained.partition("\n")[0][:_WORDS]))
     if lost:
@@ -54,7 +55,7 @@ def run(command: Command, target: Target) -> bytes:
     return data
 
 
-def _start(command: Command, target: Target) -> subprocess.Popen[bytes]:
+def _start(command: ProgramOutput, target: Target) -> subprocess.Popen[bytes]:
     user = owner(target) if command.as_owner and os.geteuid() == 0 else None
     return subprocess.Popen(
         command.argv,
@@ -70,21 +71,21 @@ def _start(command: Command, target: Target) -> subprocess.Popen[bytes]:
     )
 
 
-def _listen(process: subprocess.Popen[bytes], command: Command, limit: int) -> tuple[bytes, bytes, bool]:
+def _listen(process: subprocess.Popen[bytes], command: ProgramOutput, limit: int) -> tuple[bytes, bytes, bool]:
     """Return its output, its errors, and whether something was left out. A program that exceeds the limit is ended."""
-    said, complaint, cut = bytearray(), bytearray(), False
+    output, complaint, cut = bytearray(), bytearray(), False
     for voice, block in _blocks(process):
         if voice is process.stderr:
             complaint += block[: _COMPLAINT - len(complaint)]
             continue
-        said += block
-        if len(said) > limit:
+        output += block
+        if len(output) > limit:
             cut = True
             if command.keep == "first":
                 process.kill()
                 break
-            del said[: len(said) - limit]
-    return bytes(said[:limit]), bytes(complaint), cut
+            del output[: len(output) - limit]
+    return bytes(output[:limit]), bytes(complaint), cut
 
 
 def _blocks(process: subprocess.Popen[bytes]) -> Iterator[tuple[Any, bytes]]:
@@ -100,10 +101,10 @@ def _blocks(process: subprocess.Popen[bytes]) -> Iterator[tuple[Any, bytes]]:
                     voices.unregister(key.fileobj)
 
 
-def _whole_lines(said: bytes, command: Command, *, cut: bool) -> bytes:
+def _whole_lines(output: bytes, command: ProgramOutput, *, cut: bool) -> bytes:
     if not cut:
-        return said
-    return said[: said.rfind(b"\n") + 1] if command.keep == "first" else said.partition(b"\n")[2]
+        return output
+    return output[: output.rfind(b"\n") + 1] if command.keep == "first" else output.partition(b"\n")[2]
 
 
 def owner(target: Target) -> int | None:
@@ -121,8 +122,8 @@ def group_of(user: int) -> int:
         return _NOGROUP
 
 
-def _refusal(said: str) -> Exception:
-    words = redact(said)
+def _refusal(message: str) -> Exception:
+    words = redact(message)
     lower = words.lower()
     if any(text in lower for text in _DENIED):
         return Unanswered(Outcome.DENIED, words)

@@ -12,8 +12,8 @@ from tasks.custody.evidence.secrets import Search, Searching
 
 
 @dataclass(frozen=True)
-class Content:
-    """What one reading of a file told."""
+class FileContent:
+    """What one reading of a file yields: its length, its digests and the secrets found in it."""
 
     size: int
     sha256: str
@@ -23,7 +23,7 @@ class Content:
 
 def read_once(
     blocks: Iterable[bytes], size: int, stored: str, searched: int | None, out: BinaryIO | None = None
-) -> Content:
+) -> FileContent:
     """Take in the blocks of a file of `size` bytes, and copy them to `out` if given.
 
     The first `searched` bytes are searched, or all. Raises what `blocks` raises, and OSError if they cannot be written.
@@ -33,4 +33,4 @@ def read_once(
     pass_on(blocks, (*digests.takers, searching.take, *copy))
     if out:
         out.truncate()
-    return Content(digests.length, *digests.of(size), searching.found(stored))
+    return FileContent(digests.length, *digests.of(size), searching.found(stored))

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Final
 
 from tasks.acquisition.collector import Taken
-from tasks.acquisition.content import Content, read_once
-from tasks.acquisition.matching import lost
+from tasks.acquisition.content import FileContent, read_once
+from tasks.acquisition.matching import build_loss
 from tasks.acquisition.pouring import Endless, blocks, clone, extents
 from tasks.acquisition.room import Room
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
@@ -52,7 +52,7 @@ class Copying:
             to = _target(self.root, name)
             return Loss(quote(name), Outcome.FAILED, f"a link to nothing, {quote(to)}" if to else "it vanished")
         except OSError as error:
-            return lost(name, error)
+            return build_loss(name, error)
         except Endless:
             reason = f"it has no size and yields more than the {self.limit} bytes that may still be stored"
             return Loss(quote(name), Outcome.TRUNCATED, reason)
@@ -66,7 +66,7 @@ class Copying:
             return self._folder(name, real)
         descriptor = open_below(self.root, real)
         try:
-            return self._opened(descriptor, name, real)
+            return self._take_open(descriptor, name, real)
         finally:
             os.close(descriptor)
 
@@ -76,7 +76,7 @@ class Copying:
             return None
         return Loss(quote(name), Outcome.MISSING, f"a link to the folder {quote(real)}, which is no file")
 
-    def _opened(self, descriptor: int, name: bytes, real: bytes) -> Taken | Loss:
+    def _take_open(self, descriptor: int, name: bytes, real: bytes) -> Taken | Loss:
         before = os.fstat(descriptor)
         if self._foreign(before, real):
             reason = f"a hard link to a private file of user {before.st_uid}, who is no user of the workload"
@@ -84,26 +84,35 @@ class Copying:
         note = "" if real == os.path.normpath(name) else f"a link to {quote(real)}"
         if reason := self._too_much(descriptor, before):
             return Loss(quote(name), Outcome.TRUNCATED, reason)
-        if made := self._again(before, name, note):
-            return made
+        if twin := self._again(before, name, note):
+            return twin
         stored = placed_name(name)
         place, content = self._copy(descriptor, before, stored)
         changed = changes(before, os.fstat(descriptor), _there(self.root, real))
         access = f"{stat.filemode(before.st_mode)} {before.st_uid}:{before.st_gid}"
-        said = "; ".join(filter(None, (note, *changed)))
-        about = stored, quote(name), content.size, content.sha256, before.st_mtime_ns
-        made = Taken(StoredFile(*about, said, self.room.where(place), access, content.parts), content.search)
+        file = StoredFile(
+            stored,
+            quote(name),
+            content.size,
+            content.sha256,
+            before.st_mtime_ns,
+            note="; ".join(filter(None, (note, *changed))),
+            where=self.room.where(place),
+            access=access,
+            parts=content.parts,
+        )
+        result = Taken(file, content.search)
         if not changed:
-            self._taken[_same(before)] = made
+            self._taken[_same(before)] = result
         self.limit -= content.size
-        return made
+        return result
 
-    def _foreign(self, about: os.stat_result, real: bytes) -> bool:
+    def _foreign(self, status: os.stat_result, real: bytes) -> bool:
         """As root: return whether the file may be another user's that was linked here (fs.protected_hardlinks is 0)."""
-        if os.geteuid() or about.st_nlink == 1 or about.st_mode & stat.S_IROTH:
+        if os.geteuid() or status.st_nlink == 1 or status.st_mode & stat.S_IROTH:
             return False
         places = self.root, os.path.dirname(os.path.join(os.path.realpath(self.root), real))
-        return about.st_uid not in self.owners | {os.stat(place).st_uid for place in places}
+        return status.st_uid not in self.owners | {os.stat(place).st_uid for place in places}
 
     def _too_much(self, descriptor: int, before: os.stat_result) -> str:
         """Return why a file is too large to take; smaller ones after it are still tried."""
@@ -115,12 +124,12 @@ class Copying:
                 return f"a sparse file, {data} bytes of data in {before.st_size}: so many holes are not read"
         return ""
 
-    def _copy(self, descriptor: int, before: os.stat_result, stored: str) -> tuple[Place, Content]:
+    def _copy(self, descriptor: int, before: os.stat_result, stored: str) -> tuple[Place, FileContent]:
         """Return where the copy is and what was read for it. In place the source alone is read."""
-        if self._shared(descriptor, before, stored):
+        if self._share_blocks(descriptor, before, stored):
             with self.room.path(stored, Place.EVIDENCE).open("rb") as copy:
                 return Place.EVIDENCE, self._read(copy.fileno(), before.st_size, stored)
-        read = list[Content]()
+        read = list[FileContent]()
 
         def write(out: BinaryIO) -> None:
             read[:] = [self._read(descriptor, before.st_size, stored, out)]
@@ -130,10 +139,10 @@ class Copying:
         in_place = place is Place.IN_PLACE
         return place, self._read(descriptor, before.st_size, stored) if in_place else read[0]
 
-    def _read(self, source: int, size: int, stored: str, out: BinaryIO | None = None) -> Content:
+    def _read(self, source: int, size: int, stored: str, out: BinaryIO | None = None) -> FileContent:
         return read_once(blocks(source, size, self.limit), size, stored, self.searched, out)
 
-    def _shared(self, descriptor: int, before: os.stat_result, stored: str) -> bool:
+    def _share_blocks(self, descriptor: int, before: os.stat_result, stored: str) -> bool:
         """Make a copy that shares its source's blocks and takes no room; never again once that was refused."""
         if not (self._clones and self.room.copies and before.st_size):
             return False
@@ -155,22 +164,22 @@ class Copying:
 
 def changes(before: os.stat_result, after: os.stat_result, there: int | None) -> tuple[str, ...]:
     """Return what happened to a file while it was read: compares the open file twice, and the inode at its name."""
-    said = []
+    reasons = []
     if after.st_size > before.st_size > 0:
-        said.append(f"it grew while it was read: its first {before.st_size} bytes are here")
+        reasons.append(f"it grew while it was read: its first {before.st_size} bytes are here")
     elif after.st_size < before.st_size:
-        said.append("it was truncated while it was read")
+        reasons.append("it was truncated while it was read")
     elif _same(before) != _same(after):
-        said.append("it changed while it was read")
+        reasons.append("it changed while it was read")
     if there is None:
-        said.append("it was removed meanwhile")
+        reasons.append("it was removed meanwhile")
     elif there != before.st_ino:
-        said.append("another file has its name by now")
-    return tuple(said)
+        reasons.append("another file has its name by now")
+    return tuple(reasons)
 
 
-def _same(about: os.stat_result) -> tuple[int, ...]:
-    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
+def _same(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _there(root: bytes, real: bytes) -> int | None:

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from tasks.acquisition.reading import digest_in_time, opened, read_below
+from tasks.acquisition.reading import digest_in_time, open_regular, read_below
 from tasks.custody.evidence.redact import redact, redact_fields
 
 _RECORD_BYTES: Final = 32 << 20
@@ -47,8 +47,11 @@ class Distribution:
     def summary(self, until: float) -> dict[str, Any]:
         """Return where it came from, and which of its files differ from what was installed."""
         name, _, version = self.info.removesuffix(".dist-info").partition("-")
-        verdicts = dict(self._compared(until))
-        by = {word: sorted(file for file, said in verdicts.items() if said == word) for word in set(verdicts.values())}
+        verdicts = dict(self._compare(until))
+        by = {
+            word: sorted(file for file, verdict in verdicts.items() if verdict == word)
+            for word in set(verdicts.values())
+        }
         return {
             "name": name,
             "version": version,
@@ -64,7 +67,7 @@ class Distribution:
             "not_checked": len(by.get("not checked", [])),
         }
 
-    def _compared(self, until: float) -> Iterator[tuple[str, str]]:
+    def _compare(self, until: float) -> Iterator[tuple[str, str]]:
         """Compare the files inside the folder only: RECORD may name any file of the host."""
         for name, sha in self.files.items():
             if sha and _inside(name):
@@ -74,7 +77,7 @@ class Distribution:
         if time.monotonic() > until:
             return "not checked"
         try:
-            with opened(self.site, name) as descriptor:
+            with open_regular(self.site, name) as descriptor:
                 found = digest_in_time(descriptor, until)
         except FileNotFoundError:
             return "gone"
@@ -97,7 +100,7 @@ class Distribution:
         return redact(text, digests=True)
 
 
-def unclaimed(site: Path, packages: Iterable[Distribution]) -> list[str]:
+def find_unclaimed(site: Path, packages: Iterable[Distribution]) -> list[str]:
     """Return entries of the folder that no RECORD names: put there by hand, or by a package manager without RECORD."""
     claimed = {PurePosixPath(name).parts[0] for package in packages for name in package.files if name}
     own = {package.info for package in packages} | {"__pycache__"}

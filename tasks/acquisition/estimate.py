@@ -29,8 +29,8 @@ def _sizes(source: Files, target: Target) -> Iterator[int]:
     inodes = set()
     for name in names:
         with suppress(OSError):
-            about = os.lstat(os.path.join(root, name))
-            fits = not source.beside or target.goes_along(about.st_size)
-            if fits and stat.S_ISREG(about.st_mode) and (about.st_dev, about.st_ino) not in inodes:
-                inodes.add((about.st_dev, about.st_ino))
-                yield min(about.st_size, about.st_blocks * _UNIT)
+            status = os.lstat(os.path.join(root, name))
+            fits = not source.beside or target.goes_along(status.st_size)
+            if fits and stat.S_ISREG(status.st_mode) and (status.st_dev, status.st_ino) not in inodes:
+                inodes.add((status.st_dev, status.st_ino))
+                yield min(status.st_size, status.st_blocks * _UNIT)

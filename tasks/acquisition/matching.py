@@ -16,7 +16,7 @@ _WHOLE = b""
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP})
 
 
-def found(root: bytes, patterns: Iterable[str]) -> tuple[list[bytes], list[Loss]]:
+def find_names(root: bytes, patterns: Iterable[str]) -> tuple[list[bytes], list[Loss]]:
     """Return the names that any of the patterns matches, each once and sorted, and the losses of what is unreadable."""
     items = dict.fromkeys(item for pattern in patterns for item in matches(root, os.fsencode(pattern)))
     losses = {item.source: item for item in items if isinstance(item, Loss)}
@@ -25,9 +25,9 @@ def found(root: bytes, patterns: Iterable[str]) -> tuple[list[bytes], list[Loss]
 
 
 def left_over(root: bytes, patterns: Iterable[str], beside: Iterable[str]) -> tuple[list[bytes], list[Loss]]:
-    """Return what `found` does for the patterns, without the names that the patterns `beside` match."""
-    names, losses = found(root, patterns)
-    others = frozenset(found(root, beside)[0])
+    """Return what `find_names` does for the patterns, without the names that the patterns `beside` match."""
+    names, losses = find_names(root, patterns)
+    others = frozenset(find_names(root, beside)[0])
     return [name for name in names if name not in others], losses
 
 
@@ -67,9 +67,9 @@ class _Walk:
                 yield from self._look(at, first, rest)
             except (FileNotFoundError, NotADirectoryError) as error:
                 if first == _WHOLE:
-                    yield lost(at, error)
+                    yield build_loss(at, error)
             except OSError as error:
-                yield lost(at, error)
+                yield build_loss(at, error)
 
     def _look(self, at: bytes, first: bytes, rest: list[bytes]) -> Iterator[bytes | Loss]:
         with folder_below(self.root, at) as (folder, real):
@@ -77,8 +77,8 @@ class _Walk:
                 to = quote(os.readlink(b"/proc/self/fd/%d" % folder))
                 yield Loss(quote(at), Outcome.DENIED, f"a folder that is a link leading out of the workload, to {to}")
                 return
-            about, names = os.fstat(folder), _fitting(folder, first)
-        key, leads = (about.st_dev, about.st_ino, first), f"it leads to the folder {quote(real)}"
+            status, names = os.fstat(folder), _fitting(folder, first)
+        key, leads = (status.st_dev, status.st_ino, first), f"it leads to the folder {quote(real)}"
         if self.by_link and key in self.walked:
             yield Loss(quote(at), Outcome.MISSING, f"{leads}, which is taken by another name")
         elif self.by_link and _holds_itself(self.root, at, real):
@@ -127,7 +127,7 @@ def _fitting(folder: int, pattern: bytes) -> list[bytes]:
     return [name for name in fitting if pattern.startswith(b".") or not name.startswith(b".")]
 
 
-def lost(name: bytes, error: OSError) -> Loss:
+def build_loss(name: bytes, error: OSError) -> Loss:
     """Return the loss of one name, by the kernel's error."""
     outcome = Outcome.DENIED if error.errno in _DENIED else Outcome.FAILED
     return Loss(quote(name), outcome, error.strerror or str(error))

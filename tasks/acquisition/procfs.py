@@ -57,13 +57,13 @@ def signal_names(mask: int) -> list[str]:
 
 def signals(status: str) -> dict[str, Any]:
     """Return what is pending, blocked, ignored and caught, as the kernel's mask and by name."""
-    known = fields(status)
-    masks = {name: known[name] for name in _MASKS if name in known}
-    named: dict[str, Any] = {name: _named(mask) for name, mask in masks.items()}
-    return {"queued": known.get("SigQ"), **named}
+    values = fields(status)
+    masks = {name: values[name] for name in _MASKS if name in values}
+    named: dict[str, Any] = {name: _name_signals(mask) for name, mask in masks.items()}
+    return {"queued": values.get("SigQ"), **named}
 
 
-def _named(mask: str) -> dict[str, Any]:
+def _name_signals(mask: str) -> dict[str, Any]:
     return {"mask": mask, "names": signal_names(int(mask, 16))}
 
 
@@ -73,7 +73,7 @@ def limits(table: str) -> dict[str, dict[str, str]]:
     return {row["name"]: {part: row[part] for part in ("soft", "hard", "unit")} for row in rows if row}
 
 
-def mapped(table: str) -> list[dict[str, Any]]:
+def summarize_maps(table: str) -> list[dict[str, Any]]:
     """Return /proc/PID/maps summed up by mapped file, the largest first. The file may have been deleted."""
     sizes, counts = Counter[str](), Counter[str]()
     for line in filter(None, table.split("\n")):

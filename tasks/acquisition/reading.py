@@ -17,7 +17,7 @@ _BLOCK: Final = 1 << 20
 
 
 @contextmanager
-def opened(root: Path, name: str) -> Iterator[int]:
+def open_regular(root: Path, name: str) -> Iterator[int]:
     """Open a regular file below the root without following a link in any part of its name."""
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -34,7 +34,7 @@ def opened(root: Path, name: str) -> Iterator[int]:
 
 def read_below(root: Path, name: str, most: int) -> bytes:
     """Return the first `most` bytes of a file below the root."""
-    with opened(root, name) as descriptor, os.fdopen(os.dup(descriptor), "rb") as file:
+    with open_regular(root, name) as descriptor, os.fdopen(os.dup(descriptor), "rb") as file:
         return file.read(most)
 
 
@@ -57,7 +57,7 @@ def inside_of(root: Path, path: Path) -> str | None:
 
 def read_end(root: Path, name: str, most: int) -> bytes:
     """Return the last `most` bytes of a file below the root."""
-    with opened(root, name) as descriptor, os.fdopen(os.dup(descriptor), "rb") as file:
+    with open_regular(root, name) as descriptor, os.fdopen(os.dup(descriptor), "rb") as file:
         file.seek(max(0, os.fstat(descriptor).st_size - most))
         return file.read(most)
 

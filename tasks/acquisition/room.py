@@ -91,10 +91,10 @@ def _all(out: BinaryIO, data: bytes) -> None:
 
 def _free(folder: Path) -> int:
     try:
-        about = os.statvfs(folder)
+        status = os.statvfs(folder)
     except OSError:
         return 0  # a disk that is gone has no room
-    return about.f_bavail * about.f_frsize
+    return status.f_bavail * status.f_frsize
 
 
 def move(source: Path, destination: Path) -> None:

@@ -12,7 +12,7 @@ from tasks.custody.evidence.secrets import Search, search
 _ALL: Final = "all of it"
 
 
-def searched(
+def search_items(
     items: Iterable[Item], target: Target, folder: Path, *, all_of_them: bool
 ) -> Iterator[StoredFile | Loss | Search]:
     """Yield what was acquired, each file followed by the findings in it, if there are any.
@@ -21,9 +21,9 @@ def searched(
     """
     for item in items:
         if isinstance(item, Taken):
-            yield from _told(item, target, folder)
+            yield from _pass_on(item, target, folder)
         elif isinstance(item, StoredFile) and all_of_them:
-            yield from _told(Taken(item, _search(item, target, folder)), target, folder)
+            yield from _pass_on(Taken(item, _search(item, target, folder)), target, folder)
         else:
             yield item
 
@@ -31,14 +31,14 @@ def searched(
 def _search(file: StoredFile, target: Target, folder: Path) -> Search:
     try:
         with _copy(file, folder).open("rb") as copy:
-            return search(copy, file.stored, target.searched)
+            return search(copy, file.stored, target.search_limit)
     except OSError as error:
         return Search(file.stored, unsearched=f"{_ALL}: {error.strerror or error}")
 
 
-def _told(taken: Taken, target: Target, folder: Path) -> Iterator[StoredFile | Loss | Search]:
+def _pass_on(taken: Taken, target: Target, folder: Path) -> Iterator[StoredFile | Loss | Search]:
     if target.sensitive == "withhold" and (taken.search.hits or taken.search.unsearched.startswith(_ALL)):
-        yield _withheld(taken, folder)
+        yield _withhold(taken, folder)
         return
     yield taken.file
     if taken.search.hits or taken.search.unsearched:
@@ -49,7 +49,7 @@ def _copy(file: StoredFile, folder: Path) -> Path:
     return (Path(file.where) if file.where else folder) / file.stored
 
 
-def _withheld(taken: Taken, folder: Path) -> Loss:
+def _withhold(taken: Taken, folder: Path) -> Loss:
     """Remove a file from the evidence; the loss has its digest and size, by which its owner can recognise it."""
     file = taken.file
     if not file.in_place:

@@ -82,7 +82,7 @@ def audited_fleet(
         *found.timed.findings,
         *signed.findings,
         *(broken(key, "persons have signed it, and only its host may") for key in sorted(signed.by_people)),
-        *rewritten(root.rewritten(key_at(fields.prefix, layout.home)) if isinstance(root, Versioned) else None),
+        *rewritten(root.count_versions(key_at(fields.prefix, layout.home)) if isinstance(root, Versioned) else None),
         *(finding for host in hosts for finding in host.findings),
     ]
     return Audit(

@@ -167,7 +167,7 @@ def _versions(
     found = dict[str, int]()
     try:
         for prefix in (*listings(layout.incident), *sorted(turns)):
-            if (kept_there := store.rewritten(prefix)) is None:
+            if (kept_there := store.count_versions(prefix)) is None:
                 return None, ()
             found |= kept_there
     except StoreError as error:

@@ -17,7 +17,7 @@ from tasks.custody.store.latest import CHANGES
 from tasks.latest.bag import bag
 from tasks.latest.history import history
 from tasks.latest.pull import Pull, RestoreOutcome, pull
-from tasks.latest.rollback import Undoing, lower, lowering, plan_of, rollback
+from tasks.latest.rollback import RollbackRequest, lower, lowering, plan_of, rollback
 
 if TYPE_CHECKING:
     from blocks.port import Store
@@ -75,8 +75,8 @@ def lower_by_hand(store: str, turn: int, *, dry_run: bool, take_over: bool, as_j
     return 0 if made.is_complete else INCOMPLETE
 
 
-def _asked(turn: int, *, take_over: bool) -> Undoing:
-    return Undoing(f"{getpass.getuser()}@{socket.gethostname()}, by hand", turn, take_over)
+def _asked(turn: int, *, take_over: bool) -> RollbackRequest:
+    return RollbackRequest(f"{getpass.getuser()}@{socket.gethostname()}, by hand", turn, take_over)
 
 
 Bagging: TypeAlias = tuple[str, Path | None, Path | None]

@@ -19,7 +19,7 @@ def discover() -> dict[str, Collector]:
     return {collector.name: collector for collector in sorted(found, key=lambda each: (each.order, each.name))}
 
 
-def named(name: str) -> Collector:
+def find_collector(name: str) -> Collector:
     """Return one collector without importing the others: its module has its name."""
     collector: Collector = importlib.import_module(f"{__name__}.{name}").COLLECTOR
     return collector

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 from tasks.acquisition.acquire import acquire
 from tasks.acquisition.collector import Collector, Target
 from tasks.acquisition.estimate import estimate
-from tasks.acquisition.searching import searched
-from tasks.collectors import named
+from tasks.acquisition.searching import search_items
+from tasks.collectors import find_collector
 from tasks.custody.evidence.acquisition import Loss, StoredFile
 from tasks.custody.evidence.secrets import Search
 from tasks.system.redaction import redact_for
@@ -29,7 +29,7 @@ _MEMORY: Final = 4 << 30
 _KINDS: Final = {StoredFile: "file", Loss: "loss", Search: "search"}
 
 
-def main(find: Callable[[str], Collector] = named) -> None:
+def main(find: Callable[[str], Collector] = find_collector) -> None:
     """Run the collector and print what it yields."""
     name, folder = sys.argv[1:]
     target = Target(**json.load(sys.stdin))
@@ -37,9 +37,9 @@ def main(find: Callable[[str], Collector] = named) -> None:
     redact_for(Path(target.salt), target.patterns)
     limit_memory()
     what = find(name)
-    if told := estimate(what, target, Path(folder)):
-        print(json.dumps({"room": told}), flush=True)
-    for item in searched(acquire(what, target, Path(folder)), target, Path(folder), all_of_them=what.of_containers):
+    if room := estimate(what, target, Path(folder)):
+        print(json.dumps({"room": room}), flush=True)
+    for item in search_items(acquire(what, target, Path(folder)), target, Path(folder), all_of_them=what.of_containers):
         print(json.dumps({_KINDS[type(item)]: item}, default=_fields), flush=True)
     print(json.dumps("end"), flush=True)
 

@@ -30,10 +30,10 @@ def attempt(
 ) -> tuple[list[Any], Loss | None]:
     """Run a collector; return what it yielded, line by line, and the loss if the attempt as a whole failed."""
     # in memory, because a full disk would lose its lines, and with them what was hashed in place
-    with _in_memory("asked") as asked, _in_memory("told") as out, _in_memory("complaints") as err:
-        asked.write(json.dumps(asdict(target)).encode())
-        asked.seek(0)
-        files = [file.fileno() for file in (asked, out, err)]
+    with _in_memory("asked") as request, _in_memory("told") as out, _in_memory("complaints") as err:
+        request.write(json.dumps(asdict(target)).encode())
+        request.seek(0)
+        files = [file.fileno() for file in (request, out, err)]
         process = start([what.name, str(staging)], files, program)
         code, late = _wait(process, Pulse(target.seconds, what.stalled), cancelled)
         lines = [json.loads(line) for line in _all_of(out).splitlines(keepends=True) if line.endswith(b"\n")]
@@ -58,12 +58,12 @@ def _wait(process: Running, pulse: "Pulse", cancelled: Cancellation | None) -> t
     """Return the exit code and why it was ended, empty if it ended by itself. Its process group ends with it."""
     code = None
     try:
-        while not (late := pulse.over(time.monotonic(), moved(process.pid))):
+        while not (late := pulse.over(time.monotonic(), count_moved_bytes(process.pid))):
             if cancelled:
                 late = "the run was cancelled"
                 break
             with suppress(subprocess.TimeoutExpired):
-                code = process.wait(min(_LOOK_SECONDS, pulse.left(time.monotonic())))
+                code = process.wait(min(_LOOK_SECONDS, pulse.seconds_left(time.monotonic())))
                 break
     finally:
         with suppress(ProcessLookupError):
@@ -74,7 +74,7 @@ def _wait(process: Running, pulse: "Pulse", cancelled: Cancellation | None) -> t
     return code, late
 
 
-def moved(pid: int) -> int | None:
+def count_moved_bytes(pid: int) -> int | None:
     """Return the bytes that a process has read and written, copies within the kernel included; None if unknown."""
     try:
         lines = Path(f"/proc/{pid}/io").read_text().splitlines()
@@ -104,6 +104,6 @@ class Pulse:
             return f"neither read nor wrote for {self.stalled:.3g} s"
         return ""
 
-    def left(self, now: float) -> float:
+    def seconds_left(self, now: float) -> float:
         """Return the seconds until its total time is over, at least a millisecond."""
         return max(0.001, self.seconds - (now - (now if self._began is None else self._began)))

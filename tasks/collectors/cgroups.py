@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from tasks.acquisition.collector import Collector, Made, Target
+from tasks.acquisition.collector import Collector, FunctionOutput, Target
 from tasks.acquisition.procfs import still, text
 from tasks.custody.store.manifest import canonical
 
@@ -30,11 +30,11 @@ def make(target: Target) -> bytes:
             for above in PurePosixPath(path).parents:
                 groups.setdefault((hierarchy, str(above)), [])
     mounted = mounts(text(os.getpid(), "mountinfo"))
-    told = [
+    rows = [
         {"hierarchy": hierarchy or "v2", "path": path, "pids": pids, **_limits(mounted.get(hierarchy), path)}
         for (hierarchy, path), pids in sorted(groups.items())
     ]
-    return canonical({"groups": told, "host_oom_kills": oom_kills(Path("/proc/vmstat").read_text())})
+    return canonical({"groups": rows, "host_oom_kills": oom_kills(Path("/proc/vmstat").read_text())})
 
 
 def _places(pid: int) -> Iterator[tuple[str, str]]:
@@ -50,8 +50,8 @@ def mounts(mountinfo: str) -> dict[str, tuple[str, str]]:
     """Return for each hierarchy which of its groups is mounted, and where."""
     found: dict[str, tuple[str, str]] = {}
     for line in mountinfo.split("\n"):
-        left, _, right = line.partition(" - ")
-        words, kind = left.split(" "), right.split(" ")
+        mount, _, filesystem = line.partition(" - ")
+        words, kind = mount.split(" "), filesystem.split(" ")
         if kind[:1] == ["cgroup2"]:
             found.setdefault("", (words[3], words[4]))
         elif kind[:1] == ["cgroup"]:
@@ -68,10 +68,10 @@ def _limits(mounted: tuple[str, str] | None, path: str) -> dict[str, Any]:
     if relative.startswith("../") or relative == ".." or ".." in PurePosixPath(path).parts:
         return {"not read": "it lies outside of what we see"}
     folder = Path(place, relative)
-    return {"files": {name: said for name in _FILES if (said := _said(folder / name)) is not None}}
+    return {"files": {name: content for name in _FILES if (content := _read_file(folder / name)) is not None}}
 
 
-def _said(path: Path) -> str | None:
+def _read_file(path: Path) -> str | None:
     try:
         with path.open("rb") as file:
             return file.read(_MOST).decode(errors="backslashreplace").strip()
@@ -91,6 +91,6 @@ COLLECTOR = Collector(
     name="cgroups",
     answers="Which limits did the workload run under, and did the kernel kill for them?",
     order=17,
-    sources=(Made(make, "cgroups.json"),),
+    sources=(FunctionOutput(make, "cgroups.json"),),
     while_frozen=True,
 )

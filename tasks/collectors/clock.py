@@ -11,7 +11,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from tasks.acquisition.collector import Collector, Command, Incomplete, Made, NothingThere, Target, Unanswered
+from tasks.acquisition.collector import (
+    Collector,
+    FunctionOutput,
+    Incomplete,
+    NothingThere,
+    ProgramOutput,
+    Target,
+    Unanswered,
+)
 from tasks.acquisition.command import run
 from tasks.custody.store.manifest import canonical
 
@@ -19,9 +27,9 @@ _UNSYNCHRONISED: Final = 0x0040
 _NANO: Final = 0x2000
 _STATES: Final = ("ok", "insert second", "delete second", "leap second", "leap second has been", "not synchronised")
 _ASKED: Final = {
-    "chrony": Command(("chronyc", "-n", "tracking"), "chrony"),
-    "timesyncd": Command(("timedatectl", "show-timesync", "--all"), "timesyncd"),
-    "timedated": Command(("timedatectl", "show"), "timedated"),
+    "chrony": ProgramOutput(("chronyc", "-n", "tracking"), "chrony"),
+    "timesyncd": ProgramOutput(("timedatectl", "show-timesync", "--all"), "timesyncd"),
+    "timedated": ProgramOutput(("timedatectl", "show"), "timedated"),
 }
 
 
@@ -43,22 +51,22 @@ class _Timex(ctypes.Structure):
 
 def kernel() -> dict[str, Any]:
     """Return what the kernel knows of its clock's error, in microseconds. Reads only: no mode is set."""
-    told = _Timex()
-    state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(told))
+    timex = _Timex()
+    state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex))
     if state < 0:
         return {"not known": os.strerror(ctypes.get_errno())}
     return {
         "state": _STATES[state] if state < len(_STATES) else str(state),
-        "synchronised": not told.status & _UNSYNCHRONISED,
-        "offset_us": told.offset / 1000 if told.status & _NANO else told.offset,
-        "greatest_error_us": told.maxerror,
-        "estimated_error_us": told.esterror,
-        "frequency_ppm": told.freq / 65536,
-        "tai_offset_seconds": told.tai,
+        "synchronised": not timex.status & _UNSYNCHRONISED,
+        "offset_us": timex.offset / 1000 if timex.status & _NANO else timex.offset,
+        "greatest_error_us": timex.maxerror,
+        "estimated_error_us": timex.esterror,
+        "frequency_ppm": timex.freq / 65536,
+        "tai_offset_seconds": timex.tai,
     }
 
 
-def _asked(command: Command, target: Target) -> str:
+def _run_command(command: ProgramOutput, target: Target) -> str:
     try:
         return run(command, target).decode()
     except (NothingThere, Unanswered, Incomplete) as reason:
@@ -81,20 +89,20 @@ def make(target: Target) -> bytes:
         "boottime_ns": time.clock_gettime_ns(time.CLOCK_BOOTTIME),
         "tai_ns": time.clock_gettime_ns(time.CLOCK_TAI),
     }
-    about = {
+    fields = {
         "clocks": clocks,
         "utc": datetime.fromtimestamp(clocks["realtime_ns"] / 1e9, UTC),
         "local": datetime.now().astimezone(),
         "zone": {"etc_localtime": zone(), "TZ": os.environ.get("TZ", ""), "names": list(time.tzname)},
         "kernel": kernel(),
-        "asked": {name: _asked(command, target) for name, command in _ASKED.items()},
+        "asked": {name: _run_command(command, target) for name, command in _ASKED.items()},
     }
-    return canonical(about)
+    return canonical(fields)
 
 
 COLLECTOR = Collector(
     name="clock",
     answers="What time was it on the host, and how far off was its clock?",
     order=25,
-    sources=(Made(make, "clock.json"),),
+    sources=(FunctionOutput(make, "clock.json"),),
 )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from tasks.acquisition.collector import TIB, Collector, Gathered, Item, Taken, Target
+from tasks.acquisition.collector import TIB, Collector, FunctionItems, Item, Taken, Target
 from tasks.acquisition.content import read_once
 from tasks.acquisition.pouring import blocks
 from tasks.acquisition.room import Room
@@ -68,22 +68,22 @@ class Taking:
 
         try:
             where = self.space.put(stored, places(0, self.space.free)[:-1], write)
-            yield self._kept(stored, "", None, "", where)
+            yield self._record_copy(stored, "", None, "", where)
             yield from cut
         except (EngineError, OSError) as error:
             yield Loss(stored, Outcome.FAILED, getattr(error, "got", str(error)))
 
     def files(self, engine: Engine, id_: str, name: str) -> Iterator[Taken | Loss]:
         """Store the matched files, folder by folder, each requested once."""
-        about = engine.inspect(id_)
-        workdir = about["Config"]["WorkingDir"] or "/"
+        inspection = engine.inspect(id_)
+        workdir = inspection["Config"]["WorkingDir"] or "/"
         named = (patterns for field, patterns in self.target.globs.items() if field != FOLDERS)
         patterns = [pattern for patterns in named for pattern in patterns]
         for below in sorted({literal_folder(pattern) for pattern in patterns}):
             inside = posixpath.normpath(posixpath.join(workdir, below))
-            if self._is_ours(about["Mounts"], inside, below):
+            if self._is_ours(inspection["Mounts"], inside, below):
                 continue
-            one = Container(engine, id_, name, workdir, below)
+            one = ContainerFolder(engine, id_, name, workdir, below)
             try:
                 yield from self._folder(one, inside, [each for each in patterns if literal_folder(each) == below])
             except ContainerGone:
@@ -100,7 +100,7 @@ class Taking:
         ours = any(mount["Destination"] == inside and mount.get("Source") == there for mount in mounts)
         return ours and not any(mount["Destination"].startswith(f"{inside}/") for mount in mounts)
 
-    def _folder(self, one: "Container", inside: str, patterns: list[str]) -> Iterator[Taken | Loss]:
+    def _folder(self, one: "ContainerFolder", inside: str, patterns: list[str]) -> Iterator[Taken | Loss]:
         archive = one.engine.archive(one.id, inside)
         if archive is None:
             return
@@ -121,9 +121,9 @@ class Taking:
                 else:
                     yield self._take(one, path, tar, member)
         for path in links:
-            yield self._linked(one, path)
+            yield self._store_link_target(one, path)
 
-    def _linked(self, one: "Container", path: str) -> Taken | Loss:
+    def _store_link_target(self, one: "ContainerFolder", path: str) -> Taken | Loss:
         """Store what a link leads to, if that belongs to the workload."""
         inside = posixpath.normpath(posixpath.join(one.workdir, path))
         archive = one.engine.archive(one.id, inside)
@@ -134,7 +134,7 @@ class Taking:
             archive = one.engine.archive(one.id, archive.link)
         return self._single(one, path, archive)
 
-    def _single(self, one: "Container", path: str, archive: Archive | None) -> Taken | Loss:
+    def _single(self, one: "ContainerFolder", path: str, archive: Archive | None) -> Taken | Loss:
         if archive is None:
             return Loss(one.summary(path), Outcome.FAILED, "it vanished, or is a link to nothing")
         with archive.opened() as tar:
@@ -145,7 +145,7 @@ class Taking:
                 else Loss(one.summary(path), Outcome.FAILED, "the engine sent nothing")
             )
 
-    def _take(self, one: "Container", path: str, tar: tarfile.TarFile, member: tarfile.TarInfo) -> Taken | Loss:
+    def _take(self, one: "ContainerFolder", path: str, tar: tarfile.TarFile, member: tarfile.TarInfo) -> Taken | Loss:
         content = tar.extractfile(member) if member.isreg() else None
         if content is None:
             return Loss(one.summary(path), Outcome.FAILED, "not a regular file: a pipe, a socket or a device")
@@ -164,9 +164,9 @@ class Taking:
         except OSError as error:
             return Loss(one.summary(path), Outcome.FAILED, f"{member.size} bytes: {error.strerror}")
         source = posixpath.normpath(posixpath.join(one.workdir, path))
-        return self._kept(stored, source, int(member.mtime * _NANO), f"in container {one.name}", where)
+        return self._record_copy(stored, source, int(member.mtime * _NANO), f"in container {one.name}", where)
 
-    def _name(self, one: "Container", path: str) -> str:
+    def _name(self, one: "ContainerFolder", path: str) -> str:
         """Return the name that it would have in the root, or one below the container's if that is used already."""
         raw = path.encode(errors="surrogateescape")
         stored = placed_name(raw)
@@ -185,19 +185,27 @@ class Taking:
             return True
         return True
 
-    def _kept(self, stored: str, source: str, mtime_ns: int | None, note: str, where: Place) -> Taken:
+    def _record_copy(self, stored: str, source: str, mtime_ns: int | None, note: str, where: Place) -> Taken:
         path = self.space.path(stored, where)
-        told = quote(source.encode(errors="surrogateescape"))
         size = path.stat().st_size
         with path.open("rb") as copy:
-            content = read_once(blocks(copy.fileno(), size, size), size, stored, self.target.searched)
+            content = read_once(blocks(copy.fileno(), size, size), size, stored, self.target.search_limit)
         self.room -= size
-        about = stored, told, size, content.sha256, mtime_ns, note, self.space.where(where)
-        return Taken(StoredFile(*about, parts=content.parts), content.search)
+        file = StoredFile(
+            stored,
+            quote(source.encode(errors="surrogateescape")),
+            size,
+            content.sha256,
+            mtime_ns,
+            note=note,
+            where=self.space.where(where),
+            parts=content.parts,
+        )
+        return Taken(file, content.search)
 
 
 @dataclass(frozen=True)
-class Container:
+class ContainerFolder:
     """A container, and the folder below which its files are taken."""
 
     engine: Engine
@@ -216,7 +224,7 @@ COLLECTOR = Collector(
     name="container_files",
     answers="What did each container of the workload write: its log, models, artifacts and log files?",
     order=19,
-    sources=(Gathered(gather, "containers"),),
+    sources=(FunctionItems(gather, "containers"),),
     deadline=600.0,
     stalled=60.0,
     limit=TIB,

@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from tasks.acquisition.collector import Collector, Gathered, Target
+from tasks.acquisition.collector import Collector, FunctionItems, Target
 from tasks.acquisition.procfs import printable
 from tasks.acquisition.room import Room
 from tasks.custody.errors import EngineError, EngineUnreachable
@@ -25,7 +25,7 @@ _GIVEN: Final = frozenset({"Labels", "Config", "Options", "DriverOpts", "Sysctls
 def gather(target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
     """Yield an index of all containers, and for each its inspection, processes and difference from its image."""
     room = target.limit
-    for item in _told(target, folder):
+    for item in _gather_files(target, folder):
         if isinstance(item, StoredFile) and item.size > room:
             (Path(item.where or folder) / item.stored).unlink()
             yield Loss(item.stored, Outcome.TRUNCATED, f"{item.size} bytes where {room} may still be stored")
@@ -34,7 +34,7 @@ def gather(target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
         yield item
 
 
-def _told(target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
+def _gather_files(target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
     room = Room.of(target, folder)
     with closing(DockerEngine(target.docker_host)) as engine:
         names = to_look_into(target, engine)
@@ -52,7 +52,7 @@ def _told(target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
 def _ask(engine: Engine, id_: str, file: str) -> bytes:
     match file:
         case "inspect.json":
-            return canonical(redacted(engine.inspect(id_)))
+            return canonical(redact_inspection(engine.inspect(id_)))
         case "top.txt":
             return table(engine.top(id_))
         case _:
@@ -61,8 +61,10 @@ def _ask(engine: Engine, id_: str, file: str) -> bytes:
 
 def to_look_into(target: Target, engine: Engine) -> dict[str, str]:
     """Return ids and names of the paused containers, and of any started since."""
-    asked = target.asked
-    living = {each.id: each.name for each in workload_containers(engine.containers(asked), asked, standpoint().own)}
+    selectors = target.container_selectors
+    living = {
+        each.id: each.name for each in workload_containers(engine.containers(selectors), selectors, standpoint().own)
+    }
     return {**dict(target.containers), **living}
 
 
@@ -77,12 +79,12 @@ def store(room: Room, stored: str, data: bytes) -> StoredFile:
     return StoredFile(stored, "", len(data), digest_bytes(data), where=where)
 
 
-def redacted(value: Any, name: str = "") -> Any:
+def redact_inspection(value: Any, name: str = "") -> Any:
     """Return an inspection without secrets: of environment, labels, options and command lines what may be shown."""
     if isinstance(value, Mapping):
-        given = name in _GIVEN
+        may_hold_secrets = name in _GIVEN
         return {
-            key: redact_value(each) if given and isinstance(each, str) else redacted(each, key)
+            key: redact_value(each) if may_hold_secrets and isinstance(each, str) else redact_inspection(each, key)
             for key, each in value.items()
         }
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
@@ -92,7 +94,7 @@ def redacted(value: Any, name: str = "") -> Any:
         if name in _COMMANDS:
             return redact_command(["sh", "-c", *value[1:]])[1:] if value[:1] == ["CMD-SHELL"] else redact_command(value)
     if isinstance(value, list):
-        return [redacted(item, name) for item in value]
+        return [redact_inspection(item, name) for item in value]
     return redact_fields(value, name, digests=True)
 
 
@@ -107,7 +109,7 @@ COLLECTOR = Collector(
     name="containers",
     answers="What did each container of the workload run, mount, publish and change?",
     order=13,
-    sources=(Gathered(gather, "containers"),),
+    sources=(FunctionItems(gather, "containers"),),
     while_frozen=True,
     of_containers=True,
 )

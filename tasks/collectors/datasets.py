@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import psutil
 
-from tasks.acquisition.collector import Collector, Made, Target
+from tasks.acquisition.collector import Collector, FunctionOutput, Target
 from tasks.acquisition.command import group_of
 from tasks.acquisition.procfs import fields, still, text
 from tasks.acquisition.reading import digest_in_time
@@ -47,7 +47,7 @@ def arguments(command: Sequence[str], folder: str = "") -> list[str]:
 
 
 @dataclass(frozen=True)
-class Asked:
+class DataFolder:
     """A folder to read, the process that named it, and the user with whose rights it is read."""
 
     place: Path
@@ -57,7 +57,7 @@ class Asked:
     groups: tuple[int, ...] = ()
 
 
-def _of_process(pid: int) -> tuple[list[str], Asked | None]:
+def _of_process(pid: int) -> tuple[list[str], DataFolder | None]:
     """Return its data arguments and its data home, as sklearn.datasets.get_data_home finds it."""
     process = psutil.Process(pid)
     status = fields(text(pid, "status"))
@@ -67,29 +67,29 @@ def _of_process(pid: int) -> tuple[list[str], Asked | None]:
     named = environment.get("SCIKIT_LEARN_DATA") or f"~/{_HOME}"
     place = Path(home, named[2:]) if named.startswith("~/") else Path(process.cwd(), named)
     by = "SCIKIT_LEARN_DATA" if "SCIKIT_LEARN_DATA" in environment else "home"
-    return arguments(process.cmdline(), process.cwd()), Asked(place, f"{by} of {pid}", *rights)
+    return arguments(process.cmdline(), process.cwd()), DataFolder(place, f"{by} of {pid}", *rights)
 
 
-def _asked(target: Target) -> tuple[list[Asked], list[dict[str, Any]]]:
+def _find_folders(target: Target) -> tuple[list[DataFolder], list[dict[str, Any]]]:
     """Return each data home once, and the data arguments of each process."""
-    homes: dict[Path, Asked] = {}
-    told = []
+    homes: dict[Path, DataFolder] = {}
+    arguments = []
     for pid, start in target.frozen:
         if not still(pid, start):
             continue
         try:
             words, home = _of_process(pid)
         except (psutil.Error, OSError) as error:
-            told.append({"pid": pid, "arguments": f"{_UNKNOWN}: {type(error).__name__}"})
+            arguments.append({"pid": pid, "arguments": f"{_UNKNOWN}: {type(error).__name__}"})
             continue
-        told += [{"pid": pid, "arguments": words}] if words else []
+        arguments += [{"pid": pid, "arguments": words}] if words else []
         if home:
             homes.setdefault(home.place, home)
     owner = (target.owner, group_of(target.owner))
     if not homes:
         by = "the owner's home, because no living process names another"
-        homes[Path()] = Asked(Path(home_of(target.owner), _HOME), by, *owner)
-    return [Asked(Path(target.root, "data"), "data/ of the root", *owner), *homes.values()], told
+        homes[Path()] = DataFolder(Path(home_of(target.owner), _HOME), by, *owner)
+    return [DataFolder(Path(target.root, "data"), "data/ of the root", *owner), *homes.values()], arguments
 
 
 def home_of(user: int) -> str:
@@ -101,16 +101,16 @@ def home_of(user: int) -> str:
 
 
 @contextmanager
-def acting_as(asked: Asked) -> Iterator[None]:
+def acting_as(folder: DataFolder) -> Iterator[None]:
     """Act, as root, with the rights of the workload: its environment could name any folder of the host."""
-    if os.geteuid() or not asked.user:
+    if os.geteuid() or not folder.user:
         yield
         return
     before = os.getgroups()
     try:
-        os.setgroups(asked.groups)
-        os.setegid(asked.group)
-        os.seteuid(asked.user)
+        os.setgroups(folder.groups)
+        os.setegid(folder.group)
+        os.seteuid(folder.user)
         yield
     finally:
         os.seteuid(0)
@@ -123,12 +123,12 @@ class Looking:
     """One attempt at folders of data: the deadline for digests, and the number of files that are listed."""
 
     until: float
-    left: int = _MOST
+    remaining: int = _MOST
 
-    def folder(self, asked: Asked) -> Any:
+    def folder(self, folder: DataFolder) -> Any:
         """Return its files, or why they are not known. No link below it is followed."""
-        with acting_as(asked):
-            return self._folder(asked.place)
+        with acting_as(folder):
+            return self._folder(folder.place)
 
     def _folder(self, place: Path) -> Any:
         try:
@@ -144,21 +144,21 @@ class Looking:
         for folder, inner, names, descriptor in os.fwalk(b".", dir_fd=top, follow_symlinks=False):
             inner.sort()
             for name in sorted([*names, *(each for each in inner if _is_shut(each, descriptor))]):
-                if not self.left:
+                if not self.remaining:
                     inner.clear()
                     yield {"path": _UNKNOWN, "reason": f"more than {_MOST} files"}
                     return
-                self.left -= 1
+                self.remaining -= 1
                 yield {"path": quote(os.path.normpath(os.path.join(folder, name))), **self._file(name, descriptor)}  # noqa: PTH118
 
     def _file(self, name: bytes, folder: int) -> dict[str, Any]:
         try:
-            about = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            if stat.S_ISDIR(about.st_mode):
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode):
                 _try_folder(name, folder)
-            if not stat.S_ISREG(about.st_mode):
-                return {"kind": _kind(name, folder, about.st_mode)}
-            return {"bytes": about.st_size, "mtime_ns": about.st_mtime_ns, "sha256": self._digest(name, folder)}
+            if not stat.S_ISREG(status.st_mode):
+                return {"kind": _kind(name, folder, status.st_mode)}
+            return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": self._digest(name, folder)}
         except OSError as error:
             return {"reason": error.strerror or str(error)}
 
@@ -194,13 +194,13 @@ def _kind(name: bytes, folder: int, mode: int) -> str:
 
 def make(target: Target) -> bytes:
     """Return the data arguments by process, then each folder that may hold the workload's data."""
-    folders, told = _asked(target)
+    folders, arguments = _find_folders(target)
     look = Looking(time.monotonic() + min(_HASH_SECONDS, target.seconds * _SHARE))
     looked = [{"folder": str(each.place), "named_by": each.by, "files": look.folder(each)} for each in folders]
     found = any("sha256" in file for each in looked if isinstance(each["files"], list) for file in each["files"])
     return canonical(
         {
-            "arguments": told or _UNKNOWN,
+            "arguments": arguments or _UNKNOWN,
             "folders": looked,
             "identity": "by the digests below" if found else f"{_UNKNOWN}: no file of data was found",
         }
@@ -211,7 +211,7 @@ COLLECTOR = Collector(
     name="datasets",
     answers="Which data could the training read?",
     order=22,
-    sources=(Made(make, "datasets.json"),),
+    sources=(FunctionOutput(make, "datasets.json"),),
     deadline=6.0,
     while_frozen=True,
 )

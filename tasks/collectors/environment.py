@@ -8,9 +8,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tasks.acquisition.collector import Collector, Made, NothingThere, Target, Unanswered
+from tasks.acquisition.collector import Collector, FunctionOutput, NothingThere, Target, Unanswered
 from tasks.acquisition.reading import read_below, read_inside
-from tasks.collectors.packages import bounds_of, installed, prefix_of
+from tasks.collectors.packages import bounds_of, prefix_of, read_versions
 from tasks.custody.store.manifest import canonical
 
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -57,10 +57,10 @@ def pyvenv_cfg(target: Target) -> str:
 def python_version(target: Target) -> str | None:
     """Return the Python version from pyvenv.cfg."""
     try:
-        said = pyvenv_cfg(target)
+        config = pyvenv_cfg(target)
     except OSError:
         return None
-    pairs = dict(line.partition("=")[::2] for line in said.splitlines())
+    pairs = dict(line.partition("=")[::2] for line in config.splitlines())
     stripped = {key.strip(): value.strip() for key, value in pairs.items()}
     return stripped.get("version_info") or stripped.get("version")
 
@@ -68,11 +68,11 @@ def python_version(target: Target) -> str | None:
 def make(target: Target) -> bytes:
     """Return the runbook's fields, and those that identify the host and its clock."""
     try:
-        packages = installed(target)
+        packages = read_versions(target)
     except (NothingThere, Unanswered):
         packages = {}
     full = commit(Path(target.root))
-    about = {
+    fields = {
         "incident_id": target.incident,
         "ts_utc": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
         "python": python_version(target),
@@ -88,14 +88,14 @@ def make(target: Target) -> bytes:
         "timezone": list(time.tzname),
         "collected_by": {"uid": os.geteuid(), "python": platform.python_version()},
     }
-    return canonical(about)
+    return canonical(fields)
 
 
 COLLECTOR = Collector(
     name="environment",
     answers="Which versions, which commit, which host, what time was it there?",
     order=23,
-    sources=(Made(make, "envinfo.json"),),
+    sources=(FunctionOutput(make, "envinfo.json"),),
     needed=True,
     early=True,
     of_interpreter=True,

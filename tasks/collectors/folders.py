@@ -7,7 +7,7 @@ COLLECTOR = Collector(
     name=FOLDERS,
     answers="What else lay in the workload's folders?",
     order=70,
-    sources=(Files(FOLDERS, beside=("logs", "artifacts", "models"), most=300_000),),
+    sources=(Files(FOLDERS, beside=("logs", "artifacts", "models"), max_files=300_000),),
     needed=True,
     deadline=1800.0,
     stalled=60.0,

@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import Final
 
 from tasks.acquisition.acquire import take
-from tasks.acquisition.collector import MIB, Collector, Command, Gathered, Item, Made, NothingThere, Target
+from tasks.acquisition.collector import (
+    MIB,
+    Collector,
+    FunctionItems,
+    FunctionOutput,
+    Item,
+    NothingThere,
+    ProgramOutput,
+    Target,
+)
 from tasks.acquisition.command import group_of, owner
 from tasks.acquisition.reading import read_below
 from tasks.collectors.environment import commit, head
@@ -42,11 +51,11 @@ def gather(target: Target, folder: Path) -> Iterator[Item]:
             *(("GIT_OBJECT_DIRECTORY", objects), ("GIT_CONFIG_NOSYSTEM", "1"), ("GIT_CONFIG_GLOBAL", os.devnull)),
             *(("GIT_ATTR_NOSYSTEM", "1"), ("GIT_NO_LAZY_FETCH", "1")),
         )
-        asked = [
-            Command((*words, *question), stored, as_owner=True, environment=around)
+        commands = [
+            ProgramOutput((*words, *question), stored, as_owner=True, environment=around)
             for stored, question in _QUESTIONS.items()
         ]
-        yield from take([*asked, Made(submodules, "git_submodules.json")], target, folder)
+        yield from take([*commands, FunctionOutput(submodules, "git_submodules.json")], target, folder)
 
 
 @contextmanager
@@ -138,7 +147,7 @@ COLLECTOR = Collector(
     name="git",
     answers="Which code was checked out, and what was changed by hand?",
     order=52,
-    sources=(Gathered(gather, "git_commit.txt"),),
+    sources=(FunctionItems(gather, "git_commit.txt"),),
     deadline=60.0,
     stalled=60.0,
     limit=64 * MIB,

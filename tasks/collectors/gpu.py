@@ -1,6 +1,6 @@
 """Collect GPUs and what computes on them, as the driver tells it while the workload holds them."""
 
-from tasks.acquisition.collector import Collector, Command
+from tasks.acquisition.collector import Collector, ProgramOutput
 
 _CARDS = (
     "index,uuid,name,driver_version,pstate,temperature.gpu,utilization.gpu,utilization.memory,"
@@ -13,9 +13,9 @@ COLLECTOR = Collector(
     answers="What did the GPUs hold and compute?",
     order=18,
     sources=(
-        Command(("nvidia-smi", f"--query-gpu={_CARDS}", "--format=csv"), "gpu.csv"),
-        Command(("nvidia-smi", "-q"), "gpu_all.txt"),
-        Command(("nvidia-smi", f"--query-compute-apps={_PROCESSES}", "--format=csv"), "gpu_processes.csv"),
+        ProgramOutput(("nvidia-smi", f"--query-gpu={_CARDS}", "--format=csv"), "gpu.csv"),
+        ProgramOutput(("nvidia-smi", "-q"), "gpu_all.txt"),
+        ProgramOutput(("nvidia-smi", f"--query-compute-apps={_PROCESSES}", "--format=csv"), "gpu_processes.csv"),
     ),
     deadline=10.0,
     while_frozen=True,

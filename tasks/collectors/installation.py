@@ -7,8 +7,8 @@ Comparing has some seconds only; a file that is not reached counts as not checke
 import time
 from typing import Any, Final
 
-from tasks.acquisition.collector import MIB, Collector, Incomplete, Made, Target
-from tasks.acquisition.distribution import Distribution, unclaimed
+from tasks.acquisition.collector import MIB, Collector, FunctionOutput, Incomplete, Target
+from tasks.acquisition.distribution import Distribution, find_unclaimed
 from tasks.collectors.packages import folders_of
 from tasks.custody.evidence.acquisition import Outcome
 from tasks.custody.store.manifest import canonical
@@ -20,13 +20,15 @@ _SHARE: Final = 0.5
 def make(target: Target) -> bytes:
     """Return every package compared with its RECORD, by folder."""
     until = time.monotonic() + min(_HASH_SECONDS, target.seconds * _SHARE)
-    told: list[dict[str, Any]] = []
+    sites: list[dict[str, Any]] = []
     for folder in folders_of(target):
         packages = [Distribution(folder, info.name) for info in sorted(folder.glob("*.dist-info"))]
-        about = [package.summary(until) for package in packages]
-        told.append({"folder": str(folder), "packages": about, "named_by_no_record": unclaimed(folder, packages)})
-    data = canonical(told)
-    if late := sum(package["not_checked"] for folder in told for package in folder["packages"]):
+        summaries = [package.summary(until) for package in packages]
+        sites.append(
+            {"folder": str(folder), "packages": summaries, "named_by_no_record": find_unclaimed(folder, packages)}
+        )
+    data = canonical(sites)
+    if late := sum(package["not_checked"] for folder in sites for package in folder["packages"]):
         raise Incomplete(data, Outcome.TIMED_OUT, f"{late} files not compared with their RECORD: the time was used up")
     return data
 
@@ -35,7 +37,7 @@ COLLECTOR = Collector(
     name="installation",
     answers="Were the installed packages still what was installed, and where did they come from?",
     order=55,
-    sources=(Made(make, "packages.json"),),
+    sources=(FunctionOutput(make, "packages.json"),),
     deadline=60.0,
     limit=64 * MIB,
     of_interpreter=True,

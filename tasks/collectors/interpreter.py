@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from tasks.acquisition.collector import Collector, Made, NothingThere, Target
+from tasks.acquisition.collector import Collector, FunctionOutput, NothingThere, Target
 from tasks.acquisition.reading import digest_of
 from tasks.collectors.environment import python_version, pyvenv_cfg
 from tasks.custody.evidence.redact import redact
@@ -22,7 +22,7 @@ def make(target: Target) -> bytes:
     if not named.exists():
         raise NothingThere(f"no interpreter at {named}: set `interpreter` in the workload block")
     real = Path(os.path.realpath(named))
-    about = real.stat()
+    status = real.stat()
     until = time.monotonic() + target.seconds * _SHARE
     libraries = sorted((real.parent.parent / "lib").glob("libpython*.so*"))
     by_name = _NAMED.fullmatch(real.name)
@@ -31,8 +31,8 @@ def make(target: Target) -> bytes:
             "path": str(named),
             "leads_to": str(real),
             "version": python_version(target) or (by_name and by_name[1]) or "not known",
-            "bytes": about.st_size,
-            "mtime_ns": about.st_mtime_ns,
+            "bytes": status.st_size,
+            "mtime_ns": status.st_mtime_ns,
             "sha256": digest_of(real, until) or "not known",
             "libraries": {str(path): digest_of(path, until) or "not known" for path in libraries},
             "pyvenv_cfg": _config(target),
@@ -53,6 +53,6 @@ COLLECTOR = Collector(
     name="interpreter",
     answers="Which Python ran the workload, byte for byte?",
     order=54,
-    sources=(Made(make, "interpreter.json"),),
+    sources=(FunctionOutput(make, "interpreter.json"),),
     of_interpreter=True,
 )

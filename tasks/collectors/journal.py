@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from tasks.acquisition.collector import Collector, Command, Made, NothingThere, Target
+from tasks.acquisition.collector import Collector, FunctionOutput, NothingThere, ProgramOutput, Target
 from tasks.acquisition.command import run
 from tasks.system.unit_files import BOOTED
 
@@ -23,9 +23,9 @@ def since(incident: str) -> int:
 def words(target: Target) -> tuple[str, ...]:
     """Return journalctl's matches: those of one field are alternatives, and so is what follows a plus."""
     pids = {1, *(pid for pid, _ in target.frozen[:_MOST_PIDS])}
-    who = [f"_PID={pid}" for pid in sorted(pids)]
+    matches = [f"_PID={pid}" for pid in sorted(pids)]
     window = ("--no-pager", "--utc", "--output=short-iso-precise", f"--since=@{since(target.incident)}")
-    return ("journalctl", *window, *who, "+", "_TRANSPORT=kernel", "+", "_SYSTEMD_UNIT=docker.service")
+    return ("journalctl", *window, *matches, "+", "_TRANSPORT=kernel", "+", "_SYSTEMD_UNIT=docker.service")
 
 
 def require_systemd() -> None:
@@ -38,15 +38,15 @@ def make(target: Target) -> bytes:
     """Return the journal; if it is too long, its last part."""
     require_systemd()
     more = len(target.frozen) - _MOST_PIDS
-    unasked = f"what {more} of {len(target.frozen)} processes said was not asked for" if more > 0 else ""
-    return run(Command(words(target), "journal.txt", keep="last", unasked=unasked), target)
+    omission = f"what {more} of {len(target.frozen)} processes said was not asked for" if more > 0 else ""
+    return run(ProgramOutput(words(target), "journal.txt", keep="last", omission=omission), target)
 
 
 COLLECTOR = Collector(
     name="journal",
     answers="What did the kernel, systemd and the workload say around the incident?",
     order=32,
-    sources=(Made(make, "journal.txt"),),
+    sources=(FunctionOutput(make, "journal.txt"),),
     deadline=60.0,
     stalled=60.0,
 )

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tasks.acquisition.collector import Collector, Command, Made, Target
+from tasks.acquisition.collector import Collector, FunctionOutput, ProgramOutput, Target
 from tasks.acquisition.procfs import tables
 
 _PLACES: Final = ("/proc/version", "/proc/cmdline", "/proc/sys/kernel/tainted", "/proc/modules")
@@ -18,5 +18,5 @@ COLLECTOR = Collector(
     name="kernel",
     answers="Did the kernel kill or complain?",
     order=30,
-    sources=(Made(make, "kernel.txt"), Command(("dmesg",), "dmesg_tail.txt", last=200, keep="last")),
+    sources=(FunctionOutput(make, "kernel.txt"), ProgramOutput(("dmesg",), "dmesg_tail.txt", last=200, keep="last")),
 )

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tasks.acquisition.collector import Collector, Command, Made, Target
+from tasks.acquisition.collector import Collector, FunctionOutput, ProgramOutput, Target
 from tasks.acquisition.procfs import tables
 
 _PLACES: Final = (
@@ -21,6 +21,6 @@ COLLECTOR = Collector(
     name="memory",
     answers="Was the host short of memory?",
     order=20,
-    sources=(Command(("free", "-h"), "mem.txt"), Made(make, "mem_tables.txt")),
+    sources=(ProgramOutput(("free", "-h"), "mem.txt"), FunctionOutput(make, "mem_tables.txt")),
     while_frozen=True,
 )

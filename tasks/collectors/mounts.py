@@ -1,6 +1,6 @@
 """Collect the mount tables of the host and of frozen processes' namespaces. No mount is read: it could hang."""
 
-from tasks.acquisition.collector import Collector, Made, Target
+from tasks.acquisition.collector import Collector, FunctionOutput, Target
 from tasks.acquisition.procfs import each_namespace, tables
 
 
@@ -14,6 +14,6 @@ COLLECTOR = Collector(
     name="mounts",
     answers="What was mounted where, and with which options?",
     order=21,
-    sources=(Made(make, "mounts.txt"),),
+    sources=(FunctionOutput(make, "mounts.txt"),),
     while_frozen=True,
 )

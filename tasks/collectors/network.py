@@ -5,7 +5,7 @@ from typing import Final
 
 import psutil
 
-from tasks.acquisition.collector import Collector, Command, Made, Target
+from tasks.acquisition.collector import Collector, FunctionOutput, ProgramOutput, Target
 from tasks.acquisition.procfs import each_namespace, tables
 
 _TABLES: Final = ("dev", "route", "ipv6_route", "fib_trie", "if_inet6", "arp")
@@ -35,9 +35,9 @@ COLLECTOR = Collector(
     answers="Which addresses, routes and neighbours did the host have?",
     order=15,
     sources=(
-        Made(make, "network.txt"),
-        Command(("ip", "-details", "route", "show", "table", "all"), "routes.txt"),
-        Command(("ip", "neigh", "show"), "neighbours.txt"),
+        FunctionOutput(make, "network.txt"),
+        ProgramOutput(("ip", "-details", "route", "show", "table", "all"), "routes.txt"),
+        ProgramOutput(("ip", "neigh", "show"), "neighbours.txt"),
     ),
     while_frozen=True,
 )

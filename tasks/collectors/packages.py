@@ -7,7 +7,7 @@ from email.parser import BytesHeaderParser
 from pathlib import Path
 from typing import Final
 
-from tasks.acquisition.collector import Collector, Made, NothingThere, Target, Unanswered
+from tasks.acquisition.collector import Collector, FunctionOutput, NothingThere, Target, Unanswered
 from tasks.acquisition.reading import inside_of, read_inside
 from tasks.collectors.requirement import requirement
 from tasks.custody.evidence.acquisition import Outcome
@@ -40,12 +40,12 @@ def folders_of(target: Target) -> list[Path]:
     return list(dict.fromkeys(inside))
 
 
-def installed(target: Target) -> dict[str, str]:
+def read_versions(target: Target) -> dict[str, str]:
     """Return versions by name."""
-    return dict(sorted((name.lower().replace("_", "-"), version) for _, name, version in _named(target)))
+    return dict(sorted((name.lower().replace("_", "-"), version) for _, name, version in _find_packages(target)))
 
 
-def _named(target: Target) -> Iterator[tuple[Path, str, str]]:
+def _find_packages(target: Target) -> Iterator[tuple[Path, str, str]]:
     """Yield each package's folder, its name and version: by its metadata, else by the folder's name."""
     bounds, folders = bounds_of(target), folders_of(target)
     for info in (each for end in ("dist", "egg") for folder in folders for each in folder.glob(f"*.{end}-info")):
@@ -64,7 +64,7 @@ def _metadata(bounds: Path, info: Path) -> bytes:
 def make(target: Target) -> bytes:
     """Return what `pip freeze --all` prints: name==version, name @ URL, or -e with a folder or repository."""
     bounds = bounds_of(target)
-    every = sorted(_named(target), key=lambda each: each[1].lower())
+    every = sorted(_find_packages(target), key=lambda each: each[1].lower())
     lines = dict.fromkeys(requirement(bounds, *each) for each in every)
     return "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
 
@@ -73,7 +73,7 @@ COLLECTOR = Collector(
     name="packages",
     answers="Which packages did the workload run with?",
     order=50,
-    sources=(Made(make, "pip_freeze.txt"),),
+    sources=(FunctionOutput(make, "pip_freeze.txt"),),
     needed=True,
     of_interpreter=True,
 )

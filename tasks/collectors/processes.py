@@ -4,7 +4,7 @@ import time
 
 import psutil
 
-from tasks.acquisition.collector import Collector, Incomplete, Made, Target
+from tasks.acquisition.collector import Collector, FunctionOutput, Incomplete, Target
 from tasks.acquisition.procfs import folder_of
 from tasks.custody.evidence.acquisition import Outcome
 from tasks.custody.evidence.redact import redact_command
@@ -55,7 +55,7 @@ COLLECTOR = Collector(
     name="processes",
     answers="What ran on the host when the workload was frozen?",
     order=10,
-    sources=(Made(make, "ps_top.txt"),),
+    sources=(FunctionOutput(make, "ps_top.txt"),),
     needed=True,
     while_frozen=True,
 )

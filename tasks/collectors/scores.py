@@ -18,8 +18,8 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
-from tasks.acquisition.collector import MIB, Collector, Made, NothingThere, Target
-from tasks.acquisition.matching import found
+from tasks.acquisition.collector import MIB, Collector, FunctionOutput, NothingThere, Target
+from tasks.acquisition.matching import find_names
 from tasks.acquisition.reading import read_below
 from tasks.custody.evidence.keys import quote
 from tasks.custody.evidence.redact import redact, redact_fields
@@ -93,10 +93,10 @@ def _best(table: "pd.DataFrame", numbers: "dict[str, pd.Series[float] | None]") 
 
 
 def _row(table: "pd.DataFrame", numbers: "dict[str, pd.Series[float] | None]", index: Any) -> dict[str, Any]:
-    told: dict[str, Any] = {name: _plain(column[index]) for name, column in numbers.items() if column is not None}
+    scores: dict[str, Any] = {name: _plain(column[index]) for name, column in numbers.items() if column is not None}
     names = [name for name in table.columns if name.startswith("param_")][:_PARAMS]
     params = redact_fields({name[:_LONGEST]: str(table[name][index])[:_LONGEST] for name in names})
-    return told | {"params": params}
+    return scores | {"params": params}
 
 
 def _last_step(numbers: "dict[str, pd.Series[float] | None]") -> dict[str, Any] | None:
@@ -116,13 +116,13 @@ def _plain(number: float) -> float | int | None:
 
 def make(target: Target) -> bytes:
     """Return one object a table. An unreadable one says why; the file itself is in the collector of artifacts."""
-    names, _ = found(os.fsencode(target.root), target.globs["artifacts"])
+    names, _ = find_names(os.fsencode(target.root), target.globs["artifacts"])
     tables = [name for name in names if PurePosixPath(os.fsdecode(name)).match("cv_results_*.csv")]
     if not tables:
         raise NothingThere("no cv_results_*.csv among the artifacts")
-    told = [{"file": quote(name), **_of(Path(target.root), name)} for name in tables[:_TABLES]]
+    rows = [{"file": quote(name), **_of(Path(target.root), name)} for name in tables[:_TABLES]]
     late = [{"file": quote(name), "not_read": f"more than {_TABLES} tables"} for name in tables[_TABLES:]]
-    return canonical([*told, *late])
+    return canonical([*rows, *late])
 
 
 def _of(root: Path, name: bytes) -> dict[str, Any]:
@@ -137,7 +137,7 @@ COLLECTOR = Collector(
     name="scores",
     answers="Which candidates scored best, and how far had the search come?",
     order=64,
-    sources=(Made(make, "scores.json"),),
+    sources=(FunctionOutput(make, "scores.json"),),
     deadline=90.0,
     stalled=60.0,
 )

@@ -1,13 +1,13 @@
 """Collect who was logged in when the evidence was taken, and who had been."""
 
-from tasks.acquisition.collector import Collector, Command
+from tasks.acquisition.collector import Collector, ProgramOutput
 
 COLLECTOR = Collector(
     name="sessions",
     answers="Who was logged in, and who had been?",
     order=34,
     sources=(
-        Command(("who", "--all", "--heading"), "who.txt"),
-        Command(("last", "--fulltimes", "--system", "--limit", "200"), "last.txt"),
+        ProgramOutput(("who", "--all", "--heading"), "who.txt"),
+        ProgramOutput(("last", "--fulltimes", "--system", "--limit", "200"), "last.txt"),
     ),
 )

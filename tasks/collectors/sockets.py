@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from tasks.acquisition.collector import Collector, Made, Target
+from tasks.acquisition.collector import Collector, FunctionOutput, Target
 from tasks.acquisition.procfs import folder_of, link, numbers, printable
 from tasks.custody.evidence.redact import redact_command
 
@@ -109,10 +109,10 @@ def inode_of(link: str) -> int | None:
 
 def of_process(pid: int) -> list[dict[str, Any]]:
     """Return the sockets that a process holds, by descriptor."""
-    known = tables_of(pid)
+    sockets = tables_of(pid)
     held = [(descriptor, inode) for descriptor, link in descriptors(pid) if (inode := inode_of(link)) is not None]
     return [
-        {"descriptor": descriptor, "inode": inode, **(vars(known[inode]) if inode in known else {"kind": "other"})}
+        {"descriptor": descriptor, "inode": inode, **(vars(sockets[inode]) if inode in sockets else {"kind": "other"})}
         for descriptor, inode in held
     ]
 
@@ -141,7 +141,7 @@ def _everywhere(pids: Iterable[int]) -> dict[int, Socket]:
     return found
 
 
-def _told(pids: Iterable[int]) -> str:
+def _describe_holders(pids: Iterable[int]) -> str:
     return ", ".join(f"{pid} ({_command(pid)})" for pid in pids) or "not known"
 
 
@@ -163,7 +163,7 @@ def make(target: Target) -> bytes:
         found.items(), key=lambda item: (item[1].kind == "unix", item[1].state != "listening", item[1].local)
     )
     rows = [
-        _ROW.format(one.kind, one.state, printable([one.local]), one.peer, _told(holders.get(inode, [])))
+        _ROW.format(one.kind, one.state, printable([one.local]), one.peer, _describe_holders(holders.get(inode, [])))
         for inode, one in islice(shown, _MOST)
     ]
     notes = [f"{denied} processes could not be read\n"] if denied else []
@@ -176,6 +176,6 @@ COLLECTOR = Collector(
     name="sockets",
     answers="Who listened, and who was connected to whom?",
     order=12,
-    sources=(Made(make, "sockets.txt"),),
+    sources=(FunctionOutput(make, "sockets.txt"),),
     while_frozen=True,
 )

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from tasks.acquisition.collector import Collector, Incomplete, Made, NothingThere, Target
+from tasks.acquisition.collector import Collector, FunctionOutput, Incomplete, NothingThere, Target
 from tasks.acquisition.procfs import printable
 from tasks.custody.evidence.acquisition import Outcome, worst
 from tasks.custody.evidence.redact import redact
@@ -81,18 +81,18 @@ def make(target: Target) -> bytes:
     spy = find_spy()
     until = time.monotonic() + target.seconds * _SHARE
     looks = {pid: _in_time(spy, pid, start, until) for pid, start in target.frozen}
-    text = "\n".join(f"{pid}: {outcome}\n{_indented(words)}" for pid, (outcome, words) in looks.items())
+    text = "\n".join(f"{pid}: {outcome}\n{_indent(words)}" for pid, (outcome, words) in looks.items())
     return _whole((text or "no process of the workload was frozen\n").encode(), looks.values())
 
 
-def _indented(words: str) -> str:
+def _indent(words: str) -> str:
     """Indent the lines, so that no name of a thread or function can forge the heading of another process."""
     return "".join(f"    {printable([line])}\n" for line in words.splitlines() if line)
 
 
 def _in_time(spy: str, pid: int, start: int, until: float) -> Look:
-    left = min(_EACH_SECONDS, until - time.monotonic())
-    return read_stacks(spy, pid, start, left) if left > 0 else (Outcome.TIMED_OUT, "the time was used up")
+    remaining = min(_EACH_SECONDS, until - time.monotonic())
+    return read_stacks(spy, pid, start, remaining) if remaining > 0 else (Outcome.TIMED_OUT, "the time was used up")
 
 
 def _whole(data: bytes, looks: Iterable[Look]) -> bytes:
@@ -107,6 +107,6 @@ COLLECTOR = Collector(
     name="stacks",
     answers="Where in its code did each process stand?",
     order=16,
-    sources=(Made(make, "stacks.txt"),),
+    sources=(FunctionOutput(make, "stacks.txt"),),
     while_frozen=True,
 )

@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from tasks.acquisition.collector import MIB, Collector, Made, NothingThere, Target
-from tasks.acquisition.matching import found
+from tasks.acquisition.collector import MIB, Collector, FunctionOutput, NothingThere, Target
+from tasks.acquisition.matching import find_names
 from tasks.acquisition.procfs import printable
 from tasks.acquisition.reading import read_end
 from tasks.custody.evidence.keys import quote
@@ -56,28 +56,28 @@ def tracebacks(lines: Iterable[str]) -> list[list[str]]:
     return blocks
 
 
-def unfolded(text: str) -> Iterator[str]:
+def unfold(text: str) -> Iterator[str]:
     """Yield the lines of a log; a JSON object with a traceback becomes the traceback's lines."""
     for line in text.split("\n"):
-        told = None
+        texts = None
         if line.startswith("{") and _HEAD in line:
             with suppress(ValueError, RecursionError):
-                told = [value for value in json.loads(line).values() if isinstance(value, str) and _HEAD in value]
-        yield from redact("\n".join(told)).split("\n") if told else [line]
+                texts = [value for value in json.loads(line).values() if isinstance(value, str) and _HEAD in value]
+        yield from redact("\n".join(texts)).split("\n") if texts else [line]
 
 
 def excerpt(name: str, text: str) -> str:
     """Return the section of one log."""
     lines = redact(text).split("\n")
-    blocks = tracebacks(unfolded("\n".join(lines)))
+    blocks = tracebacks(unfold("\n".join(lines)))
     shown = blocks[-_TRACEBACKS:]
     last = [line for line in lines if line.strip()][-_LINES:]
     parts = [f"== {name}", f"-- {len(blocks)} tracebacks, the last {len(shown)}:"]
-    parts += [_indented(block) for block in shown]
-    return "\n".join([*parts, f"-- the last {len(last)} lines:", _indented(last)]) + "\n"
+    parts += [_indent(block) for block in shown]
+    return "\n".join([*parts, f"-- the last {len(last)} lines:", _indent(last)]) + "\n"
 
 
-def _indented(lines: list[str]) -> str:
+def _indent(lines: list[str]) -> str:
     left_out = len(lines) - _LONGEST_TRACEBACK
     half = _LONGEST_TRACEBACK // 2
     some = lines if left_out <= 0 else [*lines[:half], f"[{left_out} lines left out]", *lines[-half:]]
@@ -87,7 +87,7 @@ def _indented(lines: list[str]) -> str:
 def make(target: Target) -> bytes:
     """Return all sections, the newest log last. An unreadable log says so; the collector of logs reports its loss."""
     root = Path(target.root)
-    names, _ = found(os.fsencode(root), target.globs["logs"])
+    names, _ = find_names(os.fsencode(root), target.globs["logs"])
     if not names:
         raise NothingThere(f"no file matches {', '.join(target.globs['logs'])}")
     shown = sorted(names, key=lambda name: _when(root, name))[-_LOGS:]
@@ -115,7 +115,7 @@ COLLECTOR = Collector(
     name="tracebacks",
     answers="With which error did the workload end, and what did it say last?",
     order=63,
-    sources=(Made(make, "traceback.txt"),),
+    sources=(FunctionOutput(make, "traceback.txt"),),
     deadline=60.0,
     stalled=60.0,
 )

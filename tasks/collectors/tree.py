@@ -10,8 +10,19 @@ from typing import Any, Final
 
 import psutil
 
-from tasks.acquisition.collector import Collector, Incomplete, Made, Target
-from tasks.acquisition.procfs import fields, folder_of, limits, link, mapped, numbers, printable, signals, still, text
+from tasks.acquisition.collector import Collector, FunctionOutput, Incomplete, Target
+from tasks.acquisition.procfs import (
+    fields,
+    folder_of,
+    limits,
+    link,
+    numbers,
+    printable,
+    signals,
+    still,
+    summarize_maps,
+    text,
+)
 from tasks.collectors.sockets import descriptors, of_process
 from tasks.custody.evidence.acquisition import Outcome
 from tasks.custody.evidence.redact import redact_command, redact_environment
@@ -54,9 +65,9 @@ def _users(pid: int) -> dict[str, Any]:
 
 
 def _memory(pid: int) -> dict[str, Any]:
-    kept = ("VmPeak", "VmHWM", "VmSwap")
+    names = ("VmPeak", "VmHWM", "VmSwap")
     status = fields(text(pid, "status"))
-    return psutil.Process(pid).memory_info()._asdict() | {name: status[name] for name in kept if name in status}
+    return psutil.Process(pid).memory_info()._asdict() | {name: status[name] for name in names if name in status}
 
 
 _QUESTIONS: dict[str, Callable[[int], Any]] = {
@@ -75,7 +86,7 @@ _QUESTIONS: dict[str, Callable[[int], Any]] = {
     "limits": lambda pid: limits(text(pid, "limits")),
     "open_files": lambda pid: _at_most(_open_files(pid)),
     "sockets": lambda pid: _at_most(of_process(pid)),
-    "maps": lambda pid: _at_most(mapped(text(pid, "maps"))),
+    "maps": lambda pid: _at_most(summarize_maps(text(pid, "maps"))),
     "cgroup": lambda pid: text(pid, "cgroup").rstrip("\n").split("\n"),
     "namespaces": lambda pid: {each.name: link(pid, f"ns/{each.name}") for each in Path(f"/proc/{pid}/ns").iterdir()},
     "nice": lambda pid: psutil.Process(pid).nice(),
@@ -96,10 +107,10 @@ def _ask(pid: int, question: Callable[[int], Any]) -> Any:
 
 
 def _describe(pid: int, start: int) -> dict[str, Any]:
-    about: dict[str, Any] = {"pid": pid, "start_ticks": start}
+    fields: dict[str, Any] = {"pid": pid, "start_ticks": start}
     if not still(pid, start):
-        return about | {"not read": _GONE}
-    return about | {name: _ask(pid, question) for name, question in _QUESTIONS.items()}
+        return fields | {"not read": _GONE}
+    return fields | {name: _ask(pid, question) for name, question in _QUESTIONS.items()}
 
 
 def make(target: Target) -> bytes:
@@ -110,16 +121,18 @@ def make(target: Target) -> bytes:
         for pid, start in target.frozen
     ]
     children: dict[int, list[int]] = {}
-    for about in described:
-        children.setdefault(about.get("parent", 0), []).append(about["pid"])
-    for about in described:
-        about["children"] = children.get(about["pid"], [])
+    for process in described:
+        children.setdefault(process.get("parent", 0), []).append(process["pid"])
+    for process in described:
+        process["children"] = children.get(process["pid"], [])
     return _whole(canonical(described), described)
 
 
 def _whole(data: bytes, described: list[dict[str, Any]]) -> bytes:
-    late = [about for about in described if about.get("not read") == _LATE]
-    denied = sorted({name for about in described for name, value in about.items() if value == {"not read": _DENIED}})
+    late = [process for process in described if process.get("not read") == _LATE]
+    denied = sorted(
+        {name for process in described for name, value in process.items() if value == {"not read": _DENIED}}
+    )
     if late:
         raise Incomplete(data, Outcome.TIMED_OUT, f"{len(late)} of {len(described)} processes not read: {_LATE}")
     if denied:
@@ -130,29 +143,29 @@ def _whole(data: bytes, described: list[dict[str, Any]]) -> bytes:
 def draw(target: Target) -> bytes:
     """Return the same processes as a tree like `ps f`, for people."""
     found = (read_process(pid) for pid, start in target.frozen if still(pid, start))
-    known = {process.pid: process for process in found if process}
+    processes = {process.pid: process for process in found if process}
     head = _ROW.format("PID", "PPID", "STATE", "USER", "CPU", "RSS", "STARTED", "COMMAND")
-    rows = (_row(process, depth) for process, depth in _down(known))
+    rows = (_row(process, depth) for process, depth in _down(processes))
     return "".join([head, *rows]).encode(errors="backslashreplace")
 
 
-def _down(known: dict[int, Process]) -> Iterator[tuple[Process, int]]:
+def _down(processes: dict[int, Process]) -> Iterator[tuple[Process, int]]:
     """Yield parents before their children, each with its depth; without recursion, because a chain may be endless."""
     children: dict[int, list[int]] = {}
-    for pid, process in sorted(known.items(), reverse=True):
-        children.setdefault(process.parent if process.parent in known else 0, []).append(pid)
+    for pid, process in sorted(processes.items(), reverse=True):
+        children.setdefault(process.parent if process.parent in processes else 0, []).append(pid)
     places = [(pid, 0) for pid in children.get(0, [])]
     while places:
         pid, depth = places.pop()
-        yield known[pid], depth
+        yield processes[pid], depth
         places += [(child, depth + 1) for child in children.get(pid, [])]
 
 
 def _row(process: Process, depth: int) -> str:
     branch = "  " * min(depth - 1, _DEEPEST) + "\\_ " if depth else ""
     words = printable(redact_command(process.command, process.cwd)) or "[no command line]"
-    told = [_cell(process.pid, question) for question in _COLUMNS]
-    return _ROW.format(process.pid, process.parent, process.state, *told, branch + words)
+    cells = [_cell(process.pid, question) for question in _COLUMNS]
+    return _ROW.format(process.pid, process.parent, process.state, *cells, branch + words)
 
 
 _COLUMNS: Final[tuple[Callable[[psutil.Process], object], ...]] = (
@@ -173,7 +186,7 @@ COLLECTOR = Collector(
     name="tree",
     answers="What did each process of the workload do, hold and listen to?",
     order=14,
-    sources=(Made(make, "tree.json"), Made(draw, "tree.txt")),
+    sources=(FunctionOutput(make, "tree.json"), FunctionOutput(draw, "tree.txt")),
     needed=True,
     while_frozen=True,
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from tasks.acquisition.acquire import take
-from tasks.acquisition.collector import Collector, Command, Gathered, Item, Target
+from tasks.acquisition.collector import Collector, FunctionItems, Item, ProgramOutput, Target
 from tasks.collectors.journal import require_systemd
 from tasks.custody.evidence.keys import stored_name
 
@@ -19,25 +19,25 @@ def gather(target: Target, folder: Path) -> Iterator[Item]:
     yield from take([_journal(unit) for unit in target.units], target, folder)
 
 
-def _small(unit: str) -> tuple[Command, ...]:
+def _small(unit: str) -> tuple[ProgramOutput, ...]:
     place = f"units/{stored_name(unit.encode())}"
     return (
-        Command(("systemctl", "show", "--", unit), f"{place}/show.txt"),
-        Command(("systemctl", "cat", "--no-pager", "--", unit), f"{place}/unit.txt"),
+        ProgramOutput(("systemctl", "show", "--", unit), f"{place}/show.txt"),
+        ProgramOutput(("systemctl", "cat", "--no-pager", "--", unit), f"{place}/unit.txt"),
     )
 
 
-def _journal(unit: str) -> Command:
+def _journal(unit: str) -> ProgramOutput:
     form = ("--no-pager", "--utc", "--all", "--output=json", f"--lines={_LINES}")
     stored = f"units/{stored_name(unit.encode())}/journal.jsonl"
-    return Command(("journalctl", *form, f"--unit={unit}"), stored, keep="last", most=_LINES)
+    return ProgramOutput(("journalctl", *form, f"--unit={unit}"), stored, keep="last", max_lines=_LINES)
 
 
 COLLECTOR = Collector(
     name="units",
     answers="How were the services of the workload set up, and what did they say?",
     order=33,
-    sources=(Gathered(gather, "units"),),
+    sources=(FunctionItems(gather, "units"),),
     deadline=60.0,
     stalled=60.0,
     of_units=True,

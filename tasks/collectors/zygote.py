@@ -64,13 +64,13 @@ class Forked:
         """Return its exit code; -1 if the zygote ended before it."""
         self._line.settimeout(timeout)
         try:
-            told = self._line.recv(_MESSAGE)
+            message = self._line.recv(_MESSAGE)
         except TimeoutError as error:
             raise subprocess.TimeoutExpired("a collector", timeout) from error
         except ConnectionError:
-            told = b""
+            message = b""
         self._line.close()
-        return int(told.partition(b" ")[2]) if told else _LOST
+        return int(message.partition(b" ")[2]) if message else _LOST
 
 
 class Zygote:
@@ -147,9 +147,9 @@ def start(words: Sequence[str], files: Sequence[int], program: Sequence[str] = (
     if not program:
         with suppress(OSError):
             return _OURS.fork(words, files)
-    asked, out, err = files
+    request, out, err = files
     return subprocess.Popen(
-        [*(program or INTERPRETER), *words], stdin=asked, stdout=out, stderr=err, cwd="/", start_new_session=True
+        [*(program or INTERPRETER), *words], stdin=request, stdout=out, stderr=err, cwd="/", start_new_session=True
     )
 
 
@@ -190,10 +190,10 @@ def _become(request: dict[str, Any], asker: int, *files: int) -> NoReturn:
     code = 1
     try:
         os.setsid()
-        if not _wanted(asker):
+        if not _is_wanted(asker):
             os._exit(code)
-        for standard, given in enumerate(files):
-            os.dup2(given, standard)
+        for standard, descriptor in enumerate(files):
+            os.dup2(descriptor, standard)
         os.closerange(_FILES, os.sysconf("SC_OPEN_MAX"))
         os.environ.clear()
         os.environ.update(request["environment"])
@@ -209,7 +209,7 @@ def _become(request: dict[str, Any], asker: int, *files: int) -> NoReturn:
         os._exit(code)
 
 
-def _wanted(asker: int) -> bool:
+def _is_wanted(asker: int) -> bool:
     """Return whether the asker still waits. If not, an interpreter does the work: two would write the same files."""
     try:
         os.write(asker, f"pid {os.getpid()}".encode())

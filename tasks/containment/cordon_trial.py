@@ -11,7 +11,7 @@ from pathlib import Path
 from signal import SIGKILL, SIGSTOP
 from typing import Final
 
-from tasks.acquisition.matching import found
+from tasks.acquisition.matching import find_names
 from tasks.containment.cordon import caught, cordon_state
 from tasks.containment.silence import not_counting
 from tasks.custody.containment.cordon import Challenge
@@ -66,7 +66,7 @@ def challenge(context: RunContext) -> Challenge:
 
 def _empty_logs(context: RunContext) -> frozenset[str]:
     """Return the workload's empty log files. A refused launcher may leave one; we remove nothing from the workload."""
-    names, _ = found(os.fsencode(context.directory.root), context.workload.logs)
+    names, _ = find_names(os.fsencode(context.directory.root), context.workload.logs)
     return frozenset(quote(name) for name in names if _is_empty(Path(context.directory.root, os.fsdecode(name))))
 
 

@@ -25,14 +25,14 @@ def claim(context: RunContext) -> Expected:
         store.create(item.key, content, item.sha256)
     except Conflict as conflict:
         if owner := _other_owner(store.read(item.key, _LIMIT), incident):
-            refused = _refused(incident, owner, store.place)
+            refused = _build_conflict(incident, owner, store.place)
             context.state.claimed.write(str(refused))
             raise refused from conflict
         return one_object(create_or_beside(context, item, content), item.size, item.sha256)
     return item
 
 
-def _refused(incident: Incident, owner: tuple[str, str], place: str) -> Conflict:
+def _build_conflict(incident: Incident, owner: tuple[str, str], place: str) -> Conflict:
     host, workload = owner
     suffix = incident.workload if host == incident.host else incident.host.partition(".")[0]
     return Conflict(
@@ -47,8 +47,8 @@ def _refused(incident: Incident, owner: tuple[str, str], place: str) -> Conflict
 def _other_owner(data: bytes, incident: Incident) -> tuple[str, str] | None:
     """Return host and workload of a claim of the incident's id by another; None if this is no such claim."""
     try:
-        said = json.loads(data)
-        claimed = str(said["incident"]), str(said["host"]), str(said["workload"])
+        fields = json.loads(data)
+        claimed = str(fields["incident"]), str(fields["host"]), str(fields["workload"])
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
     other = claimed[0] == incident.id and claimed[1:] != (incident.host, incident.workload)

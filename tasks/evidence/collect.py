@@ -47,22 +47,22 @@ def _key(_: Any, parameters: Mapping[str, Any]) -> str:
     what = discover()[collector]
     living = "" if what.early else unended_key(context)
     living = ",".join(earlier_boots(context.state.home)) if what.while_frozen else living
-    asked = [_globs(context.workload).get(source.field) for source in what.sources if isinstance(source, Files)]
+    patterns = [_globs(context.workload).get(source.field) for source in what.sources if isinstance(source, Files)]
     containers = f":{context.workload.containers}:{_globs(context.workload)}" if what.of_containers else ""
-    sensitive = context.workload.sensitive if asked or containers else ""
-    lost = f":{sources}" if (sources := _lost(context, what)) else ""
-    chosen = _chosen(context.workload, what)
-    return f"{collector}:{frozen_key(context)}:{living}:{asked}{containers}:{sensitive}{lost}{chosen}"
+    sensitive = context.workload.sensitive if patterns or containers else ""
+    lost = f":{sources}" if (sources := _lost_files(context, what)) else ""
+    chosen = _other_settings(context.workload, what)
+    return f"{collector}:{frozen_key(context)}:{living}:{patterns}{containers}:{sensitive}{lost}{chosen}"
 
 
-def _chosen(block: Workload, what: Collector) -> str:
+def _other_settings(block: Workload, what: Collector) -> str:
     """Return the block's other settings that the result depends on, where they differ from the defaults.
 
     A look at frozen processes stays what it was: after the stop it would only find them gone.
     """
     usual = Workload.model_fields["interpreter"].default
     differs = {
-        "needed": not what.while_frozen and needed(block, what) != what.needed,
+        "needed": not what.while_frozen and is_needed(block, what) != what.needed,
         "may be missing": not what.while_frozen and what.name in block.may_be_missing,
         "units": what.of_units and block.units,
         "folders": what.name == FOLDERS and (_globs(block), block.folder_file_mb),
@@ -71,14 +71,14 @@ def _chosen(block: Workload, what: Collector) -> str:
     return "".join(f":{name}={value}" for name, value in differs.items() if value)
 
 
-def _lost(context: RunContext, what: Collector) -> list[str]:
+def _lost_files(context: RunContext, what: Collector) -> list[str]:
     """Return this collector's files that were hashed in place and could not be sent: they may have space now."""
     sources = [source for source in what.sources if isinstance(source, Files)]
     globs = _globs(context.workload)
     patterns = [each for source in sources for each in source.patterns or globs[source.field]]
     beside = [each for source in sources for field in source.beside for each in globs[field]]
-    lost = {name: os.fsdecode(unquote(name)) for name in context.state.lost_in_place.read()}
-    return [name for name, path in lost.items() if named(path, patterns) and not named(path, beside)]
+    paths = {name: os.fsdecode(unquote(name)) for name in context.state.lost_in_place.read()}
+    return [name for name, path in paths.items() if named(path, patterns) and not named(path, beside)]
 
 
 def _globs(block: Workload) -> dict[str, list[str]]:
@@ -87,10 +87,10 @@ def _globs(block: Workload) -> dict[str, list[str]]:
 
 def worth_repeating(_: Any, __: Any, state: State[Any]) -> bool:
     """Its error may pass. Not if it was denied, timed out, or lost an earlier look."""
-    made = state.result(raise_on_failure=False)
-    if not isinstance(made, Evidence):
-        return may_pass(made)
-    return made.outcome is Outcome.FAILED and {loss.source for loss in made.losses} != {EARLIER_LOOK}
+    result = state.result(raise_on_failure=False)
+    if not isinstance(result, Evidence):
+        return may_pass(result)
+    return result.outcome is Outcome.FAILED and {loss.source for loss in result.losses} != {EARLIER_LOOK}
 
 
 @step(
@@ -115,8 +115,8 @@ def collect(context: RunContext, collector: str, budget: FreezeBudget | None = N
     with staging(context.directory, collector) as at:
         lines, losses = _attempt(context, what, at, budget)
         evidence = _evidence(context, what, began, lines, losses)
-        kept = (keep(context.directory, evidence.volume, at, file) for file in evidence.files)
-        evidence = replace(evidence, files=tuple(kept))
+        files = (keep(context.directory, evidence.volume, at, file) for file in evidence.files)
+        evidence = replace(evidence, files=tuple(files))
         if not what.while_frozen:  # that result is cached, and after a power loss believed
             flush([context.directory.locate(evidence.volume, each) for each in evidence.files if not each.in_place])
     for line in lines:
@@ -159,10 +159,10 @@ def _note_found(context: RunContext, files: Sequence[StoredFile]) -> None:
     context.state.container_files.write(sorted(kinds | set(context.state.container_files.read())))
 
 
-def needed(workload: Workload, what: Collector) -> bool:
+def is_needed(workload: Workload, what: Collector) -> bool:
     """Return whether a loss of this collector counts: by the block, by the collector, or if containers are named."""
-    asked = workload.needed
-    itself = what.needed if asked is None else what.name in asked
+    chosen = workload.needed
+    itself = what.needed if chosen is None else what.name in chosen
     return itself or (what.of_containers and bool(workload.containers))
 
 
@@ -174,11 +174,11 @@ def _target(context: RunContext, what: Collector, seconds: float, at: Staging) -
         interpreter=interpreter_of(block.root, block.interpreter),
         owner=block.root.stat().st_uid,
         globs=_globs(context.workload),
-        frozen=[(who.pid, who.start) for who in sorted(load_frozen(context.state))],
+        frozen=[(identity.pid, identity.start) for identity in sorted(load_frozen(context.state))],
         seconds=seconds,
         limit=what.limit,
-        containers=tuple((who.id, each.name) for who, each in frozen_containers(context.state).items()),
-        asked=tuple(block.containers),
+        containers=tuple((identity.id, each.name) for identity, each in frozen_containers(context.state).items()),
+        container_selectors=tuple(block.containers),
         docker_host=block.docker_host,
         elsewhere=tuple(context.state.container_files.read()),
         sensitive=block.sensitive,
@@ -202,7 +202,7 @@ def _evidence(
     losses += whole
     return Evidence(
         collector=what.name,
-        needed=needed(context.workload, what),
+        needed=is_needed(context.workload, what),
         may_be_missing=what.name in {*context.workload.may_be_missing, FOLDERS},
         outcome=sum_up(files, losses),
         reason="; ".join(f"{loss.source}: {loss.reason}" for loss in losses[:3]),
@@ -215,13 +215,13 @@ def _evidence(
     )
 
 
-def _file(told: dict[str, Any]) -> StoredFile:
-    parts = told["parts"]
-    return StoredFile(**told | {"parts": parts and Parts(parts["size"], parts["total"], tuple(parts["digests"]))})
+def _file(fields: dict[str, Any]) -> StoredFile:
+    parts = fields["parts"]
+    return StoredFile(**fields | {"parts": parts and Parts(parts["size"], parts["total"], tuple(parts["digests"]))})
 
 
-def _search(told: dict[str, Any]) -> Search:
-    return Search(**told | {"hits": tuple(Hit(**hit) for hit in told["hits"])})
+def _search(fields: dict[str, Any]) -> Search:
+    return Search(**fields | {"hits": tuple(Hit(**hit) for hit in fields["hits"])})
 
 
 def sum_up(files: Sequence[StoredFile], losses: Sequence[Loss]) -> Outcome:

@@ -24,7 +24,7 @@ def steady(file: StoredFile, size: int, mtime_ns: int) -> bool:
 def left_alone(path: Path, file: StoredFile, after: float, before: float) -> bool:
     """Return whether a file has its size, and was last touched between two moments, in seconds since the epoch."""
     with suppress(OSError):
-        about = path.lstat()
-        alone = after < about.st_ctime < before - _TICK
-        return alone and stat.S_ISREG(about.st_mode) and about.st_size == file.size
+        status = path.lstat()
+        alone = after < status.st_ctime < before - _TICK
+        return alone and stat.S_ISREG(status.st_mode) and status.st_size == file.size
     return False

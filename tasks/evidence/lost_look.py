@@ -26,10 +26,10 @@ def lost_look(context: RunContext, what: Collector) -> tuple[list[Loss], bool]:
         return [], True
     entries = context.log.entries()
     standing = frozen_in(entries[context.log.began :])
-    standing |= {str(who.pid) for who in load_frozen(context.state) if lives(context.adapters.host, who)}
+    standing |= {str(identity.pid) for identity in load_frozen(context.state) if lives(context.adapters.host, identity)}
     if what.of_containers:  # takes what a stopped container still has, and names what it has not
-        standing |= {who.id for who in frozen_containers(context.state)}
-    earlier, here = _frozen(context, what)
+        standing |= {identity.id for identity in frozen_containers(context.state)}
+    earlier, here = _find_frozen(context, what)
     frozen = earlier | here
     if not (lost := (earlier | (here - standing)) - looked_at(entries, what.name)):
         return [], True
@@ -38,8 +38,8 @@ def lost_look(context: RunContext, what: Collector) -> tuple[list[Loss], bool]:
     return [Loss(EARLIER_LOOK, Outcome.FAILED, reason)], bool(standing)
 
 
-def _frozen(context: RunContext, what: Collector) -> tuple[frozenset[str], frozenset[str]]:
-    """Return pids of earlier boots, of which nothing stands, whoever has them now; and what may still stand.
+def _find_frozen(context: RunContext, what: Collector) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the pids frozen in earlier boots (all ended; the pids may be reused), and what may still stand.
 
     That are containers of every boot, and pids of this one; for what looks at containers those alone. What had ended
     before its signal was never frozen.
@@ -64,10 +64,10 @@ def frozen_in(entries: Iterable[Mapping[str, Any]]) -> frozenset[str]:
 
 def looked_at(entries: Iterable[Mapping[str, Any]], collector: str) -> frozenset[str]:
     """Return the pids and container ids that were frozen before a complete attempt of this collector."""
-    frozen, seen = set[str](), frozenset[str]()
+    frozen, result = set[str](), frozenset[str]()
     for entry in entries:
         if entry["action"] in _FREEZES:
             frozen.add(str(entry["object"]))
         elif entry["action"] == "step done" and step_of(entry) == ("collect", collector):
-            seen = frozenset(frozen)
-    return seen
+            result = frozenset(frozen)
+    return result

@@ -19,10 +19,10 @@ def model_served(
     """Return what the API served when it was frozen last. `models` are the digests of the models by path."""
     root = str(context.workload.root)
     if was := api_container(context, leads_to(context.workload.api_address)[1]):
-        about = kept_config(context.directory.path, was.identity)
-        start = {"command": [about["Path"], *about["Args"]], "environment": about["Config"].get("Env")}
+        config = kept_config(context.directory.path, was.identity)
+        start = {"command": [config["Path"], *config["Args"]], "environment": config["Config"].get("Env")}
         inside = {name: sha256 for name, sha256 in models.items() if name.startswith("/")}
-        return served_before([start], about["Config"].get("WorkingDir") or "/", inside or models)
+        return served_before([start], config["Config"].get("WorkingDir") or "/", inside or models)
     frozen = [each for journal in context.state.frozen.of_boots() for each in journal]
     roles = {each.role for each in frozen} - {"training", "worker"}
     apis = {each.identity for each in frozen if each.role in ({"api"} & roles or roles)}  # it may match no pattern

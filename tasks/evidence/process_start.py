@@ -23,14 +23,14 @@ _ENDLESS: Final = 1 << 64
 
 def read_starts(members: Mapping[Identity, Member | Frozen]) -> list[dict[str, Any]]:
     """Return how those of the API run, the oldest first, without those that may not be read or are in a container."""
-    found, apis = list[dict[str, Any]](), (who for who, each in members.items() if each.role == "api")
-    for who in sorted(apis, key=lambda who: who.start)[:16]:
+    found, apis = list[dict[str, Any]](), (identity for identity, each in members.items() if each.role == "api")
+    for identity in sorted(apis, key=lambda identity: identity.start)[:16]:
         with suppress(psutil.Error, OSError, ValueError, LookupError, struct.error):
-            at, there, process = Path(f"/proc/{who.pid}"), get_process(who), psutil.Process(who.pid)
+            at, there, process = Path(f"/proc/{identity.pid}"), get_process(identity), psutil.Process(identity.pid)
             rows = [line.partition(":")[::2] for line in (at / "status").read_text(errors="replace").split("\n")]
             block = read_kernel(f"{at}/environ", ENVIRONMENT)  # a process decides how long it is
             words = [word.split("=", 1) for word in os.fsdecode(block).split("\0") if word.find("=") > 0]
-            made = {
+            start = {
                 "command": [*(there.command if there else ())],
                 "variables": dict(reversed(words)),
                 "accounts": [*process.uids()],
@@ -42,8 +42,8 @@ def read_starts(members: Mapping[Identity, Member | Frozen]) -> list[dict[str, A
                 "outputs": [_output(at, number) for number in (1, 2)],
                 "serves": psutil.CONN_LISTEN in {each.status for each in process.net_connections()},
             }
-            if there and not there.container and get_process(who) and len(block) < ENVIRONMENT:
-                found.append(made)
+            if there and not there.container and get_process(identity) and len(block) < ENVIRONMENT:
+                found.append(start)
     return found
 
 

@@ -22,15 +22,17 @@ def bring_refused(context: RunContext, folder: Path) -> None:
     for home in takewhile(lambda each: (each / CLAIMED).exists(), before):
         name = f"attempt-{home.name}"
         files = [(path, at) for at in every if at.name == home.name for path in _look(at)]
-        left = [f"{path}: {why}" for path, at in files if (why := _brought(path, folder / name / path.relative_to(at)))]
+        remaining = [
+            f"{path}: {why}" for path, at in files if (why := _bring(path, folder / name / path.relative_to(at)))
+        ]
         with suppress(OSError):  # the account, variables and limits of what a recovery brings back
             write_once(context.directory.path / STARTS, (home / STARTS).read_bytes())
-        context.log.write("look brought", home.name, files=len(files) - len(left))
+        context.log.write("look brought", home.name, files=len(files) - len(remaining))
         context.losses.append(f"the look of {home.name}, whose id another had claimed, is in {name}/ 引き継ぎ済み")
-        context.losses += [f"and of it stays where it is 未取得: {each}" for each in left]
+        context.losses += [f"and of it stays where it is 未取得: {each}" for each in remaining]
 
 
-def _brought(path: Path, to: Path) -> str:
+def _bring(path: Path, to: Path) -> str:
     """Link a file, or copy it from another disk and where it may grow; return why that failed."""
     try:
         to.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -72,7 +72,7 @@ def seal(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> Seal
         context.directory.write(folder / COVERAGE, canonical(_statement(context, volume, evidence)))
         take_over_triggers(context.directory.path, context.log)
         context.directory.write(folder / SEGMENT, b"".join(context.log.lines(context.directory.segments_end())))
-        files = tuple(_divided(context, volume, file) for file in _files(context.directory, volume, evidence))
+        files = tuple(_add_parts(context, volume, file) for file in _files(context.directory, volume, evidence))
         origin = context.incident.origin(context.store.label)
         manifest = Manifest(context.incident.id, volume, _now(), files, tuple(context.workload.folders), origin)
         sha256, size = manifest.written
@@ -84,8 +84,8 @@ def seal(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> Seal
         flush_trees(*_places(context.directory, volume))
         context.log.sync()
         write_whole(folder / MANIFEST, manifest.pieces())
-        told = {"files": len(manifest.files), "bytes": manifest.size}
-        context.log.write("sealed", folder.name, digest=digest(folder / MANIFEST), **told)
+        counts = {"files": len(manifest.files), "bytes": manifest.size}
+        context.log.write("sealed", folder.name, digest=digest(folder / MANIFEST), **counts)
         context.log.sync()
     return _seal(folder)
 
@@ -99,7 +99,7 @@ def _tell_deviations(log: CustodyLog, evidence: Sequence[Evidence]) -> None:
         log.write("deviation", each.collector, kind="order of volatility", reason=each.reason, after=list(each.after))
 
 
-def _divided(context: RunContext, volume: int, file: StoredFile) -> StoredFile:
+def _add_parts(context: RunContext, volume: int, file: StoredFile) -> StoredFile:
     """Add the part digests of a large file if no collector has, as long as its content is unchanged."""
     context.cancelled.check()
     if part_size(file.size) and not file.parts:
@@ -155,8 +155,8 @@ def check_seal(context: RunContext, seals: Sequence[Seal]) -> Seal:
     for sealed in seals:
         directory, path_of = context.directory, partial(context.directory.locate, sealed.volume)
         folder = directory.evidence_dir(sealed.volume)
-        for name, said in ((MANIFEST, sealed.manifest_sha256), (SUMS, sealed.sums_sha256)):
-            require_intact([StoredFile(name, "", 0, said)], folder, path_of)
+        for name, sha256 in ((MANIFEST, sealed.manifest_sha256), (SUMS, sealed.sums_sha256)):
+            require_intact([StoredFile(name, "", 0, sha256)], folder, path_of)
         require_same_hand(sealed, folder)
         manifest = read_manifest(directory, sealed.volume)
         require_intact(_to_hash(context, manifest), folder, path_of)
@@ -187,7 +187,7 @@ def _require_nothing_more(directory: IncidentDirectory, volume: int, files: Sequ
             )
 
 
-def sealed(context: RunContext) -> tuple[Seal, ...]:
+def read_seals(context: RunContext) -> tuple[Seal, ...]:
     """Return the seals of all folders that earlier runs have closed."""
     return tuple(_seal(context.directory.evidence_dir(volume)) for volume in range(1, context.run.volume))
 

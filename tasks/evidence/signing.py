@@ -40,40 +40,40 @@ def unready(saved: Mapping[str, Any]) -> str:
     """Return why the key of a store's block cannot be opened; empty if it may open, or if there is none.
 
     Checks the format alone (PROTOCOL.key of OpenSSH): opening the key takes seconds, which would delay containment. A
-    key that is a file is told of when it is opened.
+    problem of a key in a file is reported when it is opened.
     """
     if (key := saved.get("signing")) is None:
         return ""
-    given = key if isinstance(key, Mapping) else {}
-    if given.get("key_file"):
+    fields = key if isinstance(key, Mapping) else {}
+    if fields.get("key_file"):
         return ""
-    found = _ARMOUR.search(str(given.get("private_key", "")))
+    found = _ARMOUR.search(str(fields.get("private_key", "")))
     try:
         head = binascii.a2b_base64(found[1]) if found else b""
     except binascii.Error:
         head = b""
     if not head.startswith(_MAGIC):
         return "the key in the store block is no private key of OpenSSH"
-    locked, word = not head.startswith(_UNLOCKED), bool(given.get("passphrase"))
+    locked, word = not head.startswith(_UNLOCKED), bool(fields.get("passphrase"))
     if locked == word:
         return ""
-    told = "a passphrase, and the block gives none" if locked else "no passphrase, and the block gives one"
-    return f"the key in the store block has {told}"
+    problem = "a passphrase, and the block gives none" if locked else "no passphrase, and the block gives one"
+    return f"the key in the store block has {problem}"
 
 
 def tell_key(saved: Mapping[str, Any]) -> None:
     """Warn at the start about a key that cannot be opened. The verdict notes it at the seal."""
-    if told := unready(saved):
-        logger.warning("Manifests and closings will be unsigned: %s. Correct the signing-key block.", told)
+    if problem := unready(saved):
+        logger.warning("Manifests and closings will be unsigned: %s. Correct the signing-key block.", problem)
     key = saved.get("signing")
-    identity, wanted = key.get("identity") if isinstance(key, Mapping) else None, principal_of(socket.gethostname())
-    if identity not in {None, wanted}:
+    identity, principal = key.get("identity") if isinstance(key, Mapping) else None, principal_of(socket.gethostname())
+    if identity not in {None, principal}:
         logger.warning(
-            "The key is named %s. An audit counts it only if the auditor's file allows it as %s.", identity, wanted
+            "The key is named %s. An audit counts it only if the auditor's file allows it as %s.", identity, principal
         )
 
 
-def who_signs(store: StoreAccess) -> Signer | str:
+def find_signer(store: StoreAccess) -> Signer | str:
     """Return the signer of this run, or why there is none."""
     if key := store.signing_key:
         return Signer(key.identity, key.fingerprint, key.public_key)
@@ -82,26 +82,26 @@ def who_signs(store: StoreAccess) -> Signer | str:
 
 def sign(store: StoreAccess, log: CustodyLog, name: str, data: bytes | Iterable[bytes], sha256: str) -> bytes:
     """Sign a manifest or closing, and log that. Returns an empty signature if there is no usable key."""
-    return _signed(store, log, name, sha256, lambda key: key.sign(data))
+    return _make_signature(store, log, name, sha256, lambda key: key.sign(data))
 
 
 def envelop(store: StoreAccess, log: CustodyLog, name: str, statement: bytes) -> bytes:
     """Sign a statement for other tools, and log that, or why not. Returns an empty envelope without a usable key."""
-    return _signed(store, log, name, digest_bytes(statement), lambda key: key.envelop(statement))
+    return _make_signature(store, log, name, digest_bytes(statement), lambda key: key.envelop(statement))
 
 
-def _signed(
+def _make_signature(
     store: StoreAccess, log: CustodyLog, name: str, sha256: str, make: Callable[["SigningKey"], bytes]
 ) -> bytes:
-    who, made = who_signs(store), b""
+    signer, signature = find_signer(store), b""
     if key := store.signing_key:
         try:
-            made = make(key)
+            signature = make(key)
         except Exception as error:  # noqa: BLE001  whatever is wrong with the key, the evidence is sealed
-            who = f"the key failed: {type(error).__name__}: {error}"
-    told = f"by {who.identity}, {who.fingerprint}" if isinstance(who, Signer) else who
-    log.write("signed" if made else "unsigned", name, digest=sha256, result=told)
-    return made
+            signer = f"the key failed: {type(error).__name__}: {error}"
+    result = f"by {signer.identity}, {signer.fingerprint}" if isinstance(signer, Signer) else signer
+    log.write("signed" if signature else "unsigned", name, digest=sha256, result=result)
+    return signature
 
 
 def read_signature(folder: Path) -> bytes:
@@ -135,10 +135,10 @@ def require_same_hand(sealed: Seal, folder: Path) -> None:
         )
 
 
-def unsigned(seals: Iterable[Seal], who: Signer | str) -> Iterator[str]:
+def note_unsigned(seals: Iterable[Seal], signer: Signer | str) -> Iterator[str]:
     """Yield a note for the verdict for each unsigned manifest."""
-    if isinstance(who, str):
-        yield f"unsigned: {who}"
+    if isinstance(signer, str):
+        yield f"unsigned: {signer}"
     else:
         later = "a record whose closing is signed vouches for its manifest"
         yield from (

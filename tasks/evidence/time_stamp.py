@@ -42,7 +42,7 @@ def time_stamp(store: "StoreFields", data: bytes, seconds: float = SECONDS) -> b
     Its signature is not proven here: an auditor knows whom to trust. Name resolution and a server that sends a byte
     now and then know no time limit of their own, so a thread is left behind after `seconds`.
     """
-    done, _ = apart(lambda: _asked(store, data, seconds))
+    done, _ = apart(lambda: _request_stamp(store, data, seconds))
     try:
         return done.result(seconds)
     except TimeoutError:
@@ -54,15 +54,15 @@ def time_stamp(store: "StoreFields", data: bytes, seconds: float = SECONDS) -> b
     return visible(f"{store.timestamp_url}: {why}", LINE_LIMIT)
 
 
-def _asked(store: "StoreFields", data: bytes, seconds: float) -> bytes:
+def _request_stamp(store: "StoreFields", data: bytes, seconds: float) -> bytes:
     """Ask through the environment's proxy, trusting the store's own CA too. Follows no redirect, unpacks nothing."""
     import httpx
 
-    from blocks.credentials import trusted
+    from blocks.credentials import find_ca_file
     from tasks.custody.store.timestamp import TOKEN_LIMIT, request_for, stamped_at
 
     request, answer, tls = request_for(data), bytearray(), httpx.create_ssl_context()
-    if authority := trusted(store.credentials):
+    if authority := find_ca_file(store.credentials):
         tls.load_verify_locations(authority)
     with (
         httpx.Client(verify=tls, timeout=seconds) as client,

@@ -14,7 +14,7 @@ from tasks.system.open_beneath import open_below, real_name
 
 
 @contextmanager
-def opened(root: PurePath, file: StoredFile) -> Iterator[Path]:
+def open_uncopied(root: PurePath, file: StoredFile) -> Iterator[Path]:
     """Yield a path to the open file, which stays valid if its name is reused. OSError if it is gone."""
     base, name = os.fsencode(root), unquote(file.source)
     real = real_name(base, name)
@@ -31,7 +31,7 @@ def opened(root: PurePath, file: StoredFile) -> Iterator[Path]:
 def reading(directory: IncidentDirectory, volume: int, file: StoredFile) -> Iterator[Path]:
     """Yield a path to the bytes of any evidence file, wherever it lies."""
     if file.in_place:
-        with opened(directory.root, file) as path:
+        with open_uncopied(directory.root, file) as path:
             yield path
     else:
         yield directory.locate(volume, file)
@@ -40,7 +40,7 @@ def reading(directory: IncidentDirectory, volume: int, file: StoredFile) -> Iter
 def as_sealed(root: PurePath, file: StoredFile) -> bool:
     """Return whether the file still has the digest that was sealed."""
     try:
-        with opened(root, file) as path:
+        with open_uncopied(root, file) as path:
             return digest(path) == file.sha256
     except OSError:
         return False

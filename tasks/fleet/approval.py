@@ -16,7 +16,7 @@ from pydantic import Field, create_model
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.fleet.hosts import attempts_of
 from tasks.people.form import JAPANESE, StopOrThaw, await_decision
-from tasks.prefect_side.clock import AT_ONCE, server_time_if_told
+from tasks.prefect_side.clock import AT_ONCE, find_server_time
 from tasks.rendering.clock import both_times
 from tasks.rendering.markdown import prose
 from tasks.system.cancellation import Cancellation, apart
@@ -37,7 +37,7 @@ class Question:
     def __init__(self, incident: FleetIncident, run: str) -> None:
         """Ask now. The deadline counts from the trigger or the last retry, also for a run that carries on."""
         until = _last_order(incident) + timedelta(seconds=incident.ask_seconds)
-        left = (until - (server_time_if_told() or datetime.now(UTC))).total_seconds()
+        left = (until - (find_server_time() or datetime.now(UTC))).total_seconds()
         self._over, self._answer = Cancellation(), Future[StopOrThaw | None]()
         if left > 0:
             form = typed_form(incident.name)

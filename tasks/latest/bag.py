@@ -36,12 +36,12 @@ def bag(store: "Store", folder: Path, organization: str, audit: Audit, unpromise
             "Remove it, or give another folder, which exists, as INTO.",
         )
         raise Refused(expected, str(error), cure) from error
-    made = pull(store, audit.incident, whole, unpromised=unpromised)
-    if not made.is_complete:
-        return made
+    result = pull(store, audit.incident, whole, unpromised=unpromised)
+    if not result.is_complete:
+        return result
     (whole / audit.incident).rename(whole / "data")
     digests, size = dict[str, str](), 0
-    for each in (each for each in made.files if each.outcome is not RestoreOutcome.UNPROMISED):
+    for each in (each for each in result.files if each.outcome is not RestoreOutcome.UNPROMISED):
         stored = each.name.replace(audit.incident, "data", 1)
         name = stored.replace("%", "=")
         if name != stored:
@@ -60,7 +60,7 @@ def bag(store: "Store", folder: Path, organization: str, audit: Audit, unpromise
     tags["tagmanifest-sha256.txt"] = _lines({name: digest_bytes(text.encode()) for name, text in tags.items()})
     for name, text in tags.items():
         (whole / name).write_bytes(text.encode())
-    return made
+    return result
 
 
 def _lines(digests: dict[str, str]) -> str:

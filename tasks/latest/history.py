@@ -38,10 +38,10 @@ class History:
 def history(store: "Store") -> History:
     """Read the last transaction from the store. The intent of a transaction takes its number."""
     keys = [each.key for each in store.list(TURNS)]
-    taken = {number for key in keys if key == begun_key(number := turn_of(key))}
-    if not (number := end_of_line(taken)):
+    numbers = {number for key in keys if key == begun_key(number := turn_of(key))}
+    if not (number := end_of_line(numbers)):
         return History()
-    if beyond := max(taken) - number:
+    if beyond := max(numbers) - number:
         logger.warning("promotions/%06d/ in %s is no turn of ours, which leave no gap", number + beyond, store.place)
     last, begun = read_transaction(store, number)
     if done_key(number) not in keys:
@@ -66,17 +66,17 @@ def read_transaction(store: "Store", number: int) -> tuple[LatestTransaction, st
     try:
         found = LatestTransaction.read(whole := Hashed(store.stream(begun_key(number))))
     except ValueError as error:
-        said = str(error).partition("\n")[0]
-        raise _unreadable(store, number, said) from error
+        message = str(error).partition("\n")[0]
+        raise _unreadable(store, number, message) from error
     if found.number != number:
         raise _unreadable(store, number, f"the record of turn {found.number}")
     return found, whole.sha256
 
 
-def _unreadable(store: "Store", number: int, said: str) -> PermanentStoreError:
+def _unreadable(store: "Store", number: int, message: str) -> PermanentStoreError:
     return PermanentStoreError(
         f"{begun_key(number)} in {store.place} to be the record of a turn",
-        said,
+        message,
         "latest/ was left as it is.",
         "Find out who wrote it; what latest/ was is in the turns before it (docs/latest.md).",
     )
@@ -84,24 +84,24 @@ def _unreadable(store: "Store", number: int, said: str) -> PermanentStoreError:
 
 def present(store: "Store", last: LatestTransaction | None) -> dict[str, ObjectRef]:
     """Return each object of latest/ by key, with the key at which the last transaction knows the same content."""
-    known = {row.key: tuple(each for each in (row.after, row.before) if each) for row in last.rows} if last else {}
+    references = {row.key: tuple(each for each in (row.after, row.before) if each) for row in last.rows} if last else {}
     keys = [each.key for each in store.list(LATEST)]
-    seen = side_by_side(store.head, keys, QUESTIONS)
-    return {there.key: _object(store, there, known.get(there.key, ())) for there in seen if there}
+    objects = side_by_side(store.head, keys, QUESTIONS)
+    return {there.key: _object(store, there, references.get(there.key, ())) for there in objects if there}
 
 
-def _object(store: "Store", there: "StoredObject", known: Collection[ObjectRef]) -> ObjectRef:
-    for each in known:
+def _object(store: "Store", there: "StoredObject", references: Collection[ObjectRef]) -> ObjectRef:
+    for each in references:
         if there.agrees(each.sha256, each.parts):
             return each
     sha256 = there.sha256 or read_back(store, there.key, there.size)
-    return next((each for each in known if each.sha256 == sha256), ObjectRef(sha256, there.size))
+    return next((each for each in references if each.sha256 == sha256), ObjectRef(sha256, there.size))
 
 
 def at_key(store: "Store", key: str, ref: ObjectRef) -> ObjectReceipt:
     """Compare the object at a key with `ref`. Reads its bytes back where the store has no comparable digest."""
     there = store.head(key)
-    said = there and there.says(ref.sha256, ref.parts)
-    got = said or (read_back(store, key, ref.size) if there else "no object")
+    sha256 = there and there.says(ref.sha256, ref.parts)
+    got = sha256 or (read_back(store, key, ref.size) if there else "no object")
     reason = "" if got == ref.sha256 else f"expected sha256 {ref.sha256}, the store has {got}"
-    return ObjectReceipt(key, ref.sha256, ref.size, proven=not reason, reason=reason, read=bool(there) and not said)
+    return ObjectReceipt(key, ref.sha256, ref.size, proven=not reason, reason=reason, read=bool(there) and not sha256)

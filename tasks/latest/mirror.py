@@ -33,8 +33,8 @@ class Surplus:
     @property
     def key(self) -> str:
         """Identifier of exactly this plan: a changed plan has another key, and a person is asked again."""
-        about = {"turn": self.turn, "files": {key: each.sha256 for key, each in self.files.items()}}
-        return f"mirror-{digest_bytes(canonical(about))[:32]}"
+        fields = {"turn": self.turn, "files": {key: each.sha256 for key, each in self.files.items()}}
+        return f"mirror-{digest_bytes(canonical(fields))[:32]}"
 
     @property
     def question(self) -> str:
@@ -63,8 +63,8 @@ def surplus(store: "Store") -> Surplus:
         raise Refused("a promotion to mirror", f"no turn of latest/ in {store.place}", "Run an evacuation first.")
     if past.open:
         raise LatestBusy("the last turn of latest/ to be done", f"turn {past.number}, which is not", "Run this later.")
-    asked = past.last.incident and past.last.policy == "mirror"
-    rows = [row for row in past.last.rows if asked and row.act is Act.WOULD_DELETE]
+    is_mirror = past.last.incident and past.last.policy == "mirror"
+    rows = [row for row in past.last.rows if is_mirror and row.act is Act.WOULD_DELETE]
     files = {row.key: row.before for row in rows if row.before and row.before.key.startswith(_HELD)}
     return Surplus(past.number, past.last.incident, files)
 

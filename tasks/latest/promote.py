@@ -48,28 +48,28 @@ def _once(_: Any, parameters: Mapping[str, Any]) -> str:
 def promote(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy: LatestPolicy) -> Promotion:
     """Promote sound files to latest/, in one transaction, if the incident is VERIFIED and none later has promoted."""
     if policy == "never":
-        return _left("the policy is never")
+        return _build_unchanged("the policy is never")
     if verdict.word is not Word.VERIFIED:
-        return _left(f"the incident is {verdict.word}")
+        return _build_unchanged(f"the incident is {verdict.word}")
     store = context.store.latest
     try:
         if why_not := _out_of_turn(context, history(store)):
-            return _left(why_not, again=why_not.endswith(_LOWER))
-        wanted, held, spared = _wanted(context, seals)
-        surplus = partial(surplus_of, wanted=wanted, spared=spared, unsure=_unsure(context, seals))
-        request = ChangeRequest(wanted, f"run {context.run.id}", context.incident.id, policy, surplus=surplus)
-        made = change_latest(store, request, context.log, now=datetime.now(UTC))
+            return _build_unchanged(why_not, again=why_not.endswith(_LOWER))
+        objects, held, spared = _select_objects(context, seals)
+        surplus = partial(surplus_of, wanted=objects, spared=spared, unsure=_unsure(context, seals))
+        request = ChangeRequest(objects, f"run {context.run.id}", context.incident.id, policy, surplus=surplus)
+        promotion = change_latest(store, request, context.log, now=datetime.now(UTC))
     except LatestBusy as busy:
-        return _left(str(busy), again=True)
+        return _build_unchanged(str(busy), again=True)
     except NotOurs as error:
-        return _left(f"skipped, {error}", again=True)
-    if made.turn:  # a later run that asks for another retention gives it to what this one has told of latest/ as well
-        told = context.state.turned.read()
-        context.state.turned.write({**told, **made.turn.digests})
-    why = _told(held) or ("" if wanted else _NOTHING)
-    if not wanted:
+        return _build_unchanged(f"skipped, {error}", again=True)
+    if promotion.turn:  # a later run that asks for another retention gives it to what this one wrote to latest/ as well
+        digests = context.state.turned.read()
+        context.state.turned.write({**digests, **promotion.turn.digests})
+    why = _describe_held(held) or ("" if objects else _NOTHING)
+    if not objects:
         context.log.write("not promoted", LATEST, act="add nothing to", why=why)
-    return replace(made, reason="; ".join(filter(None, (why, _waits(policy, made)))))
+    return replace(promotion, reason="; ".join(filter(None, (why, _waits(policy, promotion)))))
 
 
 def _out_of_turn(context: RunContext, past: History) -> str:
@@ -84,14 +84,16 @@ def _out_of_turn(context: RunContext, past: History) -> str:
     return "".join(f"{incident} is from the future: the store got its claim at {at}" for at in ahead)
 
 
-def _left(why: str, *, again: bool = False) -> Promotion:
+def _build_unchanged(why: str, *, again: bool = False) -> Promotion:
     """Return a promotion that changed nothing. With `again` it is not cached: the next run of the incident may."""
     return Promotion(reason=f"latest/ was left as it is: {why}", again=again)
 
 
-def _wanted(context: RunContext, seals: Sequence[Seal]) -> tuple[dict[str, ObjectRef], dict[str, str], frozenset[str]]:
+def _select_objects(
+    context: RunContext, seals: Sequence[Seal]
+) -> tuple[dict[str, ObjectRef], dict[str, str], frozenset[str]]:
     """Return the objects for latest/ by key, reasons by stored name for those held back, and the workload's keys."""
-    wanted, held, has = dict[str, ObjectRef](), dict[str, str](), set[str]()
+    objects, held, has = dict[str, ObjectRef](), dict[str, str](), set[str]()
     block = context.workload
     for sealed in seals:
         manifest = read_manifest(context.directory, sealed.volume)
@@ -103,9 +105,9 @@ def _wanted(context: RunContext, seals: Sequence[Seal]) -> tuple[dict[str, Objec
                 del back[file.stored]
         passed = {stored: place for stored, place in places.items() if stored not in back}
         held = {stored: why for stored, why in held.items() if stored not in passed} | back
-        wanted |= latest_held(manifest, context.incident.snapshot, passed)
+        objects |= latest_held(manifest, context.incident.snapshot, passed)
         has |= {latest_key(places.get(file.stored, file.stored)) for file in manifest.files}
-    return wanted, held, frozenset(has)
+    return objects, held, frozenset(has)
 
 
 def _unsure(context: RunContext, seals: Sequence[Seal]) -> frozenset[str]:
@@ -115,13 +117,13 @@ def _unsure(context: RunContext, seals: Sequence[Seal]) -> frozenset[str]:
     return unsure_of([item for attempts in statements for item in attempts])
 
 
-def _waits(policy: LatestPolicy, made: Promotion) -> str:
+def _waits(policy: LatestPolicy, promotion: Promotion) -> str:
     """Return a notice that a mirror's deletions need an approval, which the evacuation does not await; else empty."""
-    waits = policy == "mirror" and Act.WOULD_DELETE in made.counts
+    waits = policy == "mirror" and Act.WOULD_DELETE in promotion.counts
     return "what would be deleted waits for an approval: run the deployment mirror/NAME" if waits else ""
 
 
-def _told(held: dict[str, str]) -> str:
+def _describe_held(held: dict[str, str]) -> str:
     shown = [f"{stored} ({why})" for stored, why in list(held.items())[:_SHOWN]]
     more = [f"{len(held) - _SHOWN} more"] if len(held) > _SHOWN else []
     return f"not promoted: {'; '.join([*shown, *more])}" if held else ""

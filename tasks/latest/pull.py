@@ -119,14 +119,14 @@ def pull(store: "Store", what: str, folder: Path, *, overwrite: bool = False, un
         if into:
             _require_room(into, {_place(source, _name(source, each.key)): each.size for each in some})
     files = [
-        *side_by_side(partial(_landed, store, source, folder, overwrite), promised),
+        *side_by_side(partial(_restore, store, source, folder, overwrite), promised),
         *side_by_side(partial(_set_apart, store, source, unpromised), others),
         *(
             Pulled(_name(source, key), RestoreOutcome.MISSING, reason="it is not in the store")
             for key in source.promised.keys() - there
         ),
     ]
-    return Pull(what, tuple(files), _changed(store, past) if what == "latest" else "")
+    return Pull(what, tuple(files), _describe_change(store, past) if what == "latest" else "")
 
 
 def _require_apart(unpromised: Path, folder: Path) -> None:
@@ -138,7 +138,7 @@ def _require_apart(unpromised: Path, folder: Path) -> None:
         raise Refused(expected, str(unpromised), "Make it (mkdir), and give it as --unpromised.")
 
 
-def _changed(store: "Store", past: History) -> str:
+def _describe_change(store: "Store", past: History) -> str:
     if past.open:
         return f"turn {past.number} of latest/ is not done: what is there is partly what it was before"
     return "" if history(store).number == past.number else "latest/ has changed meanwhile: run this again"
@@ -153,7 +153,7 @@ def source_of(store: "Store", what: str, past: History = History()) -> RestoreSo
     if what.startswith("IR-"):
         incident = parse_id(what)
         return RestoreSource(
-            what, f"incidents/{incident}/", f"{incident}/", _promised(store, incident, f"incidents/{incident}/")
+            what, f"incidents/{incident}/", f"{incident}/", _find_promised(store, incident, f"incidents/{incident}/")
         )
     stamp = what.removeprefix("snapshots/").strip("/")
     prefix = snapshot_key(stamp, "")
@@ -163,7 +163,7 @@ def source_of(store: "Store", what: str, past: History = History()) -> RestoreSo
             what,
             "List the incidents: evacuation audit STORE; a snapshot's stamp is its incident's id without IR-.",
         )
-    promised = {key: sha256 for each in incidents for key, sha256 in _promised(store, each, prefix).items()}
+    promised = {key: sha256 for each in incidents for key, sha256 in _find_promised(store, each, prefix).items()}
     return RestoreSource(what, prefix, "", promised)
 
 
@@ -175,7 +175,7 @@ def _incidents_of(stamp: str) -> Iterator[str]:
             yield parse_id(f"IR-{each}")
 
 
-def _promised(store: "Store", incident: str, prefix: str) -> dict[str, str]:
+def _find_promised(store: "Store", incident: str, prefix: str) -> dict[str, str]:
     """Return expected SHA-256 digests by key, from the incident's manifests and closings, and these themselves."""
     layout, keys, _ = keys_of(store, incident)
     found, sealed, key = dict[str, str](), dict[str, str](), ""
@@ -245,20 +245,20 @@ def _set_apart(store: "Store", source: RestoreSource, unpromised: Path | None, t
     name, why = _name(source, there.key), "no manifest, closing or turn names it"
     if unpromised is None:
         why = f"{why}, so it was not written; --unpromised FOLDER takes it"
-    elif (made := _landed(store, source, unpromised, False, there)).outcome not in _HERE:
-        return made
+    elif (result := _restore(store, source, unpromised, False, there)).outcome not in _HERE:
+        return result
     else:
         why = f"{why}; it is in {unpromised}"
     return Pulled(name, RestoreOutcome.UNPROMISED, there.size, why)
 
 
-def _landed(store: "Store", source: RestoreSource, folder: Path, overwrite: bool, there: "StoredObject") -> Pulled:  # noqa: FBT001
+def _restore(store: "Store", source: RestoreSource, folder: Path, overwrite: bool, there: "StoredObject") -> Pulled:  # noqa: FBT001
     name = _name(source, there.key)
     if not PLAIN.fullmatch(name):
         return Pulled(name, RestoreOutcome.FAILED, reason="its name is none of ours")
     place = _place(source, name)
     try:
-        expected = source.promised.get(there.key) or _told(store, there.key)
+        expected = source.promised.get(there.key) or _find_digest(store, there.key)
         before = local(folder, place)
         if before and before.sha256 == expected:
             return Pulled(name, RestoreOutcome.SAME, there.size, sha256=expected)
@@ -270,7 +270,7 @@ def _landed(store: "Store", source: RestoreSource, folder: Path, overwrite: bool
     return Pulled(name, RestoreOutcome.REPLACED if before else RestoreOutcome.NEW, there.size, sha256=expected)
 
 
-def _told(store: "Store", key: str) -> str:
+def _find_digest(store: "Store", key: str) -> str:
     """Return the digest of an object that no document names: the store's own, else that of its bytes."""
     there = store.head(key)
     if there is None:

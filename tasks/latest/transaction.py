@@ -66,7 +66,7 @@ class ChangeRequest:
     by: str
     incident: str = ""
     policy: LatestPolicy = "guarded"
-    undoes: int | None = None
+    reverts: int | None = None
     surplus: Callable[[Latest], Collection[str]] = lambda _: ()
     remove: Collection[str] = ()
     lower_to: str | None = None
@@ -110,16 +110,16 @@ def plan_change(store: "Store", request: ChangeRequest, past: History, now: date
         begun_at=now,
         rows=_rows(request, past, present(store, past.last)),
         newest=max(newest, request.incident) if request.lower_to is None else request.lower_to,
-        undoes=request.undoes,
+        undoes=request.reverts,
         carries_on=past.open.number if past.open else None,
         lowered="" if request.lower_to is None else newest,
     )
 
 
 def _rows(request: ChangeRequest, past: History, there: Latest) -> tuple[Row, ...]:
-    coming, going = pending(past.open) if past.open and not request.undoes else ({}, frozenset[str]())
-    wanted, remove = {**coming, **request.wanted}, {*request.remove, *going}
-    return plan(past.number + 1, there, wanted, surplus=request.surplus(there), remove=remove)
+    coming, going = pending(past.open) if past.open and not request.reverts else ({}, frozenset[str]())
+    objects, remove = {**coming, **request.wanted}, {*request.remove, *going}
+    return plan(past.number + 1, there, objects, surplus=request.surplus(there), remove=remove)
 
 
 def verify_backups(
@@ -153,13 +153,13 @@ def _write_intent(store: "Store", transaction: LatestTransaction, log: Log) -> s
     try:
         begun = _create(store, key, transaction)
     except Conflict as error:
-        taken = f"turn {transaction.number} of latest/"
-        raise LatestBusy(taken, "another run that was quicker", "Run this again.") from error
+        expected = f"turn {transaction.number} of latest/"
+        raise LatestBusy(expected, "another run that was quicker", "Run this again.") from error
     except Denied as error:
         remedy = "Give the store block a promoter (docs/latest.md)."
         raise NotOurs("an identity that may change latest/", error.got, remedy) from error
-    left = {act: [row.key for row in transaction.rows if row.act is act] for act in (Act.KEEP, Act.WOULD_DELETE)}
-    log.write("turn begun", key, sha256=begun, result=transaction.summary, left={**left})
+    remaining = {act: [row.key for row in transaction.rows if row.act is act] for act in (Act.KEEP, Act.WOULD_DELETE)}
+    log.write("turn begun", key, sha256=begun, result=transaction.summary, left={**remaining})
     return begun
 
 
@@ -205,9 +205,9 @@ def _change(store: "Store", number: int, row: Row) -> None:
     if row.before and _makes_backup(number, row):
         store.copy(row.key, row.before.key, row.before.sha256, row.before.parts)
         if not (receipt := at_key(store, row.before.key, row.before)).proven:
-            raise _changed(store, row.key, receipt.reason)
+            raise _build_change_error(store, row.key, receipt.reason)
     elif row.after and (reason := _differs(store, row)):
-        raise _changed(store, row.key, reason)
+        raise _build_change_error(store, row.key, reason)
     if row.after:
         store.copy(row.after.key, row.key, row.after.sha256, row.after.parts, replace=True)
     elif row.before:
@@ -221,7 +221,7 @@ def _differs(store: "Store", row: Row) -> str:
     return "expected no object, the store has one" if store.head(row.key) else ""
 
 
-def _changed(store: "Store", key: str, reason: str) -> StoreError:
+def _build_change_error(store: "Store", key: str, reason: str) -> StoreError:
     return TransientStoreError(
         f"{key} in {store.place} to be what the turn says", reason, "The turn is left open.", "Run this again."
     )
@@ -238,7 +238,7 @@ def _commit(  # noqa: PLR0913, PLR0917  the phases before it
     """Require that each file is proven, then mark the transaction as done."""
     receipts, number = _receipts(request.wanted, transaction, applied), transaction.number
     if bad := unproven(receipts):
-        raise _changed(store, bad[0].key, bad[0].reason)
+        raise _build_change_error(store, bad[0].key, bad[0].reason)
     done = canonical({"turn": number, "begun": begun, "by": request.by, "done_at": datetime.now(UTC).isoformat()})
     proof = TurnProof(number, begun, create_kept(store, done_key(number), done), kept_by(number, transaction.rows))
     log.write("turn done", done_key(number), sha256=proof.done, result=transaction.summary)
@@ -246,11 +246,11 @@ def _commit(  # noqa: PLR0913, PLR0917  the phases before it
 
 
 def _receipts(
-    wanted: Latest, transaction: LatestTransaction, applied: Mapping[str, ObjectReceipt] = _NONE
+    objects: Latest, transaction: LatestTransaction, applied: Mapping[str, ObjectReceipt] = _NONE
 ) -> tuple[ObjectReceipt, ...]:
     """Return receipts for all wanted objects. Those that the transaction kept were proven when it was planned."""
-    kept = {row.key for row in transaction.rows if row.act is Act.KEEP}
+    unchanged = {row.key for row in transaction.rows if row.act is Act.KEEP}
     return tuple(
-        ObjectReceipt(key, ref.sha256, ref.size, proven=True) if key in kept else applied[key]
-        for key, ref in wanted.items()
+        ObjectReceipt(key, ref.sha256, ref.size, proven=True) if key in unchanged else applied[key]
+        for key, ref in objects.items()
     )

@@ -71,8 +71,8 @@ def judge_models(context: RunContext, evidence: Sequence[Evidence]) -> Inspectio
     for finding in found.findings:
         latest = latest_place(files[finding.stored], context.workload)
         context.log.write("model judged", finding.stored, sha256=finding.sha256, result=finding.summary, latest=latest)
-    known = {unquote(file.source).decode(errors="backslashreplace"): file.sha256 for file in models}
-    if (served := model_served(context, {context.run.volume: files.values()}, known)).names:
+    digests = {unquote(file.source).decode(errors="backslashreplace"): file.sha256 for file in models}
+    if (served := model_served(context, {context.run.volume: files.values()}, digests)).names:
         context.log.write("model served", " or ".join(served.names), result=served.summary)
     return Inspection((*before, *found.findings))
 
@@ -90,19 +90,21 @@ def judge_again(context: RunContext, volume: int, files: Iterable[StoredFile]) -
         if finding.outcome not in _RULED or file is None or unsteady(file.stored, file.note):
             return finding
         try:
-            about = _judge(context, volume, file, until, inspect=finding.outcome is Soundness.SUSPECT)
+            fields = _judge(context, volume, file, until, inspect=finding.outcome is Soundness.SUSPECT)
             as_sealed = digest(context.directory.locate(volume, file)) == file.sha256 == finding.sha256
         except OSError:  # one that was hashed in place may be gone; whether the API may load it is asked elsewhere
             return finding
-        return ModelFinding(file.stored, file.sha256, **about) if as_sealed and about["outcome"] in _RULED else finding
+        return (
+            ModelFinding(file.stored, file.sha256, **fields) if as_sealed and fields["outcome"] in _RULED else finding
+        )
 
     sealed = sealed_findings(context.directory, volume)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = tuple(pool.map(again, sealed))
     for before, now in zip(sealed, found, strict=True):
         if now.outcome is not before.outcome:
-            told = f"{now.summary}; sealed as {before.outcome}"
-            context.log.write("model judged again", now.stored, sha256=now.sha256, result=told)
+            summary = f"{now.summary}; sealed as {before.outcome}"
+            context.log.write("model judged again", now.stored, sha256=now.sha256, result=summary)
     return found
 
 
@@ -122,10 +124,10 @@ def _judge_twins(
 ) -> list[ModelFinding]:
     context.cancelled.check()
     try:
-        about = _judge(context, context.run.volume, twins[0], until, since)
+        fields = _judge(context, context.run.volume, twins[0], until, since)
     except OSError as error:
-        about = _unknown(f"not judged: {error.strerror or error}")
-    return [_second_look(context, file, ModelFinding(file.stored, file.sha256, **about)) for file in twins]
+        fields = _unknown(f"not judged: {error.strerror or error}")
+    return [_second_look(context, file, ModelFinding(file.stored, file.sha256, **fields)) for file in twins]
 
 
 def _unknown(reason: str) -> dict[str, Any]:
@@ -147,35 +149,35 @@ def _judge(  # noqa: PLR0913
         return _unknown(f"not judged: the {_ALL_SECONDS:g} s for all models were used up")
     path = context.directory.locate(volume, file)
     with path.open("rb") as opened:
-        known = named_as_model(file.stored) or looks_like_a_pickle(opened.read(HEAD))
-        about = read_model(opened, seconds, context.workload)
-        if about["outcome"] is Soundness.TORN and not known:
-            return _unknown(f"{OTHER_FORMAT}; as a pickle: {about['reason']}")
+        is_named = named_as_model(file.stored) or looks_like_a_pickle(opened.read(HEAD))
+        fields = read_model(opened, seconds, context.workload)
+        if fields["outcome"] is Soundness.TORN and not is_named:
+            return _unknown(f"{OTHER_FORMAT}; as a pickle: {fields['reason']}")
         alone = since and left_alone(path, file, 0, since.timestamp())
         if file.in_place and not alone and digest(path) != file.sha256:
             return {"outcome": Soundness.TORN, "reason": "it changed while it was judged"}
-        if about["outcome"] is Soundness.SOUND and context.workload.inspect_models and inspect:
+        if fields["outcome"] is Soundness.SOUND and context.workload.inspect_models and inspect:
             opened.seek(0)
-            about |= _loaded(context.workload, opened, seconds, about)
-    return about
+            fields |= _load(context.workload, opened, seconds, fields)
+    return fields
 
 
 def read_model(file: BinaryIO, seconds: float, block: Workload) -> dict[str, Any]:
     """Read a model in a sandbox, by the rules of the block; return a finding's fields. It is not loaded."""
-    told = (json.dumps(each) for each in (block.model_imports, *import_path(block)))
-    command = [sys.executable, "-P", "-m", "tasks.models.scanner", *told]
+    arguments = (json.dumps(each) for each in (block.model_imports, *import_path(block)))
+    command = [sys.executable, "-P", "-m", "tasks.models.scanner", *arguments]
     answer = run_confined(command, file, Limits(seconds, _MEMORY))
     if answer.late:
         return _unknown(f"reading it took more than {seconds:.3g} s")
     try:
-        about: dict[str, Any] = json.loads(answer.said)
+        fields: dict[str, Any] = json.loads(answer.said)
     except ValueError:
         return _unknown(f"reading it broke its reader, which ended with {answer.ended}: too large, or made to do so")
-    lists = {name: tuple(value) for name, value in about.items() if isinstance(value, list)}
-    return about | lists | {"outcome": Soundness(about["outcome"])}
+    lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+    return fields | lists | {"outcome": Soundness(fields["outcome"])}
 
 
-def _loaded(workload: Workload, file: BinaryIO, seconds: float, read: Mapping[str, Any]) -> dict[str, Any]:
+def _load(workload: Workload, file: BinaryIO, seconds: float, read: Mapping[str, Any]) -> dict[str, Any]:
     """Load the model as the workload's user, never as root. One that its own interpreter cannot load is not sound."""
     interpreter = workload.root / interpreter_of(workload.root, workload.interpreter)
     own = interpreter.exists()
@@ -184,34 +186,36 @@ def _loaded(workload: Workload, file: BinaryIO, seconds: float, read: Mapping[st
     answer = run_confined(program, file, _as_workload(workload, seconds))
     walls = tuple(f"inspected without a wall that this host does not have: {wall}" for wall in answer.without)
     try:
-        told = json.loads(answer.said)
+        report = json.loads(answer.said)
     except ValueError:
-        told = None
-    if not isinstance(told, dict):
+        report = None
+    if not isinstance(report, dict):
         why = f"not done after {seconds:.3g} s" if answer.late else f"its loader ended with {answer.ended}"
         if answer.refused:
             why = f"{program[0]}: {answer.refused}"
         return {"warnings": (*walls, f"not inspected: {why}")}
-    return as_told(told, made_with=read.get("sklearn", ""), own_interpreter=own, walls=walls)
+    return parse_report(report, made_with=read.get("sklearn", ""), own_interpreter=own, walls=walls)
 
 
-def as_told(told: Mapping[str, Any], *, made_with: str, own_interpreter: bool, walls: Sequence[str]) -> dict[str, Any]:
+def parse_report(
+    report: Mapping[str, Any], *, made_with: str, own_interpreter: bool, walls: Sequence[str]
+) -> dict[str, Any]:
     """Build a finding's fields from what the loaded model reports, which is shown but not trusted."""
-    warnings = (*walls, *plain_all(told.get("warnings")))
-    if "error" in told:
-        error = plain(told["error"])
+    warnings = (*walls, *plain_all(report.get("warnings")))
+    if "error" in report:
+        error = plain(report["error"])
         if own_interpreter:
             return {"warnings": warnings, **_unknown(f"the workload's own interpreter cannot load it: {error}")}
         return {"warnings": (*warnings, f"not inspected: our interpreter cannot load it: {error}")}
-    loaded_with = plain(told.get("sklearn") or "")
+    loaded_with = plain(report.get("sklearn") or "")
     if made_with and loaded_with and made_with != loaded_with:
         warnings = (*warnings, f"made with scikit-learn {made_with}, loaded with {loaded_with}")
-    features = told.get("features")
+    features = report.get("features")
     return {
-        "estimator": plain(told.get("estimator", "")),
+        "estimator": plain(report.get("estimator", "")),
         "features": features if type(features) is int else None,
-        "feature_names": plain_all(told.get("feature_names")),
-        "classes": plain_all(told.get("classes")),
+        "feature_names": plain_all(report.get("feature_names")),
+        "classes": plain_all(report.get("classes")),
         "inspected": True,
         "warnings": warnings,
     }
@@ -252,11 +256,11 @@ def import_path(block: Workload) -> tuple[list[str], list[str]]:
     The folders are the root, those of PYTHONPATH, and those in the API's command or of files in it.
     """
     named = {folder for word in block.api_command if (folder := _folder_of(block.root / word.rpartition("=")[2]))}
-    told = {block.root / folder for folder in block.api_environment.get("PYTHONPATH", "").split(":")}
+    python_path = {block.root / folder for folder in block.api_environment.get("PYTHONPATH", "").split(":")}
     interpreter = block.root / interpreter_of(block.root, block.interpreter)
     home = clean_environment(block.root.stat().st_uid).get("HOME", "/")
     prefixes = {interpreter.parent.parent, interpreter.resolve().parent.parent, Path(home) / ".local"}
-    return sorted(map(str, {block.root, *named, *told})), sorted(map(str, prefixes))
+    return sorted(map(str, {block.root, *named, *python_path})), sorted(map(str, prefixes))
 
 
 def _folder_of(path: Path) -> Path | None:

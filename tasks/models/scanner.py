@@ -28,13 +28,13 @@ def scan(stream: bytes) -> Iterator[Name]:
     return (Name(each.module, each.name) for each in found.globals if each.safety is SafetyLevel.Dangerous)
 
 
-def planted(name: str, folders: Iterable[str]) -> bool:
+def is_planted(name: str, folders: Iterable[str]) -> bool:
     """Return whether Python would import this name from one of the folders: as source, extension module or package."""
     patterns = [f"{escape(name)}{ending}" for ending in (".py", ".pyc", ".so", ".*.so", "/__init__.*")]
     return any(True for folder in folders for pattern in patterns for _ in Path(folder).glob(pattern))
 
 
-def installed(prefixes: Iterable[str]) -> Iterator[str]:
+def find_import_folders(prefixes: Iterable[str]) -> Iterator[str]:
     """Yield the folders that an interpreter imports from by default, and those that .pth files add."""
     for prefix in prefixes:
         for library in Path(prefix).glob("lib*/python3*"):
@@ -60,7 +60,9 @@ def main() -> None:
             file,
             own,
             scan,
-            planted=lambda name: planted(name, chain(folders, installed(prefixes) if name == LOSSES else ())),
+            planted=lambda name: is_planted(
+                name, chain(folders, find_import_folders(prefixes) if name == LOSSES else ())
+            ),
         )
     print(json.dumps(found))
 

@@ -14,7 +14,7 @@ from tasks.host.detached_process import start_keeper
 from tasks.incident.layout import DEADLINE_LOG
 from tasks.incident.thaw_refusal import why_not_thaw
 from tasks.people.form import JAPANESE, await_decision
-from tasks.prefect_side.clock import server_time_if_told
+from tasks.prefect_side.clock import find_server_time
 from tasks.rendering.clock import both_times
 from tasks.rendering.markdown import prose
 from tasks.runtime.context import RunContext
@@ -47,7 +47,7 @@ def thaw_decided(context: RunContext, looked: Sequence[Evidence]) -> bool:
     now, terms = datetime.now(UTC), _terms(context)
     if context.run.dry_run or why_not_thaw(context.directory.path):
         return False
-    if not (terms.asks(server_time_if_told() or now) if isinstance(terms, Order) else terms.on_alarm == "ask"):
+    if not (terms.asks(find_server_time() or now) if isinstance(terms, Order) else terms.on_alarm == "ask"):
         return False
     asked = question_of(context.log.entries())
     if asked.decision:

@@ -23,8 +23,8 @@ def server_time(client: SyncPrefectClient) -> datetime:
     return time_told(client.hello().headers.get("date")) or datetime.now(UTC)
 
 
-def server_time_if_told() -> datetime | None:
-    """Return the time by the Prefect server's clock; None if it does not tell within five seconds. Never raises."""
+def find_server_time() -> datetime | None:
+    """Return the time by the Prefect server's clock; None if it does not answer within five seconds. Never raises."""
     with (
         suppress(HTTPError, ValueError, RuntimeError),
         temporary_settings(AT_ONCE),
@@ -35,7 +35,7 @@ def server_time_if_told() -> datetime | None:
 
 
 class ServerClock:
-    """The server's clock as its latest answer told it, carried on by this host's time since boot, which nobody sets."""
+    """The server's clock, by the Date header of its latest answer and this host's time since boot."""
 
     def __init__(self) -> None:
         """Know nothing yet."""
@@ -47,12 +47,12 @@ class ServerClock:
         Returns by how much the clock was put forward; negative if it was put back.
         """
         before = self.now()
-        if told := time_told(date):
-            self._at_boot = told - _since_boot()
+        if server_time := time_told(date):
+            self._at_boot = server_time - _since_boot()
         return self.now() - before
 
     def now(self) -> datetime:
-        """Return the server's time; this host's as long as the server has told none."""
+        """Return the server's time; this host's until the server has sent one."""
         return self._at_boot + _since_boot() if self._at_boot else datetime.now(UTC)
 
 

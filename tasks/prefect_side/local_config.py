@@ -26,9 +26,9 @@ _GIVEN: Final = ContextVar[LocalConfig | None]("given", default=None)
 
 
 @contextmanager
-def using_local_config(given: LocalConfig) -> Iterator[None]:
+def using_local_config(config: LocalConfig) -> Iterator[None]:
     """Make these the blocks of every name, while the body runs and in the threads that Prefect starts for it."""
-    token = _GIVEN.set(given)
+    token = _GIVEN.set(config)
     try:
         yield
     finally:
@@ -43,11 +43,11 @@ def local_config() -> LocalConfig | None:
 @contextmanager
 def own_server() -> Iterator[bool]:
     """Use the server with people's deployments: the run's own, or by hand the person's. False if none is known."""
-    known = local_config()
-    if known is None:
+    config = local_config()
+    if config is None:
         yield True
         return
-    api = known.settings.api
+    api = config.settings.api
     with asking(api):
         yield api.url is not None
 

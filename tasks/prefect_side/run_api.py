@@ -50,7 +50,7 @@ class RunApi(httpx.BaseTransport, httpx.AsyncBaseTransport):
         return self.handle_request(request)
 
     def _answer(self, method: str, path: str, body: _Json) -> tuple[HTTPStatus, Any]:
-        kind, key, sets_state = asked.groups() if (asked := _KEPT.fullmatch(path)) else ("", "", "")
+        kind, key, sets_state = route.groups() if (route := _KEPT.fullmatch(path)) else ("", "", "")
         match method, self._known.get(f"{kind}/{key}"):
             case "GET", None if path in _FIXED:
                 return HTTPStatus.OK, _FIXED[path]
@@ -88,13 +88,13 @@ def answering(api: RunApi) -> Iterator[None]:
             kind.__init__ = init
 
 
-def _set_state(run: _Json, given: _Json) -> _Json:
+def _set_state(run: _Json, proposal: _Json) -> _Json:
     """Let the flow run be in this state, and return Prefect's answer to that."""
-    details = {**(given.get("state_details") or {}), "flow_run_id": run["id"]}
+    details = {**(proposal.get("state_details") or {}), "flow_run_id": run["id"]}
     if details.get("pause_reschedule"):  # nobody could resume it
         reason = "Cannot suspend flows without a deployment."
         return {"state": None, "status": "ABORT", "details": {"type": "abort_details", "reason": reason}}
-    state = {**given, "id": str(uuid4()), "timestamp": _now(), "state_details": details}
+    state = {**proposal, "id": str(uuid4()), "timestamp": _now(), "state_details": details}
     count = run["run_count"] + (state["type"] == "RUNNING")
     run.update(state=state, state_type=state["type"], state_name=state.get("name"), run_count=count, updated=_now())
     return {"state": state, "status": "ACCEPT", "details": {"type": "accept_details"}}

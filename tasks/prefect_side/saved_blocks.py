@@ -23,8 +23,8 @@ def require_store(name: str) -> Mapping[str, Any]:
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
 
-    if known := local_config():
-        return known.store
+    if config := local_config():
+        return config.store
     with get_client(sync_client=True) as client:
         try:
             return client.read_block_document_by_name(name, _STORE).data
@@ -58,8 +58,8 @@ def secret_headers(reference: str) -> dict[str, str]:
         except OSError as error:
             cure = f"Put it there: chown root {reference}; chmod 600 {reference}"
             raise Refused(f"the API's headers in {reference}", error.strerror or "none", cure) from error
-    with own_server() as known:
-        if not known:
+    with own_server() as has_server:
+        if not has_server:
             raise Refused(f"a Prefect server that has {reference}", "none", "Set PREFECT_API_URL to its address.")
         try:
             value = saved_fields(reference).get("value")
@@ -95,8 +95,8 @@ def _is_header(item: tuple[Any, Any]) -> bool:
 
 def load_block(kind: type[Any], name: str) -> Any:
     """Load a block by name, or the file's in a run by hand. Refuses an invalid one, and an unknown with those known."""
-    if (known := local_config()) and isinstance(known.workload, kind):
-        return known.workload
+    if (config := local_config()) and isinstance(config.workload, kind):
+        return config.workload
     try:
         return kind.load(name)
     except ValueError as error:
@@ -119,14 +119,14 @@ def unknown_block(slug: str, name: str) -> Refused:
     from prefect.client.orchestration import get_client
     from prefect.exceptions import PrefectHTTPStatusError
 
-    known = list[str]()
+    names = list[str]()
     with (
         get_client(sync_client=True) as client,
         suppress(PrefectHTTPStatusError),
     ):  # no block of the type was ever saved
-        known = sorted(str(document.name) for document in client.read_block_documents_by_type(slug))
+        names = sorted(str(document.name) for document in client.read_block_documents_by_type(slug))
     return Refused(
         f"the name of a saved {slug} block",
         repr(name),
-        f"Use one of: {', '.join(known) or 'none is saved yet'}; or save one (docs/setup.md).",
+        f"Use one of: {', '.join(names) or 'none is saved yet'}; or save one (docs/setup.md).",
     )

@@ -34,14 +34,14 @@ class PrefectScheduler:
 
     def list_states(self, launchers: Iterable[Launcher], seconds: float) -> States:
         """Ask one after the other: SQLite under the server takes one writer at a time."""
-        return asyncio.run(_each(_paused, launchers, seconds))
+        return asyncio.run(_each(_is_paused, launchers, seconds))
 
     def set_paused(self, launchers: Iterable[Launcher], seconds: float, *, paused: bool) -> States:
         """Set each, and prove it by reading it again."""
 
         async def act(client: "PrefectClient", launcher: Launcher) -> bool:
             await _set_paused(client, launcher, paused=paused)
-            return await _paused(client, launcher)
+            return await _is_paused(client, launcher)
 
         return asyncio.run(_each(act, launchers, seconds))
 
@@ -63,8 +63,8 @@ async def _each(
         except Exception as error:  # noqa: BLE001  containment goes on after any error of server or network
             states[launcher] = LauncherState(launcher, None, f"{type(error).__name__}: {error}"[:300])
 
-    with own_server() as known:
-        if not known:
+    with own_server() as has_server:
+        if not has_server:
             return tuple(LauncherState(launcher, None, NO_SERVER) for launcher in states)
         if states:
             with suppress(TimeoutError):
@@ -74,7 +74,7 @@ async def _each(
     return tuple(states.values())
 
 
-async def _paused(client: "PrefectClient", launcher: Launcher) -> bool:
+async def _is_paused(client: "PrefectClient", launcher: Launcher) -> bool:
     if launcher.kind is Kind.DEPLOYMENT:
         return (await client.read_deployment_by_name(launcher.name)).paused
     if launcher.kind is Kind.POOL:
@@ -111,8 +111,8 @@ class RehearsalScheduler:
 
     def list_states(self, launchers: Iterable[Launcher], seconds: float) -> "States":
         """Return each as it would be."""
-        seen = self._scheduler.list_states(launchers, seconds)
-        return tuple(replace(state, paused=self._set.get(state.launcher, state.paused)) for state in seen)
+        states = self._scheduler.list_states(launchers, seconds)
+        return tuple(replace(state, paused=self._set.get(state.launcher, state.paused)) for state in states)
 
     def set_paused(self, launchers: Iterable[Launcher], seconds: float, *, paused: bool) -> "States":
         """Record the pause or the release."""

@@ -41,7 +41,7 @@ from tasks.incident.joining import (
 )
 from tasks.incident.last_word import is_finished, last_word
 from tasks.incident.run_lock import PAPER, has_ownership, owner, sign, take_ownership
-from tasks.prefect_side.clock import server_time_if_told
+from tasks.prefect_side.clock import find_server_time
 from tasks.prefect_side.saved_blocks import load_block, require_store
 from tasks.preflight.known_incident import require_known, require_new
 from tasks.preflight.privileges import tell_rights, tell_room
@@ -174,7 +174,7 @@ def _stale(request: Request, workload: Workload) -> str:
     """Return what people are told of an alarm that is too old to act on; empty if it is to be acted on."""
     if request.alarm is None or request.dry_run or request.incident_id:
         return ""
-    now = server_time_if_told() or datetime.now(UTC)
+    now = find_server_time() or datetime.now(UTC)
     age = request.alarm.age(request.created, now, datetime.now(UTC))
     if age <= timedelta(seconds=workload.alarm_max_age):
         return ""
@@ -199,7 +199,7 @@ def _finished_message(request: Request, home: Path) -> str:
 
 def _comparable(alarm: Alarm) -> Alarm:
     """Return what the alarm may be compared with: when its training began, and no times of a clock that is not ours."""
-    return _with_beginning(alarm).comparable(server_time_if_told() or datetime.now(UTC), datetime.now(UTC))
+    return _with_beginning(alarm).comparable(find_server_time() or datetime.now(UTC), datetime.now(UTC))
 
 
 def _with_beginning(alarm: Alarm) -> Alarm:

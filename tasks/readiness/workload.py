@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from blocks.file import lacking, no_program
-from tasks.acquisition.matching import found as found_files
+from tasks.acquisition.matching import find_names as found_files
 from tasks.collectors import discover
 from tasks.containment.api_port import port_of, strangers_on
 from tasks.containment.starters import look_for_starters
@@ -19,7 +19,7 @@ from tasks.custody.models.content import HEAD, looks_like_a_pickle
 from tasks.custody.models.inspection import OTHER_FORMAT, Soundness, named_as_model
 from tasks.custody.visible import visible
 from tasks.evidence import process_start
-from tasks.evidence.collect import needed
+from tasks.evidence.collect import is_needed
 from tasks.host.cgroup.ownership import unit_of
 from tasks.host.container.engine import DockerEngine
 from tasks.host.process.process import ancestry, process_line
@@ -165,7 +165,7 @@ def check_files(target: CheckTarget) -> Finding:
         return loss(f"not readable: {', '.join(unread[:_NAMED])}", "they are not collected: Partial", cure)
     empty = [each for each, (those, _) in matches.items() if not those]
     summary = ", ".join(f"{each} {getattr(block, each)}" for each in empty) or "none"
-    needed_names = [each for each in empty if needed(block, discover()[each]) and each not in block.may_be_missing]
+    needed_names = [each for each in empty if is_needed(block, discover()[each]) and each not in block.may_be_missing]
     if needed_names and not block.containers:
         cure = "correct the patterns, or name the collector in may_be_missing"
         return loss(f"patterns that match nothing: {summary}", "a needed collector finds nothing: Partial", cure)

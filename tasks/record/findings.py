@@ -23,8 +23,8 @@ from tasks.custody.models.inspection import Inspection
 from tasks.custody.step_result import StepResult
 from tasks.custody.store.latest import Promotion
 from tasks.custody.store.receipts import ObjectReceipt, Receipts
-from tasks.evidence.collect import needed
-from tasks.evidence.signing import unsigned, who_signs
+from tasks.evidence.collect import is_needed
+from tasks.evidence.signing import find_signer, note_unsigned
 from tasks.record.write import RecordContent
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import StepRunner, end_of, result_of, result_or_reason, words
@@ -149,7 +149,7 @@ def _failed_evidence(context: RunContext, name: str) -> Evidence:
     now = datetime.now(UTC)
     return Evidence(
         collector=name,
-        needed=needed(context.workload, discover()[name]),
+        needed=is_needed(context.workload, discover()[name]),
         may_be_missing=name in context.workload.may_be_missing,
         outcome=Outcome.FAILED,
         reason="the run was cancelled" if context.cancelled else "the step itself failed",
@@ -173,7 +173,7 @@ def verdict_of(context: RunContext, findings: Findings) -> Verdict:
         (*([f"the run was cancelled: {context.cancelled.summary}"] if context.cancelled else []), *findings.trouble),
         workload=context.incident.workload,
         ways_in=ways_in(findings.pause, findings.challenge, findings.watch),
-        notes=(*notes_of(findings), *findings.warnings, *unsigned(findings.seals, who_signs(context.store))),
+        notes=(*notes_of(findings), *findings.warnings, *note_unsigned(findings.seals, find_signer(context.store))),
         first=findings.inspection.none_sound(context.workload.model_imports) if findings.inspection else "",
         losses=[context.directory.not_followed] if context.directory.not_followed else (),
     )

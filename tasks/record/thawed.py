@@ -9,7 +9,7 @@ from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence
 from tasks.custody.incident.steps import step_of
 from tasks.custody.incident.verdict import judge_thaw
-from tasks.evidence.seal import sealed
+from tasks.evidence.seal import read_seals
 from tasks.incident.layout import closings
 from tasks.record.findings import content_of, findings_of
 from tasks.record.last_record import coverage_of, freeze_of, last_record
@@ -40,7 +40,7 @@ def build_thaw_content(steps: StepRunner, thaw: Thawed | str, coverage: tuple[Ev
         content,
         verdict=judge_thaw(context.incident.id, receipt, notes, trouble, workload=context.incident.workload),
         facts={**content.facts, **last, **facts, "thaw": receipt and asdict(receipt)},
-        seals=sealed(context),
+        seals=read_seals(context),
     )
 
 

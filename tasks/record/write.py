@@ -33,7 +33,7 @@ from tasks.custody.store.receipts import ObjectReceipt
 from tasks.custody.store.statement import statement
 from tasks.evidence.beside import create_or_beside
 from tasks.evidence.claim import claim
-from tasks.evidence.signing import Signer, envelop, sign, who_signs
+from tasks.evidence.signing import Signer, envelop, find_signer, sign
 from tasks.evidence.time_stamp import stamp
 from tasks.incident.joining import take_over_triggers
 from tasks.incident.last_postmortem import written_before
@@ -273,7 +273,7 @@ def _whole(folder: Path) -> list[Path]:
 
 def _closing(context: RunContext, folder: Path, content: RecordContent) -> dict[str, Any]:
     files = {path.name: digest(path) for path in _whole(folder) if path.name != CLOSING}
-    signer = who_signs(context.store)
+    signer = find_signer(context.store)
     postmortem_pages = {f"{POSTMORTEM}/{path.name}": digest(path) for path in _finished_pages(folder)}
     return {
         "incident": context.incident.id,

@@ -73,10 +73,10 @@ class HostFolder:
 
     def list_names(self, sealed: Iterable[str]) -> list[str]:
         """Return the files that match the block's patterns."""
-        from tasks.acquisition.matching import found
+        from tasks.acquisition.matching import find_names
 
         del sealed
-        names, _ = found(os.fsencode(self.workload), self.patterns)
+        names, _ = find_names(os.fsencode(self.workload), self.patterns)
         return [name.decode(errors="backslashreplace") for name in names]
 
     def find_new(self, before: Collection[str]) -> list[str]:

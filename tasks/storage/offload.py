@@ -43,10 +43,10 @@ def claim_store(context: RunContext) -> Sent:
     warnings = [f"{store.place}: {each}" for each in store.promises().notes]
     if warnings:
         context.log.write("store tried", store.place, result="; ".join(store.promises().notes))
-    if told := store.unfit():
-        warnings.append(f"not retained as asked: {told}")
-        context.log.write("not retained", store.place, result=told)
-        logger.warning("What is stored can be deleted by whoever may delete there: %s", told)
+    if problem := store.unfit():
+        warnings.append(f"not retained as asked: {problem}")
+        context.log.write("not retained", store.place, result=problem)
+        logger.warning("What is stored can be deleted by whoever may delete there: %s", problem)
     return Sent(1, 0, store.place, warnings=tuple(warnings))
 
 
@@ -57,8 +57,8 @@ def _by_seals(_: Any, parameters: Mapping[str, Any]) -> str:
     """
     context, seals = parameters["context"], parameters["seals"]
     doubted = f"{context.run.number}:{','.join(missing)}" if (missing := context.state.unproven.read()) else ""
-    kept = f"{retention}:" if (retention := context.store.retention) else ""
-    return f"{context.store.identity}:{kept}{','.join(sealed.manifest_sha256 for sealed in seals)}:{doubted}"
+    lock = f"{retention}:" if (retention := context.store.retention) else ""
+    return f"{context.store.identity}:{lock}{','.join(sealed.manifest_sha256 for sealed in seals)}:{doubted}"
 
 
 @step("offload", "offload", section="§5", ja="退避", retries=3, retry_delay_seconds=2.0, cache_key_fn=_by_seals)
@@ -85,17 +85,17 @@ def _offload(context: RunContext, ledger: Ledger, sealed: Seal) -> Sent:
     """Send one evidence folder: its files, evidence first, the snapshot copied from them, and the manifest last."""
     store, folder = context.store.evidence, context.directory.evidence_dir(sealed.volume)
     manifest = read_manifest(context.directory, sealed.volume)
-    wanted, copies = evidence_objects(manifest), snapshot_objects(manifest, context.incident.snapshot)
+    originals, copies = evidence_objects(manifest), snapshot_objects(manifest, context.incident.snapshot)
     closing = closing_objects(manifest, read_signature(folder))
-    every = (*wanted, *copies, *closing)
+    every = (*originals, *copies, *closing)
     progress = Progress(len(every), sum(item.size for item in every))
     delivery = Delivery(
         context,
         ledger,
         sealed.volume,
-        elsewhere(context, (item.sha256 for item in wanted if item.size)),
+        elsewhere(context, (item.sha256 for item in originals if item.size)),
         progress,
-        _listed(context, ledger, {item.folder for item in every}),
+        _list_sizes(context, ledger, {item.folder for item in every}),
     )
     with shown("offload", context.incident.id, progress):
         block = context.workload
@@ -104,7 +104,7 @@ def _offload(context: RunContext, ledger: Ledger, sealed: Seal) -> Sent:
         _note_lost(context.state, [file.source for file in manifest.files if file.stored in lost])
         for item in closing:
             delivery.close(item, folder / item.stored)
-    these = [*(item for item in (*wanted, *copies) if item.stored not in lost), *closing]
+    these = [*(item for item in (*originals, *copies) if item.stored not in lost), *closing]
     context.log.write(
         "offloaded", folder.name, digest=sealed.manifest_sha256, objects=len(these), result=f"to {store.place}"
     )
@@ -112,7 +112,7 @@ def _offload(context: RunContext, ledger: Ledger, sealed: Seal) -> Sent:
     return Sent(len(these), size, store.place, progress.ways["sent"], progress.ways["copied"])
 
 
-def _listed(context: RunContext, ledger: Ledger, folders: Collection[str]) -> dict[str, int]:
+def _list_sizes(context: RunContext, ledger: Ledger, folders: Collection[str]) -> dict[str, int]:
     """Return sizes by key of the objects in these folders of the store, without those that were not proven.
 
     Empty if retention is asked for, because a listing does not tell it, or if no earlier run has sent anything.
@@ -156,6 +156,6 @@ def _retain_turns(context: RunContext) -> None:
 
 def _note_lost(state: IncidentState, sources: Sequence[str]) -> None:
     """Note files that can no longer be sent as sealed, so that the next run collects them again."""
-    known = state.lost_in_place.read()
-    if not set(sources) <= set(known):
-        state.lost_in_place.write(sorted({*known, *sources}))
+    before = state.lost_in_place.read()
+    if not set(sources) <= set(before):
+        state.lost_in_place.write(sorted({*before, *sources}))

@@ -76,11 +76,11 @@ def _differs(store: "Store", item: Expected, there: "StoredObject | None", *, de
         return NOT_THERE, False
     if item.parts and not there.sha256 and item.parts.contradicted_by(there.composite):
         return f"the store says {there.composite} of its parts; sealed as {item.parts.composite}", False
-    said = there.says(item.sha256, item.parts)
-    if (said or item.sha256, there.size) != (item.sha256, item.size):
-        told = f"the store says sha256 {said}, {there.size} bytes"
-        return f"{told}; sealed as {item.sha256}, {item.size} bytes", False
-    if said and not deep:
+    sha256 = there.says(item.sha256, item.parts)
+    if (sha256 or item.sha256, there.size) != (item.sha256, item.size):
+        answer = f"the store says sha256 {sha256}, {there.size} bytes"
+        return f"{answer}; sealed as {item.sha256}, {item.size} bytes", False
+    if sha256 and not deep:
         return "", False
     got = read_back(store, item.key, item.size)
     return ("" if got == item.sha256 else f"what the store gives back has sha256 {got}; sealed as {item.sha256}"), True

@@ -36,11 +36,11 @@ def with_rotations(
         listed = islice(store.list(prefix), _ROTATIONS_LIMIT + 1)
         limits |= {each.key: min(each.size, TOKEN_LIMIT) for each in listed}
     documents, unread = read_each(store, dict(islice(limits.items(), _ROTATIONS_LIMIT)))
-    known, findings = with_successors(signers, documents, roots)
+    every_signer, findings = with_successors(signers, documents, roots)
     findings += [replace(each, severity=Severity.NOTE) for each in unread]
     if len(limits) > _ROTATIONS_LIMIT:
         findings.append(unclear(whole, f"more than {_ROTATIONS_LIMIT} objects: a key that they name may be unknown"))
-    return known, findings
+    return every_signer, findings
 
 
 def hosts_of(documents: Mapping[str, bytes]) -> set[str]:

@@ -54,8 +54,8 @@ def fetch(store: "Store", key: str, limit: int) -> bytes:
 
 def read_documents(store: "Store", layout: Layout, keys: Mapping[str, int]) -> tuple[dict[str, bytes], list[Finding]]:
     """Read the documents that exist, and return findings for those that cannot be read."""
-    wanted, troubles = _affordable(layout, keys)
-    documents, unread = read_each(store, {key: keys[key] for key in wanted})
+    affordable, troubles = _affordable(layout, keys)
+    documents, unread = read_each(store, {key: keys[key] for key in affordable})
     return documents, troubles + unread
 
 
@@ -82,17 +82,19 @@ def read_each(store: "Store", limits: Mapping[str, int]) -> tuple[dict[str, byte
 
 def _affordable(layout: Layout, keys: Mapping[str, int]) -> tuple[list[str], list[Finding]]:
     """Select the documents that fit into memory, in the order in which an audit needs them."""
-    wanted, troubles = list[str](), list[Finding]()
+    selection, troubles = list[str](), list[Finding]()
     room = {False: DOCUMENTS_LIMIT, True: BYTES_LIMIT}
     manifests = {*map(layout.manifest, layout.volumes)}
     for key in (key for key in layout.documents if key in keys):
-        listed, left = key in manifests, room[key in manifests]
-        if keys[key] > (left if listed else min(DOCUMENT_LIMIT, left)):
-            troubles.append(unclear(key, "it is too large to be read as a document", f"{left} bytes", f"{keys[key]}"))
+        listed, remaining = key in manifests, room[key in manifests]
+        if keys[key] > (remaining if listed else min(DOCUMENT_LIMIT, remaining)):
+            troubles.append(
+                unclear(key, "it is too large to be read as a document", f"{remaining} bytes", f"{keys[key]}")
+            )
         else:
-            wanted.append(key)
+            selection.append(key)
             room[listed] -= keys[key]
-    return wanted, troubles
+    return selection, troubles
 
 
 def see(store: "Store", promise: Promise, read: str | None, *, deep: bool) -> Seen:
@@ -101,8 +103,8 @@ def see(store: "Store", promise: Promise, read: str | None, *, deep: bool) -> Se
         there = store.head(promise.key)
         if there is None:
             return Seen(promise.key, there=False)
-        told = there.sha256 is not None or (there.composite != "" and there.composite == promise.composite)
-        if read is None and (deep or not told):
+        is_proven = there.sha256 is not None or (there.composite != "" and there.composite == promise.composite)
+        if read is None and (deep or not is_proven):
             read = read_back(store, promise.key, there.size if promise.size is None else promise.size)
     except StoreError as error:
         return Seen(promise.key, there=True, trouble=str(error))
@@ -121,10 +123,10 @@ def see(store: "Store", promise: Promise, read: str | None, *, deep: bool) -> Se
 
 def read_back(store: "Store", key: str, size: int) -> str:
     """Hash an object's bytes. Stops reading past `size`; the digest then differs."""
-    seen, count = hashlib.sha256(), 0
+    digest, count = hashlib.sha256(), 0
     for piece in store.stream(key):
-        seen.update(piece)
+        digest.update(piece)
         count += len(piece)
         if count > size:
             break
-    return seen.hexdigest()
+    return digest.hexdigest()

@@ -43,10 +43,10 @@ def entries(lines: Iterable[bytes]) -> Iterator[Entry]:
 def _entry(line: bytes) -> Entry | None:
     try:
         found = json.loads(line)
-        said = found["place"], found["key"], found["sha256"]
+        fields = found["place"], found["key"], found["sha256"]
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
-    return Entry(*said) if all(isinstance(each, str) for each in said) else None
+    return Entry(*fields) if all(isinstance(each, str) for each in fields) else None
 
 
 class Ledger:
@@ -77,12 +77,12 @@ class Ledger:
             os.close(descriptor)
 
 
-def elsewhere(context: RunContext, wanted: Iterable[str]) -> dict[str, str]:
+def elsewhere(context: RunContext, digests: Iterable[str]) -> dict[str, str]:
     """Return keys by SHA-256 at which earlier incidents of this host have uploaded wanted content to this store."""
-    wanted, found, here = frozenset(wanted), dict[str, str](), context.store.identity
+    digests, found, here = frozenset(digests), dict[str, str](), context.store.identity
     for home in homes(context.workload):
         for each in _read(home / LEDGER) if home != context.directory.path else ():
-            if each.place == here and each.sha256 in wanted:
+            if each.place == here and each.sha256 in digests:
                 found.setdefault(each.sha256, each.key)
     return found
 

@@ -48,7 +48,7 @@ class Delivery:
     listed: Mapping[str, int] = field(default_factory=dict)
     displaced: dict[str, str] = field(default_factory=dict)
 
-    def deliver(self, wanted: Sequence[Expected], copies: Iterable[Expected] = ()) -> frozenset[str]:
+    def deliver(self, items: Sequence[Expected], copies: Iterable[Expected] = ()) -> frozenset[str]:
         """Deliver files, and make each one's copy as soon as the file is in the store. Return the names of lost files.
 
         So the store copies while the line is busy with the next file.
@@ -63,25 +63,25 @@ class Delivery:
                     yield waiting[item.stored]
 
         threads = QUESTIONS if self.context.store.evidence.promises().copies else THREADS
-        with closing(self._delivered(wanted)) as delivered:
+        with closing(self._deliver_all(items)) as delivered:
             deque(side_by_side(self.copy, to_copy(), threads), maxlen=0)
         return frozenset(lost)
 
-    def _delivered(self, wanted: Sequence[Expected]) -> Generator[tuple[Expected, bool], None, None]:
+    def _deliver_all(self, items: Sequence[Expected]) -> Generator[tuple[Expected, bool], None, None]:
         """Yield each file, and whether the store has it: small ones many at a time, then large ones in parallel parts.
 
         A file that the folder has twice is uploaded once and copied.
         """
-        firsts, again = once(wanted)
+        firsts, again = once(items)
         whole = [item for item in firsts if not item.parts]
-        for items, threads in (
+        for batch, threads in (
             ([item for item in whole if item.size <= _SMALL], QUESTIONS),
             ([item for item in whole if item.size > _SMALL], THREADS),
             ([item for item in firsts if item.parts], _LARGE_ONES),
             (again, THREADS),
         ):
-            made = side_by_side(self._deliver, items, threads)
-            yield from zip(items, made, strict=True)
+            results = side_by_side(self._deliver, batch, threads)
+            yield from zip(batch, results, strict=True)
 
     def copy(self, item: Expected) -> None:
         """Copy a delivered object to another prefix."""
@@ -97,14 +97,14 @@ class Delivery:
                 if isinstance(error, Denied) or item.origin not in self.displaced:
                     raise
                 logger.warning("Not copied, as both keys of its content have another: %s", error)
-        self._done(item, "there")
+        self._finish(item, "there")
 
     def close(self, item: Expected, path: Path) -> None:
         """Upload one of the documents that close the folder. Called in their order."""
         there = self._there(item)
         if not there:
             self._create(item, path)
-        self._done(item, "there" if there else "sent")
+        self._finish(item, "there" if there else "sent")
 
     def _create(self, item: Expected, path: Path, tell: Callable[[int], object] = ignore_progress) -> None:
         if (key := create_or_beside(self.context, item, path, tell)) != item.key:
@@ -113,10 +113,10 @@ class Delivery:
     def _deliver(self, item: Expected) -> bool:
         """Deliver one file; False if it is lost."""
         if self._there(item):
-            return self._done(item, "there")
+            return self._finish(item, "there")
         origin = item.origin or self.elsewhere.get(item.sha256, "")
         if origin and self._taken_over(origin, item):
-            return self._done(item, "copied")
+            return self._finish(item, "copied")
         return self._send(item)
 
     def _there(self, item: Expected) -> bool:
@@ -166,7 +166,7 @@ class Delivery:
             return there is not None and item.sha256 == (
                 there.says(item.sha256, item.parts) or read_back(self.context.store.evidence, item.key, item.size)
             )
-        return self._done(item, "there" if item.parts else "sent", item.size - sum(parts))
+        return self._finish(item, "there" if item.parts else "sent", item.size - sum(parts))
 
     def _require_as_sealed(self, file: StoredFile) -> None:
         """Raise Tampered if a copy is the reason that it was not accepted: a fresh seal is checked by this alone."""
@@ -174,7 +174,7 @@ class Delivery:
         if not file.in_place:
             require_intact([file], directory.evidence_dir(self.volume), partial(directory.locate, self.volume))
 
-    def _done(self, item: Expected, way: str, size: int | None = None) -> bool:
+    def _finish(self, item: Expected, way: str, size: int | None = None) -> bool:
         if item.key not in self.displaced:
             self.ledger.note(item.key, item.sha256)
         self.progress.add(1, item.size if size is None else size, way)

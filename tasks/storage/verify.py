@@ -35,13 +35,13 @@ def verify(context: RunContext, seals: Sequence[Seal], sent: Sent, read_back: bo
         expected = all_objects(manifest, context.incident.snapshot, signature)
         progress = Progress(len(expected), sum(item.size for item in expected))
         with shown("verify", context.incident.id, progress):
-            prove_one = partial(_proved, context, progress, read_back)
+            prove_one = partial(_prove_item, context, progress, read_back)
             threads = QUESTIONS if context.store.evidence.promises().digests and not read_back else THREADS
             receipts = list(side_by_side(prove_one, expected, threads))
-        told = f"{sum(each.proven for each in receipts)} of {len(receipts)} objects proven"
+        summary = f"{sum(each.proven for each in receipts)} of {len(receipts)} objects proven"
         if read := sum(each.read for each in receipts):
-            told += f", {read} of them read back"
-        context.log.write("verified", volume_folder(sealed.volume), digest=sealed.manifest_sha256, result=told)
+            summary += f", {read} of them read back"
+        context.log.write("verified", volume_folder(sealed.volume), digest=sealed.manifest_sha256, result=summary)
         objects += receipts
     if seals:
         claimed = claim_object(context.incident, context.store.evidence.place)
@@ -68,7 +68,7 @@ def _displaced_records(context: RunContext) -> Iterator[ObjectReceipt]:
             yield receipt
 
 
-def _proved(
+def _prove_item(
     context: RunContext,
     progress: Progress,
     deep: bool,  # noqa: FBT001

@@ -121,9 +121,9 @@ def prepared_for(flow_run: "FlowRun", flow: str | None, time: Callable[[], datet
 
     `time` tells the server's time.
     """
-    known = {"parameters": flow_run.parameters, "flow_id": str(flow_run.flow_id)}
+    fields = {"parameters": flow_run.parameters, "flow_id": str(flow_run.flow_id)}
     times = {"created": flow_run.created, "expected_start_time": flow_run.expected_start_time}
-    facts: dict[str, Any] = {"run": {**known, **{name: at and at.isoformat() for name, at in times.items()}}}
+    facts: dict[str, Any] = {"run": {**fields, **{name: at and at.isoformat() for name, at in times.items()}}}
     environment = {**environment_of_worker(), "PREFECT__FLOW_RUN_ID": str(flow_run.id)}
     return Prepared(flow_run.flow_id, environment, {**facts, "flow": flow} if flow else facts, time=time)
 

@@ -31,7 +31,7 @@ from tasks.system.installation import FLEET_KEY, FLEET_SIGNERS, WORKER_VERSION, 
 from tasks.worker.early import Prepared, prepared_for
 from tasks.worker.frames import Frames
 from tasks.worker.hints import Hints
-from tasks.worker.known_runs import KnownRun
+from tasks.worker.known_runs import OwnRunConfiguration
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
@@ -58,13 +58,13 @@ class _Started:
     """Passes on that the process of a run has started, and notes it."""
 
     prepared: Prepared | None
-    told: TaskStatus[int] | None
+    status: TaskStatus[int] | None
 
     def started(self, value: int) -> None:
         if self.prepared:
             self.prepared.has_process = True
-        if self.told:
-            self.told.started(value)
+        if self.status:
+            self.status.started(value)
 
 
 class EvacuationWorker(ProcessWorker):
@@ -73,7 +73,7 @@ class EvacuationWorker(ProcessWorker):
     Whatever fails in it of its own, the run starts as a process worker would start it; but only a run of ours.
     """
 
-    job_configuration = KnownRun
+    job_configuration = OwnRunConfiguration
 
     _description = "Start evacuations on this host as processes, and freeze the workload before."
     _display_name = "Evacuation"
@@ -87,7 +87,7 @@ class EvacuationWorker(ProcessWorker):
         framed = self._frames.hear if self._frames else None
         self._hints = Hints(self._note_hint, self._ask_soon, self._clock.now, framed)
         self._hinted = asyncio.Event()
-        self._wanted: dict[UUID, int] = {}
+        self._tries_left: dict[UUID, int] = {}
         self._due = self._spared = 0.0
         self._chosen = False
         self._following: list[asyncio.Task[None]] = []
@@ -157,7 +157,7 @@ class EvacuationWorker(ProcessWorker):
         self._hinted.set()
 
     def _note_hint(self, run: UUID) -> None:
-        self._wanted[run] = _TRIES
+        self._tries_left[run] = _TRIES
         self._ask_soon()
 
     async def _answer_hints(self) -> None:
@@ -165,15 +165,15 @@ class EvacuationWorker(ProcessWorker):
         while True:
             await self._hinted.wait()
             self._hinted.clear()
-            asked, self._wanted = self._wanted, {}
+            hints, self._tries_left = self._tries_left, {}
             found = set[UUID]()
             with suppress(Exception):  # the next ordinary question tells what is wrong
                 self._due = self._spared = 0.0
                 found = {run.id for run in await self.get_and_submit_flow_runs()}
-            left = {run: tries - 1 for run, tries in asked.items() if run not in found and tries > 1}
-            self._wanted = {**left, **self._wanted}
+            remaining = {run: tries - 1 for run, tries in hints.items() if run not in found and tries > 1}
+            self._tries_left = {**remaining, **self._tries_left}
             await asyncio.sleep(_SPACING_SECONDS)
-            if self._wanted:
+            if self._tries_left:
                 self._hinted.set()
 
     async def get_and_submit_flow_runs(self) -> list["FlowRun"]:
@@ -200,13 +200,13 @@ class EvacuationWorker(ProcessWorker):
     async def _due_runs(self) -> tuple[list[WorkerFlowRunResponse], timedelta]:
         """Return the runs that are due, and by how much this answer has moved our estimate of the server's clock."""
         until = self._clock.now() + timedelta(seconds=int(self._prefetch_seconds))
-        wanted = {"work_queue_names": list(self._work_queues), "scheduled_before": until.isoformat()}
+        query = {"work_queue_names": list(self._work_queues), "scheduled_before": until.isoformat()}
         try:
             answer = await self.client.request(
                 "POST",
                 "/work_pools/{name}/get_scheduled_flow_runs",
                 path_params={"name": self._work_pool_name},
-                json=wanted,
+                json=query,
             )
         except httpx.HTTPStatusError as error:
             if error.response.status_code != httpx.codes.NOT_FOUND:
@@ -268,8 +268,8 @@ class EvacuationWorker(ProcessWorker):
     ) -> BaseWorkerResult | Exception:
         """Start the process, and thaw at its end what the run has not taken over.
 
-        A server that fails in between ends no run for which something is frozen: it is started, or its crash is told,
-        once the server answers.
+        A server that fails in between ends no run for which something is frozen: it is started, or its crash is
+        reported, once the server answers.
         """
         prepared = self._prepared[flow_run.id]
         prepared.started = True
@@ -299,7 +299,7 @@ class EvacuationWorker(ProcessWorker):
         configuration: ProcessJobConfiguration,
         task_status: TaskStatus[int] | None = None,
     ) -> ProcessWorkerResult:
-        """Run the process, which is told our version, and where to fetch what was prepared for it."""
+        """Run the process, with our version and the place of what was prepared for it in its environment."""
         configuration.env[WORKER_VERSION] = self._version
         prepared = self._prepared.get(flow_run.id)
         if prepared and (name := prepared.offer(configuration.command or "")):

@@ -59,24 +59,24 @@ class Frames:
     def hear(self, payload: Any) -> None:
         """Take an event: what is no frame of an allowed key costs microseconds."""
         try:
-            if not (why := why_ignored(payload, self._allowed()[1])):
+            if not (why := why_ignored(payload, self._read_allowed()[1])):
                 self._waiting.put_nowait((payload["frame"], payload["signature"]))
         except asyncio.QueueFull:
             why = "too many come at once"
         except Exception as error:  # noqa: BLE001  the file is read again
             why = f"{FLEET_SIGNERS} cannot be used: {error}"
         if why:
-            self._ignored(why)
+            self._log_ignored(why)
 
     async def obey(self, client: PrefectClient) -> NoReturn:
         """Obey each frame that stands, for ever."""
         while True:
             text, signature = await self._waiting.get()
             try:
-                for fleet, answer in await to_thread.run_sync(lambda *both: list(self._obeyed(*both)), text, signature):
+                for fleet, answer in await to_thread.run_sync(lambda *both: list(self._obey(*both)), text, signature):
                     await answer_to(client, fleet, answer)
             except Exception as error:  # noqa: BLE001  the next one may be good
-                self._ignored(str(error))
+                self._log_ignored(str(error))
                 await asyncio.sleep(_SPARED_SECONDS)
             finally:
                 self._waiting.task_done()
@@ -88,7 +88,7 @@ class Frames:
             for key in [*self._held]:
                 with suppress(Exception):
                     if await to_thread.run_sync(self._is_over, key):
-                        answer = await to_thread.run_sync(self._thawed, key, "its run is over or never was")
+                        answer = await to_thread.run_sync(self._thaw, key, "its run is over or never was")
                         await answer_to(client, key[0], answer)
 
     def given_to_run(self, early: EarlyFreeze, order: Mapping[str, Any] | None) -> EarlyFreeze:
@@ -97,15 +97,15 @@ class Frames:
         A frame of the order's incident that comes later is late.
         """
         with suppress(KeyError, TypeError, ValueError):
-            if known := Order.of(order):
-                self._begun.append((known.fleet, known.host))
+            if frame := Order.of(order):
+                self._begun.append((frame.fleet, frame.host))
         for key in [key for key, (_, held) in self._held.items() if held.path == early.path]:
             _, held = self._held.pop(key)
             names = ("frozen", "groups", "above", "losses")
             early = replace(early, **{name: getattr(held, name) + getattr(early, name) for name in names})
         return early
 
-    def _allowed(self) -> tuple[tuple[Any, ...], list[str]]:
+    def _read_allowed(self) -> tuple[tuple[Any, ...], list[str]]:
         """Return who may sign, and how their signatures begin. The file is read again once it has changed."""
         from tasks.custody.audit.signers import read_signers
         from tasks.custody.store.signature import opening
@@ -115,15 +115,15 @@ class Frames:
             self._signers = (changed, signers, [opening(each.key) for each in signers])
         return self._signers[1:]
 
-    def _ignored(self, why: str) -> None:
+    def _log_ignored(self, why: str) -> None:
         """Log it, each reason once a minute: a flood must not fill the log."""
         if time.monotonic() - self._logged_at.get(why, -_QUIET_SECONDS) >= _QUIET_SECONDS:
             self._logged_at[why] = time.monotonic()
             logger.warning("A frame is ignored, nothing is frozen or thawed for it: %s. フレームを無視しました。", why)
 
-    def _obeyed(self, text: str, signature: str) -> Iterator[tuple[str, Answer]]:
+    def _obey(self, text: str, signature: str) -> Iterator[tuple[str, Answer]]:
         """Do what the frame says. Raises ValueError for one that is not to be obeyed, and leaves all as it was."""
-        frame = verified(text, signature, self._allowed()[0])
+        frame = verified(text, signature, self._read_allowed()[0])
         if frame.nonce in self._used:
             raise ValueError(f"it was used before: {frame.fleet}")
         names = [name for name, host in frame.hosts.items() if (frame.fleet, name) in self._held or self._serves(host)]
@@ -134,7 +134,7 @@ class Frames:
             write_whole(self._file, json.dumps([*self._used]).encode(), 0o600, flush=False)
         for name in names:
             try:
-                answer = self._done(frame, (frame.fleet, name))
+                answer = self._carry_out(frame, (frame.fleet, name))
             except Exception as reason:  # noqa: BLE001  its run freezes it, or tells what is wrong
                 logger.warning("A frame was refused for %s: %s", name, reason)
                 answer = Answer(name, "refused", 0, f"{type(reason).__name__}: {reason}")
@@ -144,13 +144,13 @@ class Frames:
         served = host["pool"] == self._pool and (not self._queues or host["queue"] in self._queues)
         return served and bool(host["workload"].get("host") == socket.gethostname())
 
-    def _done(self, frame: Frame, key: _Key) -> Answer:
+    def _carry_out(self, frame: Frame, key: _Key) -> Answer:
         now = self._time()
         if not frame.stands(now):
             raise ValueError(f"it stands from {frame.not_before} to {frame.not_after}; it came at {now}")
         if frame.act == "thaw":
             self._begun.append(key)  # a frame to freeze that comes later is older
-            return self._thawed(key, "the fleet is thawed")
+            return self._thaw(key, "the fleet is thawed")
         if key in self._begun:
             raise ValueError("its run came before, or it was thawed")
         early = freeze_until_its_run(frame.hosts[key[1]]["workload"])
@@ -160,13 +160,13 @@ class Frames:
 
     def _is_over(self, key: _Key) -> bool:
         run, early = self._held[key]
-        left = not_taken_over(early)
-        if not left.frozen and not left.groups:  # its run has it, or a person has thawed it
+        remaining = not_taken_over(early)
+        if not remaining.frozen and not remaining.groups:  # its run has it, or a person has thawed it
             del self._held[key]
             return False
         return is_over({**environment_of_worker(), "PREFECT__FLOW_RUN_ID": run}, f"{key[0]}:{key[1]}:1")
 
-    def _thawed(self, key: _Key, why: str) -> Answer:
+    def _thaw(self, key: _Key, why: str) -> Answer:
         """Thaw it. Raises KeyError if no frame has frozen it, or a run has it by now."""
         _, early = self._held.pop(key)
         thaw_left(early, lambda: True)

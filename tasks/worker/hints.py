@@ -70,11 +70,11 @@ class Hints:
 
     async def _subscribe(self, client: PrefectClient, resources: Sequence[str]) -> None:
         frames = ([EVENT], [RESOURCE]) if self._framed else ([], [])
-        wanted = EventFilter(
+        event_filter = EventFilter(
             event=EventNameFilter(name=[*_SCHEDULED, _PROBE, *frames[0]]),
             any_resource=EventAnyResourceFilter(id=[*resources, self._resource, *frames[1]]),
         )
-        subscriber = get_events_subscriber(filter=wanted, reconnection_attempts=0)
+        subscriber = get_events_subscriber(filter=event_filter, reconnection_attempts=0)
         async with subscriber as stream, anyio.create_task_group() as group:
             group.start_soon(self._listen, stream)
             group.start_soon(self._prove, client)

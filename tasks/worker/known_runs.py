@@ -23,7 +23,7 @@ _ENTRYPOINT: Final = "PREFECT__FLOW_ENTRYPOINT"
 """Has the run load this flow; without it it asks the server, which may say something else by then."""
 
 
-class KnownRun(process.ProcessJobConfiguration):
+class OwnRunConfiguration(process.ProcessJobConfiguration):
     """How a run of one of our flows is started."""
 
     def prepare_for_flow_run(self, flow_run: Any, deployment: Any = None, *args: Any, **kwargs: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 from blocks.directory import DirectoryStore
 from tasks.custody.errors import Refused
 from tasks.latest.history import history
-from tasks.latest.rollback import Undoing, rollback
+from tasks.latest.rollback import RollbackRequest, rollback
 from tests.crash.acts import SCENES
 from tests.crash.disk import Disk, Image, rebuild
 from tests.crash.points import crashed
@@ -50,7 +50,7 @@ def after_each_event(folder: Path, act: str) -> Iterator[tuple[str, Image]]:
     disk = Disk(folder, lambda event: found.extend([(f"{event}: lost", disk.lost()), (f"{event}: kept", disk.kept())]))
     with disk.watched():
         if act == "rollback":
-            rollback(store, Undoing("ana"), Unheard())
+            rollback(store, RollbackRequest("ana"), Unheard())
         else:
             turn_for(store, wish)
     yield from found
@@ -64,6 +64,6 @@ def test_latest_is_what_it_was_or_will_be_once_the_next_turn_is_over(act: str, t
         store = DirectoryStore(folder)
         assert all(latest(store)[key] in {before.get(key), after.get(key)} for key in latest(store)), event
         with suppress(Refused):  # there is nothing to undo
-            rollback(store, Undoing("ana", 2, take_over=True), Unheard())
+            rollback(store, RollbackRequest("ana", 2, take_over=True), Unheard())
         assert latest(store) == before, event
         assert not history(store).open, event

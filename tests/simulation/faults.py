@@ -84,7 +84,7 @@ FAULTS = {
     ),
     "promotion": Fault(
         "A promotion that the store did not allow was cached as done",
-        "tasks.latest.promote:_left",
+        "tasks.latest.promote:_build_unchanged",
         ", again=again)",
         ")",
     ),

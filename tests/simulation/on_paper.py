@@ -36,9 +36,9 @@ import tasks.system.cancellation
 import tasks.system.parallel
 from tasks import collectors
 from tasks.acquisition.acquire import acquire
-from tasks.acquisition.collector import Collector, Made, Target
+from tasks.acquisition.collector import Collector, FunctionOutput, Target
 from tasks.acquisition.estimate import estimate
-from tasks.acquisition.searching import searched
+from tasks.acquisition.searching import search_items
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.incident.ending import FINISHED
 from tasks.custody.models.inspection import Soundness
@@ -48,7 +48,7 @@ from tasks.host.process.process import Process
 from tasks.incident import layout
 from tasks.people.announce import announce_containment
 from tasks.prefect_side import saved_blocks
-from tasks.prefect_side.clock import server_time_if_told
+from tasks.prefect_side.clock import find_server_time
 from tasks.record.publish import publish
 from tasks.runtime import flow_run
 from tasks.runtime.context import Adapters
@@ -150,7 +150,7 @@ def put_on_paper(world: World, happens: Callable[[str], object], fails: Iterable
         (saved_blocks.require_store, lambda *_: {"folder": str(world.folder)}),
         (flow_run.own_launchers, frozenset),
         (flow_run.origin, lambda _: "drawn"),
-        (server_time_if_told, lambda: None),
+        (find_server_time, lambda: None),
         (flow_run.finished_before, lambda _: FINISHED),
         (tasks.models.inspect.read_model, lambda *_: {"outcome": Soundness.SOUND, "reason": "on paper"}),
         (flows.evacuate._name, lambda: "paper"),
@@ -217,7 +217,7 @@ def _tell_of_files(host: SimHost, happens: Callable[[str], object]) -> None:
 
 def discover() -> dict[str, Collector]:
     """The collectors that read files of the root, and a look at the frozen."""
-    look = Collector("tree", "What ran?", 10, (Made(_tree, "tree.txt"),), while_frozen=True, needed=True)
+    look = Collector("tree", "What ran?", 10, (FunctionOutput(_tree, "tree.txt"),), while_frozen=True, needed=True)
     return {"tree": look, **{name: each for name, each in _DISCOVER().items() if name in _KEPT}}
 
 
@@ -234,7 +234,7 @@ def attempt(
         return [], Loss(what.name, Outcome.TIMED_OUT, "not done after 900 s")
     lines: list[Any] = [{"room": told}] if (told := estimate(what, target, staging)) else []
     kinds = {StoredFile: "file", Loss: "loss"}
-    for item in searched(acquire(what, target, staging), target, staging, all_of_them=False):
+    for item in search_items(acquire(what, target, staging), target, staging, all_of_them=False):
         row = {name: getattr(item, name) for name in type(item).__dataclass_fields__}
         lines.append({kinds.get(type(item), "search"): row})
     return cast("list[Any]", json.loads(json.dumps(lines, default=vars))), None

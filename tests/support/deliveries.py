@@ -9,7 +9,7 @@ from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.store.receipts import ObjectReceipt, Receipts
 from tasks.custody.store.sent import Sent
 from tasks.evidence.collect import collect
-from tasks.evidence.seal import check_seal, seal, sealed
+from tasks.evidence.seal import check_seal, read_seals, seal
 from tasks.incident.current import read_incident
 from tasks.runtime.context import RunContext
 from tasks.storage.offload import offload
@@ -32,7 +32,7 @@ def run_on(block: Workload, store: Store, incident: str = INCIDENT) -> Iterator[
     """The same of any block."""
     with case_of(block, store, incident=incident) as context:
         context.incident = read_incident(context.directory.path) or context.incident
-        if not (seals := list(sealed(context))):
+        if not (seals := list(read_seals(context))):
             evidence = [made(collect.fn(context, name)) for name in ("logs", "artifacts", "models")]
             seals = [made(seal.fn(context, 1, evidence))]
         yield context, seals

@@ -5,7 +5,7 @@ from hashlib import sha256 as sha256_of
 from pathlib import Path
 from threading import Lock
 
-from blocks.contract import absent, read_source, require_digest, require_key, require_removable, settled
+from blocks.contract import absent, has_content, read_source, require_digest, require_key, require_removable
 from blocks.port import CANARIES, StoredObject, ignore_progress
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.store.promises import KEPT, Promises
@@ -52,7 +52,7 @@ class MemoryStore:
 
     def ensure_present(self, key: str, sha256: str, parts: Parts | None = None) -> bool:
         """By the content itself."""
-        return settled(self.place, key, self.head(key), sha256, parts)
+        return has_content(self.place, key, self.head(key), sha256, parts)
 
     def end_unfinished(self, prefix: str) -> Sequence[str]:
         """Nothing is ever half done in memory."""

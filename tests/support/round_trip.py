@@ -5,7 +5,7 @@ from pathlib import Path
 from tasks.audit.verify import audited
 from tasks.custody.audit.finding import AuditWord
 from tasks.latest.pull import pull
-from tasks.latest.rollback import Undoing, rollback
+from tasks.latest.rollback import RollbackRequest, rollback
 from tests.support.holdings import Unheard
 from tests.support.scenes import Scene
 
@@ -17,7 +17,7 @@ def require_back_and_undone(scene: Scene, incident: str, model: bytes, folder: P
         pulled = pull(scene.store, what, folder / what)
         assert pulled.is_complete, pulled.summary
     assert (folder / "latest/models/model_builtin.joblib").read_bytes() == model
-    undone = rollback(scene.store_block.open_latest(), Undoing("a test"), Unheard())
+    undone = rollback(scene.store_block.open_latest(), RollbackRequest("a test"), Unheard())
     assert undone.is_complete, undone.summary
     assert list(scene.store.list("latest/")) == []
     assert audited(scene.store, incident, None, deep=True).word is not AuditWord.BROKEN

@@ -116,7 +116,7 @@ def test_forged_events_cost_two_questions_and_freeze_nothing(scene: Scene, monke
         before = len(played.asked())
         forged = [event(played, run) for run in (uuid4(), *[later.id] * 20)]
         httpx.post(f"{PREFECT_API_URL.value()}/events", json=forged).raise_for_status()
-        wait_until(lambda: len(played.asked()) > before and not played.worker._wanted, what="the questions")
+        wait_until(lambda: len(played.asked()) > before and not played.worker._tries_left, what="the questions")
         played.await_proof()
         assert len(played.asked()) - before <= 4
         assert psutil.STATUS_STOPPED not in {process.status() for process in scene.small.living()}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.collectors.containers import redacted
+from tasks.collectors.containers import redact_inspection
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.custody.evidence.acquisition import Evidence, Outcome
@@ -82,7 +82,7 @@ def test_an_inspection_is_redacted_wherever_a_secret_may_stand() -> None:
         "Mounts": [{"Source": "/x", "RW": True}],
         "Args": None,
     }
-    hidden = redacted(about)
+    hidden = redact_inspection(about)
     assert "abc" not in json.dumps(hidden)
     assert [word.partition("=")[0] for word in hidden["Config"]["Env"]] == ["API_TOKEN", "PLAIN", "NOVALUE"]
     assert hidden["Config"]["Labels"]["team"] == "ml"

@@ -6,8 +6,8 @@
 import sys
 from dataclasses import replace
 
-from tasks.acquisition.collector import Command, Made, Target
-from tasks.collectors import named
+from tasks.acquisition.collector import FunctionOutput, ProgramOutput, Target
+from tasks.collectors import find_collector
 from tasks.collectors.__main__ import main
 
 _MUCH = 1 << 20
@@ -19,15 +19,15 @@ def much(target: Target) -> bytes:
     return b"x" * _MUCH
 
 
-def altered(how: str, token: str) -> tuple[Command | Made, ...]:
+def altered(how: str, token: str) -> tuple[ProgramOutput | FunctionOutput, ...]:
     """Sources that hang, or that never have enough."""
     if how == "hang":
-        return (Command(("sh", "-c", f"sleep 600.{token} & sleep 600.{token}"), "hang.txt"),)
-    first = Command(("yes", f"first {token}"), "first.txt")
-    return (Made(much, "much.txt"), first)
+        return (ProgramOutput(("sh", "-c", f"sleep 600.{token} & sleep 600.{token}"), "hang.txt"),)
+    first = ProgramOutput(("yes", f"first {token}"), "first.txt")
+    return (FunctionOutput(much, "much.txt"), first)
 
 
 if __name__ == "__main__":
     _, how, token, name, folder = sys.argv
     sys.argv = ["altered", name, folder]
-    main(lambda name: replace(named(name), sources=altered(how, token)))
+    main(lambda name: replace(find_collector(name), sources=altered(how, token)))

@@ -349,7 +349,7 @@ def test_a_suspect_model_is_never_loaded(small: SmallWorkload, tmp_path: Path, m
     def never(*_: object) -> dict[str, Any]:
         raise AssertionError("it was loaded")
 
-    monkeypatch.setattr(inspect_models, "_loaded", never)
+    monkeypatch.setattr(inspect_models, "_load", never)
     joblib.dump(Calls(os.mknod, str(tmp_path / "canary")), small.root / "models/model_builtin.joblib")
     with case_of(small.block(inspect_models=True)) as context:
         assert outcomes(judged(context)) == {"builtin": "suspect"}

@@ -91,13 +91,13 @@ def test_no_form_of_the_block_shows_the_key(tmp_path: Path) -> None:
 def test_a_key_is_opened_once_for_its_derivation_may_take_many_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text, opened, calls = made(tmp_path), signing_key._opened, list[None]()
+    text, opened, calls = made(tmp_path), signing_key._decode, list[None]()
 
     def counted(*given: str) -> PrivateKey:
         calls.append(None)
         return opened(*given)
 
-    monkeypatch.setattr(signing_key, "_opened", counted)
+    monkeypatch.setattr(signing_key, "_decode", counted)
     key = {"private_key": text, "identity": WHO}
     store = EvidenceStore.model_validate({"bucket": "evidence", "signing": key})
     assert store.signing

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from blocks.s3.sign import signed
+from blocks.s3.sign import sign_request
 from tasks.custody.store.promises import KEPT, Promises
 from tests.integration.s3.proxy import Act, Exchange, Proxy
 
@@ -37,7 +37,7 @@ class Forgetful(Proxy):
         left = {name: value for name, value in given.items() if name not in {*ignored, "authorization"}}
         ours = {name: value for name, value in left.items() if name.startswith("x-amz-") or name == "host"}
         assert self.keys is not None
-        return left | signed(self.keys, REGION, method, target, ours, given["x-amz-content-sha256"])
+        return left | sign_request(self.keys, REGION, method, target, ours, given["x-amz-content-sha256"])
 
     def tell(self, method: str, target: str, headers: dict[str, str]) -> None:
         """The digest that was said, or none."""

@@ -25,7 +25,7 @@ from tasks.evidence.collect import collect
 from tasks.evidence.seal import seal
 from tasks.latest.promote import promote
 from tasks.latest.pull import pull
-from tasks.latest.rollback import Undoing, rollback
+from tasks.latest.rollback import RollbackRequest, rollback
 from tasks.latest.transaction import NotOurs
 from tasks.models.inspect import judge_models
 from tasks.readiness.check_target import CheckTarget
@@ -188,8 +188,10 @@ def test_a_writer_alone_skips_promotion_and_says_so(place: Place, small: SmallWo
     assert "skipped, expected an identity that may change latest/; got AccessDenied" in done.summary
     assert list(place.block("owner").open().list("latest/")) == list(before)
     with pytest.raises(NotOurs, match="promoter"):
-        rollback(place.block("writer").open_latest(), Undoing("a writer"), Unheard())
-    assert rollback(place.block("writer", "promoter").open_latest(), Undoing("a promoter"), Unheard()).is_complete
+        rollback(place.block("writer").open_latest(), RollbackRequest("a writer"), Unheard())
+    assert rollback(
+        place.block("writer", "promoter").open_latest(), RollbackRequest("a promoter"), Unheard()
+    ).is_complete
 
 
 def test_an_overwritten_object_is_still_there_and_the_audit_names_it(place: Place) -> None:

@@ -164,7 +164,7 @@ def test_nothing_is_overwritten_and_the_same_content_is_done_whatever_is_kept(
             with pytest.raises(Conflict):
                 store.remove(f"latest/{number}", theirs.sha256, theirs.parts)
             store.remove(f"latest/{number}", ours.sha256, ours.parts)
-        assert [each for each in (store.rewritten("") or {}) if not each.startswith("latest/")] == []
+        assert [each for each in (store.count_versions("") or {}) if not each.startswith("latest/")] == []
 
 
 @pytest.mark.parametrize("place", [pytest.param("no versions", marks=pytest.mark.soak), "versions"], indirect=True)
@@ -184,7 +184,7 @@ def test_a_race_overwrites_only_where_the_receipt_does_not_say_exclusive_and_ver
                 key = f"{copied}/{number}"
                 theirs.create(store, key)
                 looked = kept.way(size, divided=divided, copied=copied) is Way.LOOKED
-                if looked and store.rewritten("") is None:
+                if looked and store.count_versions("") is None:
                     assert not kept.exclusive(size, divided=divided)
                     continue
                 with monkeypatch.context() as patch:
@@ -194,7 +194,7 @@ def test_a_race_overwrites_only_where_the_receipt_does_not_say_exclusive_and_ver
                         store.copy(f"ours/{number}", key, ours.sha256, ours.parts) if copied else ours.create(
                             store, key
                         )
-                assert ((store.rewritten(key) or {}).get(key, 1) > 1) == looked
+                assert ((store.count_versions(key) or {}).get(key, 1) > 1) == looked
 
 
 @pytest.mark.parametrize("place", ["versions"], indirect=True)
@@ -218,7 +218,7 @@ def test_our_own_put_that_was_repeated_is_no_stranger_and_a_strangers_version_is
                     ours.create(store, f"both/{number}")
             with pytest.raises(Conflict, match="version"):
                 ours.create(store, f"both/{number}")
-        assert (store.rewritten("ours/0") or {}) == {"ours/0": 2}
+        assert (store.count_versions("ours/0") or {}) == {"ours/0": 2}
 
 
 def of(stored: str, sha256: str, size: int, parts: Parts | None = None) -> Expected:

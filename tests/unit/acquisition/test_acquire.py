@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tasks.acquisition.acquire import acquire
-from tasks.acquisition.collector import Collector, Command, Files, Made, NothingThere, Taken, Target
+from tasks.acquisition.collector import Collector, Files, FunctionOutput, NothingThere, ProgramOutput, Taken, Target
 from tasks.collectors import discover
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.evidence.keys import COVERAGE, MANIFEST, SEGMENT, SUMS, unquote
@@ -414,12 +414,12 @@ def test_one_source_that_fails_costs_no_other(root: Path, folder: Path) -> None:
         raise ZeroDivisionError("oh")
 
     sources = (
-        Made(absent, "absent.txt"),
-        Made(forbidden, "forbidden.txt"),
-        Made(broken, "broken.txt"),
-        Command(("no-such-program-anywhere",), "absent2.txt"),
-        Command(("ls", "/no such folder"), "failed.txt"),
-        Made(lambda of: of.incident.encode(), "made.txt"),
+        FunctionOutput(absent, "absent.txt"),
+        FunctionOutput(forbidden, "forbidden.txt"),
+        FunctionOutput(broken, "broken.txt"),
+        ProgramOutput(("no-such-program-anywhere",), "absent2.txt"),
+        ProgramOutput(("ls", "/no such folder"), "failed.txt"),
+        FunctionOutput(lambda of: of.incident.encode(), "made.txt"),
     )
     files, losses = taken(Collector("many", "Why?", 1, sources), target(root), folder)
     assert set(files) == {"made.txt"}
@@ -434,6 +434,6 @@ def test_one_source_that_fails_costs_no_other(root: Path, folder: Path) -> None:
 
 
 def test_the_output_of_a_program_is_redacted_and_cut_to_its_last_lines(root: Path, folder: Path) -> None:
-    source = Command(("printf", r"1\n2\ntoken=%s\n\377\n", "canary"), "out.txt", last=2)
+    source = ProgramOutput(("printf", r"1\n2\ntoken=%s\n\377\n", "canary"), "out.txt", last=2)
     taken(Collector("out", "What?", 1, (source,)), target(root), folder)
     assert re.fullmatch(r"token=\[redacted:[0-9a-f]{8}\]\n\\xff\n", (folder / "out.txt").read_text())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.acquisition.collector import Command, Incomplete, NothingThere, Target, Unanswered
+from tasks.acquisition.collector import Incomplete, NothingThere, ProgramOutput, Target, Unanswered
 from tasks.acquisition.command import run
 from tasks.custody.evidence.acquisition import Outcome
 
@@ -17,7 +17,7 @@ def target(root: Path, limit: int) -> Target:
 
 
 def said(root: Path, script: str, limit: int = 1000, **about: object) -> bytes:
-    return run(Command(("sh", "-c", script), "out.txt", **about), target(root, limit))  # type: ignore[arg-type]
+    return run(ProgramOutput(("sh", "-c", script), "out.txt", **about), target(root, limit))  # type: ignore[arg-type]
 
 
 def test_of_too_much_the_first_part_is_kept_and_the_program_is_ended(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.acquisition.procfs import limits, mapped, printable, signal_names, signals
+from tasks.acquisition.procfs import limits, printable, signal_names, signals, summarize_maps
 from tasks.collectors.sockets import Socket, address, inet, inode_of, unix
 
 MAPS = """\
@@ -61,7 +61,7 @@ def test_limits_are_told_by_name() -> None:
 
 
 def test_mappings_are_summed_up_by_file_and_a_deleted_one_says_so() -> None:
-    assert mapped(MAPS) == [
+    assert summarize_maps(MAPS) == [
         {"path": "/usr/bin/a program", "bytes": 0x53000, "mappings": 2, "deleted": False},
         {"path": "[heap]", "bytes": 0x21000, "mappings": 1, "deleted": False},
         {"path": "/usr/lib/gone.so", "bytes": 0x20000, "mappings": 1, "deleted": True},
@@ -70,13 +70,15 @@ def test_mappings_are_summed_up_by_file_and_a_deleted_one_says_so() -> None:
 
 
 def test_a_files_name_cannot_break_the_table() -> None:
-    assert [one["path"] for one in mapped("0-1 r-xp 0 0:0 1 /a\x1cb\x85c\n")] == ["/a\x1cb\x85c"]
+    assert [one["path"] for one in summarize_maps("0-1 r-xp 0 0:0 1 /a\x1cb\x85c\n")] == ["/a\x1cb\x85c"]
 
 
 def test_what_is_mapped_adds_up_to_the_whole_of_the_process() -> None:
     table = Path("/proc/self/maps").read_text()
     spans = [line.split()[0].split("-") for line in table.splitlines()]
-    assert sum(one["bytes"] for one in mapped(table)) == sum(int(last, 16) - int(first, 16) for first, last in spans)
+    assert sum(one["bytes"] for one in summarize_maps(table)) == sum(
+        int(last, 16) - int(first, 16) for first, last in spans
+    )
 
 
 @pytest.mark.parametrize(

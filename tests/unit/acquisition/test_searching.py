@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tasks.acquisition.collector import Target
-from tasks.acquisition.searching import searched
+from tasks.acquisition.searching import search_items
 from tasks.collectors import discover
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, StoredFile
 from tasks.custody.evidence.secrets import Search
@@ -139,7 +139,7 @@ def test_a_copy_that_cannot_be_read_ends_nothing_and_is_not_kept_as_searched(sen
     target = Target("IR-20260102T030405Z", str(tmp_path), "python", 0, {}, [], sensitive=sensitive)
     (tmp_path / "next.txt").write_text("harmless\n")
     files = [StoredFile("lost.txt", "", 1, "00"), StoredFile("next.txt", "", 9, "00")]
-    told = list(searched(files, target, tmp_path, all_of_them=True))
+    told = list(search_items(files, target, tmp_path, all_of_them=True))
     why = "all of it: No such file or directory"
     if sensitive == "scan":
         assert told == [files[0], Search("lost.txt", unsearched=why), files[1]]

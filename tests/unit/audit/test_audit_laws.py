@@ -532,7 +532,7 @@ class RememberingStore(MemoryStore):
 
     versions: dict[str, int] | None = None
 
-    def rewritten(self, prefix: str) -> dict[str, int] | None:
+    def count_versions(self, prefix: str) -> dict[str, int] | None:
         """Those that are there more than once."""
         kept = self.versions
         return None if kept is None else {key: times for key, times in kept.items() if key.startswith(prefix)}

@@ -80,7 +80,7 @@ def test_an_attempt_that_was_sealed_must_not_be_left_out(unsigned: Objects, hold
 class DeniedStore(MemoryStore):
     """A bucket with versions that this reader may not list."""
 
-    def rewritten(self, prefix: str) -> dict[str, int] | None:
+    def count_versions(self, prefix: str) -> dict[str, int] | None:
         """Denied."""
         raise PermanentStoreError(f"the versions under {prefix}", "AccessDenied", "They are unknown.", "Allow it.")
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 from urllib3.exceptions import InvalidHeader, ProtocolError, ReadTimeoutError
 
-from blocks.s3.line import Line, Reader, S3Response
+from blocks.s3.line import Reader, S3ConnectionPool, S3Response
 
 HEAD = b'HTTP/1.1 200 OK\r\nETag: "x"\r\nx-amz-checksum-sha256:  abc= \r\n'
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n5;why=x\r\nhello\r\n6\r\n world\r\n0\r\nTrailer: y\r\n\r\n"
@@ -35,7 +35,7 @@ class Origin:
 def read(data: bytes, sizes: list[int]) -> tuple[int, dict[str, str], bytes, bytes]:
     reader = Reader(Origin(data, sizes))  # type: ignore[arg-type]  # all that it needs
     status, headers = reader.head()
-    return status, dict(headers), reader.body(headers), reader.left
+    return status, dict(headers), reader.body(headers), reader.buffer
 
 
 @given(
@@ -80,7 +80,7 @@ def test_what_is_no_answer_of_such_a_server_is_refused(data: bytes) -> None:
 
 
 @contextmanager
-def server(serve: Callable[[socket.socket], object], seconds: float = 5) -> Iterator[Line]:
+def server(serve: Callable[[socket.socket], object], seconds: float = 5) -> Iterator[S3ConnectionPool]:
     """Somebody who does this with each connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -94,7 +94,7 @@ def server(serve: Callable[[socket.socket], object], seconds: float = 5) -> Iter
                     serve(taken)
 
         Thread(target=accept, daemon=True).start()
-        line = Line("127.0.0.1", listener.getsockname()[1], timeout=seconds)
+        line = S3ConnectionPool("127.0.0.1", listener.getsockname()[1], timeout=seconds)
         yield line
         line.close()
         listener.shutdown(socket.SHUT_RDWR)

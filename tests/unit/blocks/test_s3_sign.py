@@ -9,7 +9,7 @@ from botocore.credentials import ReadOnlyCredentials
 from hypothesis import given
 from hypothesis import strategies as some
 
-from blocks.s3.sign import signed
+from blocks.s3.sign import sign_request
 
 WORDS = some.text(some.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=20)
 VALUES = some.text(some.characters(min_codepoint=32, max_codepoint=126), max_size=40)
@@ -41,7 +41,7 @@ def test_a_request_is_signed_as_botocore_signs_it(  # noqa: PLR0913, PLR0917  th
     target = f"/bucket/{quote(name, safe='/-_.~')}{'?' if said else ''}{said}"
     headers = {"Host": "127.0.0.1:9000", **headers}
     theirs = AWSRequest(method, f"http://127.0.0.1:9000{target}", headers={**headers, "X-Amz-Content-SHA256": body})
-    ours = signed(keys, region, method, target, headers, body)
+    ours = sign_request(keys, region, method, target, headers, body)
     with patch.object(S3SigV4Auth, "payload", return_value=body), patch("botocore.auth.get_current_datetime") as now:
         now.return_value.strftime.return_value = ours["x-amz-date"]
         S3SigV4Auth(keys, "s3", region).add_auth(theirs)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tasks.acquisition.collector import Target
 from tasks.collectors import discover
-from tasks.collectors.attempt import Pulse, attempt, moved
+from tasks.collectors.attempt import Pulse, attempt, count_moved_bytes
 from tests.support.workloads import wait_until
 
 SLOW = """
@@ -61,17 +61,17 @@ def test_an_attempt_is_never_over_early_and_never_late(
             still_since, last = now, seen or 0
         over = bool(pulse.over(now, seen))
         assert over == (now >= seconds or now - still_since >= stalled)
-        assert pulse.left(now) > 0
+        assert pulse.seconds_left(now) > 0
 
 
 def test_a_process_that_reads_and_writes_is_seen_to_move() -> None:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as cat:
-        before = moved(cat.pid)
+        before = count_moved_bytes(cat.pid)
         assert cat.stdin
         cat.stdin.write(b"x" * 1000)
         cat.stdin.flush()
-        wait_until(lambda: (moved(cat.pid) or 0) >= (before or 0) + 2000, what="the bytes")
-    assert moved(cat.pid) is None
+        wait_until(lambda: (count_moved_bytes(cat.pid) or 0) >= (before or 0) + 2000, what="the bytes")
+    assert count_moved_bytes(cat.pid) is None
 
 
 @pytest.mark.parametrize(("pause", "ended"), [("0.1", False), ("3", True)])

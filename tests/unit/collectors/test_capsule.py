@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from tasks.acquisition.collector import Incomplete, NothingThere, Target, Unanswered
-from tasks.acquisition.distribution import Distribution, unclaimed
+from tasks.acquisition.distribution import Distribution, find_unclaimed
 from tasks.collectors import datasets, environment, installation, interpreter, packages
 from tasks.custody.evidence.acquisition import Outcome
 from tasks.host.process.table import start_of
@@ -77,7 +77,7 @@ def test_what_was_changed_removed_replaced_by_a_link_or_added_is_named(tmp_path:
     (tmp_path / "evil.pth").write_text("import os")
     told = package.summary(later())
     assert (told["differ"], told["gone"], told["not_read"]) == (["bad/a.py"], ["bad/b.py"], 1)
-    assert unclaimed(tmp_path, [package]) == ["evil.pth"]
+    assert find_unclaimed(tmp_path, [package]) == ["evil.pth"]
 
 
 def test_a_record_leads_to_no_file_outside_of_the_folder(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_rotten_record_costs_no_more_than_itself(tmp_path: Path, record: bytes
     package = install(tmp_path, "rotten", {"a": b"a"})
     (tmp_path / "rotten-1.0.dist-info/RECORD").write_bytes(record)
     assert package.summary(later())["differ"] == []
-    unclaimed(tmp_path, [package])
+    find_unclaimed(tmp_path, [package])
 
 
 def test_where_it_came_from_is_told_without_the_token(tmp_path: Path) -> None:
@@ -258,11 +258,11 @@ def test_the_time_for_digests_is_bounded_and_files_are_told_without(tmp_path: Pa
 
 
 def test_very_many_files_are_told_of_in_part_and_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.Looking, "left", 3)
+    monkeypatch.setattr(datasets.Looking, "remaining", 3)
     (tmp_path / "data").mkdir()
     for number in range(5):
         (tmp_path / f"data/{number}").touch()
-    look = datasets.Looking(later(), left=3)
+    look = datasets.Looking(later(), remaining=3)
     files = look._folder(tmp_path / "data")
     assert len(files) == 4
     assert files[-1]["path"] == "not known"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from blocks.workload import Workload
-from tasks.acquisition.collector import Collector, Files, Gathered
+from tasks.acquisition.collector import Collector, Files, FunctionItems
 from tasks.collectors import discover
 from tasks.collectors.environment import commit
 from tasks.custody.evidence.keys import COVERAGE, MANIFEST, SEGMENT, SUMS, stored_name
@@ -59,7 +59,7 @@ def test_the_block_decides_which_are_needed_and_else_they_do_themselves(
     small: SmallWorkload, asked: list[str] | None, needed: set[str]
 ) -> None:
     with case_of(small.block(needed=asked)) as context:
-        assert {name for name in ("logs", "disk") if module.needed(context.workload, discover()[name])} == needed
+        assert {name for name in ("logs", "disk") if module.is_needed(context.workload, discover()[name])} == needed
 
 
 def test_the_reference_lists_them_in_the_order_of_volatility() -> None:
@@ -81,7 +81,7 @@ def test_what_needs_the_frozen_processes_comes_before_everything_else() -> None:
 
 def test_no_two_sources_store_under_the_same_name() -> None:
     sources = [source for one in discover().values() for source in one.sources]
-    made = [source.stored for source in sources if not isinstance(source, Files | Gathered)]
+    made = [source.stored for source in sources if not isinstance(source, Files | FunctionItems)]
     fields = [source.field for one in discover().values() for source in one.sources if isinstance(source, Files)]
     for names in ([*made, MANIFEST, SUMS, SEGMENT, COVERAGE], fields):
         assert [name for name, times in Counter(names).items() if times > 1] == []

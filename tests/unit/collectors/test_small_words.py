@@ -151,7 +151,7 @@ NETWORKED = """21 1 8:1 / / rw - ext4 /dev/sda1 rw
 
 
 def test_what_waits_for_another_host_is_known_by_the_mount_table() -> None:
-    assert disk.networked(NETWORKED) == ["/mnt/nfs share", "/mnt/win", "/mnt/ssh"]
+    assert disk.find_remote_mounts(NETWORKED) == ["/mnt/nfs share", "/mnt/win", "/mnt/ssh"]
 
 
 DF = """#!/bin/sh

@@ -17,7 +17,7 @@ from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.objects import all_objects, closing_objects
 from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, read_manifest, seal
-from tasks.evidence.signing import read_signature, unready, unsigned, who_signs
+from tasks.evidence.signing import find_signer, note_unsigned, read_signature, unready
 from tasks.runtime.context import RunContext
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload
@@ -50,7 +50,7 @@ def test_anybody_can_prove_it_with_the_line_that_the_block_shows(context: RunCon
     with (context.directory.evidence_dir(1) / MANIFEST).open("rb") as manifest:
         subprocess.run([*command, "-s", SIGNATURE], stdin=manifest, cwd=context.directory.evidence_dir(1), check=True)
     assert check_seal.fn(context, [made]).data == made
-    assert list(unsigned([made], who_signs(context.store))) == []
+    assert list(note_unsigned([made], find_signer(context.store))) == []
 
 
 def test_the_custody_log_says_who_signed_what(context: RunContext, signing_key: SigningKey) -> None:
@@ -132,7 +132,7 @@ def test_a_key_that_fails_costs_the_signature_and_nothing_else(context: RunConte
     assert made.signed_by == ""
     (entry,) = [entry for entry in context.log.entries() if entry["action"] == "unsigned"]
     assert "the token is gone" in entry["result"]
-    assert list(unsigned([made], who_signs(context.store))) == [
+    assert list(note_unsigned([made], find_signer(context.store))) == [
         "evidence was sealed unsigned; a record whose closing is signed vouches for its manifest"
     ]
 
@@ -141,7 +141,7 @@ def test_a_store_block_that_cannot_be_made_still_lets_evidence_be_sealed(small: 
     with case_of(small.block(), saved={"bucket": "No bucket"}) as context:
         made = sealed(context)
         assert check_seal.fn(context, [made]).data == made
-        assert list(unsigned([made], who_signs(context.store))) == [
+        assert list(note_unsigned([made], find_signer(context.store))) == [
             "unsigned: the store block cannot be used: ValidationError"
         ]
 
@@ -156,7 +156,7 @@ def test_a_key_that_cannot_be_opened_leaves_the_store_usable_and_is_told_as_why_
         made = sealed(context)
         assert context.store.evidence.place == str(tmp_path)
         assert check_seal.fn(context, [made]).data == made
-        (note,) = unsigned([made], who_signs(context.store))
+        (note,) = note_unsigned([made], find_signer(context.store))
         assert note.startswith("unsigned: the key in the store block cannot be used: expected a key and its passphrase")
         kept = b"".join(each.read_bytes() for each in context.directory.path.rglob("*") if each.is_file()).decode(
             errors="replace"
@@ -189,4 +189,4 @@ def test_the_start_of_a_run_warns_of_a_key_that_cannot_be_opened_without_opening
 
 def test_no_key_is_said_once(context: RunContext) -> None:
     made = sealed(signing(context, None))
-    assert list(unsigned([made], who_signs(context.store))) == ["unsigned: no signing key in the store block"]
+    assert list(note_unsigned([made], find_signer(context.store))) == ["unsigned: no signing key in the store block"]

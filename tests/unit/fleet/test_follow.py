@@ -90,7 +90,7 @@ def test_a_retry_asks_for_the_approval_anew(
     questions = list[str]()
     monkeypatch.setattr(approval, "get_client", client)
     monkeypatch.setattr(approval, "attempts_of", lambda *_: {"gpu1": attempt})
-    monkeypatch.setattr(approval, "server_time_if_told", lambda: NOW)
+    monkeypatch.setattr(approval, "find_server_time", lambda: NOW)
     monkeypatch.setattr(approval, "await_decision", lambda run, *_, **__: questions.append(run))
     question = Question(incident, "the fleet's run")
     question.close()

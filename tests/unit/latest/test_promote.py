@@ -20,7 +20,7 @@ from tasks.evidence.seal import seal
 from tasks.latest.history import read_transaction
 from tasks.latest.promote import promote
 from tasks.latest.pull import pull
-from tasks.latest.rollback import Undoing, lower, rollback
+from tasks.latest.rollback import RollbackRequest, lower, rollback
 from tasks.latest.transaction import change_latest
 from tasks.models.inspect import judge_models
 from tasks.record.dry_run_plan import plan
@@ -166,8 +166,8 @@ def test_models_that_the_block_names_elsewhere_go_to_latest_under_their_path_and
         assert promoted(context, sealed(context), "mirror").summary == "turn 2: 1 replace, 1 keep"
     pull(place, "latest", small.root)
     assert (small.root / "store/model_builtin.joblib").read_bytes() == changed
-    assert rollback(place, Undoing("me"), _Deaf()).summary == "turn 3: 1 replace, 1 keep"
-    assert rollback(place, Undoing("me", 1), _Deaf()).summary == "turn 4: 2 delete"
+    assert rollback(place, RollbackRequest("me"), _Deaf()).summary == "turn 3: 1 replace, 1 keep"
+    assert rollback(place, RollbackRequest("me", 1), _Deaf()).summary == "turn 4: 2 delete"
 
 
 class _Deaf:
@@ -213,7 +213,7 @@ def test_what_an_incident_from_the_future_keeps_out_is_told_how_to_get_in(
         "is later and has promoted; it is from the future: evacuation rollback --newest-only"
     )
     assert not refused.is_complete, "it would be cached, and the remedy of no avail"
-    lower(place, Undoing("root"), context.log)
+    lower(place, RollbackRequest("root"), context.log)
     assert promoted(context, one).is_complete
     assert place.head(OWN)
 

@@ -13,7 +13,7 @@ from tasks.custody.errors import Refused
 from tasks.custody.evidence.keys import begun_key
 from tasks.custody.store.latest import Promotion
 from tasks.latest.history import history
-from tasks.latest.rollback import Undoing, lower, rollback
+from tasks.latest.rollback import RollbackRequest, lower, rollback
 from tasks.latest.transaction import LatestBusy, change_latest
 from tests.support.holdings import (
     FIRST,
@@ -34,7 +34,7 @@ from tests.unit.latest.test_turns import Killed, KilledAt
 
 
 def back(store: Store, before: int = 0, *, take_over: bool = False) -> Promotion:
-    return rollback(store, Undoing("root", before, take_over), Unheard())
+    return rollback(store, RollbackRequest("root", before, take_over), Unheard())
 
 
 def test_the_last_turn_is_undone_and_can_be_done_again(place: Store) -> None:
@@ -147,7 +147,7 @@ def test_what_an_incident_from_the_future_has_raised_is_lowered_and_the_turn_tel
     for incident in (FIRST, FUTURE, LATER):
         turn_for(place, snapshot(place, incident, model=incident))
     before = latest(place)
-    lower(place, Undoing("root@host, by hand"), Unheard())
+    lower(place, RollbackRequest("root@host, by hand"), Unheard())
     turn = history(place).last
     assert turn
     assert (turn.lowered, turn.newest, turn.by, turn.incident) == (LATER, FIRST, "root@host, by hand", "")
@@ -159,16 +159,16 @@ def test_what_an_incident_from_the_future_has_raised_is_lowered_and_the_turn_tel
 def test_without_anything_from_the_future_only_a_turn_that_is_named_is_lowered() -> None:
     store = MemoryStore()
     with pytest.raises(Refused, match="later than one before"):
-        lower(store, Undoing("root"), Unheard())
+        lower(store, RollbackRequest("root"), Unheard())
     for incident in (FIRST, SECOND):
         turn_for(store, snapshot(store, incident, model=incident))
     with pytest.raises(Refused, match="give TURN"):
-        lower(store, Undoing("root"), Unheard())
+        lower(store, RollbackRequest("root"), Unheard())
     with pytest.raises(Refused, match="one of the turns 1 to 2"):
-        lower(store, Undoing("root", before=3), Unheard())
-    lower(store, Undoing("root", before=2), Unheard())
+        lower(store, RollbackRequest("root", before=3), Unheard())
+    lower(store, RollbackRequest("root", before=2), Unheard())
     assert history(store).last.newest == FIRST  # type: ignore[union-attr]
-    lower(store, Undoing("root", before=1), Unheard())
+    lower(store, RollbackRequest("root", before=1), Unheard())
     assert history(store).last.newest == ""  # type: ignore[union-attr]
 
 
@@ -178,8 +178,8 @@ def test_a_promotion_from_the_future_that_was_broken_off_is_done_and_lowered() -
     with pytest.raises(Killed):
         change_latest(store, snapshot(store, FUTURE, model="2"), KilledAt("promoted", MODEL), now=datetime.now(UTC))
     with pytest.raises(LatestBusy):
-        lower(store, Undoing("root"), Unheard())
-    lower(store, Undoing("root", take_over=True), Unheard())
+        lower(store, RollbackRequest("root"), Unheard())
+    lower(store, RollbackRequest("root", take_over=True), Unheard())
     assert history(store).last.newest == FIRST  # type: ignore[union-attr]
     assert not history(store).open
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from blocks.contract import settled
+from blocks.contract import has_content
 from blocks.port import Store, StoredObject
 from tasks.custody.errors import PermanentStoreError, StoreError
 from tasks.custody.evidence.keys import begun_key, done_key, kept_key, latest_name
 from tasks.custody.store.latest import GIVEN_UP, Act, LatestTransaction
 from tasks.custody.store.manifest import digest_bytes
 from tasks.latest.history import end_of_line, history
-from tasks.latest.rollback import Undoing, rollback
+from tasks.latest.rollback import RollbackRequest, rollback
 from tasks.latest.transaction import LatestBusy, change_latest
 from tests.support.holdings import (
     FIRST,
@@ -247,14 +247,14 @@ class SilentStore(MemoryStore):
     def ensure_present(self, key: str, sha256: str, parts: object = None) -> bool:
         """By the content itself."""
         del parts
-        return settled(self.place, key, super().head(key), sha256)
+        return has_content(self.place, key, super().head(key), sha256)
 
 
 def test_what_lies_in_latest_is_known_by_its_bytes_where_no_digest_is_told() -> None:
     store = SilentStore()
     turn_for(store, snapshot(store, FIRST, model="1", log="1"))
     turn_for(store, snapshot(store, SECOND, model="2", log="1"))
-    rollback(store, Undoing("a test", before=1), Unheard())
+    rollback(store, RollbackRequest("a test", before=1), Unheard())
     assert latest(store) == {}
 
 

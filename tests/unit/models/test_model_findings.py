@@ -5,7 +5,7 @@ import pytest
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.models.inspection import Inspection, ModelFinding, Soundness, plain
 from tasks.evidence.left_alone import steady
-from tasks.models.inspect import as_told
+from tasks.models.inspect import parse_report
 from tests.support.workloads import SmallWorkload
 
 
@@ -22,14 +22,14 @@ def test_the_word_of_a_loaded_model_is_shown_and_never_believed() -> None:
         "feature_names": "abc",
         "classes": list(range(999)),
     }
-    made_of = as_told(told, made_with="1.2", own_interpreter=True, walls=("no network wall",))
+    made_of = parse_report(told, made_with="1.2", own_interpreter=True, walls=("no network wall",))
     assert "\n" not in made_of["estimator"]
     assert len(made_of["estimator"]) < 300
     assert made_of["features"] is None
     assert made_of["feature_names"] == ()
     assert made_of["classes"][-1] == "and 799 more"
     assert made_of["warnings"] == ("no network wall",)
-    old = as_told({"sklearn": "1.9.1"}, made_with="1.2", own_interpreter=True, walls=())
+    old = parse_report({"sklearn": "1.9.1"}, made_with="1.2", own_interpreter=True, walls=())
     assert old["warnings"] == ("made with scikit-learn 1.2, loaded with 1.9.1",)
     assert plain("a\u202eb") == "a?b"
 

@@ -85,7 +85,7 @@ def asked_of(run: RunContext) -> list[str]:
 def ordered(run: RunContext, minutes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fleet's order that asks from then on, by the server's clock; this host's is a day behind."""
     there = datetime.now(UTC) + timedelta(days=1)
-    monkeypatch.setattr(decision, "server_time_if_told", lambda: there)
+    monkeypatch.setattr(decision, "find_server_time", lambda: there)
     order = INCIDENT.order(INCIDENT.hosts[0], 1, INCIDENT.opened_at)
     run.run = replace(run.run, order=replace(order, ask_from=there + timedelta(minutes=minutes)))
 

@@ -58,7 +58,7 @@ def test_the_start_of_a_run_and_the_run_itself_agree_on_which_alarm_is_too_old( 
     time = ago(occurred) if isinstance(occurred, float | int) else occurred
     with pytest.raises(NothingToFreeze if stale else NotNow):  # the workload is on another host
         freeze_for(known(block, time, ago(created), ahead))
-    monkeypatch.setattr(open_incident, "server_time_if_told", lambda: datetime.now(UTC) + ahead * MINUTE)
+    monkeypatch.setattr(open_incident, "find_server_time", lambda: datetime.now(UTC) + ahead * MINUTE)
     told = _stale(request(time, ago(created)), block)
     assert bool(told) is stale
     if stale:
@@ -77,7 +77,7 @@ def request(occurred: str | None, created: str, **more: Any) -> Request:
 def test_a_person_who_names_the_incident_rehearses_or_raises_no_alarm_is_never_too_late(
     small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(open_incident, "server_time_if_told", lambda: None)
+    monkeypatch.setattr(open_incident, "find_server_time", lambda: None)
     block, old = small.block(host="elsewhere"), ago(60)
     with pytest.raises(NotNow):
         freeze_for(known(block, old, old, incident_id="IR-20200101T000000Z"))

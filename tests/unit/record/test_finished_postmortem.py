@@ -20,7 +20,7 @@ from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Refused
 from tasks.custody.incident.postmortem_fields import PostmortemFields
 from tasks.custody.store.manifest import digest_bytes
-from tasks.evidence.seal import sealed
+from tasks.evidence.seal import read_seals
 from tasks.incident.current import read_incident
 from tasks.incident.directory import find_home
 from tasks.incident.last_postmortem import written_before
@@ -53,7 +53,7 @@ class Case:
             context.store.block = EvidenceStore(folder=block.root, signing=key)
             last = last_record(home)
             context.state.ended.write({"record": last.number, "end": "Recovered"})
-            content = build_postmortem_content(context, last, sealed(context), "ana", texts)
+            content = build_postmortem_content(context, last, read_seals(context), "ana", texts)
             self.states.append(written_state(context, made(record.fn(context, content)), content, last.number))
             self.written.append(written_before(home))
             self.ended.append(context.state.ended.read())

@@ -252,13 +252,13 @@ def test_evidence_is_sent_before_what_goes_along(
     model = (small.root / "models/model_builtin.joblib").read_bytes()
     put(small.root, {"logs/a": b"first by name", "models/same": model})
     sent = list[str]()
-    done = uploader.Delivery._done
+    done = uploader.Delivery._finish
 
     def noted(self: uploader.Delivery, item: Expected, way: str, size: int | None = None) -> bool:
         sent.append(item.key)
         return done(self, item, way, size)
 
-    monkeypatch.setattr(uploader.Delivery, "_done", noted)
+    monkeypatch.setattr(uploader.Delivery, "_finish", noted)
     with case_of(small.block(), store) as context:
         evidence = every(context)
         claim_store.fn(context)
@@ -296,7 +296,7 @@ def test_a_pattern_still_says_what_is_evidence_and_who_takes_it(small: SmallWork
 def test_more_files_than_a_manifest_should_hold_are_a_loss_and_cost_no_evidence(small: SmallWorkload) -> None:
     put(small.root, {f"logs/{number}": b"x" for number in range(5)})
     globs = {"logs": ["logs/*.log"], "artifacts": [], "models": [], "folders": ["logs"]}
-    few = replace(folders.COLLECTOR, sources=(replace(folders.COLLECTOR.sources[0], most=3),))  # type: ignore[arg-type]
+    few = replace(folders.COLLECTOR, sources=(replace(folders.COLLECTOR.sources[0], max_files=3),))  # type: ignore[arg-type]
     (small.root / "evidence").mkdir(exist_ok=True)
     target = Target("IR-1", str(small.root), "python", os.getuid(), globs, [])
     *_, last = acquire(few, target, small.root / "evidence")
