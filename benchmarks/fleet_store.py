@@ -15,14 +15,14 @@ from benchmarks.rows import RESULTS, Row, median, table, under
 from blocks.port import Store
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
-from tasks.audit.fleet import audited_fleet
+from tasks.audit.fleet import verify_fleet
 from tasks.audit.inventory import holdings
 from tasks.custody.audit.finding import AuditWord
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.evidence.keys import targets_key
-from tasks.custody.fleet.ends import End, closed_row
+from tasks.custody.fleet.ends import HostEnd, closed_row
 from tasks.custody.fleet.ends import Row as Line
-from tasks.custody.fleet.incident import FleetIncident, Host
+from tasks.custody.fleet.incident import FleetIncident, TargetHost
 from tasks.custody.fleet.order import new_fleet_id
 from tasks.custody.fleet.verdict import verdict_of
 from tasks.custody.store.manifest import canonical, digest_bytes
@@ -94,16 +94,16 @@ def _fleet(block: EvidenceStore, incident: str, objects: dict[str, bytes], hosts
         new_fleet_id(_NOW, "bench", "0000"),
         *("bench", _OPENED, "a bench", "a bench", "graceful", False, "bench"),
         *(3600.0, 900.0, None, 900.0, "stop", 16),
-        tuple(map(Host, names)),
+        tuple(map(TargetHost, names)),
     )
     _put(store, {targets_key(told.id): canonical(told.facts)})
     last = {name: read_last(store, name, incident) for name in names}
-    rows = [Line(name, 1, last[name].run, End.VERIFIED, incident=incident, ordered=_OPENED) for name in names]
+    rows = [Line(name, 1, last[name].run, HostEnd.VERIFIED, incident=incident, ordered=_OPENED) for name in names]
     rows = [closed_row(row, last[row.host], _NOW) for row in rows]
     report = FleetReport(told, rows, verdict_of(names, rows), "r", _NOW)
     write_record(block, store, report, files_of(report, postmortem(report), {name: name for name in names}))
     signers = read_signers(key.allowed_signers if key else "")
-    return lambda: audited_fleet(block, told.id, signers, deep=False).word is AuditWord.PROVEN
+    return lambda: verify_fleet(block, told.id, signers, deep=False).word is AuditWord.PROVEN
 
 
 def main(evacuated: str) -> int:

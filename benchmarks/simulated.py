@@ -19,7 +19,7 @@ from websockets.typing import Subprotocol
 
 from benchmarks.recorder import Asked, ids_in
 from tasks.custody.audit.signers import AllowedSigner
-from tasks.custody.fleet.frame import Answer, verified
+from tasks.custody.fleet.frame import FrameAnswer, verify_frame
 from tasks.worker.frames import answer_to
 from tasks.worker.hints import Hints
 
@@ -127,11 +127,11 @@ class Simulated:
         """Verify each frame, and answer, as a worker does. The freeze itself costs a host of its own, and none here."""
         while True:
             payload = await frames.get()
-            frame = verified(payload["frame"], payload["signature"], self.signers)
+            frame = verify_frame(payload["frame"], payload["signature"], self.signers)
             # an earlier fleet's is heard as well: the stream begins with the last minute
             if frame.fleet == self.own.get("fleet") and self.own["name"] in frame.hosts:
                 self.frozen = self.frozen or time.time()
-                await answer_to(client, frame.fleet, Answer(self.own["name"], "frozen", 1))
+                await answer_to(client, frame.fleet, FrameAnswer(self.own["name"], "frozen", 1))
 
     async def _beat(self, client: PrefectClient) -> None:
         """Give signs of life, as a worker does."""

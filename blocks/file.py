@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from blocks.workload_fields import WorkloadFields
 from tasks.custody.errors import Refused
-from tasks.custody.incident.description import BUCKET, Tables, described, exported_store, one, read_tables
+from tasks.custody.incident.description import BUCKET, Tables, exported_store, one, read_description, read_tables
 from tasks.custody.visible import say
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def store(path: Path, name: str = "") -> "StoreFields":
     def plain(credentials: Any) -> bool:
         return not credentials or (isinstance(credentials, dict) and credentials.keys() <= Keys.model_fields.keys())
 
-    called, found = one(described(path, "store"), "store", str(path), name)
+    called, found = one(read_description(path, "store"), "store", str(path), name)
     fields = {field: value for field, value in found.items() if field != "signing"}
     if all(plain(fields.get(field)) for field in _SAVED):
         return _validate(StoreFields, "store", called, fields)
@@ -127,7 +127,7 @@ def workload_given(path: Path, name: str = "") -> "tuple[str, Workload]":
     """Return name and block of the named or only workload, for a run without a server. Raises Refused."""
     from blocks.workload import Workload
 
-    called, fields = one(described(path, "workload"), "workload", str(path), name)
+    called, fields = one(read_description(path, "workload"), "workload", str(path), name)
     return called, _validate(Workload, "workload", called, fields)
 
 
@@ -138,7 +138,7 @@ def store_given(path: Path, name: str = "") -> tuple[str, dict[str, Any]]:
     """
     from blocks.store import EvidenceStore
 
-    called, fields = one(described(path, "store"), "store", str(path), name)
+    called, fields = one(read_description(path, "store"), "store", str(path), name)
     if any(isinstance(fields.get(field), dict) for field in _SAVED) and path.stat().st_mode & _OTHERS:
         logger.warning("%s holds secrets, and others may read it: chmod 600", path)
     _validate(

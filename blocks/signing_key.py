@@ -16,7 +16,7 @@ from blocks.form import FormMade
 from blocks.quick_save import QuickSave
 from blocks.secret_file import read_secret
 from blocks.workload_fields import AbsolutePath
-from tasks.custody.store.envelope import enveloped
+from tasks.custody.store.envelope import sign_envelope
 from tasks.custody.store.signature import Data, PrivateKey, public_key, sign, signer_line
 
 _IDENTITY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*@[A-Za-z0-9.-]+")
@@ -105,7 +105,7 @@ class SigningKey(QuickSave, FormMade, Block):
 
     def envelop(self, statement: bytes) -> bytes:
         """Return an in-toto statement in a signed DSSE envelope. Raises ValueError for a key that is not Ed25519."""
-        return enveloped(self.open(), statement)
+        return sign_envelope(self.open(), statement)
 
 
 def _read(path: Path) -> str:

@@ -16,9 +16,9 @@ from tasks.custody.incident.description import (
     address,
     bystander,
     default_evidence,
+    find_ports,
     leads_to,
     pattern,
-    ports_named,
     unit,
 )
 
@@ -336,7 +336,7 @@ class WorkloadFields(BaseModel):
         """
         host, port = leads_to(self.api_url)
         usual = self.api_command == type(self).model_fields["api_command"].default
-        named = [] if usual or self.containers or self.units else ports_named(self.api_command, self.api_environment)
+        named = [] if usual or self.containers or self.units else find_ports(self.api_command, self.api_environment)
         if self.api_port is None and host in _THIS_HOST and named and named[-1] != str(port):
             raise ValueError(
                 f"expected one port of the API; got {port} in api_url and {named[-1]} in api_command. Nothing was "

@@ -28,8 +28,8 @@ from conformance.incidents import (
 )
 from conformance.vector import Vector, broken, indeterminate, proven
 from tasks.custody.evidence.keys import targets_key
-from tasks.custody.fleet.ends import End, Row, closed_row
-from tasks.custody.fleet.incident import FleetIncident, Host
+from tasks.custody.fleet.ends import HostEnd, Row, closed_row
+from tasks.custody.fleet.incident import FleetIncident, TargetHost
 from tasks.custody.fleet.places import HOSTS
 from tasks.custody.fleet.verdict import verdict_of
 from tasks.custody.store.manifest import canonical
@@ -73,7 +73,7 @@ def _listed() -> FleetIncident:
         ask_seconds=600,
         unanswered="thaw",
         senders=16,
-        hosts=tuple(map(Host, NAMES)),
+        hosts=tuple(map(TargetHost, NAMES)),
     )
 
 
@@ -82,7 +82,7 @@ def fleet(
     *,
     objects: Objects | None = None,
     by: SigningKey = CONTROL,
-    end: End | None = None,
+    end: HostEnd | None = None,
     places: Sequence[str | None] = NAMES,
 ) -> Objects:
     """Close a record of the fleet over these objects, with lines that are changed before; `end` is another verdict."""
@@ -90,7 +90,7 @@ def fleet(
     store._objects.update(objects or hosts())  # noqa: SLF001  as the hosts have left it
     listed, later = _listed(), OPENED + timedelta(minutes=1)
     with paper_time(later):
-        told = [Row(name, 1, "run-1", End.VERIFIED, incident=ID, ordered=listed.opened_at) for name in NAMES]
+        told = [Row(name, 1, "run-1", HostEnd.VERIFIED, incident=ID, ordered=listed.opened_at) for name in NAMES]
         rows = change([closed_row(row, read_last(store, row.host, ID, row.run), later) for row in told])
         verdict = verdict_of(NAMES, rows)
         report = FleetReport(listed, rows, replace(verdict, end=end or verdict.end), "fleet-run", later)
@@ -111,19 +111,19 @@ def _fleets() -> Iterator[Vector]:
     """Yield fleets of which the record was changed, or says too much."""
     good = fleet()
     yield proven("fleet", good, "Both hosts are Verified, and their closings are what the record says.")
-    silent = fleet(lambda rows: [rows[0], Row("gpu2", 1, "run-1", End.SILENT)])
+    silent = fleet(lambda rows: [rows[0], Row("gpu2", 1, "run-1", HostEnd.SILENT)])
     yield proven("fleet-silent-host", silent, "A host was silent, and the record says so: it is not green.")
     why = "The record has no line of a host of the frozen list."
-    yield broken("fleet-host-missing", fleet(lambda rows: rows[:1], end=End.VERIFIED), why, LINES)
+    yield broken("fleet-host-missing", fleet(lambda rows: rows[:1], end=HostEnd.VERIFIED), why, LINES)
     why = "A host was silent, and the verdict is Verified."
-    green = fleet(lambda rows: [rows[0], Row("gpu2", 1, "run-1", End.SILENT)], end=End.VERIFIED)
+    green = fleet(lambda rows: [rows[0], Row("gpu2", 1, "run-1", HostEnd.SILENT)], end=HostEnd.VERIFIED)
     yield broken("fleet-green-over-a-silent-host", green, why, LINES)
     why = "A host is Verified without a closing."
     yield broken(
         "fleet-verified-without-closing", fleet(lambda rows: [rows[0], replace(rows[1], closing=None)]), why, LINES
     )
     why = "The record has two lines of one host, and none of the other."
-    yield broken("fleet-host-twice", fleet(lambda rows: [rows[0], rows[0]], end=End.VERIFIED), why, LINES)
+    yield broken("fleet-host-twice", fleet(lambda rows: [rows[0], rows[0]], end=HostEnd.VERIFIED), why, LINES)
     why = "One line was changed: the closing names another digest of them."
     one_line = edited(good, LINES, lambda said: said["hosts"][1].update(message="all is well"))
     yield broken("fleet-line-changed", one_line, why, LINES)

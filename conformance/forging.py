@@ -9,7 +9,7 @@ from blocks.signing_key import SigningKey
 from conformance.incidents import GPU1, HOME, ID, Objects
 from tasks.custody.evidence.keys import COVERAGE, MANIFEST, SEGMENT, SIGNATURE, STATEMENT, SUMS, VERDICT
 from tasks.custody.incident.incident import Origin
-from tasks.custody.incident.log import chained, head
+from tasks.custody.incident.log import chain_line, head
 from tasks.custody.incident.verdict import Verdict
 from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.custody.store.statement import statement
@@ -104,7 +104,7 @@ def chain(lines: list[bytes], previous: str, number: int) -> list[bytes]:
     made = list[bytes]()
     for each, line in enumerate(lines, number):
         facts = {name: fact for name, fact in json.loads(line).items() if name not in {"seq", "prev"}}
-        made.append(chained(previous, each, facts))
+        made.append(chain_line(previous, each, facts))
         previous = head(made[-1])
     return made
 
@@ -112,7 +112,7 @@ def chain(lines: list[bytes], previous: str, number: int) -> list[bytes]:
 def appended(lines: list[bytes], **facts: object) -> list[bytes]:
     """Add a line to a segment, chained as it has to be."""
     last = json.loads(lines[-1])
-    return [*lines, chained(head(lines[-1]), last["seq"] + 1, {"utc": last["utc"], "monotonic": 9.0, **facts})]
+    return [*lines, chain_line(head(lines[-1]), last["seq"] + 1, {"utc": last["utc"], "monotonic": 9.0, **facts})]
 
 
 def sealed(

@@ -48,17 +48,15 @@ def answer(  # noqa: PLR0913, PLR0917  each is a field of the form that a person
         reason: Why, in a sentence; it goes on record. 理由。
         policy: How what is to be ended is stopped, as of an evacuation. 停止の方針。
     """
-    given = GivenAnswer(pid, decision, by)
-    opened = open_incident(
-        Request(workload, store, reason, None, incident_id, False, policy, *this_run(), answer=given)
-    )
+    form = GivenAnswer(pid, decision, by)
+    opened = open_incident(Request(workload, store, reason, None, incident_id, False, policy, *this_run(), answer=form))
     if not isinstance(opened, Opened):
         return ended(opened.ending, opened.summary)
     try:
         with heeding(opened.context.cancelled), StepRunner(opened.context) as steps:
             state = carry_out(steps)
-        said = f"{state.message} Answer 回答: {opened.context.state.answers.read()[-1].summary}"
-        state.message = visible(said, LINE_LIMIT)
+        message = f"{state.message} Answer 回答: {opened.context.state.answers.read()[-1].summary}"
+        state.message = visible(message, LINE_LIMIT)
         return state
     finally:
         opened.context.close()

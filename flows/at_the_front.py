@@ -8,7 +8,7 @@ from pathlib import Path
 from select import PIPE_BUF, select
 from typing import Any, Final, NoReturn
 
-from tasks.custody.incident.description import described, one, place
+from tasks.custody.incident.description import one, place, read_description
 from tasks.custody.visible import visible
 from tasks.host.process.process import process_line
 from tasks.prestart.freeze import freeze_described, members_described, uninterrupted
@@ -62,7 +62,7 @@ def _interrupt(*_: object) -> NoReturn:
 def _fields(text: str, kind: str) -> Mapping[str, Any]:
     """Read a table's fields from the file, unvalidated: the block reports later what is wrong with them."""
     file, name = place(text)
-    return one(described(Path(file), kind), kind, file, name)[1]
+    return one(read_description(Path(file), kind), kind, file, name)[1]
 
 
 def _taken_for(fields: Mapping[str, Any], store: Mapping[str, Any]) -> Iterator[str]:

@@ -34,11 +34,11 @@ def audit(
     """
     if incident_id is None:
         held, fleets = list_incidents(store)
-        told = f"{len(held)} incidents; see the artifact 'incidents'"
-        return ended(LISTED, f"{told}; {len(fleets)} fleets: the artifact 'fleets'" if fleets else told)
+        summary = f"{len(held)} incidents; see the artifact 'incidents'"
+        return ended(LISTED, f"{summary}; {len(fleets)} fleets: the artifact 'fleets'" if fleets else summary)
     found = audit_incident(store, incident_id, allowed_signers, tsa_roots, deep=deep, return_state=True)
-    made: Any = found.result(raise_on_failure=False)
-    if isinstance(made, BaseException):
-        raise made
-    show.submit(made).wait(timeout=_SHOW_SECONDS)
-    return audited_state(made)
+    result: Any = found.result(raise_on_failure=False)
+    if isinstance(result, BaseException):
+        raise result
+    show.submit(result).wait(timeout=_SHOW_SECONDS)
+    return audited_state(result)

@@ -42,41 +42,41 @@ _SETTINGS: Final = {
 }
 
 
-def run_by_hand(verb: str, workload: str, store: str, asked: Mapping[str, Any], *, as_json: bool) -> int:
+def run_by_hand(verb: str, workload: str, store: str, parameters: Mapping[str, Any], *, as_json: bool) -> int:
     """Run the flow of a verb (see above) with these parameters; return the exit code of its state.
 
     Raises EvacuationError; a malformed incident id is refused before Prefect is imported.
     """
     from tasks.custody.incident.incident import parse_id
 
-    if asked.get("incident_id"):
-        parse_id(asked["incident_id"])
+    if parameters.get("incident_id"):
+        parse_id(parameters["incident_id"])
 
     def body(names: dict[str, str], known: "LocalConfig") -> int:
         name = verb if verb in _FLOWS else "evacuate"
         flow: Any = getattr(import_module(f"flows.{name}"), name)
         flow.serialize_parameters = dict  # they are plain, and nobody asks for them: Prefect would import FastAPI
         with by_hand(workload, store):
-            state = flow(**names, **asked, return_state=True)
-        return _told(verb, state, known, names, (workload, store), as_json=as_json)
+            state = flow(**names, **parameters, return_state=True)
+        return _print_result(verb, state, known, names, (workload, store), as_json=as_json)
 
     with phases():
-        return without_server(lambda: _given(workload, store), body)
+        return without_server(lambda: _load_blocks(workload, store), body)
 
 
 def without_server(
-    given: Callable[[], tuple[dict[str, str], "LocalConfig"]], body: Callable[[dict[str, str], "LocalConfig"], T]
+    load_blocks: Callable[[], tuple[dict[str, str], "LocalConfig"]], body: Callable[[dict[str, str], "LocalConfig"], T]
 ) -> T:
     """Run the body, which may run flows, with the names and blocks that `given` returns."""
     for name, value in {**PATIENCE, **_SETTINGS}.items():
         os.environ.setdefault(name, value)
     load()
-    names, known = given()
-    with _answered(known):
+    names, known = load_blocks()
+    with _serve_locally(known):
         return body(names, known)
 
 
-def _given(workload_text: str, store_text: str) -> tuple[dict[str, str], "LocalConfig"]:
+def _load_blocks(workload_text: str, store_text: str) -> tuple[dict[str, str], "LocalConfig"]:
     from prefect.settings import get_current_settings
 
     from blocks.file import store_given, workload_given
@@ -100,7 +100,7 @@ def warn_of_others(files: Iterable[Path]) -> None:
 
 
 @contextmanager
-def _answered(known: "LocalConfig") -> Iterator[None]:
+def _serve_locally(known: "LocalConfig") -> Iterator[None]:
     from prefect.events.clients import NullEventsClient
     from prefect.events.worker import EventsWorker
 
@@ -113,7 +113,7 @@ def _answered(known: "LocalConfig") -> Iterator[None]:
         yield
 
 
-def _told(  # noqa: PLR0913  what it is told of
+def _print_result(  # noqa: PLR0913  all that it prints
     verb: str,
     state: "State[Any]",
     known: "LocalConfig",
@@ -138,9 +138,9 @@ def _told(  # noqa: PLR0913  what it is told of
     )
     plan = _plan(known, str(state.message)) if state.name == "DryRun" else []
     homes = _homes_of(known, state)
-    kept = [] if plan else _kept(known, homes)
+    kept = [] if plan else _evidence_lines(known, homes)
     figures = _figures(homes, state) if verb == "run" else {}
-    seconds = [f"took      {told} 所要秒数"] if (told := took(figures, figures.get("runs") or 1)) else []
+    seconds = [f"took      {duration} 所要秒数"] if (duration := took(figures, figures.get("runs") or 1)) else []
     more = (*plan, *kept, *seconds, *stands.lines(), f"exit      {code}")
     lines = [f"{state.name}: {state.message}", *(f"  {line}" for line in more)]
     data = {"state": state.name, "message": state.message, "exit_code": code, "plan": plan, "status": asdict(stands)}
@@ -167,7 +167,7 @@ def _figures(homes: Sequence[Path], state: "State[Any]") -> dict[str, Any]:
     return dict.fromkeys(("runs", *FIGURES))
 
 
-def _kept(known: "LocalConfig", homes: Sequence[Path]) -> list[str]:
+def _evidence_lines(known: "LocalConfig", homes: Sequence[Path]) -> list[str]:
     """Return where the evidence of an incident lies, on this host and in the store."""
     from blocks.store_fields import StoreFields
 

@@ -86,22 +86,22 @@ def to_freeze(words: Sequence[str]) -> tuple[str, str, str | None] | None:
     If the words turn out to be wrong later, the run is refused and the workload is thawed.
     """
     verb, rest, files = words[0], iter(words[1:]), list[str]()
-    given = dict[str, str | None]()
+    values = dict[str, str | None]()
     for word in rest:
         name, equals, value = word.partition("=")
         if name in RUN_OPTIONS:
             value = value if equals else next(rest, "-")
-            given[name] = value if equals or not value.startswith("-") else None
+            values[name] = value if equals or not value.startswith("-") else None
         elif not word.startswith("-"):
             files.append(word)
         elif word not in RUN_SWITCHES:
             return None
-    incident, new = given.get("--incident"), "--new" in words
-    chosen = all(given[name] in choices for name, choices in _CHOICES.items() if name in given)
+    incident, new = values.get("--incident"), "--new" in words
+    chosen = all(values[name] in choices for name, choices in _CHOICES.items() if name in values)
     chosen = chosen and (not new or known_id(incident) != "")
-    if verb != "run" or len(files) > 1 or None in given.values() or not chosen:
+    if verb != "run" or len(files) > 1 or None in values.values() or not chosen:
         return None
-    return next(iter(files), HERE), given.get("--store") or "", None if new else incident
+    return next(iter(files), HERE), values.get("--store") or "", None if new else incident
 
 
 if __name__ == "__main__":

@@ -139,10 +139,10 @@ def run(  # noqa: PLR0913  the options of an evacuation
     """
     from flows.by_hand import run_by_hand
 
-    asked = {"reason": reason, "incident_id": incident, "policy": policy, "recover": recover, "dry_run": dry_run}
+    parameters = {"reason": reason, "incident_id": incident, "policy": policy, "recover": recover, "dry_run": dry_run}
     verb = "plan" if dry_run else "run"
     more = {"suspects": suspects, "unknown": unknown, "model": model, "new_incident": new}
-    return run_by_hand(verb, workload, store, {**asked, **more}, as_json=json)
+    return run_by_hand(verb, workload, store, {**parameters, **more}, as_json=json)
 
 
 @app.command(
@@ -168,8 +168,8 @@ def plan(  # noqa: PLR0913  its options
     """
     from flows.by_hand import run_by_hand
 
-    asked = {"policy": policy, "suspects": suspects, "unknown": unknown, "dry_run": True}
-    return run_by_hand("plan", workload, store, asked, as_json=json)
+    parameters = {"policy": policy, "suspects": suspects, "unknown": unknown, "dry_run": True}
+    return run_by_hand("plan", workload, store, parameters, as_json=json)
 
 
 @app.command(
@@ -197,8 +197,8 @@ def recover(  # noqa: PLR0913  its options
     """
     from flows.by_hand import run_by_hand
 
-    asked = {"incident_id": incident, "despite": despite, "model": model, "start_as": start_as}
-    return run_by_hand("recover", workload, store, asked, as_json=json)
+    parameters = {"incident_id": incident, "despite": despite, "model": model, "start_as": start_as}
+    return run_by_hand("recover", workload, store, parameters, as_json=json)
 
 
 @app.command(
@@ -231,8 +231,8 @@ def answer(  # noqa: PLR0913  its options
     from flows.by_hand import run_by_hand
     from tasks.runtime.actor import person
 
-    about = {"pid": pid, "decision": decision, "by": person(), "reason": reason, "policy": policy}
-    return run_by_hand("answer", workload, store, {"incident_id": incident, **about}, as_json=json)
+    fields = {"pid": pid, "decision": decision, "by": person(), "reason": reason, "policy": policy}
+    return run_by_hand("answer", workload, store, {"incident_id": incident, **fields}, as_json=json)
 
 
 @app.command(
@@ -266,16 +266,16 @@ def postmortem(  # noqa: PLR0913  its options
         contact: Whom to ask: name, title, phone.
     """
     texts = {"title": title, "effect": effect, "cause": cause, "measures": measures, "prevention": prevention}
-    given = {name: text for name, text in {**texts, "contact": contact}.items() if text is not None}
-    if not given:
+    contents = {name: text for name, text in {**texts, "contact": contact}.items() if text is not None}
+    if not contents:
         from tasks.cli.postmortem import show_written
 
         return show_written(workload, incident, as_json=json)
     from flows.by_hand import run_by_hand
     from tasks.runtime.actor import person
 
-    asked = {"incident_id": incident or None, "by": person(), **given}
-    return run_by_hand("postmortem", workload, store, asked, as_json=json)
+    parameters = {"incident_id": incident or None, "by": person(), **contents}
+    return run_by_hand("postmortem", workload, store, parameters, as_json=json)
 
 
 @app.command(help_epilogue=_examples("status evacuation.toml", "status evacuation.toml:portfolio --json"))
@@ -449,8 +449,8 @@ def fleet(  # noqa: PLR0913  its options
     """
     from tasks.cli.fleet import fleet_by_hand
 
-    asked = {"reason": reason, "policy": policy, "recover": recover}
-    return fleet_by_hand(act, name, incident, asked, as_json=json)
+    parameters = {"reason": reason, "policy": policy, "recover": recover}
+    return fleet_by_hand(act, name, incident, parameters, as_json=json)
 
 
 @app.command(help_epilogue=_examples("deploy evacuation.toml", "deploy --name portfolio --notify slack-webhook/ops"))

@@ -43,10 +43,10 @@ def _act(orders: dict[str, Any]) -> None:
     take_priority()  # the priority of the run that started us belongs to its session
     say(f"{datetime.now(UTC).isoformat()} {orders['incident']}: past its deadline, nobody at work: carried on")
     sys.stdout.flush()
-    without_server(lambda: _given(orders), lambda names, _: _carry_on(orders, names))
+    without_server(lambda: _load_blocks(orders), lambda names, _: _carry_on(orders, names))
 
 
-def _given(orders: dict[str, Any]) -> tuple[dict[str, str], "LocalConfig"]:
+def _load_blocks(orders: dict[str, Any]) -> tuple[dict[str, str], "LocalConfig"]:
     from prefect.settings import get_current_settings
 
     from blocks.workload import Workload

@@ -67,9 +67,9 @@ def drill(workload: BlockName, store: BlockName, sample: bool = True) -> State[A
     """
     proven, last = run_drill(get_run_logger().info) if sample else (True, "")
     planned = evacuate(workload, store, reason="drill", dry_run=True, return_state=True)
-    told = "; ".join(filter(None, [last, planned.message]))
+    message = "; ".join(filter(None, [last, planned.message]))
     would = last_dry_run(load_block(Workload, workload)) if planned.is_completed() else None
-    return ended(REHEARSED if proven and would and would[1] in WORKS else NOT_REHEARSED, told)
+    return ended(REHEARSED if proven and would and would[1] in WORKS else NOT_REHEARSED, message)
 
 
 class NotProven(Exception):
@@ -126,10 +126,10 @@ def trigger(on: Stage, **parameters: Any) -> FlowRun:
     words = [word for name, value in parameters.items() for word in ("--param", f"{name}={json.dumps(value)}")]
     deployment = full_name("evacuate", NAME)
     say(f"$ prefect deployment run {deployment} {' '.join(words)}")
-    told = prefect(on.server, "deployment", "run", deployment, *words)
-    found = re.search(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", told)
+    output = prefect(on.server, "deployment", "run", deployment, *words)
+    found = re.search(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", output)
     if not found:
-        raise RuntimeError(f"no flow run in what prefect printed:\n{told}")
+        raise RuntimeError(f"no flow run in what prefect printed:\n{output}")
     say(heading())
     with client_of(on.server) as client:
         run = follow(client, UUID(found[0]), _RUN_SECONDS, say)
@@ -146,8 +146,8 @@ def require(seen: object, word: str, reason: str) -> None:
 
 def prove_contained(on: Stage, home: Path) -> None:
     """Prove that no process of the workload is left, the lock refuses a launcher, and the evidence matches its sums."""
-    left = [f"{process.pid} {' '.join(process.cmdline())[:60]}" for process in on.sample.living()]
-    require(not left, Word.NOT_CONTAINED, f"no process works in the workload's root{': '.join(['', *left])}")
+    remaining = [f"{process.pid} {' '.join(process.cmdline())[:60]}" for process in on.sample.living()]
+    require(not remaining, Word.NOT_CONTAINED, f"no process works in the workload's root{': '.join(['', *remaining])}")
     code = on.sample.launch_training()
     require(code == REFUSED, Word.NOT_CONTAINED, f"a new training is refused by the lock (flock exit {code})")
     sums = ["sha256sum", "--check", "--quiet", "--strict", SUMS]
@@ -157,9 +157,9 @@ def prove_contained(on: Stage, home: Path) -> None:
 
 def prove_kept(on: Stage, home: Path) -> None:
     """Prove the manifest's signature by ssh-keygen, and that the store refuses its own user to delete the manifest."""
-    told = proven_by_ssh_keygen(home / "evidence", on.folder / ALLOWED)
-    if told is not None:
-        require(told, Word.UNVERIFIED, f"ssh-keygen -Y verify: {told}")
+    output = proven_by_ssh_keygen(home / "evidence", on.folder / ALLOWED)
+    if output is not None:
+        require(output, Word.UNVERIFIED, f"ssh-keygen -Y verify: {output}")
     key = f"drill/incidents/{home.name}/evidence/{MANIFEST}"
     require(refuses_deletion(on.store, key), Word.UNVERIFIED, "the store refuses to delete the manifest")
 

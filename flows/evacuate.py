@@ -50,8 +50,8 @@ from tasks.system.cancellation import heeding
 
 
 def _name() -> str:
-    given = flow_run.parameters
-    return run_name(str(given["workload"]), str((given.get("order") or {}).get("fleet", "")))
+    parameters = flow_run.parameters
+    return run_name(str(parameters["workload"]), str((parameters.get("order") or {}).get("fleet", "")))
 
 
 @flow(
@@ -104,11 +104,17 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
             incident_id は発行済みで、新しいインシデントに使う。
     """
     heard, ordered = Alarm.of(alarm), given_order(order)
-    if ordered and (now := find_server_time()) and ordered.expired(now):
+    if ordered and (now := find_server_time()) and ordered.is_expired(now):
         return ended(EXPIRED, expired_message(ordered))
-    asked = (workload, store, reason, detected_at, incident_id, dry_run, policy)
+    parameters = (workload, store, reason, detected_at, incident_id, dry_run, policy)
     request = Request(
-        *asked, *this_run(), alarm=heard, suspects=suspects, unknown=unknown, order=ordered, new_incident=new_incident
+        *parameters,
+        *this_run(),
+        alarm=heard,
+        suspects=suspects,
+        unknown=unknown,
+        order=ordered,
+        new_incident=new_incident,
     )
     wanted = {"recover": recover and not dry_run, "read_back": read_back and not dry_run}
     opened = open_incident(request)

@@ -23,12 +23,12 @@ from prefect.states import Completed, Failed
 
 from flows.fields import BlockName, FleetId, Sentence
 from tasks.custody.containment.pause import Launcher
-from tasks.custody.fleet.ends import End
+from tasks.custody.fleet.ends import HostEnd
 from tasks.custody.fleet.verdict import FleetVerdict, verdict_of
 from tasks.custody.incident.ending import JOINED
 from tasks.custody.visible import LINE_LIMIT, visible
-from tasks.fleet.approval import asked
-from tasks.fleet.follow import Watch, follow
+from tasks.fleet.approval import ask_approval
+from tasks.fleet.follow import FleetWatch, follow
 from tasks.fleet.handover import hand_over
 from tasks.fleet.opening import JoinedFleet, Trigger, open_fleet
 from tasks.fleet.orders import Lost, order_again, order_all, order_missing
@@ -69,12 +69,12 @@ def fleet(  # noqa: PLR0913, PLR0917  each is a field of the form that a person 
     if isinstance(opened, JoinedFleet):
         return joined_state(opened, order_missing(incident) | lost)
 
-    watch = Watch(incident, run)
+    watch = FleetWatch(incident, run)
     apart(watch.name_silent)
     watch.problems = (order_missing if retry else order_all)(incident) | lost
     apart(lambda: write_targets(incident))
     verdict, recorded = verdict_of([host.name for host in incident.hosts], ()), FleetRecord("", "not written")
-    with asked(incident, run) as question:
+    with ask_approval(incident, run) as question:
         for rows in follow(watch, question):
             verdict = verdict_of([host.name for host in incident.hosts], rows)
             recorded = record(FleetReport(incident, rows, verdict, run, watch.contained_at), watch.closings)
@@ -86,9 +86,9 @@ def joined_state(joined: JoinedFleet, lost: Mapping[str, Lost]) -> State[Any]:
     if not lost:
         return ended(JOINED, joined.summary)
     hand_over(joined.incident, lost)
-    told = "; ".join(f"{host}: {order.why}" for host, order in lost.items())
-    message = f"{joined.summary} Orders that the server did not take, which that run repeats: {told}"
-    return Failed(name=str(End.REFUSED), message=visible(message, LINE_LIMIT))
+    reasons = "; ".join(f"{host}: {order.why}" for host, order in lost.items())
+    message = f"{joined.summary} Orders that the server did not take, which that run repeats: {reasons}"
+    return Failed(name=str(HostEnd.REFUSED), message=visible(message, LINE_LIMIT))
 
 
 def _own() -> frozenset[Launcher]:
@@ -99,12 +99,12 @@ def _own() -> frozenset[Launcher]:
 
 def fleet_state(fleet_id: str, verdict: FleetVerdict, recorded: FleetRecord) -> State[Any]:
     """Return the state that a fleet's run ends in: named for its worst end, and Completed only if that is Verified."""
-    end = End.UNVERIFIED if verdict.end is End.VERIFIED and recorded.trouble else verdict.end
+    end = HostEnd.UNVERIFIED if verdict.end is HostEnd.VERIFIED and recorded.trouble else verdict.end
     lost = f"But the record is not in the store: {recorded.trouble}"
-    told = lost if recorded.trouble else f"Record: {recorded.place}"
-    said = ". ".join(filter(None, [verdict.message, told, recorded.unproven]))
-    message = visible(f"{fleet_id}: {said}", LINE_LIMIT)
-    return (Completed if end is End.VERIFIED else Failed)(name=str(end), message=message)
+    record = lost if recorded.trouble else f"Record: {recorded.place}"
+    summary = ". ".join(filter(None, [verdict.message, record, recorded.unproven]))
+    message = visible(f"{fleet_id}: {summary}", LINE_LIMIT)
+    return (Completed if end is HostEnd.VERIFIED else Failed)(name=str(end), message=message)
 
 
 @flow(name="fleet-thaw", flow_run_name="fleet-thaw {fleet}", persist_result=False)
@@ -118,6 +118,6 @@ def fleet_thaw(fleet: BlockName, fleet_id: FleetId | None = None, reason: Senten
         fleet_id: FL-… of the incident; the last one if left out. 対象のインシデント ID。
         reason: Why, in a sentence; it goes on record. 理由。
     """
-    thawed, left = thaw_all(fleet, fleet_id, reason, this_run()[0])
-    message = visible("; ".join(outcome_lines(thawed, left)), LINE_LIMIT)
-    return (Failed if left else Completed)(name="PartlyThawed" if left else "Thawed", message=message)
+    thawed, remaining = thaw_all(fleet, fleet_id, reason, this_run()[0])
+    message = visible("; ".join(outcome_lines(thawed, remaining)), LINE_LIMIT)
+    return (Failed if remaining else Completed)(name="PartlyThawed" if remaining else "Thawed", message=message)

@@ -21,11 +21,11 @@ from prefect_aws import AwsCredentials
 
 from blocks import EvidenceStore, Fleet
 from flows.drill import NotProven, act_out, folder, require
-from tasks.audit.fleet import audited_fleet
+from tasks.audit.fleet import verify_fleet
 from tasks.cli.fleet import fleet_by_hand
 from tasks.custody.audit.finding import AuditWord
 from tasks.custody.audit.signers import read_signers
-from tasks.custody.fleet.ends import HOST_SILENT_SECONDS, End, Row
+from tasks.custody.fleet.ends import HOST_SILENT_SECONDS, HostEnd, Row
 from tasks.custody.incident.exit_codes import EXIT_CODES
 from tasks.deployment.register import DeploymentTarget, deploy_all, deploy_fleet
 from tasks.drill.deployment import POOL, client_of
@@ -118,7 +118,7 @@ def dies_frozen(on: FleetStage, name: str) -> None:
         return any(row.host == name and row.frozen for row in _rows_or_none(on))
 
     if not poll_until(is_frozen, _FROZEN_SECONDS, _POLL_SECONDS):
-        raise NotProven(End.NOT_CONTAINED, f"{name} was not frozen within {_FROZEN_SECONDS:g} s")
+        raise NotProven(HostEnd.NOT_CONTAINED, f"{name} was not frozen within {_FROZEN_SECONDS:g} s")
     on.hosts[name].stop()
     for process in psutil.Process(on.plant.replicas[0].pid).children():
         process.kill()
@@ -137,7 +137,7 @@ def come_back(on: FleetStage) -> None:
             return not any(run.state and not run.state.is_final() for run in runs)
 
         if not poll_until(all_ended, _DEAD_SECONDS, _POLL_SECONDS):
-            raise NotProven(End.UNVERIFIED, f"not every host had an end within {_DEAD_SECONDS:g} s")
+            raise NotProven(HostEnd.UNVERIFIED, f"not every host had an end within {_DEAD_SECONDS:g} s")
     say(f"  gpu2 is {next(row.end for row in on.rows() if row.host == 'gpu2')}")
 
 
@@ -152,26 +152,32 @@ def rehearse(on: FleetStage) -> tuple[str, dict[str, Any]]:
     """Evacuate, lose two hosts and an API process, bring the hosts back, and prove that each has its end."""
     dead_before(on, "gpu3")
     began = datetime.now(UTC)
-    asked = {"reason": "drill: credentials leaked", "policy": "graceful", "recover": False}
+    parameters = {"reason": "drill: credentials leaked", "policy": "graceful", "recover": False}
     with ThreadPoolExecutor(1) as pool:
         died = pool.submit(dies_frozen, on, "gpu2")
         say(f"$ evacuation fleet run {FLEET}")
-        fleet_by_hand("run", FLEET, None, asked, as_json=False)
+        fleet_by_hand("run", FLEET, None, parameters, as_json=False)
         died.result()
     ends = {row.host: row.end for row in on.rows()}
-    require(ends["gpu1"] is End.VERIFIED, End.UNVERIFIED, "gpu1 is verified, whatever happened to the others")
-    require(ends["gpu3"] is End.SILENT, End.UNVERIFIED, "gpu3 is named as silent")
-    require(ends["gpu2"] in {End.SILENT, End.CRASHED}, End.UNVERIFIED, f"gpu2, frozen and dead, is {ends['gpu2']}")
+    require(ends["gpu1"] is HostEnd.VERIFIED, HostEnd.UNVERIFIED, "gpu1 is verified, whatever happened to the others")
+    require(ends["gpu3"] is HostEnd.SILENT, HostEnd.UNVERIFIED, "gpu3 is named as silent")
+    require(
+        ends["gpu2"] in {HostEnd.SILENT, HostEnd.CRASHED},
+        HostEnd.UNVERIFIED,
+        f"gpu2, frozen and dead, is {ends['gpu2']}",
+    )
     come_back(on)
     say(f"$ evacuation fleet retry {FLEET}")
-    fleet_by_hand("retry", FLEET, None, asked, as_json=False)
+    fleet_by_hand("retry", FLEET, None, parameters, as_json=False)
     rows = on.rows()
-    left = [str(process.pid) for host in on.hosts.values() for process in host.living()]
-    require(not left, End.NOT_CONTAINED, f"no process of any workload is left{': '.join(['', *left])}")
+    remaining = [str(process.pid) for host in on.hosts.values() for process in host.living()]
+    require(not remaining, HostEnd.NOT_CONTAINED, f"no process of any workload is left{': '.join(['', *remaining])}")
     facts = facts_of(rows, began) | {"incident": _incident(on)}
-    audit = audited_fleet(load_block(EvidenceStore, FLEET), facts["incident"], read_signers(on.signers), deep=False)
-    require(audit.word is AuditWord.PROVEN, End.UNVERIFIED, f"the fleet's record, from the store alone: {audit.word}")
-    word = next((str(row.end) for row in rows if row.end is not End.VERIFIED), str(End.VERIFIED))
+    audit = verify_fleet(load_block(EvidenceStore, FLEET), facts["incident"], read_signers(on.signers), deep=False)
+    require(
+        audit.word is AuditWord.PROVEN, HostEnd.UNVERIFIED, f"the fleet's record, from the store alone: {audit.word}"
+    )
+    word = next((str(row.end) for row in rows if row.end is not HostEnd.VERIFIED), str(HostEnd.VERIFIED))
     return word, facts
 
 

@@ -62,21 +62,21 @@ def postmortem(  # noqa: PLR0913, PLR0917  each is a field of the form that a pe
     """
     run, _ = this_run()
     texts = {"title": title, "effect": effect, "cause": cause, "measures": measures, "prevention": prevention}
-    given = {name: text for name, text in {**texts, "contact": contact}.items() if text is not None}
-    if not given:
+    contents = {name: text for name, text in {**texts, "contact": contact}.items() if text is not None}
+    if not contents:
         incident, before = postmortem_before(workload, incident_id)
-        by, given = fill_in(incident, before)
+        by, contents = fill_in(incident, before)
     opened = reopen(Reopening(workload, store, incident_id, "", run, purpose="postmortem", reason=f"written by {by}"))
     if not isinstance(opened, Opened):
         return ended(opened.ending, opened.summary)
     try:
         with heeding(opened.context.cancelled), StepRunner(opened.context):
-            return _write(opened.context, by, given)
+            return _write(opened.context, by, contents)
     finally:
         opened.context.close()
 
 
-def _write(context: RunContext, by: str, given: dict[str, str]) -> State[Any]:
+def _write(context: RunContext, by: str, contents: dict[str, str]) -> State[Any]:
     last = last_record(context.directory.path)
-    content = build_postmortem_content(context, last, read_seals(context), by, given)
+    content = build_postmortem_content(context, last, read_seals(context), by, contents)
     return written_state(context, publish(record.submit(content)), content, last.number)

@@ -21,8 +21,8 @@ from tasks.runtime.flow_run import ended, this_run
 
 def _name() -> str:
     """Return the name of this run. A canary's says nothing of readiness, whatever its colour."""
-    given = flow_run.parameters
-    return f"{'canary' if given.get('canary') else READY} {given['workload']}"
+    parameters = flow_run.parameters
+    return f"{'canary' if parameters.get('canary') else READY} {parameters['workload']}"
 
 
 @flow(name=READY, flow_run_name=_name, persist_result=False)

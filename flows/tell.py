@@ -47,28 +47,28 @@ def tell(subject: str, body: str, to: Annotated[list[str], Field(min_length=1)],
     """
     run = UUID(this_run()[0])
     with get_client(sync_client=True) as client:
-        if (about := topic(event, body)) and told_before(client, run, about, subject):
+        if (theme := topic(event, body)) and is_repeated(client, run, theme, subject):
             return Completed(message="told before, and of this nothing else since 通知済み")
     ends = [end_of(each) for each in [send.submit(block, subject, body) for block in to]]
-    told = "; ".join(f"told {end.message}" for end in ends if end.is_completed())
+    successes = "; ".join(f"told {end.message}" for end in ends if end.is_completed())
     lost = "; ".join(f"NOT told {end.message}" for end in ends if not end.is_completed())
-    return Failed(message=f"{lost}. {told}") if lost else Completed(message=told)
+    return Failed(message=f"{lost}. {successes}") if lost else Completed(message=successes)
 
 
-def told_before(client: SyncPrefectClient, run: UUID, about: str, subject: str) -> bool:
+def is_repeated(client: SyncPrefectClient, run: UUID, theme: str, subject: str) -> bool:
     """Return whether the last message about this was the same, and note that this run's is about it, too.
 
     One that is being sent is waited for. One whose run a person has cancelled was told to nobody.
     """
-    tags = [PEOPLE, f"about:{about}"]
+    tags = [PEOPLE, f"about:{theme}"]
     client.update_flow_run(run, tags=tags)
-    asked = {
+    conditions = {
         "id": {"not_any_": [str(run)]},
         "tags": {"all_": tags},
         "state": {"type": {"any_": _BEFORE}},
         "start_time": {"before_": str(client.read_flow_run(run).start_time)},
     }
-    query = {"flow_runs": asked, "sort": "START_TIME_DESC", "limit": _SHOWN}
+    query = {"flow_runs": conditions, "sort": "START_TIME_DESC", "limit": _SHOWN}
     until = time.monotonic() + 2 * sum(AGAIN_SECONDS)
     while (last := _last(client, query)) and last["parameters"]["subject"] == subject and time.monotonic() < until:
         if last["state"]["type"] != "RUNNING":

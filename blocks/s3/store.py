@@ -31,7 +31,7 @@ from blocks.s3.wire import Body, pieces
 from tasks.custody.errors import Denied
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.store.manifest import digest_bytes
-from tasks.custody.store.promises import Promises, Way, in_one_request
+from tasks.custody.store.promises import CreationWay, Promises, in_one_request
 from tasks.custody.store.retention import NOTHING, Retention
 
 if TYPE_CHECKING:
@@ -102,13 +102,13 @@ class S3Store(S3Reader):
         size = _size(source)
         way = self.promises().way(size, divided=parts is not None)
         new = self.promises().conditional(way)
-        is_present = self._check_versions if way is Way.LOOKED else self.ensure_present
-        if (size > STREAM_ABOVE or way is Way.LOOKED) and is_present(key, sha256, parts):
+        is_present = self._check_versions if way is CreationWay.LOOKED else self.ensure_present
+        if (size > STREAM_ABOVE or way is CreationWay.LOOKED) and is_present(key, sha256, parts):
             return
         with self._once(f"{key} to be created in {self.place}", key, sha256, parts, way):
             if not isinstance(source, Path) or size <= STREAM_ABOVE:
                 self._put_small(key, source, sha256, new=new)
-            elif parts and way is not Way.SENT:
+            elif parts and way is not CreationWay.SENT:
                 self._multipart.send(self._name(key), source, parts, tell, new=new)
             else:
                 size = parts.total if parts else size
@@ -119,7 +119,7 @@ class S3Store(S3Reader):
             self._retain(key)
 
     @contextmanager
-    def _once(self, expected: str, key: str, sha256: str, parts: Parts | None, way: Way) -> Iterator[None]:
+    def _once(self, expected: str, key: str, sha256: str, parts: Parts | None, way: CreationWay) -> Iterator[None]:
         """Accept an object that exists already in place of creating it, if its content is the same."""
         try:
             with self._explaining(expected):
@@ -127,7 +127,7 @@ class S3Store(S3Reader):
         except FileExistsError:
             if not self.ensure_present(key, sha256, parts):
                 raise build_vanished_error(self.place, key) from None
-        if way is Way.LOOKED and not self._check_versions(key, sha256, parts):
+        if way is CreationWay.LOOKED and not self._check_versions(key, sha256, parts):
             raise build_vanished_error(self.place, key)
 
     def _put_small(self, key: str, source: Path | bytes, sha256: str, *, new: bool) -> None:
@@ -177,11 +177,11 @@ class S3Store(S3Reader):
         With `replace` no lock is asked; some servers give a copy that of its source.
         """
         size = parts.total if parts else 0
-        way = Way.CONDITION if replace else self.promises().way(size, divided=parts is not None, copied=True)
-        if way is Way.LOOKED and self._check_versions(key, sha256, parts):
+        way = CreationWay.CONDITION if replace else self.promises().way(size, divided=parts is not None, copied=True)
+        if way is CreationWay.LOOKED and self._check_versions(key, sha256, parts):
             return
         with self._once(f"{source} to be copied to {key} in {self.place}", key, sha256, parts, way):
-            if way is Way.SENT:
+            if way is CreationWay.SENT:
                 self._send_again(source, key, sha256)
             else:
                 new = not replace and self.promises().conditional(way)

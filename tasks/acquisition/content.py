@@ -33,4 +33,4 @@ def read_once(
     pass_on(blocks, (*digests.takers, searching.take, *copy))
     if out:
         out.truncate()
-    return FileContent(digests.length, *digests.of(size), searching.found(stored))
+    return FileContent(digests.length, *digests.of(size), searching.finish(stored))

@@ -13,7 +13,7 @@ from tasks.acquisition.pouring import Endless, blocks, clone, extents
 from tasks.acquisition.room import Room
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.evidence.keys import placed_name, quote
-from tasks.custody.evidence.room import Place, places
+from tasks.custody.evidence.room import ContentPlace, places
 from tasks.custody.evidence.secrets import LIMIT
 from tasks.system.open_beneath import open_below, real_name
 
@@ -124,11 +124,11 @@ class Copying:
                 return f"a sparse file, {data} bytes of data in {before.st_size}: so many holes are not read"
         return ""
 
-    def _copy(self, descriptor: int, before: os.stat_result, stored: str) -> tuple[Place, FileContent]:
+    def _copy(self, descriptor: int, before: os.stat_result, stored: str) -> tuple[ContentPlace, FileContent]:
         """Return where the copy is and what was read for it. In place the source alone is read."""
         if self._share_blocks(descriptor, before, stored):
-            with self.room.path(stored, Place.EVIDENCE).open("rb") as copy:
-                return Place.EVIDENCE, self._read(copy.fileno(), before.st_size, stored)
+            with self.room.path(stored, ContentPlace.EVIDENCE).open("rb") as copy:
+                return ContentPlace.EVIDENCE, self._read(copy.fileno(), before.st_size, stored)
         read = list[FileContent]()
 
         def write(out: BinaryIO) -> None:
@@ -136,7 +136,7 @@ class Copying:
 
         need = min(before.st_size, before.st_blocks * _UNIT) + _BESIDES
         place = self.room.put(stored, places(need, self.room.free), write)
-        in_place = place is Place.IN_PLACE
+        in_place = place is ContentPlace.IN_PLACE
         return place, self._read(descriptor, before.st_size, stored) if in_place else read[0]
 
     def _read(self, source: int, size: int, stored: str, out: BinaryIO | None = None) -> FileContent:
@@ -148,7 +148,7 @@ class Copying:
             return False
         self._clones = False
         with suppress(OSError):
-            self.room.put(stored, [Place.EVIDENCE], lambda out: clone(descriptor, out.fileno(), before.st_size))
+            self.room.put(stored, [ContentPlace.EVIDENCE], lambda out: clone(descriptor, out.fileno(), before.st_size))
             self._clones = True
         return self._clones
 

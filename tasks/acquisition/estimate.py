@@ -9,7 +9,7 @@ from pathlib import Path
 from tasks.acquisition.collector import Collector, Files, Target
 from tasks.acquisition.matching import left_over
 from tasks.acquisition.room import Room
-from tasks.custody.evidence.room import room_told
+from tasks.custody.evidence.room import room_fields
 
 _UNIT = 512
 
@@ -19,7 +19,7 @@ def estimate(collector: Collector, target: Target, folder: Path) -> dict[str, ob
     sources = [source for source in collector.sources if isinstance(source, Files)]
     if not sources:
         return None
-    return room_told((size for source in sources for size in _sizes(source, target)), Room.of(target, folder).free)
+    return room_fields((size for source in sources for size in _sizes(source, target)), Room.of(target, folder).free)
 
 
 def _sizes(source: Files, target: Target) -> Iterator[int]:

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from tasks.acquisition.collector import Target
 from tasks.custody.evidence.acquisition import StoredFile
-from tasks.custody.evidence.room import Free, Place
+from tasks.custody.evidence.room import ContentPlace, Free
 from tasks.system.disk_reserve import with_reserve
 
 _PART = ".part"
@@ -41,14 +41,14 @@ class Room:
         fallback = _free(self.fallback) if self.fallback else None
         return Free(max(0, _free(self.folder) - self.margin), fallback, self.copies)
 
-    def put(self, stored: str, places: Iterable[Place], write: Callable[[BinaryIO], None]) -> Place:
+    def put(self, stored: str, places: Iterable[ContentPlace], write: Callable[[BinaryIO], None]) -> ContentPlace:
         """Write a file in the first place that takes all of it; Place.IN_PLACE if none does and that was allowed.
 
         Raises OSError ENOSPC if it was not allowed. A place may be full, gone, read-only, or unable to hold the size or
         name. A partly written file is removed.
         """
         for place in places:
-            if place is Place.IN_PLACE:
+            if place is ContentPlace.IN_PLACE:
                 return place
             try:
                 _write(self._base(place), stored, write)
@@ -59,9 +59,9 @@ class Room:
                 return place
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), stored)
 
-    def keep(self, stored: str, data: bytes) -> Place:
+    def keep(self, stored: str, data: bytes) -> ContentPlace:
         """Write a small file that we made and that exists nowhere else: the reserve is released for it if needed."""
-        copies = [Place.EVIDENCE] if self.fallback is None else [Place.EVIDENCE, Place.FALLBACK]
+        copies = [ContentPlace.EVIDENCE] if self.fallback is None else [ContentPlace.EVIDENCE, ContentPlace.FALLBACK]
         return with_reserve(self.reserve, len(data), lambda: self.put(stored, copies, lambda out: _all(out, data)))
 
     def link(self, first: StoredFile, stored: str) -> bool:
@@ -73,16 +73,20 @@ class Room:
             return True
         return False
 
-    def path(self, stored: str, place: Place) -> Path:
+    def path(self, stored: str, place: ContentPlace) -> Path:
         """Return where it was written."""
         return self._base(place) / stored
 
-    def where(self, place: Place) -> str:
+    def where(self, place: ContentPlace) -> str:
         """Return the place as StoredFile names it."""
-        return {Place.EVIDENCE: "", Place.FALLBACK: str(self.fallback), Place.IN_PLACE: str(place)}[place]
+        return {
+            ContentPlace.EVIDENCE: "",
+            ContentPlace.FALLBACK: str(self.fallback),
+            ContentPlace.IN_PLACE: str(place),
+        }[place]
 
-    def _base(self, place: Place) -> Path:
-        return self.fallback if place is Place.FALLBACK and self.fallback else self.folder
+    def _base(self, place: ContentPlace) -> Path:
+        return self.fallback if place is ContentPlace.FALLBACK and self.fallback else self.folder
 
 
 def _all(out: BinaryIO, data: bytes) -> None:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from blocks.port import Versioned
 from blocks.store_fields import StoreFields
-from tasks.audit.verify import audited, rewritten
-from tasks.custody.audit.finding import Audit, Finding, Severity, broken, note, shown, unclear
-from tasks.custody.audit.layout import SIGNATURE, laid_out
-from tasks.custody.audit.promise import Promise, kept
+from tasks.audit.verify import rewritten, verify_incident
+from tasks.custody.audit.finding import Audit, AuditFinding, Severity, broken, note, printable, unclear
+from tasks.custody.audit.layout import SIGNATURE, layout_of
+from tasks.custody.audit.promise import Promise, check_promise
 from tasks.custody.audit.rotated import Signers
 from tasks.custody.audit.signed import Signatures, signatures
 from tasks.custody.audit.signers import AllowedSigner
@@ -47,13 +47,13 @@ _NEVER: Final = (
 class _HostAudit:
     """What the store says of one host."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[AuditFinding, ...]
     signed: Signatures | None = None
     objects: int = 0
     size: int = 0
 
 
-def audited_fleet(
+def verify_fleet(
     fields: StoreFields, fleet: str, signers: Sequence[AllowedSigner] | None, roots: Roots = None, *, deep: bool
 ) -> Audit:
     """Audit a fleet's record, that no host is missing, and each host by its closing; with `deep` its whole incident.
@@ -66,7 +66,7 @@ def audited_fleet(
     layout = fleet_layout(fleet, documents)
     found = examine_fleet(layout, documents, roots)
     ours, rotated = with_rotations(root, hosts_of(documents), signers, roots, fields.prefix)
-    seen = seen_times((key for key in layout.signed if key in documents), documents, roots, {})
+    seen = seen_times((key for key in layout.signed_keys if key in documents), documents, roots, {})
     signed = signatures(layout, documents, documents, ours, found.named, {}, seen)
     hosts = list(side_by_side(lambda line: _host(root, line, found.opened_at, signers, roots), found.hosts, QUESTIONS))
     if deep:
@@ -102,9 +102,9 @@ def audited_fleet(
     )
 
 
-def _documents(root: "Store", prefix: str, fleet: str) -> tuple[dict[str, bytes], list[Finding]]:
+def _documents(root: "Store", prefix: str, fleet: str) -> tuple[dict[str, bytes], list[AuditFinding]]:
     """Read every object below fleets/ID/, by its key in the fleet's store."""
-    home = key_at(prefix, f"fleets/{_checked(fleet)}/")
+    home = key_at(prefix, f"fleets/{_parse_id(fleet)}/")
     listed = list(islice(root.list(home), _MOST))
     if not listed:
         raise Refused(
@@ -118,7 +118,7 @@ def _documents(root: "Store", prefix: str, fleet: str) -> tuple[dict[str, bytes]
     return {own(key): data for key, data in found.items()}, [replace(each, object=own(each.object)) for each in unread]
 
 
-def _checked(fleet: str) -> str:
+def _parse_id(fleet: str) -> str:
     try:
         return parse_fleet_id(fleet)
     except ValueError as error:
@@ -130,50 +130,55 @@ def _host(root: "Store", line: HostLine, opened_at: datetime | None, signers: Si
     if line.closing is None:
         return _HostAudit(())
     if line.beneath is None:
-        what = f"the evidence of {shown(line.host, 80)} is in another place: audit {shown(line.incident, 80)} there"
+        host, incident = printable(line.host, 80), printable(line.incident, 80)
+        what = f"the evidence of {host} is in another place: audit {incident} there"
         return _HostAudit((unclear(line.closing.key, what),))
     try:
-        found, closing = _compared(root, line, line.closing, line.beneath, signers, roots)
+        found, closing = _compare_host(root, line, line.closing, line.beneath, signers, roots)
     except (StoreError, Unreadable) as error:
-        return _HostAudit((broken(key_at(line.beneath, line.closing.key), "it could not be read", got=shown(error)),))
+        return _HostAudit(
+            (broken(key_at(line.beneath, line.closing.key), "it could not be read", got=printable(error)),)
+        )
     stray = _stray(key_at(line.beneath, line.closing.key), line, closing, opened_at) if closing else ()
     return replace(found, findings=(*found.findings, *stray))
 
 
-def _stray(where: str, line: HostLine, closing: Closing, opened_at: datetime | None) -> Iterator[Finding]:
+def _stray(where: str, line: HostLine, closing: Closing, opened_at: datetime | None) -> Iterator[AuditFinding]:
     """Yield a finding if a closing is not of what this fleet has ordered: by its run, else by its host's clock."""
     at = closing.closed_utc
     if not line.joined:
         if closing.run != line.run:
-            got = shown(closing.run, 80)
-            yield broken(where, "it is of another run than the fleet's order", shown(line.run, 80), got)
+            got = printable(closing.run, 80)
+            yield broken(where, "it is of another run than the fleet's order", printable(line.run, 80), got)
     elif opened_at and (at.tzinfo is None or opened_at.tzinfo is None or at < opened_at):
         yield broken(where, "it is older than the fleet's incident", f"later than {opened_at}", str(at))
 
 
-def _compared(  # noqa: PLR0913, PLR0917  what is compared, and by what
-    root: "Store", line: HostLine, told: ClosingOfHost, beneath: str, signers: Signers, roots: Roots
+def _compare_host(  # noqa: PLR0913, PLR0917  what is compared, and by what
+    root: "Store", line: HostLine, recorded: ClosingOfHost, beneath: str, signers: Signers, roots: Roots
 ) -> tuple[_HostAudit, Closing | None]:
     listed = {each.key: each.size for each in root.list(key_at(beneath, f"incidents/{line.incident}/record/"))}
-    layout = laid_out(line.incident, [key.removeprefix(f"{beneath}/") for key in listed])
-    number = next((each for each in layout.records if layout.closing(each) == told.key), 0)
+    layout = layout_of(line.incident, [key.removeprefix(f"{beneath}/") for key in listed])
+    number = next((each for each in layout.records if layout.closing(each) == recorded.key), 0)
     only = replace(layout, volumes=(), records=(number,) if number else ())
-    names = [f"{key}{end}" for key in only.signed for end in ("", SIGNATURE, STAMP)]
+    names = [f"{key}{end}" for key in only.signed_keys for end in ("", SIGNATURE, STAMP)]
     names = [name for name in names if key_at(beneath, name) in listed]
     documents = {name: fetch(root, key_at(beneath, name), DOCUMENT_LIMIT) for name in names}
-    where = key_at(beneath, told.key)
-    got = digest_bytes(documents[told.key]) if told.key in documents else "no object"
-    if got != told.sha256:
-        return _HostAudit((broken(where, "not the closing that the fleet's record names", told.sha256, got),)), None
-    closing = read_closing(documents[told.key])
-    named = {told.key: closing.signer.fingerprint} if closing.signer else {}
+    where = key_at(beneath, recorded.key)
+    got = digest_bytes(documents[recorded.key]) if recorded.key in documents else "no object"
+    if got != recorded.sha256:
+        return _HostAudit((broken(where, "not the closing that the fleet's record names", recorded.sha256, got),)), None
+    closing = read_closing(documents[recorded.key])
+    named = {recorded.key: closing.signer.fingerprint} if closing.signer else {}
     signers, rotated = with_rotations(root, hosts_of(documents), signers, roots, beneath)
-    signed = signatures(only, documents, documents, signers, named, {}, seen_times([told.key], documents, roots, {}))
+    signed = signatures(
+        only, documents, documents, signers, named, {}, seen_times([recorded.key], documents, roots, {})
+    )
     findings = [*rotated, *(replace(each, object=key_at(beneath, each.object)) for each in signed.findings)]
     if signed.by_people:
         findings.append(unclear(where, "persons have signed it, and may say more than its host: audit it"))
-    if (closing.incident, str(closing.verdict)) != (line.incident, told.verdict):
-        findings.append(broken(where, "it says other than the fleet's record", told.verdict, str(closing.verdict)))
+    if (closing.incident, str(closing.verdict)) != (line.incident, recorded.verdict):
+        findings.append(broken(where, "it says other than the fleet's record", recorded.verdict, str(closing.verdict)))
     manifests = {f"incidents/{line.incident}/{path}": sha256 for path, sha256 in closing.manifests.items()}
     if manifests != line.manifests:
         findings.append(broken(where, "it names other manifests than the fleet's record"))
@@ -184,30 +189,30 @@ def _compared(  # noqa: PLR0913, PLR0917  what is compared, and by what
         promise = Promise(key_at(beneath, key), sha256, None, where)
         seen = see(root, promise, None, deep=False)
         size += seen.size
-        findings += [fault] if (fault := kept(promise, seen)) else []
+        findings += [fault] if (fault := check_promise(promise, seen)) else []
     return _HostAudit(tuple(findings), signed, len(documents) + len(manifests), size), closing
 
 
-def _later(root: "Store", where: str, key: str, closing: Closing) -> Finding:
+def _later(root: "Store", where: str, key: str, closing: Closing) -> AuditFinding:
     """Tell that a host's incident was carried on: no longer what the fleet's record says, if its last closing differs.
 
     That one is not proven here, so it can only take away from what the record says.
     """
-    told = "its incident was carried on later"
+    what = "its incident was carried on later"
     try:
         last = str(read_closing(fetch(root, key, DOCUMENT_LIMIT)).verdict)
     except (StoreError, Unreadable) as error:
-        return unclear(where, f"{told}, and its last record is not closed: audit it", got=shown(error))
+        return unclear(where, f"{what}, and its last record is not closed: audit it", got=printable(error))
     if last != closing.verdict:
-        return unclear(where, f"{told}, and ended otherwise: audit it", str(closing.verdict), last)
-    return note(where, f"{told}, and ended in the same way: audit it to see how it stands")
+        return unclear(where, f"{what}, and ended otherwise: audit it", str(closing.verdict), last)
+    return note(where, f"{what}, and ended in the same way: audit it to see how it stands")
 
 
 def _whole(fields: StoreFields, line: HostLine, signers: Sequence[AllowedSigner] | None, roots: Roots) -> _HostAudit:
     """Audit a host's whole incident, reading every byte of it."""
     place = {"folder": Path(fields.folder, line.beneath or "")} if fields.folder else {"prefix": line.beneath}
     try:
-        found = audited(fields.model_copy(update=place).open(), line.incident, signers, roots, deep=True)
+        found = verify_incident(fields.model_copy(update=place).open(), line.incident, signers, roots, deep=True)
     except EvacuationError as error:
         return _HostAudit(
             (broken(key_at(line.beneath or "", line.incident), "it could not be audited", got=str(error)),)

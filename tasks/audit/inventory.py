@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from tasks.custody.audit.finding import shown
+from tasks.custody.audit.finding import printable
 from tasks.custody.audit.layout import CLOSED
 from tasks.custody.audit.untrusted import Unreadable, document
 from tasks.custody.errors import Refused, StoreError
@@ -42,7 +42,7 @@ class _Heap:
             (self.signatures if match[2] else self.closings).add(int(match[1]))
 
     @property
-    def signed(self) -> str:
+    def signature_summary(self) -> str:
         signed = len(self.closings & self.signatures)
         return "no" if not signed else "yes" if signed == len(self.closings) else f"{signed} of {len(self.closings)}"
 
@@ -50,29 +50,34 @@ class _Heap:
 def holdings(store: "Store") -> list[dict[str, str]]:
     """Return a row for each incident, the newest last; objects below incidents/ without a valid id share one row."""
 
-    def told(incident: str) -> tuple[Any, ...]:
-        said = _said(store, claim_key(incident), _LIMIT)
-        return incident, said.get("opened_at", ""), said.get("host", ""), said.get("workload", "")
+    def describe(incident: str) -> tuple[Any, ...]:
+        fields = _read_json(store, claim_key(incident), _LIMIT)
+        return incident, fields.get("opened_at", ""), fields.get("host", ""), fields.get("workload", "")
 
-    return _rows(store, "incidents", parse_id, told, record_key)
+    return _rows(store, "incidents", parse_id, describe, record_key)
 
 
 def fleets(store: "Store") -> list[dict[str, str]]:
     """Return a row for each incident of a fleet, by the rules of `holdings`; `hosts` counts its frozen list."""
 
-    def told(fleet: str) -> tuple[Any, ...]:
-        said = _said(store, targets_key(fleet), DOCUMENT_LIMIT)
-        hosts = said.get("hosts")
-        return fleet, said.get("opened_at", ""), said.get("name", ""), len(hosts) if isinstance(hosts, list) else "?"
+    def describe(fleet: str) -> tuple[Any, ...]:
+        fields = _read_json(store, targets_key(fleet), DOCUMENT_LIMIT)
+        hosts = fields.get("hosts")
+        return (
+            fleet,
+            fields.get("opened_at", ""),
+            fields.get("name", ""),
+            len(hosts) if isinstance(hosts, list) else "?",
+        )
 
-    return _rows(store, "fleets", parse_fleet_id, told, fleet_record_key)
+    return _rows(store, "fleets", parse_fleet_id, describe, fleet_record_key)
 
 
 def _rows(
     store: "Store",
     place: str,
     parse: Callable[[str], str],
-    told: Callable[[str], tuple[Any, ...]],
+    describe: Callable[[str], tuple[Any, ...]],
     key: Callable[[str, int, str], str],
 ) -> list[dict[str, str]]:
     """List each incident by itself, side by side: one listing of all is served page after page."""
@@ -83,19 +88,19 @@ def _rows(
         if not heap.objects:
             return {}
         last = max(heap.closings, default=0)
-        closing = _said(store, key(incident, last, CLOSING), _LIMIT) if last else {"verdict": "not closed"}
-        return shaped(told(incident), closing.get("verdict", "?"), heap, heap.signed)
+        closing = _read_json(store, key(incident, last, CLOSING), _LIMIT) if last else {"verdict": "not closed"}
+        return build_row(describe(incident), closing.get("verdict", "?"), heap, heap.signature_summary)
 
-    def shaped(own: tuple[Any, ...], verdict: object, heap: _Heap, signed: str) -> dict[str, str]:
+    def build_row(own: tuple[Any, ...], verdict: object, heap: _Heap, signed: str) -> dict[str, str]:
         values = (*own, verdict, len(heap.closings), signed, heap.objects, heap.size)
-        return dict(zip(COLUMNS[place], (shown(value, 80) for value in values), strict=True))
+        return dict(zip(COLUMNS[place], (printable(value, 80) for value in values), strict=True))
 
     loose, folders = store.list_folder(f"{place}/")
-    named = {folder: _named(folder.removeprefix(f"{place}/").removesuffix("/"), parse) for folder in folders}
+    named = {folder: _parse_name(folder.removeprefix(f"{place}/").removesuffix("/"), parse) for folder in folders}
     deeper = (each for folder, incident in named.items() if not incident for each in store.list(folder))
     strays = _heap(("", each.size) for each in (*loose, *deeper))
     found = list(side_by_side(row, sorted(filter(None, named.values())), _THREADS))
-    unnamed = shaped((_UNNAMED, "", "", ""), "", strays, "") if strays.objects else {}
+    unnamed = build_row((_UNNAMED, "", "", ""), "", strays, "") if strays.objects else {}
     return [each for each in (unnamed, *found) if each]
 
 
@@ -106,14 +111,14 @@ def _heap(names: Iterator[tuple[str, int]]) -> _Heap:
     return heap
 
 
-def _named(text: str, parse: Callable[[str], str]) -> str:
+def _parse_name(text: str, parse: Callable[[str], str]) -> str:
     try:
         return parse(text)
     except (Refused, ValueError):
         return ""
 
 
-def _said(store: "Store", key: str, limit: int) -> dict[str, Any]:
+def _read_json(store: "Store", key: str, limit: int) -> dict[str, Any]:
     """Return a JSON document; an empty dict if it cannot be read."""
     try:
         return document(fetch(store, key, limit))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from tasks.custody.audit.finding import Audit, AuditWord, Finding, shown
+from tasks.custody.audit.finding import Audit, AuditFinding, AuditWord, printable
 from tasks.custody.incident.ending import BROKEN, INDETERMINATE, PROVEN, UNFINISHED
 from tasks.rendering.markdown import prose
 
@@ -37,14 +37,14 @@ _MEANS: Final = {
 def lines(audit: Audit) -> Iterator[str]:
     """Yield the audit as terminal lines; the first and the last begin with its word."""
     english, japanese = _MEANS[audit.word]
-    yield f"{audit.words}  {audit.incident}, {audit.whose}, in {shown(audit.place)}"
+    yield f"{audit.words}  {audit.incident}, {audit.whose}, in {printable(audit.place)}"
     yield f"  meaning   {english}"
     yield f"            {japanese}"
     yield f"  verdict   {audit.verdict}"
     yield f"  signed    {audit.signed}"
     yield f"  time      {audit.timed}"
     yield f"  kept      {audit.retained}"
-    yield f"  compared  {_compared(audit)}"
+    yield f"  compared  {_comparison(audit)}"
     yield from (f"  {each.summary}" for each in audit.findings[:_SHOWN])
     if more := len(audit.findings) - _SHOWN:
         yield from (f"  and {more} more findings",) if more > 0 else ()
@@ -71,7 +71,7 @@ def markdown(audit: Audit) -> str:
         f"- Signatures 署名: {_plain(audit.signed)}",
         f"- Time 時刻: {_plain(audit.timed)}",
         f"- Retention 保持: {_plain(audit.retained)}",
-        f"- Compared 照合: {_compared(audit)}",
+        f"- Compared 照合: {_comparison(audit)}",
         "\n## Findings 指摘",
         "\n".join([*head, *found, *more]) if found else "None. 無し。",
         "\n## Not proven 証明していないこと",
@@ -85,24 +85,24 @@ def rows(audit: Audit) -> list[dict[str, str]]:
     found = [
         {
             "severity": each.severity,
-            "object": shown(each.object),
-            "what": shown(each.what),
-            "expected": shown(each.expected),
-            "got": shown(each.got),
+            "object": printable(each.object),
+            "what": printable(each.what),
+            "expected": printable(each.expected),
+            "got": printable(each.got),
         }
         for each in audit.findings[:_SHOWN]
     ]
     return found or [{"severity": "", "object": audit.incident, "what": "nothing found", "expected": "", "got": ""}]
 
 
-def _compared(audit: Audit) -> str:
+def _comparison(audit: Audit) -> str:
     how = "every byte read back" if audit.deep else "by the store's own digests"
     return f"{audit.objects} objects, {audit.size} bytes, {how}"
 
 
-def _words(finding: Finding) -> str:
+def _words(finding: AuditFinding) -> str:
     return finding.what + (f": expected {finding.expected}; got {finding.got}" if finding.expected else "")
 
 
 def _plain(text: str) -> str:
-    return prose(shown(text, 600))
+    return prose(printable(text, 600))

@@ -6,10 +6,10 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from tasks.audit.fleet import audited_fleet
+from tasks.audit.fleet import verify_fleet
 from tasks.audit.inventory import fleets, holdings
 from tasks.audit.report import ENDINGS, markdown, rows
-from tasks.audit.verify import audited
+from tasks.audit.verify import verify_incident
 from tasks.custody.audit.finding import Audit
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.fleet.order import FLEET
@@ -27,9 +27,9 @@ def audit_incident(store: str, incident: str, allowed_signers: str, tsa_roots: s
     roots = read_roots(tsa_roots) if tsa_roots.strip() else None
     fields = store_to_read(store)
     if incident.startswith(FLEET):
-        found = audited_fleet(fields, incident, signers, roots, deep=deep)
+        found = verify_fleet(fields, incident, signers, roots, deep=deep)
     else:
-        found = audited(fields.open(), incident, signers, roots, deep=deep)
+        found = verify_incident(fields.open(), incident, signers, roots, deep=deep)
     return (Completed if found.is_complete else Failed)(message=found.summary, data=found)
 
 
@@ -48,9 +48,9 @@ def list_incidents(store: str) -> tuple[list[dict[str, str]], list[dict[str, str
 @step_without_incident("show_audit", "show the audit", section="§6", retries=1)
 def show(found: Audit) -> None:
     """Show the audit in the UI: the report, and a table of findings."""
-    about = f"{found.incident}: {found.word}"
-    create_markdown_artifact(markdown(found), key="audit", description=f"{about}: audit 監査")
-    create_table_artifact(visible_rows(rows(found)), key="audit-findings", description=f"{about}: findings 指摘")
+    title = f"{found.incident}: {found.word}"
+    create_markdown_artifact(markdown(found), key="audit", description=f"{title}: audit 監査")
+    create_table_artifact(visible_rows(rows(found)), key="audit-findings", description=f"{title}: findings 指摘")
 
 
 def audited_state(found: Audit) -> State[Any]:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 from blocks.port import Versioned
 from tasks.custody.audit.examine import Examination, examine
 from tasks.custody.audit.facts import Facts, read_facts
-from tasks.custody.audit.finding import Audit, Finding, Severity, broken, note, shown, unclear
+from tasks.custody.audit.finding import Audit, AuditFinding, Severity, broken, note, printable, unclear
 from tasks.custody.audit.layout import Layout, listings
-from tasks.custody.audit.promise import Promise, Seen, kept
-from tasks.custody.audit.records import displaced
+from tasks.custody.audit.promise import Promise, Seen, check_promise
+from tasks.custody.audit.records import displaced_keys
 from tasks.custody.audit.retained import Retained
 from tasks.custody.audit.signers import AllowedSigner
 from tasks.custody.audit.turns import turns_hold
@@ -41,7 +41,7 @@ _VERSIONS_HIDDEN: Final = "That nothing was overwritten and put back: the store 
 _NO_VERSIONS: Final = "That nothing was overwritten and put back: the store keeps no versions of its objects."
 
 
-def audited(
+def verify_incident(
     store: "Store", incident: str, signers: Sequence[AllowedSigner] | None, roots: Roots = None, *, deep: bool
 ) -> Audit:
     """Read everything of the incident once, and compare each object with what its documents say.
@@ -53,7 +53,7 @@ def audited(
     if not keys:
         raise Refused(f"an incident {incident} in {store.place}", "no object of it", "List them: leave the id out.")
     documents, troubles = read_documents(store, layout, keys)
-    away = _displaced(store, layout, keys, documents)
+    away = _read_displaced(store, layout, keys, documents)
     read = {key: digest_bytes(data) for key, data in documents.items() if key not in away}
     documents |= away
     signers, rotated = with_rotations(store, hosts_of(documents), signers, roots)
@@ -61,7 +61,7 @@ def audited(
     del documents
     origin = found.origin
     versions, hidden = _versions(store, layout, found.turns)
-    tally = _compared(store, read, found, deep=deep)
+    tally = _compare_objects(store, read, found, deep=deep)
     findings = [
         *cut,
         *troubles,
@@ -76,9 +76,11 @@ def audited(
     ]
     return Audit(
         incident=incident,
-        whose=shown(f"host {origin.host}, workload {origin.workload}" if origin.host else "nobody's by its documents"),
+        whose=printable(
+            f"host {origin.host}, workload {origin.workload}" if origin.host else "nobody's by its documents"
+        ),
         place=store.place,
-        copy_of=shown(origin.place) if origin.place not in {"", store.place} else "",
+        copy_of=printable(origin.place) if origin.place not in {"", store.place} else "",
         verdict=found.verdict,
         signed=found.signed.summary,
         timed=found.timed.summary,
@@ -96,7 +98,7 @@ def audited(
     )
 
 
-def _displaced(
+def _read_displaced(
     store: "Store", layout: Layout, keys: Mapping[str, int], documents: Mapping[str, bytes]
 ) -> dict[str, bytes]:
     """Return the documents at whose keys other content lies, read beside them.
@@ -109,7 +111,7 @@ def _displaced(
     for key in (key for key in map(layout.verdict, layout.records) if key in documents):
         with suppress(Unreadable):
             facts.append(read_facts(documents[key]))
-    wanted = {key: beside for key, beside in displaced(layout.incident, facts).items() if key in documents}
+    wanted = {key: beside for key, beside in displaced_keys(layout.incident, facts).items() if key in documents}
     found, _ = read_each(store, {beside: keys[beside] for beside in wanted.values() if beside in keys})
     return {key: found[beside] for key, beside in wanted.items() if beside in found}
 
@@ -121,21 +123,21 @@ class _Tally:
     retained: Retained
     objects: int = 0
     size: int = 0
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[AuditFinding] = field(default_factory=list)
 
     def add(self, promise: Promise, seen: Seen, admitted: Severity) -> None:
         self.objects += seen.there
         self.size += seen.size
         if seen.there and not seen.trouble:
             self.retained.add(seen)
-        if fault := kept(promise, seen, admitted):
+        if fault := check_promise(promise, seen, admitted):
             self.findings.append(fault)
 
 
-def _compared(store: "Store", read: Mapping[str, str], found: Examination, *, deep: bool) -> _Tally:
+def _compare_objects(store: "Store", read: Mapping[str, str], found: Examination, *, deep: bool) -> _Tally:
     """Compare every object that a document names, and every document that was read with what the store has now."""
     by_itself = {key: Promise(key, sha256, None, "what was read of it") for key, sha256 in read.items()}
-    every, tally = {**by_itself, **found.promises}, _Tally(Retained(found.asked))
+    every, tally = {**by_itself, **found.promises}, _Tally(Retained(found.retention))
     threads = THREADS if deep else QUESTIONS
     for seen in side_by_side(lambda each: see(store, each, read.get(each.key), deep=deep), every.values(), threads):
         tally.add(every[seen.key], seen, found.admitted.get(seen.key, Severity.BROKEN))
@@ -152,7 +154,7 @@ def _unproven(found: Examination, versions: Mapping[str, int] | None, *, hidden:
         yield f"What lay before under the names of {len(found.in_place)} objects, which were sealed in place."
 
 
-def rewritten(versions: Mapping[str, int] | None) -> Iterator[Finding]:
+def rewritten(versions: Mapping[str, int] | None) -> Iterator[AuditFinding]:
     """Yield a finding for each object with a second version or a delete marker: objects are created once."""
     for key, times in (versions or {}).items():
         yield broken(key, "it was written or deleted again", "one version, created once", f"{times} versions and marks")
@@ -160,7 +162,7 @@ def rewritten(versions: Mapping[str, int] | None) -> Iterator[Finding]:
 
 def _versions(
     store: "Store", layout: Layout, turns: Collection[str]
-) -> tuple[Mapping[str, int] | None, tuple[Finding, ...]]:
+) -> tuple[Mapping[str, int] | None, tuple[AuditFinding, ...]]:
     """Return how often each key was written; None without versions. A finding if the store cannot list them."""
     if not isinstance(store, Versioned):
         return None, ()
@@ -171,27 +173,27 @@ def _versions(
                 return None, ()
             found |= kept_there
     except StoreError as error:
-        whole, got = f"incidents/{layout.incident}/", shown(error.got)
+        whole, got = f"incidents/{layout.incident}/", printable(error.got)
         return None, (unclear(whole, f"its versions could not be listed: {got}"),)
     return {key: times for key, times in found.items() if layout.owns(key) or key in turns}, ()
 
 
-def _turns(store: "Store", told: Collection[str], incident: str) -> Iterator[Finding]:
+def _turns(store: "Store", names: Collection[str], incident: str) -> Iterator[AuditFinding]:
     """Yield findings on turns of latest/. One that cannot be read is skipped; what records name is compared anyway."""
     turns = list[LatestTransaction]()
     for number in sorted({turn_of(each.key) for each in store.list(TURNS)} - {0})[-_TURNS_READ:]:
         with suppress(StoreError):
             turn = read_transaction(store, number)[0]
             turns.append(turn if turn.incident == incident else replace(turn, rows=()))  # they may be a million
-    yield from turns_hold(incident, told, turns)
+    yield from turns_hold(incident, names, turns)
 
 
-def _latest(store: "Store", promoted: Mapping[str, str]) -> Iterator[Finding]:
+def _latest(store: "Store", promoted: Mapping[str, str]) -> Iterator[AuditFinding]:
     """Yield a note for each file of latest/ that has changed since: later incidents and people may change it."""
     seen = side_by_side(
         lambda key: see(store, Promise(key, promoted[key], None, ""), None, deep=False), promoted, QUESTIONS
     )
     for each in seen:
-        if (told := each.sha256 or each.read) != promoted[each.key]:
-            got = told or each.trouble or "no object"
+        if (digest := each.sha256 or each.read) != promoted[each.key]:
+            got = digest or each.trouble or "no object"
             yield note(each.key, "latest/ no longer has what this incident promoted", promoted[each.key], got)

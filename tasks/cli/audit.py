@@ -6,10 +6,10 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
-from tasks.audit.fleet import audited_fleet
+from tasks.audit.fleet import verify_fleet
 from tasks.audit.inventory import columns, fleets, holdings
 from tasks.audit.report import ENDINGS, lines
-from tasks.audit.verify import audited
+from tasks.audit.verify import verify_incident
 from tasks.cli.output import command, note, show
 from tasks.cli.store_argument import named_store
 from tasks.custody.audit.signers import AllowedSigner, read_signers
@@ -41,18 +41,18 @@ def audit_by_hand(  # noqa: PLR0913  its options
         following = [f"next: {command('audit', store or opened.place, 'INCIDENT')}"] if any(held.values()) else []
         show("audit", [*chain(*tables), *following], {"place": opened.place, **held}, as_json=as_json)
         return 0
-    allowed, roots = trusted(signers, tsa_roots)
+    allowed, roots = read_trust(signers, tsa_roots)
     note(f"auditing {incident} in {opened.place}, {'reading every byte' if deep else 'by the digests of the store'}")
     if incident.startswith(FLEET):
-        found = audited_fleet(fields, incident, allowed, roots, deep=deep)
+        found = verify_fleet(fields, incident, allowed, roots, deep=deep)
     else:
-        found = audited(opened, incident, allowed, roots, deep=deep)
+        found = verify_incident(opened, incident, allowed, roots, deep=deep)
     code = EXIT_CODES[ENDINGS[found.word].name]
     show("audit", lines(found), {"word": found.word, "exit_code": code, **asdict(found)}, as_json=as_json)
     return code
 
 
-def trusted(signers: Path | None, tsa_roots: Path | None) -> tuple[Sequence[AllowedSigner] | None, Roots]:
+def read_trust(signers: Path | None, tsa_roots: Path | None) -> tuple[Sequence[AllowedSigner] | None, Roots]:
     """Read who may sign, and who may vouch for the time. Raises Refused for a file that is no such one."""
     return (
         _read(signers, read_signers, "an allowed_signers file", "Make one, or leave --signers out."),

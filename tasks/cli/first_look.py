@@ -103,9 +103,9 @@ def _name_processes(
         found.processes.append(f"{role}: process {top.pid}, ports {ports[top]}: {process_line(top, 120)}")
         for each in families[top]:
             alone = each == top or is_one_of(SHELLS, there[each.parent])  # or it may be started without it
-            if alone and not is_one_of(WAITERS, each) and (made := pattern_for(each)):
+            if alone and not is_one_of(WAITERS, each) and (words := pattern_for(each)):
                 with suppress(ValueError):  # it would fit anything
-                    patterns[role][pattern(made)] = None
+                    patterns[role][pattern(words)] = None
     patterns["worker"] = patterns["worker"] and {WORKER: None, **patterns["worker"]}
     found.fields |= {f"{role}_pattern": "|".join(each) for role, each in patterns.items() if each}
 
@@ -161,7 +161,9 @@ def _name_containers(found: Found, host: Host, roster: Roster) -> list[str]:
         folders = [PurePath(mount.source) for mount in each.mounts]
         near = any(folder.is_relative_to(real) or real.is_relative_to(folder) for folder in folders)
         if near or found.port in each.ports:
-            listening = host.ports(who.identity for who in roster.snapshot.values() if who.container == each.id)
+            listening = host.ports(
+                process.identity for process in roster.snapshot.values() if process.container == each.id
+            )
             found.port = found.port or min(each.ports | listening, default=None)
             inside.append(each.id)
             found.fields["containers"] = [*found.fields.get("containers", []), f"name={each.name}"]

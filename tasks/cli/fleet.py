@@ -14,7 +14,7 @@ from prefect.exceptions import ObjectNotFound
 from blocks.saved import asking_server
 from tasks.cli.output import note, show
 from tasks.custody.errors import Refused
-from tasks.custody.fleet.ends import End
+from tasks.custody.fleet.ends import HostEnd
 from tasks.custody.fleet.fold import fold_names
 from tasks.custody.fleet.table import STANDING, lines
 from tasks.custody.fleet.verdict import verdict_of
@@ -22,7 +22,7 @@ from tasks.custody.incident.deployment_names import full_name
 from tasks.custody.incident.ending import ENDINGS
 from tasks.custody.incident.exit_codes import EXIT_CODES, INCOMPLETE
 from tasks.custody.visible import say
-from tasks.fleet.closings import checked
+from tasks.fleet.closings import check_closings
 from tasks.fleet.opening import the_incident
 from tasks.fleet.orders import cancel_waiting, rows_of
 from tasks.fleet.show import progress_key
@@ -40,13 +40,13 @@ _THEN: Final = {each.name: each.then for each in ENDINGS}
 _NO_WORKER: Final = "no worker has taken the fleet's run yet: evacuation worker --pool evacuation --work-queue fleet"
 
 
-def fleet_by_hand(act: Act, fleet: str, incident: str | None, asked: dict[str, Any], *, as_json: bool) -> int:
+def fleet_by_hand(act: Act, fleet: str, incident: str | None, parameters: dict[str, Any], *, as_json: bool) -> int:
     """Do it, and return the exit code: of a run, that of its state. Raises Refused."""
     with asking_server(), get_client(sync_client=True) as client:
         if act in {"run", "retry"}:
-            return _run(client, fleet, {**asked, "retry": act == "retry", "fleet_id": incident}, as_json=as_json)
+            return _run(client, fleet, {**parameters, "retry": act == "retry", "fleet_id": incident}, as_json=as_json)
         acts: dict[str, Callable[..., int]] = {"status": _status, "cancel": _cancel, "thaw": _thaw}
-        return acts[act](client, fleet, incident, asked["reason"], as_json=as_json)
+        return acts[act](client, fleet, incident, parameters["reason"], as_json=as_json)
 
 
 def _run(client: SyncPrefectClient, fleet: str, parameters: dict[str, Any], *, as_json: bool) -> int:
@@ -57,25 +57,25 @@ def _run(client: SyncPrefectClient, fleet: str, parameters: dict[str, Any], *, a
         cure = "Deploy it: evacuation deploy FILE, with a [fleet.NAME]."
         raise Refused("the name of a fleet that is deployed", repr(fleet), cure) from error
     began = time.monotonic()
-    made = client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
-    run, since = made.id, made.created or datetime.now(UTC)
+    flow_run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
+    run, since = flow_run.id, flow_run.created or datetime.now(UTC)
     note(f"fleet {fleet}: run {run}; Ctrl-C leaves it at work")
-    told, warned = "", False
+    table, warned = "", False
     while True:
         state = client.read_flow_run(run).state
-        if (text := _table(client, fleet, since)) and text != told:
-            told = text
+        if (text := _table(client, fleet, since)) and text != table:
+            table = text
             say(*([] if as_json else text.splitlines()))
-        if state is not None and (state.is_final() or STANDING in told):
-            name = str(state.name) if state.is_final() else str(End.SILENT)
+        if state is not None and (state.is_final() or STANDING in table):
+            name = str(state.name) if state.is_final() else str(HostEnd.SILENT)
             break
-        if not warned and not told and time.monotonic() - began > _WORKER_SECONDS:
+        if not warned and not table and time.monotonic() - began > _WORKER_SECONDS:
             warned = True
             say(_NO_WORKER, error=True)
         time.sleep(_LOOK_SECONDS)
     message = (state.message or "") if state.is_final() else f"the run waits for silent hosts: {run}"
     code = EXIT_CODES[name] if state.is_completed() else EXIT_CODES.get(name) or INCOMPLETE
-    data = {"run": str(run), "state": name, "exit_code": code, "message": message, "table": told.splitlines()}
+    data = {"run": str(run), "state": name, "exit_code": code, "message": message, "table": table.splitlines()}
     seconds, then = round(time.monotonic() - began, 3), _THEN.get(name, "")
     last = (f"  took      total_s={seconds:.2f} 所要秒数", f"  next      {then}", f"  exit      {code}")
     show("fleet", [f"{name}: {message}", *last], {**data, "total_s": seconds, "next": then}, as_json=as_json)
@@ -94,7 +94,7 @@ def _table(client: SyncPrefectClient, fleet: str, since: datetime) -> str:
 
 def _status(client: SyncPrefectClient, fleet: str, fleet_id: str | None, _: str, *, as_json: bool) -> int:
     incident = the_incident(client, fleet, fleet_id)
-    rows = checked(client, incident, rows_of(client, incident))
+    rows = check_closings(client, incident, rows_of(client, incident))
     verdict = verdict_of([host.name for host in incident.hosts], rows)
     table = [f"{incident.id}", *lines(incident, rows, None)]
     hosts = [{"host": row.host, "attempt": row.attempt, "run": row.run, "label": row.label} for row in rows]
@@ -106,14 +106,14 @@ def _cancel(client: SyncPrefectClient, fleet: str, fleet_id: str | None, reason:
     """Cancel the orders that no worker has taken; evacuations at work go on. 0 only if none of them is left."""
     incident = the_incident(client, fleet, fleet_id)
     by = f"cancelled by {getpass.getuser()}@{socket.gethostname()}: {reason or 'no reason given'}"
-    hosts, left = cancel_waiting(client, rows_of(client, incident), by)
-    told = [f"{incident.id}: cancelled before it began: {fold_names(hosts) or 'none'}; what had begun goes on"]
-    told += [f"NOT cancelled, and may still begin: {fold_names(left)}"] if left else []
-    show("fleet", told, {"fleet": incident.id, "cancelled": hosts, "left": left}, as_json=as_json)
-    return INCOMPLETE if left else 0
+    hosts, remaining = cancel_waiting(client, rows_of(client, incident), by)
+    output = [f"{incident.id}: cancelled before it began: {fold_names(hosts) or 'none'}; what had begun goes on"]
+    output += [f"NOT cancelled, and may still begin: {fold_names(remaining)}"] if remaining else []
+    show("fleet", output, {"fleet": incident.id, "cancelled": hosts, "left": remaining}, as_json=as_json)
+    return INCOMPLETE if remaining else 0
 
 
 def _thaw(_: SyncPrefectClient, fleet: str, fleet_id: str | None, reason: str, *, as_json: bool) -> int:
-    thawed, left = thaw_all.fn(fleet, fleet_id, reason, f"{getpass.getuser()}@{socket.gethostname()}, by hand")
-    show("fleet", outcome_lines(thawed, left), {"thawed": thawed, "left": left}, as_json=as_json)
-    return EXIT_CODES["PartlyThawed" if left else "Thawed"]
+    thawed, remaining = thaw_all.fn(fleet, fleet_id, reason, f"{getpass.getuser()}@{socket.gethostname()}, by hand")
+    show("fleet", outcome_lines(thawed, remaining), {"thawed": thawed, "left": remaining}, as_json=as_json)
+    return EXIT_CODES["PartlyThawed" if remaining else "Thawed"]

@@ -43,22 +43,22 @@ def init_by_hand(root: Path, output: Path) -> int:
     workloads({"workload": {(name := name_for(root)): {"root": str(root)}}})
     if (found := look_at(root)).port:
         _describe_contract(found)
-    text = written(name, found, _known_store())
+    text = compose_file(name, found, _known_store())
     workloads(tables(str(output), text))  # by the rules of the block
     with _new(output), output.open("x") as file:
         file.write(text)
-    say(f"wrote {output}", "to answer 要確認:", *(f"  {about}: {why}" for about, why in found.missing.items()))
+    say(f"wrote {output}", "to answer 要確認:", *(f"  {subject}: {why}" for subject, why in found.missing.items()))
     say(f"next 次: look it through 内容を確認, then {command('doctor', str(output))}")
     return 0
 
 
-def written(name: str, found: Found, store: dict[str, Any]) -> str:
+def compose_file(name: str, found: Found, store: dict[str, Any]) -> str:
     """Return the text of the file: what a field means, the processes and what is missing are comments."""
     if "bucket" not in store:
         found.missing["store"] = f"where evidence goes: complete [store.{name}], or set {BUCKET} and run this again"
     lines = ["# Written by `evacuation init`. All fields: docs/reference.md", ""]
     lines += [f"# {visible(line)}" for line in found.processes]
-    lines += [f"# to answer 要確認: {visible(f'{about}: {why}')}" for about, why in found.missing.items()]
+    lines += [f"# to answer 要確認: {visible(f'{subject}: {why}')}" for subject, why in found.missing.items()]
     lines += ["", f"[workload.{name}]"]
     for field, value in found.fields.items():
         literal = field.endswith("_pattern") and "'" not in value
@@ -69,9 +69,9 @@ def written(name: str, found: Found, store: dict[str, Any]) -> str:
 
 def _known_store() -> dict[str, Any]:
     """Return what the environment says of the store, by the rules of the block. Raises Refused."""
-    given = os.environ.get(BUCKET)
-    found = store_at(given or f"{URL}unknown").model_dump(include={*_STORE}, exclude_defaults=True)
-    return {field: value for field, value in found.items() if given or field != "bucket"}
+    bucket = os.environ.get(BUCKET)
+    found = store_at(bucket or f"{URL}unknown").model_dump(include={*_STORE}, exclude_defaults=True)
+    return {field: value for field, value in found.items() if bucket or field != "bucket"}
 
 
 def _store_lines(name: str, store: Mapping[str, Any]) -> Iterator[str]:

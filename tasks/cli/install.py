@@ -58,15 +58,15 @@ def install_by_hand(text: str, *, server: bool, dry_run: bool) -> int:
     if not dry_run or not _UNITS.is_dir():
         _require_rights()
     here = _of_this_host(text)
-    files = {_SYSTEM / name: rendered(name) for name in (*OF_A_HOST, *([_SERVER] if server else []))}
+    files = {_SYSTEM / name: render_unit(name) for name in (*OF_A_HOST, *([_SERVER] if server else []))}
     once = {_SETTINGS: _settings(), **({} if PASSWORD.exists() else _credentials(server=server))}
     files |= {path: text for path, text in once.items() if not path.exists()}
     declared = {FOLDER / f"{quote(called.name, safe='')}.toml": declaration(each) for called, each in here.items()}
     files |= {path: text for path, text in declared.items() if not path.exists() or is_as_written(path.read_text())}
-    files = {path: stamped(said, f"{NAME} install {version()}") for path, said in files.items()}
+    files = {path: stamped(content, f"{NAME} install {version()}") for path, content in files.items()}
     commands = list(_to_start(here, server=server))
     if dry_run:
-        print(*(f"# {path}\n{said}" for path, said in files.items()), *map(shlex.join, commands), sep="\n")
+        print(*(f"# {path}\n{content}" for path, content in files.items()), *map(shlex.join, commands), sep="\n")
         return 0
     _require_trusted(here)
     _require_as_written(files)
@@ -74,10 +74,10 @@ def install_by_hand(text: str, *, server: bool, dry_run: bool) -> int:
         if purpose := owner(base_of(workload)):
             cure = f"Wait until it has ended, then run this again: {called.command('status')}"
             raise Refused("no run at work, under which its program would change", f"{called.name}: {purpose}", cure)
-    for path, said in files.items():
-        if not path.exists() or path.read_text() != said:
+    for path, content in files.items():
+        if not path.exists() or path.read_text() != content:
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            write_whole(path, said.encode(), 0o600 if path in once else 0o644)
+            write_whole(path, content.encode(), 0o600 if path in once else 0o644)
             say(f"wrote {path}")
     for command in commands:
         _tell(command)
@@ -131,7 +131,7 @@ def _of_this_host(text: str) -> Workloads:
     return {Called(each.name, os.path.abspath(each.file), each.store): found[each] for each in found}  # noqa: PTH100
 
 
-def rendered(name: str) -> str:
+def render_unit(name: str) -> str:
     """Return a unit of examples/systemd with the programs of this installation."""
     folder = Path(sys.executable).parent
     text = (_UNITS / name).read_text()
@@ -177,8 +177,8 @@ def _tell(command: Sequence[str]) -> None:
     """Run a command. Raises EvacuationError with what it said if it fails."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        told, left = f"{shlex.join(command)} to succeed", "What was written is left as it is."
-        raise EvacuationError(told, done.stderr.strip(), left, "Cure that, then run this again.")
+        expected, state = f"{shlex.join(command)} to succeed", "What was written is left as it is."
+        raise EvacuationError(expected, done.stderr.strip(), state, "Cure that, then run this again.")
 
 
 def _require_rights() -> None:

@@ -5,8 +5,8 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tasks.audit.verify import audited
-from tasks.cli.audit import trusted
+from tasks.audit.verify import verify_incident
+from tasks.cli.audit import read_trust
 from tasks.cli.output import command, note, show
 from tasks.cli.store_argument import named_store
 from tasks.custody.audit.finding import AuditWord
@@ -37,45 +37,45 @@ class _Changes:
 
 def rollback_by_hand(store: str, turn: int, *, dry_run: bool, take_over: bool, as_json: bool) -> int:
     """Roll latest/ back to before a turn; return 0 only if that is complete. Raises EvacuationError."""
-    opened, asked = named_store(store).open_latest(), _asked(turn, take_over=take_over)
+    opened, request = named_store(store).open_latest(), _request(turn, take_over=take_over)
     if dry_run:
-        plan = plan_of(opened, asked)
+        plan = plan_of(opened, request)
         rows = [{"act": str(row.act), "key": row.key} for row in plan]
         real = "Without --dry-run the changes above would be made."
         none = "There is nothing to undo: latest/ is what it was before that turn."
         ending = [f"Nothing was done in {opened.place}. {real if any(row.act in CHANGES for row in plan) else none}"]
         data = {"place": opened.place, "dry_run": True, "changes": rows, "summary": ""}
-        show("rollback", [*map(_told, rows), *ending], data, as_json=as_json)
+        show("rollback", [*map(_format_row, rows), *ending], data, as_json=as_json)
         return 0
     note(f"rolling latest/ back in {opened.place}")
-    made = rollback(opened, asked, changes := _Changes())
-    ending = [f"{opened.place}: {made.summary}"]
-    if made.turn:
+    result = rollback(opened, request, changes := _Changes())
+    ending = [f"{opened.place}: {result.summary}"]
+    if result.turn:
         ending += [f"to take this back: {command('rollback', store)}"]
         ending += [f"to have it here: {command('pull', store, 'INTO')}"]
-    data = {"place": opened.place, "dry_run": False, "changes": changes.rows, "summary": made.summary}
-    show("rollback", [*map(_told, changes.rows), *ending], data, as_json=as_json)
-    return 0 if made.is_complete else INCOMPLETE
+    data = {"place": opened.place, "dry_run": False, "changes": changes.rows, "summary": result.summary}
+    show("rollback", [*map(_format_row, changes.rows), *ending], data, as_json=as_json)
+    return 0 if result.is_complete else INCOMPLETE
 
 
 def lower_by_hand(store: str, turn: int, *, dry_run: bool, take_over: bool, as_json: bool) -> int:
     """Let incidents of today promote again, changing no file; return 0 only if they may. Raises EvacuationError."""
-    opened, asked = named_store(store).open_latest(), _asked(turn, take_over=take_over)
-    past, to = history(opened).last, lowering(opened, asked).lower_to
+    opened, request = named_store(store).open_latest(), _request(turn, take_over=take_over)
+    past, to = history(opened).last, lowering(opened, request).lower_to
     before = past.newest if past else ""
-    told = f"the newest incident of latest/ from {before or 'none'} to {to or 'none'}"
+    change = f"the newest incident of latest/ from {before or 'none'} to {to or 'none'}"
     data = {"place": opened.place, "dry_run": dry_run, "newest_before": before, "newest": to}
     if dry_run:
-        line = f"nothing was done in {opened.place}; without the dry run it would lower {told}"
+        line = f"nothing was done in {opened.place}; without the dry run it would lower {change}"
         show("rollback", [line], {**data, "summary": ""}, as_json=as_json)
         return 0
-    made = lower(opened, asked, _Changes())
-    line = f"{opened.place}: {made.summary}; lowered {told}"
-    show("rollback", [line], {**data, "summary": made.summary}, as_json=as_json)
-    return 0 if made.is_complete else INCOMPLETE
+    result = lower(opened, request, _Changes())
+    line = f"{opened.place}: {result.summary}; lowered {change}"
+    show("rollback", [line], {**data, "summary": result.summary}, as_json=as_json)
+    return 0 if result.is_complete else INCOMPLETE
 
 
-def _asked(turn: int, *, take_over: bool) -> RollbackRequest:
+def _request(turn: int, *, take_over: bool) -> RollbackRequest:
     return RollbackRequest(f"{getpass.getuser()}@{socket.gethostname()}, by hand", turn, take_over)
 
 
@@ -102,30 +102,30 @@ def pull_by_hand(  # noqa: PLR0913  its options
         raise Refused("--bag with --organization, --signers or --tsa-roots", "none", "Give it, or leave them out.")
     note(f"pulling {what} from {opened.place} into {into}")
     if bagged:
-        made = _bagged(opened, into, what, bagging, unpromised)
+        result = _make_bag(opened, into, what, bagging, unpromised)
     else:
-        made = pull(opened, what, into, overwrite=overwrite, unpromised=unpromised)
-    rows = [{"outcome": str(each.outcome), "name": each.name, "reason": each.reason} for each in made.files]
+        result = pull(opened, what, into, overwrite=overwrite, unpromised=unpromised)
+    rows = [{"outcome": str(each.outcome), "name": each.name, "reason": each.reason} for each in result.files]
     lines = [
         f"{row['outcome']:>12}  {row['name']}{row['reason'] and ': ' + row['reason']}"
         for row in rows
         if row["outcome"] != RestoreOutcome.SAME
     ]
     again = "fix what is named above, or give --overwrite for newer files, and run this again; what is here stays"
-    following = "start what reads it, or let it load it again" if made.is_complete else again
+    following = "start what reads it, or let it load it again" if result.is_complete else again
     if bagged:
         good, bad = f"bagit.py --validate {into / what}", f"there is no bag: remove {into / what}, and audit {what}"
-        following = good if made.is_complete else bad
-    about = {"place": opened.place, "into": str(into)}
-    data = {**about, "complete": made.is_complete, "summary": made.summary, "files": rows}
-    show("pull", [*lines, f"{made.summary}, in {into}", f"next: {following}"], data, as_json=as_json)
-    return 0 if made.is_complete else INCOMPLETE
+        following = good if result.is_complete else bad
+    places = {"place": opened.place, "into": str(into)}
+    data = {**places, "complete": result.is_complete, "summary": result.summary, "files": rows}
+    show("pull", [*lines, f"{result.summary}, in {into}", f"next: {following}"], data, as_json=as_json)
+    return 0 if result.is_complete else INCOMPLETE
 
 
-def _bagged(store: "Store", into: Path, what: str, bagging: Bagging, unpromised: Path | None) -> Pull:
+def _make_bag(store: "Store", into: Path, what: str, bagging: Bagging, unpromised: Path | None) -> Pull:
     """Make a bag of an incident after an audit. Raises Refused if that is contradicted, or not all of it is there."""
     organization, *files = bagging
-    audit = audited(store, what, *trusted(*files), deep=False)
+    audit = verify_incident(store, what, *read_trust(*files), deep=False)
     if audit.word in {AuditWord.BROKEN, AuditWord.UNFINISHED} or audit.verdict == NO_CLOSING:
         raise Refused(
             "an incident that nothing contradicts", audit.summary, f"Audit it: evacuation audit STORE {what}."
@@ -133,5 +133,5 @@ def _bagged(store: "Store", into: Path, what: str, bagging: Bagging, unpromised:
     return bag(store, into, organization, audit, unpromised)
 
 
-def _told(row: dict[str, str]) -> str:
+def _format_row(row: dict[str, str]) -> str:
     return f"{row['act']:>12}  {row['key']}"

@@ -36,7 +36,7 @@ NAMELESS: Final = Called()
 
 
 @dataclass(frozen=True)
-class Step:
+class NextStep:
     """The next step: a sentence, and alternative commands, each ready to be pasted."""
 
     words: str
@@ -65,42 +65,54 @@ def next_step(  # noqa: PLR0913  all that it depends on
     alive: bool,
     unknown: Sequence[int] = (),
     ended: str = "",
-) -> Step:
+) -> NextStep:
     """Return the next step for an incident on which no run is at work, as its message has it (`Verdict.next`)."""
     again = (called.run("evacuate", incident), called.command("run", "--incident", incident))
     if not incident:
-        return Step("nothing: no incident was ever opened here")
+        return NextStep("nothing: no incident was ever opened here")
     if verdict == UNANSWERED and unknown:
         words = (
             "say of each unknown process what it is: bystander leaves it alone, end ends it 正体不明のプロセスへの回答:"
         )
         lines = (called.command("answer", incident, str(pid), word) for pid in unknown for word in ("bystander", "end"))
-        return Step(words, tuple(lines))
+        return NextStep(words, tuple(lines))
     if verdict not in FINISHED:
-        return Step(f"{_FIRST.get(verdict, '')}{_CARRY_ON}:", again)
+        return NextStep(f"{_FIRST.get(verdict, '')}{_CARRY_ON}:", again)
     if cordoned and alive:
-        return Step("something of the workload lives under the cordon: carry the incident on:", again)
+        return NextStep("something of the workload lives under the cordon: carry the incident on:", again)
     if cordoned:
         return _under_the_cordon(incident, verdict, called, again, ended)
     words = f"{WRITE}, if that is not done yet; the line shows its fields ポストモーテムを記入:"
-    return Step(words, (called.command("postmortem", incident),))
+    return NextStep(words, (called.command("postmortem", incident),))
 
 
-def _under_the_cordon(incident: str, verdict: str, called: Called, again: tuple[str, ...], ended: str) -> Step:
+def _under_the_cordon(incident: str, verdict: str, called: Called, again: tuple[str, ...], ended: str) -> NextStep:
     back = "bring the API back, by a worker or without a server; or, the last line, only let training in:"
     recover = (called.run("recover", incident), called.command("recover"), called.command("uncordon"))
     if ended == NOT_RECOVERED.name:
-        return Step(f"{FIX_THE_RECOVERY}, then {back}", recover)
+        return NextStep(f"{FIX_THE_RECOVERY}, then {back}", recover)
     if verdict in _FIRST:
-        return Step(f"{_FIRST[verdict]}{_CARRY_ON}; or {back}", (*again, *recover))
-    return Step(f"{WRITE} ポストモーテムを記入; or {back}", (called.command("postmortem", incident), *recover))
+        return NextStep(f"{_FIRST[verdict]}{_CARRY_ON}; or {back}", (*again, *recover))
+    return NextStep(f"{WRITE} ポストモーテムを記入; or {back}", (called.command("postmortem", incident), *recover))
 
 
-def while_at_work(purpose: str, asked: OpenQuestion | None, called: Called) -> tuple[str, Step, Step | None]:
+def while_at_work(purpose: str, question: OpenQuestion | None, called: Called) -> tuple[str, NextStep, NextStep | None]:
     """What the run at work does, and how to wait for it, answer it or end it."""
-    if asked is None:
-        return purpose, Step("wait for the run at work; or cancel it in Prefect, or by Ctrl-C where it was typed"), None
-    until = here(asked.until.isoformat())
-    question = f"{purpose}, run {asked.run}: it waits for a person until {until}, then: {asked.unanswered} (回答待ち)"
-    answer = Step("answer it, stop or thaw: in Prefect's UI open that run and press Resume 画面で Resume を押して回答")
-    return question, answer, Step("call it off from here, both lines:", (asked.cancel, called.command("thaw")))
+    if question is None:
+        return (
+            purpose,
+            NextStep("wait for the run at work; or cancel it in Prefect, or by Ctrl-C where it was typed"),
+            None,
+        )
+    until = here(question.until.isoformat())
+    description = (
+        f"{purpose}, run {question.run}: it waits for a person until {until}, then: {question.unanswered} (回答待ち)"
+    )
+    answer = NextStep(
+        "answer it, stop or thaw: in Prefect's UI open that run and press Resume 画面で Resume を押して回答"
+    )
+    return (
+        description,
+        answer,
+        NextStep("call it off from here, both lines:", (question.cancel, called.command("thaw"))),
+    )

@@ -45,11 +45,12 @@ def rotate_by_hand(text: str, key: Path) -> int:
         untimed = stamp(
             block, signature, lambda name, content: put(name.replace(TIME_STAMP, f"{SIGNED}{STAMP}"), content)
         )
+    fingerprint = block.signing.fingerprint
     say(
-        f"{block.signing.fingerprint} names {line.key.fingerprint} as the next key of {line.who}, in {store.place}",
+        f"{fingerprint} names {line.key.fingerprint} as the next key of {line.principals}, in {store.place}",
         f"  time      {(untimed and f'no time vouched for, because {untimed}') or block.timestamp_url}",
         f'  next      key_file = "{key}" in the table, then `evacuation doctor`',
-        f"  auditor   {signer_line(line.who, public)}",
+        f"  auditor   {signer_line(line.principals, public)}",
     )
     return 0
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from blocks.workload_fields import WorkloadFields
-from tasks.cli.next_step import NAMELESS, Called, Step, next_step, while_at_work
+from tasks.cli.next_step import NAMELESS, Called, NextStep, next_step, while_at_work
 from tasks.containment.answers import to_answer
 from tasks.containment.paused import read_prior
 from tasks.containment.suspects import roster_now
@@ -52,13 +52,15 @@ class Status:
     containers: tuple[str, ...]
     alone: str
     at_work: str
-    next: Step
-    alternative: Step | None
+    next: NextStep
+    alternative: NextStep | None
     uncordon: str
 
     def lines(self) -> Iterator[str]:
         """Yield a line for each fact, the most important first; the last ones say what to do next, a command a line."""
-        yield f"incident  {self.incident or 'none'}" + (f"  {_told(self.verdict, self.ended)}" if self.incident else "")
+        yield f"incident  {self.incident or 'none'}" + (
+            f"  {_describe_end(self.verdict, self.ended)}" if self.incident else ""
+        )
         yield f"cordon    {self.cordon}"
         yield from (f"paused    {each}" for each in self.paused)
         yield from (f"held      {each}" for each in self.held)
@@ -91,13 +93,17 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
     thawed = verdict == THAWED and not _stands(workload)
     since = _frozen_since(workload, thawed=thawed)
     members, roster = living(host, workload), roster_now(host, workload)
-    alive_now = members | {who: process for who in since if (process := host.get_process(who)) and process.stopped}
+    alive_now = members | {
+        identity: process for identity in since if (process := host.get_process(identity)) and process.stopped
+    }
     containers = _containers(workload)
     alive = bool(alive_now or containers)
-    ours = {who for who, process in alive_now.items() if process.stopped and (who in since or not thawed)}
-    frozen = {who.pid: since.get(who, "") for who in ours}
+    ours = {
+        identity for identity, process in alive_now.items() if process.stopped and (identity in since or not thawed)
+    }
+    frozen = {identity.pid: since.get(identity, "") for identity in ours}
     at_work = owner(base_of(workload))
-    alone = bool(frozen or _paused(containers)) and not at_work
+    alone = bool(frozen or _count_paused(containers)) and not at_work
     unclaimed = alone and (not incident or (verdict in FINISHED and not _stands(workload)))
     word = verdict if verdict not in FINISHED or is_finished(find_home(workload, incident)) else ""
     unknown = to_answer(find_home(workload, incident), host) if incident else ()
@@ -106,15 +112,15 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
     after = next_step(incident, word, called, cordoned=_stands(workload), alive=alive, unknown=pids, ended=end)
     alternative = None
     if at_work:
-        asked = open_question(find_home(workload, incident)) if incident else None
-        at_work, after, alternative = while_at_work(at_work, asked, called)
+        question = open_question(find_home(workload, incident)) if incident else None
+        at_work, after, alternative = while_at_work(at_work, question, called)
     elif alive and incident and verdict not in FINISHED and not why_not_thaw(find_home(workload, incident)):
         words = "nothing was stopped yet, so call it off, everything as it was:"
-        alternative = Step(words, (called.command("thaw"),))
+        alternative = NextStep(words, (called.command("thaw"),))
     elif unclaimed:
         by_hand = f"kill -CONT {' '.join(map(str, frozen))}"
         let_go = called.command("uncordon") if all(frozen.values()) else by_hand
-        alternative = Step("let it go on as it was:", (let_go,))
+        alternative = NextStep("let it go on as it was:", (let_go,))
     return Status(
         incident=incident,
         verdict=verdict,
@@ -124,24 +130,24 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
             f"{launcher}{', before us already' if before else ''}"
             for launcher, before in read_prior(cordon_base(workload) / CORDON).items()
         ),
-        held=() if thawed else tuple(_held(host, workload)),
+        held=() if thawed else tuple(_held_lines(host, workload)),
         again=tuple(_again(workload, host)),
         processes=tuple(
             {
                 "pid": process.pid,
-                "state": "frozen" if who in ours else "stopped" if process.stopped else "runs",
+                "state": "frozen" if identity in ours else "stopped" if process.stopped else "runs",
                 "command": process_line(process, _SHOWN),
             }
-            for who, process in alive_now.items()
+            for identity, process in alive_now.items()
         ),
         suspects=tuple(
             f"process {process.pid}: {process_line(process, _SHOWN)}: {why}" for process, why in roster.of(Kind.SUSPECT)
         ),
         unknown=tuple(f"process {process.pid}: {process_line(process, _SHOWN)}: {why}" for process, why in strangers),
         containers=tuple(containers),
-        alone=_alone(workload, host, list(frozen.values()), _paused(containers)) if alone else "",
+        alone=_alone(workload, host, list(frozen.values()), _count_paused(containers)) if alone else "",
         at_work=at_work,
-        next=Step("evacuate it:", (called.command("run"),)) if unclaimed else after,
+        next=NextStep("evacuate it:", (called.command("run"),)) if unclaimed else after,
         alternative=alternative,
         uncordon=called.command("uncordon"),
     )
@@ -156,16 +162,18 @@ def _frozen_since(workload: WorkloadFields, *, thawed: bool) -> dict[Identity, s
     if not thawed:
         rows += [row for home in homes(workload) for row in rows_of(home / FROZEN, read_private)]
         rows += [row for base in bases(workload) for row in caught_lines(base / CAUGHT)]
-    return {who: str(row.get("frozen_at") or row.get("at") or "") for row in rows if (who := Identity.of(row))}
+    return {
+        identity: str(row.get("frozen_at") or row.get("at") or "") for row in rows if (identity := Identity.of(row))
+    }
 
 
-def _held(host: Host, workload: WorkloadFields) -> Iterator[str]:
+def _held_lines(host: Host, workload: WorkloadFields) -> Iterator[str]:
     """Yield what the guard has caught and stands frozen, each with what has started it."""
     if found := held(host, workload):
-        snapshot, pids = host.snapshot(), {who.pid for who in found}
-        for who, told in found.items():
-            if who.pid in snapshot:
-                yield f"{told}: caught under the cordon, frozen; {who_started(snapshot, who.pid, pids)}"
+        snapshot, pids = host.snapshot(), {identity.pid for identity in found}
+        for identity, description in found.items():
+            if identity.pid in snapshot:
+                yield f"{description}: caught under the cordon, frozen; {who_started(snapshot, identity.pid, pids)}"
 
 
 def _again(workload: WorkloadFields, host: Host) -> list[str]:
@@ -175,8 +183,8 @@ def _again(workload: WorkloadFields, host: Host) -> list[str]:
     return again_and_again(host.snapshot(), (row for row in rows if str(row.get("at")) >= since))
 
 
-def _paused(containers: list[str]) -> int:
-    return sum(told.endswith(" paused") for told in containers)
+def _count_paused(containers: list[str]) -> int:
+    return sum(container.endswith(" paused") for container in containers)
 
 
 def _alone(workload: WorkloadFields, host: Host, since: list[str], paused: int) -> str:
@@ -197,21 +205,21 @@ def _age(since: str) -> str:
 
 def _containers(workload: WorkloadFields) -> list[str]:
     """Return the workload's live containers, paused ones too, or that this is unknown; empty if it names none."""
-    asked = workload.containers
-    if not asked:
+    names = workload.containers
+    if not names:
         return []
     from tasks.host.container.engine import DockerEngine
     from tasks.host.container.membership import workload_containers
 
     try:
         with closing(DockerEngine(workload.docker_host)) as engine:
-            found = workload_containers(engine.containers(asked), asked, standpoint().own)
+            found = workload_containers(engine.containers(names), names, standpoint().own)
     except EngineError as error:
         return [f"whether its containers run is not known: {error}"]
     return [f"{container.summary} {container.state}" for container in found]
 
 
-def _told(verdict: str, end: str) -> str:
+def _describe_end(verdict: str, end: str) -> str:
     """Return how the last run ended, and the verdict on the evidence if that differs."""
     if not verdict or end.upper() in {"", verdict}:
         return verdict or end or "not finished"
@@ -231,9 +239,9 @@ def _incident(workload: WorkloadFields) -> tuple[str, str, str]:
         return incident, "", ""
     closed = closings(home)
     closing = _json(lambda: read_plain(closed[-1])) if closed else {}
-    said = _json(lambda: read_plain(home / ENDED))
-    newest = not closed or str(said.get("record", "")).zfill(3) >= closed[-1].parent.name
-    return incident, str(closing.get("verdict", "")), str(said.get("end", "")) if newest else ""
+    ending = _json(lambda: read_plain(home / ENDED))
+    newest = not closed or str(ending.get("record", "")).zfill(3) >= closed[-1].parent.name
+    return incident, str(closing.get("verdict", "")), str(ending.get("end", "")) if newest else ""
 
 
 def last(workload: WorkloadFields) -> str:
@@ -257,13 +265,15 @@ def _stands(workload: WorkloadFields) -> bool:
 
 def _cordon(workload: WorkloadFields, host: Host) -> str:
     marker = cordon_base(workload) / CORDON
-    about = read_marker(marker)
+    fields = read_marker(marker)
     if not _stands(workload):
         holder = host.holder(workload.lock)
         return f"none; {workload.lock} is held by process {holder.pid}" if holder else f"none; {workload.lock} is free"
-    told = f"since {here(str(about.get('since', '?')))} for {about.get('incident', '?')}: {about.get('reason', '')}"
+    description = (
+        f"since {here(str(fields.get('since', '?')))} for {fields.get('incident', '?')}: {fields.get('reason', '')}"
+    )
     guard = host.guard(marker)
     if guard is None:
-        return f"marker without a guard (a reboot?) {told}; {workload.lock} is not held by us"
+        return f"marker without a guard (a reboot?) {description}; {workload.lock} is not held by us"
     lock = "holds" if host.has_lock(guard, workload.lock) else "waits for"
-    return f"guard {guard.pid} {lock} {workload.lock} {told}"
+    return f"guard {guard.pid} {lock} {workload.lock} {description}"

@@ -31,8 +31,8 @@ def let_go(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> I
     stands = marker.exists() or read_prior(marker)
     if not stands and not (base / EARLY).exists():
         units = host.systemd.release(marker)
-        told = "".join(f"; systemd may start {unit} again" for unit in units)
-        yield f"no cordon stands{told or '; nothing was done'}"
+        notes = "".join(f"; systemd may start {unit} again" for unit in units)
+        yield f"no cordon stands{notes or '; nothing was done'}"
         return
     ownership = take_ownership(base, "release of the cordon")
     if ownership is None:
@@ -42,19 +42,19 @@ def let_go(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> I
             "Wait for it, or cancel it in Prefect; then run this again.",
         )
     try:
-        yield from _thaw_left(base / EARLY, workload, host)
+        yield from _thaw_remaining(base / EARLY, workload, host)
         if not stands:
             return
         log = CustodyLog(_home(workload) / CUSTODY_LOG, actor(BY_HAND))
         with closing(DockerEngine(workload.docker_host)) as engine:
-            asked = engine if workload.containers else None
-            yield uncordon(host, PrefectScheduler(), workload, log, asked).summary
+            own_engine = engine if workload.containers else None
+            yield uncordon(host, PrefectScheduler(), workload, log, own_engine).summary
     finally:
         os.close(ownership)
     yield from status(workload, host, called)
 
 
-def _thaw_left(path: Path, workload: WorkloadFields, host: Host) -> Iterator[str]:
+def _thaw_remaining(path: Path, workload: WorkloadFields, host: Host) -> Iterator[str]:
     """Thaw what a run left that was killed between its early freeze and its cordon; yield what was done.
 
     What an incident holds is left to it. A process that is not of the workload is left to a person and stays named.
@@ -62,17 +62,18 @@ def _thaw_left(path: Path, workload: WorkloadFields, host: Host) -> Iterator[str
     if doubts := list(doubtful(path)):
         yield from doubts
         return
-    left, now, known = read_early(path), living(host, workload), held_by_incidents(workload)
-    thawed = tuple(who for who in left if who in now and who not in known)
-    for who in thawed:
-        thaw_process(host, who)
+    frozen, now, known = read_early(path), living(host, workload), held_by_incidents(workload)
+    thawed = tuple(identity for identity in frozen if identity in now and identity not in known)
+    for identity in thawed:
+        thaw_process(host, identity)
     groups = {name: group for name in early_groups(path) if (group := host.group(name)) and group.place.exists()}
     unthawed = {name: reason for name, group in groups.items() if (reason := group.thaw())}
     continue_above(host, {*thawed, *early_above(path)}, known)
-    strangers = standing_strangers(host, left, now)
+    strangers = standing_strangers(host, frozen, now)
     take_over(path, strangers, unthawed)
     if thawed:
-        yield f"thawed, a run that died before it began had frozen them: {', '.join(str(who.pid) for who in thawed)}"
+        pids = ", ".join(str(identity.pid) for identity in thawed)
+        yield f"thawed, a run that died before it began had frozen them: {pids}"
     yield from (*unthawed.values(), *strangers.values())
 
 

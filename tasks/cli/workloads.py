@@ -11,7 +11,7 @@ from tasks.cli.next_step import Called
 from tasks.cli.output import show
 from tasks.cli.status import Status, look
 from tasks.custody.errors import Refused
-from tasks.custody.incident.description import described, place
+from tasks.custody.incident.description import place, read_description
 from tasks.custody.incident.exit_codes import INCOMPLETE
 from tasks.custody.visible import say
 from tasks.host.host import LinuxHost
@@ -62,7 +62,7 @@ def uncordon_by_hand(text: str) -> int:
 def chosen(text: str) -> dict[Called, WorkloadFields]:
     """Return the workloads that FILE or FILE:NAME selects, by their names for an operator. Raises Refused."""
     file, name = place(text)
-    read = described(Path(file), "workload")
+    read = read_description(Path(file), "workload")
     found = workloads(read)
     if not found or (name and name not in found):
         known = f"one of {', '.join(found)}" if found else f"a [workload.NAME] in {file}"
@@ -84,8 +84,8 @@ def _look(called: Called, workload: WorkloadFields) -> Status:
 
 def _elsewhere(workload: WorkloadFields) -> list[str]:
     here = socket.gethostname()
-    told = f"host      this is {here}, not {workload.host}: nothing below is of the workload's host"
-    return [told] * (workload.host != here)
+    line = f"host      this is {here}, not {workload.host}: nothing below is of the workload's host"
+    return [line] * (workload.host != here)
 
 
 def _title(called: Called, workload: WorkloadFields) -> str:

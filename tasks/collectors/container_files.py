@@ -18,7 +18,7 @@ from tasks.custody.errors import ContainerGone, EngineError, EngineUnreachable
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.evidence.keys import CONTAINERS, FOLDERS, placed_name, quote, stored_name
 from tasks.custody.evidence.pattern import fits, literal_folder
-from tasks.custody.evidence.room import Place, places
+from tasks.custody.evidence.room import ContentPlace, places
 from tasks.host.container.archive import Archive
 from tasks.host.container.engine import DockerEngine, Engine
 
@@ -185,7 +185,7 @@ class Taking:
             return True
         return True
 
-    def _record_copy(self, stored: str, source: str, mtime_ns: int | None, note: str, where: Place) -> Taken:
+    def _record_copy(self, stored: str, source: str, mtime_ns: int | None, note: str, where: ContentPlace) -> Taken:
         path = self.space.path(stored, where)
         size = path.stat().st_size
         with path.open("rb") as copy:

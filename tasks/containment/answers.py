@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.custody.containment.answer import Answer, GivenAnswer, answered
+from tasks.custody.containment.answer import Answer, GivenAnswer, answered_processes
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Containment, Unknown
 from tasks.custody.errors import Refused
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 def excused_by_answer(state: "IncidentState") -> frozenset[Identity]:
     """Return the processes that people excused for this incident."""
-    return answered(state.answers.read(), "bystander")
+    return answered_processes(state.answers.read(), "bystander")
 
 
 def ended_by_answer(state: "IncidentState") -> frozenset[Identity]:
     """Return the processes that people said are to be ended with the workload."""
-    return answered(state.answers.read(), "end")
+    return answered_processes(state.answers.read(), "end")
 
 
 def note_unknown(context: "RunContext", found: Containment) -> Containment:

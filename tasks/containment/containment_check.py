@@ -197,7 +197,7 @@ def stance(context: RunContext, containment: Containment | None) -> str:
     """Return the workload's state in the words that a cancelled run reports."""
     if context.run.dry_run:
         return UNTOUCHED
-    if containment and containment.contained:
+    if containment and containment.is_contained:
         return AS_FAR_AS_KNOWN if containment.unknown else CONTAINED
     if context.state.recovered.read():
         return RELEASED

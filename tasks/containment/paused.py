@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tasks.custody.containment.pause import Kind, Launcher, Resume
+from tasks.custody.containment.pause import Launcher, LauncherKind, Resume
 from tasks.incident.layout import PRIOR
 from tasks.system.atomic_files import read_ours, why_not_ours, write_whole
 
@@ -32,7 +32,7 @@ def resume(scheduler: "Scheduler", marker: Path) -> Resume:
         scheduler.set_paused(ours, SECONDS, paused=False),
         tuple(launcher for launcher, before in prior.items() if before),
     )
-    write_prior(marker, {state.launcher: False for state in resumed.left})
+    write_prior(marker, {state.launcher: False for state in resumed.still_paused})
     return resumed
 
 
@@ -40,7 +40,7 @@ def read_prior(marker: Path) -> dict[Launcher, bool]:
     """Return the launchers on the list, and whether each was paused before the cordon; empty without a list."""
     try:
         rows = json.loads(read_ours(marker.with_name(PRIOR)))
-        return {Launcher(Kind(row["kind"]), row["name"]): row["paused_before"] for row in rows}
+        return {Launcher(LauncherKind(row["kind"]), row["name"]): row["paused_before"] for row in rows}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -33,7 +33,7 @@ def visible(text: str, limit: int = TEXT_LIMIT) -> str:
     cut = _CUT.search(text)
     for place, letter in enumerate(text[: cut.start()] if cut else text):
         marks = marks + 1 if unicodedata.category(letter) in _MARKING else 0
-        sign = _named(letter) if marks > _MARKS or not _plain(letter) else letter
+        sign = _name_letter(letter) if marks > _MARKS or not _plain(letter) else letter
         room -= len(sign)
         if room < 0:
             return f"{''.join(shown)}… (+{len(text) - place})"
@@ -59,7 +59,7 @@ def _plain(letter: str) -> bool:
     return (letter.isprintable() and letter not in _BLANK) or letter == _WIDE_SPACE
 
 
-def _named(letter: str) -> str:
+def _name_letter(letter: str) -> str:
     code = ord(letter)
     if code < ord(" "):
         return chr(_CONTROLS + code)

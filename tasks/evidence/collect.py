@@ -18,7 +18,7 @@ from tasks.collectors.attempt import attempt
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, StoredFile, worst
 from tasks.custody.evidence.keys import FOLDERS, unquote
 from tasks.custody.evidence.parts import Parts
-from tasks.custody.evidence.pattern import ends_with, named
+from tasks.custody.evidence.pattern import ends_with, matches_any
 from tasks.custody.evidence.secrets import Hit, Search
 from tasks.custody.store.manifest import digest_of
 from tasks.evidence.lost_look import EARLIER_LOOK, lost_look
@@ -78,7 +78,7 @@ def _lost_files(context: RunContext, what: Collector) -> list[str]:
     patterns = [each for source in sources for each in source.patterns or globs[source.field]]
     beside = [each for source in sources for field in source.beside for each in globs[field]]
     paths = {name: os.fsdecode(unquote(name)) for name in context.state.lost_in_place.read()}
-    return [name for name, path in paths.items() if named(path, patterns) and not named(path, beside)]
+    return [name for name, path in paths.items() if matches_any(path, patterns) and not matches_any(path, beside)]
 
 
 def _globs(block: Workload) -> dict[str, list[str]]:

@@ -14,7 +14,7 @@ from tasks.custody.errors import Tampered
 from tasks.custody.evidence.acquisition import IN_PLACE, Evidence, Seal, StoredFile
 from tasks.custody.evidence.coverage import statement
 from tasks.custody.evidence.keys import COVERAGE, MANIFEST, MODELS, SEGMENT, SIGNATURE, SUMS
-from tasks.custody.evidence.parts import hashed, part_size
+from tasks.custody.evidence.parts import hash_file, part_size
 from tasks.custody.evidence.secrets import search
 from tasks.custody.evidence.volatility import deviations
 from tasks.custody.incident.log import CustodyLog
@@ -75,7 +75,7 @@ def seal(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> Seal
         files = tuple(_add_parts(context, volume, file) for file in _files(context.directory, volume, evidence))
         origin = context.incident.origin(context.store.label)
         manifest = Manifest(context.incident.id, volume, _now(), files, tuple(context.workload.folders), origin)
-        sha256, size = manifest.written
+        sha256, size = manifest.digest_and_size
         require_readable(f"the manifest of {folder}", len(files), size, _UNSEALED, _SPLIT)
         context.directory.write(folder / SUMS, manifest.sums())
         if signature := sign(context.store, context.log, f"{folder.name}/{MANIFEST}", manifest.pieces(), sha256):
@@ -104,7 +104,7 @@ def _add_parts(context: RunContext, volume: int, file: StoredFile) -> StoredFile
     context.cancelled.check()
     if part_size(file.size) and not file.parts:
         with suppress(OSError), reading(context.directory, volume, file) as path:
-            sha256, parts = hashed(path, file.size)
+            sha256, parts = hash_file(path, file.size)
             return replace(file, parts=parts) if sha256 == file.sha256 else file
     return file
 

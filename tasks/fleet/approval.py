@@ -31,17 +31,17 @@ Without an answer until **{until}** each host does: `{act}`. 期限までに回�
 """
 
 
-class Question:
+class FleetQuestion:
     """The question of one fleet, asked beside the run's other work until it is answered or its time is up."""
 
     def __init__(self, incident: FleetIncident, run: str) -> None:
         """Ask now. The deadline counts from the trigger or the last retry, also for a run that carries on."""
         until = _last_order(incident) + timedelta(seconds=incident.ask_seconds)
-        left = (until - (find_server_time() or datetime.now(UTC))).total_seconds()
+        seconds = (until - (find_server_time() or datetime.now(UTC))).total_seconds()
         self._over, self._answer = Cancellation(), Future[StopOrThaw | None]()
-        if left > 0:
+        if seconds > 0:
             form = typed_form(incident.name)
-            self._answer, _ = apart(lambda: await_decision(run, _text(incident, until), left, self._over, form=form))
+            self._answer, _ = apart(lambda: await_decision(run, _text(incident, until), seconds, self._over, form=form))
         else:
             self._answer.set_result(None)
 
@@ -65,9 +65,9 @@ def _last_order(incident: FleetIncident) -> datetime:
 
 
 @contextmanager
-def asked(incident: FleetIncident, run: str) -> Iterator[Question | None]:
+def ask_approval(incident: FleetIncident, run: str) -> Iterator[FleetQuestion | None]:
     """Ask while the block runs, if the fleet has more hosts than may be stopped without approval."""
-    question = Question(incident, run) if incident.asks_all else None
+    question = FleetQuestion(incident, run) if incident.asks_all else None
     try:
         yield question
     finally:

@@ -38,10 +38,10 @@ class Claim:
 def claim_of(client: SyncPrefectClient, fleet: str) -> Claim | None:
     """Return what is said of the open incident of a fleet; None if there is none, or if it cannot be read."""
     found = client.read_variable_by_name(variable_of(fleet))
-    said: Any = found and found.value
+    fields: Any = found and found.value
     try:
-        not_after = datetime.fromisoformat(said["not_after"]).astimezone(UTC)
-        return Claim(parse_fleet_id(said["fleet"]), str(UUID(said["run"])), not_after, plain(found.updated))  # type: ignore[union-attr,arg-type]  # a damaged one raises
+        not_after = datetime.fromisoformat(fields["not_after"]).astimezone(UTC)
+        return Claim(parse_fleet_id(fields["fleet"]), str(UUID(fields["run"])), not_after, plain(found.updated))  # type: ignore[union-attr,arg-type]  # a damaged one raises
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return None
 
@@ -53,7 +53,7 @@ def is_over(client: SyncPrefectClient, claim: Claim, incident: FleetIncident) ->
     """
     return (
         claim.over(incident.order_seconds, server_time(client))
-        or called_off(client, claim.fleet)
+        or is_called_off(client, claim.fleet)
         or not _is_written(client, LIST, claim.fleet)
     )
 
@@ -96,11 +96,11 @@ def mark_settled(client: SyncPrefectClient, incident: FleetIncident, run: str) -
 
 def call_off(client: SyncPrefectClient, fleet_id: str) -> None:
     """Note that an incident is thawed: no host gets a first order any more, and no trigger joins it."""
-    about = "The fleet is thawed: no host is ordered any more. 解凍のため、指示を止めました。"
-    client.create_artifact(ArtifactCreate(key=artifact_key(_THAWED, fleet_id), type="markdown", data=about))
+    text = "The fleet is thawed: no host is ordered any more. 解凍のため、指示を止めました。"
+    client.create_artifact(ArtifactCreate(key=artifact_key(_THAWED, fleet_id), type="markdown", data=text))
 
 
-def called_off(client: SyncPrefectClient, fleet_id: str) -> bool:
+def is_called_off(client: SyncPrefectClient, fleet_id: str) -> bool:
     """Return whether an incident is thawed."""
     return _is_written(client, _THAWED, fleet_id)
 

@@ -14,7 +14,7 @@ from blocks.store import EvidenceStore
 from tasks.custody.audit.layout import CLOSED
 from tasks.custody.audit.untrusted import Unreadable, read_closing
 from tasks.custody.evidence.keys import CLOSING, record_key
-from tasks.custody.fleet.ends import Closed, End, Row, closed_row
+from tasks.custody.fleet.ends import Closed, HostEnd, Row, closed_row
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.fleet.places import key_at, place_of
 from tasks.custody.incident.verdict import Word
@@ -52,7 +52,7 @@ class Closings:
             found_all = side_by_side(lambda row: context.copy().run(self._one, row), wanted)
             for row, found in zip(wanted, found_all, strict=True):
                 self._keep(row, found)
-        return [self._closed(row, now) for row in every_row]
+        return [self._close(row, now) for row in every_row]
 
     def _is_wanted(self, row: Row) -> bool:
         known = (row.host, row.run, row.incident) in self._read and not row.joined
@@ -68,9 +68,9 @@ class Closings:
             self._failed[row.run] += 1
             self._why[row.run] = found
 
-    def _closed(self, row: Row, now: datetime) -> Row:
+    def _close(self, row: Row, now: datetime) -> Row:
         closing = self._read.get((row.host, row.run, row.incident))
-        if row.end is End.VERIFIED and closing is None and row.incident and not self._given_up(row):
+        if row.end is HostEnd.VERIFIED and closing is None and row.incident and not self._given_up(row):
             return replace(row, end=None, doing="ended, its closing is read")
         return closed_row(row, closing, now, self._why.get(row.run, ""))
 
@@ -99,11 +99,11 @@ class Closings:
             return f"its closing could not be read: {error}"
 
 
-def checked(client: SyncPrefectClient, incident: FleetIncident, rows: Iterable[Row]) -> list[Row]:
+def check_closings(client: SyncPrefectClient, incident: FleetIncident, rows: Iterable[Row]) -> list[Row]:
     """Return the lines with what the stores say; a store that fails is asked three times, and then proves nothing."""
-    closings, given, found = Closings(incident), list(rows), list[Row]()
+    closings, lines, found = Closings(incident), list(rows), list[Row]()
     for _ in range(_TRIES):
-        found = closings.check(client, given, server_time(client))
+        found = closings.check(client, lines, server_time(client))
     return found
 
 
@@ -118,16 +118,16 @@ def read_last(store: "Store", beneath: str, incident: str, run: str = "") -> Clo
     numbers = [int(match[1]) for name in names if (match := CLOSED.fullmatch(name)) and not match[2]]
     if not numbers:
         raise Unreadable(f"a closing below {home}record/", "none")
-    last = found = _closed(store, beneath, incident, max(numbers))
+    last = found = _read_closing(store, beneath, incident, max(numbers))
     for number in sorted(numbers, reverse=True)[1:]:
         if not run or found.run == run:
             break
-        found = _closed(store, beneath, incident, number)
+        found = _read_closing(store, beneath, incident, number)
     worse = last.word != found.word and (found.word == Word.VERIFIED or last.word == Word.NOT_CONTAINED)
     return found if found.run == run and not worse else last
 
 
-def _closed(store: "Store", beneath: str, incident: str, number: int) -> Closed:
+def _read_closing(store: "Store", beneath: str, incident: str, number: int) -> Closed:
     key = record_key(incident, number, CLOSING)
     content = fetch(store, key_at(beneath, key), _LIMIT)
     closing = read_closing(content)

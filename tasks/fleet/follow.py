@@ -10,17 +10,17 @@ from httpx import HTTPError
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import PrefectException
 
-from tasks.custody.fleet.ends import End, Row, expires, not_ordered
+from tasks.custody.fleet.ends import HostEnd, Row, expires, not_ordered
 from tasks.custody.fleet.fold import fold, fold_names
 from tasks.custody.fleet.incident import FleetIncident
-from tasks.custody.fleet.verdict import all_that_answer_contained, over, settled
+from tasks.custody.fleet.verdict import all_that_answer_contained, is_settled, over
 from tasks.custody.incident.news import fleet_needs, fleet_news
-from tasks.fleet.approval import Question
-from tasks.fleet.claim import called_off, mark_settled, owner_of
+from tasks.fleet.approval import FleetQuestion
+from tasks.fleet.claim import is_called_off, mark_settled, owner_of
 from tasks.fleet.closings import Closings
-from tasks.fleet.handover import handed_over
+from tasks.fleet.handover import read_handover
 from tasks.fleet.orders import Lost, cancel_waiting, decide, give, rows_of
-from tasks.fleet.show import Table
+from tasks.fleet.show import ProgressTable
 from tasks.people.announce import announce
 from tasks.prefect_side.clock import server_time
 
@@ -34,33 +34,33 @@ _LOOK_SECONDS: Final = 3.0
 _NO_ORDER_SECONDS: Final = 60.0
 """How long an order that the server does not take is repeated before its host counts as refused."""
 _NEWS_SECONDS: Final = 60.0
-"""How often people are told of hosts that need them: once for those of a minute."""
+"""Minimum time between two messages about hosts that need a person."""
 
 
-class Watch:
+class FleetWatch:
     """One run's view of a fleet: what it has seen and said so far."""
 
     def __init__(self, incident: FleetIncident, run: str) -> None:
         """Begin. `problems` is to say which hosts could not be given an order, and why."""
         self.incident, self._run, self.problems = incident, run, dict[str, Lost]()
-        self.closings, self._table = Closings(incident), Table(incident, run)
+        self.closings, self._table = Closings(incident), ProgressTable(incident, run)
         self.contained_at: datetime | None = None
         self._silent, self._since = "", time.monotonic()
         self._heard: UUID | None = None
         self._needy, self._told_at = frozenset[tuple[str, int, bool]](), -_NEWS_SECONDS
 
-    def look(self, client: SyncPrefectClient, question: Question | None = None) -> list[Row]:
+    def look(self, client: SyncPrefectClient, question: FleetQuestion | None = None) -> list[Row]:
         """Return a line for every host; do what is due: missing orders, expired ones, a person's answer."""
         now = server_time(client)
         self._hear(client)
-        if self.problems and not called_off(client, self.incident.id):
+        if self.problems and not is_called_off(client, self.incident.id):
             lost = self.problems
             again = [(host, lost[host.name].attempt) for host in self.incident.hosts if host.name in lost]
             self.problems = give(self.incident, again, {name: each.incident for name, each in lost.items()}, patience=0)
         given_up = time.monotonic() - self._since > _NO_ORDER_SECONDS
         rows = rows_of(client, self.incident, self.problems if given_up else None)
         rows = [self._lost(row, given_up=given_up) for row in self.closings.check(client, rows, now)]
-        cancel_waiting(client, [row for row in rows if expires(row, now)], "past its time", End.EXPIRED)
+        cancel_waiting(client, [row for row in rows if expires(row, now)], "past its time", HostEnd.EXPIRED)
         if question and question.answer:
             decide(client, [row for row in rows if self._in_time(row)], question.answer, self.incident.id)
         self._tell(rows, client)
@@ -69,7 +69,7 @@ class Watch:
 
     def _hear(self, client: SyncPrefectClient) -> None:
         """Take over the orders that a run which joined could not give."""
-        note, lost = handed_over(client, self.incident.id)
+        note, lost = read_handover(client, self.incident.id)
         if note != self._heard:
             self._heard, self._since, self.problems = note, time.monotonic(), {**self.problems, **lost}
 
@@ -90,7 +90,9 @@ class Watch:
             self._log_silent(rows_of(client, self.incident))
 
     def _log_silent(self, rows: Sequence[Row]) -> None:
-        silent = "; ".join(f"{line.hosts} {line.label}" for line in fold(row for row in rows if row.end is End.SILENT))
+        silent = "; ".join(
+            f"{line.hosts} {line.label}" for line in fold(row for row in rows if row.end is HostEnd.SILENT)
+        )
         if silent != self._silent:
             self._silent = silent
             logger.warning("%s: %s", self.incident.id, silent or "no host is silent any more")
@@ -101,17 +103,17 @@ class Watch:
         needy = {_need(row): row for row in rows if row.is_uncontained or self._asks_alone(row)}
         if needy.keys() - self._needy and time.monotonic() >= self._told_at + _NEWS_SECONDS:
             self._needy, self._told_at = self._needy | needy.keys(), time.monotonic()
-            told = fleet_needs(self.incident.id, self.incident.name, [*needy.values()])
-            announce(self._run, f"fleet {self.incident.name}: {_named(needy.values())}", told)
+            news = fleet_needs(self.incident.id, self.incident.name, [*needy.values()])
+            announce(self._run, f"fleet {self.incident.name}: {_name_hosts(needy.values())}", news)
         if not all_that_answer_contained(rows):
             self.contained_at = None
         elif self.contained_at is None:
             self.contained_at = server_time(client)
             logger.warning("%s: all that answer are contained", self.incident.id)
-            told = fleet_news(self.incident.id, self.incident.name, rows)
-            announce(self._run, f"fleet {self.incident.name}", told)
+            news = fleet_news(self.incident.id, self.incident.name, rows)
+            announce(self._run, f"fleet {self.incident.name}", news)
 
-    def taken_over(self, client: SyncPrefectClient) -> bool:
+    def is_taken_over(self, client: SyncPrefectClient) -> bool:
         """Return whether another run is at work on the incident now."""
         return owner_of(client, self.incident) not in {"", self._run}
 
@@ -121,34 +123,34 @@ class Watch:
 
 
 def _need(row: Row) -> tuple[str, int, bool]:
-    """Return what of a host people are told of once: an attempt that asks, and that ended without its proof."""
+    """Return the key by which a host is reported once: an attempt that asks, or one that ended without its proof."""
     return row.host, row.attempt, row.is_uncontained
 
 
-def _named(rows: Collection[Row]) -> str:
+def _name_hosts(rows: Collection[Row]) -> str:
     """Return the hosts, and the attempt of a retry: two messages of one name tell the same."""
     again = max(row.attempt for row in rows)
     return fold_names([row.host for row in rows]) + (f", attempt {again}" if again > 1 else "")
 
 
-def follow(watch: Watch, question: Question | None) -> Iterator[list[Row]]:
+def follow(watch: FleetWatch, question: FleetQuestion | None) -> Iterator[list[Row]]:
     """Yield the lines when every host that answers has its end, and when all is over, if they have changed.
 
     A silent host may come back as long as its order stands. Ends early if another run has taken the incident over. A
     server that does not answer is asked again.
     """
-    told = list[tuple[str, End | None]]()
+    before = list[tuple[str, HostEnd | None]]()
     while True:
         try:
             with get_client(sync_client=True) as client:
                 rows = watch.look(client, question)
-                if settled(rows):
+                if is_settled(rows):
                     watch.settle(client)
                     now, ended = [(row.run, row.end) for row in rows], over(rows)
-                    if not told or (ended and told != now):
+                    if not before or (ended and before != now):
                         yield rows
-                        told = now
-                    if ended or watch.taken_over(client):
+                        before = now
+                    if ended or watch.is_taken_over(client):
                         return
         except (HTTPError, PrefectException) as error:
             logger.warning("the server did not answer, and is asked again: %s", error)

@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.events import Event
 
 from blocks.signing_key import SigningKey
-from tasks.custody.fleet.frame import EARLY, EVENT, EVENT_ANSWER, HOSTS, NAMESPACE, RESOURCE, STANDS, Answer, Frame
+from tasks.custody.fleet.frame import EARLY, EVENT, EVENT_ANSWER, HOSTS, NAMESPACE, RESOURCE, STANDS, Frame, FrameAnswer
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.incident.description import EMPTY, recognisable
 from tasks.custody.store.manifest import canonical, digest_bytes
@@ -46,28 +46,28 @@ def prepare(run: FlowRun) -> Callable[[], None] | None:
     on or retries could freeze what has been evacuated, or called off, and is at work again. So could one that begins
     again.
     """
-    given: dict[str, Any] = {"reason": "", "policy": "graceful", "recover": False, **run.parameters}
-    if given.get("fleet_id") or given.get("retry") or run.run_count:
+    parameters: dict[str, Any] = {"reason": "", "policy": "graceful", "recover": False, **run.parameters}
+    if parameters.get("fleet_id") or parameters.get("retry") or run.run_count:
         return None
-    with _logged(), get_client(sync_client=True) as client, ThreadPoolExecutor(2) as pool:
+    with _log_failures(), get_client(sync_client=True) as client, ThreadPoolExecutor(2) as pool:
         fields = pool.submit(copy_context().run, _workloads)
-        known = pool.submit(copy_context().run, known_fleet, given["fleet"])
+        known = pool.submit(copy_context().run, known_fleet, parameters["fleet"])
         by = triggered_by(run, f"fleet/{client.read_deployment(run.deployment_id).name}")  # type: ignore[arg-type]
-        terms = given["fleet"], given["reason"], given["policy"], given["recover"]
+        terms = parameters["fleet"], parameters["reason"], parameters["policy"], parameters["recover"]
         trigger = Trigger(*terms, None, False, str(run.id), plain(run.created), by)  # type: ignore[arg-type]
         return partial(_open_and_send, trigger, known.result(), fields.result())
     return None
 
 
 def _open_and_send(trigger: Trigger, known: KnownFleet, workloads: Mapping[str | None, Mapping[str, Any]]) -> None:
-    with _logged(), get_client(sync_client=True) as client:
+    with _log_failures(), get_client(sync_client=True) as client:
         opened = open_fleet.fn(trigger, known)
         if isinstance(opened, FleetIncident) and opened.is_opened_by(trigger.run):
             send(client, opened, "freeze", trigger.run, workloads)
 
 
 @contextmanager
-def _logged() -> Iterator[None]:
+def _log_failures() -> Iterator[None]:
     """Log what fails: the runs of the hosts freeze without a frame."""
     try:
         yield
@@ -109,18 +109,18 @@ def _workloads() -> dict[str | None, Mapping[str, Any]]:
     wanted = {*recognisable({"root": "/-"}, ""), "fallback_dir"}
     with get_client(sync_client=True) as client:
         blocks = every(client.read_block_documents_by_type, "workload", include_secrets=False)
-    given = {block.name: [(name, value) for name, value in block.data.items() if name in wanted] for block in blocks}
-    return {block: {name: value for name, value in fields if value not in EMPTY} for block, fields in given.items()}
+    by_block = {block.name: [(name, value) for name, value in block.data.items() if name in wanted] for block in blocks}
+    return {block: {name: value for name, value in fields if value not in EMPTY} for block, fields in by_block.items()}
 
 
-def answers_of(client: SyncPrefectClient, incident: FleetIncident) -> list[Answer]:
+def answers_of(client: SyncPrefectClient, incident: FleetIncident) -> list[FrameAnswer]:
     """Return the first answer of each host and kind to an incident's frames; none of what cannot be read."""
-    about = {"event": {"name": [EVENT_ANSWER]}, "resource": {"id": [f"{RESOURCE}.{incident.id}"]}, "order": "ASC"}
-    found = dict[tuple[str, str], Answer]()
+    conditions = {"event": {"name": [EVENT_ANSWER]}, "resource": {"id": [f"{RESOURCE}.{incident.id}"]}, "order": "ASC"}
+    found = dict[tuple[str, str], FrameAnswer]()
     with suppress(HTTPError, ValueError, KeyError, TypeError):
-        page: Any = client.request("POST", "/events/filter", json={"filter": about}).json()
+        page: Any = client.request("POST", "/events/filter", json={"filter": conditions}).json()
         for _ in range(_PAGES):
-            for answer in map(Answer.of, page["events"]):
+            for answer in map(FrameAnswer.of, page["events"]):
                 found.setdefault((answer.host, answer.done), answer)
             if not page["next_page"]:
                 break

@@ -1,4 +1,4 @@
-"""Hand orders that the server did not take to the run at work on the fleet, which repeats them and tells of them."""
+"""Hand orders that the server did not take to the run at work on the fleet, which repeats and reports them."""
 
 import json
 import logging
@@ -24,27 +24,27 @@ _JSON: Final = re.compile(r"```json\n(.*)\n```", re.DOTALL)
 
 
 def hand_over(incident: FleetIncident, lost: Mapping[str, Lost]) -> None:
-    """Write down which orders were not taken. Best effort: this run's end tells of them, too."""
+    """Write down which orders were not taken. Best effort: this run's end names them, too."""
     data = json.dumps({host: asdict(order) for host, order in lost.items()}, indent=2)
-    about = f"{incident.id}: orders that the server did not take; the run at work repeats them 未受理の指示"
-    made = ArtifactCreate(
-        key=artifact_key(_NAME, incident.id), type="markdown", data=f"```json\n{data}\n```", description=about
+    title = f"{incident.id}: orders that the server did not take; the run at work repeats them 未受理の指示"
+    artifact = ArtifactCreate(
+        key=artifact_key(_NAME, incident.id), type="markdown", data=f"```json\n{data}\n```", description=title
     )
     try:
         with get_client(sync_client=True) as client:
-            client.create_artifact(made)
+            client.create_artifact(artifact)
     except HTTPError as error:
         logger.error("The run at work does not hear of the lost orders: %s", error)  # noqa: TRY400  it says it all
 
 
-def handed_over(client: SyncPrefectClient, fleet_id: str) -> tuple[UUID | None, dict[str, Lost]]:
+def read_handover(client: SyncPrefectClient, fleet_id: str) -> tuple[UUID | None, dict[str, Lost]]:
     """Return the last note of lost orders, by its id; no orders if there is none, or if it cannot be read."""
     key = ArtifactCollectionFilterKey(any_=[artifact_key(_NAME, fleet_id)])
     found = client.read_latest_artifacts(artifact_filter=ArtifactCollectionFilter(key=key))
     if not found or not (text := _JSON.search(str(found[0].data))):
         return None, {}
     try:
-        said = {str(host): Lost(**order) for host, order in json.loads(text[1]).items()}
+        orders = {str(host): Lost(**order) for host, order in json.loads(text[1]).items()}
     except (AttributeError, TypeError, ValueError):
         return None, {}
-    return found[0].latest_id, {host: order for host, order in said.items() if order.attempt > 0}
+    return found[0].latest_id, {host: order for host, order in orders.items() if order.attempt > 0}

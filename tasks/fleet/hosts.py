@@ -22,7 +22,7 @@ from prefect.exceptions import ObjectNotFound
 from blocks.fleet import Fleet
 from tasks.custody.fleet.attempt import Attempt
 from tasks.custody.fleet.ends import CONTAINED_LABEL, FROZEN_LABEL
-from tasks.custody.fleet.incident import Host
+from tasks.custody.fleet.incident import TargetHost
 from tasks.custody.fleet.order import Order, fleet_tag
 from tasks.custody.incident.deployment_names import deployment_name, full_name
 from tasks.prestart.freeze import FLOW
@@ -51,7 +51,7 @@ def plain(time: datetime) -> datetime:
     return datetime.fromtimestamp(time.timestamp(), UTC)
 
 
-def hosts_of(client: SyncPrefectClient, fleet: Fleet) -> tuple[Host, ...]:
+def hosts_of(client: SyncPrefectClient, fleet: Fleet) -> tuple[TargetHost, ...]:
     """Return the hosts of a fleet, by the names of their workloads. One that is named and not deployed is there too.
 
     A host that is deployed by an earlier version alone, under its former name, is evacuated by that.
@@ -66,15 +66,15 @@ def hosts_of(client: SyncPrefectClient, fleet: Fleet) -> tuple[Host, ...]:
     named = [(_host(each), each) for page in pages for each in page]
     named.sort(key=lambda pair: pair[1].name == deployment_name(FLOW, pair[0].name))  # today's replaces the former
     found = {host.name: host for host, each in named if host.name in fleet.workloads or fleet.tag in each.tags}
-    missing = {name: Host(name, problem=f"no deployment {full_name(FLOW, name)}") for name in fleet.workloads}
+    missing = {name: TargetHost(name, problem=f"no deployment {full_name(FLOW, name)}") for name in fleet.workloads}
     return tuple(host for _, host in sorted({**missing, **found}.items()))
 
 
-def _host(each: DeploymentResponse) -> Host:
+def _host(each: DeploymentResponse) -> TargetHost:
     pool, queue, store = each.work_pool_name, each.work_queue_name, str(each.parameters.get("store", ""))
     workload = str(each.parameters.get("workload", ""))
     name = workload if each.name == deployment_name(FLOW, workload) else each.name
-    return Host(name, str(each.id), pool or "", queue or "", store)
+    return TargetHost(name, str(each.id), pool or "", queue or "", store)
 
 
 def attempts_of(client: SyncPrefectClient, fleet: str) -> dict[str, Attempt]:
@@ -114,7 +114,7 @@ def _attempt(run: FlowRun, order: Order) -> Attempt:
     )
 
 
-def signs_of_life(client: SyncPrefectClient, hosts: Iterable[Host]) -> Signs:
+def signs_of_life(client: SyncPrefectClient, hosts: Iterable[TargetHost]) -> Signs:
     """Return when each queue's worker was last heard of: a worker of the queue's name, or one that polled the queue."""
     found = dict[tuple[str, str], datetime]()
     for pool in sorted({host.pool for host in hosts if host.pool}):

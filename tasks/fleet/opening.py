@@ -21,7 +21,7 @@ from prefect.exceptions import ObjectAlreadyExists
 
 from blocks.fleet import Fleet
 from tasks.custody.errors import Refused
-from tasks.custody.fleet.incident import FleetIncident, Host
+from tasks.custody.fleet.incident import FleetIncident, TargetHost
 from tasks.custody.fleet.order import new_fleet_id, parse_fleet_id
 from tasks.custody.store.manifest import canonical
 from tasks.fleet.claim import LIST, claim_of, is_over, mark_open, owner_of
@@ -66,7 +66,7 @@ class KnownFleet:
     """A fleet's block, and its hosts as they are deployed now."""
 
     block: Fleet
-    hosts: tuple[Host, ...]
+    hosts: tuple[TargetHost, ...]
 
 
 def known_fleet(name: str) -> KnownFleet:
@@ -89,7 +89,7 @@ def open_fleet(trigger: Trigger, known: KnownFleet | None = None) -> FleetIncide
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
-            return _opened(trigger, known or known_fleet(trigger.fleet))
+            return _open(trigger, known or known_fleet(trigger.fleet))
         except HTTPError as error:
             if time.monotonic() > deadline:
                 raise
@@ -97,12 +97,12 @@ def open_fleet(trigger: Trigger, known: KnownFleet | None = None) -> FleetIncide
             time.sleep(_AGAIN_SECONDS)
 
 
-def _opened(trigger: Trigger, fleet: KnownFleet) -> FleetIncident | JoinedFleet:
+def _open(trigger: Trigger, fleet: KnownFleet) -> FleetIncident | JoinedFleet:
     """Open it once. Done again by the same run it finds what that has written already."""
     with get_client(sync_client=True) as client:
         if trigger.fleet_id or trigger.retry:
             known = the_incident(client, trigger.fleet, trigger.fleet_id)
-            if joined := _joined(client, known, trigger):
+            if joined := _join(client, known, trigger):
                 return joined
             with suppress(ObjectAlreadyExists):  # a newer incident of the fleet is open
                 mark_open(client, known, trigger.run, retry=trigger.retry)
@@ -116,7 +116,7 @@ def _open_one(client: SyncPrefectClient, trigger: Trigger) -> FleetIncident | Jo
     incident = read_incident(client, claim.fleet) if claim else None
     if claim is None or incident is None or is_over(client, claim, incident):
         return None
-    if joined := _joined(client, incident, trigger):
+    if joined := _join(client, incident, trigger):
         return joined
     if claim.run != trigger.run:  # else its worker has opened it, to freeze at once
         logger.warning("%s was opened by run %s, which has ended: this run carries it on", incident.id, claim.run)
@@ -126,7 +126,7 @@ def _open_one(client: SyncPrefectClient, trigger: Trigger) -> FleetIncident | Jo
 
 def _new_one(client: SyncPrefectClient, trigger: Trigger, fleet: KnownFleet) -> FleetIncident | JoinedFleet:
     written = read_incident(client, new_fleet_id(trigger.created, trigger.fleet, trigger.run))
-    incident = written or _frozen(client, trigger, fleet)
+    incident = written or _freeze_list(client, trigger, fleet)
     try:
         mark_open(client, incident, trigger.run)
     except ObjectAlreadyExists:
@@ -134,7 +134,7 @@ def _new_one(client: SyncPrefectClient, trigger: Trigger, fleet: KnownFleet) -> 
     return incident
 
 
-def _frozen(client: SyncPrefectClient, trigger: Trigger, fleet: KnownFleet) -> FleetIncident:
+def _freeze_list(client: SyncPrefectClient, trigger: Trigger, fleet: KnownFleet) -> FleetIncident:
     """Write down the list of hosts, as it is now, for a new incident."""
     block, hosts = fleet.block, fleet.hosts
     if not hosts:
@@ -157,15 +157,15 @@ def _frozen(client: SyncPrefectClient, trigger: Trigger, fleet: KnownFleet) -> F
         hosts=hosts,
     )
     text = f"```json\n{canonical(incident.facts).decode()}```\n"
-    about = f"{incident.id}: the frozen list of {len(hosts)} hosts 対象一覧"
+    title = f"{incident.id}: the frozen list of {len(hosts)} hosts 対象一覧"
     key = artifact_key(LIST, incident.id)
     client.create_artifact(
-        ArtifactCreate(key=key, type="markdown", description=about, data=text, flow_run_id=UUID(trigger.run))
+        ArtifactCreate(key=key, type="markdown", description=title, data=text, flow_run_id=UUID(trigger.run))
     )
     return incident
 
 
-def _joined(client: SyncPrefectClient, incident: FleetIncident, trigger: Trigger) -> JoinedFleet | None:
+def _join(client: SyncPrefectClient, incident: FleetIncident, trigger: Trigger) -> JoinedFleet | None:
     """Return the run that is at work on this incident, if there is another one."""
     owner = owner_of(client, incident)
     if owner in {"", trigger.run}:

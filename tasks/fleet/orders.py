@@ -16,10 +16,10 @@ from prefect.states import Cancelled
 
 from tasks.custody.fleet.attempt import Attempt
 from tasks.custody.fleet.ends import Row, row_of
-from tasks.custody.fleet.incident import FleetIncident, Host
+from tasks.custody.fleet.incident import FleetIncident, TargetHost
 from tasks.custody.fleet.order import fleet_tag, run_name
 from tasks.custody.fleet.verdict import to_retry
-from tasks.fleet.closings import checked
+from tasks.fleet.closings import check_closings
 from tasks.fleet.hosts import attempts_of, signs_of_life
 from tasks.people.form import StopOrThaw
 from tasks.prefect_side.clock import server_time
@@ -81,7 +81,7 @@ def order_missing(incident: FleetIncident) -> dict[str, Lost]:
 def order_again(incident: FleetIncident) -> dict[str, Lost]:
     """Order the hosts that have failed or are silent once more, each carrying on the incident that it has opened."""
     with get_client(sync_client=True) as client:
-        rows = to_retry(checked(client, incident, rows_of(client, incident)))
+        rows = to_retry(check_closings(client, incident, rows_of(client, incident)))
         known = {row.host: row for row in rows}
         cancel_waiting(client, rows, "ordered again")
         # never a first attempt, whose terms count from the opening: it may have expired before it is made
@@ -92,7 +92,7 @@ def order_again(incident: FleetIncident) -> dict[str, Lost]:
 
 def give(
     incident: FleetIncident,
-    wanted: Iterable[tuple[Host, int]],
+    wanted: Iterable[tuple[TargetHost, int]],
     carry_on: Mapping[str, str] | None = None,
     patience: float = _PATIENCE_SECONDS,
 ) -> dict[str, Lost]:
@@ -105,7 +105,7 @@ def give(
     pending = [(host, attempt) for host, attempt in wanted if not host.problem]
     attempts = {host.name: attempt for host, attempt in pending}
 
-    def one(item: tuple[Host, int]) -> tuple[str, str]:
+    def one(item: tuple[TargetHost, int]) -> tuple[str, str]:
         host, attempt = item
         parameters = {
             "reason": f"{incident.reason} ({incident.id})"[:2000],
@@ -125,12 +125,12 @@ def give(
                     idempotency_key=order.key,
                 )
         except Exception as error:  # noqa: BLE001  one host never stops another
-            told = error.response.text if isinstance(error, HTTPStatusError) else str(error)
+            details = error.response.text if isinstance(error, HTTPStatusError) else str(error)
             if isinstance(error, ObjectNotFound) or (
                 isinstance(error, HTTPStatusError) and error.response.is_client_error
             ):
                 forever.add(host.name)
-            return host.name, f"no order: {type(error).__name__}: {told}"[:500]
+            return host.name, f"no order: {type(error).__name__}: {details}"[:500]
         return host.name, ""
 
     with get_client(sync_client=True) as client:
@@ -157,7 +157,7 @@ def cancel_waiting(
 
     Returns the hosts whose orders are cancelled, and those of which that failed.
     """
-    cancelled, left = list[str](), list[str]()
+    cancelled, failed = list[str](), list[str]()
     for row in rows:
         if not row.waits:
             continue
@@ -168,19 +168,19 @@ def cancel_waiting(
                 cancelled.append(row.host)
         except (HTTPError, ObjectNotFound) as error:
             logger.warning("%s is not cancelled: %s", row.host, error)
-            left.append(row.host)
-    return cancelled, left
+            failed.append(row.host)
+    return cancelled, failed
 
 
 def decide(client: SyncPrefectClient, rows: Iterable[Row], answer: StopOrThaw, fleet_id: str) -> list[str]:
     """Answer the hosts that ask as a person has decided; return those that took the answer."""
     answered = []
     for row in (row for row in rows if row.asks):
-        given = {"decision": answer.decision, "by": answer.by, "why": f"{answer.why} ({fleet_id})".strip()}
+        inputs = {"decision": answer.decision, "by": answer.by, "why": f"{answer.why} ({fleet_id})".strip()}
         try:
             state = client.read_flow_run(UUID(row.run)).state
             if state is not None and state.is_paused():
-                client.resume_flow_run(UUID(row.run), run_input=given)
+                client.resume_flow_run(UUID(row.run), run_input=inputs)
                 answered.append(row.host)
         except (HTTPStatusError, ObjectNotFound) as error:
             logger.warning("%s did not take the answer yet: %s", row.host, error)

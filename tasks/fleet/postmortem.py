@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from tasks.custody.fleet.ends import End, Row
+from tasks.custody.fleet.ends import HostEnd, Row
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.fleet.places import HOSTS
 from tasks.custody.fleet.table import lines
@@ -33,20 +33,20 @@ from tasks.rendering.document import (
 
 PICTURE: Final = "contained.svg"
 """In a fleet's record: the picture of hosts contained over time."""
-_TONES: Final = {End.VERIFIED: Tone.GOOD, End.THAWED: Tone.QUIET, End.PARTIAL: Tone.FAIR}
+_TONES: Final = {HostEnd.VERIFIED: Tone.GOOD, HostEnd.THAWED: Tone.QUIET, HostEnd.PARTIAL: Tone.FAIR}
 _JAPANESE: Final = {
-    End.VERIFIED: "検証済み",
-    End.THAWED: "解凍済み",
-    End.PARTIAL: "一部欠損",
-    End.NOT_RECOVERED: "復旧失敗",
-    End.UNANSWERED: "未回答のプロセスあり",
-    End.UNVERIFIED: "未検証",
-    End.REFUSED: "拒否",
-    End.CANCELLED: "中止",
-    End.CRASHED: "異常終了",
-    End.EXPIRED: "期限切れ",
-    End.SILENT: "応答なし",
-    End.NOT_CONTAINED: "封じ込め未完了",
+    HostEnd.VERIFIED: "検証済み",
+    HostEnd.THAWED: "解凍済み",
+    HostEnd.PARTIAL: "一部欠損",
+    HostEnd.NOT_RECOVERED: "復旧失敗",
+    HostEnd.UNANSWERED: "未回答のプロセスあり",
+    HostEnd.UNVERIFIED: "未検証",
+    HostEnd.REFUSED: "拒否",
+    HostEnd.CANCELLED: "中止",
+    HostEnd.CRASHED: "異常終了",
+    HostEnd.EXPIRED: "期限切れ",
+    HostEnd.SILENT: "応答なし",
+    HostEnd.NOT_CONTAINED: "封じ込め未完了",
 }
 
 
@@ -114,19 +114,19 @@ def _summary(report: FleetReport) -> FactList:
 def _host(row: Row) -> tuple[Cell, ...]:
     return (
         Code(row.host),
-        _badge(row.end or End.CRASHED),
+        _badge(row.end or HostEnd.CRASHED),
         Figure(str(row.attempt)),
         Code(row.incident),
         Figure(short(row.ordered)),
         Figure(short(row.contained_at)),
         Figure(short(row.ended)),
-        Said(row.message if row.end is not End.SILENT else row.label),
+        Said(row.message if row.end is not HostEnd.SILENT else row.label),
     )
 
 
-def _tone(end: End) -> Tone:
+def _tone(end: HostEnd) -> Tone:
     return _TONES.get(end, Tone.BAD)
 
 
-def _badge(end: End) -> Badge:
+def _badge(end: HostEnd) -> Badge:
     return Badge(_tone(end), str(end), Both(_JAPANESE[end], str(end)))

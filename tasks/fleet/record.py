@@ -76,10 +76,10 @@ def record(report: FleetReport, closings: Closings) -> FleetRecord:
     except Exception as error:  # noqa: BLE001  the run ends with its verdict whatever the store does
         logger.error("The record is not in the store: %s", error)  # noqa: TRY400  the message says it all
         trouble = str(error)
-    about = f"{report.incident.id}: postmortem ポストモーテム"
+    title = f"{report.incident.id}: postmortem ポストモーテム"
     key = artifact_key("fleet-postmortem", report.incident.id)
     with suppress(Exception):
-        create_markdown_artifact(with_pictures(document), key=key, description=about)
+        create_markdown_artifact(with_pictures(document), key=key, description=title)
     return FleetRecord(place, trouble, ". ".join(unproven))
 
 

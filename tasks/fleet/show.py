@@ -35,34 +35,34 @@ def contained_picture(incident: FleetIncident, rows: Sequence[Row]) -> str:
     return curve(CONTAINED, incident.opened_at, moments, len(rows))
 
 
-class Table:
+class ProgressTable:
     """The progress of one fleet."""
 
     def __init__(self, incident: FleetIncident, run: str) -> None:
         """Show nothing yet."""
         self._incident, self._run = incident, run
-        self._made: UUID | None = None
-        self._told = ""
+        self._artifact: UUID | None = None
+        self._text = ""
 
     def show(self, client: SyncPrefectClient, rows: Sequence[Row], contained_at: datetime | None) -> None:
         """Log the table and update the artifact if anything has changed."""
         text = "\n".join([*lines(self._incident, rows, contained_at), *self._freezes(client, rows)])
-        if text == self._told:
+        if text == self._text:
             return
-        self._told = text
+        self._text = text
         logger.info("%s", text)
-        about = f"{self._incident.id}: {headline(self._incident, rows, contained_at)}"
+        title = f"{self._incident.id}: {headline(self._incident, rows, contained_at)}"
         with suppress(Exception):
             picture = b64encode(contained_picture(self._incident, rows).encode()).decode()
             data = f"```text\n{text.replace('`', 'ˋ')}\n```\n\n![](data:image/svg+xml;base64,{picture})\n"
-            if self._made:
-                client.update_artifact(self._made, ArtifactUpdate(description=about, data=data))
+            if self._artifact:
+                client.update_artifact(self._artifact, ArtifactUpdate(description=title, data=data))
             else:
                 key = progress_key(self._incident.name)
-                made = ArtifactCreate(
-                    key=key, type="markdown", description=about, data=data, flow_run_id=UUID(self._run)
+                artifact = ArtifactCreate(
+                    key=key, type="markdown", description=title, data=data, flow_run_id=UUID(self._run)
                 )
-                self._made = client.create_artifact(made).id
+                self._artifact = client.create_artifact(artifact).id
 
     def _freezes(self, client: SyncPrefectClient, rows: Sequence[Row]) -> list[str]:
         """Return what came of the frame, if this host can have sent one."""

@@ -12,7 +12,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound
 
-from tasks.custody.fleet.ends import CONTAINED, End, Row
+from tasks.custody.fleet.ends import CONTAINED, HostEnd, Row
 from tasks.custody.fleet.fold import fold_names
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.incident.deployment_names import full_name
@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 
 _WAIT_SECONDS: Final = 120.0
 _LOOK_SECONDS: Final = 1.0
-_STOPPED: Final = CONTAINED | {End.UNANSWERED, End.UNVERIFIED, End.NOT_CONTAINED}
-_BAD: Final = frozenset(End) - _STOPPED - {End.THAWED}
+_STOPPED: Final = CONTAINED | {HostEnd.UNANSWERED, HostEnd.UNVERIFIED, HostEnd.NOT_CONTAINED}
+_BAD: Final = frozenset(HostEnd) - _STOPPED - {HostEnd.THAWED}
 
 
 @step_without_incident("thaw_fleet", "thaw the fleet", retries=2)
@@ -56,25 +56,25 @@ def thaw_all(fleet: str, fleet_id: str | None, reason: str, run: str) -> tuple[s
             outcome |= dict.fromkeys(cancel_waiting(client, rows, why)[0], "")
             decide(client, rows, answer, incident.id)
             for row in rows:
-                if (told := _outcome(client, row, thaws)) is not None:
-                    outcome.setdefault(row.host, told)
+                if (result := _outcome(client, row, thaws)) is not None:
+                    outcome.setdefault(row.host, result)
             if len(outcome) == len(rows) or time.monotonic() > deadline:
                 break
             time.sleep(_LOOK_SECONDS)
             rows = rows_of(client, incident)
     names = [row.host for row in rows]
-    left = [f"{name}: {outcome.get(name, 'still at work')}" for name in names if outcome.get(name, "?")]
-    return fold_names([name for name in names if outcome.get(name) == ""]), "; ".join(left)
+    remaining = [f"{name}: {outcome.get(name, 'still at work')}" for name in names if outcome.get(name, "?")]
+    return fold_names([name for name in names if outcome.get(name) == ""]), "; ".join(remaining)
 
 
-def outcome_lines(thawed: str, left: str) -> list[str]:
+def outcome_lines(thawed: str, remaining: str) -> list[str]:
     """Return what `thaw_all` has found, in words."""
-    return [f"thawed or called off: {thawed or 'none'}", *([f"NOT thawed: {left}"] if left else [])]
+    return [f"thawed or called off: {thawed or 'none'}", *([f"NOT thawed: {remaining}"] if remaining else [])]
 
 
 def _may_be_frozen(row: Row) -> bool:
     """Return whether its run has died, and may have left the host frozen. A run at work keeps others out."""
-    died = row.end in {End.CRASHED, End.CANCELLED, End.SILENT} and not row.waits
+    died = row.end in {HostEnd.CRASHED, HostEnd.CANCELLED, HostEnd.SILENT} and not row.waits
     return died or (row.end in _BAD and bool(row.frozen))
 
 
@@ -86,7 +86,7 @@ def _order_thaws(
     for row in rows:
         try:
             deployment = client.read_deployment_by_name(full_name("thaw", row.host))
-            made = client.create_flow_run_from_deployment(
+            flow_run = client.create_flow_run_from_deployment(
                 deployment.id,
                 parameters={
                     "reason": f"{reason or 'the fleet is thawed'} ({incident.id})",
@@ -95,7 +95,7 @@ def _order_thaws(
                 tags=[f"fleet-thaw:{incident.id}"],
                 idempotency_key=f"{incident.id}:{row.host}:thaw:{run}",
             )
-            found[row.host] = made.id
+            found[row.host] = flow_run.id
         except Exception as error:  # noqa: BLE001  one host never stops another
             found[row.host] = f"{type(error).__name__}: {error}"
     return found
@@ -110,7 +110,9 @@ def _outcome(client: SyncPrefectClient, row: Row, thaws: Mapping[str, UUID | str
         return _of_run(_read(client, thaw), row.incident)
     if row.failed == PARTLY_THAWED.name:
         return f"{row.failed}: {row.message}"
-    if row.end in {End.THAWED, End.EXPIRED, End.REFUSED} or (row.end is End.CANCELLED and row.began is None):
+    if row.end in {HostEnd.THAWED, HostEnd.EXPIRED, HostEnd.REFUSED} or (
+        row.end is HostEnd.CANCELLED and row.began is None
+    ):
         return ""
     if row.end in _STOPPED:
         return f"it was stopped already, {row.end}"
@@ -122,9 +124,9 @@ def _of_run(run: FlowRun | None, incident: str) -> str | None:
         return "its thaw is gone from the server"
     if not run.state.is_final():
         return None
-    if run.state.name == End.THAWED and not incident and ALREADY_THAWED in str(run.state.message):
+    if run.state.name == HostEnd.THAWED and not incident and ALREADY_THAWED in str(run.state.message):
         return f"which incident it is frozen for is not known: {run.state.message}"
-    return "" if run.state.name == End.THAWED else f"{run.state.name}: {run.state.message}"
+    return "" if run.state.name == HostEnd.THAWED else f"{run.state.name}: {run.state.message}"
 
 
 def _read(client: SyncPrefectClient, run: UUID) -> FlowRun | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tasks.custody.audit.facts import read_facts
-from tasks.custody.audit.finding import Audit, shown
+from tasks.custody.audit.finding import Audit, printable
 from tasks.custody.audit.untrusted import read_closing
 from tasks.custody.errors import Refused
 from tasks.custody.evidence.keys import CLOSING, VERDICT
@@ -54,7 +54,7 @@ def bag(store: "Store", folder: Path, organization: str, audit: Audit, unpromise
     ]
     tags = {
         "bagit.txt": "BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n",
-        "bag-info.txt": "".join(f"{label}: {shown(value, _LINE)}\n" for label, value in info),
+        "bag-info.txt": "".join(f"{label}: {printable(value, _LINE)}\n" for label, value in info),
         "manifest-sha256.txt": _lines(digests),
     }
     tags["tagmanifest-sha256.txt"] = _lines({name: digest_bytes(text.encode()) for name, text in tags.items()})

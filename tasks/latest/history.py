@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tasks.custody.errors import PermanentStoreError
 from tasks.custody.evidence.keys import LATEST, TURNS, begun_key, done_key, turn_of
 from tasks.custody.store.latest import LatestTransaction, ObjectRef, TurnProof
-from tasks.custody.store.latest_plan import kept_by
+from tasks.custody.store.latest_plan import kept_copies
 from tasks.custody.store.manifest import Hashed, digest_bytes
 from tasks.custody.store.receipts import ObjectReceipt
 from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch, read_back
@@ -47,7 +47,7 @@ def history(store: "Store") -> History:
     if done_key(number) not in keys:
         return History(number, last)
     done = digest_bytes(fetch(store, done_key(number), DOCUMENT_LIMIT))
-    return History(number, last, TurnProof(number, begun, done, kept_by(number, last.rows)))
+    return History(number, last, TurnProof(number, begun, done, kept_copies(number, last.rows)))
 
 
 def end_of_line(numbers: Iterable[int]) -> int:

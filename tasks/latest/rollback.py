@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import is_ahead
-from tasks.custody.store.latest import CHANGES, LatestTransaction, ObjectRef, Promotion, Row
+from tasks.custody.store.latest import CHANGES, LatestRow, LatestTransaction, ObjectRef, Promotion
 from tasks.latest.history import History, at_key, history, present, read_transaction
 from tasks.latest.transaction import ChangeRequest, Log, change_latest, plan_change, verify_backups
 
@@ -41,7 +41,7 @@ def rollback(store: "Store", request: RollbackRequest, log: Log) -> Promotion:
     return change_latest(store, change, log, now=datetime.now(UTC), take_over=request.take_over)
 
 
-def plan_of(store: "Store", request: RollbackRequest) -> tuple[Row, ...]:
+def plan_of(store: "Store", request: RollbackRequest) -> tuple[LatestRow, ...]:
     """Plan a rollback file by file, without changing anything."""
     return _rows(store, _build_change(store, request))
 
@@ -73,7 +73,7 @@ def lowering(store: "Store", request: RollbackRequest) -> ChangeRequest:
     return ChangeRequest({}, request.by, lower_to=to)
 
 
-def _rows(store: "Store", request: ChangeRequest) -> tuple[Row, ...]:
+def _rows(store: "Store", request: ChangeRequest) -> tuple[LatestRow, ...]:
     past = history(store)
     return verify_backups(store, request, past, plan_change(store, request, past, datetime.now(UTC))).rows
 

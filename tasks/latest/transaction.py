@@ -16,12 +16,12 @@ from tasks.custody.store.latest import (
     Act,
     Latest,
     LatestPolicy,
+    LatestRow,
     LatestTransaction,
     Promotion,
-    Row,
     TurnProof,
 )
-from tasks.custody.store.latest_plan import kept_by, pending, plan, why_not_now
+from tasks.custody.store.latest_plan import kept_copies, pending, plan, why_not_now
 from tasks.custody.store.manifest import canonical, digest
 from tasks.custody.store.objects import one_object
 from tasks.custody.store.receipts import ObjectReceipt, unproven
@@ -116,7 +116,7 @@ def plan_change(store: "Store", request: ChangeRequest, past: History, now: date
     )
 
 
-def _rows(request: ChangeRequest, past: History, there: Latest) -> tuple[Row, ...]:
+def _rows(request: ChangeRequest, past: History, there: Latest) -> tuple[LatestRow, ...]:
     coming, going = pending(past.open) if past.open and not request.reverts else ({}, frozenset[str]())
     objects, remove = {**coming, **request.wanted}, {*request.remove, *going}
     return plan(past.number + 1, there, objects, surplus=request.surplus(there), remove=remove)
@@ -137,7 +137,7 @@ def verify_backups(
     return replace(transaction, rows=_rows(request, past, {**transaction.before, **lost})) if lost else transaction
 
 
-def _makes_backup(number: int, row: Row) -> bool:
+def _makes_backup(number: int, row: LatestRow) -> bool:
     return row.before is not None and row.before.key == kept_key(number, latest_name(row.key))
 
 
@@ -184,7 +184,7 @@ def _apply(store: "Store", transaction: LatestTransaction, log: Log) -> dict[str
     """
     until = time.monotonic() + AT_WORK.total_seconds()
 
-    def change(row: Row) -> ObjectReceipt | None:
+    def change(row: LatestRow) -> ObjectReceipt | None:
         if time.monotonic() > until:
             wanted = f"turn {transaction.number} of latest/ to be done within {AT_WORK}"
             raise TransientStoreError(wanted, "more to do", "It is not done.", "Run again.")
@@ -201,7 +201,7 @@ def _apply(store: "Store", transaction: LatestTransaction, log: Log) -> dict[str
     }
 
 
-def _change(store: "Store", number: int, row: Row) -> None:
+def _change(store: "Store", number: int, row: LatestRow) -> None:
     if row.before and _makes_backup(number, row):
         store.copy(row.key, row.before.key, row.before.sha256, row.before.parts)
         if not (receipt := at_key(store, row.before.key, row.before)).proven:
@@ -214,7 +214,7 @@ def _change(store: "Store", number: int, row: Row) -> None:
         store.remove(row.key, row.before.sha256, row.before.parts)
 
 
-def _differs(store: "Store", row: Row) -> str:
+def _differs(store: "Store", row: LatestRow) -> str:
     """Return what somebody has put there since the plan, which has no backup; empty if nothing."""
     if row.before:
         return at_key(store, row.key, row.before).reason
@@ -240,7 +240,7 @@ def _commit(  # noqa: PLR0913, PLR0917  the phases before it
     if bad := unproven(receipts):
         raise _build_change_error(store, bad[0].key, bad[0].reason)
     done = canonical({"turn": number, "begun": begun, "by": request.by, "done_at": datetime.now(UTC).isoformat()})
-    proof = TurnProof(number, begun, create_kept(store, done_key(number), done), kept_by(number, transaction.rows))
+    proof = TurnProof(number, begun, create_kept(store, done_key(number), done), kept_copies(number, transaction.rows))
     log.write("turn done", done_key(number), sha256=proof.done, result=transaction.summary)
     return Promotion(receipts, proof, transaction.summary)
 

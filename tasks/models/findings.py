@@ -7,9 +7,9 @@ from blocks.workload import Workload
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.artifact import torn_json, unsteady
 from tasks.custody.evidence.keys import MODELS, in_snapshot, placed_name, stored_name, unquote
-from tasks.custody.evidence.pattern import ends_with, named
+from tasks.custody.evidence.pattern import ends_with, matches_any
 from tasks.custody.models.content import BEGINNING, looks_like_a_model
-from tasks.custody.models.inspection import Inspection, ModelFinding, named_as_model, why_unsound
+from tasks.custody.models.inspection import Inspection, ModelFinding, is_named_as_model, why_unsound
 from tasks.incident.paths import IncidentDirectory
 from tasks.runtime.context import RunContext
 
@@ -37,7 +37,7 @@ def latest_place(file: StoredFile, block: Workload) -> str:
     if not file.source or in_snapshot(file.stored, block.folders):
         return file.stored if file.source else ""
     source = unquote(file.source)
-    goes = file.stored == placed_name(source) and named(file.path, block.models)
+    goes = file.stored == placed_name(source) and matches_any(file.path, block.models)
     return stored_name(source) if goes else ""
 
 
@@ -59,7 +59,7 @@ def _why_held(context: RunContext, volume: int, file: StoredFile, findings: Sequ
 
 def is_result(file: StoredFile, block: Workload) -> bool:
     """Return whether a pattern of the block says that the file is a result, which has to be whole to be of use."""
-    return named(file.path, (*block.artifacts, *block.models))
+    return matches_any(file.path, (*block.artifacts, *block.models))
 
 
 def sound_models(files: Iterable[StoredFile], findings: Sequence[ModelFinding]) -> list[StoredFile]:
@@ -73,7 +73,7 @@ def is_model(context: RunContext, volume: int, file: StoredFile) -> bool:
     if not file.source:
         return False
     of_pattern = ends_with(file.path, context.workload.models) and not file.path.endswith(".json")
-    if named_as_model(file.stored) or of_pattern:
+    if is_named_as_model(file.stored) or of_pattern:
         return True
     try:
         with context.directory.locate(volume, file).open("rb") as opened:

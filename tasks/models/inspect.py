@@ -22,7 +22,7 @@ from tasks.custody.models.inspection import (
     Inspection,
     ModelFinding,
     Soundness,
-    named_as_model,
+    is_named_as_model,
     plain,
     plain_all,
 )
@@ -149,7 +149,7 @@ def _judge(  # noqa: PLR0913
         return _unknown(f"not judged: the {_ALL_SECONDS:g} s for all models were used up")
     path = context.directory.locate(volume, file)
     with path.open("rb") as opened:
-        is_named = named_as_model(file.stored) or looks_like_a_pickle(opened.read(HEAD))
+        is_named = is_named_as_model(file.stored) or looks_like_a_pickle(opened.read(HEAD))
         fields = read_model(opened, seconds, context.workload)
         if fields["outcome"] is Soundness.TORN and not is_named:
             return _unknown(f"{OTHER_FORMAT}; as a pickle: {fields['reason']}")

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-from tasks.custody.containment.pause import UNKNOWN, Kind, Launcher, LauncherState
+from tasks.custody.containment.pause import UNKNOWN, Launcher, LauncherKind, LauncherState
 from tasks.custody.incident.log import CustodyLog
 from tasks.prefect_side.local_config import own_server
 
@@ -75,9 +75,9 @@ async def _each(
 
 
 async def _is_paused(client: "PrefectClient", launcher: Launcher) -> bool:
-    if launcher.kind is Kind.DEPLOYMENT:
+    if launcher.kind is LauncherKind.DEPLOYMENT:
         return (await client.read_deployment_by_name(launcher.name)).paused
-    if launcher.kind is Kind.POOL:
+    if launcher.kind is LauncherKind.POOL:
         return (await client.read_work_pool(launcher.name)).is_paused
     return (await _queue(client, launcher.name)).is_paused
 
@@ -92,10 +92,10 @@ async def _queue(client: "PrefectClient", name: str) -> "WorkQueue":
 async def _set_paused(client: "PrefectClient", launcher: Launcher, *, paused: bool) -> None:
     from prefect.client.schemas.actions import WorkPoolUpdate
 
-    if launcher.kind is Kind.DEPLOYMENT:
+    if launcher.kind is LauncherKind.DEPLOYMENT:
         deployment = await client.read_deployment_by_name(launcher.name)
         await (client.pause_deployment if paused else client.resume_deployment)(deployment.id)
-    elif launcher.kind is Kind.POOL:
+    elif launcher.kind is LauncherKind.POOL:
         await client.update_work_pool(launcher.name, WorkPoolUpdate(is_paused=paused))
     else:
         await client.update_work_queue((await _queue(client, launcher.name)).id, is_paused=paused)

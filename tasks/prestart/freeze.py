@@ -89,7 +89,7 @@ def freeze_for(run: "KnownRun") -> EarlyFreeze:
     """
     if run.parameters.get("dry_run") or run.flow != FLOW:
         raise NothingToFreeze
-    if (order := Order.of(run.parameters.get("order"))) and order.expired(run.time()):
+    if (order := Order.of(run.parameters.get("order"))) and order.is_expired(run.time()):
         raise NothingToFreeze
     if not run.due:
         raise NotNow("the run is to start later")

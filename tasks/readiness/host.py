@@ -14,7 +14,7 @@ from tasks.containment.api_port import port_of
 from tasks.containment.unnamed_containers import ask_engine, judge_unnamed
 from tasks.custody.errors import EngineError, Refused
 from tasks.custody.incident.description import STATE
-from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
+from tasks.custody.incident.readiness import Finding, fatal, finding_of_error, loss, sound
 from tasks.host.cgroup.group import Hierarchy
 from tasks.host.cgroup.ownership import path_of
 from tasks.host.container.engine import DockerEngine
@@ -46,7 +46,7 @@ def check_preflight(target: CheckTarget) -> Finding:
         for require in requirements:
             require(target.workload)
     except Refused as error:
-        return failed(error, "the run is refused before it begins")
+        return finding_of_error(error, "the run is refused before it begins")
     return sound("host, root, account, collectors and units are as the block says")
 
 

@@ -20,10 +20,10 @@ from blocks.store import with_usable_key
 from blocks.workload import Workload
 from tasks.containment.pause_prefect import named_by
 from tasks.containment.paused import SECONDS
-from tasks.custody.containment.pause import Kind, Launcher
+from tasks.custody.containment.pause import Launcher, LauncherKind
 from tasks.custody.errors import Refused
 from tasks.custody.incident.deployment_names import full_name
-from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
+from tasks.custody.incident.readiness import Finding, fatal, finding_of_error, loss, sound
 from tasks.prefect_side.clock import server_time
 from tasks.prefect_side.scheduler import PrefectScheduler
 from tasks.preflight.requirements import require_not_ours
@@ -50,7 +50,7 @@ def check_server(target: CheckTarget) -> Finding:
         with asking() as client:
             return sound(f"Prefect {client.request('GET', '/admin/version').json()} at {client.api_url}")
     except Refused as error:
-        return failed(error, _NEVER, loss)
+        return finding_of_error(error, _NEVER, loss)
     except httpx.HTTPError as error:
         reason = f"it does not answer: {type(error).__name__}: {error}"
         return fatal(reason, _NEVER, "systemctl status evacuation-server; echo $PREFECT_API_URL")
@@ -108,7 +108,7 @@ def check_deployment(target: CheckTarget) -> Finding:
         flow: Any = load_flow_from_entrypoint(entrypoint_of(deployment))
         engine_of(deployment.job_variables.get("command"))
     except Refused as error:
-        return failed(error, "the worker starts no such run")
+        return finding_of_error(error, "the worker starts no such run")
     try:
         flow.validate_parameters(deployment.parameters)
     except Exception as error:  # noqa: BLE001  Prefect has several
@@ -154,11 +154,11 @@ def check_launchers(target: CheckTarget) -> Finding:
     """Look whether the server knows what the cordon pauses, and whether that is never the evacuation's own."""
     deployment, launchers = target.deployment, named_by(target.workload)
     pool = str(deployment.work_pool_name)
-    own = (Launcher(Kind.POOL, pool), Launcher(Kind.QUEUE, f"{pool}/{deployment.work_queue_name}"))
+    own = (Launcher(LauncherKind.POOL, pool), Launcher(LauncherKind.QUEUE, f"{pool}/{deployment.work_queue_name}"))
     try:
-        require_not_ours(launchers, (*own, Launcher(Kind.DEPLOYMENT, full_name("evacuate", target.name))))
+        require_not_ours(launchers, (*own, Launcher(LauncherKind.DEPLOYMENT, full_name("evacuate", target.name))))
     except Refused as error:
-        return failed(error, "the run is refused before it begins")
+        return finding_of_error(error, "the run is refused before it begins")
     states = PrefectScheduler().list_states(launchers, SECONDS)
     if unread := "; ".join(f"{each.launcher}: {each.reason}" for each in states if each.paused is None):
         cure = f"correct pause_deployments, pause_queues or pause_pools in the block, then: {_DEPLOY}"

@@ -13,7 +13,7 @@ from tasks.collectors.clock import kernel
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Denied, EvacuationError
 from tasks.custody.incident.incident import principal_of
-from tasks.custody.incident.readiness import Finding, Readiness, failed, fatal, loss, sound
+from tasks.custody.incident.readiness import Finding, Readiness, fatal, finding_of_error, loss, sound
 from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.signature import signer, signer_line
 from tasks.custody.store.timestamp import stamped_at
@@ -38,7 +38,7 @@ def check_canary(target: CheckTarget) -> Finding:
     try:
         stored = _probe(target.writer, "ready", text)
     except EvacuationError as error:
-        return failed(error, _UNPROVEN)
+        return finding_of_error(error, _UNPROVEN)
     except ValidationError as error:
         reasons = "; ".join(each["msg"] for each in error.errors())
         return fatal(f"the block {target.store} cannot be used: {reasons}", _UNPROVEN, "correct it, and save it")
@@ -76,7 +76,7 @@ def check_lock(target: CheckTarget) -> Finding:
     try:
         unfit = target.writer.unfit()
     except EvacuationError as error:
-        return failed(error, _UNPROVEN)
+        return finding_of_error(error, _UNPROVEN)
     if unfit:
         return fatal(unfit, "the evidence can be deleted: Unverified", cure)
     if retention.lock != "governance":
@@ -135,9 +135,9 @@ def check_promoter(target: CheckTarget) -> Finding:
             _probe(store, "promoter", b"promoter")
         next(iter(store.list("latest/")), None)
     except Denied as error:
-        return failed(error, "latest/ does not follow the incident", loss)
+        return finding_of_error(error, "latest/ does not follow the incident", loss)
     except EvacuationError as error:
-        return failed(error, "the promotion fails: Unverified")
+        return finding_of_error(error, "the promotion fails: Unverified")
     summary = "the promoter's keys are taken" if block.promoter else "the writer changes it"
     return sound(f"{summary}; that latest/ may be written is not tried, as nothing there may change")
 
@@ -162,7 +162,7 @@ def check_signature(target: CheckTarget) -> Finding:
         if all(each.key != own_key for each in signers):
             signers += with_rotations(target.writer, [socket.gethostname()], signers)[0] or ()
     except EvacuationError as error:
-        return failed(error, unproven, loss)
+        return finding_of_error(error, unproven, loss)
     now = datetime.now(UTC)
     if not any(each.stands_for(principal) and each.key == own_key and each.may_sign(now) for each in signers):
         return loss(f"the auditor's file does not allow {own_key.fingerprint} as {principal}", unproven, cure)

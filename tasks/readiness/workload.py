@@ -14,9 +14,9 @@ from tasks.containment.api_port import port_of, strangers_on
 from tasks.containment.starters import look_for_starters
 from tasks.containment.suspects import suggest_line
 from tasks.custody.errors import EvacuationError
-from tasks.custody.incident.readiness import Finding, failed, fatal, loss, sound
+from tasks.custody.incident.readiness import Finding, fatal, finding_of_error, loss, sound
 from tasks.custody.models.content import HEAD, looks_like_a_pickle
-from tasks.custody.models.inspection import OTHER_FORMAT, Soundness, named_as_model
+from tasks.custody.models.inspection import OTHER_FORMAT, Soundness, is_named_as_model
 from tasks.custody.visible import visible
 from tasks.evidence import process_start
 from tasks.evidence.collect import is_needed
@@ -199,7 +199,7 @@ def _bad(judgement: Mapping[str, Any]) -> bool:
 def _judge_model(root: bytes, name: bytes, target: CheckTarget) -> dict[str, Any]:
     try:
         with real_file(root, name).open("rb") as file:
-            is_ours = named_as_model(os.fsdecode(name)) or looks_like_a_pickle(file.read(HEAD))
+            is_ours = is_named_as_model(os.fsdecode(name)) or looks_like_a_pickle(file.read(HEAD))
             judgement = read_model(file, _MODEL_SECONDS, target.workload)
     except OSError as error:
         return {"outcome": Soundness.UNKNOWN, "reason": error.strerror or str(error)}
@@ -240,7 +240,7 @@ def check_restart(target: CheckTarget) -> Finding:
             with closing(DockerEngine(block.docker_host)) as docker:
                 new_container(block, docker, account_for(block, user, container=True))
     except EvacuationError as error:
-        return failed(error, "a recovery could not start the API, unless as a unit or container", loss)
+        return finding_of_error(error, "a recovery could not start the API, unless as a unit or container", loss)
     if apis and not starts and not (block.units or block.containers):
         reason = "what the API runs with may not be read"
         return loss(reason, "a start may lack variables", "run this as root, or name variables in api_environment")
@@ -262,7 +262,7 @@ def check_api(target: CheckTarget) -> Finding:
         with Api(target.workload, headers) as client:
             rows = answers_of(client, has_sound=target.has_sound_model)
     except EvacuationError as error:
-        return failed(error, matters, loss)
+        return finding_of_error(error, matters, loss)
     if bad := [f"{what}: {why}" for what, (good, why) in rows.items() if not good]:
         return loss("; ".join(bad), matters, cure)
     return sound("; ".join(f"{what}: {why}" for what, (_, why) in rows.items()))

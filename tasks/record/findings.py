@@ -84,7 +84,7 @@ def findings_of(steps: StepRunner, evidence: tuple[Evidence, ...]) -> Findings:
 
 def with_late_changes(context: RunContext, findings: Findings) -> Findings:
     """Return the findings with what was changed below the root since the last check."""
-    if not findings.containment or not findings.containment.contained:
+    if not findings.containment or not findings.containment.is_contained:
         return findings
     return replace(findings, containment=with_silence(context, findings.containment))
 

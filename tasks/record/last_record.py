@@ -98,7 +98,7 @@ def build_postmortem_content(
 
     `given` are the texts that replace what was written before.
     """
-    fields = written_before(context.directory.path).updated(texts)
+    fields = written_before(context.directory.path).with_texts(texts)
     context.log.write("postmortem", context.incident.id, by=by, fields=[*texts], open=list(fields.open))
     recovery = _read(Recovery, last.facts.get("recovery"))
     recovering = "carried_from" in last.facts and bool(recovery or last.facts.get("not_recovered"))

@@ -10,7 +10,7 @@ from tasks.custody.evidence.acquisition import Seal, StoredFile
 from tasks.custody.evidence.keys import quote, stored_name
 from tasks.custody.evidence.pattern import fits
 from tasks.custody.incident.verdict import Verdict, why_not_recover
-from tasks.custody.models.contract import models_named
+from tasks.custody.models.contract import find_named_models
 from tasks.custody.models.inspection import ModelFinding, Soundness, why_unsound
 from tasks.custody.store.manifest import pieces_of
 from tasks.evidence.model_served import model_served
@@ -46,10 +46,10 @@ def choose(  # noqa: PLR0913, PLR0917
     last = {path: file.sha256 for path, file in models.last.items()}
     if model:
         by_digest = [path for path in last if last[path].startswith(model)] if _DIGEST.fullmatch(model) else []
-        names = [by_digest or models_named([model], folder.root, last)]
+        names = [by_digest or find_named_models([model], folder.root, last)]
     else:
         paths_at_freeze = [path for path in last if last[path] in before.contents]
-        names = [paths_at_freeze, models_named(folder.words, folder.root, last)]
+        names = [paths_at_freeze, find_named_models(folder.words, folder.root, last)]
     paths = next((each for each in names if len({last[path] for path in each}) == 1), [])
     if model and not paths:
         sealed = models.files.get(model)

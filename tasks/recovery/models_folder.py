@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tasks.custody.models.content import HEAD, looks_like_a_model
-from tasks.custody.models.inspection import named_as_model
+from tasks.custody.models.inspection import is_named_as_model
 from tasks.custody.store.manifest import digest
 
 
@@ -82,7 +82,7 @@ class HostFolder:
     def find_new(self, before: Collection[str]) -> list[str]:
         """Return new files that look like models."""
         new = [name for name in self.list_names(()) if name not in before]
-        return [name for name in new if named_as_model(name) or looks_like_a_model(self._head(name))]
+        return [name for name in new if is_named_as_model(name) or looks_like_a_model(self._head(name))]
 
     def _head(self, name: str) -> bytes:
         with suppress(OSError):

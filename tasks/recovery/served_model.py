@@ -11,8 +11,8 @@ from tasks.custody.evidence.keys import unquote
 from tasks.custody.evidence.pattern import ends_with
 from tasks.custody.evidence.redact import redact
 from tasks.custody.incident.description import leads_to
-from tasks.custody.models.contract import ServedBefore, models_named, named_elsewhere, value_at
-from tasks.custody.models.inspection import ModelFinding, forbids_start, goes_along, named_as_model, why_unsound
+from tasks.custody.models.contract import ServedBefore, find_named_elsewhere, find_named_models, value_at
+from tasks.custody.models.inspection import ModelFinding, forbids_start, goes_along, is_named_as_model, why_unsound
 from tasks.evidence.seal import read_manifest
 from tasks.models.findings import sealed_findings, sound_models
 from tasks.models.inspect import judge_again
@@ -96,7 +96,7 @@ class SealedModels:
         """
         sound = [path_of(file) for file in self.sound]
         reloaded = [self.chosen] if self.reloads(context.workload) else []
-        if start_names := models_named(words, root, names) or models_named(words, root, sound):
+        if start_names := find_named_models(words, root, names) or find_named_models(words, root, sound):
             return start_names
         if lives and reloaded:
             return reloaded
@@ -142,7 +142,7 @@ class SealedModels:
         """Return the sealed files of these names that are models, not text beside one."""
         judged = {finding.sha256 for finding in self.findings if not goes_along(finding)}
         files = {name: file for name in names if (file := self.files.get(name))}
-        return {name: file for name, file in files.items() if file.sha256 in judged or named_as_model(name)}
+        return {name: file for name, file in files.items() if file.sha256 in judged or is_named_as_model(name)}
 
     def explain_other_model(self, digests: Collection[str]) -> str:
         """Return that these digests are not known to be what was served at the freeze; empty if a person has chosen.
@@ -225,7 +225,7 @@ def prove_served(  # noqa: PLR0913, PLR0917
                 raise failure(promise, f"{answer.redact(path)}: sha256 {sha256}")
             paths = [path if path in paths else digests[sha256]]
             digests = {sha256: paths[0]}
-            elsewhere = map(answer.redact, named_elsewhere(folder.words, folder.root, name, names))
+            elsewhere = map(answer.redact, find_named_elsewhere(folder.words, folder.root, name, names))
             unproven.append(models.explain_namesakes(paths[0], name, answer.redact(name), elsewhere))
         else:
             unproven.append(f"which model it serves: {silent}")

@@ -166,11 +166,11 @@ def _steps(panel: Element, scale: _Scale, top: int, step: str, bars: list[Bar]) 
         start, end = scale.place(bar.began), scale.place(bar.ended)
         rect = _rect(panel, start, top + 3, max(_THIN, end - start), _ROW - 6, f"bar {_class_of(bar.course)}")
         attempt = f", {bar.attempt}回目 / attempt {bar.attempt}" if bar.attempt > 1 else ""
-        summary = f"{bar.step}: {bar.course}, {bar.lasted.total_seconds():.3f} s{attempt}"
+        summary = f"{bar.step}: {bar.course}, {bar.duration.total_seconds():.3f} s{attempt}"
         SubElement(rect, "title").text = visible(summary)
     last = bars[-1]
     sign = _SIGNS.get(last.course, "") + (f" ×{len(bars)}" if len(bars) > 1 else "")
-    took = "" if last.course in _UNENDED else f"{last.lasted.total_seconds():.2f} s"
+    took = "" if last.course in _UNENDED else f"{last.duration.total_seconds():.2f} s"
     words = f"{took} {sign}".strip()
     _beside(panel, scale.place(last.began), scale.place(last.ended), top, words)
 

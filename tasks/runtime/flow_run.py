@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.states import Completed, Failed
 
-from tasks.custody.containment.pause import Kind, Launcher
+from tasks.custody.containment.pause import Launcher, LauncherKind
 from tasks.custody.incident.ending import FINISHED, Ending
 from tasks.custody.visible import LINE_LIMIT, visible
 from tasks.host.process.table import began
@@ -40,11 +40,11 @@ def own_launchers() -> frozenset[Launcher]:
     run, own = context.flow_run, set[Launcher]()
     if run.work_pool_name:
         queue = f"{run.work_pool_name}/{run.work_queue_name}"
-        own |= {Launcher(Kind.POOL, run.work_pool_name), Launcher(Kind.QUEUE, queue)}
+        own |= {Launcher(LauncherKind.POOL, run.work_pool_name), Launcher(LauncherKind.QUEUE, queue)}
     if run.deployment_id:
         with get_client(sync_client=True) as client:
             name = f"{context.flow.name}/{client.read_deployment(run.deployment_id).name}"
-        own.add(Launcher(Kind.DEPLOYMENT, name))
+        own.add(Launcher(LauncherKind.DEPLOYMENT, name))
     return frozenset(own)
 
 
@@ -66,7 +66,7 @@ def origin(own: Iterable[Launcher]) -> str:
     context = FlowRunContext.get()
     if context is None or context.flow_run is None or local_config():
         return BY_HAND
-    deployment = next((each.name for each in own if each.kind is Kind.DEPLOYMENT), "")
+    deployment = next((each.name for each in own if each.kind is LauncherKind.DEPLOYMENT), "")
     return triggered_by(context.flow_run, deployment)
 
 

@@ -103,8 +103,8 @@ def _offload(context: RunContext, ledger: Ledger, sealed: Seal) -> Sent:
         lost = delivery.deliver(first, copies) | delivery.deliver(along, copies)
         _note_lost(context.state, [file.source for file in manifest.files if file.stored in lost])
         for item in closing:
-            delivery.close(item, folder / item.stored)
-    these = [*(item for item in (*originals, *copies) if item.stored not in lost), *closing]
+            delivery.close(item, folder / item.stored_name)
+    these = [*(item for item in (*originals, *copies) if item.stored_name not in lost), *closing]
     context.log.write(
         "offloaded", folder.name, digest=sealed.manifest_sha256, objects=len(these), result=f"to {store.place}"
     )

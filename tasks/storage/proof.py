@@ -32,7 +32,7 @@ def prove(context: RunContext, item: Expected, retention: Retention = NOTHING, *
         since = context.incident.opened_at
         reason = retention.lacking(there.lock, there.retained_until, held=there.held, since=since)
     promises = context.store.evidence.promises()
-    if there and not reason and retention.lock and not promises.locks_as_told:
+    if there and not reason and retention.lock and not promises.trusts_locks:
         reason = f"{retention.lock} was asked, and this store was not seen to keep a lock"
     exclusive = promises.exclusive(item.size, divided=item.parts is not None)
     return ObjectReceipt(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from tasks.custody.audit.finding import Finding, Severity, unclear
+from tasks.custody.audit.finding import AuditFinding, Severity, unclear
 from tasks.custody.audit.rotated import Signers, with_successors
 from tasks.custody.audit.untrusted import Unreadable, document
 from tasks.custody.evidence.keys import CLOSING, ROTATIONS
@@ -24,7 +24,7 @@ _HOST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 def with_rotations(
     store: "Store", hosts: Iterable[str], signers: Signers, roots: Roots = None, beneath: str = ""
-) -> tuple[Signers, list[Finding]]:
+) -> tuple[Signers, list[AuditFinding]]:
     """Add the keys that allowed ones name as the next, by what the store has of that; those of these hosts come first.
 
     What cannot be read names no key. Raises StoreError if the store cannot be listed.

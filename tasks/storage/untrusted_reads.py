@@ -6,8 +6,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from blocks.port import PIECE
-from tasks.custody.audit.finding import Finding, unclear
-from tasks.custody.audit.layout import Layout, laid_out, listings
+from tasks.custody.audit.finding import AuditFinding, unclear
+from tasks.custody.audit.layout import Layout, layout_of, listings
 from tasks.custody.audit.promise import Promise, Seen
 from tasks.custody.errors import StoreError
 from tasks.custody.store.rows import BYTES_LIMIT
@@ -25,18 +25,18 @@ DOCUMENTS_LIMIT: Final = 192 << 20
 """Limit for documents, which are parsed in ten times the memory. Manifests have their own limit."""
 
 
-def keys_of(store: "Store", incident: str) -> tuple[Layout, dict[str, int], list[Finding]]:
+def keys_of(store: "Store", incident: str) -> tuple[Layout, dict[str, int], list[AuditFinding]]:
     """Return the layout of an incident in the store, and the listed size of each of its keys.
 
     A finding names each place of which not all was listed.
     """
-    found, cut = dict[str, int](), list[Finding]()
+    found, cut = dict[str, int](), list[AuditFinding]()
     for prefix in listings(incident):
         listed = iter(store.list(prefix))
         found.update((each.key, each.size) for each in islice(listed, KEYS_LIMIT))
         if next(listed, None):
             cut.append(unclear(prefix, "not all of it was listed", f"{KEYS_LIMIT} objects at most", "more"))
-    layout = laid_out(incident, found)
+    layout = layout_of(incident, found)
     return layout, {key: size for key, size in found.items() if layout.owns(key)}, cut
 
 
@@ -52,17 +52,19 @@ def fetch(store: "Store", key: str, limit: int) -> bytes:
     return bytes(content)
 
 
-def read_documents(store: "Store", layout: Layout, keys: Mapping[str, int]) -> tuple[dict[str, bytes], list[Finding]]:
+def read_documents(
+    store: "Store", layout: Layout, keys: Mapping[str, int]
+) -> tuple[dict[str, bytes], list[AuditFinding]]:
     """Read the documents that exist, and return findings for those that cannot be read."""
     affordable, troubles = _affordable(layout, keys)
     documents, unread = read_each(store, {key: keys[key] for key in affordable})
     return documents, troubles + unread
 
 
-def read_each(store: "Store", limits: Mapping[str, int]) -> tuple[dict[str, bytes], list[Finding]]:
+def read_each(store: "Store", limits: Mapping[str, int]) -> tuple[dict[str, bytes], list[AuditFinding]]:
     """Read objects side by side, none longer than it may be, and return findings for those that are or fail."""
 
-    def read(key: str) -> bytes | Finding:
+    def read(key: str) -> bytes | AuditFinding:
         try:
             content = fetch(store, key, limits[key])
         except StoreError as error:
@@ -71,18 +73,18 @@ def read_each(store: "Store", limits: Mapping[str, int]) -> tuple[dict[str, byte
             return unclear(key, "it is longer than the listing says", f"{limits[key]} bytes", "more")
         return content
 
-    documents, troubles = dict[str, bytes](), list[Finding]()
+    documents, troubles = dict[str, bytes](), list[AuditFinding]()
     for key, content in zip(limits, side_by_side(read, list(limits)), strict=True):
-        if isinstance(content, Finding):
+        if isinstance(content, AuditFinding):
             troubles.append(content)
         else:
             documents[key] = content
     return documents, troubles
 
 
-def _affordable(layout: Layout, keys: Mapping[str, int]) -> tuple[list[str], list[Finding]]:
+def _affordable(layout: Layout, keys: Mapping[str, int]) -> tuple[list[str], list[AuditFinding]]:
     """Select the documents that fit into memory, in the order in which an audit needs them."""
-    selection, troubles = list[str](), list[Finding]()
+    selection, troubles = list[str](), list[AuditFinding]()
     room = {False: DOCUMENTS_LIMIT, True: BYTES_LIMIT}
     manifests = {*map(layout.manifest, layout.volumes)}
     for key in (key for key in layout.documents if key in keys):

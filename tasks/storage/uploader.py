@@ -53,14 +53,14 @@ class Delivery:
 
         So the store copies while the line is busy with the next file.
         """
-        waiting, lost = {item.stored: item for item in copies}, set[str]()
+        waiting, lost = {item.stored_name: item for item in copies}, set[str]()
 
         def to_copy() -> Iterator[Expected]:
             for item, there in delivered:
                 if not there:
-                    lost.add(item.stored)
-                elif item.stored in waiting:
-                    yield waiting[item.stored]
+                    lost.add(item.stored_name)
+                elif item.stored_name in waiting:
+                    yield waiting[item.stored_name]
 
         threads = QUESTIONS if self.context.store.evidence.promises().copies else THREADS
         with closing(self._deliver_all(items)) as delivered:
@@ -161,7 +161,7 @@ class Delivery:
                 self._require_as_sealed(file)
             if not file.in_place or as_sealed(self.context.directory.root, file):
                 raise
-            self.context.log.write("lost", item.stored, reason=str(error), sealed=item.sha256)
+            self.context.log.write("lost", item.stored_name, reason=str(error), sealed=item.sha256)
             there = self.context.store.evidence.head(item.key)  # an earlier run may have sent it while it was whole
             return there is not None and item.sha256 == (
                 there.says(item.sha256, item.parts) or read_back(self.context.store.evidence, item.key, item.size)

@@ -18,7 +18,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.events import Event
 from prefect.logging import get_logger
 
-from tasks.custody.fleet.frame import EVENT_ANSWER, RESOURCE, Answer, Frame, verified, why_ignored
+from tasks.custody.fleet.frame import EVENT_ANSWER, RESOURCE, Frame, FrameAnswer, verify_frame, why_ignored
 from tasks.custody.fleet.order import Order
 from tasks.prestart.freeze import freeze_until_its_run
 from tasks.prestart.journal import EarlyFreeze, not_taken_over, thaw_left
@@ -121,9 +121,9 @@ class Frames:
             self._logged_at[why] = time.monotonic()
             logger.warning("A frame is ignored, nothing is frozen or thawed for it: %s. フレームを無視しました。", why)
 
-    def _obey(self, text: str, signature: str) -> Iterator[tuple[str, Answer]]:
+    def _obey(self, text: str, signature: str) -> Iterator[tuple[str, FrameAnswer]]:
         """Do what the frame says. Raises ValueError for one that is not to be obeyed, and leaves all as it was."""
-        frame = verified(text, signature, self._read_allowed()[0])
+        frame = verify_frame(text, signature, self._read_allowed()[0])
         if frame.nonce in self._used:
             raise ValueError(f"it was used before: {frame.fleet}")
         names = [name for name, host in frame.hosts.items() if (frame.fleet, name) in self._held or self._serves(host)]
@@ -137,14 +137,14 @@ class Frames:
                 answer = self._carry_out(frame, (frame.fleet, name))
             except Exception as reason:  # noqa: BLE001  its run freezes it, or tells what is wrong
                 logger.warning("A frame was refused for %s: %s", name, reason)
-                answer = Answer(name, "refused", 0, f"{type(reason).__name__}: {reason}")
+                answer = FrameAnswer(name, "refused", 0, f"{type(reason).__name__}: {reason}")
             yield frame.fleet, answer
 
     def _serves(self, host: Mapping[str, Any]) -> bool:
         served = host["pool"] == self._pool and (not self._queues or host["queue"] in self._queues)
         return served and bool(host["workload"].get("host") == socket.gethostname())
 
-    def _carry_out(self, frame: Frame, key: _Key) -> Answer:
+    def _carry_out(self, frame: Frame, key: _Key) -> FrameAnswer:
         now = self._time()
         if not frame.stands(now):
             raise ValueError(f"it stands from {frame.not_before} to {frame.not_after}; it came at {now}")
@@ -156,7 +156,7 @@ class Frames:
         early = freeze_until_its_run(frame.hosts[key[1]]["workload"])
         self._held[key] = frame.run, early
         logger.warning("%s: %s is frozen by a frame, %d processes, and waits for its run", *key, len(early.frozen))
-        return Answer(key[1], "frozen", len(early.frozen))
+        return FrameAnswer(key[1], "frozen", len(early.frozen))
 
     def _is_over(self, key: _Key) -> bool:
         run, early = self._held[key]
@@ -166,16 +166,16 @@ class Frames:
             return False
         return is_over({**environment_of_worker(), "PREFECT__FLOW_RUN_ID": run}, f"{key[0]}:{key[1]}:1")
 
-    def _thaw(self, key: _Key, why: str) -> Answer:
+    def _thaw(self, key: _Key, why: str) -> FrameAnswer:
         """Thaw it. Raises KeyError if no frame has frozen it, or a run has it by now."""
         _, early = self._held.pop(key)
         thaw_left(early, lambda: True)
         count = len(early.frozen) - len(not_taken_over(early).frozen)
         logger.warning("%s: %s is thawed, %d processes: %s", *key, count, why)
-        return Answer(key[1], "thawed", count, why)
+        return FrameAnswer(key[1], "thawed", count, why)
 
 
-async def answer_to(client: PrefectClient, fleet: str, answer: Answer) -> None:
+async def answer_to(client: PrefectClient, fleet: str, answer: FrameAnswer) -> None:
     """Tell the server, which may be gone: what is frozen stays so."""
     payload = {"host": answer.host, "done": answer.done, "processes": answer.processes, "why": answer.why}
     event = Event(event=EVENT_ANSWER, resource={"prefect.resource.id": f"{RESOURCE}.{fleet}"}, payload=payload)

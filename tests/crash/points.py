@@ -16,7 +16,7 @@ from signal import Signals
 from typing import Any
 
 import tasks.host.process.table
-from tasks.audit.verify import audited
+from tasks.audit.verify import verify_incident
 from tasks.cli.status import look
 from tasks.custody.audit.finding import Severity
 from tasks.custody.containment.identity import Identity
@@ -258,7 +258,7 @@ def _audit(world: World, *, finished: bool, but: Collection[str] = ()) -> Iterat
     there = sorted({key.split("/")[1] for key in world.store.keys("incidents/")} - {*but})
     for incident in there:
         try:
-            found = audited(world.store, incident, None, None, deep=True)
+            found = verify_incident(world.store, incident, None, None, deep=True)
         except BaseException:  # noqa: BLE001  it is a finding
             yield f"audit: {traceback.format_exc()[-1200:]}"
             continue

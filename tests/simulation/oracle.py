@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tasks.audit.verify import audited
+from tasks.audit.verify import verify_incident
 from tasks.custody.audit.finding import Severity
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import End as Fate
@@ -48,7 +48,7 @@ def seen_alive(world: World) -> dict[int, str]:
 def audit_contradicts(world: World, end: End) -> list[str]:
     """What an audit of the store, every byte of it read, holds against an incident that ended Verified."""
     world.store.moods, world.store.happens = Moods(), len
-    found = audited(world.store, end.incident, None, deep=True).findings
+    found = verify_incident(world.store, end.incident, None, deep=True).findings
     bad = {Severity.BROKEN, Severity.UNSENT}
     return [f"it is Verified, and the audit says {each.summary}" for each in found if each.severity in bad]
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tasks.audit.verify import audited
+from tasks.audit.verify import verify_incident
 from tasks.custody.audit.finding import AuditWord
 from tasks.latest.pull import pull
 from tasks.latest.rollback import RollbackRequest, rollback
@@ -20,4 +20,4 @@ def require_back_and_undone(scene: Scene, incident: str, model: bytes, folder: P
     undone = rollback(scene.store_block.open_latest(), RollbackRequest("a test"), Unheard())
     assert undone.is_complete, undone.summary
     assert list(scene.store.list("latest/")) == []
-    assert audited(scene.store, incident, None, deep=True).word is not AuditWord.BROKEN
+    assert verify_incident(scene.store, incident, None, deep=True).word is not AuditWord.BROKEN

@@ -6,7 +6,7 @@ from datetime import datetime
 from itertools import islice, pairwise
 from typing import Any, Final
 
-from tasks.custody.audit.finding import Finding, broken, note, shown
+from tasks.custody.audit.finding import AuditFinding, broken, note, printable
 from tasks.custody.incident import log
 
 _NOWHERE: Final = 1 << 62
@@ -36,14 +36,16 @@ def in_order(segments: Mapping[str, bytes]) -> list[str]:
     return sorted(segments, key=first)
 
 
-def chain(segments: Mapping[str, bytes]) -> Iterator[Finding]:
+def chain(segments: Mapping[str, bytes]) -> Iterator[AuditFinding]:
     """Yield each place where a line was dropped, swapped, edited or added, from the first line on."""
     previous, sequence = log.START, 0
     for key in in_order(segments):
         lines = lines_of(segments[key])
         trouble = log.broken(lines, previous, sequence)
-        for told in trouble:
-            yield broken(key, f"the custody chain is broken: {shown(told)}", "each line to carry the last one's hash")
+        for message in trouble:
+            yield broken(
+                key, f"the custody chain is broken: {printable(message)}", "each line to carry the last one's hash"
+            )
         if segments[key] and not segments[key].endswith(b"\n"):
             yield broken(key, "the custody chain is broken: its last line is torn", "a whole line")
         previous = log.head(lines[-1]) if lines else previous
@@ -52,7 +54,7 @@ def chain(segments: Mapping[str, bytes]) -> Iterator[Finding]:
             yield from _clock(key, lines)
 
 
-def _clock(key: str, lines: Sequence[bytes]) -> Iterator[Finding]:
+def _clock(key: str, lines: Sequence[bytes]) -> Iterator[AuditFinding]:
     """Note a clock that was set back: no break of the chain, but an auditor must know."""
     times = [time for line in lines if (time := _time(_entry(line).get("utc")))]
     for before, after in pairwise(times):
@@ -74,8 +76,8 @@ def last_verdict(segment: bytes) -> str:
     return next((str(entry.get("word", "")) for entry in entries if entry.get("action") == "verdict"), "")
 
 
-def closed(segment: bytes) -> Iterator[tuple[str, str, str]]:
-    """Yield signed or unsigned, name and digest of each manifest and closing that a segment tells of."""
+def signing_entries(segment: bytes) -> Iterator[tuple[str, str, str]]:
+    """Yield signed or unsigned, name and digest of each manifest and closing in the entries of a segment."""
     for line in lines_of(segment):
         match _entry(line) if b'signed"' in line else {}:
             case {"action": "signed" | "unsigned" as action, "object": str(name), "digest": str(sha256)}:

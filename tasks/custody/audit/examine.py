@@ -6,28 +6,28 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from tasks.custody.audit.chain import chain
-from tasks.custody.audit.facts import coverage_holds, judged_again, read_coverage, read_facts, receipts_cover
-from tasks.custody.audit.finding import Finding, Severity, broken, note, shown, unclear
+from tasks.custody.audit.facts import coverage_holds, read_coverage, read_facts, receipts_cover, verdict_holds
+from tasks.custody.audit.finding import AuditFinding, Severity, broken, note, printable, unclear
 from tasks.custody.audit.layout import SIGNATURE, Layout, gaps
 from tasks.custody.audit.origin import origin_of, origins_agree, people_hold
-from tasks.custody.audit.promise import Book, Promise, moved, unnamed
+from tasks.custody.audit.promise import Book, Promise, find_unnamed, move_displaced
 from tasks.custody.audit.records import (
     RecordOf,
-    admitted,
-    asked,
-    asked_alike,
+    admitted_objects,
     closing_holds,
     covers,
-    displaced,
+    displaced_keys,
+    find_unclosed,
+    is_unfinished,
     named_signers,
     promises_of,
-    restated,
-    unclosed,
-    unfinished,
+    restate_verdict,
+    retentions_agree,
+    strongest_retention,
     volume_of,
     vouched_manifests,
 )
-from tasks.custody.audit.retained import Asked
+from tasks.custody.audit.retained import RequiredRetention
 from tasks.custody.audit.signed import Signatures, signatures
 from tasks.custody.audit.signers import AllowedSigner
 from tasks.custody.audit.stated import statement_holds
@@ -54,7 +54,7 @@ class Examination:
     """
 
     promises: Mapping[str, Promise]
-    findings: tuple[Finding, ...]
+    findings: tuple[AuditFinding, ...]
     signed: Signatures
     timed: TimeStamps
     verdict: str
@@ -62,7 +62,7 @@ class Examination:
     turns: frozenset[str]
     admitted: Mapping[str, Severity]
     in_place: frozenset[str]
-    asked: Asked | None
+    retention: RequiredRetention | None
     origin: Origin
 
 
@@ -71,7 +71,7 @@ class _Reader:
 
     def __init__(self, documents: Mapping[str, bytes]) -> None:
         self._documents = documents
-        self.findings: list[Finding] = []
+        self.findings: list[AuditFinding] = []
 
     def read(self, key: str, how: Callable[[bytes], T]) -> T | None:
         if key not in self._documents:
@@ -101,7 +101,7 @@ def examine(
     """
     reader = _Reader(documents)
     records = {number: _record(layout, number, reader, documents) for number in layout.records}
-    planted = {*_planted(layout, documents, signers, records)}
+    planted = {*_find_planted(layout, documents, signers, records)}
     layout = replace(layout, volumes=tuple(each for each in layout.volumes if each not in planted))
     manifests = reader.read_each({volume: layout.manifest(volume) for volume in layout.volumes}, read_manifest)
     coverage = reader.read_each({volume: layout.coverage(volume) for volume in manifests}, read_coverage)
@@ -111,10 +111,10 @@ def examine(
         book.add(promises_of(layout, record, place))
     for volume, manifest in manifests.items():
         by = layout.manifest(volume)
-        book.add(_promised(item, by) for item in all_objects(manifest, layout.snapshot))
+        book.add(_promise_of(item, by) for item in all_objects(manifest, layout.snapshot))
     facts = [each.facts for _, each in sorted(records.items()) if each.facts]
-    away = displaced(layout.incident, facts)
-    promises, displacements = moved(book.promises, away)
+    away = displaced_keys(layout.incident, facts)
+    promises, displacements = move_displaced(book.promises, away)
     closings = {layout.closing(number): each.closing for number, each in records.items() if each.closing}
     covered = covers(layout, records, manifests, documents)
     seen = seen_times(closings, documents, roots, covered)
@@ -126,17 +126,17 @@ def examine(
         *reader.findings,
         *signed.findings,
         *timed.findings,
-        *unclosed(layout, keys),
-        *asked_alike(layout, records),
+        *find_unclosed(layout, keys),
+        *retentions_agree(layout, records),
         *origins_agree(layout, records, manifests),
         *people_hold(layout, records, signed.by_people),
         *(finding for record in records.values() for finding in _record_holds(layout, record, manifests, coverage)),
         *_volumes_hold(layout, keys, manifests, records),
-        *_chain_holds(_named(layout, keys, records), keys, documents, records),
-        *unnamed(
+        *_chain_holds(_without_unvouched(layout, keys, records), keys, documents, records),
+        *find_unnamed(
             sorted(keys),
             frozenset(
-                {*book.promises, *promises, *_known(layout, keys, records, manifests), *may_lie_beside(closings)}
+                {*book.promises, *promises, *_exempt_keys(layout, keys, records, manifests), *may_lie_beside(closings)}
             ),
         ),
     ]
@@ -147,17 +147,17 @@ def examine(
         findings=tuple(dict.fromkeys(findings)),
         signed=signed,
         timed=timed,
-        verdict=restated(records),
+        verdict=restate_verdict(records),
         latest=latest,
         turns=frozenset(key for each in facts for key in each.turns),
-        admitted=admitted(records, in_place, promises),
+        admitted=admitted_objects(records, in_place, promises),
         in_place=in_place,
-        asked=asked(records),
+        retention=strongest_retention(records),
         origin=origin_of(records, manifests),
     )
 
 
-def _planted(
+def _find_planted(
     layout: Layout, read: Mapping[str, bytes], signers: Sequence[AllowedSigner] | None, records: Mapping[int, RecordOf]
 ) -> Iterator[int]:
     """Yield evidence folders whose manifest no closing names and its host has not signed: anybody can add one."""
@@ -165,22 +165,22 @@ def _planted(
     for volume in (each for each in loose if layout.manifest(each) in read):
         signed = signatures(replace(layout, volumes=(volume,), records=()), read, read, signers, {}, {}, {})
         with suppress(Unreadable):
-            said, ours = read_manifest(read[layout.manifest(volume)]), origin_of(records, {})
-            about = (said.incident, said.volume, said.origin.host, said.origin.workload)
-            mine = about == (layout.incident, volume, ours.host, ours.workload)
-            if mine and signed.hands and not (signed.faults or signed.by_people):
+            manifest, ours = read_manifest(read[layout.manifest(volume)]), origin_of(records, {})
+            claims = (manifest.incident, manifest.volume, manifest.origin.host, manifest.origin.workload)
+            belongs = claims == (layout.incident, volume, ours.host, ours.workload)
+            if belongs and signed.hands and not (signed.faults or signed.by_people):
                 continue
         yield volume
 
 
-def _promised(item: Expected, by: str) -> Promise:
+def _promise_of(item: Expected, by: str) -> Promise:
     return Promise(item.key, item.sha256, item.size, by, item.parts.composite if item.parts else "")
 
 
 def _in_place(layout: Layout, manifests: Mapping[int, Manifest]) -> Iterator[str]:
     for manifest in manifests.values():
         there = {file.stored for file in manifest.files if file.in_place}
-        yield from (item.key for item in all_objects(manifest, layout.snapshot) if item.stored in there)
+        yield from (item.key for item in all_objects(manifest, layout.snapshot) if item.stored_name in there)
 
 
 def _record(layout: Layout, number: int, reader: _Reader, documents: Mapping[str, bytes]) -> RecordOf:
@@ -192,14 +192,14 @@ def _record(layout: Layout, number: int, reader: _Reader, documents: Mapping[str
 
 def _record_holds(
     layout: Layout, record: RecordOf, manifests: Mapping[int, Manifest], coverage: Mapping[int, tuple[Evidence, ...]]
-) -> Iterator[Finding]:
+) -> Iterator[AuditFinding]:
     yield from closing_holds(layout, record)
     if record.facts is None or record.closing is None:
         return
     key = layout.verdict(record.number)
     sealed = {volume_of(path) for path in record.closing.manifests}
     closed = {volume: manifest for volume, manifest in manifests.items() if volume in sealed}
-    yield from judged_again(key, record.facts)
+    yield from verdict_holds(key, record.facts)
     yield from statement_holds(layout, record)
     yield from receipts_cover(key, record.facts, closed)
     yield from coverage_holds(key, record.facts, closed, coverage, sealed)
@@ -207,9 +207,9 @@ def _record_holds(
 
 def _volumes_hold(
     layout: Layout, keys: Mapping[str, object], manifests: Mapping[int, Manifest], records: Mapping[int, RecordOf]
-) -> Iterator[Finding]:
+) -> Iterator[AuditFinding]:
     vouched = vouched_manifests(records)
-    for volume in gaps(_named(layout, keys, records).volumes):
+    for volume in gaps(_without_unvouched(layout, keys, records).volumes):
         yield unclear(layout.manifest(volume), f"{volume_folder(volume)}/ is missing", "folders without a gap", "none")
     for volume in layout.volumes:
         key = layout.manifest(volume)
@@ -222,12 +222,14 @@ def _volumes_hold(
                 key, "no closing vouches for it: its run died, or the record was removed", "a closing", "none"
             )
     for volume, manifest in manifests.items():
-        said, meant = (manifest.incident, manifest.volume), (layout.incident, volume)
-        if said != meant:
-            yield broken(layout.manifest(volume), "it is the manifest of something else", str(meant), shown(said, 80))
+        got, expected = (manifest.incident, manifest.volume), (layout.incident, volume)
+        if got != expected:
+            yield broken(
+                layout.manifest(volume), "it is the manifest of something else", str(expected), printable(got, 80)
+            )
 
 
-def _named(layout: Layout, keys: Mapping[str, object], records: Mapping[int, RecordOf]) -> Layout:
+def _without_unvouched(layout: Layout, keys: Mapping[str, object], records: Mapping[int, RecordOf]) -> Layout:
     """Return the layout without what nobody vouches for: folders without a manifest, what follows the last closing."""
     vouched, last = vouched_manifests(records), max((n for n, each in records.items() if each.closing), default=0)
     volumes = tuple(each for each in layout.volumes if each in vouched or layout.manifest(each) in keys)
@@ -236,19 +238,19 @@ def _named(layout: Layout, keys: Mapping[str, object], records: Mapping[int, Rec
 
 def _chain_holds(
     layout: Layout, keys: Mapping[str, object], documents: Mapping[str, bytes], records: Mapping[int, RecordOf]
-) -> Iterator[Finding]:
+) -> Iterator[AuditFinding]:
     """Check the chain if all segments were read; an unread one has its own finding, as has one not yet sent."""
     segments = (layout.folder(volume) + SEGMENT for volume in sorted(vouched_manifests(records)))
-    if unfinished(records) and (gone := [key for key in segments if key not in keys]):
+    if is_unfinished(records) and (gone := [key for key in segments if key not in keys]):
         what = "the custody chain was not checked without this segment: its host still has to send it"
-        yield Finding(Severity.UNSENT, gone[0], what)
+        yield AuditFinding(Severity.UNSENT, gone[0], what)
     elif unread := [key for key in layout.segments if key in keys and key not in documents]:
         yield unclear(unread[0], "the custody chain was not checked, because this segment could not be read")
     else:
         yield from chain({key: documents[key] for key in layout.segments if key in documents})
 
 
-def _known(
+def _exempt_keys(
     layout: Layout,
     keys: Mapping[str, object],
     records: Mapping[int, RecordOf],
@@ -260,7 +262,7 @@ def _known(
     or unreadable, for which there is a finding already.
     """
     yield claim_key(layout.incident)
-    for key in layout.signed:
+    for key in layout.signed_keys:
         yield key
         if key in keys:
             yield f"{key}{SIGNATURE}"

@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from tasks.custody.audit.finding import Finding, broken, shown, unclear
-from tasks.custody.audit.untrusted import Unreadable, document, parsed, typed
+from tasks.custody.audit.finding import AuditFinding, broken, printable, unclear
+from tasks.custody.audit.untrusted import Unreadable, document, parse_json, validate
 from tasks.custody.containment.cordon import Challenge
 from tasks.custody.containment.pause import Pause
 from tasks.custody.containment.receipt import Containment, Watch
@@ -59,33 +59,33 @@ class Facts:
 
 def read_facts(data: bytes) -> Facts:
     """Parse verdict.json. Raises Unreadable."""
-    said = document(data)
-    found = typed(Facts, said)
+    fields = document(data)
+    found = validate(Facts, fields)
     if found.incident.opened_at.tzinfo is None:
-        raise Unreadable("the time zone of opened_at", shown(found.incident.opened_at, 80))
+        raise Unreadable("the time zone of opened_at", printable(found.incident.opened_at, 80))
     return found
 
 
 def read_coverage(data: bytes) -> tuple[Evidence, ...]:
     """Parse coverage.json of an evidence folder. Raises Unreadable."""
-    return typed(tuple[Evidence, ...], attempts(parsed(data)))
+    return validate(tuple[Evidence, ...], attempts(parse_json(data)))
 
 
-def judged_again(key: str, facts: Facts) -> Iterator[Finding]:
+def verdict_holds(key: str, facts: Facts) -> Iterator[AuditFinding]:
     """Compare the verdict with one computed from its facts. It may be worse, if a step left no receipt, not better."""
     receipts = (*facts.objects, *facts.latest)
     ways = ways_in(facts.pause, facts.challenge, facts.watch)
     again = judge(facts.incident.id, facts.containment, facts.coverage, receipts, ways_in=ways)
-    order, said = list(Word), facts.verdict
-    if order.index(said.word) < order.index(again.word):
-        reasons = shown("; ".join(again.missing[:_SHOWN])) or "no evidence at all"
-        what = f"it claims {said.word}, and its own facts give {again.word}"
-        yield broken(key, what, f"{again.word} ({reasons})", said.word)
-    if said.word is Word.VERIFIED and said.missing:
-        yield broken(key, "it claims VERIFIED and names what is missing", "nothing", shown(said.missing[0]))
+    order, verdict = list(Word), facts.verdict
+    if order.index(verdict.word) < order.index(again.word):
+        reasons = printable("; ".join(again.missing[:_SHOWN])) or "no evidence at all"
+        what = f"it claims {verdict.word}, and its own facts give {again.word}"
+        yield broken(key, what, f"{again.word} ({reasons})", verdict.word)
+    if verdict.word is Word.VERIFIED and verdict.missing:
+        yield broken(key, "it claims VERIFIED and names what is missing", "nothing", printable(verdict.missing[0]))
 
 
-def receipts_cover(key: str, facts: Facts, manifests: Mapping[int, Manifest]) -> Iterator[Finding]:
+def receipts_cover(key: str, facts: Facts, manifests: Mapping[int, Manifest]) -> Iterator[AuditFinding]:
     """Check that a VERIFIED or PARTIAL record has a receipt of the claim and of each object that the manifests name."""
     if facts.verdict.word not in _SEALED:
         return
@@ -98,7 +98,7 @@ def receipts_cover(key: str, facts: Facts, manifests: Mapping[int, Manifest]) ->
     if bare:
         tell = unclear if facts.carried_from else broken
         what = f"it claims {facts.verdict.word} without a receipt of {len(bare)} objects"
-        yield tell(key, what, "a receipt of every object", f"none of {shown(', '.join(bare[:_SHOWN]))}")
+        yield tell(key, what, "a receipt of every object", f"none of {printable(', '.join(bare[:_SHOWN]))}")
 
 
 def coverage_holds(
@@ -107,7 +107,7 @@ def coverage_holds(
     manifests: Mapping[int, Manifest],
     sealed: Mapping[int, tuple[Evidence, ...]],
     closed: Collection[int | None],
-) -> Iterator[Finding]:
+) -> Iterator[AuditFinding]:
     """Check that the record keeps every attempt that was sealed by then: it may not change its outcome or leave it out.
 
     Only a repeated attempt replaces an earlier one, and in a VERIFIED or PARTIAL record its files are in a folder that
@@ -116,21 +116,21 @@ def coverage_holds(
     latest = {item.collector: item.volume for item in sorted(facts.coverage, key=lambda item: item.volume)}
     for item in (item for volume, each in sealed.items() if volume in manifests for item in each):
         if latest.get(item.collector, 0) < item.volume:
-            what = f"it leaves out the attempt of {shown(item.collector)} that was sealed"
+            what = f"it leaves out the attempt of {printable(item.collector)} that was sealed"
             yield broken(key, what, f"{_words(item)} in {volume_folder(item.volume)}/, or a later one", "none")
-    told = {(item.collector, item.volume): item for each in sealed.values() for item in each}
+    earlier = {(item.collector, item.volume): item for each in sealed.values() for item in each}
     names = {volume: {file.stored for file in manifest.files} for volume, manifest in manifests.items()}
     for item in facts.coverage:
-        before = told.get((item.collector, item.volume)) if item.volume in closed else None
+        before = earlier.get((item.collector, item.volume)) if item.volume in closed else None
         if before and _attempt(before) != _attempt(item):
-            what = f"it tells the attempt of {shown(item.collector)} differently than the sealed coverage.json"
+            what = f"it tells the attempt of {printable(item.collector)} differently than the sealed coverage.json"
             yield broken(key, what, _words(before), _words(item))
         unsealed = item.volume not in closed and facts.verdict.word in _SEALED
         known = names.get(item.volume, () if unsealed else {file.stored for file in item.files})
         gone = [file.stored for file in item.files if file.stored not in known]
         if gone:
-            what = f"it counts files of {shown(item.collector)} that no manifest names"
-            yield broken(key, what, "files of the manifest", shown(", ".join(gone[:_SHOWN])))
+            what = f"it counts files of {printable(item.collector)} that no manifest names"
+            yield broken(key, what, "files of the manifest", printable(", ".join(gone[:_SHOWN])))
 
 
 def _attempt(item: Evidence) -> tuple[object, ...]:

@@ -32,7 +32,7 @@ class AuditWord(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class AuditFinding:
     """A fault, or a fact that an auditor must know. `object` is the key that it is about."""
 
     severity: Severity
@@ -45,31 +45,31 @@ class Finding:
     def summary(self) -> str:
         """One line that is safe for a terminal."""
         differs = f": expected {self.expected}; got {self.got}" if self.expected else ""
-        return shown(f"{self.severity}: {self.object}: {self.what}{differs}")
+        return printable(f"{self.severity}: {self.object}: {self.what}{differs}")
 
 
-def shown(text: object, limit: int = _SHOWN) -> str:
+def printable(text: object, limit: int = _SHOWN) -> str:
     """Return text from a bucket as one printable line of bounded length."""
     safe = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in str(text)[: limit + 1])
     return safe if len(safe) <= limit else f"{safe[:limit]}…"
 
 
-def broken(key: str, what: str, expected: str = "", got: str = "") -> Finding:
+def broken(key: str, what: str, expected: str = "", got: str = "") -> AuditFinding:
     """Return a finding for a contradiction: something was changed, removed or added, or was never true."""
-    return Finding(Severity.BROKEN, key, what, expected, got)
+    return AuditFinding(Severity.BROKEN, key, what, expected, got)
 
 
-def unclear(key: str, what: str, expected: str = "", got: str = "") -> Finding:
+def unclear(key: str, what: str, expected: str = "", got: str = "") -> AuditFinding:
     """Return a finding for something that could not be proven, and could hide a fault."""
-    return Finding(Severity.OPEN, key, what, expected, got)
+    return AuditFinding(Severity.OPEN, key, what, expected, got)
 
 
-def note(key: str, what: str, expected: str = "", got: str = "") -> Finding:
+def note(key: str, what: str, expected: str = "", got: str = "") -> AuditFinding:
     """Return a finding that is worth knowing, and no fault."""
-    return Finding(Severity.NOTE, key, what, expected, got)
+    return AuditFinding(Severity.NOTE, key, what, expected, got)
 
 
-def judged(findings: Iterable[Finding]) -> AuditWord:
+def word_of(findings: Iterable[AuditFinding]) -> AuditWord:
     """Return BROKEN if any finding is, INDETERMINATE if any is open, UNFINISHED if any is unsent, else PROVEN."""
     worst = {finding.severity for finding in findings}
     if Severity.BROKEN in worst:
@@ -99,13 +99,13 @@ class Audit(StepResult):
     deep: bool
     objects: int
     size: int
-    findings: tuple[Finding, ...]
+    findings: tuple[AuditFinding, ...]
     unproven: tuple[str, ...]
 
     @property
     def word(self) -> AuditWord:
         """The word, computed from the findings."""
-        return judged(self.findings)
+        return word_of(self.findings)
 
     @property
     def words(self) -> str:

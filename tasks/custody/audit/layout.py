@@ -74,20 +74,20 @@ class Layout:
         return (*sealed, *(record_key(self.incident, record, SEGMENT) for record in self.records))
 
     @property
-    def signed(self) -> tuple[str, ...]:
+    def signed_keys(self) -> tuple[str, ...]:
         """Keys of the signed documents: each manifest and each closing."""
         return (*map(self.manifest, self.volumes), *map(self.closing, self.records))
 
     @property
     def documents(self) -> tuple[str, ...]:
         """Keys of all documents that describe other objects, signed ones first."""
-        signatures = (f"{key}{SIGNATURE}" for key in self.signed)
+        signatures = (f"{key}{SIGNATURE}" for key in self.signed_keys)
         verdicts = (*map(self.verdict, self.records), *map(self.statement, self.records))
         coverage = map(self.coverage, self.volumes)
         claim = claim_key(self.incident)
         names = (TIME_STAMP, UNSTAMPED)
         stamps = (record_key(self.incident, record, name) for record in self.records for name in names)
-        return (claim, *self.signed, *signatures, *verdicts, *self.segments, *coverage, *stamps)
+        return (claim, *self.signed_keys, *signatures, *verdicts, *self.segments, *coverage, *stamps)
 
     def folder(self, volume: int) -> str:
         """Return the prefix of an evidence folder."""
@@ -114,7 +114,7 @@ def listings(incident: str) -> tuple[str, ...]:
     return f"incidents/{incident}/", f"snapshots/{incident.removeprefix('IR-')}"
 
 
-def laid_out(incident: str, keys: Iterable[str]) -> Layout:
+def layout_of(incident: str, keys: Iterable[str]) -> Layout:
     """Return the layout of the keys below incidents/ID/. Ignores folders with numbers that we never write."""
     inside = [key.removeprefix(f"incidents/{incident}/") for key in keys if key.startswith(f"incidents/{incident}/")]
     volumes = {int(match[2] or 1) for name in inside if (match := _VOLUME.match(name)) and _ours(match)}

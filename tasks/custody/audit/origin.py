@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 
-from tasks.custody.audit.finding import Finding, broken, note, shown
+from tasks.custody.audit.finding import AuditFinding, broken, note, printable
 from tasks.custody.audit.layout import Layout
 from tasks.custody.audit.records import RecordOf
 from tasks.custody.incident.incident import Origin
@@ -14,13 +14,13 @@ _WORDS = tuple(Word)
 
 def origin_of(records: Mapping[int, RecordOf], manifests: Mapping[int, Manifest]) -> Origin:
     """Return whose incident it is: as its last closing says, else its last manifest; empty if there is neither."""
-    said = [each.closing.origin for _, each in sorted(records.items()) if each.closing]
-    return (said or [each.origin for _, each in sorted(manifests.items())] or [Origin()])[-1]
+    origins = [each.closing.origin for _, each in sorted(records.items()) if each.closing]
+    return (origins or [each.origin for _, each in sorted(manifests.items())] or [Origin()])[-1]
 
 
 def origins_agree(
     layout: Layout, records: Mapping[int, RecordOf], manifests: Mapping[int, Manifest]
-) -> Iterator[Finding]:
+) -> Iterator[AuditFinding]:
     """Yield a finding for each document of another host or workload, a note for one that was made for another place."""
     ours = origin_of(records, manifests)
     of_manifests = {layout.manifest(volume): each.origin for volume, each in manifests.items()}
@@ -30,10 +30,10 @@ def origins_agree(
             what = "it is of another host or workload than the last closing"
             yield broken(key, what, _whose(ours), _whose(origin))
         elif origin.place != ours.place:
-            yield note(key, "it was made for another place", shown(ours.place), shown(origin.place))
+            yield note(key, "it was made for another place", printable(ours.place), printable(origin.place))
 
 
-def people_hold(layout: Layout, records: Mapping[int, RecordOf], by_people: Collection[str]) -> Iterator[Finding]:
+def people_hold(layout: Layout, records: Mapping[int, RecordOf], by_people: Collection[str]) -> Iterator[AuditFinding]:
     """Yield a finding for each document that persons have signed and that says more than the host's last closing.
 
     They finish a postmortem, or release; what was collected and how it ended is the host's word.
@@ -57,4 +57,4 @@ def _adds(word: Word, then: Word, manifests: Mapping[str, str], later: Mapping[s
 
 
 def _whose(origin: Origin) -> str:
-    return shown(f"{origin.workload} on {origin.host}", 120)
+    return printable(f"{origin.workload} on {origin.host}", 120)

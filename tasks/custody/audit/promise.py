@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from tasks.custody.audit.finding import Finding, Severity, broken, note, shown, unclear
-from tasks.custody.evidence.parts import contradicted
+from tasks.custody.audit.finding import AuditFinding, Severity, broken, note, printable, unclear
+from tasks.custody.evidence.parts import contradicts
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Book:
     """Promises by key, and findings on documents that contradict each other."""
 
     promises: dict[str, Promise] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[AuditFinding] = field(default_factory=list)
 
     def add(self, promises: Iterable[Promise]) -> None:
         """Add promises; the first for a key is kept."""
@@ -58,18 +58,18 @@ class Book:
                 self.findings.append(broken(promise.key, what, first.sha256, promise.sha256))
 
 
-def kept(promise: Promise, seen: Seen, admitted: Severity = Severity.BROKEN) -> Finding | None:
+def check_promise(promise: Promise, seen: Seen, admitted: Severity = Severity.BROKEN) -> AuditFinding | None:
     """Compare one object with its promise; returns a finding, or None if they agree.
 
     `admitted` is less severe than BROKEN if the record itself does not report the object as proven.
     """
     if not seen.there:
         what = f"{promise.by} names it, and it is not in the store"
-        told = what if admitted is Severity.BROKEN else f"{what}, as the record says itself"
-        told = f"{told}: its host still has to send it" if admitted is Severity.UNSENT else told
-        return Finding(admitted, promise.key, told, promise.sha256, "no object")
+        message = what if admitted is Severity.BROKEN else f"{what}, as the record says itself"
+        message = f"{message}: its host still has to send it" if admitted is Severity.UNSENT else message
+        return AuditFinding(admitted, promise.key, message, promise.sha256, "no object")
     if seen.trouble:
-        return unclear(promise.key, "it could not be read", promise.sha256, shown(seen.trouble))
+        return unclear(promise.key, "it could not be read", promise.sha256, printable(seen.trouble))
     for got, how in ((seen.sha256, "by the store's own digest"), (seen.read, "by the bytes that were read back")):
         if got not in {None, promise.sha256}:
             return broken(promise.key, f"not what {promise.by} names, {how}", promise.sha256, str(got))
@@ -78,18 +78,20 @@ def kept(promise: Promise, seen: Seen, admitted: Severity = Severity.BROKEN) -> 
     return _by_parts(promise, seen)
 
 
-def _by_parts(promise: Promise, seen: Seen) -> Finding | None:
+def _by_parts(promise: Promise, seen: Seen) -> AuditFinding | None:
     """Judge the store's digest by parts if it has none of the whole."""
     agrees = seen.composite != "" and seen.composite == promise.composite
     if seen.sha256 is None and seen.read is None and not agrees:
         return unclear(promise.key, "the store has no digest of it, and it was not read", promise.sha256, "none")
-    if contradicted(promise.composite, seen.composite):
+    if contradicts(promise.composite, seen.composite):
         what = "it was not taken in the parts that the manifest names; its bytes are right"
-        return note(promise.key, what, promise.composite, shown(seen.composite))
+        return note(promise.key, what, promise.composite, printable(seen.composite))
     return None
 
 
-def moved(promises: Mapping[str, Promise], displaced: Mapping[str, str]) -> tuple[dict[str, Promise], list[Finding]]:
+def move_displaced(
+    promises: Mapping[str, Promise], displaced: Mapping[str, str]
+) -> tuple[dict[str, Promise], list[AuditFinding]]:
     """Return the promises with those of displaced objects at the keys beside them, and a note for each."""
     ours = {key for key, beside in displaced.items() if key in promises and beside.endswith(f"/{promises[key].sha256}")}
     placed = (replace(each, key=displaced[key]) if key in ours else each for key, each in promises.items())
@@ -99,11 +101,11 @@ def moved(promises: Mapping[str, Promise], displaced: Mapping[str, str]) -> tupl
     ]
 
 
-def unnamed(keys: Iterable[str], named: Mapping[str, object] | frozenset[str]) -> Iterator[Finding]:
+def find_unnamed(keys: Iterable[str], named: Mapping[str, object] | frozenset[str]) -> Iterator[AuditFinding]:
     """Yield a note for each object that no document names: somebody added it, and nobody vouches for it.
 
     What the documents do name is proven without it.
     """
     for key in keys:
         if key not in named:
-            yield note(shown(key), "no document of the incident names it: nobody vouches for this object")
+            yield note(printable(key), "no document of the incident names it: nobody vouches for this object")

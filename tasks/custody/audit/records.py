@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Final
 
-from tasks.custody.audit.chain import closed, last_verdict
+from tasks.custody.audit.chain import last_verdict, signing_entries
 from tasks.custody.audit.facts import Facts
-from tasks.custody.audit.finding import Finding, Severity, broken, note, shown, unclear
+from tasks.custody.audit.finding import AuditFinding, Severity, broken, note, printable, unclear
 from tasks.custody.audit.layout import SIGNATURE, Layout, gaps
 from tasks.custody.audit.promise import Promise
-from tasks.custody.audit.retained import Asked
+from tasks.custody.audit.retained import RequiredRetention
 from tasks.custody.audit.untrusted import Closing
 from tasks.custody.evidence.keys import CLOSING, MANIFEST, SEGMENT, VERDICT, beside_key, record_key, volume_folder
 from tasks.custody.incident.verdict import Word
@@ -86,8 +86,8 @@ def covers(
     manifest whose digest is in the closing.
     """
     home = f"incidents/{layout.incident}/"
-    told = {
-        (key, digest_bytes(data)): [(action, f"{home}{name}", sha256) for action, name, sha256 in closed(data)]
+    entries = {
+        (key, digest_bytes(data)): [(action, f"{home}{name}", sha256) for action, name, sha256 in signing_entries(data)]
         for key, data in ((key, documents[key]) for key in layout.segments if key in documents)
     }
     sealed = {
@@ -98,8 +98,10 @@ def covers(
     for number, closing in ((number, each.closing) for number, each in records.items() if each.closing):
         named = [sealed.get((f"{home}{path}", sha256), ("", "")) for path, sha256 in closing.manifests.items()]
         segments = [(record_key(layout.incident, number, SEGMENT), closing.files.get(SEGMENT, "")), *named]
-        said = [("sealed", f"{home}{path}", sha256) for path, sha256 in closing.manifests.items()]
-        found[layout.closing(number)] = frozenset([*said, *(one for each in segments for one in told.get(each, ()))])
+        named_manifests = [("sealed", f"{home}{path}", sha256) for path, sha256 in closing.manifests.items()]
+        found[layout.closing(number)] = frozenset(
+            [*named_manifests, *(one for each in segments for one in entries.get(each, ()))]
+        )
     return found
 
 
@@ -108,7 +110,7 @@ def _segment_of(layout: Layout, volume: int, manifest: Manifest) -> tuple[str, s
     return layout.folder(volume) + SEGMENT, sha256
 
 
-def displaced(incident: str, facts: Iterable[Facts]) -> dict[str, str]:
+def displaced_keys(incident: str, facts: Iterable[Facts]) -> dict[str, str]:
     """Return the keys at which other content lies, by the last record that tells, and those beside them."""
     found = dict[str, str]()
     for receipt in (receipt for each in facts for receipt in each.objects):
@@ -118,7 +120,7 @@ def displaced(incident: str, facts: Iterable[Facts]) -> dict[str, str]:
     return found
 
 
-def admitted(
+def admitted_objects(
     records: Mapping[int, RecordOf], in_place: frozenset[str], promised: Iterable[str] = ()
 ) -> dict[str, Severity]:
     """Return objects that no record reports as proven: lost for lack of room, or not sent yet.
@@ -130,37 +132,37 @@ def admitted(
     proven = {receipt.key for receipt in receipts if receipt.proven}
     bare = {receipt.key: receipt.lost and receipt.key in in_place for receipt in receipts if receipt.key not in proven}
     unsent = [each for each in promised if each not in proven and "/record/" not in each]
-    bare = {**(dict.fromkeys(unsent, False) if unfinished(records) else {}), **bare}
+    bare = {**(dict.fromkeys(unsent, False) if is_unfinished(records) else {}), **bare}
     return {key: Severity.NOTE if lost else Severity.UNSENT for key, lost in bare.items()}
 
 
-def unfinished(records: Mapping[int, RecordOf]) -> bool:
+def is_unfinished(records: Mapping[int, RecordOf]) -> bool:
     """Return whether the last closing says itself that the store was not proven to have all."""
     last = [each.closing.verdict for _, each in sorted(records.items()) if each.closing][-1:]
     return bool({*last} & _UNPROVEN)
 
 
-def asked(records: Mapping[int, RecordOf]) -> Asked | None:
+def strongest_retention(records: Mapping[int, RecordOf]) -> RequiredRetention | None:
     """Return the strongest retention that a closing asks for: later runs that ask for less do not weaken it."""
     strongest = reduce(Retention.stronger, _retentions(records).values(), NOTHING)
     opened = [each.facts.incident.opened_at for each in records.values() if each.facts]
-    return Asked(strongest, max(opened)) if strongest and opened else None
+    return RequiredRetention(strongest, max(opened)) if strongest and opened else None
 
 
 def _retentions(records: Mapping[int, RecordOf]) -> dict[int, Retention]:
     return {number: each.closing.retention or NOTHING for number, each in sorted(records.items()) if each.closing}
 
 
-def asked_alike(layout: Layout, records: Mapping[int, RecordOf]) -> Iterator[Finding]:
+def retentions_agree(layout: Layout, records: Mapping[int, RecordOf]) -> Iterator[AuditFinding]:
     """Note runs of one incident that asked for different retentions."""
-    said = _retentions(records)
-    if len(set(said.values())) > 1:
-        told = "; ".join(f"record {number:03d}: {each.summary}" for number, each in said.items())
-        last = layout.closing(max(said))
-        yield note(last, f"its runs asked for different retentions, and the strongest counts: {shown(told)}")
+    retentions = _retentions(records)
+    if len(set(retentions.values())) > 1:
+        summary = "; ".join(f"record {number:03d}: {each.summary}" for number, each in retentions.items())
+        last = layout.closing(max(retentions))
+        yield note(last, f"its runs asked for different retentions, and the strongest counts: {printable(summary)}")
 
 
-def unclosed(layout: Layout, keys: Mapping[str, object]) -> Iterator[Finding]:
+def find_unclosed(layout: Layout, keys: Mapping[str, object]) -> Iterator[AuditFinding]:
     """Yield findings for records without a closing and missing numbers: a run died, or somebody removed them."""
     if not layout.records:
         yield unclear(layout.closing(1), "no run has closed a record", "at least one record", "none")
@@ -170,12 +172,12 @@ def unclosed(layout: Layout, keys: Mapping[str, object]) -> Iterator[Finding]:
     for number in layout.records:
         if layout.closing(number) not in keys:
             folder = record_key(layout.incident, number, "")
-            left = ", ".join(key.removeprefix(folder) for key in sorted(keys) if key.startswith(folder))
+            remaining = ", ".join(key.removeprefix(folder) for key in sorted(keys) if key.startswith(folder))
             what = "the record has no closing: its run died, or it was removed; nothing vouches for its files"
-            yield unclear(layout.closing(number), what, CLOSING, shown(left))
+            yield unclear(layout.closing(number), what, CLOSING, printable(remaining))
 
 
-def closing_holds(layout: Layout, record: RecordOf) -> Iterator[Finding]:
+def closing_holds(layout: Layout, record: RecordOf) -> Iterator[AuditFinding]:
     """Check that closing, verdict and custody segment agree."""
     key, closing, facts = layout.closing(record.number), record.closing, record.facts
     if closing is None:
@@ -195,23 +197,23 @@ def closing_holds(layout: Layout, record: RecordOf) -> Iterator[Finding]:
         pairs.append(("verdict in the custody log", closing.verdict, last_verdict(record.segment)))
     for what, expected, got in pairs:
         if expected != got:
-            yield broken(key, f"the {what} is another one", shown(expected, 80), shown(got, 80))
+            yield broken(key, f"the {what} is another one", printable(expected, 80), printable(got, 80))
     for name in (VERDICT, SEGMENT):
         if name not in closing.files:
             yield broken(key, f"it does not vouch for {name}", "its digest", "none")
     for path in closing.manifests:
         if volume_of(path) is None:
-            yield broken(key, "it vouches for what is no manifest of ours", f"evidence/{MANIFEST}", shown(path, 80))
+            yield broken(key, "it vouches for what is no manifest of ours", f"evidence/{MANIFEST}", printable(path, 80))
 
 
-def restated(records: Mapping[int, RecordOf]) -> str:
+def restate_verdict(records: Mapping[int, RecordOf]) -> str:
     """Return the verdict of the last closing, with its message."""
     last = max((number for number, each in records.items() if each.closing), default=None)
     if last is None:
         return NO_CLOSING
     record = records[last]
     word = record.closing.verdict if record.closing else ""
-    return shown(f"{word} (record/{last:03d}): {record.facts.verdict.message}" if record.facts else f"{word}", 600)
+    return printable(f"{word} (record/{last:03d}): {record.facts.verdict.message}" if record.facts else f"{word}", 600)
 
 
 def vouched_manifests(records: Mapping[int, RecordOf]) -> frozenset[int]:

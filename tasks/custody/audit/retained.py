@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tasks.custody.audit.finding import Finding, unclear
+from tasks.custody.audit.finding import AuditFinding, unclear
 from tasks.custody.audit.promise import Seen
 from tasks.custody.store.retention import Retention
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequiredRetention:
     """The strongest retention that any closing asks for; `since` is when the incident was opened."""
 
     retention: Retention
@@ -22,7 +22,7 @@ class Asked:
 class Retained:
     """Counts what the store says about each object's retention; keeps only the first key for each fault."""
 
-    asked: Asked | None
+    required: RequiredRetention | None
     lacking: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
     locks: Counter[str] = field(default_factory=Counter)
@@ -34,15 +34,15 @@ class Retained:
         self.locks[" and ".join([*([seen.lock] if seen.lock else []), *held]) or "no lock"] += 1
         if seen.retained_until and (self.earliest is None or seen.retained_until < self.earliest):
             self.earliest = seen.retained_until
-        if self.asked:
-            ask = self.asked.retention
-            reason = ask.lacking(seen.lock, seen.retained_until, held=seen.held, since=self.asked.since)
+        if self.required:
+            ask = self.required.retention
+            reason = ask.lacking(seen.lock, seen.retained_until, held=seen.held, since=self.required.since)
             if reason:
                 self.lacking[reason] += 1
                 self.first.setdefault(reason, seen.key)
 
     @property
-    def findings(self) -> Iterator[Finding]:
+    def findings(self) -> Iterator[AuditFinding]:
         """One finding for each kind of fault, with the number of objects."""
         for reason, count in self.lacking.most_common():
             yield unclear(self.first[reason], f"{reason} ({count} objects)")
@@ -56,5 +56,5 @@ class Retained:
     @property
     def unproven(self) -> Iterator[str]:
         """What missing locks leave open."""
-        if not self.asked:
+        if not self.required:
             yield "That nobody could delete it: the incident does not say that a lock or a hold was asked for."

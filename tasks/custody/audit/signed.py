@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
 
-from tasks.custody.audit.finding import Finding, Severity, broken, note, shown, unclear
+from tasks.custody.audit.finding import AuditFinding, Severity, broken, note, printable, unclear
 from tasks.custody.audit.layout import SIGNATURE
 from tasks.custody.audit.signers import AllowedSigner
 from tasks.custody.errors import BadSignature
@@ -31,7 +31,7 @@ class SignedDocuments(Protocol):
         """The prefix of them all."""
 
     @property
-    def signed(self) -> tuple[str, ...]:
+    def signed_keys(self) -> tuple[str, ...]:
         """Their keys."""
 
 
@@ -43,14 +43,14 @@ class Hand:
     """
 
     key: PublicKey
-    who: str
+    owner: str
     wanted: str = ""
     people: bool = False
     until: datetime | None = None
 
     def __str__(self) -> str:
         """Return owner and fingerprint."""
-        return f"{self.who} ({self.key.fingerprint})" if self.who else self.key.fingerprint
+        return f"{self.owner} ({self.key.fingerprint})" if self.owner else self.key.fingerprint
 
 
 @dataclass(frozen=True)
@@ -59,20 +59,20 @@ class Signatures:
 
     hands: tuple[Hand, ...]
     unsigned: tuple[str, ...]
-    faults: tuple[Finding, ...]
+    faults: tuple[AuditFinding, ...]
     vouched: bool
-    unvouched: tuple[Finding, ...] = ()
+    unvouched: tuple[AuditFinding, ...] = ()
     by_people: frozenset[str] = frozenset()
 
     @property
-    def findings(self) -> tuple[Finding, ...]:
+    def findings(self) -> tuple[AuditFinding, ...]:
         """Findings on single documents, and on all of them."""
         return *self.faults, *self.unvouched
 
     @property
     def summary(self) -> str:
         """The signers, and whether they are allowed ones."""
-        names = ", ".join(dict.fromkeys(shown(str(hand), 120) for hand in self.hands))
+        names = ", ".join(dict.fromkeys(printable(str(hand), 120) for hand in self.hands))
         if not names:
             return "not signed"
         words = f"signed by {names}" if self.vouched else f"signed by {names}, a key that nobody vouched for"
@@ -104,9 +104,9 @@ def signatures(  # noqa: PLR0913, PLR0917  all that says who signed what
     `named` are the fingerprints of the signers that closings name, by key. `covers` are, by a closing's key, the
     documents that it covers: sealed, signed or unsigned, key, digest. `seen` is when an authority saw each document.
     """
-    hands, unsigned, findings, good = dict[str, Hand](), list[str](), list[Finding](), list[str]()
-    doubtful, stay = dict[str, list[Finding]](), list[Finding]()
-    for key in (key for key in layout.signed if key in documents):
+    hands, unsigned, findings, good = dict[str, Hand](), list[str](), list[AuditFinding](), list[str]()
+    doubtful, stay = dict[str, list[AuditFinding]](), list[AuditFinding]()
+    for key in (key for key in layout.signed_keys if key in documents):
         beside = f"{key}{SIGNATURE}"
         if beside not in keys:
             unsigned.append(key)
@@ -115,18 +115,18 @@ def signatures(  # noqa: PLR0913, PLR0917  all that says who signed what
                 found = signer(documents[beside], documents[key])
             except BadSignature as error:
                 what = f"it and its {SIGNATURE} do not belong together: one of them was changed"
-                doubtful[key] = [broken(key, what, error.expected, shown(error.got))]
+                doubtful[key] = [broken(key, what, error.expected, printable(error.got))]
             else:
                 hands[key] = _hand(found, documents[key], signers, seen.get(key))
-                faults = [*_trusted(key, hands[key], signers, named.get(key, found.fingerprint))]
+                faults = [*_check_trust(key, hands[key], signers, named.get(key, found.fingerprint))]
                 if date := hands[key].until:
-                    told = _revoked(key, date, seen.get(key))
-                    (stay if told.severity is Severity.NOTE else faults).append(told)
+                    finding = _revocation(key, date, seen.get(key))
+                    (stay if finding.severity is Severity.NOTE else faults).append(finding)
                 if faults:
                     doubtful[key] = faults
                 elif not hands[key].people:  # persons vouch for nothing that a host has made
                     good.append(key)
-    covered = _covered([*unsigned, *doubtful], documents, good, covers)
+    covered = _covering_closings([*unsigned, *doubtful], documents, good, covers)
     findings += [each for key, faults in doubtful.items() if key not in covered for each in faults]
     findings += [
         _bare(key, named.get(key, ""), covered.get(key, "")) for key in (*unsigned, *covered.keys() & doubtful)
@@ -134,12 +134,12 @@ def signatures(  # noqa: PLR0913, PLR0917  all that says who signed what
     unsigned = [key for key in unsigned if key not in covered]
     hands = {key: hand for key, hand in hands.items() if key not in covered}
     by_people = frozenset(key for key, hand in hands.items() if hand.people)
-    unvouched = tuple(_unvouched(layout.home, [*hands.values()]) if signers is None else stay)
+    unvouched = tuple(_check_vouching(layout.home, [*hands.values()]) if signers is None else stay)
     vouched = signers is not None
     return Signatures(tuple(hands.values()), tuple(unsigned), tuple(findings), vouched, unvouched, by_people)
 
 
-def _covered(
+def _covering_closings(
     unsigned: Sequence[str],
     documents: Mapping[str, bytes],
     good: Sequence[str],
@@ -156,22 +156,22 @@ def _covered(
     return covered
 
 
-def _bare(key: str, named: str, by: str) -> Finding:
+def _bare(key: str, named: str, by: str) -> AuditFinding:
     if by:
         return note(key, f"it was not signed itself: {by}, which was signed later, vouches for its digest")
     if named:
-        return unclear(key, f"it names {shown(named, 80)} as its signer, and has no signature", SIGNATURE, "none")
+        return unclear(key, f"it names {printable(named, 80)} as its signer, and has no signature", SIGNATURE, "none")
     cure = f"{SIGNATURE}, or a signed closing of a later run (carry the incident on with the signing key)"
     return unclear(key, "it is not signed", cure, "none")
 
 
-def _unvouched(incident: str, hands: Sequence[Hand]) -> Iterator[Finding]:
+def _check_vouching(incident: str, hands: Sequence[Hand]) -> Iterator[AuditFinding]:
     """Yield a finding if no allowed signers are given: anybody can sign with a key of their own."""
     keys = dict.fromkeys(hand.key.fingerprint for hand in hands)
     if keys:
         yield unclear(incident, "nobody vouches for the key that signed it", "allowed signers", "none were given")
     if len(keys) > 1:
-        yield unclear(incident, "its documents are signed by several keys", "one key", shown(", ".join(keys)))
+        yield unclear(incident, "its documents are signed by several keys", "one key", printable(", ".join(keys)))
 
 
 def _hand(key: PublicKey, data: bytes, signers: Sequence[AllowedSigner] | None, seen: datetime | None) -> Hand:
@@ -181,23 +181,26 @@ def _hand(key: PublicKey, data: bytes, signers: Sequence[AllowedSigner] | None, 
     wanted = principal_of(host)
     ours = [each for each in lines if each.stands_for(wanted)]
     persons = [each for each in lines if each.is_people]
-    line = min(ours or persons, key=lambda each: (each.revoked(seen), each.before is not None), default=None)
+    line = min(ours or persons, key=lambda each: (each.is_revoked(seen), each.before is not None), default=None)
     if line is None:
         return Hand(key, "", wanted)
-    return Hand(key, wanted if ours else line.who, wanted, people=not ours, until=line.before)
+    return Hand(key, wanted if ours else line.principals, wanted, people=not ours, until=line.before)
 
 
-def _trusted(key: str, hand: Hand, signers: Sequence[AllowedSigner] | None, named: str) -> Iterator[Finding]:
-    if signers is not None and not hand.who:
+def _check_trust(key: str, hand: Hand, signers: Sequence[AllowedSigner] | None, named: str) -> Iterator[AuditFinding]:
+    if signers is not None and not hand.owner:
         lines = (each for each in signers if each.key == hand.key)
-        known = ", ".join(f"{each.who}, until {each.before}" if each.before else each.who for each in lines) or "nobody"
+        known = (
+            ", ".join(f"{each.principals}, until {each.before}" if each.before else each.principals for each in lines)
+            or "nobody"
+        )
         what = "it is signed by a key that the allowed signers do not name for this"
-        yield broken(key, what, shown(hand.wanted, 120), f"{shown(known, 120)} ({hand.key.fingerprint})")
+        yield broken(key, what, printable(hand.wanted, 120), f"{printable(known, 120)} ({hand.key.fingerprint})")
     if hand.key.fingerprint != named:
-        yield broken(key, "it is signed by another key than it names", shown(named, 80), hand.key.fingerprint)
+        yield broken(key, "it is signed by another key than it names", printable(named, 80), hand.key.fingerprint)
 
 
-def _revoked(key: str, date: datetime, seen: datetime | None) -> Finding:
+def _revocation(key: str, date: datetime, seen: datetime | None) -> AuditFinding:
     what = f"its signer's key was revoked from {date} on"
     if seen and seen <= date:
         return note(key, f"{what}, and it stays: an authority saw it at {seen}")

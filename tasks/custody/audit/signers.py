@@ -23,10 +23,10 @@ _PEOPLE: Final = "people@"
 class AllowedSigner:
     """One line: who may sign with which key, for which namespaces, and when.
 
-    `who` is a list of patterns, as in evacuation@gpu1 or people@example.net. `before` is when the key was revoked.
+    `principals` is a list of patterns, as in evacuation@gpu1 or people@example.net. `before` is when it was revoked.
     """
 
-    who: str
+    principals: str
     key: PublicKey
     namespaces: str = "*"
     after: datetime | None = None
@@ -42,18 +42,18 @@ class AllowedSigner:
             at is not None and (self.after is None or self.after <= at) and (self.before is None or at <= self.before)
         )
 
-    def revoked(self, seen: datetime | None) -> bool:
+    def is_revoked(self, seen: datetime | None) -> bool:
         """Return whether the key was revoked, and no authority is proven to have seen before what it has signed."""
         return self.before is not None and (seen is None or seen > self.before)
 
     def stands_for(self, principal: str) -> bool:
         """Return whether the line is one of this principal."""
-        return _matches(principal, self.who)
+        return _matches(principal, self.principals)
 
     @property
     def is_people(self) -> bool:
         """Whether the line is one of persons, who make no evidence."""
-        return all(each.startswith(_PEOPLE) for each in self.who.split(","))
+        return all(each.startswith(_PEOPLE) for each in self.principals.split(","))
 
 
 def _matches(name: str, patterns: str) -> bool:
@@ -77,19 +77,19 @@ def read_signers(text: str) -> tuple[AllowedSigner, ...]:
 
 
 def _signer(line: str) -> AllowedSigner:
-    who, *rest = _WORD.findall(line) or [""]
+    principals, *rest = _WORD.findall(line) or [""]
     options = [] if rest and _KEY.fullmatch(rest[0]) else rest[:1]
     kind, blob, *_ = [*rest[len(options) :], "", ""]
-    given = [*_options(options[0])] if options else []
-    said = dict(given)
-    if "!" in who or len(said) != len(given):
-        raise _refused(line, "with ! in the name" if "!" in who else "with an option given twice")
-    if not _KEY.fullmatch(kind) or not blob or said.keys() - {"namespaces", "valid-after", "valid-before"}:
-        raise _refused(line)
+    pairs = [*_options(options[0])] if options else []
+    values = dict(pairs)
+    if "!" in principals or len(values) != len(pairs):
+        raise _refusal(line, "with ! in the name" if "!" in principals else "with an option given twice")
+    if not _KEY.fullmatch(kind) or not blob or values.keys() - {"namespaces", "valid-after", "valid-before"}:
+        raise _refusal(line)
     if not _is_key(kind, blob):
-        raise _refused(line)
-    when = (_time(said[name], line) if name in said else None for name in ("valid-after", "valid-before"))
-    return AllowedSigner(who.strip('"'), PublicKey(f"{kind} {blob}"), said.get("namespaces", "*"), *when)
+        raise _refusal(line)
+    when = (_time(values[name], line) if name in values else None for name in ("valid-after", "valid-before"))
+    return AllowedSigner(principals.strip('"'), PublicKey(f"{kind} {blob}"), values.get("namespaces", "*"), *when)
 
 
 def _is_key(kind: str, blob: str) -> bool:
@@ -114,10 +114,10 @@ def _time(text: str, line: str) -> datetime:
     try:
         naive = datetime.strptime(stamp, form)  # noqa: DTZ007  the zone is set in the next line
     except ValueError as error:
-        raise _refused(line) from error
+        raise _refusal(line) from error
     return naive.replace(tzinfo=UTC) if text.endswith("Z") else naive.astimezone()
 
 
-def _refused(line: str, why: str = "") -> Refused:
+def _refusal(line: str, why: str = "") -> Refused:
     expected = "lines of ssh-keygen's allowed_signers, with namespaces, valid-after and valid-before alone"
     return Refused(expected, f"{line[:120]!r}{why and f' {why}'}", _EXAMPLE)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from tasks.custody.audit.finding import Finding, broken, note, shown, unclear
+from tasks.custody.audit.finding import AuditFinding, broken, note, printable, unclear
 from tasks.custody.audit.layout import beside
 from tasks.custody.audit.untrusted import Unreadable, document
 from tasks.custody.errors import BadSignature
@@ -28,9 +28,9 @@ _CLOSED: Final = "That the clocks were right before a record was closed: only th
 
 @dataclass(frozen=True)
 class TimeStamps:
-    """What the time stamps of closings prove. `summary` tells of the last closing."""
+    """What the time stamps of closings prove. `summary` is that of the last closing."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[AuditFinding, ...]
     summary: str
     unproven: str
 
@@ -47,18 +47,18 @@ def time_stamps(closings: Mapping[str, TimedClosing], documents: Mapping[str, by
     With them each closing needs one: a thief of the signing key would name no authority. A missing one
     is a note if a later closing's is proven: that vouches for the custody log, which goes on.
     """
-    told, findings, proven = list[str](), list[Finding](), list[str]()
+    summaries, findings, proven = list[str](), list[AuditFinding](), list[str]()
     for key, closing in reversed([*closings.items()]):
-        words, fault = _judged(key, closing, documents, roots)
-        told.append(words)
+        words, fault = _judge_time(key, closing, documents, roots)
+        summaries.append(words)
         if fault is None:
             proven += [key] if closing.timestamp_url else []
         elif proven and beside(key)[0] not in documents:
             findings.append(note(key, f"{fault.what}; the time of {proven[-1]}, which is later, is proven"))
         else:
             findings.append(fault)
-    summary = told[0] if told else f"{_UNTIMED} no record is closed"
-    return TimeStamps(tuple(findings), summary, _CLOSED if told and len(proven) == len(told) else _CLOCKS)
+    summary = summaries[0] if summaries else f"{_UNTIMED} no record is closed"
+    return TimeStamps(tuple(findings), summary, _CLOSED if summaries and len(proven) == len(summaries) else _CLOCKS)
 
 
 def seen_at(stamp: bytes, data: bytes, roots: Roots) -> datetime | None:
@@ -91,11 +91,11 @@ def seen_times(
     return found
 
 
-def _judged(
+def _judge_time(
     key: str, closing: TimedClosing, documents: Mapping[str, bytes], roots: Roots
-) -> tuple[str, Finding | None]:
+) -> tuple[str, AuditFinding | None]:
     """Return what is known of a closing's time, and a finding unless it is proven or no authority was to be asked."""
-    url, (stamp, unstamped) = shown(closing.timestamp_url, 200), beside(key)
+    url, (stamp, unstamped) = printable(closing.timestamp_url, 200), beside(key)
     if not url or stamp not in documents:
         why = _reason(documents.get(unstamped)) if url else "the closing names no time-stamp authority"
         words, wanted = f"{_UNTIMED} {why}", url or roots is not None
@@ -104,7 +104,7 @@ def _judged(
         at = stamped_at(documents[stamp], documents[key])
     except BadSignature as error:
         words = f"{_UNTIMED} what lies beside the closing is no time stamp over it"
-        return words, broken(stamp, "it is no time stamp over its closing", error.expected, shown(error.got))
+        return words, broken(stamp, "it is no time stamp over its closing", error.expected, printable(error.got))
     ours = closing.closed_utc if closing.closed_utc.tzinfo else closing.closed_utc.replace(tzinfo=UTC)
     late = (at - ours).total_seconds()
     when = f"{at:%Y-%m-%d %H:%M:%S} UTC"
@@ -124,14 +124,14 @@ def _unproven(stamp: bytes, closing: bytes, roots: Roots) -> tuple[str, str] | N
     try:
         prove(stamp, closing, roots)
     except BadSignature as error:
-        return "a signature that leads to a given root", shown(error.got)
+        return "a signature that leads to a given root", printable(error.got)
     return None
 
 
 def _reason(unstamped: bytes | None) -> str:
     """Return why the run says that there is no time stamp. Nobody signs that."""
     try:
-        told = document(unstamped).get("reason") if unstamped is not None else None
+        reason = document(unstamped).get("reason") if unstamped is not None else None
     except Unreadable:
-        told = None
-    return shown(told) if told else "there is no time stamp: the run ended before it, or somebody removed it"
+        reason = None
+    return printable(reason) if reason else "there is no time stamp: the run ended before it, or somebody removed it"

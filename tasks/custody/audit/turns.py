@@ -2,27 +2,27 @@
 
 from collections.abc import Collection, Iterator
 
-from tasks.custody.audit.finding import Finding, broken, note, shown, unclear
+from tasks.custody.audit.finding import AuditFinding, broken, note, printable, unclear
 from tasks.custody.evidence.keys import begun_key
 from tasks.custody.store.latest import LatestTransaction
 
 
-def turns_hold(incident: str, named: Collection[str], turns: Collection[LatestTransaction]) -> Iterator[Finding]:
+def turns_hold(incident: str, named: Collection[str], turns: Collection[LatestTransaction]) -> Iterator[AuditFinding]:
     """Yield findings on transactions. `named` are the keys that records name, `turns` all readable transactions."""
     carried_on = {each.carries_on for each in turns if begun_key(each.number) in named}
-    mine = {each.number for each in turns if each.incident == incident}
+    numbers = {each.number for each in turns if each.incident == incident}
     for turn in turns:
         key = begun_key(turn.number)
         if key in named and turn.incident != incident:
-            yield broken(key, "it is a turn of another incident", incident, shown(turn.incident, 80))
-        elif turn.number in mine and turn.number in carried_on:
+            yield broken(key, "it is a turn of another incident", incident, printable(turn.incident, 80))
+        elif turn.number in numbers and turn.number in carried_on:
             yield note(key, "the run that began this turn died, and a later one has carried it on")
-        elif turn.number in mine and key not in named:
+        elif turn.number in numbers and key not in named:
             what = "no record tells of this turn of latest/: its run died, or it was put there"
             yield unclear(key, what, "a record of it", turn.summary)
         elif turn.lowered == incident:
-            yield note(key, f"it no longer keeps others out of latest/, lowered by {shown(turn.by, 200)}")
-        elif turn.undoes and any(number >= turn.undoes for number in mine):
+            yield note(key, f"it no longer keeps others out of latest/, lowered by {printable(turn.by, 200)}")
+        elif turn.undoes and any(number >= turn.undoes for number in numbers):
             yield note(
-                key, f"latest/ was brought back to what it was before turn {turn.undoes}, by {shown(turn.by, 200)}"
+                key, f"latest/ was brought back to what it was before turn {turn.undoes}, by {printable(turn.by, 200)}"
             )

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, TypeVar, get_origin
 
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 
-from tasks.custody.audit.finding import shown
+from tasks.custody.audit.finding import printable
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.incident.incident import Origin
 from tasks.custody.incident.verdict import Word
@@ -43,8 +43,8 @@ _ITEM: Final = TypeAdapter(_Item)
 
 def _fields(file: StoredFile) -> tuple[object, ...]:
     parts = file.parts and (file.parts.size, file.parts.total, file.parts.digests)
-    about = (file.note, file.where, file.access)
-    return file.stored, file.source, file.size, file.sha256, file.mtime_ns, *about, parts
+    notes = (file.note, file.where, file.access)
+    return file.stored, file.source, file.size, file.sha256, file.mtime_ns, *notes, parts
 
 
 @dataclass(frozen=True)
@@ -95,34 +95,34 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def parsed(data: bytes) -> Any:
+def parse_json(data: bytes) -> Any:
     """Parse JSON, refusing what two readers could read differently: duplicate names, NaN. Raises Unreadable."""
     try:
         return json.loads(data.decode(), parse_constant=_refuse, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise Unreadable("JSON", f"{len(data)} bytes: {shown(error, 120)}") from error
+        raise Unreadable("JSON", f"{len(data)} bytes: {printable(error, 120)}") from error
 
 
 def document(data: bytes) -> dict[str, Any]:
     """Parse a JSON object in canonical form. Raises Unreadable."""
-    found = parsed(data)
+    found = parse_json(data)
     if not isinstance(found, dict):
         raise Unreadable("a JSON object", type(found).__name__)
     try:
         same = is_canonical(found, data)
     except (ValueError, RecursionError) as error:
-        raise Unreadable("canonical JSON", shown(error, 120)) from error
+        raise Unreadable("canonical JSON", printable(error, 120)) from error
     if not same:
         raise Unreadable("canonical JSON (sorted, indented by 2, ASCII)", "another spelling")
     return found
 
 
-def typed(kind: type[T], value: object, *, strict: bool = False) -> T:
+def validate(kind: type[T], value: object, *, strict: bool = False) -> T:
     """Return a value validated as `kind`. Raises Unreadable."""
     try:
         found: T = _adapter(kind).validate_python(value, strict=strict or None)  # type: ignore[arg-type]  # hashable
     except (ValidationError, RecursionError) as error:
-        raise Unreadable(f"the fields of a {_name(kind)}", _said(error)) from error
+        raise Unreadable(f"the fields of a {_name(kind)}", _describe_error(error)) from error
     return found
 
 
@@ -136,47 +136,47 @@ def _name(kind: object) -> str:
     return str(getattr(kind, "__name__", kind)) if get_origin(kind) is None else "list of attempts or items"
 
 
-def _said(error: ValidationError | RecursionError) -> str:
+def _describe_error(error: ValidationError | RecursionError) -> str:
     if isinstance(error, RecursionError):
         return "too deep a nesting"
     first = error.errors(include_input=False, include_url=False)[0]
-    return shown(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", 200)
+    return printable(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", 200)
 
 
 def read_closing(data: bytes) -> Closing:
     """Parse closing.json. Its names must be plain, and its retention within limits. Raises Unreadable."""
-    found = typed(Closing, document(data))
+    found = validate(Closing, document(data))
     for name in (*found.files, *found.manifests, *found.postmortem):
         if not PLAIN.fullmatch(name):
-            raise Unreadable("names of stored files", shown(name))
+            raise Unreadable("names of stored files", printable(name))
     if found.retention and not 0 <= found.retention.days <= MOST_DAYS:
-        raise Unreadable(f"a retention of at most {MOST_DAYS} days", shown(found.retention.days, 80))
+        raise Unreadable(f"a retention of at most {MOST_DAYS} days", printable(found.retention.days, 80))
     return found
 
 
 def read_manifest(data: bytes | Iterable[bytes]) -> Manifest:
     """Parse manifest.json, whole or in pieces. Items have unique plain names, sizes and digests. Raises Unreadable."""
     try:
-        said, files = read_rows([data] if isinstance(data, bytes) else data, "items", _item)
-        manifest = Manifest.of(said, files)
-        alone = manifest.frame == said and {*map(type, astuple(manifest.origin))} == {str}
+        fields, files = read_rows([data] if isinstance(data, bytes) else data, "items", _item)
+        manifest = Manifest.of(fields, files)
+        alone = manifest.frame == fields and {*map(type, astuple(manifest.origin))} == {str}
     except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
-        raise Unreadable("the fields of a manifest", f"{type(error).__name__}: {shown(error, 120)}") from error
+        raise Unreadable("the fields of a manifest", f"{type(error).__name__}: {printable(error, 120)}") from error
     if not alone or any(before.stored >= after.stored for before, after in pairwise(files)):
         raise Unreadable(f"items sorted by their paths, each once, and {_AS_WRITTEN}", "another manifest")
     return manifest
 
 
 def _item(row: bytes) -> StoredFile:
-    file = file_of(parsed(row))
+    file = file_of(parse_json(row))
     try:
         _ITEM.validate_python(_fields(file), strict=True)
     except ValidationError as error:
-        raise Unreadable("the fields of a manifest's item", _said(error)) from error
+        raise Unreadable("the fields of a manifest's item", _describe_error(error)) from error
     if not PLAIN.fullmatch(file.stored) or file.size < 0:
-        raise Unreadable("items with plain names and a size", shown(file.stored))
+        raise Unreadable("items with plain names and a size", printable(file.stored))
     if file.parts and not file.parts.whole:
-        raise Unreadable("as many parts as such a file has", shown(file.stored))
+        raise Unreadable("as many parts as such a file has", printable(file.stored))
     if spell(item_of(file), "\n    ").encode() != row.lstrip(b" "):
         raise Unreadable(_AS_WRITTEN, "another manifest")
     return file

@@ -33,11 +33,11 @@ class Answer:
     @property
     def summary(self) -> str:
         """What was answered, by whom, and for a bystander how the block says the same."""
-        said = f"{self.identity.pid} ({self.command}) was answered by {self.by}: {self.decision}"
-        return f"{said}; to keep it, in the workload block: {self.line}" if self.decision == "bystander" else said
+        text = f"{self.identity.pid} ({self.command}) was answered by {self.by}: {self.decision}"
+        return f"{text}; to keep it, in the workload block: {self.line}" if self.decision == "bystander" else text
 
 
-def answered(answers: Iterable[Answer], decision: Decision) -> frozenset[Identity]:
+def answered_processes(answers: Iterable[Answer], decision: Decision) -> frozenset[Identity]:
     """Return the processes on which this is the last answer."""
     last = {each.identity: each.decision for each in answers}
-    return frozenset(identity for identity, given in last.items() if given == decision)
+    return frozenset(identity for identity, outcome in last.items() if outcome == decision)

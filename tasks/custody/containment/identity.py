@@ -19,8 +19,8 @@ class Identity:
     def of(cls, row: Any) -> Self | None:
         """Return the process that a row of a journal or marker names; None if it names none that may exist."""
         try:
-            about = row.get("identity", row)
-            named = cls(int(about["pid"]), int(about["start"]))
+            fields = row.get("identity", row)
+            named = cls(int(fields["pid"]), int(fields["start"]))
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
             return None
         return named if 0 < named.pid < _PIDS and 0 <= named.start < _TICKS else None

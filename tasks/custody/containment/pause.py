@@ -10,7 +10,7 @@ from tasks.custody.step_result import StepResult
 UNKNOWN: Final = "the Prefect server knows none of that name"
 
 
-class Kind(StrEnum):
+class LauncherKind(StrEnum):
     """What Prefect can pause."""
 
     DEPLOYMENT = "deployment"
@@ -22,7 +22,7 @@ class Kind(StrEnum):
 class Launcher:
     """A Prefect object that starts runs. The name is flow/deployment, pool/queue, or the pool's."""
 
-    kind: Kind
+    kind: LauncherKind
     name: str
 
     def __str__(self) -> str:
@@ -88,14 +88,14 @@ class Resume(StepResult):
     doubt: str = ""
 
     @property
-    def left(self) -> tuple[LauncherState, ...]:
+    def still_paused(self) -> tuple[LauncherState, ...]:
         """Launchers not known to start runs again. One that no longer exists needs no release."""
         return tuple(state for state in self.states if state.paused is not False and state.reason != UNKNOWN)
 
     @property
     def is_complete(self) -> bool:
         """Whether everything that we had paused starts runs again."""
-        return not self.left and not self.doubt
+        return not self.still_paused and not self.doubt
 
     @property
     def summary(self) -> str:
@@ -103,13 +103,15 @@ class Resume(StepResult):
         resumed = ", ".join(str(state.launcher) for state in self.states if state.paused is False)
         kept = ", ".join(map(str, self.kept))
         words = [f"resumed: {resumed}"] * bool(resumed) + [f"paused before us, so left: {kept}"] * bool(kept)
-        left = [f"{state.launcher} is still paused: {state.reason or 'the server says so'}" for state in self.left]
-        return self.doubt or "; ".join([*words, *left]) or "nothing of Prefect's was paused by us"
+        paused = [
+            f"{state.launcher} is still paused: {state.reason or 'the server says so'}" for state in self.still_paused
+        ]
+        return self.doubt or "; ".join([*words, *paused]) or "nothing of Prefect's was paused by us"
 
 
 def launchers(deployments: list[str], queues: list[str], pools: list[str]) -> tuple[Launcher, ...]:
     """Return the launchers that a workload block names, without duplicates."""
-    named = {Kind.DEPLOYMENT: deployments, Kind.QUEUE: queues, Kind.POOL: pools}
+    named = {LauncherKind.DEPLOYMENT: deployments, LauncherKind.QUEUE: queues, LauncherKind.POOL: pools}
     return tuple(dict.fromkeys(Launcher(kind, name) for kind, names in named.items() for name in names))
 
 

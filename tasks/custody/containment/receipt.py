@@ -138,10 +138,10 @@ class Freeze(StepResult):
     @property
     def is_complete(self) -> bool:
         """Whether nothing was denied and the last pass found no new process."""
-        return self.settled and not self.engine and not self._denied
+        return self.settled and not self.engine and not self._denials
 
     @property
-    def _denied(self) -> list[str]:
+    def _denials(self) -> list[str]:
         processes = [f"{process.identity.pid}: {process.denied}" for process in self.processes if process.denied]
         return processes + [f"{each.summary}: {each.denied}" for each in self.containers if each.denied]
 
@@ -153,8 +153,8 @@ class Freeze(StepResult):
         words = [f"{sum(1 for each in self.processes if each.frozen_at)} processes frozen"] if self.processes else []
         if self.containers:
             words.append(f"{sum(1 for each in self.containers if each.paused_at)} containers paused")
-        if self._denied:
-            words.append(f"not frozen: {', '.join(self._denied)}")
+        if self._denials:
+            words.append(f"not frozen: {', '.join(self._denials)}")
         if self.engine:
             words.append(f"containers unknown: {self.engine}")
         if self.waiting:
@@ -197,14 +197,14 @@ class Stop(StepResult):
     @property
     def summary(self) -> str:
         """Counts by how processes and containers ended."""
-        told = [_counted(each.end for each in self.processes)] if self.processes else []
+        words = [_count_ends(each.end for each in self.processes)] if self.processes else []
         if self.containers:
-            told.append(f"containers: {_counted(each.end for each in self.containers)}")
-        told += self.gpu.held if self.gpu else ()
-        return "; ".join(told) or "nothing to stop"
+            words.append(f"containers: {_count_ends(each.end for each in self.containers)}")
+        words += self.gpu.held if self.gpu else ()
+        return "; ".join(words) or "nothing to stop"
 
 
-def _counted(ends: Iterable[End]) -> str:
+def _count_ends(ends: Iterable[End]) -> str:
     counts = Counter(ends)
     return ", ".join(f"{counts[end]} {end}" for end in End if counts[end])
 
@@ -274,7 +274,7 @@ class Unknown:
 KNOWN_STOPPED: Final = "everything that is known of the workload is stopped"
 
 
-def stopped_but(unknown: Sequence[Unknown]) -> str:
+def describe_stopped(unknown: Sequence[Unknown]) -> str:
     """Return what may be claimed of a workload in whose root these processes are not known."""
     count = len(unknown)
     return f"{KNOWN_STOPPED}; {count} {'processes' if count > 1 else 'process'} in its root not known"
@@ -301,25 +301,25 @@ class Containment(StepResult):
     unknown: tuple[Unknown, ...] = ()
 
     @property
-    def contained(self) -> bool:
+    def is_contained(self) -> bool:
         """Whether nothing that is known of the workload runs, and the lock refuses new training."""
         return not self.alive and self.cordoned
 
     @property
     def is_complete(self) -> bool:
         """Whether the workload is contained, and nothing in its root is unknown."""
-        return self.contained and not self.unknown
+        return self.is_contained and not self.unknown
 
     @property
     def summary(self) -> str:
         """Whether the workload is contained, and what contradicts it."""
-        if self.contained and self.recovered:
+        if self.is_contained and self.recovered:
             return "recovered: what this incident brought back is at work, and training is let in"
         notes = "".join(f"; {note}" for note in self.notes[:3])
-        if self.contained and self.unknown:
+        if self.is_contained and self.unknown:
             named = "; ".join(each.summary for each in self.unknown[:3])
-            return f"{stopped_but(self.unknown)}: {named}{notes}. {self.reason}".strip()
-        if self.contained:
+            return f"{describe_stopped(self.unknown)}: {named}{notes}. {self.reason}".strip()
+        if self.is_contained:
             others = f"; {len(self.left_alone)} left alone: {self.left_alone[0]}" if self.left_alone else ""
             return f"contained: nothing of the workload runs{others}{notes}. {self.reason}".strip()
         return f"not contained: {'; '.join(self.alive[:3]) or self.reason}{notes}"

@@ -18,8 +18,8 @@ def ran_before(seen: Iterable[tuple[T, bool]]) -> tuple[frozenset[T], frozenset[
     that saw it running is enough: the others saw our own stop.
     """
     pairs = list(seen)
-    ran = frozenset(who for who, stood in pairs if not stood)
-    return ran, frozenset(who for who, _ in pairs) - ran
+    ran = frozenset(item for item, stood in pairs if not stood)
+    return ran, frozenset(item for item, _ in pairs) - ran
 
 
 @dataclass(frozen=True, repr=False)

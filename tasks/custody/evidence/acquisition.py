@@ -113,8 +113,8 @@ class Evidence(StepResult):
         return self.needed and not (self.outcome.is_complete or declared)
 
     @property
-    def unasked(self) -> bool:
-        """Whether there is nothing of it and nothing needs it: only the table of losses tells of it."""
+    def is_unasked(self) -> bool:
+        """True if there is nothing of it and nothing needs it: only the table of losses lists it."""
         return self.outcome is Outcome.MISSING and not self.needed
 
     @property

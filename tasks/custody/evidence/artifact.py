@@ -13,8 +13,8 @@ _UNSTEADY: Final = ("it changed while it was read", "it was truncated while it w
 
 def unsteady(stored: str, note: str) -> str:
     """Return why a copy may mix several moments; empty if it is consistent. A log that only grew is consistent."""
-    said = [words for words in _UNSTEADY if words in note]
-    return "" if not said or (said == [_UNSTEADY[-1]] and _LOG.fullmatch(stored)) else said[0]
+    matches = [words for words in _UNSTEADY if words in note]
+    return "" if not matches or (matches == [_UNSTEADY[-1]] and _LOG.fullmatch(stored)) else matches[0]
 
 
 def torn_json(path: Path) -> str:

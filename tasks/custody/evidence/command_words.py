@@ -106,7 +106,7 @@ class CommandWords:
             return self.line(word)
         if assigned := _ASSIGNED.fullmatch(word):
             name = assigned["name"].rstrip("+=")
-            return self._named(assigned, f"--{name}") if all_natural(name) else self._hide(word)
+            return self._with_value(assigned, f"--{name}") if all_natural(name) else self._hide(word)
         if word.startswith("-") and (self._program or word[1:] not in _SHELLS) and not _NUMBER.fullmatch(word):
             return self._option_word(word)
         name = word.rpartition("/")[2].lstrip("-")
@@ -129,7 +129,7 @@ class CommandWords:
         found = _OPTION.fullmatch(word)
         if found and all_natural(found["name"]):
             self._option = "" if found["value"] else word
-            return self._named(found, found["name"])
+            return self._with_value(found, found["name"])
         if re.fullmatch(r"-{1,2}|-[A-Za-z]{2,3}", word):
             self._option = word
             return word
@@ -143,7 +143,7 @@ class CommandWords:
             return word
         return self._hide(word) if word.startswith("--") else word[:2] + self._hide(word[2:])
 
-    def _named(self, found: re.Match[str], option: str) -> str:
+    def _with_value(self, found: re.Match[str], option: str) -> str:
         """Return an option or variable with its value, if that stands in the same word."""
         value = (found["value"] or "").removeprefix("=")
         secret = secret_name(option.lstrip("-"), alone=True) and not exists(value, self._folder)

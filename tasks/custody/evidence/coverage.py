@@ -24,9 +24,9 @@ def statement(incident: str, volume: int, evidence: Sequence[Evidence], answers:
     }
 
 
-def attempts(said: Any) -> Any:
+def attempts(document: Any) -> Any:
     """Return the records in a parsed coverage.json; None if it is no object, or has none."""
-    return said.get("attempts") if isinstance(said, dict) else None
+    return document.get("attempts") if isinstance(document, dict) else None
 
 
 def impact(item: Evidence, question: str) -> str:
@@ -43,7 +43,7 @@ def _line(item: Evidence, question: str) -> dict[str, Any]:
     return {
         "collector": item.collector,
         "answers": question,
-        "expected": _expected(item),
+        "expected": _expectation(item),
         "outcome": item.outcome,
         "reason": item.reason,
         "impact": impact(item, question),
@@ -52,7 +52,7 @@ def _line(item: Evidence, question: str) -> dict[str, Any]:
     }
 
 
-def _expected(item: Evidence) -> str:
+def _expectation(item: Evidence) -> str:
     if not item.needed:
         return "optional"
     return "needed, may be missing" if item.may_be_missing else "needed"

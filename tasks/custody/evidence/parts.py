@@ -54,7 +54,7 @@ class Parts:
 
     def contradicted_by(self, composite: str) -> bool:
         """Return whether a composite digest of as many parts differs."""
-        return contradicted(self.composite, composite)
+        return contradicts(self.composite, composite)
 
     @property
     def whole(self) -> bool:
@@ -62,7 +62,7 @@ class Parts:
         return self.size > 0 and len(self.digests) == -(-self.total // self.size) > 0
 
 
-def contradicted(expected: str, composite: str) -> bool:
+def contradicts(expected: str, composite: str) -> bool:
     """Return whether two composite digests of equally many parts differ. Other numbers of parts decide nothing."""
     same_count = expected.partition("-")[2] == composite.partition("-")[2] != ""
     return same_count and expected != composite
@@ -117,7 +117,7 @@ class Digests:
                 self._part = hashlib.sha256()
 
 
-def hashed(path: Path, total: int) -> tuple[str, Parts | None]:
+def hash_file(path: Path, total: int) -> tuple[str, Parts | None]:
     """Return the digest of a file's first `total` bytes, and its parts if it is large and complete."""
     return _read(path, part_size(total), total).of(total)
 
@@ -135,7 +135,7 @@ def _read(path: Path, size: int, total: int) -> Digests:
     return digests
 
 
-def _blocks(file: IO[bytes], left: int) -> Iterator[bytes]:
-    while left and (block := file.read(min(BLOCK, left))):
+def _blocks(file: IO[bytes], remaining: int) -> Iterator[bytes]:
+    while remaining and (block := file.read(min(BLOCK, remaining))):
         yield block
-        left -= len(block)
+        remaining -= len(block)

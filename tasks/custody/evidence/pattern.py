@@ -13,7 +13,7 @@ def fits(path: str, pattern: str) -> bool:
     return _fits(_parts(path), _parts(pattern))
 
 
-def named(path: str, patterns: Iterable[str]) -> bool:
+def matches_any(path: str, patterns: Iterable[str]) -> bool:
     """Return whether one of the globs would find the path."""
     return any(fits(path, pattern) for pattern in patterns)
 

@@ -100,7 +100,7 @@ class _Known:
 def redact_with(salt: bytes, patterns: Iterable[str] = ()) -> None:
     """Redact with this salt from now on, and show what the patterns of the block spell. An empty salt changes nothing.
 
-    A process that is told no salt uses one of its own, which nobody knows.
+    A process without a salt uses one of its own, which nobody knows.
     """
     _Known.salt = salt or _Known.salt
     _Known.public = frozenset(
@@ -140,7 +140,7 @@ def _redact_bytes(array: re.Match[str]) -> str:
 
 def _redact(text: str, *, digests: bool) -> str:
     """Redact what stands in the text as it is."""
-    text = _QUOTED.sub(_quoted, text)
+    text = _QUOTED.sub(_redact_quoted, text)
     for pattern, end in ((_URL, "@"), (_HTTP, "@"), (_BEARER, ""), (_HEADER, "")):
         text = pattern.sub(partial(_without_value, end=end), text)
     text = _KEY_BLOCK.sub(lambda found: hide(found[0]), "".join(_redact_named(text)))
@@ -160,7 +160,7 @@ def _looks_random(run: str, *, digests: bool) -> bool:
     return not all(fits or (digests and _DIGEST.fullmatch(atom)) for fits, atom in zip(usual, atoms, strict=True))
 
 
-def _quoted(found: re.Match[str]) -> str:
+def _redact_quoted(found: re.Match[str]) -> str:
     """Return a command line or environment that systemd or sudo quotes in a text."""
     try:
         if found["json"]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Place(StrEnum):
+class ContentPlace(StrEnum):
     """Places for content, in the order in which they are tried."""
 
     EVIDENCE = "evidence folder"
@@ -31,17 +31,17 @@ class Free:
         return words if self.fallback is None else f"{words}, {self.fallback} in the fallback folder"
 
 
-def places(need: int, free: Free) -> tuple[Place, ...]:
+def places(need: int, free: Free) -> tuple[ContentPlace, ...]:
     """Return where to try to put a file of `need` bytes, best first. IN_PLACE, which needs no room, is last."""
     fits = {
-        Place.EVIDENCE: free.copies and need <= free.evidence,
-        Place.FALLBACK: free.fallback is not None and need <= free.fallback,
-        Place.IN_PLACE: True,
+        ContentPlace.EVIDENCE: free.copies and need <= free.evidence,
+        ContentPlace.FALLBACK: free.fallback is not None and need <= free.fallback,
+        ContentPlace.IN_PLACE: True,
     }
-    return tuple(place for place in Place if fits[place])
+    return tuple(place for place in ContentPlace if fits[place])
 
 
-def room_told(needs: Iterable[int], free: Free) -> dict[str, object]:
+def room_fields(needs: Iterable[int], free: Free) -> dict[str, object]:
     """Return the estimate before the first copy, for the custody log."""
     sizes = tuple(needs)
     return {"files": len(sizes), "needed": sum(sizes), "free": free.summary, "fits": sum(sizes) <= free.evidence}

@@ -75,7 +75,7 @@ def search(file: BinaryIO, stored: str, limit: int | None = LIMIT) -> Search:
     searching = Searching(limit)
     while not searching.cut and (block := file.read(_BLOCK)):
         searching.take(block)
-    return searching.found(stored)
+    return searching.finish(stored)
 
 
 class Searching:
@@ -87,22 +87,22 @@ class Searching:
 
     def __init__(self, limit: int | None = LIMIT) -> None:
         """Begin at line 1."""
-        self.cut, self._limit, self._left = False, limit, limit
+        self.cut, self._limit, self._remaining = False, limit, limit
         self._line, self._new, self._rest = 1, bytearray(), b""
         self._listed, self._known, self._more, self._binary = list[Hit](), set[Hit](), 0, False
 
     def take(self, block: bytes) -> None:
         """Search the next bytes, as far as the limit goes."""
-        if self._left is not None:
-            self.cut |= len(block) > self._left
-            block = block[: self._left]
-            self._left -= len(block)
+        if self._remaining is not None:
+            self.cut |= len(block) > self._remaining
+            block = block[: self._remaining]
+            self._remaining -= len(block)
         self._new += block if block.strip(b"\0") else block[:1]  # of a hole one NUL is enough
         while len(self._new) >= _BLOCK:
             self._piece(self._rest + self._new[:_BLOCK])
             del self._new[:_BLOCK]
 
-    def found(self, stored: str) -> Search:
+    def finish(self, stored: str) -> Search:
         """End the search, and return what it found."""
         if last := self._rest + self._new:
             self._search(last)
@@ -137,10 +137,10 @@ def is_binary(block: bytes) -> bool:
 def _hits(line: int, block: bytes, *, binary: bool) -> set[Hit]:
     """Return the hits of a block that begins at this line. Text with NUL is also searched with the NULs removed."""
     texts = [block] if binary or 0 not in block else [block, block.replace(b"\0", b"")]
-    return {hit for text in texts for hit in _placed(line, text, find(text, binary=binary))}
+    return {hit for text in texts for hit in _place_hits(line, text, find(text, binary=binary))}
 
 
-def _placed(line: int, text: bytes, places: Iterable[tuple[int, str]]) -> Iterator[Hit]:
+def _place_hits(line: int, text: bytes, places: Iterable[tuple[int, str]]) -> Iterator[Hit]:
     """Yield hits with line numbers, counted in one pass: a text may consist of hits only."""
     before = 0
     for at, rule in sorted(places):
@@ -187,5 +187,5 @@ def notes_of(searches: Iterable[Search]) -> tuple[str, ...]:
     if not found:
         return ()
     places = sum(len(each.hits) + each.more for each in found)
-    told = f"{places} places in {len(found)} files of the workload look like secrets"
-    return (f"{told}: coverage.json lists them, without their values. Change what they open",)
+    summary = f"{places} places in {len(found)} files of the workload look like secrets"
+    return (f"{summary}: coverage.json lists them, without their values. Change what they open",)

@@ -1,4 +1,4 @@
-"""Define an attempt to evacuate a host of a fleet: a run, as the server tells of it."""
+"""Define an attempt to evacuate a host of a fleet: a run, with its state on the server."""
 
 import re
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ _FINAL: Final = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 
 @dataclass(frozen=True)
 class Attempt:
-    """A run that evacuates a host, as the server tells of it."""
+    """A run that evacuates a host, with its state on the server."""
 
     number: int
     run: str
@@ -37,7 +37,7 @@ class Attempt:
         return self.kind == "SCHEDULED"
 
     @property
-    def joined(self) -> bool:
+    def is_joined(self) -> bool:
         """True if it has left the work to another run, which it found at work on the host."""
         return self.kind == "COMPLETED" and self.state == "Joined"
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tasks.custody.audit.untrusted import PLAIN, Named, Sha256, Unreadable, document, typed
-from tasks.custody.fleet.ends import End
+from tasks.custody.audit.untrusted import PLAIN, Named, Sha256, Unreadable, document, validate
+from tasks.custody.fleet.ends import HostEnd
 from tasks.custody.fleet.incident import FleetIncident
 
 
@@ -20,7 +20,7 @@ class FleetClosing:
     host: str
     record: int
     run: str
-    verdict: End
+    verdict: HostEnd
     closed_utc: datetime
     targets: Sha256
     files: dict[str, Sha256]
@@ -45,7 +45,7 @@ class HostLine:
     """
 
     host: str
-    end: End
+    end: HostEnd
     incident: str
     stands: bool
     beneath: str | None
@@ -65,14 +65,14 @@ class HostLines:
 
 def read_fleet_closing(data: bytes) -> FleetClosing:
     """Parse a fleet's closing.json. Raises Unreadable."""
-    found = typed(FleetClosing, document(data))
+    found = validate(FleetClosing, document(data))
     _require_plain(*found.files)
     return found
 
 
 def read_hosts(data: bytes) -> HostLines:
     """Parse hosts.json. Raises Unreadable."""
-    found = typed(HostLines, document(data))
+    found = validate(HostLines, document(data))
     for line in found.hosts:
         _require_plain(
             *line.manifests, *([line.closing.key] if line.closing else []), *filter(None, [line.beneath, line.incident])
@@ -82,8 +82,8 @@ def read_hosts(data: bytes) -> HostLines:
 
 def read_targets(data: bytes) -> FleetIncident:
     """Parse targets.json. Raises Unreadable."""
-    said: dict[str, Any] = document(data)
-    return typed(FleetIncident, said)
+    fields: dict[str, Any] = document(data)
+    return validate(FleetIncident, fields)
 
 
 def _require_plain(*names: str) -> None:

@@ -18,7 +18,7 @@ _ZONED: Final = re.compile(r"[1-8]\d{3}-.+(?:Z|[+-]\d\d:\d\d)", re.ASCII)
 _REFUSED: Final = re.compile(r"\bRefused: |^Refused\b|[Vv]alidation")
 
 
-class End(StrEnum):
+class HostEnd(StrEnum):
     """The ends of a host, the worst first: the worst is the fleet's."""
 
     NOT_CONTAINED = "NotContained"
@@ -35,35 +35,35 @@ class End(StrEnum):
     VERIFIED = "Verified"
 
 
-CONTAINED: Final = frozenset({End.VERIFIED, End.PARTIAL, End.NOT_RECOVERED})
+CONTAINED: Final = frozenset({HostEnd.VERIFIED, HostEnd.PARTIAL, HostEnd.NOT_RECOVERED})
 """Ends that say that the host is contained, or was until its recovery. Unverified does if its run has said it."""
 _OF_STATE: Final = {
-    "COMPLETED": {"Verified": End.VERIFIED, "Thawed": End.THAWED},
+    "COMPLETED": {"Verified": HostEnd.VERIFIED, "Thawed": HostEnd.THAWED},
     "FAILED": {
-        "Partial": End.PARTIAL,
-        "Unverified": End.UNVERIFIED,
-        "Unanswered": End.UNANSWERED,
-        "NotContained": End.NOT_CONTAINED,
-        "NotRecovered": End.NOT_RECOVERED,
-        "PartlyRecovered": End.NOT_RECOVERED,
-        "PartlyThawed": End.THAWED,
-        "Expired": End.EXPIRED,
+        "Partial": HostEnd.PARTIAL,
+        "Unverified": HostEnd.UNVERIFIED,
+        "Unanswered": HostEnd.UNANSWERED,
+        "NotContained": HostEnd.NOT_CONTAINED,
+        "NotRecovered": HostEnd.NOT_RECOVERED,
+        "PartlyRecovered": HostEnd.NOT_RECOVERED,
+        "PartlyThawed": HostEnd.THAWED,
+        "Expired": HostEnd.EXPIRED,
     },
-    "CANCELLED": {"Expired": End.EXPIRED},
+    "CANCELLED": {"Expired": HostEnd.EXPIRED},
 }
 _OTHERWISE: Final = {
-    "COMPLETED": End.UNVERIFIED,
-    "FAILED": End.CRASHED,
-    "CRASHED": End.CRASHED,
-    "CANCELLED": End.CANCELLED,
+    "COMPLETED": HostEnd.UNVERIFIED,
+    "FAILED": HostEnd.CRASHED,
+    "CRASHED": HostEnd.CRASHED,
+    "CANCELLED": HostEnd.CANCELLED,
 }
 _OF_WORD: Final = {
-    Word.VERIFIED: End.VERIFIED,
-    Word.PARTIAL: End.PARTIAL,
-    Word.UNANSWERED: End.UNANSWERED,
-    Word.UNVERIFIED: End.UNVERIFIED,
-    Word.NOT_CONTAINED: End.NOT_CONTAINED,
-    Word.THAWED: End.THAWED,
+    Word.VERIFIED: HostEnd.VERIFIED,
+    Word.PARTIAL: HostEnd.PARTIAL,
+    Word.UNANSWERED: HostEnd.UNANSWERED,
+    Word.UNVERIFIED: HostEnd.UNVERIFIED,
+    Word.NOT_CONTAINED: HostEnd.NOT_CONTAINED,
+    Word.THAWED: HostEnd.THAWED,
 }
 
 
@@ -86,7 +86,7 @@ class Row:
     host: str
     attempt: int = 0
     run: str = ""
-    end: End | None = None
+    end: HostEnd | None = None
     doing: str = ""
     message: str = ""
     incident: str = ""
@@ -111,20 +111,23 @@ class Row:
 
     @property
     def is_contained(self) -> bool:
-        """Whether it is proven contained: by its end, else by what it told on the way.
+        """True if it is proven contained: by its end, else by the labels of its run.
 
         What its run says of processes that nobody knows outranks both: Unverified outranks Unanswered.
         """
-        if self.end is End.UNANSWERED or KNOWN_STOPPED in self.message:
+        if self.end is HostEnd.UNANSWERED or KNOWN_STOPPED in self.message:
             return False
-        if self.end in CONTAINED or (self.end is End.UNVERIFIED and self.failed == End.UNVERIFIED):
+        if self.end in CONTAINED or (self.end is HostEnd.UNVERIFIED and self.failed == HostEnd.UNVERIFIED):
             return True
-        return self.contained_at is not None and self.end not in {End.NOT_CONTAINED, End.THAWED}
+        return self.contained_at is not None and self.end not in {HostEnd.NOT_CONTAINED, HostEnd.THAWED}
 
     @property
     def is_uncontained(self) -> bool:
-        """Whether it has its end without that proof, and by nobody's wish. A silent host is told of in another way."""
-        unknown = {None, End.SILENT, End.CANCELLED, End.THAWED}
+        """True if it ended without proof of containment and nobody cancelled or thawed it.
+
+        False for a silent host, which is reported by itself.
+        """
+        unknown = {None, HostEnd.SILENT, HostEnd.CANCELLED, HostEnd.THAWED}
         return self.end not in unknown and not self.is_contained
 
     @property
@@ -140,7 +143,7 @@ class Row:
     @property
     def label(self) -> str:
         """Its end, or what it is doing: hosts with the same words are shown in one line."""
-        if self.end is End.SILENT:
+        if self.end is HostEnd.SILENT:
             return f"{self.end}, last seen {self.seen:%H:%M} UTC" if self.seen else f"{self.end}, never seen"
         return self.end or self.doing
 
@@ -160,8 +163,8 @@ def is_silent(seen: datetime | None, now: datetime) -> bool:
 def row_of(host: str, problem: str, attempt: Attempt | None, seen: datetime | None, now: datetime) -> Row:
     """Return the line of a host, by its latest attempt and its last sign of life."""
     if attempt is None:
-        end = End.REFUSED if problem else End.SILENT if is_silent(seen, now) else None
-        return Row(host, end=end, message=problem, seen=seen, doing="not ordered yet", stands=end is End.SILENT)
+        end = HostEnd.REFUSED if problem else HostEnd.SILENT if is_silent(seen, now) else None
+        return Row(host, end=end, message=problem, seen=seen, doing="not ordered yet", stands=end is HostEnd.SILENT)
     row = Row(
         host,
         attempt.number,
@@ -179,12 +182,12 @@ def row_of(host: str, problem: str, attempt: Attempt | None, seen: datetime | No
         waits=attempt.waits,
         asks=attempt.kind == "PAUSED",
         failed=attempt.state if attempt.kind == "FAILED" else "",
-        joined=attempt.joined,
+        joined=attempt.is_joined,
     )
-    if attempt.final and not attempt.joined:
+    if attempt.final and not attempt.is_joined:
         return replace(row, end=_end(attempt))
     if is_silent(seen, now):
-        return replace(row, end=End.SILENT, stands=attempt.waits or now <= attempt.not_after)
+        return replace(row, end=HostEnd.SILENT, stands=attempt.waits or now <= attempt.not_after)
     return row
 
 
@@ -197,15 +200,15 @@ def not_ordered(row: Row, attempt: int, why: str, *, given_up: bool) -> Row:
     return replace(row, end=None, doing="not ordered again yet")
 
 
-def _end(attempt: Attempt) -> End:
+def _end(attempt: Attempt) -> HostEnd:
     refused = attempt.kind == "FAILED" and attempt.state == "Failed" and _REFUSED.search(attempt.message)
     if refused and not attempt.frozen:
-        return End.REFUSED
+        return HostEnd.REFUSED
     return _OF_STATE.get(attempt.kind, {}).get(attempt.state, _OTHERWISE[attempt.kind])
 
 
 def _doing(attempt: Attempt) -> str:
-    if attempt.joined:
+    if attempt.is_joined:
         return "joined an evacuation that is at work"
     if attempt.kind == "PAUSED":
         return "frozen, asks a person"
@@ -228,20 +231,20 @@ def closed_row(row: Row, closing: Closed | None, now: datetime, why: str = "") -
             return replace(row, end=_of(own), stands=False, closing=own)
         late = not row.incident or row.not_after is None or now > row.not_after
         return (
-            replace(row, end=End.UNVERIFIED, message=f"no closing came of what it joined; {row.message}")
+            replace(row, end=HostEnd.UNVERIFIED, message=f"no closing came of what it joined; {row.message}")
             if late
             else row
         )
     row = replace(row, closing=own)
     if row.end and closing and closing.word == Word.NOT_CONTAINED and row.ordered and closing.closed > row.ordered:
-        told = f"at {closing.closed} the closing of run {closing.run} says {closing.word}"
-        return replace(row, end=End.NOT_CONTAINED, message=f"{told}; {row.message}")
-    if row.end is not End.VERIFIED or (own and _of(own) is End.VERIFIED):
+        reason = f"at {closing.closed} the closing of run {closing.run} says {closing.word}"
+        return replace(row, end=HostEnd.NOT_CONTAINED, message=f"{reason}; {row.message}")
+    if row.end is not HostEnd.VERIFIED or (own and _of(own) is HostEnd.VERIFIED):
         return row
     if closing and not own:
         why = f"its last closing is of run {closing.run} at {closing.closed}, the order of {row.run} at {row.ordered}"
-    told = f"its closing says {own.word}" if own else why or "its store has no closing of it"
-    return replace(row, end=End.UNVERIFIED, message=f"{told}; {row.message}")
+    reason = f"its closing says {own.word}" if own else why or "its store has no closing of it"
+    return replace(row, end=HostEnd.UNVERIFIED, message=f"{reason}; {row.message}")
 
 
 def _is_of(row: Row, closing: Closed) -> bool:
@@ -250,8 +253,8 @@ def _is_of(row: Row, closing: Closed) -> bool:
     return row.ordered is not None and closing.closed > row.ordered
 
 
-def _of(closing: Closed) -> End:
-    return _OF_WORD[Word(closing.word)] if closing.word in {*Word} else End.UNVERIFIED
+def _of(closing: Closed) -> HostEnd:
+    return _OF_WORD[Word(closing.word)] if closing.word in {*Word} else HostEnd.UNVERIFIED
 
 
 def expires(row: Row, now: datetime) -> bool:

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from tasks.custody.audit.finding import Finding, broken, note, shown, unclear
+from tasks.custody.audit.finding import AuditFinding, broken, note, printable, unclear
 from tasks.custody.audit.layout import SIGNATURE, gaps, records_in
 from tasks.custody.audit.signed import Hand
 from tasks.custody.audit.timed import TimeStamps, may_lie_beside, time_stamps
 from tasks.custody.audit.untrusted import Unreadable
 from tasks.custody.evidence.keys import CLOSING, fleet_record_key, targets_key
 from tasks.custody.fleet.documents import FleetClosing, HostLine, read_fleet_closing, read_hosts, read_targets
-from tasks.custody.fleet.ends import End, Row
+from tasks.custody.fleet.ends import HostEnd, Row
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.fleet.places import HOSTS, key_at
 from tasks.custody.fleet.verdict import verdict_of
@@ -36,7 +36,7 @@ class FleetLayout:
         return f"fleets/{self.fleet}/"
 
     @property
-    def signed(self) -> tuple[str, ...]:
+    def signed_keys(self) -> tuple[str, ...]:
         """Keys of the signed documents: each closing."""
         return tuple(fleet_record_key(self.fleet, number, CLOSING) for number in self.records)
 
@@ -45,7 +45,7 @@ class FleetLayout:
 class FleetExamination:
     """What the documents of a fleet say: findings, the lines of the last record's hosts, and the signers named."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[AuditFinding, ...]
     hosts: tuple[HostLine, ...]
     verdict: str
     named: Mapping[str, str]
@@ -60,7 +60,7 @@ def fleet_layout(fleet: str, keys: Iterable[str]) -> FleetLayout:
 
 def examine_fleet(layout: FleetLayout, documents: Mapping[str, bytes], roots: Roots) -> FleetExamination:
     """Judge the documents, which are all objects below fleets/ID/, by key. `roots` are time-stamp authorities'."""
-    findings = list[Finding]()
+    findings = list[AuditFinding]()
 
     def read(key: str, how: Callable[[bytes], T]) -> T | None:
         try:
@@ -71,7 +71,7 @@ def examine_fleet(layout: FleetLayout, documents: Mapping[str, bytes], roots: Ro
 
     targets = read(targets_key(layout.fleet), read_targets)
     closings = {
-        number: read(key, read_fleet_closing) for number, key in zip(layout.records, layout.signed, strict=True)
+        number: read(key, read_fleet_closing) for number, key in zip(layout.records, layout.signed_keys, strict=True)
     }
     last = max((number for number, closing in closings.items() if closing), default=0)
     hosts_key = fleet_record_key(layout.fleet, last, HOSTS)
@@ -80,7 +80,7 @@ def examine_fleet(layout: FleetLayout, documents: Mapping[str, bytes], roots: Ro
     for number, closing in closings.items():
         if closing:
             findings += _closing_holds(layout, number, closing, documents)
-    findings += _unnamed(layout, closings, documents)
+    findings += _find_unnamed(layout, closings, documents)
     if targets and targets.id != layout.fleet:
         findings.append(broken(targets_key(layout.fleet), "it is the list of another one", layout.fleet, targets.id))
     lines = hosts.hosts if hosts else ()
@@ -88,16 +88,18 @@ def examine_fleet(layout: FleetLayout, documents: Mapping[str, bytes], roots: Ro
         findings.append(broken(hosts_key, "the last record does not say what became of the hosts"))
     if hosts and targets and (closing := closings[last]):
         findings += _hosts_hold(hosts_key, targets, lines, closing.verdict)
-    keys = zip(layout.records, layout.signed, strict=True)
+    keys = zip(layout.records, layout.signed_keys, strict=True)
     readable = {key: closing for number, key in keys if (closing := closings[number])}
     signers = {key: each.signer.fingerprint for key, each in readable.items() if each.signer}
     closing = closings.get(last)
-    told = f"{closing.verdict} (record/{last:03d})" if closing else "none: no run has closed a record that can be read"
+    verdict = (
+        f"{closing.verdict} (record/{last:03d})" if closing else "none: no run has closed a record that can be read"
+    )
     timed = time_stamps(readable, documents, roots)
-    return FleetExamination(tuple(findings), lines, told, signers, targets.opened_at if targets else None, timed)
+    return FleetExamination(tuple(findings), lines, verdict, signers, targets.opened_at if targets else None, timed)
 
 
-def one_signer(home: str, of_fleet: Iterable[Hand], of_hosts: Iterable[Hand]) -> Iterator[Finding]:
+def one_signer(home: str, of_fleet: Iterable[Hand], of_hosts: Iterable[Hand]) -> Iterator[AuditFinding]:
     """Yield a finding if a host's key could have signed the fleet's records: a host must not vouch for the others."""
     fleet, hosts = ({hand.key.fingerprint for hand in hands} for hands in (of_fleet, of_hosts))
     if len(fleet) > 1:
@@ -109,24 +111,26 @@ def one_signer(home: str, of_fleet: Iterable[Hand], of_hosts: Iterable[Hand]) ->
 
 def _complete(
     layout: FleetLayout, documents: Mapping[str, bytes], closings: Mapping[int, FleetClosing | None]
-) -> Iterator[Finding]:
+) -> Iterator[AuditFinding]:
     if targets_key(layout.fleet) not in documents:
         yield broken(targets_key(layout.fleet), "the frozen list of hosts is missing", "the list", "none")
     if not layout.records:
         yield unclear(layout.home, "no run has closed a record", "at least one record", "none")
     for number in gaps(layout.records):
         yield unclear(fleet_record_key(layout.fleet, number, CLOSING), "this record is missing", "no gap", "none")
-    for number, key in zip(layout.records, layout.signed, strict=True):
+    for number, key in zip(layout.records, layout.signed_keys, strict=True):
         if closings[number] is None and key not in documents:
             yield unclear(key, "the record has no closing: its run died, or it was removed", CLOSING, "none")
 
 
 def _closing_holds(
     layout: FleetLayout, number: int, closing: FleetClosing, documents: Mapping[str, bytes]
-) -> Iterator[Finding]:
+) -> Iterator[AuditFinding]:
     key = fleet_record_key(layout.fleet, number, CLOSING)
     if (closing.fleet, closing.record) != (layout.fleet, number):
-        yield broken(key, "it is the closing of something else", f"{layout.fleet} {number}", shown(closing.fleet, 80))
+        yield broken(
+            key, "it is the closing of something else", f"{layout.fleet} {number}", printable(closing.fleet, 80)
+        )
     promised = {fleet_record_key(layout.fleet, number, name): sha256 for name, sha256 in closing.files.items()}
     for name, sha256 in {**promised, targets_key(layout.fleet): closing.targets}.items():
         got = digest_bytes(documents[name]) if name in documents else "no object"
@@ -136,11 +140,11 @@ def _closing_holds(
         yield broken(key, f"it does not vouch for {HOSTS}")
 
 
-def _unnamed(
+def _find_unnamed(
     layout: FleetLayout, closings: Mapping[int, FleetClosing | None], documents: Mapping[str, bytes]
-) -> Iterator[Finding]:
+) -> Iterator[AuditFinding]:
     """Yield notes of objects that no closing names; a folder without a closing has a finding already."""
-    known = {targets_key(layout.fleet), *layout.signed, *(f"{key}{SIGNATURE}" for key in layout.signed)}
+    known = {targets_key(layout.fleet), *layout.signed_keys, *(f"{key}{SIGNATURE}" for key in layout.signed_keys)}
     for number, closing in closings.items():
         known |= {*may_lie_beside({fleet_record_key(layout.fleet, number, CLOSING): closing} if closing else {})}
         folder = fleet_record_key(layout.fleet, number, "")
@@ -149,26 +153,33 @@ def _unnamed(
     yield from (note(key, "no document names it: nobody vouches for it") for key in sorted(documents.keys() - known))
 
 
-def _hosts_hold(key: str, targets: FleetIncident, lines: tuple[HostLine, ...], verdict: End) -> Iterator[Finding]:
+def _hosts_hold(
+    key: str, targets: FleetIncident, lines: tuple[HostLine, ...], verdict: HostEnd
+) -> Iterator[AuditFinding]:
     """Check that each host of the frozen list has exactly one line, and that the verdict follows from the lines."""
-    wanted, told = Counter(host.name for host in targets.hosts), Counter(line.host for line in lines)
-    for name in sorted(wanted - told):
-        yield broken(key, f"the host {shown(name, 80)} is missing", "one line for each host of the frozen list", "none")
-    for name in sorted(told - wanted):
-        yield broken(key, f"the host {shown(name, 80)} is not in the frozen list, or told twice")
+    wanted, listed = Counter(host.name for host in targets.hosts), Counter(line.host for line in lines)
+    for name in sorted(wanted - listed):
+        yield broken(
+            key, f"the host {printable(name, 80)} is missing", "one line for each host of the frozen list", "none"
+        )
+    for name in sorted(listed - wanted):
+        yield broken(key, f"the host {printable(name, 80)} is not in the frozen list, or told twice")
     places = Counter((line.beneath, line.incident) for line in lines if line.closing and line.beneath is not None)
     for (beneath, incident), times in places.items():
         if times > 1:
-            where = shown(key_at(beneath or "", f"incidents/{incident}"), 160)
+            where = printable(key_at(beneath or "", f"incidents/{incident}"), 160)
             yield broken(key, f"several hosts name the incident {where}", "one host", str(times))
     rows = [Row(line.host, end=line.end) for line in lines]
     if wanted and (follows := verdict_of([*wanted], rows).end) is not verdict:
         yield broken(key, "the verdict does not follow from its lines", str(follows), str(verdict))
     for line in lines:
-        if line.end is End.VERIFIED and (line.closing is None or line.closing.verdict != "VERIFIED"):
+        if line.end is HostEnd.VERIFIED and (line.closing is None or line.closing.verdict != "VERIFIED"):
             got = line.closing.verdict if line.closing else "none"
             yield broken(
-                key, f"the host {shown(line.host, 80)} is Verified without a closing", "VERIFIED", shown(got, 80)
+                key,
+                f"the host {printable(line.host, 80)} is Verified without a closing",
+                "VERIFIED",
+                printable(got, 80),
             )
         if line.stands:
-            yield note(key, f"the order of {shown(line.host, 80)} still stood when the record was closed")
+            yield note(key, f"the order of {printable(line.host, 80)} still stood when the record was closed")

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
-from tasks.custody.fleet.ends import End, Row
+from tasks.custody.fleet.ends import HostEnd, Row
 
 _NUMBERED: Final = re.compile(r"(.*?)(\d+)(\D*)", re.ASCII)
-_ORDER: Final = {str(end): place for place, end in enumerate(reversed(End))}
+_ORDER: Final = {str(end): place for place, end in enumerate(reversed(HostEnd))}
 
 
 @dataclass(frozen=True)
-class Line:
+class OutcomeLine:
     """Hosts of like outcome: their folded names, how many, and the outcome."""
 
     hosts: str
@@ -21,12 +21,12 @@ class Line:
     label: str
 
 
-def fold(rows: Iterable[Row]) -> list[Line]:
+def fold(rows: Iterable[Row]) -> list[OutcomeLine]:
     """Return the lines of the table: good ends first, then bad ones, then what is not over."""
     groups = dict[str, list[str]]()
     for row in rows:
         groups.setdefault(row.label, []).append(row.host)
-    lines = [Line(fold_names(names), len(names), label) for label, names in groups.items()]
+    lines = [OutcomeLine(fold_names(names), len(names), label) for label, names in groups.items()]
     return sorted(lines, key=lambda line: (_ORDER.get(line.label.partition(",")[0], len(_ORDER)), line.label))
 
 
@@ -35,13 +35,13 @@ def fold_names(names: Sequence[str]) -> str:
     parts = [(match[1], match[3], match[2]) for name in names if (match := _NUMBERED.fullmatch(name))]
     plain = [name for name in names if not _NUMBERED.fullmatch(name)]
     folded = [
-        _folded(before, after, [number for _, _, number in some])
+        _fold_numbers(before, after, [number for _, _, number in some])
         for (before, after), some in groupby(sorted(set(parts)), key=lambda part: part[:2])
     ]
     return ",".join([*folded, *sorted(set(plain))])
 
 
-def _folded(before: str, after: str, numbers: Sequence[str]) -> str:
+def _fold_numbers(before: str, after: str, numbers: Sequence[str]) -> str:
     ranges = list(_ranges(sorted(numbers, key=lambda number: (len(number), number))))
     if len(ranges) == 1 and ranges[0][0] == ranges[0][1]:
         return f"{before}{ranges[0][0]}{after}"

@@ -92,7 +92,7 @@ def why_ignored(payload: object, openings: Sequence[str]) -> str:
     return "" if signature.startswith(tuple(openings)) else "it is signed by a key that fleet_signers does not name"
 
 
-def verified(text: str, signature: str, signers: Sequence["AllowedSigner"]) -> Frame:
+def verify_frame(text: str, signature: str, signers: Sequence["AllowedSigner"]) -> Frame:
     """Return the frame that an allowed signer has signed; nothing is parsed before. Raises ValueError."""
     from tasks.custody.store.signature import signer  # a worker without fleet_signers does not load it
 
@@ -108,7 +108,7 @@ def verified(text: str, signature: str, signers: Sequence["AllowedSigner"]) -> F
 
 
 @dataclass(frozen=True)
-class Answer:
+class FrameAnswer:
     """What a host has answered: it froze or thawed so many processes, or refused, and why. Any client can forge one.
 
     `at` is by the host's clock, or when the server heard it, if that was earlier.
@@ -121,7 +121,7 @@ class Answer:
     at: datetime | None = None
 
     @classmethod
-    def of(cls, event: Mapping[str, Any]) -> "Answer":
+    def of(cls, event: Mapping[str, Any]) -> "FrameAnswer":
         """Parse an event. Raises ValueError, KeyError or TypeError for another one."""
         payload = event["payload"]
         at = min(datetime.fromisoformat(event[name]).astimezone(UTC) for name in ("occurred", "received"))

@@ -9,7 +9,7 @@ from tasks.custody.fleet.order import Order
 
 
 @dataclass(frozen=True)
-class Host:
+class TargetHost:
     """A host of a fleet, known by the name of its workload block.
 
     `deployment` is the id of its evacuation, `pool` and `queue` lead to its worker, `store` is its store block.
@@ -42,7 +42,7 @@ class FleetIncident:
     ask_seconds: float
     unanswered: Literal["stop", "thaw"]
     senders: int
-    hosts: tuple[Host, ...]
+    hosts: tuple[TargetHost, ...]
 
     def is_opened_by(self, run: str) -> bool:
         """Return whether this run has opened it."""
@@ -80,7 +80,7 @@ class FleetIncident:
         """
         return ordered if attempt > 1 else self.opened_at
 
-    def order(self, host: Host, attempt: int, now: datetime) -> Order:
+    def order(self, host: TargetHost, attempt: int, now: datetime) -> Order:
         """Return the order for an attempt that is made now."""
         since = self.since(attempt, now)
         late = timedelta(seconds=0 if self.asks_all else self.ask_after_seconds)
@@ -96,7 +96,7 @@ class FleetIncident:
         )
 
     @classmethod
-    def of(cls, said: Mapping[str, Any]) -> "FleetIncident":
+    def of(cls, fields: Mapping[str, Any]) -> "FleetIncident":
         """Parse `facts`. Raises KeyError, TypeError or ValueError; checks no types: an audit does."""
-        hosts = tuple(Host(**host) for host in said["hosts"])
-        return cls(**{**said, "hosts": hosts, "opened_at": datetime.fromisoformat(said["opened_at"])})
+        hosts = tuple(TargetHost(**host) for host in fields["hosts"])
+        return cls(**{**fields, "hosts": hosts, "opened_at": datetime.fromisoformat(fields["opened_at"])})

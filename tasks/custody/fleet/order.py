@@ -34,22 +34,22 @@ class Order:
     limit: str = ""
 
     @classmethod
-    def of(cls, said: Mapping[str, Any] | None) -> "Order | None":
+    def of(cls, fields: Mapping[str, Any] | None) -> "Order | None":
         """Parse a run's parameter; None if there is none. Raises ValueError, KeyError or TypeError if it is invalid."""
-        if not said:
+        if not fields:
             return None
-        fleet, host, unanswered = str(said["fleet"]), str(said["host"]), str(said["unanswered"])
+        fleet, host, unanswered = str(fields["fleet"]), str(fields["host"]), str(fields["unanswered"])
         if not _FLEET.fullmatch(fleet) or not _HOST.fullmatch(host) or unanswered not in {"stop", "thaw"}:
             raise ValueError(f"expected an order of a fleet; got {fleet[:80]!r}, {host[:80]!r}, {unanswered[:80]!r}")
         return cls(
             fleet=fleet,
             host=host,
-            attempt=int(said["attempt"]),
-            not_after=_time(said["not_after"]),
-            ask_from=_time(said["ask_from"]),
-            ask_seconds=float(said["ask_seconds"]),
+            attempt=int(fields["attempt"]),
+            not_after=_time(fields["not_after"]),
+            ask_from=_time(fields["ask_from"]),
+            ask_seconds=float(fields["ask_seconds"]),
             unanswered=cast("Literal['stop', 'thaw']", unanswered),
-            limit=str(said.get("limit", "")),
+            limit=str(fields.get("limit", "")),
         )
 
     @property
@@ -63,7 +63,7 @@ class Order:
         """The idempotency key of its run: the server makes one run of it, however often it is asked to."""
         return f"{self.fleet}:{self.host}:{self.attempt}"
 
-    def expired(self, now: datetime) -> bool:
+    def is_expired(self, now: datetime) -> bool:
         """Return whether it stands no longer."""
         return now > self.not_after
 
@@ -94,8 +94,8 @@ def parse_fleet_id(text: str) -> str:
     return text
 
 
-def _time(said: object) -> datetime:
-    time = datetime.fromisoformat(str(said))
+def _time(value: object) -> datetime:
+    time = datetime.fromisoformat(str(value))
     if time.tzinfo is None:
         raise ValueError(f"expected a time with its zone; got {time}")
     return time.astimezone(UTC)

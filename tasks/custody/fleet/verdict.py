@@ -4,17 +4,17 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tasks.custody.fleet.ends import End, Row
+from tasks.custody.fleet.ends import HostEnd, Row
 from tasks.custody.fleet.fold import fold
 
-_FINE = frozenset({End.VERIFIED, End.THAWED})
+_FINE = frozenset({HostEnd.VERIFIED, HostEnd.THAWED})
 
 
 @dataclass(frozen=True)
 class FleetVerdict:
     """The fleet's end, and a line that says what became of which hosts."""
 
-    end: End
+    end: HostEnd
     message: str
 
 
@@ -26,16 +26,16 @@ def verdict_of(hosts: Sequence[str], rows: Iterable[Row]) -> FleetVerdict:
     by_host = {row.host: row for row in rows}
     if not hosts:
         raise ValueError("expected a fleet with hosts; got none")
-    ends = [(by_host[host].end if host in by_host else None) or End.CRASHED for host in hosts]
-    worst = min(ends, key=list(End).index)
+    ends = [(by_host[host].end if host in by_host else None) or HostEnd.CRASHED for host in hosts]
+    worst = min(ends, key=list(HostEnd).index)
     counts = Counter(ends)
-    missing = [Row(host, end=End.CRASHED) for host in hosts if host not in by_host]
+    missing = [Row(host, end=HostEnd.CRASHED) for host in hosts if host not in by_host]
     lines = fold([*(by_host[host] for host in dict.fromkeys(hosts) if host in by_host), *missing])
-    told = "; ".join(f"{line.hosts} {line.label}" for line in lines)
-    return FleetVerdict(worst, f"{counts[End.VERIFIED]} of {len(hosts)} hosts Verified: {told}")
+    summary = "; ".join(f"{line.hosts} {line.label}" for line in lines)
+    return FleetVerdict(worst, f"{counts[HostEnd.VERIFIED]} of {len(hosts)} hosts Verified: {summary}")
 
 
-def settled(rows: Iterable[Row]) -> bool:
+def is_settled(rows: Iterable[Row]) -> bool:
     """Return whether every host that answers has its end. Orders of silent ones may still stand."""
     return all(row.end is not None for row in rows)
 
@@ -47,7 +47,7 @@ def over(rows: Iterable[Row]) -> bool:
 
 def all_that_answer_contained(rows: Iterable[Row]) -> bool:
     """Return whether each host that is not silent is proven contained; False if none answers."""
-    answering = [row for row in rows if row.end is not End.SILENT]
+    answering = [row for row in rows if row.end is not HostEnd.SILENT]
     return bool(answering) and all(row.is_contained for row in answering)
 
 

@@ -41,23 +41,25 @@ class Alarm:
     began: datetime | None = None
 
     @classmethod
-    def of(cls, said: Mapping[str, Any] | None) -> "Alarm | None":
+    def of(cls, parameters: Mapping[str, Any] | None) -> "Alarm | None":
         """Parse the parameters that an automation passes (`parameters` in prefect.yaml); None if there are none."""
-        if not said:
+        if not parameters:
             return None
-        payload = said.get("payload")
-        told: Mapping[str, Any] = payload if isinstance(payload, Mapping) else {}
+        payload = parameters.get("payload")
+        fields: Mapping[str, Any] = payload if isinstance(payload, Mapping) else {}
         return cls(
-            event=_text(said.get("event")),
-            name=_text(said.get("name")) or _text(said.get("resource"), digests=True),
-            run=_run(told.get("run_id")) or _run(str(said.get("resource")).removeprefix(_RUN)),
-            host=_text(told.get("host")),
-            pid=_number(told.get("pid")),
-            start=_number(told.get("start")),
-            exit_code=_number(told.get("exit_code")),
-            message=_text(told.get("message")) or _text(said.get("message")) or _lines(told.get("last_lines")),
-            occurred=_time(said.get("occurred")),
-            began=_time(told.get("began")),
+            event=_text(parameters.get("event")),
+            name=_text(parameters.get("name")) or _text(parameters.get("resource"), digests=True),
+            run=_run(fields.get("run_id")) or _run(str(parameters.get("resource")).removeprefix(_RUN)),
+            host=_text(fields.get("host")),
+            pid=_number(fields.get("pid")),
+            start=_number(fields.get("start")),
+            exit_code=_number(fields.get("exit_code")),
+            message=_text(fields.get("message"))
+            or _text(parameters.get("message"))
+            or _lines(fields.get("last_lines")),
+            occurred=_time(parameters.get("occurred")),
+            began=_time(fields.get("began")),
         )
 
     def comparable(self, server: datetime, host: datetime) -> "Alarm":
@@ -117,7 +119,7 @@ def belongs_to(alarm: Alarm, past: Iterable[Past]) -> str:
     """
     newest = sorted(past, key=lambda each: each.incident, reverse=True)
     for each in newest:
-        if (alarm.run in each.runs and not _began_since(alarm, each)) or _contained(alarm, each):
+        if (alarm.run in each.runs and not _began_since(alarm, each)) or _is_contained(alarm, each):
             return each.incident
     for each in newest:
         began = alarm.occurred if each.thawed else alarm.began or alarm.occurred
@@ -147,14 +149,14 @@ def _surely_before(moment: datetime, lifted: datetime) -> bool:
     return latest <= lifted and moment != lifted
 
 
-def _contained(alarm: Alarm, past: Past) -> bool:
+def _is_contained(alarm: Alarm, past: Past) -> bool:
     """Return whether the incident contained the alarm's process, by pid and start.
 
     Without a start the pid alone counts, unless the training began after the cordon was lifted.
     """
     if alarm.start is None and _began_since(alarm, past):
         return False
-    return any(who.pid == alarm.pid and alarm.start in {None, who.start} for who in past.processes)
+    return any(process.pid == alarm.pid and alarm.start in {None, process.start} for process in past.processes)
 
 
 def _text(value: object, *, digests: bool = False) -> str:

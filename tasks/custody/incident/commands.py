@@ -58,7 +58,7 @@ def _whole(text: str) -> str:
     return f"{Path(file).absolute()}:{name}" if name else str(Path(file).absolute())
 
 
-def _typed(workload: str) -> Typed:
+def _parse_words(workload: str) -> Typed:
     return _by_hand[-1] if _by_hand else Typed(f"evacuation.toml:{workload}")
 
 
@@ -66,19 +66,19 @@ def run_line(flow: str, workload: str, incident: str = "") -> str:
     """Return the command that runs this flow (for this incident, if given): by a worker, or as this run was typed."""
     if not _by_hand:
         return deployment_run(flow, workload, incident)
-    given = ["--incident", incident] if incident and flow != "thaw" else []
-    return _by_hand[-1].line(_VERBS[flow], *given)
+    option = ["--incident", incident] if incident and flow != "thaw" else []
+    return _by_hand[-1].line(_VERBS[flow], *option)
 
 
 def deployment_run(flow: str, workload: str, incident: str = "") -> str:
     """Return the command that has a worker run this flow (for this incident, if given), to be pasted as it stands."""
-    given = f" --param incident_id={incident}" if incident else ""
-    return f"prefect deployment run {full_name(flow, workload)}{given} --watch"
+    option = f" --param incident_id={incident}" if incident else ""
+    return f"prefect deployment run {full_name(flow, workload)}{option} --watch"
 
 
 def postmortem_line(workload: str, incident: str) -> str:
     """Return the command that shows and writes what people have to say in the postmortem."""
-    return _typed(workload).line("postmortem", incident)
+    return _parse_words(workload).line("postmortem", incident)
 
 
 def audit_line(block: str, there: str, incident: str, *words: str) -> str:
@@ -95,7 +95,7 @@ def answer_lines(workload: str, incident: str, pids: Sequence[int]) -> str:
     The other choice stands in parentheses: a shell refuses the line as a whole, and would take `bystander|end` for an
     answer and a program.
     """
-    typed = _typed(workload)
+    typed = _parse_words(workload)
     lines = [f"{typed.line('answer', incident, str(pid), 'bystander')} (or: end)" for pid in pids[:_SHOWN]]
     rest = [f"{len(pids) - _SHOWN} more in the same way"] if len(pids) > _SHOWN else []
     form = "" if _by_hand else f"; or the deployment {full_name('answer', workload)} in Prefect's UI"

@@ -75,7 +75,7 @@ def read_tables(path: Path) -> Tables:
         raise Refused("a TOML file", f"{path}: {error}", _CHECK_PATH) from error
 
 
-def described(path: Path, kind: str) -> Tables:
+def read_description(path: Path, kind: str) -> Tables:
     """Read the tables of a TOML file. A folder is a workload by the runbook's defaults, and its store is $S3_BUCKET.
 
     Raises Refused, for a folder only for what it lacks of this kind.
@@ -111,12 +111,12 @@ def _is_file(path: Path) -> bool:
 
 def exported_store(url: str = "") -> dict[str, Any]:
     """Return the fields of the store at this URL, or at $S3_BUCKET. Raises Refused if there is no URL of a bucket."""
-    given = url or os.environ.get(BUCKET, "")
-    if not given.removeprefix(URL).strip("/") or not given.startswith(URL):
+    bucket = url or os.environ.get(BUCKET, "")
+    if not bucket.removeprefix(URL).strip("/") or not bucket.startswith(URL):
         cure = f"export {BUCKET}=s3://BUCKET/PREFIX, or name a file that has the store. {BUCKET} を設定してください。"
-        raise Refused(f"{BUCKET} in the form s3://BUCKET/PREFIX", repr(given) if given else "nothing", cure)
+        raise Refused(f"{BUCKET} in the form s3://BUCKET/PREFIX", repr(bucket) if bucket else "nothing", cure)
     found = {field: [os.environ[name] for name in names if os.environ.get(name)] for field, names in _AWS.items()}
-    return {"bucket": given, **{field: values[0] for field, values in found.items() if values}}
+    return {"bucket": bucket, **{field: values[0] for field, values in found.items() if values}}
 
 
 def tables(file: str, text: str) -> Tables:
@@ -125,14 +125,14 @@ def tables(file: str, text: str) -> Tables:
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise Refused("a TOML file", f"{file}: {error}", "Correct it there. その行を直してください。") from error
-    unknown = [*(found.keys() - set(KINDS)), *(kind for kind in found if not _named(found[kind]))]
+    unknown = [*(found.keys() - set(KINDS)), *(kind for kind in found if not _is_named(found[kind]))]
     if unknown or not found:
         got = ", ".join(sorted(unknown)) if found else "nothing"
         raise Refused("tables [workload.NAME], [store.NAME] and [fleet.NAME]", got, _FIRST_FILE)
     return found
 
 
-def _named(table: object) -> bool:
+def _is_named(table: object) -> bool:
     return isinstance(table, dict) and all(isinstance(fields, dict) for fields in table.values())
 
 
@@ -192,10 +192,10 @@ def unit(text: str) -> str:
 
 def address(command: Iterable[str], environment: Mapping[str, str]) -> str:
     """Return the URL of a server on this host by its command and environment: the last port named, else 8000."""
-    return f"http://127.0.0.1:{[_USUAL_PORT, *ports_named(command, environment)][-1]}"
+    return f"http://127.0.0.1:{[_USUAL_PORT, *find_ports(command, environment)][-1]}"
 
 
-def ports_named(command: Iterable[str], environment: Mapping[str, str]) -> list[str]:
+def find_ports(command: Iterable[str], environment: Mapping[str, str]) -> list[str]:
     """Return the ports that a server's command and environment name; the last one counts."""
     words = " ".join([*(f"{name}={value}" for name, value in environment.items()), *command]).split()
     return [str(port) for port in _PORT.findall("\n".join(words))]
@@ -231,17 +231,17 @@ def default_evidence(root: Path) -> Path:
     return root / "evidence"
 
 
-def recognisable(given: Mapping[str, Any], host: str) -> dict[str, Any]:
+def recognisable(fields: Mapping[str, Any], host: str) -> dict[str, Any]:
     """Return the fields that recognise a workload, with the block's defaults for missing ones.
 
     Raises ValueError or KeyError if a field that decides which processes are frozen is invalid, by the block's rules.
     """
-    fields = {"host": host, **_PATTERNS, **_REST, **given}
+    complete = {"host": host, **_PATTERNS, **_REST, **fields}
     for name in _PATTERNS:
-        pattern(fields[name])
-    for each in fields["bystanders"]:
+        pattern(complete[name])
+    for each in complete["bystanders"]:
         bystander(each)
-    for each in fields["units"]:
+    for each in complete["units"]:
         unit(each)
-    absolute(Path(fields["root"]))
-    return fields
+    absolute(Path(complete["root"]))
+    return complete

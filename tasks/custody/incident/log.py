@@ -16,11 +16,11 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 START = "0" * 64
-_TOLD = 20
+_MAX_MESSAGES = 20
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
-def chained(previous: str, sequence: int, fields: Mapping[str, Any]) -> bytes:
+def chain_line(previous: str, sequence: int, fields: Mapping[str, Any]) -> bytes:
     """Return one line: the fields, its number, and the hash of the previous line."""
     entry = {"seq": sequence, "prev": previous, **fields}
     return (json.dumps(entry, ensure_ascii=True, allow_nan=False) + "\n").encode()
@@ -33,20 +33,20 @@ def head(line: bytes) -> str:
 
 def broken(lines: Iterable[bytes], previous: str = START, sequence: int = 0) -> list[str]:
     """Check a chain from a known head. Returns a message for each dropped, swapped or edited line, 20 at most."""
-    found = list(islice(_breaks(lines, previous, sequence), _TOLD + 1))
-    return found if len(found) <= _TOLD else [*found[:_TOLD], "and more"]
+    found = list(islice(_breaks(lines, previous, sequence), _MAX_MESSAGES + 1))
+    return found if len(found) <= _MAX_MESSAGES else [*found[:_MAX_MESSAGES], "and more"]
 
 
 def _breaks(lines: Iterable[bytes], previous: str, sequence: int) -> Iterator[str]:
     for line in lines:
         try:
             entry = json.loads(line)
-            said, number = entry["prev"], entry["seq"]
+            link, number = entry["prev"], entry["seq"]
         except (ValueError, KeyError, TypeError, RecursionError):
             yield f"line {sequence}: not a custody entry"
         else:
-            if said != previous:
-                yield f"line {sequence}: follows {str(said)[:12]}, not {previous[:12]}"
+            if link != previous:
+                yield f"line {sequence}: follows {str(link)[:12]}, not {previous[:12]}"
             if number != sequence:
                 yield f"line {sequence}: is numbered {str(number)[:12]}"
         previous, sequence = head(line), sequence + 1
@@ -100,7 +100,7 @@ class CustodyLog:
                 "object": subject,
                 **facts,
             }
-            line = chained(self._head, self._sequence, fields)
+            line = chain_line(self._head, self._sequence, fields)
             self._head, self._sequence = head(line), self._sequence + 1
             self._waiting.append(line)
             try:

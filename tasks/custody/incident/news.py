@@ -1,4 +1,4 @@
-"""Word what people are told once it is known whether a workload is contained, and find what was told before."""
+"""Write the message that a run sends once it knows whether a workload is contained, and find its topic."""
 
 import re
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tasks.custody.containment.receipt import Containment, Stop
-from tasks.custody.fleet.ends import End, Row
+from tasks.custody.fleet.ends import HostEnd, Row
 from tasks.custody.fleet.fold import fold, fold_names
 from tasks.custody.visible import visible
 
@@ -43,7 +43,7 @@ Who acts 対応: you: answer on the run of each that asks; without an answer it 
 
 @dataclass(frozen=True)
 class News:
-    """What people are told: a state, which becomes the subject, and lines of which the first names the incident."""
+    """A message to people: a state, which becomes the subject, and lines of which the first names the incident."""
 
     state: str
     message: str
@@ -51,50 +51,50 @@ class News:
 
 def contained_news(incident: str, where: str, stop: Stop | None, found: Containment) -> News:
     """Return what was stopped, what was not, who acts and what follows. `where` names workload and host."""
-    if not found.contained:
+    if not found.is_contained:
         state, word, then = "NotContained", "NOT contained 未完了", _YOU
     elif found.unknown:
         state, word, then = "Unanswered", "stopped as far as known 判明分は停止", _SAY
     else:
         state, word, then = "Contained", "contained 封じ込め完了", _NOBODY
-    told = (
+    sentences = (
         f"{incident}: {where}: {word} {found.at.astimezone():%Y-%m-%d %H:%M:%S %Z}",
         f"Stopped 停止: {stop.summary if stop else 'not known, look at the run'}",
         f"Left 残存: {found.summary}",
     )
-    return News(state, "\n".join([*map(visible, told), then]))
+    return News(state, "\n".join([*map(visible, sentences), then]))
 
 
 def fleet_news(incident: str, name: str, rows: Sequence[Row]) -> News:
     """Return that all hosts which answer are contained, and which do not answer."""
-    silent = [row.host for row in rows if row.end is End.SILENT]
-    left = f"no sign of life from {', '.join(silent)}: cut them off by hand 応答なし" if silent else "no host なし"
-    told = (
+    silent = [row.host for row in rows if row.end is HostEnd.SILENT]
+    remaining = f"no sign of life from {', '.join(silent)}: cut them off by hand 応答なし" if silent else "no host なし"
+    sentences = (
         f"{incident}: fleet {name}: all that answer are contained 応答した全ホストの封じ込め完了",
         f"Stopped 停止: {len(rows) - len(silent)} of {len(rows)} hosts",
-        f"Left 残存: {left}",
+        f"Left 残存: {remaining}",
     )
-    return News("Contained", "\n".join([*map(visible, told), _CUT if silent else _NOBODY]))
+    return News("Contained", "\n".join([*map(visible, sentences), _CUT if silent else _NOBODY]))
 
 
 def fleet_needs(incident: str, name: str, rows: Sequence[Row]) -> News:
     """Return that these hosts need a person: what is not contained, and what is frozen and asks."""
     asking = [row.host for row in rows if row.asks]
     lines = "; ".join(f"{line.hosts} {line.label}" for line in fold(row for row in rows if not row.asks))
-    told = (
+    sentences = (
         f"{incident}: fleet {name}: {len(rows)} hosts need you {len(rows)} 台で対応が必要",
         f"Not contained 封じ込め未完了: {lines or 'none なし'}",
         f"Frozen, and asking to be stopped or thawed 停止か解凍かの回答待ち: {fold_names(asking) or 'none なし'}",
     )
-    unanswered = {row.end for row in rows if not row.asks} == {End.UNANSWERED}
+    unanswered = {row.end for row in rows if not row.asks} == {HostEnd.UNANSWERED}
     state, act = ("Unanswered", _SAY) if unanswered else ("NotContained", _YOU) if lines else ("Paused", "")
-    return News(state, "\n".join([*map(visible, told), *filter(None, (act, _ANSWER if asking else ""))]))
+    return News(state, "\n".join([*map(visible, sentences), *filter(None, (act, _ANSWER if asking else ""))]))
 
 
 def topic(event: str, message: str) -> str:
     """Return what a message is about; two in a row on one topic that have one subject tell the same.
 
-    Empty if it is never told twice: it names no incident, or asks a person for an answer.
+    Empty for one that is always sent: it names no incident, or asks a person for an answer.
     """
     found = _INCIDENT.match(message)
     if not found or event == _WAITING:

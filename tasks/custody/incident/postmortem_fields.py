@@ -19,9 +19,9 @@ class PostmortemFields:
     prevention: str = ""
     contact: str = ""
 
-    def updated(self, given: Mapping[str, str]) -> "PostmortemFields":
+    def with_texts(self, texts: Mapping[str, str]) -> "PostmortemFields":
         """Return the fields with the given ones in place of what was written before."""
-        return replace(self, **{name: text.strip() for name, text in given.items()})
+        return replace(self, **{name: text.strip() for name, text in texts.items()})
 
     @property
     def open(self) -> tuple[str, ...]:

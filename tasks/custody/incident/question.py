@@ -36,8 +36,8 @@ def question_of(entries: Iterable[Mapping[str, Any]]) -> Question:
 
 def answers(entries: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     """Notes for the verdict: what was answered, whichever run asked."""
-    told = [str(entry.get("result")) for entry in entries if entry.get("action") == "answered"]
-    return tuple(f"a person was asked whether to stop or to thaw: {each}" for each in told)
+    results = [str(entry.get("result")) for entry in entries if entry.get("action") == "answered"]
+    return tuple(f"a person was asked whether to stop or to thaw: {each}" for each in results)
 
 
 def seconds_left(question: Question, now: datetime, allowed: float) -> float:

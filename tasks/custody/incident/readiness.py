@@ -57,7 +57,9 @@ def fatal(found: str, matters: str, cure: str) -> Finding:
     return Finding(Weight.FATAL, found, matters, cure)
 
 
-def failed(error: EvacuationError, matters: str, weigh: Callable[[str, str, str], Finding] = fatal) -> Finding:
+def finding_of_error(
+    error: EvacuationError, matters: str, weigh: Callable[[str, str, str], Finding] = fatal
+) -> Finding:
     """Return the finding of an error of ours, which says what cures it."""
     return weigh(f"expected {error.expected}; got {error.got}", matters, error.remedy)
 
@@ -81,8 +83,10 @@ class Readiness:
     @property
     def message(self) -> str:
         """Return all that is not sound in one line."""
-        told = "; ".join(f"{each.name}: {each.found}" for each in self.bad)
-        return f"{len(self.findings)} checks" + (f", {len(self.bad)} not sound: {told}" if told else ", all sound")
+        summary = "; ".join(f"{each.name}: {each.found}" for each in self.bad)
+        return f"{len(self.findings)} checks" + (
+            f", {len(self.bad)} not sound: {summary}" if summary else ", all sound"
+        )
 
     @property
     def weights(self) -> dict[str, str]:

@@ -49,7 +49,7 @@ class Bar:
         return section_of(self.step)
 
     @property
-    def lasted(self) -> timedelta:
+    def duration(self) -> timedelta:
         """The duration."""
         return self.ended - self.began
 
@@ -83,12 +83,12 @@ class _Open:
     started: dict[str, datetime] = field(default_factory=dict)
     triggered: datetime | None = None
 
-    def closed(self, course: Course) -> Run:
+    def close(self, course: Course) -> Run:
         """Return the run; steps without an end get `course`."""
-        left = [
+        unfinished = [
             Bar(step, self.attempt(step), began, max(began, self.ended), course) for step, began in self.started.items()
         ]
-        bars = sorted([*self.bars, *left], key=lambda bar: (bar.began, bar.step))
+        bars = sorted([*self.bars, *unfinished], key=lambda bar: (bar.began, bar.step))
         began = min([self.began, *(bar.began for bar in bars)])
         return Run(
             self.number, began, max(began, self.ended), tuple(bars), tuple(self.cached), self.moments, self.triggered
@@ -117,7 +117,7 @@ def runs(entries: Sequence[Mapping[str, Any]]) -> tuple[Run, ...]:
             found[-1].triggered = moment(entry["triggered"]) if "triggered" in entry else None
         _take(found[-1], entry, at)
     last = len(found) - 1
-    return tuple(run.closed(Course.UNDER_WAY if place == last else Course.CUT_OFF) for place, run in enumerate(found))
+    return tuple(run.close(Course.UNDER_WAY if place == last else Course.CUT_OFF) for place, run in enumerate(found))
 
 
 def _take(run: _Open, entry: Mapping[str, Any], at: datetime) -> None:

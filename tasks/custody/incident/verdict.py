@@ -7,7 +7,7 @@ from typing import Final
 
 from tasks.custody.containment.cordon import Challenge
 from tasks.custody.containment.pause import Pause
-from tasks.custody.containment.receipt import KNOWN_STOPPED, Containment, Unknown, Watch, stopped_but
+from tasks.custody.containment.receipt import KNOWN_STOPPED, Containment, Unknown, Watch, describe_stopped
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence
 from tasks.custody.incident.commands import (
@@ -19,7 +19,7 @@ from tasks.custody.incident.commands import (
     postmortem_line,
     run_line,
 )
-from tasks.custody.store.receipts import NOT_THERE, ObjectReceipt, displaced, lost_once, unproven
+from tasks.custody.store.receipts import NOT_THERE, ObjectReceipt, displaced_objects, lost_once, unproven
 from tasks.custody.visible import visible
 
 _SHOWN: Final = 5
@@ -66,11 +66,11 @@ class Verdict:
         parts = [f"{self.word}.", *([f"First: {self.first}."] if self.first else [])]
         reason, others = self.missing[:1], self.missing[1:]
         if reason:
-            parts.append(f"Missing: {visible(_listed(reason), _REASON)}.")
+            parts.append(f"Missing: {visible(_list_sentences(reason), _REASON)}.")
         if self.safe:
-            parts.append(f"Safe: {_listed(self.safe)}.")
+            parts.append(f"Safe: {_list_sentences(self.safe)}.")
         if others:
-            parts.append(f"Also missing: {_listed(others)}.")
+            parts.append(f"Also missing: {_list_sentences(others)}.")
         return " ".join([*parts, f"Next: {self.next}"])
 
     def after_recovery(self, summary: str) -> "Verdict":
@@ -95,7 +95,7 @@ class Verdict:
         if alive:
             word = Word.NOT_CONTAINED
         else:
-            safe = (_stopped(unknown), *safe)
+            safe = (_stopped_sentence(unknown), *safe)
             word = Word.UNANSWERED if unknown and self.word in _RECOVERABLE else self.word
         then = self.next if word is self.word else _next(word, incident, workload, unknown)
         if word in _RECOVERABLE:
@@ -139,8 +139,8 @@ _WHY_NOT: Final = {
 """What a reason can override."""
 
 
-def _stopped(unknown: Sequence[Unknown]) -> str:
-    return stopped_but(unknown) if unknown else _CONTAINED
+def _stopped_sentence(unknown: Sequence[Unknown]) -> str:
+    return describe_stopped(unknown) if unknown else _CONTAINED
 
 
 def _says_stopped(sentence: str) -> bool:
@@ -156,7 +156,7 @@ def why_not_recover(word: Word | None, override_reason: str) -> str:
     return _WHY_NOT.get(word, "it is not contained") if word else "none of its runs has closed a record"
 
 
-def _listed(sentences: Sequence[str]) -> str:
+def _list_sentences(sentences: Sequence[str]) -> str:
     return "; ".join(sentence.rstrip(". ") for sentence in sentences)
 
 
@@ -181,13 +181,13 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
     `notes` what else a person should know, `first` what precedes everything.
     """
     alive = (*not_contained(containment), *ways_in)
-    bad, gone, moved = unproven(receipts), lost_once(receipts), displaced(receipts)
+    bad, gone, moved = unproven(receipts), lost_once(receipts), displaced_objects(receipts)
     lost = [item for item in evidence if item.lost]
     may_return = containment.may_return if containment else ()
     unknown = containment.unknown if containment else ()
     notes = (
         *notes,
-        *(_describe(item) for item in evidence if not (item.outcome.is_complete or item.lost or item.unasked)),
+        *(_describe(item) for item in evidence if not (item.outcome.is_complete or item.lost or item.is_unasked)),
         *_others(containment.left_alone if containment else ()),
         *(containment.notes if containment else ()),
         *may_return,
@@ -269,16 +269,16 @@ def _safe(
 ) -> tuple[str, ...]:
     proven = [receipt for receipt in receipts if receipt.proven]
     found = []
-    if containment and containment.contained and not alive:
-        found.append(_stopped(containment.unknown))
+    if containment and containment.is_contained and not alive:
+        found.append(_stopped_sentence(containment.unknown))
     if files := sum(len(item.files) for item in evidence) - len(lost_once(receipts)):
         found.append(f"{files} files collected on this host")
     if proven:
         read = sum(receipt.read for receipt in proven)
-        told = f", {read} of them by reading every byte back" if read else ""
+        details = f", {read} of them by reading every byte back" if read else ""
         if looked := sum(not receipt.exclusive for receipt in proven):
-            told += f"; {looked} of them written after a check, as the store has no conditional write"
-        found.append(f"{len(proven)} objects proven by the store's own digests{told}")
+            details += f"; {looked} of them written after a check, as the store has no conditional write"
+        found.append(f"{len(proven)} objects proven by the store's own digests{details}")
     return tuple(found)
 
 

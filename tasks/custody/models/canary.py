@@ -27,16 +27,16 @@ def row_of(schema: Any) -> dict[str, Any]:
     for wrapper in _WRAPPERS:
         if isinstance(schema.get(wrapper), list | Mapping):
             return row_of(schema[wrapper])
-    return {str(name): _value(about) for name, about in schema.items()}
+    return {str(name): _value(kind) for name, kind in schema.items()}
 
 
-def _value(about: Any) -> Any:
-    if isinstance(about, Mapping):
-        if isinstance(choices := about.get("enum"), list) and choices:
+def _value(kind: Any) -> Any:
+    if isinstance(kind, Mapping):
+        if isinstance(choices := kind.get("enum"), list) and choices:
             return choices[0]
-        about = about.get("type")
-    if isinstance(about, list):
-        about = next((each for each in about if each != "null"), None)
-    if about is None:
+        kind = kind.get("type")
+    if isinstance(kind, list):
+        kind = next((each for each in kind if each != "null"), None)
+    if kind is None:
         return 0.0
-    return next((value for kind, value in _VALUES.items() if str(about).lower().startswith(kind)), "")
+    return next((value for prefix, value in _VALUES.items() if str(kind).lower().startswith(prefix)), "")

@@ -78,7 +78,7 @@ def looks_like_a_model(head: bytes) -> bool:
     """Return whether a file begins like a pickle, compressed or not, or may, as far as can be seen."""
     if any(head.startswith(magic) and mark in head for magic, mark in _WITHIN):
         return True
-    plain = _unpacked(head) if _is_packed(head) else head
+    plain = _unpack(head) if _is_packed(head) else head
     return looks_like_a_pickle(plain) or _is_old_pickle(plain[:_SEEN])
 
 
@@ -95,7 +95,7 @@ def _is_old_pickle(head: bytes) -> bool:
     return True
 
 
-def _unpacked(head: bytes) -> bytes:
+def _unpack(head: bytes) -> bytes:
     """Return the beginning of what is compressed; that of a pickle if more is needed, nothing if it is not."""
     make = next(make for magic, make in _COMPRESSED.items() if head.startswith(magic))
     stream = lzma.LZMADecompressor(memlimit=1 << 26) if make is lzma.LZMADecompressor else make()
@@ -119,17 +119,17 @@ def _is_packed(head: bytes) -> bool:
     return head.startswith(tuple(_COMPRESSED))
 
 
-class Content:
+class ModelContent:
     """The content that an unpickler reads, at most `limit` bytes. Skipped bytes are not kept."""
 
     def __init__(self, file: BinaryIO, limit: int) -> None:
         """Recognise the compression by the first bytes, as joblib does."""
         file.seek(0)
         head = file.read(HEAD)
-        made = next((make for magic, make in _COMPRESSED.items() if head.startswith(magic)), None)
-        self.compressed = made is not None
-        self._stream: _Stream = _Packed(file, made()) if made else file
-        self._file, self._left = file, limit
+        opener = next((make for magic, make in _COMPRESSED.items() if head.startswith(magic)), None)
+        self.compressed = opener is not None
+        self._stream: _Stream = _Packed(file, opener()) if opener else file
+        self._file, self._remaining = file, limit
         self._size = file.seek(0, io.SEEK_END)
         file.seek(0)
         self._ahead = b""
@@ -172,7 +172,7 @@ class Content:
 
     def _some(self, size: int) -> bytes:
         """Return up to `size` bytes; a false size costs no memory."""
-        if self.compressed and size > self._left:
+        if self.compressed and size > self._remaining:
             raise Undecided("it holds more than is read here")
         parts, wanted = [], size
         while wanted:
@@ -181,7 +181,7 @@ class Content:
                 break
             parts.append(block)
             wanted -= len(block)
-        self._left -= size - wanted
+        self._remaining -= size - wanted
         return b"".join(parts)
 
     def _block(self, size: int) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from tasks.custody.evidence.redact import redact
-from tasks.custody.models.inspection import named_as_model
+from tasks.custody.models.inspection import is_named_as_model
 
 _PLACE: Final = re.compile("0|[1-9][0-9]{0,8}")
 _SEPARATORS: Final = re.compile("[\"',;=]")
@@ -54,18 +54,18 @@ def _holds_a_value(value: Any) -> bool:
     return False
 
 
-def models_named(words: Iterable[str], root: str, names: Iterable[str]) -> list[str]:
+def find_named_models(words: Iterable[str], root: str, names: Iterable[str]) -> list[str]:
     """Return the model files that the words of a start command name, by path or by a folder above them.
 
     Each word is tried as a whole, after its first "=", and split at quotes and separators; relative to the root or
     absolute, also as a file:// URL.
     """
     each = {part for words_in in words for word in (words_in, *words_in.split()) for part in _parts(word) if part}
-    said = {_path(root, part) for part in each} - {_path(root, ""), *_path(root, "").parents}
-    return [name for name in names if said & {_path(root, name), *_path(root, name).parents}]
+    paths = {_path(root, part) for part in each} - {_path(root, ""), *_path(root, "").parents}
+    return [name for name in names if paths & {_path(root, name), *_path(root, name).parents}]
 
 
-def named_elsewhere(words: Iterable[str], root: str, base: str, names: Iterable[str]) -> list[str]:
+def find_named_elsewhere(words: Iterable[str], root: str, base: str, names: Iterable[str]) -> list[str]:
     """Return the paths in the words of a start command that end in this base name and lead to none of these files."""
     known = {_path(root, name) for name in names}
     each = (word for words_in in words for word in words_in.split())
@@ -111,11 +111,11 @@ def served_before(processes: Sequence[Mapping[str, Any]], root: str, models: Map
 
 def _trace(words: Iterable[str], root: str, models: Mapping[str, str], how: str) -> ServedBefore:
     """Return what the words name. One that names a single content outranks one that names a folder of several."""
-    named = models_named(words, root, models)
-    each = [models_named([word], root, named) for word in words] if named else []
+    named = find_named_models(words, root, models)
+    each = [find_named_models([word], root, named) for word in words] if named else []
     alone = [names for names in each if len({models[name] for name in names}) == 1]
     known = sorted({name for names in alone for name in names} or named)
-    unsealed = {part for word in words for part in (word, word.partition("=")[2]) if named_as_model(part)}
+    unsealed = {part for word in words for part in (word, word.partition("=")[2]) if is_named_as_model(part)}
     return ServedBefore(tuple(known or sorted(unsealed)), frozenset(models[name] for name in known), how)
 
 

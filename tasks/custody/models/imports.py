@@ -146,15 +146,15 @@ _CALLED: Final[Mapping[str, str]] = {
 }
 
 
-def _compiled(table: Mapping[str, str]) -> tuple[tuple[re.Pattern[str], re.Pattern[str]], ...]:
+def _compile(table: Mapping[str, str]) -> tuple[tuple[re.Pattern[str], re.Pattern[str]], ...]:
     return tuple((re.compile(module), re.compile(name)) for module, name in table.items())
 
 
-_PATTERNS: Final = _compiled(_ALLOWED)
-_CALLED_PATTERNS: Final = _compiled(_CALLED)
+_PATTERNS: Final = _compile(_ALLOWED)
+_CALLED_PATTERNS: Final = _compile(_CALLED)
 
 
-def allowed(module: str, name: str, own: Collection[str] = ()) -> bool:
+def is_allowed(module: str, name: str, own: Collection[str] = ()) -> bool:
     """Return whether a model may import this name. `own` are packages, modules or full names that an operator trusts.
 
     Names that can run or reach anything are never allowed, even in `own`. A dotted name (an attribute of an attribute)
@@ -174,10 +174,10 @@ def allowed(module: str, name: str, own: Collection[str] = ()) -> bool:
 
 def may_call(module: str, name: str, own: Collection[str] = ()) -> bool:
     """Return whether a model may call an allowed name: reconstructors, and what an operator trusts."""
-    return allowed(module, name, own) and (trusted(module, name, own) or _fits(_CALLED_PATTERNS, module, name))
+    return is_allowed(module, name, own) and (is_trusted(module, name, own) or _fits(_CALLED_PATTERNS, module, name))
 
 
-def trusted(module: str, name: str, own: Collection[str]) -> bool:
+def is_trusted(module: str, name: str, own: Collection[str]) -> bool:
     """Return whether an operator trusts this name."""
     return f"{module}.{name}" in own or _within(module, own)
 

@@ -104,7 +104,7 @@ def _finding(raw: Mapping[str, Any]) -> ModelFinding:
     return ModelFinding(**known | {"outcome": Soundness(raw["outcome"])})
 
 
-def named_as_model(stored: str) -> bool:
+def is_named_as_model(stored: str) -> bool:
     """Return whether a file's suffix is a model's. Others are models by the block's patterns or their first bytes."""
     return PurePosixPath(stored).suffix.lower() in _SUFFIXES
 

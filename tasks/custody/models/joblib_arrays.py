@@ -25,7 +25,7 @@ class Name(NamedTuple):
 
 
 @dataclass(eq=False)
-class Made:
+class BuiltObject:
     """An object that the pickle would create: its class or function, its arguments, its states."""
 
     of: object
@@ -109,9 +109,9 @@ def plain_wrapping(state: object) -> bool:
     )
 
 
-def odd_state(made: object, state: object) -> bool:
+def odd_state(target: object, state: object) -> bool:
     """Return whether a state may set an attribute whose name cannot be seen, or an object's class."""
-    kind = made.kind if isinstance(made, Made) else None
+    kind = target.kind if isinstance(target, BuiltObject) else None
     match state:
         case dict():
             return _odd_keys(state)
@@ -125,10 +125,10 @@ def odd_state(made: object, state: object) -> bool:
 
 
 def _odd_keys(state: Mapping[Any, Any]) -> bool:
-    return "__class__" in state or any(isinstance(key, Made) for key in state)
+    return "__class__" in state or any(isinstance(key, BuiltObject) for key in state)
 
 
-def array_extent(wrapper: Made) -> tuple[int, bool]:
+def array_extent(wrapper: BuiltObject) -> tuple[int, bool]:
     """Return the number of bytes of an array after its wrapper, and whether they are a pickle instead."""
     shape, dtype = wrapper.state["shape"], wrapper.state["dtype"]
     if not isinstance(shape, tuple) or not all(type(side) is int and side >= 0 for side in shape):
@@ -140,7 +140,7 @@ def array_extent(wrapper: Made) -> tuple[int, bool]:
 def item_extent(dtype: object) -> tuple[int, bool]:
     """Return the number of bytes of an item of this dtype, and whether it holds Python objects."""
     match dtype:
-        case Made(of=name, arguments=(str(code), *_) as made_of, states=[tuple(state)]) if name == NUMPY_DTYPE:
+        case BuiltObject(of=name, arguments=(str(code), *_) as made_of, states=[tuple(state)]) if name == NUMPY_DTYPE:
             if plain_dtype(made_of):
                 return _extent(code, state)
     raise Undecided("an array whose dtype is not plain")
@@ -153,10 +153,10 @@ def _extent(code: str, state: tuple[Any, ...]) -> tuple[int, bool]:
     kind, size = known[1][0], int(known[1][1:])
     size *= _WIDE if kind == "U" else 1
     match state:
-        case (version, "<" | ">" | "=" | "|", base, names, fields, told, align, flags, *more) if (
-            all(type(each) is int for each in (version, told, align, flags))
+        case (version, "<" | ">" | "=" | "|", base, names, fields, length, align, flags, *more) if (
+            all(type(each) is int for each in (version, length, align, flags))
             and (version, len(more)) == _VERSIONS.get(kind, _VERSION)
-            and told == (size if kind in "SUV" else -1)
+            and length == (size if kind in "SUV" else -1)
             and (align > 0 or kind not in "SUV")  # numpy divides by it: zero ends the process that loads the model
             and flags & _OBJECT_FLAG == _holds_objects(kind, base, names, fields)
             and (kind == "V" or flags == _FLAGS.get(kind, 0))

@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO, Final
 
-from tasks.custody.models.content import Content, Torn, Undecided
-from tasks.custody.models.imports import allowed, may_be_own, may_call, never, trusted
+from tasks.custody.models.content import ModelContent, Torn, Undecided
+from tasks.custody.models.imports import is_allowed, is_trusted, may_be_own, may_call, never
 from tasks.custody.models.inspection import Soundness, plain, plain_all
-from tasks.custody.models.joblib_arrays import Made, Name
+from tasks.custody.models.joblib_arrays import BuiltObject, Name
 from tasks.custody.models.pickle_reader import Read, read_as_joblib, read_as_pickle
 
 LIMIT: Final = 1 << 33
@@ -38,20 +38,20 @@ def judge(
     read = Read()
     outcome, reason = _whole(file, read, limit)
     dangerous = {str(name) for name in _second_opinion(read, scan)}
-    strangers = {str(name) for name in read.names if not allowed(*name, own)} | dangerous
-    about = {"imports": plain_all(sorted(strangers)), **about_itself(read.top)}
-    read.odd |= {f"calls {plain(name)}" for name in read.called if allowed(*name, own) and not may_call(*name, own)}
+    strangers = {str(name) for name in read.names if not is_allowed(*name, own)} | dangerous
+    details = {"imports": plain_all(sorted(strangers)), **about_itself(read.top)}
+    read.odd |= {f"calls {plain(name)}" for name in read.called if is_allowed(*name, own) and not may_call(*name, own)}
     installed = {
-        name.module.partition(".")[0] for name in read.names if allowed(*name, own) and not trusted(*name, own)
+        name.module.partition(".")[0] for name in read.names if is_allowed(*name, own) and not is_trusted(*name, own)
     }
     read.odd |= {f"would import {name} from the workload's own folder" for name in installed if planted(name)}
     if strangers and outcome is Soundness.SOUND and not (dangerous or read.odd):
-        about["trust"] = _trust(strangers)
+        details["trust"] = _trust(strangers)
     if strangers or read.odd:
-        return {"outcome": Soundness.SUSPECT, "reason": _suspicion(strangers, read.odd, reason), **about}
+        return {"outcome": Soundness.SUSPECT, "reason": _suspicion(strangers, read.odd, reason), **details}
     if outcome is Soundness.SOUND and (other := _other_reading(file, read, own, limit)):
-        return {**about, **other}
-    return {"outcome": outcome, "reason": reason, **about}
+        return {**details, **other}
+    return {"outcome": outcome, "reason": reason, **details}
 
 
 def _trust(strangers: Collection[str]) -> tuple[str, ...]:
@@ -70,7 +70,7 @@ def _second_opinion(read: Read, scan: Scanner) -> Iterator[Name]:
 
 def _whole(file: BinaryIO, read: Read, limit: int) -> tuple[Soundness, str]:
     try:
-        read_as_joblib(Content(file, limit), read)
+        read_as_joblib(ModelContent(file, limit), read)
     except Torn as how:
         return Soundness.TORN, plain(how)
     except Undecided as why:
@@ -86,14 +86,16 @@ def _suspicion(strangers: Collection[str], odd: Collection[str], torn: str) -> s
 
 def _other_reading(file: BinaryIO, read: Read, own: Collection[str], limit: int) -> dict[str, Any]:
     """Return the finding if pickle.load, which takes arrays for opcodes, would read something else than joblib."""
-    content, other = Content(file, limit), Read()
+    content, other = ModelContent(file, limit), Read()
     if content.compressed:
         return {}
     with suppress(Torn, Undecided):
         read_as_pickle(content, other)
-    strangers = {str(name) for name in other.names - read.names if not allowed(*name, own) and not _garbled(name, read)}
+    strangers = {
+        str(name) for name in other.names - read.names if not is_allowed(*name, own) and not _is_garbled(name, read)
+    }
     strangers |= {
-        str(name) for name in other.called - read.called if not may_call(*name, own) and not _garbled(name, read)
+        str(name) for name in other.called - read.called if not may_call(*name, own) and not _is_garbled(name, read)
     }
     if not strangers:
         return {}
@@ -105,7 +107,7 @@ def _other_reading(file: BinaryIO, read: Read, own: Collection[str], limit: int)
     }
 
 
-def _garbled(name: Name, read: Read) -> bool:
+def _is_garbled(name: Name, read: Read) -> bool:
     """Return whether a name is an artefact of that reading, which honest files produce too.
 
     An inner pickle restarts its memo, so pickle.load finds other words in it. Accepted are only names that cannot be
@@ -122,30 +124,30 @@ def _garbled(name: Name, read: Read) -> bool:
 def about_itself(top: object) -> dict[str, Any]:
     """Return estimator, version and features, as far as the file has them as plain data."""
     found: dict[str, Any] = {}
-    for made in _objects(top):
-        kind, state = made.kind, made.state
+    for item in _objects(top):
+        kind, state = item.kind, item.state
         if "estimator" not in found and kind and not kind.module.startswith(_CONTAINERS):
             found["estimator"] = plain(kind)
         if isinstance(version := state.get("_sklearn_version"), str):
             found.setdefault("sklearn", plain(version))
         if type(features := state.get("n_features_in_")) is int:
             found.setdefault("features", features)
-        if isinstance(names := state.get("feature_names_in_"), Made):
+        if isinstance(names := state.get("feature_names_in_"), BuiltObject):
             found.setdefault("feature_names", plain_all(_strings(names)))
     return found
 
 
-def _objects(top: object) -> Iterator[Made]:
+def _objects(top: object) -> Iterator[BuiltObject]:
     """Yield all objects, outermost first. Handles cycles."""
     seen: set[int] = set()
     queue = deque([top])
     while queue and len(seen) < _DEEPEST:
         each = queue.popleft()
-        if isinstance(each, Made | list | tuple | dict):
+        if isinstance(each, BuiltObject | list | tuple | dict):
             if id(each) in seen:
                 continue
             seen.add(id(each))
-        if isinstance(each, Made):
+        if isinstance(each, BuiltObject):
             yield each
             queue += [each.arguments, *each.states]
         elif isinstance(each, dict):
@@ -154,9 +156,9 @@ def _objects(top: object) -> Iterator[Made]:
             queue += each
 
 
-def _strings(array: Made) -> list[str]:
-    for made in _objects(array):
-        for state in made.states:
+def _strings(array: BuiltObject) -> list[str]:
+    for item in _objects(array):
+        for state in item.states:
             if isinstance(state, tuple) and state and isinstance(state[-1], list):
                 return [each for each in state[-1] if isinstance(each, str)]
     return []

@@ -1,8 +1,8 @@
 """Read a pickle, including joblib's format, without executing it: nothing is imported or called.
 
 Uses Python's own pure-Python unpickler, on which joblib builds too. Every opcode that would import, call or change an
-object is replaced by one that leaves a `Name` or `Made`. Memo, frames and stack therefore mean what they mean in a real
-load, and no trick with them hides a name.
+object is replaced by one that leaves a `Name` or `BuiltObject`. Memo, frames and stack therefore mean what they mean in
+a real load, and no trick with them hides a name.
 """
 
 import io
@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
-from tasks.custody.models.content import Content, Torn, Undecided
+from tasks.custody.models.content import ModelContent, Torn, Undecided
 from tasks.custody.models.imports import LOSSES, REGISTER_LOSSES
 from tasks.custody.models.joblib_arrays import (
     MEMMAPS,
     NUMPY_DTYPE,
     OF_OBJECT,
     RECONSTRUCTOR,
-    Made,
+    BuiltObject,
     Name,
     array_extent,
     is_watched,
@@ -47,7 +47,7 @@ class Read:
 class _Kept:
     """The content, with a copy of everything but the arrays for the opcode scanner."""
 
-    def __init__(self, content: Content) -> None:
+    def __init__(self, content: ModelContent) -> None:
         self.content, self.copy = content, io.BytesIO()
 
     def read(self, size: int) -> bytes:
@@ -63,13 +63,13 @@ class _Kept:
         return data
 
 
-def read_as_joblib(content: Content, into: Read) -> None:
+def read_as_joblib(content: ModelContent, into: Read) -> None:
     """Read as joblib.load does: an array's bytes follow its wrapper."""
     into.top = _Reader(content, into, arrays=True).load_kept()
     content.require_end()
 
 
-def read_as_pickle(content: Content, into: Read) -> None:
+def read_as_pickle(content: ModelContent, into: Read) -> None:
     """Read as pickle.load does, which takes an array's bytes for opcodes, up to the end or the first error."""
     _Reader(content, into, arrays=False).load_kept()
 
@@ -80,16 +80,16 @@ _Unpickler: Any = pickle._Unpickler  # noqa: SLF001  joblib builds on it as well
 class _Reader(_Unpickler):  # type: ignore[misc]
     dispatch: ClassVar[dict[int, Any]] = dict(_Unpickler.dispatch)
 
-    def __init__(self, content: Content, into: Read, *, arrays: bool) -> None:
+    def __init__(self, content: ModelContent, into: Read, *, arrays: bool) -> None:
         # latin1 decodes all texts of Python 2; relevant names are ASCII.
         kept = _Kept(content)
         super().__init__(kept, encoding="latin1")
         self._content, self._kept, self._into, self._arrays = content, kept, into, arrays
-        self._open: dict[int, Name | Made] = {}
+        self._open: dict[int, Name | BuiltObject] = {}
 
     def load_kept(self) -> object:
         try:
-            return self._finished(self.load())
+            return self._finish(self.load())
         except (Torn, Undecided, MemoryError, RecursionError):
             raise
         except EOFError as error:
@@ -99,7 +99,7 @@ class _Reader(_Unpickler):  # type: ignore[misc]
         finally:
             self._into.streams.append(self._kept.copy.getvalue())
 
-    def _finished(self, top: object) -> object:
+    def _finish(self, top: object) -> object:
         self._into.words |= {each for each in self.memo.values() if type(each) is str}
         self._into.names |= {each for each in self._open.values() if isinstance(each, Name)}
         self._into.odd |= {f"uses {each} in an unknown way" for each in self._open.values()}
@@ -115,10 +115,10 @@ class _Reader(_Unpickler):  # type: ignore[misc]
         named = Name(module, name)
         if named not in MEMMAPS:
             self._into.names.add(named)
-        watched: Name = self._watched(named)
+        watched: Name = self._watch(named)
         return watched
 
-    def _watched(self, value: Any) -> Any:
+    def _watch(self, value: Any) -> Any:
         """Return a copy of a name that array sizes depend on; each copy must be used as joblib does."""
         if not isinstance(value, Name) or not is_watched(value):
             return value
@@ -127,7 +127,7 @@ class _Reader(_Unpickler):  # type: ignore[misc]
         return fresh
 
     def _push_watched(self) -> None:
-        self.append(self._watched(self.stack.pop()))
+        self.append(self._watch(self.stack.pop()))
 
     def load_get(self) -> None:
         super().load_get()
@@ -156,65 +156,65 @@ class _Reader(_Unpickler):  # type: ignore[misc]
 
     def get_extension(self, code: int) -> None:
         self._into.odd.add("imports by a number of the extension registry")
-        self.append(Made(code, ()))
+        self.append(BuiltObject(code, ()))
 
     def _instantiate(self, klass: object, args: object) -> None:
-        self.append(self._called(klass, tuple(args) if isinstance(args, list) else args))
+        self.append(self._record_call(klass, tuple(args) if isinstance(args, list) else args))
 
-    def _called(self, what: object, arguments: object) -> Made:
+    def _record_call(self, what: object, arguments: object) -> BuiltObject:
         if isinstance(what, Name):
             self._into.called.add(what)
-        return self._made(what, arguments)
+        return self._build(what, arguments)
 
-    def _made(self, what: object, arguments: object) -> Made:
+    def _build(self, what: object, arguments: object) -> BuiltObject:
         if not isinstance(what, Name):
             self._into.odd.add("calls something that it made itself")
         elif not isinstance(arguments, tuple):
             self._into.odd.add(f"calls {what.name[:40]} with arguments that it made itself")
-        made = Made(what, arguments)
+        built = BuiltObject(what, arguments)
         if what == NUMPY_DTYPE and plain_dtype(arguments):
             self._open.pop(id(what), None)
         elif what == RECONSTRUCTOR:
-            self._reconstructed(made)
-        return made
+            self._reconstruct(built)
+        return built
 
-    def _reconstructed(self, made: Made) -> None:
+    def _reconstruct(self, built: BuiltObject) -> None:
         """Handle the form that protocols 0 and 1 use instead of NEWOBJ."""
-        match made.arguments:
+        match built.arguments:
             case (Name() as of, Name(module="builtins"), _):
-                self._wrap(made, of, plainly=made.arguments[1:] == OF_OBJECT)
+                self._wrap(built, of, plainly=built.arguments[1:] == OF_OBJECT)
             case _:
                 self._into.odd.add("reconstructs something in an unknown way")
 
-    def _wrap(self, made: Made, of: object, *, plainly: bool) -> None:
+    def _wrap(self, built: BuiltObject, of: object, *, plainly: bool) -> None:
         """Watch the wrapper instead of its name."""
         if isinstance(of, Name) and wraps(of) and plainly and id(of) in self._open:
             del self._open[id(of)]
-            self._open[id(made)] = made
+            self._open[id(built)] = built
 
     def load_reduce(self) -> None:
         arguments = self.stack.pop()
-        self.stack[-1] = self._called(self.stack[-1], arguments)
+        self.stack[-1] = self._record_call(self.stack[-1], arguments)
 
     def load_newobj(self) -> None:
         arguments, of = self.stack.pop(), self.stack.pop()
-        made = self._made(of, arguments)
-        self._wrap(made, of, plainly=arguments == ())
-        self.append(made)
+        built = self._build(of, arguments)
+        self._wrap(built, of, plainly=arguments == ())
+        self.append(built)
 
     def load_newobj_ex(self) -> None:
         named, arguments = self.stack.pop(), self.stack.pop()
-        self.append(self._made(self.stack.pop(), (arguments, named)))
+        self.append(self._build(self.stack.pop(), (arguments, named)))
 
     def load_build(self) -> None:
-        state, made = self.stack.pop(), self.stack[-1]
+        state, built = self.stack.pop(), self.stack[-1]
         self._change(state)
-        if odd_state(made, state):
+        if odd_state(built, state):
             self._into.odd.add("sets a state in an unknown way")
-        if isinstance(made, Made) and wraps(made.kind) and self._unwrap(made, state) and self._arrays:
-            self.stack[-1] = self._pass_array(made)
+        if isinstance(built, BuiltObject) and wraps(built.kind) and self._unwrap(built, state) and self._arrays:
+            self.stack[-1] = self._pass_array(built)
 
-    def _unwrap(self, wrapper: Made, state: object) -> bool:
+    def _unwrap(self, wrapper: BuiltObject, state: object) -> bool:
         """Return whether a wrapper gets its only state, in joblib's form."""
         if self._open.pop(id(wrapper), None) is None or not plain_wrapping(state):
             self._into.odd.add("wraps an array in an unknown way")
@@ -226,11 +226,11 @@ class _Reader(_Unpickler):  # type: ignore[misc]
 
     def _change(self, state: object) -> None:
         """Record a state or items for the object on top of the stack."""
-        made = self.stack[-1]
-        if isinstance(made, Made):
-            made.states.append(state)
+        built = self.stack[-1]
+        if isinstance(built, BuiltObject):
+            built.states.append(state)
         else:
-            self._into.odd.add("changes a class or a module" if isinstance(made, Name) else "changes a plain value")
+            self._into.odd.add("changes a class or a module" if isinstance(built, Name) else "changes a plain value")
 
     def load_append(self) -> None:
         item = self.stack.pop()
@@ -276,15 +276,15 @@ class _Reader(_Unpickler):  # type: ignore[misc]
     def load_readonly_buffer(self) -> None:
         """Do nothing: the object stays unchanged."""
 
-    def _pass_array(self, wrapper: Made) -> Made:
+    def _pass_array(self, wrapper: BuiltObject) -> BuiltObject:
         size, holds_objects = array_extent(wrapper)
         if holds_objects:  # plain pickle.load, which takes a wrapper for any other object
             inner = _Reader(self._content, self._into, arrays=False).load_kept()
-            return Made(wrapper.kind, (inner,))
+            return BuiltObject(wrapper.kind, (inner,))
         if wrapper.state.get("numpy_array_alignment_bytes") is not None:
             self._content.skip(self._content.read(1)[0])
         self._content.skip(size)
-        return Made(wrapper.kind, ())
+        return BuiltObject(wrapper.kind, ())
 
 
 def _install(names: str) -> Iterator[tuple[int, Callable[..., None]]]:

@@ -15,17 +15,17 @@ from tasks.custody.store.signature import PrivateKey, PublicKey, public_key
 _PAYLOAD: Final = "application/vnd.in-toto+json"
 
 
-def enveloped(key: PrivateKey, payload: bytes) -> bytes:
+def sign_envelope(key: PrivateKey, payload: bytes) -> bytes:
     """Return a statement in an envelope, signed. Raises ValueError for a key that is not Ed25519."""
-    made = public_key(key)
+    public = public_key(key)
     if not isinstance(key, Ed25519PrivateKey):
-        raise ValueError(f"no in-toto statement: it takes an Ed25519 key, and this one is {made.line.split()[0]}")  # noqa: TRY004  our callers name any fault of a key
-    signature = {"keyid": made.fingerprint, "sig": base64.b64encode(key.sign(_signed_bytes(payload))).decode()}
+        raise ValueError(f"no in-toto statement: it takes an Ed25519 key, and this one is {public.line.split()[0]}")  # noqa: TRY004  our callers name any fault of a key
+    signature = {"keyid": public.fingerprint, "sig": base64.b64encode(key.sign(_signed_bytes(payload))).decode()}
     text = base64.b64encode(payload).decode()
     return canonical({"payload": text, "payloadType": _PAYLOAD, "signatures": [signature]})
 
 
-def opened(envelope: Mapping[str, Any], key: PublicKey) -> bytes:
+def open_envelope(envelope: Mapping[str, Any], key: PublicKey) -> bytes:
     """Return the statement in an envelope. Raises BadSignature unless this key alone has signed it."""
     try:
         (signature,) = envelope["signatures"]

@@ -17,7 +17,7 @@ from tasks.custody.evidence.keys import begun_key, done_key, latest_name
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.step_result import StepResult
 from tasks.custody.store.receipts import ObjectReceipt, unproven
-from tasks.custody.store.rows import read_rows, spelled
+from tasks.custody.store.rows import read_rows, spell_rows
 
 LatestPolicy: TypeAlias = Literal["never", "guarded", "mirror"]
 
@@ -54,7 +54,7 @@ Latest: TypeAlias = Mapping[str, ObjectRef]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class LatestRow:
     """One file of latest/ before and after a transaction; None if it does not exist."""
 
     key: str
@@ -77,7 +77,7 @@ class LatestTransaction:
     policy: LatestPolicy
     by: str
     begun_at: datetime
-    rows: tuple[Row, ...]
+    rows: tuple[LatestRow, ...]
     newest: str = ""
     undoes: int | None = None
     carries_on: int | None = None
@@ -90,7 +90,7 @@ class LatestTransaction:
     def pieces(self) -> Iterator[bytes]:
         """Yield canonical JSON in pieces: for 300,000 files it has a quarter of a gigabyte."""
         fields = {name: value for name, value in vars(self).items() if name != "rows"}
-        return spelled({**fields, "begun_at": self.begun_at.isoformat()}, "rows", map(_told, self.rows))
+        return spell_rows({**fields, "begun_at": self.begun_at.isoformat()}, "rows", map(_row_fields, self.rows))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "LatestTransaction":
@@ -124,23 +124,23 @@ class LatestTransaction:
 
 
 _TURN: Final = TypeAdapter(LatestTransaction)
-_ROW: Final = TypeAdapter(Row)
+_ROW: Final = TypeAdapter(LatestRow)
 
 
-def _told(row: Row) -> dict[str, Any]:
-    return {"key": row.key, "act": row.act, "before": _held(row.before), "after": _held(row.after)}
+def _row_fields(row: LatestRow) -> dict[str, Any]:
+    return {"key": row.key, "act": row.act, "before": _held_fields(row.before), "after": _held_fields(row.after)}
 
 
-def _held(held: ObjectRef | None) -> dict[str, Any] | None:
+def _held_fields(held: ObjectRef | None) -> dict[str, Any] | None:
     if held is None:
         return None
     parts = held.parts and {"size": held.parts.size, "total": held.parts.total, "digests": held.parts.digests}
     return {"sha256": held.sha256, "size": held.size, "key": held.key, "parts": parts}
 
 
-def _row(said: bytes) -> Row:
+def _row(data: bytes) -> LatestRow:
     """Parse a row. An unchanged content is stored once."""
-    row = _ROW.validate_json(said)
+    row = _ROW.validate_json(data)
     if not latest_name(row.key):
         raise ValueError("its rows lie in latest/")
     held = [each.key for each in (row.before, row.after) if each and each.key]

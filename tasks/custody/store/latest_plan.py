@@ -6,7 +6,7 @@ from datetime import datetime
 
 from tasks.custody.evidence.acquisition import Evidence
 from tasks.custody.evidence.keys import FOLDERS, SNAPSHOT_FOLDERS, in_snapshot, kept_key, latest_name
-from tasks.custody.store.latest import GIVEN_UP, Act, Latest, LatestTransaction, ObjectRef, Row
+from tasks.custody.store.latest import GIVEN_UP, Act, Latest, LatestRow, LatestTransaction, ObjectRef
 
 
 def plan(
@@ -16,7 +16,7 @@ def plan(
     *,
     surplus: Collection[str] = (),
     remove: Collection[str] = (),
-) -> tuple[Row, ...]:
+) -> tuple[LatestRow, ...]:
     """Return what the turn of this number does with each file.
 
     `remove` may be deleted if their content is held elsewhere; `surplus` is what a mirror would delete. Afterwards
@@ -25,18 +25,18 @@ def plan(
     """
     surplus, remove = frozenset(surplus), frozenset(remove)
 
-    def row(key: str) -> Row:
+    def row(key: str) -> LatestRow:
         before, after = present.get(key), wanted.get(key)
         if before is None:
-            return Row(key, Act.ADD, None, after)
+            return LatestRow(key, Act.ADD, None, after)
         if after is None:
             gone = key in remove and before.key
-            left = Act.WOULD_DELETE if key in surplus | remove else Act.KEEP
-            return Row(key, Act.DELETE if gone else left, before, None if gone else before)
+            unheld = Act.WOULD_DELETE if key in surplus | remove else Act.KEEP
+            return LatestRow(key, Act.DELETE if gone else unheld, before, None if gone else before)
         if before.sha256 == after.sha256:
             known = before if before.key else after
-            return Row(key, Act.KEEP, known, known)
-        return Row(
+            return LatestRow(key, Act.KEEP, known, known)
+        return LatestRow(
             key, Act.REPLACE, before if before.key else replace(before, key=kept_key(number, latest_name(key))), after
         )
 
@@ -86,11 +86,11 @@ def why_not_now(last: LatestTransaction, incident: str, now: datetime) -> str:
     """
     if (incident and last.incident == incident) or now - last.begun_at > GIVEN_UP:
         return ""
-    who = last.incident or (f"lowering {last.lowered}" if last.lowered else f"a rollback before turn {last.undoes}")
-    return f"turn {last.number} ({who}, by {last.by}) is under way since {last.begun_at:%Y-%m-%d %H:%M:%S} UTC"
+    holder = last.incident or (f"lowering {last.lowered}" if last.lowered else f"a rollback before turn {last.undoes}")
+    return f"turn {last.number} ({holder}, by {last.by}) is under way since {last.begun_at:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def kept_by(number: int, rows: Iterable[Row]) -> dict[str, str]:
+def kept_copies(number: int, rows: Iterable[LatestRow]) -> dict[str, str]:
     """Return the copies that a turn made of content that it replaced, digest by key."""
     befores = ((row.key, row.before) for row in rows if row.act is Act.REPLACE and row.before)
     return {held.key: held.sha256 for key, held in befores if held.key == kept_key(number, latest_name(key))}

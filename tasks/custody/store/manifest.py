@@ -21,7 +21,7 @@ from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.keys import MANIFEST
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.incident.incident import Origin
-from tasks.custody.store.rows import read_rows, spelled
+from tasks.custody.store.rows import read_rows, spell_rows
 
 
 def digest(path: Path) -> str:
@@ -120,7 +120,7 @@ class Manifest:
     def pieces(self) -> Iterator[bytes]:
         """Yield canonical JSON in pieces: for 300,000 files it has a hundred megabytes."""
         items = map(item_of, sorted(self.files, key=lambda file: file.stored))
-        return spelled(self.frame, "items", items)
+        return spell_rows(self.frame, "items", items)
 
     @property
     def frame(self) -> dict[str, Any]:
@@ -130,7 +130,7 @@ class Manifest:
         return written | asdict(self.origin) | whole
 
     @cached_property
-    def written(self) -> tuple[str, int]:
+    def digest_and_size(self) -> tuple[str, int]:
         """SHA-256 and length of its canonical JSON."""
         whole, size = hashlib.sha256(), 0
         for piece in self.pieces():
@@ -163,7 +163,7 @@ class Manifest:
 
     def sums(self) -> bytes:
         """Return the digests in the format of `sha256sum -c`, including the manifest's own."""
-        lines = {file.stored: file.sha256 for file in self.files} | {MANIFEST: self.written[0]}
+        lines = {file.stored: file.sha256 for file in self.files} | {MANIFEST: self.digest_and_size[0]}
         return _sums(lines)
 
     @property
@@ -181,7 +181,7 @@ def differences(files: Iterable[StoredFile], path_of: Callable[[StoredFile], Pat
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         large = {file.stored: pool.submit(_difference, file, path_of) for file in every if file.size > _LARGE}
         found = (large[file.stored].result() if file.stored in large else _difference(file, path_of) for file in every)
-        return [said for said in found if said]
+        return [line for line in found if line]
 
 
 def _difference(file: StoredFile, path_of: Callable[[StoredFile], Path]) -> str:
@@ -214,16 +214,16 @@ def item_of(file: StoredFile) -> dict[str, Any]:
         "mtime_ns": file.mtime_ns,
         "source": file.source,
     }
-    item |= {name: said for name in _SAID if (said := getattr(file, name))}
+    item |= {name: value for name in _SAID if (value := getattr(file, name))}
     item |= {"part_bytes": file.parts.size, "parts": list(file.parts.digests)} if file.parts else {}
     return item | ({"in_place": True} if file.in_place else {})
 
 
 def file_of(item: dict[str, Any]) -> StoredFile:
     """Return the file of a manifest's item. Texts that many files share are stored once."""
-    said = {name: item.get(name, "") for name in _SAID}
-    if isinstance(said["access"], str):
-        said["access"] = sys.intern(said["access"])
+    texts = {name: item.get(name, "") for name in _SAID}
+    if isinstance(texts["access"], str):
+        texts["access"] = sys.intern(texts["access"])
     source = item["path"] if item["source"] == item["path"] else item["source"]
     parts = Parts(item["part_bytes"], item["bytes"], tuple(item["parts"])) if "parts" in item else None
-    return StoredFile(item["path"], source, item["bytes"], item["sha256"], item["mtime_ns"], **said, parts=parts)
+    return StoredFile(item["path"], source, item["bytes"], item["sha256"], item["mtime_ns"], **texts, parts=parts)

@@ -15,7 +15,7 @@ from tasks.custody.evidence.keys import (
     snapshot_key,
 )
 from tasks.custody.evidence.parts import Parts
-from tasks.custody.evidence.pattern import named
+from tasks.custody.evidence.pattern import matches_any
 from tasks.custody.incident.incident import Incident
 from tasks.custody.store.latest import ObjectRef
 from tasks.custody.store.manifest import Manifest, canonical, digest_bytes
@@ -49,7 +49,7 @@ class Expected:
         return self.file.size
 
     @property
-    def stored(self) -> str:
+    def stored_name(self) -> str:
         """The file's name in the evidence folder."""
         return self.file.stored
 
@@ -86,8 +86,8 @@ def evidence_first(manifest: Manifest, patterns: Collection[str]) -> tuple[list[
     """Split the sealed files into evidence and what no pattern names, which may be copied from the evidence."""
     parts: tuple[list[Expected], list[Expected]] = [], []
     for item in evidence_objects(manifest):
-        goes_along = item.file.source and in_snapshot(item.stored, manifest.folders)
-        parts[bool(goes_along and not named(item.file.path, patterns))].append(item)
+        goes_along = item.file.source and in_snapshot(item.stored_name, manifest.folders)
+        parts[bool(goes_along and not matches_any(item.file.path, patterns))].append(item)
     keys = {item.sha256: item.key for item in parts[0] if item.size}
     return parts[0], [replace(item, origin=keys.get(item.sha256, "")) for item in parts[1]]
 
@@ -107,7 +107,7 @@ def once(objects: Iterable[Expected]) -> tuple[list[Expected], list[Expected]]:
 
 def closing_objects(manifest: Manifest, signature: bytes = b"") -> list[Expected]:
     """Return SHA256SUMS, the signature if any, and last the manifest: without it, an incident is unfinished."""
-    sha256, size = manifest.written
+    sha256, size = manifest.digest_and_size
     beside = ((SUMS, manifest.sums()), (SIGNATURE, signature))
     closing = [StoredFile(name, "", len(data), digest_bytes(data)) for name, data in beside if data]
     return _evidence(manifest, (*closing, StoredFile(MANIFEST, "", size, sha256)))
@@ -126,7 +126,7 @@ def latest_held(manifest: Manifest, snapshot: str, places: Mapping[str, str]) ->
 
     `places` are the names below latest/ of the files that passed their checks, by stored name.
     """
-    held = {item.stored: item for item in (*evidence_objects(manifest), *snapshot_objects(manifest, snapshot))}
+    held = {item.stored_name: item for item in (*evidence_objects(manifest), *snapshot_objects(manifest, snapshot))}
     wanted = ((place, held[stored]) for stored, place in places.items())
     return {latest_key(place): ObjectRef(item.sha256, item.size, item.key, item.parts) for place, item in wanted}
 

@@ -14,7 +14,7 @@ def in_one_request(size: int) -> bool:
     return size <= ONE_REQUEST
 
 
-class Way(StrEnum):
+class CreationWay(StrEnum):
     """How an object is created if nothing may be overwritten."""
 
     CONDITION = "by the store's own condition"
@@ -47,24 +47,24 @@ class Promises:
         """Whether the store computes the digests that it reports; one never compared is only the sender's claim."""
         return self.refuses and self.tells
 
-    def way(self, size: int, *, divided: bool = False, copied: bool = False) -> Way:
+    def way(self, size: int, *, divided: bool = False, copied: bool = False) -> CreationWay:
         """Return how to create an object of `size` bytes, in parts if `divided`, from another object if `copied`."""
         whole = self.copies if copied else self.puts
         if self.parts if divided and not (copied and in_one_request(size)) else whole:
-            return Way.CONDITION
-        return Way.SENT if self.puts and in_one_request(size) else Way.LOOKED
+            return CreationWay.CONDITION
+        return CreationWay.SENT if self.puts and in_one_request(size) else CreationWay.LOOKED
 
     def exclusive(self, size: int, *, divided: bool = False) -> bool:
         """Return whether the store guarantees that such an object overwrote nothing, sent or copied."""
         ways = {self.way(size, divided=divided, copied=copied) for copied in (False, True)}
-        return Way.LOOKED not in ways
+        return CreationWay.LOOKED not in ways
 
-    def conditional(self, way: Way) -> bool:
+    def conditional(self, way: CreationWay) -> bool:
         """Return whether to send the condition. It does no harm if ignored, but some stores answer with an error."""
-        return not (self.rejects and way is Way.LOOKED)
+        return not (self.rejects and way is CreationWay.LOOKED)
 
     @property
-    def locks_as_told(self) -> bool:
+    def trusts_locks(self) -> bool:
         """Whether a reported lock counts: not if the store was seen to ignore locks."""
         return self.locks or bool(self.untried)
 
@@ -94,7 +94,7 @@ class Promises:
                 "it ignores the condition on uploads in parts: large files are sent whole; above "
                 f"{ONE_REQUEST >> 30} GiB they are looked for before and after"
             )
-        if not self.locks_as_told:
+        if not self.trusts_locks:
             yield "it does not keep a lock: what is stored can be deleted before its time"
 
 

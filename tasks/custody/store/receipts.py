@@ -48,7 +48,7 @@ class Receipts(StepResult):
     def summary(self) -> str:
         """Number and size of proven objects, and the first that is not proven or lost."""
         size = sum(receipt.size for receipt in self.objects if receipt.proven)
-        bad, gone, moved = unproven(self.objects), lost(self.objects), displaced(self.objects)
+        bad, gone, moved = unproven(self.objects), lost(self.objects), displaced_objects(self.objects)
         words = f"{len(self.objects) - len(bad) - len(gone)} objects, {size} bytes"
         if moved:
             words += f"; {len(moved)} beside their keys: {moved[0].key}: {moved[0].reason}"
@@ -64,7 +64,7 @@ def unproven(receipts: Iterable[ObjectReceipt]) -> list[ObjectReceipt]:
     return [receipt for receipt in receipts if not (receipt.proven or receipt.lost or receipt.beside)]
 
 
-def displaced(receipts: Iterable[ObjectReceipt]) -> list[ObjectReceipt]:
+def displaced_objects(receipts: Iterable[ObjectReceipt]) -> list[ObjectReceipt]:
     """Return the objects at whose keys other content lies, and whose own is proven beside them."""
     return [receipt for receipt in receipts if receipt.beside]
 

@@ -47,8 +47,8 @@ class Retention:
         except OverflowError:
             return f"{self.days} days from {since:%Y-%m-%d} on end after the last possible date (9999-12-31)"
         if self.lock and until is None:
-            asked = f"{self.lock} for {self.days} days was asked"
-            return f"it is not locked, or the lock is hidden without s3:GetObjectRetention; {asked}"
+            demand = f"{self.lock} for {self.days} days was asked"
+            return f"it is not locked, or the lock is hidden without s3:GetObjectRetention; {demand}"
         if self.lock == "compliance" != lock:
             return f"it is locked in {lock or 'an unknown'} mode, compliance was asked"
         if self.lock and until and until < last:

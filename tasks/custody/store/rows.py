@@ -38,7 +38,7 @@ def spell(value: Any, margin: str = "\n") -> str:
     return _scalar(value)
 
 
-def spelled(fields: Mapping[str, Any], name: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+def spell_rows(fields: Mapping[str, Any], name: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
     """Yield the document in pieces: `fields`, and the rows as the list `name`."""
     empty = f'\n  "{name}": []'
     head, _, tail = (spell({**fields, name: []}) + "\n").partition(empty)
@@ -70,7 +70,11 @@ def _fields(around: bytes, name: str) -> dict[str, Any]:
     """Parse the text around the list, which must be canonical with an empty list."""
     try:
         fields = json.loads(around)
-        if isinstance(fields, dict) and fields.pop(name, None) == [] and b"".join(spelled(fields, name, ())) == around:
+        if (
+            isinstance(fields, dict)
+            and fields.pop(name, None) == []
+            and b"".join(spell_rows(fields, name, ())) == around
+        ):
             return fields
     except (ValueError, RecursionError):
         pass

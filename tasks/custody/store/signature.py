@@ -74,8 +74,8 @@ def public_key(key: PrivateKey) -> PublicKey:
 def sign(key: PrivateKey, data: Data, namespace: str = NAMESPACE) -> bytes:
     """Return a signature in ssh-keygen's armour; with Ed25519 and RSA the same bytes as ssh-keygen's."""
     blob = base64.b64decode(public_key(key).line.split()[1])
-    made = _make(key, _Fields(blob).text(), _message(data, namespace, b"", _HASH))
-    parts = (blob, namespace.encode(), b"", _HASH.encode(), made)
+    content = _make(key, _Fields(blob).text(), _message(data, namespace, b"", _HASH))
+    parts = (blob, namespace.encode(), b"", _HASH.encode(), content)
     return _armour(_MAGIC + _VERSION.to_bytes(4, "big") + b"".join(map(_string, parts)))
 
 
@@ -85,7 +85,7 @@ def signer(signature: bytes, data: Data, namespace: str = NAMESPACE) -> PublicKe
         fields = _Fields(_content(signature))
         if fields.take(len(_MAGIC)) != _MAGIC or fields.number() != _VERSION:
             raise ValueError("no SSH signature of version 1")
-        blob, purpose, reserved, algorithm, made = (fields.text() for _ in range(5))
+        blob, purpose, reserved, algorithm, content = (fields.text() for _ in range(5))
         fields.end()
         if purpose != namespace.encode():
             raise ValueError(f"a signature for the namespace {purpose[:80]!r}, not {namespace!r}")
@@ -93,7 +93,7 @@ def signer(signature: bytes, data: Data, namespace: str = NAMESPACE) -> PublicKe
         if not _KIND.fullmatch(kind):
             raise ValueError(f"a key of the kind {kind[:80]!r}")
         line = f"{kind.decode()} {base64.b64encode(blob).decode()}"
-        _check(line, made, _message(data, namespace, reserved, algorithm.decode("ascii")))
+        _check(line, content, _message(data, namespace, reserved, algorithm.decode("ascii")))
         return PublicKey(line)
 
 
@@ -118,8 +118,8 @@ def _make(key: PrivateKey, kind: bytes, message: bytes) -> bytes:
     return _string(kind) + _string(b"".join(_string(_integer(each)) for each in both))
 
 
-def _check(line: str, made: bytes, message: bytes) -> None:
-    fields = _Fields(made)
+def _check(line: str, content: bytes, message: bytes) -> None:
+    fields = _Fields(content)
     kind, raw = fields.text(), fields.text()
     fields.end()
     key = load_ssh_public_key(line.encode())
@@ -140,12 +140,12 @@ class _Fields:
     """Reads fields of ssh's wire format (RFC 4251 §5) in sequence."""
 
     def __init__(self, data: bytes) -> None:
-        self._left = data
+        self._rest = data
 
     def take(self, count: int) -> bytes:
-        if count > len(self._left):
+        if count > len(self._rest):
             raise ValueError("a signature that ends early")
-        taken, self._left = self._left[:count], self._left[count:]
+        taken, self._rest = self._rest[:count], self._rest[count:]
         return taken
 
     def number(self) -> int:
@@ -155,7 +155,7 @@ class _Fields:
         return self.take(self.number())
 
     def end(self) -> None:
-        if self._left:
+        if self._rest:
             raise ValueError("more than a signature")
 
 

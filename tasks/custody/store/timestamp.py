@@ -66,8 +66,8 @@ def read_roots(pem: str) -> tuple[Certificate, ...]:
     try:
         return tuple(load_pem_x509_certificates(pem.encode()))
     except ValueError as error:
-        told = "another text, or none"
-        raise Refused("root certificates of time-stamp authorities in PEM", told, "Get them from these.") from error
+        got = "another text, or none"
+        raise Refused("root certificates of time-stamp authorities in PEM", got, "Get them from these.") from error
 
 
 def _read(answer: bytes) -> "TimeStampResponse":

@@ -13,12 +13,12 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from blocks.store_fields import StoreFields
 from flows.commands import invoke
-from tasks.audit.fleet import audited_fleet
+from tasks.audit.fleet import verify_fleet
 from tasks.custody.audit.finding import AuditWord
 from tasks.custody.audit.signers import read_signers
-from tasks.custody.fleet.ends import End
+from tasks.custody.fleet.ends import HostEnd
 from tasks.custody.incident.news import EVENT_CONTAINED
-from tasks.fleet.follow import Watch
+from tasks.fleet.follow import FleetWatch
 from tasks.fleet.opening import read_incident
 from tasks.fleet.orders import give, order_again, rows_of
 from tests.e2e.fleet.conftest import AWAY, FLEET, HERE, Lab
@@ -110,7 +110,7 @@ def test_a_fleet_is_frozen_asked_about_carried_on_joined_and_evacuated_and_its_s
     ended = lab.ended(second)
     assert (ended["state_name"], ended["state_type"]) == ("Cancelled", "FAILED")
     assert "2 of 3 hosts Verified: gpu[1-2] Verified; gpu3 Cancelled" in ended["state"]["message"]
-    found = audited_fleet(
+    found = verify_fleet(
         StoreFields(folder=lab.store), fleet_id, read_signers(f"{signing_key.allowed_signers}\n"), deep=True
     )
     assert found.word is AuditWord.PROVEN, found.findings
@@ -131,14 +131,14 @@ def test_only_what_failed_is_ordered_again_and_an_order_past_its_time_expires(la
         assert {name: after[name]["id"] for name in HERE} == {name: before[name] for name in HERE}
         order = after[AWAY]["parameters"]["order"]
         assert (after[AWAY]["id"] == before[AWAY], order["attempt"]) == (False, 2)
-        assert [row.end for row in rows_of(client, incident)] == [End.VERIFIED, End.VERIFIED, End.SILENT]
+        assert [row.end for row in rows_of(client, incident)] == [HostEnd.VERIFIED, HostEnd.VERIFIED, HostEnd.SILENT]
 
         past = incident.__class__.of({**incident.facts, "id": incident.id[:-4] + "0000", "order_seconds": 0.001})
         assert give(past, [(past.hosts[2], 1)]) == {}
         assert give(past, [(past.hosts[2], 1)]) == {}, "made again, it is the same run"
-        watch = Watch(past, "00000000-0000-0000-0000-000000000000")
+        watch = FleetWatch(past, "00000000-0000-0000-0000-000000000000")
         watch.look(client)
         row = rows_of(client, past)[2]
-        assert (row.end, row.stands) == (End.EXPIRED, False)
+        assert (row.end, row.stands) == (HostEnd.EXPIRED, False)
         assert len(lab.post("/flow_runs/filter", {"flow_runs": {"tags": {"all_": [f"fleet:{past.id}"]}}})) == 1
         assert (datetime.now(UTC) - past.opened_at).total_seconds() > 0

@@ -7,7 +7,7 @@ import psutil
 
 from flows.answer import answer
 from flows.recover import recover
-from tasks.audit.verify import audited
+from tasks.audit.verify import verify_incident
 from tasks.cli.next_step import Called
 from tasks.cli.status import status
 from tasks.custody.audit.finding import AuditWord
@@ -42,7 +42,7 @@ def test_who_is_not_known_is_asked_about_and_excused_for_this_incident(scene: Sc
         word in page for word in ("UNANSWERED", "未回答のプロセスあり", f"{stranger.pid} is not known: sleep 611")
     )
     assert json.loads((record / "closing.json").read_bytes())["verdict"] == "UNANSWERED"
-    assert audited(scene.store, incident, None, deep=False).word is not AuditWord.BROKEN
+    assert verify_incident(scene.store, incident, None, deep=False).word is not AuditWord.BROKEN
     assert not list(scene.store.list("latest/")), "latest/ waits"
 
     back = recover(scene.name, scene.name, incident, return_state=True)
@@ -68,6 +68,6 @@ def test_who_is_not_known_is_asked_about_and_excused_for_this_incident(scene: Sc
     log = [json.loads(line) for line in (scene.home / "custody.jsonl").read_text().splitlines()]
     (entry,) = [each for each in log if each["action"] == "process answered"]
     assert (entry["by"], entry["decision"], entry["reason"]) == ("Hanako", "bystander", "her sleep")
-    assert audited(scene.store, incident, None, deep=False).word is not AuditWord.BROKEN
+    assert verify_incident(scene.store, incident, None, deep=False).word is not AuditWord.BROKEN
     assert f"{incident}; none is open" in refused(scene, stranger.pid, incident)
     assert len(scene.incidents) == 1

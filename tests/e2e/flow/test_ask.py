@@ -20,7 +20,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from blocks.store import EvidenceStore
 from flows.thaw import thaw
-from tasks.audit.verify import audited
+from tasks.audit.verify import verify_incident
 from tasks.cli.next_step import Called
 from tasks.cli.status import status
 from tasks.custody.audit.finding import AuditWord
@@ -147,7 +147,7 @@ def test_a_person_thaws_and_the_next_alarm_is_an_incident_of_its_own(scene: Scen
     assert len(scene.incidents) == 2
     again = scene.evacuate(incident_id=home.name)
     assert "was thawed and is over" in str(again.message)
-    audit = audited(scene.store, home.name, None, deep=True)
+    audit = verify_incident(scene.store, home.name, None, deep=True)
     assert audit.word is not AuditWord.BROKEN, audit.findings
 
 

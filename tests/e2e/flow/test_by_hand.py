@@ -22,10 +22,10 @@ from blocks.file import store_given
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore, with_usable_key
 from blocks.workload import Workload
-from tasks.audit.verify import audited
+from tasks.audit.verify import verify_incident
 from tasks.cli.status import status
 from tasks.custody.audit.signers import read_signers
-from tasks.custody.containment.pause import UNKNOWN, Kind, Launcher
+from tasks.custody.containment.pause import UNKNOWN, Launcher, LauncherKind
 from tasks.drill.parts import SeaweedFS
 from tasks.host.host import LinuxHost
 from tasks.incident.layout import EARLY
@@ -119,7 +119,7 @@ def test_what_a_worker_has_begun_is_carried_on_by_hand_while_its_server_is_dead(
     assert "  next      " in done.stdout
     assert len(scene.incidents) == 1
     assert len(cached(scene)) == kept
-    found = audited(scene.store, scene.home.name, read_signers(signing_key.allowed_signers), deep=False)
+    found = verify_incident(scene.store, scene.home.name, read_signers(signing_key.allowed_signers), deep=False)
     assert found.is_complete, found.findings
 
 
@@ -198,7 +198,7 @@ def test_what_nobody_knows_is_ended_by_hand_and_then_all_is_verified(
     assert receipt["end"] == "stopped"
     assert len(facts["stop"]["processes"]) == 5
     assert (scene.home / "evidence.2").exists(), "it was looked at before it was ended"
-    found = audited(scene.store, scene.home.name, read_signers(signing_key.allowed_signers), deep=False)
+    found = verify_incident(scene.store, scene.home.name, read_signers(signing_key.allowed_signers), deep=False)
     assert found.is_complete, found.findings
 
 
@@ -302,7 +302,7 @@ def test_secrets_in_a_file_that_others_may_read_are_told(
 
 
 def test_by_hand_the_launchers_are_those_of_the_operators_own_server(scene: Scene) -> None:
-    store, launcher = {"folder": "/"}, Launcher(Kind.POOL, "there-is-none")
+    store, launcher = {"folder": "/"}, Launcher(LauncherKind.POOL, "there-is-none")
     theirs = LocalConfig(scene.block, store, get_current_settings())
     with temporary_settings({PREFECT_API_URL: NOBODY}), using_local_config(theirs):
         assert [state.reason for state in PrefectScheduler().list_states([launcher], 10)] == [UNKNOWN]

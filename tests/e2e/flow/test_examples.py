@@ -12,7 +12,7 @@ from prefect.blocks.system import Secret
 from prefect.client.schemas.objects import State
 
 from flows.recover import recover
-from tasks.audit.verify import audited
+from tasks.audit.verify import verify_incident
 from tasks.custody.audit.finding import AuditWord
 from tasks.latest.pull import pull
 from tests.support.examples_at_work import KEY, ExampleWorkload
@@ -50,7 +50,7 @@ def told(scene: Scene, number: int) -> dict[str, Any]:
 
 def assert_it_is_proven_and_can_be_pulled(scene: Scene, into: Path, model: str) -> None:
     """An audit by the store alone finds nothing, and the promoted model comes back as it is."""
-    found = audited(scene.store, scene.home.name, None, deep=False)
+    found = verify_incident(scene.store, scene.home.name, None, deep=False)
     assert found.word is not AuditWord.BROKEN, found.summary
     into.mkdir()
     assert pull(scene.store, "latest", into).is_complete

@@ -22,7 +22,7 @@ from tasks.cli.uncordon import let_go as uncordon_by_hand
 from tasks.containment.pause_prefect import pause
 from tasks.containment.paused import read_prior, resume
 from tasks.custody.containment.cordon import Challenge
-from tasks.custody.containment.pause import Kind, Launcher, LauncherState, Pause, launchers, with_first_seen
+from tasks.custody.containment.pause import Launcher, LauncherKind, LauncherState, Pause, launchers, with_first_seen
 from tasks.custody.containment.receipt import Containment
 from tasks.custody.errors import Refused
 from tasks.custody.incident.verdict import Word
@@ -264,16 +264,16 @@ def test_the_evacuations_own_launchers_are_known_also_inside_a_task(training: Tr
     assert ask() == frozenset()
 
 
-@pytest.mark.parametrize("kind", list(Kind))
-def test_naming_the_evacuations_own_is_refused(kind: Kind) -> None:
-    own = {Launcher(kind, "evacuation") for kind in Kind}
+@pytest.mark.parametrize("kind", list(LauncherKind))
+def test_naming_the_evacuations_own_is_refused(kind: LauncherKind) -> None:
+    own = {Launcher(kind, "evacuation") for kind in LauncherKind}
     require_not_ours([Launcher(kind, "training")], own)
     with pytest.raises(Refused, match=f"{kind} evacuation.*Nothing was touched"):
         require_not_ours([Launcher(kind, "training"), Launcher(kind, "evacuation")], own)
 
 
 def test_what_was_seen_first_counts() -> None:
-    a, b, c = (Launcher(Kind.POOL, name) for name in "abc")
+    a, b, c = (Launcher(LauncherKind.POOL, name) for name in "abc")
     seen = (LauncherState(a, paused=True), LauncherState(b, paused=True), LauncherState(c, None, "why"))
     assert with_first_seen({a: False}, seen) == {a: False, b: True}
 

@@ -14,7 +14,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
 from flows.engine import PATIENCE
-from tasks.audit.verify import audited
+from tasks.audit.verify import verify_incident
 from tasks.custody.audit.signers import read_signers
 from tasks.host.host import LinuxHost
 from tasks.incident.layout import CORDON
@@ -65,7 +65,7 @@ def test_killed_after_the_freeze(
     assert "what it did not hear of this run is lost to it" in said
     assert json.loads((scene.home / "record/001/closing.json").read_bytes())["verdict"] == "VERIFIED"
     assert small.living() == []
-    found = audited(scene.store, scene.home.name, read_signers(signing_key.allowed_signers), deep=True)
+    found = verify_incident(scene.store, scene.home.name, read_signers(signing_key.allowed_signers), deep=True)
     assert found.is_complete, found.findings
 
 

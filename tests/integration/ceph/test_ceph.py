@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from blocks.store import EvidenceStore
-from tasks.audit.verify import audited
+from tasks.audit.verify import verify_incident
 from tasks.custody.audit.finding import AuditWord
 from tasks.custody.store.promises import Promises
 from tasks.host.host import LinuxHost
@@ -58,6 +58,6 @@ def test_an_incident_is_verified_carried_on_promoted_rolled_back_audited_and_pul
     assert "every byte is read back" in (scene.home / "record/001/verdict.json").read_text()
     again = scene.evacuate(incident_id=incident)
     assert again.name == "Verified", again.message
-    audit = audited(scene.store, incident, None, deep=False)
+    audit = verify_incident(scene.store, incident, None, deep=False)
     assert audit.word is not AuditWord.BROKEN, audit.summary
     require_back_and_undone(scene, incident, first, tmp_path)

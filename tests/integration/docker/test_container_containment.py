@@ -56,12 +56,12 @@ def test_the_containers_of_the_workload_are_paused_then_stopped_with_a_receipt_e
             assert containers.state(other) == "running"
             assert {each.identity.id for each in frozen.containers} == ids
             assert all(each.paused_at and each.why == containers.asked for each in frozen.containers)
-            assert not made(prove_contained.fn(context)).contained
+            assert not made(prove_contained.fn(context)).is_contained
             stopped: Stop = made(stop.fn(context))
             contained: Containment = made(prove_contained.fn(context))
     finally:
         containers.client.remove_container(other, force=True)
-    assert contained.contained
+    assert contained.is_contained
     assert {receipt.identity.id for receipt in stopped.containers} == ids
     assert {receipt.end for receipt in stopped.containers} == {End.STOPPED}
     assert [[name for name, _ in receipt.signals] for receipt in stopped.containers] == [["SIGINT"], ["SIGINT"]]
@@ -76,7 +76,7 @@ def test_a_container_that_removes_itself_is_gone_and_its_exit_code_is_known(
     id_ = containers.run(["sh", "-c", "trap 'exit 7' TERM; echo up; while :; do sleep 0.05; done"], auto_remove=True)
     with case_of(containers.block(small)) as context, evacuated(context) as (_, stopped, contained):
         (receipt,) = stopped.containers
-        assert contained.contained
+        assert contained.is_contained
     assert (receipt.end, receipt.exit_code, receipt.removed) == (End.STOPPED, 7, True)
     assert containers.state(id_) == ""
 
@@ -101,7 +101,7 @@ def test_on_the_hosts_network_the_container_that_listened_on_the_apis_port_is_th
 def test_what_always_restarts_stays_stopped(containers: Containers, small: SmallWorkload) -> None:
     id_ = containers.run(COUNTER, restart_policy={"Name": "always"})
     with case_of(containers.block(small)) as context, evacuated(context) as (frozen, _, contained):
-        assert contained.contained
+        assert contained.is_contained
         assert frozen.containers[0].restart == "always"
         assert (
             kept_config(context.directory.path, frozen.containers[0].identity)["HostConfig"]["RestartPolicy"]["Name"]
@@ -116,7 +116,7 @@ def test_what_is_between_two_starts_does_not_start_again(containers: Containers,
     id_ = containers.run(["sh", "-c", "echo up"], restart_policy={"Name": "always"})
     wait_until(lambda: containers.state(id_) == "restarting", what="the pause between two starts")
     with case_of(containers.block(small)) as context, evacuated(context) as (_, stopped, contained):
-        assert contained.contained
+        assert contained.is_contained
         assert stopped.is_complete
     assert containers.state(id_) == "exited"
 
@@ -125,7 +125,7 @@ def test_one_that_ignores_the_stop_is_killed_after_the_grace(containers: Contain
     containers.run(["python3", "stubborn.py"])
     with case_of(containers.block(small, grace_seconds=0.5)) as context, evacuated(context) as (_, stopped, contained):
         (receipt,) = stopped.containers
-        assert contained.contained
+        assert contained.is_contained
     assert (receipt.end, receipt.exit_code) == (End.KILLED, 137)
     assert [name for name, _ in receipt.signals] == ["SIGTERM", "SIGKILL"]
 
@@ -146,7 +146,7 @@ def test_policy_kill_thaws_nothing(containers: Containers, small: SmallWorkload)
         freeze.fn(context)
         before = containers.client.logs(id_)
         (receipt,) = made(stop.fn(context)).containers
-        assert made(prove_contained.fn(context)).contained
+        assert made(prove_contained.fn(context)).is_contained
     assert [name for name, _ in receipt.signals] == ["SIGKILL"]
     assert receipt.exit_code == 137
     assert containers.client.logs(id_) == before
@@ -158,7 +158,7 @@ def test_a_second_run_repeats_nothing_and_keeps_the_receipts(containers: Contain
     with case_of(block) as context, evacuated(context) as (_, first, _):
         pass
     with case_of(block) as context, evacuated(context) as (_, second, contained):
-        assert contained.contained
+        assert contained.is_contained
     assert first.containers == second.containers
 
 
@@ -178,7 +178,7 @@ def test_uvicorn_in_a_container_is_only_paused_never_signalled_by_pid(
         assert frozen.processes == ()
         assert psutil.Process(pid).status() != psutil.STATUS_STOPPED
         stop.fn(context)
-        assert made(prove_contained.fn(context)).contained
+        assert made(prove_contained.fn(context)).is_contained
 
 
 def test_a_match_in_a_container_that_nobody_named_is_not_contained(
@@ -188,7 +188,7 @@ def test_a_match_in_a_container_that_nobody_named_is_not_contained(
     with case_of(small.block(api_pattern=API)) as context, evacuated(context) as (frozen, _, contained):
         assert frozen.processes == ()
     assert containers.state(id_) == "running", containers.client.logs(id_)
-    assert not contained.contained
+    assert not contained.is_contained
     assert (
         f"in container {id_[:12]}, which the workload block does not name; add it to `containers`" in contained.summary
     )
@@ -200,7 +200,7 @@ def test_one_that_matches_by_its_command_line_only_is_left_alone_by_name(
 ) -> None:
     id_ = containers.run(API_COMMAND)
     with case_of(small.block(api_pattern=API)) as context, evacuated(context) as (_, _, contained):
-        assert contained.contained
+        assert contained.is_contained
     assert any("uvicorn" in told and f"in container {id_[:12]}" in told for told in contained.left_alone)
     assert containers.state(id_) == "running"
 
@@ -210,7 +210,7 @@ def test_without_containers_in_the_block_the_engine_is_never_asked(small: SmallW
         case_of(small.block(docker_host=f"unix://{tmp_path}/none.sock")) as context,
         evacuated(context) as (_, _, contained),
     ):
-        assert contained.contained
+        assert contained.is_contained
         assert "engine" not in vars(context)
 
 
@@ -223,7 +223,7 @@ def test_an_engine_that_is_absent_is_an_outcome_and_processes_are_frozen_all_the
         assert not frozen.is_complete
         assert "No such file or directory" in frozen.summary
         assert len(stopped.processes) == 4
-    assert not contained.contained
+    assert not contained.is_contained
     assert "whether its containers run is not known" in contained.summary
     assert small.living() == []
 
@@ -247,7 +247,7 @@ def test_a_dry_run_touches_no_container(containers: Containers, small: SmallWork
     id_ = containers.run(COUNTER, restart_policy={"Name": "always"})
     before = containers.client.inspect_container(id_)
     with case_of(containers.block(small), dry_run=True) as context, evacuated(context) as (_, _, contained):
-        assert contained.contained
+        assert contained.is_contained
         acts = [entry["act"] for entry in context.log.entries() if entry["action"] == "would"]
         rows = plan(context.log.entries())
     first = next(row for row in rows if row["act"] == "would pause")

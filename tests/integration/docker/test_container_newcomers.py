@@ -35,13 +35,13 @@ def test_a_container_that_is_started_during_the_cordon_is_paused_and_written_dow
 ) -> None:
     with case_of(containers.block(small, watch_seconds=0)) as context:
         evacuate(context)
-        assert made(prove_contained.fn(context)).contained
+        assert made(prove_contained.fn(context)).is_contained
         id_ = containers.run(COUNTER)
         wait_until(lambda: containers.state(id_) == "paused", what="the guard's pause")
         wait_until(lambda: lines(context.cordon_files.caught), what="the guard's note")
         (caught,) = lines(context.cordon_files.caught)
         assert (caught["container"]["id"], caught["role"]) == (id_, "container")
-        assert not made(prove_contained.fn(context)).contained
+        assert not made(prove_contained.fn(context)).is_contained
         came = made(watch.fn(context))
         (receipt,) = came.containers
         assert (receipt.identity.id, receipt.end) == (id_, End.KILLED)
@@ -49,7 +49,7 @@ def test_a_container_that_is_started_during_the_cordon_is_paused_and_written_dow
         logged = [entry for entry in context.log.entries() if entry["action"] == "caught"]
         contained = made(prove_contained.fn(context))
     assert logged[0]["object"] == id_
-    assert contained.contained
+    assert contained.is_contained
     assert containers.state(id_) == "exited"
 
 
@@ -97,7 +97,7 @@ def test_what_somebody_starts_again_is_ended_again(containers: Containers, small
         containers.client.start(id_)
         came = made(watch.fn(context))
         assert came.is_complete
-        assert made(prove_contained.fn(context)).contained
+        assert made(prove_contained.fn(context)).is_contained
     assert came.containers[0].end is End.KILLED
     assert containers.state(id_) == "exited"
 
@@ -118,7 +118,7 @@ def test_what_an_orchestrator_brings_twice_is_left_paused_and_told(
     assert [containers.state(second), containers.state(third)] == ["paused", "paused"], "one came in the watch before"
     assert came.standing == ("swarm service portfolio",)
     assert "brought by swarm service portfolio, which still stands" in came.summary
-    assert not contained.contained
+    assert not contained.is_contained
 
 
 def test_a_guard_without_an_engine_still_watches_processes(small: SmallWorkload, tmp_path: Path) -> None:

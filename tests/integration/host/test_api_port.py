@@ -55,7 +55,7 @@ def by_default(small: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_another_program_on_the_apis_port_contradicts_with_its_name(small: SmallWorkload) -> None:
     with stranger(small.port) as pid, case_of(small.block()) as context:
         seen = contained(context)
-    assert not seen.contained
+    assert not seen.is_contained
     (told,) = seen.alive
     assert told.startswith(f"{pid}: {sys.executable} -c import socket")
     assert f"it listens on the API's port {small.port}" in told
@@ -72,7 +72,7 @@ def test_an_api_that_calls_itself_something_else_is_found_by_its_port(small: Sma
 def test_the_workloads_own_api_is_gone_with_its_port(small: SmallWorkload) -> None:
     small.start_all()
     with case_of(small.block(api_port=small.port)) as context:
-        assert contained(context).contained
+        assert contained(context).is_contained
 
 
 def test_a_port_that_nobody_named_is_anybodys_unless_the_workload_listened_there(
@@ -81,10 +81,10 @@ def test_a_port_that_nobody_named_is_anybodys_unless_the_workload_listened_there
     """Without an API, port 8000 may be anybody's; with one, who takes its place is told."""
     by_default(small, monkeypatch)
     with stranger(small.port), case_of(small.block(api_url="")) as context:
-        assert contained(context).contained
+        assert contained(context).is_contained
     small.start_all()
     with case_of(small.block(api_url="")) as context:
-        assert contained(context).contained
+        assert contained(context).is_contained
         with stranger(small.port) as pid:
             (told,) = made(prove_contained.fn(context)).alive
             assert told.startswith(f"{pid}: ")
@@ -117,13 +117,13 @@ def test_an_api_on_its_own_port_is_no_alarm(small: SmallWorkload) -> None:
 def test_what_our_own_recovery_started_may_listen(small: SmallWorkload) -> None:
     with case_of(small.block()) as context, stranger(small.port) as pid:
         context.state.recovered.write([Identity(pid, start_of(pid))])
-        assert made(prove_contained.fn(context)).contained
+        assert made(prove_contained.fn(context)).is_contained
 
 
 def test_a_rehearsal_takes_the_api_for_stopped(small: SmallWorkload) -> None:
     small.start_all()
     with case_of(small.block(), dry_run=True) as context:
-        assert contained(context).contained
+        assert contained(context).is_contained
         assert small.healthy()
 
 

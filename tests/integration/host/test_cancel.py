@@ -107,7 +107,7 @@ def test_in_the_grace_everybody_is_frozen_again_children_born_meanwhile_too(
         assert not stopped.is_complete, "a stop that is cached would never be done"
         assert {receipt.end for receipt in stopped.processes} == {End.SURVIVED}
         found: Containment = made(prove_still_contained.fn(context))
-        assert not found.contained
+        assert not found.is_contained
         assert stance(context, found) == FROZEN_ONLY
 
 

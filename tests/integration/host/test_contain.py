@@ -89,7 +89,7 @@ def test_the_whole_workload_is_frozen_then_stopped_with_a_receipt_each(small: Sm
     assert {receipt.identity.pid for receipt in stopped.processes} == {process.pid for process in before}
     assert all(receipt.end is End.STOPPED for receipt in stopped.processes)
     assert all([name for name, _ in receipt.signals] == ["SIGINT", "SIGCONT"] for receipt in stopped.processes)
-    assert contained.contained
+    assert contained.is_contained
 
 
 def test_nothing_to_stop_is_a_result(small: SmallWorkload) -> None:
@@ -97,7 +97,7 @@ def test_nothing_to_stop_is_a_result(small: SmallWorkload) -> None:
         cordon.fn(context)
         assert made(freeze.fn(context)).processes == ()
         assert made(stop.fn(context)).summary == "nothing to stop"
-        assert made(prove_contained.fn(context)).contained
+        assert made(prove_contained.fn(context)).is_contained
         assert [entry for entry in context.log.entries() if entry.get("result") == "nothing to stop"]
 
 
@@ -343,7 +343,7 @@ def test_new_life_is_seen_by_the_check(small: SmallWorkload) -> None:
     with case_of(small.block()) as context:
         cordon.fn(context)
         contained: Containment = made(prove_contained.fn(context))
-        assert not contained.contained
+        assert not contained.is_contained
         assert len(contained.alive) == 4
 
 
@@ -353,7 +353,7 @@ def test_a_dry_run_names_everything_and_touches_nothing(small: SmallWorkload) ->
         cordon.fn(context)
         freeze.fn(context)
         stop.fn(context)
-        assert made(prove_contained.fn(context)).contained
+        assert made(prove_contained.fn(context)).is_contained
         would = [(entry["act"], entry["object"]) for entry in context.log.entries() if entry["action"] == "would"]
     assert len(small.living()) == 4
     assert psutil.STATUS_STOPPED not in states(small.living())
@@ -381,7 +381,7 @@ def test_what_the_workload_could_not_protect_from_us_is_told_as_survivor(
         assert "denied" in frozen.summary
         stopped: Stop = made(stop.fn(context))
         assert {receipt.end for receipt in stopped.processes} == {End.SURVIVED}
-        assert not made(prove_contained.fn(context)).contained
+        assert not made(prove_contained.fn(context)).is_contained
         monkeypatch.undo()
 
 
@@ -450,7 +450,7 @@ def test_a_training_that_is_started_anew_during_the_stop_is_ended_too(small: Sma
         freeze.fn(context)
         stop.fn(context)
         cordon.fn(context)
-        assert made(prove_contained.fn(context)).contained
+        assert made(prove_contained.fn(context)).is_contained
     assert small.living() == []
 
 
@@ -489,12 +489,12 @@ def test_what_comes_back_after_the_check_is_seen_by_the_last_look(small: SmallWo
         cordon.fn(context)
         freeze.fn(context)
         stop.fn(context)
-        assert made(prove_contained.fn(context)).contained
+        assert made(prove_contained.fn(context)).is_contained
         small.start(small.api_command)
         wait_until(
             lambda: ["uvicorn"] in [process.cmdline()[2:3] for process in small.living()], what="the API's start"
         )
-        assert not made(prove_still_contained.fn(context)).contained
+        assert not made(prove_still_contained.fn(context)).is_contained
 
 
 def test_an_ancestor_that_is_the_workload_is_spared_but_not_called_contained(small: SmallWorkload) -> None:

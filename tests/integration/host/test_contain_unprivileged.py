@@ -65,7 +65,7 @@ with SmallWorkload(Path(sys.argv[1]) / "work load") as small:
             told[name] = collect.fn(case, name).data.outcome
         told["ends"] = sorted({receipt.end for receipt in stop.fn(case).data.processes})
         proven = prove_contained.fn(case).data
-        told |= {"contained": proven.contained, "why not": "" if proven.contained else proven.summary}
+        told |= {"contained": proven.is_contained, "why not": "" if proven.is_contained else proven.summary}
     told["left"] = len(small.living())
 print(json.dumps(told))
 """

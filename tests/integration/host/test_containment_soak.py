@@ -56,7 +56,7 @@ def contain_at_a_moment_of(small: SmallWorkload, number: int) -> None:
         assert frozen.settled
         stopped = made(stop.fn(context))
         contained = made(prove_contained.fn(context))
-        assert contained.contained, contained.summary
+        assert contained.is_contained, contained.summary
         assert stopped.is_complete, stopped.summary
         survivors = {process.pid for process in small.living()} & {each.identity.pid for each in stopped.processes}
         assert not survivors

@@ -110,9 +110,9 @@ def test_a_lock_file_that_was_replaced_is_not_taken_for_held(small: SmallWorkloa
         cordon.fn(context)
         context.workload.lock.unlink()
         context.workload.lock.touch()
-        assert not made(prove_contained.fn(context)).contained
+        assert not made(prove_contained.fn(context)).is_contained
         assert made(cordon.fn(context)).held
-        assert made(prove_contained.fn(context)).contained
+        assert made(prove_contained.fn(context)).is_contained
 
 
 def test_a_lock_that_somebody_else_holds_is_said_and_taken_over_when_it_ends(small: SmallWorkload) -> None:
@@ -191,7 +191,7 @@ def test_a_lock_that_cannot_be_opened_is_told_and_the_guard_watches_all_the_same
         assert "a symbolic link lies there" in state.reason
         launch(small)
         wait_until(lambda: states(small) == {psutil.STATUS_STOPPED}, what="the guard's catch")
-        assert not made(prove_contained.fn(context)).contained
+        assert not made(prove_contained.fn(context)).is_contained
 
 
 def test_the_lock_that_the_training_itself_holds_is_taken_over_when_it_is_stopped(small: SmallWorkload) -> None:
@@ -204,7 +204,7 @@ def test_the_lock_that_the_training_itself_holds_is_taken_over_when_it_is_stoppe
         assert f"process {training.pid} (flock " in state.reason
         freeze.fn(context)
         stop.fn(context)
-        assert made(prove_contained.fn(context)).contained
+        assert made(prove_contained.fn(context)).is_contained
 
 
 def test_a_waiter_that_was_there_before_us_is_stopped_too_and_does_not_get_its_turn(small: SmallWorkload) -> None:
@@ -217,7 +217,7 @@ def test_a_waiter_that_was_there_before_us_is_stopped_too_and_does_not_get_its_t
         cordon.fn(context)
         freeze.fn(context)
         stop.fn(context)
-        assert made(prove_contained.fn(context)).contained
+        assert made(prove_contained.fn(context)).is_contained
         assert small.living() == []
 
 
@@ -410,7 +410,7 @@ def test_a_damaged_marker_stops_nothing(small: SmallWorkload, content: str) -> N
         assert made(cordon.fn(context)).held
         freeze.fn(context)
         stop.fn(context)
-        assert made(prove_contained.fn(context)).contained
+        assert made(prove_contained.fn(context)).is_contained
 
 
 @pytest.mark.sample(3)

@@ -129,7 +129,7 @@ def test_the_next_run_ends_them_as_what_the_incident_froze(small: SmallWorkload,
         freeze.fn(context)
         stopped: Stop = made(stop.fn(context))
         watched: Watch = made(watch.fn(context))
-        assert made(prove_contained.fn(context)).contained
+        assert made(prove_contained.fn(context)).is_contained
         assert {receipt.identity.pid for receipt in stopped.processes} == killed
         assert {receipt.end for receipt in stopped.processes} == {End.KILLED}
         assert watched.summary == "nothing came back"

@@ -32,7 +32,7 @@ def test_a_pid_that_holds_on_is_not_contained(
         found = made(prove_contained.fn(context))
     line = f"process {training.pid} still holds 8123 MiB of a GPU"
     assert "may still finish" in frozen.summary
-    assert found.contained is not holds
+    assert found.is_contained is not holds
     assert (line in found.alive) is holds
     if holds:
         assert stopped.gpu

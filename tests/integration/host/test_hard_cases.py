@@ -80,7 +80,7 @@ def test_a_training_that_a_script_put_into_the_background_is_asked_by_another_si
     assert len(frozen.processes) == 3
     assert {tuple(name for name, _ in each.signals) for each in stopped.processes} == {("SIGTERM", "SIGCONT")}
     assert {each.end for each in stopped.processes} == {End.STOPPED}
-    assert contained.contained, contained.summary
+    assert contained.is_contained, contained.summary
     wait_until(lambda: not small.living(), what="the script's own end")
 
 
@@ -108,7 +108,7 @@ def test_a_real_uvicorn_is_frozen_and_stopped_with_all_its_processes(
     assert pids(frozen) == family
     assert {process.role for process in frozen.processes} == {"api"}
     assert End.SURVIVED not in {each.end for each in stopped.processes}
-    assert contained.contained, contained.summary
+    assert contained.is_contained, contained.summary
     assert small.living() == []
     assert not small.healthy()
 
@@ -138,7 +138,7 @@ def test_real_loky_workers_that_compute_on_after_their_parent_was_killed_are_end
     assert orphans <= pids(frozen)
     assert {process.role for process in frozen.processes} == {"worker"}
     assert {each.end for each in stopped.processes if each.identity.pid in orphans} <= {End.STOPPED, End.KILLED}
-    assert contained.contained, contained.summary
+    assert contained.is_contained, contained.summary
     assert small.living() == []
 
 
@@ -151,7 +151,7 @@ def test_a_zombie_in_the_tree_holds_up_nothing(small: SmallWorkload) -> None:
     frozen, stopped, contained = contain(small)
     assert pids(frozen) == {training.pid}
     assert [each.end for each in stopped.processes] == [End.STOPPED]
-    assert contained.contained, contained.summary
+    assert contained.is_contained, contained.summary
 
 
 def test_a_training_at_the_end_of_a_chain_of_launchers_is_stopped_with_them(small: SmallWorkload) -> None:
@@ -162,7 +162,7 @@ def test_a_training_at_the_end_of_a_chain_of_launchers_is_stopped_with_them(smal
     wait_until(lambda: len(small.living()) == 6, what="the training's workers")
     frozen, _, contained = contain(small)
     assert {Path(process.command.split()[0]).name for process in frozen.processes} >= {"python", "tee"}
-    assert contained.contained, contained.summary
+    assert contained.is_contained, contained.summary
     wait_until(lambda: not small.living(), what="the end of make")
     assert "training with" in max((small.root / "logs").glob("train-*.log")).read_text()
 
@@ -259,7 +259,7 @@ def test_what_a_dying_training_leaves_behind_anywhere_is_ended(small: SmallWorkl
         cordon.fn(context)
         freeze.fn(context)
         ends = {receipt.command: receipt.end for receipt in made(stop.fn(context)).processes}
-        assert made(prove_contained.fn(context)).contained
+        assert made(prove_contained.fn(context)).is_contained
     assert End.SURVIVED not in ends.values()
     left = [each for each in psutil.process_iter(["cmdline"]) if each.info["cmdline"] == ["sleep", long]]
     assert left == []
@@ -314,7 +314,7 @@ def test_a_training_whose_main_thread_has_exited_is_known_by_its_other_threads(s
             threads = list(Path(f"/proc/{training.pid}/task").iterdir())
             assert {(path / "stat").read_text().rpartition(") ")[2][0] for path in threads} == {"Z", "T"}
             stop.fn(context)
-            assert made(prove_contained.fn(context)).contained
+            assert made(prove_contained.fn(context)).is_contained
         assert training.wait(10) != 0
     finally:
         training.kill()  # nobody else finds it
@@ -343,7 +343,7 @@ def test_a_training_of_short_lived_threads_without_a_main_thread_is_no_zombie(sm
             cordon.fn(context)
             assert pids(made(freeze.fn(context))) == {training.pid}
             stop.fn(context)
-            assert made(prove_contained.fn(context)).contained
+            assert made(prove_contained.fn(context)).is_contained
         assert training.wait(10) != 0
     finally:
         training.kill()  # nobody else finds it
@@ -404,10 +404,10 @@ def test_a_borrowed_name_saves_no_training(small: SmallWorkload, name: str, prog
     training = borrowing(small, name, program)
     with case_of(small.block(training_pattern=ANY_PROGRAM, grace_seconds=1)) as context:
         cordon.fn(context)
-        assert not made(prove_contained.fn(context)).contained
+        assert not made(prove_contained.fn(context)).is_contained
         assert training.pid in pids(made(freeze.fn(context)))
         stop.fn(context)
-        assert made(prove_contained.fn(context)).contained
+        assert made(prove_contained.fn(context)).is_contained
     assert small.living() == []
 
 
@@ -432,7 +432,7 @@ def test_a_training_in_what_is_called_prefect_is_a_member(small: SmallWorkload, 
         cordon.fn(context)
         assert pids(made(freeze.fn(context))) == {training.pid}
         stop.fn(context)
-        assert made(prove_contained.fn(context)).contained
+        assert made(prove_contained.fn(context)).is_contained
 
 
 def test_the_server_that_we_talk_to_is_spared_whatever_it_runs_from(small: SmallWorkload) -> None:

@@ -17,7 +17,7 @@ from tasks.custody.audit.untrusted import read_manifest
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.keys import begun_key, evidence_key
 from tasks.custody.store.manifest import Manifest, digest
-from tasks.custody.store.latest import Act, ObjectRef, Row, LatestTransaction
+from tasks.custody.store.latest import Act, LatestRow, LatestTransaction, ObjectRef
 from tasks.latest.transaction import _create
 from tasks.latest.history import history
 from tasks.system.atomic_files import write_whole
@@ -28,14 +28,14 @@ def name(n): return f"artifacts/{run}-{n // 1000:06d}/fold-{n % 1000:03d}/predic
 def held(n, where): return ObjectRef(sha(n), n, where)
 def row(n):
     old = held(-n, f"snapshots/20251231T030405Z/{name(n)}")
-    return Row(f"latest/{name(n)}", Act.REPLACE, old, held(n, f"snapshots/20260102T030405Z/{name(n)}"))
+    return LatestRow(f"latest/{name(n)}", Act.REPLACE, old, held(n, f"snapshots/20260102T030405Z/{name(n)}"))
 """
 STEPS = {
     "the manifest is written": """
 files = tuple(StoredFile(name(n), name(n), n, sha(n), n, access="-rw-r--r-- 1000:1000") for n in range(count))
 manifest = Manifest("IR-20260102T030405Z", 1, "2026-01-02T03:04:05Z", files)
 write_whole(path, manifest.pieces())
-assert manifest.written == (digest(path), path.stat().st_size)
+assert manifest.digest_and_size == (digest(path), path.stat().st_size)
 assert manifest.sums().count(b"\\n") == count + 1
 """,
     "it is read on the host": "assert len(Manifest.at(path).files) == count",

@@ -33,7 +33,7 @@ def require_held_against_it_until_excused(context: RunContext, other: psutil.Pro
     assert [text.partition(":")[0] for text in seen.alive] == [str(other.pid)]
     context.workload.bystanders = [re.escape(" ".join(other.cmdline()))]
     seen = made(prove_contained.fn(context))
-    assert seen.contained, seen.summary
+    assert seen.is_contained, seen.summary
     assert str(other.pid) in {entry["object"] for entry in context.log.entries() if entry["action"] == "excused"}
     assert other.is_running()
 

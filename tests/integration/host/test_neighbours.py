@@ -103,7 +103,7 @@ def of(after: After, name: str) -> Beside:
 
 
 def test_neighbours_do_not_contradict_containment_and_one_that_nobody_named_is_a_question(after: After) -> None:
-    assert after.contained.contained, after.contained.alive
+    assert after.contained.is_contained, after.contained.alive
     unnamed = {pid for each in after.beside if each.neighbour.unnamed for pid in each.before}
     assert {each.identity.pid for each in after.contained.unknown} == unnamed
 
@@ -118,4 +118,4 @@ def test_a_large_neighbour_goes_on_and_is_told_of(neighbour: Neighbour, suspects
         (beside,) = after.beside
         require_untouched(beside)
         require_told(after, beside)
-        assert after.contained.contained, after.contained.alive
+        assert after.contained.is_contained, after.contained.alive

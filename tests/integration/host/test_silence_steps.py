@@ -65,7 +65,7 @@ def test_who_matches_nothing_and_writes_on_is_named_with_file_and_process(small:
         grown(small.root / LOG)
         seen: Containment = made(prove_still_contained.fn(context))
         (entry,) = (each for each in context.log.entries() if each["action"] == "changed")
-    assert not seen.contained
+    assert not seen.is_contained
     (line,) = broken_by(seen, LOG)
     assert f"by process {pid} (" in line
     assert (entry["object"], entry["pid"]) == (LOG, pid)

@@ -70,23 +70,23 @@ def test_a_loop_that_sleeps_in_the_root_is_named_and_contained_once_it_was_stopp
         os.kill(sleeping.pid, 15)
         sleeping.wait(10)
         contained = seen(context)
-        assert contained.contained, contained.summary
+        assert contained.is_contained, contained.summary
 
 
 def test_a_loop_that_sleeps_is_stopped_where_the_block_allows_it(
     small: SmallWorkload, sleeping: subprocess.Popen[bytes]
 ) -> None:
     with case_of(small.block(stop_supervisors=True)) as context:
-        assert not evacuated(context).contained
+        assert not evacuated(context).is_contained
         (stopped,) = made(watch.fn(context)).stopped
         assert stopped.startswith(f"process {sleeping.pid} (bash")
         assert sleeping.wait(10)
-        assert made(prove_still_contained.fn(context)).contained
+        assert made(prove_still_contained.fn(context)).is_contained
 
 
 def test_a_rehearsal_and_a_doctor_name_it(small: SmallWorkload, sleeping: subprocess.Popen[bytes]) -> None:
     with case_of(small.block(), dry_run=True) as context:
-        assert not evacuated(context).contained
+        assert not evacuated(context).is_contained
         (row,) = [row for row in plan(context.log.entries()) if row["act"] == "would not end"]
         assert row["on"].startswith(f"{sleeping.pid}: bash -c")
     found = check_starters(CheckTarget("small", small.block(), "store", {}))
@@ -136,7 +136,7 @@ def test_a_supervisor_lives_until_a_person_answers_for_it(small: SmallWorkload) 
             assert "supervisorctl stop NAME" in told
             context.workload.bystanders = ["/supervisord -n "]
             contained = seen(context)
-            assert contained.contained, contained.summary
+            assert contained.is_contained, contained.summary
     finally:
         keeper.kill()
         keeper.wait()
@@ -198,7 +198,7 @@ def test_who_only_works_there_and_another_workloads_loop_are_harmless(small: Sma
         stack.callback(psutil.Process(other.pid).children()[0].kill)
         with case_of(small.block()) as context:
             contained = evacuated(context)
-            assert contained.contained, contained.summary
+            assert contained.is_contained, contained.summary
             found = find_starters(context, context.adapters.host.snapshot())
             assert (found.living, found.unknown) == ((), ())
 
@@ -222,7 +222,7 @@ def test_a_crontab_is_told_in_a_note_and_in_the_rehearsal_and_by_the_doctor(
         with case_of(small.block(), dry_run=dry_run) as context:
             contained = evacuated(context)
             rows = [row for row in plan(context.log.entries()) if row["act"] == "would not end"]
-        assert contained.contained
+        assert contained.is_contained
         (note,) = contained.notes
         assert f"cron entry in {tmp_path}/etc/cron.d/train, line 3: {small.root}" in note
         assert f"sudoedit {tmp_path}/etc/cron.d/train" in note

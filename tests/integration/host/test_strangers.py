@@ -50,7 +50,7 @@ def contain(workload: Workload, suspects: Suspects) -> Told:
         first = made(prove_contained.fn(context))
         watch.fn(context)
         last = made(prove_still_contained.fn(context))
-    return Told(first.contained and last.contained, last.alive if first.contained else first.alive)
+    return Told(first.is_contained and last.is_contained, last.alive if first.is_contained else first.alive)
 
 
 def contain_as_the_account(workload: Workload, suspects: Suspects, account: Account) -> Told:

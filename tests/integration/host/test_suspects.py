@@ -98,7 +98,7 @@ def test_the_renamed_are_suspects_with_the_fact_that_ties_them(small: SmallWorkl
         "gunicorn: worker [portfolio]",
     }
     seen = contained(small)
-    assert not seen.contained
+    assert not seen.is_contained
     for pid in renamed:
         (told,) = (each for each in seen.alive if each.startswith(f"{pid}: gunicorn: "))
         assert "the file that it was started by lies below the root: venv/bin/python" in told
@@ -120,7 +120,7 @@ def test_suspects_that_are_included_are_frozen_and_ended_with_the_fact(
         }
         assert {psutil.Process(pid).status() for pid in renamed} == {psutil.STATUS_STOPPED}
         assert {each.identity.pid for each in made(stop.fn(context)).processes} == renamed
-        assert made(prove_contained.fn(context)).contained
+        assert made(prove_contained.fn(context)).is_contained
     assert small.living() == []
 
 
@@ -138,7 +138,7 @@ def test_a_bystander_that_is_named_after_it_was_frozen_is_let_go(small: SmallWor
             cordon.fn(context)
             assert [each.identity.pid for each in made(freeze.fn(context)).processes] == [training.pid]
             assert [each.identity.pid for each in made(stop.fn(context)).processes] == [training.pid]
-            assert made(prove_contained.fn(context)).contained
+            assert made(prove_contained.fn(context)).is_contained
             (entry,) = (each for each in context.log.entries() if each["action"] == "let go")
             assert entry["object"] == str(shipper.pid)
         assert shipper.status() == psutil.STATUS_SLEEPING
@@ -157,7 +157,7 @@ def test_a_renamed_child_of_a_member_is_a_member(small: SmallWorkload) -> None:
         assert set(frozen.values()) == {f"child of {master.pid}"}
         assert len(frozen) == 2
         stop.fn(context)
-        assert made(prove_contained.fn(context)).contained
+        assert made(prove_contained.fn(context)).is_contained
 
 
 SLEEPS = "import time; open('{}', 'w').close(); time.sleep(600)"
@@ -192,7 +192,7 @@ def test_code_of_an_environment_that_is_only_linked_ties_who_works_elsewhere(
         assert told.startswith(f"{process.pid}: ")
         assert f"it runs code of the workload's environment: {real}/lib/core.so" in told
         (small.root / "venv").unlink()
-        assert contained(small).contained
+        assert contained(small).is_contained
 
 
 def test_who_writes_below_the_root_is_a_suspect_and_who_reads_there_is_not(
@@ -201,7 +201,7 @@ def test_who_writes_below_the_root_is_a_suspect_and_who_reads_there_is_not(
     log, ready = small.root / "logs/train-20260101_000000.log", tmp_path / "ready"
     code = f"import time; f = open('{log}', {{!r}}); open('{ready}', 'w').close(); time.sleep(600)"
     with apart([sys.executable, "-c", code.format("r")], tmp_path, ready):
-        assert contained(small).contained
+        assert contained(small).is_contained
     ready.unlink()
     with apart([sys.executable, "-c", code.format("a")], tmp_path, ready) as process:
         (told,) = contained(small).alive
@@ -227,7 +227,7 @@ def test_an_editor_in_the_root_contradicts_nothing_and_another_server_is_unknown
     with apart([node, "600"], small.root), apart([vim, *edits], small.root):
         wait_until((small.root / ".notes.swp").exists, what="the editor's file")
         seen = contained(small)
-        assert seen.contained, seen.summary
+        assert seen.is_contained, seen.summary
         (unknown,) = seen.unknown
         why = "its working directory is in the root, and nothing proves it harmless; what started it is gone"
         assert (unknown.command, unknown.why) == (f"{node} 600", f"{why} 起動元は終了済み")
@@ -237,7 +237,7 @@ def test_an_editor_in_the_root_contradicts_nothing_and_another_server_is_unknown
         assert seen.notes[0] in seen.summary
         assert "exe=, cwd= or unit= of process" in unknown.line, "the program's name is no word that is shown"
         named = contained(small, bystanders=[f"exe={node}"])
-        assert named.contained
+        assert named.is_contained
         assert named.unknown == ()
     for terminal in terminals:
         os.close(terminal)
@@ -250,7 +250,7 @@ def test_who_the_block_excuses_is_never_signalled_and_is_told(small: SmallWorklo
         assert made(freeze.fn(context)).processes == ()
         stop.fn(context)
         seen = made(prove_contained.fn(context))
-        assert seen.contained, seen.summary
+        assert seen.is_contained, seen.summary
         assert seen.notes[0].startswith("3 excused 除外: ")
     assert {psutil.Process(pid).status() for pid in renamed}.isdisjoint({psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE})
 
@@ -269,15 +269,15 @@ def test_a_bystander_that_the_training_has_started_lives_on_and_its_other_child_
         stop.fn(context)
         (left,) = small.living()
         assert (left.cmdline(), left.status()) == (["sleep", "601"], psutil.STATUS_SLEEPING)
-        assert made(prove_contained.fn(context)).contained
+        assert made(prove_contained.fn(context)).is_contained
 
 
 def test_a_bystander_may_listen_on_the_apis_port(small: SmallWorkload, tmp_path: Path) -> None:
     code = f"import socket, time; s = socket.create_server(('127.0.0.1', {small.port})); time.sleep(600)"
     with apart([sys.executable, "-c", code], tmp_path):
         wait_until(small.healthy, what="its port")
-        assert not contained(small).contained
-        assert contained(small, bystanders=["import socket, time"]).contained
+        assert not contained(small).is_contained
+        assert contained(small, bystanders=["import socket, time"]).is_contained
 
 
 def test_a_rehearsal_lists_members_suspects_and_excused(small: SmallWorkload, renamed: set[int]) -> None:
@@ -359,7 +359,7 @@ def test_what_may_not_be_read_is_told_with_a_number_and_proves_nothing(small: Sm
     with apart([sys.executable, "-c", "import time; time.sleep(600)"], tmp_path) as process:
         told = in_a_process_of_its_own(
             small,
-            "(seen := prove_contained.fn(case).data).contained, *seen.notes, sep='\\n'",
+            "(seen := prove_contained.fn(case).data).is_contained, *seen.notes, sep='\\n'",
             first="os.setgroups([]); os.setgid(65534); os.setuid(65534)",
         )
     del process
@@ -418,7 +418,7 @@ def test_who_sits_in_a_service_whose_main_process_is_a_member_is_one(
             stray.pid: f"sits in {service.name}, whose main process is {main.pid}",
         }
         stop.fn(context)
-        assert made(prove_contained.fn(context)).contained
+        assert made(prove_contained.fn(context)).is_contained
     assert not (service / "cgroup.procs").read_text()
 
 
@@ -434,7 +434,7 @@ def test_who_sits_in_a_service_that_the_block_names_is_a_member_for_the_guard_to
         assert (frozen.identity.pid, frozen.role) == (first.pid, "service")
         assert frozen.why == f"sits in {service.name}, which `units` names"
         stop.fn(context)
-        assert made(prove_contained.fn(context)).contained
+        assert made(prove_contained.fn(context)).is_contained
         second = serving(small, service, ["sleep", "602"], tmp_path)
         wait_until(lambda: second.status() == psutil.STATUS_STOPPED, what="the guard's catch")
-        assert not made(prove_contained.fn(context)).contained
+        assert not made(prove_contained.fn(context)).is_contained

@@ -127,7 +127,7 @@ class Words:
 
 def _words(seen: Containment) -> Words:
     unknown = tuple((each.identity.pid, each.why, each.line) for each in seen.unknown)
-    return Words(seen.contained, seen.alive, unknown, seen.notes, seen.may_return)
+    return Words(seen.is_contained, seen.alive, unknown, seen.notes, seen.may_return)
 
 
 def evacuate(stage: Stage, scene: Scene, way: str, bystanders: Sequence[str] = (), number: int = 1) -> list[Words]:

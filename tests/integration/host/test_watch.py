@@ -59,7 +59,7 @@ def test_nothing_that_comes_back_is_a_result(small: SmallWorkload) -> None:
     with case_of(small.block()) as context:
         seen = evacuated(context)
         assert (seen.is_complete, seen.summary) == (True, "nothing came back")
-        assert made(prove_still_contained.fn(context)).contained
+        assert made(prove_still_contained.fn(context)).is_contained
 
 
 def test_a_supervisor_in_a_shell_is_named_and_what_it_brings_stays_frozen(small: SmallWorkload) -> None:
@@ -70,7 +70,7 @@ def test_a_supervisor_in_a_shell_is_named_and_what_it_brings_stays_frozen(small:
         assert not seen.is_complete
         assert {process.status() for process in training(small)} == {psutil.STATUS_STOPPED}
         contained = made(prove_still_contained.fn(context))
-        assert not contained.contained
+        assert not contained.is_contained
         assert f"left frozen, process {loop.pid} (bash" in contained.alive[0]
         assert "to have it stopped, set stop_supervisors = true in the workload block" in contained.alive[0]
         assert loop.poll() is None
@@ -84,7 +84,7 @@ def test_a_rehearsal_tells_of_the_parent_that_may_start_it_again(small: SmallWor
         contained = made(prove_still_contained.fn(context))
         rows = [row for row in plan(context.log.entries()) if row["act"] == "would not end"]
     verdict = judge("IR-1", contained, (), ())
-    assert (contained.contained, verdict.may_return) == (allowed, ())
+    assert (contained.is_contained, verdict.may_return) == (allowed, ())
     if allowed:
         assert rows == []
         return
@@ -104,7 +104,7 @@ def test_a_supervisor_is_stopped_at_its_source_where_the_block_allows_it(small: 
         assert seen.is_complete
         assert loop.wait(10)
         assert small.living() == []
-        assert made(prove_still_contained.fn(context)).contained
+        assert made(prove_still_contained.fn(context)).is_contained
         (entry,) = [entry for entry in context.log.entries() if entry["action"] == "supervisor stopped"]
         assert entry["failed"] == ""
 
@@ -120,7 +120,7 @@ def test_a_newcomer_without_a_supervisor_is_ended_and_told(small: SmallWorkload)
         seen = made(watch.fn(context))
         assert {each.end for each in seen.returned} == {End.KILLED}
         assert seen.is_complete
-        assert made(prove_still_contained.fn(context)).contained
+        assert made(prove_still_contained.fn(context)).is_contained
         actions = {entry["action"] for entry in context.log.entries()}
         assert {"came back", "caught"} <= actions
 
@@ -207,5 +207,5 @@ def test_policy_kill_thaws_nothing(small: SmallWorkload) -> None:
         receipts: Any = made(stop.fn(context)).processes
         assert {tuple(name for name, _ in receipt.signals) for receipt in receipts} == {("SIGKILL",)}
         assert {receipt.end for receipt in receipts} == {End.KILLED}
-        assert made(prove_contained.fn(context)).contained
+        assert made(prove_contained.fn(context)).is_contained
         assert not [entry for entry in context.log.entries() if entry["action"] == "deviation"]

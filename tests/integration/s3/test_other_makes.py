@@ -11,7 +11,7 @@ from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
 from blocks.store import EvidenceStore
-from tasks.audit.verify import audited
+from tasks.audit.verify import verify_incident
 from tasks.custody.audit.finding import AuditWord
 from tasks.custody.store.promises import Promises
 from tasks.host.host import LinuxHost
@@ -86,12 +86,12 @@ def test_an_incident_is_carried_on_promoted_audited_pulled_and_rolled_back(scene
     model = scene.small.root / "models/model_builtin.joblib"
     first = model.read_bytes()
     state = scene.evacuate()
-    keeps_locks = not scene.store_block.lock or scene.store.promises().locks_as_told
+    keeps_locks = not scene.store_block.lock or scene.store.promises().trusts_locks
     assert state.name == ("Verified" if keeps_locks else "Unverified"), state.message
     incident = scene.home.name
     again = scene.evacuate(incident_id=incident)
     assert again.name == state.name, again.message
-    audit = audited(scene.store, incident, None, deep=False)
+    audit = verify_incident(scene.store, incident, None, deep=False)
     assert audit.word is not AuditWord.BROKEN, audit.summary
     if not keeps_locks:  # moto deletes what is locked, and takes a shorter lock
         assert "not seen to keep a lock" in str(state.message)

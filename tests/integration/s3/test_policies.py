@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
-from tasks.audit.verify import audited
+from tasks.audit.verify import verify_incident
 from tasks.custody.audit.finding import AuditWord
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Denied
@@ -126,7 +126,7 @@ def test_an_incident_is_stored_proven_and_promoted_with_no_more_rights_than_thes
     place: Place, signing_key: SigningKey, tmp_path: Path
 ) -> None:
     auditor = place.block("auditor").open()
-    audit = audited(auditor, INCIDENT, read_signers(signing_key.allowed_signers), deep=True)
+    audit = verify_incident(auditor, INCIDENT, read_signers(signing_key.allowed_signers), deep=True)
     assert audit.word is AuditWord.PROVEN, audit.summary
     assert "under governance" in audit.retained
     assert pull(auditor, "latest", tmp_path).is_complete
@@ -200,7 +200,7 @@ def test_an_overwritten_object_is_still_there_and_the_audit_names_it(place: Plac
     content = first["Body"].read()
     for overwriting in (b"{}", content):
         place.client("writer").put_object(Bucket=place.bucket, Key=key, Body=overwriting)
-        audit = audited(place.block("auditor").open(), INCIDENT, None, deep=False)
+        audit = verify_incident(place.block("auditor").open(), INCIDENT, None, deep=False)
         assert audit.word is AuditWord.BROKEN
         told = [each.summary for each in audit.findings if each.object == MANIFEST]
         assert any("written or deleted again" in each for each in told)

@@ -21,7 +21,7 @@ from tasks.custody.evidence.parts import Parts, divide
 from tasks.custody.store import promises
 from tasks.custody.store.latest import ObjectRef
 from tasks.custody.store.objects import Expected
-from tasks.custody.store.promises import Promises, Way
+from tasks.custody.store.promises import CreationWay, Promises
 from tasks.custody.store.retention import NOTHING, Retention
 from tasks.drill.parts import SeaweedFS
 from tasks.latest.history import at_key
@@ -183,7 +183,7 @@ def test_a_race_overwrites_only_where_the_receipt_does_not_say_exclusive_and_ver
             for copied in (False, True):
                 key = f"{copied}/{number}"
                 theirs.create(store, key)
-                looked = kept.way(size, divided=divided, copied=copied) is Way.LOOKED
+                looked = kept.way(size, divided=divided, copied=copied) is CreationWay.LOOKED
                 if looked and store.count_versions("") is None:
                     assert not kept.exclusive(size, divided=divided)
                     continue

@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 import pytest
 
 from flows.worker import SETTINGS
-from tasks.cli.install import OF_A_HOST, rendered
+from tasks.cli.install import OF_A_HOST, render_unit
 from tasks.preflight.privileges import missing_rights
 from tasks.system.priority import NICE, OOM
 from tasks.system.unit_files import escaped
@@ -71,7 +71,7 @@ def test_what_is_installed_names_the_programs_wherever_they_lie(
     monkeypatch.setattr(sys, "executable", str(programs / "python"))
     (units := tmp_path / "units").mkdir()
     for name in (*OF_A_HOST, SERVER):
-        (units / name).write_text(rendered(name))
+        (units / name).write_text(render_unit(name))
     assert told(units) == (0, "")
     (programs / "python").unlink()
     assert f"{programs}/python is not executable" in told(units)[1]

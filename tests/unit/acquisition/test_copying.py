@@ -15,7 +15,7 @@ from tasks.acquisition.pouring import extents
 from tasks.acquisition.room import Room
 from tasks.custody.evidence import parts
 from tasks.custody.evidence.acquisition import IN_PLACE, Loss, Outcome, StoredFile
-from tasks.custody.evidence.parts import divide, hashed
+from tasks.custody.evidence.parts import divide, hash_file
 from tasks.custody.evidence.secrets import LIMIT
 from tasks.custody.store.manifest import digest, digest_bytes
 from tests.support.workloads import wait_until
@@ -102,7 +102,7 @@ def test_a_file_is_hashed_divided_searched_and_copied_in_one_reading(
     taken = copying.take(b"logs/a.log")
     assert len(data) <= read_so_far() - before < 1.01 * len(data)
     assert isinstance(taken, Taken)
-    assert (taken.file.sha256, taken.file.parts) == hashed(root / "logs/a.log", len(data))
+    assert (taken.file.sha256, taken.file.parts) == hash_file(root / "logs/a.log", len(data))
     assert taken.file.parts
     assert [hit.rule for hit in taken.search.hits] == ["GitHub token"]
     assert not copies or (folder / "logs/a.log").read_bytes() == data

@@ -15,7 +15,7 @@ from tasks.acquisition.collector import Taken
 from tasks.custody.errors import Tampered
 from tasks.custody.evidence.acquisition import IN_PLACE, Evidence, Outcome, Seal
 from tasks.custody.evidence.keys import MANIFEST
-from tasks.custody.evidence.room import Free, Place, places
+from tasks.custody.evidence.room import ContentPlace, Free, places
 from tasks.custody.store.manifest import digest
 from tasks.custody.store.receipts import Receipts, lost_once, unproven
 from tasks.custody.store.sent import Sent
@@ -67,10 +67,10 @@ def test_a_file_goes_where_it_fits_and_in_place_always_does(
     *, need: int, free: int, fallback: int | None, copies: bool
 ) -> None:
     order = places(need, Free(free, fallback, copies))
-    assert order[-1] is Place.IN_PLACE
-    assert (Place.EVIDENCE in order) == (copies and need <= free)
-    assert (Place.FALLBACK in order) == (fallback is not None and need <= fallback)
-    assert list(order) == sorted(order, key=list(Place).index)
+    assert order[-1] is ContentPlace.IN_PLACE
+    assert (ContentPlace.EVIDENCE in order) == (copies and need <= free)
+    assert (ContentPlace.FALLBACK in order) == (fallback is not None and need <= fallback)
+    assert list(order) == sorted(order, key=list(ContentPlace).index)
 
 
 def test_a_reserve_is_really_taken_and_given_back_bit_by_bit(disk: Path) -> None:

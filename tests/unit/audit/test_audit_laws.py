@@ -13,13 +13,13 @@ import pytest
 from blocks.port import StoredObject
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
-from tasks.audit.verify import audited
-from tasks.custody.audit.chain import closed
+from tasks.audit.verify import verify_incident
+from tasks.custody.audit.chain import signing_entries
 from tasks.custody.audit.facts import coverage_holds, read_coverage, read_facts
 from tasks.custody.audit.finding import Audit, AuditWord, Severity
-from tasks.custody.audit.layout import laid_out
-from tasks.custody.audit.promise import Promise, Seen, kept
-from tasks.custody.audit.records import RecordOf, admitted
+from tasks.custody.audit.layout import layout_of
+from tasks.custody.audit.promise import Promise, Seen, check_promise
+from tasks.custody.audit.records import RecordOf, admitted_objects
 from tasks.custody.audit.signers import AllowedSigner, read_signers
 from tasks.custody.audit.turns import turns_hold
 from tasks.custody.audit.untrusted import read_manifest
@@ -86,7 +86,7 @@ CLAIMS: dict[str, Callable[[dict[str, Any]], object]] = {
 def test_a_record_that_claims_verified_over_its_own_facts_is_broken(
     unsigned: Objects, holding: Holding, change: Callable[[dict[str, Any]], object]
 ) -> None:
-    audit = audited(holding(forged(unsigned, 2, change)), INCIDENT, None, deep=True)
+    audit = verify_incident(holding(forged(unsigned, 2, change)), INCIDENT, None, deep=True)
     assert audit.word is AuditWord.BROKEN
     assert "it claims VERIFIED" in findings(audit, Severity.BROKEN)["record/002/verdict.json"]
 
@@ -94,7 +94,7 @@ def test_a_record_that_claims_verified_over_its_own_facts_is_broken(
 def test_a_record_that_claims_less_than_its_facts_is_believed(unsigned: Objects, holding: Holding) -> None:
     # A step that failed without a receipt makes a verdict worse, and no record has its reason as a fact.
     objects = forged(unsigned, 2, lambda facts: facts["verdict"].update(word="UNVERIFIED", missing=["§6: broken"]))
-    audit = audited(holding(objects), INCIDENT, None, deep=False)
+    audit = verify_incident(holding(objects), INCIDENT, None, deep=False)
     assert findings(audit, Severity.BROKEN).keys() == {"record/002/closing.json"}
     assert "the verdict in the custody log" in findings(audit, Severity.BROKEN)["record/002/closing.json"]
 
@@ -104,7 +104,7 @@ def test_an_attempt_that_is_told_otherwise_than_it_was_sealed_is_broken(
     unsigned: Objects, holding: Holding, about: dict[str, object]
 ) -> None:
     objects = forged(unsigned, 2, lambda facts: lose(facts, about))
-    audit = audited(holding(objects), INCIDENT, None, deep=False)
+    audit = verify_incident(holding(objects), INCIDENT, None, deep=False)
     assert "differently than the sealed coverage.json" in findings(audit, Severity.BROKEN)["record/002/verdict.json"]
 
 
@@ -114,7 +114,7 @@ def test_files_in_a_folder_that_nobody_sealed_prove_nothing(unsigned: Objects, h
         lose(facts, {"volume": 9})
         facts["verdict"].update(word=word)
 
-    told = findings(audited(holding(forged(unsigned, 2, later)), INCIDENT, None, deep=False), Severity.BROKEN)
+    told = findings(verify_incident(holding(forged(unsigned, 2, later)), INCIDENT, None, deep=False), Severity.BROKEN)
     said = "it counts files of logs that no manifest names" in told.get("record/002/verdict.json", "")
     assert said is (word == "VERIFIED"), "a run that could not seal says that it is UNVERIFIED"
 
@@ -122,7 +122,7 @@ def test_files_in_a_folder_that_nobody_sealed_prove_nothing(unsigned: Objects, h
 def test_a_file_that_was_collected_and_is_in_no_manifest_is_broken(unsigned: Objects, holding: Holding) -> None:
     ghost = {"stored": "logs/ghost.log", "source": "", "size": 0, "sha256": "0" * 64}
     objects = forged(unsigned, 2, lambda facts: facts["coverage"][0]["files"].append(ghost))
-    audit = audited(holding(objects), INCIDENT, None, deep=False)
+    audit = verify_incident(holding(objects), INCIDENT, None, deep=False)
     assert "logs/ghost.log" in findings(audit, Severity.BROKEN)["record/002/verdict.json"]
 
 
@@ -130,13 +130,13 @@ def test_a_file_that_was_collected_and_is_in_no_manifest_is_broken(unsigned: Obj
 def test_a_claim_of_another_host_workload_or_time_is_broken(unsigned: Objects, holding: Holding, name: str) -> None:
     claim = json.loads(unsigned[f"{HOME}/claim.json"])
     claim["incident" if name == "id" else name] = "2026-01-02T03:04:05+00:00" if name == "opened_at" else "IR-other"
-    audit = audited(holding(unsigned | {f"{HOME}/claim.json": canonical(claim)}), INCIDENT, None, deep=False)
+    audit = verify_incident(holding(unsigned | {f"{HOME}/claim.json": canonical(claim)}), INCIDENT, None, deep=False)
     assert "claim.json" in findings(audit, Severity.BROKEN)
 
 
 def test_records_that_tell_of_different_incidents_are_broken(unsigned: Objects, holding: Holding) -> None:
     objects = forged(unsigned, 1, lambda facts: facts["incident"].update(host="elsewhere"))
-    audit = audited(holding(objects), INCIDENT, None, deep=False)
+    audit = verify_incident(holding(objects), INCIDENT, None, deep=False)
     assert "name different digests of it" in findings(audit, Severity.BROKEN)["claim.json"]
 
 
@@ -155,7 +155,7 @@ def test_a_run_that_died_before_its_closing_is_named(
     objects: Objects, holding: Holding, signers: tuple[AllowedSigner, ...]
 ) -> None:
     left = without(objects, "record/001/closing.json")
-    audit = audited(holding(left), INCIDENT, signers, deep=False)
+    audit = verify_incident(holding(left), INCIDENT, signers, deep=False)
     assert audit.word is AuditWord.INDETERMINATE
     told = findings(audit, Severity.OPEN)["record/001/closing.json"]
     assert "its run died, or it was removed" in told
@@ -165,7 +165,7 @@ def test_a_run_that_died_before_its_closing_is_named(
 def test_a_last_record_that_was_cut_off_leaves_its_evidence_without_a_witness(
     objects: Objects, holding: Holding, signers: tuple[AllowedSigner, ...]
 ) -> None:
-    audit = audited(holding(without(objects, "record/002/")), INCIDENT, signers, deep=False)
+    audit = verify_incident(holding(without(objects, "record/002/")), INCIDENT, signers, deep=False)
     assert audit.word is AuditWord.INDETERMINATE
     assert "no closing vouches for it" in findings(audit, Severity.OPEN)["evidence.2/manifest.json"]
     assert audit.verdict.startswith("VERIFIED (record/001)")
@@ -174,7 +174,7 @@ def test_a_last_record_that_was_cut_off_leaves_its_evidence_without_a_witness(
 def test_a_record_in_the_middle_that_was_taken_out_breaks_the_chain(
     objects: Objects, holding: Holding, signers: tuple[AllowedSigner, ...]
 ) -> None:
-    audit = audited(holding(without(objects, "record/001/")), INCIDENT, signers, deep=False)
+    audit = verify_incident(holding(without(objects, "record/001/")), INCIDENT, signers, deep=False)
     assert audit.word is AuditWord.BROKEN
     assert "record 001 is missing" in findings(audit, Severity.OPEN)["record/001/closing.json"]
     assert "custody chain" in findings(audit, Severity.BROKEN)["evidence.2/custody.jsonl"]
@@ -189,7 +189,7 @@ def test_an_offload_that_was_broken_off_is_open_and_nobody_is_accused(
         for key, data in left.items()
         if not key.startswith((f"snapshots/{STAMP}.2/", "promotions/", "latest/"))
     }
-    audit = audited(holding(left), INCIDENT, signers, deep=False)
+    audit = verify_incident(holding(left), INCIDENT, signers, deep=False)
     assert audit.word is AuditWord.INDETERMINATE, findings(audit, Severity.BROKEN)
     assert audit.verdict.startswith("none")
 
@@ -206,15 +206,15 @@ def test_neighbours_are_nobodys_business(
         "latest/models/other",
         "notes.txt",
     ]
-    audit = audited(holding(objects | dict.fromkeys(strangers, b"theirs")), INCIDENT, signers, deep=False)
+    audit = verify_incident(holding(objects | dict.fromkeys(strangers, b"theirs")), INCIDENT, signers, deep=False)
     assert audit.word is AuditWord.PROVEN, audit.summary
 
 
 def test_a_stamp_with_a_host_is_not_taken_for_anothers_supplement() -> None:
-    plain = laid_out("IR-20260102T030405Z", ["incidents/IR-20260102T030405Z/evidence/a"])
+    plain = layout_of("IR-20260102T030405Z", ["incidents/IR-20260102T030405Z/evidence/a"])
     assert plain.owns("snapshots/20260102T030405Z/models/a")
     assert plain.owns("snapshots/20260102T030405Z.2/models/a")
-    host = laid_out("IR-20260102T030405Z-gpu", ["incidents/IR-20260102T030405Z-gpu/evidence/a"])
+    host = layout_of("IR-20260102T030405Z-gpu", ["incidents/IR-20260102T030405Z-gpu/evidence/a"])
     assert host.owns("snapshots/20260102T030405Z-gpu/models/a")
     assert not host.owns("snapshots/20260102T030405Z-gpu.2/models/a")
     assert replace(host, volumes=(1, 2)).owns("snapshots/20260102T030405Z-gpu.2/models/a")
@@ -223,7 +223,7 @@ def test_a_stamp_with_a_host_is_not_taken_for_anothers_supplement() -> None:
 def test_latest_that_went_on_is_a_note(objects: Objects, holding: Holding, signers: tuple[AllowedSigner, ...]) -> None:
     key = next(key for key in objects if key.startswith("latest/"))
     for changed in (objects | {key: b"newer"}, {name: data for name, data in objects.items() if name != key}):
-        audit = audited(holding(changed), INCIDENT, signers, deep=False)
+        audit = verify_incident(holding(changed), INCIDENT, signers, deep=False)
         assert audit.word is AuditWord.PROVEN
         assert "no longer has what this incident promoted" in findings(audit, Severity.NOTE)[key]
 
@@ -234,10 +234,10 @@ def test_a_turn_that_no_record_tells_of_is_open_unless_a_later_one_has_carried_i
     last = LatestTransaction.from_bytes(objects[begun_key(2)])
     assert last.incident == INCIDENT
     silent = objects | {begun_key(3): replace(last, number=3).to_bytes()}
-    audit = audited(holding(silent), INCIDENT, signers, deep=False)
+    audit = verify_incident(holding(silent), INCIDENT, signers, deep=False)
     assert "no record tells of this turn" in findings(audit, Severity.OPEN)[begun_key(3)]
     rolled_back = replace(last, number=3, incident="", undoes=2, by="root by hand")
-    audit = audited(holding(objects | {begun_key(3): rolled_back.to_bytes()}), INCIDENT, signers, deep=False)
+    audit = verify_incident(holding(objects | {begun_key(3): rolled_back.to_bytes()}), INCIDENT, signers, deep=False)
     assert audit.word is AuditWord.PROVEN
     assert "brought back to what it was before turn 2, by root by hand" in findings(audit, Severity.NOTE)[begun_key(3)]
 
@@ -250,7 +250,7 @@ def test_what_the_records_tell_of_a_turn_is_compared(
         for key in (begun_key(number), done_key(number)):
             gone = {name: data for name, data in objects.items() if name != key}
             for changed in (gone, objects | {key: objects[key] + b" "}, objects | {key: another}):
-                audit = audited(holding(changed), INCIDENT, signers, deep=False)
+                audit = verify_incident(holding(changed), INCIDENT, signers, deep=False)
                 assert key in findings(audit, Severity.BROKEN), key
 
 
@@ -263,7 +263,7 @@ def test_a_turn_whose_run_died_and_that_was_carried_on_is_a_note() -> None:
 
 
 def test_nobody_signed_is_said_and_is_not_proven(unsigned: Objects, holding: Holding) -> None:
-    audit = audited(holding(unsigned), INCIDENT, None, deep=True)
+    audit = verify_incident(holding(unsigned), INCIDENT, None, deep=True)
     assert audit.word is AuditWord.INDETERMINATE
     assert audit.signed == "not signed"
     assert any(sentence.startswith("Who made this") for sentence in audit.unproven)
@@ -282,7 +282,7 @@ def test_what_was_left_unsigned_is_covered_by_a_later_closing_that_is_signed(
 ) -> None:
     first = {f"{HOME}/evidence/manifest.json", f"{HOME}/record/001/closing.json"}
     assert not [key for key in first if f"{key}.sig" in later]
-    audit = audited(holding(later), INCIDENT, signers, deep=True)
+    audit = verify_incident(holding(later), INCIDENT, signers, deep=True)
     assert audit.word is AuditWord.PROVEN, audit.findings
     told = findings(audit, Severity.NOTE)
     covered = {key for key, what in told.items() if "record/002/closing.json, which was signed later" in what}
@@ -294,16 +294,16 @@ def test_only_a_signature_that_counts_covers_and_only_the_digest_that_it_names(
     later: Objects, holding: Holding, signers: tuple[AllowedSigner, ...]
 ) -> None:
     first = f"{HOME}/record/001/closing.json"
-    audit = audited(holding(stripped(later, "record/002/closing.json")), INCIDENT, signers, deep=False)
+    audit = verify_incident(holding(stripped(later, "record/002/closing.json")), INCIDENT, signers, deep=False)
     assert "it is not signed" in findings(audit, Severity.OPEN)["record/001/closing.json"]
     forged_first = json.loads(later[first]) | {"closed_utc": "2026-01-02T03:04:05+00:00"}
-    audit = audited(holding(later | {first: canonical(forged_first)}), INCIDENT, signers, deep=False)
+    audit = verify_incident(holding(later | {first: canonical(forged_first)}), INCIDENT, signers, deep=False)
     assert "it is not signed" in findings(audit, Severity.OPEN)["record/001/closing.json"]
     assert audit.word is not AuditWord.PROVEN
     stranger = read_signers(
         "evacuation@test ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDiuf0v7R0P9Pz7mNPl4k2Nu1FIV6pg1zvbGzuZs9yMq"
     )
-    audit = audited(holding(later), INCIDENT, stranger, deep=False)
+    audit = verify_incident(holding(later), INCIDENT, stranger, deep=False)
     assert "it is not signed" in findings(audit, Severity.OPEN)["record/001/closing.json"]
 
 
@@ -322,8 +322,8 @@ def test_a_manifest_whose_signature_was_taken_away_is_not_covered_by_a_closing_t
         context.store.block = EvidenceStore(folder=tmp_path, signing=signing_key)
         one_run(context, [made(collect.fn(context, name)) for name in NAMES], proven=None)
     objects = {each.key: store.read(each.key) for each in store.list("")}
-    assert audited(store, INCIDENT, signers, deep=False).word is AuditWord.PROVEN
-    audit = audited(holding(stripped(objects, "evidence/manifest.json")), INCIDENT, signers, deep=False)
+    assert verify_incident(store, INCIDENT, signers, deep=False).word is AuditWord.PROVEN
+    audit = verify_incident(holding(stripped(objects, "evidence/manifest.json")), INCIDENT, signers, deep=False)
     assert audit.word is AuditWord.INDETERMINATE, audit.findings
     assert "it is not signed" in findings(audit, Severity.OPEN)["evidence/manifest.json"]
     assert audit.signed.endswith(", but not everywhere")
@@ -341,7 +341,7 @@ def test_a_closing_that_is_covered_covers_in_its_turn(
     at_last: Objects, holding: Holding, signers: tuple[AllowedSigner, ...]
 ) -> None:
     assert [key for key in at_last if key.endswith(".sig")] == [f"{HOME}/record/004/closing.json.sig"]
-    audit = audited(holding(at_last), INCIDENT, signers, deep=True)
+    audit = verify_incident(holding(at_last), INCIDENT, signers, deep=True)
     assert audit.word is AuditWord.PROVEN, audit.findings
     told = findings(audit, Severity.NOTE)
     names = {"evidence/manifest.json", "evidence.2/manifest.json", *(f"record/{n:03d}/closing.json" for n in (1, 2, 3))}
@@ -367,7 +367,7 @@ def test_a_segment_that_was_changed_covers_nothing(
     )
     with_segment = at_last | {first: forged_first, segment: forged_segment}
     for changed in (with_segment, with_segment | {closing: forged_closing}, at_last | {link: cut(at_last[link])}):
-        audit = audited(holding(changed), INCIDENT, signers, deep=False)
+        audit = verify_incident(holding(changed), INCIDENT, signers, deep=False)
         assert audit.word is AuditWord.BROKEN
         assert "it is not signed" in findings(audit, Severity.OPEN)["record/002/closing.json"]
 
@@ -377,10 +377,10 @@ def test_a_signed_closing_and_segment_of_another_incident_cover_nothing_here(
 ) -> None:
     other = "IR-20260102T030406Z"
     ours = {key.replace(INCIDENT, other).replace(STAMP, other.removeprefix("IR-")): later[key] for key in later}
-    audit = audited(holding(ours), other, signers, deep=False)
+    audit = verify_incident(holding(ours), other, signers, deep=False)
     assert audit.word is AuditWord.BROKEN
     replayed = {key: data for key, data in later.items() if key.startswith(f"{HOME}/record/002/")}
-    audit = audited(holding(unsigned | replayed), INCIDENT, signers, deep=False)
+    audit = verify_incident(holding(unsigned | replayed), INCIDENT, signers, deep=False)
     assert audit.word is AuditWord.BROKEN
     assert "it is not signed" in findings(audit, Severity.OPEN)["record/001/closing.json"]
 
@@ -400,7 +400,7 @@ def test_a_key_that_failed_leaves_what_a_later_signature_covers(
     evacuated(tmp_path / "work load", store, signing_key)
     assert json.loads(store.read(first))["signer"]
     assert store.head(f"{first}.sig") is None
-    audit = audited(store, INCIDENT, signers, deep=True)
+    audit = verify_incident(store, INCIDENT, signers, deep=True)
     assert audit.word is AuditWord.PROVEN, audit.findings
     assert "vouches for its digest" in findings(audit, Severity.NOTE)["record/001/closing.json"]
     assert audit.signed.endswith("; what was left unsigned, later signatures cover")
@@ -415,11 +415,11 @@ def test_a_segment_tells_every_digest_that_was_left_unsigned_and_nothing_that_is
         {"action": "unsigned", "object": "evidence/manifest.json"},
     ]
     segment = b"".join(json.dumps(line).encode() + b"\n" for line in lines) + b'"unsigned"\n{"unsigned"\n'
-    assert [sha256[0] for action, _, sha256 in closed(segment) if action == "unsigned"] == ["a", "b"]
+    assert [sha256[0] for action, _, sha256 in signing_entries(segment) if action == "unsigned"] == ["a", "b"]
 
 
 def test_whose_the_key_is_is_not_proven_without_signers(objects: Objects, holding: Holding) -> None:
-    audit = audited(holding(objects), INCIDENT, None, deep=False)
+    audit = verify_incident(holding(objects), INCIDENT, None, deep=False)
     assert audit.word is AuditWord.INDETERMINATE
     assert [each.what for each in audit.findings] == ["nobody vouches for the key that signed it"]
     assert audit.signed.endswith("a key that nobody vouched for")
@@ -432,7 +432,7 @@ def test_a_key_that_the_auditor_does_not_know_is_broken(objects: Objects, holdin
         f"evacuation@{socket.gethostname()} {other}",
         allowed.replace('namespaces="evacuation"', 'namespaces="git"'),
     ):
-        audit = audited(holding(objects), INCIDENT, read_signers(text), deep=False)
+        audit = verify_incident(holding(objects), INCIDENT, read_signers(text), deep=False)
         assert audit.word is AuditWord.BROKEN
         assert len(findings(audit, Severity.BROKEN)) == 4
 
@@ -441,7 +441,7 @@ def test_a_signature_that_was_taken_away_is_open_and_the_closing_still_names_its
     objects: Objects, holding: Holding
 ) -> None:
     left = {key: data for key, data in objects.items() if not key.endswith(".sig")}
-    audit = audited(holding(left), INCIDENT, None, deep=False)
+    audit = verify_incident(holding(left), INCIDENT, None, deep=False)
     assert audit.word is AuditWord.BROKEN  # the receipts name the manifests' signatures
     assert "as its signer, and has no signature" in findings(audit, Severity.OPEN)["record/002/closing.json"]
 
@@ -451,7 +451,7 @@ def test_an_incident_that_lost_something_and_says_so_is_proven(
 ) -> None:
     store = MemoryStore()
     incident = lossy(tmp_path / "work load", store, signing_key)
-    audit = audited(store, incident, signers, deep=True)
+    audit = verify_incident(store, incident, signers, deep=True)
     assert audit.word is AuditWord.PROVEN, audit.summary
     assert audit.verdict.startswith("PARTIAL (record/001)")
 
@@ -471,14 +471,14 @@ def test_what_the_record_itself_says_never_came_to_the_store_accuses_nobody(
     facts = read_facts(unsigned[f"{HOME}/record/002/verdict.json"])
     receipt = replace(facts.objects[0], **{"proven": False, **about})
     record = RecordOf(2, None, replace(facts, objects=(receipt,)), None)
-    assert admitted({2: record}, frozenset({receipt.key} if in_place else ())).get(receipt.key) is severity
-    missing = kept(
+    assert admitted_objects({2: record}, frozenset({receipt.key} if in_place else ())).get(receipt.key) is severity
+    missing = check_promise(
         Promise(receipt.key, receipt.sha256, None, "x"), Seen(receipt.key, there=False), severity or Severity.BROKEN
     )
     assert missing
     assert missing.severity is (severity or Severity.BROKEN)
     proven_before = RecordOf(1, None, replace(facts, objects=(replace(receipt, proven=True, lost=False),)), None)
-    assert admitted({1: proven_before, 2: record}, frozenset({receipt.key})) == {}
+    assert admitted_objects({1: proven_before, 2: record}, frozenset({receipt.key})) == {}
 
 
 class LockingStore(MemoryStore):
@@ -512,7 +512,7 @@ def test_retention_is_held_against_what_was_asked(unsigned: Objects, asked: dict
     store = LockingStore()
     store.until = datetime.now(UTC) + timedelta(days=365)
     store._objects.update(asking(unsigned, **asked))
-    audit = audited(store, INCIDENT, None, deep=False)
+    audit = verify_incident(store, INCIDENT, None, deep=False)
     count = sum(not key.startswith("latest/") for key in unsigned)
     told = [each for each in findings(audit, Severity.OPEN).values() if "not signed" not in each]
     assert f"{count} under governance" in audit.retained
@@ -523,7 +523,7 @@ def test_one_object_whose_lock_is_gone_is_named(unsigned: Objects) -> None:
     store = LockingStore()
     store.until, store.free = datetime.now(UTC) + timedelta(days=365), f"{HOME}/evidence/pip_freeze.txt"
     store._objects.update(asking(unsigned))
-    audit = audited(store, INCIDENT, None, deep=False)
+    audit = verify_incident(store, INCIDENT, None, deep=False)
     assert "it is not locked" in findings(audit, Severity.OPEN)["evidence/pip_freeze.txt"]
 
 
@@ -543,13 +543,13 @@ def test_an_object_that_was_overwritten_and_put_back_is_found_where_versions_are
 ) -> None:
     store = RememberingStore()
     store._objects.update(objects)
-    assert "keeps no versions" in " ".join(audited(store, INCIDENT, signers, deep=False).unproven)
+    assert "keeps no versions" in " ".join(verify_incident(store, INCIDENT, signers, deep=False).unproven)
     store.versions = {f"snapshots/{STAMP}-gpu1/a": 2, "latest/a": 9}
-    audit = audited(store, INCIDENT, signers, deep=False)
+    audit = verify_incident(store, INCIDENT, signers, deep=False)
     assert audit.word is AuditWord.PROVEN
     assert "keeps no versions" not in " ".join(audit.unproven)
     store.versions |= {f"{HOME}/claim.json": 3}
-    audit = audited(store, INCIDENT, signers, deep=False)
+    audit = verify_incident(store, INCIDENT, signers, deep=False)
     assert "written or deleted again" in findings(audit, Severity.BROKEN)["claim.json"]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from blocks.port import StoredObject
 from tasks.custody.audit.finding import Severity
-from tasks.custody.audit.promise import Promise, kept
+from tasks.custody.audit.promise import Promise, check_promise
 from tasks.custody.audit.untrusted import Unreadable, read_manifest
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.parts import Parts
@@ -67,7 +67,7 @@ def test_the_digest_of_the_parts_counts_and_any_other_is_no_proof(
     store = InParts()
     store.composite = composite
     store.create("key", data, hashlib.sha256(data).hexdigest())
-    fault = kept(PROMISE, see(store, PROMISE, None, deep=deep))
+    fault = check_promise(PROMISE, see(store, PROMISE, None, deep=deep))
     assert (fault.severity if fault else None) == found
     assert store.reads == reads
 

@@ -22,13 +22,13 @@ from blocks.store import EvidenceStore
 from blocks.store_fields import StoreFields
 from flows.commands import invoke
 from flows.fleet import fleet_state
-from tasks.audit.fleet import audited_fleet
+from tasks.audit.fleet import verify_fleet
 from tasks.custody.audit.finding import AuditWord, Severity
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Refused
 from tasks.custody.evidence.keys import targets_key
-from tasks.custody.fleet.ends import End, Row, closed_row
-from tasks.custody.fleet.incident import FleetIncident, Host
+from tasks.custody.fleet.ends import HostEnd, Row, closed_row
+from tasks.custody.fleet.incident import FleetIncident, TargetHost
 from tasks.custody.fleet.places import HOSTS
 from tasks.custody.fleet.verdict import verdict_of
 from tasks.custody.store.manifest import canonical, digest_bytes
@@ -66,7 +66,7 @@ class Bucket:
         for name in NAMES:
             for at, data in objects.items():
                 self.store.create(f"{name}/{at}", data, digest_bytes(data))
-        self.incident: FleetIncident = replace(FLEET, hosts=tuple(map(Host, NAMES)), opened_at=AGO)
+        self.incident: FleetIncident = replace(FLEET, hosts=tuple(map(TargetHost, NAMES)), opened_at=AGO)
         content = canonical(self.incident.facts)
         self.store.create(targets_key(ID), content, digest_bytes(content))
 
@@ -77,7 +77,7 @@ class Bucket:
 
     def rows(self) -> list[Row]:
         """Every host, Verified, with its closing."""
-        told = [Row(name, 1, "run-1", End.VERIFIED, incident=INCIDENT, ordered=AGO) for name in NAMES]
+        told = [Row(name, 1, "run-1", HostEnd.VERIFIED, incident=INCIDENT, ordered=AGO) for name in NAMES]
         return [closed_row(row, read_last(self.store, row.host, INCIDENT), NOW) for row in told]
 
     def reopen(self, at: datetime) -> None:
@@ -100,7 +100,7 @@ class Bucket:
     ) -> Any:
         """What an auditor finds."""
         allowed = read_signers(self.allowed if signers is None else signers)
-        return audited_fleet(StoreFields(folder=self.folder), ID, allowed, roots, deep=deep)
+        return verify_fleet(StoreFields(folder=self.folder), ID, allowed, roots, deep=deep)
 
 
 @pytest.fixture
@@ -148,22 +148,22 @@ def test_nothing_of_the_record_or_of_a_closing_changes_unnoticed(bucket: Bucket)
         (lambda rows: [*rows, rows[0]], "the host gpu1 is not in the frozen list, or told twice"),
         (lambda rows: [*rows, replace(rows[0], host="gpu9")], "the host gpu9 is not in the frozen list"),
         (lambda rows: [rows[0], replace(rows[1], closing=None)], "the host gpu2 is Verified without a closing"),
-        (lambda rows: [rows[0], replace(rows[1], end=End.SILENT)], "the verdict does not follow from its lines"),
+        (lambda rows: [rows[0], replace(rows[1], end=HostEnd.SILENT)], "the verdict does not follow from its lines"),
     ],
 )
 def test_a_green_record_that_lost_a_host_is_broken_whoever_signed_it(
     bucket: Bucket, change: Callable[[list[Row]], list[Row]], words: str
 ) -> None:
-    bucket.write(change(bucket.rows()), end=End.VERIFIED)
+    bucket.write(change(bucket.rows()), end=HostEnd.VERIFIED)
     found = bucket.audit()
     assert found.word is AuditWord.BROKEN
     assert any(words in each.what for each in found.findings), found.findings
 
 
 def test_the_record_of_a_silent_host_is_proven_and_is_not_green(bucket: Bucket) -> None:
-    rows = [bucket.rows()[0], Row("gpu2", 1, "r", End.SILENT, stands=True)]
+    rows = [bucket.rows()[0], Row("gpu2", 1, "r", HostEnd.SILENT, stands=True)]
     bucket.write(rows)
-    bucket.write([rows[0], replace(rows[1], end=End.EXPIRED, stands=False)])
+    bucket.write([rows[0], replace(rows[1], end=HostEnd.EXPIRED, stands=False)])
     found = bucket.audit()
     assert (found.word, found.verdict) == (AuditWord.PROVEN, "Expired (record/002): 2 hosts")
 
@@ -207,12 +207,12 @@ def test_a_host_whose_incident_ended_otherwise_later_is_not_proven(bucket: Bucke
 def test_a_fleets_table_knows_how_the_host_stands_now(bucket: Bucket) -> None:
     carried_on(bucket, verdict="NOTCONTAINED")
     now = read_last(bucket.store, "gpu1", INCIDENT, "run-1")
-    for end in (End.VERIFIED, End.PARTIAL):
+    for end in (HostEnd.VERIFIED, HostEnd.PARTIAL):
         row = Row("gpu1", 1, "run-1", end, incident=INCIDENT, ordered=AGO)
-        assert closed_row(row, now, NOW).end is End.NOT_CONTAINED
+        assert closed_row(row, now, NOW).end is HostEnd.NOT_CONTAINED
         assert closed_row(replace(row, ordered=LATER), now, NOW).end in {
-            End.UNVERIFIED,
-            End.PARTIAL,
+            HostEnd.UNVERIFIED,
+            HostEnd.PARTIAL,
         }, "from before"
 
 
@@ -265,7 +265,7 @@ def test_a_rotation_of_a_hosts_key_counts_in_its_own_place(  # noqa: PLR0913, PL
         Path(f"{closing}.sig").write_bytes(host_key.sign(canonical(said)))
     for key, data in rotation(signing_key, host_key, AGO).items():
         bucket.store.create(f"{place}{key}", data, digest_bytes(data))
-    bucket.write([bucket.rows()[1]], end=End.VERIFIED)
+    bucket.write([bucket.rows()[1]], end=HostEnd.VERIFIED)
     bucket.incident = replace(bucket.incident, hosts=bucket.incident.hosts[1:])
     found = bucket.audit(signers=allowed)
     told = [each for each in found.findings if "signed by a key" in each.what]
@@ -301,7 +301,7 @@ def test_a_fleets_own_key_is_rotated_in_the_fleets_place(bucket: Bucket, signing
 
 def test_a_hosts_key_makes_no_fleet_green(bucket: Bucket, host_key: SigningKey) -> None:
     rows = bucket.rows()
-    bucket.write([rows[0], Row("gpu2", 1, "r", End.SILENT)])
+    bucket.write([rows[0], Row("gpu2", 1, "r", HostEnd.SILENT)])
     assert bucket.audit().word is AuditWord.PROVEN
     bucket.key = host_key
     bucket.write(rows)
@@ -425,7 +425,7 @@ def test_the_command_knows_a_fleet_by_its_id(
 
 
 def test_the_postmortem_tells_every_host_in_both_languages(bucket: Bucket) -> None:
-    rows = [bucket.rows()[0], Row("gpu2", 1, "r", End.SILENT)]
+    rows = [bucket.rows()[0], Row("gpu2", 1, "r", HostEnd.SILENT)]
     bucket.write(rows)
     folder = bucket.folder / "fleets" / ID / "record/001"
     assert json.loads((folder / HOSTS).read_bytes())["hosts"][1]["end"] == "Silent"

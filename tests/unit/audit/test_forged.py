@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tasks.audit.verify import audited
+from tasks.audit.verify import verify_incident
 from tasks.custody.audit.finding import AuditWord, Severity
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import PermanentStoreError
@@ -42,7 +42,7 @@ def test_a_forgery_that_is_signed_by_anybodys_key_is_never_proven_without_signer
     objects: Objects, holding: Holding, stranger: PrivateKey
 ) -> None:
     forgery = signed_anew(objects, stranger, "record/002/closing.json")
-    audit = audited(holding(forgery), INCIDENT, None, deep=True)
+    audit = verify_incident(holding(forgery), INCIDENT, None, deep=True)
     assert audit.word is AuditWord.INDETERMINATE
     told = findings(audit, Severity.OPEN)
     assert list(told) == [""]  # the incident as a whole
@@ -59,11 +59,11 @@ def asking(objects: dict[str, bytes], record: int, retention: object) -> dict[st
 def test_a_later_run_that_asks_for_no_retention_takes_nothing_back(unsigned: Objects, holding: Holding) -> None:
     strong = {"lock": "compliance", "days": 30, "hold": False}
     objects = asking(unsigned, 1, strong)
-    audit = audited(holding(objects), INCIDENT, None, deep=False)
+    audit = verify_incident(holding(objects), INCIDENT, None, deep=False)
     assert any("compliance for 30 days was asked" in each for each in findings(audit, Severity.OPEN).values())
     told = findings(audit, Severity.NOTE)["record/002/closing.json"]
     assert "record 001: compliance for 30 days; record 002: nothing" in told
-    alike = audited(holding(asking(objects, 2, strong)), INCIDENT, None, deep=False)
+    alike = verify_incident(holding(asking(objects, 2, strong)), INCIDENT, None, deep=False)
     assert findings(alike, Severity.NOTE) == {}
 
 
@@ -72,7 +72,7 @@ def test_an_attempt_that_was_sealed_must_not_be_left_out(unsigned: Objects, hold
     def leave_out(facts: dict[str, Any]) -> None:
         facts["coverage"] = [item for item in facts["coverage"] if item["collector"] != collector]
 
-    audit = audited(holding(forged(unsigned, 2, leave_out)), INCIDENT, None, deep=False)
+    audit = verify_incident(holding(forged(unsigned, 2, leave_out)), INCIDENT, None, deep=False)
     told = findings(audit, Severity.BROKEN)["record/002/verdict.json"]
     assert f"it leaves out the attempt of {collector} that was sealed" in told
 
@@ -88,7 +88,7 @@ class DeniedStore(MemoryStore):
 def test_versions_that_must_not_be_listed_leave_it_open(objects: Objects, allowed: str) -> None:
     store = DeniedStore()
     store._objects.update(objects)
-    audit = audited(store, INCIDENT, read_signers(allowed), deep=False)
+    audit = verify_incident(store, INCIDENT, read_signers(allowed), deep=False)
     assert audit.word is AuditWord.INDETERMINATE
     assert "its versions could not be listed: AccessDenied" in findings(audit, Severity.OPEN)[""]
     assert "keeps no versions" not in " ".join(audit.unproven)
@@ -97,7 +97,7 @@ def test_versions_that_must_not_be_listed_leave_it_open(objects: Objects, allowe
 @pytest.mark.parametrize("days", [-1, 36_501, 10**10, 10**300])
 def test_a_retention_that_no_block_can_ask_for_is_broken(unsigned: Objects, holding: Holding, days: int) -> None:
     objects = asking(unsigned, 2, {"lock": "governance", "days": days, "hold": False})
-    audit = audited(holding(objects), INCIDENT, None, deep=False)
+    audit = verify_incident(holding(objects), INCIDENT, None, deep=False)
     assert "record/002/closing.json" in findings(audit, Severity.BROKEN)
 
 
@@ -110,7 +110,7 @@ def test_an_incident_that_was_opened_at_no_real_time_is_a_finding(
 ) -> None:
     objects = forged(unsigned, 2, lambda facts: facts["incident"].update(opened_at=opened))
     objects = asking(objects, 2, {"lock": "governance", "days": 30, "hold": False})
-    audit = audited(holding(objects), INCIDENT, None, deep=False)
+    audit = verify_incident(holding(objects), INCIDENT, None, deep=False)
     assert told in " ".join(each.summary for each in audit.findings)
 
 
@@ -121,7 +121,7 @@ def test_a_manifest_with_a_time_that_no_file_can_have_is_broken(
     key = f"{HOME}/evidence/manifest.json"
     manifest = json.loads(unsigned[key])
     manifest["items"][0] |= {"mtime_ns": time, "mtime": 1.0}
-    audit = audited(holding(unsigned | {key: canonical(manifest)}), INCIDENT, None, deep=False)
+    audit = verify_incident(holding(unsigned | {key: canonical(manifest)}), INCIDENT, None, deep=False)
     assert "it is not what it should be" in findings(audit, Severity.BROKEN)["evidence/manifest.json"]
 
 
@@ -130,6 +130,6 @@ def test_a_verdict_without_all_its_facts_is_broken(unsigned: Objects, holding: H
     objects: dict[str, bytes] = unsigned
     for record in (1, 2):
         objects = forged(objects, record, lambda facts: [facts.pop(name) for name in names])
-    audit = audited(holding(objects), INCIDENT, None, deep=True)
+    audit = verify_incident(holding(objects), INCIDENT, None, deep=True)
     assert audit.word is AuditWord.BROKEN, audit.summary
     assert "it is not what it should be" in findings(audit, Severity.BROKEN)["record/001/verdict.json"]

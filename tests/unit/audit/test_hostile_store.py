@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from blocks.port import StoredObject
 from tasks.audit.inventory import columns, fleets, holdings
 from tasks.audit.report import lines, markdown, rows
-from tasks.audit.verify import audited
+from tasks.audit.verify import verify_incident
 from tasks.custody.audit.examine import examine
 from tasks.custody.audit.finding import Audit, AuditWord, Severity
-from tasks.custody.audit.layout import laid_out
+from tasks.custody.audit.layout import layout_of
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Refused, TransientStoreError
 from tasks.custody.store.manifest import canonical
@@ -72,7 +72,7 @@ def told(audit: Audit) -> str:
 @pytest.mark.parametrize("content", CONTENT.values(), ids=CONTENT)
 @pytest.mark.parametrize("key", DOCUMENTS)
 def test_a_document_of_rubbish_is_a_finding(objects: Objects, holding: Holding, key: str, content: bytes) -> None:
-    audit = audited(holding(objects | {key: content}), INCIDENT, None, deep=False)
+    audit = verify_incident(holding(objects | {key: content}), INCIDENT, None, deep=False)
     assert audit.word is AuditWord.BROKEN
     assert key.removesuffix(".sig") in told(audit)
 
@@ -106,7 +106,7 @@ def test_no_value_in_any_document_ends_an_audit(objects: Objects, data: st.DataO
     key = data.draw(st.sampled_from([key for key in DOCUMENTS if key.endswith(".json")]))
     changed = data.draw(st.composite(lambda draw: canonical(replaced(draw, json.loads(objects[key]))))())
     documents = {name: objects[name] for name in DOCUMENTS} | {key: changed}
-    found = examine(laid_out(INCIDENT, objects), objects, documents, None, None)
+    found = examine(layout_of(INCIDENT, objects), objects, documents, None, None)
     assert all(finding.summary.isprintable() for finding in found.findings)
 
 
@@ -128,7 +128,7 @@ def test_no_value_in_any_document_ends_an_audit(objects: Objects, data: st.DataO
 def test_a_key_that_nobody_would_make_is_named_and_cannot_write_on_a_terminal(
     objects: Objects, holding: Holding, allowed: str, name: str
 ) -> None:
-    audit = audited(holding(objects | {f"{HOME}/{name}": b""}), INCIDENT, read_signers(allowed), deep=True)
+    audit = verify_incident(holding(objects | {f"{HOME}/{name}": b""}), INCIDENT, read_signers(allowed), deep=True)
     assert audit.word is AuditWord.PROVEN, "it breaks nothing that is proven"
     assert len(audit.findings) == 1
     assert "<b>" not in markdown(audit)
@@ -137,7 +137,7 @@ def test_a_key_that_nobody_would_make_is_named_and_cannot_write_on_a_terminal(
 
 @pytest.mark.parametrize("name", ["http://evil.example/a", "www.evil.example/login.html", "x@evil.example"])
 def test_an_address_in_a_key_is_code_and_never_a_link(objects: Objects, holding: Holding, name: str) -> None:
-    page = markdown(audited(holding(objects | {f"{HOME}/record/002/{name}": b""}), INCIDENT, None, deep=False))
+    page = markdown(verify_incident(holding(objects | {f"{HOME}/record/002/{name}": b""}), INCIDENT, None, deep=False))
     assert page.count(name) == page.count(f"{HOME}/record/002/{name}`")
     assert f"`{HOME}/record/002/{name}`" in page
 
@@ -149,7 +149,7 @@ def test_a_document_that_names_a_path_out_of_its_folder_names_nothing(
     for key, field in ((f"{RECORD}/closing.json", "files"), (f"{RECORD}/closing.json", "manifests")):
         said = json.loads(objects[key])
         said[field][name] = "0" * 64
-        audit = audited(holding(objects | {key: canonical(said)}), INCIDENT, None, deep=False)
+        audit = verify_incident(holding(objects | {key: canonical(said)}), INCIDENT, None, deep=False)
         assert audit.word is AuditWord.BROKEN
         told(audit)
 
@@ -157,7 +157,7 @@ def test_a_document_that_names_a_path_out_of_its_folder_names_nothing(
 def test_too_large_a_document_is_not_read(objects: Objects, holding: Holding, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bucket, "DOCUMENT_LIMIT", 20_000)
     key = f"{HOME}/claim.json"
-    audit = audited(holding(objects | {key: b"x" * 20_001}), INCIDENT, None, deep=False)
+    audit = verify_incident(holding(objects | {key: b"x" * 20_001}), INCIDENT, None, deep=False)
     assert f"open: {key}: it is too large to be read as a document" in told(audit)
     assert audit.word is AuditWord.BROKEN
 
@@ -166,7 +166,7 @@ def test_documents_that_are_too_many_to_hold_are_open_and_never_proven(
     objects: Objects, holding: Holding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bucket, "DOCUMENTS_LIMIT", 20_000)
-    audit = audited(holding(objects), INCIDENT, None, deep=False)
+    audit = verify_incident(holding(objects), INCIDENT, None, deep=False)
     assert audit.word is AuditWord.INDETERMINATE, told(audit)
 
 
@@ -204,7 +204,7 @@ class OddStore(MemoryStore):
 @pytest.mark.parametrize("key", [f"{RECORD}/closing.json", f"{HOME}/evidence/models/model_builtin.joblib"])
 def test_a_stream_without_an_end_is_left(objects: Objects, key: str) -> None:
     store = OddStore(objects, key, endless=True)
-    audit = audited(store, INCIDENT, None, deep=True)
+    audit = verify_incident(store, INCIDENT, None, deep=True)
     assert audit.word is not AuditWord.PROVEN
     assert key in told(audit)
     assert store.given < 5
@@ -213,14 +213,14 @@ def test_a_stream_without_an_end_is_left(objects: Objects, key: str) -> None:
 @pytest.mark.parametrize("size", [1, 10**15])
 def test_a_listing_that_lies_about_a_size_is_found(objects: Objects, size: int) -> None:
     key = f"{RECORD}/closing.json"
-    audit = audited(OddStore(objects, key, size=size), INCIDENT, None, deep=False)
+    audit = verify_incident(OddStore(objects, key, size=size), INCIDENT, None, deep=False)
     assert audit.word is not AuditWord.PROVEN
     assert key in told(audit)
 
 
 @pytest.mark.parametrize("key", [*DOCUMENTS, f"{HOME}/evidence/models/model_builtin.joblib"])
 def test_what_cannot_be_read_is_open_and_no_accusation(objects: Objects, key: str) -> None:
-    audit = audited(OddStore(objects, key), INCIDENT, None, deep=True)
+    audit = verify_incident(OddStore(objects, key), INCIDENT, None, deep=True)
     assert audit.word is AuditWord.INDETERMINATE, told(audit)
     assert key in {finding.object for finding in audit.findings}
     assert Severity.BROKEN not in {finding.severity for finding in audit.findings}
@@ -228,9 +228,9 @@ def test_what_cannot_be_read_is_open_and_no_accusation(objects: Objects, key: st
 
 def test_a_store_without_the_incident_is_refused(holding: Holding) -> None:
     with pytest.raises(Refused, match="no object of it"):
-        audited(holding({"incidents/IR-20260102T030405Z-other/claim.json": b""}), INCIDENT, None, deep=False)
+        verify_incident(holding({"incidents/IR-20260102T030405Z-other/claim.json": b""}), INCIDENT, None, deep=False)
     with pytest.raises(Refused):
-        audited(holding({}), "../../etc", None, deep=False)
+        verify_incident(holding({}), "../../etc", None, deep=False)
 
 
 def test_a_list_of_rubbish_is_a_list(objects: Objects, holding: Holding) -> None:
@@ -267,9 +267,9 @@ def test_a_listing_that_is_cut_is_never_proven_and_says_so(
     place = holding(objects)
     count = sum(key.startswith(f"{HOME}/") for key in objects)
     monkeypatch.setattr(bucket, "KEYS_LIMIT", count)
-    assert "not all of it was listed" not in told(audited(place, INCIDENT, None, deep=False))
+    assert "not all of it was listed" not in told(verify_incident(place, INCIDENT, None, deep=False))
     monkeypatch.setattr(bucket, "KEYS_LIMIT", count - 1)
-    audit = audited(place, INCIDENT, None, deep=False)
+    audit = verify_incident(place, INCIDENT, None, deep=False)
     assert f"{HOME}/" in told(audit)
     assert "not all of it was listed" in told(audit)
     assert audit.word is not AuditWord.PROVEN

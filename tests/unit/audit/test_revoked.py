@@ -12,7 +12,7 @@ from cryptography.x509 import Certificate
 
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
-from tasks.audit.verify import audited
+from tasks.audit.verify import verify_incident
 from tasks.custody.audit.finding import Audit, AuditWord, Severity
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.store.manifest import canonical
@@ -69,7 +69,7 @@ def audit(holding: Callable[[dict[str, bytes]], MemoryStore], roots: tuple[Certi
     """Audit these objects by these lines, knowing the authority unless it is taken away."""
 
     def audit(objects: dict[str, bytes], lines: str, *, known: bool = True) -> Audit:
-        return audited(holding(objects), INCIDENT, read_signers(lines), roots if known else None, deep=False)
+        return verify_incident(holding(objects), INCIDENT, read_signers(lines), roots if known else None, deep=False)
 
     return audit
 
@@ -214,7 +214,7 @@ def test_a_revoked_key_names_only_what_it_is_proven_to_have_named_before(  # noq
     if seen is not None:
         stamp = time_authority.stamp(named[signature], date + timedelta(seconds=seen))
         named[f"{signature}.tsr"] = stamp
-    found = audited(
+    found = verify_incident(
         holding({**carried_on, **named}), INCIDENT, read_signers(until(signing_key, date)), roots, deep=False
     )
     told = {each.object: each for each in found.findings if each.severity is Severity.BROKEN}

@@ -12,7 +12,7 @@ import pytest
 
 from blocks.signing_key import SigningKey
 from flows.commands import invoke
-from tasks.audit.verify import audited
+from tasks.audit.verify import verify_incident
 from tasks.custody.audit.finding import Audit, AuditWord, Severity
 from tasks.custody.audit.rotated import with_successors
 from tasks.custody.audit.signers import read_signers
@@ -65,7 +65,7 @@ def audit(carried_on: Objects, holding: Callable[[dict[str, bytes]], MemoryStore
     """Audit the incident beside these rotations, as somebody who knows the old key, or these signers."""
 
     def audit(rotations: Mapping[str, bytes], signers: str = allowed) -> Audit:
-        return audited(holding({**carried_on, **rotations}), INCIDENT, read_signers(signers), deep=False)
+        return verify_incident(holding({**carried_on, **rotations}), INCIDENT, read_signers(signers), deep=False)
 
     return audit
 
@@ -152,7 +152,7 @@ def test_what_names_no_key_breaks_nothing(  # noqa: PLR0913, PLR0917  the table'
     change: dict[str, Any],
 ) -> None:
     """Whoever may write to the store may put it there."""
-    found = audited(
+    found = verify_incident(
         holding({**objects, **rotation(signing_key, signing_key, between, **change)}),
         INCIDENT,
         read_signers(allowed),
@@ -185,12 +185,12 @@ def test_what_others_have_put_beside_costs_no_audit_its_word(  # noqa: PLR0913, 
     mine = rotation(signing_key, following, between)
     planted = {f"rotations/!/{number}": b"x" for number in range(20)} | {"rotations/other/1/closing.json": b"{}"}
     store._objects.update({**carried_on, **mine, **planted})
-    found = audited(store, INCIDENT, read_signers(allowed), deep=False)
+    found = verify_incident(store, INCIDENT, read_signers(allowed), deep=False)
     assert found.word is AuditWord.INDETERMINATE  # for what else may be named there
     (cut,) = (each for each in found.findings if each.severity is Severity.OPEN)
     assert "more than 9 objects" in cut.what
     store._objects = {key: data for key, data in store._objects.items() if "/!/" not in key}
-    found = audited(store, INCIDENT, read_signers(allowed), deep=False)
+    found = verify_incident(store, INCIDENT, read_signers(allowed), deep=False)
     assert found.word is AuditWord.PROVEN, found.findings
     assert any("could not be read" in each.what for each in found.findings)
 
@@ -309,4 +309,4 @@ def test_the_page_finds_the_same_keys_with_ssh_keygen(
     added = read_signers((tmp_path / "signers").read_text())[1:]
     assert [each.key.line for each in added] == [following.public_key, last.public_key]
     found, _ = with_successors(read_signers(allowed), rotations, None)
-    assert [(each.who, each.key) for each in found[1:]] == [(each.who, each.key) for each in added]
+    assert [(each.principals, each.key) for each in found[1:]] == [(each.principals, each.key) for each in added]

@@ -18,7 +18,7 @@ NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
 def test_the_line_that_the_block_shows_is_understood(signing_key: SigningKey) -> None:
     (signer,) = read_signers(f"\n# ours\n  {signing_key.allowed_signers} with a comment\n")
-    assert signer.who == signing_key.identity
+    assert signer.principals == signing_key.identity
     assert signer.key == PublicKey(signing_key.public_key)
     assert signer.may_sign(None)
 

@@ -19,7 +19,7 @@ from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]  # pu
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
 from blocks.workload import Workload
-from tasks.audit.verify import audited
+from tasks.audit.verify import verify_incident
 from tasks.custody.audit.finding import AuditWord, Severity
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.store.manifest import canonical, digest_bytes
@@ -132,7 +132,7 @@ def test_a_statement_that_says_something_else_than_its_record_is_broken(
 ) -> None:
     said = CHANGES[how](verified(partial[ONLY], signing_key))
     store = holding(stating(partial, signing_key, signing_key.envelop(canonical(said))))
-    audit = audited(store, INCIDENT, read_signers(allowed), deep=False)
+    audit = verify_incident(store, INCIDENT, read_signers(allowed), deep=False)
     assert audit.word is AuditWord.BROKEN
     told = findings(audit, Severity.BROKEN)
     assert told.keys() == {"record/001/verdict.intoto.json"}
@@ -146,7 +146,7 @@ def test_a_record_whose_statement_says_the_same_is_proven(
     assert (said["predicate"]["verdict"], bool(said["predicate"]["missing"])) == ("PARTIAL", True)
     again = stating(partial, signing_key, signing_key.envelop(canonical(said)))
     assert again == partial
-    assert audited(holding(again), INCIDENT, read_signers(allowed), deep=False).word is AuditWord.PROVEN
+    assert verify_incident(holding(again), INCIDENT, read_signers(allowed), deep=False).word is AuditWord.PROVEN
 
 
 ENVELOPES: dict[str, Callable[[bytes], object]] = {
@@ -169,7 +169,7 @@ def test_a_statement_that_the_key_of_its_closing_has_not_signed_is_broken(
 ) -> None:
     envelope = canonical(ENVELOPES[how](canonical(verified(partial[ONLY], signing_key))))
     store = holding(stating(partial, signing_key, envelope))
-    audit = audited(store, INCIDENT, read_signers(allowed), deep=False)
+    audit = verify_incident(store, INCIDENT, read_signers(allowed), deep=False)
     assert audit.word is AuditWord.BROKEN
     told = findings(audit, Severity.BROKEN)["record/001/verdict.intoto.json"]
     assert "it is no statement by the key that its closing names" in told
@@ -183,7 +183,7 @@ def test_a_closing_that_names_no_key_that_can_be_read_has_no_statement(
     closing["signer"] = None if line is None else {**closing["signer"], "public_key": line}
     data = json.dumps(closing).encode()
     store = holding({**partial, CLOSING: data, f"{CLOSING}.sig": signing_key.sign(data)})
-    audit = audited(store, INCIDENT, read_signers(allowed), deep=False)
+    audit = verify_incident(store, INCIDENT, read_signers(allowed), deep=False)
     assert audit.word is AuditWord.BROKEN
 
 
@@ -192,7 +192,7 @@ def test_a_statement_in_another_spelling_is_broken(
 ) -> None:
     said = verified(partial[ONLY], signing_key)
     store = holding(stating(partial, signing_key, signing_key.envelop(json.dumps(said).encode())))
-    assert audited(store, INCIDENT, read_signers(allowed), deep=False).word is AuditWord.BROKEN
+    assert verify_incident(store, INCIDENT, read_signers(allowed), deep=False).word is AuditWord.BROKEN
 
 
 def test_a_statement_that_was_removed_or_changed_is_missed_and_one_that_no_closing_names_is_a_note(
@@ -200,10 +200,10 @@ def test_a_statement_that_was_removed_or_changed_is_missed_and_one_that_no_closi
 ) -> None:
     gone = {key: data for key, data in partial.items() if key != ONLY}
     for changed in (gone, {**partial, ONLY: partial[ONLY][:-2] + b"\n"}):
-        assert audited(holding(changed), INCIDENT, read_signers(allowed), deep=False).word is AuditWord.BROKEN
-    added = audited(holding({**unsigned, ONLY: signing_key.envelop(b"{}")}), INCIDENT, None, deep=False)
+        assert verify_incident(holding(changed), INCIDENT, read_signers(allowed), deep=False).word is AuditWord.BROKEN
+    added = verify_incident(holding({**unsigned, ONLY: signing_key.envelop(b"{}")}), INCIDENT, None, deep=False)
     assert "nobody vouches for this object" in findings(added, Severity.NOTE)["record/001/verdict.intoto.json"]
-    assert added.word is audited(holding(unsigned), INCIDENT, None, deep=False).word
+    assert added.word is verify_incident(holding(unsigned), INCIDENT, None, deep=False).word
 
 
 @pytest.mark.parametrize("kind", ["ecdsa", "rsa"])
@@ -220,7 +220,7 @@ def test_with_a_key_that_makes_no_statement_the_record_is_signed_without_one_and
     (why,) = [each["result"] for each in said if each["object"] == "record/001/verdict.intoto.json"]
     assert why.startswith("the key failed: ValueError: no in-toto statement: it takes an Ed25519 key, and this one is ")
     signers = read_signers(f"{key.allowed_signers}\n")
-    assert audited(store, INCIDENT, signers, deep=False).word is AuditWord.PROVEN
+    assert verify_incident(store, INCIDENT, signers, deep=False).word is AuditWord.PROVEN
 
 
 def test_without_a_key_and_in_a_rehearsal_there_is_no_statement(

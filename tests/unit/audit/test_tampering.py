@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from blocks.port import StoredObject
-from tasks.audit.verify import audited
+from tasks.audit.verify import verify_incident
 from tasks.custody.audit.finding import Audit, AuditWord, Severity
 from tasks.custody.audit.signers import AllowedSigner, read_signers
-from tasks.custody.incident.log import chained, head
+from tasks.custody.incident.log import chain_line, head
 from tests.support.examples import scaled
 from tests.support.memory_store import MemoryStore
 from tests.support.run_context import INCIDENT
@@ -161,7 +161,9 @@ def anew(lines: list[bytes], changed: list[bytes]) -> list[bytes]:
     first = json.loads(lines[0])
     previous, made = first["prev"], list[bytes]()
     for number, line in enumerate(changed, first["seq"]):
-        made.append(chained(previous, number, {k: v for k, v in json.loads(line).items() if k not in {"seq", "prev"}}))
+        made.append(
+            chain_line(previous, number, {k: v for k, v in json.loads(line).items() if k not in {"seq", "prev"}})
+        )
         previous = head(made[-1])
     return made
 
@@ -185,7 +187,7 @@ def signers(allowed: str) -> tuple[AllowedSigner, ...]:
 def test_an_incident_that_nobody_touched_is_proven(
     objects: Objects, holding: Holding, signers: tuple[AllowedSigner, ...], *, deep: bool
 ) -> None:
-    audit = audited(holding(objects), INCIDENT, signers, deep=deep)
+    audit = verify_incident(holding(objects), INCIDENT, signers, deep=deep)
     assert (audit.word, audit.findings) == (AuditWord.PROVEN, ()), audit.summary
     assert audit.objects == len(bound(objects))
     assert audit.size == sum(len(objects[key]) for key in bound(objects))
@@ -209,7 +211,7 @@ def test_any_tampering_is_named(
     objects: Objects, holding: Holding, signers: tuple[AllowedSigner, ...], how: settings
 ) -> None:
     def check(tampering: Tampering) -> None:
-        require_found(audited(holding(tampering.objects), INCIDENT, signers, deep=False), tampering, objects)
+        require_found(verify_incident(holding(tampering.objects), INCIDENT, signers, deep=False), tampering, objects)
 
     search(how, objects, check)
 
@@ -217,7 +219,7 @@ def test_any_tampering_is_named(
 @pytest.mark.parametrize("how", [sample, pytest.param(campaign, marks=pytest.mark.soak)])
 def test_any_tampering_is_named_without_knowing_the_signers(objects: Objects, holding: Holding, how: settings) -> None:
     def check(tampering: Tampering) -> None:
-        require_found(audited(holding(tampering.objects), INCIDENT, None, deep=False), tampering, objects)
+        require_found(verify_incident(holding(tampering.objects), INCIDENT, None, deep=False), tampering, objects)
 
     search(how, objects, check)
 
@@ -230,6 +232,6 @@ def test_a_store_that_tells_the_right_digest_of_wrong_bytes_is_found_out_by_read
     @given(tampering=st.one_of(flipped(objects), cut_or_grown(objects), exchanged(objects)))
     def each(tampering: Tampering) -> None:
         store = LyingStore(objects, tampering.objects)
-        require_found(audited(store, INCIDENT, signers, deep=True), tampering, objects)
+        require_found(verify_incident(store, INCIDENT, signers, deep=True), tampering, objects)
 
     each()

@@ -12,7 +12,7 @@ from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
 from flows.commands import invoke
 from tasks.audit.report import lines, markdown
-from tasks.audit.verify import audited
+from tasks.audit.verify import verify_incident
 from tasks.custody.audit.finding import Audit, AuditWord, Severity
 from tasks.custody.audit.signers import AllowedSigner, read_signers
 from tasks.custody.errors import Refused
@@ -62,7 +62,7 @@ def audit(
     roots: tuple[Certificate, ...],
 ) -> Auditing:
     """Audit these objects as an auditor who knows signers and authorities."""
-    return lambda objects: audited(holding(objects), INCIDENT, signers, roots, deep=False)
+    return lambda objects: verify_incident(holding(objects), INCIDENT, signers, roots, deep=False)
 
 
 def without(objects: Objects, *keys: str) -> dict[str, bytes]:
@@ -85,7 +85,7 @@ def test_stamped_closings_prove_their_times(stamped: Objects, audit: Auditing) -
 def test_without_roots_the_time_is_told_and_not_proven(
     stamped: Objects, holding: Callable[[dict[str, bytes]], MemoryStore], signers: tuple[AllowedSigner, ...]
 ) -> None:
-    found = audited(holding(stamped), INCIDENT, signers, deep=False)
+    found = verify_incident(holding(stamped), INCIDENT, signers, deep=False)
     assert found.word is AuditWord.INDETERMINATE
     assert found.timed.startswith("not proven: 2")
     assert faults(found).keys() == {STAMP, f"{FIRST}.tsr"}
@@ -99,7 +99,7 @@ def test_an_incident_that_names_no_authority_needs_a_time_stamp_only_for_who_ask
     holding: Callable[[dict[str, bytes]], MemoryStore],
     signers: tuple[AllowedSigner, ...],
 ) -> None:
-    found, asked = audited(holding(objects), INCIDENT, signers, deep=False), audit(objects)
+    found, asked = verify_incident(holding(objects), INCIDENT, signers, deep=False), audit(objects)
     assert (found.word, found.findings) == (AuditWord.PROVEN, ())
     assert found.timed == asked.timed == "no time vouched for, because the closing names no time-stamp authority"
     assert "every time comes from the host" in found.unproven[1]

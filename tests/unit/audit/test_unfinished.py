@@ -7,7 +7,7 @@ import pytest
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
 from tasks.audit.report import lines
-from tasks.audit.verify import audited
+from tasks.audit.verify import verify_incident
 from tasks.custody.audit.finding import Audit, AuditWord, Severity
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import TransientStoreError
@@ -68,7 +68,7 @@ def test_an_untouched_incident_that_ended_unverified_is_unfinished(
     signers = read_signers(signing_key.allowed_signers)
     with SmallWorkload(tmp_path / "work load") as small:
         run(small, store, signing_key)
-        audit = audited(store, INCIDENT, signers, deep=True)
+        audit = verify_incident(store, INCIDENT, signers, deep=True)
         assert audit.verdict.startswith("UNVERIFIED (record/001)")
         assert audit.word is AuditWord.UNFINISHED, audit.findings
         assert unsent(audit)
@@ -76,11 +76,11 @@ def test_an_untouched_incident_that_ended_unverified_is_unfinished(
         assert next(iter(lines(audit))).startswith(f"UNFINISHED  {INCIDENT}, host ")
         name = f"incidents/{INCIDENT}/record/001/verdict.json"
         verdict = store._objects.pop(name)
-        assert audited(store, INCIDENT, signers, deep=True).word is AuditWord.BROKEN
+        assert verify_incident(store, INCIDENT, signers, deep=True).word is AuditWord.BROKEN
         store._objects[name] = verdict
         store.left, store.forgets = 99, ""
         run(small, store, signing_key)
-        audit = audited(store, INCIDENT, signers, deep=True)
+        audit = verify_incident(store, INCIDENT, signers, deep=True)
         assert (audit.word, unsent(audit)) == (AuditWord.PROVEN, []), audit.findings
         assert audit.verdict.startswith("VERIFIED (record/002)")
 
@@ -92,9 +92,9 @@ def test_what_an_unfinished_incident_has_is_what_was_sealed(tmp_path: Path, sign
     key = f"incidents/{INCIDENT}/evidence/pip_freeze.txt"
     signers = read_signers(signing_key.allowed_signers)
     whole = store._objects.pop(key)
-    assert audited(store, INCIDENT, signers, deep=False).word is AuditWord.BROKEN  # it was proven to be there
+    assert verify_incident(store, INCIDENT, signers, deep=False).word is AuditWord.BROKEN  # it was proven to be there
     store._objects[key] = whole + b"?"
-    assert audited(store, INCIDENT, signers, deep=False).word is AuditWord.BROKEN
+    assert verify_incident(store, INCIDENT, signers, deep=False).word is AuditWord.BROKEN
 
 
 @pytest.mark.parametrize("before", ["memory:", "memory:mistyped", "store block house"])
@@ -107,10 +107,12 @@ def test_an_incident_is_proven_where_it_was_carried_on_wherever_its_first_run_me
         assert not store._objects
         store.is_down, store._place = False, "memory:"
         run(small, store, signing_key)
-    audit = audited(store, INCIDENT, read_signers(signing_key.allowed_signers), deep=True)
+    audit = verify_incident(store, INCIDENT, read_signers(signing_key.allowed_signers), deep=True)
     assert audit.word is AuditWord.PROVEN, audit.findings
     elsewhere = {f"incidents/{INCIDENT}/{name}" for name in ("record/001/closing.json", "evidence/manifest.json")}
     moved = {each.object for each in audit.findings if "another place" in each.what}
     assert moved == (set() if before == "memory:" else elsewhere)
     del store._objects[f"incidents/{INCIDENT}/claim.json"]
-    assert audited(store, INCIDENT, read_signers(signing_key.allowed_signers), deep=True).word is AuditWord.BROKEN
+    assert (
+        verify_incident(store, INCIDENT, read_signers(signing_key.allowed_signers), deep=True).word is AuditWord.BROKEN
+    )

@@ -15,7 +15,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from flows.fleet import fleet_state
 from tasks.cli import fleet
 from tasks.cli.fleet import fleet_by_hand
-from tasks.custody.fleet.ends import End, Row
+from tasks.custody.fleet.ends import HostEnd, Row
 from tasks.custody.fleet.table import lines
 from tasks.custody.fleet.verdict import verdict_of
 from tasks.custody.incident.exit_codes import EXIT_CODES
@@ -24,9 +24,9 @@ from tests.unit.custody.fleet.test_order import ID, INCIDENT
 
 BEGUN = datetime.now(UTC)
 WORKING = State(type=StateType.RUNNING)
-SEALED = Row("gpu1", run="1", end=End.VERIFIED)
-LOST = Row("gpu2", run="2", end=End.UNVERIFIED, message="2 objects are not proven")
-SILENT = Row("gpu2", run="2", end=End.SILENT, stands=True, not_after=BEGUN + timedelta(hours=1))
+SEALED = Row("gpu1", run="1", end=HostEnd.VERIFIED)
+LOST = Row("gpu2", run="2", end=HostEnd.UNVERIFIED, message="2 objects are not proven")
+SILENT = Row("gpu2", run="2", end=HostEnd.SILENT, stands=True, not_after=BEGUN + timedelta(hours=1))
 
 
 class Server:
@@ -78,16 +78,16 @@ def ended(*rows: Row) -> State[Any]:
 
 
 @pytest.mark.parametrize(
-    ("rows", "end"), [((SEALED,), End.VERIFIED), ((SEALED, LOST), End.UNVERIFIED)], ids=["all", "one less"]
+    ("rows", "end"), [((SEALED,), HostEnd.VERIFIED), ((SEALED, LOST), HostEnd.UNVERIFIED)], ids=["all", "one less"]
 )
 def test_table_message_next_step_and_exit_code_stand_last(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rows: Sequence[Row], end: End
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rows: Sequence[Row], end: HostEnd
 ) -> None:
     state = ended(*rows)
     moments = (WORKING, ()), (WORKING, [Row("gpu1", run="1")]), (state, rows)
     server = Server(*moments)
     code = followed(monkeypatch, server)
-    assert (code, code == 0) == (EXIT_CODES[end], end is End.VERIFIED)
+    assert (code, code == 0) == (EXIT_CODES[end], end is HostEnd.VERIFIED)
     assert server.parameters == {"reason": "a test", "retry": False, "fleet_id": None}
     shown = capsys.readouterr().out.splitlines()
     table = list(lines(INCIDENT, rows, None))
@@ -99,7 +99,7 @@ def test_table_message_next_step_and_exit_code_stand_last(
     assert then.startswith("  next      ")
     assert len(then.split()) > 1
     assert last == f"  exit      {code}"
-    assert ("  ! gpu2: 2 objects are not proven" in shown) is (end is End.UNVERIFIED)
+    assert ("  ! gpu2: 2 objects are not proven" in shown) is (end is HostEnd.UNVERIFIED)
     followed(monkeypatch, Server(*moments), as_json=True)
     told = json.loads(capsys.readouterr().out)
     assert (told["state"], told["exit_code"], told["message"], told["table"]) == (end, code, state.message, table)
@@ -111,7 +111,7 @@ def test_hosts_that_stay_silent_are_not_waited_for_and_that_is_no_success(
 ) -> None:
     code = followed(monkeypatch, Server((WORKING, ()), (WORKING, (SEALED, SILENT))))
     shown = capsys.readouterr().out.splitlines()
-    assert code == EXIT_CODES[End.SILENT] != 0
+    assert code == EXIT_CODES[HostEnd.SILENT] != 0
     assert shown[-4] == f"Silent: the run waits for silent hosts: {UUID(int=7)}"
     assert "orders of silent hosts stand until" in shown[-5]
     assert shown[-1] == f"  exit      {code}"

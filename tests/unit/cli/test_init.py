@@ -16,7 +16,7 @@ import pytest
 from blocks.file import store_given
 from flows.cli import run
 from tasks.cli.first_look import Found
-from tasks.cli.init import EXAMPLES, _pointer, written
+from tasks.cli.init import EXAMPLES, _pointer, compose_file
 from tasks.custody.incident.exit_codes import REFUSED
 from tests.support.workloads import SmallWorkload, free_port, wait_until
 
@@ -270,7 +270,7 @@ def test_whatever_a_comment_or_value_holds_the_file_is_read_as_meant() -> None:
     odd = "\x7f\x1b[31m\n[store.x]\u2028\r\ud83d'\"\\"
     found = Found({"root": "/srv/a b'\"", "api_command": ["\\", "é"], "api_pattern": "it's"}, [odd], {odd: odd})
     found.add("model_at", f"/{odd}")
-    read = tomllib.loads(written("a", found, {}))
+    read = tomllib.loads(compose_file("a", found, {}))
     assert read == {"workload": {"a": found.fields}, "store": {"a": {}}}
     assert "model_at" in found.missing
 

@@ -19,7 +19,7 @@ from flows.cli import run, to_freeze
 from tasks.cli.store_argument import named_store
 from tasks.cli.workloads import chosen
 from tasks.custody.errors import Refused
-from tasks.custody.incident.description import described
+from tasks.custody.incident.description import read_description
 from tasks.custody.incident.exit_codes import REFUSED
 from tasks.prestart import freeze
 from tasks.prestart.freeze import members_described
@@ -91,7 +91,7 @@ def test_what_may_not_be_looked_into_is_no_mark(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(Path, "is_file", refuse)
     with pytest.raises(Refused, match="expected a TOML file, or a folder"):
-        described(tmp_path, "workload")
+        read_description(tmp_path, "workload")
 
 
 @pytest.mark.parametrize("given", ["", "s3://", "s3:///", "evidence/portfolio", "https://evidence.s3.amazonaws.com"])
@@ -104,7 +104,7 @@ def test_without_a_bucket_it_says_what_to_export(
         assert run(words) == REFUSED
         assert "export S3_BUCKET=s3://BUCKET/PREFIX" in capsys.readouterr().err
     with pytest.raises(Refused, match="export S3_BUCKET"):
-        by_hand._given(str(folder), "")  # plan and recover, which begin with a server
+        by_hand._load_blocks(str(folder), "")  # plan and recover, which begin with a server
     assert frozen == [], "nothing is frozen that could not be saved"
     os.chdir(folder)
     assert run(["status"]) == 0, "it needs no store"
@@ -131,7 +131,7 @@ def test_a_file_is_read_as_before_whatever_is_exported(small: SmallWorkload, tmp
     file = tmp_path / "evacuation.toml"
     file.write_text(f'[workload.a]\nroot = "{small.root}"\n[store.b]\nfolder = "/srv/b"\n')
     assert store_given(file) == ("b", {"folder": "/srv/b"})
-    assert described(file, "store") == described(file, "workload")
+    assert read_description(file, "store") == read_description(file, "workload")
 
 
 def test_a_file_that_others_may_write_is_told_and_ours_is_not(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

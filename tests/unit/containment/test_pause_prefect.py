@@ -10,7 +10,7 @@ import pytest
 
 from tasks.containment.pause_prefect import pause_named
 from tasks.containment.paused import read_prior, resume
-from tasks.custody.containment.pause import Kind, Launcher, LauncherState
+from tasks.custody.containment.pause import Launcher, LauncherKind, LauncherState
 from tasks.incident.layout import PRIOR
 from tasks.runtime.context import RunContext
 from tests.support.run_context import case_of
@@ -19,7 +19,7 @@ from tests.support.workloads import SmallWorkload
 if TYPE_CHECKING:
     from tasks.prefect_side.scheduler import Scheduler
 
-NIGHTLY, STOPPED = Launcher(Kind.POOL, "nightly"), Launcher(Kind.POOL, "stopped")
+NIGHTLY, STOPPED = Launcher(LauncherKind.POOL, "nightly"), Launcher(LauncherKind.POOL, "stopped")
 POOLS = [NIGHTLY.name, STOPPED.name]
 
 
@@ -28,7 +28,7 @@ class PaperScheduler:
 
     def __init__(self, **paused: bool) -> None:
         """Know these pools."""
-        self.paused = {Launcher(Kind.POOL, name): state for name, state in paused.items()}
+        self.paused = {Launcher(LauncherKind.POOL, name): state for name, state in paused.items()}
         self.deaf: set[Launcher] = set()
 
     def list_states(self, launchers: Iterable[Launcher], seconds: float) -> tuple[LauncherState, ...]:

@@ -8,7 +8,7 @@ import pytest
 
 from tasks.containment import units as units_module
 from tasks.containment.units import Units, standing_units
-from tasks.custody.models.contract import models_named
+from tasks.custody.models.contract import find_named_models
 from tasks.host.unit.drop_in import UNANSWERED
 from tasks.recovery.unit_api import UnitApi
 from tasks.runtime.context import RunContext
@@ -61,7 +61,7 @@ def test_what_systemd_refuses_to_stop_does_not_count_as_asked_and_is_told(
 def test_the_environment_of_a_unit_may_name_its_model(run: RunContext) -> None:
     systemd_of(run, {**RUNS, "Environment": 'LANG=C "MODEL_PATH=models/model_builtin.joblib"'})
     root = str(run.workload.root)
-    assert models_named(UnitApi(run, UNIT).words, root, ["models/model_builtin.joblib", "models/b.joblib"]) == [
+    assert find_named_models(UnitApi(run, UNIT).words, root, ["models/model_builtin.joblib", "models/b.joblib"]) == [
         "models/model_builtin.joblib"
     ]
 

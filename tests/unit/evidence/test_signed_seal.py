@@ -64,11 +64,11 @@ def test_the_custody_log_says_who_signed_what(context: RunContext, signing_key: 
 def test_the_signature_goes_up_before_the_manifest_and_is_proven_like_the_rest(context: RunContext) -> None:
     sealed(context)
     manifest, told = read_manifest(context.directory, 1), read_signature(context.directory.evidence_dir(1))
-    names = [item.stored for item in closing_objects(manifest, told)]
+    names = [item.stored_name for item in closing_objects(manifest, told)]
     assert names == [SUMS, SIGNATURE, MANIFEST]
-    every = {item.stored: item.sha256 for item in all_objects(manifest, "s", told)}
+    every = {item.stored_name: item.sha256 for item in all_objects(manifest, "s", told)}
     assert every[SIGNATURE] == digest_bytes(told)
-    assert [item.stored for item in closing_objects(manifest)] == [SUMS, MANIFEST]
+    assert [item.stored_name for item in closing_objects(manifest)] == [SUMS, MANIFEST]
 
 
 def remove(folder: Path) -> None:

@@ -9,18 +9,18 @@ from uuid import uuid4
 
 import pytest
 
-from tasks.custody.fleet.ends import End, Row
-from tasks.custody.fleet.incident import Host
+from tasks.custody.fleet.ends import HostEnd, Row
+from tasks.custody.fleet.incident import TargetHost
 from tasks.fleet import follow, thaw
-from tasks.fleet.claim import call_off, called_off
-from tasks.fleet.follow import Watch
+from tasks.fleet.claim import call_off, is_called_off
+from tasks.fleet.follow import FleetWatch
 from tasks.fleet.opening import JoinedFleet, open_fleet
 from tasks.fleet.orders import Lost
 from tests.unit.custody.fleet.test_order import INCIDENT
 from tests.unit.fleet.test_opening import Server, opened, server, trigger
 
 __all__ = ["server"]
-ONE = replace(INCIDENT, hosts=(Host("gpu1"),))
+ONE = replace(INCIDENT, hosts=(TargetHost("gpu1"),))
 
 
 class Thaws(Server):
@@ -68,15 +68,15 @@ def thawed(monkeypatch: pytest.MonkeyPatch, made: Server, *looks: Row) -> tuple[
 
 def test_a_host_that_asks_later_is_answered_and_the_incident_is_called_off(monkeypatch: pytest.MonkeyPatch) -> None:
     made = Thaws("")
-    asks, done = Row("gpu1", 1, "r", doing="asks", asks=True), Row("gpu1", 1, "r", End.THAWED)
+    asks, done = Row("gpu1", 1, "r", doing="asks", asks=True), Row("gpu1", 1, "r", HostEnd.THAWED)
     told, answered = thawed(monkeypatch, made, Row("gpu1", 1, "r", doing="begun"), asks, done)
     assert told == ("gpu1", "")
     assert answered == [False, True, False]
-    assert called_off(made, ONE.id)  # type: ignore[arg-type]
+    assert is_called_off(made, ONE.id)  # type: ignore[arg-type]
 
 
 def test_a_thaw_is_ordered_for_the_incident_and_an_old_one_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = Row("gpu1", 1, "r", End.CRASHED, incident="IR-20261126T140000Z")
+    known = Row("gpu1", 1, "r", HostEnd.CRASHED, incident="IR-20261126T140000Z")
     made = Thaws("IR-20261126T140000Z was thawed already; nothing was done.")
     assert thawed(monkeypatch, made, known)[0] == ("gpu1", "")
     assert made.made[0]["parameters"]["incident_id"] == "IR-20261126T140000Z"
@@ -97,7 +97,7 @@ def test_after_a_thaw_nothing_is_ordered_and_a_trigger_is_an_incident_of_its_own
     incident = opened(trigger())
     monkeypatch.setattr(follow, "give", give)
     monkeypatch.setattr(follow, "rows_of", lambda *_: [Row("gpu1", doing="not ordered yet")])
-    watch = Watch(incident, str(uuid4()))
+    watch = FleetWatch(incident, str(uuid4()))
     watch.problems = {"gpu1": Lost("no order")}
     watch.look(server)  # type: ignore[arg-type]
     assert given == [1]

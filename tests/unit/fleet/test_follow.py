@@ -10,18 +10,18 @@ from uuid import uuid4
 import pytest
 
 from tasks.custody.fleet.attempt import Attempt
-from tasks.custody.fleet.ends import End, Row
-from tasks.custody.fleet.incident import Host
+from tasks.custody.fleet.ends import HostEnd, Row
+from tasks.custody.fleet.incident import TargetHost
 from tasks.custody.incident.news import News
 from tasks.fleet import approval, follow
-from tasks.fleet.approval import Question
-from tasks.fleet.follow import Watch
+from tasks.fleet.approval import FleetQuestion
+from tasks.fleet.follow import FleetWatch
 from tests.support.prefect_http import Dated
 from tests.unit.custody.fleet.test_order import INCIDENT
 
 NOW = datetime.now(UTC)
-FLEET = replace(INCIDENT, hosts=tuple(Host(f"gpu{number}") for number in (1, 2, 3)), opened_at=NOW)
-CONTAINED = Row("gpu1", end=End.VERIFIED, began=NOW)
+FLEET = replace(INCIDENT, hosts=tuple(TargetHost(f"gpu{number}") for number in (1, 2, 3)), opened_at=NOW)
+CONTAINED = Row("gpu1", end=HostEnd.VERIFIED, began=NOW)
 
 
 @pytest.fixture
@@ -33,11 +33,11 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         heard.append((name.removeprefix(f"fleet {FLEET.name}"), news.state))
 
     monkeypatch.setattr(follow, "announce", announce)
-    monkeypatch.setattr(follow, "handed_over", lambda *_: (None, {}))
+    monkeypatch.setattr(follow, "read_handover", lambda *_: (None, {}))
     return heard
 
 
-def looks(monkeypatch: pytest.MonkeyPatch, watch: Watch, *rows: Row) -> None:
+def looks(monkeypatch: pytest.MonkeyPatch, watch: FleetWatch, *rows: Row) -> None:
     monkeypatch.setattr(follow, "rows_of", lambda *_: list(rows))
     monkeypatch.setattr(watch.closings, "check", lambda *_: list(rows))
     monkeypatch.setattr(watch._table, "show", lambda *_: None)
@@ -47,8 +47,8 @@ def looks(monkeypatch: pytest.MonkeyPatch, watch: Watch, *rows: Row) -> None:
 def test_people_are_told_at_once_who_is_not_contained_and_once_of_each(
     monkeypatch: pytest.MonkeyPatch, told: list[tuple[str, str]]
 ) -> None:
-    watch = Watch(FLEET, str(uuid4()))
-    failed, silent = Row("gpu2", end=End.NOT_CONTAINED), Row("gpu3", end=End.SILENT, stands=True)
+    watch = FleetWatch(FLEET, str(uuid4()))
+    failed, silent = Row("gpu2", end=HostEnd.NOT_CONTAINED), Row("gpu3", end=HostEnd.SILENT, stands=True)
     looks(monkeypatch, watch, CONTAINED, Row("gpu2"), silent)
     assert told == []
     for _ in range(2):
@@ -61,14 +61,16 @@ def test_people_are_told_at_once_who_is_not_contained_and_once_of_each(
     looks(monkeypatch, watch, CONTAINED, failed, back)
     assert told[1:] == [(": gpu[2-3]", "NotContained")]
     watch._told_at -= 61
-    looks(monkeypatch, watch, CONTAINED, replace(failed, attempt=2), replace(back, asks=False, end=End.NOT_CONTAINED))
+    looks(
+        monkeypatch, watch, CONTAINED, replace(failed, attempt=2), replace(back, asks=False, end=HostEnd.NOT_CONTAINED)
+    )
     assert told[2:] == [(": gpu[2-3], attempt 2", "NotContained")], "who had asked, and who was retried"
 
 
 def test_a_host_of_a_fleet_that_asks_for_all_asks_nobody_by_itself(
     monkeypatch: pytest.MonkeyPatch, told: list[tuple[str, str]]
 ) -> None:
-    watch = Watch(replace(FLEET, ask_above=0), str(uuid4()))
+    watch = FleetWatch(replace(FLEET, ask_above=0), str(uuid4()))
     looks(monkeypatch, watch, CONTAINED, Row("gpu2", asks=True, began=NOW))
     assert told == []
     looks(monkeypatch, watch, CONTAINED, Row("gpu2", asks=True, began=NOW + timedelta(hours=1)))
@@ -92,7 +94,7 @@ def test_a_retry_asks_for_the_approval_anew(
     monkeypatch.setattr(approval, "attempts_of", lambda *_: {"gpu1": attempt})
     monkeypatch.setattr(approval, "find_server_time", lambda: NOW)
     monkeypatch.setattr(approval, "await_decision", lambda run, *_, **__: questions.append(run))
-    question = Question(incident, "the fleet's run")
+    question = FleetQuestion(incident, "the fleet's run")
     question.close()
     if asked:
         question._answer.result(10)

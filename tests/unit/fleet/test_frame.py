@@ -14,8 +14,8 @@ from prefect.client.schemas.objects import FlowRun
 
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.fleet import frame as law
-from tasks.custody.fleet.ends import End, Row
-from tasks.custody.fleet.frame import Answer, Frame, verified
+from tasks.custody.fleet.ends import HostEnd, Row
+from tasks.custody.fleet.frame import Frame, FrameAnswer, verify_frame
 from tasks.custody.fleet.order import new_fleet_id
 from tasks.custody.fleet.table import freezes
 from tasks.custody.store.manifest import canonical, digest_bytes
@@ -59,7 +59,7 @@ class Fleets(Server):
         """The frames that were sent, verified as a host does."""
         signers = read_signers((folder / "fleet_signers").read_text())
         said = [each["payload"] for each in self.sent]
-        return [verified(each["frame"], each["signature"], signers) for each in said]
+        return [verify_frame(each["frame"], each["signature"], signers) for each in said]
 
 
 @pytest.fixture
@@ -171,10 +171,10 @@ def test_the_first_answer_of_each_host_counts_on_whatever_page_and_what_is_none_
 
 def test_the_table_says_who_was_frozen_by_what_when_and_who_refused_and_why() -> None:
     at = (OPENED + timedelta(seconds=7)).isoformat()
-    rows = [Row("gpu1"), Row("gpu2", frozen=at), Row("gpu3", frozen=at), Row("gpu4", end=End.SILENT), Row("gpu5")]
+    rows = [Row("gpu1"), Row("gpu2", frozen=at), Row("gpu3", frozen=at), Row("gpu4", end=HostEnd.SILENT), Row("gpu5")]
     assert [*freezes(rows, [], OPENED)] == [], "no frame, as before"
     events = [event("gpu1", seconds=0.4), event("gpu2", seconds=1.2), event("gpu5", "refused", why="at\x1b work")]
-    answers = [Answer.of(each) for each in (*events, event("gpu9"), event("gpu1", "thawed"))]
+    answers = [FrameAnswer.of(each) for each in (*events, event("gpu9"), event("gpu1", "thawed"))]
     assert [*freezes(rows, answers, OPENED)] == [
         "  frozen by the frame フレームで凍結: gpu[1-2], 0.4-1.2 s after the trigger",
         "  frozen by their runs 各ランで凍結: gpu3, 7.0-7.0 s after the trigger",

@@ -204,7 +204,7 @@ def test_orders_count_from_the_opening_and_the_id_from_the_trigger() -> None:
     asked = trigger(created=NOW - timedelta(hours=8))
     incident = opened(asked)
     assert incident.id.startswith(f"FL-{asked.created:%Y%m%dT%H%M%SZ}-lab-")
-    assert not incident.order(incident.hosts[0], 1, NOW).expired(NOW + timedelta(minutes=59))
+    assert not incident.order(incident.hosts[0], 1, NOW).is_expired(NOW + timedelta(minutes=59))
     assert isinstance(open_fleet.fn(trigger()), JoinedFleet), "it is open"
     assert opened(asked) == incident, "as it was written"
 

@@ -14,8 +14,8 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from tasks.custody.fleet.ends import Closed, End, Row
-from tasks.custody.fleet.incident import Host
+from tasks.custody.fleet.ends import Closed, HostEnd, Row
+from tasks.custody.fleet.incident import TargetHost
 from tasks.custody.fleet.order import Order
 from tasks.fleet import closings, follow, orders
 from tasks.fleet.closings import Closings
@@ -24,8 +24,8 @@ from tasks.people.form import StopOrThaw
 from tests.support.prefect_http import Dated
 from tests.unit.custody.fleet.test_order import ID, INCIDENT
 
-HOSTS = tuple(Host(f"gpu{number}", str(uuid4()), "p", "q", "s") for number in range(1, 6))
-FLEET = replace(INCIDENT, hosts=(*HOSTS, Host("gpu9", problem="no deployment evacuate/gpu9")))
+HOSTS = tuple(TargetHost(f"gpu{number}", str(uuid4()), "p", "q", "s") for number in range(1, 6))
+FLEET = replace(INCIDENT, hosts=(*HOSTS, TargetHost("gpu9", problem="no deployment evacuate/gpu9")))
 NOW = datetime.now(UTC)
 
 
@@ -198,39 +198,42 @@ def test_a_host_is_not_green_before_its_store_has_said_so(monkeypatch: pytest.Mo
     found, documents = Closings(FLEET), Documents()
 
     def row(name: str) -> Row:
-        told = Row(name, 1, name, End.VERIFIED, incident=f"IR-{name}", ordered=NOW)
+        told = Row(name, 1, name, HostEnd.VERIFIED, incident=f"IR-{name}", ordered=NOW)
         return found.check(documents, [told], NOW)[0]  # type: ignore[arg-type]
 
     later = NOW + timedelta(seconds=1)
     known["IR-gpu1"] = Closed("VERIFIED", "k", "0" * 64, later, "gpu1")
     known["IR-gpu2"] = Closed("PARTIAL", "k", "0" * 64, later, "gpu2")
-    assert row("gpu1").end is End.VERIFIED
-    assert row("gpu2").end is End.UNVERIFIED
-    assert [row("gpu3").end for _ in range(3)] == [None, None, End.UNVERIFIED], "its store is asked three times"
+    assert row("gpu1").end is HostEnd.VERIFIED
+    assert row("gpu2").end is HostEnd.UNVERIFIED
+    assert [row("gpu3").end for _ in range(3)] == [None, None, HostEnd.UNVERIFIED], "its store is asked three times"
     assert "could not be read" in row("gpu3").message
-    nameless = found.check(documents, [Row("gpu4", 1, "r", End.VERIFIED)], NOW)[0]  # type: ignore[arg-type]
-    assert nameless.end is End.UNVERIFIED, "it names no incident"
+    nameless = found.check(documents, [Row("gpu4", 1, "r", HostEnd.VERIFIED)], NOW)[0]  # type: ignore[arg-type]
+    assert nameless.end is HostEnd.UNVERIFIED, "it names no incident"
     joined = Row("gpu5", 1, "j", None, incident="IR-gpu5", ordered=NOW, joined=True, not_after=NOW + timedelta(hours=1))
     assert [found.check(documents, [joined], NOW)[0].end for _ in range(5)] == [None] * 5  # type: ignore[arg-type]
     known["IR-gpu5"] = Closed("VERIFIED", "k", "0" * 64, later, "another")
-    assert found.check(documents, [joined], NOW)[0].end is End.VERIFIED  # type: ignore[arg-type]
+    assert found.check(documents, [joined], NOW)[0].end is HostEnd.VERIFIED  # type: ignore[arg-type]
 
 
 def test_a_retry_reads_the_closings_and_what_it_could_not_order_is_ordered_again(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = [Row("gpu1", 1, "a", End.VERIFIED, incident="IR-1"), Row("gpu2", 1, "b", End.CRASHED, incident="IR-2")]
-    doubted = [replace(told[0], end=End.UNVERIFIED), told[1]]
+    told = [
+        Row("gpu1", 1, "a", HostEnd.VERIFIED, incident="IR-1"),
+        Row("gpu2", 1, "b", HostEnd.CRASHED, incident="IR-2"),
+    ]
+    doubted = [replace(told[0], end=HostEnd.UNVERIFIED), told[1]]
     monkeypatch.setattr(orders, "rows_of", lambda *_: told)
-    monkeypatch.setattr(orders, "checked", lambda *_: doubted)
+    monkeypatch.setattr(orders, "check_closings", lambda *_: doubted)
     server.errors[HOSTS[1].deployment] = [http_error(404)]
     lost = orders.order_again.fn(FLEET)
     assert set(server.made) == {f"{ID}:gpu1:2"}, "its closing did not say so"
     assert (lost["gpu2"].attempt, lost["gpu2"].incident) == (2, "IR-2")
     del server.errors[HOSTS[1].deployment]
-    watch, client = follow.Watch(FLEET, str(uuid4())), Dated()
-    monkeypatch.setattr(follow, "called_off", lambda *_: False)
-    monkeypatch.setattr(follow, "handed_over", lambda *_: (None, {}))
+    watch, client = follow.FleetWatch(FLEET, str(uuid4())), Dated()
+    monkeypatch.setattr(follow, "is_called_off", lambda *_: False)
+    monkeypatch.setattr(follow, "read_handover", lambda *_: (None, {}))
     watch.problems = lost
     monkeypatch.setattr(follow, "rows_of", lambda *_: doubted)
     monkeypatch.setattr(watch.closings, "check", lambda *_: doubted)
@@ -243,13 +246,13 @@ def test_a_retry_gives_a_host_that_never_had_an_order_one_that_stands(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(orders, "signs_of_life", lambda *_: {})
-    monkeypatch.setattr(orders, "checked", lambda _, __, rows: rows)
+    monkeypatch.setattr(orders, "check_closings", lambda _, __, rows: rows)
     old = replace(FLEET, opened_at=NOW - timedelta(hours=2), hosts=HOSTS[:1])
     assert orders.order_again.fn(old) == {}
     (about,) = server.made.values()
     order = Order.of(about["parameters"]["order"])
     assert order
-    assert not order.expired(NOW)
+    assert not order.is_expired(NOW)
     assert old.in_time(NOW, order.attempt, NOW), "a decision on the whole fleet is one on this host"
 
 
@@ -266,10 +269,10 @@ def test_who_is_silent_and_what_has_expired_goes_by_the_servers_clock(
         monkeypatch.setattr(orders, "signs_of_life", lambda *_, signs=signs: signs)
         incident = replace(FLEET, opened_at=there, hosts=(host,))
         (row,) = orders.rows_of(server, incident)  # type: ignore[arg-type]
-        assert (row.end is End.SILENT) is silent
+        assert (row.end is HostEnd.SILENT) is silent
         late = replace(incident, opened_at=there - timedelta(seconds=FLEET.order_seconds + 60))
         (row,) = orders.rows_of(server, late)  # type: ignore[arg-type]
-        assert row.end is End.REFUSED, "no run of it came to be in time"
+        assert row.end is HostEnd.REFUSED, "no run of it came to be in time"
 
 
 def test_a_store_that_does_not_answer_proves_nothing_to_a_retry(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,7 +285,7 @@ def test_a_store_that_does_not_answer_proves_nothing_to_a_retry(monkeypatch: pyt
 
     monkeypatch.setattr(closings, "read_last", read_last)
     monkeypatch.setattr(Closings, "_root", None)
-    told = [Row("gpu1", 1, "a", End.VERIFIED, incident="IR-1", ordered=NOW)]
+    told = [Row("gpu1", 1, "a", HostEnd.VERIFIED, incident="IR-1", ordered=NOW)]
     with temporary_settings({PREFECT_API_URL: "http://server/api"}):
-        (row,) = closings.checked(Documents(), FLEET, told)  # type: ignore[arg-type]
-    assert (row.end, len(asked)) == (End.UNVERIFIED, 3)
+        (row,) = closings.check_closings(Documents(), FLEET, told)  # type: ignore[arg-type]
+    assert (row.end, len(asked)) == (HostEnd.UNVERIFIED, 3)

@@ -85,7 +85,7 @@ def test_nothing_of_a_workload_that_goes_on_is_said_to_come_back(small: SmallWor
         contained = made(prove_still_contained.fn(context))
         rows = plan(context.log.entries())
     assert watched.returned == ()
-    assert contained.contained
+    assert contained.is_contained
     assert [row for row in rows if row["act"] == "would SIGKILL"] == []
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
-from tasks.audit.verify import audited
+from tasks.audit.verify import verify_incident
 from tasks.custody.audit.finding import Audit, AuditWord
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.evidence.keys import beside_key
@@ -57,7 +57,7 @@ class Runs:
 
     def audit(self) -> Audit:
         """Prove it."""
-        return audited(self.store, INCIDENT, read_signers(self.key.allowed_signers), deep=True)
+        return verify_incident(self.store, INCIDENT, read_signers(self.key.allowed_signers), deep=True)
 
     def receipts(self) -> dict[str, dict[str, Any]]:
         """The last record's, by key."""

@@ -52,7 +52,7 @@ def raised(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
 def test_the_check_is_announced_as_it_ended(
     run: RunContext, raised: list[dict[str, str]], found: Containment, state: str
 ) -> None:
-    ends = Completed if found.contained else Failed
+    ends = Completed if found.is_contained else Failed
     announce_containment(run, "evacuate a", done(Completed(data=Stop(NOW, ()))), done(ends(data=found)))
     assert raised[0]["prefect.resource.id"] == "prefect.flow-run.run-1"
     assert (raised[0]["prefect.resource.name"], raised[0]["prefect.state-name"]) == ("evacuate a", state)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
 from blocks.workload import Workload
-from tasks.audit.verify import audited
+from tasks.audit.verify import verify_incident
 from tasks.cli.postmortem import show_written
 from tasks.custody.audit.finding import Audit, AuditWord, Severity
 from tasks.custody.audit.signers import read_signers
@@ -63,7 +63,7 @@ class Case:
         store = MemoryStore()
         store._objects.update(self.store._objects)
         store._objects.update({f"{HOME}/{name}": content for name, content in more.items()})
-        return audited(store, INCIDENT, read_signers(key.allowed_signers), deep=True)
+        return verify_incident(store, INCIDENT, read_signers(key.allowed_signers), deep=True)
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ texts = st.dictionaries(st.sampled_from([*asdict(PostmortemFields())]), st.text(
 
 @given(texts, texts)
 def test_fields_are_replaced_one_by_one(first: dict[str, str], second: dict[str, str]) -> None:
-    written = PostmortemFields().updated(first).updated(second)
+    written = PostmortemFields().with_texts(first).with_texts(second)
     for name, text in asdict(written).items():
         assert text == second.get(name, first.get(name, "")).strip()
         assert (name in written.open) is (not text)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tasks.custody.containment.gpu import GpuUse
-from tasks.custody.containment.pause import Kind, Launcher, LauncherState, Resume
+from tasks.custody.containment.pause import Launcher, LauncherKind, LauncherState, Resume
 from tasks.custody.containment.receipt import Freeze, Recovery, Stop
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence, Outcome
@@ -151,7 +151,7 @@ def test_the_runs_own_end_stands_first_and_the_verdict_on_the_evidence_after_it(
 
 @pytest.mark.parametrize("stored", [False, True])
 @pytest.mark.parametrize(
-    "paused", [(), (LauncherState(Launcher(Kind.DEPLOYMENT, "train/nightly"), None, "no server"),)]
+    "paused", [(), (LauncherState(Launcher(LauncherKind.DEPLOYMENT, "train/nightly"), None, "no server"),)]
 )
 def test_a_thaw_that_left_something_paused_or_unrecorded_does_not_say_that_all_is_as_it_was(
     paused: tuple[LauncherState, ...],

@@ -77,7 +77,7 @@ def test_an_end_without_a_beginning_is_reckoned_from_its_seconds() -> None:
 
 def test_a_clock_that_was_set_back_makes_no_bar_that_runs_backwards() -> None:
     (run,) = runs([entry(10, "step started", "§6 check"), entry(3, "step done", "§6 check", seconds=1.0)])
-    assert run.bars[0].lasted == timedelta(0)
+    assert run.bars[0].duration == timedelta(0)
     assert run.ended >= run.began
 
 

@@ -12,7 +12,7 @@ from prefect.states import Failed
 
 import flows
 import tasks
-from tasks.custody.containment.pause import UNKNOWN, Kind, Launcher, LauncherState, Pause
+from tasks.custody.containment.pause import UNKNOWN, Launcher, LauncherKind, LauncherState, Pause
 from tasks.custody.containment.receipt import Stop
 from tasks.custody.errors import (
     Conflict,
@@ -34,7 +34,7 @@ from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload
 
 SAID = ("one thing", "another", "Nothing follows.", "Do this.")
-QUEUE = Launcher(Kind.QUEUE, "pool/queue")
+QUEUE = Launcher(LauncherKind.QUEUE, "pool/queue")
 PASSES: list[object] = [
     TransientStoreError(*SAID),
     EngineUnreachable(*SAID),

@@ -15,7 +15,7 @@ from blocks.directory import DirectoryStore
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
 from flows.cli import run
-from tasks.audit.verify import audited
+from tasks.audit.verify import verify_incident
 from tasks.custody.audit.finding import Audit
 from tasks.custody.store.manifest import canonical, digest
 from tasks.evidence.collect import collect
@@ -139,11 +139,11 @@ def test_what_is_lost_between_audit_and_pull_leaves_no_bag(
     base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def then(*given: Any, **more: Any) -> Audit:
-        found = audited(*given, **more)
+        found = verify_incident(*given, **more)
         forge_log(base / HOME)
         return found
 
-    monkeypatch.setattr("tasks.cli.latest.audited", then)
+    monkeypatch.setattr("tasks.cli.latest.verify_incident", then)
     assert bagged(base) == 1
     assert "there is no bag" in capsys.readouterr().out
     assert {path.name for path in (base / "into" / INCIDENT).iterdir()} == {INCIDENT}

@@ -268,7 +268,7 @@ def test_evidence_is_sent_before_what_goes_along(
         manifest = read_manifest(context.directory, 1)
     block = small.block()
     first, along = evidence_first(manifest, [*block.logs, *block.artifacts, *block.models])
-    assert {item.stored for item in along} == {"logs/a", "models/same"}
+    assert {item.stored_name for item in along} == {"logs/a", "models/same"}
     assert max(sent.index(item.key) for item in first) < min(sent.index(item.key) for item in along)
     proven = {each.key for each in receipts.objects if each.proven}
     assert {item.key for item in (*along, *snapshot_objects(manifest, SNAPSHOT))} <= proven

@@ -8,7 +8,7 @@ import pytest
 
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
-from tasks.audit.verify import audited
+from tasks.audit.verify import verify_incident
 from tasks.custody.audit.finding import AuditWord
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Conflict
@@ -89,7 +89,7 @@ def test_the_look_of_an_incident_that_was_refused_its_id_goes_along_to_the_next(
     assert {"evidence/pip_freeze.txt", "evidence/coverage.json", "evidence/containers/c1/top.json"} <= there.keys()
     assert {"custody.jsonl", "record/001/verdict.json", "record/001/closing.json"} <= there.keys()
     assert not [each for each in there if "/logs/" in each or "/models/" in each]
-    audit = audited(host.store, OWN, read_signers(host.key.allowed_signers), deep=True)
+    audit = verify_incident(host.store, OWN, read_signers(host.key.allowed_signers), deep=True)
     assert audit.word is AuditWord.PROVEN, audit.findings
 
 

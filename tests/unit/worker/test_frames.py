@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.containment.identity import Identity
-from tasks.custody.fleet.frame import EARLY, NAMESPACE, STANDS, Frame, verified, why_ignored
+from tasks.custody.fleet.frame import EARLY, NAMESPACE, STANDS, Frame, verify_frame, why_ignored
 from tasks.custody.store.signature import NAMESPACE as OF_EVIDENCE
 from tasks.custody.store.signature import opening, public_key, sign
 from tasks.prestart.journal import EarlyFreeze, rows_for, write_rows
@@ -293,7 +293,7 @@ def test_no_text_is_a_frame_and_none_raises_anything_else(text: str, signature: 
     signers = read_signers(ALLOWED)
     assert why_ignored({"frame": text, "signature": signature}, [opening(each.key) for each in signers])
     with pytest.raises(ValueError, match="signature"):
-        verified(text, signature, signers)
+        verify_frame(text, signature, signers)
 
 
 JSON = st.recursive(

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from tasks.custody.containment.answer import Answer, Decision, answered
+from tasks.custody.containment.answer import Answer, Decision, answered_processes
 from tasks.custody.containment.identity import Identity
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -14,12 +14,12 @@ def answer(pid: int, decision: Decision, start: int = 1) -> Answer:
 
 def test_the_last_answer_on_a_process_counts() -> None:
     given = [answer(7, "bystander"), answer(8, "end"), answer(7, "end"), answer(9, "bystander")]
-    assert answered(given, "end") == {Identity(7, 1), Identity(8, 1)}
-    assert answered(given, "bystander") == {Identity(9, 1)}
+    assert answered_processes(given, "end") == {Identity(7, 1), Identity(8, 1)}
+    assert answered_processes(given, "bystander") == {Identity(9, 1)}
 
 
 def test_another_process_of_the_pid_is_not_answered() -> None:
-    assert Identity(7, 2) not in answered([answer(7, "bystander")], "bystander")
+    assert Identity(7, 2) not in answered_processes([answer(7, "bystander")], "bystander")
 
 
 def test_a_bystander_is_told_with_the_line_that_keeps_it() -> None:

@@ -2,10 +2,14 @@
 
 import pytest
 
-from tasks.custody.containment.pause import UNKNOWN, Kind, Launcher, LauncherState, Pause, Resume, launchers
+from tasks.custody.containment.pause import UNKNOWN, Launcher, LauncherKind, LauncherState, Pause, Resume, launchers
 from tasks.custody.containment.pause import with_first_seen as first_seen
 
-NIGHTLY, QUEUE, POOL = Launcher(Kind.DEPLOYMENT, "f/n"), Launcher(Kind.QUEUE, "p/q"), Launcher(Kind.POOL, "p")
+NIGHTLY, QUEUE, POOL = (
+    Launcher(LauncherKind.DEPLOYMENT, "f/n"),
+    Launcher(LauncherKind.QUEUE, "p/q"),
+    Launcher(LauncherKind.POOL, "p"),
+)
 
 
 def test_each_is_named_once_with_its_kind() -> None:

@@ -4,12 +4,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tasks.custody.containment.pause import Kind, Launcher, LauncherState, Resume
+from tasks.custody.containment.pause import Launcher, LauncherKind, LauncherState, Resume
 from tasks.custody.containment.thaw import Thawed, ran_before
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 RESUMED = Resume(())
-STILL = Resume((LauncherState(Launcher(Kind.POOL, "p"), None, "no answer"),))
+STILL = Resume((LauncherState(Launcher(LauncherKind.POOL, "p"), None, "no answer"),))
 
 RAN, STOOD = False, True
 

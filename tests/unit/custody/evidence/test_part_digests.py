@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.custody.evidence import parts as division
-from tasks.custody.evidence.parts import ABOVE, MOST, PART, Parts, divide, hashed, part_size
+from tasks.custody.evidence.parts import ABOVE, MOST, PART, Parts, divide, hash_file, part_size
 
 MIB = 1 << 20
 S3_LARGEST = 5 << 40
@@ -57,7 +57,7 @@ def test_a_file_is_hashed_as_long_as_it_was_and_divided_if_it_is_large_and_all_t
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(division, "ABOVE", 100)
         patch.setattr(division, "PART", 40)
-        sha256, parts = hashed(file, named)
+        sha256, parts = hash_file(file, named)
     assert sha256 == hashlib.sha256(data[:named]).hexdigest()
     assert parts == (divide(file, MIB, named)[1] if 100 < named <= len(data) else None)
 

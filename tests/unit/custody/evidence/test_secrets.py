@@ -155,7 +155,7 @@ def test_a_hole_costs_no_search_and_parts_what_it_stood_between() -> None:
     searching, began = Searching(None), time.process_time()
     for block in (b"a\n", *[bytes(1 << 20)] * 200, token, bytes(1 << 20), b"b\n" + token):
         searching.take(block)
-    assert [hit.line for hit in searching.found("x").hits] == [2, 3]
+    assert [hit.line for hit in searching.finish("x").hits] == [2, 3]
     assert time.process_time() - began < 5
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.custody.fleet.ends import End, Row
+from tasks.custody.fleet.ends import HostEnd, Row
 from tasks.custody.fleet.fold import fold, fold_names
 
 NAMES = st.from_regex(r"[a-z]{1,2}(-?[0-9]{1,3})?(-[a-z])?", fullmatch=True)
@@ -31,8 +31,8 @@ def test_a_fold_has_each_name_once_and_no_other(names: list[str]) -> None:
 
 
 def test_hosts_of_like_outcome_share_a_line() -> None:
-    verified = [Row(f"gpu{number:03d}", end=End.VERIFIED) for number in range(1, 98)]
-    silent = [Row(f"gpu{number:03d}", end=End.SILENT) for number in (98, 99, 100)]
+    verified = [Row(f"gpu{number:03d}", end=HostEnd.VERIFIED) for number in range(1, 98)]
+    silent = [Row(f"gpu{number:03d}", end=HostEnd.SILENT) for number in (98, 99, 100)]
     lines = fold([*silent, *verified])
     assert [(line.hosts, line.count, line.label) for line in lines] == [
         ("gpu[001-097]", 97, "Verified"),
@@ -40,8 +40,8 @@ def test_hosts_of_like_outcome_share_a_line() -> None:
     ]
 
 
-@given(st.lists(st.tuples(NAMES, st.sampled_from([*End, None])), unique_by=lambda item: item[0]))
-def test_no_host_is_lost_in_the_table(items: list[tuple[str, End | None]]) -> None:
+@given(st.lists(st.tuples(NAMES, st.sampled_from([*HostEnd, None])), unique_by=lambda item: item[0]))
+def test_no_host_is_lost_in_the_table(items: list[tuple[str, HostEnd | None]]) -> None:
     lines = fold([Row(name, end=end, doing="begun") for name, end in items])
     assert sorted(name for line in lines for name in unfolded(line.hosts)) == sorted(name for name, _ in items)
     assert sum(line.count for line in lines) == len(items)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.custody.fleet.incident import FleetIncident, Host
+from tasks.custody.fleet.incident import FleetIncident, TargetHost
 from tasks.custody.fleet.order import Order, fleet_tag, new_fleet_id, parse_fleet_id
 from tasks.custody.fleet.places import key_at, place_of
 
@@ -29,7 +29,7 @@ INCIDENT = FleetIncident(
     ask_seconds=600,
     unanswered="thaw",
     senders=16,
-    hosts=(Host("gpu1", "d1", "pool", "gpu1", "s1"), Host("gpu2", problem="no deployment evacuate/gpu2")),
+    hosts=(TargetHost("gpu1", "d1", "pool", "gpu1", "s1"), TargetHost("gpu2", problem="no deployment evacuate/gpu2")),
 )
 
 
@@ -66,7 +66,7 @@ def test_the_first_attempt_counts_from_the_trigger_and_a_retry_from_now() -> Non
     assert INCIDENT.order(host, 1, later) == INCIDENT.order(host, 1, OPENED), "made again, it is the same"
     first, again = INCIDENT.order(host, 1, later), INCIDENT.order(host, 2, later)
     assert first.not_after == OPENED + timedelta(hours=1)
-    assert first.expired(later)
+    assert first.is_expired(later)
     assert again.not_after == later + timedelta(hours=1)
     assert first.key != again.key
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tasks.custody.incident.log import START, CustodyLog, broken, chained, head
+from tasks.custody.incident.log import START, CustodyLog, broken, chain_line, head
 from tasks.incident.run_lock import take_ownership
 
 ACTOR = {"run": "run-1", "user": "0"}
@@ -24,7 +24,7 @@ facts = st.fixed_dictionaries({"action": st.text(max_size=8), "object": st.text(
 def chain(entries: list[dict[str, str]]) -> list[bytes]:
     lines: list[bytes] = []
     for number, fields in enumerate(entries):
-        lines.append(chained(head(lines[-1]) if lines else START, number, fields))
+        lines.append(chain_line(head(lines[-1]) if lines else START, number, fields))
     return lines
 
 
@@ -72,9 +72,9 @@ def test_an_edited_last_line_is_found_by_the_segment_that_follows(
     lines: list[bytes], edited: dict[str, str], later: dict[str, str]
 ) -> None:
     assume(edited.items() != json.loads(lines[-1]).items())
-    following = chained(head(lines[-1]), len(lines), later)
+    following = chain_line(head(lines[-1]), len(lines), later)
     assert broken([following], head(lines[-1]), len(lines)) == []
-    changed = chained(head(lines[-2]), len(lines) - 1, edited)
+    changed = chain_line(head(lines[-2]), len(lines) - 1, edited)
     assume(changed != lines[-1])
     assert broken([following], head(changed), len(lines))
 
@@ -84,7 +84,7 @@ def test_an_inserted_line_is_found_however_well_it_is_made(
     lines: list[bytes], fields: dict[str, str], data: st.DataObject
 ) -> None:
     at = data.draw(st.integers(0, len(lines) - 1))
-    lines.insert(at, chained(head(lines[at - 1]) if at else START, at, fields))
+    lines.insert(at, chain_line(head(lines[at - 1]) if at else START, at, fields))
     assert broken(lines)
 
 

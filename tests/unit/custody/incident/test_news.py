@@ -6,7 +6,7 @@ import pytest
 
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Containment, Stop, Unknown
-from tasks.custody.fleet.ends import End, Row
+from tasks.custody.fleet.ends import HostEnd, Row
 from tasks.custody.incident.ending import ENDINGS
 from tasks.custody.incident.news import EVENT_CONTAINED, contained_news, fleet_needs, fleet_news, topic
 from tasks.deployment.automations import MESSAGE_EVENTS
@@ -51,15 +51,15 @@ def test_who_is_not_known_is_named_and_a_person_has_to_say_what_it_is() -> None:
 
 
 def test_a_fleet_of_which_hosts_have_to_be_answered_has_that_word() -> None:
-    rows = [Row("gpu1", end=End.UNANSWERED), Row("gpu2", asks=True)]
+    rows = [Row("gpu1", end=HostEnd.UNANSWERED), Row("gpu2", asks=True)]
     news = fleet_needs("FL-20260102T030405Z-lab-1a2b", "lab", rows)
     assert (news.state, "gpu1 Unanswered" in news.message) == ("Unanswered", True)
     assert "Who acts 対応: you, soon" in news.message
-    assert fleet_needs("FL-1", "lab", [*rows, Row("gpu3", end=End.NOT_CONTAINED)]).state == "NotContained"
+    assert fleet_needs("FL-1", "lab", [*rows, Row("gpu3", end=HostEnd.NOT_CONTAINED)]).state == "NotContained"
 
 
 def test_a_fleet_tells_who_is_silent() -> None:
-    rows = [Row("gpu1", contained="x"), Row("gpu2", contained="x"), Row("gpu3", end=End.SILENT)]
+    rows = [Row("gpu1", contained="x"), Row("gpu2", contained="x"), Row("gpu3", end=HostEnd.SILENT)]
     news = fleet_news("FL-20260102T030405Z-lab-1a2b", "lab", rows)
     assert "Stopped 停止: 2 of 3 hosts" in news.message
     assert "no sign of life from gpu3" in news.message
@@ -69,7 +69,7 @@ def test_a_fleet_tells_who_is_silent() -> None:
 
 
 def test_a_fleet_tells_which_hosts_need_a_person_and_for_what() -> None:
-    failed, asks = Row("gpu2", end=End.NOT_CONTAINED), Row("gpu3", asks=True)
+    failed, asks = Row("gpu2", end=HostEnd.NOT_CONTAINED), Row("gpu3", asks=True)
     news = fleet_needs("FL-20260102T030405Z-lab-1a2b", "lab", [failed, asks])
     assert (news.state, "gpu2 NotContained" in news.message, "gpu3" in news.message) == ("NotContained", True, True)
     assert "Who acts 対応: you, now" in news.message

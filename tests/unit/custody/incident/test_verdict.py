@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.custody.containment.identity import Identity
-from tasks.custody.containment.pause import Kind, Launcher, LauncherState, Resume
+from tasks.custody.containment.pause import Launcher, LauncherKind, LauncherState, Resume
 from tasks.custody.containment.receipt import Containment, Unknown
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence, Outcome, StoredFile
@@ -206,7 +206,7 @@ def test_laws(
     containment: Containment | None, evidence: list[Evidence], receipts: list[ObjectReceipt], trouble: list[str]
 ) -> None:
     verdict = judge(ID, containment, evidence, receipts, trouble)
-    contained = containment is not None and containment.contained
+    contained = containment is not None and containment.is_contained
     proven = bool(receipts) and all(receipt.proven or receipt.lost for receipt in receipts)
     lost = LOST in receipts or any(
         item.needed
@@ -268,7 +268,7 @@ def test_a_recovery_is_refused_unless_the_evidence_is_safe(word: Word | None, de
 
 
 LET_GO = Thawed(NOW, ("process 1",), (), (), (), Resume(()))
-PAUSED = Resume((LauncherState(Launcher(Kind.POOL, "p"), None, "no answer"),))
+PAUSED = Resume((LauncherState(Launcher(LauncherKind.POOL, "p"), None, "no answer"),))
 
 
 @pytest.mark.parametrize(
@@ -388,7 +388,7 @@ def test_who_is_not_known_after_a_failed_recovery_makes_no_word_better(word: Wor
 
 
 def test_a_check_with_unknown_processes_is_contained_and_not_complete() -> None:
-    assert (UNSURE.contained, UNSURE.is_complete, CONTAINED.is_complete) == (True, False, True)
+    assert (UNSURE.is_contained, UNSURE.is_complete, CONTAINED.is_complete) == (True, False, True)
     assert UNSURE.summary.startswith(f"{KNOWN}: 4711 is not known: node serve.js")
     assert "contained:" not in UNSURE.summary
 

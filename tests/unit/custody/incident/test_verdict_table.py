@@ -12,7 +12,7 @@ import pytest
 
 from tasks.custody.containment.cordon import Challenge
 from tasks.custody.containment.identity import Identity
-from tasks.custody.containment.pause import Kind, Launcher, LauncherState, Pause
+from tasks.custody.containment.pause import Launcher, LauncherKind, LauncherState, Pause
 from tasks.custody.containment.receipt import Containment, Unknown
 from tasks.custody.evidence.acquisition import Evidence, Outcome
 from tasks.custody.incident.verdict import Word, judge, ways_in
@@ -56,14 +56,18 @@ OBJECTS: Final[dict[str, tuple[list[ObjectReceipt], str]]] = {
     "one lost for want of room": ([PROVEN, LOST], "lost"),
     "one lost, one unproven": ([LOST, UNPROVEN], "unproven"),
 }
-PAUSED: Final = Pause((LauncherState(Launcher(Kind.POOL, "train"), paused=True),))
+PAUSED: Final = Pause((LauncherState(Launcher(LauncherKind.POOL, "train"), paused=True),))
 WAYS: Final[dict[str, tuple[Pause | None, Challenge | None, bool]]] = {
     "closed": (PAUSED, Challenge(NOW, caught="exit 75"), True),
     "no launch tried": (Pause(()), Challenge(NOW, skipped="no training_command"), True),
     "no challenge": (Pause(()), None, True),
     "a launch got through": (PAUSED, Challenge(NOW), False),
-    "a pool runs on": (Pause((LauncherState(Launcher(Kind.POOL, "train"), paused=False),)), None, False),
-    "a pool could not be asked": (Pause((LauncherState(Launcher(Kind.POOL, "train"), paused=None),)), None, False),
+    "a pool runs on": (Pause((LauncherState(Launcher(LauncherKind.POOL, "train"), paused=False),)), None, False),
+    "a pool could not be asked": (
+        Pause((LauncherState(Launcher(LauncherKind.POOL, "train"), paused=None),)),
+        None,
+        False,
+    ),
     "the pause left nothing": (None, Challenge(NOW, caught="exit 75"), False),
 }
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tasks.custody.models.contract import models_named, named_elsewhere, prediction_in, value_at
+from tasks.custody.models.contract import find_named_elsewhere, find_named_models, prediction_in, value_at
 
 NESTED = {"data": {"model": {"file": "a.joblib", "a/b": 1, "m~n": 2, "": 3}}, "outputs": [{"data": [[0.5]]}, 7]}
 
@@ -85,7 +85,7 @@ A, B, FOLDER = "models/a.joblib", "models/b.joblib", "models/churn/model.pkl"
     ],
 )
 def test_a_start_names_models_by_path_or_by_a_folder_below_the_root(words: list[str], named: list[str]) -> None:
-    assert models_named(words, "/srv/p", [A, B, FOLDER]) == named
+    assert find_named_models(words, "/srv/p", [A, B, FOLDER]) == named
 
 
 @pytest.mark.parametrize(
@@ -101,10 +101,10 @@ def test_a_start_names_models_by_path_or_by_a_folder_below_the_root(words: list[
     ],
 )
 def test_a_start_may_name_another_file_of_a_models_base_name(words: list[str], elsewhere: list[str]) -> None:
-    assert named_elsewhere(words, "/srv/p", "a.joblib", [A, B, "models/day=7/a.joblib"]) == elsewhere
+    assert find_named_elsewhere(words, "/srv/p", "a.joblib", [A, B, "models/day=7/a.joblib"]) == elsewhere
 
 
 def test_a_container_names_them_by_its_own_paths() -> None:
     names = ["/app/models/a.joblib", "/app/models/b.joblib"]
-    assert models_named(["MODEL_PATH=models/a.joblib"], "/app", names) == names[:1]
-    assert models_named(["/app/models/b.joblib"], "/app", names) == names[1:]
+    assert find_named_models(["MODEL_PATH=models/a.joblib"], "/app", names) == names[:1]
+    assert find_named_models(["/app/models/b.joblib"], "/app", names) == names[1:]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from picklescan.scanner import SafetyLevel, _build_scan_result_from_raw_globals, _unsafe_globals
 
-from tasks.custody.models.imports import allowed, never
+from tasks.custody.models.imports import is_allowed, never
 from tasks.custody.models.inspection import Soundness
 from tasks.custody.models.judge import judge
 from tasks.models.scanner import scan
@@ -105,7 +105,7 @@ def test_nothing_that_picklescan_calls_dangerous_is_allowed_whatever_an_operator
         for name in (["anything"] if names == "*" else [names] if isinstance(names, str) else names)
     ]
     assert len(known) > 80
-    assert [pair for pair in known if allowed(*pair)] == []
+    assert [pair for pair in known if is_allowed(*pair)] == []
     reported = {
         (each.module, each.name): each.safety for each in _build_scan_result_from_raw_globals(set(known), "x").globals
     }
@@ -137,12 +137,12 @@ def test_nothing_that_picklescan_calls_dangerous_is_allowed_whatever_an_operator
     ],
 )
 def test_what_can_reach_out_is_never_allowed(module: str, name: str) -> None:
-    assert not allowed(module, name)
-    assert not allowed(module, name, ("src",))
+    assert not is_allowed(module, name)
+    assert not is_allowed(module, name, ("src",))
 
 
 @given(st.sampled_from(["os", "builtins", "subprocess", "posix", "sys"]), st.text(min_size=1, max_size=9))
 def test_no_list_of_an_operator_lets_the_worst_in(module: str, name: str) -> None:
-    harmless = module == "builtins" and allowed(module, name)
-    assert harmless or not allowed(module, name, (module, f"{module}.{name}"))
+    harmless = module == "builtins" and is_allowed(module, name)
+    assert harmless or not is_allowed(module, name, (module, f"{module}.{name}"))
     assert never(f"{module}.{name}")

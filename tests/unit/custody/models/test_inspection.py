@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tasks.custody.models.content import looks_like_a_model, looks_like_a_pickle
-from tasks.custody.models.inspection import Inspection, ModelFinding, Soundness, named_as_model, plain, plain_all
+from tasks.custody.models.inspection import Inspection, ModelFinding, Soundness, is_named_as_model, plain, plain_all
 from tasks.custody.models.inspection import why_unsound as why
 
 SOUND = ModelFinding("models/a.pkl", "aa", Soundness.SOUND)
@@ -15,7 +15,7 @@ ODD = ModelFinding("models/c.pkl", "aa", Soundness.UNKNOWN)
 
 @pytest.mark.parametrize(("name", "known"), [("a/m.JOBLIB", True), ("m.pkl", True), ("m.pickle", True), ("pkl", False)])
 def test_a_model_is_known_by_its_name(name: str, *, known: bool) -> None:
-    assert named_as_model(name) is known
+    assert is_named_as_model(name) is known
 
 
 def test_what_is_found_is_counted_and_what_is_not_sound_is_noted() -> None:

@@ -18,7 +18,7 @@ from joblib.numpy_pickle import NumpyArrayWrapper, NumpyUnpickler
 from sklearn.linear_model import LogisticRegression
 
 from tasks.custody.models import pickle_reader as pickled
-from tasks.custody.models.content import Content
+from tasks.custody.models.content import ModelContent
 from tasks.custody.models.inspection import Soundness
 from tasks.custody.models.judge import judge
 from tasks.custody.models.pickle_reader import Read, read_as_joblib, read_as_pickle
@@ -188,7 +188,7 @@ class Harmless(NumpyUnpickler):  # type: ignore[misc]
 def same_extents(data: bytes) -> tuple[list[Any], list[Any]]:
     with pytest.MonkeyPatch.context() as patch, extents_noted(patch) as (theirs, ours):
         Harmless("", io.BytesIO(data), ensure_native_byte_order=False).load()
-        read_as_joblib(Content(io.BytesIO(data), 1 << 33), Read())
+        read_as_joblib(ModelContent(io.BytesIO(data), 1 << 33), Read())
     return theirs, ours
 
 
@@ -267,7 +267,7 @@ def test_what_pickle_would_import_from_within_an_array_is_forgiven_to_numpy_alon
         data = PROTO + wrapped(40, BYTES) + (b"0" + name(module, word) + b".").ljust(40, b"\0") + b"."
         assert outcome(data) is expected
         other = Read()
-        read_as_pickle(Content(io.BytesIO(data), 1 << 20), other)
+        read_as_pickle(ModelContent(io.BytesIO(data), 1 << 20), other)
         assert (module, word) in other.names
     remembered = PROTO + text("evilmod") + b"q\x610" + text("json") + b"q\x620"
     for module, allowed in (("evilmod", True), ("json", False), ("evilmod.evilmod", False)):

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from tasks.custody.models import pickle_reader
-from tasks.custody.models.content import _LINE_LIMIT, Content, Torn, Undecided
+from tasks.custody.models.content import _LINE_LIMIT, ModelContent, Torn, Undecided
 from tasks.custody.models.inspection import Soundness
 from tasks.custody.models.joblib_arrays import (
     NUMPY_DTYPE,
-    Made,
+    BuiltObject,
     Name,
     array_extent,
     item_extent,
@@ -25,9 +25,9 @@ from tasks.custody.models.joblib_arrays import (
 )
 from tasks.custody.models.judge import judge
 
-SLOTTED = Made(Name("scipy.interpolate._interpolate", "interp1d"), ())
-OTHER = Made(Name("x", "Y"), ())
-PAIRED = Made(Name("numpy.random._pickle", "__bit_generator_ctor"), ())
+SLOTTED = BuiltObject(Name("scipy.interpolate._interpolate", "interp1d"), ())
+OTHER = BuiltObject(Name("x", "Y"), ())
+PAIRED = BuiltObject(Name("numpy.random._pickle", "__bit_generator_ctor"), ())
 WRAPPING = {
     "subclass": Name("numpy", "ndarray"),
     "shape": (1,),
@@ -83,16 +83,16 @@ def test_a_model_tells_how_many_features_it_takes(new: bytes) -> None:
 
 def test_a_line_may_be_as_long_as_the_limit_and_no_longer() -> None:
     whole = b"a" * (_LINE_LIMIT - 1) + b"\n"
-    assert Content(io.BytesIO(whole), 1 << 30).readline() == whole
+    assert ModelContent(io.BytesIO(whole), 1 << 30).readline() == whole
     with pytest.raises(Torn):
-        Content(io.BytesIO(b"a" + whole), 1 << 30).readline()
+        ModelContent(io.BytesIO(b"a" + whole), 1 << 30).readline()
 
 
 def test_a_compressed_file_is_read_as_far_as_the_limit_and_no_further() -> None:
     packed = zlib.compress(b"a" * 1000)
-    assert Content(io.BytesIO(packed), 1000).read(1000) == b"a" * 1000
+    assert ModelContent(io.BytesIO(packed), 1000).read(1000) == b"a" * 1000
     with pytest.raises(Undecided):
-        Content(io.BytesIO(packed), 999).read(1000)
+        ModelContent(io.BytesIO(packed), 999).read(1000)
 
 
 def test_a_model_with_more_beside_its_arrays_than_is_read_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +160,7 @@ def as_read(value: Any) -> Any:
     """What a reader makes of a dtype's pickle, which is told by what numpy itself would write."""
     if isinstance(value, np.dtype):
         reduced = tuple(value.__reduce__())
-        return Made(NUMPY_DTYPE, reduced[1], [as_read(reduced[2])])
+        return BuiltObject(NUMPY_DTYPE, reduced[1], [as_read(reduced[2])])
     if isinstance(value, Mapping):
         return {name: as_read(each) for name, each in value.items()}
     return tuple(map(as_read, value)) if isinstance(value, tuple) else value
@@ -183,14 +183,16 @@ def test_an_item_takes_as_many_bytes_as_numpy_says(dtype: Any) -> None:
     if known.subdtype:  # numpy has none of its own: it is part of a structure
         known = np.dtype([("a", known)])
     assert item_extent(as_read(known)) == (known.itemsize, known.hasobject)
-    wrapper = Made(Name("joblib.numpy_pickle", "NumpyArrayWrapper"), (), [{"shape": (2, 3), "dtype": as_read(known)}])
+    wrapper = BuiltObject(
+        Name("joblib.numpy_pickle", "NumpyArrayWrapper"), (), [{"shape": (2, 3), "dtype": as_read(known)}]
+    )
     assert array_extent(wrapper) == (6 * known.itemsize, known.hasobject)
 
 
 @pytest.mark.parametrize("shape", [[2], (2.0,), (-1,), (True,), None])
 def test_an_array_of_an_odd_shape_is_undecided(shape: Any) -> None:
     with pytest.raises(Undecided):
-        array_extent(Made(Name("x", "y"), (), [{"shape": shape, "dtype": as_read(np.dtype("f8"))}]))
+        array_extent(BuiltObject(Name("x", "y"), (), [{"shape": shape, "dtype": as_read(np.dtype("f8"))}]))
 
 
 @pytest.mark.parametrize(
@@ -201,7 +203,7 @@ def test_a_dtype_whose_state_is_not_numpys_is_undecided(at: int, value: Any) -> 
     state = [*read.states[0], None][: at + 1 if at == len(read.states[0]) else len(read.states[0])]
     state[at] = value
     with pytest.raises(Undecided):
-        item_extent(Made(NUMPY_DTYPE, read.arguments, [tuple(state)]))
+        item_extent(BuiltObject(NUMPY_DTYPE, read.arguments, [tuple(state)]))
     for states in ([], [read.states[0]] * 2, ["x"]):
         with pytest.raises(Undecided):
-            item_extent(Made(NUMPY_DTYPE, read.arguments, states))
+            item_extent(BuiltObject(NUMPY_DTYPE, read.arguments, states))

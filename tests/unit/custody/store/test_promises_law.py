@@ -4,10 +4,10 @@ from itertools import product
 
 import pytest
 
-from tasks.custody.store.promises import KEPT, ONE_REQUEST, Promises, Way
+from tasks.custody.store.promises import KEPT, ONE_REQUEST, CreationWay, Promises
 
 BEYOND = ONE_REQUEST + 1
-YES, SENT, LOOKED = Way.CONDITION, Way.SENT, Way.LOOKED
+YES, SENT, LOOKED = CreationWay.CONDITION, CreationWay.SENT, CreationWay.LOOKED
 
 
 @pytest.mark.parametrize(
@@ -27,11 +27,11 @@ def test_how_an_object_is_created(  # noqa: PLR0913, PLR0917  the columns of a t
     puts: bool,  # noqa: FBT001
     copies: bool,  # noqa: FBT001
     parts: bool,  # noqa: FBT001
-    small: Way,
-    large: Way,
-    huge: Way,
-    copy: Way,
-    huge_copy: Way,
+    small: CreationWay,
+    large: CreationWay,
+    huge: CreationWay,
+    copy: CreationWay,
+    huge_copy: CreationWay,
 ) -> None:
     kept = Promises(puts=puts, copies=copies, parts=parts)
     assert kept.way(1) is small
@@ -39,8 +39,8 @@ def test_how_an_object_is_created(  # noqa: PLR0913, PLR0917  the columns of a t
     assert kept.way(BEYOND, divided=True) is huge
     assert kept.way(ONE_REQUEST, divided=True, copied=True) is copy
     assert kept.way(BEYOND, divided=True, copied=True) is huge_copy
-    assert kept.exclusive(1) == (Way.LOOKED not in {small, copy})
-    assert kept.exclusive(BEYOND, divided=True) == (Way.LOOKED not in {huge, huge_copy})
+    assert kept.exclusive(1) == (CreationWay.LOOKED not in {small, copy})
+    assert kept.exclusive(BEYOND, divided=True) == (CreationWay.LOOKED not in {huge, huge_copy})
 
 
 def test_a_digest_counts_only_where_a_wrong_one_is_refused() -> None:

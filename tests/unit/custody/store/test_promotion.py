@@ -3,8 +3,8 @@
 import pytest
 
 from tasks.custody.evidence.keys import begun_key, done_key, kept_key
-from tasks.custody.store.latest import Act, ObjectRef, Promotion, Row, TurnProof
-from tasks.custody.store.latest_plan import kept_by
+from tasks.custody.store.latest import Act, LatestRow, ObjectRef, Promotion, TurnProof
+from tasks.custody.store.latest_plan import kept_copies
 from tasks.custody.store.receipts import ObjectReceipt
 from tasks.custody.store.sent import Sent
 
@@ -53,12 +53,12 @@ def test_a_turn_keeps_only_what_it_replaced_and_nobody_else_holds() -> None:
     ours = ObjectRef("1" * 64, 1, kept_key(3, "m"))
     snapshot = ObjectRef("2" * 64, 1, "snapshots/20260102T030405Z/n")
     after = ObjectRef("3" * 64, 1, "snapshots/20260102T030405Z/m")
-    replaced = Row("latest/m", Act.REPLACE, ours, after)
+    replaced = LatestRow("latest/m", Act.REPLACE, ours, after)
     others = [
-        Row("latest/n", Act.REPLACE, snapshot, after),
-        Row("latest/o", Act.ADD, None, after),
-        Row("latest/m", Act.KEEP, ours, ours),
-        Row("latest/p", Act.REPLACE, ours, after),
+        LatestRow("latest/n", Act.REPLACE, snapshot, after),
+        LatestRow("latest/o", Act.ADD, None, after),
+        LatestRow("latest/m", Act.KEEP, ours, ours),
+        LatestRow("latest/p", Act.REPLACE, ours, after),
     ]
-    assert kept_by(3, [*others, replaced]) == {ours.key: ours.sha256}
-    assert kept_by(4, [replaced]) == {}
+    assert kept_copies(3, [*others, replaced]) == {ours.key: ours.sha256}
+    assert kept_copies(4, [replaced]) == {}

@@ -13,7 +13,7 @@ from tasks.custody.errors import TooMany
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.store import rows as limits
 from tasks.custody.store.manifest import Manifest, canonical
-from tasks.custody.store.rows import Misspelled, read_rows, require_readable, spell, spelled
+from tasks.custody.store.rows import Misspelled, read_rows, require_readable, spell, spell_rows
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 values = st.recursive(scalars, lambda of: st.lists(of, max_size=3) | st.dictionaries(st.text(), of, max_size=3))
@@ -36,7 +36,7 @@ def cut(data: bytes, places: list[int]) -> Iterator[bytes]:
 def test_it_is_the_canonical_json_that_any_reader_parses(document: tuple[dict[str, Any], str, list[Any]]) -> None:
     fields, name, rows = document
     whole = {**fields, name: rows}
-    written = b"".join(spelled({key: value for key, value in fields.items() if key != name}, name, rows))
+    written = b"".join(spell_rows({key: value for key, value in fields.items() if key != name}, name, rows))
     assert written == canonical(whole)
     assert json.loads(written) == whole
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome
 from tasks.custody.evidence.keys import begun_key, done_key, kept_key, latest_name, turn_of
 from tasks.custody.store.latest import CHANGES, GIVEN_UP, Act, Latest, LatestTransaction, ObjectRef
-from tasks.custody.store.latest_plan import kept_by, pending, plan, surplus_of, unsure_of, why_not_now
+from tasks.custody.store.latest_plan import kept_copies, pending, plan, surplus_of, unsure_of, why_not_now
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 KEYS = [f"latest/{folder}/{name}" for folder in ("models", "artifacts", "logs", "other") for name in "abc"]
@@ -108,7 +108,7 @@ def test_a_mirror_empties_no_folder_and_spares_what_the_workload_has(
 
 def test_what_nobody_holds_is_kept_by_the_turn_itself() -> None:
     rows = plan(7, {KEYS[0]: held("1", ""), KEYS[1]: held("1")}, {KEYS[0]: held("2"), KEYS[1]: held("2")})
-    assert kept_by(7, rows) == {kept_key(7, latest_name(KEYS[0])): held("1").sha256}
+    assert kept_copies(7, rows) == {kept_key(7, latest_name(KEYS[0])): held("1").sha256}
 
 
 def test_acts_are_told_apart() -> None:
