@@ -66,9 +66,9 @@ FAULTS = {
     "claim": Fault(
         "A host whose claim the store refused wrote its record into the other's incident",
         "tasks.record.write:_send",
-        "claimed, files = claim(context), list(_to_send(context))",
+        "claim_object, files = claim(context), list(_to_send(context))",
         "((key, path), *_) = files = list(_to_send(context))\n"
-        "    claimed = one_object(key, path.stat().st_size, digest(path))",
+        "    claim_object = one_object(key, path.stat().st_size, digest(path))",
     ),
     "leftover": Fault(
         "What a killed attempt had moved into a supplement's folder was never sealed if the next run found nothing",
