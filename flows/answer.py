@@ -13,7 +13,7 @@ from tasks.custody.containment.answer import Decision, GivenAnswer
 from tasks.custody.visible import LINE_LIMIT, visible
 from tasks.preflight.open_incident import Opened, Request, open_incident
 from tasks.runtime.context import Policy
-from tasks.runtime.flow_run import ended, this_run
+from tasks.runtime.flow_run import make_state, this_run
 from tasks.runtime.step import StepRunner
 from tasks.system.cancellation import heeding
 
@@ -51,7 +51,7 @@ def answer(  # noqa: PLR0913, PLR0917  each is a field of the form that a person
     form = GivenAnswer(pid, decision, by)
     opened = open_incident(Request(workload, store, reason, None, incident_id, False, policy, *this_run(), answer=form))
     if not isinstance(opened, Opened):
-        return ended(opened.ending, opened.summary)
+        return make_state(opened.ending, opened.summary)
     try:
         with heeding(opened.context.cancelled), StepRunner(opened.context) as steps:
             state = carry_out(steps)

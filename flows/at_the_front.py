@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn
 from tasks.custody.incident.description import one, place, read_description
 from tasks.custody.visible import visible
 from tasks.host.process.process import process_line
-from tasks.prestart.freeze import freeze_described, members_described, uninterrupted
+from tasks.prestart.freeze import freeze_described, members_described, defer_signals
 from tasks.prestart.journal import thaw_again
 from tasks.system.priority import give_way, take_priority
 from tasks.system.time_limit import before_the_freeze, time_limit
@@ -37,7 +37,7 @@ def at_the_front(freeze: tuple[str, str, str | None] | None) -> Iterator[None]:
         take_priority()
         try:
             if freeze:
-                with uninterrupted(), before_the_freeze():
+                with defer_signals(), before_the_freeze():
                     workload, store, incident = freeze
                     fields = _fields(workload, "workload")
                     goes_to = _fields(store or place(workload)[0], "store")  # without one the run is refused

@@ -8,7 +8,7 @@ from prefect.client.schemas.objects import State
 from flows.fields import AnyIncidentId, BlockName
 from tasks.audit.tasks import audit_incident, audited_state, list_incidents, show
 from tasks.custody.incident.ending import LISTED
-from tasks.runtime.flow_run import ended
+from tasks.runtime.flow_run import make_state
 
 _SHOW_SECONDS: Final = 10.0
 

@@ -47,7 +47,7 @@ from tasks.incident.last_word import WORKS
 from tasks.incident.layout import CORDON, OPEN, closings
 from tasks.prefect_side.own_server import PrefectServer
 from tasks.prefect_side.saved_blocks import load_block
-from tasks.runtime.flow_run import ended
+from tasks.runtime.flow_run import make_state
 from tasks.system.managed_process import outlive
 from tasks.system.shared_files import CHECKOUT
 

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Final
 
 from tasks.custody.errors import EvacuationError
-from tasks.prestart.freeze import freeze_early, uninterrupted
+from tasks.prestart.freeze import freeze_early, defer_signals
 from tasks.prestart.hand_over import receive
 from tasks.prestart.join import join_early
 from tasks.prestart.journal import thaw_again
@@ -49,13 +49,13 @@ def load() -> None:
 def main() -> None:
     """Join an incident and end; else freeze the workload, run the flow run, and thaw what it did not take over."""
     take_priority()
-    with uninterrupted():
+    with defer_signals():
         facts, early = receive(os.environ)
     if not early:
         with known_run(os.environ, facts) as run:
             if join_early(run):
                 return
-            with uninterrupted():
+            with defer_signals():
                 early = freeze_early(run)
             if early is None and join_early(run):  # another run was quicker
                 return

@@ -40,7 +40,7 @@ from tasks.recovery.recover import prove_contained_again
 from tasks.recovery.recover import recover as recover_api
 from tasks.recovery.rehearsal import rehearse_recovery
 from tasks.runtime.context import Policy, Suspects, Unknowns
-from tasks.runtime.flow_run import ended, this_run
+from tasks.runtime.flow_run import make_state, this_run
 from tasks.runtime.freeze_budget import FreezeBudget
 from tasks.runtime.ordered import FleetLabels, expired_message, given_order
 from tasks.runtime.step import StepRunner, after, result_of
@@ -119,7 +119,7 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
     wanted = {"recover": recover and not dry_run, "read_back": read_back and not dry_run}
     opened = open_incident(request)
     if not isinstance(opened, Opened):
-        return ended(opened.ending, opened.summary)
+        return make_state(opened.ending, opened.summary)
     try:
         with heeding(opened.context.cancelled), StepRunner(opened.context) as steps:
             return carry_out(steps, latest=latest, may_ask=bool(heard or ordered), model=model, **wanted)

@@ -36,7 +36,7 @@ from tasks.fleet.postmortem import FleetReport
 from tasks.fleet.record import FleetRecord, record, write_targets
 from tasks.fleet.thaw import outcome_lines, thaw_all
 from tasks.runtime.context import Policy
-from tasks.runtime.flow_run import ended, origin, own_launchers, this_run
+from tasks.runtime.flow_run import make_state, origin, own_launchers, this_run
 from tasks.system.cancellation import apart
 
 
@@ -84,7 +84,7 @@ def fleet(  # noqa: PLR0913, PLR0917  each is a field of the form that a person 
 def joined_state(joined: JoinedFleet, lost: Mapping[str, Lost]) -> State[Any]:
     """Return the state of a run that joined another run's incident: Joined; Refused if orders were lost."""
     if not lost:
-        return ended(JOINED, joined.summary)
+        return make_state(JOINED, joined.summary)
     hand_over(joined.incident, lost)
     reasons = "; ".join(f"{host}: {order.why}" for host, order in lost.items())
     message = f"{joined.summary} Orders that the server did not take, which that run repeats: {reasons}"

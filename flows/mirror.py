@@ -9,7 +9,7 @@ from flows.fields import BlockName
 from tasks.custody.incident.ending import DECLINED, MIRRORED
 from tasks.latest.mirror import mirror_latest, plan_mirror
 from tasks.people.form import ask
-from tasks.runtime.flow_run import ended
+from tasks.runtime.flow_run import make_state
 
 
 @flow(name="mirror", flow_run_name="mirror {store}", persist_result=False)
@@ -23,8 +23,8 @@ def mirror(store: BlockName) -> State[Any]:
     """
     found = plan_mirror(store)
     if not found.files:
-        return ended(MIRRORED, f"turn {found.turn}: latest/ has nothing to delete that is held elsewhere")
+        return make_state(MIRRORED, f"turn {found.turn}: latest/ has nothing to delete that is held elsewhere")
     answer = ask(found.question, found.key)
     if not answer.approved:
-        return ended(DECLINED, f"{found.incident}: {answer.summary}; latest/ is as it was")
-    return ended(MIRRORED, f"{found.incident}: {answer.summary}; {mirror_latest(store, found, answer.summary).summary}")
+        return make_state(DECLINED, f"{found.incident}: {answer.summary}; latest/ is as it was")
+    return make_state(MIRRORED, f"{found.incident}: {answer.summary}; {mirror_latest(store, found, answer.summary).summary}")

@@ -17,7 +17,7 @@ from tasks.record.last_record import build_postmortem_content, last_record
 from tasks.record.publish import publish, written_state
 from tasks.record.write import record
 from tasks.runtime.context import RunContext
-from tasks.runtime.flow_run import ended, this_run
+from tasks.runtime.flow_run import make_state, this_run
 from tasks.runtime.step import StepRunner
 from tasks.system.cancellation import heeding
 
@@ -68,7 +68,7 @@ def postmortem(  # noqa: PLR0913, PLR0917  each is a field of the form that a pe
         by, contents = fill_in(incident, before)
     opened = reopen(Reopening(workload, store, incident_id, "", run, purpose="postmortem", reason=f"written by {by}"))
     if not isinstance(opened, Opened):
-        return ended(opened.ending, opened.summary)
+        return make_state(opened.ending, opened.summary)
     try:
         with heeding(opened.context.cancelled), StepRunner(opened.context):
             return _write(opened.context, by, contents)

@@ -16,7 +16,7 @@ from tasks.readiness.check_target import CheckTarget
 from tasks.readiness.examine import examine
 from tasks.readiness.runs import READY
 from tasks.readiness.tell import tell
-from tasks.runtime.flow_run import ended, this_run
+from tasks.runtime.flow_run import make_state, this_run
 
 
 def _name() -> str:
@@ -44,4 +44,4 @@ def readiness(
     block: Workload = load_block(Workload, workload)
     found = examine(CheckTarget(workload, block, store, require_store(store), allowed_signers))
     tell(workload, this_run()[0], found)
-    return ended(found.ending, found.message)
+    return make_state(found.ending, found.message)

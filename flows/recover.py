@@ -20,7 +20,7 @@ from tasks.record.write import record
 from tasks.recovery.recover import StartAs, prove_contained_again
 from tasks.recovery.recover import recover as recover_api
 from tasks.runtime.context import RunContext
-from tasks.runtime.flow_run import ended, this_run
+from tasks.runtime.flow_run import make_state, this_run
 from tasks.runtime.step import StepRunner, after, result_or_reason
 from tasks.system.cancellation import heeding
 
@@ -59,10 +59,10 @@ def recover(  # noqa: PLR0913, PLR0917  each is a field of the form that a perso
     run, _ = this_run()
     answer = ask(*approval_question(workload, incident_id)) if ask_first else None
     if answer and not answer.approved:
-        return ended(DECLINED, f"{workload}: {answer.summary}; the workload stays as it is")
+        return make_state(DECLINED, f"{workload}: {answer.summary}; the workload stays as it is")
     opened = reopen(Reopening(workload, store, incident_id, despite, run, answer.summary if answer else ""))
     if not isinstance(opened, Opened):
-        return ended(opened.ending, opened.summary)
+        return make_state(opened.ending, opened.summary)
     try:
         with heeding(opened.context.cancelled), StepRunner(opened.context):
             return _recover(opened.context, despite, model, start_as)

@@ -17,7 +17,7 @@ from tasks.record.findings import wait_for_collectors
 from tasks.record.publish import final_state, publish
 from tasks.record.thawed import build_thaw_content
 from tasks.record.write import record
-from tasks.runtime.flow_run import ended, this_run
+from tasks.runtime.flow_run import make_state, this_run
 from tasks.runtime.step import StepRunner, after, result_or_reason
 from tasks.system.cancellation import heeding
 
@@ -44,7 +44,7 @@ def thaw(
     run, _ = this_run()
     opened = reopen(Reopening(workload, store, incident_id, "", run, purpose="thaw", reason=reason))
     if not isinstance(opened, Opened):
-        return ended(opened.ending, opened.summary)
+        return make_state(opened.ending, opened.summary)
     try:
         with heeding(opened.context.cancelled), StepRunner(opened.context) as steps:
             return let_go(steps)

@@ -12,7 +12,7 @@ from tasks.custody.errors import Refused
 from tasks.custody.incident.ending import REFUSED
 from tasks.prefect_side.saved_blocks import load_block
 from tasks.preflight.requirements import require_here
-from tasks.runtime.flow_run import ended, this_run
+from tasks.runtime.flow_run import make_state, this_run
 from tasks.training.process import Training
 from tasks.training.steps import conclude, require_command, tag_run, take_lock
 
@@ -35,10 +35,10 @@ def train(workload: BlockName, environment: dict[str, str] | None = None) -> Sta
         require_command(block, workload)
         lock = take_lock(block)
         if isinstance(lock, str):
-            return ended(REFUSED, lock)
+            return make_state(REFUSED, lock)
         training = Training(block, lock, environment or {})
     except Refused as error:  # Failed would raise the alarm, though nothing was started
-        return ended(REFUSED, str(error))
+        return make_state(REFUSED, str(error))
     with training:
         how = training.follow(get_run_logger().info)
     return conclude(block, workload, run, how)

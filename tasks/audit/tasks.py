@@ -16,7 +16,7 @@ from tasks.custody.fleet.order import FLEET
 from tasks.custody.store.timestamp import read_roots
 from tasks.custody.visible import visible_rows
 from tasks.prefect_side.saved_blocks import store_to_read
-from tasks.runtime.flow_run import ended
+from tasks.runtime.flow_run import make_state
 from tasks.runtime.step import step_without_incident
 
 
@@ -56,4 +56,4 @@ def show(found: Audit) -> None:
 def audited_state(found: Audit) -> State[Any]:
     """Return the state that the run ends in; only PROVEN is Completed."""
     message = f"{found.incident}: {found.summary}. The incident's own verdict: {found.verdict}"
-    return ended(ENDINGS[found.word], message)
+    return make_state(ENDINGS[found.word], message)

@@ -20,7 +20,7 @@ from tasks.custody.incident.incident import principal_of
 from tasks.custody.visible import say, visible
 from tasks.system.declarations import toml_value
 from tasks.system.installation import KEY
-from tasks.system.ours import exposed, make_folder
+from tasks.system.ours import find_exposure, make_folder
 from tasks.system.shared_files import SHARED
 
 EXAMPLES: Final = SHARED / "examples"
@@ -135,7 +135,7 @@ def copy_example(name: str, into: Path) -> int:
 def _new(path: Path) -> Iterator[None]:
     """Raise Refused if something has this name, if it cannot be made there, or if another could replace root's."""
     try:
-        if os.geteuid() == 0 and (place := exposed(path.parent)):
+        if os.geteuid() == 0 and (place := find_exposure(path.parent)):
             raise PermissionError(0, f"{place} can be changed by another account")
         os.close(make_folder(path.parent))
         yield

@@ -27,9 +27,9 @@ from tasks.incident.run_lock import owner
 from tasks.system.atomic_files import write_whole
 from tasks.system.declarations import FOLDER, declaration
 from tasks.system.installation import ETC, NAME, PASSWORD, PROFILE, version
-from tasks.system.ours import exposed
+from tasks.system.ours import find_exposure
 from tasks.system.shared_files import SHARED
-from tasks.system.unit_files import BOOTED, WORKER_UNIT, escaped, is_as_written, is_stamped, stamped, unescaped
+from tasks.system.unit_files import BOOTED, WORKER_UNIT, escape, is_as_written, is_stamped, stamp, unescape
 
 if TYPE_CHECKING:
     from blocks.workload_fields import WorkloadFields
@@ -165,8 +165,8 @@ def _credentials(*, server: bool) -> dict[Path, str]:
 
 def _to_start(here: Workloads, *, server: bool) -> Iterator[list[str]]:
     units = [_SERVER, _WORKER] if server else [_WORKER]
-    guards = [_GUARD.format(escaped(folder)) for workload in here.values() for folder in disks(workload)]
-    doctors = [_DOCTOR.format(escaped(Path(called.file))) for called in here]
+    guards = [_GUARD.format(escape(folder)) for workload in here.values() for folder in disks(workload)]
+    doctors = [_DOCTOR.format(escape(Path(called.file))) for called in here]
     yield ["systemctl", "daemon-reload"]
     yield ["systemctl", "enable", *units, *guards]
     yield ["systemctl", "restart", *units]
@@ -197,7 +197,7 @@ def _require_trusted(here: Workloads) -> None:
     """Refuse what another account could change: root will run it, and do as the file says."""
     files = {Path(called.file.removesuffix(f":{called.name}")) for called in here}
     for path in (Path(sys.executable), Path(sys.executable).resolve(), Path(__file__), *files):
-        if strange := exposed(path, 0):
+        if strange := find_exposure(path, 0):
             cure = "Install the wheel as root (pipx install --global), and keep the file in /etc/evacuation."
             raise Refused("programs and a file that only root can change", f"{path} lies in {strange}", cure)
 
@@ -232,4 +232,4 @@ def _instances_of(unit: str, instances: Sequence[str]) -> Iterator[tuple[str, Pu
     before, after = unit.split("{}")
     for name in instances:
         if name.startswith(before):
-            yield name, unescaped(name.removeprefix(before).removesuffix(after))
+            yield name, unescape(name.removeprefix(before).removesuffix(after))

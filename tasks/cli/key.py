@@ -13,7 +13,7 @@ from tasks.custody.incident.incident import principal_of
 from tasks.custody.store.signature import public_key, signer_line
 from tasks.custody.visible import say
 from tasks.system.atomic_files import read_plain, sync_folder, write_once
-from tasks.system.ours import exposed, make_folder
+from tasks.system.ours import find_exposure, make_folder
 
 
 def make_by_hand(path: Path) -> int:
@@ -36,7 +36,7 @@ def make_key(path: Path) -> str:
     for there in filter(os.path.lexists, (path, Path(f"{path}.pub"))):  # a public half of another key misleads
         cure = f"Nothing is overwritten. {another}. Its public half: ssh-keygen -y -f {path}"
         raise Refused("a file that is not there yet", f"{there}, which is", f"{cure} 既存の鍵は上書きしません。")
-    if place := exposed(path.parent):
+    if place := find_exposure(path.parent):
         raise Refused("a folder that only root or this account can change", f"{path.parent}: {place}", f"{another}.")
     key = Ed25519PrivateKey.generate()
     text = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())

@@ -13,7 +13,7 @@ from tasks.cli.next_step import NAMELESS, Called, NextStep, next_step, while_at_
 from tasks.containment.answers import to_answer
 from tasks.containment.paused import read_prior
 from tasks.containment.suspects import roster_now
-from tasks.containment.uncordon import held, living
+from tasks.containment.uncordon import find_held, living
 from tasks.custody.containment.identity import Identity
 from tasks.custody.errors import EngineError
 from tasks.host.host import Host

@@ -10,7 +10,7 @@ from tasks.acquisition.collector import Collector, FunctionOutput, Incomplete, P
 from tasks.acquisition.command import run
 from tasks.custody.evidence.acquisition import Outcome
 from tasks.custody.evidence.redact import redact
-from tasks.system.kernel_tables import read_table, unescaped
+from tasks.system.kernel_tables import read_table, unescape
 
 _DF: Final = ("df", "-h")
 _SECONDS: Final = 2.0
@@ -22,7 +22,7 @@ def find_remote_mounts(table: str) -> list[str]:
     """Return the mount points in a mountinfo that `df -l` leaves out, because they wait for another host."""
     lines = (line.partition(" - ") for line in table.split("\n"))
     waits = (before for before, _, fs in lines if fs.split(" ")[0] in _REMOTE or ":" in "".join(fs.split(" ")[1:2]))
-    return [unescaped(before.split(" ")[4]) for before in waits]
+    return [unescape(before.split(" ")[4]) for before in waits]
 
 
 def make(target: Target) -> bytes:

@@ -36,7 +36,7 @@ def note_unknown(context: "RunContext", found: Containment) -> Containment:
 def to_answer(home: Path, host: Host) -> tuple[Unknown, ...]:
     """Return the living processes that the incident's last check did not know, and that nobody has answered since."""
     done = identities([home / ANSWERS])
-    return tuple(each for each in _noted(home) if each.identity not in done and lives(host, each.identity))
+    return tuple(each for each in _read_unknowns(home) if each.identity not in done and lives(host, each.identity))
 
 
 def find_unknown(home: Path, host: Host, pid: int) -> Unknown:
@@ -44,7 +44,7 @@ def find_unknown(home: Path, host: Host, pid: int) -> Unknown:
 
     Raises Refused if the check did not name it, or if it has ended since and its pid may be another's.
     """
-    noted = {each.identity.pid: each for each in _noted(home)}
+    noted = {each.identity.pid: each for each in _read_unknowns(home)}
     if pid not in noted:
         raise Refused(
             f"a process that the last check of {home.name} did not know: {', '.join(map(str, noted)) or 'it knew all'}",
@@ -60,14 +60,14 @@ def find_unknown(home: Path, host: Host, pid: int) -> Unknown:
     return noted[pid]
 
 
-def _noted(home: Path) -> list[Unknown]:
+def _read_unknowns(home: Path) -> list[Unknown]:
     rows = ((Identity.of(row), row) for row in rows_of(home / UNKNOWN, read_private))
-    return [Unknown(who, *(str(row.get(name, "")) for name in ("command", "why", "line"))) for who, row in rows if who]
+    return [Unknown(identity, *(str(row.get(name, "")) for name in ("command", "why", "line"))) for identity, row in rows if identity]
 
 
 def keep_answer(context: "RunContext", given: GivenAnswer, process: Unknown, reason: str) -> None:
     """Put an answer on record, before anything acts on it."""
-    about = {"decision": given.decision, "by": given.by, "reason": reason, "command": process.command}
-    context.log.write("process answered", str(given.pid), **about, why=process.why, line=process.line)
+    details = {"decision": given.decision, "by": given.by, "reason": reason, "command": process.command}
+    context.log.write("process answered", str(given.pid), **details, why=process.why, line=process.line)
     answer = Answer(process.identity, process.command, given.decision, given.by, datetime.now(UTC), process.line)
     context.state.answers.write([*context.state.answers.read(), answer])

@@ -28,11 +28,11 @@ def note_listener(context: RunContext, members: Mapping[Identity, Frozen]) -> tu
     port = port_of(workload)
     if not workload.names_port and port in host.ports(members):
         context.state.listened.write(True)
-    api = [who for who, each in members.items() if each.role == "api"]
-    told = listening_elsewhere(host, workload, api or (members if workload.names_port else ()))
-    if told:
-        context.log.write("port unchecked", f"the API's port {port}", why=told)
-    return (told,) if told else ()
+    api = [identity for identity, each in members.items() if each.role == "api"]
+    warning = listening_elsewhere(host, workload, api or (members if workload.names_port else ()))
+    if warning:
+        context.log.write("port unchecked", f"the API's port {port}", why=warning)
+    return (warning,) if warning else ()
 
 
 def listening_elsewhere(host: Host, workload: Workload, members: Iterable[Identity]) -> str:
@@ -90,8 +90,8 @@ def strangers_on(
     """
     if not port:
         return []
-    mine, inside = frozenset(ours), frozenset(known)
-    others = [each for each in host.owners(port) if not _explained(each, mine, inside, workload)]
+    own_pids, inside = frozenset(ours), frozenset(known)
+    others = [each for each in host.owners(port) if not _is_explained(each, own_pids, inside, workload)]
     advice = "end it, give the API's own port as api_port, or excuse it by bystanders"
     hidden = "" if os.geteuid() == 0 else "; run the evacuation as root to see which"
     return [
@@ -105,7 +105,7 @@ def strangers_on(
     ]
 
 
-def _explained(each: Listener, ours: frozenset[int], known: frozenset[str], workload: Workload) -> bool:
+def _is_explained(each: Listener, ours: frozenset[int], known: frozenset[str], workload: Workload) -> bool:
     process = each.process
     if process is None:
         return False

@@ -18,7 +18,7 @@ from tasks.custody.containment.receipt import FrozenContainer
 from tasks.custody.errors import ContainerGone, EngineError
 from tasks.custody.incident.description import leads_to
 from tasks.host.container.engine import Engine
-from tasks.host.container.membership import Container, belongs, published, workload_containers
+from tasks.host.container.membership import Container, belongs, find_published_ports, workload_containers
 from tasks.host.process.table import standpoint
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import frozen_containers
@@ -38,11 +38,11 @@ _SERVED: Final = "EvacuationServed"
 
 def find_containers(context: RunContext) -> list[Container]:
     """Return every live container of the workload, except those that our recovery started. EngineError if unknown."""
-    asked = context.workload.containers
-    if not asked:
+    entries = context.workload.containers
+    if not entries:
         return []
     recovered = {each.id for each in context.state.recovered_containers.read()}
-    found = workload_containers(context.adapters.engine.containers(asked), asked, standpoint().own)
+    found = workload_containers(context.adapters.engine.containers(entries), entries, standpoint().own)
     return [container for container in found if container.id not in recovered]
 
 
@@ -62,12 +62,12 @@ def freeze_containers(context: RunContext) -> tuple[tuple[FrozenContainer, ...],
         trouble = str(error)
         context.log.write("engine not asked", context.adapters.engine.place, reason=trouble)
     earlier = frozen_containers(context.state)
-    fresh |= {who: replace(each, stood=earlier[who].stood) for who, each in fresh.items() if who in earlier}
+    fresh |= {identity: replace(each, stood=earlier[identity].stood) for identity, each in fresh.items() if identity in earlier}
     everyone = tuple(sorted({**earlier, **fresh}.values(), key=lambda each: each.identity))
     context.state.frozen_containers.write(list(everyone))
     for each in fresh.values():
-        about = {"name": each.name, "image": each.image, "why": each.why, "denied": each.denied}
-        context.log.write("container paused", each.identity.id, **about)
+        details = {"name": each.name, "image": each.image, "why": each.why, "denied": each.denied}
+        context.log.write("container paused", each.identity.id, **details)
     return everyone, trouble
 
 
@@ -123,13 +123,13 @@ def _keep_config(context: RunContext, container: Container) -> None:
     path = _config(context.directory.path, container.identity)
     if path.exists():
         return
-    about = context.adapters.engine.inspect(container.id)
-    if _is_on_the_host(about):
+    config = context.adapters.engine.inspect(container.id)
+    if _is_on_the_host(config):
         owners = context.adapters.host.owners(leads_to(context.workload.api_address)[1])
-        about[_SERVED] = any(each.process and each.process.container == container.id for each in owners)
+        config[_SERVED] = any(each.process and each.process.container == container.id for each in owners)
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(json.dumps(about).encode())
+            file.write(json.dumps(config).encode())
     except OSError as error:
         path.unlink(missing_ok=True)
         context.log.write("configuration lost", container.id, reason=str(error))
@@ -155,20 +155,20 @@ def api_container(context: RunContext, port: int) -> FrozenContainer | None:
     """Return the paused container of the API, by its port; on the host's network by who listened, or its command."""
     for each in reversed(containers_of(context.state)):
         with suppress(OSError):
-            about = kept_config(context.directory.path, each.identity)
-            if port in published(about) or _is_api_on_the_host(about, context.workload.api_pattern):
+            config = kept_config(context.directory.path, each.identity)
+            if port in find_published_ports(config) or _is_api_on_the_host(config, context.workload.api_pattern):
                 return each
     return None
 
 
-def _is_on_the_host(about: dict[str, Any]) -> bool:
-    mode: str = about.get("HostConfig", {}).get("NetworkMode", "")
+def _is_on_the_host(config: dict[str, Any]) -> bool:
+    mode: str = config.get("HostConfig", {}).get("NetworkMode", "")
     return mode == "host"
 
 
-def _is_api_on_the_host(about: dict[str, Any], pattern: str) -> bool:
-    command = " ".join([about["Path"], *about["Args"]])
-    return _is_on_the_host(about) and bool(about.get(_SERVED) or re.search(pattern, command))
+def _is_api_on_the_host(config: dict[str, Any], pattern: str) -> bool:
+    command = " ".join([config["Path"], *config["Args"]])
+    return _is_on_the_host(config) and bool(config.get(_SERVED) or re.search(pattern, command))
 
 
 def restore_restart_policy(context: RunContext, was: ContainerIdentity, id_: str) -> str:
@@ -193,13 +193,13 @@ def living_containers(context: RunContext) -> tuple[str, ...]:
         living = [
             each for each in listed if (now := context.adapters.engine.get_container(each.identity.id)) and now.alive
         ]
-        told = {each.id: f"{each.summary} is {each.state} ({_why(context.workload, each)})" for each in living}
-        for id_ in sorted(paused_ids(context.state) - told.keys()):  # by id: name and start may be others now
+        lines = {each.id: f"{each.summary} is {each.state} ({_why(context.workload, each)})" for each in living}
+        for id_ in sorted(paused_ids(context.state) - lines.keys()):  # by id: name and start may be others now
             if (now := context.adapters.engine.get_container(id_)) and now.alive:
-                told[id_] = f"{now.summary} was paused by us and is {now.state}"
+                lines[id_] = f"{now.summary} was paused by us and is {now.state}"
     except EngineError as error:
         return (f"whether its containers run is not known: {error}",)
-    return tuple(told.values())
+    return tuple(lines.values())
 
 
 def paused_ids(state: IncidentState) -> set[str]:

@@ -64,19 +64,19 @@ def check_containment(context: RunContext) -> Containment:
     listing = ask_engine(context.adapters.engine, context.workload.containers)
     last, _ = host.arrivals(NO_PID)
     cordon = await_cordon(context)
-    mine, roster = look_for_life(context)
+    ours, roster = look_for_life(context)
     visible, known_alive = roster.snapshot, roster.alive
     returned = (each for each in state.returned.read() if each.end is End.HELD)
     held = {each.identity: each.source for each in returned if each.identity in known_alive}
     alive = known_alive | {
-        who: f"left frozen, {source} brings it back{cure(context, visible, who, source)}"
-        for who, source in held.items()
+        identity: f"left frozen, {source} brings it back{cure(context, visible, identity, source)}"
+        for identity, source in held.items()
     }
     starters = find_starters(context, visible)
     living = reasons_to_stop(context, visible, starters, {*alive, *map(str, held.values())})
     named = {each.identity for each, _ in living}
-    left = {} if context.state.recovered.read() else dict(parents_left(context, visible))
-    parents = {process: why for process, why in left.items() if process.identity not in named}
+    remaining = {} if context.state.recovered.read() else dict(parents_left(context, visible))
+    parents = {process: why for process, why in remaining.items() if process.identity not in named}
     brought = started_again(context)
     again = {process for process in parents if str(source_of(process)) in brought}
     unnamed, others = find_unnamed(context, listing, visible)
@@ -84,15 +84,15 @@ def check_containment(context: RunContext) -> Containment:
     return Containment(
         at=datetime.now(UTC),
         alive=(
-            *(f"{_tell(visible[who.pid])} ({reason}{_drained(visible[who.pid])})" for who, reason in alive.items()),
-            *_listening(context, mine | excused_pids(context, visible), alive),
-            *(told for _, told in living),
-            *(f"{_tell(each)} (it has started the workload again 再起動の元: {left[each]})" for each in again),
-            *_passing(context, last, visible),
+            *(f"{_tell(visible[identity.pid])} ({reason}{_advise_on_keeper(visible[identity.pid])})" for identity, reason in alive.items()),
+            *_find_listeners(context, ours | excused_pids(context, visible), alive),
+            *(line for _, line in living),
+            *(f"{_tell(each)} (it has started the workload again 再起動の元: {remaining[each]})" for each in again),
+            *_find_short_lived(context, last, visible),
             *living_containers(context),
             *unnamed.values(),
             *gpu.held,
-            *_hidden(),
+            *_warn_of_hidden(),
             *standing_units(host.systemd, () if state.recovered.read() else context.workload.units),
         ),
         cordoned=cordon.held,
@@ -130,11 +130,11 @@ def _notes(context: RunContext, roster: Roster, parents: Mapping[Process, str]) 
     `parents`, which may start the workload again, are only logged here.
     """
     facts, visible = roster.suspects, roster.snapshot
-    suspects = [visible[who.pid] for who in sorted(facts.keys() - load_frozen(context.state).keys())]
+    suspects = [visible[identity.pid] for identity in sorted(facts.keys() - load_frozen(context.state).keys())]
     lines = {each.pid: suggest_line(context.adapters.host, context.workload, each) for each in suspects}
     for each in suspects:
-        about = {"why": facts[each.identity], "line": lines[each.pid]}
-        context.log.write("suspect", str(each.pid), command=process_line(each), **about)
+        details = {"why": facts[each.identity], "line": lines[each.pid]}
+        context.log.write("suspect", str(each.pid), command=process_line(each), **details)
     named = excused_pids(context, visible)
     for process, why in parents.items():
         context.log.write("parent lives", str(process.pid), command=process_line(process), why=why)
@@ -143,54 +143,54 @@ def _notes(context: RunContext, roster: Roster, parents: Mapping[Process, str]) 
         why = "the block's bystanders" if each.pid in named else "a program of the host that only reads or edits"
         context.log.write("excused", str(each.pid), command=process_line(each), why=why)
     counted = ((excused, "excused 除外"), (unread, "may not be looked into, which proves nothing 確認不可"))
-    others = (f"{len(found)} {told}: {_listed(found)}" for found, told in counted if found)
+    others = (f"{len(found)} {meaning}: {_format_processes(found)}" for found, meaning in counted if found)
     return (*(advice(each, lines[each.pid]) for each in suspects), *others)
 
 
-def _listed(processes: Sequence[Process]) -> str:
-    told = [_tell(process) for process in processes[:_NAMED]]
-    return ", ".join([*told, "…"] if len(processes) > _NAMED else told)
+def _format_processes(processes: Sequence[Process]) -> str:
+    lines = [_tell(process) for process in processes[:_NAMED]]
+    return ", ".join([*lines, "…"] if len(processes) > _NAMED else lines)
 
 
-def _listening(context: RunContext, mine: Iterable[int], told: Container[Identity]) -> list[str]:
+def _find_listeners(context: RunContext, ours: Iterable[int], reported: Container[Identity]) -> list[str]:
     """Return other programs that listen on the API's port."""
-    found = others_on_port(context, mine, _known_containers(context.state))
+    found = others_on_port(context, ours, _known_containers(context.state))
     return [
         f"{_tell(each.process) if each.process else f'a program of user {each.user}'} ({reason})"
         for each, reason in found
-        if not each.process or each.process.identity not in told
+        if not each.process or each.process.identity not in reported
     ]
 
 
-def _passing(context: RunContext, last: int, visible: Snapshot) -> list[str]:
+def _find_short_lived(context: RunContext, last: int, visible: Snapshot) -> list[str]:
     """Return whether processes of the workload come and go. `last` is the last pid given out before the look.
 
     Our collectors may end with the programs that they run: what was `visible` before tells whose these were.
     """
-    met = {process.pid: process for process in met_in_passing(context.adapters.host, last)}
-    if not met:
+    short_lived = {process.pid: process for process in met_in_passing(context.adapters.host, last)}
+    if not short_lived:
         return []
     snapshot = context.adapters.host.snapshot()
-    seen = {**visible, **met, **snapshot}
-    mine, kept = own_pids(context, seen), excluded_pids(seen) | excused_pids(context, seen)
-    others = [process for pid, process in met.items() if pid not in mine]
+    seen = {**visible, **short_lived, **snapshot}
+    ours, kept = own_pids(context, seen), excluded_pids(seen) | excused_pids(context, seen)
+    others = [process for pid, process in short_lived.items() if pid not in ours]
     found = come_and_gone(others, snapshot, description_of(context.workload), kept)
     if not found:
         return []
-    one = max((met[who.pid] for who in found), key=lambda each: bool(each.cgroup))  # unread if it ended meanwhile
-    told = (
+    one = max((short_lived[identity.pid] for identity in found), key=lambda each: bool(each.cgroup))  # unread if it ended meanwhile
+    message = (
         f"{len(found)} processes came and went during the check, too fast to be stopped, as "
         f"{_tell(one)} ({found[one.identity]}); end them by their systemd unit or control group "
-        f"({one.cgroup.rpartition(':')[2].strip()}) or restart the host, then carry the incident on{_drained(one)}"
+        f"({one.cgroup.rpartition(':')[2].strip()}) or restart the host, then carry the incident on{_advise_on_keeper(one)}"
     )
-    return [told]
+    return [message]
 
 
-def _hidden() -> tuple[str, ...]:
+def _warn_of_hidden() -> tuple[str, ...]:
     """Return that processes may be left which /proc does not show us, and what to do."""
-    told = "whether processes of other accounts are left is not known: /proc hides them"
+    message = "whether processes of other accounts are left is not known: /proc hides them"
     cure = "run the evacuation with CAP_SYS_PTRACE or in the group that gid= of /proc names, and carry the incident on"
-    return (f"{told} ({option}); {cure}",) if (option := hidden_from_us()) else ()
+    return (f"{message} ({option}); {cure}",) if (option := hidden_from_us()) else ()
 
 
 def stance(context: RunContext, containment: Containment | None) -> str:
@@ -202,14 +202,14 @@ def stance(context: RunContext, containment: Containment | None) -> str:
     if context.state.recovered.read():
         return RELEASED
     frozen, (_, roster) = load_frozen(context.state), look_for_life(context)
-    still = [who in frozen and roster.snapshot[who.pid].stopped for who in roster.alive]
+    still = [identity in frozen and roster.snapshot[identity.pid].stopped for identity in roster.alive]
     try:
         still += [container.state == "paused" for container in find_containers(context)]
     except EngineError:
         return NOT_CONTAINED
     if not still or not all(still):
         return NOT_CONTAINED
-    running = [who for who in roster.unknown if not roster.snapshot[who.pid].stopped]
+    running = [identity for identity in roster.unknown if not roster.snapshot[identity.pid].stopped]
     return FROZEN_AS_FAR_AS_KNOWN if running else FROZEN_ONLY
 
 
@@ -217,20 +217,20 @@ def look_for_life(context: RunContext) -> tuple[set[int], Roster]:
     """Look at the host: return our own pids, and the roster of all other processes."""
     host, state = context.adapters.host, context.state
     snapshot = host.snapshot()
-    mine = own_pids(context, snapshot)
-    visible = {pid: process for pid, process in snapshot.items() if pid not in mine}
+    ours = own_pids(context, snapshot)
+    visible = {pid: process for pid, process in snapshot.items() if pid not in ours}
     exceptions, containers = exceptions_of(context, snapshot), _known_containers(state)
     roster = take_roster(host, context.workload, visible, exceptions, containers)
     visible = dict(roster.snapshot)  # without those that have ended meanwhile
-    left = (visible[pid] for pid in pids_of(visible, load_frozen(state)) | inside(visible, held_groups(state)))
+    remaining = (visible[pid] for pid in pids_of(visible, load_frozen(state)) | inside(visible, held_groups(state)))
     known = roster.alive
-    more = {each.identity: "it was frozen and lives" for each in left if each.alive and each.identity not in known}
+    more = {each.identity: "it was frozen and lives" for each in remaining if each.alive and each.identity not in known}
     within = {each.container for each in visible.values() if each.container and each.alive} & paused_ids(state)
     ended = ended_containers(context, within)
     strays = (each for each in visible.values() if each.container in ended and lives(host, each.identity))
     more |= {each.identity: f"the engine calls its container ended; end it: kill -9 {each.pid}" for each in strays}
-    return mine, replace(
-        roster, judgements={**roster.judgements, **{who: Judgement(Kind.MEMBER, why) for who, why in more.items()}}
+    return ours, replace(
+        roster, judgements={**roster.judgements, **{identity: Judgement(Kind.MEMBER, why) for identity, why in more.items()}}
     )
 
 
@@ -258,7 +258,7 @@ def prove_still_contained(context: RunContext) -> Containment:
     return note_unknown(context, with_silence(context, check_containment(context)))
 
 
-def _drained(process: Process) -> str:
+def _advise_on_keeper(process: Process) -> str:
     """Return how a person ends a process that an orchestrator runs; empty for containers, reported elsewhere."""
     keeper = "" if process.container else keeper_of(path_of(process.cgroup))
     return keeper and f"; {keeper}"

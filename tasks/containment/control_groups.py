@@ -13,7 +13,7 @@ from tasks.containment.members import Snapshot, description_of, find_members, in
 from tasks.containment.suspects import suspects_at_a_glance, suspects_to_end
 from tasks.custody.containment.identity import Held, Identity, Way
 from tasks.host.cgroup.group import ControlGroup
-from tasks.host.cgroup.ownership import delegated, keeper_of, name_of, path_of, places_of, unit_of, within
+from tasks.host.cgroup.ownership import split_unit, keeper_of, name_of, path_of, places_of, unit_of, within
 from tasks.host.host import freeze_process, lives
 from tasks.host.process.membership import Exceptions, Member, Members
 from tasks.host.process.process import Process, descendants
@@ -57,7 +57,7 @@ class Groups:
     def _take_over(self, early: Mapping[str, ControlGroup]) -> None:
         """Keep the groups of an early freeze; thaw those in which the block finds a stranger now: signals hold all."""
         snapshot = self.host.snapshot()
-        found = {who.pid for who in find_members(self.context, snapshot, ())}
+        found = {identity.pid for identity in find_members(self.context, snapshot, ())}
         for path, group in early.items():
             if inside(snapshot, [path]) <= found:
                 self._keep([*self.rows, Held(path)])
@@ -158,7 +158,7 @@ class Groups:
         while outside and not self.unavailable and time.monotonic() < deadline:
             snapshot = self.host.snapshot()
             found, newcomers = self.find(snapshot), self._newcomers(snapshot)
-            outside = self.move(each for who in found if not (each := snapshot[who.pid]).stopped)
+            outside = self.move(each for identity in found if not (each := snapshot[identity.pid]).stopped)
             for new in newcomers:
                 self._stop(new)
                 outside |= self.move(new, hurry=True)
@@ -191,15 +191,15 @@ class Groups:
 
     def _ask_systemd(self, refused: list[Identity]) -> None:
         """Have systemd move processes of our own user. It moves none if one of them has ended."""
-        unit, below = delegated(self.own)
+        unit, below = split_unit(self.own)
         for _ in range(_ASKS if unit and self._patience > 0 else 0):
-            refused, began = [who for who in refused if lives(self.host, who)], time.monotonic()
-            failed = self.host.systemd.attach(unit, below, [who.pid for who in refused]) if refused else ""
+            refused, began = [identity for identity in refused if lives(self.host, identity)], time.monotonic()
+            failed = self.host.systemd.attach(unit, below, [identity.pid for identity in refused]) if refused else ""
             self.refused |= dict.fromkeys(refused, failed)
             if not failed:
                 break
             self._patience -= time.monotonic() - began
-        self.refused = {who: reason for who, reason in self.refused.items() if reason}
+        self.refused = {identity: reason for identity, reason in self.refused.items() if reason}
 
     def _is_outside(self, process: Process) -> bool:
         path = path_of(process.cgroup)
@@ -245,7 +245,7 @@ class Groups:
         description, own = description_of(context.workload), own_pids(context, snapshot)
         spared = protected_pids(context, snapshot)
         kept = {pid: snapshot[pid] for pid in spared if pid in snapshot}
-        kin = {who.pid for who in self.find(snapshot)}
+        kin = {identity.pid for identity in self.find(snapshot)}
         glance = suspects_at_a_glance(context) if self.with_suspects else None
 
         def look() -> list[Process]:
@@ -255,12 +255,12 @@ class Groups:
             kin.difference_update(process.pid for process in new)  # the earlier processes with these pids are gone
             ours = spared | descendants(kept | came, own)
             judged = Members.of(kept | came, description, Exceptions(frozenset(ours))) if came else {}
-            found = {who.pid for who in judged}
+            found = {identity.pid for identity in judged}
             if came and glance:
                 above = {each.parent: snapshot[each.parent] for each in came.values() if each.parent in snapshot}
                 table = kept | above | came
                 tied = glance(table, {*kin, *found}, {*ours, *above}) or suspects_to_end(context, table, ())
-                found |= {who.pid for who in tied}
+                found |= {identity.pid for identity in tied}
             kin.update(found | (descendants(came, kin) - ours))
             return [process for pid, process in came.items() if pid in kin]
 

@@ -83,12 +83,12 @@ def orders(context: RunContext, reason: str) -> GuardConfig:
 def cordon_state(context: RunContext) -> Cordon:
     """Return the state of the cordon. After this incident's own recovery it counts as released."""
     if context.state.recovered.read():
-        return _released(context)
+        return _report_released(context)
     host, lock, marker = context.adapters.host, context.workload.lock, context.cordon_files.marker
-    guard, about = guard_of(host, marker), read_marker(marker)
+    guard, content = guard_of(host, marker), read_marker(marker)
     held = guard is not None and host.has_lock(guard, lock) and host.refuses(lock)
-    since = str(about.get("since", context.incident.opened_at.isoformat()))
-    incident = str(about.get("incident", context.incident.id))
+    since = str(content.get("since", context.incident.opened_at.isoformat()))
+    incident = str(content.get("incident", context.incident.id))
     return Cordon(str(lock), held, guard, since, incident, "" if held else _why_not(host, lock, guard))
 
 
@@ -124,7 +124,7 @@ def _another_holds(host: Host, lock: Path, guard: Identity) -> bool:
     return holder is not None and holder.alive and holder.identity != guard and holder.pid != getpid()
 
 
-def _released(context: RunContext) -> Cordon:
+def _report_released(context: RunContext) -> Cordon:
     reason = "released by this incident's own recovery"
     return Cordon(
         str(context.workload.lock), True, None, context.incident.opened_at.isoformat(), context.incident.id, reason
@@ -145,16 +145,16 @@ def held_newcomers(context: RunContext) -> list[dict[str, Any]]:
     """Return what the guard has frozen for this incident, without what a run has let go since."""
     rows, gone = caught(context.cordon_files, context.incident.opened_at), dict[Identity, datetime]()
     for entry in context.log.entries() if rows else ():
-        about = {"pid": entry["object"], "start": entry.get("start")}
-        if entry["action"] == "let go" and (who := Identity.of(about)):
-            gone[who] = _caught_at({"at": entry["utc"]})
-    return [row for row in rows if not (who := Identity.of(row)) or who not in gone or gone[who] < _caught_at(row)]
+        fields = {"pid": entry["object"], "start": entry.get("start")}
+        if entry["action"] == "let go" and (identity := Identity.of(fields)):
+            gone[identity] = _caught_at({"at": entry["utc"]})
+    return [row for row in rows if not (identity := Identity.of(row)) or identity not in gone or gone[identity] < _caught_at(row)]
 
 
 def killed_by_guard(files: CordonFiles, since: datetime) -> dict[Identity, datetime]:
     """Return the newcomers to which the guard has sent SIGKILL, and when."""
     rows = [row for row in caught(files, since) if row.get("killed")]
-    return {who: _caught_at(row) for row in rows if (who := Identity.of(row))}
+    return {identity: _caught_at(row) for row in rows if (identity := Identity.of(row))}
 
 
 def _caught_at(line: dict[str, Any]) -> datetime:

@@ -55,13 +55,13 @@ def challenge(context: RunContext) -> Challenge:
         if started is None:
             return Challenge(began, skipped="this is a rehearsal; a real run expects the launch refused or caught")
         try:
-            made = _fate(context, started, began)
+            result = _fate(context, started, began)
         finally:
             _end(context.adapters.host, started)
-    command, left = redact_command(context.workload.training_command), _empty_logs(context) - before
-    context.log.write("challenged", str(started.pid), command=command, result=made.summary, left=sorted(left))
-    told = f"empty logs appeared in the workload while a launch was tried: {', '.join(sorted(left))}"
-    return replace(made, warnings=(*made.warnings, *([told] if left else [])))
+    command, new_logs = redact_command(context.workload.training_command), _empty_logs(context) - before
+    context.log.write("challenged", str(started.pid), command=command, result=result.summary, left=sorted(new_logs))
+    message = f"empty logs appeared in the workload while a launch was tried: {', '.join(sorted(new_logs))}"
+    return replace(result, warnings=(*result.warnings, *([message] if new_logs else [])))
 
 
 def _empty_logs(context: RunContext) -> frozenset[str]:
@@ -72,8 +72,8 @@ def _empty_logs(context: RunContext) -> frozenset[str]:
 
 def _is_empty(path: Path) -> bool:
     with suppress(OSError):
-        about = path.lstat()
-        return stat.S_ISREG(about.st_mode) and not about.st_size
+        status = path.lstat()
+        return stat.S_ISREG(status.st_mode) and not status.st_size
     return False
 
 
@@ -103,7 +103,7 @@ def _fate(context: RunContext, started: Identity, began: datetime) -> Challenge:
         code = context.adapters.host.exit_code(started)
         if code in context.workload.training_refused:
             return Challenge(datetime.now(UTC), caught=f"the launcher was refused and ended with {code}")
-        if pid := _frozen_of(context.adapters.host, started) or _detached(context, started, began):
+        if pid := _frozen_of(context.adapters.host, started) or _find_detached(context, started, began):
             return Challenge(datetime.now(UTC), caught=f"the guard froze process {pid}")
         if code is not None and ended is None:
             ended = time.monotonic()
@@ -111,25 +111,25 @@ def _fate(context: RunContext, started: Identity, began: datetime) -> Challenge:
     code = context.adapters.host.exit_code(started)
     refused = ", ".join(map(str, context.workload.training_refused))
     why = f"the launcher ended with {code} by itself, which is none of {refused} (training_refused): nothing is proven"
-    others = ", ".join(str(who.pid) for who in _caught_since(context, started, began))
+    others = ", ".join(str(identity.pid) for identity in _caught_since(context, started, began))
     if code == 0 and others and not _at_large(context.adapters.host, started, began):
-        told = f"the launcher left the start to another program and ended with 0, and the guard froze process {others}"
-        return Challenge(datetime.now(UTC), caught=told)
-    told = f"caught while a launch was tried, but not known to come of it: process {others}"
-    return Challenge(datetime.now(UTC), skipped=why if code else "", warnings=(told,) if others else ())
+        message = f"the launcher left the start to another program and ended with 0, and the guard froze process {others}"
+        return Challenge(datetime.now(UTC), caught=message)
+    message = f"caught while a launch was tried, but not known to come of it: process {others}"
+    return Challenge(datetime.now(UTC), skipped=why if code else "", warnings=(message,) if others else ())
 
 
-def _detached(context: RunContext, started: Identity, began: datetime) -> int | None:
+def _find_detached(context: RunContext, started: Identity, began: datetime) -> int | None:
     """Return the pid of a process that the launcher has detached and the guard has caught.
 
     It has the launch's mark in its environment or, where that is cleared or may not be read, is of its session. What
     cron or a supervisor starts meanwhile has neither, and proves nothing.
     """
-    for who in _caught_since(context, started, began):
-        marked = variable_of(who.pid, _MARK) == began.isoformat()
-        process = context.adapters.host.get_process(who)  # after that, because a pid is reused
+    for identity in _caught_since(context, started, began):
+        marked = variable_of(identity.pid, _MARK) == began.isoformat()
+        process = context.adapters.host.get_process(identity)  # after that, because a pid is reused
         if process and (marked or process.session == started.pid):
-            return who.pid
+            return identity.pid
     return None
 
 
@@ -143,8 +143,8 @@ def _at_large(host: Host, started: Identity, began: datetime) -> bool:
 def _caught_since(context: RunContext, started: Identity, began: datetime) -> Iterator[Identity]:
     """Yield what the guard has caught since that is no older than the launch."""
     for row in caught(context.cordon_files, began):
-        if (who := Identity.of(row)) and who.start >= started.start and not row.get("killed"):
-            yield who
+        if (identity := Identity.of(row)) and identity.start >= started.start and not row.get("killed"):
+            yield identity
 
 
 def _frozen_of(host: Host, started: Identity) -> int | None:

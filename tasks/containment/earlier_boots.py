@@ -49,14 +49,14 @@ def _receipts(state: IncidentState, boot: str) -> Iterator[Stopped]:
     announced = {each.identity: each for each in state.stopping.of_boot(boot)}
     receipts = {**announced, **{each.identity: each for each in state.stopped.of_boot(boot)}}
     frozen = {each.identity: each for each in state.frozen.of_boot(boot)}
-    for who in {**frozen, **receipts}:
-        receipt, was = receipts.get(who), frozen.get(who)
+    for identity in {**frozen, **receipts}:
+        receipt, was = receipts.get(identity), frozen.get(identity)
         if receipt and receipt.end is not End.SURVIVED:
             yield receipt
         elif each := receipt or was:
             end = End.GONE if was and not (was.frozen_at or was.denied) else End.REBOOT
             signals, reason = receipt.signals if receipt else (), _REASON if end is End.REBOOT else ""
-            yield Stopped(who, each.role, each.command, signals, end, None, reason)
+            yield Stopped(identity, each.role, each.command, signals, end, None, reason)
 
 
 def _container_receipts(state: IncidentState, boot: str) -> Iterator[StoppedContainer]:
@@ -65,5 +65,5 @@ def _container_receipts(state: IncidentState, boot: str) -> Iterator[StoppedCont
     for each in state.frozen_containers.of_boot(boot):
         if each.identity not in receipts:
             end, reason = (End.REBOOT, _REASON) if each.paused_at or each.denied else (End.GONE, "")
-            about = (each.identity, each.name, each.image)
-            yield StoppedContainer(*about, (), end, exit_code=None, gone_at=None, removed=False, reason=reason)
+            details = (each.identity, each.name, each.image)
+            yield StoppedContainer(*details, (), end, exit_code=None, gone_at=None, removed=False, reason=reason)

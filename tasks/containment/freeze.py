@@ -66,15 +66,15 @@ def freeze(context: RunContext) -> Freeze:
         fresh |= describe(snapshot, halted)
     stood_at = _now()
     for snapshot, halted in looks:
-        note_above(context, snapshot, [who.pid for who in halted])
+        note_above(context, snapshot, [identity.pid for identity in halted])
     if not context.state.since.read():
         context.state.since.write(began)
     everyone = _write_down(groups, snapshot, fresh)
     if (excused := let_go(context, groups, before)).gone:
-        fresh = {who: each for who, each in fresh.items() if who not in excused.gone}
+        fresh = {identity: each for identity, each in fresh.items() if identity not in excused.gone}
         everyone = _write_down(groups, snapshot, fresh)  # a group around them may have been given up
         give_back(context, excused.gone)
-    strangers = standing_strangers(context.adapters.host, before, {who.identity for who in everyone} | excused.gone)
+    strangers = standing_strangers(context.adapters.host, before, {identity.identity for identity in everyone} | excused.gone)
     take_over(context.cordon_files.early, strangers, groups.unthawed)
     groups.thaw()  # a signal that was sent to a frozen group shows then: all that look at states go by that
     waiting = _confirm(context.adapters.host, fresh)
@@ -93,9 +93,9 @@ def _write_down(groups: Groups, snapshot: Snapshot, fresh: dict[Identity, Frozen
     """Complete the records by how each is held, and write them down with what earlier runs froze."""
     state = groups.context.state
     earlier = load_frozen(state)
-    for who in {each.identity for each in snapshot.values()} & fresh.keys():
-        fresh[who] = replace(fresh[who], way=groups.way(snapshot[who.pid]))
-    fresh |= {who: replace(each, stood=earlier[who].stood) for who, each in fresh.items() if who in earlier}
+    for identity in {each.identity for each in snapshot.values()} & fresh.keys():
+        fresh[identity] = replace(fresh[identity], way=groups.way(snapshot[identity.pid]))
+    fresh |= {identity: replace(each, stood=earlier[identity].stood) for identity, each in fresh.items() if identity in earlier}
     everyone = sorted({**earlier, **fresh}.values(), key=lambda process: process.identity)
     state.frozen.write(everyone)
     return everyone
@@ -129,16 +129,16 @@ def _settle(groups: Groups, fresh: dict[Identity, Frozen], before: Mapping[Ident
             groups.catch()
         snapshot: Snapshot = host.snapshot()
         running = {
-            who: member
-            for who, member in groups.find(snapshot).items()
-            if who not in fresh or _is_woken(snapshot[who.pid], fresh[who])
+            identity: member
+            for identity, member in groups.find(snapshot).items()
+            if identity not in fresh or _is_woken(snapshot[identity.pid], fresh[identity])
         }
         since = {**groups.stopped, **before}
         halted = dict[Identity, Frozen]()
-        for who, member in running.items():
-            made = halted[who] = fresh[who] = halt(host, snapshot[who.pid], member, since.get(who))
-            if made.frozen_at and not made.stood:
-                groups.stopped[who] = made.frozen_at
+        for identity, member in running.items():
+            row = halted[identity] = fresh[identity] = halt(host, snapshot[identity.pid], member, since.get(identity))
+            if row.frozen_at and not row.stood:
+                groups.stopped[identity] = row.frozen_at
         looks.append((snapshot, halted))
         reads_again = len(looks) == 1 and is_part(snapshot)  # a later look has more time for it
         if not groups.hold_in_place(snapshot) and not running and not groups.churns() and not reads_again:
@@ -159,8 +159,8 @@ def halt(host: Host, process: Process, member: Member, before: datetime | None =
     seen, denied = _now(), freeze_process(host, process)
     since = before if before and process.stopped else _now()
     frozen_at = since if denied == "" else None
-    made = Frozen(process.identity, member.role, "", process.user, seen, frozen_at, denied or "", member.why)
-    return replace(made, stood=process.state == "T" and before is None)
+    row = Frozen(process.identity, member.role, "", process.user, seen, frozen_at, denied or "", member.why)
+    return replace(row, stood=process.state == "T" and before is None)
 
 
 def describe(snapshot: Snapshot, halted: Mapping[Identity, Frozen]) -> dict[Identity, Frozen]:
@@ -172,8 +172,8 @@ def describe(snapshot: Snapshot, halted: Mapping[Identity, Frozen]) -> dict[Iden
     lines = lineages(snapshot, pids)
     runs = handed_down(snapshot, pids, "", lambda process, above: flow_run_of(process.pid) or above)
     return {
-        who: replace(each, command=process_line(snapshot[who.pid]), lineage=lines[who.pid], run=runs[who.pid])
-        for who, each in halted.items()
+        key: replace(each, command=process_line(snapshot[key.pid]), lineage=lines[key.pid], run=runs[key.pid])
+        for key, each in halted.items()
     }
 
 
@@ -182,11 +182,11 @@ def _confirm(host: Host, fresh: Mapping[Identity, Frozen]) -> tuple[str, ...]:
     waiting = {identity for identity, process in fresh.items() if process.frozen_at}
     deadline = time.monotonic() + _SETTLE_SECONDS
     while waiting and time.monotonic() < deadline:
-        waiting = {who for who in waiting if (now := host.get_process(who)) and now.alive and not now.stopped}
+        waiting = {each for each in waiting if (now := host.get_process(each)) and now.alive and not now.stopped}
         if waiting:
             time.sleep(_POLL_SECONDS)
-    left = {who for who in waiting if (now := host.get_process(who)) and now.state == "D"}
-    return tuple(f"{who.pid} {fresh[who].command}" for who in sorted(left))
+    remaining = {each for each in waiting if (now := host.get_process(each)) and now.state == "D"}
+    return tuple(f"{each.pid} {fresh[each].command}" for each in sorted(remaining))
 
 
 def _now() -> datetime:

@@ -25,9 +25,9 @@ def give_back(context: RunContext, thawed: Iterable[Identity] = (), *, all_goes_
     after a thaw: what stands below then had been stopped by somebody else.
     """
     newcomers = held_newcomers(context)
-    named = {who for row in newcomers for each in row.get("above", ()) if (who := Identity.of(each))}
+    named = {identity for row in newcomers for each in row.get("above", ()) if (identity := Identity.of(each))}
     ran = {*thawed, *context.state.above.read(), *named, *early_above(context.cordon_files.early)}
-    held = {who for row in newcomers if (who := Identity.of(row))}
+    held = {identity for row in newcomers if (identity := Identity.of(row))}
     held |= {each.identity for each in context.state.frozen.read()}
     held |= {each.identity for each in context.state.returned.read()}
     context.state.above.write(sorted(continue_above(context.adapters.host, ran, () if all_goes_on else held)))

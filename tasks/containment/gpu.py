@@ -29,5 +29,5 @@ def pids_of_workload(
 
     `known` were frozen or ended, `containers` paused. A pid counts that no process has now, not one that another has.
     """
-    gone = {who.pid for who in known} - snapshot.keys()
+    gone = {identity.pid for identity in known} - snapshot.keys()
     return gone | family(snapshot, known) | {pid for pid, each in snapshot.items() if each.container in containers}

@@ -31,26 +31,26 @@ def let_go(context: "RunContext", groups: "Groups", early: Iterable[Identity]) -
     """
     if not context.workload.bystanders:
         return LetGo(frozenset())
-    newcomers = ((who, bool(row.get("stood"))) for row in held_newcomers(context) if (who := Identity.of(row)))
+    newcomers = ((identity, bool(row.get("stood"))) for row in held_newcomers(context) if (identity := Identity.of(row)))
     frozen, stopping = context.state.frozen.read(), context.state.stopping.read()
     ran, stood = ran_before(
-        [*((each.identity, each.stood) for each in frozen), *newcomers, *((who, False) for who in early)]
+        [*((each.identity, each.stood) for each in frozen), *newcomers, *((identity, False) for identity in early)]
     )
     gone, warnings = set[Identity](), list[str]()
-    for process in _excused(context, groups, ran | stood):
-        who, command = process.identity, process_line(process)
-        if why_not := groups.take_out(process) or (who not in stood and thaw_process(context.adapters.host, who)):
-            warnings.append(f"process {who.pid} ({command}) stays frozen, although bystanders names it: {why_not}")
+    for process in _find_excused(context, groups, ran | stood):
+        identity, command = process.identity, process_line(process)
+        if why_not := groups.take_out(process) or (identity not in stood and thaw_process(context.adapters.host, identity)):
+            warnings.append(f"process {identity.pid} ({command}) stays frozen, although bystanders names it: {why_not}")
             continue
-        gone.add(who)
-        context.log.write("let go", str(who.pid), start=who.start, command=command, stood=who in stood)
+        gone.add(identity)
+        context.log.write("let go", str(identity.pid), start=identity.start, command=command, stood=identity in stood)
     if gone:
         context.state.frozen.write([each for each in frozen if each.identity not in gone])
         context.state.stopping.write([each for each in stopping if each.identity not in gone])
     return LetGo(frozenset(gone), tuple(warnings))
 
 
-def _excused(context: "RunContext", groups: "Groups", held: Container[Identity]) -> Iterator[Process]:
+def _find_excused(context: "RunContext", groups: "Groups", held: Container[Identity]) -> Iterator[Process]:
     """Yield what is held only because the block did not excuse it then."""
     snapshot = context.adapters.host.snapshot()
     excused = excused_pids(context, snapshot)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tasks.containment.answers import ended_by_answer, excused_by_answer
 from tasks.custody.containment.identity import Identity
 from tasks.host.cgroup.ownership import path_of, within
-from tasks.host.process.membership import Exceptions, Member, Members, excused
+from tasks.host.process.membership import Exceptions, Member, Members, find_excused
 from tasks.host.process.process import Process, descendants, family, pids_of
 from tasks.host.process.table import untouchable
 from tasks.host.workload import describe
@@ -46,14 +46,14 @@ def find_members(
     exceptions, tops = exceptions_of(context, snapshot), held_groups(context.state) if groups is None else groups
     description = description_of(context.workload)
     found = Members.of(snapshot, description, exceptions)
-    spared = exceptions.ours | excused(snapshot, description, exceptions)
-    rest = inside(snapshot, tops).difference(spared, (who.pid for who in found))
+    spared = exceptions.ours | find_excused(snapshot, description, exceptions)
+    rest = inside(snapshot, tops).difference(spared, (identity.pid for identity in found))
     return found | {snapshot[pid].identity: Member("helper", "in the workload's control group") for pid in rest}
 
 
 def excused_pids(context: "RunContext", snapshot: Snapshot) -> frozenset[int]:
     """Return pids that the block's `bystanders` or a person's answer excuse."""
-    return excused(snapshot, description_of(context.workload), exceptions_of(context, snapshot))
+    return find_excused(snapshot, description_of(context.workload), exceptions_of(context, snapshot))
 
 
 def held_groups(state: "IncidentState") -> list[str]:

@@ -28,16 +28,16 @@ def release_groups(host: Host, workload: "WorkloadFields") -> tuple[str, ...]:
     journals = [home / GROUPS for home in homes(workload)]
     rows = [row for path in journals for row in rows_of(path, read_private)]
     early = [group for base in bases(workload) for group in early_groups(base / EARLY)]
-    origins = {who: str(row["group"]) for row in rows if (who := Identity.of({"identity": row.get("identity")}))}
+    origins = {identity: str(row["group"]) for row in rows if (identity := Identity.of({"identity": row.get("identity")}))}
     paths = [*(str(row["group"]) for row in rows if not row.get("identity")), *early]
     own = {path for path in paths if f"/{INCIDENT_PREFIX}" in path}
-    left = _put_back(host, own, origins)
+    remaining = _put_back(host, own, origins)
     groups = [group for path in paths if (group := host.group(path)) and group.place.exists()]
-    told = [reason for group in groups if (reason := group.thaw())]
-    told += [reason for path in own if (group := host.group(path)) and (reason := group.remove())]
+    reasons = [reason for group in groups if (reason := group.thaw())]
+    reasons += [reason for path in own if (group := host.group(path)) and (reason := group.remove())]
     for path in journals if not any(group.frozen for group in groups) else ():
         path.unlink(missing_ok=True)
-    return (*left, *told)
+    return (*remaining, *reasons)
 
 
 def _put_back(host: Host, own: Collection[str], origins: dict[Identity, str]) -> list[str]:
@@ -47,7 +47,7 @@ def _put_back(host: Host, own: Collection[str], origins: dict[Identity, str]) ->
     """
     for group in filter(None, map(host.group, own)):
         group.freeze()
-    done, left, deadline = set[Identity](), list[str](), time.monotonic() + _PUT_BACK_SECONDS
+    done, remaining, deadline = set[Identity](), list[str](), time.monotonic() + _PUT_BACK_SECONDS
     while time.monotonic() < deadline:
         snapshot = host.snapshot()
         todo = [each for pid in inside(snapshot, own) if (each := snapshot[pid]).identity not in done]
@@ -56,13 +56,13 @@ def _put_back(host: Host, own: Collection[str], origins: dict[Identity, str]) ->
         for process in sorted(todo, key=lambda each: each.identity.start):
             above = snapshot.get(process.parent)
             kin = [each.identity for each in (process, above) if each and each.identity in origins]
-            path = next((origins[who] for who in kin), next(iter(origins.values()), ""))
+            path = next((origins[identity] for identity in kin), next(iter(origins.values()), ""))
             origins[process.identity] = path
             done.add(process.identity)
             origin = host.group(path)
             if reason := origin.add(process.pid) if origin else "where it came from is not known":
-                left.append(
+                remaining.append(
                     f"process {process.pid} stays in {path_of(process.cgroup)}: {reason}. "
                     "元の制御グループに戻せませんでした。"
                 )
-    return left
+    return remaining

@@ -58,7 +58,7 @@ def with_silence(context: RunContext, seen: Containment, *, compare: bool = True
     listening = context.listening
     if not listening or not listening.armed:
         return seen
-    silence = _judged(context, listening, compare=compare)
+    silence = _judge(context, listening, compare=compare)
     for change in (each for each in silence.broken if (each.file, each.pid) not in listening.logged):
         listening.logged.add((change.file, change.pid))
         context.log.write("changed", change.file, at=change.at.isoformat(), pid=change.pid, result=str(change))
@@ -73,15 +73,15 @@ def stop_listening(context: RunContext) -> None:
         context.listening = None
 
 
-def _judged(context: RunContext, listening: Listening, *, compare: bool) -> Silence:
+def _judge(context: RunContext, listening: Listening, *, compare: bool) -> Silence:
     heard, state, host = listening.hear(compare=compare), context.state, context.adapters.host
     heard = replace(heard, differences=_with_holders(context, heard.differences))
     back = {each.identity for each in state.returned.read()}
     rows = caught(context.cordon_files, context.incident.opened_at)
-    held = {who for row in rows if (who := Identity.of(row))}
+    held = {identity for row in rows if (identity := Identity.of(row))}
 
-    def is_at_work(who: Identity) -> bool:
-        process = host.get_process(who)
+    def is_at_work(identity: Identity) -> bool:
+        process = host.get_process(identity)
         return process is not None and process.alive and not process.stopped
 
     return judge_silence(heard, excuses(context), {*load_frozen(state), *back, *held}, is_at_work)
@@ -91,9 +91,9 @@ def _with_holders(context: RunContext, changes: tuple[Change, ...]) -> tuple[Cha
     """Return changes of unknown writers with one that has the file open or mapped for writing now, if there is one."""
     snapshot = context.adapters.host.snapshot() if changes else {}
     held = context.adapters.host.handles(snapshot.values())
-    holders = {path: snapshot[who.pid] for who, handles in held.items() for path in handles.written}
+    holders = {path: snapshot[identity.pid] for identity, handles in held.items() for path in handles.written}
     found = ((each, holders.get(str(context.directory.root / each.file))) for each in changes)
-    return tuple(replace(each, pid=who.pid, lineage=(who,)) if who else each for each, who in found)
+    return tuple(replace(each, pid=identity.pid, lineage=(identity,)) if identity else each for each, identity in found)
 
 
 def excuses(context: RunContext) -> Callable[[Change], bool]:

@@ -107,7 +107,7 @@ def find_starters(context: "RunContext", snapshot: Snapshot) -> Starters:
     spared = protected_pids(context, snapshot) | excused_pids(context, snapshot)
     frozen = load_frozen(context.state)
     started = {source for each in frozen.values() for source in each.lineage} | _units_seen(context)
-    spared |= {who.pid for who in frozen}
+    spared |= {identity.pid for identity in frozen}
     since = context.state.since.read() or ticks()
     return look_for_starters(context.adapters.host, context.workload, snapshot, spared, started, since)
 
@@ -127,16 +127,16 @@ def reasons_to_stop(
 
     Left out are those that are `known` already, by identity or as a source.
     """
-    left = [each for each in found.living if each.identity not in known and str(each.source) not in known]
+    remaining = [each for each in found.living if each.identity not in known and str(each.source) not in known]
     allowed = context.workload.stop_supervisors
-    advice = [f"; or {ALLOW}" if not allowed and may_end(context, snapshot, each) else "" for each in left]
-    for each in (*left, *found.entries):
+    advice = [f"; or {ALLOW}" if not allowed and may_end(context, snapshot, each) else "" for each in remaining]
+    for each in (*remaining, *found.entries):
         context.log.write("starter", each.place, why=each.why)
-    return [(each, f"{each}{more}") for each, more in zip(left, advice, strict=True)]
+    return [(each, f"{each}{more}") for each, more in zip(remaining, advice, strict=True)]
 
 
 def may_end(context: "RunContext", snapshot: Snapshot, starter: Starter) -> bool:
     """Return whether no other work depends on a starter that lives: its children wait, or were frozen."""
     below = (snapshot[pid] for pid in descendants(snapshot, [starter.identity.pid] if starter.identity else ()))
-    mine = {*load_frozen(context.state), *(each.identity for each in below if names_of(each) & WAITERS)}
-    return may_stop(context, snapshot, starter.source, mine)
+    own = {*load_frozen(context.state), *(each.identity for each in below if names_of(each) & WAITERS)}
+    return may_stop(context, snapshot, starter.source, own)

@@ -72,8 +72,8 @@ class StopTarget:
     def note_guard(self, at: datetime) -> None:
         """Note the SIGKILL that the guard of the cordon sent to a process that was thawed again and again."""
         self.sent = sorted([*self.sent, (SIGKILL.name, at)], key=lambda each: each[1])
-        told = f"{SIGKILL.name} by the guard: it was thawed again and again (ガードが強制終了)"
-        self.reason = "; ".join(filter(None, (told, self.reason)))
+        reason = f"{SIGKILL.name} by the guard: it was thawed again and again (ガードが強制終了)"
+        self.reason = "; ".join(filter(None, (reason, self.reason)))
 
     def receipt(self, *planned: Signals) -> Stopped:
         """Return what was done, and how the process ended; with the `planned` signals as if sent."""
@@ -128,9 +128,9 @@ def stop(context: RunContext) -> Stop:
         signals = [name for name, _ in receipt.signals]
         context.log.write("stopped", str(receipt.identity.pid), end=receipt.end, signals=signals, way=receipt.way)
     gpu = look_at_gpus(context, "stop")
-    made = Stop(stopped_at, tuple(receipts), containers.result(), tuple(stopping.units.warnings), gpu)
+    result = Stop(stopped_at, tuple(receipts), containers.result(), tuple(stopping.units.warnings), gpu)
     context.first_try = FirstTry()
-    return made
+    return result
 
 
 class Stopping:
@@ -141,10 +141,10 @@ class Stopping:
         self.context, self.host, self.kin, self.groups = context, context.adapters.host, kin, Groups(context)
         self.units, self.earlier = Units(context), load_stopped(context.state)
         self.protected_pids = protected_pids(context, self.host.snapshot())
-        announced = {who: receipt.signals for who, receipt in load_announced(context.state).items()}
+        announced = {identity: receipt.signals for identity, receipt in load_announced(context.state).items()}
         self.targets = {
-            (who := each.identity): StopTarget(
-                who, each.role, each.command, left=lives(self.host, who), announced=announced.get(who, ())
+            (identity := each.identity): StopTarget(
+                identity, each.role, each.command, left=lives(self.host, identity), announced=announced.get(identity, ())
             )
             for each in processes
         }
@@ -175,15 +175,15 @@ class Stopping:
 
     def ask(self) -> None:
         """Queue each process its gentle signal while it is frozen, then thaw, so that it handles the signal first."""
-        asked = dict[Identity, list[Signals]]()
+        gentle_signals = dict[Identity, list[Signals]]()
         for target in self._thawed():
             process = self.host.get_process(target.identity)
             asked_before = target.sent or target.identity in self.context.first_try.asked
             gentle = gentle_signal(process.masks) if process and not asked_before else None
-            asked[target.identity] = [gentle] if gentle else []
-        self._announce({who: [*gentle, SIGCONT] for who, gentle in asked.items()})
+            gentle_signals[target.identity] = [gentle] if gentle else []
+        self._announce({identity: [*gentle, SIGCONT] for identity, gentle in gentle_signals.items()})
         for target in self._thawed():
-            for gentle in asked[target.identity]:
+            for gentle in gentle_signals[target.identity]:
                 self._send(target, gentle)
                 self.context.first_try.asked.add(target.identity)
         self.groups.thaw()
@@ -260,9 +260,9 @@ class Stopping:
 
     def note_guard(self) -> None:
         """Note in the receipts which of the processes the guard has killed."""
-        for who, at in killed_by_guard(self.context.cordon_files, self.context.incident.opened_at).items():
-            if who in self.targets:
-                self.targets[who].note_guard(at)
+        for identity, at in killed_by_guard(self.context.cordon_files, self.context.incident.opened_at).items():
+            if identity in self.targets:
+                self.targets[identity].note_guard(at)
 
     def _take_in_newcomers(self) -> None:
         """Take in processes started meanwhile, except those that a process needs in order to end.
@@ -273,17 +273,17 @@ class Stopping:
         self.kin.meet(snapshot)
         found, kin = find_members(self.context, snapshot), self.kin.known
         excused = excused_pids(self.context, snapshot)
-        spared = self.protected_pids | excused | (descendants(snapshot, excused) - {who.pid for who in found})
+        spared = self.protected_pids | excused | (descendants(snapshot, excused) - {each.pid for each in found})
         kin |= {pid: snapshot[pid].identity for pid in inside(snapshot, self.groups.paths)}
         everyone = dict.fromkeys([*found, *(process.identity for process in snapshot.values())])  # parents first
-        for identity in (who for who in everyone if who not in self.targets):
+        for identity in (each for each in everyone if each not in self.targets):
             process, member = snapshot[identity.pid], found.get(identity, _HELPER)
-            made = classify_newcomer(snapshot, identity, found, kin, spared)
+            kind = classify_newcomer(snapshot, identity, found, kin, spared)
             if identity in found and self.units.holds(process):
-                made = Newcomer.TAKEN_IN
-            if made is Newcomer.TAKEN_IN:
+                kind = Newcomer.TAKEN_IN
+            if kind is Newcomer.TAKEN_IN:
                 self.targets[identity] = StopTarget(identity, member.role, process_line(process), newcomer=True)
-            elif made is Newcomer.TOLD:
+            elif kind is Newcomer.TOLD:
                 note_above(self.context, snapshot, [process.pid])
                 halt(self.host, process, member)
         for target in self.left:
@@ -295,7 +295,7 @@ class Stopping:
     def _name_helpers_of_systemd(self, snapshot: Mapping[int, Process]) -> None:
         """Name the services' own stop commands in the journal that the guard reads, so that it does not freeze them."""
         new = [each.identity for each in self.targets.values() if each.newcomer and each.identity.pid in snapshot]
-        helpers = [who for who in new if self.units.holds(snapshot[who.pid])]
+        helpers = [identity for identity in new if self.units.holds(snapshot[identity.pid])]
         if helpers != self.context.state.stopping_units.read():
             self.context.state.stopping_units.write(helpers)
 
@@ -314,7 +314,7 @@ class Stopping:
     def _announce(self, planned: Mapping[Identity, Sequence[Signals]]) -> None:
         """Write down which signals each process gets, before they are sent."""
         if planned:
-            rows = [target.receipt(*planned.get(who, ())) for who, target in self.targets.items()]
+            rows = [target.receipt(*planned.get(identity, ())) for identity, target in self.targets.items()]
             self.context.state.stopping.write(rows)
 
     def _wait_gone(self, seconds: float) -> None:

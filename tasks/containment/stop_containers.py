@@ -25,22 +25,22 @@ _REMOVAL_SECONDS: Final = 5.0
 def stop_containers(context: RunContext) -> tuple[StoppedContainer, ...]:
     """End all paused containers in parallel. Those that an earlier run has ended keep their receipts."""
     earlier = stopped_containers(context.state)
-    left = {identity: each for identity, each in frozen_containers(context.state).items() if identity not in earlier}
+    remaining = {identity: each for identity, each in frozen_containers(context.state).items() if identity not in earlier}
     begun = set(context.state.stopping_containers.read())
-    if left:
-        context.state.stopping_containers.write(list(left))
+    if remaining:
+        context.state.stopping_containers.write(list(remaining))
     gently = context.run.policy == "graceful"
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        stops = [pool.submit(stop_container, context, left[who], gently=gently, begun=who in begun) for who in left]
+        stops = [pool.submit(stop_container, context, remaining[container], gently=gently, begun=container in begun) for container in remaining]
     fresh = [each.result() for each in stops]
     receipts = sorted([*earlier.values(), *fresh], key=lambda receipt: receipt.identity)
     ended = [receipt for receipt in receipts if receipt.end is not End.SURVIVED]
     context.state.stopped_containers.write(ended)
-    if left:
+    if remaining:
         context.state.stopping_containers.write([])
     for receipt in fresh:
-        about = {"signals": [name for name, _ in receipt.signals], "removed": receipt.removed, "reason": receipt.reason}
-        context.log.write("stopped", receipt.identity.id, end=receipt.end, exit_code=receipt.exit_code, **about)
+        details = {"signals": [name for name, _ in receipt.signals], "removed": receipt.removed, "reason": receipt.reason}
+        context.log.write("stopped", receipt.identity.id, end=receipt.end, exit_code=receipt.exit_code, **details)
     return tuple(receipts)
 
 

@@ -20,17 +20,17 @@ ALLOW: Final = "set stop_supervisors = true in the workload block"
 
 def may_stop(context: RunContext, snapshot: Snapshot, source: Source, family: Iterable[Identity]) -> bool:
     """Return whether no other work depends on a source: a unit of the workload alone, no login, not us."""
-    known = {who.pid for who in family}
+    known = {identity.pid for identity in family}
     if source.identity:
         process = snapshot.get(source.identity.pid)
-        mine = process and process.pid not in protected_pids(context, snapshot) and may_be_ended(process)
-        return bool(mine) and keeps_only(snapshot, source.identity.pid, known)
+        may_end = process and process.pid not in protected_pids(context, snapshot) and may_be_ended(process)
+        return bool(may_end) and keeps_only(snapshot, source.identity.pid, known)
     return all(process.pid in known for process in snapshot.values() if unit_of(process.cgroup) == source.name)
 
 
-def cure(context: RunContext, snapshot: Snapshot, who: Identity, told: str) -> str:
+def cure(context: RunContext, snapshot: Snapshot, identity: Identity, name: str) -> str:
     """Return the advice to set `stop_supervisors`, if a run could then stop the source named `told`; else empty."""
-    source = next((each for each in lineage(snapshot, who.pid) if str(each) == told), None)
+    source = next((each for each in lineage(snapshot, identity.pid) if str(each) == name), None)
     held = [each.identity for each in context.state.returned.read() if each.end is End.HELD]
     may = source and not context.workload.stop_supervisors and may_stop(context, snapshot, source, held)
     return f"; to have it stopped, {ALLOW}" if may else ""
@@ -40,7 +40,7 @@ def started_again(context: RunContext) -> set[str]:
     """Return the sources of what was started after the freeze, as the guard and the watch have written them."""
     since = context.state.since.read() or ticks()
     rows = caught(context.cordon_files, context.incident.opened_at)
-    new = (row for row in rows if (who := Identity.of(row)) and who.start >= since)
+    new = (row for row in rows if (identity := Identity.of(row)) and identity.start >= since)
     sources = {source for row in new for source in str(row.get("source", "")).split(", started by ")}
     return sources | {each.source for each in context.state.returned.read()}
 
@@ -58,7 +58,7 @@ def parents_left(context: RunContext, snapshot: Snapshot) -> Iterator[tuple[Proc
     """
     frozen, spared = load_frozen(context.state), protected_pids(context, snapshot)
     returned = (each for each in context.state.returned.read() if each.end is End.HELD)
-    told = {each.source for each in returned if pids_of(snapshot, [each.identity])}
+    sources = {each.source for each in returned if pids_of(snapshot, [each.identity])}
     started: dict[Source, set[str]] = {}
     for each in frozen.values():
         above = (source for source in each.lineage if _is_apart(source, frozen, each.role))
@@ -68,7 +68,7 @@ def parents_left(context: RunContext, snapshot: Snapshot) -> Iterator[tuple[Proc
         each.identity: each for each in snapshot.values() if each.alive and each.pid not in spared
     }
     for source, roles in started.items():
-        process = living.get(source.identity) if source.identity not in frozen and str(source) not in told else None
+        process = living.get(source.identity) if source.identity not in frozen and str(source) not in sources else None
         if not process or not may_restart(snapshot, process):
             continue
         may = may_stop(context, snapshot, source, frozen)

@@ -27,7 +27,7 @@ from tasks.host.process.open_files import birth_of, file_id
 from tasks.host.process.process import Process, ancestry, descendants, family, pids_of
 from tasks.host.process.program import runs_inline_code
 from tasks.host.process.roster import Look, Roster
-from tasks.host.process.suspect import included, line_for
+from tasks.host.process.suspect import select_suspects, line_for
 from tasks.host.process.table import untouchable
 from tasks.host.workload import interpreter_of
 from tasks.incident.directory import cordon_base, homes
@@ -139,7 +139,7 @@ def suspects_to_end(context: "RunContext", snapshot: Snapshot, frozen: Iterable[
     found = roster.suspects if context.run.includes_suspects else {}
     found |= roster.unknown if context.run.ends_unknown else {}
     spared = protected_pids(context, snapshot) | excluded_pids(snapshot) | excused_pids(context, snapshot)
-    return included(snapshot, found, known, spared)
+    return select_suspects(snapshot, found, known, spared)
 
 
 def suspects_at_a_glance(
@@ -164,7 +164,7 @@ def suspects_at_a_glance(
         candidates = (process for pid, process in snapshot.items() if pid not in spared and pid not in members)
         found = {process.identity: fact for process in candidates if (fact := tie(process))}
         ours = {*spared, *excused_pids(context, snapshot)} if found else ()
-        return included(snapshot, found, members, ours)
+        return select_suspects(snapshot, found, members, ours)
 
     return judge
 

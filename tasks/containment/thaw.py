@@ -51,21 +51,21 @@ def thaw(context: RunContext) -> Thawed:
     others, now = _stopped_by_others(context), living(host, context.workload)
     processes = _thaw_processes(context, [each for each in others if each[0] in now])
     strangers = standing_strangers(
-        host, [who for who, stood in others if not stood], load_frozen(context.state).keys() | now
+        host, [identity for identity, stood in others if not stood], load_frozen(context.state).keys() | now
     )
     containers = _thaw_containers(context)
     take_over(context.cordon_files.early, strangers)
-    thawed, stood, gone, left = (tuple(one + other) for one, other in zip(processes, containers, strict=True))
+    thawed, stood, gone, remaining = (tuple(one + other) for one, other in zip(processes, containers, strict=True))
     resumed, warnings = resume(context.adapters.scheduler, marker), tuple(units.warnings)
-    made = Thawed(datetime.now(UTC), thawed, stood, gone, (*left, *strangers.values(), *kept), resumed, warnings)
-    about = {"thawed": made.thawed, "stood": made.stood, "gone": made.gone, "left": made.left}
-    context.log.write("thawed", context.incident.id, result=made.summary, **about)
-    return made
+    result = Thawed(datetime.now(UTC), thawed, stood, gone, (*remaining, *strangers.values(), *kept), resumed, warnings)
+    details = {"thawed": result.thawed, "stood": result.stood, "gone": result.gone, "left": result.left}
+    context.log.write("thawed", context.incident.id, result=result.summary, **details)
+    return result
 
 
 def require_believable(home: Path, bases: Iterable[Path]) -> None:
     """Raise Refused if another user may have written a file that decides which processes get a signal."""
-    doubts = [told for base in bases for name in (CAUGHT, EARLY) for told in doubtful(base / name)]
+    doubts = [doubt for base in bases for name in (CAUGHT, EARLY) for doubt in doubtful(base / name)]
     try:
         for journal in (FROZEN, FROZEN_CONTAINERS):
             with suppress(FileNotFoundError):
@@ -89,24 +89,24 @@ def _stopped_by_others(context: RunContext) -> list[tuple[Identity, bool]]:
 
     The workload's account may own the folder above and put an older file there: who is no member now is not thawed.
     """
-    newcomers = ((who, bool(row.get("stood"))) for row in held_newcomers(context) if (who := Identity.of(row)))
-    return [*newcomers, *((who, False) for who in read_early(context.cordon_files.early))]
+    newcomers = ((identity, bool(row.get("stood"))) for row in held_newcomers(context) if (identity := Identity.of(row)))
+    return [*newcomers, *((identity, False) for identity in read_early(context.cordon_files.early))]
 
 
 def _thaw_processes(context: RunContext, others: Iterable[tuple[Identity, bool]]) -> tuple[list[str], ...]:
     """Continue the processes. Return which were thawed, stood before, are gone, and could not be thawed and why."""
     host, frozen = context.adapters.host, load_frozen(context.state)
-    ran, stood = ran_before([*((who, each.stood) for who, each in frozen.items()), *others])
+    ran, stood = ran_before([*((identity, each.stood) for identity, each in frozen.items()), *others])
     # a SIGSTOP to an uninterruptible wait is still to come; SIGCONT cancels it
-    held = (who for who in sorted(ran) if (process := host.get_process(who)) and process.state in {"T", "t", "D"})
+    held = (identity for identity in sorted(ran) if (process := host.get_process(identity)) and process.state in {"T", "t", "D"})
     wake(host, context.state.above.read(), ())  # sudo relays output only if it has continued its child itself
-    sent = {who: thaw_process(host, who) for who in held}
+    sent = {identity: thaw_process(host, identity) for identity in held}
     give_back(context, ran, all_goes_on=True)
     return (
-        [f"process {who.pid}" for who, denied in sent.items() if denied == ""],
-        [f"process {who.pid}" for who in sorted(stood) if lives(host, who)],
-        [f"process {who.pid}" for who in sorted(ran) if not lives(host, who)],
-        [f"process {who.pid} stays frozen: {denied}" for who, denied in sent.items() if denied],
+        [f"process {identity.pid}" for identity, denied in sent.items() if denied == ""],
+        [f"process {identity.pid}" for identity in sorted(stood) if lives(host, identity)],
+        [f"process {identity.pid}" for identity in sorted(ran) if not lives(host, identity)],
+        [f"process {identity.pid} stays frozen: {denied}" for identity, denied in sent.items() if denied],
     )
 
 
@@ -116,24 +116,24 @@ def _thaw_containers(context: RunContext) -> tuple[list[str], ...]:
     One that was between two starts was ended by the freeze: it has its restart policy again, and a person starts it.
     """
     engine, frozen = context.adapters.engine, frozen_containers(context.state)
-    ran, stood = ran_before([*((who, each.stood) for who, each in frozen.items()), *_caught_containers(context)])
-    names = {who: f"container {who.id[:12]}" for who in ran | stood}
-    names |= {who: each.summary for who, each in frozen.items()}
-    thawed, gone, left = list[str](), list[str](), list[str]()
-    for who in sorted(ran):
+    ran, stood = ran_before([*((identity, each.stood) for identity, each in frozen.items()), *_caught_containers(context)])
+    names = {identity: f"container {identity.id[:12]}" for identity in ran | stood}
+    names |= {identity: each.summary for identity, each in frozen.items()}
+    thawed, gone, remaining = list[str](), list[str](), list[str]()
+    for identity in sorted(ran):
         try:
-            if who in frozen and not frozen[who].paused_at and (failed := restore_restart_policy(context, who, who.id)):
-                left.append(f"not restored: {failed}")
-            now = engine.get_container(who.id)
-            if now and now.alive and now.identity == who:
-                engine.unpause(who.id)
-                thawed += [names[who]] * (now.state == "paused")
+            if identity in frozen and not frozen[identity].paused_at and (failed := restore_restart_policy(context, identity, identity.id)):
+                remaining.append(f"not restored: {failed}")
+            now = engine.get_container(identity.id)
+            if now and now.alive and now.identity == identity:
+                engine.unpause(identity.id)
+                thawed += [names[identity]] * (now.state == "paused")
             else:
-                between = who in frozen and not (frozen[who].paused_at or frozen[who].denied)
-                gone.append(f"{names[who]}{', between two starts: start it by hand' if between else ''}")
+                between = identity in frozen and not (frozen[identity].paused_at or frozen[identity].denied)
+                gone.append(f"{names[identity]}{', between two starts: start it by hand' if between else ''}")
         except EngineError as error:
-            left.append(f"{names[who]} stays paused: {error}")
-    return thawed, [names[who] for who in sorted(stood)], gone, left
+            remaining.append(f"{names[identity]} stays paused: {error}")
+    return thawed, [names[identity] for identity in sorted(stood)], gone, remaining
 
 
 def _caught_containers(context: RunContext) -> Iterator[tuple[ContainerIdentity, bool]]:

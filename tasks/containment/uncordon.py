@@ -86,16 +86,16 @@ def uncordon(
     stood = host.release(marker)
     units = host.systemd.release(marker)
     found, others = _frozen_newcomers(host, workload, since)
-    before = [ran_before(told) for who, told in found.items() if who.start < since]
+    before = [ran_before(line) for identity, line in found.items() if identity.start < since]
     containers, paused = _end_containers(engine, workload, cordoned) if engine else ([], [])
     ended = (*_end_newcomers(host, workload, found, since), *containers)
-    doubts = (told for base in bases(workload) for told in doubtful(base / CAUGHT))
-    left = (*before, *paused, *map(left_frozen, others.values()), *doubts, *release_groups(host, workload))
-    for each in left:
+    doubts = (line for base in bases(workload) for line in doubtful(base / CAUGHT))
+    remaining = (*before, *paused, *map(left_frozen, others.values()), *doubts, *release_groups(host, workload))
+    for each in remaining:
         logger.warning("%s", each)
-    made = Uncordoned(stood, ended, resume(scheduler, marker), left, units)
-    log.write("uncordoned", incident, result=made.summary, ended=list(ended), left=list(left), units=list(units))
-    return made
+    result = Uncordoned(stood, ended, resume(scheduler, marker), remaining, units)
+    log.write("uncordoned", incident, result=result.summary, ended=list(ended), left=list(remaining), units=list(units))
+    return result
 
 
 def end_held(host: Host, workload: "WorkloadFields") -> tuple[str, ...]:
@@ -108,7 +108,7 @@ def _end_newcomers(
     host: Host, workload: "WorkloadFields", found: Mapping[Identity, str], since: int
 ) -> tuple[str, ...]:
     """End those of the found that were started under the cordon, and continue what stopped itself above them."""
-    newcomers = {who: told for who, told in found.items() if who.start >= since}
+    newcomers = {identity: line for identity, line in found.items() if identity.start >= since}
     ended = tuple(_end(host, newcomers))
     _give_back(host, workload, newcomers)
     return ended
@@ -127,7 +127,7 @@ def _cordoned_since(marker: Path) -> datetime:
     return datetime.max.replace(tzinfo=UTC)
 
 
-def held(host: Host, workload: "WorkloadFields") -> dict[Identity, str]:
+def find_held(host: Host, workload: "WorkloadFields") -> dict[Identity, str]:
     """Return the workload's newcomers that are still frozen, by the guard or by a run, with their command lines."""
     return _frozen_newcomers(host, workload, _guarded_since(cordon_base(workload) / CORDON))[0]
 
@@ -141,13 +141,13 @@ def _frozen_newcomers(
     freeze may be ended. What an incident froze is left to that incident.
     """
     known, now = held_by_incidents(workload), living(host, workload, since)
-    mine: dict[Identity, str] = {}
+    own: dict[Identity, str] = {}
     others: dict[Identity, str] = {}
-    for identity, command in _read([*_caught(workload), *_kept(workload, RETURNED)]):
+    for identity, command in _read([*_caught(workload), *_read_journals(workload, RETURNED)]):
         process = host.get_process(identity)
         if identity not in known and process and process.stopped:
-            (mine if identity in now else others)[identity] = f"process {identity.pid} ({command})"
-    return mine, others
+            (own if identity in now else others)[identity] = f"process {identity.pid} ({command})"
+    return own, others
 
 
 def held_by_incidents(workload: "WorkloadFields") -> set[Identity]:
@@ -162,11 +162,11 @@ def living(host: Host, workload: "WorkloadFields", since: int | None = None) -> 
     return {identity: snapshot[identity.pid] for identity in found}
 
 
-def left_frozen(told: str) -> str:
+def left_frozen(line: str) -> str:
     """Return why a process that our files name stays frozen, and what to do."""
-    pid = told.split()[1]
+    pid = line.split()[1]
     return (
-        f"left frozen: {told}: expected a process of the workload, by the patterns and the root of its block; got "
+        f"left frozen: {line}: expected a process of the workload, by the patterns and the root of its block; got "
         f"another one. It was neither ended nor thawed. See what it is: ps -fp {pid}; then kill -KILL {pid} or "
         f"kill -CONT {pid}. ワークロードと確認できないため終了していません。確認のうえ手動で終了または再開を。"
     )
@@ -174,19 +174,19 @@ def left_frozen(told: str) -> str:
 
 def standing_strangers(host: Host, named: Iterable[Identity], known: Container[Identity]) -> dict[Identity, str]:
     """Return those of `named`, which we had stopped, that still stand and are not `known`; each with what to do."""
-    seen = {who: process for who in named if who not in known and (process := host.get_process(who))}
+    seen = {identity: process for identity in named if identity not in known and (process := host.get_process(identity))}
     return {
-        who: left_frozen(f"process {who.pid} ({process_line(process, _SHOWN)})")
-        for who, process in seen.items()
+        identity: left_frozen(f"process {identity.pid} ({process_line(process, _SHOWN)})")
+        for identity, process in seen.items()
         if process.stands
     }
 
 
-def ran_before(told: str, release: str = "") -> str:
+def ran_before(line: str, release: str = "") -> str:
     """Return why a process, or a container with its `release`, that ran before the cordon stays frozen; what to do."""
     return (
-        f"left frozen: {told}: it ran before the cordon, and no run has taken it over. It was not ended. "
-        f"Carry the incident on, or let it go on: {release or f'kill -CONT {told.split()[1]}'}. "
+        f"left frozen: {line}: it ran before the cordon, and no run has taken it over. It was not ended. "
+        f"Carry the incident on, or let it go on: {release or f'kill -CONT {line.split()[1]}'}. "
         "隔離前から動いていたため終了していません。インシデントを継続するか、手動で再開を。"
     )
 
@@ -205,19 +205,19 @@ def doubtful(path: Path) -> Iterator[str]:
 def _end(host: Host, newcomers: dict[Identity, str]) -> Iterator[str]:
     for identity in newcomers:
         send_signal(host, identity, SIGKILL)
-    left = host.wait_gone(newcomers, _GONE_SECONDS)
-    return (told for identity, told in newcomers.items() if identity not in left)
+    remaining = host.wait_gone(newcomers, _GONE_SECONDS)
+    return (line for identity, line in newcomers.items() if identity not in remaining)
 
 
 def _give_back(host: Host, workload: "WorkloadFields", ended: Container[Identity]) -> None:
     """Continue what stopped itself above the newcomers that are `ended`, or above what an incident has ended."""
     rows = [row for row in _caught(workload) if row.get("killed") or Identity.of(row) in ended]
     above = [each for row in rows for each in row.get("above", ())]
-    ran = {who for each in (*above, *_kept(workload, ABOVE)) if (who := Identity.of(each))}
+    ran = {identity for each in (*above, *_read_journals(workload, ABOVE)) if (identity := Identity.of(each))}
     deadline = time.monotonic() + _LATE_SECONDS
     while True:  # on a busy host one stops itself only after its child has ended, and would stand for ever
         waiting = continue_above(host, ran, held_by_incidents(workload))
-        if time.monotonic() > deadline or not any(host.get_process(who) for who in ran - waiting):
+        if time.monotonic() > deadline or not any(host.get_process(identity) for identity in ran - waiting):
             return
 
 
@@ -228,18 +228,18 @@ def _end_containers(engine: "Engine", workload: "WorkloadFields", since: datetim
     """
     from tasks.host.container.membership import workload_containers
 
-    own = {entry["identity"]["id"] for entry in _kept(workload, FROZEN_CONTAINERS)}
-    caught, asked = list(_caught_containers(workload)), workload.containers
-    ended, left = list[str](), list[str]()
+    own = {entry["identity"]["id"] for entry in _read_journals(workload, FROZEN_CONTAINERS)}
+    caught, entries = list(_caught_containers(workload)), workload.containers
+    ended, remaining = list[str](), list[str]()
     with suppress(EngineError):
-        for now in workload_containers(engine.containers(asked), asked, standpoint().own) if caught else ():
+        for now in workload_containers(engine.containers(entries), entries, standpoint().own) if caught else ():
             if now.identity in caught and now.id not in own and now.state == "paused":
                 if now.identity.started_before(since):
-                    left.append(ran_before(now.summary, f"docker unpause {now.id}"))
+                    remaining.append(ran_before(now.summary, f"docker unpause {now.id}"))
                     continue
                 engine.signal(now.id, SIGKILL.name)
                 ended.append(now.summary)
-    return ended, left
+    return ended, remaining
 
 
 def _caught_containers(workload: "WorkloadFields") -> Iterator["ContainerIdentity"]:
@@ -255,7 +255,7 @@ def _caught(workload: "WorkloadFields") -> Iterator[dict[str, Any]]:
         yield from caught_lines(base / CAUGHT)
 
 
-def _kept(workload: "WorkloadFields", journal: str) -> Iterator[Any]:
+def _read_journals(workload: "WorkloadFields", journal: str) -> Iterator[Any]:
     """Yield the rows of the journals of this name, of all incidents."""
     for home in homes(workload):
         yield from rows_of(home / journal, read_private)

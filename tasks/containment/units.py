@@ -89,10 +89,10 @@ class Units:
         """Wait until systemd has them down; kill whatever is left in their control groups. Call after the signals."""
         poll_until(self._are_down, _SETTLE_SECONDS)
         for unit in self.names:
-            about = self._systemd.shown(unit)
-            if about == UNANSWERED:
+            properties = self._systemd.shown(unit)
+            if properties == UNANSWERED:
                 self._tell("kill", unit, UNANSWERED["SubState"])
-            elif about.get("SubState", "").startswith("auto-restart"):
+            elif properties.get("SubState", "").startswith("auto-restart"):
                 self._tell("stop", unit, self._systemd.tell("stop", "--", unit))
 
     def _are_down(self) -> bool:
@@ -107,21 +107,21 @@ class Units:
     def _tell(self, act: str, unit: str, failed: str) -> None:
         self._log.write("unit", unit, act=act, failed=failed)
         if failed:
-            told = (
+            message = (
                 f"expected systemd to {act} {unit}; got: {failed}. Its processes are contained by signals alone: run "
                 "the evacuation as root on a host with systemd. systemd で操作できず、シグナルのみで封じ込めています。"
             )
-            logger.warning("%s", told)
-            self.warnings.append(told)
+            logger.warning("%s", message)
+            self.warnings.append(message)
 
 
 def standing_units(systemd: Systemd, names: Iterable[str]) -> tuple[str, ...]:
     """Return the services that systemd does not have down: it alone knows what it will do with them."""
-    told = {unit: systemd.shown(unit) for unit in names}
+    properties_of = {unit: systemd.shown(unit) for unit in names}
     return tuple(
-        f"systemd unit {unit} is {about['ActiveState']} ({about['SubState']}); stop it: systemctl stop {unit}"
-        for unit, about in told.items()
-        if not is_down(about) and about["SubState"] != "exited"
+        f"systemd unit {unit} is {properties['ActiveState']} ({properties['SubState']}); stop it: systemctl stop {unit}"
+        for unit, properties in properties_of.items()
+        if not is_down(properties) and properties["SubState"] != "exited"
     )
 
 

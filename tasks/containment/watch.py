@@ -51,9 +51,9 @@ def watch(context: RunContext, stopped: Stop | None = None) -> Watch:
     watching.go_on(stopped.at if stopped else datetime.now(UTC))
     give_back(context)
     _log_caught(context)
-    made = watching.made()
+    result = watching.made()
     context.first_try = FirstTry()
-    return made
+    return result
 
 
 class Watching:
@@ -104,9 +104,9 @@ class Watching:
     def look(self) -> bool:
         """Freeze each process that is there, and handle its source; True if one is new."""
         snapshot = self.host.snapshot()
-        settled = {who for who, each in self.found.items() if each.end is End.HELD}
-        new = {who: member for who, member in find_members(self.context, snapshot).items() if who not in settled}
-        note_above(self.context, snapshot, [who.pid for who in new])
+        settled = {key for key, each in self.found.items() if each.end is End.HELD}
+        new = {key: member for key, member in find_members(self.context, snapshot).items() if key not in settled}
+        note_above(self.context, snapshot, [key.pid for key in new])
         for identity, member in new.items():
             halt(self.host, snapshot[identity.pid], member)
         for source, family in self._by_source(snapshot, new).items():
@@ -117,34 +117,34 @@ class Watching:
         self, snapshot: Snapshot, new: Mapping[Identity, Member]
     ) -> dict[Source | None, dict[Identity, Member]]:
         """Group the new processes by source; None if no known source started them."""
-        pids = {who.pid for who in new}
+        pids = {each.pid for each in new}
         families: dict[Source | None, dict[Identity, Member]] = {}
         lines = lineages(snapshot, pids)
-        met = set[Source]()
+        sources = set[Source]()
         for identity, member in new.items():
             line = lines[identity.pid]
             own = [source for source in line if not source.identity or source.identity.pid not in pids]
-            met.update(own)
+            sources.update(own)
             families.setdefault(supervisor(own, self.earlier), {})[identity] = member
-        self.earlier |= met
+        self.earlier |= sources
         return families
 
     def _deal_with(self, snapshot: Snapshot, source: Source | None, family: Mapping[Identity, Member]) -> None:
-        told = str(source or "nothing that is known of")
-        for who, member in family.items():
-            self.found[who] = Returned(who, member.role, process_line(snapshot[who.pid]), told, End.SURVIVED)
+        name = str(source or "nothing that is known of")
+        for identity, member in family.items():
+            self.found[identity] = Returned(identity, member.role, process_line(snapshot[identity.pid]), name, End.SURVIVED)
         self._keep()  # before anything is killed
-        self.returns[told] += 1
+        self.returns[name] += 1
         allowed = source and self._is_allowed(source) and may_stop(self.context, snapshot, source, family)
-        if source and (not self._stop(source) if allowed else self.returns[told] >= _TWICE):
+        if source and (not self._stop(source) if allowed else self.returns[name] >= _TWICE):
             self.standing[source] = None
-            end = dict.fromkeys(family, End.HELD) if self.returns[told] <= KEPT else self._kill(family)
+            end = dict.fromkeys(family, End.HELD) if self.returns[name] <= KEPT else self._kill(family)
         else:
             end = self._kill(family)
-        for who in family:
-            each = self.found[who] = replace(self.found[who], end=end[who])
-            about = {"role": each.role, "command": each.command, "source": told, "end": each.end}
-            self.context.log.write("came back", str(who.pid), **about)
+        for identity in family:
+            each = self.found[identity] = replace(self.found[identity], end=end[identity])
+            details = {"role": each.role, "command": each.command, "source": name, "end": each.end}
+            self.context.log.write("came back", str(identity.pid), **details)
 
     def _keep(self) -> None:
         self.context.state.returned.write(list(self.found.values()))
@@ -168,10 +168,10 @@ class Watching:
 
     def _kill(self, family: Iterable[Identity]) -> dict[Identity, End]:
         """Kill processes. They were frozen at birth, so they have nothing to save."""
-        who = list(family)
-        denied = {identity for identity in who if send_signal(self.host, identity, SIGKILL)}
-        left = self.host.wait_gone({*who} - denied, _GONE_SECONDS) | self.host.wait_gone(denied, 0)
-        return {identity: End.SURVIVED if identity in left else End.KILLED for identity in who}
+        ended = list(family)
+        denied = {identity for identity in ended if send_signal(self.host, identity, SIGKILL)}
+        remaining = self.host.wait_gone({*ended} - denied, _GONE_SECONDS) | self.host.wait_gone(denied, 0)
+        return {identity: End.SURVIVED if identity in remaining else End.KILLED for identity in ended}
 
     def made(self) -> Watch:
         """Return what this incident has found so far."""
@@ -190,15 +190,15 @@ def _log_caught(context: RunContext) -> None:
     """Log each newcomer that the guard caught or killed, once. A process that a run froze as well is no newcomer."""
     entries = caught(context.cordon_files, context.incident.opened_at)
     done = context.state.caught_logged.read()
-    frozen_by_us: set[tuple[Any, ...]] = {(who.pid, who.start) for who in load_frozen(context.state)}
-    frozen_by_us |= {(who.id, who.started_at) for who in frozen_containers(context.state)}
+    frozen_by_us: set[tuple[Any, ...]] = {(key.pid, key.start) for key in load_frozen(context.state)}
+    frozen_by_us |= {(key.id, key.started_at) for key in frozen_containers(context.state)}
     for entry in entries[done:]:
-        who = tuple(entry.get("identity", entry.get("container", {})).values())
-        about = {name: entry.get(name, "") for name in _LOGGED}
+        key = tuple(entry.get("identity", entry.get("container", {})).values())
+        fields = {name: entry.get(name, "") for name in _LOGGED}
         if seen := Identity.of(entry.get("seen")):
-            context.log.write("seen under the cordon", str(seen.pid), **about)
+            context.log.write("seen under the cordon", str(seen.pid), **fields)
         elif entry.get("killed"):
-            context.log.write("killed by guard", str(who[0]) if who else "?", **about)
-        elif who not in frozen_by_us:
-            context.log.write("caught", str(who[0]) if who else "?", **about)
+            context.log.write("killed by guard", str(key[0]) if key else "?", **fields)
+        elif key not in frozen_by_us:
+            context.log.write("caught", str(key[0]) if key else "?", **fields)
     context.state.caught_logged.write(len(entries))

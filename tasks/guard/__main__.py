@@ -30,7 +30,7 @@ from tasks.guard.repeats import Repeat, Repeats
 from tasks.host import file_lock as lock
 from tasks.host.guard_config import GuardConfig
 from tasks.host.host import LinuxHost, freeze_process
-from tasks.host.process.membership import Exceptions, Member, Members, unanswered
+from tasks.host.process.membership import Exceptions, Member, Members, find_unanswered
 from tasks.host.process.newcomer import in_hand
 from tasks.host.process.process import Process, descendants, family, pids_of, process_line
 from tasks.host.process.source import lineages
@@ -130,22 +130,22 @@ class Guard:
     def watch(self) -> None:
         """Freeze every newcomer, and every caught process that was thawed since."""
         snapshot = self.host.look_again(self._is_changing)
-        mine = self._in_hand(snapshot) | untouchable(snapshot)
-        exceptions = Exceptions(frozenset(mine), frozenset(self._helpers(snapshot)))
+        ours = self._in_hand(snapshot) | untouchable(snapshot)
+        exceptions = Exceptions(frozenset(ours), frozenset(self._helpers(snapshot)))
         found = Members.of(snapshot, self.orders.workload, exceptions, self.me.start)
-        new = [who for who in found if not snapshot[who.pid].stopped or who not in self.caught]
+        new = [identity for identity in found if not snapshot[identity.pid].stopped or identity not in self.caught]
         theirs = self._in_hand(snapshot) if new else set()  # a run may have taken some in hand since we looked
-        new = [who for who in new if who.pid not in theirs]
+        new = [identity for identity in new if identity.pid not in theirs]
         known = {each.pid for each in found} | pids_of(snapshot, self.frozen)
         repeats = self.repeats.judge(snapshot, new, known, self._may_kill)
-        met = {who: self._freeze(snapshot[who.pid], repeats.get(who)) for who in new}
-        told = {who: outcome for who, outcome in met.items() if outcome}
-        lines = lineages(snapshot, [who.pid for who in told])
-        for who, outcome in told.items():
-            above = [asdict(each) for each in running_above(snapshot, [who.pid])]
-            row = _caught(snapshot[who.pid], found[who], lines[who.pid])
+        outcomes = {identity: self._freeze(snapshot[identity.pid], repeats.get(identity)) for identity in new}
+        frozen = {identity: outcome for identity, outcome in outcomes.items() if outcome}
+        lines = lineages(snapshot, [identity.pid for identity in frozen])
+        for identity, outcome in frozen.items():
+            above = [asdict(each) for each in running_above(snapshot, [identity.pid])]
+            row = _caught(snapshot[identity.pid], found[identity], lines[identity.pid])
             self._unwritten.append({**row, "above": above, **outcome})
-        self._note_unanswered(unanswered(snapshot, found, exceptions, self.me.start))
+        self._note_unanswered(find_unanswered(snapshot, found, exceptions, self.me.start))
         self._write()
         self._stay_named()
 
@@ -159,8 +159,8 @@ class Guard:
 
     def _is_changing(self, process: Process) -> bool:
         """Return whether a process is ours to watch closely: one that was frozen, or that may become a member."""
-        who = process.identity
-        return who in self.caught or who in self.frozen or self.orders.workload.names(process)
+        identity = process.identity
+        return identity in self.caught or identity in self.frozen or self.orders.workload.names(process)
 
     def _helpers(self, snapshot: dict[int, Process]) -> set[int]:
         """Return what the run at work has started: collectors may run the workload's interpreter, as its account."""
@@ -178,31 +178,31 @@ class Guard:
 
         Return what is to be written down, if anything.
         """
-        who, times = process.identity, self.caught[process.identity]
+        identity, times = process.identity, self.caught[process.identity]
         thawed = times > 0 and not process.stop_pending
-        row = repeat.row(who) if repeat else {}
-        kills = ((repeat and repeat.ends) or (thawed and times > _THAWS)) and self._may_kill(who)
+        row = repeat.row(identity) if repeat else {}
+        kills = ((repeat and repeat.ends) or (thawed and times > _THAWS)) and self._may_kill(identity)
         denied = freeze_process(self.host, process, signal.SIGKILL if kills else signal.SIGSTOP)
         if denied is None:
             return {}
-        self.caught[who] += thawed or not times
-        if kills and not denied and who not in self.killed:
-            self.killed.add(who)
+        self.caught[identity] += thawed or not times
+        if kills and not denied and identity not in self.killed:
+            self.killed.add(identity)
             return {} if row is None else {"denied": denied, "killed": True, **row}
         return {} if times or row is None else {"denied": denied, **row}
 
-    def _may_kill(self, who: Identity) -> bool:
+    def _may_kill(self, identity: Identity) -> bool:
         """Return whether the guard may kill a process that is thawed repeatedly, because it computes in between.
 
         What a run froze, a run ends. What is older than this guard may be the workload itself, not yet looked at.
         """
-        return who not in self.frozen and who.start > self.me.start
+        return identity not in self.frozen and identity.start > self.me.start
 
     def _write(self) -> None:
         """Write down what was caught. If the disk is full, the rest is kept for the next look."""
         if not self._unwritten:
             return
-        with suppress(OSError), _appended(self.orders.caught) as file:
+        with suppress(OSError), _open_to_append(self.orders.caught) as file:
             while self._unwritten:
                 line = f"{json.dumps(self._unwritten[0])}\n".encode()
                 if (written := file.write(line) or 0) != len(line):
@@ -224,7 +224,7 @@ def _caught(process: Process, member: Member, line: Iterable[Source]) -> dict[st
     }
 
 
-def _appended(path: str) -> FileIO:
+def _open_to_append(path: str) -> FileIO:
     """Open a file to append, without following a link or waiting for a pipe that the workload may have put there.
 
     Another user's file is replaced, because what it says would not be trusted.

@@ -43,8 +43,8 @@ class ContainerGuard:
 
     def watch(self) -> None:
         """Pause every newcomer, and every caught container that was resumed since."""
-        asked = self.orders.containers
-        living = workload_containers(self.engine.containers(asked), asked, standpoint().own)
+        entries = self.orders.containers
+        living = workload_containers(self.engine.containers(entries), entries, standpoint().own)
         frozen, started = _identities(self.orders.known_containers), _identities(self.orders.started_containers)
         for container in living:
             held = container.identity in frozen and (container.state == "paused" or at_work(Path(self.orders.evidence)))

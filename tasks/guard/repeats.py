@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Source
-from tasks.host.process.newcomer import KEPT, is_written, started
+from tasks.host.process.newcomer import KEPT, is_written, find_origin
 from tasks.host.process.process import Process
 
 
@@ -23,9 +23,9 @@ class Repeat(NamedTuple):
         """Whether it is ended, and not kept."""
         return self.number > KEPT
 
-    def row(self, who: Identity) -> dict[str, Any] | None:
+    def row(self, identity: Identity) -> dict[str, Any] | None:
         """Return what a row says of the source, once it starts newcomers again and again; None if there is no row."""
-        if self.ends and not (who == self.top and is_written(self.number)):
+        if self.ends and not (identity == self.top and is_written(self.number)):
             return None
         return {"again": asdict(self.source), "ended": self.number - KEPT} if self.number >= KEPT else {}
 
@@ -51,13 +51,13 @@ class Repeats:
         One whose parent has ended belongs to the source of its process group.
         """
         pids, found = set(newcomers), dict[Identity, Repeat]()
-        for who in new:
-            top, source = started(snapshot, who.pid, pids)
+        for identity in new:
+            top, source = find_origin(snapshot, identity.pid, pids)
             if top.identity not in self._known:
                 source = (source or self._groups.get(top.group)) if may_end(top.identity) else None
                 self._known[top.identity] = self._next(top, source) if source else None
             if repeat := self._known[top.identity]:
-                found[who] = repeat
+                found[identity] = repeat
         return found
 
     def _next(self, top: Process, source: Source) -> Repeat:

@@ -27,7 +27,7 @@ class Kin:
     def __init__(self, host: Host, first: Iterable[Identity]) -> None:
         """Begin with the processes to be ended."""
         self._host = host
-        self._known = {who.pid: who for who in first}
+        self._known = {identity.pid: identity for identity in first}
         self._shared = {os.getpgrp(), os.getsid(0)}  # a workload's hook may have started us: then it shares ours
         self._shared |= self._groups_of_strangers()
         self._one_at_a_time, self._over = threading.Lock(), threading.Event()
@@ -64,7 +64,7 @@ class Kin:
     def _descends(self, process: Process) -> bool:
         leaders = {process.group, process.session} - self._shared
         above = (self._known.get(number) for number in (process.parent, *leaders))
-        return any(who and who.start <= process.identity.start and _not_another(who) for who in above)
+        return any(identity and identity.start <= process.identity.start and _not_another(identity) for identity in above)
 
     def _look(self) -> None:
         last, pause = self._host.arrivals(NO_PID)[0], 0.0
@@ -75,9 +75,9 @@ class Kin:
             pause = max(_PAUSE_SECONDS, (time.monotonic() - began) * (_SHARE - 1))
 
 
-def _not_another(who: Identity) -> bool:
+def _not_another(identity: Identity) -> bool:
     """Return whether no other process has this one's pid now."""
     try:
-        return start_of(who.pid) == who.start
+        return start_of(identity.pid) == identity.start
     except ProcessLookupError:
         return True

@@ -24,7 +24,7 @@ _PATIENCE: Final = 15.0
 _SESSION: Final = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
 
 
-def scoped(command: Sequence[str], name: str, *, systemd: bool, root: bool) -> list[str]:
+def wrap_in_scope(command: Sequence[str], name: str, *, systemd: bool, root: bool) -> list[str]:
     """Return a command that outlives us in a systemd scope of its own: a service takes its processes down with it."""
     if not systemd:
         return list(command)
@@ -53,7 +53,7 @@ def outliving(command: Sequence[str], name: str) -> list[str]:
     """Return a command that outlives us on this host; without a reachable systemd (cron, su) it only has a session."""
     root = os.geteuid() == 0
     systemd = BOOTED.is_dir() and (root or bool(_session()))
-    return scoped(command, name, systemd=systemd, root=root)
+    return wrap_in_scope(command, name, systemd=systemd, root=root)
 
 
 def start_guard(descriptor: int | None, orders: GuardConfig) -> Identity:
@@ -74,7 +74,7 @@ def start_guard(descriptor: int | None, orders: GuardConfig) -> Identity:
         env=_guard_environment(orders),
         start_new_session=True,
     )
-    return _ordered(process, orders.to_bytes())
+    return _send_orders(process, orders.to_bytes())
 
 
 def _guard_environment(orders: GuardConfig) -> dict[str, str]:
@@ -120,18 +120,18 @@ def start_as(
     with suppress(BrokenPipeError), process.stdin as pipe:  # type: ignore[union-attr]
         pipe.write(text)
     with process.stderr as answer:  # type: ignore[union-attr]
-        told = _read_all(answer, _PATIENCE)
-    if told is None:
+        answer_text = _read_all(answer, _PATIENCE)
+    if answer_text is None:
         process.kill()
         with suppress(subprocess.TimeoutExpired):  # a file system of the account may hold it
             process.wait(1)
         if process.stdout:
             process.stdout.close()
         raise OSError(f"{orders['command'][0]} did not run within {_PATIENCE:g} s")
-    if told.count("\0") != 1:
+    if answer_text.count("\0") != 1:
         with process:  # whose end closes its pipes
-            raise OSError(told.rpartition("\0")[2] or f"{orders['command'][0]} ended with {process.wait()}")
-    return process, told.partition("\0")[2]
+            raise OSError(answer_text.rpartition("\0")[2] or f"{orders['command'][0]} ended with {process.wait()}")
+    return process, answer_text.partition("\0")[2]
 
 
 def _read_all(answer: IO[bytes], seconds: float) -> str | None:
@@ -162,10 +162,10 @@ def start_keeper(log: Path, orders: Mapping[str, Any]) -> Identity:
             env=environment,
             start_new_session=True,
         )
-    return _ordered(process, json.dumps(orders).encode())
+    return _send_orders(process, json.dumps(orders).encode())
 
 
-def _ordered(process: subprocess.Popen[bytes], orders: bytes) -> Identity:
+def _send_orders(process: subprocess.Popen[bytes], orders: bytes) -> Identity:
     with process.stdin as pipe:  # type: ignore[union-attr]
         pipe.write(orders)
     return _let_go(process)

@@ -44,8 +44,8 @@ def open_lock(lock: Path) -> int:
 
 
 def _own(lock: Path, descriptor: int) -> int:
-    about = os.fstat(descriptor)
-    if (stat.S_ISREG(about.st_mode) or stat.S_ISFIFO(about.st_mode)) and about.st_nlink <= 1:
+    status = os.fstat(descriptor)
+    if (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)) and status.st_nlink <= 1:
         return descriptor
     os.close(descriptor)
     raise OSError(errno.EINVAL, "it is a link or a device", str(lock))
@@ -58,7 +58,7 @@ def take(lock: Path, standing: Identity | None = None) -> int | None:
     free.
     """
     try:
-        descriptor = (handed(standing, lock) if standing else None) or open_lock(lock)
+        descriptor = (request_lock(standing, lock) if standing else None) or open_lock(lock)
     except OSError as error:
         logger.error("The lock %s cannot be opened: %s. The guard watches without it.", lock, error)  # noqa: TRY400
         return None
@@ -89,7 +89,7 @@ def hand_over(listening: socket.socket, descriptor: int) -> None:
                 socket.send_fds(asking, [b"\0"], [descriptor])
 
 
-def handed(guard: Identity, lock: Path) -> int | None:
+def request_lock(guard: Identity, lock: Path) -> int | None:
     """Ask a guard for its open lock file; None if that is another file, or the guard sends none.
 
     Waits for a guard that is just starting, which opens its socket before it blocks SIGTERM.
@@ -99,14 +99,14 @@ def handed(guard: Identity, lock: Path) -> int | None:
         process = read_process(guard.pid)
         late = not process or not process.masks.heeds(signal.SIGTERM) or time.monotonic() > deadline
         try:
-            return _asked(guard, lock)
+            return _request_once(guard, lock)
         except OSError as error:
             if late or not isinstance(error, ConnectionRefusedError):
                 return None
         time.sleep(_POLL_SECONDS)
 
 
-def _asked(guard: Identity, lock: Path) -> int | None:
+def _request_once(guard: Identity, lock: Path) -> int | None:
     wanted = os.stat(lock, follow_symlinks=False)
     with socket.socket(socket.AF_UNIX) as asking:
         asking.settimeout(_DOOR_SECONDS)
@@ -131,7 +131,7 @@ def peer_of(connection: socket.socket) -> tuple[int, int]:
 
 def waits(pid: int, lock: Path) -> bool:
     """Return whether a process is queued for the lock, by the kernel."""
-    return pid in _listed(lock, waiting=True)
+    return pid in _list_pids(lock, waiting=True)
 
 
 def has_lock(pid: int, lock: Path) -> bool:
@@ -143,7 +143,7 @@ def has_lock(pid: int, lock: Path) -> bool:
         wanted = lock.lstat()
         descriptors = os.listdir(f"/proc/{pid}/fd")
     except PermissionError:
-        return pid in _listed(lock)
+        return pid in _list_pids(lock)
     except OSError:
         return False
     return any(_locks(pid, descriptor, wanted) for descriptor in descriptors)
@@ -160,21 +160,21 @@ def _locks(pid: int, descriptor: str, wanted: os.stat_result) -> bool:
 
 def holder(lock: Path) -> Process | None:
     """Return the process that holds the lock: the one that took it, else one that inherited the open file."""
-    took = _listed(lock)
+    took = _list_pids(lock)
     everyone = (int(name) for name in os.listdir("/proc") if name.isdigit()) if took else ()
     return _first_holder((*took, *everyone), lock)
 
 
 def taker(lock: Path) -> Process | None:
     """Return the process that took the lock and still has it; None if it has ended, even if the file was inherited."""
-    return _first_holder(_listed(lock), lock)
+    return _first_holder(_list_pids(lock), lock)
 
 
 def _first_holder(pids: Iterable[int], lock: Path) -> Process | None:
     return next((process for pid in pids if has_lock(pid, lock) and (process := read_process(pid))), None)
 
 
-def _listed(lock: Path, *, waiting: bool = False) -> list[int]:
+def _list_pids(lock: Path, *, waiting: bool = False) -> list[int]:
     """Return the pids that took the lock, or wait for it, by /proc/locks.
 
     The kernel may skip entries while others unlock, so an empty reading is repeated.

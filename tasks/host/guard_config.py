@@ -35,10 +35,10 @@ class GuardConfig:
     started_containers: tuple[str, ...] = ()
     evidence: str = ""
 
-    def same_watch(self, about: dict[str, Any]) -> bool:
+    def same_watch(self, marker: dict[str, Any]) -> bool:
         """Return whether a living guard, by its marker's content, already does what this configuration says."""
-        mine = json.loads(json.dumps(self.about()))
-        return all(about.get(name) == mine[name] for name in ("incident", "lock", "watches"))
+        own = json.loads(json.dumps(self.about()))
+        return all(marker.get(name) == own[name] for name in ("incident", "lock", "watches"))
 
     def about(self) -> dict[str, Any]:
         """Return the marker's content without the guard's identity; a guard can be started again from its `orders`."""
@@ -61,10 +61,10 @@ class GuardConfig:
         return cls.of(json.loads(data))
 
     @classmethod
-    def of(cls, told: dict[str, Any]) -> "GuardConfig":
+    def of(cls, fields: dict[str, Any]) -> "GuardConfig":
         """Read the configuration from parsed JSON. Raises KeyError or TypeError if it is not whole."""
-        told["workload"] = WorkloadDescription.from_row(told["workload"])
+        fields["workload"] = WorkloadDescription.from_row(fields["workload"])
         for name in ("known", "containers", "known_containers", "started", "started_containers"):
-            told[name] = tuple(told[name])
-        told["spared"] = tuple(Identity(**identity) for identity in told["spared"])
-        return cls(**told)
+            fields[name] = tuple(fields[name])
+        fields["spared"] = tuple(Identity(**identity) for identity in fields["spared"])
+        return cls(**fields)

@@ -173,7 +173,7 @@ class LinuxHost:
 
     def ports(self, identities: Iterable[Identity]) -> frozenset[int]:
         """Ask the kernel for the sockets, and these processes for their files."""
-        return processes.ports_of(who.pid for who in identities)
+        return processes.ports_of(identity.pid for identity in identities)
 
     def handles(self, processes: Iterable[Process], models: Collection[FileId] = ()) -> dict[Identity, Handles]:
         """Read their files in /proc."""
@@ -210,10 +210,10 @@ class LinuxHost:
     def wait_gone(self, identities: Iterable[Identity], seconds: float) -> frozenset[Identity]:
         """Wait on pidfds, which become readable when the process ends; some at a time, because descriptors are few."""
         deadline = time.monotonic() + seconds
-        everyone, left = list(identities), frozenset[Identity]()
+        everyone, remaining = list(identities), frozenset[Identity]()
         for first in range(0, len(everyone), _TOGETHER):
-            left |= self._wait_gone(everyone[first : first + _TOGETHER], deadline)
-        return left
+            remaining |= self._wait_gone(everyone[first : first + _TOGETHER], deadline)
+        return remaining
 
     def _wait_gone(self, identities: Iterable[Identity], deadline: float) -> frozenset[Identity]:
         waiting = {}
@@ -227,12 +227,12 @@ class LinuxHost:
                 os.close(descriptor)
 
     def _poll(self, waiting: Mapping[int, Identity], deadline: float) -> frozenset[Identity]:
-        alive = {descriptor: who for descriptor, who in waiting.items() if lives(self, who)}
+        alive = {descriptor: identity for descriptor, identity in waiting.items() if lives(self, identity)}
         poll = select.poll()
         for descriptor in alive:
             poll.register(descriptor, select.POLLIN)
-        while alive and (left := deadline - time.monotonic()) > 0:
-            for descriptor, _ in poll.poll(left * 1000):
+        while alive and (remaining := deadline - time.monotonic()) > 0:
+            for descriptor, _ in poll.poll(remaining * 1000):
                 poll.unregister(descriptor)
                 del alive[descriptor]
         return frozenset(alive.values())

@@ -126,8 +126,8 @@ def _text(path: str, owners: Collection[int], anybody: int = 0) -> str:
     """Return the beginning of a regular file of these accounts, or of one with a bit of `anybody` in its mode."""
     descriptor = os.open(path, _FLAGS)
     with os.fdopen(descriptor, "rb") as file:
-        about = os.fstat(descriptor)
-        if not stat.S_ISREG(about.st_mode) or not (about.st_uid in owners or about.st_mode & anybody):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or not (status.st_uid in owners or status.st_mode & anybody):
             raise PermissionError(path)
         return file.read(_MOST).decode(errors="replace")
 

@@ -24,9 +24,9 @@ def hidden_by(mounts: str, effective: int, groups: Collection[int]) -> str:
     """
     lines = (line.split(" ") for line in mounts.split("\n"))
     options = [words[-1] for words in lines if words[_PLACE : _PLACE + 1] == ["/proc"]]
-    told = dict(each.partition("=")[::2] for each in options[-1].split(",")) if options else {}
-    hides = told.get("hidepid", "off")
-    sees = hides not in {"ptraceable", "4"} and int(told.get("gid", 0)) in groups
+    values = dict(each.partition("=")[::2] for each in options[-1].split(",")) if options else {}
+    hides = values.get("hidepid", "off")
+    sees = hides not in {"ptraceable", "4"} and int(values.get("gid", 0)) in groups
     return "" if hides in {"off", "0"} or sees or effective >> _SYS_PTRACE & 1 else f"hidepid={hides}"
 
 

@@ -27,14 +27,14 @@ def met_in_passing(host: Host, last: int) -> list[Process]:
     now, new = host.arrivals(last)
     if now == last:
         return []
-    met = {process.identity: process for process in new}
+    newcomers = {process.identity: process for process in new}
     began, looks = time.monotonic(), 0
     while (passed := time.monotonic() - began) < _SECONDS or (looks < _LOOKS and passed < _LONGEST_SECONDS):
         now, new = host.arrivals(now)
-        met |= {process.identity: process for process in new}
+        newcomers |= {process.identity: process for process in new}
         looks += 1
         time.sleep(_PAUSE_SECONDS)
-    return [process for identity, process in met.items() if not lives(host, identity)]
+    return [process for identity, process in newcomers.items() if not lives(host, identity)]
 
 
 def come_and_gone(

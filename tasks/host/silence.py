@@ -45,8 +45,8 @@ class Change:
 
 
 def _process(row: Mapping[str, Any]) -> Process:
-    made = {"identity": Identity(**row["identity"]), "masks": Masks(**row["masks"]), "command": tuple(row["command"])}
-    return Process(**{**row, **made, "ports": frozenset(row["ports"])})
+    parts = {"identity": Identity(**row["identity"]), "masks": Masks(**row["masks"]), "command": tuple(row["command"])}
+    return Process(**{**row, **parts, "ports": frozenset(row["ports"])})
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def judge_silence(
         identities = [each.identity for each in change.lineage]
         if change.lineage and is_excused(change):
             continue
-        ends = any(who in ended for who in identities) or (change.pid > 0 and change.at <= settles)
+        ends = any(identity in ended for identity in identities) or (change.pid > 0 and change.at <= settles)
         (settled if ends and not any(map(is_at_work, identities[:1])) else broken).append(change)
     return Silence(tuple(broken), tuple(settled), heard.deaf, heard.blind)
 

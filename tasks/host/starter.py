@@ -90,8 +90,8 @@ class Starter:
     @property
     def why(self) -> str:
         """What it is or does, and the way to stop it."""
-        told = f"{self.kind}, which may" if self.identity else "may"
-        return f"{told} start the workload again 再起動の可能性; to stop it 停止方法: {self.how_to_stop}"
+        description = f"{self.kind}, which may" if self.identity else "may"
+        return f"{description} start the workload again 再起動の可能性; to stop it 停止方法: {self.how_to_stop}"
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,8 @@ def living(
     children: dict[int, list[Process]] = {}
     for each in snapshot.values():
         children.setdefault(each.parent, []).append(each)
-    mine = (snapshot[pid] for pid in pids if snapshot[pid].alive and not snapshot[pid].container)
-    found = [_judge(each, children.get(each.pid, ()), facts) for each in mine]
+    own = (snapshot[pid] for pid in pids if snapshot[pid].alive and not snapshot[pid].container)
+    found = [_judge(each, children.get(each.pid, ()), facts) for each in own]
     return (
         tuple(each for each in found if isinstance(each, Starter)),
         tuple(each for each in found if isinstance(each, Unknown)),
@@ -178,13 +178,13 @@ def _judge(process: Process, children: Iterable[Process], facts: Facts) -> Start
     working = [each for each in children if each.alive and not each.stopped]
     waits = next((each for each in working if names_of(each) & WAITERS), None)
     if is_prompt(process, facts.typed):
-        return _typed(process, waits, facts, here=here)
+        return _judge_shell(process, waits, facts, here=here)
     goes_on = waits or _REPEATS.search(text) or not all(map(quotes, working))
     known = here or process.identity in facts.started or facts.names.run_in(text)
     return Starter(Kind.LOOP, shown, stop, process.identity) if (named and goes_on) or (waits and known) else None
 
 
-def _typed(process: Process, waits: Process | None, facts: Facts, *, here: bool) -> Starter | Unknown | None:
+def _judge_shell(process: Process, waits: Process | None, facts: Facts, *, here: bool) -> Starter | Unknown | None:
     """Judge a person's shell: what was typed is not readable, only what it waits for."""
     shown, began = process_line(process, _SHOWN), process.identity in facts.started
     if waits is None or not (here or began):
@@ -217,12 +217,12 @@ def units(
     its restart is, whatever its properties name. `spared` are units and main processes. A service that runs something
     else is judged by its processes.
     """
-    for about in shown:
-        name, text = about.get("Id", ""), f"{about.get('ExecStart', '')}\n{about.get('WorkingDirectory', '')}"
-        if is_down(about) or about.get("SubState") == "exited" or not {name, about.get("MainPID")}.isdisjoint(spared):
+    for properties in shown:
+        name, text = properties.get("Id", ""), f"{properties.get('ExecStart', '')}\n{properties.get('WorkingDirectory', '')}"
+        if is_down(properties) or properties.get("SubState") == "exited" or not {name, properties.get("MainPID")}.isdisjoint(spared):
             continue
-        again = about["ActiveState"] == "activating" or (names.command(text) and about.get("Restart", "") != "no")
-        waits = name in started and about.get("SubState", "").startswith("auto-restart")
+        again = properties["ActiveState"] == "activating" or (names.command(text) and properties.get("Restart", "") != "no")
+        waits = name in started and properties.get("SubState", "").startswith("auto-restart")
         if waits or (names.place(text) and again):
             yield Starter(Kind.UNIT, visible(name), f"systemctl stop {visible(name)}")
 
@@ -241,7 +241,7 @@ def entry(kind: Kind, path: str, text: str, names: Names, how_to_stop: str) -> I
         bare = "" if line.lstrip().startswith(("#", ";")) else line
         if found := names.entry(bare) if by_line else names.place(bare) or names.command(bare):
             word = found[0] if names.place(bare) else found[0].partition(" ")[0]
-            told = f"in {path}, line {number}: {redact(word)}"
-            yield Starter(kind, visible(told), visible(how_to_stop.replace("{name}", section)))
+            line_at = f"in {path}, line {number}: {redact(word)}"
+            yield Starter(kind, visible(line_at), visible(how_to_stop.replace("{name}", section)))
             if not by_line and section == "NAME":
                 return

@@ -23,18 +23,18 @@ def continue_above(host: Host, ran: Collection[Identity], held: Collection[Ident
     a terminal that a shell has: it is left to `fg`, but ended if it has lost its child.
     """
     waiting = above_held(host.snapshot(), ran, held)
-    free, tries, quiet = [who for who in ran if who not in waiting and host.get_process(who)], Counter[Identity](), 0
+    free, tries, quiet = [identity for identity in ran if identity not in waiting and host.get_process(identity)], Counter[Identity](), 0
     deadline = time.monotonic() + _SECONDS
     while free and quiet < _QUIET_LOOKS and time.monotonic() < deadline:
-        standing = [who for who in free if tries[who] < _TRIES and _stands(host, who)]
-        for who in standing:
-            send_signal(host, who, SIGCONT)
+        standing = [identity for identity in free if tries[identity] < _TRIES and _stands(host, identity)]
+        for identity in standing:
+            send_signal(host, identity, SIGCONT)
         tries.update(standing)
         quiet = 0 if standing else quiet + 1
         time.sleep(_POLL_SECONDS)
-    for who in bereft(host.snapshot(), free) if free else ():
-        send_signal(host, who, SIGTERM)
-        send_signal(host, who, SIGCONT)
+    for identity in bereft(host.snapshot(), free) if free else ():
+        send_signal(host, identity, SIGTERM)
+        send_signal(host, identity, SIGCONT)
     return waiting
 
 
@@ -44,11 +44,11 @@ def wake(host: Host, ran: Collection[Identity], held: Collection[Identity]) -> N
     It hears of the child's end only if it runs by then.
     """
     waiting = above_held(host.snapshot(), ran, held)
-    for who in ran:
-        if who not in waiting and _stands(host, who):
-            send_signal(host, who, SIGCONT)
+    for identity in ran:
+        if identity not in waiting and _stands(host, identity):
+            send_signal(host, identity, SIGCONT)
 
 
-def _stands(host: Host, who: Identity) -> bool:
-    process = host.get_process(who)
+def _stands(host: Host, identity: Identity) -> bool:
+    process = host.get_process(identity)
     return process is not None and process.state == "T"

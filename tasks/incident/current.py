@@ -34,10 +34,10 @@ def last_opened(workload: "WorkloadFields") -> bytes:
 
 def note_opened(workload: "WorkloadFields", incident: Incident) -> bool:
     """Write down which incident is open, in the first base that takes it; False if none does."""
-    said = TypeAdapter(Incident).dump_json(incident, indent=1)
+    content = TypeAdapter(Incident).dump_json(incident, indent=1)
     for base in bases(workload):
         try:
-            write_whole(base / OPEN, said, 0o644)
+            write_whole(base / OPEN, content, 0o644)
         except OSError:
             with suppress(OSError):
                 (base / OPEN).unlink()  # it names an older incident
@@ -53,12 +53,12 @@ def opening(workload: "WorkloadFields", incident: Incident) -> Iterator[None]:
     If it could not be opened, this is undone, because every later run would insist on it. If the disk is full, there is
     no base before the folder is made; then it is written down afterwards.
     """
-    before = _said(workload)
+    before = _read_notes(workload)
     noted = note_opened(workload, incident)
     try:
         yield
     except BaseException:
-        _say_again(workload, before)
+        _restore_notes(workload, before)
         raise
     if not noted and not note_opened(workload, incident):
         logger.error("No disk could store which incident is open. To carry it on, give incident_id=%s", incident.id)
@@ -70,19 +70,19 @@ def _notes(workload: "WorkloadFields") -> list[Path]:
     return sorted(there, key=lambda path: path.lstat().st_mtime_ns)
 
 
-def _said(workload: "WorkloadFields") -> dict[Path, bytes]:
-    said = {}
+def _read_notes(workload: "WorkloadFields") -> dict[Path, bytes]:
+    notes = {}
     for path in _notes(workload):
         with suppress(OSError):
-            said[path] = read_ours(path)
-    return said
+            notes[path] = read_ours(path)
+    return notes
 
 
-def _say_again(workload: "WorkloadFields", said: Mapping[Path, bytes]) -> None:
+def _restore_notes(workload: "WorkloadFields", notes: Mapping[Path, bytes]) -> None:
     for path in _notes(workload):
         with suppress(OSError):
             path.unlink()
-    for path, content in said.items():
+    for path, content in notes.items():
         with suppress(OSError):
             write_whole(path, content, 0o644)
 
@@ -134,8 +134,8 @@ def unfinished_incident(workload: "WorkloadFields") -> str | None:
 @cache
 def _tell_lost(incident: str) -> None:
     """Log, once a process, that an incident cannot be carried on: another boot may not continue its claim."""
-    told = "%s is over: its folder was lost with an earlier boot, as one in memory is. The next is another incident"
-    logger.error(told, incident)
+    message = "%s is over: its folder was lost with an earlier boot, as one in memory is. The next is another incident"
+    logger.error(message, incident)
 
 
 def at_work_or_left(workload: "WorkloadFields") -> str:

@@ -57,18 +57,18 @@ def base_of(workload: "WorkloadFields") -> Path:
 
 def cordon_base(workload: "WorkloadFields") -> Path:
     """Return the folder with the cordon's marker and the list of what was paused."""
-    return next((base for base in bases(workload) if _cordoned(base)), base_of(workload))
+    return next((base for base in bases(workload) if _is_cordoned(base)), base_of(workload))
 
 
 def cordon_dir(workload: "WorkloadFields", home: Path) -> Path:
     """Return the folder for the marker of an incident's guard: where a marker exists, else where the incident lies."""
     standing = cordon_base(workload)
-    if _cordoned(standing):
+    if _is_cordoned(standing):
         return standing
     return next((base for base in bases(workload) if home.is_relative_to(base)), standing)
 
 
-def _cordoned(base: Path) -> bool:
+def _is_cordoned(base: Path) -> bool:
     return any(os.path.lexists(base / name) for name in (CORDON, PRIOR))
 
 

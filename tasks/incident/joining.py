@@ -58,19 +58,19 @@ def leave(bases: Sequence[Path], incident: str, run: str, alarm: Alarm | None) -
     """Write the trigger into the incident's folder; idempotent. False if no disk takes it."""
     for home in (home for base in bases for home in incidents_in(base)):
         if home.name == incident:
-            about = {"run": run, "at": _now(), "alarm": alarm.facts if alarm else {}}
-            return _create(home / TRIGGERS, f"{run}.json", about)
+            trigger = {"run": run, "at": _now(), "alarm": alarm.facts if alarm else {}}
+            return _create(home / TRIGGERS, f"{run}.json", trigger)
     return False
 
 
-def left(home: Path) -> list[dict[str, Any]]:
+def read_triggers(home: Path) -> list[dict[str, Any]]:
     """Return the triggers in an incident's folder, in the order in which they came."""
     found = []
     for path in (home / TRIGGERS).glob("*.json"):
         with suppress(OSError, ValueError):
-            if isinstance(about := json.loads(read_plain(path)), dict):
-                found.append(about)
-    return sorted(found, key=lambda about: str(about.get("at")))
+            if isinstance(trigger := json.loads(read_plain(path)), dict):
+                found.append(trigger)
+    return sorted(found, key=lambda trigger: str(trigger.get("at")))
 
 
 def own_incident(run: str, bases: Iterable[Path]) -> Path | None:
@@ -110,7 +110,7 @@ def past(bases: Iterable[Path]) -> Iterator[Past]:
             runs=frozenset({*_strings(rows, "run"), *_own_runs(entries)}),
             processes=frozenset(identity for row in here if (identity := Identity.of(row))),
             stands=home.name in standing and word in CONTAINED,
-            lifted=_lifted(entries),
+            lifted=_find_lift(entries),
             thawed=thawed,
         )
 
@@ -136,19 +136,19 @@ def _strings(rows: Iterable[Mapping[str, Any]], name: str) -> Iterator[str]:
     return (row[name] for row in rows if isinstance(row.get(name), str) and row[name])
 
 
-def _lifted(entries: Iterable[Mapping[str, Any]]) -> datetime | None:
+def _find_lift(entries: Iterable[Mapping[str, Any]]) -> datetime | None:
     times = [entry["utc"] for entry in entries if entry.get("action") in {"uncordoned", "thawed"}]
     with suppress(IndexError, TypeError, ValueError):
         return datetime.fromisoformat(times[-1])
     return None
 
 
-def _create(folder: Path, name: str, about: Mapping[str, Any]) -> bool:
+def _create(folder: Path, name: str, content: Mapping[str, Any]) -> bool:
     if os.sep in name:  # the id of a run comes from the environment
         return False
     try:
         os.close(make_folder(folder, 0o700))
-        write_once(folder / name, json.dumps(about).encode())
+        write_once(folder / name, json.dumps(content).encode())
     except OSError:
         return False
     return True
@@ -160,7 +160,7 @@ def _now() -> str:
 
 def take_over_triggers(home: Path, log: CustodyLog) -> int:
     """Log each trigger that is not in the log yet; return how many. Keeps the files, which are created only once."""
-    if not (triggers := left(home)):
+    if not (triggers := read_triggers(home)):
         return 0
     known = {entry["object"] for entry in log.entries() if entry["action"] == "triggered"}
     new = [trigger for trigger in triggers if str(trigger.get("run")) not in known]

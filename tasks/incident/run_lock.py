@@ -23,7 +23,7 @@ from tasks.host.process.program import runs_ours
 from tasks.host.process.table import get_process, start_of
 from tasks.incident.layout import OWNER, REHEARSAL
 from tasks.system.atomic_files import read_plain
-from tasks.system.ours import exposed, opened_folder
+from tasks.system.ours import find_exposure, opened_folder
 from tasks.system.time_limit import time_limit
 
 PAPER: Final = "postmortem"
@@ -48,7 +48,7 @@ def take_ownership(evidence: Path, purpose: Purpose = "evacuation", *, dry_run: 
         sign(kept, purpose)
         return kept
     deadline = time.monotonic() + time_limit().remaining(_SETTLE_SECONDS)
-    while (descriptor := _locked(path)) is None:
+    while (descriptor := _open_locked(path)) is None:
         if is_owned(evidence, dry_run=dry_run):
             return None
         if time.monotonic() >= deadline:
@@ -59,7 +59,7 @@ def take_ownership(evidence: Path, purpose: Purpose = "evacuation", *, dry_run: 
     return descriptor
 
 
-def _locked(path: Path) -> int | None:
+def _open_locked(path: Path) -> int | None:
     """Return the descriptor of the locked file if it still lies at the path; None if the lock cannot be taken.
 
     Nor is it taken of another account's file, in which that account could sign for us. Raises OSError if there is no
@@ -146,7 +146,7 @@ def has_ownership(evidence: Path) -> bool:
 
 def owner(evidence: Path, *, dry_run: bool = False) -> str:
     """Return the purpose of the run of ours that has the lock; empty if there is none."""
-    return str(_signed(_path(evidence, dry_run=dry_run)).get("purpose", ""))
+    return str(_read_signature(_path(evidence, dry_run=dry_run)).get("purpose", ""))
 
 
 def is_owned(evidence: Path, *, dry_run: bool = False) -> bool:
@@ -155,7 +155,7 @@ def is_owned(evidence: Path, *, dry_run: bool = False) -> bool:
         return True
     path = _path(evidence, dry_run=dry_run)
     run = _taker(path)
-    return run is not None and run.user in _trusted(path.parent) and runs_ours(run)
+    return run is not None and run.user in _trusted_accounts(path.parent) and runs_ours(run)
 
 
 def at_work(evidence: Path) -> bool:
@@ -178,17 +178,17 @@ def _taker(path: Path) -> Process | None:
 def _is_believed(path: Path) -> bool:
     """Return whether only accounts whose runs count can have written the lock file."""
     with suppress(OSError):
-        return _is_of(path.lstat(), _trusted(path.parent))
+        return _is_of(path.lstat(), _trusted_accounts(path.parent))
     return False
 
 
 def incident_at_work(evidence: Path) -> str:
     """Return the incident that an evacuation works on now; empty if none is open yet."""
-    signed = _signed(_path(evidence, dry_run=False))
+    signed = _read_signature(_path(evidence, dry_run=False))
     return known_id(signed.get("incident")) if signed.get("purpose") == "evacuation" else ""
 
 
-def _signed(path: Path) -> dict[str, Any]:
+def _read_signature(path: Path) -> dict[str, Any]:
     """Return what the owner has written about itself, if it is a living run of ours and has the lock."""
     try:
         signed = json.loads(read_plain(path)) if _is_believed(path) else {}
@@ -196,14 +196,14 @@ def _signed(path: Path) -> dict[str, Any]:
         return {}
     identity = Identity.of(signed)
     process = get_process(identity) if identity else None
-    ours = process and process.alive and process.user in _trusted(path.parent) and "purpose" in signed
+    ours = process and process.alive and process.user in _trusted_accounts(path.parent) and "purpose" in signed
     return dict(signed) if process and ours and lock.has_lock(process.pid, path) else {}
 
 
-def _trusted(evidence: Path) -> set[int]:
+def _trusted_accounts(evidence: Path) -> set[int]:
     """Return the accounts whose runs count."""
     with suppress(OSError):
-        open_to_others = exposed(evidence.parent / OWNER)  # a name that is not there: who could take it?
+        open_to_others = find_exposure(evidence.parent / OWNER)  # a name that is not there: who could take it?
         own = set() if open_to_others else {evidence.lstat().st_uid} - {evidence.parent.stat().st_uid}
         return {0, os.geteuid(), *own}
     return {0, os.geteuid()}
@@ -218,6 +218,6 @@ def sign(descriptor: int, purpose: Purpose, incident: str = "") -> None:
     with suppress(OSError):
         os.fchmod(descriptor, 0o644)  # a run of another account has to read it
         me = {"purpose": purpose, "incident": incident, "pid": os.getpid(), "start": start_of(os.getpid())}
-        said = json.dumps(me).encode()
-        os.pwrite(descriptor, said, 0)
-        os.ftruncate(descriptor, len(said))
+        content = json.dumps(me).encode()
+        os.pwrite(descriptor, content, 0)
+        os.ftruncate(descriptor, len(content))

@@ -22,9 +22,9 @@ def announce(run: str, name: str, news: News, event: str = EVENT_CONTAINED, **pa
     """
     if PREFECT_API_URL.value() is None:
         return
-    about = {"prefect.resource.id": f"prefect.flow-run.{run}", "prefect.resource.name": name}
+    resource = {"prefect.resource.id": f"prefect.flow-run.{run}", "prefect.resource.name": name}
     state = {"prefect.state-name": news.state, "prefect.state-message": news.message}
-    emit_event(event, {**about, **state}, payload=payload)
+    emit_event(event, {**resource, **state}, payload=payload)
 
 
 def announce_containment(
@@ -42,4 +42,4 @@ def announce_containment(
             announce(context.run.id, name, contained_news(context.incident.id, where, result_of(stopped, Stop), found))
 
     if not context.run.dry_run and context.run.order is None:
-        apart(told)
+        apart(announce_once_known)

@@ -102,14 +102,14 @@ def await_decision(
     request that the server does not answer is repeated until then.
     """
     over = Event()
-    answer, _ = apart(lambda: _answered(UUID(run), question, over, cancelled, form))
+    answer, _ = apart(lambda: _poll_answer(UUID(run), question, over, cancelled, form))
     cancelled.await_end(answer, seconds)
     over.set()
     wait([answer], _LAST_SECONDS)
     return answer.result() if answer.done() else None
 
 
-def _answered(
+def _poll_answer(
     run: UUID, question: str, over: Event, cancelled: Cancellation, form: type[StopOrThaw]
 ) -> StopOrThaw | None:
     """Show the question and poll for the answer until `over` is set; then resume the run, and look once more."""
@@ -119,7 +119,7 @@ def _answered(
         last = over.is_set()
         with suppress(Exception), get_client(sync_client=True) as client:
             if not put and not last:
-                client.set_flow_run_state(run, _paused(question, server_time(client), keyset))
+                client.set_flow_run_state(run, _pause(question, server_time(client), keyset))
                 form.with_initial_data(description=question).save(keyset, run)
                 put = True
             if last and not cancelled and (now := client.read_flow_run(run).state) and now.is_paused():
@@ -130,7 +130,7 @@ def _answered(
         over.wait(_POLL_SECONDS)
 
 
-def _paused(question: str, now: datetime, keyset: Mapping[Any, str]) -> "State[Any]":
+def _pause(question: str, now: datetime, keyset: Mapping[Any, str]) -> "State[Any]":
     """Return the state of a run that asks. The server ends it by its own clock, long after our deadline."""
     until, headline = now + timedelta(seconds=ASK_SECONDS * 2), question.partition("\n")[0].replace("*", "")
     state: State[Any] = Paused(pause_expiration_time=until, pause_key=_STOP_OR_THAW, message=headline)
@@ -140,18 +140,18 @@ def _paused(question: str, now: datetime, keyset: Mapping[Any, str]) -> "State[A
 
 def ask(question: str, key: str) -> Approval:
     """Suspend this run until a person has answered; return the answer in the resumed run, as `_suspended` does."""
-    return _suspended(Approval.with_initial_data(description=question), key)
+    return _suspend(Approval.with_initial_data(description=question), key)
 
 
 def fill_in(incident: str, before: PostmortemFields) -> tuple[str, dict[str, str]]:
     """Suspend this run until a person has filled in the postmortem's form; return who, and the texts."""
-    about = f"**Postmortem of {incident}**: what is left empty stays open. ポストモーテムの記入。空欄は未記入のまま。"
-    form = PostmortemForm.with_initial_data(description=about, **asdict(before))
-    filled = _suspended(form, f"postmortem-{incident}").model_dump()
+    description = f"**Postmortem of {incident}**: what is left empty stays open. ポストモーテムの記入。空欄は未記入のまま。"
+    form = PostmortemForm.with_initial_data(description=description, **asdict(before))
+    filled = _suspend(form, f"postmortem-{incident}").model_dump()
     return str(filled["by"]), {each.name: str(filled[each.name]) for each in fields(before)}
 
 
-def _suspended(form: type[R], key: str) -> R:
+def _suspend(form: type[R], key: str) -> R:
     """Suspend this run until a person has filled in the form.
 
     `key` identifies the question, which is asked once. Raises Refused outside a deployment, where nobody could resume

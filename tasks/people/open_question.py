@@ -26,8 +26,8 @@ class OpenQuestion:
 def open_question(home: Path) -> OpenQuestion | None:
     """Return the question of the incident in this folder that is open now; None if there is none."""
     entries = list(caught_lines(home / CUSTODY_LOG))
-    asked = question_of(entries)
-    if asked.until is None or asked.decision or asked.until < datetime.now(UTC):
+    question = question_of(entries)
+    if question.until is None or question.decision or question.until < datetime.now(UTC):
         return None
     entry = next(each for each in reversed(entries) if each.get("action") == "asked")
-    return OpenQuestion(str(entry["actor"]["run"]), asked.until, str(entry.get("unanswered", "")))
+    return OpenQuestion(str(entry["actor"]["run"]), question.until, str(entry.get("unanswered", "")))

@@ -49,22 +49,22 @@ def thaw_decided(context: RunContext, looked: Sequence[Evidence]) -> bool:
         return False
     if not (terms.asks(find_server_time() or now) if isinstance(terms, Order) else terms.on_alarm == "ask"):
         return False
-    asked = question_of(context.log.entries())
-    if asked.decision:
-        return asked.decision == "thaw"
-    left = seconds_left(asked, now, terms.ask_seconds)
-    until = " / ".join(both_times(now + timedelta(seconds=left)))
-    if asked.until is None:
-        start_keeper(context.directory.path / DEADLINE_LOG, _orders(context, left))
-        about = {"until": (now + timedelta(seconds=left)).isoformat(), "unanswered": terms.unanswered}
-        context.log.write("asked", context.incident.id, **about, result=f"until {until}, else {terms.unanswered}")
-    answer = await_decision(context.run.id, question(context, looked, until), left, context.cancelled)
+    earlier = question_of(context.log.entries())
+    if earlier.decision:
+        return earlier.decision == "thaw"
+    remaining = seconds_left(earlier, now, terms.ask_seconds)
+    until = " / ".join(both_times(now + timedelta(seconds=remaining)))
+    if earlier.until is None:
+        start_keeper(context.directory.path / DEADLINE_LOG, _orders(context, remaining))
+        details = {"until": (now + timedelta(seconds=remaining)).isoformat(), "unanswered": terms.unanswered}
+        context.log.write("asked", context.incident.id, **details, result=f"until {until}, else {terms.unanswered}")
+    answer = await_decision(context.run.id, question(context, looked, until), remaining, context.cancelled)
     if context.cancelled and not answer:
         return False
     decision = answer.decision if answer else terms.unanswered
-    told = f"{decision}: {visible(answer.summary, LINE_LIMIT) if answer else f'nobody answered until {until}'}"
-    who = {"by": answer.by, "why": answer.why} if answer else {}
-    context.log.write("answered", context.incident.id, decision=decision, result=told, **who)
+    message = f"{decision}: {visible(answer.summary, LINE_LIMIT) if answer else f'nobody answered until {until}'}"
+    person = {"by": answer.by, "why": answer.why} if answer else {}
+    context.log.write("answered", context.incident.id, decision=decision, result=message, **person)
     return decision == "thaw"
 
 

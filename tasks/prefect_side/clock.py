@@ -9,7 +9,7 @@ from httpx import HTTPError
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from tasks.system.server_date import time_told
+from tasks.system.server_date import parse_date_header
 
 AT_ONCE: Final = {PREFECT_API_REQUEST_TIMEOUT: 5.0, PREFECT_CLIENT_MAX_RETRIES: 0}
 """Settings under which a client asks once, and for five seconds at most."""
@@ -20,7 +20,7 @@ def server_time(client: SyncPrefectClient) -> datetime:
 
     Raises an error of httpx if the server does not answer.
     """
-    return time_told(client.hello().headers.get("date")) or datetime.now(UTC)
+    return parse_date_header(client.hello().headers.get("date")) or datetime.now(UTC)
 
 
 def find_server_time() -> datetime | None:
@@ -30,7 +30,7 @@ def find_server_time() -> datetime | None:
         temporary_settings(AT_ONCE),
         get_client(sync_client=True) as client,
     ):
-        return time_told(client.hello().headers.get("date"))
+        return parse_date_header(client.hello().headers.get("date"))
     return None
 
 

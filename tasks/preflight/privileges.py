@@ -8,7 +8,7 @@ from typing import Final
 from tasks.host.rights import effective_capabilities, hidden_from_us
 from tasks.incident.directory import evidence_of
 from tasks.runtime.context import RunContext
-from tasks.system.ours import exposed
+from tasks.system.ours import find_exposure
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def missing_rights(effective: int, euid: int, owner: int) -> tuple[str, ...]:
 
 def in_strange_hands(folder: Path, euid: int) -> str:
     """Return a sentence if another account can replace the folder, a parent or a link to it; else empty."""
-    if not (place := exposed(folder, euid)):
+    if not (place := find_exposure(folder, euid)):
         return ""
     return f"{folder} lies in {place}: another account can move or forge it; give another evidence_dir"
 

@@ -34,7 +34,7 @@ from tasks.incident.last_word import THAWED, is_finished, last_word
 from tasks.incident.layout import CORDON, EARLY, FROZEN, INCIDENT, incidents_in
 from tasks.incident.run_lock import PAPER, at_work, owner, take_ownership
 from tasks.prestart.groups import freeze_in_place
-from tasks.prestart.journal import EarlyFreeze, keep, note_unkept, rows_above, rows_for, rows_lost, unlocked, write_rows
+from tasks.prestart.journal import EarlyFreeze, keep, note_unkept, rows_above, rows_for, rows_lost, close_lock, write_rows
 from tasks.prestart.reasons import NothingToFreeze, NotNow
 from tasks.system.atomic_files import identities
 from tasks.system.declarations import require_declared
@@ -57,12 +57,12 @@ def freeze_early(run: "KnownRun") -> EarlyFreeze | None:
 
     A failure here is reported and does not stop the run, which freezes again in any case.
     """
-    return _tried(lambda: freeze_for(run))
+    return _try_freeze(lambda: freeze_for(run))
 
 
 def freeze_described(given: Mapping[str, Any], incident: str | None = None) -> EarlyFreeze | None:
     """Freeze a workload that a file describes, without a server. None if that was not done."""
-    return _tried(lambda: _locked_freeze(_here(recognisable(given, socket.gethostname())), incident))
+    return _try_freeze(lambda: _locked_freeze(_here(recognisable(given, socket.gethostname())), incident))
 
 
 def freeze_until_its_run(given: Mapping[str, Any]) -> EarlyFreeze:
@@ -70,7 +70,7 @@ def freeze_until_its_run(given: Mapping[str, Any]) -> EarlyFreeze:
 
     Raises NotNow and whatever else prevents it.
     """
-    return unlocked(_locked_freeze(_here(recognisable(given, given["host"])), None))
+    return close_lock(_locked_freeze(_here(recognisable(given, given["host"])), None))
 
 
 def members_described(given: Mapping[str, Any]) -> list[Process]:
@@ -78,7 +78,7 @@ def members_described(given: Mapping[str, Any]) -> list[Process]:
     with suppress(Exception):  # it reports the same reason
         fields = _here(recognisable(given, socket.gethostname()))
         snapshot = LinuxHost(fields["api_port"], root=fields["root"]).snapshot()
-        return [snapshot[who.pid] for who in _finder(fields, _bases(fields, _folder_of(fields)))(snapshot)]
+        return [snapshot[identity.pid] for identity in _finder(fields, _bases(fields, _folder_of(fields)))(snapshot)]
     return []
 
 
@@ -101,7 +101,7 @@ def freeze_for(run: "KnownRun") -> EarlyFreeze:
 
 
 @contextmanager
-def uninterrupted() -> Iterator[None]:
+def defer_signals() -> Iterator[None]:
     """Delay SIGTERM and SIGINT until it is written down which processes are frozen, so that they can be thawed."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     try:
@@ -110,7 +110,7 @@ def uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _tried(freeze: Callable[[], EarlyFreeze]) -> EarlyFreeze | None:
+def _try_freeze(freeze: Callable[[], EarlyFreeze]) -> EarlyFreeze | None:
     try:
         return keep(freeze())
     except NothingToFreeze:
@@ -128,7 +128,7 @@ def _locked_freeze(workload: Mapping[str, Any], incident: str | None, run: str =
         if (own := own_incident(run, bases)) and is_finished(own):
             raise NothingToFreeze
         _require_known_here(bases, incident)
-        with _owned(evidence, bases) as lock:
+        with _hold_lock(evidence, bases) as lock:
             return replace(_freeze(workload, evidence, bases, tuple(losses)), lock=lock)
 
 
@@ -169,7 +169,7 @@ def _folder_of(workload: Mapping[str, Any]) -> Path:
 
 
 @contextmanager
-def _owned(evidence: Path, bases: Sequence[Path]) -> Iterator[int | None]:
+def _hold_lock(evidence: Path, bases: Sequence[Path]) -> Iterator[int | None]:
     """Hold the lock of the workload's runs, which stays open. NotNow while another run works, which may thaw.
 
     If no disk takes the lock, a run at work has its lock in memory, under a name that is not known here. So it is where
@@ -217,7 +217,7 @@ def _freeze(
             write_rows(*so_far())
 
     try:
-        _halt(host, find, _held(homes), frozen, note)
+        _halt(host, find, _read_held(homes), frozen, note)
     except Exception as reason:  # noqa: BLE001  what is frozen has to be written down whatever went wrong
         say(f"not all was frozen before the start of the run: {type(reason).__name__}: {reason}", error=True)
     early, rows = so_far()
@@ -252,14 +252,14 @@ def _halt(host: LinuxHost, find: _Find, held: set[Identity], frozen: dict[Identi
     deadline = time.monotonic() + _FREEZE_SECONDS
     while time.monotonic() < deadline:
         snapshot = host.snapshot()
-        new = [who for who in find(snapshot) if who not in seen]
+        new = [each for each in find(snapshot) if each not in seen]
         if not new and not (again and is_part(snapshot)):
             break
         again = False
         seen.update(new)
-        running = [who for who in new if snapshot[who.pid].state != "T"]
-        frozen.update((who, _now()) for who in running if who not in held)
-        note(running_above(snapshot, [who.pid for who in running]))
+        running = [each for each in new if snapshot[each.pid].state != "T"]
+        frozen.update((each, _now()) for each in running if each not in held)
+        note(running_above(snapshot, [each.pid for each in running]))
         for identity in running:
             at = _now()
             freeze_process(host, snapshot[identity.pid])
@@ -284,7 +284,7 @@ def _bases(workload: Mapping[str, Any], evidence: Path) -> list[Path]:
     return [*own, *(base for disk in (*others, layout.MEMORY) for base in own_folders(disk, "evacuation-"))]
 
 
-def _held(homes: Sequence[Path]) -> set[Identity]:
+def _read_held(homes: Sequence[Path]) -> set[Identity]:
     """Return the processes that an incident has frozen and not thawed."""
     return identities(home / FROZEN for home in homes if last_word(home) != THAWED)
 

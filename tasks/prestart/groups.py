@@ -40,4 +40,4 @@ def freeze_in_place(
 
 def _alone(snapshot: Mapping[int, Process], find: Find) -> frozenset[str]:
     paths = {pid: path_of(process.cgroup) for pid, process in snapshot.items() if process.alive}
-    return alone({who.pid for who in find(snapshot)}, paths, paths.get(os.getpid(), ""))
+    return alone({identity.pid for identity in find(snapshot)}, paths, paths.get(os.getpid(), ""))

@@ -19,7 +19,7 @@ from tasks.custody.containment.identity import Identity
 from tasks.custody.visible import say
 from tasks.host.file_lock import peer_of
 from tasks.incident.run_lock import take_from
-from tasks.prestart.journal import EarlyFreeze, forget_unkept, keep, note_unkept, unkept, unlocked
+from tasks.prestart.journal import EarlyFreeze, forget_unkept, keep, note_unkept, unkept, close_lock
 
 VARIABLE: Final = "EVACUATION_HAND_OVER"
 _ANSWER_SECONDS: Final = 60.0
@@ -33,7 +33,7 @@ class HandOver:
     def __init__(self, facts: Mapping[str, Any], early: EarlyFreeze | None) -> None:
         """Listen from now on. Raises OSError if no socket can be had, TypeError if facts are no JSON values."""
         self.name = f"evacuation-run-{os.urandom(16).hex()}"
-        self._said, self._early = json.dumps([facts, _told(early)]).encode(), early
+        self._said, self._early = json.dumps([facts, _serialize(early)]).encode(), early
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(f"\0{self.name}")
         self._listening.listen()
@@ -54,7 +54,7 @@ class HandOver:
                 asking.settimeout(_ANSWER_SECONDS)
                 self._send(asking)
             finally:
-                self._early = self._early and unlocked(self._early)
+                self._early = self._early and close_lock(self._early)
 
     def _asking(self) -> socket.socket:
         while True:
@@ -79,48 +79,48 @@ def receive(environment: MutableMapping[str, str]) -> tuple[dict[str, Any], Earl
     """
     name = environment.pop(VARIABLE, "")
     try:
-        return _received(name) if name else ({}, None)
+        return _receive(name) if name else ({}, None)
     except (OSError, ValueError, KeyError) as reason:
         say(f"nothing was handed over by the worker: {type(reason).__name__}: {reason}", error=True)
         return {}, None
 
 
-def _received(name: str) -> tuple[dict[str, Any], EarlyFreeze | None]:
+def _receive(name: str) -> tuple[dict[str, Any], EarlyFreeze | None]:
     with socket.socket(socket.AF_UNIX) as asking:
         asking.settimeout(_ANSWER_SECONDS)
         asking.connect(f"\0{name}")
         if (user := peer_of(asking)[1]) != os.geteuid():  # the names of dead workers can be read, and taken
             raise ConnectionRefusedError(f"user {user} has the worker's name")
-        said, descriptors, _, _ = socket.recv_fds(asking, _BLOCK, 1)
+        content, descriptors, _, _ = socket.recv_fds(asking, _BLOCK, 1)
         for descriptor in descriptors:
             os.set_inheritable(descriptor, False)
         while part := asking.recv(_BLOCK):
-            said += part
-        facts, told = json.loads(said)
-        early = _taken(told, descriptors)
-        if early or told is None:
+            content += part
+        facts, row = json.loads(content)
+        early = _adopt(row, descriptors)
+        if early or row is None:
             asking.sendall(_TAKEN)
     return facts, early
 
 
-def _told(early: EarlyFreeze | None) -> dict[str, Any] | None:
+def _serialize(early: EarlyFreeze | None) -> dict[str, Any] | None:
     if early is None:
         return None
-    at = {who: moment.isoformat() for who, moment in unkept(early).items()}
-    frozen = [[who.pid, who.start, at.get(who)] for who in early.frozen]
-    above = [[who.pid, who.start] for who in early.above]
+    at = {identity: moment.isoformat() for identity, moment in unkept(early).items()}
+    frozen = [[identity.pid, identity.start, at.get(identity)] for identity in early.frozen]
+    above = [[identity.pid, identity.start] for identity in early.above]
     return {"path": str(early.path), "frozen": frozen, "groups": early.groups, "above": above, "losses": early.losses}
 
 
-def _taken(told: dict[str, Any] | None, descriptors: list[int]) -> EarlyFreeze | None:
+def _adopt(row: dict[str, Any] | None, descriptors: list[int]) -> EarlyFreeze | None:
     """Return the early freeze once its lock is this process's own."""
-    if told is None:
+    if row is None:
         return None
-    rows = [(Identity(pid, start), at) for pid, start, at in told["frozen"]]
-    above = tuple(Identity(pid, start) for pid, start in told["above"])
-    frozen, groups, losses = tuple(who for who, _ in rows), tuple(told["groups"]), tuple(told["losses"])
-    early = EarlyFreeze(Path(told["path"]), frozen, groups, above=above, losses=losses)
+    rows = [(Identity(pid, start), at) for pid, start, at in row["frozen"]]
+    above = tuple(Identity(pid, start) for pid, start in row["above"])
+    frozen, groups, losses = tuple(identity for identity, _ in rows), tuple(row["groups"]), tuple(row["losses"])
+    early = EarlyFreeze(Path(row["path"]), frozen, groups, above=above, losses=losses)
     if descriptors and not take_from(early.path.parent, descriptors[0]):
         return None
-    note_unkept({who: datetime.fromisoformat(at) for who, at in rows if at})
+    note_unkept({identity: datetime.fromisoformat(at) for identity, at in rows if at})
     return keep(replace(early, lock=descriptors[0] if descriptors else None))

@@ -20,10 +20,10 @@ from tasks.system.declarations import require_declared
 def join_early(run: KnownRun) -> bool:
     """End the flow run as Joined, if an alarm started it that belongs to an incident."""
     try:
-        asked = _asked(run)
-        if asked is None:
+        found = _find_alarm(run)
+        if found is None:
             return False
-        alarm, base = asked
+        alarm, base = found
         incident = incident_of(_comparable(run, alarm, base), [base])
         return bool(incident) and leave([base], incident, run.id, alarm) and _end(run, incident)
     except Exception as reason:  # noqa: BLE001  the run must start whatever is wrong here
@@ -33,15 +33,15 @@ def join_early(run: KnownRun) -> bool:
 
 def would_join(run: KnownRun) -> bool:
     """Return whether the run belongs to an incident as things stand, without waiting for a run at work."""
-    asked = _asked(run)
-    return asked is not None and bool(incident_of(_comparable(run, *asked), [asked[1]], wait=0))
+    found = _find_alarm(run)
+    return found is not None and bool(incident_of(_comparable(run, *found), [found[1]], wait=0))
 
 
 def _comparable(run: KnownRun, alarm: Alarm, base: Path) -> Alarm:
     return alarm.comparable(run.time(), datetime.now(UTC)) if incidents_in(base) else alarm
 
 
-def _asked(run: KnownRun) -> tuple[Alarm, Path] | None:
+def _find_alarm(run: KnownRun) -> tuple[Alarm, Path] | None:
     """Return the run's alarm and its workload's evidence folder; None for a run that a person has started."""
     parameters = run.parameters
     alarm = Alarm.of(parameters.get("alarm"))

@@ -17,7 +17,7 @@ from tasks.system.atomic_files import read_ours, rows_of, write_whole
 
 _unkept: Final[dict[Identity, datetime]] = {}
 """Processes that this one has stopped and could write down on no disk."""
-_left: Final[dict[Identity, datetime]] = {}
+_remaining: Final[dict[Identity, datetime]] = {}
 """Processes that `take_over` has left to a person and could write down on no disk."""
 
 
@@ -44,7 +44,7 @@ def keep(early: EarlyFreeze) -> EarlyFreeze:
     return replace(early, lock=None)
 
 
-def unlocked(early: EarlyFreeze) -> EarlyFreeze:
+def close_lock(early: EarlyFreeze) -> EarlyFreeze:
     """Close this process's copy of the lock file."""
     if early.lock is not None:
         os.close(early.lock)
@@ -58,23 +58,23 @@ def note_unkept(rows: dict[Identity, datetime]) -> None:
 
 def unkept(early: EarlyFreeze) -> dict[Identity, datetime]:
     """Return which of its processes are written down on no disk, and when they were stopped."""
-    return {who: _unkept[who] for who in early.frozen if who in _unkept}
+    return {identity: _unkept[identity] for identity in early.frozen if identity in _unkept}
 
 
 def forget_unkept(early: EarlyFreeze) -> None:
     """Forget what another process remembers from now on."""
-    for who in early.frozen:
-        _unkept.pop(who, None)
+    for identity in early.frozen:
+        _unkept.pop(identity, None)
 
 
 def rows_for(stopped: Mapping[Identity, datetime], **more: object) -> list[dict[str, Any]]:
     """Return the rows that name these processes, with when each was stopped."""
-    return [{"pid": who.pid, "start": who.start, "at": at.isoformat(), **more} for who, at in stopped.items()]
+    return [{"pid": identity.pid, "start": identity.start, "at": at.isoformat(), **more} for identity, at in stopped.items()]
 
 
 def rows_above(ran: Iterable[Identity]) -> list[dict[str, Any]]:
     """Return the rows that name what ran above the frozen processes, which is not frozen itself."""
-    return [{"above": asdict(who)} for who in ran]
+    return [{"above": asdict(identity)} for identity in ran]
 
 
 def rows_lost(losses: Iterable[str]) -> list[dict[str, Any]]:
@@ -94,16 +94,16 @@ def _others(early: EarlyFreeze) -> list[dict[str, Any]]:
     """Return the rows of a start that died before its run could freeze: only this file names what it stopped."""
     own = {*early.frozen, *early.groups, *early.above, *early.losses}
     rows = rows_of(early.path, read_ours)
-    return [row for row in rows if _named(row) not in own]
+    return [row for row in rows if _subject(row) not in own]
 
 
-def _named(row: Mapping[str, Any]) -> object:
+def _subject(row: Mapping[str, Any]) -> object:
     return Identity.of(row) or row.get("group") or row.get("lost") or Identity.of(row.get("above"))
 
 
 def read_early(path: Path) -> dict[Identity, datetime]:
     """Return the processes that an early freeze has stopped, and when."""
-    return _unkept | _left | _read(rows_of(path, read_ours))
+    return _unkept | _remaining | _read(rows_of(path, read_ours))
 
 
 def _read(rows: Iterable[Mapping[str, Any]]) -> dict[Identity, datetime]:
@@ -117,7 +117,7 @@ def _read(rows: Iterable[Mapping[str, Any]]) -> dict[Identity, datetime]:
 
 def early_above(path: Path) -> set[Identity]:
     """Return what ran above the processes that an early freeze has stopped."""
-    return {who for row in rows_of(path, read_ours) if (who := Identity.of(row.get("above")))}
+    return {identity for row in rows_of(path, read_ours) if (identity := Identity.of(row.get("above")))}
 
 
 def early_losses(path: Path) -> list[str]:
@@ -137,25 +137,25 @@ def not_taken_over(early: EarlyFreeze) -> EarlyFreeze:
     """
     rows = [row for row in rows_of(early.path, read_ours) if not row.get("left")]
     named, groups = _unkept | _read(rows), {row.get("group") for row in rows}
-    frozen = tuple(who for who in early.frozen if who in named)
+    frozen = tuple(identity for identity in early.frozen if identity in named)
     return replace(early, frozen=frozen, groups=tuple(group for group in early.groups if group in groups))
 
 
-def take_over(path: Path, left: Container[Identity] = (), groups: Iterable[str] = ()) -> None:
+def take_over(path: Path, remaining: Container[Identity] = (), groups: Iterable[str] = ()) -> None:
     """Forget the early freeze once the run's own freeze has replaced it, so that it is not undone.
 
     What is `left`, and the control groups that could not be thawed, stay written down: only this file names them.
     """
-    stay = {who: at for who, at in read_early(path).items() if who in left}
+    stay = {identity: at for identity, at in read_early(path).items() if identity in remaining}
     _unkept.clear()
-    _left.clear()
+    _remaining.clear()
     try:
         if rows := [*rows_for(stay, left=True), *({"group": group, "left": True} for group in groups)]:
             write_whole(path, json.dumps(rows).encode(), 0o600, flush=False)
         else:
             path.unlink()
     except OSError:
-        _left.update(stay)
+        _remaining.update(stay)
         with suppress(OSError):
             path.unlink()
 
@@ -178,16 +178,16 @@ def thaw_left(early: EarlyFreeze, is_over: Callable[[], bool]) -> None:
     If another evacuation is at work, what is left is its to take over. A recovery, a thaw or a release of the cordon
     takes nothing over.
     """
-    left = not_taken_over(early)
-    if left.lock is None:
-        if not left.frozen and not left.groups:
+    remaining = not_taken_over(early)
+    if remaining.lock is None:
+        if not remaining.frozen and not remaining.groups:
             return
         with suppress(OSError):  # no disk takes the lock
-            lock = take_ownership(left.path.parent)
-            if lock is None and owner(left.path.parent) in {"", "evacuation"}:
+            lock = take_ownership(remaining.path.parent)
+            if lock is None and owner(remaining.path.parent) in {"", "evacuation"}:
                 return
-            left = replace(left, lock=lock)
-    _thaw(left, is_over)
+            remaining = replace(remaining, lock=lock)
+    _thaw(remaining, is_over)
 
 
 def _thaw(early: EarlyFreeze, is_over: Callable[[], bool]) -> None:
@@ -195,16 +195,16 @@ def _thaw(early: EarlyFreeze, is_over: Callable[[], bool]) -> None:
 
     What was frozen for a run that is not over stays frozen, and written down for the next run and for `thaw`.
     """
-    left = not_taken_over(early)
-    if (left.frozen or left.groups) and is_over():
+    remaining = not_taken_over(early)
+    if (remaining.frozen or remaining.groups) and is_over():
         host = LinuxHost()
-        wake(host, left.above, ())
-        for identity in left.frozen:
+        wake(host, remaining.above, ())
+        for identity in remaining.frozen:
             thaw_process(host, identity)
-        for group in filter(None, map(host.group, left.groups)):
+        for group in filter(None, map(host.group, remaining.groups)):
             group.thaw()
-        continue_above(host, {*left.frozen, *left.above})
+        continue_above(host, {*remaining.frozen, *remaining.above})
         forget_unkept(early)
         with suppress(OSError):
-            write_rows(left, ())
-    unlocked(early)
+            write_rows(remaining, ())
+    close_lock(early)

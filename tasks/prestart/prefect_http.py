@@ -11,7 +11,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from tasks.prestart.reasons import NotNow
-from tasks.system.server_date import time_told
+from tasks.system.server_date import parse_date_header
 
 ANSWER_SECONDS: Final = 30.0
 _SIGN_SECONDS: Final = 3.0
@@ -40,20 +40,20 @@ class Server:
         self._http: HTTPConnection | None = None
         self._answered = 0.0
 
-    def __call__(self, path: str, said: Any = None) -> Any:
+    def __call__(self, path: str, body: Any = None) -> Any:
         """Send a path (and a body to post), return the answer's JSON."""
-        return json.loads(self._ask(path, said)[0])
+        return json.loads(self._ask(path, body)[0])
 
     def time(self) -> datetime:
         """Return the time by its clock; by this host's if its answer has none."""
-        return time_told(self._ask("/hello", None)[1]) or datetime.now(UTC)
+        return parse_date_header(self._ask("/hello", None)[1]) or datetime.now(UTC)
 
     def close(self) -> None:
         """Close the connection, if there is one."""
         if self._http:
             self._http.close()
 
-    def _ask(self, path: str, said: Any) -> tuple[bytes, str]:
+    def _ask(self, path: str, content_sent: Any) -> tuple[bytes, str]:
         """Return the answer's content and its `Date`."""
         url = urlsplit(self._environment["PREFECT_API_URL"])
         if self._http is None:
@@ -61,7 +61,7 @@ class Server:
             self._http = kind(url.hostname or "", url.port, timeout=self._seconds)
         elif time.monotonic() - self._answered > _IDLE_SECONDS:
             self._http.close()
-        body = None if said is None else json.dumps(said)
+        body = None if content_sent is None else json.dumps(content_sent)
         headers = {"Content-Type": "application/json", **_credentials(self._environment)}
         self._http.request("GET" if body is None else "POST", url.path.rstrip("/") + path, body, headers)
         answer = self._http.getresponse()

@@ -20,7 +20,7 @@ from tasks.custody.incident.deployment_names import full_name
 from tasks.host.container.engine import DockerEngine
 from tasks.host.container.membership import workload_containers
 from tasks.host.host import LinuxHost
-from tasks.host.process.membership import Exceptions, Member, Members, excused
+from tasks.host.process.membership import Exceptions, Member, Members, find_excused
 from tasks.host.process.process import Process
 from tasks.host.process.roster import Roster
 from tasks.host.process.table import standpoint, untouchable

@@ -33,7 +33,7 @@ from tasks.preflight.requirements import (
 from tasks.readiness.check_target import CheckTarget
 from tasks.system.disk_reserve import MIB
 from tasks.system.ours import why_not_followed
-from tasks.system.unit_files import BOOTED, escaped
+from tasks.system.unit_files import BOOTED, escape
 
 _SECONDS: Final = 10.0
 _OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH

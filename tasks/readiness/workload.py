@@ -35,7 +35,7 @@ from tasks.recovery.image_api import new_container
 from tasks.recovery.recover import address_of
 from tasks.recovery.rehearsal import answers_of
 from tasks.system.declarations import FOLDER, account_for, of_root
-from tasks.system.declarations import declared as read_declared
+from tasks.system.declarations import read_declarations as read_declared
 from tasks.system.open_beneath import real_file
 
 _SHOWN: Final = 100

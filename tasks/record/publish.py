@@ -34,7 +34,7 @@ from tasks.record.labels import JAPANESE, STANDS
 from tasks.record.write import Record, RecordContent
 from tasks.runtime.artifact import PrefectArtifact
 from tasks.runtime.context import RunContext
-from tasks.runtime.flow_run import ended
+from tasks.runtime.flow_run import make_state
 from tasks.runtime.progress import artifact_key
 from tasks.runtime.step import after, result_or_reason, step_without_incident
 
@@ -158,8 +158,8 @@ def written_state(context: RunContext, recorded: Record | str, content: RecordCo
     if end.get("record") == before and isinstance(recorded, Record) and not recorded.lost:
         context.state.ended.write({**end, "record": context.run.number})
     if why:
-        return ended(UNVERIFIED, f"{context.incident.id}: the postmortem is not proven to be in the store: {why}")
-    return ended(WRITTEN, f"{context.incident.id}: {page} is on record and stored 記録済み. {still}")
+        return make_state(UNVERIFIED, f"{context.incident.id}: the postmortem is not proven to be in the store: {why}")
+    return make_state(WRITTEN, f"{context.incident.id}: {page} is on record and stored 記録済み. {still}")
 
 
 def _not_back(context: RunContext, why: str) -> str:

@@ -14,7 +14,7 @@ from tasks.custody.containment.identity import ContainerIdentity
 from tasks.custody.evidence.pattern import fits
 from tasks.custody.incident.description import leads_to
 from tasks.host.container.engine import Engine
-from tasks.host.container.membership import Container, belongs, published
+from tasks.host.container.membership import Container, belongs, find_published_ports
 from tasks.recovery.api_client import failure
 from tasks.recovery.container_api import ContainerApi, inside
 from tasks.recovery.process_api import api_user

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from tasks.silence.events import called
+from tasks.silence.events import call
 
 _INIT: Final = 0x1 | 0x2 | 0x200  # CLOEXEC, NONBLOCK, REPORT_FID
 Opened = Callable[[], set[str]]  # the names that were opened since it was called last
@@ -24,8 +24,8 @@ def watch_opens(files: Mapping[str, Path], pids: Callable[[], Collection[int]]) 
     try:
         for name, path in files.items():
             with suppress(OSError):
-                groups[group := called("fanotify_init", _INIT, os.O_RDONLY)] = name
-                called("fanotify_mark", group, 0x1, ctypes.c_uint64(0x20), -1, os.fsencode(path))  # ADD, OPEN
+                groups[group := call("fanotify_init", _INIT, os.O_RDONLY)] = name
+                call("fanotify_mark", group, 0x1, ctypes.c_uint64(0x20), -1, os.fsencode(path))  # ADD, OPEN
         yield lambda: {name for group, name in groups.items() if _openers(group) & {0, *pids()}}
     finally:
         for group in groups:

@@ -48,16 +48,16 @@ def person() -> str:
 
 def triggered_by(run: "FlowRun", deployment: str) -> str:
     """Describe the trigger of a run in a sentence. A server without accounts knows no persons by name."""
-    who = "a person or a program with access to the server"
+    origin = "a person or a program with access to the server"
     if run.created_by and run.created_by.display_value:
-        who = f"{(run.created_by.type or 'origin').lower()} {run.created_by.display_value}"
+        origin = f"{(run.created_by.type or 'origin').lower()} {run.created_by.display_value}"
     elif run.auto_scheduled:
-        who = "a schedule"
+        origin = "a schedule"
     elif run.parent_task_run_id:
-        who = f"another flow, task run {run.parent_task_run_id}"
+        origin = f"another flow, task run {run.parent_task_run_id}"
     through = f", through deployment {deployment}" if deployment else ""
     tags = f", tagged {', '.join(sorted(run.tags))}" if run.tags else ""
-    return f"{who}{through}{tags}"[:_SHOWN]
+    return f"{origin}{through}{tags}"[:_SHOWN]
 
 
 def _login() -> int:

@@ -12,9 +12,9 @@ def by_key(key: str) -> str:
     return f"/artifacts/key/{key}"
 
 
-def by_id(made: object) -> str:
+def by_id(artifact_id: object) -> str:
     """Return the UI's path to one artifact."""
-    return f"/artifacts/artifact/{made}"
+    return f"/artifacts/artifact/{artifact_id}"
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class PrefectArtifact:
     about: str
     content: str | Rows
 
-    def linked_to(self, made: Mapping[str, object]) -> "PrefectArtifact":
+    def linked_to(self, ids: Mapping[str, object]) -> "PrefectArtifact":
         """Return a copy whose by-key links point to the created artifact ids in `made`."""
         if not isinstance(self.content, str):
             return self
         text = self.content
-        for key, artifact in made.items():
+        for key, artifact in ids.items():
             text = text.replace(f"]({by_key(key)})", f"]({by_id(artifact)})")
         return replace(self, content=text)

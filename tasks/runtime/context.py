@@ -178,8 +178,8 @@ def open_context(  # noqa: PLR0913, PLR0917  what a run is opened with
     """
     at = open_directory(workload, incident, dry_run=run.dry_run)
     redact_for(at.path / SALT, workload.patterns)
-    who, give_way = actor(run.id, run.trigger), lambda size: give(at.reserve, size)
-    log = CustodyLog(at.path / CUSTODY_LOG, who, make_room=give_way)
+    trigger, give_way = actor(run.id, run.trigger), lambda size: give(at.reserve, size)
+    log = CustodyLog(at.path / CUSTODY_LOG, trigger, make_room=give_way)
     return RunContext(
         incident,
         workload,

@@ -70,6 +70,6 @@ def origin(own: Iterable[Launcher]) -> str:
     return triggered_by(context.flow_run, deployment)
 
 
-def ended(ending: Ending, message: str) -> State[Any]:
+def make_state(ending: Ending, message: str) -> State[Any]:
     """Return the state. `message` says in plain words what a person has to know of this run."""
     return (Completed if ending.completed else Failed)(name=ending.name, message=visible(message, LINE_LIMIT))

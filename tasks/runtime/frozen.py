@@ -37,7 +37,7 @@ def frozen_key(context: RunContext) -> str:
 
 
 def _key(identities: Collection[Identity], containers: Collection[ContainerIdentity]) -> str:
-    processes = ",".join(f"{who.pid}.{who.start}" for who in sorted(identities))
+    processes = ",".join(f"{identity.pid}.{identity.start}" for identity in sorted(identities))
     return f"{processes};{containers_key(containers)}" if containers else processes
 
 

@@ -36,10 +36,10 @@ _LEASE_SECONDS: Final = 600.0
 """After which the server gives a turn to the next host, whatever has become of this one."""
 
 
-def given_order(said: Mapping[str, Any] | None) -> Order | None:
+def given_order(parameter: Mapping[str, Any] | None) -> Order | None:
     """Return the order in a run's parameters; None if there is none. Raises Refused if it is invalid."""
     try:
-        return Order.of(said)
+        return Order.of(parameter)
     except (KeyError, TypeError, ValueError) as error:
         raise Refused(
             "an order as a fleet's run gives it", f"{type(error).__name__}: {error}", "Leave it out."
@@ -83,7 +83,7 @@ class FleetLabels:
 def turn_to_send(context: RunContext) -> Iterator[None]:
     """Wait for a turn to send, 30 s at most, and give it back at the end. Goes on without one, as without a server."""
     order = context.run.order
-    lease = _bounded(context, lambda: _lease(context, order.limit)) if order and order.limit else None
+    lease = _ask_with_limit(context, lambda: _lease(context, order.limit)) if order and order.limit else None
     try:
         yield
     finally:
@@ -91,7 +91,7 @@ def turn_to_send(context: RunContext) -> Iterator[None]:
             apart(lambda: _give_back(lease))
 
 
-def _bounded(context: RunContext, ask: "Callable[[], UUID | None]") -> UUID | None:
+def _ask_with_limit(context: RunContext, ask: "Callable[[], UUID | None]") -> UUID | None:
     """Return what `ask` returns, or None when the time is up: a server that hangs is not waited for.
 
     What comes later is given back.

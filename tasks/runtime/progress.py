@@ -55,13 +55,13 @@ class Progress:
     def summary(self, seconds: float) -> str:
         """Return counts, bytes, rate and the time left at this rate."""
         rate = self.done_size / seconds if seconds > 0 else 0
-        left = f", {max(0, self.size - self.done_size) / rate:.0f} s left" if rate else ""
+        remaining = f", {max(0, self.size - self.done_size) / rate:.0f} s left" if rate else ""
         sizes = f"{self.done_size / _MIB:.1f} of {self.size / _MIB:.1f} MiB"
-        return f"{self.done} of {self.objects} objects, {sizes}, {rate / _MIB:.1f} MiB/s{left}"
+        return f"{self.done} of {self.objects} objects, {sizes}, {rate / _MIB:.1f} MiB/s{remaining}"
 
 
 @contextmanager
-def shown(name: str, incident: str, progress: Progress) -> Iterator[None]:
+def show_progress(name: str, incident: str, progress: Progress) -> Iterator[None]:
     """Show the progress once a second while the block runs, and once at its end. Does not wait for the server."""
     ended = threading.Event()
     show = threading.Thread(
@@ -81,12 +81,12 @@ def _show(name: str, incident: str, progress: Progress, ended: threading.Event) 
     while not last:
         last = ended.wait(_EVERY)
         now = time.monotonic()
-        told = progress.summary(now - began)
+        summary = progress.summary(now - began)
         if now - logged > _LOG_EVERY:
             logged = now
-            logger.info("%s: %s", name, told)
+            logger.info("%s: %s", name, summary)
         with suppress(Exception):
-            shown_as = _put(shown_as, artifact_key(name, incident), f"{incident}: {told}", progress.percent)
+            shown_as = _put(shown_as, artifact_key(name, incident), f"{incident}: {summary}", progress.percent)
 
 
 def _put(shown_as: UUID | None, key: str, description: str, percent: float) -> UUID | None:
@@ -102,8 +102,8 @@ def _put(shown_as: UUID | None, key: str, description: str, percent: float) -> U
         if shown_as:
             client.update_artifact(shown_as, ArtifactUpdate(description=description, data=percent))
             return shown_as
-        about = {"task_run_id": run.task_run.id, "flow_run_id": run.task_run.flow_run_id}
-        made = client.create_artifact(
-            ArtifactCreate(key=key, type="progress", description=description, data=percent, **about)
+        ids = {"task_run_id": run.task_run.id, "flow_run_id": run.task_run.flow_run_id}
+        artifact = client.create_artifact(
+            ArtifactCreate(key=key, type="progress", description=description, data=percent, **ids)
         )
-        return made.id
+        return artifact.id

@@ -75,8 +75,8 @@ class Journal(Generic[T]):
             self._directory.write(self.path, self._adapter.dump_json(self.read(), indent=1))
             self._late.discard(self)
         except OSError as error:
-            told = "%s could not be kept on disk: %s. This run goes on without it."
-            logger.error(told, self.path, error)  # noqa: TRY400
+            message = "%s could not be kept on disk: %s. This run goes on without it."
+            logger.error(message, self.path, error)  # noqa: TRY400
 
 
 class IncidentState:

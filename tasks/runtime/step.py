@@ -111,12 +111,12 @@ def step(  # noqa: PLR0913  what a step is known by, and Prefect's own keywords
         def run(context: RunContext, /, *args: P.args, **kwargs: P.kwargs) -> State[N]:
             context, *plain = map(_walkable, (context, *args))
             name = _title(full, body, (context, *plain), kwargs)
-            about = {"step_id": step_id, **({"of": of} if (of := name.removeprefix(plain_title)) else {})}
+            details = {"step_id": step_id, **({"of": of} if (of := name.removeprefix(plain_title)) else {})}
             _tag(TaskRunContext.get(), task)
             if context.cancelled and not last:
                 raise RunCancelled("not begun: the run was cancelled")
             act = partial(body, context, *plain, **kwargs)
-            return _told(context, name, about, ja, act if last else lambda: context.cancelled.bounded(act, patience))
+            return _run_logged(context, name, details, ja, act if last else lambda: context.cancelled.bounded(act, patience))
 
         task = IncidentStep(
             run,
@@ -180,7 +180,7 @@ class _Edge:
     future: Any
 
 
-def _unwalked(argument: Any) -> Any:
+def _hide_futures(argument: Any) -> Any:
     """Keep Prefect from searching thousands of records for futures, which takes 0.8 s a step for 20,000 files.
 
     And from finding, in an empty text or a number, the result of another step: it knows those by their address.
@@ -218,14 +218,14 @@ def result_of(future: PrefectFuture[Any] | None, kind: type[N]) -> N | None:
     """Return the result of a step, complete or not; None if there is none."""
     if future is None or not (state := end_of(future)).is_final():
         return None
-    made = state.result(raise_on_failure=False)
-    return made if isinstance(made, kind) else None
+    result = state.result(raise_on_failure=False)
+    return result if isinstance(result, kind) else None
 
 
 def result_or_reason(kind: type[N], future: PrefectFuture[Any], *before: PrefectFuture[Any]) -> N | str:
     """Return the result of a step, or why there is none: its own failure, or that of a step in `before`."""
-    if made := result_of(future, kind):
-        return made
+    if result := result_of(future, kind):
+        return result
     states = [end_of(each) for each in (*before, future)]
     return next((words(state) for state in states if state.is_failed()), words(states[-1]))
 
@@ -258,7 +258,7 @@ class StepRunner:
         edges = [*wait_for] or ([] if follows else [self.context])  # that is a part of what the opening has returned
         started = copy(body)  # Prefect's with_options reads the source of the function again
         started.result_storage, started.task_run_name = keep_results(self.context.directory.results), title
-        unwalked = {name: _unwalked(value) for name, value in given.arguments.items()}
+        unwalked = {name: _hide_futures(value) for name, value in given.arguments.items()}
         future: PrefectFuture[Any] = Task.submit(started, **unwalked, wait_for=edges)
         self.submitted.append((body.step_id, title, future))
         return future
@@ -275,8 +275,8 @@ class StepRunner:
         """Return the warnings of all steps of the run, cached ones included."""
         states = [end_of(future) for _, _, future in self.submitted]
         results = [state.result(raise_on_failure=False) for state in states if state.is_final()]
-        told = [each for made in results if isinstance(made, StepResult) for each in made.warnings]
-        return tuple(dict.fromkeys(told))
+        lines = [each for result in results if isinstance(result, StepResult) for each in result.warnings]
+        return tuple(dict.fromkeys(lines))
 
 
 def words(state: State[Any]) -> str:
@@ -287,22 +287,22 @@ def words(state: State[Any]) -> str:
     return str(reason) if isinstance(reason, BaseException) else state.message or state.name or "it did not run"
 
 
-def _told(context: RunContext, name: str, about: Mapping[str, str], ja: str, body: Callable[[], N]) -> State[N]:
+def _run_logged(context: RunContext, name: str, details: Mapping[str, str], ja: str, body: Callable[[], N]) -> State[N]:
     began = time.monotonic()
-    context.log.write("step started", name, **about)
+    context.log.write("step started", name, **details)
     try:
-        made = body()
+        result = body()
     except Exception as error:
         why = {"result": str(error), "error": type(error).__name__}
-        context.log.write("step failed", name, **about, seconds=round(time.monotonic() - began, 3), **why)
+        context.log.write("step failed", name, **details, seconds=round(time.monotonic() - began, 3), **why)
         raise
-    action = "step done" if made.is_complete else "step incomplete"
-    context.log.write(action, name, **about, seconds=round(time.monotonic() - began, 3), result=made.summary)
-    told = visible(made.summary, LINE_LIMIT)
+    action = "step done" if result.is_complete else "step incomplete"
+    context.log.write(action, name, **details, seconds=round(time.monotonic() - began, 3), result=result.summary)
+    summary = visible(result.summary, LINE_LIMIT)
     as_if, in_ja = ("would: ", " (予行)") if context.run.dry_run else ("", "")
-    message = f"{ja}{in_ja}: {as_if}{told}"
-    logger.info("%s  %s", name, message, extra={"step_id": about["step_id"]})
-    return Completed(message=message, data=made) if made.is_complete else Failed(message=message, data=made)
+    message = f"{ja}{in_ja}: {as_if}{summary}"
+    logger.info("%s  %s", name, message, extra={"step_id": details["step_id"]})
+    return Completed(message=message, data=result) if result.is_complete else Failed(message=message, data=result)
 
 
 def _title(title: str, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

@@ -55,56 +55,56 @@ class StoreAccess:
     @property
     def has_promoter(self) -> bool:
         """True if latest/ has its own credentials, apart from those that write evidence."""
-        return _told(lambda: self.block.promoter is not None, lambda _: False)
+        return _read_or(lambda: self.block.promoter is not None, lambda _: False)
 
     @property
     def label(self) -> str:
         """Place of the store, as its block says it if it cannot be opened; the block's name if that is not valid."""
         named = f"store block {self.name}"
-        return _told(lambda: self.evidence.place, lambda _: _told(lambda: self.block.place, lambda _: named))
+        return _read_or(lambda: self.evidence.place, lambda _: _read_or(lambda: self.block.place, lambda _: named))
 
     @property
     def identity(self) -> str:
         """What ledgers and cached results know the store by: its label, and the endpoint if the block names one."""
-        endpoint = _told(lambda: self.block.endpoint, lambda _: None)
+        endpoint = _read_or(lambda: self.block.endpoint, lambda _: None)
         return f"{self.label} at {endpoint}" if endpoint else self.label
 
     def url(self, key: str) -> str:
         """Return the URL of a key for a browser; empty if the store cannot be opened."""
-        return _told(lambda: self.block.address(key), lambda _: "")
+        return _read_or(lambda: self.block.address(key), lambda _: "")
 
     @property
     def retention(self) -> Retention:
         """Retention that the block asks for; none if the block cannot be used."""
-        return _told(lambda: self.block.retention, lambda _: NOTHING)
+        return _read_or(lambda: self.block.retention, lambda _: NOTHING)
 
     @property
     def timestamp_url(self) -> str:
         """The time-stamp authority to ask; empty if the block names none or cannot be used, and in a dry run."""
-        return "" if self._dry_run else _told(lambda: self.block.timestamp_url, lambda _: "")
+        return "" if self._dry_run else _read_or(lambda: self.block.timestamp_url, lambda _: "")
 
     @property
     def latest_policy(self) -> LatestPolicy:
         """Whether latest/ is updated, by the block; "never" if the block cannot be used."""
-        return _told(lambda: self.block.latest, lambda _: "never")
+        return _read_or(lambda: self.block.latest, lambda _: "never")
 
     @property
     def signing_key(self) -> "SigningKey | None":
         """The signing key; None if there is none, for the reason in `signing_problem`."""
-        return _told(lambda: self.block.signing, lambda _: None)
+        return _read_or(lambda: self.block.signing, lambda _: None)
 
     @property
     def signing_problem(self) -> str:
         """Why there is no signing key; empty if there is one."""
         if self.signing_key:
             return ""
-        return _told(
+        return _read_or(
             lambda: self._opened[1] or "no signing key in the store block",
             lambda error: f"the store block cannot be used: {type(error).__name__}",
         )
 
 
-def _told(read: Callable[[], T], otherwise: Callable[[Exception], T]) -> T:
+def _read_or(read: Callable[[], T], otherwise: Callable[[Exception], T]) -> T:
     """Return `read()`, or `otherwise(error)` if it raises."""
     try:
         return read()

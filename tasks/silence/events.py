@@ -43,8 +43,8 @@ class Events:
         for place in (root, *_mounted_below(root)):
             folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
             self._tops[_id_of(folder)] = os.path.relpath(place, root)
-            group = called("fanotify_init", _INIT, os.O_RDONLY)
-            called("fanotify_mark", group, _MARK, ctypes.c_uint64(_CHANGES | _FOLDERS), folder, None)
+            group = call("fanotify_init", _INIT, os.O_RDONLY)
+            call("fanotify_mark", group, _MARK, ctypes.c_uint64(_CHANGES | _FOLDERS), folder, None)
             self.groups[group] = folder
 
     def arm(self) -> None:
@@ -62,7 +62,7 @@ class Events:
         for group, folder in self.groups.items():
             with suppress(BlockingIOError):
                 while block := os.read(group, _BLOCK):
-                    for mask, pid, handle, name in _parsed(block):
+                    for mask, pid, handle, name in _parse(block):
                         self._note(folder, mask, pid, handle, name)
 
     def _note(self, folder: int, mask: int, pid: int, handle: bytes, name: str) -> None:
@@ -92,7 +92,7 @@ class Events:
         A folder that is gone was removed from another, and so on up to one that is there, which tells of it.
         """
         try:
-            here = called("open_by_handle_at", folder, handle, _HERE)
+            here = call("open_by_handle_at", folder, handle, _HERE)
         except OSError as error:
             if error.errno != errno.ESTALE:
                 self.lost = f"the folder of a change cannot be found: {error}"
@@ -121,7 +121,7 @@ def _names(folder: int) -> list[str]:
     return []
 
 
-def _parsed(block: bytes) -> Iterator[tuple[int, int, bytes, str]]:
+def _parse(block: bytes) -> Iterator[tuple[int, int, bytes, str]]:
     """Yield mask, pid, the folder's handle and the file's name of each event (fanotify(7))."""
     at = 0
     while at < len(block):
@@ -156,13 +156,13 @@ def _mounted_below(root: str) -> list[str]:
 
 
 def _id_of(descriptor: int) -> tuple[int, int]:
-    about = os.fstat(descriptor)
-    return about.st_dev, about.st_ino
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
 
 
-def called(name: str, *arguments: Any) -> int:
+def call(name: str, *arguments: Any) -> int:
     """Call a function of the C library. Raises OSError if it returns a negative number."""
-    if (made := int(getattr(_LIBC, name)(*arguments))) < 0:
+    if (result := int(getattr(_LIBC, name)(*arguments))) < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")
-    return made
+    return result

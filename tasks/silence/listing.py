@@ -52,16 +52,16 @@ class Listing:
                 for entry in entries:
                     file = f"{folder}/{entry.name}".lstrip("/")
                     with suppress(FileNotFoundError):
-                        about = entry.stat(follow_symlinks=False)
+                        status = entry.stat(follow_symlinks=False)
                         if file not in self.ours:
-                            found[file] = _row(about)
-                            folders += [file] if stat.S_ISDIR(about.st_mode) else []
+                            found[file] = _row(status)
+                            folders += [file] if stat.S_ISDIR(status.st_mode) else []
         return found
 
 
-def _row(about: os.stat_result) -> Row:
-    written = stat.S_ISREG(about.st_mode) or stat.S_ISLNK(about.st_mode)
-    return (about.st_ino, stat.S_IFMT(about.st_mode), *((about.st_size, about.st_mtime_ns) if written else (0, 0)))
+def _row(status: os.stat_result) -> Row:
+    written = stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)
+    return (status.st_ino, stat.S_IFMT(status.st_mode), *((status.st_size, status.st_mtime_ns) if written else (0, 0)))
 
 
 def _change(file: str, at: float) -> dict[str, Any]:

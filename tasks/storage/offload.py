@@ -19,7 +19,7 @@ from tasks.people.announce import announce
 from tasks.runtime.busy_store import waits_for_store
 from tasks.runtime.context import RunContext
 from tasks.runtime.ordered import turn_to_send
-from tasks.runtime.progress import Progress, shown
+from tasks.runtime.progress import Progress, show_progress
 from tasks.runtime.state import IncidentState
 from tasks.runtime.step import step
 from tasks.storage.upload_ledger import Ledger, elsewhere
@@ -97,7 +97,7 @@ def _offload(context: RunContext, ledger: Ledger, sealed: Seal) -> Sent:
         progress,
         _list_sizes(context, ledger, {item.folder for item in every}),
     )
-    with shown("offload", context.incident.id, progress):
+    with show_progress("offload", context.incident.id, progress):
         block = context.workload
         first, along = evidence_first(manifest, (*block.logs, *block.artifacts, *block.models))
         lost = delivery.deliver(first, copies) | delivery.deliver(along, copies)

@@ -17,13 +17,13 @@ _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXE
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def write_marker(marker: Path, about: Mapping[str, Any]) -> None:
+def write_marker(marker: Path, fields: Mapping[str, Any]) -> None:
     """Write a marker atomically. It survives a power loss only after `sync_folder`, which is the caller's choice.
 
     A guard that its marker names has to queue for the lock at once, and cannot wait for a disk.
     """
     with _beside(marker, os.replace) as file:
-        file.write((json.dumps(about, indent=2, sort_keys=True) + "\n").encode())
+        file.write((json.dumps(fields, indent=2, sort_keys=True) + "\n").encode())
         _flush(file)
         os.fchmod(file.fileno(), 0o644)
 
@@ -113,11 +113,11 @@ def read_ours(path: Path) -> bytes:
     move such a file, but not change its content.
     """
     descriptor = _open(path)
-    about = os.fstat(descriptor)
-    if about.st_uid in {0, os.geteuid()} and not about.st_mode & 0o022:
+    status = os.fstat(descriptor)
+    if status.st_uid in {0, os.geteuid()} and not status.st_mode & 0o022:
         return _read(descriptor, path)
     os.close(descriptor)
-    raise PermissionError(errno.EPERM, f"user {about.st_uid} or others may have written it", str(path))
+    raise PermissionError(errno.EPERM, f"user {status.st_uid} or others may have written it", str(path))
 
 
 def why_not_ours(path: Path) -> str:
@@ -134,8 +134,8 @@ def why_not_ours(path: Path) -> str:
 def read_private(path: Path) -> bytes:
     """Read a file in an incident's folder. Raises PermissionError if others own the folder or may write to it."""
     with opened_folder(path.parent) as folder:
-        about = os.fstat(folder)
-        if about.st_uid != os.geteuid() or about.st_mode & 0o022:
+        status = os.fstat(folder)
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
             raise PermissionError(
                 errno.EPERM, "it lies in a folder that is not ours, or that others may write to", str(path)
             )

@@ -18,7 +18,7 @@ PATIENCE_SECONDS: Final = 5.0
 """How long to wait for a step that ignores the flag. Prefect's worker kills 30 s after its request."""
 _HEED_SECONDS: Final = 0.1
 """How often a wait checks the flag."""
-_left: Final[list[threading.Thread]] = []
+_abandoned: Final[list[threading.Thread]] = []
 
 
 class RunCancelled(Exception):
@@ -51,8 +51,8 @@ class Cancellation:
     def await_end(self, future: Future[T], seconds: float = inf) -> bool:
         """Wait for a future as long as given, and not longer than the run goes on; return whether it is done."""
         deadline = time.monotonic() + seconds
-        while not future.done() and not self and (left := deadline - time.monotonic()) > 0:
-            wait([future], min(_HEED_SECONDS, left))
+        while not future.done() and not self and (remaining := deadline - time.monotonic()) > 0:
+            wait([future], min(_HEED_SECONDS, remaining))
         return future.done()
 
     def pause(self, seconds: float) -> None:
@@ -66,7 +66,7 @@ class Cancellation:
         self.await_end(done)
         wait([done], patience)
         if not done.done():
-            _left.append(thread)
+            _abandoned.append(thread)
             raise RunCancelled(f"not finished {patience:g} s after the run was cancelled")
         return done.result()
 
@@ -99,7 +99,7 @@ def apart(body: Callable[[], T]) -> tuple[Future[T], threading.Thread]:
 
 def still_acts() -> bool:
     """Return whether a step left behind by `bounded` still runs; its resources are freed when this process ends."""
-    return any(thread.is_alive() for thread in _left)
+    return any(thread.is_alive() for thread in _abandoned)
 
 
 @contextmanager

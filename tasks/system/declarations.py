@@ -31,7 +31,7 @@ class Block(Protocol):
     api_image: str
 
 
-def declared() -> tuple[list[dict[str, Any]], list[str]]:
+def read_declarations() -> tuple[list[dict[str, Any]], list[str]]:
     """Return the content of all files that are root's or ours alone, and what is wrong with the others."""
     tables, broken = list[dict[str, Any]](), list[str]()
     for folder in filter(None, (str(FOLDER), os.environ.get(VARIABLE))):
@@ -50,7 +50,7 @@ def of_root(root: str | Path, tables: Iterable[Mapping[str, Any]]) -> Mapping[st
 
 def require_declared(root: str | Path) -> None:
     """Raise Refused if root declares roots here, and this is none of them. One may be in a file that cannot be read."""
-    _require_among(root, *declared())
+    _require_among(root, *read_declarations())
 
 
 def _require_among(root: str | Path, tables: list[dict[str, Any]], broken: list[str]) -> None:
@@ -66,14 +66,14 @@ def account_for(
     `environment` is what a run gives it; a new `container` has to be declared whole. A file without a root
     may let undeclared ones run as root. Raises Refused, with no value of a variable: it may be a secret.
     """
-    tables, broken = declared()
+    tables, broken = read_declarations()
     _require_among(workload.root, tables, broken)
     own = of_root(workload.root, tables)
     if broken and not own:
         raise Refused("files of root's alone", "; ".join(broken), f"Correct it: ls -l {FOLDER}.")
-    asked = {name: getattr(workload, name) for name in (CONTAINER if container else COMMANDS)}
-    if other := [name for name in asked if own and own.get(name, None if container else asked[name]) != asked[name]]:
-        shown = {name: [*asked[name]] if isinstance(asked[name], Mapping) else asked[name] for name in other}
+    wanted = {name: getattr(workload, name) for name in (CONTAINER if container else COMMANDS)}
+    if other := [name for name in wanted if own and own.get(name, None if container else wanted[name]) != wanted[name]]:
+        shown = {name: [*wanted[name]] if isinstance(wanted[name], Mapping) else wanted[name] for name in other}
         got = "; ".join(f"{name} = {dumps(shown[name])} in the workload block" for name in other)
         raise Refused(f"{' and '.join(other)} as root has declared", got, _CURE)
     try:

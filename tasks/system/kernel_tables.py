@@ -45,6 +45,6 @@ def read_kernel(path: str, limit: int, check: Callable[[], object] | None = None
         os.close(descriptor)
 
 
-def unescaped(name: str) -> str:
+def unescape(name: str) -> str:
     r"""Return a name of mountinfo, where the kernel writes space, tab, newline and backslash as \ooo (proc(5))."""
     return _ESCAPED.sub(lambda found: chr(int(found[1], 8)), name)

@@ -58,12 +58,12 @@ def open_below(root: bytes, name: bytes) -> int:
     finally:
         os.close(place)
     try:
-        return _opened(seen)
+        return _reopen(seen)
     finally:
         os.close(seen)
 
 
-def _opened(seen: int) -> int:
+def _reopen(seen: int) -> int:
     mode = os.fstat(seen).st_mode
     if stat.S_ISLNK(mode):
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))

@@ -15,7 +15,7 @@ _LINKS: Final = 40
 _GROUP, _OTHERS = stat.S_IWGRP, stat.S_IWOTH
 
 
-def exposed(path: Path, user: int | None = None) -> str:
+def find_exposure(path: Path, user: int | None = None) -> str:
     """Return which place lets another account change or replace this path; empty if it is ours alone.
 
     Ours is what root or `user` owns (this process's account by default), and nobody else may write to, with every
@@ -59,7 +59,7 @@ def _is_shared(status: os.stat_result) -> bool:
 
 def why_not_followed(path: Path) -> str:
     """Return why a path that leads over links is not followed; empty if it has none, or if all of it is ours."""
-    if os.path.realpath(path) == os.path.abspath(path) or not (place := exposed(path)):
+    if os.path.realpath(path) == os.path.abspath(path) or not (place := find_exposure(path)):
         return ""
     return f"{path} is a link or lies behind one, and {place} can be changed by another account"
 
@@ -68,7 +68,7 @@ def open_folder(path: Path) -> int:
     """Open a folder. Raises PermissionError if a link led there that another account could have put there."""
     descriptor = os.open(path, _FOLDER)
     real = os.readlink(f"/proc/self/fd/{descriptor}")
-    if real != os.path.abspath(path) and (place := exposed(path)):
+    if real != os.path.abspath(path) and (place := find_exposure(path)):
         os.close(descriptor)
         raise PermissionError(errno.EPERM, f"a link leads elsewhere, and {place} is not ours", str(path))
     return descriptor

@@ -18,22 +18,22 @@ OOM: Final = -900
 
 def take_priority() -> None:
     """Raise the priority of this process and its later children, as far as it has SYS_NICE and SYS_RESOURCE."""
-    who = os.getpid()
+    pid = os.getpid()
     with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, who, NICE)
-    _write(who, "autogroup", NICE)
-    _write(who, "oom_score_adj", OOM)
+        os.setpriority(os.PRIO_PROCESS, pid, NICE)
+    _write(pid, "autogroup", NICE)
+    _write(pid, "oom_score_adj", OOM)
 
 
 def give_way(pid: int | None = None) -> None:
     """Reset the priority of an ordinary program. Needs no right."""
-    who = pid or os.getpid()
+    process_id = pid or os.getpid()
     with suppress(OSError):
-        if os.getpriority(os.PRIO_PROCESS, who) < 0:
-            os.setpriority(os.PRIO_PROCESS, who, 0)
-    for name, now in _marks(who):
+        if os.getpriority(os.PRIO_PROCESS, process_id) < 0:
+            os.setpriority(os.PRIO_PROCESS, process_id, 0)
+    for name, now in _marks(process_id):
         if now < 0:
-            _write(who, name, 0)
+            _write(process_id, name, 0)
 
 
 def _marks(pid: int) -> Iterable[tuple[str, int]]:

@@ -63,9 +63,9 @@ def run_confined(program: Sequence[str], file: BinaryIO, limits: Limits) -> Sand
 
 
 def _run(program: Sequence[str], file: BinaryIO, limits: Limits, folder: str) -> SandboxResult:
-    told, telling = os.pipe()
-    os.set_inheritable(telling, True)
-    command = [*_SELF, json.dumps([asdict(limits), telling, folder]), *program]
+    reading, writing = os.pipe()
+    os.set_inheritable(writing, True)
+    command = [*_SELF, json.dumps([asdict(limits), writing, folder]), *program]
     try:
         process = subprocess.Popen(
             command,
@@ -74,17 +74,17 @@ def _run(program: Sequence[str], file: BinaryIO, limits: Limits, folder: str) ->
             stderr=subprocess.DEVNULL,
             env={"PATH": os.defpath, "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
             cwd="/",
-            pass_fds=[telling],
+            pass_fds=[writing],
             start_new_session=True,
         )
     except BaseException:
-        os.close(told)
+        os.close(reading)
         raise
     finally:
-        os.close(telling)
+        os.close(writing)
     try:
         assert process.stdout  # noqa: S101  it was asked for
-        with os.fdopen(told, "rb") as walls, process.stdout:
+        with os.fdopen(reading, "rb") as walls, process.stdout:
             heard, late = _hear(process, [walls.fileno(), process.stdout.fileno()], limits.seconds)
     finally:
         _end(process)
@@ -116,9 +116,9 @@ def _take(pipe: int, heard: bytearray) -> bool:
     """Read what is available now. Returns False at the end, or at the limit."""
     with suppress(BlockingIOError):
         while len(heard) < _ANSWER_LIMIT:
-            if not (said := os.read(pipe, _ANSWER_LIMIT - len(heard))):
+            if not (content := os.read(pipe, _ANSWER_LIMIT - len(heard))):
                 return False
-            heard += said
+            heard += content
         return False
     return True
 
@@ -181,8 +181,8 @@ def _forbid_writes() -> bool:
     if abi < 1:
         return False
     rights = _WRITES | sum(bit for since, bit in _WRITES_OF_LATER.items() if abi >= since)
-    about = struct.pack("QQ", rights, _TCP) if abi >= _TCP_SINCE else struct.pack("Q", rights)
-    rules = libc.syscall(_LANDLOCK_CREATE, about, len(about), 0)
+    attributes = struct.pack("QQ", rights, _TCP) if abi >= _TCP_SINCE else struct.pack("Q", rights)
+    rules = libc.syscall(_LANDLOCK_CREATE, attributes, len(attributes), 0)
     return bool(rules >= 0 and libc.syscall(_LANDLOCK_RESTRICT, rules, 0) == 0)
 
 

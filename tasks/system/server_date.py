@@ -8,16 +8,16 @@ AGREE: Final = timedelta(seconds=2)
 """Two clocks that differ by less agree: the header has whole seconds, and the answer was under way."""
 
 
-def time_told(date: str | None) -> datetime | None:
+def parse_date_header(date: str | None) -> datetime | None:
     """Return the time at the server whose answer, just come, has this `Date` (RFC 9110); None if it is no such time.
 
     Where this host's clock agrees with it, that is the host's time, which is more precise.
     """
     try:
-        told = parsedate_to_datetime(date or "")
+        parsed = parsedate_to_datetime(date or "")
     except (TypeError, ValueError, OverflowError):
         return None
-    if told.tzinfo is None:
+    if parsed.tzinfo is None:
         return None
     now = datetime.now(UTC)
-    return now if abs(now - told) <= AGREE else told.astimezone(UTC)
+    return now if abs(now - parsed) <= AGREE else parsed.astimezone(UTC)

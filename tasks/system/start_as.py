@@ -14,27 +14,27 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tasks.system.ours import exposed
+from tasks.system.ours import find_exposure
 from tasks.system.priority import give_way
 
 
 def main() -> None:
     """Run the program, as which this process goes on. The account's folders and files get ten seconds."""
-    orders, told = json.load(sys.stdin), os.dup(2)
+    orders, errors = json.load(sys.stdin), os.dup(2)
     signal.alarm(10)
     try:
         _become(orders)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        out, err = (_opened(path, 0) or _opened(orders["log"], os.O_CREAT) or 1 for path in orders["outputs"])
+        out, err = (_open(path, 0) or _open(orders["log"], os.O_CREAT) or 1 for path in orders["outputs"])
         os.dup2(err, 2)
         os.dup2(out, 1)
-        os.write(told, b"\0" + os.fsencode(Path("/proc/self/fd/2").readlink()))
+        os.write(errors, b"\0" + os.fsencode(Path("/proc/self/fd/2").readlink()))
         for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(ignored, signal.SIG_DFL)
         signal.alarm(0)
         os.execvpe(orders["command"][0], orders["command"], orders["environment"])  # noqa: S606  no shell is wanted
     except (OSError, ValueError) as error:
-        os.write(told, os.fsencode(f"\0\0{orders['command'][0]}: {error}"))
+        os.write(errors, os.fsencode(f"\0\0{orders['command'][0]}: {error}"))
         os._exit(1)
 
 
@@ -56,10 +56,10 @@ def _become(orders: Mapping[str, Any]) -> None:
         os.chdir(orders["folder"])
 
 
-def _opened(path: str, create: int) -> int:
+def _open(path: str, create: int) -> int:
     """Open a file to append; 0 for what is none, and for root if another account could replace it."""
     with suppress(OSError):
-        if path and (os.geteuid() or not exposed(Path(path))):
+        if path and (os.geteuid() or not find_exposure(Path(path))):
             if create:
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
             file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | create, 0o666)

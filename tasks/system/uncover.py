@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from tasks.system.kernel_tables import read_table, unescaped
+from tasks.system.kernel_tables import read_table, unescape
 from tasks.system.time_limit import time_limit
 
 _DETACH: Final = 2 | 8  # MNT_DETACH, UMOUNT_NOFOLLOW
@@ -55,7 +55,7 @@ def _cover(root: Path) -> tuple[str, str] | None:
         mount, _, system = line.partition(" - ")
         if not system.startswith("fuse") or not (owner := _OWNER.search(system)):
             continue
-        point = unescaped(mount.split(" ")[4])
+        point = unescape(mount.split(" ")[4])
         if root.is_relative_to(point):
             return point, owner[1]
     return None

@@ -12,20 +12,20 @@ WORKER_UNIT: Final = Path("/etc/systemd/system/evacuation-worker.service")
 """The worker's unit where `evacuation install` has put one, which runs as root."""
 
 
-def escaped(path: PurePath) -> str:
+def escape(path: PurePath) -> str:
     """Return an absolute path as an instance's name, as `systemd-escape --path` does."""
     plain = os.fsencode(os.path.normpath(path)).strip(b"/")
-    told = re.sub(rb"^\.|[^A-Za-z0-9:_./]", lambda found: b"\\x%02x" % found[0][0], plain)
-    return told.replace(b"/", b"-").decode() or "-"
+    escaped = re.sub(rb"^\.|[^A-Za-z0-9:_./]", lambda found: b"\\x%02x" % found[0][0], plain)
+    return escaped.replace(b"/", b"-").decode() or "-"
 
 
-def unescaped(instance: str) -> PurePath:
+def unescape(instance: str) -> PurePath:
     """Return the path of an instance's name, as `systemd-escape --unescape --path` does."""
-    told = instance.encode().replace(b"-", b"/")
-    return PurePath("/" + os.fsdecode(re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes([int(found[1], 16)]), told)))
+    plain = instance.encode().replace(b"-", b"/")
+    return PurePath("/" + os.fsdecode(re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes([int(found[1], 16)]), plain)))
 
 
-def stamped(text: str, by: str) -> str:
+def stamp(text: str, by: str) -> str:
     """Return the text below a line that says by what it was written, with a digest."""
     return f"# Written by {by}; changed since if this is not its sha256: {_digest(text)}\n{text}"
 
@@ -37,8 +37,8 @@ def is_stamped(text: str) -> bool:
 
 def is_as_written(text: str) -> bool:
     """Return whether a text is stamped, and has not been changed since."""
-    stamp, _, rest = text.partition("\n")
-    return is_stamped(stamp) and stamp.endswith(f" {_digest(rest)}")
+    first, _, rest = text.partition("\n")
+    return is_stamped(first) and first.endswith(f" {_digest(rest)}")
 
 
 def _digest(text: str) -> str:

@@ -27,7 +27,7 @@ from tasks.host.process.table import age_of
 from tasks.incident.current import last_opened
 from tasks.incident.directory import cordon_base, evidence_of, find_home
 from tasks.incident.layout import CORDON, FROZEN
-from tasks.runtime.flow_run import ended as ended_in
+from tasks.runtime.flow_run import make_state as ended_in
 from tasks.system.atomic_files import read_marker
 from tasks.training.process import Ended
 

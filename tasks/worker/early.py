@@ -14,7 +14,7 @@ from prefect.settings import get_current_settings
 from tasks.prestart.freeze import FLOW, freeze_for
 from tasks.prestart.hand_over import HandOver
 from tasks.prestart.join import would_join
-from tasks.prestart.journal import EarlyFreeze, thaw_left, unlocked
+from tasks.prestart.journal import EarlyFreeze, thaw_left, close_lock
 from tasks.prestart.known_run import is_over, known_run
 from tasks.system.time_limit import before_the_freeze
 
@@ -85,7 +85,7 @@ class Prepared:
                 logger.warning("nothing can be handed over to the run: %s", error)
             else:
                 return self._hand_over.name
-        self.early = self.early and unlocked(self.early)
+        self.early = self.early and close_lock(self.early)
         return ""
 
     def release(self, run: str) -> None:
@@ -93,7 +93,7 @@ class Prepared:
         self._close()
         if self.early and self.early.lock is not None:
             logger.warning("%s does not begin: its workload stays frozen, and it is tried again. %s", run, _BY_HAND)
-            self.early = unlocked(self.early)
+            self.early = close_lock(self.early)
 
     def _close(self) -> None:
         if self._hand_over:

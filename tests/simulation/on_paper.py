@@ -139,7 +139,7 @@ def put_on_paper(world: World, happens: Callable[[str], object], fails: Iterable
         (tasks.system.cancellation.apart, _apart),
         (tasks.system.parallel.side_by_side, lambda act, items, _=0: map(act, items)),
         (ThreadPoolExecutor, _Inline),
-        (tasks.runtime.progress.shown, lambda *_: nullcontext()),
+        (tasks.runtime.progress.show_progress, lambda *_: nullcontext()),
         (tasks.host.process.table.ticks, clock.ticks),
         (tasks.host.process.table.age_of, lambda start: max(0.0, clock.ticks() - start) / TICKS),
         (tasks.host.host.LinuxHost, lambda *_, **__: host),

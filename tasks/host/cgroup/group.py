@@ -12,7 +12,7 @@ from errno import ENODEV, ENOENT, ESRCH
 from pathlib import Path
 from typing import Final
 
-from tasks.system.kernel_tables import read_table, unescaped
+from tasks.system.kernel_tables import read_table, unescape
 
 _GONE: Final = (ENOENT, ENODEV)
 _SECONDS: Final = 2.0
@@ -85,9 +85,9 @@ class ControlGroup:
             change = select.poll()
             change.register(events, select.POLLPRI)
             while line not in events.read().splitlines():
-                if (left := deadline - time.monotonic()) <= 0:
+                if (remaining := deadline - time.monotonic()) <= 0:
                     return False
-                change.poll(left * 1000)
+                change.poll(remaining * 1000)
                 events.seek(0)
             return True
         return False
@@ -118,10 +118,10 @@ class Hierarchy:
         """Return the first writable mount; None if there is none."""
         text = read_table("/proc/self/mountinfo") if mountinfo is None else mountinfo
         for line in text.split("\n"):
-            left, _, right = line.partition(" - ")
-            words, kind = left.split(" "), right.split(" ")
+            fields, _, filesystem = line.partition(" - ")
+            words, kind = fields.split(" "), filesystem.split(" ")
             if kind[:1] == ["cgroup2"] and "ro" not in {*words[5].split(","), *kind[-1].split(",")}:
-                root, place = map(unescaped, words[3:5])
+                root, place = map(unescape, words[3:5])
                 return cls(Path(place), root)
         return None
 

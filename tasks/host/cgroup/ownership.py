@@ -60,7 +60,7 @@ def places_of(name: str, own: str, user: int) -> tuple[str, ...]:
     return tuple(f"{top.rstrip('/')}/{name}" for top in ("/", manager, own))
 
 
-def delegated(path: str) -> tuple[str, str]:
+def split_unit(path: str) -> tuple[str, str]:
     """Split a group's path into its unit of the system's systemd and the rest; ("", "") if it is in none."""
     found = _UNIT.match(path)
     return (found[1], path[found.end() :]) if found else ("", "")

@@ -53,5 +53,5 @@ class Standpoint:
 
     def container(self, cgroup: str) -> str | None:
         """Return the container id of a process with this cgroup; None for none, or for pid 1's container."""
-        told = container_of(cgroup) or (self.own if self.hidden and cgroup and _ABOVE not in cgroup else None)
-        return None if told == self.world else told
+        found = container_of(cgroup) or (self.own if self.hidden and cgroup and _ABOVE not in cgroup else None)
+        return None if found == self.world else found

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 from tasks.custody.containment.identity import ContainerIdentity
 from tasks.custody.errors import ContainerGone, EngineError, EngineUnreachable
 from tasks.host.container.archive import Archive
-from tasks.host.container.membership import ALIVE, Container, belongs, mounted, published
+from tasks.host.container.membership import ALIVE, Container, belongs, find_mounts, find_published_ports
 
 SECONDS: Final = 5.0
 _SOCKET: Final = "unix://"
@@ -34,7 +34,7 @@ class Engine(Protocol):
     def close(self) -> None:
         """Close the connection."""
 
-    def containers(self, asked: Sequence[str], *, others: bool = False) -> tuple[Container, ...]:
+    def containers(self, entries: Sequence[str], *, others: bool = False) -> tuple[Container, ...]:
         """Return the living containers that an entry of `asked` may accept, and all `others` if they are wanted too.
 
         `descends_from` says which of the requested images are ancestors.
@@ -82,7 +82,7 @@ class Engine(Protocol):
     def remove(self, id_: str) -> None:
         """Remove a container that does not run."""
 
-    def create(self, name: str, about: Mapping[str, Any]) -> str:
+    def create(self, name: str, config: Mapping[str, Any]) -> str:
         """Create it again from what `inspect` returned; return the new id."""
 
     def image(self, name: str) -> dict[str, Any] | None:
@@ -147,14 +147,14 @@ class DockerEngine:
             "Start the engine, let this user use its socket, or correct docker_host in the workload block.",
         )
 
-    def containers(self, asked: Sequence[str], *, others: bool = False) -> tuple[Container, ...]:
+    def containers(self, entries: Sequence[str], *, others: bool = False) -> tuple[Container, ...]:
         """List, then inspect what may be asked for; a container that is gone meanwhile is left out.
 
         One that cannot be asked for is not inspected: an engine that fails to describe it hinders nothing.
         """
         with self._asking("list its containers") as client:
             rows = client.containers(all=True, filters={"status": sorted(ALIVE)})
-            images = [entry.partition("=")[2] for entry in asked if entry.startswith("image=")]
+            images = [entry.partition("=")[2] for entry in entries if entry.startswith("image=")]
             made_from = {
                 image: {row["Id"] for row in client.containers(all=True, filters={"ancestor": image})}
                 for image in images
@@ -162,7 +162,7 @@ class DockerEngine:
         found = []
         for row in rows:
             ancestors = tuple(image for image, ids in made_from.items() if row["Id"] in ids)
-            wanted = others or any(_may_belong(row, ancestors, entry) for entry in asked)
+            wanted = others or any(_may_belong(row, ancestors, entry) for entry in entries)
             if wanted and (container := self._look(row["Id"], ancestors)):
                 found.append(container)
         return tuple(container for container in found if container.alive)
@@ -278,10 +278,10 @@ class DockerEngine:
         with self._asking("remove a container") as client:
             client.remove_container(id_)
 
-    def create(self, name: str, about: Mapping[str, Any]) -> str:
+    def create(self, name: str, config: Mapping[str, Any]) -> str:
         """Do as `docker create` with every option that the container had, from the exact image that it ran."""
         with self._asking("make a container") as client:
-            return str(client.create_container_from_config(creation(about), name=name)["Id"])
+            return str(client.create_container_from_config(creation(config), name=name)["Id"])
 
     def image(self, name: str) -> dict[str, Any] | None:
         """Return what `docker image inspect` shows."""
@@ -291,14 +291,14 @@ class DockerEngine:
         return None
 
 
-def container_from(about: Mapping[str, Any], descends_from: tuple[str, ...] = ()) -> Container:
+def container_from(details: Mapping[str, Any], descends_from: tuple[str, ...] = ()) -> Container:
     """Read a container from its inspection."""
-    state, config, host = about["State"], about["Config"], about["HostConfig"]
+    state, config, host = details["State"], details["Config"], details["HostConfig"]
     return Container(
-        identity=ContainerIdentity(about["Id"], state["StartedAt"]),
-        name=about["Name"].removeprefix("/"),
+        identity=ContainerIdentity(details["Id"], state["StartedAt"]),
+        name=details["Name"].removeprefix("/"),
         image=config["Image"],
-        image_id=about["Image"],
+        image_id=details["Image"],
         state=state["Status"],
         pid=int(state["Pid"]),
         labels=config["Labels"] or {},
@@ -308,8 +308,8 @@ def container_from(about: Mapping[str, Any], descends_from: tuple[str, ...] = ()
         exit_code=None if state["Status"] in ALIVE else int(state["ExitCode"]),
         folder=config["WorkingDir"] or "/",
         descends_from=descends_from,
-        mounts=mounted(about),
-        ports=published(about),
+        mounts=find_mounts(details),
+        ports=find_published_ports(details),
     )
 
 
@@ -324,31 +324,31 @@ def may_be_there(place: str) -> bool:
         return False
 
 
-def _may_belong(row: Mapping[str, Any], ancestors: tuple[str, ...], asked: str) -> bool:
+def _may_belong(row: Mapping[str, Any], ancestors: tuple[str, ...], entry: str) -> bool:
     """Return whether an entry of `containers` may accept the container of a row of the engine's list.
 
     If the name of its image means another image now, the row has the image's id instead: only the inspection tells.
     """
     names, image, image_id = row.get("Names"), row.get("Image") or "sha256:", row.get("ImageID") or ""
-    if not names or (asked.startswith("image=") and (image == image_id or image.startswith("sha256:"))):
+    if not names or (entry.startswith("image=") and (image == image_id or image.startswith("sha256:"))):
         return True
     identity, labels = ContainerIdentity(row["Id"], ""), row.get("Labels") or {}
     listed = Container(identity, "", image, image_id, "", labels=labels, descends_from=ancestors)
-    return any(belongs(replace(listed, name=name.removeprefix("/")), asked) for name in names)
+    return any(belongs(replace(listed, name=name.removeprefix("/")), entry) for name in names)
 
 
-def creation(about: Mapping[str, Any]) -> dict[str, Any]:
+def creation(details: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of `docker create` for the same container, without what the engine had generated."""
-    config = dict(about["Config"])
-    if config.get("Hostname") == about["Id"][:12]:
+    config = dict(details["Config"])
+    if config.get("Hostname") == details["Id"][:12]:
         del config["Hostname"]
-    config["Image"] = about["Image"]
+    config["Image"] = details["Image"]
     networks = {
         name: {key: network[key] for key in ("Aliases", "Links", "IPAMConfig", "DriverOpts") if network.get(key)}
-        for name, network in about["NetworkSettings"]["Networks"].items()
+        for name, network in details["NetworkSettings"]["Networks"].items()
         if name not in {"bridge", "host", "none"}
     }
-    return {**config, "HostConfig": about["HostConfig"], "NetworkingConfig": {"EndpointsConfig": networks}}
+    return {**config, "HostConfig": details["HostConfig"], "NetworkingConfig": {"EndpointsConfig": networks}}
 
 
 def _refusal(what: str, error: Any) -> EngineError:

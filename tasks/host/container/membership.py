@@ -75,12 +75,12 @@ class Container:
         return next((f"{kind} {self.labels[label]}" for label, kind in _STARTERS.items() if label in self.labels), "")
 
 
-def belongs(container: Container, asked: str) -> bool:
+def belongs(container: Container, entry: str) -> bool:
     """Return whether a container fits an entry of `containers`: image=NAME, label=KEY, label=KEY=VALUE or name=NAME.
 
     An image counts by its name, its id and, as in `docker ps --filter ancestor`, for images built from it.
     """
-    kind, _, wanted = asked.partition("=")
+    kind, _, wanted = entry.partition("=")
     if kind == "image":
         names = (container.image, *container.descends_from)
         return reference(wanted) in {reference(name) for name in names} or _is_id(wanted, container.image_id)
@@ -102,9 +102,9 @@ def reference(name: str) -> str:
     return name if _TAGGED.search(name) else f"{name}:latest"
 
 
-def workload_containers(containers: Iterable[Container], asked: Iterable[str], own: str | None) -> list[Container]:
+def workload_containers(containers: Iterable[Container], entries: Iterable[str], own: str | None) -> list[Container]:
     """Return the living containers of the workload, without the one that we run in."""
-    wanted = tuple(asked)
+    wanted = tuple(entries)
     return [
         container
         for container in containers
@@ -118,7 +118,7 @@ def gentle_signal_of(container: Container, masks: Masks | None) -> Signals | Non
     Pid 1 of a container ignores signals without a handler. None if it handles none of them: waiting for the grace would
     be in vain. If the masks are not readable, the first is returned.
     """
-    named = _named(container.stop_signal) or SIGTERM
+    named = _parse_signal(container.stop_signal) or SIGTERM
     if masks is None:
         return named
     return next((number for number in (named, SIGTERM, SIGINT) if _reaches_init(masks, number)), None)
@@ -129,7 +129,7 @@ def _reaches_init(masks: Masks, number: Signals) -> bool:
     return bool((masks.caught | masks.blocked) >> (number - 1) & 1)
 
 
-def _named(stop_signal: str) -> Signals | None:
+def _parse_signal(stop_signal: str) -> Signals | None:
     name = stop_signal.upper()
     try:
         return Signals(int(name)) if name.isdigit() else Signals[name if name.startswith("SIG") else f"SIG{name}"]
@@ -137,14 +137,14 @@ def _named(stop_signal: str) -> Signals | None:
         return None
 
 
-def mounted(about: Mapping[str, Any]) -> tuple[Mount, ...]:
+def find_mounts(details: Mapping[str, Any]) -> tuple[Mount, ...]:
     """Return what of the host a container has, by the engine's `inspect`."""
-    rows = (each for each in about.get("Mounts") or () if each.get("Source"))
+    rows = (each for each in details.get("Mounts") or () if each.get("Source"))
     return tuple(Mount(each["Source"], PurePath(each["Destination"]), bool(each["RW"])) for each in rows)
 
 
-def published(about: Mapping[str, Any]) -> frozenset[int]:
+def find_published_ports(details: Mapping[str, Any]) -> frozenset[int]:
     """Return the host's ports that a container publishes when it runs, by the engine's `inspect`."""
-    places = (about["HostConfig"].get("PortBindings"), (about.get("NetworkSettings") or {}).get("Ports"))
+    places = (details["HostConfig"].get("PortBindings"), (details.get("NetworkSettings") or {}).get("Ports"))
     bound = (binding for each in places for bindings in (each or {}).values() for binding in bindings or ())
     return frozenset(int(port) for binding in bound if (port := binding.get("HostPort") or "").isdigit())

@@ -8,7 +8,7 @@ from tasks.custody.visible import visible
 from tasks.host.container.membership import Container, Mount
 from tasks.host.process.process import Process
 from tasks.host.process.workload import WorkloadDescription
-from tasks.system.kernel_tables import unescaped
+from tasks.system.kernel_tables import unescape
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def spot_of(path: PurePath, mountinfo: str) -> Spot:
     """
     best, found = PurePath(), Spot("", path)
     for line in filter(None, mountinfo.split("\n")):
-        device, inner, point = map(unescaped, line.split(" ")[2:5])
+        device, inner, point = map(unescape, line.split(" ")[2:5])
         if path.is_relative_to(point) and len(PurePath(point).parts) >= len(best.parts):
             best, found = PurePath(point), Spot(device, PurePath(inner, path.relative_to(point)))
     return found
@@ -58,16 +58,16 @@ class Ground:
         has = {mount: place for mount, spot in spots if (place := self._place(mount, spot))}
         for mount in has:
             if mount.writable:
-                return f"it may write into the root: {_shown(mount)}", True
+                return f"it may write into the root: {_describe(mount)}", True
         for mount, spot in spots:
             if any(_has(spot, models, self.root) for models in self.models):
-                return f"it has the models: {_shown(mount)}", True
+                return f"it has the models: {_describe(mount)}", True
         if self.port in container.ports:
             return f"it publishes the API's port {self.port}", True
         for process in processes:
             if process.rooted and self.workload.names(process):
                 return f"its process {process.pid} matches and is in the root", True
-        return "; ".join(map(_shown, has)), False
+        return "; ".join(map(_describe, has)), False
 
     def _place(self, mount: Mount, spot: Spot) -> PurePath | None:
         """Return where in the container the root lies, or the part of it that is mounted; None if nothing of it is."""
@@ -80,6 +80,6 @@ def _has(spot: Spot, models: Spot, root: Spot) -> bool:
     return (models.holds(spot) and models != root) or (spot.holds(models) and root.holds(spot))
 
 
-def _shown(mount: Mount) -> str:
+def _describe(mount: Mount) -> str:
     how = "writable" if mount.writable else "read-only"
     return f"{visible(mount.source)} is mounted {how} at {visible(str(mount.target))}"

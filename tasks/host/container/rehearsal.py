@@ -32,9 +32,9 @@ class RehearsalEngine:
     def _as_if(self, container: Container) -> Container:
         return replace(container, state=self._states.get(container.id, container.state))
 
-    def containers(self, asked: Sequence[str], *, others: bool = False) -> tuple[Container, ...]:
+    def containers(self, entries: Sequence[str], *, others: bool = False) -> tuple[Container, ...]:
         """Return the real ones, without those that would have ended."""
-        seen = (self._as_if(container) for container in self._engine.containers(asked, others=others))
+        seen = (self._as_if(container) for container in self._engine.containers(entries, others=others))
         return tuple(container for container in seen if container.alive)
 
     def get_container(self, id_: str) -> Container | None:
@@ -99,9 +99,9 @@ class RehearsalEngine:
         """Record the removal."""
         self._would("remove the container", id_[:12])
 
-    def create(self, name: str, about: Mapping[str, Any]) -> str:
+    def create(self, name: str, config: Mapping[str, Any]) -> str:
         """Record the container."""
-        del about
+        del config
         self._would("make the container", name)
         return ""
 

@@ -64,7 +64,7 @@ class Members(dict[Identity, Member]):
         their container. With `since`, in clock ticks since boot, whatever was started later and runs something of the
         root's, or names it and matches, belongs too: nothing new may run under a cordon.
         """
-        excused_pids = excused(snapshot, description, exceptions)
+        excused_pids = find_excused(snapshot, description, exceptions)
         untouchable = exceptions.ours | excused_pids
         below = (
             {pid: process for pid, process in snapshot.items() if pid not in excused_pids} if excused_pids else snapshot
@@ -73,7 +73,7 @@ class Members(dict[Identity, Member]):
         for matcher in description.matchers:
             family = _family(below, matcher, untouchable)
             _add(found, below, dict.fromkeys(family, f"matches the {matcher.role} pattern"), matcher.role)
-        _add(found, below, _answered(below, exceptions), ANSWERED)
+        _add(found, below, _find_answered(below, exceptions), ANSWERED)
         spares = exceptions.ours
         served = sitting_with(
             below, found.keys() - untouchable, description.units, lambda each: each.pid in spares or keeps_others(each)
@@ -95,7 +95,7 @@ def _add(found: dict[int, Member], snapshot: Mapping[int, Process], reasons: Map
         found.setdefault(pid, Member(role, reasons.get(pid, f"child of {snapshot[pid].parent}")))
 
 
-def _answered(snapshot: Mapping[int, Process], exceptions: Exceptions) -> dict[int, str]:
+def _find_answered(snapshot: Mapping[int, Process], exceptions: Exceptions) -> dict[int, str]:
     there = (
         {pid for pid, process in snapshot.items() if process.identity in exceptions.ended} if exceptions.ended else ()
     )
@@ -133,7 +133,7 @@ def _newcomers(
     return found
 
 
-def unanswered(
+def find_unanswered(
     snapshot: Mapping[int, Process], members: Mapping[Identity, Member], exceptions: Exceptions, since: int
 ) -> list[Process]:
     """Return what was started in the root since and is neither a member, ours, nor a program that may quote a pattern.
@@ -149,7 +149,7 @@ def unanswered(
     ]
 
 
-def excused(
+def find_excused(
     snapshot: Mapping[int, Process], description: WorkloadDescription, exceptions: Exceptions
 ) -> frozenset[int]:
     """Return pids that `bystanders` or a person's answer excuses: reported, never signalled, and no contradiction.

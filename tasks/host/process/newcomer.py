@@ -9,7 +9,7 @@ from tasks.custody.containment.receipt import Source
 from tasks.host.cgroup.ownership import unit_of
 from tasks.host.process.process import Process, copies, pids_of
 from tasks.host.process.program import CRONS, SHELLS, WRAPPERS, program
-from tasks.host.process.source import restarted, source_of
+from tasks.host.process.source import is_restarted, source_of
 
 
 def in_hand(
@@ -36,7 +36,7 @@ class Started(NamedTuple):
     by: Source | None
 
 
-def started(snapshot: Mapping[int, Process], pid: int, newcomers: Container[int]) -> Started:
+def find_origin(snapshot: Mapping[int, Process], pid: int, newcomers: Container[int]) -> Started:
     """Decide what has started a newcomer.
 
     A wrapper, and the shell that it or cron runs a command by, live for one newcomer only: what started these counts.
@@ -79,8 +79,8 @@ def again_and_again(snapshot: Mapping[int, Process], rows: Iterable[Mapping[str,
     """Return what still lives and starts newcomers again and again, by the guard's rows, and how a person ends it."""
     ended: dict[Source, int] = {}
     for row in rows:
-        if isinstance(about := row.get("again"), dict):
-            source = Source(str(about.get("name", "")), Identity.of(about))
+        if isinstance(repeat := row.get("again"), dict):
+            source = Source(str(repeat.get("name", "")), Identity.of(repeat))
             ended[source] = max(ended.get(source, 0), int(row.get("ended", 0)))
     units = {unit_of(process.cgroup) for process in snapshot.values() if process.alive}
     return [
@@ -128,4 +128,4 @@ def classify_newcomer(
         return Newcomer.LEFT_ALONE
     if not known and identity not in members:
         return Newcomer.LEFT_ALONE
-    return Newcomer.TAKEN_IN if known or not restarted(snapshot, identity.pid, kin) else Newcomer.TOLD
+    return Newcomer.TAKEN_IN if known or not is_restarted(snapshot, identity.pid, kin) else Newcomer.TOLD

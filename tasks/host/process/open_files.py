@@ -55,8 +55,8 @@ def read_handles(
 def file_id(path: str | Path) -> FileId | None:
     """Return device and inode of the file that a path leads to; None if there is none, or it is not readable."""
     with suppress(OSError):
-        about = os.stat(path)
-        return about.st_dev, about.st_ino
+        status = os.stat(path)
+        return status.st_dev, status.st_ino
     return None
 
 
@@ -87,7 +87,7 @@ def _read(where: int | str, process: Process, places: Places, models: Collection
     telling |= {path: link for path, (link, written) in files.items() if written}
     lost = (path for path, link in telling.items() if path not in below and _is_elsewhere(view, path, link, places))
     unread = unread or next((f"its file {path} lies at another place" for path in lost), "")
-    called, program = _called(where), os.fsdecode(_link(where, "exe"))
+    called, program = _read_execfn(where), os.fsdecode(_link(where, "exe"))
     return Handles(
         program=file_id(f"/proc/{where}/exe"),
         trusted=places.is_roots_own(where, program),
@@ -127,7 +127,7 @@ def _lost(where: int | str) -> str:
     return ""
 
 
-def _called(where: int | str) -> str:
+def _read_execfn(where: int | str) -> str:
     """Return the path by which the kernel started the program: it stays when argv and environment are overwritten."""
     with suppress(OSError, struct.error, UnicodeError):
         vector = Path(f"/proc/{where}/auxv").read_bytes()
@@ -279,9 +279,9 @@ class _Statx(ctypes.Structure):
 
 def birth_of(path: str) -> float:
     """Return when a file was made, in seconds of the epoch; infinite if that is not known: nobody is younger then."""
-    about, mask = _Statx(), 0x800  # STATX_BTIME
+    status, mask = _Statx(), 0x800  # STATX_BTIME
     with suppress(OSError, AttributeError):
-        failed = _LIBC.statx(-100, os.fsencode(path), 0, mask, ctypes.byref(about))
-        if not failed and about.mask & mask and about.seconds > 0:
-            return float(about.seconds + about.nanoseconds / 1e9)
+        failed = _LIBC.statx(-100, os.fsencode(path), 0, mask, ctypes.byref(status))
+        if not failed and status.mask & mask and status.seconds > 0:
+            return float(status.seconds + status.nanoseconds / 1e9)
     return float("inf")

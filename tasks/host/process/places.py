@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from tasks.custody.containment.place import Place
 from tasks.host.process.program import script_of
-from tasks.system.kernel_tables import read_table, unescaped
+from tasks.system.kernel_tables import read_table, unescape
 from tasks.system.look_budget import LookBudget, TooMuchWork
 
 _FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
@@ -77,8 +77,8 @@ def _mounts(lines: Sequence[str], check: Callable[[], object]) -> list[tuple[int
         check()
         with suppress(ValueError, IndexError):  # a mount that no line tells of counts as one that may be the root's
             number, _, device, folder, point, options, *words = line.split(" ")
-            kind, inner = words[words.index("-") + 1], PurePosixPath(unescaped(folder).removesuffix(_DELETED))
-            found.append((int(number), Mount(device, inner, unescaped(point), kind, "ro" in options.split(","))))
+            kind, inner = words[words.index("-") + 1], PurePosixPath(unescape(folder).removesuffix(_DELETED))
+            found.append((int(number), Mount(device, inner, unescape(point), kind, "ro" in options.split(","))))
     return found
 
 
@@ -408,8 +408,8 @@ def _inode(path: str) -> int | None:
 
 
 def _mount_id(descriptor: int) -> int:
-    about = os.open(f"/proc/self/fdinfo/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+    info = os.open(f"/proc/self/fdinfo/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return int(os.read(about, 4096).partition(b"mnt_id:\t")[2].split(maxsplit=1)[0])
+        return int(os.read(info, 4096).partition(b"mnt_id:\t")[2].split(maxsplit=1)[0])
     finally:
-        os.close(about)
+        os.close(info)

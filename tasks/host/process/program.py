@@ -152,10 +152,10 @@ def script_of(command: Sequence[str]) -> str:
 def _script(process: Process) -> str:
     """Return the script or package that a Python interpreter runs; for other programs the program's name."""
     name = program(process)
-    return _started(process.command[1:]) if name.startswith(_INTERPRETERS) else name
+    return _find_program(process.command[1:]) if name.startswith(_INTERPRETERS) else name
 
 
-def _started(arguments: Iterable[str]) -> str:
+def _find_program(arguments: Iterable[str]) -> str:
     """Return the package or script that these arguments of a Python interpreter start."""
     words = iter(arguments)
     for word in words:

@@ -10,7 +10,7 @@ from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.place import Place
 from tasks.custody.visible import visible
 from tasks.host.process.handles import UNREAD, Handles
-from tasks.host.process.membership import Exceptions, Members, excused, only_quotes, runs_from_root
+from tasks.host.process.membership import Exceptions, Members, find_excused, only_quotes, runs_from_root
 from tasks.host.process.process import Process, descendants
 from tasks.host.process.program import HARMLESS, PROGRAMMED, SHELLS, is_editor, program, quotes, runs_code
 from tasks.host.process.workload import WorkloadDescription
@@ -80,7 +80,7 @@ class Roster:
     ) -> Self:
         """Judge each living process by the first row that fits."""
         members = Members.of(snapshot, description, exceptions)
-        excused_pids = excused(snapshot, description, exceptions)
+        excused_pids = find_excused(snapshot, description, exceptions)
         families = excused_pids | descendants(snapshot, excused_pids)
         found = {}
         for process in snapshot.values():
@@ -103,10 +103,10 @@ class Roster:
             judgement = next((each for row in _ROWS if (each := row(case))), None)
             if judgement:
                 found[process.identity] = judgement
-        return cls(snapshot, {**found, **_connected(snapshot, found, look)})
+        return cls(snapshot, {**found, **_find_connected(snapshot, found, look)})
 
     def _of(self, *kinds: Kind) -> dict[Identity, str]:
-        return {who: each.why for who, each in self.judgements.items() if each.kind in kinds}
+        return {identity: each.why for identity, each in self.judgements.items() if each.kind in kinds}
 
     @property
     def alive(self) -> dict[Identity, str]:
@@ -125,7 +125,7 @@ class Roster:
 
     def of(self, kind: Kind) -> list[tuple[Process, str]]:
         """Return the processes of a kind with their reasons, by pid."""
-        return [(self.snapshot[who.pid], why) for who, why in sorted(self._of(kind).items())]
+        return [(self.snapshot[identity.pid], why) for identity, why in sorted(self._of(kind).items())]
 
     def processes(self, kind: Kind) -> tuple[Process, ...]:
         """Return the processes of a kind, by pid."""
@@ -148,7 +148,7 @@ class _Case:
     has_parent: bool
 
 
-def _connected(
+def _find_connected(
     snapshot: Mapping[int, Process], found: Mapping[Identity, Judgement], look: Look
 ) -> dict[Identity, Judgement]:
     """Return what is tied only to one that was judged: who writes into its pipe, and what an unknown one has started.
@@ -157,12 +157,12 @@ def _connected(
     """
     more = dict[Identity, Judgement]()
     rest = [each for each in snapshot.values() if each.alive and each.identity not in found and not each.container]
-    for who in (who for who, each in found.items() if each.kind is Kind.SUSPECT):
-        pipes = look.handles.get(who, UNREAD).pipes if program(snapshot[who.pid]) in HARMLESS else frozenset()
+    for identity in (identity for identity, each in found.items() if each.kind is Kind.SUSPECT):
+        pipes = look.handles.get(identity, UNREAD).pipes if program(snapshot[identity.pid]) in HARMLESS else frozenset()
         for each in rest if pipes else ():
             if not pipes.isdisjoint(look.handles.get(each.identity, UNREAD).pipes):
-                more[each.identity] = Judgement(Kind.SUSPECT, f"it shares a pipe with process {who.pid}, which is one")
-    unknown = {who.pid for who, each in found.items() if each.kind is Kind.UNKNOWN}
+                more[each.identity] = Judgement(Kind.SUSPECT, f"it shares a pipe with process {identity.pid}, which is one")
+    unknown = {identity.pid for identity, each in found.items() if each.kind is Kind.UNKNOWN}
     sessions = {snapshot[pid].session for pid in unknown} - {0}
     below = descendants(snapshot, unknown)
     for each in rest:
@@ -245,7 +245,7 @@ def _is_unknown(case: _Case) -> Judgement | None:
         return None
     if case.in_excused_family:
         return Judgement(Kind.EXCUSED)
-    why = _unread(case) or _described(process, handles)
+    why = _unread(case) or _describe(process, handles)
     return _suspect(case, why) if process.container else Judgement(Kind.UNKNOWN, why)
 
 
@@ -404,7 +404,7 @@ def _unread(case: _Case) -> str:
     return why and f"it could not be looked into: {visible(why)}"
 
 
-def _described(process: Process, handles: Handles) -> str:
+def _describe(process: Process, handles: Handles) -> str:
     if program(process) in SHELLS and handles.trusted:
         return "it is a shell that runs a script, or commands from a pipe or file"
     if program(process) in HARMLESS and not handles.trusted:

@@ -40,11 +40,11 @@ def _line(snapshot: Mapping[int, Process], process: Process, above: tuple[Source
 
 def source_of(process: Process) -> Source:
     """Return a process as a source."""
-    return Source(_shown(process.command, "" if process.container else process.cwd), process.identity)
+    return Source(_format_command(process.command, "" if process.container else process.cwd), process.identity)
 
 
 @lru_cache(maxsize=4096)
-def _shown(command: tuple[str, ...], folder: str) -> str:
+def _format_command(command: tuple[str, ...], folder: str) -> str:
     """Return a command for display. Cached: uncached, the freeze of a chain of 300 processes took eleven seconds."""
     return visible(" ".join(redact_command(command, folder))[:_SHOWN])
 
@@ -54,7 +54,7 @@ def supervisor(line: Iterable[Source], earlier: Collection[Source]) -> Source | 
     return next((source for source in line if source in earlier and source != BETWEEN), None)
 
 
-def restarted(snapshot: Mapping[int, Process], pid: int, kin: Container[int]) -> bool:
+def is_restarted(snapshot: Mapping[int, Process], pid: int, kin: Container[int]) -> bool:
     """Return whether a living process outside `kin`, or systemd for a unit, has started the process.
 
     A child of the workload that pid 1 or a user's systemd adopted is not restarted.

@@ -12,7 +12,7 @@ from tasks.custody.containment.receipt import Source
 from tasks.custody.evidence.redact import redact_command
 from tasks.host.cgroup.ownership import unit_of
 from tasks.host.process.membership import Member
-from tasks.host.process.newcomer import started
+from tasks.host.process.newcomer import find_origin
 from tasks.host.process.process import Process, descendants, parents_first, process_line
 from tasks.host.process.program import quotes, runs_inline_code
 from tasks.host.process.source import keeps_only, may_be_ended, may_restart
@@ -28,7 +28,7 @@ _SERVED: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 """module:attribute, by which a server is told what to serve."""
 
 
-def included(
+def select_suspects(
     snapshot: Mapping[int, Process],
     suspects: Mapping[Identity, str],
     members: Collection[int],
@@ -39,7 +39,7 @@ def included(
     Suspects that hold others' or a person's work are only reported: those in a container, a Prefect worker, one with a
     child that nothing ties to the workload, or one on the terminal of a person's session.
     """
-    facts = {who.pid: fact for who, fact in suspects.items() if who.pid not in {*members, *protected_pids}}
+    facts = {identity.pid: fact for identity, fact in suspects.items() if identity.pid not in {*members, *protected_pids}}
     tied = {pid for pid, process in snapshot.items() if process.rooted and may_be_ended(process)} - {*protected_pids}
     tied |= facts.keys() | {*members}
     chosen = {
@@ -108,7 +108,7 @@ def excuse_for(process: Process) -> str:
 
 def who_started(snapshot: Mapping[int, Process], pid: int, newcomers: Collection[int] = ()) -> str:
     """Return what has started a process, for a person who has to judge it; and how to end that if it may start more."""
-    top, by = started(snapshot, pid, newcomers)
+    top, by = find_origin(snapshot, pid, newcomers)
     if by is None:
         ours = top.parent > 1 and top.parent not in snapshot  # the run's own processes are in no look
         return f"started by process {top.parent} 起動元" if ours else "what started it is gone 起動元は終了済み"
@@ -122,7 +122,7 @@ def excuse_with_source(snapshot: Mapping[int, Process], process: Process) -> str
 
     An excused child says nothing of what starts it, which may start the workload too.
     """
-    parent = _restarting(snapshot, started(snapshot, process.pid, ()).by)
+    parent = _restarting(snapshot, find_origin(snapshot, process.pid, ()).by)
     if parent is None:
         return excuse_for(process)
     first = f"process {parent.pid} started it; if it starts the workload ワークロードの起動元なら: kill {parent.pid}"
@@ -152,9 +152,9 @@ def pattern_for(process: Process) -> str:
     telling = [each for each in words if _TELLING.fullmatch(each[1]) and ("-m" in each or re.search("[./:]", each[1]))]
     every = [word for _, word in sorted(telling, key=lambda each: each[0] != "-m")]
     chosen = dict.fromkeys(every[:1] + [word for word in every if _SERVED.fullmatch(word)][:1])
-    made = ".*".join(_whole_word(word, below) for word in chosen)
-    fits = made and not runs_inline_code(command) and re.search(made, process.line[:4_000])  # which may take its square
-    return made if fits else _exact_words(process)
+    pattern = ".*".join(_whole_word(word, below) for word in chosen)
+    fits = pattern and not runs_inline_code(command) and re.search(pattern, process.line[:4_000])  # which may take its square
+    return pattern if fits else _exact_words(process)
 
 
 def _whole_word(word: str, below: str) -> str:
@@ -172,7 +172,7 @@ def _exact_words(process: Process) -> str:
     line, shown = process.line[: _SHOWN + 1], process_line(process)
     same = "".join(letter for letter, _ in takewhile(lambda pair: pair[0] == pair[1], zip(line, shown, strict=False)))
     whole = same == line and len(line) <= _SHOWN
-    told = same if whole else same.rpartition(" ")[0]
-    enough = whole or any(map(_TELLING.match, told.split()[1:]))
-    words = re.escape(told).replace("\\ ", " ").replace("'", ".")
-    return f"^{words}{'$' if whole else ' '}" if told and enough else ""
+    beginning = same if whole else same.rpartition(" ")[0]
+    enough = whole or any(map(_TELLING.match, beginning.split()[1:]))
+    words = re.escape(beginning).replace("\\ ", " ").replace("'", ".")
+    return f"^{words}{'$' if whole else ' '}" if beginning and enough else ""

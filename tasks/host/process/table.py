@@ -225,16 +225,16 @@ def _read_process(pid: int, listening: Mapping[str, int] | None = None, places: 
             with suppress(*GONE):
                 process = _read_at(where, state, stat, listening, places)
                 if where == pid:
-                    return process and _judged(process, stat)
+                    return process and _mark_headless(process, stat)
                 # A thread that has ended meanwhile has shown less than there is.
-                if process and (_link(where, "exe") or _denied(where)):
+                if process and (_link(where, "exe") or _is_denied(where)):
                     return process
     except (*GONE, PermissionError):
         pass
     return None
 
 
-def _judged(process: Process, stat: Sequence[str]) -> Process:
+def _mark_headless(process: Process, stat: Sequence[str]) -> Process:
     """Return a process as it was read by its own pid: of one whose main thread has exited that shows nothing."""
     if not _is_headless(stat) or not _is_headless(_stat(process.pid)):
         return process
@@ -278,7 +278,7 @@ def _read_at(
         executable=executable,
         user=user,
         masks=Masks(*(int(status.get(name, b"0"), 16) for name in (b"SigBlk", b"SigIgn", b"SigCgt", b"ShdPnd"))),
-        placeless=bool(unread) or (bool(command) and not cwd and not executable and _denied(where)),
+        placeless=bool(unread) or (bool(command) and not cwd and not executable and _is_denied(where)),
         cgroup=cgroup,
         container=standpoint().container(cgroup),
         ports=_ports_within(places, where, listening, user, int(status[b"FDSize"])) if listening else frozenset(),
@@ -291,7 +291,7 @@ def _read_at(
     )
 
 
-def _denied(where: int | str) -> bool:
+def _is_denied(where: int | str) -> bool:
     """Return whether reading the working directory is denied; False for a process that has ended."""
     try:
         os.readlink(f"/proc/{where}/cwd")

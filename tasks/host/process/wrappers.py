@@ -24,7 +24,7 @@ def running_above(snapshot: Mapping[int, Process], pids: Iterable[int]) -> set[I
 def above_held(snapshot: Mapping[int, Process], ran: Iterable[Identity], held: Collection[Identity]) -> set[Identity]:
     """Return those of `ran` that are `held`, or above one that is and stands: continued, they would continue it."""
     waiting = ancestry(snapshot, (pid for pid in pids_of(snapshot, held) if snapshot[pid].stands))
-    return {who for who in ran if who.pid in waiting and snapshot[who.pid].identity == who}
+    return {identity for identity in ran if identity.pid in waiting and snapshot[identity.pid].identity == identity}
 
 
 def bereft(snapshot: Mapping[int, Process], ran: Iterable[Identity]) -> list[Identity]:

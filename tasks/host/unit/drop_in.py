@@ -37,12 +37,12 @@ def units_without(
     return tuple(unit for unit in units if unit not in taken)
 
 
-def may_live(about: Mapping[str, str]) -> bool:
+def may_live(properties: Mapping[str, str]) -> bool:
     """Return whether processes of a unit may be alive, by its properties. One waiting for its restart has none."""
-    sub = about.get("SubState", "dead")
-    return not is_down(about) and sub != "exited" and not sub.startswith("auto-restart")
+    sub = properties.get("SubState", "dead")
+    return not is_down(properties) and sub != "exited" and not sub.startswith("auto-restart")
 
 
-def is_down(about: Mapping[str, str]) -> bool:
+def is_down(properties: Mapping[str, str]) -> bool:
     """Return whether the unit is inactive, failed or unknown to systemd."""
-    return about.get("ActiveState", "inactive") in {"inactive", "failed"}
+    return properties.get("ActiveState", "inactive") in {"inactive", "failed"}

@@ -64,11 +64,11 @@ class Systemd:
         systemd 252 aborts a frozen unit that does not report. No drop-in changes the watchdog of a running service, so
         systemd gets a message in the name of the main process.
         """
-        about = self.shown(unit)
-        if about == UNANSWERED:
+        properties = self.shown(unit)
+        if properties == UNANSWERED:
             return UNANSWERED["SubState"]
-        if about.get("WatchdogUSec", "") not in _NO_WATCHDOG:
-            _set_watchdog(int(about["MainPID"]), b"0")
+        if properties.get("WatchdogUSec", "") not in _NO_WATCHDOG:
+            _set_watchdog(int(properties["MainPID"]), b"0")
         return self.tell("freeze", "--", unit)
 
     def watch(self, pid: int, *, on: bool) -> None:
@@ -78,8 +78,8 @@ class Systemd:
         """
         with suppress(OSError):
             rows = read_kernel(f"/proc/{pid}/environ", ENVIRONMENT).split(b"\0")
-            told = dict(row.partition(b"=")[::2] for row in rows if row.startswith(b"WATCHDOG_"))
-            if told.get(b"WATCHDOG_PID") == b"%d" % pid and (usual := told.get(b"WATCHDOG_USEC", b"")).isdigit():
+            variables = dict(row.partition(b"=")[::2] for row in rows if row.startswith(b"WATCHDOG_"))
+            if variables.get(b"WATCHDOG_PID") == b"%d" % pid and (usual := variables.get(b"WATCHDOG_USEC", b"")).isdigit():
                 _set_watchdog(pid, usual if on else b"0")
 
     def hold_down(self, marker: Path, drop_ins: Mapping[str, str]) -> str:
@@ -176,8 +176,8 @@ def _goes_by(properties: Mapping[str, str], drop_in: Path) -> bool:
 def _set_watchdog(pid: int, microseconds: bytes) -> None:
     sender = struct.pack("3i", pid, os.geteuid(), os.getegid())
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
-        told = [b"WATCHDOG_USEC=" + microseconds]
-        door.sendmsg(told, [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, sender)], socket.MSG_DONTWAIT, _NOTIFY)
+        message = [b"WATCHDOG_USEC=" + microseconds]
+        door.sendmsg(message, [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, sender)], socket.MSG_DONTWAIT, _NOTIFY)
 
 
 def _failure(command: Sequence[str], seconds: float) -> str:

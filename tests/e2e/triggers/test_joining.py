@@ -16,7 +16,7 @@ from tasks.containment.thaw import thaw
 from tasks.custody.containment.identity import Identity
 from tasks.custody.incident.alarm import Alarm, belongs_to
 from tasks.host.process.table import start_of
-from tasks.incident.joining import incident_of, leave, left, past, take_over_triggers
+from tasks.incident.joining import incident_of, leave, read_triggers, past, take_over_triggers
 from tasks.incident.layout import CAUGHT, FROZEN, OWNER, RETURNED
 from tasks.incident.run_lock import (
     Purpose,
@@ -157,7 +157,7 @@ def test_a_trigger_is_left_once_and_taken_over_once(context: RunContext) -> None
     assert leave([context.directory.base], INCIDENT, "run-a", Alarm(exit_code=9))
     assert leave([context.directory.base], INCIDENT, "run-b", None)
     assert not leave([context.directory.base], "IR-20990101T000000Z", "run-c", ALARM)
-    assert [(each["run"], each["alarm"].get("exit_code")) for each in left(context.directory.path)] == [
+    assert [(each["run"], each["alarm"].get("exit_code")) for each in read_triggers(context.directory.path)] == [
         ("run-a", 3),
         ("run-b", None),
     ]
@@ -176,4 +176,4 @@ def test_fifty_at_once_leave_fifty(context: RunContext) -> None:
             pool.map(lambda number: leave([context.directory.base], INCIDENT, f"run-{number}", ALARM), range(50))
         )
     assert all(done)
-    assert len({each["run"] for each in left(context.directory.path)}) == 50
+    assert len({each["run"] for each in read_triggers(context.directory.path)}) == 50

@@ -24,7 +24,7 @@ from tasks.readiness import canary, people, runs, server
 from tasks.readiness.check_target import CheckTarget
 from tasks.readiness.examine import examine, name_of
 from tasks.system.free_ports import free_ports
-from tasks.system.unit_files import stamped
+from tasks.system.unit_files import stamp
 from tests.e2e.triggers.conftest import NAME, Stage
 
 LOSS, FATAL = "loss", "fatal"
@@ -162,7 +162,7 @@ def former_name(office: Office) -> Iterator[None]:
 
 @contextmanager
 def root_worker(office: Office) -> Iterator[None]:
-    (unit := office.stage.folder / "evacuation-worker.service").write_text(stamped("[Unit]\n", "evacuation install 1"))
+    (unit := office.stage.folder / "evacuation-worker.service").write_text(stamp("[Unit]\n", "evacuation install 1"))
     office.patch.setattr(server, "WORKER_UNIT", unit)
     yield
 

@@ -17,7 +17,7 @@ from tasks.containment.containment_check import prove_contained
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
-from tasks.containment.uncordon import held, uncordon
+from tasks.containment.uncordon import find_held, uncordon
 from tasks.containment.watch import watch
 from tasks.custody.containment.identity import ContainerIdentity, Identity
 from tasks.custody.containment.receipt import End
@@ -134,7 +134,7 @@ def test_the_next_run_ends_them_as_what_the_incident_froze(small: SmallWorkload,
         assert {receipt.end for receipt in stopped.processes} == {End.KILLED}
         assert watched.summary == "nothing came back"
         assert [entry for entry in context.log.entries() if entry["action"] == "caught"] == []
-        assert held(context.adapters.host, context.workload) == {}
+        assert find_held(context.adapters.host, context.workload) == {}
 
 
 def test_a_run_in_its_grace_is_not_disturbed(small: SmallWorkload) -> None:

@@ -16,7 +16,7 @@ from tasks.containment.freeze import freeze
 from tasks.containment.give_back import give_back
 from tasks.containment.stop import stop
 from tasks.containment.thaw import thaw
-from tasks.containment.uncordon import held
+from tasks.containment.uncordon import find_held
 from tasks.host.host import LinuxHost
 from tasks.incident.layout import EARLY
 from tasks.incident.run_lock import give_up_ownership
@@ -184,7 +184,7 @@ def test_a_newcomer_that_an_uncordon_ends_leaves_no_wrapper(small: SmallWorkload
         wait_until(lambda: one.training.status() == STOOD, what="the guard's catch")
         (block.evidence / "open.json").write_bytes((block.evidence / INCIDENT / "incident.json").read_bytes())
         give_up_ownership(block.evidence)
-        wait_until(lambda: held(LinuxHost(root=block.root), block), what="the guard's word")
+        wait_until(lambda: find_held(LinuxHost(root=block.root), block), what="the guard's word")
         list(let_go(block, LinuxHost(root=block.root)))
         wait_until(lambda: all(map(is_over, above)), 10, "the end of what was above the training")
 

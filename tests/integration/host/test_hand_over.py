@@ -115,7 +115,7 @@ def test_a_guard_that_hands_over_nothing_is_followed_by_one_that_waits_already(
         signal(self, identity, number)  # type: ignore[arg-type]
         first.resume()
 
-    monkeypatch.setattr("tasks.host.file_lock.handed", lambda *_: None)
+    monkeypatch.setattr("tasks.host.file_lock.request_lock", lambda *_: None)
     monkeypatch.setattr("tasks.host.host._LINE_SECONDS", 90.0)
     monkeypatch.setattr(LinuxHost, "signal", told)
     with case_of(small.block()) as context:
@@ -164,7 +164,7 @@ def test_a_stranger_at_the_door_is_given_nothing(small: SmallWorkload) -> None:
     with case_of(small.block()) as context:
         guard = made(cordon.fn(context)).guard
         assert guard
-        ours = lock.handed(guard, context.workload.lock)
+        ours = lock.request_lock(guard, context.workload.lock)
         assert ours is not None
         os.close(ours)
         told, telling = multiprocessing.Pipe(duplex=False)
@@ -183,9 +183,9 @@ def test_nobody_believes_the_door_of_a_stranger(small: SmallWorkload, monkeypatc
         claimed = Identity(other.pid, start_of(other.pid))
         forged.bind(lock.door(claimed))
         forged.listen()
-        assert lock.handed(claimed, path) is None
+        assert lock.request_lock(claimed, path) is None
         other.kill()
-    assert lock.handed(Identity(os.getpid(), start_of(os.getpid()) + 1), path) is None
+    assert lock.request_lock(Identity(os.getpid(), start_of(os.getpid()) + 1), path) is None
 
 
 def test_a_guard_that_was_relieved_and_never_told_leaves_by_itself(small: SmallWorkload) -> None:

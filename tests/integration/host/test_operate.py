@@ -19,7 +19,7 @@ from tasks.cli.status import status
 from tasks.cli.uncordon import let_go
 from tasks.containment.cordon import caught, cordon
 from tasks.containment.freeze import freeze
-from tasks.containment.uncordon import end_held, held
+from tasks.containment.uncordon import end_held, find_held
 from tasks.custody.errors import Refused
 from tasks.custody.incident.exit_codes import INCOMPLETE
 from tasks.host.detached_process import GUARD
@@ -140,12 +140,12 @@ def test_a_recovery_ends_what_the_guard_holds_while_the_cordon_stands(small: Sma
         cordon.fn(context)
         assert end_held(host, block) == ()
         launch(small)
-        wait_until(lambda: held(host, block), what="the guard's catch")
+        wait_until(lambda: find_held(host, block), what="the guard's catch")
         assert any("src/train.py" in each for each in end_held(host, block))
         wait_until(lambda: small.living() == [], what="the end of what was caught")
         assert host.guard(marker)
         assert host.refuses(block.lock)
-        assert held(host, block) == {}
+        assert find_held(host, block) == {}
 
 
 def test_uncordon_leaves_alone_what_the_incident_itself_has_frozen(small: SmallWorkload) -> None:
@@ -234,10 +234,10 @@ def test_a_line_that_a_full_disk_has_torn_takes_no_other_newcomer_with_it(small:
     with case_of(small.block()) as context:
         cordon.fn(context)
         small.start(WORKERS="0")
-        wait_until(lambda: held(context.adapters.host, context.workload), what="the newcomer to be caught")
+        wait_until(lambda: find_held(context.adapters.host, context.workload), what="the newcomer to be caught")
         with context.cordon_files.caught.open("a") as file:
             file.write('{"at": "2026-11-2')
-        assert len(held(context.adapters.host, context.workload)) == 1
+        assert len(find_held(context.adapters.host, context.workload)) == 1
 
 
 def left_by_a_start_that_died(small: SmallWorkload) -> tuple[Workload, psutil.Process]:
@@ -345,7 +345,7 @@ def test_what_a_file_in_a_folder_of_the_workloads_account_names_is_ended_if_it_i
             os.chown(block.evidence, 12345, -1)
         cordon.fn(context)
         launch(small)
-        wait_until(lambda: held(context.adapters.host, block), what="the guard's catch")
+        wait_until(lambda: find_held(context.adapters.host, block), what="the guard's catch")
         context.close()
         assert "ended, it was caught" in "".join(let_go(block, LinuxHost(root=block.root)))
         assert small.living() == []
@@ -360,7 +360,7 @@ def test_a_caught_file_that_was_put_there_before_keeps_no_newcomer_from_its_end(
         os.chown(context.cordon_files.caught, 12345, -1)
         cordon.fn(context)
         launch(small)
-        wait_until(lambda: held(context.adapters.host, block), 20, what="the guard's catch in a file of its own")
+        wait_until(lambda: find_held(context.adapters.host, block), 20, what="the guard's catch in a file of its own")
 
 
 def test_a_journal_that_another_user_has_put_there_is_not_read(small: SmallWorkload) -> None:
@@ -368,14 +368,14 @@ def test_a_journal_that_another_user_has_put_there_is_not_read(small: SmallWorkl
     with case_of(block) as context:
         cordon.fn(context)
         launch(small)
-        wait_until(lambda: held(context.adapters.host, block), what="the guard's catch")
+        wait_until(lambda: find_held(context.adapters.host, block), what="the guard's catch")
         forged = block.evidence / "IR-20260101T000000Z"
         forged.mkdir()
         forged.chmod(0o777)
         (forged / FROZEN).write_text(
             json.dumps([json.loads(line) for line in context.cordon_files.caught.read_text().splitlines()])
         )
-        assert held(context.adapters.host, block), "a forged journal would have kept them frozen for ever"
+        assert find_held(context.adapters.host, block), "a forged journal would have kept them frozen for ever"
 
 
 def test_a_marker_never_makes_us_end_whoever_only_bears_the_guards_name(small: SmallWorkload) -> None:

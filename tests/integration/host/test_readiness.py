@@ -89,7 +89,7 @@ def test_the_guard_of_each_disk_that_a_cordon_may_lie_on_has_to_come_back(
     world.fields["fallback_dir"] = fallback
     (found,) = examine(world.patient(), {"host": [check_guard]}).findings
     assert found.weight is (Weight.SOUND if enabled == "both" else Weight.LOSS), found
-    assert escaped(disks(world.patient().workload)[-1]) in found.found
+    assert escape(disks(world.patient().workload)[-1]) in found.found
 
 
 @pytest.mark.soak

@@ -11,7 +11,7 @@ from flows.worker import SETTINGS
 from tasks.cli.install import OF_A_HOST, render_unit
 from tasks.preflight.privileges import missing_rights
 from tasks.system.priority import NICE, OOM
-from tasks.system.unit_files import escaped
+from tasks.system.unit_files import escape
 
 PROJECT = Path(__file__).parents[3]
 UNITS = PROJECT / "examples/systemd"
@@ -81,7 +81,7 @@ def test_what_is_installed_names_the_programs_wherever_they_lie(
 def test_an_instance_is_named_as_systemd_would() -> None:
     paths = ["/", "/srv//x/", "/.a/.b", "/a-b/c d", "/証跡/é", "/50%\\x2d\t", "/a:b_c.D/@!$'\"", "/etc/w.toml:gpu1"]
     done = subprocess.run(["systemd-escape", "--path", "--", *paths], capture_output=True, text=True, check=True)
-    assert [escaped(PurePath(path)) for path in paths] == done.stdout.split()
+    assert [escape(PurePath(path)) for path in paths] == done.stdout.split()
 
 
 def test_a_worker_of_the_unit_lacks_no_right_and_has_the_settings_of_one_that_was_started_by_hand() -> None:

@@ -11,7 +11,7 @@ from tasks.cli import install, workloads
 from tasks.cli.workloads import credentials
 from tasks.custody.errors import Refused
 from tasks.system.declarations import COMMANDS
-from tasks.system.unit_files import escaped, stamped
+from tasks.system.unit_files import escape, stamp
 
 WORKER, API = "evacuation-worker.service", "evacuation-api@.service"
 GUARD, DOCTOR = "evacuation-guard@.service", "evacuation-doctor@.timer"
@@ -27,14 +27,14 @@ class Site:
         self.settings = folder / "settings"
         self.file = folder / "evacuation.toml"
         self.file.write_text(f'[workload.a]\nroot = "{folder}"\nevidence_dir = "{folder / "a.evidence"}"\n')
-        self.doctor = DOCTOR.replace("@", f"@{escaped(self.file)}")
+        self.doctor = DOCTOR.replace("@", f"@{escape(self.file)}")
         for place in (self.system / "some.target.wants", self.state / "prefect"):
             place.mkdir(parents=True)
 
     def put(self, unit: str, *enabled: str, by: str = "evacuation install 0.1.0", change: str = "") -> Path:
         """Write a unit, by hand or as install does, and enable it, or instances of it."""
         path, text = self.system / unit, f"[Unit]\nDescription={unit}\n"
-        path.write_text((stamped(text, by) if by else text) + change)
+        path.write_text((stamp(text, by) if by else text) + change)
         for name in enabled:
             (self.system / "some.target.wants" / name).symlink_to(path)
         return path
@@ -102,7 +102,7 @@ def test_the_guard_of_a_cordon_is_not_stopped_though_no_file_names_its_workload_
 ) -> None:
     (evidence := tmp_path / "b of old.evidence").mkdir()
     (marker := evidence / "cordon.json").write_text("{}")
-    guard = GUARD.replace("@", f"@{escaped(evidence)}")
+    guard = GUARD.replace("@", f"@{escape(evidence)}")
     units = [site.put(GUARD, guard), site.put(DOCTOR, site.doctor), site.put(WORKER, WORKER)]
     with pytest.raises(Refused, match="no open incident and no cordon") as refused:
         install.uninstall_by_hand()

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from tasks.host import detached_process as launch
-from tasks.host.detached_process import scoped, session_of
+from tasks.host.detached_process import wrap_in_scope, session_of
 from tasks.host.host import LinuxHost
 from tasks.system.accounts import clean_environment
 from tests.support.workloads import wait_until
@@ -17,19 +17,19 @@ COMMAND = ["venv/bin/python", "-m", "uvicorn"]
 
 
 def test_without_systemd_the_command_stays_as_it_is() -> None:
-    assert scoped(COMMAND, "guard", systemd=False, root=True) == COMMAND
+    assert wrap_in_scope(COMMAND, "guard", systemd=False, root=True) == COMMAND
 
 
 def test_with_systemd_it_gets_a_scope_in_which_it_becomes_the_user_itself() -> None:
-    made = scoped(COMMAND, "evacuated", systemd=True, root=True)
+    made = wrap_in_scope(COMMAND, "evacuated", systemd=True, root=True)
     assert made[:4] == ["systemd-run", "--scope", "--quiet", "--collect"]
     assert made[4].startswith("--unit=evacuated-")
     assert made[5:] == ["--", *COMMAND]
-    assert scoped(COMMAND, "x", systemd=True, root=False)[1] == "--user"
+    assert wrap_in_scope(COMMAND, "x", systemd=True, root=False)[1] == "--user"
 
 
 def test_two_scopes_never_share_a_name() -> None:
-    assert scoped(COMMAND, "x", systemd=True, root=True) != scoped(COMMAND, "x", systemd=True, root=True)
+    assert wrap_in_scope(COMMAND, "x", systemd=True, root=True) != wrap_in_scope(COMMAND, "x", systemd=True, root=True)
 
 
 def test_a_users_own_systemd_is_found_and_root_is_given_nobodys() -> None:

@@ -9,7 +9,7 @@ import pytest
 from tasks.custody.incident.description import recognisable
 from tasks.prestart import freeze
 from tasks.prestart.freeze import freeze_for
-from tasks.prestart.journal import EarlyFreeze, unlocked
+from tasks.prestart.journal import EarlyFreeze, close_lock
 from tasks.prestart.known_run import KnownRun
 from tasks.prestart.reasons import NothingToFreeze, NotNow
 from tests.support.workloads import SmallWorkload
@@ -82,7 +82,7 @@ def test_an_incident_with_an_id_that_was_issued_before_is_frozen_for_as_any_new_
     asked = {"parameters": {"workload": "w", "incident_id": incident, "new_incident": new}}
     run = KnownRun("one", Asked(), {"run": asked, "flow": "evacuate", "fields": fields})
     if known:
-        unlocked(freeze_for(run))
+        close_lock(freeze_for(run))
     else:
         with pytest.raises(NotNow, match="unknown on this host"):
             freeze_for(run)

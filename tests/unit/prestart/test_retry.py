@@ -12,8 +12,8 @@ from blocks.workload import Workload
 from tasks.incident.joining import own_incident
 from tasks.prestart import freeze
 from tasks.prestart.freeze import freeze_for
-from tasks.prestart.join import _asked
-from tasks.prestart.journal import EarlyFreeze, unlocked
+from tasks.prestart.join import _find_alarm
+from tasks.prestart.journal import EarlyFreeze, close_lock
 from tasks.prestart.known_run import KnownRun
 from tasks.prestart.reasons import NothingToFreeze
 from tasks.runtime.flow_run import finished_before
@@ -68,21 +68,21 @@ def test_a_retry_of_an_unfinished_incident_joins_nothing_and_freezes(
     block: Workload, frozen: list[object], word: str
 ) -> None:
     incident(block, INCIDENT, OURS, word)
-    assert _asked(known(block)) is None
-    unlocked(freeze_for(known(block)))
+    assert _find_alarm(known(block)) is None
+    close_lock(freeze_for(known(block)))
     assert len(frozen) == 1
 
 
 @pytest.mark.parametrize("word", ["VERIFIED", "PARTIAL", "THAWED"])
 def test_a_retry_of_a_finished_incident_freezes_nothing(block: Workload, frozen: list[object], word: str) -> None:
     incident(block, INCIDENT, OURS, word)
-    assert _asked(known(block)) is None
+    assert _find_alarm(known(block)) is None
     with pytest.raises(NothingToFreeze):
         freeze_for(known(block))
     assert not frozen
-    unlocked(freeze_for(known(block, OTHER)))
+    close_lock(freeze_for(known(block, OTHER)))
     assert len(frozen) == 1, "another run than the one that acted there"
-    assert _asked(known(block, OTHER)), "which may join"
+    assert _find_alarm(known(block, OTHER)), "which may join"
 
 
 def test_the_newest_incident_counts_and_what_only_names_a_run_does_not(block: Workload, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from blocks.workload_fields import WorkloadFields
 from tasks.custody.errors import Refused
 from tasks.system import declarations
-from tasks.system.declarations import VARIABLE, account_for, declaration, declared, of_root, require_declared
+from tasks.system.declarations import VARIABLE, account_for, declaration, read_declarations, of_root, require_declared
 
 SOMEBODY = 12345
 
@@ -48,7 +48,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 def test_what_install_writes_is_what_the_block_says(host: Host) -> None:
     fields: dict[str, Any] = {"api_environment": {"MODEL PATH": 'モデル "1"\\.🧪'}, "user": "root"}
     host.declare(declaration(host.block(**fields)))
-    own = of_root(host.root, declared()[0])
+    own = of_root(host.root, read_declarations()[0])
     assert own == {
         "root": str(host.root),
         "api_command": ["serve"],

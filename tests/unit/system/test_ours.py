@@ -8,7 +8,7 @@ import pytest
 
 from tasks.system.atomic_files import read_marker, read_ours, read_plain, read_private, write_marker, write_once
 from tasks.system.atomic_files import write_whole as write
-from tasks.system.ours import exposed, make_folder, open_folder, why_not_followed
+from tasks.system.ours import find_exposure, make_folder, open_folder, why_not_followed
 
 ANOTHER = 65534
 
@@ -23,46 +23,46 @@ def home(tmp_path: Path) -> Path:
 
 
 def test_what_only_we_can_write_to_is_ours_also_before_it_is_there(home: Path) -> None:
-    assert exposed(home) == exposed(home / "not yet/there") == ""
+    assert find_exposure(home) == find_exposure(home / "not yet/there") == ""
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o757])
 def test_a_folder_above_that_all_may_write_to_exposes_it(home: Path, mode: int) -> None:
     home.parent.chmod(mode)
-    assert exposed(home) == f"{home.parent} of mode {mode:04o}"
+    assert find_exposure(home) == f"{home.parent} of mode {mode:04o}"
 
 
 @as_root
 def test_a_folder_above_of_a_group_with_others_exposes_it(home: Path) -> None:
     """It was called sound: only owners were asked."""
     home.parent.chmod(0o775)
-    assert exposed(home) == ""
+    assert find_exposure(home) == ""
     os.chown(home.parent, 0, ANOTHER)
-    assert exposed(home) == f"{home.parent} of mode 0775"
+    assert find_exposure(home) == f"{home.parent} of mode 0775"
 
 
 @as_root
 def test_a_folder_above_of_another_account_exposes_it(home: Path) -> None:
     os.chown(home.parent, ANOTHER, -1)
-    assert exposed(home) == f"{home.parent} of user {ANOTHER}"
-    assert exposed(home, ANOTHER) == ""
+    assert find_exposure(home) == f"{home.parent} of user {ANOTHER}"
+    assert find_exposure(home, ANOTHER) == ""
 
 
 def test_in_a_sticky_folder_only_what_is_ours_already_is_safe(home: Path) -> None:
     home.parent.chmod(0o1777)
-    assert exposed(home) == exposed(home / "evidence") == ""
-    assert exposed(home.parent / "new") == f"{home.parent}, where anybody may take the name new"
+    assert find_exposure(home) == find_exposure(home / "evidence") == ""
+    assert find_exposure(home.parent / "new") == f"{home.parent}, where anybody may take the name new"
 
 
 def test_links_are_looked_at_as_what_they_lead_to_is(home: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("above/home")
-    assert exposed(tmp_path / "link/evidence") == why_not_followed(tmp_path / "link") == ""
+    assert find_exposure(tmp_path / "link/evidence") == why_not_followed(tmp_path / "link") == ""
     home.parent.chmod(0o777)
-    assert exposed(tmp_path / "link") == f"{home.parent} of mode 0777"
+    assert find_exposure(tmp_path / "link") == f"{home.parent} of mode 0777"
     assert "is a link or lies behind one" in why_not_followed(tmp_path / "link")
     assert why_not_followed(home) == "", "it has no link"
     (tmp_path / "loop").symlink_to("loop")
-    assert "a loop of links" in exposed(tmp_path / "loop")
+    assert "a loop of links" in find_exposure(tmp_path / "loop")
 
 
 @as_root

@@ -5,19 +5,19 @@ from email.utils import format_datetime
 
 import pytest
 
-from tasks.system.server_date import time_told
+from tasks.system.server_date import parse_date_header
 
 
 @pytest.mark.parametrize("hours", [-30000, -1, 1, 9000])
 def test_a_clock_that_differs_is_told_as_it_is(hours: int) -> None:
     there = (datetime.now(UTC) + timedelta(hours=hours)).replace(microsecond=0)
-    assert time_told(format_datetime(there, usegmt=True)) == there
+    assert parse_date_header(format_datetime(there, usegmt=True)) == there
 
 
 @pytest.mark.parametrize("seconds", [-1, 0, 1])
 def test_where_the_clocks_agree_it_is_this_hosts_more_precise_time(seconds: int) -> None:
     before = datetime.now(UTC)
-    told = time_told(format_datetime(before + timedelta(seconds=seconds), usegmt=True))
+    told = parse_date_header(format_datetime(before + timedelta(seconds=seconds), usegmt=True))
     assert told is not None
     assert before <= told <= datetime.now(UTC)
 
@@ -36,4 +36,4 @@ def test_where_the_clocks_agree_it_is_this_hosts_more_precise_time(seconds: int)
     ],
 )
 def test_what_is_no_time_with_a_zone_is_none(date: str | None) -> None:
-    assert time_told(date) is None
+    assert parse_date_header(date) is None

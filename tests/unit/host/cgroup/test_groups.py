@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.host.cgroup.ownership import alone, delegated, keeper_of, path_of, places_of, within
+from tasks.host.cgroup.ownership import alone, split_unit, keeper_of, path_of, places_of, within
 
 ID = "0123456789abcdef" * 4
 UID = "1b3f2c44-9d2e-4a51-8f0e-0a1b2c3d4e5f"
@@ -178,7 +178,7 @@ def test_a_group_of_an_incident_is_made_at_the_top_or_by_the_users_manager_or_be
     ],
 )
 def test_the_unit_that_systemd_has_delegated_is_the_first_on_the_way_down(path: str, unit: str, below: str) -> None:
-    assert delegated(path) == (unit, below)
+    assert split_unit(path) == (unit, below)
 
 
 PATHS = st.sampled_from([*ALL, OWN, "/system.slice", "/mine/below", "/mine/below/deep"])

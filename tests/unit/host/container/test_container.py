@@ -16,8 +16,8 @@ from tasks.host.container.membership import (
     Mount,
     belongs,
     gentle_signal_of,
-    mounted,
-    published,
+    find_mounts,
+    find_published_ports,
     reference,
     workload_containers,
 )
@@ -222,7 +222,7 @@ def test_the_signal_is_one_that_the_first_process_hears(
     ],
 )
 def test_what_a_container_publishes_is_told_by_the_engine(bindings: object, *, answer: bool) -> None:
-    assert (8000 in published({"HostConfig": {"PortBindings": bindings}})) is answer
+    assert (8000 in find_published_ports({"HostConfig": {"PortBindings": bindings}})) is answer
 
 
 def test_a_port_that_the_engine_chose_is_published_and_a_range_to_choose_from_is_not() -> None:
@@ -230,7 +230,7 @@ def test_a_port_that_the_engine_chose_is_published_and_a_range_to_choose_from_is
         "HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": "8000-8010"}], "81/tcp": None}},
         "NetworkSettings": {"Ports": {"80/tcp": [{"HostPort": "8007"}], "9/tcp": None}},
     }
-    assert published(about) == {8007}
+    assert find_published_ports(about) == {8007}
 
 
 def test_a_mount_has_a_source_on_the_host() -> None:
@@ -238,5 +238,5 @@ def test_a_mount_has_a_source_on_the_host() -> None:
         {"Type": "bind", "Source": "/srv/app", "Destination": "/app", "RW": True},
         {"Type": "tmpfs", "Source": "", "Destination": "/tmp", "RW": True},  # noqa: S108  a tmpfs of no host
     ]
-    assert mounted({"Mounts": rows}) == (Mount("/srv/app", PurePath("/app"), writable=True),)
-    assert mounted({}) == ()
+    assert find_mounts({"Mounts": rows}) == (Mount("/srv/app", PurePath("/app"), writable=True),)
+    assert find_mounts({}) == ()

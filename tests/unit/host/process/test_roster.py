@@ -16,10 +16,10 @@ from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.place import Place
 from tasks.custody.incident.description import bystander
 from tasks.host.process.handles import UNREAD, Handles
-from tasks.host.process.membership import Exceptions, Members, excused
+from tasks.host.process.membership import Exceptions, Members, find_excused
 from tasks.host.process.process import Process
 from tasks.host.process.roster import Judgement, Kind, Look, Roster
-from tasks.host.process.suspect import advice, excuse_for, included, line_for
+from tasks.host.process.suspect import advice, excuse_for, select_suspects, line_for
 from tasks.host.process.workload import USUAL_INTERPRETERS, Matcher, WorkloadDescription
 from tests.support.places import beside, placed
 
@@ -866,7 +866,7 @@ FACT = "it holds a file below the root open for writing"
 def chosen(snapshot: Mapping[int, Process], *spared: int) -> dict[int, str]:
     there = placed(snapshot, ROOT)
     suspects = {each.identity: FACT for each in there.values() if each.command == GUNICORN}
-    return {who.pid: member.why for who, member in included(there, suspects, {10}, spared).items()}
+    return {who.pid: member.why for who, member in select_suspects(there, suspects, {10}, spared).items()}
 
 
 INSIDE: dict[str, Any] = {"cwd": f"{ROOT}/src"}
@@ -897,9 +897,9 @@ def test_a_suspect_that_keeps_others_work_is_only_named(child: Process) -> None:
 def test_suspects_in_containers_and_prefects_are_only_named() -> None:
     assert chosen({40: one(*GUNICORN, container="c" * 64)}) == {}
     worker = beside(one("python", "-m", "prefect", "worker", **PYTHON, **INSIDE), ROOT)
-    assert included({40: worker}, {worker.identity: FACT}, (), ()) == {}
+    assert select_suspects({40: worker}, {worker.identity: FACT}, (), ()) == {}
     theirs = replace(worker, foreign=True)
-    assert [who.pid for who in included({40: theirs}, {theirs.identity: FACT}, (), ())] == [40]
+    assert [who.pid for who in select_suspects({40: theirs}, {theirs.identity: FACT}, (), ())] == [40]
     assert chosen(below(one("sleep", pid=41, **INSIDE)), 40) == {}
 
 
@@ -933,7 +933,7 @@ def test_the_block_is_told_how_to_name_each_either_way(command: tuple[str, ...])
     assert "hunter22" not in told
     (fitting,) = tomllib.loads(excuse_for(process))["bystanders"]
     assert excuse_for(process) in told
-    assert excused({40: process}, replace(WORKLOAD, bystanders=(bystander(fitting),)), NOBODY) == {40}
+    assert find_excused({40: process}, replace(WORKLOAD, bystanders=(bystander(fitting),)), NOBODY) == {40}
     assert line_for(replace(process, cgroup=within(UNIT)), "", "") == 'units = ["portfolio-api.service"]'
     contained = replace(process, container="c" * 64)
     assert "`containers`" in advice(contained, line_for(contained, "", ""))

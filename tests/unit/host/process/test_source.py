@@ -13,7 +13,7 @@ from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import BETWEEN, Source
 from tasks.host.cgroup.ownership import unit_of
 from tasks.host.process.process import Process, ancestry
-from tasks.host.process.source import keeps_only, lineage, lineages, may_be_ended, may_restart, restarted, supervisor
+from tasks.host.process.source import keeps_only, lineage, lineages, may_be_ended, may_restart, is_restarted, supervisor
 
 
 def process(pid: int, parent: int, *command: str, cgroup: str = "") -> Process:
@@ -129,7 +129,7 @@ def test_what_something_that_lives_on_has_started_is_told_from_an_orphan() -> No
         process(24, 1, "training", cgroup="0::/system.slice/ml.service"),
         process(25, 77, "worker"),
     )
-    assert [pid for pid in snapshot if restarted(snapshot, pid, {10})] == [20, 24]
+    assert [pid for pid in snapshot if is_restarted(snapshot, pid, {10})] == [20, 24]
 
 
 def test_what_keeps_other_work_too_is_not_the_workloads_alone() -> None:
