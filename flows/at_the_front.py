@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn
 from tasks.custody.incident.description import one, place, read_description
 from tasks.custody.visible import visible
 from tasks.host.process.process import process_line
-from tasks.prestart.freeze import freeze_described, members_described, defer_signals
+from tasks.prestart.freeze import defer_signals, freeze_described, members_described
 from tasks.prestart.journal import thaw_again
 from tasks.system.priority import give_way, take_priority
 from tasks.system.time_limit import before_the_freeze, time_limit

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Final
 
 from tasks.custody.errors import EvacuationError
-from tasks.prestart.freeze import freeze_early, defer_signals
+from tasks.prestart.freeze import defer_signals, freeze_early
 from tasks.prestart.hand_over import receive
 from tasks.prestart.join import join_early
 from tasks.prestart.journal import thaw_again

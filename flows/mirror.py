@@ -25,6 +25,8 @@ def mirror(store: BlockName) -> State[Any]:
     if not found.files:
         return make_state(MIRRORED, f"turn {found.turn}: latest/ has nothing to delete that is held elsewhere")
     answer = ask(found.question, found.key)
-    if not answer.approved:
+    if not answer.is_approved:
         return make_state(DECLINED, f"{found.incident}: {answer.summary}; latest/ is as it was")
-    return make_state(MIRRORED, f"{found.incident}: {answer.summary}; {mirror_latest(store, found, answer.summary).summary}")
+    return make_state(
+        MIRRORED, f"{found.incident}: {answer.summary}; {mirror_latest(store, found, answer.summary).summary}"
+    )

@@ -66,7 +66,7 @@ def look_at(root: Path) -> Found:
     host, found = LinuxHost(root=root), Found({"root": str(root)})
     roster = roster_now(host, WorkloadFields(root=root))
     near = (each for kind in (Kind.MEMBER, Kind.SUSPECT, Kind.UNKNOWN) for each in roster.processes(kind))
-    there = {each.pid: each for each in near if each.rooted and not each.container}
+    there = {each.pid: each for each in near if each.is_rooted and not each.container}
     tops = [there[pid] for pid in parents_first(there, there) if there[pid].parent not in there]
     families = {top: [there[pid] for pid in parents_first(there, family(there, {top.identity}))] for top in tops}
     ports = {top: sorted(host.ports(each.identity for each in families[top])) for top in tops}

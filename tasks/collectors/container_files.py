@@ -108,7 +108,7 @@ class Taking:
             yield Loss(one.summary(one.below), Outcome.DENIED, f"a link, to {quote(archive.link.encode())}")
             return
         links = []
-        with archive.opened() as tar:
+        with archive.open_tar() as tar:
             for member in tar:
                 path = posixpath.join(one.below, *member.name.split("/")[1:])
                 if member.isdir() or not any(fits(path, pattern) for pattern in patterns):
@@ -137,7 +137,7 @@ class Taking:
     def _single(self, one: "ContainerFolder", path: str, archive: Archive | None) -> Taken | Loss:
         if archive is None:
             return Loss(one.summary(path), Outcome.FAILED, "it vanished, or is a link to nothing")
-        with archive.opened() as tar:
+        with archive.open_tar() as tar:
             member = tar.next()
             return (
                 self._take(one, path, tar, member)

@@ -62,7 +62,11 @@ def find_unknown(home: Path, host: Host, pid: int) -> Unknown:
 
 def _read_unknowns(home: Path) -> list[Unknown]:
     rows = ((Identity.of(row), row) for row in rows_of(home / UNKNOWN, read_private))
-    return [Unknown(identity, *(str(row.get(name, "")) for name in ("command", "why", "line"))) for identity, row in rows if identity]
+    return [
+        Unknown(identity, *(str(row.get(name, "")) for name in ("command", "why", "line")))
+        for identity, row in rows
+        if identity
+    ]
 
 
 def keep_answer(context: "RunContext", given: GivenAnswer, process: Unknown, reason: str) -> None:

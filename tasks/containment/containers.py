@@ -62,7 +62,11 @@ def freeze_containers(context: RunContext) -> tuple[tuple[FrozenContainer, ...],
         trouble = str(error)
         context.log.write("engine not asked", context.adapters.engine.place, reason=trouble)
     earlier = frozen_containers(context.state)
-    fresh |= {identity: replace(each, stood=earlier[identity].stood) for identity, each in fresh.items() if identity in earlier}
+    fresh |= {
+        identity: replace(each, stood=earlier[identity].stood)
+        for identity, each in fresh.items()
+        if identity in earlier
+    }
     everyone = tuple(sorted({**earlier, **fresh}.values(), key=lambda each: each.identity))
     context.state.frozen_containers.write(list(everyone))
     for each in fresh.values():

@@ -84,7 +84,10 @@ def check_containment(context: RunContext) -> Containment:
     return Containment(
         at=datetime.now(UTC),
         alive=(
-            *(f"{_tell(visible[identity.pid])} ({reason}{_advise_on_keeper(visible[identity.pid])})" for identity, reason in alive.items()),
+            *(
+                f"{_tell(visible[identity.pid])} ({reason}{_advise_on_keeper(visible[identity.pid])})"
+                for identity, reason in alive.items()
+            ),
             *_find_listeners(context, ours | excused_pids(context, visible), alive),
             *(line for _, line in living),
             *(f"{_tell(each)} (it has started the workload again 再起動の元: {remaining[each]})" for each in again),
@@ -177,7 +180,9 @@ def _find_short_lived(context: RunContext, last: int, visible: Snapshot) -> list
     found = come_and_gone(others, snapshot, description_of(context.workload), kept)
     if not found:
         return []
-    one = max((short_lived[identity.pid] for identity in found), key=lambda each: bool(each.cgroup))  # unread if it ended meanwhile
+    one = max(
+        (short_lived[identity.pid] for identity in found), key=lambda each: bool(each.cgroup)
+    )  # unread if it ended meanwhile
     message = (
         f"{len(found)} processes came and went during the check, too fast to be stopped, as "
         f"{_tell(one)} ({found[one.identity]}); end them by their systemd unit or control group "
@@ -202,14 +207,14 @@ def stance(context: RunContext, containment: Containment | None) -> str:
     if context.state.recovered.read():
         return RELEASED
     frozen, (_, roster) = load_frozen(context.state), look_for_life(context)
-    still = [identity in frozen and roster.snapshot[identity.pid].stopped for identity in roster.alive]
+    still = [identity in frozen and roster.snapshot[identity.pid].is_stopped for identity in roster.alive]
     try:
         still += [container.state == "paused" for container in find_containers(context)]
     except EngineError:
         return NOT_CONTAINED
     if not still or not all(still):
         return NOT_CONTAINED
-    running = [identity for identity in roster.unknown if not roster.snapshot[identity.pid].stopped]
+    running = [identity for identity in roster.unknown if not roster.snapshot[identity.pid].is_stopped]
     return FROZEN_AS_FAR_AS_KNOWN if running else FROZEN_ONLY
 
 
@@ -230,7 +235,8 @@ def look_for_life(context: RunContext) -> tuple[set[int], Roster]:
     strays = (each for each in visible.values() if each.container in ended and lives(host, each.identity))
     more |= {each.identity: f"the engine calls its container ended; end it: kill -9 {each.pid}" for each in strays}
     return ours, replace(
-        roster, judgements={**roster.judgements, **{identity: Judgement(Kind.MEMBER, why) for identity, why in more.items()}}
+        roster,
+        judgements={**roster.judgements, **{identity: Judgement(Kind.MEMBER, why) for identity, why in more.items()}},
     )
 
 

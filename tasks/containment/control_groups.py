@@ -13,7 +13,7 @@ from tasks.containment.members import Snapshot, description_of, find_members, in
 from tasks.containment.suspects import suspects_at_a_glance, suspects_to_end
 from tasks.custody.containment.identity import Held, Identity, Way
 from tasks.host.cgroup.group import ControlGroup
-from tasks.host.cgroup.ownership import split_unit, keeper_of, name_of, path_of, places_of, unit_of, within
+from tasks.host.cgroup.ownership import keeper_of, name_of, path_of, places_of, split_unit, unit_of, within
 from tasks.host.host import freeze_process, lives
 from tasks.host.process.membership import Exceptions, Member, Members
 from tasks.host.process.process import Process, descendants
@@ -51,7 +51,7 @@ class Groups:
         self._last = self.host.arrivals(NO_PID)[0]
         self._set(context.state.groups.read())
         early = set(early_groups(context.cordon_files.early)).difference(self.paths)
-        if frozen := {path: group for path in early if (group := self.host.group(path)) and group.frozen}:
+        if frozen := {path: group for path in early if (group := self.host.group(path)) and group.is_frozen}:
             self._take_over(frozen)
 
     def _take_over(self, early: Mapping[str, ControlGroup]) -> None:
@@ -158,7 +158,7 @@ class Groups:
         while outside and not self.unavailable and time.monotonic() < deadline:
             snapshot = self.host.snapshot()
             found, newcomers = self.find(snapshot), self._newcomers(snapshot)
-            outside = self.move(each for identity in found if not (each := snapshot[identity.pid]).stopped)
+            outside = self.move(each for identity in found if not (each := snapshot[identity.pid]).is_stopped)
             for new in newcomers:
                 self._stop(new)
                 outside |= self.move(new, hurry=True)
@@ -217,7 +217,7 @@ class Groups:
         ours = path_of(read_table("/proc/self/cgroup"))
         for path in [self.own] if self.own else places_of(name, ours, os.geteuid()):
             group = self.host.group(path)
-            reason = group.barred if group else "no control groups of version 2 that can be written to"
+            reason = group.obstacle if group else "no control groups of version 2 that can be written to"
             if group and not reason:
                 if path != self.own:
                     self._keep([Held(path), *self.rows])

@@ -148,7 +148,11 @@ def held_newcomers(context: RunContext) -> list[dict[str, Any]]:
         fields = {"pid": entry["object"], "start": entry.get("start")}
         if entry["action"] == "let go" and (identity := Identity.of(fields)):
             gone[identity] = _caught_at({"at": entry["utc"]})
-    return [row for row in rows if not (identity := Identity.of(row)) or identity not in gone or gone[identity] < _caught_at(row)]
+    return [
+        row
+        for row in rows
+        if not (identity := Identity.of(row)) or identity not in gone or gone[identity] < _caught_at(row)
+    ]
 
 
 def killed_by_guard(files: CordonFiles, since: datetime) -> dict[Identity, datetime]:

@@ -113,7 +113,9 @@ def _fate(context: RunContext, started: Identity, began: datetime) -> Challenge:
     why = f"the launcher ended with {code} by itself, which is none of {refused} (training_refused): nothing is proven"
     others = ", ".join(str(identity.pid) for identity in _caught_since(context, started, began))
     if code == 0 and others and not _at_large(context.adapters.host, started, began):
-        message = f"the launcher left the start to another program and ended with 0, and the guard froze process {others}"
+        message = (
+            f"the launcher left the start to another program and ended with 0, and the guard froze process {others}"
+        )
         return Challenge(datetime.now(UTC), caught=message)
     message = f"caught while a launch was tried, but not known to come of it: process {others}"
     return Challenge(datetime.now(UTC), skipped=why if code else "", warnings=(message,) if others else ())
@@ -136,7 +138,7 @@ def _find_detached(context: RunContext, started: Identity, began: datetime) -> i
 def _at_large(host: Host, started: Identity, began: datetime) -> bool:
     """Return whether something of the launch, by its mark, is at work; or may be, as its mark is not readable."""
     younger = (process for process in host.snapshot().values() if process.identity.start >= started.start)
-    at_work = [process.pid for process in younger if process.alive and not process.stopped]
+    at_work = [process.pid for process in younger if process.alive and not process.is_stopped]
     return any(variable_of(pid, _MARK) in {began.isoformat(), None} for pid in at_work)
 
 
@@ -149,7 +151,7 @@ def _caught_since(context: RunContext, started: Identity, began: datetime) -> It
 
 def _frozen_of(host: Host, started: Identity) -> int | None:
     snapshot = host.snapshot()
-    return next((pid for pid in sorted(family(snapshot, {started})) if snapshot[pid].stopped), None)
+    return next((pid for pid in sorted(family(snapshot, {started})) if snapshot[pid].is_stopped), None)
 
 
 def _end(host: Host, started: Identity) -> None:

@@ -74,7 +74,9 @@ def freeze(context: RunContext) -> Freeze:
         fresh = {identity: each for identity, each in fresh.items() if identity not in excused.gone}
         everyone = _write_down(groups, snapshot, fresh)  # a group around them may have been given up
         give_back(context, excused.gone)
-    strangers = standing_strangers(context.adapters.host, before, {identity.identity for identity in everyone} | excused.gone)
+    strangers = standing_strangers(
+        context.adapters.host, before, {identity.identity for identity in everyone} | excused.gone
+    )
     take_over(context.cordon_files.early, strangers, groups.unthawed)
     groups.thaw()  # a signal that was sent to a frozen group shows then: all that look at states go by that
     waiting = _confirm(context.adapters.host, fresh)
@@ -95,7 +97,11 @@ def _write_down(groups: Groups, snapshot: Snapshot, fresh: dict[Identity, Frozen
     earlier = load_frozen(state)
     for identity in {each.identity for each in snapshot.values()} & fresh.keys():
         fresh[identity] = replace(fresh[identity], way=groups.way(snapshot[identity.pid]))
-    fresh |= {identity: replace(each, stood=earlier[identity].stood) for identity, each in fresh.items() if identity in earlier}
+    fresh |= {
+        identity: replace(each, stood=earlier[identity].stood)
+        for identity, each in fresh.items()
+        if identity in earlier
+    }
     everyone = sorted({**earlier, **fresh}.values(), key=lambda process: process.identity)
     state.frozen.write(everyone)
     return everyone
@@ -157,7 +163,7 @@ def halt(host: Host, process: Process, member: Member, before: datetime | None =
     `before` is when the early freeze stopped it, or its catch, and counts if the process is still stopped.
     """
     seen, denied = _now(), freeze_process(host, process)
-    since = before if before and process.stopped else _now()
+    since = before if before and process.is_stopped else _now()
     frozen_at = since if denied == "" else None
     row = Frozen(process.identity, member.role, "", process.user, seen, frozen_at, denied or "", member.why)
     return replace(row, stood=process.state == "T" and before is None)
@@ -182,7 +188,7 @@ def _confirm(host: Host, fresh: Mapping[Identity, Frozen]) -> tuple[str, ...]:
     waiting = {identity for identity, process in fresh.items() if process.frozen_at}
     deadline = time.monotonic() + _SETTLE_SECONDS
     while waiting and time.monotonic() < deadline:
-        waiting = {each for each in waiting if (now := host.get_process(each)) and now.alive and not now.stopped}
+        waiting = {each for each in waiting if (now := host.get_process(each)) and now.alive and not now.is_stopped}
         if waiting:
             time.sleep(_POLL_SECONDS)
     remaining = {each for each in waiting if (now := host.get_process(each)) and now.state == "D"}

@@ -31,7 +31,9 @@ def let_go(context: "RunContext", groups: "Groups", early: Iterable[Identity]) -
     """
     if not context.workload.bystanders:
         return LetGo(frozenset())
-    newcomers = ((identity, bool(row.get("stood"))) for row in held_newcomers(context) if (identity := Identity.of(row)))
+    newcomers = (
+        (identity, bool(row.get("stood"))) for row in held_newcomers(context) if (identity := Identity.of(row))
+    )
     frozen, stopping = context.state.frozen.read(), context.state.stopping.read()
     ran, stood = ran_before(
         [*((each.identity, each.stood) for each in frozen), *newcomers, *((identity, False) for identity in early)]
@@ -39,7 +41,9 @@ def let_go(context: "RunContext", groups: "Groups", early: Iterable[Identity]) -
     gone, warnings = set[Identity](), list[str]()
     for process in _find_excused(context, groups, ran | stood):
         identity, command = process.identity, process_line(process)
-        if why_not := groups.take_out(process) or (identity not in stood and thaw_process(context.adapters.host, identity)):
+        if why_not := groups.take_out(process) or (
+            identity not in stood and thaw_process(context.adapters.host, identity)
+        ):
             warnings.append(f"process {identity.pid} ({command}) stays frozen, although bystanders names it: {why_not}")
             continue
         gone.add(identity)

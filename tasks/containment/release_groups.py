@@ -28,14 +28,16 @@ def release_groups(host: Host, workload: "WorkloadFields") -> tuple[str, ...]:
     journals = [home / GROUPS for home in homes(workload)]
     rows = [row for path in journals for row in rows_of(path, read_private)]
     early = [group for base in bases(workload) for group in early_groups(base / EARLY)]
-    origins = {identity: str(row["group"]) for row in rows if (identity := Identity.of({"identity": row.get("identity")}))}
+    origins = {
+        identity: str(row["group"]) for row in rows if (identity := Identity.of({"identity": row.get("identity")}))
+    }
     paths = [*(str(row["group"]) for row in rows if not row.get("identity")), *early]
     own = {path for path in paths if f"/{INCIDENT_PREFIX}" in path}
     remaining = _put_back(host, own, origins)
     groups = [group for path in paths if (group := host.group(path)) and group.place.exists()]
     reasons = [reason for group in groups if (reason := group.thaw())]
     reasons += [reason for path in own if (group := host.group(path)) and (reason := group.remove())]
-    for path in journals if not any(group.frozen for group in groups) else ():
+    for path in journals if not any(group.is_frozen for group in groups) else ():
         path.unlink(missing_ok=True)
     return (*remaining, *reasons)
 

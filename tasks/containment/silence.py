@@ -82,7 +82,7 @@ def _judge(context: RunContext, listening: Listening, *, compare: bool) -> Silen
 
     def is_at_work(identity: Identity) -> bool:
         process = host.get_process(identity)
-        return process is not None and process.alive and not process.stopped
+        return process is not None and process.alive and not process.is_stopped
 
     return judge_silence(heard, excuses(context), {*load_frozen(state), *back, *held}, is_at_work)
 

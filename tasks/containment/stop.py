@@ -48,7 +48,7 @@ class StopTarget:
     command: str
     newcomer: bool = False
     held: bool = False
-    left: bool = True
+    alive: bool = True
     sent: list[tuple[str, datetime]] = field(default_factory=list)
     gone_at: datetime | None = None
     reason: str = ""
@@ -58,7 +58,7 @@ class StopTarget:
     @property
     def end(self) -> End:
         """How the process ended, by what it was sent."""
-        if self.left:
+        if self.alive:
             return End.SURVIVED
         if any(name == SIGKILL.name for name, _ in self.signals):
             return End.KILLED
@@ -87,7 +87,7 @@ class StopTarget:
         if not self.announced:
             return ""
         names = ", ".join(name for name, _ in self.announced)
-        ended = "" if self.left or self.gone_at else ", and it ended at an unknown moment"
+        ended = "" if self.alive or self.gone_at else ", and it ended at an unknown moment"
         return f"{names} announced by an earlier run{ended} (以前の実行が送信を予告)"
 
 
@@ -144,30 +144,34 @@ class Stopping:
         announced = {identity: receipt.signals for identity, receipt in load_announced(context.state).items()}
         self.targets = {
             (identity := each.identity): StopTarget(
-                identity, each.role, each.command, left=lives(self.host, identity), announced=announced.get(identity, ())
+                identity,
+                each.role,
+                each.command,
+                alive=lives(self.host, identity),
+                announced=announced.get(identity, ()),
             )
             for each in processes
         }
 
     @property
-    def left(self) -> list[StopTarget]:
+    def remaining(self) -> list[StopTarget]:
         """Targets that are not gone, by pid."""
-        return sorted((target for target in self.targets.values() if target.left), key=lambda each: each.identity)
+        return sorted((target for target in self.targets.values() if target.alive), key=lambda each: each.identity)
 
     def hold(self) -> None:
         """Hold by control groups what signals hold. Notes each process that may not be moved."""
         self._take_in_newcomers()
         snapshot = self.host.snapshot()
         self.groups.hold_in_place(snapshot)
-        self.groups.move(snapshot[pid] for pid in pids_of(snapshot, {target.identity for target in self.left}))
+        self.groups.move(snapshot[pid] for pid in pids_of(snapshot, {target.identity for target in self.remaining}))
         self.groups.freeze()
         self._take_in_newcomers()
-        for target in self.left:
+        for target in self.remaining:
             target.reason = self.groups.refused.get(target.identity, target.reason)
 
     def ask_systemd(self) -> None:
         """Have systemd stop the block's services. Nothing in them runs before the thaw of `ask`."""
-        seen = [(target, self.host.get_process(target.identity)) for target in self.left]
+        seen = [(target, self.host.get_process(target.identity)) for target in self.remaining]
         self.units.stop()
         for target, process in seen:
             if process and self.units.holds(process):
@@ -176,42 +180,42 @@ class Stopping:
     def ask(self) -> None:
         """Queue each process its gentle signal while it is frozen, then thaw, so that it handles the signal first."""
         gentle_signals = dict[Identity, list[Signals]]()
-        for target in self._thawed():
+        for target in self._find_unheld():
             process = self.host.get_process(target.identity)
-            asked_before = target.sent or target.identity in self.context.first_try.asked
+            asked_before = target.sent or target.identity in self.context.first_try.signalled
             gentle = gentle_signal(process.masks) if process and not asked_before else None
             gentle_signals[target.identity] = [gentle] if gentle else []
         self._announce({identity: [*gentle, SIGCONT] for identity, gentle in gentle_signals.items()})
-        for target in self._thawed():
+        for target in self._find_unheld():
             for gentle in gentle_signals[target.identity]:
                 self._send(target, gentle)
-                self.context.first_try.asked.add(target.identity)
+                self.context.first_try.signalled.add(target.identity)
         self.groups.thaw()
-        wake(self.host, self.context.state.above.read(), [target.identity for target in self.left if target.held])
-        for target in self._thawed():
+        wake(self.host, self.context.state.above.read(), [target.identity for target in self.remaining if target.held])
+        for target in self._find_unheld():
             self._send(target, SIGCONT)
-        if self.left:
+        if self.remaining:
             self.context.log.write("deviation", "thaw", reason="policy graceful: asked to end before it is killed")
 
     def wait(self) -> None:
         """Wait out the grace, and take in new processes. Does not wait for those held frozen."""
         deadline = self.context.first_try.grace_until or time.monotonic() + self.context.workload.grace_seconds
         self.context.first_try.grace_until = deadline
-        while (self._thawed() or self.units.still_stopping()) and not self.context.cancelled:
+        while (self._find_unheld() or self.units.still_stopping()) and not self.context.cancelled:
             if (rest := deadline - time.monotonic()) <= 0:
                 break
             self._wait_gone(min(_LOOK_AGAIN_SECONDS, rest))
             self._take_in_newcomers()
             self._thaw_again()
 
-    def _thawed(self) -> list[StopTarget]:
-        return [target for target in self.left if not target.held]
+    def _find_unheld(self) -> list[StopTarget]:
+        return [target for target in self.remaining if not target.held]
 
     def _thaw_again(self) -> None:
         """Continue processes that a guard has stopped again, having looked before our journal was written."""
-        for target in self._thawed():
+        for target in self._find_unheld():
             process = self.host.get_process(target.identity)
-            if process and process.stopped:
+            if process and process.is_stopped:
                 self._send(target, SIGCONT)
 
     def kill(self) -> None:
@@ -221,17 +225,17 @@ class Stopping:
         for _ in range(_KILL_ROUNDS):
             self.groups.freeze()  # so that all in it get a receipt
             self._take_in_newcomers()
-            if not self.left or self.context.cancelled:
+            if not self.remaining or self.context.cancelled:
                 break
-            self._announce({target.identity: [SIGKILL] for target in self.left})
-            for target in self.left:
+            self._announce({target.identity: [SIGKILL] for target in self.remaining})
+            for target in self.remaining:
                 self._send(target, SIGKILL)
             self.groups.kill()
-            for target in self.left:
+            for target in self.remaining:
                 if target.way is not Way.SIGNALS and SIGKILL.name not in dict(target.sent):
                     target.sent.append((SIGKILL.name, datetime.now(UTC)))  # by the kernel, if a signal was denied
             self._wait_gone(_SETTLE_SECONDS)
-        if not self.left and not self.context.cancelled:
+        if not self.remaining and not self.context.cancelled:
             self.groups.let_go()
 
     def _kill_in_frozen_units(self) -> None:
@@ -241,7 +245,7 @@ class Stopping:
         """
         self._take_in_newcomers()
         if mains := self.units.main_processes(self.host.snapshot()):
-            for target in self.left:
+            for target in self.remaining:
                 self._send(target, SIGSTOP if target.identity.pid in mains else SIGKILL)
             self.units.thaw()
 
@@ -250,7 +254,9 @@ class Stopping:
         for _ in range(_KILL_ROUNDS):
             self.groups.freeze()
             self._take_in_newcomers()
-            runs = [each for each in self.left if (now := self.host.get_process(each.identity)) and not now.stopped]
+            runs = [
+                each for each in self.remaining if (now := self.host.get_process(each.identity)) and not now.is_stopped
+            ]
             if not runs:
                 break
             for target in runs:
@@ -271,7 +277,7 @@ class Stopping:
         """
         snapshot = self.host.snapshot()
         self.kin.meet(snapshot)
-        found, kin = find_members(self.context, snapshot), self.kin.known
+        found, kin = find_members(self.context, snapshot), self.kin.descendants
         excused = excused_pids(self.context, snapshot)
         spared = self.protected_pids | excused | (descendants(snapshot, excused) - {each.pid for each in found})
         kin |= {pid: snapshot[pid].identity for pid in inside(snapshot, self.groups.paths)}
@@ -286,7 +292,7 @@ class Stopping:
             elif kind is Newcomer.TOLD:
                 note_above(self.context, snapshot, [process.pid])
                 halt(self.host, process, member)
-        for target in self.left:
+        for target in self.remaining:
             if (now := snapshot.get(target.identity.pid)) and now.identity == target.identity:
                 target.way = self.groups.way(now)
         self._hold_newcomers(snapshot)
@@ -301,9 +307,9 @@ class Stopping:
 
     def _hold_newcomers(self, snapshot: Mapping[int, Process]) -> None:
         """Freeze newcomers that match the workload, but no fork that has not executed its own program yet."""
-        becoming = copies(snapshot, {target.identity.pid for target in self.left if not target.newcomer})
+        becoming = copies(snapshot, {target.identity.pid for target in self.remaining if not target.newcomer})
         description = description_of(self.context.workload)
-        for target in self._thawed():
+        for target in self._find_unheld():
             process = snapshot.get(target.identity.pid)
             if not target.newcomer or not process or process.identity != target.identity or process.pid in becoming:
                 continue
@@ -318,11 +324,11 @@ class Stopping:
             self.context.state.stopping.write(rows)
 
     def _wait_gone(self, seconds: float) -> None:
-        waiting = self.left
+        waiting = self.remaining
         alive, now = self.host.wait_gone([target.identity for target in waiting], seconds), datetime.now(UTC)
         for target in waiting:
             if target.identity not in alive:
-                target.left, target.gone_at = False, now
+                target.alive, target.gone_at = False, now
 
     def _send(self, target: StopTarget, number: Signals) -> None:
         denied = send_signal(self.host, target.identity, number)

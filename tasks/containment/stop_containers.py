@@ -25,13 +25,18 @@ _REMOVAL_SECONDS: Final = 5.0
 def stop_containers(context: RunContext) -> tuple[StoppedContainer, ...]:
     """End all paused containers in parallel. Those that an earlier run has ended keep their receipts."""
     earlier = stopped_containers(context.state)
-    remaining = {identity: each for identity, each in frozen_containers(context.state).items() if identity not in earlier}
+    remaining = {
+        identity: each for identity, each in frozen_containers(context.state).items() if identity not in earlier
+    }
     begun = set(context.state.stopping_containers.read())
     if remaining:
         context.state.stopping_containers.write(list(remaining))
     gently = context.run.policy == "graceful"
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        stops = [pool.submit(stop_container, context, remaining[container], gently=gently, begun=container in begun) for container in remaining]
+        stops = [
+            pool.submit(stop_container, context, remaining[container], gently=gently, begun=container in begun)
+            for container in remaining
+        ]
     fresh = [each.result() for each in stops]
     receipts = sorted([*earlier.values(), *fresh], key=lambda receipt: receipt.identity)
     ended = [receipt for receipt in receipts if receipt.end is not End.SURVIVED]
@@ -39,7 +44,11 @@ def stop_containers(context: RunContext) -> tuple[StoppedContainer, ...]:
     if remaining:
         context.state.stopping_containers.write([])
     for receipt in fresh:
-        details = {"signals": [name for name, _ in receipt.signals], "removed": receipt.removed, "reason": receipt.reason}
+        details = {
+            "signals": [name for name, _ in receipt.signals],
+            "removed": receipt.removed,
+            "reason": receipt.reason,
+        }
         context.log.write("stopped", receipt.identity.id, end=receipt.end, exit_code=receipt.exit_code, **details)
     return tuple(receipts)
 
@@ -94,7 +103,7 @@ class StoppingContainer:
             if self.begun:
                 self.reason = "a run that died was stopping it; it ended at an unknown moment (終了時刻は不明)"
         if self.ended:
-            self.removed = self._removed()
+            self.removed = self._await_removal()
 
     def _masks(self, container: Container) -> Masks | None:
         process = self.context.adapters.host.snapshot().get(container.pid)
@@ -128,7 +137,7 @@ class StoppingContainer:
             self.ended, self.gone_at = True, datetime.now(UTC)
             self.exit_code = now.exit_code if now else None
 
-    def _removed(self) -> bool:
+    def _await_removal(self) -> bool:
         def is_settled() -> bool:
             there = self.engine.get_container(self.id)
             return not (there and there.auto_remove)

@@ -27,7 +27,7 @@ from tasks.host.process.open_files import birth_of, file_id
 from tasks.host.process.process import Process, ancestry, descendants, family, pids_of
 from tasks.host.process.program import runs_inline_code
 from tasks.host.process.roster import Look, Roster
-from tasks.host.process.suspect import select_suspects, line_for
+from tasks.host.process.suspect import line_for, select_suspects
 from tasks.host.process.table import untouchable
 from tasks.host.workload import interpreter_of
 from tasks.incident.directory import cordon_base, homes
@@ -76,7 +76,7 @@ def take_roster(
         born=_ticks_of(birth_of(os.path.realpath(root))),
     )
     there = {pid: process for pid, process in snapshot.items() if pid not in ended}
-    return Roster.judged(there, description_of(workload), exceptions, look)
+    return Roster.judge(there, description_of(workload), exceptions, look)
 
 
 def account_of(workload: WorkloadFields) -> int | None:
@@ -155,7 +155,7 @@ def suspects_at_a_glance(
     def tie(process: Process) -> str:
         if place := runs_from_root(process):
             return f"{place} lies below the root"
-        works = process.rooted and process.executable == program
+        works = process.is_rooted and process.executable == program
         return "it works in the root with the workload's interpreter" if works else ""
 
     def judge(snapshot: Snapshot, members: Collection[int], spared: Collection[int]) -> dict[Identity, Member]:

@@ -89,7 +89,9 @@ def _stopped_by_others(context: RunContext) -> list[tuple[Identity, bool]]:
 
     The workload's account may own the folder above and put an older file there: who is no member now is not thawed.
     """
-    newcomers = ((identity, bool(row.get("stood"))) for row in held_newcomers(context) if (identity := Identity.of(row)))
+    newcomers = (
+        (identity, bool(row.get("stood"))) for row in held_newcomers(context) if (identity := Identity.of(row))
+    )
     return [*newcomers, *((identity, False) for identity in read_early(context.cordon_files.early))]
 
 
@@ -98,7 +100,11 @@ def _thaw_processes(context: RunContext, others: Iterable[tuple[Identity, bool]]
     host, frozen = context.adapters.host, load_frozen(context.state)
     ran, stood = ran_before([*((identity, each.stood) for identity, each in frozen.items()), *others])
     # a SIGSTOP to an uninterruptible wait is still to come; SIGCONT cancels it
-    held = (identity for identity in sorted(ran) if (process := host.get_process(identity)) and process.state in {"T", "t", "D"})
+    held = (
+        identity
+        for identity in sorted(ran)
+        if (process := host.get_process(identity)) and process.state in {"T", "t", "D"}
+    )
     wake(host, context.state.above.read(), ())  # sudo relays output only if it has continued its child itself
     sent = {identity: thaw_process(host, identity) for identity in held}
     give_back(context, ran, all_goes_on=True)
@@ -116,13 +122,19 @@ def _thaw_containers(context: RunContext) -> tuple[list[str], ...]:
     One that was between two starts was ended by the freeze: it has its restart policy again, and a person starts it.
     """
     engine, frozen = context.adapters.engine, frozen_containers(context.state)
-    ran, stood = ran_before([*((identity, each.stood) for identity, each in frozen.items()), *_caught_containers(context)])
+    ran, stood = ran_before(
+        [*((identity, each.stood) for identity, each in frozen.items()), *_caught_containers(context)]
+    )
     names = {identity: f"container {identity.id[:12]}" for identity in ran | stood}
     names |= {identity: each.summary for identity, each in frozen.items()}
     thawed, gone, remaining = list[str](), list[str](), list[str]()
     for identity in sorted(ran):
         try:
-            if identity in frozen and not frozen[identity].paused_at and (failed := restore_restart_policy(context, identity, identity.id)):
+            if (
+                identity in frozen
+                and not frozen[identity].paused_at
+                and (failed := restore_restart_policy(context, identity, identity.id))
+            ):
                 remaining.append(f"not restored: {failed}")
             now = engine.get_container(identity.id)
             if now and now.alive and now.identity == identity:

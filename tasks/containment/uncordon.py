@@ -50,7 +50,7 @@ class Uncordoned(StepResult):
     stood: bool
     ended: tuple[str, ...]
     resumed: Resume
-    left: tuple[str, ...] = ()
+    remaining: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
 
     @property
@@ -64,7 +64,7 @@ class Uncordoned(StepResult):
         words = ["the lock is free" if self.stood else "no cordon stood"]
         words += [f"ended, it was caught under the cordon: {each}" for each in self.ended]
         words += [f"systemd may start {unit} again" for unit in self.units]
-        words += self.left
+        words += self.remaining
         return "; ".join([*words, self.resumed.summary])
 
 
@@ -145,7 +145,7 @@ def _frozen_newcomers(
     others: dict[Identity, str] = {}
     for identity, command in _read([*_caught(workload), *_read_journals(workload, RETURNED)]):
         process = host.get_process(identity)
-        if identity not in known and process and process.stopped:
+        if identity not in known and process and process.is_stopped:
             (own if identity in now else others)[identity] = f"process {identity.pid} ({command})"
     return own, others
 
@@ -174,7 +174,9 @@ def left_frozen(line: str) -> str:
 
 def standing_strangers(host: Host, named: Iterable[Identity], known: Container[Identity]) -> dict[Identity, str]:
     """Return those of `named`, which we had stopped, that still stand and are not `known`; each with what to do."""
-    seen = {identity: process for identity in named if identity not in known and (process := host.get_process(identity))}
+    seen = {
+        identity: process for identity in named if identity not in known and (process := host.get_process(identity))
+    }
     return {
         identity: left_frozen(f"process {identity.pid} ({process_line(process, _SHOWN)})")
         for identity, process in seen.items()

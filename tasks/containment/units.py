@@ -30,7 +30,7 @@ class Units:
         self._systemd, self._log = context.adapters.host.systemd, context.log
         self._marker, self._policy = context.cordon_files.marker, context.run.policy
         self.warnings: list[str] = []
-        self.asked = frozenset[str]()
+        self.stopping = frozenset[str]()
         self.names: tuple[str, ...] = ()
         if context.workload.units:
             snapshot = context.adapters.host.snapshot()
@@ -63,25 +63,25 @@ class Units:
         for unit in self.names:
             for waker in wakers(self._systemd, unit):
                 self._tell("stop", waker, self._systemd.tell("stop", "--", waker))
-            if self._policy == "graceful" and not is_down(self._systemd.shown(unit)):
+            if self._policy == "graceful" and not is_down(self._systemd.show(unit)):
                 failed = self._systemd.tell("stop", "--no-block", "--", unit)
                 self._tell("stop", unit, failed)
-                self.asked |= set() if failed else {unit}
+                self.stopping |= set() if failed else {unit}
 
     def holds(self, process: Process) -> bool:
         """Return whether a process is in a service that systemd was asked to stop."""
-        return unit_of(process.cgroup) in self.asked
+        return unit_of(process.cgroup) in self.stopping
 
     def still_stopping(self) -> bool:
         """Return whether a service that systemd was asked to stop is still up."""
-        return any(may_live(self._systemd.shown(unit)) for unit in self.asked)
+        return any(may_live(self._systemd.show(unit)) for unit in self.stopping)
 
     def main_processes(self, snapshot: Mapping[int, Process]) -> frozenset[int]:
         """Return pids whose end means the service's end to systemd: its main process, or any if it knows none."""
         found = set[int]()
         for unit in self.names:
             if pids := [pid for pid, process in snapshot.items() if unit_of(process.cgroup) == unit and process.alive]:
-                main = int(self._systemd.shown(unit).get("MainPID") or 0)
+                main = int(self._systemd.show(unit).get("MainPID") or 0)
                 found.add(main if main in pids else min(pids))
         return frozenset(found)
 
@@ -89,7 +89,7 @@ class Units:
         """Wait until systemd has them down; kill whatever is left in their control groups. Call after the signals."""
         poll_until(self._are_down, _SETTLE_SECONDS)
         for unit in self.names:
-            properties = self._systemd.shown(unit)
+            properties = self._systemd.show(unit)
             if properties == UNANSWERED:
                 self._tell("kill", unit, UNANSWERED["SubState"])
             elif properties.get("SubState", "").startswith("auto-restart"):
@@ -102,7 +102,7 @@ class Units:
         return not living
 
     def _living(self) -> list[str]:
-        return [unit for unit in self.names if may_live(self._systemd.shown(unit))]
+        return [unit for unit in self.names if may_live(self._systemd.show(unit))]
 
     def _tell(self, act: str, unit: str, failed: str) -> None:
         self._log.write("unit", unit, act=act, failed=failed)
@@ -117,7 +117,7 @@ class Units:
 
 def standing_units(systemd: Systemd, names: Iterable[str]) -> tuple[str, ...]:
     """Return the services that systemd does not have down: it alone knows what it will do with them."""
-    properties_of = {unit: systemd.shown(unit) for unit in names}
+    properties_of = {unit: systemd.show(unit) for unit in names}
     return tuple(
         f"systemd unit {unit} is {properties['ActiveState']} ({properties['SubState']}); stop it: systemctl stop {unit}"
         for unit, properties in properties_of.items()
@@ -127,4 +127,4 @@ def standing_units(systemd: Systemd, names: Iterable[str]) -> tuple[str, ...]:
 
 def wakers(systemd: Systemd, unit: str) -> list[str]:
     """Return the sockets and paths on which systemd starts the unit. Timers are left: their starts are refused."""
-    return [each for each in systemd.shown(unit).get("TriggeredBy", "").split() if each.endswith(_WAKES)]
+    return [each for each in systemd.show(unit).get("TriggeredBy", "").split() if each.endswith(_WAKES)]

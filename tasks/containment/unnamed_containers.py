@@ -32,11 +32,11 @@ def ask_engine(engine: Engine, names: Sequence[str]) -> Future[Listed]:
     `names` are the block's `containers`. Call it after a freeze, never before one.
     """
 
-    def listed() -> Listed:
+    def list_containers() -> Listed:
         found = engine.containers(names, others=True) if may_be_there(engine.place) else ()
         return [(each, [*_spots(each)]) for each in found]
 
-    return apart(listed)[0]
+    return apart(list_containers)[0]
 
 
 def _spots(container: Container) -> Iterator[tuple[Mount, Spot]]:

@@ -51,7 +51,7 @@ def watch(context: RunContext, stopped: Stop | None = None) -> Watch:
     watching.go_on(stopped.at if stopped else datetime.now(UTC))
     give_back(context)
     _log_caught(context)
-    result = watching.made()
+    result = watching.result()
     context.first_try = FirstTry()
     return result
 
@@ -65,12 +65,12 @@ class Watching:
         self.earlier = {source for process in load_frozen(context.state).values() for source in process.lineage}
         returned = context.state.returned.read()
         self.returns = Counter({each.source for each in returned})
-        self.found: dict[Identity, Returned] = {each.identity: self._settled(each) for each in returned}
+        self.found: dict[Identity, Returned] = {each.identity: self._settle(each) for each in returned}
         self.standing: dict[Source, None] = {}
         self.stopped: dict[Source, None] = {}
         self.containers = ContainerReturns(context)
 
-    def _settled(self, each: Returned) -> Returned:
+    def _settle(self, each: Returned) -> Returned:
         """Mark a process as killed if a run that died was about to kill it and it is gone: it was frozen."""
         gone = each.end is End.SURVIVED and not lives(self.host, each.identity)
         return replace(each, end=End.KILLED) if gone else each
@@ -132,7 +132,9 @@ class Watching:
     def _deal_with(self, snapshot: Snapshot, source: Source | None, family: Mapping[Identity, Member]) -> None:
         name = str(source or "nothing that is known of")
         for identity, member in family.items():
-            self.found[identity] = Returned(identity, member.role, process_line(snapshot[identity.pid]), name, End.SURVIVED)
+            self.found[identity] = Returned(
+                identity, member.role, process_line(snapshot[identity.pid]), name, End.SURVIVED
+            )
         self._keep()  # before anything is killed
         self.returns[name] += 1
         allowed = source and self._is_allowed(source) and may_stop(self.context, snapshot, source, family)
@@ -173,7 +175,7 @@ class Watching:
         remaining = self.host.wait_gone({*ended} - denied, _GONE_SECONDS) | self.host.wait_gone(denied, 0)
         return {identity: End.SURVIVED if identity in remaining else End.KILLED for identity in ended}
 
-    def made(self) -> Watch:
+    def result(self) -> Watch:
         """Return what this incident has found so far."""
         return Watch(
             at=datetime.now(UTC),

@@ -144,7 +144,7 @@ def _attempt(
     if not anything_left:
         return [], lost
     hurried = budget if what.while_frozen and not what.unhurried else None
-    seconds = min(what.deadline, hurried.left()) if hurried else what.deadline
+    seconds = min(what.deadline, hurried.remaining()) if hurried else what.deadline
     if hurried and not seconds:
         reason = f"not begun: the {hurried.seconds:g} s for looking at the frozen processes were used up"
         return [], [*lost, Loss(what.name, Outcome.TIMED_OUT, reason)]

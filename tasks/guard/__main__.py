@@ -113,7 +113,7 @@ class Guard:
         if self.relieved or named == self.me:
             return
         with suppress(OSError):
-            write_marker(Path(self.orders.marker), {**self.orders.about(), **asdict(self.me)})
+            write_marker(Path(self.orders.marker), {**self.orders.row(), **asdict(self.me)})
 
     def look(self) -> None:
         """Watch once. An error ends the look, not the guard; each kind is written down once."""
@@ -133,7 +133,7 @@ class Guard:
         ours = self._in_hand(snapshot) | untouchable(snapshot)
         exceptions = Exceptions(frozenset(ours), frozenset(self._helpers(snapshot)))
         found = Members.of(snapshot, self.orders.workload, exceptions, self.me.start)
-        new = [identity for identity in found if not snapshot[identity.pid].stopped or identity not in self.caught]
+        new = [identity for identity in found if not snapshot[identity.pid].is_stopped or identity not in self.caught]
         theirs = self._in_hand(snapshot) if new else set()  # a run may have taken some in hand since we looked
         new = [identity for identity in new if identity.pid not in theirs]
         known = {each.pid for each in found} | pids_of(snapshot, self.frozen)

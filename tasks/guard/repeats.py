@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Source
-from tasks.host.process.newcomer import KEPT, is_written, find_origin
+from tasks.host.process.newcomer import KEPT, find_origin, is_written
 from tasks.host.process.process import Process
 
 

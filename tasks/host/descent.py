@@ -44,7 +44,7 @@ class Kin:
         self._thread.join()
 
     @property
-    def known(self) -> dict[int, Identity]:
+    def descendants(self) -> dict[int, Identity]:
         """Descendants found so far, by the pid that is or was theirs."""
         return dict(self._known)
 
@@ -64,7 +64,9 @@ class Kin:
     def _descends(self, process: Process) -> bool:
         leaders = {process.group, process.session} - self._shared
         above = (self._known.get(number) for number in (process.parent, *leaders))
-        return any(identity and identity.start <= process.identity.start and _not_another(identity) for identity in above)
+        return any(
+            identity and identity.start <= process.identity.start and _not_another(identity) for identity in above
+        )
 
     def _look(self) -> None:
         last, pause = self._host.arrivals(NO_PID)[0], 0.0

@@ -37,10 +37,10 @@ class GuardConfig:
 
     def same_watch(self, marker: dict[str, Any]) -> bool:
         """Return whether a living guard, by its marker's content, already does what this configuration says."""
-        own = json.loads(json.dumps(self.about()))
+        own = json.loads(json.dumps(self.row()))
         return all(marker.get(name) == own[name] for name in ("incident", "lock", "watches"))
 
-    def about(self) -> dict[str, Any]:
+    def row(self) -> dict[str, Any]:
         """Return the marker's content without the guard's identity; a guard can be started again from its `orders`."""
         return {
             "incident": self.incident,

@@ -255,7 +255,7 @@ class LinuxHost:
             if descriptor is not None:
                 os.close(descriptor)
         try:
-            write_marker(Path(orders.marker), {**orders.about(), **asdict(identity)})
+            write_marker(Path(orders.marker), {**orders.row(), **asdict(identity)})
             sync_folder(Path(orders.marker).parent)
         except OSError as error:
             logger.error("The cordon's marker cannot be written: %s. The guard watches without it.", error)  # noqa: TRY400

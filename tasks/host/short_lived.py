@@ -66,4 +66,4 @@ def _fact(
         return ""
     if place := runs_from_root(process):
         return f"{place} lies below the root"
-    return "it worked in the root" if process.rooted else ""
+    return "it worked in the root" if process.is_rooted else ""

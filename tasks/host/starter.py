@@ -175,7 +175,7 @@ def _judge(process: Process, children: Iterable[Process], facts: Facts) -> Start
     named = bool(there and facts.names.command(text))
     if not called & SHELLS:
         return Starter(Kind.LAUNCHER, shown, stop, process.identity) if called & LAUNCHERS and named else None
-    working = [each for each in children if each.alive and not each.stopped]
+    working = [each for each in children if each.alive and not each.is_stopped]
     waits = next((each for each in working if names_of(each) & WAITERS), None)
     if is_prompt(process, facts.typed):
         return _judge_shell(process, waits, facts, here=here)
@@ -218,10 +218,19 @@ def units(
     else is judged by its processes.
     """
     for properties in shown:
-        name, text = properties.get("Id", ""), f"{properties.get('ExecStart', '')}\n{properties.get('WorkingDirectory', '')}"
-        if is_down(properties) or properties.get("SubState") == "exited" or not {name, properties.get("MainPID")}.isdisjoint(spared):
+        name, text = (
+            properties.get("Id", ""),
+            f"{properties.get('ExecStart', '')}\n{properties.get('WorkingDirectory', '')}",
+        )
+        if (
+            is_down(properties)
+            or properties.get("SubState") == "exited"
+            or not {name, properties.get("MainPID")}.isdisjoint(spared)
+        ):
             continue
-        again = properties["ActiveState"] == "activating" or (names.command(text) and properties.get("Restart", "") != "no")
+        again = properties["ActiveState"] == "activating" or (
+            names.command(text) and properties.get("Restart", "") != "no"
+        )
         waits = name in started and properties.get("SubState", "").startswith("auto-restart")
         if waits or (names.place(text) and again):
             yield Starter(Kind.UNIT, visible(name), f"systemctl stop {visible(name)}")
@@ -241,7 +250,7 @@ def entry(kind: Kind, path: str, text: str, names: Names, how_to_stop: str) -> I
         bare = "" if line.lstrip().startswith(("#", ";")) else line
         if found := names.entry(bare) if by_line else names.place(bare) or names.command(bare):
             word = found[0] if names.place(bare) else found[0].partition(" ")[0]
-            line_at = f"in {path}, line {number}: {redact(word)}"
-            yield Starter(kind, visible(line_at), visible(how_to_stop.replace("{name}", section)))
+            place = f"in {path}, line {number}: {redact(word)}"
+            yield Starter(kind, visible(place), visible(how_to_stop.replace("{name}", section)))
             if not by_line and section == "NAME":
                 return

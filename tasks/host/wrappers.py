@@ -23,7 +23,11 @@ def continue_above(host: Host, ran: Collection[Identity], held: Collection[Ident
     a terminal that a shell has: it is left to `fg`, but ended if it has lost its child.
     """
     waiting = above_held(host.snapshot(), ran, held)
-    free, tries, quiet = [identity for identity in ran if identity not in waiting and host.get_process(identity)], Counter[Identity](), 0
+    free, tries, quiet = (
+        [identity for identity in ran if identity not in waiting and host.get_process(identity)],
+        Counter[Identity](),
+        0,
+    )
     deadline = time.monotonic() + _SECONDS
     while free and quiet < _QUIET_LOOKS and time.monotonic() < deadline:
         standing = [identity for identity in free if tries[identity] < _TRIES and _stands(host, identity)]

@@ -35,7 +35,7 @@ def announce_containment(
     A rehearsal has nothing to tell, and of a fleet's hosts their fleet tells.
     """
 
-    def told() -> None:
+    def announce_once_known() -> None:
         found = result_of(checked, Containment)
         if found and not found.recovered:
             where = f"{context.incident.workload} on {context.incident.host}"

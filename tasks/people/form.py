@@ -50,14 +50,14 @@ class Approval(RunInput):
     why: Why = ""
 
     @property
-    def approved(self) -> bool:
+    def is_approved(self) -> bool:
         """True if the answer is to go on."""
         return self.decision == "approve"
 
     @property
     def summary(self) -> str:
         """The answer, with name and reason."""
-        words = f"{self.by} {'approved' if self.approved else 'refused'}"
+        words = f"{self.by} {'approved' if self.is_approved else 'refused'}"
         return f"{words}: {self.why}" if self.why else words
 
 
@@ -145,7 +145,9 @@ def ask(question: str, key: str) -> Approval:
 
 def fill_in(incident: str, before: PostmortemFields) -> tuple[str, dict[str, str]]:
     """Suspend this run until a person has filled in the postmortem's form; return who, and the texts."""
-    description = f"**Postmortem of {incident}**: what is left empty stays open. ポストモーテムの記入。空欄は未記入のまま。"
+    description = (
+        f"**Postmortem of {incident}**: what is left empty stays open. ポストモーテムの記入。空欄は未記入のまま。"
+    )
     form = PostmortemForm.with_initial_data(description=description, **asdict(before))
     filled = _suspend(form, f"postmortem-{incident}").model_dump()
     return str(filled["by"]), {each.name: str(filled[each.name]) for each in fields(before)}

@@ -34,7 +34,16 @@ from tasks.incident.last_word import THAWED, is_finished, last_word
 from tasks.incident.layout import CORDON, EARLY, FROZEN, INCIDENT, incidents_in
 from tasks.incident.run_lock import PAPER, at_work, owner, take_ownership
 from tasks.prestart.groups import freeze_in_place
-from tasks.prestart.journal import EarlyFreeze, keep, note_unkept, rows_above, rows_for, rows_lost, close_lock, write_rows
+from tasks.prestart.journal import (
+    EarlyFreeze,
+    close_lock,
+    keep,
+    note_unkept,
+    rows_above,
+    rows_for,
+    rows_lost,
+    write_rows,
+)
 from tasks.prestart.reasons import NothingToFreeze, NotNow
 from tasks.system.atomic_files import identities
 from tasks.system.declarations import require_declared
@@ -138,7 +147,7 @@ def _is_stale(run: "KnownRun") -> bool:
     if alarm is None or run.parameters.get("incident_id"):
         return False
     now, limit = run.time(), timedelta(seconds=float(run.fields.get("alarm_max_age", MAX_AGE_SECONDS)))
-    return alarm.age(run.created or now, now, _now()) > limit
+    return alarm.age(run.requested_at or now, now, _now()) > limit
 
 
 def _here(fields: dict[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def freeze_in_place(
     another process enters meanwhile is thawed again. Groups in `known` are skipped.
     """
     paths = _alone(snapshot, find).difference(known)
-    found = {path: group for path in paths if (group := host.group(path)) and not group.frozen}
+    found = {path: group for path in paths if (group := host.group(path)) and not group.is_frozen}
     if not found:
         return []
     note(list(found))

@@ -19,7 +19,7 @@ from tasks.custody.containment.identity import Identity
 from tasks.custody.visible import say
 from tasks.host.file_lock import peer_of
 from tasks.incident.run_lock import take_from
-from tasks.prestart.journal import EarlyFreeze, forget_unkept, keep, note_unkept, unkept, close_lock
+from tasks.prestart.journal import EarlyFreeze, close_lock, forget_unkept, keep, note_unkept, unkept
 
 VARIABLE: Final = "EVACUATION_HAND_OVER"
 _ANSWER_SECONDS: Final = 60.0
@@ -33,7 +33,7 @@ class HandOver:
     def __init__(self, facts: Mapping[str, Any], early: EarlyFreeze | None) -> None:
         """Listen from now on. Raises OSError if no socket can be had, TypeError if facts are no JSON values."""
         self.name = f"evacuation-run-{os.urandom(16).hex()}"
-        self._said, self._early = json.dumps([facts, _serialize(early)]).encode(), early
+        self._content, self._early = json.dumps([facts, _serialize(early)]).encode(), early
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(f"\0{self.name}")
         self._listening.listen()
@@ -66,7 +66,7 @@ class HandOver:
     def _send(self, asking: socket.socket) -> None:
         early = self._early
         descriptors = [] if early is None or early.lock is None else [early.lock]
-        asking.sendall(self._said[socket.send_fds(asking, [self._said], descriptors) :])
+        asking.sendall(self._content[socket.send_fds(asking, [self._content], descriptors) :])
         asking.shutdown(socket.SHUT_WR)
         if asking.recv(1) == _TAKEN and early:
             forget_unkept(early)

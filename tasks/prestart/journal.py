@@ -69,7 +69,9 @@ def forget_unkept(early: EarlyFreeze) -> None:
 
 def rows_for(stopped: Mapping[Identity, datetime], **more: object) -> list[dict[str, Any]]:
     """Return the rows that name these processes, with when each was stopped."""
-    return [{"pid": identity.pid, "start": identity.start, "at": at.isoformat(), **more} for identity, at in stopped.items()]
+    return [
+        {"pid": identity.pid, "start": identity.start, "at": at.isoformat(), **more} for identity, at in stopped.items()
+    ]
 
 
 def rows_above(ran: Iterable[Identity]) -> list[dict[str, Any]]:

@@ -47,10 +47,10 @@ class KnownRun:
     def due(self) -> bool:
         """Whether it is to start now. A second's grace for clocks: a run that is asked for now may be dated later."""
         start = self._at("expected_start_time")
-        return not start or start <= (self.created or _NEVER) + timedelta(seconds=1) or start <= self.time()
+        return not start or start <= (self.requested_at or _NEVER) + timedelta(seconds=1) or start <= self.time()
 
     @property
-    def created(self) -> datetime | None:
+    def requested_at(self) -> datetime | None:
         """When it was requested, by the server's clock."""
         return self._at("created")
 

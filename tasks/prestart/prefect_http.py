@@ -53,7 +53,7 @@ class Server:
         if self._http:
             self._http.close()
 
-    def _ask(self, path: str, content_sent: Any) -> tuple[bytes, str]:
+    def _ask(self, path: str, payload: Any) -> tuple[bytes, str]:
         """Return the answer's content and its `Date`."""
         url = urlsplit(self._environment["PREFECT_API_URL"])
         if self._http is None:
@@ -61,7 +61,7 @@ class Server:
             self._http = kind(url.hostname or "", url.port, timeout=self._seconds)
         elif time.monotonic() - self._answered > _IDLE_SECONDS:
             self._http.close()
-        body = None if content_sent is None else json.dumps(content_sent)
+        body = None if payload is None else json.dumps(payload)
         headers = {"Content-Type": "application/json", **_credentials(self._environment)}
         self._http.request("GET" if body is None else "POST", url.path.rstrip("/") + path, body, headers)
         answer = self._http.getresponse()

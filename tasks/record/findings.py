@@ -57,28 +57,28 @@ class Findings:
 def findings_of(steps: StepRunner, evidence: tuple[Evidence, ...]) -> Findings:
     """Wait for all submitted steps, and return their results. `evidence` is what was sealed."""
     context = steps.context
-    freeze, stop = with_earlier_boots(context.state, steps.made(Freeze, "freeze"), steps.made(Stop, "stop"))
+    freeze, stop = with_earlier_boots(context.state, steps.result(Freeze, "freeze"), steps.result(Stop, "stop"))
     return Findings(
         freeze=freeze,
         stop=stop,
-        containment=steps.made(Containment, "prove_contained_again", "prove_still_contained"),
-        pause=steps.made(Pause, "pause"),
-        challenge=steps.made(Challenge, "challenge"),
-        watch=steps.made(Watch, "watch"),
+        containment=steps.result(Containment, "prove_contained_again", "prove_still_contained"),
+        pause=steps.result(Pause, "pause"),
+        challenge=steps.result(Challenge, "challenge"),
+        watch=steps.result(Watch, "watch"),
         evidence=evidence,
         seals=tuple(seal for future in steps.futures("seal") if (seal := result_of(future, Seal))),
         proven=steps.made(Receipts, "verify"),
         trouble=troubles(steps),
-        promoted=steps.made(Promotion, "promote"),
+        promoted=steps.result(Promotion, "promote"),
         recovery=_recovery(steps),
-        inspection=steps.made(Inspection, "judge_models"),
+        inspection=steps.result(Inspection, "judge_models"),
         warnings=(
             *context.losses,
             *steps.warnings(),
             *answers(context.log.entries()),
             *(each.summary for each in context.state.answers.read()),
         ),
-        cordon=steps.made(Cordon, "cordon"),
+        cordon=steps.result(Cordon, "cordon"),
     )
 
 

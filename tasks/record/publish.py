@@ -61,12 +61,12 @@ def show(artifacts: Sequence[PrefectArtifact]) -> None:
 
 def _put(artifact: PrefectArtifact) -> object:
     if isinstance(artifact.content, str):
-        return create_markdown_artifact(artifact.content, key=artifact.key, description=artifact.about)
-    return create_table_artifact(visible_rows(artifact.content), key=artifact.key, description=artifact.about)
+        return create_markdown_artifact(artifact.content, key=artifact.key, description=artifact.description)
+    return create_table_artifact(visible_rows(artifact.content), key=artifact.key, description=artifact.description)
 
 
 def _put_of_run(artifact: PrefectArtifact) -> object:
-    page = ArtifactCreate(key=artifact.key, type="markdown", description=artifact.about, data=artifact.content)
+    page = ArtifactCreate(key=artifact.key, type="markdown", description=artifact.description, data=artifact.content)
     page.flow_run_id = run.task_run.flow_run_id if (run := TaskRunContext.get()) else None
     with get_client(sync_client=True) as client:
         return client.create_artifact(page).id

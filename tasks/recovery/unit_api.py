@@ -46,7 +46,7 @@ class UnitApi(ProcessApi):
         """Command lines of the service when it was frozen, and the environment of its unit."""
         before, workload = frozen_before(self.context.state), self.context.workload
         frozen = [each.command for each in before if self.unit in _units(workload, each)]
-        return [*frozen, self.systemd.shown(self.unit).get("Environment", "")]
+        return [*frozen, self.systemd.show(self.unit).get("Environment", "")]
 
     def prepare(self) -> None:
         """Do nothing: what the service runs stands in its unit, not in the block."""
@@ -70,7 +70,7 @@ class UnitApi(ProcessApi):
         self.systemd.tell("stop", "--", self.unit)
 
     def _find(self) -> bool:
-        pid = int(self.systemd.shown(self.unit).get("MainPID") or 0)
+        pid = int(self.systemd.show(self.unit).get("MainPID") or 0)
         process = self.host.snapshot().get(pid)
         self._started = process.identity if process else None
         return process is not None

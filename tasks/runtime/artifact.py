@@ -22,11 +22,11 @@ class PrefectArtifact:
     """An artifact: its key, a line about it, and its content as Markdown or rows of a table."""
 
     key: str
-    about: str
+    description: str
     content: str | Rows
 
     def linked_to(self, ids: Mapping[str, object]) -> "PrefectArtifact":
-        """Return a copy whose by-key links point to the created artifact ids in `made`."""
+        """Return a copy whose by-key links point to the created artifact ids in `ids`."""
         if not isinstance(self.content, str):
             return self
         text = self.content

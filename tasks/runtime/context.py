@@ -77,7 +77,7 @@ class FirstTry:
 
     freeze_began: int | None = None
     stopped: "dict[Identity, datetime]" = field(default_factory=dict)
-    asked: "set[Identity]" = field(default_factory=set)
+    signalled: "set[Identity]" = field(default_factory=set)
     grace_until: float | None = None
     watch: Any = None
 

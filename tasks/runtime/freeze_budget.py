@@ -23,6 +23,6 @@ class FreezeBudget:
         passed = (datetime.now(UTC) - freeze.at).total_seconds() if freeze else 0.0
         return cls(seconds, time.monotonic() + seconds - max(0.0, passed))
 
-    def left(self) -> float:
+    def remaining(self) -> float:
         """Return the remaining seconds, at least 0."""
         return max(0.0, self.until - time.monotonic())

@@ -25,15 +25,15 @@ def read_own_results_only() -> None:
     """Make each other result that this process is to read a Refused error."""
     read, aread = ResultStore._read, ResultStore._aread  # noqa: SLF001  Prefect has no place to ask before it reads
 
-    def guarded(self: ResultStore, key: str, holder: str) -> Any:
+    def read_ours(self: ResultStore, key: str, holder: str) -> Any:
         _require_ours(self, key)
         return read(self, key, holder)
 
-    async def aguarded(self: ResultStore, key: str, holder: str) -> Any:
+    async def aread_ours(self: ResultStore, key: str, holder: str) -> Any:
         _require_ours(self, key)
         return await aread(self, key, holder)
 
-    ResultStore._read, ResultStore._aread = guarded, aguarded  # type: ignore[method-assign]  # noqa: SLF001
+    ResultStore._read, ResultStore._aread = read_ours, aread_ours  # type: ignore[method-assign]  # noqa: SLF001
 
 
 def _require_ours(store: ResultStore, key: str) -> None:

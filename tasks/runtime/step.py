@@ -116,7 +116,9 @@ def step(  # noqa: PLR0913  what a step is known by, and Prefect's own keywords
             if context.cancelled and not last:
                 raise RunCancelled("not begun: the run was cancelled")
             act = partial(body, context, *plain, **kwargs)
-            return _run_logged(context, name, details, ja, act if last else lambda: context.cancelled.bounded(act, patience))
+            return _run_logged(
+                context, name, details, ja, act if last else lambda: context.cancelled.run_bounded(act, patience)
+            )
 
         task = IncidentStep(
             run,
@@ -267,7 +269,7 @@ class StepRunner:
         """Return the submitted futures of these steps, in the order of `step_ids`."""
         return [future for wanted in step_ids for step_id, _, future in self.submitted if step_id == wanted]
 
-    def made(self, kind: type[N], *step_ids: StepId) -> N | None:
+    def result(self, kind: type[N], *step_ids: StepId) -> N | None:
         """Return the result of the first of these steps that was submitted; None if there is none."""
         return result_of(next(iter(self.futures(*step_ids)), None), kind)
 

@@ -29,7 +29,7 @@ class StoreAccess:
         self.name, self.saved, self._log, self._dry_run = name, saved, log, dry_run
 
     @cached_property
-    def _opened(self) -> "tuple[EvidenceStore, str]":
+    def _usable(self) -> "tuple[EvidenceStore, str]":
         from blocks.store import with_usable_key
 
         return with_usable_key(self.saved)
@@ -37,19 +37,19 @@ class StoreAccess:
     @cached_property
     def block(self) -> "EvidenceStore":
         """The store's block, made from `saved` without asking the server."""
-        return self._opened[0]
+        return self._usable[0]
 
     @cached_property
     def evidence(self) -> "Store":
         """The store, with the credentials that write evidence."""
-        return self._guarded(self.block.open())
+        return self._guard(self.block.open())
 
     @cached_property
     def latest(self) -> "Store":
         """The store, with the credentials that change latest/."""
-        return self._guarded(self.block.open_latest()) if self.has_promoter else self.evidence
+        return self._guard(self.block.open_latest()) if self.has_promoter else self.evidence
 
-    def _guarded(self, store: "Store") -> "Store":
+    def _guard(self, store: "Store") -> "Store":
         return RehearsalStore(store, self._log, self.block.retention) if self._dry_run else store
 
     @property
@@ -99,7 +99,7 @@ class StoreAccess:
         if self.signing_key:
             return ""
         return _read_or(
-            lambda: self._opened[1] or "no signing key in the store block",
+            lambda: self._usable[1] or "no signing key in the store block",
             lambda error: f"the store block cannot be used: {type(error).__name__}",
         )
 

@@ -60,7 +60,7 @@ class Cancellation:
         self.await_end(Future(), seconds)
         self.check()
 
-    def bounded(self, body: Callable[[], T], patience: float) -> T:
+    def run_bounded(self, body: Callable[[], T], patience: float) -> T:
         """Run `body` in a thread; once cancelled, wait `patience` seconds, then raise RunCancelled and leave it."""
         done, thread = apart(body)
         self.await_end(done)

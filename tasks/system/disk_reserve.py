@@ -37,12 +37,12 @@ def take(path: Path, size: int) -> bool:
 def give(path: Path, size: int) -> bool:
     """Release at least `size` bytes, in whole MiB. Returns False if nothing is left."""
     try:
-        size_left = path.stat(follow_symlinks=False).st_size
-        if size_left:
-            os.truncate(path, max(0, size_left - max(1, -(-size // MIB)) * MIB))
+        available = path.stat(follow_symlinks=False).st_size
+        if available:
+            os.truncate(path, max(0, available - max(1, -(-size // MIB)) * MIB))
     except OSError:
         return False
-    return bool(size_left)
+    return bool(available)
 
 
 def give_all(path: Path) -> None:

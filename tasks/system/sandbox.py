@@ -47,7 +47,7 @@ class Limits:
 class SandboxResult:
     """The program's output and exit code, whether it was late, missing protections, and why it did not start."""
 
-    said: bytes
+    output: bytes
     ended: int
     late: bool
     without: tuple[str, ...]

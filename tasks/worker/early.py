@@ -14,7 +14,7 @@ from prefect.settings import get_current_settings
 from tasks.prestart.freeze import FLOW, freeze_for
 from tasks.prestart.hand_over import HandOver
 from tasks.prestart.join import would_join
-from tasks.prestart.journal import EarlyFreeze, thaw_left, close_lock
+from tasks.prestart.journal import EarlyFreeze, close_lock, thaw_left
 from tasks.prestart.known_run import is_over, known_run
 from tasks.system.time_limit import before_the_freeze
 

@@ -287,7 +287,7 @@ class SimHost(PaperHost):
         self.keeper = Guard(orders, -1)
         self.keeper.host, self.keeper.me, self.started_guard = self, made.identity, made.identity
         with suppress(OSError):
-            write_marker(Path(orders.marker), {**orders.about(), **asdict(made.identity)})
+            write_marker(Path(orders.marker), {**orders.row(), **asdict(made.identity)})
         return made.identity
 
     def guard(self, marker: Path) -> Identity | None:

@@ -43,7 +43,7 @@ class PaperSystemd(Systemd):
             self.units[words[-1]] |= {"ActiveState": "inactive", "SubState": "dead"}
         return ""
 
-    def shown(self, unit: str) -> Mapping[str, str]:
+    def show(self, unit: str) -> Mapping[str, str]:
         """What is known of one."""
         return self.units.get(unit, {})
 
@@ -63,7 +63,7 @@ class PaperGroup:
     def __init__(self, host: "PaperHost", path: str) -> None:
         """It is there when somebody makes it."""
         self.host, self.path, self.place = host, path, self
-        self.there, self.frozen, self.barred = False, False, ""
+        self.there, self.is_frozen, self.obstacle = False, False, ""
         self.refused: dict[int, str] = {}
 
     def exists(self) -> bool:
@@ -84,12 +84,12 @@ class PaperGroup:
 
     def freeze(self) -> str:
         """Hold it."""
-        self.frozen = True
+        self.is_frozen = True
         return ""
 
     def thaw(self) -> str:
         """Let it go."""
-        self.frozen = False
+        self.is_frozen = False
         return ""
 
     def remove(self) -> str:

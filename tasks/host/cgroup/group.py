@@ -25,12 +25,12 @@ class ControlGroup:
     place: Path
 
     @property
-    def frozen(self) -> bool:
+    def is_frozen(self) -> bool:
         """Whether a freeze was requested."""
         return self._text("cgroup.freeze").strip() == "1"
 
     @property
-    def barred(self) -> str:
+    def obstacle(self) -> str:
         """Why no process can be moved here from the parent group; empty if that is possible."""
         usable = os.access(self.place.parent / "cgroup.procs", os.W_OK)
         return "" if usable else f"{self.place.parent}: user {os.geteuid()} may not move processes out of it"

@@ -14,7 +14,7 @@ class Archive:
     link: str
     content: Iterator[bytes]
 
-    def opened(self) -> tarfile.TarFile:
+    def open_tar(self) -> tarfile.TarFile:
         """Open the tar stream; each member must be read before the next."""
         return tarfile.open(fileobj=_Stream(self.content), mode="r|")
 
@@ -24,7 +24,7 @@ class _Stream(io.RawIOBase):
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         """Take the chunks; nothing is read yet."""
-        self._chunks, self._left = chunks, b""
+        self._chunks, self._rest = chunks, b""
 
     def readable(self) -> bool:
         """Return True."""
@@ -32,7 +32,7 @@ class _Stream(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Fill the buffer from the current chunk, or from the next."""
-        chunk = self._left or next(self._chunks, b"")
+        chunk = self._rest or next(self._chunks, b"")
         size = min(len(buffer), len(chunk))
-        buffer[:size], self._left = chunk[:size], chunk[size:]
+        buffer[:size], self._rest = chunk[:size], chunk[size:]
         return size

@@ -65,7 +65,7 @@ class Ground:
         if self.port in container.ports:
             return f"it publishes the API's port {self.port}", True
         for process in processes:
-            if process.rooted and self.workload.names(process):
+            if process.is_rooted and self.workload.names(process):
                 return f"its process {process.pid} matches and is in the root", True
         return "; ".join(map(_describe, has)), False
 

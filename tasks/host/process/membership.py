@@ -123,7 +123,7 @@ def _newcomers(
     """Return what was started since and runs something of the root's, or matches and names the root."""
     found = {}
     for process in snapshot.values():
-        near = process.rooted or description.root in process.line
+        near = process.is_rooted or description.root in process.line
         if not near or process.identity.start < since or process.pid in exceptions.helpers:
             continue
         if place := runs_from_root(process):
@@ -144,7 +144,7 @@ def find_unanswered(
     return [
         process
         for process in snapshot.values()
-        if process.rooted and process.identity.start >= since and process.identity not in members
+        if process.is_rooted and process.identity.start >= since and process.identity not in members
         if process.pid not in spared and process.alive and not process.container and not quotes(process)
     ]
 
@@ -163,7 +163,7 @@ def find_excused(
     others = {
         pid: process
         for pid, process in snapshot.items()
-        if not (description.fits(process) and (process.placeless or process.rooted))
+        if not (description.fits(process) and (process.placeless or process.is_rooted))
     }
     named = {pid for pid, process in others.items() if description.excuses(process)}
     return frozenset(named | family(others, exceptions.excused))

@@ -20,7 +20,7 @@ def in_hand(
     If the run has died, frozen processes are left to the next run; running ones are left to the guard.
     """
     held = pids_of(snapshot, frozen)
-    running = {pid for pid in held if not snapshot[pid].stopped} | copies(snapshot, held)
+    running = {pid for pid in held if not snapshot[pid].is_stopped} | copies(snapshot, held)
     return held - running if running and not run_lives() else held | running
 
 

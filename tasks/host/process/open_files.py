@@ -166,7 +166,7 @@ def _is_resolved(view: View, process: Process, called: str, places: Places) -> b
 
 def _is_found(view: View, process: Process, word: str) -> bool:
     if word.startswith("/"):
-        return os.path.lexists(view.seen(word))
+        return os.path.lexists(view.locate(word))
     module = word.partition(":")[0].replace(".", "/")
     base = f"/proc/{view.where}/cwd"
     return any(os.path.lexists(f"{base}/{name}") for name in (word, f"{module}.py", module)) and bool(process.cwd)
@@ -222,7 +222,7 @@ def _seems_elsewhere(view: View, path: str, link: str, places: Places) -> bool:
         status = os.stat(link)
         if not path.startswith("/") or not status.st_nlink or not places.may_hold(status.st_dev):
             return False
-        for place in dict.fromkeys((view.seen(path), path)):
+        for place in dict.fromkeys((view.locate(path), path)):
             with suppress(OSError):
                 if os.path.samestat(status, os.lstat(place)):
                     return False

@@ -55,7 +55,7 @@ class View(NamedTuple):
         """The process's name in /proc."""
         return str(self.where).partition("/")[0]
 
-    def seen(self, path: str) -> str:
+    def locate(self, path: str) -> str:
         """Return where we find what an absolute path is to the process."""
         return path if self.ours else f"/proc/{self.where}/root{path}"
 
@@ -143,13 +143,13 @@ class Places:
         """
         found = set[Place]()
         try:
-            found.update(self._found(self.view(where), command, executable, cwd, threads) if self._tops else ())
+            found.update(self._find(self.view(where), command, executable, cwd, threads) if self._tops else ())
         except TooMuchWork as error:
             error.places = frozenset(found)
             raise
         return frozenset(found)
 
-    def _found(self, view: View, command: Sequence[str], executable: str, cwd: str, threads: int) -> Iterator[Place]:
+    def _find(self, view: View, command: Sequence[str], executable: str, cwd: str, threads: int) -> Iterator[Place]:
         """Yield them, the dearest to find last."""
         if works := self._link(view, "cwd", cwd):
             yield Place.CWD
@@ -213,7 +213,7 @@ class Places:
         return found
 
     def _names_below(self, view: View, word: str) -> bool:
-        target = _target(None, view.seen(word))
+        target = _target(None, view.locate(word))
         return (self._holds(view, word) and self.exists(view, word)) or bool(target and self._holds(view, target))
 
     def _leads_below(self, view: View, word: str) -> bool:
@@ -231,7 +231,7 @@ class Places:
     def exists(self, view: View, path: str) -> bool:
         """Return whether an absolute path leads to something for the process, and to no folder."""
         with suppress(OSError):
-            return not S_ISDIR(os.lstat(view.seen(path)).st_mode)
+            return not S_ISDIR(os.lstat(view.locate(path)).st_mode)
         return False
 
     def _holds(self, view: View, path: str) -> bool:
@@ -242,7 +242,7 @@ class Places:
             return known
         found = False
         if not self.is_slow(view, folder):
-            for place in dict.fromkeys((view.seen(folder), folder)):
+            for place in dict.fromkeys((view.locate(folder), folder)):
                 with suppress(OSError):
                     found = found or self._climb(os.open(place, _FOLDER), view)
         self._named[key] = found

@@ -66,7 +66,7 @@ class Process:
     unread: str = ""
 
     @property
-    def rooted(self) -> bool:
+    def is_rooted(self) -> bool:
         """Whether anything of it lies below the root. Raises ValueError if that was not looked at."""
         if self.places is None:
             raise ValueError(f"expected a process that was looked at beside a root; got {self.pid}, which was not")
@@ -91,7 +91,7 @@ class Process:
         return self.state not in {"Z", "X", "x"}
 
     @property
-    def stopped(self) -> bool:
+    def is_stopped(self) -> bool:
         """Whether it is stopped, by a signal or a tracer."""
         return self.state in {"T", "t"}
 
@@ -106,7 +106,7 @@ class Process:
     @property
     def stands(self) -> bool:
         """Whether it is stopped, or about to be."""
-        return self.stopped or self.stop_pending
+        return self.is_stopped or self.stop_pending
 
 
 @dataclass(frozen=True)

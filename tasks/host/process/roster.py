@@ -71,7 +71,7 @@ class Roster:
     judgements: Mapping[Identity, Judgement]
 
     @classmethod
-    def judged(
+    def judge(
         cls,
         snapshot: Mapping[int, Process],
         description: WorkloadDescription,
@@ -161,7 +161,9 @@ def _find_connected(
         pipes = look.handles.get(identity, UNREAD).pipes if program(snapshot[identity.pid]) in HARMLESS else frozenset()
         for each in rest if pipes else ():
             if not pipes.isdisjoint(look.handles.get(each.identity, UNREAD).pipes):
-                more[each.identity] = Judgement(Kind.SUSPECT, f"it shares a pipe with process {identity.pid}, which is one")
+                more[each.identity] = Judgement(
+                    Kind.SUSPECT, f"it shares a pipe with process {identity.pid}, which is one"
+                )
     unknown = {identity.pid for identity, each in found.items() if each.kind is Kind.UNKNOWN}
     sessions = {snapshot[pid].session for pid in unknown} - {0}
     below = descendants(snapshot, unknown)
@@ -178,10 +180,10 @@ def _started_us(case: _Case) -> Judgement | None:
     process = case.process
     if process.pid not in case.look.ancestors:
         return None
-    if case.fits and process.rooted:
+    if case.fits and process.is_rooted:
         return Judgement(Kind.SUSPECT, "it is protected, and matches")
     by_a_person = program(process) in HARMLESS | {"make", "gmake"} and case.handles.trusted
-    if not process.rooted or process.pid == 1 or process.pid in case.look.own_programs or by_a_person:
+    if not process.is_rooted or process.pid == 1 or process.pid in case.look.own_programs or by_a_person:
         return Judgement(Kind.OURS)
     return Judgement(Kind.SUSPECT, "it works in the root and has started this run, so it gets no signal")
 
@@ -199,9 +201,9 @@ def _is_member(case: _Case) -> Judgement | None:
             Kind.MEMBER, f"it {case.member}" if case.member.startswith(("matches", "sits")) else case.member
         )
     if case.excused:
-        seen = case.fits or case.process.rooted or case.handles.below
+        seen = case.fits or case.process.is_rooted or case.handles.below
         return Judgement(Kind.EXCUSED if seen else Kind.APART)
-    if case.fits and case.process.container and case.process.rooted:
+    if case.fits and case.process.container and case.process.is_rooted:
         return _suspect(case, "it matches")
     if case.fits and case.process.placeless:
         why = f"it matches, is user {case.process.user}'s, and its working directory is not readable"
@@ -212,7 +214,7 @@ def _is_member(case: _Case) -> Judgement | None:
 def _matches_elsewhere(case: _Case) -> Judgement | None:
     """Rows 4 and 5: another workload's, unless something may still lead to this one."""
     apart = case.description.tells_apart(case.process)
-    if case.process.rooted or not (case.fits or apart) or _code(case) or _hold(case.process, case.handles):
+    if case.process.is_rooted or not (case.fits or apart) or _code(case) or _hold(case.process, case.handles):
         return None
     if apart and not _unread(case):
         return Judgement(Kind.TOLD, "the block's user or port says that it is another's")
@@ -241,7 +243,7 @@ def _holds(case: _Case) -> Judgement | None:
 def _is_unknown(case: _Case) -> Judgement | None:
     """Row 9: anything else in the root."""
     process, handles = case.process, case.handles
-    if not process.rooted or (process.places == frozenset({Place.CWD}) and handles.read_only):
+    if not process.is_rooted or (process.places == frozenset({Place.CWD}) and handles.read_only):
         return None
     if case.in_excused_family:
         return Judgement(Kind.EXCUSED)
@@ -271,7 +273,7 @@ def _may_be_near(case: _Case) -> Judgement | None:
 
 def _reads_from_outside(case: _Case) -> Judgement | None:
     """Row 10: it reads there, or its mount lets it do no more."""
-    if case.handles.below or case.process.rooted:
+    if case.handles.below or case.process.is_rooted:
         return Judgement(Kind.TOLD, "it only reads there")
     return None
 
@@ -348,7 +350,7 @@ def _is_from_nowhere(process: Process, handles: Handles, description: WorkloadDe
 
     What it has mapped of an environment of that name tells.
     """
-    if process.rooted or handles.called_found or handles.called not in description.interpreters:
+    if process.is_rooted or handles.called_found or handles.called not in description.interpreters:
         return False
     environment = f"/{PurePath(handles.called).parent.parent}/"
     return handles.called[0] != "/" and not any(environment in path for path in handles.code)
@@ -356,7 +358,7 @@ def _is_from_nowhere(process: Process, handles: Handles, description: WorkloadDe
 
 def _is_harmless(process: Process, handles: Handles) -> bool:
     """Return whether it is a program of root's own that reads, copies or edits, and runs nothing of the root's."""
-    if not (process.rooted or handles.below) or program(process) not in HARMLESS or not handles.trusted:
+    if not (process.is_rooted or handles.below) or program(process) not in HARMLESS or not handles.trusted:
         return False
     if process.places and not process.places <= {Place.CWD, Place.SCRIPT}:
         return False
@@ -393,7 +395,7 @@ def _hold(process: Process, handles: Handles) -> str:
         return f"it has a model mapped: {visible(handles.model)}"
     if handles.model and handles.volatile:
         return f"it reads a model, and its program lies in memory or is deleted: {visible(handles.model)}"
-    if handles.gpu and (process.rooted or handles.code & handles.below):
+    if handles.gpu and (process.is_rooted or handles.code & handles.below):
         return f"it holds a GPU from inside the root: {visible(handles.gpu)}"
     return ""
 

@@ -39,8 +39,10 @@ def select_suspects(
     Suspects that hold others' or a person's work are only reported: those in a container, a Prefect worker, one with a
     child that nothing ties to the workload, or one on the terminal of a person's session.
     """
-    facts = {identity.pid: fact for identity, fact in suspects.items() if identity.pid not in {*members, *protected_pids}}
-    tied = {pid for pid, process in snapshot.items() if process.rooted and may_be_ended(process)} - {*protected_pids}
+    facts = {
+        identity.pid: fact for identity, fact in suspects.items() if identity.pid not in {*members, *protected_pids}
+    }
+    tied = {pid for pid, process in snapshot.items() if process.is_rooted and may_be_ended(process)} - {*protected_pids}
     tied |= facts.keys() | {*members}
     chosen = {
         pid
@@ -153,7 +155,9 @@ def pattern_for(process: Process) -> str:
     every = [word for _, word in sorted(telling, key=lambda each: each[0] != "-m")]
     chosen = dict.fromkeys(every[:1] + [word for word in every if _SERVED.fullmatch(word)][:1])
     pattern = ".*".join(_whole_word(word, below) for word in chosen)
-    fits = pattern and not runs_inline_code(command) and re.search(pattern, process.line[:4_000])  # which may take its square
+    fits = (
+        pattern and not runs_inline_code(command) and re.search(pattern, process.line[:4_000])
+    )  # which may take its square
     return pattern if fits else _exact_words(process)
 
 

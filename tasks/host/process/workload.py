@@ -39,7 +39,7 @@ class Matcher:
 
     def recognises(self, process: Process) -> bool:
         """Return whether the process fits, and something of it lies below the workload's root."""
-        return process.rooted and self.fits(process)
+        return process.is_rooted and self.fits(process)
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class Systemd:
         """Move processes of our user, from any group, into a group below one that is delegated to us."""
         return _failure([*_ATTACH, unit, below, str(len(pids)), *map(str, pids)], _ATTACH_SECONDS)
 
-    def shown(self, unit: str) -> Mapping[str, str]:
+    def show(self, unit: str) -> Mapping[str, str]:
         """Return some properties of a unit by name; UNANSWERED if systemd gives none, empty if it has not booted."""
         with suppress(OSError, subprocess.TimeoutExpired):
             done = _run([*_SYSTEMCTL, "show", f"--property={','.join(_ASKED)}", "--", unit])
@@ -64,7 +64,7 @@ class Systemd:
         systemd 252 aborts a frozen unit that does not report. No drop-in changes the watchdog of a running service, so
         systemd gets a message in the name of the main process.
         """
-        properties = self.shown(unit)
+        properties = self.show(unit)
         if properties == UNANSWERED:
             return UNANSWERED["SubState"]
         if properties.get("WatchdogUSec", "") not in _NO_WATCHDOG:
@@ -79,7 +79,10 @@ class Systemd:
         with suppress(OSError):
             rows = read_kernel(f"/proc/{pid}/environ", ENVIRONMENT).split(b"\0")
             variables = dict(row.partition(b"=")[::2] for row in rows if row.startswith(b"WATCHDOG_"))
-            if variables.get(b"WATCHDOG_PID") == b"%d" % pid and (usual := variables.get(b"WATCHDOG_USEC", b"")).isdigit():
+            if (
+                variables.get(b"WATCHDOG_PID") == b"%d" % pid
+                and (usual := variables.get(b"WATCHDOG_USEC", b"")).isdigit()
+            ):
                 _set_watchdog(pid, usual if on else b"0")
 
     def hold_down(self, marker: Path, drop_ins: Mapping[str, str]) -> str:
@@ -101,7 +104,7 @@ class Systemd:
 
     def _not_loaded(self, drop_ins: Iterable[Path]) -> str:
         """Return which drop-ins systemd does not go by, as far as it tells; empty if it goes by all."""
-        missing = [place for place in drop_ins if not _goes_by(self.shown(place.parent.name.removesuffix(".d")), place)]
+        missing = [place for place in drop_ins if not _goes_by(self.show(place.parent.name.removesuffix(".d")), place)]
         return f"it has not loaded {', '.join(map(str, missing))}" if missing else ""
 
     def release(self, marker: Path) -> tuple[str, ...]:
@@ -137,9 +140,9 @@ class RehearsalSystemd(Systemd):
     def watch(self, pid: int, *, on: bool) -> None:
         """Do nothing: no process is frozen."""
 
-    def shown(self, unit: str) -> Mapping[str, str]:
+    def show(self, unit: str) -> Mapping[str, str]:
         """Return the unit's properties as they would be."""
-        return {**super().shown(unit), **({"ActiveState": "inactive"} if unit in self._down else {})}
+        return {**super().show(unit), **({"ActiveState": "inactive"} if unit in self._down else {})}
 
     def services(self) -> list[dict[str, str]]:
         """Return those that would still be up."""

@@ -16,7 +16,7 @@ from tasks.containment.thaw import thaw
 from tasks.custody.containment.identity import Identity
 from tasks.custody.incident.alarm import Alarm, belongs_to
 from tasks.host.process.table import start_of
-from tasks.incident.joining import incident_of, leave, read_triggers, past, take_over_triggers
+from tasks.incident.joining import incident_of, leave, past, read_triggers, take_over_triggers
 from tasks.incident.layout import CAUGHT, FROZEN, OWNER, RETURNED
 from tasks.incident.run_lock import (
     Purpose,

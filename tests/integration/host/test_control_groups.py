@@ -212,7 +212,7 @@ def test_a_group_of_members_alone_is_frozen_where_it_is(
     case = start(program, origin)
     frozen: Freeze = made(freeze.fn(context))
     assert frozen.settled
-    assert origin.frozen
+    assert origin.is_frozen
     assert not case.runs()
     assert ways(context, case) == {Way.IN_PLACE}
     assert {case.group(each.pid) for each in case.living()} == {path_below(origin)}
@@ -220,7 +220,7 @@ def test_a_group_of_members_alone_is_frozen_where_it_is(
         process.send_signal(signal.SIGCONT)
     assert not case.runs()
     end(context, case)
-    assert not origin.frozen
+    assert not origin.is_frozen
     assert start(FAMILY, origin, tmp_path).goes_on(), "what its manager starts in it later must not be born frozen"
 
 
@@ -229,7 +229,7 @@ def test_a_group_that_a_stranger_is_in_is_not_frozen(
 ) -> None:
     case, stranger = start(FAMILY, origin), start(FAMILY, origin, tmp_path)
     freeze.fn(context)
-    assert not origin.frozen
+    assert not origin.is_frozen
     assert not case.runs()
     assert ways(context, case) == {Way.SIGNALS}
     end(context, case)
@@ -269,7 +269,7 @@ def test_who_was_moved_goes_back_with_the_cordons_release(
     groups.move(context.adapters.host.snapshot()[each.pid] for each in case.living())
     groups.freeze()
     assert {case.group(each.pid) for each in case.living()} == {groups.own}
-    assert not uncordon(context.adapters.host, PrefectScheduler(), context.workload, context.log).left
+    assert not uncordon(context.adapters.host, PrefectScheduler(), context.workload, context.log).remaining
     assert {case.group(each.pid) for each in case.living()} == {path_below(origin)}
     assert not own_group(context.workload.root).place.exists()
     assert not (context.directory.path / GROUPS).exists()
@@ -288,7 +288,7 @@ def test_who_cannot_go_back_runs_where_it_is_and_is_told(
     groups = Groups(context)
     groups.move(context.adapters.host.snapshot()[each.pid] for each in case.living())
     context.state.groups.write([replace(row, group="/gone") if row.identity else row for row in groups.rows])
-    told = uncordon(context.adapters.host, PrefectScheduler(), context.workload, context.log).left
+    told = uncordon(context.adapters.host, PrefectScheduler(), context.workload, context.log).remaining
     assert {int(each.split()[1]) for each in told if each.startswith("process")} == {p.pid for p in case.living()}
     assert all("No such file or directory" in each for each in told[:4])
     for process in case.living():
@@ -368,7 +368,7 @@ def test_a_rehearsal_moves_and_freezes_nobody(start: Start, small: SmallWorkload
     assert {f"write {each.pid} to cgroup.procs" for each in other.living()} <= acts
     assert alone.goes_on()
     assert other.goes_on()
-    assert not origin.frozen
+    assert not origin.is_frozen
     assert not own_group(context.workload.root).place.exists()
 
 
@@ -382,12 +382,12 @@ def test_the_early_freeze_moves_nobody_and_is_undone_if_the_run_is_refused(
     alone, other = start(FAMILY, origin), start(FAMILY)
     early = freeze_described(early_of(small))
     assert early
-    assert origin.frozen
+    assert origin.is_frozen
     assert not alone.runs()
     assert not other.runs()
     assert {other.group(each.pid) for each in other.living()} == {"/"}
     thaw_again(early)
-    assert not origin.frozen
+    assert not origin.is_frozen
     assert alone.goes_on()
     assert other.goes_on()
     assert not early.path.exists()
@@ -405,7 +405,7 @@ def test_the_run_takes_over_what_its_start_has_frozen(start: Start, small: Small
         assert not case.runs()
         assert ways(context, case) == {Way.IN_PLACE}
         end(context, case)
-    assert not origin.frozen
+    assert not origin.is_frozen
 
 
 @pytest.mark.parametrize("way", [Way.IN_PLACE, Way.INCIDENT])
@@ -426,13 +426,13 @@ def test_a_bystander_that_is_named_after_it_was_frozen_leaves_the_group(
         assert case.goes_on()
         end(context)
     assert case.goes_on()
-    assert not origin.frozen
+    assert not origin.is_frozen
 
 
 def frozen_by_a_start_that_died(small: SmallWorkload, origin: ControlGroup) -> EarlyFreeze:
     early = freeze_described(early_of(small))
     assert early
-    assert origin.frozen
+    assert origin.is_frozen
     give_up_ownership(early.path.parent)
     return early
 
@@ -447,7 +447,7 @@ def test_a_group_of_a_start_that_died_in_which_the_block_finds_strangers_now_is_
         cordon.fn(context)
         frozen: Freeze = made(freeze.fn(context))
         assert frozen.processes == ()
-        assert not origin.frozen
+        assert not origin.is_frozen
         assert {each.split()[3] for each in frozen.warnings} == {str(each.pid) for each in case.living()}
         assert set(read_early(early.path)) == set(early.frozen)
         stop.fn(context)
@@ -462,7 +462,7 @@ def test_uncordon_thaws_the_group_that_a_start_that_died_has_frozen(
     case = start(FAMILY, origin)
     early = frozen_by_a_start_that_died(small, origin)
     list(let_go(small.block(training_pattern=PATTERN), LinuxHost(root=small.root)))
-    assert not origin.frozen
+    assert not origin.is_frozen
     assert case.goes_on()
     assert not early.path.exists()
 
@@ -473,7 +473,7 @@ def test_what_somebody_else_has_frozen_stays_frozen(start: Start, small: SmallWo
     early = freeze_described(early_of(small))
     assert early
     thaw_again(early)
-    assert origin.frozen
+    assert origin.is_frozen
     assert not case.runs()
 
 

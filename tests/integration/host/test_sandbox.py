@@ -70,7 +70,7 @@ def test_the_walls_hold(tmp_path: Path, listener: int, user: int | None) -> None
     limits = Limits(30, 1 << 30, user, groups_of(user) if user else ())
     answer = confined(tmp_path, limits, TRIES, str(victim), str(listener))
     assert answer.without == (), "a wall that this host does not have"
-    found = json.loads(answer.said)
+    found = json.loads(answer.output)
     assert found.pop("environment") == "['LANG', 'OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'PATH']"
     assert set(json.loads(found.pop("descriptors"))) <= {0, 1, 2, 3}
     assert found.pop("privileges") == "['1']"
@@ -101,14 +101,14 @@ os.read(ready, 1)
 def test_whoever_it_left_behind_delays_nothing(tmp_path: Path) -> None:
     started = time.monotonic()
     answer = confined(tmp_path, Limits(60, 1 << 30), LEAVES_ONE_BEHIND)
-    os.kill(int(answer.said), signal.SIGKILL)
+    os.kill(int(answer.output), signal.SIGKILL)
     assert (answer.ended, answer.late) == (0, False)
     assert time.monotonic() - started < 30
 
 
 def test_a_program_that_says_too_much_is_cut_off(tmp_path: Path) -> None:
     answer = confined(tmp_path, Limits(30, 1 << 30), "while True: print('x' * 10_000)")
-    assert len(answer.said) == 1 << 20
+    assert len(answer.output) == 1 << 20
     assert not answer.late
 
 

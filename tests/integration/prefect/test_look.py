@@ -291,10 +291,10 @@ def test_sockets_of_the_host_are_told_with_everybody_who_holds_them(small: Small
 
 
 def test_a_budget_counts_from_when_all_stood_frozen() -> None:
-    assert 19 < FreezeBudget.of(None).left() <= LOOK_SECONDS == 20
+    assert 19 < FreezeBudget.of(None).remaining() <= LOOK_SECONDS == 20
     for passed, left in ((0, 100), (40, 60), (200, 0), (-200, 100)):
         freeze = Freeze(datetime.now(UTC) - timedelta(seconds=passed), (), settled=True)
-        assert left - 1 <= FreezeBudget.of(freeze, 100.0).left() <= left
+        assert left - 1 <= FreezeBudget.of(freeze, 100.0).remaining() <= left
 
 
 @pytest.fixture

@@ -166,7 +166,7 @@ def test_uncordon_ends_the_containers_that_were_started_under_the_cordon_alone(
         done = uncordon(run.adapters.host, run.adapters.scheduler, run.workload, run.log, run.adapters.engine)
     assert done.ended == ((one.summary,) if ended else ())
     assert engine.there[ONE.id].state == ("exited" if ended else "paused")
-    assert [f"docker unpause {ONE.id}" in each for each in done.left] == [True] * (not ended)
+    assert [f"docker unpause {ONE.id}" in each for each in done.remaining] == [True] * (not ended)
 
 
 def test_without_a_marker_that_says_when_the_cordon_began_no_container_is_ended(small: SmallWorkload) -> None:
@@ -176,4 +176,4 @@ def test_without_a_marker_that_says_when_the_cordon_began_no_container_is_ended(
         run.cordon_files.caught.write_text(json.dumps({"container": asdict(one.identity)}))
         run.cordon_files.caught.chmod(0o600)
         done = uncordon(run.adapters.host, run.adapters.scheduler, run.workload, run.log, run.adapters.engine)
-    assert (done.ended, engine.there[ONE.id].state, len(done.left)) == ((), "paused", 1)
+    assert (done.ended, engine.there[ONE.id].state, len(done.remaining)) == ((), "paused", 1)

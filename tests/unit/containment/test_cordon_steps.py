@@ -141,7 +141,7 @@ def test_uncordon_ends_whom_the_guard_has_caught_and_nobody_who_ran_before_it(
     run.cordon_files.marker.write_text(json.dumps({"pid": OLD.pid, "start": since}))
     write(run, {"at": "now", "identity": {"pid": who.pid, "start": since + after}, "command": "train"})
     result = uncordon(run.adapters.host, run.adapters.scheduler, run.workload, run.log)
-    assert (bool(result.ended), bool(result.left)) == (ended, left)
+    assert (bool(result.ended), bool(result.remaining)) == (ended, left)
     assert ((who.pid, SIGKILL) in run.adapters.host.sent) is ended
 
 

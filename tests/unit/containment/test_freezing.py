@@ -143,7 +143,7 @@ def test_a_group_of_members_is_held_in_place_although_new_ones_come(run: RunCont
     host_of(run).groups = {own.path: own}
 
     def happens(look: int) -> None:
-        if not own.frozen and look < 6:
+        if not own.is_frozen and look < 6:
             add(run, look, cgroup=f"0::{own.path}\n")
 
     host_of(run).happens = happens

@@ -139,7 +139,7 @@ def test_a_group_that_is_barred_is_not_used_and_not_written_down(run: RunContext
 
 
 def barred(group: PaperGroup) -> PaperGroup:
-    group.barred = "closed to us"
+    group.obstacle = "closed to us"
     return group
 
 
@@ -157,7 +157,7 @@ def test_members_that_come_and_go_are_churn_and_what_they_alone_are_in_is_frozen
     host_of(run).new = [new]
     host_of(run).last += 1
     assert groups.churns() is True
-    assert group_of(run, "/of.their/own").frozen
+    assert group_of(run, "/of.their/own").is_frozen
 
 
 def test_everybody_goes_back_and_who_was_born_here_goes_where_its_parent_came_from(run: RunContext) -> None:
@@ -169,7 +169,7 @@ def test_everybody_goes_back_and_who_was_born_here_goes_where_its_parent_came_fr
     assert release_groups(run.adapters.host, run.workload) == ()
     assert where(run) == [HOME, OTHER, OTHER, HOME]
     assert not group_of(run, own(run)).there
-    assert not group_of(run, own(run)).frozen
+    assert not group_of(run, own(run)).is_frozen
     assert not list(run.directory.path.glob(GROUPS))
     assert {born.pid, orphan.pid} <= host_of(run).processes.keys()
 
@@ -181,19 +181,19 @@ def test_who_cannot_go_back_is_named_and_the_group_stays_written_down_only_while
     first, second = release_groups(run.adapters.host, run.workload)
     assert first.startswith(f"process {one.pid} stays in {own(run)}: no such group.")
     assert second == f"{own(run)}: Device or resource busy"
-    assert not group_of(run, own(run)).frozen
+    assert not group_of(run, own(run)).is_frozen
 
 
 def test_a_group_of_members_alone_is_frozen_where_it_is_and_let_go(run: RunContext) -> None:
     one = add(run, 1, "/of.its/own")
     groups = Groups(run)
     assert groups.hold_in_place(run.adapters.host.snapshot())
-    assert group_of(run, "/of.its/own").frozen
+    assert group_of(run, "/of.its/own").is_frozen
     assert rows(run) == [Held("/of.its/own")]
     assert groups.way(one) is Way.IN_PLACE
     assert not groups.hold_in_place(run.adapters.host.snapshot())
     assert release_groups(run.adapters.host, run.workload) == ()
-    assert not group_of(run, "/of.its/own").frozen
+    assert not group_of(run, "/of.its/own").is_frozen
     assert group_of(run, "/of.its/own").there
 
 
@@ -212,7 +212,7 @@ def test_who_still_runs_is_caught_and_held(run: RunContext) -> None:
     groups = Groups(run)
     groups.catch()
     assert where(run) == [own(run)]
-    assert group_of(run, own(run)).frozen
+    assert group_of(run, own(run)).is_frozen
     assert Held(HOME, one.identity) in rows(run)
 
 
@@ -238,7 +238,7 @@ def test_a_group_of_a_start_that_died_that_holds_a_stranger_and_cannot_be_thawed
     path, group = run.cordon_files.early, group_of(run, HOME)
     path.write_text(json.dumps([{"group": HOME}]))
     host_of(run).processes[7] = process(1, ("bash",), cgroup=f"0::{HOME}\n")
-    group.frozen = True
+    group.is_frozen = True
     monkeypatch.setattr(group, "thaw", lambda: "Device or resource busy")
     groups = Groups(run)
     assert (groups.rows, groups.unthawed) == ([], [HOME])

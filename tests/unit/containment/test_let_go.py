@@ -115,11 +115,11 @@ def test_what_no_file_of_the_incident_names_is_left_as_it_is(run: RunContext) ->
 def test_a_group_in_place_around_it_is_given_up(run: RunContext) -> None:
     one, other = held(run, 1), held(run, 2, ("bash",))
     run.state.groups.write([Held(HOME)])
-    group_of(run, HOME).there = group_of(run, HOME).frozen = True
+    group_of(run, HOME).there = group_of(run, HOME).is_frozen = True
     assert [who.pid for who in find_members(run, host_of(run).snapshot())] == [other.pid]
     groups = Groups(run)
     assert let_go(run, groups, ()).gone == {one.identity}
-    assert not group_of(run, HOME).frozen
+    assert not group_of(run, HOME).is_frozen
     assert run.state.groups.read() == []
     assert groups.way(other) is Way.SIGNALS
     assert host_of(run).processes[other.pid].state == "T"

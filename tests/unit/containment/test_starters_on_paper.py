@@ -39,7 +39,7 @@ def test_a_unit_between_two_starts_contradicts_containment(run: RunContext) -> N
     made = Watching(run)
     made.stop_starters()
     assert run.adapters.host.systemd.told == [("stop", "train.service")]
-    assert made.made().stopped == ("systemd unit train.service",)
+    assert made.result().stopped == ("systemd unit train.service",)
     assert check_containment(run).alive == ()
 
 

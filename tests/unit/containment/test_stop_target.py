@@ -25,7 +25,7 @@ AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     ],
 )
 def test_how_it_ended_is_told_by_what_it_was_sent(left: bool, sent: list[str], end: End) -> None:  # noqa: FBT001
-    target = StopTarget(Identity(7, 70), "api", "run", left=left, sent=[(name, AT) for name in sent], reason="why")
+    target = StopTarget(Identity(7, 70), "api", "run", alive=left, sent=[(name, AT) for name in sent], reason="why")
     assert target.receipt() == Stopped(
         Identity(7, 70), "api", "run", tuple((name, AT) for name in sent), end, None, "why"
     )

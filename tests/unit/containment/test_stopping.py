@@ -84,7 +84,7 @@ def test_asked_thawed_and_killed_each_announced_before(run: RunContext, monkeypa
     assert announced == [("SIGINT", "SIGCONT"), ("SIGTERM", "SIGCONT"), ("SIGINT", "SIGCONT")]
     made.kill()
     assert sent(run, one) == [SIGINT, SIGCONT, SIGKILL]
-    assert made.left == []
+    assert made.remaining == []
     assert announced[3:] == [("SIGINT", "SIGCONT", "SIGKILL")]
 
 
@@ -123,7 +123,7 @@ def test_one_that_ends_between_two_looks_is_no_trouble(run: RunContext) -> None:
     del host_of(run).processes[one.pid]
     made.hold()
     made.kill()
-    assert made.left == []
+    assert made.remaining == []
     assert sent(run, two) == [SIGKILL]
 
 
@@ -135,7 +135,7 @@ def test_a_pid_that_another_has_got_is_not_the_one_that_was_frozen(run: RunConte
     made.hold()
     made.kill()
     assert sent(run, other) == []
-    assert made.left == []
+    assert made.remaining == []
 
 
 def test_a_newcomer_that_is_met_before_anybody_is_asked_is_ended_with_the_others(run: RunContext) -> None:
@@ -163,7 +163,7 @@ def test_a_newcomer_that_is_born_while_others_are_killed_is_ended_too(
     made.kill()
     (new,) = born
     assert SIGKILL in sent(run, new)
-    assert made.left == []
+    assert made.remaining == []
 
 
 def test_a_copy_of_one_that_starts_a_helper_is_not_frozen(run: RunContext) -> None:
@@ -181,7 +181,7 @@ def test_what_systemd_is_asked_to_stop_is_sent_no_signal_but_its_thaw(run: RunCo
     made = stopping(run, one, other)
     made.hold()
     made.ask_systemd()
-    assert made.units.asked == {UNIT}
+    assert made.units.stopping == {UNIT}
     assert [name for name, _ in made.targets[one.identity].sent] == [ASKED]
     made.ask()
     assert sent(run, one) == [SIGCONT]
@@ -290,7 +290,7 @@ def test_who_is_alone_in_a_group_is_held_there_and_the_others_by_the_incidents(r
         alone.identity: Way.IN_PLACE,
         beside.identity: Way.INCIDENT,
     }
-    assert {path for path, group in groups.items() if group.frozen} == {"/of.its/own", made.groups.own}
+    assert {path for path, group in groups.items() if group.is_frozen} == {"/of.its/own", made.groups.own}
 
 
 @pytest.mark.parametrize("seam", ["wait", "kill", "note_guard"])

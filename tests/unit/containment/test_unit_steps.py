@@ -39,11 +39,11 @@ def test_what_runs_is_thawed_and_asked_to_stop_and_counts_as_asked(run: RunConte
     systemd = systemd_of(run, {**RUNS, "TriggeredBy": "api.socket api.timer"})
     units = Units(run)
     units.stop()
-    assert units.asked == {UNIT}
+    assert units.stopping == {UNIT}
     assert systemd.told == [("thaw", UNIT), ("stop", "api.socket"), ("stop", UNIT)]
     again = Units(run)
     again.stop()
-    assert again.asked == frozenset()
+    assert again.stopping == frozenset()
 
 
 def test_what_systemd_refuses_to_stop_does_not_count_as_asked_and_is_told(
@@ -52,7 +52,7 @@ def test_what_systemd_refuses_to_stop_does_not_count_as_asked_and_is_told(
     systemd_of(run, RUNS).failing = {"stop"}
     units = Units(run)
     units.stop()
-    assert units.asked == frozenset()
+    assert units.stopping == frozenset()
     (told,) = units.warnings
     assert told.startswith(f"expected systemd to stop {UNIT}; got: stop failed.")
     assert told in caplog.text
@@ -71,7 +71,7 @@ def test_under_policy_kill_nothing_is_thawed_or_asked(run: RunContext) -> None:
     systemd = systemd_of(run, RUNS)
     again = Units(run)
     again.stop()
-    assert again.asked == frozenset()
+    assert again.stopping == frozenset()
     assert systemd.told == []
 
 

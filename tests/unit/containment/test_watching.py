@@ -143,7 +143,7 @@ def test_what_a_supervisor_that_cannot_be_stopped_brings_stays_frozen_and_the_ve
     host.processes[who.pid] = who
     assert seen.look()
     assert seen.found[who.identity].end is End.HELD
-    told = seen.made()
+    told = seen.result()
     assert (told.standing, told.stopped) == (("systemd unit t.service",), ())
     verdict = judge("IR-1", Containment(NOW, (), cordoned=True, reason=""), [], [], ways_in=ways_in(None, None, told))
     assert verdict.word is Word.NOT_CONTAINED
@@ -162,7 +162,7 @@ def test_who_brought_it_back_once_is_named_as_who_may_again_and_is_known_to_the_
     again, who = Watching(run), trains(run, 3)
     assert again.look()
     assert again.found[who].end is End.HELD
-    assert again.made().standing == (str(next(iter(again.standing))),)
+    assert again.result().standing == (str(next(iter(again.standing))),)
     run.state.returned.write(list(again.found.values()))
     assert not [*supervisors.parents_left(run, run.adapters.host.snapshot())], "the check names it with the held"
     assert isinstance(run.adapters.host, PaperHost)

@@ -219,7 +219,7 @@ def test_a_line_that_does_not_fit_on_the_disk_is_taken_back_and_written_later(
 @pytest.fixture
 def marker(post: Post) -> Iterator[Path]:
     path = Path(post.guard.orders.marker)
-    path.write_text(json.dumps(post.guard.orders.about()))
+    path.write_text(json.dumps(post.guard.orders.row()))
     path.chmod(0o644)
     yield path
     path.unlink()

@@ -26,6 +26,6 @@ def test_who_lives_between_two_looks_of_the_stop_is_known_as_kin() -> None:
     host = Births(CHILD, STRANGER, GRANDCHILD)
     with Kin(host, [FIRST.identity]) as kin:
         wait_until(lambda: not host.born, what="their births")
-        wait_until(lambda: GRANDCHILD.pid in kin.known, what="the last of them")
-    assert set(kin.known.values()) == {FIRST.identity, CHILD.identity, GRANDCHILD.identity}
+        wait_until(lambda: GRANDCHILD.pid in kin.descendants, what="the last of them")
+    assert set(kin.descendants.values()) == {FIRST.identity, CHILD.identity, GRANDCHILD.identity}
     assert not kin._thread.is_alive()

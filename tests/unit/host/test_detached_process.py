@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from tasks.host import detached_process as launch
-from tasks.host.detached_process import wrap_in_scope, session_of
+from tasks.host.detached_process import session_of, wrap_in_scope
 from tasks.host.host import LinuxHost
 from tasks.system.accounts import clean_environment
 from tests.support.workloads import wait_until

@@ -22,7 +22,7 @@ def test_orders_arrive_whole() -> None:
 
 
 def test_one_that_stands_watches_the_same_by_its_marker() -> None:
-    marker = json.loads(json.dumps(ORDERS.about()))
+    marker = json.loads(json.dumps(ORDERS.row()))
     assert ORDERS.same_watch(marker)
     assert replace(ORDERS, caught="/other").same_watch(marker)
     assert not replace(ORDERS, lock="/other").same_watch(marker)
@@ -41,7 +41,7 @@ def test_one_that_stands_watches_the_same_by_its_marker() -> None:
     ids=["root", "patterns", "units", "bystanders", "interpreters"],
 )
 def test_every_part_of_the_description_is_part_of_the_watch(changed: WorkloadDescription) -> None:
-    assert not replace(ORDERS, workload=changed).same_watch(json.loads(json.dumps(ORDERS.about())))
+    assert not replace(ORDERS, workload=changed).same_watch(json.loads(json.dumps(ORDERS.row())))
 
 
 def test_orders_without_a_whole_description_are_none() -> None:

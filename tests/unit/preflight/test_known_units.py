@@ -18,7 +18,7 @@ GONE = {"LoadState": "not-found", "ActiveState": "inactive", "SubState": "dead"}
 
 def refusal(monkeypatch: pytest.MonkeyPatch, told: dict[str, dict[str, str]]) -> str:
     """Why a block with these services is refused; empty if it is not."""
-    monkeypatch.setattr(Systemd, "shown", lambda _, unit: told[unit])
+    monkeypatch.setattr(Systemd, "show", lambda _, unit: told[unit])
     try:
         require_known_units(Workload(root=Path("/srv/x"), units=list(told)))
     except Refused as error:

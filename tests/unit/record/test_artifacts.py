@@ -33,7 +33,9 @@ def test_the_leaves_are_numbered_as_they_are_read_and_the_first_leads_to_the_oth
 ) -> None:
     found = shown(dry_run=dry_run)
     assert list(found) == names
-    assert [leaf.about.partition(" · ")[0] for leaf in found.values()] == [str(n) for n in range(1, len(names) + 1)]
+    assert [leaf.description.partition(" · ")[0] for leaf in found.values()] == [
+        str(n) for n in range(1, len(names) + 1)
+    ]
     links = re.findall(r"\]\(/artifacts/key/([a-z]+)-ir-20260102t150405z\)", str(found["verdict"].content))
     assert links == names[1:]
 

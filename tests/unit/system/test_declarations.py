@@ -10,7 +10,7 @@ import pytest
 from blocks.workload_fields import WorkloadFields
 from tasks.custody.errors import Refused
 from tasks.system import declarations
-from tasks.system.declarations import VARIABLE, account_for, declaration, read_declarations, of_root, require_declared
+from tasks.system.declarations import VARIABLE, account_for, declaration, of_root, read_declarations, require_declared
 
 SOMEBODY = 12345
 

@@ -202,7 +202,7 @@ def test_a_folder_that_lies_too_deep_is_not_taken_for_one_outside_the_root(
     with standing(tmp_path / "root", levels) as pid:
         seen = processes.read_process(pid, None, Places(tmp_path / "root"))
     assert seen
-    assert seen.rooted is is_known
+    assert seen.is_rooted is is_known
     assert bool(seen.unread) is not is_known
 
 
@@ -220,5 +220,5 @@ def test_deep_folders_of_an_account_cost_a_look_so_much_and_what_is_shallow_is_k
             seen = [processes.read_process(pid, None, places) for pid in (*deep, inside)]
             assert [bool(each and each.unread) for each in seen] == [False, True, True, True, True, False]
             assert seen[-1]
-            assert seen[-1].rooted
+            assert seen[-1].is_rooted
             places.forget()

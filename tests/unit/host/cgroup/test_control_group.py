@@ -55,12 +55,12 @@ def test_a_group_is_found_below_what_is_mounted(root: str, path: str, place: str
 
 def test_a_group_that_is_gone_is_told_and_holds_nobody(tmp_path: Path) -> None:
     gone = ControlGroup(tmp_path / "gone" / "below")
-    assert "may not move processes out of it" in gone.barred
+    assert "may not move processes out of it" in gone.obstacle
     assert "No such file or directory" in gone.make()
     assert "No such file or directory" in gone.freeze()
     assert "No such file or directory" in gone.add(1)
     assert "No such file or directory" in gone.kill()
-    assert not gone.frozen
+    assert not gone.is_frozen
     assert not gone.thaw()
     assert not gone.remove()
 

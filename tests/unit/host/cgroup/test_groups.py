@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.host.cgroup.ownership import alone, split_unit, keeper_of, path_of, places_of, within
+from tasks.host.cgroup.ownership import alone, keeper_of, path_of, places_of, split_unit, within
 
 ID = "0123456789abcdef" * 4
 UID = "1b3f2c44-9d2e-4a51-8f0e-0a1b2c3d4e5f"

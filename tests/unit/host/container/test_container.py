@@ -15,9 +15,9 @@ from tasks.host.container.membership import (
     Container,
     Mount,
     belongs,
-    gentle_signal_of,
     find_mounts,
     find_published_ports,
+    gentle_signal_of,
     reference,
     workload_containers,
 )

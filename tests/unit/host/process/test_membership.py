@@ -76,8 +76,8 @@ def test_the_root_alone_is_not_enough() -> None:
 def test_a_program_that_runs_from_the_root_belongs_wherever_it_works() -> None:
     inside = str(ROOT / "venv/bin/python3")
     assert found(table(process(10, 1, *TRAINING, cwd="/", executable=inside))) == [10]
-    assert beside(process(10, 1, cwd="", executable=inside), ROOT).rooted
-    assert not beside(process(10, 1, cwd="", executable=""), ROOT).rooted
+    assert beside(process(10, 1, cwd="", executable=inside), ROOT).is_rooted
+    assert not beside(process(10, 1, cwd="", executable=""), ROOT).is_rooted
 
 
 def test_a_process_that_was_not_looked_at_beside_the_root_is_no_answer() -> None:
@@ -240,7 +240,7 @@ EXCUSING = replace(WORKLOAD, bystanders=("^x$",), units=("a.service",))
     "work",
     [
         lambda chain: Members.of(chain, EXCUSING, Exceptions(frozenset({1})), since=0),
-        lambda chain: Roster.judged(chain, EXCUSING, Exceptions(frozenset(ancestry(chain, [max(chain)]))), Look()),
+        lambda chain: Roster.judge(chain, EXCUSING, Exceptions(frozenset(ancestry(chain, [max(chain)]))), Look()),
         lambda chain: lineages(chain, list(chain)),
         lambda chain: keeps_only(chain, 1, set(chain)),
     ],

@@ -116,7 +116,7 @@ def test_a_row_names_a_process_or_none(row: object, named: Identity | None) -> N
 
 @pytest.mark.parametrize(("state", "stands"), [("T", True), ("t", True), ("S", False), ("R", False), ("Z", False)])
 def test_a_process_stands_by_a_signal_or_for_a_tracer(state: str, stands: bool) -> None:  # noqa: FBT001
-    assert Process(Identity(7, 70), 1, state).stopped is stands
+    assert Process(Identity(7, 70), 1, state).is_stopped is stands
 
 
 @pytest.mark.parametrize(

@@ -145,8 +145,8 @@ def test_a_table_reads_again_who_has_changed_and_everybody_now_and_then(
             wait_until(lambda: b"600" in Path(f"/proc/{child.pid}/cmdline").read_bytes().split(b"\0"), what="the exec")
             assert table.look(lambda _: False)[child.pid].command == ("sleep", "600")
             child.send_signal(SIGSTOP)
-            wait_until(lambda: processes.read_process(child.pid).stopped, what="the stop")  # type: ignore[union-attr]
-            assert table.look(lambda _: False)[child.pid].stopped
+            wait_until(lambda: processes.read_process(child.pid).is_stopped, what="the stop")  # type: ignore[union-attr]
+            assert table.look(lambda _: False)[child.pid].is_stopped
         finally:
             child.kill()
     assert child.pid not in table.look(lambda _: False)

@@ -19,7 +19,7 @@ from tasks.host.process.handles import UNREAD, Handles
 from tasks.host.process.membership import Exceptions, Members, find_excused
 from tasks.host.process.process import Process
 from tasks.host.process.roster import Judgement, Kind, Look, Roster
-from tasks.host.process.suspect import advice, excuse_for, select_suspects, line_for
+from tasks.host.process.suspect import advice, excuse_for, line_for, select_suspects
 from tasks.host.process.workload import USUAL_INTERPRETERS, Matcher, WorkloadDescription
 from tests.support.places import beside, placed
 
@@ -81,7 +81,7 @@ def roster_of(case: Case) -> Roster:
     everybody = (one("init", pid=1, user=0, executable="/sbin/init"), case.process, *case.others)
     snapshot = placed({each.pid: each for each in everybody}, ROOT)
     look = replace(case.look, handles={case.process.identity: case.handles})
-    return Roster.judged(snapshot, WORKLOAD, case.exceptions, look)
+    return Roster.judge(snapshot, WORKLOAD, case.exceptions, look)
 
 
 def table(*cases: Case) -> pytest.MarkDecorator:
@@ -175,7 +175,7 @@ def test_row_2_who_started_this_run(case: Case) -> None:
 def test_row_2_pid_1_may_work_in_the_root() -> None:
     init = one("init", pid=1, **HERE)
     look = replace(LOOK, ancestors=frozenset({1}))
-    roster = Roster.judged(placed({1: init}, ROOT), WORKLOAD, Exceptions(frozenset({1})), look)
+    roster = Roster.judge(placed({1: init}, ROOT), WORKLOAD, Exceptions(frozenset({1})), look)
     assert roster.judgements == {init.identity: Judgement(Kind.OURS)}
 
 
@@ -739,7 +739,7 @@ NARROW = replace(WORKLOAD, matchers=(replace(API, port=8000), replace(TRAIN, use
 
 def narrowed(process: Process, handles: Handles = OWN) -> Judgement:
     snapshot = {40: beside(process, ROOT)}
-    return Roster.judged(snapshot, NARROW, NOBODY, replace(LOOK, handles={process.identity: handles})).judgements[
+    return Roster.judge(snapshot, NARROW, NOBODY, replace(LOOK, handles={process.identity: handles})).judgements[
         process.identity
     ]
 
@@ -767,7 +767,7 @@ def test_a_roster_says_who_contradicts_who_is_suspected_and_who_is_unknown() -> 
     )
     snapshot = placed({each.pid: each for each in (reader, unknown, writer, trainer)}, ROOT)
     handles = {writer.identity: WRITES, unknown.identity: OWN, reader.identity: READS}
-    roster = Roster.judged(snapshot, WORKLOAD, NOBODY, replace(LOOK, handles=handles))
+    roster = Roster.judge(snapshot, WORKLOAD, NOBODY, replace(LOOK, handles=handles))
     assert roster.alive.keys() == {trainer.identity, writer.identity}
     assert roster.suspects.keys() == {writer.identity}
     assert roster.unknown.keys() == {unknown.identity}
@@ -842,12 +842,12 @@ def hosts(draw: st.DrawFn) -> tuple[dict[int, Process], Exceptions, Look]:
 @given(hosts(), st.randoms(use_true_random=False))
 def test_laws_of_the_roster(host: tuple[dict[int, Process], Exceptions, Look], chance: Random) -> None:
     snapshot, exceptions, look = host
-    roster = Roster.judged(snapshot, WORKLOAD, exceptions, look)
+    roster = Roster.judge(snapshot, WORKLOAD, exceptions, look)
     for process in snapshot.values():
         judgement = roster.judgements.get(process.identity)
         if not process.alive:
             assert judgement is None
-        elif process.rooted:
+        elif process.is_rooted:
             assert judgement is not None
             apart = judgement.kind in {Kind.APART, Kind.TOLD}
             assert not apart or (judgement.kind is Kind.TOLD and look.handles[process.identity].read_only)
@@ -856,7 +856,7 @@ def test_laws_of_the_roster(host: tuple[dict[int, Process], Exceptions, Look], c
     pids = [*snapshot]
     chance.shuffle(pids)
     again = {pid: snapshot[pid] for pid in pids}
-    assert Roster.judged(again, WORKLOAD, exceptions, look).judgements == roster.judgements
+    assert Roster.judge(again, WORKLOAD, exceptions, look).judgements == roster.judgements
     assert Members.of(again, WORKLOAD, exceptions) == members
 
 

@@ -13,7 +13,7 @@ from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import BETWEEN, Source
 from tasks.host.cgroup.ownership import unit_of
 from tasks.host.process.process import Process, ancestry
-from tasks.host.process.source import keeps_only, lineage, lineages, may_be_ended, may_restart, is_restarted, supervisor
+from tasks.host.process.source import is_restarted, keeps_only, lineage, lineages, may_be_ended, may_restart, supervisor
 
 
 def process(pid: int, parent: int, *command: str, cgroup: str = "") -> Process:

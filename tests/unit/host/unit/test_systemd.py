@@ -20,7 +20,7 @@ def test_a_booted_systemd_that_gives_no_answer_is_told_from_none(
     if program:
         (tmp_path / "systemctl").write_text(f"#!/bin/sh\n{program}\n")
         (tmp_path / "systemctl").chmod(0o755)
-    about = systemd.Systemd().shown("t.service")
+    about = systemd.Systemd().show("t.service")
     assert about == (UNANSWERED if booted or init == "systemd\n" else {})
 
 
