@@ -180,13 +180,13 @@ def _find_short_lived(context: RunContext, last: int, visible: Snapshot) -> list
     found = come_and_gone(others, snapshot, description_of(context.workload), kept)
     if not found:
         return []
-    one = max(
-        (short_lived[identity.pid] for identity in found), key=lambda each: bool(each.cgroup)
-    )  # unread if it ended meanwhile
+    # the control group of one that ended meanwhile is unread
+    one = max((short_lived[identity.pid] for identity in found), key=lambda process: bool(process.cgroup))
+    unit = one.cgroup.rpartition(":")[2].strip()
     message = (
         f"{len(found)} processes came and went during the check, too fast to be stopped, as "
         f"{_tell(one)} ({found[one.identity]}); end them by their systemd unit or control group "
-        f"({one.cgroup.rpartition(':')[2].strip()}) or restart the host, then carry the incident on{_advise_on_keeper(one)}"
+        f"({unit}) or restart the host, then carry the incident on{_advise_on_keeper(one)}"
     )
     return [message]
 

@@ -29,7 +29,7 @@ def may_stop(context: RunContext, snapshot: Snapshot, source: Source, family: It
 
 
 def cure(context: RunContext, snapshot: Snapshot, identity: Identity, name: str) -> str:
-    """Return the advice to set `stop_supervisors`, if a run could then stop the source named `told`; else empty."""
+    """Return the advice to set `stop_supervisors`, if a run could then stop the source `name`; else empty."""
     source = next((each for each in lineage(snapshot, identity.pid) if str(each) == name), None)
     held = [each.identity for each in context.state.returned.read() if each.end is End.HELD]
     may = source and not context.workload.stop_supervisors and may_stop(context, snapshot, source, held)

@@ -22,7 +22,7 @@ _SETTLE_SECONDS: Final = 5.0
 class Units:
     """The services of one workload. `warnings` say what systemd could not be made to do.
 
-    `asked` are those that `stop` had systemd stop.
+    `stopping` are those that `stop` had systemd stop.
     """
 
     def __init__(self, context: RunContext) -> None:

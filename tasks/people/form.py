@@ -139,7 +139,7 @@ def _pause(question: str, now: datetime, keyset: Mapping[Any, str]) -> "State[An
 
 
 def ask(question: str, key: str) -> Approval:
-    """Suspend this run until a person has answered; return the answer in the resumed run, as `_suspended` does."""
+    """Suspend this run until a person has answered; return the answer in the resumed run, as `_suspend` does."""
     return _suspend(Approval.with_initial_data(description=question), key)
 
 

@@ -146,7 +146,7 @@ def not_taken_over(early: EarlyFreeze) -> EarlyFreeze:
 def take_over(path: Path, remaining: Container[Identity] = (), groups: Iterable[str] = ()) -> None:
     """Forget the early freeze once the run's own freeze has replaced it, so that it is not undone.
 
-    What is `left`, and the control groups that could not be thawed, stay written down: only this file names them.
+    What is `remaining`, and the control groups that could not be thawed, stay written down: only this file names them.
     """
     stay = {identity: at for identity, at in read_early(path).items() if identity in remaining}
     _unkept.clear()

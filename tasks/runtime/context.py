@@ -71,7 +71,7 @@ class FirstTry:
     """What the first try of a step did that has failed, for the second in the same run; later runs have the journals.
 
     When the freeze began, in ticks of the kernel, and when it has `stopped` each process, lest that count as one that
-    stood before. Whom the stop has `asked`, lest a second signal break their end off, and when the grace ends, in
+    stood before. Whom the stop has `signalled`, lest a second signal break their end off, and when the grace ends, in
     monotonic seconds. The `watch`, with the sources that stand. Each step forgets it at its end.
     """
 

@@ -98,7 +98,7 @@ def apart(body: Callable[[], T]) -> tuple[Future[T], threading.Thread]:
 
 
 def still_acts() -> bool:
-    """Return whether a step left behind by `bounded` still runs; its resources are freed when this process ends."""
+    """Return whether a step left behind by `run_bounded` still runs; its resources are freed when this process ends."""
     return any(thread.is_alive() for thread in _abandoned)
 
 

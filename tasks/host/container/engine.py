@@ -35,7 +35,7 @@ class Engine(Protocol):
         """Close the connection."""
 
     def containers(self, entries: Sequence[str], *, others: bool = False) -> tuple[Container, ...]:
-        """Return the living containers that an entry of `asked` may accept, and all `others` if they are wanted too.
+        """Return the living containers that an entry of `entries` may accept, and all `others` if they are wanted too.
 
         `descends_from` says which of the requested images are ancestors.
         """
