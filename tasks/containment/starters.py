@@ -21,10 +21,10 @@ from tasks.host.starter import (
     LAUNCHERS,
     SUPERVISORS,
     WAITERS,
-    Facts,
-    Kind,
     Names,
     Starter,
+    StarterFacts,
+    StarterKind,
     living,
     names_of,
     units,
@@ -90,10 +90,12 @@ def look_for_starters(  # noqa: PLR0913, PLR0917  all that it is known by
         keeper: each.how_to_stop.split()[-1]
         for each in entries
         for keeper, cure in SUPERVISORS.items()
-        if each.kind is Kind.CONFIGURED and each.how_to_stop.split()[0] == cure.split()[0]
+        if each.kind is StarterKind.CONFIGURED and each.how_to_stop.split()[0] == cure.split()[0]
     }
     typed = {snapshot[pid].identity for pid in pids if on_terminal(snapshot[pid])}
-    facts = Facts(names, {each.identity for each in started if each.identity}, since, dict(texts), typed, configured)
+    facts = StarterFacts(
+        names, {each.identity for each in started if each.identity}, since, dict(texts), typed, configured
+    )
     alive, unknown = living(snapshot, {*pids} - down, facts)
     ours = {*workload.units, *(str(pid) for pid in spared)}
     named = {each.name for each in started if not each.identity}

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from tasks.host.process.process import Process
-from tasks.host.starter import Kind, Names, Starter, entry
+from tasks.host.starter import Names, Starter, StarterKind, entry
 
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _MOST: Final = 1 << 16
@@ -27,13 +27,13 @@ _OURS: Final = "evacuation"
 _OFTEN: Final = "etc/cron.hourly/* etc/cron.daily/* etc/cron.weekly/* etc/cron.monthly/*"
 _SUPERVISOR: Final = "etc/supervisord.conf etc/supervisor/supervisord.conf etc/supervisor/conf.d/* etc/supervisord.d/*"
 _PLACES: Final = (
-    (Kind.CRON, "sudoedit {path}", "etc/crontab etc/anacrontab etc/cron.d/*"),
-    (Kind.CRON, "chmod -x {path}", _OFTEN),
-    (Kind.CRON, "crontab -u {file} -e", "var/spool/cron/crontabs/* var/spool/cron/*"),
-    (Kind.AT, "atrm {job}", "var/spool/cron/atjobs/* var/spool/at/*"),
-    (Kind.CONFIGURED, "supervisorctl stop {name}", _SUPERVISOR),
-    (Kind.CONFIGURED, "circusctl stop {name}", "etc/circus/*.ini etc/circus/conf.d/*"),
-    (Kind.CONFIGURED, "sv down {folder}", "etc/service/*/run"),
+    (StarterKind.CRON, "sudoedit {path}", "etc/crontab etc/anacrontab etc/cron.d/*"),
+    (StarterKind.CRON, "chmod -x {path}", _OFTEN),
+    (StarterKind.CRON, "crontab -u {file} -e", "var/spool/cron/crontabs/* var/spool/cron/*"),
+    (StarterKind.AT, "atrm {job}", "var/spool/cron/atjobs/* var/spool/at/*"),
+    (StarterKind.CONFIGURED, "supervisorctl stop {name}", _SUPERVISOR),
+    (StarterKind.CONFIGURED, "circusctl stop {name}", "etc/circus/*.ini etc/circus/conf.d/*"),
+    (StarterKind.CONFIGURED, "sv down {folder}", "etc/service/*/run"),
 )
 _DUMP: Final = ".pm2/dump.pm2"
 _UNITS: Final = (("etc/systemd/system", "systemctl"), ("etc/systemd/user", "systemctl --global"))
@@ -42,20 +42,20 @@ _JOB: Final = re.compile(r"[a-z][0-9a-f]{13}")
 
 
 @dataclass(frozen=True)
-class Places:
+class LaunchPlaces:
     """Where to look: the folder that stands for `/`, and the accounts' homes by their user ids."""
 
     base: Path
     homes: Mapping[int, Path]
 
 
-def places_of(users: Iterable[int]) -> Places:
+def places_of(users: Iterable[int]) -> LaunchPlaces:
     """Return the places of this host, with the homes of these accounts."""
     homes = dict[int, Path]()
     for user in users:
         with suppress(KeyError):
             homes[user] = Path(pwd.getpwuid(user).pw_dir)
-    return Places(Path("/"), homes)
+    return LaunchPlaces(Path("/"), homes)
 
 
 class Reading:
@@ -67,7 +67,7 @@ class Reading:
         self.entries: list[Starter] = []
         self.unread: dict[str, None] = {}
 
-    def look(self, places: Places) -> None:
+    def look(self, places: LaunchPlaces) -> None:
         """Read all places."""
         for kind, cure, patterns in _PLACES:
             for pattern in patterns.split():
@@ -75,10 +75,10 @@ class Reading:
         for folder, call in _UNITS:
             self._look_for_units(places.base / folder, call, 0)
         for user, home in places.homes.items():
-            self._look_into(home, _DUMP, Kind.CONFIGURED, "pm2 stop NAME; pm2 save", user)
+            self._look_into(home, _DUMP, StarterKind.CONFIGURED, "pm2 stop NAME; pm2 save", user)
             self._look_for_units(home / _USER_UNITS, "systemctl --user", user)
 
-    def _look_into(self, base: Path, pattern: str, kind: Kind, cure: str, user: int = 0) -> None:
+    def _look_into(self, base: Path, pattern: str, kind: StarterKind, cure: str, user: int = 0) -> None:
         for path in self._list(base, pattern):
             job = int(path.name[1:6], 16) if _JOB.fullmatch(path.name) else path.name
             text = self._read(path, {user, _account(path)} if "spool" in pattern else {user})
@@ -96,7 +96,7 @@ class Reading:
         for path in self._list(folder, "*.service"):
             if path.name in enabled and path.name not in self._spared and not path.name.startswith(_OURS):
                 stop = f"{call} disable --now {woken.get(path.name, path.name)}"
-                self.entries += entry(Kind.ENABLED, str(path), self._read(path, {user}), self._names, stop)
+                self.entries += entry(StarterKind.ENABLED, str(path), self._read(path, {user}), self._names, stop)
 
     def _list(self, base: Path, pattern: str) -> list[Path]:
         folder = (base / pattern.partition("*")[0] / "x").parent

@@ -48,7 +48,7 @@ _BEFORE_A_PROGRAM: Final = r"(?:^|[;&|(]|\b(?:cd|pushd|do|then|else|exec|nohup|s
 _ELSEWHERE: Final = re.compile(r"""(?:\bcd\s+|\b(?:WorkingDirectory|directory|working_dir|pm_cwd)\W{1,4})['"]?/""")
 
 
-class Kind(StrEnum):
+class StarterKind(StrEnum):
     """What a starter is. The first four live, and contradict containment."""
 
     LOOP = "a loop in a shell"
@@ -61,14 +61,14 @@ class Kind(StrEnum):
     CONFIGURED = "configuration of a supervisor"
 
 
-LIVING: Final = frozenset({Kind.LOOP, Kind.LAUNCHER, Kind.SUPERVISOR, Kind.UNIT})
+LIVING: Final = frozenset({StarterKind.LOOP, StarterKind.LAUNCHER, StarterKind.SUPERVISOR, StarterKind.UNIT})
 
 
 @dataclass(frozen=True)
 class Starter:
     """What may start the workload again, and the command that stops it; `identity` is None for what is no process."""
 
-    kind: Kind
+    kind: StarterKind
     name: str
     how_to_stop: str
     identity: Identity | None = None
@@ -128,7 +128,7 @@ class Names:
 
 
 @dataclass(frozen=True)
-class Facts:
+class StarterFacts:
     """What is known beside the snapshot. `started` are ancestors of what was frozen, `since` when (in clock ticks).
 
     `texts` are the scripts and configurations that processes name in their command lines, `typed` are shells that read
@@ -144,7 +144,7 @@ class Facts:
 
 
 def living(
-    snapshot: Mapping[int, Process], pids: Iterable[int], facts: Facts
+    snapshot: Mapping[int, Process], pids: Iterable[int], facts: StarterFacts
 ) -> tuple[tuple[Starter, ...], tuple[Unknown, ...]]:
     """Return which of these processes may start the workload again, and the shells of which a person must tell it."""
     children: dict[int, list[Process]] = {}
@@ -158,7 +158,7 @@ def living(
     )
 
 
-def _judge(process: Process, children: Iterable[Process], facts: Facts) -> Starter | Unknown | None:
+def _judge(process: Process, children: Iterable[Process], facts: StarterFacts) -> Starter | Unknown | None:
     called, here = names_of(process), facts.names.hold(process.cwd)
     text = f"{process.line}\n{facts.texts.get(process.identity, '')}"
     shown, stop = process_line(process, _SHOWN), f"kill {process.pid}"
@@ -170,27 +170,31 @@ def _judge(process: Process, children: Iterable[Process], facts: Facts) -> Start
             else facts.configured.get(keeper, "NAME")
         )
         stop = SUPERVISORS[keeper].format(name=visible(name, _SHOWN), pid=process.pid)
-        return Starter(Kind.SUPERVISOR, shown, stop, process.identity) if tied else None
+        return Starter(StarterKind.SUPERVISOR, shown, stop, process.identity) if tied else None
     there = here or process.placeless or facts.names.place(text)
     named = bool(there and facts.names.command(text))
     if not called & SHELLS:
-        return Starter(Kind.LAUNCHER, shown, stop, process.identity) if called & LAUNCHERS and named else None
+        return Starter(StarterKind.LAUNCHER, shown, stop, process.identity) if called & LAUNCHERS and named else None
     working = [each for each in children if each.alive and not each.is_stopped]
     waits = next((each for each in working if names_of(each) & WAITERS), None)
     if is_prompt(process, facts.typed):
         return _judge_shell(process, waits, facts, here=here)
     goes_on = waits or _REPEATS.search(text) or not all(map(quotes, working))
     known = here or process.identity in facts.started or facts.names.run_in(text)
-    return Starter(Kind.LOOP, shown, stop, process.identity) if (named and goes_on) or (waits and known) else None
+    return (
+        Starter(StarterKind.LOOP, shown, stop, process.identity) if (named and goes_on) or (waits and known) else None
+    )
 
 
-def _judge_shell(process: Process, waits: Process | None, facts: Facts, *, here: bool) -> Starter | Unknown | None:
+def _judge_shell(
+    process: Process, waits: Process | None, facts: StarterFacts, *, here: bool
+) -> Starter | Unknown | None:
     """Judge a person's shell: what was typed is not readable, only what it waits for."""
     shown, began = process_line(process, _SHOWN), process.identity in facts.started
     if waits is None or not (here or began):
         return None
     if began and waits.identity.start >= facts.since:
-        return Starter(Kind.LOOP, shown, f"kill -HUP {process.pid}", process.identity)
+        return Starter(StarterKind.LOOP, shown, f"kill -HUP {process.pid}", process.identity)
     why = f"a shell in the root that waits in `{process_line(waits, _SHOWN)}`: it may be a typed loop"
     return Unknown(process.identity, shown, why, excuse_for(process))
 
@@ -233,15 +237,15 @@ def units(
         )
         waits = name in started and properties.get("SubState", "").startswith("auto-restart")
         if waits or (names.place(text) and again):
-            yield Starter(Kind.UNIT, visible(name), f"systemctl stop {visible(name)}")
+            yield Starter(StarterKind.UNIT, visible(name), f"systemctl stop {visible(name)}")
 
 
-def entry(kind: Kind, path: str, text: str, names: Names, how_to_stop: str) -> Iterator[Starter]:
+def entry(kind: StarterKind, path: str, text: str, names: Names, how_to_stop: str) -> Iterator[Starter]:
     """Yield what of a file names the workload; of cron each line is an entry. Only the word that names it is shown.
 
     `{name}` of `how_to_stop` is the section that the line lies in.
     """
-    by_line, section = kind is Kind.CRON, "NAME"
+    by_line, section = kind is StarterKind.CRON, "NAME"
     if not by_line and not names.entry(text):
         return
     for number, line in enumerate(text.splitlines(), 1):

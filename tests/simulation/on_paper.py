@@ -158,7 +158,7 @@ def put_on_paper(world: World, happens: Callable[[str], object], fails: Iterable
         (publish, published),
         (tasks.runtime.step.StepRunner, PaperRunner),
         (layout.MEMORY, world.folder / "memory"),
-        (launch_files.places_of, lambda _: launch_files.Places(world.folder / "etc", {})),
+        (launch_files.places_of, lambda _: launch_files.LaunchPlaces(world.folder / "etc", {})),
         (launch_files.on_terminal, lambda process: process.terminal),
         (Thread, _InlineThread),
         (tasks.containment.suspects._ticks_of, lambda _: 0.0),

@@ -28,7 +28,7 @@ _FEW_THREADS: Final = 64
 _Folder = tuple[int, int]
 
 
-class Mount(NamedTuple):
+class MountPoint(NamedTuple):
     """A line of mountinfo (proc(5)): device, which folder of it is mounted, and where."""
 
     device: str
@@ -60,7 +60,7 @@ class View(NamedTuple):
         return path if self.ours else f"/proc/{self.where}/root{path}"
 
 
-def mounts_of(pid: int | str, budget: LookBudget | None = None) -> dict[int, Mount]:
+def mounts_of(pid: int | str, budget: LookBudget | None = None) -> dict[int, MountPoint]:
     """Return the mounts that a process sees, by their ids, which no other namespace uses; none if not readable.
 
     Raises TooMuchWork if there is a budget, and no more of it.
@@ -71,14 +71,14 @@ def mounts_of(pid: int | str, budget: LookBudget | None = None) -> dict[int, Mou
     return {}
 
 
-def _mounts(lines: Sequence[str], check: Callable[[], object]) -> list[tuple[int, Mount]]:
+def _mounts(lines: Sequence[str], check: Callable[[], object]) -> list[tuple[int, MountPoint]]:
     found = []
     for line in lines:
         check()
         with suppress(ValueError, IndexError):  # a mount that no line tells of counts as one that may be the root's
             number, _, device, folder, point, options, *words = line.split(" ")
             kind, inner = words[words.index("-") + 1], PurePosixPath(unescape(folder).removesuffix(_DELETED))
-            found.append((int(number), Mount(device, inner, unescape(point), kind, "ro" in options.split(","))))
+            found.append((int(number), MountPoint(device, inner, unescape(point), kind, "ro" in options.split(","))))
     return found
 
 
@@ -333,7 +333,7 @@ class Places:
             return device in self._devices
         return any(mount.device == one and mount.folder.is_relative_to(folder) for one, folder in self._mounted)
 
-    def _mount_of(self, link: str, view: View) -> Mount | None:
+    def _mount_of(self, link: str, view: View) -> MountPoint | None:
         """Return the mount that a link of /proc leads to, without asking its file system; None if no table has it."""
         descriptor = os.open(link, os.O_PATH | os.O_CLOEXEC)
         try:
@@ -341,7 +341,7 @@ class Places:
         finally:
             os.close(descriptor)
 
-    def _mount(self, number: int, view: View) -> Mount | None:
+    def _mount(self, number: int, view: View) -> MountPoint | None:
         if number not in self._mounts:
             self._mounts |= mounts_of(view.process, self.budget)
         return self._mounts.get(number)

@@ -217,7 +217,7 @@ def test_a_crontab_is_told_in_a_note_and_in_the_rehearsal_and_by_the_doctor(
     (tmp_path / "etc/cron.d").mkdir(parents=True)
     (tmp_path / "etc/cron.d/train").write_text(f"# nightly\n\n0 3 * * * root cd {small.root} && TOKEN=hunter2 ./x\n")
     (tmp_path / "etc/cron.d/other").write_text(f"0 3 * * * root cd /srv/other && {TRAIN}\n")
-    monkeypatch.setattr(starters, "places_of", lambda _: Places(tmp_path, {}))
+    monkeypatch.setattr(starters, "places_of", lambda _: LaunchPlaces(tmp_path, {}))
     for dry_run in (False, True):
         with case_of(small.block(), dry_run=dry_run) as context:
             contained = evacuated(context)

@@ -11,7 +11,7 @@ from tasks.containment.containment_check import check_containment
 from tasks.containment.starters import find_starters
 from tasks.containment.watch import Watching
 from tasks.custody.containment.receipt import End, Frozen, Returned, Source
-from tasks.host.launch_files import Places, Reading
+from tasks.host.launch_files import LaunchPlaces, Reading
 from tasks.runtime.context import RunContext
 from tests.support.paper_host import PaperHost, PaperSystemd, process
 from tests.support.run_context import case_of
@@ -22,7 +22,7 @@ LOOP = "while :; do python -u src/train.py --dataset builtin --mode full; sleep 
 
 @pytest.fixture
 def run(small: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunContext]:
-    monkeypatch.setattr(starters, "places_of", lambda _: Places(small.root / "nowhere", {}))
+    monkeypatch.setattr(starters, "places_of", lambda _: LaunchPlaces(small.root / "nowhere", {}))
     with case_of(small.block()) as context:
         context.adapters.host = PaperHost(root=context.directory.root)
         yield context

@@ -9,9 +9,9 @@ import pytest
 
 from tasks.custody.containment.identity import Identity
 from tasks.host import launch_files
-from tasks.host.launch_files import Places, Reading, is_kept_down, named_texts, on_terminal, places_of
+from tasks.host.launch_files import LaunchPlaces, Reading, is_kept_down, named_texts, on_terminal, places_of
 from tasks.host.process.process import Process
-from tasks.host.starter import Kind, Names
+from tasks.host.starter import Names, StarterKind
 
 ROOT = "/srv/app"
 NAMES = Names((ROOT,), (r"python\S* -u src/train\.py",))
@@ -20,7 +20,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give fi
 
 def read(base: Path, *units: str, homes: dict[int, Path] | None = None) -> Reading:
     reading = Reading(NAMES, units)
-    reading.look(Places(base, homes or {}))
+    reading.look(LaunchPlaces(base, homes or {}))
     return reading
 
 
@@ -38,20 +38,30 @@ UNIT = f"[Service]\nWorkingDirectory={ROOT}\nExecStart=/bin/x\n"
 @pytest.mark.parametrize(
     ("name", "text", "kind", "cure"),
     [
-        ("etc/crontab", LINE, Kind.CRON, "sudoedit {base}/etc/crontab"),
-        ("etc/cron.d/train", LINE, Kind.CRON, "sudoedit {base}/etc/cron.d/train"),
-        ("etc/cron.daily/train", f"#!/bin/sh\n{ROOT}/run.sh\n", Kind.CRON, "chmod -x {base}/etc/cron.daily/train"),
-        ("var/spool/cron/crontabs/root", LINE, Kind.CRON, "crontab -u root -e"),
-        ("var/spool/cron/root", LINE, Kind.CRON, "crontab -u root -e"),
-        ("var/spool/cron/atjobs/a0001f01c2d3e4", f"cd {ROOT} || exit\n", Kind.AT, "atrm 31"),
-        ("etc/supervisor/conf.d/x.conf", f"[program:t]\ndirectory={ROOT}\n", Kind.CONFIGURED, "supervisorctl stop t"),
-        ("etc/circus/x.ini", f"[watcher:t]\nworking_dir = {ROOT}\n", Kind.CONFIGURED, "circusctl stop t"),
-        ("etc/service/train/run", f"#!/bin/sh\ncd {ROOT}; exec ./x\n", Kind.CONFIGURED, "sv down train"),
+        ("etc/crontab", LINE, StarterKind.CRON, "sudoedit {base}/etc/crontab"),
+        ("etc/cron.d/train", LINE, StarterKind.CRON, "sudoedit {base}/etc/cron.d/train"),
+        (
+            "etc/cron.daily/train",
+            f"#!/bin/sh\n{ROOT}/run.sh\n",
+            StarterKind.CRON,
+            "chmod -x {base}/etc/cron.daily/train",
+        ),
+        ("var/spool/cron/crontabs/root", LINE, StarterKind.CRON, "crontab -u root -e"),
+        ("var/spool/cron/root", LINE, StarterKind.CRON, "crontab -u root -e"),
+        ("var/spool/cron/atjobs/a0001f01c2d3e4", f"cd {ROOT} || exit\n", StarterKind.AT, "atrm 31"),
+        (
+            "etc/supervisor/conf.d/x.conf",
+            f"[program:t]\ndirectory={ROOT}\n",
+            StarterKind.CONFIGURED,
+            "supervisorctl stop t",
+        ),
+        ("etc/circus/x.ini", f"[watcher:t]\nworking_dir = {ROOT}\n", StarterKind.CONFIGURED, "circusctl stop t"),
+        ("etc/service/train/run", f"#!/bin/sh\ncd {ROOT}; exec ./x\n", StarterKind.CONFIGURED, "sv down train"),
     ],
 )
 @needs_root
 def test_each_kind_of_entry_is_found_with_the_way_to_stop_it(
-    tmp_path: Path, name: str, text: str, kind: Kind, cure: str
+    tmp_path: Path, name: str, text: str, kind: StarterKind, cure: str
 ) -> None:
     write(tmp_path, name, text)
     write(tmp_path, f"{Path(name).parent}/.hidden", text)

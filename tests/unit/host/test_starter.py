@@ -11,7 +11,7 @@ from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Unknown
 from tasks.custody.incident.description import API, TRAINING
 from tasks.host.process.process import Process
-from tasks.host.starter import Facts, Kind, Names, Starter, entry, living, units
+from tasks.host.starter import Names, Starter, StarterFacts, StarterKind, entry, living, units
 
 ROOT, ELSEWHERE = "/srv/app", "/srv/other"
 TRAIN = "venv/bin/python -u src/train.py --dataset builtin --mode full"
@@ -27,59 +27,75 @@ def process(pid: int, parent: int, command: Sequence[str], **about: Any) -> Proc
 
 
 def judged(
-    command: Sequence[str], *children: Sequence[str], facts: Facts | None = None, state: str = "S", **about: Any
+    command: Sequence[str], *children: Sequence[str], facts: StarterFacts | None = None, state: str = "S", **about: Any
 ) -> Starter | Unknown | None:
     """Judge a process with its children, in the root unless it says otherwise."""
     one = process(ONE.pid, 1, command, **({"cwd": ROOT} | about))
     below = [process(60 + at, ONE.pid, each, cwd=ROOT, state=state) for at, each in enumerate(children)]
     snapshot: Mapping[int, Process] = {each.pid: each for each in (one, *below)}
-    starters, unknown = living(snapshot, [ONE.pid], facts or Facts(NAMES))
+    starters, unknown = living(snapshot, [ONE.pid], facts or StarterFacts(NAMES))
     return next((each for kind in (starters, unknown) for each in kind), None)
 
 
 SLEEP, WAITS = ["sleep", "15"], ["inotifywait", "-m", "data"]
-TEXT = Facts(NAMES, texts={ONE: LOOP})
-FAR = Facts(NAMES, texts={ONE: f'cd "{ROOT}"\n{LOOP}'})
-STARTED = Facts(NAMES, started={ONE}, since=100)
+TEXT = StarterFacts(NAMES, texts={ONE: LOOP})
+FAR = StarterFacts(NAMES, texts={ONE: f'cd "{ROOT}"\n{LOOP}'})
+STARTED = StarterFacts(NAMES, started={ONE}, since=100)
 PM2 = "PM2 v5.3.0: God Daemon (/root/.pm2)"
 
 
 @pytest.mark.parametrize(
     ("kind", "command", "children", "facts", "about"),
     [
-        (Kind.LOOP, ["bash", "-c", LOOP], [SLEEP], None, {}),
-        (Kind.LOOP, ["bash", "-c", LOOP], [], None, {}),
-        (Kind.LOOP, ["bash", "-c", f"sleep 3600; {TRAIN}"], [SLEEP], None, {}),
-        (Kind.LOOP, ["bash", "-c", f"dvc pull && {TRAIN}"], [["/usr/bin/dvc", "pull"]], None, {}),
-        (Kind.LOOP, ["sh", "loop.sh"], [SLEEP], None, {}),
-        (Kind.LOOP, ["sh", "loop.sh"], [], TEXT, {}),
-        (Kind.LOOP, ["bash", "/usr/local/bin/loop.sh"], [], FAR, {"cwd": "/"}),
-        (Kind.LOOP, ["bash", "-c", f"cd {ROOT} && {LOOP}"], [SLEEP], None, {"cwd": "/"}),
-        (Kind.LOOP, ["bash", "-c", f"cd /data/app; {LOOP}"], [SLEEP], None, {"cwd": "/root"}),
-        (Kind.LOOP, ["bash", "-c", "while :; do make train; sleep 15; done"], [SLEEP], None, {}),
-        (Kind.LOOP, ["bash", "-c", f"until {TRAIN}; do :; done"], [], None, {}),
-        (Kind.LOOP, ["bash", "-c", f"inotifywait -m data | while read f; do {TRAIN}; done"], [WAITS], None, {}),
-        (Kind.LOOP, ["bash", "-c", LOOP], [SLEEP], None, {"cwd": "", "placeless": True}),
-        (Kind.LOOP, ["sh"], [SLEEP], None, {}),
-        (Kind.LOOP, ["bash", "-c", f"while :; do {ROOT}/run.sh; sleep 15; done"], [SLEEP], None, {"cwd": "/"}),
-        (Kind.LOOP, ["bash", "-c", f'while :; do cd "{ROOT}"; make; sleep 15; done'], [SLEEP], None, {"cwd": "/"}),
-        (Kind.LOOP, ["bash"], [SLEEP], Facts(NAMES, typed={ONE}), {"forked": True}),
-        (Kind.LOOP, ["-bash"], [SLEEP], replace(STARTED, typed={ONE}), {}),
-        (Kind.LOOP, ["bash", "loop.sh"], [SLEEP], STARTED, {"cwd": "/"}),
-        (Kind.LOOP, ["busybox", "sh", "loop.sh"], [["busybox", "sleep", "15"]], TEXT, {}),
-        (Kind.LAUNCHER, ["watch", "-n", "5", TRAIN], [], None, {}),
-        (Kind.LAUNCHER, ["watch", "-n", "5", f"cd {ROOT}; {TRAIN}"], [], None, {"cwd": "/"}),
-        (Kind.LAUNCHER, ["entr", "-r", "./train.sh"], [], TEXT, {}),
-        (Kind.LAUNCHER, ["flock", "/run/lock/x", "sh", "-c", f"cd {ROOT}; {TRAIN}"], [], None, {"cwd": "/"}),
-        (Kind.SUPERVISOR, ["python3", "/usr/bin/supervisord", "-n"], [], STARTED, {"cwd": "/"}),
-        (Kind.SUPERVISOR, ["python3", "/usr/bin/supervisord", "-c", f"{ROOT}/s.conf"], [], None, {"cwd": "/"}),
-        (Kind.SUPERVISOR, ["python3", "-m", "honcho", "start"], [], None, {}),
-        (Kind.SUPERVISOR, [PM2], [], STARTED, {"cwd": "/", "executable": "/usr/bin/node"}),
-        (Kind.SUPERVISOR, ["runsv", "train"], [], replace(TEXT, texts={ONE: f"cd {ROOT}"}), {"cwd": "/etc/service"}),
+        (StarterKind.LOOP, ["bash", "-c", LOOP], [SLEEP], None, {}),
+        (StarterKind.LOOP, ["bash", "-c", LOOP], [], None, {}),
+        (StarterKind.LOOP, ["bash", "-c", f"sleep 3600; {TRAIN}"], [SLEEP], None, {}),
+        (StarterKind.LOOP, ["bash", "-c", f"dvc pull && {TRAIN}"], [["/usr/bin/dvc", "pull"]], None, {}),
+        (StarterKind.LOOP, ["sh", "loop.sh"], [SLEEP], None, {}),
+        (StarterKind.LOOP, ["sh", "loop.sh"], [], TEXT, {}),
+        (StarterKind.LOOP, ["bash", "/usr/local/bin/loop.sh"], [], FAR, {"cwd": "/"}),
+        (StarterKind.LOOP, ["bash", "-c", f"cd {ROOT} && {LOOP}"], [SLEEP], None, {"cwd": "/"}),
+        (StarterKind.LOOP, ["bash", "-c", f"cd /data/app; {LOOP}"], [SLEEP], None, {"cwd": "/root"}),
+        (StarterKind.LOOP, ["bash", "-c", "while :; do make train; sleep 15; done"], [SLEEP], None, {}),
+        (StarterKind.LOOP, ["bash", "-c", f"until {TRAIN}; do :; done"], [], None, {}),
+        (StarterKind.LOOP, ["bash", "-c", f"inotifywait -m data | while read f; do {TRAIN}; done"], [WAITS], None, {}),
+        (StarterKind.LOOP, ["bash", "-c", LOOP], [SLEEP], None, {"cwd": "", "placeless": True}),
+        (StarterKind.LOOP, ["sh"], [SLEEP], None, {}),
+        (StarterKind.LOOP, ["bash", "-c", f"while :; do {ROOT}/run.sh; sleep 15; done"], [SLEEP], None, {"cwd": "/"}),
+        (
+            StarterKind.LOOP,
+            ["bash", "-c", f'while :; do cd "{ROOT}"; make; sleep 15; done'],
+            [SLEEP],
+            None,
+            {"cwd": "/"},
+        ),
+        (StarterKind.LOOP, ["bash"], [SLEEP], StarterFacts(NAMES, typed={ONE}), {"forked": True}),
+        (StarterKind.LOOP, ["-bash"], [SLEEP], replace(STARTED, typed={ONE}), {}),
+        (StarterKind.LOOP, ["bash", "loop.sh"], [SLEEP], STARTED, {"cwd": "/"}),
+        (StarterKind.LOOP, ["busybox", "sh", "loop.sh"], [["busybox", "sleep", "15"]], TEXT, {}),
+        (StarterKind.LAUNCHER, ["watch", "-n", "5", TRAIN], [], None, {}),
+        (StarterKind.LAUNCHER, ["watch", "-n", "5", f"cd {ROOT}; {TRAIN}"], [], None, {"cwd": "/"}),
+        (StarterKind.LAUNCHER, ["entr", "-r", "./train.sh"], [], TEXT, {}),
+        (StarterKind.LAUNCHER, ["flock", "/run/lock/x", "sh", "-c", f"cd {ROOT}; {TRAIN}"], [], None, {"cwd": "/"}),
+        (StarterKind.SUPERVISOR, ["python3", "/usr/bin/supervisord", "-n"], [], STARTED, {"cwd": "/"}),
+        (StarterKind.SUPERVISOR, ["python3", "/usr/bin/supervisord", "-c", f"{ROOT}/s.conf"], [], None, {"cwd": "/"}),
+        (StarterKind.SUPERVISOR, ["python3", "-m", "honcho", "start"], [], None, {}),
+        (StarterKind.SUPERVISOR, [PM2], [], STARTED, {"cwd": "/", "executable": "/usr/bin/node"}),
+        (
+            StarterKind.SUPERVISOR,
+            ["runsv", "train"],
+            [],
+            replace(TEXT, texts={ONE: f"cd {ROOT}"}),
+            {"cwd": "/etc/service"},
+        ),
     ],
 )
 def test_what_lives_and_may_start_it_again_is_named_also_while_it_waits(
-    kind: Kind, command: Sequence[str], children: Sequence[Sequence[str]], facts: Facts | None, about: dict[str, Any]
+    kind: StarterKind,
+    command: Sequence[str],
+    children: Sequence[Sequence[str]],
+    facts: StarterFacts | None,
+    about: dict[str, Any],
 ) -> None:
     found = judged(command, *children, facts=facts, **about)
     assert isinstance(found, Starter)
@@ -116,7 +132,7 @@ def test_what_only_resembles_a_starter_is_harmless(
     state = about.pop("state", "S")
     one = replace(process(ONE.pid, 1, command, **({"cwd": ROOT} | about)), state=state)
     below = [process(60 + at, ONE.pid, each, cwd=ROOT) for at, each in enumerate(children)]
-    facts = Facts(NAMES, typed={ONE} if command[0] in {"-bash", "bash"} and "-c" not in command else ())
+    facts = StarterFacts(NAMES, typed={ONE} if command[0] in {"-bash", "bash"} and "-c" not in command else ())
     assert living({each.pid: each for each in (one, *below)}, [ONE.pid], facts) == ((), ())
 
 
@@ -125,19 +141,19 @@ def test_a_stopped_job_is_nobody_who_waits() -> None:
 
 
 def test_a_persons_shell_that_waits_is_a_question() -> None:
-    found = judged(["-bash"], SLEEP, facts=Facts(NAMES, typed={ONE}))
+    found = judged(["-bash"], SLEEP, facts=StarterFacts(NAMES, typed={ONE}))
     assert isinstance(found, Unknown)
     assert (found.identity, found.line) == (ONE, "bystanders = ['^\\-bash$']")
     assert "sleep 15" in found.why
-    assert judged(["-bash"], SLEEP, facts=Facts(NAMES, typed={ONE}), cwd="/root") is None
+    assert judged(["-bash"], SLEEP, facts=StarterFacts(NAMES, typed={ONE}), cwd="/root") is None
 
 
 def test_a_persons_shell_that_waited_before_the_freeze_is_a_question_too() -> None:
-    assert isinstance(judged(["-bash"], SLEEP, facts=Facts(NAMES, {ONE}, 10**9, typed={ONE})), Unknown)
+    assert isinstance(judged(["-bash"], SLEEP, facts=StarterFacts(NAMES, {ONE}, 10**9, typed={ONE})), Unknown)
 
 
 def test_the_way_to_stop_a_supervisor_names_what_it_keeps() -> None:
-    facts = Facts(NAMES, configured={"supervisord": "train"})
+    facts = StarterFacts(NAMES, configured={"supervisord": "train"})
     found = judged(["python3", "/usr/bin/supervisord"], facts=facts, cwd="/")
     assert isinstance(found, Starter)
     assert found.how_to_stop == "supervisorctl stop train"
@@ -180,24 +196,30 @@ def test_a_unit_that_systemd_will_start_is_named(changes: dict[str, str], *, nam
 @pytest.mark.parametrize(
     ("kind", "text", "lines"),
     [
-        (Kind.CRON, f"# {ROOT}\nMAILTO=x\n0 3 * * * app cd {ROOT} && ./run.sh\n", [3]),
-        (Kind.CRON, f"0 3 * * * cd $APP && {TRAIN}\n1 1 * * * {ROOT}/nightly.sh\n", [1, 2]),
-        (Kind.CRON, f"0 3 * * * cd {ELSEWHERE} && {TRAIN}\n", []),
-        (Kind.CRON, f"0 3 * * * app tar c {ROOT}-old\n", []),
-        (Kind.AT, f"#!/bin/sh\nHOME=/root\ncd {ROOT} || exit\n./run.sh\n", [3]),
-        (Kind.ENABLED, f"[Service]\nWorkingDirectory={ROOT}\nExecStart={TRAIN}\n", [2]),
-        (Kind.ENABLED, f"[Service]\nWorkingDirectory={ELSEWHERE}\nExecStart={TRAIN}\n", []),
-        (Kind.CONFIGURED, f"[program:a]\ncommand=x\n[program:b]\ndirectory={ROOT}\n[program:c]\ncommand=y\n", [4]),
+        (StarterKind.CRON, f"# {ROOT}\nMAILTO=x\n0 3 * * * app cd {ROOT} && ./run.sh\n", [3]),
+        (StarterKind.CRON, f"0 3 * * * cd $APP && {TRAIN}\n1 1 * * * {ROOT}/nightly.sh\n", [1, 2]),
+        (StarterKind.CRON, f"0 3 * * * cd {ELSEWHERE} && {TRAIN}\n", []),
+        (StarterKind.CRON, f"0 3 * * * app tar c {ROOT}-old\n", []),
+        (StarterKind.AT, f"#!/bin/sh\nHOME=/root\ncd {ROOT} || exit\n./run.sh\n", [3]),
+        (StarterKind.ENABLED, f"[Service]\nWorkingDirectory={ROOT}\nExecStart={TRAIN}\n", [2]),
+        (StarterKind.ENABLED, f"[Service]\nWorkingDirectory={ELSEWHERE}\nExecStart={TRAIN}\n", []),
+        (
+            StarterKind.CONFIGURED,
+            f"[program:a]\ncommand=x\n[program:b]\ndirectory={ROOT}\n[program:c]\ncommand=y\n",
+            [4],
+        ),
     ],
 )
-def test_entries_that_name_the_workload_are_told_by_their_line(kind: Kind, text: str, lines: list[int]) -> None:
+def test_entries_that_name_the_workload_are_told_by_their_line(kind: StarterKind, text: str, lines: list[int]) -> None:
     found = [*entry(kind, "/etc/x", text, NAMES, "stop {name}")]
     assert [each.name.partition(":")[0] for each in found] == [f"in /etc/x, line {line}" for line in lines]
-    assert kind is not Kind.CONFIGURED or found[0].how_to_stop == "stop b"
+    assert kind is not StarterKind.CONFIGURED or found[0].how_to_stop == "stop b"
 
 
 def test_of_an_entry_only_the_word_that_names_it_is_shown() -> None:
-    (found,) = entry(Kind.CRON, "/etc/x", f"0 3 * * * app KEY=hunter2 {ROOT}/run.sh --token hunter3\n", NAMES, "edit")
+    (found,) = entry(
+        StarterKind.CRON, "/etc/x", f"0 3 * * * app KEY=hunter2 {ROOT}/run.sh --token hunter3\n", NAMES, "edit"
+    )
     assert str(found) == (
         f"cron entry in /etc/x, line 1: {ROOT}/run.sh (may start the workload again 再起動の可能性; "
         "to stop it 停止方法: edit)"
@@ -209,5 +231,5 @@ def test_of_an_entry_only_the_word_that_names_it_is_shown() -> None:
 )
 def test_a_hostile_script_costs_little(text: str) -> None:
     began = time.monotonic()
-    judged(["bash", "x.sh"], facts=Facts(NAMES, texts={ONE: text}))
+    judged(["bash", "x.sh"], facts=StarterFacts(NAMES, texts={ONE: text}))
     assert time.monotonic() - began < 10
