@@ -74,9 +74,7 @@ def freeze(context: RunContext) -> Freeze:
         fresh = {identity: each for identity, each in fresh.items() if identity not in excused.gone}
         everyone = _write_down(groups, snapshot, fresh)  # a group around them may have been given up
         give_back(context, excused.gone)
-    strangers = standing_strangers(
-        context.adapters.host, before, {identity.identity for identity in everyone} | excused.gone
-    )
+    strangers = standing_strangers(context.adapters.host, before, {each.identity for each in everyone} | excused.gone)
     take_over(context.cordon_files.early, strangers, groups.unthawed)
     groups.thaw()  # a signal that was sent to a frozen group shows then: all that look at states go by that
     waiting = _confirm(context.adapters.host, fresh)

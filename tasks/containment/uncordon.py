@@ -43,7 +43,7 @@ _SHOWN: Final = 80
 class Uncordoned(StepResult):
     """Result of an uncordon: whether a cordon stood, which newcomers were ended, and Prefect's side.
 
-    `remaining` says what a person has to look at: what stays frozen, because it may not have been frozen by us, and why.
+    `remaining` says what a person has to look at: what stays frozen, as it may not have been frozen by us, and why.
     `units` are the systemd units that may be started again.
     """
 

@@ -192,8 +192,8 @@ def _log_caught(context: RunContext) -> None:
     """Log each newcomer that the guard caught or killed, once. A process that a run froze as well is no newcomer."""
     entries = caught(context.cordon_files, context.incident.opened_at)
     done = context.state.caught_logged.read()
-    frozen_by_us: set[tuple[Any, ...]] = {(key.pid, key.start) for key in load_frozen(context.state)}
-    frozen_by_us |= {(key.id, key.started_at) for key in frozen_containers(context.state)}
+    frozen_by_us: set[tuple[Any, ...]] = {(each.pid, each.start) for each in load_frozen(context.state)}
+    frozen_by_us |= {(each.id, each.started_at) for each in frozen_containers(context.state)}
     for entry in entries[done:]:
         key = tuple(entry.get("identity", entry.get("container", {})).values())
         fields = {name: entry.get(name, "") for name in _LOGGED}

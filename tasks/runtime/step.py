@@ -260,8 +260,8 @@ class StepRunner:
         edges = [*wait_for] or ([] if follows else [self.context])  # that is a part of what the opening has returned
         started = copy(body)  # Prefect's with_options reads the source of the function again
         started.result_storage, started.task_run_name = keep_results(self.context.directory.results), title
-        unwalked = {name: _hide_futures(value) for name, value in given.arguments.items()}
-        future: PrefectFuture[Any] = Task.submit(started, **unwalked, wait_for=edges)
+        arguments = {name: _hide_futures(value) for name, value in given.arguments.items()}
+        future: PrefectFuture[Any] = Task.submit(started, **arguments, wait_for=edges)
         self.submitted.append((body.step_id, title, future))
         return future
 
