@@ -15,7 +15,7 @@ from tasks.preflight.open_incident import Opened, Request, open_incident
 from tasks.runtime.context import Policy
 from tasks.runtime.flow_run import make_state, this_run
 from tasks.runtime.step import StepRunner
-from tasks.system.cancellation import heeding
+from tasks.system.cancellation import cancel_on_signals
 
 
 @flow(
@@ -53,7 +53,7 @@ def answer(  # noqa: PLR0913, PLR0917  each is a field of the form that a person
     if not isinstance(opened, Opened):
         return make_state(opened.ending, opened.summary)
     try:
-        with heeding(opened.context.cancelled), StepRunner(opened.context) as steps:
+        with cancel_on_signals(opened.context.cancelled), StepRunner(opened.context) as steps:
             state = carry_out(steps)
         message = f"{state.message} Answer 回答: {opened.context.state.answers.read()[-1].summary}"
         state.message = visible(message, LINE_LIMIT)

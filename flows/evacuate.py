@@ -46,7 +46,7 @@ from tasks.runtime.ordered import FleetLabels, expired_message, given_order
 from tasks.runtime.step import StepRunner, after, result_of
 from tasks.storage.offload import claim_store, offload
 from tasks.storage.verify import verify
-from tasks.system.cancellation import heeding
+from tasks.system.cancellation import cancel_on_signals
 
 
 def _name() -> str:
@@ -121,7 +121,7 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
     if not isinstance(opened, Opened):
         return make_state(opened.ending, opened.summary)
     try:
-        with heeding(opened.context.cancelled), StepRunner(opened.context) as steps:
+        with cancel_on_signals(opened.context.cancelled), StepRunner(opened.context) as steps:
             return carry_out(steps, latest=latest, may_ask=bool(heard or ordered), model=model, **wanted)
     finally:
         opened.context.close()

@@ -37,7 +37,7 @@ from tasks.fleet.record import FleetRecord, record, write_targets
 from tasks.fleet.thaw import outcome_lines, thaw_all
 from tasks.runtime.context import Policy
 from tasks.runtime.flow_run import make_state, origin, own_launchers, this_run
-from tasks.system.cancellation import apart
+from tasks.system.cancellation import run_in_thread
 
 
 @flow(name="fleet", flow_run_name="fleet {fleet}", persist_result=False)
@@ -72,7 +72,7 @@ def fleet(  # noqa: PLR0913, PLR0917  each is a field of the form that a person 
     watch = FleetWatch(incident, run)
     apart(watch.name_silent)
     watch.problems = (order_missing if retry else order_all)(incident) | lost
-    apart(lambda: write_targets(incident))
+    run_in_thread(lambda: write_targets(incident))
     verdict, recorded = verdict_of([host.name for host in incident.hosts], ()), FleetRecord("", "not written")
     with ask_approval(incident, run) as question:
         for rows in follow(watch, question):

@@ -19,7 +19,7 @@ from tasks.record.write import record
 from tasks.runtime.context import RunContext
 from tasks.runtime.flow_run import make_state, this_run
 from tasks.runtime.step import StepRunner
-from tasks.system.cancellation import heeding
+from tasks.system.cancellation import cancel_on_signals
 
 Text = Annotated[str, Field(max_length=TEXT_LIMIT)]
 

@@ -22,7 +22,7 @@ from tasks.recovery.recover import recover as recover_api
 from tasks.runtime.context import RunContext
 from tasks.runtime.flow_run import make_state, this_run
 from tasks.runtime.step import StepRunner, after, result_or_reason
-from tasks.system.cancellation import heeding
+from tasks.system.cancellation import cancel_on_signals
 
 
 @flow(
@@ -64,7 +64,7 @@ def recover(  # noqa: PLR0913, PLR0917  each is a field of the form that a perso
     if not isinstance(opened, Opened):
         return make_state(opened.ending, opened.summary)
     try:
-        with heeding(opened.context.cancelled), StepRunner(opened.context):
+        with cancel_on_signals(opened.context.cancelled), StepRunner(opened.context):
             return _recover(opened.context, despite, model, start_as)
     finally:
         opened.context.close()

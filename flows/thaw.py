@@ -19,7 +19,7 @@ from tasks.record.thawed import build_thaw_content
 from tasks.record.write import record
 from tasks.runtime.flow_run import make_state, this_run
 from tasks.runtime.step import StepRunner, after, result_or_reason
-from tasks.system.cancellation import heeding
+from tasks.system.cancellation import cancel_on_signals
 
 
 @flow(
@@ -46,7 +46,7 @@ def thaw(
     if not isinstance(opened, Opened):
         return make_state(opened.ending, opened.summary)
     try:
-        with heeding(opened.context.cancelled), StepRunner(opened.context) as steps:
+        with cancel_on_signals(opened.context.cancelled), StepRunner(opened.context) as steps:
             return let_go(steps)
     finally:
         opened.context.close()

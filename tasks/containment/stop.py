@@ -19,7 +19,7 @@ from tasks.containment.stop_containers import stop_containers
 from tasks.containment.units import ASKED, Units
 from tasks.custody.containment.identity import Identity, Way
 from tasks.custody.containment.receipt import End, Frozen, Stop, Stopped
-from tasks.host.descent import Kin
+from tasks.host.descent import DescendantTracker
 from tasks.host.host import lives, send_signal
 from tasks.host.process.membership import Member
 from tasks.host.process.newcomer import Newcomer, classify_newcomer
@@ -103,7 +103,7 @@ def stop(context: RunContext) -> Stop:
     """
     listen(context)
     processes = load_announced(context.state) | load_frozen(context.state)
-    with ThreadPoolExecutor(1) as beside, Kin(context.adapters.host, processes) as kin:
+    with ThreadPoolExecutor(1) as beside, DescendantTracker(context.adapters.host, processes) as kin:
         containers = beside.submit(stop_containers, context)
         stopping = Stopping(context, processes.values(), kin)
         stopping.hold()
@@ -136,7 +136,7 @@ def stop(context: RunContext) -> Stop:
 class Stopping:
     """A stop in progress."""
 
-    def __init__(self, context: RunContext, processes: Iterable[Frozen | Stopped], kin: Kin) -> None:
+    def __init__(self, context: RunContext, processes: Iterable[Frozen | Stopped], kin: DescendantTracker) -> None:
         """Begin with what was frozen, what earlier runs announced and have ended, and the descendants of these."""
         self.context, self.host, self.kin, self.groups = context, context.adapters.host, kin, Groups(context)
         self.units, self.earlier = Units(context), load_stopped(context.state)
@@ -276,7 +276,7 @@ class Stopping:
         loky ends its workers with the help of pgrep: with that frozen, the training took the whole grace to end.
         """
         snapshot = self.host.snapshot()
-        self.kin.meet(snapshot)
+        self.kin.add(snapshot)
         found, kin = find_members(self.context, snapshot), self.kin.descendants
         excused = excused_pids(self.context, snapshot)
         spared = self.protected_pids | excused | (descendants(snapshot, excused) - {each.pid for each in found})

@@ -10,7 +10,7 @@ from tasks.host.container.membership import Container, gentle_signal_of
 from tasks.host.process.process import Masks
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import frozen_containers, stopped_containers
-from tasks.system.cancellation import apart
+from tasks.system.cancellation import run_in_thread
 from tasks.system.polling import poll_until
 
 _KILL_SECONDS: Final = 10.0
@@ -111,7 +111,7 @@ class StoppingContainer:
 
     def _send(self, name: str, seconds: float) -> None:
         """Send a signal and wait for the end. The wait begins first: `docker run --rm` removes the exit code."""
-        waiting, _ = apart(lambda: self.engine.end_of(self.id, seconds))
+        waiting, _ = run_in_thread(lambda: self.engine.end_of(self.id, seconds))
         try:
             self.engine.signal(self.id, name)
             self.sent.append((name, datetime.now(UTC)))

@@ -18,7 +18,7 @@ from tasks.host.container.membership import Container, Mount, belongs
 from tasks.host.container.mounts import Ground, Spot, Spots, spot_of
 from tasks.host.process.table import standpoint
 from tasks.runtime.context import RunContext
-from tasks.system.cancellation import apart
+from tasks.system.cancellation import run_in_thread
 from tasks.system.kernel_tables import read_table
 
 _SECONDS: Final = 5.0
@@ -36,7 +36,7 @@ def ask_engine(engine: Engine, names: Sequence[str]) -> Future[Listed]:
         found = engine.containers(names, others=True) if may_be_there(engine.place) else ()
         return [(each, [*_spots(each)]) for each in found]
 
-    return apart(list_containers)[0]
+    return run_in_thread(list_containers)[0]
 
 
 def _spots(container: Container) -> Iterator[tuple[Mount, Spot]]:

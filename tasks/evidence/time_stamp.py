@@ -8,7 +8,7 @@ from tasks.custody.errors import EvacuationError
 from tasks.custody.evidence.keys import TIME_STAMP, UNSTAMPED
 from tasks.custody.store.manifest import canonical
 from tasks.custody.visible import LINE_LIMIT, visible
-from tasks.system.cancellation import apart
+from tasks.system.cancellation import run_in_thread
 
 if TYPE_CHECKING:
     from blocks.store_fields import StoreFields

@@ -19,7 +19,7 @@ from tasks.people.form import JAPANESE, StopOrThaw, await_decision
 from tasks.prefect_side.clock import AT_ONCE, find_server_time
 from tasks.rendering.clock import both_times
 from tasks.rendering.markdown import prose
-from tasks.system.cancellation import Cancellation, apart
+from tasks.system.cancellation import Cancellation, run_in_thread
 
 _QUESTION = """\
 **{hosts} hosts of the fleet {name} are being frozen for {incident}. Stop them, or thaw them?** 停止か解凍かの選択。

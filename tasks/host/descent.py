@@ -16,7 +16,7 @@ _PAUSE_SECONDS: Final = 0.002
 _SHARE: Final = 4
 
 
-class Kin:
+class DescendantTracker:
     """All descendants of some processes, collected by a thread while the context is open.
 
     A descendant is one whose parent, or leader of process group or session, is known. Known ones are kept, because an
@@ -54,7 +54,7 @@ class Kin:
         strangers = snapshot.keys() - family(snapshot, {*self._known.values()})
         return {snapshot[pid].group for pid in strangers if snapshot[pid].group != snapshot[pid].session}
 
-    def meet(self, processes: Mapping[int, Process]) -> None:
+    def add(self, processes: Mapping[int, Process]) -> None:
         """Add those of these processes that descend from a known one."""
         with self._one_at_a_time:
             for pid in parents_first(processes, processes):
@@ -73,7 +73,7 @@ class Kin:
         while not self._over.wait(pause):
             began = time.monotonic()
             last, new = self._host.arrivals(last)
-            self.meet({process.pid: process for process in new})
+            self.add({process.pid: process for process in new})
             pause = max(_PAUSE_SECONDS, (time.monotonic() - began) * (_SHARE - 1))
 
 

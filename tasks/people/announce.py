@@ -9,7 +9,7 @@ from tasks.custody.containment.receipt import Containment, Stop
 from tasks.custody.incident.news import EVENT_CONTAINED, News, contained_news
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import result_of
-from tasks.system.cancellation import apart
+from tasks.system.cancellation import run_in_thread
 
 if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
@@ -42,4 +42,4 @@ def announce_containment(
             announce(context.run.id, name, contained_news(context.incident.id, where, result_of(stopped, Stop), found))
 
     if not context.run.dry_run and context.run.order is None:
-        apart(announce_once_known)
+        run_in_thread(announce_once_known)

@@ -21,7 +21,7 @@ from tasks.custody.errors import Refused
 from tasks.custody.incident.postmortem_fields import TEXT_LIMIT, PostmortemFields
 from tasks.custody.incident.question import Decision
 from tasks.prefect_side.clock import server_time
-from tasks.system.cancellation import Cancellation, apart
+from tasks.system.cancellation import Cancellation, run_in_thread
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -102,7 +102,7 @@ def await_decision(
     request that the server does not answer is repeated until then.
     """
     over = Event()
-    answer, _ = apart(lambda: _poll_answer(UUID(run), question, over, cancelled, form))
+    answer, _ = run_in_thread(lambda: _poll_answer(UUID(run), question, over, cancelled, form))
     cancelled.await_end(answer, seconds)
     over.set()
     wait([answer], _LAST_SECONDS)

@@ -20,7 +20,7 @@ from tasks.custody.fleet.order import Order
 from tasks.prefect_side.clock import AT_ONCE, server_time
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import end_of
-from tasks.system.cancellation import apart
+from tasks.system.cancellation import run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +68,7 @@ class FleetLabels:
         Returns at once; does nothing without an order.
         """
         if self._run.order is not None:
-            apart(lambda: self._tell(step, label))
+            run_in_thread(lambda: self._tell(step, label))
 
     def _tell(self, step: "PrefectFuture[Any]", label: str) -> None:
         if end_of(step).is_completed():
@@ -88,7 +88,7 @@ def turn_to_send(context: RunContext) -> Iterator[None]:
         yield
     finally:
         if lease is not None:
-            apart(lambda: _give_back(lease))
+            run_in_thread(lambda: _give_back(lease))
 
 
 def _ask_with_limit(context: RunContext, ask: "Callable[[], UUID | None]") -> UUID | None:
@@ -96,7 +96,7 @@ def _ask_with_limit(context: RunContext, ask: "Callable[[], UUID | None]") -> UU
 
     What comes later is given back.
     """
-    done, _ = apart(ask)
+    done, _ = run_in_thread(ask)
     if context.cancelled.await_end(done, _TURN_SECONDS):
         return _turn(done)
     done.add_done_callback(lambda late: _give_back(lease) if (lease := _turn(late)) else None)

@@ -62,7 +62,7 @@ class Cancellation:
 
     def run_bounded(self, body: Callable[[], T], patience: float) -> T:
         """Run `body` in a thread; once cancelled, wait `patience` seconds, then raise RunCancelled and leave it."""
-        done, thread = apart(body)
+        done, thread = run_in_thread(body)
         self.await_end(done)
         wait([done], patience)
         if not done.done():
@@ -82,7 +82,7 @@ def await_result(future: Future[T]) -> T:
     return future.result()
 
 
-def apart(body: Callable[[], T]) -> tuple[Future[T], threading.Thread]:
+def run_in_thread(body: Callable[[], T]) -> tuple[Future[T], threading.Thread]:
     """Run `body` in a daemon thread, which does not keep the process alive."""
     done, context = Future[T](), copy_context()
 
@@ -103,7 +103,7 @@ def still_acts() -> bool:
 
 
 @contextmanager
-def heeding(cancelled: Cancellation) -> Iterator[None]:
+def cancel_on_signals(cancelled: Cancellation) -> Iterator[None]:
     """Handle SIGTERM and SIGINT as the order to end. Changes nothing outside the main thread, which alone gets signals.
 
     Prefect's worker sends SIGTERM to a cancelled run, and SIGKILL after 30 s. Prefect's own handler would raise an

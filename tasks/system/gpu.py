@@ -4,7 +4,7 @@ import shutil
 import subprocess
 from typing import Final
 
-from tasks.system.cancellation import apart
+from tasks.system.cancellation import run_in_thread
 
 PATH: Final = "/usr/bin:/usr/local/bin:/bin"
 """Where only root may write: the workload's environment does not say where the program is."""
@@ -37,7 +37,7 @@ def compute_apps(path: str = PATH, seconds: float = 2.0) -> tuple[str, str] | No
         return "" if failed else text.decode(errors="replace"), failed
 
     try:
-        return apart(answer)[0].result(seconds)
+        return run_in_thread(answer)[0].result(seconds)
     except TimeoutError:
         for process in started:
             process.kill()

@@ -136,7 +136,7 @@ def put_on_paper(world: World, happens: Callable[[str], object], fails: Iterable
     os.fsync = _nothing
     _swap(
         (datetime, paper_datetime(clock)),
-        (tasks.system.cancellation.apart, _apart),
+        (tasks.system.cancellation.run_in_thread, _apart),
         (tasks.system.parallel.side_by_side, lambda act, items, _=0: map(act, items)),
         (ThreadPoolExecutor, _Inline),
         (tasks.runtime.progress.show_progress, lambda *_: nullcontext()),
@@ -166,7 +166,7 @@ def put_on_paper(world: World, happens: Callable[[str], object], fails: Iterable
         (tasks.host.file_lock.taker, _taker),
     )
     _boot_again(host.boot)
-    kin: Any = tasks.host.descent.Kin
+    kin: Any = tasks.host.descent.DescendantTracker
     kin.__enter__, kin.__exit__ = (lambda this: host.know_kin(this)), _nothing  # noqa: PLW0108  bound to it, not to us
     state: Any = State
     state.result = result_of

@@ -190,7 +190,7 @@ class SimHost(PaperHost):
             self.later.remove(row)
             KINDS[row[1]](self, 1)
         if self.kin:
-            self.kin.meet(self.processes)
+            self.kin.add(self.processes)
         if self.keeper and self.get_process(self.keeper.me):
             self.keeper.look()
             if self.keeper.relieved:

@@ -37,7 +37,7 @@ from tasks.host.container.membership import Container
 from tasks.incident.run_lock import take_ownership
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import end_of, step
-from tasks.system.cancellation import Cancellation, RunCancelled, heeding, still_acts
+from tasks.system.cancellation import Cancellation, RunCancelled, cancel_on_signals, still_acts
 from tests.integration.host.test_contain import states, stubborn
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until
@@ -59,7 +59,7 @@ def test_an_order_that_another_thread_hears_ends_the_main_threads_wait() -> None
         wait_until(lambda: cancelled, what="the order to be heeded")
         step_in_hand.set_result(Completed(message="ended"))
 
-    with ThreadPoolExecutor(2) as threads, heeding(cancelled):
+    with ThreadPoolExecutor(2) as threads, cancel_on_signals(cancelled):
         threads.submit(lambda: threading.Timer(0.2, hear).start())
         threads.submit(end_once_cancelled)
         assert end_of(PrefectConcurrentFuture(uuid4(), step_in_hand)).message == "ended"
@@ -258,7 +258,7 @@ def test_a_container_that_was_thawed_to_end_is_paused_again(small: SmallWorkload
 def test_a_signal_raises_nothing_wherever_the_main_thread_is_and_the_first_one_counts() -> None:
     cancelled = Cancellation()
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    with heeding(cancelled):
+    with cancel_on_signals(cancelled):
         assert not cancelled
         signal.raise_signal(signal.SIGTERM)
         first = cancelled.at
@@ -269,7 +269,7 @@ def test_a_signal_raises_nothing_wherever_the_main_thread_is_and_the_first_one_c
     heard: list[bool] = []
 
     def elsewhere() -> None:
-        with heeding(Cancellation()):
+        with cancel_on_signals(Cancellation()):
             heard.append(signal.getsignal(signal.SIGTERM) == before[0])
 
     thread = threading.Thread(target=elsewhere)

@@ -13,7 +13,7 @@ from tasks.containment.stop import Stopping
 from tasks.containment.units import ASKED
 from tasks.custody.containment.identity import Identity, Way
 from tasks.custody.containment.receipt import End, Frozen
-from tasks.host.descent import Kin
+from tasks.host.descent import DescendantTracker
 from tasks.host.process.process import Masks, Process
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import load_announced
@@ -48,7 +48,7 @@ def add(run: RunContext, number: int, parent: int = 1, **about: Any) -> Process:
 def stopping(run: RunContext, *frozen: Process) -> Stopping:
     at = run.incident.opened_at
     rows = [Frozen(each.identity, "training", "train", 0, at, at) for each in frozen]
-    return Stopping(run, rows, Kin(run.adapters.host, [each.identity for each in rows]))
+    return Stopping(run, rows, DescendantTracker(run.adapters.host, [each.identity for each in rows]))
 
 
 def sent(run: RunContext, who: Process) -> list[Signals]:

@@ -1,6 +1,6 @@
 """Kin are looked for all the time while they are asked about, not at the looks of the stop alone."""
 
-from tasks.host.descent import Kin
+from tasks.host.descent import DescendantTracker
 from tasks.host.process.process import Process
 from tests.support.paper_host import PaperHost, process
 from tests.support.workloads import wait_until
@@ -24,7 +24,7 @@ class Births(PaperHost):
 
 def test_who_lives_between_two_looks_of_the_stop_is_known_as_kin() -> None:
     host = Births(CHILD, STRANGER, GRANDCHILD)
-    with Kin(host, [FIRST.identity]) as kin:
+    with DescendantTracker(host, [FIRST.identity]) as kin:
         wait_until(lambda: not host.born, what="their births")
         wait_until(lambda: GRANDCHILD.pid in kin.descendants, what="the last of them")
     assert set(kin.descendants.values()) == {FIRST.identity, CHILD.identity, GRANDCHILD.identity}

@@ -40,7 +40,7 @@ def run(small: SmallWorkload) -> Iterator[RunContext]:
 @pytest.fixture
 def raised(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
     """What is raised, without a thread."""
-    monkeypatch.setattr(announce, "apart", lambda body: body())
+    monkeypatch.setattr(announce, "run_in_thread", lambda body: body())
     events = list[dict[str, str]]()
     monkeypatch.setattr(announce, "emit_event", lambda _, resource, **__: events.append(resource))
     return events
