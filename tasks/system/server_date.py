@@ -9,7 +9,7 @@ AGREE: Final = timedelta(seconds=2)
 
 
 def parse_date_header(date: str | None) -> datetime | None:
-    """Return the time at the server whose answer, just come, has this `Date` (RFC 9110); None if it is no such time.
+    """Return the server's time from the `Date` header (RFC 9110) of a response received just now; None if invalid.
 
     Where this host's clock agrees with it, that is the host's time, which is more precise.
     """
