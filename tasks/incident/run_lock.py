@@ -155,7 +155,7 @@ def is_owned(evidence: Path, *, dry_run: bool = False) -> bool:
         return True
     path = _path(evidence, dry_run=dry_run)
     run = _taker(path)
-    return run is not None and run.user in _trusted_accounts(path.parent) and runs_ours(run)
+    return run is not None and run.user in _find_trusted_accounts(path.parent) and runs_ours(run)
 
 
 def at_work(evidence: Path) -> bool:
@@ -178,7 +178,7 @@ def _taker(path: Path) -> Process | None:
 def _is_believed(path: Path) -> bool:
     """Return whether only accounts whose runs count can have written the lock file."""
     with suppress(OSError):
-        return _is_of(path.lstat(), _trusted_accounts(path.parent))
+        return _is_of(path.lstat(), _find_trusted_accounts(path.parent))
     return False
 
 
@@ -196,11 +196,11 @@ def _read_signature(path: Path) -> dict[str, Any]:
         return {}
     identity = Identity.of(signed)
     process = get_process(identity) if identity else None
-    ours = process and process.alive and process.user in _trusted_accounts(path.parent) and "purpose" in signed
+    ours = process and process.alive and process.user in _find_trusted_accounts(path.parent) and "purpose" in signed
     return dict(signed) if process and ours and lock.has_lock(process.pid, path) else {}
 
 
-def _trusted_accounts(evidence: Path) -> set[int]:
+def _find_trusted_accounts(evidence: Path) -> set[int]:
     """Return the accounts whose runs count."""
     with suppress(OSError):
         open_to_others = find_exposure(evidence.parent / OWNER)  # a name that is not there: who could take it?

@@ -96,10 +96,10 @@ def _others(early: EarlyFreeze) -> list[dict[str, Any]]:
     """Return the rows of a start that died before its run could freeze: only this file names what it stopped."""
     own = {*early.frozen, *early.groups, *early.above, *early.losses}
     rows = rows_of(early.path, read_ours)
-    return [row for row in rows if _subject(row) not in own]
+    return [row for row in rows if _find_subject(row) not in own]
 
 
-def _subject(row: Mapping[str, Any]) -> object:
+def _find_subject(row: Mapping[str, Any]) -> object:
     return Identity.of(row) or row.get("group") or row.get("lost") or Identity.of(row.get("above"))
 
 

@@ -29,7 +29,7 @@ class StoreAccess:
         self.name, self.saved, self._log, self._dry_run = name, saved, log, dry_run
 
     @cached_property
-    def _usable(self) -> "tuple[EvidenceStore, str]":
+    def _usable_store(self) -> "tuple[EvidenceStore, str]":
         from blocks.store import with_usable_key
 
         return with_usable_key(self.saved)
@@ -37,7 +37,7 @@ class StoreAccess:
     @cached_property
     def block(self) -> "EvidenceStore":
         """The store's block, made from `saved` without asking the server."""
-        return self._usable[0]
+        return self._usable_store[0]
 
     @cached_property
     def evidence(self) -> "Store":
@@ -99,7 +99,7 @@ class StoreAccess:
         if self.signing_key:
             return ""
         return _read_or(
-            lambda: self._usable[1] or "no signing key in the store block",
+            lambda: self._usable_store[1] or "no signing key in the store block",
             lambda error: f"the store block cannot be used: {type(error).__name__}",
         )
 
