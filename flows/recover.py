@@ -58,7 +58,7 @@ def recover(  # noqa: PLR0913, PLR0917  each is a field of the form that a perso
     """
     run, _ = this_run()
     answer = ask(*approval_question(workload, incident_id)) if ask_first else None
-    if answer and not answer.approved:
+    if answer and not answer.is_approved:
         return make_state(DECLINED, f"{workload}: {answer.summary}; the workload stays as it is")
     opened = reopen(Reopening(workload, store, incident_id, despite, run, answer.summary if answer else ""))
     if not isinstance(opened, Opened):

@@ -62,7 +62,7 @@ def require_known_units(workload: Workload) -> None:
     snapshot = LinuxHost().snapshot() if workload.units else {}
     ours = {*workload.units} - {*units_without(untouchable(snapshot), workload.units, snapshot)}
     for unit in workload.units:
-        properties = Systemd().shown(unit)
+        properties = Systemd().show(unit)
         name = properties.get("Id", unit)
         if unit in ours:
             got = f"{unit}, in which this run, its worker or its Prefect server lives"

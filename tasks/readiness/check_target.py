@@ -92,7 +92,7 @@ class CheckTarget:
     @cached_property
     def excused_processes(self) -> list[Process]:
         """Processes that the block's bystanders excuse."""
-        pids = excused(self.snapshot, description_of(self.workload), self._exceptions)
+        pids = find_excused(self.snapshot, description_of(self.workload), self._exceptions)
         return [self.snapshot[pid] for pid in sorted(pids)]
 
     @cached_property

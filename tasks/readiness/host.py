@@ -80,7 +80,7 @@ def check_groups(target: CheckTarget) -> Finding:
         return loss("no writable mount of control groups of version 2", matters, "mount -t cgroup2 none /sys/fs/cgroup")
     paths = {path_of(each.cgroup) for each in target.processes} or {path_of(target.snapshot[os.getpid()].cgroup)}
     groups = {path: target.host.group(f"{path.rstrip('/')}/evacuation") for path in paths}
-    obstacles = [(group.barred if group else f"{path} cannot be used") for path, group in groups.items()]
+    obstacles = [(group.obstacle if group else f"{path} cannot be used") for path, group in groups.items()]
     if problems := "; ".join(filter(None, obstacles)):
         return loss(problems, matters, cure)
     return sound(f"{len(paths)} groups of the workload can be used")
@@ -203,7 +203,7 @@ def check_guard(target: CheckTarget) -> Finding:
     """Look whether systemd starts the guard again after a reboot."""
     if not BOOTED.is_dir():
         return sound("no systemd here: after a reboot under a cordon, carry the incident on")
-    units = [f"evacuation-guard@{escaped(folder)}.service" for folder in disks(target.workload)]
+    units = [f"evacuation-guard@{escape(folder)}.service" for folder in disks(target.workload)]
     answers = {unit: target.host.systemd.tell("is-enabled", "--quiet", "--", unit) for unit in units}
     if problems := "; ".join(f"{unit} is not enabled: {why}" for unit, why in answers.items() if why):
         matters = "after a reboot in the middle of an evacuation nothing keeps training out"

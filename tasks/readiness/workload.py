@@ -103,7 +103,7 @@ def check_units(target: CheckTarget) -> Finding:
     """Look for services of systemd that start a member again, and that `units` does not name."""
     block = target.workload
     services = sorted({unit_of(each.cgroup) for each in target.processes} - {"", *block.units})
-    properties_of = {unit: target.host.systemd.shown(unit) for unit in services}
+    properties_of = {unit: target.host.systemd.show(unit) for unit in services}
     restarts = {
         unit: restart
         for unit, properties in properties_of.items()

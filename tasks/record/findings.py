@@ -67,7 +67,7 @@ def findings_of(steps: StepRunner, evidence: tuple[Evidence, ...]) -> Findings:
         watch=steps.result(Watch, "watch"),
         evidence=evidence,
         seals=tuple(seal for future in steps.futures("seal") if (seal := result_of(future, Seal))),
-        proven=steps.made(Receipts, "verify"),
+        proven=steps.result(Receipts, "verify"),
         trouble=troubles(steps),
         promoted=steps.result(Promotion, "promote"),
         recovery=_recovery(steps),
@@ -134,7 +134,7 @@ def _has_result(state: State[Any], kind: type[StepResult | RunCancelled]) -> boo
 
 def wait_for_collectors(steps: StepRunner) -> tuple[Evidence, ...]:
     """Wait for the submitted collectors and the pause of Prefect's side; return what the collectors returned."""
-    steps.made(Pause, "pause")
+    steps.result(Pause, "pause")
     results = (result_of(future, Evidence) for future in steps.futures("collect"))
     return tuple(item for item in results if item)
 

@@ -172,7 +172,7 @@ def _not_back(context: RunContext, why: str) -> str:
 def _end_run(context: RunContext, end: Ending, message: str) -> State[Any]:
     """Build the state, and note it for `status`."""
     context.state.ended.write({"record": context.run.number, "end": end.name})
-    return ended(end, f"{context.incident.id}: {message}")
+    return make_state(end, f"{context.incident.id}: {message}")
 
 
 def _describe_loss(context: RunContext, reason: str, cordon: Cordon | None) -> str:

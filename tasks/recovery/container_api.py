@@ -139,7 +139,7 @@ class ContainerApi:
         if archive is None:
             return ""
         hasher = hashlib.sha256()
-        with archive.opened() as tar:
+        with archive.open_tar() as tar:
             content = tar.extractfile(member) if (member := tar.next()) and member.isreg() else None
             if content is None:
                 return ""

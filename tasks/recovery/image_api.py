@@ -115,7 +115,7 @@ def new_container(block: Workload, engine: Engine, account: int) -> dict[str, An
         options["User"], host_config["CapDrop"] = f"{account}:{groups_of(account)[0]}", ["ALL"]
     start = {"Path": "", "Args": [*(config.get("Entrypoint") or []), *(config.get("Cmd") or [])]}
     description = {"Id": "", "Image": image["Id"], **start, "Config": options, "HostConfig": host_config}
-    if port not in published(description):
+    if port not in find_published_ports(description):
         raise failure(f"api_ports to publish port {port}, where api_url is", str(block.api_ports))
     container = Container(ContainerIdentity("", ""), "", name, image["Id"], "", labels=config.get("Labels") or {})
     if not any(belongs(container, each) for each in block.containers):

@@ -17,7 +17,7 @@ from tasks.readiness.check_target import CheckTarget
 from tasks.readiness.examine import PARTS, examine, name_of
 from tasks.readiness.host import check_guard, check_incident
 from tasks.readiness.store import check_canary
-from tasks.system.unit_files import escaped
+from tasks.system.unit_files import escape
 from tests.support.faults import FAULTS, SOUND, Fault, World, hold_cordon, sound_store
 from tests.support.workloads import SmallWorkload
 

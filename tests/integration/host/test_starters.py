@@ -20,7 +20,7 @@ from tasks.containment.stop import stop
 from tasks.containment.watch import watch
 from tasks.custody.containment.receipt import Containment
 from tasks.custody.incident.readiness import Weight
-from tasks.host.launch_files import Places
+from tasks.host.launch_files import LaunchPlaces
 from tasks.readiness.check_target import CheckTarget
 from tasks.readiness.workload import check_starters
 from tasks.record.dry_run_plan import plan
