@@ -42,7 +42,7 @@ def time_stamp(store: "StoreFields", data: bytes, seconds: float = SECONDS) -> b
     Its signature is not proven here: an auditor knows whom to trust. Name resolution and a server that sends a byte
     now and then know no time limit of their own, so a thread is left behind after `seconds`.
     """
-    done, _ = apart(lambda: _request_stamp(store, data, seconds))
+    done, _ = run_in_thread(lambda: _request_stamp(store, data, seconds))
     try:
         return done.result(seconds)
     except TimeoutError:

@@ -170,7 +170,7 @@ def read_model(file: BinaryIO, seconds: float, block: Workload) -> dict[str, Any
     if answer.late:
         return _unknown(f"reading it took more than {seconds:.3g} s")
     try:
-        fields: dict[str, Any] = json.loads(answer.said)
+        fields: dict[str, Any] = json.loads(answer.output)
     except ValueError:
         return _unknown(f"reading it broke its reader, which ended with {answer.ended}: too large, or made to do so")
     lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
@@ -186,7 +186,7 @@ def _load(workload: Workload, file: BinaryIO, seconds: float, read: Mapping[str,
     answer = run_confined(program, file, _as_workload(workload, seconds))
     walls = tuple(f"inspected without a wall that this host does not have: {wall}" for wall in answer.without)
     try:
-        report = json.loads(answer.said)
+        report = json.loads(answer.output)
     except ValueError:
         report = None
     if not isinstance(report, dict):

@@ -47,7 +47,7 @@ class ServerClock:
         Returns by how much the clock was put forward; negative if it was put back.
         """
         before = self.now()
-        if server_time := time_told(date):
+        if server_time := parse_date_header(date):
             self._at_boot = server_time - _since_boot()
         return self.now() - before
 

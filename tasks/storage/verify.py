@@ -34,7 +34,7 @@ def verify(context: RunContext, seals: Sequence[Seal], sent: Sent, read_back: bo
         signature = read_signature(context.directory.evidence_dir(sealed.volume))
         expected = all_objects(manifest, context.incident.snapshot, signature)
         progress = Progress(len(expected), sum(item.size for item in expected))
-        with shown("verify", context.incident.id, progress):
+        with show_progress("verify", context.incident.id, progress):
             prove_one = partial(_prove_item, context, progress, read_back)
             threads = QUESTIONS if context.store.evidence.promises().digests and not read_back else THREADS
             receipts = list(side_by_side(prove_one, expected, threads))
