@@ -35,7 +35,7 @@ def audit(
     if incident_id is None:
         held, fleets = list_incidents(store)
         summary = f"{len(held)} incidents; see the artifact 'incidents'"
-        return ended(LISTED, f"{summary}; {len(fleets)} fleets: the artifact 'fleets'" if fleets else summary)
+        return make_state(LISTED, f"{summary}; {len(fleets)} fleets: the artifact 'fleets'" if fleets else summary)
     found = audit_incident(store, incident_id, allowed_signers, tsa_roots, deep=deep, return_state=True)
     result: Any = found.result(raise_on_failure=False)
     if isinstance(result, BaseException):

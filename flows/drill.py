@@ -69,7 +69,7 @@ def drill(workload: BlockName, store: BlockName, sample: bool = True) -> State[A
     planned = evacuate(workload, store, reason="drill", dry_run=True, return_state=True)
     message = "; ".join(filter(None, [last, planned.message]))
     would = last_dry_run(load_block(Workload, workload)) if planned.is_completed() else None
-    return ended(REHEARSED if proven and would and would[1] in WORKS else NOT_REHEARSED, message)
+    return make_state(REHEARSED if proven and would and would[1] in WORKS else NOT_REHEARSED, message)
 
 
 class NotProven(Exception):

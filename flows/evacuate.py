@@ -105,7 +105,7 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
     """
     heard, ordered = Alarm.of(alarm), given_order(order)
     if ordered and (now := find_server_time()) and ordered.is_expired(now):
-        return ended(EXPIRED, expired_message(ordered))
+        return make_state(EXPIRED, expired_message(ordered))
     parameters = (workload, store, reason, detected_at, incident_id, dry_run, policy)
     request = Request(
         *parameters,

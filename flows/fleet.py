@@ -70,7 +70,7 @@ def fleet(  # noqa: PLR0913, PLR0917  each is a field of the form that a person 
         return joined_state(opened, order_missing(incident) | lost)
 
     watch = FleetWatch(incident, run)
-    apart(watch.name_silent)
+    run_in_thread(watch.name_silent)
     watch.problems = (order_missing if retry else order_all)(incident) | lost
     run_in_thread(lambda: write_targets(incident))
     verdict, recorded = verdict_of([host.name for host in incident.hosts], ()), FleetRecord("", "not written")

@@ -70,7 +70,7 @@ def postmortem(  # noqa: PLR0913, PLR0917  each is a field of the form that a pe
     if not isinstance(opened, Opened):
         return make_state(opened.ending, opened.summary)
     try:
-        with heeding(opened.context.cancelled), StepRunner(opened.context):
+        with cancel_on_signals(opened.context.cancelled), StepRunner(opened.context):
             return _write(opened.context, by, contents)
     finally:
         opened.context.close()

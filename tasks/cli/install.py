@@ -63,7 +63,7 @@ def install_by_hand(text: str, *, server: bool, dry_run: bool) -> int:
     files |= {path: text for path, text in once.items() if not path.exists()}
     declared = {FOLDER / f"{quote(called.name, safe='')}.toml": declaration(each) for called, each in here.items()}
     files |= {path: text for path, text in declared.items() if not path.exists() or is_as_written(path.read_text())}
-    files = {path: stamped(content, f"{NAME} install {version()}") for path, content in files.items()}
+    files = {path: stamp(content, f"{NAME} install {version()}") for path, content in files.items()}
     commands = list(_to_start(here, server=server))
     if dry_run:
         print(*(f"# {path}\n{content}" for path, content in files.items()), *map(shlex.join, commands), sep="\n")

@@ -94,12 +94,12 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
     since = _frozen_since(workload, thawed=thawed)
     members, roster = living(host, workload), roster_now(host, workload)
     alive_now = members | {
-        identity: process for identity in since if (process := host.get_process(identity)) and process.stopped
+        identity: process for identity in since if (process := host.get_process(identity)) and process.is_stopped
     }
     containers = _containers(workload)
     alive = bool(alive_now or containers)
     ours = {
-        identity for identity, process in alive_now.items() if process.stopped and (identity in since or not thawed)
+        identity for identity, process in alive_now.items() if process.is_stopped and (identity in since or not thawed)
     }
     frozen = {identity.pid: since.get(identity, "") for identity in ours}
     at_work = owner(base_of(workload))
@@ -135,7 +135,7 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
         processes=tuple(
             {
                 "pid": process.pid,
-                "state": "frozen" if identity in ours else "stopped" if process.stopped else "runs",
+                "state": "frozen" if identity in ours else "stopped" if process.is_stopped else "runs",
                 "command": process_line(process, _SHOWN),
             }
             for identity, process in alive_now.items()
@@ -169,7 +169,7 @@ def _frozen_since(workload: WorkloadFields, *, thawed: bool) -> dict[Identity, s
 
 def _held_lines(host: Host, workload: WorkloadFields) -> Iterator[str]:
     """Yield what the guard has caught and stands frozen, each with what has started it."""
-    if found := held(host, workload):
+    if found := find_held(host, workload):
         snapshot, pids = host.snapshot(), {identity.pid for identity in found}
         for identity, description in found.items():
             if identity.pid in snapshot:

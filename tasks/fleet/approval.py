@@ -41,7 +41,9 @@ class FleetQuestion:
         self._over, self._answer = Cancellation(), Future[StopOrThaw | None]()
         if seconds > 0:
             form = typed_form(incident.name)
-            self._answer, _ = apart(lambda: await_decision(run, _text(incident, until), seconds, self._over, form=form))
+            self._answer, _ = run_in_thread(
+                lambda: await_decision(run, _text(incident, until), seconds, self._over, form=form)
+            )
         else:
             self._answer.set_result(None)
 
