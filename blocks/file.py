@@ -29,6 +29,10 @@ _OTHERS: Final = 0o077
 M = TypeVar("M", bound=BaseModel)
 _SAVED = ("credentials", "promoter", "signing")
 """Fields that may name a saved block, such as "signing-key/evacuation", to keep secrets out of the file."""
+_HARMLESS: Final = frozenset(
+    {"key_file", "identity", "endpoint_url", "region_name", "profile_name", "verify_cert_path"}
+)
+"""What of a table in such a field is no secret."""
 
 
 def load(path: Path) -> "list[tuple[str, Block]]":
@@ -139,7 +143,8 @@ def store_given(path: Path, name: str = "") -> tuple[str, dict[str, Any]]:
     from blocks.store import EvidenceStore
 
     called, fields = one(read_description(path, "store"), "store", str(path), name)
-    if any(isinstance(fields.get(field), dict) for field in _SAVED) and path.stat().st_mode & _OTHERS:
+    tables = [fields[field] for field in _SAVED if isinstance(fields.get(field), dict)]
+    if not all(_HARMLESS.issuperset(each) for each in tables) and path.stat().st_mode & _OTHERS:
         logger.warning("%s holds secrets, and others may read it: chmod 600", path)
     _validate(
         EvidenceStore, "store", called, {field: fields[field] for field in fields.keys() - set(_saved_in(fields))}

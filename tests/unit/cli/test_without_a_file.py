@@ -6,7 +6,7 @@ import pty
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import chdir, contextmanager
+from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -272,3 +272,18 @@ def test_a_folder_is_understood_at_a_glance() -> None:
     assert to_freeze(["run", "--recover", "--reason", "x"]) == (".", "", None)
     assert to_freeze(["run", "--dry-run"]) is None
     assert json.dumps(to_freeze(["run", "/srv/x"])) == '["/srv/x", "", null]'
+
+
+@pytest.mark.parametrize(
+    ("signing", "holds"),
+    [("key_file = '/etc/evacuation/signing.key'", False), ("private_key = 'x'", True), ("passphrase = 'x'", True)],
+)
+def test_a_file_is_said_to_hold_secrets_only_if_it_does(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, signing: str, *, holds: bool
+) -> None:
+    file = tmp_path / "evacuation.toml"
+    file.write_text(f"[store.b]\nfolder = '/srv/b'\n[store.b.signing]\nidentity = 'evacuation@gpu1'\n{signing}\n")
+    file.chmod(0o644)
+    with suppress(Refused):
+        store_given(file)
+    assert ("holds secrets" in caplog.text) is holds
