@@ -9,7 +9,8 @@ from tasks.custody.containment.cordon import Challenge
 from tasks.custody.containment.pause import Pause
 from tasks.custody.containment.receipt import KNOWN_STOPPED, Containment, Unknown, Watch, describe_stopped
 from tasks.custody.containment.thaw import Thawed
-from tasks.custody.evidence.acquisition import Evidence
+from tasks.custody.evidence.acquisition import Evidence, Outcome
+from tasks.custody.evidence.keys import FOLDERS
 from tasks.custody.incident.commands import (
     FIX_THE_LOSS,
     FIX_THE_RECOVERY,
@@ -283,7 +284,10 @@ def _safe(
 
 
 def _describe(item: Evidence) -> str:
-    return f"{item.collector} {item.outcome}: {item.reason or 'no reason given'}"
+    sentence = f"{item.collector} {item.outcome}: {item.reason or 'no reason given'}"
+    may_lack = item.needed and item.may_be_missing and item.outcome is Outcome.MISSING and item.collector != FOLDERS
+    why = "nothing of it was collected, and it was not needed: may_be_missing names it 採取なし、欠落可の指定"
+    return f"{sentence}; {why}" if may_lack else sentence
 
 
 def _cure(bad: Sequence[ObjectReceipt], trouble: Sequence[str]) -> str:
