@@ -144,7 +144,7 @@ def _left_out(target: Target, name: bytes, place: Path) -> Loss | None:
         if not place.is_relative_to(os.path.realpath(target.root)) or place.is_dir() or place.is_symlink():
             return None
         if not place.is_file():
-            return Loss(quote(name), Outcome.MISSING, "a socket, a pipe or a device, which has no content")
+            return Loss(quote(name), Outcome.WITHHELD, "left out: a socket, a pipe or a device, which has no content")
         if not target.goes_along(size):
             reason = f"{size} bytes, above the {target.largest} that the workload block lets go along"
             return Loss(quote(name), Outcome.WITHHELD, reason)

@@ -108,7 +108,7 @@ ENDS: Final = {
 OUTCOMES: Final = {
     Outcome.COLLECTED: (Tone.GOOD, "採取済み"),
     Outcome.EMPTY: (Tone.QUIET, "空"),
-    Outcome.WITHHELD: (Tone.QUIET, "指定により除外"),
+    Outcome.WITHHELD: (Tone.QUIET, "除外"),
     Outcome.MISSING: (Tone.FAIR, "存在せず"),
     Outcome.TRUNCATED: (Tone.FAIR, "一部のみ"),
     Outcome.DENIED: (Tone.BAD, "拒否"),

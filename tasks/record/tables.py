@@ -69,7 +69,7 @@ def _whole(item: Evidence) -> tuple[Loss, ...]:
 def _weight(item: Evidence, loss: Loss) -> Both:
     """Return what the loss means for the verdict."""
     if loss.outcome is Outcome.WITHHELD:
-        return Both("指定による除外。欠落ではない", "asked for: no loss")
+        return Both("除外。欠落ではない", "left out: no loss")
     if item.lost:
         return Both("必須: 判定は PARTIAL 以下", "needed: the verdict is PARTIAL at best")
     return Both("判定には影響しない", "does not change the verdict")

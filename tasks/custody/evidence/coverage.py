@@ -35,7 +35,7 @@ def impact(item: Evidence, question: str) -> str:
     if item.outcome.is_complete:
         return ""
     if item.outcome is Outcome.WITHHELD:
-        return f"Answered only outside this evidence, as the workload block asks: {question}"
+        return f"Left out, for the reason that is given: {question}"
     return f"{'Answered in part' if item.files else 'Unanswered'}: {question}"
 
 

@@ -217,7 +217,7 @@ def test_each_process_and_container_has_its_receipt() -> None:
 def test_the_coverage_says_what_is_missing_why_and_what_it_means() -> None:
     denied, withheld = [line for line in section("欠落").split("\n") if line.startswith("| `a reason`")]
     assert "**denied** (拒否) | a reason | 必須: 判定は PARTIAL 以下" in denied
-    assert "**withheld** (指定により除外) | a reason | 指定による除外" in withheld
+    assert "**withheld** (除外) | a reason | 除外。欠落ではない" in withheld
 
 
 def test_a_collector_that_names_no_loss_of_its_own_is_missing_as_a_whole() -> None:
