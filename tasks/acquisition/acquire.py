@@ -32,6 +32,7 @@ from tasks.custody.evidence.keys import quote
 from tasks.custody.store.manifest import digest_bytes
 
 _NAMED: Final = 6
+NO_SUCH_FOLDER: Final = "the block names it in folders, and the root has none of that name"
 
 
 def acquire(collector: Collector, target: Target, folder: Path) -> Iterator[Item]:
@@ -124,6 +125,9 @@ def _copy_left_over(target: Target, source: Files, room: Room) -> Iterator[Taken
     beside = [each for field in source.beside for each in target.globs[field]]
     names, losses = left_over(os.fsencode(target.root), target.globs[source.field], beside)
     yield from losses
+    for each in target.folders_named:
+        if not os.path.lexists(Path(target.root, each)):
+            yield Loss(quote(os.fsencode(each)), Outcome.FAILED, NO_SUCH_FOLDER)
     copying = Copying(os.fsencode(target.root), room, target.limit, owners_of(target), target.search_limit)
     for name in names[: source.max_files]:
         place = Path(os.path.realpath(Path(target.root, os.fsdecode(name))))

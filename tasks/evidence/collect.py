@@ -81,6 +81,12 @@ def _lost_files(context: RunContext, what: Collector) -> list[str]:
     return [name for name, path in paths.items() if matches_any(path, patterns) and not matches_any(path, beside)]
 
 
+def expected_folders(block: Workload) -> list[str]:
+    """Return the folders that the block names beside the usual ones, unless it lets them be missing."""
+    usual = {*Workload.model_fields[FOLDERS].default, *(block.folders if FOLDERS in block.may_be_missing else ())}
+    return [each for each in block.folders if each not in usual]
+
+
 def _globs(block: Workload) -> dict[str, list[str]]:
     return {"logs": block.logs, "artifacts": block.artifacts, "models": block.models, FOLDERS: block.folders}
 
@@ -191,6 +197,7 @@ def _target(context: RunContext, what: Collector, seconds: float, at: Staging) -
         largest=block.folder_file_mb and block.folder_file_mb * MIB,
         salt=str(context.directory.path / SALT),
         patterns=tuple(block.patterns),
+        folders_named=tuple(expected_folders(block)),
     )
 
 

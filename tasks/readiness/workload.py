@@ -19,7 +19,7 @@ from tasks.custody.models.content import HEAD, looks_like_a_pickle
 from tasks.custody.models.inspection import OTHER_FORMAT, Soundness, is_named_as_model
 from tasks.custody.visible import visible
 from tasks.evidence import process_start
-from tasks.evidence.collect import is_needed
+from tasks.evidence.collect import expected_folders, is_needed
 from tasks.host.cgroup.ownership import unit_of
 from tasks.host.container.engine import DockerEngine
 from tasks.host.process.process import ancestry, process_line
@@ -163,6 +163,9 @@ def check_files(target: CheckTarget) -> Finding:
     if unread:
         cure = "ls -l there; docs/setup.md, 'Accounts and containers'"
         return loss(f"not readable: {', '.join(unread[:_NAMED])}", "they are not collected: Partial", cure)
+    if gone := [each for each in expected_folders(block) if not os.path.lexists(block.root / each)]:
+        cure = 'correct the name in folders, or may_be_missing = ["folders"]'
+        return loss(f"folders that are not there: {', '.join(gone)}", "a needed collector loses them: Partial", cure)
     empty = [each for each, (those, _) in matches.items() if not those]
     summary = ", ".join(f"{each} {getattr(block, each)}" for each in empty) or "none"
     needed_names = [each for each in empty if is_needed(block, discover()[each]) and each not in block.may_be_missing]

@@ -177,6 +177,16 @@ def test_what_the_block_leaves_out_and_what_has_no_content_is_no_loss(small: Sma
     assert not found.lost
 
 
+@pytest.mark.parametrize(("may_be_missing", "lost"), [([], True), (["folders"], False)])
+def test_a_folder_that_the_block_names_and_that_is_not_there_is_a_loss(
+    small: SmallWorkload, may_be_missing: list[str], *, lost: bool
+) -> None:
+    with case_of(small.block(folders=["models", "artefacts"], may_be_missing=may_be_missing)) as context:
+        found = rest(context)
+    assert found.lost is lost
+    assert [each.source for each in found.losses] == ["artefacts"] * lost
+
+
 @pytest.mark.parametrize("absent", [("models", "artifacts", "logs"), ("artifacts",), ()])
 def test_a_folder_that_is_not_there_or_has_nothing_more_is_no_loss(
     small: SmallWorkload, absent: tuple[str, ...]
