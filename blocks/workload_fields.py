@@ -302,7 +302,7 @@ class WorkloadFields(BaseModel):
     needed: list[str] | None = Field(
         default=None,
         description="Collectors without which the verdict is PARTIAL; those that say so of themselves if left out "
-        "(processes, tree, packages, environment, logs, artifacts, models, folders).",
+        "(processes, tree, packages, environment, logs, artifacts, models, code, folders).",
     )
     may_be_missing: list[str] = Field(
         default=[], description="Needed collectors for which finding no file at all is no loss."

@@ -125,7 +125,7 @@ def _copy_left_over(target: Target, source: Files, room: Room) -> Iterator[Taken
     beside = [each for field in source.beside for each in target.globs[field]]
     names, losses = left_over(os.fsencode(target.root), target.globs[source.field], beside)
     yield from losses
-    for each in target.folders_named:
+    for each in target.required_folders:
         if not os.path.lexists(Path(target.root, each)):
             yield Loss(quote(os.fsencode(each)), Outcome.FAILED, NO_SUCH_FOLDER)
     copying = Copying(os.fsencode(target.root), room, target.limit, owners_of(target), target.search_limit)

@@ -36,7 +36,7 @@ class Target:
     keeps room for what must be stored, `margin` the bytes that copies leave free; without `copies` only what we make
     ourselves is stored. `apart` are real paths of our own folders; a file that no pattern names may have `largest`
     bytes, or any. `salt` is the file with the salt of hidden values, and `patterns` are the block's, whose words are
-    shown. `folders_named` are folders that have to be there.
+    shown. `required_folders` are folders that have to be there.
     """
 
     incident: str
@@ -61,7 +61,7 @@ class Target:
     largest: int | None = None
     salt: str = ""
     patterns: tuple[str, ...] = ()
-    folders_named: tuple[str, ...] = ()
+    required_folders: tuple[str, ...] = ()
 
     @property
     def search_limit(self) -> int | None:

@@ -37,8 +37,8 @@ def _search(file: StoredFile, target: Target, folder: Path) -> Search:
 
 
 def _pass_on(taken: Taken, target: Target, folder: Path) -> Iterator[StoredFile | Loss | Search]:
-    if target.sensitive == "withhold" and (taken.search.hits or taken.search.unsearched.startswith(_ALL)):
-        yield _withhold(taken, folder)
+    if target.sensitive == "withhold" and is_sensitive(taken.search):
+        yield withhold(taken, folder, "withheld, as the workload block asks")
         return
     yield taken.file
     if taken.search.hits or taken.search.unsearched:
@@ -49,12 +49,17 @@ def _copy(file: StoredFile, folder: Path) -> Path:
     return (Path(file.where) if file.where else folder) / file.stored
 
 
-def _withhold(taken: Taken, folder: Path) -> Loss:
+def is_sensitive(search_result: Search) -> bool:
+    """Return whether a file holds what looks like a secret, or was not searched."""
+    return bool(search_result.hits) or search_result.unsearched.startswith(_ALL)
+
+
+def withhold(taken: Taken, folder: Path, reason: str = "withheld") -> Loss:
     """Remove a file from the evidence; the loss has its digest and size, by which its owner can recognise it."""
     file = taken.file
     if not file.in_place:
         with suppress(FileNotFoundError):
             _copy(file, folder).unlink()
     why = taken.search.summary or f"not searched, {taken.search.unsearched}"
-    reason = f"withheld, as the workload block asks: {why}; {file.size} bytes, sha256 {file.sha256}"
+    reason = f"{reason}: {why}; {file.size} bytes, sha256 {file.sha256}"
     return Loss(file.source or file.stored, Outcome.WITHHELD, reason)

@@ -2,7 +2,7 @@
 
 from tasks.acquisition.collector import Collector, Files
 
-_PATTERNS = (
+PATTERNS = (
     *("requirements*.txt", "requirements*.in", "requirements/*.txt", "constraints*.txt"),
     *("uv.lock", "poetry.lock", "pdm.lock", "pylock*.toml", "Pipfile", "Pipfile.lock", "conda-lock.yml"),
     *("environment*.yml", "environment*.yaml", "pyproject.toml", "setup.cfg", "setup.py", ".python-version"),
@@ -13,5 +13,5 @@ COLLECTOR = Collector(
     name="lockfiles",
     answers="From what were the environment and the image made?",
     order=53,
-    sources=(Files("lockfiles", _PATTERNS),),
+    sources=(Files("lockfiles", PATTERNS),),
 )

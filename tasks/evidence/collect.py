@@ -16,7 +16,7 @@ from tasks.acquisition.collector import Collector, Files, Target
 from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, StoredFile, worst
-from tasks.custody.evidence.keys import FOLDERS, unquote
+from tasks.custody.evidence.keys import CODE, FOLDERS, unquote
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.evidence.pattern import ends_with, matches_any
 from tasks.custody.evidence.secrets import Hit, Search
@@ -66,6 +66,7 @@ def _other_settings(block: Workload, what: Collector) -> str:
         "may be missing": not what.while_frozen and what.name in block.may_be_missing,
         "units": what.of_units and block.units,
         "folders": what.name == FOLDERS and (_globs(block), block.folder_file_mb),
+        "beside": what.name == CODE and _globs(block),
         "interpreter": what.of_interpreter and block.interpreter != usual and block.interpreter,
     }
     return "".join(f":{name}={value}" for name, value in differs.items() if value)
@@ -75,13 +76,15 @@ def _lost_files(context: RunContext, what: Collector) -> list[str]:
     """Return this collector's files that were hashed in place and could not be sent: they may have space now."""
     sources = [source for source in what.sources if isinstance(source, Files)]
     globs = _globs(context.workload)
+    paths = {name: os.fsdecode(unquote(name)) for name in context.state.lost_in_place.read()}
+    if what.name == CODE:
+        return [name for name, path in paths.items() if not any(matches_any(path, each) for each in globs.values())]
     patterns = [each for source in sources for each in source.patterns or globs[source.field]]
     beside = [each for source in sources for field in source.beside for each in globs[field]]
-    paths = {name: os.fsdecode(unquote(name)) for name in context.state.lost_in_place.read()}
     return [name for name, path in paths.items() if matches_any(path, patterns) and not matches_any(path, beside)]
 
 
-def expected_folders(block: Workload) -> list[str]:
+def required_folders(block: Workload) -> list[str]:
     """Return the folders that the block names beside the usual ones, unless it lets them be missing."""
     usual = {*Workload.model_fields[FOLDERS].default, *(block.folders if FOLDERS in block.may_be_missing else ())}
     return [each for each in block.folders if each not in usual]
@@ -197,7 +200,7 @@ def _target(context: RunContext, what: Collector, seconds: float, at: Staging) -
         largest=block.folder_file_mb and block.folder_file_mb * MIB,
         salt=str(context.directory.path / SALT),
         patterns=tuple(block.patterns),
-        folders_named=tuple(expected_folders(block)),
+        required_folders=tuple(required_folders(block)),
     )
 
 

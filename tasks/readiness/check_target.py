@@ -110,15 +110,22 @@ class CheckTarget:
         folder = evidence_of(self.workload)
         return next(each for each in (folder, *folder.parents) if each.is_dir())
 
-    @cached_property
-    def _copy_size(self) -> tuple[int, int]:
-        """Bytes and number of the files that would be copied."""
+    @property
+    def files_target(self) -> Target:
+        """What a collector of files would know of the workload."""
         block = self.workload
         fields = ("logs", "artifacts", "models", "folders")
         globs = {field: getattr(block, field) for field in fields}
         interpreter = interpreter_of(block.root, block.interpreter)
         largest = block.folder_file_mb and block.folder_file_mb << 20
-        target = Target("", str(block.root), interpreter, block.root.stat().st_uid, globs, [], largest=largest)
+        apart = tuple(str(place.resolve()) for place in (block.evidence, block.fallback_dir) if place)
+        facts = str(block.root), interpreter, block.root.stat().st_uid
+        return Target("", *facts, globs, [], apart=apart, largest=largest)
+
+    @cached_property
+    def _copy_size(self) -> tuple[int, int]:
+        """Bytes and number of the files that would be copied."""
+        target = self.files_target
         estimates = [facts for each in discover().values() if (facts := estimate(each, target, self.evidence_place))]
         size, number = (sum(int(str(facts[name])) for facts in estimates) for name in ("needed", "files"))
         return size, number

@@ -9,7 +9,9 @@ from typing import Any, Final
 
 from blocks.file import lacking, no_program
 from tasks.acquisition.matching import find_names as found_files
+from tasks.acquisition.remainder import in_a_line
 from tasks.collectors import discover
+from tasks.collectors.code import survey
 from tasks.containment.api_port import port_of, strangers_on
 from tasks.containment.starters import look_for_starters
 from tasks.containment.suspects import suggest_line
@@ -19,7 +21,7 @@ from tasks.custody.models.content import HEAD, looks_like_a_pickle
 from tasks.custody.models.inspection import OTHER_FORMAT, Soundness, is_named_as_model
 from tasks.custody.visible import visible
 from tasks.evidence import process_start
-from tasks.evidence.collect import expected_folders, is_needed
+from tasks.evidence.collect import is_needed, required_folders
 from tasks.host.cgroup.ownership import unit_of
 from tasks.host.container.engine import DockerEngine
 from tasks.host.process.process import ancestry, process_line
@@ -163,7 +165,7 @@ def check_files(target: CheckTarget) -> Finding:
     if unread:
         cure = "ls -l there; docs/setup.md, 'Accounts and containers'"
         return loss(f"not readable: {', '.join(unread[:_NAMED])}", "they are not collected: Partial", cure)
-    if gone := [each for each in expected_folders(block) if not os.path.lexists(block.root / each)]:
+    if gone := [each for each in required_folders(block) if not os.path.lexists(block.root / each)]:
         cure = 'correct the name in folders, or may_be_missing = ["folders"]'
         return loss(f"folders that are not there: {', '.join(gone)}", "a needed collector loses them: Partial", cure)
     empty = [each for each, (those, _) in matches.items() if not those]
@@ -172,7 +174,8 @@ def check_files(target: CheckTarget) -> Finding:
     if needed_names and not block.containers:
         cure = "correct the patterns, or name the collector in may_be_missing"
         return loss(f"patterns that match nothing: {summary}", "a needed collector finds nothing: Partial", cure)
-    return sound(f"{len(names)} files; patterns that match nothing: {summary}")
+    line = in_a_line(survey(target.files_target).remainders)
+    return sound("; ".join(filter(None, (f"{len(names)} files; patterns that match nothing: {summary}", line))))
 
 
 def check_models(target: CheckTarget) -> Finding:

@@ -25,6 +25,8 @@ SEGMENT: Final = "custody.jsonl"
 """The chained custody log: whole in an incident's folder, a segment in sealed evidence and in each record."""
 COVERAGE: Final = "coverage.json"
 """In sealed evidence: what each collector was to get, what it got, and what is missing and why."""
+NOT_TAKEN: Final = "not_taken.json"
+"""In sealed evidence: what of the root no collector took, and why."""
 MODELS: Final = "models.json"
 """In sealed evidence: the judgement of each model."""
 VERDICT: Final = "verdict.json"
@@ -48,6 +50,7 @@ CONTAINERS: Final = "containers"
 UNITS: Final = "units"
 SNAPSHOT_FOLDERS: Final = ("models", "artifacts", "logs")
 FOLDERS: Final = "folders"  # the block's field, and the collector of what no pattern names in them
+CODE: Final = "code"  # the collector of what no pattern or folder names in the root
 
 
 def _segment(raw: bytes) -> str:

@@ -1,0 +1,221 @@
+"""Find what lies in the root and no pattern or folder of the block names: what to copy, and what is left and why."""
+
+import errno
+import os
+import re
+import stat
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tasks.acquisition.matching import build_loss, find_names
+from tasks.custody.evidence.acquisition import Loss
+from tasks.custody.evidence.keys import FOLDERS, SNAPSHOT_FOLDERS, quote
+from tasks.custody.models.inspection import is_named_as_model
+from tasks.custody.visible import visible
+from tasks.system.open_beneath import folder_below
+
+MOST_FILES: Final = 5_000
+LARGEST: Final = 16 << 20
+MOST_ENTRIES: Final = 100_000
+_SHOWN: Final = 5
+_ROWS: Final = 1_000
+_SECONDS: Final = 10.0
+_ENVIRONMENT: Final = ("pyvenv.cfg", "conda-meta")
+_VERSIONS: Final = frozenset({".git", ".hg", ".svn"})
+_CACHES: Final = re.compile(r"__pycache__|\.?cache|\..*_cache|node_modules|\.(tox|nox|eggs|ipynb_checkpoints)")
+_TOPS: Final = {
+    "data": "data, of which datasets.json has names and digests as far as they are known",
+    **dict.fromkeys(SNAPSHOT_FOLDERS, "no pattern names it, nor does `folders`"),
+}
+_KEYS: Final = re.compile(
+    r"\.env(\..*|rc)?|.*\.(env|pem|key|p12|pfx|jks|keystore|gpg|kdbx)|id_(rsa|dsa|ecdsa|ed25519).*|\.(netrc|pgpass|npmrc|pypirc)"
+    r"|(.*[._-])?(secrets?|tokens?|credentials?|passw(or)?ds?|htpasswd|headers)([._-](?!py$).*)?",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Remainder:
+    """A file, or a whole folder (its name ends in a slash), that is left where it lies.
+
+    Unless `complete` it has more files than these: the walk ended before. `reproducible` is what can be made again.
+    """
+
+    name: bytes
+    files: int
+    size: int
+    reason: str
+    complete: bool = True
+    reproducible: bool = False
+
+
+@dataclass
+class RootWalk:
+    """The walk through one root: `names` to copy, the `remainders`, and the `losses` of what may not be read."""
+
+    root: bytes
+    globs: Mapping[str, Sequence[str]]
+    apart: Iterable[str] = ()
+    others: Sequence[str] = ()
+    seconds: float = _SECONDS
+    names: list[bytes] = field(default_factory=list)
+    remainders: list[Remainder] = field(default_factory=list)
+    losses: list[Loss] = field(default_factory=list)
+    _entries_left: int = field(default_factory=lambda: MOST_ENTRIES)
+    _until: float = 0.0
+    _device: int = 0
+    _apart: frozenset[bytes] = frozenset()
+    _others_names: frozenset[bytes] = frozenset()
+    _whole: frozenset[bytes] = frozenset()
+
+    def walk(self) -> "RootWalk":
+        """Walk once; no link is followed, no other file system entered, nothing read but names and sizes."""
+        self._until = time.monotonic() + self.seconds
+        self._device = os.stat(self.root).st_dev
+        self._apart = frozenset(map(os.fsencode, self.apart))
+        patterns = [*self.others, *(each for name, globs in self.globs.items() if name != FOLDERS for each in globs)]
+        self._others_names = frozenset(find_names(self.root, patterns)[0])
+        self._whole = frozenset(map(os.fsencode, self.globs[FOLDERS]))
+        folders = [b""]
+        while folders:
+            folders += reversed(list(self._look(folders.pop())))
+        return self
+
+    def _look(self, at: bytes) -> Iterator[bytes]:
+        """Yield the folders to look into."""
+        if self._over():
+            self.remainders.append(
+                Remainder(at + b"/", 0, 0, "not looked into: the walk had reached its limit", complete=False)
+            )
+            return
+        try:
+            entries = self._list(at)
+        except OSError as error:
+            self.losses.append(build_loss(at, error))
+            return
+        for name, status in entries:
+            if name in self._others_names or os.path.join(os.path.realpath(self.root), name) in self._apart:
+                continue
+            if not stat.S_ISDIR(status.st_mode):
+                self._file(name, status)
+            elif not at and name in self._whole:
+                continue
+            elif reason := self._why_whole(name, status):
+                self._count(name, *reason)
+            else:
+                yield name
+
+    def _list(self, at: bytes) -> list[tuple[bytes, os.stat_result]]:
+        with folder_below(self.root, at) as (folder, real):
+            if os.path.normpath(at or b".") != real:  # a link by now
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            entries = []
+            for name in sorted(os.listdir(b"/proc/self/fd/%d" % folder)):
+                with suppress(FileNotFoundError):
+                    status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                    entries.append((os.path.join(at, name), status))
+        self._entries_left -= len(entries)
+        return entries
+
+    def _over(self) -> bool:
+        return self._entries_left <= 0 or time.monotonic() > self._until
+
+    def _file(self, name: bytes, status: os.stat_result) -> None:
+        last, size = os.fsdecode(os.path.basename(name)), status.st_size
+        if stat.S_ISLNK(status.st_mode):
+            self.remainders.append(Remainder(name, 1, 0, f"a link{_target(self.root, name)}, which is not followed"))
+        elif not stat.S_ISREG(status.st_mode):
+            self.remainders.append(Remainder(name, 1, 0, "a socket, a pipe or a device, which has no content"))
+        elif _KEYS.fullmatch(last):
+            self.remainders.append(Remainder(name, 1, size, "withheld unread: by its name it may hold a secret"))
+        elif is_named_as_model(last):
+            self.remainders.append(Remainder(name, 1, size, "a model by its name, which `models` does not name"))
+        elif size > LARGEST:
+            self.remainders.append(
+                Remainder(name, 1, size, f"above the {LARGEST >> 20} MiB that a file may have unnamed")
+            )
+        elif len(self.names) >= MOST_FILES:
+            self.remainders.append(
+                Remainder(name, 1, size, f"after the first {MOST_FILES} files that no pattern names")
+            )
+        else:
+            self.names.append(name)
+
+    def _why_whole(self, name: bytes, status: os.stat_result) -> tuple[str, bool] | None:
+        """Return why a folder is left whole, and whether it can be made again; None if it is looked into."""
+        top, last = b"/" not in name, os.fsdecode(os.path.basename(name))
+        if status.st_dev != self._device:
+            return "another file system", False
+        if last in _VERSIONS:
+            return "version control: the collector git tells commit and changes", True
+        if _CACHES.fullmatch(last):
+            return "a cache, by its name", True
+        if any(os.path.lexists(os.path.join(self.root, name, each.encode())) for each in _ENVIRONMENT):
+            return "a virtual environment: the collector packages lists it", True
+        reason = _TOPS.get(last, "") if top else ""
+        return (reason, False) if reason else None
+
+    def _count(self, name: bytes, reason: str, reproducible: bool) -> None:  # noqa: FBT001  one pair with the reason
+        files = size = 0
+        folders, unreadable = [name], False
+        while folders and not self._over():
+            try:
+                entries = self._list(folders.pop())
+            except OSError:
+                unreadable = True
+                continue
+            folders += [each for each, status in entries if stat.S_ISDIR(status.st_mode)]
+            rest = [
+                status.st_size
+                for each, status in entries
+                if not (stat.S_ISDIR(status.st_mode) or each in self._others_names)
+            ]
+            files, size = files + len(rest), size + sum(rest)
+        complete = not (folders or unreadable)
+        if files or not complete:
+            self.remainders.append(Remainder(name + b"/", files, size, reason, complete, reproducible))
+
+
+def _target(root: bytes, name: bytes) -> str:
+    with suppress(OSError):
+        return f" to {quote(os.readlink(os.path.join(root, name)))}"
+    return ""
+
+
+def document(remainders: Sequence[Remainder]) -> dict[str, Any]:
+    """Return the content of not_taken.json: a row for each file and whole folder; of very many the first."""
+    rows = [
+        {"name": quote(each.name), "files": each.files, "bytes": each.size, "reason": each.reason}
+        | ({} if each.complete else {"counted": "not counted to its end"})
+        for each in _sort(remainders)
+    ]
+    more = _sort(remainders)[_ROWS:]
+    rest = {"more": {"rows": len(more), "files": sum(e.files for e in more), "bytes": sum(e.size for e in more)}}
+    return {"not_taken": rows[:_ROWS], **(rest if more else {})}
+
+
+def in_a_line(remainders: Sequence[Remainder]) -> str:
+    """Return what is left in one line: files, then whole folders, what can be made again last. Empty if nothing is."""
+    rows = _sort(remainders)
+    folders = [each for each in rows if each.name.endswith(b"/")]
+    files = [visible(os.fsdecode(each.name)) for each in rows if not each.name.endswith(b"/")]
+    parts = [f"{_number(len(files))} ({', '.join(files[:_SHOWN])}{' …' * bool(files[_SHOWN:])})"] if files else []
+    parts += [_words(each) for each in folders[:_SHOWN]]
+    parts += [f"{len(folders) - _SHOWN} more in not_taken.json"] if folders[_SHOWN:] else []
+    return f"not taken 未採取: {', '.join(parts)}; name what is needed in artifacts, models or folders" if parts else ""
+
+
+def _words(folder: Remainder) -> str:
+    more = "" if folder.complete else ", not counted to its end"
+    return f"{visible(os.fsdecode(folder.name))} {_number(folder.files)} {folder.size:,} bytes{more}"
+
+
+def _number(files: int) -> str:
+    return f"{files} file{'s'[: files != 1]}"
+
+
+def _sort(remainders: Sequence[Remainder]) -> list[Remainder]:
+    return sorted(remainders, key=lambda each: (each.reproducible, each.name.endswith(b"/"), each.name))

@@ -1,0 +1,59 @@
+"""Collect what no pattern or folder of the block names: code and configuration. Name what is left, and why.
+
+Nobody asked for these files, so what may hold a secret is withheld, whatever the block says of the files that it names.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from tasks.acquisition.acquire import owners_of, take
+from tasks.acquisition.collector import MIB, Collector, FunctionItems, FunctionOutput, Item, Taken, Target
+from tasks.acquisition.copying import Copying
+from tasks.acquisition.remainder import Remainder, RootWalk, document, in_a_line
+from tasks.acquisition.room import Room
+from tasks.acquisition.searching import is_sensitive, withhold
+from tasks.collectors.lockfiles import PATTERNS
+from tasks.custody.evidence.acquisition import Loss, Outcome
+from tasks.custody.evidence.keys import CODE, NOT_TAKEN, unquote
+from tasks.custody.store.manifest import canonical
+
+
+def survey(target: Target) -> RootWalk:
+    """Walk through the root, by names and sizes alone."""
+    walk = RootWalk(target.root.encode(errors="surrogateescape"), target.globs, target.apart, PATTERNS)
+    return walk.walk()
+
+
+def gather(target: Target, folder: Path) -> Iterator[Item]:
+    """Copy what may be copied, then write what is left, and tell it in one line."""
+    walk, room = survey(target), Room.of(target, folder)
+    remainders = [*walk.remainders, *(Remainder(unquote(each.source), 1, 0, each.reason) for each in walk.losses)]
+    yield from walk.losses
+    copying = Copying(walk.root, room, max(0, target.limit - MIB), owners_of(target), searched=None)
+    for name in walk.names:
+        match copying.take(name):
+            case Taken() as item if is_sensitive(item.search):
+                remainders.append(Remainder(name, 1, item.file.size, withhold(item, folder).reason))
+            case Taken() as item:
+                yield item
+            case Loss() as loss:
+                remainders.append(Remainder(name, 1, 0, loss.reason))
+                if loss.outcome in {Outcome.DENIED, Outcome.FAILED}:
+                    yield loss
+    rest = replace(target, limit=min(target.limit, copying.limit + MIB))
+    yield from take([FunctionOutput(lambda _: canonical(document(remainders)), NOT_TAKEN)], rest, folder)
+    if line := in_a_line(remainders):
+        yield Loss(NOT_TAKEN, Outcome.WITHHELD, line)
+
+
+COLLECTOR = Collector(
+    name=CODE,
+    answers="From which code and configuration did it run, and what of its folder was not taken?",
+    order=66,
+    sources=(FunctionItems(gather, NOT_TAKEN),),
+    needed=True,
+    deadline=300.0,
+    stalled=60.0,
+    limit=64 * MIB,
+)

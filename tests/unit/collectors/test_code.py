@@ -1,0 +1,147 @@
+"""What no pattern names in the root is saved or named: no byte of it is passed over in silence."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.acquisition import remainder
+from tasks.acquisition.remainder import Remainder, RootWalk, document, in_a_line
+from tasks.custody.evidence.acquisition import Evidence, Outcome
+from tasks.custody.evidence.keys import NOT_TAKEN
+from tasks.evidence.collect import collect
+from tasks.runtime.context import RunContext
+from tests.support.run_context import case_of, made
+from tests.support.workloads import SmallWorkload
+
+GLOBS = {"logs": ["logs/*.log"], "artifacts": [], "models": ["best.joblib"], "folders": ["models"]}
+SECRET = 'password = "Zq7canaryX"\n'
+TREE = {
+    "app.py": "serve()\n",
+    "src/features.py": "def f(): ...\n",
+    "conf/prod.yaml": "rate: 3\n",
+    ".hidden/settings.ini": "[a]\n",
+    "gunicorn.conf.py": "workers = 2\n",
+    ".env": "TOKEN=1\n",
+    "token.txt": "abc\n",
+    "conf/headers.json": "{}\n",
+    "settings.py": SECRET,
+    "old.joblib": "no pattern names it",
+    "best.joblib": "a model that a pattern names",
+    "models/a.bin": "a named folder",
+    "logs/a.log": "a pattern names it",
+    "logs/a.txt": "no pattern names it",
+    "requirements.txt": "scikit-learn\n",
+    "data/train.csv": "1,2\n",
+    ".git/HEAD": "ref\n",
+    "venv/pyvenv.cfg": "",
+    "venv/lib/x.py": "x\n",
+    ".cache/x": "x\n",
+    "src/__pycache__/features.pyc": "x\n",
+}
+SAVED = {"app.py", "src/features.py", "conf/prod.yaml", ".hidden/settings.ini", "gunicorn.conf.py"}
+BY_OTHERS = {"best.joblib", "models/a.bin", "logs/a.log", "requirements.txt"}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for name, text in TREE.items():
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).write_text(text)
+    return tmp_path / "root"
+
+
+def walked(root: Path, **more: Any) -> RootWalk:
+    return RootWalk(os.fsencode(root), GLOBS, others=("requirements*.txt",), **more).walk()
+
+
+def left_of(walk: RootWalk) -> dict[str, Remainder]:
+    return {os.fsdecode(each.name): each for each in walk.remainders}
+
+
+@pytest.fixture
+def context(root: Path) -> Iterator[RunContext]:
+    with SmallWorkload(root) as small, case_of(small.block(**GLOBS)) as context:
+        yield context
+
+
+def test_every_file_is_copied_or_named_alone_or_by_a_folder_above_it(context: RunContext) -> None:
+    found: Evidence = made(collect.fn(context, "code"))
+    told = json.loads((context.directory.locate(1, found.files[-1])).read_bytes())["not_taken"]
+    saved = {file.path for file in found.files if file.source}
+    assert saved >= SAVED
+    assert not saved & BY_OTHERS
+    for name in TREE.keys() - SAVED - BY_OTHERS:
+        assert any(name == row["name"] or (row["name"][-1] == "/" and name.startswith(row["name"])) for row in told)
+    assert not found.lost
+    assert found.outcome is Outcome.COLLECTED
+    assert [loss.source for loss in found.losses] == [NOT_TAKEN]
+
+
+def test_no_secret_goes_along_though_nobody_asked_for_the_file(context: RunContext) -> None:
+    found: Evidence = made(collect.fn(context, "code"))
+    kept = b"".join(context.directory.locate(1, file).read_bytes() for file in found.files)
+    assert b"Zq7canaryX" not in kept
+    assert b"TOKEN=1" not in kept
+    rows = {row["name"]: row["reason"] for row in json.loads(kept[kept.rindex(b'{\n  "not_taken"') :])["not_taken"]}
+    assert rows["settings.py"].startswith("withheld: value of a secret-looking name in line 1; 24 bytes, sha256 ")
+    assert rows[".env"].startswith("withheld unread")
+
+
+def test_whole_folders_are_counted_and_what_is_usual_comes_last_in_the_line(root: Path) -> None:
+    walk = walked(root)
+    left = left_of(walk)
+    assert (left["venv/"].files, left["data/"].size, left["logs/"].files) == (2, 4, 1)
+    line = in_a_line([*walk.remainders])
+    assert line.startswith(
+        "not taken 未採取: 4 files (.env, conf/headers.json, old.joblib, token.txt), data/ 1 file 4 bytes, logs/ 1 file"
+    )
+    assert "venv/ 2 files" in in_a_line([left["venv/"], left["data/"]])
+    assert "1 more in not_taken.json" in line
+    assert in_a_line([]) == ""
+
+
+def test_a_walk_that_ends_early_says_so_and_goes_on_to_name_what_it_has_not_seen(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remainder, "MOST_ENTRIES", 20)
+    left = left_of(walked(root))
+    unseen = [each for each in left.values() if not each.complete]
+    assert unseen
+    assert "not counted to its end" in in_a_line(unseen)
+    rows = document(unseen)["not_taken"]
+    assert {row["counted"] for row in rows} == {"not counted to its end"}
+
+
+@pytest.mark.parametrize(("bound", "value", "words"), [("MOST_FILES", 2, "after the first 2"), ("LARGEST", 9, "above")])
+def test_what_exceeds_a_bound_is_named(
+    root: Path, monkeypatch: pytest.MonkeyPatch, bound: str, value: int, words: str
+) -> None:
+    monkeypatch.setattr(remainder, bound, value)
+    walk = walked(root)
+    beyond = {each.name for each in walk.remainders if each.reason.startswith(words)}
+    assert beyond
+    assert {os.fsencode(name) for name in SAVED} <= beyond | {*walk.names}
+
+
+def test_nothing_outside_the_root_nor_our_own_is_read_or_named(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/private").write_text("x")
+    (root / "out").symlink_to(tmp_path / "outside")
+    (root / "evidence").mkdir()
+    (root / "evidence/x.json").write_text("{}")
+    os.mkfifo(root / "pipe")
+    walk = walked(root, apart=[str(root / "evidence")])
+    left = left_of(walk)
+    assert left["out"].reason.startswith("a link to ")
+    assert "no content" in left["pipe"].reason
+    assert not [name for name in [*map(os.fsencode, left), *walk.names] if b"private" in name or b"evidence" in name]
+
+
+def test_of_very_many_rows_the_rest_is_added_up() -> None:
+    told = document([Remainder(b"f%d" % at, 1, 2, "why") for at in range(1_200)])
+    assert len(told["not_taken"]) == 1_000
+    assert told["more"] == {"rows": 200, "files": 200, "bytes": 400}
