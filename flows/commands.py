@@ -478,16 +478,23 @@ def deploy(  # noqa: PLR0913  its options
     return deploy_by_hand(file, Wanted(name, store, pool, engine, notify))
 
 
-@app.command(help_epilogue=_examples("install /etc/evacuation/evacuation.toml", "install evacuation.toml --dry-run"))
-def install(workload: WorkloadFile, /, *, server: bool = False, dry_run: bool = False) -> int:
+@app.command(
+    help_epilogue=_examples(
+        "install /etc/evacuation/evacuation.toml", "install evacuation.toml --dry-run", "install w.toml --declare"
+    )
+)
+def install(workload: WorkloadFile, /, *, server: bool = False, declare: bool = False, dry_run: bool = False) -> int:
     """Install worker, guard and nightly doctor as systemd units on the workload's host. Run it again after an upgrade.
 
     Args:
         server: Install a Prefect server on this host too.
+        declare: Only write what root declares of the workload, as where systemd has not booted.
         dry_run: Print the units and commands; change nothing.
     """
-    from tasks.cli.install import install_by_hand
+    from tasks.cli.install import declare_by_hand, install_by_hand
 
+    if declare:
+        return declare_by_hand(workload, dry_run=dry_run)
     return install_by_hand(workload, server=server, dry_run=dry_run)
 
 
