@@ -124,7 +124,7 @@ def uninstall_by_hand() -> int:
     _require_over(instances)
     places = (_SETTINGS, PASSWORD, PROFILE, *sorted(FOLDER.glob("*.toml")), *sorted(_SYSTEM.glob("evacuation*")))
     found = [path for path in places if path.is_file()]
-    ours = {path.name for path in found if is_stamp_all(path.read_text())}
+    ours = {path.name for path in found if is_stamped(path.read_text())}
     units = [name for name in (_WORKER, _SERVER, *instances) if re.sub(r"@.*\.", "@.", name) in ours]
     if units:
         _tell(["systemctl", "disable", "--now", *units])
