@@ -103,7 +103,7 @@ PROVEN: Final = Ending(
     completed=True,
     means="An audit: nothing contradicts the incident's documents, each is signed by an allowed signer, or covered by "
     "a later closing that is, and all that they name is there",
-    then="Keep its report",
+    then="Keep what the audit has printed; `--json` is for a file",
 )
 BROKEN: Final = Ending(
     "Broken",

@@ -110,6 +110,11 @@ def test_an_empty_store_holds_no_incident(tmp_path: Path, capsys: pytest.Capture
     assert capsys.readouterr().out == "no incidents\n"
 
 
+def test_an_id_that_is_not_whole_is_refused_by_what_an_audit_can_do(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="Copy the whole id of the one that is meant"):
+        invoke(["audit", f"{tmp_path}/", "IR-2026"])
+
+
 @pytest.mark.parametrize("typed", ["{}", "./kept", "{}/"])
 def test_the_folder_of_a_store_is_the_store_and_needs_no_server(
     typed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
