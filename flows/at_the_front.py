@@ -13,7 +13,7 @@ from tasks.custody.visible import visible
 from tasks.host.process.process import process_line
 from tasks.prestart.freeze import defer_signals, freeze_described, members_described
 from tasks.prestart.journal import thaw_again
-from tasks.system.file_here import meant
+from tasks.system.file_here import resolve_argument
 from tasks.system.priority import give_way, take_priority
 from tasks.system.time_limit import before_the_freeze, time_limit
 
@@ -39,14 +39,14 @@ def at_the_front(freeze: tuple[str, str, str | None] | None) -> Iterator[None]:
         try:
             if freeze:
                 with defer_signals(), before_the_freeze():
-                    typed, store, incident = freeze
-                    workload, told = meant(typed)
-                    _show(iter([told] if told else []))
+                    argument, store, incident = freeze
+                    workload, note = resolve_argument(argument)
+                    _show(iter([note] if note else []))
                     fields = _fields(workload, "workload")
                     goes_to = _fields(store or place(workload)[0], "store")  # without one the run is refused
                     if Path(workload).is_dir():
                         _show(_taken_for(fields, goes_to))
-                    elif typed == HERE:
+                    elif argument == HERE:
                         _show(_to_freeze(fields))
                     early = freeze_described(fields, incident)
             yield

@@ -133,7 +133,7 @@ def _print_result(  # noqa: PLR0913  all that it prints
     if isinstance(reason := state.result(raise_on_failure=False), EvacuationError):
         raise reason
     dry = _dry_record(known, str(state.message)) if state.name == "DryRun" else None
-    code = EXIT_CODES.get(str(state.name), EXIT_CODES["Failed"]) if dry is None else foretold(dry)
+    code = EXIT_CODES.get(str(state.name), EXIT_CODES["Failed"]) if dry is None else exit_code_of(dry)
     stands = look(
         known.workload, LinuxHost(known.workload.api_port, root=known.workload.root), Called(names["workload"], *files)
     )
@@ -191,7 +191,7 @@ def _plan(record: Path) -> list[str]:
     return (record / PLAN_FILE).read_text().splitlines() if (record / PLAN_FILE).exists() else []
 
 
-def foretold(record: Path) -> int:
+def exit_code_of(record: Path) -> int:
     """Return the exit code of a dry run by its record: 0 only if the real run would end Verified, whatever happens."""
     from tasks.custody.incident.verdict import Word
 

@@ -10,7 +10,7 @@ from cyclopts import App, CycloptsError, Parameter
 from tasks.cli.output import command, refuse
 from tasks.custody.incident.description import FILE, HERE, URL, place, workload_folder
 from tasks.custody.visible import say
-from tasks.system.file_here import meant
+from tasks.system.file_here import resolve_argument
 from tasks.system.installation import KEY, NAME, version
 
 WorkloadFile = Annotated[
@@ -78,9 +78,9 @@ def invoke(words: Sequence[str]) -> int:
     if "workload" in bound.arguments:
         from flows.cli import to_freeze
 
-        bound.arguments["workload"], told = meant(bound.arguments["workload"])
-        if told and to_freeze(words) is None:  # else it was said before the freeze
-            say(told, error=True)
+        bound.arguments["workload"], note = resolve_argument(bound.arguments["workload"])
+        if note and to_freeze(words) is None:  # else it was said before the freeze
+            say(note, error=True)
     bound.arguments.update({name: _from_here(name, value) for name, value in bound.arguments.items()})
     os.chdir("/")  # Prefect would take settings, and code by way of them, from files in the folder where one stands
     done: object = called(*bound.args, **bound.kwargs)

@@ -89,7 +89,9 @@ def look_at(root: Path) -> Found:
     _name_units(found, roster, there)
     containers = _name_containers(found, host, roster)
     if not found.port:
-        found.missing["api_command"] = f"nothing listens here{_unseen(host, roster)}: start the API, and run this again"
+        found.missing["api_command"] = (
+            f"nothing listens here{_describe_unseen(host, roster)}: start the API, and run this again"
+        )
     _name_files(found)
     _name_the_rest(found, roster_now(host, WorkloadFields(**found.fields), containers))
     return found
@@ -190,18 +192,18 @@ def _name_containers(found: Found, host: Host, roster: Roster) -> list[str]:
     return inside
 
 
-def _unseen(host: Host, roster: Roster) -> str:
+def _describe_unseen(host: Host, roster: Roster) -> str:
     """Return the ports that may be the API's although no process of the folder is seen to listen; empty if none."""
     ports = {port: f"of user {user}, whose process cannot be seen" for port, user in unseen_listeners().items()}
     for each in roster.snapshot.values():
         if each.container or program(each) in _PROXIES:
-            whose = (
+            owner = (
                 f"of process {each.pid}, {f'in container {each.container[:12]}' if each.container else program(each)}"
             )
-            ports |= dict.fromkeys(host.ports([each.identity]), whose)
-    told = "; ".join(f"{port} {whose}" for port, whose in [*sorted(ports.items())][:MOST])
+            ports |= dict.fromkeys(host.ports([each.identity]), owner)
+    listed = "; ".join(f"{port} {owner}" for port, owner in [*sorted(ports.items())][:MOST])
     cure = "If one is the API's, run this again as root, or with DOCKER_HOST set to its engine; else"
-    return f" as far as can be seen, but ports do: {told}. {cure}" if told else ""
+    return f" as far as can be seen, but ports do: {listed}. {cure}" if listed else ""
 
 
 def _name_files(found: Found) -> None:

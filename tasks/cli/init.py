@@ -43,8 +43,8 @@ def init_by_hand(root: Path, output: Path) -> int:
     workloads({"workload": {(name := name_for(root)): {"root": str(root)}}})
     if (found := look_at(root)).port:
         _describe_contract(found)
-    if refused := why_undeclared(root):
-        found.missing["root"] = refused
+    if reason := why_undeclared(root):
+        found.missing["root"] = reason
     text = compose_file(name, found, _known_store())
     workloads(tables(str(output), text))  # by the rules of the block
     with _new(output), open(output, "x", opener=_private) as file:

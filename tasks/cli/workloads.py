@@ -33,7 +33,7 @@ def show_status(text: str, *, as_json: bool) -> int:
             "file": called.file,
             "host": workload.host,
             "root": str(workload.root),
-            "refused": _refused(workload),
+            "refused": _why_refused(workload),
             **asdict(stands),
         }
         for called, (workload, stands) in found.items()
@@ -98,11 +98,11 @@ def _elsewhere(workload: WorkloadFields) -> list[str]:
 
 def _before(workload: WorkloadFields) -> list[str]:
     """Return what a person has to know before the state itself."""
-    why = _refused(workload)
+    why = _why_refused(workload)
     return [*_elsewhere(workload), *([f"refused   {why}"] if why else [])]
 
 
-def _refused(workload: WorkloadFields) -> str:
+def _why_refused(workload: WorkloadFields) -> str:
     return why_undeclared(workload.root) if workload.host == socket.gethostname() else ""
 
 

@@ -16,7 +16,7 @@ from tasks.custody.evidence.redact import redact, redact_command
 from tasks.custody.visible import visible
 from tasks.host.process.process import Process, process_line
 from tasks.host.process.program import SHELLS, program, quotes
-from tasks.host.process.source import given_nothing
+from tasks.host.process.source import is_bare
 from tasks.host.process.suspect import excuse_for
 from tasks.host.unit.drop_in import is_down
 
@@ -200,7 +200,7 @@ def _judge_shell(
 
 def is_prompt(process: Process, typed: Collection[Identity]) -> bool:
     """Return whether a shell was given neither script nor command, reads from a terminal, and is no subshell."""
-    return not process.forked and process.identity in typed and given_nothing(process.command)
+    return not process.forked and process.identity in typed and is_bare(process.command)
 
 
 def names_of(process: Process) -> frozenset[str]:

@@ -10,7 +10,7 @@ FILE_HERE: Final = "evacuation.toml"
 """As `evacuation init` calls it."""
 
 
-def meant(text: str) -> tuple[str, str]:
+def resolve_argument(text: str) -> tuple[str, str]:
     """Return what the argument of a command means, and what a person is told of it; nothing of what was named.
 
     Where nothing was named it is the file of the current folder, if it is ours alone: in the workload's own folder its

@@ -220,7 +220,7 @@ def _matches_elsewhere(case: _Case) -> Judgement | None:
     if apart and not _unread(case):
         return Judgement(Kind.TOLD, "the block's user or port says that it is another's")
     if doubt := _doubt(case):
-        return _suspect(case, f"{doubt}{_whose(case)}")
+        return _suspect(case, f"{doubt}{_describe_owner(case)}")
     return Judgement(Kind.TOLD, "another workload: program and script lie elsewhere")
 
 
@@ -325,7 +325,7 @@ def _doubt(case: _Case) -> str:
     return ""
 
 
-def _whose(case: _Case) -> str:
+def _describe_owner(case: _Case) -> str:
     """Return where a process of which nothing ties it to the root works, and as whom; empty of one that names the root.
 
     It counts as alive all the same; but nobody is to end another's process because its command line matches.

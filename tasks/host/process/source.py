@@ -103,11 +103,11 @@ def may_restart(snapshot: Mapping[int, Process], process: Process) -> bool:
     if not may_be_ended(process) or not _BUILDERS.isdisjoint(names):
         return False
     if quotes(process):
-        return program(process) in SHELLS and not given_nothing(process.command)
+        return program(process) in SHELLS and not is_bare(process.command)
     return True
 
 
-def given_nothing(command: Sequence[str]) -> bool:
+def is_bare(command: Sequence[str]) -> bool:
     """Return whether a shell was given neither a script nor commands, as a person's is."""
     words = [word for before, word in pairwise(command) if before not in _TAKES_A_WORD]
     return all(word.startswith(("-", "+")) for word in words)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.by_hand import foretold
+from flows.by_hand import exit_code_of
 from tasks.custody.evidence.keys import VERDICT
 from tasks.custody.incident.ending import ENDINGS
 from tasks.custody.incident.exit_codes import EXIT_CODES, INCOMPLETE, INTERRUPTED, NOT_AS_WANTED, REFUSED
@@ -48,7 +48,7 @@ def test_a_dry_run_has_code_0_only_if_the_real_run_would_end_verified(
 ) -> None:
     if verdict:
         (tmp_path / VERDICT).write_text(json.dumps({"verdict": verdict}))
-    assert foretold(tmp_path) == code
+    assert exit_code_of(tmp_path) == code
     assert NOT_AS_WANTED not in {*EXIT_CODES.values(), INCOMPLETE, REFUSED, INTERRUPTED}
 
 
