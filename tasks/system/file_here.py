@@ -21,4 +21,7 @@ def resolve_argument(text: str) -> tuple[str, str]:
         return text, ""
     if place := find_exposure(path):
         return text, f"not read 読み込まない: {path}, for {place} can be changed by another account; to use it, name it"
-    return FILE_HERE, f"no file named ファイル指定なし: {path} is taken 使用"
+    return (
+        FILE_HERE,
+        f"no file named ファイル指定なし: {path} is taken 使用; for the runbook's defaults name {path.parent}",
+    )

@@ -209,7 +209,7 @@ def test_a_file_of_ours_that_lies_there_is_taken_and_said_before_the_freeze(
     assert frozen == [{"root": str(folder)}]
     assert ran[0][1] == str(lying)
     told = capfd.readouterr().err.splitlines()
-    assert told[0] == f"no file named ファイル指定なし: {lying} is taken 使用"
+    assert told[0] == f"no file named ファイル指定なし: {lying} is taken 使用; for the runbook's defaults name {folder}"
     assert told[1].endswith("0 processes")
     assert len(told) == 2, "it is said once"
 
