@@ -204,7 +204,9 @@ def _validate(cls: type[M], kind: str, name: str, fields: dict[str, Any]) -> M:
 
 def complaints(error: ValidationError) -> str:
     """Return what is wrong with each field, in one line."""
-    return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+    each = ((".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")) for item in error.errors())
+    text = "; ".join(f"{where}: {what}" if where else what for where, what in each)
+    return text.replace("Nothing was saved. ", "")  # whoever refuses says what was touched
 
 
 def _require_known(cls: type[BaseModel], kind: str, name: str, fields: dict[str, Any]) -> None:

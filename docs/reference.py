@@ -22,7 +22,7 @@ from tasks.custody.evidence import keys
 from tasks.custody.incident.action import MEANINGS
 from tasks.custody.incident.deployment_names import full_name
 from tasks.custody.incident.ending import ENDINGS, OF_PREFECT, Ending
-from tasks.custody.incident.exit_codes import EXIT_CODES, INCOMPLETE, INTERRUPTED, REFUSED
+from tasks.custody.incident.exit_codes import EXIT_CODES, INCOMPLETE, INTERRUPTED, NOT_AS_WANTED, REFUSED
 from tasks.runtime.step import Step
 from tasks.system.installation import NAME
 
@@ -88,7 +88,12 @@ def commands() -> Chapter:
 
 def exit_codes() -> Chapter:
     """What the commands end with."""
-    shared = ((INCOMPLETE, "not everything was done"), (REFUSED, _REFUSED), (INTERRUPTED, _INTERRUPTED))
+    shared = (
+        (INCOMPLETE, "not everything was done"),
+        (REFUSED, _REFUSED),
+        (NOT_AS_WANTED, "`DryRun`, and the real run would not end `Verified`, or might not"),
+        (INTERRUPTED, _INTERRUPTED),
+    )
     named = [(code, f"`{name}`") for name, code in EXIT_CODES.items()] + list(shared)
     rows = [
         (f"`{code}`", ", ".join(told for each, told in named if each == code))

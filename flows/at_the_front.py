@@ -8,11 +8,12 @@ from pathlib import Path
 from select import PIPE_BUF, select
 from typing import Any, Final, NoReturn
 
-from tasks.custody.incident.description import one, place, read_description
+from tasks.custody.incident.description import HERE, one, place, read_description
 from tasks.custody.visible import visible
 from tasks.host.process.process import process_line
 from tasks.prestart.freeze import defer_signals, freeze_described, members_described
 from tasks.prestart.journal import thaw_again
+from tasks.system.file_here import resolve_argument
 from tasks.system.priority import give_way, take_priority
 from tasks.system.time_limit import before_the_freeze, time_limit
 
@@ -26,7 +27,7 @@ _WIDTH: Final = 120
 def at_the_front(freeze: tuple[str, str, str | None] | None) -> Iterator[None]:
     """Run at higher priority; first freeze this workload, for this store and incident, if they are given.
 
-    What a folder without a file is taken for is shown before. Thaws at the end what the body did not take over, because
+    What is taken where no file is named is shown before. Thaws at the end what the body did not take over, because
     the run was refused or failed before its own freeze. Raises KeyboardInterrupt at a signal to end, Refused for an
     unreadable file.
     """
@@ -38,11 +39,15 @@ def at_the_front(freeze: tuple[str, str, str | None] | None) -> Iterator[None]:
         try:
             if freeze:
                 with defer_signals(), before_the_freeze():
-                    workload, store, incident = freeze
+                    argument, store, incident = freeze
+                    workload, note = resolve_argument(argument)
+                    _show(iter([note] if note else []))
                     fields = _fields(workload, "workload")
                     goes_to = _fields(store or place(workload)[0], "store")  # without one the run is refused
                     if Path(workload).is_dir():
                         _show(_taken_for(fields, goes_to))
+                    elif argument == HERE:
+                        _show(_to_freeze(fields))
                     early = freeze_described(fields, incident)
             yield
         finally:
@@ -69,8 +74,11 @@ def _taken_for(fields: Mapping[str, Any], store: Mapping[str, Any]) -> Iterator[
     """Yield what a run without a file evacuates, where to, and which processes it would freeze now."""
     at = f" at {store['endpoint']}" if "endpoint" in store else ""
     yield f"no file ファイル指定なし: {fields['root']}, to {store['bucket']}{at}, by the runbook's defaults"
-    if os.access(unread := Path(fields["root"]) / "evacuation.toml", os.F_OK):
-        yield f"not read 読み込まない: {unread}; to use it, name it: evacuation run evacuation.toml"
+    yield from _to_freeze(fields)
+
+
+def _to_freeze(fields: Mapping[str, Any]) -> Iterator[str]:
+    """Yield which processes a run would freeze now, each with its command."""
     found = members_described(fields)
     yield f"to be frozen 凍結対象: {len(found)} processes"
     yield from (visible(f"  {each.pid}  {process_line(each)}", _WIDTH) for each in found[:_SHOWN])

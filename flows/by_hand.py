@@ -21,7 +21,7 @@ from tasks.custody.errors import EvacuationError
 from tasks.custody.evidence.keys import VERDICT
 from tasks.custody.incident.commands import by_hand
 from tasks.custody.incident.description import place
-from tasks.custody.incident.exit_codes import EXIT_CODES
+from tasks.custody.incident.exit_codes import EXIT_CODES, NOT_AS_WANTED
 from tasks.custody.incident.timeline import FIGURES, requests, took
 from tasks.incident.layout import CUSTODY_LOG, closings
 from tasks.system.atomic_files import caught_lines
@@ -132,11 +132,12 @@ def _print_result(  # noqa: PLR0913  all that it prints
 
     if isinstance(reason := state.result(raise_on_failure=False), EvacuationError):
         raise reason
-    code = EXIT_CODES.get(str(state.name), EXIT_CODES["Failed"])
+    dry = _dry_record(known, str(state.message)) if state.name == "DryRun" else None
+    code = EXIT_CODES.get(str(state.name), EXIT_CODES["Failed"]) if dry is None else exit_code_of(dry)
     stands = look(
         known.workload, LinuxHost(known.workload.api_port, root=known.workload.root), Called(names["workload"], *files)
     )
-    plan = _plan(known, str(state.message)) if state.name == "DryRun" else []
+    plan = _plan(dry) if dry else []
     homes = _homes_of(known, state)
     kept = [] if plan else _evidence_lines(known, homes)
     figures = _figures(homes, state) if verb == "run" else {}
@@ -175,11 +176,28 @@ def _evidence_lines(known: "LocalConfig", homes: Sequence[Path]) -> list[str]:
     return [f"evidence  {home} 証跡, and {store.place}/incidents/{home.name} 保全先" for home in homes]
 
 
-def _plan(known: "LocalConfig", message: str) -> list[str]:
+def _dry_record(known: "LocalConfig", message: str) -> Path:
+    """Return the record of a dry run by its message, which begins with the id; it may be missing."""
     from tasks.incident.directory import find_home
     from tasks.incident.layout import RECORD
-    from tasks.record.dry_run_plan import PLAN_FILE
 
     home = find_home(known.workload, message.partition(":")[0], dry_run=True)
-    plans = sorted(home.glob(f"{RECORD}/*/{PLAN_FILE}"))
-    return plans[-1].read_text().splitlines() if plans else []
+    return next(iter(sorted(home.glob(f"{RECORD}/*"), reverse=True)), home)
+
+
+def _plan(record: Path) -> list[str]:
+    from tasks.record.dry_run_plan import PLAN_FILE
+
+    return (record / PLAN_FILE).read_text().splitlines() if (record / PLAN_FILE).exists() else []
+
+
+def exit_code_of(record: Path) -> int:
+    """Return the exit code of a dry run by its record: 0 only if the real run would end Verified, whatever happens."""
+    from tasks.custody.incident.verdict import Word
+
+    try:
+        verdict = json.loads((record / VERDICT).read_bytes())["verdict"]
+    except FileNotFoundError:
+        return NOT_AS_WANTED
+    sound = verdict["word"] == Word.VERIFIED and not verdict["may_return"]
+    return EXIT_CODES["DryRun"] if sound else NOT_AS_WANTED

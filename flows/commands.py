@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 from tasks.cli.output import command, refuse
-from tasks.custody.incident.description import FILE, HERE, place, workload_folder
+from tasks.custody.incident.description import FILE, HERE, URL, place, workload_folder
+from tasks.custody.visible import say
+from tasks.system.file_here import resolve_argument
 from tasks.system.installation import KEY, NAME, version
 
 WorkloadFile = Annotated[
@@ -16,14 +18,16 @@ WorkloadFile = Annotated[
     Parameter(
         name="WORKLOAD",
         help="TOML file with a [workload.NAME]; FILE:NAME where it has several. Else a folder with src/train.py or "
-        "api/app.py, the current one if left out, by the runbook's defaults, with its store in $S3_BUCKET.",
+        "api/app.py, by the runbook's defaults, with its store in $S3_BUCKET. If left out: evacuation.toml of the "
+        "current folder, if no other account may change it, else that folder.",
     ),
 ]
 StoreName = Annotated[
     str,
     Parameter(
         name="STORE",
-        help="TOML file with a [store.NAME]; FILE:NAME where it has several; s3://BUCKET/PREFIX; or a saved block. "
+        help="TOML file with a [store.NAME]; FILE:NAME where it has several; s3://BUCKET/PREFIX; a folder, with a / in "
+        "its path; or a saved block. "
         "$S3_BUCKET if left out.",
     ),
 ]
@@ -71,6 +75,12 @@ def invoke(words: Sequence[str]) -> int:
         see = f"See: {command(verb, '--help') if verb else command('--help')}"
         return refuse(words, f"{error} Nothing was touched. {see}", see)
     bound.apply_defaults()
+    if "workload" in bound.arguments:
+        from flows.cli import to_freeze
+
+        bound.arguments["workload"], note = resolve_argument(bound.arguments["workload"])
+        if note and to_freeze(words) is None:  # else it was said before the freeze
+            say(note, error=True)
     bound.arguments.update({name: _from_here(name, value) for name, value in bound.arguments.items()})
     os.chdir("/")  # Prefect would take settings, and code by way of them, from files in the folder where one stands
     done: object = called(*bound.args, **bound.kwargs)
@@ -82,6 +92,7 @@ def _from_here(name: str, value: Any) -> Any:
     if isinstance(value, Path):
         return workload_folder(value) if value is _HERE else value.absolute()
     names_file = name == "workload" or (name in {"store", "file"} and place(str(value))[0].endswith(FILE))
+    names_file = names_file or (name == "store" and "/" in str(value) and not str(value).startswith(URL))
     return os.path.abspath(value) if names_file else value  # noqa: PTH100  FILE:NAME is no path
 
 
@@ -478,16 +489,23 @@ def deploy(  # noqa: PLR0913  its options
     return deploy_by_hand(file, Wanted(name, store, pool, engine, notify))
 
 
-@app.command(help_epilogue=_examples("install /etc/evacuation/evacuation.toml", "install evacuation.toml --dry-run"))
-def install(workload: WorkloadFile, /, *, server: bool = False, dry_run: bool = False) -> int:
+@app.command(
+    help_epilogue=_examples(
+        "install /etc/evacuation/evacuation.toml", "install evacuation.toml --dry-run", "install w.toml --declare"
+    )
+)
+def install(workload: WorkloadFile, /, *, server: bool = False, declare: bool = False, dry_run: bool = False) -> int:
     """Install worker, guard and nightly doctor as systemd units on the workload's host. Run it again after an upgrade.
 
     Args:
         server: Install a Prefect server on this host too.
+        declare: Only write what root declares of the workload, as where systemd has not booted.
         dry_run: Print the units and commands; change nothing.
     """
-    from tasks.cli.install import install_by_hand
+    from tasks.cli.install import declare_by_hand, install_by_hand
 
+    if declare:
+        return declare_by_hand(workload, dry_run=dry_run)
     return install_by_hand(workload, server=server, dry_run=dry_run)
 
 

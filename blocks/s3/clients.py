@@ -53,6 +53,10 @@ def boto3_client(session: "boto3.Session", endpoint: str | None, region: str, au
 class _Patient(HTTPConnection):
     """A connection with a short timeout for connecting and a long one for sending; urllib3 has one for both."""
 
+    def __repr__(self) -> str:
+        """Name what it connects to, as urllib3's messages begin with it."""
+        return f"{self.host}:{self.port}"
+
     def connect(self) -> None:
         """Connect within the connection timeout, then set the response timeout."""
         patience, self.timeout = self.timeout, _CONNECT

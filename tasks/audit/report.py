@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from tasks.custody.audit.finding import Audit, AuditFinding, AuditWord, printable
+from tasks.custody.audit.finding import Audit, AuditFinding, AuditWord, Severity, printable
 from tasks.custody.incident.ending import BROKEN, INDETERMINATE, PROVEN, UNFINISHED
 from tasks.rendering.markdown import prose
 
@@ -51,7 +51,9 @@ def lines(audit: Audit) -> Iterator[str]:
     yield "  not proven by this audit:"
     yield from (f"    {sentence}" for sentence in audit.unproven)
     yield f"  next      {ENDINGS[audit.word].then}"
-    yield f"{audit.word} incident={audit.incident} objects={audit.objects} findings={len(audit.findings)}"
+    notes = sum(each.severity is Severity.NOTE for each in audit.findings)
+    counts = f"findings={len(audit.findings) - notes}{f' notes={notes}' * bool(notes)}"
+    yield f"{audit.word} incident={audit.incident} objects={audit.objects} {counts}"
 
 
 def markdown(audit: Audit) -> str:

@@ -15,15 +15,16 @@ from tasks.containment.suspects import roster_now
 from tasks.custody.errors import EngineError
 from tasks.custody.evidence.keys import placed_name
 from tasks.custody.evidence.redact import redact_command, redact_environment
-from tasks.custody.incident.description import WORKER, pattern, unit
+from tasks.custody.incident.description import NOTHING, USUAL_TRAINING, WORKER, pattern, unit
 from tasks.host.cgroup.ownership import unit_of
 from tasks.host.container.engine import DockerEngine, may_be_there
 from tasks.host.host import Host, LinuxHost
 from tasks.host.process.handles import Handles
 from tasks.host.process.process import Process, family, parents_first, process_line
-from tasks.host.process.program import SHELLS, is_one_of
+from tasks.host.process.program import SHELLS, is_one_of, program
 from tasks.host.process.roster import Kind, Roster
 from tasks.host.process.suspect import excuse_for, pattern_for
+from tasks.host.process.table import unseen_listeners
 from tasks.host.process.workload import USUAL_INTERPRETERS
 from tasks.host.starter import WAITERS
 from tasks.recovery.api_client import Api, ApiResponse
@@ -36,6 +37,8 @@ FILES: Final = {
     "artifacts": r"(artifacts?|outputs?|results?|reports?|metrics)/.*\.(json|csv|png|html)",
 }
 _PASSED_OVER: Final = re.compile(r"\..*|v?env|node_modules|site-packages|__pycache__|evidence")
+_PROXIES: Final = frozenset({"docker-proxy", "rootlessport"})
+_ENGINES: Final = re.compile(r"(unix|tcp|https?)://.+")
 MOST: Final = 5  # questions of a kind, over HTTP: each answer may take its time
 
 
@@ -81,12 +84,14 @@ def look_at(root: Path) -> Found:
         found.fields["may_be_missing"] = ["packages"]
         found.missing["interpreter"] = "no virtual environment: no list of packages is collected"
     if "training_pattern" not in found.fields:
-        found.missing["training_pattern"] = "no training runs now; the default is the runbook's"
+        _name_no_training(found)
     found.missing["lock"] = "the default; it is yours alone only if no other workload of this host has it"
     _name_units(found, roster, there)
     containers = _name_containers(found, host, roster)
     if not found.port:
-        found.missing["api_command"] = "nothing listens here: start the API, and run this again"
+        found.missing["api_command"] = (
+            f"nothing listens here{_describe_unseen(host, roster)}: start the API, and run this again"
+        )
     _name_files(found)
     _name_the_rest(found, roster_now(host, WorkloadFields(**found.fields), containers))
     return found
@@ -108,6 +113,21 @@ def _name_processes(
                     patterns[role][pattern(words)] = None
     patterns["worker"] = patterns["worker"] and {WORKER: None, **patterns["worker"]}
     found.fields |= {f"{role}_pattern": "|".join(each) for role, each in patterns.items() if each}
+
+
+def _name_no_training(found: Found) -> None:
+    """Say that no training runs. Where none lies there either, the runbook's pattern would fit others' trainings only.
+
+    What runs in the root is named all the same, as a process that nobody knows.
+    """
+    if os.access(Path(found.fields["root"], USUAL_TRAINING), os.F_OK):
+        found.missing["training_pattern"] = "no training runs now; the default is the runbook's"
+    else:
+        found.fields["training_pattern"] = NOTHING
+        found.missing["training_pattern"] = (
+            f"none runs now and no {USUAL_TRAINING} lies here, so it matches nothing; "
+            "name one as in 'jobs/fit\\.py', or run this again while it trains"
+        )
 
 
 def _name_units(found: Found, roster: Roster, there: Mapping[int, Process]) -> None:
@@ -153,6 +173,8 @@ def _name_containers(found: Found, host: Host, roster: Roster) -> list[str]:
     try:
         with closing(DockerEngine()) as engine:
             everyone = engine.containers((), others=True) if may_be_there(engine.place) else ()
+            if everyone and _ENGINES.fullmatch(given := os.environ.get("DOCKER_HOST", "")):
+                found.add("docker_host", given)  # the shell of the night may lack the variable
     except (EngineError, OSError) as error:
         found.missing["containers"] = f"Docker does not answer: {getattr(error, 'got', error)}"
         return []
@@ -168,6 +190,20 @@ def _name_containers(found: Found, host: Host, roster: Roster) -> list[str]:
             inside.append(each.id)
             found.fields["containers"] = [*found.fields.get("containers", []), f"name={each.name}"]
     return inside
+
+
+def _describe_unseen(host: Host, roster: Roster) -> str:
+    """Return the ports that may be the API's although no process of the folder is seen to listen; empty if none."""
+    ports = {port: f"of user {user}, whose process cannot be seen" for port, user in unseen_listeners().items()}
+    for each in roster.snapshot.values():
+        if each.container or program(each) in _PROXIES:
+            owner = (
+                f"of process {each.pid}, {f'in container {each.container[:12]}' if each.container else program(each)}"
+            )
+            ports |= dict.fromkeys(host.ports([each.identity]), owner)
+    listed = "; ".join(f"{port} {owner}" for port, owner in [*sorted(ports.items())][:MOST])
+    cure = "If one is the API's, run this again as root, or with DOCKER_HOST set to its engine; else"
+    return f" as far as can be seen, but ports do: {listed}. {cure}" if listed else ""
 
 
 def _name_files(found: Found) -> None:

@@ -18,7 +18,7 @@ from tasks.custody.errors import Refused
 from tasks.custody.incident.description import BUCKET, URL, name_for, tables
 from tasks.custody.incident.incident import principal_of
 from tasks.custody.visible import say, visible
-from tasks.system.declarations import toml_value
+from tasks.system.declarations import toml_value, why_undeclared
 from tasks.system.installation import KEY
 from tasks.system.ours import find_exposure, make_folder
 from tasks.system.shared_files import SHARED
@@ -43,13 +43,20 @@ def init_by_hand(root: Path, output: Path) -> int:
     workloads({"workload": {(name := name_for(root)): {"root": str(root)}}})
     if (found := look_at(root)).port:
         _describe_contract(found)
+    if reason := why_undeclared(root):
+        found.missing["root"] = reason
     text = compose_file(name, found, _known_store())
     workloads(tables(str(output), text))  # by the rules of the block
-    with _new(output), output.open("x") as file:
+    with _new(output), open(output, "x", opener=_private) as file:
         file.write(text)
     say(f"wrote {output}", "to answer 要確認:", *(f"  {subject}: {why}" for subject, why in found.missing.items()))
     say(f"next 次: look it through 内容を確認, then {command('doctor', str(output))}")
     return 0
+
+
+def _private(path: str, flags: int) -> int:
+    """Open for our account alone: a person may write credentials into it."""
+    return os.open(path, flags, 0o600)
 
 
 def compose_file(name: str, found: Found, store: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePath
 from socket import gethostname
@@ -49,6 +49,20 @@ _DOCTORS: Final = "evacuation-doctor@{}.service"
 OF_A_HOST: Final = (_SLICE, _WORKER, _GUARD.format(""), _DOCTOR.format(""), _DOCTORS.format(""))
 
 
+def declare_by_hand(text: str, *, dry_run: bool) -> int:
+    """Write what root declares of a file's workloads, and nothing else; with `dry_run` print it. Needs no systemd."""
+    _require_root(dry_run=dry_run)
+    here = _of_this_host(text)
+    files = _stamp_all(_declarations(here))
+    if dry_run:
+        print(*(f"# {path}\n{content}" for path, content in files.items()), sep="\n")
+        return 0
+    _require_trusted(here)
+    _write(files, ())
+    say(*(f"declared 宣言済み: {called.name}. next: {called.command('status')}" for called in here))
+    return 0
+
+
 def install_by_hand(text: str, *, server: bool, dry_run: bool) -> int:
     """Write, enable and start the units of a file's workloads; with `dry_run` print them. May be repeated.
 
@@ -61,9 +75,7 @@ def install_by_hand(text: str, *, server: bool, dry_run: bool) -> int:
     files = {_SYSTEM / name: render_unit(name) for name in (*OF_A_HOST, *([_SERVER] if server else []))}
     once = {_SETTINGS: _settings(), **({} if PASSWORD.exists() else _credentials(server=server))}
     files |= {path: text for path, text in once.items() if not path.exists()}
-    declared = {FOLDER / f"{quote(called.name, safe='')}.toml": declaration(each) for called, each in here.items()}
-    files |= {path: text for path, text in declared.items() if not path.exists() or is_as_written(path.read_text())}
-    files = {path: stamp(content, f"{NAME} install {version()}") for path, content in files.items()}
+    files = _stamp_all(files | _declarations(here))
     commands = list(_to_start(here, server=server))
     if dry_run:
         print(*(f"# {path}\n{content}" for path, content in files.items()), *map(shlex.join, commands), sep="\n")
@@ -74,11 +86,7 @@ def install_by_hand(text: str, *, server: bool, dry_run: bool) -> int:
         if purpose := owner(base_of(workload)):
             cure = f"Wait until it has ended, then run this again: {called.command('status')}"
             raise Refused("no run at work, under which its program would change", f"{called.name}: {purpose}", cure)
-    for path, content in files.items():
-        if not path.exists() or path.read_text() != content:
-            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            write_whole(path, content.encode(), 0o600 if path in once else 0o644)
-            say(f"wrote {path}")
+    _write(files, once)
     for command in commands:
         _tell(command)
     say(f"settings and secrets of the worker: {_SETTINGS}", *credentials())
@@ -86,6 +94,24 @@ def install_by_hand(text: str, *, server: bool, dry_run: bool) -> int:
         stands = at_work_or_left(workload)
         say(f"{called.name}: {stands}. Nothing of it was touched" if stands else f"next: {called.command('doctor')}")
     return 0
+
+
+def _declarations(here: Workloads) -> dict[Path, str]:
+    """Return the files that declare these workloads, without those that a person has changed."""
+    files = {FOLDER / f"{quote(called.name, safe='')}.toml": declaration(each) for called, each in here.items()}
+    return {path: text for path, text in files.items() if not path.exists() or is_as_written(path.read_text())}
+
+
+def _stamp_all(files: Mapping[Path, str]) -> dict[Path, str]:
+    return {path: stamp(content, f"{NAME} install {version()}") for path, content in files.items()}
+
+
+def _write(files: Mapping[Path, str], private: Container[Path]) -> None:
+    for path, content in files.items():
+        if not path.exists() or path.read_text() != content:
+            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            write_whole(path, content.encode(), 0o600 if path in private else 0o644)
+            say(f"wrote {path}")
 
 
 def uninstall_by_hand() -> int:
@@ -187,9 +213,14 @@ def _require_rights() -> None:
             "a host that systemd has booted",
             f"no {BOOTED}",
             "Have your own supervisor keep `evacuation worker` running. In a container nothing is installed: the "
-            "image's command is the worker, and its engine restarts it (docs/setup.md, 'Accounts and containers').",
+            "image's command is the worker, and its engine restarts it (docs/setup.md, 'Accounts and containers'). "
+            f"To declare the workload alone: {NAME} install FILE --declare.",
         )
-    if os.geteuid():
+    _require_root(dry_run=False)
+
+
+def _require_root(*, dry_run: bool) -> None:
+    if os.geteuid() and not dry_run:
         raise Refused("root", f"user {os.geteuid()}", f"Run it as root; {NAME} install --dry-run shows what it does.")
 
 

@@ -1,22 +1,30 @@
-"""Parse the argument STORE: a file with one [store.NAME], FILE:NAME where it has several, s3://…, or a saved block."""
+"""Parse the argument STORE: a file with one [store.NAME], FILE:NAME for several, s3://…, a folder, or a saved block."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from blocks.file import store, store_at
+from blocks.store_fields import StoreFields
+from tasks.custody.errors import Refused
 from tasks.custody.incident.description import FILE, URL, place
 
-if TYPE_CHECKING:
-    from blocks.store_fields import StoreFields
+
+def existing_folder(path: Path) -> Path:
+    """Return the whole path of a folder. Raises Refused, with what else names a store, if none is there."""
+    if not path.is_dir():
+        cure = f"Give the file with its table [store.NAME], the store's folder, {URL}BUCKET/PREFIX, or a saved block."
+        raise Refused("the folder of a store", f"{path}, where none is", cure)
+    return path.absolute()
 
 
-def named_store(text: str) -> "StoreFields":
+def named_store(text: str) -> StoreFields:
     """Return the store of an argument, $S3_BUCKET if empty. Needs Prefect only for a saved block. Raises Refused."""
     if not text or text.startswith(URL):
         return store_at(text)
     file, name = place(text)
     if file.endswith(FILE):
         return store(Path(file), name)
+    if "/" in text:
+        return StoreFields(folder=existing_folder(Path(text)))
     from blocks.saved import asking_server
     from tasks.prefect_side.saved_blocks import store_to_read
 

@@ -15,6 +15,7 @@ from tasks.custody.incident.description import place, read_description
 from tasks.custody.incident.exit_codes import INCOMPLETE
 from tasks.custody.visible import say
 from tasks.host.host import LinuxHost
+from tasks.system.declarations import why_undeclared
 from tasks.system.installation import PASSWORD, PROFILE
 
 
@@ -24,10 +25,17 @@ def show_status(text: str, *, as_json: bool) -> int:
     lines = (
         line
         for called, (workload, stands) in found.items()
-        for line in (_title(called, workload), *(f"  {each}" for each in (*_elsewhere(workload), *stands.lines())))
+        for line in (_title(called, workload), *(f"  {each}" for each in (*_before(workload), *stands.lines())))
     )
     data = [
-        {"name": called.name, "file": called.file, "host": workload.host, "root": str(workload.root), **asdict(stands)}
+        {
+            "name": called.name,
+            "file": called.file,
+            "host": workload.host,
+            "root": str(workload.root),
+            "refused": _why_refused(workload),
+            **asdict(stands),
+        }
         for called, (workload, stands) in found.items()
     ]
     show("status", [*lines, *credentials()], {"workloads": data, "credentials": [*credentials()]}, as_json=as_json)
@@ -86,6 +94,16 @@ def _elsewhere(workload: WorkloadFields) -> list[str]:
     here = socket.gethostname()
     line = f"host      this is {here}, not {workload.host}: nothing below is of the workload's host"
     return [line] * (workload.host != here)
+
+
+def _before(workload: WorkloadFields) -> list[str]:
+    """Return what a person has to know before the state itself."""
+    why = _why_refused(workload)
+    return [*_elsewhere(workload), *([f"refused   {why}"] if why else [])]
+
+
+def _why_refused(workload: WorkloadFields) -> str:
+    return why_undeclared(workload.root) if workload.host == socket.gethostname() else ""
 
 
 def _title(called: Called, workload: WorkloadFields) -> str:

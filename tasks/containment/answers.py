@@ -49,13 +49,13 @@ def find_unknown(home: Path, host: Host, pid: int) -> Unknown:
         raise Refused(
             f"a process that the last check of {home.name} did not know: {', '.join(map(str, noted)) or 'it knew all'}",
             str(pid),
-            "Nothing was touched. Give the pid of one of these; where there is none, run the evacuation again.",
+            "Give the pid of one of these; where there is none, run the evacuation again.",
         )
     if not lives(host, noted[pid].identity):
         raise Refused(
             f"process {pid} as the last check of {home.name} saw it, {noted[pid].command}",
             "none, or another one that has its pid now: that one has ended",
-            "Nothing was touched. Run the evacuation again, which looks again.",
+            "Run the evacuation again, which looks again.",
         )
     return noted[pid]
 

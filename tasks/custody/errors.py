@@ -29,7 +29,8 @@ class EvacuationError(Exception):
 
     def __str__(self) -> str:
         """Return the message as one safe line."""
-        return visible(f"expected {self.expected}; got {self.got}. {self.consequence} {self.remedy}", LINE_LIMIT)
+        got = self.got.removesuffix(".")
+        return visible(f"expected {self.expected}; got {got}. {self.consequence} {self.remedy}", LINE_LIMIT)
 
 
 class Refused(EvacuationError):

@@ -7,7 +7,6 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import pairwise
 from pathlib import PurePath
 from typing import Final
 
@@ -17,6 +16,7 @@ from tasks.custody.evidence.redact import redact, redact_command
 from tasks.custody.visible import visible
 from tasks.host.process.process import Process, process_line
 from tasks.host.process.program import SHELLS, program, quotes
+from tasks.host.process.source import is_bare
 from tasks.host.process.suspect import excuse_for
 from tasks.host.unit.drop_in import is_down
 
@@ -42,7 +42,6 @@ FOLDERS: Final = frozenset({"runsv", "s6-supervise", "supervise"})
 """Those that keep one service each, and are given its folder."""
 _INTERPRETERS: Final = ("python", "pypy", "ruby", "node", "perl")
 _MANY_IN_ONE: Final = frozenset({"busybox", "toybox", "coreutils"})
-_TAKES_A_WORD: Final = frozenset({"--init-file", "--rcfile", "-o", "+o", "-O", "+O"})
 _REPEATS: Final = re.compile(r"\b(?:while|until|for|watch|entr|inotifywait)\b")
 _BEFORE_A_PROGRAM: Final = r"(?:^|[;&|(]|\b(?:cd|pushd|do|then|else|exec|nohup|setsid|sudo|env|sh|bash|python[\d.]*)\s)"
 _ELSEWHERE: Final = re.compile(r"""(?:\bcd\s+|\b(?:WorkingDirectory|directory|working_dir|pm_cwd)\W{1,4})['"]?/""")
@@ -201,8 +200,7 @@ def _judge_shell(
 
 def is_prompt(process: Process, typed: Collection[Identity]) -> bool:
     """Return whether a shell was given neither script nor command, reads from a terminal, and is no subshell."""
-    words = (word for before, word in pairwise(process.command) if before not in _TAKES_A_WORD)
-    return not process.forked and process.identity in typed and all(word.startswith(("-", "+")) for word in words)
+    return not process.forked and process.identity in typed and is_bare(process.command)
 
 
 def names_of(process: Process) -> frozenset[str]:

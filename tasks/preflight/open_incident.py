@@ -149,7 +149,7 @@ def _check_and_open(request: Request) -> Opened | NotOpened:
     if ownership is None:
         _require_evacuation(owner(base, dry_run=request.dry_run))
         if request.answer or own:
-            remedy = "Nothing was touched. Wait for it to end, look at `evacuation status`, and run this again."
+            remedy = "Wait for it to end, look at `evacuation status`, and run this again."
             raise Refused("no run at work on this workload", "one that is", remedy)
         return _busy(request, workload)
     if stale:
@@ -318,7 +318,7 @@ def _find_question(home: Path, incident: str, unfinished: str | None, answer: Gi
         raise Refused(
             "the incident that is open",
             f"{incident}; {unfinished or 'none'} is open",
-            "Nothing was touched. What runs there now is a matter of the next evacuation.",
+            "What runs there now is a matter of the next evacuation.",
         )
     return find_unknown(home, LinuxHost(), answer.pid)
 

@@ -135,7 +135,7 @@ def recovered_state(context: RunContext, recorded: Record | str, recovery: Recov
     summary = _not_back(context, recovery) if isinstance(recovery, str) else recovery.summary
     if isinstance(recorded, str) or recorded.lost:
         if isinstance(recorded, Record) and recorded.verdict.word is Word.NOT_CONTAINED:
-            return _end_run(context, NOT_CONTAINED, f"{_in_both(recorded.verdict)} {recorded.lost}")
+            return _end_run(context, NOT_CONTAINED, _before_next(_in_both(recorded.verdict), recorded.lost))
         return _end_run(
             context, UNVERIFIED, f"{summary.rstrip('. ')}. But the record could not be written; see the log"
         )
@@ -193,7 +193,7 @@ def _end_cancelled(context: RunContext, verdict: Verdict, loss: str = "") -> Sta
     """Build the state of a cancelled run. A run that was cancelled during its record has done everything else."""
     summary = context.cancelled.summary or "its record is on this host only"
     ja = "・".join(STANDS[each] for each in (summary, *summary.split(", ")) if each in STANDS)
-    message = f"{context.incident.id}: cancelled: {summary} 中止 {ja}. {_in_both(verdict)} {loss}".rstrip()
+    message = f"{context.incident.id}: cancelled: {summary} 中止 {ja}. {_before_next(_in_both(verdict), loss)}"
     logger.warning("%s", message)
     context.state.ended.write({"record": context.run.number, "end": f"cancelled: {summary}"})
     return Cancelled(message=message)
@@ -211,12 +211,18 @@ def _describe_unrecorded(context: RunContext, verdict: Verdict, why: str) -> str
         why = ""
     if not context.directory.real:
         verdict = verdict.of_what_was_not_kept()
-    return f"{_in_both(verdict)} {why}".rstrip()
+    return _before_next(_in_both(verdict), why)
+
+
+def _before_next(message: str, more: str) -> str:
+    """Return a message with a sentence more, before the command that ends it: what follows that is copied with it."""
+    before, label, command = message.rpartition(" Next: ")
+    return f"{before} {more.rstrip('. ')}.{label}{command}" if more and label else f"{message} {more}".rstrip()
 
 
 def _describe_record(context: RunContext, recorded: Record) -> str:
     """Return the verdict in one line: no better than UNVERIFIED unless the store has the record."""
     if not recorded.stored:
         return _describe_unrecorded(context, recorded.verdict, f"But the record is {recorded.reason}")
-    untimed = f" No time vouched for 時刻の証明なし: {recorded.untimed}" if recorded.untimed else ""
-    return f"{_in_both(recorded.verdict)}{untimed}"
+    untimed = f"No time vouched for 時刻の証明なし: {recorded.untimed}" if recorded.untimed else ""
+    return _before_next(_in_both(recorded.verdict), untimed)

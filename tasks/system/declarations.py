@@ -20,7 +20,10 @@ VARIABLE: Final = "EVACUATION_HOSTS"
 """Environment variable that names a further folder, as a drill has one. It adds declarations and takes none away."""
 COMMANDS: Final = ("api_command", "api_environment", "training_command")
 CONTAINER: Final = ("api_image", "api_ports", "api_mounts", "api_environment")
-_CURE: Final = f"If it is right, have root declare it: evacuation install FILE, which writes {FOLDER}."
+_CURE: Final = (
+    f"If it is right, have root declare it: evacuation install FILE, which writes {FOLDER}; "
+    "without systemd: evacuation install FILE --declare."
+)
 
 
 class Block(Protocol):
@@ -53,9 +56,27 @@ def require_declared(root: str | Path) -> None:
     _require_among(root, *read_declarations())
 
 
+def why_undeclared(root: str | Path) -> str:
+    """Return why a run for this root would be refused by `require_declared`, and the cure; empty if it would not."""
+    try:
+        require_declared(root)
+    except Refused as error:
+        cure = (
+            f"as root 宣言を追加: evacuation install FILE --declare, or in a file {FOLDER}/NAME.toml: {_line_of(root)}"
+        )
+        return f"a run is refused, for root has declared other folders on this host and not {error.got}; {cure}"
+    return ""
+
+
+def _line_of(root: str | Path) -> str:
+    """Return the shortest content of a workload's file: with no command in it, those of the block count."""
+    return f"root = {toml_value(root)}"
+
+
 def _require_among(root: str | Path, tables: list[dict[str, Any]], broken: list[str]) -> None:
     if any("root" in table for table in tables) and not broken and not of_root(root, tables):
-        raise Refused("a root folder that root has declared on this host", str(root), _CURE)
+        cure = f"{_CURE} Or root writes a file {FOLDER}/NAME.toml with the line: {_line_of(root)}"
+        raise Refused("a root folder that root has declared on this host", str(root), cure)
 
 
 def account_for(

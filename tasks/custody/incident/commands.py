@@ -13,7 +13,10 @@ from tasks.custody.incident.description import FILE, place
 WRITE: Final = "write the postmortem"
 FIX_THE_LOSS: Final = "fix the cause of the loss 欠落の原因を除く"
 FIX_THE_RECOVERY: Final = "fix why the API did not come back 復旧失敗の原因を直す"
-STOP_BY_HAND: Final = "stop what is named here by hand 挙げたものを手で止める"
+STOP_BY_HAND: Final = (
+    "stop what is named here by hand, of what may be another's only once you know whose it is "
+    "挙げたものを手で止める（他人のものかもしれないものは持ち主を確認してから）"
+)
 """What a person does before the command of the next step, in a run's message and in `status`."""
 _SHOWN: Final = 5
 _TAKE_A_STORE: Final = frozenset({"run", "recover", "answer", "postmortem"})

@@ -21,7 +21,9 @@ BUCKET: Final = "S3_BUCKET"
 URL: Final = "s3://"
 HERE: Final = "."
 """The current folder, which is the workload if no file is given."""
-_MARKS: Final = ("src/train.py", "api/app.py")
+USUAL_TRAINING: Final = "src/train.py"
+"""The runbook's own, which the default pattern names."""
+_MARKS: Final = (USUAL_TRAINING, "api/app.py")
 _AWS: Final = {"endpoint": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), "region": ("AWS_REGION", "AWS_DEFAULT_REGION")}
 """What the AWS command line takes from the environment and boto3 does not, not for us, or not in a service."""
 
@@ -29,6 +31,8 @@ EMPTY: Final[tuple[Any, ...]] = ("", None, {}, [])
 """What the forms of Prefect's UI save for a field that nobody filled, or that somebody has cleared."""
 API: Final = r"uvicorn .*api\.app"
 TRAINING: Final = r"(^|[\s/])src/train\.py(\s|$)"
+NOTHING: Final = "(?!)"
+"""A pattern that matches no command line: for a workload that has no such process."""
 WORKER: Final = r"joblib\.externals\.loky|multiprocessing\.(resource_tracker|spawn|forkserver)"
 _UNRELATED: Final = (
     "",

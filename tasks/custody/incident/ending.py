@@ -50,7 +50,8 @@ NOT_CONTAINED: Final = Ending(
     completed=False,
     means="Something of the workload runs or comes back, another process holds the lock, a launch was not caught, or "
     "something that starts training is not paused. The storage may still be verified",
-    then="Stop by hand what the message names (such as a supervisor), carry the incident on",
+    then="Stop by hand what the message names (such as a supervisor; first find out whose it is, where it says so), "
+    "carry the incident on",
 )
 THAWED: Final = Ending(
     "Thawed",
@@ -102,7 +103,7 @@ PROVEN: Final = Ending(
     completed=True,
     means="An audit: nothing contradicts the incident's documents, each is signed by an allowed signer, or covered by "
     "a later closing that is, and all that they name is there",
-    then="Keep its report",
+    then="Keep what the audit has printed; `--json` is for a file",
 )
 BROKEN: Final = Ending(
     "Broken",

@@ -43,5 +43,7 @@ INCOMPLETE: Final = 1
 """Not everything was done; the output says what is missing."""
 REFUSED: Final = 2
 """The command line or its input was refused, or a server or store did not answer."""
+NOT_AS_WANTED: Final = 24
+"""A dry run was done, and has found that the real one would not end Verified, or might not."""
 INTERRUPTED: Final = 130
 """Interrupted before anything was begun: what the command had frozen goes on."""

@@ -32,7 +32,7 @@ def parse_id(text: str) -> str:
     raise Refused(
         f"an incident id {ID_SHAPE}",
         repr(text[:80]),
-        "Leave incident_id empty for a new incident, or copy the id of the one to carry on.",
+        "Copy the whole id of the one that is meant; a new incident is given none, and gets its own.",
     )
 
 
@@ -66,9 +66,7 @@ def require_issued(incident: str, now: datetime, suffix: str = "", newest: str =
         raise Refused(f"an id that ends in -{suffix}, as the workload block says", incident, f"Give …Z-{suffix}.")
     if is_ahead(incident, now) or incident < new_id(now - ISSUED):
         expected = f"an id that was issued in the {ISSUED.days} days before {now:%Y-%m-%d %H:%M:%S} UTC"
-        raise Refused(
-            expected, incident, "Nothing was touched. Leave incident_id and new_incident out: it gets its own."
-        )
+        raise Refused(expected, incident, "Leave incident_id and new_incident out: it gets its own.")
     if newest and incident <= newest:
         raise Refused(
             f"an id after {newest}, the newest incident of this workload",

@@ -24,7 +24,8 @@ _NOBODY: Final = """\
 Who acts 対応: nobody now; the evidence is collected, sealed and stored without help. 今は不要。証跡の保全は自動で続く。
 Next 次: one more message, with the verdict. 次の通知で判定を知らせる。"""
 _YOU: Final = """\
-Who acts 対応: you, now: end by hand what is named here, such as a supervisor. 上に挙げたものを今すぐ手で止める。
+Who acts 対応: you, now: end by hand what is named here, such as a supervisor; of what may be another's find out \
+first whose it is. 上に挙げたものを今すぐ手で止める。他人のものかもしれないものは先に持ち主を確認する。
 Next 次: the evidence is saved meanwhile, and one more message has the verdict; if that is NotContained, run the \
 deployment again. 証跡の保全は続く。次の通知が NotContained なら再実行する。"""
 

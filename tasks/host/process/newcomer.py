@@ -1,5 +1,6 @@
 """Classify processes that appear after the freeze, for the guard and the stop. Pure decisions on a snapshot."""
 
+import os
 from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from enum import Enum, auto
 from typing import Any, Final, NamedTuple
@@ -7,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Source
 from tasks.host.cgroup.ownership import unit_of
-from tasks.host.process.process import Process, copies, pids_of
+from tasks.host.process.process import Process, ancestry, copies, pids_of
 from tasks.host.process.program import CRONS, SHELLS, WRAPPERS, program
 from tasks.host.process.source import is_restarted, source_of
 
@@ -99,6 +100,8 @@ def _way_to_end(snapshot: Mapping[int, Process], source: Source, units: Containe
         return ""
     if program(process) in CRONS:
         return "take its entry out, see crontab -l"
+    if process.pid in ancestry(snapshot, [os.getpid()]):
+        return "this command was typed below it: end it there"
     harder = f", or kill -HUP {process.pid} if a person types there" if program(process) in SHELLS else ""
     return f"end it with kill {process.pid}{harder}"
 

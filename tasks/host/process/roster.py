@@ -20,6 +20,7 @@ _SWAP: Final = (".*.sw?", "#*#", ".#*", "*~")
 _CODE_OPTIONS: Final = frozenset({"-c", "-lc", "-ic", "-ec", "-xc"})
 _NO_SCRIPT: Final = ("/dev/", "/proc/", "/usr/", "/etc/")
 _TERMINALS: Final = ("/dev/pts/", "/dev/tty", "/dev/console")
+_FIND_OUT: Final = "Find out first whose it is, before you stop it 止める前に持ち主を確認"
 
 
 class Kind(StrEnum):
@@ -219,7 +220,7 @@ def _matches_elsewhere(case: _Case) -> Judgement | None:
     if apart and not _unread(case):
         return Judgement(Kind.TOLD, "the block's user or port says that it is another's")
     if doubt := _doubt(case):
-        return _suspect(case, doubt)
+        return _suspect(case, f"{doubt}{_describe_owner(case)}")
     return Judgement(Kind.TOLD, "another workload: program and script lie elsewhere")
 
 
@@ -322,6 +323,18 @@ def _doubt(case: _Case) -> str:
     if process.identity.start <= case.look.born and not (is_worker and case.has_parent):
         return "it matches, and is older than the root folder, which may have been another's name"
     return ""
+
+
+def _describe_owner(case: _Case) -> str:
+    """Return where a process of which nothing ties it to the root works, and as whom; empty of one that names the root.
+
+    It counts as alive all the same; but nobody is to end another's process because its command line matches.
+    """
+    process, handles = case.process, case.handles
+    if handles.names_root or handles.began_there or _is_below(handles.lost, PurePath(case.description.root)):
+        return ""
+    where = visible(process.cwd) if process.cwd else "a folder that is not readable"
+    return f"; it is not in the root: it works in {where} as user {process.user}. {_FIND_OUT}"
 
 
 def _code(case: _Case) -> str:

@@ -1,7 +1,9 @@
 """Decide what started a process, and what keeps restarting it (runbook §3)."""
 
-from collections.abc import Collection, Container, Iterable, Mapping
+import os
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
+from itertools import pairwise
 from typing import Final
 
 from tasks.custody.containment.receipt import BETWEEN, Source
@@ -13,6 +15,8 @@ from tasks.host.process.program import EVERYBODYS, SHELLS, interactive, is_one_o
 
 _SHOWN: Final = 100
 _ENDS: Final = 16
+_TAKES_A_WORD: Final = frozenset({"--init-file", "--rcfile", "-o", "+o", "-O", "+O"})
+"""Options of a shell before a word that is no script."""
 _BUILDERS: Final = frozenset({"make", "gmake", "just", "ninja"})
 """Programs that run once what a person has asked for."""
 
@@ -89,12 +93,21 @@ def may_be_ended(process: Process) -> bool:
 def may_restart(snapshot: Mapping[int, Process], process: Process) -> bool:
     """Return whether a process may start again what it has started: a script, a supervisor.
 
-    Not a person's shell, which was given no script, nor an editor, nor make and the shells of its recipes.
+    Not a person's shell, which was given no script, nor an editor, nor make and the shells of its recipes, nor what
+    this run itself descends from: a person is told to end what may start more.
     """
+    if process.pid in ancestry(snapshot, [os.getpid()]):
+        return False
     above = snapshot.get(process.parent) if program(process) in SHELLS else None
     names = {program(each) for each in (process, above) if each and not each.strange}
     if not may_be_ended(process) or not _BUILDERS.isdisjoint(names):
         return False
     if quotes(process):
-        return program(process) in SHELLS and any(not word.startswith(("-", "+")) for word in process.command[1:])
+        return program(process) in SHELLS and not is_bare(process.command)
     return True
+
+
+def is_bare(command: Sequence[str]) -> bool:
+    """Return whether a shell was given neither a script nor commands, as a person's is."""
+    words = [word for before, word in pairwise(command) if before not in _TAKES_A_WORD]
+    return all(word.startswith(("-", "+")) for word in words)

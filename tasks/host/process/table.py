@@ -109,6 +109,12 @@ def owners(port: int) -> list[Listener]:
     return [*found, *(Listener(user) for name, user in sockets.items() if name not in seen)]
 
 
+def unseen_listeners() -> dict[int, int]:
+    """Return the TCP ports, with the uid of their socket, on which a process listens whose files we may not read."""
+    seen = {name for pid in os.listdir("/proc") if pid.isdigit() for name in _files(place_of(int(pid)))}
+    return {port: user for name, port, user in _listening() if name not in seen}
+
+
 def ports_of(pids: Iterable[int]) -> frozenset[int]:
     """Return the TCP ports on which these processes listen, as far as their files are readable."""
     listening = {name: port for name, port, _ in _listening()}

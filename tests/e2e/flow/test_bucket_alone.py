@@ -46,9 +46,8 @@ def typed(root: Path, seaweed: SeaweedFS, *words: str, there: str = "") -> subpr
 
 @pytest.mark.s3
 def test_a_folder_and_a_bucket_are_enough(root: Path, small: SmallWorkload, seaweed: SeaweedFS) -> None:
-    (root / "evacuation.toml").write_text(
-        '[workload.other]\nroot = "/"\n'
-    )  # the workload's account may have put it there
+    (planted := root / "evacuation.toml").write_text('[workload.other]\nroot = "/"\n')
+    planted.chmod(0o666)  # another account may have put it there, so it is named and not read
     alive = {process.pid for process in small.living()}
     done = typed(root, seaweed, "run", "--reason", "disk alarm")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -88,7 +88,7 @@ def test_a_bare_host_becomes_ready_and_is_then_evacuated(tmp_path: Path, signing
             ["env", "HOME=/root", f"PREFECT_PROFILES_PATH={PROFILE}", f"{VENV}/bin/python", "-c", PEOPLE], check=True
         )
         site.evacuation("deploy", file, "--notify", "custom-webhook/ops")
-        site.evacuation("plan", file)
+        assert "DryRun: " in site.evacuation("plan", file, check=False).stdout
         done = site.evacuation("doctor", file, "--message", check=False)
         assert "Ready: " in done.stdout, done.stdout + done.stderr
         assert done.returncode == 0

@@ -110,6 +110,22 @@ def test_an_empty_store_holds_no_incident(tmp_path: Path, capsys: pytest.Capture
     assert capsys.readouterr().out == "no incidents\n"
 
 
+def test_an_id_that_is_not_whole_is_refused_by_what_an_audit_can_do(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="Copy the whole id of the one that is meant"):
+        invoke(["audit", f"{tmp_path}/", "IR-2026"])
+
+
+@pytest.mark.parametrize("typed", ["{}", "./kept", "{}/"])
+def test_the_folder_of_a_store_is_the_store_and_needs_no_server(
+    typed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "kept").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with no_server():
+        assert invoke(["audit", typed.format(tmp_path / "kept"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["place"] == str(tmp_path / "kept")
+
+
 TWO = '[store.a]\nfolder = "/srv/a"\n\n[store.b]\nfolder = "/srv/b"\ncredentials = "aws-credentials/b"\n'
 
 
@@ -126,6 +142,7 @@ def test_one_of_several_is_named_and_the_others_are_not_opened(tmp_path: Path) -
         ("two.toml:c", "'c' of a, b"),
         ("two.toml:b", "Prefect server"),
         ("none.toml", "a TOML file"),
+        ("./none", r"Give the file with its table \[store.NAME\], the store's folder, s3://BUCKET/PREFIX, or a saved"),
         ("archive", "Prefect server"),
     ],
 )

@@ -1,11 +1,15 @@
 """Every state has its exit code, and 0 says that all that was asked for is proven."""
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 
+from flows.by_hand import exit_code_of
+from tasks.custody.evidence.keys import VERDICT
 from tasks.custody.incident.ending import ENDINGS
-from tasks.custody.incident.exit_codes import EXIT_CODES, INCOMPLETE, INTERRUPTED, REFUSED
+from tasks.custody.incident.exit_codes import EXIT_CODES, INCOMPLETE, INTERRUPTED, NOT_AS_WANTED, REFUSED
 from tests.support.pages import PROJECT, Page
 
 
@@ -27,6 +31,25 @@ def test_no_state_that_is_failed_has_code_0_and_joining_or_declining_is_not_what
     assert {each.name for each in ENDINGS if each.completed} - other == {
         name for name, code in EXIT_CODES.items() if code == 0
     }
+
+
+@pytest.mark.parametrize(
+    ("verdict", "code"),
+    [
+        ({"word": "VERIFIED", "may_return": []}, 0),
+        ({"word": "VERIFIED", "may_return": ["process 40"]}, NOT_AS_WANTED),
+        ({"word": "PARTIAL", "may_return": []}, NOT_AS_WANTED),
+        ({"word": "NOTCONTAINED", "may_return": []}, NOT_AS_WANTED),
+        (None, NOT_AS_WANTED),
+    ],
+)
+def test_a_dry_run_has_code_0_only_if_the_real_run_would_end_verified(
+    tmp_path: Path, verdict: dict[str, object] | None, code: int
+) -> None:
+    if verdict:
+        (tmp_path / VERDICT).write_text(json.dumps({"verdict": verdict}))
+    assert exit_code_of(tmp_path) == code
+    assert NOT_AS_WANTED not in {*EXIT_CODES.values(), INCOMPLETE, REFUSED, INTERRUPTED}
 
 
 def test_what_a_script_must_tell_apart_has_a_code_of_its_own() -> None:

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import socket
+import stat
 import subprocess
 import sys
 import tomllib
@@ -13,11 +15,16 @@ from typing import Any
 import psutil
 import pytest
 
-from blocks.file import store_given
+from blocks.file import store_given, workload_given
 from flows.cli import run
+from tasks.cli import first_look
 from tasks.cli.first_look import Found
 from tasks.cli.init import EXAMPLES, _pointer, compose_file
+from tasks.custody.containment.identity import ContainerIdentity
 from tasks.custody.incident.exit_codes import REFUSED
+from tasks.host.container.membership import Container
+from tasks.host.process.table import unseen_listeners
+from tasks.system.declarations import VARIABLE
 from tests.support.workloads import SmallWorkload, free_port, wait_until
 
 SERVE = """
@@ -273,6 +280,87 @@ def test_whatever_a_comment_or_value_holds_the_file_is_read_as_meant() -> None:
     read = tomllib.loads(compose_file("a", found, {}))
     assert read == {"workload": {"a": found.fields}, "store": {"a": {}}}
     assert "model_at" in found.missing
+
+
+@pytest.mark.parametrize("lies", [True, False], ids=["lies there", "none"])
+def test_where_no_training_runs_or_lies_the_pattern_matches_nobodys(
+    house: SmallWorkload, tmp_path: Path, *, lies: bool
+) -> None:
+    """Another service's `src/train.py` would be this one's otherwise."""
+    if not lies:
+        (house.root / "src/train.py").unlink()
+    assert init(house.root, "--output", tmp_path / "w.toml") == 0
+    fields, text = fields_of(tmp_path / "w.toml"), (tmp_path / "w.toml").read_text()
+    assert "to answer 要確認: training_pattern: " in text
+    if lies:
+        assert "training_pattern" not in fields
+    else:
+        assert not re.search(fields["training_pattern"], "python src/train.py")
+        assert r"name one as in 'jobs/fit\.py'" in text
+        assert workload_given(tmp_path / "w.toml")[1].training_pattern == fields["training_pattern"]
+
+
+def test_the_file_is_for_our_account_alone(house: SmallWorkload, tmp_path: Path) -> None:
+    assert init(house.root, "--output", tmp_path / "w.toml") == 0
+    assert stat.S_IMODE((tmp_path / "w.toml").stat().st_mode) == 0o600
+
+
+def test_a_root_that_a_run_would_refuse_is_named_with_what_declares_it(
+    house: SmallWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "hosts.d").mkdir()
+    (tmp_path / "hosts.d/other.toml").write_text('root = "/srv/other"\n')
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "hosts.d"))
+    path = tmp_path / "w.toml"
+    assert init(house.root, "--output", path) == 0
+    assert f'NAME.toml: root = "{house.root}"' in capfd.readouterr().out
+    assert "# to answer 要確認: root: a run is refused" in path.read_text()
+    assert run(["status", str(path)]) == 0
+    assert "refused   a run is refused, for root has declared other folders" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_port_whose_owner_cannot_be_seen_is_said_to_listen(
+    house: SmallWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, seen: bool
+) -> None:
+    monkeypatch.setattr(first_look, "unseen_listeners", lambda: {} if seen else {4711: 33})
+    assert init(house.root, "--output", tmp_path / "w.toml") == 0
+    text = (tmp_path / "w.toml").read_text()
+    assert "api_command: nothing listens here" in text
+    assert ("4711 of user 33, whose process cannot be seen" in text) is not seen
+    assert "start the API, and run this again" in text
+
+
+def test_listeners_whose_files_are_readable_are_seen() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert server.getsockname()[1] not in unseen_listeners()
+
+
+class Engine:
+    """An engine with a container."""
+
+    place = "tcp://127.0.0.1:1"
+
+    def containers(self, *_: object, others: bool) -> tuple[Container, ...]:
+        """Return it, if all are asked for."""
+        assert others
+        return (Container(ContainerIdentity("ab" * 32, ""), "api", "x", "x", "running"),)
+
+    def close(self) -> None:
+        """Have nothing to close."""
+
+
+@pytest.mark.parametrize(
+    ("given", "written_down"), [("tcp://127.0.0.1:1", "tcp://127.0.0.1:1"), ("", ""), ("ssh://ana@host", "")]
+)
+def test_the_engine_that_was_found_by_the_environment_is_written_down(
+    house: SmallWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, written_down: str
+) -> None:
+    """The shell of the night may lack the variable, and its run would miss the container."""
+    monkeypatch.setenv("DOCKER_HOST", given)
+    monkeypatch.setattr(first_look, "DockerEngine", Engine)
+    assert init(house.root, "--output", tmp_path / "w.toml") == 0
+    assert fields_of(tmp_path / "w.toml").get("docker_host", "") == written_down
 
 
 AWS = ("S3_BUCKET", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")

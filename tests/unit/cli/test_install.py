@@ -149,6 +149,19 @@ def test_a_password_that_is_there_is_taken_over(site: Site, monkeypatch: pytest.
     assert "PREFECT_API_AUTH_STRING=set:by hand\n" in site.install()["auth.env"]
 
 
+def test_a_workload_is_declared_without_systemd_and_nothing_else_is_written(site: Site) -> None:
+    assert install.declare_by_hand(str(site.file), dry_run=True) == 0
+    assert not [path for path in site.settings.rglob("*") if path.is_file()]
+    assert install.declare_by_hand(str(site.file), dry_run=False) == 0
+    assert [path.name for path in site.settings.rglob("*") if path.is_file()] == ["a.toml"]
+    assert site.told == []
+    (written,) = (site.settings / "hosts.d").iterdir()
+    assert written.stat().st_mode & 0o777 == 0o644
+    before = written.read_text()
+    site.install()
+    assert written.read_text() == before
+
+
 def test_a_workload_is_declared_as_its_block_is_until_a_person_says_otherwise(site: Site, tmp_path: Path) -> None:
     own = tomllib.loads(site.install()["a.toml"])
     assert (own["root"], {*own}) == (str(tmp_path), {"root", *COMMANDS})

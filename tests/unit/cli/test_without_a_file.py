@@ -23,6 +23,7 @@ from tasks.custody.incident.description import read_description
 from tasks.custody.incident.exit_codes import REFUSED
 from tasks.prestart import freeze
 from tasks.prestart.freeze import members_described
+from tasks.system import file_here
 from tests.support.workloads import SmallWorkload
 
 URL = "s3://evidence/mlops-sklearn-portfolio"
@@ -186,15 +187,71 @@ def test_what_would_be_frozen_is_shown_before_the_freeze(
     assert ran[0][1:3] == (str(folder), "")
 
 
-def test_a_file_that_lies_there_is_named_and_not_read(
-    folder: Path, frozen: list[dict[str, Any]], ran: list[Any], capfd: pytest.CaptureFixture[str]
+@pytest.fixture
+def lying(folder: Path) -> Path:
+    """What `evacuation init` has written there; its own folder counts, as those above may be anybody's."""
+    file = folder / "evacuation.toml"
+    file.write_text(f'[workload.x]\nroot = "{folder}"\n[store.x]\nfolder = "/srv/x"\n')
+    return file
+
+
+@pytest.fixture
+def theirs(lying: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same where another account may have put it."""
+    monkeypatch.setattr(file_here, "find_exposure", lambda path: f"{path.parent} of user 33")
+    return lying
+
+
+def test_a_file_of_ours_that_lies_there_is_taken_and_said_before_the_freeze(
+    folder: Path, lying: Path, frozen: list[dict[str, Any]], ran: list[Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The workload's account may have put it there."""
-    (folder / "evacuation.toml").write_text('[workload.x]\nroot = "/srv/other"\n')
     assert run(["run"]) == 0
     assert frozen == [{"root": str(folder)}]
-    assert ran[0][1] == str(folder)
-    assert "evacuation run evacuation.toml" in capfd.readouterr().err
+    assert ran[0][1] == str(lying)
+    told = capfd.readouterr().err.splitlines()
+    assert told[0] == f"no file named ファイル指定なし: {lying} is taken 使用; for the runbook's defaults name {folder}"
+    assert told[1].endswith("0 processes")
+    assert len(told) == 2, "it is said once"
+
+
+@pytest.mark.parametrize("verb", ["status", "plan", "recover", "run --dry-run", "doctor", "thaw", "uncordon"])
+def test_every_command_takes_the_file_that_lies_there_and_says_so_first(
+    verb: str,
+    lying: Path,
+    ran: list[tuple[Any, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("S3_BUCKET")
+    seen = list[str]()
+
+    def noted(file: str) -> int:
+        seen.append(file)
+        return 0
+
+    for name in ("workloads.show_status", "workloads.uncordon_by_hand", "thaw.thaw_by_hand", "doctor.doctor_by_hand"):
+        monkeypatch.setattr(f"tasks.cli.{name}", lambda file, *_, **__: noted(file))
+    os.chdir(lying.parent)
+    assert run(verb.split()) == 0
+    assert [*seen, *(given[1] for given in ran)] == [str(lying)]
+    assert f"{lying} is taken" in capfd.readouterr().err.splitlines()[0]
+
+
+@pytest.mark.parametrize("verb", ["run", "status", "plan"])
+def test_a_file_that_another_account_may_have_put_there_is_named_and_not_read(
+    verb: str,
+    theirs: Path,
+    frozen: list[dict[str, Any]],
+    ran: list[Any],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    folder = theirs.parent
+    assert run([verb]) == 0
+    assert frozen == [{"root": str(folder)}] * (verb == "run")
+    assert [given[1] for given in ran] == [str(folder)] * (verb != "status")
+    told = capfd.readouterr().err.splitlines()
+    assert told[0].startswith(f"not read 読み込まない: {theirs}, for {folder} of user 33")
+    assert "name it" in told[0]
 
 
 def test_a_run_by_a_file_shows_nothing_more(

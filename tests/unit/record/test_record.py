@@ -162,7 +162,7 @@ def test_an_authority_that_fails_costs_no_verdict_and_is_no_silence(
     assert said == {"reason": "https://tsa.example/tsr: it was shut"}
     assert [each["result"] for each in context.log.entries() if each["action"] == "unstamped"] == [said["reason"]]
     state = final_state(context, told.verdict, told, None)
-    assert str(state.message).endswith("No time vouched for 時刻の証明なし: https://tsa.example/tsr: it was shut")
+    assert "No time vouched for 時刻の証明なし: https://tsa.example/tsr: it was shut. Next: " in str(state.message)
     assert state.name == final_state(context, told.verdict, replace(told, untimed=""), None).name
 
 
@@ -306,6 +306,16 @@ def test_the_message_of_a_run_begins_with_the_word_that_it_ends_with(
     assert (lost or "not in the store: no answer") in said
     if word is Word.VERIFIED:
         assert f"--param incident_id={context.incident.id}" in said.partition("Next: ")[2]
+
+
+@pytest.mark.parametrize("lost", ["", "But the record could not be written: no room"])
+def test_nothing_follows_the_command_of_a_message_that_is_to_be_copied(context: RunContext, lost: str) -> None:
+    command = "evacuation run /srv/w.toml --incident IR-20260102T030405Z"
+    verdict = Verdict(Word.NOT_CONTAINED, (), ("a loop",), (), f"stop it, then: {command}")
+    recorded = Record("folder", verdict, stored=False, reason="not in the store: no answer")
+    said = str(final_state(context, verdict, lost or recorded, None).message)
+    assert said.endswith(f" Next: stop it, then: {command}")
+    assert (lost or "But the record is not in the store: no answer") in said
 
 
 @pytest.mark.parametrize("word", [Word.VERIFIED, Word.PARTIAL, Word.UNVERIFIED])

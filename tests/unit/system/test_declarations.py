@@ -10,7 +10,15 @@ import pytest
 from blocks.workload_fields import WorkloadFields
 from tasks.custody.errors import Refused
 from tasks.system import declarations
-from tasks.system.declarations import VARIABLE, account_for, declaration, of_root, read_declarations, require_declared
+from tasks.system.declarations import (
+    VARIABLE,
+    account_for,
+    declaration,
+    of_root,
+    read_declarations,
+    require_declared,
+    why_undeclared,
+)
 
 SOMEBODY = 12345
 
@@ -69,6 +77,19 @@ def test_without_a_declaration_no_root_is_refused_and_with_one_every_other(host:
             require_declared(other)
         with pytest.raises(Refused, match="a root folder that root has declared"):
             account_for(host.block(root=other), SOMEBODY)
+
+
+def test_who_asks_before_a_run_is_told_that_it_would_be_refused_and_the_file_that_lets_it_pass(host: Host) -> None:
+    assert why_undeclared("/srv/other") == ""
+    host.declare()
+    assert why_undeclared(host.root) == ""
+    told = why_undeclared("/srv/other")
+    assert "/srv/other" in told
+    assert "evacuation install FILE --declare" in told
+    line = told.rpartition("NAME.toml: ")[2]
+    host.declare(f"{line}\n", "pasted.toml")
+    assert why_undeclared("/srv/other") == ""
+    assert account_for(host.block(root=Path("/srv/other")), SOMEBODY) == SOMEBODY, "its commands are the block's"
 
 
 @pytest.mark.parametrize("wrong", ["mode", "owner", "text"])

@@ -391,6 +391,28 @@ def test_row_4_another_workload(case: Case) -> None:
     check(case)
 
 
+WHOSE = "it is not in the root: it works in /srv/other as user 33. Find out first whose it is, before you stop it"
+STRANGER = replace(ELSEWHERE, cwd="/srv/other", user=33)
+
+
+@table(
+    Case("nothing resolves", STRANGER, Kind.SUSPECT, f"is found nowhere; {WHOSE}", replace(OWN, resolved=False)),
+    Case("nothing may be read", STRANGER, Kind.SUSPECT, f"may not be looked into; {WHOSE}", UNREAD),
+    Case("it is old", replace(STRANGER, identity=Identity(40, BORN)), Kind.SUSPECT, f"another's name; {WHOSE}"),
+    Case("its folder is gone", STRANGER, Kind.SUSPECT, f"is deleted; {WHOSE}", replace(OWN, lost="/srv/other")),
+)
+def test_a_match_that_nothing_ties_to_the_root_counts_and_is_told_with_its_folder_and_account(case: Case) -> None:
+    """Somebody else's training is not to be killed because its command line matches."""
+    check(case)
+
+
+@pytest.mark.parametrize("handles", [replace(OWN, names_root=f"PWD={ROOT}"), replace(OWN, lost=f"{ROOT}/old")])
+def test_of_a_match_that_names_the_root_nothing_says_that_it_may_be_anothers(handles: Handles) -> None:
+    found = roster_of(Case("", STRANGER, Kind.SUSPECT, handles=handles)).suspects
+    assert [why for why in found.values() if "whose it is" in why] == []
+    assert len(found) == 1
+
+
 @table(
     Case(
         "it names the root",

@@ -1,10 +1,12 @@
 """A process that nobody knows is told with what has started it, and the advice is about that."""
 
+import os
 from dataclasses import replace
 
 import pytest
 
 from tasks.custody.containment.identity import Identity
+from tasks.host.process.newcomer import again_and_again
 from tasks.host.process.process import Process
 from tasks.host.process.suspect import excuse_with_source, who_started
 
@@ -20,6 +22,7 @@ LOOP = process(40, 1, "bash", "/srv/again.sh")
 PYTHON = process(40, 1, "python3", "/srv/supervise.py")
 SUPERVISORD = process(40, 1, "supervisord", "-c", "/etc/supervisord.conf")
 LOGIN = process(40, 1, "-bash")
+RC_FILE = process(40, 1, "bash", "--rcfile", "/etc/ops.bashrc", "-i")
 MAKE = process(40, 1, "make", "watch")
 INIT = process(1, 0, "systemd")
 
@@ -44,12 +47,23 @@ def test_a_parent_that_may_start_more_is_named_with_its_end_and_the_advice_is_ab
     assert "sleep" not in line
 
 
-@pytest.mark.parametrize("parent", [LOGIN, MAKE], ids=["login", "make"])
+@pytest.mark.parametrize("parent", [LOGIN, RC_FILE, MAKE], ids=["login", "rcfile", "make"])
 def test_a_person_or_a_build_is_named_and_not_to_be_ended(parent: Process) -> None:
     seen = host(parent, SLEEP)
     assert who_started(seen, 50).startswith("started by process 40 (")
     assert "kill" not in who_started(seen, 50)
     assert excuse_with_source(seen, SLEEP) == "bystanders = ['^sleep 15$']"
+
+
+def test_what_this_very_run_descends_from_is_never_to_be_ended() -> None:
+    """As the script of an operator's session, below which the unknown process and this command were both started."""
+    seen = host(LOOP, SLEEP, process(os.getpid(), 40, "evacuation", "status"))
+    assert who_started(seen, 50).startswith("started by process 40 (")
+    assert "kill" not in who_started(seen, 50)
+    assert excuse_with_source(seen, SLEEP) == "bystanders = ['^sleep 15$']"
+    row = {"again": {"name": "bash", "pid": 40, "start": 400}, "ended": 7}
+    (line,) = again_and_again(seen, [row])
+    assert "kill" not in line
 
 
 @pytest.mark.parametrize(
