@@ -14,6 +14,7 @@ import pytest
 from blocks.workload import Workload
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Frozen
+from tasks.custody.models.contract import find_named_elsewhere
 from tasks.evidence.collect import collect
 from tasks.host.process.table import start_of
 from tasks.recovery.api_client import NotRecovered
@@ -133,3 +134,18 @@ def test_a_command_that_cannot_run_is_no_recovery(frozen: tuple[RunContext, Path
     context.workload = context.workload.model_copy(update={"api_command": ["venv/bin/gone"]})
     with pytest.raises(NotRecovered, match=r"venv/bin/gone: .*No such file"):
         ProcessApi(context).start()
+
+
+def test_a_relative_name_in_the_blocks_environment_is_one_file_of_its_models(
+    frozen: tuple[RunContext, Path],
+) -> None:
+    context, _ = frozen
+    (models := context.workload.root / "models").mkdir()
+    (models / "a.joblib").touch()
+    given = {"models": ["models/**/*.joblib"], "api_environment": {"MODEL_FILE": "a.joblib", "LANG": "C"}}
+    block = context.workload = context.workload.model_copy(update=given)
+    way = ProcessApi(context)
+    assert [*way.words] == [*COMMAND, str(models / "a.joblib"), "C"]
+    assert find_named_elsewhere(way.words, str(block.root), "a.joblib", ["models/a.joblib"]) == []
+    (block.root / "a.joblib").touch()
+    assert [*way.words] == [*COMMAND, "a.joblib", "C"]
