@@ -211,4 +211,4 @@ def api_user(context: RunContext, *, container: bool = False) -> int:
     try:
         return account_for(context.workload, next(users, context.workload.root.stat().st_uid), container=container)
     except Refused as error:
-        raise failure(error.expected, f"{error.got}. {error.remedy}") from error
+        raise failure(error.expected, f"{error.got}. {error.remedy.rstrip('.')}") from error
