@@ -135,7 +135,7 @@ def run(  # noqa: PLR0913  the options of an evacuation
     dry_run: bool = False,
     json: Json = False,
 ) -> int:
-    """Evacuate now, on this host, without a Prefect server. The workload is frozen before anything else is loaded.
+    """Evacuate now, on this host, without a Prefect server. Its processes are frozen before all else, containers after.
 
     Args:
         reason: Why, in a sentence; it goes on record.

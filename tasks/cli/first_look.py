@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from blocks.workload_fields import WorkloadFields
 from tasks.containment.suspects import roster_now
-from tasks.custody.errors import EngineError
+from tasks.custody.errors import EngineError, Refused
 from tasks.custody.evidence.keys import placed_name
 from tasks.custody.evidence.redact import redact_command, redact_environment
 from tasks.custody.incident.description import NOTHING, USUAL_TRAINING, WORKER, pattern, unit
@@ -28,7 +28,7 @@ from tasks.host.process.table import unseen_listeners
 from tasks.host.process.workload import USUAL_INTERPRETERS
 from tasks.host.starter import WAITERS
 from tasks.recovery.api_client import Api, ApiResponse
-from tasks.system.declarations import toml_value
+from tasks.system.declarations import account_for, toml_value
 from tasks.system.kernel_tables import ENVIRONMENT, read_kernel
 
 FILES: Final = {
@@ -87,6 +87,8 @@ def look_at(root: Path) -> Found:
         _name_no_training(found)
     found.missing["lock"] = "the default; it is yours alone only if no other workload of this host has it"
     _name_units(found, roster, there)
+    if api and unit_of(api.cgroup) not in found.fields.get("units", []):
+        _name_refusal(found, api)
     containers = _name_containers(found, host, roster)
     if not found.port:
         found.missing["api_command"] = (
@@ -136,6 +138,15 @@ def _name_units(found: Found, roster: Roster, there: Mapping[int, Process]) -> N
     for name in sorted({unit_of(each.cgroup) for each in there.values()} - others):
         with suppress(ValueError):  # one of everybody's
             found.fields["units"] = [*found.fields.get("units", []), unit(name)]
+
+
+def _name_refusal(found: Found, api: Process) -> None:
+    """Name why a recovery would not start the API as the account that it runs as, in the words of its refusal."""
+    try:
+        account_for(WorkloadFields(**found.fields), api.user)
+    except Refused as error:
+        why = f"expected {error.expected}; got {error.got}. {error.remedy}"
+        found.missing["user"] = f"no recovery would start the API 復旧時に起動できない: {why}"
 
 
 def _name_the_rest(found: Found, roster: Roster) -> None:

@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from tasks.cli.output import command
-from tasks.custody.incident.commands import FIX_THE_LOSS, FIX_THE_RECOVERY, STOP_BY_HAND, WRITE, Typed, deployment_run
+from tasks.custody.incident.commands import (
+    FIX_THE_LOSS,
+    FIX_THE_RECOVERY,
+    NAME_THE_MODEL,
+    STOP_BY_HAND,
+    WRITE,
+    Typed,
+    deployment_run,
+)
 from tasks.custody.incident.ending import NOT_RECOVERED
 from tasks.incident.last_word import FINISHED, UNANSWERED
 from tasks.people.open_question import OpenQuestion
@@ -23,9 +31,9 @@ class Called:
     file: str = "evacuation.toml"
     store: str = ""
 
-    def run(self, flow: str, incident: str) -> str:
-        """Return the command that has a worker run a flow for an incident."""
-        return deployment_run(flow, self.name, incident)
+    def run(self, flow: str, incident: str, model: str = "") -> str:
+        """Return the command that has a worker run a flow for an incident; a recovery takes a model."""
+        return deployment_run(flow, self.name, incident, model)
 
     def command(self, verb: str, *more: str) -> str:
         """Return the command that needs no server."""
@@ -65,6 +73,7 @@ def next_step(  # noqa: PLR0913  all that it depends on
     alive: bool,
     unknown: Sequence[int] = (),
     ended: str = "",
+    model: str = "",
 ) -> NextStep:
     """Return the next step for an incident on which no run is at work, as its message has it (`Verdict.next`)."""
     again = (called.run("evacuate", incident), called.command("run", "--incident", incident))
@@ -82,6 +91,15 @@ def next_step(  # noqa: PLR0913  all that it depends on
         return NextStep("something of the workload lives under the cordon: carry the incident on:", again)
     if cordoned:
         return _under_the_cordon(incident, verdict, called, again, ended)
+    return _step_when_over(incident, called, model if alive else "")
+
+
+def _step_when_over(incident: str, called: Called, model: str) -> NextStep:
+    """Return what is left once no cordon stands; `model` lacks only a person's word that it is the right one."""
+    if model:
+        named = (called.run("recover", incident, model), called.command("recover", "--model", model))
+        words = f"{NAME_THE_MODEL}, by a worker or without a server; then, the last line, {WRITE}:"
+        return NextStep(words, (*named, called.command("postmortem", incident)))
     words = f"{WRITE}, if that is not done yet; the line shows its fields ポストモーテムを記入:"
     return NextStep(words, (called.command("postmortem", incident),))
 

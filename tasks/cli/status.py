@@ -89,7 +89,7 @@ def status(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> I
 
 def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Status:
     """Read the state of a workload."""
-    incident, verdict, end = _incident(workload)
+    incident, verdict, end, model = _incident(workload)
     thawed = verdict == THAWED and not _stands(workload)
     since = _frozen_since(workload, thawed=thawed)
     members, roster = living(host, workload), roster_now(host, workload)
@@ -109,7 +109,9 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
     unknown = to_answer(find_home(workload, incident), host) if incident else ()
     pids = [each.identity.pid for each in unknown]
     strangers = [(each, f"{why}; {who_started(roster.snapshot, each.pid)}") for each, why in roster.of(Kind.UNKNOWN)]
-    after = next_step(incident, word, called, cordoned=_stands(workload), alive=alive, unknown=pids, ended=end)
+    after = next_step(
+        incident, word, called, cordoned=_stands(workload), alive=alive, unknown=pids, ended=end, model=model
+    )
     alternative = None
     if at_work:
         question = open_question(find_home(workload, incident)) if incident else None
@@ -228,20 +230,23 @@ def _describe_end(verdict: str, end: str) -> str:
     return f"{end}; its evidence is {verdict}"
 
 
-def _incident(workload: WorkloadFields) -> tuple[str, str, str]:
-    """Return the last opened incident, its last verdict, and how its last run ended; each empty if unknown.
+def _incident(workload: WorkloadFields) -> tuple[str, str, str, str]:
+    """Return the last opened incident, its last verdict, how its last run ended, and the model that it left to name.
+
+    Each is empty if unknown.
 
     A run that was killed after closing its record leaves only the record.
     """
     incident = last(workload)
     home = find_home(workload, incident) if incident else None
     if home is None or not (home / INCIDENT).exists():
-        return incident, "", ""
+        return incident, "", "", ""
     closed = closings(home)
     closing = _json(lambda: read_plain(closed[-1])) if closed else {}
     ending = _json(lambda: read_plain(home / ENDED))
     newest = not closed or str(ending.get("record", "")).zfill(3) >= closed[-1].parent.name
-    return incident, str(closing.get("verdict", "")), str(ending.get("end", "")) if newest else ""
+    end, model = (str(ending.get(each, "")) if newest else "" for each in ("end", "model"))
+    return incident, str(closing.get("verdict", "")), end, model
 
 
 def last(workload: WorkloadFields) -> str:

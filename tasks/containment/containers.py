@@ -60,7 +60,7 @@ def freeze_containers(context: RunContext) -> tuple[tuple[FrozenContainer, ...],
                 fresh |= {each.identity: each for each in pool.map(lambda one: freeze_container(context, one), new)}
     except EngineError as error:
         trouble = str(error)
-        context.log.write("engine not asked", context.adapters.engine.place, reason=trouble)
+        context.log.write("engine not asked", context.adapters.engine.place, reason=trouble, denied=trouble)
     earlier = frozen_containers(context.state)
     fresh |= {
         identity: replace(each, stood=earlier[identity].stood)
@@ -71,7 +71,7 @@ def freeze_containers(context: RunContext) -> tuple[tuple[FrozenContainer, ...],
     context.state.frozen_containers.write(list(everyone))
     for each in fresh.values():
         details = {"name": each.name, "image": each.image, "why": each.why, "denied": each.denied}
-        context.log.write("container paused", each.identity.id, **details)
+        context.log.write("container paused", each.identity.id, **details, at=str(each.paused_at))
     return everyone, trouble
 
 

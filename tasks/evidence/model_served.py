@@ -4,10 +4,12 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from pathlib import Path
 
 from tasks.containment.containers import api_container, kept_config
 from tasks.custody.containment.identity import Identity
 from tasks.custody.evidence.acquisition import StoredFile
+from tasks.custody.evidence.pattern import literal_folder
 from tasks.custody.incident.description import leads_to
 from tasks.custody.models.contract import ServedBefore, served_before
 from tasks.runtime.context import RunContext
@@ -17,12 +19,12 @@ def model_served(
     context: RunContext, volumes: Mapping[int, Iterable[StoredFile]], models: Mapping[str, str]
 ) -> ServedBefore:
     """Return what the API served when it was frozen last. `models` are the digests of the models by path."""
-    root = str(context.workload.root)
+    root, folders = str(context.workload.root), [literal_folder(each) for each in context.workload.models]
     if was := api_container(context, leads_to(context.workload.api_address)[1]):
         config = kept_config(context.directory.path, was.identity)
         start = {"command": [config["Path"], *config["Args"]], "environment": config["Config"].get("Env")}
         inside = {name: sha256 for name, sha256 in models.items() if name.startswith("/")}
-        return served_before([start], config["Config"].get("WorkingDir") or "/", inside or models)
+        return served_before([start], config["Config"].get("WorkingDir") or "/", inside or models, folders)
     frozen = [each for journal in context.state.frozen.of_boots() for each in journal]
     roles = {each.role for each in frozen} - {"training", "worker"}
     apis = {each.identity for each in frozen if each.role in ({"api"} & roles or roles)}  # it may match no pattern
@@ -32,5 +34,9 @@ def model_served(
             trees = [context.directory.locate(volume, file) for file in files if file.stored == "tree.json"]
             processes = [each for tree in trees for each in json.loads(tree.read_bytes())]
             if ours := [each for each in processes if Identity(each["pid"], each["start_ticks"]) in apis]:
-                return served_before(ours, root, {**real, **models})
+                return served_before(ours, root, {**real, **models}, folders, lambda path: _is_in(root, path))
     return ServedBefore()
+
+
+def _is_in(root: str, path: str) -> bool:
+    return path.startswith(f"{root}/") and Path(path).is_file()

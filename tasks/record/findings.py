@@ -16,6 +16,7 @@ from tasks.custody.containment.receipt import Containment, Freeze, Recovery, Sto
 from tasks.custody.evidence.acquisition import Evidence, Outcome, Seal
 from tasks.custody.evidence.keys import NOT_TAKEN
 from tasks.custody.evidence.secrets import notes_of as secrets_told
+from tasks.custody.incident.commands import run_line
 from tasks.custody.incident.question import answers
 from tasks.custody.incident.steps import StepId
 from tasks.custody.incident.timeline import seconds_taken
@@ -180,7 +181,15 @@ def verdict_of(context: RunContext, findings: Findings) -> Verdict:
     )
     if findings.trouble and context.state.claimed.read():
         verdict = verdict.under_another_id(context.incident.workload)
-    return verdict.after_recovery(recovery.summary) if (recovery := _get_recovery(findings)) else verdict
+    if recovery := _get_recovery(findings):
+        return verdict.after_recovery(recovery.summary, line_to_name(context, recovery))
+    return verdict
+
+
+def line_to_name(context: RunContext, recovery: Recovery) -> str:
+    """Return the command of a recovery that names the model which the API serves; empty if more is not proven."""
+    model, incident = recovery.model_to_name, context.incident
+    return run_line("recover", incident.workload, incident.id, model) if model else ""
 
 
 def _get_recovery(findings: Findings) -> Recovery | None:

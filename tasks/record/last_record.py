@@ -20,6 +20,7 @@ from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.receipts import ObjectReceipt
 from tasks.incident.last_postmortem import written_before
 from tasks.incident.layout import closings
+from tasks.record.findings import line_to_name
 from tasks.record.write import RecordContent
 from tasks.runtime.context import RunContext
 
@@ -69,7 +70,7 @@ def build_recovery_content(  # noqa: PLR0913  what a recovery adds to what is kn
     """
     result = None if isinstance(recovery, str) else recovery
     if result:
-        verdict = last.verdict.after_recovery(result.summary)
+        verdict = last.verdict.after_recovery(result.summary, line_to_name(context, result))
     else:
         verdict = last.verdict.after_failed_recovery(
             context.incident.id,

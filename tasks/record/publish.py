@@ -111,7 +111,8 @@ def final_state(
     failed = _not_back(context, recovery) if isinstance(recovery, str) else ""
     if end is NOT_RECOVERED:
         return _end_run(context, end, f"{failed} The incident is {message}")
-    return _end_run(context, end, f"{message} {failed}".rstrip())
+    model = recovery.model_to_name if isinstance(recovery, Recovery) else ""
+    return _end_run(context, end, f"{message} {failed}".rstrip(), model)
 
 
 def _describe_rehearsal(context: RunContext, verdict: Verdict) -> str:
@@ -142,7 +143,10 @@ def recovered_state(context: RunContext, recorded: Record | str, recovery: Recov
     if context.cancelled:
         return _end_cancelled(context, recorded.verdict)
     end = ending_of(recorded.verdict.word, recovery, recovering=True, stored=recorded.stored)
-    return _end_run(context, end, f"{summary.rstrip('. ')}. The incident is {_describe_record(context, recorded)}")
+    model = "" if isinstance(recovery, str) else recovery.model_to_name
+    return _end_run(
+        context, end, f"{summary.rstrip('. ')}. The incident is {_describe_record(context, recorded)}", model
+    )
 
 
 def written_state(context: RunContext, recorded: Record | str, content: RecordContent, before: int) -> State[Any]:
@@ -169,9 +173,9 @@ def _not_back(context: RunContext, why: str) -> str:
     return f"{api} did not come back API は復旧していません: {why}"
 
 
-def _end_run(context: RunContext, end: Ending, message: str) -> State[Any]:
-    """Build the state, and note it for `status`."""
-    context.state.ended.write({"record": context.run.number, "end": end.name})
+def _end_run(context: RunContext, end: Ending, message: str, model: str = "") -> State[Any]:
+    """Build the state, and note it for `status`, with the model that the next recovery may name."""
+    context.state.ended.write({"record": context.run.number, "end": end.name, **({"model": model} if model else {})})
     return make_state(end, f"{context.incident.id}: {message}")
 
 

@@ -1,5 +1,6 @@
 """§7: start the API as a process of this host, tell it apart from other processes, and end it."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from tasks.custody.containment.receipt import Frozen
 from tasks.custody.errors import Refused
 from tasks.custody.evidence.pattern import fits, literal_folder
 from tasks.custody.evidence.redact import redact_command
+from tasks.custody.models.contract import meant
 from tasks.custody.visible import visible
 from tasks.evidence.process_start import former
 from tasks.host.cgroup.ownership import unit_of
@@ -117,7 +119,15 @@ class ProcessApi:
     @property
     def words(self) -> Iterable[str]:
         """Command and environment of the API as the block names them: what it ran with is the account's own word."""
-        return [*self.context.workload.api_command, *self.context.workload.api_environment.values()]
+        block = self.context.workload
+        return [*block.api_command, *map(self.meant, block.api_environment.values())]
+
+    def meant(self, name: str) -> str:
+        """Return the one file that a relative name in the environment may mean, where the API works or models lie."""
+        block = self.context.workload
+        worked = [folder] if (folder := self.was.get("folder")) and self.was["command"] == block.api_command else []
+        folders = ["", *worked, *map(literal_folder, block.models)]
+        return meant(name, (str(block.root / each) for each in folders), os.path.isfile)
 
     @property
     def folder(self) -> HostFolder:
@@ -201,4 +211,4 @@ def api_user(context: RunContext, *, container: bool = False) -> int:
     try:
         return account_for(context.workload, next(users, context.workload.root.stat().st_uid), container=container)
     except Refused as error:
-        raise failure(error.expected, f"{error.got}. {error.remedy}") from error
+        raise failure(error.expected, f"{error.got}. {error.remedy.rstrip('.')}") from error

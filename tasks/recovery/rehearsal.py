@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from blocks.file import no_program
 from tasks.custody.errors import EvacuationError
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.models.canary import row_of
@@ -66,6 +67,8 @@ def starts_of(context: RunContext) -> dict[str, tuple[bool, str]]:
     start = f"container {way.container}" if way.container else "its service or api_command"
     rows = {"the start as it ran": (True, start)}
     if type(way) is ProcessApi:
+        if why := _why_not(context):
+            rows["the start as it ran"] = False, why
         with suppress(EvacuationError):
             frozen = load_frozen(context.state)
             starts = read_starts(frozen)
@@ -81,6 +84,16 @@ def starts_of(context: RunContext) -> dict[str, tuple[bool, str]]:
         except EvacuationError as error:
             rows["the start as a new container"] = False, f"expected {error.expected}; got {error.got}"
     return rows
+
+
+def _why_not(context: RunContext) -> str:
+    """Return why a recovery would refuse to start the API as a process; empty if it would not."""
+    try:
+        api_user(context)
+    except EvacuationError as error:
+        return f"expected {error.expected}; got {error.got}"
+    block = context.workload
+    return ", ".join(f"api_command: {word} is no program here" for word in no_program(block, block.api_command))
 
 
 def answers_of(api: Api, *, has_sound: bool) -> dict[str, tuple[bool, str]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from posixpath import basename
 
 from blocks.workload import Workload
+from tasks.custody.containment.receipt import NOT_AS_BEFORE
 from tasks.custody.evidence.acquisition import Seal, StoredFile
 from tasks.custody.evidence.keys import unquote
 from tasks.custody.evidence.pattern import ends_with
@@ -154,9 +155,7 @@ class SealedModels:
         if self.named or known:
             return ""
         cure = "name the one that you want as model; 別のモデルは model で指定"
-        return (
-            f"that it serves what it served at the freeze, {self.before.summary or 'which is not known 不明'} ({cure})"
-        )
+        return f"{NOT_AS_BEFORE}, {self.before.summary or 'which is not known 不明'} ({cure})"
 
     def explain_namesakes(self, path: str, base: str, shown: str, elsewhere: Iterable[str]) -> str:
         """Return why a base name is ambiguous, else empty.

@@ -46,7 +46,8 @@ class UnitApi(ProcessApi):
         """Command lines of the service when it was frozen, and the environment of its unit."""
         before, workload = frozen_before(self.context.state), self.context.workload
         frozen = [each.command for each in before if self.unit in _units(workload, each)]
-        return [*frozen, self.systemd.show(self.unit).get("Environment", "")]
+        variables = (each.partition("=") for each in self.systemd.show(self.unit).get("Environment", "").split())
+        return [*frozen, " ".join(f"{name}{sign}{self.meant(value)}" for name, sign, value in variables)]
 
     def prepare(self) -> None:
         """Do nothing: what the service runs stands in its unit, not in the block."""

@@ -325,6 +325,10 @@ class Containment(StepResult):
         return f"not contained: {'; '.join(self.alive[:3]) or self.reason}{notes}"
 
 
+NOT_AS_BEFORE: Final = "that it serves what it served at the freeze"
+"""How the reason begins why a recovery is not complete whose model nobody has named."""
+
+
 @dataclass(frozen=True, repr=False)
 class Recovery(StepResult):
     """The recovered API: the process that we started, the model it serves, and its answers.
@@ -348,6 +352,12 @@ class Recovery(StepResult):
     def is_complete(self) -> bool:
         """Whether everything was proven."""
         return not self.unproven
+
+    @property
+    def model_to_name(self) -> str:
+        """The model that the API serves, if all that lacks is a person's word that it is the right one; else empty."""
+        alone = len(self.unproven) == 1 and self.unproven[0].startswith(NOT_AS_BEFORE)
+        return self.model if alone and " or " not in self.model else ""
 
     @property
     def summary(self) -> str:

@@ -54,7 +54,7 @@ def freezes(rows: Sequence[Row], answers: Sequence[FrameAnswer], triggered: date
     by_run = {row.host: row.frozen_at for row in rows if row.frozen_at and row.host not in by_frame}
     silent = [row.host for row in rows if row.end is HostEnd.SILENT and not {row.host} & {*by_frame, *by_run}]
     if ours:
-        yield from _after("by the frame フレームで凍結", by_frame, triggered)
+        yield from _after("by the frame, processes alone フレームで凍結（プロセスのみ）", by_frame, triggered)
         yield from _after("by their runs 各ランで凍結", by_run, triggered)
         yield from [f"  silent 応答なし: {fold_names(silent)}"] if silent else []
         refused = [each for each in ours if each.done == "refused" and each.host not in by_frame]

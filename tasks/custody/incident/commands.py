@@ -12,6 +12,7 @@ from tasks.custody.incident.description import FILE, place
 
 WRITE: Final = "write the postmortem"
 FIX_THE_LOSS: Final = "fix the cause of the loss 欠落の原因を除く"
+NAME_THE_MODEL: Final = "if this is the right model, name it そのモデルで正しければ指定する"
 FIX_THE_RECOVERY: Final = "fix why the API did not come back 復旧失敗の原因を直す"
 STOP_BY_HAND: Final = (
     "stop what is named here by hand, of what may be another's only once you know whose it is "
@@ -65,17 +66,21 @@ def _parse_words(workload: str) -> Typed:
     return _by_hand[-1] if _by_hand else Typed(f"evacuation.toml:{workload}")
 
 
-def run_line(flow: str, workload: str, incident: str = "") -> str:
-    """Return the command that runs this flow (for this incident, if given): by a worker, or as this run was typed."""
+def run_line(flow: str, workload: str, incident: str = "", model: str = "") -> str:
+    """Return the command that runs this flow (for this incident and model, if given): by a worker, or as this run was.
+
+    A recovery takes a model.
+    """
     if not _by_hand:
-        return deployment_run(flow, workload, incident)
+        return deployment_run(flow, workload, incident, model)
     option = ["--incident", incident] if incident and flow != "thaw" else []
-    return _by_hand[-1].line(_VERBS[flow], *option)
+    return _by_hand[-1].line(_VERBS[flow], *option, *(["--model", model] if model else []))
 
 
-def deployment_run(flow: str, workload: str, incident: str = "") -> str:
-    """Return the command that has a worker run this flow (for this incident, if given), to be pasted as it stands."""
+def deployment_run(flow: str, workload: str, incident: str = "", model: str = "") -> str:
+    """Return the command that has a worker run this flow (as `run_line`), to be pasted as it stands."""
     option = f" --param incident_id={incident}" if incident else ""
+    option += f" --param {quote(f'model={model}')}" if model else ""
     return f"prefect deployment run {full_name(flow, workload)}{option} --watch"
 
 

@@ -89,7 +89,8 @@ PARTLY_RECOVERED: Final = Ending(
     means="The API is back and stays up, but the message names what was not proven: it needs a key, gave no "
     "prediction, refused the made-up row or to reload, does not name its model, there is no sound model, something is "
     "still paused",
-    then="Correct the API's fields in the workload block and run `recover` again, or prove it by hand",
+    then="If the message has a line that names the model, and it is the right one, type that; else correct the API's "
+    "fields in the workload block and run `recover` again, or prove it by hand",
 )
 NOT_RECOVERED: Final = Ending(
     "NotRecovered",

@@ -29,6 +29,9 @@ class Moment(StrEnum):
 
 
 FIGURES: Final = ("contained_s", "total_s")
+_PAUSED: Final = "container paused"
+_HOLDS: Final = frozenset({"frozen", _PAUSED, "engine not asked"})
+"""What a freeze writes; `denied` says why something did not stand."""
 _CHECKS: Final = frozenset({"prove_contained", "prove_still_contained"})
 _REACHED_BY: Final = {"freeze": Moment.FROZEN, "prove_contained": Moment.NONE_LEFT}
 
@@ -137,24 +140,30 @@ def _take(run: _Open, entry: Mapping[str, Any], at: datetime) -> None:
 
 
 def frozen_at(entry: Mapping[str, Any]) -> datetime | None:
-    """Return when the process of an entry "frozen" was stopped; None if it was not."""
+    """Return when what an entry names was stopped or paused; None if it was not."""
     at = entry.get("at")
     return moment(at) if at not in {None, "None"} else None
+
+
+def _stood_at(entry: Mapping[str, Any]) -> datetime | None:
+    """Return when what an entry names stood. A container that was killed, or had ended, did when it was written."""
+    at = frozen_at(entry)
+    return at if at or entry.get("denied") or entry["action"] != _PAUSED else moment(entry["utc"])
 
 
 def seconds_taken(entries: Iterable[Mapping[str, Any]], until: datetime, *, contained: bool) -> dict[str, float | None]:
     """Return how many seconds an incident took, from when its first run was asked for.
 
-    `contained_s` ends when the last process was frozen, or with the check that first found the workload contained after
-    one that did not; it is None unless it is `contained`. `total_s` ends with `until`. Both are None if no run says
-    when it was asked for.
+    `contained_s` ends when the last process or container stood. It ends with the check that first found the workload
+    contained after one that did not, or after a freeze that something was denied to. It is None unless it is
+    `contained`. `total_s` ends with `until`. Both are None if no run says when it was asked for.
     """
     began, last, doubted = None, None, False
     for entry in entries:
         if began is None and "triggered" in entry:
             began = last = moment(entry["triggered"])
-        elif last and entry["action"] == "frozen":
-            last = max(last, frozen_at(entry) or last)
+        elif last and entry["action"] in _HOLDS:
+            last, doubted = max(last, _stood_at(entry) or last), doubted or bool(entry.get("denied"))
         elif last and entry["action"] in _ENDS and step_of(entry)[0] in _CHECKS:
             done = entry["action"] == "step done"
             last, doubted = max(last, moment(entry["utc"])) if done and doubted else last, not done

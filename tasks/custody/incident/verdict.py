@@ -14,6 +14,7 @@ from tasks.custody.evidence.keys import FOLDERS
 from tasks.custody.incident.commands import (
     FIX_THE_LOSS,
     FIX_THE_RECOVERY,
+    NAME_THE_MODEL,
     STOP_BY_HAND,
     WRITE,
     answer_lines,
@@ -74,9 +75,13 @@ class Verdict:
             parts.append(f"Also missing: {_list_sentences(others)}.")
         return " ".join([*parts, f"Next: {self.next}"])
 
-    def after_recovery(self, summary: str) -> "Verdict":
-        """Return the verdict after a recovery: the API runs, and only losses are left to fix."""
+    def after_recovery(self, summary: str, named: str = "") -> "Verdict":
+        """Return the verdict after a recovery: the API runs, and only losses are left to fix.
+
+        `named` is the command of a recovery that names the model, if that alone is not proven.
+        """
         last = "write the postmortem (`evacuation postmortem`)."
+        last = f"{NAME_THE_MODEL}: {named}; then {last}" if named else last
         last = last if self.word in _RECOVERABLE else f"{_STOPS_AGAIN}; {self.next}"
         safe = (*self._safe_whatever_runs, f"{_RECOVERED} {summary}")
         return replace(self, safe=safe, next=last, first="", may_return=())

@@ -2,7 +2,7 @@
 
 import posixpath
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Final
@@ -74,6 +74,18 @@ def find_named_elsewhere(words: Iterable[str], root: str, base: str, names: Iter
     return [part for part in parts if posixpath.basename(part) == base and _path(root, part) not in known]
 
 
+def meant(name: str, folders: Iterable[str], is_there: Callable[[str], bool]) -> str:
+    """Return the path of the one file that a relative name in an environment may mean, in one of these folders.
+
+    The name itself if it is none of them, or several: nothing is guessed.
+    """
+    if not name or name.startswith("/") or "://" in name:
+        return name
+    places = dict.fromkeys(posixpath.normpath(posixpath.join(folder, name)) for folder in folders)
+    found = [place for place in places if is_there(place)]
+    return found[0] if len(found) == 1 else name
+
+
 def _parts(word: str) -> list[str]:
     return [word, word.partition("=")[2], *_SEPARATORS.split(word)]
 
@@ -99,12 +111,24 @@ class ServedBefore:
         return redact(f"{' or '.join(self.names)} ({self.how})", digests=True) if self.names else ""
 
 
-def served_before(processes: Sequence[Mapping[str, Any]], root: str, models: Mapping[str, str]) -> ServedBefore:
+def served_before(
+    processes: Sequence[Mapping[str, Any]],
+    root: str,
+    models: Mapping[str, str],
+    folders: Iterable[str] = (),
+    is_there: Callable[[str], bool] = lambda _: False,
+) -> ServedBefore:
     """Return what was served by these processes, as tree.json has them. `models` are the sealed digests by path.
 
-    The first kind of trace that leads to one content decides.
+    The first kind of trace that leads to one content decides. A relative name in the environment may be one in the
+    root, where the process worked, or in one of these `folders` of the root. `is_there` knows of unsealed files.
     """
     words = {how: [word for each in processes for word in _texts(each.get(what))] for what, how in _TRACES.items()}
+    worked = [where for each in processes if isinstance(where := each.get("cwd"), str)]
+    places = [root, *worked, *(posixpath.join(root, folder) for folder in folders)]
+    sealed = {str(_path(root, name)) for name in models}
+    given = [part for word in words[_TRACES["environment"]] for part in (word, word.partition("=")[2])]
+    words[_TRACES["environment"]] += [meant(each, places, lambda at: at in sealed or is_there(at)) for each in given]
     found = [each for how in words if (each := _trace(dict.fromkeys(words[how]), root, models, how)).names]
     return min(found, key=lambda each: len(each.contents) != 1, default=ServedBefore())
 

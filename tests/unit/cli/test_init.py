@@ -126,6 +126,18 @@ def test_what_is_written_finds_every_process_and_nothing_is_left(serving: SmallW
     assert done.stdout.splitlines()[-1].endswith(f" doctor {path}")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_an_api_of_roots_is_asked_about_before_anything_is_stopped(
+    serving: SmallWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (hosts := tmp_path / "hosts").mkdir()
+    monkeypatch.setenv(VARIABLE, str(hosts))
+    refused = "user: no recovery would start the API 復旧時に起動できない: expected an account other than root"
+    assert refused in typed("init", serving.root, "--output", tmp_path / "w.toml").stdout
+    (hosts / "any.toml").write_text('user = "root"\n')
+    assert refused not in typed("init", serving.root, "--output", tmp_path / "x.toml").stdout
+
+
 def test_the_contract_is_what_the_api_says_by_get_alone(serving: SmallWorkload, tmp_path: Path) -> None:
     assert typed("init", serving.root, "--output", tmp_path / "w.toml").returncode == 0
     fields = fields_of(tmp_path / "w.toml")

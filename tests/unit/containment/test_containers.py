@@ -58,6 +58,8 @@ def test_paused_asked_and_ended_each_with_a_receipt(run: RunContext) -> None:
     assert first.paused_at
     assert (first.identity, first.stood, first.denied, first.why) == (ONE.identity, False, "", ASKED[0])
     assert {each.state for each in engine.there.values()} == {"paused"}
+    told = [each for each in run.log.entries() if each["action"] == "container paused"]
+    assert [each["at"] for each in told] == [str(first.paused_at), str(second.paused_at)]
     receipts = stop_containers(run)
     assert [(each.end, each.exit_code, each.removed, each.reason) for each in receipts] == [
         (End.STOPPED, 0, False, "")
@@ -254,6 +256,7 @@ def test_an_engine_that_cannot_be_asked_proves_nothing(run: RunContext) -> None:
     everyone, trouble = freeze_containers(run)
     assert everyone == ()
     assert "an answer" in trouble
+    assert [each["denied"] for each in run.log.entries() if each["action"] == "engine not asked"] == [trouble]
     (told,) = living_containers(run)
     assert told.startswith("whether its containers run is not known: ")
 

@@ -176,7 +176,7 @@ def test_the_table_says_who_was_frozen_by_what_when_and_who_refused_and_why() ->
     events = [event("gpu1", seconds=0.4), event("gpu2", seconds=1.2), event("gpu5", "refused", why="at\x1b work")]
     answers = [FrameAnswer.of(each) for each in (*events, event("gpu9"), event("gpu1", "thawed"))]
     assert [*freezes(rows, answers, OPENED)] == [
-        "  frozen by the frame フレームで凍結: gpu[1-2], 0.4-1.2 s after the trigger",
+        "  frozen by the frame, processes alone フレームで凍結（プロセスのみ）: gpu[1-2], 0.4-1.2 s after the trigger",
         "  frozen by their runs 各ランで凍結: gpu3, 7.0-7.0 s after the trigger",
         "  silent 応答なし: gpu4",
         "  ! gpu5 refused the frame: at\u241b work",

@@ -14,12 +14,14 @@ import pytest
 from blocks.workload import Workload
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Frozen
+from tasks.custody.models.contract import find_named_elsewhere
 from tasks.evidence.collect import collect
 from tasks.host.process.table import start_of
 from tasks.recovery.api_client import NotRecovered
 from tasks.recovery.process_api import ProcessApi
 from tasks.recovery.rehearsal import starts_of
 from tasks.runtime.context import RunContext
+from tasks.system.declarations import VARIABLE
 from tests.support.run_context import case_of
 from tests.support.workloads import wait_until
 
@@ -133,3 +135,40 @@ def test_a_command_that_cannot_run_is_no_recovery(frozen: tuple[RunContext, Path
     context.workload = context.workload.model_copy(update={"api_command": ["venv/bin/gone"]})
     with pytest.raises(NotRecovered, match=r"venv/bin/gone: .*No such file"):
         ProcessApi(context).start()
+
+
+def test_a_relative_name_in_the_blocks_environment_is_one_file_of_its_models(
+    frozen: tuple[RunContext, Path],
+) -> None:
+    context, _ = frozen
+    (models := context.workload.root / "models").mkdir()
+    (models / "a.joblib").touch()
+    given = {"models": ["models/**/*.joblib"], "api_environment": {"MODEL_FILE": "a.joblib", "LANG": "C"}}
+    block = context.workload = context.workload.model_copy(update=given)
+    way = ProcessApi(context)
+    assert [*way.words] == [*COMMAND, str(models / "a.joblib"), "C"]
+    assert find_named_elsewhere(way.words, str(block.root), "a.joblib", ["models/a.joblib"]) == []
+    (block.root / "a.joblib").touch()
+    assert [*way.words] == [*COMMAND, "a.joblib", "C"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_rehearsal_promises_no_start_as_root_that_a_recovery_refuses(
+    frozen: tuple[RunContext, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context, _ = frozen
+    (hosts := tmp_path / "hosts").mkdir()
+    monkeypatch.setenv(VARIABLE, str(hosts))
+    good, told = starts_of(context)["the start as it ran"]
+    assert (good, told.partition(";")[0]) == (
+        False,
+        "expected an account other than root for a command of the workload",
+    )
+    with pytest.raises(NotRecovered) as refused:
+        ProcessApi(context).prepare()
+    assert told in str(refused.value)
+    assert ".." not in str(refused.value)
+    (hosts / "house.toml").write_text(f'root = "{context.workload.root}"\nuser = "root"\n')
+    assert starts_of(context)["the start as it ran"] == (True, "its service or api_command")
+    context.workload = context.workload.model_copy(update={"api_command": ["venv/bin/gone"]})
+    assert starts_of(context)["the start as it ran"] == (False, "api_command: venv/bin/gone is no program here")

@@ -8,6 +8,7 @@ import pytest
 from tasks.custody.containment.cordon import Challenge, Cordon
 from tasks.custody.containment.identity import NOBODY, ContainerIdentity, Identity
 from tasks.custody.containment.receipt import (
+    NOT_AS_BEFORE,
     Containment,
     End,
     Freeze,
@@ -161,3 +162,19 @@ def test_what_is_lost_is_not_unproven_and_counts_once_beside_its_copy() -> None:
         "1 objects, 5 bytes; 1 not: evidence/b: another digest; 2 lost: evidence/c: it changed; checked twice"
     )
     assert (Receipts((proven, gone)).is_complete, Receipts((proven,)).summary) == (True, "1 objects, 5 bytes")
+
+
+@pytest.mark.parametrize(
+    ("model", "unproven", "named"),
+    [
+        ("m.joblib", (f"{NOT_AS_BEFORE}, which is not known",), "m.joblib"),
+        ("m.joblib", (), ""),
+        ("m.joblib", ("a prediction",), ""),
+        ("m.joblib", (f"{NOT_AS_BEFORE}, which is not known", "a prediction"), ""),
+        ("a.joblib or b.joblib", (f"{NOT_AS_BEFORE}, which is not known",), ""),
+    ],
+)
+def test_a_person_may_name_the_model_if_nothing_else_is_unproven(
+    model: str, unproven: tuple[str, ...], named: str
+) -> None:
+    assert replace(RECOVERED, model=model, unproven=unproven).model_to_name == named

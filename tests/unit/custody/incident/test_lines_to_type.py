@@ -41,6 +41,14 @@ def test_after_a_run_by_hand_each_line_names_what_was_typed_from_wherever_it_is_
     assert shlex.split(audit)[2] == (given[-1] if ".toml" in given[-1] else "s3://b/p")
 
 
+def test_the_line_of_a_recovery_may_name_a_model() -> None:
+    with by_hand("/etc/one.toml", ""):
+        typed = run_line("recover", "NAME", INCIDENT, "m/a b.pkl")
+    assert typed == f"evacuation recover /etc/one.toml --incident {INCIDENT} --model 'm/a b.pkl'"
+    asked = run_line("recover", "NAME", INCIDENT, "m/a b.pkl")
+    assert asked.endswith(f" --param incident_id={INCIDENT} --param 'model=m/a b.pkl' --watch")
+
+
 def test_a_workers_run_names_what_its_server_has() -> None:
     assert (
         run_line("recover", "NAME", INCIDENT)

@@ -1,4 +1,4 @@
-"""How long an incident took: from the first request to the last frozen process, or to the check that found it so."""
+"""How long an incident took: until the last process or container stood, or until the check that found it so."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,6 +24,15 @@ def frozen(seconds: float | None) -> dict[str, Any]:
     return {"action": "frozen", "utc": at(99), "at": "None" if seconds is None else at(seconds)}
 
 
+def denied(action: str = "frozen") -> dict[str, Any]:
+    return {"action": action, "utc": at(1), "at": "None", "denied": "Operation not permitted"}
+
+
+def paused(seconds: float | None, written: float = 3) -> dict[str, Any]:
+    when = "None" if seconds is None else at(seconds)
+    return {"action": "container paused", "utc": at(written), "at": when, "denied": ""}
+
+
 def check(seconds: float, action: str, step: str = "prove_contained") -> dict[str, Any]:
     return {"action": action, "utc": at(seconds), "step_id": step}
 
@@ -38,6 +47,14 @@ def check(seconds: float, action: str, step: str = "prove_contained") -> dict[st
         ([opened(0), frozen(0.5), check(4, "step failed"), opened(60), check(63, "step done")], 63.0),
         ([opened(0), frozen(0.5), check(4, "step incomplete", "collect"), check(7, "step done")], 0.5),
         ([opened(0), frozen(0.5), opened(60), frozen(61)], 61.0),
+        ([opened(0), frozen(0.5), paused(2.7), check(4, "step done")], 2.7),
+        ([opened(0), paused(0.25), frozen(0.5), check(4, "step done")], 0.5),
+        ([opened(0), paused(None, written=3.1), check(4, "step done")], 3.1),  # killed between two starts
+        ([opened(0), {"action": "container paused", "utc": at(2), "denied": ""}], 2.0),  # of an earlier version
+        ([opened(0), frozen(0.5), denied(), check(4, "step done")], 4.0),
+        ([opened(0), frozen(0.5), denied("container paused"), check(4, "step done"), check(9, "step done")], 4.0),
+        ([opened(0), frozen(0.5), denied("engine not asked"), check(4, "step done")], 4.0),
+        ([opened(0), frozen(0.5), {"action": "engine not asked", "utc": at(1)}, check(4, "step done")], 0.5),  # a note
     ],
 )
 def test_contained(entries: list[dict[str, Any]], seconds: float) -> None:

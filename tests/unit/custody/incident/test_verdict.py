@@ -320,6 +320,10 @@ def test_a_recovered_api_takes_the_place_of_the_containment_in_what_is_safe() ->
         ("kernel",),
         "write the postmortem (`evacuation postmortem`).",
     )
+    named = before.after_recovery("the API answers", "evacuation recover FILE --model m.pkl").next
+    assert named.endswith(
+        ": evacuation recover FILE --model m.pkl; then write the postmortem (`evacuation postmortem`)."
+    )
     assert back.after_recovery("the API serves").safe[1:] == ("it was contained, and now the API serves",)
 
 

@@ -66,6 +66,34 @@ def test_what_is_not_decided_or_not_sealed_is_told_and_names_no_content(
     assert all(name in found.summary for name in names)
 
 
+@pytest.mark.parametrize(
+    ("answers", "unsealed", "names"),
+    [
+        ({"environment": {"MODEL_FILE": "a.joblib"}}, (), (A,)),
+        ({"environment": {"MODEL_FILE": "deep/b.joblib"}}, (), (B,)),
+        ({"environment": {"MODEL_FILE": "deep/b.joblib"}}, (f"{ROOT}/deep/b.joblib",), ("deep/b.joblib",)),
+        ({"environment": {"MODEL_FILE": "b.joblib"}, "cwd": f"{ROOT}/models/deep"}, (), (B,)),
+        ({"environment": {"MODEL_FILE": "../models/deep/b.joblib"}, "cwd": f"{ROOT}/api"}, (), (B,)),
+        ({"environment": {"MODEL_FILE": "a.joblib", "OLD": "deep/b.joblib"}}, (), (A, B)),
+        ({"environment": ["MODEL_FILE=a.joblib"]}, (), (A,)),
+        ({"environment": {"MODEL_FILE": "b.joblib"}}, (), ("b.joblib",)),
+        ({"environment": {"EMPTY": ""}}, (f"{ROOT}/models",), ()),
+        ({"environment": {"STAGE": "deep", "URL": "s3://models/a.joblib", "EMPTY": ""}}, (), ("s3://models/a.joblib",)),
+    ],
+)
+def test_a_relative_name_is_looked_for_where_the_process_may_mean_it(
+    answers: dict[str, Any], unsealed: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    found = served_before([process(**answers)], ROOT, MODELS, ["models"], unsealed.__contains__)
+    assert (found.names, found.contents) == (names, frozenset(MODELS[name] for name in names if name in MODELS))
+
+
+def test_a_name_of_two_sealed_files_is_not_guessed() -> None:
+    both = {"models/m.joblib": "aa", "release/m.joblib": "bb"}
+    found = served_before([process(environment={"M": "m.joblib"})], ROOT, both, ["models", "release"])
+    assert (found.names, found.contents) == (("m.joblib",), frozenset())
+
+
 def test_a_container_is_asked_for_what_it_was_started_with() -> None:
     words = {"command": ["uvicorn"], "environment": ["PATH=/usr/bin", "MODEL_PATH=/app/models/deep/b.joblib"]}
     assert served_before([words], "/app", MODELS) == ServedBefore((B,), frozenset({"bb"}), "named by its environment")
