@@ -13,7 +13,7 @@ from tasks.cli.next_step import NAMELESS, Called, NextStep, next_step, while_at_
 from tasks.containment.answers import to_answer
 from tasks.containment.paused import read_prior
 from tasks.containment.suspects import roster_now
-from tasks.containment.uncordon import find_held, living
+from tasks.containment.uncordon import doubtful, find_held, living
 from tasks.custody.containment.identity import Identity
 from tasks.custody.errors import EngineError
 from tasks.host.host import Host
@@ -45,6 +45,7 @@ class Status:
     cordon: str
     paused: tuple[str, ...]
     held: tuple[str, ...]
+    doubts: tuple[str, ...]
     again: tuple[str, ...]
     processes: tuple[dict[str, Any], ...]
     suspects: tuple[str, ...]
@@ -56,6 +57,17 @@ class Status:
     alternative: NextStep | None
     uncordon: str
 
+    @property
+    def why_not_as_it_was(self) -> str:
+        """Why a thaw or an uncordon has not let everything go; empty if nothing stands frozen or paused by us."""
+        words = [f"{len(self.held)} caught under the cordon stay frozen"] if self.held else []
+        words += ["whom a file names that is not ours is not known"] if self.doubts else []
+        if self.alone:
+            whose = f"what {self.incident} has frozen is that incident's" if self.incident else "no incident has them"
+            words.append(f"{self.alone.partition(',')[0]}, and {whose}: type a line that stands here after next or or")
+        words += [f"paused in Prefect: {', '.join(self.paused)}"] if self.paused else []
+        return f"{'; '.join(words)} (未解除)" if words else ""
+
     def lines(self) -> Iterator[str]:
         """Yield a line for each fact, the most important first; the last ones say what to do next, a command a line."""
         yield f"incident  {self.incident or 'none'}" + (
@@ -66,6 +78,7 @@ class Status:
         yield from (f"held      {each}" for each in self.held)
         if self.held:
             yield f"{'':<9} whoever typed it waits; this ends it 起動した人の画面は止まったまま: {self.uncordon}"
+        yield from (f"doubt     {each}" for each in self.doubts)
         yield from (f"again     {each}" for each in self.again)
         yield from (f"workload  process {each['pid']} {each['state']}: {each['command']}" for each in self.processes)
         yield from (f"suspect   {each}" for each in self.suspects)
@@ -131,6 +144,7 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
             for launcher, before in read_prior(cordon_base(workload) / CORDON).items()
         ),
         held=() if thawed else tuple(_held_lines(host, workload)),
+        doubts=tuple(doubt for base in bases(workload) for name in (CAUGHT, EARLY) for doubt in doubtful(base / name)),
         again=tuple(_again(workload, host)),
         processes=tuple(
             {

@@ -24,6 +24,7 @@ from tasks.prefect_side.saved_blocks import load_block, require_store
 from tasks.preflight.known_incident import look_up
 from tasks.preflight.open_incident import NotOpened, Opened
 from tasks.preflight.requirements import require_here, require_same_workload
+from tasks.runtime.actor import BY_HAND
 from tasks.runtime.context import RunInfo, open_context
 from tasks.runtime.flow_run import finished_before, origin, own_launchers
 from tasks.runtime.step import step_without_incident
@@ -53,7 +54,7 @@ def reopen(request: Reopening) -> Opened | NotOpened:
     workload: Workload = load_block(Workload, request.workload)
     saved, trigger = require_store(request.store), origin(own_launchers())
     require_here(workload)
-    own = own_incident(request.run, bases(workload))
+    own = own_incident(request.run, bases(workload)) if request.run != BY_HAND else None  # that names no one run
     incident = _incident(workload, request.workload, given or (own.name if own else None))
     thaws = request.purpose == "thaw"
     if request.purpose == "postmortem":  # before the lock, which keeps evacuations out: it is held for no dead store
