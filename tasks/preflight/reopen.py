@@ -8,6 +8,7 @@ from typing import Any, Final
 from blocks.workload import Workload
 from tasks.containment.thaw import require_believable
 from tasks.custody.errors import Refused
+from tasks.custody.incident.commands import run_line
 from tasks.custody.incident.ending import ALREADY_THAWED, JOINED, THAWED
 from tasks.custody.incident.incident import Incident, parse_id
 from tasks.custody.incident.postmortem_fields import PostmortemFields
@@ -79,7 +80,7 @@ def reopen(request: Reopening) -> Opened | NotOpened:
             os.close(ownership)
             end = finished_before(request.run) if own else THAWED
             return NotOpened(end, f"{incident.id} {ALREADY_THAWED}; nothing was done. すでに解凍済みです。")
-        _REQUIRE[request.purpose](workload, incident.id, request.despite)
+        _REQUIRE[request.purpose](workload, incident, request.despite)
         run = RunInfo(request.run, trigger=trigger)
         context = open_context(incident, workload, run, request.store, saved, ownership)
         why = request.reason or request.purpose
@@ -126,8 +127,9 @@ def _incident(block: Workload, workload: str, given: str | None) -> Incident:
     return incident
 
 
-def _require_recoverable(workload: Workload, incident: str, despite: str) -> None:
+def _require_recoverable(workload: Workload, opened: Incident, despite: str) -> None:
     """Raise Refused unless the verdict allows a recovery. Call with the workload's lock, so that no run changes it."""
+    incident = opened.id
     unfinished, home = unfinished_incident(workload), find_home(workload, incident)
     why_not = why_not_recover(last_verdict(home), despite)
     if unfinished not in {None, incident}:
@@ -135,19 +137,21 @@ def _require_recoverable(workload: Workload, incident: str, despite: str) -> Non
     if not why_not and not manifests(home):
         why_not = "it has no manifest to compare a model with"
     if why_not:
-        raise Refused(
-            f"{incident} to be an incident that may be recovered",
-            why_not,
-            f"Run the evacuation again with incident_id={unfinished or incident}; where it is UNVERIFIED or UNANSWERED "
-            "and the API is needed all the same, say why in despite (by hand --despite 'WHY').",
+        line = run_line("evacuate", opened.workload, unfinished or incident)
+        remedy = (
+            f"Carry on what is not finished: {line}; where it is UNVERIFIED or UNANSWERED and the API is needed all the "
+            "same, say why in despite (by hand --despite 'WHY')."
         )
+        if not unfinished and last_verdict(home) is Word.THAWED:
+            remedy = f"There is nothing to bring back. To evacuate now: {run_line('evacuate', opened.workload)}"
+        raise Refused(f"{incident} to be an incident that may be recovered", why_not, remedy)
 
 
-def _require_recorded(workload: Workload, incident: str, _: str) -> None:
+def _require_recorded(workload: Workload, opened: Incident, _: str) -> None:
     """Raise Refused unless a run has closed a record, with which a postmortem goes."""
-    if not closings(find_home(workload, incident)):
-        remedy = f"Carry it on first: run the evacuation again with incident_id={incident}."
-        raise Refused(f"{incident} to have a closed record", "none", remedy)
+    if not closings(find_home(workload, opened.id)):
+        remedy = f"Carry it on first: {run_line('evacuate', opened.workload, opened.id)}"
+        raise Refused(f"{opened.id} to have a closed record", "none", remedy)
 
 
 def _require_stored(incident: str, saved: Mapping[str, Any]) -> None:
@@ -159,8 +163,9 @@ def _require_stored(incident: str, saved: Mapping[str, Any]) -> None:
         raise Refused(f"a store that has {incident}", got, remedy)
 
 
-def _require_thawable(workload: Workload, incident: str, _: str) -> None:
+def _require_thawable(workload: Workload, opened: Incident, _: str) -> None:
     """Raise Refused unless the incident can be thawed. Call with the workload's lock, so that no run stops anything."""
+    incident = opened.id
     home = find_home(workload, incident)
     if (unfinished := unfinished_incident(workload)) != incident:
         open_one = f"{unfinished} is open" if unfinished else "none is open"
@@ -170,11 +175,11 @@ def _require_thawable(workload: Workload, incident: str, _: str) -> None:
         raise Refused(
             f"{incident} to be frozen and not yet stopped",
             why_not,
-            f"Carry it on: run the evacuation again with incident_id={incident}, then recover.",
+            f"Carry it on, then recover: {run_line('evacuate', opened.workload, incident)}",
         )
 
 
-_REQUIRE: Final[Mapping[Purpose, Callable[[Workload, str, str], None]]] = {
+_REQUIRE: Final[Mapping[Purpose, Callable[[Workload, Incident, str], None]]] = {
     "recovery": _require_recoverable,
     "thaw": _require_thawable,
     "postmortem": _require_recorded,
