@@ -24,8 +24,8 @@ from tasks.host.process.suspect import who_started
 from tasks.host.process.table import standpoint
 from tasks.incident.current import last_opened
 from tasks.incident.directory import base_of, bases, cordon_base, find_home, homes
-from tasks.incident.last_word import FINISHED, THAWED, is_finished
-from tasks.incident.layout import CAUGHT, CORDON, EARLY, ENDED, FROZEN, INCIDENT, closings
+from tasks.incident.last_word import FINISHED, THAWED, WORKS, is_finished
+from tasks.incident.layout import CAUGHT, CORDON, EARLY, ENDED, FROZEN, INCIDENT, RECOVERED, closings
 from tasks.incident.run_lock import owner
 from tasks.incident.thaw_refusal import why_not_thaw
 from tasks.people.open_question import open_question
@@ -37,7 +37,10 @@ _SHOWN: Final = 100
 
 @dataclass(frozen=True)
 class Status:
-    """The state of a workload. `ended` is how the incident's last run ended, `verdict` the one on its evidence."""
+    """The state of a workload. `ended` is how the incident's last run ended, `verdict` the one on its evidence.
+
+    `uncordon` ends what is held; empty while the incident is to be carried on, of which the cordon is a part.
+    """
 
     incident: str
     verdict: str
@@ -77,7 +80,8 @@ class Status:
         yield from (f"paused    {each}" for each in self.paused)
         yield from (f"held      {each}" for each in self.held)
         if self.held:
-            yield f"{'':<9} whoever typed it waits; this ends it 起動した人の画面は止まったまま: {self.uncordon}"
+            ends = f"this ends it 起動した人の画面は止まったまま: {self.uncordon}"
+            yield f"{'':<9} whoever typed it waits; {ends if self.uncordon else 'carrying the incident on ends it'}"
         yield from (f"doubt     {each}" for each in self.doubts)
         yield from (f"again     {each}" for each in self.again)
         yield from (f"workload  process {each['pid']} {each['state']}: {each['command']}" for each in self.processes)
@@ -122,7 +126,19 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
     unknown = to_answer(find_home(workload, incident), host) if incident else ()
     pids = [each.identity.pid for each in unknown]
     strangers = [(each, f"{why}; {who_started(roster.snapshot, each.pid)}") for each, why in roster.of(Kind.UNKNOWN)]
-    after = next_step(incident, word, called, cordoned=_stands(workload), alive=alive, unknown=pids, ended=end)
+    again, suspects = tuple(_again(workload, host)), roster.of(Kind.SUSPECT)
+    stands, runs = _stands(workload), len(containers) > _count_paused(containers)
+    after = next_step(
+        incident,
+        word,
+        called,
+        cordoned=stands,
+        alive=alive,
+        unknown=pids,
+        ended=end,
+        named=bool(again or suspects or strangers or len(ours) < len(alive_now) or runs),
+        stopped=verdict in WORKS and not alive and not _brought_back(workload, incident),
+    )
     alternative = None
     if at_work:
         question = open_question(find_home(workload, incident)) if incident else None
@@ -145,7 +161,7 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
         ),
         held=() if thawed else tuple(_held_lines(host, workload)),
         doubts=tuple(doubt for base in bases(workload) for name in (CAUGHT, EARLY) for doubt in doubtful(base / name)),
-        again=tuple(_again(workload, host)),
+        again=again,
         processes=tuple(
             {
                 "pid": process.pid,
@@ -154,21 +170,19 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
             }
             for identity, process in alive_now.items()
         ),
-        suspects=tuple(
-            f"process {process.pid}: {process_line(process, _SHOWN)}: {why}" for process, why in roster.of(Kind.SUSPECT)
-        ),
+        suspects=tuple(f"process {process.pid}: {process_line(process, _SHOWN)}: {why}" for process, why in suspects),
         unknown=tuple(f"process {process.pid}: {process_line(process, _SHOWN)}: {why}" for process, why in strangers),
         containers=tuple(containers),
         alone=_alone(workload, host, list(frozen.values()), _count_paused(containers)) if alone else "",
         at_work=at_work,
         next=NextStep("evacuate it:", (called.command("run"),)) if unclaimed else after,
         alternative=alternative,
-        uncordon=called.command("uncordon"),
+        uncordon=called.command("uncordon") if word in FINISHED or not incident else "",
     )
 
 
 def _frozen_since(workload: WorkloadFields, *, thawed: bool) -> dict[Identity, str]:
-    """Return the processes that our files name as frozen in this boot, and since when.
+    """Return the processes that our files name as frozen in this boot, and since when; each by its last freeze.
 
     Once it was `thawed` only the start of a run counts: what stands then, others than we have stopped.
     """
@@ -176,9 +190,15 @@ def _frozen_since(workload: WorkloadFields, *, thawed: bool) -> dict[Identity, s
     if not thawed:
         rows += [row for home in homes(workload) for row in rows_of(home / FROZEN, read_private)]
         rows += [row for base in bases(workload) for row in caught_lines(base / CAUGHT)]
-    return {
-        identity: str(row.get("frozen_at") or row.get("at") or "") for row in rows if (identity := Identity.of(row))
-    }
+    since = dict[Identity, str]()
+    for row in rows:
+        if identity := Identity.of(row):
+            since[identity] = max(since.get(identity, ""), str(row.get("frozen_at") or row.get("at") or ""))
+    return since
+
+
+def _brought_back(workload: WorkloadFields, incident: str) -> bool:
+    return bool(rows_of(find_home(workload, incident) / RECOVERED, read_private))
 
 
 def _held_lines(host: Host, workload: WorkloadFields) -> Iterator[str]:
