@@ -139,8 +139,8 @@ def _require_recoverable(workload: Workload, opened: Incident, despite: str) -> 
     if why_not:
         line = run_line("evacuate", opened.workload, unfinished or incident)
         remedy = (
-            f"Carry on what is not finished: {line}; where it is UNVERIFIED or UNANSWERED and the API is needed all the "
-            "same, say why in despite (by hand --despite 'WHY')."
+            f"Carry on what is not finished: {line}; where it is UNVERIFIED or UNANSWERED and the API is needed all "
+            "the same, say why in despite (by hand --despite 'WHY')."
         )
         if not unfinished and last_verdict(home) is Word.THAWED:
             remedy = f"There is nothing to bring back. To evacuate now: {run_line('evacuate', opened.workload)}"
