@@ -47,7 +47,8 @@ def at_the_front(freeze: tuple[str, str, str | None] | None) -> Iterator[None]:
             yield
         finally:
             if early and (thawed := thaw_again(early)):
-                say(f"let go again, the run ended before it began 凍結を解除: {len(thawed)} processes", error=True)
+                with suppress(OSError, ValueError):  # nobody reads it
+                    say(f"let go again, the run ended before it began 凍結を解除: {len(thawed)} processes", error=True)
     finally:
         give_way()  # the shell's session would keep the priority
 

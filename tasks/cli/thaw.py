@@ -69,11 +69,11 @@ def _thaw_what_died(workload: Workload) -> list[str]:
     An open incident takes over what its next start has left, and its thaw lets that go too.
     """
     base = base_of(workload)
-    if not (base / EARLY).exists():
+    if not (base / EARLY).exists() or unfinished_incident(workload):
         return []
     require_here(workload)
     with no_run_at_work(base, "thaw"):
-        if unfinished_incident(workload):
+        if unfinished_incident(workload):  # a run has opened one meanwhile, and is gone
             return []
         return list(thaw_remaining(base / EARLY, workload, _host(workload)))
 

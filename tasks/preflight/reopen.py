@@ -17,7 +17,7 @@ from tasks.incident.current import last_incident, last_verdict, read_incident, u
 from tasks.incident.directory import base_of, bases, evidence_of, find_home
 from tasks.incident.joining import own_incident
 from tasks.incident.last_postmortem import written_before
-from tasks.incident.layout import closings, manifests
+from tasks.incident.layout import EARLY, closings, manifests
 from tasks.incident.run_lock import Purpose, take_ownership
 from tasks.incident.thaw_refusal import why_not_thaw
 from tasks.people.open_question import open_question
@@ -169,7 +169,11 @@ def _require_thawable(workload: Workload, opened: Incident, _: str) -> None:
     home = find_home(workload, incident)
     if (unfinished := unfinished_incident(workload)) != incident:
         open_one = f"{unfinished} is open" if unfinished else "none is open"
-        raise Refused("the incident that is open", f"{incident}; {open_one}", "Nothing of it can be thawed any more.")
+        remedy = "Nothing of it can be thawed any more."
+        if (base_of(workload) / EARLY).exists():  # which the thaw by hand lets go, without an incident
+            on_host = f"evacuation thaw evacuation.toml:{opened.workload}"
+            remedy = f"What a run has frozen that died before it opened an incident is let go on its host: {on_host}"
+        raise Refused("the incident that is open", f"{incident}; {open_one}", remedy)
     require_believable(home, bases(workload))
     if why_not := why_not_thaw(home):
         raise Refused(

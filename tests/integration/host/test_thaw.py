@@ -11,6 +11,7 @@ from unittest.mock import Mock
 
 import psutil
 import pytest
+from prefect.settings import get_current_settings
 
 from flows.cli import run
 from tasks.cli.status import status
@@ -19,6 +20,7 @@ from tasks.containment.cordon import caught, cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.custody.errors import Refused
+from tasks.custody.incident.commands import by_hand
 from tasks.custody.incident.exit_codes import EXIT_CODES, INCOMPLETE
 from tasks.host.host import LinuxHost
 from tasks.host.process.table import start_of
@@ -26,6 +28,8 @@ from tasks.incident.current import last_verdict, unfinished_incident
 from tasks.incident.joining import past
 from tasks.incident.layout import CAUGHT, EARLY, FROZEN, STOPPED
 from tasks.incident.run_lock import give_up_ownership
+from tasks.prefect_side.local_config import LocalConfig, using_local_config
+from tasks.preflight.reopen import Reopening, reopen
 from tasks.prestart.freeze import freeze_described
 from tasks.runtime.context import RunContext
 from tests.integration.host.test_operate import stopped_sleeper
@@ -271,6 +275,18 @@ def test_what_the_guard_met_before_the_freeze_is_known_to_have_run(frozen: Froze
     assert json.loads((frozen.home / FROZEN).read_bytes())[0]["stood"] is True
     assert frozen.thaw() == 0
     assert STOOD not in frozen.states().values()
+
+
+def test_after_a_thaw_a_recovery_is_refused_with_the_line_that_there_is(frozen: Frozen) -> None:
+    """It told to carry the thawed incident on by a parameter that no command line has, and that would be refused."""
+    frozen.small.start_all()
+    frozen.freeze()
+    assert frozen.thaw() == 0
+    known = LocalConfig(frozen.block, {}, get_current_settings())
+    with by_hand(str(frozen.toml), ""), using_local_config(known), pytest.raises(Refused) as refused:
+        reopen.fn(Reopening("test", "none", None, "", "a run"))
+    assert f"To evacuate now: evacuation run {frozen.toml}" in str(refused.value)
+    assert "incident_id" not in str(refused.value)
 
 
 def test_after_a_stop_it_can_no_longer_be_as_it_was(frozen: Frozen) -> None:
