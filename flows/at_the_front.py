@@ -46,9 +46,12 @@ def at_the_front(freeze: tuple[str, str, str | None] | None) -> Iterator[None]:
                     early = freeze_described(fields, incident)
             yield
         finally:
-            if early and (thawed := thaw_again(early)):
+            if early and (freed := len(thaw_again(early))):
                 with suppress(OSError, ValueError):  # nobody reads it
-                    say(f"let go again, the run ended before it began 凍結を解除: {len(thawed)} processes", error=True)
+                    say(
+                        f"let go again, the run ended before it began 凍結を解除: {freed} processes",
+                        error=True,
+                    )
     finally:
         give_way()  # the shell's session would keep the priority
 

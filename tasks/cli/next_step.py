@@ -72,13 +72,13 @@ def next_step(  # noqa: PLR0913  all that it depends on
     alive: bool,
     unknown: Sequence[int] = (),
     ended: str = "",
-    named: bool = True,
-    stopped: bool = False,
+    has_names: bool = True,
+    lacks_api: bool = False,
 ) -> NextStep:
     """Return the next step for an incident on which no run is at work, as its message has it (`Verdict.next`).
 
-    `named` says whether anything is seen now that a person has to stop first, `stopped` whether the incident has ended
-    an API that no recovery has brought back.
+    `has_names` says whether anything is seen now that a person has to stop first, `lacks_api` whether the incident has
+    ended an API that no recovery has brought back.
     """
     if not incident:
         return NextStep("nothing: no incident was ever opened here")
@@ -90,7 +90,7 @@ def next_step(  # noqa: PLR0913  all that it depends on
         return NextStep(words, tuple(lines))
     again, by_worker = (called.command("run", "--incident", incident),), called.by_worker("evacuate", incident)
     if verdict not in FINISHED:
-        first = _FIRST.get(verdict, "") if named or verdict != NOT_CONTAINED else _NOTHING_NAMED
+        first = _FIRST.get(verdict, "") if has_names or verdict != NOT_CONTAINED else _NOTHING_NAMED
         return NextStep(f"{first}{_CARRY_ON}:", again, by_worker)
     if cordoned and alive:
         return NextStep(f"something of the workload lives under the cordon: {_CARRY_ON}:", again, by_worker)
@@ -98,7 +98,7 @@ def next_step(  # noqa: PLR0913  all that it depends on
     if cordoned:
         return _under_the_cordon(incident, called, back, NextStep(_FIRST.get(verdict, ""), again, by_worker), ended)
     words = f"{WRITE}, if that is not done yet; the line shows its fields ポストモーテムを記入:"
-    return NextStep(words, (called.command("postmortem", incident),), (back,) if stopped else ())
+    return NextStep(words, (called.command("postmortem", incident),), (back,) if lacks_api else ())
 
 
 def _under_the_cordon(incident: str, called: Called, back: NextStep, again: NextStep, ended: str) -> NextStep:

@@ -136,8 +136,8 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
         alive=alive,
         unknown=pids,
         ended=end,
-        named=bool(again or suspects or strangers or len(ours) < len(alive_now) or runs),
-        stopped=verdict in WORKS and not alive and not _brought_back(workload, incident),
+        has_names=bool(again or suspects or strangers or len(ours) < len(alive_now) or runs),
+        lacks_api=verdict in WORKS and not alive and not _brought_back(workload, incident),
     )
     alternative = None
     if at_work:

@@ -43,8 +43,8 @@ def thaw_by_hand(text: str, reason: str = "") -> int:
     file, named = place(text)
     name, workload = workload_given(Path(file), named)
     called = Called(name, text)
-    if thawed := _thaw_what_died(workload):
-        say(*thawed)
+    if lines := _thaw_early(workload):
+        say(*lines)
         return _stands(workload, called, 0)
     try:
         store, fields = store_given(Path(file))
@@ -63,7 +63,7 @@ def thaw_by_hand(text: str, reason: str = "") -> int:
     return _stands(workload, called, code)
 
 
-def _thaw_what_died(workload: Workload) -> list[str]:
+def _thaw_early(workload: Workload) -> list[str]:
     """Thaw what a run has frozen that died before it opened an incident; return what was done, empty if there is none.
 
     An open incident takes over what its next start has left, and its thaw lets that go too.

@@ -127,31 +127,30 @@ def _incident(block: Workload, workload: str, given: str | None) -> Incident:
     return incident
 
 
-def _require_recoverable(workload: Workload, opened: Incident, despite: str) -> None:
+def _require_recoverable(workload: Workload, incident: Incident, despite: str) -> None:
     """Raise Refused unless the verdict allows a recovery. Call with the workload's lock, so that no run changes it."""
-    incident = opened.id
-    unfinished, home = unfinished_incident(workload), find_home(workload, incident)
+    unfinished, home = unfinished_incident(workload), find_home(workload, incident.id)
     why_not = why_not_recover(last_verdict(home), despite)
-    if unfinished not in {None, incident}:
+    if unfinished not in {None, incident.id}:
         why_not = f"{unfinished} of this workload is not finished"
     if not why_not and not manifests(home):
         why_not = "it has no manifest to compare a model with"
     if why_not:
-        line = run_line("evacuate", opened.workload, unfinished or incident)
+        line = run_line("evacuate", incident.workload, unfinished or incident.id)
         remedy = (
             f"Carry on what is not finished: {line}; where it is UNVERIFIED or UNANSWERED and the API is needed all "
             "the same, say why in despite (by hand --despite 'WHY')."
         )
         if not unfinished and last_verdict(home) is Word.THAWED:
-            remedy = f"There is nothing to bring back. To evacuate now: {run_line('evacuate', opened.workload)}"
-        raise Refused(f"{incident} to be an incident that may be recovered", why_not, remedy)
+            remedy = f"There is nothing to bring back. To evacuate now: {run_line('evacuate', incident.workload)}"
+        raise Refused(f"{incident.id} to be an incident that may be recovered", why_not, remedy)
 
 
-def _require_recorded(workload: Workload, opened: Incident, _: str) -> None:
+def _require_recorded(workload: Workload, incident: Incident, _: str) -> None:
     """Raise Refused unless a run has closed a record, with which a postmortem goes."""
-    if not closings(find_home(workload, opened.id)):
-        remedy = f"Carry it on first: {run_line('evacuate', opened.workload, opened.id)}"
-        raise Refused(f"{opened.id} to have a closed record", "none", remedy)
+    if not closings(find_home(workload, incident.id)):
+        remedy = f"Carry it on first: {run_line('evacuate', incident.workload, incident.id)}"
+        raise Refused(f"{incident.id} to have a closed record", "none", remedy)
 
 
 def _require_stored(incident: str, saved: Mapping[str, Any]) -> None:
@@ -163,23 +162,22 @@ def _require_stored(incident: str, saved: Mapping[str, Any]) -> None:
         raise Refused(f"a store that has {incident}", got, remedy)
 
 
-def _require_thawable(workload: Workload, opened: Incident, _: str) -> None:
+def _require_thawable(workload: Workload, incident: Incident, _: str) -> None:
     """Raise Refused unless the incident can be thawed. Call with the workload's lock, so that no run stops anything."""
-    incident = opened.id
-    home = find_home(workload, incident)
-    if (unfinished := unfinished_incident(workload)) != incident:
+    home = find_home(workload, incident.id)
+    if (unfinished := unfinished_incident(workload)) != incident.id:
         open_one = f"{unfinished} is open" if unfinished else "none is open"
         remedy = "Nothing of it can be thawed any more."
         if (base_of(workload) / EARLY).exists():  # which the thaw by hand lets go, without an incident
-            on_host = f"evacuation thaw evacuation.toml:{opened.workload}"
+            on_host = f"evacuation thaw evacuation.toml:{incident.workload}"
             remedy = f"What a run has frozen that died before it opened an incident is let go on its host: {on_host}"
-        raise Refused("the incident that is open", f"{incident}; {open_one}", remedy)
+        raise Refused("the incident that is open", f"{incident.id}; {open_one}", remedy)
     require_believable(home, bases(workload))
     if why_not := why_not_thaw(home):
         raise Refused(
-            f"{incident} to be frozen and not yet stopped",
+            f"{incident.id} to be frozen and not yet stopped",
             why_not,
-            f"Carry it on, then recover: {run_line('evacuate', opened.workload, incident)}",
+            f"Carry it on, then recover: {run_line('evacuate', incident.workload, incident.id)}",
         )
 
 

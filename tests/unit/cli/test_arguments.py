@@ -60,13 +60,13 @@ def test_the_workers_way_is_told_last_and_only_where_a_server_is_named(
 
 def test_where_nothing_is_seen_that_a_person_has_to_stop_the_line_is_that_which_carries_on() -> None:
     """It asked to stop what is named here, and named nothing."""
-    told = next_step("IR-x", "NOTCONTAINED", Called(), cordoned=True, alive=False, named=False)
+    told = next_step("IR-x", "NOTCONTAINED", Called(), cordoned=True, alive=False, has_names=False)
     assert told.words.endswith(": carry the incident on:")
     assert "stop what is named" not in told.words
 
 
 def test_what_was_stopped_can_be_brought_back_after_the_cordon_too() -> None:
-    told = next_step("IR-x", "VERIFIED", Called(), cordoned=False, alive=False, stopped=True)
+    told = next_step("IR-x", "VERIFIED", Called(), cordoned=False, alive=False, lacks_api=True)
     assert [each.commands for each in told.others] == [("evacuation recover evacuation.toml",)]
 
 
