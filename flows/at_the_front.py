@@ -9,7 +9,7 @@ from select import PIPE_BUF, select
 from typing import Any, Final, NoReturn
 
 from tasks.custody.incident.description import HERE, one, place, read_description
-from tasks.custody.visible import visible
+from tasks.custody.visible import say, visible
 from tasks.host.process.process import process_line
 from tasks.prestart.freeze import defer_signals, freeze_described, members_described
 from tasks.prestart.journal import thaw_again
@@ -51,8 +51,12 @@ def at_the_front(freeze: tuple[str, str, str | None] | None) -> Iterator[None]:
                     early = freeze_described(fields, incident)
             yield
         finally:
-            if early:
-                thaw_again(early)
+            if early and (freed := len(thaw_again(early))):
+                with suppress(OSError, ValueError):  # nobody reads it
+                    say(
+                        f"let go again, the run ended before it began 凍結を解除: {freed} processes",
+                        error=True,
+                    )
     finally:
         give_way()  # the shell's session would keep the priority
 

@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -145,8 +144,7 @@ def _print_result(  # noqa: PLR0913  all that it prints
     more = (*plan, *kept, *seconds, *stands.lines(), f"exit      {code}")
     lines = [f"{state.name}: {state.message}", *(f"  {line}" for line in more)]
     data = {"state": state.name, "message": state.message, "exit_code": code, "plan": plan, "status": asdict(stands)}
-    typed = (line for line in stands.next.commands if not line.startswith("prefect "))
-    then = " ".join([stands.next.words, *islice(typed, 1)])
+    then = " ".join([stands.next.words, *stands.next.commands[:1]])
     show(verb, lines, {"workload": names["workload"], **data, "next": then, **figures}, as_json=as_json)
     return code
 

@@ -27,6 +27,8 @@ _CHOICES: Final = {
     "--suspects": frozenset({"name", "include"}),
     "--unknown": frozenset({"name", "end"}),
 }
+_TEMPORARY_SERVER: Final = "PREFECT_SERVER_EPHEMERAL_ENABLED"
+"""Prefect's setting by the name that comes before its older one, whatever environment and profile say."""
 _NOBODY_READS: Final = 128 + signal.SIGPIPE
 _AT_THE_FRONT: Final = frozenset({"run", "plan", "recover"})
 
@@ -34,8 +36,10 @@ _AT_THE_FRONT: Final = frozenset({"run", "plan", "recover"})
 def main() -> NoReturn:
     """Run the command that was typed, and end this process with its exit code.
 
-    Root's commands know the installed server and its password by the profile that `install` has written.
+    Root's commands know the installed server and its password by the profile that `install` has written. Where no
+    server is named, Prefect's client starts none: that would take half a minute, and outlive the command.
     """
+    os.environ[_TEMPORARY_SERVER] = "false"
     if os.access(PROFILE, os.R_OK):
         os.environ.setdefault("PREFECT_PROFILES_PATH", str(PROFILE))
     try:

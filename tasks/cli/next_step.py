@@ -1,7 +1,7 @@
 """Choose the next step for an operator, with the commands to paste."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from tasks.cli.output import command
@@ -15,8 +15,9 @@ from tasks.custody.incident.commands import (
     deployment_run,
 )
 from tasks.custody.incident.ending import NOT_RECOVERED
-from tasks.incident.last_word import FINISHED, UNANSWERED
+from tasks.incident.last_word import FINISHED, NOT_CONTAINED, UNANSWERED
 from tasks.people.open_question import OpenQuestion
+from tasks.prefect_side.named_server import names_server
 from tasks.rendering.clock import here
 
 
@@ -31,9 +32,11 @@ class Called:
     file: str = "evacuation.toml"
     store: str = ""
 
-    def run(self, flow: str, incident: str, model: str = "") -> str:
-        """Return the command that has a worker run a flow for an incident; a recovery takes a model."""
-        return deployment_run(flow, self.name, incident, model)
+    def by_worker(self, flow: str, incident: str, model: str = "") -> tuple["NextStep", ...]:
+        """Return the step that has a worker run a flow for an incident, where a Prefect server is named."""
+        words = f"{_BY_WORKER[flow]}, by a worker ワーカーで:"
+        line = deployment_run(flow, self.name, incident, model)
+        return (NextStep(words, (line,)),) if names_server() else ()
 
     def command(self, verb: str, *more: str) -> str:
         """Return the command that needs no server."""
@@ -45,23 +48,28 @@ NAMELESS: Final = Called()
 
 @dataclass(frozen=True)
 class NextStep:
-    """The next step: a sentence, and alternative commands, each ready to be pasted."""
+    """The next step: a sentence and the line to paste; of a question, a line for each answer. `others` would do too."""
 
     words: str
     commands: tuple[str, ...] = ()
+    others: tuple["NextStep", ...] = ()
 
     def lines(self, label: str) -> Iterator[str]:
         """Yield the lines for a terminal."""
         yield f"{label:<9} {self.words}"
         yield from (f"{'':<9} {each}" for each in self.commands)
+        yield from (line for other in self.others for line in other.lines("or"))
 
 
 _FIRST: Final = {
-    "NOTCONTAINED": f"{STOP_BY_HAND}, then ",
+    NOT_CONTAINED: f"{STOP_BY_HAND}, then ",
     "UNVERIFIED": "do what its message says of what is missing 不足への対処, then ",
     "PARTIAL": f"{FIX_THE_LOSS}, then ",
 }
-_CARRY_ON: Final = "carry the incident on, by a worker or without a server"
+_CARRY_ON: Final = "carry the incident on"
+_NOTHING_NAMED: Final = "nothing is seen now that a person has to stop 手で止めるものは今は見えない: "
+_BACK: Final = "bring the API back"
+_BY_WORKER: Final = {"evacuate": _CARRY_ON, "recover": _BACK}
 
 
 def next_step(  # noqa: PLR0913  all that it depends on
@@ -74,9 +82,15 @@ def next_step(  # noqa: PLR0913  all that it depends on
     unknown: Sequence[int] = (),
     ended: str = "",
     model: str = "",
+    has_names: bool = True,
+    lacks_api: bool = False,
 ) -> NextStep:
-    """Return the next step for an incident on which no run is at work, as its message has it (`Verdict.next`)."""
-    again = (called.run("evacuate", incident), called.command("run", "--incident", incident))
+    """Return the next step for an incident on which no run is at work, as its message has it (`Verdict.next`).
+
+    `model` is the one that a recovery has brought back and that lacks only a person's word. `has_names` says whether
+    anything is seen now that a person has to stop first, `lacks_api` whether the incident has ended an API that no
+    recovery has brought back.
+    """
     if not incident:
         return NextStep("nothing: no incident was ever opened here")
     if verdict == UNANSWERED and unknown:
@@ -85,33 +99,38 @@ def next_step(  # noqa: PLR0913  all that it depends on
         )
         lines = (called.command("answer", incident, str(pid), word) for pid in unknown for word in ("bystander", "end"))
         return NextStep(words, tuple(lines))
+    again, by_worker = (called.command("run", "--incident", incident),), called.by_worker("evacuate", incident)
     if verdict not in FINISHED:
-        return NextStep(f"{_FIRST.get(verdict, '')}{_CARRY_ON}:", again)
+        first = _FIRST.get(verdict, "") if has_names or verdict != NOT_CONTAINED else _NOTHING_NAMED
+        return NextStep(f"{first}{_CARRY_ON}:", again, by_worker)
     if cordoned and alive:
-        return NextStep("something of the workload lives under the cordon: carry the incident on:", again)
+        return NextStep(f"something of the workload lives under the cordon: {_CARRY_ON}:", again, by_worker)
+    back = NextStep(f"{_BACK} API を戻す:", (called.command("recover"),), called.by_worker("recover", incident))
     if cordoned:
-        return _under_the_cordon(incident, verdict, called, again, ended)
-    return _step_when_over(incident, called, model if alive else "")
+        return _under_the_cordon(incident, called, back, NextStep(_FIRST.get(verdict, ""), again, by_worker), ended)
+    return _step_when_over(incident, called, (back,) if lacks_api else (), model if alive else "")
 
 
-def _step_when_over(incident: str, called: Called, model: str) -> NextStep:
+def _step_when_over(incident: str, called: Called, others: tuple[NextStep, ...], model: str) -> NextStep:
     """Return what is left once no cordon stands; `model` lacks only a person's word that it is the right one."""
     if model:
-        named = (called.run("recover", incident, model), called.command("recover", "--model", model))
-        words = f"{NAME_THE_MODEL}, by a worker or without a server; then, the last line, {WRITE}:"
-        return NextStep(words, (*named, called.command("postmortem", incident)))
+        words = f"{NAME_THE_MODEL}; then, the last line, {WRITE}:"
+        lines = called.command("recover", "--model", model), called.command("postmortem", incident)
+        return NextStep(words, lines, called.by_worker("recover", incident, model))
     words = f"{WRITE}, if that is not done yet; the line shows its fields ポストモーテムを記入:"
-    return NextStep(words, (called.command("postmortem", incident),))
+    return NextStep(words, (called.command("postmortem", incident),), others)
 
 
-def _under_the_cordon(incident: str, verdict: str, called: Called, again: tuple[str, ...], ended: str) -> NextStep:
-    back = "bring the API back, by a worker or without a server; or, the last line, only let training in:"
-    recover = (called.run("recover", incident), called.command("recover"), called.command("uncordon"))
+def _under_the_cordon(incident: str, called: Called, back: NextStep, again: NextStep, ended: str) -> NextStep:
+    """Return the step after an evacuation that has done its work; `again` has words if it is to be carried on first."""
+    release = NextStep("only let training in 学習だけを許可:", (called.command("uncordon"),))
     if ended == NOT_RECOVERED.name:
-        return NextStep(f"{FIX_THE_RECOVERY}, then {back}", recover)
-    if verdict in _FIRST:
-        return NextStep(f"{_FIRST[verdict]}{_CARRY_ON}; or {back}", (*again, *recover))
-    return NextStep(f"{WRITE} ポストモーテムを記入; or {back}", (called.command("postmortem", incident), *recover))
+        return NextStep(f"{FIX_THE_RECOVERY}, then {back.words}", back.commands, (release, *back.others))
+    alone = replace(back, others=())  # a worker's way comes last
+    if again.words:
+        return NextStep(f"{again.words}{_CARRY_ON}:", again.commands, (alone, release, *again.others, *back.others))
+    words = f"{WRITE}; the line shows its fields ポストモーテムを記入:"
+    return NextStep(words, (called.command("postmortem", incident),), (alone, release, *back.others))
 
 
 def while_at_work(purpose: str, question: OpenQuestion | None, called: Called) -> tuple[str, NextStep, NextStep | None]:

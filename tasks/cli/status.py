@@ -13,7 +13,7 @@ from tasks.cli.next_step import NAMELESS, Called, NextStep, next_step, while_at_
 from tasks.containment.answers import to_answer
 from tasks.containment.paused import read_prior
 from tasks.containment.suspects import roster_now
-from tasks.containment.uncordon import find_held, living
+from tasks.containment.uncordon import doubtful, find_held, living
 from tasks.custody.containment.identity import Identity
 from tasks.custody.errors import EngineError
 from tasks.host.host import Host
@@ -24,8 +24,8 @@ from tasks.host.process.suspect import who_started
 from tasks.host.process.table import standpoint
 from tasks.incident.current import last_opened
 from tasks.incident.directory import base_of, bases, cordon_base, find_home, homes
-from tasks.incident.last_word import FINISHED, THAWED, is_finished
-from tasks.incident.layout import CAUGHT, CORDON, EARLY, ENDED, FROZEN, INCIDENT, closings
+from tasks.incident.last_word import FINISHED, THAWED, WORKS, is_finished
+from tasks.incident.layout import CAUGHT, CORDON, EARLY, ENDED, FROZEN, INCIDENT, RECOVERED, closings
 from tasks.incident.run_lock import owner
 from tasks.incident.thaw_refusal import why_not_thaw
 from tasks.people.open_question import open_question
@@ -37,7 +37,10 @@ _SHOWN: Final = 100
 
 @dataclass(frozen=True)
 class Status:
-    """The state of a workload. `ended` is how the incident's last run ended, `verdict` the one on its evidence."""
+    """The state of a workload. `ended` is how the incident's last run ended, `verdict` the one on its evidence.
+
+    `uncordon` ends what is held; empty while the incident is to be carried on, of which the cordon is a part.
+    """
 
     incident: str
     verdict: str
@@ -45,6 +48,7 @@ class Status:
     cordon: str
     paused: tuple[str, ...]
     held: tuple[str, ...]
+    doubts: tuple[str, ...]
     again: tuple[str, ...]
     processes: tuple[dict[str, Any], ...]
     suspects: tuple[str, ...]
@@ -56,6 +60,17 @@ class Status:
     alternative: NextStep | None
     uncordon: str
 
+    @property
+    def why_not_as_it_was(self) -> str:
+        """Why a thaw or an uncordon has not let everything go; empty if nothing stands frozen or paused by us."""
+        words = [f"{len(self.held)} caught under the cordon stay frozen"] if self.held else []
+        words += ["whom a file names that is not ours is not known"] if self.doubts else []
+        if self.alone:
+            whose = f"what {self.incident} has frozen is that incident's" if self.incident else "no incident has them"
+            words.append(f"{self.alone.partition(',')[0]}, and {whose}: type a line that stands here after next or or")
+        words += [f"paused in Prefect: {', '.join(self.paused)}"] if self.paused else []
+        return f"{'; '.join(words)} (未解除)" if words else ""
+
     def lines(self) -> Iterator[str]:
         """Yield a line for each fact, the most important first; the last ones say what to do next, a command a line."""
         yield f"incident  {self.incident or 'none'}" + (
@@ -65,7 +80,9 @@ class Status:
         yield from (f"paused    {each}" for each in self.paused)
         yield from (f"held      {each}" for each in self.held)
         if self.held:
-            yield f"{'':<9} whoever typed it waits; this ends it 起動した人の画面は止まったまま: {self.uncordon}"
+            ends = f"this ends it 起動した人の画面は止まったまま: {self.uncordon}"
+            yield f"{'':<9} whoever typed it waits; {ends if self.uncordon else 'carrying the incident on ends it'}"
+        yield from (f"doubt     {each}" for each in self.doubts)
         yield from (f"again     {each}" for each in self.again)
         yield from (f"workload  process {each['pid']} {each['state']}: {each['command']}" for each in self.processes)
         yield from (f"suspect   {each}" for each in self.suspects)
@@ -109,8 +126,19 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
     unknown = to_answer(find_home(workload, incident), host) if incident else ()
     pids = [each.identity.pid for each in unknown]
     strangers = [(each, f"{why}; {who_started(roster.snapshot, each.pid)}") for each, why in roster.of(Kind.UNKNOWN)]
+    again, suspects = tuple(_again(workload, host)), roster.of(Kind.SUSPECT)
+    stands, runs = _stands(workload), len(containers) > _count_paused(containers)
     after = next_step(
-        incident, word, called, cordoned=_stands(workload), alive=alive, unknown=pids, ended=end, model=model
+        incident,
+        word,
+        called,
+        cordoned=stands,
+        alive=alive,
+        unknown=pids,
+        ended=end,
+        model=model,
+        has_names=bool(again or suspects or strangers or len(ours) < len(alive_now) or runs),
+        lacks_api=verdict in WORKS and not alive and not _brought_back(workload, incident),
     )
     alternative = None
     if at_work:
@@ -133,7 +161,8 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
             for launcher, before in read_prior(cordon_base(workload) / CORDON).items()
         ),
         held=() if thawed else tuple(_held_lines(host, workload)),
-        again=tuple(_again(workload, host)),
+        doubts=tuple(doubt for base in bases(workload) for name in (CAUGHT, EARLY) for doubt in doubtful(base / name)),
+        again=again,
         processes=tuple(
             {
                 "pid": process.pid,
@@ -142,21 +171,19 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
             }
             for identity, process in alive_now.items()
         ),
-        suspects=tuple(
-            f"process {process.pid}: {process_line(process, _SHOWN)}: {why}" for process, why in roster.of(Kind.SUSPECT)
-        ),
+        suspects=tuple(f"process {process.pid}: {process_line(process, _SHOWN)}: {why}" for process, why in suspects),
         unknown=tuple(f"process {process.pid}: {process_line(process, _SHOWN)}: {why}" for process, why in strangers),
         containers=tuple(containers),
         alone=_alone(workload, host, list(frozen.values()), _count_paused(containers)) if alone else "",
         at_work=at_work,
         next=NextStep("evacuate it:", (called.command("run"),)) if unclaimed else after,
         alternative=alternative,
-        uncordon=called.command("uncordon"),
+        uncordon=called.command("uncordon") if word in FINISHED or not incident else "",
     )
 
 
 def _frozen_since(workload: WorkloadFields, *, thawed: bool) -> dict[Identity, str]:
-    """Return the processes that our files name as frozen in this boot, and since when.
+    """Return the processes that our files name as frozen in this boot, and since when; each by its last freeze.
 
     Once it was `thawed` only the start of a run counts: what stands then, others than we have stopped.
     """
@@ -164,9 +191,15 @@ def _frozen_since(workload: WorkloadFields, *, thawed: bool) -> dict[Identity, s
     if not thawed:
         rows += [row for home in homes(workload) for row in rows_of(home / FROZEN, read_private)]
         rows += [row for base in bases(workload) for row in caught_lines(base / CAUGHT)]
-    return {
-        identity: str(row.get("frozen_at") or row.get("at") or "") for row in rows if (identity := Identity.of(row))
-    }
+    since = dict[Identity, str]()
+    for row in rows:
+        if identity := Identity.of(row):
+            since[identity] = max(since.get(identity, ""), str(row.get("frozen_at") or row.get("at") or ""))
+    return since
+
+
+def _brought_back(workload: WorkloadFields, incident: str) -> bool:
+    return bool(rows_of(find_home(workload, incident) / RECOVERED, read_private))
 
 
 def _held_lines(host: Host, workload: WorkloadFields) -> Iterator[str]:

@@ -2,14 +2,14 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from blocks.workload_fields import WorkloadFields
 from tasks.cli.next_step import NAMELESS, Called
 from tasks.cli.status import last, status
 from tasks.containment.paused import read_prior
-from tasks.containment.uncordon import doubtful, held_by_incidents, living, standing_strangers, uncordon
+from tasks.containment.uncordon import doubtful, living, standing_strangers, still_held, uncordon
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import parse_id
 from tasks.custody.incident.log import CustodyLog
@@ -18,7 +18,7 @@ from tasks.host.host import Host, thaw_process
 from tasks.host.wrappers import continue_above
 from tasks.incident.directory import base_of, cordon_base, find_home
 from tasks.incident.layout import CORDON, CUSTODY_LOG, EARLY, INCIDENT
-from tasks.incident.run_lock import take_ownership
+from tasks.incident.run_lock import Purpose, take_ownership
 from tasks.prefect_side.scheduler import PrefectScheduler
 from tasks.prestart.journal import early_above, early_groups, read_early, take_over
 from tasks.runtime.actor import BY_HAND, actor
@@ -34,27 +34,34 @@ def let_go(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> I
         notes = "".join(f"; systemd may start {unit} again" for unit in units)
         yield f"no cordon stands{notes or '; nothing was done'}"
         return
-    ownership = take_ownership(base, "release of the cordon")
-    if ownership is None:
-        raise Refused(
-            "no evacuation of this workload at work",
-            "one that is",
-            "Wait for it, or cancel it in Prefect; then run this again.",
-        )
-    try:
-        yield from _thaw_remaining(base / EARLY, workload, host)
+    with no_run_at_work(base, "release of the cordon"):
+        yield from thaw_remaining(base / EARLY, workload, host)
         if not stands:
             return
         log = CustodyLog(_home(workload) / CUSTODY_LOG, actor(BY_HAND))
         with closing(DockerEngine(workload.docker_host)) as engine:
             own_engine = engine if workload.containers else None
             yield uncordon(host, PrefectScheduler(), workload, log, own_engine).summary
-    finally:
-        os.close(ownership)
     yield from status(workload, host, called)
 
 
-def _thaw_remaining(path: Path, workload: WorkloadFields, host: Host) -> Iterator[str]:
+@contextmanager
+def no_run_at_work(base: Path, purpose: Purpose) -> Iterator[None]:
+    """Keep runs of the workload out while the body runs. Raises Refused if one is at work."""
+    ownership = take_ownership(base, purpose)
+    if ownership is None:
+        raise Refused(
+            "no evacuation of this workload at work",
+            "one that is",
+            "Wait for it, or cancel it in Prefect or by Ctrl-C where it was typed; then run this again.",
+        )
+    try:
+        yield
+    finally:
+        os.close(ownership)
+
+
+def thaw_remaining(path: Path, workload: WorkloadFields, host: Host) -> Iterator[str]:
     """Thaw what a run left that was killed between its early freeze and its cordon; yield what was done.
 
     What an incident holds is left to it. A process that is not of the workload is left to a person and stays named.
@@ -62,7 +69,7 @@ def _thaw_remaining(path: Path, workload: WorkloadFields, host: Host) -> Iterato
     if doubts := list(doubtful(path)):
         yield from doubts
         return
-    frozen, now, known = read_early(path), living(host, workload), held_by_incidents(workload)
+    frozen, now, known = read_early(path), living(host, workload), still_held(workload)
     thawed = tuple(identity for identity in frozen if identity in now and identity not in known)
     for identity in thawed:
         thaw_process(host, identity)

@@ -62,8 +62,9 @@ def uncordon_by_hand(text: str) -> int:
         say(_title(called, workload))
         for line in let_go(workload, LinuxHost(workload.api_port, root=workload.root), called):
             say(f"  {line}")
-        stands = _look(called, workload)
-        code = INCOMPLETE if stands.held or stands.alone or stands.paused else code
+        if why := _look(called, workload).why_not_as_it_was:
+            code = INCOMPLETE
+            say(f"  exit      {code}: {why}")
     return code
 
 

@@ -23,6 +23,7 @@ from tasks.host.process.process import Process, process_line
 from tasks.host.process.table import standpoint, untouchable
 from tasks.host.wrappers import continue_above
 from tasks.incident.directory import bases, cordon_base, homes
+from tasks.incident.last_word import THAWED, last_word
 from tasks.incident.layout import ABOVE, CAUGHT, CORDON, FROZEN, FROZEN_CONTAINERS, RETURNED
 from tasks.system.atomic_files import caught_lines, identities, read_marker, read_private, rows_of, why_not_ours
 
@@ -153,6 +154,11 @@ def _frozen_newcomers(
 def held_by_incidents(workload: "WorkloadFields") -> set[Identity]:
     """Return the processes that incidents of this host have frozen as the workload itself."""
     return identities(home / FROZEN for home in homes(workload))
+
+
+def still_held(workload: "WorkloadFields") -> set[Identity]:
+    """Return those of them that no thaw has let go since: what stands of a thawed incident was frozen again."""
+    return identities(home / FROZEN for home in homes(workload) if last_word(home) != THAWED)
 
 
 def living(host: Host, workload: "WorkloadFields", since: int | None = None) -> dict[Identity, Process]:

@@ -13,6 +13,7 @@ WORKS: Final = frozenset({"VERIFIED", "PARTIAL"})
 """Verdicts of an evacuation that has done its work, as far as it could."""
 FINISHED: Final = WORKS | {THAWED}
 """Verdicts after which an incident need not be carried on."""
+NOT_CONTAINED: Final = "NOTCONTAINED"
 UNANSWERED: Final = "UNANSWERED"
 CONTAINED: Final = WORKS | {"UNVERIFIED"}
 """Verdicts that say that the workload was contained."""

@@ -42,10 +42,15 @@ def local_config() -> LocalConfig | None:
 
 @contextmanager
 def own_server() -> Iterator[bool]:
-    """Use the server with people's deployments: the run's own, or by hand the person's. False if none is known."""
+    """Use the server with people's deployments: the run's own, or by hand the person's. False if none is known.
+
+    Without a named one Prefect's client would start a server of its own, and leave it running.
+    """
+    from prefect.settings import get_current_settings
+
     config = local_config()
     if config is None:
-        yield True
+        yield get_current_settings().api.url is not None
         return
     api = config.settings.api
     with asking(api):

@@ -8,6 +8,7 @@ from typing import Any, Final
 from blocks.workload import Workload
 from tasks.containment.thaw import require_believable
 from tasks.custody.errors import Refused
+from tasks.custody.incident.commands import run_line
 from tasks.custody.incident.ending import ALREADY_THAWED, JOINED, THAWED
 from tasks.custody.incident.incident import Incident, parse_id
 from tasks.custody.incident.postmortem_fields import PostmortemFields
@@ -16,7 +17,7 @@ from tasks.incident.current import last_incident, last_verdict, read_incident, u
 from tasks.incident.directory import base_of, bases, evidence_of, find_home
 from tasks.incident.joining import own_incident
 from tasks.incident.last_postmortem import written_before
-from tasks.incident.layout import closings, manifests
+from tasks.incident.layout import EARLY, closings, manifests
 from tasks.incident.run_lock import Purpose, take_ownership
 from tasks.incident.thaw_refusal import why_not_thaw
 from tasks.people.open_question import open_question
@@ -24,6 +25,7 @@ from tasks.prefect_side.saved_blocks import load_block, require_store
 from tasks.preflight.known_incident import look_up
 from tasks.preflight.open_incident import NotOpened, Opened
 from tasks.preflight.requirements import require_here, require_same_workload
+from tasks.runtime.actor import BY_HAND
 from tasks.runtime.context import RunInfo, open_context
 from tasks.runtime.flow_run import finished_before, origin, own_launchers
 from tasks.runtime.step import step_without_incident
@@ -53,7 +55,7 @@ def reopen(request: Reopening) -> Opened | NotOpened:
     workload: Workload = load_block(Workload, request.workload)
     saved, trigger = require_store(request.store), origin(own_launchers())
     require_here(workload)
-    own = own_incident(request.run, bases(workload))
+    own = own_incident(request.run, bases(workload)) if request.run != BY_HAND else None  # that names no one run
     incident = _incident(workload, request.workload, given or (own.name if own else None))
     thaws = request.purpose == "thaw"
     if request.purpose == "postmortem":  # before the lock, which keeps evacuations out: it is held for no dead store
@@ -78,7 +80,7 @@ def reopen(request: Reopening) -> Opened | NotOpened:
             os.close(ownership)
             end = finished_before(request.run) if own else THAWED
             return NotOpened(end, f"{incident.id} {ALREADY_THAWED}; nothing was done. すでに解凍済みです。")
-        _REQUIRE[request.purpose](workload, incident.id, request.despite)
+        _REQUIRE[request.purpose](workload, incident, request.despite)
         run = RunInfo(request.run, trigger=trigger)
         context = open_context(incident, workload, run, request.store, saved, ownership)
         why = request.reason or request.purpose
@@ -125,28 +127,30 @@ def _incident(block: Workload, workload: str, given: str | None) -> Incident:
     return incident
 
 
-def _require_recoverable(workload: Workload, incident: str, despite: str) -> None:
+def _require_recoverable(workload: Workload, incident: Incident, despite: str) -> None:
     """Raise Refused unless the verdict allows a recovery. Call with the workload's lock, so that no run changes it."""
-    unfinished, home = unfinished_incident(workload), find_home(workload, incident)
+    unfinished, home = unfinished_incident(workload), find_home(workload, incident.id)
     why_not = why_not_recover(last_verdict(home), despite)
-    if unfinished not in {None, incident}:
+    if unfinished not in {None, incident.id}:
         why_not = f"{unfinished} of this workload is not finished"
     if not why_not and not manifests(home):
         why_not = "it has no manifest to compare a model with"
     if why_not:
-        raise Refused(
-            f"{incident} to be an incident that may be recovered",
-            why_not,
-            f"Run the evacuation again with incident_id={unfinished or incident}; where it is UNVERIFIED or UNANSWERED "
-            "and the API is needed all the same, say why in despite (by hand --despite 'WHY').",
+        line = run_line("evacuate", incident.workload, unfinished or incident.id)
+        remedy = (
+            f"Carry on what is not finished: {line}; where it is UNVERIFIED or UNANSWERED and the API is needed all "
+            "the same, say why in despite (by hand --despite 'WHY')."
         )
+        if not unfinished and last_verdict(home) is Word.THAWED:
+            remedy = f"There is nothing to bring back. To evacuate now: {run_line('evacuate', incident.workload)}"
+        raise Refused(f"{incident.id} to be an incident that may be recovered", why_not, remedy)
 
 
-def _require_recorded(workload: Workload, incident: str, _: str) -> None:
+def _require_recorded(workload: Workload, incident: Incident, _: str) -> None:
     """Raise Refused unless a run has closed a record, with which a postmortem goes."""
-    if not closings(find_home(workload, incident)):
-        remedy = f"Carry it on first: run the evacuation again with incident_id={incident}."
-        raise Refused(f"{incident} to have a closed record", "none", remedy)
+    if not closings(find_home(workload, incident.id)):
+        remedy = f"Carry it on first: {run_line('evacuate', incident.workload, incident.id)}"
+        raise Refused(f"{incident.id} to have a closed record", "none", remedy)
 
 
 def _require_stored(incident: str, saved: Mapping[str, Any]) -> None:
@@ -158,22 +162,26 @@ def _require_stored(incident: str, saved: Mapping[str, Any]) -> None:
         raise Refused(f"a store that has {incident}", got, remedy)
 
 
-def _require_thawable(workload: Workload, incident: str, _: str) -> None:
+def _require_thawable(workload: Workload, incident: Incident, _: str) -> None:
     """Raise Refused unless the incident can be thawed. Call with the workload's lock, so that no run stops anything."""
-    home = find_home(workload, incident)
-    if (unfinished := unfinished_incident(workload)) != incident:
+    home = find_home(workload, incident.id)
+    if (unfinished := unfinished_incident(workload)) != incident.id:
         open_one = f"{unfinished} is open" if unfinished else "none is open"
-        raise Refused("the incident that is open", f"{incident}; {open_one}", "Nothing of it can be thawed any more.")
+        remedy = "Nothing of it can be thawed any more."
+        if (base_of(workload) / EARLY).exists():  # which the thaw by hand lets go, without an incident
+            on_host = f"evacuation thaw evacuation.toml:{incident.workload}"
+            remedy = f"What a run has frozen that died before it opened an incident is let go on its host: {on_host}"
+        raise Refused("the incident that is open", f"{incident.id}; {open_one}", remedy)
     require_believable(home, bases(workload))
     if why_not := why_not_thaw(home):
         raise Refused(
-            f"{incident} to be frozen and not yet stopped",
+            f"{incident.id} to be frozen and not yet stopped",
             why_not,
-            f"Carry it on: run the evacuation again with incident_id={incident}, then recover.",
+            f"Carry it on, then recover: {run_line('evacuate', incident.workload, incident.id)}",
         )
 
 
-_REQUIRE: Final[Mapping[Purpose, Callable[[Workload, str, str], None]]] = {
+_REQUIRE: Final[Mapping[Purpose, Callable[[Workload, Incident, str], None]]] = {
     "recovery": _require_recoverable,
     "thaw": _require_thawable,
     "postmortem": _require_recorded,

@@ -162,19 +162,17 @@ def take_over(path: Path, remaining: Container[Identity] = (), groups: Iterable[
             path.unlink()
 
 
-def thaw_again(early: EarlyFreeze, is_over: Callable[[], bool] = lambda: True) -> None:
-    """Thaw what this process's own early freeze has stopped, if its run ended before its own freeze.
+def thaw_again(early: EarlyFreeze, is_over: Callable[[], bool] = lambda: True) -> tuple[Identity, ...]:
+    """Thaw what this process's own early freeze has stopped, if its run ended before its own freeze; return it.
 
     With the lock only, which is released: a refused run has given it up, and what is left may be another run's by now.
     """
-    if has_ownership(early.path.parent):
-        _thaw(early, is_over)
-    else:
-        thaw_left(early, is_over)
+    thawed = (_thaw if has_ownership(early.path.parent) else thaw_left)(early, is_over)
     give_up_ownership(early.path.parent)
+    return thawed
 
 
-def thaw_left(early: EarlyFreeze, is_over: Callable[[], bool]) -> None:
+def thaw_left(early: EarlyFreeze, is_over: Callable[[], bool]) -> tuple[Identity, ...]:
     """Thaw what a run that is over has not taken over, once its process has ended; release the lock if it is here.
 
     If another evacuation is at work, what is left is its to take over. A recovery, a thaw or a release of the cordon
@@ -183,22 +181,22 @@ def thaw_left(early: EarlyFreeze, is_over: Callable[[], bool]) -> None:
     remaining = not_taken_over(early)
     if remaining.lock is None:
         if not remaining.frozen and not remaining.groups:
-            return
+            return ()
         with suppress(OSError):  # no disk takes the lock
             lock = take_ownership(remaining.path.parent)
             if lock is None and owner(remaining.path.parent) in {"", "evacuation"}:
-                return
+                return ()
             remaining = replace(remaining, lock=lock)
-    _thaw(remaining, is_over)
+    return _thaw(remaining, is_over)
 
 
-def _thaw(early: EarlyFreeze, is_over: Callable[[], bool]) -> None:
-    """Thaw it, unless another run has taken it over, and release the lock.
+def _thaw(early: EarlyFreeze, is_over: Callable[[], bool]) -> tuple[Identity, ...]:
+    """Thaw it, unless another run has taken it over, and release the lock; return the processes thawed.
 
     What was frozen for a run that is not over stays frozen, and written down for the next run and for `thaw`.
     """
-    remaining = not_taken_over(early)
-    if (remaining.frozen or remaining.groups) and is_over():
+    remaining, over = not_taken_over(early), False
+    if (remaining.frozen or remaining.groups) and (over := is_over()):
         host = LinuxHost()
         wake(host, remaining.above, ())
         for identity in remaining.frozen:
@@ -210,3 +208,4 @@ def _thaw(early: EarlyFreeze, is_over: Callable[[], bool]) -> None:
         with suppress(OSError):
             write_rows(remaining, ())
     close_lock(early)
+    return remaining.frozen if over else ()

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from flows.at_the_front import at_the_front
 from tasks.cli.uncordon import let_go
 from tasks.containment.freeze import freeze
 from tasks.containment.thaw import thaw
@@ -58,6 +59,24 @@ def refused_start(small: SmallWorkload, **more: object) -> None:
     assert early
     wait_until(lambda: all(each.status() == psutil.STATUS_STOPPED for each in small.living()), what="the freeze")
     thaw_again(early)
+
+
+def test_a_run_that_is_cancelled_before_it_begins_says_that_all_goes_on(
+    small: SmallWorkload, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    process, file = training(small), tmp_path / "evacuation.toml"
+    place = f'root = "{small.root}"\nevidence_dir = "{small.block().evidence}"\n'
+    file.write_text(f'[workload.a]\n{place}[store.a]\nfolder = "{tmp_path}"\n')
+
+    def cancelled() -> None:
+        with at_the_front((str(file), "", None)):
+            wait_until(lambda: process.status() == psutil.STATUS_STOPPED, what="the freeze")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cancelled()
+    assert process.status() != psutil.STATUS_STOPPED
+    assert "let go again, the run ended before it began" in capfd.readouterr().err
 
 
 @pytest.fixture(params=["by a person", "by an incident", "by the start of a run that died"])

@@ -63,9 +63,12 @@ def test_under_the_cordon_and_after_it(small: SmallWorkload) -> None:
         assert "at work   evacuation" in list(status(block, LinuxHost(root=block.root)))
         context.close()
         lines = list(status(block, LinuxHost(root=block.root), Called("small", "one.toml")))
-        by_worker = f"prefect deployment run evacuate/evacuate-small --param incident_id={INCIDENT} --watch"
-        assert f"          {by_worker}" in lines
-        assert f"          evacuation run one.toml --incident {INCIDENT}" in lines
+        assert lines[lines.index("next      carry the incident on:") + 1 :][:2] == [
+            f"          evacuation run one.toml --incident {INCIDENT}",
+            "or        nothing was stopped yet, so call it off, everything as it was:",
+        ]
+        assert not any("prefect " in line for line in lines), "no server is named"
+        assert not any("uncordon" in line for line in lines), "the cordon is a part of what is to be carried on"
 
 
 def test_what_stands_frozen_with_nobody_at_work_on_it_is_named_with_the_two_ways_on(small: SmallWorkload) -> None:
@@ -81,7 +84,7 @@ def test_what_stands_frozen_with_nobody_at_work_on_it_is_named_with_the_two_ways
         seen, lines = told(block), list(status(block, LinuxHost(root=block.root)))
         assert re.match(r"4 stand frozen, the first since \S+ \S+ \S+ \(0:00:\d\d\), no run is at work", seen["alone"])
         assert "the guard alone is there" in seen["alone"]
-        assert seen["next"].startswith("carry the incident on, ")
+        assert seen["next"].startswith("carry the incident on:")
         assert lines[-2:] == [
             "or        nothing was stopped yet, so call it off, everything as it was:",
             "          evacuation thaw evacuation.toml",
@@ -92,19 +95,42 @@ def test_what_stands_frozen_with_nobody_at_work_on_it_is_named_with_the_two_ways
         assert "no guard stands: what is thawed runs on" in told(block)["alone"]
 
 
+def test_since_when_is_that_of_the_last_freeze(small: SmallWorkload) -> None:
+    """A second incident stood frozen since the first one's time."""
+    block, training = left_by_a_start_that_died(small)
+    (former := block.evidence / INCIDENT).mkdir(mode=0o700)
+    row = {"pid": training.pid, "start": start_of(training.pid), "frozen_at": "2026-01-01T00:00:00+00:00"}
+    (former / FROZEN).write_text(json.dumps([row]))
+    (former / FROZEN).chmod(0o600)
+    assert f"the first since {here('2026-01-02T03:04:05+00:00')} (" in told(block)["alone"]
+
+
+def test_after_an_uncordon_the_api_can_still_be_brought_back(small: SmallWorkload) -> None:
+    block = small.block()
+    block.evidence.mkdir()
+    closed_as(block, "VERIFIED")
+    lines = list(status(block, LinuxHost(root=block.root)))
+    assert lines[-2:] == ["or        bring the API back API を戻す:", "          evacuation recover evacuation.toml"]
+
+
+def closed_as(block: Workload, verdict: str) -> None:
+    """The record of an incident that has ended so, with nothing else of it."""
+    record = block.evidence / INCIDENT / "record/001"
+    record.mkdir(parents=True, mode=0o700)
+    record.parents[1].chmod(0o700)
+    for path in (block.evidence / "open.json", record.parents[1] / "incident.json"):
+        path.write_text(json.dumps({"id": INCIDENT}))
+    (record / "closing.json").write_text(json.dumps({"verdict": verdict}))
+    (record.parents[1] / "ended.json").write_text(json.dumps({"record": 1, "end": verdict.capitalize()}))
+
+
 def test_what_a_start_that_died_has_frozen_is_named(small: SmallWorkload) -> None:
     block, training = left_by_a_start_that_died(small)
     seen, lines = told(block), list(status(block, LinuxHost(root=block.root)))
     assert f"workload  process {training.pid} frozen: " in "\n".join(lines)
     assert seen["alone"].startswith(f"1 stand frozen, the first since {here('2026-01-02T03:04:05+00:00')} (")
     assert lines[-2:] == ["or        let it go on as it was:", "          evacuation uncordon evacuation.toml"]
-    record = block.evidence / INCIDENT / "record/001"
-    record.mkdir(parents=True, mode=0o700)
-    record.parents[1].chmod(0o700)
-    for path in (block.evidence / "open.json", record.parents[1] / "incident.json"):
-        path.write_text(json.dumps({"id": INCIDENT}))
-    (record / "closing.json").write_text(json.dumps({"verdict": "VERIFIED"}))
-    (record.parents[1] / "ended.json").write_text('{"record": 1, "end": "Verified"}')
+    closed_as(block, "VERIFIED")
     after = list(status(block, LinuxHost(root=block.root)))
     assert "next      evacuate it:" in after, "an incident that is over holds nothing"
     assert after[-2:] == lines[-2:]

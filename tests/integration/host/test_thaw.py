@@ -11,6 +11,7 @@ from unittest.mock import Mock
 
 import psutil
 import pytest
+from prefect.settings import get_current_settings
 
 from flows.cli import run
 from tasks.cli.status import status
@@ -19,17 +20,23 @@ from tasks.containment.cordon import caught, cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.custody.errors import Refused
-from tasks.custody.incident.exit_codes import EXIT_CODES
+from tasks.custody.incident.commands import by_hand
+from tasks.custody.incident.exit_codes import EXIT_CODES, INCOMPLETE
 from tasks.host.host import LinuxHost
 from tasks.host.process.table import start_of
 from tasks.incident.current import last_verdict, unfinished_incident
 from tasks.incident.joining import past
 from tasks.incident.layout import CAUGHT, EARLY, FROZEN, STOPPED
+from tasks.incident.run_lock import give_up_ownership
+from tasks.prefect_side.local_config import LocalConfig, using_local_config
+from tasks.preflight.reopen import Reopening, reopen
+from tasks.prestart.freeze import freeze_described
 from tasks.runtime.context import RunContext
 from tests.integration.host.test_operate import stopped_sleeper
 from tests.support.run_context import INCIDENT, case_of
 from tests.support.workloads import SmallWorkload, stand, wait_until
 
+LATER = "IR-20260103T030405Z"
 STOOD = psutil.STATUS_STOPPED
 
 
@@ -48,9 +55,9 @@ class Frozen:
         self.toml, self.home = folder / "evacuation.toml", self.block.evidence / INCIDENT
         self.toml.write_text(f"[workload.test]\nroot = {json.dumps(str(small.root))}\nlock = '{self.block.lock}'\n")
 
-    def freeze(self, *, with_stop: bool = False) -> None:
+    def freeze(self, *, with_stop: bool = False, incident: str = INCIDENT) -> None:
         """As a run that was cancelled, or killed, right after it."""
-        with case_of(self.block) as context:
+        with case_of(self.block, incident=incident) as context:
             (self.block.evidence / "open.json").write_bytes((context.directory.path / "incident.json").read_bytes())
             cordon.fn(context)
             freeze.fn(context)
@@ -63,6 +70,12 @@ class Frozen:
     def thaw(self) -> int:
         """As typed."""
         return thaw_by_hand(str(self.toml))
+
+    def die_early(self) -> None:
+        """As a start that was killed before its run had opened an incident."""
+        assert freeze_described({**self.block.model_dump(mode="json"), "host": self.block.host}) is not None
+        give_up_ownership(self.block.evidence)
+        wait_until(lambda: {*self.states().values()} == {STOOD}, what="the stop of each")
 
     def states(self) -> dict[int, str]:
         """How each process in the root stands."""
@@ -123,6 +136,56 @@ def test_a_second_time_nothing_is_done_and_it_is_no_error(frozen: Frozen, capsys
     assert training.status() == STOOD
     assert "was thawed already" in capsys.readouterr().out
     assert not (frozen.home / "record/002").exists()
+
+
+def test_the_open_incident_is_thawed_also_after_one_that_was_thawed_by_hand(
+    frozen: Frozen, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every thaw by hand has the same words for a run, and they were taken for a retry of the one before."""
+    frozen.small.start_all()
+    frozen.freeze()
+    assert frozen.thaw() == 0
+    frozen.freeze(incident=LATER)
+    assert set(frozen.states().values()) == {STOOD}
+    assert frozen.thaw() == 0
+    assert STOOD not in frozen.states().values()
+    assert f"{LATER}: THAWED" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", ["thaw", "uncordon"])
+@pytest.mark.parametrize("thawed", [False, True], ids=["the first", "after a thawed one"])
+def test_what_a_start_has_frozen_that_died_before_its_incident_is_let_go(
+    frozen: Frozen, capsys: pytest.CaptureFixture[str], verb: str, *, thawed: bool
+) -> None:
+    """The thaw said that nothing can be thawed any more; after a thawed incident the uncordon forgot whom it holds."""
+    frozen.small.start_all()
+    if thawed:
+        frozen.freeze()
+        assert frozen.thaw() == 0
+    frozen.die_early()
+    assert run([verb, str(frozen.toml)]) == 0
+    assert STOOD not in frozen.states().values()
+    assert "thawed, a run that died before it began had frozen them: " in capsys.readouterr().out
+    assert not (frozen.block.evidence / EARLY).exists()
+
+
+def test_nothing_ends_with_0_while_something_stands_frozen_and_the_reason_is_told(
+    frozen: Frozen, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frozen.small.start_all()
+    frozen.freeze()
+    assert run(["uncordon", str(frozen.toml)]) == INCOMPLETE
+    told = capsys.readouterr().out
+    assert f"exit      {INCOMPLETE}: 4 stand frozen, and what {INCIDENT} has frozen is that incident's" in told
+    assert f"evacuation thaw {frozen.toml}" in told
+    assert frozen.thaw() == 0
+    frozen.die_early()
+    (frozen.block.evidence / EARLY).chmod(0o666)
+    capsys.readouterr()
+    for verb in ("thaw", "uncordon"):
+        assert run([verb, str(frozen.toml)]) == INCOMPLETE
+        assert f"exit      {INCOMPLETE}: whom a file names that is not ours is not known" in capsys.readouterr().out
+    assert set(frozen.states().values()) == {STOOD}
 
 
 def test_what_a_person_had_stopped_before_stays_stopped_and_is_named(frozen: Frozen) -> None:
@@ -212,6 +275,18 @@ def test_what_the_guard_met_before_the_freeze_is_known_to_have_run(frozen: Froze
     assert json.loads((frozen.home / FROZEN).read_bytes())[0]["stood"] is True
     assert frozen.thaw() == 0
     assert STOOD not in frozen.states().values()
+
+
+def test_after_a_thaw_a_recovery_is_refused_with_the_line_that_there_is(frozen: Frozen) -> None:
+    """It told to carry the thawed incident on by a parameter that no command line has, and that would be refused."""
+    frozen.small.start_all()
+    frozen.freeze()
+    assert frozen.thaw() == 0
+    known = LocalConfig(frozen.block, {}, get_current_settings())
+    with by_hand(str(frozen.toml), ""), using_local_config(known), pytest.raises(Refused) as refused:
+        reopen.fn(Reopening("test", "none", None, "", "a run"))
+    assert f"To evacuate now: evacuation run {frozen.toml}" in str(refused.value)
+    assert "incident_id" not in str(refused.value)
 
 
 def test_after_a_stop_it_can_no_longer_be_as_it_was(frozen: Frozen) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.cli.next_step import Called, next_step
+from tasks.cli.next_step import Called, NextStep, next_step
 from tasks.cli.workloads import chosen
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Unknown
@@ -40,13 +40,46 @@ def test_a_recovery_that_lacks_a_persons_word_of_its_model_offers_the_line_that_
         ("IR-x", "UNVERIFIED", True, False, "evacuation run 'a file.toml:one' --incident IR-x"),
         ("IR-x", "VERIFIED", True, False, "evacuation uncordon 'a file.toml:one'"),
         ("IR-x", "VERIFIED", True, False, "evacuation recover 'a file.toml:one'"),
-        ("IR-x", "VERIFIED", True, False, "prefect deployment run recover/recover-one --param incident_id=IR-x"),
+        ("IR-x", "NOTCONTAINED", True, False, "stop what is named here by hand"),
         ("IR-x", "PARTIAL", False, True, "postmortem"),
     ],
 )
 def test_the_next_step(incident: str, verdict: str, cordoned: bool, alive: bool, words: str) -> None:  # noqa: FBT001
     told = next_step(incident, verdict, Called("one", "a file.toml:one"), cordoned=cordoned, alive=alive)
     assert words in "\n".join(told.lines("next"))
+    assert len(told.commands) == bool(incident), "one line to type"
+    assert "prefect " not in "\n".join(told.lines("next")), "no server is named"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "line"), [("PARTIAL", "evacuate/evacuate-one"), ("VERIFIED", "recover/recover-one")]
+)
+@pytest.mark.parametrize("named", ["environment", "profile"])
+def test_the_workers_way_is_told_last_and_only_where_a_server_is_named(
+    verdict: str, line: str, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if named == "environment":
+        monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
+    else:
+        text = 'active = "one"\n[profiles.one]\nPREFECT_API_URL = "http://127.0.0.1:4200/api"\n'
+        (tmp_path / "profiles.toml").write_text(text)
+        monkeypatch.setenv("PREFECT_PROFILES_PATH", str(tmp_path / "profiles.toml"))
+        monkeypatch.setenv("PREFECT_PROFILE", "one")
+    told = next_step("IR-x", verdict, Called("one", "one.toml"), cordoned=True, alive=False)
+    assert told.commands[0].startswith("evacuation ")
+    assert f"          prefect deployment run {line} --param incident_id=IR-x --watch" in [*told.lines("next")]
+
+
+def test_where_nothing_is_seen_that_a_person_has_to_stop_the_line_is_that_which_carries_on() -> None:
+    """It asked to stop what is named here, and named nothing."""
+    told = next_step("IR-x", "NOTCONTAINED", Called(), cordoned=True, alive=False, has_names=False)
+    assert told.words.endswith(": carry the incident on:")
+    assert "stop what is named" not in told.words
+
+
+def test_what_was_stopped_can_be_brought_back_after_the_cordon_too() -> None:
+    told = next_step("IR-x", "VERIFIED", Called(), cordoned=False, alive=False, lacks_api=True)
+    assert [each.commands for each in told.others] == [("evacuation recover evacuation.toml",)]
 
 
 def test_what_nobody_knows_is_answered_one_by_one() -> None:
@@ -84,10 +117,17 @@ def test_an_unknown_name_is_refused_with_those_that_are_known(small: SmallWorklo
         chosen(f"{file}:other")
 
 
+def commands_of(step: NextStep) -> list[str]:
+    """The lines of a step and of what would do too."""
+    return [*step.commands, *(line for other in step.others for line in commands_of(other))]
+
+
 @pytest.mark.parametrize("word", [Word.VERIFIED, Word.PARTIAL, Word.UNANSWERED, Word.UNVERIFIED, Word.NOT_CONTAINED])
 @pytest.mark.parametrize("recovery", ["none", "failed", "done"])
 @pytest.mark.parametrize("typed", [True, False])
-def test_message_and_status_name_one_and_the_same_next_step(word: Word, recovery: str, *, typed: bool) -> None:
+def test_message_and_status_name_one_and_the_same_next_step(
+    word: Word, recovery: str, monkeypatch: pytest.MonkeyPatch, *, typed: bool
+) -> None:
     """The first command that the message spells is the first of its kind that `status` prints, after the same words."""
     file = "/a/one.toml" if typed else "evacuation.toml:one"  # without a typed file the message has no other
     called, unknown = Called("one", file), (Unknown(Identity(7, 1), "sleep 9", "why", "line"),)
@@ -99,13 +139,15 @@ def test_message_and_status_name_one_and_the_same_next_step(word: Word, recovery
             )
         elif recovery == "done":
             verdict = verdict.after_recovery("it is back")
+    if not typed:
+        monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
     failed, cordoned = recovery == "failed", recovery != "done"
     told = next_step(
         "IR-x", str(word), called, cordoned=cordoned, alive=False, unknown=(7,), ended="NotRecovered" if failed else ""
     )
     spelt = re.findall(r"(?:evacuation|prefect deployment run)[^`;(]*(?<![ `;(])", verdict.next)
     plain = [line.removesuffix(" --incident IR-x") if " recover " in line else line for line in spelt]
-    by_the_same = [line for line in told.commands if line.startswith(plain[0].split()[0])]
+    by_the_same = [line for line in commands_of(told) if line.startswith(plain[0].split()[0])]
     if recovery == "done" and word in {Word.VERIFIED, Word.PARTIAL}:
         assert told.commands == (f"evacuation postmortem {file} IR-x",)
         assert plain == ["evacuation postmortem"]
