@@ -110,7 +110,12 @@ def test_what_turns_out_to_be_wrong_after_the_freeze_is_let_go_again(
         return "early"
 
     monkeypatch.setattr(at_the_front, "freeze_described", freeze)
-    monkeypatch.setattr(at_the_front, "thaw_again", lambda early: told.append(("thawed", early)))
+
+    def thaw(early: str) -> tuple[str, ...]:
+        told.append(("thawed", early))
+        return ()
+
+    monkeypatch.setattr(at_the_front, "thaw_again", thaw)
     assert run(["run", str(file), "--incident", "IR-1"]) == REFUSED
     assert told == [("frozen", "IR-1"), ("thawed", "early")]
     assert "expected an incident id" in capsys.readouterr().err
