@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 PROJECT = Path(__file__).parents[3]
+EVACUATION = str(Path(sys.executable).with_name("evacuation"))
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def by_hand(scene: Scene, seaweed: SeaweedFS, folder: Path, *arguments: str) -> 
     )
     keys = {"AWS_ACCESS_KEY_ID": seaweed.access_key, "AWS_SECRET_ACCESS_KEY": seaweed.secret_key}
     nowhere = {"PREFECT_API_URL": "http://127.0.0.1:9/api", "AWS_DEFAULT_REGION": "us-east-1"}
-    command = ["make", "--silent", "audit", f"STORE={store}", *arguments, f"PYTHON={sys.executable}"]
+    command = [EVACUATION, "audit", str(store), *arguments]
     environment = {**os.environ, **keys, **nowhere}
     return subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
 
@@ -105,14 +106,14 @@ def test_an_audit_proves_an_evacuation_and_says_which_object_was_changed_afterwa
     assert shown["audit"].startswith(f"# PROVEN: {incident}")
     assert "nothing found" in shown["audit-findings"]
 
-    done = by_hand(signed, seaweed, tmp_path, f"INCIDENT={incident}", f"SIGNERS={signers}", "DEEP=1")
+    done = by_hand(signed, seaweed, tmp_path, incident, "--signers", str(signers), "--deep")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1].startswith(f"PROVEN incident={incident} objects=")
 
     listed = by_hand(signed, seaweed, tmp_path)
     assert listed.returncode == 0, listed.stderr
     heads, row, last, then = listed.stdout.splitlines()
-    assert then.startswith("next: .venv/bin/evacuation audit ")
+    assert then.startswith(f"next: {EVACUATION} audit ")
     assert heads.split() == ["id", "opened", "host", "workload", "verdict", "records", "signed", "objects", "bytes"]
     assert row.split()[0] == incident
     assert row.split()[4:7] == ["VERIFIED", "1", "yes"]
@@ -127,7 +128,7 @@ def test_an_audit_proves_an_evacuation_and_says_which_object_was_changed_afterwa
     assert (state.type.value, state.name) == ("FAILED", "Broken"), state.message
     assert f"1 findings, first: broken: {key}: not what" in str(state.message)
     assert key in artifacts(state)["audit-findings"]
-    done = by_hand(signed, seaweed, tmp_path, f"INCIDENT={incident}", f"SIGNERS={signers}")
+    done = by_hand(signed, seaweed, tmp_path, incident, "--signers", str(signers))
     assert done.returncode != 0
     assert f"broken: {key}: not what incidents/{incident}/evidence/manifest.json names" in done.stdout
     assert done.stdout.splitlines()[-1] == f"BROKEN incident={incident} objects={len(list_of(signed))} findings=1"

@@ -92,18 +92,17 @@ def test_a_type_of_which_nothing_was_ever_saved_has_no_names() -> None:
         (["audit"], "expected S3_BUCKET in the form s3://BUCKET/PREFIX; got nothing."),
         (["rollback"], 'Command "rollback" parameter STORE requires an argument.'),
         (["pull"], "expected a TOML file, or a folder with src/train.py or api/app.py; got the folder "),
-        (["pull", "STORE=store.toml"], "expected a TOML file, or a folder with src/train.py or api/app.py; got "),
+        (["pull", "store.toml"], "expected a TOML file, or a folder with src/train.py or api/app.py; got "),
     ],
 )
-def test_make_without_a_store_says_so_once(
+def test_a_command_without_a_store_says_so_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
 ) -> None:
     monkeypatch.delenv("S3_BUCKET", raising=False)
     (tmp_path / "store.toml").write_text(f'[store.a]\nfolder = "{tmp_path}"\n')
     given = [word.replace("store.toml", str(tmp_path / "store.toml")) for word in arguments]
-    done = subprocess.run(
-        ["make", "-o", ".venv/.synced", *given], cwd=PROJECT, capture_output=True, text=True, check=False
-    )
+    command = [str(Path(sys.executable).with_name("evacuation")), *given]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert (done.stdout + done.stderr).count("Nothing was ") == 1
     assert done.stderr.startswith(words)
