@@ -68,8 +68,12 @@ def find_named_models(words: Iterable[str], root: str, names: Iterable[str]) -> 
 def find_named_elsewhere(words: Iterable[str], root: str, base: str, names: Iterable[str]) -> list[str]:
     """Return the paths in the words of a start command that end in this base name and lead to none of these files."""
     known = {_path(root, name) for name in names}
-    each = (word for words_in in words for word in words_in.split())
-    others = (word for word in each if known.isdisjoint(_path(root, part) for part in (word, word.partition("=")[2])))
+
+    def leads_to_one(word: str) -> bool:
+        return not known.isdisjoint(_path(root, part) for part in (word, word.partition("=")[2]))
+
+    each = (word for words_in in words if not leads_to_one(words_in) for word in words_in.split())
+    others = (word for word in each if not leads_to_one(word))
     parts = (part for word in others for part in _SEPARATORS.split(word))
     return [part for part in parts if posixpath.basename(part) == base and _path(root, part) not in known]
 

@@ -104,6 +104,15 @@ def test_a_start_may_name_another_file_of_a_models_base_name(words: list[str], e
     assert find_named_elsewhere(words, "/srv/p", "a.joblib", [A, B, "models/day=7/a.joblib"]) == elsewhere
 
 
+@pytest.mark.parametrize("word", ["/srv/a p/models/a.joblib", "MODEL=/srv/a p/models/a.joblib"])
+def test_a_blank_in_the_path_of_a_known_file_makes_no_other_file_of_it(word: str) -> None:
+    names = ["models/a.joblib"]
+    assert find_named_models([word], "/srv/a p", names) == names
+    assert find_named_elsewhere([word], "/srv/a p", "a.joblib", names) == []
+    other = word.replace("models", "old")
+    assert find_named_elsewhere([other], "/srv/a p", "a.joblib", names), "another file is another one"
+
+
 def test_a_container_names_them_by_its_own_paths() -> None:
     names = ["/app/models/a.joblib", "/app/models/b.joblib"]
     assert find_named_models(["MODEL_PATH=models/a.joblib"], "/app", names) == names[:1]
