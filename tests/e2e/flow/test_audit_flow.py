@@ -1,6 +1,7 @@
 """A signed evacuation to a real S3 server is audited: proven by the flow and by hand, until an object is changed."""
 
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -113,7 +114,7 @@ def test_an_audit_proves_an_evacuation_and_says_which_object_was_changed_afterwa
     listed = by_hand(signed, seaweed, tmp_path)
     assert listed.returncode == 0, listed.stderr
     heads, row, last, then = listed.stdout.splitlines()
-    assert then.startswith(f"next: {EVACUATION} audit ")
+    assert then.startswith(f"next: {shlex.quote(EVACUATION)} audit ")
     assert heads.split() == ["id", "opened", "host", "workload", "verdict", "records", "signed", "objects", "bytes"]
     assert row.split()[0] == incident
     assert row.split()[4:7] == ["VERIFIED", "1", "yes"]

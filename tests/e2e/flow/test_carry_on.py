@@ -35,9 +35,11 @@ SECRET = "cAnArY of the environment 7f1d"
 def test_logs_that_new_life_wrote_and_those_of_a_corrected_pattern_are_collected_by_the_next_run(scene: Scene) -> None:
     scene.small.start_all()
     (scene.small.root / "more").mkdir()
-    (scene.small.root / "more/gpu.txt").write_text("hot\n")
+    (scene.small.root / "more/gpu-token.txt").write_text("hot\n")
     scene.evacuate()
-    assert not list((scene.home / "evidence").rglob("gpu.txt"))
+    assert not list((scene.home / "evidence").rglob("gpu-token.txt")), (
+        "by its name it may hold a secret, and nobody has named it"
+    )
     scene.lose_the_guard()
     scene.small.start_all()
     (scene.small.root / "logs/train-20260101_000001.log").write_text("iteration 2\n")
@@ -47,7 +49,7 @@ def test_logs_that_new_life_wrote_and_those_of_a_corrected_pattern_are_collected
     assert scene.small.living() == []
     assert (scene.home / "evidence.2/logs/train-20260101_000001.log").read_text() == "iteration 2\n"
     stored = [each.key for each in scene.store.list(f"incidents/{scene.home.name}/evidence.2/")]
-    assert [key for key in stored if key.endswith("more/gpu.txt")], stored
+    assert [key for key in stored if key.endswith("more/gpu-token.txt")], stored
 
 
 @pytest.mark.soak
