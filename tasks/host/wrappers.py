@@ -12,7 +12,7 @@ from tasks.host.process.wrappers import above_held, bereft
 
 _SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.05
-_QUIET_LOOKS: Final = 3
+_QUIET_LOOKS: Final = 10
 _TRIES: Final = 3
 
 

@@ -57,7 +57,8 @@ def test_another_program_on_the_apis_port_contradicts_with_its_name(small: Small
         seen = contained(context)
     assert not seen.is_contained
     (told,) = seen.alive
-    assert told.startswith(f"{pid}: {sys.executable} -c import socket")
+    assert told.startswith(f"{pid}: ")
+    assert " -c import socket" in told
     assert f"it listens on the API's port {small.port}" in told
 
 
