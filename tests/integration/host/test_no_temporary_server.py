@@ -59,6 +59,17 @@ TYPED: Mapping[str, tuple[str, int | None]] = {
 }
 """What is typed where no server is named, and its exit code; None if that depends on the machine."""
 NEEDS_ITS_SERVER = {name for name in TYPED if name.startswith(("worker", "fleet", "deploy")) or "saved" in name}
+SAMPLE = {
+    "run",
+    "recover",
+    "thaw",
+    "thaw of what is thawed",
+    "uncordon",
+    "audit of saved credentials",
+    "fleet run",
+    "deploy",
+}
+"""What the suite types; the soak types all."""
 ALONE = {"drill": "starts servers of its own, and ends them", "uninstall": "would uninstall what this machine has"}
 
 
@@ -92,7 +103,9 @@ def prefect_home(tmp_path: Path) -> Iterator[Path]:
         process.kill()
 
 
-@pytest.mark.parametrize("name", TYPED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(each, marks=[] if each in SAMPLE else pytest.mark.soak) for each in TYPED]
+)
 def test_it_starts_no_server_and_leaves_no_process(
     small: SmallWorkload, tmp_path: Path, prefect_home: Path, name: str
 ) -> None:
