@@ -105,7 +105,8 @@ def excuses(context: RunContext) -> Callable[[Change], bool]:
     account = account_of(context.workload)
 
     def is_excused(change: Change) -> bool:
-        seen = {**snapshot, **{each.pid: each for each in change.lineage}}
+        known = {process.identity: process for process in snapshot.values()}  # looked at beside the root
+        seen = {**snapshot, **{each.pid: known.get(each.identity, each) for each in change.lineage}}
         us, writer = ancestry(seen, [os.getpid()]), change.lineage[0]
         ours = {pid for pid in untouchable(seen) if pid not in us or runs_ours(seen[pid])}
         ours |= {os.getpid()} | descendants(seen, [os.getpid()]) | own_pids(context, seen)

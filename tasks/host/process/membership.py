@@ -154,7 +154,7 @@ def find_excused(
 ) -> frozenset[int]:
     """Return pids that `bystanders` or a person's answer excuses: reported, never signalled, and no contradiction.
 
-    A process that the workload's own patterns recognise in its root, or whose root is not readable, is not excused: the
+    A process that the workload's own patterns recognise in its root, or of which that is not known, is not excused: the
     contained processes could choose such a command line, or an excused one start the workload. An answer excuses what
     descends from the process too.
     """
@@ -163,7 +163,7 @@ def find_excused(
     others = {
         pid: process
         for pid, process in snapshot.items()
-        if not (description.fits(process) and (process.placeless or process.is_rooted))
+        if not (description.fits(process) and (process.placeless or process.places is None or process.is_rooted))
     }
     named = {pid for pid, process in others.items() if description.excuses(process)}
     return frozenset(named | family(others, exceptions.excused))

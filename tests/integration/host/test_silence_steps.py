@@ -171,13 +171,14 @@ def test_witnesses_end_with_the_run_and_before_a_recovery(small: SmallWorkload) 
 
 
 @am_root
+@pytest.mark.parametrize("bystanders", [[], ["^nobody$"]])
 def test_a_rehearsal_names_who_else_writes_and_not_the_workload(
-    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
+    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch, bystanders: list[str]
 ) -> None:
     monkeypatch.setattr(silence, "_REHEARSED_SECONDS", 1.5)
     train = small.root / "src/train.py"
     train.write_text(train.read_text().replace("time.sleep(0.05)", "time.sleep(0.05); open('logs/a', 'a').write('1')"))
-    with hidden_writer(small.root / LOG) as pid, case_of(small.block(), dry_run=True) as context:
+    with hidden_writer(small.root / LOG) as pid, case_of(small.block(bystanders=bystanders), dry_run=True) as context:
         small.start_all()
         freeze.fn(context)
         heard = made(rehearse_silence.fn(context))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.custody.containment.identity import Identity
-from tasks.host.process.membership import Exceptions, Member, Members
+from tasks.host.process.membership import Exceptions, Member, Members, find_excused
 from tasks.host.process.process import Process, ancestry, descendants
 from tasks.host.process.program import program, quotes, runs_prefect
 from tasks.host.process.roster import Look, Roster
@@ -49,6 +49,12 @@ def found(snapshot: Mapping[int, Process], *spared: int) -> list[int]:
 def kept_for(snapshot: Mapping[int, Process], me: int) -> set[int]:
     """Pids that are spared if `me` looks: its ancestors are."""
     return {1, me} | ancestry(snapshot, [me])
+
+
+def test_what_fits_a_pattern_and_was_not_looked_at_beside_the_root_is_not_excused() -> None:
+    snapshot = {10: process(10, 1, *TRAINING), 11: process(11, 1, "x")}
+    workload = replace(WORKLOAD, bystanders=("^x$", "train"))
+    assert find_excused(snapshot, workload, Exceptions()) == {11}
 
 
 def test_a_process_that_matches_and_works_in_the_root_belongs() -> None:
