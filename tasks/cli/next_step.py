@@ -67,7 +67,10 @@ _FIRST: Final = {
     "PARTIAL": f"{FIX_THE_LOSS}, then ",
 }
 _CARRY_ON: Final = "carry the incident on"
-_NOTHING_NAMED: Final = "nothing is seen now that a person has to stop 手で止めるものは今は見えない: "
+_IF_IT_LIVES: Final = (
+    "end what the last message names if it still lives, such as a loop まだ動いていれば先に終了, then "
+)
+"""What has started the workload may lie outside all that is looked at here."""
 _BACK: Final = "bring the API back"
 _BY_WORKER: Final = {"evacuate": _CARRY_ON, "recover": _BACK}
 
@@ -101,7 +104,7 @@ def next_step(  # noqa: PLR0913  all that it depends on
         return NextStep(words, tuple(lines))
     again, by_worker = (called.command("run", "--incident", incident),), called.by_worker("evacuate", incident)
     if verdict not in FINISHED:
-        first = _FIRST.get(verdict, "") if has_names or verdict != NOT_CONTAINED else _NOTHING_NAMED
+        first = _FIRST.get(verdict, "") if has_names or verdict != NOT_CONTAINED else _IF_IT_LIVES
         return NextStep(f"{first}{_CARRY_ON}:", again, by_worker)
     if cordoned and alive:
         return NextStep(f"something of the workload lives under the cordon: {_CARRY_ON}:", again, by_worker)

@@ -128,6 +128,7 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
     strangers = [(each, f"{why}; {who_started(roster.snapshot, each.pid)}") for each, why in roster.of(Kind.UNKNOWN)]
     again, suspects = tuple(_again(workload, host)), roster.of(Kind.SUSPECT)
     stands, runs = _stands(workload), len(containers) > _count_paused(containers)
+    is_named = again or suspects or strangers or len(ours) < len(alive_now) or runs or find_held(host, workload)
     after = next_step(
         incident,
         word,
@@ -137,7 +138,7 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
         unknown=pids,
         ended=end,
         model=model,
-        has_names=bool(again or suspects or strangers or len(ours) < len(alive_now) or runs),
+        has_names=bool(is_named),
         lacks_api=verdict in WORKS and not alive and not _brought_back(workload, incident),
     )
     alternative = None

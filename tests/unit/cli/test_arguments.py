@@ -72,7 +72,8 @@ def test_the_workers_way_is_told_last_and_only_where_a_server_is_named(
 def test_where_nothing_is_seen_that_a_person_has_to_stop_the_line_is_that_which_carries_on() -> None:
     """It asked to stop what is named here, and named nothing."""
     told = next_step("IR-x", "NOTCONTAINED", Called(), cordoned=True, alive=False, has_names=False)
-    assert told.words.endswith(": carry the incident on:")
+    assert told.words.endswith("then carry the incident on:")
+    assert "if it still lives" in told.words, "a loop outside the root is seen by nothing here"
     assert "stop what is named" not in told.words
 
 
