@@ -67,6 +67,7 @@ class RootWalk:
     _entries_left: int = field(default_factory=lambda: MOST_ENTRIES)
     _until: float = 0.0
     _device: int = 0
+    _real: bytes = b""
     _apart: frozenset[bytes] = frozenset()
     _others_names: frozenset[bytes] = frozenset()
     _whole: frozenset[bytes] = frozenset()
@@ -74,7 +75,7 @@ class RootWalk:
     def walk(self) -> "RootWalk":
         """Walk once; no link is followed, no other file system entered, nothing read but names and sizes."""
         self._until = time.monotonic() + self.seconds
-        self._device = os.stat(self.root).st_dev
+        self._device, self._real = os.stat(self.root).st_dev, os.path.realpath(self.root)
         self._apart = frozenset(map(os.fsencode, self.apart))
         patterns = [*self.others, *(each for name, globs in self.globs.items() if name != FOLDERS for each in globs)]
         self._others_names = frozenset(find_names(self.root, patterns)[0])
@@ -97,7 +98,7 @@ class RootWalk:
             self.losses.append(build_loss(at, error))
             return
         for name, status in entries:
-            if name in self._others_names or os.path.join(os.path.realpath(self.root), name) in self._apart:
+            if name in self._others_names or os.path.join(self._real, name) in self._apart:
                 continue
             if not stat.S_ISDIR(status.st_mode):
                 self._file(name, status)
@@ -187,14 +188,15 @@ def _target(root: bytes, name: bytes) -> str:
 
 def document(remainders: Sequence[Remainder]) -> dict[str, Any]:
     """Return the content of not_taken.json: a row for each file and whole folder; of very many the first."""
+    ordered = _sort(remainders)
     rows = [
         {"name": quote(each.name), "files": each.files, "bytes": each.size, "reason": each.reason}
         | ({} if each.complete else {"counted": "not counted to its end"})
-        for each in _sort(remainders)
+        for each in ordered[:_ROWS]
     ]
-    more = _sort(remainders)[_ROWS:]
+    more = ordered[_ROWS:]
     rest = {"more": {"rows": len(more), "files": sum(e.files for e in more), "bytes": sum(e.size for e in more)}}
-    return {"not_taken": rows[:_ROWS], **(rest if more else {})}
+    return {"not_taken": rows, **(rest if more else {})}
 
 
 def in_a_line(remainders: Sequence[Remainder]) -> str:

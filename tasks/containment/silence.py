@@ -103,9 +103,9 @@ def excuses(context: RunContext) -> Callable[[Change], bool]:
     """
     snapshot, root = context.adapters.host.snapshot(), context.directory.root
     account = account_of(context.workload)
+    known = {process.identity: process for process in snapshot.values()}  # looked at beside the root
 
     def is_excused(change: Change) -> bool:
-        known = {process.identity: process for process in snapshot.values()}  # looked at beside the root
         seen = {**snapshot, **{each.pid: known.get(each.identity, each) for each in change.lineage}}
         us, writer = ancestry(seen, [os.getpid()]), change.lineage[0]
         ours = {pid for pid in untouchable(seen) if pid not in us or runs_ours(seen[pid])}

@@ -1,5 +1,6 @@
 """§3 for containers: end them, with a receipt for each."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from typing import Final
@@ -11,7 +12,6 @@ from tasks.host.process.process import Masks
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import frozen_containers, stopped_containers
 from tasks.system.cancellation import run_in_thread
-from tasks.system.polling import poll_until
 
 _KILL_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.05
@@ -138,11 +138,10 @@ class StoppingContainer:
             self.exit_code = now.exit_code if now else None
 
     def _await_removal(self) -> bool:
-        def is_settled() -> bool:
-            there = self.engine.get_container(self.id)
-            return not (there and there.auto_remove)
-
-        return poll_until(is_settled, _REMOVAL_SECONDS) and self.engine.get_container(self.id) is None
+        deadline = time.monotonic() + _REMOVAL_SECONDS
+        while (there := self.engine.get_container(self.id)) and there.auto_remove and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        return there is None
 
     def receipt(self, end: End | None = None) -> StoppedContainer:
         """Return what was done, and how the container ended."""

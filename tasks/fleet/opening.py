@@ -89,7 +89,7 @@ def open_fleet(trigger: Trigger, known: KnownFleet | None = None) -> FleetIncide
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
-            return _open(trigger, known or known_fleet(trigger.fleet))
+            return _open(trigger, known)
         except HTTPError as error:
             if time.monotonic() > deadline:
                 raise
@@ -97,17 +97,20 @@ def open_fleet(trigger: Trigger, known: KnownFleet | None = None) -> FleetIncide
             time.sleep(_AGAIN_SECONDS)
 
 
-def _open(trigger: Trigger, fleet: KnownFleet) -> FleetIncident | JoinedFleet:
+def _open(trigger: Trigger, known: KnownFleet | None) -> FleetIncident | JoinedFleet:
     """Open it once. Done again by the same run it finds what that has written already."""
+    block: Fleet = known.block if known else load_block(Fleet, trigger.fleet)
+    if not known:
+        require_store(block.store)
     with get_client(sync_client=True) as client:
         if trigger.fleet_id or trigger.retry:
-            known = the_incident(client, trigger.fleet, trigger.fleet_id)
-            if joined := _join(client, known, trigger):
+            incident = the_incident(client, trigger.fleet, trigger.fleet_id)
+            if joined := _join(client, incident, trigger):
                 return joined
             with suppress(ObjectAlreadyExists):  # a newer incident of the fleet is open
-                mark_open(client, known, trigger.run, retry=trigger.retry)
-            return known
-        return _open_one(client, trigger) or _new_one(client, trigger, fleet)
+                mark_open(client, incident, trigger.run, retry=trigger.retry)
+            return incident
+        return _open_one(client, trigger) or _new_one(client, trigger, block, known.hosts if known else ())
 
 
 def _open_one(client: SyncPrefectClient, trigger: Trigger) -> FleetIncident | JoinedFleet | None:
@@ -124,9 +127,11 @@ def _open_one(client: SyncPrefectClient, trigger: Trigger) -> FleetIncident | Jo
     return incident
 
 
-def _new_one(client: SyncPrefectClient, trigger: Trigger, fleet: KnownFleet) -> FleetIncident | JoinedFleet:
+def _new_one(
+    client: SyncPrefectClient, trigger: Trigger, block: Fleet, hosts: tuple[TargetHost, ...]
+) -> FleetIncident | JoinedFleet:
     written = read_incident(client, new_fleet_id(trigger.created, trigger.fleet, trigger.run))
-    incident = written or _freeze_list(client, trigger, fleet)
+    incident = written or _freeze_list(client, trigger, block, hosts or hosts_of(client, block))
     try:
         mark_open(client, incident, trigger.run)
     except ObjectAlreadyExists:
@@ -134,9 +139,10 @@ def _new_one(client: SyncPrefectClient, trigger: Trigger, fleet: KnownFleet) -> 
     return incident
 
 
-def _freeze_list(client: SyncPrefectClient, trigger: Trigger, fleet: KnownFleet) -> FleetIncident:
+def _freeze_list(
+    client: SyncPrefectClient, trigger: Trigger, block: Fleet, hosts: tuple[TargetHost, ...]
+) -> FleetIncident:
     """Write down the list of hosts, as it is now, for a new incident."""
-    block, hosts = fleet.block, fleet.hosts
     if not hosts:
         raise Refused("a fleet with hosts", f"none: no evacuation has the tag {block.tag!r}", "Deploy them with it.")
     incident = FleetIncident(
