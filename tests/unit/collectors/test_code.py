@@ -58,7 +58,7 @@ def walked(root: Path, **more: Any) -> RootWalk:
     return RootWalk(os.fsencode(root), GLOBS, others=("requirements*.txt",), **more).walk()
 
 
-def left_of(walk: RootWalk) -> dict[str, Remainder]:
+def remainders_of(walk: RootWalk) -> dict[str, Remainder]:
     return {os.fsdecode(each.name): each for each in walk.remainders}
 
 
@@ -93,13 +93,13 @@ def test_no_secret_goes_along_though_nobody_asked_for_the_file(context: RunConte
 
 def test_whole_folders_are_counted_and_what_is_usual_comes_last_in_the_line(root: Path) -> None:
     walk = walked(root)
-    left = left_of(walk)
-    assert (left["venv/"].files, left["data/"].size, left["logs/"].files) == (2, 4, 1)
+    remainders = remainders_of(walk)
+    assert (remainders["venv/"].files, remainders["data/"].size, remainders["logs/"].files) == (2, 4, 1)
     line = in_a_line([*walk.remainders])
     assert line.startswith(
         "not taken 未採取: 4 files (.env, conf/headers.json, old.joblib, token.txt), data/ 1 file 4 bytes, logs/ 1 file"
     )
-    assert "venv/ 2 files" in in_a_line([left["venv/"], left["data/"]])
+    assert "venv/ 2 files" in in_a_line([remainders["venv/"], remainders["data/"]])
     assert "1 more in not_taken.json" in line
     assert in_a_line([]) == ""
 
@@ -108,8 +108,8 @@ def test_a_walk_that_ends_early_says_so_and_goes_on_to_name_what_it_has_not_seen
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remainder, "MOST_ENTRIES", 20)
-    left = left_of(walked(root))
-    unseen = [each for each in left.values() if not each.complete]
+    remainders = remainders_of(walked(root))
+    unseen = [each for each in remainders.values() if not each.complete]
     assert unseen
     assert "not counted to its end" in in_a_line(unseen)
     rows = document(unseen)["not_taken"]
@@ -135,10 +135,12 @@ def test_nothing_outside_the_root_nor_our_own_is_read_or_named(root: Path, tmp_p
     (root / "evidence/x.json").write_text("{}")
     os.mkfifo(root / "pipe")
     walk = walked(root, apart=[str(root / "evidence")])
-    left = left_of(walk)
-    assert left["out"].reason.startswith("a link to ")
-    assert "no content" in left["pipe"].reason
-    assert not [name for name in [*map(os.fsencode, left), *walk.names] if b"private" in name or b"evidence" in name]
+    remainders = remainders_of(walk)
+    assert remainders["out"].reason.startswith("a link to ")
+    assert "no content" in remainders["pipe"].reason
+    assert not [
+        name for name in [*map(os.fsencode, remainders), *walk.names] if b"private" in name or b"evidence" in name
+    ]
 
 
 def test_of_very_many_rows_the_rest_is_added_up() -> None:

@@ -82,23 +82,23 @@ def run(**parameters: Any) -> FlowRun:
     )
 
 
-def freeze_early(asked: FlowRun) -> None:
+def freeze_early(flow_run: FlowRun) -> None:
     """Do what a worker does that has claimed the run."""
-    if send := prepare(asked):
+    if send := prepare(flow_run):
         send()
 
 
 def test_the_run_that_opens_an_incident_sends_one_frame_of_all_hosts_that_have_a_deployment(
     fleets: Fleets, tmp_path: Path
 ) -> None:
-    asked = run(reason="a leak")
-    freeze_early(asked)
+    flow_run = run(reason="a leak")
+    freeze_early(flow_run)
     (sent,) = fleets.frames(tmp_path)
-    assert (sent.act, sent.run, sent.fleet) == ("freeze", str(asked.id), new_fleet_id(NOW, "lab", str(asked.id)))
+    assert (sent.act, sent.run, sent.fleet) == ("freeze", str(flow_run.id), new_fleet_id(NOW, "lab", str(flow_run.id)))
     assert sent.hosts == {
         name: {"pool": "p", "queue": "q", "workload": {"host": name, "root": "/srv/w"}} for name in ("gpu1", "gpu2")
     }, "what recognises it, and no more"
-    incident = opened(trigger(run=str(asked.id), reason="a leak"))
+    incident = opened(trigger(run=str(flow_run.id), reason="a leak"))
     assert incident.reason == "a leak"
     assert "through deployment fleet/lab" in incident.opened_by
     assert sent.targets == digest_bytes(canonical(incident.facts)), "the run finds the list that the frame names"
