@@ -102,6 +102,7 @@ def form(page: Page, name: str = f"evacuate-{NAME}") -> None:
     """From the list of deployments to the form of one."""
     page.goto("/deployments")
     page.get_by_placeholder("Search deployments").fill(name)  # all of them take more than a page
+    page.wait_for_url(re.compile(f"={name}$"))  # the search writes the address late, and would lead back to the list
     page.get_by_role("link", name=name, exact=True).click()
     page.get_by_role("button", name="Run", exact=True).click()
     page.get_by_text("Custom run").click()
