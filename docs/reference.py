@@ -15,7 +15,7 @@ from prefect.utilities.callables import parameter_schema
 
 import blocks
 from docs.source import constants, used_actions
-from flows.commands import app
+from flows.command.commands import app
 from tasks.acquisition.collector import MIB, TIB, Collector
 from tasks.collectors import discover
 from tasks.custody.evidence import keys

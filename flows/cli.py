@@ -1,7 +1,7 @@
 """Run the command `evacuation`: freeze first if the command does, then parse, act, and exit with a code.
 
 Until the workload is frozen it imports only the standard library and what freezes. The commands with their options and
-help are in flows/commands.py.
+help are in flows/command/commands.py.
 """
 
 import os
@@ -30,7 +30,7 @@ _CHOICES: Final = {
 _TEMPORARY_SERVER: Final = "PREFECT_SERVER_EPHEMERAL_ENABLED"
 """Prefect's setting by the name that comes before its older one, whatever environment and profile say."""
 _NOBODY_READS: Final = 128 + signal.SIGPIPE
-_AT_THE_FRONT: Final = frozenset({"run", "plan", "recover"})
+_FREEZING_COMMANDS: Final = frozenset({"run", "plan", "recover"})
 
 
 def main() -> NoReturn:
@@ -58,8 +58,8 @@ def run(words: Sequence[str]) -> int:
                 from tasks.cli.workloads import show_status
 
                 return show_status(file, as_json="--json" in words)  # the parser takes a third of the command's time
-        with _at_the_front(words) if {*words[:1]} & _AT_THE_FRONT else nullcontext():
-            from flows.commands import invoke
+        with _freeze_before_import(words) if {*words[:1]} & _FREEZING_COMMANDS else nullcontext():
+            from flows.command.commands import invoke
 
             return invoke(words)
     except EvacuationError as error:
@@ -77,10 +77,10 @@ def _refuse(words: Sequence[str], message: object, then: str, **how: Any) -> int
     return refuse(words, message, then, **how)
 
 
-def _at_the_front(words: Sequence[str]) -> AbstractContextManager[None]:
-    from flows.at_the_front import at_the_front
+def _freeze_before_import(words: Sequence[str]) -> AbstractContextManager[None]:
+    from flows.command.freeze_before_import import freeze_before_import
 
-    return at_the_front(to_freeze(words))
+    return freeze_before_import(to_freeze(words))
 
 
 def to_freeze(words: Sequence[str]) -> tuple[str, str, str | None] | None:

@@ -16,7 +16,7 @@ from tasks.custody.incident.question import question_of
 from tasks.custody.visible import say
 from tasks.incident.layout import CUSTODY_LOG, closings
 from tasks.incident.run_lock import at_work
-from tasks.system.atomic_files import caught_lines
+from tasks.system.files.atomic_files import caught_lines
 from tasks.system.priority import take_priority
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def _act(orders: dict[str, Any]) -> None:
-    from flows.by_hand import without_server
+    from flows.command.by_hand import without_server
 
     take_priority()  # the priority of the run that started us belongs to its session
     say(f"{datetime.now(UTC).isoformat()} {orders['incident']}: past its deadline, nobody at work: carried on")

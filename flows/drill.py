@@ -48,8 +48,8 @@ from tasks.incident.layout import CORDON, OPEN, closings
 from tasks.prefect_side.own_server import PrefectServer
 from tasks.prefect_side.saved_blocks import load_block
 from tasks.runtime.flow_run import make_state
+from tasks.system.files.shared_files import CHECKOUT
 from tasks.system.managed_process import outlive
-from tasks.system.shared_files import CHECKOUT
 
 _RUN_SECONDS: Final = 300.0
 

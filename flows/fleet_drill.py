@@ -37,8 +37,8 @@ from tasks.drill.vault import allowed_signers, credentials, new_key, write_frame
 from tasks.fleet.opening import the_incident
 from tasks.fleet.orders import rows_of
 from tasks.prefect_side.saved_blocks import load_block
+from tasks.system.files.shared_files import CHECKOUT
 from tasks.system.polling import poll_until
-from tasks.system.shared_files import CHECKOUT
 
 FLEET: Final = "drill"
 HOSTS: Final = ("gpu1", "gpu2", "gpu3")

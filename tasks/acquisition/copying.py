@@ -15,7 +15,7 @@ from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.evidence.keys import placed_name, quote
 from tasks.custody.evidence.room import ContentPlace, places
 from tasks.custody.evidence.secrets import LIMIT
-from tasks.system.open_beneath import open_below, real_name
+from tasks.system.files.open_beneath import open_below, real_name
 
 _UNIT: Final = 512
 _BESIDES: Final = 1 << 16

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from tasks.custody.evidence.acquisition import Loss, Outcome
 from tasks.custody.evidence.keys import quote
 from tasks.custody.evidence.pattern import names_something
-from tasks.system.open_beneath import folder_below, real_name
+from tasks.system.files.open_beneath import folder_below, real_name
 
 _WHOLE = b""
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP})

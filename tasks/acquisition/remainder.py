@@ -15,7 +15,7 @@ from tasks.custody.evidence.acquisition import Loss
 from tasks.custody.evidence.keys import FOLDERS, SNAPSHOT_FOLDERS, quote
 from tasks.custody.models.inspection import is_named_as_model
 from tasks.custody.visible import visible
-from tasks.system.open_beneath import folder_below
+from tasks.system.files.open_beneath import folder_below
 
 MOST_FILES: Final = 5_000
 LARGEST: Final = 16 << 20

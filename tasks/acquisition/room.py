@@ -11,7 +11,7 @@ from typing import BinaryIO
 from tasks.acquisition.collector import Target
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.room import ContentPlace, Free
-from tasks.system.disk_reserve import with_reserve
+from tasks.system.files.disk_reserve import with_reserve
 
 _PART = ".part"
 _NEXT = frozenset(

@@ -19,9 +19,9 @@ from tasks.custody.incident.description import BUCKET, URL, name_for, tables
 from tasks.custody.incident.incident import principal_of
 from tasks.custody.visible import say, visible
 from tasks.system.declarations import toml_value, why_undeclared
+from tasks.system.files.ours import find_exposure, make_folder
+from tasks.system.files.shared_files import SHARED
 from tasks.system.installation import KEY
-from tasks.system.ours import find_exposure, make_folder
-from tasks.system.shared_files import SHARED
 
 EXAMPLES: Final = SHARED / "examples"
 _STORE: Final = {

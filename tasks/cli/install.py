@@ -24,11 +24,11 @@ from tasks.incident.current import at_work_or_left
 from tasks.incident.directory import base_of, disks
 from tasks.incident.layout import CORDON
 from tasks.incident.run_lock import owner
-from tasks.system.atomic_files import write_whole
 from tasks.system.declarations import FOLDER, declaration
+from tasks.system.files.atomic_files import write_whole
+from tasks.system.files.ours import find_exposure
+from tasks.system.files.shared_files import SHARED
 from tasks.system.installation import ETC, NAME, PASSWORD, PROFILE, version
-from tasks.system.ours import find_exposure
-from tasks.system.shared_files import SHARED
 from tasks.system.unit_files import BOOTED, WORKER_UNIT, escape, is_as_written, is_stamped, stamp, unescape
 
 if TYPE_CHECKING:

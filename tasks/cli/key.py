@@ -12,8 +12,8 @@ from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import principal_of
 from tasks.custody.store.signature import public_key, signer_line
 from tasks.custody.visible import say
-from tasks.system.atomic_files import read_plain, sync_folder, write_once
-from tasks.system.ours import find_exposure, make_folder
+from tasks.system.files.atomic_files import read_plain, sync_folder, write_once
+from tasks.system.files.ours import find_exposure, make_folder
 
 
 def make_by_hand(path: Path) -> int:

@@ -30,7 +30,7 @@ from tasks.incident.run_lock import owner
 from tasks.incident.thaw_refusal import why_not_thaw
 from tasks.people.open_question import open_question
 from tasks.rendering.clock import here
-from tasks.system.atomic_files import caught_lines, read_marker, read_ours, read_plain, read_private, rows_of
+from tasks.system.files.atomic_files import caught_lines, read_marker, read_ours, read_plain, read_private, rows_of
 
 _SHOWN: Final = 100
 

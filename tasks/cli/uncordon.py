@@ -22,7 +22,7 @@ from tasks.incident.run_lock import Purpose, take_ownership
 from tasks.prefect_side.scheduler import PrefectScheduler
 from tasks.prestart.journal import early_above, early_groups, read_early, take_over
 from tasks.runtime.actor import BY_HAND, actor
-from tasks.system.atomic_files import read_marker, read_private
+from tasks.system.files.atomic_files import read_marker, read_private
 
 
 def let_go(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Iterator[str]:

@@ -10,7 +10,7 @@ from tasks.custody.containment.receipt import Containment, Unknown
 from tasks.custody.errors import Refused
 from tasks.host.host import Host, lives
 from tasks.incident.layout import ANSWERS, UNKNOWN
-from tasks.system.atomic_files import identities, read_private, rows_of
+from tasks.system.files.atomic_files import identities, read_private, rows_of
 
 if TYPE_CHECKING:
     from tasks.runtime.context import RunContext

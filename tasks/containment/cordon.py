@@ -22,7 +22,7 @@ from tasks.incident.layout import FROZEN, FROZEN_CONTAINERS, RECOVERED, RECOVERE
 from tasks.incident.paths import CordonFiles
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
-from tasks.system.atomic_files import caught_lines, read_marker
+from tasks.system.files.atomic_files import caught_lines, read_marker
 
 _START_SECONDS: Final = 10.0
 _HANDOVER_SECONDS: Final = 3.0

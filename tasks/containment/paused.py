@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from tasks.custody.containment.pause import Launcher, LauncherKind, Resume
 from tasks.incident.layout import PRIOR
-from tasks.system.atomic_files import read_ours, why_not_ours, write_whole
+from tasks.system.files.atomic_files import read_ours, why_not_ours, write_whole
 
 if TYPE_CHECKING:
     from tasks.prefect_side.scheduler import Scheduler

@@ -11,7 +11,7 @@ from tasks.host.host import Host
 from tasks.incident.directory import bases, homes
 from tasks.incident.layout import EARLY, GROUPS
 from tasks.prestart.journal import early_groups
-from tasks.system.atomic_files import read_private, rows_of
+from tasks.system.files.atomic_files import read_private, rows_of
 
 if TYPE_CHECKING:
     from blocks.workload_fields import WorkloadFields

@@ -33,7 +33,7 @@ from tasks.host.workload import interpreter_of
 from tasks.incident.directory import cordon_base, homes
 from tasks.incident.layout import CORDON, RECOVERED
 from tasks.system.accounts import number_of
-from tasks.system.atomic_files import identities
+from tasks.system.files.atomic_files import identities
 
 if TYPE_CHECKING:
     from tasks.runtime.context import RunContext

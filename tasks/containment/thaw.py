@@ -30,7 +30,7 @@ from tasks.prestart.journal import read_early, take_over
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import frozen_containers, load_frozen
 from tasks.runtime.step import step
-from tasks.system.atomic_files import read_private
+from tasks.system.files.atomic_files import read_private
 
 _GONE_SECONDS: Final = 5.0
 

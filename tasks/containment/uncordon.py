@@ -25,7 +25,7 @@ from tasks.host.wrappers import continue_above
 from tasks.incident.directory import bases, cordon_base, homes
 from tasks.incident.last_word import THAWED, last_word
 from tasks.incident.layout import ABOVE, CAUGHT, CORDON, FROZEN, FROZEN_CONTAINERS, RETURNED
-from tasks.system.atomic_files import caught_lines, identities, read_marker, read_private, rows_of, why_not_ours
+from tasks.system.files.atomic_files import caught_lines, identities, read_marker, read_private, rows_of, why_not_ours
 
 if TYPE_CHECKING:
     from blocks.workload_fields import WorkloadFields

@@ -24,7 +24,7 @@ from pydantic import TypeAdapter
 from tasks.custody.errors import Refused
 from tasks.fleet.hosts import every as all_pages
 from tasks.readiness.former import is_former
-from tasks.system.shared_files import SHARED
+from tasks.system.files.shared_files import SHARED
 
 BUILD: Final = "tasks.deployment.build.workload"
 """The only build step that is known: it yields the values that are put in place here."""

@@ -46,8 +46,8 @@ from tasks.host.host import LinuxHost
 from tasks.incident.directory import evidence_of
 from tasks.prefect_side.saved_blocks import load_block
 from tasks.readiness.former import former_deployments
+from tasks.system.files.ours import why_not_followed
 from tasks.system.installation import NAME
-from tasks.system.ours import why_not_followed
 from tasks.system.parallel import side_by_side
 
 _AT_ONCE: Final = 3

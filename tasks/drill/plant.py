@@ -17,8 +17,8 @@ from typing import Final, Self
 
 from tasks.drill.plant_stores import Postgres, Redis, haproxy, postgresql, redis
 from tasks.prefect_side.own_server import PrefectServer
+from tasks.system.files.shared_files import SHARED
 from tasks.system.managed_process import ManagedProcess
-from tasks.system.shared_files import SHARED
 
 _EXAMPLES: Final = SHARED / "examples/fleet"
 _FIRST: Final = (sys.executable, "-P", "-m", "tasks.system.priority")

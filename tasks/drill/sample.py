@@ -16,9 +16,9 @@ import httpx
 import psutil
 
 from blocks.workload import Workload
-from tasks.system.atomic_files import write_whole
 from tasks.system.declarations import VARIABLE, declaration
-from tasks.system.shared_files import SHARED
+from tasks.system.files.atomic_files import write_whole
+from tasks.system.files.shared_files import SHARED
 
 SOURCE: Final = SHARED / "examples/workload"
 REFUSED: Final = 75

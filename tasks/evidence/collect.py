@@ -31,9 +31,9 @@ from tasks.runtime.freeze_budget import FreezeBudget
 from tasks.runtime.frozen import frozen_containers, frozen_key, load_frozen, unended_key
 from tasks.runtime.retry import may_pass
 from tasks.runtime.step import step
-from tasks.system.atomic_files import write_whole
-from tasks.system.disk_reserve import MIB
-from tasks.system.durable_files import flush
+from tasks.system.files.atomic_files import write_whole
+from tasks.system.files.disk_reserve import MIB
+from tasks.system.files.durable_files import flush
 
 _MARGIN: Final = 4
 

@@ -11,7 +11,7 @@ from tasks.custody.evidence.keys import CONTAINERS, UNITS
 from tasks.incident.directory import homes
 from tasks.incident.layout import CLAIMED, CUSTODY_LOG, INCIDENT, RECORD, STARTS
 from tasks.runtime.context import RunContext
-from tasks.system.atomic_files import write_once
+from tasks.system.files.atomic_files import write_once
 
 
 def bring_refused(context: RunContext, folder: Path) -> None:

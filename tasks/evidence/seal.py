@@ -30,9 +30,9 @@ from tasks.incident.joining import take_over_triggers
 from tasks.incident.paths import IncidentDirectory
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
-from tasks.system.atomic_files import write_whole
-from tasks.system.disk_reserve import give_all
-from tasks.system.durable_files import flush_trees
+from tasks.system.files.atomic_files import write_whole
+from tasks.system.files.disk_reserve import give_all
+from tasks.system.files.durable_files import flush_trees
 
 _CLOSING: Final = frozenset({MANIFEST, SIGNATURE, SUMS})
 _UNSEALED: Final = "Nothing is sealed or sent: the evidence lies on this host alone."

@@ -11,7 +11,7 @@ from tasks.acquisition.room import move
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.store.manifest import digest
 from tasks.incident.paths import IncidentDirectory
-from tasks.system.disk_reserve import with_reserve
+from tasks.system.files.disk_reserve import with_reserve
 
 _STAGING = "staging"
 

@@ -10,7 +10,7 @@ from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.keys import unquote
 from tasks.custody.store.manifest import digest
 from tasks.incident.paths import IncidentDirectory
-from tasks.system.open_beneath import open_below, real_name
+from tasks.system.files.open_beneath import open_below, real_name
 
 
 @contextmanager

@@ -38,8 +38,8 @@ from tasks.host.process.table import start_of, untouchable
 from tasks.host.process.wrappers import running_above
 from tasks.incident.layout import CAUGHT, FROZEN, FROZEN_CONTAINERS, SALT
 from tasks.incident.run_lock import at_work, owner_of
-from tasks.system.atomic_files import identities, read_ours, write_marker
-from tasks.system.ours import opened_folder
+from tasks.system.files.atomic_files import identities, read_ours, write_marker
+from tasks.system.files.ours import opened_folder
 from tasks.system.redaction import redact_for
 
 _PAUSE_SECONDS: Final = 0.25

@@ -14,7 +14,7 @@ from tasks.host.container.membership import Container, belongs, workload_contain
 from tasks.host.guard_config import GuardConfig
 from tasks.host.process.table import standpoint
 from tasks.incident.run_lock import at_work
-from tasks.system.atomic_files import read_private, rows_of
+from tasks.system.files.atomic_files import read_private, rows_of
 
 _PAUSE_SECONDS: Final = 0.5
 _MOST_SECONDS: Final = 2.0

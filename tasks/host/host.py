@@ -25,7 +25,7 @@ from tasks.host.process.places import Places
 from tasks.host.process.process import Listener, Process
 from tasks.host.process.table import GONE
 from tasks.host.unit.systemd import Systemd
-from tasks.system.atomic_files import read_marker, sync_folder, write_marker
+from tasks.system.files.atomic_files import read_marker, sync_folder, write_marker
 from tasks.system.polling import poll_until
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from tasks.incident.directory import base_of, bases, cordon_base, find_home
 from tasks.incident.last_word import is_finished
 from tasks.incident.layout import CLAIMED, CORDON, INCIDENT, OPEN, closings
 from tasks.incident.run_lock import owner
-from tasks.system.atomic_files import read_ours, write_whole
+from tasks.system.files.atomic_files import read_ours, write_whole
 
 if TYPE_CHECKING:
     from blocks.workload_fields import WorkloadFields

@@ -20,10 +20,10 @@ from tasks.incident import layout
 from tasks.incident.evidence_folder import evidence_folder
 from tasks.incident.layout import CAUGHT, CORDON, DRY_RUN, EARLY, INCIDENT, OWNER, PRIOR, RESERVE, incidents_in
 from tasks.incident.paths import CordonFiles, IncidentDirectory
-from tasks.system.atomic_files import write_whole
-from tasks.system.disk_reserve import MIB, take
-from tasks.system.ours import make_folder, why_not_followed
-from tasks.system.own_folders import is_private, own_folders
+from tasks.system.files.atomic_files import write_whole
+from tasks.system.files.disk_reserve import MIB, take
+from tasks.system.files.ours import make_folder, why_not_followed
+from tasks.system.files.own_folders import is_private, own_folders
 
 if TYPE_CHECKING:
     from blocks.workload_fields import WorkloadFields

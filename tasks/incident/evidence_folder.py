@@ -7,9 +7,9 @@ from tasks.custody.incident.description import default_evidence
 from tasks.custody.incident.incident import known_id
 from tasks.incident.last_word import is_finished
 from tasks.incident.layout import CORDON, EARLY, INCIDENT, OPEN, PRIOR
-from tasks.system.atomic_files import read_marker
-from tasks.system.ours import why_not_followed
-from tasks.system.own_folders import is_private
+from tasks.system.files.atomic_files import read_marker
+from tasks.system.files.ours import why_not_followed
+from tasks.system.files.own_folders import is_private
 
 
 def evidence_folder(root: Path, named: Path | None) -> Path:

@@ -31,8 +31,8 @@ from tasks.incident.layout import (
     of_any_boot,
 )
 from tasks.incident.run_lock import incident_at_work, is_owned
-from tasks.system.atomic_files import caught_lines, read_marker, read_plain, rows_of, write_once
-from tasks.system.ours import make_folder
+from tasks.system.files.atomic_files import caught_lines, read_marker, read_plain, rows_of, write_once
+from tasks.system.files.ours import make_folder
 
 WAIT_SECONDS: Final = 120.0
 _POLL_SECONDS: Final = 0.1

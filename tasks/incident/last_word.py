@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from tasks.incident.layout import ENDED, RECOVERED, closings
-from tasks.system.atomic_files import read_plain, read_private, rows_of
+from tasks.system.files.atomic_files import read_plain, read_private, rows_of
 
 THAWED: Final = "THAWED"
 WORKS: Final = frozenset({"VERIFIED", "PARTIAL"})

@@ -11,7 +11,7 @@ from typing import Final
 from tasks.custody.evidence.keys import CLOSING, MANIFEST, SEGMENT
 from tasks.custody.incident.incident import known_id
 from tasks.host.process.table import boot_id
-from tasks.system.own_folders import own_folders
+from tasks.system.files.own_folders import own_folders
 
 _BOOT: Final = boot_id()[:8]
 MEMORY: Final = Path("/dev/shm")  # noqa: S108  memory is what is wanted, and in it only a folder of our own

@@ -7,9 +7,9 @@ from pathlib import Path, PurePath
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.keys import MANIFEST, SEGMENT, unquote, volume_folder
 from tasks.incident.layout import RECORD, RESERVE, RESULTS, manifests
-from tasks.system.atomic_files import write_whole
-from tasks.system.disk_reserve import with_reserve
-from tasks.system.open_beneath import real_file
+from tasks.system.files.atomic_files import write_whole
+from tasks.system.files.disk_reserve import with_reserve
+from tasks.system.files.open_beneath import real_file
 
 
 @dataclass(frozen=True)

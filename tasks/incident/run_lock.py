@@ -22,8 +22,8 @@ from tasks.host.process.process import Process
 from tasks.host.process.program import runs_ours
 from tasks.host.process.table import get_process, start_of
 from tasks.incident.layout import OWNER, REHEARSAL
-from tasks.system.atomic_files import read_plain
-from tasks.system.ours import find_exposure, opened_folder
+from tasks.system.files.atomic_files import read_plain
+from tasks.system.files.ours import find_exposure, opened_folder
 from tasks.system.time_limit import time_limit
 
 PAPER: Final = "postmortem"

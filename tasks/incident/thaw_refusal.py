@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tasks.custody.incident.steps import step_of
 from tasks.incident.layout import CUSTODY_LOG, STOPPED, STOPPED_CONTAINERS, of_any_boot
-from tasks.system.atomic_files import caught_lines, read_private, rows_of
+from tasks.system.files.atomic_files import caught_lines, read_private, rows_of
 
 
 def why_not_thaw(home: Path) -> str:

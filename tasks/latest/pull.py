@@ -26,8 +26,8 @@ from tasks.custody.store.manifest import Hashed
 from tasks.custody.store.objects import all_objects
 from tasks.latest.history import History, history
 from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch, keys_of, read_back
+from tasks.system.files.write_beneath import Local, Mismatch, land, local
 from tasks.system.parallel import side_by_side
-from tasks.system.write_beneath import Local, Mismatch, land, local
 
 if TYPE_CHECKING:
     from blocks.port import Store, StoredObject

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tasks.custody.incident.question import question_of
 from tasks.incident.layout import CUSTODY_LOG
-from tasks.system.atomic_files import caught_lines
+from tasks.system.files.atomic_files import caught_lines
 
 
 @dataclass(frozen=True)

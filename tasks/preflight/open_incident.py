@@ -58,8 +58,8 @@ from tasks.runtime.actor import BY_HAND
 from tasks.runtime.context import Policy, RunContext, RunInfo, Suspects, Unknowns, open_context
 from tasks.runtime.flow_run import finished_before, origin, own_launchers
 from tasks.runtime.step import step_without_incident
+from tasks.system.files.uncover import DETACHED
 from tasks.system.time_limit import before_the_freeze, time_limit
-from tasks.system.uncover import DETACHED
 
 logger = logging.getLogger(__name__)
 

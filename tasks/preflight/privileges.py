@@ -8,7 +8,7 @@ from typing import Final
 from tasks.host.rights import effective_capabilities, hidden_from_us
 from tasks.incident.directory import evidence_of
 from tasks.runtime.context import RunContext
-from tasks.system.ours import find_exposure
+from tasks.system.files.ours import find_exposure
 
 logger = logging.getLogger(__name__)
 

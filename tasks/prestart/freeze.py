@@ -45,12 +45,12 @@ from tasks.prestart.journal import (
     write_rows,
 )
 from tasks.prestart.reasons import NothingToFreeze, NotNow
-from tasks.system.atomic_files import identities
 from tasks.system.declarations import require_declared
-from tasks.system.ours import make_folder, why_not_followed
-from tasks.system.own_folders import own_folders
+from tasks.system.files.atomic_files import identities
+from tasks.system.files.ours import make_folder, why_not_followed
+from tasks.system.files.own_folders import own_folders
+from tasks.system.files.uncover import uncover
 from tasks.system.time_limit import before_the_freeze
-from tasks.system.uncover import uncover
 
 if TYPE_CHECKING:
     from tasks.prestart.known_run import KnownRun

@@ -13,7 +13,7 @@ from tasks.custody.containment.identity import Identity
 from tasks.host.host import LinuxHost, thaw_process
 from tasks.host.wrappers import continue_above, wake
 from tasks.incident.run_lock import give_up_ownership, has_ownership, keep_ownership, owner, take_ownership
-from tasks.system.atomic_files import read_ours, rows_of, write_whole
+from tasks.system.files.atomic_files import read_ours, rows_of, write_whole
 
 _unkept: Final[dict[Identity, datetime]] = {}
 """Processes that this one has stopped and could write down on no disk."""

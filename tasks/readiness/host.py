@@ -31,8 +31,8 @@ from tasks.preflight.requirements import (
     require_known_units,
 )
 from tasks.readiness.check_target import CheckTarget
-from tasks.system.disk_reserve import MIB
-from tasks.system.ours import why_not_followed
+from tasks.system.files.disk_reserve import MIB
+from tasks.system.files.ours import why_not_followed
 from tasks.system.unit_files import BOOTED, escape
 
 _SECONDS: Final = 10.0

@@ -38,7 +38,7 @@ from tasks.recovery.recover import address_of
 from tasks.recovery.rehearsal import answers_of
 from tasks.system.declarations import FOLDER, account_for, of_root
 from tasks.system.declarations import read_declarations as read_declared
-from tasks.system.open_beneath import real_file
+from tasks.system.files.open_beneath import real_file
 
 _SHOWN: Final = 100
 _MODEL_SECONDS: Final = 20.0

@@ -51,7 +51,7 @@ from tasks.runtime.context import RunContext
 from tasks.runtime.retry import may_pass
 from tasks.runtime.step import step
 from tasks.storage.proof import create_kept, require_kept
-from tasks.system.atomic_files import sync_folder, write_whole
+from tasks.system.files.atomic_files import sync_folder, write_whole
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from tasks.recovery.api_client import failure
 from tasks.recovery.models_folder import ModelFolder
 from tasks.recovery.served_model import SealedModels
 from tasks.runtime.context import RunContext
-from tasks.system.write_beneath import Mismatch, land, local
+from tasks.system.files.write_beneath import Mismatch, land, local
 
 _DIGEST: Final = re.compile("[0-9a-f]{12,64}")
 _IN_SNAPSHOT: Final = re.compile(r"(?:IR-|snapshots/)?(?P<stamp>\d{8}T\d{6}Z[^:/]*):(?P<path>.+)")

@@ -30,8 +30,8 @@ from tasks.recovery.models_folder import HostFolder, ModelFolder
 from tasks.runtime.context import RunContext
 from tasks.runtime.state import IncidentState
 from tasks.system.accounts import clean_environment
-from tasks.system.atomic_files import read_private, rows_of
 from tasks.system.declarations import account_for
+from tasks.system.files.atomic_files import read_private, rows_of
 
 _GONE_SECONDS: Final = 10.0
 _KILL_ROUNDS: Final = 10

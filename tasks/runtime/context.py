@@ -23,7 +23,7 @@ from tasks.runtime.actor import BY_HAND, actor
 from tasks.runtime.state import IncidentState
 from tasks.runtime.store_access import StoreAccess
 from tasks.system.cancellation import Cancellation, still_acts
-from tasks.system.disk_reserve import give, give_all
+from tasks.system.files.disk_reserve import give, give_all
 from tasks.system.redaction import redact_for
 
 if TYPE_CHECKING:

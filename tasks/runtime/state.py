@@ -13,7 +13,7 @@ from tasks.custody.containment.identity import ContainerIdentity, Held, Identity
 from tasks.custody.containment.receipt import Frozen, FrozenContainer, Returned, Stopped, StoppedContainer, Unknown
 from tasks.incident import layout
 from tasks.incident.paths import IncidentDirectory
-from tasks.system.atomic_files import read_private
+from tasks.system.files.atomic_files import read_private
 
 logger = logging.getLogger(__name__)
 

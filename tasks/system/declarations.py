@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from tasks.custody.errors import Refused
 from tasks.system.accounts import number_of
-from tasks.system.atomic_files import read_ours
+from tasks.system.files.atomic_files import read_ours
 from tasks.system.installation import ETC
 
 FOLDER: Final = ETC / "hosts.d"

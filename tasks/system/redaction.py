@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from tasks.custody.evidence.redact import redact_with
-from tasks.system.atomic_files import read_private, write_once
+from tasks.system.files.atomic_files import read_private, write_once
 
 _BYTES: Final = 32
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tasks.system.ours import find_exposure
+from tasks.system.files.ours import find_exposure
 from tasks.system.priority import give_way
 
 

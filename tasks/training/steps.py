@@ -28,7 +28,7 @@ from tasks.incident.current import last_opened
 from tasks.incident.directory import cordon_base, evidence_of, find_home
 from tasks.incident.layout import CORDON, FROZEN
 from tasks.runtime.flow_run import make_state as ended_in
-from tasks.system.atomic_files import read_marker
+from tasks.system.files.atomic_files import read_marker
 from tasks.training.process import Ended
 
 EVENT: Final = "training.failed"

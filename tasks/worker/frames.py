@@ -23,7 +23,7 @@ from tasks.custody.fleet.order import Order
 from tasks.prestart.freeze import freeze_until_its_run
 from tasks.prestart.journal import EarlyFreeze, not_taken_over, thaw_left
 from tasks.prestart.known_run import is_over
-from tasks.system.atomic_files import read_ours, write_whole
+from tasks.system.files.atomic_files import read_ours, write_whole
 from tasks.system.installation import FLEET_SIGNERS
 from tasks.worker.early import environment_of_worker
 

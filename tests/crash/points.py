@@ -22,7 +22,7 @@ from tasks.custody.audit.finding import Severity
 from tasks.custody.containment.identity import Identity
 from tasks.incident.last_word import THAWED, last_word
 from tasks.incident.layout import RECOVERED
-from tasks.system.atomic_files import read_private, rows_of, sync_folder
+from tasks.system.files.atomic_files import read_private, rows_of, sync_folder
 from tests.crash.disk import Disk, Image, rebuild
 from tests.simulation import run as running
 from tests.simulation.oracle import _stored, false_words, homes, left_here, named, seen_alive

@@ -31,8 +31,8 @@ import tasks.models.inspect
 import tasks.runtime.context
 import tasks.runtime.progress
 import tasks.runtime.step
-import tasks.system.atomic_files
 import tasks.system.cancellation
+import tasks.system.files.atomic_files
 import tasks.system.parallel
 from tasks import collectors
 from tasks.acquisition.acquire import acquire
@@ -191,7 +191,7 @@ def _adapters(host: SimHost) -> Adapters:
 
 
 def _tell_of_files(host: SimHost, happens: Callable[[str], object]) -> None:
-    files, log = cast("Any", tasks.system.atomic_files), tasks.custody.incident.log
+    files, log = cast("Any", tasks.system.files.atomic_files), tasks.custody.incident.log
     beside, append = files._beside, log._write_whole
 
     @contextmanager

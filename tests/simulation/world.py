@@ -20,7 +20,7 @@ from tasks.host.listening import Listening
 from tasks.host.process.handles import Handles
 from tasks.host.process.process import Listener, Process
 from tasks.host.silence import Change, Heard
-from tasks.system.atomic_files import write_marker
+from tasks.system.files.atomic_files import write_marker
 from tests.simulation.store import TruthStore
 from tests.support.paper_clock import PaperClock
 from tests.support.paper_host import FIRST, PaperHost, PaperSystemd

@@ -12,7 +12,7 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from blocks.store_fields import StoreFields
-from flows.commands import invoke
+from flows.command.commands import invoke
 from tasks.audit.fleet import verify_fleet
 from tasks.custody.audit.finding import AuditWord
 from tasks.custody.audit.signers import read_signers

@@ -4,7 +4,7 @@ import psutil
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.commands import invoke
+from flows.command.commands import invoke
 from tests.e2e.fleet.conftest import FLEET, HERE, Lab
 from tests.support.workloads import wait_until
 

@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
 from flows.audit import audit
-from flows.commands import invoke
+from flows.command.commands import invoke
 from flows.postmortem import postmortem
 from flows.recover import recover
 from tasks.custody.evidence import parts

@@ -53,11 +53,11 @@ def test_a_run_puts_itself_before_everything_else() -> None:
 CARRIES_ON = """
 import os
 from pathlib import Path
-import flows.by_hand, flows.deadline
+import flows.command.by_hand, flows.deadline
 group = Path("/proc/self/autogroup")
 def told(*_):
     print(os.getpriority(os.PRIO_PROCESS, 0), group.read_text().split()[-1] if group.exists() else 0)
-flows.by_hand.without_server = told
+flows.command.by_hand.without_server = told
 flows.deadline._act({"incident": "IR-20260102T030405Z"})
 """
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.commands import invoke
+from flows.command.commands import invoke
 from tasks.custody.incident.deployment_names import full_name
 from tasks.drill.deployment import POOL
 from tasks.drill.parts import Worker

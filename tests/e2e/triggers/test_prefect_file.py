@@ -22,7 +22,7 @@ from tasks.deployment import build, prefect_file
 from tasks.deployment.register import DeploymentTarget
 from tasks.drill.deployment import POOL
 from tasks.prefect_side.own_server import PrefectServer
-from tasks.system.shared_files import SHARED
+from tasks.system.files.shared_files import SHARED
 from tests.support.prefect_http import http_to
 from tests.support.workloads import wait_until
 

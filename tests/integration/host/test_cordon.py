@@ -30,7 +30,7 @@ from tasks.host.process.table import start_of, ticks
 from tasks.host.process.workload import WorkloadDescription
 from tasks.incident.layout import CAUGHT, EARLY, OWNER
 from tasks.incident.run_lock import take_ownership
-from tasks.system.atomic_files import write_whole
+from tasks.system.files.atomic_files import write_whole
 from tests.support.run_context import INCIDENT, case_of, made
 from tests.support.workloads import SmallWorkload, wait_until
 

@@ -31,7 +31,7 @@ from tasks.incident.layout import CAUGHT, CORDON, FROZEN, FROZEN_CONTAINERS, REC
 from tasks.incident.run_lock import at_work, take_ownership
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import load_frozen
-from tasks.system.atomic_files import caught_lines
+from tasks.system.files.atomic_files import caught_lines
 from tests.support.run_context import INCIDENT, case_of, made
 from tests.support.workloads import SmallWorkload, wait_until
 

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from flows.at_the_front import at_the_front
+from flows.command.freeze_before_import import freeze_before_import
 from tasks.cli.uncordon import let_go
 from tasks.containment.freeze import freeze
 from tasks.containment.thaw import thaw
@@ -69,7 +69,7 @@ def test_a_run_that_is_cancelled_before_it_begins_says_that_all_goes_on(
     file.write_text(f'[workload.a]\n{place}[store.a]\nfolder = "{tmp_path}"\n')
 
     def cancelled() -> None:
-        with at_the_front((str(file), "", None)):
+        with freeze_before_import((str(file), "", None)):
             wait_until(lambda: process.status() == psutil.STATUS_STOPPED, what="the freeze")
             raise KeyboardInterrupt
 

@@ -19,7 +19,7 @@ from tasks.guard.__main__ import AGAIN, kept_orders
 from tasks.host.host import LinuxHost
 from tasks.incident.layout import CAUGHT, FROZEN
 from tasks.runtime.context import RunContext
-from tasks.system.atomic_files import caught_lines
+from tasks.system.files.atomic_files import caught_lines
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload, wait_until
 

@@ -20,7 +20,7 @@ from tasks.custody.store.manifest import Manifest, digest
 from tasks.custody.store.latest import Act, LatestRow, LatestTransaction, ObjectRef
 from tasks.latest.transaction import _create
 from tasks.latest.history import history
-from tasks.system.atomic_files import write_whole
+from tasks.system.files.atomic_files import write_whole
 count, folder, run = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 store, path = DirectoryStore(folder / "store"), folder / "manifest.json"
 def sha(n): return sha256(str(n).encode()).hexdigest()

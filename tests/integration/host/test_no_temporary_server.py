@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from blocks.directory import DirectoryStore
-from flows import commands
+from flows.command import commands
 from tasks.cli.thaw import thaw_by_hand
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze

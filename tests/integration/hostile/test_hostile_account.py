@@ -201,7 +201,7 @@ def _is_signalled(scene: Scene, before: set[int]) -> bool:
 def usual_seconds() -> float:
     """What the command takes on this machine until its imports are done, without anybody who delays it."""
     began = time.monotonic()
-    code = "import flows.at_the_front, flows.cli"
+    code = "import flows.command.freeze_before_import, flows.cli"
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)
     return time.monotonic() - began
 

@@ -8,7 +8,7 @@ import pytest
 
 from tasks.prestart.freeze import freeze_described
 from tasks.prestart.journal import early_losses
-from tasks.system import uncover
+from tasks.system.files import uncover
 from tests.integration.host.test_early_freeze import described
 from tests.support.survivors import on_a_host_of_its_own
 from tests.support.workloads import SmallWorkload

@@ -124,7 +124,7 @@ def test_afterwards_clients_ask_their_own_server_again() -> None:
 ALONE = """
 import os, psutil
 from blocks.workload import Workload
-from flows.by_hand import without_server
+from flows.command.by_hand import without_server
 from tasks.prefect_side.local_config import LocalConfig
 from prefect.settings import get_current_settings
 

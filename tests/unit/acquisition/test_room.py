@@ -25,7 +25,7 @@ from tasks.incident.layout import UNPROVEN
 from tasks.runtime.context import RunContext
 from tasks.storage.offload import offload
 from tasks.storage.verify import verify
-from tasks.system.disk_reserve import give, give_all, take, with_reserve
+from tasks.system.files.disk_reserve import give, give_all, take, with_reserve
 from tests.support.memory_store import MemoryStore
 from tests.support.run_context import case_of, key_of, made
 from tests.support.small_disks import MIB, fill, small_disk

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.commands import invoke
+from flows.command.commands import invoke
 
 VECTORS = Path(__file__).parents[3] / "conformance"
 NAMES = sorted(path.parent.name for path in VECTORS.glob("*/expected.json"))

@@ -20,7 +20,7 @@ from blocks.directory import DirectoryStore
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
 from blocks.store_fields import StoreFields
-from flows.commands import invoke
+from flows.command.commands import invoke
 from flows.fleet import fleet_state
 from tasks.audit.fleet import verify_fleet
 from tasks.custody.audit.finding import AuditWord, Severity

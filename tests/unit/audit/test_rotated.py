@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from blocks.signing_key import SigningKey
-from flows.commands import invoke
+from flows.command.commands import invoke
 from tasks.audit.verify import verify_incident
 from tasks.custody.audit.finding import Audit, AuditWord, Severity
 from tasks.custody.audit.rotated import with_successors

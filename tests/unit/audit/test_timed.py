@@ -10,7 +10,7 @@ from cryptography.x509 import Certificate
 
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
-from flows.commands import invoke
+from flows.command.commands import invoke
 from tasks.audit.report import lines, markdown
 from tasks.audit.verify import verify_incident
 from tasks.custody.audit.finding import Audit, AuditWord, Severity

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.by_hand import exit_code_of
+from flows.command.by_hand import exit_code_of
 from tasks.custody.evidence.keys import VERDICT
 from tasks.custody.incident.ending import ENDINGS
 from tasks.custody.incident.exit_codes import EXIT_CODES, INCOMPLETE, INTERRUPTED, NOT_AS_WANTED, REFUSED

@@ -10,8 +10,9 @@ from typing import Any, cast
 
 import pytest
 
-from flows import cli, commands
+from flows import cli
 from flows.cli import run
+from flows.command import commands
 from tasks.custody.errors import Denied, StoreError
 from tasks.custody.incident.exit_codes import INTERRUPTED, REFUSED
 from tests.support.workloads import SmallWorkload
@@ -44,7 +45,7 @@ BAD_FILES = {
 @pytest.fixture(autouse=True)
 def serverless(monkeypatch: pytest.MonkeyPatch) -> None:
     """No Prefect server for a run by hand: what is wrong with its file shows before it asks that anything."""
-    monkeypatch.setattr("flows.by_hand.without_server", lambda given, _: given())
+    monkeypatch.setattr("flows.command.by_hand.without_server", lambda given, _: given())
 
 
 def refused(words: list[str], capsys: pytest.CaptureFixture[str], code: int = REFUSED) -> dict[str, object]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from blocks.signing_key import SigningKey
-from flows import commands
 from flows.cli import run
+from flows.command import commands
 from tasks.custody.incident.exit_codes import REFUSED
 
 

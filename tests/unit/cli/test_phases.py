@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from flows.phases import phases
+from flows.command.phases import phases
 from tasks.custody.errors import Refused
 
 STEPS = logging.getLogger("tasks.runtime.step")

@@ -14,8 +14,8 @@ import pytest
 
 from blocks.file import store_given, workload_given
 from blocks.workload import Workload
-from flows import at_the_front, by_hand
 from flows.cli import run, to_freeze
+from flows.command import by_hand, freeze_before_import
 from tasks.cli.store_argument import named_store
 from tasks.cli.workloads import chosen
 from tasks.custody.errors import Refused
@@ -23,7 +23,7 @@ from tasks.custody.incident.description import read_description
 from tasks.custody.incident.exit_codes import REFUSED
 from tasks.prestart import freeze
 from tasks.prestart.freeze import members_described
-from tasks.system import file_here
+from tasks.system.files import file_here
 from tests.support.workloads import SmallWorkload
 
 URL = "s3://evidence/mlops-sklearn-portfolio"
@@ -49,7 +49,7 @@ def folder(small: SmallWorkload) -> Iterator[Path]:
 def frozen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What would have been frozen at the front."""
     found: list[dict[str, Any]] = []
-    monkeypatch.setattr(at_the_front, "freeze_described", lambda fields, _: found.append(fields))
+    monkeypatch.setattr(freeze_before_import, "freeze_described", lambda fields, _: found.append(fields))
     return found
 
 
@@ -176,7 +176,7 @@ def test_what_would_be_frozen_is_shown_before_the_freeze(
     training, api = small.start(WORKERS="0"), small.start(small.api_command)
     bystander = small.start(["sleep", "600"])
     seen: list[str] = []
-    monkeypatch.setattr(at_the_front, "freeze_described", lambda *_: seen.append(capfd.readouterr().err))
+    monkeypatch.setattr(freeze_before_import, "freeze_described", lambda *_: seen.append(capfd.readouterr().err))
     assert run(["run", "--reason", "x"]) == 0
     (shown,) = seen
     assert f"{folder}, to {URL}, by the runbook's defaults" in shown
@@ -266,7 +266,7 @@ def test_a_run_by_a_file_shows_nothing_more(
 
 def test_secrets_of_a_command_line_are_not_shown(small: SmallWorkload, folder: Path) -> None:
     small.start([*small.training_command, "--api-key", "Zq8xW2kLp0"], WORKERS="0")
-    shown = "\n".join(at_the_front._taken_for({"root": str(folder)}, {"bucket": URL}))
+    shown = "\n".join(freeze_before_import._taken_for({"root": str(folder)}, {"bucket": URL}))
     assert "--api-key" in shown
     assert "Zq8xW2kLp0" not in shown
 
@@ -281,7 +281,7 @@ def test_roots_that_root_has_not_declared_are_refused_as_with_a_file(
 
     monkeypatch.setattr(freeze, "require_declared", refuse)
     assert members_described({"root": str(folder)}) == []
-    with at_the_front.at_the_front((".", "", None)):
+    with freeze_before_import.freeze_before_import((".", "", None)):
         assert not (folder / "evidence").exists()
     assert "not frozen before the start of the run: Refused" in capfd.readouterr().err
 
@@ -301,7 +301,7 @@ def standing_terminal() -> Iterator[int]:
     os.close(master)
 
 
-SHOW = "from flows.at_the_front import _show; _show(iter(['x' * 100] * 100)); open({!r}, 'w').close()"
+SHOW = "from flows.command.freeze_before_import import _show; _show(iter(['x' * 100] * 100)); open({!r}, 'w').close()"
 
 
 @pytest.mark.parametrize("lines", ["full", "closed"])

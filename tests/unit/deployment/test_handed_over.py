@@ -12,7 +12,7 @@ from prefect.utilities.schema_tools.validation import validate
 from tasks.custody.fleet.order import Order
 from tasks.custody.incident.alarm import Alarm
 from tasks.runtime.ordered import given_order
-from tasks.system.shared_files import SHARED
+from tasks.system.files.shared_files import SHARED
 
 ENTRIES: Final = yaml.safe_load((SHARED / "prefect.yaml").read_text())["deployments"]
 TRIGGERED: Final = {

@@ -14,7 +14,7 @@ from tasks.custody.incident.deployment_names import deployment_name, full_name
 from tasks.deployment.prefect_file import Template, deploy
 from tasks.fleet.hosts import hosts_of
 from tasks.readiness.former import former_deployments
-from tasks.system.shared_files import SHARED
+from tasks.system.files.shared_files import SHARED
 from tests.unit.fleet.test_opening import Server as Fleets
 
 FILES: Final = ("prefect.yaml", "examples/fleet/fleet.yaml")

@@ -8,7 +8,7 @@ from prefect.utilities.callables import parameter_schema
 
 import blocks
 from docs.reference import flows, targets
-from flows.commands import app
+from flows.command.commands import app
 from tasks.custody.incident.deployment_names import deployment_name
 from tasks.custody.incident.ending import ENDINGS
 from tests.support.pages import PAGES, PROJECT, Page

@@ -12,8 +12,8 @@ import yaml
 from tasks.custody.errors import Refused
 from tasks.deployment import register
 from tasks.deployment.prefect_file import render
+from tasks.system.files.shared_files import SHARED
 from tasks.system.own_runs import ENGINES, FLOWS, engine_of, entrypoint_of
-from tasks.system.shared_files import SHARED
 
 FILES = ("prefect.yaml", "examples/fleet/fleet.yaml")
 

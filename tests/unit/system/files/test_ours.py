@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.system.atomic_files import read_marker, read_ours, read_plain, read_private, write_marker, write_once
-from tasks.system.atomic_files import write_whole as write
-from tasks.system.ours import find_exposure, make_folder, open_folder, why_not_followed
+from tasks.system.files.atomic_files import read_marker, read_ours, read_plain, read_private, write_marker, write_once
+from tasks.system.files.atomic_files import write_whole as write
+from tasks.system.files.ours import find_exposure, make_folder, open_folder, why_not_followed
 
 ANOTHER = 65534
 

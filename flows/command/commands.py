@@ -10,7 +10,7 @@ from cyclopts import App, CycloptsError, Parameter
 from tasks.cli.output import command, refuse
 from tasks.custody.incident.description import FILE, HERE, URL, place, workload_folder
 from tasks.custody.visible import say
-from tasks.system.file_here import resolve_argument
+from tasks.system.files.file_here import resolve_argument
 from tasks.system.installation import KEY, NAME, version
 
 WorkloadFile = Annotated[
@@ -148,7 +148,7 @@ def run(  # noqa: PLR0913  the options of an evacuation
         model: With --recover: path or sha256 of the model to bring back, or SNAPSHOT:path; else the one served before.
         dry_run: Show what would be done, as `plan` does.
     """
-    from flows.by_hand import run_by_hand
+    from flows.command.by_hand import run_by_hand
 
     parameters = {"reason": reason, "incident_id": incident, "policy": policy, "recover": recover, "dry_run": dry_run}
     verb = "plan" if dry_run else "run"
@@ -177,7 +177,7 @@ def plan(  # noqa: PLR0913  its options
         suspects: include plans to end suspects too.
         unknown: end plans to end processes that nobody knows, too.
     """
-    from flows.by_hand import run_by_hand
+    from flows.command.by_hand import run_by_hand
 
     parameters = {"policy": policy, "suspects": suspects, "unknown": unknown, "dry_run": True}
     return run_by_hand("plan", workload, store, parameters, as_json=json)
@@ -206,7 +206,7 @@ def recover(  # noqa: PLR0913  its options
         model: Path or sha256 of the model to bring back, or SNAPSHOT:path from the store; else the one served before.
         start_as: process starts api_command, container a new container of api_image; without it as it ran.
     """
-    from flows.by_hand import run_by_hand
+    from flows.command.by_hand import run_by_hand
 
     parameters = {"incident_id": incident, "despite": despite, "model": model, "start_as": start_as}
     return run_by_hand("recover", workload, store, parameters, as_json=json)
@@ -239,7 +239,7 @@ def answer(  # noqa: PLR0913  its options
         reason: Why, in a sentence; it goes on record with who answers.
         policy: How what is to be ended is stopped, as of an evacuation.
     """
-    from flows.by_hand import run_by_hand
+    from flows.command.by_hand import run_by_hand
     from tasks.runtime.actor import person
 
     fields = {"pid": pid, "decision": decision, "by": person(), "reason": reason, "policy": policy}
@@ -282,7 +282,7 @@ def postmortem(  # noqa: PLR0913  its options
         from tasks.cli.postmortem import show_written
 
         return show_written(workload, incident, as_json=json)
-    from flows.by_hand import run_by_hand
+    from flows.command.by_hand import run_by_hand
     from tasks.runtime.actor import person
 
     parameters = {"incident_id": incident or None, "by": person(), **contents}

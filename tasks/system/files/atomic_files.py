@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from tasks.custody.containment.identity import Identity
-from tasks.system.ours import opened_folder
+from tasks.system.files.ours import opened_folder
 
 _LIMIT: Final = 1 << 26
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

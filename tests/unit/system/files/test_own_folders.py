@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tasks.system import time_limit
-from tasks.system.own_folders import own_folders
+from tasks.system.files.own_folders import own_folders
 from tasks.system.time_limit import before_the_freeze
 
 NOBODY = 65534

@@ -1,8 +1,8 @@
 """Run a flow without a Prefect server, with the blocks of a file: `evacuation run|plan|recover|answer|postmortem`.
 
-The server may be down in an emergency. The workload is frozen first (flows/at_the_front.py); then the normal flow runs,
-and this process itself answers what Prefect's client asks. An incident can be carried on by worker or command line,
-whichever began it.
+The server may be down in an emergency. The workload is frozen first (flows/command/freeze_before_import.py); then the
+normal flow runs, and this process itself answers what Prefect's client asks. An incident can be carried on by worker or
+command line, whichever began it.
 """
 
 import json
@@ -14,8 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from flows.command.phases import phases
 from flows.engine import PATIENCE, load
-from flows.phases import phases
 from tasks.custody.errors import EvacuationError
 from tasks.custody.evidence.keys import VERDICT
 from tasks.custody.incident.commands import by_hand
@@ -23,7 +23,7 @@ from tasks.custody.incident.description import place
 from tasks.custody.incident.exit_codes import EXIT_CODES, NOT_AS_WANTED
 from tasks.custody.incident.timeline import FIGURES, requests, took
 from tasks.incident.layout import CUSTODY_LOG, closings
-from tasks.system.atomic_files import caught_lines
+from tasks.system.files.atomic_files import caught_lines
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -91,7 +91,7 @@ def _load_blocks(workload_text: str, store_text: str) -> tuple[dict[str, str], "
 
 def warn_of_others(files: Iterable[Path]) -> None:
     """Warn of files that others than we and root may write: they say what is evacuated, and where to."""
-    from tasks.system.atomic_files import why_not_ours
+    from tasks.system.files.atomic_files import why_not_ours
 
     for file in files:
         if not file.is_dir() and (why := why_not_ours(file)):

@@ -13,7 +13,7 @@ from tasks.custody.visible import say, visible
 from tasks.host.process.process import process_line
 from tasks.prestart.freeze import defer_signals, freeze_described, members_described
 from tasks.prestart.journal import thaw_again
-from tasks.system.file_here import resolve_argument
+from tasks.system.files.file_here import resolve_argument
 from tasks.system.priority import give_way, take_priority
 from tasks.system.time_limit import before_the_freeze, time_limit
 
@@ -24,7 +24,7 @@ _WIDTH: Final = 120
 
 
 @contextmanager
-def at_the_front(freeze: tuple[str, str, str | None] | None) -> Iterator[None]:
+def freeze_before_import(freeze: tuple[str, str, str | None] | None) -> Iterator[None]:
     """Run at higher priority; first freeze this workload, for this store and incident, if they are given.
 
     What is taken where no file is named is shown before. Thaws at the end what the body did not take over, because

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from tasks.custody.incident.description import HERE
-from tasks.system.ours import find_exposure
+from tasks.system.files.ours import find_exposure
 
 FILE_HERE: Final = "evacuation.toml"
 """As `evacuation init` calls it."""
