@@ -19,7 +19,7 @@ from websockets.typing import Subprotocol
 
 from benchmarks.recorder import Asked, ids_in
 from tasks.custody.audit.signers import AllowedSigner
-from tasks.custody.fleet.frame import FrameAnswer, verify_frame
+from tasks.custody.fleet.frame import FrameAnswer, resource_of, verify_frame
 from tasks.worker.frames import answer_to
 from tasks.worker.hints import Hints
 
@@ -93,7 +93,7 @@ class Simulated:
         hints = Hints(runs.put_nowait, lambda: None, lambda: datetime.now(UTC), frames.put_nowait)
 
         async def resources() -> Sequence[str]:
-            return [f"prefect.work-queue.{self.own['queue']}"]
+            return [f"prefect.work-queue.{self.own['queue']}", resource_of(self.own["pool"], self.own["name"])]
 
         told = (hints.follow(client, resources), self._beat(client), self._obey(client, frames))
         beside = [asyncio.create_task(each) for each in told]

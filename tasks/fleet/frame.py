@@ -5,9 +5,9 @@ import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from contextvars import copy_context
-from functools import partial
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
@@ -17,20 +17,31 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.events import Event
 
 from blocks.signing_key import SigningKey
-from tasks.custody.fleet.frame import EARLY, EVENT, EVENT_ANSWER, HOSTS, NAMESPACE, RESOURCE, STANDS, Frame, FrameAnswer
+from tasks.custody.fleet.frame import (
+    EARLY,
+    EVENT,
+    EVENT_ANSWER,
+    HOSTS,
+    NAMESPACE,
+    RESOURCE,
+    STANDS,
+    Frame,
+    FrameAnswer,
+    resource_of,
+)
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.incident.description import EMPTY, recognisable
 from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.custody.store.signature import sign
 from tasks.fleet.hosts import every, plain
-from tasks.fleet.opening import KnownFleet, Trigger, known_fleet, open_fleet
-from tasks.prefect_side.clock import server_time
+from tasks.fleet.opening import KnownFleet, Trigger, known_fleet, open_known
 from tasks.runtime.actor import triggered_by
 from tasks.system.installation import FLEET_KEY
 
 logger = logging.getLogger(__name__)
 
 _PAGES: Final = 100
+_EVERY_FRAME: Final = {"prefect.resource.id": RESOURCE}
 
 
 def has_key() -> bool:
@@ -38,32 +49,49 @@ def has_key() -> bool:
     return os.access(FLEET_KEY, os.F_OK)
 
 
-def prepare(run: FlowRun) -> Callable[[], None] | None:
+@dataclass(frozen=True)
+class PreparedFrame:
+    """What freezes the hosts of a fleet once a worker has claimed its run. Its client is open until then."""
+
+    client: SyncPrefectClient
+    trigger: Trigger
+    known: KnownFleet
+    workloads: Mapping[str | None, Mapping[str, Any]]
+    close: Callable[[], None]
+
+    def send(self) -> None:
+        """Open the incident, which the run's process finds as its own, and send its frames. Never raises. Closes."""
+        with _log_failures(), closing(self):
+            opened = open_known(self.client, self.trigger, self.known)
+            if isinstance(opened, FleetIncident) and opened.is_opened_by(self.trigger.run):
+                send(self.client, opened, "freeze", self.trigger.run, self.known.time(), self.workloads)
+
+
+def prepare(run: FlowRun, time: Callable[[], datetime]) -> PreparedFrame | None:
     """Read what a fleet's run freezes its hosts by, while the server decides who has the run. Never raises.
 
-    Returns what opens the incident and sends its frame, once a worker has claimed the run, and never raises either;
-    the process of the run finds the incident as its own. None for a run that sends no frame. One that joins, carries
-    on or retries could freeze what has been evacuated, or called off, and is at work again. So could one that begins
-    again.
+    `time` tells the server's. None for a run that sends no frame. One that joins, carries on or retries could freeze
+    what has been evacuated, or called off, and is at work again. So could one that begins again.
     """
     parameters: dict[str, Any] = {"reason": "", "policy": "graceful", "recover": False, **run.parameters}
     if parameters.get("fleet_id") or parameters.get("retry") or run.run_count:
         return None
-    with _log_failures(), get_client(sync_client=True) as client, ThreadPoolExecutor(2) as pool:
-        fields = pool.submit(copy_context().run, _workloads)
-        known = pool.submit(copy_context().run, known_fleet, parameters["fleet"])
-        by = triggered_by(run, f"fleet/{client.read_deployment(run.deployment_id).name}")  # type: ignore[arg-type]
-        terms = parameters["fleet"], parameters["reason"], parameters["policy"], parameters["recover"]
-        trigger = Trigger(*terms, None, False, str(run.id), plain(run.created), by)  # type: ignore[arg-type]
-        return partial(_open_and_send, trigger, known.result(), fields.result())
+    with _log_failures(), ExitStack() as stack, ThreadPoolExecutor(2) as pool:
+        client = stack.enter_context(get_client(sync_client=True))
+        deployment = pool.submit(client.read_deployment, run.deployment_id)  # type: ignore[arg-type]
+        fields = pool.submit(_workloads, client)
+        trigger = Trigger(
+            **{name: parameters[name] for name in ("fleet", "reason", "policy", "recover")},
+            fleet_id=None,
+            retry=False,
+            run=str(run.id),
+            created=plain(run.created),  # type: ignore[arg-type]
+            by="",
+        )
+        known = known_fleet(client, trigger.fleet, trigger.new_id, time)
+        trigger = replace(trigger, by=triggered_by(run, f"fleet/{deployment.result().name}"))
+        return PreparedFrame(client, trigger, known, fields.result(), stack.pop_all().close)
     return None
-
-
-def _open_and_send(trigger: Trigger, known: KnownFleet, workloads: Mapping[str | None, Mapping[str, Any]]) -> None:
-    with _log_failures(), get_client(sync_client=True) as client:
-        opened = open_fleet.fn(trigger, known)
-        if isinstance(opened, FleetIncident) and opened.is_opened_by(trigger.run):
-            send(client, opened, "freeze", trigger.run, workloads)
 
 
 @contextmanager
@@ -75,40 +103,48 @@ def _log_failures() -> Iterator[None]:
         logger.warning("no frame was sent; each host is frozen by its own run: %s: %s", type(error).__name__, error)
 
 
-def send(
+def send(  # noqa: PLR0913, PLR0917  what a frame says
     client: SyncPrefectClient,
     incident: FleetIncident,
     act: Literal["freeze", "thaw"],
     run: str,
+    now: datetime,
     workloads: Mapping[str | None, Mapping[str, Any]] = MappingProxyType({}),
 ) -> None:
     """Sign and send it, if this host has the key. Raises ValueError for an unusable key, or an error of httpx.
 
-    `workloads` has the fields that recognise each workload: what is given back was recognised before.
+    `now` is the server's time. `workloads` has the fields that recognise each workload: what is given back was
+    recognised before.
     """
     if not has_key():
         return
-    key, now = SigningKey(key_file=FLEET_KEY, identity=f"fleet@{incident.name}").open(), server_time(client)
+    key = SigningKey(key_file=FLEET_KEY, identity=f"fleet@{incident.name}").open()
     named = [
         (host.name, {"pool": host.pool, "queue": host.queue, "workload": workloads.get(host.name, {})})
         for host in incident.hosts
         if not host.problem
     ]
-    targets = digest_bytes(canonical(incident.facts))
+    targets, events = digest_bytes(canonical(incident.facts)), list[Event]()
     for hosts in (dict(named[at : at + HOSTS]) for at in range(0, len(named), HOSTS)):
         nonce = secrets.token_hex(16)
         text = Frame(act, incident.id, run, targets, now - EARLY, now + STANDS, nonce, hosts).text
         payload = {"frame": text, "signature": sign(key, text.encode(), NAMESPACE).decode()}
-        event = Event(occurred=now, event=EVENT, resource={"prefect.resource.id": RESOURCE}, payload=payload)
-        client.request("POST", "/events", json=[event.model_dump(mode="json")])
-        logger.warning("%s: a frame to %s %d hosts was sent", incident.id, act, len(hosts))
+        related = _receivers(hosts)
+        events.append(Event(occurred=now, event=EVENT, resource=_EVERY_FRAME, related=related, payload=payload))
+    client.request("POST", "/events", json=[event.model_dump(mode="json") for event in events])
+    logger.warning("%s: %d frames to %s %d hosts were sent", incident.id, len(events), act, len(named))
 
 
-def _workloads() -> dict[str | None, Mapping[str, Any]]:
+def _receivers(hosts: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return the resources by which the server delivers a frame to the workers of these hosts alone."""
+    receivers = {resource_of(each["pool"], queue) for each in hosts.values() for queue in ("", each["queue"])}
+    return [{"prefect.resource.id": each, "prefect.resource.role": "worker"} for each in sorted(receivers)]
+
+
+def _workloads(client: SyncPrefectClient) -> dict[str | None, Mapping[str, Any]]:
     """Return the fields that recognise each workload, by the name of its block."""
     wanted = {*recognisable({"root": "/-"}, ""), "fallback_dir"}
-    with get_client(sync_client=True) as client:
-        blocks = every(client.read_block_documents_by_type, "workload", include_secrets=False)
+    blocks = every(client.read_block_documents_by_type, "workload", include_secrets=False)
     by_block = {block.name: [(name, value) for name, value in block.data.items() if name in wanted] for block in blocks}
     return {block: {name: value for name, value in fields if value not in EMPTY} for block, fields in by_block.items()}
 

@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
@@ -52,6 +53,11 @@ class Trigger:
     created: datetime
     by: str
 
+    @property
+    def new_id(self) -> str:
+        """The id of the incident that it opens, unless one is open."""
+        return new_fleet_id(self.created, self.fleet, self.run)
+
 
 @dataclass(frozen=True)
 class JoinedFleet:
@@ -63,33 +69,43 @@ class JoinedFleet:
 
 @dataclass(frozen=True)
 class KnownFleet:
-    """A fleet's block, and its hosts as they are deployed now."""
+    """A fleet's block, its hosts as they are deployed now, and what tells the server's time.
+
+    `is_quiet` if no incident of it is open, and none was written for the run that asks.
+    """
 
     block: Fleet
     hosts: tuple[TargetHost, ...]
+    time: Callable[[], datetime]
+    is_quiet: bool
 
 
-def known_fleet(name: str) -> KnownFleet:
-    """Read a fleet from the server. Raises Refused for an unknown fleet, or one whose store is not saved."""
-    block: Fleet = load_block(Fleet, name)
-    with get_client(sync_client=True) as client, ThreadPoolExecutor(1) as pool:
+def known_fleet(client: SyncPrefectClient, name: str, own_id: str, time: Callable[[], datetime]) -> KnownFleet:
+    """Read a fleet from the server. Raises Refused for an unknown fleet, or one whose store is not saved.
+
+    `own_id` is the id of the incident that the run which asks would open.
+    """
+    with ThreadPoolExecutor(2) as pool:
+        is_open = pool.submit(copy_context().run, claim_of, client, name)
+        written = pool.submit(copy_context().run, read_incident, client, own_id)
+        block: Fleet = load_block(Fleet, name)
         hosts = pool.submit(copy_context().run, hosts_of, client, block)
         require_store(block.store)
-        return KnownFleet(block, hosts.result())
+        return KnownFleet(block, hosts.result(), time, is_quiet=not is_open.result() and not written.result())
 
 
 @step_without_incident("open_fleet", "open the fleet's incident", retries=1)
-def open_fleet(trigger: Trigger, known: KnownFleet | None = None) -> FleetIncident | JoinedFleet:
+def open_fleet(trigger: Trigger) -> FleetIncident | JoinedFleet:
     """Freeze the list of hosts and write it down before anything is ordered; or carry on, or join, the open incident.
 
     An incident is open until every host that answers has its end. One that is known by its id is carried on, and with
     `retry` the fleet's last one. A server that answers with an error is asked again for 20 s. Raises Refused for an
-    unknown fleet or id, or a fleet without hosts. The fleet is read from the server unless it is `known`.
+    unknown fleet or id, or a fleet without hosts.
     """
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
-            return _open(trigger, known)
+            return _open(trigger)
         except HTTPError as error:
             if time.monotonic() > deadline:
                 raise
@@ -97,11 +113,17 @@ def open_fleet(trigger: Trigger, known: KnownFleet | None = None) -> FleetIncide
             time.sleep(_AGAIN_SECONDS)
 
 
-def _open(trigger: Trigger, known: KnownFleet | None) -> FleetIncident | JoinedFleet:
+def open_known(client: SyncPrefectClient, trigger: Trigger, known: KnownFleet) -> FleetIncident | JoinedFleet:
+    """Open a new incident of a fleet that was read before, or join the open one. Raises errors of httpx at once."""
+    if not known.is_quiet:
+        return _open_one(client, trigger) or _new_one(client, trigger, known.block)
+    return _claim(client, trigger, _freeze_list(client, trigger, known.block, known.hosts, known.time()))
+
+
+def _open(trigger: Trigger) -> FleetIncident | JoinedFleet:
     """Open it once. Done again by the same run it finds what that has written already."""
-    block: Fleet = known.block if known else load_block(Fleet, trigger.fleet)
-    if not known:
-        require_store(block.store)
+    block: Fleet = load_block(Fleet, trigger.fleet)
+    require_store(block.store)
     with get_client(sync_client=True) as client:
         if trigger.fleet_id or trigger.retry:
             incident = the_incident(client, trigger.fleet, trigger.fleet_id)
@@ -110,7 +132,7 @@ def _open(trigger: Trigger, known: KnownFleet | None) -> FleetIncident | JoinedF
             with suppress(ObjectAlreadyExists):  # a newer incident of the fleet is open
                 mark_open(client, incident, trigger.run, retry=trigger.retry)
             return incident
-        return _open_one(client, trigger) or _new_one(client, trigger, block, known.hosts if known else ())
+        return _open_one(client, trigger) or _new_one(client, trigger, block)
 
 
 def _open_one(client: SyncPrefectClient, trigger: Trigger) -> FleetIncident | JoinedFleet | None:
@@ -127,11 +149,15 @@ def _open_one(client: SyncPrefectClient, trigger: Trigger) -> FleetIncident | Jo
     return incident
 
 
-def _new_one(
-    client: SyncPrefectClient, trigger: Trigger, block: Fleet, hosts: tuple[TargetHost, ...]
-) -> FleetIncident | JoinedFleet:
-    written = read_incident(client, new_fleet_id(trigger.created, trigger.fleet, trigger.run))
-    incident = written or _freeze_list(client, trigger, block, hosts or hosts_of(client, block))
+def _new_one(client: SyncPrefectClient, trigger: Trigger, block: Fleet) -> FleetIncident | JoinedFleet:
+    if written := read_incident(client, trigger.new_id):
+        return _claim(client, trigger, written)
+    hosts = hosts_of(client, block)
+    return _claim(client, trigger, _freeze_list(client, trigger, block, hosts, server_time(client)))
+
+
+def _claim(client: SyncPrefectClient, trigger: Trigger, incident: FleetIncident) -> FleetIncident | JoinedFleet:
+    """Note that the incident is open, unless another one was quicker."""
     try:
         mark_open(client, incident, trigger.run)
     except ObjectAlreadyExists:
@@ -140,15 +166,15 @@ def _new_one(
 
 
 def _freeze_list(
-    client: SyncPrefectClient, trigger: Trigger, block: Fleet, hosts: tuple[TargetHost, ...]
+    client: SyncPrefectClient, trigger: Trigger, block: Fleet, hosts: tuple[TargetHost, ...], now: datetime
 ) -> FleetIncident:
     """Write down the list of hosts, as it is now, for a new incident."""
     if not hosts:
         raise Refused("a fleet with hosts", f"none: no evacuation has the tag {block.tag!r}", "Deploy them with it.")
     incident = FleetIncident(
-        id=new_fleet_id(trigger.created, trigger.fleet, trigger.run),
+        id=trigger.new_id,
         name=trigger.fleet,
-        opened_at=server_time(client),
+        opened_at=now,
         opened_by=f"{trigger.by}, flow run {trigger.run}",
         reason=trigger.reason or "not given",
         policy=trigger.policy,

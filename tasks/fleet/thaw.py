@@ -22,6 +22,7 @@ from tasks.fleet.frame import send
 from tasks.fleet.opening import the_incident
 from tasks.fleet.orders import cancel_waiting, decide, rows_of
 from tasks.people.form import StopOrThaw
+from tasks.prefect_side.clock import server_time
 from tasks.runtime.step import step_without_incident
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ def thaw_all(fleet: str, fleet_id: str | None, reason: str, run: str) -> tuple[s
         with suppress(HTTPError):
             call_off(client, incident.id)
         try:
-            send(client, incident, "thaw", run)
+            send(client, incident, "thaw", run, server_time(client))
         except (HTTPError, ValueError) as error:
             logger.warning("no frame was sent; each host is thawed by its own run: %s", error)
         why = f"the fleet is thawed: {reason or 'no reason given'}"

@@ -4,7 +4,7 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,6 +24,7 @@ from prefect.types._datetime import now
 from prefect.workers.base import BaseWorkerResult
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
+from tasks.custody.fleet.frame import resource_of
 from tasks.prefect_side.clock import ServerClock
 from tasks.prestart.freeze import FLOW
 from tasks.prestart.hand_over import VARIABLE
@@ -35,6 +36,8 @@ from tasks.worker.known_runs import OwnRunConfiguration
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
+
+    from tasks.fleet.frame import PreparedFrame
 
 TYPE: Final = "evacuation"
 _FLEET: Final = "fleet"
@@ -137,12 +140,17 @@ class EvacuationWorker(ProcessWorker):
         await super().teardown(*exc_info)
 
     async def _resources(self) -> Sequence[str]:
-        """Return the resources whose events may mean work: the queues, or the pool. Learn the evacuation's flow."""
+        """Return the resources whose events may mean work: the queues, or the pool; and those of frames for them.
+
+        Learns the evacuation's flow.
+        """
         flows = await self.client.read_flows(flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW, _FLEET])))
         self._flows.update({flow.id: flow.name for flow in flows})
-        if not self._work_queues:
-            return [f"prefect.work-pool.{self.work_pool.id}"]
-        return [f"prefect.work-queue.{await self._queue(name)}" for name in sorted(self._work_queues)]
+        pool, names = self.work_pool, sorted(self._work_queues)
+        if not names:
+            return [f"prefect.work-pool.{pool.id}", resource_of(pool.name)]
+        queues = [f"prefect.work-queue.{await self._queue(name)}" for name in names]
+        return queues + [resource_of(pool.name, name) for name in names]
 
     async def _queue(self, name: str) -> UUID:
         """Return the id of a queue. Creates a missing one: a poll that names an unknown queue gets no runs at all."""
@@ -222,9 +230,11 @@ class EvacuationWorker(ProcessWorker):
         try:
             claim = super()._propose_pending_state(flow_run)
             learn = to_thread.run_sync(self._learn, flow_run, prepared)
-            prepared.claimed, send = await asyncio.gather(claim, learn)
+            prepared.claimed, frame = await asyncio.gather(claim, learn)
             if prepared.claimed:
-                await to_thread.run_sync(self._freeze, flow_run, prepared, send)
+                await to_thread.run_sync(self._freeze, flow_run, prepared, frame)
+            elif frame:
+                frame.close()
             self._flows.update(prepared.flow)
             while not await self._was_submitted(flow_run, prepared):
                 await to_thread.run_sync(prepared.release, flow_run.name)
@@ -233,18 +243,18 @@ class EvacuationWorker(ProcessWorker):
             if not prepared.started:
                 await self._end(flow_run)
 
-    def _learn(self, flow_run: "FlowRun", prepared: Prepared) -> Callable[[], None] | None:
-        """Ask for what the freeze needs. Returns what freezes all hosts of a fleet by a frame, if this host can."""
+    def _learn(self, flow_run: "FlowRun", prepared: Prepared) -> "PreparedFrame | None":
+        """Ask for what the freeze needs. Returns the frame that freezes all hosts of a fleet, if this host can."""
         prepared.learn()
         if prepared.facts.get("flow") == _FLEET and os.access(FLEET_KEY, os.F_OK) and prepared.due:
-            send: Callable[[], None] | None = import_module("tasks.fleet.frame").prepare(flow_run)
-            return send
+            frame: PreparedFrame | None = import_module("tasks.fleet.frame").prepare(flow_run, self._clock.now)
+            return frame
         return None
 
-    def _freeze(self, flow_run: "FlowRun", prepared: Prepared, send: Callable[[], None] | None) -> None:
-        """Freeze the run's workload, or all hosts of its fleet by the frame that `send` sends."""
-        if send:
-            send()
+    def _freeze(self, flow_run: "FlowRun", prepared: Prepared, frame: "PreparedFrame | None") -> None:
+        """Freeze the run's workload, or all hosts of its fleet by `frame`."""
+        if frame:
+            frame.send()
         prepared.freeze()
         if self._frames and prepared.early:
             prepared.early = self._frames.given_to_run(prepared.early, flow_run.parameters.get("order"))

@@ -18,7 +18,7 @@ from prefect.events.clients import get_events_subscriber
 from prefect.events.filters import EventAnyResourceFilter, EventFilter, EventNameFilter
 from prefect.logging import get_logger
 
-from tasks.custody.fleet.frame import EVENT, RESOURCE
+from tasks.custody.fleet.frame import EVENT
 
 logger = get_logger(__name__)
 
@@ -69,10 +69,10 @@ class Hints:
             await anyio.sleep(RETRY_SECONDS * random.uniform(0.5, 1))  # noqa: S311  spreads many workers, no secret
 
     async def _subscribe(self, client: PrefectClient, resources: Sequence[str]) -> None:
-        frames = ([EVENT], [RESOURCE]) if self._framed else ([], [])
+        frames = [EVENT] if self._framed else []
         event_filter = EventFilter(
-            event=EventNameFilter(name=[*_SCHEDULED, _PROBE, *frames[0]]),
-            any_resource=EventAnyResourceFilter(id=[*resources, self._resource, *frames[1]]),
+            event=EventNameFilter(name=[*_SCHEDULED, _PROBE, *frames]),
+            any_resource=EventAnyResourceFilter(id=[*resources, self._resource]),
         )
         subscriber = get_events_subscriber(filter=event_filter, reconnection_attempts=0)
         async with subscriber as stream, anyio.create_task_group() as group:

@@ -22,8 +22,8 @@ EVENT_ANSWER: Final = "evacuation.fleet.answer"
 """A host says what it did for a frame: payload `host`, `done`, `processes`, `why`."""
 RESOURCE: Final = "evacuation.fleet"
 """The resource of every frame. An answer's is this, a dot, and the fleet's id."""
-HOSTS: Final = 200
-"""Hosts in one frame at most: a larger fleet has several."""
+HOSTS: Final = 20
+"""Hosts in one frame at most: a larger fleet has several, and the server delivers to a host its own alone."""
 STANDS: Final = timedelta(seconds=60)
 """How long a frame stands. The event stream delivers events of the last minute to a host that had lost it."""
 EARLY: Final = timedelta(seconds=5)
@@ -32,6 +32,11 @@ _LIMIT: Final = 1 << 18
 _SIGNATURE_LIMIT: Final = 1 << 12
 _SHOWN: Final = 200
 _NONCE: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
+
+
+def resource_of(pool: str, queue: str = "") -> str:
+    """Return the resource that a frame has for the workers of a pool, or for those of one of its queues."""
+    return f"{RESOURCE}/{pool}/{queue}"
 
 
 @dataclass(frozen=True)

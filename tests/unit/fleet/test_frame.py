@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,11 +12,15 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 from prefect.client.schemas.objects import FlowRun
+from prefect.events import Event
+from prefect.events.filters import EventAnyResourceFilter
+from prefect.settings import get_current_settings
 
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.fleet import frame as law
 from tasks.custody.fleet.ends import HostEnd, Row
-from tasks.custody.fleet.frame import Frame, FrameAnswer, verify_frame
+from tasks.custody.fleet.frame import Frame, FrameAnswer, resource_of, verify_frame
+from tasks.custody.fleet.incident import TargetHost
 from tasks.custody.fleet.order import new_fleet_id
 from tasks.custody.fleet.table import freezes
 from tasks.custody.store.manifest import canonical, digest_bytes
@@ -84,8 +89,8 @@ def run(**parameters: Any) -> FlowRun:
 
 def freeze_early(flow_run: FlowRun) -> None:
     """Do what a worker does that has claimed the run."""
-    if send := prepare(flow_run):
-        send()
+    if frame := prepare(flow_run, lambda: datetime.now(UTC)):
+        frame.send()
 
 
 def test_the_run_that_opens_an_incident_sends_one_frame_of_all_hosts_that_have_a_deployment(
@@ -129,12 +134,39 @@ def test_without_key_or_server_nothing_is_sent_and_the_run_begins(
     assert "no frame was sent" in caplog.text
 
 
-def test_a_large_fleet_has_several_frames(fleets: Fleets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_fleet_has_several_frames_and_each_leads_to_the_workers_of_its_hosts_alone(
+    fleets: Fleets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(frame, "HOSTS", 1)
-    freeze_early(run())
+    incident = replace(INCIDENT, hosts=tuple(TargetHost(name, "d", f"p{name}", f"q{name}") for name in ("a", "b")))
+    client: Any = fleets
+    frame.send(client, incident, "freeze", RUN, datetime.now(UTC))
     sent = fleets.frames(tmp_path)
-    assert [[*each.hosts] for each in sent] == [["gpu1"], ["gpu2"]]
+    assert [[*each.hosts] for each in sent] == [["a"], ["b"]]
     assert len({each.nonce for each in sent}) == 2
+    for event, name in zip(map(Event.model_validate, fleets.sent), ("a", "b"), strict=True):
+        served = [resource_of(f"p{name}", f"q{name}"), resource_of(f"p{name}")]
+        other = [resource_of(f"p{name}", "q"), resource_of("p", f"q{name}"), resource_of("p")]
+        assert [EventAnyResourceFilter(id=[each]).includes(event) for each in served + other] == [True] * 2 + [
+            False
+        ] * 3
+
+
+def test_the_most_hosts_in_as_many_pools_have_no_more_receivers_than_the_server_takes(fleets: Fleets) -> None:
+    hosts = tuple(TargetHost(f"h{number}", "d", f"p{number}", f"q{number}") for number in range(law.HOSTS))
+    client: Any = fleets
+    frame.send(client, replace(INCIDENT, hosts=hosts), "freeze", RUN, datetime.now(UTC))
+    (event,) = fleets.sent
+    assert len(event["related"]) == 2 * law.HOSTS <= get_current_settings().server.events.maximum_related_resources
+
+
+def test_a_fleet_that_is_read_while_another_run_opens_it_is_joined_and_no_frame_is_sent(fleets: Fleets) -> None:
+    late = prepare(run(), lambda: datetime.now(UTC))
+    freeze_early(run())
+    assert len(fleets.sent) == 1
+    assert late
+    late.send()
+    assert len(fleets.sent) == 1
 
 
 class Answers:
