@@ -23,6 +23,7 @@ from tests.support.prefect_http import Dated
 from tests.unit.fleet.test_orders import http_error
 
 NOW = datetime.now(UTC)
+FLOW = uuid4()
 
 
 class Server(Dated):
@@ -79,11 +80,18 @@ class Server(Dated):
         wanted = deployment_filter.name and set(deployment_filter.name.any_)
         there = [(f"evacuate-{name}", name) for name in self.names] + [(name, name) for name in self.former]
         found = [pair for pair in there if not wanted or pair[0] in wanted]
-        about: dict[str, Any] = {"work_pool_name": "p", "work_queue_name": "q", "tags": ["cluster"]}
+        about: dict[str, Any] = {"work_pool_name": "p", "work_queue_name": "q", "tags": ["cluster"], "flow_id": FLOW}
         return [
             SimpleNamespace(name=name, id=uuid4(), parameters={"workload": workload, "store": "s"}, **about)
             for name, workload in found[offset : offset + limit]
         ]
+
+    def read_flow_by_name(self, name: str) -> Any:
+        """That of the evacuations."""
+        assert name == "evacuate"
+        if "flow" in self.errors:
+            raise ObjectNotFound(Exception("404"))
+        return SimpleNamespace(id=FLOW)
 
     def read_flow_run(self, run: UUID) -> Any:
         """A run that is at work unless it is told otherwise."""
@@ -269,3 +277,14 @@ def test_no_host_is_lost_between_the_pages_of_the_server() -> None:
     names = [f"gpu{number:03d}" for number in range(401)]
     found = hosts_of(Server(*names), Fleet(tag="cluster", workloads=["web"], store="s"))  # type: ignore[arg-type]
     assert [host.name for host in found] == [*names, "web"]
+
+
+@pytest.mark.parametrize("none", [False, True], ids=["another", "none"])
+def test_a_deployment_of_another_flow_is_no_host_of_the_fleet(monkeypatch: pytest.MonkeyPatch, *, none: bool) -> None:
+    server: Any = Server("gpu1")
+    if none:
+        server.errors.add("flow")
+    else:
+        monkeypatch.setattr(server, "read_flow_by_name", lambda _: SimpleNamespace(id=uuid4()))
+    (host,) = hosts_of(server, Fleet(tag="cluster", workloads=["gpu1"], store="s"))
+    assert "no deployment" in host.problem
