@@ -105,13 +105,11 @@ class DockerEngine:
     @cached_property
     def _client(self) -> Any:
         """The SDK's client in the engine's API version; the SDK's own way to ask for that leaves a socket open."""
-        from docker import APIClient
-        from docker.constants import DEFAULT_DOCKER_API_VERSION
-        from docker.utils import kwargs_from_env
+        from docker import APIClient, constants, utils
 
         self._knock()
-        settings = {**kwargs_from_env(environment=self._environment), "timeout": self._seconds}
-        with closing(APIClient(version=DEFAULT_DOCKER_API_VERSION, **settings)) as probe:
+        settings = {**utils.kwargs_from_env(environment=self._environment), "timeout": self._seconds}
+        with closing(APIClient(version=constants.DEFAULT_DOCKER_API_VERSION, **settings)) as probe:
             version = probe.version(api_version=False)["ApiVersion"]
         return APIClient(version=version, **settings)
 
@@ -129,14 +127,14 @@ class DockerEngine:
 
     @contextmanager
     def _asking(self, what: str) -> Iterator[Any]:
-        from docker.errors import APIError, DockerException
-        from requests.exceptions import RequestException
+        from docker import errors  # never docker.errors: Prefect's lazy docker would load a second copy of it
+        from requests.exceptions import HTTPError, RequestException
 
         try:
             yield self._client
-        except APIError as error:
+        except HTTPError as error:  # every copy's APIError is one
             raise _refusal(what, error) from error
-        except (DockerException, RequestException, OSError) as error:
+        except (errors.DockerException, RequestException, OSError) as error:
             raise self._unreachable(what, error) from error
 
     def _unreachable(self, what: str, error: BaseException) -> EngineUnreachable:
@@ -352,8 +350,8 @@ def creation(details: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refusal(what: str, error: Any) -> EngineError:
-    words = str(error.explanation or error)
-    gone = error.status_code == 404 or (error.status_code == 409 and "is not running" in words)  # noqa: PLR2004
+    words, status = str(getattr(error, "explanation", None) or error), getattr(error.response, "status_code", None)
+    gone = status == 404 or (status == 409 and "is not running" in words)  # noqa: PLR2004
     return (ContainerGone if gone else EngineError)(
         f"the engine to {what}", words, "It was not done.", "Look at it with `docker ps --all` and `docker inspect`."
     )
