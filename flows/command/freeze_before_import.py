@@ -54,7 +54,7 @@ def freeze_before_import(freeze: tuple[str, str, str | None] | None) -> Iterator
             if early and (freed := len(thaw_again(early))):
                 with suppress(OSError, ValueError):  # nobody reads it
                     say(
-                        f"let go again, the run ended before it began 凍結を解除: {freed} processes",
+                        f"let go again, the run ended before it began 凍結を解除: {freed} processes and containers",
                         error=True,
                     )
     finally:
@@ -84,7 +84,10 @@ def _taken_for(fields: Mapping[str, Any], store: Mapping[str, Any]) -> Iterator[
 def _to_freeze(fields: Mapping[str, Any]) -> Iterator[str]:
     """Yield which processes a run would freeze now, each with its command."""
     found = members_described(fields)
-    yield f"to be frozen 凍結対象: {len(found)} processes"
+    named = (
+        f", and containers コンテナ: {', '.join(map(str, entries))}" if (entries := fields.get("containers")) else ""
+    )
+    yield f"to be frozen 凍結対象: {len(found)} processes{named}"
     yield from (visible(f"  {each.pid}  {process_line(each)}", _WIDTH) for each in found[:_SHOWN])
 
 

@@ -4,12 +4,13 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from blocks.workload import Workload
@@ -20,6 +21,7 @@ from tasks.custody.incident.description import leads_to
 from tasks.host.container.engine import Engine
 from tasks.host.container.membership import Container, belongs, find_published_ports, workload_containers
 from tasks.host.process.table import standpoint
+from tasks.prestart.journal import resume_containers, write_containers
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import frozen_containers
 from tasks.runtime.state import IncidentState
@@ -32,6 +34,7 @@ _KILL_SECONDS: Final = 10.0
 _AT_ONCE: Final = 8
 _SIGKILL: Final = "SIGKILL"
 _BETWEEN_STARTS: Final = "restarting"
+_PAUSED: Final = "paused"
 _SERVED: Final = "EvacuationServed"
 """In a kept configuration: on the host's network, its processes listened on the API's port."""
 
@@ -46,8 +49,17 @@ def find_containers(context: RunContext) -> list[Container]:
     return [container for container in found if container.id not in recovered]
 
 
-def freeze_containers(context: RunContext) -> tuple[tuple[FrozenContainer, ...], str]:
-    """Pause all containers of the workload, until a look finds no new one; return them, and any error of the engine."""
+def freeze_containers(
+    context: RunContext, early: Mapping[ContainerIdentity, datetime] = MappingProxyType({})
+) -> tuple[tuple[FrozenContainer, ...], str]:
+    """Pause all containers of the workload, until a look finds no new one; return them, and any error of the engine.
+
+    An `early` freeze has paused some, and when. Those that the block does not name now are resumed.
+    """
+
+    def pause(container: Container) -> FrozenContainer:
+        return freeze_container(context, container, early.get(container.identity))
+
     fresh: dict[ContainerIdentity, FrozenContainer] = {}
     trouble = ""
     try:
@@ -57,7 +69,7 @@ def freeze_containers(context: RunContext) -> tuple[tuple[FrozenContainer, ...],
             if not new:
                 break
             with ThreadPoolExecutor(_AT_ONCE) as pool:
-                fresh |= {each.identity: each for each in pool.map(lambda one: freeze_container(context, one), new)}
+                fresh |= {each.identity: each for each in pool.map(pause, new)}
     except EngineError as error:
         trouble = str(error)
         context.log.write("engine not asked", context.adapters.engine.place, reason=trouble, denied=trouble)
@@ -72,11 +84,20 @@ def freeze_containers(context: RunContext) -> tuple[tuple[FrozenContainer, ...],
     for each in fresh.values():
         details = {"name": each.name, "image": each.image, "why": each.why, "denied": each.denied}
         context.log.write("container paused", each.identity.id, **details, at=str(each.paused_at))
+    if early:
+        path, others = context.cordon_files.early, early.keys() - {each.identity for each in everyone}
+        with suppress(OSError):
+            write_containers(path, {identity: early[identity] for identity in others})
+        trouble = trouble or "; ".join(resume_containers(path, context.adapters.engine, others))
     return everyone, trouble
 
 
-def freeze_container(context: RunContext, container: Container) -> FrozenContainer:
-    """Pause one container. One that is between two starts is killed, and its restart forbidden."""
+def freeze_container(context: RunContext, container: Container, since: datetime | None = None) -> FrozenContainer:
+    """Pause one container. One that is between two starts is killed, and its restart forbidden.
+
+    `since` is when an early freeze has paused it, and counts if it is still paused.
+    """
+    before = since if container.state == _PAUSED else None
     seen, denied, paused_at = datetime.now(UTC), "", None
     try:
         if container.state == _BETWEEN_STARTS:
@@ -84,7 +105,7 @@ def freeze_container(context: RunContext, container: Container) -> FrozenContain
             _keep_down(context.adapters.engine, container)
         else:
             context.adapters.engine.pause(container.id)
-            paused_at = datetime.now(UTC)
+            paused_at = before or datetime.now(UTC)
         _keep_config(context, container)
     except ContainerGone:
         pass
@@ -100,7 +121,7 @@ def freeze_container(context: RunContext, container: Container) -> FrozenContain
         seen_at=seen,
         paused_at=paused_at,
         denied=denied,
-        stood=container.state == "paused",
+        stood=container.state == _PAUSED and before is None,
     )
 
 

@@ -24,7 +24,7 @@ from tasks.host.process.membership import Member
 from tasks.host.process.process import Process, handed_down, process_line
 from tasks.host.process.source import lineages
 from tasks.host.process.table import age_of, flow_run_of, is_part, ticks
-from tasks.prestart.journal import read_early, take_over
+from tasks.prestart.journal import early_containers, read_early, take_over
 from tasks.runtime.context import FirstTry, RunContext
 from tasks.runtime.frozen import load_frozen
 from tasks.runtime.step import step
@@ -49,7 +49,7 @@ def freeze(context: RunContext) -> Freeze:
     processes only. So does a second try, which knows what the first has stopped.
     """
     began = context.first_try.freeze_began = context.first_try.freeze_began or ticks()
-    before = read_early(context.cordon_files.early)
+    before, paused = read_early(context.cordon_files.early), early_containers(context.cordon_files.early)
     fresh: dict[Identity, Frozen] = {}
     groups = Groups(context)
     groups.freeze()
@@ -82,7 +82,7 @@ def freeze(context: RunContext) -> Freeze:
     unheard = note_listener(context, fresh)
     _tell(context.log, fresh)
     note_reboots(context.state, context.log)
-    containers, trouble = freeze_containers(context)
+    containers, trouble = freeze_containers(context, paused)
     warnings = (*units.warnings, *unheard, *excused.warnings, *strangers.values())
     gpu = look_at_gpus(context, "freeze")
     context.first_try = FirstTry()

@@ -26,7 +26,7 @@ from tasks.incident.layout import (
     FROZEN,
     FROZEN_CONTAINERS,
 )
-from tasks.prestart.journal import read_early, take_over
+from tasks.prestart.journal import early_containers, read_early, take_over, write_containers
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import frozen_containers, load_frozen
 from tasks.runtime.step import step
@@ -122,12 +122,12 @@ def _thaw_containers(context: RunContext) -> tuple[list[str], ...]:
     One that was between two starts was ended by the freeze: it has its restart policy again, and a person starts it.
     """
     engine, frozen = context.adapters.engine, frozen_containers(context.state)
-    ran, stood = ran_before(
-        [*((identity, each.stood) for identity, each in frozen.items()), *_caught_containers(context)]
-    )
+    early = early_containers(context.cordon_files.early)
+    others = [*_caught_containers(context), *((identity, False) for identity in early)]
+    ran, stood = ran_before([*((identity, each.stood) for identity, each in frozen.items()), *others])
     names = {identity: f"container {identity.id[:12]}" for identity in ran | stood}
     names |= {identity: each.summary for identity, each in frozen.items()}
-    thawed, gone, remaining = list[str](), list[str](), list[str]()
+    thawed, gone, remaining, stay = list[str](), list[str](), list[str](), dict(early)
     for identity in sorted(ran):
         try:
             if (
@@ -143,8 +143,12 @@ def _thaw_containers(context: RunContext) -> tuple[list[str], ...]:
             else:
                 between = identity in frozen and not (frozen[identity].paused_at or frozen[identity].denied)
                 gone.append(f"{names[identity]}{', between two starts: start it by hand' if between else ''}")
+            stay.pop(identity, None)
         except EngineError as error:
             remaining.append(f"{names[identity]} stays paused: {error}")
+    if early:
+        with suppress(OSError):
+            write_containers(context.cordon_files.early, stay)
     return thawed, [names[identity] for identity in sorted(stood)], gone, remaining
 
 

@@ -45,7 +45,7 @@ class ContainerGuard:
         """Pause every newcomer, and every caught container that was resumed since."""
         entries = self.orders.containers
         living = workload_containers(self.engine.containers(entries), entries, standpoint().own)
-        frozen, started = _identities(self.orders.known_containers), _identities(self.orders.started_containers)
+        frozen, started = identities(self.orders.known_containers), identities(self.orders.started_containers)
         for container in living:
             held = container.identity in frozen and (container.state == "paused" or at_work(Path(self.orders.evidence)))
             if not held and container.identity not in started:
@@ -77,7 +77,8 @@ class ContainerGuard:
         }
 
 
-def _identities(journals: Iterable[str]) -> set[ContainerIdentity]:
+def identities(journals: Iterable[Path | str]) -> set[ContainerIdentity]:
+    """Return the containers that these journals name, each in an incident's folder."""
     found = set()
     for row in (row for journal in journals for row in rows_of(Path(journal), read_private)):
         with suppress(TypeError, AttributeError):

@@ -28,8 +28,8 @@ CORDON: Final = "cordon.json"
 PRIOR: Final = "paused.json"
 """What was paused on Prefect's side, and how it stood before."""
 EARLY: Final = f"early-{_BOOT}.json"
-"""The processes that the start of a run has frozen, until a run's freeze takes them over. What no longer matches the
-block stays here and frozen, and is named until a person decides."""
+"""The processes and containers that the start of a run has frozen, until a run's freeze takes them over. A process that
+no longer matches the block stays here and frozen, and is named until a person decides."""
 CAUGHT: Final = f"caught-{_BOOT}.jsonl"
 """Newcomers that the guard has frozen under the cordon."""
 DRY_RUN: Final = "dry-run"

@@ -138,7 +138,12 @@ def _locked_freeze(workload: Mapping[str, Any], incident: str | None, run: str =
             raise NothingToFreeze
         _require_known_here(bases, incident)
         with _hold_lock(evidence, bases) as lock:
-            return replace(_freeze(workload, evidence, bases, tuple(losses)), lock=lock)
+            early = _freeze(workload, evidence, bases, tuple(losses))
+            if workload.get("containers"):
+                from tasks.prestart.containers import pause_containers  # after the signals: its imports delay none
+
+                early = pause_containers(early, workload, [home for base in bases for home in incidents_in(base)])
+            return replace(early, lock=lock)
 
 
 def _is_stale(run: "KnownRun") -> bool:

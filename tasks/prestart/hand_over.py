@@ -9,13 +9,13 @@ import os
 import socket
 from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import astuple, replace
 from datetime import datetime
 from pathlib import Path
 from threading import Thread
 from typing import Any, Final
 
-from tasks.custody.containment.identity import Identity
+from tasks.custody.containment.identity import ContainerIdentity, Identity
 from tasks.custody.visible import say
 from tasks.host.file_lock import peer_of
 from tasks.incident.run_lock import take_from
@@ -109,7 +109,9 @@ def _serialize(early: EarlyFreeze | None) -> dict[str, Any] | None:
     at = {identity: moment.isoformat() for identity, moment in unkept(early).items()}
     frozen = [[identity.pid, identity.start, at.get(identity)] for identity in early.frozen]
     above = [[identity.pid, identity.start] for identity in early.above]
-    return {"path": str(early.path), "frozen": frozen, "groups": early.groups, "above": above, "losses": early.losses}
+    paused = {"containers": [astuple(each) for each in early.containers], "docker_host": early.docker_host}
+    fields = {"path": str(early.path), "frozen": frozen, "groups": early.groups, "above": above}
+    return {**fields, **paused, "losses": early.losses}
 
 
 def _adopt(row: dict[str, Any] | None, descriptors: list[int]) -> EarlyFreeze | None:
@@ -119,7 +121,8 @@ def _adopt(row: dict[str, Any] | None, descriptors: list[int]) -> EarlyFreeze | 
     rows = [(Identity(pid, start), at) for pid, start, at in row["frozen"]]
     above = tuple(Identity(pid, start) for pid, start in row["above"])
     frozen, groups, losses = tuple(identity for identity, _ in rows), tuple(row["groups"]), tuple(row["losses"])
-    early = EarlyFreeze(Path(row["path"]), frozen, groups, above=above, losses=losses)
+    containers = tuple(ContainerIdentity(*each) for each in row["containers"])
+    early = EarlyFreeze(Path(row["path"]), frozen, groups, None, above, losses, containers, row["docker_host"])
     if descriptors and not take_from(early.path.parent, descriptors[0]):
         return None
     note_unkept({identity: datetime.fromisoformat(at) for identity, at in rows if at})

@@ -3,17 +3,25 @@
 import json
 import os
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Set as AbstractSet
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from tasks.custody.containment.identity import Identity
+from tasks.custody.containment.identity import ContainerIdentity, Identity
+from tasks.custody.errors import ContainerGone, EngineError
+from tasks.custody.visible import say
 from tasks.host.host import LinuxHost, thaw_process
 from tasks.host.wrappers import continue_above, wake
 from tasks.incident.run_lock import give_up_ownership, has_ownership, keep_ownership, owner, take_ownership
 from tasks.system.files.atomic_files import read_ours, rows_of, write_whole
+
+if TYPE_CHECKING:
+    from tasks.host.container.engine import Engine
+
+Thawed: TypeAlias = tuple[Identity | ContainerIdentity, ...]
 
 _unkept: Final[dict[Identity, datetime]] = {}
 """Processes that this one has stopped and could write down on no disk."""
@@ -23,7 +31,7 @@ _remaining: Final[dict[Identity, datetime]] = {}
 
 @dataclass(frozen=True)
 class EarlyFreeze:
-    """The processes that this start has stopped. The file may also name those of a start that died."""
+    """The processes and containers that this start has stopped. The file may also name those of a start that died."""
 
     path: Path
     frozen: tuple[Identity, ...]
@@ -35,6 +43,14 @@ class EarlyFreeze:
     """What ran above these processes then, and may have stopped itself since."""
     losses: tuple[str, ...] = ()
     """What it did before the freeze that the evidence lacks: it may be another process's run that tells of it."""
+    containers: tuple[ContainerIdentity, ...] = ()
+    docker_host: str = ""
+    """The address of their engine."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether anything stands by it."""
+        return bool(self.frozen or self.groups or self.containers)
 
 
 def keep(early: EarlyFreeze) -> EarlyFreeze:
@@ -86,10 +102,7 @@ def rows_lost(losses: Iterable[str]) -> list[dict[str, Any]]:
 
 def write_rows(early: EarlyFreeze, rows: Sequence[dict[str, Any]]) -> None:
     """Write down what has to be thawed, after the rows of a start that died; remove the file if there is nothing."""
-    if everything := [*_others(early), *rows]:
-        write_whole(early.path, json.dumps(everything).encode(), 0o600, flush=False)
-    else:
-        early.path.unlink(missing_ok=True)
+    _write(early.path, [*_others(early), *rows])
 
 
 def _others(early: EarlyFreeze) -> list[dict[str, Any]]:
@@ -132,37 +145,62 @@ def early_groups(path: Path) -> list[str]:
     return [str(row["group"]) for row in rows_of(path, read_ours) if "group" in row]
 
 
+def early_containers(path: Path) -> dict[ContainerIdentity, datetime]:
+    """Return the containers that an early freeze has paused, or was about to, and when."""
+    found = dict[ContainerIdentity, datetime]()
+    for row in rows_of(path, read_ours):
+        with suppress(KeyError, TypeError, ValueError):
+            found[ContainerIdentity(**row["container"])] = datetime.fromisoformat(row["at"])
+    return found
+
+
+def write_containers(path: Path, paused: Mapping[ContainerIdentity, datetime]) -> None:
+    """Write down that an early freeze has paused these and no others, beside what else the file names."""
+    rows = [row for row in rows_of(path, read_ours) if "container" not in row]
+    rows += [{"container": asdict(identity), "at": at.isoformat()} for identity, at in paused.items()]
+    _write(path, rows)
+
+
+def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    if rows:
+        write_whole(path, json.dumps(rows).encode(), 0o600, flush=False)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def not_taken_over(early: EarlyFreeze) -> EarlyFreeze:
     """Return what of it the journal still names, because the run it was for ended before its own freeze.
 
     What a run's freeze has left to a person is not part of it.
     """
     rows = [row for row in rows_of(early.path, read_ours) if not row.get("left")]
-    named, groups = _unkept | _read(rows), {row.get("group") for row in rows}
+    named, names = _unkept | _read(rows), {row.get("group") for row in rows}
     frozen = tuple(identity for identity in early.frozen if identity in named)
-    return replace(early, frozen=frozen, groups=tuple(group for group in early.groups if group in groups))
+    paused = early_containers(early.path) if early.containers else {}
+    containers = tuple(identity for identity in early.containers if identity in paused)
+    groups = tuple(group for group in early.groups if group in names)
+    return replace(early, frozen=frozen, groups=groups, containers=containers)
 
 
 def take_over(path: Path, remaining: Container[Identity] = (), groups: Iterable[str] = ()) -> None:
     """Forget the early freeze once the run's own freeze has replaced it, so that it is not undone.
 
     What is `remaining`, and the control groups that could not be thawed, stay written down: only this file names them.
+    So do containers: the run's freeze comes to them later.
     """
     stay = {identity: at for identity, at in read_early(path).items() if identity in remaining}
     _unkept.clear()
     _remaining.clear()
     try:
-        if rows := [*rows_for(stay, left=True), *({"group": group, "left": True} for group in groups)]:
-            write_whole(path, json.dumps(rows).encode(), 0o600, flush=False)
-        else:
-            path.unlink()
+        paused = [row for row in rows_of(path, read_ours) if "container" in row]
+        _write(path, [*rows_for(stay, left=True), *({"group": group, "left": True} for group in groups), *paused])
     except OSError:
         _remaining.update(stay)
         with suppress(OSError):
             path.unlink()
 
 
-def thaw_again(early: EarlyFreeze, is_over: Callable[[], bool] = lambda: True) -> tuple[Identity, ...]:
+def thaw_again(early: EarlyFreeze, is_over: Callable[[], bool] = lambda: True) -> Thawed:
     """Thaw what this process's own early freeze has stopped, if its run ended before its own freeze; return it.
 
     With the lock only, which is released: a refused run has given it up, and what is left may be another run's by now.
@@ -172,7 +210,7 @@ def thaw_again(early: EarlyFreeze, is_over: Callable[[], bool] = lambda: True) -
     return thawed
 
 
-def thaw_left(early: EarlyFreeze, is_over: Callable[[], bool]) -> tuple[Identity, ...]:
+def thaw_left(early: EarlyFreeze, is_over: Callable[[], bool]) -> Thawed:
     """Thaw what a run that is over has not taken over, once its process has ended; release the lock if it is here.
 
     If another evacuation is at work, what is left is its to take over. A recovery, a thaw or a release of the cordon
@@ -180,7 +218,7 @@ def thaw_left(early: EarlyFreeze, is_over: Callable[[], bool]) -> tuple[Identity
     """
     remaining = not_taken_over(early)
     if remaining.lock is None:
-        if not remaining.frozen and not remaining.groups:
+        if not remaining.holds:
             return ()
         with suppress(OSError):  # no disk takes the lock
             lock = take_ownership(remaining.path.parent)
@@ -190,13 +228,13 @@ def thaw_left(early: EarlyFreeze, is_over: Callable[[], bool]) -> tuple[Identity
     return _thaw(remaining, is_over)
 
 
-def _thaw(early: EarlyFreeze, is_over: Callable[[], bool]) -> tuple[Identity, ...]:
-    """Thaw it, unless another run has taken it over, and release the lock; return the processes thawed.
+def _thaw(early: EarlyFreeze, is_over: Callable[[], bool]) -> Thawed:
+    """Thaw it, unless another run has taken it over, and release the lock; return what was thawed.
 
     What was frozen for a run that is not over stays frozen, and written down for the next run and for `thaw`.
     """
     remaining, over = not_taken_over(early), False
-    if (remaining.frozen or remaining.groups) and (over := is_over()):
+    if remaining.holds and (over := is_over()):
         host = LinuxHost()
         wake(host, remaining.above, ())
         for identity in remaining.frozen:
@@ -207,5 +245,28 @@ def _thaw(early: EarlyFreeze, is_over: Callable[[], bool]) -> tuple[Identity, ..
         forget_unkept(early)
         with suppress(OSError):
             write_rows(remaining, ())
+        if remaining.containers:
+            from tasks.host.container.engine import DockerEngine  # delays no freeze
+
+            with closing(DockerEngine(remaining.docker_host)) as engine:
+                say(*resume_containers(remaining.path, engine, {*remaining.containers}), error=True)
     close_lock(early)
-    return remaining.frozen if over else ()
+    return (*remaining.frozen, *remaining.containers) if over else ()
+
+
+def resume_containers(path: Path, engine: "Engine", containers: AbstractSet[ContainerIdentity]) -> list[str]:
+    """Resume these and take them out of the journal; return why others stay paused, which stay in it."""
+    stay = dict[ContainerIdentity, str]()
+    for identity in containers:
+        try:
+            now = engine.get_container(identity.id)
+            if now and now.alive and now.identity == identity:
+                engine.unpause(identity.id)
+        except ContainerGone:
+            continue
+        except EngineError as error:
+            stay[identity] = f"container {identity.id[:12]} stays paused 一時停止のまま: {error}"
+    if done := containers - stay.keys():
+        with suppress(OSError):
+            write_containers(path, {each: at for each, at in early_containers(path).items() if each not in done})
+    return [*stay.values()]

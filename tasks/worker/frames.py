@@ -101,8 +101,9 @@ class Frames:
                 self._begun.append((frame.fleet, frame.host))
         for key in [key for key, (_, held) in self._held.items() if held.path == early.path]:
             _, held = self._held.pop(key)
-            names = ("frozen", "groups", "above", "losses")
-            early = replace(early, **{name: getattr(held, name) + getattr(early, name) for name in names})
+            names = ("frozen", "groups", "above", "losses", "containers")
+            joined = {name: getattr(held, name) + getattr(early, name) for name in names}
+            early = replace(early, docker_host=held.docker_host or early.docker_host, **joined)
         return early
 
     def _read_allowed(self) -> tuple[tuple[Any, ...], list[str]]:
@@ -160,8 +161,7 @@ class Frames:
 
     def _is_over(self, key: _Key) -> bool:
         run, early = self._held[key]
-        remaining = not_taken_over(early)
-        if not remaining.frozen and not remaining.groups:  # its run has it, or a person has thawed it
+        if not not_taken_over(early).holds:  # its run has it, or a person has thawed it
             del self._held[key]
             return False
         return is_over({**environment_of_worker(), "PREFECT__FLOW_RUN_ID": run}, f"{key[0]}:{key[1]}:1")
