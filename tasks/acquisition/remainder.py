@@ -100,10 +100,10 @@ class RootWalk:
         for name, status in entries:
             if name in self._others_names or os.path.join(self._real, name) in self._apart:
                 continue
+            if not at and name in self._whole:  # a link too, which that collector follows within the root
+                continue
             if not stat.S_ISDIR(status.st_mode):
                 self._file(name, status)
-            elif not at and name in self._whole:
-                continue
             elif reason := self._why_whole(name, status):
                 self._count(name, *reason)
             else:
