@@ -27,7 +27,7 @@ from tasks.host.container.engine import DockerEngine
 from tasks.host.process.process import ancestry, process_line
 from tasks.host.process.roster import Kind
 from tasks.host.process.source import keeps_only, may_be_ended, source_of
-from tasks.host.process.suspect import excuse_for, excuse_with_source
+from tasks.host.process.suspect import excuse_for, excuse_with_source, fold_alike
 from tasks.host.process.table import ticks, untouchable
 from tasks.models.inspect import read_model
 from tasks.prefect_side.saved_blocks import secret_headers
@@ -69,7 +69,8 @@ def check_suspects(target: CheckTarget) -> Finding:
     suspects = target.roster.of(Kind.SUSPECT)
     if not suspects:
         return sound("none")
-    summary = "; ".join(f"process {each.pid} {process_line(each, _SHOWN)}: {why}" for each, why in suspects)
+    rows = fold_alike(suspects)
+    summary = "; ".join(f"process {each.pid} {process_line(each, _SHOWN)}: {why}{more}" for each, why, more in rows)
     lines = filter(None, (suggest_line(target.host, target.workload, each) for each, _ in suspects))
     cure = "; ".join(dict.fromkeys(lines)) or "name its container in `containers`, or run with suspects=include"
     others = "; ".join(dict.fromkeys(excuse_for(each) for each, _ in suspects))
