@@ -11,7 +11,6 @@ from blocks.file import lacking, no_program
 from tasks.acquisition.matching import find_names as found_files
 from tasks.acquisition.remainder import in_a_line
 from tasks.collectors import discover
-from tasks.collectors.code import survey
 from tasks.containment.api_port import port_of, strangers_on
 from tasks.containment.starters import look_for_starters
 from tasks.containment.suspects import suggest_line
@@ -177,7 +176,7 @@ def check_files(target: CheckTarget) -> Finding:
     if needed_names and not block.containers:
         cure = "correct the patterns, or name the collector in may_be_missing"
         return loss(f"patterns that match nothing: {summary}", "a needed collector finds nothing: Partial", cure)
-    line = in_a_line(survey(target.files_target).remainders)
+    line = in_a_line(target.unnamed.remainders)
     return sound("; ".join(filter(None, (f"{len(names)} files; patterns that match nothing: {summary}", line))))
 
 
