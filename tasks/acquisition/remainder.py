@@ -21,6 +21,7 @@ MOST_FILES: Final = 5_000
 LARGEST: Final = 16 << 20
 MOST_ENTRIES: Final = 100_000
 _SHOWN: Final = 5
+_UNIT: Final = 512
 _ROWS: Final = 1_000
 _SECONDS: Final = 10.0
 _ENVIRONMENT: Final = ("pyvenv.cfg", "conda-meta")
@@ -54,7 +55,7 @@ class Remainder:
 
 @dataclass
 class RootWalk:
-    """The walk through one root: `names` to copy, the `remainders`, and the `losses` of what may not be read."""
+    """The walk through one root: `names` to copy, which take `size` bytes, `remainders`, `losses` of the unreadable."""
 
     root: bytes
     globs: Mapping[str, Sequence[str]]
@@ -62,6 +63,7 @@ class RootWalk:
     others: Sequence[str] = ()
     seconds: float = _SECONDS
     names: list[bytes] = field(default_factory=list)
+    size: int = 0
     remainders: list[Remainder] = field(default_factory=list)
     losses: list[Loss] = field(default_factory=list)
     _entries_left: int = field(default_factory=lambda: MOST_ENTRIES)
@@ -100,10 +102,10 @@ class RootWalk:
         for name, status in entries:
             if name in self._others_names or os.path.join(self._real, name) in self._apart:
                 continue
+            if not at and name in self._whole:  # a link too, which that collector follows within the root
+                continue
             if not stat.S_ISDIR(status.st_mode):
                 self._file(name, status)
-            elif not at and name in self._whole:
-                continue
             elif reason := self._why_whole(name, status):
                 self._count(name, *reason)
             else:
@@ -144,6 +146,7 @@ class RootWalk:
             )
         else:
             self.names.append(name)
+            self.size += min(size, status.st_blocks * _UNIT)
 
     def _why_whole(self, name: bytes, status: os.stat_result) -> tuple[str, bool] | None:
         """Return why a folder is left whole, and whether it can be made again; None if it is looked into."""

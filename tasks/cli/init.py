@@ -14,10 +14,12 @@ from blocks.store_fields import StoreFields
 from blocks.workload_fields import WorkloadFields
 from tasks.cli.first_look import FILES, MOST, Found, look_at
 from tasks.cli.output import command
+from tasks.collectors.code import survey
 from tasks.custody.errors import Refused
 from tasks.custody.incident.description import BUCKET, URL, name_for, tables
 from tasks.custody.incident.incident import principal_of
 from tasks.custody.visible import say, visible
+from tasks.readiness.check_target import files_target
 from tasks.system.declarations import toml_value, why_undeclared
 from tasks.system.files.ours import find_exposure, make_folder
 from tasks.system.files.shared_files import SHARED
@@ -45,6 +47,10 @@ def init_by_hand(root: Path, output: Path) -> int:
         _describe_contract(found)
     if reason := why_undeclared(root):
         found.missing["root"] = reason
+    if rest := survey(files_target(WorkloadFields(**found.fields))).remainders:
+        files, size = sum(each.files for each in rest), sum(each.size for each in rest)
+        why = f"in {len(rest)} places {files} files of {size:,} bytes, which nothing here names 採取対象外"
+        found.missing["not taken"] = f"{why}; this lists them: {command('plan', str(output))}"
     text = compose_file(name, found, _known_store())
     workloads(tables(str(output), text))  # by the rules of the block
     with _new(output), open(output, "x", opener=_private) as file:

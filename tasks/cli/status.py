@@ -20,7 +20,7 @@ from tasks.host.host import Host
 from tasks.host.process.newcomer import again_and_again
 from tasks.host.process.process import process_line
 from tasks.host.process.roster import Kind
-from tasks.host.process.suspect import who_started
+from tasks.host.process.suspect import fold_alike, who_started
 from tasks.host.process.table import standpoint
 from tasks.incident.current import last_opened
 from tasks.incident.directory import base_of, bases, cordon_base, find_home, homes
@@ -172,7 +172,10 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
             }
             for identity, process in alive_now.items()
         ),
-        suspects=tuple(f"process {process.pid}: {process_line(process, _SHOWN)}: {why}" for process, why in suspects),
+        suspects=tuple(
+            f"process {process.pid}: {process_line(process, _SHOWN)}: {why}{more}"
+            for process, why, more in fold_alike(suspects)
+        ),
         unknown=tuple(f"process {process.pid}: {process_line(process, _SHOWN)}: {why}" for process, why in strangers),
         containers=tuple(containers),
         alone=_alone(workload, host, list(frozen.values()), _count_paused(containers)) if alone else "",

@@ -32,10 +32,17 @@ from tasks.custody.containment.receipt import Containment, End, Unknown
 from tasks.custody.errors import EngineError
 from tasks.host.cgroup.ownership import keeper_of, path_of
 from tasks.host.host import lives
+from tasks.host.process.newcomer import living_source
 from tasks.host.process.process import Process, pids_of, process_line
 from tasks.host.process.roster import Judgement, Kind, Roster
 from tasks.host.process.source import source_of
-from tasks.host.process.suspect import advice, excuse_with_source, who_started
+from tasks.host.process.suspect import (
+    advice,
+    excuse_with_source,
+    fold_alike,
+    who_started,
+    with_restarting_source,
+)
 from tasks.host.rights import hidden_from_us
 from tasks.host.short_lived import NO_PID, come_and_gone, met_in_passing
 from tasks.runtime.context import RunContext
@@ -85,8 +92,8 @@ def check_containment(context: RunContext) -> Containment:
         at=datetime.now(UTC),
         alive=(
             *(
-                f"{_tell(visible[identity.pid])} ({reason}{_advise_on_keeper(visible[identity.pid])})"
-                for identity, reason in alive.items()
+                f"{_tell(process)} ({reason}{_advise_on_keeper(process)}{more})"
+                for process, reason, more in _fold_suspects(roster, alive)
             ),
             *_find_listeners(context, ours | excused_pids(context, visible), alive),
             *(line for _, line in living),
@@ -112,6 +119,14 @@ def check_containment(context: RunContext) -> Containment:
         recovered=bool(state.recovered.read() or state.recovered_containers.read()),
         unknown=_unknown(context, roster, starters),
     )
+
+
+def _fold_suspects(roster: Roster, alive: Mapping[Identity, str]) -> list[tuple[Process, str, str]]:
+    """Return what is alive with the reasons: each member, and of suspects that are alike the first, with a count."""
+    members = [identity for identity in alive if identity not in roster.suspects]
+    processes = {roster.snapshot[identity.pid]: why for identity, why in alive.items() if identity not in members}
+    suspects = [(each, with_restarting_source(roster.snapshot, each, why, alive)) for each, why in processes.items()]
+    return [*((roster.snapshot[identity.pid], alive[identity], "") for identity in members), *fold_alike(suspects)]
 
 
 def _unknown(context: RunContext, roster: Roster, starters: Starters) -> tuple[Unknown, ...]:
@@ -147,7 +162,8 @@ def _notes(context: RunContext, roster: Roster, parents: Mapping[Process, str]) 
         context.log.write("excused", str(each.pid), command=process_line(each), why=why)
     counted = ((excused, "excused 除外"), (unread, "may not be looked into, which proves nothing 確認不可"))
     others = (f"{len(found)} {meaning}: {_format_processes(found)}" for found, meaning in counted if found)
-    return (*(advice(each, lines[each.pid]) for each in suspects), *others)
+    rows = fold_alike((each, facts[each.identity]) for each in suspects)
+    return (*(f"{advice(each, lines[each.pid])}{more}" for each, _, more in rows), *others)
 
 
 def _format_processes(processes: Sequence[Process]) -> str:
@@ -180,13 +196,16 @@ def _find_short_lived(context: RunContext, last: int, visible: Snapshot) -> list
     found = come_and_gone(others, snapshot, description_of(context.workload), kept)
     if not found:
         return []
+    ended = {pid: process for pid, process in short_lived.items() if pid not in snapshot}
+    sources = {identity: living_source(snapshot, ended, identity.pid) for identity in found if identity.pid in ended}
     # the control group of one that ended meanwhile is unread
-    one = max((short_lived[identity.pid] for identity in found), key=lambda process: bool(process.cgroup))
+    processes = (short_lived[identity.pid] for identity in found)
+    one = max(processes, key=lambda process: (bool(sources.get(process.identity)), bool(process.cgroup)))
     unit = one.cgroup.rpartition(":")[2].strip()
+    way = sources.get(one.identity) or f"end them by their systemd unit or control group ({unit}) or restart the host"
     message = (
         f"{len(found)} processes came and went during the check, too fast to be stopped, as "
-        f"{_tell(one)} ({found[one.identity]}); end them by their systemd unit or control group "
-        f"({unit}) or restart the host, then carry the incident on{_advise_on_keeper(one)}"
+        f"{_tell(one)} ({found[one.identity]}); {way}, then carry the incident on{_advise_on_keeper(one)}"
     )
     return [message]
 

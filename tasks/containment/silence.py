@@ -15,10 +15,11 @@ from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Containment
 from tasks.custody.step_result import StepResult
 from tasks.host.listening import Listening
+from tasks.host.process.newcomer import living_source
 from tasks.host.process.process import ancestry, descendants, process_line
 from tasks.host.process.program import interactive, runs_ours
 from tasks.host.process.table import untouchable
-from tasks.host.silence import Change, Silence, judge_silence
+from tasks.host.silence import Change, Silence, first_of_each_source, judge_silence
 from tasks.incident.directory import bases, evidence_of
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import load_frozen
@@ -84,7 +85,23 @@ def _judge(context: RunContext, listening: Listening, *, compare: bool) -> Silen
         process = host.get_process(identity)
         return process is not None and process.alive and not process.is_stopped
 
-    return judge_silence(heard, excuses(context), {*load_frozen(state), *back, *held}, is_at_work)
+    silence = judge_silence(heard, excuses(context), {*load_frozen(state), *back, *held}, is_at_work)
+    return replace(silence, broken=_with_sources(context, silence.broken))
+
+
+def _with_sources(context: RunContext, changes: tuple[Change, ...]) -> tuple[Change, ...]:
+    """Return the changes, those of writers that have ended with what has started these, if that lives."""
+    snapshot = context.adapters.host.snapshot() if changes else {}
+    living = {process.identity for process in snapshot.values() if process.alive}
+
+    def with_source(change: Change) -> Change:
+        ended = {each.pid: each for each in change.lineage if each.identity not in living}
+        writer = next(iter(ended), 0)
+        if not change.pid or writer != change.pid:
+            return change
+        return replace(change, source=living_source(snapshot, ended, writer))
+
+    return tuple(map(with_source, changes))
 
 
 def _with_holders(context: RunContext, changes: tuple[Change, ...]) -> tuple[Change, ...]:
@@ -170,7 +187,8 @@ def rehearse_silence(context: RunContext) -> Writers:
     def is_known(change: Change) -> bool:
         return is_excused(change) or any(each.identity in members for each in change.lineage)
 
-    found = writers_below(context.directory.root, ours_below(context), _REHEARSED_SECONDS, is_known)
+    heard = writers_below(context.directory.root, ours_below(context), _REHEARSED_SECONDS, is_known)
+    found = replace(heard, changes=tuple(first_of_each_source(_with_sources(context, heard.changes))))
     for change in found.changes:
         why = f"{change}; after the stop that would be NotContained, unless the block names it as a bystander"
         context.log.write("writes", str(change.pid), command=process_line(change.lineage[0]), why=why)

@@ -1,6 +1,6 @@
 """Decide which changes below the root contradict that everything of the workload was stopped (runbook §3)."""
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -22,13 +22,14 @@ class Change:
     """A file below the root that was changed, by its path there, and when it was changed last.
 
     `pid` is 0 if it is not known who did. `lineage` is the process with its ancestors, as they were at that moment; it
-    is empty if the process was gone by then.
+    is empty if the process was gone by then. `source` says what lives and has started a process that has ended.
     """
 
     file: str
     at: datetime
     pid: int = 0
     lineage: tuple[Process, ...] = ()
+    source: str = ""
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
@@ -38,10 +39,23 @@ class Change:
 
     def __str__(self) -> str:
         """Return file, time and process in one line."""
+        return self.describe()
+
+    def describe(self, more: str = "") -> str:
+        """Return file, time, process, `more` words on the change, and what has started the process."""
         writer = f"process {self.pid}" if self.pid else "a process that is not known"
         for each in self.lineage[:1]:
             writer += f" ({process_line(each, _SHOWN) or visible(each.name, _SHOWN)})"
-        return f"{self.file} was changed at {self.at:%H:%M:%S}Z by {writer}"
+        line = f"{self.file} was changed at {self.at:%H:%M:%S}Z by {writer}{more}"
+        return f"{line}; {self.source}" if self.source else line
+
+
+def first_of_each_source(changes: Iterable[Change]) -> list[Change]:
+    """Return the changes, of those by children of one source that lives the first alone."""
+    first = dict[str | Change, Change]()
+    for each in changes:
+        first.setdefault(each.source or each, each)
+    return [*first.values()]
 
 
 def _process(row: Mapping[str, Any]) -> Process:
@@ -83,9 +97,10 @@ class Silence:
 
     @property
     def contradictions(self) -> tuple[str, ...]:
-        """The first changes, how many more, and that nothing is known if both witnesses failed."""
-        found = [f"{change}, after everything was stopped" for change in self.broken[:_NAMED]]
-        if (more := len(self.broken) - _NAMED) > 0:
+        """The first changes, one of each source, how many more, and that nothing is known if both witnesses failed."""
+        known = sorted(first_of_each_source(self.broken), key=lambda change: not change.lineage)[:_NAMED]
+        found = [change.describe(", after everything was stopped") for change in known]
+        if (more := len(self.broken) - len(known)) > 0:
             found.append(f"{more} more changes after everything was stopped")
         if self.deaf and self.blind:
             found.append(f"whether anything still writes is not known: {self.deaf}; {self.blind}")

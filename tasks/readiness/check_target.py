@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tasks.acquisition.collector import Target
 from tasks.acquisition.estimate import estimate
+from tasks.acquisition.remainder import RootWalk
 from tasks.collectors import discover
+from tasks.collectors.code import COLLECTOR, survey
 from tasks.containment.members import Snapshot, description_of
 from tasks.containment.suspects import roster_now
 from tasks.custody.containment.identity import Identity
@@ -33,10 +35,22 @@ if TYPE_CHECKING:
     from blocks.port import Store, StoredObject
     from blocks.store import EvidenceStore
     from blocks.workload import Workload
+    from blocks.workload_fields import WorkloadFields
     from tasks.host.container.membership import Container
 
 _OWN_FILES: Final = 1_000
 """An incident's own: journals, receipts, records, the output of collectors."""
+
+
+def files_target(block: "WorkloadFields") -> Target:
+    """Return what a collector of files would know of a workload."""
+    fields = ("logs", "artifacts", "models", "folders")
+    globs = {field: getattr(block, field) for field in fields}
+    interpreter = interpreter_of(block.root, block.interpreter)
+    largest = block.folder_file_mb and block.folder_file_mb << 20
+    apart = tuple(str(place.resolve()) for place in (block.evidence, block.fallback_dir) if place)
+    facts = str(block.root), interpreter, block.root.stat().st_uid
+    return Target("", *facts, globs, [], apart=apart, largest=largest)
 
 
 @dataclass
@@ -110,25 +124,18 @@ class CheckTarget:
         folder = evidence_of(self.workload)
         return next(each for each in (folder, *folder.parents) if each.is_dir())
 
-    @property
-    def files_target(self) -> Target:
-        """What a collector of files would know of the workload."""
-        block = self.workload
-        fields = ("logs", "artifacts", "models", "folders")
-        globs = {field: getattr(block, field) for field in fields}
-        interpreter = interpreter_of(block.root, block.interpreter)
-        largest = block.folder_file_mb and block.folder_file_mb << 20
-        apart = tuple(str(place.resolve()) for place in (block.evidence, block.fallback_dir) if place)
-        facts = str(block.root), interpreter, block.root.stat().st_uid
-        return Target("", *facts, globs, [], apart=apart, largest=largest)
+    @cached_property
+    def unnamed(self) -> RootWalk:
+        """What of the root no pattern and no folder of the block names."""
+        return survey(files_target(self.workload))
 
     @cached_property
     def _copy_size(self) -> tuple[int, int]:
-        """Bytes and number of the files that would be copied."""
-        target = self.files_target
+        """Bytes and number of the files that would be copied, those of the collector code within its bound."""
+        target = files_target(self.workload)
         estimates = [facts for each in discover().values() if (facts := estimate(each, target, self.evidence_place))]
         size, number = (sum(int(str(facts[name])) for facts in estimates) for name in ("needed", "files"))
-        return size, number
+        return size + min(self.unnamed.size, COLLECTOR.limit), number + len(self.unnamed.names)
 
     def fits(self, place: Path, reserve: int = 0) -> tuple[bool, str]:
         """Return whether the evidence has room on this disk, beside a reserve in bytes, and what was compared."""

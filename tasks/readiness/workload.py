@@ -11,7 +11,6 @@ from blocks.file import lacking, no_program
 from tasks.acquisition.matching import find_names as found_files
 from tasks.acquisition.remainder import in_a_line
 from tasks.collectors import discover
-from tasks.collectors.code import survey
 from tasks.containment.api_port import port_of, strangers_on
 from tasks.containment.starters import look_for_starters
 from tasks.containment.suspects import suggest_line
@@ -27,7 +26,7 @@ from tasks.host.container.engine import DockerEngine
 from tasks.host.process.process import ancestry, process_line
 from tasks.host.process.roster import Kind
 from tasks.host.process.source import keeps_only, may_be_ended, source_of
-from tasks.host.process.suspect import excuse_for, excuse_with_source
+from tasks.host.process.suspect import excuse_for, excuse_with_source, fold_alike
 from tasks.host.process.table import ticks, untouchable
 from tasks.models.inspect import read_model
 from tasks.prefect_side.saved_blocks import secret_headers
@@ -69,7 +68,8 @@ def check_suspects(target: CheckTarget) -> Finding:
     suspects = target.roster.of(Kind.SUSPECT)
     if not suspects:
         return sound("none")
-    summary = "; ".join(f"process {each.pid} {process_line(each, _SHOWN)}: {why}" for each, why in suspects)
+    rows = fold_alike(suspects)
+    summary = "; ".join(f"process {each.pid} {process_line(each, _SHOWN)}: {why}{more}" for each, why, more in rows)
     lines = filter(None, (suggest_line(target.host, target.workload, each) for each, _ in suspects))
     cure = "; ".join(dict.fromkeys(lines)) or "name its container in `containers`, or run with suspects=include"
     others = "; ".join(dict.fromkeys(excuse_for(each) for each, _ in suspects))
@@ -176,7 +176,7 @@ def check_files(target: CheckTarget) -> Finding:
     if needed_names and not block.containers:
         cure = "correct the patterns, or name the collector in may_be_missing"
         return loss(f"patterns that match nothing: {summary}", "a needed collector finds nothing: Partial", cure)
-    line = in_a_line(survey(target.files_target).remainders)
+    line = in_a_line(target.unnamed.remainders)
     return sound("; ".join(filter(None, (f"{len(names)} files; patterns that match nothing: {summary}", line))))
 
 

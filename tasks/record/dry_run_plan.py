@@ -1,12 +1,14 @@
 """Build the plan of a dry run: what a real run would do, to what and why; first what needs attention."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
 from tasks.custody.evidence.acquisition import Outcome
 from tasks.custody.incident.steps import step_of
 from tasks.custody.models.inspection import Soundness
+from tasks.host.process.roster import ELSEWHERE
 
 PLAN_FILE: Final = "plan.txt"
 """In the record of a dry run: the plan, a row a line."""
@@ -38,6 +40,8 @@ _ACTS: Final = (
     "not prove",
     "leave alone",
 )
+_NAME_SUSPECT: Final = "would name"
+_PROCESS: Final = re.compile(r"\d+: (?P<command>.*)", re.DOTALL)
 _ATTENTION: Final = tuple(f"would {act}" for act in _ACTS)
 """Rows that a person should look at before all others, in this order."""
 
@@ -56,12 +60,28 @@ def plan(entries: Iterable[Mapping[str, Any]]) -> list[Row]:
 
 
 def _fold_rows(sizes: Mapping[_PlanKey, int]) -> list[_PlanKey]:
-    """Merge rows of the same act on many files of a folder. Rows that need attention stay single."""
+    """Merge rows of the same act on many files of a folder, and on suspects outside of the root that are alike.
+
+    Other rows that need attention stay single.
+    """
     alike: dict[_PlanKey, list[_PlanKey]] = {}
+    suspects: dict[_PlanKey, list[_PlanKey]] = {}
     for act, on, why in sizes:
+        if act == _NAME_SUSPECT and ELSEWHERE in why and (found := _PROCESS.fullmatch(on)):
+            suspects.setdefault((act, found["command"], why.partition(ELSEWHERE)[0]), []).append((act, on, why))
+            continue
         folder = on.rpartition("/")[0] if "/" in on and _rank(act) == len(_ATTENTION) and ": " not in on else on
         alike.setdefault((act, folder, why), []).append((act, on, why))
-    return [row for of, rows in alike.items() for row in ([_fold(*of, rows, sizes)] if len(rows) > _NAMED else rows)]
+    rows = [row for of, rows in alike.items() for row in ([_fold(*of, rows, sizes)] if len(rows) > _NAMED else rows)]
+    return [*map(_fold_processes, suspects.values()), *rows]
+
+
+def _fold_processes(rows: Sequence[_PlanKey]) -> _PlanKey:
+    """Return the first of processes of one command line and reason, with how many are like it."""
+    act, on, why = rows[0]
+    pids = [each.partition(":")[0] for _, each, _ in rows[1:]]
+    listed = ", ".join(pids[:_NAMED]) + ", …" * bool(pids[_NAMED:])
+    return (act, on, f"{why}; and {len(pids)} more like it 同種のプロセス: {listed}") if pids else rows[0]
 
 
 def _fold(act: str, folder: str, why: str, rows: Iterable[_PlanKey], sizes: Mapping[_PlanKey, int]) -> _PlanKey:

@@ -35,15 +35,31 @@ def choose(  # noqa: PLR0913, PLR0917
     `model` is a path, a digest (at least its first 12 digits), or SNAPSHOT:path; if empty the model that was served at
     the freeze, else the one that the API's start names. Raises NotRecovered if what a person names is not sound.
     """
-    volumes = {each.volume: read_manifest(context.directory, each.volume).files for each in seals}
-    digests = {path: file.sha256 for path, file in models.models_of(models.files).items()}
-    before = model_served(context, volumes, digests)
+    models = _with_former(context, seals, models)
     if match := _IN_SNAPSHOT.fullmatch(model):
         model = match["path"]
         file, finding = _fetch(context, match["stamp"], model, models.files.get(model), verdict)
         files, findings = {**models.files, model: file}, (*models.findings, finding)
         models = replace(models, files=files, sound=(*models.sound, file), findings=findings)
-    last = {path: file.sha256 for path, file in models.last.items()}
+    chosen = _select(models, folder, model)
+    context.log.write("model chosen", chosen.chosen or "none", by_name=chosen.named, before=chosen.before.summary)
+    return chosen
+
+
+def foresee(context: RunContext, seals: Sequence[Seal], models: SealedModels, folder: ModelFolder) -> SealedModels:
+    """Return the models with the one that a recovery would serve for which no person names one."""
+    return _select(_with_former(context, seals, models), folder, "")
+
+
+def _with_former(context: RunContext, seals: Sequence[Seal], models: SealedModels) -> SealedModels:
+    """Return the models with what was served at the freeze."""
+    volumes = {each.volume: read_manifest(context.directory, each.volume).files for each in seals}
+    digests = {path: file.sha256 for path, file in models.models_of(models.files).items()}
+    return replace(models, before=model_served(context, volumes, digests))
+
+
+def _select(models: SealedModels, folder: ModelFolder, model: str) -> SealedModels:
+    before, last = models.before, {path: file.sha256 for path, file in models.last.items()}
     if model:
         by_digest = [path for path in last if last[path].startswith(model)] if _DIGEST.fullmatch(model) else []
         names = [by_digest or find_named_models([model], folder.root, last)]
@@ -57,8 +73,7 @@ def choose(  # noqa: PLR0913, PLR0917
         sound = ", ".join(sorted(last)[:10]) or "none is sound"
         raise failure(f"a sound model of the manifest, its digest, or SNAPSHOT:path ({sound})", f"{model!r}: {why}")
     path = min(paths, key=lambda path: (not folder.path_in_api(path), path not in before.names), default="")
-    context.log.write("model chosen", path or "none", by_name=bool(model), before=before.summary)
-    return replace(models, chosen=path, named=bool(model), before=before)
+    return replace(models, chosen=path, named=bool(model))
 
 
 def _fetch(

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 from blocks.file import no_program
 from tasks.custody.errors import EvacuationError
@@ -14,6 +15,7 @@ from tasks.evidence.process_start import lacking, read_starts
 from tasks.host.host import LinuxHost
 from tasks.prefect_side.saved_blocks import secret_headers
 from tasks.recovery.api_client import Api, ApiResponse, failure, predict, shown_address
+from tasks.recovery.choice import foresee
 from tasks.recovery.image_api import ImageApi
 from tasks.recovery.process_api import ProcessApi, api_user
 from tasks.recovery.recover import address_of, as_it_ran
@@ -21,6 +23,8 @@ from tasks.recovery.served_model import SealedModels, parse_model_name
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import load_frozen
 from tasks.runtime.step import step
+
+_NAMES_IT: Final = "MODEL_PATH in api_environment, or a word of api_command"
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,7 +55,7 @@ def rehearse_recovery(context: RunContext, seals: Sequence[Seal]) -> RehearsedRe
             rows = answers_of(api, has_sound=bool(SealedModels.read(context, seals).sound))
     except EvacuationError as error:
         rows = {"the API": (False, f"expected {error.expected}; got {error.got}")}
-    rows |= starts_of(context)
+    rows |= {**starts_of(context), **served_before(context, seals)}
     for name, (good, why) in rows.items():
         act = "prove" if good else "not prove"
         context.log.write("would", f"{name} of {shown_address(block)}", act=act, why=why)
@@ -84,6 +88,23 @@ def starts_of(context: RunContext) -> dict[str, tuple[bool, str]]:
         except EvacuationError as error:
             rows["the start as a new container"] = False, f"expected {error.expected}; got {error.got}"
     return rows
+
+
+def served_before(context: RunContext, seals: Sequence[Seal]) -> dict[str, tuple[bool, str]]:
+    """Return whether a recovery would know which model was served at the freeze; if not, the field that answers it.
+
+    A model that was loaded and closed leaves no trace in its process. Empty without a sound model.
+    """
+    if not (models := SealedModels.read(context, seals)).last:
+        return {}
+    try:
+        models = foresee(context, seals, models, as_it_ran(context).folder)
+    except EvacuationError as error:
+        return {"the model as it was": (False, f"expected {error.expected}; got {error.got}")}
+    digests = [file.sha256 for path, file in models.last.items() if path == models.chosen or not models.chosen]
+    if doubt := models.explain_other_model(digests[:1]):
+        return {"the model as it was": (False, f"{doubt}; or name it now in the block: {_NAMES_IT} ブロックで指定")}
+    return {"the model as it was": (True, models.served_at_freeze or "no other is sound")}
 
 
 def _why_not(context: RunContext) -> str:

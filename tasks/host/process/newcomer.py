@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Source
+from tasks.custody.visible import visible
 from tasks.host.cgroup.ownership import unit_of
 from tasks.host.process.process import Process, ancestry, copies, pids_of
 from tasks.host.process.program import CRONS, SHELLS, WRAPPERS, program
@@ -89,6 +90,20 @@ def again_and_again(snapshot: Mapping[int, Process], rows: Iterable[Mapping[str,
         for source, number in ended.items()
         if (way := _way_to_end(snapshot, source, units))
     ]
+
+
+def living_source(snapshot: Mapping[int, Process], ended: Mapping[int, Process], pid: int) -> str:
+    """Return what has started a process of these that have ended, if that lives, and how a person ends it; else empty.
+
+    The pid alone would lead nowhere: who writes by short-lived children has another one each time.
+    """
+    by = find_origin({**snapshot, **ended}, pid, ended).by
+    way = _way_to_end(snapshot, by, {unit_of(each.cgroup) for each in snapshot.values() if each.alive}) if by else ""
+    if by is None or not way:
+        return ""
+    process = snapshot.get(by.identity.pid) if by.identity else None
+    where = f" of user {process.user} in {visible(process.cwd) or 'a folder that is not readable'}" if process else ""
+    return f"started by {by}{where}, which lives 起動元は動作中: {way}"
 
 
 def _way_to_end(snapshot: Mapping[int, Process], source: Source, units: Container[str]) -> str:

@@ -20,6 +20,8 @@ _SWAP: Final = (".*.sw?", "#*#", ".#*", "*~")
 _CODE_OPTIONS: Final = frozenset({"-c", "-lc", "-ic", "-ec", "-xc"})
 _NO_SCRIPT: Final = ("/dev/", "/proc/", "/usr/", "/etc/")
 _TERMINALS: Final = ("/dev/pts/", "/dev/tty", "/dev/console")
+ELSEWHERE: Final = "; it is not in the root: it works in "
+"""Stands in a reason before the folder and the account of a process that nothing ties to the root."""
 _FIND_OUT: Final = "Find out first whose it is, before you stop it 止める前に持ち主を確認"
 
 
@@ -334,7 +336,7 @@ def _describe_owner(case: _Case) -> str:
     if handles.names_root or handles.began_there or _is_below(handles.lost, PurePath(case.description.root)):
         return ""
     where = visible(process.cwd) if process.cwd else "a folder that is not readable"
-    return f"; it is not in the root: it works in {where} as user {process.user}. {_FIND_OUT}"
+    return f"{ELSEWHERE}{where} as user {process.user}. {_FIND_OUT}"
 
 
 def _code(case: _Case) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from itertools import takewhile
 from pathlib import PurePath
 from typing import Final
@@ -15,11 +15,13 @@ from tasks.host.process.membership import Member
 from tasks.host.process.newcomer import find_origin
 from tasks.host.process.process import Process, descendants, parents_first, process_line
 from tasks.host.process.program import quotes, runs_inline_code
+from tasks.host.process.roster import ELSEWHERE
 from tasks.host.process.source import keeps_only, may_be_ended, may_restart
 
 SUSPECT: Final = "suspect"
 """The role of a process that is ended because of a fact, and matches no pattern."""
 _SHOWN: Final = 60
+_NAMED: Final = 5
 _TELLING: Final = re.compile(
     r"(?![-\d])(?!(?:\S*/)?(?:python|pypy|node|java|perl|ruby|env|nohup|nice|sudo|timeout|setsid|\w{0,2}sh)[\d.]*$)[\w./:-]{3,}"
 )
@@ -82,6 +84,24 @@ def line_for(process: Process, field: str, current: str) -> str:
     return f"{field} = {quoted}"
 
 
+def fold_alike(rows: Iterable[tuple[Process, str]]) -> list[tuple[Process, str, str]]:
+    """Return suspects with their reasons; of those outside of the root that are alike the first, with the others' pids.
+
+    Alike are those of one command line and reason, in whichever folder: a pattern fits others' programs of its name.
+    """
+    alike: dict[tuple[str, ...] | Process, list[tuple[Process, str]]] = {}
+    for process, why in rows:
+        key = (process_line(process), process.container or "", why.partition(ELSEWHERE)[0])
+        alike.setdefault(key if ELSEWHERE in why else process, []).append((process, why))
+    return [(*each[0], _count_more([process for process, _ in each[1:]])) for each in alike.values()]
+
+
+def _count_more(processes: Collection[Process]) -> str:
+    pids = [str(each.pid) for each in processes]
+    listed = ", ".join(pids[:_NAMED]) + " …" * bool(pids[_NAMED:])
+    return f"; and {len(pids)} more like it 同種のプロセス: {listed}" if pids else ""
+
+
 def advice(process: Process, line: str) -> str:
     """Return how to name a suspect in the workload block: by `line` if it belongs to the workload, and if it does not.
 
@@ -117,6 +137,14 @@ def who_started(snapshot: Mapping[int, Process], pid: int, newcomers: Collection
     parent = _restarting(snapshot, by)
     cure = f"; if that is the workload's, end it first 先に終了: kill {parent.pid}" if parent else ""
     return f"started by {by} 起動元{cure}"
+
+
+def with_restarting_source(
+    snapshot: Mapping[int, Process], process: Process, why: str, known: Container[Identity]
+) -> str:
+    """Return a reason with what has started the process, if that may start more and is none of those `known`."""
+    parent = _restarting(snapshot, find_origin(snapshot, process.pid, ()).by)
+    return f"{why}; {who_started(snapshot, process.pid)}" if parent and parent.identity not in known else why
 
 
 def excuse_with_source(snapshot: Mapping[int, Process], process: Process) -> str:

@@ -29,6 +29,7 @@ from tasks.recovery.api_client import NotRecovered
 from tasks.recovery.choice import choose
 from tasks.recovery.opened import watch_opens
 from tasks.recovery.process_api import ProcessApi
+from tasks.recovery.rehearsal import served_before
 from tasks.recovery.served_model import SealedModels
 from tasks.runtime.context import RunContext
 from tasks.storage.offload import claim_store, offload
@@ -137,6 +138,17 @@ def test_where_nothing_was_seen_the_block_decides_and_else_none_is_reloaded(
     case: Case, block: dict[str, Any], chosen: str
 ) -> None:
     assert case.chosen(**block) == (chosen, False)
+
+
+@pytest.mark.parametrize(("block", "is_known"), [({}, False), ({"api_environment": {"MODEL_PATH": SERVED}}, True)])
+def test_a_rehearsal_foretells_that_nothing_tells_what_was_served(
+    case: Case, block: dict[str, Any], *, is_known: bool
+) -> None:
+    """A model that was loaded and closed again made the recovery PartlyRecovered, and no plan had said so."""
+    case.context.workload = case.block.model_copy(update=block)
+    ((good, why),) = served_before(case.context, case.seals).values()
+    assert good is is_known
+    assert ("MODEL_PATH in api_environment" in why) is not is_known
 
 
 def test_a_person_names_it_by_path_or_digest(case: Case) -> None:

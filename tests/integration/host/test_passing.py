@@ -96,6 +96,19 @@ def test_what_a_persons_shell_runs_in_the_root_is_no_alarm(small: SmallWorkload)
     assert told == []
 
 
+def test_a_program_that_starts_them_and_lives_is_named_with_the_way_to_end_it(small: SmallWorkload) -> None:
+    code = (
+        "import os, subprocess\nwhile not os.path.exists('enough'):\n    subprocess.run(['/bin/true'])\n"
+        "    open('beat', 'w').close()\nopen('ended', 'w').close()\n"
+    )
+    with going_on(small.root, [sys.executable, "-c", code]):
+        wait_until((small.root / "beat").exists, what="the first program")
+        (line,) = [each for each in alive(small) if "came and went" in each]
+    assert "; started by process " in line
+    assert f" in {small.root}, which lives" in line
+    assert "restart the host" not in line
+
+
 def test_what_our_own_recovery_brought_back_may_start_programs(small: SmallWorkload) -> None:
     code = (
         "import os, subprocess\nwhile not os.path.exists('enough'):\n    subprocess.run(['/bin/true'])\n"

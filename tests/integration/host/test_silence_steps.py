@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ from tasks.containment.silence import rehearse_silence, stop_listening
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
 from tasks.custody.containment.receipt import Containment, End
-from tasks.host.silence import Change
+from tasks.host.silence import SETTLE_SECONDS, Change
 from tasks.record.dry_run_plan import plan
 from tasks.runtime.context import RunContext
 from tests.integration.host.test_listening import hidden_writer
@@ -51,8 +52,8 @@ def stopped(small: SmallWorkload, **block: object) -> Iterator[RunContext]:
 
 def grown(file: Path) -> None:
     """Wait until somebody has written."""
-    before = file.stat().st_size
-    wait_until(lambda: file.stat().st_size > before, what="a line")
+    before = file.stat().st_size if file.exists() else 0
+    wait_until(lambda: file.exists() and file.stat().st_size > before, what="a line")
 
 
 def broken_by(seen: Containment, file: str) -> list[str]:
@@ -69,6 +70,51 @@ def test_who_matches_nothing_and_writes_on_is_named_with_file_and_process(small:
     (line,) = broken_by(seen, LOG)
     assert f"by process {pid} (" in line
     assert (entry["object"], entry["pid"]) == (LOG, pid)
+
+
+@contextmanager
+def short_lived_writer(file: Path, elsewhere: Path) -> Iterator[int]:
+    """A loop outside of the root, whose children append to a file there and end; its pid."""
+    (elsewhere / "write.py").write_text(f"open({str(file)!r}, 'a').write('x')")
+    loop = f"echo $$ > pid; while [ ! -e enough ]; do '{sys.executable}' -I -S write.py; sleep 0.05; done; rm pid"
+    (elsewhere / "loop.sh").write_text(loop)
+    subprocess.run(["setsid", "--fork", "bash", "loop.sh"], cwd=elsewhere, check=True)  # no child of ours
+    try:
+        grown(file)
+        yield int((elsewhere / "pid").read_text())
+    finally:
+        (elsewhere / "enough").touch()
+        wait_until(lambda: not (elsewhere / "pid").exists(), what="its end")
+
+
+@am_root
+@pytest.mark.parametrize("file", [LOG, "models/model_builtin.joblib"])
+def test_who_writes_by_short_lived_children_is_named_with_the_way_to_end_it(
+    small: SmallWorkload, tmp_path: Path, file: str
+) -> None:
+    """The message named children that were dead by then, each with another pid."""
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    with short_lived_writer(small.root / file, elsewhere) as pid, stopped(small) as context:
+        settled = time.monotonic() + SETTLE_SECONDS
+        while time.monotonic() < settled:
+            grown(small.root / file)
+        grown(small.root / file)
+        seen: Containment = made(prove_still_contained.fn(context))
+    (line,) = broken_by(seen, file)
+    assert f"; started by process {pid} (bash loop.sh) of user 0 in {elsewhere}, which lives" in line
+    assert f"end it with kill {pid}" in line
+    assert "more changes after everything was stopped" in str(seen.alive)
+
+
+@am_root
+def test_a_rehearsal_names_such_a_loop_once(
+    small: SmallWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silence, "_REHEARSED_SECONDS", 1.5)
+    with short_lived_writer(small.root / LOG, tmp_path) as pid, case_of(small.block(), dry_run=True) as context:
+        heard = made(rehearse_silence.fn(context))
+    assert len(heard.changes) == 1
+    assert f"end it with kill {pid}" in heard.summary
 
 
 @am_root

@@ -2,11 +2,12 @@
 
 import os
 import pty
+import re
 import shutil
 import sys
 import tomllib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from subprocess import DEVNULL, Popen
@@ -347,6 +348,29 @@ def test_a_suspect_is_told_with_the_line_of_the_block_that_fits_it(small: SmallW
         assert f"If it belongs to the workload: {line}, or" in seen.notes[0]
         with case_of(small.block(lock=block.lock, **{field: pattern}), incident=LATER, dry_run=True) as context:
             assert {each.identity.pid for each in made(freeze.fn(context)).processes} == {suspect.pid}
+
+
+def test_strangers_that_are_alike_are_one_line_with_their_pids(tmp_path: Path) -> None:
+    """Fifteen of one host that are called like the training, and older than the root, were fifteen lines each time."""
+    with ExitStack() as stack:
+        pids = set[str]()
+        for name in ("one", "two", "three"):
+            (tmp_path / name / "src").mkdir(parents=True)
+            ready = tmp_path / name / "ready"
+            (tmp_path / name / "src/train.py").write_text("open('ready', 'w').close()\nimport time\ntime.sleep(600)")
+            pids.add(
+                str(stack.enter_context(apart([sys.executable, "src/train.py", "--alike"], ready.parent, ready)).pid)
+            )
+        small = stack.enter_context(SmallWorkload(tmp_path / "work load"))
+        block = small.block(training_pattern=r"src/train\.py --alike$")
+        told = [line for line in status(block, LinuxHost(root=block.root)) if line.startswith("suspect ")]
+        with case_of(block, dry_run=True) as context:
+            seen: Containment = made(prove_contained.fn(context))
+            rows = [row["on"] + row["why"] for row in plan(context.log.entries()) if row["act"] == "would name"]
+    for lines in (told, seen.alive, [note for note in seen.notes if "is a suspect" in note], rows):
+        assert len(lines) == 1
+        assert "; and 2 more like it" in lines[0]
+        assert pids <= set(re.findall(r"\d+", lines[0]))
 
 
 def test_status_names_suspects(small: SmallWorkload, renamed: set[int]) -> None:

@@ -312,6 +312,20 @@ def test_where_no_training_runs_or_lies_the_pattern_matches_nobodys(
         assert workload_given(tmp_path / "w.toml")[1].training_pattern == fields["training_pattern"]
 
 
+def test_what_would_not_be_taken_is_counted_with_the_command_that_lists_it(
+    house: SmallWorkload, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (house.root / "data").mkdir()
+    for name in ("data/train.csv", "data/test.csv", ".env"):
+        (house.root / name).write_text("1,2\n")
+    path = tmp_path / "w.toml"
+    assert init(house.root, "--output", path) == 0
+    (line,) = [line for line in capfd.readouterr().out.splitlines() if "not taken: " in line]
+    assert re.search(r"in \d+ places \d+ files of [\d,]+ bytes, which nothing here names", line)
+    assert line.endswith(f" plan {path}")
+    assert line.strip() in path.read_text()
+
+
 def test_the_file_is_for_our_account_alone(house: SmallWorkload, tmp_path: Path) -> None:
     assert init(house.root, "--output", tmp_path / "w.toml") == 0
     assert stat.S_IMODE((tmp_path / "w.toml").stat().st_mode) == 0o600

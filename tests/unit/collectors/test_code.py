@@ -91,6 +91,26 @@ def test_no_secret_goes_along_though_nobody_asked_for_the_file(context: RunConte
     assert rows[".env"].startswith("withheld unread")
 
 
+def test_a_named_folder_that_is_a_link_is_told_by_its_own_collector_alone(root: Path) -> None:
+    """One into the root was taken, and called not taken; one out of it was lost with its reason, and told twice."""
+    (root / "inside").symlink_to("src")
+    (root / "outside").symlink_to("/etc")
+    (root / "other").symlink_to("/etc")
+    globs = {**GLOBS, "folders": ["models", "inside", "outside"]}
+    names = {os.fsdecode(each.name) for each in RootWalk(os.fsencode(root), globs).walk().remainders}
+    assert {"inside", "outside", "other"} & names == {"other"}
+    with SmallWorkload(root) as small, case_of(small.block(**globs)) as context:
+        found: Evidence = made(collect.fn(context, "folders"))
+    assert [file.path for file in found.files if file.path.startswith(("inside/", "outside/"))] == [
+        "inside/__pycache__/features.pyc",
+        "inside/features.py",
+        "inside/train.py",
+    ]
+    (loss,) = [each for each in found.losses if each.source == "outside"]
+    assert (loss.outcome, found.lost) == (Outcome.DENIED, True)
+    assert loss.reason == "a folder that is a link leading out of the workload, to /etc"
+
+
 def test_whole_folders_are_counted_and_what_is_usual_comes_last_in_the_line(root: Path) -> None:
     walk = walked(root)
     remainders = remainders_of(walk)

@@ -1,5 +1,6 @@
 """Which changes contradict that everything was stopped: one table."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -84,6 +85,15 @@ def test_the_lines_name_file_time_and_process_and_are_few() -> None:
     )
     assert made.contradictions[3:] == ("6 more changes after everything was stopped",)
     assert "a process that is not known" in judged(by()).contradictions[0]
+
+
+def test_of_what_one_parent_started_the_first_is_named_and_others_are_not_hidden_by_it() -> None:
+    loop = "started by process 7 (sh loop.sh), which lives"
+    children = [replace(by(process(n), file=f"models/{n}"), source=loop) for n in range(10, 30)]
+    found = judged().contradictions, replace(judged(), broken=(by(), *children, by(EDITOR, at=SOON))).contradictions
+    assert found[0] == ()
+    assert found[1][0].endswith(f"after everything was stopped; {loop}")
+    assert [line[:8] for line in found[1]] == ["models/1", "models/m", "models/m", "19 more "]
 
 
 def test_below_is_by_whole_names() -> None:

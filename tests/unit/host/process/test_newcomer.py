@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 
 from tasks.custody.containment.identity import Identity
-from tasks.host.process.newcomer import Newcomer, classify_newcomer, in_hand
+from tasks.host.process.newcomer import Newcomer, classify_newcomer, in_hand, living_source
 from tasks.host.process.process import Process
 
 TAKEN_IN, TOLD, LEFT_ALONE = Newcomer.TAKEN_IN, Newcomer.TOLD, Newcomer.LEFT_ALONE
 SERVICE, LOGIN = "0::/system.slice/training.service", "0::/user.slice/user-1000.slice/session-2.scope"
 NEW = Identity(50, 500)
+SUPERVISED = "started by process 30 (supervisord) of user 1000 in /srv, which lives 起動元は動作中: end it with kill 30"
 
 
 def process(pid: int, parent: int, program: str) -> Process:
@@ -65,6 +66,31 @@ def test_a_newcomer_is_taken_in_told_or_left_alone(  # noqa: PLR0913, PLR0917  t
 ) -> None:
     members = [NEW] if member else []
     assert classify_newcomer(snapshot, NEW, members, kin, protected_pids) is becomes, what
+
+
+@pytest.mark.parametrize(
+    ("parent", "named"),
+    [
+        (
+            30,
+            SUPERVISED,
+        ),
+        (
+            41,
+            SUPERVISED,
+        ),
+        (45, ""),
+        (1, ""),
+    ],
+    ids=["its parent lives", "its parent has ended too", "nobody is known", "init has adopted it"],
+)
+def test_what_has_started_one_that_has_ended_is_named_if_it_lives(parent: int, named: str) -> None:
+    snapshot = table(parent=1)
+    del snapshot[50]
+    snapshot[30] = replace(snapshot[30], user=1000, cwd="/srv")
+    snapshot[41] = process(41, 1, "another")  # has the pid of what ended
+    ended = {50: process(50, parent, "python3"), 41: replace(process(41, 30, "sh"), identity=Identity(41, 5))}
+    assert living_source(snapshot, ended, 50) == named
 
 
 def at_a_look(**states: str) -> dict[int, Process]:
