@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.at_the_front import at_the_front
+from flows.command.freeze_before_import import freeze_before_import
 from tasks.cli.uncordon import let_go
 from tasks.containment.freeze import freeze
 from tasks.containment.thaw import thaw
@@ -51,7 +51,7 @@ def test_a_run_by_hand_pauses_them_at_once_and_lets_go_if_it_is_cancelled(
     id_ = containers.run(COUNTER)
 
     def cancelled() -> None:
-        with at_the_front((str(file), "", None)):
+        with freeze_before_import((str(file), "", None)):
             assert containers.state(id_) == "paused"
             raise KeyboardInterrupt
 
