@@ -1,5 +1,6 @@
 """Which model a container served is what it was started with, by the paths inside it."""
 
+import shlex
 from datetime import UTC, datetime
 
 import pytest
@@ -20,6 +21,10 @@ INSIDE, OUTSIDE, OTHER = "/app/models/model_a.joblib", "models/model_a.joblib", 
         ("MODEL_PATH=/app/models/model_a.joblib", {INSIDE: "a", OUTSIDE: "another", OTHER: "b"}, (INSIDE,)),
         ("MODEL_PATH=models/model_a.joblib", {INSIDE: "a", OUTSIDE: "another", OTHER: "b"}, (INSIDE,)),
         ("MODEL_PATH=/app/models/model_a.joblib", {OUTSIDE: "mounted"}, (OUTSIDE,)),
+        ("MODEL_FILE=model_a.joblib", {INSIDE: "a", OTHER: "b"}, (INSIDE,)),
+        ("--model models/model_a.joblib", {INSIDE: "a", OTHER: "b"}, (INSIDE,)),
+        ("--model=models/model_a.joblib", {OUTSIDE: "mounted"}, (OUTSIDE,)),
+        ("sh -c 'exec serve models/model_a.joblib'", {INSIDE: "a", OTHER: "b"}, (INSIDE,)),
         ("LANG=C", {INSIDE: "a"}, ()),
     ],
 )
@@ -28,10 +33,11 @@ def test_a_container_is_asked_for_what_it_names_inside(
 ) -> None:
     identity = ContainerIdentity("0" * 64, "then")
     was = FrozenContainer(identity, "api", "i", "no", auto_remove=False, why="", seen_at=NOW, paused_at=NOW)
+    is_variable = words.partition("=")[0].replace("_", "").isupper()
     about = {
         "Path": "uvicorn",
-        "Args": ["api.app:app"],
-        "Config": {"Env": ["PATH=/usr/bin", words], "WorkingDir": "/app"},
+        "Args": ["api.app:app", *([] if is_variable else shlex.split(words))],
+        "Config": {"Env": ["PATH=/usr/bin", *([words] if is_variable else [])], "WorkingDir": "/app"},
         "HostConfig": {"NetworkMode": "host"},
     }
     for module in ("containment.containers", "evidence.model_served"):
