@@ -20,7 +20,7 @@ COPY tasks tasks
 COPY flows flows
 RUN echo /opt/evacuation >"$(/opt/venv/bin/python -c 'import site; print(site.getsitepackages()[0])')/evacuation.pth" \
     && /opt/venv/bin/python -m compileall -q blocks tasks flows
-RUN printf '#!/opt/venv/bin/python\nfrom flows.cli import main\n\nmain()\n' >/opt/venv/bin/evacuation \
+RUN printf '#!/opt/venv/bin/python\nfrom flows.start import main\n\nmain()\n' >/opt/venv/bin/evacuation \
     && chmod +x /opt/venv/bin/evacuation
 # what an installation would leave: Prefect finds the worker's type by it
 RUN mkdir evacuation.dist-info \

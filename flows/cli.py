@@ -33,8 +33,10 @@ _NOBODY_READS: Final = 128 + signal.SIGPIPE
 _FREEZING_COMMANDS: Final = frozenset({"run", "plan", "recover"})
 
 
-def main() -> NoReturn:
+def main(early: Sequence[int] | None = None) -> NoReturn:
     """Run the command that was typed, and end this process with its exit code.
+
+    `early` are the signals that came during the first imports; None if they were not counted.
 
     Root's commands know the installed server and its password by the profile that `install` has written. Where no
     server is named, Prefect's client starts none: that would take half a minute, and outlive the command.
@@ -42,17 +44,22 @@ def main() -> NoReturn:
     os.environ[_TEMPORARY_SERVER] = "false"
     if os.access(PROFILE, os.R_OK):
         os.environ.setdefault("PREFECT_PROFILES_PATH", str(PROFILE))
+    code = INTERRUPTED
     try:
-        code = run(sys.argv[1:])
+        code = run(sys.argv[1:], early)
         sys.stdout.flush()
     except BrokenPipeError:  # as in `evacuation audit STORE | head`
         code = _NOBODY_READS
+    except KeyboardInterrupt:  # one more, while the first was answered or the result was printed
+        pass
     os._exit(code)  # Prefect would go on offering the run's events to the server, which has ended with the run
 
 
-def run(words: Sequence[str]) -> int:
+def run(words: Sequence[str], early: Sequence[int] | None = None) -> int:
     """Run one command; return its exit code. Nothing is touched if it cannot be parsed or is refused."""
     try:
+        if early is not None:
+            _interrupt_from_here(early)
         match list(words):
             case ["status", file] | ["status", file, "--json"] if not file.startswith("-"):
                 from tasks.cli.workloads import show_status
@@ -69,6 +76,14 @@ def run(words: Sequence[str]) -> int:
     except KeyboardInterrupt:
         stands = "`evacuation status` tells how the workload stands ワークロードの状態を確認"
         return _refuse(words, f"cancelled 中止: {stands}", stands, state="Cancelled", code=INTERRUPTED)
+
+
+def _interrupt_from_here(early: Sequence[int]) -> None:
+    """Raise KeyboardInterrupt for a signal that came during the first imports, and for each from now on."""
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if early:
+        raise KeyboardInterrupt
 
 
 def _refuse(words: Sequence[str], message: object, then: str, **how: Any) -> int:

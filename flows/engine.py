@@ -17,7 +17,7 @@ from tasks.prestart.join import join_early
 from tasks.prestart.journal import thaw_again
 from tasks.prestart.known_run import is_over, known_run
 from tasks.prestart.prefect_http import answers
-from tasks.system.cancellation import still_acts
+from tasks.system.cancellation import RunCancelled, still_acts
 from tasks.system.priority import take_priority
 
 PATIENCE: Final = {"PREFECT_CLIENT_MAX_RETRIES": "3", "PREFECT_API_REQUEST_TIMEOUT": "10"}
@@ -25,11 +25,11 @@ PATIENCE: Final = {"PREFECT_CLIENT_MAX_RETRIES": "3", "PREFECT_API_REQUEST_TIMEO
 
 
 class Brief(logging.Filter):
-    """Drop tracebacks of our own errors, whose messages say what a person needs."""
+    """Drop tracebacks of our own errors, whose messages say what a person needs, and of steps that were cancelled."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let the record through, without the traceback if the error is ours or missing."""
-        if record.exc_info and isinstance(record.exc_info[1], EvacuationError | None):
+        if record.exc_info and isinstance(record.exc_info[1], EvacuationError | RunCancelled | None):
             record.exc_info = None
         return True
 

@@ -23,6 +23,7 @@ from tasks.custody.incident.description import place
 from tasks.custody.incident.exit_codes import EXIT_CODES, NOT_AS_WANTED
 from tasks.custody.incident.timeline import FIGURES, requests, took
 from tasks.incident.layout import CUSTODY_LOG, closings
+from tasks.prestart.freeze import defer_signals
 from tasks.system.files.atomic_files import caught_lines
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def without_server(
     """Run the body, which may run flows, with the names and blocks that `given` returns."""
     for name, value in {**PATIENCE, **_SETTINGS}.items():
         os.environ.setdefault(name, value)
-    load()
+    with defer_signals():  # an import that is broken off leaves tracebacks of what it was in, and may go on without
+        load()
     names, known = load_blocks()
     with _serve_locally(known):
         return body(names, known)
@@ -159,19 +161,36 @@ def _homes_of(known: "LocalConfig", state: "State[Any]") -> list[Path]:
 
 def _figures(homes: Sequence[Path], state: "State[Any]") -> dict[str, Any]:
     """Return how long an incident took until this run's end, and by how many runs; each None without one."""
-    for home, closing in ((each, last) for each in homes for last in closings(each)[-1:]):
-        record = json.loads(closing.with_name(VERDICT).read_bytes())
-        if record["run"] == str(state.state_details.flow_run_id):
+    for home in homes:
+        record = _last_record(home)
+        if record.get("run") == str(state.state_details.flow_run_id):
             return {"runs": requests(caught_lines(home / CUSTODY_LOG)), **{name: record.get(name) for name in FIGURES}}
     return dict.fromkeys(("runs", *FIGURES))
 
 
+def _last_record(home: Path) -> dict[str, Any]:
+    """Return the facts of an incident's last closed record; empty without one."""
+    for closing in closings(home)[-1:]:
+        facts: dict[str, Any] = json.loads(closing.with_name(VERDICT).read_bytes())
+        return facts
+    return {}
+
+
 def _evidence_lines(known: "LocalConfig", homes: Sequence[Path]) -> list[str]:
-    """Return where the evidence of an incident lies, on this host and in the store."""
+    """Return where the evidence of an incident lies: on this host, and in the store as far as that was proven."""
     from blocks.store_fields import StoreFields
 
     store = StoreFields(**{name: known.store[name] for name in ("bucket", "prefix", "folder") if name in known.store})
-    return [f"evidence  {home} 証跡, and {store.place}/incidents/{home.name} 保全先" for home in homes]
+    places = [(home, f"{store.place}/incidents/{home.name}", _last_record(home).get("objects") or []) for home in homes]
+    return [f"evidence  {home} 証跡{describe_stored(place, objects)}" for home, place, objects in places]
+
+
+def describe_stored(place: str, objects: Sequence[Mapping[str, Any]]) -> str:
+    """Return how much of the evidence is proven to be at a place in the store, by its receipts."""
+    proven = sum(bool(each["proven"] or each["beside"]) for each in objects)
+    if not proven:
+        return f"; nothing of it is proven to be in {place} 保全先は未確認"
+    return f", and {place} 保全先{f' ({proven} of {len(objects)} objects proven)' * (proven < len(objects))}"
 
 
 def _dry_record(known: "LocalConfig", message: str) -> Path:

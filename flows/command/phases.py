@@ -9,6 +9,7 @@ from typing import Final
 from tasks.custody.errors import EvacuationError
 from tasks.custody.visible import say, visible
 from tasks.host.process.table import age_of, start_of
+from tasks.system.cancellation import RunCancelled
 
 _PHASES: Final = frozenset(
     {"cordon", "freeze", "stop", "prove_contained", "seal", "offload", "verify", "prove_still_contained", "promote"}
@@ -31,8 +32,8 @@ class Phases(logging.Handler):
 
 def _is_news(record: logging.LogRecord) -> bool:
     """Return whether a line of Prefect's log says more than the phases do."""
-    refused = record.exc_info and isinstance(record.exc_info[1], EvacuationError)
-    return record.levelno > logging.INFO and not refused and not record.getMessage().startswith(_ENDED)
+    is_known = record.exc_info and isinstance(record.exc_info[1], EvacuationError | RunCancelled)
+    return record.levelno > logging.INFO and not is_known and not record.getMessage().startswith(_ENDED)
 
 
 @contextmanager

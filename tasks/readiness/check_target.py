@@ -125,7 +125,7 @@ class CheckTarget:
         return next(each for each in (folder, *folder.parents) if each.is_dir())
 
     @cached_property
-    def unnamed(self) -> RootWalk:
+    def root_walk(self) -> RootWalk:
         """What of the root no pattern and no folder of the block names."""
         return survey(files_target(self.workload))
 
@@ -135,7 +135,7 @@ class CheckTarget:
         target = files_target(self.workload)
         estimates = [facts for each in discover().values() if (facts := estimate(each, target, self.evidence_place))]
         size, number = (sum(int(str(facts[name])) for facts in estimates) for name in ("needed", "files"))
-        return size + min(self.unnamed.size, COLLECTOR.limit), number + len(self.unnamed.names)
+        return size + min(self.root_walk.size, COLLECTOR.limit), number + len(self.root_walk.names)
 
     def fits(self, place: Path, reserve: int = 0) -> tuple[bool, str]:
         """Return whether the evidence has room on this disk, beside a reserve in bytes, and what was compared."""

@@ -176,7 +176,7 @@ def check_files(target: CheckTarget) -> Finding:
     if needed_names and not block.containers:
         cure = "correct the patterns, or name the collector in may_be_missing"
         return loss(f"patterns that match nothing: {summary}", "a needed collector finds nothing: Partial", cure)
-    line = in_a_line(target.unnamed.remainders)
+    line = in_a_line(target.root_walk.remainders)
     return sound("; ".join(filter(None, (f"{len(names)} files; patterns that match nothing: {summary}", line))))
 
 

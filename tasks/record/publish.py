@@ -196,7 +196,7 @@ def _describe_loss(context: RunContext, reason: str, cordon: Cordon | None) -> s
 def _end_cancelled(context: RunContext, verdict: Verdict, loss: str = "") -> State[Any]:
     """Build the state of a cancelled run. A run that was cancelled during its record has done everything else."""
     summary = context.cancelled.summary or "its record is on this host only"
-    ja = "・".join(STANDS[each] for each in (summary, *summary.split(", ")) if each in STANDS)
+    ja = "・".join(STANDS[each] for each in dict.fromkeys((summary, *summary.split(", "))) if each in STANDS)
     message = f"{context.incident.id}: cancelled: {summary} 中止 {ja}. {_before_next(_in_both(verdict), loss)}"
     logger.warning("%s", message)
     context.state.ended.write({"record": context.run.number, "end": f"cancelled: {summary}"})

@@ -3,6 +3,8 @@
 import asyncio
 import os
 import random
+import sys
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -19,6 +21,7 @@ from anyio.abc import TaskStatus
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.responses import WorkerFlowRunResponse
 from prefect.exceptions import ObjectNotFound
+from prefect.logging import get_logger
 from prefect.settings import PREFECT_API_URL, PREFECT_WORKER_QUERY_SECONDS, get_current_settings, temporary_settings
 from prefect.types._datetime import now
 from prefect.workers.base import BaseWorkerResult
@@ -28,8 +31,9 @@ from tasks.custody.fleet.frame import resource_of
 from tasks.prefect_side.clock import ServerClock
 from tasks.prestart.freeze import FLOW
 from tasks.prestart.hand_over import VARIABLE
+from tasks.prestart.prefect_http import answers
 from tasks.system.installation import FLEET_KEY, FLEET_SIGNERS, WORKER_VERSION, fingerprint
-from tasks.worker.early import Prepared, prepared_for
+from tasks.worker.early import Prepared, environment_of_worker, prepared_for
 from tasks.worker.frames import Frames
 from tasks.worker.hints import Hints
 from tasks.worker.known_runs import OwnRunConfiguration
@@ -38,6 +42,8 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
 
     from tasks.fleet.frame import PreparedFrame
+
+logger = get_logger(__name__)
 
 TYPE: Final = "evacuation"
 _FLEET: Final = "fleet"
@@ -50,6 +56,7 @@ _SLOW_SECONDS: Final = 0.5
 _SPARED_SECONDS: Final = 5.0
 _SPACING_SECONDS: Final = 0.2
 _AGAIN_SECONDS: Final = 2.0
+_CLOSE_SECONDS: Final = 2.0
 _PUT: Final = timedelta(seconds=5)
 """A smaller correction of the server's clock needs no second request: runs are asked for some seconds ahead."""
 _TRIES: Final = 2
@@ -68,6 +75,18 @@ class _Started:
             self.prepared.has_process = True
         if self.status:
             self.status.started(value)
+
+
+def _leave_dead_server() -> None:
+    """End this process, which was told to end, if its server is gone: Prefect would offer it the last events for long.
+
+    Each event is offered eleven times, and each time a connection is tried eleven times. A worker that is not all of
+    its process leaves the process alone.
+    """
+    if threading.current_thread() is threading.main_thread() and not answers(environment_of_worker()):
+        logger.warning("The Prefect server does not answer: what it did not hear of this worker is lost to it")
+        sys.stdout.flush()
+        os._exit(0)
 
 
 class EvacuationWorker(ProcessWorker):
@@ -122,7 +141,11 @@ class EvacuationWorker(ProcessWorker):
         self._chosen = "query_seconds" in get_current_settings().worker.model_fields_set
         often: AbstractContextManager[object] = temporary_settings({PREFECT_WORKER_QUERY_SECONDS: _SECONDS})
         with nullcontext() if self._chosen else often:
-            await super().start(*args, **kwargs)
+            try:
+                await super().start(*args, **kwargs)
+            except asyncio.CancelledError:
+                _leave_dead_server()
+                raise
 
     async def _initialize_after_sync(self) -> None:
         await super()._initialize_after_sync()
@@ -133,10 +156,11 @@ class EvacuationWorker(ProcessWorker):
             self._following = [asyncio.create_task(each) for each in beside]
 
     async def teardown(self, *exc_info: Any) -> None:
-        """Stop listening."""
+        """Stop listening. A server that hangs does not answer that either."""
         for task in self._following:
             task.cancel()
-        await asyncio.gather(*self._following, return_exceptions=True)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*self._following, return_exceptions=True), _CLOSE_SECONDS)
         await super().teardown(*exc_info)
 
     async def _resources(self) -> Sequence[str]:

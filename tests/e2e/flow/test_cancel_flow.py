@@ -142,5 +142,6 @@ def test_while_a_store_hangs_it_is_contained_and_not_stored_and_a_second_signal_
     assert by_hand.run.returncode == 6, told
     assert seconds < SOON
     assert f"Cancelled: {by_hand.home.name}: cancelled: contained, not stored" in told
+    assert f"; nothing of it is proven to be in s3://evidence/incidents/{by_hand.home.name}" in told
     assert by_hand.verdict == "UNVERIFIED"
     assert not owner(by_hand.block.evidence)

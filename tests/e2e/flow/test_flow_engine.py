@@ -15,6 +15,7 @@ from flows.engine import Brief
 from flows.worker import await_server, command
 from tasks.custody.errors import Denied, Refused
 from tasks.host.rights import effective_capabilities
+from tasks.system.cancellation import RunCancelled
 from tasks.system.priority import NICE, OOM
 from tests.support.workloads import free_port
 
@@ -167,6 +168,7 @@ def test_a_worker_leaves_other_trouble_with_its_server_to_prefect(address: str) 
     [
         (Refused("a", "b", "Do."), True),
         (Denied("a", "b", "Nothing.", "Do."), True),
+        (RunCancelled("not begun"), True),
         (None, True),
         (KeyError("a fault"), False),
     ],

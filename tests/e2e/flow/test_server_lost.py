@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -16,6 +17,7 @@ from blocks.store import EvidenceStore
 from flows.engine import PATIENCE
 from tasks.audit.verify import verify_incident
 from tasks.custody.audit.signers import read_signers
+from tasks.drill.parts import Worker
 from tasks.host.host import LinuxHost
 from tasks.incident.layout import CORDON
 from tasks.prefect_side.own_server import PrefectServer
@@ -25,6 +27,7 @@ from tests.support.scenes import Scene
 from tests.support.workloads import SmallWorkload, wait_until
 
 RECORD_SECONDS = 60.0
+WORKER_SECONDS = 8.0
 END_SECONDS = 120.0
 """Measured: 2 s, and 37 s with the engine's own patience. Before, the run stood for minutes and left no record."""
 
@@ -67,6 +70,21 @@ def test_killed_after_the_freeze(
     assert small.living() == []
     found = verify_incident(scene.store, scene.home.name, read_signers(signing_key.allowed_signers), deep=True)
     assert found.is_complete, found.findings
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.soak)])
+def test_a_worker_that_is_told_to_end_does_not_wait_for_a_server_that_is_gone_or_hangs(
+    server: PrefectServer, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Prefect offers it the last events many times, and waits for its answer to the end of the event stream."""
+    with Worker(tmp_path / "worker", server, "lost") as worker:
+        (process,) = psutil.Process(worker.pid).children()
+        os.killpg(server.pid, number)
+        wait_until(lambda: not answers(server.env), what="the server's end")
+        process.terminate()
+        psutil.wait_procs([process], WORKER_SECONDS)
+        assert not process.is_running()
+    assert "what it did not hear of this worker is lost to it" in worker.log.read_text()
 
 
 def test_the_worker_may_say_how_long_a_server_is_waited_for() -> None:

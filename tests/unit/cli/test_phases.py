@@ -10,6 +10,7 @@ import pytest
 
 from flows.command.phases import phases
 from tasks.custody.errors import Refused
+from tasks.system.cancellation import RunCancelled
 
 STEPS = logging.getLogger("tasks.runtime.step")
 
@@ -40,6 +41,7 @@ def test_prefects_lines_on_steps_are_left_out_and_its_warnings_stay(name: str, m
         logger.info("Beginning flow run 'evacuate lab'")
         logger.error("Finished in state %s", "Failed('not contained')")
         logger.error("Encountered exception during execution", exc_info=Refused("a", "b", "c"))
+        logger.error("Task run failed", exc_info=RunCancelled("not begun: the run was cancelled"))
         logger.warning("the disk is slow")
         logger.error("a bug", exc_info=ValueError())
     assert told == ["the disk is slow", "a bug"]
