@@ -17,8 +17,9 @@ _CHECK: Final = "check_"
 
 
 def _checks_in(module: ModuleType) -> list[Check]:
-    """Return the functions of a module whose names begin with `check_`, in the order in which they stand there."""
-    return [each for name, each in vars(module).items() if name.startswith(_CHECK) and callable(each)]
+    """Return a module's own functions whose names begin with `check_`, in the order in which they stand there."""
+    own = (each for each in vars(module).values() if getattr(each, "__module__", "") == module.__name__)
+    return [each for each in own if each.__name__.startswith(_CHECK)]
 
 
 _MODULES: Final = {"host": host, "workload": workload, "store": store, "prefect": server, "people": people}
