@@ -93,22 +93,18 @@ def has_content(place: str, key: str, found: StoredObject | None, sha256: str, p
 
 
 def _digest_of(found: StoredObject) -> str:
-    if found.sha256:
-        return f"sha256 {found.sha256}"
-    return (
-        f"the composite sha256 {found.composite} of its parts" if found.composite else "a sha256 that it doesn't tell"
-    )
+    if found.composite and not found.sha256:
+        return f"the composite sha256 {found.composite} of its parts"
+    return f"sha256 {found.sha256}" if found.sha256 else "a sha256 that it doesn't tell"
 
 
 def build_vanished_error(place: str, key: str) -> StoreError:
     """Return the error for a store that refused to create an existing key, and then has no such object."""
-    return TransientStoreError(
-        f"{key} in {place}, which the store said exists", "no such object", "Nothing was stored.", "Try again."
-    )
+    expected = f"{key} in {place}, which the store said exists"
+    return TransientStoreError(expected, "no such object", "Nothing was stored.", "Try again.")
 
 
 def absent(place: str, key: str) -> StoreError:
     """Return the error for reading an object that does not exist."""
-    return PermanentStoreError(
-        f"an object {key} in {place}", "none", "Nothing was read.", "List the place, and check the incident id."
-    )
+    cure = "List the place, and check the incident id."
+    return PermanentStoreError(f"an object {key} in {place}", "none", "Nothing was read.", cure)

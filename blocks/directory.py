@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import file_digest
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import IO, Final
 
 from blocks.contract import absent, has_content, open_source, require_digest, require_key, require_removable
-from blocks.port import CANARIES, PIECE, StoredObject, ignore_progress
-from tasks.custody.errors import PermanentStoreError, StoreError, TransientStoreError
+from blocks.port import CANARIES, PIECE, StoredObject, Tell, ignore_progress
+from tasks.custody.errors import PermanentStoreError, TransientStoreError
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.promises import KEPT, Promises
@@ -65,12 +65,7 @@ class DirectoryStore:
         return self.head(key)
 
     def create(
-        self,
-        key: str,
-        source: Path | bytes,
-        sha256: str,
-        parts: Parts | None = None,
-        tell: Callable[[int], object] = ignore_progress,
+        self, key: str, source: Path | bytes, sha256: str, parts: Parts | None = None, tell: Tell = ignore_progress
     ) -> None:
         """Write a temporary file, compare its digest, flush it to disk, then hard-link it: atomic, never overwrites."""
         del parts, tell
@@ -204,14 +199,10 @@ class DirectoryStore:
         try:
             yield
         except OSError as error:
-            raise self._explain(key, error) from error
-
-    def _explain(self, key: str, error: OSError) -> StoreError:
-        kind = TransientStoreError if error.errno in _TRANSIENT else PermanentStoreError
-        remedy = _REMEDIES.get(error.errno or 0, "Check the disk, and the kernel log for its errors.")
-        return kind(
-            f"{key} to be written or read in {self.place}", error.strerror or str(error), "It is not stored.", remedy
-        )
+            kind = TransientStoreError if error.errno in _TRANSIENT else PermanentStoreError
+            remedy = _REMEDIES.get(error.errno or 0, "Check the disk, and the kernel log for its errors.")
+            expected = f"{key} to be written or read in {self.place}"
+            raise kind(expected, error.strerror or str(error), "It is not stored.", remedy) from error
 
 
 def _describe_file(key: str, found: os.stat_result) -> StoredObject:

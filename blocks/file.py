@@ -39,11 +39,8 @@ def load(path: Path) -> "list[tuple[str, Block]]":
     """Return every block of a file, validated for saving. Raises Refused, or ValueError if an API has two ports."""
     from blocks.workload import Workload
 
-    result = [
-        (name, _block(kind, name, fields))
-        for kind, named in read_tables(path).items()
-        for name, fields in named.items()
-    ]
+    tables = read_tables(path).items()
+    result = [(name, _block(kind, name, fields)) for kind, named in tables for name, fields in named.items()]
     for _, block in result:
         if isinstance(block, Workload):
             block.require_one_port()
@@ -146,10 +143,9 @@ def store_given(path: Path, name: str = "") -> tuple[str, dict[str, Any]]:
     tables = [fields[field] for field in _SAVED if isinstance(fields.get(field), dict)]
     if not all(_HARMLESS.issuperset(each) for each in tables) and path.stat().st_mode & _OTHERS:
         logger.warning("%s holds secrets, and others may read it: chmod 600", path)
-    _validate(
-        EvidenceStore, "store", called, {field: fields[field] for field in fields.keys() - set(_saved_in(fields))}
-    )
-    return called, {**fields, **{field: _fields_or(each) for field, each in _saved_in(fields).items()}}
+    saved = _saved_in(fields)
+    _validate(EvidenceStore, "store", called, {field: fields[field] for field in fields.keys() - saved.keys()})
+    return called, {**fields, **{field: _fields_or(each) for field, each in saved.items()}}
 
 
 def _saved_in(fields: dict[str, Any]) -> dict[str, str]:

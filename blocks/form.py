@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import ValidationError
+from pydantic import HttpUrl, ValidationError
 
 from tasks.custody.incident.description import EMPTY
 
@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from prefect.blocks.core import Block as _Block
 else:
     _Block = object
+
+
+def logo(emoji: str) -> HttpUrl:
+    """Return the address of an emoji, by its code point, as the UI shows it beside a block."""
+    return HttpUrl(f"https://cdn.jsdelivr.net/gh/jdecked/twemoji@15.1.0/assets/svg/{emoji}.svg")
 
 
 class FormMade(_Block):

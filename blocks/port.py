@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.store.promises import Promises
@@ -42,6 +42,10 @@ class StoredObject:
         return self.sha256 or (sha256 if self.agrees(sha256, parts) else None)
 
 
+Tell: TypeAlias = Callable[[int], object]
+"""Is called with the number of bytes of each part that was sent."""
+
+
 def ignore_progress(size: int) -> None:
     """Ignore a progress report: the default of `tell`."""
 
@@ -63,12 +67,7 @@ class Store(Protocol):
         """Return what this store was seen to guarantee. Tried once, on canary objects, before anything is created."""
 
     def create(
-        self,
-        key: str,
-        source: Path | bytes,
-        sha256: str,
-        parts: Parts | None = None,
-        tell: Callable[[int], object] = ignore_progress,
+        self, key: str, source: Path | bytes, sha256: str, parts: Parts | None = None, tell: Tell = ignore_progress
     ) -> None:
         """Create an object. The store checks the digest while it receives the content.
 

@@ -1,6 +1,5 @@
 """Stand in for the store in a dry run: read the real one, and record what would be sent."""
 
-from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,9 @@ from tasks.custody.incident.log import CustodyLog
 from tasks.custody.store.retention import NOTHING, Retention
 
 if TYPE_CHECKING:
-    from blocks.port import Store, StoredObject
+    from collections.abc import Iterator, Sequence
+
+    from blocks.port import Store, StoredObject, Tell
     from tasks.custody.store.promises import Promises
 
 
@@ -37,12 +38,7 @@ class RehearsalStore:
         return self._store.promises()
 
     def create(
-        self,
-        key: str,
-        source: Path | bytes,
-        sha256: str,
-        parts: Parts | None = None,
-        tell: Callable[[int], object] = str,
+        self, key: str, source: Path | bytes, sha256: str, parts: Parts | None = None, tell: "Tell" = str
     ) -> None:
         """Record the object; a conflict with an object that exists is raised as in a real run."""
         del tell

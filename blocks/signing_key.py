@@ -10,9 +10,10 @@ from typing import ClassVar, Final, Self
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from prefect.blocks.core import Block
-from pydantic import ConfigDict, Field, HttpUrl, PrivateAttr, SecretStr, field_validator, model_validator
+from pydantic import ConfigDict, HttpUrl, PrivateAttr, SecretStr, field_validator, model_validator
 
-from blocks.form import FormMade
+from blocks.described import Described, wrong_value
+from blocks.form import FormMade, logo
 from blocks.quick_save import QuickSave
 from blocks.secret_file import read_secret
 from blocks.workload_fields import AbsolutePath
@@ -26,7 +27,7 @@ _RSA_BITS: Final = 2048
 _MAKE: Final = "Make one with ssh-keygen -t ed25519"
 
 
-class SigningKey(QuickSave, FormMade, Block):
+class SigningKey(QuickSave, FormMade, Described, Block):
     """A private key of OpenSSH, and the name that it signs by."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
@@ -34,26 +35,22 @@ class SigningKey(QuickSave, FormMade, Block):
     _block_type_name: ClassVar[str] = "Signing Key"
     _block_type_slug: ClassVar[str] = "signing-key"
     _description: ClassVar[str] = "Signs manifests and closings, so that ssh-keygen -Y verify proves who made them."
-    _logo_url: ClassVar[HttpUrl | None] = HttpUrl(
-        "https://cdn.jsdelivr.net/gh/jdecked/twemoji@15.1.0/assets/svg/1f58b.svg"
-    )
+    _logo_url: ClassVar[HttpUrl | None] = logo("1f58b")
     _code_example: ClassVar[str] = (
         "from blocks import SigningKey\n\n"
         "# ssh-keygen -t ed25519 -f /etc/evacuation/signing.key\n"
         'SigningKey(key_file="/etc/evacuation/signing.key", identity="evacuation@gpu1").save("evacuation")'
     )
 
-    key_file: AbsolutePath | None = Field(
-        default=None,
-        description="Where the worker's host has the private key, as ssh-keygen writes it: Ed25519, ECDSA, or RSA. "
-        "The file is root's or the worker's, mode 0600.",
-    )
-    private_key: SecretStr = Field(
-        default=SecretStr(""),
-        description="The key itself, for drills: whoever reads this block can sign with it.",
-    )
-    passphrase: SecretStr | None = Field(default=None, description="The passphrase of the key, if it has one.")
-    identity: str = Field(description="Whom the key stands for in an allowed_signers file, as in evacuation@gpu1.")
+    key_file: AbsolutePath | None = None
+    """Where the worker's host has the private key, as ssh-keygen writes it: Ed25519, ECDSA, or RSA. The file is root's
+    or the worker's, mode 0600."""
+    private_key: SecretStr = SecretStr("")
+    """The key itself, for drills: whoever reads this block can sign with it."""
+    passphrase: SecretStr | None = None
+    """The passphrase of the key, if it has one."""
+    identity: str
+    """Whom the key stands for in an allowed_signers file, as in evacuation@gpu1."""
 
     _key: PrivateKey = PrivateAttr()
 
@@ -61,17 +58,15 @@ class SigningKey(QuickSave, FormMade, Block):
     @classmethod
     def _plain_identity(cls, identity: str) -> str:
         if not _IDENTITY.fullmatch(identity):
-            raise ValueError(
-                "expected an identity without spaces, commas and wildcards; got another text. Nothing was saved. "
-                "Write it like evacuation@gpu1"
-            )
+            expected = "an identity without spaces, commas and wildcards"
+            raise wrong_value(expected, "another text", "Write it like evacuation@gpu1")
         return identity
 
     @model_validator(mode="after")
     def _opens(self) -> Self:
         """Decode a key of the block now; one in a file once it is used, as only its own host has that."""
         if bool(self.private_key) == bool(self.key_file):
-            raise _wrong("key_file or private_key", "both" if self.key_file else "neither", "Give key_file")
+            raise wrong_value("key_file or private_key", "both" if self.key_file else "neither", "Give key_file")
         if self.private_key:
             self.open()
         return self
@@ -113,37 +108,31 @@ def _read(path: Path) -> str:
     try:
         return read_secret(path)
     except OSError as error:
+        expected = f"the key file {path}, root's or this account's, mode 0600"
         cure = f"Put it there: chown root {path}; chmod 600 {path}"
-        raise _wrong(
-            f"the key file {path}, root's or this account's, mode 0600", error.strerror or "none", cure
-        ) from error
+        raise wrong_value(expected, error.strerror or "none", cure) from error
 
 
 def _decode(text: str, passphrase: str) -> PrivateKey:
     """Decode a private key. Raises ValueError with a message that contains no part of the key."""
     if _PUBLIC.match(text.strip()):
-        raise _wrong("a private key", "a public one", "Give the file without .pub")
+        raise wrong_value("a private key", "a public one", "Give the file without .pub")
     if _PEM.search(text):
-        raise _wrong(
-            "a key in OpenSSH's own format", "one in PEM format", "Convert a copy of it: ssh-keygen -p -f FILE"
-        )
+        cure = "Convert a copy of it: ssh-keygen -p -f FILE"
+        raise wrong_value("a key in OpenSSH's own format", "one in PEM format", cure)
     try:
         key = load_ssh_private_key(text.encode(), passphrase.encode() or None)
     except TypeError:
         got = "one for a key that has none" if passphrase else "none for a key that has one"
-        raise _wrong("the passphrase of the key", got, "Correct passphrase") from None
+        raise wrong_value("the passphrase of the key", got, "Correct passphrase") from None
     except UnsupportedAlgorithm:
-        raise _wrong("a key of Ed25519, ECDSA or RSA", "one of another kind, as of a token", _MAKE) from None
+        raise wrong_value("a key of Ed25519, ECDSA or RSA", "one of another kind, as of a token", _MAKE) from None
     except (ValueError, InvalidTag):
         if passphrase:
-            raise _wrong("a key and its passphrase", "two that do not fit", "Correct passphrase") from None
-        raise _wrong("a whole private key of OpenSSH", "another text", _MAKE) from None
+            raise wrong_value("a key and its passphrase", "two that do not fit", "Correct passphrase") from None
+        raise wrong_value("a whole private key of OpenSSH", "another text", _MAKE) from None
     if not isinstance(key, PrivateKey):
-        raise _wrong("a key of Ed25519, ECDSA or RSA", "one of another kind", _MAKE)
+        raise wrong_value("a key of Ed25519, ECDSA or RSA", "one of another kind", _MAKE)
     if public_key(key).line.startswith("ssh-rsa") and key.key_size < _RSA_BITS:  # type: ignore[union-attr]
-        raise _wrong(f"an RSA key of {_RSA_BITS} bits at least", "a shorter one", _MAKE)
+        raise wrong_value(f"an RSA key of {_RSA_BITS} bits at least", "a shorter one", _MAKE)
     return key
-
-
-def _wrong(expected: str, got: str, remedy: str) -> ValueError:
-    return ValueError(f"expected {expected}; got {got}. Nothing was saved. {remedy}")

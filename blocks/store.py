@@ -7,7 +7,8 @@ from prefect.blocks.core import Block
 from prefect_aws import AwsCredentials, MinIOCredentials
 from pydantic import Field, HttpUrl, ValidationError, field_validator
 
-from blocks.form import FormMade
+from blocks.described import wrong_value
+from blocks.form import FormMade, logo
 from blocks.quick_save import QuickSave
 from blocks.signing_key import SigningKey
 from blocks.store_fields import StoreFields
@@ -24,42 +25,33 @@ class EvidenceStore(QuickSave, FormMade, Block, StoreFields):
     _block_type_name: ClassVar[str] = "Evidence Store"
     _block_type_slug: ClassVar[str] = "evidence-store"
     _description: ClassVar[str] = "Where evidence is kept: a bucket that speaks S3, or a folder on another disk."
-    _logo_url: ClassVar[HttpUrl | None] = HttpUrl(
-        "https://cdn.jsdelivr.net/gh/jdecked/twemoji@15.1.0/assets/svg/1f5c4.svg"
-    )
+    _logo_url: ClassVar[HttpUrl | None] = logo("1f5c4")
     _code_example: ClassVar[str] = (
         "from blocks import EvidenceStore\nfrom prefect_aws import AwsCredentials\n\n"
         'keys = AwsCredentials.load("evacuation")\n'
         'EvidenceStore(bucket="s3://evidence/portfolio", region="ap-northeast-1", credentials=keys).save("evidence")'
     )
 
+    # AwsCredentials has no field that must be given: first, it would take MinIO's
     credentials: MinIOCredentials | AwsCredentials | None = Field(  # type: ignore[assignment]
-        default=None,
-        union_mode="left_to_right",  # AwsCredentials has no field that must be given: first, it would take MinIO's
-        json_schema_extra=_aws_first,
-        description="Whose credentials to use; the usual AWS chain of the worker's host if empty.",
+        default=None, union_mode="left_to_right", json_schema_extra=_aws_first
     )
+    """Whose credentials to use; the usual AWS chain of the worker's host if empty."""
     promoter: MinIOCredentials | AwsCredentials | None = Field(  # type: ignore[assignment]
-        default=None,
-        union_mode="left_to_right",
-        json_schema_extra=_aws_first,
-        description="Who changes latest/, where the credentials above may only create evidence (examples/policies). If "
-        "empty they change it too, as far as the store lets them; where it doesn't, that is reported as skipped.",
+        default=None, union_mode="left_to_right", json_schema_extra=_aws_first
     )
-    signing: SigningKey | None = Field(
-        default=None,
-        title="Signing",
-        description="Who signs manifests and closings; they are unsigned, and it is said, if empty.",
-    )
+    """Who changes latest/, where the credentials above may only create evidence (examples/policies). If empty they
+    change it too, as far as the store lets them; where it doesn't, that is reported as skipped."""
+    signing: SigningKey | None = Field(default=None, title="Signing")
+    """Who signs manifests and closings; they are unsigned, and it is said, if empty."""
 
     @field_validator("credentials", mode="before")
     @classmethod
     def _no_name(cls, value: Any) -> Any:
         if isinstance(value, str):
-            raise ValueError(  # noqa: TRY004  pydantic makes a message of this one
-                f"expected credentials; got {value[:80]!r}, the name of a block that no Prefect server was there to "
-                "give. Nothing was saved. Start it, or leave credentials out, for the usual AWS chain of this host"
-            )
+            got = f"{value[:80]!r}, the name of a block that no Prefect server was there to give"
+            cure = "Start it, or leave credentials out, for the usual AWS chain of this host"
+            raise wrong_value("credentials", got, cure)
         return value
 
 

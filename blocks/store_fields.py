@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import SplitResult, quote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from blocks.credentials import Credentials, Keys
+from blocks.described import Described, wrong_value
 from blocks.workload_fields import AbsolutePath
 from tasks.custody.store.latest import LatestPolicy
 from tasks.custody.store.retention import Lock, Retention
@@ -27,61 +28,44 @@ def _divide(value: Mapping[str, Any]) -> dict[str, Any]:
     bucket, _, inside = bucket.removeprefix("s3://").partition("/") if bucket.startswith("s3://") else (bucket, "", "")
     inside, prefix = inside.strip("/"), prefix.strip("/")
     if inside and prefix and inside != prefix:
-        raise ValueError(
-            f"expected one prefix; got {inside!r} in the bucket's URL and {prefix!r} beside it. Nothing was saved. "
-            "Give it in one place only"
-        )
+        got = f"{inside!r} in the bucket's URL and {prefix!r} beside it"
+        raise wrong_value("one prefix", got, "Give it in one place only")
     return dict(value) | {"bucket": bucket, "prefix": inside or prefix}
 
 
-class StoreFields(BaseModel):
+class StoreFields(Described):
     """Where evidence is kept: a bucket of S3 or of anything that speaks S3, or a folder on another disk."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
-    bucket: str | None = Field(
-        default=None, description="The bucket's name, or the runbook's s3://bucket/prefix. Empty if a folder is given."
-    )
-    prefix: str = Field(default="", description="Put before every key, without slashes at its ends.")
-    folder: AbsolutePath | None = Field(
-        default=None, description="An existing folder instead of a bucket, best on another disk than the workload's."
-    )
-    region: str | None = Field(
-        default=None,
-        pattern=r"^[a-z0-9-]+$",
-        description="The bucket's region; that of the credentials or the AWS configuration if empty.",
-    )
-    endpoint: str | None = Field(
-        default=None, description="URL of a store that is not AWS, as in https://minio.example:9000."
-    )
+    bucket: str | None = None
+    """The bucket's name, or the runbook's s3://bucket/prefix. Empty if a folder is given."""
+    prefix: str = ""
+    """Put before every key, without slashes at its ends."""
+    folder: AbsolutePath | None = None
+    """An existing folder instead of a bucket, best on another disk than the workload's."""
+    region: str | None = Field(default=None, pattern=r"^[a-z0-9-]+$")
+    """The bucket's region; that of the credentials or the AWS configuration if empty."""
+    endpoint: str | None = None
+    """URL of a store that is not AWS, as in https://minio.example:9000."""
     credentials: Keys | None = None
     promoter: Keys | None = None
-    lock: Lock = Field(
-        default="",
-        description="Object Lock for what an incident leaves in the bucket: governance can be lifted by whoever has "
-        "that right, compliance by nobody before its time, the account's owner included. No lock if empty.",
-    )
-    lock_days: int = Field(
-        default=0, ge=0, le=36_500, description="How many days a lock lasts, counted from when an object is stored."
-    )
-    legal_hold: bool = Field(
-        default=False, description="Whether what is stored is put under legal hold too, until somebody takes that off."
-    )
-    timestamp_url: str = Field(
-        default="",
-        description="URL of a time-stamp authority (RFC 3161) that vouches for when each record was closed, as in "
-        "https://tsa.example/tsr. It is asked once the record is stored, for 10 s at most. Nobody is asked if empty.",
-    )
-    allowed_signers: str = Field(
-        default="",
-        description="Lines of the allowed_signers file of those who audit (ssh-keygen(1)). `evacuation doctor` "
-        "compares the signing key with them; an audit is given its own.",
-    )
-    latest: LatestPolicy = Field(
-        default="guarded",
-        description="What latest/ gets of a verified incident: nothing (never), what is sound, with nothing deleted "
-        "(guarded), or the same and, once a person has approved it, what the workload no longer has goes (mirror).",
-    )
+    lock: Lock = ""
+    """Object Lock for what an incident leaves in the bucket: governance can be lifted by whoever has that right,
+    compliance by nobody before its time, the account's owner included. No lock if empty."""
+    lock_days: int = Field(default=0, ge=0, le=36_500)
+    """How many days a lock lasts, counted from when an object is stored."""
+    legal_hold: bool = False
+    """Whether what is stored is put under legal hold too, until somebody takes that off."""
+    timestamp_url: str = ""
+    """URL of a time-stamp authority (RFC 3161) that vouches for when each record was closed, as in
+    https://tsa.example/tsr. It is asked once the record is stored, for 10 s at most. Nobody is asked if empty."""
+    allowed_signers: str = ""
+    """Lines of the allowed_signers file of those who audit (ssh-keygen(1)). `evacuation doctor` compares the signing
+    key with them; an audit is given its own."""
+    latest: LatestPolicy = "guarded"
+    """What latest/ gets of a verified incident: nothing (never), what is sound, with nothing deleted (guarded), or the
+    same and, once a person has approved it, what the workload no longer has goes (mirror)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -92,20 +76,16 @@ class StoreFields(BaseModel):
     @classmethod
     def _bucket_name(cls, bucket: str | None) -> str | None:
         if bucket is not None and not _BUCKET.fullmatch(bucket):
-            raise ValueError(
-                "expected a bucket name of 3 to 63 lower case letters, digits, dots and dashes; "
-                f"got {bucket[:80]!r}. Nothing was saved. Give it as evidence or s3://evidence/prefix"
-            )
+            expected = "a bucket name of 3 to 63 lower case letters, digits, dots and dashes"
+            raise wrong_value(expected, repr(bucket[:80]), "Give it as evidence or s3://evidence/prefix")
         return bucket
 
     @field_validator("prefix")
     @classmethod
     def _plain_prefix(cls, prefix: str) -> str:
         if prefix and not all(_SEGMENT.fullmatch(segment) for segment in prefix.split("/")):
-            raise ValueError(
-                "expected a prefix of plain segments divided by single slashes; "
-                f"got {prefix[:80]!r}. Nothing was saved. Write it like team/portfolio"
-            )
+            expected = "a prefix of plain segments divided by single slashes"
+            raise wrong_value(expected, repr(prefix[:80]), "Write it like team/portfolio")
         return prefix
 
     @field_validator("endpoint")
@@ -116,10 +96,8 @@ class StoreFields(BaseModel):
         url = urlsplit(endpoint)
         if not _is_endpoint(url):
             got = "a URL with a user or password in it" if "@" in endpoint else repr(endpoint[:80])
-            raise ValueError(
-                f"expected an http or https URL of a host, without user, path or query; got {got}. "
-                "Nothing was saved. Write it like https://minio.example:9000"
-            )
+            expected = "an http or https URL of a host, without user, path or query"
+            raise wrong_value(expected, got, "Write it like https://minio.example:9000")
         return endpoint.rstrip("/")
 
     @field_validator("timestamp_url")
@@ -128,55 +106,41 @@ class StoreFields(BaseModel):
         url = urlsplit(address)
         if address and not _is_endpoint(url._replace(path="")):
             got = "one with a user or query in it" if {"@", "?"} & {*address} else repr(address[:80])
-            raise ValueError(
-                f"expected an http or https URL without user or query, as it becomes part of the evidence; got {got}. "
-                "Nothing was saved. Write it like https://tsa.example/tsr"
-            )
+            expected = "an http or https URL without user or query, as it becomes part of the evidence"
+            raise wrong_value(expected, got, "Write it like https://tsa.example/tsr")
         return address
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
         if (self.bucket is None) == (self.folder is None):
             got = "neither" if self.bucket is None else "both"
-            raise ValueError(
-                f"expected either a bucket or a folder; got {got}. Nothing was saved. "
-                "Give bucket= for S3, or folder= for another disk"
-            )
+            raise wrong_value("either a bucket or a folder", got, "Give bucket= for S3, or folder= for another disk")
         if self.folder and self.prefix:
-            raise ValueError(
-                f"expected no prefix beside a folder; got {self.prefix!r}. Nothing was saved. "
-                f"Give folder={str(self.folder / self.prefix)!r} if that is meant"
-            )
+            cure = f"Give folder={str(self.folder / self.prefix)!r} if that is meant"
+            raise wrong_value("no prefix beside a folder", repr(self.prefix), cure)
         return self
 
     @model_validator(mode="after")
     def _retention_that_can_be(self) -> Self:
         if bool(self.lock) != bool(self.lock_days):
             got = f"lock={self.lock!r} and lock_days={self.lock_days}"
-            raise ValueError(
-                f"expected a lock with its days, or neither; got {got}. Nothing was saved. "
-                "Give lock= governance or compliance, and lock_days= how long"
-            )
+            cure = "Give lock= governance or compliance, and lock_days= how long"
+            raise wrong_value("a lock with its days, or neither", got, cure)
         if self.folder and self.retention:
-            raise ValueError(
-                "expected retention of a bucket only; got a folder, where every writer may delete. "
-                "Nothing was saved. Take lock and legal_hold out, or give a bucket with Object Lock"
-            )
+            cure = "Take lock and legal_hold out, or give a bucket with Object Lock"
+            raise wrong_value("retention of a bucket only", "a folder, where every writer may delete", cure)
         return self
 
     @model_validator(mode="after")
     def _one_endpoint(self) -> Self:
         for credentials in (each for each in (self.credentials, self.promoter) if each):
             if getattr(credentials, "minio_root_user", None) and not self.endpoint:
-                raise ValueError(
-                    "expected an endpoint with MinIO credentials; got none. Nothing was saved. "
-                    "Give endpoint= the URL of the MinIO server"
-                )
+                cure = "Give endpoint= the URL of the MinIO server"
+                raise wrong_value("an endpoint with MinIO credentials", "none", cure)
             if credentials.aws_client_parameters.endpoint_url not in {None, self.endpoint}:
-                raise ValueError(
-                    "expected the endpoint in the store block; got another one in the credentials' client parameters. "
-                    "Nothing was saved. Give it as endpoint= here, and take it out there"
-                )
+                got = "another one in the credentials' client parameters"
+                cure = "Give it as endpoint= here, and take it out there"
+                raise wrong_value("the endpoint in the store block", got, cure)
         return self
 
     @property

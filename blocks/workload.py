@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from prefect.blocks.core import Block
 from pydantic import HttpUrl
 
-from blocks.form import FormMade
+from blocks.form import FormMade, logo
 from blocks.quick_save import QuickSave
 from blocks.workload_fields import WorkloadFields
 
@@ -16,9 +16,7 @@ class Workload(QuickSave, FormMade, Block, WorkloadFields):
     _block_type_name: ClassVar[str] = "Workload"
     _block_type_slug: ClassVar[str] = "workload"
     _description: ClassVar[str] = "What to evacuate: an API and a training job under one root folder on one host."
-    _logo_url: ClassVar[HttpUrl | None] = HttpUrl(
-        "https://cdn.jsdelivr.net/gh/jdecked/twemoji@15.1.0/assets/svg/1f5a5.svg"
-    )
+    _logo_url: ClassVar[HttpUrl | None] = logo("1f5a5")
     _code_example: ClassVar[str] = (
         'from blocks import Workload\n\nWorkload(root="/srv/mlops-sklearn-portfolio").save("portfolio")'
     )

@@ -9,13 +9,13 @@ from pydantic import Field
 
 from flows.evacuate import carry_out
 from flows.fields import BlockName, IncidentId, Sentence
+from flows.incident import run_steps
 from tasks.custody.containment.answer import Decision, GivenAnswer
 from tasks.custody.visible import LINE_LIMIT, visible
-from tasks.preflight.open_incident import Opened, Request, open_incident
+from tasks.preflight.open_incident import Request, open_incident
 from tasks.runtime.context import Policy
-from tasks.runtime.flow_run import make_state, this_run
+from tasks.runtime.flow_run import this_run
 from tasks.runtime.step import StepRunner
-from tasks.system.cancellation import cancel_on_signals
 
 
 @flow(
@@ -50,13 +50,11 @@ def answer(  # noqa: PLR0913, PLR0917  each is a field of the form that a person
     """
     form = GivenAnswer(pid, decision, by)
     opened = open_incident(Request(workload, store, reason, None, incident_id, False, policy, *this_run(), answer=form))
-    if not isinstance(opened, Opened):
-        return make_state(opened.ending, opened.summary)
-    try:
-        with cancel_on_signals(opened.context.cancelled), StepRunner(opened.context) as steps:
-            state = carry_out(steps)
-        message = f"{state.message} Answer 回答: {opened.context.state.answers.read()[-1].summary}"
-        state.message = visible(message, LINE_LIMIT)
-        return state
-    finally:
-        opened.context.close()
+    return run_steps(opened, _carry_on)
+
+
+def _carry_on(steps: StepRunner) -> State[Any]:
+    state = carry_out(steps)
+    message = f"{state.message} Answer 回答: {steps.context.state.answers.read()[-1].summary}"
+    state.message = visible(message, LINE_LIMIT)
+    return state

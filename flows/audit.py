@@ -6,7 +6,8 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.fields import AnyIncidentId, BlockName
-from tasks.audit.tasks import audit_incident, audited_state, list_incidents, show
+from tasks.audit.report import ENDINGS
+from tasks.audit.tasks import audit_incident, list_incidents, show
 from tasks.custody.incident.ending import LISTED
 from tasks.runtime.flow_run import make_state
 
@@ -41,4 +42,5 @@ def audit(
     if isinstance(result, BaseException):
         raise result
     show.submit(result).wait(timeout=_SHOW_SECONDS)
-    return audited_state(result)
+    message = f"{result.incident}: {result.summary}. The incident's own verdict: {result.verdict}"
+    return make_state(ENDINGS[result.word], message)

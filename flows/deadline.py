@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +18,7 @@ from tasks.custody.visible import say
 from tasks.incident.layout import CUSTODY_LOG, closings
 from tasks.incident.run_lock import at_work
 from tasks.system.files.atomic_files import caught_lines
+from tasks.system.polling import poll_until
 from tasks.system.priority import take_priority
 
 if TYPE_CHECKING:
@@ -29,12 +31,13 @@ def main() -> None:
     """Wait until a run has closed the incident's record. Past the deadline act, if no run is at work."""
     orders = json.load(sys.stdin)
     home, evidence, deadline = Path(orders["home"]), Path(orders["evidence"]), time.monotonic() + orders["seconds"]
-    while not any(int(closing.parent.name) >= orders["number"] for closing in closings(home)):
-        if time.monotonic() > deadline and not at_work(evidence):
-            if question_of(caught_lines(home / CUSTODY_LOG)).until:  # no longer asked once it was thawed
-                _act(orders)
-            return
-        time.sleep(_LOOK_SECONDS)
+
+    def is_closed() -> bool:
+        return any(int(closing.parent.name) >= orders["number"] for closing in closings(home))
+
+    poll_until(lambda: is_closed() or (time.monotonic() > deadline and not at_work(evidence)), inf, _LOOK_SECONDS)
+    if not is_closed() and question_of(caught_lines(home / CUSTODY_LOG)).until:  # no longer asked once it was thawed
+        _act(orders)
 
 
 def _act(orders: dict[str, Any]) -> None:

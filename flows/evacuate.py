@@ -9,6 +9,7 @@ from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.fields import BlockName, HandedOver, IncidentId, Sentence
+from flows.incident import run_steps
 from flows.thaw import thawed_instead
 from tasks.collectors import discover
 from tasks.containment.containment_check import prove_contained, prove_still_contained
@@ -32,7 +33,7 @@ from tasks.latest.promote import promote
 from tasks.models.inspect import judge_models
 from tasks.people.announce import announce_containment
 from tasks.prefect_side.clock import find_server_time
-from tasks.preflight.open_incident import Opened, Request, open_incident
+from tasks.preflight.open_incident import Request, open_incident
 from tasks.record.findings import content_of, every_collector, findings_of, note_end, verdict_of, with_late_changes
 from tasks.record.publish import final_state, publish
 from tasks.record.write import record
@@ -46,7 +47,6 @@ from tasks.runtime.ordered import FleetLabels, expired_message, given_order
 from tasks.runtime.step import StepRunner, after, result_of
 from tasks.storage.offload import claim_store, offload
 from tasks.storage.verify import verify
-from tasks.system.cancellation import cancel_on_signals
 
 
 def _name() -> str:
@@ -117,14 +117,10 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
         new_incident=new_incident,
     )
     wanted = {"recover": recover and not dry_run, "read_back": read_back and not dry_run}
-    opened = open_incident(request)
-    if not isinstance(opened, Opened):
-        return make_state(opened.ending, opened.summary)
-    try:
-        with cancel_on_signals(opened.context.cancelled), StepRunner(opened.context) as steps:
-            return carry_out(steps, latest=latest, may_ask=bool(heard or ordered), model=model, **wanted)
-    finally:
-        opened.context.close()
+    may_ask = bool(heard or ordered)
+    return run_steps(
+        open_incident(request), lambda steps: carry_out(steps, latest=latest, may_ask=may_ask, model=model, **wanted)
+    )
 
 
 def carry_out(  # noqa: PLR0913  what the flow asks for

@@ -161,11 +161,8 @@ def rehearse(on: FleetStage) -> tuple[str, dict[str, Any]]:
     ends = {row.host: row.end for row in on.rows()}
     require(ends["gpu1"] is HostEnd.VERIFIED, HostEnd.UNVERIFIED, "gpu1 is verified, whatever happened to the others")
     require(ends["gpu3"] is HostEnd.SILENT, HostEnd.UNVERIFIED, "gpu3 is named as silent")
-    require(
-        ends["gpu2"] in {HostEnd.SILENT, HostEnd.CRASHED},
-        HostEnd.UNVERIFIED,
-        f"gpu2, frozen and dead, is {ends['gpu2']}",
-    )
+    is_gone = ends["gpu2"] in {HostEnd.SILENT, HostEnd.CRASHED}
+    require(is_gone, HostEnd.UNVERIFIED, f"gpu2, frozen and dead, is {ends['gpu2']}")
     come_back(on)
     say(f"$ evacuation fleet retry {FLEET}")
     fleet_by_hand("retry", FLEET, None, parameters, as_json=False)
@@ -174,9 +171,8 @@ def rehearse(on: FleetStage) -> tuple[str, dict[str, Any]]:
     require(not remaining, HostEnd.NOT_CONTAINED, f"no process of any workload is left{': '.join(['', *remaining])}")
     facts = facts_of(rows, began) | {"incident": _incident(on)}
     audit = verify_fleet(load_block(EvidenceStore, FLEET), facts["incident"], read_signers(on.signers), deep=False)
-    require(
-        audit.word is AuditWord.PROVEN, HostEnd.UNVERIFIED, f"the fleet's record, from the store alone: {audit.word}"
-    )
+    is_proven = audit.word is AuditWord.PROVEN
+    require(is_proven, HostEnd.UNVERIFIED, f"the fleet's record, from the store alone: {audit.word}")
     word = next((str(row.end) for row in rows if row.end is not HostEnd.VERIFIED), str(HostEnd.VERIFIED))
     return word, facts
 

@@ -27,6 +27,5 @@ def mirror(store: BlockName) -> State[Any]:
     answer = ask(found.question, found.key)
     if not answer.is_approved:
         return make_state(DECLINED, f"{found.incident}: {answer.summary}; latest/ is as it was")
-    return make_state(
-        MIRRORED, f"{found.incident}: {answer.summary}; {mirror_latest(store, found, answer.summary).summary}"
-    )
+    done = mirror_latest(store, found, answer.summary)
+    return make_state(MIRRORED, f"{found.incident}: {answer.summary}; {done.summary}")

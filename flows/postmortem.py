@@ -8,18 +8,16 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from flows.fields import BlockName, IncidentId
+from flows.incident import run_steps
 from tasks.custody.incident.postmortem_fields import TEXT_LIMIT
 from tasks.evidence.seal import read_seals
 from tasks.people.form import fill_in
-from tasks.preflight.open_incident import Opened
 from tasks.preflight.reopen import Reopening, postmortem_before, reopen
 from tasks.record.last_record import build_postmortem_content, last_record
 from tasks.record.publish import publish, written_state
 from tasks.record.write import record
 from tasks.runtime.context import RunContext
-from tasks.runtime.flow_run import make_state, this_run
-from tasks.runtime.step import StepRunner
-from tasks.system.cancellation import cancel_on_signals
+from tasks.runtime.flow_run import this_run
 
 Text = Annotated[str, Field(max_length=TEXT_LIMIT)]
 
@@ -67,13 +65,7 @@ def postmortem(  # noqa: PLR0913, PLR0917  each is a field of the form that a pe
         incident, before = postmortem_before(workload, incident_id)
         by, contents = fill_in(incident, before)
     opened = reopen(Reopening(workload, store, incident_id, "", run, purpose="postmortem", reason=f"written by {by}"))
-    if not isinstance(opened, Opened):
-        return make_state(opened.ending, opened.summary)
-    try:
-        with cancel_on_signals(opened.context.cancelled), StepRunner(opened.context):
-            return _write(opened.context, by, contents)
-    finally:
-        opened.context.close()
+    return run_steps(opened, lambda steps: _write(steps.context, by, contents))
 
 
 def _write(context: RunContext, by: str, contents: dict[str, str]) -> State[Any]:

@@ -7,11 +7,11 @@ from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.fields import BlockName, IncidentId, Sentence
+from flows.incident import run_steps
 from tasks.custody.containment.receipt import Containment, Recovery
 from tasks.custody.incident.ending import DECLINED
 from tasks.evidence.seal import check_seal, read_seals
 from tasks.people.form import ask
-from tasks.preflight.open_incident import Opened
 from tasks.preflight.reopen import Reopening, approval_question, reopen
 from tasks.record.findings import describe_recovery, note_cancelled
 from tasks.record.last_record import build_recovery_content, last_record
@@ -21,8 +21,7 @@ from tasks.recovery.recover import StartAs, prove_contained_again
 from tasks.recovery.recover import recover as recover_api
 from tasks.runtime.context import RunContext
 from tasks.runtime.flow_run import make_state, this_run
-from tasks.runtime.step import StepRunner, after, result_or_reason
-from tasks.system.cancellation import cancel_on_signals
+from tasks.runtime.step import after, result_or_reason
 
 
 @flow(
@@ -61,13 +60,7 @@ def recover(  # noqa: PLR0913, PLR0917  each is a field of the form that a perso
     if answer and not answer.is_approved:
         return make_state(DECLINED, f"{workload}: {answer.summary}; the workload stays as it is")
     opened = reopen(Reopening(workload, store, incident_id, despite, run, answer.summary if answer else ""))
-    if not isinstance(opened, Opened):
-        return make_state(opened.ending, opened.summary)
-    try:
-        with cancel_on_signals(opened.context.cancelled), StepRunner(opened.context):
-            return _recover(opened.context, despite, model, start_as)
-    finally:
-        opened.context.close()
+    return run_steps(opened, lambda steps: _recover(steps.context, despite, model, start_as))
 
 
 def _recover(context: RunContext, despite: str, model: str, start_as: StartAs | None) -> State[Any]:

@@ -1,6 +1,5 @@
 """Tell people, as a run of its own: nothing waits for it, and what a receiver does not take is sent again."""
 
-import time
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -15,6 +14,7 @@ from tasks.custody.incident.news import PEOPLE, SENT_BY_SERVER, TELL, topic
 from tasks.people.send import send_by
 from tasks.runtime.flow_run import this_run
 from tasks.runtime.step import end_of, step_without_incident
+from tasks.system.polling import poll_until
 
 AGAIN_SECONDS: Final = [2.0, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0]
 """Between two attempts: some nine minutes in all."""
@@ -69,12 +69,14 @@ def is_repeated(client: SyncPrefectClient, run: UUID, theme: str, subject: str) 
         "start_time": {"before_": str(client.read_flow_run(run).start_time)},
     }
     query = {"flow_runs": conditions, "sort": "START_TIME_DESC", "limit": _SHOWN}
-    until = time.monotonic() + 2 * sum(AGAIN_SECONDS)
-    while (last := _last(client, query)) and last["parameters"]["subject"] == subject and time.monotonic() < until:
-        if last["state"]["type"] != "RUNNING":
-            return True
-        time.sleep(_POLL_SECONDS)
-    return False
+
+    def look() -> str:
+        last = _last(client, query)
+        if not last or last["parameters"]["subject"] != subject:
+            return "new"
+        return "" if last["state"]["type"] == "RUNNING" else "repeated"
+
+    return poll_until(look, 2 * sum(AGAIN_SECONDS), _POLL_SECONDS) == "repeated"
 
 
 def _last(client: SyncPrefectClient, query: dict[str, Any]) -> dict[str, Any] | None:

@@ -7,19 +7,18 @@ from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.fields import BlockName, IncidentId, Sentence
+from flows.incident import run_steps
 from tasks.containment.thaw import thaw as thaw_workload
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence
 from tasks.people.stop_or_thaw import thaw_decided
-from tasks.preflight.open_incident import Opened
 from tasks.preflight.reopen import Reopening, reopen
 from tasks.record.findings import wait_for_collectors
 from tasks.record.publish import final_state, publish
 from tasks.record.thawed import build_thaw_content
 from tasks.record.write import record
-from tasks.runtime.flow_run import make_state, this_run
+from tasks.runtime.flow_run import this_run
 from tasks.runtime.step import StepRunner, after, result_or_reason
-from tasks.system.cancellation import cancel_on_signals
 
 
 @flow(
@@ -42,14 +41,7 @@ def thaw(
         reason: Why, in a sentence; it goes on record. 理由。
     """
     run, _ = this_run()
-    opened = reopen(Reopening(workload, store, incident_id, "", run, purpose="thaw", reason=reason))
-    if not isinstance(opened, Opened):
-        return make_state(opened.ending, opened.summary)
-    try:
-        with cancel_on_signals(opened.context.cancelled), StepRunner(opened.context) as steps:
-            return let_go(steps)
-    finally:
-        opened.context.close()
+    return run_steps(reopen(Reopening(workload, store, incident_id, "", run, purpose="thaw", reason=reason)), let_go)
 
 
 def thawed_instead(steps: StepRunner) -> State[Any] | None:

@@ -12,7 +12,8 @@ from tasks.custody.store.retention import Retention
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.literals import ObjectLockModeType
+    from mypy_boto3_s3.literals import ObjectLockRetentionModeType
+    from mypy_boto3_s3.type_defs import ObjectLockRetentionTypeDef
 
 T = TypeVar("T")
 
@@ -55,10 +56,8 @@ class ObjectLock:
         """Lock arguments of a creating PUT or copy; empty if nothing is asked or the bucket cannot lock."""
         if not self._retention or self.unfit:
             return {}
-        lock = {
-            "ObjectLockMode": self._retention.lock.upper(),
-            "ObjectLockRetainUntilDate": self._retention.until(_now()),
-        }
+        until = self._retention.until(_now())
+        lock = {"ObjectLockMode": self._retention.lock.upper(), "ObjectLockRetainUntilDate": until}
         hold = {"ObjectLockLegalHoldStatus": "ON"}
         return (lock if self._retention.lock else {}) | (hold if self._retention.hold else {})
 
@@ -96,26 +95,21 @@ class ObjectLock:
             self._refuse(error)
 
     def _is_refusal(self, error: ClientError) -> bool:
-        return self._configuration_problem is None and error.response["Error"].get("Code") in {
-            "InvalidRequest",
-            *_NO_LOCKS,
-        }
+        code = error.response["Error"].get("Code")
+        return self._configuration_problem is None and code in {"InvalidRequest", *_NO_LOCKS}
 
     def _refuse(self, error: ClientError) -> None:
         details = error.response["Error"]
-        self._refusal = (
-            f"the bucket {self._bucket} refuses what is asked: {details['Code']}: {details.get('Message', '')}"
-        )
+        why = f"{details['Code']}: {details.get('Message', '')}"
+        self._refusal = f"the bucket {self._bucket} refuses what is asked: {why}"
 
     def _complete(self, name: str, there: StoredObject, since: datetime) -> None:
         retention, until = self._retention, there.retained_until
         if retention.lock and (until is None or until < since + timedelta(days=retention.days)):
-            mode: ObjectLockModeType = "COMPLIANCE" if (there.lock or retention.lock) == "compliance" else "GOVERNANCE"
-            self._s3.put_object_retention(
-                Bucket=self._bucket,
-                Key=name,
-                Retention={"Mode": mode, "RetainUntilDate": retention.until(_now())},
-            )
+            is_strict = (there.lock or retention.lock) == "compliance"
+            mode: ObjectLockRetentionModeType = "COMPLIANCE" if is_strict else "GOVERNANCE"
+            lasting: ObjectLockRetentionTypeDef = {"Mode": mode, "RetainUntilDate": retention.until(_now())}
+            self._s3.put_object_retention(Bucket=self._bucket, Key=name, Retention=lasting)
         if retention.hold and not there.held:
             self._s3.put_object_legal_hold(Bucket=self._bucket, Key=name, LegalHold={"Status": "ON"})
 

@@ -45,11 +45,9 @@ class MultipartObjects:
         """Upload the parts that the server does not have, then complete the object; `new` asks for a free key."""
         with source.open("rb") as file:
             begun = list(self._find_unfinished(name))
-            upload, done = (
-                self._find_kept_parts(name, begun[0], parts, partial(pieces, file.fileno(), source))
-                if begun
-                else ("", {})
-            )
+            upload, done = "", dict[int, str]()
+            if begun:
+                upload, done = self._find_kept_parts(name, begun[0], parts, partial(pieces, file.fileno(), source))
             upload = upload or self._begin(name)
 
             def put(part: Part) -> None:

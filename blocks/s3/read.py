@@ -36,12 +36,7 @@ class S3Reader:
     """The reading half of a store in one bucket, under one prefix. Safe for use from many threads."""
 
     def __init__(
-        self,
-        bucket: str,
-        prefix: str,
-        credentials: "Credentials | None",
-        endpoint: str | None,
-        region: str | None,
+        self, bucket: str, prefix: str, credentials: "Credentials | None", endpoint: str | None, region: str | None
     ) -> None:
         """Make the clients. Sends nothing yet, unless the credentials need a token."""
         self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
@@ -64,14 +59,11 @@ class S3Reader:
         """The location as the runbook writes it: s3://bucket/prefix."""
         return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
 
-    def head(self, key: str) -> StoredObject | None:
+    def head(self, key: str, version: str = "") -> StoredObject | None:
         """Return the object with the digest that the store computed. A digest that failed the canary test is None.
 
         A store used only for reading has not been tested.
         """
-        return self._read_head(key)
-
-    def _read_head(self, key: str, version: str = "") -> StoredObject | None:
         with self._explaining(f"the digest of {key} in {self.place}"):
             found = self._head(self._name(key), version)
         if found is None:
@@ -83,12 +75,12 @@ class S3Reader:
 
     def _identify(self, key: str, sha256: str, parts: Parts | None, version: str = "") -> StoredObject | None:
         """Return the object at a key: by the store's digest, or hashed here if its digest does not decide."""
-        there = self._read_head(key, version)
+        there = self.head(key, version)
         answer = there is None or there.says(sha256, parts) or (parts and parts.contradicted_by(there.composite))
         if answer or there is None:
             return there
         digest = sha256_of()
-        for piece in self._stream(key, version):
+        for piece in self.stream(key, version):
             digest.update(piece)
         return replace(there, sha256=digest.hexdigest())
 
@@ -123,11 +115,8 @@ class S3Reader:
                     return b""
                 raise
 
-    def stream(self, key: str) -> Iterator[bytes]:
+    def stream(self, key: str, version: str = "") -> Iterator[bytes]:
         """Yield the content, not compared with any checksum: the reader has to hash it."""
-        return self._stream(key)
-
-    def _stream(self, key: str, version: str = "") -> Iterator[bytes]:
         which = {"VersionId": version} if version else {}
         with self._explaining(f"{key} to be read from {self.place}"):
             try:
@@ -148,12 +137,10 @@ class S3Reader:
                     self._versioned = "Status" in self._s3.get_bucket_versioning(Bucket=self._bucket)
             if not self._versioned:
                 return None
-            pages = self._s3.get_paginator("list_object_versions").paginate(
-                Bucket=self._bucket, Prefix=self._prefix + prefix
-            )
-            versions = Counter(
-                each["Key"] for page in pages for each in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))
-            )
+            paginator, below = self._s3.get_paginator("list_object_versions"), self._prefix + prefix
+            versions = Counter[str]()
+            for page in paginator.paginate(Bucket=self._bucket, Prefix=below):
+                versions.update(each["Key"] for each in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())))
         counts = {name.removeprefix(self._prefix): times for name, times in sorted(versions.items()) if times > 1}
         return {key: times for key, times in counts.items() if not key.startswith(CANARIES)}
 

@@ -37,10 +37,8 @@ def sign_request(  # noqa: PLR0913, PLR0917  the parts of a request
     scope = f"{moment[:8]}/{region}/s3/aws4_request"
     text = f"{_ALGORITHM}\n{moment}\n{scope}\n{sha256(request.encode()).hexdigest()}"
     signature = _mac(_key(keys.secret_key, moment[:8], region), text).hex()
-    signed_headers["authorization"] = (
-        f"{_ALGORITHM} Credential={keys.access_key}/{scope}, SignedHeaders={listed}, Signature={signature}"
-    )
-    return signed_headers
+    proof = f"Credential={keys.access_key}/{scope}, SignedHeaders={listed}, Signature={signature}"
+    return {**signed_headers, "authorization": f"{_ALGORITHM} {proof}"}
 
 
 @lru_cache(maxsize=4)

@@ -1,6 +1,6 @@
 """Keep evidence in S3: small objects by obstore, large ones in parts, copies and digests by signed requests."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -21,7 +21,7 @@ from blocks.contract import (
     require_removable,
     unreadable,
 )
-from blocks.port import CANARIES, StoredObject, ignore_progress
+from blocks.port import CANARIES, StoredObject, Tell, ignore_progress
 from blocks.s3.canary import NEW, Canary
 from blocks.s3.lock import ObjectLock
 from blocks.s3.parts import MultipartObjects, body_headers
@@ -87,12 +87,7 @@ class S3Store(S3Reader):
         return self.head(key)
 
     def create(
-        self,
-        key: str,
-        source: Path | bytes,
-        sha256: str,
-        parts: Parts | None = None,
-        tell: Callable[[int], object] = ignore_progress,
+        self, key: str, source: Path | bytes, sha256: str, parts: Parts | None = None, tell: Tell = ignore_progress
     ) -> None:
         """Create an object by one conditional PUT, or in parts, depending on the store's promises.
 

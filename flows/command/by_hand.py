@@ -135,9 +135,8 @@ def _print_result(  # noqa: PLR0913  all that it prints
         raise reason
     dry = _dry_record(known, str(state.message)) if state.name == "DryRun" else None
     code = EXIT_CODES.get(str(state.name), EXIT_CODES["Failed"]) if dry is None else exit_code_of(dry)
-    stands = look(
-        known.workload, LinuxHost(known.workload.api_port, root=known.workload.root), Called(names["workload"], *files)
-    )
+    host = LinuxHost(known.workload.api_port, root=known.workload.root)
+    stands = look(known.workload, host, Called(names["workload"], *files))
     plan = _plan(dry) if dry else []
     homes = _homes_of(known, state)
     kept = [] if plan else _evidence_lines(known, homes)

@@ -22,7 +22,7 @@ from tasks.custody.errors import EvacuationError, Refused, StoreError
 from tasks.custody.evidence.keys import CLOSING, STAMP, record_key
 from tasks.custody.fleet.documents import ClosingOfHost, HostLine
 from tasks.custody.fleet.examine import examine_fleet, fleet_layout, one_signer
-from tasks.custody.fleet.order import parse_fleet_id
+from tasks.custody.fleet.order import FLEET, parse_fleet_id
 from tasks.custody.fleet.places import key_at
 from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.timestamp import Roots
@@ -41,6 +41,15 @@ _NEVER: Final = (
     "That the list held every host that it should have: it is what the fleet's block named when it was frozen.",
     "That no run came after the last record: with the right to delete in the store, the end could have been removed.",
 )
+
+
+def audit_by_id(
+    fields: StoreFields, incident: str, signers: Sequence[AllowedSigner] | None, roots: Roots = None, *, deep: bool
+) -> Audit:
+    """Audit an incident, or a fleet's, as `verify_incident` and `verify_fleet` do."""
+    if incident.startswith(FLEET):
+        return verify_fleet(fields, incident, signers, roots, deep=deep)
+    return verify_incident(fields.open(), incident, signers, roots, deep=deep)
 
 
 @dataclass(frozen=True)
@@ -70,9 +79,8 @@ def verify_fleet(
     signed = signatures(layout, documents, documents, ours, found.named, {}, seen)
     hosts = list(side_by_side(lambda line: _host(root, line, found.opened_at, signers, roots), found.hosts, QUESTIONS))
     if deep:
-        hosts += [
-            _whole(fields, line, signers, roots) for line in found.hosts if line.incident and line.beneath is not None
-        ]
+        whole = (line for line in found.hosts if line.incident and line.beneath is not None)
+        hosts += [_whole(fields, line, signers, roots) for line in whole]
     hands = [each for host in hosts if host.signed for each in host.signed.hands]
     every = [
         *findings,
@@ -107,9 +115,8 @@ def _documents(root: "Store", prefix: str, fleet: str) -> tuple[dict[str, bytes]
     home = key_at(prefix, f"fleets/{_parse_id(fleet)}/")
     listed = list(islice(root.list(home), _MOST))
     if not listed:
-        raise Refused(
-            f"an incident {fleet} of a fleet in {root.place}", "no object of it", "Check the id and the store."
-        )
+        expected = f"an incident {fleet} of a fleet in {root.place}"
+        raise Refused(expected, "no object of it", "Check the id and the store.")
     found, unread = read_each(root, {each.key: min(each.size, DOCUMENT_LIMIT) for each in listed})
 
     def own(key: str) -> str:
@@ -136,9 +143,8 @@ def _host(root: "Store", line: HostLine, opened_at: datetime | None, signers: Si
     try:
         found, closing = _compare_host(root, line, line.closing, line.beneath, signers, roots)
     except (StoreError, Unreadable) as error:
-        return _HostAudit(
-            (broken(key_at(line.beneath, line.closing.key), "it could not be read", got=printable(error)),)
-        )
+        where = key_at(line.beneath, line.closing.key)
+        return _HostAudit((broken(where, "it could not be read", got=printable(error)),))
     stray = _stray(key_at(line.beneath, line.closing.key), line, closing, opened_at) if closing else ()
     return replace(found, findings=(*found.findings, *stray))
 
@@ -171,9 +177,8 @@ def _compare_host(  # noqa: PLR0913, PLR0917  what is compared, and by what
     closing = read_closing(documents[recorded.key])
     named = {recorded.key: closing.signer.fingerprint} if closing.signer else {}
     signers, rotated = with_rotations(root, hosts_of(documents), signers, roots, beneath)
-    signed = signatures(
-        only, documents, documents, signers, named, {}, seen_times([recorded.key], documents, roots, {})
-    )
+    seen = seen_times([recorded.key], documents, roots, {})
+    signed = signatures(only, documents, documents, signers, named, {}, seen)
     findings = [*rotated, *(replace(each, object=key_at(beneath, each.object)) for each in signed.findings)]
     if signed.by_people:
         findings.append(unclear(where, "persons have signed it, and may say more than its host: audit it"))
@@ -187,9 +192,9 @@ def _compare_host(  # noqa: PLR0913, PLR0917  what is compared, and by what
     size = sum(map(len, documents.values()))
     for key, sha256 in manifests.items():
         promise = Promise(key_at(beneath, key), sha256, None, where)
-        seen = see(root, promise, None, deep=False)
-        size += seen.size
-        findings += [fault] if (fault := check_promise(promise, seen)) else []
+        there = see(root, promise, None, deep=False)
+        size += there.size
+        findings += [fault] if (fault := check_promise(promise, there)) else []
     return _HostAudit(tuple(findings), signed, len(documents) + len(manifests), size), closing
 
 
@@ -214,8 +219,7 @@ def _whole(fields: StoreFields, line: HostLine, signers: Sequence[AllowedSigner]
     try:
         found = verify_incident(fields.model_copy(update=place).open(), line.incident, signers, roots, deep=True)
     except EvacuationError as error:
-        return _HostAudit(
-            (broken(key_at(line.beneath or "", line.incident), "it could not be audited", got=str(error)),)
-        )
+        where = key_at(line.beneath or "", line.incident)
+        return _HostAudit((broken(where, "it could not be audited", got=str(error)),))
     findings = tuple(replace(each, object=key_at(line.beneath or "", each.object)) for each in found.findings)
     return _HostAudit(findings, None, found.objects, found.size)

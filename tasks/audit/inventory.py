@@ -63,12 +63,8 @@ def fleets(store: "Store") -> list[dict[str, str]]:
     def describe(fleet: str) -> tuple[Any, ...]:
         fields = _read_json(store, targets_key(fleet), DOCUMENT_LIMIT)
         hosts = fields.get("hosts")
-        return (
-            fleet,
-            fields.get("opened_at", ""),
-            fields.get("name", ""),
-            len(hosts) if isinstance(hosts, list) else "?",
-        )
+        count = len(hosts) if isinstance(hosts, list) else "?"
+        return fleet, fields.get("opened_at", ""), fields.get("name", ""), count
 
     return _rows(store, "fleets", parse_fleet_id, describe, fleet_record_key)
 

@@ -8,12 +8,7 @@ from tasks.custody.incident.ending import BROKEN, INDETERMINATE, PROVEN, UNFINIS
 from tasks.rendering.markdown import prose
 
 _SHOWN: Final = 200
-ENDINGS: Final = {
-    AuditWord.PROVEN: PROVEN,
-    AuditWord.BROKEN: BROKEN,
-    AuditWord.INDETERMINATE: INDETERMINATE,
-    AuditWord.UNFINISHED: UNFINISHED,
-}
+ENDINGS: Final = {AuditWord(each.name.upper()): each for each in (PROVEN, BROKEN, INDETERMINATE, UNFINISHED)}
 _MEANS: Final = {
     AuditWord.PROVEN: (
         "nothing in the store contradicts the incident's own documents",
@@ -59,9 +54,8 @@ def lines(audit: Audit) -> Iterator[str]:
 def markdown(audit: Audit) -> str:
     """Return the audit as Markdown for the UI."""
     english, japanese = _MEANS[audit.word]
-    found = [
-        f"| {each.severity} | {_plain(each.object)} | {_plain(_words(each))} |" for each in audit.findings[:_SHOWN]
-    ]
+    first = audit.findings[:_SHOWN]
+    found = [f"| {each.severity} | {_plain(each.object)} | {_plain(_words(each))} |" for each in first]
     more = [f"\n{len(audit.findings) - _SHOWN} more findings are not shown."] if len(audit.findings) > _SHOWN else []
     head = ["| | object | finding |", "|---|---|---|"]
     parts = [
@@ -84,14 +78,9 @@ def markdown(audit: Audit) -> str:
 
 def rows(audit: Audit) -> list[dict[str, str]]:
     """Return the findings as table rows for the UI; a single row if there are none."""
+    names = ("object", "what", "expected", "got")
     found = [
-        {
-            "severity": each.severity,
-            "object": printable(each.object),
-            "what": printable(each.what),
-            "expected": printable(each.expected),
-            "got": printable(each.got),
-        }
+        {"severity": str(each.severity), **{name: printable(getattr(each, name)) for name in names}}
         for each in audit.findings[:_SHOWN]
     ]
     return found or [{"severity": "", "object": audit.incident, "what": "nothing found", "expected": "", "got": ""}]

@@ -74,11 +74,10 @@ def verify_incident(
         *_turns(store, found.turns, layout.incident),
         *_latest(store, found.latest),
     ]
+    whose = f"host {origin.host}, workload {origin.workload}" if origin.host else "nobody's by its documents"
     return Audit(
         incident=incident,
-        whose=printable(
-            f"host {origin.host}, workload {origin.workload}" if origin.host else "nobody's by its documents"
-        ),
+        whose=printable(whose),
         place=store.place,
         copy_of=printable(origin.place) if origin.place not in {"", store.place} else "",
         verdict=found.verdict,
@@ -190,10 +189,8 @@ def _turns(store: "Store", names: Collection[str], incident: str) -> Iterator[Au
 
 def _latest(store: "Store", promoted: Mapping[str, str]) -> Iterator[AuditFinding]:
     """Yield a note for each file of latest/ that has changed since: later incidents and people may change it."""
-    seen = side_by_side(
-        lambda key: see(store, Promise(key, promoted[key], None, ""), None, deep=False), promoted, QUESTIONS
-    )
-    for each in seen:
+    promises = [Promise(key, sha256, None, "") for key, sha256 in promoted.items()]
+    for each in side_by_side(lambda promise: see(store, promise, None, deep=False), promises, QUESTIONS):
         if (digest := each.sha256 or each.read) != promoted[each.key]:
             got = digest or each.trouble or "no object"
             yield note(each.key, "latest/ no longer has what this incident promoted", promoted[each.key], got)

@@ -6,15 +6,13 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
-from tasks.audit.fleet import verify_fleet
+from tasks.audit.fleet import audit_by_id
 from tasks.audit.inventory import columns, fleets, holdings
 from tasks.audit.report import ENDINGS, lines
-from tasks.audit.verify import verify_incident
 from tasks.cli.output import command, note, show
 from tasks.cli.store_argument import named_store
 from tasks.custody.audit.signers import AllowedSigner, read_signers
 from tasks.custody.errors import Refused
-from tasks.custody.fleet.order import FLEET
 from tasks.custody.incident.exit_codes import EXIT_CODES
 from tasks.custody.store.timestamp import Roots, read_roots
 
@@ -34,19 +32,16 @@ def audit_by_hand(  # noqa: PLR0913  its options
     if (signers or tsa_roots or deep) and not incident:
         raise Refused("INCIDENT, as --signers, --tsa-roots and --deep are of one", "none", "Without them: the list.")
     fields = named_store(store)
-    opened = fields.open()
     if not incident:
+        opened = fields.open()
         held = {"incidents": holdings(opened), "fleets": fleets(opened)}
         tables = [columns(rows, what) for what, rows in held.items() if rows] or [columns([], "incidents")]
         following = [f"next: {command('audit', store or opened.place, 'INCIDENT')}"] if any(held.values()) else []
         show("audit", [*chain(*tables), *following], {"place": opened.place, **held}, as_json=as_json)
         return 0
     allowed, roots = read_trust(signers, tsa_roots)
-    note(f"auditing {incident} in {opened.place}, {'reading every byte' if deep else 'by the digests of the store'}")
-    if incident.startswith(FLEET):
-        found = verify_fleet(fields, incident, allowed, roots, deep=deep)
-    else:
-        found = verify_incident(opened, incident, allowed, roots, deep=deep)
+    note(f"auditing {incident} in {fields.place}, {'reading every byte' if deep else 'by the digests of the store'}")
+    found = audit_by_id(fields, incident, allowed, roots, deep=deep)
     code = EXIT_CODES[ENDINGS[found.word].name]
     show("audit", lines(found), {"word": found.word, "exit_code": code, **asdict(found)}, as_json=as_json)
     return code
@@ -55,12 +50,13 @@ def audit_by_hand(  # noqa: PLR0913  its options
 def read_trust(signers: Path | None, tsa_roots: Path | None) -> tuple[Sequence[AllowedSigner] | None, Roots]:
     """Read who may sign, and who may vouch for the time. Raises Refused for a file that is no such one."""
     return (
-        _read(signers, read_signers, "an allowed_signers file", "Make one, or leave --signers out."),
-        _read(tsa_roots, read_roots, "a file of certificates", "Get it from the authority, or leave it out."),
+        read_file(signers, read_signers, "an allowed_signers file", "Make one, or leave --signers out."),
+        read_file(tsa_roots, read_roots, "a file of certificates", "Get it from the authority, or leave it out."),
     )
 
 
-def _read(path: Path | None, parse: Callable[[str], T], expected: str, remedy: str) -> T | None:
+def read_file(path: Path | None, parse: Callable[[str], T], expected: str, remedy: str) -> T | None:
+    """Return what a file says, None without one. Raises Refused for one that cannot be read or parsed."""
     if path is None:
         return None
     try:

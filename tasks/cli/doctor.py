@@ -4,8 +4,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from blocks.file import store_given, workload_given
+from tasks.cli.audit import read_file
 from tasks.cli.output import note, show
-from tasks.custody.errors import Refused
 from tasks.custody.incident.description import place
 from tasks.custody.incident.exit_codes import EXIT_CODES
 from tasks.prefect_side.local_config import LocalConfig, using_local_config
@@ -23,17 +23,11 @@ def doctor_by_hand(workload: str, store: str, signers: Path | None, *, message: 
     there, called = place(store or file)
     store_name, saved = store_given(Path(there), called)
     note(f"looking at {name}; nothing of it is touched")
+    allowed = read_file(signers, str, "an allowed_signers file", "Make one, or leave --signers out.") or ""
     with using_local_config(LocalConfig(block, saved, get_current_settings())):
-        found = examine(CheckTarget(name, block, store_name, saved, _signers(signers), message=message))
+        found = examine(CheckTarget(name, block, store_name, saved, allowed, message=message))
     code = EXIT_CODES[found.ending.name]
     data = {"workload": name, "state": found.ending.name, "exit_code": code, "message": found.message}
     rows = [asdict(each) for each in found.findings]
     show("doctor", lines(found), {**data, "findings": rows}, as_json=as_json)
     return code
-
-
-def _signers(path: Path | None) -> str:
-    try:
-        return path.read_text() if path else ""
-    except (OSError, ValueError) as error:
-        raise Refused("an allowed_signers file", f"{path}: {error}", "Make one, or leave --signers out.") from error

@@ -91,9 +91,8 @@ def look_at(root: Path) -> Found:
         _name_refusal(found, api)
     containers = _name_containers(found, host, roster)
     if not found.port:
-        found.missing["api_command"] = (
-            f"nothing listens here{_describe_unseen(host, roster)}: start the API, and run this again"
-        )
+        unseen = _describe_unseen(host, roster)
+        found.missing["api_command"] = f"nothing listens here{unseen}: start the API, and run this again"
     _name_files(found)
     _name_the_rest(found, roster_now(host, WorkloadFields(**found.fields), containers))
     return found
@@ -194,10 +193,8 @@ def _name_containers(found: Found, host: Host, roster: Roster) -> list[str]:
         folders = [PurePath(mount.source) for mount in each.mounts]
         near = any(folder.is_relative_to(real) or real.is_relative_to(folder) for folder in folders)
         if near or found.port in each.ports:
-            listening = host.ports(
-                process.identity for process in roster.snapshot.values() if process.container == each.id
-            )
-            found.port = found.port or min(each.ports | listening, default=None)
+            own = [process.identity for process in roster.snapshot.values() if process.container == each.id]
+            found.port = found.port or min(each.ports | host.ports(own), default=None)
             inside.append(each.id)
             found.fields["containers"] = [*found.fields.get("containers", []), f"name={each.name}"]
     return inside
@@ -208,10 +205,8 @@ def _describe_unseen(host: Host, roster: Roster) -> str:
     ports = {port: f"of user {user}, whose process cannot be seen" for port, user in unseen_listeners().items()}
     for each in roster.snapshot.values():
         if each.container or program(each) in _PROXIES:
-            owner = (
-                f"of process {each.pid}, {f'in container {each.container[:12]}' if each.container else program(each)}"
-            )
-            ports |= dict.fromkeys(host.ports([each.identity]), owner)
+            runs = f"in container {each.container[:12]}" if each.container else program(each)
+            ports |= dict.fromkeys(host.ports([each.identity]), f"of process {each.pid}, {runs}")
     listed = "; ".join(f"{port} {owner}" for port, owner in [*sorted(ports.items())][:MOST])
     cure = "If one is the API's, run this again as root, or with DOCKER_HOST set to its engine; else"
     return f" as far as can be seen, but ports do: {listed}. {cure}" if listed else ""

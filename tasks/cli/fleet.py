@@ -5,10 +5,10 @@ import re
 import socket
 import time
 from datetime import UTC, datetime
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
 from prefect.exceptions import ObjectNotFound
 
 from blocks.saved import asking_server
@@ -23,13 +23,17 @@ from tasks.custody.incident.ending import ENDINGS
 from tasks.custody.incident.exit_codes import EXIT_CODES, INCOMPLETE
 from tasks.custody.visible import say
 from tasks.fleet.closings import check_closings
+from tasks.fleet.hosts import read_artifacts
 from tasks.fleet.opening import the_incident
 from tasks.fleet.orders import cancel_waiting, rows_of
 from tasks.fleet.show import progress_key
 from tasks.fleet.thaw import outcome_lines, thaw_all
+from tasks.system.polling import poll_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from prefect.client.schemas.objects import State
 
 Act: TypeAlias = Literal["run", "retry", "status", "cancel", "thaw"]
 
@@ -61,18 +65,23 @@ def _run(client: SyncPrefectClient, fleet: str, parameters: dict[str, Any], *, a
     run, since = flow_run.id, flow_run.created or datetime.now(UTC)
     note(f"fleet {fleet}: run {run}; Ctrl-C leaves it at work")
     table, warned = "", False
-    while True:
+
+    def look() -> "list[State[Any]]":
+        """Return the state that the command ends with; nothing before."""
+        nonlocal table, warned
         state = client.read_flow_run(run).state
         if (text := _table(client, fleet, since)) and text != table:
             table = text
             say(*([] if as_json else text.splitlines()))
         if state is not None and (state.is_final() or STANDING in table):
-            name = str(state.name) if state.is_final() else str(HostEnd.SILENT)
-            break
+            return [state]
         if not warned and not table and time.monotonic() - began > _WORKER_SECONDS:
             warned = True
             say(_NO_WORKER, error=True)
-        time.sleep(_LOOK_SECONDS)
+        return []
+
+    (state,) = poll_until(look, inf, _LOOK_SECONDS)
+    name = str(state.name) if state.is_final() else str(HostEnd.SILENT)
     message = (state.message or "") if state.is_final() else f"the run waits for silent hosts: {run}"
     code = EXIT_CODES[name] if state.is_completed() else EXIT_CODES.get(name) or INCOMPLETE
     data = {"run": str(run), "state": name, "exit_code": code, "message": message, "table": table.splitlines()}
@@ -84,8 +93,7 @@ def _run(client: SyncPrefectClient, fleet: str, parameters: dict[str, Any], *, a
 
 def _table(client: SyncPrefectClient, fleet: str, since: datetime) -> str:
     """Return the table as the fleet's run shows it; empty if that is older."""
-    wanted = ArtifactCollectionFilter(key=ArtifactCollectionFilterKey(any_=[progress_key(fleet)]))
-    for artifact in client.read_latest_artifacts(artifact_filter=wanted):
+    for artifact in read_artifacts(client, progress_key(fleet)):
         text = _TABLE.search(str(artifact.data))
         if text and artifact.updated and artifact.updated > since:
             return text[1]

@@ -53,16 +53,11 @@ def init_by_hand(root: Path, output: Path) -> int:
         found.missing["not taken"] = f"{why}; this lists them: {command('plan', str(output))}"
     text = compose_file(name, found, _known_store())
     workloads(tables(str(output), text))  # by the rules of the block
-    with _new(output), open(output, "x", opener=_private) as file:
-        file.write(text)
+    with _new(output), open(output, "x", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+        file.write(text)  # for our account alone: a person may write credentials into it
     say(f"wrote {output}", "to answer 要確認:", *(f"  {subject}: {why}" for subject, why in found.missing.items()))
     say(f"next 次: look it through 内容を確認, then {command('doctor', str(output))}")
     return 0
-
-
-def _private(path: str, flags: int) -> int:
-    """Open for our account alone: a person may write credentials into it."""
-    return os.open(path, flags, 0o600)
 
 
 def compose_file(name: str, found: Found, store: dict[str, Any]) -> str:

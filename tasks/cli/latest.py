@@ -127,9 +127,8 @@ def _make_bag(store: "Store", into: Path, what: str, bagging: Bagging, unpromise
     organization, *files = bagging
     audit = verify_incident(store, what, *read_trust(*files), deep=False)
     if audit.word in {AuditWord.BROKEN, AuditWord.UNFINISHED} or audit.verdict == NO_CLOSING:
-        raise Refused(
-            "an incident that nothing contradicts", audit.summary, f"Audit it: evacuation audit STORE {what}."
-        )
+        cure = f"Audit it: evacuation audit STORE {what}."
+        raise Refused("an incident that nothing contradicts", audit.summary, cure)
     return bag(store, into, organization, audit, unpromised)
 
 

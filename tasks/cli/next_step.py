@@ -139,20 +139,10 @@ def _under_the_cordon(incident: str, called: Called, back: NextStep, again: Next
 def while_at_work(purpose: str, question: OpenQuestion | None, called: Called) -> tuple[str, NextStep, NextStep | None]:
     """What the run at work does, and how to wait for it, answer it or end it."""
     if question is None:
-        return (
-            purpose,
-            NextStep("wait for the run at work; or cancel it in Prefect, or by Ctrl-C where it was typed"),
-            None,
-        )
-    until = here(question.until.isoformat())
-    description = (
-        f"{purpose}, run {question.run}: it waits for a person until {until}, then: {question.unanswered} (回答待ち)"
-    )
-    answer = NextStep(
-        "answer it, stop or thaw: in Prefect's UI open that run and press Resume 画面で Resume を押して回答"
-    )
-    return (
-        description,
-        answer,
-        NextStep("call it off from here, both lines:", (question.cancel, called.command("thaw"))),
-    )
+        words = "wait for the run at work; or cancel it in Prefect, or by Ctrl-C where it was typed"
+        return purpose, NextStep(words), None
+    until, then = here(question.until.isoformat()), f"then: {question.unanswered} (回答待ち)"
+    description = f"{purpose}, run {question.run}: it waits for a person until {until}, {then}"
+    answer = "answer it, stop or thaw: in Prefect's UI open that run and press Resume 画面で Resume を押して回答"
+    call_off = NextStep("call it off from here, both lines:", (question.cancel, called.command("thaw")))
+    return description, NextStep(answer), call_off

@@ -73,9 +73,8 @@ class Status:
 
     def lines(self) -> Iterator[str]:
         """Yield a line for each fact, the most important first; the last ones say what to do next, a command a line."""
-        yield f"incident  {self.incident or 'none'}" + (
-            f"  {_describe_end(self.verdict, self.ended)}" if self.incident else ""
-        )
+        end = f"{self.incident}  {_describe_end(self.verdict, self.ended)}" if self.incident else "none"
+        yield f"incident  {end}"
         yield f"cordon    {self.cordon}"
         yield from (f"paused    {each}" for each in self.paused)
         yield from (f"held      {each}" for each in self.held)
@@ -122,8 +121,9 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
     at_work = owner(base_of(workload))
     alone = bool(frozen or _count_paused(containers)) and not at_work
     unclaimed = alone and (not incident or (verdict in FINISHED and not _stands(workload)))
-    word = verdict if verdict not in FINISHED or is_finished(find_home(workload, incident)) else ""
-    unknown = to_answer(find_home(workload, incident), host) if incident else ()
+    home = find_home(workload, incident) if incident else base_of(workload)
+    word = verdict if verdict not in FINISHED or is_finished(home) else ""
+    unknown = to_answer(home, host) if incident else ()
     pids = [each.identity.pid for each in unknown]
     strangers = [(each, f"{why}; {who_started(roster.snapshot, each.pid)}") for each, why in roster.of(Kind.UNKNOWN)]
     again, suspects = tuple(_again(workload, host)), roster.of(Kind.SUSPECT)
@@ -139,13 +139,13 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
         ended=end,
         model=model,
         has_names=bool(is_named),
-        lacks_api=verdict in WORKS and not alive and not _brought_back(workload, incident),
+        lacks_api=verdict in WORKS and not alive and not rows_of(home / RECOVERED, read_private),
     )
     alternative = None
     if at_work:
-        question = open_question(find_home(workload, incident)) if incident else None
+        question = open_question(home) if incident else None
         at_work, after, alternative = while_at_work(at_work, question, called)
-    elif alive and incident and verdict not in FINISHED and not why_not_thaw(find_home(workload, incident)):
+    elif alive and incident and verdict not in FINISHED and not why_not_thaw(home):
         words = "nothing was stopped yet, so call it off, everything as it was:"
         alternative = NextStep(words, (called.command("thaw"),))
     elif unclaimed:
@@ -200,10 +200,6 @@ def _frozen_since(workload: WorkloadFields, *, thawed: bool) -> dict[Identity, s
         if identity := Identity.of(row):
             since[identity] = max(since.get(identity, ""), str(row.get("frozen_at") or row.get("at") or ""))
     return since
-
-
-def _brought_back(workload: WorkloadFields, incident: str) -> bool:
-    return bool(rows_of(find_home(workload, incident) / RECOVERED, read_private))
 
 
 def _held_lines(host: Host, workload: WorkloadFields) -> Iterator[str]:
@@ -311,9 +307,8 @@ def _cordon(workload: WorkloadFields, host: Host) -> str:
     if not _stands(workload):
         holder = host.holder(workload.lock)
         return f"none; {workload.lock} is held by process {holder.pid}" if holder else f"none; {workload.lock} is free"
-    description = (
-        f"since {here(str(fields.get('since', '?')))} for {fields.get('incident', '?')}: {fields.get('reason', '')}"
-    )
+    since, incident = here(str(fields.get("since", "?"))), fields.get("incident", "?")
+    description = f"since {since} for {incident}: {fields.get('reason', '')}"
     guard = host.guard(marker)
     if guard is None:
         return f"marker without a guard (a reboot?) {description}; {workload.lock} is not held by us"

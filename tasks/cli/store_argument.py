@@ -8,14 +8,6 @@ from tasks.custody.errors import Refused
 from tasks.custody.incident.description import FILE, URL, place
 
 
-def existing_folder(path: Path) -> Path:
-    """Return the whole path of a folder. Raises Refused, with what else names a store, if none is there."""
-    if not path.is_dir():
-        cure = f"Give the file with its table [store.NAME], the store's folder, {URL}BUCKET/PREFIX, or a saved block."
-        raise Refused("the folder of a store", f"{path}, where none is", cure)
-    return path.absolute()
-
-
 def named_store(text: str) -> StoreFields:
     """Return the store of an argument, $S3_BUCKET if empty. Needs Prefect only for a saved block. Raises Refused."""
     if not text or text.startswith(URL):
@@ -24,7 +16,11 @@ def named_store(text: str) -> StoreFields:
     if file.endswith(FILE):
         return store(Path(file), name)
     if "/" in text:
-        return StoreFields(folder=existing_folder(Path(text)))
+        if not (path := Path(text)).is_dir():
+            others = f"the store's folder, {URL}BUCKET/PREFIX, or a saved block."
+            cure = f"Give the file with its table [store.NAME], {others}"
+            raise Refused("the folder of a store", f"{path}, where none is", cure)
+        return StoreFields(folder=path.absolute())
     from blocks.saved import asking_server
     from tasks.prefect_side.saved_blocks import store_to_read
 

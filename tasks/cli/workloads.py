@@ -4,6 +4,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from blocks.file import workloads
 from blocks.workload_fields import WorkloadFields
@@ -22,22 +23,11 @@ from tasks.system.installation import PASSWORD, PROFILE
 def show_status(text: str, *, as_json: bool) -> int:
     """Print how each workload that is meant stands, as this host shows it. Raises Refused."""
     found = {called: (workload, _look(called, workload)) for called, workload in chosen(text).items()}
-    lines = (
-        line
-        for called, (workload, stands) in found.items()
-        for line in (_title(called, workload), *(f"  {each}" for each in (*_before(workload), *stands.lines())))
-    )
-    data = [
-        {
-            "name": called.name,
-            "file": called.file,
-            "host": workload.host,
-            "root": str(workload.root),
-            "refused": _why_refused(workload),
-            **asdict(stands),
-        }
-        for called, (workload, stands) in found.items()
-    ]
+    lines, data = list[str](), list[dict[str, Any]]()
+    for called, (workload, stands) in found.items():
+        lines += [_title(called, workload), *(f"  {each}" for each in (*_before(workload), *stands.lines()))]
+        place = {"host": workload.host, "root": str(workload.root), "refused": _why_refused(workload)}
+        data.append({"name": called.name, "file": called.file, **place, **asdict(stands)})
     show("status", [*lines, *credentials()], {"workloads": data, "credentials": [*credentials()]}, as_json=as_json)
     return 0
 

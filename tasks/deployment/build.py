@@ -15,7 +15,7 @@ from tasks.custody.incident.description import place, read_tables
 from tasks.custody.incident.exit_codes import REFUSED
 from tasks.custody.incident.news import PEOPLE
 from tasks.custody.visible import say
-from tasks.deployment.register import DeploymentTarget, former_lines, load_target, prepare, register, save, worker_of
+from tasks.deployment.register import DeploymentTarget, load_target, prepare, register, save, worker_of
 
 FILE: Final = "evacuation.toml"
 NAME: Final = "portfolio"
@@ -38,7 +38,6 @@ def workload(pool: str, name: str = "", store: str = "", python: str = "") -> di
             register()
             target = _target(client, name or (FILE if Path(FILE).exists() else ""), store)
             prepare(client, pool, [target.host])
-            say(*former_lines(client, target.workload))
     except (EvacuationError, ValueError, RuntimeError) as error:
         say(*str(error).splitlines(), error=True)
         raise SystemExit(REFUSED) from error  # of any other exception Prefect shows a page of frames

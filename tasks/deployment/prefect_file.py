@@ -5,7 +5,7 @@ what it needs. What it does not know in the file is refused, not left out.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -23,7 +23,6 @@ from pydantic import TypeAdapter
 
 from tasks.custody.errors import Refused
 from tasks.fleet.hosts import every as all_pages
-from tasks.readiness.former import is_former
 from tasks.system.files.shared_files import SHARED
 
 BUILD: Final = "tasks.deployment.build.workload"
@@ -103,8 +102,8 @@ def template(client: SyncPrefectClient, entry: Mapping[str, Any]) -> Template:
 def find_deployments(
     client: SyncPrefectClient, all_of: Sequence[Template], every: Sequence[Mapping[str, str]]
 ) -> dict[tuple[UUID, str], DeploymentResponse]:
-    """Return the deployments that the server has already, those of an earlier version too, by their flow and name."""
-    names = sorted({name for values in every for each in all_of for name in (each.name(values), _former_name(values))})
+    """Return the deployments that the server has already, by their flow and name."""
+    names = sorted({each.name(values) for values in every for each in all_of})
     pages = [DeploymentFilterName(any_=names[at : at + _PAGE]) for at in range(0, len(names), _PAGE)]
     answers = [all_pages(client.read_deployments, deployment_filter=DeploymentFilter(name=page)) for page in pages]
     return {(each.flow_id, each.name): each for answer in answers for each in answer}
@@ -118,54 +117,20 @@ def deploy(
 ) -> None:
     """Create or update the deployments of one workload; whether one is paused, and its schedules, do not change.
 
-    Tags that a person has added stay: a fleet may know its hosts by them. All of it goes over from a deployment with a
-    former name, which loses its own alarms and schedules: it is run only by what others have made.
+    Tags that a person has added stay: a fleet may know its hosts by them.
     """
     for template in all_of:
         name, fields = template.name(values), template.fields(values)
-        current, former = existing.get((template.flow_id, name)), _former(existing, template, values)
-        if before := current or former:
-            fields["tags"] = list(dict.fromkeys([*fields.get("tags", ()), *before.tags]))
-        if current:
+        if current := existing.get((template.flow_id, name)):
+            fields["tags"] = list(dict.fromkeys([*fields.get("tags", ()), *current.tags]))
             client.update_deployment(current.id, DeploymentUpdate(**fields))
             client.delete_resource_owned_automations(f"prefect.deployment.{current.id}")
             deployment_id = current.id
         else:
-            fields |= {"paused": bool(former and former.paused)}
-            schedules = _schedules(template.entry, values, former)
+            times = map(_SCHEDULE.validate_python, render(template.entry.get("schedules") or [], values))
+            schedules = [DeploymentScheduleCreate(schedule=each) for each in times]
             deployment_id = client.create_deployment(template.flow_id, name, schedules=schedules, **fields)
-        for alarm in _alarms(template.entry, values):
+        for trigger in template.entry.get("triggers", ()):
+            alarm = _TRIGGER.validate_python(render(trigger, values))
             alarm.set_deployment_id(deployment_id)
             client.create_automation(alarm.as_automation())
-        if former:
-            client.delete_resource_owned_automations(f"prefect.deployment.{former.id}")
-            for each in former.schedules:
-                client.delete_deployment_schedule(former.id, each.id)
-
-
-def _former_name(values: Mapping[str, str]) -> str:
-    """Return how an earlier version named every deployment of this workload or fleet."""
-    return values.get("workload") or values.get("fleet", "")
-
-
-def _former(
-    existing: Mapping[tuple[UUID, str], DeploymentResponse], template: Template, values: Mapping[str, str]
-) -> DeploymentResponse | None:
-    """Return the deployment with the former name, if there is one."""
-    name = _former_name(values)
-    deployment = existing.get((template.flow_id, name))
-    return deployment if deployment and is_former(deployment, name) else None
-
-
-def _schedules(
-    entry: Mapping[str, Any], values: Mapping[str, str], former: DeploymentResponse | None
-) -> list[DeploymentScheduleCreate]:
-    if former:
-        return [DeploymentScheduleCreate(schedule=each.schedule, active=each.active) for each in former.schedules]
-    schedules = render(entry.get("schedules") or [], values)
-    return [DeploymentScheduleCreate(schedule=_SCHEDULE.validate_python(each)) for each in schedules]
-
-
-def _alarms(entry: Mapping[str, Any], values: Mapping[str, str]) -> Iterator[DeploymentTriggerTypes]:
-    for trigger in entry.get("triggers", ()):
-        yield _TRIGGER.validate_python(render(trigger, values))

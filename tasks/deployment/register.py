@@ -45,7 +45,6 @@ from tasks.deployment.prefect_file import deploy, find_deployments, template, te
 from tasks.host.host import LinuxHost
 from tasks.incident.directory import evidence_of
 from tasks.prefect_side.saved_blocks import load_block
-from tasks.readiness.former import former_deployments
 from tasks.system.files.ours import why_not_followed
 from tasks.system.installation import NAME
 from tasks.system.parallel import side_by_side
@@ -71,7 +70,9 @@ class DeploymentTarget:
     def variables(self, pool: str, engine: str) -> dict[str, str]:
         """Return the values of the variables in prefect.yaml, by their names there."""
         minute = str(crc32(self.workload.encode()) % 60)
-        return {**asdict(self), "pool": pool, "python": engine, "minute": minute, "zone": own_zone()}
+        zone = str(Path("/etc/localtime").resolve()).rpartition("zoneinfo/")[2]  # UTC if the link names none
+        zone = zone if zone in available_timezones() else "UTC"
+        return {**asdict(self), "pool": pool, "python": engine, "minute": minute, "zone": zone}
 
 
 def load_target(name: str, store: str) -> DeploymentTarget:
@@ -120,10 +121,9 @@ def _one_latest(targets: Sequence[DeploymentTarget], stores: Mapping[str, Eviden
             sharing.setdefault((store.endpoint, store.place), []).append(target.workload)
     for (_, place), names in sharing.items():
         if len(names) > 1:
-            cure = (
-                'Unless they are copies of one service, give each a folder or prefix of its own, or latest = "never".'
-            )
-            yield f"{', '.join(names)} share {place}/latest/, each file is the last one's latest/ を共有. {cure}"
+            cure = 'give each a folder or prefix of its own, or latest = "never".'
+            shared = f"{', '.join(names)} share {place}/latest/, each file is the last one's latest/ を共有"
+            yield f"{shared}. Unless they are copies of one service, {cure}"
 
 
 def _require_followed(name: str, block: Workload) -> None:
@@ -170,17 +170,11 @@ def make_pool(client: SyncPrefectClient, pool: str) -> None:
     make_queue(client, pool, PEOPLE, "Messages to people. At least one worker serves it.")
 
 
-def make_queues(client: SyncPrefectClient, pool: str, host: str) -> None:
-    """Create the queues of a host that are missing; an existing one is left as it is.
+def make_queue(client: SyncPrefectClient, pool: str, name: str, description: str) -> None:
+    """Create a queue unless there is one of that name.
 
     A later queue comes later in the pool's order: to name its place would move all others of a large pool.
     """
-    for suffix, description in _QUEUES.items():
-        make_queue(client, pool, host + suffix, description)
-
-
-def make_queue(client: SyncPrefectClient, pool: str, name: str, description: str) -> None:
-    """Create a queue unless there is one of that name."""
     with suppress(ObjectAlreadyExists):
         client.create_work_queue(name, description=description, work_pool_name=pool)
         print(f"made the queue {pool}/{name}")
@@ -208,7 +202,6 @@ def deploy_fleet(fleet: str, pool: str, engine: str) -> str:
         all_of = templates(client, "examples/fleet/fleet.yaml")
         deploy(client, all_of, values, find_deployments(client, all_of, [values]))
         put(client, silent_runs())
-        say(*former_lines(client, fleet))
     print(f"deployed the fleet {fleet} on {pool}/{FLEETS}")
     return f"worker of fleets: {_command(engine)} worker --pool {pool} --work-queue {FLEETS} --work-queue {PEOPLE}"
 
@@ -247,23 +240,15 @@ def deploy_all(targets: list[DeploymentTarget], pool: str, engine: str, also: Se
         results = side_by_side(lambda values: deploy(client, all_of, values, existing), every, _AT_ONCE)
         for target, _ in zip(targets, results, strict=True):
             print(f"deployed {target.workload} on {pool}/{target.host}, evidence to {target.store}")
-        for name in {target.workload for target in targets} & {name for _, name in existing}:
-            yield from former_lines(client, name)
     for host in sorted({target.host for target in targets}):
         yield worker_of(host, pool, engine, also)
-
-
-def former_lines(client: SyncPrefectClient, name: str) -> Iterator[str]:
-    """Yield which deployments have their former name, and what to do about them, if there are any."""
-    names, cure = former_deployments(client, name)
-    yield from [f"{names}. To do: {cure}"] if names else []
 
 
 def prepare(client: SyncPrefectClient, pool: str, hosts: Iterable[str]) -> None:
     """Make what the deployments of workloads on these hosts need: pool, queues, the automation of silent runs."""
     make_pool(client, pool)
-    for host in sorted(hosts):
-        make_queues(client, pool, host)
+    for name, description in ((host + suffix, each) for host in sorted(hosts) for suffix, each in _QUEUES.items()):
+        make_queue(client, pool, name, description)
     put(client, silent_runs())
 
 
@@ -308,9 +293,8 @@ def deploy_by_hand(file: str, request: Wanted) -> int:
     try:
         with asking_server():
             register()
-            targets, fleets = (
-                save(Path(file)) if file else ([load_target(request.name, request.store or request.name)], [])
-            )
+            own = request.store or request.name
+            targets, fleets = save(Path(file)) if file else ([load_target(request.name, own)], [])
             engine = request.engine or sys.executable
             if request.notify:
                 deploy_people(request.pool, engine, request.notify)
@@ -322,9 +306,3 @@ def deploy_by_hand(file: str, request: Wanted) -> int:
         say(*str(error).splitlines(), error=True)
         return REFUSED
     return 0
-
-
-def own_zone() -> str:
-    """Return the name of this host's time zone, from the link /etc/localtime; UTC if that names none."""
-    name = str(Path("/etc/localtime").resolve()).rpartition("zoneinfo/")[2]
-    return name if name in available_timezones() else "UTC"

@@ -4,11 +4,10 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -19,6 +18,8 @@ from blocks.workload import Workload
 from tasks.system.declarations import VARIABLE, declaration
 from tasks.system.files.atomic_files import write_whole
 from tasks.system.files.shared_files import SHARED
+from tasks.system.free_ports import free_ports
+from tasks.system.polling import poll_until
 
 SOURCE: Final = SHARED / "examples/workload"
 REFUSED: Final = 75
@@ -38,7 +39,7 @@ class SampleWorkload:
         """Choose the places, which `build` creates. It is at work once `workers` of the training's workers compute."""
         self.root, self._workers = root.absolute(), workers
         self.lock = self.root.parent / "train.lock"
-        self.port = _free_port()
+        self.port = free_ports("api")["api"]
         self.url = f"http://127.0.0.1:{self.port}"
         self._started: list[subprocess.Popen[bytes]] = []
 
@@ -73,9 +74,8 @@ class SampleWorkload:
             (self.root / folder).mkdir(exist_ok=True)
         uv = Path(sys.executable).with_name("uv")
         self._run([str(uv), "venv", "--quiet", "--python", sys.executable, "venv"])
-        self._run(
-            [str(uv), "pip", "sync", "--quiet", "--require-hashes", "--python", "venv/bin/python", "requirements.txt"]
-        )
+        of_venv = ["--python", "venv/bin/python", "requirements.txt"]
+        self._run([str(uv), "pip", "sync", "--quiet", "--require-hashes", *of_venv])
         if shutil.which("git"):
             self._commit()
         self._run(["make", "--silent", "train-fast"])
@@ -88,12 +88,14 @@ class SampleWorkload:
         self._run(["git", *identity, "commit", "--quiet", "--message", "The sample workload"])
 
     def _run(self, command: Sequence[str]) -> None:
-        process = subprocess.run(
-            command, cwd=self.root, env=self.environment(), stdin=subprocess.DEVNULL, capture_output=True, check=False
-        )
+        process = self._end_of(command)
         if process.returncode:
             tail = (process.stdout + process.stderr)[-1500:].decode(errors="replace")
             raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{tail}")
+
+    def _end_of(self, command: Sequence[str]) -> "subprocess.CompletedProcess[bytes]":
+        env, nothing = self.environment(), subprocess.DEVNULL
+        return subprocess.run(command, cwd=self.root, env=env, stdin=nothing, capture_output=True, check=False)
 
     @staticmethod
     def environment() -> dict[str, str]:
@@ -122,11 +124,11 @@ class SampleWorkload:
         )
 
     def _wait(self, condition: Callable[[], object], what: str) -> None:
-        deadline = time.monotonic() + _READY_SECONDS
-        while not condition():
-            if time.monotonic() > deadline or any(process.poll() for process in self._started):
-                raise RuntimeError(f"the sample workload did not come up: no {what}; see {self.root}/logs")
-            time.sleep(_POLL_SECONDS)
+        def look() -> str:
+            return "up" if condition() else "down" if any(process.poll() for process in self._started) else ""
+
+        if poll_until(look, _READY_SECONDS, _POLL_SECONDS) != "up":
+            raise RuntimeError(f"the sample workload did not come up: no {what}; see {self.root}/logs")
 
     @property
     def sessions(self) -> tuple[int, ...]:
@@ -150,9 +152,7 @@ class SampleWorkload:
     def launch_training(self) -> int:
         """Try to start a training the guarded way, as a person would; return the launcher's exit code."""
         command = ["flock", "-n", "-E", str(REFUSED), str(self.lock), "make", "--silent", "train-fast"]
-        return subprocess.run(
-            command, cwd=self.root, env=self.environment(), stdin=subprocess.DEVNULL, capture_output=True, check=False
-        ).returncode
+        return self._end_of(command).returncode
 
     def living(self) -> list[psutil.Process]:
         """Return every process that works in the root, found without the evacuation's own code."""
@@ -189,11 +189,15 @@ def end_all_in(root: Path) -> None:
 
     A zombie counts as gone: some init processes reap late.
     """
-    while living := find_living(root):
+
+    def kill_all() -> bool:
+        living = find_living(root)
         for process in living:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGKILL)
-        time.sleep(_LOOK_AGAIN_SECONDS)
+        return not living
+
+    poll_until(kill_all, inf, _LOOK_AGAIN_SECONDS)
 
 
 def find_living(root: Path) -> list[psutil.Process]:
@@ -217,9 +221,3 @@ def _is_worker(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.Error):
         return "loky" in " ".join(process.cmdline()) and process.cpu_times().user > _AT_WORK_SECONDS
     return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -1,6 +1,5 @@
 """Print what a drill does: a table for each run, whose rows come as the steps end, and one last line for scripts."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -10,6 +9,8 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, TaskRun
 from prefect.client.schemas.sorting import TaskRunSort
+
+from tasks.system.polling import poll_until
 
 _POLL_SECONDS: Final = 0.3
 _LATE_SECONDS: Final = 5.0
@@ -27,27 +28,26 @@ def follow(client: SyncPrefectClient, run_id: UUID, deadline: float, tell: Calla
 
     Raises TimeoutError after `deadline` seconds.
     """
-    end = time.monotonic() + deadline
     reported: set[UUID] = set()
-    while True:
+
+    def look() -> FlowRun | None:
         run = client.read_flow_run(run_id)
         every_step = steps(client, run_id)
         for step in every_step:
-            if step.id not in reported and _has_ended(step):
+            if step.id not in reported and step.state is not None and step.state.is_final():
                 reported.add(step.id)
                 tell(line(step))
-        if run.state and run.state.is_final() and (len(reported) == len(every_step) or _long_ago(run)):
-            for step in every_step:
-                if step.id not in reported:
-                    tell(line(step))
-            return run
-        if time.monotonic() > end:
-            raise TimeoutError(f"flow run {run_id} has not ended after {deadline:g} s; it is {run.state_name}")
-        time.sleep(_POLL_SECONDS)
+        if not (run.state and run.state.is_final() and (len(reported) == len(every_step) or _long_ago(run))):
+            return None
+        for step in every_step:
+            if step.id not in reported:
+                tell(line(step))
+        return run
 
-
-def _has_ended(step: TaskRun) -> bool:
-    return step.state is not None and step.state.is_final()
+    if ended := poll_until(look, deadline, _POLL_SECONDS):
+        return ended
+    state = client.read_flow_run(run_id).state_name
+    raise TimeoutError(f"flow run {run_id} has not ended after {deadline:g} s; it is {state}")
 
 
 def _long_ago(run: FlowRun) -> bool:
@@ -70,12 +70,9 @@ def heading() -> str:
 
 def line(step: TaskRun) -> str:
     """Format one step as a row: name, end, seconds, message."""
-    return f"  {step.name:{_NAME}} {_ending(step)}"
-
-
-def _ending(step: TaskRun) -> str:
     words = (step.state.message if step.state else "") or ""
-    return f"{step.state_name or '':9}  {step.total_run_time.total_seconds():7.2f}  {words}"[:_WIDTH]
+    end = f"{step.state_name or '':9}  {step.total_run_time.total_seconds():7.2f}  {words}"[:_WIDTH]
+    return f"  {step.name:{_NAME}} {end}"
 
 
 def last_line(word: str, facts: Mapping[str, Any]) -> str:

@@ -40,10 +40,8 @@ class FleetQuestion:
         seconds = (until - (find_server_time() or datetime.now(UTC))).total_seconds()
         self._over, self._answer = Cancellation(), Future[StopOrThaw | None]()
         if seconds > 0:
-            form = typed_form(incident.name)
-            self._answer, _ = run_in_thread(
-                lambda: await_decision(run, _text(incident, until), seconds, self._over, form=form)
-            )
+            form, text = typed_form(incident.name), _text(incident, until)
+            self._answer, _ = run_in_thread(lambda: await_decision(run, text, seconds, self._over, form=form))
         else:
             self._answer.set_result(None)
 

@@ -7,12 +7,11 @@ from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactCreate, VariableCreate, VariableUpdate
-from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.fleet.order import parse_fleet_id
-from tasks.fleet.hosts import plain
+from tasks.fleet.hosts import plain, read_artifacts
 from tasks.prefect_side.clock import server_time
 from tasks.runtime.progress import artifact_key
 
@@ -106,8 +105,7 @@ def is_called_off(client: SyncPrefectClient, fleet_id: str) -> bool:
 
 
 def _is_written(client: SyncPrefectClient, what: str, fleet_id: str) -> bool:
-    key = ArtifactCollectionFilterKey(any_=[artifact_key(what, fleet_id)])
-    return bool(client.read_latest_artifacts(artifact_filter=ArtifactCollectionFilter(key=key)))
+    return bool(read_artifacts(client, artifact_key(what, fleet_id)))
 
 
 def variable_of(fleet: str) -> str:

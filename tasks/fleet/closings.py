@@ -46,8 +46,11 @@ class Closings:
         """Return the lines with what the stores say. One that says Verified stays open until its closing was read."""
         every_row = list(rows)
         wanted = [row for row in every_row if self._is_wanted(row)]
+        if wanted and not self._fields:  # of all stores at once, without their secrets
+            slug = EvidenceStore.get_block_type_slug()
+            documents = every(client.read_block_documents_by_type, slug, include_secrets=False)
+            self._fields = {str(each.name): each.data for each in documents}
         if wanted:
-            self._learn_places(client)
             context = copy_context()  # which server is asked
             found_all = side_by_side(lambda row: context.copy().run(self._one, row), wanted)
             for row, found in zip(wanted, found_all, strict=True):
@@ -73,13 +76,6 @@ class Closings:
         if row.end is HostEnd.VERIFIED and closing is None and row.incident and not self._given_up(row):
             return replace(row, end=None, doing="ended, its closing is read")
         return closed_row(row, closing, now, self._why.get(row.run, ""))
-
-    def _learn_places(self, client: SyncPrefectClient) -> None:
-        """Read the fields of all stores at once, without their secrets."""
-        if not self._fields:
-            slug = EvidenceStore.get_block_type_slug()
-            documents = every(client.read_block_documents_by_type, slug, include_secrets=False)
-            self._fields = {str(each.name): each.data for each in documents}
 
     @cached_property
     def _root(self) -> "Store":

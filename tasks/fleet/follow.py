@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from httpx import HTTPError
@@ -23,6 +24,7 @@ from tasks.fleet.orders import Lost, cancel_waiting, decide, give, rows_of
 from tasks.fleet.show import ProgressTable
 from tasks.people.announce import announce
 from tasks.prefect_side.clock import server_time
+from tasks.system.polling import poll_until
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -42,7 +44,7 @@ class FleetWatch:
 
     def __init__(self, incident: FleetIncident, run: str) -> None:
         """Begin. `problems` is to say which hosts could not be given an order, and why."""
-        self.incident, self._run, self.problems = incident, run, dict[str, Lost]()
+        self.incident, self.run, self.problems = incident, run, dict[str, Lost]()
         self.closings, self._table = Closings(incident), ProgressTable(incident, run)
         self.contained_at: datetime | None = None
         self._silent, self._since = "", time.monotonic()
@@ -81,8 +83,9 @@ class FleetWatch:
         """Whether the decision on the whole fleet is one on this host."""
         return self.incident.in_time(row.began, row.attempt, row.ordered)
 
-    def _asks_alone(self, row: Row) -> bool:
-        return row.asks and not (self.incident.asks_all and self._in_time(row))
+    def _is_needy(self, row: Row) -> bool:
+        asks_alone = row.asks and not (self.incident.asks_all and self._in_time(row))
+        return row.is_uncontained or asks_alone
 
     def name_silent(self) -> None:
         """Log which hosts give no sign of life, before the orders of many hosts are given. Never raises."""
@@ -90,9 +93,8 @@ class FleetWatch:
             self._log_silent(rows_of(client, self.incident))
 
     def _log_silent(self, rows: Sequence[Row]) -> None:
-        silent = "; ".join(
-            f"{line.hosts} {line.label}" for line in fold(row for row in rows if row.end is HostEnd.SILENT)
-        )
+        lines = fold(row for row in rows if row.end is HostEnd.SILENT)
+        silent = "; ".join(f"{line.hosts} {line.label}" for line in lines)
         if silent != self._silent:
             self._silent = silent
             logger.warning("%s: %s", self.incident.id, silent or "no host is silent any more")
@@ -100,31 +102,19 @@ class FleetWatch:
     def _tell(self, rows: Sequence[Row], client: SyncPrefectClient) -> None:
         """Tell who is silent, who needs a person, and that all that answer are contained, when that becomes true."""
         self._log_silent(rows)
-        needy = {_need(row): row for row in rows if row.is_uncontained or self._asks_alone(row)}
+        # a host is told of once: for an attempt that asks, or for one that ended without its proof
+        needy = {(row.host, row.attempt, row.is_uncontained): row for row in rows if self._is_needy(row)}
         if needy.keys() - self._needy and time.monotonic() >= self._told_at + _NEWS_SECONDS:
             self._needy, self._told_at = self._needy | needy.keys(), time.monotonic()
             news = fleet_needs(self.incident.id, self.incident.name, [*needy.values()])
-            announce(self._run, f"fleet {self.incident.name}: {_name_hosts(needy.values())}", news)
+            announce(self.run, f"fleet {self.incident.name}: {_name_hosts(needy.values())}", news)
         if not all_that_answer_contained(rows):
             self.contained_at = None
         elif self.contained_at is None:
             self.contained_at = server_time(client)
             logger.warning("%s: all that answer are contained", self.incident.id)
             news = fleet_news(self.incident.id, self.incident.name, rows)
-            announce(self._run, f"fleet {self.incident.name}", news)
-
-    def is_taken_over(self, client: SyncPrefectClient) -> bool:
-        """Return whether another run is at work on the incident now."""
-        return owner_of(client, self.incident) not in {"", self._run}
-
-    def settle(self, client: SyncPrefectClient) -> None:
-        """Note that all that answer have their ends."""
-        mark_settled(client, self.incident, self._run)
-
-
-def _need(row: Row) -> tuple[str, int, bool]:
-    """Return the key by which a host is reported once: an attempt that asks, or one that ended without its proof."""
-    return row.host, row.attempt, row.is_uncontained
+            announce(self.run, f"fleet {self.incident.name}", news)
 
 
 def _name_hosts(rows: Collection[Row]) -> str:
@@ -139,19 +129,25 @@ def follow(watch: FleetWatch, question: FleetQuestion | None) -> Iterator[list[R
     A silent host may come back as long as its order stands. Ends early if another run has taken the incident over. A
     server that does not answer is asked again.
     """
-    before = list[tuple[str, HostEnd | None]]()
-    while True:
+    before, news, is_over = list[tuple[str, HostEnd | None]](), list[list[Row]](), False
+
+    def look() -> bool:
+        """Return whether there are lines to yield, or all is over."""
+        nonlocal before, news, is_over
+        news = []
         try:
             with get_client(sync_client=True) as client:
                 rows = watch.look(client, question)
                 if is_settled(rows):
-                    watch.settle(client)
+                    mark_settled(client, watch.incident, watch.run)
                     now, ended = [(row.run, row.end) for row in rows], over(rows)
                     if not before or (ended and before != now):
-                        yield rows
-                        before = now
-                    if ended or watch.is_taken_over(client):
-                        return
+                        before, news = now, [rows]
+                    is_over = ended or owner_of(client, watch.incident) not in {"", watch.run}  # another has it
         except (HTTPError, PrefectException) as error:
             logger.warning("the server did not answer, and is asked again: %s", error)
-        time.sleep(_LOOK_SECONDS)
+        return bool(news) or is_over
+
+    while not is_over:
+        poll_until(look, inf, _LOOK_SECONDS)
+        yield from news

@@ -11,9 +11,9 @@ from uuid import UUID
 from httpx import HTTPError
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate
-from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
 
 from tasks.custody.fleet.incident import FleetIncident
+from tasks.fleet.hosts import read_artifacts
 from tasks.fleet.orders import Lost
 from tasks.runtime.progress import artifact_key
 
@@ -27,20 +27,17 @@ def hand_over(incident: FleetIncident, lost: Mapping[str, Lost]) -> None:
     """Write down which orders were not taken. Best effort: this run's end names them, too."""
     data = json.dumps({host: asdict(order) for host, order in lost.items()}, indent=2)
     title = f"{incident.id}: orders that the server did not take; the run at work repeats them 未受理の指示"
-    artifact = ArtifactCreate(
-        key=artifact_key(_NAME, incident.id), type="markdown", data=f"```json\n{data}\n```", description=title
-    )
+    key, page = artifact_key(_NAME, incident.id), f"```json\n{data}\n```"
     try:
         with get_client(sync_client=True) as client:
-            client.create_artifact(artifact)
+            client.create_artifact(ArtifactCreate(key=key, type="markdown", data=page, description=title))
     except HTTPError as error:
         logger.error("The run at work does not hear of the lost orders: %s", error)  # noqa: TRY400  it says it all
 
 
 def read_handover(client: SyncPrefectClient, fleet_id: str) -> tuple[UUID | None, dict[str, Lost]]:
     """Return the last note of lost orders, by its id; no orders if there is none, or if it cannot be read."""
-    key = ArtifactCollectionFilterKey(any_=[artifact_key(_NAME, fleet_id)])
-    found = client.read_latest_artifacts(artifact_filter=ArtifactCollectionFilter(key=key))
+    found = read_artifacts(client, artifact_key(_NAME, fleet_id))
     if not found or not (text := _JSON.search(str(found[0].data))):
         return None, {}
     try:

@@ -8,6 +8,8 @@ from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
+    ArtifactCollectionFilter,
+    ArtifactCollectionFilterKey,
     DeploymentFilter,
     DeploymentFilterName,
     DeploymentFilterTags,
@@ -16,9 +18,9 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterTags,
 )
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import ArtifactCollection, FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.client.schemas.sorting import FlowRunSort
+from prefect.client.schemas.sorting import ArtifactCollectionSort, FlowRunSort
 from prefect.exceptions import ObjectNotFound
 
 from blocks.fleet import Fleet
@@ -48,6 +50,13 @@ def every(read: Callable[..., list[T]], *args: Any, **kwargs: Any) -> list[T]:
             return found
 
 
+def read_artifacts(client: SyncPrefectClient, key: str, *, like: bool = False) -> list[ArtifactCollection]:
+    """Return the latest artifact of this key; with `like` of each key that fits the SQL pattern, the last key first."""
+    wanted = ArtifactCollectionFilterKey(like_=key) if like else ArtifactCollectionFilterKey(any_=[key])
+    of_key = ArtifactCollectionFilter(key=wanted)
+    return client.read_latest_artifacts(artifact_filter=of_key, sort=ArtifactCollectionSort.KEY_DESC)
+
+
 def plain(time: datetime) -> datetime:
     """Return a time of Prefect's own class as a datetime in UTC: that class may lose its zone in a sum."""
     return datetime.fromtimestamp(time.timestamp(), UTC)
@@ -56,19 +65,18 @@ def plain(time: datetime) -> datetime:
 def hosts_of(client: SyncPrefectClient, fleet: Fleet) -> tuple[TargetHost, ...]:
     """Return the hosts of a fleet, by the names of their workloads. One that is named and not deployed is there too.
 
-    A host that is deployed by an earlier version alone, under its former name, is evacuated by that. The flow is not
-    part of the question: by a filter of it the server takes four times as long, and a frame waits for the answer.
+    The flow is not part of the question: by a filter of it the server takes four times as long, and a frame waits for
+    the answer.
     """
     flow, wanted = _evacuation(client), []
     if fleet.workloads:
-        names = sorted({each for host in fleet.workloads for each in (host, deployment_name(FLOW, host))})
+        names = sorted(deployment_name(FLOW, host) for host in fleet.workloads)
         wanted.append(DeploymentFilter(name=DeploymentFilterName(any_=names)))
     if fleet.tag:
         wanted.append(DeploymentFilter(tags=DeploymentFilterTags(all_=[fleet.tag])))
     pages = (every(client.read_deployments, deployment_filter=each) for each in wanted)
-    named = [(_host(each), each) for page in pages for each in page if each.flow_id == flow]
-    named.sort(key=lambda pair: pair[1].name == deployment_name(FLOW, pair[0].name))  # today's replaces the former
-    found = {host.name: host for host, each in named if host.name in fleet.workloads or fleet.tag in each.tags}
+    named = [(_host(each), each.tags) for page in pages for each in page if each.flow_id == flow]
+    found = {host.name: host for host, tags in named if host.name in fleet.workloads or fleet.tag in tags}
     missing = {name: TargetHost(name, problem=f"no deployment {full_name(FLOW, name)}") for name in fleet.workloads}
     return tuple(host for _, host in sorted({**missing, **found}.items()))
 
@@ -81,10 +89,9 @@ def _evacuation(client: SyncPrefectClient) -> UUID | None:
 
 
 def _host(each: DeploymentResponse) -> TargetHost:
-    pool, queue, store = each.work_pool_name, each.work_queue_name, str(each.parameters.get("store", ""))
-    workload = str(each.parameters.get("workload", ""))
+    workload, store = (str(each.parameters.get(name, "")) for name in ("workload", "store"))
     name = workload if each.name == deployment_name(FLOW, workload) else each.name
-    return TargetHost(name, str(each.id), pool or "", queue or "", store)
+    return TargetHost(name, str(each.id), each.work_pool_name or "", each.work_queue_name or "", store)
 
 
 def attempts_of(client: SyncPrefectClient, fleet: str) -> dict[str, Attempt]:

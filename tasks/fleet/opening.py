@@ -3,8 +3,7 @@
 import json
 import logging
 import re
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
@@ -16,8 +15,7 @@ from uuid import UUID
 from httpx import HTTPError
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate
-from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
-from prefect.client.schemas.sorting import ArtifactCollectionSort
+from prefect.client.schemas.objects import ArtifactCollection
 from prefect.exceptions import ObjectAlreadyExists
 
 from blocks.fleet import Fleet
@@ -26,11 +24,12 @@ from tasks.custody.fleet.incident import FleetIncident, TargetHost
 from tasks.custody.fleet.order import new_fleet_id, parse_fleet_id
 from tasks.custody.store.manifest import canonical
 from tasks.fleet.claim import LIST, claim_of, is_over, mark_open, owner_of
-from tasks.fleet.hosts import hosts_of
+from tasks.fleet.hosts import hosts_of, read_artifacts
 from tasks.prefect_side.clock import server_time
 from tasks.prefect_side.saved_blocks import load_block, require_store
 from tasks.runtime.progress import artifact_key
 from tasks.runtime.step import step_without_incident
+from tasks.system.polling import poll_until
 
 logger = logging.getLogger(__name__)
 
@@ -102,15 +101,15 @@ def open_fleet(trigger: Trigger) -> FleetIncident | JoinedFleet:
     `retry` the fleet's last one. A server that answers with an error is asked again for 20 s. Raises Refused for an
     unknown fleet or id, or a fleet without hosts.
     """
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while True:
+
+    def attempt() -> FleetIncident | JoinedFleet | None:
         try:
             return _open(trigger)
         except HTTPError as error:
-            if time.monotonic() > deadline:
-                raise
             logger.warning("the server did not answer, and is asked again: %s", error)
-            time.sleep(_AGAIN_SECONDS)
+            return None
+
+    return poll_until(attempt, _PATIENCE_SECONDS, _AGAIN_SECONDS) or _open(trigger)
 
 
 def open_known(client: SyncPrefectClient, trigger: Trigger, known: KnownFleet) -> FleetIncident | JoinedFleet:
@@ -190,10 +189,8 @@ def _freeze_list(
     )
     text = f"```json\n{canonical(incident.facts).decode()}```\n"
     title = f"{incident.id}: the frozen list of {len(hosts)} hosts 対象一覧"
-    key = artifact_key(LIST, incident.id)
-    client.create_artifact(
-        ArtifactCreate(key=key, type="markdown", description=title, data=text, flow_run_id=UUID(trigger.run))
-    )
+    key, run = artifact_key(LIST, incident.id), UUID(trigger.run)
+    client.create_artifact(ArtifactCreate(key=key, type="markdown", description=title, data=text, flow_run_id=run))
     return incident
 
 
@@ -211,22 +208,18 @@ def _join(client: SyncPrefectClient, incident: FleetIncident, trigger: Trigger) 
 
 def read_incident(client: SyncPrefectClient, fleet_id: str) -> FleetIncident | None:
     """Return an incident by its id, as its list was frozen; None if the server knows none."""
-    return next(iter(_incidents(client, artifact_key(LIST, parse_fleet_id(fleet_id)))), None)
+    return next(_parse(read_artifacts(client, artifact_key(LIST, parse_fleet_id(fleet_id)))), None)
 
 
 def last_incident(client: SyncPrefectClient, fleet: str) -> FleetIncident | None:
     """Return the last incident of a fleet; None if there was none."""
-    found = _incidents(client, f"{LIST}-fl-%-{fleet}-____", pattern=True)
+    found = _parse(read_artifacts(client, f"{LIST}-fl-%-{fleet}-____", like=True))
     return next((incident for incident in found if incident.name == fleet), None)
 
 
-def _incidents(client: SyncPrefectClient, key: str, *, pattern: bool = False) -> list[FleetIncident]:
-    wanted = ArtifactCollectionFilterKey(like_=key) if pattern else ArtifactCollectionFilterKey(any_=[key])
-    found = client.read_latest_artifacts(
-        artifact_filter=ArtifactCollectionFilter(key=wanted), sort=ArtifactCollectionSort.KEY_DESC
-    )
-    texts = [_JSON.search(str(each.data)) for each in found]
-    return [FleetIncident.of(json.loads(text[1])) for text in texts if text]
+def _parse(artifacts: Iterable[ArtifactCollection]) -> Iterator[FleetIncident]:
+    texts = (_JSON.search(str(each.data)) for each in artifacts)
+    return (FleetIncident.of(json.loads(text[1])) for text in texts if text)
 
 
 def the_incident(client: SyncPrefectClient, fleet: str, fleet_id: str | None) -> FleetIncident:

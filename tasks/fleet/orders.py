@@ -1,7 +1,6 @@
 """Give the hosts of a fleet their orders, each once; take back what nobody has begun; hand over a person's decision."""
 
 import logging
-import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from tasks.people.form import StopOrThaw
 from tasks.prefect_side.clock import server_time
 from tasks.runtime.step import step_without_incident
 from tasks.system.parallel import side_by_side
+from tasks.system.polling import poll_until
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,6 @@ def give(
 
     Repeats sooner than a client of Prefect would, which waits many seconds for a database that was locked for one.
     """
-    deadline = time.monotonic() + patience
     forever, refused = set[str](), dict[str, str]()
     pending = [(host, attempt) for host, attempt in wanted if not host.problem]
     attempts = {host.name: attempt for host, attempt in pending}
@@ -137,12 +136,15 @@ def give(
         if pending and incident.limit:
             with suppress(HTTPError, ObjectAlreadyExists):  # hosts send without it; another trigger may make it, too
                 client.upsert_global_concurrency_limit_by_name(incident.limit, incident.senders)
-        while pending:
-            refused |= dict(side_by_side(one, pending, _AT_ONCE))
+
+        def are_given() -> bool:
+            nonlocal pending
+            refused.update(side_by_side(one, pending, _AT_ONCE))
             pending = [(host, attempt) for host, attempt in pending if refused[host.name] and host.name not in forever]
-            if time.monotonic() > deadline:
-                break
-            time.sleep(_AGAIN_SECONDS if pending else 0)
+            return not pending
+
+        if pending:
+            poll_until(are_given, patience, _AGAIN_SECONDS)
     known = carry_on or {}
     lost = {name: Lost(why, attempts[name], known.get(name, "")) for name, why in refused.items() if why}
     for name, order in lost.items():

@@ -66,11 +66,9 @@ class FleetReport:
 
 def postmortem(report: FleetReport) -> Document:
     """Build the document. Causes and measures are left for people to fill in."""
-    incident = report.incident
+    incident, end = report.incident, report.verdict.end
     sections = (
-        Section(
-            Both("要約", "Summary"), (Remark(_tone(report.verdict.end), _badge(report.verdict.end)), _summary(report))
-        ),
+        Section(Both("要約", "Summary"), (Remark(_tone(end), _badge(end)), _summary(report))),
         Section(Both("一覧", "Table"), (FileExcerpt(tuple(lines(incident, report.rows, report.contained_at))),)),
         Section(CONTAINED, (Picture(PICTURE, CONTAINED, contained_picture(incident, report.rows)),)),
         Section(Both("ホスト", "Hosts"), (table(_HEAD, [*map(_host, report.rows)], HOSTS),)),

@@ -58,10 +58,8 @@ class ProgressTable:
             if self._artifact:
                 client.update_artifact(self._artifact, ArtifactUpdate(description=title, data=data))
             else:
-                key = progress_key(self._incident.name)
-                artifact = ArtifactCreate(
-                    key=key, type="markdown", description=title, data=data, flow_run_id=UUID(self._run)
-                )
+                key, run = progress_key(self._incident.name), UUID(self._run)
+                artifact = ArtifactCreate(key=key, type="markdown", description=title, data=data, flow_run_id=run)
                 self._artifact = client.create_artifact(artifact).id
 
     def _freezes(self, client: SyncPrefectClient, rows: Sequence[Row]) -> list[str]:

@@ -1,7 +1,6 @@
 """Call the evacuation of a fleet off: cancel what has not begun, answer what asks, thaw what is frozen."""
 
 import logging
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
@@ -24,6 +23,7 @@ from tasks.fleet.orders import cancel_waiting, decide, rows_of
 from tasks.people.form import StopOrThaw
 from tasks.prefect_side.clock import server_time
 from tasks.runtime.step import step_without_incident
+from tasks.system.polling import poll_until
 
 logger = logging.getLogger(__name__)
 
@@ -52,17 +52,18 @@ def thaw_all(fleet: str, fleet_id: str | None, reason: str, run: str) -> tuple[s
         answer = StopOrThaw(decision="thaw", by=f"fleet-thaw, run {run}", why=reason)
         rows, outcome = rows_of(client, incident), dict[str, str]()
         thaws = _order_thaws(client, incident, [row for row in rows if _may_be_frozen(row)], reason, run)
-        deadline = time.monotonic() + _WAIT_SECONDS
-        while True:
-            outcome |= dict.fromkeys(cancel_waiting(client, rows, why)[0], "")
+        first = [rows]
+
+        def is_settled() -> bool:
+            rows = first.pop() if first else rows_of(client, incident)
+            outcome.update(dict.fromkeys(cancel_waiting(client, rows, why)[0], ""))
             decide(client, rows, answer, incident.id)
             for row in rows:
                 if (result := _outcome(client, row, thaws)) is not None:
                     outcome.setdefault(row.host, result)
-            if len(outcome) == len(rows) or time.monotonic() > deadline:
-                break
-            time.sleep(_LOOK_SECONDS)
-            rows = rows_of(client, incident)
+            return len(outcome) == len(rows)
+
+        poll_until(is_settled, _WAIT_SECONDS, _LOOK_SECONDS)
     names = [row.host for row in rows]
     remaining = [f"{name}: {outcome.get(name, 'still at work')}" for name in names if outcome.get(name, "?")]
     return fold_names([name for name in names if outcome.get(name) == ""]), "; ".join(remaining)

@@ -253,13 +253,11 @@ def kept_orders(marker: Path) -> GuardConfig:
     try:
         orders = GuardConfig.of(json.loads(read_ours(marker))["orders"])
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{marker} has no configuration of a guard; carry the incident on, which starts a guard"
-        ) from error
+        cure = "carry the incident on, which starts a guard"
+        raise ValueError(f"{marker} has no configuration of a guard; {cure}") from error
     if orders.marker != str(marker):
-        raise ValueError(
-            f"expected the marker {orders.marker}, which the file names; got {marker}. No guard was started"
-        )
+        expected = f"the marker {orders.marker}, which the file names"
+        raise ValueError(f"expected {expected}; got {marker}. No guard was started")
     if Path(orders.caught).name == CAUGHT:
         return orders
     return replace(

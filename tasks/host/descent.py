@@ -64,9 +64,8 @@ class DescendantTracker:
     def _descends(self, process: Process) -> bool:
         leaders = {process.group, process.session} - self._shared
         above = (self._known.get(number) for number in (process.parent, *leaders))
-        return any(
-            identity and identity.start <= process.identity.start and _not_another(identity) for identity in above
-        )
+        older = (identity for identity in above if identity and identity.start <= process.identity.start)
+        return any(map(_not_another, older))
 
     def _look(self) -> None:
         last, pause = self._host.arrivals(NO_PID)[0], 0.0

@@ -8,7 +8,6 @@ import signal
 import socket
 import stat
 import struct
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Final
 from tasks.custody.containment.identity import Identity
 from tasks.host.process.process import Process
 from tasks.host.process.table import read_process
+from tasks.system.polling import poll_until
 
 logger = logging.getLogger(__name__)
 
@@ -94,16 +94,17 @@ def request_lock(guard: Identity, lock: Path) -> int | None:
 
     Waits for a guard that is just starting, which opens its socket before it blocks SIGTERM.
     """
-    deadline = time.monotonic() + _START_SECONDS
-    while True:
+
+    def ask() -> list[int | None]:
+        """Return the answer; nothing while it is starting."""
         process = read_process(guard.pid)
-        late = not process or not process.masks.heeds(signal.SIGTERM) or time.monotonic() > deadline
         try:
-            return _request_once(guard, lock)
+            return [_request_once(guard, lock)]
         except OSError as error:
-            if late or not isinstance(error, ConnectionRefusedError):
-                return None
-        time.sleep(_POLL_SECONDS)
+            starts = process and process.masks.heeds(signal.SIGTERM) and isinstance(error, ConnectionRefusedError)
+            return [] if starts else [None]
+
+    return next(iter(poll_until(ask, _START_SECONDS, _POLL_SECONDS)), None)
 
 
 def _request_once(guard: Identity, lock: Path) -> int | None:

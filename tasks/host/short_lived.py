@@ -10,6 +10,7 @@ from tasks.host.process.membership import runs_from_root
 from tasks.host.process.process import Process
 from tasks.host.process.program import quotes
 from tasks.host.process.workload import WorkloadDescription
+from tasks.system.polling import poll_until
 
 _ENOUGH: Final = 3
 NO_PID: Final = -1
@@ -29,11 +30,15 @@ def met_in_passing(host: Host, last: int) -> list[Process]:
         return []
     newcomers = {process.identity: process for process in new}
     began, looks = time.monotonic(), 0
-    while (passed := time.monotonic() - began) < _SECONDS or (looks < _LOOKS and passed < _LONGEST_SECONDS):
+
+    def look() -> bool:
+        nonlocal now, newcomers, looks
         now, new = host.arrivals(now)
         newcomers |= {process.identity: process for process in new}
         looks += 1
-        time.sleep(_PAUSE_SECONDS)
+        return looks >= _LOOKS and time.monotonic() - began >= _SECONDS
+
+    poll_until(look, _LONGEST_SECONDS, _PAUSE_SECONDS)
     return [process for identity, process in newcomers.items() if not lives(host, identity)]
 
 

@@ -109,9 +109,8 @@ class Silence:
     @property
     def notes(self) -> tuple[str, ...]:
         """What weakens the judgement without contradicting it."""
-        settled = (
-            f"{len(self.settled)} changes by what has ended since 終了済み: {', '.join(map(str, self.settled[:1]))}"
-        )
+        first = ", ".join(map(str, self.settled[:1]))
+        settled = f"{len(self.settled)} changes by what has ended since 終了済み: {first}"
         deaf = f"who writes is not known, files were compared by size and time 書込元は確認不可: {self.deaf}"
         blind = f"files could not be compared by size and time 比較不可: {self.blind}"
         found = {settled: self.settled, deaf: self.deaf and not self.blind, blind: self.blind and not self.deaf}

@@ -151,10 +151,8 @@ def living(
         children.setdefault(each.parent, []).append(each)
     own = (snapshot[pid] for pid in pids if snapshot[pid].alive and not snapshot[pid].container)
     found = [_judge(each, children.get(each.pid, ()), facts) for each in own]
-    return (
-        tuple(each for each in found if isinstance(each, Starter)),
-        tuple(each for each in found if isinstance(each, Unknown)),
-    )
+    shells = tuple(each for each in found if isinstance(each, Unknown))
+    return tuple(each for each in found if isinstance(each, Starter)), shells
 
 
 def _judge(process: Process, children: Iterable[Process], facts: StarterFacts) -> Starter | Unknown | None:
@@ -163,11 +161,8 @@ def _judge(process: Process, children: Iterable[Process], facts: StarterFacts) -
     shown, stop = process_line(process, _SHOWN), f"kill {process.pid}"
     if keeper := next(iter(called & SUPERVISORS.keys()), None):
         tied = here or process.identity in facts.started or keeper in facts.configured or facts.names.place(text)
-        name = (
-            redact_command(process.command, process.cwd)[-1]
-            if keeper in FOLDERS
-            else facts.configured.get(keeper, "NAME")
-        )
+        folder = redact_command(process.command, process.cwd)[-1:] if keeper in FOLDERS else ()
+        name = folder[0] if folder else facts.configured.get(keeper, "NAME")
         stop = SUPERVISORS[keeper].format(name=visible(name, _SHOWN), pid=process.pid)
         return Starter(StarterKind.SUPERVISOR, shown, stop, process.identity) if tied else None
     there = here or process.placeless or facts.names.place(text)
@@ -180,9 +175,8 @@ def _judge(process: Process, children: Iterable[Process], facts: StarterFacts) -
         return _judge_shell(process, waits, facts, here=here)
     goes_on = waits or _REPEATS.search(text) or not all(map(quotes, working))
     known = here or process.identity in facts.started or facts.names.run_in(text)
-    return (
-        Starter(StarterKind.LOOP, shown, stop, process.identity) if (named and goes_on) or (waits and known) else None
-    )
+    is_loop = (named and goes_on) or (waits and known)
+    return Starter(StarterKind.LOOP, shown, stop, process.identity) if is_loop else None
 
 
 def _judge_shell(
@@ -220,20 +214,14 @@ def units(
     else is judged by its processes.
     """
     for properties in shown:
-        name, text = (
-            properties.get("Id", ""),
-            f"{properties.get('ExecStart', '')}\n{properties.get('WorkingDirectory', '')}",
-        )
-        if (
-            is_down(properties)
-            or properties.get("SubState") == "exited"
-            or not {name, properties.get("MainPID")}.isdisjoint(spared)
-        ):
+        name, sub = properties.get("Id", ""), properties.get("SubState", "")
+        text = f"{properties.get('ExecStart', '')}\n{properties.get('WorkingDirectory', '')}"
+        is_spared = not {name, properties.get("MainPID")}.isdisjoint(spared)
+        if is_down(properties) or sub == "exited" or is_spared:
             continue
-        again = properties["ActiveState"] == "activating" or (
-            names.command(text) and properties.get("Restart", "") != "no"
-        )
-        waits = name in started and properties.get("SubState", "").startswith("auto-restart")
+        restarts = names.command(text) and properties.get("Restart", "") != "no"
+        again = properties["ActiveState"] == "activating" or restarts
+        waits = name in started and sub.startswith("auto-restart")
         if waits or (names.place(text) and again):
             yield Starter(StarterKind.UNIT, visible(name), f"systemctl stop {visible(name)}")
 

@@ -1,6 +1,5 @@
 """Continue the wrappers (sudo, su, runuser, script) that stopped themselves because what is below them was frozen."""
 
-import time
 from collections import Counter
 from collections.abc import Collection
 from signal import SIGCONT, SIGTERM
@@ -9,6 +8,7 @@ from typing import Final
 from tasks.custody.containment.identity import Identity
 from tasks.host.host import Host, send_signal
 from tasks.host.process.wrappers import above_held, bereft
+from tasks.system.polling import poll_until
 
 _SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.05
@@ -23,20 +23,22 @@ def continue_above(host: Host, ran: Collection[Identity], held: Collection[Ident
     a terminal that a shell has: it is left to `fg`, but ended if it has lost its child.
     """
     waiting = above_held(host.snapshot(), ran, held)
-    free, tries, quiet = (
-        [identity for identity in ran if identity not in waiting and host.get_process(identity)],
-        Counter[Identity](),
-        0,
-    )
-    deadline = time.monotonic() + _SECONDS
-    while free and quiet < _QUIET_LOOKS and time.monotonic() < deadline:
+    free = [identity for identity in ran if identity not in waiting and host.get_process(identity)]
+    if not free:
+        return waiting
+    tries, quiet = Counter[Identity](), 0
+
+    def is_quiet() -> bool:
+        nonlocal quiet
         standing = [identity for identity in free if tries[identity] < _TRIES and _stands(host, identity)]
         for identity in standing:
             send_signal(host, identity, SIGCONT)
         tries.update(standing)
         quiet = 0 if standing else quiet + 1
-        time.sleep(_POLL_SECONDS)
-    for identity in bereft(host.snapshot(), free) if free else ():
+        return quiet >= _QUIET_LOOKS
+
+    poll_until(is_quiet, _SECONDS, _POLL_SECONDS)
+    for identity in bereft(host.snapshot(), free):
         send_signal(host, identity, SIGTERM)
         send_signal(host, identity, SIGCONT)
     return waiting

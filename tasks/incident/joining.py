@@ -6,7 +6,6 @@ of an incident writes its custody log: a run that joins leaves one file, created
 
 import json
 import os
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -33,6 +32,7 @@ from tasks.incident.layout import (
 from tasks.incident.run_lock import incident_at_work, is_owned
 from tasks.system.files.atomic_files import caught_lines, read_marker, read_plain, rows_of, write_once
 from tasks.system.files.ours import make_folder
+from tasks.system.polling import poll_until
 
 WAIT_SECONDS: Final = 120.0
 _POLL_SECONDS: Final = 0.1
@@ -43,22 +43,20 @@ def incident_of(alarm: Alarm | None, bases: Sequence[Path], wait: float = WAIT_S
 
     Waits up to `wait` seconds for a run at work that has not opened its incident yet: it may be refused.
     """
-    deadline = time.monotonic() + wait
-    while True:
-        if alarm and (incident := belongs_to(alarm, past(bases))):
-            return incident
-        if incident := incident_at_work(bases[0]):
-            return incident
-        if not is_owned(bases[0]) or time.monotonic() > deadline:
-            return ""
-        time.sleep(_POLL_SECONDS)
+
+    def look() -> list[str]:
+        """Return the incident, or that there is none; nothing while that may change."""
+        incident = (belongs_to(alarm, past(bases)) if alarm else "") or incident_at_work(bases[0])
+        return [incident] if incident or not is_owned(bases[0]) else []
+
+    return next(iter(poll_until(look, wait, _POLL_SECONDS)), "")
 
 
 def leave(bases: Sequence[Path], incident: str, run: str, alarm: Alarm | None) -> bool:
     """Write the trigger into the incident's folder; idempotent. False if no disk takes it."""
     for home in (home for base in bases for home in incidents_in(base)):
         if home.name == incident:
-            trigger = {"run": run, "at": _now(), "alarm": alarm.facts if alarm else {}}
+            trigger = {"run": run, "at": datetime.now(UTC).isoformat(), "alarm": alarm.facts if alarm else {}}
             return _create(home / TRIGGERS, f"{run}.json", trigger)
     return False
 
@@ -152,10 +150,6 @@ def _create(folder: Path, name: str, content: Mapping[str, Any]) -> bool:
     except OSError:
         return False
     return True
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat()
 
 
 def take_over_triggers(home: Path, log: CustodyLog) -> int:

@@ -10,7 +10,6 @@ import fcntl
 import json
 import os
 import stat
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -24,6 +23,7 @@ from tasks.host.process.table import get_process, start_of
 from tasks.incident.layout import OWNER, REHEARSAL
 from tasks.system.files.atomic_files import read_plain
 from tasks.system.files.ours import find_exposure, opened_folder
+from tasks.system.polling import poll_until
 from tasks.system.time_limit import time_limit
 
 PAPER: Final = "postmortem"
@@ -47,14 +47,17 @@ def take_ownership(evidence: Path, purpose: Purpose = "evacuation", *, dry_run: 
     if (kept := _kept.pop(path, None)) is not None:
         sign(kept, purpose)
         return kept
-    deadline = time.monotonic() + time_limit().remaining(_SETTLE_SECONDS)
-    while (descriptor := _open_locked(path)) is None:
-        if is_owned(evidence, dry_run=dry_run):
-            return None
-        if time.monotonic() >= deadline:
-            descriptor = _put_in_place(path)
-            break
-        time.sleep(_POLL_SECONDS)
+    descriptor: int | None = None
+
+    def is_settled() -> bool:
+        nonlocal descriptor
+        descriptor = _open_locked(path)
+        return descriptor is not None or is_owned(evidence, dry_run=dry_run)
+
+    if not poll_until(is_settled, time_limit().remaining(_SETTLE_SECONDS), _POLL_SECONDS):
+        descriptor = _put_in_place(path)
+    if descriptor is None:
+        return None
     sign(descriptor, purpose)
     return descriptor
 

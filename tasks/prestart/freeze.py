@@ -219,6 +219,7 @@ def _freeze(
     """
     frozen, above, journal = dict[Identity, datetime](), set[Identity](), evidence / EARLY
     homes = [home for base in bases for home in incidents_in(base)]
+    held = identities(home / FROZEN for home in homes if last_word(home) != THAWED)
     host, find = LinuxHost(workload["api_port"], root=workload["root"]), _finder(workload, bases)
 
     def so_far() -> tuple[EarlyFreeze, list[dict[str, Any]]]:
@@ -231,7 +232,7 @@ def _freeze(
             write_rows(*so_far())
 
     try:
-        _halt(host, find, _read_held(homes), frozen, note)
+        _halt(host, find, held, frozen, note)
     except Exception as reason:  # noqa: BLE001  what is frozen has to be written down whatever went wrong
         say(f"not all was frozen before the start of the run: {type(reason).__name__}: {reason}", error=True)
     early, rows = so_far()
@@ -296,11 +297,6 @@ def _bases(workload: Mapping[str, Any], evidence: Path) -> list[Path]:
     others = [Path(workload["fallback_dir"])] if workload.get("fallback_dir") else []
     own = [] if why_not_followed(evidence) else [evidence]
     return [*own, *(base for disk in (*others, layout.MEMORY) for base in own_folders(disk, "evacuation-"))]
-
-
-def _read_held(homes: Sequence[Path]) -> set[Identity]:
-    """Return the processes that an incident has frozen and not thawed."""
-    return identities(home / FROZEN for home in homes if last_word(home) != THAWED)
 
 
 def _finder(workload: Mapping[str, Any], bases: Sequence[Path]) -> _Find:

@@ -17,10 +17,6 @@ _OVER: Final = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED", "CANCELLING"}
 _OVER_SECONDS: Final = 5.0
 
 
-def _this_host() -> datetime:
-    return datetime.now(UTC)
-
-
 @dataclass(frozen=True)
 class KnownRun:
     """A flow run. `facts` are the server's answers so far, JSON values that another process may be given.
@@ -31,7 +27,7 @@ class KnownRun:
     id: str
     ask: Callable[..., Any]
     facts: dict[str, Any] = field(default_factory=dict)
-    time: Callable[[], datetime] = _this_host
+    time: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from prefect.events.schemas.events import Event, Resource
 from tasks.custody.incident.deployment_names import full_name
 from tasks.readiness.runs import READY, runs_of
 from tasks.system.installation import WORKER_VERSION, fingerprint
+from tasks.system.polling import poll_until
 
 CANARY_EVENT: Final = "evacuation.canary"
 EVENT_SECONDS: Final = 30.0
@@ -34,9 +35,8 @@ class CanaryAnswer:
 
 def answer() -> str:
     """Return what a canary's run says of this process, as the message of its state."""
-    return json.dumps(
-        asdict(CanaryAnswer(fingerprint(), os.environ.get(WORKER_VERSION, ""), os.geteuid(), socket.gethostname()))
-    )
+    worker = os.environ.get(WORKER_VERSION, "")
+    return json.dumps(asdict(CanaryAnswer(fingerprint(), worker, os.geteuid(), socket.gethostname())))
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,17 @@ def fly(client: SyncPrefectClient, name: str) -> Flight:
     event = Event(event=CANARY_EVENT, resource=Resource({"prefect.resource.id": f"{CANARY_EVENT}.{name}"}), id=uuid4())
     began = time.monotonic()
     client.request("POST", "/events", json=[event.model_dump(mode="json")])
-    to_run = None
-    while (took := time.monotonic() - began) < (EVENT_SECONDS if to_run is None else to_run + WORKER_SECONDS):
+
+    def find_run(*, ended: bool = False) -> FlowRun | None:
         newest = runs_of(client, full_name(READY, name))
-        if run := next((each for each in newest if each.parameters.get("canary") == str(event.id)), None):
-            to_run = took if to_run is None else to_run
-            if run.state and run.state.is_final():
-                return Flight(to_run, took, str(run.state_name), _parse_answer(run))
-        time.sleep(_LOOK_SECONDS)
-    return Flight(to_run)
+        found = (run for run in newest if run.parameters.get("canary") == str(event.id))
+        return next((run for run in found if not ended or (run.state and run.state.is_final())), None)
+
+    if not poll_until(find_run, EVENT_SECONDS, _LOOK_SECONDS):
+        return Flight()
+    to_run = time.monotonic() - began
+    run = poll_until(lambda: find_run(ended=True), WORKER_SECONDS, _LOOK_SECONDS)
+    return Flight(to_run, time.monotonic() - began, str(run.state_name), _parse_answer(run)) if run else Flight(to_run)
 
 
 def _parse_answer(run: FlowRun) -> CanaryAnswer | None:

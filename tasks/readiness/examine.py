@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import copy_context
 from queue import Empty, SimpleQueue
 from threading import Thread
+from types import ModuleType
 from typing import Final, TypeAlias
 
 from tasks.custody.incident.readiness import Finding, Readiness, loss
@@ -12,13 +13,17 @@ from tasks.readiness.check_target import CheckTarget
 
 Check: TypeAlias = Callable[[CheckTarget], Finding]
 
-PARTS: Final[Mapping[str, Sequence[Check]]] = {
-    "host": host.CHECKS,
-    "workload": workload.CHECKS,
-    "store": store.CHECKS,
-    "prefect": server.CHECKS,
-    "people": people.CHECKS,
-}
+_CHECK: Final = "check_"
+
+
+def _checks_in(module: ModuleType) -> list[Check]:
+    """Return a module's own functions whose names begin with `check_`, in the order in which they stand there."""
+    own = (each for each in vars(module).values() if getattr(each, "__module__", "") == module.__name__)
+    return [each for each in own if each.__name__.startswith(_CHECK)]
+
+
+_MODULES: Final = {"host": host, "workload": workload, "store": store, "prefect": server, "people": people}
+PARTS: Final[Mapping[str, Sequence[Check]]] = {part: _checks_in(module) for part, module in _MODULES.items()}
 """In the order in which they are made: the API is asked for a model that was judged before."""
 _SECONDS: Final = 90.0
 _MATTERS: Final = "what could not be looked at may be broken"
@@ -27,7 +32,7 @@ _CURE: Final = "run it again as the worker's user; if it stays, look at what the
 
 def name_of(check: Check) -> str:
     """Return the name of a check in the findings: that of its function without `check_`."""
-    return check.__name__.removeprefix("check_")
+    return check.__name__.removeprefix(_CHECK)
 
 
 def examine(target: CheckTarget, parts: Mapping[str, Sequence[Check]] = PARTS, seconds: float = _SECONDS) -> Readiness:

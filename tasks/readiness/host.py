@@ -58,9 +58,8 @@ def check_rights(target: CheckTarget) -> Finding:
     cure = f"run the worker as root by evacuation install, or as user {_owner(target)}"
     if option := hidden_from_us():
         matters = "whether others' processes are left is not known, and the run ends NotContained"
-        return fatal(
-            f"{summary}; /proc hides processes of other users ({option})", matters, f"{cure}, in its group gid="
-        )
+        hidden = f"{summary}; /proc hides processes of other users ({option})"
+        return fatal(hidden, matters, f"{cure}, in its group gid=")
     if strangers and any("CAP_KILL" in each for each in missing):
         return fatal(f"{summary}; members of users {strangers}", "they can be neither frozen nor stopped", cure)
     if strangers and missing:
@@ -89,10 +88,8 @@ def check_groups(target: CheckTarget) -> Finding:
 def check_lock(target: CheckTarget) -> Finding:
     """Look who holds the training lock, and whether the cordon could take it. The lock itself is not tried."""
     path = target.workload.lock
-    matters, cure = (
-        "training could start under the cordon: NotContained",
-        f"correct `lock` in the block, or: ls -l {path}",
-    )
+    matters = "training could start under the cordon: NotContained"
+    cure = f"correct `lock` in the block, or: ls -l {path}"
     try:
         status = path.lstat()
     except FileNotFoundError:
@@ -169,9 +166,8 @@ def check_engine(target: CheckTarget) -> Finding:
         matters = "no container is paused or stopped: NotContained"
         return fatal(str(error), matters, "start it, or let the worker's user reach its socket: docker ps")
     if not containers:
-        return loss(
-            f"no living container matches {rules}", "what is renamed goes on running", "docker ps; correct containers"
-        )
+        summary = f"no living container matches {rules}"
+        return loss(summary, "what is renamed goes on running", "docker ps; correct containers")
     return sound(", ".join(each.summary for each in containers))
 
 
@@ -191,9 +187,8 @@ def check_spy(target: CheckTarget) -> Finding:
     """Look for py-spy, and whether it runs."""
     del target
     try:
-        process = subprocess.run(
-            [find_spy(), "--version"], capture_output=True, text=True, timeout=_SECONDS, check=True
-        )
+        command = [find_spy(), "--version"]
+        process = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=True)
     except (NothingThere, OSError, subprocess.SubprocessError) as error:
         return loss(str(error), "the stacks of the frozen processes are missing", "uv pip install py-spy")
     return sound(process.stdout.strip())
@@ -216,26 +211,9 @@ def check_incident(target: CheckTarget) -> Finding:
     marker = cordon_base(target.workload) / CORDON
     if marker.exists() and not target.host.guard(marker) and not owner(base_of(target.workload)):
         state, matters = f"a cordon stands without a guard: {marker}", "training starts under it, and nothing stops it"
-        return fatal(
-            state, matters, "evacuation status evacuation.toml; carry the incident on, or: evacuation uncordon"
-        )
+        cure = "evacuation status evacuation.toml; carry the incident on, or: evacuation uncordon"
+        return fatal(state, matters, cure)
     if state := at_work_or_left(target.workload):
         matters = "no training starts, and what is written here is about a host in the middle of an incident"
         return loss(state, matters, "evacuation status evacuation.toml")
     return sound("none is open, no cordon stands")
-
-
-CHECKS: Final = (
-    check_preflight,
-    check_rights,
-    check_groups,
-    check_lock,
-    check_evidence,
-    check_fallback,
-    check_room,
-    check_engine,
-    check_unnamed,
-    check_spy,
-    check_guard,
-    check_incident,
-)

@@ -1,6 +1,5 @@
 """Look whether people have practised, and whether they are told of containment and end."""
 
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import uuid4
@@ -19,6 +18,7 @@ from tasks.incident.dry_runs import last_dry_run
 from tasks.incident.last_word import WORKS
 from tasks.readiness.check_target import CheckTarget
 from tasks.readiness.runs import asking, is_served, runs_of
+from tasks.system.polling import poll_until
 
 TELL_PEOPLE: Final = "evacuation: tell people"
 TELL_FLEETS: Final = "evacuation: tell people of a cancelled fleet"
@@ -44,9 +44,8 @@ def check_drill(target: CheckTarget) -> Finding:
     cure = f"prefect deployment run {full_name('drill', target.name)} --watch, or evacuation plan evacuation.toml"
     if not last:
         return loss("no drill and no dry run is known", matters, cure)
-    summary = "; ".join(
-        f"the last {kind} was {at:%Y-%m-%d %H:%M} UTC, its end {end}" for kind, (at, end) in last.items()
-    )
+    rows = (f"the last {kind} was {at:%Y-%m-%d %H:%M} UTC, its end {end}" for kind, (at, end) in last.items())
+    summary = "; ".join(rows)
     old = datetime.now(UTC) - max(at for at, _ in last.values()) > _OLD
     if old or not {end for _, end in last.values()} <= {REHEARSED.name, *WORKS}:
         return loss(summary, matters, cure)
@@ -101,11 +100,10 @@ def _send_test_message(client: SyncPrefectClient, deployment: DeploymentResponse
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: _TRIES}):  # a busy server answers 503
         key = f"test-message-{uuid4()}"
         run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters, idempotency_key=key)
-    deadline = time.monotonic() + _MESSAGE_SECONDS
-    while not (run.state and run.state.is_final()) and time.monotonic() < deadline:
-        time.sleep(_LOOK_SECONDS)
-        run = client.read_flow_run(run.id)
-    return run
 
+    def has_ended() -> bool:
+        state = client.read_flow_run(run.id).state
+        return state is not None and state.is_final()
 
-CHECKS: Final = (check_drill, check_notification)
+    poll_until(has_ended, _MESSAGE_SECONDS, _LOOK_SECONDS)
+    return client.read_flow_run(run.id)

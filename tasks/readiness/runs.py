@@ -41,7 +41,6 @@ def runs_of(client: SyncPrefectClient, deployment: str, states: Sequence[str] = 
     flow, _, name = deployment.partition("/")
     filters = {"flows": {"name": {"any_": [flow]}}, "deployments": {"name": {"any_": [name]}}, "limit": limit}
     of_states = {"flow_runs": {"state": {"name": {"any_": list(states)}}}} if states else {}
-    answer = client.request(
-        "POST", "/flow_runs/filter", json={**filters, **of_states, "sort": "EXPECTED_START_TIME_DESC"}
-    )
+    query = {**filters, **of_states, "sort": "EXPECTED_START_TIME_DESC"}
+    answer = client.request("POST", "/flow_runs/filter", json=query)
     return [FlowRun.model_validate(each) for each in answer.json()]

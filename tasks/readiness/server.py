@@ -29,7 +29,6 @@ from tasks.prefect_side.scheduler import PrefectScheduler
 from tasks.preflight.requirements import require_not_ours
 from tasks.readiness.canary import fly
 from tasks.readiness.check_target import CheckTarget
-from tasks.readiness.former import former_deployments
 from tasks.readiness.runs import WORKER_GONE_SECONDS, asking, is_served, runs_of
 from tasks.system.installation import fingerprint
 from tasks.system.own_runs import engine_of, entrypoint_of
@@ -114,21 +113,11 @@ def check_deployment(target: CheckTarget) -> Finding:
     except Exception as error:  # noqa: BLE001  Prefect has several
         return fatal(f"saved parameters do not fit: {type(error).__name__}: {error}", "no run begins", _DEPLOY)
     if (deployment.parameters.get("workload"), deployment.parameters.get("store")) != (target.name, target.store):
-        return loss(
-            f"it evacuates {deployment.parameters}", "another workload or store than was looked at here", _DEPLOY
-        )
+        matters = "another workload or store than was looked at here"
+        return loss(f"it evacuates {deployment.parameters}", matters, _DEPLOY)
     if parameter_schema(flow).model_dump(exclude_unset=True) != deployment.parameter_openapi_schema:
         return loss("its form is that of another version", "the server refuses or lacks fields of today's", _DEPLOY)
     return sound(f"{full_name('evacuate', target.name)}, its parameters fit today's flow")
-
-
-def check_former(target: CheckTarget) -> Finding:
-    """Look for deployments that an earlier version has left, and for what starts them."""
-    with asking() as client:
-        names, cure = former_deployments(client, target.name)
-    if names:
-        return loss(names, "to pause one no longer stops training; an automation points nowhere once it is gone", cure)
-    return sound("no deployment has a former name")
 
 
 def check_queue(target: CheckTarget) -> Finding:
@@ -210,15 +199,12 @@ def check_canary(target: CheckTarget) -> Finding:
     if answer.host not in {socket.gethostname(), socket.getfqdn()}:
         return fatal(f"it ran on {answer.host}", "that worker evacuates its own host", "start a worker here")
     if answer.user != os.geteuid():
-        summary, cure = (
-            f"the worker runs as user {answer.user}, this as {os.geteuid()}",
-            "run this as the worker's user",
-        )
-        return loss(summary, "host/ and workload/ are about other rights than the worker's", cure)
+        summary = f"the worker runs as user {answer.user}, this as {os.geteuid()}"
+        matters = "host/ and workload/ are about other rights than the worker's"
+        return loss(summary, matters, "run this as the worker's user")
     if {answer.version, answer.worker} != {fingerprint()}:
-        versions = (
-            f"runs are {answer.version}, the worker is {answer.worker or 'none of ours'}, this is {fingerprint()}"
-        )
+        worker = answer.worker or "none of ours"
+        versions = f"runs are {answer.version}, the worker is {worker}, this is {fingerprint()}"
         return loss(versions, "an old worker may freeze late or misread a run", "systemctl restart evacuation-worker")
     return sound(f"{took}; worker and run are {answer.version}")
 
@@ -263,18 +249,3 @@ def _not_triggered(client: SyncPrefectClient, name: str) -> Iterator[str]:
 
 def _has(fleet: Mapping[str, Any], name: str, tags: Sequence[str]) -> bool:
     return name in (fleet.get("workloads") or ()) or fleet.get("tag") in tags
-
-
-CHECKS: Final = (
-    check_server,
-    check_credentials,
-    check_saved,
-    check_deployment,
-    check_former,
-    check_queue,
-    check_launchers,
-    check_worker,
-    check_alarms,
-    check_canary,
-    check_fleet,
-)

@@ -52,10 +52,8 @@ def check_members(target: CheckTarget) -> Finding:
     counts = ", ".join(f"{roles.count(role)} {role}" for role in dict.fromkeys(roles))
     block = target.workload
     if "api" in roles or (roles and (block.units or block.containers)):
-        rest = (
-            "" if "training" in roles else "; training_pattern matches nothing now: no training runs, as far as known"
-        )
-        return sound(f"{counts}{rest}")
+        rest = "; training_pattern matches nothing now: no training runs, as far as known"
+        return sound(f"{counts}{'' if 'training' in roles else rest}")
     if block.containers and not roles:
         return sound("none outside containers")
     matters = "an API that was renamed goes on serving while the rest is frozen"
@@ -187,21 +185,13 @@ def check_models(target: CheckTarget) -> Finding:
     judgements = {os.fsdecode(name): _judge_model(root, name, target) for name in names}
     good = [name for name, judgement in judgements.items() if judgement["outcome"] is Soundness.SOUND]
     target.has_sound_model = bool(good)
-    bad = [
-        f"{name} is {judgement['outcome']}: {judgement['reason']}"
-        for name, judgement in judgements.items()
-        if _bad(judgement)
-    ]
+    others = {name: each for name, each in judgements.items() if name not in good and each["reason"] != OTHER_FORMAT}
+    bad = [f"{name} is {each['outcome']}: {each['reason']}" for name, each in others.items()]
     if bad or (names and not good):
         cure = "model_imports in the block, if the imports are your own; else save the model again"
-        return loss(
-            "; ".join(bad) or "none is sound", "no recovery starts on such a model, and latest/ goes without", cure
-        )
+        matters = "no recovery starts on such a model, and latest/ goes without"
+        return loss("; ".join(bad) or "none is sound", matters, cure)
     return sound(f"{len(good)} sound" if names else "no model is there")
-
-
-def _bad(judgement: Mapping[str, Any]) -> bool:
-    return judgement["outcome"] is not Soundness.SOUND and judgement["reason"] != OTHER_FORMAT
 
 
 def _judge_model(root: bytes, name: bytes, target: CheckTarget) -> dict[str, Any]:
@@ -259,10 +249,8 @@ def check_restart(target: CheckTarget) -> Finding:
 
 def check_api(target: CheckTarget) -> Finding:
     """Ask the API by GET, and for a prediction only with the block's canary_request. Reloads nothing."""
-    matters, cure = (
-        "a recovery could not be proven: PartlyRecovered or NotRecovered",
-        "start it, or correct the fields of the API in the block",
-    )
+    matters = "a recovery could not be proven: PartlyRecovered or NotRecovered"
+    cure = "start it, or correct the fields of the API in the block"
     try:
         headers = secret_headers(target.workload.api_headers)
         if headers and not _is_the_workloads(target):
@@ -279,20 +267,3 @@ def check_api(target: CheckTarget) -> Finding:
 def _is_the_workloads(target: CheckTarget) -> bool:
     owners = target.host.owners(address_of(target.workload)[1])
     return bool(owners) and all(each.process and each.process.identity in target.members for each in owners)
-
-
-CHECKS: Final = (
-    check_members,
-    check_suspects,
-    check_unknown,
-    check_starters,
-    check_units,
-    check_port,
-    check_excused,
-    check_files,
-    check_models,
-    check_launch,
-    check_declared,
-    check_restart,
-    check_api,
-)

@@ -61,10 +61,9 @@ def why_undeclared(root: str | Path) -> str:
     try:
         require_declared(root)
     except Refused as error:
-        cure = (
-            f"as root 宣言を追加: evacuation install FILE --declare, or in a file {FOLDER}/NAME.toml: {_line_of(root)}"
-        )
-        return f"a run is refused, for root has declared other folders on this host and not {error.got}; {cure}"
+        cure = f"evacuation install FILE --declare, or in a file {FOLDER}/NAME.toml: {_line_of(root)}"
+        why = f"root has declared other folders on this host and not {error.got}"
+        return f"a run is refused, for {why}; as root 宣言を追加: {cure}"
     return ""
 
 

@@ -58,9 +58,8 @@ class ManagedProcess:
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._keeper is None:
-            raise ManagedProcessError(
-                f"expected a running {self.name}; got one that was not started. Call start() first."
-            )
+            got = "one that was not started. Call start() first."
+            raise ManagedProcessError(f"expected a running {self.name}; got {got}")
         return self._keeper
 
     def start(self) -> None:

@@ -6,7 +6,6 @@ control groups (systemd units) neither counts across groups: CPUWeight does.
 
 import os
 import sys
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -31,16 +30,10 @@ def give_way(pid: int | None = None) -> None:
     with suppress(OSError):
         if os.getpriority(os.PRIO_PROCESS, process_id) < 0:
             os.setpriority(os.PRIO_PROCESS, process_id, 0)
-    for name, now in _marks(process_id):
-        if now < 0:
-            _write(process_id, name, 0)
-
-
-def _marks(pid: int) -> Iterable[tuple[str, int]]:
-    """Yield the values of its files in /proc; a kernel may lack autogroup."""
     for name in ("autogroup", "oom_score_adj"):
-        with suppress(OSError, ValueError, IndexError):
-            yield name, int(Path(f"/proc/{pid}/{name}").read_text().split()[-1])
+        with suppress(OSError, ValueError, IndexError):  # a kernel may lack autogroup
+            if int(Path(f"/proc/{process_id}/{name}").read_text().split()[-1]) < 0:
+                _write(process_id, name, 0)
 
 
 def _write(pid: int, name: str, value: int) -> None:

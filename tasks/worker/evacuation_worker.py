@@ -37,6 +37,7 @@ from tasks.worker.early import Prepared, environment_of_worker, prepared_for
 from tasks.worker.frames import Frames
 from tasks.worker.hints import Hints
 from tasks.worker.known_runs import OwnRunConfiguration
+from tasks.worker.repeat import repeat_until
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
@@ -151,7 +152,7 @@ class EvacuationWorker(ProcessWorker):
         await super()._initialize_after_sync()
         if self._has_successfully_synced and not self._following:
             follow = self._hints.follow(self.client, self._resources)
-            beside = [follow, self._answer_hints()]
+            beside = [follow, repeat_until(self._answer_hints, lambda: _SPACING_SECONDS)]
             beside += [self._frames.obey(self.client), self._frames.watch(self.client)] if self._frames else []
             self._following = [asyncio.create_task(each) for each in beside]
 
@@ -193,20 +194,18 @@ class EvacuationWorker(ProcessWorker):
         self._ask_soon()
 
     async def _answer_hints(self) -> None:
-        """Ask the server once for all hints that have come, for ever."""
-        while True:
-            await self._hinted.wait()
-            self._hinted.clear()
-            hints, self._tries_left = self._tries_left, {}
-            found = set[UUID]()
-            with suppress(Exception):  # the next ordinary question tells what is wrong
-                self._due = self._spared = 0.0
-                found = {run.id for run in await self.get_and_submit_flow_runs()}
-            remaining = {run: tries - 1 for run, tries in hints.items() if run not in found and tries > 1}
-            self._tries_left = {**remaining, **self._tries_left}
-            await asyncio.sleep(_SPACING_SECONDS)
-            if self._tries_left:
-                self._hinted.set()
+        """Ask the server once for all hints that have come."""
+        if self._tries_left:
+            self._hinted.set()
+        await self._hinted.wait()
+        self._hinted.clear()
+        hints, self._tries_left = self._tries_left, {}
+        found = set[UUID]()
+        with suppress(Exception):  # the next ordinary question tells what is wrong
+            self._due = self._spared = 0.0
+            found = {run.id for run in await self.get_and_submit_flow_runs()}
+        remaining = {run: tries - 1 for run, tries in hints.items() if run not in found and tries > 1}
+        self._tries_left = {**remaining, **self._tries_left}
 
     async def get_and_submit_flow_runs(self) -> list["FlowRun"]:
         """Ask for runs and start them, unless it is too early to ask again.
@@ -234,11 +233,9 @@ class EvacuationWorker(ProcessWorker):
         until = self._clock.now() + timedelta(seconds=int(self._prefetch_seconds))
         query = {"work_queue_names": list(self._work_queues), "scheduled_before": until.isoformat()}
         try:
+            pool = {"name": self._work_pool_name}
             answer = await self.client.request(
-                "POST",
-                "/work_pools/{name}/get_scheduled_flow_runs",
-                path_params={"name": self._work_pool_name},
-                json=query,
+                "POST", "/work_pools/{name}/get_scheduled_flow_runs", path_params=pool, json=query
             )
         except httpx.HTTPStatusError as error:
             if error.response.status_code != httpx.codes.NOT_FOUND:
@@ -248,9 +245,8 @@ class EvacuationWorker(ProcessWorker):
 
     async def _submit_run(self, flow_run: "FlowRun") -> None:
         """Claim the run and freeze for it; what Prefect's worker asks before it starts a process comes afterwards."""
-        prepared = self._prepared[flow_run.id] = prepared_for(
-            flow_run, self._flows.get(flow_run.flow_id), self._clock.now
-        )
+        flow = self._flows.get(flow_run.flow_id)
+        prepared = self._prepared[flow_run.id] = prepared_for(flow_run, flow, self._clock.now)
         try:
             claim = super()._propose_pending_state(flow_run)
             learn = to_thread.run_sync(self._learn, flow_run, prepared)
@@ -260,9 +256,7 @@ class EvacuationWorker(ProcessWorker):
             elif frame:
                 frame.close()
             self._flows.update(prepared.flow)
-            while not await self._was_submitted(flow_run, prepared):
-                await to_thread.run_sync(prepared.release, flow_run.name)
-                await asyncio.sleep(_AGAIN_SECONDS)
+            await repeat_until(lambda: self._was_submitted(flow_run, prepared), lambda: _AGAIN_SECONDS)
         finally:
             if not prepared.started:
                 await self._end(flow_run)
@@ -290,6 +284,7 @@ class EvacuationWorker(ProcessWorker):
         except httpx.HTTPError:
             if not prepared.early:
                 raise
+            await to_thread.run_sync(prepared.release, flow_run.name)
             return False
         return True
 
@@ -328,10 +323,7 @@ class EvacuationWorker(ProcessWorker):
             await to_thread.run_sync(self._prepared.pop(flow_run.id).end)
 
     async def run(
-        self,
-        flow_run: "FlowRun",
-        configuration: ProcessJobConfiguration,
-        task_status: TaskStatus[int] | None = None,
+        self, flow_run: "FlowRun", configuration: ProcessJobConfiguration, task_status: TaskStatus[int] | None = None
     ) -> ProcessWorkerResult:
         """Run the process, with our version and the place of what was prepared for it in its environment."""
         configuration.env[WORKER_VERSION] = self._version

@@ -26,6 +26,7 @@ from tasks.prestart.known_run import is_over
 from tasks.system.files.atomic_files import read_ours, write_whole
 from tasks.system.installation import FLEET_SIGNERS
 from tasks.worker.early import environment_of_worker
+from tasks.worker.repeat import repeat_until
 
 logger = get_logger(__name__)
 
@@ -71,25 +72,30 @@ class Frames:
     async def obey(self, client: PrefectClient) -> NoReturn:
         """Obey each frame that stands, for ever."""
         while True:
-            text, signature = await self._waiting.get()
-            try:
-                for fleet, answer in await to_thread.run_sync(lambda *both: list(self._obey(*both)), text, signature):
-                    await answer_to(client, fleet, answer)
-            except Exception as error:  # noqa: BLE001  the next one may be good
-                self._log_ignored(str(error))
-                await asyncio.sleep(_SPARED_SECONDS)
-            finally:
-                self._waiting.task_done()
+            await self._obey_next(client)
 
-    async def watch(self, client: PrefectClient) -> NoReturn:
+    async def _obey_next(self, client: PrefectClient) -> None:
+        text, signature = await self._waiting.get()
+        try:
+            for fleet, answer in await to_thread.run_sync(lambda *both: list(self._obey(*both)), text, signature):
+                await answer_to(client, fleet, answer)
+        except Exception as error:  # noqa: BLE001  the next one may be good
+            self._log_ignored(str(error))
+            await asyncio.sleep(_SPARED_SECONDS)
+        finally:
+            self._waiting.task_done()
+
+    async def watch(self, client: PrefectClient) -> None:
         """Thaw what was frozen for a run that is over or never was, for ever. An unknown state changes nothing."""
-        while True:
-            await asyncio.sleep(WATCH_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311  spreads many workers, no secret
+
+        async def look() -> None:
             for key in [*self._held]:
                 with suppress(Exception):
                     if await to_thread.run_sync(self._is_over, key):
                         answer = await to_thread.run_sync(self._thaw, key, "its run is over or never was")
                         await answer_to(client, key[0], answer)
+
+        await repeat_until(look, lambda: WATCH_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311  spreads many workers
 
     def given_to_run(self, early: EarlyFreeze, order: Mapping[str, Any] | None) -> EarlyFreeze:
         """Return what a run's own early freeze has frozen with what was frozen of its workload before it came.

@@ -8,7 +8,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import Final, NoReturn
+from typing import Final
 from uuid import UUID, uuid4
 
 import anyio
@@ -19,6 +19,7 @@ from prefect.events.filters import EventAnyResourceFilter, EventFilter, EventNam
 from prefect.logging import get_logger
 
 from tasks.custody.fleet.frame import EVENT
+from tasks.worker.repeat import repeat_until
 
 logger = get_logger(__name__)
 
@@ -54,10 +55,12 @@ class Hints:
         self._resource = f"evacuation.worker.{uuid4()}"
         self._probe, self._echoed = uuid4(), asyncio.Event()
 
-    async def follow(self, client: PrefectClient, resources: Callable[[], Awaitable[Sequence[str]]]) -> NoReturn:
+    async def follow(self, client: PrefectClient, resources: Callable[[], Awaitable[Sequence[str]]]) -> None:
         """Subscribe to the events of these resources, for ever, again after each failure."""
         silent = False
-        while True:
+
+        async def hear() -> None:
+            nonlocal silent
             try:
                 await self._subscribe(client, await resources())
             except Exception as error:  # noqa: BLE001  the worker goes on without it, and asks more often
@@ -66,7 +69,8 @@ class Hints:
                 )
             silent = not self.proven
             self.proven = False
-            await anyio.sleep(RETRY_SECONDS * random.uniform(0.5, 1))  # noqa: S311  spreads many workers, no secret
+
+        await repeat_until(hear, lambda: RETRY_SECONDS * random.uniform(0.5, 1))  # noqa: S311  spreads many workers
 
     async def _subscribe(self, client: PrefectClient, resources: Sequence[str]) -> None:
         frames = [EVENT] if self._framed else []
@@ -89,10 +93,12 @@ class Hints:
                 self._hinted(run)
         raise ConnectionError("the server has closed it")
 
-    async def _prove(self, client: PrefectClient) -> NoReturn:
+    async def _prove(self, client: PrefectClient) -> None:
         """Send probes, for ever. Raises TimeoutError if one is not echoed."""
         confirmed = 0
-        while True:
+
+        async def probe() -> None:
+            nonlocal confirmed
             await self._send_probe(client)
             with anyio.fail_after(ECHO_SECONDS):
                 await self._echoed.wait()
@@ -101,8 +107,8 @@ class Hints:
                 self.proven = True
                 logger.info("The server's event stream delivers: runs are heard of at once, and asked for rarely.")
                 self._on_proven()
-            if confirmed >= _CONFIRMATIONS:
-                await anyio.sleep(PROBE_SECONDS)
+
+        await repeat_until(probe, lambda: PROBE_SECONDS if confirmed >= _CONFIRMATIONS else 0)
 
     async def _send_probe(self, client: PrefectClient) -> None:
         """Send a probe as a request: what is sent by a socket may wait for others in the server."""

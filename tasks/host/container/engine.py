@@ -107,18 +107,14 @@ class DockerEngine:
         """The SDK's client in the engine's API version; the SDK's own way to ask for that leaves a socket open."""
         from docker import APIClient, constants, utils
 
-        self._knock()
+        if self.place.startswith(_SOCKET):  # a missing or denied socket raises the system's own error
+            with socket.socket(socket.AF_UNIX) as door:
+                door.settimeout(self._seconds)
+                door.connect(self.place.removeprefix(_SOCKET))
         settings = {**utils.kwargs_from_env(environment=self._environment), "timeout": self._seconds}
         with closing(APIClient(version=constants.DEFAULT_DOCKER_API_VERSION, **settings)) as probe:
             version = probe.version(api_version=False)["ApiVersion"]
         return APIClient(version=version, **settings)
-
-    def _knock(self) -> None:
-        """Connect once, so that a missing or denied socket raises the system's own error."""
-        if self.place.startswith(_SOCKET):
-            with socket.socket(socket.AF_UNIX) as door:
-                door.settimeout(self._seconds)
-                door.connect(self.place.removeprefix(_SOCKET))
 
     def close(self) -> None:
         """Close the connection."""
@@ -135,15 +131,9 @@ class DockerEngine:
         except HTTPError as error:  # every copy's APIError is one
             raise _refusal(what, error) from error
         except (errors.DockerException, RequestException, OSError) as error:
-            raise self._unreachable(what, error) from error
-
-    def _unreachable(self, what: str, error: BaseException) -> EngineUnreachable:
-        return EngineUnreachable(
-            f"the Docker engine at {self.place} to {what}",
-            _cause(error, self._seconds),
-            "What its containers do is not known.",
-            "Start the engine, let this user use its socket, or correct docker_host in the workload block.",
-        )
+            expected, got = f"the Docker engine at {self.place} to {what}", _cause(error, self._seconds)
+            cure = "Start the engine, let this user use its socket, or correct docker_host in the workload block."
+            raise EngineUnreachable(expected, got, "What its containers do is not known.", cure) from error
 
     def containers(self, entries: Sequence[str], *, others: bool = False) -> tuple[Container, ...]:
         """List, then inspect what may be asked for; a container that is gone meanwhile is left out.
@@ -161,15 +151,12 @@ class DockerEngine:
         for row in rows:
             ancestors = tuple(image for image, ids in made_from.items() if row["Id"] in ids)
             wanted = others or any(_may_belong(row, ancestors, entry) for entry in entries)
-            if wanted and (container := self._look(row["Id"], ancestors)):
+            if wanted and (container := self.get_container(row["Id"], ancestors)):
                 found.append(container)
         return tuple(container for container in found if container.alive)
 
-    def get_container(self, id_: str) -> Container | None:
-        """Inspect it."""
-        return self._look(id_, ())
-
-    def _look(self, id_: str, ancestors: tuple[str, ...]) -> Container | None:
+    def get_container(self, id_: str, ancestors: tuple[str, ...] = ()) -> Container | None:
+        """Inspect it. `ancestors` are the names of images that it is known to descend from."""
         try:
             return container_from(self.inspect(id_), ancestors)
         except ContainerGone:
@@ -231,14 +218,12 @@ class DockerEngine:
     def inspect(self, id_: str) -> dict[str, Any]:
         """Return what `docker inspect` shows."""
         with self._asking("describe a container") as client:
-            found: dict[str, Any] = client.inspect_container(id_)
-            return found
+            return dict(client.inspect_container(id_))
 
     def top(self, id_: str) -> dict[str, Any]:
         """Return what `docker top` shows."""
         with self._asking("list a container's processes") as client:
-            found: dict[str, Any] = client.top(id_)
-            return found
+            return dict(client.top(id_))
 
     def logs(self, id_: str) -> Iterator[bytes]:
         """Yield what `docker logs --timestamps` shows."""
@@ -284,8 +269,7 @@ class DockerEngine:
     def image(self, name: str) -> dict[str, Any] | None:
         """Return what `docker image inspect` shows."""
         with suppress(ContainerGone), self._asking("describe an image") as client:
-            found: dict[str, Any] = client.inspect_image(name)
-            return found
+            return dict(client.inspect_image(name))
         return None
 
 

@@ -66,18 +66,16 @@ class Members(dict[Identity, Member]):
         """
         excused_pids = find_excused(snapshot, description, exceptions)
         untouchable = exceptions.ours | excused_pids
-        below = (
-            {pid: process for pid, process in snapshot.items() if pid not in excused_pids} if excused_pids else snapshot
-        )
+        below = snapshot
+        if excused_pids:
+            below = {pid: process for pid, process in snapshot.items() if pid not in excused_pids}
         found: dict[int, Member] = {}
         for matcher in description.matchers:
             family = _family(below, matcher, untouchable)
             _add(found, below, dict.fromkeys(family, f"matches the {matcher.role} pattern"), matcher.role)
         _add(found, below, _find_answered(below, exceptions), ANSWERED)
-        spares = exceptions.ours
-        served = sitting_with(
-            below, found.keys() - untouchable, description.units, lambda each: each.pid in spares or keeps_others(each)
-        )
+        known, ours = found.keys() - untouchable, exceptions.ours
+        served = sitting_with(below, known, description.units, lambda each: each.pid in ours or keeps_others(each))
         _add(found, below, served, SERVICE)
         _add(found, below, _orphans(below, found), SESSION)
         if since is not None:
@@ -96,9 +94,9 @@ def _add(found: dict[int, Member], snapshot: Mapping[int, Process], reasons: Map
 
 
 def _find_answered(snapshot: Mapping[int, Process], exceptions: Exceptions) -> dict[int, str]:
-    there = (
-        {pid for pid, process in snapshot.items() if process.identity in exceptions.ended} if exceptions.ended else ()
-    )
+    if not exceptions.ended:
+        return {}
+    there = (pid for pid, process in snapshot.items() if process.identity in exceptions.ended)
     return dict.fromkeys(there, "a person answered that it is to be ended")
 
 

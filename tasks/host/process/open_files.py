@@ -12,7 +12,7 @@ from typing import Final
 
 from tasks.custody.containment.identity import Identity
 from tasks.host.process.handles import FileId, Handles
-from tasks.host.process.places import Places, View
+from tasks.host.process.places import Places, View, file_id
 from tasks.host.process.process import Process
 from tasks.host.process.program import script_of
 from tasks.host.process.table import GONE, place_of, start_of
@@ -50,14 +50,6 @@ def read_handles(
         except Exception as error:  # noqa: BLE001  whatever its account has put there, all others are read
             found[process.identity] = Handles(denied=True, unread=f"{type(error).__name__}: {error}")
     return found
-
-
-def file_id(path: str | Path) -> FileId | None:
-    """Return device and inode of the file that a path leads to; None if there is none, or it is not readable."""
-    with suppress(OSError):
-        status = os.stat(path)
-        return status.st_dev, status.st_ino
-    return None
 
 
 def _read_anew(process: Process, places: Places, models: Collection[FileId]) -> Handles:
@@ -106,7 +98,7 @@ def _read(where: int | str, process: Process, places: Places, models: Collection
         lost=_lost(where),
         resolved=_is_resolved(view, process, called, places),
         read_only=bool(process.places) and places.is_read_only(view),
-        stdin=_stdin(where),
+        stdin=os.fsdecode(_link(where, "fd/0")),
         pipes=_pipes(where),
         unread=unread,
     )
@@ -177,10 +169,6 @@ def _pipes(where: int | str) -> frozenset[str]:
         links = (os.fsdecode(_link(where, f"fd/{name}")) for name in os.listdir(f"/proc/{where}/fd"))
         return frozenset(link for link in links if link.startswith("pipe:"))
     return frozenset()
-
-
-def _stdin(where: int | str) -> str:
-    return os.fsdecode(_link(where, "fd/0"))
 
 
 def _maps(where: int | str, text: str) -> Iterator[tuple[str, str, FileId, str]]:

@@ -8,11 +8,12 @@ that does not answer would delay the freeze.
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from stat import S_ISDIR, S_ISLNK, S_IWGRP, S_IWOTH
 from typing import Final, NamedTuple
 
 from tasks.custody.containment.place import Place
+from tasks.host.process.handles import FileId
 from tasks.host.process.program import script_of
 from tasks.system.kernel_tables import read_table, unescape
 from tasks.system.look_budget import LookBudget, TooMuchWork
@@ -25,7 +26,6 @@ _DEEP: Final = 20_000
 _NETWORKS: Final = ("nfs", "cifs", "smb", "ceph", "9p", "fuse", "gluster", "lustre", "afs", "beegfs", "gpfs", "gfs2")
 _DELETED: Final = "//deleted"
 _FEW_THREADS: Final = 64
-_Folder = tuple[int, int]
 
 
 class MountPoint(NamedTuple):
@@ -91,8 +91,8 @@ class Places:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         """Take the folder as it is now; of one that is not there, nothing lies below it."""
         self.root = os.path.realpath(root)
-        self._namespace, self._top = _inode("/proc/self/ns/mnt"), _folder_id("/")
-        self._tops, self._mounted = set[_Folder](), set[tuple[str, PurePosixPath]]()
+        self._namespace, self._top = _inode("/proc/self/ns/mnt"), file_id("/")
+        self._tops, self._mounted = set[FileId](), set[tuple[str, PurePosixPath]]()
         self.budget = LookBudget()
         self._begin()
 
@@ -106,15 +106,15 @@ class Places:
         self._find_tops(self.root)
         self._devices = {device for device, _ in self._tops}
         self._home = {device for device, _ in self._mounted}
-        self._folders: dict[_Folder, bool] = {}
-        self._words: dict[tuple[_Folder, str], bool] = {}
+        self._folders: dict[FileId, bool] = {}
+        self._words: dict[tuple[FileId, str], bool] = {}
         self._named: dict[tuple[int | str, str], bool] = {}
         self._slow: dict[int, tuple[tuple[str, str], ...]] = {}
         self._guesses = 0
 
     def _find_tops(self, root: str) -> None:
         """Note the folder and what is mounted below it: by their ids, and as folders of devices."""
-        if (top := _folder_id(root)) is None:
+        if (top := file_id(root)) is None:
             return
         self._tops.add(top)
         with suppress(OSError, KeyError):
@@ -127,13 +127,13 @@ class Places:
         for mount in self._mounts.values():
             if mount.point.startswith(f"{root.rstrip('/')}/"):
                 self._mounted.add((mount.device, mount.folder))
-                if not mount.of_network and (top := _folder_id(mount.point)):
+                if not mount.of_network and (top := file_id(mount.point)):
                     self._tops.add(top)
 
     def view(self, where: int | str) -> View:
         """Return how a process, or a thread, sees files."""
         namespace = _inode(f"/proc/{where}/ns/mnt") or 0
-        return View(where, namespace, namespace == self._namespace and _folder_id(f"/proc/{where}/root") == self._top)
+        return View(where, namespace, namespace == self._namespace and file_id(f"/proc/{where}/root") == self._top)
 
     def of(self, where: int | str, command: Sequence[str], executable: str, cwd: str, threads: int) -> frozenset[Place]:
         """Return the places of a process that lie below the folder. `where` is its name in /proc, or a thread's.
@@ -153,7 +153,7 @@ class Places:
         """Yield them, the dearest to find last."""
         if works := self._link(view, "cwd", cwd):
             yield Place.CWD
-        if not view.ours and _folder_id(f"/proc/{view.where}/root") != self._top and self._link(view, "root", ""):
+        if not view.ours and file_id(f"/proc/{view.where}/root") != self._top and self._link(view, "root", ""):
             yield Place.ROOT
         if self.hides(view, executable, f"/proc/{view.where}/exe"):
             raise ValueError("a mount of its own hides where its program lies")
@@ -184,12 +184,12 @@ class Places:
         """Return whether a thread with a working directory of its own, by unshare(CLONE_FS), works below."""
         if threads > _FEW_THREADS:
             self.budget.require()
-        own = None if self.is_slow(view, cwd) else _folder_id(f"/proc/{view.where}/cwd")
+        own = None if self.is_slow(view, cwd) else file_id(f"/proc/{view.where}/cwd")
         with suppress(OSError):
             for thread in os.listdir(f"/proc/{view.process}/task"):
                 self.budget.check()
                 place = f"{view.process}/task/{thread}"
-                if own is not None and _folder_id(f"/proc/{place}/cwd") in {None, own}:
+                if own is not None and file_id(f"/proc/{place}/cwd") in {None, own}:
                     continue
                 with suppress(OSError):
                     if self._link(view._replace(where=place), "cwd", os.readlink(f"/proc/{place}/cwd")):
@@ -202,7 +202,7 @@ class Places:
             return False
         if word.startswith(("/dev/fd/", "/proc/self/fd/")):  # its own, not ours of that number
             word = f"/proc/{view.where}/fd/{word.rpartition('/')[2]}"
-        here = None if word.startswith("/") else _folder_id(f"/proc/{view.where}/cwd")
+        here = None if word.startswith("/") else file_id(f"/proc/{view.where}/cwd")
         key = (here or (0, view.namespace if view.ours else hash(view.where)), word)
         if (known := self._words.get(key)) is not None:
             return known
@@ -282,7 +282,7 @@ class Places:
 
         Raises ValueError if that is not known, because it lies too deep.
         """
-        passed = list[_Folder]()
+        passed = list[FileId]()
         found, guesses = False, self._guesses
         try:
             mount = _mount_id(descriptor)
@@ -389,12 +389,13 @@ def _has(folder: int, name: str) -> bool:
     return False
 
 
-def _same(descriptor: int, folder: _Folder) -> bool:
+def _same(descriptor: int, folder: FileId) -> bool:
     status = os.fstat(descriptor)
     return (status.st_dev, status.st_ino) == folder
 
 
-def _folder_id(path: str) -> _Folder | None:
+def file_id(path: str | Path) -> FileId | None:
+    """Return device and inode of the file that a path leads to; None if there is none, or it is not readable."""
     with suppress(OSError):
         status = os.stat(path)
         return status.st_dev, status.st_ino

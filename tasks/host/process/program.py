@@ -29,9 +29,7 @@ _COPIERS: Final = _words("""
 _CLIENTS: Final = frozenset({"psql", "mysql", "mariadb", "sqlite", "redis-cli", "mongosh"})
 PROGRAMMED: Final = frozenset({"vi", "vim", "nvi", "nvim", "emacs", "mc", "gdb", "perf"}) | _CLIENTS
 """Programs that run code of their own language, so that only a person's at a terminal edits or reads."""
-_MONITORS: Final = frozenset(
-    {"top", "htop", "btop", "atop", "iotop", "iostat", "vmstat", "free", "nvidia-smi", "nvtop"}
-)
+_MONITORS: Final = _words("top htop btop atop iotop iostat vmstat free nvidia-smi nvtop")
 _WRAPPERS: Final = frozenset({"sudo", "su", "runuser", "doas", "script", "login", "timeout", "time", "nohup", "setsid"})
 """Programs that wait for one that they have started, and start nothing again."""
 EVERYBODYS: Final = frozenset({"systemd", "init", "cron", "crond", "anacron", "atd", "sshd", "login"})
@@ -39,8 +37,8 @@ EVERYBODYS: Final = frozenset({"systemd", "init", "cron", "crond", "anacron", "a
 CRONS: Final = frozenset({"cron", "crond"})
 WRAPPERS: Final = frozenset({"sudo", "su", "runuser", "doas", "script", "timeout"})
 """Programs that run one command, as somebody else, on a terminal of its own or for a while."""
-_KEEPERS: Final = EVERYBODYS | frozenset(
-    {"supervisord", "circusd", "runsvdir", "s6-svscan", "monit", "slurmd", "slurmstepd", "dockerd", "containerd"}
+_KEEPERS: Final = EVERYBODYS | _words(
+    "supervisord circusd runsvdir s6-svscan monit slurmd slurmstepd dockerd containerd"
 )
 """Programs that make a service shared: another process in it may belong to anything."""
 _INTERPRETERS: Final = ("python", "pypy")
@@ -55,9 +53,8 @@ _FLAVOUR: Final = re.compile(
     r"\.?(?P<name>.+?)(?:[.-]?\d[\d.]*+|[.-](?:basic|tiny|nox|gtk\d?|athena|lucid|motif|session|auth|rs|static|wrapped))*"
 )
 """Variants of a program's name on a host: vim.basic, emacs-nox, bash-5.2, sshd-session, sudo-rs."""
-HARMLESS: Final = frozenset().union(
-    SHELLS, _EDITORS, _COREUTILS, _SEARCHERS, _COPIERS, _CLIENTS, _MONITORS, _MULTIPLEXERS, _WRAPPERS
-)
+_TOOLS: Final = _EDITORS | _COREUTILS | _SEARCHERS | _COPIERS | _CLIENTS | _MONITORS
+HARMLESS: Final = SHELLS | _TOOLS | _MULTIPLEXERS | _WRAPPERS
 """Programs of a host that a person runs beside a workload: what they read they do not run. Shells run scripts."""
 _QUOTERS: Final = HARMLESS | _MANY_IN_ONE | {"watch", "make", "gmake"}
 _TELLING: Final = _QUOTERS | _KEEPERS | {"just", "ninja"}

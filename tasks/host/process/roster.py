@@ -75,11 +75,7 @@ class Roster:
 
     @classmethod
     def judge(
-        cls,
-        snapshot: Mapping[int, Process],
-        description: WorkloadDescription,
-        exceptions: Exceptions,
-        look: Look,
+        cls, snapshot: Mapping[int, Process], description: WorkloadDescription, exceptions: Exceptions, look: Look
     ) -> Self:
         """Judge each living process by the first row that fits."""
         members = Members.of(snapshot, description, exceptions)
@@ -164,9 +160,8 @@ def _find_connected(
         pipes = look.handles.get(identity, UNREAD).pipes if program(snapshot[identity.pid]) in HARMLESS else frozenset()
         for each in rest if pipes else ():
             if not pipes.isdisjoint(look.handles.get(each.identity, UNREAD).pipes):
-                more[each.identity] = Judgement(
-                    Kind.SUSPECT, f"it shares a pipe with process {identity.pid}, which is one"
-                )
+                why = f"it shares a pipe with process {identity.pid}, which is one"
+                more[each.identity] = Judgement(Kind.SUSPECT, why)
     unknown = {identity.pid for identity, each in found.items() if each.kind is Kind.UNKNOWN}
     sessions = {snapshot[pid].session for pid in unknown} - {0}
     below = descendants(snapshot, unknown)
@@ -200,9 +195,8 @@ def _is_ours(case: _Case) -> Judgement | None:
 def _is_member(case: _Case) -> Judgement | None:
     """Row 3: it matches and is in the root, or belongs to one that does."""
     if case.member:
-        return Judgement(
-            Kind.MEMBER, f"it {case.member}" if case.member.startswith(("matches", "sits")) else case.member
-        )
+        subject = "it " if case.member.startswith(("matches", "sits")) else ""
+        return Judgement(Kind.MEMBER, f"{subject}{case.member}")
     if case.excused:
         seen = case.fits or case.process.is_rooted or case.handles.below
         return Judgement(Kind.EXCUSED if seen else Kind.APART)
@@ -266,9 +260,8 @@ def _may_be_near(case: _Case) -> Judgement | None:
     if handles.lost and _is_below(handles.lost, PurePath(case.description.root)):
         return Judgement(Kind.UNKNOWN, f"its working directory was of the root's name and is deleted: {handles.lost}")
     if handles.names_root and not process.container:
-        return Judgement(
-            Kind.UNKNOWN, f"it names the root, and nothing proves it harmless: {visible(handles.names_root)}"
-        )
+        why = f"it names the root, and nothing proves it harmless: {visible(handles.names_root)}"
+        return Judgement(Kind.UNKNOWN, why)
     if handles.denied and process.placeless and process.user == case.look.account:
         return Judgement(Kind.UNREAD) if process.user == 0 else Judgement(Kind.UNKNOWN, "it may not be looked into")
     return None
@@ -436,11 +429,8 @@ def _suspect(case: _Case, fact: str) -> Judgement:
     if not case.process.container:
         return Judgement(Kind.SUSPECT, fact)
     short = case.process.container[:12]
-    return Judgement(
-        Kind.SUSPECT,
-        f"{fact}, in container {short}, which the workload block does not name; "
-        f"add it to `containers`: docker ps --filter id={short} tells its name",
-    )
+    cure = f"add it to `containers`: docker ps --filter id={short} tells its name"
+    return Judgement(Kind.SUSPECT, f"{fact}, in container {short}, which the workload block does not name; {cure}")
 
 
 def _is_below(path: str, folder: PurePath) -> bool:

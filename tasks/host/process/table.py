@@ -249,11 +249,7 @@ def _mark_headless(process: Process, stat: Sequence[str]) -> Process:
 
 
 def _read_at(
-    where: int | str,
-    state: str,
-    stat: Sequence[str],
-    listening: Mapping[str, int] | None,
-    places: Places | None,
+    where: int | str, state: str, stat: Sequence[str], listening: Mapping[str, int] | None, places: Places | None
 ) -> Process | None:
     """Read a process at one of its threads; None if this is the id of a thread."""
     pid, status, command = int(str(where).partition("/")[0]), _status(where), _bytes(where, "cmdline")

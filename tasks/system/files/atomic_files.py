@@ -136,9 +136,8 @@ def read_private(path: Path) -> bytes:
     with opened_folder(path.parent) as folder:
         status = os.fstat(folder)
         if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-            raise PermissionError(
-                errno.EPERM, "it lies in a folder that is not ours, or that others may write to", str(path)
-            )
+            why = "it lies in a folder that is not ours, or that others may write to"
+            raise PermissionError(errno.EPERM, why, str(path))
         return _read(os.open(path.name, _READ, dir_fd=folder), path)
 
 

@@ -21,7 +21,5 @@ def resolve_argument(text: str) -> tuple[str, str]:
         return text, ""
     if place := find_exposure(path):
         return text, f"not read 読み込まない: {path}, for {place} can be changed by another account; to use it, name it"
-    return (
-        FILE_HERE,
-        f"no file named ファイル指定なし: {path} is taken 使用; for the runbook's defaults name {path.parent}",
-    )
+    note = f"no file named ファイル指定なし: {path} is taken 使用; for the runbook's defaults name {path.parent}"
+    return FILE_HERE, note

@@ -11,7 +11,7 @@ from prefect.events import Event
 from flows.readiness import readiness
 from tasks.people import announce
 from tasks.readiness import store, tell
-from tasks.readiness.examine import examine
+from tasks.readiness.examine import PARTS, examine
 from tests.support.scenes import Scene
 
 
@@ -19,7 +19,7 @@ def test_a_change_for_the_worse_is_told_once_and_each_night_is_drawn(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "kernel", lambda: {"state": "ok", "synchronised": True})
-    monkeypatch.setattr("flows.readiness.examine", lambda patient: examine(patient, {"store": store.CHECKS}))
+    monkeypatch.setattr("flows.readiness.examine", lambda patient: examine(patient, {"store": PARTS["store"]}))
     told = list[Any]()
     monkeypatch.setattr(announce, "emit_event", lambda *about, **more: told.append((about, more)))
     runs = list[Any]()

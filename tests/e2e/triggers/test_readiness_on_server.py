@@ -20,9 +20,9 @@ from tasks.custody.incident.deployment_names import deployment_name, full_name
 from tasks.custody.incident.readiness import Readiness
 from tasks.prefect_side.own_server import PrefectServer
 from tasks.prefect_side.saved_blocks import load_block, require_store
-from tasks.readiness import canary, people, runs, server
+from tasks.readiness import canary, runs, server
 from tasks.readiness.check_target import CheckTarget
-from tasks.readiness.examine import examine, name_of
+from tasks.readiness.examine import PARTS, examine, name_of
 from tasks.system.free_ports import free_ports
 from tasks.system.unit_files import stamp
 from tests.e2e.triggers.conftest import NAME, Stage
@@ -41,7 +41,7 @@ class Office:
 
     def look(self, names: Iterable[str] = ()) -> Readiness:
         """Make the checks of these names, or all that ask the server."""
-        checks = [each for each in server.CHECKS if not names or f"prefect/{name_of(each)}" in names]
+        checks = [each for each in PARTS["prefect"] if not names or f"prefect/{name_of(each)}" in names]
         return examine(self.patient, {"prefect": checks})
 
     @property
@@ -153,14 +153,6 @@ def not_deployed(office: Office) -> Iterator[None]:
 
 
 @contextmanager
-def former_name(office: Office) -> Iterator[None]:
-    there = {name: office.deployment[name] for name in ("flow_id", "entrypoint", "parameters")}
-    made = office.stage.post("/deployments/", {"name": NAME, **there})
-    yield
-    office.stage.post(f"/deployments/{made['id']}", how="DELETE")
-
-
-@contextmanager
 def root_worker(office: Office) -> Iterator[None]:
     (unit := office.stage.folder / "evacuation-worker.service").write_text(stamp("[Unit]\n", "evacuation install 1"))
     office.patch.setattr(server, "WORKER_UNIT", unit)
@@ -188,7 +180,6 @@ FAULTS: dict[str, tuple[Callable[[Office], AbstractContextManager[None]], dict[s
         ),
         {"prefect/deployment": LOSS},
     ),
-    "a deployment of an earlier version": (former_name, {"prefect/former": LOSS}),
     "no interpreter": (
         lambda office: office.changed(job_variables={"command": "'/gone/python' -m flows.engine"}),
         {"prefect/deployment": FATAL},
@@ -273,7 +264,7 @@ def test_without_a_server_everything_is_a_loss(office: Office) -> None:
     office.patch.setattr(runs, "own_server", lambda: nullcontext(False))
     found = office.look()
     assert {*found.weights.values()} == {LOSS}
-    assert len(found.bad) == len(server.CHECKS)
+    assert len(found.bad) == len(PARTS["prefect"])
 
 
 def test_a_fleet_that_cannot_be_triggered_is_found(office: Office) -> None:
@@ -306,12 +297,12 @@ def test_by_hand_the_same_is_told_as_json_with_its_exit_code(stage: Stage) -> No
 
 
 def test_a_nights_run_looks_at_all_of_it(office: Office) -> None:
-    found = examine(office.patient, {"people": people.CHECKS})
+    found = examine(office.patient, {"people": PARTS["people"]})
     assert found.weights == {"people/drill": LOSS, "people/notification": LOSS}
     (record := office.stage.evidence / "dry-run/IR-20260101T000000Z/record/001").mkdir(parents=True)
     for verdict, weights in (("NOTCONTAINED", {"people/drill": LOSS}), ("VERIFIED", {})):
         (record / "closing.json").write_text(json.dumps({"verdict": verdict}))
-        assert examine(office.patient, {"people": people.CHECKS[:1]}).weights == weights
+        assert examine(office.patient, {"people": PARTS["people"][:1]}).weights == weights
     office.stage.small.start_all()
     run = office.stage.ended(office.stage.start("ready"))
     kept = {name.removeprefix("evacuation.readiness."): weight for name, weight in run["labels"].items()}

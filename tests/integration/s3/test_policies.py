@@ -29,8 +29,7 @@ from tasks.latest.rollback import RollbackRequest, rollback
 from tasks.latest.transaction import NotOurs
 from tasks.models.inspect import judge_models
 from tasks.readiness.check_target import CheckTarget
-from tasks.readiness.examine import examine
-from tasks.readiness.store import CHECKS
+from tasks.readiness.examine import PARTS, examine
 from tasks.storage.offload import offload
 from tests.support.holdings import Unheard, sha
 from tests.support.run_context import INCIDENT, case_of, made
@@ -213,5 +212,5 @@ def test_a_doctor_needs_no_other_right_than_an_evacuation_and_deletes_nothing(
 ) -> None:
     block = place.block("writer", "promoter", lock="governance", lock_days=2)
     saved = {name: getattr(block, name) for name in EvidenceStore.model_fields}
-    found = examine(CheckTarget("small", small.block(), "store", saved), {"store": CHECKS[:4]})
+    found = examine(CheckTarget("small", small.block(), "store", saved), {"store": PARTS["store"][:4]})
     assert found.weights == {}, found.message

@@ -29,9 +29,8 @@ FLOW = uuid4()
 class Server(Dated):
     """What of a Prefect server an opening needs."""
 
-    def __init__(self, *names: str, former: tuple[str, ...] = ()) -> None:
-        """Deploy evacuations of these workloads, and of some by an earlier version."""
-        self.former = former
+    def __init__(self, *names: str) -> None:
+        """Deploy evacuations of these workloads."""
         self.variables, self.artifacts = dict[str, Any](), list[Any]()
         self.final = set[str]()
         self.names = names
@@ -78,7 +77,7 @@ class Server(Dated):
     def read_deployments(self, limit: int, offset: int, deployment_filter: Any, **_: object) -> list[Any]:
         """A page of them."""
         wanted = deployment_filter.name and set(deployment_filter.name.any_)
-        there = [(f"evacuate-{name}", name) for name in self.names] + [(name, name) for name in self.former]
+        there = [(f"evacuate-{name}", name) for name in self.names]
         found = [pair for pair in there if not wanted or pair[0] in wanted]
         about: dict[str, Any] = {"work_pool_name": "p", "work_queue_name": "q", "tags": ["cluster"], "flow_id": FLOW}
         return [

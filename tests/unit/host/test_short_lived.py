@@ -10,6 +10,7 @@ from tasks.containment.containment_check import prove_contained
 from tasks.host import short_lived
 from tasks.host.process.process import Process
 from tasks.host.short_lived import met_in_passing
+from tasks.system import polling
 from tests.support.paper_clock import PaperClock
 from tests.support.paper_host import PaperHost, process
 from tests.support.places import beside
@@ -49,6 +50,7 @@ def test_it_looks_long_enough_and_no_longer(
     clock = PaperClock(0.0)
     host, began = BusyHost(clock, seconds), clock.now
     monkeypatch.setattr(short_lived, "time", clock)
+    monkeypatch.setattr(polling, "time", clock)
     assert met_in_passing(host, 7) == [GOES]
     assert looks <= host.looks <= looks * 6
     assert passed[0] <= clock.now - began <= passed[1]
@@ -58,6 +60,7 @@ def test_where_no_pid_was_given_out_nobody_is_waited_for(monkeypatch: pytest.Mon
     clock = PaperClock()
     began = clock.now
     monkeypatch.setattr(short_lived, "time", clock)
+    monkeypatch.setattr(polling, "time", clock)
     assert met_in_passing(PaperHost(STAYS), 7) == []
     assert clock.now == began
 

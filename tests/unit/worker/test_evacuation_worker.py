@@ -14,6 +14,7 @@ from prefect.workers.process import ProcessWorker
 
 from tasks.worker import evacuation_worker
 from tasks.worker.evacuation_worker import EvacuationWorker
+from tasks.worker.repeat import repeat_until
 
 
 @pytest.fixture
@@ -120,17 +121,13 @@ def test_who_says_how_often_to_ask_is_obeyed(
     assert len(asked) == (2 if chosen else 1)
 
 
-def test_many_hints_are_one_question_and_each_run_is_asked_for_twice_at_most(
-    asked: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(evacuation_worker, "_SPACING_SECONDS", 0)
-
+def test_many_hints_are_one_question_and_each_run_is_asked_for_twice_at_most(asked: list[str]) -> None:
     async def scene() -> None:
         worker = EvacuationWorker("p")
         worker._hints.proven = True
         for _ in range(50):
             worker._note_hint(uuid4())
-        answering = asyncio.create_task(worker._answer_hints())
+        answering = asyncio.create_task(repeat_until(worker._answer_hints, lambda: 0))
         for _ in range(50):
             await asyncio.sleep(0)
         answering.cancel()
