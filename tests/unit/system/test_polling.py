@@ -1,7 +1,10 @@
 """A wait asks at least once, ends with the condition or its time, and passes on what is raised."""
 
+from signal import SIGTERM
+
 import pytest
 
+from tasks.system.cancellation import Cancellation
 from tasks.system.polling import poll_until
 
 
@@ -20,3 +23,16 @@ def test_it_asks_once_where_no_time_is_left_and_returns_the_last_answer() -> Non
 def test_what_the_condition_raises_ends_the_wait() -> None:
     with pytest.raises(ZeroDivisionError):
         poll_until(lambda: 1 / 0, 60)
+
+
+def test_a_run_that_is_told_to_end_waits_no_longer() -> None:
+    cancelled, calls = Cancellation(), list[int]()
+
+    def is_done() -> bool:
+        calls.append(1)
+        if len(calls) == 2:
+            cancelled.order(SIGTERM)
+        return False
+
+    assert not poll_until(is_done, 60, 0, cancelled)
+    assert len(calls) == 2
