@@ -4,33 +4,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.custody.containment.answer import Answer, GivenAnswer, answered_processes
+from tasks.custody.containment.answer import Answer, GivenAnswer
 from tasks.custody.containment.identity import Identity
-from tasks.custody.containment.receipt import Containment, Unknown
+from tasks.custody.containment.receipt import Unknown
 from tasks.custody.errors import Refused
+from tasks.custody.incident.log import CustodyLog
 from tasks.host.host import Host, lives
 from tasks.incident.layout import ANSWERS, UNKNOWN
 from tasks.system.files.atomic_files import identities, read_private, rows_of
 
 if TYPE_CHECKING:
-    from tasks.runtime.context import RunContext
     from tasks.runtime.state import IncidentState
-
-
-def excused_by_answer(state: "IncidentState") -> frozenset[Identity]:
-    """Return the processes that people excused for this incident."""
-    return answered_processes(state.answers.read(), "bystander")
-
-
-def ended_by_answer(state: "IncidentState") -> frozenset[Identity]:
-    """Return the processes that people said are to be ended with the workload."""
-    return answered_processes(state.answers.read(), "end")
-
-
-def note_unknown(context: "RunContext", found: Containment) -> Containment:
-    """Write down which processes a person has to answer; return the check that found them."""
-    context.state.unknown.write(list(found.unknown))
-    return found
 
 
 def to_answer(home: Path, host: Host) -> tuple[Unknown, ...]:
@@ -69,9 +53,9 @@ def _read_unknowns(home: Path) -> list[Unknown]:
     ]
 
 
-def keep_answer(context: "RunContext", given: GivenAnswer, process: Unknown, reason: str) -> None:
+def keep_answer(state: "IncidentState", log: CustodyLog, given: GivenAnswer, process: Unknown, reason: str) -> None:
     """Put an answer on record, before anything acts on it."""
     details = {"decision": given.decision, "by": given.by, "reason": reason, "command": process.command}
-    context.log.write("process answered", str(given.pid), **details, why=process.why, line=process.line)
+    log.write("process answered", str(given.pid), **details, why=process.why, line=process.line)
     answer = Answer(process.identity, process.command, given.decision, given.by, datetime.now(UTC), process.line)
-    context.state.answers.write([*context.state.answers.read(), answer])
+    state.answers.write([*state.answers.read(), answer])

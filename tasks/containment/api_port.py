@@ -7,42 +7,37 @@ from ipaddress import ip_address
 from typing import Final
 
 from blocks.workload import Workload
+from tasks.containment.members import Membership
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Frozen
 from tasks.custody.incident.description import leads_to
+from tasks.custody.incident.log import CustodyLog
 from tasks.host.host import Host
 from tasks.host.process.process import Listener
 from tasks.host.process.program import program
-from tasks.runtime.context import RunContext
+from tasks.runtime.state import IncidentState
 
 _PROXIES: Final = frozenset({"docker-proxy", "rootlessport"})
 _ANY: Final = 0
 
 
-def note_listener(context: RunContext, members: Mapping[Identity, Frozen]) -> tuple[str, ...]:
+def note_listener(membership: Membership, log: CustodyLog, frozen: Mapping[Identity, Frozen]) -> tuple[str, ...]:
     """Record whether a process of the workload listens on the API's port, which then counts as the API's.
 
-    Return a warning if the workload listens on other ports only.
+    Return a warning that says which field to set if the workload listens on other ports only.
     """
-    workload, host = context.workload, context.adapters.host
-    port = port_of(workload)
-    if not workload.names_port and port in host.ports(members):
-        context.state.listened.write(True)
-    api = [identity for identity, each in members.items() if each.role == "api"]
-    warning = listening_elsewhere(host, workload, api or (members if workload.names_port else ()))
-    if warning:
-        context.log.write("port unchecked", f"the API's port {port}", why=warning)
-    return (warning,) if warning else ()
-
-
-def listening_elsewhere(host: Host, workload: Workload, members: Iterable[Identity]) -> str:
-    """Return where these processes listen and which field to set, if none is on the API's port; else an empty text."""
-    port, heard = port_of(workload), host.ports(members)
+    workload, host, port = membership.workload, membership.host, port_of(membership.workload)
+    if not workload.names_port and port in host.ports(frozen):
+        membership.state.listened.write(True)
+    api = [identity for identity, each in frozen.items() if each.role == "api"]
+    heard = host.ports(api or (frozen if workload.names_port else ()))
     if not port or not heard or port in heard or workload.containers:
-        return ""
+        return ()
     field = f'api_url = "http://127.0.0.1:{min(heard)}"' + (f", api_port = {min(heard)}" if workload.api_port else "")
     others = ", ".join(map(str, sorted(heard)))
-    return f"the workload listens on port {others}, not on {port}: if that is the API, set {field} in the block"
+    warning = f"the workload listens on port {others}, not on {port}: if that is the API, set {field} in the block"
+    log.write("port unchecked", f"the API's port {port}", why=warning)
+    return (warning,)
 
 
 def port_of(workload: Workload) -> int | None:
@@ -70,15 +65,9 @@ def _is_here(host: str) -> bool:
     return True
 
 
-def counted_port(context: RunContext) -> int | None:
+def counted_port(workload: Workload, state: IncidentState) -> int | None:
     """Return the API's port, None if it is left at its default and no process of the workload listened there."""
-    counts = context.workload.names_port or context.state.listened.read()
-    return port_of(context.workload) if counts else None
-
-
-def others_on_port(context: RunContext, ours: Iterable[int], known: Iterable[str]) -> list[tuple[Listener, str]]:
-    """Return `strangers_on` the API's port. One left at its default counts only if the workload listened there."""
-    return strangers_on(counted_port(context), context.adapters.host, context.workload, ours, known)
+    return port_of(workload) if workload.names_port or state.listened.read() else None
 
 
 def strangers_on(
@@ -90,24 +79,14 @@ def strangers_on(
     """
     if not port:
         return []
-    own_pids, inside = frozenset(ours), frozenset(known)
-    others = [each for each in host.owners(port) if not _is_explained(each, own_pids, inside, workload)]
+    own_pids, inside, proxies = frozenset(ours), frozenset(known), _PROXIES if workload.containers else ()
+    others = [
+        each
+        for each in host.owners(port)
+        if not (there := each.process)
+        or not (there.pid in own_pids or there.container in inside or program(there) in proxies)
+    ]
     advice = "end it, give the API's own port as api_port, or excuse it by bystanders"
     hidden = "" if os.geteuid() == 0 else "; run the evacuation as root to see which"
-    return [
-        (
-            each,
-            f"it listens on the API's port {port}: {advice}"
-            if each.process
-            else f"it listens on the API's port {port}{hidden}",
-        )
-        for each in others
-    ]
-
-
-def _is_explained(each: Listener, ours: frozenset[int], known: frozenset[str], workload: Workload) -> bool:
-    process = each.process
-    if process is None:
-        return False
-    proxied = bool(workload.containers) and program(process) in _PROXIES
-    return process.pid in ours or process.container in known or proxied
+    listens = f"it listens on the API's port {port}"
+    return [(each, f"{listens}: {advice}" if each.process else f"{listens}{hidden}") for each in others]

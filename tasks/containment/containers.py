@@ -7,13 +7,11 @@ import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from blocks.workload import Workload
 from tasks.custody.containment.identity import ContainerIdentity
 from tasks.custody.containment.receipt import FrozenContainer
 from tasks.custody.errors import ContainerGone, EngineError
@@ -23,7 +21,7 @@ from tasks.host.container.membership import Container, belongs, find_published_p
 from tasks.host.process.table import standpoint
 from tasks.prestart.journal import resume_containers, write_containers
 from tasks.runtime.context import RunContext
-from tasks.runtime.frozen import frozen_containers
+from tasks.runtime.frozen import frozen_containers, with_earlier
 from tasks.runtime.state import IncidentState
 from tasks.system.polling import poll_until
 
@@ -39,90 +37,163 @@ _SERVED: Final = "EvacuationServed"
 """In a kept configuration: on the host's network, its processes listened on the API's port."""
 
 
-def find_containers(context: RunContext) -> list[Container]:
-    """Return every live container of the workload, except those that our recovery started. EngineError if unknown."""
-    entries = context.workload.containers
-    if not entries:
-        return []
-    recovered = {each.id for each in context.state.recovered_containers.read()}
-    found = workload_containers(context.adapters.engine.containers(entries), entries, standpoint().own)
-    return [container for container in found if container.id not in recovered]
+class WorkloadContainers:
+    """The containers of an incident's workload. The engine is opened on first use; EngineError where it fails."""
 
+    def __init__(self, context: RunContext) -> None:
+        """Ask nothing yet."""
+        self._adapters, self._workload, self._log = context.adapters, context.workload, context.log
+        self.state, self._home, self._early = context.state, context.directory.path, context.cordon_files.early
 
-def freeze_containers(
-    context: RunContext, early: Mapping[ContainerIdentity, datetime] = MappingProxyType({})
-) -> tuple[tuple[FrozenContainer, ...], str]:
-    """Pause all containers of the workload, until a look finds no new one; return them, and any error of the engine.
+    @property
+    def engine(self) -> Engine:
+        """The container engine."""
+        return self._adapters.engine
 
-    An `early` freeze has paused some, and when. Those that the block does not name now are resumed.
-    """
+    def find(self) -> list[Container]:
+        """Return every live container of the workload, except those that our recovery started."""
+        entries = self._workload.containers
+        if not entries:
+            return []
+        recovered = {each.id for each in self.state.recovered_containers.read()}
+        found = workload_containers(self.engine.containers(entries), entries, standpoint().own)
+        return [container for container in found if container.id not in recovered]
 
-    def pause(container: Container) -> FrozenContainer:
-        return freeze_container(context, container, early.get(container.identity))
+    def freeze(
+        self, early: Mapping[ContainerIdentity, datetime] = MappingProxyType({})
+    ) -> tuple[tuple[FrozenContainer, ...], str]:
+        """Pause all, until a look finds no new one; return them, and any error of the engine.
 
-    fresh: dict[ContainerIdentity, FrozenContainer] = {}
-    trouble = ""
-    try:
-        for _ in range(_ROUNDS):
-            seen = find_containers(context)
-            new = [each for each in seen if each.identity not in fresh or each.state == _BETWEEN_STARTS]
-            if not new:
-                break
-            with ThreadPoolExecutor(_AT_ONCE) as pool:
-                fresh |= {each.identity: each for each in pool.map(pause, new)}
-    except EngineError as error:
-        trouble = str(error)
-        context.log.write("engine not asked", context.adapters.engine.place, reason=trouble, denied=trouble)
-    earlier = frozen_containers(context.state)
-    fresh |= {
-        identity: replace(each, stood=earlier[identity].stood)
-        for identity, each in fresh.items()
-        if identity in earlier
-    }
-    everyone = tuple(sorted({**earlier, **fresh}.values(), key=lambda each: each.identity))
-    context.state.frozen_containers.write(list(everyone))
-    for each in fresh.values():
-        details = {"name": each.name, "image": each.image, "why": each.why, "denied": each.denied}
-        context.log.write("container paused", each.identity.id, **details, at=str(each.paused_at))
-    if early:
-        path, others = context.cordon_files.early, early.keys() - {each.identity for each in everyone}
-        with suppress(OSError):
-            write_containers(path, {identity: early[identity] for identity in others})
-        trouble = trouble or "; ".join(resume_containers(path, context.adapters.engine, others))
-    return everyone, trouble
+        An `early` freeze has paused some, and when. Those that the block does not name now are resumed.
+        """
 
+        def pause(container: Container) -> FrozenContainer:
+            return self.freeze_one(container, early.get(container.identity))
 
-def freeze_container(context: RunContext, container: Container, since: datetime | None = None) -> FrozenContainer:
-    """Pause one container. One that is between two starts is killed, and its restart forbidden.
+        fresh: dict[ContainerIdentity, FrozenContainer] = {}
+        trouble = ""
+        try:
+            for _ in range(_ROUNDS):
+                seen = self.find()
+                new = [each for each in seen if each.identity not in fresh or each.state == _BETWEEN_STARTS]
+                if not new:
+                    break
+                with ThreadPoolExecutor(_AT_ONCE) as pool:
+                    fresh |= {each.identity: each for each in pool.map(pause, new)}
+        except EngineError as error:
+            trouble = str(error)
+            self._log.write("engine not asked", self.engine.place, reason=trouble, denied=trouble)
+        everyone = with_earlier(frozen_containers(self.state), fresh)
+        self.state.frozen_containers.write(everyone)
+        for each in fresh.values():
+            details = {"name": each.name, "image": each.image, "why": each.why, "denied": each.denied}
+            self._log.write("container paused", each.identity.id, **details, at=str(each.paused_at))
+        if early:
+            others = early.keys() - {each.identity for each in everyone}
+            with suppress(OSError):
+                write_containers(self._early, {identity: early[identity] for identity in others})
+            trouble = trouble or "; ".join(resume_containers(self._early, self.engine, others))
+        return tuple(everyone), trouble
 
-    `since` is when an early freeze has paused it, and counts if it is still paused.
-    """
-    before = since if container.state == _PAUSED else None
-    seen, denied, paused_at = datetime.now(UTC), "", None
-    try:
-        if container.state == _BETWEEN_STARTS:
-            _keep_config(context, container)
-            _keep_down(context.adapters.engine, container)
-        else:
-            context.adapters.engine.pause(container.id)
-            paused_at = before or datetime.now(UTC)
-        _keep_config(context, container)
-    except ContainerGone:
-        pass
-    except EngineError as error:
-        denied = error.got
-    return FrozenContainer(
-        identity=container.identity,
-        name=container.name,
-        image=container.image,
-        restart=container.restart,
-        auto_remove=container.auto_remove,
-        why=next(entry for entry in context.workload.containers if belongs(container, entry)),
-        seen_at=seen,
-        paused_at=paused_at,
-        denied=denied,
-        stood=container.state == _PAUSED and before is None,
-    )
+    def freeze_one(self, container: Container, since: datetime | None = None) -> FrozenContainer:
+        """Pause one. One that is between two starts is killed, and its restart forbidden.
+
+        `since` is when an early freeze has paused it, and counts if it is still paused.
+        """
+        before = since if container.state == _PAUSED else None
+        seen, denied, paused_at = datetime.now(UTC), "", None
+        try:
+            if container.state == _BETWEEN_STARTS:
+                self._keep_config(container)
+                _keep_down(self.engine, container)
+            else:
+                self.engine.pause(container.id)
+                paused_at = before or datetime.now(UTC)
+            self._keep_config(container)
+        except ContainerGone:
+            pass
+        except EngineError as error:
+            denied = error.got
+        return FrozenContainer(
+            identity=container.identity,
+            name=container.name,
+            image=container.image,
+            restart=container.restart,
+            auto_remove=container.auto_remove,
+            why=next(entry for entry in self._workload.containers if belongs(container, entry)),
+            seen_at=seen,
+            paused_at=paused_at,
+            denied=denied,
+            stood=container.state == _PAUSED and before is None,
+        )
+
+    def _keep_config(self, container: Container) -> None:
+        """Save what is needed to create the container again, as it was before any change. The first copy counts.
+
+        It contains the workload's secrets: only we can read it, and it is never sent.
+        """
+        path = _config(self._home, container.identity)
+        if path.exists():
+            return
+        config = self.engine.inspect(container.id)
+        if _is_on_the_host(config):
+            owners = self._adapters.host.owners(leads_to(self._workload.api_address)[1])
+            config[_SERVED] = any(each.process and each.process.container == container.id for each in owners)
+        try:
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb") as file:
+                file.write(json.dumps(config).encode())
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            self._log.write("configuration lost", container.id, reason=str(error))
+            logger.error("%s cannot be made again as it was: %s", container.summary, error)  # noqa: TRY400
+
+    def find_api(self, port: int) -> FrozenContainer | None:
+        """Return the API's paused container, by its port; on the host's network by who listened, or its command."""
+        for each in reversed(containers_of(self.state)):
+            with suppress(OSError):
+                config = kept_config(self._home, each.identity)
+                if port in find_published_ports(config) or _is_api_on_the_host(config, self._workload.api_pattern):
+                    return each
+        return None
+
+    def restore_restart_policy(self, was: ContainerIdentity, id_: str) -> str:
+        """Restore the restart policy that `was` had before we disabled it; return what failed, empty if nothing did."""
+        with suppress(ContainerGone, OSError):
+            policy = kept_config(self._home, was)["HostConfig"]["RestartPolicy"]
+            if policy.get("Name") not in {None, "", "no"}:
+                try:
+                    self.engine.allow_restart(id_, policy)
+                except EngineError as error:
+                    self._log.write("restart policy not restored", id_, policy=policy["Name"], reason=str(error))
+                    return f"that container {id_[:12]} starts by itself as before ({policy['Name']}): {error}"
+                self._log.write("restart policy restored", id_, policy=policy["Name"])
+        return ""
+
+    def tell_living(self) -> tuple[str, ...]:
+        """Return a line on each that may run something, paused ones too, or that this is unknown."""
+        entries = self._workload.containers
+        try:
+            # the engine's list may lag behind the single containers
+            living = [each for each in self.find() if self._is_alive(each.identity.id)]
+            named = {each.id: ", ".join(entry for entry in entries if belongs(each, entry)) for each in living}
+            lines = {each.id: f"{each.summary} is {each.state} ({named[each.id]})" for each in living}
+            for id_ in sorted(paused_ids(self.state) - lines.keys()):  # by id: name and start may be others now
+                if (now := self.engine.get_container(id_)) and now.alive:
+                    lines[id_] = f"{now.summary} was paused by us and is {now.state}"
+        except EngineError as error:
+            return (f"whether its containers run is not known: {error}",)
+        return tuple(lines.values())
+
+    def select_ended(self, ids: Iterable[str]) -> frozenset[str]:
+        """Return those that the engine does not call alive; none if it fails, which `tell_living` tells."""
+        try:
+            return frozenset(id_ for id_ in ids if not self._is_alive(id_))
+        except EngineError:
+            return frozenset()
+
+    def _is_alive(self, id_: str) -> bool:
+        now = self.engine.get_container(id_)
+        return now is not None and now.alive
 
 
 def _keep_down(engine: Engine, container: Container) -> None:
@@ -140,27 +211,6 @@ def _keep_down(engine: Engine, container: Container) -> None:
     poll_until(is_down, _KILL_SECONDS)
 
 
-def _keep_config(context: RunContext, container: Container) -> None:
-    """Save what is needed to create the container again, as it was before any change. The first copy counts.
-
-    It contains the workload's secrets: only we can read it, and it is never sent.
-    """
-    path = _config(context.directory.path, container.identity)
-    if path.exists():
-        return
-    config = context.adapters.engine.inspect(container.id)
-    if _is_on_the_host(config):
-        owners = context.adapters.host.owners(leads_to(context.workload.api_address)[1])
-        config[_SERVED] = any(each.process and each.process.container == container.id for each in owners)
-    try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(json.dumps(config).encode())
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        context.log.write("configuration lost", container.id, reason=str(error))
-        logger.error("%s cannot be made again as it was: %s", container.summary, error)  # noqa: TRY400
-
-
 def _config(home: Path, container: ContainerIdentity) -> Path:
     return home / f"container-{container.id}.json"
 
@@ -176,16 +226,6 @@ def containers_of(state: IncidentState) -> list[FrozenContainer]:
     return [each for journal in state.frozen_containers.of_boots() for each in journal]
 
 
-def api_container(context: RunContext, port: int) -> FrozenContainer | None:
-    """Return the paused container of the API, by its port; on the host's network by who listened, or its command."""
-    for each in reversed(containers_of(context.state)):
-        with suppress(OSError):
-            config = kept_config(context.directory.path, each.identity)
-            if port in find_published_ports(config) or _is_api_on_the_host(config, context.workload.api_pattern):
-                return each
-    return None
-
-
 def _is_on_the_host(config: dict[str, Any]) -> bool:
     mode: str = config.get("HostConfig", {}).get("NetworkMode", "")
     return mode == "host"
@@ -196,51 +236,7 @@ def _is_api_on_the_host(config: dict[str, Any], pattern: str) -> bool:
     return _is_on_the_host(config) and bool(config.get(_SERVED) or re.search(pattern, command))
 
 
-def restore_restart_policy(context: RunContext, was: ContainerIdentity, id_: str) -> str:
-    """Restore the restart policy that `was` had before we disabled it; return what failed, empty if nothing did."""
-    with suppress(ContainerGone, OSError):
-        policy = kept_config(context.directory.path, was)["HostConfig"]["RestartPolicy"]
-        if policy.get("Name") not in {None, "", "no"}:
-            try:
-                context.adapters.engine.allow_restart(id_, policy)
-            except EngineError as error:
-                context.log.write("restart policy not restored", id_, policy=policy["Name"], reason=str(error))
-                return f"that container {id_[:12]} starts by itself as before ({policy['Name']}): {error}"
-            context.log.write("restart policy restored", id_, policy=policy["Name"])
-    return ""
-
-
-def living_containers(context: RunContext) -> tuple[str, ...]:
-    """Return the workload's containers that may run something, paused ones too, or that this is unknown."""
-    try:
-        listed = find_containers(context)
-        # the engine's list may lag behind the single containers
-        living = [
-            each for each in listed if (now := context.adapters.engine.get_container(each.identity.id)) and now.alive
-        ]
-        lines = {each.id: f"{each.summary} is {each.state} ({_why(context.workload, each)})" for each in living}
-        for id_ in sorted(paused_ids(context.state) - lines.keys()):  # by id: name and start may be others now
-            if (now := context.adapters.engine.get_container(id_)) and now.alive:
-                lines[id_] = f"{now.summary} was paused by us and is {now.state}"
-    except EngineError as error:
-        return (f"whether its containers run is not known: {error}",)
-    return tuple(lines.values())
-
-
 def paused_ids(state: IncidentState) -> set[str]:
     """Return the ids of what this incident has paused in this boot, without those that our recovery started."""
     recovered = {each.id for each in state.recovered_containers.read()}
     return {each.id for each in frozen_containers(state)} - recovered
-
-
-def ended_containers(context: RunContext, ids: Iterable[str]) -> frozenset[str]:
-    """Return those that the engine does not call alive; none if it fails, which `living_containers` tells."""
-    engine = context.adapters.engine
-    try:
-        return frozenset(id_ for id_ in ids if not ((now := engine.get_container(id_)) and now.alive))
-    except EngineError:
-        return frozenset()
-
-
-def _why(workload: Workload, container: Container) -> str:
-    return ", ".join(entry for entry in workload.containers if belongs(container, entry))

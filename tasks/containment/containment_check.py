@@ -1,26 +1,16 @@
 """§3: check that nothing of the workload is left alive, and describe its state."""
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
-from tasks.containment.answers import note_unknown
-from tasks.containment.api_port import others_on_port
-from tasks.containment.containers import ended_containers, find_containers, living_containers, paused_ids
-from tasks.containment.cordon import await_cordon, brought_again
+from tasks.containment.api_port import counted_port, strangers_on
+from tasks.containment.containers import WorkloadContainers, paused_ids
+from tasks.containment.cordon import IncidentCordon
 from tasks.containment.gpu import look_at_gpus
-from tasks.containment.members import (
-    Snapshot,
-    description_of,
-    exceptions_of,
-    excluded_pids,
-    excused_pids,
-    held_groups,
-    inside,
-    own_pids,
-)
-from tasks.containment.silence import arm, with_silence
+from tasks.containment.members import Membership, Snapshot, excluded_pids, inside
+from tasks.containment.silence import listen, with_silence
 from tasks.containment.starters import Starters, find_starters, reasons_to_stop
 from tasks.containment.supervisors import cure, parents_left, started_again
 from tasks.containment.suspects import suggest_line, take_roster
@@ -30,9 +20,10 @@ from tasks.custody.containment.gpu import GpuUse
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Containment, End, Unknown
 from tasks.custody.errors import EngineError
+from tasks.custody.incident.log import CustodyLog
 from tasks.host.cgroup.ownership import keeper_of, path_of
 from tasks.host.host import lives
-from tasks.host.process.newcomer import living_source
+from tasks.host.process.newcomer import again_and_again, living_source
 from tasks.host.process.process import Process, pids_of, process_line
 from tasks.host.process.roster import Judgement, Kind, Roster
 from tasks.host.process.source import source_of
@@ -67,27 +58,30 @@ def check_containment(context: RunContext) -> Containment:
 
     Also looks for processes too short-lived for one look, and for other programs on the API's port.
     """
-    host, state = context.adapters.host, context.state
-    listing = ask_engine(context.adapters.engine, context.workload.containers)
+    host, state, log, engine = context.adapters.host, context.state, context.log, context.adapters.engine
+    guarded, workload, is_recovered = IncidentCordon(context), context.workload, bool(state.recovered.read())
+    listing = ask_engine(engine, workload.containers)
     last, _ = host.arrivals(NO_PID)
-    cordon = await_cordon(context)
-    ours, roster = look_for_life(context)
-    visible, known_alive = roster.snapshot, roster.alive
+    cordon, membership, containers = guarded.wait(), Membership(context), WorkloadContainers(context)
+    ours, roster = look_for_life(membership, containers)
+    visible, known_alive, newcomers = roster.snapshot, roster.alive, guarded.newcomers()
     returned = (each for each in state.returned.read() if each.end is End.HELD)
     held = {each.identity: each.source for each in returned if each.identity in known_alive}
     alive = known_alive | {
-        identity: f"left frozen, {source} brings it back{cure(context, visible, identity, source)}"
+        identity: f"left frozen, {source} brings it back{cure(membership, visible, identity, source)}"
         for identity, source in held.items()
     }
-    starters = find_starters(context, visible)
-    living = reasons_to_stop(context, visible, starters, {*alive, *map(str, held.values())})
+    starters = find_starters(membership, newcomers, visible)
+    living = reasons_to_stop(membership, visible, starters, {*alive, *map(str, held.values())})
+    for each in (*(starter for starter, _ in living), *starters.entries):
+        log.write("starter", each.place, why=each.why)
     named = {each.identity for each, _ in living}
-    remaining = {} if context.state.recovered.read() else dict(parents_left(context, visible))
+    remaining = {} if is_recovered else dict(parents_left(membership, visible))
     parents = {process: why for process, why in remaining.items() if process.identity not in named}
-    brought = started_again(context)
+    brought = started_again(state, newcomers)
     again = {process for process in parents if str(source_of(process)) in brought}
-    unnamed, others = find_unnamed(context, listing, visible)
-    gpu = look_at_gpus(context, "check") or GpuUse()
+    unnamed, others = find_unnamed(membership, engine, log, listing, visible)
+    gpu = look_at_gpus(host, state, log, "check") or GpuUse()
     return Containment(
         at=datetime.now(UTC),
         alive=(
@@ -95,29 +89,29 @@ def check_containment(context: RunContext) -> Containment:
                 f"{_tell(process)} ({reason}{_advise_on_keeper(process)}{more})"
                 for process, reason, more in _fold_suspects(roster, alive)
             ),
-            *_find_listeners(context, ours | excused_pids(context, visible), alive),
+            *_find_listeners(membership, ours | membership.excused_pids(visible), alive),
             *(line for _, line in living),
             *(f"{_tell(each)} (it has started the workload again 再起動の元: {remaining[each]})" for each in again),
-            *_find_short_lived(context, last, visible),
-            *living_containers(context),
+            *_find_short_lived(membership, last, visible),
+            *containers.tell_living(),
             *unnamed.values(),
             *gpu.held,
             *_warn_of_hidden(),
-            *standing_units(host.systemd, () if state.recovered.read() else context.workload.units),
+            *standing_units(host.systemd, () if is_recovered else workload.units),
         ),
         cordoned=cordon.held,
         reason=cordon.summary,
         left_alone=tuple(_tell(process) for process in roster.processes(Kind.TOLD)),
         notes=(
-            *brought_again(context, visible),
-            *_notes(context, roster, parents),
+            *again_and_again(visible, newcomers),
+            *_notes(membership, log, roster, parents),
             *starters.notes,
             *others,
             *filter(None, [gpu.trouble]),
         ),
         may_return=tuple(f"process {_tell(each)}: {why}" for each, why in parents.items() if each not in again),
-        recovered=bool(state.recovered.read() or state.recovered_containers.read()),
-        unknown=_unknown(context, roster, starters),
+        recovered=is_recovered or bool(state.recovered_containers.read()),
+        unknown=_unknown(log, roster, starters),
     )
 
 
@@ -129,7 +123,7 @@ def _fold_suspects(roster: Roster, alive: Mapping[Identity, str]) -> list[tuple[
     return [*((roster.snapshot[identity.pid], alive[identity], "") for identity in members), *fold_alike(suspects)]
 
 
-def _unknown(context: RunContext, roster: Roster, starters: Starters) -> tuple[Unknown, ...]:
+def _unknown(log: CustodyLog, roster: Roster, starters: Starters) -> tuple[Unknown, ...]:
     """Return the processes that a person has to answer, and log each."""
     found = {each.identity: each for each in starters.unknown}
     for process, why in roster.of(Kind.UNKNOWN):
@@ -138,28 +132,28 @@ def _unknown(context: RunContext, roster: Roster, starters: Starters) -> tuple[U
         each = Unknown(process.identity, process_line(process, _SHOWN), reason, line)
         found.setdefault(process.identity, each)
     for each in found.values():
-        context.log.write("unknown", str(each.identity.pid), command=each.command, why=each.why)
+        log.write("unknown", str(each.identity.pid), command=each.command, why=each.why)
     return tuple(found.values())
 
 
-def _notes(context: RunContext, roster: Roster, parents: Mapping[Process, str]) -> tuple[str, ...]:
+def _notes(membership: Membership, log: CustodyLog, roster: Roster, parents: Mapping[Process, str]) -> tuple[str, ...]:
     """Return how the block can name each suspect, and who was excused or could not be examined, in one line each.
 
     `parents`, which may start the workload again, are only logged here.
     """
     facts, visible = roster.suspects, roster.snapshot
-    suspects = [visible[identity.pid] for identity in sorted(facts.keys() - load_frozen(context.state).keys())]
-    lines = {each.pid: suggest_line(context.adapters.host, context.workload, each) for each in suspects}
+    suspects = [visible[identity.pid] for identity in sorted(facts.keys() - load_frozen(membership.state).keys())]
+    lines = {each.pid: suggest_line(membership.host, membership.workload, each) for each in suspects}
     for each in suspects:
         details = {"why": facts[each.identity], "line": lines[each.pid]}
-        context.log.write("suspect", str(each.pid), command=process_line(each), **details)
-    named = excused_pids(context, visible)
+        log.write("suspect", str(each.pid), command=process_line(each), **details)
+    named = membership.excused_pids(visible)
     for process, why in parents.items():
-        context.log.write("parent lives", str(process.pid), command=process_line(process), why=why)
+        log.write("parent lives", str(process.pid), command=process_line(process), why=why)
     excused, unread = roster.processes(Kind.EXCUSED), roster.processes(Kind.UNREAD)
     for each in (each for each in excused if each not in parents):
         why = "the block's bystanders" if each.pid in named else "a program of the host that only reads or edits"
-        context.log.write("excused", str(each.pid), command=process_line(each), why=why)
+        log.write("excused", str(each.pid), command=process_line(each), why=why)
     counted = ((excused, "excused 除外"), (unread, "may not be looked into, which proves nothing 確認不可"))
     others = (f"{len(found)} {meaning}: {_format_processes(found)}" for found, meaning in counted if found)
     rows = fold_alike((each, facts[each.identity]) for each in suspects)
@@ -171,29 +165,30 @@ def _format_processes(processes: Sequence[Process]) -> str:
     return ", ".join([*lines, "…"] if len(processes) > _NAMED else lines)
 
 
-def _find_listeners(context: RunContext, ours: Iterable[int], reported: Container[Identity]) -> list[str]:
+def _find_listeners(membership: Membership, ours: Collection[int], reported: Container[Identity]) -> list[str]:
     """Return other programs that listen on the API's port."""
-    found = others_on_port(context, ours, _known_containers(context.state))
+    workload, state = membership.workload, membership.state
+    port, known = counted_port(workload, state), _known_containers(state)
     return [
         f"{_tell(each.process) if each.process else f'a program of user {each.user}'} ({reason})"
-        for each, reason in found
+        for each, reason in strangers_on(port, membership.host, workload, ours, known)
         if not each.process or each.process.identity not in reported
     ]
 
 
-def _find_short_lived(context: RunContext, last: int, visible: Snapshot) -> list[str]:
+def _find_short_lived(membership: Membership, last: int, visible: Snapshot) -> list[str]:
     """Return whether processes of the workload come and go. `last` is the last pid given out before the look.
 
     Our collectors may end with the programs that they run: what was `visible` before tells whose these were.
     """
-    short_lived = {process.pid: process for process in met_in_passing(context.adapters.host, last)}
+    short_lived = {process.pid: process for process in met_in_passing(membership.host, last)}
     if not short_lived:
         return []
-    snapshot = context.adapters.host.snapshot()
+    snapshot = membership.host.snapshot()
     seen = {**visible, **short_lived, **snapshot}
-    ours, kept = own_pids(context, seen), excluded_pids(seen) | excused_pids(context, seen)
+    ours, kept = membership.own_pids(seen), excluded_pids(seen) | membership.excused_pids(seen)
     others = [process for pid, process in short_lived.items() if pid not in ours]
-    found = come_and_gone(others, snapshot, description_of(context.workload), kept)
+    found = come_and_gone(others, snapshot, membership.description, kept)
     if not found:
         return []
     ended = {pid: process for pid, process in short_lived.items() if pid not in snapshot}
@@ -225,10 +220,11 @@ def stance(context: RunContext, containment: Containment | None) -> str:
         return AS_FAR_AS_KNOWN if containment.unknown else CONTAINED
     if context.state.recovered.read():
         return RELEASED
-    frozen, (_, roster) = load_frozen(context.state), look_for_life(context)
+    containers = WorkloadContainers(context)
+    frozen, (_, roster) = load_frozen(context.state), look_for_life(Membership(context), containers)
     still = [identity in frozen and roster.snapshot[identity.pid].is_stopped for identity in roster.alive]
     try:
-        still += [container.state == "paused" for container in find_containers(context)]
+        still += [container.state == "paused" for container in containers.find()]
     except EngineError:
         return NOT_CONTAINED
     if not still or not all(still):
@@ -237,26 +233,23 @@ def stance(context: RunContext, containment: Containment | None) -> str:
     return FROZEN_AS_FAR_AS_KNOWN if running else FROZEN_ONLY
 
 
-def look_for_life(context: RunContext) -> tuple[set[int], Roster]:
+def look_for_life(membership: Membership, containers: WorkloadContainers) -> tuple[set[int], Roster]:
     """Look at the host: return our own pids, and the roster of all other processes."""
-    host, state = context.adapters.host, context.state
-    snapshot = host.snapshot()
-    ours = own_pids(context, snapshot)
-    visible = {pid: process for pid, process in snapshot.items() if pid not in ours}
-    exceptions, containers = exceptions_of(context, snapshot), _known_containers(state)
-    roster = take_roster(host, context.workload, visible, exceptions, containers)
-    visible = dict(roster.snapshot)  # without those that have ended meanwhile
-    remaining = (visible[pid] for pid in pids_of(visible, load_frozen(state)) | inside(visible, held_groups(state)))
-    known = roster.alive
-    more = {each.identity: "it was frozen and lives" for each in remaining if each.alive and each.identity not in known}
+    host, state, snapshot = membership.host, membership.state, membership.host.snapshot()
+    ours = membership.own_pids(snapshot)
+    others = {pid: process for pid, process in snapshot.items() if pid not in ours}
+    exceptions, known = membership.exceptions(snapshot), _known_containers(state)
+    roster = take_roster(host, membership.workload, others, exceptions, known)
+    visible, alive = roster.snapshot, roster.alive  # without those that have ended meanwhile
+    held = pids_of(visible, load_frozen(state)) | inside(visible, membership.held_groups())
+    remaining = (each for each in map(visible.__getitem__, held) if each.alive and each.identity not in alive)
+    more = {each.identity: "it was frozen and lives" for each in remaining}
     within = {each.container for each in visible.values() if each.container and each.alive} & paused_ids(state)
-    ended = ended_containers(context, within)
+    ended = containers.select_ended(within)
     strays = (each for each in visible.values() if each.container in ended and lives(host, each.identity))
     more |= {each.identity: f"the engine calls its container ended; end it: kill -9 {each.pid}" for each in strays}
-    return ours, replace(
-        roster,
-        judgements={**roster.judgements, **{identity: Judgement(Kind.MEMBER, why) for identity, why in more.items()}},
-    )
+    found = {identity: Judgement(Kind.MEMBER, why) for identity, why in more.items()}
+    return ours, replace(roster, judgements={**roster.judgements, **found})
 
 
 def _known_containers(state: IncidentState) -> set[str]:
@@ -266,8 +259,8 @@ def _known_containers(state: IncidentState) -> set[str]:
 @step("prove_contained", "check: nothing of the workload is left", section="§3", ja="封じ込めの確認", retries=2)
 def prove_contained(context: RunContext) -> Containment:
     """Check right after the stop. Listens from now on if an earlier run did the stop."""
-    arm(context)
-    return note_unknown(context, with_silence(context, check_containment(context), compare=False))
+    listen(context, armed=True)
+    return _check_for_record(context, compare=False)
 
 
 @step(
@@ -280,7 +273,14 @@ def prove_contained(context: RunContext) -> Containment:
 )
 def prove_still_contained(context: RunContext) -> Containment:
     """Check again when the evidence is safe, because a supervisor may have restarted the workload."""
-    return note_unknown(context, with_silence(context, check_containment(context)))
+    return _check_for_record(context, compare=True)
+
+
+def _check_for_record(context: RunContext, *, compare: bool) -> Containment:
+    """Check, with what has changed since the stop; write down which processes a person has to answer."""
+    found = with_silence(context, check_containment(context), compare=compare)
+    context.state.unknown.write(list(found.unknown))
+    return found
 
 
 def _advise_on_keeper(process: Process) -> str:

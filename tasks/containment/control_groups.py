@@ -9,7 +9,7 @@ from functools import partial
 from operator import methodcaller
 from typing import Final
 
-from tasks.containment.members import Snapshot, description_of, find_members, inside, own_pids, protected_pids
+from tasks.containment.members import Membership, Snapshot, inside
 from tasks.containment.suspects import suspects_at_a_glance, suspects_to_end
 from tasks.custody.containment.identity import Held, Identity, Way
 from tasks.host.cgroup.group import ControlGroup
@@ -42,14 +42,16 @@ class Groups:
 
     def __init__(self, context: RunContext) -> None:
         """Load the groups that this run's early freeze and earlier runs of the incident hold."""
-        self.context, self.host = context, context.adapters.host
+        self.host, self.membership, self._run = context.adapters.host, Membership(context), context.run
+        self._find_suspects = partial(suspects_to_end, self.membership, context.run)
+        self._name, self._journal = name_of(context.incident.id, context.directory.path), context.state.groups
         self.refused: dict[Identity, str] = {}
         self.unthawed = list[str]()
         self.stopped = context.first_try.stopped
         self.unavailable, self._patience = "", _ASK_SECONDS
         self.with_suspects = False
         self._last = self.host.arrivals(NO_PID)[0]
-        self._set(context.state.groups.read())
+        self._set(self._journal.read())
         early = set(early_groups(context.cordon_files.early)).difference(self.paths)
         if frozen := {path: group for path in early if (group := self.host.group(path)) and group.is_frozen}:
             self._take_over(frozen)
@@ -57,7 +59,7 @@ class Groups:
     def _take_over(self, early: Mapping[str, ControlGroup]) -> None:
         """Keep the groups of an early freeze; thaw those in which the block finds a stranger now: signals hold all."""
         snapshot = self.host.snapshot()
-        found = {identity.pid for identity in find_members(self.context, snapshot, ())}
+        found = {identity.pid for identity in self.membership.members(snapshot, ())}
         for path, group in early.items():
             if inside(snapshot, [path]) <= found:
                 self._keep([*self.rows, Held(path)])
@@ -67,12 +69,11 @@ class Groups:
 
     def _keep(self, rows: list[Held]) -> None:
         self._set(rows)
-        self.context.state.groups.write(rows)
+        self._journal.write(rows)
 
     def _set(self, rows: list[Held]) -> None:
         self.rows, self.paths = rows, [row.group for row in rows if not row.identity]
-        name = f"/{name_of(self.context.incident.id, self.context.directory.path)}"
-        self.own = next((path for path in self.paths if path.endswith(name)), "")
+        self.own = next((path for path in self.paths if path.endswith(f"/{self._name}")), "")
 
     def way(self, process: Process) -> Way:
         """Return how a process is held."""
@@ -124,7 +125,7 @@ class Groups:
     def hold_in_place(self, snapshot: Snapshot) -> bool:
         """Freeze the groups that contain only members; True if there were any."""
         before, known = self.rows, self.paths
-        find = partial(find_members, self.context, groups=known)
+        find = partial(self.membership.members, groups=known)
 
         def note(paths: list[str]) -> None:
             self._keep([*before, *map(Held, paths)])
@@ -133,8 +134,8 @@ class Groups:
 
     def find(self, snapshot: Snapshot) -> dict[Identity, Member]:
         """Return members and, with `with_suspects`, suspects."""
-        found = find_members(self.context, snapshot)
-        return found | (suspects_to_end(self.context, snapshot, found) if self.with_suspects else {})
+        found = self.membership.members(snapshot)
+        return found | (self._find_suspects(snapshot, found) if self.with_suspects else {})
 
     def churns(self) -> bool:
         """Return whether members come and go between two looks at the host. Without a new pid nobody can have come."""
@@ -205,7 +206,7 @@ class Groups:
         path = path_of(process.cgroup)
         if not process.alive or process.identity in self.refused or self.way(process) is not Way.SIGNALS:
             return False
-        if unit_of(process.cgroup) in self.context.workload.units:
+        if unit_of(process.cgroup) in self.membership.workload.units:
             return False  # systemd holds and ends it
         if reason := keeper_of(path) if path else "its control group is not known":
             self.refused[process.identity] = reason
@@ -213,9 +214,8 @@ class Groups:
 
     def _open(self) -> ControlGroup | None:
         """Create the incident's group, at the top level or else below our own group; None if neither is writable."""
-        name, reasons = name_of(self.context.incident.id, self.context.directory.path), dict[str, None]()
-        ours = path_of(read_table("/proc/self/cgroup"))
-        for path in [self.own] if self.own else places_of(name, ours, os.geteuid()):
+        ours, reasons = path_of(read_table("/proc/self/cgroup")), dict[str, None]()
+        for path in [self.own] if self.own else places_of(self._name, ours, os.geteuid()):
             group = self.host.group(path)
             reason = group.obstacle if group else "no control groups of version 2 that can be written to"
             if group and not reason:
@@ -241,12 +241,11 @@ class Groups:
 
         It takes less time than such a process lives, however many members there are.
         """
-        context, last = self.context, self.host.arrivals(NO_PID)[0]
-        description, own = description_of(context.workload), own_pids(context, snapshot)
-        spared = protected_pids(context, snapshot)
+        last, own = self.host.arrivals(NO_PID)[0], self.membership.own_pids(snapshot)
+        description, spared = self.membership.description, self.membership.protected_pids(snapshot)
         kept = {pid: snapshot[pid] for pid in spared if pid in snapshot}
         kin = {identity.pid for identity in self.find(snapshot)}
-        glance = suspects_at_a_glance(context) if self.with_suspects else None
+        glance = suspects_at_a_glance(self.membership, self._run) if self.with_suspects else None
 
         def look() -> list[Process]:
             nonlocal last
@@ -259,7 +258,7 @@ class Groups:
             if came and glance:
                 above = {each.parent: snapshot[each.parent] for each in came.values() if each.parent in snapshot}
                 table = kept | above | came
-                tied = glance(table, {*kin, *found}, {*ours, *above}) or suspects_to_end(context, table, ())
+                tied = glance(table, {*kin, *found}, {*ours, *above}) or self._find_suspects(table, ())
                 found |= {identity.pid for identity in tied}
             kin.update(found | (descendants(came, kin) - ours))
             return [process for pid, process in came.items() if pid in kin]

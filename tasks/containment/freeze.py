@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from typing import Final
 
 from tasks.containment.api_port import note_listener
-from tasks.containment.containers import freeze_containers
+from tasks.containment.containers import WorkloadContainers
 from tasks.containment.control_groups import Groups
+from tasks.containment.cordon import IncidentCordon
 from tasks.containment.earlier_boots import note_reboots
-from tasks.containment.give_back import give_back, note_above
+from tasks.containment.give_back import Wrappers
 from tasks.containment.gpu import look_at_gpus
 from tasks.containment.let_go import let_go
 from tasks.containment.members import Snapshot
@@ -18,18 +19,17 @@ from tasks.containment.uncordon import standing_strangers
 from tasks.containment.units import Units
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Freeze, Frozen
-from tasks.custody.incident.log import CustodyLog
-from tasks.host.host import Host, freeze_process
+from tasks.host.host import FREEZE_SECONDS, Host, freeze_process
 from tasks.host.process.membership import Member
 from tasks.host.process.process import Process, handed_down, process_line
 from tasks.host.process.source import lineages
 from tasks.host.process.table import age_of, flow_run_of, is_part, ticks
 from tasks.prestart.journal import early_containers, read_early, take_over
 from tasks.runtime.context import FirstTry, RunContext
-from tasks.runtime.frozen import load_frozen
+from tasks.runtime.frozen import load_frozen, with_earlier
 from tasks.runtime.step import step
+from tasks.system.polling import poll_until
 
-_FREEZE_SECONDS: Final = 10.0
 _SETTLE_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.005
 _BY_SIGNALS: Final = 2
@@ -49,85 +49,66 @@ def freeze(context: RunContext) -> Freeze:
     processes only. So does a second try, which knows what the first has stopped.
     """
     began = context.first_try.freeze_began = context.first_try.freeze_began or ticks()
-    before, paused = read_early(context.cordon_files.early), early_containers(context.cordon_files.early)
+    host, state, log, early = context.adapters.host, context.state, context.log, context.cordon_files.early
+    before, paused = read_early(early), early_containers(early)
     fresh: dict[Identity, Frozen] = {}
-    groups = Groups(context)
+    groups, wrappers = Groups(context), Wrappers(context)
     groups.freeze()
     looks, settled = _settle(groups, fresh, before)
     units = Units(context)
     units.freeze()
-    if (
-        context.run.includes_suspects or context.run.ends_unknown
-    ):  # after the members, because suspects take longer to find
+    if context.run.includes_suspects or context.run.ends_unknown:  # after the members: they take longer to find
         groups.with_suspects = True
         more, all_settled = _settle(groups, fresh, {})
         looks, settled = looks + more, settled and all_settled
     for snapshot, halted in looks:
         fresh |= describe(snapshot, halted)
-    stood_at = _now()
+    stood_at = datetime.now(UTC)
     for snapshot, halted in looks:
-        note_above(context, snapshot, [identity.pid for identity in halted])
-    if not context.state.since.read():
-        context.state.since.write(began)
+        wrappers.note(snapshot, [identity.pid for identity in halted])
+    if not state.since.read():
+        state.since.write(began)
     everyone = _write_down(groups, snapshot, fresh)
-    if (excused := let_go(context, groups, before)).gone:
+    if (excused := let_go(groups, IncidentCordon(context), log, before)).gone:
         fresh = {identity: each for identity, each in fresh.items() if identity not in excused.gone}
         everyone = _write_down(groups, snapshot, fresh)  # a group around them may have been given up
-        give_back(context, excused.gone)
-    strangers = standing_strangers(context.adapters.host, before, {each.identity for each in everyone} | excused.gone)
-    take_over(context.cordon_files.early, strangers, groups.unthawed)
+        wrappers.give_back(excused.gone)
+    strangers = standing_strangers(host, before, {each.identity for each in everyone} | excused.gone)
+    take_over(early, strangers, groups.unthawed)
     groups.thaw()  # a signal that was sent to a frozen group shows then: all that look at states go by that
-    waiting = _confirm(context.adapters.host, fresh)
+    waiting = _confirm(host, fresh)
     groups.freeze()
-    unheard = note_listener(context, fresh)
-    _tell(context.log, fresh)
-    note_reboots(context.state, context.log)
-    containers, trouble = freeze_containers(context, paused)
+    unheard = note_listener(groups.membership, log, fresh)
+    for identity, process in fresh.items():
+        how = {"at": str(process.frozen_at), "way": process.way, "ran_seconds": round(age_of(identity.start))}
+        what = {"role": process.role, "why": process.why, "command": process.command, "denied": process.denied}
+        source = ", started by ".join(map(str, process.lineage))
+        log.write("frozen", str(identity.pid), **what, **how, source=source)
+    note_reboots(state, log)
+    containers, trouble = WorkloadContainers(context).freeze(paused)
     warnings = (*units.warnings, *unheard, *excused.warnings, *strangers.values())
-    gpu = look_at_gpus(context, "freeze")
+    gpu = look_at_gpus(host, state, log, "freeze")
     context.first_try = FirstTry()
     return Freeze(stood_at, tuple(everyone), settled, containers, trouble, waiting, warnings, gpu)
 
 
 def _write_down(groups: Groups, snapshot: Snapshot, fresh: dict[Identity, Frozen]) -> list[Frozen]:
     """Complete the records by how each is held, and write them down with what earlier runs froze."""
-    state = groups.context.state
-    earlier = load_frozen(state)
+    state = groups.membership.state
     for identity in {each.identity for each in snapshot.values()} & fresh.keys():
         fresh[identity] = replace(fresh[identity], way=groups.way(snapshot[identity.pid]))
-    fresh |= {
-        identity: replace(each, stood=earlier[identity].stood)
-        for identity, each in fresh.items()
-        if identity in earlier
-    }
-    everyone = sorted({**earlier, **fresh}.values(), key=lambda process: process.identity)
+    everyone = with_earlier(load_frozen(state), fresh)
     state.frozen.write(everyone)
     return everyone
-
-
-def _tell(log: CustodyLog, fresh: Mapping[Identity, Frozen]) -> None:
-    for identity, process in fresh.items():
-        log.write(
-            "frozen",
-            str(identity.pid),
-            role=process.role,
-            why=process.why,
-            command=process.command,
-            denied=process.denied,
-            at=str(process.frozen_at),
-            way=process.way,
-            ran_seconds=round(age_of(identity.start)),
-            source=", started by ".join(map(str, process.lineage)),
-        )
 
 
 def _settle(groups: Groups, fresh: dict[Identity, Frozen], before: Mapping[Identity, datetime]) -> tuple[Looks, bool]:
     """Stop each process not in `fresh` yet, or woken since, until a look finds none; False if the time ran out.
 
-    What two looks do not settle goes into the incident's control group.
+    Members may wake each other by SIGCONT. What two looks do not settle goes into the incident's control group.
     """
     host, looks = groups.host, Looks()
-    deadline = time.monotonic() + _FREEZE_SECONDS
+    deadline = time.monotonic() + FREEZE_SECONDS
     while time.monotonic() < deadline:
         if len(looks) >= _BY_SIGNALS:
             groups.catch()
@@ -135,7 +116,7 @@ def _settle(groups: Groups, fresh: dict[Identity, Frozen], before: Mapping[Ident
         running = {
             identity: member
             for identity, member in groups.find(snapshot).items()
-            if identity not in fresh or _is_woken(snapshot[identity.pid], fresh[identity])
+            if not (was := fresh.get(identity)) or (was.frozen_at and not snapshot[identity.pid].stands)
         }
         since = {**groups.stopped, **before}
         halted = dict[Identity, Frozen]()
@@ -150,18 +131,13 @@ def _settle(groups: Groups, fresh: dict[Identity, Frozen], before: Mapping[Ident
     return looks, False
 
 
-def _is_woken(process: Process, was: Frozen) -> bool:
-    """Return whether somebody has sent SIGCONT to a process that was stopped: members may wake each other."""
-    return was.frozen_at is not None and not process.stands
-
-
 def halt(host: Host, process: Process, member: Member, before: datetime | None = None) -> Frozen:
     """Stop one process. The record says why if that failed; `describe` completes it.
 
     `before` is when the early freeze stopped it, or its catch, and counts if the process is still stopped.
     """
-    seen, denied = _now(), freeze_process(host, process)
-    since = before if before and process.is_stopped else _now()
+    seen, denied = datetime.now(UTC), freeze_process(host, process)
+    since = before if before and process.is_stopped else datetime.now(UTC)
     frozen_at = since if denied == "" else None
     row = Frozen(process.identity, member.role, "", process.user, seen, frozen_at, denied or "", member.why)
     return replace(row, stood=process.state == "T" and before is None)
@@ -184,14 +160,12 @@ def describe(snapshot: Snapshot, halted: Mapping[Identity, Frozen]) -> dict[Iden
 def _confirm(host: Host, fresh: Mapping[Identity, Frozen]) -> tuple[str, ...]:
     """Wait until the kernel shows each as stopped; return those that stay in an uninterruptible wait."""
     waiting = {identity for identity, process in fresh.items() if process.frozen_at}
-    deadline = time.monotonic() + _SETTLE_SECONDS
-    while waiting and time.monotonic() < deadline:
+
+    def all_are_stopped() -> bool:
+        nonlocal waiting
         waiting = {each for each in waiting if (now := host.get_process(each)) and now.alive and not now.is_stopped}
-        if waiting:
-            time.sleep(_POLL_SECONDS)
+        return not waiting
+
+    poll_until(all_are_stopped, _SETTLE_SECONDS, _POLL_SECONDS)
     remaining = {each for each in waiting if (now := host.get_process(each)) and now.state == "D"}
     return tuple(f"{each.pid} {fresh[each].command}" for each in sorted(remaining))
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from tasks.containment.cordon import held_newcomers
+from tasks.containment.cordon import IncidentCordon
 from tasks.containment.members import Snapshot
 from tasks.custody.containment.identity import Identity
 from tasks.host.process.wrappers import running_above
@@ -11,23 +11,30 @@ from tasks.prestart.journal import early_above
 from tasks.runtime.context import RunContext
 
 
-def note_above(context: RunContext, snapshot: Snapshot, pids: Iterable[int]) -> None:
-    """Write down what runs above processes that are stopped now, with what an early freeze has found."""
-    found = running_above(snapshot, pids) | early_above(context.cordon_files.early)
-    if not found <= (before := set(context.state.above.read())):
-        context.state.above.write(sorted(found | before))
+class Wrappers:
+    """What runs above the frozen processes of an incident, and may stop itself because its child is stopped."""
 
+    def __init__(self, context: RunContext) -> None:
+        """Look at nothing yet."""
+        self._host, self._state = context.adapters.host, context.state
+        self._cordon, self._early = IncidentCordon(context), context.cordon_files.early
 
-def give_back(context: RunContext, thawed: Iterable[Identity] = (), *, all_goes_on: bool = False) -> None:
-    """Continue what ran above the frozen and stands now, and forget it; what waits above one that stands stays noted.
+    def note(self, snapshot: Snapshot, pids: Iterable[int]) -> None:
+        """Write down what runs above processes that are stopped now, with what an early freeze has found."""
+        found = running_above(snapshot, pids) | early_above(self._early)
+        if not found <= (before := set(self._state.above.read())):
+            self._state.above.write(sorted(found | before))
 
-    A wrapper that was `thawed` may have stopped itself again, over a child that was thawed after it. `all_goes_on`
-    after a thaw: what stands below then had been stopped by somebody else.
-    """
-    newcomers = held_newcomers(context)
-    named = {identity for row in newcomers for each in row.get("above", ()) if (identity := Identity.of(each))}
-    ran = {*thawed, *context.state.above.read(), *named, *early_above(context.cordon_files.early)}
-    held = {identity for row in newcomers if (identity := Identity.of(row))}
-    held |= {each.identity for each in context.state.frozen.read()}
-    held |= {each.identity for each in context.state.returned.read()}
-    context.state.above.write(sorted(continue_above(context.adapters.host, ran, () if all_goes_on else held)))
+    def give_back(self, thawed: Iterable[Identity] = (), *, all_goes_on: bool = False) -> None:
+        """Continue what ran above the frozen and stands now, and forget it; what waits above others stays noted.
+
+        A wrapper that was `thawed` may have stopped itself again, over a child that was thawed after it. `all_goes_on`
+        after a thaw: what stands below then had been stopped by somebody else.
+        """
+        newcomers = self._cordon.held_newcomers()
+        named = {identity for row in newcomers for each in row.get("above", ()) if (identity := Identity.of(each))}
+        ran = {*thawed, *self._state.above.read(), *named, *early_above(self._early)}
+        held = {identity for row in newcomers if (identity := Identity.of(row))}
+        held |= {each.identity for each in self._state.frozen.read()}
+        held |= {each.identity for each in self._state.returned.read()}
+        self._state.above.write(sorted(continue_above(self._host, ran, () if all_goes_on else held)))

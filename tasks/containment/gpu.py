@@ -5,20 +5,21 @@ from collections.abc import Collection, Mapping
 from tasks.containment.containers import paused_ids
 from tasks.custody.containment.gpu import GpuUse, read_gpu_use
 from tasks.custody.containment.identity import Identity
+from tasks.custody.incident.log import CustodyLog
+from tasks.host.host import Host
 from tasks.host.process.process import Process, family
-from tasks.runtime.context import RunContext
+from tasks.runtime.state import IncidentState
 
 
-def look_at_gpus(context: RunContext, moment: str) -> GpuUse | None:
+def look_at_gpus(host: Host, state: IncidentState, log: CustodyLog, moment: str) -> GpuUse | None:
     """Return who holds memory of a GPU, and log it; None without nvidia-smi."""
-    host, state = context.adapters.host, context.state
     if (answer := host.compute_apps()) is None:
         return None
     known = {each.identity for each in (*state.stopped.read(), *state.stopping.read())}
     known |= {each.identity for each in state.frozen.read()} | {each.identity for each in state.returned.read()}
     pids = pids_of_workload(host.snapshot(), known, paused_ids(state))
     use = read_gpu_use(*answer, pids)
-    context.log.write("gpu", moment, held=use.held, others=use.others, trouble=use.trouble)
+    log.write("gpu", moment, held=use.held, others=use.others, trouble=use.trouble)
     return use
 
 

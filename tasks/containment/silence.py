@@ -8,19 +8,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Final
 
-from tasks.containment.cordon import caught
-from tasks.containment.members import excused_pids, own_pids
+from blocks.workload_fields import WorkloadFields
+from tasks.containment.cordon import IncidentCordon
+from tasks.containment.members import Membership
 from tasks.containment.suspects import account_of
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Containment
 from tasks.custody.step_result import StepResult
+from tasks.host.host import Host
 from tasks.host.listening import Listening
 from tasks.host.process.newcomer import living_source
 from tasks.host.process.process import ancestry, descendants, process_line
 from tasks.host.process.program import interactive, runs_ours
 from tasks.host.process.table import untouchable
-from tasks.host.silence import Change, Silence, first_of_each_source, judge_silence
+from tasks.host.silence import Change, first_of_each_source, judge_silence
 from tasks.incident.directory import bases, evidence_of
+from tasks.incident.paths import IncidentDirectory
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import load_frozen
 from tasks.runtime.step import step
@@ -28,23 +31,22 @@ from tasks.runtime.step import step
 _REHEARSED_SECONDS: Final = 10.0
 
 
-def listen(context: RunContext) -> None:
-    """Start the witnesses before the first signal, so that no time passes after the last one."""
+def listen(context: RunContext, *, armed: bool = False) -> None:
+    """Start the witnesses before the first signal, so that no time passes after the last one.
+
+    With `armed`, count what changes from now on: the last signal has been sent.
+    """
     if not context.listening and not context.state.recovered.read():
-        context.listening = context.adapters.host.listen(context.directory.root, ours_below(context))
-
-
-def arm(context: RunContext) -> None:
-    """Count what changes from now on: the last signal has been sent."""
-    listen(context)
-    if context.listening and not context.listening.armed:
+        ours = ours_below(context.workload, context.directory)
+        context.listening = context.adapters.host.listen(context.directory.root, ours)
+    if armed and context.listening and not context.listening.armed:
         context.listening.arm()
 
 
 @contextmanager
-def not_counting(context: RunContext) -> Iterator[None]:
+def not_counting(listening: Listening | None) -> Iterator[None]:
     """Count nothing while we launch something of the workload; what is left of it counts afterwards."""
-    if not (listening := context.listening) or not listening.armed:
+    if not listening or not listening.armed:
         yield
         return
     listening.pause()
@@ -56,10 +58,21 @@ def not_counting(context: RunContext) -> Iterator[None]:
 
 def with_silence(context: RunContext, seen: Containment, *, compare: bool = True) -> Containment:
     """Return the check with what was changed since the stop, each change logged once."""
-    listening = context.listening
+    listening, host, state = context.listening, context.adapters.host, context.state
     if not listening or not listening.armed:
         return seen
-    silence = _judge(context, listening, compare=compare)
+    heard = listening.hear(compare=compare)
+    heard = replace(heard, differences=_with_holders(host, context.directory.root, heard.differences))
+    back = {each.identity for each in state.returned.read()}
+    held = {identity for row in IncidentCordon(context).newcomers() if (identity := Identity.of(row))}
+
+    def is_at_work(identity: Identity) -> bool:
+        process = host.get_process(identity)
+        return process is not None and process.alive and not process.is_stopped
+
+    is_excused = excuses(Membership(context))
+    silence = judge_silence(heard, is_excused, {*load_frozen(state), *back, *held}, is_at_work)
+    silence = replace(silence, broken=_with_sources(host, silence.broken))
     for change in (each for each in silence.broken if (each.file, each.pid) not in listening.logged):
         listening.logged.add((change.file, change.pid))
         context.log.write("changed", change.file, at=change.at.isoformat(), pid=change.pid, result=str(change))
@@ -67,31 +80,9 @@ def with_silence(context: RunContext, seen: Containment, *, compare: bool = True
     return replace(seen, alive=(*seen.alive, *silence.contradictions), notes=tuple(notes))
 
 
-def stop_listening(context: RunContext) -> None:
-    """End the witnesses: what changes from now on is a recovery's."""
-    if context.listening:
-        context.listening.end()
-        context.listening = None
-
-
-def _judge(context: RunContext, listening: Listening, *, compare: bool) -> Silence:
-    heard, state, host = listening.hear(compare=compare), context.state, context.adapters.host
-    heard = replace(heard, differences=_with_holders(context, heard.differences))
-    back = {each.identity for each in state.returned.read()}
-    rows = caught(context.cordon_files, context.incident.opened_at)
-    held = {identity for row in rows if (identity := Identity.of(row))}
-
-    def is_at_work(identity: Identity) -> bool:
-        process = host.get_process(identity)
-        return process is not None and process.alive and not process.is_stopped
-
-    silence = judge_silence(heard, excuses(context), {*load_frozen(state), *back, *held}, is_at_work)
-    return replace(silence, broken=_with_sources(context, silence.broken))
-
-
-def _with_sources(context: RunContext, changes: tuple[Change, ...]) -> tuple[Change, ...]:
+def _with_sources(host: Host, changes: tuple[Change, ...]) -> tuple[Change, ...]:
     """Return the changes, those of writers that have ended with what has started these, if that lives."""
-    snapshot = context.adapters.host.snapshot() if changes else {}
+    snapshot = host.snapshot() if changes else {}
     living = {process.identity for process in snapshot.values() if process.alive}
 
     def with_source(change: Change) -> Change:
@@ -104,30 +95,30 @@ def _with_sources(context: RunContext, changes: tuple[Change, ...]) -> tuple[Cha
     return tuple(map(with_source, changes))
 
 
-def _with_holders(context: RunContext, changes: tuple[Change, ...]) -> tuple[Change, ...]:
+def _with_holders(host: Host, root: PurePath, changes: tuple[Change, ...]) -> tuple[Change, ...]:
     """Return changes of unknown writers with one that has the file open or mapped for writing now, if there is one."""
-    snapshot = context.adapters.host.snapshot() if changes else {}
-    held = context.adapters.host.handles(snapshot.values())
+    snapshot = host.snapshot() if changes else {}
+    held = host.handles(snapshot.values())
     holders = {path: snapshot[identity.pid] for identity, handles in held.items() for path in handles.written}
-    found = ((each, holders.get(str(context.directory.root / each.file))) for each in changes)
+    found = ((each, holders.get(str(root / each.file))) for each in changes)
     return tuple(replace(each, pid=identity.pid, lineage=(identity,)) if identity else each for each, identity in found)
 
 
-def excuses(context: RunContext) -> Callable[[Change], bool]:
+def excuses(membership: Membership) -> Callable[[Change], bool]:
     """Return a function that decides whether a change is ours, a bystander's, or a person's in an editor.
 
     The workload's account may have an editor run code: what that writes counts, unless the account is root.
     """
-    snapshot, root = context.adapters.host.snapshot(), context.directory.root
-    account = account_of(context.workload)
+    snapshot, root = membership.host.snapshot(), membership.description.root
+    account = account_of(membership.workload)
     known = {process.identity: process for process in snapshot.values()}  # looked at beside the root
 
     def is_excused(change: Change) -> bool:
         seen = {**snapshot, **{each.pid: known.get(each.identity, each) for each in change.lineage}}
         us, writer = ancestry(seen, [os.getpid()]), change.lineage[0]
         ours = {pid for pid in untouchable(seen) if pid not in us or runs_ours(seen[pid])}
-        ours |= {os.getpid()} | descendants(seen, [os.getpid()]) | own_pids(context, seen)
-        return writer.pid in ours | excused_pids(context, seen) or (
+        ours |= {os.getpid()} | descendants(seen, [os.getpid()]) | membership.own_pids(seen)
+        return writer.pid in ours | membership.excused_pids(seen) or (
             interactive(writer)
             and (writer.user == 0 or writer.user != account)
             and not PurePath(writer.executable).is_relative_to(root)
@@ -136,13 +127,12 @@ def excuses(context: RunContext) -> Callable[[Change], bool]:
     return is_excused
 
 
-def ours_below(context: RunContext) -> tuple[str, ...]:
+def ours_below(workload: WorkloadFields, directory: IncidentDirectory) -> tuple[str, ...]:
     """Return what is ours below the root, by its path there: incidents, the lock, and where our own output goes."""
-    places = [*bases(context.workload), evidence_of(context.workload), context.directory.path, context.workload.lock]
+    root, places = directory.root, [*bases(workload), evidence_of(workload), directory.path, workload.lock]
     for descriptor in (1, 2):
         with suppress(OSError):
             places.append(Path(f"/proc/self/fd/{descriptor}").readlink())
-    root = context.directory.root
     real = [PurePath(os.path.realpath(each)) for each in places]
     return tuple({str(each.relative_to(root)) for each in real if each.is_relative_to(root)} - {"."})
 
@@ -182,13 +172,14 @@ def writers_below(root: PurePath, ours: Iterable[str], seconds: float, is_known:
 @step("rehearse_silence", "listen: who else writes in the root?", section="§3", ja="書込元の確認", retries=1)
 def rehearse_silence(context: RunContext) -> Writers:
     """Name, in a rehearsal, what writes below the root and is neither member nor excused (runbook §3)."""
-    is_excused, members = excuses(context), load_frozen(context.state)
+    is_excused, members = excuses(Membership(context)), load_frozen(context.state)
 
     def is_known(change: Change) -> bool:
         return is_excused(change) or any(each.identity in members for each in change.lineage)
 
-    heard = writers_below(context.directory.root, ours_below(context), _REHEARSED_SECONDS, is_known)
-    found = replace(heard, changes=tuple(first_of_each_source(_with_sources(context, heard.changes))))
+    ours = ours_below(context.workload, context.directory)
+    heard = writers_below(context.directory.root, ours, _REHEARSED_SECONDS, is_known)
+    found = replace(heard, changes=tuple(first_of_each_source(_with_sources(context.adapters.host, heard.changes))))
     for change in found.changes:
         why = f"{change}; after the stop that would be NotContained, unless the block names it as a bystander"
         context.log.write("writes", str(change.pid), command=process_line(change.lineage[0]), why=why)

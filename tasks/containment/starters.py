@@ -1,17 +1,18 @@
 """§3: find what may start the workload again though it has no child now: loops that wait, supervisors, entries."""
 
 import os
-from collections.abc import Collection, Container
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
-from tasks.containment.cordon import caught
-from tasks.containment.members import Snapshot, description_of, excused_pids, protected_pids
+from blocks.workload_fields import WorkloadFields
+from tasks.containment.members import Membership, Snapshot, description_of
 from tasks.containment.supervisors import ALLOW, may_stop
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Source, Unknown
+from tasks.host.host import Host
 from tasks.host.launch_files import Reading, is_kept_down, named_texts, on_terminal, places_of
 from tasks.host.process.process import descendants
 from tasks.host.process.program import SHELLS
@@ -31,11 +32,6 @@ from tasks.host.starter import (
 )
 from tasks.runtime.frozen import load_frozen
 from tasks.system.accounts import number_of
-
-if TYPE_CHECKING:
-    from blocks.workload_fields import WorkloadFields
-    from tasks.host.host import Host
-    from tasks.runtime.context import RunContext
 
 _SECONDS: Final = 2.0
 _UNIT: Final = str(Source(""))
@@ -59,8 +55,8 @@ class Starters:
 
 
 def look_for_starters(  # noqa: PLR0913, PLR0917  all that it is known by
-    host: "Host",
-    workload: "WorkloadFields",
+    host: Host,
+    workload: WorkloadFields,
     snapshot: Snapshot,
     spared: Collection[int],
     started: Collection[Source],
@@ -102,43 +98,38 @@ def look_for_starters(  # noqa: PLR0913, PLR0917  all that it is known by
     return Starters((*alive, *units(tuple(shown), names, ours, named)), entries, unknown, unread)
 
 
-def find_starters(context: "RunContext", snapshot: Snapshot) -> Starters:
-    """Look for what may start this incident's workload again; for nothing once it was recovered."""
-    if context.state.recovered.read():
+def find_starters(membership: Membership, caught: Iterable[Mapping[str, Any]], snapshot: Snapshot) -> Starters:
+    """Look for what may start this incident's workload again; for nothing once it was recovered.
+
+    `caught` is what the guard has written since the incident was opened.
+    """
+    state = membership.state
+    if state.recovered.read():
         return Starters()
-    spared = protected_pids(context, snapshot) | excused_pids(context, snapshot)
-    frozen = load_frozen(context.state)
-    started = {source for each in frozen.values() for source in each.lineage} | _units_seen(context)
-    spared |= {identity.pid for identity in frozen}
-    since = context.state.since.read() or ticks()
-    return look_for_starters(context.adapters.host, context.workload, snapshot, spared, started, since)
-
-
-def _units_seen(context: "RunContext") -> set[Source]:
-    """Return the units that have started what the guard caught and what came back, since the incident was opened."""
-    rows = caught(context.cordon_files, context.incident.opened_at)
-    sources = [each.source for each in context.state.returned.read()]
-    sources += [source for row in rows for source in str(row.get("source", "")).split(", started by ")]
-    return {Source(each.removeprefix(_UNIT)) for each in sources if each.startswith(_UNIT)}
+    frozen, sources = load_frozen(state), [each.source for each in state.returned.read()]
+    sources += [source for row in caught for source in str(row.get("source", "")).split(", started by ")]
+    started = {source for each in frozen.values() for source in each.lineage}
+    started |= {Source(each.removeprefix(_UNIT)) for each in sources if each.startswith(_UNIT)}
+    spared = membership.spared_pids(snapshot) | {identity.pid for identity in frozen}
+    since = state.since.read() or ticks()
+    return look_for_starters(membership.host, membership.workload, snapshot, spared, started, since)
 
 
 def reasons_to_stop(
-    context: "RunContext", snapshot: Snapshot, found: Starters, known: Container[Identity | str | None]
+    membership: Membership, snapshot: Snapshot, found: Starters, known: Container[Identity | str | None]
 ) -> list[tuple[Starter, str]]:
-    """Log all starters; return those that live, each with a line that contradicts containment.
+    """Return the starters that live, each with a line that contradicts containment.
 
     Left out are those that are `known` already, by identity or as a source.
     """
     remaining = [each for each in found.living if each.identity not in known and str(each.source) not in known]
-    allowed = context.workload.stop_supervisors
-    advice = [f"; or {ALLOW}" if not allowed and may_end(context, snapshot, each) else "" for each in remaining]
-    for each in (*remaining, *found.entries):
-        context.log.write("starter", each.place, why=each.why)
+    allowed = membership.workload.stop_supervisors
+    advice = [f"; or {ALLOW}" if not allowed and may_end(membership, snapshot, each) else "" for each in remaining]
     return [(each, f"{each}{more}") for each, more in zip(remaining, advice, strict=True)]
 
 
-def may_end(context: "RunContext", snapshot: Snapshot, starter: Starter) -> bool:
+def may_end(membership: Membership, snapshot: Snapshot, starter: Starter) -> bool:
     """Return whether no other work depends on a starter that lives: its children wait, or were frozen."""
     below = (snapshot[pid] for pid in descendants(snapshot, [starter.identity.pid] if starter.identity else ()))
-    own = {*load_frozen(context.state), *(each.identity for each in below if names_of(each) & WAITERS)}
-    return may_stop(context, snapshot, starter.source, own)
+    own = {*load_frozen(membership.state), *(each.identity for each in below if names_of(each) & WAITERS)}
+    return may_stop(membership, snapshot, starter.source, own)

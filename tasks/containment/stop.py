@@ -9,12 +9,12 @@ from signal import SIGCONT, SIGKILL, SIGSTOP, Signals
 from typing import Final
 
 from tasks.containment.control_groups import Groups
-from tasks.containment.cordon import killed_by_guard
+from tasks.containment.cordon import IncidentCordon
 from tasks.containment.freeze import halt
-from tasks.containment.give_back import give_back, note_above
+from tasks.containment.give_back import Wrappers
 from tasks.containment.gpu import look_at_gpus
-from tasks.containment.members import description_of, excused_pids, find_members, inside, protected_pids
-from tasks.containment.silence import arm, listen
+from tasks.containment.members import inside
+from tasks.containment.silence import listen
 from tasks.containment.stop_containers import stop_containers
 from tasks.containment.units import ASKED, Units
 from tasks.custody.containment.identity import Identity, Way
@@ -79,16 +79,11 @@ class StopTarget:
         """Return what was done, and how the process ended; with the `planned` signals as if sent."""
         now = datetime.now(UTC)
         signals = (*self.signals, *((number.name, now) for number in planned))
-        reason = "; ".join(filter(None, (self._doubt, self.reason)))
-        return Stopped(self.identity, self.role, self.command, signals, self.end, self.gone_at, reason, self.way)
-
-    @property
-    def _doubt(self) -> str:
-        if not self.announced:
-            return ""
         names = ", ".join(name for name, _ in self.announced)
         ended = "" if self.alive or self.gone_at else ", and it ended at an unknown moment"
-        return f"{names} announced by an earlier run{ended} (以前の実行が送信を予告)"
+        doubt = f"{names} announced by an earlier run{ended} (以前の実行が送信を予告)" if names else ""
+        reason = "; ".join(filter(None, (doubt, self.reason)))
+        return Stopped(self.identity, self.role, self.command, signals, self.end, self.gone_at, reason, self.way)
 
 
 @step("stop", "stop the workload", section="§3", ja="停止", retries=2, retry_delay_seconds=0.2, cache_key_fn=by_frozen)
@@ -117,8 +112,8 @@ def stop(context: RunContext) -> Stop:
         else:
             stopping.units.kill()
     stopping.note_guard()
-    give_back(context)
-    arm(context)
+    stopping.wrappers.give_back()
+    listen(context, armed=True)
     stopped_at, earlier = datetime.now(UTC), stopping.earlier
     fresh = [target.receipt() for target in stopping.targets.values() if target.identity not in earlier]
     receipts = sorted([*earlier.values(), *fresh], key=lambda receipt: receipt.identity)
@@ -127,7 +122,7 @@ def stop(context: RunContext) -> Stop:
     for receipt in fresh:
         signals = [name for name, _ in receipt.signals]
         context.log.write("stopped", str(receipt.identity.pid), end=receipt.end, signals=signals, way=receipt.way)
-    gpu = look_at_gpus(context, "stop")
+    gpu = look_at_gpus(context.adapters.host, context.state, context.log, "stop")
     result = Stop(stopped_at, tuple(receipts), containers.result(), tuple(stopping.units.warnings), gpu)
     context.first_try = FirstTry()
     return result
@@ -139,19 +134,14 @@ class Stopping:
     def __init__(self, context: RunContext, processes: Iterable[Frozen | Stopped], kin: DescendantTracker) -> None:
         """Begin with what was frozen, what earlier runs announced and have ended, and the descendants of these."""
         self.context, self.host, self.kin, self.groups = context, context.adapters.host, kin, Groups(context)
-        self.units, self.earlier = Units(context), load_stopped(context.state)
-        self.protected_pids = protected_pids(context, self.host.snapshot())
+        self.units, self.wrappers, self.earlier = Units(context), Wrappers(context), load_stopped(context.state)
+        self.membership = self.groups.membership
+        self.protected_pids = self.membership.protected_pids(self.host.snapshot())
         announced = {identity: receipt.signals for identity, receipt in load_announced(context.state).items()}
-        self.targets = {
-            (identity := each.identity): StopTarget(
-                identity,
-                each.role,
-                each.command,
-                alive=lives(self.host, identity),
-                announced=announced.get(identity, ()),
-            )
-            for each in processes
-        }
+        self.targets = dict[Identity, StopTarget]()
+        for identity, each in ((each.identity, each) for each in processes):
+            self.targets[identity] = target = StopTarget(identity, each.role, each.command)
+            target.alive, target.announced = lives(self.host, identity), announced.get(identity, ())
 
     @property
     def remaining(self) -> list[StopTarget]:
@@ -266,7 +256,7 @@ class Stopping:
 
     def note_guard(self) -> None:
         """Note in the receipts which of the processes the guard has killed."""
-        for identity, at in killed_by_guard(self.context.cordon_files, self.context.incident.opened_at).items():
+        for identity, at in IncidentCordon(self.context).killed_newcomers().items():
             if identity in self.targets:
                 self.targets[identity].note_guard(at)
 
@@ -277,8 +267,8 @@ class Stopping:
         """
         snapshot = self.host.snapshot()
         self.kin.add(snapshot)
-        found, kin = find_members(self.context, snapshot), self.kin.descendants
-        excused = excused_pids(self.context, snapshot)
+        found, kin = self.membership.members(snapshot), self.kin.descendants
+        excused = self.membership.excused_pids(snapshot)
         spared = self.protected_pids | excused | (descendants(snapshot, excused) - {each.pid for each in found})
         kin |= {pid: snapshot[pid].identity for pid in inside(snapshot, self.groups.paths)}
         everyone = dict.fromkeys([*found, *(process.identity for process in snapshot.values())])  # parents first
@@ -290,7 +280,7 @@ class Stopping:
             if kind is Newcomer.TAKEN_IN:
                 self.targets[identity] = StopTarget(identity, member.role, process_line(process), newcomer=True)
             elif kind is Newcomer.TOLD:
-                note_above(self.context, snapshot, [process.pid])
+                self.wrappers.note(snapshot, [process.pid])
                 halt(self.host, process, member)
         for target in self.remaining:
             if (now := snapshot.get(target.identity.pid)) and now.identity == target.identity:
@@ -308,12 +298,11 @@ class Stopping:
     def _hold_newcomers(self, snapshot: Mapping[int, Process]) -> None:
         """Freeze newcomers that match the workload, but no fork that has not executed its own program yet."""
         becoming = copies(snapshot, {target.identity.pid for target in self.remaining if not target.newcomer})
-        description = description_of(self.context.workload)
         for target in self._find_unheld():
             process = snapshot.get(target.identity.pid)
             if not target.newcomer or not process or process.identity != target.identity or process.pid in becoming:
                 continue
-            if not self.units.holds(process) and description.recognises(process):
+            if not self.units.holds(process) and self.membership.description.recognises(process):
                 target.held = True
                 self._send(target, SIGSTOP)
 

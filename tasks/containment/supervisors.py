@@ -2,47 +2,45 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
-from tasks.containment.cordon import caught
-from tasks.containment.members import Snapshot, protected_pids
+from tasks.containment.members import Membership, Snapshot
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import End, Frozen, Source
 from tasks.host.cgroup.ownership import unit_of
 from tasks.host.process.process import Process, pids_of
 from tasks.host.process.source import keeps_only, lineage, may_be_ended, may_restart
 from tasks.host.process.table import ticks
-from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import load_frozen
+from tasks.runtime.state import IncidentState
 
 ALLOW: Final = "set stop_supervisors = true in the workload block"
 
 
-def may_stop(context: RunContext, snapshot: Snapshot, source: Source, family: Iterable[Identity]) -> bool:
+def may_stop(membership: Membership, snapshot: Snapshot, source: Source, family: Iterable[Identity]) -> bool:
     """Return whether no other work depends on a source: a unit of the workload alone, no login, not us."""
     known = {identity.pid for identity in family}
     if source.identity:
         process = snapshot.get(source.identity.pid)
-        may_end = process and process.pid not in protected_pids(context, snapshot) and may_be_ended(process)
+        may_end = process and process.pid not in membership.protected_pids(snapshot) and may_be_ended(process)
         return bool(may_end) and keeps_only(snapshot, source.identity.pid, known)
     return all(process.pid in known for process in snapshot.values() if unit_of(process.cgroup) == source.name)
 
 
-def cure(context: RunContext, snapshot: Snapshot, identity: Identity, name: str) -> str:
+def cure(membership: Membership, snapshot: Snapshot, identity: Identity, name: str) -> str:
     """Return the advice to set `stop_supervisors`, if a run could then stop the source `name`; else empty."""
     source = next((each for each in lineage(snapshot, identity.pid) if str(each) == name), None)
-    held = [each.identity for each in context.state.returned.read() if each.end is End.HELD]
-    may = source and not context.workload.stop_supervisors and may_stop(context, snapshot, source, held)
+    held = [each.identity for each in membership.state.returned.read() if each.end is End.HELD]
+    may = source and not membership.workload.stop_supervisors and may_stop(membership, snapshot, source, held)
     return f"; to have it stopped, {ALLOW}" if may else ""
 
 
-def started_again(context: RunContext) -> set[str]:
-    """Return the sources of what was started after the freeze, as the guard and the watch have written them."""
-    since = context.state.since.read() or ticks()
-    rows = caught(context.cordon_files, context.incident.opened_at)
-    new = (row for row in rows if (identity := Identity.of(row)) and identity.start >= since)
+def started_again(state: IncidentState, caught: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Return the sources of what was started after the freeze, as the guard (`caught`) and the watch wrote them."""
+    since = state.since.read() or ticks()
+    new = (row for row in caught if (identity := Identity.of(row)) and identity.start >= since)
     sources = {source for row in new for source in str(row.get("source", "")).split(", started by ")}
-    return sources | {each.source for each in context.state.returned.read()}
+    return sources | {each.source for each in state.returned.read()}
 
 
 def _is_apart(source: Source, frozen: Mapping[Identity, Frozen], role: str) -> bool:
@@ -51,13 +49,14 @@ def _is_apart(source: Source, frozen: Mapping[Identity, Frozen], role: str) -> b
     return known is None or known.role != role
 
 
-def parents_left(context: RunContext, snapshot: Snapshot) -> Iterator[tuple[Process, str]]:
+def parents_left(membership: Membership, snapshot: Snapshot) -> Iterator[tuple[Process, str]]:
     """Yield each living process that started one of the frozen and may start it again, and how to prevent that.
 
     Left out are those that the watch would stop, and those whose newcomers stand frozen: the check names them.
     """
-    frozen, spared = load_frozen(context.state), protected_pids(context, snapshot)
-    returned = (each for each in context.state.returned.read() if each.end is End.HELD)
+    state, workload = membership.state, membership.workload
+    frozen, spared = load_frozen(state), membership.protected_pids(snapshot)
+    returned = (each for each in state.returned.read() if each.end is End.HELD)
     sources = {each.source for each in returned if pids_of(snapshot, [each.identity])}
     started: dict[Source, set[str]] = {}
     for each in frozen.values():
@@ -71,7 +70,7 @@ def parents_left(context: RunContext, snapshot: Snapshot) -> Iterator[tuple[Proc
         process = living.get(source.identity) if source.identity not in frozen and str(source) not in sources else None
         if not process or not may_restart(snapshot, process):
             continue
-        may = may_stop(context, snapshot, source, frozen)
-        if not (may and context.workload.stop_supervisors):
+        may = may_stop(membership, snapshot, source, frozen)
+        if not (may and workload.stop_supervisors):
             advice = f"{ALLOW}, or stop it first" if may else "stop it first"
             yield process, f"it is the parent of the {' and the '.join(sorted(roles))} and may start it again: {advice}"

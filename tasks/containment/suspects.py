@@ -10,15 +10,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Final
 
 from blocks.workload_fields import WorkloadFields
-from tasks.containment.members import (
-    Snapshot,
-    description_of,
-    exceptions_of,
-    excluded_pids,
-    excused_pids,
-    find_members,
-    protected_pids,
-)
+from tasks.containment.members import Membership, Snapshot, description_of, excluded_pids
 from tasks.custody.containment.identity import Identity
 from tasks.host.host import Host
 from tasks.host.process.handles import FileId, Handles
@@ -37,7 +29,7 @@ from tasks.system.accounts import number_of
 from tasks.system.files.atomic_files import identities
 
 if TYPE_CHECKING:
-    from tasks.runtime.context import RunContext
+    from tasks.runtime.context import RunInfo
 
 _OURS: Final = os.path.realpath(sys.prefix)
 _MODELS: Final = 10_000
@@ -60,7 +52,9 @@ def take_roster(
     others = [each for pid, each in snapshot.items() if pid not in spared and each.user >= 0 and each.alive]
     handles = host.handles(others, models_of(workload))
     ended = {each.pid for each in others if each.identity not in handles}
-    near = above | {each.pid for each in others if each.user in {0, os.geteuid()} and _is_called_ours(each)}
+    # a process of another run, as one that keeps a deadline, has our interpreter; any may call itself so
+    python, users = os.path.realpath(sys.executable), {0, os.geteuid()}
+    near = above | {each.pid for each in others if each.user in users and each.executable == python}
     own = {pid for pid in near if _runs_ours(handles.get(snapshot[pid].identity))}
     root, user, environment = Path(workload.root), account_of(workload), None
     with suppress(OSError):  # of a folder that we may not read nothing is known
@@ -101,11 +95,6 @@ def _ticks_of(moment: float) -> float:
     return (moment - booted) * os.sysconf("SC_CLK_TCK")
 
 
-def _is_called_ours(process: Process) -> bool:
-    """Return whether a process of another run, as one that keeps a deadline, is called by our interpreter."""
-    return process.executable == os.path.realpath(sys.executable)
-
-
 def _runs_ours(handles: Handles | None) -> bool:
     """Return whether a process maps code of our installation: any may call itself so."""
     return handles is None or handles.denied or any(path.startswith(f"{_OURS}/") for path in handles.code)
@@ -133,25 +122,26 @@ def roster_now(host: Host, workload: WorkloadFields, containers: Iterable[str] =
     return take_roster(host, workload, snapshot, exceptions, containers)
 
 
-def suspects_to_end(context: "RunContext", snapshot: Snapshot, frozen: Iterable[Identity]) -> dict[Identity, Member]:
+def suspects_to_end(
+    membership: Membership, run: "RunInfo", snapshot: Snapshot, frozen: Iterable[Identity]
+) -> dict[Identity, Member]:
     """Return the suspects and the unknown that this run is asked to freeze and end too, each with the reason."""
-    known = pids_of(snapshot, {*frozen, *find_members(context, snapshot)})
-    roster = take_roster(context.adapters.host, context.workload, snapshot, exceptions_of(context, snapshot))
-    found = roster.suspects if context.run.includes_suspects else {}
-    found |= roster.unknown if context.run.ends_unknown else {}
-    spared = protected_pids(context, snapshot) | excluded_pids(snapshot) | excused_pids(context, snapshot)
-    return select_suspects(snapshot, found, known, spared)
+    known = pids_of(snapshot, {*frozen, *membership.members(snapshot)})
+    roster = take_roster(membership.host, membership.workload, snapshot, membership.exceptions(snapshot))
+    found = roster.suspects if run.includes_suspects else {}
+    found |= roster.unknown if run.ends_unknown else {}
+    return select_suspects(snapshot, found, known, membership.spared_pids(snapshot) | excluded_pids(snapshot))
 
 
 def suspects_at_a_glance(
-    context: "RunContext",
+    membership: Membership, run: "RunInfo"
 ) -> Callable[[Snapshot, Collection[int], Collection[int]], dict[Identity, Member]]:
     """Return a function that judges newcomers by what was read when they were found, because they may be gone already.
 
     Its arguments are a snapshot, the pids known as members, and the pids to spare.
     """
-    root = context.directory.root
-    program = os.path.realpath(Path(root, interpreter_of(root, context.workload.interpreter)))
+    root = membership.description.root
+    program = os.path.realpath(Path(root, interpreter_of(root, membership.workload.interpreter)))
 
     def tie(process: Process) -> str:
         if place := runs_from_root(process):
@@ -160,11 +150,11 @@ def suspects_at_a_glance(
         return "it works in the root with the workload's interpreter" if works else ""
 
     def judge(snapshot: Snapshot, members: Collection[int], spared: Collection[int]) -> dict[Identity, Member]:
-        if not context.run.includes_suspects:
+        if not run.includes_suspects:
             return {}
         candidates = (process for pid, process in snapshot.items() if pid not in spared and pid not in members)
         found = {process.identity: fact for process in candidates if (fact := tie(process))}
-        ours = {*spared, *excused_pids(context, snapshot)} if found else ()
+        ours = {*spared, *membership.excused_pids(snapshot)} if found else ()
         return select_suspects(snapshot, found, members, ours)
 
     return judge

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tasks.containment.members import description_of
 from tasks.containment.paused import resume
-from tasks.custody.containment.identity import Identity
+from tasks.containment.release_groups import release_groups
+from tasks.custody.containment.identity import ContainerIdentity, Identity
 from tasks.custody.containment.pause import Resume
 from tasks.custody.errors import EngineError
 from tasks.custody.incident.log import CustodyLog
@@ -29,7 +30,6 @@ from tasks.system.files.atomic_files import caught_lines, identities, read_marke
 
 if TYPE_CHECKING:
     from blocks.workload_fields import WorkloadFields
-    from tasks.custody.containment.identity import ContainerIdentity
     from tasks.host.container.engine import Engine
     from tasks.prefect_side.scheduler import Scheduler
 
@@ -79,8 +79,6 @@ def uncordon(
     that died or was cancelled before its freeze: they stay frozen. The guard ends first, because it would freeze them
     again. What an incident has stopped stays stopped, back in its former control group.
     """
-    from tasks.containment.release_groups import release_groups
-
     marker = cordon_base(workload) / CORDON
     incident = str(read_marker(marker).get("incident", ""))
     since, cordoned = _guarded_since(marker), _cordoned_since(marker)
@@ -110,9 +108,11 @@ def _end_newcomers(
 ) -> tuple[str, ...]:
     """End those of the found that were started under the cordon, and continue what stopped itself above them."""
     newcomers = {identity: line for identity, line in found.items() if identity.start >= since}
-    ended = tuple(_end(host, newcomers))
+    for identity in newcomers:
+        send_signal(host, identity, SIGKILL)
+    remaining = host.wait_gone(newcomers, _GONE_SECONDS)
     _give_back(host, workload, newcomers)
-    return ended
+    return tuple(line for identity, line in newcomers.items() if identity not in remaining)
 
 
 def _guarded_since(marker: Path) -> int:
@@ -144,10 +144,11 @@ def _frozen_newcomers(
     known, now = held_by_incidents(workload), living(host, workload, since)
     own: dict[Identity, str] = {}
     others: dict[Identity, str] = {}
-    for identity, command in _read([*_caught(workload), *_read_journals(workload, RETURNED)]):
-        process = host.get_process(identity)
-        if identity not in known and process and process.is_stopped:
-            (own if identity in now else others)[identity] = f"process {identity.pid} ({command})"
+    for row in (*_caught(workload), *_read_journals(workload, RETURNED)):
+        if not (identity := Identity.of(row)) or identity in known:
+            continue
+        if (process := host.get_process(identity)) and process.is_stopped:
+            (own if identity in now else others)[identity] = f"process {identity.pid} ({row.get('command', '')})"
     return own, others
 
 
@@ -180,14 +181,8 @@ def left_frozen(line: str) -> str:
 
 def standing_strangers(host: Host, named: Iterable[Identity], known: Container[Identity]) -> dict[Identity, str]:
     """Return those of `named`, which we had stopped, that still stand and are not `known`; each with what to do."""
-    seen = {
-        identity: process for identity in named if identity not in known and (process := host.get_process(identity))
-    }
-    return {
-        identity: left_frozen(f"process {identity.pid} ({process_line(process, _SHOWN)})")
-        for identity, process in seen.items()
-        if process.stands
-    }
+    found = (process for each in named if each not in known and (process := host.get_process(each)) and process.stands)
+    return {each.identity: left_frozen(f"process {each.pid} ({process_line(each, _SHOWN)})") for each in found}
 
 
 def ran_before(line: str, release: str = "") -> str:
@@ -210,13 +205,6 @@ def doubtful(path: Path) -> Iterator[str]:
         )
 
 
-def _end(host: Host, newcomers: dict[Identity, str]) -> Iterator[str]:
-    for identity in newcomers:
-        send_signal(host, identity, SIGKILL)
-    remaining = host.wait_gone(newcomers, _GONE_SECONDS)
-    return (line for identity, line in newcomers.items() if identity not in remaining)
-
-
 def _give_back(host: Host, workload: "WorkloadFields", ended: Container[Identity]) -> None:
     """Continue what stopped itself above the newcomers that are `ended`, or above what an incident has ended."""
     rows = [row for row in _caught(workload) if row.get("killed") or Identity.of(row) in ended]
@@ -237,7 +225,7 @@ def _end_containers(engine: "Engine", workload: "WorkloadFields", since: datetim
     from tasks.host.container.membership import workload_containers
 
     own = {entry["identity"]["id"] for entry in _read_journals(workload, FROZEN_CONTAINERS)}
-    caught, entries = list(_caught_containers(workload)), workload.containers
+    caught, entries = dict(containers_in(_caught(workload))), workload.containers
     ended, remaining = list[str](), list[str]()
     with suppress(EngineError):
         for now in workload_containers(engine.containers(entries), entries, standpoint().own) if caught else ():
@@ -250,12 +238,11 @@ def _end_containers(engine: "Engine", workload: "WorkloadFields", since: datetim
     return ended, remaining
 
 
-def _caught_containers(workload: "WorkloadFields") -> Iterator["ContainerIdentity"]:
-    from tasks.custody.containment.identity import ContainerIdentity
-
-    for entry in _caught(workload):
+def containers_in(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[ContainerIdentity, bool]]:
+    """Yield the containers that the guard has paused, by what it wrote, and whether each stood before."""
+    for row in rows:
         with suppress(KeyError, TypeError):
-            yield ContainerIdentity(**entry["container"])
+            yield ContainerIdentity(**row["container"]), bool(row.get("stood"))
 
 
 def _caught(workload: "WorkloadFields") -> Iterator[dict[str, Any]]:
@@ -267,7 +254,3 @@ def _read_journals(workload: "WorkloadFields", journal: str) -> Iterator[Any]:
     """Yield the rows of the journals of this name, of all incidents."""
     for home in homes(workload):
         yield from rows_of(home / journal, read_private)
-
-
-def _read(entries: Iterable[Any]) -> Iterator[tuple[Identity, str]]:
-    return ((identity, str(entry.get("command", ""))) for entry in entries if (identity := Identity.of(entry)))

@@ -10,14 +10,14 @@ from typing import Final
 
 from blocks.workload import Workload
 from tasks.containment.api_port import counted_port
-from tasks.containment.members import Snapshot, description_of, excused_pids, guard_of
+from tasks.containment.members import Membership, Snapshot, description_of
 from tasks.custody.errors import EngineError
 from tasks.custody.evidence.pattern import literal_folder
+from tasks.custody.incident.log import CustodyLog
 from tasks.host.container.engine import Engine, may_be_there
 from tasks.host.container.membership import Container, Mount, belongs
 from tasks.host.container.mounts import Ground, Spot, Spots, spot_of
 from tasks.host.process.table import standpoint
-from tasks.runtime.context import RunContext
 from tasks.system.cancellation import run_in_thread
 from tasks.system.kernel_tables import read_table
 
@@ -62,21 +62,23 @@ def _spot(path: str, mountinfo: str) -> Spot:
     return spot_of(PurePath(os.path.realpath(path)), mountinfo)
 
 
-def find_unnamed(context: RunContext, listing: Future[Listed], visible: Snapshot) -> Found:
+def find_unnamed(
+    membership: Membership, engine: Engine, log: CustodyLog, listing: Future[Listed], visible: Snapshot
+) -> Found:
     """Return suspects and notes as `judge_unnamed` does, and log them. What fails is a note."""
-    host, excused, port = context.adapters.host, excused_pids(context, visible), counted_port(context)
-    guard = guard_of(host, context.cordon_files.marker)
-    keeper = host.get_process(guard) if guard else None
+    workload, excused = membership.workload, membership.excused_pids(visible)
+    port = counted_port(workload, membership.state)
+    keeper = membership.host.get_process(guard) if (guard := membership.guard) else None
     ours = keeper.container if keeper else None
     try:
-        suspects, notes = judge_unnamed(listing, context.workload, port, visible, excused, ours)
+        suspects, notes = judge_unnamed(listing, workload, port, visible, excused, ours)
     except Exception as error:  # noqa: BLE001  whatever an engine answers, the rest of the check is needed
-        place, why = context.adapters.engine.place, error.got if isinstance(error, EngineError) else str(error)
-        context.log.write("engine not asked", place, reason=why)
+        why = error.got if isinstance(error, EngineError) else str(error)
+        log.write("engine not asked", engine.place, reason=why)
         blind = "containers with the root mounted would not be seen (ルートをマウントしたコンテナは確認できません)"
-        return {}, [f"the Docker engine at {place} could not be asked: {why}; {blind}"]
+        return {}, [f"the Docker engine at {engine.place} could not be asked: {why}; {blind}"]
     for id_, why in suspects.items():
-        context.log.write("suspect", id_, why=why)
+        log.write("suspect", id_, why=why)
     return suspects, notes
 
 

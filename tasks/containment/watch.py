@@ -2,30 +2,32 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from signal import SIGKILL, SIGSTOP
 from typing import Any, Final
 
-from tasks.containment.cordon import brought_again, caught
+from tasks.containment.cordon import IncidentCordon
 from tasks.containment.freeze import halt
-from tasks.containment.give_back import give_back, note_above
+from tasks.containment.give_back import Wrappers
 from tasks.containment.gpu import look_at_gpus
-from tasks.containment.members import Snapshot, find_members
+from tasks.containment.members import Membership, Snapshot
 from tasks.containment.starters import find_starters, may_end
 from tasks.containment.supervisors import may_stop
 from tasks.containment.watch_containers import ContainerReturns
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import End, Returned, Source, Stop, Watch
+from tasks.custody.incident.log import CustodyLog
 from tasks.host.host import lives, send_signal
 from tasks.host.process.membership import Member
-from tasks.host.process.newcomer import KEPT
+from tasks.host.process.newcomer import KEPT, again_and_again
 from tasks.host.process.process import process_line
 from tasks.host.process.source import lineages, supervisor
 from tasks.runtime.context import FirstTry, RunContext
 from tasks.runtime.frozen import frozen_containers, load_frozen
+from tasks.runtime.state import IncidentState
 from tasks.runtime.step import step
 
 _POLL_SECONDS: Final = 0.1
@@ -49,8 +51,8 @@ def watch(context: RunContext, stopped: Stop | None = None) -> Watch:
     context.first_try.watch = watching
     watching.stop_starters()
     watching.go_on(stopped.at if stopped else datetime.now(UTC))
-    give_back(context)
-    _log_caught(context)
+    watching.wrappers.give_back()
+    _log_caught(watching.cordon.newcomers(), context.state, context.log)
     result = watching.result()
     context.first_try = FirstTry()
     return result
@@ -61,19 +63,18 @@ class Watching:
 
     def __init__(self, context: RunContext) -> None:
         """Begin with the sources of the processes that were stopped."""
-        self.context, self.host = context, context.adapters.host
+        self.context, self.host, self.membership = context, context.adapters.host, Membership(context)
+        self.cordon, self.wrappers = IncidentCordon(context), Wrappers(context)
         self.earlier = {source for process in load_frozen(context.state).values() for source in process.lineage}
         returned = context.state.returned.read()
         self.returns = Counter({each.source for each in returned})
-        self.found: dict[Identity, Returned] = {each.identity: self._settle(each) for each in returned}
+        self.found: dict[Identity, Returned] = {}
+        for each in returned:  # a run that died was about to kill one that is gone now: it was frozen
+            gone = each.end is End.SURVIVED and not lives(self.host, each.identity)
+            self.found[each.identity] = replace(each, end=End.KILLED) if gone else each
         self.standing: dict[Source, None] = {}
         self.stopped: dict[Source, None] = {}
         self.containers = ContainerReturns(context)
-
-    def _settle(self, each: Returned) -> Returned:
-        """Mark a process as killed if a run that died was about to kill it and it is gone: it was frozen."""
-        gone = each.end is End.SURVIVED and not lives(self.host, each.identity)
-        return replace(each, end=End.KILLED) if gone else each
 
     def go_on(self, since: datetime) -> None:
         """Look repeatedly. Each return restarts the watch, a limited number of times."""
@@ -97,16 +98,16 @@ class Watching:
         """End what waits to start it, if the block allows that and no other work depends on it."""
         if self.context.workload.stop_supervisors:
             snapshot = self.host.snapshot()
-            for each in find_starters(self.context, snapshot).living:
-                if may_end(self.context, snapshot, each):
+            for each in find_starters(self.membership, self.cordon.newcomers(), snapshot).living:
+                if may_end(self.membership, snapshot, each):
                     self._stop(each.source)
 
     def look(self) -> bool:
         """Freeze each process that is there, and handle its source; True if one is new."""
         snapshot = self.host.snapshot()
         settled = {key for key, each in self.found.items() if each.end is End.HELD}
-        new = {key: member for key, member in find_members(self.context, snapshot).items() if key not in settled}
-        note_above(self.context, snapshot, [key.pid for key in new])
+        new = {key: member for key, member in self.membership.members(snapshot).items() if key not in settled}
+        self.wrappers.note(snapshot, [key.pid for key in new])
         for identity, member in new.items():
             halt(self.host, snapshot[identity.pid], member)
         for source, family in self._by_source(snapshot, new).items():
@@ -137,7 +138,9 @@ class Watching:
             )
         self._keep()  # before anything is killed
         self.returns[name] += 1
-        allowed = source and self._is_allowed(source) and may_stop(self.context, snapshot, source, family)
+        workload = self.context.workload
+        named = source and (workload.stop_supervisors or source.name in workload.units)
+        allowed = source and named and may_stop(self.membership, snapshot, source, family)
         if source and (not self._stop(source) if allowed else self.returns[name] >= _TWICE):
             self.standing[source] = None
             end = dict.fromkeys(family, End.HELD) if self.returns[name] <= KEPT else self._kill(family)
@@ -150,9 +153,6 @@ class Watching:
 
     def _keep(self) -> None:
         self.context.state.returned.write(list(self.found.values()))
-
-    def _is_allowed(self, source: Source) -> bool:
-        return self.context.workload.stop_supervisors or source.name in self.context.workload.units
 
     def _stop(self, source: Source) -> bool:
         """Freeze the source, so that it starts nothing more, then end it. Return whether that was done."""
@@ -183,24 +183,22 @@ class Watching:
             standing=(*(str(source) for source in self.standing), *self.containers.standing),
             stopped=tuple(str(source) for source in self.stopped),
             containers=tuple(self.containers.found.values()),
-            gpu=look_at_gpus(self.context, "watch"),
-            again=tuple(brought_again(self.context, self.host.snapshot())),
+            gpu=look_at_gpus(self.host, self.context.state, self.context.log, "watch"),
+            again=tuple(again_and_again(self.host.snapshot(), self.cordon.newcomers())),
         )
 
 
-def _log_caught(context: RunContext) -> None:
+def _log_caught(entries: Sequence[Mapping[str, Any]], state: IncidentState, log: CustodyLog) -> None:
     """Log each newcomer that the guard caught or killed, once. A process that a run froze as well is no newcomer."""
-    entries = caught(context.cordon_files, context.incident.opened_at)
-    done = context.state.caught_logged.read()
-    frozen_by_us: set[tuple[Any, ...]] = {(each.pid, each.start) for each in load_frozen(context.state)}
-    frozen_by_us |= {(each.id, each.started_at) for each in frozen_containers(context.state)}
-    for entry in entries[done:]:
+    frozen_by_us: set[tuple[Any, ...]] = {(each.pid, each.start) for each in load_frozen(state)}
+    frozen_by_us |= {(each.id, each.started_at) for each in frozen_containers(state)}
+    for entry in entries[state.caught_logged.read() :]:
         key = tuple(entry.get("identity", entry.get("container", {})).values())
-        fields = {name: entry.get(name, "") for name in _LOGGED}
+        name, fields = str(key[0]) if key else "?", {name: entry.get(name, "") for name in _LOGGED}
         if seen := Identity.of(entry.get("seen")):
-            context.log.write("seen under the cordon", str(seen.pid), **fields)
+            log.write("seen under the cordon", str(seen.pid), **fields)
         elif entry.get("killed"):
-            context.log.write("killed by guard", str(key[0]) if key else "?", **fields)
+            log.write("killed by guard", name, **fields)
         elif key not in frozen_by_us:
-            context.log.write("caught", str(key[0]) if key else "?", **fields)
-    context.state.caught_logged.write(len(entries))
+            log.write("caught", name, **fields)
+    state.caught_logged.write(len(entries))

@@ -5,8 +5,8 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from tasks.containment.containers import find_containers, freeze_container
-from tasks.containment.stop_containers import StoppingContainer, stop_container
+from tasks.containment.containers import WorkloadContainers
+from tasks.containment.stop_containers import StoppingContainer
 from tasks.custody.containment.receipt import End, StoppedContainer
 from tasks.custody.errors import EngineError
 from tasks.host.container.membership import Container
@@ -26,7 +26,7 @@ class ContainerReturns:
 
     def __init__(self, context: RunContext) -> None:
         """Begin with what earlier runs have found."""
-        self.context = context
+        self.context, self.ours = context, WorkloadContainers(context)
         taken, kept = frozen_containers(context.state), context.state.returned_containers.read()
         kept = [each for each in kept if each.reason != _RAN_BEFORE or each.identity not in taken]
         self.found: dict[ContainerIdentity, StoppedContainer] = {each.identity: each for each in kept}
@@ -40,34 +40,29 @@ class ContainerReturns:
             return False
         self._next = time.monotonic() + _EVERY_SECONDS
         try:
-            new = self._newcomers()
+            known = frozen_containers(self.context.state).keys() | self.found.keys()
+            new = [container for container in self.ours.find() if container.identity not in known]
             for container in new:
                 self._deal_with(container)
         except EngineError as error:
-            self.context.log.write("engine not asked", self.context.adapters.engine.place, reason=str(error))
+            self.context.log.write("engine not asked", self.ours.engine.place, reason=str(error))
             return False
         self.context.state.returned_containers.write(list(self.found.values()))
         return bool(new)
-
-    def _newcomers(self) -> list[Container]:
-        known = frozen_containers(self.context.state).keys() | self.found.keys()
-        return [container for container in find_containers(self.context) if container.identity not in known]
 
     def _deal_with(self, container: Container) -> None:
         """End a container; leave it paused if its source has brought one before, because that would bring another.
 
         One that started before the incident stays paused too: it is the workload itself, and no look was taken at it.
         """
-        frozen, source = freeze_container(self.context, container), container.source
+        frozen, source = self.ours.freeze_one(container), container.source
         older = container.identity.started_before(self.context.incident.opened_at)
         self.returns[source] += not older
         again = bool(source) and not older and self.returns[source] >= _TWICE
         if again:
             self.standing[source] = None
-        if older or again:
-            receipt = StoppingContainer(self.context, frozen).receipt(End.HELD)
-        else:
-            receipt = stop_container(self.context, frozen, gently=False)
+        stopping = StoppingContainer(self.context, frozen)
+        receipt = stopping.receipt(End.HELD) if older or again else stopping.stop(gently=False)
         source = _RAN_BEFORE if older else source
         receipt = replace(receipt, reason=source or receipt.reason or "nothing that is known of brought it")
         self.found[container.identity] = receipt

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from tasks.containment.containers import api_container, kept_config
+from tasks.containment.containers import WorkloadContainers, kept_config
 from tasks.custody.containment.identity import Identity
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.pattern import literal_folder
@@ -20,7 +20,7 @@ def model_served(
 ) -> ServedBefore:
     """Return what the API served when it was frozen last. `models` are the digests of the models by path."""
     root, folders = str(context.workload.root), [literal_folder(each) for each in context.workload.models]
-    if was := api_container(context, leads_to(context.workload.api_address)[1]):
+    if was := WorkloadContainers(context).find_api(leads_to(context.workload.api_address)[1]):
         config = kept_config(context.directory.path, was.identity)
         start = {"command": [config["Path"], *config["Args"]], "environment": config["Config"].get("Env")}
         inside = {name: sha256 for name, sha256 in models.items() if name.startswith("/")}

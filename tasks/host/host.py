@@ -30,6 +30,10 @@ from tasks.system.polling import poll_until
 
 logger = logging.getLogger(__name__)
 
+FREEZE_SECONDS: Final = 10.0
+"""How long the freeze of a run looks for processes that it has not stopped yet."""
+EARLY_FREEZE_SECONDS: Final = 5.0
+"""How long the start of a run does, before it imports Prefect."""
 _LINE_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.01
 _TOGETHER: Final = 256

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from blocks.workload import Workload
 from tasks.custody.evidence.acquisition import Evidence
 from tasks.custody.fleet.order import Order
-from tasks.custody.incident.question import question_of, seconds_left
+from tasks.custody.incident.incident import Incident
+from tasks.custody.incident.question import Decision, question_of, seconds_left
 from tasks.custody.visible import LINE_LIMIT, visible
 from tasks.host.detached_process import start_keeper
 from tasks.incident.layout import DEADLINE_LOG
@@ -19,6 +19,7 @@ from tasks.rendering.clock import both_times
 from tasks.rendering.markdown import prose
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import frozen_containers, load_frozen
+from tasks.runtime.state import IncidentState
 
 _QUESTION: Final = """\
 **{workload} is frozen for {incident}. Stop it, or thaw it?** 凍結済みです。停止するか解凍するかを選んでください。
@@ -44,7 +45,7 @@ def thaw_decided(context: RunContext, looked: Sequence[Evidence]) -> bool:
     Does not ask once something was stopped. Answer and deadline are kept for later runs of the incident. Without an
     answer in time block or order decides. A run cancelled meanwhile decides nothing.
     """
-    now, terms = datetime.now(UTC), _terms(context)
+    now, terms = datetime.now(UTC), context.run.order or context.workload
     if context.run.dry_run or why_not_thaw(context.directory.path):
         return False
     if not (terms.asks(find_server_time() or now) if isinstance(terms, Order) else terms.on_alarm == "ask"):
@@ -55,10 +56,11 @@ def thaw_decided(context: RunContext, looked: Sequence[Evidence]) -> bool:
     remaining = seconds_left(earlier, now, terms.ask_seconds)
     until = " / ".join(both_times(now + timedelta(seconds=remaining)))
     if earlier.until is None:
-        start_keeper(context.directory.path / DEADLINE_LOG, _orders(context, remaining))
+        start_keeper(context.directory.path / DEADLINE_LOG, _orders(context, remaining, terms.unanswered))
         details = {"until": (now + timedelta(seconds=remaining)).isoformat(), "unanswered": terms.unanswered}
         context.log.write("asked", context.incident.id, **details, result=f"until {until}, else {terms.unanswered}")
-    answer = await_decision(context.run.id, question(context, looked, until), remaining, context.cancelled)
+    text = question(context.incident, context.state, looked, terms.unanswered, until)
+    answer = await_decision(context.run.id, text, remaining, context.cancelled)
     if context.cancelled and not answer:
         return False
     decision = answer.decision if answer else terms.unanswered
@@ -68,23 +70,17 @@ def thaw_decided(context: RunContext, looked: Sequence[Evidence]) -> bool:
     return decision == "thaw"
 
 
-def _terms(context: RunContext) -> Order | Workload:
-    """Return what says whether a person is asked, for how long, and what is done without an answer."""
-    return context.run.order or context.workload
-
-
-def question(context: RunContext, looked: Sequence[Evidence], until: str) -> str:
+def question(incident: Incident, state: IncidentState, looked: Sequence[Evidence], act: Decision, until: str) -> str:
     """Return the text of the form: what was found, what each answer does, the deadline and what happens then."""
-    frozen, paused = load_frozen(context.state).values(), frozen_containers(context.state).values()
+    frozen, paused = load_frozen(state).values(), frozen_containers(state).values()
     roles = ", ".join(f"{count} {role}" for role, count in sorted(Counter(each.role for each in frozen).items()))
     denied = sum(bool(each.denied) for each in frozen) + sum(bool(each.denied) for each in paused)
     whole = sum(each.outcome.is_complete for each in looked)
     lacking = "".join(f"; {each.collector} {each.outcome}" for each in looked if not each.outcome.is_complete)
-    act = _terms(context).unanswered
     return _QUESTION.format(
-        workload=prose(context.incident.workload),
-        incident=context.incident.id,
-        reason=prose(context.incident.reason),
+        workload=prose(incident.workload),
+        incident=incident.id,
+        reason=prose(incident.reason),
         processes=f"{len(frozen)} processes ({roles or 'none'}), {len(paused)} containers",
         denied=f"; **{denied} could not be frozen 凍結できず**" if denied else "",
         looked=f"{whole} of {len(looked)} complete{lacking}",
@@ -94,7 +90,7 @@ def question(context: RunContext, looked: Sequence[Evidence], until: str) -> str
     )
 
 
-def _orders(context: RunContext, seconds: float) -> dict[str, object]:
+def _orders(context: RunContext, seconds: float, unanswered: str) -> dict[str, object]:
     """Return the input of the process that keeps the deadline if this run dies. It may lack the server."""
     fields = set(type(context.workload).model_fields)
     block = context.workload.model_dump(mode="json", include=fields)
@@ -105,6 +101,6 @@ def _orders(context: RunContext, seconds: float) -> dict[str, object]:
         "seconds": seconds,
         "incident": context.incident.id,
         "policy": context.run.policy,
-        "workload": [context.incident.workload, {**block, "on_alarm": "ask", "unanswered": _terms(context).unanswered}],
+        "workload": [context.incident.workload, {**block, "on_alarm": "ask", "unanswered": unanswered}],
         "store": [context.store.name, context.store.saved],
     }

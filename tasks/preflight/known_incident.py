@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from queue import Empty, SimpleQueue
-from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import is_ahead, require_issued
 from tasks.incident.directory import evidence_of, find_home, homes
 from tasks.incident.layout import INCIDENT
+from tasks.system.cancellation import run_in_thread
 from tasks.system.time_limit import time_limit
 
 if TYPE_CHECKING:
@@ -48,32 +47,23 @@ def require_new(workload: "Workload", incident: str, saved: Mapping[str, Any]) -
     require_issued(incident, datetime.now(UTC), workload.incident_suffix, newest)
     place, is_stored = look_up(incident, saved)
     if is_stored:
-        raise Refused(
-            "an id of no incident yet",
-            f"{incident}, of which {place} has objects",
-            "Leave new_incident out, or its id.",
-        )
+        remedy = "Leave new_incident out, or its id."
+        raise Refused("an id of no incident yet", f"{incident}, of which {place} has objects", remedy)
 
 
 def look_up(incident: str, saved: Mapping[str, Any]) -> tuple[str, bool | None]:
     """Return the store's place, and whether it has anything of the incident; None if it does not say so in time."""
-    answers: SimpleQueue[tuple[str, bool] | Exception] = SimpleQueue()
-    Thread(target=_ask, args=(incident, saved, answers), daemon=True).start()
+    answer, _ = run_in_thread(lambda: _ask(incident, saved))
     try:
-        answer = answers.get(timeout=_ANSWER_SECONDS)
-    except Empty:
-        answer = TimeoutError(f"no answer within {_ANSWER_SECONDS:g} s")
-    if isinstance(answer, tuple):
-        return answer
-    time_limit().lose(f"whether the store knows {incident} is not known, and not waited for: {answer}")
+        return answer.result(_ANSWER_SECONDS)
+    except Exception as error:  # noqa: BLE001  containment comes first, whatever is wrong with the store
+        why = str(error) if answer.done() else f"no answer within {_ANSWER_SECONDS:g} s"
+    time_limit().lose(f"whether the store knows {incident} is not known, and not waited for: {why}")
     return "", None
 
 
-def _ask(incident: str, saved: Mapping[str, Any], answers: "SimpleQueue[tuple[str, bool] | Exception]") -> None:
+def _ask(incident: str, saved: Mapping[str, Any]) -> tuple[str, bool]:
     from blocks.store import with_usable_key
 
-    try:
-        store = with_usable_key(saved)[0].open()
-        answers.put((store.place, next(iter(store.list(f"incidents/{incident}/")), None) is not None))
-    except Exception as error:  # noqa: BLE001  containment comes first, whatever is wrong with the store
-        answers.put(error)
+    store = with_usable_key(saved)[0].open()
+    return store.place, next(iter(store.list(f"incidents/{incident}/")), None) is not None

@@ -4,7 +4,6 @@ import logging
 import os
 import pwd
 import socket
-import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -59,6 +58,7 @@ from tasks.runtime.context import Policy, RunContext, RunInfo, Suspects, Unknown
 from tasks.runtime.flow_run import finished_before, origin, own_launchers
 from tasks.runtime.step import step_without_incident
 from tasks.system.files.uncover import DETACHED
+from tasks.system.polling import poll_until
 from tasks.system.time_limit import before_the_freeze, time_limit
 
 logger = logging.getLogger(__name__)
@@ -199,18 +199,13 @@ def _finished_message(request: Request, home: Path) -> str:
 
 def _comparable(alarm: Alarm) -> Alarm:
     """Return what the alarm may be compared with: when its training began, and no times of a clock that is not ours."""
-    return _with_beginning(alarm).comparable(find_server_time() or datetime.now(UTC), datetime.now(UTC))
-
-
-def _with_beginning(alarm: Alarm) -> Alarm:
-    """Fill in when the last attempt of the alarm's training began, if the alarm lacks it and the server knows it."""
     from prefect.client.orchestration import get_client
 
-    if alarm.began or not alarm.run:
-        return alarm
-    with get_client(sync_client=True) as client:
-        states = [each.model_dump(mode="json") for each in client.read_flow_run_states(UUID(alarm.run))]
-    return replace(alarm, began=last_begin(states, alarm.occurred))
+    if not alarm.began and alarm.run:  # when its training's last attempt began, if the server knows it
+        with get_client(sync_client=True) as client:
+            states = [each.model_dump(mode="json") for each in client.read_flow_run_states(UUID(alarm.run))]
+        alarm = replace(alarm, began=last_begin(states, alarm.occurred))
+    return alarm.comparable(find_server_time() or datetime.now(UTC), datetime.now(UTC))
 
 
 def _leave(request: Request, workload: Workload, incident: str) -> NotOpened | None:
@@ -230,11 +225,8 @@ def _busy(request: Request, workload: Workload) -> NotOpened:
     if joined := _leave(request, workload, at_work):
         return joined
     if request.alarm:
-        raise Refused(
-            "another run, which is at work, to open an incident that this alarm can join",
-            "none",
-            "Nothing was contained by this run. Look what the other one does; run this one again.",
-        )
+        remedy = "Nothing was contained by this run. Look what the other one does; run this one again."
+        raise Refused("another run, which is at work, to open an incident that this alarm can join", "none", remedy)
     return NotOpened(
         JOINED,
         "expected to be the only evacuation of this workload; got another run that evacuates "
@@ -246,11 +238,8 @@ def _busy(request: Request, workload: Workload) -> NotOpened:
 def _require_evacuation(purpose: str) -> None:
     """Raise Refused unless the other run is an evacuation: no other flow contains the workload."""
     if purpose not in {"evacuation", ""}:
-        raise Refused(
-            "no other work on this workload",
-            f"a {purpose} that is under way",
-            "The workload is not contained by this. Wait for it to end, or cancel it, and run again at once.",
-        )
+        remedy = "The workload is not contained by this. Wait for it to end, or cancel it, and run again at once."
+        raise Refused("no other work on this workload", f"a {purpose} that is under way", remedy)
 
 
 def _open(
@@ -298,14 +287,14 @@ def _open(
         context.state.since.write(0)
         context.log.write("recovery ended", incident_id)
     if request.answer and question:
-        keep_answer(context, request.answer, question, request.reason)
+        keep_answer(context.state, context.log, request.answer, question, request.reason)
     if alarm:
         context.log.write("triggered", request.run, alarm=alarm.facts)
     take_over_triggers(context.directory.path, context.log)
     if not request.dry_run:
         sign(ownership, "evacuation", incident_id)
-    tell_rights(context)
-    tell_room(context)
+    tell_rights(workload, context.log)
+    tell_room(context.directory, workload, context.log)
     tell_key(saved)
     return context
 
@@ -315,37 +304,34 @@ def _find_question(home: Path, incident: str, unfinished: str | None, answer: Gi
     if answer is None:
         return None
     if incident != unfinished:
-        raise Refused(
-            "the incident that is open",
-            f"{incident}; {unfinished or 'none'} is open",
-            "What runs there now is a matter of the next evacuation.",
-        )
+        remedy = "What runs there now is a matter of the next evacuation."
+        raise Refused("the incident that is open", f"{incident}; {unfinished or 'none'} is open", remedy)
     return find_unknown(home, LinuxHost(), answer.pid)
 
 
 def choose_id(given: str | None, unfinished: str | None, created: datetime, suffix: str = "") -> str:
     """Return the id of the incident of a run: the given one, else the workload's unfinished one, else a new one."""
     if given and unfinished and given != unfinished:
-        raise Refused(
-            f"the unfinished incident {unfinished} of this workload to be carried on first",
-            given,
-            f"Run again with incident_id={unfinished}, or leave incident_id empty, which carries it on.",
-        )
+        remedy = f"Run again with incident_id={unfinished}, or leave incident_id empty, which carries it on."
+        raise Refused(f"the unfinished incident {unfinished} of this workload to be carried on first", given, remedy)
     return given or unfinished or new_id(created, suffix)
 
 
 def _own(base: Path, *, dry_run: bool) -> int | None:
     """Take the workload's lock. If the folder takes no lock, containment goes on without, and the log says so."""
-    until = time.monotonic() + _PAPER_SECONDS
-    reason = "it is a link"
+    lock, reason = None, "it is a link"
+
+    def is_decided() -> bool:
+        nonlocal lock
+        lock = take_ownership(base, dry_run=dry_run)
+        return lock is not None or owner(base, dry_run=dry_run) != PAPER
+
     try:
         if not base.is_symlink():
-            while (lock := take_ownership(base, dry_run=dry_run)) is None and owner(base, dry_run=dry_run) == PAPER:
-                if time.monotonic() >= until:
-                    raise TimeoutError("a postmortem is being written for very long")
-                time.sleep(_POLL_SECONDS)
-            return lock
-    except OSError as error:  # TimeoutError is one
+            if poll_until(is_decided, _PAPER_SECONDS, _POLL_SECONDS):
+                return lock
+            reason = "a postmortem is being written for very long"
+    except OSError as error:
         reason = str(error)
     time_limit().lose(f"{base} takes no lock: {reason}. Nothing keeps another run of this workload out")
     return os.memfd_create("owner")

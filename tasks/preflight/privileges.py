@@ -5,9 +5,11 @@ import os
 from pathlib import Path
 from typing import Final
 
+from blocks.workload_fields import WorkloadFields
+from tasks.custody.incident.log import CustodyLog
 from tasks.host.rights import effective_capabilities, hidden_from_us
 from tasks.incident.directory import evidence_of
-from tasks.runtime.context import RunContext
+from tasks.incident.paths import IncidentDirectory
 from tasks.system.files.ours import find_exposure
 
 logger = logging.getLogger(__name__)
@@ -43,29 +45,27 @@ def in_strange_hands(folder: Path, euid: int) -> str:
     return f"{folder} lies in {place}: another account can move or forge it; give another evidence_dir"
 
 
-def tell_room(context: RunContext) -> None:
+def tell_room(directory: IncidentDirectory, workload: WorkloadFields, log: CustodyLog) -> None:
     """Log where the incident is kept, and which space is short there. Refuses nothing."""
-    directory, fallback = context.directory, context.workload.fallback_dir
-    context.log.write(
-        "home", str(directory.path), result=directory.summary, fallback=str(context.directory.fallback or "")
-    )
-    if not directory.reserved or directory.volatile or context.directory.base != evidence_of(context.workload):
+    fallback, used = workload.fallback_dir, directory.fallback
+    log.write("home", str(directory.path), result=directory.summary, fallback=str(used or ""))
+    if not directory.reserved or directory.volatile or directory.base != evidence_of(workload):
         logger.warning("%s: %s", directory.path, directory.summary)
     if directory.not_followed:
         logger.error("%s: the incident is kept in %s, and cannot end Verified", directory.not_followed, directory.path)
-    if fallback and context.directory.fallback is None and not directory.path.is_relative_to(fallback):
+    if fallback and used is None and not directory.path.is_relative_to(fallback):
         logger.warning("fallback_dir %s cannot be used: it is no folder, or not ours to write to", fallback)
 
 
-def tell_rights(context: RunContext) -> tuple[str, ...]:
+def tell_rights(workload: WorkloadFields, log: CustodyLog) -> tuple[str, ...]:
     """Return missing rights as warnings, and log them for the postmortem."""
     user = os.geteuid()
-    missing = missing_rights(effective_capabilities(), user, context.workload.root.stat().st_uid)
-    if strange := in_strange_hands(evidence_of(context.workload), user):
+    missing = missing_rights(effective_capabilities(), user, workload.root.stat().st_uid)
+    if strange := in_strange_hands(evidence_of(workload), user):
         missing = (*missing, strange)
     if option := hidden_from_us():
         missing = (*missing, f"/proc hides processes of other users ({option}): the run cannot end contained")
-    context.log.write("rights", f"user {user}", missing=missing)
+    log.write("rights", f"user {user}", missing=missing)
     for sentence in missing:
         logger.warning("%s", sentence)
     return missing

@@ -62,13 +62,11 @@ def reopen(request: Reopening) -> Opened | NotOpened:
         _require_stored(incident.id, saved)
     ownership = take_ownership(base_of(workload), request.purpose)
     if ownership is None and thaws:
-        question = open_question(find_home(workload, incident.id))
-        wait = "Cancel it in Prefect, or by Ctrl-C where it was typed, then thaw."
-        answer = (
-            f"Answer it by Resume in Prefect's UI, or cancel it, then thaw: {question.cancel}" if question else wait
-        )
-        got = f"run {question.run}, which waits for a person" if question else "one that is"
-        raise Refused("no run at work on this workload", got, answer)
+        got, remedy = "one that is", "Cancel it in Prefect, or by Ctrl-C where it was typed, then thaw."
+        if question := open_question(find_home(workload, incident.id)):
+            got = f"run {question.run}, which waits for a person"
+            remedy = f"Answer it by Resume in Prefect's UI, or cancel it, then thaw: {question.cancel}"
+        raise Refused("no run at work on this workload", got, remedy)
     if ownership is None:
         return NotOpened(
             JOINED,
@@ -96,7 +94,7 @@ def reopen(request: Reopening) -> Opened | NotOpened:
 def approval_question(workload: str, incident_id: str | None) -> tuple[str, str]:
     """Return the question for a recovery's approval, and its key. Raises Refused for bad input."""
     block: Workload = load_block(Workload, workload)
-    incident = _incident(block, workload, parse_id(incident_id) if incident_id is not None else None)
+    incident = _incident(block, workload, incident_id)
     verdict = last_verdict(find_home(block, incident.id)) or "not judged yet"
     question = (
         f"**{workload} will be recovered from {incident.id} ({verdict})**: the cordon is lifted, training may start "
@@ -110,12 +108,12 @@ def postmortem_before(workload: str, incident_id: str | None) -> tuple[str, Post
     """Return the incident that a postmortem is about, and what was written before. Raises Refused for bad input."""
     block: Workload = load_block(Workload, workload)
     require_here(block)
-    incident = _incident(block, workload, parse_id(incident_id) if incident_id is not None else None)
+    incident = _incident(block, workload, incident_id)
     return incident.id, written_before(find_home(block, incident.id))
 
 
 def _incident(block: Workload, workload: str, given: str | None) -> Incident:
-    incident_id = given or last_incident(block)
+    incident_id = parse_id(given) if given is not None else last_incident(block)
     incident = read_incident(find_home(block, incident_id)) if incident_id else None
     if incident is None:
         raise Refused(
@@ -174,11 +172,8 @@ def _require_thawable(workload: Workload, incident: Incident, _: str) -> None:
         raise Refused("the incident that is open", f"{incident.id}; {open_one}", remedy)
     require_believable(home, bases(workload))
     if why_not := why_not_thaw(home):
-        raise Refused(
-            f"{incident.id} to be frozen and not yet stopped",
-            why_not,
-            f"Carry it on, then recover: {run_line('evacuate', incident.workload, incident.id)}",
-        )
+        remedy = f"Carry it on, then recover: {run_line('evacuate', incident.workload, incident.id)}"
+        raise Refused(f"{incident.id} to be frozen and not yet stopped", why_not, remedy)
 
 
 _REQUIRE: Final[Mapping[Purpose, Callable[[Workload, Incident, str], None]]] = {

@@ -20,17 +20,11 @@ def require_here(workload: Workload) -> None:
     """Raise Refused on any host but the workload's, and for a root folder that root's files leave out here."""
     here = socket.gethostname()
     if workload.host not in {here, socket.getfqdn()}:
-        raise Refused(
-            f"to run on {workload.host}, where the workload runs",
-            here,
-            f"Start a worker of the evacuation's pool on {workload.host}, or correct host in the workload block.",
-        )
+        remedy = f"Start a worker of the evacuation's pool on {workload.host}, or correct host in the workload block."
+        raise Refused(f"to run on {workload.host}, where the workload runs", here, remedy)
     if not workload.root.is_dir():
-        raise Refused(
-            "the workload's root folder to exist on this host",
-            str(workload.root),
-            "Correct root in the workload block.",
-        )
+        remedy = "Correct root in the workload block."
+        raise Refused("the workload's root folder to exist on this host", str(workload.root), remedy)
     require_declared(workload.root)
 
 
@@ -39,22 +33,16 @@ def require_known_account(workload: Workload) -> None:
     try:
         number_of(workload.user)
     except KeyError as error:
-        raise Refused(
-            "an account of this host, or none",
-            repr(workload.user),
-            "Correct user in the workload block, or leave it empty.",
-        ) from error
+        remedy = "Correct user in the workload block, or leave it empty."
+        raise Refused("an account of this host, or none", repr(workload.user), remedy) from error
 
 
 def require_known_collectors(workload: Workload) -> None:
     """Raise Refused if the block needs a collector that does not exist."""
     unknown = sorted({*(workload.needed or ()), *workload.may_be_missing} - discover().keys())
     if unknown:
-        raise Refused(
-            f"collectors out of {', '.join(discover())}",
-            ", ".join(unknown),
-            "Correct needed or may_be_missing in the workload block.",
-        )
+        remedy = "Correct needed or may_be_missing in the workload block."
+        raise Refused(f"collectors out of {', '.join(discover())}", ", ".join(unknown), remedy)
 
 
 def require_known_units(workload: Workload) -> None:
@@ -93,8 +81,5 @@ def require_not_ours(launchers: Iterable[Launcher], own: Collection[Launcher]) -
 def require_same_workload(incident: Incident, workload: str) -> None:
     """Raise Refused if the incident belongs to another workload."""
     if incident.workload != workload:
-        raise Refused(
-            f"{incident.id} to be an incident of {workload}",
-            f"an incident of {incident.workload}",
-            "Give the id of an incident of this workload, or leave incident_id empty.",
-        )
+        remedy = "Give the id of an incident of this workload, or leave incident_id empty."
+        raise Refused(f"{incident.id} to be an incident of {workload}", f"an incident of {incident.workload}", remedy)

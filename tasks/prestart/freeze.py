@@ -21,7 +21,7 @@ from tasks.custody.incident.alarm import MAX_AGE_SECONDS, Alarm
 from tasks.custody.incident.description import recognisable
 from tasks.custody.incident.incident import known_id
 from tasks.custody.visible import say
-from tasks.host.host import LinuxHost, freeze_process
+from tasks.host.host import EARLY_FREEZE_SECONDS, LinuxHost, freeze_process
 from tasks.host.process.membership import Exceptions, Member, Members
 from tasks.host.process.process import Process, pids_of
 from tasks.host.process.table import is_part, untouchable
@@ -58,7 +58,6 @@ if TYPE_CHECKING:
 FLOW: Final = "evacuate"
 _Find = Callable[[Mapping[int, Process]], dict[Identity, Member]]
 _Note = Callable[[set[Identity]], None]
-_FREEZE_SECONDS: Final = 5.0
 
 
 def freeze_early(run: "KnownRun") -> EarlyFreeze | None:
@@ -264,7 +263,7 @@ def _halt(host: LinuxHost, find: _Find, held: set[Identity], frozen: dict[Identi
     It gets what runs above them. What a first look had no time to read is looked at once more.
     """
     seen, again = set[Identity](), True
-    deadline = time.monotonic() + _FREEZE_SECONDS
+    deadline = time.monotonic() + EARLY_FREEZE_SECONDS
     while time.monotonic() < deadline:
         snapshot = host.snapshot()
         new = [each for each in find(snapshot) if each not in seen]

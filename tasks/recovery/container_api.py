@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import Any, Final, Self
 
-from tasks.containment.containers import containers_of, kept_config, restore_restart_policy
+from tasks.containment.containers import WorkloadContainers, containers_of, kept_config
 from tasks.custody.containment.identity import ContainerIdentity, Identity
 from tasks.custody.errors import EngineError
 from tasks.host.container.membership import Container
@@ -19,8 +19,9 @@ _BLOCK: Final = 1 << 20
 
 def restore_restart_policies(context: RunContext, stays_down: str = "") -> tuple[str, ...]:
     """Restore the restart policies that the stop disabled, but that of `stays_down`, by name; return what failed."""
-    identities = (each.identity for each in containers_of(context.state) if each.name != stays_down)
-    return tuple(filter(None, (restore_restart_policy(context, each, each.id) for each in identities)))
+    ours, there = WorkloadContainers(context), containers_of(context.state)
+    identities = (each.identity for each in there if each.name != stays_down)
+    return tuple(filter(None, (ours.restore_restart_policy(each, each.id) for each in identities)))
 
 
 class ContainerApi:
@@ -151,7 +152,7 @@ class ContainerApi:
         """Record the container and its first process, so that the cordon counts as released by our recovery."""
         if now := self._now:
             if self.was and self._is_new and now.restart in {"", "no"}:
-                restore_restart_policy(self.context, self.was, now.id)
+                WorkloadContainers(self.context).restore_restart_policy(self.was, now.id)
             identities = [*self.context.state.recovered_containers.read(), now.identity]
             self.context.state.recovered_containers.write(identities)
             self.context.state.recovered.write([*self.context.state.recovered.read(), self.identity])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from blocks.workload import Workload
-from tasks.containment.containers import api_container, kept_config
+from tasks.containment.containers import WorkloadContainers, kept_config
 from tasks.custody.containment.identity import ContainerIdentity
 from tasks.custody.evidence.pattern import fits
 from tasks.custody.incident.description import leads_to
@@ -46,7 +46,8 @@ class ImageApi(ContainerApi):
             return self.engine.inspect(self._id)
         block = self.context.workload
         description = new_container(block, self.engine, api_user(self.context, container=True))
-        former, now = api_container(self.context, leads_to(block.api_address)[1]), description["Image"]
+        former = WorkloadContainers(self.context).find_api(leads_to(block.api_address)[1])
+        now = description["Image"]
         before = kept_config(self.context.directory.path, former.identity)["Image"] if former else now
         if before != now and not re.fullmatch(r"(.+@)?sha256:[0-9a-f]{64}", block.api_image):
             raise failure(f"{block.api_image} to be the image that ran, {before}, or an id as api_image", now)

@@ -8,12 +8,10 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
-from tasks.containment.answers import note_unknown
-from tasks.containment.containers import api_container
+from tasks.containment.containers import WorkloadContainers
 from tasks.containment.containment_check import check_containment
-from tasks.containment.cordon import hold
+from tasks.containment.cordon import IncidentCordon
 from tasks.containment.pause_prefect import pause_named
-from tasks.containment.silence import stop_listening
 from tasks.containment.uncordon import end_held, uncordon
 from tasks.containment.units import Units
 from tasks.custody.containment.receipt import Containment, Recovery
@@ -63,7 +61,7 @@ def recover(  # noqa: PLR0913, PLR0917
     next run does not take a broken-off recovery for a finished one.
     """
     del intact
-    stop_listening(context)
+    context.stop_listening()
     if why_not := why_not_recover(verdict.word, despite):
         raise failure("an incident whose evidence is safe", why_not)
     headers, keyless = _headers(context.workload)
@@ -107,7 +105,9 @@ def _with(recovery: Recovery, *unproven: str) -> Recovery:
 @step("prove_contained_again", "check: contained again", section="§7", ja="再封じ込めの確認", retries=2, last=True)
 def prove_contained_again(context: RunContext) -> Containment:
     """Check after a failed recovery: nothing runs, the lock is held, and Prefect's side is paused."""
-    return note_unknown(context, _check_again(context))
+    found = _check_again(context)
+    context.state.unknown.write(list(found.unknown))
+    return found
 
 
 def _check_again(context: RunContext) -> Containment:
@@ -149,7 +149,7 @@ def _way_back(context: RunContext, start_as: StartAs | None) -> Revival:
 
 def as_it_ran(context: RunContext) -> Revival:
     """Return how to restart the API: as the container or systemd service that it was, else as a process."""
-    if container := api_container(context, address_of(context.workload)[1]):
+    if container := WorkloadContainers(context).find_api(address_of(context.workload)[1]):
         return ContainerApi(context, container.name, container.image, container.identity)
     unit = unit_of_api(context)
     return UnitApi(context, unit) if unit else ProcessApi(context)
@@ -238,6 +238,6 @@ def _contain_again(context: RunContext, way: Revival) -> None:
     if context.state.recovered.read() and check_containment(context).alive:
         return
     context.state.end_recovery()
-    hold(context, "recovery failed")
+    IncidentCordon(context).hold("recovery failed")
     Units(context).keep_down()
     context.log.write("contained again", context.incident.id, result=_check_again(context).summary)

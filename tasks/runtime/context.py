@@ -155,13 +155,18 @@ class RunContext:
         if self._lock is not None and owner(self.directory.base) == "evacuation":
             sign(self._lock, "evacuation")
 
+    def stop_listening(self) -> None:
+        """End the witnesses: what changes from now on is a recovery's. Idempotent."""
+        if self.listening:
+            self.listening.end()
+            self.listening = None
+
     def close(self) -> None:
         """End the witnesses. Release the workload's lock, the disk reserve and the engine. Idempotent.
 
         While a step of a cancelled run still acts, the lock is kept until this process ends.
         """
-        if self.listening:
-            self.listening.end()
+        self.stop_listening()
         give_all(self.directory.reserve)
         self.adapters.close()
         if self._lock is not None and not still_acts():

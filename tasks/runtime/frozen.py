@@ -1,12 +1,16 @@
 """Read what this incident has frozen and stopped so far, from its journals (runbook §2, §3)."""
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from tasks.custody.containment.identity import ContainerIdentity, Identity
 from tasks.custody.containment.receipt import End, Frozen, FrozenContainer, Stopped, StoppedContainer
 from tasks.runtime.context import RunContext
 from tasks.runtime.state import IncidentState
+
+K = TypeVar("K", Identity, ContainerIdentity)
+F = TypeVar("F", Frozen, FrozenContainer)
 
 
 def load_stopped(state: IncidentState) -> dict[Identity, Stopped]:
@@ -49,6 +53,12 @@ def load_frozen(state: IncidentState) -> dict[Identity, Frozen]:
 def frozen_containers(state: IncidentState) -> dict[ContainerIdentity, FrozenContainer]:
     """Return every container that this incident has paused in this boot, in any of its runs."""
     return {each.identity: each for each in state.frozen_containers.read()}
+
+
+def with_earlier(earlier: Mapping[K, F], fresh: Mapping[K, F]) -> list[F]:
+    """Return what earlier runs froze, and what this one did; whether that stood before is known from the first."""
+    kept = {key: replace(each, stood=earlier.get(key, each).stood) for key, each in fresh.items()}
+    return sorted({**earlier, **kept}.values(), key=lambda each: each.identity)
 
 
 def stopped_containers(state: IncidentState) -> dict[ContainerIdentity, StoppedContainer]:

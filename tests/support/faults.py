@@ -19,7 +19,7 @@ import pytest
 
 from blocks.signing_key import SigningKey
 from tasks.acquisition.collector import NothingThere
-from tasks.containment.cordon import hold
+from tasks.containment.cordon import IncidentCordon
 from tasks.custody.containment.identity import Identity
 from tasks.drill.parts import SeaweedFS
 from tasks.host.cgroup.group import Hierarchy
@@ -227,7 +227,7 @@ def hold_cordon(world: World) -> None:
     base.mkdir(mode=0o700)
     context = world.stack.enter_context(case_of(block))
     context.cordon_files = replace(context.cordon_files, marker=base / CORDON)
-    hold(context, "readiness")
+    IncidentCordon(context).hold("readiness")
     context.close()
     wait_until(lambda: LinuxHost().guard(base / CORDON), what="the guard")
 

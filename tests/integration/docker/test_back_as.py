@@ -13,7 +13,7 @@ import pytest
 
 from blocks.directory import DirectoryStore
 from blocks.workload import Workload
-from tasks.containment.containers import living_containers
+from tasks.containment.containers import WorkloadContainers
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
@@ -127,14 +127,14 @@ def test_an_api_that_ran_as_a_process_comes_back_as_a_new_container_with_ports_m
         assert host["SecurityOpt"] == ["no-new-privileges"]
         assert [each["object"] for each in case.context.log.entries() if each["action"] == "restarted"] == [about["Id"]]
         assert SECRET not in case.context.directory.path.joinpath("custody.jsonl").read_text()
-        assert living_containers(case.context) == ()
+        assert WorkloadContainers(case.context).tell_living() == ()
         again = case.recover()
         assert (again.container, again.unproven, case.running) == (name, (), [name])
         with pytest.raises(NotRecovered, match=f"{name} of an earlier recovery: stop it"):
             case.recover("process")
         assert case.running == [name]
         case.context.state.end_recovery()  # as an evacuation begins: what was recovered is the workload's
-        assert name in living_containers(case.context)[0]
+        assert name in WorkloadContainers(case.context).tell_living()[0]
 
 
 def test_an_api_that_ran_in_a_container_comes_back_as_a_process_and_the_container_stays_stopped(

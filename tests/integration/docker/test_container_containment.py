@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.containment.containers import api_container, kept_config, living_containers
+from tasks.containment.containers import WorkloadContainers, kept_config
 from tasks.containment.containment_check import prove_contained
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
@@ -93,7 +93,7 @@ def test_on_the_hosts_network_the_container_that_listened_on_the_apis_port_is_th
     with case_of(containers.block(small)) as context:
         cordon.fn(context)
         frozen: Freeze = made(freeze.fn(context))
-        found = api_container(context, containers.port)
+        found = WorkloadContainers(context).find_api(containers.port)
     assert len(frozen.containers) == 2
     assert (found and found.identity.id) == (api if listens else None)
 
@@ -267,7 +267,7 @@ def test_our_own_container_is_not_touched(
     with case_of(containers.block(small)) as context:
         frozen = made(freeze.fn(context))
         stop.fn(context)
-        assert living_containers(context) == ()
+        assert WorkloadContainers(context).tell_living() == ()
     assert {each.identity.id for each in frozen.containers} == {theirs}
     assert containers.state(ours) == "running"
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tasks.containment.containers import freeze_containers, living_containers
+from tasks.containment.containers import WorkloadContainers
 from tasks.custody.containment.identity import ContainerIdentity
 from tasks.custody.errors import ContainerGone
 from tasks.host.container.membership import Container
@@ -69,8 +69,8 @@ def test_one_that_starts_while_its_start_is_forbidden_is_kept_down_all_the_same(
         engine = Engine(under_way)
         with case_of(small.block(containers=["image=image"])) as context:
             context.adapters.__dict__["engine"] = engine
-            frozen, trouble = freeze_containers(context)
+            frozen, trouble = WorkloadContainers(context).freeze()
             assert trouble == ""
             assert engine.state == "exited", under_way
-            assert living_containers(context) == ()
+            assert WorkloadContainers(context).tell_living() == ()
             assert all(not each.denied for each in frozen)

@@ -27,7 +27,7 @@ from tasks.containment.containment_check import CONTAINED, FROZEN_ONLY, NOT_CONT
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
-from tasks.containment.stop_containers import stop_container
+from tasks.containment.stop_containers import StoppingContainer
 from tasks.containment.watch import watch
 from tasks.custody.containment.identity import ContainerIdentity
 from tasks.custody.containment.receipt import End, FrozenContainer
@@ -248,7 +248,7 @@ def test_a_container_that_was_thawed_to_end_is_paused_again(small: SmallWorkload
         context.adapters.__dict__["engine"] = engine
         began = time.monotonic()
         with cancelled_when(context, lambda: engine.did):
-            receipt = stop_container(context, frozen, gently=True)
+            receipt = StoppingContainer(context, frozen).stop(gently=True)
         assert time.monotonic() - began < SOON
     assert engine.did == [f"SIGTERM {identity.id}", f"pause {identity.id}"]
     assert engine.container.state == "paused"

@@ -17,9 +17,9 @@ import psutil
 import pytest
 
 from tasks.containment.containment_check import prove_contained, prove_still_contained
-from tasks.containment.cordon import await_cordon, cordon
+from tasks.containment.cordon import IncidentCordon, cordon
 from tasks.containment.freeze import freeze
-from tasks.containment.members import find_members
+from tasks.containment.members import Membership
 from tasks.containment.stop import stop
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import End
@@ -390,9 +390,9 @@ def test_find_spares_what_our_own_recovery_started(small: SmallWorkload) -> None
     api = small.start(small.api_command)
     wait_until(small.healthy, what="the API's answer")
     with case_of(small.block()) as context:
-        assert [identity.pid for identity in find_members(context, context.adapters.host.snapshot())] == [api.pid]
+        assert [identity.pid for identity in Membership(context).members(context.adapters.host.snapshot())] == [api.pid]
         context.state.recovered.write([Identity(api.pid, start_of(api.pid))])
-        assert find_members(context, context.adapters.host.snapshot()) == {}
+        assert Membership(context).members(context.adapters.host.snapshot()) == {}
 
 
 def test_a_helper_that_a_process_needs_to_end_is_left_to_work(small: SmallWorkload) -> None:
@@ -418,7 +418,7 @@ def test_a_helper_that_is_still_the_copy_of_who_starts_it_is_left_to_become_one(
         freeze.fn(context)
         if guarded:  # only now: a guard that stands before the freeze may meet the training first
             cordon.fn(context)
-            assert await_cordon(context).held
+            assert IncidentCordon(context).wait().held
         ends = {receipt.identity.pid: receipt.end for receipt in made(stop.fn(context)).processes}
         assert not context.cordon_files.caught.exists()
     assert (small.root / "saved").exists()

@@ -56,7 +56,7 @@ with SmallWorkload(Path(sys.argv[1]) / "work load") as small:
     own = {"training_pattern": f"--dataset {small.dataset} ", "api_pattern": f"uvicorn .*--port {small.port}"}
     small.start_all(workers=2)
     with case_of(small.block(worker_pattern="no such worker", **own)) as case:
-        told = {"missing": tell_rights(case)}
+        told = {"missing": tell_rights(case.workload, case.log)}
         cordon.fn(case)
         wait_until(lambda: prove_contained.fn(case).data.cordoned, what="the guard's turn on a busy machine")
         told["frozen"] = len(freeze.fn(case).data.processes)
@@ -80,7 +80,7 @@ from tasks.containment import freeze as module
 from tasks.containment.containment_check import prove_contained
 from tasks.containment.cordon import cordon
 from tasks.containment.stop import stop
-module._FREEZE_SECONDS = 1.0
+module.FREEZE_SECONDS = 1.0
 os.umask(0o022)
 with SmallWorkload(Path(sys.argv[1]) / "work load") as small:
     mark, sign, enough = f"mark-{small.port}", small.root / "sign", small.root / "enough"
@@ -115,7 +115,7 @@ from tasks.readiness.check_target import CheckTarget
 os.umask(0o022)
 with SmallWorkload(Path(sys.argv[1]) / "work load") as small, case_of(small.block()) as case:
     told = {"sees": 1 in LinuxHost().snapshot(), "alive": prove_contained.fn(case).data.alive}
-    told["missing"] = [each for each in tell_rights(case) if "hides" in each]
+    told["missing"] = [each for each in tell_rights(case.workload, case.log) if "hides" in each]
     told["doctor"] = check_rights(CheckTarget("small", case.workload, "store", {})).weight
 print(json.dumps(told))
 """
@@ -175,7 +175,7 @@ def test_in_a_delegated_group_nobody_ends_a_chain_of_forks_that_is_in_it_too(
     place: Path, delegated: ControlGroup
 ) -> None:
     inside = ["sh", "-c", 'echo 0 >"$0/cgroup.procs"; exec "$@"', str(delegated.place)]
-    at_once = CHAIN.replace("_FREEZE_SECONDS = 1.0", "_BY_SIGNALS = 0")  # a signal may meet a generation by luck
+    at_once = CHAIN.replace("FREEZE_SECONDS = 1.0", "_BY_SIGNALS = 0")  # a signal may meet a generation by luck
     told = contained_by(place, [*inside, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"], at_once)
     assert told == {"alive": [], "ways": ["control group of the incident"], "runs": False}
     assert not [each for each in delegated.place.iterdir() if each.is_dir()]

@@ -16,7 +16,7 @@ import pytest
 from tasks.cli.uncordon import let_go
 from tasks.containment.containment_check import prove_contained, stance
 from tasks.containment.control_groups import Groups
-from tasks.containment.cordon import cordon, orders
+from tasks.containment.cordon import IncidentCordon, cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.containment.uncordon import uncordon
@@ -349,7 +349,7 @@ def test_a_newcomer_whose_group_is_frozen_is_not_taken_by_the_guard_for_one_that
     start: Start, small: SmallWorkload, origin: ControlGroup
 ) -> None:
     with case_of(small.block(training_pattern=PATTERN)) as context:
-        guard = Guard(orders(context, "why"), -1)
+        guard = Guard(IncidentCordon(context).orders("why"), -1)
         case = start(FAMILY, origin)
         origin.freeze()
         before = {each.pid for each in case.living()}

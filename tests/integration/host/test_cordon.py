@@ -17,8 +17,7 @@ import psutil
 import pytest
 
 from tasks.containment.containment_check import prove_contained
-from tasks.containment.cordon import cordon
-from tasks.containment.cordon import orders as orders_of
+from tasks.containment.cordon import IncidentCordon, cordon
 from tasks.containment.cordon_trial import challenge
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
@@ -348,7 +347,7 @@ def test_a_newcomer_in_uninterruptible_sleep_is_not_taken_for_one_that_is_thawed
     """It waits for its child by vfork, a wait that a SIGSTOP does not end and a SIGKILL does."""
     (small.root / "src/train.py").write_text("import ctypes, time\nctypes.CDLL(None).vfork()\ntime.sleep(600)\n")
     with case_of(small.block()) as context:
-        guard = Guard(orders_of(context, "why"), -1)
+        guard = Guard(IncidentCordon(context).orders("why"), -1)
         newcomer = psutil.Process(small.start().pid)
         wait_until(lambda: newcomer.status() == psutil.STATUS_DISK_SLEEP, what="its wait")
         for _ in range(6):

@@ -13,7 +13,7 @@ import pytest
 from tasks.cli.uncordon import let_go
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
-from tasks.containment.give_back import give_back
+from tasks.containment.give_back import Wrappers
 from tasks.containment.stop import stop
 from tasks.containment.thaw import thaw
 from tasks.containment.uncordon import find_held
@@ -205,6 +205,6 @@ def test_a_wrapper_above_what_stays_frozen_waits_for_it(small: SmallWorkload) ->
         (wrapper,) = one.above()
         freeze.fn(context)
         wait_until(lambda: wrapper.status() == STOOD, what="the wrapper that stops itself")
-        give_back(context)
+        Wrappers(context).give_back()
         assert {wrapper.status(), one.training.status()} == {STOOD}
         assert wrapper.pid in {who.pid for who in context.state.above.read()}

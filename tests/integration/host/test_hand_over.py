@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tasks.containment.cordon import cordon, orders
+from tasks.containment.cordon import IncidentCordon, cordon
 from tasks.custody.containment.identity import Identity
 from tasks.host import file_lock as lock
 from tasks.host.host import LinuxHost
@@ -193,7 +193,7 @@ def test_a_guard_that_was_relieved_and_never_told_leaves_by_itself(small: SmallW
     with case_of(small.block()) as context:
         first = made(cordon.fn(context)).guard
         assert first
-        told = replace(orders(context, "why"), incident="IR-20260102T030409Z")
+        told = replace(IncidentCordon(context).orders("why"), incident="IR-20260102T030409Z")
         second = context.adapters.host.hold(told)
         wait_until(lambda: not lives(first), what="the end of the first")
         assert context.adapters.host.guard(context.cordon_files.marker) == second

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks.containment.containment_check import prove_contained, prove_still_contained
-from tasks.containment.cordon import await_cordon, cordon
+from tasks.containment.cordon import IncidentCordon, cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
@@ -53,7 +53,7 @@ def evacuated(neighbours: tuple[Neighbour, ...], suspects: Suspects, folder: Pat
         with case_of(workload.model_copy(update=usual)) as context:
             context.run = replace(context.run, suspects=suspects)
             cordon.fn(context)
-            wait_until(lambda: await_cordon(context).held, what="the guard's turn")
+            wait_until(lambda: IncidentCordon(context).wait().held, what="the guard's turn")
             for step in (freeze, stop, prove_contained, watch):
                 step.fn(context)
             contained: Containment = made(prove_still_contained.fn(context))

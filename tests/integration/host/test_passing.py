@@ -70,7 +70,7 @@ def alive(small: SmallWorkload, **fields: object) -> tuple[str, ...]:
     ],
 )
 def test_a_chain_of_forks_is_not_contained(small: SmallWorkload, pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.containment.freeze._FREEZE_SECONDS", 1.0)
+    monkeypatch.setattr("tasks.containment.freeze.FREEZE_SECONDS", 1.0)
     with going_on(small.root, [sys.executable, "-c", CHAIN]):
         wait_until((small.root / "beat").exists, what="the chain")
         told = [each for each in alive(small, training_pattern=pattern) if "came and went" in each]

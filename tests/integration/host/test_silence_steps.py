@@ -17,10 +17,11 @@ import pytest
 
 from tasks.containment import silence
 from tasks.containment.containment_check import prove_contained, prove_still_contained
-from tasks.containment.cordon import await_cordon, cordon
+from tasks.containment.cordon import IncidentCordon, cordon
 from tasks.containment.cordon_trial import challenge
 from tasks.containment.freeze import freeze
-from tasks.containment.silence import rehearse_silence, stop_listening
+from tasks.containment.members import Membership
+from tasks.containment.silence import rehearse_silence
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
 from tasks.custody.containment.receipt import Containment, End
@@ -43,7 +44,7 @@ def stopped(small: SmallWorkload, **block: object) -> Iterator[RunContext]:
     small.start_all()
     with case_of(small.block(**block)) as context:
         cordon.fn(context)
-        assert await_cordon(context).held
+        assert IncidentCordon(context).wait().held
         freeze.fn(context)
         stop.fn(context)
         made(prove_contained.fn(context))
@@ -159,7 +160,7 @@ def test_what_an_editor_of_the_workloads_own_account_writes_counts(
     os.chown(small.root, owner, -1)
     with case_of(small.block()) as context:
         change = Change("logs/x.log", datetime.now(UTC), vim.pid, (vim,))
-        assert silence.excuses(context)(change) is is_excused
+        assert silence.excuses(Membership(context))(change) is is_excused
 
 
 @am_root
@@ -208,7 +209,7 @@ def test_witnesses_end_with_the_run_and_before_a_recovery(small: SmallWorkload) 
     with case_of(small.block()) as context:
         stop.fn(context)
         assert len(witnesses()) == 2
-        stop_listening(context)
+        context.stop_listening()
         assert witnesses() == []
     with case_of(small.block()) as context:
         stop.fn(context)

@@ -13,9 +13,10 @@ import pytest
 
 from tasks.containment import starters
 from tasks.containment.containment_check import prove_contained, prove_still_contained
-from tasks.containment.cordon import cordon
+from tasks.containment.cordon import IncidentCordon, cordon
 from tasks.containment.freeze import freeze
-from tasks.containment.starters import find_starters
+from tasks.containment.members import Membership
+from tasks.containment.starters import Starters, find_starters
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
 from tasks.custody.containment.receipt import Containment
@@ -42,6 +43,11 @@ def evacuated(context: RunContext) -> Containment:
 def seen(context: RunContext) -> Containment:
     contained: Containment = made(prove_contained.fn(context))
     return contained
+
+
+def found_now(context: RunContext) -> Starters:
+    snapshot = context.adapters.host.snapshot()
+    return find_starters(Membership(context), IncidentCordon(context).newcomers(), snapshot)
 
 
 def child_of(pid: int, name: str) -> Callable[[], bool]:
@@ -178,7 +184,7 @@ def test_a_shell_that_sleeps_in_a_pane_is_a_question(small: SmallWorkload) -> No
         wait_until(child_of(shell, "sleep"), what="its sleep")
         with case_of(small.block()) as context:
             evacuated(context)
-            (unknown,) = find_starters(context, context.adapters.host.snapshot()).unknown
+            (unknown,) = found_now(context).unknown
         assert (unknown.identity.pid, unknown.line) == (shell, "bystanders = ['^bash \\-\\-norc$']")
 
 
@@ -199,7 +205,7 @@ def test_who_only_works_there_and_another_workloads_loop_are_harmless(small: Sma
         with case_of(small.block()) as context:
             contained = evacuated(context)
             assert contained.is_contained, contained.summary
-            found = find_starters(context, context.adapters.host.snapshot())
+            found = found_now(context)
             assert (found.living, found.unknown) == ((), ())
 
 
@@ -208,7 +214,7 @@ def test_a_pane_at_its_prompt_is_harmless(small: SmallWorkload) -> None:
     with pane(small, "touch typed"), case_of(small.block()) as context:
         wait_until((small.root / "typed").exists, what="its prompt")
         evacuated(context)
-        assert find_starters(context, context.adapters.host.snapshot()).unknown == ()
+        assert found_now(context).unknown == ()
 
 
 def test_a_crontab_is_told_in_a_note_and_in_the_rehearsal_and_by_the_doctor(

@@ -15,7 +15,7 @@ import pytest
 
 from blocks.workload import Workload
 from tasks.containment.containment_check import prove_contained, prove_still_contained
-from tasks.containment.cordon import await_cordon, cordon
+from tasks.containment.cordon import IncidentCordon, cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
@@ -44,7 +44,7 @@ def contain(workload: Workload, suspects: Suspects) -> Told:
     with case_of(workload) as context:
         context.run = replace(context.run, suspects=suspects)
         cordon.fn(context)
-        wait_until(lambda: await_cordon(context).held, what="the guard's turn")
+        wait_until(lambda: IncidentCordon(context).wait().held, what="the guard's turn")
         freeze.fn(context)
         stop.fn(context)
         first = made(prove_contained.fn(context))

@@ -17,7 +17,7 @@ import pytest
 
 from tasks.cli.status import status
 from tasks.containment.containment_check import prove_contained, prove_still_contained
-from tasks.containment.cordon import await_cordon, cordon
+from tasks.containment.cordon import IncidentCordon, cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.custody.containment.receipt import Containment
@@ -452,7 +452,7 @@ def test_who_sits_in_a_service_that_the_block_names_is_a_member_for_the_guard_to
     first = serving(small, service, ["sleep", "601"], tmp_path)
     with case_of(small.block(units=[service.name], grace_seconds=1)) as context:
         cordon.fn(context)
-        assert await_cordon(context).held
+        assert IncidentCordon(context).wait().held
         wait_until(lambda: first.status() == psutil.STATUS_STOPPED, what="the guard's look")
         (frozen,) = made(freeze.fn(context)).processes
         assert (frozen.identity.pid, frozen.role) == (first.pid, "service")

@@ -16,7 +16,7 @@ import pytest
 
 from blocks.workload import Workload
 from tasks.containment.containment_check import prove_contained, prove_still_contained
-from tasks.containment.cordon import await_cordon, cordon
+from tasks.containment.cordon import IncidentCordon, cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
@@ -145,7 +145,7 @@ def evacuate(stage: Stage, scene: Scene, way: str, bystanders: Sequence[str] = (
         policy = "kill" if way == "kill" else "graceful"
         context.run = replace(context.run, suspects=suspects, policy=policy)  # type: ignore[arg-type]
         cordon.fn(context)
-        wait_until(lambda: await_cordon(context).held, what="the guard's turn")
+        wait_until(lambda: IncidentCordon(context).wait().held, what="the guard's turn")
         freeze.fn(context)
         stop.fn(context)
         first = _words(made(prove_contained.fn(context)))

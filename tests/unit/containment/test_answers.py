@@ -7,13 +7,13 @@ from typing import Final
 
 import pytest
 
-from tasks.containment.answers import ended_by_answer, excused_by_answer, find_unknown, keep_answer, note_unknown
+from tasks.containment.answers import find_unknown, keep_answer
 from tasks.containment.answers import to_answer as left_to_answer
 from tasks.containment.freeze import freeze
-from tasks.containment.members import excused_pids, find_members
+from tasks.containment.members import Membership
 from tasks.custody.containment.answer import Decision, GivenAnswer
 from tasks.custody.containment.identity import Identity
-from tasks.custody.containment.receipt import Containment, Unknown
+from tasks.custody.containment.receipt import Unknown
 from tasks.custody.errors import Refused
 from tasks.host.process.process import Process
 from tasks.runtime.context import RunContext
@@ -46,19 +46,18 @@ def told(each: Process) -> Unknown:
 
 
 def answer(run: RunContext, each: Process, decision: Decision) -> None:
-    note_unknown(run, Containment(NOW, (), cordoned=True, unknown=(told(each),)))
+    run.state.unknown.write([told(each)])
     found = find_unknown(run.directory.path, run.adapters.host, each.pid)
-    keep_answer(run, GivenAnswer(each.pid, decision, "ana (1000)"), found, "she knows it")
+    keep_answer(run.state, run.log, GivenAnswer(each.pid, decision, "ana (1000)"), found, "she knows it")
 
 
 def members(run: RunContext) -> set[int]:
-    return {who.pid for who in find_members(run, run.adapters.host.snapshot())}
+    return {who.pid for who in Membership(run).members(run.adapters.host.snapshot())}
 
 
 def test_without_an_answer_nobody_is_excused_or_ended(run: RunContext) -> None:
     there(run, 1)
-    assert (excused_by_answer(run.state), ended_by_answer(run.state)) == (frozenset(), frozenset())
-    assert (members(run), excused_pids(run, run.adapters.host.snapshot())) == (set(), frozenset())
+    assert (members(run), Membership(run).excused_pids(run.adapters.host.snapshot())) == (set(), frozenset())
 
 
 def test_who_is_to_be_ended_is_a_member_with_its_descendants(run: RunContext) -> None:
@@ -84,7 +83,7 @@ def test_a_bystander_is_excused_with_its_descendants_down_to_what_matches(run: R
     child, training = there(run, 2, ("/bin/sh", "-c", "x"), one.pid), there(run, 3, TRAINING, one.pid)
     loky = there(run, 4, ("/bin/loky",), training.pid)
     answer(run, one, "bystander")
-    assert excused_pids(run, run.adapters.host.snapshot()) == {one.pid, child.pid}
+    assert Membership(run).excused_pids(run.adapters.host.snapshot()) == {one.pid, child.pid}
     assert members(run) == {training.pid, loky.pid}
 
 
@@ -94,7 +93,7 @@ def test_another_process_of_the_pid_is_not_the_one_that_was_answered(run: RunCon
     answer(run, one, decision)
     assert isinstance(run.adapters.host, PaperHost)
     run.adapters.host.processes[one.pid] = replace(one, identity=Identity(one.pid, one.identity.start + 1))
-    assert (members(run), excused_pids(run, run.adapters.host.snapshot())) == (set(), frozenset())
+    assert (members(run), Membership(run).excused_pids(run.adapters.host.snapshot())) == (set(), frozenset())
 
 
 def test_only_who_was_not_known_can_be_answered_and_only_while_it_lives(run: RunContext) -> None:
@@ -102,7 +101,7 @@ def test_only_who_was_not_known_can_be_answered_and_only_while_it_lives(run: Run
     home, host = run.directory.path, run.adapters.host
     with pytest.raises(Refused, match=r"did not know: it knew all; got \d+"):
         find_unknown(home, host, one.pid)
-    note_unknown(run, Containment(NOW, (), cordoned=True, unknown=(told(one),)))
+    run.state.unknown.write([told(one)])
     assert find_unknown(home, host, one.pid) == told(one)
     with pytest.raises(Refused, match=f"did not know: {one.pid}; got {other.pid}"):
         find_unknown(home, host, other.pid)
@@ -118,9 +117,9 @@ def test_only_who_was_not_known_can_be_answered_and_only_while_it_lives(run: Run
 
 def test_an_answer_is_on_record_and_is_not_asked_again(run: RunContext) -> None:
     one, other = there(run, 1), there(run, 2)
-    note_unknown(run, Containment(NOW, (), cordoned=True, unknown=(told(one), told(other))))
+    run.state.unknown.write([told(one), told(other)])
     found = find_unknown(run.directory.path, run.adapters.host, one.pid)
-    keep_answer(run, GivenAnswer(one.pid, "bystander", "ana (1000)"), found, "she knows it")
+    keep_answer(run.state, run.log, GivenAnswer(one.pid, "bystander", "ana (1000)"), found, "she knows it")
     entry = run.log.entries()[-1]
     expected = {"decision": "bystander", "by": "ana (1000)", "reason": "she knows it", "line": told(one).line}
     assert (entry["action"], entry["object"]) == ("process answered", str(one.pid))
@@ -130,7 +129,7 @@ def test_an_answer_is_on_record_and_is_not_asked_again(run: RunContext) -> None:
 
 def test_a_journal_that_others_may_have_written_asks_nothing(run: RunContext) -> None:
     one = there(run, 1)
-    note_unknown(run, Containment(NOW, (), cordoned=True, unknown=(told(one),)))
+    run.state.unknown.write([told(one)])
     run.directory.path.chmod(0o777)
     assert left_to_answer(run.directory.path, run.adapters.host) == ()
     with pytest.raises(Refused, match="it knew all"):

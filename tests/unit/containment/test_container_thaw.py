@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tasks.containment.containers import freeze_containers
+from tasks.containment.containers import WorkloadContainers
 from tasks.containment.thaw import thaw
 from tasks.containment.uncordon import uncordon
 from tasks.containment.watch_containers import ContainerReturns
@@ -34,7 +34,7 @@ def thawed(run: RunContext) -> Thawed:
 def test_who_ran_goes_on_and_who_stood_before_us_stays(small: SmallWorkload) -> None:
     with case_of(small.block(containers=ASKED)) as run:
         engine = engine_of(run, ONE, replace(TWO, state="paused"))
-        freeze_containers(run)
+        WorkloadContainers(run).freeze()
         result = thawed(run)
     assert (result.thawed, result.stood) == ((ONE.summary,), (TWO.summary,))
     assert (result.gone, result.left) == ((), ())
@@ -55,7 +55,7 @@ def test_one_that_has_ended_is_told_and_one_between_two_starts_is_a_persons_to_s
     with case_of(small.block(containers=ASKED)) as run:
         engine = engine_of(run, ONE, replace(TWO, state="restarting", restart="always"), THREE)
         engine.before = refusing("pause", THREE.id)
-        freeze_containers(run)
+        WorkloadContainers(run).freeze()
         engine.before = obey
         assert engine.there[TWO.id].state == "exited"
         for each in (ONE, THREE):
@@ -70,7 +70,7 @@ def test_one_that_has_ended_is_told_and_one_between_two_starts_is_a_persons_to_s
 def test_a_restart_policy_that_the_engine_does_not_give_back_is_told(small: SmallWorkload) -> None:
     with case_of(small.block(containers=ASKED)) as run:
         engine = engine_of(run, replace(ONE, state="restarting", restart="always"))
-        freeze_containers(run)
+        WorkloadContainers(run).freeze()
         engine.before = refusing("allow restart")
         (told,) = thawed(run).left
         assert told.startswith(f"not restored: that container {ONE.id[:12]} starts by itself as before (always): ")
@@ -81,7 +81,7 @@ def test_a_restart_policy_that_the_engine_does_not_give_back_is_told(small: Smal
 def test_one_that_the_engine_does_not_let_go_is_told(small: SmallWorkload) -> None:
     with case_of(small.block(containers=ASKED)) as run:
         engine = engine_of(run, ONE)
-        freeze_containers(run)
+        WorkloadContainers(run).freeze()
         engine.before = refusing("unpause")
         (told,) = thawed(run).left
     assert told.startswith(f"{ONE.summary} stays paused: ")
@@ -146,7 +146,7 @@ def test_what_ran_before_the_incident_and_is_first_seen_by_the_watch_is_paused_a
         assert (receipt.end, receipt.signals, engine.there[ONE.id].state) == (End.HELD, (), "paused")
         assert receipt.reason.startswith("it ran before the incident")
         assert not returns.standing
-        freeze_containers(run)
+        WorkloadContainers(run).freeze()
         assert [each.identity for each in run.state.frozen_containers.read()] == [old.identity]
         assert ContainerReturns(run).found == {}
 

@@ -7,15 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from tasks.containment.containers import (
-    api_container,
-    find_containers,
-    freeze_containers,
-    kept_config,
-    living_containers,
-)
+from tasks.containment.containers import WorkloadContainers, kept_config
 from tasks.containment.containment_check import prove_contained
-from tasks.containment.stop_containers import stop_container, stop_containers
+from tasks.containment.stop_containers import StoppingContainer, stop_containers
 from tasks.custody.containment.identity import ContainerIdentity
 from tasks.custody.containment.receipt import End
 from tasks.custody.errors import EngineError
@@ -53,7 +47,7 @@ def broken(act: str, id_: str = "") -> Hook:
 
 def test_paused_asked_and_ended_each_with_a_receipt(run: RunContext) -> None:
     engine = engine_of(run, ONE, replace(TWO, restart="always"))
-    (first, second), trouble = freeze_containers(run)
+    (first, second), trouble = WorkloadContainers(run).freeze()
     assert not trouble
     assert first.paused_at
     assert (first.identity, first.stood, first.denied, first.why) == (ONE.identity, False, "", ASKED[0])
@@ -68,7 +62,7 @@ def test_paused_asked_and_ended_each_with_a_receipt(run: RunContext) -> None:
     assert all(each.gone_at for each in receipts)
     assert sorted(act for act in engine.acts if act[0] == "forbid restart") == [("forbid restart", TWO.id)]
     assert kept_config(run.directory.path, second.identity)["Restart"] == "always"
-    assert living_containers(run) == ()
+    assert WorkloadContainers(run).tell_living() == ()
 
 
 class OnTheHost(MemoryEngine):
@@ -90,15 +84,15 @@ def test_on_the_hosts_network_the_api_is_what_listened_on_its_port(
     found = [Listener(0, process(number, container=id_)) for number, id_ in enumerate(listening)]
     monkeypatch.setattr(run.adapters.host, "owners", lambda asked: [*found, Listener(0)] if asked == port else [])
     run.adapters.engine = cast("Engine", OnTheHost(ONE, TWO))
-    freeze_containers(run)
-    api = api_container(run, port)
+    WorkloadContainers(run).freeze()
+    api = WorkloadContainers(run).find_api(port)
     assert (api and api.identity) == (expected and expected.identity)
 
 
 def test_one_that_is_deaf_is_killed_and_one_that_removes_itself_is_removed(run: RunContext) -> None:
     engine = engine_of(run, ONE, replace(TWO, auto_remove=True, restart="no"))
     engine.deaf = {ONE.id}
-    freeze_containers(run)
+    WorkloadContainers(run).freeze()
     first, second = stop_containers(run)
     assert ([name for name, _ in first.signals], first.end, first.exit_code) == (
         ["SIGTERM", "SIGKILL"],
@@ -111,7 +105,7 @@ def test_one_that_is_deaf_is_killed_and_one_that_removes_itself_is_removed(run: 
 def test_under_policy_kill_nothing_is_asked(run: RunContext) -> None:
     run.run = replace(run.run, policy="kill")
     engine = engine_of(run, ONE)
-    freeze_containers(run)
+    WorkloadContainers(run).freeze()
     (receipt,) = stop_containers(run)
     assert ([name for name, _ in receipt.signals], receipt.end) == (["SIGKILL"], End.KILLED)
     assert [act[2] for act in engine.acts if act[0] == "signal"] == ["SIGKILL"]
@@ -119,13 +113,13 @@ def test_under_policy_kill_nothing_is_asked(run: RunContext) -> None:
 
 def test_one_that_the_engine_cannot_end_survives_and_is_ended_by_the_next_run(run: RunContext) -> None:
     engine = engine_of(run, ONE)
-    freeze_containers(run)
+    WorkloadContainers(run).freeze()
     engine.before = broken("signal")
     (receipt,) = stop_containers(run)
     assert (receipt.end, receipt.gone_at, receipt.signals) == (End.SURVIVED, None, ())
     assert "an answer" in receipt.reason
     assert stopped_containers(run.state) == {}
-    assert living_containers(run) == (f"{ONE.summary} is paused ({ASKED[0]})",)
+    assert WorkloadContainers(run).tell_living() == (f"{ONE.summary} is paused ({ASKED[0]})",)
     engine.before = obey
     (again,) = stop_containers(run)
     assert again.end is End.STOPPED
@@ -134,7 +128,7 @@ def test_one_that_the_engine_cannot_end_survives_and_is_ended_by_the_next_run(ru
 
 def test_one_that_the_engine_ended_although_it_did_not_say_so_is_no_survivor(run: RunContext) -> None:
     engine = engine_of(run, ONE)
-    freeze_containers(run)
+    WorkloadContainers(run).freeze()
 
     def late(act: str, id_: str) -> None:
         if act == "signal":
@@ -150,7 +144,7 @@ def test_one_that_the_engine_ended_although_it_did_not_say_so_is_no_survivor(run
 @pytest.mark.parametrize("begun", [True, False])
 def test_one_that_has_ended_by_itself_is_gone_unless_a_run_was_ending_it(run: RunContext, begun: bool) -> None:  # noqa: FBT001
     engine = engine_of(run, ONE)
-    freeze_containers(run)
+    WorkloadContainers(run).freeze()
     if begun:
         run.state.stopping_containers.write([ONE.identity])
     engine.end(ONE.id, 4)
@@ -162,61 +156,61 @@ def test_one_that_has_ended_by_itself_is_gone_unless_a_run_was_ending_it(run: Ru
 
 def test_nobody_is_said_to_have_begun_an_end_unless_it_is_told(run: RunContext) -> None:
     engine = engine_of(run, ONE)
-    ((frozen,), _) = freeze_containers(run)
+    ((frozen,), _) = WorkloadContainers(run).freeze()
     engine.end(ONE.id, 4)
-    receipt = stop_container(run, frozen, gently=False)
+    receipt = StoppingContainer(run, frozen).stop(gently=False)
     assert (receipt.end, receipt.reason) == (End.GONE, "")
 
 
 def test_one_that_was_started_again_is_another_and_is_not_ended_with_the_first(run: RunContext) -> None:
     engine = engine_of(run, ONE)
-    freeze_containers(run)
+    WorkloadContainers(run).freeze()
     engine.change(ONE.id, identity=replace(ONE.identity, started_at="later"), state="running")
     (receipt,) = stop_containers(run)
     assert receipt.end is End.GONE
     assert not [act for act in engine.acts if act[0] == "signal"]
-    assert living_containers(run) == (f"{ONE.summary} is running ({ASKED[0]})",)
+    assert WorkloadContainers(run).tell_living() == (f"{ONE.summary} is running ({ASKED[0]})",)
 
 
 def test_one_that_was_paused_before_us_stood(run: RunContext) -> None:
     engine_of(run, replace(ONE, state="paused"))
-    ((frozen,), _) = freeze_containers(run)
+    ((frozen,), _) = WorkloadContainers(run).freeze()
     assert frozen.stood
     assert frozen.paused_at
-    ((again,), _) = freeze_containers(run)
+    ((again,), _) = WorkloadContainers(run).freeze()
     assert again.stood
 
 
 def test_what_we_have_paused_does_not_stand_by_itself_in_a_later_run(run: RunContext) -> None:
     engine_of(run, ONE)
-    freeze_containers(run)
-    ((again,), _) = freeze_containers(run)
+    WorkloadContainers(run).freeze()
+    ((again,), _) = WorkloadContainers(run).freeze()
     assert not again.stood
 
 
 def test_one_that_we_have_paused_and_that_has_another_name_now_is_told(run: RunContext) -> None:
     engine = engine_of(run, ONE)
-    freeze_containers(run)
+    WorkloadContainers(run).freeze()
     engine.change(ONE.id, image="renamed:1", name="other")
-    assert living_containers(run) == (f"{engine.there[ONE.id].summary} was paused by us and is paused",)
+    assert WorkloadContainers(run).tell_living() == (f"{engine.there[ONE.id].summary} was paused by us and is paused",)
 
 
 def test_one_that_we_have_paused_and_that_was_started_again_by_another_name_is_told(run: RunContext) -> None:
     """`docker rename` and `docker start`: neither the block's names nor the start that we know find it."""
     engine = engine_of(run, ONE)
-    freeze_containers(run)
+    WorkloadContainers(run).freeze()
     stop_containers(run)
     later = replace(ONE.identity, started_at="later")
     engine.change(ONE.id, identity=later, image="renamed:1", name="other", state="running")
     told = f"{engine.there[ONE.id].summary} was paused by us and is running"
-    assert living_containers(run) == (told,)
+    assert WorkloadContainers(run).tell_living() == (told,)
     run.state.recovered_containers.write([later])
-    assert living_containers(run) == ()
+    assert WorkloadContainers(run).tell_living() == ()
 
 
 def test_a_process_of_a_paused_container_is_told_where_the_engine_calls_that_ended(run: RunContext) -> None:
     engine = engine_of(run, ONE, TWO)
-    freeze_containers(run)
+    WorkloadContainers(run).freeze()
     command, root = tuple(run.workload.api_command), str(run.directory.root)
     left, held = (process(each, command, cwd=root, container=container(each).id) for each in (1, 2))
     run.adapters.host = PaperHost(left, held, root=run.directory.root)
@@ -237,7 +231,7 @@ def test_in_a_dry_run_no_process_of_a_container_that_would_have_ended_is_left(sm
         engine = engine_of(context, ONE)
         twin = context.adapters.host = RehearsalHost(PaperHost(one, root=small.root), context.log)
         context.adapters.engine = RehearsalEngine(context.adapters.engine, context.log, twin.containers)
-        freeze_containers(context)
+        WorkloadContainers(context).freeze()
         stop_containers(context)
         assert not [line for line in made(prove_contained.fn(context)).alive if "uvicorn" in line]
     assert engine.there == {ONE.id: ONE}
@@ -247,24 +241,24 @@ def test_a_list_that_lags_behind_counts_no_container_that_has_ended(run: RunCont
     engine = engine_of(run, ONE)
     engine.listed = (ONE,)
     engine.end(ONE.id, 0)
-    assert living_containers(run) == ()
+    assert WorkloadContainers(run).tell_living() == ()
 
 
 def test_an_engine_that_cannot_be_asked_proves_nothing(run: RunContext) -> None:
     engine = engine_of(run, ONE)
     engine.before = broken("list")
-    everyone, trouble = freeze_containers(run)
+    everyone, trouble = WorkloadContainers(run).freeze()
     assert everyone == ()
     assert "an answer" in trouble
     assert [each["denied"] for each in run.log.entries() if each["action"] == "engine not asked"] == [trouble]
-    (told,) = living_containers(run)
+    (told,) = WorkloadContainers(run).tell_living()
     assert told.startswith("whether its containers run is not known: ")
 
 
 def test_a_pause_that_is_denied_is_told_and_the_others_are_paused(run: RunContext) -> None:
     engine = engine_of(run, ONE, TWO)
     engine.before = broken("pause", ONE.id)
-    (first, second), _ = freeze_containers(run)
+    (first, second), _ = WorkloadContainers(run).freeze()
     assert (first.denied, first.paused_at) == ("nothing", None)
     assert second.paused_at
 
@@ -272,14 +266,14 @@ def test_a_pause_that_is_denied_is_told_and_the_others_are_paused(run: RunContex
 def test_without_containers_in_the_block_no_engine_is_asked(small: SmallWorkload) -> None:
     with case_of(small.block()) as context:
         engine_of(context, ONE).before = broken("list")
-        assert find_containers(context) == []
+        assert WorkloadContainers(context).find() == []
 
 
 def test_a_configuration_is_kept_as_it_was_at_the_first_look(run: RunContext) -> None:
     engine = engine_of(run, replace(ONE, restart="always"))
-    freeze_containers(run)
+    WorkloadContainers(run).freeze()
     engine.change(ONE.id, restart="no", state="running")
-    freeze_containers(run)
+    WorkloadContainers(run).freeze()
     (path,) = run.directory.path.glob("container-*.json")
     assert json.loads(path.read_text())["Restart"] == "always"
     assert path.stat().st_mode & 0o777 == 0o600

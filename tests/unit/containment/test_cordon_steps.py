@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from tasks.containment import cordon as steps
 from tasks.containment import cordon_trial
-from tasks.containment.cordon import caught, hold
+from tasks.containment.cordon import IncidentCordon, caught
 from tasks.containment.cordon_trial import challenge
 from tasks.containment.members import guard_of
 from tasks.containment.thaw import thaw
@@ -21,6 +20,7 @@ from tasks.custody.containment.identity import Identity
 from tasks.host.guard_config import GuardConfig
 from tasks.host.process.process import Process
 from tasks.runtime.context import RunContext
+from tasks.system import polling
 from tests.support.paper_clock import PaperClock
 from tests.support.paper_host import PaperHost, process
 from tests.support.run_context import case_of, made
@@ -112,7 +112,7 @@ def write(run: RunContext, *rows: dict[str, Any]) -> None:
 
 
 def test_a_guard_with_other_orders_is_relieved_and_waited_for(run: RunContext) -> None:
-    hold(run, "why")
+    IncidentCordon(run).hold("why")
     assert host_of(run).acts == [f"SIGTERM {OLD.pid}", f"wait {OLD.pid}"]
     assert guard_of(run.adapters.host, run.cordon_files.marker) == NEW.identity
 
@@ -179,7 +179,7 @@ def test_a_stranger_that_a_file_of_ours_names_is_not_let_go(run: RunContext) -> 
 def test_a_launch_that_stands_is_caught_whatever_could_be_written_down(
     run: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cordon_trial, "time", clock := PaperClock(0.0))
+    monkeypatch.setattr(polling, "time", clock := PaperClock(0.0))
     pause = clock.sleep
 
     def stand(seconds: float) -> None:
@@ -194,7 +194,7 @@ def test_a_launch_that_ends_by_itself_is_waited_after_for_what_it_may_have_detac
     run: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = PaperClock(0.0)
-    monkeypatch.setattr(cordon_trial, "time", clock)
+    monkeypatch.setattr(polling, "time", clock)
     host_of(run).code, began = 1, clock.now
     assert "the launcher ended with 1 by itself" in made(challenge.fn(run)).skipped
     assert began + 3 <= clock.now < began + 4
@@ -206,7 +206,7 @@ def test_a_launch_that_neither_ends_nor_is_caught_is_given_up_and_ended(
     run: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = PaperClock(0.0)
-    monkeypatch.setattr(cordon_trial, "time", clock)
+    monkeypatch.setattr(polling, "time", clock)
     began = clock.now
     result = made(challenge.fn(run))
     assert (result.caught, result.skipped) == ("", "")
@@ -221,7 +221,7 @@ def test_a_launch_that_is_refused_is_told(run: RunContext) -> None:
 
 def catch_late(run: RunContext, monkeypatch: pytest.MonkeyPatch, who: Process) -> None:
     """Two seconds after the launch the guard has caught this one."""
-    monkeypatch.setattr(cordon_trial, "time", clock := PaperClock(0.0))
+    monkeypatch.setattr(polling, "time", clock := PaperClock(0.0))
     began, pause = clock.now, clock.sleep
     row = {"at": "9999-01-01T00:00:00+00:00", "identity": {"pid": who.pid, "start": who.identity.start}}
 
@@ -265,6 +265,6 @@ def test_a_launcher_that_has_a_daemon_start_the_training_is_known_by_that_nothin
 
 def test_that_no_guard_stands_is_said(run: RunContext) -> None:
     host_of(run).stands = None
-    state = steps.cordon_state(run)
+    state = IncidentCordon(run).look()
     assert (state.held, state.reason) == (False, "no guard stands")
     assert SIGTERM not in {number for _, number in host_of(run).sent}

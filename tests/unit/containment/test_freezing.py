@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tasks.containment import freeze as steps
+from tasks.containment.containers import WorkloadContainers
 from tasks.containment.containment_check import (
     FROZEN_AS_FAR_AS_KNOWN,
     FROZEN_ONLY,
@@ -19,6 +20,7 @@ from tasks.containment.containment_check import (
 )
 from tasks.containment.control_groups import Groups
 from tasks.containment.freeze import freeze, halt
+from tasks.containment.give_back import Wrappers
 from tasks.custody.containment.identity import Identity, Way
 from tasks.custody.containment.receipt import Freeze
 from tasks.custody.errors import EngineError
@@ -27,6 +29,7 @@ from tasks.host.process.membership import Member
 from tasks.host.process.process import Process
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import load_frozen
+from tasks.system import polling
 from tests.support.memory_engine import ASKED, container, engine_of
 from tests.support.paper_clock import PaperClock
 from tests.support.paper_host import PaperGroup, PaperHost, process
@@ -161,7 +164,7 @@ def test_one_that_may_not_be_stopped_is_written_down_with_the_reason(run: RunCon
 
 
 def test_one_in_an_uninterruptible_wait_is_named(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "time", PaperClock(0.01))
+    monkeypatch.setattr(polling, "time", PaperClock(0.01))
     one, other = add(run, 1), add(run, 2)
     host_of(run).stuck = {one.pid}
     result = frozen(run)
@@ -280,12 +283,12 @@ SEAMS = [
     (Groups, "hold_in_place", 0),
     (Groups, "churns", 0),
     (steps, "describe", 0),
-    (steps, "note_above", 0),
+    (Wrappers, "note", 0),
     (steps, "load_frozen", 0),
     (steps, "let_go", 0),
     (steps, "take_over", 0),
     (steps, "_confirm", 0),
-    (steps, "freeze_containers", 0),
+    (WorkloadContainers, "freeze", 0),
 ]
 
 

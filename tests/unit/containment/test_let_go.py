@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from tasks.containment.control_groups import Groups
+from tasks.containment.cordon import IncidentCordon
 from tasks.containment.let_go import LetGo, let_go
-from tasks.containment.members import find_members
+from tasks.containment.members import Membership
 from tasks.containment.thaw import thaw
 from tasks.custody.containment.identity import Held, Way
 from tasks.custody.containment.receipt import End, Frozen, Stopped
@@ -59,7 +60,7 @@ def held(run: RunContext, number: int, command: tuple[str, ...] = SHIPPER, paren
 
 
 def gone(run: RunContext) -> LetGo:
-    return let_go(run, Groups(run), ())
+    return let_go(Groups(run), IncidentCordon(run), run.log, ())
 
 
 def test_one_that_the_block_excuses_now_runs_and_no_journal_names_it(run: RunContext) -> None:
@@ -109,16 +110,17 @@ def test_what_no_file_of_the_incident_names_is_left_as_it_is(run: RunContext) ->
     one = held(run, 1)
     run.state.frozen.write([])
     assert gone(run) == LetGo(frozenset())
-    assert let_go(run, Groups(run), [one.identity]).gone == {one.identity}, "a start that died had stopped it"
+    early = [one.identity]  # that a start which died had stopped
+    assert let_go(Groups(run), IncidentCordon(run), run.log, early).gone == {one.identity}
 
 
 def test_a_group_in_place_around_it_is_given_up(run: RunContext) -> None:
     one, other = held(run, 1), held(run, 2, ("bash",))
     run.state.groups.write([Held(HOME)])
     group_of(run, HOME).there = group_of(run, HOME).is_frozen = True
-    assert [who.pid for who in find_members(run, host_of(run).snapshot())] == [other.pid]
+    assert [who.pid for who in Membership(run).members(host_of(run).snapshot())] == [other.pid]
     groups = Groups(run)
-    assert let_go(run, groups, ()).gone == {one.identity}
+    assert let_go(groups, IncidentCordon(run), run.log, ()).gone == {one.identity}
     assert not group_of(run, HOME).is_frozen
     assert run.state.groups.read() == []
     assert groups.way(other) is Way.SIGNALS

@@ -1,17 +1,24 @@
 """Which port is the API's, and who may listen on it."""
 
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from blocks.workload import Workload
-from tasks.containment.api_port import others_on_port, port_of
+from tasks.containment.api_port import counted_port, port_of, strangers_on
 from tasks.custody.containment.identity import Identity
 from tasks.host.host import LinuxHost
 from tasks.host.process.process import Listener, Process
+from tasks.runtime.context import RunContext
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload
+
+
+def strangers(run: RunContext, ours: Iterable[int], known: Iterable[str]) -> list[tuple[Listener, str]]:
+    port = counted_port(run.workload, run.state)
+    return strangers_on(port, run.adapters.host, run.workload, ours, known)
 
 
 def test_a_proxy_counts_unless_the_block_names_containers(
@@ -22,10 +29,10 @@ def test_a_proxy_counts_unless_the_block_names_containers(
     found = [Listener(0, proxy), Listener(0, inside), Listener(33)]
     monkeypatch.setattr(LinuxHost, "owners", lambda *_: found)
     with case_of(small.block()) as context:
-        assert [each for each, _ in others_on_port(context, (), ())] == found
+        assert [each for each, _ in strangers(context, (), ())] == found
     with case_of(small.block(containers=["name=api"])) as context:
-        assert [each for each, _ in others_on_port(context, (), ["c" * 64])] == [Listener(33)]
-        assert [each for each, _ in others_on_port(context, [8], ())] == [Listener(33)]
+        assert [each for each, _ in strangers(context, (), ["c" * 64])] == [Listener(33)]
+        assert [each for each, _ in strangers(context, [8], ())] == [Listener(33)]
 
 
 @pytest.mark.parametrize(

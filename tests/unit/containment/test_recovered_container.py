@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from tasks.containment.cordon import cordon_state
+from tasks.containment.cordon import IncidentCordon
 from tasks.custody.containment.identity import ContainerIdentity, Identity
 from tasks.custody.containment.receipt import FrozenContainer
 from tasks.custody.errors import EngineError
@@ -176,5 +176,5 @@ def test_after_a_failed_recovery_the_whole_cordon_is_back_unless_an_earlier_one_
             small.start()
         _contain_again(context, cast("Revival", Api()))
         assert (systemd.down == ["train.service"]) is not let_in
-        assert (cordon_state(context).guard is None) is let_in
+        assert (IncidentCordon(context).look().guard is None) is let_in
         assert context.adapters.host.refuses(context.workload.lock) is not let_in

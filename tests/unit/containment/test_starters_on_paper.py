@@ -8,6 +8,8 @@ import pytest
 
 from tasks.containment import starters
 from tasks.containment.containment_check import check_containment
+from tasks.containment.cordon import IncidentCordon
+from tasks.containment.members import Membership
 from tasks.containment.starters import find_starters
 from tasks.containment.watch import Watching
 from tasks.custody.containment.receipt import End, Frozen, Returned, Source
@@ -72,19 +74,19 @@ def test_a_loop_is_told_once_and_not_after_a_recovery(run: RunContext) -> None:
     loop = process(1, ("bash", "-c", LOOP), cwd=str(run.directory.root), executable="/bin/bash")
     train = process(2, tuple(LOOP.split()[3:10]), loop.pid, cwd=str(run.directory.root))
     run.adapters.host.processes = {each.pid: each for each in (loop, train)}
-    (found,) = find_starters(run, run.adapters.host.snapshot()).living
+    (found,) = find_starters(Membership(run), IncidentCordon(run).newcomers(), run.adapters.host.snapshot()).living
     run.state.returned.write([Returned(train.identity, "training", "train", str(found.source), End.HELD)])
     told = check_containment(run).alive
     assert len([each for each in told if each.startswith(f"{loop.pid}:")]) == 1, "by the law, not as a starter too"
     assert len([each for each in told if str(loop.pid) in each]) == 2, "and as what brings the other one back"
     run.state.recovered.write([train.identity])
-    assert find_starters(run, run.adapters.host.snapshot()).living == ()
+    assert find_starters(Membership(run), IncidentCordon(run).newcomers(), run.adapters.host.snapshot()).living == ()
 
 
 def test_what_takes_too_long_is_told_as_not_looked_at(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
     over = Event()
     monkeypatch.setattr(starters, "_SECONDS", 0.01)
     monkeypatch.setattr(Reading, "look", lambda *_: over.wait(30))
-    (note,) = find_starters(run, {}).notes
+    (note,) = find_starters(Membership(run), IncidentCordon(run).newcomers(), {}).notes
     over.set()
     assert note == "not looked at for what starts the workload 未確認: the rest"

@@ -11,6 +11,7 @@ import pytest
 from tasks.containment import supervisors
 from tasks.containment import watch as steps
 from tasks.containment.containment_check import check_containment
+from tasks.containment.members import Membership
 from tasks.containment.watch import Watching, watch
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Containment, End, Frozen, Returned, Source, Stop, Watch
@@ -157,23 +158,23 @@ def test_who_brought_it_back_once_is_named_as_who_may_again_and_is_known_to_the_
     first = watching(run)
     trains(run, 2)
     assert first.look()
-    ((keeper, _),) = supervisors.parents_left(run, run.adapters.host.snapshot())
+    ((keeper, _),) = supervisors.parents_left(Membership(run), run.adapters.host.snapshot())
     assert keeper.identity == KEEPER.identity
     again, who = Watching(run), trains(run, 3)
     assert again.look()
     assert again.found[who].end is End.HELD
     assert again.result().standing == (str(next(iter(again.standing))),)
     run.state.returned.write(list(again.found.values()))
-    assert not [*supervisors.parents_left(run, run.adapters.host.snapshot())], "the check names it with the held"
+    assert not [*supervisors.parents_left(Membership(run), run.adapters.host.snapshot())], "it is named as held"
     assert isinstance(run.adapters.host, PaperHost)
     del run.adapters.host.processes[who.pid]
-    ((keeper, _),) = supervisors.parents_left(run, run.adapters.host.snapshot())
+    ((keeper, _),) = supervisors.parents_left(Membership(run), run.adapters.host.snapshot())
     assert keeper.identity == KEEPER.identity
 
 
 def test_an_ancestor_of_ours_is_never_what_is_ended(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(run.adapters.host, PaperHost)
-    monkeypatch.setattr(supervisors, "protected_pids", lambda *_: {KEEPER.pid})
+    monkeypatch.setattr(Membership, "protected_pids", lambda *_: {KEEPER.pid})
     made = watching(run)
     trains(run, 2)
     made.look()
@@ -283,5 +284,5 @@ def test_the_parent_behind_a_wrapper_is_who_may_start_it_again(run: RunContext) 
             Frozen(Identity(2, 2), "training", "train", 0, at, at, lineage=(timeout, keeper)),
         ]
     )
-    ((found, why),) = supervisors.parents_left(run, run.adapters.host.snapshot())
+    ((found, why),) = supervisors.parents_left(Membership(run), run.adapters.host.snapshot())
     assert (found.identity, "the parent of the training and" in why) == (KEEPER.identity, True)

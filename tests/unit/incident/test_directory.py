@@ -15,7 +15,7 @@ import pytest
 
 from blocks.workload import Workload
 from tasks.cli.status import status
-from tasks.containment.cordon import await_cordon, cordon
+from tasks.containment.cordon import IncidentCordon, cordon
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import Incident
 from tasks.host.host import LinuxHost
@@ -138,7 +138,7 @@ def test_where_no_folder_takes_the_marker_nothing_waits_for_it(block: Workload, 
             guard = made(cordon.fn(context)).guard
             try:
                 began = time.monotonic()
-                assert await_cordon(context).held
+                assert IncidentCordon(context).wait().held
                 assert time.monotonic() - began < 5
             finally:
                 context.adapters.host.signal(guard, signal.SIGTERM)

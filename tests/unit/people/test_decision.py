@@ -98,7 +98,7 @@ def test_a_fleets_order_asks_on_its_own_terms(small: SmallWorkload, monkeypatch:
         assert 590 < keepers[0]["seconds"] <= 600
         _, block = keepers[0]["workload"]
         assert (block["on_alarm"], block["unanswered"]) == ("ask", "thaw"), "also if the run that asks has died"
-        assert "`thaw`. 期限" in decision.question(run, [], "then")
+        assert "`thaw`. 期限" in decision.question(run.incident, run.state, [], "thaw", "then")
 
 
 def test_a_fleets_order_that_does_not_ask_outranks_the_block(
