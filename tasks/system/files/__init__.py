@@ -1,1 +1,1 @@
-"""Read and write files among accounts that are not trusted: below a root, atomically, durably, ours alone."""
+"""Files among accounts that are not trusted: below a root, atomic, durable, ours alone. Not what their content means."""
