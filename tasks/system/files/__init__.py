@@ -1,1 +1,1 @@
-"""Files among accounts that are not trusted: below a root, atomic, durable, ours alone. Not what their content means."""
+"""Files among untrusted accounts: below a root, atomic, durable, ours alone. What their content means is not known."""
