@@ -1,4 +1,7 @@
-"""Define the interface of a store that the steps use, and the object descriptions that it returns."""
+"""Define the interface of a store that the steps use, and the object descriptions that it returns.
+
+See docs/adr/0006.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,7 @@
-"""Answer what an unknown process of an open incident is, and carry the incident on."""
+"""Answer what an unknown process of an open incident is, and carry the incident on.
+
+See docs/adr/0038.
+"""
 
 from typing import Annotated, Any
 

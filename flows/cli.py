@@ -2,6 +2,8 @@
 
 Until the workload is frozen it imports only the standard library and what freezes. The commands with their options and
 help are in flows/command/commands.py.
+
+See docs/adr/0029.
 """
 
 import os

@@ -2,6 +2,8 @@
 
 It needs no server and no worker. At the deadline it carries the incident on as `evacuation run` does; that run finds
 the deadline passed and does what the workload's block says.
+
+See docs/adr/0025.
 """
 
 import json

@@ -1,4 +1,7 @@
-"""Tell people, as a run of its own: nothing waits for it, and what a receiver does not take is sent again."""
+"""Tell people, as a run of its own: nothing waits for it, and what a receiver does not take is sent again.
+
+See docs/adr/0036.
+"""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final

@@ -1,4 +1,7 @@
-"""Test a bucket's guarantees on canary objects: digests, conditions, locks. Servers ignore some without an error."""
+"""Test a bucket's guarantees on canary objects: digests, conditions, locks. Servers ignore some without an error.
+
+See docs/adr/0028.
+"""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress

@@ -1,4 +1,7 @@
-"""Make the clients of an S3 store, with their timeouts, connections and certificates, for one endpoint and region."""
+"""Make the clients of an S3 store, with their timeouts, connections and certificates, for one endpoint and region.
+
+See docs/adr/0019.
+"""
 
 from datetime import timedelta
 from functools import partial

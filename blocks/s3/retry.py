@@ -1,4 +1,7 @@
-"""Retry single S3 requests, so that a step need not repeat all of its requests."""
+"""Retry single S3 requests, so that a step need not repeat all of its requests.
+
+See docs/adr/0021.
+"""
 
 import random
 import time

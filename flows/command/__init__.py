@@ -1,1 +1,1 @@
-"""The command `evacuation`: freeze before anything is imported, parse, run a flow by hand, show its phases."""
+"""The command `evacuation`: freeze before imports, parse, run a flow by hand, show its phases. No flow and no step."""

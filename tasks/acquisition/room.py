@@ -1,4 +1,7 @@
-"""Write each acquired file where there is room, whole or not at all."""
+"""Write each acquired file where there is room, whole or not at all.
+
+See docs/adr/0012.
+"""
 
 import errno
 import os

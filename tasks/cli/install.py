@@ -1,4 +1,7 @@
-"""Install worker, guard and nightly doctor as units of systemd on a workload's host, and take them away again."""
+"""Install worker, guard and nightly doctor as units of systemd on a workload's host, and take them away again.
+
+See docs/adr/0035.
+"""
 
 import json
 import os

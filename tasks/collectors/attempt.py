@@ -1,4 +1,7 @@
-"""Supervise one collector's process group: end it at its deadline, or when it reads and writes nothing for too long."""
+"""Supervise one collector's process group: end it at its deadline, or when it reads and writes nothing for too long.
+
+See docs/adr/0003.
+"""
 
 import json
 import os

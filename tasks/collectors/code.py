@@ -1,6 +1,8 @@
 """Collect what no pattern or folder of the block names: code and configuration. Name what is left, and why.
 
 Nobody asked for these files, so what may hold a secret is withheld, whatever the block says of the files that it names.
+
+See docs/adr/0052.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,7 @@
-"""Collect what else lies in the folders that go whole to the snapshot and latest/, byte for byte (runbook §5)."""
+"""Collect what else lies in the folders that go whole to the snapshot and latest/, byte for byte (runbook §5).
+
+See docs/adr/0044.
+"""
 
 from tasks.acquisition.collector import TIB, Collector, Files
 from tasks.custody.evidence.keys import FOLDERS

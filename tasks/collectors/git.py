@@ -3,6 +3,8 @@
 A repository's configuration can make git run programs (fsmonitor, hooks, filters, textconv, diff drivers, those of its
 submodules), and a filter cannot be switched off by name. So git never sees that configuration: it gets ours, a copy of
 the index, and read access to the workload's objects and files. As root it runs with the owner's rights.
+
+See docs/adr/0014.
 """
 
 import os

@@ -3,6 +3,8 @@
 The frozen workload would wait for that thirty times. `python -m tasks.collectors.zygote DESCRIPTOR` has imported all
 collectors, has one thread, and forks on request. A forked process has a session of its own, and the environment and
 the three standard files of the request. The zygote ends with the process that started it.
+
+See docs/adr/0017.
 """
 
 import atexit

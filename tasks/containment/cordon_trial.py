@@ -1,4 +1,7 @@
-"""§1: test the cordon by a real launch of the workload's start command. It must be refused or caught."""
+"""§1: test the cordon by a real launch of the workload's start command. It must be refused or caught.
+
+See docs/adr/0010.
+"""
 
 import os
 import stat

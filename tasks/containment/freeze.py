@@ -1,4 +1,7 @@
-"""§2: freeze the workload."""
+"""§2: freeze the workload.
+
+See docs/adr/0002.
+"""
 
 import time
 from collections.abc import Mapping

@@ -1,4 +1,7 @@
-"""§3: find which process or unit may start the workload again, and whether the evacuation may stop it."""
+"""§3: find which process or unit may start the workload again, and whether the evacuation may stop it.
+
+See docs/adr/0009.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice

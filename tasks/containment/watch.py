@@ -1,4 +1,7 @@
-"""§3: watch whether anything restarts the workload, name it, and stop it at its source if that is allowed."""
+"""§3: watch whether anything restarts the workload, name it, and stop it at its source if that is allowed.
+
+See docs/adr/0009.
+"""
 
 import time
 from collections import Counter

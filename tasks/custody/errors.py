@@ -14,6 +14,8 @@ EvacuationError
     ├── PermanentStoreError    a retry does not help; the message says what does
     │   └── Denied             this identity lacks a permission
     └── Conflict               the key exists with other content; never overwritten
+
+See docs/adr/0001.
 """
 
 from tasks.custody.visible import LINE_LIMIT, visible

@@ -1,4 +1,7 @@
-"""Define StepResult, the base of what steps return: a frozen fact with `summary` and `is_complete`."""
+"""Define StepResult, the base of what steps return: a frozen fact with `summary` and `is_complete`.
+
+See docs/adr/0030.
+"""
 
 from abc import ABC, abstractmethod
 

@@ -1,4 +1,7 @@
-"""§5: claim an incident in the store, so that no other host or incident of the same id writes into its folder."""
+"""§5: claim an incident in the store, so that no other host or incident of the same id writes into its folder.
+
+See docs/adr/0007.
+"""
 
 import json
 from typing import Final

@@ -1,4 +1,7 @@
-"""§4: name what ended before a collector had looked at it, which no later run can make good."""
+"""§4: name what ended before a collector had looked at it, which no later run can make good.
+
+See docs/adr/0002.
+"""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final

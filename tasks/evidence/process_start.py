@@ -1,4 +1,7 @@
-"""Read how the API runs, so that a recovery starts it so again. Its secrets go into a private file alone."""
+"""Read how the API runs, so that a recovery starts it so again. Its secrets go into a private file alone.
+
+See docs/adr/0048.
+"""
 
 import os
 import struct

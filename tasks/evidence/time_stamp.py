@@ -1,4 +1,7 @@
-"""§8: have an authority vouch for when a closing existed (RFC 3161). Best effort: no record waits for it."""
+"""§8: have an authority vouch for when a closing existed (RFC 3161). Best effort: no record waits for it.
+
+See docs/adr/0034.
+"""
 
 import logging
 from collections.abc import Callable

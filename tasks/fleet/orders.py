@@ -1,4 +1,7 @@
-"""Give the hosts of a fleet their orders, each once; take back what nobody has begun; hand over a person's decision."""
+"""Give the hosts of a fleet their orders, each once; take back what nobody has begun; hand over a person's decision.
+
+See docs/adr/0032.
+"""
 
 import logging
 from collections.abc import Iterable, Mapping

@@ -2,6 +2,8 @@
 
 Most launchers never look at a lock. So the guard also watches for processes that match the workload, freezes them and
 writes them down. It outlives the flow, the worker and the login, and uses the standard library alone.
+
+See docs/adr/0008.
 """
 
 import fcntl

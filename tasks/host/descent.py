@@ -1,4 +1,7 @@
-"""Track all descendants of the processes that a stop ends, orphans included (runbook §3)."""
+"""Track all descendants of the processes that a stop ends, orphans included (runbook §3).
+
+See docs/adr/0005.
+"""
 
 import os
 import threading

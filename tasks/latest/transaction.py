@@ -1,4 +1,7 @@
-"""§5: change latest/ in one transaction: read, lock, plan, verify backups, write intent, apply, commit."""
+"""§5: change latest/ in one transaction: read, lock, plan, verify backups, write intent, apply, commit.
+
+See docs/adr/0020.
+"""
 
 import time
 from collections.abc import Callable, Collection, Mapping

@@ -1,4 +1,7 @@
-"""Between look and stop: ask a person whether an evacuation started by an alarm stops the workload or thaws it."""
+"""Between look and stop: ask a person whether an evacuation started by an alarm stops the workload or thaws it.
+
+See docs/adr/0025.
+"""
 
 from collections import Counter
 from collections.abc import Sequence

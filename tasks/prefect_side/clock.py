@@ -1,4 +1,7 @@
-"""Ask for the time by the Prefect server's clock: a host's own may be wrong, and the hosts of a fleet have to agree."""
+"""Ask for the time by the Prefect server's clock: a host's own may be wrong, and the hosts of a fleet have to agree.
+
+See docs/adr/0037.
+"""
 
 import time
 from contextlib import suppress

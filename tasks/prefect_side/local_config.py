@@ -1,4 +1,7 @@
-"""Hold the blocks that a run by hand reads from files, without the Prefect server that people deploy to."""
+"""Hold the blocks that a run by hand reads from files, without the Prefect server that people deploy to.
+
+See docs/adr/0022.
+"""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -2,6 +2,8 @@
 
 The client's engine decides on steps, retries and results. A server hears of one flow, one flow run and its artifacts,
 of which nobody asks it anything: its start alone took more processor time than the whole run.
+
+See docs/adr/0050.
 """
 
 import json

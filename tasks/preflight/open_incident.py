@@ -1,4 +1,7 @@
-"""§0: check the input before anything is touched, then open the incident or carry it on."""
+"""§0: check the input before anything is touched, then open the incident or carry it on.
+
+See docs/adr/0043.
+"""
 
 import logging
 import os

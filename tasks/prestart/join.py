@@ -1,4 +1,7 @@
-"""Join an alarm's run to its incident before Prefect is imported. In doubt the run itself decides."""
+"""Join an alarm's run to its incident before Prefect is imported. In doubt the run itself decides.
+
+See docs/adr/0023.
+"""
 
 import os
 import socket

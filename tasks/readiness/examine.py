@@ -1,4 +1,7 @@
-"""Make all checks, each within a time limit. What cannot be looked at is a finding too."""
+"""Make all checks, each within a time limit. What cannot be looked at is a finding too.
+
+See docs/adr/0033.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import copy_context

@@ -1,4 +1,7 @@
-"""§7: send requests to the restarted API. The workload is not trusted: answers are bounded in size and time."""
+"""§7: send requests to the restarted API. The workload is not trusted: answers are bounded in size and time.
+
+See docs/adr/0027.
+"""
 
 import base64
 import json

@@ -1,4 +1,7 @@
-"""Define a document, to be rendered as Markdown or HTML. `Both` is our own text; all other text is never markup."""
+"""Define a document, to be rendered as Markdown or HTML. `Both` is our own text; all other text is never markup.
+
+See docs/adr/0015.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

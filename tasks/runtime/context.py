@@ -1,4 +1,7 @@
-"""Hold what a run of an incident works with: run, directories, state, log, adapters and store."""
+"""Hold what a run of an incident works with: run, directories, state, log, adapters and store.
+
+See docs/adr/0030.
+"""
 
 import os
 import time

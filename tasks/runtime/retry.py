@@ -1,4 +1,7 @@
-"""Decide whether a step that failed is tried again."""
+"""Decide whether a step that failed is tried again.
+
+See docs/adr/0046.
+"""
 
 from errno import EACCES, EDQUOT, ENOSPC, EPERM, EROFS
 from typing import Any, Final

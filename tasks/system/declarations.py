@@ -1,6 +1,8 @@
 """Read what root declares of the workloads of this host: their blocks come from a server, their folders are theirs.
 
 Uses the standard library alone: the freeze asks before Prefect is imported.
+
+See docs/adr/0040.
 """
 
 import os

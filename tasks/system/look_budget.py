@@ -1,4 +1,7 @@
-"""Limit what the processes of one account can make a look at the host do, so that no account delays a freeze."""
+"""Limit what the processes of one account can make a look at the host do, so that no account delays a freeze.
+
+See docs/adr/0042.
+"""
 
 import os
 import time

@@ -1,4 +1,7 @@
-"""Know the runs of our own deployments: the flows that they are of, and the command that starts them."""
+"""Know the runs of our own deployments: the flows that they are of, and the command that starts them.
+
+See docs/adr/0040.
+"""
 
 import os
 import shlex

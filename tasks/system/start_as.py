@@ -1,6 +1,8 @@
 """Become an account and run its program: `python -S -P -m tasks.system.start_as`, the orders as JSON on stdin.
 
 The program's variables are data until then. Tells on stderr, each after a NUL, where it writes and why it does not run.
+
+See docs/adr/0048.
 """
 
 import json

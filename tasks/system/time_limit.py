@@ -1,4 +1,7 @@
-"""Limit all that is done before a run's first signal by one time, and keep what the run goes on without."""
+"""Limit all that is done before a run's first signal by one time, and keep what the run goes on without.
+
+See docs/adr/0042.
+"""
 
 import logging
 import time

@@ -1,4 +1,7 @@
-"""Prefect's process worker, which hears of runs by events and freezes the workload before it starts the process."""
+"""Prefect's process worker, which hears of runs by events and freezes the workload before it starts the process.
+
+See docs/adr/0031.
+"""
 
 import asyncio
 import os

@@ -1,4 +1,7 @@
-"""Obey the signed frames of fleets: freeze at once, answer, and wait for the run of the host; thaw if none comes."""
+"""Obey the signed frames of fleets: freeze at once, answer, and wait for the run of the host; thaw if none comes.
+
+See docs/adr/0049.
+"""
 
 import asyncio
 import json

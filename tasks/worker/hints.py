@@ -2,6 +2,8 @@
 
 An event is a hint, which anybody may have forged: the server has to be asked. The stream counts as proven while it
 delivers this worker's own probes.
+
+See docs/adr/0031.
 """
 
 import asyncio

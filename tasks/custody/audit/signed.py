@@ -1,4 +1,7 @@
-"""Check the signature of each manifest and closing, in ssh-keygen's format."""
+"""Check the signature of each manifest and closing, in ssh-keygen's format.
+
+See docs/adr/0016.
+"""
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence

@@ -1,4 +1,7 @@
-"""Parse ssh-keygen's allowed_signers file: the signers that an auditor trusts (ssh-keygen(1))."""
+"""Parse ssh-keygen's allowed_signers file: the signers that an auditor trusts (ssh-keygen(1)).
+
+See docs/adr/0047.
+"""
 
 import base64
 import re

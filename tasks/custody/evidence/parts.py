@@ -3,6 +3,8 @@
 A store computes the SHA-256 of an object uploaded in one request. For parts it reports the SHA-256 of their SHA-256s
 ("composite"), which proves the content only to a reader that knows the parts. They are in the manifest, and are
 computed in the pass that computes the file's digest.
+
+See docs/adr/0018.
 """
 
 import hashlib

@@ -1,4 +1,7 @@
-"""Decide where a file's content is kept when disk space is short."""
+"""Decide where a file's content is kept when disk space is short.
+
+See docs/adr/0012.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""Define a frame: one signed event by which a fleet's run freezes, or gives back, all its hosts at once."""
+"""Define a frame: one signed event by which a fleet's run freezes, or gives back, all its hosts at once.
+
+See docs/adr/0049.
+"""
 
 import json
 import re

@@ -1,4 +1,7 @@
-"""Define the order that a fleet's run hands to each host: until when it stands, and when a person is asked first."""
+"""Define the order that a fleet's run hands to each host: until when it stands, and when a person is asked first.
+
+See docs/adr/0032.
+"""
 
 import re
 from collections.abc import Mapping

@@ -2,6 +2,8 @@
 
 Fields of an alarm may be missing or of any type: an unreadable alarm must not prevent an evacuation, and a missing
 field only makes it more likely to count as news.
+
+See docs/adr/0023.
 """
 
 import re

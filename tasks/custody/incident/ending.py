@@ -1,4 +1,7 @@
-"""Define how a run ends: each final state in Prefect, its meaning, and what to do next."""
+"""Define how a run ends: each final state in Prefect, its meaning, and what to do next.
+
+See docs/adr/0004.
+"""
 
 from dataclasses import dataclass
 from typing import Final

@@ -1,4 +1,7 @@
-"""Judge from single findings whether an evacuation would work, and whether that is worse than before."""
+"""Judge from single findings whether an evacuation would work, and whether that is worse than before.
+
+See docs/adr/0033.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,7 @@
-"""Extract from an API's answer what the workload block asks for, and from its processes the models they name."""
+"""Extract from an API's answer what the workload block asks for, and from its processes the models they name.
+
+See docs/adr/0027.
+"""
 
 import posixpath
 import re

@@ -1,4 +1,7 @@
-"""Judge from its format whether a model is complete and harmless (runbook §4). Unpickles nothing."""
+"""Judge from its format whether a model is complete and harmless (runbook §4). Unpickles nothing.
+
+See docs/adr/0013.
+"""
 
 import sys
 from collections import deque

@@ -3,6 +3,8 @@
 Uses Python's own pure-Python unpickler, on which joblib builds too. Every opcode that would import, call or change an
 object is replaced by one that leaves a `Name` or `BuiltObject`. Memo, frames and stack therefore mean what they mean in
 a real load, and no trick with them hides a name.
+
+See docs/adr/0013.
 """
 
 import io

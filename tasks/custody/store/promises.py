@@ -1,4 +1,7 @@
-"""Decide from a store's tested guarantees how an object is created there and what proves it."""
+"""Decide from a store's tested guarantees how an object is created there and what proves it.
+
+See docs/adr/0028.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""Make and verify signatures in the format of `ssh-keygen -Y sign` (PROTOCOL.sshsig), for proof by a public tool."""
+"""Make and verify signatures in the format of `ssh-keygen -Y sign` (PROTOCOL.sshsig), for proof by a public tool.
+
+See docs/adr/0011.
+"""
 
 import base64
 import hashlib

@@ -1,4 +1,7 @@
-"""Ask for and prove time stamps by RFC 3161, which say that an authority has seen a digest at a time."""
+"""Ask for and prove time stamps by RFC 3161, which say that an authority has seen a digest at a time.
+
+See docs/adr/0034.
+"""
 
 import hashlib
 import re

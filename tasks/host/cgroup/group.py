@@ -1,6 +1,8 @@
 """Control groups (cgroup v2): find the mount; create, fill, freeze and kill one group.
 
 Actions return an empty text on success, else the reason, which goes into an incident's record.
+
+See docs/adr/0026.
 """
 
 import os

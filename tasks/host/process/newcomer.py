@@ -1,4 +1,7 @@
-"""Classify processes that appear after the freeze, for the guard and the stop. Pure decisions on a snapshot."""
+"""Classify processes that appear after the freeze, for the guard and the stop. Pure decisions on a snapshot.
+
+See docs/adr/0008.
+"""
 
 import os
 from collections.abc import Callable, Collection, Container, Iterable, Mapping

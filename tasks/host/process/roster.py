@@ -1,4 +1,7 @@
-"""Judge every process of the host after the freeze: what is not known to be harmless is held against "contained"."""
+"""Judge every process of the host after the freeze: what is not known to be harmless is held against "contained".
+
+See docs/adr/0039.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,7 @@
-"""Make systemd act on units and keep them down by drop-ins, and read their properties; with a twin for a dry run."""
+"""Make systemd act on units and keep them down by drop-ins, and read their properties; with a twin for a dry run.
+
+See docs/adr/0026.
+"""
 
 import os
 import socket

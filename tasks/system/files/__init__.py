@@ -1,1 +1,1 @@
-"""Read and write files among accounts that are not trusted: below a root, atomically, durably, ours alone."""
+"""Files among untrusted accounts: below a root, atomic, durable, ours alone. What their content means is not known."""

@@ -1,4 +1,7 @@
-"""Tell whether another account can change what lies at a path, and open folders without obeying its links."""
+"""Tell whether another account can change what lies at a path, and open folders without obeying its links.
+
+See docs/adr/0041.
+"""
 
 import errno
 import grp

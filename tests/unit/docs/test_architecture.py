@@ -32,7 +32,7 @@ def test_the_rows_of_the_page_are_those_of_the_contract() -> None:
     contract, *_ = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     told: list[set[str]] = [set() for _ in contract["layers"]]
     for row, package, *_ in rows("Packages"):
-        told[int(row) - 1].update(re.sub(r"(tasks\.\w+|blocks)\..*", r"\1", each) for each in linked(package))
+        told[int(row) - 1].update(re.sub(r"(tasks\.\w+|blocks|flows)\..*", r"\1", each) for each in linked(package))
     assert told == [set(layer.split(" | ")) for layer in contract["layers"]]
 
 
