@@ -52,11 +52,9 @@ def freeze_before_import(freeze: tuple[str, str, str | None] | None) -> Iterator
             yield
         finally:
             if early and (freed := len(thaw_again(early))):
+                what = "processes and containers" if early.containers else "processes"
                 with suppress(OSError, ValueError):  # nobody reads it
-                    say(
-                        f"let go again, the run ended before it began 凍結を解除: {freed} processes and containers",
-                        error=True,
-                    )
+                    say(f"let go again, the run ended before it began 凍結を解除: {freed} {what}", error=True)
     finally:
         give_way()  # the shell's session would keep the priority
 
