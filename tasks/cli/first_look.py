@@ -23,7 +23,7 @@ from tasks.host.process.handles import Handles
 from tasks.host.process.process import Process, family, parents_first, process_line
 from tasks.host.process.program import SHELLS, is_one_of, program
 from tasks.host.process.roster import Kind, Roster
-from tasks.host.process.suspect import excuse_for, pattern_for
+from tasks.host.process.suspect import count_more, excuse_for, pattern_for
 from tasks.host.process.table import unseen_listeners
 from tasks.host.process.workload import USUAL_INTERPRETERS
 from tasks.host.starter import WAITERS
@@ -150,12 +150,14 @@ def _name_refusal(found: Found, api: Process) -> None:
 
 def _name_the_rest(found: Found, roster: Roster) -> None:
     """Name what the block as it is written does not tell, by the law of a run. Another service works in its folder."""
-    root = os.path.realpath(found.fields["root"])
+    root, lines = os.path.realpath(found.fields["root"]), dict[str, list[Process]]()
     for each, why in (*roster.of(Kind.SUSPECT), *roster.of(Kind.UNKNOWN)):
         cure, apart = excuse_for(each), each.cwd[:1] == "/" and each.cwd.count("/") > 1 and not each.container
         if apart and os.path.commonpath([root, each.cwd]) not in {root, each.cwd}:
             cure = f"bystanders = ['cwd={each.cwd}'], with api_port = {found.port} if api_pattern fits it too"
-        found.missing[f"process {each.pid}"] = f"{process_line(each, 80)}: {why}; if it is another's: {cure}"
+        lines.setdefault(f"{process_line(each, 80)}: {why}; if it is another's: {cure}", []).append(each)
+    for line, (first, *others) in lines.items():
+        found.missing[f"process {first.pid}"] = line + count_more(others)
 
 
 def _describe_api(found: Found, api: Process, started: str) -> None:

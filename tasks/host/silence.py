@@ -1,6 +1,6 @@
 """Decide which changes below the root contradict that everything of the workload was stopped (runbook §3)."""
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -50,10 +50,13 @@ class Change:
         return f"{line}; {self.source}" if self.source else line
 
 
-def first_of_each_source(changes: Iterable[Change]) -> list[Change]:
-    """Return the changes, of those by children of one source that lives the first alone."""
-    first = dict[str | Change, Change]()
-    for each in changes:
+def first_of_each_source(changes: Collection[Change]) -> list[Change]:
+    """Return the changes, of those by children of one source that lives the first alone.
+
+    Who was gone before it could be looked up is left out where such a source has changed the same file.
+    """
+    first, known = dict[str | Change, Change](), {each.file for each in changes if each.source}
+    for each in (each for each in changes if each.lineage or not each.pid or each.file not in known):
         first.setdefault(each.source or each, each)
     return [*first.values()]
 

@@ -197,7 +197,9 @@ def _end_cancelled(context: RunContext, verdict: Verdict, loss: str = "") -> Sta
     """Build the state of a cancelled run. A run that was cancelled during its record has done everything else."""
     summary = context.cancelled.summary or "its record is on this host only"
     ja = "・".join(STANDS[each] for each in dict.fromkeys((summary, *summary.split(", "))) if each in STANDS)
-    message = f"{context.incident.id}: cancelled: {summary} 中止 {ja}. {_before_next(_in_both(verdict), loss)}"
+    message = f"{context.incident.id}: cancelled: {summary} 中止 {ja}."
+    if not context.run.dry_run:  # a rehearsal has nothing to carry on
+        message += f" {_before_next(_in_both(verdict), loss)}"
     logger.warning("%s", message)
     context.state.ended.write({"record": context.run.number, "end": f"cancelled: {summary}"})
     return Cancelled(message=message)

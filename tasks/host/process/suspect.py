@@ -93,10 +93,11 @@ def fold_alike(rows: Iterable[tuple[Process, str]]) -> list[tuple[Process, str, 
     for process, why in rows:
         key = (process_line(process), process.container or "", why.partition(ELSEWHERE)[0])
         alike.setdefault(key if ELSEWHERE in why else process, []).append((process, why))
-    return [(*each[0], _count_more([process for process, _ in each[1:]])) for each in alike.values()]
+    return [(*each[0], count_more([process for process, _ in each[1:]])) for each in alike.values()]
 
 
-def _count_more(processes: Collection[Process]) -> str:
+def count_more(processes: Collection[Process]) -> str:
+    """Return how many further processes a line is about, with their pids; empty if there are none."""
     pids = [str(each.pid) for each in processes]
     listed = ", ".join(pids[:_NAMED]) + " …" * bool(pids[_NAMED:])
     return f"; and {len(pids)} more like it 同種のプロセス: {listed}" if pids else ""

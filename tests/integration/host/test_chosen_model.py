@@ -25,11 +25,12 @@ from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, seal, volumes_to_seal
 from tasks.host.process.table import start_of
 from tasks.models.inspect import judge_models
+from tasks.record.dry_run_plan import needs_attention, plan
 from tasks.recovery.api_client import NotRecovered
 from tasks.recovery.choice import choose
 from tasks.recovery.opened import watch_opens
 from tasks.recovery.process_api import ProcessApi
-from tasks.recovery.rehearsal import served_before
+from tasks.recovery.rehearsal import rehearse_recovery, served_before
 from tasks.recovery.served_model import SealedModels
 from tasks.runtime.context import RunContext
 from tasks.storage.offload import claim_store, offload
@@ -149,6 +150,10 @@ def test_a_rehearsal_foretells_that_nothing_tells_what_was_served(
     ((good, why),) = served_before(case.context, case.seals).values()
     assert good is is_known
     assert ("MODEL_PATH in api_environment" in why) is not is_known
+    made(rehearse_recovery.fn(case.context, case.seals))
+    rows = plan(case.context.log.entries())
+    (row,) = [each for each in rows if each["on"].startswith("the model as it was of ") and each["why"] == why]
+    assert needs_attention(row) is not is_known
 
 
 def test_a_person_names_it_by_path_or_digest(case: Case) -> None:

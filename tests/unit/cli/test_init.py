@@ -241,6 +241,14 @@ def test_what_nothing_shown_can_tell_is_named_and_gets_no_pattern(house: SmallWo
     assert "# to answer 要確認: api_command: nothing listens here" in text
 
 
+def test_processes_that_are_alike_are_one_line_with_their_pids(house: SmallWorkload, tmp_path: Path) -> None:
+    pids = sorted(house.start(["sleep", "613"]).pid for _ in range(3))
+    done = typed("init", house.root, "--output", tmp_path / "w.toml")
+    (line,) = [line for line in done.stdout.splitlines() if "sleep 613" in line]
+    assert line.startswith(f"  process {pids[0]}: sleep 613: ")
+    assert line.endswith(f"; and 2 more like it 同種のプロセス: {pids[1]}, {pids[2]}")
+
+
 @pytest.mark.parametrize("kind", ["file", "dangling", "folder"])
 def test_nothing_is_overwritten(house: SmallWorkload, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "w.toml"

@@ -94,6 +94,10 @@ def test_of_what_one_parent_started_the_first_is_named_and_others_are_not_hidden
     assert found[0] == ()
     assert found[1][0].endswith(f"after everything was stopped; {loop}")
     assert [line[:8] for line in found[1]] == ["models/1", "models/m", "models/m", "19 more "]
+    gone = [Change(f"models/{name}", LATER, 4711) for name in ("10", "other")]
+    lines = replace(judged(), broken=(*gone, *children)).contradictions
+    assert [line.partition(" was")[0] for line in lines[:2]] == ["models/10", "models/other"]
+    assert lines[2:] == ("20 more changes after everything was stopped",)
 
 
 def test_below_is_by_whole_names() -> None:

@@ -8,7 +8,7 @@ import pytest
 from tasks.custody.containment.identity import Identity
 from tasks.host.process.newcomer import again_and_again
 from tasks.host.process.process import Process
-from tasks.host.process.suspect import excuse_with_source, who_started
+from tasks.host.process.suspect import excuse_with_source, who_started, with_restarting_source
 
 
 def process(pid: int, parent: int, *command: str, cgroup: str = "") -> Process:
@@ -45,6 +45,16 @@ def test_a_parent_that_may_start_more_is_named_with_its_end_and_the_advice_is_ab
     assert "起動元" in told
     assert "kill 40; if not: bystanders = ['" in line
     assert "sleep" not in line
+
+
+@pytest.mark.parametrize("parent", [LOOP, PYTHON, SUPERVISORD, LOGIN, MAKE])
+def test_a_suspect_is_told_with_its_parent_if_that_may_start_more_and_is_not_told_itself(parent: Process) -> None:
+    """A suspect may have ended before a person reads its pid, and the next one runs."""
+    seen, why = host(parent, SLEEP), "it holds a file below the root open for writing"
+    told = with_restarting_source(seen, SLEEP, why, ())
+    assert told.endswith("kill 40") is (parent in {LOOP, PYTHON, SUPERVISORD})
+    assert told.startswith(why)
+    assert with_restarting_source(seen, SLEEP, why, {parent.identity}) == why
 
 
 @pytest.mark.parametrize("parent", [LOGIN, RC_FILE, MAKE], ids=["login", "rcfile", "make"])
