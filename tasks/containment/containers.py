@@ -66,10 +66,6 @@ class WorkloadContainers:
 
         An `early` freeze has paused some, and when. Those that the block does not name now are resumed.
         """
-
-        def pause(container: Container) -> FrozenContainer:
-            return self.freeze_one(container, early.get(container.identity))
-
         fresh: dict[ContainerIdentity, FrozenContainer] = {}
         trouble = ""
         try:
@@ -79,7 +75,8 @@ class WorkloadContainers:
                 if not new:
                     break
                 with ThreadPoolExecutor(_AT_ONCE) as pool:
-                    fresh |= {each.identity: each for each in pool.map(pause, new)}
+                    paused = pool.map(lambda each: self.freeze_one(each, early.get(each.identity)), new)
+                    fresh |= {each.identity: each for each in paused}
         except EngineError as error:
             trouble = str(error)
             self._log.write("engine not asked", self.engine.place, reason=trouble, denied=trouble)

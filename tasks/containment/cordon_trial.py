@@ -77,7 +77,8 @@ def _empty_logs(root: PurePath, patterns: Sequence[str]) -> frozenset[str]:
     for name in names:
         with suppress(OSError):
             status = Path(root, os.fsdecode(name)).lstat()
-            found |= {quote(name)} if stat.S_ISREG(status.st_mode) and not status.st_size else set()
+            if stat.S_ISREG(status.st_mode) and not status.st_size:
+                found.add(quote(name))
     return frozenset(found)
 
 

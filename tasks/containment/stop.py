@@ -139,9 +139,9 @@ class Stopping:
         self.protected_pids = self.membership.protected_pids(self.host.snapshot())
         announced = {identity: receipt.signals for identity, receipt in load_announced(context.state).items()}
         self.targets = dict[Identity, StopTarget]()
-        for identity, each in ((each.identity, each) for each in processes):
-            self.targets[identity] = target = StopTarget(identity, each.role, each.command)
-            target.alive, target.announced = lives(self.host, identity), announced.get(identity, ())
+        for each in processes:
+            self.targets[each.identity] = target = StopTarget(each.identity, each.role, each.command)
+            target.alive, target.announced = lives(self.host, each.identity), announced.get(each.identity, ())
 
     @property
     def remaining(self) -> list[StopTarget]:

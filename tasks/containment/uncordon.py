@@ -1,7 +1,6 @@
 """§1 undone: end the guard and the newcomers that it froze, and resume Prefect's side."""
 
 import logging
-import time
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from tasks.incident.directory import bases, cordon_base, homes
 from tasks.incident.last_word import THAWED, last_word
 from tasks.incident.layout import ABOVE, CAUGHT, CORDON, FROZEN, FROZEN_CONTAINERS, RETURNED
 from tasks.system.files.atomic_files import caught_lines, identities, read_marker, read_private, rows_of, why_not_ours
+from tasks.system.polling import poll_until
 
 if TYPE_CHECKING:
     from blocks.workload_fields import WorkloadFields
@@ -210,11 +210,12 @@ def _give_back(host: Host, workload: "WorkloadFields", ended: Container[Identity
     rows = [row for row in _caught(workload) if row.get("killed") or Identity.of(row) in ended]
     above = [each for row in rows for each in row.get("above", ())]
     ran = {identity for each in (*above, *_read_journals(workload, ABOVE)) if (identity := Identity.of(each))}
-    deadline = time.monotonic() + _LATE_SECONDS
-    while True:  # on a busy host one stops itself only after its child has ended, and would stand for ever
+
+    def all_go_on() -> bool:  # on a busy host one stops itself only after its child has ended, and would stand for ever
         waiting = continue_above(host, ran, held_by_incidents(workload))
-        if time.monotonic() > deadline or not any(host.get_process(identity) for identity in ran - waiting):
-            return
+        return not any(host.get_process(identity) for identity in ran - waiting)
+
+    poll_until(all_go_on, _LATE_SECONDS, 0)  # each look takes a moment itself
 
 
 def _end_containers(engine: "Engine", workload: "WorkloadFields", since: datetime) -> tuple[list[str], list[str]]:
