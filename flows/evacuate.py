@@ -143,7 +143,7 @@ def carry_out(  # noqa: PLR0913  what the flow asks for
     frozen = freeze.submit(wait_for=[allow_failure(cordoned)])
     budget = FreezeBudget.of(result_of(frozen, Freeze))
     claimed = claim_store.submit(wait_for=[allow_failure(frozen)])
-    labels = FleetLabels(context)
+    labels = FleetLabels(context.run)
     labels.when_done(frozen, FROZEN_LABEL)
 
     # §0 environment, §4 look while it is frozen; ask a person where an alarm's run or a fleet's has to; then §3 stop
@@ -162,7 +162,7 @@ def carry_out(  # noqa: PLR0913  what the flow asks for
     rest = collect.submit(FOLDERS, wait_for=[allow_failure(collected)])
     evidence = every_collector(steps)
     judged = judge_models.submit(evidence, wait_for=[allow_failure([*collected, rest])])
-    volumes = volumes_to_seal(context, evidence)
+    volumes = volumes_to_seal(context.directory, context.run.volume, evidence)
     seals = [seal.submit(volume, evidence, wait_for=[allow_failure(judged)]) for volume in volumes]
     intact = check_seal.submit(seals)
 

@@ -64,7 +64,7 @@ def recover(  # noqa: PLR0913, PLR0917  each is a field of the form that a perso
 
 
 def _recover(context: RunContext, despite: str, model: str, start_as: StartAs | None) -> State[Any]:
-    last, seals = last_record(context.directory.path), read_seals(context)
+    last, seals = last_record(context.directory.path), read_seals(context.directory, context.run.volume)
 
     # §4: does the seal hold? §7: recover
     intact = check_seal.submit(seals)

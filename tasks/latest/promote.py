@@ -21,9 +21,12 @@ from tasks.models.findings import EMPTY, held_back, is_result, latest_place
 from tasks.runtime.busy_store import waits_for_store
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
+from tasks.runtime.store_access import StoreAccess
 
 _SHOWN: Final = 10
 _LOWER: Final = "evacuation rollback --newest-only"
+_WAITS: Final = "what would be deleted waits for an approval: run the deployment mirror/NAME"
+"""An evacuation does not await it."""
 _NOTHING: Final = "it sealed nothing in models/, artifacts/ or logs/, and no model by the block's patterns (models)"
 
 
@@ -53,10 +56,12 @@ def promote(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy
         return _build_unchanged(f"the incident is {verdict.word}")
     store = context.store.latest
     try:
-        if why_not := _out_of_turn(context, history(store)):
+        if why_not := _out_of_turn(context.store, context.incident.id, history(store)):
             return _build_unchanged(why_not, again=why_not.endswith(_LOWER))
         objects, held, spared = _select_objects(context, seals)
-        surplus = partial(surplus_of, wanted=objects, spared=spared, unsure=_unsure(context, seals))
+        files = [context.directory.evidence_dir(sealed.volume) / COVERAGE for sealed in seals]
+        unsure = unsure_of([item for file in files for item in read_coverage(file.read_bytes())])
+        surplus = partial(surplus_of, wanted=objects, spared=spared, unsure=unsure)
         request = ChangeRequest(objects, f"run {context.run.id}", context.incident.id, policy, surplus=surplus)
         promotion = change_latest(store, request, context.log, now=datetime.now(UTC))
     except LatestBusy as busy:
@@ -69,17 +74,18 @@ def promote(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy
     why = _describe_held(held) or ("" if objects else _NOTHING)
     if not objects:
         context.log.write("not promoted", LATEST, act="add nothing to", why=why)
-    return replace(promotion, reason="; ".join(filter(None, (why, _waits(policy, promotion)))))
+    waits = _WAITS if policy == "mirror" and Act.WOULD_DELETE in promotion.counts else ""
+    return replace(promotion, reason="; ".join(filter(None, (why, waits))))
 
 
-def _out_of_turn(context: RunContext, past: History) -> str:
+def _out_of_turn(access: StoreAccess, incident: str, past: History) -> str:
     """Return why the incident must not promote: a later one has, or its own id lies in the future. Empty if it may."""
-    incident, claim = context.incident.id, claim_key(context.incident.id)
+    claim = claim_key(incident)
     if past.last and past.last.newest > incident:
         future = is_ahead(past.last.newest, datetime.now(UTC))
         remedy = f"; it is from the future: {_LOWER}" if future else ""
         return f"{past.last.newest} is later and has promoted{remedy}"
-    times = (each.modified for each in context.store.evidence.list(claim) if each.key == claim and each.modified)
+    times = (each.modified for each in access.evidence.list(claim) if each.key == claim and each.modified)
     ahead = (f"{at:%Y-%m-%d %H:%M:%S} UTC" for at in times if is_ahead(incident, at))
     return "".join(f"{incident} is from the future: the store got its claim at {at}" for at in ahead)
 
@@ -97,7 +103,7 @@ def _select_objects(
     block = context.workload
     for sealed in seals:
         manifest = read_manifest(context.directory, sealed.volume)
-        back = held_back(context, sealed.volume, manifest.files)
+        back = held_back(context.directory, sealed.volume, manifest.files, block)
         places = {file.stored: place for file in manifest.files if (place := latest_place(file, block))}
         for file in manifest.files:
             free = back.get(file.stored) == EMPTY and not is_result(file, block)
@@ -108,19 +114,6 @@ def _select_objects(
         objects |= latest_held(manifest, context.incident.snapshot, passed)
         has |= {latest_key(places.get(file.stored, file.stored)) for file in manifest.files}
     return objects, held, frozenset(has)
-
-
-def _unsure(context: RunContext, seals: Sequence[Seal]) -> frozenset[str]:
-    """Return what may still exist in the workload although it was not collected, from the coverage statements."""
-    folders = [context.directory.evidence_dir(sealed.volume) for sealed in seals]
-    statements = [read_coverage((folder / COVERAGE).read_bytes()) for folder in folders]
-    return unsure_of([item for attempts in statements for item in attempts])
-
-
-def _waits(policy: LatestPolicy, promotion: Promotion) -> str:
-    """Return a notice that a mirror's deletions need an approval, which the evacuation does not await; else empty."""
-    waits = policy == "mirror" and Act.WOULD_DELETE in promotion.counts
-    return "what would be deleted waits for an approval: run the deployment mirror/NAME" if waits else ""
 
 
 def _describe_held(held: dict[str, str]) -> str:

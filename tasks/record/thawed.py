@@ -40,7 +40,7 @@ def build_thaw_content(steps: StepRunner, thaw: Thawed | str, coverage: tuple[Ev
         content,
         verdict=judge_thaw(context.incident.id, receipt, notes, trouble, workload=context.incident.workload),
         facts={**content.facts, **last, **facts, "thaw": receipt and asdict(receipt)},
-        seals=read_seals(context),
+        seals=read_seals(context.directory, context.run.volume),
     )
 
 

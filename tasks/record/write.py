@@ -167,14 +167,14 @@ def _close(context: RunContext, folder: Path, content: RecordContent) -> None:
         text = statement(
             context.incident.id, origin, context.run.number, content.verdict, digest_bytes(verdict), _manifests(content)
         )
-        if envelope := envelop(context.store, context.log, f"{RECORD}/{folder.name}/{STATEMENT}", text):
+        if envelope := envelop(context.store, f"{RECORD}/{folder.name}/{STATEMENT}", text):
             write(folder / STATEMENT, envelope)
     segment = context.log.lines(context.directory.segments_end())
     context.log.sync()  # a log that a power loss cuts behind a segment could not be continued
     write(folder / SEGMENT, b"".join(segment))
     closing = canonical(_closing(context, folder, content))
     name = f"{RECORD}/{folder.name}/{CLOSING}"
-    if signature := sign(context.store, context.log, name, closing, digest_bytes(closing)):
+    if signature := sign(context.store, name, closing, digest_bytes(closing)):
         write(folder / f"{CLOSING}.sig", signature)
     write(folder / CLOSING, closing)
 
@@ -228,13 +228,13 @@ def _send(context: RunContext) -> None:
     Raises TransientStoreError if it has not kept an object, Conflict if the id is another's. Other content at
     the key of an earlier record's file is answered beside it, as the verdict says; at one of this by the next run.
     """
-    claim_object, files = claim(context), list(_to_send(context))
+    claim_object, files = claim(context.store, context.incident, context.state), list(_to_send(context))
     closings = [each for each in files if each[1].name == CLOSING]
     for some in ([each for each in files if each not in closings], closings):
         objects = list[Expected]()
         for key, path in some:
             item = one_object(key, path.stat().st_size, digest(path))
-            stored = create_or_beside(context, item, path)
+            stored = create_or_beside(context.store, context.incident.id, item, path)
             is_own = is_of_record(path, context.run.number)
             objects.append(item if is_own else one_object(stored, item.size, item.sha256))
         require_kept(context.store.evidence, objects)
@@ -297,12 +297,14 @@ def _manifests(content: RecordContent) -> dict[str, str]:
 
 
 def _report_data(context: RunContext, content: RecordContent) -> ReportData:
-    entries = context.log.entries()
+    entries, store = context.log.entries(), context.store
     return ReportData(
         incident=context.incident,
         number=context.run.number,
         dry_run=context.run.dry_run,
-        places=ReportPlaces(str(context.directory.path), context.store.label, context.store.name, context.store.url),
+        places=ReportPlaces(
+            str(context.directory.path), context.store.label, context.store.saved.name, context.store.url
+        ),
         verdict=content.verdict,
         freeze=content.freeze,
         stop=content.stop,

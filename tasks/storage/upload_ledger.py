@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
+from blocks.workload import Workload
 from tasks.incident.directory import homes
 from tasks.incident.layout import LEDGER
-from tasks.runtime.context import RunContext
 
 logger = logging.getLogger(__name__)
 
@@ -77,12 +77,12 @@ class Ledger:
             os.close(descriptor)
 
 
-def elsewhere(context: RunContext, digests: Iterable[str]) -> dict[str, str]:
-    """Return keys by SHA-256 at which earlier incidents of this host have uploaded wanted content to this store."""
-    digests, found, here = frozenset(digests), dict[str, str](), context.store.identity
-    for home in homes(context.workload):
-        for each in _read(home / LEDGER) if home != context.directory.path else ():
-            if each.place == here and each.sha256 in digests:
+def elsewhere(workload: Workload, own: Path, place: str, digests: Iterable[str]) -> dict[str, str]:
+    """Return keys by SHA-256 at which incidents of this host but the `own` one have uploaded wanted content."""
+    digests, found = frozenset(digests), dict[str, str]()
+    for home in homes(workload):
+        for each in _read(home / LEDGER) if home != own else ():
+            if each.place == place and each.sha256 in digests:
                 found.setdefault(each.sha256, each.key)
     return found
 

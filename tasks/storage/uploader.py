@@ -90,7 +90,7 @@ class Delivery:
             try:
                 store.copy(origin, item.key, item.sha256, item.parts)
             except Conflict as conflict:
-                beside = self.displaced[item.key] = displace(self.context, item, conflict)
+                beside = self.displaced[item.key] = displace(self.context.log, self.context.incident.id, item, conflict)
                 with suppress(Conflict):
                     store.copy(origin, beside, item.sha256, item.parts)
             except PermanentStoreError as error:
@@ -107,7 +107,8 @@ class Delivery:
         self._finish(item, "there" if there else "sent")
 
     def _create(self, item: Expected, path: Path, tell: Callable[[int], object] = ignore_progress) -> None:
-        if (key := create_or_beside(self.context, item, path, tell)) != item.key:
+        key = create_or_beside(self.context.store, self.context.incident.id, item, path, tell)
+        if key != item.key:
             self.displaced[item.key] = key
 
     def _deliver(self, item: Expected) -> bool:
@@ -135,11 +136,12 @@ class Delivery:
 
     def _taken_over(self, origin: str, item: Expected) -> bool:
         """Copy an object whose digest the store confirms. False if it cannot be copied and must be uploaded."""
-        there = self.context.store.evidence.head(origin)
+        store = self.context.store.evidence
+        there = store.head(origin)
         if there is None or not there.agrees(item.sha256, item.parts):
             return False
         try:
-            self.context.store.evidence.copy(origin, item.key, item.sha256, item.parts)
+            store.copy(origin, item.key, item.sha256, item.parts)
         except (PermanentStoreError, Conflict) as error:
             logger.warning("Sent again: %s", error)
             return False

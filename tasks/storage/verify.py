@@ -45,7 +45,7 @@ def verify(context: RunContext, seals: Sequence[Seal], sent: Sent, read_back: bo
         objects += receipts
     if seals:
         claimed = claim_object(context.incident, context.store.evidence.place)
-        objects.append(prove(context, claimed, context.store.retention, deep=read_back))
+        objects.append(prove(context.store, context.incident, claimed, context.store.retention, deep=read_back))
     objects += _displaced_records(context)
     context.state.unproven.write([receipt.key for receipt in unproven(objects)])
     return Receipts(tuple(objects))
@@ -53,16 +53,16 @@ def verify(context: RunContext, seals: Sequence[Seal], sent: Sent, read_back: bo
 
 def _displaced_records(context: RunContext) -> Iterator[ObjectReceipt]:
     """Prove earlier records once in a run; send files beside where other content lies, and yield receipts of those."""
-    home = context.directory.path / RECORD
+    home, store = context.directory.path / RECORD, context.store
     for path in sorted(home.glob("[!.]*/[!.]*")):
         if is_of_record(path, context.run.number):
             continue
         key = f"incidents/{context.incident.id}/{RECORD}/{path.relative_to(home).as_posix()}"
         item = one_object(key, path.stat().st_size, digest(path))
-        receipt = prove(context, item, context.store.retention)
+        receipt = prove(store, context.incident, item, store.retention)
         if not (receipt.proven or receipt.beside or receipt.reason == NOT_THERE):
-            create_or_beside(context, item, path)
-            receipt = prove(context, item, context.store.retention)
+            create_or_beside(store, context.incident.id, item, path)
+            receipt = prove(store, context.incident, item, store.retention)
         context.proven_records |= {key} if receipt.proven or receipt.beside else frozenset()
         if receipt.beside or not (receipt.proven or receipt.reason == NOT_THERE):
             yield receipt
@@ -76,7 +76,7 @@ def _prove_item(
 ) -> ObjectReceipt:
     """Prove one object. If a file that was hashed in place is not in the store, say what is left of it."""
     context.cancelled.check()
-    receipt = prove(context, item, context.store.retention, deep=deep)
+    receipt = prove(context.store, context.incident, item, context.store.retention, deep=deep)
     progress.add(1, item.size)
     gone = item.file.in_place and receipt.reason == NOT_THERE
     sent = gone and context.store.evidence.head(item.origin or item.key)

@@ -98,7 +98,10 @@ def recorded_run(context: RunContext, evidence: Sequence[Evidence], **changes: o
     """What a run does after the stop, step by step."""
     with suppress(StoreError):  # as in a flow: the offload then tells it
         claim_store.fn(context)
-    seals: list[Seal] = [made(seal.fn(context, each, evidence)) for each in volumes_to_seal(context, evidence)]
+    seals: list[Seal] = [
+        made(seal.fn(context, each, evidence))
+        for each in volumes_to_seal(context.directory, context.run.volume, evidence)
+    ]
     intact = made(check_seal.fn(context, seals))
     try:
         proven = made(verify.fn(context, seals, made(offload.fn(context, seals, intact))))

@@ -79,7 +79,10 @@ def sealed(block: Workload, *frozen: int, incident: str = INCIDENT) -> Iterator[
         context.state.frozen.write([Frozen(Identity(pid, start_of(pid)), "api", "api", 0, now, now) for pid in frozen])
         evidence = [made(collect.fn(context, name)) for name in ("tree", "models")]
         judge_models.fn(context, evidence)
-        seals = [made(seal.fn(context, each, evidence)) for each in volumes_to_seal(context, evidence)]
+        seals = [
+            made(seal.fn(context, each, evidence))
+            for each in volumes_to_seal(context.directory, context.run.volume, evidence)
+        ]
         claim_store.fn(context)
         offload.fn(context, seals, made(check_seal.fn(context, seals)))
         yield Case(context, seals, block)

@@ -41,7 +41,7 @@ OWN = "latest/models/model_builtin.joblib"
 
 @pytest.fixture
 def place(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
-    monkeypatch.setattr(offloading, "claim", lambda _: None)
+    monkeypatch.setattr(offloading, "claim", lambda *_: None)
     return MemoryStore()
 
 
