@@ -106,10 +106,17 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
     heard, ordered = Alarm.of(alarm), given_order(order)
     if ordered and (now := find_server_time()) and ordered.is_expired(now):
         return make_state(EXPIRED, expired_message(ordered))
-    parameters = (workload, store, reason, detected_at, incident_id, dry_run, policy)
+    run, created = this_run()
     request = Request(
-        *parameters,
-        *this_run(),
+        workload=workload,
+        store=store,
+        reason=reason,
+        detected_at=detected_at,
+        incident_id=incident_id,
+        dry_run=dry_run,
+        policy=policy,
+        run=run,
+        created=created,
         alarm=heard,
         suspects=suspects,
         unknown=unknown,

@@ -76,5 +76,7 @@ def _recover(context: RunContext, despite: str, model: str, start_as: StartAs | 
 
     # §8: record
     note_cancelled(context, again if isinstance(again, Containment) else None, describe_recovery(recovery))
-    content = build_recovery_content(context, last, seals, recovery=recovery, containment=again, despite=despite)
+    content = build_recovery_content(
+        context.incident, last, seals, recovery=recovery, containment=again, despite=despite
+    )
     return recovered_state(context, publish(record.submit(content, wait_for=after(recovered, *checked))), recovery)

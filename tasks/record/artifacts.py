@@ -67,7 +67,10 @@ def _where(data: ReportData) -> list[Block]:
         page = page if data.finished else record_key(incident, data.number, HTML)
         links = (
             (Both("保全先", "in the store"), f"incidents/{incident}/"),
-            *((Both("マニフェスト", "manifest"), evidence_key(incident, each.volume, MANIFEST)) for each in data.seals),
+            *(
+                (Both("マニフェスト", "manifest"), evidence_key(incident, each.volume, MANIFEST))
+                for each in data.findings.seals
+            ),
             (Both("この記録", "this record"), page),
         )
         facts += [(title, Link(f"{places.store}/{key}", places.address(key))) for title, key in links]
@@ -76,7 +79,7 @@ def _where(data: ReportData) -> list[Block]:
 
 
 def _stored_objects(data: ReportData) -> list[Block]:
-    table = objects(data.objects, data.places.address)
+    table = objects(data.findings.objects, data.places.address)
     return [table or Remark(Tone.FAIR, Both("保全先に確認を求めていない。", "The store was asked for no proof."))]
 
 

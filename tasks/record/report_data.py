@@ -4,16 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks.custody.containment.receipt import Freeze, Recovery, Stop, Watch
-from tasks.custody.evidence.acquisition import Evidence, Seal
 from tasks.custody.incident.ending import Ending, ending_of
 from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.postmortem_fields import PostmortemFields
 from tasks.custody.incident.verdict import Verdict
-from tasks.custody.models.inspection import Inspection
-from tasks.custody.store.latest import Promotion
-from tasks.custody.store.receipts import ObjectReceipt
 from tasks.custody.store.retention import NOTHING, Retention
+from tasks.record.content import Findings
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,7 @@ class ReportPlaces:
 
 @dataclass(frozen=True)
 class ReportData:
-    """The content of a report. `entries` is the custody log; `recovery` is the reason as text if it failed.
+    """The content of a report. `entries` is the custody log.
 
     `timestamp_url` is the time-stamp authority that is asked once the record is stored; empty without one.
     `questions` says by collector what it is there to answer. `recovering` is true for a run that only recovers.
@@ -68,20 +64,12 @@ class ReportData:
     dry_run: bool
     places: ReportPlaces
     verdict: Verdict
-    freeze: Freeze | None
-    stop: Stop | None
-    watch: Watch | None
-    coverage: Sequence[Evidence]
-    inspection: Inspection | None
-    seals: Sequence[Seal]
-    promoted: Promotion | None
-    recovery: Recovery | str | None
+    findings: Findings
     quotes: Quotes
     entries: Sequence[Mapping[str, Any]]
     retention: Retention = NOTHING
     timestamp_url: str = ""
     questions: Mapping[str, str] = field(default_factory=dict)
-    objects: Sequence[ObjectReceipt] = ()
     recovering: bool = False
     stored: bool = True
     written: PostmortemFields = field(default_factory=PostmortemFields)
@@ -93,4 +81,4 @@ class ReportData:
         """How the run ends."""
         stored = self.stored and not self.verdict.partly_thawed
         how = {"recovering": self.recovering, "dry_run": self.dry_run, "stored": stored}
-        return ending_of(self.verdict.word, self.recovery, **how)
+        return ending_of(self.verdict.word, self.findings.recovery, **how)

@@ -87,7 +87,7 @@ def failure_remark(trouble: str) -> Remark:
 
 
 def _summary(data: ReportData) -> list[Block]:
-    verdict, end, recovery = data.verdict, data.end, data.recovery
+    verdict, end, recovery = data.verdict, data.end, data.findings.recovery
     (tone, meaning, following), next_step = VERDICTS[verdict.word], verdict.next
     badge, first = Badge(tone, str(verdict.word), meaning), list[tuple[Both, Cell]]()
     if isinstance(recovery, Recovery) and verdict.word in {Word.VERIFIED, Word.PARTIAL}:
@@ -177,32 +177,27 @@ def _field(text: str) -> Block:
 def _timeline(data: ReportData) -> list[Block]:
     all_runs = runs(data.entries)
     title = Both("各手順の開始と終了 (JST)", "when each step began and ended (JST)")
-    return (
-        [Picture(PICTURE, title, picture(all_runs, data.incident.id))] if all_runs else [FactList(((title, _UNKNOWN),))]
-    )
-
-
-def _moments(data: ReportData) -> list[Block]:
-    return [moments(data.entries)]
+    image = Picture(PICTURE, title, picture(all_runs, data.incident.id)) if all_runs else None
+    return [image or FactList(((title, _UNKNOWN),))]
 
 
 def _actions(data: ReportData) -> list[Block]:
-    recovery = data.recovery
+    findings, recovery = data.findings, data.findings.recovery
     back = Said(f"it failed: {recovery}") if isinstance(recovery, str) else _summary_of(recovery, _NONE)
-    looks = (data.freeze, data.stop, data.watch)
+    looks = (findings.freeze, findings.stop, findings.watch)
     facts: tuple[tuple[Both, Cell], ...] = (
-        (Both("凍結", "frozen"), _summary_of(data.freeze)),
-        (Both("停止", "stopped"), _summary_of(data.stop)),
-        (Both("再出現", "came back"), _summary_of(data.watch)),
+        (Both("凍結", "frozen"), _summary_of(findings.freeze)),
+        (Both("停止", "stopped"), _summary_of(findings.stop)),
+        (Both("再出現", "came back"), _summary_of(findings.watch)),
         *((Both("GPU", "GPU"), Said(each.gpu.summary)) for each in looks if each and each.gpu),
-        (Both("latest/", "latest/"), _summary_of(data.promoted, Both("変更なし", "not changed"))),
+        (Both("latest/", "latest/"), _summary_of(findings.promoted, Both("変更なし", "not changed"))),
         (Both("復旧", "recovery"), back),
     )
     return [FactList(facts)]
 
 
 def _receipts(data: ReportData) -> list[Block]:
-    return [receipts(data.freeze, data.stop, data.watch) or FactList(((Both("プロセス", "processes"), _NONE),))]
+    return [receipts(data.findings) or FactList(((Both("プロセス", "processes"), _NONE),))]
 
 
 def _summary_of(result: StepResult | None, otherwise: Both = _UNKNOWN) -> Cell:
@@ -217,8 +212,8 @@ def _evidence(data: ReportData) -> list[Block]:
     ]
     if data.retention:
         where.append((Both("削除禁止", "retention asked for"), _describe_retention(data.retention)))
-    secret_table = secrets(data.coverage)
-    return [FactList(tuple(where)), collectors(data.coverage), *([secret_table] if secret_table else [])]
+    secret_table = secrets(data.findings.evidence)
+    return [FactList(tuple(where)), collectors(data.findings.evidence), *([secret_table] if secret_table else [])]
 
 
 def _describe_retention(retention: Retention) -> Both:
@@ -229,21 +224,18 @@ def _describe_retention(retention: Retention) -> Both:
 
 
 def _missing(data: ReportData) -> list[Block]:
-    table = losses(data.coverage, data.questions)
+    table = losses(data.findings.evidence, data.questions)
     if table:
         return [table]
-    if not data.coverage:
+    if not data.findings.evidence:
         return [Remark(Tone.BAD, Both("採取の記録がない。", "No attempt to collect has left a record."))]
     return [Remark(Tone.GOOD, Both("採取すべきものはすべて揃っている。", "Everything that was asked for is there."))]
 
 
 def _models(data: ReportData) -> list[Block]:
-    table = models(data.inspection) if data.inspection else None
-    if table:
-        return [table]
-    if data.inspection:
-        return [FactList(((Both("モデル", "models"), _NONE),))]
-    return [Remark(Tone.FAIR, Both("モデルは判定されていない。", "No model was judged."))]
+    if not data.findings.inspection:
+        return [Remark(Tone.FAIR, Both("モデルは判定されていない。", "No model was judged."))]
+    return [models(data.findings.inspection) or FactList(((Both("モデル", "models"), _NONE),))]
 
 
 def _scores(data: ReportData) -> list[Block]:
@@ -252,7 +244,7 @@ def _scores(data: ReportData) -> list[Block]:
 
 
 def _proof(data: ReportData) -> list[Block]:
-    table = digests(data.seals)
+    table = digests(data.findings.seals)
     remark = Remark(Tone.BAD, Both("封印された証跡はない。", "No evidence was sealed."))
     url, places = data.timestamp_url, data.places
     more = ["--signers", "allowed_signers", *(["--tsa-roots", "roots.pem"] if url else [])]
@@ -269,7 +261,7 @@ SCOPE: Final = Chapter(Both("影響範囲", "Scope"), _scope)
 DETECTED: Final = Chapter(Both("検知時刻", "Detected"), _detection)
 CAUSE: Final = Chapter(Both("原因仮説", "Suspected cause"), _cause)
 TIMELINE: Final = Chapter(Both("時系列", "Timeline"), _timeline)
-MOMENTS: Final = Chapter(Both("時系列の表", "Every moment of the timeline"), _moments)
+MOMENTS: Final = Chapter(Both("時系列の表", "Every moment of the timeline"), lambda data: [moments(data.entries)])
 ACTIONS: Final = Chapter(Both("暫定対処", "Immediate actions"), _actions)
 RECEIPTS: Final = Chapter(Both("プロセスごとの受領書", "One receipt a process"), _receipts)
 FIX: Final = Chapter(Both("恒久対策", "Permanent fix"), lambda data: [_field(data.written.measures)])

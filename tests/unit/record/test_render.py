@@ -198,7 +198,7 @@ def ten_thousand() -> dict[str, Any]:
     ]
     return {
         "stop": Stop(NOW, (*stopped, survivor)),
-        "coverage": evidence,
+        "evidence": tuple(evidence),
         "verdict": Verdict(
             Word.PARTIAL, (), tuple(f"{n} {long}" for n in many), tuple(f"{n} {long}" for n in many), "next"
         ),
