@@ -33,11 +33,11 @@ from tasks.incident.current import read_incident
 from tasks.incident.run_lock import take_ownership
 from tasks.latest.promote import promote
 from tasks.prefect_side.saved_blocks import SavedStore
+from tasks.record.content import ReportData
 from tasks.record.findings import content_of, verdict_of
 from tasks.record.last_record import build_postmortem_content, last_record
 from tasks.record.postmortem import postmortem
 from tasks.record.render import MARKDOWN, Pages
-from tasks.record.report_data import ReportData
 from tasks.record.write import record
 from tasks.runtime.context import RunContext, RunInfo, open_context
 from tasks.storage.offload import claim_store, offload

@@ -34,7 +34,7 @@ from tasks.models.inspect import judge_models
 from tasks.people.announce import announce_containment
 from tasks.prefect_side.clock import find_server_time
 from tasks.preflight.open_incident import Request, open_incident
-from tasks.record.findings import content_of, every_collector, findings_of, note_end, verdict_of, with_late_changes
+from tasks.record.findings import content_of, every_collector, findings_of, last_findings, note_end, verdict_of
 from tasks.record.publish import final_state, publish
 from tasks.record.write import record
 from tasks.recovery.recover import prove_contained_again
@@ -195,7 +195,7 @@ def carry_out(  # noqa: PLR0913  what the flow asks for
         ends.append(rehearse_recovery.submit(seals))
 
     # §8 record
-    found = with_late_changes(context, findings_of(steps, evidence))
+    found = last_findings(steps, evidence)
     note_end(steps, found)
     content = content_of(context, found)
     recorded = publish(record.submit(content, wait_for=after(*ends)))

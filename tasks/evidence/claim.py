@@ -28,23 +28,20 @@ def claim(access: StoreAccess, incident: Incident, state: IncidentState) -> Expe
         store.create(item.key, content, item.sha256)
     except Conflict as conflict:
         if owner := _other_owner(store.read(item.key, _LIMIT), incident):
-            refused = _build_conflict(incident, owner, store.place)
+            host, workload = owner
+            suffix = incident.workload if host == incident.host else incident.host.partition(".")[0]
+            refused = Conflict(
+                f"{incident.id} at {store.place} to be of {incident.workload} on {incident.host}",
+                f"the claim of {workload} on {host}",
+                "Nothing of it is sent; the run goes on, on this host alone. "
+                "同じ ID を別のホストが使用中のため送信しない。",
+                f'Set incident_suffix = "{suffix.lower()}" in the workload block and run it again without an id: this '
+                "look goes along. incident_suffix を設定し、ID なしで再実行する。",
+            )
             state.claimed.write(str(refused))
             raise refused from conflict
         return one_object(create_or_beside(access, incident.id, item, content), item.size, item.sha256)
     return item
-
-
-def _build_conflict(incident: Incident, owner: tuple[str, str], place: str) -> Conflict:
-    host, workload = owner
-    suffix = incident.workload if host == incident.host else incident.host.partition(".")[0]
-    return Conflict(
-        f"{incident.id} at {place} to be of {incident.workload} on {incident.host}",
-        f"the claim of {workload} on {host}",
-        "Nothing of it is sent; the run goes on, on this host alone. 同じ ID を別のホストが使用中のため送信しない。",
-        f'Set incident_suffix = "{suffix.lower()}" in the workload block and run it again without an id: this look '
-        "goes along. incident_suffix を設定し、ID なしで再実行する。",
-    )
 
 
 def _other_owner(data: bytes, incident: Incident) -> tuple[str, str] | None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from prefect.client.schemas.objects import State
@@ -31,7 +32,7 @@ from tasks.runtime.frozen import frozen_containers, frozen_key, load_frozen, une
 from tasks.runtime.retry import may_pass
 from tasks.runtime.step import step
 from tasks.system.files.atomic_files import write_whole
-from tasks.system.files.disk_reserve import MIB
+from tasks.system.files.disk_reserve import MIB, with_reserve
 from tasks.system.files.durable_files import flush
 
 _MARGIN: Final = 4
@@ -123,7 +124,7 @@ def collect(context: RunContext, collector: str, budget: FreezeBudget | None = N
     with staging(directory, collector) as at:
         lines, lost = _attempt(context, what, at, budget)
         ended, taken = datetime.now(UTC), [_file(line["file"]) for line in lines if "file" in line]
-        files = tuple(keep(directory, volume, at, file) for file in taken)
+        files = tuple(with_reserve(directory.reserve, 1, partial(keep, directory, volume, at, each)) for each in taken)
         if not what.while_frozen:  # that result is cached, and after a power loss believed
             flush([directory.locate(volume, each) for each in files if not each.in_place])
     named = (line["loss"] for line in lines if "loss" in line)
@@ -157,10 +158,12 @@ def collect(context: RunContext, collector: str, budget: FreezeBudget | None = N
 def _attempt(
     context: RunContext, what: Collector, at: Staging, budget: FreezeBudget | None
 ) -> tuple[list[Any], list[Loss]]:
-    block = context.workload
+    block, state = context.workload, context.state
     if (what.of_containers and not block.containers) or (what.of_units and not block.units):
         return [], []
-    lost, anything_left = lost_look(context, what)
+    lost, anything_left = list[Loss](), True
+    if not context.run.dry_run:  # a rehearsal freezes nothing
+        lost, anything_left = lost_look(what, state, context.log, context.adapters.host)
     if not anything_left:
         return [], lost
     hurried = budget if what.while_frozen and not what.unhurried else None
@@ -168,20 +171,7 @@ def _attempt(
     if hurried and not seconds:
         reason = f"not begun: the {hurried.seconds:g} s for looking at the frozen processes were used up"
         return [], [*lost, Loss(what.name, Outcome.TIMED_OUT, reason)]
-    lines, trouble = attempt(what, _target(context, what, seconds, at), at.folder, cancelled=context.cancelled)
-    return lines, [*lost, *([trouble] if trouble else [])]
-
-
-def is_needed(workload: Workload, what: Collector) -> bool:
-    """Return whether a loss of this collector counts: by the block, by the collector, or if containers are named."""
-    chosen = workload.needed
-    itself = what.needed if chosen is None else what.name in chosen
-    return itself or (what.of_containers and bool(workload.containers))
-
-
-def _target(context: RunContext, what: Collector, seconds: float, at: Staging) -> Target:
-    block, state = context.workload, context.state
-    return Target(
+    target = Target(
         incident=context.incident.id,
         root=str(block.root),
         interpreter=interpreter_of(block.root, block.interpreter),
@@ -206,6 +196,15 @@ def _target(context: RunContext, what: Collector, seconds: float, at: Staging) -
         patterns=tuple(block.patterns),
         required_folders=tuple(required_folders(block)),
     )
+    lines, trouble = attempt(what, target, at.folder, cancelled=context.cancelled)
+    return lines, [*lost, *([trouble] if trouble else [])]
+
+
+def is_needed(workload: Workload, what: Collector) -> bool:
+    """Return whether a loss of this collector counts: by the block, by the collector, or if containers are named."""
+    chosen = workload.needed
+    itself = what.needed if chosen is None else what.name in chosen
+    return itself or (what.of_containers and bool(workload.containers))
 
 
 def _file(fields: dict[str, Any]) -> StoredFile:

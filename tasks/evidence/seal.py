@@ -66,8 +66,8 @@ def seal(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> Seal
         folder.mkdir(mode=0o700, exist_ok=True)
         for half_written in (*folder.glob(".*.new"), folder / SIGNATURE):
             half_written.unlink(missing_ok=True)
-        if volume == 1:
-            bring_refused(context, folder)
+        if volume == 1 and not context.run.dry_run:
+            context.losses += bring_refused(context.workload, directory.path, incident.id, log, folder)
         if context.workload.sensitive == "withhold":
             _withhold(directory, log, volume, evidence)
         _tell_deviations(log, evidence)
@@ -83,7 +83,8 @@ def seal(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> Seal
         sha256, size = manifest.digest_and_size
         require_readable(f"the manifest of {folder}", len(files), size, _UNSEALED, _SPLIT)
         directory.write(folder / SUMS, manifest.sums())
-        if signature := sign(context.store, f"{folder.name}/{MANIFEST}", manifest.pieces(), sha256):
+        name = f"{folder.name}/{MANIFEST}"
+        if signature := sign(context.store, name, sha256, lambda key: key.sign(manifest.pieces())):
             directory.write(folder / SIGNATURE, signature)
         # What a manifest promises has to survive a power loss that the manifest survives.
         flush_trees(*_places(directory, volume))
@@ -116,7 +117,7 @@ def _add_parts(directory: IncidentDirectory, volume: int, file: StoredFile, canc
 def _withhold(directory: IncidentDirectory, log: CustodyLog, volume: int, evidence: Sequence[Evidence]) -> None:
     """Remove files with secrets that earlier attempts left. Skips this run's files."""
     files = [file for item in evidence if item.volume == volume for file in item.files]
-    for folder, names in _unnamed(directory, volume, files):
+    for folder, names in _find_unnamed(directory, volume, files):
         for name in sorted(names - _CLOSING - _OURS):
             with (folder / name).open("rb") as file:
                 found = search(file, name, None)
@@ -130,7 +131,9 @@ def _places(directory: IncidentDirectory, volume: int) -> tuple[Path, ...]:
     return tuple(filter(None, (directory.evidence_dir(volume), directory.fallback_volume(volume))))
 
 
-def _unnamed(directory: IncidentDirectory, volume: int, files: Sequence[StoredFile]) -> Iterator[tuple[Path, set[str]]]:
+def _find_unnamed(
+    directory: IncidentDirectory, volume: int, files: Sequence[StoredFile]
+) -> Iterator[tuple[Path, set[str]]]:
     """Yield the folders of a volume, each with the names in it that none of these files has there."""
     for folder in _places(directory, volume):
         where = "" if folder == directory.evidence_dir(volume) else str(folder)
@@ -167,7 +170,7 @@ def check_seal(context: RunContext, seals: Sequence[Seal]) -> Seal:
 
 
 def _require_nothing_more(directory: IncidentDirectory, volume: int, files: Sequence[StoredFile]) -> None:
-    for folder, names in _unnamed(directory, volume, files):
+    for folder, names in _find_unnamed(directory, volume, files):
         if more := sorted(names - _CLOSING if folder == directory.evidence_dir(volume) else names):
             raise Tampered(
                 f"only the sealed files in {folder}",
@@ -204,15 +207,15 @@ def _files(directory: IncidentDirectory, volume: int, evidence: Iterable[Evidenc
     Then those that lie in the workload alone, and copies that are gone from here: `offload` sends what was copied if
     the workload still has it, and tells the loss if not.
     """
-    folder, fallback_volume = directory.evidence_dir(volume), directory.fallback_volume(volume)
+    found = dict[str, StoredFile]()
     acquired: dict[tuple[str, str], set[StoredFile]] = defaultdict(set)
     for file in (file for item in evidence if item.volume == volume for file in item.files):
         acquired[file.stored, file.where].add(file)
-    found = {name: _entry(folder, "", name, acquired[name, ""]) for name in _names(folder) - _CLOSING}
-    if fallback_volume:
-        for name in _names(fallback_volume):
-            named = put_aside(fallback_volume, name) if name in found else name  # two collectors at once, space for one
-            found[named] = _entry(fallback_volume, str(fallback_volume), named, acquired[named, str(fallback_volume)])
+    for folder in _places(directory, volume):
+        where = "" if folder == directory.evidence_dir(volume) else str(folder)
+        for name in _names(folder) - (frozenset() if where else _CLOSING):
+            named = put_aside(folder, name) if name in found else name  # two collectors at once, space for one
+            found[named] = _entry(folder, where, named, acquired[named, where])
     for (name, _), files in acquired.items():
         if name not in found:
             found[name] = replace(min(files, key=repr), where=IN_PLACE)

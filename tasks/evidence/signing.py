@@ -13,7 +13,7 @@ from tasks.custody.errors import BadSignature, Tampered
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.evidence.keys import MANIFEST, SIGNATURE, volume_folder
 from tasks.custody.incident.incident import principal_of
-from tasks.custody.store.manifest import digest_bytes, pieces_of
+from tasks.custody.store.manifest import pieces_of
 from tasks.prefect_side.saved_blocks import SavedStore
 from tasks.runtime.store_access import StoreAccess
 
@@ -80,17 +80,8 @@ def find_signer(store: StoreAccess) -> Signer | str:
     return store.signing_problem
 
 
-def sign(store: StoreAccess, name: str, data: bytes | Iterable[bytes], sha256: str) -> bytes:
-    """Sign a manifest or closing, and log that. Returns an empty signature if there is no usable key."""
-    return _make_signature(store, name, sha256, lambda key: key.sign(data))
-
-
-def envelop(store: StoreAccess, name: str, statement: bytes) -> bytes:
-    """Sign a statement for other tools, and log that, or why not. Returns an empty envelope without a usable key."""
-    return _make_signature(store, name, digest_bytes(statement), lambda key: key.envelop(statement))
-
-
-def _make_signature(store: StoreAccess, name: str, sha256: str, make: Callable[["SigningKey"], bytes]) -> bytes:
+def sign(store: StoreAccess, name: str, sha256: str, make: Callable[["SigningKey"], bytes]) -> bytes:
+    """Have the key sign a manifest, closing or statement, and log that, or why not; empty without a usable key."""
     signer, signature = find_signer(store), b""
     if key := store.signing_key:
         try:
@@ -138,7 +129,6 @@ def note_unsigned(seals: Iterable[Seal], signer: Signer | str) -> Iterator[str]:
     if isinstance(signer, str):
         yield f"unsigned: {signer}"
     else:
-        later = "a record whose closing is signed vouches for its manifest"
-        yield from (
-            f"{volume_folder(each.volume)} was sealed unsigned; {later}" for each in seals if not each.signed_by
-        )
+        for each in (each for each in seals if not each.signed_by):
+            folder = volume_folder(each.volume)
+            yield f"{folder} was sealed unsigned; a record whose closing is signed vouches for its manifest"

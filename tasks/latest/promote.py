@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from blocks.workload import Workload
 from tasks.custody.audit.facts import read_coverage
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.evidence.keys import COVERAGE, LATEST, claim_key, latest_key
@@ -15,6 +16,7 @@ from tasks.custody.store.latest import Act, LatestPolicy, ObjectRef, Promotion
 from tasks.custody.store.latest_plan import surplus_of, unsure_of
 from tasks.custody.store.objects import latest_held
 from tasks.evidence.seal import read_manifest
+from tasks.incident.paths import IncidentDirectory
 from tasks.latest.history import History, history
 from tasks.latest.transaction import ChangeRequest, LatestBusy, NotOurs, change_latest
 from tasks.models.findings import EMPTY, held_back, is_result, latest_place
@@ -22,6 +24,9 @@ from tasks.runtime.busy_store import waits_for_store
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 from tasks.runtime.store_access import StoreAccess
+
+if TYPE_CHECKING:
+    from blocks.port import Store
 
 _SHOWN: Final = 10
 _LOWER: Final = "evacuation rollback --newest-only"
@@ -54,11 +59,11 @@ def promote(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy
         return _build_unchanged("the policy is never")
     if verdict.word is not Word.VERIFIED:
         return _build_unchanged(f"the incident is {verdict.word}")
-    store = context.store.latest
+    store, block = context.store.latest, context.workload
     try:
         if why_not := _out_of_turn(context.store, context.incident.id, history(store)):
             return _build_unchanged(why_not, again=why_not.endswith(_LOWER))
-        objects, held, spared = _select_objects(context, seals)
+        objects, held, spared = _select_objects(context.directory, block, store, context.incident.snapshot, seals)
         files = [context.directory.evidence_dir(sealed.volume) / COVERAGE for sealed in seals]
         unsure = unsure_of([item for file in files for item in read_coverage(file.read_bytes())])
         surplus = partial(surplus_of, wanted=objects, spared=spared, unsure=unsure)
@@ -96,22 +101,21 @@ def _build_unchanged(why: str, *, again: bool = False) -> Promotion:
 
 
 def _select_objects(
-    context: RunContext, seals: Sequence[Seal]
+    directory: IncidentDirectory, block: Workload, store: "Store", snapshot: str, seals: Sequence[Seal]
 ) -> tuple[dict[str, ObjectRef], dict[str, str], frozenset[str]]:
     """Return the objects for latest/ by key, reasons by stored name for those held back, and the workload's keys."""
     objects, held, has = dict[str, ObjectRef](), dict[str, str](), set[str]()
-    block = context.workload
     for sealed in seals:
-        manifest = read_manifest(context.directory, sealed.volume)
-        back = held_back(context.directory, sealed.volume, manifest.files, block)
+        manifest = read_manifest(directory, sealed.volume)
+        back = held_back(directory, sealed.volume, manifest.files, block)
         places = {file.stored: place for file in manifest.files if (place := latest_place(file, block))}
         for file in manifest.files:
             free = back.get(file.stored) == EMPTY and not is_result(file, block)
-            if free and not ((there := context.store.latest.head(latest_key(places[file.stored]))) and there.size):
+            if free and not ((there := store.head(latest_key(places[file.stored]))) and there.size):
                 del back[file.stored]
         passed = {stored: place for stored, place in places.items() if stored not in back}
         held = {stored: why for stored, why in held.items() if stored not in passed} | back
-        objects |= latest_held(manifest, context.incident.snapshot, passed)
+        objects |= latest_held(manifest, snapshot, passed)
         has |= {latest_key(places.get(file.stored, file.stored)) for file in manifest.files}
     return objects, held, frozenset(has)
 

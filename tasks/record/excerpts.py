@@ -10,7 +10,7 @@ from tasks.custody.evidence.acquisition import Evidence, StoredFile
 from tasks.custody.evidence.redact import redact_fields
 from tasks.custody.store.manifest import digest_bytes
 from tasks.incident.paths import IncidentDirectory
-from tasks.record.report_data import Quote, Quotes
+from tasks.record.content import Quote, Quotes
 
 logger = logging.getLogger(__name__)
 

@@ -65,11 +65,12 @@ def findings_of(steps: StepRunner, evidence: tuple[Evidence, ...]) -> Findings:
     )
 
 
-def with_late_changes(context: RunContext, findings: Findings) -> Findings:
-    """Return the findings with what was changed below the root since the last check."""
-    if not findings.containment or not findings.containment.is_contained:
-        return findings
-    return replace(findings, containment=with_silence(context, findings.containment))
+def last_findings(steps: StepRunner, evidence: tuple[Evidence, ...]) -> Findings:
+    """Return the findings once all steps have ended, with what was changed below the root since the last check."""
+    findings = findings_of(steps, evidence)
+    if findings.containment and findings.containment.is_contained:
+        return replace(findings, containment=with_silence(steps.context, findings.containment))
+    return findings
 
 
 def troubles(steps: StepRunner) -> tuple[str, ...]:
@@ -152,7 +153,7 @@ def verdict_of(context: RunContext, findings: Findings) -> Verdict:
     )
     if findings.trouble and context.state.claimed.read():
         verdict = verdict.under_another_id(context.incident.workload)
-    if recovery := findings.recovered:
+    if recovery := findings.recovery_receipt:
         return verdict.after_recovery(recovery.summary, line_to_name(context.incident, recovery))
     return verdict
 
@@ -189,16 +190,13 @@ def content_of(context: RunContext, findings: Findings) -> RecordContent:
 
 
 def _facts(findings: Findings) -> dict[str, Any]:
+    checks = (findings.containment, findings.pause, findings.challenge, findings.watch, findings.freeze, findings.stop)
+    names = ("containment", "pause", "challenge", "watch", "freeze", "stop")
     return {
-        "containment": findings.containment and asdict(findings.containment),
-        "pause": findings.pause and asdict(findings.pause),
-        "challenge": findings.challenge and asdict(findings.challenge),
-        "watch": findings.watch and asdict(findings.watch),
-        "freeze": findings.freeze and asdict(findings.freeze),
-        "stop": findings.stop and asdict(findings.stop),
+        **{name: check and asdict(check) for name, check in zip(names, checks, strict=True)},
         "coverage": [asdict(item) for item in findings.evidence],
         "models": findings.inspection and [asdict(each) for each in findings.inspection.findings],
-        "recovery": findings.recovered and asdict(findings.recovered),
+        "recovery": findings.recovery_receipt and asdict(findings.recovery_receipt),
         "not_recovered": findings.recovery if isinstance(findings.recovery, str) else "",
         "objects": [asdict(receipt) for receipt in findings.objects],
         "promotion": findings.promoted and asdict(findings.promoted),

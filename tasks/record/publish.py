@@ -18,15 +18,7 @@ from tasks.custody.containment.cordon import Cordon
 from tasks.custody.containment.receipt import Recovery
 from tasks.custody.evidence.keys import POSTMORTEM
 from tasks.custody.evidence.redact import redact
-from tasks.custody.incident.ending import (
-    DRY_RUN,
-    NOT_CONTAINED,
-    NOT_RECOVERED,
-    UNVERIFIED,
-    WRITTEN,
-    Ending,
-    ending_of,
-)
+from tasks.custody.incident.ending import DRY_RUN, NOT_CONTAINED, NOT_RECOVERED, UNVERIFIED, WRITTEN, Ending, ending_of
 from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.visible import visible_rows

@@ -10,6 +10,7 @@ from tasks.custody.evidence.keys import VERDICT
 from tasks.host.process.suspect import SUSPECT
 from tasks.record.content import Findings
 from tasks.record.labels import ENDS
+from tasks.record.tables import titles
 from tasks.rendering.clock import clock, short
 from tasks.rendering.document import Badge, Both, Cell, Code, DocumentTable, Figure, Said, Tone, table
 
@@ -34,13 +35,8 @@ def receipts(findings: Findings) -> DocumentTable | None:
     freeze, stop = findings.freeze, findings.stop
     rows = [*_processes(freeze, stop), *_containers(freeze, stop), *_newcomers(findings.watch)]
     rows.sort(key=lambda row: list(ENDS).index(row[0]) if row[0] else -1)
-    head = (
-        Both("PID / ID", "PID / ID"),
-        Both("終わり方", "end"),
-        Both("凍結 (JST)", "frozen"),
-        Both("シグナル (JST)", "signals"),
-        Both("コマンド", "command"),
-    )
+    times = (("凍結 (JST)", "frozen"), ("シグナル (JST)", "signals"))
+    head = titles(("PID / ID", "PID / ID"), ("終わり方", "end"), *times, ("コマンド", "command"))
     return table(head, [cells for _, cells in rows], f"{VERDICT}: freeze, stop, watch") if rows else None
 
 
@@ -83,12 +79,7 @@ def _newcomers(watch: Watch | None) -> Iterable[Receipt]:
 
 
 def _receipt(  # noqa: PLR0913, PLR0917  a receipt's columns
-    subject: Cell,
-    frozen: Cell,
-    signals: Signals,
-    end: End | None,
-    gone_at: datetime | None,
-    text: tuple[str, str],
+    subject: Cell, frozen: Cell, signals: Signals, end: End | None, gone_at: datetime | None, text: tuple[str, str]
 ) -> Receipt:
     command, reason = text
     sent = tuple(Figure(f"{name} {clock(at)}") for name, at in signals)

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tasks.record.postmortem import postmortem
-from tasks.record.report_data import ReportData
-from tasks.record.sections import failure_remark
+from tasks.record.content import ReportData
+from tasks.record.postmortem import failure_remark, postmortem
 from tasks.rendering.document import Document, Picture
 from tasks.rendering.markdown import markdown
 from tasks.rendering.webpage import html

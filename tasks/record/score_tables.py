@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from tasks.record.report_data import Quote
+from tasks.record.content import Quote
+from tasks.record.tables import titles
 from tasks.rendering.document import Block, Both, Cell, Code, DocumentTable, FactList, Figure, Said, table
 
 _FACTS: Final = 24
@@ -13,7 +14,7 @@ _FILE: Final = Both("ファイル", "file")
 
 def summaries(quotes: Iterable[Quote]) -> list[Block]:
     """Build a table for each of the workload's summaries."""
-    head = (Both("項目", "item"), Both("値", "value"))
+    head = titles(("項目", "item"), ("値", "value"))
     blocks: list[Block] = []
     for quote in quotes:
         facts = [*plain_facts(quote.content)]
@@ -41,12 +42,7 @@ def _search(summary: Mapping[str, Any]) -> Iterable[Block]:
     if step := summary.get("last_step"):
         facts.append((Both("最後の段階", "last resource step"), Said(_join(step))))
     yield FactList(tuple(facts))
-    head = (
-        Both("順位", "rank"),
-        Both("平均スコア", "mean"),
-        Both("標準偏差", "std"),
-        Both("パラメーター", "parameters"),
-    )
+    head = titles(("順位", "rank"), ("平均スコア", "mean"), ("標準偏差", "std"), ("パラメーター", "parameters"))
     rows = list[tuple[Cell, ...]]()
     for row in (row for row in summary.get("best") or () if isinstance(row, dict)):
         figures = (row.get(name) for name in ("rank_test_score", "mean_test_score", "std_test_score"))

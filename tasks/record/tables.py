@@ -14,9 +14,14 @@ from tasks.rendering.document import Badge, Both, Cell, Code, DocumentTable, Fig
 T = TypeVar("T")
 
 
+def titles(*columns: tuple[str, str]) -> tuple[Both, ...]:
+    """Return the head of a table, from titles in Japanese and English."""
+    return tuple(Both(ja, en) for ja, en in columns)
+
+
 def _table(items: Sequence[T], where: str, *columns: tuple[str, str, Callable[[T], Cell]]) -> DocumentTable:
     """Build a row for each item. A column is its title in Japanese and English, and what makes its cells."""
-    head = [Both(ja, en) for ja, en, _ in columns]
+    head = titles(*((ja, en) for ja, en, _ in columns))
     return table(head, [tuple(make(item) for _, _, make in columns) for item in items], where)
 
 

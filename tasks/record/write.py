@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from tasks.collectors import discover
 from tasks.custody.evidence.keys import (
@@ -27,19 +27,18 @@ from tasks.custody.store.objects import Expected, one_object
 from tasks.custody.store.statement import statement
 from tasks.evidence.beside import create_or_beside
 from tasks.evidence.claim import claim
-from tasks.evidence.signing import Signer, envelop, find_signer, sign
+from tasks.evidence.signing import Signer, find_signer, sign
 from tasks.evidence.time_stamp import stamp
 from tasks.incident.joining import take_over_triggers
 from tasks.incident.last_postmortem import written_before
 from tasks.incident.layout import RECORD, is_of_record
 from tasks.incident.paths import IncidentDirectory
 from tasks.record.artifacts import build_artifacts
-from tasks.record.content import RecordContent
+from tasks.record.content import RecordContent, ReportData, ReportPlaces
 from tasks.record.dry_run_plan import PLAN_FILE, as_text, plan
 from tasks.record.excerpts import quotes
 from tasks.record.postmortem import postmortem
 from tasks.record.render import HTML, MARKDOWN, pages
-from tasks.record.report_data import ReportData, ReportPlaces
 from tasks.rendering.document import Document
 from tasks.runtime.artifact import PrefectArtifact
 from tasks.runtime.busy_store import waits_for_store
@@ -51,8 +50,6 @@ from tasks.storage.proof import create_kept, require_kept
 from tasks.system.files.atomic_files import sync_folder, write_whole
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, repr=False)
@@ -134,13 +131,14 @@ def _close(context: RunContext, folder: Path, content: RecordContent) -> None:
     incident, run, store, verdict = context.incident, context.run, context.store, content.verdict
     write, name, origin = context.directory.write, f"{RECORD}/{folder.name}", incident.origin(store.label)
     manifests = {f"{volume_folder(each.volume)}/{MANIFEST}": each.manifest_sha256 for each in content.findings.seals}
-    fields = {"incident": asdict(incident), "run": run.id, "verdict": asdict(verdict), "place": store.label}
+    fields: dict[str, Any] = {"incident": asdict(incident), "run": run.id, "verdict": asdict(verdict)}
+    fields["place"] = store.label
     for half_written in (SEGMENT, STATEMENT):  # of a try that ended before the closing: its lines are in this one
         (folder / half_written).unlink(missing_ok=True)
     write(folder / VERDICT, facts := canonical({**content.facts, **fields}))
     if store.signing_key and not run.dry_run:  # a rehearsal's word proves nothing to anybody
         text = statement(incident.id, origin, run.number, verdict, digest_bytes(facts), manifests)
-        if envelope := envelop(store, f"{name}/{STATEMENT}", text):
+        if envelope := sign(store, f"{name}/{STATEMENT}", digest_bytes(text), lambda key: key.envelop(text)):
             write(folder / STATEMENT, envelope)
     segment = context.log.lines(context.directory.segments_end())
     context.log.sync()  # a log that a power loss cuts behind a segment could not be continued
@@ -163,7 +161,7 @@ def _close(context: RunContext, folder: Path, content: RecordContent) -> None:
         "manifests": manifests,
     }
     closing = canonical(fields)
-    if signature := sign(store, f"{name}/{CLOSING}", closing, digest_bytes(closing)):
+    if signature := sign(store, f"{name}/{CLOSING}", digest_bytes(closing), lambda key: key.sign(closing)):
         write(folder / f"{CLOSING}.sig", signature)
     write(folder / CLOSING, closing)
 
@@ -213,27 +211,27 @@ def _send(context: RunContext) -> None:
     Raises TransientStoreError if it has not kept an object, Conflict if the id is another's. Other content at
     the key of an earlier record's file is answered beside it, as the verdict says; at one of this by the next run.
     """
-    claim_object, files = claim(context.store, context.incident, context.state), list(_to_send(context))
+    incident, records = context.incident.id, context.directory.path / RECORD
+    claim_object = claim(context.store, context.incident, context.state)
+    files = [each for each in _list_objects(records, incident) if each[0] not in context.proven_records]
     closings = [each for each in files if each[1].name == CLOSING]
     for some in ([each for each in files if each not in closings], closings):
         objects = list[Expected]()
         for key, path in some:
             item = one_object(key, path.stat().st_size, digest(path))
-            stored = create_or_beside(context.store, context.incident.id, item, path)
+            stored = create_or_beside(context.store, incident, item, path)
             is_own = is_of_record(path, context.run.number)
             objects.append(item if is_own else one_object(stored, item.size, item.sha256))
         require_kept(context.store.evidence, objects)
     require_kept(context.store.evidence, [claim_object])
 
 
-def _to_send(context: RunContext) -> Iterator[tuple[str, Path]]:
-    """Yield key and file of each object of the records on disk that this run has not proven yet."""
-    incident = context.incident.id
-    for folder in sorted(path for path in (context.directory.path / RECORD).iterdir() if path.name != POSTMORTEM):
-        objects = [(record_key(incident, int(folder.name), path.name), path) for path in _whole(folder)]
+def _list_objects(records: Path, incident: str) -> Iterator[tuple[str, Path]]:
+    """Yield key and file of each object of the records on disk."""
+    for folder in sorted(path for path in records.iterdir() if path.name != POSTMORTEM):
+        yield from ((record_key(incident, int(folder.name), path.name), path) for path in _whole(folder))
         if (folder / CLOSING).exists():
-            objects += [(postmortem_key(incident, path.name), path) for path in _finished_pages(folder)]
-        yield from (each for each in objects if each[0] not in context.proven_records)
+            yield from ((postmortem_key(incident, path.name), path) for path in _finished_pages(folder))
 
 
 def _request_time_stamp(store: StoreAccess, directory: IncidentDirectory, incident: str, folder: Path) -> str:

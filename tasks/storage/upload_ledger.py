@@ -9,6 +9,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -36,17 +37,11 @@ class Entry:
 def entries(lines: Iterable[bytes]) -> Iterator[Entry]:
     """Yield the readable entries. A file cut off anywhere yields its complete lines."""
     for line in lines:
-        if line.endswith(b"\n") and (entry := _entry(line)):
-            yield entry
-
-
-def _entry(line: bytes) -> Entry | None:
-    try:
-        found = json.loads(line)
-        fields = found["place"], found["key"], found["sha256"]
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return None
-    return Entry(*fields) if all(isinstance(each, str) for each in fields) else None
+        with suppress(ValueError, LookupError, TypeError, RecursionError):
+            fields = json.loads(line)
+            found = Entry(place=fields["place"], key=fields["key"], sha256=fields["sha256"])
+            if line.endswith(b"\n") and all(isinstance(each, str) for each in vars(found).values()):
+                yield found
 
 
 class Ledger:

@@ -11,7 +11,6 @@ from typing import Final
 
 from blocks.port import ignore_progress
 from tasks.custody.errors import Conflict, Denied, PermanentStoreError, StoreError, TransientStoreError
-from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.store.manifest import require_intact
 from tasks.custody.store.objects import Expected, once
 from tasks.evidence.beside import create_or_beside, displace
@@ -159,9 +158,11 @@ class Delivery:
             with reading(self.context.directory, self.volume, file) as path:
                 self._create(item, path, tell)
         except (OSError, StoreError) as error:
-            if not isinstance(error, TransientStoreError | Denied):
-                self._require_as_sealed(file)
-            if not file.in_place or as_sealed(self.context.directory.root, file):
+            directory = self.context.directory
+            if not (file.in_place or isinstance(error, TransientStoreError | Denied)):
+                # a fresh seal is checked by this alone: Tampered if the copy is the reason that it was not accepted
+                require_intact([file], directory.evidence_dir(self.volume), partial(directory.locate, self.volume))
+            if not file.in_place or as_sealed(directory.root, file):
                 raise
             self.context.log.write("lost", item.stored_name, reason=str(error), sealed=item.sha256)
             there = self.context.store.evidence.head(item.key)  # an earlier run may have sent it while it was whole
@@ -169,12 +170,6 @@ class Delivery:
                 there.says(item.sha256, item.parts) or read_back(self.context.store.evidence, item.key, item.size)
             )
         return self._finish(item, "there" if item.parts else "sent", item.size - sum(parts))
-
-    def _require_as_sealed(self, file: StoredFile) -> None:
-        """Raise Tampered if a copy is the reason that it was not accepted: a fresh seal is checked by this alone."""
-        directory = self.context.directory
-        if not file.in_place:
-            require_intact([file], directory.evidence_dir(self.volume), partial(directory.locate, self.volume))
 
     def _finish(self, item: Expected, way: str, size: int | None = None) -> bool:
         if item.key not in self.displaced:

@@ -22,8 +22,7 @@ from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.models.inspection import Inspection, ModelFinding, Soundness
 from tasks.custody.store.latest import Promotion
-from tasks.record.content import Findings
-from tasks.record.report_data import Quote, Quotes, ReportData, ReportPlaces
+from tasks.record.content import Findings, Quote, Quotes, ReportData, ReportPlaces
 
 NOW = datetime(2026, 1, 2, 15, 4, 5, 678_000, tzinfo=UTC)
 WHO = Identity(7, 70)

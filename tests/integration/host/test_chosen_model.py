@@ -26,7 +26,7 @@ from tasks.evidence.seal import check_seal, seal, volumes_to_seal
 from tasks.host.process.table import start_of
 from tasks.models.inspect import judge_models
 from tasks.recovery.api_client import NotRecovered
-from tasks.recovery.choice import choose
+from tasks.recovery.choice import choose, with_former
 from tasks.recovery.opened import watch_opens
 from tasks.recovery.process_api import ProcessApi
 from tasks.recovery.rehearsal import served_before
@@ -52,8 +52,9 @@ class Case:
     def choose(self, model: str = "", *, verdict: Verdict = VERIFIED, **block: Any) -> SealedModels:
         """Choose, with the block as these fields change it."""
         self.context.workload = self.block.model_copy(update=block)
-        models = SealedModels.read(self.context, self.seals)
-        return choose(self.context, self.seals, models, ProcessApi(self.context).folder, model, verdict)
+        models = SealedModels.read(self.context.directory, self.context.workload, self.seals)
+        models = with_former(self.context, self.seals, models)
+        return choose(self.context, models, ProcessApi(self.context).folder, model, verdict)
 
     def chosen(self, model: str = "", **block: Any) -> tuple[str, bool]:
         """What is chosen, and whether a person has named it."""

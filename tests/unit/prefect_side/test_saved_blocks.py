@@ -135,3 +135,8 @@ def test_a_block_of_an_unknown_name_is_refused_and_one_that_is_saved_is_loaded(m
 
 def missing(name: str) -> None:
     raise ValueError(f"Unable to find block document named {name} for block type workload")
+
+
+def test_no_text_of_a_saved_store_shows_what_its_fields_hold() -> None:
+    saved = SavedStore("house", {"bucket": "evidence", "signing": {"private_key": "a secret"}})
+    assert repr(saved) == str(saved) == "SavedStore(name='house')"

@@ -16,8 +16,8 @@ from tasks.custody.incident.ending import OF_WORD, ending_of
 from tasks.custody.incident.verdict import Verdict, Word, judge_thaw
 from tasks.custody.models.inspection import Inspection
 from tasks.custody.store.retention import Retention
+from tasks.record.content import Quote, Quotes
 from tasks.record.postmortem import postmortem
-from tasks.record.report_data import Quote, Quotes
 from tasks.rendering.clock import both_times
 from tasks.rendering.markdown import markdown
 from tests.support.report_factory import NOW, WHO, at, entry, story

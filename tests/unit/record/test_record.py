@@ -28,9 +28,9 @@ from tasks.incident.current import note_opened
 from tasks.incident.layout import INCIDENT
 from tasks.record.content import RecordContent
 from tasks.record.last_record import build_recovery_content, last_record
+from tasks.record.postmortem import PICTURE
 from tasks.record.publish import final_state, recovered_state
 from tasks.record.render import HTML, MARKDOWN
-from tasks.record.sections import PICTURE
 from tasks.record.write import Record, record
 from tasks.runtime.context import RunContext
 from tasks.runtime.progress import artifact_key
