@@ -36,6 +36,7 @@ from tasks.host.process.table import boot_id
 from tasks.incident.current import read_incident
 from tasks.incident.run_lock import take_ownership
 from tasks.latest.promote import promote
+from tasks.prefect_side.saved_blocks import SavedStore
 from tasks.runtime.context import RunContext, RunInfo, open_context
 from tasks.runtime.progress import Progress
 from tasks.storage.offload import claim_store, offload
@@ -107,7 +108,7 @@ def opened(job: Job) -> Iterator[RunContext]:
         aws_secret_access_key=SecretStr(os.environ["AWS_SECRET_ACCESS_KEY"]),
     )
     about = Incident(job.incident, "bench", socket.gethostname(), boot_id(), now, now, "a bench", "nobody")
-    context = open_context(about, workload, RunInfo("bench"), "bench", {}, ownership)
+    context = open_context(about, workload, RunInfo("bench"), SavedStore("bench", {}), ownership)
     context.store.evidence = EvidenceStore(
         bucket=job.bucket, prefix="ours", endpoint=job.endpoint, region="us-east-1", credentials=keys
     ).open()
@@ -142,7 +143,7 @@ def _one_prefix(context: RunContext, manifest: Manifest | None, wanted: Sequence
 
 
 def _proven(context: RunContext, wanted: Sequence[Expected]) -> None:
-    receipts = list(side_by_side(partial(prove, context), wanted, QUESTIONS))
+    receipts = list(side_by_side(partial(prove, context.store, context.incident), wanted, QUESTIONS))
     _require(all(each.proven for each in receipts), "every object")
 
 
@@ -152,7 +153,7 @@ def _require(holds: bool, what: str) -> None:  # noqa: FBT001
 
 
 def _acts(context: RunContext) -> dict[str, Callable[[], Any]]:
-    copied, seals = list[Evidence](), list(read_seals(context))
+    copied, seals = list[Evidence](), list(read_seals(context.directory, context.run.volume))
     manifest = read_manifest(context.directory, 1) if seals else None
     wanted = evidence_objects(manifest) if manifest else []
     return {

@@ -32,11 +32,12 @@ from tasks.evidence.seal import check_seal, read_seals, seal, volumes_to_seal
 from tasks.incident.current import read_incident
 from tasks.incident.run_lock import take_ownership
 from tasks.latest.promote import promote
+from tasks.prefect_side.saved_blocks import SavedStore
+from tasks.record.content import ReportData
 from tasks.record.findings import content_of, verdict_of
 from tasks.record.last_record import build_postmortem_content, last_record
 from tasks.record.postmortem import postmortem
 from tasks.record.render import MARKDOWN, Pages
-from tasks.record.report_data import ReportData
 from tasks.record.write import record
 from tasks.runtime.context import RunContext, RunInfo, open_context
 from tasks.storage.offload import claim_store, offload
@@ -127,7 +128,8 @@ def _context(root: Path, store: Store, about: Incident, run: Run, number: int) -
     block.evidence.mkdir(exist_ok=True)
     ownership = take_ownership(block.evidence)
     assert ownership is not None  # noqa: S101  it is in a folder of our own
-    context = open_context(about, block, RunInfo(f"run-{number}"), "store", {"folder": block.evidence}, ownership)
+    saved = SavedStore("store", {"folder": block.evidence})
+    context = open_context(about, block, RunInfo(f"run-{number}"), saved, ownership)
     context.incident = read_incident(context.directory.path) or about
     context.store.evidence = store
     context.store.block = EvidenceStore(folder=root, signing=run.key, timestamp_url=TSA_URL if run.stamped else "")
@@ -148,7 +150,10 @@ def _evacuated(context: RunContext, run: Run) -> None:
     if run.denied:
         evidence.append(replace(evidence[0], collector="models", outcome=Outcome.DENIED, reason=run.denied, files=()))
     claim_store.fn(context)
-    seals = [_made(seal.fn(context, each, evidence)) for each in volumes_to_seal(context, evidence)]
+    seals = [
+        _made(seal.fn(context, each, evidence))
+        for each in volumes_to_seal(context.directory, context.run.volume, evidence)
+    ]
     intact = _made(check_seal.fn(context, seals))
     proven = _made(verify.fn(context, seals, _made(offload.fn(context, seals, intact))))
     stored = {"evidence": tuple(evidence), "seals": tuple(seals), "proven": proven}
@@ -161,7 +166,11 @@ def _evacuated(context: RunContext, run: Run) -> None:
 def _written(context: RunContext, run: Run) -> None:
     """Put on record what people have written."""
     content = build_postmortem_content(
-        context, last_record(context.directory.path), read_seals(context), "ana", {"cause": run.text}
+        context,
+        last_record(context.directory.path),
+        read_seals(context.directory, context.run.volume),
+        "ana",
+        {"cause": run.text},
     )
     _made(record.fn(context, content))
 

@@ -51,9 +51,20 @@ def answer(  # noqa: PLR0913, PLR0917  each is a field of the form that a person
         reason: Why, in a sentence; it goes on record. 理由。
         policy: How what is to be ended is stopped, as of an evacuation. 停止の方針。
     """
-    form = GivenAnswer(pid, decision, by)
-    opened = open_incident(Request(workload, store, reason, None, incident_id, False, policy, *this_run(), answer=form))
-    return run_steps(opened, _carry_on)
+    run, created = this_run()
+    request = Request(
+        workload=workload,
+        store=store,
+        reason=reason,
+        detected_at=None,
+        incident_id=incident_id,
+        dry_run=False,
+        policy=policy,
+        run=run,
+        created=created,
+        answer=GivenAnswer(pid, decision, by),
+    )
+    return run_steps(open_incident(request), _carry_on)
 
 
 def _carry_on(steps: StepRunner) -> State[Any]:

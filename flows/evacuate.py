@@ -34,7 +34,7 @@ from tasks.models.inspect import judge_models
 from tasks.people.announce import announce_containment
 from tasks.prefect_side.clock import find_server_time
 from tasks.preflight.open_incident import Request, open_incident
-from tasks.record.findings import content_of, every_collector, findings_of, note_end, verdict_of, with_late_changes
+from tasks.record.findings import content_of, every_collector, findings_of, last_findings, note_end, verdict_of
 from tasks.record.publish import final_state, publish
 from tasks.record.write import record
 from tasks.recovery.recover import prove_contained_again
@@ -106,10 +106,17 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
     heard, ordered = Alarm.of(alarm), given_order(order)
     if ordered and (now := find_server_time()) and ordered.is_expired(now):
         return make_state(EXPIRED, expired_message(ordered))
-    parameters = (workload, store, reason, detected_at, incident_id, dry_run, policy)
+    run, created = this_run()
     request = Request(
-        *parameters,
-        *this_run(),
+        workload=workload,
+        store=store,
+        reason=reason,
+        detected_at=detected_at,
+        incident_id=incident_id,
+        dry_run=dry_run,
+        policy=policy,
+        run=run,
+        created=created,
         alarm=heard,
         suspects=suspects,
         unknown=unknown,
@@ -143,7 +150,7 @@ def carry_out(  # noqa: PLR0913  what the flow asks for
     frozen = freeze.submit(wait_for=[allow_failure(cordoned)])
     budget = FreezeBudget.of(result_of(frozen, Freeze))
     claimed = claim_store.submit(wait_for=[allow_failure(frozen)])
-    labels = FleetLabels(context)
+    labels = FleetLabels(context.run)
     labels.when_done(frozen, FROZEN_LABEL)
 
     # §0 environment, §4 look while it is frozen; ask a person where an alarm's run or a fleet's has to; then §3 stop
@@ -162,7 +169,7 @@ def carry_out(  # noqa: PLR0913  what the flow asks for
     rest = collect.submit(FOLDERS, wait_for=[allow_failure(collected)])
     evidence = every_collector(steps)
     judged = judge_models.submit(evidence, wait_for=[allow_failure([*collected, rest])])
-    volumes = volumes_to_seal(context, evidence)
+    volumes = volumes_to_seal(context.directory, context.run.volume, evidence)
     seals = [seal.submit(volume, evidence, wait_for=[allow_failure(judged)]) for volume in volumes]
     intact = check_seal.submit(seals)
 
@@ -188,7 +195,7 @@ def carry_out(  # noqa: PLR0913  what the flow asks for
         ends.append(rehearse_recovery.submit(seals))
 
     # §8 record
-    found = with_late_changes(context, findings_of(steps, evidence))
+    found = last_findings(steps, evidence)
     note_end(steps, found)
     content = content_of(context, found)
     recorded = publish(record.submit(content, wait_for=after(*ends)))

@@ -70,5 +70,5 @@ def postmortem(  # noqa: PLR0913, PLR0917  each is a field of the form that a pe
 
 def _write(context: RunContext, by: str, contents: dict[str, str]) -> State[Any]:
     last = last_record(context.directory.path)
-    content = build_postmortem_content(context, last, read_seals(context), by, contents)
+    content = build_postmortem_content(context, last, read_seals(context.directory, context.run.volume), by, contents)
     return written_state(context, publish(record.submit(content)), content, last.number)

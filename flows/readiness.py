@@ -42,6 +42,6 @@ def readiness(
     if canary:
         return Completed(message=answer())
     block: Workload = load_block(Workload, workload)
-    found = examine(CheckTarget(workload, block, store, require_store(store), allowed_signers))
+    found = examine(CheckTarget(workload, block, store, require_store(store).fields, allowed_signers))
     tell(workload, this_run()[0], found)
     return make_state(found.ending, found.message)

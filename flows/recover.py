@@ -64,7 +64,7 @@ def recover(  # noqa: PLR0913, PLR0917  each is a field of the form that a perso
 
 
 def _recover(context: RunContext, despite: str, model: str, start_as: StartAs | None) -> State[Any]:
-    last, seals = last_record(context.directory.path), read_seals(context)
+    last, seals = last_record(context.directory.path), read_seals(context.directory, context.run.volume)
 
     # §4: does the seal hold? §7: recover
     intact = check_seal.submit(seals)
@@ -76,5 +76,7 @@ def _recover(context: RunContext, despite: str, model: str, start_as: StartAs | 
 
     # §8: record
     note_cancelled(context, again if isinstance(again, Containment) else None, describe_recovery(recovery))
-    content = build_recovery_content(context, last, seals, recovery=recovery, containment=again, despite=despite)
+    content = build_recovery_content(
+        context.incident, last, seals, recovery=recovery, containment=again, despite=despite
+    )
     return recovered_state(context, publish(record.submit(content, wait_for=after(recovered, *checked))), recovery)

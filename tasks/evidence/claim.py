@@ -10,41 +10,38 @@ from tasks.custody.errors import Conflict
 from tasks.custody.incident.incident import Incident
 from tasks.custody.store.objects import Expected, claim_bytes, claim_object, one_object
 from tasks.evidence.beside import create_or_beside
-from tasks.runtime.context import RunContext
+from tasks.runtime.state import IncidentState
+from tasks.runtime.store_access import StoreAccess
 
 _LIMIT: Final = 1 << 16
 
 
-def claim(context: RunContext) -> Expected:
+def claim(access: StoreAccess, incident: Incident, state: IncidentState) -> Expected:
     """Create the incident's first object, its claim: host, boot, workload and time. Does nothing if it is ours already.
 
     Raises Conflict if another host or workload has claimed this id; the incident is then left open on this host alone.
     What lies there and is no such claim is answered by a claim beside it. Returns the object that was created.
     """
-    store, incident = context.store.evidence, context.incident
-    content = claim_bytes(incident, store.place)
-    item = claim_object(incident, store.place)
+    store = access.evidence
+    content, item = claim_bytes(incident, store.place), claim_object(incident, store.place)
     try:
         store.create(item.key, content, item.sha256)
     except Conflict as conflict:
         if owner := _other_owner(store.read(item.key, _LIMIT), incident):
-            refused = _build_conflict(incident, owner, store.place)
-            context.state.claimed.write(str(refused))
+            host, workload = owner
+            suffix = incident.workload if host == incident.host else incident.host.partition(".")[0]
+            refused = Conflict(
+                f"{incident.id} at {store.place} to be of {incident.workload} on {incident.host}",
+                f"the claim of {workload} on {host}",
+                "Nothing of it is sent; the run goes on, on this host alone. "
+                "同じ ID を別のホストが使用中のため送信しない。",
+                f'Set incident_suffix = "{suffix.lower()}" in the workload block and run it again without an id: this '
+                "look goes along. incident_suffix を設定し、ID なしで再実行する。",
+            )
+            state.claimed.write(str(refused))
             raise refused from conflict
-        return one_object(create_or_beside(context, item, content), item.size, item.sha256)
+        return one_object(create_or_beside(access, incident.id, item, content), item.size, item.sha256)
     return item
-
-
-def _build_conflict(incident: Incident, owner: tuple[str, str], place: str) -> Conflict:
-    host, workload = owner
-    suffix = incident.workload if host == incident.host else incident.host.partition(".")[0]
-    return Conflict(
-        f"{incident.id} at {place} to be of {incident.workload} on {incident.host}",
-        f"the claim of {workload} on {host}",
-        "Nothing of it is sent; the run goes on, on this host alone. 同じ ID を別のホストが使用中のため送信しない。",
-        f'Set incident_suffix = "{suffix.lower()}" in the workload block and run it again without an id: this look '
-        "goes along. incident_suffix を設定し、ID なしで再実行する。",
-    )
 
 
 def _other_owner(data: bytes, incident: Incident) -> tuple[str, str] | None:

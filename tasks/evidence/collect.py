@@ -3,10 +3,10 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from prefect.client.schemas.objects import State
@@ -32,7 +32,7 @@ from tasks.runtime.frozen import frozen_containers, frozen_key, load_frozen, une
 from tasks.runtime.retry import may_pass
 from tasks.runtime.step import step
 from tasks.system.files.atomic_files import write_whole
-from tasks.system.files.disk_reserve import MIB
+from tasks.system.files.disk_reserve import MIB, with_reserve
 from tasks.system.files.durable_files import flush
 
 _MARGIN: Final = 4
@@ -43,16 +43,16 @@ def _key(_: Any, parameters: Mapping[str, Any]) -> str:
 
     A look belongs to its boot, in which nothing may have been frozen yet.
     """
-    context, collector = parameters["context"], parameters["collector"]
-    what = discover()[collector]
-    living = "" if what.early else unended_key(context)
-    living = ",".join(earlier_boots(context.state.home)) if what.while_frozen else living
-    patterns = [_globs(context.workload).get(source.field) for source in what.sources if isinstance(source, Files)]
-    containers = f":{context.workload.containers}:{_globs(context.workload)}" if what.of_containers else ""
-    sensitive = context.workload.sensitive if patterns or containers else ""
-    lost = f":{sources}" if (sources := _lost_files(context, what)) else ""
-    chosen = _other_settings(context.workload, what)
-    return f"{collector}:{frozen_key(context)}:{living}:{patterns}{containers}:{sensitive}{lost}{chosen}"
+    context, what = parameters["context"], discover()[parameters["collector"]]
+    block, state = context.workload, context.state
+    living = "" if what.early else unended_key(state)
+    living = ",".join(earlier_boots(state.home)) if what.while_frozen else living
+    patterns = [_globs(block).get(source.field) for source in what.sources if isinstance(source, Files)]
+    containers = f":{block.containers}:{_globs(block)}" if what.of_containers else ""
+    sensitive = block.sensitive if patterns or containers else ""
+    lost = f":{sources}" if (sources := _lost_files(_globs(block), state.lost_in_place.read(), what)) else ""
+    chosen = _other_settings(block, what)
+    return f"{what.name}:{frozen_key(state)}:{living}:{patterns}{containers}:{sensitive}{lost}{chosen}"
 
 
 def _other_settings(block: Workload, what: Collector) -> str:
@@ -72,11 +72,10 @@ def _other_settings(block: Workload, what: Collector) -> str:
     return "".join(f":{name}={value}" for name, value in differs.items() if value)
 
 
-def _lost_files(context: RunContext, what: Collector) -> list[str]:
-    """Return this collector's files that were hashed in place and could not be sent: they may have space now."""
+def _lost_files(globs: Mapping[str, list[str]], names: Iterable[str], what: Collector) -> list[str]:
+    """Return those of files that were hashed in place and could not be sent that are this collector's: to try again."""
     sources = [source for source in what.sources if isinstance(source, Files)]
-    globs = _globs(context.workload)
-    paths = {name: os.fsdecode(unquote(name)) for name in context.state.lost_in_place.read()}
+    paths = {name: os.fsdecode(unquote(name)) for name in names}
     if what.name == CODE:
         return [name for name, path in paths.items() if not any(matches_any(path, each) for each in globs.values())]
     patterns = [each for source in sources for each in source.patterns or globs[source.field]]
@@ -117,39 +116,54 @@ def collect(context: RunContext, collector: str, budget: FreezeBudget | None = N
 
     `budget` is the time that collectors of frozen processes share.
     """
-    what, began = discover()[collector], datetime.now(UTC)
-    if collector == "tree" and not context.run.dry_run and (starts := read_starts(load_frozen(context.state))):
+    what, began, block, state = discover()[collector], datetime.now(UTC), context.workload, context.state
+    directory, volume = context.directory, context.run.volume
+    if collector == "tree" and not context.run.dry_run and (starts := read_starts(load_frozen(state))):
         with suppress(OSError):  # a disk that takes nothing
-            write_whole(context.directory.path / STARTS, json.dumps(starts).encode(), 0o600)
-    with staging(context.directory, collector) as at:
-        lines, losses = _attempt(context, what, at, budget)
-        evidence = _evidence(context, what, began, lines, losses)
-        files = (keep(context.directory, evidence.volume, at, file) for file in evidence.files)
-        evidence = replace(evidence, files=tuple(files))
+            write_whole(directory.path / STARTS, json.dumps(starts).encode(), 0o600)
+    with staging(directory, collector) as at:
+        lines, lost = _attempt(context, what, at, budget)
+        ended, taken = datetime.now(UTC), [_file(line["file"]) for line in lines if "file" in line]
+        files = tuple(with_reserve(directory.reserve, 1, partial(keep, directory, volume, at, each)) for each in taken)
         if not what.while_frozen:  # that result is cached, and after a power loss believed
-            flush([context.directory.locate(evidence.volume, each) for each in evidence.files if not each.in_place])
+            flush([directory.locate(volume, each) for each in files if not each.in_place])
+    named = (line["loss"] for line in lines if "loss" in line)
+    losses = (*(Loss(**fields | {"outcome": Outcome(fields["outcome"])}) for fields in named), *lost)
+    evidence = Evidence(
+        collector=collector,
+        needed=is_needed(block, what),
+        may_be_missing=collector in {*block.may_be_missing, FOLDERS},
+        outcome=sum_up(files, losses),
+        reason="; ".join(f"{loss.source}: {loss.reason}" for loss in losses[:3]),
+        started_at=began,
+        ended_at=ended,
+        volume=volume,
+        files=files,
+        losses=losses,
+        searches=tuple(_search(line["search"]) for line in lines if "search" in line),
+    )
     for line in lines:
         if "room" in line:
-            context.log.write("room", collector, **line["room"], elsewhere=_elsewhere(evidence.files))
-    got = {"files": len(evidence.files), "bytes": evidence.size, "losses": len(evidence.losses)}
-    context.log.write("acquired", collector, result=evidence.outcome, **got, digest=digest_of(evidence.files))
-    if what.of_containers and evidence.files:
-        _note_found(context, evidence.files)
+            without = Counter(file.where for file in files if file.where)  # had no space in the evidence folder
+            context.log.write("room", collector, **line["room"], elsewhere=dict(without))
+    got = {"files": len(files), "bytes": evidence.size, "losses": len(losses)}
+    context.log.write("acquired", collector, result=evidence.outcome, **got, digest=digest_of(files))
+    if what.of_containers and files:  # the root may then have none of these kinds
+        inside = [unquote(file.source).decode(errors="surrogateescape") for file in files if file.source]
+        kinds = {kind for kind, globs in _globs(block).items() if any(ends_with(path, globs) for path in inside)}
+        state.container_files.write(sorted(kinds | set(state.container_files.read())))
     return evidence
-
-
-def _elsewhere(files: Sequence[StoredFile]) -> dict[str, int]:
-    """Count the files that had no space in the evidence folder, by where they lie."""
-    return dict(Counter(file.where for file in files if file.where))
 
 
 def _attempt(
     context: RunContext, what: Collector, at: Staging, budget: FreezeBudget | None
 ) -> tuple[list[Any], list[Loss]]:
-    block = context.workload
+    block, state = context.workload, context.state
     if (what.of_containers and not block.containers) or (what.of_units and not block.units):
         return [], []
-    lost, anything_left = lost_look(context, what)
+    lost, anything_left = list[Loss](), True
+    if not context.run.dry_run:  # a rehearsal freezes nothing
+        lost, anything_left = lost_look(what, state, context.log, context.adapters.host)
     if not anything_left:
         return [], lost
     hurried = budget if what.while_frozen and not what.unhurried else None
@@ -157,43 +171,23 @@ def _attempt(
     if hurried and not seconds:
         reason = f"not begun: the {hurried.seconds:g} s for looking at the frozen processes were used up"
         return [], [*lost, Loss(what.name, Outcome.TIMED_OUT, reason)]
-    lines, trouble = attempt(what, _target(context, what, seconds, at), at.folder, cancelled=context.cancelled)
-    return lines, [*lost, *([trouble] if trouble else [])]
-
-
-def _note_found(context: RunContext, files: Sequence[StoredFile]) -> None:
-    """Log which kinds of the workload's files its containers have: the root may then have none."""
-    inside = [unquote(file.source).decode(errors="surrogateescape") for file in files if file.source]
-    kinds = {kind for kind, globs in _globs(context.workload).items() if any(ends_with(path, globs) for path in inside)}
-    context.state.container_files.write(sorted(kinds | set(context.state.container_files.read())))
-
-
-def is_needed(workload: Workload, what: Collector) -> bool:
-    """Return whether a loss of this collector counts: by the block, by the collector, or if containers are named."""
-    chosen = workload.needed
-    itself = what.needed if chosen is None else what.name in chosen
-    return itself or (what.of_containers and bool(workload.containers))
-
-
-def _target(context: RunContext, what: Collector, seconds: float, at: Staging) -> Target:
-    block = context.workload
-    return Target(
+    target = Target(
         incident=context.incident.id,
         root=str(block.root),
         interpreter=interpreter_of(block.root, block.interpreter),
         owner=block.root.stat().st_uid,
-        globs=_globs(context.workload),
-        frozen=[(identity.pid, identity.start) for identity in sorted(load_frozen(context.state))],
+        globs=_globs(block),
+        frozen=[(identity.pid, identity.start) for identity in sorted(load_frozen(state))],
         seconds=seconds,
         limit=what.limit,
-        containers=tuple((identity.id, each.name) for identity, each in frozen_containers(context.state).items()),
+        containers=tuple((identity.id, each.name) for identity, each in frozen_containers(state).items()),
         container_selectors=tuple(block.containers),
         docker_host=block.docker_host,
-        elsewhere=tuple(context.state.container_files.read()),
+        elsewhere=tuple(state.container_files.read()),
         sensitive=block.sensitive,
         fallback=str(at.fallback or ""),
         reserve=str(context.directory.reserve),
-        margin=context.workload.reserve_mb * MIB // _MARGIN,
+        margin=block.reserve_mb * MIB // _MARGIN,
         copies=not context.directory.volatile,
         units=tuple(block.units),
         apart=tuple(str(place.resolve()) for place in (block.evidence, block.fallback_dir) if place),
@@ -202,27 +196,15 @@ def _target(context: RunContext, what: Collector, seconds: float, at: Staging) -
         patterns=tuple(block.patterns),
         required_folders=tuple(required_folders(block)),
     )
+    lines, trouble = attempt(what, target, at.folder, cancelled=context.cancelled)
+    return lines, [*lost, *([trouble] if trouble else [])]
 
 
-def _evidence(
-    context: RunContext, what: Collector, began: datetime, lines: Sequence[Any], whole: Sequence[Loss]
-) -> Evidence:
-    files = tuple(_file(line["file"]) for line in lines if "file" in line)
-    losses = [Loss(**line["loss"] | {"outcome": Outcome(line["loss"]["outcome"])}) for line in lines if "loss" in line]
-    losses += whole
-    return Evidence(
-        collector=what.name,
-        needed=is_needed(context.workload, what),
-        may_be_missing=what.name in {*context.workload.may_be_missing, FOLDERS},
-        outcome=sum_up(files, losses),
-        reason="; ".join(f"{loss.source}: {loss.reason}" for loss in losses[:3]),
-        started_at=began,
-        ended_at=datetime.now(UTC),
-        volume=context.run.volume,
-        files=files,
-        losses=tuple(losses),
-        searches=tuple(_search(line["search"]) for line in lines if "search" in line),
-    )
+def is_needed(workload: Workload, what: Collector) -> bool:
+    """Return whether a loss of this collector counts: by the block, by the collector, or if containers are named."""
+    chosen = workload.needed
+    itself = what.needed if chosen is None else what.name in chosen
+    return itself or (what.of_containers and bool(workload.containers))
 
 
 def _file(fields: dict[str, Any]) -> StoredFile:

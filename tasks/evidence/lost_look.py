@@ -9,30 +9,31 @@ from typing import Any, Final
 from tasks.acquisition.collector import Collector
 from tasks.custody.containment.receipt import Frozen
 from tasks.custody.evidence.acquisition import Loss, Outcome
+from tasks.custody.incident.log import CustodyLog
 from tasks.custody.incident.steps import step_of
-from tasks.host.host import lives
+from tasks.host.host import Host, lives
 from tasks.incident.layout import earlier_boots
-from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import frozen_containers, load_frozen
+from tasks.runtime.state import IncidentState
 
 _FREEZES: Final = frozenset({"frozen", "container paused"})
 EARLIER_LOOK: Final = "an earlier run's look"
 """Source of a loss that no repetition mends."""
 
 
-def lost_look(context: RunContext, what: Collector) -> tuple[list[Loss], bool]:
+def lost_look(what: Collector, state: IncidentState, log: CustodyLog, host: Host) -> tuple[list[Loss], bool]:
     """Return what the incident froze before this run and ended unseen, and whether anything is left to look at.
 
-    Of what this run has frozen itself nothing counts as lost. A rehearsal freezes nothing.
+    Of what this run has frozen itself nothing counts as lost.
     """
-    if not what.while_frozen or not context.log.began or context.run.dry_run:
+    if not what.while_frozen or not log.began:
         return [], True
-    entries = context.log.entries()
-    standing = frozen_in(entries[context.log.began :])
-    standing |= {str(identity.pid) for identity in load_frozen(context.state) if lives(context.adapters.host, identity)}
+    entries = log.entries()
+    standing = frozen_in(entries[log.began :])
+    standing |= {str(identity.pid) for identity in load_frozen(state) if lives(host, identity)}
     if what.of_containers:  # takes what a stopped container still has, and names what it has not
-        standing |= {identity.id for identity in frozen_containers(context.state)}
-    earlier, here = _find_frozen(context, what)
+        standing |= {identity.id for identity in frozen_containers(state)}
+    earlier, here = _find_frozen(state, what)
     frozen = earlier | here
     if not (lost := (earlier | (here - standing)) - looked_at(entries, what.name)):
         return [], True
@@ -41,13 +42,12 @@ def lost_look(context: RunContext, what: Collector) -> tuple[list[Loss], bool]:
     return [Loss(EARLIER_LOOK, Outcome.FAILED, reason)], bool(standing)
 
 
-def _find_frozen(context: RunContext, what: Collector) -> tuple[frozenset[str], frozenset[str]]:
+def _find_frozen(state: IncidentState, what: Collector) -> tuple[frozenset[str], frozenset[str]]:
     """Return the pids frozen in earlier boots (all ended; the pids may be reused), and what may still stand.
 
     That are containers of every boot, and pids of this one; for what looks at containers those alone. What had ended
     before its signal was never frozen.
     """
-    state = context.state
     containers = (each for some in state.frozen_containers.of_boots() for each in some)
     paused = frozenset(each.identity.id for each in containers if each.paused_at or each.denied)
     if what.of_containers:

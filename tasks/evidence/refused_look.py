@@ -7,17 +7,18 @@ from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 
+from blocks.workload import Workload
 from tasks.custody.evidence.keys import CONTAINERS, UNITS
+from tasks.custody.incident.log import CustodyLog
 from tasks.incident.directory import homes
 from tasks.incident.layout import CLAIMED, CUSTODY_LOG, INCIDENT, RECORD, STARTS
-from tasks.runtime.context import RunContext
 from tasks.system.files.atomic_files import write_once
 
 
-def bring_refused(context: RunContext, folder: Path) -> None:
-    """Put what the refused incidents just before this one have made, not copied, into its folder; tell what stays."""
-    every = [] if context.run.dry_run else homes(context.workload)
-    real = (home for home in every if home.name < context.incident.id and (home / INCIDENT).exists())
+def bring_refused(workload: Workload, home_now: Path, incident: str, log: CustodyLog, folder: Path) -> Iterator[str]:
+    """Put what the refused incidents just before this one have made, not copied, into its folder; yield what stays."""
+    every = homes(workload)
+    real = (home for home in every if home.name < incident and (home / INCIDENT).exists())
     before = sorted(real, key=lambda home: home.name, reverse=True)
     for home in takewhile(lambda each: (each / CLAIMED).exists(), before):
         name = f"attempt-{home.name}"
@@ -26,10 +27,10 @@ def bring_refused(context: RunContext, folder: Path) -> None:
             f"{path}: {why}" for path, at in files if (why := _bring(path, folder / name / path.relative_to(at)))
         ]
         with suppress(OSError):  # the account, variables and limits of what a recovery brings back
-            write_once(context.directory.path / STARTS, (home / STARTS).read_bytes())
-        context.log.write("look brought", home.name, files=len(files) - len(remaining))
-        context.losses.append(f"the look of {home.name}, whose id another had claimed, is in {name}/ 引き継ぎ済み")
-        context.losses += [f"and of it stays where it is 未取得: {each}" for each in remaining]
+            write_once(home_now / STARTS, (home / STARTS).read_bytes())
+        log.write("look brought", home.name, files=len(files) - len(remaining))
+        yield f"the look of {home.name}, whose id another had claimed, is in {name}/ 引き継ぎ済み"
+        yield from (f"and of it stays where it is 未取得: {each}" for each in remaining)
 
 
 def _bring(path: Path, to: Path) -> str:

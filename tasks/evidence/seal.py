@@ -1,7 +1,7 @@
 """§4: close the evidence folder by manifest.json, SHA256SUMS and a signature. Later findings go into a supplement."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -30,6 +30,7 @@ from tasks.incident.joining import take_over_triggers
 from tasks.incident.paths import IncidentDirectory
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
+from tasks.system.cancellation import Cancellation
 from tasks.system.files.atomic_files import write_whole
 from tasks.system.files.disk_reserve import give_all
 from tasks.system.files.durable_files import flush_trees
@@ -43,11 +44,10 @@ _SPLIT: Final = (
 _OURS: Final = frozenset({COVERAGE, MODELS, SEGMENT})
 
 
-def volumes_to_seal(context: RunContext, evidence: Iterable[Evidence]) -> list[int]:
-    """Return the sealed folders, and this run's own if it is the first or holds something new."""
-    own = context.run.volume
+def volumes_to_seal(directory: IncidentDirectory, own: int, evidence: Iterable[Evidence]) -> list[int]:
+    """Return the sealed folders, and the run's `own` if it is the first or holds something new."""
     fresh = own == 1 or any(item.volume == own and item.files for item in evidence)
-    fresh = fresh or any(any(_names(folder)) for folder in _places(context.directory, own))  # of a killed run
+    fresh = fresh or any(any(_names(folder)) for folder in _places(directory, own))  # of a killed run
     return list(range(1, own + fresh))
 
 
@@ -59,34 +59,39 @@ def _by_volume(_: Any, parameters: Mapping[str, Any]) -> str:
 @step("seal", "seal volume {volume}", section="§4", ja="封印", retries=2, cache_key_fn=_by_volume)
 def seal(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> Seal:
     """Write coverage, custody segment, SHA256SUMS, signature, and last the manifest, which closes the folder."""
-    folder = context.directory.evidence_dir(volume)
+    directory, log, incident = context.directory, context.log, context.incident
+    folder = directory.evidence_dir(volume)
     if not (folder / MANIFEST).exists():
-        give_all(context.directory.reserve)
+        give_all(directory.reserve)
         folder.mkdir(mode=0o700, exist_ok=True)
         for half_written in (*folder.glob(".*.new"), folder / SIGNATURE):
             half_written.unlink(missing_ok=True)
-        if volume == 1:
-            bring_refused(context, folder)
-        _withhold(context, volume, evidence)
-        _tell_deviations(context.log, evidence)
-        context.directory.write(folder / COVERAGE, canonical(_statement(context, volume, evidence)))
-        take_over_triggers(context.directory.path, context.log)
-        context.directory.write(folder / SEGMENT, b"".join(context.log.lines(context.directory.segments_end())))
-        files = tuple(_add_parts(context, volume, file) for file in _files(context.directory, volume, evidence))
-        origin = context.incident.origin(context.store.label)
-        manifest = Manifest(context.incident.id, volume, _now(), files, tuple(context.workload.folders), origin)
+        if volume == 1 and not context.run.dry_run:
+            context.losses += bring_refused(context.workload, directory.path, incident.id, log, folder)
+        if context.workload.sensitive == "withhold":
+            _withhold(directory, log, volume, evidence)
+        _tell_deviations(log, evidence)
+        answers = {name: collector.answers for name, collector in discover().items()}
+        directory.write(folder / COVERAGE, canonical(statement(incident.id, volume, evidence, answers)))
+        take_over_triggers(directory.path, log)
+        directory.write(folder / SEGMENT, b"".join(log.lines(directory.segments_end())))
+        files = tuple(
+            _add_parts(directory, volume, file, context.cancelled) for file in _files(directory, volume, evidence)
+        )
+        origin, now = incident.origin(context.store.label), datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        manifest = Manifest(incident.id, volume, now, files, tuple(context.workload.folders), origin)
         sha256, size = manifest.digest_and_size
         require_readable(f"the manifest of {folder}", len(files), size, _UNSEALED, _SPLIT)
-        context.directory.write(folder / SUMS, manifest.sums())
-        if signature := sign(context.store, context.log, f"{folder.name}/{MANIFEST}", manifest.pieces(), sha256):
-            context.directory.write(folder / SIGNATURE, signature)
+        directory.write(folder / SUMS, manifest.sums())
+        name = f"{folder.name}/{MANIFEST}"
+        if signature := sign(context.store, name, sha256, lambda key: key.sign(manifest.pieces())):
+            directory.write(folder / SIGNATURE, signature)
         # What a manifest promises has to survive a power loss that the manifest survives.
-        flush_trees(*_places(context.directory, volume))
-        context.log.sync()
+        flush_trees(*_places(directory, volume))
+        log.sync()
         write_whole(folder / MANIFEST, manifest.pieces())
-        counts = {"files": len(manifest.files), "bytes": manifest.size}
-        context.log.write("sealed", folder.name, digest=digest(folder / MANIFEST), **counts)
-        context.log.sync()
+        log.write("sealed", folder.name, digest=digest(folder / MANIFEST), files=len(files), bytes=manifest.size)
+        log.sync()
     return _seal(folder)
 
 
@@ -99,30 +104,25 @@ def _tell_deviations(log: CustodyLog, evidence: Sequence[Evidence]) -> None:
         log.write("deviation", each.collector, kind="order of volatility", reason=each.reason, after=list(each.after))
 
 
-def _add_parts(context: RunContext, volume: int, file: StoredFile) -> StoredFile:
+def _add_parts(directory: IncidentDirectory, volume: int, file: StoredFile, cancelled: Cancellation) -> StoredFile:
     """Add the part digests of a large file if no collector has, as long as its content is unchanged."""
-    context.cancelled.check()
+    cancelled.check()
     if part_size(file.size) and not file.parts:
-        with suppress(OSError), reading(context.directory, volume, file) as path:
+        with suppress(OSError), reading(directory, volume, file) as path:
             sha256, parts = hash_file(path, file.size)
             return replace(file, parts=parts) if sha256 == file.sha256 else file
     return file
 
 
-def _withhold(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> None:
-    """Remove files with secrets that earlier attempts left, if the block withholds. Skips this run's files."""
-    if context.workload.sensitive != "withhold":
-        return
-    for folder in _places(context.directory, volume):
-        where = "" if folder == context.directory.evidence_dir(volume) else str(folder)
-        named = {
-            file.stored for item in evidence if item.volume == volume for file in item.files if file.where == where
-        }
-        for name in sorted(_names(folder) - named - _CLOSING - _OURS):
+def _withhold(directory: IncidentDirectory, log: CustodyLog, volume: int, evidence: Sequence[Evidence]) -> None:
+    """Remove files with secrets that earlier attempts left. Skips this run's files."""
+    files = [file for item in evidence if item.volume == volume for file in item.files]
+    for folder, names in _find_unnamed(directory, volume, files):
+        for name in sorted(names - _CLOSING - _OURS):
             with (folder / name).open("rb") as file:
                 found = search(file, name, None)
             if found.hits:
-                context.log.write("withheld", name, found=found.summary, digest=digest(folder / name))
+                log.write("withheld", name, found=found.summary, digest=digest(folder / name))
                 (folder / name).unlink()
 
 
@@ -131,13 +131,13 @@ def _places(directory: IncidentDirectory, volume: int) -> tuple[Path, ...]:
     return tuple(filter(None, (directory.evidence_dir(volume), directory.fallback_volume(volume))))
 
 
-def _statement(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> dict[str, Any]:
-    answers = {name: collector.answers for name, collector in discover().items()}
-    return statement(context.incident.id, volume, evidence, answers)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+def _find_unnamed(
+    directory: IncidentDirectory, volume: int, files: Sequence[StoredFile]
+) -> Iterator[tuple[Path, set[str]]]:
+    """Yield the folders of a volume, each with the names in it that none of these files has there."""
+    for folder in _places(directory, volume):
+        where = "" if folder == directory.evidence_dir(volume) else str(folder)
+        yield folder, _names(folder) - {file.stored for file in files if file.where == where}
 
 
 def read_manifest(directory: IncidentDirectory, volume: int) -> Manifest:
@@ -152,33 +152,26 @@ def check_seal(context: RunContext, seals: Sequence[Seal]) -> Seal:
     What this run itself has copied, sealed, and left alone since is not read a second time before it is sent, when
     every byte is compared with the seal. Nor are files that were hashed in place: `offload` finds those that changed.
     """
+    directory = context.directory
     for sealed in seals:
-        directory, path_of = context.directory, partial(context.directory.locate, sealed.volume)
+        path_of = partial(directory.locate, sealed.volume)
         folder = directory.evidence_dir(sealed.volume)
         for name, sha256 in ((MANIFEST, sealed.manifest_sha256), (SUMS, sealed.sums_sha256)):
             require_intact([StoredFile(name, "", 0, sha256)], folder, path_of)
         require_same_hand(sealed, folder)
         manifest = read_manifest(directory, sealed.volume)
-        require_intact(_to_hash(context, manifest), folder, path_of)
+        copies = [file for file in manifest.files if not file.in_place]
+        if sealed.volume == context.run.volume:
+            closed = datetime.fromisoformat(manifest.generated_utc).timestamp()
+            copies = [file for file in copies if not left_alone(path_of(file), file, context.opened_at, closed)]
+        require_intact(copies, folder, path_of)
         _require_nothing_more(directory, sealed.volume, manifest.files)
     return seals[-1]
 
 
-def _to_hash(context: RunContext, manifest: Manifest) -> list[StoredFile]:
-    """Return the copies that earlier runs have made or sealed, and those of this run that were touched since."""
-    copies = [file for file in manifest.files if not file.in_place]
-    if manifest.volume != context.run.volume:
-        return copies
-    opened, closed = context.opened_at, datetime.fromisoformat(manifest.generated_utc).timestamp()
-    path_of = partial(context.directory.locate, manifest.volume)
-    return [file for file in copies if not left_alone(path_of(file), file, opened, closed)]
-
-
 def _require_nothing_more(directory: IncidentDirectory, volume: int, files: Sequence[StoredFile]) -> None:
-    for folder in _places(directory, volume):
-        where = "" if folder == directory.evidence_dir(volume) else str(folder)
-        named = {file.stored for file in files if file.where == where} | (frozenset() if where else _CLOSING)
-        if more := sorted(_names(folder) - named):
+    for folder, names in _find_unnamed(directory, volume, files):
+        if more := sorted(names - _CLOSING if folder == directory.evidence_dir(volume) else names):
             raise Tampered(
                 f"only the sealed files in {folder}",
                 f"also {', '.join(more[:5])}",
@@ -187,20 +180,20 @@ def _require_nothing_more(directory: IncidentDirectory, volume: int, files: Sequ
             )
 
 
-def read_seals(context: RunContext) -> tuple[Seal, ...]:
-    """Return the seals of all folders that earlier runs have closed."""
-    return tuple(_seal(context.directory.evidence_dir(volume)) for volume in range(1, context.run.volume))
+def read_seals(directory: IncidentDirectory, own: int) -> tuple[Seal, ...]:
+    """Return the seals of all folders that runs before the one with the `own` volume have closed."""
+    return tuple(_seal(directory.evidence_dir(volume)) for volume in range(1, own))
 
 
 def _seal(folder: Path) -> Seal:
     manifest = Manifest.at(folder / MANIFEST)
     return Seal(
-        manifest.volume,
-        digest(folder / MANIFEST),
-        digest(folder / SUMS),
-        len(manifest.files),
-        manifest.size,
-        signed_by(folder),
+        volume=manifest.volume,
+        manifest_sha256=digest(folder / MANIFEST),
+        sums_sha256=digest(folder / SUMS),
+        files=len(manifest.files),
+        size=manifest.size,
+        signed_by=signed_by(folder),
     )
 
 
@@ -214,15 +207,15 @@ def _files(directory: IncidentDirectory, volume: int, evidence: Iterable[Evidenc
     Then those that lie in the workload alone, and copies that are gone from here: `offload` sends what was copied if
     the workload still has it, and tells the loss if not.
     """
-    folder, fallback_volume = directory.evidence_dir(volume), directory.fallback_volume(volume)
+    found = dict[str, StoredFile]()
     acquired: dict[tuple[str, str], set[StoredFile]] = defaultdict(set)
     for file in (file for item in evidence if item.volume == volume for file in item.files):
         acquired[file.stored, file.where].add(file)
-    found = {name: _entry(folder, "", name, acquired[name, ""]) for name in _names(folder) - _CLOSING}
-    if fallback_volume:
-        for name in _names(fallback_volume):
-            named = put_aside(fallback_volume, name) if name in found else name  # two collectors at once, space for one
-            found[named] = _entry(fallback_volume, str(fallback_volume), named, acquired[named, str(fallback_volume)])
+    for folder in _places(directory, volume):
+        where = "" if folder == directory.evidence_dir(volume) else str(folder)
+        for name in _names(folder) - (frozenset() if where else _CLOSING):
+            named = put_aside(folder, name) if name in found else name  # two collectors at once, space for one
+            found[named] = _entry(folder, where, named, acquired[named, where])
     for (name, _), files in acquired.items():
         if name not in found:
             found[name] = replace(min(files, key=repr), where=IN_PLACE)
@@ -234,10 +227,7 @@ def _entry(folder: Path, where: str, name: str, acquired: set[StoredFile]) -> St
     if len(acquired) > 1:
         sha = digest(folder / name)
         acquired = {file for file in acquired if file.sha256 == sha}
-    return min(acquired, key=repr, default=None) or _as_it_lies(folder, where, name)
-
-
-def _as_it_lies(folder: Path, where: str, name: str) -> StoredFile:
-    path = folder / name
-    note = "" if name in _OURS else "left by an earlier attempt"
-    return StoredFile(name, "", path.stat().st_size, digest(path), None, note, where)
+    if acquired:
+        return min(acquired, key=repr)
+    path, note = folder / name, "" if name in _OURS else "left by an earlier attempt"
+    return StoredFile(name, source="", size=path.stat().st_size, sha256=digest(path), note=note, where=where)

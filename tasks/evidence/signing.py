@@ -7,14 +7,14 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from tasks.custody.errors import BadSignature, Tampered
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.evidence.keys import MANIFEST, SIGNATURE, volume_folder
 from tasks.custody.incident.incident import principal_of
-from tasks.custody.incident.log import CustodyLog
-from tasks.custody.store.manifest import digest_bytes, pieces_of
+from tasks.custody.store.manifest import pieces_of
+from tasks.prefect_side.saved_blocks import SavedStore
 from tasks.runtime.store_access import StoreAccess
 
 if TYPE_CHECKING:
@@ -36,13 +36,13 @@ class Signer:
     public_key: str
 
 
-def unready(saved: Mapping[str, Any]) -> str:
+def unready(saved: SavedStore) -> str:
     """Return why the key of a store's block cannot be opened; empty if it may open, or if there is none.
 
     Checks the format alone (PROTOCOL.key of OpenSSH): opening the key takes seconds, which would delay containment. A
     problem of a key in a file is reported when it is opened.
     """
-    if (key := saved.get("signing")) is None:
+    if (key := saved.fields.get("signing")) is None:
         return ""
     fields = key if isinstance(key, Mapping) else {}
     if fields.get("key_file"):
@@ -61,11 +61,11 @@ def unready(saved: Mapping[str, Any]) -> str:
     return f"the key in the store block has {problem}"
 
 
-def tell_key(saved: Mapping[str, Any]) -> None:
+def tell_key(saved: SavedStore) -> None:
     """Warn at the start about a key that cannot be opened. The verdict notes it at the seal."""
     if problem := unready(saved):
         logger.warning("Manifests and closings will be unsigned: %s. Correct the signing-key block.", problem)
-    key = saved.get("signing")
+    key = saved.fields.get("signing")
     identity, principal = key.get("identity") if isinstance(key, Mapping) else None, principal_of(socket.gethostname())
     if identity not in {None, principal}:
         logger.warning(
@@ -80,19 +80,8 @@ def find_signer(store: StoreAccess) -> Signer | str:
     return store.signing_problem
 
 
-def sign(store: StoreAccess, log: CustodyLog, name: str, data: bytes | Iterable[bytes], sha256: str) -> bytes:
-    """Sign a manifest or closing, and log that. Returns an empty signature if there is no usable key."""
-    return _make_signature(store, log, name, sha256, lambda key: key.sign(data))
-
-
-def envelop(store: StoreAccess, log: CustodyLog, name: str, statement: bytes) -> bytes:
-    """Sign a statement for other tools, and log that, or why not. Returns an empty envelope without a usable key."""
-    return _make_signature(store, log, name, digest_bytes(statement), lambda key: key.envelop(statement))
-
-
-def _make_signature(
-    store: StoreAccess, log: CustodyLog, name: str, sha256: str, make: Callable[["SigningKey"], bytes]
-) -> bytes:
+def sign(store: StoreAccess, name: str, sha256: str, make: Callable[["SigningKey"], bytes]) -> bytes:
+    """Have the key sign a manifest, closing or statement, and log that, or why not; empty without a usable key."""
     signer, signature = find_signer(store), b""
     if key := store.signing_key:
         try:
@@ -100,7 +89,7 @@ def _make_signature(
         except Exception as error:  # noqa: BLE001  whatever is wrong with the key, the evidence is sealed
             signer = f"the key failed: {type(error).__name__}: {error}"
     result = f"by {signer.identity}, {signer.fingerprint}" if isinstance(signer, Signer) else signer
-    log.write("signed" if signature else "unsigned", name, digest=sha256, result=result)
+    store.log.write("signed" if signature else "unsigned", name, digest=sha256, result=result)
     return signature
 
 
@@ -140,7 +129,6 @@ def note_unsigned(seals: Iterable[Seal], signer: Signer | str) -> Iterator[str]:
     if isinstance(signer, str):
         yield f"unsigned: {signer}"
     else:
-        later = "a record whose closing is signed vouches for its manifest"
-        yield from (
-            f"{volume_folder(each.volume)} was sealed unsigned; {later}" for each in seals if not each.signed_by
-        )
+        for each in (each for each in seals if not each.signed_by):
+            folder = volume_folder(each.volume)
+            yield f"{folder} was sealed unsigned; a record whose closing is signed vouches for its manifest"

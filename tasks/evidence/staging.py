@@ -46,10 +46,6 @@ def staging(directory: IncidentDirectory, collector: str) -> Iterator[Staging]:
 
 def keep(directory: IncidentDirectory, volume: int, at: Staging, file: StoredFile) -> StoredFile:
     """Move a complete file to the evidence folder, or to the fallback disk's; return its record with the new place."""
-    return with_reserve(directory.reserve, 1, lambda: _keep(directory, volume, at, file))
-
-
-def _keep(directory: IncidentDirectory, volume: int, at: Staging, file: StoredFile) -> StoredFile:
     folder, fallback = directory.evidence_dir(volume), directory.fallback_volume(volume)
     for base in filter(None, (folder, fallback)):
         if (base / file.stored).exists():

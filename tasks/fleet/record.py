@@ -11,7 +11,7 @@ from typing import Any
 from prefect.artifacts import create_markdown_artifact
 
 from blocks.port import Store
-from blocks.store import EvidenceStore, with_usable_key
+from blocks.store import EvidenceStore
 from tasks.custody.audit.layout import SIGNATURE
 from tasks.custody.evidence.keys import CLOSING, fleet_record_key, targets_key
 from tasks.custody.fleet.ends import Row
@@ -51,7 +51,7 @@ class FleetRecord:
 def write_targets(incident: FleetIncident) -> str:
     """Create the frozen list in the fleet's store; return why it could not be. Again with the same list: nothing."""
     try:
-        store = with_usable_key(require_store(incident.store))[0].open()
+        store = require_store(incident.store).build()[0].open()
         content = canonical(incident.facts)
         create_kept(store, targets_key(incident.id), content)
     except Exception as error:  # noqa: BLE001  no host waits for the store
@@ -66,7 +66,7 @@ def record(report: FleetReport, closings: Closings) -> FleetRecord:
     document = postmortem(report)
     place, trouble, unproven = "", write_targets(report.incident), list[str]()
     try:
-        block, no_key = with_usable_key(require_store(report.incident.store))
+        block, no_key = require_store(report.incident.store).build()
         beneath = {row.host: closings.beneath(row.host) for row in report.rows if row.closing}
         if not block.signing:
             unproven.append(f"The record is unsigned 署名なし: {no_key or 'no signing key in the store block'}")

@@ -31,11 +31,8 @@ def bag(store: "Store", folder: Path, organization: str, audit: Audit, unpromise
     try:
         whole.mkdir()
     except OSError as error:
-        expected, cure = (
-            f"no {whole} yet, where the bag goes",
-            "Remove it, or give another folder, which exists, as INTO.",
-        )
-        raise Refused(expected, str(error), cure) from error
+        cure = "Remove it, or give another folder, which exists, as INTO."
+        raise Refused(f"no {whole} yet, where the bag goes", str(error), cure) from error
     result = pull(store, audit.incident, whole, unpromised=unpromised)
     if not result.is_complete:
         return result

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from blocks.workload import Workload
 from tasks.custody.audit.facts import read_coverage
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.evidence.keys import COVERAGE, LATEST, claim_key, latest_key
@@ -15,15 +16,22 @@ from tasks.custody.store.latest import Act, LatestPolicy, ObjectRef, Promotion
 from tasks.custody.store.latest_plan import surplus_of, unsure_of
 from tasks.custody.store.objects import latest_held
 from tasks.evidence.seal import read_manifest
+from tasks.incident.paths import IncidentDirectory
 from tasks.latest.history import History, history
 from tasks.latest.transaction import ChangeRequest, LatestBusy, NotOurs, change_latest
 from tasks.models.findings import EMPTY, held_back, is_result, latest_place
 from tasks.runtime.busy_store import waits_for_store
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
+from tasks.runtime.store_access import StoreAccess
+
+if TYPE_CHECKING:
+    from blocks.port import Store
 
 _SHOWN: Final = 10
 _LOWER: Final = "evacuation rollback --newest-only"
+_WAITS: Final = "what would be deleted waits for an approval: run the deployment mirror/NAME"
+"""An evacuation does not await it."""
 _NOTHING: Final = "it sealed nothing in models/, artifacts/ or logs/, and no model by the block's patterns (models)"
 
 
@@ -51,12 +59,14 @@ def promote(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy
         return _build_unchanged("the policy is never")
     if verdict.word is not Word.VERIFIED:
         return _build_unchanged(f"the incident is {verdict.word}")
-    store = context.store.latest
+    store, block = context.store.latest, context.workload
     try:
-        if why_not := _out_of_turn(context, history(store)):
+        if why_not := _out_of_turn(context.store, context.incident.id, history(store)):
             return _build_unchanged(why_not, again=why_not.endswith(_LOWER))
-        objects, held, spared = _select_objects(context, seals)
-        surplus = partial(surplus_of, wanted=objects, spared=spared, unsure=_unsure(context, seals))
+        objects, held, spared = _select_objects(context.directory, block, store, context.incident.snapshot, seals)
+        files = [context.directory.evidence_dir(sealed.volume) / COVERAGE for sealed in seals]
+        unsure = unsure_of([item for file in files for item in read_coverage(file.read_bytes())])
+        surplus = partial(surplus_of, wanted=objects, spared=spared, unsure=unsure)
         request = ChangeRequest(objects, f"run {context.run.id}", context.incident.id, policy, surplus=surplus)
         promotion = change_latest(store, request, context.log, now=datetime.now(UTC))
     except LatestBusy as busy:
@@ -69,17 +79,18 @@ def promote(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy
     why = _describe_held(held) or ("" if objects else _NOTHING)
     if not objects:
         context.log.write("not promoted", LATEST, act="add nothing to", why=why)
-    return replace(promotion, reason="; ".join(filter(None, (why, _waits(policy, promotion)))))
+    waits = _WAITS if policy == "mirror" and Act.WOULD_DELETE in promotion.counts else ""
+    return replace(promotion, reason="; ".join(filter(None, (why, waits))))
 
 
-def _out_of_turn(context: RunContext, past: History) -> str:
+def _out_of_turn(access: StoreAccess, incident: str, past: History) -> str:
     """Return why the incident must not promote: a later one has, or its own id lies in the future. Empty if it may."""
-    incident, claim = context.incident.id, claim_key(context.incident.id)
+    claim = claim_key(incident)
     if past.last and past.last.newest > incident:
         future = is_ahead(past.last.newest, datetime.now(UTC))
         remedy = f"; it is from the future: {_LOWER}" if future else ""
         return f"{past.last.newest} is later and has promoted{remedy}"
-    times = (each.modified for each in context.store.evidence.list(claim) if each.key == claim and each.modified)
+    times = (each.modified for each in access.evidence.list(claim) if each.key == claim and each.modified)
     ahead = (f"{at:%Y-%m-%d %H:%M:%S} UTC" for at in times if is_ahead(incident, at))
     return "".join(f"{incident} is from the future: the store got its claim at {at}" for at in ahead)
 
@@ -90,37 +101,23 @@ def _build_unchanged(why: str, *, again: bool = False) -> Promotion:
 
 
 def _select_objects(
-    context: RunContext, seals: Sequence[Seal]
+    directory: IncidentDirectory, block: Workload, store: "Store", snapshot: str, seals: Sequence[Seal]
 ) -> tuple[dict[str, ObjectRef], dict[str, str], frozenset[str]]:
     """Return the objects for latest/ by key, reasons by stored name for those held back, and the workload's keys."""
     objects, held, has = dict[str, ObjectRef](), dict[str, str](), set[str]()
-    block = context.workload
     for sealed in seals:
-        manifest = read_manifest(context.directory, sealed.volume)
-        back = held_back(context, sealed.volume, manifest.files)
+        manifest = read_manifest(directory, sealed.volume)
+        back = held_back(directory, sealed.volume, manifest.files, block)
         places = {file.stored: place for file in manifest.files if (place := latest_place(file, block))}
         for file in manifest.files:
             free = back.get(file.stored) == EMPTY and not is_result(file, block)
-            if free and not ((there := context.store.latest.head(latest_key(places[file.stored]))) and there.size):
+            if free and not ((there := store.head(latest_key(places[file.stored]))) and there.size):
                 del back[file.stored]
         passed = {stored: place for stored, place in places.items() if stored not in back}
         held = {stored: why for stored, why in held.items() if stored not in passed} | back
-        objects |= latest_held(manifest, context.incident.snapshot, passed)
+        objects |= latest_held(manifest, snapshot, passed)
         has |= {latest_key(places.get(file.stored, file.stored)) for file in manifest.files}
     return objects, held, frozenset(has)
-
-
-def _unsure(context: RunContext, seals: Sequence[Seal]) -> frozenset[str]:
-    """Return what may still exist in the workload although it was not collected, from the coverage statements."""
-    folders = [context.directory.evidence_dir(sealed.volume) for sealed in seals]
-    statements = [read_coverage((folder / COVERAGE).read_bytes()) for folder in folders]
-    return unsure_of([item for attempts in statements for item in attempts])
-
-
-def _waits(policy: LatestPolicy, promotion: Promotion) -> str:
-    """Return a notice that a mirror's deletions need an approval, which the evacuation does not await; else empty."""
-    waits = policy == "mirror" and Act.WOULD_DELETE in promotion.counts
-    return "what would be deleted waits for an approval: run the deployment mirror/NAME" if waits else ""
 
 
 def _describe_held(held: dict[str, str]) -> str:

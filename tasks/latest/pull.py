@@ -126,7 +126,12 @@ def pull(store: "Store", what: str, folder: Path, *, overwrite: bool = False, un
             for key in source.promised.keys() - there
         ),
     ]
-    return Pull(what, tuple(files), _describe_change(store, past) if what == "latest" else "")
+    changed = ""
+    if past.open:
+        changed = f"turn {past.number} of latest/ is not done: what is there is partly what it was before"
+    elif what == "latest" and history(store).number != past.number:
+        changed = "latest/ has changed meanwhile: run this again"
+    return Pull(what, tuple(files), changed)
 
 
 def _require_apart(unpromised: Path, folder: Path) -> None:
@@ -138,12 +143,6 @@ def _require_apart(unpromised: Path, folder: Path) -> None:
         raise Refused(expected, str(unpromised), "Make it (mkdir), and give it as --unpromised.")
 
 
-def _describe_change(store: "Store", past: History) -> str:
-    if past.open:
-        return f"turn {past.number} of latest/ is not done: what is there is partly what it was before"
-    return "" if history(store).number == past.number else "latest/ has changed meanwhile: run this again"
-
-
 def source_of(store: "Store", what: str, past: History = History()) -> RestoreSource:  # noqa: B008  frozen
     """Return what to pull, with the digests that its documents promise. Raises Refused if there is no such content."""
     if what == "latest":
@@ -151,10 +150,8 @@ def source_of(store: "Store", what: str, past: History = History()) -> RestoreSo
         brought = {key: each.sha256 for key, each in after.items() if each.key}  # what others put there, no key holds
         return RestoreSource(what, LATEST, "", brought)
     if what.startswith("IR-"):
-        incident = parse_id(what)
-        return RestoreSource(
-            what, f"incidents/{incident}/", f"{incident}/", _find_promised(store, incident, f"incidents/{incident}/")
-        )
+        incident, prefix = parse_id(what), f"incidents/{parse_id(what)}/"
+        return RestoreSource(what, prefix, f"{incident}/", _find_promised(store, incident, prefix))
     stamp = what.removeprefix("snapshots/").strip("/")
     prefix = snapshot_key(stamp, "")
     if not (incidents := tuple(_incidents_of(stamp))):

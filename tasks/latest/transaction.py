@@ -85,21 +85,23 @@ def change_latest(
     completes it.
     """
     past = history(store)
-    _lock(past, request, now, take_over=take_over)
-    planned = plan_change(store, request, past, now)
-    transaction = verify_backups(store, request, past, planned)
-    if past.proof and past.last and _adopts(past.last, transaction):
-        return Promotion(_receipts(request.wanted, transaction), past.proof, transaction.summary)
-    begun = _write_intent(store, transaction, log)
-    applied = _apply(store, transaction, log)
-    return _commit(store, request, transaction, applied, begun, log)
-
-
-def _lock(past: History, request: ChangeRequest, now: datetime, *, take_over: bool) -> None:
-    """Raise LatestBusy if another transaction is open. The run that creates the next number's intent has the lock."""
+    # who creates the next number's intent has the lock
     if past.open and not take_over and (why_not := why_not_now(past.open, request.incident, now)):
         remedy = "Run this again when it is done, or after 15 minutes."
         raise LatestBusy("nobody else to change latest/", why_not, remedy)
+    transaction = verify_backups(store, request, past, plan_change(store, request, past, now))
+    is_done = request.incident and not any(row.act in CHANGES for row in transaction.rows)
+    same = past.last and (past.last.incident, past.last.policy) == (request.incident, request.policy)
+    if is_done and same and past.proof:  # by an earlier run of the incident, which ended before it could report that
+        return Promotion(_receipts(request.wanted, transaction), past.proof, transaction.summary)
+    begun, number = _write_intent(store, transaction, log), transaction.number
+    receipts = _receipts(request.wanted, transaction, _apply(store, transaction, log))
+    if bad := unproven(receipts):
+        raise _build_change_error(store, bad[0].key, bad[0].reason)
+    done = canonical({"turn": number, "begun": begun, "by": request.by, "done_at": datetime.now(UTC).isoformat()})
+    proof = TurnProof(number, begun, create_kept(store, done_key(number), done), kept_copies(number, transaction.rows))
+    log.write("turn done", done_key(number), sha256=proof.done, result=transaction.summary)
+    return Promotion(receipts, proof, transaction.summary)
 
 
 def plan_change(store: "Store", request: ChangeRequest, past: History, now: datetime) -> LatestTransaction:
@@ -142,12 +144,6 @@ def verify_backups(
 
 def _makes_backup(number: int, row: LatestRow) -> bool:
     return row.before is not None and row.before.key == kept_key(number, latest_name(row.key))
-
-
-def _adopts(last: LatestTransaction, transaction: LatestTransaction) -> bool:
-    """Return whether an earlier run of the incident did all of it, and ended before it could report that."""
-    same = (last.incident, last.policy) == (transaction.incident, transaction.policy)
-    return same and transaction.incident != "" and not any(row.act in CHANGES for row in transaction.rows)
 
 
 def _write_intent(store: "Store", transaction: LatestTransaction, log: Log) -> str:
@@ -228,24 +224,6 @@ def _build_change_error(store: "Store", key: str, reason: str) -> StoreError:
     return TransientStoreError(
         f"{key} in {store.place} to be what the turn says", reason, "The turn is left open.", "Run this again."
     )
-
-
-def _commit(  # noqa: PLR0913, PLR0917  the phases before it
-    store: "Store",
-    request: ChangeRequest,
-    transaction: LatestTransaction,
-    applied: Mapping[str, ObjectReceipt],
-    begun: str,
-    log: Log,
-) -> Promotion:
-    """Require that each file is proven, then mark the transaction as done."""
-    receipts, number = _receipts(request.wanted, transaction, applied), transaction.number
-    if bad := unproven(receipts):
-        raise _build_change_error(store, bad[0].key, bad[0].reason)
-    done = canonical({"turn": number, "begun": begun, "by": request.by, "done_at": datetime.now(UTC).isoformat()})
-    proof = TurnProof(number, begun, create_kept(store, done_key(number), done), kept_copies(number, transaction.rows))
-    log.write("turn done", done_key(number), sha256=proof.done, result=transaction.summary)
-    return Promotion(receipts, proof, transaction.summary)
 
 
 def _receipts(

@@ -11,7 +11,6 @@ from tasks.custody.evidence.pattern import ends_with, matches_any
 from tasks.custody.models.content import BEGINNING, looks_like_a_model
 from tasks.custody.models.inspection import Inspection, ModelFinding, is_named_as_model, why_unsound
 from tasks.incident.paths import IncidentDirectory
-from tasks.runtime.context import RunContext
 
 EMPTY: Final = "it is empty"
 
@@ -22,10 +21,12 @@ def sealed_findings(directory: IncidentDirectory, volume: int) -> tuple[ModelFin
     return Inspection.from_bytes(path.read_bytes()).findings if path.exists() else ()
 
 
-def held_back(context: RunContext, volume: int, files: Iterable[StoredFile]) -> dict[str, str]:
+def held_back(
+    directory: IncidentDirectory, volume: int, files: Iterable[StoredFile], block: Workload
+) -> dict[str, str]:
     """Return the sealed files of the workload that are kept out of latest/, by stored name, each with the reason."""
-    findings = sealed_findings(context.directory, volume)
-    return {file.stored: why for file in files if (why := _why_held(context, volume, file, findings))}
+    findings, going = sealed_findings(directory, volume), [file for file in files if latest_place(file, block)]
+    return {file.stored: why for file in going if (why := _why_held(directory, volume, file, block, findings))}
 
 
 def latest_place(file: StoredFile, block: Workload) -> str:
@@ -41,18 +42,17 @@ def latest_place(file: StoredFile, block: Workload) -> str:
     return stored_name(source) if goes else ""
 
 
-def _why_held(context: RunContext, volume: int, file: StoredFile, findings: Sequence[ModelFinding]) -> str:
-    block = context.workload
-    if not latest_place(file, block):
-        return ""
-    if is_model(context, volume, file) or any(finding.stored == file.stored for finding in findings):
+def _why_held(
+    directory: IncidentDirectory, volume: int, file: StoredFile, block: Workload, findings: Sequence[ModelFinding]
+) -> str:
+    if is_model(directory, volume, file, block) or any(finding.stored == file.stored for finding in findings):
         return why_unsound(file.stored, file.sha256, findings)
     if why := ("" if file.size else EMPTY) or unsteady(file.stored, file.note):
         return why
     if not is_result(file, block):
         return ""
     try:
-        return torn_json(context.directory.locate(volume, file))
+        return torn_json(directory.locate(volume, file))
     except OSError as error:
         return f"it could not be read again: {error.strerror or error}"
 
@@ -68,15 +68,15 @@ def sound_models(files: Iterable[StoredFile], findings: Sequence[ModelFinding]) 
     return [file for file in files if file.sha256 in judged and not why_unsound(file.stored, file.sha256, findings)]
 
 
-def is_model(context: RunContext, volume: int, file: StoredFile) -> bool:
+def is_model(directory: IncidentDirectory, volume: int, file: StoredFile, block: Workload) -> bool:
     """Return whether a file is a model: by name, the block's patterns or its first bytes. What is unread may be one."""
     if not file.source:
         return False
-    of_pattern = ends_with(file.path, context.workload.models) and not file.path.endswith(".json")
+    of_pattern = ends_with(file.path, block.models) and not file.path.endswith(".json")
     if is_named_as_model(file.stored) or of_pattern:
         return True
     try:
-        with context.directory.locate(volume, file).open("rb") as opened:
+        with directory.locate(volume, file).open("rb") as opened:
             return looks_like_a_model(opened.read(BEGINNING))
     except OSError:
         return True

@@ -7,9 +7,10 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from pathlib import Path
+from itertools import chain
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO, Final
 
 from blocks.workload import Workload
@@ -30,10 +31,12 @@ from tasks.custody.store.manifest import digest
 from tasks.evidence.left_alone import left_alone, steady
 from tasks.evidence.model_served import model_served
 from tasks.host.workload import interpreter_of
+from tasks.incident.paths import IncidentDirectory
 from tasks.models.findings import is_model, latest_place, sealed_findings
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 from tasks.system.accounts import clean_environment, groups_of
+from tasks.system.cancellation import Cancellation
 from tasks.system.sandbox import Limits, run_confined
 
 _ALL_SECONDS: Final = 600.0
@@ -58,21 +61,20 @@ def judge_models(context: RunContext, evidence: Sequence[Evidence]) -> Inspectio
 
     Returns these findings and those of folders sealed before.
     """
-    before = [
-        finding for volume in range(1, context.run.volume) for finding in sealed_findings(context.directory, volume)
-    ]
-    ours = [item for item in evidence if item.volume == context.run.volume]
+    directory, volume, block = context.directory, context.run.volume, context.workload
+    before = [finding for earlier in range(1, volume) for finding in sealed_findings(directory, earlier)]
+    ours = [item for item in evidence if item.volume == volume]
     files = {file.stored: file for item in ours for file in item.files}
-    models = {file for file in files.values() if is_model(context, context.run.volume, file)}
+    models = {file for file in files.values() if is_model(directory, volume, file, block)}
     since = min((item.started_at for item in ours if not models.isdisjoint(item.files)), default=None)
-    found = Inspection(tuple(_judge_all(context, models, since)))
+    found = Inspection(tuple(_judge_all(_Judge(directory, volume, block, context.cancelled, since), models)))
     if models:
-        context.directory.write(context.directory.evidence_dir(context.run.volume) / MODELS, found.to_bytes())
+        directory.write(directory.evidence_dir(volume) / MODELS, found.to_bytes())
     for finding in found.findings:
-        latest = latest_place(files[finding.stored], context.workload)
+        latest = latest_place(files[finding.stored], block)
         context.log.write("model judged", finding.stored, sha256=finding.sha256, result=finding.summary, latest=latest)
     digests = {unquote(file.source).decode(errors="backslashreplace"): file.sha256 for file in models}
-    if (served := model_served(context, {context.run.volume: files.values()}, digests)).names:
+    if (served := model_served(context, {volume: files.values()}, digests)).names:
         context.log.write("model served", " or ".join(served.names), result=served.summary)
     return Inspection((*before, *found.findings))
 
@@ -82,7 +84,8 @@ def judge_again(context: RunContext, volume: int, files: Iterable[StoredFile]) -
 
     Judges only what the rules decide: a suspect model may become sound, and a sound one suspect.
     """
-    named, until = {file.stored: file for file in files}, time.monotonic() + _ALL_SECONDS
+    named, directory = {file.stored: file for file in files}, context.directory
+    judge = _Judge(directory, volume, context.workload, context.cancelled)
 
     def again(finding: ModelFinding) -> ModelFinding:
         context.cancelled.check()
@@ -90,15 +93,15 @@ def judge_again(context: RunContext, volume: int, files: Iterable[StoredFile]) -
         if finding.outcome not in _RULED or file is None or unsteady(file.stored, file.note):
             return finding
         try:
-            fields = _judge(context, volume, file, until, inspect=finding.outcome is Soundness.SUSPECT)
-            as_sealed = digest(context.directory.locate(volume, file)) == file.sha256 == finding.sha256
+            fields = judge.judge(file, inspect=finding.outcome is Soundness.SUSPECT)
+            as_sealed = digest(directory.locate(volume, file)) == file.sha256 == finding.sha256
         except OSError:  # one that was hashed in place may be gone; whether the API may load it is asked elsewhere
             return finding
         return (
             ModelFinding(file.stored, file.sha256, **fields) if as_sealed and fields["outcome"] in _RULED else finding
         )
 
-    sealed = sealed_findings(context.directory, volume)
+    sealed = sealed_findings(directory, volume)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = tuple(pool.map(again, sealed))
     for before, now in zip(sealed, found, strict=True):
@@ -108,58 +111,59 @@ def judge_again(context: RunContext, volume: int, files: Iterable[StoredFile]) -
     return found
 
 
-def _judge_all(context: RunContext, models: Iterable[StoredFile], since: datetime | None) -> list[ModelFinding]:
+def _judge_all(judge: "_Judge", models: Iterable[StoredFile]) -> list[ModelFinding]:
     """Judge the models, small ones first, so that one that uses up the time costs no others. Identical files once."""
     names: dict[str, list[StoredFile]] = {}
     for file in sorted(models, key=lambda file: (file.size, file.stored)):
         names.setdefault(file.sha256, []).append(file)
-    until = time.monotonic() + _ALL_SECONDS
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        judged = pool.map(lambda twins: _judge_twins(context, twins, until, since), names.values())
-        return sorted((finding for findings in judged for finding in findings), key=lambda finding: finding.stored)
-
-
-def _judge_twins(
-    context: RunContext, twins: Sequence[StoredFile], until: float, since: datetime | None
-) -> list[ModelFinding]:
-    context.cancelled.check()
-    try:
-        fields = _judge(context, context.run.volume, twins[0], until, since)
-    except OSError as error:
-        fields = _unknown(f"not judged: {error.strerror or error}")
-    return [_second_look(context, file, ModelFinding(file.stored, file.sha256, **fields)) for file in twins]
+        findings = chain.from_iterable(pool.map(judge.judge_twins, names.values()))
+        return sorted(findings, key=lambda finding: finding.stored)
 
 
 def _unknown(reason: str) -> dict[str, Any]:
     return {"outcome": Soundness.UNKNOWN, "reason": reason}
 
 
-def _judge(  # noqa: PLR0913
-    context: RunContext,
-    volume: int,
-    file: StoredFile,
-    until: float,
-    since: datetime | None = None,
-    *,
-    inspect: bool = True,
-) -> dict[str, Any]:
-    """Return a finding's fields. `since` is before the file was hashed."""
-    seconds = min(_SECONDS + file.size / _BYTES_A_SECOND, until - time.monotonic())
-    if seconds <= 0:
-        return _unknown(f"not judged: the {_ALL_SECONDS:g} s for all models were used up")
-    path = context.directory.locate(volume, file)
-    with path.open("rb") as opened:
-        is_named = is_named_as_model(file.stored) or looks_like_a_pickle(opened.read(HEAD))
-        fields = read_model(opened, seconds, context.workload)
-        if fields["outcome"] is Soundness.TORN and not is_named:
-            return _unknown(f"{OTHER_FORMAT}; as a pickle: {fields['reason']}")
-        alone = since and left_alone(path, file, 0, since.timestamp())
-        if file.in_place and not alone and digest(path) != file.sha256:
-            return {"outcome": Soundness.TORN, "reason": "it changed while it was judged"}
-        if fields["outcome"] is Soundness.SOUND and context.workload.inspect_models and inspect:
-            opened.seek(0)
-            fields |= _load(context.workload, opened, seconds, fields)
-    return fields
+@dataclass(frozen=True)
+class _Judge:
+    """Judges the models of one evidence folder, within a time for all. `since` is before they were hashed."""
+
+    directory: IncidentDirectory
+    volume: int
+    block: Workload
+    cancelled: Cancellation
+    since: datetime | None = None
+    until: float = field(default_factory=lambda: time.monotonic() + _ALL_SECONDS)
+
+    def judge_twins(self, twins: Sequence[StoredFile]) -> list[ModelFinding]:
+        """Judge files of the same content once, and look at each one's source again."""
+        self.cancelled.check()
+        try:
+            fields = self.judge(twins[0])
+        except OSError as error:
+            fields = _unknown(f"not judged: {error.strerror or error}")
+        root = self.directory.root
+        return [_second_look(root, file, ModelFinding(file.stored, file.sha256, **fields)) for file in twins]
+
+    def judge(self, file: StoredFile, *, inspect: bool = True) -> dict[str, Any]:
+        """Return a finding's fields."""
+        seconds = min(_SECONDS + file.size / _BYTES_A_SECOND, self.until - time.monotonic())
+        if seconds <= 0:
+            return _unknown(f"not judged: the {_ALL_SECONDS:g} s for all models were used up")
+        path = self.directory.locate(self.volume, file)
+        with path.open("rb") as opened:
+            is_named = is_named_as_model(file.stored) or looks_like_a_pickle(opened.read(HEAD))
+            fields = read_model(opened, seconds, self.block)
+            if fields["outcome"] is Soundness.TORN and not is_named:
+                return _unknown(f"{OTHER_FORMAT}; as a pickle: {fields['reason']}")
+            alone = self.since and left_alone(path, file, 0, self.since.timestamp())
+            if file.in_place and not alone and digest(path) != file.sha256:
+                return {"outcome": Soundness.TORN, "reason": "it changed while it was judged"}
+            if fields["outcome"] is Soundness.SOUND and self.block.inspect_models and inspect:
+                opened.seek(0)
+                fields |= _load(self.block, opened, seconds, fields)
+        return fields
 
 
 def read_model(file: BinaryIO, seconds: float, block: Workload) -> dict[str, Any]:
@@ -181,7 +185,8 @@ def _load(workload: Workload, file: BinaryIO, seconds: float, read: Mapping[str,
     """Load the model as the workload's user, never as root. One that its own interpreter cannot load is not sound."""
     interpreter = workload.root / interpreter_of(workload.root, workload.interpreter)
     own = interpreter.exists()
-    program = [str(interpreter) if own else sys.executable, "-I", "-c", _source()]
+    source = Path(__file__).with_name("loader.py").read_text()
+    program = [str(interpreter) if own else sys.executable, "-I", "-c", source]
     program += [str(workload.root)] if workload.model_imports else []
     answer = run_confined(program, file, _as_workload(workload, seconds))
     walls = tuple(f"inspected without a wall that this host does not have: {wall}" for wall in answer.without)
@@ -221,10 +226,6 @@ def parse_report(
     }
 
 
-def _source() -> str:
-    return Path(__file__).with_name("loader.py").read_text()
-
-
 def _as_workload(workload: Workload, seconds: float) -> Limits:
     if os.geteuid() != 0:
         return Limits(seconds, _LOADED_MEMORY)
@@ -232,7 +233,7 @@ def _as_workload(workload: Workload, seconds: float) -> Limits:
     return Limits(seconds, _LOADED_MEMORY, user, groups_of(user))
 
 
-def _second_look(context: RunContext, file: StoredFile, finding: ModelFinding) -> ModelFinding:
+def _second_look(root: PurePath, file: StoredFile, finding: ModelFinding) -> ModelFinding:
     """Mark a model as TORN if its source is still being written. Sources in containers are not looked at again."""
     if finding.outcome is Soundness.SUSPECT:
         return finding
@@ -242,7 +243,7 @@ def _second_look(context: RunContext, file: StoredFile, finding: ModelFinding) -
     if source.startswith(b"/"):
         return finding
     try:
-        now = os.stat(os.path.join(os.fsencode(context.directory.root), source))  # noqa: PTH116, PTH118  a hostile name is bytes
+        now = os.stat(os.path.join(os.fsencode(root), source))  # noqa: PTH116, PTH118  a hostile name is bytes
     except OSError:
         return replace(finding, warnings=(*finding.warnings, "its source is gone: there was no second look at it"))
     if steady(file, now.st_size, now.st_mtime_ns):

@@ -105,5 +105,5 @@ def _orders(context: RunContext, seconds: float, unanswered: str) -> dict[str, o
         "incident": context.incident.id,
         "policy": context.run.policy,
         "workload": [context.incident.workload, {**block, "on_alarm": "ask", "unanswered": unanswered}],
-        "store": [context.store.name, context.store.saved],
+        "store": [context.store.saved.name, context.store.saved.fields],
     }

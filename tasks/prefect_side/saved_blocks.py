@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,16 +19,30 @@ _SAVE: Final = "Save that block on the server at PREFECT_API_URL (docs/setup.md)
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
-def require_store(name: str) -> Mapping[str, Any]:
-    """Return the fields of the saved store block; the block is built later, when the server may be gone."""
+@dataclass(frozen=True)
+class SavedStore:
+    """A store's block as the server gave it, by name. Its fields may hold a key, so no text of this shows them."""
+
+    name: str
+    fields: Mapping[str, Any] = field(repr=False)
+
+    def build(self) -> "tuple[EvidenceStore, str]":
+        """Build the block, without its signing key if that cannot be used; the text says why."""
+        from blocks.store import with_usable_key
+
+        return with_usable_key(self.fields)
+
+
+def require_store(name: str) -> SavedStore:
+    """Return the saved store block; it is built later, when the server may be gone."""
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
 
     if config := local_config():
-        return config.store
+        return SavedStore(name, config.store)
     with get_client(sync_client=True) as client:
         try:
-            return client.read_block_document_by_name(name, _STORE).data
+            return SavedStore(name, client.read_block_document_by_name(name, _STORE).data)
         except ObjectNotFound as error:
             raise unknown_block(_STORE, name) from error
 
@@ -36,7 +51,7 @@ def store_to_read(name: str) -> "EvidenceStore":
     """Return the saved store for reading. Nothing is signed, so a key that cannot be opened does not matter."""
     from blocks.store import EvidenceStore
 
-    return EvidenceStore.model_validate({**require_store(name), "signing": None})
+    return EvidenceStore.model_validate({**require_store(name).fields, "signing": None})
 
 
 def secret_headers(reference: str) -> dict[str, str]:

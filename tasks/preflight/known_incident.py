@@ -1,13 +1,13 @@
 """§0: refuse an unknown id, so that a mistyped one opens no incident, and for a new incident one that exists."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import is_ahead, require_issued
 from tasks.incident.directory import evidence_of, find_home, homes
 from tasks.incident.layout import INCIDENT
+from tasks.prefect_side.saved_blocks import SavedStore
 from tasks.system.cancellation import run_in_thread
 from tasks.system.time_limit import time_limit
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 _ANSWER_SECONDS: Final = 3.0
 
 
-def require_known(workload: "Workload", incident: str, saved: Mapping[str, Any]) -> None:
+def require_known(workload: "Workload", incident: str, saved: SavedStore) -> None:
     """Raise Refused for an id that neither this host nor the store knows.
 
-    `saved` are the fields of the store's block. A store that does not answer in time counts as knowing it. An id from
+    A store that does not answer in time counts as knowing it. An id from
     the future is refused in any case.
     """
     if (find_home(workload, incident) / INCIDENT).is_file():
@@ -37,10 +37,10 @@ def require_known(workload: "Workload", incident: str, saved: Mapping[str, Any])
         )
 
 
-def require_new(workload: "Workload", incident: str, saved: Mapping[str, Any]) -> None:
+def require_new(workload: "Workload", incident: str, saved: SavedStore) -> None:
     """Raise Refused for an id that no new incident may have: of another time, or known to this host or the store.
 
-    `saved` are the fields of the store's block. A store that does not answer in time counts as not having it: its claim
+    A store that does not answer in time counts as not having it: its claim
     is created once, so that nothing of another incident can be overwritten.
     """
     newest = max((home.name for home in homes(workload)), default="")
@@ -51,7 +51,7 @@ def require_new(workload: "Workload", incident: str, saved: Mapping[str, Any]) -
         raise Refused("an id of no incident yet", f"{incident}, of which {place} has objects", remedy)
 
 
-def look_up(incident: str, saved: Mapping[str, Any]) -> tuple[str, bool | None]:
+def look_up(incident: str, saved: SavedStore) -> tuple[str, bool | None]:
     """Return the store's place, and whether it has anything of the incident; None if it does not say so in time."""
     answer, _ = run_in_thread(lambda: _ask(incident, saved))
     try:
@@ -62,8 +62,6 @@ def look_up(incident: str, saved: Mapping[str, Any]) -> tuple[str, bool | None]:
     return "", None
 
 
-def _ask(incident: str, saved: Mapping[str, Any]) -> tuple[str, bool]:
-    from blocks.store import with_usable_key
-
-    store = with_usable_key(saved)[0].open()
+def _ask(incident: str, saved: SavedStore) -> tuple[str, bool]:
+    store = saved.build()[0].open()
     return store.place, next(iter(store.list(f"incidents/{incident}/")), None) is not None

@@ -7,12 +7,11 @@ import logging
 import os
 import pwd
 import socket
-from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from blocks.workload import Workload
@@ -44,7 +43,7 @@ from tasks.incident.joining import (
 from tasks.incident.last_word import is_finished, last_word
 from tasks.incident.run_lock import PAPER, has_ownership, owner, sign, take_ownership
 from tasks.prefect_side.clock import find_server_time
-from tasks.prefect_side.saved_blocks import load_block, require_store
+from tasks.prefect_side.saved_blocks import SavedStore, load_block, require_store
 from tasks.preflight.known_incident import require_known, require_new
 from tasks.preflight.privileges import tell_rights, tell_room
 from tasks.preflight.requirements import (
@@ -245,9 +244,7 @@ def _require_evacuation(purpose: str) -> None:
         raise Refused("no other work on this workload", f"a {purpose} that is under way", remedy)
 
 
-def _open(
-    request: Request, workload: Workload, saved: Mapping[str, Any], given: str | None, ownership: int
-) -> RunContext:
+def _open(request: Request, workload: Workload, saved: SavedStore, given: str | None, ownership: int) -> RunContext:
     now = datetime.now(UTC)
     unfinished = None if request.dry_run else unfinished_incident(workload)
     incident_id = choose_id(given, unfinished, request.created, workload.incident_suffix)
@@ -281,7 +278,7 @@ def _open(
             trigger=request.trigger,
             order=request.order,
         )
-        context = open_context(incident, workload, run, request.store, saved, ownership)
+        context = open_context(incident, workload, run, saved, ownership)
     how = {"dry_run": request.dry_run, "policy": request.policy, "triggered": request.created.isoformat()}
     if request.order:
         how["order"] = request.order.key

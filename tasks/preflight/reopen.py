@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from blocks.workload import Workload
 from tasks.containment.thaw import require_believable
@@ -21,7 +21,7 @@ from tasks.incident.layout import EARLY, closings, manifests
 from tasks.incident.run_lock import Purpose, take_ownership
 from tasks.incident.thaw_refusal import why_not_thaw
 from tasks.people.open_question import open_question
-from tasks.prefect_side.saved_blocks import load_block, require_store
+from tasks.prefect_side.saved_blocks import SavedStore, load_block, require_store
 from tasks.preflight.known_incident import look_up
 from tasks.preflight.open_incident import NotOpened, Opened
 from tasks.preflight.requirements import require_here, require_same_workload
@@ -80,7 +80,7 @@ def reopen(request: Reopening) -> Opened | NotOpened:
             return NotOpened(end, f"{incident.id} {ALREADY_THAWED}; nothing was done. すでに解凍済みです。")
         _REQUIRE[request.purpose](workload, incident, request.despite)
         run = RunInfo(request.run, trigger=trigger)
-        context = open_context(incident, workload, run, request.store, saved, ownership)
+        context = open_context(incident, workload, run, saved, ownership)
         why = request.reason or request.purpose
         context.log.write("run opened", incident.id, reason=why, number=context.run.number, despite=request.despite)
         if request.approved:
@@ -151,7 +151,7 @@ def _require_recorded(workload: Workload, incident: Incident, _: str) -> None:
         raise Refused(f"{incident.id} to have a closed record", "none", remedy)
 
 
-def _require_stored(incident: str, saved: Mapping[str, Any]) -> None:
+def _require_stored(incident: str, saved: SavedStore) -> None:
     """Raise Refused unless the store answers, and has the incident."""
     place, is_stored = look_up(incident, saved)
     if not is_stored:

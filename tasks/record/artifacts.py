@@ -5,23 +5,11 @@ from dataclasses import replace
 from typing import Final, TypeAlias
 
 from tasks.custody.evidence.keys import MANIFEST, evidence_key, postmortem_key, record_key
+from tasks.record import postmortem as chapter
+from tasks.record.content import ReportData
 from tasks.record.dry_run_plan import plan
+from tasks.record.postmortem import Chapter, document
 from tasks.record.render import HTML, with_pictures
-from tasks.record.report_data import ReportData
-from tasks.record.sections import (
-    ACTIONS,
-    DETECTED,
-    EVIDENCE,
-    MISSING,
-    MODELS,
-    MOMENTS,
-    PROOF,
-    RECEIPTS,
-    SUMMARY,
-    TIMELINE,
-    Chapter,
-    document,
-)
 from tasks.record.tables import objects
 from tasks.rendering.document import Block, Both, Cell, Code, Document, FactList, Link, Remark, Section, Tone
 from tasks.runtime.artifact import PrefectArtifact, Rows, by_key
@@ -33,15 +21,19 @@ _Page: TypeAlias = tuple[str, Both, Document | Rows]
 
 def build_artifacts(data: ReportData, postmortem: Document) -> Sequence[PrefectArtifact]:
     """Build all artifacts, numbered in reading order; the first links to the others."""
-    others: list[_Page] = [
-        *([(PLAN, _PLAN, plan(data.entries))] if data.dry_run else []),
-        ("manifest", _MANIFEST, document(_MANIFEST, data, (PROOF, MISSING, MODELS, EVIDENCE))),
-        ("receipts", _RECEIPTS, document(_RECEIPTS, data, (ACTIONS, RECEIPTS, _OBJECTS))),
-        ("timeline", TIMELINE.title, document(TIMELINE.title, data, (DETECTED, TIMELINE, MOMENTS))),
-        ("postmortem", postmortem.title, postmortem),
+    pages: list[tuple[str, Both, tuple[Chapter, ...]]] = [
+        ("manifest", _MANIFEST, (chapter.PROOF, chapter.MISSING, chapter.MODELS, chapter.EVIDENCE)),
+        ("receipts", _RECEIPTS, (chapter.ACTIONS, chapter.RECEIPTS, _OBJECTS)),
+        ("timeline", chapter.TIMELINE.title, (chapter.DETECTED, chapter.TIMELINE, chapter.MOMENTS)),
     ]
-    verdict = document(_VERDICT, data, (SUMMARY, _PLACES))
-    first: _Page = ("verdict", _VERDICT, replace(verdict, sections=(*verdict.sections, _read_on(data, others))))
+    others: list[_Page] = [(PLAN, _PLAN, plan(data.entries))] if data.dry_run else []
+    others += [(name, title, document(title, data, chapters)) for name, title, chapters in pages]
+    others.append(("postmortem", postmortem.title, postmortem))
+    verdict = document(_VERDICT, data, (chapter.SUMMARY, _PLACES))
+    keys = [(title, artifact_key(name, data.incident.id)) for name, title, _ in others]
+    links = FactList(tuple((title, Link(key, by_key(key))) for title, key in keys))  # a UI sorts artifacts otherwise
+    verdict = replace(verdict, sections=(*verdict.sections, Section(_READ_ON, (links,))))
+    first: _Page = ("verdict", _VERDICT, verdict)
     return tuple(_artifact(data, number, page) for number, page in enumerate((first, *others), 1))
 
 
@@ -50,12 +42,6 @@ def _artifact(data: ReportData, number: int, page: _Page) -> PrefectArtifact:
     description = f"{number} · {title.ja} / {title.en}: {data.incident.id}, run {data.number}"
     text = with_pictures(content) if isinstance(content, Document) else content
     return PrefectArtifact(artifact_key(name, data.incident.id), description, text)
-
-
-def _read_on(data: ReportData, others: Sequence[_Page]) -> Section:
-    """Link to the other artifacts in reading order, because a UI sorts artifacts otherwise."""
-    keys = [(title, artifact_key(name, data.incident.id)) for name, title, _ in others]
-    return Section(_READ_ON, (FactList(tuple((title, Link(key, by_key(key))) for title, key in keys)),))
 
 
 def _where(data: ReportData) -> list[Block]:
@@ -67,7 +53,10 @@ def _where(data: ReportData) -> list[Block]:
         page = page if data.finished else record_key(incident, data.number, HTML)
         links = (
             (Both("保全先", "in the store"), f"incidents/{incident}/"),
-            *((Both("マニフェスト", "manifest"), evidence_key(incident, each.volume, MANIFEST)) for each in data.seals),
+            *(
+                (Both("マニフェスト", "manifest"), evidence_key(incident, each.volume, MANIFEST))
+                for each in data.findings.seals
+            ),
             (Both("この記録", "this record"), page),
         )
         facts += [(title, Link(f"{places.store}/{key}", places.address(key))) for title, key in links]
@@ -76,7 +65,7 @@ def _where(data: ReportData) -> list[Block]:
 
 
 def _stored_objects(data: ReportData) -> list[Block]:
-    table = objects(data.objects, data.places.address)
+    table = objects(data.findings.objects, data.places.address)
     return [table or Remark(Tone.FAIR, Both("保全先に確認を求めていない。", "The store was asked for no proof."))]
 
 

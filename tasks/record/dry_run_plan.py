@@ -29,17 +29,7 @@ _ACT_OF_ACTION: Final = {
 _NOTHING: Final = (Outcome.EMPTY, Outcome.MISSING)
 _SHORT: Final = 12
 _NAMED: Final = 3
-_ACTS: Final = (
-    "name",
-    "ask about",
-    "not end",
-    "keep out of",
-    "add nothing",
-    "lack",
-    "not check",
-    "not prove",
-    "leave alone",
-)
+_ACTS = ("name", "ask about", "not end", "keep out of", "add nothing", "lack", "not check", "not prove", "leave alone")
 _NAME_SUSPECT: Final = "would name"
 _PROCESS: Final = re.compile(r"\d+: (?P<command>.*)", re.DOTALL)
 _ATTENTION: Final = tuple(f"would {act}" for act in _ACTS)

@@ -10,7 +10,7 @@ from tasks.custody.evidence.acquisition import Evidence, StoredFile
 from tasks.custody.evidence.redact import redact_fields
 from tasks.custody.store.manifest import digest_bytes
 from tasks.incident.paths import IncidentDirectory
-from tasks.record.report_data import Quote, Quotes
+from tasks.record.content import Quote, Quotes
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,11 @@ def quotes(directory: IncidentDirectory, coverage: Sequence[Evidence]) -> Quotes
     return Quotes(
         summaries=tuple(_data(directory, coverage, _SUMMARIES)),
         scores=tuple(_data(directory, coverage, _SCORES)),
-        tracebacks=tuple(_tracebacks(directory, coverage)),
+        tracebacks=tuple(
+            Quote(log, text)
+            for _, data in _read(directory, coverage, _TRACEBACKS)
+            for log, text in find_tracebacks(data.decode(errors="backslashreplace"))
+        ),
     )
 
 
@@ -37,12 +41,6 @@ def _data(directory: IncidentDirectory, coverage: Iterable[Evidence], pattern: s
         except (ValueError, RecursionError):
             continue
         yield Quote(name, redact_fields(content))
-
-
-def _tracebacks(directory: IncidentDirectory, coverage: Iterable[Evidence]) -> Iterable[Quote]:
-    for _, data in _read(directory, coverage, _TRACEBACKS):
-        for log, text in find_tracebacks(data.decode(errors="backslashreplace")):
-            yield Quote(log, text)
 
 
 def _read(directory: IncidentDirectory, coverage: Iterable[Evidence], pattern: str) -> Iterable[tuple[str, bytes]]:

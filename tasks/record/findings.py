@@ -1,7 +1,8 @@
 """§8: collect and judge what the steps of an evacuation returned, and build the content of the record."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from prefect.client.schemas.objects import State
@@ -17,6 +18,7 @@ from tasks.custody.evidence.acquisition import Evidence, Outcome, Seal
 from tasks.custody.evidence.keys import NOT_TAKEN
 from tasks.custody.evidence.secrets import notes_of as secrets_told
 from tasks.custody.incident.commands import run_line
+from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.question import answers
 from tasks.custody.incident.steps import StepId
 from tasks.custody.incident.timeline import seconds_taken
@@ -24,10 +26,10 @@ from tasks.custody.incident.verdict import Verdict, Word, judge, ways_in
 from tasks.custody.models.inspection import Inspection
 from tasks.custody.step_result import StepResult
 from tasks.custody.store.latest import Promotion
-from tasks.custody.store.receipts import ObjectReceipt, Receipts
+from tasks.custody.store.receipts import Receipts
 from tasks.evidence.collect import is_needed
 from tasks.evidence.signing import find_signer, note_unsigned
-from tasks.record.write import RecordContent
+from tasks.record.content import Findings, RecordContent
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import StepRunner, end_of, result_of, result_or_reason, words
 from tasks.system.cancellation import RunCancelled
@@ -35,30 +37,9 @@ from tasks.system.cancellation import RunCancelled
 _SPEAK_FOR_THEMSELVES: Final = frozenset[StepId]({"collect", "judge_models", "claim_store", "recover"})
 
 
-@dataclass(frozen=True)
-class Findings:
-    """Results of the run's steps; None for a step without a result, the reason as text for a failed recovery."""
-
-    freeze: Freeze | None
-    stop: Stop | None
-    containment: Containment | None
-    pause: Pause | None
-    challenge: Challenge | None
-    watch: Watch | None
-    evidence: tuple[Evidence, ...]
-    seals: tuple[Seal, ...]
-    proven: Receipts | None
-    trouble: tuple[str, ...]
-    promoted: Promotion | None = None
-    recovery: Recovery | str | None = None
-    inspection: Inspection | None = None
-    warnings: tuple[str, ...] = ()
-    cordon: Cordon | None = None
-
-
 def findings_of(steps: StepRunner, evidence: tuple[Evidence, ...]) -> Findings:
     """Wait for all submitted steps, and return their results. `evidence` is what was sealed."""
-    context = steps.context
+    context, recovers = steps.context, bool(steps.futures("recover"))
     freeze, stop = with_earlier_boots(context.state, steps.result(Freeze, "freeze"), steps.result(Stop, "stop"))
     return Findings(
         freeze=freeze,
@@ -72,7 +53,7 @@ def findings_of(steps: StepRunner, evidence: tuple[Evidence, ...]) -> Findings:
         proven=steps.result(Receipts, "verify"),
         trouble=troubles(steps),
         promoted=steps.result(Promotion, "promote"),
-        recovery=_recovery(steps),
+        recovery=result_or_reason(Recovery, *steps.futures("recover", "check_seal")) if recovers else None,
         inspection=steps.result(Inspection, "judge_models"),
         warnings=(
             *context.losses,
@@ -84,16 +65,12 @@ def findings_of(steps: StepRunner, evidence: tuple[Evidence, ...]) -> Findings:
     )
 
 
-def with_late_changes(context: RunContext, findings: Findings) -> Findings:
-    """Return the findings with what was changed below the root since the last check."""
-    if not findings.containment or not findings.containment.is_contained:
-        return findings
-    return replace(findings, containment=with_silence(context, findings.containment))
-
-
-def _recovery(steps: StepRunner) -> Recovery | str | None:
-    futures = steps.futures("recover", "check_seal")
-    return result_or_reason(Recovery, *futures) if steps.futures("recover") else None
+def last_findings(steps: StepRunner, evidence: tuple[Evidence, ...]) -> Findings:
+    """Return the findings once all steps have ended, with what was changed below the root since the last check."""
+    findings = findings_of(steps, evidence)
+    if findings.containment and findings.containment.is_contained:
+        return replace(findings, containment=with_silence(steps.context, findings.containment))
+    return findings
 
 
 def troubles(steps: StepRunner) -> tuple[str, ...]:
@@ -110,7 +87,7 @@ def note_end(steps: StepRunner, findings: Findings) -> None:
     for step_id, title, future in steps.submitted:
         if end_of(future).name == "Cached":
             steps.context.log.write("step cached", title, step_id=step_id)
-    proven = findings.proven and findings.proven.objects and findings.proven.is_complete
+    proven = findings.proven and findings.objects and findings.proven.is_complete
     states = [] if findings.recovery is None else [describe_recovery(findings.recovery)]
     note_cancelled(steps.context, findings.containment, "stored" if proven else "not stored", *states)
 
@@ -143,35 +120,30 @@ def wait_for_collectors(steps: StepRunner) -> tuple[Evidence, ...]:
 
 def every_collector(steps: StepRunner) -> tuple[Evidence, ...]:
     """Wait for the collectors; return one Evidence each. A step that crashed counts as a failed attempt."""
-    results = {item.collector: item for item in wait_for_collectors(steps)}
-    return tuple(results.get(name) or _failed_evidence(steps.context, name) for name in discover())
-
-
-def _failed_evidence(context: RunContext, name: str) -> Evidence:
-    now = datetime.now(UTC)
-    return Evidence(
-        collector=name,
-        needed=is_needed(context.workload, discover()[name]),
-        may_be_missing=name in context.workload.may_be_missing,
+    results, context = {item.collector: item for item in wait_for_collectors(steps)}, steps.context
+    block, now = context.workload, datetime.now(UTC)
+    failed = partial(
+        Evidence,
         outcome=Outcome.FAILED,
         reason="the run was cancelled" if context.cancelled else "the step itself failed",
         started_at=now,
         ended_at=now,
         volume=context.run.volume,
     )
+    return tuple(
+        results.get(name)
+        or failed(collector=name, needed=is_needed(block, each), may_be_missing=name in block.may_be_missing)
+        for name, each in discover().items()
+    )
 
 
 def verdict_of(context: RunContext, findings: Findings) -> Verdict:
     """Judge the incident from its receipts."""
-    receipts: list[ObjectReceipt] = [
-        *(findings.proven.objects if findings.proven else ()),
-        *(findings.promoted.objects if findings.promoted else ()),
-    ]
     verdict = judge(
         context.incident.id,
         findings.containment,
         findings.evidence,
-        receipts,
+        (*findings.objects, *(findings.promoted.objects if findings.promoted else ())),
         (*([f"the run was cancelled: {context.cancelled.summary}"] if context.cancelled else []), *findings.trouble),
         workload=context.incident.workload,
         ways_in=ways_in(findings.pause, findings.challenge, findings.watch),
@@ -181,19 +153,15 @@ def verdict_of(context: RunContext, findings: Findings) -> Verdict:
     )
     if findings.trouble and context.state.claimed.read():
         verdict = verdict.under_another_id(context.incident.workload)
-    if recovery := _get_recovery(findings):
-        return verdict.after_recovery(recovery.summary, line_to_name(context, recovery))
+    if recovery := findings.recovery_receipt:
+        return verdict.after_recovery(recovery.summary, line_to_name(context.incident, recovery))
     return verdict
 
 
-def line_to_name(context: RunContext, recovery: Recovery) -> str:
+def line_to_name(incident: Incident, recovery: Recovery) -> str:
     """Return the command of a recovery that names the model which the API serves; empty if more is not proven."""
-    model, incident = recovery.model_to_name, context.incident
+    model = recovery.model_to_name
     return run_line("recover", incident.workload, incident.id, model) if model else ""
-
-
-def _get_recovery(findings: Findings) -> Recovery | None:
-    return findings.recovery if isinstance(findings.recovery, Recovery) else None
 
 
 def notes_of(findings: Findings) -> tuple[str, ...]:
@@ -217,33 +185,19 @@ def content_of(context: RunContext, findings: Findings) -> RecordContent:
     verdict = verdict_of(context, findings)
     whole = findings.containment is not None and findings.containment.is_complete
     contained = whole and verdict.word is not Word.NOT_CONTAINED
-    return RecordContent(
-        verdict=verdict,
-        facts={**_facts(findings), **seconds_taken(context.log.entries(), datetime.now(UTC), contained=contained)},
-        seals=findings.seals,
-        freeze=findings.freeze,
-        stop=findings.stop,
-        coverage=findings.evidence,
-        promoted=findings.promoted,
-        recovery=_get_recovery(findings),
-        inspection=findings.inspection,
-        objects=findings.proven.objects if findings.proven else (),
-        watch=findings.watch,
-    )
+    seconds = seconds_taken(context.log.entries(), datetime.now(UTC), contained=contained)
+    return RecordContent(verdict, {**_facts(findings), **seconds}, findings)
 
 
 def _facts(findings: Findings) -> dict[str, Any]:
+    checks = (findings.containment, findings.pause, findings.challenge, findings.watch, findings.freeze, findings.stop)
+    names = ("containment", "pause", "challenge", "watch", "freeze", "stop")
     return {
-        "containment": findings.containment and asdict(findings.containment),
-        "pause": findings.pause and asdict(findings.pause),
-        "challenge": findings.challenge and asdict(findings.challenge),
-        "watch": findings.watch and asdict(findings.watch),
-        "freeze": findings.freeze and asdict(findings.freeze),
-        "stop": findings.stop and asdict(findings.stop),
+        **{name: check and asdict(check) for name, check in zip(names, checks, strict=True)},
         "coverage": [asdict(item) for item in findings.evidence],
         "models": findings.inspection and [asdict(each) for each in findings.inspection.findings],
-        "recovery": (recovery := _get_recovery(findings)) and asdict(recovery),
+        "recovery": findings.recovery_receipt and asdict(findings.recovery_receipt),
         "not_recovered": findings.recovery if isinstance(findings.recovery, str) else "",
-        "objects": [asdict(receipt) for receipt in (findings.proven.objects if findings.proven else ())],
+        "objects": [asdict(receipt) for receipt in findings.objects],
         "promotion": findings.promoted and asdict(findings.promoted),
     }

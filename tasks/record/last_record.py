@@ -13,15 +13,16 @@ from tasks.custody.containment.receipt import Containment, Freeze, Recovery, Sto
 from tasks.custody.errors import Tampered
 from tasks.custody.evidence.acquisition import Evidence, Seal
 from tasks.custody.evidence.keys import CLOSING, POSTMORTEM, VERDICT
+from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.verdict import Verdict, Word, not_contained
 from tasks.custody.models.inspection import Inspection, ModelFinding
 from tasks.custody.store.latest import Promotion
 from tasks.custody.store.manifest import digest_bytes
-from tasks.custody.store.receipts import ObjectReceipt
+from tasks.custody.store.receipts import ObjectReceipt, Receipts
 from tasks.incident.last_postmortem import written_before
 from tasks.incident.layout import closings
+from tasks.record.content import Findings, RecordContent
 from tasks.record.findings import line_to_name
-from tasks.record.write import RecordContent
 from tasks.runtime.context import RunContext
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def last_record(home: Path) -> LastRecord:
 
 
 def build_recovery_content(  # noqa: PLR0913  what a recovery adds to what is known
-    context: RunContext,
+    incident: Incident,
     last: LastRecord,
     seals: tuple[Seal, ...],
     *,
@@ -68,28 +69,23 @@ def build_recovery_content(  # noqa: PLR0913  what a recovery adds to what is kn
     The verdict stays, unless a failed recovery left something alive. `containment` is the check after it, the reason
     why there was none, or None if an earlier recovery has let in what runs.
     """
-    result = None if isinstance(recovery, str) else recovery
-    if result:
-        verdict = last.verdict.after_recovery(result.summary, line_to_name(context, result))
+    facts = {"carried_from": f"record/{last.number:03d}", **last.facts, "despite": despite}
+    if isinstance(recovery, Recovery):
+        facts |= {"recovery": asdict(recovery), "not_recovered": ""}
+        verdict = last.verdict.after_recovery(recovery.summary, line_to_name(incident, recovery))
     else:
-        verdict = last.verdict.after_failed_recovery(
-            context.incident.id,
-            _list_remaining(containment),
-            containment.unknown if isinstance(containment, Containment) else (),
-            workload=context.incident.workload,
-        )
-    facts = {
-        "carried_from": f"record/{last.number:03d}",
-        **last.facts,
-        "recovery": result and asdict(result),
-        "not_recovered": "" if result else recovery,
-        "despite": despite,
-    }
+        facts |= {"recovery": None, "not_recovered": recovery}
+        remaining = not_contained(containment) if isinstance(containment, Containment) else None
+        if isinstance(containment, str):
+            remaining = (f"whether the workload runs was not established: {containment}",)
+        unknown = containment.unknown if isinstance(containment, Containment) else ()
+        verdict = last.verdict.after_failed_recovery(incident.id, remaining, unknown, workload=incident.workload)
     if verdict.word is Word.NOT_CONTAINED:
         facts["contained_s"] = None
     if isinstance(containment, Containment):
         facts["containment"] = asdict(containment)
-    return replace(_content(verdict, facts, seals), recovery=result, recovering=True)
+    findings = replace(findings_in(facts), seals=seals, recovery=recovery)
+    return RecordContent(verdict, facts, findings, recovering=True)
 
 
 def build_postmortem_content(
@@ -101,43 +97,25 @@ def build_postmortem_content(
     """
     fields = written_before(context.directory.path).with_texts(texts)
     context.log.write("postmortem", context.incident.id, by=by, fields=[*texts], open=list(fields.open))
-    recovery = _read(Recovery, last.facts.get("recovery"))
-    recovering = "carried_from" in last.facts and bool(recovery or last.facts.get("not_recovered"))
+    recovery = _read(Recovery, last.facts.get("recovery")) or last.facts.get("not_recovered") or None
+    recovering = "carried_from" in last.facts and recovery is not None
     facts = {**last.facts, POSTMORTEM: asdict(fields)}
-    return replace(_content(last.verdict, facts, seals), recovery=recovery, recovering=recovering, written=fields)
+    findings = replace(findings_in(facts), seals=seals, recovery=recovery)
+    return RecordContent(last.verdict, facts, findings, recovering, fields)
 
 
-def _content(verdict: Verdict, facts: Mapping[str, Any], seals: tuple[Seal, ...]) -> RecordContent:
-    findings = _read(tuple[ModelFinding, ...], facts.get("models"))
-    return RecordContent(
-        verdict=verdict,
-        facts=facts,
-        seals=seals,
-        freeze=freeze_of(facts),
+def findings_in(facts: Mapping[str, Any]) -> Findings:
+    """Read from a record's facts what the steps returned, but the seals and the recovery."""
+    models = _read(tuple[ModelFinding, ...], facts.get("models"))
+    return Findings(
+        freeze=_read(Freeze, facts.get("freeze")),
         stop=_read(Stop, facts.get("stop")),
-        coverage=coverage_of(facts),
-        promoted=_read(Promotion, facts.get("promotion")),
-        recovery=None,
-        inspection=None if findings is None else Inspection(findings),
-        objects=_read(tuple[ObjectReceipt, ...], facts.get("objects")) or (),
         watch=_read(Watch, facts.get("watch")),
+        evidence=_read(tuple[Evidence, ...], facts.get("coverage")) or (),
+        proven=Receipts(_read(tuple[ObjectReceipt, ...], facts.get("objects")) or ()),
+        promoted=_read(Promotion, facts.get("promotion")),
+        inspection=None if models is None else Inspection(models),
     )
-
-
-def freeze_of(facts: Mapping[str, Any]) -> Freeze | None:
-    """Read what was frozen from a record's facts."""
-    return _read(Freeze, facts.get("freeze"))
-
-
-def coverage_of(facts: Mapping[str, Any]) -> tuple[Evidence, ...]:
-    """Read the results of the collectors from a record's facts."""
-    return _read(tuple[Evidence, ...], facts.get("coverage")) or ()
-
-
-def _list_remaining(containment: Containment | str | None) -> tuple[str, ...] | None:
-    if isinstance(containment, str):
-        return (f"whether the workload runs was not established: {containment}",)
-    return not_contained(containment) if containment else None
 
 
 def _read(kind: type[T], fact: Any) -> T | None:

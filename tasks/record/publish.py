@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.orchestration import get_client
@@ -17,26 +18,24 @@ from tasks.custody.containment.cordon import Cordon
 from tasks.custody.containment.receipt import Recovery
 from tasks.custody.evidence.keys import POSTMORTEM
 from tasks.custody.evidence.redact import redact
-from tasks.custody.incident.ending import (
-    DRY_RUN,
-    NOT_CONTAINED,
-    NOT_RECOVERED,
-    UNVERIFIED,
-    WRITTEN,
-    Ending,
-    ending_of,
-)
+from tasks.custody.incident.ending import DRY_RUN, NOT_CONTAINED, NOT_RECOVERED, UNVERIFIED, WRITTEN, Ending, ending_of
+from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.visible import visible_rows
 from tasks.record.artifacts import PLAN
+from tasks.record.content import RecordContent
 from tasks.record.dry_run_plan import PLAN_FILE
 from tasks.record.labels import JAPANESE, STANDS
-from tasks.record.write import Record, RecordContent
+from tasks.record.write import Record
 from tasks.runtime.artifact import PrefectArtifact
 from tasks.runtime.context import RunContext
 from tasks.runtime.flow_run import make_state
 from tasks.runtime.progress import artifact_key
+from tasks.runtime.state import IncidentState
 from tasks.runtime.step import after, result_or_reason, step_without_incident
+
+if TYPE_CHECKING:
+    from blocks.workload import Workload
 
 logger = logging.getLogger(__name__)
 
@@ -96,27 +95,27 @@ def final_state(
     `recorded` is the reason if the record could not be written. `recovery` is None if none was wanted, the reason if it
     failed. `cordon` is the one that stands.
     """
+    incident, is_kept = context.incident, context.directory.real
     why_lost = recorded if isinstance(recorded, str) else recorded.lost
-    loss = _describe_loss(context, why_lost, cordon) if why_lost else ""
+    loss = _describe_loss(incident, why_lost, cordon, is_kept=is_kept) if why_lost else ""
     if context.cancelled:
         return _end_cancelled(context, verdict, loss)
     if isinstance(recorded, str) or loss:
         end = NOT_CONTAINED if verdict.word is Word.NOT_CONTAINED else UNVERIFIED
-        return _end_run(context, end, _describe_unrecorded(context, verdict, loss))
+        return _end_run(context, end, _describe_unrecorded(incident, verdict, loss, is_kept=is_kept))
     whole = recorded.stored and not recorded.verdict.partly_thawed
     end = ending_of(recorded.verdict.word, recovery, dry_run=context.run.dry_run, stored=whole)
     if end is DRY_RUN:
-        return _end_run(context, end, _describe_rehearsal(context, recorded.verdict))
-    message = _describe_record(context, recorded)
-    failed = _not_back(context, recovery) if isinstance(recovery, str) else ""
-    if end is NOT_RECOVERED:
-        return _end_run(context, end, f"{failed} The incident is {message}")
-    model = recovery.model_to_name if isinstance(recovery, Recovery) else ""
-    return _end_run(context, end, f"{message} {failed}".rstrip(), model)
+        where = f"the artifact '{artifact_key(PLAN, incident.id)}', and {Path(recorded.folder) / PLAN_FILE}"
+        return _end_run(context, end, _describe_rehearsal(recorded.verdict, where))
+    message = _describe_record(incident, recorded, is_kept=is_kept)
+    failed = _not_back(context.workload, context.state, recovery) if isinstance(recovery, str) else ""
+    message = f"{failed} The incident is {message}" if end is NOT_RECOVERED else f"{message} {failed}".rstrip()
+    return _end_run(context, end, message, recovery)
 
 
-def _describe_rehearsal(context: RunContext, verdict: Verdict) -> str:
-    """Return how the evacuation would end, and what a dry run cannot know."""
+def _describe_rehearsal(verdict: Verdict, where: str) -> str:
+    """Return how the evacuation would end, what a dry run cannot know, and where its plan is."""
     word = f"{verdict.word} {JAPANESE[verdict.word]}"
     missing = f", for: {'; '.join(verdict.missing)}" if verdict.missing else ""
     first = f"first: {verdict.first}; " if verdict.first else ""
@@ -126,27 +125,23 @@ def _describe_rehearsal(context: RunContext, verdict: Verdict) -> str:
     return (
         f"{first}it would end {word}{missing}{doubt}; "
         "unless the stop, the store's writes or the record go otherwise, none of which was tried "
-        f"予行のみ. No evidence was sent. The plan: the artifact '{artifact_key(PLAN, context.incident.id)}', "
-        f"and {context.directory.record_dir(context.run.number) / PLAN_FILE}"
+        f"予行のみ. No evidence was sent. The plan: {where}"
     )
 
 
 def recovered_state(context: RunContext, recorded: Record | str, recovery: Recovery | str) -> State[Any]:
     """Return the state that a recovery ends in. Completed only if all is proven, with the record in the store."""
-    summary = _not_back(context, recovery) if isinstance(recovery, str) else recovery.summary
+    failed = _not_back(context.workload, context.state, recovery) if isinstance(recovery, str) else ""
+    summary = (recovery.summary if isinstance(recovery, Recovery) else failed).rstrip(". ")
     if isinstance(recorded, str) or recorded.lost:
         if isinstance(recorded, Record) and recorded.verdict.word is Word.NOT_CONTAINED:
             return _end_run(context, NOT_CONTAINED, _before_next(_in_both(recorded.verdict), recorded.lost))
-        return _end_run(
-            context, UNVERIFIED, f"{summary.rstrip('. ')}. But the record could not be written; see the log"
-        )
+        return _end_run(context, UNVERIFIED, f"{summary}. But the record could not be written; see the log")
     if context.cancelled:
         return _end_cancelled(context, recorded.verdict)
     end = ending_of(recorded.verdict.word, recovery, recovering=True, stored=recorded.stored)
-    model = "" if isinstance(recovery, str) else recovery.model_to_name
-    return _end_run(
-        context, end, f"{summary.rstrip('. ')}. The incident is {_describe_record(context, recorded)}", model
-    )
+    stands = _describe_record(context.incident, recorded, is_kept=context.directory.real)
+    return _end_run(context, end, f"{summary}. The incident is {stands}", recovery)
 
 
 def written_state(context: RunContext, recorded: Record | str, content: RecordContent, before: int) -> State[Any]:
@@ -166,30 +161,31 @@ def written_state(context: RunContext, recorded: Record | str, content: RecordCo
     return make_state(WRITTEN, f"{context.incident.id}: {page} is on record and stored 記録済み. {still}")
 
 
-def _not_back(context: RunContext, why: str) -> str:
-    api = f"The API at {redact(context.workload.api_address)}"
-    if context.state.recovered.read():
+def _not_back(workload: "Workload", state: IncidentState, why: str) -> str:
+    api = f"The API at {redact(workload.api_address)}"
+    if state.recovered.read():
         return f"{api} stays as an earlier recovery has brought it back 以前の復旧のまま; this one failed: {why}"
     return f"{api} did not come back API は復旧していません: {why}"
 
 
-def _end_run(context: RunContext, end: Ending, message: str, model: str = "") -> State[Any]:
+def _end_run(context: RunContext, end: Ending, message: str, recovery: Recovery | str | None = None) -> State[Any]:
     """Build the state, and note it for `status`, with the model that the next recovery may name."""
+    model = recovery.model_to_name if isinstance(recovery, Recovery) else ""
     context.state.ended.write({"record": context.run.number, "end": end.name, **({"model": model} if model else {})})
     return make_state(end, f"{context.incident.id}: {message}")
 
 
-def _describe_loss(context: RunContext, reason: str, cordon: Cordon | None) -> str:
+def _describe_loss(incident: Incident, reason: str, cordon: Cordon | None, *, is_kept: bool) -> str:
     """Return what a run without a record leaves behind. Logs it too, because nothing else may report it."""
     message = f"But the record could not be written, 記録を書けません: {reason}"
-    if not context.directory.real:
+    if not is_kept:
         holder = cordon.guard if cordon else None
         guard = f"; the guard, process {holder.pid}, holds the lock without a marker" if holder else ""
         message += (
             f". No folder of this host takes a file, so nothing of this incident was kept: not its custody log, which "
             f"processes it has frozen and stopped, evidence, manifest, nor that it is open{guard}"
         )
-    logger.error("%s: %s", context.incident.id, message)
+    logger.error("%s: %s", incident.id, message)
     return message
 
 
@@ -210,12 +206,11 @@ def _in_both(verdict: Verdict) -> str:
     return verdict.message.replace(verdict.word, f"{verdict.word} {JAPANESE[verdict.word]}", 1)
 
 
-def _describe_unrecorded(context: RunContext, verdict: Verdict, why: str) -> str:
+def _describe_unrecorded(incident: Incident, verdict: Verdict, why: str, *, is_kept: bool) -> str:
     """Return the verdict in one line if its record is lost, or not proven to be in the store: UNVERIFIED at best."""
     if verdict.word in _BETTER:
-        verdict = verdict.without_record(why.removeprefix("But "), context.incident.id, context.incident.workload)
-        why = ""
-    if not context.directory.real:
+        verdict, why = verdict.without_record(why.removeprefix("But "), incident.id, incident.workload), ""
+    if not is_kept:
         verdict = verdict.of_what_was_not_kept()
     return _before_next(_in_both(verdict), why)
 
@@ -226,9 +221,10 @@ def _before_next(message: str, more: str) -> str:
     return f"{before} {more.rstrip('. ')}.{label}{command}" if more and label else f"{message} {more}".rstrip()
 
 
-def _describe_record(context: RunContext, recorded: Record) -> str:
+def _describe_record(incident: Incident, recorded: Record, *, is_kept: bool) -> str:
     """Return the verdict in one line: no better than UNVERIFIED unless the store has the record."""
     if not recorded.stored:
-        return _describe_unrecorded(context, recorded.verdict, f"But the record is {recorded.reason}")
+        why = f"But the record is {recorded.reason}"
+        return _describe_unrecorded(incident, recorded.verdict, why, is_kept=is_kept)
     untimed = f"No time vouched for 時刻の証明なし: {recorded.untimed}" if recorded.untimed else ""
     return _before_next(_in_both(recorded.verdict), untimed)

@@ -8,7 +8,9 @@ from tasks.custody.containment.identity import Way
 from tasks.custody.containment.receipt import End, Freeze, Stop, Watch
 from tasks.custody.evidence.keys import VERDICT
 from tasks.host.process.suspect import SUSPECT
+from tasks.record.content import Findings
 from tasks.record.labels import ENDS
+from tasks.record.tables import titles
 from tasks.rendering.clock import clock, short
 from tasks.rendering.document import Badge, Both, Cell, Code, DocumentTable, Figure, Said, Tone, table
 
@@ -25,20 +27,16 @@ _WAYS: Final[Mapping[Way, Cell]] = {
 Signals = Iterable[tuple[str, datetime]]
 
 
-def receipts(freeze: Freeze | None, stop: Stop | None, watch: Watch | None) -> DocumentTable | None:
+def receipts(findings: Findings) -> DocumentTable | None:
     """Build a row for each process and container: when it was frozen, what it was sent, how it ended; None if none.
 
     Contains frozen processes without a receipt of their end, too: a person has to look for them.
     """
-    rows = [*_processes(freeze, stop), *_containers(freeze, stop), *_newcomers(watch)]
+    freeze, stop = findings.freeze, findings.stop
+    rows = [*_processes(freeze, stop), *_containers(freeze, stop), *_newcomers(findings.watch)]
     rows.sort(key=lambda row: list(ENDS).index(row[0]) if row[0] else -1)
-    head = (
-        Both("PID / ID", "PID / ID"),
-        Both("終わり方", "end"),
-        Both("凍結 (JST)", "frozen"),
-        Both("シグナル (JST)", "signals"),
-        Both("コマンド", "command"),
-    )
+    times = (("凍結 (JST)", "frozen"), ("シグナル (JST)", "signals"))
+    head = titles(("PID / ID", "PID / ID"), ("終わり方", "end"), *times, ("コマンド", "command"))
     return table(head, [cells for _, cells in rows], f"{VERDICT}: freeze, stop, watch") if rows else None
 
 
@@ -81,20 +79,12 @@ def _newcomers(watch: Watch | None) -> Iterable[Receipt]:
 
 
 def _receipt(  # noqa: PLR0913, PLR0917  a receipt's columns
-    subject: Cell,
-    frozen: Cell,
-    signals: Signals,
-    end: End | None,
-    gone_at: datetime | None,
-    text: tuple[str, str],
+    subject: Cell, frozen: Cell, signals: Signals, end: End | None, gone_at: datetime | None, text: tuple[str, str]
 ) -> Receipt:
     command, reason = text
     sent = tuple(Figure(f"{name} {clock(at)}") for name, at in signals)
     when: tuple[Cell, ...] = (Figure(short(gone_at)),) if gone_at else ()
     why: tuple[Cell, ...] = (Said(reason),) if reason else ()
-    return end, (subject, (_end_badge(end), *when), frozen, sent or _NOTHING, (Code(command[:200]), *why))
-
-
-def _end_badge(end: End | None) -> Badge:
     tone, words = ENDS[end] if end else (Tone.BAD, Both("記録なし", "no receipt"))
-    return Badge(tone, words.en, Both(words.ja, words.ja))
+    badge = Badge(tone, words.en, Both(words.ja, words.ja))
+    return end, (subject, (badge, *when), frozen, sent or _NOTHING, (Code(command[:200]), *why))

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tasks.record.postmortem import postmortem
-from tasks.record.report_data import ReportData
-from tasks.record.sections import failure_remark
+from tasks.record.content import ReportData
+from tasks.record.postmortem import failure_remark, postmortem
 from tasks.rendering.document import Document, Picture
 from tasks.rendering.markdown import markdown
 from tasks.rendering.webpage import html
@@ -39,7 +38,9 @@ def pages(data: ReportData) -> Pages:
     except Exception as error:
         logger.exception("No %s", HTML)
         trouble = (*trouble, f"{HTML} could not be made: {type(error).__name__}: {error}")
-        document, page = _with_remark(document, trouble[-1]), {}
+        first, *rest = document.sections
+        first, page = replace(first, blocks=(failure_remark(trouble[-1]), *first.blocks)), {}
+        document = replace(document, sections=(first, *rest))
     pictures = {each.name: each.svg.encode() for each in _pictures(document)}
     addresses = {name: f"../{data.number:03d}/{name}" for name in pictures} if data.finished else {}
     return Pages(document, {MARKDOWN: markdown(document, addresses).encode(), **page, **pictures}, trouble)
@@ -47,18 +48,9 @@ def pages(data: ReportData) -> Pages:
 
 def with_pictures(document: Document) -> str:
     """Render Markdown with the pictures embedded as data URLs, for Prefect's UI."""
-    return markdown(document, {each.name: _address(each) for each in _pictures(document)})
-
-
-def _address(picture: Picture) -> str:
-    return f"data:image/svg+xml;base64,{b64encode(picture.svg.encode()).decode()}"
+    svgs = {each.name: b64encode(each.svg.encode()).decode() for each in _pictures(document)}
+    return markdown(document, {name: f"data:image/svg+xml;base64,{svg}" for name, svg in svgs.items()})
 
 
 def _pictures(document: Document) -> Iterable[Picture]:
     return (block for section in document.sections for block in section.blocks if isinstance(block, Picture))
-
-
-def _with_remark(document: Document, trouble: str) -> Document:
-    first, *rest = document.sections
-    section = replace(first, blocks=(failure_remark(trouble), *first.blocks))
-    return replace(document, sections=(section, *rest))

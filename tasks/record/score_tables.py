@@ -1,9 +1,10 @@
 """Build the tables of the workload's scores: its summaries, and its hyperparameter searches."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from tasks.record.report_data import Quote
+from tasks.record.content import Quote
+from tasks.record.tables import titles
 from tasks.rendering.document import Block, Both, Cell, Code, DocumentTable, FactList, Figure, Said, table
 
 _FACTS: Final = 24
@@ -13,10 +14,10 @@ _FILE: Final = Both("ファイル", "file")
 
 def summaries(quotes: Iterable[Quote]) -> list[Block]:
     """Build a table for each of the workload's summaries."""
-    head = (Both("項目", "item"), Both("値", "value"))
+    head = titles(("項目", "item"), ("値", "value"))
     blocks: list[Block] = []
     for quote in quotes:
-        facts = plain_facts(quote.content)
+        facts = [*plain_facts(quote.content)]
         rows = tuple((Code(name), Code(value)) for name, value in facts[:_FACTS])
         left_out = len(facts) - len(rows)
         blocks += [FactList(((_FILE, Code(quote.stored)),)), DocumentTable(head, rows, left_out, quote.stored)]
@@ -41,40 +42,27 @@ def _search(summary: Mapping[str, Any]) -> Iterable[Block]:
     if step := summary.get("last_step"):
         facts.append((Both("最後の段階", "last resource step"), Said(_join(step))))
     yield FactList(tuple(facts))
-    head = (
-        Both("順位", "rank"),
-        Both("平均スコア", "mean"),
-        Both("標準偏差", "std"),
-        Both("パラメーター", "parameters"),
-    )
-    rows = [_candidate(row) for row in summary.get("best") or () if isinstance(row, dict)]
+    head = titles(("順位", "rank"), ("平均スコア", "mean"), ("標準偏差", "std"), ("パラメーター", "parameters"))
+    rows = list[tuple[Cell, ...]]()
+    for row in (row for row in summary.get("best") or () if isinstance(row, dict)):
+        figures = (row.get(name) for name in ("rank_test_score", "mean_test_score", "std_test_score"))
+        texts = (f"{value:.6g}" if isinstance(value, int | float) else "" for value in figures)
+        rows.append((*map(Figure, texts), Code(_join(row.get("params")))))
     if rows:
         yield table(head, rows, str(summary.get("file")))
-
-
-def _candidate(row: Mapping[str, Any]) -> tuple[Cell, ...]:
-    figures = (row.get(name) for name in ("rank_test_score", "mean_test_score", "std_test_score"))
-    return (
-        *(Figure(f"{value:.6g}" if isinstance(value, int | float) else "") for value in figures),
-        Code(_join(row.get("params"))),
-    )
 
 
 def _join(facts: Any) -> str:
     return ", ".join(f"{name}={value}" for name, value in facts.items()) if isinstance(facts, dict) else ""
 
 
-def plain_facts(content: Any) -> tuple[tuple[str, str], ...]:
-    """Return numbers and texts of a JSON value, each with its path, down to three levels."""
-    return tuple(_walk("", content, 3))
-
-
-def _walk(path: str, value: Any, levels: int) -> Iterable[tuple[str, str]]:
+def plain_facts(value: Any, path: str = "", levels: int = 3) -> Iterator[tuple[str, str]]:
+    """Yield numbers and texts of a JSON value, each with its path, down to three levels."""
     if isinstance(value, str | int | float) or value is None:
         yield path, str(value)
     elif levels and isinstance(value, dict):
         for name, each in value.items():
-            yield from _walk(f"{path}.{name}" if path else str(name), each, levels - 1)
+            yield from plain_facts(each, f"{path}.{name}" if path else str(name), levels - 1)
     elif levels and isinstance(value, list):
         for number, each in enumerate(value):
-            yield from _walk(f"{path}[{number}]", each, levels - 1)
+            yield from plain_facts(each, f"{path}[{number}]", levels - 1)

@@ -1,42 +1,42 @@
 """Build the tables of the record: collectors, losses, models, objects, digests; the worst rows first."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, Seal
 from tasks.custody.evidence.coverage import impact
 from tasks.custody.evidence.keys import CLOSING, VERDICT, volume_folder
-from tasks.custody.models.inspection import Inspection
+from tasks.custody.models.inspection import Inspection, ModelFinding
 from tasks.custody.store.receipts import ObjectReceipt
 from tasks.record.labels import OUTCOMES, SOUNDNESS
 from tasks.rendering.document import Badge, Both, Cell, Code, DocumentTable, Figure, Link, Said, Tone, table
 
+T = TypeVar("T")
 
-def _heads(*titles: tuple[str, str]) -> tuple[Both, ...]:
-    return tuple(Both(ja, en) for ja, en in titles)
+
+def titles(*columns: tuple[str, str]) -> tuple[Both, ...]:
+    """Return the head of a table, from titles in Japanese and English."""
+    return tuple(Both(ja, en) for ja, en in columns)
+
+
+def _table(items: Sequence[T], where: str, *columns: tuple[str, str, Callable[[T], Cell]]) -> DocumentTable:
+    """Build a row for each item. A column is its title in Japanese and English, and what makes its cells."""
+    head = titles(*((ja, en) for ja, en, _ in columns))
+    return table(head, [tuple(make(item) for _, _, make in columns) for item in items], where)
 
 
 def collectors(coverage: Sequence[Evidence]) -> DocumentTable:
     """Build a row for each collector, losses first."""
-    rows = [
-        (
-            Code(item.collector),
-            outcome(item.outcome),
-            Figure(str(len(item.files))),
-            Figure(str(item.size)),
-            Both("必須", "needed") if item.needed else Both("任意", "optional"),
-            Said(item.reason),
-        )
-        for item in sorted(coverage, key=_worst_first)
-    ]
-    head = _heads(
-        ("採取", "collector"),
-        ("結果", "outcome"),
-        ("ファイル数", "files"),
-        ("バイト数", "bytes"),
-        ("区分", "kind"),
-        ("理由", "reason"),
+    return _table(
+        sorted(coverage, key=_worst_first),
+        f"{VERDICT}: coverage",
+        ("採取", "collector", lambda item: Code(item.collector)),
+        ("結果", "outcome", lambda item: _outcome(item.outcome)),
+        ("ファイル数", "files", lambda item: Figure(str(len(item.files)))),
+        ("バイト数", "bytes", lambda item: Figure(str(item.size))),
+        ("区分", "kind", lambda item: Both("必須", "needed") if item.needed else Both("任意", "optional")),
+        ("理由", "reason", lambda item: Said(item.reason)),
     )
-    return table(head, rows, f"{VERDICT}: coverage")
 
 
 def losses(coverage: Sequence[Evidence], questions: Mapping[str, str]) -> DocumentTable | None:
@@ -44,26 +44,27 @@ def losses(coverage: Sequence[Evidence], questions: Mapping[str, str]) -> Docume
 
     `questions` says by collector what it is there to answer.
     """
-    rows = [
-        (
-            Code(item.collector),
-            Code(loss.source),
-            outcome(loss.outcome),
-            Said(loss.reason),
-            (_weight(item, loss), Said(impact(item, questions.get(item.collector, "")))),
-        )
+
+    def weigh(pair: tuple[Evidence, Loss]) -> Cell:
+        item, loss = pair
+        return _weight(item, loss), Said(impact(item, questions.get(item.collector, "")))
+
+    # a collector that is incomplete and names no loss itself is one whole
+    pairs = [
+        (item, loss)
         for item in sorted(coverage, key=_worst_first)
-        for loss in item.losses or _whole(item)
+        for loss in item.losses or ([] if item.outcome.is_complete else [Loss("", item.outcome, item.reason)])
     ]
-    head = _heads(
-        ("採取", "collector"), ("対象", "source"), ("結果", "outcome"), ("理由", "reason"), ("影響", "impact")
+    rows = _table(
+        pairs,
+        f"{VERDICT}: coverage",
+        ("採取", "collector", lambda pair: Code(pair[0].collector)),
+        ("対象", "source", lambda pair: Code(pair[1].source)),
+        ("結果", "outcome", lambda pair: _outcome(pair[1].outcome)),
+        ("理由", "reason", lambda pair: Said(pair[1].reason)),
+        ("影響", "impact", weigh),
     )
-    return table(head, rows, f"{VERDICT}: coverage") if rows else None
-
-
-def _whole(item: Evidence) -> tuple[Loss, ...]:
-    """Return a loss for a collector that is incomplete and names no loss itself."""
-    return () if item.outcome.is_complete else (Loss("", item.outcome, item.reason),)
+    return rows if pairs else None
 
 
 def _weight(item: Evidence, loss: Loss) -> Both:
@@ -79,63 +80,69 @@ def _worst_first(item: Evidence) -> tuple[bool, int]:
     return not item.lost, -list(Outcome).index(item.outcome)
 
 
-def outcome(value: Outcome) -> Badge:
-    """Return the badge for an outcome."""
+def _outcome(value: Outcome) -> Badge:
     tone, ja = OUTCOMES[value]
     return Badge(tone, str(value), Both(ja, ja))
 
 
 def secrets(coverage: Sequence[Evidence]) -> DocumentTable | None:
     """Build a table of places that look like secrets in the workload's files, without the secrets. None if none."""
-    rows = [
-        (Code(search.stored), Said(search.summary), Said(search.unsearched))
-        for item in coverage
-        for search in item.searches
-        if search.summary or search.unsearched
-    ]
-    head = _heads(("ファイル", "file"), ("秘密と見られる箇所", "what looks like a secret"), ("未検索", "not searched"))
-    return table(head, rows, f"{VERDICT}: coverage") if rows else None
+    found = [each for item in coverage for each in item.searches if each.summary or each.unsearched]
+    rows = _table(
+        found,
+        f"{VERDICT}: coverage",
+        ("ファイル", "file", lambda each: Code(each.stored)),
+        ("秘密と見られる箇所", "what looks like a secret", lambda each: Said(each.summary)),
+        ("未検索", "not searched", lambda each: Said(each.unsearched)),
+    )
+    return rows if found else None
 
 
 def models(inspection: Inspection) -> DocumentTable | None:
     """Build a row for each model with its finding. None if there is none."""
-    findings = sorted(inspection.findings, key=lambda each: list(SOUNDNESS).index(each.outcome))
-    rows = []
-    for each in findings:
-        tone, ja = SOUNDNESS[each.outcome]
-        features = "" if each.features is None else f"{each.features} features"
-        description = "; ".join(
-            part for part in (each.estimator, each.sklearn and f"scikit-learn {each.sklearn}", features) if part
-        )
-        why = "; ".join([each.reason, *each.warnings, *(f"imports {name}" for name in each.imports)])
-        badge = Badge(tone, str(each.outcome), Both(ja, ja))
-        rows.append((Code(each.stored), badge, Said(why.strip("; ")), Said(description), Code(each.sha256)))
-    head = _heads(
-        ("モデル", "model"),
-        ("判定", "finding"),
-        ("理由", "reason"),
-        ("内容 (自己申告)", "what it says it is"),
-        ("sha256", "sha256"),
+    rows = _table(
+        sorted(inspection.findings, key=lambda each: list(SOUNDNESS).index(each.outcome)),
+        "models.json",
+        ("モデル", "model", lambda each: Code(each.stored)),
+        ("判定", "finding", _soundness),
+        ("理由", "reason", _why_judged),
+        ("内容 (自己申告)", "what it says it is", _describe_model),
+        ("sha256", "sha256", lambda each: Code(each.sha256)),
     )
-    return table(head, rows, "models.json") if rows else None
+    return rows if inspection.findings else None
+
+
+def _soundness(finding: ModelFinding) -> Badge:
+    tone, ja = SOUNDNESS[finding.outcome]
+    return Badge(tone, str(finding.outcome), Both(ja, ja))
+
+
+def _why_judged(finding: ModelFinding) -> Said:
+    imports = (f"imports {name}" for name in finding.imports)
+    return Said("; ".join([finding.reason, *finding.warnings, *imports]).strip("; "))
+
+
+def _describe_model(finding: ModelFinding) -> Said:
+    features = "" if finding.features is None else f"{finding.features} features"
+    parts = (finding.estimator, finding.sklearn and f"scikit-learn {finding.sklearn}", features)
+    return Said("; ".join(filter(None, parts)))
 
 
 def objects(receipts: Sequence[ObjectReceipt], address: Callable[[str], str]) -> DocumentTable | None:
     """Build a row for each object and the store's answer, unproven ones first. None if none was asked for."""
-    rows = [
-        (_proven(each), Link(each.key, address(each.key)), _why(each), Figure(str(each.size)), Code(each.sha256))
-        for each in sorted(receipts, key=lambda each: (each.proven, each.lost, each.key))
-    ]
-    head = _heads(
-        ("確認", "proof"), ("オブジェクト", "object"), ("理由", "reason"), ("バイト数", "bytes"), ("sha256", "sha256")
+    rows = _table(
+        sorted(receipts, key=lambda each: (each.proven, each.lost, each.key)),
+        f"{VERDICT}: objects",
+        ("確認", "proof", _proven),
+        ("オブジェクト", "object", lambda each: Link(each.key, address(each.key))),
+        ("理由", "reason", lambda each: Said(each.reason) if each.exclusive or each.reason else _NOT_EXCLUSIVE),
+        ("バイト数", "bytes", lambda each: Figure(str(each.size))),
+        ("sha256", "sha256", lambda each: Code(each.sha256)),
     )
-    return table(head, rows, f"{VERDICT}: objects") if rows else None
+    return rows if receipts else None
 
 
-def _why(receipt: ObjectReceipt) -> Cell:
-    if receipt.exclusive or receipt.reason:
-        return Said(receipt.reason)
-    return Both("上書きしていないことはストアの保証ではない", "that it overwrote nothing is not the store's word")
+_NOT_EXCLUSIVE = Both("上書きしていないことはストアの保証ではない", "that it overwrote nothing is not the store's word")
 
 
 def _proven(receipt: ObjectReceipt) -> Badge:
@@ -143,31 +150,21 @@ def _proven(receipt: ObjectReceipt) -> Badge:
         return Badge(Tone.FAIR, "lost", Both("消失", "消失"))
     if not receipt.proven:
         return Badge(Tone.BAD, "unproven", Both("未確認", "未確認"))
-    return Badge(
-        Tone.GOOD,
-        *(("read back", Both("読み戻し", "読み戻し")) if receipt.read else ("digest", Both("照合済み", "照合済み"))),
-    )
+    if receipt.read:
+        return Badge(Tone.GOOD, "read back", Both("読み戻し", "読み戻し"))
+    return Badge(Tone.GOOD, "digest", Both("照合済み", "照合済み"))
 
 
 def digests(seals: Sequence[Seal]) -> DocumentTable | None:
     """Build a row for each sealed folder: its digests and its signer. None if nothing was sealed."""
-    rows: list[tuple[Cell, ...]] = [
-        (
-            Figure(f"{volume_folder(each.volume)}/"),
-            Figure(str(each.files)),
-            Figure(str(each.size)),
-            Code(each.manifest_sha256),
-            Code(each.sums_sha256),
-            Code(each.signed_by) if each.signed_by else Both("署名なし", "unsigned"),
-        )
-        for each in seals
-    ]
-    head = _heads(
-        ("フォルダー", "folder"),
-        ("ファイル数", "files"),
-        ("バイト数", "bytes"),
-        ("manifest.json sha256", "manifest.json sha256"),
-        ("SHA256SUMS sha256", "SHA256SUMS sha256"),
-        ("署名", "signed by"),
+    rows = _table(
+        seals,
+        CLOSING,
+        ("フォルダー", "folder", lambda each: Figure(f"{volume_folder(each.volume)}/")),
+        ("ファイル数", "files", lambda each: Figure(str(each.files))),
+        ("バイト数", "bytes", lambda each: Figure(str(each.size))),
+        ("manifest.json sha256", "manifest.json sha256", lambda each: Code(each.manifest_sha256)),
+        ("SHA256SUMS sha256", "SHA256SUMS sha256", lambda each: Code(each.sums_sha256)),
+        ("署名", "signed by", lambda each: Code(each.signed_by) if each.signed_by else Both("署名なし", "unsigned")),
     )
-    return table(head, rows, CLOSING) if rows else None
+    return rows if seals else None

@@ -8,8 +8,9 @@ from typing import Any, Final
 from tasks.custody.incident.timeline import frozen_at, moment
 from tasks.incident.layout import CUSTODY_LOG
 from tasks.record.labels import ACTIONS
+from tasks.record.tables import titles
 from tasks.rendering.clock import both_times
-from tasks.rendering.document import ROW_LIMIT, Both, Cell, DocumentTable, Figure, Quoted, Said
+from tasks.rendering.document import ROW_LIMIT, Cell, DocumentTable, Figure, Quoted, Said
 
 _CACHED: Final = "step cached"
 _OPENED: Final = "run opened"
@@ -20,13 +21,7 @@ def moments(entries: Sequence[Mapping[str, Any]]) -> DocumentTable:
     lines = _merge_cached(entry for entry in _with_beginnings(entries) if entry["action"] in ACTIONS)
     left_out = max(0, len(lines) - ROW_LIMIT)
     shown = lines[: ROW_LIMIT // 2] + lines[-ROW_LIMIT // 2 :] if left_out else lines
-    head = (
-        Both("JST", "JST"),
-        Both("UTC", "UTC"),
-        Both("何が", "what"),
-        Both("対象", "object"),
-        Both("結果", "result"),
-    )
+    head = titles(("JST", "JST"), ("UTC", "UTC"), ("何が", "what"), ("対象", "object"), ("結果", "result"))
     return DocumentTable(head, tuple(map(_moment, shown)), left_out, CUSTODY_LOG)
 
 

@@ -5,11 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from tasks.collectors import discover
-from tasks.custody.containment.receipt import Freeze, Recovery, Stop, Watch
-from tasks.custody.evidence.acquisition import Evidence, Seal
 from tasks.custody.evidence.keys import (
     CLOSING,
     MANIFEST,
@@ -21,69 +19,37 @@ from tasks.custody.evidence.keys import (
     record_key,
     volume_folder,
 )
-from tasks.custody.incident.postmortem_fields import PostmortemFields
 from tasks.custody.incident.timeline import requests, took
 from tasks.custody.incident.verdict import Verdict
-from tasks.custody.models.inspection import Inspection
 from tasks.custody.step_result import StepResult
-from tasks.custody.store.latest import Promotion
 from tasks.custody.store.manifest import canonical, digest, digest_bytes
 from tasks.custody.store.objects import Expected, one_object
-from tasks.custody.store.receipts import ObjectReceipt
 from tasks.custody.store.statement import statement
 from tasks.evidence.beside import create_or_beside
 from tasks.evidence.claim import claim
-from tasks.evidence.signing import Signer, envelop, find_signer, sign
+from tasks.evidence.signing import Signer, find_signer, sign
 from tasks.evidence.time_stamp import stamp
 from tasks.incident.joining import take_over_triggers
 from tasks.incident.last_postmortem import written_before
 from tasks.incident.layout import RECORD, is_of_record
+from tasks.incident.paths import IncidentDirectory
 from tasks.record.artifacts import build_artifacts
+from tasks.record.content import RecordContent, ReportData, ReportPlaces
 from tasks.record.dry_run_plan import PLAN_FILE, as_text, plan
 from tasks.record.excerpts import quotes
 from tasks.record.postmortem import postmortem
 from tasks.record.render import HTML, MARKDOWN, pages
-from tasks.record.report_data import ReportData, ReportPlaces
 from tasks.rendering.document import Document
 from tasks.runtime.artifact import PrefectArtifact
 from tasks.runtime.busy_store import waits_for_store
 from tasks.runtime.context import RunContext
 from tasks.runtime.retry import may_pass
 from tasks.runtime.step import step
+from tasks.runtime.store_access import StoreAccess
 from tasks.storage.proof import create_kept, require_kept
 from tasks.system.files.atomic_files import sync_folder, write_whole
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, repr=False)
-class RecordContent(StepResult):
-    """Content of a record: the verdict, the facts that it rests on, the seals, and the input of the postmortem.
-
-    `recovering` is true if the run, or the one whose facts it carries on, only recovers. `written` is what people have
-    written, in the run that puts it on record.
-    """
-
-    verdict: Verdict
-    facts: Mapping[str, Any]
-    seals: tuple[Seal, ...]
-    freeze: Freeze | None
-    stop: Stop | None
-    coverage: tuple[Evidence, ...]
-    promoted: Promotion | None
-    recovery: Recovery | None
-    inspection: Inspection | None = None
-    objects: tuple[ObjectReceipt, ...] = ()
-    watch: Watch | None = None
-    recovering: bool = False
-    written: PostmortemFields | None = None
-
-    @property
-    def summary(self) -> str:
-        """The verdict's word."""
-        return self.verdict.word
 
 
 @dataclass(frozen=True, repr=False)
@@ -134,9 +100,13 @@ def record(context: RunContext, content: RecordContent) -> Record:
     rendered = pages(data)
     artifacts, untold = _artifacts(data, rendered.document)
     result = Record(str(folder), verdict, stored=False, reason="", artifacts=artifacts)
+    trouble = list[str]()
     try:
-        trouble = [] if is_closed else _write_pages(context, folder, data, rendered.files, [*rendered.trouble, *untold])
         if not is_closed:
+            trouble = [*rendered.trouble, *untold, *_write_pages(context.directory, folder, data, rendered.files)]
+            for words in trouble:
+                logger.error("%s", words)
+                context.log.write("page missing", context.incident.id, reason=words)
             _close(context, folder, content)
     except OSError as error:
         why = str(error) or type(error).__name__
@@ -150,57 +120,70 @@ def record(context: RunContext, content: RecordContent) -> Record:
         untold_data = replace(data, stored=False)
         artifacts, _ = _artifacts(untold_data, postmortem(untold_data))
         return replace(result, reason=f"not in the store: {error}", artifacts=artifacts, is_transient=may_pass(error))
-    untimed = _request_time_stamp(context, folder) if context.store.timestamp_url else ""
+    untimed = ""
+    if context.store.timestamp_url:
+        untimed = _request_time_stamp(context.store, context.directory, context.incident.id, folder)
     return replace(result, stored=True, reason="; ".join(trouble), untimed=untimed)
 
 
 def _close(context: RunContext, folder: Path, content: RecordContent) -> None:
     """Write verdict, its statement, custody segment and signature, and closing.json last."""
-    fields = {"incident": asdict(context.incident), "run": context.run.id, "verdict": asdict(content.verdict)}
-    fields["place"] = context.store.label
-    write = context.directory.write
-    for name in (SEGMENT, STATEMENT):  # of a try that ended before the closing: its lines are in this one
-        (folder / name).unlink(missing_ok=True)
-    write(folder / VERDICT, verdict := canonical({**content.facts, **fields}))
-    if context.store.signing_key and not context.run.dry_run:  # a rehearsal's word proves nothing to anybody
-        origin = context.incident.origin(context.store.label)
-        text = statement(
-            context.incident.id, origin, context.run.number, content.verdict, digest_bytes(verdict), _manifests(content)
-        )
-        if envelope := envelop(context.store, context.log, f"{RECORD}/{folder.name}/{STATEMENT}", text):
+    incident, run, store, verdict = context.incident, context.run, context.store, content.verdict
+    write, name, origin = context.directory.write, f"{RECORD}/{folder.name}", incident.origin(store.label)
+    manifests = {f"{volume_folder(each.volume)}/{MANIFEST}": each.manifest_sha256 for each in content.findings.seals}
+    fields: dict[str, Any] = {"incident": asdict(incident), "run": run.id, "verdict": asdict(verdict)}
+    fields["place"] = store.label
+    for half_written in (SEGMENT, STATEMENT):  # of a try that ended before the closing: its lines are in this one
+        (folder / half_written).unlink(missing_ok=True)
+    write(folder / VERDICT, facts := canonical({**content.facts, **fields}))
+    if store.signing_key and not run.dry_run:  # a rehearsal's word proves nothing to anybody
+        text = statement(incident.id, origin, run.number, verdict, digest_bytes(facts), manifests)
+        if envelope := sign(store, f"{name}/{STATEMENT}", digest_bytes(text), lambda key: key.envelop(text)):
             write(folder / STATEMENT, envelope)
     segment = context.log.lines(context.directory.segments_end())
     context.log.sync()  # a log that a power loss cuts behind a segment could not be continued
     write(folder / SEGMENT, b"".join(segment))
-    closing = canonical(_closing(context, folder, content))
-    name = f"{RECORD}/{folder.name}/{CLOSING}"
-    if signature := sign(context.store, context.log, name, closing, digest_bytes(closing)):
+    finished = {f"{POSTMORTEM}/{path.name}": digest(path) for path in _finished_pages(folder)}
+    signer = find_signer(store)
+    fields = {
+        "incident": incident.id,
+        **asdict(origin),
+        "record": run.number,
+        "run": run.id,
+        "verdict": verdict.word,
+        "closed_utc": datetime.now(UTC).isoformat(),
+        "files": {path.name: digest(path) for path in _whole(folder) if path.name != CLOSING},
+        "signer": asdict(signer) if isinstance(signer, Signer) else None,
+        "retention": asdict(store.retention) if store.retention else None,
+        **({"timestamp_url": url} if (url := store.timestamp_url) else {}),
+        **({"cancelled": context.cancelled.summary} if context.cancelled else {}),
+        **({POSTMORTEM: finished} if finished else {}),
+        "manifests": manifests,
+    }
+    closing = canonical(fields)
+    if signature := sign(store, f"{name}/{CLOSING}", digest_bytes(closing), lambda key: key.sign(closing)):
         write(folder / f"{CLOSING}.sig", signature)
     write(folder / CLOSING, closing)
 
 
 def _write_pages(
-    context: RunContext, folder: Path, data: ReportData, files: Mapping[str, bytes], trouble: list[str]
-) -> list[str]:
-    """Write the pages. Those that fail are logged and returned; the record closes without them.
+    directory: IncidentDirectory, folder: Path, data: ReportData, files: Mapping[str, bytes]
+) -> Iterator[str]:
+    """Write the pages, and yield why one could not be written; the record closes without it.
 
     Only the Markdown page may use the disk reserve, which is for the record itself.
     """
     plan_page = {PLAN_FILE: as_text(plan(data.entries)).encode()} if data.dry_run else {}
     for name, page in {**files, **plan_page}.items():
         try:
-            write = context.directory.write if name == MARKDOWN else write_whole
+            write = directory.write if name == MARKDOWN else write_whole
             path = _finished_page(folder, name) if data.finished and name in {MARKDOWN, HTML} else folder / name
             path.parent.mkdir(mode=0o700, exist_ok=True)
             if path.parent != folder:
                 sync_folder(folder.parent)
             write(path, page)
         except OSError as error:
-            trouble.append(f"{name} could not be written: {error}")
-    for words in trouble:
-        logger.error("%s", words)
-        context.log.write("page missing", context.incident.id, reason=words)
-    return trouble
+            yield f"{name} could not be written: {error}"
 
 
 def _finished_page(folder: Path, name: str) -> Path:
@@ -228,40 +211,40 @@ def _send(context: RunContext) -> None:
     Raises TransientStoreError if it has not kept an object, Conflict if the id is another's. Other content at
     the key of an earlier record's file is answered beside it, as the verdict says; at one of this by the next run.
     """
-    claim_object, files = claim(context), list(_to_send(context))
+    incident, records = context.incident.id, context.directory.path / RECORD
+    claim_object = claim(context.store, context.incident, context.state)
+    files = [each for each in _list_objects(records, incident) if each[0] not in context.proven_records]
     closings = [each for each in files if each[1].name == CLOSING]
     for some in ([each for each in files if each not in closings], closings):
         objects = list[Expected]()
         for key, path in some:
             item = one_object(key, path.stat().st_size, digest(path))
-            stored = create_or_beside(context, item, path)
+            stored = create_or_beside(context.store, incident, item, path)
             is_own = is_of_record(path, context.run.number)
             objects.append(item if is_own else one_object(stored, item.size, item.sha256))
         require_kept(context.store.evidence, objects)
     require_kept(context.store.evidence, [claim_object])
 
 
-def _to_send(context: RunContext) -> Iterator[tuple[str, Path]]:
-    """Yield key and file of each object of the records on disk that this run has not proven yet."""
-    for folder in sorted(path for path in (context.directory.path / RECORD).iterdir() if path.name != POSTMORTEM):
-        objects = [(record_key(context.incident.id, int(folder.name), path.name), path) for path in _whole(folder)]
+def _list_objects(records: Path, incident: str) -> Iterator[tuple[str, Path]]:
+    """Yield key and file of each object of the records on disk."""
+    for folder in sorted(path for path in records.iterdir() if path.name != POSTMORTEM):
+        yield from ((record_key(incident, int(folder.name), path.name), path) for path in _whole(folder))
         if (folder / CLOSING).exists():
-            objects += [(postmortem_key(context.incident.id, path.name), path) for path in _finished_pages(folder)]
-        yield from (each for each in objects if each[0] not in context.proven_records)
+            yield from ((postmortem_key(incident, path.name), path) for path in _finished_pages(folder))
 
 
-def _request_time_stamp(context: RunContext, folder: Path) -> str:
+def _request_time_stamp(store: StoreAccess, directory: IncidentDirectory, incident: str, folder: Path) -> str:
     """Have an authority vouch for when the stored record was closed; return why it does not."""
 
     def put(name: str, content: bytes) -> None:
-        context.directory.write(folder / name, content)
-        key = record_key(context.incident.id, int(folder.name), name)
-        create_kept(context.store.evidence, key, content)
+        directory.write(folder / name, content)
+        create_kept(store.evidence, record_key(incident, int(folder.name), name), content)
 
     closing = (folder / CLOSING).read_bytes()
-    reason = stamp(context.store.block, closing, put)
-    fields = {"digest": digest_bytes(closing), "result": reason or context.store.timestamp_url}
-    context.log.write("unstamped" if reason else "stamped", f"{RECORD}/{folder.name}/{CLOSING}", **fields)
+    reason = stamp(store.block, closing, put)
+    fields = {"digest": digest_bytes(closing), "result": reason or store.timestamp_url}
+    store.log.write("unstamped" if reason else "stamped", f"{RECORD}/{folder.name}/{CLOSING}", **fields)
     return reason
 
 
@@ -271,53 +254,20 @@ def _whole(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.name not in lone)
 
 
-def _closing(context: RunContext, folder: Path, content: RecordContent) -> dict[str, Any]:
-    files = {path.name: digest(path) for path in _whole(folder) if path.name != CLOSING}
-    signer = find_signer(context.store)
-    postmortem_pages = {f"{POSTMORTEM}/{path.name}": digest(path) for path in _finished_pages(folder)}
-    return {
-        "incident": context.incident.id,
-        **asdict(context.incident.origin(context.store.label)),
-        "record": context.run.number,
-        "run": context.run.id,
-        "verdict": content.verdict.word,
-        "closed_utc": datetime.now(UTC).isoformat(),
-        "files": files,
-        "signer": asdict(signer) if isinstance(signer, Signer) else None,
-        "retention": asdict(context.store.retention) if context.store.retention else None,
-        **({"timestamp_url": url} if (url := context.store.timestamp_url) else {}),
-        **({"cancelled": context.cancelled.summary} if context.cancelled else {}),
-        **({POSTMORTEM: postmortem_pages} if postmortem_pages else {}),
-        "manifests": _manifests(content),
-    }
-
-
-def _manifests(content: RecordContent) -> dict[str, str]:
-    return {f"{volume_folder(seal.volume)}/{MANIFEST}": seal.manifest_sha256 for seal in content.seals}
-
-
 def _report_data(context: RunContext, content: RecordContent) -> ReportData:
-    entries = context.log.entries()
+    entries, store = context.log.entries(), context.store
     return ReportData(
         incident=context.incident,
         number=context.run.number,
         dry_run=context.run.dry_run,
-        places=ReportPlaces(str(context.directory.path), context.store.label, context.store.name, context.store.url),
+        places=ReportPlaces(str(context.directory.path), store.label, store.saved.name, store.url),
         verdict=content.verdict,
-        freeze=content.freeze,
-        stop=content.stop,
-        watch=content.watch,
-        coverage=content.coverage,
-        inspection=content.inspection,
-        seals=content.seals,
-        promoted=content.promoted,
-        recovery=content.recovery or content.facts.get("not_recovered") or None,
-        quotes=quotes(context.directory, content.coverage),
+        findings=content.findings,
+        quotes=quotes(context.directory, content.findings.evidence),
         entries=entries,
-        retention=context.store.retention,
-        timestamp_url=context.store.timestamp_url,
+        retention=store.retention,
+        timestamp_url=store.timestamp_url,
         questions={name: collector.answers for name, collector in discover().items()},
-        objects=content.objects,
         recovering=content.recovering,
         written=content.written or written_before(context.directory.path),
         finished=content.written is not None,

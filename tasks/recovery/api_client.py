@@ -119,21 +119,18 @@ class Api:
 
     def ask(self, method: str, path: str, **request: Any) -> ApiResponse:
         """Send a request; return its answer, of at most 1 MiB and 10 s."""
-        status, body = self._ask(method, path, request)
-        return ApiResponse(status, body, f"{self.url}{path}", self._hidden)
-
-    def _ask(self, method: str, path: str, request: Mapping[str, Any]) -> tuple[int, bytes]:
-        deadline = time.monotonic() + _ANSWER_SECONDS
-        body = b""
+        deadline, body = time.monotonic() + _ANSWER_SECONDS, b""
         try:
             with self._client.stream(method, path, **request) as answer:
+                status = answer.status_code
                 for piece in answer.iter_raw(_PIECE):
                     body += piece
                     if len(body) > _ANSWER_BYTES or time.monotonic() > deadline:
-                        return 0, b"%d bytes and no end" % len(body)
-                return answer.status_code, body
+                        status, body = 0, b"%d bytes and no end" % len(body)
+                        break
         except httpx.HTTPError as error:
-            return 0, f"{type(error).__name__}: {error}".encode()
+            status, body = 0, f"{type(error).__name__}: {error}".encode()
+        return ApiResponse(status, body, f"{self.url}{path}", self._hidden)
 
 
 def shown_address(block: "WorkloadFields") -> str:

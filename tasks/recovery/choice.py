@@ -18,7 +18,7 @@ from tasks.evidence.seal import read_manifest
 from tasks.latest.pull import source_of
 from tasks.models.inspect import read_model
 from tasks.recovery.api_client import failure
-from tasks.recovery.models_folder import ModelFolder
+from tasks.recovery.container_api import ModelFolder
 from tasks.recovery.served_model import SealedModels
 from tasks.runtime.context import RunContext
 from tasks.system.files.write_beneath import Mismatch, land, local
@@ -27,38 +27,33 @@ _DIGEST: Final = re.compile("[0-9a-f]{12,64}")
 _IN_SNAPSHOT: Final = re.compile(r"(?:IR-|snapshots/)?(?P<stamp>\d{8}T\d{6}Z[^:/]*):(?P<path>.+)")
 
 
-def choose(  # noqa: PLR0913, PLR0917
-    context: RunContext, seals: Sequence[Seal], models: SealedModels, folder: ModelFolder, model: str, verdict: Verdict
+def choose(
+    context: RunContext, models: SealedModels, folder: ModelFolder, model: str, verdict: Verdict
 ) -> SealedModels:
     """Return the models with the one that the API is to serve.
 
     `model` is a path, a digest (at least its first 12 digits), or SNAPSHOT:path; if empty the model that was served at
     the freeze, else the one that the API's start names. Raises NotRecovered if what a person names is not sound.
     """
-    models = _with_former(context, seals, models)
     if match := _IN_SNAPSHOT.fullmatch(model):
         model = match["path"]
         file, finding = _fetch(context, match["stamp"], model, models.files.get(model), verdict)
         files, findings = {**models.files, model: file}, (*models.findings, finding)
         models = replace(models, files=files, sound=(*models.sound, file), findings=findings)
-    chosen = _select(models, folder, model)
+    chosen = select(models, folder, model)
     context.log.write("model chosen", chosen.chosen or "none", by_name=chosen.named, before=chosen.before.summary)
     return chosen
 
 
-def foresee(context: RunContext, seals: Sequence[Seal], models: SealedModels, folder: ModelFolder) -> SealedModels:
-    """Return the models with the one that a recovery would serve for which no person names one."""
-    return _select(_with_former(context, seals, models), folder, "")
-
-
-def _with_former(context: RunContext, seals: Sequence[Seal], models: SealedModels) -> SealedModels:
+def with_former(context: RunContext, seals: Sequence[Seal], models: SealedModels) -> SealedModels:
     """Return the models with what was served at the freeze."""
     volumes = {each.volume: read_manifest(context.directory, each.volume).files for each in seals}
     digests = {path: file.sha256 for path, file in models.models_of(models.files).items()}
     return replace(models, before=model_served(context, volumes, digests))
 
 
-def _select(models: SealedModels, folder: ModelFolder, model: str) -> SealedModels:
+def select(models: SealedModels, folder: ModelFolder, model: str = "") -> SealedModels:
+    """Return the models with the one that the API is to serve: the named `model`, else as `choose` says."""
     before, last = models.before, {path: file.sha256 for path, file in models.last.items()}
     if model:
         by_digest = [path for path in last if last[path].startswith(model)] if _DIGEST.fullmatch(model) else []

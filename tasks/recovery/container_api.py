@@ -4,13 +4,15 @@ import hashlib
 import posixpath
 from collections.abc import Collection, Iterable
 from contextlib import suppress
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 from tasks.containment.containers import WorkloadContainers, containers_of, kept_config
 from tasks.custody.containment.identity import ContainerIdentity, Identity
 from tasks.custody.errors import EngineError
 from tasks.host.container.membership import Container
 from tasks.host.process.table import start_of
+from tasks.recovery.models_folder import HostFolder
+from tasks.recovery.process_api import listening_ports
 from tasks.runtime.context import RunContext
 
 _GONE_SECONDS: Final = 10.0
@@ -38,10 +40,6 @@ class ContainerApi:
     def root(self) -> str:
         """Working directory of the container."""
         return now.folder if (now := self._now) else "/"
-
-    @property
-    def _models(self) -> str:
-        return posixpath.join(self.root, "models")
 
     @property
     def _now(self) -> Container | None:
@@ -111,14 +109,15 @@ class ContainerApi:
 
     def listens(self, port: int) -> bool:
         """Return whether the container serves this port: published by the engine, or on the host's network."""
-        if is_published(self.engine.inspect(self._id), port):
+        bound = (self.engine.inspect(self._id)["NetworkSettings"].get("Ports") or {}).values()
+        if any(int(binding["HostPort"]) == port for bindings in bound for binding in bindings or ()):
             return True
         processes = self.context.adapters.host.snapshot().values()
-        return any(process.container == self._id and port in _ports(process.pid) for process in processes)
+        return any(process.container == self._id and port in listening_ports(process.pid) for process in processes)
 
     def path_in_api(self, name: str) -> str:
         """Return the path of a model inside the container."""
-        return inside(self._models, name)
+        return inside(posixpath.join(self.root, "models"), name)
 
     def list_names(self, sealed: Iterable[str]) -> list[str]:
         """Return the sealed models that exist in the container now."""
@@ -172,22 +171,11 @@ class ContainerApi:
                 self.engine.end_of(now.id, _GONE_SECONDS)
 
 
+ModelFolder: TypeAlias = HostFolder | ContainerApi
+"""Where the API's models lie, and the names by which the API knows them."""
+
+
 def inside(models: str, name: str) -> str:
     """Return a model's path in the container; empty if it lies outside the models folder."""
     path = posixpath.normpath(posixpath.join(posixpath.dirname(models), name))
     return path if path.startswith(f"{models}/") else ""
-
-
-def is_published(description: dict[str, Any], port: int) -> bool:
-    """Return whether a running container has this port of the host bound, from the engine's description of it."""
-    bound = (description["NetworkSettings"].get("Ports") or {}).values()
-    return any(int(binding["HostPort"]) == port for bindings in bound for binding in bindings or ())
-
-
-def _ports(pid: int) -> set[int]:
-    import psutil
-
-    with suppress(psutil.Error):
-        connections = psutil.Process(pid).net_connections("inet")
-        return {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
-    return set()

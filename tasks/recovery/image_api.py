@@ -45,7 +45,7 @@ class ImageApi(ContainerApi):
         if self._id:
             return self.engine.inspect(self._id)
         block = self.context.workload
-        description = new_container(block, self.engine, api_user(self.context, container=True))
+        description = new_container(block, self.engine, api_user(block, self.context.state, container=True))
         former = WorkloadContainers(self.context).find_api(leads_to(block.api_address)[1])
         now = description["Image"]
         before = kept_config(self.context.directory.path, former.identity)["Image"] if former else now

@@ -5,35 +5,10 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from tasks.custody.models.content import HEAD, looks_like_a_model
 from tasks.custody.models.inspection import is_named_as_model
 from tasks.custody.store.manifest import digest
-
-
-class ModelFolder(Protocol):
-    """Where the API's models lie, and the names by which the API knows them."""
-
-    @property
-    def root(self) -> str:
-        """Folder to which relative names refer."""
-
-    @property
-    def words(self) -> Iterable[str]:
-        """Command and environment of the API: they may name a model elsewhere."""
-
-    def path_in_api(self, name: str) -> str:
-        """Return the path by which the API knows a model; empty if it lies elsewhere."""
-
-    def digest(self, name: str) -> str:
-        """Return the SHA-256 of a file of the folder; empty if there is none."""
-
-    def list_names(self, sealed: Iterable[str]) -> list[str]:
-        """Return names of the models that exist now, as far as visible. `sealed` are the names in the manifests."""
-
-    def find_new(self, before: Collection[str]) -> list[str]:
-        """Return models, by name or first bytes, that are listed now and are not in `before`, as far as visible."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from posixpath import commonpath
 from signal import SIGKILL
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import psutil
 
@@ -26,7 +26,7 @@ from tasks.host.host import lives
 from tasks.host.process.process import Process, family
 from tasks.incident.layout import STARTS
 from tasks.recovery.api_client import NotRecovered, failure
-from tasks.recovery.models_folder import HostFolder, ModelFolder
+from tasks.recovery.models_folder import HostFolder
 from tasks.runtime.context import RunContext
 from tasks.runtime.state import IncidentState
 from tasks.system.accounts import clean_environment
@@ -35,51 +35,6 @@ from tasks.system.files.atomic_files import read_private, rows_of
 
 _GONE_SECONDS: Final = 10.0
 _KILL_ROUNDS: Final = 10
-
-
-class Revival(Protocol):
-    """One way to bring the API back."""
-
-    @property
-    def identity(self) -> Identity:
-        """Identity of the process that serves the API, or of its container's first process."""
-
-    @property
-    def container(self) -> str:
-        """Name of the API's container; empty for a process of the host."""
-
-    @property
-    def log(self) -> str:
-        """Where a person finds the API's output."""
-
-    def again(self) -> bool:
-        """Take a live API that an earlier recovery started; False if there is none."""
-
-    @property
-    def words(self) -> Iterable[str]:
-        """Command and environment of the API: they may name its model."""
-
-    @property
-    def folder(self) -> ModelFolder:
-        """Folder of the API's models."""
-
-    def prepare(self) -> None:
-        """Prepare what is needed before the API's files are checked and it is started."""
-
-    def start(self) -> None:
-        """Start the API."""
-
-    def lives(self) -> bool:
-        """Return whether the started API lives."""
-
-    def listens(self, port: int) -> bool:
-        """Return whether the started API is what listens on this port."""
-
-    def keep(self) -> None:
-        """Record the API as started by us, so that it does not count as new life of the workload."""
-
-    def end(self) -> None:
-        """End the API with all processes that belong to it."""
 
 
 class ProcessApi:
@@ -113,8 +68,12 @@ class ProcessApi:
         """How the process ran that is to come back; empty if that is unknown, or was another account's."""
         with suppress(NotRecovered):
             starts = rows_of(self.context.directory.path / STARTS, read_private)
-            return former(starts, api_user(self.context), self.context.workload)
+            return former(starts, self._user, self.context.workload)
         return {}
+
+    @property
+    def _user(self) -> int:
+        return api_user(self.context.workload, self.context.state)
 
     @property
     def words(self) -> Iterable[str]:
@@ -138,14 +97,14 @@ class ProcessApi:
 
     def prepare(self) -> None:
         """Raise NotRecovered if the block's command may not run here as the API's user."""
-        api_user(self.context)
+        _ = self._user
 
     def start(self) -> None:
         """Start the API as its former user and as it ran, in a scope or session of its own.
 
         The block's command and variables win over what was; the former folder is that of the former command alone.
         """
-        block, user = self.context.workload, api_user(self.context)
+        block, user = self.context.workload, self._user
         variables = self.was.get("variables") or clean_environment(user)
         fields = {"command": block.api_command, "user": user, "root": block.root, "log": new_log(block)}
         orders = {**self.was, **fields, "environment": variables | block.api_environment}
@@ -164,12 +123,7 @@ class ProcessApi:
 
     def listens(self, port: int) -> bool:
         """Return whether the process, or a child of it, owns the listening socket."""
-        for process in self._family():
-            with suppress(psutil.Error):
-                for connection in psutil.Process(process.pid).net_connections("inet"):
-                    if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
-                        return True
-        return False
+        return any(port in listening_ports(process.pid) for process in self._family())
 
     def keep(self) -> None:
         """Append the process to those that earlier recoveries started."""
@@ -191,6 +145,14 @@ class ProcessApi:
         return [snapshot[pid] for pid in family(snapshot, {self.identity})]
 
 
+def listening_ports(pid: int) -> set[int]:
+    """Return the ports that a process listens on; none if it may not be looked at, or is gone."""
+    with suppress(psutil.Error):
+        connections = psutil.Process(pid).net_connections("inet")
+        return {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
+    return set()
+
+
 def new_log(block: Workload) -> str:
     """Return the path of a new log: one that the block's `logs` find, if any."""
     new = f"api-restart-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
@@ -205,10 +167,10 @@ def frozen_before(state: IncidentState) -> Iterator[Frozen]:
     return (process for journal in reversed(state.frozen.of_boots()) for process in journal)
 
 
-def api_user(context: RunContext, *, container: bool = False) -> int:
+def api_user(workload: Workload, state: IncidentState, *, container: bool = False) -> int:
     """Return the declared user; else that of the frozen API, or the root's owner. Raises NotRecovered if barred."""
-    users = (process.user for process in frozen_before(context.state) if process.role == "api")
+    users = (process.user for process in frozen_before(state) if process.role == "api")
     try:
-        return account_for(context.workload, next(users, context.workload.root.stat().st_uid), container=container)
+        return account_for(workload, next(users, workload.root.stat().st_uid), container=container)
     except Refused as error:
         raise failure(error.expected, f"{error.got}. {error.remedy.rstrip('.')}") from error

@@ -1,12 +1,12 @@
 """§7: lift the cordon, restart the API, and prove that it serves the model of the manifest."""
 
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from tasks.containment.containers import WorkloadContainers
 from tasks.containment.containment_check import check_containment
@@ -18,16 +18,16 @@ from tasks.custody.containment.receipt import Containment, Recovery
 from tasks.custody.errors import Refused
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.incident.description import leads_to
-from tasks.custody.incident.log import CustodyLog
 from tasks.custody.incident.verdict import Verdict, why_not_recover
 from tasks.host.process.process import family
+from tasks.models.inspect import judge_again
 from tasks.prefect_side.saved_blocks import secret_headers
 from tasks.recovery.api_client import Api, NotRecovered, Prediction, failure, predict, shown_address, wait_healthy
-from tasks.recovery.choice import choose
+from tasks.recovery.choice import choose, with_former
 from tasks.recovery.container_api import ContainerApi, restore_restart_policies
 from tasks.recovery.image_api import ImageApi
 from tasks.recovery.opened import Opened, watch_opens
-from tasks.recovery.process_api import ProcessApi, Revival
+from tasks.recovery.process_api import ProcessApi
 from tasks.recovery.served_model import SealedModels, has_let_in, prove_served
 from tasks.recovery.unit_api import UnitApi, unit_of_api
 from tasks.runtime.context import RunContext
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 StartAs = Literal["process", "container"]
 """How the API is started whatever it ran as: by `api_command`, or as a new container of `api_image`."""
 
+Revival: TypeAlias = ProcessApi | ContainerApi
 _PROBE_SECONDS: Final = 10.0
 _PATIENCE_SECONDS: Final = 12.0
 """Time that a cancelled recovery has to contain again, after up to 10 s for an answer of the API."""
@@ -65,27 +66,29 @@ def recover(  # noqa: PLR0913, PLR0917
     if why_not := why_not_recover(verdict.word, despite):
         raise failure("an incident whose evidence is safe", why_not)
     headers, keyless = _headers(context.workload)
-    models = SealedModels.read(context, seals, again=True)
+    models = SealedModels.read(context.directory, context.workload, seals, partial(judge_again, context))
+    models = with_former(context, seals, models)
     way = _way_back(context, start_as)
+    restart = _Restart(context, way, models, headers)
     if way.again():
-        models = choose(context, seals, models, way.folder, model, verdict)
-        return _with(_prove_again(context, way, models, headers), keyless)
+        models = choose(context, models, way.folder, model, verdict)
+        return _with(replace(restart, models=models).prove_again(), keyless)
     _require_quiet(context, despite)
     try:
         way.prepare()
-        models = choose(context, seals, models, way.folder, model, verdict)
-        before = _require_unchanged(context, way, models)
+        restart = replace(restart, models=choose(context, models, way.folder, model, verdict))
+        before = restart.require_unchanged()
         engine = context.adapters.engine if context.workload.containers else None
         context.end_joins()
         let_go = uncordon(context.adapters.host, context.adapters.scheduler, context.workload, context.log, engine)
-        with _watch_models(context, way, {*before.names, models.chosen}) as opened:
+        with restart.watch(before) as opened:
             way.start()
-            recovery = _prove(context, way, models, headers, before, opened)
+            recovery = restart.prove(before, opened)
         former = as_it_ran(context).container
         unrestored = restore_restart_policies(context, former if former != way.container else "")
         way.keep()
     except BaseException:
-        _contain_again(context, way)
+        restart.contain_again()
         raise
     return _with(recovery, keyless, *unrestored, "" if let_go.is_complete else let_go.summary)
 
@@ -151,7 +154,7 @@ def as_it_ran(context: RunContext) -> Revival:
     """Return how to restart the API: as the container or systemd service that it was, else as a process."""
     if container := WorkloadContainers(context).find_api(address_of(context.workload)[1]):
         return ContainerApi(context, container.name, container.image, container.identity)
-    unit = unit_of_api(context)
+    unit = unit_of_api(context.workload, context.state)
     return UnitApi(context, unit) if unit else ProcessApi(context)
 
 
@@ -163,81 +166,91 @@ class _Before:
     listed: frozenset[str]
 
 
-def _require_unchanged(context: RunContext, way: Revival, models: SealedModels, *, lives: bool = False) -> _Before:
-    """Raise NotRecovered unless each model that the API may load at its start is as sealed, and none is suspect."""
-    names_now = way.folder.list_names(models.files)
-    names = models.starting(context, way.folder.root, names_now, way.words, lives=lives)
-    models.require_chosen(context.workload, names)
-    models.require_unchanged(context.workload, way.folder, names)
-    return _Before(tuple(names), frozenset(names_now))
+@dataclass(frozen=True)
+class _Restart:
+    """A restart of the API, in one way and with one model, and the proof of what it serves then."""
 
+    context: RunContext
+    way: Revival
+    models: SealedModels
+    headers: Mapping[str, str]
 
-def _watch_models(context: RunContext, way: Revival, names: Iterable[str]) -> AbstractContextManager[Opened]:
-    """Watch which of the models below the root the API opens, also from a container that mounts them."""
-    real = ProcessApi(context).folder.real
-    files = {name: file for name in names if (file := real(name))}
-    return watch_opens(files, lambda: family(context.adapters.host.snapshot(), {way.identity}))
+    def require_unchanged(self, *, lives: bool = False) -> _Before:
+        """Raise NotRecovered unless each model that the API may load at its start is as sealed, and none is suspect."""
+        workload, folder = self.context.workload, self.way.folder
+        names_now = folder.list_names(self.models.files)
+        names = self.models.starting(workload, self.context.state, folder, names_now, lives=lives)
+        self.models.require_chosen(workload, names)
+        self.models.require_unchanged(workload, folder, names)
+        return _Before(tuple(names), frozenset(names_now))
 
+    def watch(self, before: _Before) -> AbstractContextManager[Opened]:
+        """Watch which of the models below the root the API opens, also from a container that mounts them."""
+        real, host = ProcessApi(self.context).folder.real, self.context.adapters.host
+        files = {name: file for name in {*before.names, self.models.chosen} if (file := real(name))}
+        return watch_opens(files, lambda: family(host.snapshot(), {self.way.identity}))
 
-def _prove_again(context: RunContext, way: Revival, models: SealedModels, headers: Mapping[str, str]) -> Recovery:
-    """Prove an API that an earlier recovery started. If that fails, end it and contain again."""
-    try:
-        before = _require_unchanged(context, way, models, lives=True)
-        earlier = [] if models.reloads(context.workload) else context.state.opened.read()
-        with _watch_models(context, way, {*before.names, models.chosen}) as opened:
-            return _prove(context, way, models, headers, before, lambda: {*earlier, *opened()})
-    except NotRecovered:
-        _contain_again(context, way)
-        raise
+    def prove_again(self) -> Recovery:
+        """Prove an API that an earlier recovery started. If that fails, end it and contain again."""
+        try:
+            before = self.require_unchanged(lives=True)
+            earlier = [] if self.models.reloads(self.context.workload) else self.context.state.opened.read()
+            with self.watch(before) as opened:
+                return self.prove(before, lambda: {*earlier, *opened()})
+        except NotRecovered:
+            self.contain_again()
+            raise
+
+    def prove(self, before: _Before, opened: Opened) -> Recovery:
+        """Wait until the API is healthy, prove its model, and have it predict."""
+        context, way, models, block = self.context, self.way, self.models, self.context.workload
+
+        def lives() -> bool:
+            context.cancelled.check()
+            return way.lives()
+
+        with Api(block, self.headers) as api:
+            listens = partial(way.listens, address_of(block)[1])
+            health, unhealthy = wait_healthy(api, lives, listens, block.recovery_seconds, way.log)
+            context.log.write("healthy", api.url, result=f"not proven: {unhealthy}" if unhealthy else health)
+            proof = prove_served(context, api, way.folder, models, before.names, opened)
+            prediction = Prediction()
+            if models.find_expected(block, before.names):
+                prediction = predict(api)
+                result = prediction.answer or f"not proven: {prediction.unproven}"
+                context.log.write("predicted", api.url, result=result)
+            models.require_unchanged(block, way.folder, before.names)
+        new = [] if has_let_in(context.state) else way.folder.find_new(before.listed)
+        appeared = f"that it serves no model that is new since its start: {', '.join(new)}" if new else ""
+        return Recovery(
+            at=datetime.now(UTC),
+            process=way.identity,
+            model=proof.model,
+            sha256=proof.sha256,
+            health=health,
+            prediction=prediction.answer,
+            unproven=tuple(filter(None, (unhealthy, *proof.unproven, prediction.unproven, appeared))),
+            container=way.container,
+            url=api.url,
+            before=models.served_at_freeze,
+        )
+
+    def contain_again(self) -> None:
+        """End what was started. Restore the whole cordon, and check it.
+
+        The lock stays free if an earlier recovery has let in what of the workload runs now: the guard would freeze it.
+        """
+        context = self.context
+        self.way.end()
+        if context.state.recovered.read() and check_containment(context).alive:
+            return
+        context.state.end_recovery()
+        IncidentCordon(context).hold("recovery failed")
+        Units(context).keep_down()
+        context.log.write("contained again", context.incident.id, result=_check_again(context).summary)
 
 
 def address_of(workload: "Workload") -> tuple[str, int]:
     """Return host and port of the API."""
     host, port = leads_to(workload.api_address)
     return host or "127.0.0.1", port
-
-
-def _prove(  # noqa: PLR0913, PLR0917
-    context: RunContext, way: Revival, models: SealedModels, headers: Mapping[str, str], before: _Before, opened: Opened
-) -> Recovery:
-    block = context.workload
-    listens = partial(way.listens, address_of(context.workload)[1])
-    with Api(block, headers) as api:
-        health, unhealthy = wait_healthy(api, partial(_lives, context, way), listens, block.recovery_seconds, way.log)
-        context.log.write("healthy", api.url, result=f"not proven: {unhealthy}" if unhealthy else health)
-        proof = prove_served(context, api, way.folder, models, before.names, opened)
-        expected = models.find_expected(context.workload, before.names)
-        prediction = prove_prediction(context.log, api) if expected else Prediction()
-        models.require_unchanged(context.workload, way.folder, before.names)
-    new = [] if has_let_in(context.state) else way.folder.find_new(before.listed)
-    appeared = f"that it serves no model that is new since its start: {', '.join(new)}" if new else ""
-    unproven = tuple(filter(None, (unhealthy, *proof.unproven, prediction.unproven, appeared)))
-    fields = {"health": health, "prediction": prediction.answer, "container": way.container, "url": api.url}
-    model, former = (proof.model, proof.sha256), models.served_at_freeze
-    return Recovery(datetime.now(UTC), way.identity, *model, unproven=unproven, before=former, **fields)
-
-
-def _lives(context: RunContext, way: Revival) -> bool:
-    context.cancelled.check()
-    return way.lives()
-
-
-def prove_prediction(log: CustodyLog, api: Api) -> Prediction:
-    """Make one canary prediction, and log it."""
-    prediction = predict(api)
-    log.write("predicted", api.url, result=prediction.answer or f"not proven: {prediction.unproven}")
-    return prediction
-
-
-def _contain_again(context: RunContext, way: Revival) -> None:
-    """End what was started. Restore the whole cordon, and check it.
-
-    The lock stays free if an earlier recovery has let in what of the workload runs now: the guard would freeze that.
-    """
-    way.end()
-    if context.state.recovered.read() and check_containment(context).alive:
-        return
-    context.state.end_recovery()
-    IncidentCordon(context).hold("recovery failed")
-    Units(context).keep_down()
-    context.log.write("contained again", context.incident.id, result=_check_again(context).summary)

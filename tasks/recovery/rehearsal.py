@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from blocks.file import no_program
+from blocks.workload import Workload
 from tasks.custody.errors import EvacuationError
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.models.canary import row_of
@@ -15,13 +16,14 @@ from tasks.evidence.process_start import lacking, read_starts
 from tasks.host.host import LinuxHost
 from tasks.prefect_side.saved_blocks import secret_headers
 from tasks.recovery.api_client import Api, ApiResponse, failure, predict, shown_address
-from tasks.recovery.choice import foresee
+from tasks.recovery.choice import select, with_former
 from tasks.recovery.image_api import ImageApi
 from tasks.recovery.process_api import ProcessApi, api_user
 from tasks.recovery.recover import address_of, as_it_ran
 from tasks.recovery.served_model import SealedModels, parse_model_name
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import load_frozen
+from tasks.runtime.state import IncidentState
 from tasks.runtime.step import step
 
 _NAMES_IT: Final = "MODEL_PATH in api_environment, or a word of api_command"
@@ -49,10 +51,10 @@ def rehearse_recovery(context: RunContext, seals: Sequence[Seal]) -> RehearsedRe
     block = context.workload
     try:
         headers = secret_headers(block.api_headers)
-        if headers and not _is_the_workloads(context):
+        if headers and not _is_the_workloads(block, context.state):
             raise failure("a process of the workload to listen there", "none that is seen, so the key was not sent")
         with Api(block, headers) as api:
-            rows = answers_of(api, has_sound=bool(SealedModels.read(context, seals).sound))
+            rows = answers_of(api, has_sound=bool(SealedModels.read(context.directory, block, seals).sound))
     except EvacuationError as error:
         rows = {"the API": (False, f"expected {error.expected}; got {error.got}")}
     rows |= {**starts_of(context), **served_before(context, seals)}
@@ -67,16 +69,16 @@ def rehearse_recovery(context: RunContext, seals: Sequence[Seal]) -> RehearsedRe
 
 def starts_of(context: RunContext) -> dict[str, tuple[bool, str]]:
     """Return how the API would be started as it ran, and whether it could be as a new container of the block's."""
-    way, block = as_it_ran(context), context.workload
+    way, block, state = as_it_ran(context), context.workload, context.state
     start = f"container {way.container}" if way.container else "its service or api_command"
     rows = {"the start as it ran": (True, start)}
     if type(way) is ProcessApi:
-        if why := _why_not(context):
+        if why := _why_not(block, state):
             rows["the start as it ran"] = False, why
         with suppress(EvacuationError):
-            frozen = load_frozen(context.state)
+            frozen = load_frozen(state)
             starts = read_starts(frozen)
-            lacks = lacking(starts, api_user(context), block)
+            lacks = lacking(starts, api_user(block, state), block)
             conditions = (
                 f"without {', '.join(lacks)}" if lacks else "as it is" if starts else "not known: it may not be read"
             )
@@ -95,10 +97,10 @@ def served_before(context: RunContext, seals: Sequence[Seal]) -> dict[str, tuple
 
     A model that was loaded and closed leaves no trace in its process. Empty without a sound model.
     """
-    if not (models := SealedModels.read(context, seals)).last:
+    if not (models := SealedModels.read(context.directory, context.workload, seals)).last:
         return {}
     try:
-        models = foresee(context, seals, models, as_it_ran(context).folder)
+        models = select(with_former(context, seals, models), as_it_ran(context).folder)
     except EvacuationError as error:
         return {"the model as it was": (False, f"expected {error.expected}; got {error.got}")}
     digests = [file.sha256 for path, file in models.last.items() if path == models.chosen or not models.chosen]
@@ -107,13 +109,12 @@ def served_before(context: RunContext, seals: Sequence[Seal]) -> dict[str, tuple
     return {"the model as it was": (True, models.served_at_freeze or "no other is sound")}
 
 
-def _why_not(context: RunContext) -> str:
+def _why_not(block: Workload, state: IncidentState) -> str:
     """Return why a recovery would refuse to start the API as a process; empty if it would not."""
     try:
-        api_user(context)
+        api_user(block, state)
     except EvacuationError as error:
         return f"expected {error.expected}; got {error.got}"
-    block = context.workload
     return ", ".join(f"api_command: {word} is no program here" for word in no_program(block, block.api_command))
 
 
@@ -156,7 +157,7 @@ def _row(schema: ApiResponse) -> tuple[bool, str]:
     return False, f"/schema names no columns, so give a canary_request: {schema.summary}"
 
 
-def _is_the_workloads(context: RunContext) -> bool:
+def _is_the_workloads(block: Workload, state: IncidentState) -> bool:
     """Return whether the workload owns all listeners, by the real host: in the rehearsed one it no longer runs."""
-    owners, members = LinuxHost().owners(address_of(context.workload)[1]), load_frozen(context.state)
+    owners, members = LinuxHost().owners(address_of(block)[1]), load_frozen(state)
     return bool(owners) and all(each.process and each.process.identity in members for each in owners)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from posixpath import basename
+from typing import Final
 
 from blocks.workload import Workload
 from tasks.custody.containment.receipt import NOT_AS_BEFORE
@@ -15,13 +16,17 @@ from tasks.custody.incident.description import leads_to
 from tasks.custody.models.contract import ServedBefore, find_named_elsewhere, find_named_models, value_at
 from tasks.custody.models.inspection import ModelFinding, forbids_start, goes_along, is_named_as_model, why_unsound
 from tasks.evidence.seal import read_manifest
+from tasks.incident.paths import IncidentDirectory
 from tasks.models.findings import sealed_findings, sound_models
-from tasks.models.inspect import judge_again
 from tasks.recovery.api_client import Api, ApiResponse, failure, shown_address
-from tasks.recovery.models_folder import ModelFolder
+from tasks.recovery.container_api import ModelFolder
 from tasks.recovery.opened import Opened
 from tasks.runtime.context import RunContext
 from tasks.runtime.state import IncidentState
+
+_RELOADS_ONE: Final = (
+    'end it, and recover with reload_path = "" and MODEL_PATH in api_environment, as examples/gunicorn has them'
+)
 
 
 def has_let_in(state: IncidentState) -> bool:
@@ -53,20 +58,24 @@ class SealedModels:
     before: ServedBefore = field(default_factory=ServedBefore)
 
     @classmethod
-    def read(cls, context: RunContext, seals: Sequence[Seal], *, again: bool = False) -> "SealedModels":
-        """Read manifests and findings. `again` judges by the present rules."""
-        volumes = [(seal.volume, read_manifest(context.directory, seal.volume).files) for seal in seals]
-        files = {path_of(file): file for _, each in volumes for file in each if file.source}
-        findings = [
-            judge_again(context, volume, each) if again else sealed_findings(context.directory, volume)
-            for volume, each in volumes
-        ]
-        every = [
-            file for (_, each), judged in zip(volumes, findings, strict=True) for file in sound_models(each, judged)
-        ]
-        models = [file for file in every if _is_of_models(context.workload, file)]
-        found = tuple(finding for judged in findings for finding in judged)
-        return cls(files, tuple(models), found)
+    def read(
+        cls,
+        directory: IncidentDirectory,
+        block: Workload,
+        seals: Sequence[Seal],
+        judge: Callable[[int, Iterable[StoredFile]], tuple[ModelFinding, ...]] | None = None,
+    ) -> "SealedModels":
+        """Read manifests and findings, those that were sealed or what `judge` says by the present rules."""
+        files, sound, findings = dict[str, StoredFile](), list[StoredFile](), list[ModelFinding]()
+        for volume in (seal.volume for seal in seals):
+            sealed = read_manifest(directory, volume).files
+            judged = judge(volume, sealed) if judge else sealed_findings(directory, volume)
+            files |= {path_of(file): file for file in sealed if file.source}
+            findings += judged
+            for file in sound_models(sealed, judged):
+                if file.stored.startswith("models/") or ends_with(path_of(file), block.models):
+                    sound.append(file)
+        return cls(files, tuple(sound), tuple(findings))
 
     @property
     def last(self) -> dict[str, StoredFile]:
@@ -88,20 +97,21 @@ class SealedModels:
         return bool(workload.reload_path and self.chosen)
 
     def starting(
-        self, context: RunContext, root: str, names: Sequence[str], words: Iterable[str], *, lives: bool = False
+        self, block: Workload, state: IncidentState, folder: ModelFolder, names: Sequence[str], *, lives: bool = False
     ) -> list[str]:
-        """Return names of the models that the API may load at its start: those in `words`, relative to `root`.
+        """Return names of the models that the API may load at its start: those that the start names.
 
-        If `words` name none: all that are `there`, and the one to reload. New ones count too, unless an earlier
+        If it names none: those of `names`, which exist, and the one to reload. New ones count too, unless an earlier
         recovery has let training in. For an API that `lives`, the one to reload is enough.
         """
         sound = [path_of(file) for file in self.sound]
-        reloaded = [self.chosen] if self.reloads(context.workload) else []
+        reloaded = [self.chosen] if self.reloads(block) else []
+        root, words = folder.root, [*folder.words]
         if start_names := find_named_models(words, root, names) or find_named_models(words, root, sound):
             return start_names
         if lives and reloaded:
             return reloaded
-        loadable = [name for name in names if name in self.files or not has_let_in(context.state)]
+        loadable = [name for name in names if name in self.files or not has_let_in(state)]
         return [*loadable, *(name for name in reloaded if name not in loadable)]
 
     def require_unchanged(self, workload: Workload, folder: ModelFolder, names: Sequence[str]) -> None:
@@ -187,10 +197,6 @@ def _cure(workload: Workload, suspects: Collection[ModelFinding], *, several: bo
     )
 
 
-def _is_of_models(workload: Workload, file: StoredFile) -> bool:
-    return file.stored.startswith("models/") or ends_with(path_of(file), workload.models)
-
-
 def path_of(model: StoredFile) -> str:
     """Return the model's path as the workload knows it."""
     return unquote(model.source).decode(errors="backslashreplace")
@@ -205,14 +211,19 @@ def prove_served(  # noqa: PLR0913, PLR0917
     One that names no model is proven by what it was seen to open, after the reload if it was asked for one.
     """
     block = context.workload
-    if not (expected := models.find_expected(context.workload, names)):
+    if not (expected := models.find_expected(block, names)):
         return Served("no model: the manifest names none that is sound", "", ("which model it serves",))
     paths = [path_of(file) for file in expected]
     unproven = []
     if reloads := models.reloads(block):
         opened()
         unproven.append(reload(api, paths[0], expected[0].sha256, folder))
-        unproven.append(_explain_other_workers(context, folder, models, expected[0].sha256))
+        owners = context.adapters.host.owners(leads_to(block.api_address)[1])
+        parents = {each.process.pid: each.process.parent for each in owners if each.process}
+        if (workers := sum(parent in parents for parent in parents.values())) > 1:
+            may_load = models.starting(block, context.state, folder, folder.list_names(models.files))
+            if any(file.sha256 != expected[0].sha256 for file in models.models_of(may_load).values()):
+                unproven.append(f"that every worker reloaded it: one of {workers} was asked ({_RELOADS_ONE})")
     digests = {file.sha256: path for file, path in zip(expected, paths, strict=True)}
     if block.model_at:
         answer = api.ask("GET", block.health_path)
@@ -254,19 +265,6 @@ def reload(api: Api, path: str, sha256: str, folder: ModelFolder) -> str:
         raise failure(f"{path} to have sha256 {sha256}, as in the manifest, for {api.url}", now)
     answer = api.ask("POST", api.block.reload_path, params={"path": api_path})
     return "" if answer.good else f"that it reloads {path}: {answer.summary}"
-
-
-def _explain_other_workers(context: RunContext, folder: ModelFolder, models: SealedModels, sha256: str) -> str:
-    """Return that only one of several workers was asked to reload, if they may have started with another model."""
-    owners = context.adapters.host.owners(leads_to(context.workload.api_address)[1])
-    parents = {each.process.pid: each.process.parent for each in owners if each.process}
-    if (workers := sum(parent in parents for parent in parents.values())) <= 1:
-        return ""
-    start_names = models.starting(context, folder.root, folder.list_names(models.files), folder.words)
-    if all(file.sha256 == sha256 for file in models.models_of(start_names).values()):
-        return ""
-    cure = 'end it, and recover with reload_path = "" and MODEL_PATH in api_environment, as examples/gunicorn has them'
-    return f"that every worker reloaded it: one of {workers} was asked ({cure})"
 
 
 def parse_model_name(health: ApiResponse, pointer: str) -> tuple[str, str]:

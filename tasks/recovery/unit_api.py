@@ -8,16 +8,17 @@ from tasks.custody.containment.receipt import Frozen
 from tasks.recovery.api_client import failure
 from tasks.recovery.process_api import ProcessApi, frozen_before
 from tasks.runtime.context import RunContext
+from tasks.runtime.state import IncidentState
 
 
-def unit_of_api(context: RunContext) -> str:
+def unit_of_api(workload: Workload, state: IncidentState) -> str:
     """Return the service of the block that the API ran in when it was frozen; empty if none.
 
     An API that renames itself matches no pattern: then it is the only service with neither training nor workers.
     """
     roles_of: dict[str, set[str]] = {}
-    for process in frozen_before(context.state):
-        for unit in _units(context.workload, process):
+    for process in frozen_before(state):
+        for unit in _units(workload, process):
             roles_of.setdefault(unit, set()).add(process.role)
     apis = [unit for unit, roles in roles_of.items() if "api" in roles]
     others = [unit for unit, roles in roles_of.items() if not roles & {"training", "worker"}]

@@ -5,7 +5,7 @@ See docs/adr/0030.
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -21,6 +21,7 @@ from tasks.incident.directory import open_cordon_files, open_directory
 from tasks.incident.layout import CUSTODY_LOG, SALT
 from tasks.incident.paths import CordonFiles, IncidentDirectory
 from tasks.incident.run_lock import owner, sign
+from tasks.prefect_side.saved_blocks import SavedStore
 from tasks.prefect_side.scheduler import PrefectScheduler, RehearsalScheduler, Scheduler
 from tasks.runtime.actor import BY_HAND, actor
 from tasks.runtime.state import IncidentState
@@ -177,13 +178,8 @@ class RunContext:
             self._lock = None
 
 
-def open_context(  # noqa: PLR0913, PLR0917  what a run is opened with
-    incident: Incident, workload: "Workload", run: RunInfo, store: str, saved: Mapping[str, Any], lock: int
-) -> RunContext:
-    """Create the incident's folder if this run opens it, open its custody log, and open the adapters.
-
-    `store` is the name of the store's block and `saved` its fields, as the server gave them at the start.
-    """
+def open_context(incident: Incident, workload: "Workload", run: RunInfo, saved: SavedStore, lock: int) -> RunContext:
+    """Create the incident's folder if this run opens it, open its custody log, and open the adapters."""
     at = open_directory(workload, incident, dry_run=run.dry_run)
     redact_for(at.path / SALT, workload.patterns)
     trigger, give_way = actor(run.id, run.trigger), lambda size: give(at.reserve, size)
@@ -196,6 +192,6 @@ def open_context(  # noqa: PLR0913, PLR0917  what a run is opened with
         open_cordon_files(workload, at, dry_run=run.dry_run),
         log,
         open_adapters(workload, log, dry_run=run.dry_run),
-        StoreAccess(store, saved, log, dry_run=run.dry_run),
+        StoreAccess(saved, log, dry_run=run.dry_run),
         lock,
     )

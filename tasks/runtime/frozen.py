@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 
 from tasks.custody.containment.identity import ContainerIdentity, Identity
 from tasks.custody.containment.receipt import End, Frozen, FrozenContainer, Stopped, StoppedContainer
-from tasks.runtime.context import RunContext
 from tasks.runtime.state import IncidentState
 
 K = TypeVar("K", Identity, ContainerIdentity)
@@ -24,20 +23,20 @@ def load_announced(state: IncidentState) -> dict[Identity, Stopped]:
     return {receipt.identity: receipt for receipt in state.stopping.read()}
 
 
-def unended_key(context: RunContext) -> str:
+def unended_key(state: IncidentState) -> str:
     """Return a cache key made of what was frozen and has no receipt of its end: it may still write."""
-    processes = load_frozen(context.state).keys() - load_stopped(context.state).keys()
-    return _key(processes, frozen_containers(context.state).keys() - stopped_containers(context.state).keys())
+    processes = load_frozen(state).keys() - load_stopped(state).keys()
+    return _key(processes, frozen_containers(state).keys() - stopped_containers(state).keys())
 
 
 def by_frozen(_: Any, parameters: Mapping[str, Any]) -> str:
     """The processes and containers that the incident has frozen."""
-    return frozen_key(parameters["context"])
+    return frozen_key(parameters["context"].state)
 
 
-def frozen_key(context: RunContext) -> str:
+def frozen_key(state: IncidentState) -> str:
     """Return a cache key made of all that this incident has frozen so far."""
-    return _key(load_frozen(context.state), frozen_containers(context.state))
+    return _key(load_frozen(state), frozen_containers(state))
 
 
 def _key(identities: Collection[Identity], containers: Collection[ContainerIdentity]) -> str:

@@ -18,12 +18,11 @@ from prefect.settings import temporary_settings
 from tasks.custody.errors import Refused
 from tasks.custody.fleet.order import Order
 from tasks.prefect_side.clock import AT_ONCE, server_time
-from tasks.runtime.context import RunContext
+from tasks.runtime.context import RunInfo
 from tasks.runtime.step import end_of
-from tasks.system.cancellation import run_in_thread
+from tasks.system.cancellation import Cancellation, run_in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from concurrent.futures import Future
 
     from prefect.futures import PrefectFuture
@@ -57,9 +56,9 @@ def expired_message(order: Order) -> str:
 class FleetLabels:
     """Labels of this run that tell its fleet how far the host is. Each request repeats the earlier ones."""
 
-    def __init__(self, context: RunContext) -> None:
+    def __init__(self, run: RunInfo) -> None:
         """Tell nothing yet."""
-        self._run = context.run
+        self._run = run
         self._labels = dict[str, bool | int | float | str]()
 
     def when_done(self, step: "PrefectFuture[Any]", label: str) -> None:
@@ -80,10 +79,9 @@ class FleetLabels:
 
 
 @contextmanager
-def turn_to_send(context: RunContext) -> Iterator[None]:
+def turn_to_send(order: Order | None, cancelled: Cancellation) -> Iterator[None]:
     """Wait for a turn to send, 30 s at most, and give it back at the end. Goes on without one, as without a server."""
-    order = context.run.order
-    lease = _ask_with_limit(context, lambda: _lease(context, order.limit)) if order and order.limit else None
+    lease = _ask_with_limit(order.limit, cancelled) if order and order.limit else None
     try:
         yield
     finally:
@@ -91,13 +89,13 @@ def turn_to_send(context: RunContext) -> Iterator[None]:
             run_in_thread(lambda: _give_back(lease))
 
 
-def _ask_with_limit(context: RunContext, ask: "Callable[[], UUID | None]") -> UUID | None:
-    """Return what `ask` returns, or None when the time is up: a server that hangs is not waited for.
+def _ask_with_limit(limit: str, cancelled: Cancellation) -> UUID | None:
+    """Return the lease, or None when the time is up: a server that hangs is not waited for.
 
     What comes later is given back.
     """
-    done, _ = run_in_thread(ask)
-    if context.cancelled.await_end(done, _TURN_SECONDS):
+    done, _ = run_in_thread(lambda: _lease(limit, cancelled))
+    if cancelled.await_end(done, _TURN_SECONDS):
         return _turn(done)
     done.add_done_callback(lambda late: _give_back(lease) if (lease := _turn(late)) else None)
     return None
@@ -107,11 +105,11 @@ def _turn(done: "Future[UUID | None]") -> UUID | None:
     return None if done.exception() else done.result()
 
 
-def _lease(context: RunContext, limit: str) -> UUID | None:
+def _lease(limit: str, cancelled: Cancellation) -> UUID | None:
     """Ask for a turn until there is one or the time is up. Raises an error of httpx if the server does not answer."""
     deadline = time.monotonic() + _TURN_SECONDS
     with temporary_settings(AT_ONCE), get_client(sync_client=True) as client:
-        while time.monotonic() < deadline and not context.cancelled:
+        while time.monotonic() < deadline and not cancelled:
             try:
                 answer = client.increment_concurrency_slots_with_lease([limit], 1, "concurrency", _LEASE_SECONDS)
             except HTTPStatusError as error:

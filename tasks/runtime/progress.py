@@ -103,7 +103,5 @@ def _put(shown_as: UUID | None, key: str, description: str, percent: float) -> U
             client.update_artifact(shown_as, ArtifactUpdate(description=description, data=percent))
             return shown_as
         ids = {"task_run_id": run.task_run.id, "flow_run_id": run.task_run.flow_run_id}
-        artifact = client.create_artifact(
-            ArtifactCreate(key=key, type="progress", description=description, data=percent, **ids)
-        )
-        return artifact.id
+        page = ArtifactCreate(key=key, type="progress", description=description, data=percent, **ids)
+        return client.create_artifact(page).id

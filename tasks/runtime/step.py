@@ -20,6 +20,7 @@ from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
 
+from tasks.custody.incident.log import CustodyLog
 from tasks.custody.incident.steps import StepId
 from tasks.custody.step_result import StepResult
 from tasks.custody.visible import LINE_LIMIT, visible
@@ -103,49 +104,38 @@ def step(  # noqa: PLR0913  what a step is known by, and Prefect's own keywords
     """
     full = f"{section} {title}"
     plain_title = full.partition("{")[0]
+    options: dict[str, Any] = {
+        "retries": retries,
+        "retry_delay_seconds": retry_delay_seconds,
+        "result_serializer": "json",
+    }
 
-    def decorate(
-        body: Callable[Concatenate[RunContext, P], N],
-    ) -> IncidentStep[Concatenate[RunContext, P], State[N]]:
+    def decorate(body: Callable[Concatenate[RunContext, P], N]) -> IncidentStep[Concatenate[RunContext, P], State[N]]:
         @wraps(body)
         def run(context: RunContext, /, *args: P.args, **kwargs: P.kwargs) -> State[N]:
             context, *plain = map(_walkable, (context, *args))
-            name = _title(full, body, (context, *plain), kwargs)
+            name = full.format(**inspect.signature(body).bind(context, *plain, **kwargs).arguments)
             details = {"step_id": step_id, **({"of": of} if (of := name.removeprefix(plain_title)) else {})}
             _tag(TaskRunContext.get(), task)
             if context.cancelled and not last:
                 raise RunCancelled("not begun: the run was cancelled")
             act = partial(body, context, *plain, **kwargs)
-            return _run_logged(
-                context, name, details, ja, act if last else lambda: context.cancelled.run_bounded(act, patience)
-            )
+            heading = f"{ja} (予行): would: " if context.run.dry_run else f"{ja}: "
+            bounded = act if last else lambda: context.cancelled.run_bounded(act, patience)
+            return _run_logged(context.log, name, details, heading, bounded)
 
-        task = IncidentStep(
-            run,
-            step_id,
-            section,
-            full,
-            condition=retry_condition_fn,
-            key=cache_key_fn,
-            result_serializer="json",
-            retries=retries,
-            retry_delay_seconds=retry_delay_seconds,
-        )
+        task = IncidentStep(run, step_id, section, full, condition=retry_condition_fn, key=cache_key_fn, **options)
         return task
 
     return decorate
 
 
 def step_without_incident(
-    step_id: StepId,
-    title: str,
-    *,
-    section: str = "",
-    retries: int,
-    retry_delay_seconds: float | list[float] = 1.0,
+    step_id: StepId, title: str, *, section: str = "", retries: int, retry_delay_seconds: float | list[float] = 1.0
 ) -> Callable[[Callable[P, T]], Step[P, T]]:
     """Make a task of a function that no incident's run is given, as the opening of one: no custody log, no cache."""
     full = f"{section} {title}".lstrip()
+    options: dict[str, Any] = {"retries": retries, "retry_delay_seconds": retry_delay_seconds}
 
     def decorate(body: Callable[P, T]) -> Step[P, T]:
         @wraps(body)
@@ -153,15 +143,7 @@ def step_without_incident(
             _tag(TaskRunContext.get(), task)
             return body(*args, **kwargs)
 
-        task = Step(
-            run,
-            step_id,
-            section,
-            full,
-            condition=transient,
-            retries=retries,
-            retry_delay_seconds=retry_delay_seconds,
-        )
+        task = Step(run, step_id, section, full, condition=transient, **options)
         return task
 
     return decorate
@@ -289,26 +271,22 @@ def words(state: State[Any]) -> str:
     return str(reason) if isinstance(reason, BaseException) else state.message or state.name or "it did not run"
 
 
-def _run_logged(context: RunContext, name: str, details: Mapping[str, str], ja: str, body: Callable[[], N]) -> State[N]:
+def _run_logged(
+    log: CustodyLog, name: str, details: Mapping[str, str], heading: str, body: Callable[[], N]
+) -> State[N]:
     began = time.monotonic()
-    context.log.write("step started", name, **details)
+    log.write("step started", name, **details)
     try:
         result = body()
     except Exception as error:
         why = {"result": str(error), "error": type(error).__name__}
-        context.log.write("step failed", name, **details, seconds=round(time.monotonic() - began, 3), **why)
+        log.write("step failed", name, **details, seconds=round(time.monotonic() - began, 3), **why)
         raise
     action = "step done" if result.is_complete else "step incomplete"
-    context.log.write(action, name, **details, seconds=round(time.monotonic() - began, 3), result=result.summary)
-    summary = visible(result.summary, LINE_LIMIT)
-    as_if, in_ja = ("would: ", " (予行)") if context.run.dry_run else ("", "")
-    message = f"{ja}{in_ja}: {as_if}{summary}"
+    log.write(action, name, **details, seconds=round(time.monotonic() - began, 3), result=result.summary)
+    message = f"{heading}{visible(result.summary, LINE_LIMIT)}"
     logger.info("%s  %s", name, message, extra={"step_id": details["step_id"]})
     return Completed(message=message, data=result) if result.is_complete else Failed(message=message, data=result)
-
-
-def _title(title: str, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    return title.format(**inspect.signature(body).bind(*args, **kwargs).arguments)
 
 
 def _cache_key(task: Step[..., Any], running: TaskRunContext, parameters: dict[str, Any]) -> str:

@@ -1,13 +1,14 @@
 """Open a run's store on first use, because its libraries must not delay containment."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from blocks.rehearsal import RehearsalStore
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.store.latest import LatestPolicy
 from tasks.custody.store.retention import NOTHING, Retention
+from tasks.prefect_side.saved_blocks import SavedStore
 
 if TYPE_CHECKING:
     from blocks.port import Store
@@ -18,21 +19,19 @@ T = TypeVar("T")
 
 
 class StoreAccess:
-    """Access to a run's store, from the fields of its block that the server gave at the start (`saved`).
+    """Access to a run's store, by its block as the server gave it at the start; `log` is the run's custody log.
 
     `block`, `evidence` and `latest` raise if the store cannot be used, so the step that needs them fails. All other
     members never raise, because the record is written in any case.
     """
 
-    def __init__(self, name: str, saved: Mapping[str, Any], log: CustodyLog, *, dry_run: bool) -> None:
-        """Keep the fields. Opens nothing."""
-        self.name, self.saved, self._log, self._dry_run = name, saved, log, dry_run
+    def __init__(self, saved: SavedStore, log: CustodyLog, *, dry_run: bool) -> None:
+        """Keep the block as saved. Opens nothing."""
+        self.saved, self.log, self._dry_run = saved, log, dry_run
 
     @cached_property
     def _usable_store(self) -> "tuple[EvidenceStore, str]":
-        from blocks.store import with_usable_key
-
-        return with_usable_key(self.saved)
+        return self.saved.build()
 
     @cached_property
     def block(self) -> "EvidenceStore":
@@ -50,7 +49,7 @@ class StoreAccess:
         return self._guard(self.block.open_latest()) if self.has_promoter else self.evidence
 
     def _guard(self, store: "Store") -> "Store":
-        return RehearsalStore(store, self._log, self.block.retention) if self._dry_run else store
+        return RehearsalStore(store, self.log, self.block.retention) if self._dry_run else store
 
     @property
     def has_promoter(self) -> bool:
@@ -60,7 +59,7 @@ class StoreAccess:
     @property
     def label(self) -> str:
         """Place of the store, as its block says it if it cannot be opened; the block's name if that is not valid."""
-        named = f"store block {self.name}"
+        named = f"store block {self.saved.name}"
         return _read_or(lambda: self.evidence.place, lambda _: _read_or(lambda: self.block.place, lambda _: named))
 
     @property

@@ -9,6 +9,7 @@ from tasks.custody.errors import Conflict, PermanentStoreError, StoreError
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.evidence.keys import claim_key, snapshot_key
 from tasks.custody.fleet.order import run_name
+from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.news import News
 from tasks.custody.store.objects import closing_objects, evidence_first, evidence_objects, snapshot_objects
 from tasks.custody.store.sent import Sent
@@ -20,8 +21,8 @@ from tasks.runtime.busy_store import waits_for_store
 from tasks.runtime.context import RunContext
 from tasks.runtime.ordered import turn_to_send
 from tasks.runtime.progress import Progress, show_progress
-from tasks.runtime.state import IncidentState
 from tasks.runtime.step import step
+from tasks.runtime.store_access import StoreAccess
 from tasks.storage.upload_ledger import Ledger, elsewhere
 from tasks.storage.uploader import Delivery
 
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 def claim_store(context: RunContext) -> Sent:
     """Create the incident's first object, its claim, so that an unusable store is known before the seal."""
     try:
-        claim(context)
+        claim(context.store, context.incident, context.state)
     except Conflict as refused:
         logger.error("%s", refused)  # noqa: TRY400  a person has to know it now
         if context.run.order is None:
@@ -66,12 +67,15 @@ def _by_seals(_: Any, parameters: Mapping[str, Any]) -> str:
 def offload(context: RunContext, seals: Sequence[Seal], intact: Seal) -> Sent:
     """Send the sealed, intact files. Uploads each byte once; copies the snapshot inside the store (runbook §5)."""
     del intact
-    claim(context)
+    claim(context.store, context.incident, context.state)
     ledger = Ledger(context.directory.path, context.store.identity)
-    with turn_to_send(context):
+    with turn_to_send(context.run.order, context.cancelled):
         volumes = [_offload(context, ledger, sealed) for sealed in seals]
-    _end_unfinished(context, len(seals))
-    _retain_turns(context)
+    _end_unfinished(context.store, context.incident, len(seals))
+    if context.store.retention:  # the present one, for what earlier runs of the incident wrote about latest/
+        for key, sha256 in context.state.turned.read().items():
+            with suppress(Conflict):  # the audit names it
+                context.store.evidence.ensure_present(key, sha256)
     return Sent(
         objects=sum(each.objects for each in volumes),
         size=sum(each.size for each in volumes),
@@ -89,19 +93,17 @@ def _offload(context: RunContext, ledger: Ledger, sealed: Seal) -> Sent:
     closing = closing_objects(manifest, read_signature(folder))
     every = (*originals, *copies, *closing)
     progress = Progress(len(every), sum(item.size for item in every))
-    delivery = Delivery(
-        context,
-        ledger,
-        sealed.volume,
-        elsewhere(context, (item.sha256 for item in originals if item.size)),
-        progress,
-        _list_sizes(context, ledger, {item.folder for item in every}),
-    )
+    uploaded = (item.sha256 for item in originals if item.size)
+    others = elsewhere(context.workload, context.directory.path, context.store.identity, uploaded)
+    listed = _list_sizes(context.store, {*context.state.unproven.read()}, ledger, {item.folder for item in every})
+    delivery = Delivery(context, ledger, sealed.volume, others, progress, listed)
     with show_progress("offload", context.incident.id, progress):
         block = context.workload
         first, along = evidence_first(manifest, (*block.logs, *block.artifacts, *block.models))
         lost = delivery.deliver(first, copies) | delivery.deliver(along, copies)
-        _note_lost(context.state, [file.source for file in manifest.files if file.stored in lost])
+        before = context.state.lost_in_place.read()
+        if sources := {file.source for file in manifest.files if file.stored in lost} - {*before}:
+            context.state.lost_in_place.write(sorted({*before, *sources}))  # so that the next run collects them again
         for item in closing:
             delivery.close(item, folder / item.stored_name)
     these = [*(item for item in (*originals, *copies) if item.stored_name not in lost), *closing]
@@ -112,50 +114,31 @@ def _offload(context: RunContext, ledger: Ledger, sealed: Seal) -> Sent:
     return Sent(len(these), size, store.place, progress.ways["sent"], progress.ways["copied"])
 
 
-def _list_sizes(context: RunContext, ledger: Ledger, folders: Collection[str]) -> dict[str, int]:
-    """Return sizes by key of the objects in these folders of the store, without those that were not proven.
+def _list_sizes(
+    store: StoreAccess, doubted: Collection[str], ledger: Ledger, folders: Collection[str]
+) -> dict[str, int]:
+    """Return sizes by key of the objects in these folders of the store, without doubted ones.
 
     Empty if retention is asked for, because a listing does not tell it, or if no earlier run has sent anything.
     """
-    if context.store.retention or not any(key.startswith(tuple(folders)) for key in ledger.known):
+    if store.retention or not any(key.startswith(tuple(folders)) for key in ledger.known):
         return {}
-    doubted = set(context.state.unproven.read())
     try:
-        found = [each for folder in folders for each in context.store.evidence.list(folder)]
+        found = [each for folder in folders for each in store.evidence.list(folder)]
     except PermanentStoreError as error:
         logger.warning("Each object is asked for by itself: %s", error)
         return {}
     return {each.key: each.size for each in found if each.key not in doubted}
 
 
-def _end_unfinished(context: RunContext, volumes: int) -> None:
+def _end_unfinished(store: StoreAccess, incident: Incident, volumes: int) -> None:
     """Abort unfinished multipart uploads of earlier runs, because they take space in the store. Deletes no object."""
-    stamp = context.incident.snapshot
-    snapshots = [stamp, *(f"{stamp}.{volume}" for volume in range(2, volumes + 1))]
+    stamps = [incident.snapshot, *(f"{incident.snapshot}.{volume}" for volume in range(2, volumes + 1))]
+    prefixes = [claim_key(incident.id).removesuffix("claim.json"), *(snapshot_key(each, "") for each in stamps)]
     try:
-        prefixes = [
-            claim_key(context.incident.id).removesuffix("claim.json"),
-            *(snapshot_key(each, "") for each in snapshots),
-        ]
-        ended = [key for prefix in prefixes for key in context.store.evidence.end_unfinished(prefix)]
+        ended = [key for prefix in prefixes for key in store.evidence.end_unfinished(prefix)]
     except StoreError as error:
         logger.warning("Unfinished uploads were left as they are: %s", error)
         return
     if ended:
-        context.log.write("ended unfinished uploads", context.store.evidence.place, uploads=len(ended), first=ended[0])
-
-
-def _retain_turns(context: RunContext) -> None:
-    """Apply the present retention to the objects that earlier runs of the incident wrote about latest/."""
-    if not context.store.retention:
-        return
-    for key, sha256 in context.state.turned.read().items():
-        with suppress(Conflict):  # the audit names it
-            context.store.evidence.ensure_present(key, sha256)
-
-
-def _note_lost(state: IncidentState, sources: Sequence[str]) -> None:
-    """Note files that can no longer be sent as sealed, so that the next run collects them again."""
-    before = state.lost_in_place.read()
-    if not set(sources) <= set(before):
-        state.lost_in_place.write(sorted({*before, *sources}))
+        store.log.write("ended unfinished uploads", store.evidence.place, uploads=len(ended), first=ended[0])

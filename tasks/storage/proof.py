@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from tasks.custody.errors import TransientStoreError
 from tasks.custody.evidence.keys import beside_key
+from tasks.custody.incident.incident import Incident
 from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.objects import Expected, one_object
 from tasks.custody.store.receipts import NOT_THERE, ObjectReceipt
 from tasks.custody.store.retention import NOTHING, Retention
-from tasks.runtime.context import RunContext
+from tasks.runtime.store_access import StoreAccess
 from tasks.storage.untrusted_reads import read_back
 from tasks.system.parallel import THREADS, side_by_side
 
@@ -18,35 +19,32 @@ if TYPE_CHECKING:
     from blocks.port import Store, StoredObject
 
 
-def prove(context: RunContext, item: Expected, retention: Retention = NOTHING, *, deep: bool = False) -> ObjectReceipt:
+def prove(
+    access: StoreAccess, incident: Incident, item: Expected, retention: Retention = NOTHING, *, deep: bool = False
+) -> ObjectReceipt:
     """Prove one object by the store's own digest, and check that it is retained as asked.
 
     Reads every byte back and hashes it if the store has no comparable digest, or if `deep`. Where other content lies at
     its key, what was sealed is looked for beside it.
     """
-    there = context.store.evidence.head(item.key)
-    reason, read = _differs(context.store.evidence, item, there, deep=deep)
-    if there and reason and (receipt := _beside(context, item, retention, deep=deep)):
-        return receipt
+    store, key = access.evidence, beside_key(incident.id, item.sha256)
+    there = store.head(item.key)
+    reason, read = _differs(store, item, there, deep=deep)
+    if there and reason and item.key != key:
+        beside = replace(item, folder=key.removesuffix(item.sha256), name=item.sha256)
+        if (found := prove(access, incident, beside, retention, deep=deep)).proven:
+            why = f"other content lies there; what was sealed is at {key}"
+            return replace(found, key=item.key, proven=False, reason=why, beside=key)
     if there and not reason:
-        since = context.incident.opened_at
+        since = incident.opened_at
         reason = retention.lacking(there.lock, there.retained_until, held=there.held, since=since)
-    promises = context.store.evidence.promises()
+    promises = store.promises()
     if there and not reason and retention.lock and not promises.trusts_locks:
         reason = f"{retention.lock} was asked, and this store was not seen to keep a lock"
     exclusive = promises.exclusive(item.size, divided=item.parts is not None)
     return ObjectReceipt(
         item.key, item.sha256, item.size, proven=not reason, reason=reason, read=read, exclusive=exclusive
     )
-
-
-def _beside(context: RunContext, item: Expected, retention: Retention, *, deep: bool) -> ObjectReceipt | None:
-    """Return the receipt of an object whose content is proven beside its key; None if it is not."""
-    if item.key == (key := beside_key(context.incident.id, item.sha256)):
-        return None
-    found = prove(context, replace(item, folder=key.removesuffix(item.sha256), name=item.sha256), retention, deep=deep)
-    reason = f"other content lies there; what was sealed is at {key}"
-    return replace(found, key=item.key, proven=False, reason=reason, beside=key) if found.proven else None
 
 
 def create_kept(store: "Store", key: str, data: bytes) -> str:

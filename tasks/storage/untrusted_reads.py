@@ -55,9 +55,18 @@ def fetch(store: "Store", key: str, limit: int) -> bytes:
 def read_documents(
     store: "Store", layout: Layout, keys: Mapping[str, int]
 ) -> tuple[dict[str, bytes], list[AuditFinding]]:
-    """Read the documents that exist, and return findings for those that cannot be read."""
-    affordable, troubles = _affordable(layout, keys)
-    documents, unread = read_each(store, {key: keys[key] for key in affordable})
+    """Read the documents that exist and fit into memory, and return findings for those that cannot be read."""
+    affordable, troubles = dict[str, int](), list[AuditFinding]()
+    room = {False: DOCUMENTS_LIMIT, True: BYTES_LIMIT}
+    manifests = {*map(layout.manifest, layout.volumes)}
+    for key in (key for key in layout.documents if key in keys):  # in the order in which an audit needs them
+        listed, remaining, size = key in manifests, room[key in manifests], keys[key]
+        if size > (remaining if listed else min(DOCUMENT_LIMIT, remaining)):
+            troubles.append(unclear(key, "it is too large to be read as a document", f"{remaining} bytes", f"{size}"))
+        else:
+            affordable[key] = size
+            room[listed] -= size
+    documents, unread = read_each(store, affordable)
     return documents, troubles + unread
 
 
@@ -80,23 +89,6 @@ def read_each(store: "Store", limits: Mapping[str, int]) -> tuple[dict[str, byte
         else:
             documents[key] = content
     return documents, troubles
-
-
-def _affordable(layout: Layout, keys: Mapping[str, int]) -> tuple[list[str], list[AuditFinding]]:
-    """Select the documents that fit into memory, in the order in which an audit needs them."""
-    selection, troubles = list[str](), list[AuditFinding]()
-    room = {False: DOCUMENTS_LIMIT, True: BYTES_LIMIT}
-    manifests = {*map(layout.manifest, layout.volumes)}
-    for key in (key for key in layout.documents if key in keys):
-        listed, remaining = key in manifests, room[key in manifests]
-        if keys[key] > (remaining if listed else min(DOCUMENT_LIMIT, remaining)):
-            troubles.append(
-                unclear(key, "it is too large to be read as a document", f"{remaining} bytes", f"{keys[key]}")
-            )
-        else:
-            selection.append(key)
-            room[listed] -= keys[key]
-    return selection, troubles
 
 
 def see(store: "Store", promise: Promise, read: str | None, *, deep: bool) -> Seen:

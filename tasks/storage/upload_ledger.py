@@ -9,13 +9,14 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
+from blocks.workload import Workload
 from tasks.incident.directory import homes
 from tasks.incident.layout import LEDGER
-from tasks.runtime.context import RunContext
 
 logger = logging.getLogger(__name__)
 
@@ -36,17 +37,11 @@ class Entry:
 def entries(lines: Iterable[bytes]) -> Iterator[Entry]:
     """Yield the readable entries. A file cut off anywhere yields its complete lines."""
     for line in lines:
-        if line.endswith(b"\n") and (entry := _entry(line)):
-            yield entry
-
-
-def _entry(line: bytes) -> Entry | None:
-    try:
-        found = json.loads(line)
-        fields = found["place"], found["key"], found["sha256"]
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return None
-    return Entry(*fields) if all(isinstance(each, str) for each in fields) else None
+        with suppress(ValueError, LookupError, TypeError, RecursionError):
+            fields = json.loads(line)
+            found = Entry(place=fields["place"], key=fields["key"], sha256=fields["sha256"])
+            if line.endswith(b"\n") and all(isinstance(each, str) for each in vars(found).values()):
+                yield found
 
 
 class Ledger:
@@ -77,12 +72,12 @@ class Ledger:
             os.close(descriptor)
 
 
-def elsewhere(context: RunContext, digests: Iterable[str]) -> dict[str, str]:
-    """Return keys by SHA-256 at which earlier incidents of this host have uploaded wanted content to this store."""
-    digests, found, here = frozenset(digests), dict[str, str](), context.store.identity
-    for home in homes(context.workload):
-        for each in _read(home / LEDGER) if home != context.directory.path else ():
-            if each.place == here and each.sha256 in digests:
+def elsewhere(workload: Workload, own: Path, place: str, digests: Iterable[str]) -> dict[str, str]:
+    """Return keys by SHA-256 at which incidents of this host but the `own` one have uploaded wanted content."""
+    digests, found = frozenset(digests), dict[str, str]()
+    for home in homes(workload):
+        for each in _read(home / LEDGER) if home != own else ():
+            if each.place == place and each.sha256 in digests:
                 found.setdefault(each.sha256, each.key)
     return found
 

@@ -11,7 +11,6 @@ from typing import Final
 
 from blocks.port import ignore_progress
 from tasks.custody.errors import Conflict, Denied, PermanentStoreError, StoreError, TransientStoreError
-from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.store.manifest import require_intact
 from tasks.custody.store.objects import Expected, once
 from tasks.evidence.beside import create_or_beside, displace
@@ -90,7 +89,7 @@ class Delivery:
             try:
                 store.copy(origin, item.key, item.sha256, item.parts)
             except Conflict as conflict:
-                beside = self.displaced[item.key] = displace(self.context, item, conflict)
+                beside = self.displaced[item.key] = displace(self.context.log, self.context.incident.id, item, conflict)
                 with suppress(Conflict):
                     store.copy(origin, beside, item.sha256, item.parts)
             except PermanentStoreError as error:
@@ -107,7 +106,8 @@ class Delivery:
         self._finish(item, "there" if there else "sent")
 
     def _create(self, item: Expected, path: Path, tell: Callable[[int], object] = ignore_progress) -> None:
-        if (key := create_or_beside(self.context, item, path, tell)) != item.key:
+        key = create_or_beside(self.context.store, self.context.incident.id, item, path, tell)
+        if key != item.key:
             self.displaced[item.key] = key
 
     def _deliver(self, item: Expected) -> bool:
@@ -135,11 +135,12 @@ class Delivery:
 
     def _taken_over(self, origin: str, item: Expected) -> bool:
         """Copy an object whose digest the store confirms. False if it cannot be copied and must be uploaded."""
-        there = self.context.store.evidence.head(origin)
+        store = self.context.store.evidence
+        there = store.head(origin)
         if there is None or not there.agrees(item.sha256, item.parts):
             return False
         try:
-            self.context.store.evidence.copy(origin, item.key, item.sha256, item.parts)
+            store.copy(origin, item.key, item.sha256, item.parts)
         except (PermanentStoreError, Conflict) as error:
             logger.warning("Sent again: %s", error)
             return False
@@ -157,9 +158,11 @@ class Delivery:
             with reading(self.context.directory, self.volume, file) as path:
                 self._create(item, path, tell)
         except (OSError, StoreError) as error:
-            if not isinstance(error, TransientStoreError | Denied):
-                self._require_as_sealed(file)
-            if not file.in_place or as_sealed(self.context.directory.root, file):
+            directory = self.context.directory
+            if not (file.in_place or isinstance(error, TransientStoreError | Denied)):
+                # a fresh seal is checked by this alone: Tampered if the copy is the reason that it was not accepted
+                require_intact([file], directory.evidence_dir(self.volume), partial(directory.locate, self.volume))
+            if not file.in_place or as_sealed(directory.root, file):
                 raise
             self.context.log.write("lost", item.stored_name, reason=str(error), sealed=item.sha256)
             there = self.context.store.evidence.head(item.key)  # an earlier run may have sent it while it was whole
@@ -167,12 +170,6 @@ class Delivery:
                 there.says(item.sha256, item.parts) or read_back(self.context.store.evidence, item.key, item.size)
             )
         return self._finish(item, "there" if item.parts else "sent", item.size - sum(parts))
-
-    def _require_as_sealed(self, file: StoredFile) -> None:
-        """Raise Tampered if a copy is the reason that it was not accepted: a fresh seal is checked by this alone."""
-        directory = self.context.directory
-        if not file.in_place:
-            require_intact([file], directory.evidence_dir(self.volume), partial(directory.locate, self.volume))
 
     def _finish(self, item: Expected, way: str, size: int | None = None) -> bool:
         if item.key not in self.displaced:

@@ -66,14 +66,16 @@ FAULTS = {
     "claim": Fault(
         "A host whose claim the store refused wrote its record into the other's incident",
         "tasks.record.write:_send",
-        "claim_object, files = claim(context), list(_to_send(context))",
-        "((key, path), *_) = files = list(_to_send(context))\n"
+        "claim_object = claim(context.store, context.incident, context.state)\n"
+        "    files = [each for each in _list_objects(records, incident) if each[0] not in context.proven_records]",
+        "files = [each for each in _list_objects(records, incident) if each[0] not in context.proven_records]\n"
+        "    key, path = files[0]\n"
         "    claim_object = one_object(key, path.stat().st_size, digest(path))",
     ),
     "leftover": Fault(
         "What a killed attempt had moved into a supplement's folder was never sealed if the next run found nothing",
         "tasks.evidence.seal:volumes_to_seal",
-        "fresh = fresh or any(any(_names(folder)) for folder in _places(context.directory, own))",
+        "fresh = fresh or any(any(_names(folder)) for folder in _places(directory, own))",
         "pass",
     ),
     "copy": Fault(

@@ -49,6 +49,7 @@ from tasks.incident import layout
 from tasks.people.announce import announce_containment
 from tasks.prefect_side import saved_blocks
 from tasks.prefect_side.clock import find_server_time
+from tasks.prefect_side.saved_blocks import SavedStore
 from tasks.record.publish import publish
 from tasks.runtime import flow_run
 from tasks.runtime.context import Adapters
@@ -147,7 +148,7 @@ def put_on_paper(world: World, happens: Callable[[str], object], fails: Iterable
         (collectors.discover, discover),
         (tasks.collectors.attempt.attempt, partial(attempt, fails=frozenset(fails))),
         (saved_blocks.load_block, lambda *_: world.workload()),
-        (saved_blocks.require_store, lambda *_: {"folder": str(world.folder)}),
+        (saved_blocks.require_store, lambda name: SavedStore(name, {"folder": str(world.folder)})),
         (flow_run.own_launchers, frozenset),
         (flow_run.origin, lambda _: "drawn"),
         (find_server_time, lambda: None),

@@ -32,7 +32,7 @@ def run_on(block: Workload, store: Store, incident: str = INCIDENT) -> Iterator[
     """The same of any block."""
     with case_of(block, store, incident=incident) as context:
         context.incident = read_incident(context.directory.path) or context.incident
-        if not (seals := list(read_seals(context))):
+        if not (seals := list(read_seals(context.directory, context.run.volume))):
             evidence = [made(collect.fn(context, name)) for name in ("logs", "artifacts", "models")]
             seals = [made(seal.fn(context, 1, evidence))]
         yield context, seals

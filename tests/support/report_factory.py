@@ -22,7 +22,7 @@ from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.models.inspection import Inspection, ModelFinding, Soundness
 from tasks.custody.store.latest import Promotion
-from tasks.record.report_data import Quote, Quotes, ReportData, ReportPlaces
+from tasks.record.content import Findings, Quote, Quotes, ReportData, ReportPlaces
 
 NOW = datetime(2026, 1, 2, 15, 4, 5, 678_000, tzinfo=UTC)
 WHO = Identity(7, 70)
@@ -63,12 +63,7 @@ def story(text: str = "a reason", **changes: Any) -> ReportData:
     """A story in which every free text is this one."""
     container = ContainerIdentity("c" * 64, text)
     files = (StoredFile("a", "a", 3, "0" * 64),)
-    told = ReportData(
-        incident=Incident("IR-20260102T150405Z", text, text, "boot", NOW, NOW, text, text),
-        number=2,
-        dry_run=False,
-        places=ReportPlaces("/srv/evidence/IR-20260102T150405Z", "s3://bucket/prefix", text),
-        verdict=Verdict(Word.PARTIAL, (text,), (text,), (text,), text),
+    findings = Findings(
         freeze=Freeze(
             NOW,
             (Frozen(WHO, text, text, 0, NOW, at(0.1), text), Frozen(Identity(8, 80), text, text, 0, NOW, None, text)),
@@ -87,7 +82,7 @@ def story(text: str = "a reason", **changes: Any) -> ReportData:
             ),
         ),
         watch=Watch(NOW, (Returned(WHO, text, text, text, End.HELD),), (text,), (text,)),
-        coverage=[
+        evidence=(
             Evidence(
                 "whole",
                 needed=False,
@@ -111,13 +106,21 @@ def story(text: str = "a reason", **changes: Any) -> ReportData:
                 files=files,
                 losses=(Loss(text, Outcome.DENIED, text), Loss(text, Outcome.WITHHELD, text)),
             ),
-        ],
+        ),
         inspection=Inspection(
             (ModelFinding(text, "0" * 64, Soundness.SUSPECT, text, (text,), text, text, 3, (text,)),)
         ),
         seals=(Seal(1, "1" * 64, "2" * 64, 3, 4),),
         promoted=Promotion(reason=text),
         recovery=Recovery(NOW, WHO, text, "0" * 64),
+    )
+    data = ReportData(
+        incident=Incident("IR-20260102T150405Z", text, text, "boot", NOW, NOW, text, text),
+        number=2,
+        dry_run=False,
+        places=ReportPlaces("/srv/evidence/IR-20260102T150405Z", "s3://bucket/prefix", text),
+        verdict=Verdict(Word.PARTIAL, (text,), (text,), (text,), text),
+        findings=replace(findings, **{name: value for name, value in changes.items() if name in vars(findings)}),
         quotes=Quotes(
             summaries=(Quote(text, {"git_commit": text, "score": 0.9, "nested": {"of": text}, text: 1}),),
             scores=(
@@ -130,4 +133,4 @@ def story(text: str = "a reason", **changes: Any) -> ReportData:
         ),
         entries=log_of(text),
     )
-    return replace(told, **changes)
+    return replace(data, **{name: value for name, value in changes.items() if name not in vars(findings)})

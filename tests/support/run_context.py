@@ -13,6 +13,7 @@ from blocks.workload import Workload
 from tasks.custody.incident.incident import Incident
 from tasks.host.process.table import boot_id
 from tasks.incident.run_lock import take_ownership
+from tasks.prefect_side.saved_blocks import SavedStore
 from tasks.runtime.context import RunContext, RunInfo, open_context
 from tasks.runtime.step import Step
 
@@ -34,8 +35,8 @@ def case_of(
     assert ownership is not None
     now = datetime.now(UTC)
     about = Incident(incident, "test", socket.gethostname(), boot_id(), now, now, "a test", "the tests")
-    run = RunInfo("run-1", dry_run)
-    context = open_context(about, workload, run, "unused", saved or {"folder": workload.evidence}, ownership)
+    run, store_block = RunInfo("run-1", dry_run), SavedStore("unused", saved or {"folder": workload.evidence})
+    context = open_context(about, workload, run, store_block, ownership)
     if store:
         context.store.evidence = store
     try:

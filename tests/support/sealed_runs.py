@@ -19,7 +19,8 @@ from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, seal, volumes_to_seal
 from tasks.incident.current import read_incident
 from tasks.latest.promote import promote
-from tasks.record.findings import Findings, content_of, verdict_of
+from tasks.record.content import Findings
+from tasks.record.findings import content_of, verdict_of
 from tasks.record.write import Record, record
 from tasks.runtime.context import RunContext
 from tasks.storage.offload import claim_store, offload
@@ -82,23 +83,18 @@ def one_run(context: RunContext, evidence: Sequence[Evidence], **changes: object
 
 def contained_findings(at: datetime, **found: Any) -> Findings:
     """What the steps of a run found whose workload was contained, and this."""
-    about = {
-        "freeze": None,
-        "stop": None,
-        "containment": Containment(at, (), cordoned=True, reason="held"),
-        "pause": Pause(()),
-        "challenge": None,
-        "watch": None,
-        "trouble": (),
-    }
-    return Findings(**{**about, **found})
+    standing = Findings(containment=Containment(at, (), cordoned=True, reason="held"), pause=Pause(()))
+    return replace(standing, **found)
 
 
 def recorded_run(context: RunContext, evidence: Sequence[Evidence], **changes: object) -> Record:
     """What a run does after the stop, step by step."""
     with suppress(StoreError):  # as in a flow: the offload then tells it
         claim_store.fn(context)
-    seals: list[Seal] = [made(seal.fn(context, each, evidence)) for each in volumes_to_seal(context, evidence)]
+    seals: list[Seal] = [
+        made(seal.fn(context, each, evidence))
+        for each in volumes_to_seal(context.directory, context.run.volume, evidence)
+    ]
     intact = made(check_seal.fn(context, seals))
     try:
         proven = made(verify.fn(context, seals, made(offload.fn(context, seals, intact))))

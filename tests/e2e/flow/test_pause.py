@@ -30,7 +30,8 @@ from tasks.host.host import LinuxHost
 from tasks.incident.layout import PRIOR
 from tasks.prefect_side.scheduler import PrefectScheduler
 from tasks.preflight.requirements import require_not_ours
-from tasks.record.findings import Findings, verdict_of
+from tasks.record.content import Findings
+from tasks.record.findings import verdict_of
 from tasks.runtime.flow_run import own_launchers
 from tests.support.run_context import INCIDENT, case_of
 from tests.support.scenes import Scene
@@ -280,18 +281,8 @@ def test_what_was_seen_first_counts() -> None:
 
 def test_a_launch_that_nothing_caught_is_not_contained(small: SmallWorkload) -> None:
     contained = Containment(datetime.now(UTC), (), cordoned=True)
-    findings = Findings(
-        freeze=None,
-        stop=None,
-        containment=contained,
-        pause=Pause(()),
-        challenge=Challenge(datetime.now(UTC), caught=""),
-        watch=None,
-        evidence=(),
-        seals=(),
-        proven=None,
-        trouble=(),
-    )
+    caught = Challenge(datetime.now(UTC), caught="")
+    findings = Findings(containment=contained, pause=Pause(()), challenge=caught)
     with case_of(small.block()) as context:
         assert verdict_of(context, findings).word is Word.NOT_CONTAINED
         assert verdict_of(context, replace(findings, challenge=None)).word is not Word.NOT_CONTAINED

@@ -79,7 +79,7 @@ def office(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
     monkeypatch.setattr(canary, "WORKER_SECONDS", 15.0)
     with temporary_settings({PREFECT_API_URL: stage.server.api}), get_client(sync_client=True) as client:
         yield Office(
-            stage, client, CheckTarget(NAME, load_block(Workload, NAME), NAME, require_store(NAME)), monkeypatch
+            stage, client, CheckTarget(NAME, load_block(Workload, NAME), NAME, require_store(NAME).fields), monkeypatch
         )
 
 

@@ -76,7 +76,10 @@ def evacuated(block: Workload, containers: Containers) -> Iterator[Case]:
         stop.fn(context)
         evidence.append(made(collect.fn(context, "models")))
         judge_models.fn(context, evidence)
-        seals = [made(seal.fn(context, each, evidence)) for each in volumes_to_seal(context, evidence)]
+        seals = [
+            made(seal.fn(context, each, evidence))
+            for each in volumes_to_seal(context.directory, context.run.volume, evidence)
+        ]
         claim_store.fn(context)
         offload.fn(context, seals, made(check_seal.fn(context, seals)))
         try:

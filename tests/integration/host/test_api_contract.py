@@ -55,7 +55,8 @@ class Sealed:
         """What an API may start with whose start has these words."""
         self.context.workload = self.context.workload.model_copy(update=block)
         there = self.folder.list_names(self.models.files)
-        return self.models.starting(self.context, self.folder.root, there, words)
+        folder = replace(self.folder, words=words)
+        return self.models.starting(self.context.workload, self.context.state, folder, there)
 
     def prove(self, api: Api, *names: str, opened: Collection[str] = ()) -> Served:
         """Prove what this API serves, which may have started with these, and was seen to open those."""
@@ -311,7 +312,8 @@ def test_what_it_may_start_with_is_what_its_start_names_else_everything_whatever
 
 def test_one_that_lives_and_reloads_is_asked_for_what_it_reloads_alone(sealed: Sealed) -> None:
     sealed.choose(NAMES[1])
-    assert sealed.models.starting(sealed.context, sealed.folder.root, NAMES, ["api"], lives=True) == [NAMES[1]]
+    folder, context = replace(sealed.folder, words=("api",)), sealed.context
+    assert sealed.models.starting(context.workload, context.state, folder, NAMES, lives=True) == [NAMES[1]]
 
 
 def test_an_api_that_was_asked_for_none_keeps_what_it_starts_with_whatever_is_newest(sealed: Sealed) -> None:

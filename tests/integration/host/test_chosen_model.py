@@ -27,7 +27,7 @@ from tasks.host.process.table import start_of
 from tasks.models.inspect import judge_models
 from tasks.record.dry_run_plan import needs_attention, plan
 from tasks.recovery.api_client import NotRecovered
-from tasks.recovery.choice import choose
+from tasks.recovery.choice import choose, with_former
 from tasks.recovery.opened import watch_opens
 from tasks.recovery.process_api import ProcessApi
 from tasks.recovery.rehearsal import rehearse_recovery, served_before
@@ -53,8 +53,9 @@ class Case:
     def choose(self, model: str = "", *, verdict: Verdict = VERIFIED, **block: Any) -> SealedModels:
         """Choose, with the block as these fields change it."""
         self.context.workload = self.block.model_copy(update=block)
-        models = SealedModels.read(self.context, self.seals)
-        return choose(self.context, self.seals, models, ProcessApi(self.context).folder, model, verdict)
+        models = SealedModels.read(self.context.directory, self.context.workload, self.seals)
+        models = with_former(self.context, self.seals, models)
+        return choose(self.context, models, ProcessApi(self.context).folder, model, verdict)
 
     def chosen(self, model: str = "", **block: Any) -> tuple[str, bool]:
         """What is chosen, and whether a person has named it."""
@@ -80,7 +81,10 @@ def sealed(block: Workload, *frozen: int, incident: str = INCIDENT) -> Iterator[
         context.state.frozen.write([Frozen(Identity(pid, start_of(pid)), "api", "api", 0, now, now) for pid in frozen])
         evidence = [made(collect.fn(context, name)) for name in ("tree", "models")]
         judge_models.fn(context, evidence)
-        seals = [made(seal.fn(context, each, evidence)) for each in volumes_to_seal(context, evidence)]
+        seals = [
+            made(seal.fn(context, each, evidence))
+            for each in volumes_to_seal(context.directory, context.run.volume, evidence)
+        ]
         claim_store.fn(context)
         offload.fn(context, seals, made(check_seal.fn(context, seals)))
         yield Case(context, seals, block)

@@ -217,10 +217,11 @@ def test_what_nobody_has_judged_is_held(small: SmallWorkload) -> None:
     with case_of(small.block()) as context:
         evidence = made(collect.fn(context, "models"))
         (file,) = evidence.files
-        assert held_back(context, 1, [file]) == {file.stored: "nobody has judged it"}
+        assert held_back(context.directory, 1, [file], context.workload) == {file.stored: "nobody has judged it"}
         judge_models.fn(context, (evidence,))
-        assert held_back(context, 1, [file]) == {}
-        assert set(held_back(context, 1, [replace(file, sha256="0" * 64)]).values()) == {"nobody has judged it"}
+        assert held_back(context.directory, 1, [file], context.workload) == {}
+        changed = held_back(context.directory, 1, [replace(file, sha256="0" * 64)], context.workload)
+        assert set(changed.values()) == {"nobody has judged it"}
 
 
 def test_only_judged_models_and_files_that_held_still_may_be_promoted(small: SmallWorkload) -> None:
@@ -234,9 +235,9 @@ def test_only_judged_models_and_files_that_held_still_may_be_promoted(small: Sma
         evidence = made(collect.fn(context, "artifacts"))
         judge_models.fn(context, (evidence,))
         files = {file.stored.removeprefix("artifacts/"): file for file in evidence.files}
-        held = held_back(context, 1, files.values())
+        held = held_back(context.directory, 1, files.values(), context.workload)
         changed = "it was truncated while it was read"
-        moved = held_back(context, 1, [replace(files["figure.png"], note=changed)])
+        moved = held_back(context.directory, 1, [replace(files["figure.png"], note=changed)], context.workload)
     assert {stored.removeprefix("artifacts/"): why.partition(" ")[0] for stored, why in held.items()} == {
         "best.PKL": "suspect:",
         "best.bin": "suspect:",

@@ -76,10 +76,10 @@ def test_no_key_is_sent_where_a_stranger_listens_on_another_address_of_the_port(
     us = Identity(os.getpid(), start_of(os.getpid()))
     monkeypatch.setattr("tasks.recovery.rehearsal.load_frozen", lambda _: {us})
     with api_that({}) as api, case_of(small.block(api_url=api.url), dry_run=True) as context:
-        assert _is_the_workloads(context)
+        assert _is_the_workloads(context.workload, context.state)
         command = [sys.executable, "-c", LISTEN, api.url.rpartition(":")[2]]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as stranger:
             assert stranger.stdout
             stranger.stdout.readline()
-            assert not _is_the_workloads(context)
+            assert not _is_the_workloads(context.workload, context.state)
             stranger.communicate()

@@ -236,12 +236,12 @@ def test_no_receipt_is_proven_of_other_bytes_whatever_the_store_claims(
                 key = evidence_key(INCIDENT, 1, f"logs/{number}")
                 ours.create(store, key)
                 item = of(f"logs/{number}", ours.sha256, len(ours.data), ours.parts)
-                receipt = prove(context, item)
+                receipt = prove(context.store, context.incident, item)
                 assert receipt.proven
                 assert receipt.read or kept.digests
                 assert receipt.exclusive == kept.exclusive(len(ours.data), divided=ours.parts is not None)
                 place.forge(store, key, theirs.data, claimed=ours.sha256)
-                assert not prove(context, item).proven
+                assert not prove(context.store, context.incident, item).proven
                 with pytest.raises(Conflict):
                     ours.create(store, key)
 
@@ -345,8 +345,8 @@ def test_where_the_canary_may_not_be_tried_a_lock_counts_as_it_is_told(
         with case_of(small.block(), store) as context:
             key, sha256 = evidence_key(INCIDENT, 1, "logs/a"), hashlib.sha256(b"a").hexdigest()
             store.create(key, b"a", sha256)
-            assert prove(context, of("logs/a", sha256, 1), asked).proven
-            longer = prove(context, of("logs/a", sha256, 1), Retention("governance", 9))
+            assert prove(context.store, context.incident, of("logs/a", sha256, 1), asked).proven
+            longer = prove(context.store, context.incident, of("logs/a", sha256, 1), Retention("governance", 9))
             assert "locked until" in longer.reason
         owner.close()
 
@@ -361,7 +361,9 @@ def test_a_digest_of_parts_counts_only_where_a_wrong_one_of_a_part_was_refused(
         assert store.promises() == replace(promises.KEPT, refuses_parts=told)
         with case_of(small.block(), store) as context:
             divided.create(store, key)
-            receipt = prove(context, of("logs/a", divided.sha256, len(divided.data), divided.parts))
+            receipt = prove(
+                context.store, context.incident, of("logs/a", divided.sha256, len(divided.data), divided.parts)
+            )
             assert receipt.proven
             assert receipt.read != told
 
@@ -376,6 +378,6 @@ def test_a_lock_that_is_told_and_not_kept_proves_nothing(place: Place, small: Sm
     with case_of(small.block(), store) as context:
         key, sha256 = evidence_key(INCIDENT, 1, "logs/a"), hashlib.sha256(b"a").hexdigest()
         store.create(key, b"a", sha256)
-        receipt = prove(context, of("logs/a", sha256, 1), asked)
+        receipt = prove(context.store, context.incident, of("logs/a", sha256, 1), asked)
         assert not receipt.proven
         assert "keep a lock" in receipt.reason

@@ -37,6 +37,7 @@ from tasks.fleet import record as fleet_record
 from tasks.fleet.closings import read_last
 from tasks.fleet.postmortem import FleetReport, postmortem
 from tasks.fleet.record import files_of, write_record
+from tasks.prefect_side.saved_blocks import SavedStore
 from tests.support.run_context import INCIDENT
 from tests.support.shown import as_said, blocks_of, script_of
 from tests.support.time_authority import TimeAuthority
@@ -354,7 +355,7 @@ def test_the_run_says_what_of_its_record_an_audit_will_not_find_proven(
     rows = bucket.rows()
     report = FleetReport(bucket.incident, rows, verdict_of(NAMES, rows), "r", NOW)
     fields = {"folder": str(bucket.folder), "timestamp_url": "http://127.0.0.1:9/tsr"}
-    monkeypatch.setattr(fleet_record, "require_store", lambda _: fields)
+    monkeypatch.setattr(fleet_record, "require_store", lambda name: SavedStore(name, fields))
     recorded = fleet_record.record.fn(report, SimpleNamespace(beneath=str))  # type: ignore[arg-type]
     assert recorded.trouble == ""
     message = str(fleet_state(ID, report.verdict, recorded).message)

@@ -13,7 +13,8 @@ from tasks.custody.containment.receipt import FrozenContainer
 from tasks.custody.errors import EngineError
 from tasks.host.host import LinuxHost
 from tasks.recovery.container_api import ContainerApi, restore_restart_policies
-from tasks.recovery.recover import _contain_again
+from tasks.recovery.recover import _Restart
+from tasks.recovery.served_model import SealedModels
 from tasks.runtime.context import RunContext
 from tests.support.memory_engine import MemoryEngine, container
 from tests.support.paper_host import PaperSystemd
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tasks.host.container.engine import Engine
-    from tasks.recovery.process_api import Revival
+    from tasks.recovery.recover import Revival
 
 NOW = datetime.now(UTC)
 WAS = FrozenContainer(
@@ -174,7 +175,7 @@ def test_after_a_failed_recovery_the_whole_cordon_is_back_unless_an_earlier_one_
         context.adapters.host = host
         if let_in:
             small.start()
-        _contain_again(context, cast("Revival", Api()))
+        _Restart(context, cast("Revival", Api()), SealedModels({}, (), ()), {}).contain_again()
         assert (systemd.down == ["train.service"]) is not let_in
         assert (IncidentCordon(context).look().guard is None) is let_in
         assert context.adapters.host.refuses(context.workload.lock) is not let_in

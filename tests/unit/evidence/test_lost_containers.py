@@ -9,9 +9,10 @@ import pytest
 from tasks.collectors import discover
 from tasks.custody.containment.identity import ContainerIdentity, Identity
 from tasks.custody.containment.receipt import Frozen, FrozenContainer
-from tasks.evidence.lost_look import lost_look
+from tasks.evidence.collect import collect
+from tasks.evidence.lost_look import EARLIER_LOOK, lost_look
 from tasks.incident.layout import FROZEN_CONTAINERS, of_boot
-from tests.support.run_context import case_of
+from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -29,12 +30,13 @@ def ended(small: SmallWorkload, *, dry_run: bool = False) -> Path:
         return context.directory.path
 
 
-def lost(small: SmallWorkload, collector: str, *, again: bool = False, dry_run: bool = False) -> str:
+def lost(small: SmallWorkload, collector: str, *, again: bool = False) -> str:
     """What is lost, and whether nothing is left; `again` if this run has found the container paused."""
-    with case_of(small.block(), dry_run=dry_run) as context:
+    with case_of(small.block()) as context:
         if again:
             context.log.write("container paused", PAUSED.identity.id)
-        losses, left = lost_look(context, discover()[collector])
+        what, host = discover()[collector], context.adapters.host
+        losses, left = lost_look(what, context.state, context.log, host)
     return "; ".join(f"{each.source}: {each.reason}" for each in losses) + ("" if left else " (nothing left)")
 
 
@@ -72,4 +74,6 @@ def test_what_is_no_look_loses_nothing(small: SmallWorkload) -> None:
 
 def test_a_rehearsal_loses_nothing(small: SmallWorkload) -> None:
     ended(small, dry_run=True)
-    assert lost(small, "processes", dry_run=True) == ""
+    with case_of(small.block(), dry_run=True) as context:
+        evidence = made(collect.fn(context, "processes"))
+    assert EARLIER_LOOK not in {each.source for each in evidence.losses}

@@ -313,18 +313,18 @@ def test_the_custody_segments_follow_each_other_without_a_gap(small: SmallWorklo
 def test_a_later_run_makes_a_supplement_only_of_something_new(small: SmallWorkload) -> None:
     with case_of(small.block()) as context:
         evidence = collected(context, "packages", "logs")
-        assert volumes_to_seal(context, evidence) == [1]
-        assert volumes_to_seal(context, []) == [1]
+        assert volumes_to_seal(context.directory, context.run.volume, evidence) == [1]
+        assert volumes_to_seal(context.directory, context.run.volume, []) == [1]
         first = sealed(context, evidence)
         before = {path: path.read_bytes() for path in context.directory.evidence_dir(1).rglob("*") if path.is_file()}
     with case_of(small.block()) as context:
         assert context.run.volume == 2
-        assert volumes_to_seal(context, evidence) == [1]
+        assert volumes_to_seal(context.directory, context.run.volume, evidence) == [1]
         nothing = Evidence("kernel", False, False, Outcome.DENIED, "no", NOW, NOW, 2)
-        assert volumes_to_seal(context, [*evidence, nothing]) == [1]
+        assert volumes_to_seal(context.directory, context.run.volume, [*evidence, nothing]) == [1]
         (small.root / "logs/train-20260101_000000.log").write_text("iteration 1\niteration 2\n")
         later = collected(context, "logs")
-        assert volumes_to_seal(context, [evidence[0], *later]) == [1, 2]
+        assert volumes_to_seal(context.directory, context.run.volume, [evidence[0], *later]) == [1, 2]
         seals = [sealed(context, [evidence[0], *later], volume) for volume in (1, 2)]
         assert seals[0] == first
         assert check_seal.fn(context, seals).data == seals[1]
@@ -347,7 +347,7 @@ def test_what_a_killed_attempt_moved_into_a_supplement_is_sealed_by_a_run_that_f
         collected(context, "logs")  # and killed before the result was kept
     with case_of(small.block()) as context:
         gone = Evidence("logs", False, True, Outcome.MISSING, "no such file", NOW, NOW, 2)
-        assert volumes_to_seal(context, [gone]) == [1, 2]
+        assert volumes_to_seal(context.directory, context.run.volume, [gone]) == [1, 2]
         sealed(context, [gone], 2)
         (log,) = [file for file in read_manifest(context.directory, 2).files if file.stored.startswith("logs/")]
         assert log.note == "left by an earlier attempt"

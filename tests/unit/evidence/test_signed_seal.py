@@ -18,6 +18,7 @@ from tasks.custody.store.objects import all_objects, closing_objects
 from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, read_manifest, seal
 from tasks.evidence.signing import find_signer, note_unsigned, read_signature, unready
+from tasks.prefect_side.saved_blocks import SavedStore
 from tasks.runtime.context import RunContext
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload
@@ -180,11 +181,12 @@ def test_the_start_of_a_run_warns_of_a_key_that_cannot_be_opened_without_opening
         ("no private key of OpenSSH", "a word"),
     ]
     for told, key in wrong:
-        assert told in unready({"signing": key})
+        assert told in unready(SavedStore("house", {"signing": key}))
     for saved in ({}, {"signing": None}, {"signing": {"private_key": plain.read_text().replace("\n", "\r\n")}}):
-        assert unready(saved) == ""
-    assert unready({"signing": {"private_key": locked, "passphrase": "a word"}}) == ""
-    assert unready({"signing": {"key_file": str(plain), "private_key": ""}}) == "", "the block holds no key to look at"
+        assert unready(SavedStore("house", saved)) == ""
+    assert unready(SavedStore("house", {"signing": {"private_key": locked, "passphrase": "a word"}})) == ""
+    in_file = SavedStore("house", {"signing": {"key_file": str(plain), "private_key": ""}})
+    assert unready(in_file) == "", "the block holds no key to look at"
 
 
 def test_no_key_is_said_once(context: RunContext) -> None:

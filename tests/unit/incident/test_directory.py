@@ -35,6 +35,7 @@ from tasks.incident.directory import (
 )
 from tasks.incident.layout import CORDON, INCIDENT, OPEN, OWNER
 from tasks.incident.run_lock import take_ownership
+from tasks.prefect_side.saved_blocks import SavedStore
 from tasks.preflight import open_incident as preflight
 from tasks.preflight.open_incident import Request
 from tasks.runtime.context import RunContext, open_context
@@ -298,7 +299,7 @@ def run_at(minute: int, block: Workload, made: Callable[..., RunContext] = open_
     request = Request("test", "test", "why", None, None, dry_run=False, policy="graceful", run="a run", created=created)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(preflight, "open_context", made)
-        return preflight._open(request, block, {"folder": block.evidence}, None, ownership)
+        return preflight._open(request, block, SavedStore("s", {"folder": block.evidence}), None, ownership)
 
 
 def killed(about: Incident, workload: Workload, *_: object, **__: object) -> NoReturn:

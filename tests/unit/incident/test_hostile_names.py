@@ -20,6 +20,7 @@ from tasks.incident.directory import base_of, bases, evidence_of, find_home, hom
 from tasks.incident.joining import leave, past
 from tasks.incident.layout import CORDON, INCIDENT, OPEN, OWNER
 from tasks.incident.run_lock import incident_at_work, sign, take_ownership
+from tasks.prefect_side.saved_blocks import SavedStore
 from tasks.preflight import open_incident as preflight
 from tasks.prestart.freeze import evidence_of as early_evidence
 from tasks.prestart.reasons import NotNow
@@ -75,7 +76,7 @@ def test_an_open_json_that_names_a_path_opens_nothing_there(block: Workload, id_
     ownership = take_ownership(base)
     assert ownership
     request = preflight.Request("w", "s", "", None, None, dry_run=False, policy="graceful", run="r", created=NOW)
-    context = preflight._open(request, block, {"folder": tmp_path / "store"}, None, ownership)
+    context = preflight._open(request, block, SavedStore("s", {"folder": tmp_path / "store"}), None, ownership)
     context.close()
     assert [path.relative_to(base).parts[0] for path in tmp_path.rglob(INCIDENT)] == ["IR-20260102T000000Z"]
     assert not list(tmp_path.rglob("outside*"))

@@ -23,8 +23,9 @@ from tasks.latest.pull import pull
 from tasks.latest.rollback import RollbackRequest, lower, rollback
 from tasks.latest.transaction import change_latest
 from tasks.models.inspect import judge_models
+from tasks.record.content import Findings
 from tasks.record.dry_run_plan import plan
-from tasks.record.findings import Findings, notes_of
+from tasks.record.findings import notes_of
 from tasks.runtime.context import RunContext
 from tasks.storage import offload as offloading
 from tasks.storage.offload import offload
@@ -41,7 +42,7 @@ OWN = "latest/models/model_builtin.joblib"
 
 @pytest.fixture
 def place(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
-    monkeypatch.setattr(offloading, "claim", lambda _: None)
+    monkeypatch.setattr(offloading, "claim", lambda *_: None)
     return MemoryStore()
 
 
@@ -184,10 +185,7 @@ def test_where_nothing_goes_to_latest_plan_and_promotion_say_so(small: SmallWork
         rows = rows_of(context)
     assert rows["elsewhere/model_builtin.joblib"] == "would keep as evidence, not in latest/,"
     assert rows["latest/"] == "would add nothing to"
-    every: dict[str, Any] = dict.fromkeys(Findings.__dataclass_fields__, ())
-    assert notes_of(Findings(**{**every, "promoted": done, "inspection": None}))[-1].startswith(
-        "latest/ holds no file of this incident: it sealed nothing"
-    )
+    assert notes_of(Findings(promoted=done))[-1].startswith("latest/ holds no file of this incident: it sealed nothing")
 
 
 def test_an_incident_whose_name_is_later_than_its_claim_keeps_nobody_out_of_latest(

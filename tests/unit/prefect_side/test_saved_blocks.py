@@ -12,7 +12,7 @@ from prefect.settings import get_current_settings
 from blocks.workload import Workload
 from tasks.custody.errors import Refused
 from tasks.prefect_side.local_config import LocalConfig, using_local_config
-from tasks.prefect_side.saved_blocks import load_block, require_store, store_to_read
+from tasks.prefect_side.saved_blocks import SavedStore, load_block, require_store, store_to_read
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def by_hand(tmp_path: Path) -> Iterator[LocalConfig]:
 
 
 def test_a_run_by_hand_has_its_own_store_whatever_the_name(by_hand: LocalConfig) -> None:
-    assert require_store("nobody") == by_hand.store
+    assert require_store("nobody").fields == by_hand.store
 
 
 def test_a_store_is_read_without_its_signing_key(by_hand: LocalConfig) -> None:
@@ -119,7 +119,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> PaperServer:
 
 @pytest.mark.usefixtures("server")
 def test_a_saved_store_is_had_by_its_name_and_another_name_is_refused_with_those_that_are_there() -> None:
-    assert require_store("first") == {"folder": "/a"}
+    assert require_store("first") == SavedStore("first", {"folder": "/a"})
     assert store_to_read("second").folder == Path("/b")
     with pytest.raises(Refused, match=r"a saved evidence-store block; got 'third'.*Use one of: first, second"):
         require_store("third")
@@ -135,3 +135,8 @@ def test_a_block_of_an_unknown_name_is_refused_and_one_that_is_saved_is_loaded(m
 
 def missing(name: str) -> None:
     raise ValueError(f"Unable to find block document named {name} for block type workload")
+
+
+def test_no_text_of_a_saved_store_shows_what_its_fields_hold() -> None:
+    saved = SavedStore("house", {"bucket": "evidence", "signing": {"private_key": "a secret"}})
+    assert repr(saved) == str(saved) == "SavedStore(name='house')"

@@ -15,6 +15,7 @@ from blocks.workload import Workload
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import ISSUED, new_id
 from tasks.incident.layout import INCIDENT
+from tasks.prefect_side.saved_blocks import SavedStore
 from tasks.preflight import known_incident
 from tasks.preflight.known_incident import require_known, require_new
 from tests.support.workloads import SmallWorkload, free_port
@@ -35,13 +36,17 @@ def workload(small: SmallWorkload) -> Workload:
     return small.block()
 
 
-def folder(path: Path) -> dict[str, object]:
+def saved(**fields: object) -> SavedStore:
+    return SavedStore("house", fields)
+
+
+def folder(path: Path) -> SavedStore:
     path.mkdir(exist_ok=True)
-    return {"folder": str(path)}
+    return saved(folder=str(path))
 
 
-def bucket(port: int) -> dict[str, object]:
-    return {"bucket": "evidence", "endpoint": f"http://127.0.0.1:{port}", "credentials": KEYS}
+def bucket(port: int, **fields: object) -> SavedStore:
+    return saved(**{"bucket": "evidence", "endpoint": f"http://127.0.0.1:{port}", "credentials": KEYS, **fields})
 
 
 @contextmanager
@@ -82,9 +87,9 @@ def test_an_id_from_the_future_is_refused_whatever_the_store_says(workload: Work
     store = folder(tmp_path / "store")
     (tmp_path / "store/incidents" / future).mkdir(parents=True)
     (tmp_path / "store/incidents" / future / "claim.json").write_text("{}")
-    for saved in (store, bucket(free_port()), {}):
+    for there in (store, bucket(free_port()), saved()):
         with pytest.raises(Refused, match="not later than"):
-            require_known(workload, future, saved)
+            require_known(workload, future, there)
 
 
 @pytest.mark.parametrize("way", ["nobody there", "silent", "no block", "no folder", "no right"])
@@ -98,12 +103,12 @@ def test_a_store_that_does_not_say_so_refuses_nothing(
         monkeypatch.setattr(known_incident, "_ANSWER_SECONDS", 0.3)
     began = time.monotonic()
     with silent() as port:
-        saves: dict[str, dict[str, object]] = {
+        saves = {
             "nobody there": bucket(free_port()),
             "silent": bucket(port),
-            "no block": {"bucket": "evidence", "credentials": "aws-credentials/gone"},
-            "no folder": {"folder": str(tmp_path / "none")},
-            "no right": bucket(free_port()) | {"endpoint": None, "region": "no-such-region"},
+            "no block": saved(bucket="evidence", credentials="aws-credentials/gone"),
+            "no folder": saved(folder=str(tmp_path / "none")),
+            "no right": bucket(free_port(), endpoint=None, region="no-such-region"),
         }
         require_known(workload, TYPED, saves[way])
     assert time.monotonic() - began < 10

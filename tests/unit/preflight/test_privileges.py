@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasks.incident.run_lock import take_ownership
+from tasks.prefect_side.saved_blocks import SavedStore
 from tasks.preflight import open_incident as preflight
 from tasks.preflight.privileges import in_strange_hands, missing_rights
 from tests.support.workloads import SmallWorkload
@@ -58,7 +59,7 @@ def test_a_run_writes_down_what_it_lacks_when_it_opens(
     assert ownership
     now = datetime.now(UTC)
     request = preflight.Request("w", "s", "", None, None, dry_run=False, policy="graceful", run="r", created=now)
-    context = preflight._open(request, block, {"folder": block.evidence}, None, ownership)
+    context = preflight._open(request, block, SavedStore("s", {"folder": block.evidence}), None, ownership)
     try:
         (entry,) = (entry for entry in context.log.entries() if entry["action"] == "rights")
     finally:

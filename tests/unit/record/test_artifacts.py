@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from blocks.store import EvidenceStore
-from tasks.custody.store.receipts import ObjectReceipt
+from tasks.custody.store.receipts import ObjectReceipt, Receipts
 from tasks.record.artifacts import build_artifacts
 from tasks.record.postmortem import postmortem
 from tasks.runtime.artifact import PrefectArtifact
@@ -78,7 +78,7 @@ def test_what_the_store_did_not_prove_comes_first_and_every_object_is_a_link() -
     proven = ObjectReceipt("incidents/a", "0" * 64, 1, proven=True)
     bad = ObjectReceipt("incidents/b%20c", "1" * 64, 2, proven=False, reason="gone")
     store = EvidenceStore(bucket="s3://bucket/prefix", endpoint="http://127.0.0.1:1")
-    text = content("receipts", objects=(proven, bad), places=replace(told.places, address=store.address))
+    text = content("receipts", proven=Receipts((proven, bad)), places=replace(told.places, address=store.address))
     first, second = (line for line in text.splitlines() if "incidents/" in line)
     assert first.startswith("| ✖ **unproven**")
     assert "| [incidents/b%20c](http://127.0.0.1:1/bucket/prefix/incidents/b%2520c) | gone |" in first

@@ -82,4 +82,4 @@ def test_a_log_cannot_forge_a_heading() -> None:
     ],
 )
 def test_numbers_and_words_are_told_with_their_path(value: object, facts: tuple[tuple[str, str], ...]) -> None:
-    assert plain_facts(value) == facts
+    assert tuple(plain_facts(value)) == facts

@@ -53,7 +53,9 @@ class Case:
             context.store.block = EvidenceStore(folder=block.root, signing=key)
             last = last_record(home)
             context.state.ended.write({"record": last.number, "end": "Recovered"})
-            content = build_postmortem_content(context, last, read_seals(context), "ana", texts)
+            content = build_postmortem_content(
+                context, last, read_seals(context.directory, context.run.volume), "ana", texts
+            )
             self.states.append(written_state(context, made(record.fn(context, content)), content, last.number))
             self.written.append(written_before(home))
             self.ended.append(context.state.ended.read())

@@ -16,8 +16,8 @@ from tasks.custody.incident.ending import OF_WORD, ending_of
 from tasks.custody.incident.verdict import Verdict, Word, judge_thaw
 from tasks.custody.models.inspection import Inspection
 from tasks.custody.store.retention import Retention
+from tasks.record.content import Quote, Quotes
 from tasks.record.postmortem import postmortem
-from tasks.record.report_data import Quote, Quotes
 from tasks.rendering.clock import both_times
 from tasks.rendering.markdown import markdown
 from tests.support.report_factory import NOW, WHO, at, entry, story
@@ -183,7 +183,7 @@ def test_a_rehearsal_says_first_that_nothing_was_touched() -> None:
 
 def test_a_story_of_failures_is_told_too() -> None:
     nothing: dict[str, Any] = dict.fromkeys(("freeze", "stop", "watch", "inspection", "promoted", "recovery"))
-    text = told(**nothing, coverage=[], seals=(), quotes=Quotes(), entries=[])
+    text = told(**nothing, evidence=[], seals=(), quotes=Quotes(), entries=[])
     assert "凍結 / frozen: 確認できず / not established" in text
     assert "停止 / stopped: 確認できず / not established" in text
     assert "復旧 / recovery: なし / none" in text
@@ -222,7 +222,7 @@ def test_the_coverage_says_what_is_missing_why_and_what_it_means() -> None:
 
 def test_a_collector_that_names_no_loss_of_its_own_is_missing_as_a_whole() -> None:
     evidence = Evidence("kernel", False, False, Outcome.DENIED, "no right", NOW, NOW, 1)
-    text = section("欠落", coverage=[evidence])
+    text = section("欠落", evidence=[evidence])
     assert "| `kernel` | — | ✖ **denied** (拒否) | no right | 判定には影響しない / does not" in text
     assert "Unanswered: What would kernel have shown?" in text
 
@@ -233,8 +233,8 @@ def test_the_question_that_stays_open_is_named() -> None:
 
 def test_what_looks_like_a_secret_is_named_by_its_place() -> None:
     hits = Search("logs/a.log", (Hit(3, "AWS access key"),), 2)
-    found = [replace(each, searches=(hits,)) for each in story().coverage[:1]]
-    assert "| `logs/a.log` | AWS access key in line 3; and 2 more | — |" in section("証跡", coverage=found)
+    found = [replace(each, searches=(hits,)) for each in story().findings.evidence[:1]]
+    assert "| `logs/a.log` | AWS access key in line 3; and 2 more | — |" in section("証跡", evidence=found)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_the_retention_that_was_asked_for_is_told(asked: Retention, words: str) 
 
 
 def test_nothing_missing_is_said_as_well() -> None:
-    assert "Everything that was asked for is there." in section("欠落", coverage=story().coverage[:1])
+    assert "Everything that was asked for is there." in section("欠落", evidence=story().findings.evidence[:1])
 
 
 def test_a_suspect_model_is_named_with_what_it_imports() -> None:

@@ -26,11 +26,12 @@ from tasks.custody.store.manifest import canonical, digest, digest_bytes
 from tasks.host.host import LinuxHost
 from tasks.incident.current import note_opened
 from tasks.incident.layout import INCIDENT
+from tasks.record.content import RecordContent
 from tasks.record.last_record import build_recovery_content, last_record
+from tasks.record.postmortem import PICTURE
 from tasks.record.publish import final_state, recovered_state
 from tasks.record.render import HTML, MARKDOWN
-from tasks.record.sections import PICTURE
-from tasks.record.write import Record, RecordContent, record
+from tasks.record.write import Record, record
 from tasks.runtime.context import RunContext
 from tasks.runtime.progress import artifact_key
 from tests.support.flushes import flushes
@@ -49,19 +50,9 @@ def context(tmp_path: Path) -> Iterator[RunContext]:
         yield opened
 
 
-def content(**changes: Any) -> RecordContent:
-    told = story()
-    facts: dict[str, Any] = {
-        "verdict": told.verdict,
-        "facts": {"watch": None},
-        "seals": (),
-        "freeze": told.freeze,
-        "stop": told.stop,
-        "coverage": tuple(told.coverage),
-        "promoted": None,
-        "recovery": None,
-    }
-    return RecordContent(**{**facts, **changes})
+def content(recovery: Recovery | str | None = None, **changes: Any) -> RecordContent:
+    data = story(watch=None, inspection=None, seals=(), promoted=None, recovery=recovery)
+    return replace(RecordContent(data.verdict, {"watch": None}, data.findings), **changes)
 
 
 def closed(context: RunContext) -> dict[str, str]:
@@ -263,8 +254,8 @@ def test_facts_in_another_form_cost_no_record(context: RunContext) -> None:
     record.fn(context, content())
     last = last_record(context.directory.path)
     odd = replace(last, facts={**last.facts, "freeze": None, "stop": 1, "watch": {"of": "another form"}})
-    told = build_recovery_content(context, odd, (), recovery="why not", containment=None, despite="")
-    assert (told.stop, told.watch, told.facts["stop"]) == (None, None, 1)
+    told = build_recovery_content(context.incident, odd, (), recovery="why not", containment=None, despite="")
+    assert (told.findings.stop, told.findings.watch, told.facts["stop"]) == (None, None, 1)
 
 
 def test_of_a_record_that_the_disk_does_not_take_the_ui_has_the_pages(
@@ -372,9 +363,7 @@ def test_the_state_the_page_in_the_ui_and_status_tell_the_same_end(
         monkeypatch.setattr(context.store.evidence, "create", nothing_taken)
     note_opened(context.workload, context.incident)
     (context.directory.path / INCIDENT).write_text("{}")
-    facts = {"watch": None, "not_recovered": recovery if isinstance(recovery, str) else ""}
-    back = recovery if isinstance(recovery, Recovery) else None
-    told = content(facts=facts, recovery=back, verdict=Verdict(word, ("a",), (), (), "next."))
+    told = content(recovery, verdict=Verdict(word, ("a",), (), (), "next."))
     recorded = made(record.fn(context, told))
     assert recorded.stored == reached
     state = final_state(context, recorded.verdict, recorded, recovery)

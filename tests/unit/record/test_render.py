@@ -15,9 +15,8 @@ from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import End, Stop, Stopped
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome
 from tasks.custody.incident.verdict import Verdict, Word
-from tasks.record.postmortem import postmortem
+from tasks.record.postmortem import PICTURE, postmortem
 from tasks.record.render import HTML, MARKDOWN, pages, with_pictures
-from tasks.record.sections import PICTURE
 from tasks.rendering.document import Tone
 from tasks.rendering.markdown import markdown
 from tasks.rendering.webpage import POLICY, html
@@ -198,7 +197,7 @@ def ten_thousand() -> dict[str, Any]:
     ]
     return {
         "stop": Stop(NOW, (*stopped, survivor)),
-        "coverage": evidence,
+        "evidence": tuple(evidence),
         "verdict": Verdict(
             Word.PARTIAL, (), tuple(f"{n} {long}" for n in many), tuple(f"{n} {long}" for n in many), "next"
         ),

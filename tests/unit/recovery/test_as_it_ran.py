@@ -105,7 +105,7 @@ def test_a_rehearsal_keeps_nothing_and_names_what_a_start_would_lack(
 ) -> None:
     context, _ = frozen
     assert starts_of(context)["what it runs with"] == (True, "as it is")
-    monkeypatch.setattr("tasks.recovery.rehearsal.api_user", lambda _: os.geteuid() + 1)
+    monkeypatch.setattr("tasks.recovery.rehearsal.api_user", lambda *_: os.geteuid() + 1)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     good, told = starts_of(context)["what it runs with"]
     assert (good, SECRET in told) == (False, False)

@@ -13,6 +13,7 @@ from tasks.custody.incident.log import CustodyLog
 from tasks.custody.store.retention import NOTHING
 from tasks.host.container.engine import Engine
 from tasks.incident.paths import CordonFiles, IncidentDirectory
+from tasks.prefect_side.saved_blocks import SavedStore
 from tasks.runtime.context import Adapters, Policy, RunContext, RunInfo
 from tasks.runtime.store_access import StoreAccess
 from tests.support.run_context import case_of
@@ -38,7 +39,7 @@ def test_no_constructor_touches_a_disk(small: SmallWorkload, monkeypatch: pytest
         nowhere = Path("/nowhere")
         at = IncidentDirectory(nowhere, 0, True, False, nowhere, None, PurePath(nowhere))
         doors = Adapters(opened.adapters.host, opened.adapters.scheduler, refused)
-        store = StoreAccess("none", {}, opened.log, dry_run=False)
+        store = StoreAccess(SavedStore("none", {}), opened.log, dry_run=False)
         files = CordonFiles(nowhere, nowhere, nowhere, nowhere)
         made = RunContext(opened.incident, opened.workload, RunInfo("run"), at, files, opened.log, doors, store, 0)
         monkeypatch.undo()
@@ -71,7 +72,7 @@ def test_the_engine_is_connected_to_on_first_use_and_closed_once(small: SmallWor
 
 def test_a_store_that_cannot_be_used_fails_its_step_and_costs_the_record_nothing(tmp_path: Path) -> None:
     log = CustodyLog(tmp_path / "log", {})
-    store = StoreAccess("gone", {"bucket": "No bucket"}, log, dry_run=False)
+    store = StoreAccess(SavedStore("gone", {"bucket": "No bucket"}), log, dry_run=False)
     told: list[Any] = [store.label, store.url("key"), store.retention, store.latest_policy, store.has_promoter]
     assert told == ["store block gone", "", NOTHING, "never", False]
     assert (store.signing_key, store.signing_problem) == (None, "the store block cannot be used: ValidationError")
@@ -84,7 +85,7 @@ def test_a_store_that_cannot_be_opened_is_named_as_it_will_be_once_it_can(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without credentials at first: what a later run stores is stored where this one meant to."""
-    log, saved = CustodyLog(tmp_path / "log", {}), {"folder": str(tmp_path)}
-    whole = StoreAccess("house", saved, log, dry_run=False).label
+    log, saved = CustodyLog(tmp_path / "log", {}), SavedStore("house", {"folder": str(tmp_path)})
+    whole = StoreAccess(saved, log, dry_run=False).label
     monkeypatch.setattr(EvidenceStore, "open", refused)
-    assert StoreAccess("house", saved, log, dry_run=False).label == whole == str(tmp_path)
+    assert StoreAccess(saved, log, dry_run=False).label == whole == str(tmp_path)

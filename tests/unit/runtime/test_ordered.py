@@ -70,7 +70,7 @@ def use(monkeypatch: pytest.MonkeyPatch, server: Server) -> Server:
 
 def seconds_to_begin(run: RunContext) -> float:
     began = time.monotonic()
-    with turn_to_send(run):
+    with turn_to_send(run.run.order, run.cancelled):
         return time.monotonic() - began
 
 
@@ -83,7 +83,7 @@ def test_a_turn_is_waited_for_and_given_back(run: RunContext, monkeypatch: pytes
 
 def test_it_is_given_back_if_the_sending_fails(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
     server = use(monkeypatch, Server(200))
-    with pytest.raises(OSError, match="no network"), turn_to_send(run):
+    with pytest.raises(OSError, match="no network"), turn_to_send(run.run.order, run.cancelled):
         raise OSError("no network")
     wait_until(lambda: server.returned == [LEASE], what="the turn to be given back")
 

@@ -25,7 +25,7 @@ MODEL = "latest/models/model_builtin.joblib"
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
     """Cases of tests know no folder to keep a claim in between runs."""
-    monkeypatch.setattr(offloading, "claim", lambda _: None)
+    monkeypatch.setattr(offloading, "claim", lambda *_: None)
     return MemoryStore()
 
 

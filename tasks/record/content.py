@@ -1,10 +1,12 @@
-"""Hold everything that the record says about an incident, the input of all its pages."""
+"""Hold what a record and its pages are made of: what the steps of a run returned, the verdict on it, and quotes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks.custody.containment.receipt import Freeze, Recovery, Stop, Watch
+from tasks.custody.containment.cordon import Challenge, Cordon
+from tasks.custody.containment.pause import Pause
+from tasks.custody.containment.receipt import Containment, Freeze, Recovery, Stop, Watch
 from tasks.custody.evidence.acquisition import Evidence, Seal
 from tasks.custody.incident.ending import Ending, ending_of
 from tasks.custody.incident.incident import Incident
@@ -12,8 +14,54 @@ from tasks.custody.incident.postmortem_fields import PostmortemFields
 from tasks.custody.incident.verdict import Verdict
 from tasks.custody.models.inspection import Inspection
 from tasks.custody.store.latest import Promotion
-from tasks.custody.store.receipts import ObjectReceipt
+from tasks.custody.store.receipts import ObjectReceipt, Receipts
 from tasks.custody.store.retention import NOTHING, Retention
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Results of the run's steps; None for a step without a result, the reason as text for a failed recovery."""
+
+    freeze: Freeze | None = None
+    stop: Stop | None = None
+    containment: Containment | None = None
+    pause: Pause | None = None
+    challenge: Challenge | None = None
+    watch: Watch | None = None
+    evidence: tuple[Evidence, ...] = ()
+    seals: tuple[Seal, ...] = ()
+    proven: Receipts | None = None
+    trouble: tuple[str, ...] = ()
+    promoted: Promotion | None = None
+    recovery: Recovery | str | None = None
+    inspection: Inspection | None = None
+    warnings: tuple[str, ...] = ()
+    cordon: Cordon | None = None
+
+    @property
+    def objects(self) -> tuple[ObjectReceipt, ...]:
+        """Receipts of the objects that the store was asked for."""
+        return self.proven.objects if self.proven else ()
+
+    @property
+    def recovery_receipt(self) -> Recovery | None:
+        """The recovery, unless it failed or there was none."""
+        return self.recovery if isinstance(self.recovery, Recovery) else None
+
+
+@dataclass(frozen=True, repr=False)
+class RecordContent:
+    """Content of a record: the verdict, the facts that it rests on as they go on record, and the findings.
+
+    `recovering` is true if the run, or the one whose facts it carries on, only recovers. `written` is what people have
+    written, in the run that puts it on record.
+    """
+
+    verdict: Verdict
+    facts: Mapping[str, Any]
+    findings: Findings
+    recovering: bool = False
+    written: PostmortemFields | None = None
 
 
 @dataclass(frozen=True)
@@ -33,12 +81,6 @@ class Quotes:
     tracebacks: tuple[Quote, ...] = ()
 
 
-def nowhere(key: str) -> str:
-    """Return an empty URL, for a store that no browser reaches."""
-    del key
-    return ""
-
-
 @dataclass(frozen=True)
 class ReportPlaces:
     """Where everything lies. `store` is the store's place for people, `block` the name of its block.
@@ -49,12 +91,12 @@ class ReportPlaces:
     home: str
     store: str
     block: str
-    address: Callable[[str], str] = nowhere
+    address: Callable[[str], str] = lambda _: ""
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """The content of a report. `entries` is the custody log; `recovery` is the reason as text if it failed.
+    """The content of a report. `entries` is the custody log.
 
     `timestamp_url` is the time-stamp authority that is asked once the record is stored; empty without one.
     `questions` says by collector what it is there to answer. `recovering` is true for a run that only recovers.
@@ -68,20 +110,12 @@ class ReportData:
     dry_run: bool
     places: ReportPlaces
     verdict: Verdict
-    freeze: Freeze | None
-    stop: Stop | None
-    watch: Watch | None
-    coverage: Sequence[Evidence]
-    inspection: Inspection | None
-    seals: Sequence[Seal]
-    promoted: Promotion | None
-    recovery: Recovery | str | None
+    findings: Findings
     quotes: Quotes
     entries: Sequence[Mapping[str, Any]]
     retention: Retention = NOTHING
     timestamp_url: str = ""
     questions: Mapping[str, str] = field(default_factory=dict)
-    objects: Sequence[ObjectReceipt] = ()
     recovering: bool = False
     stored: bool = True
     written: PostmortemFields = field(default_factory=PostmortemFields)
@@ -93,4 +127,4 @@ class ReportData:
         """How the run ends."""
         stored = self.stored and not self.verdict.partly_thawed
         how = {"recovering": self.recovering, "dry_run": self.dry_run, "stored": stored}
-        return ending_of(self.verdict.word, self.recovery, **how)
+        return ending_of(self.verdict.word, self.findings.recovery, **how)
