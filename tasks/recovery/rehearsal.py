@@ -101,8 +101,8 @@ def served_before(context: RunContext, seals: Sequence[Seal]) -> dict[str, tuple
         return {}
     try:
         models = select(with_former(context, seals, models), as_it_ran(context).folder)
-    except EvacuationError as error:
-        return {"the model as it was": (False, f"expected {error.expected}; got {error.got}")}
+    except (EvacuationError, OSError, KeyError) as error:  # as of a container whose configuration was not kept
+        return {"the model as it was": (False, f"it cannot be told: {error}")}
     digests = [file.sha256 for path, file in models.last.items() if path == models.chosen or not models.chosen]
     if doubt := models.explain_other_model(digests[:1]):
         return {"the model as it was": (False, f"{doubt}; or name it now in the block: {_NAMES_IT} ブロックで指定")}
