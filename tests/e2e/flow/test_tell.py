@@ -156,7 +156,7 @@ def test_a_message_that_is_being_sent_is_waited_for(
         with get_client(sync_client=True) as client:
             client.set_flow_run_state(run, Cancelled() if sent else Completed(), force=True)
 
-    monkeypatch.setattr("flows.tell.time.sleep", wait)
+    monkeypatch.setattr("tasks.system.polling.time.sleep", wait)
     assert told(*about, ENDED).is_completed()
     assert waited
     assert len(webhook.texts) == sent
