@@ -101,7 +101,7 @@ def test_one_hosts_error_stops_no_other_and_only_what_may_pass_is_repeated(serve
     server.errors[gone.deployment] = [http_error(404)]
     server.errors[locked.deployment] = [http_error(503), http_error(503), RuntimeError("no answer")]
     server.errors[odd.deployment] = [RuntimeError("no answer")]
-    refused = give(FLEET, [(host, 1) for host in FLEET.hosts], patience=1)
+    refused = give(FLEET, [(host, 1) for host in FLEET.hosts], patience=2)
     assert set(refused) == {"gpu1", "gpu2", "gpu3"}
     assert "answer 404" in refused["gpu1"].why
     assert server.asked.count(gone.deployment) == 1
