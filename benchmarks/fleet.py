@@ -45,7 +45,7 @@ from benchmarks.rows import RESULTS, Row, table, under, with_strangers, write
 from benchmarks.simulated import Script, Simulated, play_all, script_of
 from blocks import Workload
 from tasks.custody.audit.signers import read_signers
-from tasks.custody.fleet.order import new_fleet_id
+from tasks.custody.fleet.host_order import new_fleet_id
 from tasks.deployment.register import make_pool
 from tasks.drill.deployment import POOL, client_of
 from tasks.drill.fleet_host import FleetHost

@@ -23,7 +23,7 @@ from tasks.containment.watch import watch
 from tasks.custody.containment.receipt import Freeze, Recovery, Stop
 from tasks.custody.evidence.keys import FOLDERS
 from tasks.custody.fleet.ends import CONTAINED_LABEL, FROZEN_LABEL
-from tasks.custody.fleet.order import run_name
+from tasks.custody.fleet.host_order import run_name
 from tasks.custody.incident.alarm import Alarm
 from tasks.custody.incident.ending import EXPIRED
 from tasks.custody.store.latest import LatestPolicy
@@ -34,8 +34,9 @@ from tasks.models.inspect import judge_models
 from tasks.people.announce import announce_containment
 from tasks.prefect_side.clock import find_server_time
 from tasks.preflight.open_incident import Request, open_incident
+from tasks.record.final_state import final_state
 from tasks.record.findings import content_of, every_collector, findings_of, last_findings, note_end, verdict_of
-from tasks.record.publish import final_state, publish
+from tasks.record.publish import publish
 from tasks.record.write import record
 from tasks.recovery.recover import prove_contained_again
 from tasks.recovery.recover import recover as recover_api

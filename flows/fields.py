@@ -5,7 +5,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
-from tasks.custody.fleet.order import FLEET_PATTERN
+from tasks.custody.fleet.host_order import FLEET_PATTERN
 from tasks.custody.incident.incident import ID_PATTERN
 
 BlockName: TypeAlias = SkipJsonSchema[Annotated[str, Field(min_length=1, max_length=200)]]

@@ -13,8 +13,9 @@ from tasks.custody.incident.postmortem_fields import TEXT_LIMIT
 from tasks.evidence.seal import read_seals
 from tasks.people.form import fill_in
 from tasks.preflight.reopen import Reopening, postmortem_before, reopen
+from tasks.record.final_state import written_state
 from tasks.record.last_record import build_postmortem_content, last_record
-from tasks.record.publish import publish, written_state
+from tasks.record.publish import publish
 from tasks.record.write import record
 from tasks.runtime.context import RunContext
 from tasks.runtime.flow_run import this_run

@@ -13,9 +13,10 @@ from tasks.custody.incident.ending import DECLINED
 from tasks.evidence.seal import check_seal, read_seals
 from tasks.people.form import ask
 from tasks.preflight.reopen import Reopening, approval_question, reopen
+from tasks.record.final_state import recovered_state
 from tasks.record.findings import describe_recovery, note_cancelled
 from tasks.record.last_record import build_recovery_content, last_record
-from tasks.record.publish import publish, recovered_state
+from tasks.record.publish import publish
 from tasks.record.write import record
 from tasks.recovery.recover import StartAs, prove_contained_again
 from tasks.recovery.recover import recover as recover_api

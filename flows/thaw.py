@@ -8,13 +8,14 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.fields import BlockName, IncidentId, Sentence
 from flows.incident import run_steps
-from tasks.containment.thaw import thaw as thaw_workload
+from tasks.containment.release.thaw import thaw as thaw_workload
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence
 from tasks.people.stop_or_thaw import thaw_decided
 from tasks.preflight.reopen import Reopening, reopen
+from tasks.record.final_state import final_state
 from tasks.record.findings import wait_for_collectors
-from tasks.record.publish import final_state, publish
+from tasks.record.publish import publish
 from tasks.record.thawed import build_thaw_content
 from tasks.record.write import record
 from tasks.runtime.flow_run import this_run

@@ -22,7 +22,7 @@ from tasks.custody.errors import EvacuationError, Refused, StoreError
 from tasks.custody.evidence.keys import CLOSING, STAMP, record_key
 from tasks.custody.fleet.documents import ClosingOfHost, HostLine
 from tasks.custody.fleet.examine import examine_fleet, fleet_layout, one_signer
-from tasks.custody.fleet.order import FLEET, parse_fleet_id
+from tasks.custody.fleet.host_order import FLEET, parse_fleet_id
 from tasks.custody.fleet.places import key_at
 from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.timestamp import Roots

@@ -9,7 +9,7 @@ from tasks.custody.audit.layout import CLOSED
 from tasks.custody.audit.untrusted import Unreadable, document
 from tasks.custody.errors import Refused, StoreError
 from tasks.custody.evidence.keys import CLOSING, claim_key, fleet_record_key, record_key, targets_key
-from tasks.custody.fleet.order import parse_fleet_id
+from tasks.custody.fleet.host_order import parse_fleet_id
 from tasks.custody.incident.incident import parse_id
 from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch
 from tasks.system.parallel import side_by_side

@@ -17,11 +17,11 @@ from tasks.custody.evidence.keys import placed_name
 from tasks.custody.evidence.redact import redact_command, redact_environment
 from tasks.custody.incident.description import NOTHING, USUAL_TRAINING, WORKER, pattern, unit
 from tasks.host.cgroup.ownership import unit_of
-from tasks.host.container.engine import DockerEngine, may_be_there
+from tasks.host.container.docker_engine import DockerEngine, may_be_there
 from tasks.host.host import Host, LinuxHost
 from tasks.host.process.handles import Handles
+from tasks.host.process.known_programs import SHELLS, is_one_of, program
 from tasks.host.process.process import Process, family, parents_first, process_line
-from tasks.host.process.program import SHELLS, is_one_of, program
 from tasks.host.process.roster import Kind, Roster
 from tasks.host.process.suspect import count_more, excuse_for, pattern_for
 from tasks.host.process.table import unseen_listeners

@@ -11,9 +11,9 @@ from typing import Any, Final
 from blocks.workload_fields import WorkloadFields
 from tasks.cli.next_step import NAMELESS, Called, NextStep, next_step, while_at_work
 from tasks.containment.answers import to_answer
-from tasks.containment.paused import read_prior
+from tasks.containment.release.resume_prefect import read_prior
+from tasks.containment.release.uncordon import doubtful, find_held, living
 from tasks.containment.suspects import roster_now
-from tasks.containment.uncordon import doubtful, find_held, living
 from tasks.custody.containment.identity import Identity
 from tasks.custody.errors import EngineError
 from tasks.host.host import Host
@@ -243,7 +243,7 @@ def _containers(workload: WorkloadFields) -> list[str]:
     names = workload.containers
     if not names:
         return []
-    from tasks.host.container.engine import DockerEngine
+    from tasks.host.container.docker_engine import DockerEngine
     from tasks.host.container.membership import workload_containers
 
     try:

@@ -6,7 +6,7 @@ from blocks.workload import Workload
 from tasks.cli.next_step import Called
 from tasks.cli.status import look
 from tasks.cli.uncordon import no_run_at_work, thaw_remaining
-from tasks.containment.thaw import thaw
+from tasks.containment.release.thaw import thaw
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.errors import Refused
 from tasks.custody.incident.commands import by_hand
@@ -22,7 +22,7 @@ from tasks.prefect_side.local_config import LocalConfig, using_local_config
 from tasks.preflight.open_incident import Opened
 from tasks.preflight.reopen import Reopening, reopen
 from tasks.preflight.requirements import require_here
-from tasks.record.publish import final_state
+from tasks.record.final_state import final_state
 from tasks.record.thawed import build_thaw_content
 from tasks.record.write import Record, record
 from tasks.runtime.actor import BY_HAND

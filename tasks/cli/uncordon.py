@@ -8,13 +8,13 @@ from pathlib import Path
 from blocks.workload_fields import WorkloadFields
 from tasks.cli.next_step import NAMELESS, Called
 from tasks.cli.status import last, status
-from tasks.containment.paused import read_prior
-from tasks.containment.uncordon import doubtful, living, standing_strangers, still_held, uncordon
+from tasks.containment.release.resume_prefect import read_prior
+from tasks.containment.release.uncordon import doubtful, living, standing_strangers, still_held, uncordon
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import parse_id
 from tasks.custody.incident.log import CustodyLog
 from tasks.guard.containers import identities
-from tasks.host.container.engine import DockerEngine
+from tasks.host.container.docker_engine import DockerEngine
 from tasks.host.host import Host, thaw_process
 from tasks.host.wrappers import continue_above
 from tasks.incident.directory import base_of, cordon_base, find_home, homes

@@ -20,7 +20,7 @@ from tasks.custody.evidence.keys import CONTAINERS, FOLDERS, placed_name, quote,
 from tasks.custody.evidence.pattern import fits, literal_folder
 from tasks.custody.evidence.room import ContentPlace, places
 from tasks.host.container.archive import Archive
-from tasks.host.container.engine import DockerEngine, Engine
+from tasks.host.container.docker_engine import DockerEngine, Engine
 
 _BLOCK: Final = 1 << 20
 _SHARE: Final = 0.9

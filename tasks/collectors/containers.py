@@ -13,7 +13,7 @@ from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.evidence.keys import CONTAINERS, stored_name
 from tasks.custody.evidence.redact import redact_command, redact_environment, redact_fields, redact_value
 from tasks.custody.store.manifest import canonical, digest_bytes
-from tasks.host.container.engine import DockerEngine, Engine
+from tasks.host.container.docker_engine import DockerEngine, Engine
 from tasks.host.container.membership import workload_containers
 from tasks.host.process.table import standpoint
 

@@ -13,8 +13,8 @@ from tasks.custody.containment.receipt import Frozen
 from tasks.custody.incident.description import leads_to
 from tasks.custody.incident.log import CustodyLog
 from tasks.host.host import Host
+from tasks.host.process.known_programs import program
 from tasks.host.process.process import Listener
-from tasks.host.process.program import program
 from tasks.runtime.state import IncidentState
 
 _PROXIES: Final = frozenset({"docker-proxy", "rootlessport"})

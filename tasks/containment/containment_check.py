@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from tasks.containment.api_port import counted_port, strangers_on
-from tasks.containment.containers import WorkloadContainers, paused_ids
+from tasks.containment.containers.pause import WorkloadContainers, paused_ids
+from tasks.containment.containers.unnamed import ask_engine, find_unnamed
 from tasks.containment.cordon import IncidentCordon
 from tasks.containment.gpu import look_at_gpus
 from tasks.containment.members import Membership, Snapshot, excluded_pids, inside
@@ -15,7 +16,6 @@ from tasks.containment.starters import Starters, find_starters, reasons_to_stop
 from tasks.containment.supervisors import cure, parents_left, started_again
 from tasks.containment.suspects import suggest_line, take_roster
 from tasks.containment.units import standing_units
-from tasks.containment.unnamed_containers import ask_engine, find_unnamed
 from tasks.custody.containment.gpu import GpuUse
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Containment, End, Unknown

@@ -10,15 +10,15 @@ from datetime import UTC, datetime
 from typing import Final
 
 from tasks.containment.api_port import note_listener
-from tasks.containment.containers import WorkloadContainers
+from tasks.containment.containers.pause import WorkloadContainers
 from tasks.containment.control_groups import Groups
 from tasks.containment.cordon import IncidentCordon
 from tasks.containment.earlier_boots import note_reboots
-from tasks.containment.give_back import Wrappers
 from tasks.containment.gpu import look_at_gpus
-from tasks.containment.let_go import let_go
 from tasks.containment.members import Snapshot
-from tasks.containment.uncordon import standing_strangers
+from tasks.containment.release.bystanders import let_go
+from tasks.containment.release.uncordon import standing_strangers
+from tasks.containment.release.wrappers import Wrappers
 from tasks.containment.units import Units
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Freeze, Frozen

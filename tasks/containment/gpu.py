@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
-from tasks.containment.containers import paused_ids
+from tasks.containment.containers.pause import paused_ids
 from tasks.custody.containment.gpu import GpuUse, read_gpu_use
 from tasks.custody.containment.identity import Identity
 from tasks.custody.incident.log import CustodyLog

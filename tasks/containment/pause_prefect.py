@@ -3,7 +3,7 @@
 import time
 
 from blocks.workload import Workload
-from tasks.containment.paused import SECONDS, read_prior, write_prior
+from tasks.containment.release.resume_prefect import SECONDS, read_prior, write_prior
 from tasks.custody.containment.pause import Launcher, Pause, launchers, with_first_seen
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step

@@ -17,9 +17,9 @@ from tasks.custody.containment.receipt import Containment
 from tasks.custody.step_result import StepResult
 from tasks.host.host import Host
 from tasks.host.listening import Listening
+from tasks.host.process.known_programs import interactive, runs_ours
 from tasks.host.process.newcomer import living_source
 from tasks.host.process.process import ancestry, descendants, process_line
-from tasks.host.process.program import interactive, runs_ours
 from tasks.host.process.table import untouchable
 from tasks.host.silence import Change, first_of_each_source, judge_silence
 from tasks.incident.directory import bases, evidence_of

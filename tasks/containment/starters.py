@@ -14,8 +14,8 @@ from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Source, Unknown
 from tasks.host.host import Host
 from tasks.host.launch_files import Reading, is_kept_down, named_texts, on_terminal, places_of
+from tasks.host.process.known_programs import SHELLS
 from tasks.host.process.process import descendants
-from tasks.host.process.program import SHELLS
 from tasks.host.process.table import ticks
 from tasks.host.starter import (
     FOLDERS,

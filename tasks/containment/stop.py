@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 from signal import SIGCONT, SIGKILL, SIGSTOP, Signals
 from typing import Final
 
+from tasks.containment.containers.stop import stop_containers
 from tasks.containment.control_groups import Groups
 from tasks.containment.cordon import IncidentCordon
 from tasks.containment.freeze import halt
-from tasks.containment.give_back import Wrappers
 from tasks.containment.gpu import look_at_gpus
 from tasks.containment.members import inside
+from tasks.containment.release.wrappers import Wrappers
 from tasks.containment.silence import listen
-from tasks.containment.stop_containers import stop_containers
 from tasks.containment.units import ASKED, Units
 from tasks.custody.containment.identity import Identity, Way
 from tasks.custody.containment.receipt import End, Frozen, Stop, Stopped

@@ -14,11 +14,11 @@ from tasks.containment.members import Membership, Snapshot, description_of, excl
 from tasks.custody.containment.identity import Identity
 from tasks.host.host import Host
 from tasks.host.process.handles import FileId, Handles
+from tasks.host.process.known_programs import runs_inline_code
 from tasks.host.process.membership import Exceptions, Member, runs_from_root
 from tasks.host.process.open_files import birth_of
 from tasks.host.process.places import file_id
 from tasks.host.process.process import Process, ancestry, descendants, family, pids_of
-from tasks.host.process.program import runs_inline_code
 from tasks.host.process.roster import Look, Roster
 from tasks.host.process.suspect import line_for, select_suspects
 from tasks.host.process.table import untouchable

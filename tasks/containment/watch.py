@@ -12,14 +12,14 @@ from datetime import UTC, datetime
 from signal import SIGKILL, SIGSTOP
 from typing import Any, Final
 
+from tasks.containment.containers.watch import ContainerReturns
 from tasks.containment.cordon import IncidentCordon
 from tasks.containment.freeze import halt
-from tasks.containment.give_back import Wrappers
 from tasks.containment.gpu import look_at_gpus
 from tasks.containment.members import Membership, Snapshot
+from tasks.containment.release.wrappers import Wrappers
 from tasks.containment.starters import find_starters, may_end
 from tasks.containment.supervisors import may_stop
-from tasks.containment.watch_containers import ContainerReturns
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import End, Returned, Source, Stop, Watch
 from tasks.custody.incident.log import CustodyLog

@@ -13,7 +13,7 @@ from prefect.events.actions import ActionTypes, ChangeFlowRunState, RunDeploymen
 from prefect.events.schemas.automations import AutomationCore, EventTrigger
 from prefect.events.schemas.events import ResourceSpecification
 
-from tasks.custody.fleet.order import FLEET, OF_A_FLEET
+from tasks.custody.fleet.host_order import FLEET, OF_A_FLEET
 from tasks.custody.incident.ending import ENDINGS
 from tasks.custody.incident.news import EVENT_CONTAINED, PEOPLE, SENT_BY_SERVER
 from tasks.readiness.people import LONG_RUNS, TELL_FLEETS, TELL_PEOPLE, UNBEGUN_RUNS, UNTAKEN_MESSAGES, UNTAKEN_RUNS

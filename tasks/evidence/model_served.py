@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from tasks.containment.containers import WorkloadContainers, kept_config
+from tasks.containment.containers.pause import WorkloadContainers, kept_config
 from tasks.custody.containment.identity import Identity
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.pattern import literal_folder

@@ -9,8 +9,8 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactCreate, VariableCreate, VariableUpdate
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
+from tasks.custody.fleet.host_order import parse_fleet_id
 from tasks.custody.fleet.incident import FleetIncident
-from tasks.custody.fleet.order import parse_fleet_id
 from tasks.fleet.hosts import plain, read_artifacts
 from tasks.prefect_side.clock import server_time
 from tasks.runtime.progress import artifact_key

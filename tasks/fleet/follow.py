@@ -12,8 +12,8 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import PrefectException
 
 from tasks.custody.fleet.ends import HostEnd, Row, expires, not_ordered
-from tasks.custody.fleet.fold import fold, fold_names
 from tasks.custody.fleet.incident import FleetIncident
+from tasks.custody.fleet.outcome_lines import fold, fold_names
 from tasks.custody.fleet.verdict import all_that_answer_contained, is_settled, over
 from tasks.custody.incident.news import fleet_needs, fleet_news
 from tasks.fleet.approval import FleetQuestion

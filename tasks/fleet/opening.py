@@ -20,8 +20,8 @@ from prefect.exceptions import ObjectAlreadyExists
 
 from blocks.fleet import Fleet
 from tasks.custody.errors import Refused
+from tasks.custody.fleet.host_order import new_fleet_id, parse_fleet_id
 from tasks.custody.fleet.incident import FleetIncident, TargetHost
-from tasks.custody.fleet.order import new_fleet_id, parse_fleet_id
 from tasks.custody.store.manifest import canonical
 from tasks.fleet.claim import LIST, claim_of, is_over, mark_open, owner_of
 from tasks.fleet.hosts import hosts_of, read_artifacts

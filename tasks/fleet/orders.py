@@ -18,8 +18,8 @@ from prefect.states import Cancelled
 
 from tasks.custody.fleet.attempt import Attempt
 from tasks.custody.fleet.ends import Row, row_of
+from tasks.custody.fleet.host_order import fleet_tag, run_name
 from tasks.custody.fleet.incident import FleetIncident, TargetHost
-from tasks.custody.fleet.order import fleet_tag, run_name
 from tasks.custody.fleet.verdict import to_retry
 from tasks.fleet.closings import check_closings
 from tasks.fleet.hosts import attempts_of, signs_of_life

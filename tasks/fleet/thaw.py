@@ -12,8 +12,8 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound
 
 from tasks.custody.fleet.ends import CONTAINED, HostEnd, Row
-from tasks.custody.fleet.fold import fold_names
 from tasks.custody.fleet.incident import FleetIncident
+from tasks.custody.fleet.outcome_lines import fold_names
 from tasks.custody.incident.deployment_names import full_name
 from tasks.custody.incident.ending import ALREADY_THAWED, PARTLY_THAWED
 from tasks.fleet.claim import call_off

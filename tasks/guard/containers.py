@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from tasks.custody.containment.identity import ContainerIdentity
 from tasks.custody.errors import ContainerGone, EngineError
-from tasks.host.container.engine import DockerEngine
+from tasks.host.container.docker_engine import DockerEngine
 from tasks.host.container.membership import Container, belongs, workload_containers
 from tasks.host.guard_config import GuardConfig
 from tasks.host.process.table import standpoint

@@ -14,8 +14,8 @@ from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Source, Unknown
 from tasks.custody.evidence.redact import redact, redact_command
 from tasks.custody.visible import visible
+from tasks.host.process.known_programs import SHELLS, program, quotes
 from tasks.host.process.process import Process, process_line
-from tasks.host.process.program import SHELLS, program, quotes
 from tasks.host.process.source import is_bare
 from tasks.host.process.suspect import excuse_for
 from tasks.host.unit.drop_in import is_down

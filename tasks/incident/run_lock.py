@@ -17,8 +17,8 @@ from typing import Any, Final, Literal, TypeAlias
 from tasks.custody.containment.identity import Identity
 from tasks.custody.incident.incident import known_id
 from tasks.host import file_lock as lock
+from tasks.host.process.known_programs import runs_ours
 from tasks.host.process.process import Process
-from tasks.host.process.program import runs_ours
 from tasks.host.process.table import get_process, start_of
 from tasks.incident.layout import OWNER, REHEARSAL
 from tasks.system.files.atomic_files import read_plain

@@ -20,10 +20,10 @@ from tasks.incident.paths import IncidentDirectory
 from tasks.latest.history import History, history
 from tasks.latest.transaction import ChangeRequest, LatestBusy, NotOurs, change_latest
 from tasks.models.findings import EMPTY, held_back, is_result, latest_place
-from tasks.runtime.busy_store import waits_for_store
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 from tasks.runtime.store_access import StoreAccess
+from tasks.runtime.wait_for_store import waits_for_store
 
 if TYPE_CHECKING:
     from blocks.port import Store

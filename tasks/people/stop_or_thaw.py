@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from tasks.custody.evidence.acquisition import Evidence
-from tasks.custody.fleet.order import Order
+from tasks.custody.fleet.host_order import Order
 from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.question import Decision, question_of, seconds_left
 from tasks.custody.visible import LINE_LIMIT, visible

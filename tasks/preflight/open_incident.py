@@ -20,7 +20,7 @@ from tasks.containment.pause_prefect import named_by
 from tasks.custody.containment.answer import GivenAnswer
 from tasks.custody.containment.receipt import Unknown
 from tasks.custody.errors import Refused
-from tasks.custody.fleet.order import Order
+from tasks.custody.fleet.host_order import Order
 from tasks.custody.incident.alarm import Alarm, belongs_to, last_begin
 from tasks.custody.incident.commands import deployment_run
 from tasks.custody.incident.ending import JOINED, STALE, Ending

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from blocks.workload import Workload
-from tasks.containment.thaw import require_believable
+from tasks.containment.release.thaw import require_believable
 from tasks.custody.errors import Refused
 from tasks.custody.incident.commands import run_line
 from tasks.custody.incident.ending import ALREADY_THAWED, JOINED, THAWED

@@ -15,7 +15,7 @@ from typing import Any, Final
 from tasks.custody.errors import ContainerGone
 from tasks.custody.visible import say
 from tasks.guard.containers import identities
-from tasks.host.container.engine import DockerEngine
+from tasks.host.container.docker_engine import DockerEngine
 from tasks.host.container.membership import workload_containers
 from tasks.host.process.table import standpoint
 from tasks.incident.last_word import THAWED, last_word

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tasks.custody.containment.identity import Identity
-from tasks.custody.fleet.order import Order
+from tasks.custody.fleet.host_order import Order
 from tasks.custody.incident.alarm import MAX_AGE_SECONDS, Alarm
 from tasks.custody.incident.description import recognisable
 from tasks.custody.incident.incident import known_id

@@ -19,7 +19,7 @@ from tasks.incident.run_lock import give_up_ownership, has_ownership, keep_owner
 from tasks.system.files.atomic_files import read_ours, rows_of, write_whole
 
 if TYPE_CHECKING:
-    from tasks.host.container.engine import Engine
+    from tasks.host.container.docker_engine import Engine
 
 Thawed: TypeAlias = tuple[Identity | ContainerIdentity, ...]
 
@@ -246,7 +246,7 @@ def _thaw(early: EarlyFreeze, is_over: Callable[[], bool]) -> Thawed:
         with suppress(OSError):
             write_rows(remaining, ())
         if remaining.containers:
-            from tasks.host.container.engine import DockerEngine  # delays no freeze
+            from tasks.host.container.docker_engine import DockerEngine  # delays no freeze
 
             with closing(DockerEngine(remaining.docker_host)) as engine:
                 say(*resume_containers(remaining.path, engine, {*remaining.containers}), error=True)

@@ -19,7 +19,7 @@ from tasks.containment.suspects import roster_now
 from tasks.custody.containment.identity import Identity
 from tasks.custody.errors import EngineError
 from tasks.custody.incident.deployment_names import full_name
-from tasks.host.container.engine import DockerEngine
+from tasks.host.container.docker_engine import DockerEngine
 from tasks.host.container.membership import workload_containers
 from tasks.host.host import LinuxHost
 from tasks.host.process.membership import Exceptions, Member, Members, find_excused

@@ -11,13 +11,13 @@ from typing import Final
 from tasks.acquisition.collector import NothingThere
 from tasks.collectors.stacks import find_spy
 from tasks.containment.api_port import port_of
-from tasks.containment.unnamed_containers import ask_engine, judge_unnamed
+from tasks.containment.containers.unnamed import ask_engine, judge_unnamed
 from tasks.custody.errors import EngineError, Refused
 from tasks.custody.incident.description import STATE
 from tasks.custody.incident.readiness import Finding, fatal, finding_of_error, loss, sound
 from tasks.host.cgroup.group import Hierarchy
 from tasks.host.cgroup.ownership import path_of
-from tasks.host.container.engine import DockerEngine
+from tasks.host.container.docker_engine import DockerEngine
 from tasks.host.rights import effective_capabilities, hidden_from_us
 from tasks.incident.current import at_work_or_left
 from tasks.incident.directory import base_of, cordon_base, disks, evidence_of

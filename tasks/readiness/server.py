@@ -19,7 +19,7 @@ from blocks.saved import saved_fields
 from blocks.store import with_usable_key
 from blocks.workload import Workload
 from tasks.containment.pause_prefect import named_by
-from tasks.containment.paused import SECONDS
+from tasks.containment.release.resume_prefect import SECONDS
 from tasks.custody.containment.pause import Launcher, LauncherKind
 from tasks.custody.errors import Refused
 from tasks.custody.incident.deployment_names import full_name

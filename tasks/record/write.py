@@ -41,12 +41,12 @@ from tasks.record.postmortem import postmortem
 from tasks.record.render import HTML, MARKDOWN, pages
 from tasks.rendering.document import Document
 from tasks.runtime.artifact import PrefectArtifact
-from tasks.runtime.busy_store import waits_for_store
 from tasks.runtime.context import RunContext
 from tasks.runtime.retry import may_pass
 from tasks.runtime.step import step
 from tasks.runtime.store_access import StoreAccess
-from tasks.storage.proof import create_kept, require_kept
+from tasks.runtime.wait_for_store import waits_for_store
+from tasks.storage.object_proof import create_kept, require_kept
 from tasks.system.files.atomic_files import sync_folder, write_whole
 
 logger = logging.getLogger(__name__)

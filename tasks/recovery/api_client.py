@@ -6,10 +6,9 @@ See docs/adr/0027.
 import base64
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -26,11 +25,10 @@ if TYPE_CHECKING:
 _ANSWER_SECONDS: Final = 10.0
 _ANSWER_BYTES: Final = 1 << 20
 _PIECE: Final = 1 << 14
-_POLL_SECONDS: Final = 0.2
 _SHOWN: Final = 200
 _UNAVAILABLE: Final = 503
 _UNPROCESSABLE: Final = 422
-_REFUSED: Final = frozenset({401, 403})
+REFUSED: Final = frozenset({401, 403})
 _SHORT: Final = 6
 """Shorter texts occur in any answer: they are no keys, and hiding them would garble it."""
 
@@ -147,31 +145,9 @@ def _forms(secrets: Iterable[str]) -> Iterator[str]:
         yield from (form for word in words for form in (word, json.dumps(word)[1:-1]) if len(word) >= _SHORT)
 
 
-def wait_healthy(
-    api: Api, lives: Callable[[], bool], listens: Callable[[], bool], seconds: float, log: Path | str
-) -> tuple[str, str]:
-    """Poll the API until it answers with 2xx, while its process lives. Return how that ended, and what is not proven.
-
-    Sends nothing before the restarted API listens, because a request may hold a key. An API that answers 3xx or 4xx is
-    up, but not proven healthy. Raises NotRecovered if the API ends, or does not answer in `seconds`.
-    """
-    began = time.monotonic()
-    path, last = api.block.health_path, ApiResponse(0, b"what was started does not listen there", api.url)
-    while (waited := time.monotonic() - began) < seconds and last.status not in _REFUSED:
-        if not lives():
-            raise failure("the API to keep running", f"what was started for {api.url} ended; see {log}")
-        if listens():
-            last = api.ask("GET", path)
-        if last.good:
-            return f"HTTP {last.status} after {waited:.1f} s", ""
-        time.sleep(_POLL_SECONDS)
-    if httpx.codes.is_redirect(last.status) or httpx.codes.is_client_error(last.status):
-        return last.summary, f"that it is healthy: {last.summary}{_advice(last)}"
-    raise failure(f"an answer from {api.url}{path} in {seconds:g} s", f"{last.summary}; see {log}")
-
-
-def _advice(answer: ApiResponse) -> str:
-    return " (does it want a key? api_headers; キーが必要なら api_headers)" if answer.status in _REFUSED else ""
+def advice(answer: ApiResponse) -> str:
+    """Return what an operator may try, in brackets, for an answer that a key would change; else empty."""
+    return " (does it want a key? api_headers; キーが必要なら api_headers)" if answer.status in REFUSED else ""
 
 
 def predict(api: Api) -> Prediction:
@@ -195,7 +171,7 @@ def predict(api: Api) -> Prediction:
         return Prediction(answer.redact(json.dumps(prediction)))
     if answer.status == _UNPROCESSABLE:
         why += "it refuses the row that we made up, " if block.canary_request is None else "it refuses canary_request, "
-    return Prediction(unproven=f"that it predicts: {why}{answer.summary}{_advice(answer)}")
+    return Prediction(unproven=f"that it predicts: {why}{answer.summary}{advice(answer)}")
 
 
 def _require_model(answer: ApiResponse) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import Any, Final, Self, TypeAlias
 
-from tasks.containment.containers import WorkloadContainers, containers_of, kept_config
+from tasks.containment.containers.pause import WorkloadContainers, containers_of, kept_config
 from tasks.custody.containment.identity import ContainerIdentity, Identity
 from tasks.custody.errors import EngineError
 from tasks.host.container.membership import Container

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from blocks.workload import Workload
-from tasks.containment.containers import WorkloadContainers, kept_config
+from tasks.containment.containers.pause import WorkloadContainers, kept_config
 from tasks.custody.containment.identity import ContainerIdentity
 from tasks.custody.evidence.pattern import fits
 from tasks.custody.incident.description import leads_to
-from tasks.host.container.engine import Engine
+from tasks.host.container.docker_engine import Engine
 from tasks.host.container.membership import Container, belongs, find_published_ports
 from tasks.recovery.api_client import failure
 from tasks.recovery.container_api import ContainerApi, inside

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from tasks.containment.containers import WorkloadContainers
+from tasks.containment.containers.pause import WorkloadContainers
 from tasks.containment.containment_check import check_containment
 from tasks.containment.cordon import IncidentCordon
 from tasks.containment.pause_prefect import pause_named
-from tasks.containment.uncordon import end_held, uncordon
+from tasks.containment.release.uncordon import end_held, uncordon
 from tasks.containment.units import Units
 from tasks.custody.containment.receipt import Containment, Recovery
 from tasks.custody.errors import Refused
@@ -22,9 +22,10 @@ from tasks.custody.incident.verdict import Verdict, why_not_recover
 from tasks.host.process.process import family
 from tasks.models.inspect import judge_again
 from tasks.prefect_side.saved_blocks import secret_headers
-from tasks.recovery.api_client import Api, NotRecovered, Prediction, failure, predict, shown_address, wait_healthy
+from tasks.recovery.api_client import Api, NotRecovered, Prediction, failure, predict, shown_address
 from tasks.recovery.choice import choose, with_former
 from tasks.recovery.container_api import ContainerApi, restore_restart_policies
+from tasks.recovery.health import wait_healthy
 from tasks.recovery.image_api import ImageApi
 from tasks.recovery.opened import Opened, watch_opens
 from tasks.recovery.process_api import ProcessApi

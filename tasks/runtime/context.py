@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from tasks.custody.fleet.order import Order
+from tasks.custody.fleet.host_order import Order
 from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.log import CustodyLog
-from tasks.host.container.engine import DockerEngine, Engine
+from tasks.host.container.docker_engine import DockerEngine, Engine
 from tasks.host.container.rehearsal import RehearsalEngine
 from tasks.host.host import Host, LinuxHost
 from tasks.host.rehearsal import RehearsalHost

@@ -16,7 +16,7 @@ from prefect.client.orchestration import get_client
 from prefect.settings import temporary_settings
 
 from tasks.custody.errors import Refused
-from tasks.custody.fleet.order import Order
+from tasks.custody.fleet.host_order import Order
 from tasks.prefect_side.clock import AT_ONCE, server_time
 from tasks.runtime.context import RunInfo
 from tasks.runtime.step import end_of

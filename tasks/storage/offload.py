@@ -8,7 +8,7 @@ from typing import Any
 from tasks.custody.errors import Conflict, PermanentStoreError, StoreError
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.evidence.keys import claim_key, snapshot_key
-from tasks.custody.fleet.order import run_name
+from tasks.custody.fleet.host_order import run_name
 from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.news import News
 from tasks.custody.store.objects import closing_objects, evidence_first, evidence_objects, snapshot_objects
@@ -17,12 +17,12 @@ from tasks.evidence.claim import claim
 from tasks.evidence.seal import read_manifest
 from tasks.evidence.signing import read_signature
 from tasks.people.announce import announce
-from tasks.runtime.busy_store import waits_for_store
 from tasks.runtime.context import RunContext
 from tasks.runtime.ordered import turn_to_send
 from tasks.runtime.progress import Progress, show_progress
 from tasks.runtime.step import step
 from tasks.runtime.store_access import StoreAccess
+from tasks.runtime.wait_for_store import waits_for_store
 from tasks.storage.upload_ledger import Ledger, elsewhere
 from tasks.storage.uploader import Delivery
 

@@ -14,11 +14,11 @@ from tasks.evidence.seal import read_manifest
 from tasks.evidence.signing import read_signature
 from tasks.evidence.uncopied_files import as_sealed
 from tasks.incident.layout import RECORD, is_of_record
-from tasks.runtime.busy_store import waits_for_store
 from tasks.runtime.context import RunContext
 from tasks.runtime.progress import Progress, show_progress
 from tasks.runtime.step import step
-from tasks.storage.proof import prove
+from tasks.runtime.wait_for_store import waits_for_store
+from tasks.storage.object_proof import prove
 from tasks.system.parallel import QUESTIONS, THREADS, side_by_side
 
 

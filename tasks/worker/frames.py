@@ -22,7 +22,7 @@ from prefect.events import Event
 from prefect.logging import get_logger
 
 from tasks.custody.fleet.frame import EVENT_ANSWER, RESOURCE, Frame, FrameAnswer, verify_frame, why_ignored
-from tasks.custody.fleet.order import Order
+from tasks.custody.fleet.host_order import Order
 from tasks.prestart.freeze import freeze_until_its_run
 from tasks.prestart.journal import EarlyFreeze, not_taken_over, thaw_left
 from tasks.prestart.known_run import is_over

@@ -11,7 +11,7 @@ from tasks.host.container.membership import Container
 from tasks.runtime.context import RunContext
 
 if TYPE_CHECKING:
-    from tasks.host.container.engine import Engine
+    from tasks.host.container.docker_engine import Engine
 
 Hook = Callable[[str, str], None]
 

@@ -6,8 +6,8 @@ from functools import lru_cache
 from pathlib import PurePath
 
 from tasks.custody.containment.place import Place
+from tasks.host.process.known_programs import script_of
 from tasks.host.process.process import Process
-from tasks.host.process.program import script_of
 
 
 def placed(snapshot: Mapping[int, Process], root: str | PurePath) -> dict[int, Process]:

@@ -1,11 +1,11 @@
 """Hide in what we write and show all that is not known to be harmless, before anything is hashed (runbook §4).
 
 A hidden value becomes `[redacted:9f3c12ab]`, the same for the same value within an incident, so that evidence still
-compares. Of a command line words are shown by `tasks.custody.evidence.command_words`, of an environment the names, and
-the values of a short list. Of any other text, as a log, these are hidden: what looks drawn at random, the value of a
-secret-looking name, option, or parameter of a query, the password of a URL, the headers Authorization and Cookie, and
-keys; the command lines and environments that systemd and sudo quote in it are treated as such. A text that stands as an
-array of bytes is searched too.
+compares. Of a command line words are shown by `tasks.custody.evidence.command_line_redaction`, of an environment the
+names, and the values of a short list. Of any other text, as a log, these are hidden: what looks drawn at random, the
+value of a secret-looking name, option, or parameter of a query, the password of a URL, the headers Authorization and
+Cookie, and keys; the command lines and environments that systemd and sudo quote in it are treated as such. A text that
+stands as an array of bytes is searched too.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, Final
 
-from tasks.custody.evidence.command_words import CommandWords, exists
+from tasks.custody.evidence.command_line_redaction import CommandWords, exists
 from tasks.custody.evidence.token_shapes import SHAPES
 from tasks.custody.evidence.words import (
     SECRET_WORD,

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from tasks.custody.errors import BadSignature
-from tasks.custody.fleet.order import parse_fleet_id
+from tasks.custody.fleet.host_order import parse_fleet_id
 from tasks.custody.store.manifest import canonical
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from tasks.custody.fleet.order import Order
+from tasks.custody.fleet.host_order import Order
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tasks.custody.fleet.ends import HostEnd, Row
-from tasks.custody.fleet.fold import fold
+from tasks.custody.fleet.outcome_lines import fold
 
 _FINE = frozenset({HostEnd.VERIFIED, HostEnd.THAWED})
 

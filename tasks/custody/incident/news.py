@@ -7,7 +7,7 @@ from typing import Final
 
 from tasks.custody.containment.receipt import Containment, Stop
 from tasks.custody.fleet.ends import HostEnd, Row
-from tasks.custody.fleet.fold import fold, fold_names
+from tasks.custody.fleet.outcome_lines import fold, fold_names
 from tasks.custody.visible import visible
 
 EVENT_CONTAINED: Final = "evacuation.contained"

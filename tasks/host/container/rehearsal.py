@@ -6,7 +6,7 @@ from typing import Any
 
 from tasks.custody.incident.log import CustodyLog
 from tasks.host.container.archive import Archive
-from tasks.host.container.engine import Engine
+from tasks.host.container.docker_engine import Engine
 from tasks.host.container.membership import Container
 
 

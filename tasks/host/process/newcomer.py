@@ -12,8 +12,8 @@ from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Source
 from tasks.custody.visible import visible
 from tasks.host.cgroup.ownership import unit_of
+from tasks.host.process.known_programs import CRONS, SHELLS, WRAPPERS, program
 from tasks.host.process.process import Process, ancestry, copies, pids_of
-from tasks.host.process.program import CRONS, SHELLS, WRAPPERS, program
 from tasks.host.process.source import is_restarted, source_of
 
 

@@ -12,9 +12,9 @@ from typing import Final
 
 from tasks.custody.containment.identity import Identity
 from tasks.host.process.handles import FileId, Handles
+from tasks.host.process.known_programs import script_of
 from tasks.host.process.places import Places, View, file_id
 from tasks.host.process.process import Process
-from tasks.host.process.program import script_of
 from tasks.host.process.table import GONE, place_of, start_of
 from tasks.system.kernel_tables import ENVIRONMENT, read_kernel, read_table
 

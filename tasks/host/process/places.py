@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from tasks.custody.containment.place import Place
 from tasks.host.process.handles import FileId
-from tasks.host.process.program import script_of
+from tasks.host.process.known_programs import script_of
 from tasks.system.kernel_tables import read_table, unescape
 from tasks.system.look_budget import LookBudget, TooMuchWork
 

@@ -10,8 +10,8 @@ from tasks.custody.containment.receipt import BETWEEN, Source
 from tasks.custody.evidence.redact import redact_command
 from tasks.custody.visible import visible
 from tasks.host.cgroup.ownership import unit_of
+from tasks.host.process.known_programs import EVERYBODYS, SHELLS, interactive, is_one_of, program, quotes, runs_prefect
 from tasks.host.process.process import Process, ancestry, descendants, handed_down
-from tasks.host.process.program import EVERYBODYS, SHELLS, interactive, is_one_of, program, quotes, runs_prefect
 
 _SHOWN: Final = 100
 _ENDS: Final = 16

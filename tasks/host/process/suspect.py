@@ -11,10 +11,10 @@ from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Source
 from tasks.custody.evidence.redact import redact_command
 from tasks.host.cgroup.ownership import unit_of
+from tasks.host.process.known_programs import quotes, runs_inline_code
 from tasks.host.process.membership import Member
 from tasks.host.process.newcomer import find_origin
 from tasks.host.process.process import Process, descendants, parents_first, process_line
-from tasks.host.process.program import quotes, runs_inline_code
 from tasks.host.process.roster import ELSEWHERE
 from tasks.host.process.source import keeps_only, may_be_ended, may_restart
 

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 from tasks.custody.containment.identity import NOBODY, Identity
 from tasks.custody.containment.place import Place
 from tasks.host.cgroup.standpoint import Standpoint
+from tasks.host.process.known_programs import runs_prefect, tells
 from tasks.host.process.places import Places
 from tasks.host.process.process import Listener, Masks, Process, ancestry
-from tasks.host.process.program import runs_prefect, tells
 from tasks.system.kernel_tables import ENVIRONMENT, LARGEST, read_kernel
 from tasks.system.look_budget import TooMuchWork
 

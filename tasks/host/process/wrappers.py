@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from tasks.custody.containment.identity import Identity
+from tasks.host.process.known_programs import program
 from tasks.host.process.process import Process, ancestry, pids_of
-from tasks.host.process.program import program
 
 _TERMINALS: Final = frozenset({"script", "su", "runuser"})
 """Programs of util-linux that wait for one child, and may give it a terminal of its own."""

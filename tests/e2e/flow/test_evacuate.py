@@ -24,7 +24,7 @@ from pydantic import SecretStr
 
 from blocks.store import EvidenceStore
 from flows.evacuate import evacuate
-from tasks.containment.uncordon import Uncordoned, uncordon
+from tasks.containment.release.uncordon import Uncordoned, uncordon
 from tasks.custody.incident.log import broken
 from tasks.drill.parts import SeaweedFS
 from tasks.incident.run_lock import incident_at_work, take_ownership

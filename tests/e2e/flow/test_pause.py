@@ -20,7 +20,7 @@ from blocks.workload import Workload
 from tasks.cli.status import status
 from tasks.cli.uncordon import let_go as uncordon_by_hand
 from tasks.containment.pause_prefect import pause
-from tasks.containment.paused import read_prior, resume
+from tasks.containment.release.resume_prefect import read_prior, resume
 from tasks.custody.containment.cordon import Challenge
 from tasks.custody.containment.pause import Launcher, LauncherKind, LauncherState, Pause, launchers, with_first_seen
 from tasks.custody.containment.receipt import Containment
@@ -203,7 +203,7 @@ def test_a_launcher_that_is_gone_needs_no_release_but_one_that_cannot_be_asked_s
 ) -> None:
     block = small.block(**training.fields)
     pause_of(block)
-    monkeypatch.setattr("tasks.containment.paused.SECONDS", 0.3)
+    monkeypatch.setattr("tasks.containment.release.resume_prefect.SECONDS", 0.3)
     with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"}):
         assert not let_go(block)
     assert len(read_prior(block.evidence / "cordon.json")) == 3
@@ -234,7 +234,7 @@ def test_a_disk_that_takes_nothing_does_not_stop_the_pause(
     def full(path: Path, data: bytes, _: int) -> None:
         raise OSError(28, f"No space left on device for {len(data)} bytes", path)
 
-    monkeypatch.setattr("tasks.containment.paused.write_whole", full)
+    monkeypatch.setattr("tasks.containment.release.resume_prefect.write_whole", full)
     assert pause_of(small.block(**training.fields)).is_complete
 
 

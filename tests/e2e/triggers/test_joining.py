@@ -12,7 +12,7 @@ import pytest
 
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
-from tasks.containment.thaw import thaw
+from tasks.containment.release.thaw import thaw
 from tasks.custody.containment.identity import Identity
 from tasks.custody.incident.alarm import Alarm, belongs_to
 from tasks.host.process.table import start_of

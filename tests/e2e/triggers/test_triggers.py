@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.custody.fleet.order import Order, new_fleet_id
+from tasks.custody.fleet.host_order import Order, new_fleet_id
 from tasks.drill.deployment import POOL
 from tasks.drill.parts import Worker
 from tasks.host.process.table import start_of

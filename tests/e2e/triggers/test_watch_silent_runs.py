@@ -15,7 +15,7 @@ import psutil
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from tasks.custody.fleet.order import FLEET
+from tasks.custody.fleet.host_order import FLEET
 from tasks.custody.incident.ending import ENDINGS
 from tasks.custody.incident.news import EVENT_CONTAINED
 from tasks.custody.incident.readiness import Finding, Weight

@@ -13,7 +13,7 @@ import pytest
 
 from blocks.directory import DirectoryStore
 from blocks.workload import Workload
-from tasks.containment.containers import WorkloadContainers
+from tasks.containment.containers.pause import WorkloadContainers
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop

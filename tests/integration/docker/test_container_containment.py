@@ -11,12 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.containment.containers import WorkloadContainers, kept_config
+from tasks.containment.containers.pause import WorkloadContainers, kept_config
 from tasks.containment.containment_check import prove_contained
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
+from tasks.containment.release.thaw import thaw
 from tasks.containment.stop import stop
-from tasks.containment.thaw import thaw
 from tasks.custody.containment.receipt import Containment, End, Freeze, Stop
 from tasks.custody.incident.description import API
 from tasks.host.process.table import read_process
@@ -263,7 +263,7 @@ def test_our_own_container_is_not_touched(
     containers: Containers, small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours, theirs = containers.run(COUNTER), containers.run(COUNTER)
-    monkeypatch.setattr("tasks.containment.containers.standpoint", lambda: type("Here", (), {"own": ours}))
+    monkeypatch.setattr("tasks.containment.containers.pause.standpoint", lambda: type("Here", (), {"own": ours}))
     with case_of(containers.block(small)) as context:
         frozen = made(freeze.fn(context))
         stop.fn(context)

@@ -15,7 +15,7 @@ import pytest
 
 from tasks.custody.errors import ContainerGone, EngineError, EngineUnreachable
 from tasks.custody.incident.log import CustodyLog
-from tasks.host.container.engine import DockerEngine
+from tasks.host.container.docker_engine import DockerEngine
 from tasks.host.container.membership import workload_containers
 from tasks.host.container.rehearsal import RehearsalEngine
 from tests.support.containers import IMAGE, Containers, build

@@ -8,8 +8,8 @@ from tasks.cli.status import status
 from tasks.containment.containment_check import prove_contained
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
+from tasks.containment.release.uncordon import uncordon
 from tasks.containment.stop import stop
-from tasks.containment.uncordon import uncordon
 from tasks.containment.watch import watch
 from tasks.custody.containment.receipt import End
 from tasks.runtime.context import RunContext

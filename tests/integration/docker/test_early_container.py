@@ -11,7 +11,7 @@ import pytest
 from flows.command.freeze_before_import import freeze_before_import
 from tasks.cli.uncordon import let_go
 from tasks.containment.freeze import freeze
-from tasks.containment.thaw import thaw
+from tasks.containment.release.thaw import thaw
 from tasks.host.host import LinuxHost
 from tasks.incident.layout import EARLY
 from tasks.prestart.journal import early_containers
@@ -23,7 +23,7 @@ COUNTER = ["python3", "counter.py"]
 KILLED = """
 import os, signal, sys
 from flows.cli import run
-from tasks.host.container.engine import DockerEngine
+from tasks.host.container.docker_engine import DockerEngine
 act = DockerEngine.pause
 def then_end(self, id_):
     act(self, id_)

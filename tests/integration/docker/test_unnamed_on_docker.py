@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from blocks.workload import Workload
+from tasks.containment.containers.unnamed import ask_engine
 from tasks.containment.containment_check import check_containment
-from tasks.containment.unnamed_containers import ask_engine
 from tasks.custody.containment.receipt import Containment
 from tasks.custody.errors import EngineError
-from tasks.host.container.engine import DockerEngine
+from tasks.host.container.docker_engine import DockerEngine
 from tests.support.containers import Containers
 from tests.support.docker_engine import BASE
 from tests.support.run_context import case_of

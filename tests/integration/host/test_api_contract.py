@@ -22,7 +22,8 @@ from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.models.contract import ServedBefore
 from tasks.custody.models.inspection import OTHER_FORMAT, ModelFinding, Soundness
 from tasks.custody.store.manifest import digest_bytes
-from tasks.recovery.api_client import Api, NotRecovered, predict, wait_healthy
+from tasks.recovery.api_client import Api, NotRecovered, predict
+from tasks.recovery.health import wait_healthy
 from tasks.recovery.models_folder import HostFolder
 from tasks.recovery.process_api import ProcessApi
 from tasks.recovery.served_model import SealedModels, Served, prove_served

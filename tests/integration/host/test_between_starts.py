@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tasks.containment.containers import WorkloadContainers
+from tasks.containment.containers.pause import WorkloadContainers
 from tasks.custody.containment.identity import ContainerIdentity
 from tasks.custody.errors import ContainerGone
 from tasks.host.container.membership import Container

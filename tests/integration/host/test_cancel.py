@@ -23,11 +23,11 @@ from prefect.states import Completed
 from tasks.acquisition.collector import Target
 from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
+from tasks.containment.containers.stop import StoppingContainer
 from tasks.containment.containment_check import CONTAINED, FROZEN_ONLY, NOT_CONTAINED, prove_still_contained, stance
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
-from tasks.containment.stop_containers import StoppingContainer
 from tasks.containment.watch import watch
 from tasks.custody.containment.identity import ContainerIdentity
 from tasks.custody.containment.receipt import End, FrozenContainer

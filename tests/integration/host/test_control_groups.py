@@ -18,8 +18,8 @@ from tasks.containment.containment_check import prove_contained, stance
 from tasks.containment.control_groups import Groups
 from tasks.containment.cordon import IncidentCordon, cordon
 from tasks.containment.freeze import freeze
+from tasks.containment.release.uncordon import uncordon
 from tasks.containment.stop import stop
-from tasks.containment.uncordon import uncordon
 from tasks.custody.containment.identity import Way
 from tasks.custody.containment.receipt import End
 from tasks.guard.__main__ import Guard

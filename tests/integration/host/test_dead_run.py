@@ -16,8 +16,8 @@ import pytest
 from tasks.containment.containment_check import prove_contained
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
+from tasks.containment.release.uncordon import find_held, uncordon
 from tasks.containment.stop import stop
-from tasks.containment.uncordon import find_held, uncordon
 from tasks.containment.watch import watch
 from tasks.custody.containment.identity import ContainerIdentity, Identity
 from tasks.custody.containment.receipt import End
@@ -37,7 +37,7 @@ from tests.support.workloads import SmallWorkload, wait_until
 
 if TYPE_CHECKING:
     from tasks.custody.containment.receipt import Stop, Watch
-    from tasks.host.container.engine import DockerEngine, Engine
+    from tasks.host.container.docker_engine import DockerEngine, Engine
 
 STUBBORN = """
 import os, signal, time

@@ -18,7 +18,7 @@ import pytest
 from flows.command.freeze_before_import import freeze_before_import
 from tasks.cli.uncordon import let_go
 from tasks.containment.freeze import freeze
-from tasks.containment.thaw import thaw
+from tasks.containment.release.thaw import thaw
 from tasks.host.host import LinuxHost
 from tasks.host.process.process import Process
 from tasks.host.process.table import start_of

@@ -13,10 +13,10 @@ import pytest
 from tasks.cli.uncordon import let_go
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
-from tasks.containment.give_back import Wrappers
+from tasks.containment.release.thaw import thaw
+from tasks.containment.release.uncordon import find_held
+from tasks.containment.release.wrappers import Wrappers
 from tasks.containment.stop import stop
-from tasks.containment.thaw import thaw
-from tasks.containment.uncordon import find_held
 from tasks.host.host import LinuxHost
 from tasks.incident.layout import EARLY
 from tasks.incident.run_lock import give_up_ownership

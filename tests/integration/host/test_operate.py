@@ -19,7 +19,7 @@ from tasks.cli.status import status
 from tasks.cli.uncordon import let_go
 from tasks.containment.cordon import caught, cordon
 from tasks.containment.freeze import freeze
-from tasks.containment.uncordon import end_held, find_held
+from tasks.containment.release.uncordon import end_held, find_held
 from tasks.custody.errors import Refused
 from tasks.custody.incident.exit_codes import INCOMPLETE
 from tasks.host.detached_process import GUARD

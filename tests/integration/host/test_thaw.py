@@ -341,7 +341,7 @@ DIE = """
 import os, signal, sys
 from tasks.host import host
 from tasks.cli.thaw import thaw_by_hand
-from tasks.containment import thaw
+from tasks.containment.release import thaw
 
 sent = []
 def thaw_and_die(*given):

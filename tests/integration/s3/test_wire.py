@@ -11,7 +11,7 @@ from blocks.s3 import clients as s3_clients
 from blocks.s3.store import S3Store
 from tasks.custody.errors import PermanentStoreError, StoreError, TransientStoreError
 from tasks.custody.evidence.parts import divide
-from tasks.runtime import busy_store
+from tasks.runtime import wait_for_store
 from tests.integration.s3.conftest import LARGE, MIB, PARTS
 from tests.integration.s3.proxy import Act, Exchange, Proxy, Rule, cut_after, dawdle, lose_the_answer, refuse, stall
 from tests.support.deliveries import proven, run_of, sent
@@ -74,7 +74,7 @@ def test_what_does_not_pass_is_said_and_later_only_the_rest_is_sent(  # noqa: PL
     kind: type[StoreError],
     word: str,
 ) -> None:
-    monkeypatch.setattr(busy_store, "BUSY_SECONDS", 5.0)
+    monkeypatch.setattr(wait_for_store, "BUSY_SECONDS", 5.0)
     asked = Counter[str]()
 
     def counted(exchange: Exchange) -> None:

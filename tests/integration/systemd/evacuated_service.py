@@ -14,8 +14,8 @@ from blocks.file import workload_given
 from tasks.containment.containment_check import prove_contained
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
+from tasks.containment.release.uncordon import uncordon
 from tasks.containment.stop import stop
-from tasks.containment.uncordon import uncordon
 from tasks.prestart.freeze import freeze_described
 from tasks.prestart.journal import thaw_again
 from tests.support.run_context import case_of, made

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tasks.containment.containers import WorkloadContainers
-from tasks.containment.thaw import thaw
-from tasks.containment.uncordon import uncordon
-from tasks.containment.watch_containers import ContainerReturns
+from tasks.containment.containers.pause import WorkloadContainers
+from tasks.containment.containers.watch import ContainerReturns
+from tasks.containment.release.thaw import thaw
+from tasks.containment.release.uncordon import uncordon
 from tasks.custody.containment.receipt import End
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.errors import EngineError

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from tasks.containment.containers import WorkloadContainers, kept_config
+from tasks.containment.containers.pause import WorkloadContainers, kept_config
+from tasks.containment.containers.stop import StoppingContainer, stop_containers
 from tasks.containment.containment_check import prove_contained
-from tasks.containment.stop_containers import StoppingContainer, stop_containers
 from tasks.custody.containment.identity import ContainerIdentity
 from tasks.custody.containment.receipt import End
 from tasks.custody.errors import EngineError
@@ -26,7 +26,7 @@ from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
 
 if TYPE_CHECKING:
-    from tasks.host.container.engine import Engine
+    from tasks.host.container.docker_engine import Engine
 
 ONE, TWO = container(1), container(2)
 

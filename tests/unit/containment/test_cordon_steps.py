@@ -14,8 +14,8 @@ from tasks.containment import cordon_trial
 from tasks.containment.cordon import IncidentCordon, caught
 from tasks.containment.cordon_trial import challenge
 from tasks.containment.members import guard_of
-from tasks.containment.thaw import thaw
-from tasks.containment.uncordon import uncordon
+from tasks.containment.release.thaw import thaw
+from tasks.containment.release.uncordon import uncordon
 from tasks.custody.containment.identity import Identity
 from tasks.host.guard_config import GuardConfig
 from tasks.host.process.process import Process

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tasks.containment import freeze as steps
-from tasks.containment.containers import WorkloadContainers
+from tasks.containment.containers.pause import WorkloadContainers
 from tasks.containment.containment_check import (
     FROZEN_AS_FAR_AS_KNOWN,
     FROZEN_ONLY,
@@ -20,7 +20,7 @@ from tasks.containment.containment_check import (
 )
 from tasks.containment.control_groups import Groups
 from tasks.containment.freeze import freeze, halt
-from tasks.containment.give_back import Wrappers
+from tasks.containment.release.wrappers import Wrappers
 from tasks.custody.containment.identity import Identity, Way
 from tasks.custody.containment.receipt import Freeze
 from tasks.custody.errors import EngineError

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tasks.containment.control_groups import Groups
-from tasks.containment.release_groups import release_groups
+from tasks.containment.release.control_groups import release_groups
 from tasks.custody.containment.identity import Held, Way
 from tasks.host.cgroup.ownership import name_of
 from tasks.host.process.process import Process

@@ -11,9 +11,9 @@ import pytest
 
 from tasks.containment.control_groups import Groups
 from tasks.containment.cordon import IncidentCordon
-from tasks.containment.let_go import LetGo, let_go
 from tasks.containment.members import Membership
-from tasks.containment.thaw import thaw
+from tasks.containment.release.bystanders import LetGo, let_go
+from tasks.containment.release.thaw import thaw
 from tasks.custody.containment.identity import Held, Way
 from tasks.custody.containment.receipt import End, Frozen, Stopped
 from tasks.host.cgroup.ownership import name_of

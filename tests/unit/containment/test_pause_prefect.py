@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from tasks.containment.pause_prefect import pause_named
-from tasks.containment.paused import read_prior, resume
+from tasks.containment.release.resume_prefect import read_prior, resume
 from tasks.custody.containment.pause import Launcher, LauncherKind, LauncherState
 from tasks.incident.layout import PRIOR
 from tasks.runtime.context import RunContext

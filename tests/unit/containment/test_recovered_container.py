@@ -24,7 +24,7 @@ from tests.support.workloads import SmallWorkload
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tasks.host.container.engine import Engine
+    from tasks.host.container.docker_engine import Engine
     from tasks.recovery.recover import Revival
 
 NOW = datetime.now(UTC)

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from tasks.containment import unnamed_containers as steps
+from tasks.containment.containers import unnamed as steps
 from tasks.containment.containment_check import check_containment
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.custody.containment.place import Place
-from tasks.host.container.engine import DockerEngine
+from tasks.host.container.docker_engine import DockerEngine
 from tasks.host.container.membership import Container, Mount
 from tasks.host.container.rehearsal import RehearsalEngine
 from tasks.host.rehearsal import RehearsalHost

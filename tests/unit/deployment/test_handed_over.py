@@ -9,7 +9,7 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.schema_tools.validation import validate
 
-from tasks.custody.fleet.order import Order
+from tasks.custody.fleet.host_order import Order
 from tasks.custody.incident.alarm import Alarm
 from tasks.runtime.ordered import given_order
 from tasks.system.files.shared_files import SHARED

@@ -20,8 +20,8 @@ from tasks.custody.audit.signers import read_signers
 from tasks.custody.fleet import frame as law
 from tasks.custody.fleet.ends import HostEnd, Row
 from tasks.custody.fleet.frame import Frame, FrameAnswer, resource_of, verify_frame
+from tasks.custody.fleet.host_order import new_fleet_id
 from tasks.custody.fleet.incident import TargetHost
-from tasks.custody.fleet.order import new_fleet_id
 from tasks.custody.fleet.table import freezes
 from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.drill.vault import write_frame_keys

@@ -13,8 +13,8 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from blocks.fleet import Fleet
 from tasks.custody.errors import Refused
+from tasks.custody.fleet.host_order import new_fleet_id
 from tasks.custody.fleet.incident import FleetIncident
-from tasks.custody.fleet.order import new_fleet_id
 from tasks.fleet import opening
 from tasks.fleet.claim import mark_settled
 from tasks.fleet.hosts import hosts_of

@@ -15,8 +15,8 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tasks.custody.fleet.ends import Closed, HostEnd, Row
+from tasks.custody.fleet.host_order import Order
 from tasks.custody.fleet.incident import TargetHost
-from tasks.custody.fleet.order import Order
 from tasks.fleet import closings, follow, orders
 from tasks.fleet.closings import Closings
 from tasks.fleet.orders import cancel_waiting, decide, give, order_missing

@@ -20,7 +20,7 @@ from tests.support.memory_engine import ASKED, MemoryEngine, container, obey
 from tests.support.paper_clock import PaperClock
 
 if TYPE_CHECKING:
-    from tasks.host.container.engine import DockerEngine
+    from tasks.host.container.docker_engine import DockerEngine
 
 ONE, TWO = container(1), container(2)
 

@@ -16,7 +16,7 @@ from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.evidence.collect import collect
 from tasks.incident.current import read_incident
 from tasks.latest.pull import RestoreOutcome, pull
-from tasks.record.publish import final_state
+from tasks.record.final_state import final_state
 from tests.support.memory_store import MemoryStore
 from tests.support.run_context import INCIDENT, case_of, made
 from tests.support.sealed_runs import NAMES, recorded_run

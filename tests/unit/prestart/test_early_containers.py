@@ -12,7 +12,7 @@ import pytest
 
 from tasks.cli.uncordon import let_go
 from tasks.containment.freeze import freeze
-from tasks.containment.thaw import thaw
+from tasks.containment.release.thaw import thaw
 from tasks.custody.containment.identity import ContainerIdentity
 from tasks.custody.errors import EngineError
 from tasks.host.host import LinuxHost

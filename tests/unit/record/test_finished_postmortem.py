@@ -24,8 +24,8 @@ from tasks.evidence.seal import read_seals
 from tasks.incident.current import read_incident
 from tasks.incident.directory import find_home
 from tasks.incident.last_postmortem import written_before
+from tasks.record.final_state import written_state
 from tasks.record.last_record import build_postmortem_content, last_record
-from tasks.record.publish import written_state
 from tasks.record.write import record
 from tests.support.memory_store import MemoryStore
 from tests.support.run_context import INCIDENT, case_of, made

@@ -27,9 +27,9 @@ from tasks.host.host import LinuxHost
 from tasks.incident.current import note_opened
 from tasks.incident.layout import INCIDENT
 from tasks.record.content import RecordContent
+from tasks.record.final_state import final_state, recovered_state
 from tasks.record.last_record import build_recovery_content, last_record
 from tasks.record.postmortem import PICTURE
-from tasks.record.publish import final_state, recovered_state
 from tasks.record.render import HTML, MARKDOWN
 from tasks.record.write import Record, record
 from tasks.runtime.context import RunContext

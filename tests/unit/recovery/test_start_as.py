@@ -31,7 +31,7 @@ from tests.support.run_context import INCIDENT, case_of
 from tests.support.workloads import SmallWorkload
 
 if TYPE_CHECKING:
-    from tasks.host.container.engine import Engine
+    from tasks.host.container.docker_engine import Engine
 
 NOW = datetime.now(UTC)
 ID = f"sha256:{'1' * 64}"

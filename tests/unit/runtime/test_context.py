@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from blocks.store import EvidenceStore
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.store.retention import NOTHING
-from tasks.host.container.engine import Engine
+from tasks.host.container.docker_engine import Engine
 from tasks.incident.paths import CordonFiles, IncidentDirectory
 from tasks.prefect_side.saved_blocks import SavedStore
 from tasks.runtime.context import Adapters, Policy, RunContext, RunInfo

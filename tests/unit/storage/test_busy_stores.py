@@ -9,8 +9,8 @@ import pytest
 
 from tasks.custody.errors import BusyStoreError, StoreError, TransientStoreError
 from tasks.evidence.collect import collect
-from tasks.record.publish import final_state
-from tasks.runtime.busy_store import BUSY_SECONDS
+from tasks.record.final_state import final_state
+from tasks.runtime.wait_for_store import BUSY_SECONDS
 from tasks.storage.offload import claim_store
 from tasks.system.cancellation import Cancellation, RunCancelled
 from tests.support.memory_store import MemoryStore

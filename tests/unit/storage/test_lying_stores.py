@@ -11,7 +11,7 @@ from blocks.port import ignore_progress
 from tasks.custody.errors import StoreError
 from tasks.custody.evidence.parts import Parts
 from tasks.evidence.collect import collect
-from tasks.record.publish import final_state
+from tasks.record.final_state import final_state
 from tasks.record.write import Record
 from tasks.runtime.context import RunContext
 from tests.support.memory_store import MemoryStore

@@ -8,7 +8,7 @@ import pytest
 
 from tasks.evidence.collect import collect
 from tasks.incident.current import read_incident
-from tasks.record.publish import final_state
+from tasks.record.final_state import final_state
 from tests.support.memory_store import MemoryStore
 from tests.support.run_context import INCIDENT, case_of, made
 from tests.support.sealed_runs import NAMES, recorded_run

@@ -16,7 +16,7 @@ from tasks.custody.incident.news import News
 from tasks.custody.store.manifest import canonical
 from tasks.evidence.collect import collect
 from tasks.incident.current import read_incident
-from tasks.record.publish import final_state
+from tasks.record.final_state import final_state
 from tasks.storage.offload import claim_store
 from tests.support.memory_store import MemoryStore
 from tests.support.run_context import INCIDENT, case_of, made

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.custody.fleet.host_order import Order, fleet_tag, new_fleet_id, parse_fleet_id
 from tasks.custody.fleet.incident import FleetIncident, TargetHost
-from tasks.custody.fleet.order import Order, fleet_tag, new_fleet_id, parse_fleet_id
 from tasks.custody.fleet.places import key_at, place_of
 
 OPENED = datetime(2026, 11, 26, 14, 0, tzinfo=UTC)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tasks.custody.errors import EngineError
-from tasks.host.container.engine import DockerEngine
+from tasks.host.container.docker_engine import DockerEngine
 from tasks.host.container.membership import workload_containers
 
 IMAGE_ID = f"sha256:{'be' * 32}"

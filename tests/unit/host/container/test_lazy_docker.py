@@ -14,7 +14,7 @@ importlib.util.LazyLoader(spec.loader).exec_module(docker)
 """
 QUESTIONS = """
 from tasks.custody.errors import EngineError
-from tasks.host.container.engine import DockerEngine
+from tasks.host.container.docker_engine import DockerEngine
 engine = DockerEngine(sys.argv[1])
 try:
     print(engine.get_container("none"), engine.image("none"))

@@ -14,7 +14,7 @@ from tasks.containment.members import Membership, Snapshot, description_of
 from tasks.custody.errors import EngineError
 from tasks.custody.evidence.pattern import literal_folder
 from tasks.custody.incident.log import CustodyLog
-from tasks.host.container.engine import Engine, may_be_there
+from tasks.host.container.docker_engine import Engine, may_be_there
 from tasks.host.container.membership import Container, Mount, belongs
 from tasks.host.container.mounts import Ground, Spot, Spots, spot_of
 from tasks.host.process.table import standpoint

@@ -5,8 +5,8 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from tasks.containment.containers import WorkloadContainers
-from tasks.containment.stop_containers import StoppingContainer
+from tasks.containment.containers.pause import WorkloadContainers
+from tasks.containment.containers.stop import StoppingContainer
 from tasks.custody.containment.receipt import End, StoppedContainer
 from tasks.custody.errors import EngineError
 from tasks.host.container.membership import Container

@@ -16,7 +16,7 @@ from tasks.custody.containment.identity import ContainerIdentity
 from tasks.custody.containment.receipt import FrozenContainer
 from tasks.custody.errors import ContainerGone, EngineError
 from tasks.custody.incident.description import leads_to
-from tasks.host.container.engine import Engine
+from tasks.host.container.docker_engine import Engine
 from tasks.host.container.membership import Container, belongs, find_published_ports, workload_containers
 from tasks.host.process.table import standpoint
 from tasks.prestart.journal import resume_containers, write_containers

@@ -7,13 +7,13 @@ from pathlib import Path
 from signal import SIGTERM
 from typing import Final
 
-from tasks.containment.containers import WorkloadContainers
+from tasks.containment.containers.pause import WorkloadContainers
 from tasks.containment.cordon import IncidentCordon
-from tasks.containment.give_back import Wrappers
 from tasks.containment.members import guard_of
-from tasks.containment.paused import resume
-from tasks.containment.release_groups import release_groups
-from tasks.containment.uncordon import containers_in, doubtful, living, standing_strangers
+from tasks.containment.release.control_groups import release_groups
+from tasks.containment.release.resume_prefect import resume
+from tasks.containment.release.uncordon import containers_in, doubtful, living, standing_strangers
+from tasks.containment.release.wrappers import Wrappers
 from tasks.containment.units import Units
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.thaw import Thawed, ran_before

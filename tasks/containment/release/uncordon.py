@@ -10,8 +10,8 @@ from signal import SIGKILL
 from typing import TYPE_CHECKING, Any, Final
 
 from tasks.containment.members import description_of
-from tasks.containment.paused import resume
-from tasks.containment.release_groups import release_groups
+from tasks.containment.release.control_groups import release_groups
+from tasks.containment.release.resume_prefect import resume
 from tasks.custody.containment.identity import ContainerIdentity, Identity
 from tasks.custody.containment.pause import Resume
 from tasks.custody.errors import EngineError
@@ -30,7 +30,7 @@ from tasks.system.polling import poll_until
 
 if TYPE_CHECKING:
     from blocks.workload_fields import WorkloadFields
-    from tasks.host.container.engine import Engine
+    from tasks.host.container.docker_engine import Engine
     from tasks.prefect_side.scheduler import Scheduler
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,35 @@
+"""§7: wait until the restarted API is healthy."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from tasks.recovery.api_client import REFUSED, Api, ApiResponse, advice, failure
+
+_POLL_SECONDS: Final = 0.2
+
+
+def wait_healthy(
+    api: Api, lives: Callable[[], bool], listens: Callable[[], bool], seconds: float, log: Path | str
+) -> tuple[str, str]:
+    """Poll the API until it answers with 2xx, while its process lives. Return how that ended, and what is not proven.
+
+    Sends nothing before the restarted API listens, because a request may hold a key. An API that answers 3xx or 4xx is
+    up, but not proven healthy. Raises NotRecovered if the API ends, or does not answer in `seconds`.
+    """
+    began = time.monotonic()
+    path, last = api.block.health_path, ApiResponse(0, b"what was started does not listen there", api.url)
+    while (waited := time.monotonic() - began) < seconds and last.status not in REFUSED:
+        if not lives():
+            raise failure("the API to keep running", f"what was started for {api.url} ended; see {log}")
+        if listens():
+            last = api.ask("GET", path)
+        if last.good:
+            return f"HTTP {last.status} after {waited:.1f} s", ""
+        time.sleep(_POLL_SECONDS)
+    if httpx.codes.is_redirect(last.status) or httpx.codes.is_client_error(last.status):
+        return last.summary, f"that it is healthy: {last.summary}{advice(last)}"
+    raise failure(f"an answer from {api.url}{path} in {seconds:g} s", f"{last.summary}; see {log}")
