@@ -48,7 +48,7 @@ FAULTS = {
     "restart": Fault(
         "A service that had started the workload and waits to start it again contradicts containment",
         "tasks.host.starter:units",
-        'waits = name in started and properties.get("SubState", "").startswith("auto-restart")',
+        'waits = name in started and sub.startswith("auto-restart")',
         "waits = False",
     ),
     "announced": Fault(

@@ -68,7 +68,7 @@ class MakingEngine(MemoryEngine):
 
 @pytest.fixture
 def recovery(small: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[ContainerApi, MakingEngine]]:
-    for module in ("recovery.container_api", "containment.containers"):
+    for module in ("recovery.container_api", "containment.containers.pause"):
         monkeypatch.setattr(f"tasks.{module}.kept_config", lambda *_: KEPT)
     with case_of(small.block()) as context:
         engine = MakingEngine()

@@ -40,7 +40,7 @@ def test_a_container_is_asked_for_what_it_names_inside(
         "Config": {"Env": ["PATH=/usr/bin", *([words] if is_variable else [])], "WorkingDir": "/app"},
         "HostConfig": {"NetworkMode": "host"},
     }
-    for module in ("containment.containers", "evidence.model_served"):
+    for module in ("containment.containers.pause", "evidence.model_served"):
         monkeypatch.setattr(f"tasks.{module}.kept_config", lambda *_: about)
     with case_of(small.block(api_pattern="api.app")) as context:
         context.state.frozen_containers.write([was])

@@ -37,7 +37,7 @@ class KilledError(BaseException):
 def engine(monkeypatch: pytest.MonkeyPatch) -> MemoryEngine:
     """It answers at every address."""
     engine = MemoryEngine(ONE, TWO, OTHER)
-    for module in ("prestart.containers", "host.container.engine", "cli.uncordon"):
+    for module in ("prestart.containers", "host.container.docker_engine", "cli.uncordon"):
         monkeypatch.setattr(f"tasks.{module}.DockerEngine", lambda *_: engine)
     return engine
 

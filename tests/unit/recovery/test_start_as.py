@@ -104,7 +104,7 @@ def ran_as_container(context: RunContext, monkeypatch: pytest.MonkeyPatch, id_: 
     was = FrozenContainer(ContainerIdentity("f" * 64, "then"), "api", "served:1", "always", False, "", NOW, None)
     port = {"8000/tcp": [{"HostPort": context.workload.api_address.rpartition(":")[2]}]}
     about = {"Image": id_, "HostConfig": {"PortBindings": port, "RestartPolicy": {"Name": "always"}}}
-    for module in ("containment.containers", "recovery.container_api", "recovery.image_api"):
+    for module in ("containment.containers.pause", "recovery.container_api", "recovery.image_api"):
         monkeypatch.setattr(f"tasks.{module}.kept_config", lambda *_: about)
     context.state.frozen_containers.write([was])
     return was
