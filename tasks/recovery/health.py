@@ -8,6 +8,7 @@ from typing import Final
 import httpx
 
 from tasks.recovery.api_client import REFUSED, Api, ApiResponse, advice, failure
+from tasks.system.polling import poll_until
 
 _POLL_SECONDS: Final = 0.2
 
@@ -20,16 +21,20 @@ def wait_healthy(
     Sends nothing before the restarted API listens, because a request may hold a key. An API that answers 3xx or 4xx is
     up, but not proven healthy. Raises NotRecovered if the API ends, or does not answer in `seconds`.
     """
-    began = time.monotonic()
-    path, last = api.block.health_path, ApiResponse(0, b"what was started does not listen there", api.url)
-    while (waited := time.monotonic() - began) < seconds and last.status not in REFUSED:
+    began, path = time.monotonic(), api.block.health_path
+    last = ApiResponse(0, b"what was started does not listen there", api.url)
+
+    def is_settled() -> bool:
+        nonlocal last
         if not lives():
             raise failure("the API to keep running", f"what was started for {api.url} ended; see {log}")
         if listens():
             last = api.ask("GET", path)
-        if last.good:
-            return f"HTTP {last.status} after {waited:.1f} s", ""
-        time.sleep(_POLL_SECONDS)
+        return last.good or last.status in REFUSED
+
+    poll_until(is_settled, seconds, _POLL_SECONDS)
+    if last.good:
+        return f"HTTP {last.status} after {time.monotonic() - began:.1f} s", ""
     if httpx.codes.is_redirect(last.status) or httpx.codes.is_client_error(last.status):
         return last.summary, f"that it is healthy: {last.summary}{advice(last)}"
     raise failure(f"an answer from {api.url}{path} in {seconds:g} s", f"{last.summary}; see {log}")

@@ -4,7 +4,6 @@ Best effort and bounded in time: without the server, or without an order, nothin
 """
 
 import logging
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from tasks.prefect_side.clock import AT_ONCE, server_time
 from tasks.runtime.context import RunInfo
 from tasks.runtime.step import end_of
 from tasks.system.cancellation import Cancellation, run_in_thread
+from tasks.system.polling import poll_until
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -107,19 +107,21 @@ def _turn(done: "Future[UUID | None]") -> UUID | None:
 
 def _lease(limit: str, cancelled: Cancellation) -> UUID | None:
     """Ask for a turn until there is one or the time is up. Raises an error of httpx if the server does not answer."""
-    deadline = time.monotonic() + _TURN_SECONDS
+
+    def ask() -> UUID | None:
+        try:
+            answer = client.increment_concurrency_slots_with_lease([limit], 1, "concurrency", _LEASE_SECONDS)
+        except HTTPStatusError as error:
+            if error.response.status_code != codes.LOCKED:
+                raise
+            return None
+        return UUID(answer.json()["lease_id"])
+
     with temporary_settings(AT_ONCE), get_client(sync_client=True) as client:
-        while time.monotonic() < deadline and not cancelled:
-            try:
-                answer = client.increment_concurrency_slots_with_lease([limit], 1, "concurrency", _LEASE_SECONDS)
-            except HTTPStatusError as error:
-                if error.response.status_code != codes.LOCKED:
-                    raise
-            else:
-                return UUID(answer.json()["lease_id"])
-            time.sleep(_LOOK_SECONDS)
-    logger.warning("No turn of %s came in %g s: sending without one", limit, _TURN_SECONDS)
-    return None
+        lease = poll_until(ask, _TURN_SECONDS, _LOOK_SECONDS, cancelled)
+    if lease is None:
+        logger.warning("No turn of %s came in %g s: sending without one", limit, _TURN_SECONDS)
+    return lease
 
 
 def _give_back(lease: UUID) -> None:
