@@ -185,7 +185,7 @@ def _load(workload: Workload, file: BinaryIO, seconds: float, read: Mapping[str,
     """Load the model as the workload's user, never as root. One that its own interpreter cannot load is not sound."""
     interpreter = workload.root / interpreter_of(workload.root, workload.interpreter)
     own = interpreter.exists()
-    source = Path(__file__).with_name("loader.py").read_text()
+    source = Path(__file__).with_name("load_program.py").read_text()
     program = [str(interpreter) if own else sys.executable, "-I", "-c", source]
     program += [str(workload.root)] if workload.model_imports else []
     answer = run_confined(program, file, _as_workload(workload, seconds))

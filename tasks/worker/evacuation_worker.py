@@ -40,7 +40,7 @@ from tasks.worker.early import Prepared, environment_of_worker, prepared_for
 from tasks.worker.frames import Frames
 from tasks.worker.hints import Hints
 from tasks.worker.known_runs import OwnRunConfiguration
-from tasks.worker.repeat import repeat_until
+from tasks.worker.repeat_until import repeat_until
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun

@@ -29,7 +29,7 @@ from tasks.prestart.known_run import is_over
 from tasks.system.files.atomic_files import read_ours, write_whole
 from tasks.system.installation import FLEET_SIGNERS
 from tasks.worker.early import environment_of_worker
-from tasks.worker.repeat import repeat_until
+from tasks.worker.repeat_until import repeat_until
 
 logger = get_logger(__name__)
 

@@ -21,7 +21,7 @@ from prefect.events.filters import EventAnyResourceFilter, EventFilter, EventNam
 from prefect.logging import get_logger
 
 from tasks.custody.fleet.frame import EVENT
-from tasks.worker.repeat import repeat_until
+from tasks.worker.repeat_until import repeat_until
 
 logger = get_logger(__name__)
 

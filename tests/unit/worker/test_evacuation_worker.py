@@ -14,7 +14,7 @@ from prefect.workers.process import ProcessWorker
 
 from tasks.worker import evacuation_worker
 from tasks.worker.evacuation_worker import EvacuationWorker
-from tasks.worker.repeat import repeat_until
+from tasks.worker.repeat_until import repeat_until
 
 
 @pytest.fixture
