@@ -32,7 +32,8 @@ def model_served(
     for volume, files in sorted(volumes.items(), reverse=True):
         with suppress(OSError, ValueError):
             trees = [context.directory.locate(volume, file) for file in files if file.stored == "tree.json"]
-            processes = [each for tree in trees for each in json.loads(tree.read_bytes())]
+            rows = (each for tree in trees for each in json.loads(tree.read_bytes()))
+            processes = [each for each in rows if "not read" not in each]  # one that was gone is in an earlier volume
             if ours := [each for each in processes if Identity(each["pid"], each["start_ticks"]) in apis]:
                 return served_before(ours, root, {**real, **models}, folders, lambda path: _is_in(root, path))
     return ServedBefore()

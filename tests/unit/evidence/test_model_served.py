@@ -1,12 +1,14 @@
 """Which model a container served is what it was started with, by the paths inside it."""
 
+import json
 import shlex
 from datetime import UTC, datetime
 
 import pytest
 
-from tasks.custody.containment.identity import ContainerIdentity
-from tasks.custody.containment.receipt import FrozenContainer
+from tasks.custody.containment.identity import ContainerIdentity, Identity
+from tasks.custody.containment.receipt import Frozen, FrozenContainer
+from tasks.custody.evidence.acquisition import StoredFile
 from tasks.evidence.model_served import model_served
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload
@@ -46,3 +48,24 @@ def test_a_container_is_asked_for_what_it_names_inside(
         context.state.frozen_containers.write([was])
         found = model_served(context, {}, models)
     assert (found.names, found.contents) == (names, frozenset(models[name] for name in names))
+
+
+def test_a_look_that_found_the_api_gone_takes_nothing_from_the_look_before(small: SmallWorkload) -> None:
+    """A second volume, as after the answer on an unknown process, describes the API's processes no more."""
+    api, stranger = Identity(1 << 22, 1), Identity(1 << 22, 2)
+    rows = {each: {"pid": each.pid, "start_ticks": each.start} for each in (api, stranger)}
+    looks = [
+        [{**rows[api], "environment": {"MODEL_PATH": OUTSIDE}, "cwd": str(small.root)}],
+        [{**rows[api], "not read": "gone", "children": []}, {**rows[stranger], "command": ["sleep"]}],
+    ]
+    tree = StoredFile("tree.json", "", 1, "")
+    with case_of(small.block()) as context:
+        roles = {api: "api", stranger: "answered"}
+        frozen = [Frozen(each, role, role, 0, NOW, NOW) for each, role in roles.items()]
+        context.state.frozen.write(frozen)
+        for volume, look in enumerate(looks, 1):
+            (folder := context.directory.evidence_dir(volume)).mkdir(parents=True, exist_ok=True)
+            (folder / "tree.json").write_text(json.dumps(look))
+        for volumes in ({1: [tree]}, {1: [tree], 2: [tree]}):
+            found = model_served(context, volumes, {OUTSIDE: "a"})
+            assert (found.names, found.how) == ((OUTSIDE,), "named by its environment")
