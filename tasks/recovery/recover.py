@@ -191,8 +191,24 @@ class _Restart:
         files = {name: file for name in {*before.names, self.models.chosen} if (file := real(name))}
         return watch_opens(files, lambda: family(host.snapshot(), {self.way.identity}))
 
+    def require_named(self) -> None:
+        """Raise NotRecovered if the API can neither have started with what a person names nor reload it.
+
+        Nothing is touched.
+        """
+        models, folder, block = self.models, self.way.folder, self.context.workload
+        if models.named and models.reloads(block):
+            models.require_unchanged(block, folder, [models.chosen])
+        elif models.named:
+            names = models.starting(block, self.context.state, folder, folder.list_names(models.files), lives=True)
+            models.require_chosen(block, names)
+
     def prove_again(self) -> Recovery:
-        """Prove an API that an earlier recovery started. If that fails, end it and contain again."""
+        """Prove an API that an earlier recovery started. If that fails, end it and contain again.
+
+        What a person names and it cannot serve is refused before: the API stays.
+        """
+        self.require_named()
         try:
             before = self.require_unchanged(lives=True)
             earlier = [] if self.models.reloads(self.context.workload) else self.context.state.opened.read()

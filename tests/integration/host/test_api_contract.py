@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, cast
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import pytest
 
@@ -26,11 +27,15 @@ from tasks.recovery.api_client import Api, NotRecovered, predict
 from tasks.recovery.health import wait_healthy
 from tasks.recovery.models_folder import HostFolder
 from tasks.recovery.process_api import ProcessApi
+from tasks.recovery.recover import _Restart
 from tasks.recovery.served_model import SealedModels, Served, prove_served
 from tasks.runtime.context import RunContext
 from tests.support.answering_api import api_that
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload
+
+if TYPE_CHECKING:
+    from tasks.recovery.recover import Revival
 
 KEY: Final = "k3y/of+the=API"
 NAMES: Final = ("models/model_new.joblib", "models/model_old.joblib", "models/churn/model.pkl")
@@ -357,6 +362,26 @@ def test_a_model_that_a_person_names_is_refused_where_the_api_can_neither_reload
     sealed.models.require_chosen(block.model_copy(update={"reload_path": ""}), NAMES[:2])
     with pytest.raises(NotRecovered, match=r"to name models/model_old.joblib; got models/model_new.joblib: name it in"):
         sealed.models.require_chosen(block.model_copy(update={"reload_path": ""}), NAMES[:1])
+
+
+@pytest.mark.parametrize("reload", ["", "/reload"])
+def test_a_live_api_stays_if_it_cannot_have_the_model_that_a_person_names(sealed: Sealed, reload: str) -> None:
+    """An API that an earlier recovery had brought back was ended for a name that no start of it could have."""
+    if reload:
+        (sealed.folder.workload / NAMES[1]).unlink()
+    sealed.choose(NAMES[1], named=True)
+    sealed.context.workload = sealed.context.workload.model_copy(update={"reload_path": reload})
+    folder = replace(sealed.folder, words=(f"MODEL_PATH={NAMES[0]}",))
+    ended: list[bool] = []
+    way = cast("Revival", SimpleNamespace(folder=folder, end=lambda: ended.append(True)))
+    with pytest.raises(NotRecovered, match="no such file there" if reload else f"to name {NAMES[1]}; got {NAMES[0]}"):
+        _Restart(sealed.context, way, sealed.models, {}).prove_again()
+    assert ended == []
+    sealed.choose("", named=False)
+    (sealed.folder.workload / NAMES[0]).write_bytes(b"another")
+    with pytest.raises(NotRecovered, match="as in the manifest"):
+        _Restart(sealed.context, way, sealed.models, {}).prove_again()
+    assert ended == [True], "one that may serve what nobody sealed is ended whatever anybody names"
 
 
 def test_a_suspect_beside_others_is_refused_with_the_ways_to_go_on(sealed: Sealed) -> None:
