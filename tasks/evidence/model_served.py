@@ -2,9 +2,10 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePath
 
 from tasks.containment.containers.pause import WorkloadContainers, kept_config
 from tasks.custody.containment.identity import Identity
@@ -12,6 +13,8 @@ from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.pattern import literal_folder
 from tasks.custody.incident.description import leads_to
 from tasks.custody.models.contract import ServedBefore, served_before
+from tasks.host.container.membership import Mount
+from tasks.host.container.mounts import paths_inside, real_mounts
 from tasks.runtime.context import RunContext
 
 
@@ -22,9 +25,12 @@ def model_served(
     root, folders = str(context.workload.root), [literal_folder(each) for each in context.workload.models]
     if was := WorkloadContainers(context).find_api(leads_to(context.workload.api_address)[1]):
         config = kept_config(context.directory.path, was.identity)
-        start = {"command": [config["Path"], *config["Args"]], "environment": config["Config"].get("Env")}
-        inside = {name: sha256 for name, sha256 in models.items() if name.startswith("/")}
-        return served_before([start], config["Config"].get("WorkingDir") or "/", inside or models, folders)
+        variables = [each.partition("=")[2] for each in config["Config"].get("Env") or ()]
+        start = {"command": [config["Path"], *config["Args"]], "environment": variables}
+        names = _names_inside(os.path.realpath(root), models, real_mounts(config))
+        inside = {path: models[name] for path, name in names.items()}
+        found = served_before([start], config["Config"].get("WorkingDir") or "/", inside or models, folders)
+        return replace(found, names=tuple(dict.fromkeys(names.get(each, each) for each in found.names)))
     frozen = [each for journal in context.state.frozen.of_boots() for each in journal]
     roles = {each.role for each in frozen} - {"training", "worker"}
     apis = {each.identity for each in frozen if each.role in ({"api"} & roles or roles)}  # it may match no pattern
@@ -37,6 +43,16 @@ def model_served(
             if ours := [each for each in processes if Identity(each["pid"], each["start_ticks"]) in apis]:
                 return served_before(ours, root, {**real, **models}, folders, lambda path: _is_in(root, path))
     return ServedBefore()
+
+
+def _names_inside(root: str, models: Iterable[str], mounts: Sequence[Mount]) -> dict[str, str]:
+    """Return the models by their paths in a container: its own, over which go those of the root that are mounted."""
+    names = dict[str, str]()
+    for name in sorted(models):  # those in the container come first
+        place = PurePath(os.path.normpath(f"{root}/{name}"))
+        paths = [name] if name.startswith("/") else paths_inside(place, mounts)
+        names |= dict.fromkeys(paths, name)
+    return names
 
 
 def _is_in(root: str, path: str) -> bool:

@@ -18,7 +18,7 @@ from tasks.evidence.seal import read_manifest
 from tasks.latest.pull import source_of
 from tasks.models.inspect import read_model
 from tasks.recovery.api_client import failure
-from tasks.recovery.container_api import ModelFolder
+from tasks.recovery.container_api import ModelFolder, find_named
 from tasks.recovery.served_model import SealedModels
 from tasks.runtime.context import RunContext
 from tasks.system.files.write_beneath import Mismatch, land, local
@@ -57,10 +57,10 @@ def select(models: SealedModels, folder: ModelFolder, model: str = "") -> Sealed
     before, last = models.before, {path: file.sha256 for path, file in models.last.items()}
     if model:
         by_digest = [path for path in last if last[path].startswith(model)] if _DIGEST.fullmatch(model) else []
-        names = [by_digest or find_named_models([model], folder.root, last)]
+        names = [by_digest or find_named_models([model], folder.root, last) or find_named(folder, [model], last)]
     else:
         paths_at_freeze = [path for path in last if last[path] in before.contents]
-        names = [paths_at_freeze, find_named_models(folder.words, folder.root, last)]
+        names = [paths_at_freeze, find_named(folder, folder.words, last)]
     paths = next((each for each in names if len({last[path] for path in each}) == 1), [])
     if model and not paths:
         sealed = models.files.get(model)

@@ -1,15 +1,21 @@
 """§7: start the API's container again, or create it again from the saved configuration."""
 
 import hashlib
+import os
 import posixpath
 from collections.abc import Collection, Iterable
 from contextlib import suppress
+from functools import cached_property
+from pathlib import PurePath
 from typing import Any, Final, Self, TypeAlias
 
 from tasks.containment.containers.pause import WorkloadContainers, containers_of, kept_config
 from tasks.custody.containment.identity import ContainerIdentity, Identity
 from tasks.custody.errors import EngineError
-from tasks.host.container.membership import Container
+from tasks.custody.evidence.pattern import fits
+from tasks.custody.models.contract import find_named_models
+from tasks.host.container.membership import Container, Mount
+from tasks.host.container.mounts import paths_inside, place_outside, real_mounts
 from tasks.host.process.table import start_of
 from tasks.recovery.models_folder import HostFolder
 from tasks.recovery.process_api import listening_ports
@@ -38,8 +44,13 @@ class ContainerApi:
 
     @property
     def root(self) -> str:
-        """Working directory of the container."""
-        return now.folder if (now := self._now) else "/"
+        """Working directory of the container, which may not be made yet."""
+        return now.folder if (now := self._now) else self.config.get("Config", {}).get("WorkingDir") or "/"
+
+    @cached_property
+    def mounts(self) -> tuple[Mount, ...]:
+        """What of the host the container has, by real paths."""
+        return real_mounts(self.config)
 
     @property
     def _now(self) -> Container | None:
@@ -115,14 +126,38 @@ class ContainerApi:
         processes = self.context.adapters.host.snapshot().values()
         return any(process.container == self._id and port in listening_ports(process.pid) for process in processes)
 
+    def paths(self, name: str) -> list[str]:
+        """Return the paths of a model inside the container: where the root is mounted, else in its models folder."""
+        path = PurePath(os.path.normpath(self._real_root / name))
+        if name.startswith("/"):
+            mounted = [str(path)] if self._is_mounted(path) else []
+        else:
+            mounted = paths_inside(path, self.mounts) if path.is_relative_to(self._real_root) else []
+        return mounted or [*filter(None, [inside(posixpath.join(self.root, "models"), name)])]
+
+    @property
+    def _real_root(self) -> PurePath:
+        return PurePath(os.path.realpath(self.context.workload.root))
+
+    def _is_mounted(self, path: PurePath) -> bool:
+        place = place_outside(path, self.mounts)
+        return place is not None and place.is_relative_to(self._real_root)
+
     def path_in_api(self, name: str) -> str:
-        """Return the path of a model inside the container."""
-        return inside(posixpath.join(self.root, "models"), name)
+        """Return the path of a model inside the container, also of one in a folder of the root that is mounted."""
+        return next(iter(self.paths(name)), "")
 
     def list_names(self, sealed: Iterable[str]) -> list[str]:
-        """Return the sealed models that exist in the container now."""
-        paths = ((name, self.path_in_api(name)) for name in sealed if name.startswith("/"))
-        return [name for name, path in paths if path and self.engine.archive(self._id, path)]
+        """Return the sealed models that exist in the container now.
+
+        Of two names of one file that in the root counts where its folder is mounted, else that in a container.
+        """
+        patterns, names, own = self.context.workload.models, dict[str, str](), posixpath.join(self.root, "models")
+        for name in sorted(sealed):  # those in a container come first
+            is_model = inside(own, name) if name.startswith("/") else any(fits(name, each) for each in patterns)
+            if is_model and (path := self.path_in_api(name)):
+                names[path] = name if self._is_mounted(PurePath(path)) else names.get(path, name)
+        return [name for path, name in names.items() if self.engine.archive(self._id, path)]
 
     def find_new(self, before: Collection[str]) -> list[str]:
         """Return an empty list: only sealed files are visible in a container."""
@@ -173,6 +208,13 @@ class ContainerApi:
 
 ModelFolder: TypeAlias = HostFolder | ContainerApi
 """Where the API's models lie, and the names by which the API knows them."""
+
+
+def find_named(folder: ModelFolder, words: Iterable[str], names: Iterable[str]) -> list[str]:
+    """Return the models that the words of a start command name, by their paths where the API runs."""
+    places = {name: folder.paths(name) or [name] for name in names}
+    named = {*find_named_models(words, folder.root, [path for paths in places.values() for path in paths])}
+    return [name for name, paths in places.items() if named.intersection(paths)]
 
 
 def inside(models: str, name: str) -> str:

@@ -3,20 +3,18 @@
 import os
 import re
 import stat
-from collections.abc import Iterable
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from blocks.workload import Workload
 from tasks.containment.containers.pause import WorkloadContainers, kept_config
 from tasks.custody.containment.identity import ContainerIdentity
-from tasks.custody.evidence.pattern import fits
 from tasks.custody.incident.description import leads_to
 from tasks.host.container.docker_engine import Engine
-from tasks.host.container.membership import Container, belongs, find_published_ports
+from tasks.host.container.membership import Container, Mount, belongs, find_published_ports
 from tasks.recovery.api_client import failure
-from tasks.recovery.container_api import ContainerApi, inside
+from tasks.recovery.container_api import ContainerApi
 from tasks.recovery.process_api import api_user
 from tasks.runtime.context import RunContext
 from tasks.system.accounts import groups_of
@@ -62,26 +60,13 @@ class ImageApi(ContainerApi):
             if self.lives() and not (mount.exists() and os.path.samestat(mount.stat(), folder.lstat())):
                 raise failure(f"{folder} at {target} of {self.container}", "another folder")
 
-    def path_in_api(self, name: str) -> str:
-        """Return the path of a model inside the container, also of one in a folder of the root that is mounted."""
-        folder, _, rest = name.partition("/")
-        for target, source in self._folders.items():
-            if path := inside(target, f"{target}/{rest}" if folder == source.name else name):
-                return path
-        return super().path_in_api(name)
-
-    def list_names(self, sealed: Iterable[str]) -> list[str]:
-        """Return the sealed models that exist in the container now.
-
-        Of two names of one file that in the root counts where its folder is mounted, else that in a container.
-        """
-        patterns, names = self.context.workload.models, dict[str, str]()
-        for name in sorted(sealed):  # those in a container come first
-            path, own = self.path_in_api(name), name.startswith("/")
-            is_mounted = any(inside(target, path) for target in self._folders)
-            if path and (super().path_in_api(name) if own else any(fits(name, each) for each in patterns)):
-                names[path] = name if is_mounted else names.get(path, name)
-        return [name for path, name in names.items() if self.engine.archive(self._id, path)]
+    @cached_property
+    def mounts(self) -> tuple[Mount, ...]:
+        """What the block has mounted: folders of the root, and volumes, which have nothing of it."""
+        rows = (each.split(":") for each in self.context.workload.api_mounts)
+        return tuple(
+            Mount(str(self._folders.get(target, "")), PurePath(target), writable=not mode) for _, target, *mode in rows
+        )
 
 
 def folders_of(block: Workload) -> dict[str, Path]:

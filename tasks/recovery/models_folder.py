@@ -38,6 +38,10 @@ class HostFolder:
                 return real
         return None
 
+    def paths(self, name: str) -> list[str]:
+        """Return the name itself, whether it is there or not."""
+        return [name]
+
     def path_in_api(self, name: str) -> str:
         """Return the name itself."""
         return name if self.real(name) else ""

@@ -13,17 +13,18 @@ from tasks.custody.evidence.keys import unquote
 from tasks.custody.evidence.pattern import ends_with
 from tasks.custody.evidence.redact import redact
 from tasks.custody.incident.description import leads_to
-from tasks.custody.models.contract import ServedBefore, find_named_elsewhere, find_named_models, value_at
+from tasks.custody.models.contract import ServedBefore, find_named_elsewhere, value_at
 from tasks.custody.models.inspection import ModelFinding, forbids_start, goes_along, is_named_as_model, why_unsound
 from tasks.evidence.seal import read_manifest
 from tasks.incident.paths import IncidentDirectory
 from tasks.models.findings import sealed_findings, sound_models
 from tasks.recovery.api_client import Api, ApiResponse, failure, shown_address
-from tasks.recovery.container_api import ModelFolder
+from tasks.recovery.container_api import ModelFolder, find_named
 from tasks.recovery.opened import Opened
 from tasks.runtime.context import RunContext
 from tasks.runtime.state import IncidentState
 
+_SHOWN: Final = 10
 _RELOADS_ONE: Final = (
     'end it, and recover with reload_path = "" and MODEL_PATH in api_environment, as examples/gunicorn has them'
 )
@@ -106,8 +107,8 @@ class SealedModels:
         """
         sound = [path_of(file) for file in self.sound]
         reloaded = [self.chosen] if self.reloads(block) else []
-        root, words = folder.root, [*folder.words]
-        if start_names := find_named_models(words, root, names) or find_named_models(words, root, sound):
+        words = [*folder.words]
+        if start_names := find_named(folder, words, names) or find_named(folder, words, sound):
             return start_names
         if lives and reloaded:
             return reloaded
@@ -141,6 +142,17 @@ class SealedModels:
         if self.named or self.reloads(workload):
             return [self.last[self.chosen]]
         return [file for path, file in self.last.items() if path in names]
+
+    def explain_none_expected(self) -> str:
+        """Return why none of the sound models is known to be one that the API may load."""
+        if not (sound := sorted(self.last)):
+            return "the manifest names none that is sound"
+        more = f" and {len(sound) - _SHOWN} more" if len(sound) > _SHOWN else ""
+        return (
+            f"its start names none of the sound ones of the manifest, and none was found where it runs: "
+            f"{', '.join(sound[:_SHOWN])}{more} "
+            "健全なモデルは起動設定にも起動先にもなし (mount its folder there, or start the API as a process)"
+        )
 
     def unsound(self, names: Iterable[str]) -> str:
         """Return why the served model is unproven, if one of these models is not sound; else empty."""
@@ -212,7 +224,7 @@ def prove_served(  # noqa: PLR0913, PLR0917
     """
     block = context.workload
     if not (expected := models.find_expected(block, names)):
-        return Served("no model: the manifest names none that is sound", "", ("which model it serves",))
+        return Served(f"no known model: {models.explain_none_expected()}", "", ("which model it serves",))
     paths = [path_of(file) for file in expected]
     unproven = []
     if reloads := models.reloads(block):
@@ -233,9 +245,10 @@ def prove_served(  # noqa: PLR0913, PLR0917
             if (sha256 := folder.digest(path)) not in digests:
                 promise = f"the API at {api.url} to serve sha256 {expected[0].sha256}, as in the manifest"
                 raise failure(promise, f"{answer.redact(path)}: sha256 {sha256}")
-            paths = [path if path in paths else digests[sha256]]
+            paths = [next((each for each in paths if folder.path_in_api(each) == path), digests[sha256])]
             digests = {sha256: paths[0]}
-            elsewhere = map(answer.redact, find_named_elsewhere(folder.words, folder.root, name, names))
+            known = [path_there for each in names for path_there in folder.paths(each)]
+            elsewhere = map(answer.redact, find_named_elsewhere(folder.words, folder.root, name, known))
             unproven.append(models.explain_namesakes(paths[0], name, answer.redact(name), elsewhere))
         else:
             unproven.append(f"which model it serves: {silent}")

@@ -1,14 +1,34 @@
 """Decide whether a container that the block does not name is tied to the workload: by mounts, port or processes."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePath
+from typing import Any
 
 from tasks.custody.visible import visible
-from tasks.host.container.membership import Container, Mount
+from tasks.host.container.membership import Container, Mount, find_mounts
 from tasks.host.process.process import Process
 from tasks.host.process.workload import WorkloadDescription
 from tasks.system.kernel_tables import unescape
+
+
+def real_mounts(details: Mapping[str, Any]) -> tuple[Mount, ...]:
+    """Return what of the host a container has, by the engine's `inspect`, with the real paths of the sources."""
+    return tuple(replace(each, source=os.path.realpath(each.source)) for each in find_mounts(details))
+
+
+def paths_inside(place: PurePath, mounts: Sequence[Mount]) -> list[str]:
+    """Return the paths in a container at which its mounts have a place of the host, given by its real path."""
+    held = (each.target / place.relative_to(each.source) for each in mounts if place.is_relative_to(each.source))
+    return [str(path) for path in held if place_outside(path, mounts) == place]
+
+
+def place_outside(path: PurePath, mounts: Sequence[Mount]) -> PurePath | None:
+    """Return the place of the host that a container has at a path without links, by its innermost mount; else None."""
+    over = [each for each in mounts if path.is_relative_to(each.target)]
+    mount = max(over, key=lambda each: len(each.target.parts), default=None)
+    return PurePath(mount.source, path.relative_to(mount.target)) if mount else None
 
 
 @dataclass(frozen=True)

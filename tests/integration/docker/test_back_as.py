@@ -155,6 +155,35 @@ def test_an_api_that_ran_in_a_container_comes_back_as_a_process_and_the_containe
         assert case.recover().process == recovery.process
 
 
+@pytest.mark.parametrize("variable", [{"MODEL_PATH": "/data/in/bird v2.joblib"}, {}])
+def test_a_model_of_the_root_that_the_container_has_under_another_path_is_known_and_proven(
+    containers: Containers, small: SmallWorkload, variable: dict[str, str]
+) -> None:
+    """No model was found at a mount that has another path than in the root, and none was said to be sound."""
+    (small.root / MODEL).rename(small.root / "models/bird v2.joblib")
+    (small.root / "models/other.joblib").write_bytes(pickle.dumps("other"))
+    own = f'export MODEL_PATH="$(echo /data/in/bird*)"; exec {" ".join(API_COMMAND)}'  # as in a program of the image
+    command = API_COMMAND if variable else ["sh", "-c", own]
+    binds = [f"{small.root}/models:/data/in:ro"]
+    containers.run(command, ports=True, binds=binds, environment=variable)
+    wait_until(lambda: (containers.answers("/health") or {}).get("model_exists"), what="the API with its model")
+    block = block_of(containers, small, api_image="", models=["models/*.joblib"], reload_path="")
+    with evacuated(block, containers) as case:
+        recovery = case.recover()
+        assert recovery.model == "models/bird v2.joblib"
+        if variable:
+            assert recovery.before == "models/bird v2.joblib (named by its environment)"
+            assert recovery.unproven == ()
+        assert (recovery.model_to_name, recovery.before) == ("", recovery.before) if variable else (recovery.model, "")
+        named = case.recover(model="models/bird v2.joblib")
+        assert (named.model, named.unproven) == (recovery.model, ())
+        assert case.recover(model="/data/in/bird v2.joblib").unproven == ()
+        if variable:
+            with pytest.raises(NotRecovered, match=r"to name models/other\.joblib; got models/bird v2\.joblib"):
+                case.recover(model="models/other.joblib")
+            assert containers.answers("/health")["model"] == "bird v2.joblib"
+
+
 def test_a_model_that_lies_in_the_container_alone_is_named_and_comes_from_the_store_if_asked(
     containers: Containers, small: SmallWorkload
 ) -> None:

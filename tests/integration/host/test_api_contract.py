@@ -384,6 +384,16 @@ def test_a_live_api_stays_if_it_cannot_have_the_model_that_a_person_names(sealed
     assert ended == [True], "one that may serve what nobody sealed is ended whatever anybody names"
 
 
+def test_that_none_is_known_is_told_apart_from_that_none_is_sound(sealed: Sealed) -> None:
+    with api_that({}, model_at="", reload_path="") as api:
+        made = sealed.prove(api, "models/of_nobody.joblib")
+        assert (made.sha256, made.unproven) == ("", ("which model it serves",))
+        assert "its start names none of the sound ones of the manifest" in made.model
+        assert all(name in made.model for name in NAMES)
+        sealed.models = replace(sealed.models, sound=())
+        assert sealed.prove(api).model == "no known model: the manifest names none that is sound"
+
+
 def test_a_suspect_beside_others_is_refused_with_the_ways_to_go_on(sealed: Sealed) -> None:
     (first, *others) = sealed.models.findings
     bad = replace(first, outcome=Soundness.SUSPECT, reason="would import os.system")

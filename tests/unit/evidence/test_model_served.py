@@ -9,12 +9,21 @@ import pytest
 from tasks.custody.containment.identity import ContainerIdentity, Identity
 from tasks.custody.containment.receipt import Frozen, FrozenContainer
 from tasks.custody.evidence.acquisition import StoredFile
+from tasks.custody.models.contract import ServedBefore
 from tasks.evidence.model_served import model_served
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload
 
 NOW = datetime.now(UTC)
 INSIDE, OUTSIDE, OTHER = "/app/models/model_a.joblib", "models/model_a.joblib", "/app/models/model_b.joblib"
+
+MOUNTS = {
+    "models": "/data/in",
+    ".": "/all",
+    "../other": "/all/store/hidden",
+    "store/b.joblib": "/one.joblib",
+    "../another": "/elsewhere",
+}
 
 
 @pytest.mark.parametrize(
@@ -33,6 +42,36 @@ INSIDE, OUTSIDE, OTHER = "/app/models/model_a.joblib", "models/model_a.joblib", 
 def test_a_container_is_asked_for_what_it_names_inside(
     small: SmallWorkload, monkeypatch: pytest.MonkeyPatch, words: str, models: dict[str, str], names: tuple[str, ...]
 ) -> None:
+    found = served_by_a_container(small, monkeypatch, words, models, {})
+    assert (found.names, found.contents) == (names, frozenset(models[name] for name in names))
+
+
+@pytest.mark.parametrize(
+    ("words", "models", "names"),
+    [
+        (
+            "BIRD=/data/in/bird v2.joblib",
+            {"models/bird v2.joblib": "a", "models/b.joblib": "b"},
+            ("models/bird v2.joblib",),
+        ),
+        ("--model /data/in/b.joblib", {"models/bird v2.joblib": "a", "models/b.joblib": "b"}, ("models/b.joblib",)),
+        ("MODEL=/all/store/b.joblib", {"store/b.joblib": "b", "models/b.joblib": "c"}, ("store/b.joblib",)),
+        ("MODEL=/all/store/hidden/b.joblib", {"store/hidden/b.joblib": "b"}, ("/all/store/hidden/b.joblib",)),
+        ("MODEL=/one.joblib", {"store/b.joblib": "b", "models/b.joblib": "c"}, ("store/b.joblib",)),
+        ("MODEL=/elsewhere/b.joblib", {"models/b.joblib": "c"}, ("/elsewhere/b.joblib",)),
+    ],
+)
+def test_a_model_of_the_root_is_named_where_it_is_mounted(
+    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch, words: str, models: dict[str, str], names: tuple[str, ...]
+) -> None:
+    found = served_by_a_container(small, monkeypatch, words, models, MOUNTS)
+    assert (found.names, found.contents) == (names, frozenset(models[name] for name in names if name in models))
+
+
+def served_by_a_container(
+    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch, words: str, models: dict[str, str], mounts: dict[str, str]
+) -> ServedBefore:
+    """What one served that was started with these words, a variable or arguments."""
     identity = ContainerIdentity("0" * 64, "then")
     was = FrozenContainer(identity, "api", "i", "no", auto_remove=False, why="", seen_at=NOW, paused_at=NOW)
     is_variable = words.partition("=")[0].replace("_", "").isupper()
@@ -41,13 +80,15 @@ def test_a_container_is_asked_for_what_it_names_inside(
         "Args": ["api.app:app", *([] if is_variable else shlex.split(words))],
         "Config": {"Env": ["PATH=/usr/bin", *([words] if is_variable else [])], "WorkingDir": "/app"},
         "HostConfig": {"NetworkMode": "host"},
+        "Mounts": [
+            {"Source": f"{small.root}/{source}", "Destination": at, "RW": False} for source, at in mounts.items()
+        ],
     }
     for module in ("containment.containers.pause", "evidence.model_served"):
         monkeypatch.setattr(f"tasks.{module}.kept_config", lambda *_: about)
     with case_of(small.block(api_pattern="api.app")) as context:
         context.state.frozen_containers.write([was])
-        found = model_served(context, {}, models)
-    assert (found.names, found.contents) == (names, frozenset(models[name] for name in names))
+        return model_served(context, {}, models)
 
 
 def test_a_look_that_found_the_api_gone_takes_nothing_from_the_look_before(small: SmallWorkload) -> None:
