@@ -19,7 +19,7 @@ from tasks.custody.errors import EvacuationError
 from tasks.host.container.membership import Container
 from tasks.incident.layout import MADE_CONTAINERS, of_boot
 from tasks.recovery.api_client import NotRecovered
-from tasks.recovery.container_api import ContainerApi, restore_restart_policies
+from tasks.recovery.container_api import ContainerApi, find_named, restore_restart_policies
 from tasks.recovery.image_api import ImageApi, new_container
 from tasks.recovery.process_api import ProcessApi
 from tasks.recovery.recover import StartAs, _require_quiet, _way_back
@@ -326,6 +326,12 @@ def test_a_model_in_a_mounted_folder_of_another_name_is_known(case: tuple[RunCon
         == "/data/in/model_a.joblib"
     )
     assert PurePath(api.root) == PurePath("/app")
+    for word, named in (
+        ("M=/data/in/model_a.joblib", True),
+        ("--dir=/data/in", True),
+        ("models/model_a.joblib", False),
+    ):
+        assert bool(find_named(api, [word], ["models/model_a.joblib"])) is named
 
 
 @pytest.mark.parametrize(
