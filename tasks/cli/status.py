@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from blocks.workload_fields import WorkloadFields
 from tasks.cli.next_step import NAMELESS, Called, NextStep, next_step, while_at_work
-from tasks.containment.answers import to_answer
+from tasks.containment.answers import answered_bystanders, to_answer
 from tasks.containment.release.resume_prefect import read_prior
 from tasks.containment.release.uncordon import doubtful, find_held, living
 from tasks.containment.suspects import roster_now
@@ -108,7 +108,9 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
     incident, verdict, end, model = _incident(workload)
     thawed = verdict == THAWED and not _stands(workload)
     since = _frozen_since(workload, thawed=thawed)
-    members, roster = living(host, workload), roster_now(host, workload)
+    home = find_home(workload, incident) if incident else base_of(workload)
+    excused = frozenset[Identity]() if is_finished(home) else answered_bystanders(home)
+    members, roster = living(host, workload), roster_now(host, workload, excused=excused)
     alive_now = members | {
         identity: process for identity in since if (process := host.get_process(identity)) and process.is_stopped
     }
@@ -121,7 +123,6 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
     at_work = owner(base_of(workload))
     alone = bool(frozen or _count_paused(containers)) and not at_work
     unclaimed = alone and (not incident or (verdict in FINISHED and not _stands(workload)))
-    home = find_home(workload, incident) if incident else base_of(workload)
     word = verdict if verdict not in FINISHED or is_finished(home) else ""
     unknown = to_answer(home, host) if incident else ()
     pids = [each.identity.pid for each in unknown]
