@@ -136,7 +136,7 @@ def _print_result(  # noqa: PLR0913  all that it prints
     dry = _dry_record(known, str(state.message)) if state.name == "DryRun" else None
     code = EXIT_CODES.get(str(state.name), EXIT_CODES["Failed"]) if dry is None else exit_code_of(dry)
     host = LinuxHost(known.workload.api_port, root=known.workload.root)
-    stands = look(known.workload, host, Called(names["workload"], *files))
+    stands = look(known.workload, host, Called(names["workload"], *files), has_ended=True)
     plan = _plan(dry) if dry else []
     homes = _homes_of(known, state)
     kept = [] if plan else _evidence_lines(known, homes)

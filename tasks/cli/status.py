@@ -26,7 +26,7 @@ from tasks.incident.current import last_opened
 from tasks.incident.directory import base_of, bases, cordon_base, find_home, homes
 from tasks.incident.last_word import FINISHED, THAWED, WORKS, is_finished
 from tasks.incident.layout import CAUGHT, CORDON, EARLY, ENDED, FROZEN, INCIDENT, RECOVERED, closings
-from tasks.incident.run_lock import owner
+from tasks.incident.run_lock import has_ownership, owner
 from tasks.incident.thaw_refusal import why_not_thaw
 from tasks.people.open_question import open_question
 from tasks.rendering.clock import here
@@ -103,14 +103,13 @@ def status(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> I
     return look(workload, host, called).lines()
 
 
-def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Status:
-    """Read the state of a workload."""
+def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS, *, has_ended: bool = False) -> Status:
+    """Read the state of a workload. With `has_ended`, the run of this process is over, though it may still own it."""
     incident, verdict, end, model = _incident(workload)
     thawed = verdict == THAWED and not _stands(workload)
     since = _frozen_since(workload, thawed=thawed)
     home = find_home(workload, incident) if incident else base_of(workload)
-    excused = frozenset[Identity]() if is_finished(home) else answered_bystanders(home)
-    members, roster = living(host, workload), roster_now(host, workload, excused=excused)
+    members, roster = living(host, workload), roster_now(host, workload, excused=answered_bystanders(home))
     alive_now = members | {
         identity: process for identity in since if (process := host.get_process(identity)) and process.is_stopped
     }
@@ -120,7 +119,8 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
         identity for identity, process in alive_now.items() if process.is_stopped and (identity in since or not thawed)
     }
     frozen = {identity.pid: since.get(identity, "") for identity in ours}
-    at_work = owner(base_of(workload))
+    base = base_of(workload)
+    at_work = "" if has_ended and has_ownership(base) else owner(base)
     alone = bool(frozen or _count_paused(containers)) and not at_work
     unclaimed = alone and (not incident or (verdict in FINISHED and not _stands(workload)))
     word = verdict if verdict not in FINISHED or is_finished(home) else ""
@@ -141,6 +141,7 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
         model=model,
         has_names=bool(is_named),
         lacks_api=verdict in WORKS and not alive and not rows_of(home / RECOVERED, read_private),
+        is_frozen=bool(frozen or containers) and len(ours) == len(alive_now) and not runs,
     )
     alternative = None
     if at_work:

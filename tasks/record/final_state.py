@@ -147,7 +147,6 @@ def _end_cancelled(context: RunContext, verdict: Verdict, loss: str = "") -> Sta
     message = f"{context.incident.id}: cancelled: {summary} 中止 {ja}."
     if not context.run.dry_run:  # a rehearsal has nothing to carry on
         message += f" {_before_next(_in_both(verdict), loss)}"
-    logger.warning("%s", message)
     context.state.ended.write({"record": context.run.number, "end": f"cancelled: {summary}"})
     return Cancelled(message=message)
 

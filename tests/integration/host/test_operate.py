@@ -16,7 +16,7 @@ import pytest
 from blocks.workload import Workload
 from flows.cli import run
 from tasks.cli.next_step import Called
-from tasks.cli.status import status
+from tasks.cli.status import look, status
 from tasks.cli.uncordon import let_go
 from tasks.containment.cordon import caught, cordon
 from tasks.containment.freeze import freeze
@@ -64,6 +64,9 @@ def test_under_the_cordon_and_after_it(small: SmallWorkload) -> None:
         assert f"holds {block.lock} since " in seen["cordon"]
         assert "src/train.py" in seen["held"]
         assert "at work   evacuation" in list(status(block, LinuxHost(root=block.root)))
+        last = look(block, LinuxHost(root=block.root), has_ended=True)
+        assert last.at_work == "", "the last screen of a run that was cancelled counted itself as at work"
+        assert "carry the incident on" in last.next.words
         context.close()
         lines = list(status(block, LinuxHost(root=block.root), Called("small", "one.toml")))
         assert lines[lines.index("next      carry the incident on:") + 1 :][:2] == [
