@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from flows.command.phases import phases
 from flows.engine import PATIENCE, load
+from tasks.acquisition.remainder import describe_not_taken
 from tasks.custody.errors import EvacuationError
 from tasks.custody.evidence.keys import VERDICT
 from tasks.custody.incident.commands import by_hand
@@ -181,7 +182,8 @@ def _evidence_lines(known: "LocalConfig", homes: Sequence[Path]) -> list[str]:
 
     store = StoreFields(**{name: known.store[name] for name in ("bucket", "prefix", "folder") if name in known.store})
     places = [(home, f"{store.place}/incidents/{home.name}", _last_record(home).get("objects") or []) for home in homes]
-    return [f"evidence  {home} 証跡{describe_stored(place, objects)}" for home, place, objects in places]
+    lines = [f"evidence  {home} 証跡{describe_stored(place, objects)}" for home, place, objects in places]
+    return lines + [f"not taken {line} 未採取" for home in homes if (line := describe_not_taken(home))]
 
 
 def describe_stored(place: str, objects: Sequence[Mapping[str, Any]]) -> str:

@@ -124,8 +124,8 @@ class Silence:
         excused = f"{len(self.by_bystanders)} changes by bystanders, or by what these start 除外対象の書込み: {first}"
         deaf = f"who writes is not known, files were compared by size and time 書込元は確認不可: {self.deaf}"
         blind = f"files could not be compared by size and time 比較不可: {self.blind}"
-        found = {settled: self.settled, excused: self.by_bystanders}
-        found |= {deaf: self.deaf and not self.blind, blind: self.blind and not self.deaf}
+        found = {settled: bool(self.settled), excused: bool(self.by_bystanders)}
+        found |= {deaf: bool(self.deaf and not self.blind), blind: bool(self.blind and not self.deaf)}
         return tuple(note for note, holds in found.items() if holds)
 
 

@@ -21,7 +21,7 @@ from tasks.custody.containment.cordon import Challenge, Cordon
 from tasks.custody.containment.pause import Pause
 from tasks.custody.containment.receipt import Containment, Freeze, Recovery, Stop, Watch
 from tasks.custody.evidence.acquisition import Evidence, Outcome, Seal
-from tasks.custody.evidence.keys import NOT_TAKEN
+from tasks.custody.evidence.keys import NOT_TAKEN, volume_folder
 from tasks.custody.evidence.secrets import notes_of as secrets_told
 from tasks.custody.incident.commands import run_line
 from tasks.custody.incident.incident import Incident
@@ -181,7 +181,9 @@ def notes_of(findings: Findings) -> tuple[str, ...]:
     model_notes = findings.inspection.notes if findings.inspection else ("no model was judged, so none was promoted",)
     secrets = secrets_told(search for item in findings.evidence for search in item.searches)
     withheld = [
-        loss.reason if loss.source == NOT_TAKEN else f"{loss.source} was {loss.reason}"
+        f"{loss.reason}; {volume_folder(item.volume)}/{NOT_TAKEN} lists all 一覧"
+        if loss.source == NOT_TAKEN
+        else f"{loss.source} was {loss.reason}"
         for item in findings.evidence
         for loss in item.losses
         if loss.outcome is Outcome.WITHHELD

@@ -165,7 +165,9 @@ def test_a_later_run_knows_from_the_log_who_wrote_a_file(
     with short_lived_writer(small.root / LOG, elsewhere) as pid, stopped(small) as context:
         time.sleep(SETTLE_SECONDS)
         grown(small.root / LOG)
-        wait_until(lambda: any(each.lineage for each in context.listening.hear().events), what="one that is looked up")
+        listening = context.listening
+        assert listening
+        wait_until(lambda: any(each.lineage for each in listening.hear().events), what="one that is looked up")
         assert broken_by(made(prove_still_contained.fn(context)), LOG)
         if is_answered:
             loop = Identity(pid, start_of(pid))
@@ -174,7 +176,7 @@ def test_a_later_run_knows_from_the_log_who_wrote_a_file(
         context.stop_listening()
         armed = datetime.now(UTC)
         gone = Change(LOG, armed + timedelta(seconds=9), 4_000_000)
-        context.listening = Replay(Heard(armed, (gone,)))
+        context.listening = Replay(Heard(armed, (gone,)))  # type: ignore[assignment]
         seen = silence.with_silence(context, NOTHING)
     assert bool(seen.alive) is not is_answered
     assert bool(seen.notes) is is_answered
