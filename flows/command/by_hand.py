@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from flows.command.phases import phases
 from flows.engine import PATIENCE, load
+from tasks.acquisition.remainder import describe_not_taken
 from tasks.custody.errors import EvacuationError
 from tasks.custody.evidence.keys import VERDICT
 from tasks.custody.incident.commands import by_hand
@@ -136,7 +137,7 @@ def _print_result(  # noqa: PLR0913  all that it prints
     dry = _dry_record(known, str(state.message)) if state.name == "DryRun" else None
     code = EXIT_CODES.get(str(state.name), EXIT_CODES["Failed"]) if dry is None else exit_code_of(dry)
     host = LinuxHost(known.workload.api_port, root=known.workload.root)
-    stands = look(known.workload, host, Called(names["workload"], *files))
+    stands = look(known.workload, host, Called(names["workload"], *files), has_ended=True)
     plan = _plan(dry) if dry else []
     homes = _homes_of(known, state)
     kept = [] if plan else _evidence_lines(known, homes)
@@ -181,7 +182,8 @@ def _evidence_lines(known: "LocalConfig", homes: Sequence[Path]) -> list[str]:
 
     store = StoreFields(**{name: known.store[name] for name in ("bucket", "prefix", "folder") if name in known.store})
     places = [(home, f"{store.place}/incidents/{home.name}", _last_record(home).get("objects") or []) for home in homes]
-    return [f"evidence  {home} 証跡{describe_stored(place, objects)}" for home, place, objects in places]
+    lines = [f"evidence  {home} 証跡{describe_stored(place, objects)}" for home, place, objects in places]
+    return lines + [f"not taken {line} 未採取" for home in homes if (line := describe_not_taken(home))]
 
 
 def describe_stored(place: str, objects: Sequence[Mapping[str, Any]]) -> str:

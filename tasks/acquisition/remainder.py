@@ -1,6 +1,7 @@
 """Find what lies in the root and no pattern or folder of the block names: what to copy, and what is left and why."""
 
 import errno
+import json
 import os
 import re
 import stat
@@ -8,11 +9,12 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from tasks.acquisition.matching import build_loss, find_names
 from tasks.custody.evidence.acquisition import Loss
-from tasks.custody.evidence.keys import FOLDERS, SNAPSHOT_FOLDERS, quote
+from tasks.custody.evidence.keys import FOLDERS, NOT_TAKEN, SNAPSHOT_FOLDERS, quote
 from tasks.custody.models.inspection import is_named_as_model
 from tasks.custody.visible import visible
 from tasks.system.files.open_beneath import folder_below
@@ -200,6 +202,21 @@ def document(remainders: Sequence[Remainder]) -> dict[str, Any]:
     more = ordered[_ROWS:]
     rest = {"more": {"rows": len(more), "files": sum(e.files for e in more), "bytes": sum(e.size for e in more)}}
     return {"not_taken": rows, **(rest if more else {})}
+
+
+def describe_not_taken(home: Path) -> str:
+    """Return how much an incident's last collection of code has left, and the file that lists it.
+
+    Empty if it has left nothing, or if that file is not there.
+    """
+    found = sorted(home.glob(f"evidence*/{NOT_TAKEN}"), key=lambda path: (len(path.parent.name), path.parent.name))
+    try:
+        listed = json.loads(found[-1].read_bytes())
+        rows = [*listed["not_taken"], *filter(None, [listed.get("more")])]
+        files, size = (sum(int(row[name]) for row in rows) for name in ("files", "bytes"))
+    except (IndexError, OSError, ValueError, KeyError, TypeError):
+        return ""
+    return f"{_number(files)} of {size:,} bytes; {found[-1]} lists what and why" if rows else ""
 
 
 def in_a_line(remainders: Sequence[Remainder]) -> str:

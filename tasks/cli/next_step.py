@@ -9,6 +9,7 @@ from tasks.custody.incident.commands import (
     FIX_THE_LOSS,
     FIX_THE_RECOVERY,
     NAME_THE_MODEL,
+    STANDS_FROZEN,
     STOP_BY_HAND,
     WRITE,
     Typed,
@@ -71,6 +72,7 @@ _IF_IT_LIVES: Final = (
     "end what the last message names if it still lives, such as a loop まだ動いていれば先に終了, then "
 )
 """What has started the workload may lie outside all that is looked at here."""
+_CANCELLED_FROZEN: Final = "cancelled: frozen"
 _BACK: Final = "bring the API back"
 _BY_WORKER: Final = {"evacuate": _CARRY_ON, "recover": _BACK}
 
@@ -87,12 +89,13 @@ def next_step(  # noqa: PLR0913  all that it depends on
     model: str = "",
     has_names: bool = True,
     lacks_api: bool = False,
+    is_frozen: bool = False,
 ) -> NextStep:
     """Return the next step for an incident on which no run is at work, as its message has it (`Verdict.next`).
 
     `model` is the one that a recovery has brought back and that lacks only a person's word. `has_names` says whether
     anything is seen now that a person has to stop first, `lacks_api` whether the incident has ended an API that no
-    recovery has brought back.
+    recovery has brought back, `is_frozen` that all of the workload stands frozen.
     """
     if not incident:
         return NextStep("nothing: no incident was ever opened here")
@@ -105,6 +108,8 @@ def next_step(  # noqa: PLR0913  all that it depends on
     again, by_worker = (called.command("run", "--incident", incident),), called.by_worker("evacuate", incident)
     if verdict not in FINISHED:
         first = _FIRST.get(verdict, "") if has_names or verdict != NOT_CONTAINED else _IF_IT_LIVES
+        if is_frozen and ended.startswith(_CANCELLED_FROZEN):
+            first = f"{STANDS_FROZEN}; "
         return NextStep(f"{first}{_CARRY_ON}:", again, by_worker)
     if cordoned and alive:
         return NextStep(f"something of the workload lives under the cordon: {_CARRY_ON}:", again, by_worker)

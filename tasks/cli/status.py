@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from blocks.workload_fields import WorkloadFields
 from tasks.cli.next_step import NAMELESS, Called, NextStep, next_step, while_at_work
-from tasks.containment.answers import to_answer
+from tasks.containment.answers import answered_bystanders, to_answer
 from tasks.containment.release.resume_prefect import read_prior
 from tasks.containment.release.uncordon import doubtful, find_held, living
 from tasks.containment.suspects import roster_now
@@ -26,7 +26,7 @@ from tasks.incident.current import last_opened
 from tasks.incident.directory import base_of, bases, cordon_base, find_home, homes
 from tasks.incident.last_word import FINISHED, THAWED, WORKS, is_finished
 from tasks.incident.layout import CAUGHT, CORDON, EARLY, ENDED, FROZEN, INCIDENT, RECOVERED, closings
-from tasks.incident.run_lock import owner
+from tasks.incident.run_lock import has_ownership, owner
 from tasks.incident.thaw_refusal import why_not_thaw
 from tasks.people.open_question import open_question
 from tasks.rendering.clock import here
@@ -103,12 +103,13 @@ def status(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> I
     return look(workload, host, called).lines()
 
 
-def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Status:
-    """Read the state of a workload."""
+def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS, *, has_ended: bool = False) -> Status:
+    """Read the state of a workload. With `has_ended`, the run of this process is over, though it may still own it."""
     incident, verdict, end, model = _incident(workload)
     thawed = verdict == THAWED and not _stands(workload)
     since = _frozen_since(workload, thawed=thawed)
-    members, roster = living(host, workload), roster_now(host, workload)
+    home = find_home(workload, incident) if incident else base_of(workload)
+    members, roster = living(host, workload), roster_now(host, workload, excused=answered_bystanders(home))
     alive_now = members | {
         identity: process for identity in since if (process := host.get_process(identity)) and process.is_stopped
     }
@@ -118,10 +119,10 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
         identity for identity, process in alive_now.items() if process.is_stopped and (identity in since or not thawed)
     }
     frozen = {identity.pid: since.get(identity, "") for identity in ours}
-    at_work = owner(base_of(workload))
+    base = base_of(workload)
+    at_work = "" if has_ended and has_ownership(base) else owner(base)
     alone = bool(frozen or _count_paused(containers)) and not at_work
     unclaimed = alone and (not incident or (verdict in FINISHED and not _stands(workload)))
-    home = find_home(workload, incident) if incident else base_of(workload)
     word = verdict if verdict not in FINISHED or is_finished(home) else ""
     unknown = to_answer(home, host) if incident else ()
     pids = [each.identity.pid for each in unknown]
@@ -140,6 +141,7 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
         model=model,
         has_names=bool(is_named),
         lacks_api=verdict in WORKS and not alive and not rows_of(home / RECOVERED, read_private),
+        is_frozen=bool(frozen or containers) and len(ours) == len(alive_now) and not runs,
     )
     alternative = None
     if at_work:

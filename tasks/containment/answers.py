@@ -44,6 +44,13 @@ def find_unknown(home: Path, host: Host, pid: int) -> Unknown:
     return noted[pid]
 
 
+def answered_bystanders(home: Path) -> frozenset[Identity]:
+    """Return the processes of which the last answer in this incident says that they are bystanders."""
+    rows = rows_of(home / ANSWERS, read_private)
+    answers = {identity: row.get("decision") for row in rows if (identity := Identity.of(row))}
+    return frozenset(identity for identity, decision in answers.items() if decision == "bystander")
+
+
 def _read_unknowns(home: Path) -> list[Unknown]:
     rows = ((Identity.of(row), row) for row in rows_of(home / UNKNOWN, read_private))
     return [

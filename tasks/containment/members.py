@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tasks.custody.containment.answer import answered_processes
 from tasks.custody.containment.identity import Identity
 from tasks.host.cgroup.ownership import path_of, within
-from tasks.host.process.membership import Exceptions, Member, Members, find_excused
+from tasks.host.process.membership import Exceptions, Member, Members, find_excused, find_excused_families
 from tasks.host.process.process import Process, descendants, family, pids_of
 from tasks.host.process.table import untouchable
 from tasks.host.workload import describe
@@ -53,6 +53,10 @@ class Membership:
     def excused_pids(self, snapshot: Snapshot) -> frozenset[int]:
         """Return pids that the block's `bystanders` or a person's answer excuse."""
         return find_excused(snapshot, self.description, self.exceptions(snapshot))
+
+    def bystander_pids(self, snapshot: Snapshot) -> frozenset[int]:
+        """Return the excused pids with all that they have started."""
+        return find_excused_families(snapshot, self.description, self.exceptions(snapshot))
 
     def spared_pids(self, snapshot: Snapshot) -> frozenset[int]:
         """Return pids that are excused, or never touched."""

@@ -2,9 +2,10 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Final
 
@@ -19,9 +20,9 @@ from tasks.host.host import Host
 from tasks.host.listening import Listening
 from tasks.host.process.known_programs import interactive, runs_ours
 from tasks.host.process.newcomer import living_source
-from tasks.host.process.process import ancestry, descendants, process_line
+from tasks.host.process.process import Process, ancestry, descendants, process_line
 from tasks.host.process.table import untouchable
-from tasks.host.silence import Change, first_of_each_source, judge_silence
+from tasks.host.silence import Change, Silence, first_of_each_source, judge_silence
 from tasks.incident.directory import bases, evidence_of
 from tasks.incident.paths import IncidentDirectory
 from tasks.runtime.context import RunContext
@@ -29,6 +30,8 @@ from tasks.runtime.frozen import load_frozen
 from tasks.runtime.step import step
 
 _REHEARSED_SECONDS: Final = 10.0
+_LOGGED_FILES: Final = 100
+"""Of how many files that bystanders write the log keeps an author: a later run attributes changes by these."""
 
 
 def listen(context: RunContext, *, armed: bool = False) -> None:
@@ -70,14 +73,41 @@ def with_silence(context: RunContext, seen: Containment, *, compare: bool = True
         process = host.get_process(identity)
         return process is not None and process.alive and not process.is_stopped
 
-    is_excused = excuses(Membership(context))
-    silence = judge_silence(heard, is_excused, {*load_frozen(state), *back, *held}, is_at_work)
+    is_excused, is_bystanders = excuses(Membership(context)), belongs_to_bystanders(Membership(context))
+    ended = {*load_frozen(state), *back, *held}
+    if not all(each.lineage for each in heard.events):
+        heard = replace(heard, earlier=(*heard.earlier, *_recorded(context)))
+    silence = judge_silence(heard, is_excused, ended, is_at_work, is_bystanders)
     silence = replace(silence, broken=_with_sources(host, silence.broken))
-    for change in (each for each in silence.broken if (each.file, each.pid) not in listening.logged):
+    for change in _to_log(silence, listening.logged):
         listening.logged.add((change.file, change.pid))
-        context.log.write("changed", change.file, at=change.at.isoformat(), pid=change.pid, result=str(change))
+        _log(context, change)
     notes = dict.fromkeys((*seen.notes, *silence.notes))
     return replace(seen, alive=(*seen.alive, *silence.contradictions), notes=tuple(notes))
+
+
+def _to_log(silence: Silence, logged: Collection[tuple[str, int]]) -> list[Change]:
+    """Return the changes that the log lacks: those that count, and one by a bystander of each file."""
+    files = {file for file, _ in logged}
+    others = (each for each in silence.by_bystanders if each.lineage and each.file not in files)
+    firsts = [*{each.file: each for each in others}.values()][: max(0, _LOGGED_FILES - len(files))]
+    return [each for each in silence.broken if (each.file, each.pid) not in logged] + firsts
+
+
+def _log(context: RunContext, change: Change) -> None:
+    lineage = [asdict(each.identity) for each in change.lineage]
+    at, result = change.at.isoformat(), str(change)
+    context.log.write("changed", change.file, at=at, pid=change.pid, lineage=lineage, result=result)
+
+
+def _recorded(context: RunContext) -> list[Change]:
+    """Return the changes of this incident's log, by what still lives of each writer and its ancestors."""
+    living = {each.identity: each for each in context.adapters.host.snapshot().values() if each.alive}
+    found = []
+    for row in (each for each in context.log.entries() if each["action"] == "changed"):
+        lineage = tuple(living[each] for each in map(Identity.of, row.get("lineage", ())) if each in living)
+        found.append(Change(row["object"], datetime.fromisoformat(row["at"]), row["pid"], lineage))
+    return found
 
 
 def _with_sources(host: Host, changes: tuple[Change, ...]) -> tuple[Change, ...]:
@@ -105,26 +135,41 @@ def _with_holders(host: Host, root: PurePath, changes: tuple[Change, ...]) -> tu
 
 
 def excuses(membership: Membership) -> Callable[[Change], bool]:
-    """Return a function that decides whether a change is ours, a bystander's, or a person's in an editor.
+    """Return a function that decides whether a change is ours, or a person's in an editor.
 
     The workload's account may have an editor run code: what that writes counts, unless the account is root.
     """
     snapshot, root = membership.host.snapshot(), membership.description.root
     account = account_of(membership.workload)
-    known = {process.identity: process for process in snapshot.values()}  # looked at beside the root
 
     def is_excused(change: Change) -> bool:
-        seen = {**snapshot, **{each.pid: known.get(each.identity, each) for each in change.lineage}}
+        seen = _seen_by(change, snapshot)
         us, writer = ancestry(seen, [os.getpid()]), change.lineage[0]
         ours = {pid for pid in untouchable(seen) if pid not in us or runs_ours(seen[pid])}
         ours |= {os.getpid()} | descendants(seen, [os.getpid()]) | membership.own_pids(seen)
-        return writer.pid in ours | membership.excused_pids(seen) or (
+        return writer.pid in ours or (
             interactive(writer)
             and (writer.user == 0 or writer.user != account)
             and not PurePath(writer.executable).is_relative_to(root)
         )
 
     return is_excused
+
+
+def belongs_to_bystanders(membership: Membership) -> Callable[[Change], bool]:
+    """Return a function that decides whether a change is by a bystander, or by what one has started."""
+    snapshot = membership.host.snapshot()
+
+    def is_bystanders(change: Change) -> bool:
+        return change.lineage[0].pid in membership.bystander_pids(_seen_by(change, snapshot))
+
+    return is_bystanders
+
+
+def _seen_by(change: Change, snapshot: Mapping[int, Process]) -> dict[int, Process]:
+    """Return the snapshot with the writer and its ancestors as they were; who lives was looked at beside the root."""
+    known = {process.identity: process for process in snapshot.values()}
+    return {**snapshot, **{each.pid: known.get(each.identity, each) for each in change.lineage}}
 
 
 def ours_below(workload: WorkloadFields, directory: IncidentDirectory) -> tuple[str, ...]:
@@ -172,10 +217,11 @@ def writers_below(root: PurePath, ours: Iterable[str], seconds: float, is_known:
 @step("rehearse_silence", "listen: who else writes in the root?", section="§3", ja="書込元の確認", retries=1)
 def rehearse_silence(context: RunContext) -> Writers:
     """Name, in a rehearsal, what writes below the root and is neither member nor excused (runbook §3)."""
-    is_excused, members = excuses(Membership(context)), load_frozen(context.state)
+    is_excused, is_bystanders = excuses(Membership(context)), belongs_to_bystanders(Membership(context))
+    members = load_frozen(context.state)
 
     def is_known(change: Change) -> bool:
-        return is_excused(change) or any(each.identity in members for each in change.lineage)
+        return is_excused(change) or is_bystanders(change) or any(each.identity in members for each in change.lineage)
 
     ours = ours_below(context.workload, context.directory)
     heard = writers_below(context.directory.root, ours, _REHEARSED_SECONDS, is_known)

@@ -114,11 +114,16 @@ def suggest_line(host: Host, workload: WorkloadFields, suspect: Process) -> str:
     return line_for(suspect, "training_pattern", workload.training_pattern)
 
 
-def roster_now(host: Host, workload: WorkloadFields, containers: Iterable[str] = ()) -> Roster:
-    """Judge the host as it is now, beside these containers, without a run: for the doctor, the status, a deployment."""
+def roster_now(
+    host: Host, workload: WorkloadFields, containers: Iterable[str] = (), excused: frozenset[Identity] = frozenset()
+) -> Roster:
+    """Judge the host as it is now, beside these containers, without a run: for the doctor, the status, a deployment.
+
+    A person has called the `excused` bystanders.
+    """
     snapshot = host.snapshot()
     ours = {host.guard(cordon_base(workload) / CORDON), *identities(home / RECOVERED for home in homes(workload))}
-    exceptions = Exceptions(frozenset(untouchable(snapshot) | family(snapshot, ours)))
+    exceptions = Exceptions(frozenset(untouchable(snapshot) | family(snapshot, ours)), excused=excused)
     return take_roster(host, workload, snapshot, exceptions, containers)
 
 

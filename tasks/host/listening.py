@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any, Final
@@ -89,9 +90,9 @@ class Listening:
 
     def arm(self) -> None:
         """Count what changes from now on."""
-        for witness in (self._events, self._listing):
-            witness.ask("arm")
-        self._kept, self.armed = self._kept.since(datetime.now(UTC)), True
+        earlier = (*self._kept.earlier, *self._events.ask("arm"))
+        self._listing.ask("arm")
+        self._kept, self.armed = replace(self._kept.since(datetime.now(UTC)), earlier=earlier), True
 
     def hear(self, *, compare: bool = True) -> Heard:
         """Return what is known since `arm`. Events are taken last: each that explains a difference is among them."""

@@ -70,6 +70,7 @@ def _process(row: Mapping[str, Any]) -> Process:
 class Heard:
     """What the witnesses know since `armed`: `events` by process, and files that differ between two listings.
 
+    `earlier` are changes before, or in an earlier listening, which count for nothing and tell who else writes a file.
     `deaf` says why not all events are known, `blind` why not all was compared; empty if that is not so.
     """
 
@@ -78,6 +79,7 @@ class Heard:
     differences: tuple[Change, ...] = ()
     deaf: str = ""
     blind: str = ""
+    earlier: tuple[Change, ...] = ()
 
     def since(self, at: datetime) -> Self:
         """Return the same, armed at that time unless it was before."""
@@ -91,12 +93,16 @@ class Heard:
 
 @dataclass(frozen=True)
 class Silence:
-    """The judgement: changes that contradict it, those of processes that have ended since, and what is not known."""
+    """The judgement: changes that contradict it, those that do not, and what is not known.
+
+    `settled` are by processes that have ended since, `by_bystanders` by bystanders and what these have started.
+    """
 
     broken: tuple[Change, ...] = ()
     settled: tuple[Change, ...] = ()
     deaf: str = ""
     blind: str = ""
+    by_bystanders: tuple[Change, ...] = ()
 
     @property
     def contradictions(self) -> tuple[str, ...]:
@@ -114,9 +120,12 @@ class Silence:
         """What weakens the judgement without contradicting it."""
         first = ", ".join(map(str, self.settled[:1]))
         settled = f"{len(self.settled)} changes by what has ended since 終了済み: {first}"
+        first = ", ".join(map(str, self.by_bystanders[:1]))
+        excused = f"{len(self.by_bystanders)} changes by bystanders, or by what these start 除外対象の書込み: {first}"
         deaf = f"who writes is not known, files were compared by size and time 書込元は確認不可: {self.deaf}"
         blind = f"files could not be compared by size and time 比較不可: {self.blind}"
-        found = {settled: self.settled, deaf: self.deaf and not self.blind, blind: self.blind and not self.deaf}
+        found = {settled: bool(self.settled), excused: bool(self.by_bystanders)}
+        found |= {deaf: bool(self.deaf and not self.blind), blind: bool(self.blind and not self.deaf)}
         return tuple(note for note, holds in found.items() if holds)
 
 
@@ -125,22 +134,39 @@ def judge_silence(
     is_excused: Callable[[Change], bool],
     ended: Container[Identity],
     is_at_work: Callable[[Identity], bool],
+    is_bystanders: Callable[[Change], bool] = lambda _: False,
 ) -> Silence:
     """Judge each change by who made it; a difference that an event explains by the event.
 
     `ended` are processes of the workload whose end, or freeze, is on record. What they wrote before it, and the last
-    words of what waited for them, contradict nothing, unless they are at work.
+    words of what waited for them, contradict nothing, unless they are at work. Who was gone before it could be looked
+    up counts as a bystander's child where all known authors of the file are excused, and one is a bystander or its
+    child.
     """
     explained = {change.file for change in heard.events}
     settles = heard.armed + timedelta(seconds=SETTLE_SECONDS)
-    broken, settled = list[Change](), list[Change]()
+    broken, settled, by_bystanders = list[Change](), list[Change](), list[Change]()
+
+    def is_attributed(file: str) -> bool:
+        authors = [each for each in (*heard.earlier, *heard.events) if each.lineage and each.file == file]
+        own = [*map(is_bystanders, authors)]
+        return any(own) and all(known or is_excused(each) for known, each in zip(own, authors, strict=True))
+
     for change in (*heard.events, *(each for each in heard.differences if not is_below(each.file, explained))):
         identities = [each.identity for each in change.lineage]
+        if change.lineage and is_bystanders(change):
+            by_bystanders.append(change)
+            continue
         if change.lineage and is_excused(change):
             continue
         ends = any(identity in ended for identity in identities) or (change.pid > 0 and change.at <= settles)
-        (settled if ends and not any(map(is_at_work, identities[:1])) else broken).append(change)
-    return Silence(tuple(broken), tuple(settled), heard.deaf, heard.blind)
+        if ends and not any(map(is_at_work, identities[:1])):
+            settled.append(change)
+        elif change.pid and not change.lineage and is_attributed(change.file):
+            by_bystanders.append(change)
+        else:
+            broken.append(change)
+    return Silence(tuple(broken), tuple(settled), heard.deaf, heard.blind, tuple(by_bystanders))
 
 
 def is_below(file: str, folders: AbstractSet[str]) -> bool:

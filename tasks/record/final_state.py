@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
 
+from tasks.acquisition.remainder import describe_not_taken
 from tasks.custody.containment.cordon import Cordon
 from tasks.custody.containment.receipt import Recovery
 from tasks.custody.evidence.keys import POSTMORTEM
@@ -60,6 +61,8 @@ def final_state(
         where = f"the artifact '{artifact_key(PLAN, incident.id)}', and {Path(recorded.folder) / PLAN_FILE}"
         return _end_run(context, end, _describe_rehearsal(recorded.verdict, where))
     message = _describe_record(incident, recorded, is_kept=is_kept)
+    if rest := describe_not_taken(context.directory.path):
+        message = _before_next(message, f"Not taken 未採取: {rest}")
     failed = _not_back(context.workload, context.state, recovery) if isinstance(recovery, str) else ""
     message = f"{failed} The incident is {message}" if end is NOT_RECOVERED else f"{message} {failed}".rstrip()
     return _end_run(context, end, message, recovery)
@@ -147,7 +150,6 @@ def _end_cancelled(context: RunContext, verdict: Verdict, loss: str = "") -> Sta
     message = f"{context.incident.id}: cancelled: {summary} 中止 {ja}."
     if not context.run.dry_run:  # a rehearsal has nothing to carry on
         message += f" {_before_next(_in_both(verdict), loss)}"
-    logger.warning("%s", message)
     context.state.ended.write({"record": context.run.number, "end": f"cancelled: {summary}"})
     return Cancelled(message=message)
 

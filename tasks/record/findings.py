@@ -8,14 +8,20 @@ from typing import Any, Final
 from prefect.client.schemas.objects import State
 
 from tasks.collectors import discover
-from tasks.containment.containment_check import AS_FAR_AS_KNOWN, CONTAINED, stance
+from tasks.containment.containment_check import (
+    AS_FAR_AS_KNOWN,
+    CONTAINED,
+    FROZEN_AS_FAR_AS_KNOWN,
+    FROZEN_ONLY,
+    stance,
+)
 from tasks.containment.earlier_boots import with_earlier_boots
 from tasks.containment.silence import with_silence
 from tasks.custody.containment.cordon import Challenge, Cordon
 from tasks.custody.containment.pause import Pause
 from tasks.custody.containment.receipt import Containment, Freeze, Recovery, Stop, Watch
 from tasks.custody.evidence.acquisition import Evidence, Outcome, Seal
-from tasks.custody.evidence.keys import NOT_TAKEN
+from tasks.custody.evidence.keys import NOT_TAKEN, volume_folder
 from tasks.custody.evidence.secrets import notes_of as secrets_told
 from tasks.custody.incident.commands import run_line
 from tasks.custody.incident.incident import Incident
@@ -29,8 +35,10 @@ from tasks.custody.store.latest import Promotion
 from tasks.custody.store.receipts import Receipts
 from tasks.evidence.collect import is_needed
 from tasks.evidence.signing import find_signer, note_unsigned
+from tasks.incident.thaw_refusal import why_not_thaw
 from tasks.record.content import Findings, RecordContent
 from tasks.runtime.context import RunContext
+from tasks.runtime.frozen import load_frozen
 from tasks.runtime.step import StepRunner, end_of, result_of, result_or_reason, words
 from tasks.system.cancellation import RunCancelled
 
@@ -153,6 +161,10 @@ def verdict_of(context: RunContext, findings: Findings) -> Verdict:
     )
     if findings.trouble and context.state.claimed.read():
         verdict = verdict.under_another_id(context.incident.workload)
+    if context.cancelled and context.cancelled.summary in {FROZEN_ONLY, FROZEN_AS_FAR_AS_KNOWN}:
+        pids = [identity.pid for identity in load_frozen(context.state)]
+        may_thaw = not why_not_thaw(context.directory.path)
+        return verdict.while_frozen(pids, context.incident.id, context.incident.workload, may_thaw=may_thaw)
     if recovery := findings.recovery_receipt:
         return verdict.after_recovery(recovery.summary, line_to_name(context.incident, recovery))
     return verdict
@@ -169,7 +181,9 @@ def notes_of(findings: Findings) -> tuple[str, ...]:
     model_notes = findings.inspection.notes if findings.inspection else ("no model was judged, so none was promoted",)
     secrets = secrets_told(search for item in findings.evidence for search in item.searches)
     withheld = [
-        loss.reason if loss.source == NOT_TAKEN else f"{loss.source} was {loss.reason}"
+        f"{loss.reason}; {volume_folder(item.volume)}/{NOT_TAKEN} lists all 一覧"
+        if loss.source == NOT_TAKEN
+        else f"{loss.source} was {loss.reason}"
         for item in findings.evidence
         for loss in item.losses
         if loss.outcome is Outcome.WITHHELD

@@ -23,8 +23,7 @@ def serve(commands: FileIO) -> None:
             if commands.fileno() in dict(poll.poll()):
                 match commands.readline():
                     case b"arm\n":
-                        witness.arm()
-                        _answer([], witness.lost)
+                        _answer(witness.arm(), witness.lost)
                     case b"changes\n":
                         _answer(witness.changes(), witness.lost)
                     case _:

@@ -47,10 +47,11 @@ class Events:
             call("fanotify_mark", group, _MARK, ctypes.c_uint64(_CHANGES | _FOLDERS), folder, None)
             self.groups[group] = folder
 
-    def arm(self) -> None:
-        """Forget what was heard until now."""
-        self.take()
+    def arm(self) -> list[dict[str, Any]]:
+        """Return what was heard until now, and forget it."""
+        earlier = self.changes()
         self.found.clear()
+        return earlier
 
     def changes(self) -> list[dict[str, Any]]:
         """Return what was heard since `arm`."""

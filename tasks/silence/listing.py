@@ -21,9 +21,10 @@ class Listing:
         self.root, self.ours, self.lost, self.groups = root, frozenset(ours), "", dict[int, int]()
         self._since, self._before = 0.0, dict[str, Row]()
 
-    def arm(self) -> None:
-        """Plan the listing: `take` makes it, once what was ended has written its last words."""
+    def arm(self) -> list[dict[str, Any]]:
+        """Plan the listing: `take` makes it, once what was ended has written its last words. Returns no changes."""
         self._since, self._before = time.time(), {}
+        return []
 
     def take(self) -> None:
         """Make the listing."""

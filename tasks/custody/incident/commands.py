@@ -19,6 +19,8 @@ STOP_BY_HAND: Final = (
     "挙げたものを手で止める（他人のものかもしれないものは持ち主を確認してから）"
 )
 """What a person does before the command of the next step, in a run's message and in `status`."""
+STANDS_FROZEN: Final = "nothing of what stands frozen is lost 凍結中のものは失われていない"
+"""What a cancelled run, and `status` after it, says of what it has frozen and not stopped."""
 _SHOWN: Final = 5
 _TAKE_A_STORE: Final = frozenset({"run", "recover", "answer", "postmortem"})
 _VERBS: Final = {"evacuate": "run", "recover": "recover", "thaw": "thaw"}

@@ -1,6 +1,7 @@
 """Compute the verdict, one word, from receipts (runbook §8)."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
@@ -15,6 +16,7 @@ from tasks.custody.incident.commands import (
     FIX_THE_LOSS,
     FIX_THE_RECOVERY,
     NAME_THE_MODEL,
+    STANDS_FROZEN,
     STOP_BY_HAND,
     WRITE,
     answer_lines,
@@ -119,6 +121,22 @@ class Verdict:
         then = f"{first}set incident_suffix as is said there, then, without an id: {run_line('evacuate', workload)}"
         return replace(self, next=then)
 
+    def while_frozen(self, pids: Collection[int], incident: str, workload: str, *, may_thaw: bool) -> "Verdict":
+        """Return the verdict of a run that was cancelled while all that is known stood frozen: nobody has to stop it.
+
+        `pids` were frozen. Other things that are missing stay; a thaw is named where it would not be refused.
+        """
+        frozen = {str(pid) for pid in pids}
+        missing = tuple(
+            each
+            for each in self.missing
+            if each != _NOT_LOOKED and each.partition(":")[0] not in frozen and not _PAUSED.search(each)
+        )
+        then = f"to carry on, run it again 続行: {run_line('evacuate', workload, incident)}"
+        if may_thaw:
+            then += f"; or let everything go on as it was 元どおり再開: {run_line('thaw', workload, incident)}"
+        return replace(self, safe=(STANDS_FROZEN, *self.safe), missing=missing, next=then)
+
     def of_what_was_not_kept(self) -> "Verdict":
         """Return the verdict if no folder took a file: only containment is safe, and the incident cannot be resumed."""
         safe = tuple(each for each in self.safe if _says_stopped(each))
@@ -134,6 +152,9 @@ _COMPARE: Final = (
     "and find out who wrote it 指定のキーの内容と隣の封印済みの内容を比べ、誰が書いたかを調べる"
 )
 _AS_SAID: Final = "see to what is missing, as is said there 欠けている物を、その指示のとおりに直す"
+_NOT_LOOKED: Final = "whether the workload still runs was not established"
+_PAUSED: Final = re.compile(r" is paused(?: \(|$)")
+"""In the line of a container."""
 _CONTAINED: Final = "the workload is contained"
 _RECOVERED: Final = "it was contained, and now"
 _STOPS_AGAIN: Final = "what follows stops the API again 次の操作で API も再び停止する"
@@ -251,7 +272,7 @@ def judge_thaw(
 def not_contained(containment: Containment | None) -> tuple[str, ...]:
     """Return what contradicts containment; empty if nothing does."""
     if containment is None:
-        return ("whether the workload still runs was not established",)
+        return (_NOT_LOOKED,)
     if not containment.cordoned:
         return (*containment.alive, containment.reason or "the training lock is not ours")
     return containment.alive

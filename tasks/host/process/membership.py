@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Final, Self
 
 from tasks.custody.containment.identity import Identity
@@ -158,13 +159,30 @@ def find_excused(
     """
     if not description.bystanders and not exceptions.excused:
         return frozenset()
+    others = {pid: process for pid, process in snapshot.items() if _may_be_excused(process, description)}
+    named = {pid for pid, process in others.items() if description.excuses(process)}
+    return frozenset(named | family(others, exceptions.excused))
+
+
+def find_excused_families(
+    snapshot: Mapping[int, Process], description: WorkloadDescription, exceptions: Exceptions
+) -> frozenset[int]:
+    """Return the excused pids with all that they have started, down to what may be the workload's or runs its code."""
+    excused_pids = find_excused(snapshot, description, exceptions)
+    if not excused_pids:
+        return excused_pids
     others = {
         pid: process
         for pid, process in snapshot.items()
-        if not (description.fits(process) and (process.placeless or process.places is None or process.is_rooted))
+        if _may_be_excused(process, description) and not runs_from_root(process)
+        if not PurePath(process.executable).is_relative_to(description.root)
     }
-    named = {pid for pid, process in others.items() if description.excuses(process)}
-    return frozenset(named | family(others, exceptions.excused))
+    return excused_pids | descendants(others, excused_pids)
+
+
+def _may_be_excused(process: Process, description: WorkloadDescription) -> bool:
+    fits = description.fits(process)
+    return not (fits and (process.placeless or process.places is None or process.is_rooted))
 
 
 def _family(snapshot: Mapping[int, Process], matcher: Matcher, untouchable: frozenset[int]) -> set[int]:

@@ -4,7 +4,7 @@ See docs/adr/0039.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import PurePath
 from typing import Final, Self
@@ -235,8 +235,9 @@ def _only_reads(case: _Case) -> Judgement | None:
 
 
 def _holds(case: _Case) -> Judgement | None:
-    """Row 8: it writes below the root, or holds a model or a GPU."""
-    fact = _hold(case.process, case.handles)
+    """Row 8: it writes below the root, or holds a model or a GPU. What a bystander has started may write for that."""
+    handles = replace(case.handles, written=frozenset()) if case.in_excused_family else case.handles
+    fact = _hold(case.process, handles)
     return _suspect(case, fact) if fact else None
 
 

@@ -122,6 +122,10 @@ def test_in_the_grace_what_was_thawed_is_frozen_again_before_another_run_may_beg
     (entry,) = [each for each in by_hand.entries if each["action"] == "cancelled"]
     assert entry["result"] == "frozen, not stopped"
     assert "cancelled: frozen, not stopped" in told.partition("incident  ")[2]
+    assert told.count(f"{by_hand.home.name}: cancelled: frozen, not stopped") == 1
+    assert "nothing of what stands frozen is lost" in told.partition("incident  ")[2]
+    assert "by hand" not in told
+    assert "at work  " not in told
     assert not owner(by_hand.block.evidence)
     command = [*by_hand.command, "--policy", "kill"]
     again = subprocess.run(command, env=by_hand.environment, capture_output=True, text=True, check=False)

@@ -1,11 +1,17 @@
 """A whole evacuation beside one that writes on and matches nothing, and the same without it."""
 
 import os
+import subprocess
+from collections.abc import Iterator
 
 import pytest
 
+from flows.answer import answer
+from tasks.cli.status import status
+from tasks.host.host import LinuxHost
 from tests.integration.host.test_listening import hidden_writer
 from tests.support.scenes import Scene
+from tests.support.workloads import wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: fanotify names the writer")
 
@@ -27,3 +33,36 @@ def test_the_same_without_it_and_with_a_launch_that_tests_the_cordon_is_verified
     scene.save(workload=scene.small.block(training_command=scene.small.training_command))
     state = scene.evacuate(reason="nobody hides")
     assert state.name == "Verified", state.message
+
+
+LOOP = "echo $$ >pid; while [ ! -e enough ]; do date >>beat.txt; sleep 0.3; done; rm pid"
+
+
+@pytest.fixture
+def loop(scene: Scene) -> Iterator[int]:
+    """A shell in the root, no child of ours, whose short-lived children write there; its pid."""
+    subprocess.run(["setsid", "--fork", "sh", "-c", LOOP], cwd=scene.small.root, check=True)
+    pid, beat = scene.small.root / "pid", scene.small.root / "beat.txt"
+    wait_until(lambda: beat.exists() and beat.stat().st_size > 0, what="a line")
+    yield int(pid.read_text())
+    (scene.small.root / "enough").touch()
+    wait_until(lambda: not pid.exists(), what="its end")
+
+
+def test_a_bystander_of_the_block_may_write_by_short_lived_children(scene: Scene, loop: int) -> None:
+    """Each run was NotContained, with the advice to kill what the block excuses."""
+    scene.small.start_all()
+    scene.save(workload=scene.small.block(bystanders=[r"^sh \-c echo "]))
+    state = scene.evacuate(reason="one is excused")
+    assert state.name == "Verified", state.message
+    assert f"kill {loop}" not in str(state.message)
+
+
+def test_so_may_who_was_answered_to_be_a_bystander_from_the_first_time_on(scene: Scene, loop: int) -> None:
+    """The first answer ended NotContained: its status listed the process with the advice to kill it."""
+    scene.small.start_all()
+    scene.evacuate(reason="one is not known")
+    state = answer(scene.name, scene.name, scene.home.name, loop, "bystander", "ana", "hers", return_state=True)
+    assert state.name == "Verified", state.message
+    lines = "\n".join(status(scene.block, LinuxHost(root=scene.block.root)))
+    assert f"process {loop}:" not in lines

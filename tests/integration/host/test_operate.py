@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -15,11 +16,13 @@ import pytest
 from blocks.workload import Workload
 from flows.cli import run
 from tasks.cli.next_step import Called
-from tasks.cli.status import status
+from tasks.cli.status import look, status
 from tasks.cli.uncordon import let_go
 from tasks.containment.cordon import caught, cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.release.uncordon import end_held, find_held
+from tasks.custody.containment.answer import Answer
+from tasks.custody.containment.identity import Identity
 from tasks.custody.errors import Refused
 from tasks.custody.incident.exit_codes import INCOMPLETE
 from tasks.host.detached_process import GUARD
@@ -61,6 +64,9 @@ def test_under_the_cordon_and_after_it(small: SmallWorkload) -> None:
         assert f"holds {block.lock} since " in seen["cordon"]
         assert "src/train.py" in seen["held"]
         assert "at work   evacuation" in list(status(block, LinuxHost(root=block.root)))
+        last = look(block, LinuxHost(root=block.root), has_ended=True)
+        assert last.at_work == "", "the last screen of a run that was cancelled counted itself as at work"
+        assert "carry the incident on" in last.next.words
         context.close()
         lines = list(status(block, LinuxHost(root=block.root), Called("small", "one.toml")))
         assert lines[lines.index("next      carry the incident on:") + 1 :][:2] == [
@@ -69,6 +75,25 @@ def test_under_the_cordon_and_after_it(small: SmallWorkload) -> None:
         ]
         assert not any("prefect " in line for line in lines), "no server is named"
         assert not any("uncordon" in line for line in lines), "the cordon is a part of what is to be carried on"
+
+
+@pytest.mark.parametrize("is_answered", [True, False])
+def test_who_was_answered_to_be_a_bystander_is_not_unknown(small: SmallWorkload, *, is_answered: bool) -> None:
+    """It was listed with the advice to kill it."""
+    block = small.block()
+    loop = "echo $$ >pid; while [ ! -e enough ]; do date >beat; sleep 0.2; done; rm beat"
+    subprocess.run(["setsid", "--fork", "sh", "-c", loop], cwd=small.root, check=True)  # no child of ours
+    wait_until((small.root / "beat").exists, what="a turn of the loop")
+    pid = int((small.root / "pid").read_text())
+    with case_of(block) as context:
+        (block.evidence / "open.json").write_text(json.dumps({"id": INCIDENT}))
+        identity = Identity(pid, start_of(pid))
+        if is_answered:
+            context.state.answers.write([Answer(identity, "sh", "bystander", "ana (1000)", datetime.now(UTC), "")])
+        lines = list(status(block, LinuxHost(root=block.root)))
+    (small.root / "enough").touch()
+    wait_until(lambda: not (small.root / "beat").exists(), what="its end")
+    assert any(f"process {pid}:" in line for line in lines) is not is_answered
 
 
 def test_what_stands_frozen_with_nobody_at_work_on_it_is_named_with_the_two_ways_on(small: SmallWorkload) -> None:

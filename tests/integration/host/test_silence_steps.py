@@ -9,7 +9,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -24,8 +25,11 @@ from tasks.containment.members import Membership
 from tasks.containment.silence import rehearse_silence
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
+from tasks.custody.containment.answer import Answer
+from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Containment, End
-from tasks.host.silence import SETTLE_SECONDS, Change
+from tasks.host.process.table import start_of
+from tasks.host.silence import SETTLE_SECONDS, Change, Heard
 from tasks.record.dry_run_plan import plan
 from tasks.runtime.context import RunContext
 from tests.integration.host.test_listening import hidden_writer
@@ -36,6 +40,25 @@ from tests.support.workloads import SmallWorkload, wait_until, words_of
 
 am_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: fanotify")
 LOG = "logs/x.log"
+
+
+NOTHING = Containment(datetime.now(UTC), (), cordoned=True)
+
+
+@dataclass
+class Replay:
+    """Witnesses that have heard this."""
+
+    heard: Heard
+    armed: bool = True
+    logged: set[tuple[str, int]] = field(default_factory=set)
+
+    def hear(self, **_: bool) -> Heard:
+        """Return it."""
+        return self.heard
+
+    def end(self) -> None:
+        """End nothing."""
 
 
 @contextmanager
@@ -105,6 +128,58 @@ def test_who_writes_by_short_lived_children_is_named_with_the_way_to_end_it(
     assert f"; started by process {pid} (bash loop.sh) of user 0 in {elsewhere}, which lives" in line
     assert f"end it with kill {pid}" in line
     assert "more changes after everything was stopped" in str(seen.alive)
+
+
+@am_root
+@pytest.mark.parametrize("file", [LOG, "old/beat.txt"])
+@pytest.mark.parametrize("is_answered", [True, False], ids=["answered", "named"])
+def test_what_a_bystander_starts_may_write_for_it(
+    small: SmallWorkload, tmp_path: Path, file: str, *, is_answered: bool
+) -> None:
+    """Such a loop, excused by the block, made each run NotContained, with the advice to kill it."""
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    (small.root / "old").mkdir()
+    named = [] if is_answered else [r"^bash loop\.sh$"]
+    with short_lived_writer(small.root / file, elsewhere) as pid, stopped(small, bystanders=named) as context:
+        if is_answered:
+            loop = Identity(pid, start_of(pid))
+            answer = Answer(loop, "bash loop.sh", "bystander", "ana (1000)", datetime.now(UTC), "")
+            context.state.answers.write([answer])
+        settled = time.monotonic() + 2 * SETTLE_SECONDS
+        while time.monotonic() < settled:
+            grown(small.root / file)
+        seen: Containment = made(prove_still_contained.fn(context))
+        rows = [each for each in context.log.entries() if each["action"] == "changed"]
+    assert seen.alive == ()
+    assert [note for note in seen.notes if "changes by bystanders" in note and file in note]
+    assert [each["object"] for each in rows] == [file]
+
+
+@am_root
+@pytest.mark.parametrize("is_answered", [True, False])
+def test_a_later_run_knows_from_the_log_who_wrote_a_file(
+    small: SmallWorkload, tmp_path: Path, *, is_answered: bool
+) -> None:
+    """An answer's run heard one child alone, which was gone before it could be looked up, and was NotContained."""
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    with short_lived_writer(small.root / LOG, elsewhere) as pid, stopped(small) as context:
+        time.sleep(SETTLE_SECONDS)
+        grown(small.root / LOG)
+        listening = context.listening
+        assert listening
+        wait_until(lambda: any(each.lineage for each in listening.hear().events), what="one that is looked up")
+        assert broken_by(made(prove_still_contained.fn(context)), LOG)
+        if is_answered:
+            loop = Identity(pid, start_of(pid))
+            answer = Answer(loop, "bash loop.sh", "bystander", "ana (1000)", datetime.now(UTC), "")
+            context.state.answers.write([answer])
+        context.stop_listening()
+        armed = datetime.now(UTC)
+        gone = Change(LOG, armed + timedelta(seconds=9), 4_000_000)
+        context.listening = Replay(Heard(armed, (gone,)))  # type: ignore[assignment]
+        seen = silence.with_silence(context, NOTHING)
+    assert bool(seen.alive) is not is_answered
+    assert bool(seen.notes) is is_answered
 
 
 @am_root

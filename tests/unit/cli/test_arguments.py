@@ -77,6 +77,24 @@ def test_where_nothing_is_seen_that_a_person_has_to_stop_the_line_is_that_which_
     assert "stop what is named" not in told.words
 
 
+def test_after_a_cancel_nobody_stops_what_stands_frozen() -> None:
+    told = next_step(
+        "IR-x",
+        "NOTCONTAINED",
+        Called(),
+        cordoned=True,
+        alive=True,
+        ended="cancelled: frozen, not stopped",
+        is_frozen=True,
+    )
+    assert told.words.startswith("nothing of what stands frozen is lost")
+    assert told.words.endswith("carry the incident on:")
+    runs = next_step(
+        "IR-x", "NOTCONTAINED", Called(), cordoned=True, alive=True, ended="cancelled: frozen, not stopped"
+    )
+    assert "by hand" in runs.words
+
+
 def test_what_was_stopped_can_be_brought_back_after_the_cordon_too() -> None:
     told = next_step("IR-x", "VERIFIED", Called(), cordoned=False, alive=False, lacks_api=True)
     assert [each.commands for each in told.others] == [("evacuation recover evacuation.toml",)]

@@ -1,8 +1,13 @@
 """The line on the evidence names the store as far as it was proven there, as the message above it says."""
 
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
-from flows.command.by_hand import describe_stored
+from flows.command.by_hand import _evidence_lines, describe_stored
 
 PLACE = "s3://bucket/incidents/IR-1"
 
@@ -20,3 +25,12 @@ def test_a_place_stands_alone_only_if_everything_is_proven_there(proven: list[bo
     """After Ctrl-C the screen said "not sent", and a line below where in the store it was."""
     assert describe_stored(PLACE, [{"proven": each, "beside": ""} for each in proven]) == line
     assert describe_stored(PLACE, [{"proven": False, "beside": "x" * each} for each in proven]) == line
+
+
+@pytest.mark.parametrize("rows", [[], [{"name": ".env", "files": 1, "bytes": 9, "reason": "withheld"}]])
+def test_what_was_not_taken_has_a_line_only_where_something_was_not(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    (home := tmp_path / "IR-1/evidence").mkdir(parents=True)
+    (home / "not_taken.json").write_text(json.dumps({"not_taken": rows}))
+    known: Any = SimpleNamespace(store={"folder": str(tmp_path)})
+    lines = [line for line in _evidence_lines(known, [home.parent]) if line.startswith("not taken ")]
+    assert lines == [f"not taken 1 file of 9 bytes; {home / 'not_taken.json'} lists what and why 未採取"] * len(rows)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tasks.acquisition import remainder
-from tasks.acquisition.remainder import Remainder, RootWalk, document, in_a_line
+from tasks.acquisition.remainder import Remainder, RootWalk, describe_not_taken, document, in_a_line
 from tasks.custody.evidence.acquisition import Evidence, Outcome
 from tasks.custody.evidence.keys import NOT_TAKEN
 from tasks.evidence.collect import collect
@@ -167,3 +167,18 @@ def test_of_very_many_rows_the_rest_is_added_up() -> None:
     told = document([Remainder(b"f%d" % at, 1, 2, "why") for at in range(1_200)])
     assert len(told["not_taken"]) == 1_000
     assert told["more"] == {"rows": 200, "files": 200, "bytes": 400}
+
+
+def test_how_much_was_left_is_told_by_the_last_list(tmp_path: Path) -> None:
+    """A screen of Verified did not tell that `.env` and a linked folder were not taken."""
+    assert describe_not_taken(tmp_path) == ""
+    rows = [Remainder(b".env", 1, 9, "withheld"), *(Remainder(b"%d/" % each, 2, 1000, "data") for each in range(1200))]
+    for folder, left in (("evidence.2", []), ("evidence.10", rows), ("evidence", rows[:1])):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "not_taken.json").write_text(json.dumps(document(left)))
+        if folder == "evidence.2":
+            assert describe_not_taken(tmp_path) == ""
+    last = tmp_path / "evidence.10/not_taken.json"
+    assert describe_not_taken(tmp_path) == f"2401 files of 1,200,009 bytes; {last} lists what and why"
+    last.write_text("[]")
+    assert describe_not_taken(tmp_path) == ""

@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from tasks.containment.answers import find_unknown, keep_answer
+from tasks.containment.answers import answered_bystanders, find_unknown, keep_answer
 from tasks.containment.answers import to_answer as left_to_answer
 from tasks.containment.freeze import freeze
 from tasks.containment.members import Membership
@@ -125,6 +125,14 @@ def test_an_answer_is_on_record_and_is_not_asked_again(run: RunContext) -> None:
     assert (entry["action"], entry["object"]) == ("process answered", str(one.pid))
     assert expected.items() <= entry.items()
     assert [each.identity for each in left_to_answer(run.directory.path, run.adapters.host)] == [other.identity]
+
+
+def test_the_last_answer_says_who_is_a_bystander(run: RunContext) -> None:
+    one, other = there(run, 1), there(run, 2)
+    for each, decisions in ((one, ("end", "bystander")), (other, ("bystander", "end"))):
+        for decision in decisions:
+            answer(run, each, decision)  # type: ignore[arg-type]
+    assert answered_bystanders(run.directory.path) == {one.identity}
 
 
 def test_a_journal_that_others_may_have_written_asks_nothing(run: RunContext) -> None:

@@ -104,3 +104,45 @@ def test_below_is_by_whole_names() -> None:
     assert is_below("evidence/a/b", {"evidence"})
     assert is_below("evidence", {"evidence"})
     assert not is_below("evidence2/a", {"evidence"})
+
+
+LOOP, DATE = process(5, ("sh", "-c", "while date")), process(6, ("date",), parent=5)
+GONE = Change("old/beat", LATER, 4711)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "others", "is_broken"),
+    [
+        ((by(DATE, LOOP, file="old/beat"),), (), False),
+        ((), (by(LOOP, file="old/beat"),), False),
+        ((by(DATE, LOOP, file="old/beat"),), (by(EDITOR, file="old/beat"),), False),
+        ((by(DATE, LOOP, file="old/beat"),), (by(STRANGER, file="old/beat"),), True),  # it may be the stranger's
+        ((by(DATE, LOOP, file="old/beat"), by(CAUGHT, file="old/beat")), (), True),
+        ((by(EDITOR, file="old/beat"),), (), True),  # it writes by itself, and lives
+        ((by(DATE, LOOP, file="old/other"),), (), True),
+        ((Change("old/beat", LATER, 4712),), (), True),
+        ((), (), True),
+    ],
+)
+def test_who_was_gone_before_it_was_looked_up_counts_as_the_only_known_author_of_the_file(
+    earlier: tuple[Change, ...], others: tuple[Change, ...], *, is_broken: bool
+) -> None:
+    made = judge_silence(
+        Heard(ARMED, (GONE, *others), earlier=earlier),
+        lambda change: change.lineage[0] == EDITOR,
+        {CAUGHT.identity},
+        lambda _: False,
+        lambda change: LOOP in change.lineage,
+    )
+    assert (GONE in made.broken, GONE in made.by_bystanders) == (is_broken, not is_broken)
+    assert any("by bystanders" in note for note in made.notes) is bool(made.by_bystanders)
+
+
+def test_what_a_bystander_has_started_writes_for_it_and_a_note_says_so() -> None:
+    change = by(DATE, LOOP, file="old/beat")
+    heard = Heard(ARMED, (change, GONE))
+    made = judge_silence(heard, lambda _: False, (), lambda _: True, lambda each: LOOP in each.lineage)
+    assert (made.broken, made.by_bystanders, made.contradictions) == ((), (change, GONE), ())
+    (note,) = made.notes
+    assert note.startswith("2 changes by bystanders")
+    assert "old/beat was changed" in note

@@ -258,6 +258,19 @@ def test_facts_in_another_form_cost_no_record(context: RunContext) -> None:
     assert (told.findings.stop, told.findings.watch, told.facts["stop"]) == (None, None, 1)
 
 
+@pytest.mark.parametrize("rows", [[], [{"name": ".env", "files": 1, "bytes": 9, "reason": "withheld"}]])
+def test_the_message_tells_before_the_next_step_what_was_not_taken(
+    context: RunContext, rows: list[dict[str, object]]
+) -> None:
+    recorded = made(record.fn(context, content()))
+    (folder := context.directory.path / "evidence").mkdir(exist_ok=True)
+    (folder / "not_taken.json").write_text(json.dumps({"not_taken": rows}))
+    said = str(final_state(context, recorded.verdict, recorded, None).message)
+    line = f" Not taken 未採取: 1 file of 9 bytes; {folder / 'not_taken.json'} lists what and why. Next: "
+    assert (line in said) is bool(rows)
+    assert ("Not taken" in said) is bool(rows)
+
+
 def test_of_a_record_that_the_disk_does_not_take_the_ui_has_the_pages(
     context: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -405,3 +405,21 @@ def test_of_many_unknown_processes_each_is_named_and_five_have_their_line() -> N
     assert {each.summary for each in many} <= {*verdict.missing}
     assert verdict.next.count("evacuation answer ") == 5
     assert "2 more in the same way" in verdict.next
+
+
+@pytest.mark.parametrize("may_thaw", [True, False])
+def test_after_a_cancel_nobody_stops_by_hand_what_stands_frozen(*, may_thaw: bool) -> None:
+    """The last screen listed the frozen workload under "Missing", and "Next: stop what is named here by hand"."""
+    lines = ("41: python train.py (it matches)", "42: sh -c loop (it may start it again)", "db is paused (named)")
+    for seen in (replace(CONTAINED, alive=lines), None):
+        verdict = judge(ID, seen, [logs(Outcome.FAILED)], [], ["the run was cancelled: frozen, not stopped"])
+        frozen = verdict.while_frozen([41], ID, "portfolio", may_thaw=may_thaw)
+        assert frozen.word is Word.NOT_CONTAINED
+        assert frozen.missing[: 2 if seen else 1] == (
+            *lines[1:2] * bool(seen),
+            "the run was cancelled: frozen, not stopped",
+        )
+        assert "nothing of what stands frozen is lost" in frozen.message
+        assert "by hand" not in frozen.message
+        assert f"incident_id={ID}" in frozen.next
+        assert ("thaw/thaw-portfolio" in frozen.next) is may_thaw

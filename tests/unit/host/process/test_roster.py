@@ -355,7 +355,15 @@ EXCUSED = one(*SHIPPER, pid=41)
         OWN,
         (EXCUSED, replace(one("y", pid=42), parent=41)),
     ),
-    Case("a child that writes there", replace(NODE, parent=41), Kind.SUSPECT, "for writing", WRITES, (EXCUSED,)),
+    Case("a child that writes there", replace(NODE, parent=41), Kind.EXCUSED, "", WRITES, (EXCUSED,)),
+    Case(
+        "a child that has a model mapped",
+        replace(NODE, parent=41),
+        Kind.SUSPECT,
+        "mapped",
+        replace(WRITES, model="models/m", mapped_model=True),
+        (EXCUSED,),
+    ),
     Case(
         "a child that runs the root's",
         replace(one(f"{ROOT}/run"), parent=41),
