@@ -38,8 +38,8 @@ VERDICTS: Final = {
     Word.UNANSWERED: (
         Tone.BAD,
         Both(
-            f"{JAPANESE[Word.UNANSWERED]}: 判明分は停止し証跡も保全済み、ただし root に正体不明のプロセスが残る",
-            "what is known is stopped and every object proven, but processes in the root are not known",
+            f"{JAPANESE[Word.UNANSWERED]}: 判明分は停止し保全済み、root 内 (か不明) に正体不明のプロセスが残る",
+            "what is known is stopped, every object proven; processes in its root, or perhaps there, are not known",
         ),
         "ここに挙げた各プロセスについて evacuation answer で bystander (無関係) か end (終了) を答える。",
     ),

@@ -255,7 +255,9 @@ class Watch(StepResult):
 
 @dataclass(frozen=True)
 class Unknown:
-    """A process in the root that no fact ties to the workload, and none proves harmless: a person answers it.
+    """A process in the root, or not proven outside, that nothing ties to the workload or proves harmless.
+
+    A person answers it.
 
     `why` says what is known of it, `line` is the line of the block that names it as a bystander.
     """
@@ -275,9 +277,9 @@ KNOWN_STOPPED: Final = "everything that is known of the workload is stopped"
 
 
 def describe_stopped(unknown: Sequence[Unknown]) -> str:
-    """Return what may be claimed of a workload in whose root these processes are not known."""
+    """Return what may be claimed of a workload while these processes, in its root or perhaps, are not known."""
     count = len(unknown)
-    return f"{KNOWN_STOPPED}; {count} {'processes' if count > 1 else 'process'} in its root not known"
+    return f"{KNOWN_STOPPED}; {count} {'processes' if count > 1 else 'process'} not known in its root, or perhaps there"
 
 
 @dataclass(frozen=True, repr=False)

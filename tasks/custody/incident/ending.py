@@ -44,8 +44,9 @@ UNVERIFIED: Final = Ending(
 UNANSWERED: Final = Ending(
     "Unanswered",
     completed=False,
-    means="Everything that is known of the workload is stopped and every object proven, but processes in its root are "
-    "neither known to belong to it nor known to be harmless; the message names them. `latest/` waits",
+    means="Everything that is known of the workload is stopped and every object proven, but processes in its root, "
+    "or not proven to be outside of it, are neither known to belong to it nor known to be harmless; the message names "
+    "them. `latest/` waits",
     then="Answer each by the line that the message gives: bystander or end; the incident is carried on by it",
 )
 NOT_CONTAINED: Final = Ending(

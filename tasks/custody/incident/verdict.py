@@ -161,7 +161,7 @@ _STOPS_AGAIN: Final = "what follows stops the API again 次の操作で API も�
 _RECOVERABLE: Final = frozenset({Word.VERIFIED, Word.PARTIAL})
 _WHY_NOT: Final = {
     Word.UNVERIFIED: "its evidence is not proven to be in the store, and a recovery may overwrite what is left of it",
-    Word.UNANSWERED: "processes in its root are not known, and nobody has answered what they are",
+    Word.UNANSWERED: "processes in its root, or perhaps there, are not known, and nobody has answered what they are",
 }
 """What a reason can override."""
 

@@ -72,7 +72,8 @@ def _read(where: int | str, process: Process, places: Places, models: Collection
     maps, view = list(_maps(where, text)), places.view(where)
     shared = {path for mode, path, _, link in maps if "s" in mode and ("w" in mode or _may_be_written(link))}
     mapped = {path: file for _, path, file, _ in maps}
-    below = frozenset(path for path in {*files, *mapped} if path.startswith("/") and places.holds(view, path))
+    links = {path: link for _, path, _, link in maps} | {path: link for path, (link, _) in files.items()}
+    below = frozenset(path for path, link in links.items() if _is_below(view, path, link, places))
     mapped_models = [path for path, file in mapped.items() if file in models]
     open_models = [path for path, (link, _) in files.items() if models and file_id(link) in models]
     telling = {path: link for mode, path, _, link in maps if path in shared or "x" in mode}
@@ -195,6 +196,11 @@ def _may_be_written(link: str) -> bool:
         return True
 
 
+def _is_below(view: View, path: str, link: str, places: Places) -> bool:
+    """Return whether an open or mapped file lies below: by its name, unless its mount shows nothing of the folder."""
+    return path.startswith("/") and places.holds(view, path) and not places.is_apart(view, link)
+
+
 def _is_elsewhere(view: View, path: str, link: str, places: Places) -> bool:
     """Return whether a file of the root's file system is not where its name leads: a mount hides it, or has no place.
 
@@ -214,7 +220,7 @@ def _seems_elsewhere(view: View, path: str, link: str, places: Places) -> bool:
             with suppress(OSError):
                 if os.path.samestat(status, os.lstat(place)):
                     return False
-        return os.readlink(link).removesuffix(_DELETED) == path
+        return os.readlink(link).removesuffix(_DELETED) == path and not places.is_apart(view, link)
     return False
 
 

@@ -329,6 +329,7 @@ class Places:
         """
         mount = self._mount(number, view)
         if mount is None:
+            os.stat(f"/proc/{view.where}")  # of one that has ended meanwhile there is nothing to guess
             self._guesses += 1
             return device in self._devices
         return any(mount.device == one and mount.folder.is_relative_to(folder) for one, folder in self._mounted)
@@ -342,9 +343,47 @@ class Places:
             os.close(descriptor)
 
     def _mount(self, number: int, view: View) -> MountPoint | None:
+        """Return a mount by its id: as we, the process, or a thread of it sees it; None if no table has it.
+
+        A thread may have a mount namespace of its own, by unshare(CLONE_NEWNS): an engine unpacks images in one.
+        """
+        for where in dict.fromkeys((view.where, view.process)):
+            if number not in self._mounts:
+                self._mounts |= mounts_of(where, self.budget)
         if number not in self._mounts:
-            self._mounts |= mounts_of(view.process, self.budget)
+            self._add_mounts_of_threads(number, view.process)
         return self._mounts.get(number)
+
+    def _add_mounts_of_threads(self, number: int, process: str) -> None:
+        seen = {self._namespace, _inode(f"/proc/{process}/ns/mnt")}
+        with suppress(OSError):
+            for thread in os.listdir(f"/proc/{process}/task"):
+                self.budget.check()
+                where = f"{process}/task/{thread}"
+                if (namespace := _inode(f"/proc/{where}/ns/mnt")) in seen:
+                    continue
+                seen.add(namespace)
+                self._mounts |= mounts_of(where, self.budget)
+                if number in self._mounts:
+                    return
+
+    def is_apart(self, view: View, link: str) -> bool:
+        """Return whether the mount by which a link of /proc leads to a file shows no part of the folder.
+
+        Whatever the file is called: a name of another mount namespace says nothing in ours. Only of the folder's own
+        file systems that is known: another may be stacked on one of them.
+        """
+        with suppress(OSError):
+            mount = self._mount_of(link, view)
+            return mount is not None and mount.device in self._home and not self._overlaps(mount)
+        return False
+
+    def _overlaps(self, mount: MountPoint) -> bool:
+        """Return whether a mount shows the folder, a part of it, or a folder above it."""
+        return any(
+            mount.device == device and (mount.folder.is_relative_to(top) or top.is_relative_to(mount.folder))
+            for device, top in self._mounted
+        )
 
     def hides(self, view: View, text: str, link: str) -> bool:
         """Return whether only the name of what a link of /proc leads to is on a network's file system.
@@ -355,10 +394,7 @@ class Places:
             return False
         with suppress(OSError):
             mount = self._mount_of(link, view)
-            return mount is None or any(
-                mount.device == device and (mount.folder.is_relative_to(top) or top.is_relative_to(mount.folder))
-                for device, top in self._mounted
-            )
+            return mount is None or self._overlaps(mount)
         return False
 
     def is_slow(self, view: View, text: str, kinds: tuple[str, ...] = _NETWORKS) -> bool:

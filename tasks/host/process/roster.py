@@ -260,7 +260,7 @@ def _may_be_near(case: _Case) -> Judgement | None:
     if case.in_excused_family or (by_roots_own and not unread) or process.pid in case.look.own_programs:
         return None
     if unread:
-        return Judgement(Kind.UNKNOWN, unread)
+        return Judgement(Kind.UNKNOWN, f"{unread}; whether it is in the root is not known ルート内かは不明")
     if handles.lost and _is_below(handles.lost, PurePath(case.description.root)):
         return Judgement(Kind.UNKNOWN, f"its working directory was of the root's name and is deleted: {handles.lost}")
     if handles.names_root and not process.container:

@@ -324,3 +324,49 @@ if libc.mount(b"x", os.fsencode(root + "/../{spot}"), b"fuse", 0, options):
         known = bool(handles.below if held in {"file", "map"} else process.places)
         unread = bool(process.unread or handles.unread)
     assert (known, unread) == (held != "nothing" and place == "elsewhere", held != "nothing" and place != "elsewhere")
+
+
+UNPACKING = """
+layer, work = os.path.dirname(root) + "/layer", threading.Event()
+def unpack():
+    libc.unshare(0x20200)
+    libc.mount(None, b"/", None, 0x44000, None)
+    libc.mount(os.fsencode(layer), os.fsencode(layer), None, 4096, None)
+    {leave}
+    os.chdir("{name}")
+    kept.append(open("log", "w"))
+    work.set()
+    threading.Event().wait()
+threading.Thread(target=unpack, daemon=True).start()
+work.wait()
+"""
+LEAVES = {
+    "pivot": "os.chdir(layer); libc.syscall(155, b'.', b'.'); libc.umount2(b'.', 2)",
+    "chroot": "os.chroot(layer)",
+}
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or os.uname().machine != "x86_64", reason="to mount needs root")
+@pytest.mark.parametrize("leave", LEAVES)
+@pytest.mark.parametrize("named", ["as the root", "otherwise"])
+def test_a_thread_that_unpacks_an_image_far_from_the_root_is_not_in_the_root(
+    tmp_path: Path, leave: str, named: str
+) -> None:
+    """An engine does so with mounts of its own, which no other thread sees. Seen as one that nobody knew."""
+    root = tmp_path / "root"
+    inner = f"{root}/own" if named == "as the root" else "/usr/share/own"
+    for folder in (root / "own", tmp_path / f"layer{inner}"):
+        folder.mkdir(parents=True)
+    with doing(root, UNPACKING.format(leave=LEAVES[leave], name=inner)) as (process, handles):
+        assert (process.places, process.unread) == (frozenset(), "")
+        assert (handles.below, handles.unread) == (frozenset(), "")
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or os.uname().machine != "x86_64", reason="to mount needs root")
+@pytest.mark.parametrize("leave", LEAVES)
+def test_a_thread_with_mounts_of_its_own_that_works_in_the_root_is_in_the_root(tmp_path: Path, leave: str) -> None:
+    layer = tmp_path / "layer"
+    (layer / "own").mkdir(parents=True)
+    code = "root = os.path.dirname(root) + '/any'\n" + UNPACKING.format(leave=LEAVES[leave], name="/own")
+    with doing(layer, code) as (process, _):
+        assert process.is_rooted

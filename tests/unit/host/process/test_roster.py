@@ -635,14 +635,14 @@ def typed(handles: Handles) -> Handles:
         "another's, and it could not be read",
         one("./run", user=4, placeless=True, unread="File name too long"),
         Kind.UNKNOWN,
-        "could not be looked into: File name too long",
+        "could not be looked into: File name too long; whether it is in the root is not known",
         Handles(),
     ),
     Case(
         "called like a program of the host, and its files could not be read",
         host("tail", cwd="/"),
         Kind.UNKNOWN,
-        "could not be looked into: invalid",
+        "could not be looked into: invalid; whether it is in the root is not known",
         Handles(denied=True, unread="invalid"),
     ),
     Case(
