@@ -19,14 +19,16 @@ from tasks.custody.errors import Refused
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.incident.description import leads_to
 from tasks.custody.incident.verdict import Verdict, why_not_recover
+from tasks.custody.models.inspection import ModelFinding, forbids_start
 from tasks.host.process.process import family
-from tasks.models.inspect import judge_again
+from tasks.models.inspect import judge_again, read_model
 from tasks.prefect_side.saved_blocks import secret_headers
 from tasks.recovery.api_client import Api, NotRecovered, Prediction, failure, predict, shown_address
 from tasks.recovery.choice import choose, with_former
 from tasks.recovery.container_api import ContainerApi, restore_restart_policies
 from tasks.recovery.health import wait_healthy
 from tasks.recovery.image_api import ImageApi
+from tasks.recovery.models_folder import HostFolder
 from tasks.recovery.opened import Opened, watch_opens
 from tasks.recovery.process_api import ProcessApi
 from tasks.recovery.served_model import SealedModels, has_let_in, prove_served
@@ -42,6 +44,7 @@ StartAs = Literal["process", "container"]
 
 Revival: TypeAlias = ProcessApi | ContainerApi
 _PROBE_SECONDS: Final = 10.0
+_READING_SECONDS: Final = 60.0
 _PATIENCE_SECONDS: Final = 12.0
 """Time that a cancelled recovery has to contain again, after up to 10 s for an answer of the API."""
 
@@ -161,10 +164,11 @@ def as_it_ran(context: RunContext) -> Revival:
 
 @dataclass(frozen=True)
 class _Before:
-    """State before the proof: the models that the API may have loaded, and all that were listed."""
+    """State before the proof: the models that the API may have loaded, all that were listed, those not as sealed."""
 
     names: tuple[str, ...]
     listed: frozenset[str]
+    changed: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -177,18 +181,37 @@ class _Restart:
     headers: Mapping[str, str]
 
     def require_unchanged(self, *, lives: bool = False) -> _Before:
-        """Raise NotRecovered unless each model that the API may load at its start is as sealed, and none is suspect."""
+        """Raise NotRecovered unless each model that the API may load at its start is as sealed, and none is suspect.
+
+        If it is known which one is to be served, and so can be proven, another one need only be harmless.
+        """
         workload, folder = self.context.workload, self.way.folder
         names_now = folder.list_names(self.models.files)
         names = self.models.starting(workload, self.context.state, folder, names_now, lives=lives)
         self.models.require_chosen(workload, names)
-        self.models.require_unchanged(workload, folder, names)
-        return _Before(tuple(names), frozenset(names_now))
+        changed = self.models.find_changed(folder, names)
+        for name, sha256 in changed.items():
+            self._require_harmless(name, sha256)
+        same = [name for name in names if name not in changed]
+        self.models.require_unchanged(workload, folder, same)
+        return _Before(tuple(same), frozenset(names_now), frozenset(changed))
+
+    def _require_harmless(self, name: str, sha256: str) -> None:
+        """Judge a model that is not as sealed. Raises NotRecovered if the API may not start beside it."""
+        folder, block = self.way.folder, self.context.workload
+        self.context.log.write("model not as sealed", name, sha256=sha256 or "no such file")
+        if isinstance(folder, HostFolder) and (path := folder.real(name)):
+            with path.open("rb") as file:
+                fields = read_model(file, _READING_SECONDS, block)
+            finding = ModelFinding(name, sha256, **fields)
+            if why := forbids_start(finding) or ("" if folder.digest(name) == sha256 else "it changes meanwhile"):
+                got = f"{name}, which is not as sealed: {why} (take the file away; このファイルを移動してください)"
+                raise failure(f"the API at {shown_address(block)} to start on no suspect model", got)
 
     def watch(self, before: _Before) -> AbstractContextManager[Opened]:
         """Watch which of the models below the root the API opens, also from a container that mounts them."""
         real, host = ProcessApi(self.context).folder.real, self.context.adapters.host
-        files = {name: file for name in {*before.names, self.models.chosen} if (file := real(name))}
+        files = {name: file for name in {*before.names, *before.changed, self.models.chosen} if (file := real(name))}
         return watch_opens(files, lambda: family(host.snapshot(), {self.way.identity}))
 
     def require_named(self) -> None:
@@ -230,13 +253,14 @@ class _Restart:
             listens = partial(way.listens, address_of(block)[1])
             health, unhealthy = wait_healthy(api, lives, listens, block.recovery_seconds, way.log)
             context.log.write("healthy", api.url, result=f"not proven: {unhealthy}" if unhealthy else health)
-            proof = prove_served(context, api, way.folder, models, before.names, opened)
+            proof = prove_served(context, api, way.folder, models, before.names, opened, before.changed)
             prediction = Prediction()
             if models.find_expected(block, before.names):
                 prediction = predict(api)
                 result = prediction.answer or f"not proven: {prediction.unproven}"
                 context.log.write("predicted", api.url, result=result)
-            models.require_unchanged(block, way.folder, before.names)
+            changed = models.find_changed(way.folder, before.names) if models.find_wanted(block) else {}
+            models.require_unchanged(block, way.folder, [name for name in before.names if name not in changed])
         new = [] if has_let_in(context.state) else way.folder.find_new(before.listed)
         appeared = f"that it serves no model that is new since its start: {', '.join(new)}" if new else ""
         return Recovery(
@@ -250,6 +274,7 @@ class _Restart:
             container=way.container,
             url=api.url,
             before=models.served_at_freeze,
+            changed=tuple(sorted({*before.changed, *changed})),
         )
 
     def contain_again(self) -> None:

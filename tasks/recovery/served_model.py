@@ -20,6 +20,7 @@ from tasks.incident.paths import IncidentDirectory
 from tasks.models.findings import sealed_findings, sound_models
 from tasks.recovery.api_client import Api, ApiResponse, failure, shown_address
 from tasks.recovery.container_api import ModelFolder, find_named
+from tasks.recovery.models_folder import HostFolder
 from tasks.recovery.opened import Opened
 from tasks.runtime.context import RunContext
 from tasks.runtime.state import IncidentState
@@ -27,6 +28,12 @@ from tasks.runtime.state import IncidentState
 _SHOWN: Final = 10
 _RELOADS_ONE: Final = (
     'end it, and recover with reload_path = "" and MODEL_PATH in api_environment, as examples/gunicorn has them'
+)
+_ALTERED: Final = ", not as sealed"
+"""Ends the name of an opened model that was not as sealed then: what is at its path later was not opened."""
+_PUT_BACK: Final = (
+    "which it serves was not asked yet; name the one to serve by --model, as MODEL_PATH in api_environment or in "
+    "api_command, or put this one back from what evacuation pull fetches; --model で指定するか元に戻す"
 )
 
 
@@ -115,6 +122,20 @@ class SealedModels:
         loadable = [name for name in names if name in self.files or not has_let_in(state)]
         return [*loadable, *(name for name in reloaded if name not in loadable)]
 
+    def find_changed(self, folder: ModelFolder, names: Collection[str]) -> dict[str, str]:
+        """Return the models beside the chosen one that are not as sealed, with their digests now, empty if gone.
+
+        A training that was let in makes new ones. None where the start names its models, where nobody knows which one
+        is wanted, or in a container, where they cannot be read.
+        """
+        is_known = self.named or (self.chosen and self.last[self.chosen].sha256 in self.before.contents)
+        if not is_known or not isinstance(folder, HostFolder) or find_named(folder, folder.words, names):
+            return {}
+        now = {name: folder.digest(name) for name in names if name != self.chosen}
+        return {
+            name: sha256 for name, sha256 in now.items() if name not in self.files or self.files[name].sha256 != sha256
+        }
+
     def require_unchanged(self, workload: Workload, folder: ModelFolder, names: Sequence[str]) -> None:
         """Raise NotRecovered if one of these files is suspect, was not read whole, or differs from the manifest."""
         url, bad = shown_address(workload), dict[str, ModelFinding]()
@@ -124,7 +145,8 @@ class SealedModels:
                 raise failure(f"the API at {url} to serve a model of the manifest", f"{name}, which is not in it")
             if now != sealed.sha256:
                 got = f"{name}: {f'sha256 {now}' if now else 'no such file there (model = SNAPSHOT:path)'}"
-                raise failure(f"the API at {url} to serve sha256 {sealed.sha256}, as in the manifest", got)
+                promise = f"each model that the API at {url} may load to be as sealed, sha256 {sealed.sha256} of {name}"
+                raise failure(f"{promise} as in the manifest", f"{got} ({_PUT_BACK})")
             bad.update((name, each) for each in self.findings if each.sha256 == now and forbids_start(each))
         if bad:
             reasons = "; ".join(f"{name}: {forbids_start(each)}" for name, each in bad.items())
@@ -137,10 +159,14 @@ class SealedModels:
             got = f"{', '.join(names) or 'none'}: name it in api_environment or api_command"
             raise failure(f"the start of an API without reload_path to name {self.chosen}", got)
 
+    def find_wanted(self, workload: Workload) -> StoredFile | None:
+        """Return the chosen model if the API reloads it, or a person has named it: no other one is proven."""
+        return self.last[self.chosen] if self.named or self.reloads(workload) else None
+
     def find_expected(self, workload: Workload, names: Sequence[str]) -> list[StoredFile]:
         """Return models that the API may serve: the chosen one if reloaded or named, else the sound ones of `names`."""
-        if self.named or self.reloads(workload):
-            return [self.last[self.chosen]]
+        if wanted := self.find_wanted(workload):
+            return [wanted]
         return [file for path, file in self.last.items() if path in names]
 
     def explain_none_expected(self) -> str:
@@ -179,12 +205,28 @@ class SealedModels:
         cure = "name the one that you want as model; 別のモデルは model で指定"
         return f"{NOT_AS_BEFORE}, {self.before.summary or 'which is not known 不明'} ({cure})"
 
-    def explain_namesakes(self, path: str, base: str, shown: str, elsewhere: Iterable[str]) -> str:
+    def explain_opened(self, url: str, files: Mapping[str, StoredFile], altered: Sequence[str]) -> str:
+        """Return why it is not known which of the opened models the API serves; empty if it is.
+
+        Raises NotRecovered if that is none which it is to serve: one that is not as sealed, or not what was named.
+        """
+        wanted = {
+            name for name, file in files.items() if not self.named or file.sha256 == self.last[self.chosen].sha256
+        }
+        others = [*(name for name in files if name not in wanted), *altered]
+        if others and not wanted:
+            raise failure(f"the API at {url} to open {self.chosen or 'a model as sealed'}", "; ".join(others))
+        return f"which model it serves: it opened {' and '.join([*sorted(wanted), *others])}" if others else ""
+
+    def explain_namesakes(
+        self, path: str, base: str, shown: str, elsewhere: Iterable[str], changed: Collection[str] = ()
+    ) -> str:
         """Return why a base name is ambiguous, else empty.
 
-        Other sealed files have it, with another content, or paths `elsewhere` that the API's start names.
+        Other files have it, sealed with another content or `changed`, or paths `elsewhere` that the API's start names.
         """
-        others = {name for name, file in self.files.items() if file.sha256 != self.files[path].sha256} - {path}
+        others = {name for name, file in self.files.items() if file.sha256 != self.files[path].sha256}
+        others = {*others, *changed} - {path}
         namesakes = sorted(name for name in others if basename(name) == base)
         namesakes += [f"{name}, which its start names" for name in elsewhere]
         return f"which model it serves: {shown!r} is {path}, or {' or '.join(namesakes)}" if namesakes else ""
@@ -215,12 +257,19 @@ def path_of(model: StoredFile) -> str:
 
 
 def prove_served(  # noqa: PLR0913, PLR0917
-    context: RunContext, api: Api, folder: ModelFolder, models: SealedModels, names: Sequence[str], opened: Opened
+    context: RunContext,
+    api: Api,
+    folder: ModelFolder,
+    models: SealedModels,
+    names: Sequence[str],
+    opened: Opened,
+    changed: Collection[str] = (),
 ) -> Served:
     """Have the API load the chosen model if it can, ask which one it serves, and compare with the manifest.
 
-    `names` are those that it may have loaded at its start. Raises NotRecovered if the API serves none of the expected.
-    One that names no model is proven by what it was seen to open, after the reload if it was asked for one.
+    `names` are those that it may have loaded at its start, `changed` others there that are not as sealed. Raises
+    NotRecovered if the API serves none of the expected. One that names no model is proven by what it was seen to open,
+    after the reload if it was asked for one.
     """
     block = context.workload
     if not (expected := models.find_expected(block, names)):
@@ -234,7 +283,7 @@ def prove_served(  # noqa: PLR0913, PLR0917
         parents = {each.process.pid: each.process.parent for each in owners if each.process}
         if (workers := sum(parent in parents for parent in parents.values())) > 1:
             may_load = models.starting(block, context.state, folder, folder.list_names(models.files))
-            if any(file.sha256 != expected[0].sha256 for file in models.models_of(may_load).values()):
+            if changed or any(file.sha256 != expected[0].sha256 for file in models.models_of(may_load).values()):
                 unproven.append(f"that every worker reloaded it: one of {workers} was asked ({_RELOADS_ONE})")
     digests = {file.sha256: path for file, path in zip(expected, paths, strict=True)}
     if block.model_at:
@@ -249,12 +298,17 @@ def prove_served(  # noqa: PLR0913, PLR0917
             digests = {sha256: paths[0]}
             known = [path_there for each in names for path_there in folder.paths(each)]
             elsewhere = map(answer.redact, find_named_elsewhere(folder.words, folder.root, name, known))
-            unproven.append(models.explain_namesakes(paths[0], name, answer.redact(name), elsewhere))
+            unproven.append(models.explain_namesakes(paths[0], name, answer.redact(name), elsewhere, changed))
         else:
             unproven.append(f"which model it serves: {silent}")
     else:
-        files = models.models_of(sorted(opened().intersection(paths if reloads else names)))
-        context.state.opened.write([*files])
+        seen, altered = opened(), set[str]()
+        files = models.models_of(sorted(seen.intersection(paths if reloads else names)))
+        if not reloads:
+            altered = {name for name in seen if name.endswith(_ALTERED)}
+            altered |= {f"{name}{_ALTERED}" for name in seen.intersection(changed)}
+            unproven.append(models.explain_opened(api.url, files, sorted(altered)))
+        context.state.opened.write([*files, *altered])
         unproven.append(models.unsound(files or ([] if reloads else names)))
         paths, digests = [*files] or paths, {file.sha256: path for path, file in files.items()} or digests
         unproven.append("" if files else "which model it serves: it names none, and was not seen to open one")

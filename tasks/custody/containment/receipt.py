@@ -336,7 +336,8 @@ class Recovery(StepResult):
     """The recovered API: the process that we started, the model it serves, and its answers.
 
     `unproven` names what could not be proven; the API stays up nevertheless. `before` is the model that was served at
-    the freeze and how that is known. Each is empty if there is nothing to name.
+    the freeze and how that is known. `changed` are other models there that are not as sealed, which the API does not
+    serve as far as that is proven. Each is empty if there is nothing to name.
     """
 
     at: datetime
@@ -349,6 +350,7 @@ class Recovery(StepResult):
     container: str = ""
     url: str = ""
     before: str = ""
+    changed: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -369,4 +371,5 @@ class Recovery(StepResult):
         words += f", sha256 {self.sha256[:12]} as in the manifest" if self.sha256 else ""
         words += f"; at the freeze: {self.before or 'not known'}"
         words += f", and predicts {self.prediction}" if self.prediction else ""
+        words += f"; beside it, not as sealed 証跡と異なる: {', '.join(self.changed[:3])}" if self.changed else ""
         return f"{words}; not proven: {'; '.join(self.unproven)}" if self.unproven else words

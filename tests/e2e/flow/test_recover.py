@@ -192,6 +192,25 @@ def test_after_a_wrong_swap_what_was_served_comes_back_or_what_a_person_names_an
     assert (scene.small.root / served).read_bytes() == pickle.dumps("served")
 
 
+def test_a_model_that_nobody_wants_and_a_training_has_changed_since_holds_up_no_recovery(
+    scene: Scene, tmp_path: Path
+) -> None:
+    (tmp_path / "disk").mkdir()
+    wanted, other = "models/model_builtin.joblib", scene.small.root / "models/model_step.joblib"
+    other.write_bytes(pickle.dumps("step"))
+    scene.save(store=EvidenceStore(folder=tmp_path / "disk"))
+    assert scene.evacuate().name == "Verified"
+    other.write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    state = bring_back(scene, model=wanted)
+    assert state.name == "NotRecovered", state.message
+    assert "model_step.joblib, which is not as sealed: would import os.system" in str(state.message)
+    other.write_bytes(pickle.dumps("trained since"))
+    state = bring_back(scene, model=wanted)
+    assert state.name == "Recovered", state.message
+    assert f"with {wanted}, sha256" in str(state.message)
+    assert "beside it, not as sealed 証跡と異なる: models/model_step.joblib" in str(state.message)
+
+
 @pytest.mark.soak
 def test_an_api_may_write_beside_its_models_and_a_second_proof_that_fails_contains_it_again(
     scene: Scene, tmp_path: Path

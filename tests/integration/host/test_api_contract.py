@@ -64,12 +64,12 @@ class Sealed:
         folder = replace(self.folder, words=words)
         return self.models.starting(self.context.workload, self.context.state, folder, there)
 
-    def prove(self, api: Api, *names: str, opened: Collection[str] = ()) -> Served:
+    def prove(self, api: Api, *names: str, opened: Collection[str] = (), changed: Collection[str] = ()) -> Served:
         """Prove what this API serves, which may have started with these, and was seen to open those."""
         self.context.workload = cast("Workload", api.block)
         since = iter([set(opened)])
         seen = partial(next, since, set())
-        return prove_served(self.context, api, self.folder, self.models, names or NAMES, seen)
+        return prove_served(self.context, api, self.folder, self.models, names or NAMES, seen, changed)
 
     def choose(self, path: str, **about: Any) -> None:
         """Have this one chosen."""
@@ -465,6 +465,87 @@ def test_no_start_on_a_model_that_is_new_changed_gone_or_suspect(sealed: Sealed)
         sealed.models.require_unchanged(
             sealed.context.workload, sealed.folder, sealed.starting("api", reload_path="/reload")
         )
+
+
+def change_others(sealed: Sealed, **chosen: Any) -> set[str]:
+    """Have one chosen; then a training makes a new one and changes another. Return those that are not as sealed."""
+    sealed.choose(NAMES[0], **chosen)
+    sealed.write("models/churn/step 3.pkl", "new")
+    sealed.write(NAMES[1], "changed")
+    return {"models/churn/step 3.pkl", NAMES[1]}
+
+
+@pytest.mark.parametrize("chosen", [{"named": True}, {}], ids=["named", "as at the freeze"])
+def test_another_model_that_is_not_as_sealed_does_not_hold_up_a_recovery_whose_model_is_known(
+    sealed: Sealed, chosen: dict[str, Any]
+) -> None:
+    """A training ran on after an uncordon, and the model that a person had named could not be brought back."""
+    others = change_others(sealed, **chosen)
+    names = sealed.starting("api", reload_path="")
+    assert set(sealed.models.find_changed(sealed.folder, names)) == others
+    (sealed.folder.workload / NAMES[1]).unlink()
+    assert sealed.models.find_changed(sealed.folder, NAMES) == {NAMES[1]: ""}
+    sealed.write(NAMES[0], "changed")
+    assert NAMES[0] not in sealed.models.find_changed(sealed.folder, NAMES), "the chosen one is never let off"
+
+
+def test_a_model_that_may_be_served_unseen_is_never_let_off(sealed: Sealed) -> None:
+    change_others(sealed, named=True)
+    assert not sealed.models.find_changed(replace(sealed.folder, words=(f"MODEL_PATH={NAMES[1]}",)), NAMES)
+    sealed.choose(NAMES[0], named=False, before=ServedBefore())
+    assert not sealed.models.find_changed(sealed.folder, NAMES)
+    sealed.choose("", named=False)
+    assert not sealed.models.find_changed(sealed.folder, NAMES)
+
+
+@pytest.mark.parametrize(
+    ("model_at", "served", "opened", "end"),
+    [
+        ("/model", NAMES[0], [], ""),
+        ("/model", NAMES[1], [], "NotRecovered"),
+        ("/model", "models/churn/step 3.pkl", [], "NotRecovered"),
+        ("", "", [NAMES[0]], ""),
+        ("", "", [NAMES[1]], "NotRecovered"),
+        ("", "", [NAMES[2]], "NotRecovered"),
+        ("", "", [NAMES[0], NAMES[1]], f"it opened {NAMES[0]} and {NAMES[1]}, not as sealed"),
+        ("", "", [NAMES[0], NAMES[2]], f"it opened {NAMES[0]} and {NAMES[2]}"),
+        ("", "", [], "was not seen to open one"),
+    ],
+)
+def test_an_api_that_serves_another_than_the_named_one_has_never_recovered(
+    sealed: Sealed, model_at: str, served: str, opened: list[str], end: str
+) -> None:
+    changed = change_others(sealed, named=True)
+    answers = {"/health": (200, json.dumps({"model": served}).encode())}
+    same = [name for name in NAMES if name not in changed]
+    with api_that(answers, reload_path="", model_at=model_at) as api:
+        if end == "NotRecovered":
+            with pytest.raises(NotRecovered):
+                sealed.prove(api, *same, opened=opened, changed=changed)
+            return
+        (*unproven,) = sealed.prove(api, *same, opened=opened, changed=changed).unproven
+    assert bool(unproven) is bool(end)
+    assert all(end in each for each in unproven)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_changed_model_that_was_opened_and_is_put_back_is_not_forgotten(sealed: Sealed, *, named: bool) -> None:
+    """A second proof of the same API would have taken what it still has in memory for what was sealed."""
+    changed = change_others(sealed, named=named)
+    with api_that({"/health": (200, b"{}")}, reload_path="", model_at="") as api:
+        assert sealed.prove(api, NAMES[0], opened=[NAMES[0], NAMES[1]], changed=changed).unproven
+        sealed.write(NAMES[1], NAMES[1])
+        (unproven,) = sealed.prove(api, *NAMES, opened=sealed.context.state.opened.read()).unproven
+    assert f"{NAMES[1]}, not as sealed" in unproven
+
+
+def test_a_base_name_that_a_changed_model_has_too_proves_none(sealed: Sealed) -> None:
+    sealed.choose(NAMES[0], named=True)
+    changed = {"models/churn/model_new.joblib"}
+    answers = {"/health": (200, json.dumps({"model": "model_new.joblib"}).encode())}
+    with api_that(answers, reload_path="") as api:
+        (unproven,) = sealed.prove(api, changed=changed).unproven
+    assert "or models/churn/model_new.joblib" in unproven
 
 
 def test_after_an_earlier_recovery_a_new_model_is_the_workloads_own_business(sealed: Sealed) -> None:
