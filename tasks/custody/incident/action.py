@@ -42,6 +42,7 @@ MEANINGS: Final = {
     "withheld": "A file was left out because secrets were found in it, as the block asks",
     "model judged": "A model was judged sound, torn, suspect or unknown, without unpickling it",
     "model judged again": "By the block's present rules a sealed model is judged otherwise than when it was sealed",
+    "model not as sealed": "Beside the model to bring back lies one that is new, changed or gone since it was sealed",
     "model served": "Which model the API held or named when it was frozen, and how that is known",
     "sealed": "An evidence folder was closed: digest of its manifest, files, bytes",
     "signed": "A manifest, statement or closing was signed, by which key",
