@@ -3,9 +3,10 @@
 import errno
 import json
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from stat import S_ISDIR
 from typing import Any, Final
 
 from blocks.workload_fields import WorkloadFields
@@ -33,15 +34,21 @@ from tasks.rendering.clock import here
 from tasks.system.files.atomic_files import caught_lines, read_marker, read_ours, read_plain, read_private, rows_of
 
 _SHOWN: Final = 100
+_LOST_ROOT: Final = (
+    "is no folder here: not mounted, or mistyped? What runs of it is not known "
+    "ルートが存在しない: 未マウントか誤記。稼働状況は不明"
+)
 
 
 @dataclass(frozen=True)
 class Status:
     """The state of a workload. `ended` is how the incident's last run ended, `verdict` the one on its evidence.
 
+    `lost_root` says that its root is no folder; empty if it is one.
     `uncordon` ends what is held; empty while the incident is to be carried on, of which the cordon is a part.
     """
 
+    lost_root: str
     incident: str
     verdict: str
     ended: str
@@ -74,6 +81,8 @@ class Status:
     def lines(self) -> Iterator[str]:
         """Yield a line for each fact, the most important first; the last ones say what to do next, a command a line."""
         end = f"{self.incident}  {_describe_end(self.verdict, self.ended)}" if self.incident else "none"
+        if self.lost_root:
+            yield f"root      {self.lost_root}"
         yield f"incident  {end}"
         yield f"cordon    {self.cordon}"
         yield from (f"paused    {each}" for each in self.paused)
@@ -87,7 +96,7 @@ class Status:
         yield from (f"suspect   {each}" for each in self.suspects)
         yield from (f"unknown   {each}" for each in self.unknown)
         yield from (f"workload  {each}" for each in self.containers)
-        if not self.processes and not self.containers:
+        if not self.processes and not self.containers and not self.lost_root:
             yield "workload  nothing of it runs"
         if self.alone:
             yield f"alone     {self.alone}"
@@ -155,6 +164,7 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS, *, has
         let_go = called.command("uncordon") if all(frozen.values()) else by_hand
         alternative = NextStep("let it go on as it was:", (let_go,))
     return Status(
+        lost_root=_lost_root(workload),
         incident=incident,
         verdict=verdict,
         ended=end,
@@ -186,6 +196,18 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS, *, has
         alternative=alternative,
         uncordon=called.command("uncordon") if word in FINISHED or not incident else "",
     )
+
+
+def _lost_root(workload: WorkloadFields) -> str:
+    """Return that the root is no folder, as while it is not mounted; empty if it is one, or may not be looked at."""
+    with suppress(PermissionError):
+        try:
+            if S_ISDIR(workload.root.stat().st_mode):
+                return ""
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        return f"{workload.root} {_LOST_ROOT}"
+    return ""
 
 
 def _frozen_since(workload: WorkloadFields, *, thawed: bool) -> dict[Identity, str]:

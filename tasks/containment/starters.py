@@ -69,19 +69,25 @@ def look_for_starters(  # noqa: PLR0913, PLR0917  all that it is known by
     names = Names(tuple(dict.fromkeys((*roots, *quoted))), tuple(patterns))
     pids = [pid for pid, each in snapshot.items() if pid not in spared and not _CALLED.isdisjoint(names_of(each))]
     reading, texts = Reading(names, workload.units), dict[Identity, str]()
+    lost = list[str]()
     shown, down, done = list[dict[str, str]](), set[int](), Event()
 
     def read() -> None:
         texts.update((snapshot[pid].identity, named_texts(snapshot[pid])) for pid in pids)
         down.update(pid for pid in pids if names_of(snapshot[pid]) & FOLDERS and is_kept_down(snapshot[pid]))
         shown.extend(host.systemd.services())
-        reading.look(places_of({Path(workload.root).stat().st_uid, number_of(workload.user) or 0}))
+        accounts = {number_of(workload.user) or 0}
+        try:
+            accounts.add(Path(workload.root).stat().st_uid)
+        except OSError as error:
+            lost.append(f"{workload.root}: {error.strerror}")
+        reading.look(places_of(accounts))
         done.set()
 
     reader = Thread(target=read, daemon=True)  # a file of a dead file system is waited for no longer
     reader.start()
     reader.join(_SECONDS)
-    entries, unread = tuple(reading.entries), (*reading.unread, *([] if done.is_set() else ["the rest"]))
+    entries, unread = tuple(reading.entries), (*lost, *reading.unread, *([] if done.is_set() else ["the rest"]))
     configured = {
         keeper: each.how_to_stop.split()[-1]
         for each in entries

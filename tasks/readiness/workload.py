@@ -146,7 +146,20 @@ def check_port(target: CheckTarget) -> Finding:
     ]
     if summary := "; ".join(f"{process_line(of, _SHOWN) if of else user}: {why}" for of, user, why in rows):
         return fatal(summary, "it serves on, and the run ends NotContained", f"ss -ltnp 'sport = :{number}'")
-    return sound(f"nobody else listens on port {number}" if counts else "no port of the API is known")
+    if number is None or not counts:
+        return sound("no port of the API is known")
+    listening = {each.process.pid for each in target.host.owners(number) if each.process}
+    if known := "; ".join(
+        f"process {of.pid} {process_line(of, _SHOWN)}: {why}" for of, why in others if of.pid in listening
+    ):
+        return fatal(
+            f"on port {number} listens {known}",
+            "whose it is has to be said first: it may serve on",
+            "as said of it above",
+        )
+    if excused := [str(each.pid) for each in target.excused_processes if each.pid in listening]:
+        return sound(f"of others only who is excused listens on port {number}: process {', '.join(excused)}")
+    return sound(f"nobody {'else ' if number in target.host.ports(target.members) else ''}listens on port {number}")
 
 
 def check_excused(target: CheckTarget) -> Finding:

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,8 +17,11 @@ from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Containment
+from tasks.custody.incident.readiness import Finding, Weight
 from tasks.host.host import LinuxHost
 from tasks.host.process.table import start_of
+from tasks.readiness.check_target import CheckTarget
+from tasks.readiness.workload import check_port
 from tasks.record.dry_run_plan import needs_attention, plan
 from tasks.runtime.context import RunContext
 from tests.integration.host.test_contain import in_a_process_of_its_own
@@ -138,3 +143,24 @@ def test_where_the_owner_may_not_be_seen_its_user_is_told(small: SmallWorkload) 
             f"SmallWorkload.block = partialmethod(SmallWorkload.block, api_port={small.port})",
         )
     assert f"a program of user 0 (it listens on the API's port {small.port}" in alive
+
+
+@pytest.mark.parametrize("excused", [False, True])
+def test_a_doctor_of_a_wrong_root_does_not_say_that_nobody_listens_on_the_apis_port(
+    small: SmallWorkload, tmp_path: Path, *, excused: bool
+) -> None:
+    """The API of the right root matched, elsewhere, and counted as named already."""
+    (empty := tmp_path / "empty").mkdir()
+    fields: dict[str, Any] = {"root": empty, "bystanders": ["uvicorn"] if excused else []}
+    block = small.block().model_copy(update=fields)
+
+    def check() -> Finding:
+        return check_port(CheckTarget("small", block, "", {}, ""))
+
+    assert check().found == f"nobody listens on port {small.port}"
+    small.start(small.api_command)
+    wait_until(small.healthy, what="the API's answer")
+    found = check()
+    assert "nobody" not in found.found
+    assert f"port {small.port}" in found.found
+    assert (found.weight is Weight.SOUND) is excused

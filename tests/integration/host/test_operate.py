@@ -280,6 +280,20 @@ def test_as_a_person_types_it(small: SmallWorkload, tmp_path: Path) -> None:
         assert words in done.stdout
 
 
+@pytest.mark.parametrize("there", ["gone", "a file"])
+def test_of_a_root_that_is_no_folder_the_first_line_says_so_and_none_that_nothing_runs(
+    small: SmallWorkload, there: str
+) -> None:
+    """It was not mounted, or mistyped, while the API served: "nothing of it runs"."""
+    small.start_all()
+    block = small.block(evidence_dir=small.root.parent / "evidence").model_copy(update={"root": small.root / "x"})
+    if there == "a file":
+        block.root.write_text("")
+    lines = [*status(block, LinuxHost(root=block.root))]
+    assert lines[0].startswith(f"root      {block.root} is no folder here: not mounted, or mistyped?")
+    assert not any("nothing of it runs" in line for line in lines)
+
+
 def test_a_line_that_a_full_disk_has_torn_takes_no_other_newcomer_with_it(small: SmallWorkload) -> None:
     """They were left frozen for ever, and nobody was told."""
     with case_of(small.block()) as context:

@@ -16,11 +16,12 @@ from tasks.containment.containment_check import prove_contained, prove_still_con
 from tasks.containment.cordon import IncidentCordon, cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.members import Membership
-from tasks.containment.starters import Starters, find_starters
+from tasks.containment.starters import Starters, find_starters, look_for_starters
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
 from tasks.custody.containment.receipt import Containment
 from tasks.custody.incident.readiness import Weight
+from tasks.host.host import LinuxHost
 from tasks.host.launch_files import LaunchPlaces
 from tasks.readiness.check_target import CheckTarget
 from tasks.readiness.workload import check_starters
@@ -236,3 +237,15 @@ def test_a_crontab_is_told_in_a_note_and_in_the_rehearsal_and_by_the_doctor(
         assert len(rows) == 1
     found = check_starters(CheckTarget("small", small.block(), "store", {}))
     assert (found.weight, "line 3" in found.found) == (Weight.SOUND, True)
+
+
+def test_a_root_that_is_gone_is_named_as_not_looked_at(
+    small: SmallWorkload, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A doctor showed the traceback of its reader instead."""
+    block = small.block().model_copy(update={"root": small.root / "gone"})
+    host = LinuxHost(root=block.root)
+    found = look_for_starters(host, block, host.snapshot(), (), (), 0)
+    assert f"{block.root}: No such file or directory" in found.unread
+    assert "the rest" not in found.unread
+    assert "Traceback" not in capsys.readouterr().err
