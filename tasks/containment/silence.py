@@ -76,7 +76,7 @@ def with_silence(context: RunContext, seen: Containment, *, compare: bool = True
     is_excused, is_bystanders = excuses(Membership(context)), belongs_to_bystanders(Membership(context))
     ended = {*load_frozen(state), *back, *held}
     if not all(each.lineage for each in heard.events):
-        heard = replace(heard, earlier=(*heard.earlier, *_recorded(context)))
+        heard = replace(heard, earlier=(*heard.earlier, *_read_recorded(context)))
     silence = judge_silence(heard, is_excused, ended, is_at_work, is_bystanders)
     silence = replace(silence, broken=_with_sources(host, silence.broken))
     for change in _to_log(silence, listening.logged):
@@ -100,7 +100,7 @@ def _log(context: RunContext, change: Change) -> None:
     context.log.write("changed", change.file, at=at, pid=change.pid, lineage=lineage, result=result)
 
 
-def _recorded(context: RunContext) -> list[Change]:
+def _read_recorded(context: RunContext) -> list[Change]:
     """Return the changes of this incident's log, by what still lives of each writer and its ancestors."""
     living = {each.identity: each for each in context.adapters.host.snapshot().values() if each.alive}
     found = []
