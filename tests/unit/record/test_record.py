@@ -46,6 +46,7 @@ OTHERS = {VERDICT, SEGMENT}
 @pytest.fixture
 def context(tmp_path: Path) -> Iterator[RunContext]:
     """A case with an empty store."""
+    (tmp_path / "root").mkdir()
     with case_of(Workload(root=tmp_path / "root", evidence_dir=tmp_path / "evidence"), MemoryStore()) as opened:
         yield opened
 
