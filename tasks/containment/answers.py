@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.custody.containment.answer import Answer, GivenAnswer
+from tasks.custody.containment.answer import Answer, GivenAnswer, answered_processes
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Unknown
 from tasks.custody.errors import Refused
@@ -47,8 +47,8 @@ def find_unknown(home: Path, host: Host, pid: int) -> Unknown:
 def answered_bystanders(home: Path) -> frozenset[Identity]:
     """Return the processes of which the last answer in this incident says that they are bystanders."""
     rows = rows_of(home / ANSWERS, read_private)
-    answers = {identity: row.get("decision") for row in rows if (identity := Identity.of(row))}
-    return frozenset(identity for identity, decision in answers.items() if decision == "bystander")
+    answers = [(identity, str(row.get("decision"))) for row in rows if (identity := Identity.of(row))]
+    return answered_processes(answers, "bystander")
 
 
 def _read_unknowns(home: Path) -> list[Unknown]:

@@ -46,7 +46,8 @@ class Membership:
 
     def exceptions(self, snapshot: Snapshot) -> Exceptions:
         """Return what keeps us alive, our guards, what our own recovery has started, and what people answered."""
-        ours, answers = self.own_pids(snapshot) | untouchable(snapshot), self.state.answers.read()
+        ours = self.own_pids(snapshot) | untouchable(snapshot)
+        answers = [(each.identity, each.decision) for each in self.state.answers.read()]
         excused, ended = answered_processes(answers, "bystander"), answered_processes(answers, "end")
         return Exceptions(frozenset(ours), excused=excused, ended=ended)
 

@@ -73,7 +73,7 @@ def with_silence(context: RunContext, seen: Containment, *, compare: bool = True
         process = host.get_process(identity)
         return process is not None and process.alive and not process.is_stopped
 
-    is_excused, is_bystanders = excuses(Membership(context)), belongs_to_bystanders(Membership(context))
+    is_excused, is_bystanders = _excuses_now(context)
     ended = {*load_frozen(state), *back, *held}
     if not all(each.lineage for each in heard.events):
         heard = replace(heard, earlier=(*heard.earlier, *_read_recorded(context)))
@@ -134,13 +134,18 @@ def _with_holders(host: Host, root: PurePath, changes: tuple[Change, ...]) -> tu
     return tuple(replace(each, pid=identity.pid, lineage=(identity,)) if identity else each for each, identity in found)
 
 
-def excuses(membership: Membership) -> Callable[[Change], bool]:
+def _excuses_now(context: RunContext) -> tuple[Callable[[Change], bool], Callable[[Change], bool]]:
+    """Return, of one look at the host, `excuses` and `belongs_to_bystanders`."""
+    membership, snapshot = Membership(context), context.adapters.host.snapshot()
+    return excuses(membership, snapshot), belongs_to_bystanders(membership, snapshot)
+
+
+def excuses(membership: Membership, snapshot: Mapping[int, Process]) -> Callable[[Change], bool]:
     """Return a function that decides whether a change is ours, or a person's in an editor.
 
     The workload's account may have an editor run code: what that writes counts, unless the account is root.
     """
-    snapshot, root = membership.host.snapshot(), membership.description.root
-    account = account_of(membership.workload)
+    root, account = membership.description.root, account_of(membership.workload)
 
     def is_excused(change: Change) -> bool:
         seen = _seen_by(change, snapshot)
@@ -156,12 +161,18 @@ def excuses(membership: Membership) -> Callable[[Change], bool]:
     return is_excused
 
 
-def belongs_to_bystanders(membership: Membership) -> Callable[[Change], bool]:
-    """Return a function that decides whether a change is by a bystander, or by what one has started."""
-    snapshot = membership.host.snapshot()
+def belongs_to_bystanders(membership: Membership, snapshot: Mapping[int, Process]) -> Callable[[Change], bool]:
+    """Return a function that decides whether a change is by a bystander, or by what one has started.
+
+    Each writer is judged once: a file's authors are asked about for each change that nobody is known to have made.
+    """
+    known = dict[tuple[Identity, ...], bool]()
 
     def is_bystanders(change: Change) -> bool:
-        return change.lineage[0].pid in membership.bystander_pids(_seen_by(change, snapshot))
+        key = tuple(each.identity for each in change.lineage)
+        if key not in known:
+            known[key] = key[0].pid in membership.bystander_pids(_seen_by(change, snapshot))
+        return known[key]
 
     return is_bystanders
 
@@ -217,7 +228,7 @@ def writers_below(root: PurePath, ours: Iterable[str], seconds: float, is_known:
 @step("rehearse_silence", "listen: who else writes in the root?", section="§3", ja="書込元の確認", retries=1)
 def rehearse_silence(context: RunContext) -> Writers:
     """Name, in a rehearsal, what writes below the root and is neither member nor excused (runbook §3)."""
-    is_excused, is_bystanders = excuses(Membership(context)), belongs_to_bystanders(Membership(context))
+    is_excused, is_bystanders = _excuses_now(context)
     members = load_frozen(context.state)
 
     def is_known(change: Change) -> bool:

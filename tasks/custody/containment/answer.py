@@ -37,7 +37,6 @@ class Answer:
         return f"{text}; to keep it, in the workload block: {self.line}" if self.decision == "bystander" else text
 
 
-def answered_processes(answers: Iterable[Answer], decision: Decision) -> frozenset[Identity]:
-    """Return the processes on which this is the last answer."""
-    last = {each.identity: each.decision for each in answers}
-    return frozenset(identity for identity, outcome in last.items() if outcome == decision)
+def answered_processes(answers: Iterable[tuple[Identity, str]], decision: Decision) -> frozenset[Identity]:
+    """Return the processes on which this is the last answer, of decisions in the order in which they were given."""
+    return frozenset(identity for identity, outcome in dict(answers).items() if outcome == decision)

@@ -235,7 +235,7 @@ def test_what_an_editor_of_the_workloads_own_account_writes_counts(
     os.chown(small.root, owner, -1)
     with case_of(small.block()) as context:
         change = Change("logs/x.log", datetime.now(UTC), vim.pid, (vim,))
-        assert silence.excuses(Membership(context))(change) is is_excused
+        assert silence.excuses(Membership(context), context.adapters.host.snapshot())(change) is is_excused
 
 
 @am_root

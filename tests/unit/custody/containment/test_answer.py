@@ -13,13 +13,14 @@ def answer(pid: int, decision: Decision, start: int = 1) -> Answer:
 
 
 def test_the_last_answer_on_a_process_counts() -> None:
-    given = [answer(7, "bystander"), answer(8, "end"), answer(7, "end"), answer(9, "bystander")]
+    answers = [answer(7, "bystander"), answer(8, "end"), answer(7, "end"), answer(9, "bystander")]
+    given = [(each.identity, each.decision) for each in answers]
     assert answered_processes(given, "end") == {Identity(7, 1), Identity(8, 1)}
     assert answered_processes(given, "bystander") == {Identity(9, 1)}
 
 
 def test_another_process_of_the_pid_is_not_answered() -> None:
-    assert Identity(7, 2) not in answered_processes([answer(7, "bystander")], "bystander")
+    assert Identity(7, 2) not in answered_processes([(answer(7, "bystander").identity, "bystander")], "bystander")
 
 
 def test_a_bystander_is_told_with_the_line_that_keeps_it() -> None:
