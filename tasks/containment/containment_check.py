@@ -117,10 +117,10 @@ def check_containment(context: RunContext) -> Containment:
 
 def _fold_suspects(roster: Roster, alive: Mapping[Identity, str]) -> list[tuple[Process, str, str]]:
     """Return what is alive with the reasons: each member, and of suspects that are alike the first, with a count."""
-    members = [identity for identity in alive if identity not in roster.suspects]
-    processes = {roster.snapshot[identity.pid]: why for identity, why in alive.items() if identity not in members}
-    suspects = [(each, with_restarting_source(roster.snapshot, each, why, alive)) for each, why in processes.items()]
-    return [*((roster.snapshot[identity.pid], alive[identity], "") for identity in members), *fold_alike(suspects)]
+    snapshot, suspects = roster.snapshot, roster.suspects
+    members = [(snapshot[each.pid], why, "") for each, why in alive.items() if each not in suspects]
+    found = ((snapshot[each.pid], why) for each, why in alive.items() if each in suspects)
+    return [*members, *fold_alike((each, with_restarting_source(snapshot, each, why, alive)) for each, why in found)]
 
 
 def _unknown(log: CustodyLog, roster: Roster, starters: Starters) -> tuple[Unknown, ...]:

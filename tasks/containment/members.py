@@ -46,10 +46,9 @@ class Membership:
 
     def exceptions(self, snapshot: Snapshot) -> Exceptions:
         """Return what keeps us alive, our guards, what our own recovery has started, and what people answered."""
-        ours = self.own_pids(snapshot) | untouchable(snapshot)
         answers = [(each.identity, each.decision) for each in self.state.answers.read()]
         excused, ended = answered_processes(answers, "bystander"), answered_processes(answers, "end")
-        return Exceptions(frozenset(ours), excused=excused, ended=ended)
+        return Exceptions(self.protected_pids(snapshot), excused=excused, ended=ended)
 
     def excused_pids(self, snapshot: Snapshot) -> frozenset[int]:
         """Return pids that the block's `bystanders` or a person's answer excuse."""

@@ -18,7 +18,6 @@ from tasks.guard.containers import identities
 from tasks.host.container.docker_engine import DockerEngine
 from tasks.host.container.membership import workload_containers
 from tasks.host.process.table import standpoint
-from tasks.incident.last_word import THAWED, last_word
 from tasks.incident.layout import FROZEN_CONTAINERS
 from tasks.prestart.journal import EarlyFreeze, early_containers, write_containers
 
@@ -30,11 +29,12 @@ _RUNS: Final = "running"
 def pause_containers(early: EarlyFreeze, workload: Mapping[str, Any], homes: Iterable[Path]) -> EarlyFreeze:
     """Pause the containers that run; return the freeze with those that are to be resumed if the run is refused.
 
-    They are written down before. Not among them is what an incident has paused and somebody resumed, unless that
-    incident was thawed. One between two starts is left to the run, and all if the journal or the engine fails.
+    They are written down before. Not among them is what an incident has paused and somebody resumed; `homes` are those
+    of incidents that were not thawed. One between two starts is left to the run, and all if the journal or the engine
+    fails.
     """
     entries, place = tuple(workload["containers"]), workload.get("docker_host") or ""
-    held = identities(home / FROZEN_CONTAINERS for home in homes if last_word(home) != THAWED)
+    held = identities(home / FROZEN_CONTAINERS for home in homes)
     before, until = early_containers(early.path), time.monotonic() + _PAUSE_SECONDS
     try:
         with closing(DockerEngine(place, _ANSWER_SECONDS)) as engine:

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -137,11 +137,12 @@ def _locked_freeze(workload: Mapping[str, Any], incident: str | None, run: str =
             raise NothingToFreeze
         _require_known_here(bases, incident)
         with _hold_lock(evidence, bases) as lock:
-            early = _freeze(workload, evidence, bases, tuple(losses))
+            homes = [home for base in bases for home in incidents_in(base) if last_word(home) != THAWED]
+            early = _freeze(workload, evidence / EARLY, _finder(workload, bases), homes, tuple(losses))
             if workload.get("containers"):
                 from tasks.prestart.containers import pause_containers  # after the signals: its imports delay none
 
-                early = pause_containers(early, workload, [home for base in bases for home in incidents_in(base)])
+                early = pause_containers(early, workload, homes)
             return replace(early, lock=lock)
 
 
@@ -208,18 +209,16 @@ def _hold_lock(evidence: Path, bases: Sequence[Path]) -> Iterator[int | None]:
 
 
 def _freeze(
-    workload: Mapping[str, Any], evidence: Path, bases: Sequence[Path], losses: tuple[str, ...] = ()
+    workload: Mapping[str, Any], journal: Path, find: _Find, homes: Iterable[Path], losses: tuple[str, ...]
 ) -> EarlyFreeze:
     """Freeze parents first, until a look finds no new process.
 
     Which, and when, is written down before the signals of each look, because this process may be killed, and once more
     after the last. It is only what this start stops, to be thawed if the run is refused: not what was stopped already,
-    and not what an incident has frozen and that runs again, unless that incident was thawed.
+    and not what an incident has frozen and that runs again. `homes` are those of incidents that were not thawed.
     """
-    frozen, above, journal = dict[Identity, datetime](), set[Identity](), evidence / EARLY
-    homes = [home for base in bases for home in incidents_in(base)]
-    held = identities(home / FROZEN for home in homes if last_word(home) != THAWED)
-    host, find = LinuxHost(workload["api_port"], root=workload["root"]), _finder(workload, bases)
+    frozen, above, held = dict[Identity, datetime](), set[Identity](), identities(home / FROZEN for home in homes)
+    host = LinuxHost(workload["api_port"], root=workload["root"])
 
     def so_far() -> tuple[EarlyFreeze, list[dict[str, Any]]]:
         early = EarlyFreeze(journal, tuple(frozen), above=tuple(above), losses=losses)

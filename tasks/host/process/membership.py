@@ -169,12 +169,10 @@ def find_excused_families(
 ) -> frozenset[int]:
     """Return the excused pids with all that they have started, down to what may be the workload's or runs its code."""
     excused_pids = find_excused(snapshot, description, exceptions)
-    if not excused_pids:
-        return excused_pids
     others = {
         pid: process
-        for pid, process in snapshot.items()
-        if _may_be_excused(process, description) and not runs_from_root(process)
+        for pid in descendants(snapshot, excused_pids)
+        if _may_be_excused(process := snapshot[pid], description) and not runs_from_root(process)
         if not PurePath(process.executable).is_relative_to(description.root)
     }
     return excused_pids | descendants(others, excused_pids)

@@ -87,11 +87,10 @@ def again_and_again(snapshot: Mapping[int, Process], rows: Iterable[Mapping[str,
         if isinstance(repeat := row.get("again"), dict):
             source = Source(str(repeat.get("name", "")), Identity.of(repeat))
             ended[source] = max(ended.get(source, 0), int(row.get("ended", 0)))
-    units = {unit_of(process.cgroup) for process in snapshot.values() if process.alive}
     return [
         f"{source} starts it again and again{f', at least {number} ended' * bool(number)}: {way} (繰り返し起動の元)"
         for source, number in ended.items()
-        if (way := _way_to_end(snapshot, source, units))
+        if (way := _way_to_end(snapshot, source))
     ]
 
 
@@ -101,7 +100,7 @@ def living_source(snapshot: Mapping[int, Process], ended: Mapping[int, Process],
     The pid alone would lead nowhere: who writes by short-lived children has another one each time.
     """
     by = find_origin({**snapshot, **ended}, pid, ended).by
-    way = _way_to_end(snapshot, by, {unit_of(each.cgroup) for each in snapshot.values() if each.alive}) if by else ""
+    way = _way_to_end(snapshot, by) if by else ""
     if by is None or not way:
         return ""
     process = snapshot.get(by.identity.pid) if by.identity else None
@@ -109,10 +108,11 @@ def living_source(snapshot: Mapping[int, Process], ended: Mapping[int, Process],
     return f"started by {by}{where}, which lives 起動元は動作中: {way}"
 
 
-def _way_to_end(snapshot: Mapping[int, Process], source: Source, units: Container[str]) -> str:
+def _way_to_end(snapshot: Mapping[int, Process], source: Source) -> str:
     """Return how a person ends a source; empty if it has ended."""
     if source.identity is None:
-        return f"stop it with systemctl stop {source.name}" if source.name in units else ""
+        lives = any(each.alive and unit_of(each.cgroup) == source.name for each in snapshot.values())
+        return f"stop it with systemctl stop {source.name}" if lives else ""
     process = snapshot.get(source.identity.pid)
     if not process or process.identity != source.identity or not process.alive:
         return ""
