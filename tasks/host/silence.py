@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Container, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import cache
 from pathlib import PurePath
 from typing import Any, Final, Self
 
@@ -148,7 +147,6 @@ def judge_silence(
     settles = heard.armed + timedelta(seconds=SETTLE_SECONDS)
     broken, settled, by_bystanders = list[Change](), list[Change](), list[Change]()
 
-    @cache
     def is_attributed(file: str) -> bool:
         authors = [each for each in (*heard.earlier, *heard.events) if each.lineage and each.file == file]
         own = [*map(is_bystanders, authors)]
