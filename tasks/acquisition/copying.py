@@ -10,14 +10,13 @@ from tasks.acquisition.collector import Taken
 from tasks.acquisition.content import FileContent, read_once
 from tasks.acquisition.matching import build_loss
 from tasks.acquisition.pouring import Endless, blocks, clone, extents
-from tasks.acquisition.room import Room
+from tasks.acquisition.room import BLOCK_UNIT, Room, size_on_disk
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.evidence.keys import placed_name, quote
 from tasks.custody.evidence.room import ContentPlace, places
 from tasks.custody.evidence.secrets import LIMIT
 from tasks.system.files.open_beneath import open_below, real_name
 
-_UNIT: Final = 512
 _BESIDES: Final = 1 << 16
 _HOLES: Final = 16 << 30
 _DEEPEST: Final = 64
@@ -118,7 +117,7 @@ class Copying:
         """Return why a file is too large to take; smaller ones after it are still tried."""
         if before.st_size > self.limit:
             return f"{before.st_size} bytes where {self.limit} may still be stored"
-        if before.st_size - before.st_blocks * _UNIT > _HOLES:
+        if before.st_size - before.st_blocks * BLOCK_UNIT > _HOLES:
             data = sum(end - start for start, end in extents(descriptor, before.st_size))
             if before.st_size - data > _HOLES:
                 return f"a sparse file, {data} bytes of data in {before.st_size}: so many holes are not read"
@@ -134,7 +133,7 @@ class Copying:
         def write(out: BinaryIO) -> None:
             read[:] = [self._read(descriptor, before.st_size, stored, out)]
 
-        need = min(before.st_size, before.st_blocks * _UNIT) + _BESIDES
+        need = size_on_disk(before) + _BESIDES
         place = self.room.put(stored, places(need, self.room.free), write)
         in_place = place is ContentPlace.IN_PLACE
         return place, self._read(descriptor, before.st_size, stored) if in_place else read[0]

@@ -8,10 +8,8 @@ from pathlib import Path
 
 from tasks.acquisition.collector import Collector, Files, Target
 from tasks.acquisition.matching import left_over
-from tasks.acquisition.room import Room
+from tasks.acquisition.room import Room, size_on_disk
 from tasks.custody.evidence.room import room_fields
-
-_UNIT = 512
 
 
 def estimate(collector: Collector, target: Target, folder: Path) -> dict[str, object] | None:
@@ -33,4 +31,4 @@ def _sizes(source: Files, target: Target) -> Iterator[int]:
             fits = not source.beside or target.goes_along(status.st_size)
             if fits and stat.S_ISREG(status.st_mode) and (status.st_dev, status.st_ino) not in inodes:
                 inodes.add((status.st_dev, status.st_ino))
-                yield min(status.st_size, status.st_blocks * _UNIT)
+                yield size_on_disk(status)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tasks.acquisition.matching import build_loss, find_names
+from tasks.acquisition.room import size_on_disk
 from tasks.custody.evidence.acquisition import Loss
 from tasks.custody.evidence.keys import FOLDERS, NOT_TAKEN, SNAPSHOT_FOLDERS, quote
 from tasks.custody.models.inspection import is_named_as_model
@@ -23,7 +24,6 @@ MOST_FILES: Final = 5_000
 LARGEST: Final = 16 << 20
 MOST_ENTRIES: Final = 100_000
 _SHOWN: Final = 5
-_UNIT: Final = 512
 _ROWS: Final = 1_000
 _SECONDS: Final = 10.0
 _ENVIRONMENT: Final = ("pyvenv.cfg", "conda-meta")
@@ -148,7 +148,7 @@ class RootWalk:
             )
         else:
             self.names.append(name)
-            self.size += min(size, status.st_blocks * _UNIT)
+            self.size += size_on_disk(status)
 
     def _why_whole(self, name: bytes, status: os.stat_result) -> tuple[str, bool] | None:
         """Return why a folder is left whole, and whether it can be made again; None if it is looked into."""

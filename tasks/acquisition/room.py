@@ -9,17 +9,24 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from tasks.acquisition.collector import Target
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.room import ContentPlace, Free
 from tasks.system.files.disk_reserve import with_reserve
 
+BLOCK_UNIT: Final = 512
+"""Bytes of a block as stat(2) counts them."""
 _PART = ".part"
 _NEXT = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ENODEV, errno.ESTALE, errno.ENAMETOOLONG, errno.ENOENT}
 )
+
+
+def size_on_disk(status: os.stat_result) -> int:
+    """Return the bytes that a copy of a file takes: of a sparse one without its holes."""
+    return min(status.st_size, status.st_blocks * BLOCK_UNIT)
 
 
 @dataclass(frozen=True)

@@ -126,17 +126,17 @@ def _withhold(directory: IncidentDirectory, log: CustodyLog, volume: int, eviden
                 (folder / name).unlink()
 
 
-def _places(directory: IncidentDirectory, volume: int) -> tuple[Path, ...]:
-    """Return the folders in which files of a volume lie."""
-    return tuple(filter(None, (directory.evidence_dir(volume), directory.fallback_volume(volume))))
+def _places(directory: IncidentDirectory, volume: int) -> dict[Path, str]:
+    """Return the folders in which files of a volume lie, each with what the files' `where` says there."""
+    fallback = directory.fallback_volume(volume)
+    return {directory.evidence_dir(volume): "", **({fallback: str(fallback)} if fallback else {})}
 
 
 def _find_unnamed(
     directory: IncidentDirectory, volume: int, files: Sequence[StoredFile]
 ) -> Iterator[tuple[Path, set[str]]]:
     """Yield the folders of a volume, each with the names in it that none of these files has there."""
-    for folder in _places(directory, volume):
-        where = "" if folder == directory.evidence_dir(volume) else str(folder)
+    for folder, where in _places(directory, volume).items():
         yield folder, _names(folder) - {file.stored for file in files if file.where == where}
 
 
@@ -211,8 +211,7 @@ def _files(directory: IncidentDirectory, volume: int, evidence: Iterable[Evidenc
     acquired: dict[tuple[str, str], set[StoredFile]] = defaultdict(set)
     for file in (file for item in evidence if item.volume == volume for file in item.files):
         acquired[file.stored, file.where].add(file)
-    for folder in _places(directory, volume):
-        where = "" if folder == directory.evidence_dir(volume) else str(folder)
+    for folder, where in _places(directory, volume).items():
         for name in _names(folder) - (frozenset() if where else _CLOSING):
             named = put_aside(folder, name) if name in found else name  # two collectors at once, space for one
             found[named] = _entry(folder, where, named, acquired[named, where])

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from tasks.collectors import discover
 from tasks.custody.evidence.keys import (
@@ -131,8 +130,7 @@ def _close(context: RunContext, folder: Path, content: RecordContent) -> None:
     incident, run, store, verdict = context.incident, context.run, context.store, content.verdict
     write, name, origin = context.directory.write, f"{RECORD}/{folder.name}", incident.origin(store.label)
     manifests = {f"{volume_folder(each.volume)}/{MANIFEST}": each.manifest_sha256 for each in content.findings.seals}
-    fields: dict[str, Any] = {"incident": asdict(incident), "run": run.id, "verdict": asdict(verdict)}
-    fields["place"] = store.label
+    fields = {"incident": asdict(incident), "run": run.id, "verdict": asdict(verdict), "place": store.label}
     for half_written in (SEGMENT, STATEMENT):  # of a try that ended before the closing: its lines are in this one
         (folder / half_written).unlink(missing_ok=True)
     write(folder / VERDICT, facts := canonical({**content.facts, **fields}))
@@ -145,7 +143,7 @@ def _close(context: RunContext, folder: Path, content: RecordContent) -> None:
     write(folder / SEGMENT, b"".join(segment))
     finished = {f"{POSTMORTEM}/{path.name}": digest(path) for path in _finished_pages(folder)}
     signer = find_signer(store)
-    fields = {
+    closing_fields = {
         "incident": incident.id,
         **asdict(origin),
         "record": run.number,
@@ -160,7 +158,7 @@ def _close(context: RunContext, folder: Path, content: RecordContent) -> None:
         **({POSTMORTEM: finished} if finished else {}),
         "manifests": manifests,
     }
-    closing = canonical(fields)
+    closing = canonical(closing_fields)
     if signature := sign(store, f"{name}/{CLOSING}", digest_bytes(closing), lambda key: key.sign(closing)):
         write(folder / f"{CLOSING}.sig", signature)
     write(folder / CLOSING, closing)

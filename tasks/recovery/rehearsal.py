@@ -49,15 +49,16 @@ def rehearse_recovery(context: RunContext, seals: Sequence[Seal]) -> RehearsedRe
     A key is sent only if a process of the workload listens at the address.
     """
     block = context.workload
+    models = SealedModels.read(context.directory, block, seals)
     try:
         headers = secret_headers(block.api_headers)
         if headers and not _is_the_workloads(block, context.state):
             raise failure("a process of the workload to listen there", "none that is seen, so the key was not sent")
         with Api(block, headers) as api:
-            rows = answers_of(api, has_sound=bool(SealedModels.read(context.directory, block, seals).sound))
+            rows = answers_of(api, has_sound=bool(models.sound))
     except EvacuationError as error:
         rows = {"the API": (False, f"expected {error.expected}; got {error.got}")}
-    rows |= {**starts_of(context), **served_before(context, seals)}
+    rows |= {**starts_of(context), **served_before(context, seals, models)}
     for name, (good, why) in rows.items():
         act = "prove" if good else "not prove"
         context.log.write("would", f"{name} of {shown_address(block)}", act=act, why=why)
@@ -92,12 +93,12 @@ def starts_of(context: RunContext) -> dict[str, tuple[bool, str]]:
     return rows
 
 
-def served_before(context: RunContext, seals: Sequence[Seal]) -> dict[str, tuple[bool, str]]:
+def served_before(context: RunContext, seals: Sequence[Seal], models: SealedModels) -> dict[str, tuple[bool, str]]:
     """Return whether a recovery would know which model was served at the freeze; if not, the field that answers it.
 
     A model that was loaded and closed leaves no trace in its process. Empty without a sound model.
     """
-    if not (models := SealedModels.read(context.directory, context.workload, seals)).last:
+    if not models.last:
         return {}
     try:
         models = select(with_former(context, seals, models), as_it_ran(context).folder)

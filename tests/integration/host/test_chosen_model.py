@@ -151,7 +151,8 @@ def test_a_rehearsal_foretells_that_nothing_tells_what_was_served(
 ) -> None:
     """A model that was loaded and closed again made the recovery PartlyRecovered, and no plan had said so."""
     case.context.workload = case.block.model_copy(update=block)
-    ((good, why),) = served_before(case.context, case.seals).values()
+    models = SealedModels.read(case.context.directory, case.context.workload, case.seals)
+    ((good, why),) = served_before(case.context, case.seals, models).values()
     assert good is is_known
     assert ("MODEL_PATH in api_environment" in why) is not is_known
     made(rehearse_recovery.fn(case.context, case.seals))
