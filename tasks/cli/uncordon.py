@@ -13,15 +13,14 @@ from tasks.containment.release.uncordon import doubtful, living, standing_strang
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import parse_id
 from tasks.custody.incident.log import CustodyLog
-from tasks.guard.containers import identities
 from tasks.host.container.docker_engine import DockerEngine
 from tasks.host.host import Host, thaw_process
 from tasks.host.wrappers import continue_above
 from tasks.incident.directory import base_of, cordon_base, find_home, homes
-from tasks.incident.last_word import THAWED, last_word
-from tasks.incident.layout import CORDON, CUSTODY_LOG, EARLY, FROZEN_CONTAINERS, INCIDENT
+from tasks.incident.layout import CORDON, CUSTODY_LOG, EARLY, INCIDENT
 from tasks.incident.run_lock import Purpose, take_ownership
 from tasks.prefect_side.scheduler import PrefectScheduler
+from tasks.prestart.containers import held_containers
 from tasks.prestart.journal import (
     early_above,
     early_containers,
@@ -87,10 +86,9 @@ def thaw_remaining(path: Path, workload: WorkloadFields, host: Host) -> Iterator
     continue_above(host, {*thawed, *early_above(path)}, known)
     strangers = standing_strangers(host, frozen, now)
     take_over(path, strangers, unthawed)
-    held = identities(home / FROZEN_CONTAINERS for home in homes(workload) if last_word(home) != THAWED)
     paused = early_containers(path).keys()
     with closing(DockerEngine(workload.docker_host)) as engine:
-        stay = resume_containers(path, engine, paused - held)
+        stay = resume_containers(path, engine, paused - held_containers(homes(workload)))
     if thawed:
         pids = ", ".join(str(identity.pid) for identity in thawed)
         yield f"thawed, a run that died before it began had frozen them: {pids}"

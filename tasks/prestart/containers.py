@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from tasks.custody.containment.identity import ContainerIdentity
 from tasks.custody.errors import ContainerGone
 from tasks.custody.visible import say
 from tasks.guard.containers import identities
@@ -34,7 +35,7 @@ def pause_containers(early: EarlyFreeze, workload: Mapping[str, Any], homes: Ite
     incident was thawed. One between two starts is left to the run, and all if the journal or the engine fails.
     """
     entries, place = tuple(workload["containers"]), workload.get("docker_host") or ""
-    held = identities(home / FROZEN_CONTAINERS for home in homes if last_word(home) != THAWED)
+    held = held_containers(homes)
     before, until = early_containers(early.path), time.monotonic() + _PAUSE_SECONDS
     try:
         with closing(DockerEngine(place, _ANSWER_SECONDS)) as engine:
@@ -54,3 +55,8 @@ def pause_containers(early: EarlyFreeze, workload: Mapping[str, Any], homes: Ite
     except Exception as reason:  # noqa: BLE001  the processes stand, and the run looks again
         say(f"not all containers were paused before the start of the run: {reason}", error=True)
     return early
+
+
+def held_containers(homes: Iterable[Path]) -> set[ContainerIdentity]:
+    """Return the containers that these incidents have paused, and that no thaw has let go since."""
+    return identities(home / FROZEN_CONTAINERS for home in homes if last_word(home) != THAWED)
