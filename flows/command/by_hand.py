@@ -139,9 +139,9 @@ def _print_result(  # noqa: PLR0913  all that it prints
     host = LinuxHost(known.workload.api_port, root=known.workload.root)
     stands = look(known.workload, host, Called(names["workload"], *files), has_ended=True)
     plan = _plan(dry) if dry else []
-    homes = _homes_of(known, state)
-    kept = [] if plan else _evidence_lines(known, homes)
-    figures = _figures(homes, state) if verb == "run" else {}
+    records = {} if plan else _records_of(known, state)
+    kept = _evidence_lines(known, records)
+    figures = _figures(records, state) if verb == "run" else {}
     seconds = [f"took      {duration} 所要秒数"] if (duration := took(figures, figures.get("runs") or 1)) else []
     more = (*plan, *kept, *seconds, *stands.lines(), f"exit      {code}")
     lines = [f"{state.name}: {state.message}", *(f"  {line}" for line in more)]
@@ -151,18 +151,17 @@ def _print_result(  # noqa: PLR0913  all that it prints
     return code
 
 
-def _homes_of(known: "LocalConfig", state: "State[Any]") -> list[Path]:
-    """Return the folders of the incident that a run's message begins with; none for a message without one."""
+def _records_of(known: "LocalConfig", state: "State[Any]") -> dict[Path, dict[str, Any]]:
+    """Return the last record of the incident that a run's message begins with, by its folders; empty without any."""
     from tasks.incident.directory import homes
 
     incident = str(state.message).partition(":")[0]
-    return [home for home in homes(known.workload) if home.name == incident]
+    return {home: _last_record(home) for home in homes(known.workload) if home.name == incident}
 
 
-def _figures(homes: Sequence[Path], state: "State[Any]") -> dict[str, Any]:
+def _figures(records: Mapping[Path, Mapping[str, Any]], state: "State[Any]") -> dict[str, Any]:
     """Return how long an incident took until this run's end, and by how many runs; each None without one."""
-    for home in homes:
-        record = _last_record(home)
+    for home, record in records.items():
         if record.get("run") == str(state.state_details.flow_run_id):
             return {"runs": requests(caught_lines(home / CUSTODY_LOG)), **{name: record.get(name) for name in FIGURES}}
     return dict.fromkeys(("runs", *FIGURES))
@@ -176,14 +175,16 @@ def _last_record(home: Path) -> dict[str, Any]:
     return {}
 
 
-def _evidence_lines(known: "LocalConfig", homes: Sequence[Path]) -> list[str]:
+def _evidence_lines(known: "LocalConfig", records: Mapping[Path, Mapping[str, Any]]) -> list[str]:
     """Return where the evidence of an incident lies: on this host, and in the store as far as that was proven."""
     from blocks.store_fields import StoreFields
 
     store = StoreFields(**{name: known.store[name] for name in ("bucket", "prefix", "folder") if name in known.store})
-    places = [(home, f"{store.place}/incidents/{home.name}", _last_record(home).get("objects") or []) for home in homes]
-    lines = [f"evidence  {home} 証跡{describe_stored(place, objects)}" for home, place, objects in places]
-    return lines + [f"not taken {line} 未採取" for home in homes if (line := describe_not_taken(home))]
+    lines = [
+        f"evidence  {home} 証跡{describe_stored(f'{store.place}/incidents/{home.name}', record.get('objects') or [])}"
+        for home, record in records.items()
+    ]
+    return lines + [f"not taken {line} 未採取" for home in records if (line := describe_not_taken(home))]
 
 
 def describe_stored(place: str, objects: Sequence[Mapping[str, Any]]) -> str:

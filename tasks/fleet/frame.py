@@ -51,20 +51,24 @@ def has_key() -> bool:
 
 @dataclass(frozen=True)
 class PreparedFrame:
-    """What freezes the hosts of a fleet once a worker has claimed its run. Its client is open until then."""
+    """What freezes the hosts of a fleet once a worker has claimed its run. Its client is open until then.
+
+    `time` tells the server's.
+    """
 
     client: SyncPrefectClient
     trigger: Trigger
     known: KnownFleet
     workloads: Mapping[str | None, Mapping[str, Any]]
+    time: Callable[[], datetime]
     close: Callable[[], None]
 
     def send(self) -> None:
         """Open the incident, which the run's process finds as its own, and send its frames. Never raises. Closes."""
         with _log_failures(), closing(self):
-            opened = open_known(self.client, self.trigger, self.known)
+            opened = open_known(self.client, self.trigger, self.known, self.time())
             if isinstance(opened, FleetIncident) and opened.is_opened_by(self.trigger.run):
-                send(self.client, opened, "freeze", self.trigger.run, self.known.time(), self.workloads)
+                send(self.client, opened, "freeze", self.trigger.run, self.time(), self.workloads)
 
 
 def prepare(run: FlowRun, time: Callable[[], datetime]) -> PreparedFrame | None:
@@ -88,9 +92,9 @@ def prepare(run: FlowRun, time: Callable[[], datetime]) -> PreparedFrame | None:
             created=plain(run.created),  # type: ignore[arg-type]
             by="",
         )
-        known = known_fleet(client, trigger.fleet, trigger.new_id, time)
+        known = known_fleet(client, trigger.fleet, trigger.new_id)
         trigger = replace(trigger, by=triggered_by(run, f"fleet/{deployment.result().name}"))
-        return PreparedFrame(client, trigger, known, fields.result(), stack.pop_all().close)
+        return PreparedFrame(client, trigger, known, fields.result(), time, stack.pop_all().close)
     return None
 
 

@@ -3,7 +3,7 @@
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
@@ -68,18 +68,17 @@ class JoinedFleet:
 
 @dataclass(frozen=True)
 class KnownFleet:
-    """A fleet's block, its hosts as they are deployed now, and what tells the server's time.
+    """A fleet's block, and its hosts as they are deployed now.
 
     `is_quiet` if no incident of it is open, and none was written for the run that asks.
     """
 
     block: Fleet
     hosts: tuple[TargetHost, ...]
-    time: Callable[[], datetime]
     is_quiet: bool
 
 
-def known_fleet(client: SyncPrefectClient, name: str, own_id: str, time: Callable[[], datetime]) -> KnownFleet:
+def known_fleet(client: SyncPrefectClient, name: str, own_id: str) -> KnownFleet:
     """Read a fleet from the server. Raises Refused for an unknown fleet, or one whose store is not saved.
 
     `own_id` is the id of the incident that the run which asks would open.
@@ -90,7 +89,7 @@ def known_fleet(client: SyncPrefectClient, name: str, own_id: str, time: Callabl
         block: Fleet = load_block(Fleet, name)
         hosts = pool.submit(copy_context().run, hosts_of, client, block)
         require_store(block.store)
-        return KnownFleet(block, hosts.result(), time, is_quiet=not is_open.result() and not written.result())
+        return KnownFleet(block, hosts.result(), is_quiet=not is_open.result() and not written.result())
 
 
 @step_without_incident("open_fleet", "open the fleet's incident", retries=1)
@@ -112,11 +111,16 @@ def open_fleet(trigger: Trigger) -> FleetIncident | JoinedFleet:
     return poll_until(attempt, _PATIENCE_SECONDS, _AGAIN_SECONDS) or _open(trigger)
 
 
-def open_known(client: SyncPrefectClient, trigger: Trigger, known: KnownFleet) -> FleetIncident | JoinedFleet:
-    """Open a new incident of a fleet that was read before, or join the open one. Raises errors of httpx at once."""
+def open_known(
+    client: SyncPrefectClient, trigger: Trigger, known: KnownFleet, now: datetime
+) -> FleetIncident | JoinedFleet:
+    """Open a new incident of a fleet that was read before, or join the open one. Raises errors of httpx at once.
+
+    `now` is the server's time.
+    """
     if not known.is_quiet:
         return _open_one(client, trigger) or _new_one(client, trigger, known.block)
-    return _claim(client, trigger, _freeze_list(client, trigger, known.block, known.hosts, known.time()))
+    return _claim(client, trigger, _freeze_list(client, trigger, known.block, known.hosts, now))
 
 
 def _open(trigger: Trigger) -> FleetIncident | JoinedFleet:

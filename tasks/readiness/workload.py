@@ -134,7 +134,8 @@ def _falls_with_members(target: CheckTarget, properties: Mapping[str, str]) -> b
 def check_port(target: CheckTarget) -> Finding:
     """Look for other programs on the API's port, as the check after the stop does."""
     block, number = target.workload, port_of(target.workload)
-    counts = block.names_port or number in target.host.ports(target.members)
+    serves = number in target.host.ports(target.members)
+    counts = block.names_port or serves
     others = [*target.roster.of(Kind.SUSPECT), *target.roster.of(Kind.UNKNOWN)]  # have findings of their own
     own_pids = {
         each.pid for each in (*target.processes, *target.excused_processes, *(process for process, _ in others))
@@ -159,7 +160,7 @@ def check_port(target: CheckTarget) -> Finding:
         )
     if excused := [str(each.pid) for each in target.excused_processes if each.pid in listening]:
         return sound(f"of others only who is excused listens on port {number}: process {', '.join(excused)}")
-    return sound(f"nobody {'else ' if number in target.host.ports(target.members) else ''}listens on port {number}")
+    return sound(f"nobody {'else ' if serves else ''}listens on port {number}")
 
 
 def check_excused(target: CheckTarget) -> Finding:

@@ -32,5 +32,5 @@ def test_what_was_not_taken_has_a_line_only_where_something_was_not(rows: list[d
     (home := tmp_path / "IR-1/evidence").mkdir(parents=True)
     (home / "not_taken.json").write_text(json.dumps({"not_taken": rows}))
     known: Any = SimpleNamespace(store={"folder": str(tmp_path)})
-    lines = [line for line in _evidence_lines(known, [home.parent]) if line.startswith("not taken ")]
+    lines = [line for line in _evidence_lines(known, {home.parent: {}}) if line.startswith("not taken ")]
     assert lines == [f"not taken 1 file of 9 bytes; {home / 'not_taken.json'} lists what and why 未採取"] * len(rows)
