@@ -60,9 +60,6 @@ class StarterKind(StrEnum):
     CONFIGURED = "configuration of a supervisor"
 
 
-LIVING: Final = frozenset({StarterKind.LOOP, StarterKind.LAUNCHER, StarterKind.SUPERVISOR, StarterKind.UNIT})
-
-
 @dataclass(frozen=True)
 class Starter:
     """What may start the workload again, and the command that stops it; `identity` is None for what is no process."""
