@@ -119,8 +119,8 @@ def test_whom_a_start_had_paused_before_it_was_killed_is_known(
             assert not made(thaw.fn(run)).left
     else:
         lines = [*let_go(small.block(containers=ASKED), LinuxHost(root=small.root))]
-        left = way != "another start" or act != "pause"  # else the other start has taken both in hand
-        assert any(line.startswith("resumed, a run that died before it began") for line in lines) is left, lines
+        is_resumed = way != "another start" or act != "pause"  # else the other start has taken both in hand
+        assert any(line.startswith("resumed, a run that died before it began") for line in lines) is is_resumed, lines
     assert states(engine) == ["running"] * 3
     assert not path.exists()
 
@@ -182,9 +182,9 @@ def test_what_the_block_does_not_name_any_more_is_resumed_by_the_run_and_an_engi
     assert not path.exists()
 
 
-@pytest.mark.parametrize(("word", "left"), [("UNVERIFIED", "paused"), ("THAWED", "running")])
+@pytest.mark.parametrize(("word", "state"), [("UNVERIFIED", "paused"), ("THAWED", "running")])
 def test_what_an_incident_holds_is_paused_again_and_stays_so_if_the_run_is_refused(
-    path: Path, small: SmallWorkload, engine: MemoryEngine, word: str, left: str
+    path: Path, small: SmallWorkload, engine: MemoryEngine, word: str, state: str
 ) -> None:
     home = path.parent / INCIDENT
     (home / "record/001").mkdir(mode=0o700, parents=True)
@@ -192,7 +192,7 @@ def test_what_an_incident_holds_is_paused_again_and_stays_so_if_the_run_is_refus
     (home / "record/001/closing.json").write_text(json.dumps({"verdict": word}))
     (home / FROZEN_CONTAINERS).write_text(json.dumps([{"identity": vars(ONE.identity)}]))
     thaw_again(start(path, small))
-    assert states(engine) == [left, "running", "running"]
+    assert states(engine) == [state, "running", "running"]
 
 
 @pytest.mark.parametrize("act", ["list", "pause"])
