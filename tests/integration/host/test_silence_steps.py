@@ -60,10 +60,12 @@ class Replay:
 
 
 @contextmanager
-def stopped(small: SmallWorkload, **block: object) -> Iterator[RunContext]:
-    """A run that has stopped a workload at work and looked once."""
+def stopped(small: SmallWorkload, bystander: int | None = None, **block: object) -> Iterator[RunContext]:
+    """A run that has stopped a workload at work and looked once, perhaps after an answer on a bystander."""
     small.start_all()
     with case_of(small.block(**block)) as context:
+        if bystander:
+            answer_bystander(context, bystander)
         cordon.fn(context)
         assert IncidentCordon(context).wait().held
         freeze.fn(context)
@@ -136,10 +138,11 @@ def test_what_a_bystander_starts_may_write_for_it(
     """Such a loop, excused by the block, made each run NotContained, with the advice to kill it."""
     (elsewhere := tmp_path / "elsewhere").mkdir()
     (small.root / "old").mkdir()
-    named = [] if is_answered else [r"^bash loop\.sh$"]
-    with short_lived_writer(small.root / file, elsewhere) as pid, stopped(small, bystanders=named) as context:
-        if is_answered:
-            answer_bystander(context, pid)
+    patterns = [] if is_answered else [r"^bash loop\.sh$"]
+    with (
+        short_lived_writer(small.root / file, elsewhere) as pid,
+        stopped(small, pid if is_answered else None, bystanders=patterns) as context,
+    ):
         grown_for(small.root / file, 2 * SETTLE_SECONDS)
         seen: Containment = made(prove_still_contained.fn(context))
         rows = [each for each in context.log.entries() if each["action"] == "changed"]
