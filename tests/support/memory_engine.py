@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from tasks.custody.containment.identity import ContainerIdentity
-from tasks.custody.errors import ContainerGone
+from tasks.custody.errors import ContainerGone, EngineError
 from tasks.host.container.membership import Container
 from tasks.runtime.context import RunContext
 
@@ -24,6 +24,16 @@ def container(number: int = 1, state: str = "running", **about: Any) -> Containe
 
 def obey(act: str, id_: str) -> None:
     """Let an act be done."""
+
+
+def broken(act: str, id_: str = "") -> Hook:
+    """Fail one act, on one container or on any."""
+
+    def before(what: str, which: str) -> None:
+        if what == act and id_ in {"", which}:
+            raise EngineError("an answer", "nothing", "It is not done.", "Look at it.")
+
+    return before
 
 
 ASKED = ["image=served:1"]

@@ -10,8 +10,10 @@ from prefect.client.schemas.objects import State
 
 from blocks.port import Store
 from blocks.workload import Workload
+from tasks.custody.containment.answer import Answer
+from tasks.custody.containment.identity import Identity
 from tasks.custody.incident.incident import Incident
-from tasks.host.process.table import boot_id
+from tasks.host.process.table import boot_id, start_of
 from tasks.incident.run_lock import take_ownership
 from tasks.prefect_side.saved_blocks import SavedStore
 from tasks.runtime.context import RunContext, RunInfo, open_context
@@ -44,6 +46,12 @@ def case_of(
     finally:
         context.adapters.host.release(context.cordon_files.marker)
         context.close()
+
+
+def answer_bystander(context: RunContext, pid: int) -> None:
+    """Have it on record that a person has answered that a process is a bystander, and nothing else of answers."""
+    answer = Answer(Identity(pid, start_of(pid)), "a loop", "bystander", "ana (1000)", datetime.now(UTC), "")
+    context.state.answers.write([answer])
 
 
 def key_of(step: Step[..., Any], context: RunContext, **given: Any) -> str:

@@ -87,14 +87,17 @@ def contained_findings(at: datetime, **found: Any) -> Findings:
     return replace(standing, **found)
 
 
+def seal_volumes(context: RunContext, evidence: Sequence[Evidence]) -> list[Seal]:
+    """Seal each volume of which a run found something to seal."""
+    volumes = volumes_to_seal(context.directory, context.run.volume, evidence)
+    return [made(seal.fn(context, each, evidence)) for each in volumes]
+
+
 def recorded_run(context: RunContext, evidence: Sequence[Evidence], **changes: object) -> Record:
     """What a run does after the stop, step by step."""
     with suppress(StoreError):  # as in a flow: the offload then tells it
         claim_store.fn(context)
-    seals: list[Seal] = [
-        made(seal.fn(context, each, evidence))
-        for each in volumes_to_seal(context.directory, context.run.volume, evidence)
-    ]
+    seals = seal_volumes(context, evidence)
     intact = made(check_seal.fn(context, seals))
     try:
         proven = made(verify.fn(context, seals, made(offload.fn(context, seals, intact))))

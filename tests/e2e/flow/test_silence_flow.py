@@ -1,7 +1,6 @@
 """A whole evacuation beside one that writes on and matches nothing, and the same without it."""
 
 import os
-import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +9,7 @@ from flows.answer import answer
 from tasks.cli.status import status
 from tasks.host.host import LinuxHost
 from tests.integration.host.test_listening import hidden_writer
+from tests.support.loops import shell_loop
 from tests.support.scenes import Scene
 from tests.support.workloads import wait_until
 
@@ -35,18 +35,13 @@ def test_the_same_without_it_and_with_a_launch_that_tests_the_cordon_is_verified
     assert state.name == "Verified", state.message
 
 
-LOOP = "echo $$ >pid; while [ ! -e enough ]; do date >>beat.txt; sleep 0.3; done; rm pid"
-
-
 @pytest.fixture
 def loop(scene: Scene) -> Iterator[int]:
-    """A shell in the root, no child of ours, whose short-lived children write there; its pid."""
-    subprocess.run(["setsid", "--fork", "sh", "-c", LOOP], cwd=scene.small.root, check=True)
-    pid, beat = scene.small.root / "pid", scene.small.root / "beat.txt"
-    wait_until(lambda: beat.exists() and beat.stat().st_size > 0, what="a line")
-    yield int(pid.read_text())
-    (scene.small.root / "enough").touch()
-    wait_until(lambda: not pid.exists(), what="its end")
+    """A shell in the root whose short-lived children write there; its pid."""
+    beat = scene.small.root / "beat.txt"
+    with shell_loop(beat.parent, f"date >>{beat.name}; sleep 0.3") as pid:
+        wait_until(lambda: beat.exists() and beat.stat().st_size > 0, what="a line")
+        yield pid
 
 
 def test_a_bystander_of_the_block_may_write_by_short_lived_children(scene: Scene, loop: int) -> None:

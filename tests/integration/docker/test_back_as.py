@@ -22,7 +22,7 @@ from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.store.manifest import digest_bytes
 from tasks.evidence.collect import collect
-from tasks.evidence.seal import check_seal, seal, volumes_to_seal
+from tasks.evidence.seal import check_seal
 from tasks.models.inspect import judge_models
 from tasks.recovery.api_client import NotRecovered
 from tasks.recovery.recover import StartAs, recover
@@ -31,6 +31,7 @@ from tasks.runtime.context import RunContext
 from tasks.storage.offload import claim_store, offload
 from tests.support.containers import API_COMMAND, FILES, IMAGE, Containers, build
 from tests.support.run_context import INCIDENT, case_of, made
+from tests.support.sealed_runs import seal_volumes
 from tests.support.workloads import SmallWorkload, wait_until
 
 VERIFIED = Verdict(Word.VERIFIED, (), (), (), "")
@@ -76,10 +77,7 @@ def evacuated(block: Workload, containers: Containers) -> Iterator[Case]:
         stop.fn(context)
         evidence.append(made(collect.fn(context, "models")))
         judge_models.fn(context, evidence)
-        seals = [
-            made(seal.fn(context, each, evidence))
-            for each in volumes_to_seal(context.directory, context.run.volume, evidence)
-        ]
+        seals = seal_volumes(context, evidence)
         claim_store.fn(context)
         offload.fn(context, seals, made(check_seal.fn(context, seals)))
         try:

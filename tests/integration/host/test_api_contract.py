@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 import pytest
 
@@ -27,15 +27,12 @@ from tasks.recovery.api_client import Api, NotRecovered, predict
 from tasks.recovery.health import wait_healthy
 from tasks.recovery.models_folder import HostFolder
 from tasks.recovery.process_api import ProcessApi
-from tasks.recovery.recover import _Restart
+from tasks.recovery.recover import Revival, _Restart
 from tasks.recovery.served_model import SealedModels, Served, prove_served
 from tasks.runtime.context import RunContext
 from tests.support.answering_api import api_that
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload
-
-if TYPE_CHECKING:
-    from tasks.recovery.recover import Revival
 
 KEY: Final = "k3y/of+the=API"
 NAMES: Final = ("models/model_new.joblib", "models/model_old.joblib", "models/churn/model.pkl")

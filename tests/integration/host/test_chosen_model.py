@@ -22,7 +22,7 @@ from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.store.manifest import digest
 from tasks.evidence.collect import collect
-from tasks.evidence.seal import check_seal, seal, volumes_to_seal
+from tasks.evidence.seal import check_seal
 from tasks.host.process.table import start_of
 from tasks.models.inspect import judge_models
 from tasks.record.dry_run_plan import needs_attention, plan
@@ -35,6 +35,7 @@ from tasks.recovery.served_model import SealedModels
 from tasks.runtime.context import RunContext
 from tasks.storage.offload import claim_store, offload
 from tests.support.run_context import INCIDENT, case_of, made
+from tests.support.sealed_runs import seal_volumes
 from tests.support.workloads import SmallWorkload, wait_until
 
 SERVED, NEWEST, TORN = "models/model_adult.joblib", "models/model_builtin.joblib", "models/model_torn.joblib"
@@ -81,10 +82,7 @@ def sealed(block: Workload, *frozen: int, incident: str = INCIDENT) -> Iterator[
         context.state.frozen.write([Frozen(Identity(pid, start_of(pid)), "api", "api", 0, now, now) for pid in frozen])
         evidence = [made(collect.fn(context, name)) for name in ("tree", "models")]
         judge_models.fn(context, evidence)
-        seals = [
-            made(seal.fn(context, each, evidence))
-            for each in volumes_to_seal(context.directory, context.run.volume, evidence)
-        ]
+        seals = seal_volumes(context, evidence)
         claim_store.fn(context)
         offload.fn(context, seals, made(check_seal.fn(context, seals)))
         yield Case(context, seals, block)

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -21,8 +20,6 @@ from tasks.cli.uncordon import let_go
 from tasks.containment.cordon import caught, cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.release.uncordon import end_held, find_held
-from tasks.custody.containment.answer import Answer
-from tasks.custody.containment.identity import Identity
 from tasks.custody.errors import Refused
 from tasks.custody.incident.exit_codes import INCOMPLETE
 from tasks.host.detached_process import GUARD
@@ -31,7 +28,8 @@ from tasks.host.process.table import start_of
 from tasks.incident.layout import EARLY, FROZEN
 from tasks.prestart.journal import read_early
 from tasks.rendering.clock import here
-from tests.support.run_context import INCIDENT, case_of
+from tests.support.loops import shell_loop
+from tests.support.run_context import INCIDENT, answer_bystander, case_of
 from tests.support.workloads import SmallWorkload, stand, wait_until
 
 
@@ -81,18 +79,12 @@ def test_under_the_cordon_and_after_it(small: SmallWorkload) -> None:
 def test_who_was_answered_to_be_a_bystander_is_not_unknown(small: SmallWorkload, *, is_answered: bool) -> None:
     """It was listed with the advice to kill it."""
     block = small.block()
-    loop = "echo $$ >pid; while [ ! -e enough ]; do date >beat; sleep 0.2; done; rm beat"
-    subprocess.run(["setsid", "--fork", "sh", "-c", loop], cwd=small.root, check=True)  # no child of ours
-    wait_until((small.root / "beat").exists, what="a turn of the loop")
-    pid = int((small.root / "pid").read_text())
-    with case_of(block) as context:
+    with shell_loop(small.root, "date >beat; sleep 0.2") as pid, case_of(block) as context:
+        wait_until((small.root / "beat").exists, what="a turn of the loop")
         (block.evidence / "open.json").write_text(json.dumps({"id": INCIDENT}))
-        identity = Identity(pid, start_of(pid))
         if is_answered:
-            context.state.answers.write([Answer(identity, "sh", "bystander", "ana (1000)", datetime.now(UTC), "")])
+            answer_bystander(context, pid)
         lines = list(status(block, LinuxHost(root=block.root)))
-    (small.root / "enough").touch()
-    wait_until(lambda: not (small.root / "beat").exists(), what="its end")
     assert any(f"process {pid}:" in line for line in lines) is not is_answered
 
 

@@ -25,17 +25,15 @@ from tasks.containment.members import Membership
 from tasks.containment.silence import rehearse_silence
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
-from tasks.custody.containment.answer import Answer
-from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Containment, End
-from tasks.host.process.table import start_of
 from tasks.host.silence import SETTLE_SECONDS, Change, Heard
 from tasks.record.dry_run_plan import plan
 from tasks.runtime.context import RunContext
 from tests.integration.host.test_listening import hidden_writer
 from tests.support.accounts import Account
+from tests.support.loops import shell_loop
 from tests.support.paper_host import process
-from tests.support.run_context import case_of, made
+from tests.support.run_context import answer_bystander, case_of, made
 from tests.support.workloads import SmallWorkload, wait_until, words_of
 
 am_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: fanotify")
@@ -62,10 +60,12 @@ class Replay:
 
 
 @contextmanager
-def stopped(small: SmallWorkload, **block: object) -> Iterator[RunContext]:
-    """A run that has stopped a workload at work and looked once."""
+def stopped(small: SmallWorkload, bystander: int | None = None, **block: object) -> Iterator[RunContext]:
+    """A run that has stopped a workload at work and looked once, perhaps after an answer on a bystander."""
     small.start_all()
     with case_of(small.block(**block)) as context:
+        if bystander:
+            answer_bystander(context, bystander)
         cordon.fn(context)
         assert IncidentCordon(context).wait().held
         freeze.fn(context)
@@ -100,15 +100,16 @@ def test_who_matches_nothing_and_writes_on_is_named_with_file_and_process(small:
 def short_lived_writer(file: Path, elsewhere: Path) -> Iterator[int]:
     """A loop outside of the root, whose children append to a file there and end; its pid."""
     (elsewhere / "write.py").write_text(f"open({str(file)!r}, 'a').write('x')")
-    loop = f"echo $$ > pid; while [ ! -e enough ]; do '{sys.executable}' -I -S write.py; sleep 0.05; done; rm pid"
-    (elsewhere / "loop.sh").write_text(loop)
-    subprocess.run(["setsid", "--fork", "bash", "loop.sh"], cwd=elsewhere, check=True)  # no child of ours
-    try:
+    with shell_loop(elsewhere, f"'{sys.executable}' -I -S write.py; sleep 0.05", "loop.sh") as pid:
         grown(file)
-        yield int((elsewhere / "pid").read_text())
-    finally:
-        (elsewhere / "enough").touch()
-        wait_until(lambda: not (elsewhere / "pid").exists(), what="its end")
+        yield pid
+
+
+def grown_for(file: Path, seconds: float) -> None:
+    """Wait until somebody has written, again and again, for so long."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        grown(file)
 
 
 @am_root
@@ -119,9 +120,7 @@ def test_who_writes_by_short_lived_children_is_named_with_the_way_to_end_it(
     """The message named children that were dead by then, each with another pid."""
     (elsewhere := tmp_path / "elsewhere").mkdir()
     with short_lived_writer(small.root / file, elsewhere) as pid, stopped(small) as context:
-        settled = time.monotonic() + SETTLE_SECONDS
-        while time.monotonic() < settled:
-            grown(small.root / file)
+        grown_for(small.root / file, SETTLE_SECONDS)
         grown(small.root / file)
         seen: Containment = made(prove_still_contained.fn(context))
     (line,) = broken_by(seen, file)
@@ -139,15 +138,12 @@ def test_what_a_bystander_starts_may_write_for_it(
     """Such a loop, excused by the block, made each run NotContained, with the advice to kill it."""
     (elsewhere := tmp_path / "elsewhere").mkdir()
     (small.root / "old").mkdir()
-    named = [] if is_answered else [r"^bash loop\.sh$"]
-    with short_lived_writer(small.root / file, elsewhere) as pid, stopped(small, bystanders=named) as context:
-        if is_answered:
-            loop = Identity(pid, start_of(pid))
-            answer = Answer(loop, "bash loop.sh", "bystander", "ana (1000)", datetime.now(UTC), "")
-            context.state.answers.write([answer])
-        settled = time.monotonic() + 2 * SETTLE_SECONDS
-        while time.monotonic() < settled:
-            grown(small.root / file)
+    patterns = [] if is_answered else [r"^bash loop\.sh$"]
+    with (
+        short_lived_writer(small.root / file, elsewhere) as pid,
+        stopped(small, pid if is_answered else None, bystanders=patterns) as context,
+    ):
+        grown_for(small.root / file, 2 * SETTLE_SECONDS)
         seen: Containment = made(prove_still_contained.fn(context))
         rows = [each for each in context.log.entries() if each["action"] == "changed"]
     assert seen.alive == ()
@@ -170,9 +166,7 @@ def test_a_later_run_knows_from_the_log_who_wrote_a_file(
         wait_until(lambda: any(each.lineage for each in listening.hear().events), what="one that is looked up")
         assert broken_by(made(prove_still_contained.fn(context)), LOG)
         if is_answered:
-            loop = Identity(pid, start_of(pid))
-            answer = Answer(loop, "bash loop.sh", "bystander", "ana (1000)", datetime.now(UTC), "")
-            context.state.answers.write([answer])
+            answer_bystander(context, pid)
         context.stop_listening()
         armed = datetime.now(UTC)
         gone = Change(LOG, armed + timedelta(seconds=9), 4_000_000)

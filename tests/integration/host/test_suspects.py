@@ -363,11 +363,11 @@ def test_strangers_that_are_alike_are_one_line_with_their_pids(tmp_path: Path) -
             )
         small = stack.enter_context(SmallWorkload(tmp_path / "work load"))
         block = small.block(training_pattern=r"src/train\.py --alike$")
-        told = [line for line in status(block, LinuxHost(root=block.root)) if line.startswith("suspect ")]
+        suspect_lines = [line for line in status(block, LinuxHost(root=block.root)) if line.startswith("suspect ")]
         with case_of(block, dry_run=True) as context:
             seen: Containment = made(prove_contained.fn(context))
             rows = [row["on"] + row["why"] for row in plan(context.log.entries()) if row["act"] == "would name"]
-    for lines in (told, seen.alive, [note for note in seen.notes if "is a suspect" in note], rows):
+    for lines in (suspect_lines, seen.alive, [note for note in seen.notes if "is a suspect" in note], rows):
         assert len(lines) == 1
         assert "; and 2 more like it" in lines[0]
         assert pids <= set(re.findall(r"\d+", lines[0]))

@@ -78,7 +78,7 @@ def test_where_nothing_is_seen_that_a_person_has_to_stop_the_line_is_that_which_
 
 
 def test_after_a_cancel_nobody_stops_what_stands_frozen() -> None:
-    told = next_step(
+    when_frozen = next_step(
         "IR-x",
         "NOTCONTAINED",
         Called(),
@@ -87,12 +87,12 @@ def test_after_a_cancel_nobody_stops_what_stands_frozen() -> None:
         ended="cancelled: frozen, not stopped",
         is_frozen=True,
     )
-    assert told.words.startswith("nothing of what stands frozen is lost")
-    assert told.words.endswith("carry the incident on:")
-    runs = next_step(
+    assert when_frozen.words.startswith("nothing of what stands frozen is lost")
+    assert when_frozen.words.endswith("carry the incident on:")
+    when_running = next_step(
         "IR-x", "NOTCONTAINED", Called(), cordoned=True, alive=True, ended="cancelled: frozen, not stopped"
     )
-    assert "by hand" in runs.words
+    assert "by hand" in when_running.words
 
 
 def test_what_was_stopped_can_be_brought_back_after_the_cordon_too() -> None:

@@ -173,9 +173,9 @@ def test_how_much_was_left_is_told_by_the_last_list(tmp_path: Path) -> None:
     """A screen of Verified did not tell that `.env` and a linked folder were not taken."""
     assert describe_not_taken(tmp_path) == ""
     rows = [Remainder(b".env", 1, 9, "withheld"), *(Remainder(b"%d/" % each, 2, 1000, "data") for each in range(1200))]
-    for folder, left in (("evidence.2", []), ("evidence.10", rows), ("evidence", rows[:1])):
+    for folder, remainders in (("evidence.2", []), ("evidence.10", rows), ("evidence", rows[:1])):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "not_taken.json").write_text(json.dumps(document(left)))
+        (tmp_path / folder / "not_taken.json").write_text(json.dumps(document(remainders)))
         if folder == "evidence.2":
             assert describe_not_taken(tmp_path) == ""
     last = tmp_path / "evidence.10/not_taken.json"

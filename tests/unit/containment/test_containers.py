@@ -12,7 +12,6 @@ from tasks.containment.containers.stop import StoppingContainer, stop_containers
 from tasks.containment.containment_check import prove_contained
 from tasks.custody.containment.identity import ContainerIdentity
 from tasks.custody.containment.receipt import End
-from tasks.custody.errors import EngineError
 from tasks.custody.incident.description import leads_to
 from tasks.host.container.membership import Container
 from tasks.host.container.rehearsal import RehearsalEngine
@@ -20,7 +19,7 @@ from tasks.host.process.process import Listener
 from tasks.host.rehearsal import RehearsalHost
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import containers_key, stopped_containers
-from tests.support.memory_engine import ASKED, Hook, MemoryEngine, container, engine_of, obey
+from tests.support.memory_engine import ASKED, MemoryEngine, broken, container, engine_of, obey
 from tests.support.paper_host import PaperHost, process
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
@@ -35,14 +34,6 @@ ONE, TWO = container(1), container(2)
 def run(small: SmallWorkload) -> Iterator[RunContext]:
     with case_of(small.block(containers=ASKED, grace_seconds=0.1)) as context:
         yield context
-
-
-def broken(act: str, id_: str = "") -> Hook:
-    def before(what: str, which: str) -> None:
-        if what == act and id_ in {"", which}:
-            raise EngineError("an answer", "nothing", "It is not done.", "Look at it.")
-
-    return before
 
 
 def test_paused_asked_and_ended_each_with_a_receipt(run: RunContext) -> None:

@@ -13,7 +13,7 @@ from tasks.custody.containment.receipt import FrozenContainer
 from tasks.custody.errors import EngineError
 from tasks.host.host import LinuxHost
 from tasks.recovery.container_api import ContainerApi, restore_restart_policies
-from tasks.recovery.recover import _Restart
+from tasks.recovery.recover import Revival, _Restart
 from tasks.recovery.served_model import SealedModels
 from tasks.runtime.context import RunContext
 from tests.support.memory_engine import MemoryEngine, container
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tasks.host.container.docker_engine import Engine
-    from tasks.recovery.recover import Revival
 
 NOW = datetime.now(UTC)
 WAS = FrozenContainer(

@@ -14,14 +14,13 @@ from tasks.cli.uncordon import let_go
 from tasks.containment.freeze import freeze
 from tasks.containment.release.thaw import thaw
 from tasks.custody.containment.identity import ContainerIdentity
-from tasks.custody.errors import EngineError
 from tasks.host.host import LinuxHost
 from tasks.incident.layout import EARLY, FROZEN_CONTAINERS
 from tasks.incident.run_lock import give_up_ownership
 from tasks.prestart.freeze import freeze_described
 from tasks.prestart.hand_over import VARIABLE, HandOver, receive
 from tasks.prestart.journal import EarlyFreeze, early_containers, take_over, thaw_again, write_containers
-from tests.support.memory_engine import ASKED, MemoryEngine, container, engine_of
+from tests.support.memory_engine import ASKED, MemoryEngine, broken, container, engine_of, obey
 from tests.support.run_context import INCIDENT, case_of, made
 from tests.support.workloads import SmallWorkload
 
@@ -105,7 +104,7 @@ def test_whom_a_start_had_paused_before_it_was_killed_is_known(
     engine.before = kill
     with pytest.raises(KilledError):
         start(path, small)
-    engine.before = lambda *_: None
+    engine.before = obey
     give_up_ownership(path.parent)
     if way == "another start":
         thaw_again(start(path, small))
@@ -119,8 +118,8 @@ def test_whom_a_start_had_paused_before_it_was_killed_is_known(
             assert not made(thaw.fn(run)).left
     else:
         lines = [*let_go(small.block(containers=ASKED), LinuxHost(root=small.root))]
-        left = way != "another start" or act != "pause"  # else the other start has taken both in hand
-        assert any(line.startswith("resumed, a run that died before it began") for line in lines) is left, lines
+        is_resumed = way != "another start" or act != "pause"  # else the other start has taken both in hand
+        assert any(line.startswith("resumed, a run that died before it began") for line in lines) is is_resumed, lines
     assert states(engine) == ["running"] * 3
     assert not path.exists()
 
@@ -167,24 +166,20 @@ def test_what_the_block_does_not_name_any_more_is_resumed_by_the_run_and_an_engi
     start(path, small, *ASKED, "image=other:1")
     give_up_ownership(path.parent)
 
-    def fail(act: str, _: str) -> None:
-        if act == "list":
-            raise EngineError("an answer", "nothing", "It is not done.", "Look at it.")
-
     with case_of(small.block(containers=ASKED)) as run:
         own = engine_of(run)
-        own.there, own.before = engine.there, fail
+        own.there, own.before = engine.there, broken("list")
         assert made(freeze.fn(run)).engine
         assert (states(engine), len(early_containers(path))) == (["paused"] * 3, 3)
-        own.before = lambda *_: None
+        own.before = obey
         assert made(freeze.fn(run)).is_complete
     assert states(engine) == ["paused", "paused", "running"]
     assert not path.exists()
 
 
-@pytest.mark.parametrize(("word", "left"), [("UNVERIFIED", "paused"), ("THAWED", "running")])
+@pytest.mark.parametrize(("word", "state"), [("UNVERIFIED", "paused"), ("THAWED", "running")])
 def test_what_an_incident_holds_is_paused_again_and_stays_so_if_the_run_is_refused(
-    path: Path, small: SmallWorkload, engine: MemoryEngine, word: str, left: str
+    path: Path, small: SmallWorkload, engine: MemoryEngine, word: str, state: str
 ) -> None:
     home = path.parent / INCIDENT
     (home / "record/001").mkdir(mode=0o700, parents=True)
@@ -192,18 +187,14 @@ def test_what_an_incident_holds_is_paused_again_and_stays_so_if_the_run_is_refus
     (home / "record/001/closing.json").write_text(json.dumps({"verdict": word}))
     (home / FROZEN_CONTAINERS).write_text(json.dumps([{"identity": vars(ONE.identity)}]))
     thaw_again(start(path, small))
-    assert states(engine) == [left, "running", "running"]
+    assert states(engine) == [state, "running", "running"]
 
 
 @pytest.mark.parametrize("act", ["list", "pause"])
 def test_an_engine_that_fails_is_left_to_the_run(
     path: Path, small: SmallWorkload, engine: MemoryEngine, capsys: pytest.CaptureFixture[str], act: str
 ) -> None:
-    def fail(what: str, _: str) -> None:
-        if what == act:
-            raise EngineError("an answer", "nothing", "It is not done.", "Look at it.")
-
-    engine.before = fail
+    engine.before = broken(act)
     thaw_again(start(path, small))
     assert "not all containers were paused before the start of the run" in capsys.readouterr().err
     assert states(engine) == ["running"] * 3
@@ -253,12 +244,7 @@ def test_an_engine_that_cannot_resume_keeps_it_written_down(
     path: Path, small: SmallWorkload, engine: MemoryEngine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     early = start(path, small)
-
-    def fail(what: str, id_: str) -> None:
-        if (what, id_) == ("unpause", ONE.id):
-            raise EngineError("an answer", "nothing", "It is not done.", "Look at it.")
-
-    engine.before = fail
+    engine.before = broken("unpause", ONE.id)
     thaw_again(early)
     assert states(engine) == ["paused", "running", "running"]
     assert early_containers(path).keys() == {ONE.identity}

@@ -266,10 +266,10 @@ def test_the_message_tells_before_the_next_step_what_was_not_taken(
     recorded = made(record.fn(context, content()))
     (folder := context.directory.path / "evidence").mkdir(exist_ok=True)
     (folder / "not_taken.json").write_text(json.dumps({"not_taken": rows}))
-    said = str(final_state(context, recorded.verdict, recorded, None).message)
+    message = str(final_state(context, recorded.verdict, recorded, None).message)
     line = f" Not taken 未採取: 1 file of 9 bytes; {folder / 'not_taken.json'} lists what and why. Next: "
-    assert (line in said) is bool(rows)
-    assert ("Not taken" in said) is bool(rows)
+    assert (line in message) is bool(rows)
+    assert ("Not taken" in message) is bool(rows)
 
 
 def test_of_a_record_that_the_disk_does_not_take_the_ui_has_the_pages(

@@ -51,9 +51,9 @@ def test_a_parent_that_may_start_more_is_named_with_its_end_and_the_advice_is_ab
 def test_a_suspect_is_told_with_its_parent_if_that_may_start_more_and_is_not_told_itself(parent: Process) -> None:
     """A suspect may have ended before a person reads its pid, and the next one runs."""
     seen, why = host(parent, SLEEP), "it holds a file below the root open for writing"
-    told = with_restarting_source(seen, SLEEP, why, ())
-    assert told.endswith("kill 40") is (parent in {LOOP, PYTHON, SUPERVISORD})
-    assert told.startswith(why)
+    line = with_restarting_source(seen, SLEEP, why, ())
+    assert line.endswith("kill 40") is (parent in {LOOP, PYTHON, SUPERVISORD})
+    assert line.startswith(why)
     assert with_restarting_source(seen, SLEEP, why, {parent.identity}) == why
 
 
