@@ -172,7 +172,8 @@ def test_a_model_of_the_root_that_the_container_has_under_another_path_is_known_
         if variable:
             assert recovery.before == "models/bird v2.joblib (named by its environment)"
             assert recovery.unproven == ()
-        assert (recovery.model_to_name, recovery.before) == ("", recovery.before) if variable else (recovery.model, "")
+        to_name = ("", recovery.before) if variable else (recovery.model, "")
+        assert (recovery.model_to_name, recovery.before) == to_name
         named = case.recover(model="models/bird v2.joblib")
         assert (named.model, named.unproven) == (recovery.model, ())
         assert case.recover(model="/data/in/bird v2.joblib").unproven == ()
