@@ -7,6 +7,7 @@ word, and so is "not contained" with none.
 import json
 import os
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
 from tasks.runtime.context import Suspects
+from tasks.system.priority import give_way, take_priority
 from tests.support.accounts import PROJECT, Account
 from tests.support.run_context import case_of, made
 from tests.support.strangers import ENDED, PASSING, STRANGERS, Stranger, at_work, missing
@@ -40,8 +42,10 @@ class Told:
 
 
 def contain(workload: Workload, suspects: Suspects) -> Told:
-    """§1 to §3 as the flow does them, with both checks."""
-    with case_of(workload) as context:
+    """§1 to §3 as the flow does them, with both checks, at the priority of its runs: others compute on this machine."""
+    with case_of(workload) as context, ExitStack() as after:
+        take_priority()
+        after.callback(give_way)
         context.run = replace(context.run, suspects=suspects)
         cordon.fn(context)
         wait_until(lambda: IncidentCordon(context).wait().held, what="the guard's turn")

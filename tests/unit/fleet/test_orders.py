@@ -39,7 +39,7 @@ class Server(Dated):
 
     def __init__(self) -> None:
         """Nothing is asked yet."""
-        self.errors = dict[str, list[Exception]]()
+        self.errors = dict[str, list[Exception | None]]()
         self.made = dict[str, dict[str, Any]]()
         self.asked = list[str]()
         self.states = dict[str, StateType]()
@@ -56,8 +56,9 @@ class Server(Dated):
     def create_flow_run_from_deployment(self, deployment: UUID, **about: Any) -> None:
         """One run a key."""
         self.asked.append(str(deployment))
-        if waiting := self.errors.get(str(deployment)):
-            raise waiting.pop(0) if len(waiting) > 1 else waiting[0]
+        waiting = self.errors.get(str(deployment), [])
+        if error := waiting.pop(0) if len(waiting) > 1 else next(iter(waiting), None):
+            raise error
         self.made.setdefault(about["idempotency_key"], about)
 
     def upsert_global_concurrency_limit_by_name(self, name: str, limit: int) -> None:
@@ -68,8 +69,8 @@ class Server(Dated):
 
     def read_flow_run(self, run: UUID) -> Any:
         """A run in its state."""
-        if str(run) in self.errors:
-            raise self.errors[str(run)][0]
+        if error := next(iter(self.errors.get(str(run), [])), None):
+            raise error
         if str(run) not in self.states:
             raise ObjectNotFound(Exception("404"))
         return SimpleNamespace(state=State(type=self.states[str(run)]))
@@ -99,14 +100,25 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
 def test_one_hosts_error_stops_no_other_and_only_what_may_pass_is_repeated(server: Server) -> None:
     gone, locked, odd = HOSTS[0], HOSTS[1], HOSTS[2]
     server.errors[gone.deployment] = [http_error(404)]
-    server.errors[locked.deployment] = [http_error(503), http_error(503), RuntimeError("no answer")]
-    server.errors[odd.deployment] = [RuntimeError("no answer")]
-    refused = give(FLEET, [(host, 1) for host in FLEET.hosts], patience=2)
-    assert set(refused) == {"gpu1", "gpu2", "gpu3"}
+    server.errors[locked.deployment] = [http_error(503), http_error(503), None]
+    server.errors[odd.deployment] = [RuntimeError("no answer"), None]
+    refused = give(FLEET, [(host, 1) for host in FLEET.hosts])
+    assert set(refused) == {"gpu1"}
     assert "answer 404" in refused["gpu1"].why
-    assert server.asked.count(gone.deployment) == 1
-    assert server.asked.count(locked.deployment) > 1
-    assert set(server.made) == {f"{ID}:gpu4:1", f"{ID}:gpu5:1"}
+    assert [server.asked.count(host.deployment) for host in (gone, locked, odd)] == [1, 3, 2]
+    assert set(server.made) == {f"{ID}:gpu{number}:1" for number in range(2, 6)}
+
+
+def test_an_error_that_does_not_pass_is_told_once_the_patience_ends(server: Server) -> None:
+    locked, odd = HOSTS[1], HOSTS[2]
+    server.errors[locked.deployment] = [http_error(503)]
+    server.errors[odd.deployment] = [RuntimeError("no answer")]
+    refused = give(FLEET, [(host, 1) for host in FLEET.hosts], patience=0)
+    assert {name: order.why.split(": ", 1)[1] for name, order in refused.items()} == {
+        "gpu2": "HTTPStatusError: answer 503",
+        "gpu3": "RuntimeError: no answer",
+    }
+    assert set(server.made) == {f"{ID}:gpu{number}:1" for number in (1, 4, 5)}
 
 
 def test_the_first_orders_make_the_limit_of_senders(server: Server) -> None:
