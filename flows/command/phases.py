@@ -1,9 +1,11 @@
-"""Show a run by hand while it goes on: one line a phase on stderr, and no log lines but warnings."""
+"""Show a run by hand while it goes on: one line a phase on stderr, what it waits for, and no log lines but warnings."""
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from threading import Event, Thread
 from typing import Final
 
 from tasks.custody.errors import EvacuationError
@@ -17,17 +19,47 @@ _PHASES: Final = frozenset(
 _STEPS: Final = "tasks.runtime.step"
 _PREFECTS: Final = ("prefect.flow_runs", "prefect.task_runs")
 _WIDTH: Final = 150
+_SILENT_SECONDS: Final = 20.0
 _ENDED: Final = "Finished in state"
 
 
 class Phases(logging.Handler):
-    """Print the end of each phase, with the seconds since the command was typed."""
+    """Print the end of each phase, with the seconds since the command was typed.
+
+    After `silence` seconds without a line, print which steps are at work, again and again: a store may be silent.
+    """
+
+    def __init__(self, silence: float = _SILENT_SECONDS) -> None:
+        """Watch for silence until `close`."""
+        super().__init__()
+        self._silence, self._at_work, self._ended, self._printed = silence, Counter[str](), Event(), Event()
+        self._watch = Thread(target=self._tell_silence, name="phases", daemon=True)
+        self._watch.start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print the line of a step that ends a phase; no step fails because nobody reads it."""
-        if getattr(record, "step_id", "") in _PHASES:
-            with suppress(OSError, ValueError):
-                say(visible(f"{age_of(start_of(os.getpid())):6.1f} s  {record.getMessage()}", _WIDTH), error=True)
+        """Print the line of a step that ends a phase, and know which are at work."""
+        if (begins := getattr(record, "begins", None)) is not None:
+            self._at_work[record.getMessage()] += 1 if begins else -1
+        elif getattr(record, "step_id", "") in _PHASES:
+            self._print(record.getMessage())
+
+    def close(self) -> None:
+        """End the watch."""
+        self._ended.set()
+        self._watch.join()
+        super().close()
+
+    def _tell_silence(self) -> None:
+        while not self._ended.wait(self._silence):
+            if not self._printed.is_set() and (steps := [*(+self._at_work.copy())]):
+                self._print(f"at work 実行中: {', '.join(steps)}")
+            self._printed.clear()
+
+    def _print(self, line: str) -> None:
+        """Print a line; no step fails because nobody reads it."""
+        self._printed.set()
+        with suppress(OSError, ValueError):
+            say(visible(f"{age_of(start_of(os.getpid())):6.1f} s  {line}", _WIDTH), error=True)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -37,12 +69,12 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 @contextmanager
-def phases() -> Iterator[None]:
+def phases(silence: float = _SILENT_SECONDS) -> Iterator[None]:
     """Show the phases of the runs within, in place of Prefect's lines on their steps."""
-    steps, shown = logging.getLogger(_STEPS), Phases()
+    steps, shown = logging.getLogger(_STEPS), Phases(silence)
     before, quiet = (steps.level, steps.propagate), [logging.getLogger(name) for name in _PREFECTS]
     steps.addHandler(shown)
-    steps.setLevel(logging.INFO)
+    steps.setLevel(logging.DEBUG)
     steps.propagate = False
     for each in quiet:
         each.addFilter(_is_news)
@@ -50,6 +82,7 @@ def phases() -> Iterator[None]:
         yield
     finally:
         steps.removeHandler(shown)
+        shown.close()
         steps.setLevel(before[0])
         steps.propagate = before[1]
         for each in quiet:

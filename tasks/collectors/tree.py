@@ -1,9 +1,10 @@
 """Collect open files, limits, signals and maps of each frozen process. What may not be read says so in its place."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +26,10 @@ from tasks.acquisition.procfs import (
 )
 from tasks.collectors.sockets import descriptors, of_process
 from tasks.custody.evidence.acquisition import Outcome
+from tasks.custody.evidence.command_line_redaction import exists
+from tasks.custody.evidence.pattern import literal_folder
 from tasks.custody.evidence.redact import redact_command, redact_environment
+from tasks.custody.models.inspection import is_named_as_model
 from tasks.custody.store.manifest import canonical
 from tasks.host.process.process import Process
 from tasks.host.process.table import read_process
@@ -91,8 +95,15 @@ _QUESTIONS: dict[str, Callable[[int], Any]] = {
     "namespaces": lambda pid: {each.name: link(pid, f"ns/{each.name}") for each in Path(f"/proc/{pid}/ns").iterdir()},
     "nice": lambda pid: psutil.Process(pid).nice(),
     "oom_score_adj": lambda pid: int(text(pid, "oom_score_adj")),
-    "environment": lambda pid: redact_environment(psutil.Process(pid).environ()),
 }
+
+
+def _environment(pid: int, folders: Sequence[str]) -> dict[str, str]:
+    """Return the variables; one that names a model's file, in one of these folders or where it works, is shown."""
+    given, places = psutil.Process(pid).environ(), [folder_of(pid), *folders]
+    models = {name: value for name, value in given.items() if is_named_as_model(value)}
+    there = {name: value for name, value in models.items() if any(exists(value, place) for place in places)}
+    return redact_environment(given) | there
 
 
 def _ask(pid: int, question: Callable[[int], Any]) -> Any:
@@ -106,18 +117,22 @@ def _ask(pid: int, question: Callable[[int], Any]) -> Any:
         return {"not read": str(error) or type(error).__name__}
 
 
-def _describe(pid: int, start: int) -> dict[str, Any]:
+def _describe(pid: int, start: int, questions: Mapping[str, Callable[[int], Any]]) -> dict[str, Any]:
     fields: dict[str, Any] = {"pid": pid, "start_ticks": start}
     if not still(pid, start):
         return fields | {"not read": _GONE}
-    return fields | {name: _ask(pid, question) for name, question in _QUESTIONS.items()}
+    return fields | {name: _ask(pid, question) for name, question in questions.items()}
 
 
 def make(target: Target) -> bytes:
     """Return one object a process. What could not be read says so in its place."""
     until = time.monotonic() + target.seconds * _SHARE
+    folders = [f"{target.root}/{literal_folder(each)}" for each in ("", *target.globs.get("models", ()))]
+    questions: dict[str, Callable[[int], Any]] = {**_QUESTIONS, "environment": partial(_environment, folders=folders)}
     described: list[dict[str, Any]] = [
-        _describe(pid, start) if time.monotonic() < until else {"pid": pid, "start_ticks": start, "not read": _LATE}
+        _describe(pid, start, questions)
+        if time.monotonic() < until
+        else {"pid": pid, "start_ticks": start, "not read": _LATE}
         for pid, start in target.frozen
     ]
     children: dict[int, list[int]] = {}

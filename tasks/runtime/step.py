@@ -276,12 +276,15 @@ def _run_logged(
 ) -> State[N]:
     began = time.monotonic()
     log.write("step started", name, **details)
+    logger.debug("%s", name, extra={"begins": True})
     try:
         result = body()
     except Exception as error:
         why = {"result": str(error), "error": type(error).__name__}
         log.write("step failed", name, **details, seconds=round(time.monotonic() - began, 3), **why)
         raise
+    finally:
+        logger.debug("%s", name, extra={"begins": False})
     action = "step done" if result.is_complete else "step incomplete"
     log.write(action, name, **details, seconds=round(time.monotonic() - began, 3), result=result.summary)
     message = f"{heading}{visible(result.summary, LINE_LIMIT)}"

@@ -108,6 +108,8 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
         ),
         ("pass", {"MODEL_PATH": SERVED}, "named by its environment"),
         ("pass", {"MODEL_PATH": TORN}, "named by its environment"),
+        ("pass", {"GRAPE": SERVED}, "named by its environment"),
+        ("pass", {"GRAPE": SERVED.removeprefix("models/")}, "named by its environment"),
     ],
 )
 def test_what_a_real_process_served_is_brought_back_and_goes_on_record(

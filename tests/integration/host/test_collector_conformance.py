@@ -265,9 +265,10 @@ def test_its_own_sources_keep_to_a_limit_too(small: SmallWorkload, monkeypatch: 
 
 def test_the_frozen_processes_are_described_and_their_secrets_are_not(small: SmallWorkload) -> None:
     secret = ["--api-token", CANARY, f"--db=pg://u:{CANARY}@h/"]
-    process = small.start(
-        [*small.training_command, *secret], WORKERS="1", HF_TOKEN=CANARY, OTHER="shown", CUDA_VISIBLE_DEVICES="0,1"
-    )
+    (small.root / "models/own wine.joblib").touch()
+    environment = {"HF_TOKEN": CANARY, "OTHER": "shown", "CUDA_VISIBLE_DEVICES": "0,1"}
+    environment |= {"GRAPE": "models/own wine.joblib", "NO_FILE": f"{CANARY}.joblib", "NO_MODEL": "src/train.py"}
+    process = small.start([*small.training_command, *secret], WORKERS="1", **environment)
     with case_of(small.block()) as context:
         freeze.fn(context)
         for name in ("tree", "processes", "sockets", "stacks"):
@@ -279,7 +280,9 @@ def test_the_frozen_processes_are_described_and_their_secrets_are_not(small: Sma
     assert described[process.pid]["cwd"] == str(small.root)
     assert described[process.pid]["state"] == "T (stopped)"
     assert described[process.pid]["environment"]["CUDA_VISIBLE_DEVICES"] == "0,1"
-    assert described[process.pid]["environment"]["OTHER"].startswith("[redacted:")
+    assert described[process.pid]["environment"]["GRAPE"] == "models/own wine.joblib", "as in the manifest"
+    for hidden in ("OTHER", "NO_FILE", "NO_MODEL"):
+        assert described[process.pid]["environment"][hidden].startswith("[redacted:")
     assert described[process.pid]["signals"]["queued"]
     assert "src/train.py" in table
     assert CANARY not in everything

@@ -5,12 +5,14 @@ import os
 import re
 import sys
 from contextlib import suppress
+from functools import partial
 
 import pytest
 
 from flows.command.phases import phases
 from tasks.custody.errors import Refused
 from tasks.system.cancellation import RunCancelled
+from tests.support.workloads import wait_until
 
 STEPS = logging.getLogger("tasks.runtime.step")
 
@@ -31,6 +33,27 @@ def test_a_phase_is_one_line_with_its_seconds_and_collectors_have_none(capsys: p
     assert len(second) < 170
     ended("freeze", "again")
     assert capsys.readouterr().err == "", "outside of a run by hand nothing is printed"
+
+
+def test_a_run_that_is_silent_names_the_steps_at_work_until_they_end(capfd: pytest.CaptureFixture[str]) -> None:
+    told = ""
+
+    def is_told(line: str) -> bool:
+        nonlocal told
+        told += capfd.readouterr().err
+        return line in told
+
+    with phases(silence=0.01):
+        STEPS.debug("§5 claim the incident in the store", extra={"begins": True})
+        wait_until(partial(is_told, "s  at work 実行中: §5 claim the incident in the store\n"), what="the line")
+        STEPS.debug("§5 offload", extra={"begins": True})
+        STEPS.debug("§5 claim the incident in the store", extra={"begins": False})
+        wait_until(partial(is_told, "s  at work 実行中: §5 offload\n"), what="the other line")
+        STEPS.debug("§5 offload", extra={"begins": False})
+    capfd.readouterr()
+    with phases(silence=60):
+        STEPS.debug("§5 offload", extra={"begins": True})
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("name", ["prefect.flow_runs", "prefect.task_runs"])
