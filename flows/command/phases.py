@@ -30,7 +30,7 @@ class Phases(logging.Handler):
     """
 
     def __init__(self, silence: float = _SILENT_SECONDS) -> None:
-        """Watch for silence until `close`."""
+        """Watch for silence until `end`."""
         super().__init__()
         self._silence, self._at_work, self._ended, self._printed = silence, Counter[str](), Event(), Event()
         self._watch = Thread(target=self._tell_silence, name="phases", daemon=True)
@@ -43,11 +43,10 @@ class Phases(logging.Handler):
         elif getattr(record, "step_id", "") in _PHASES:
             self._print(record.getMessage())
 
-    def close(self) -> None:
-        """End the watch."""
+    def end(self) -> None:
+        """End the watch. Not `close`, which whoever configures logging anew calls on every handler that there is."""
         self._ended.set()
         self._watch.join()
-        super().close()
 
     def _tell_silence(self) -> None:
         while not self._ended.wait(self._silence):
@@ -82,7 +81,7 @@ def phases(silence: float = _SILENT_SECONDS) -> Iterator[None]:
         yield
     finally:
         steps.removeHandler(shown)
-        shown.close()
+        shown.end()
         steps.setLevel(before[0])
         steps.propagate = before[1]
         for each in quiet:

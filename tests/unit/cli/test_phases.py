@@ -44,6 +44,7 @@ def test_a_run_that_is_silent_names_the_steps_at_work_until_they_end(capfd: pyte
         return line in told
 
     with phases(silence=0.01):
+        logging.shutdown()  # as dictConfig does, by which Prefect begins
         STEPS.debug("§5 claim the incident in the store", extra={"begins": True})
         wait_until(partial(is_told, "s  at work 実行中: §5 claim the incident in the store\n"), what="the line")
         STEPS.debug("§5 offload", extra={"begins": True})
