@@ -107,6 +107,10 @@ def _name_processes(
     for top in families:
         role = "api" if top == api else "worker" if ports[top] else "training"
         found.processes.append(f"{role}: process {top.pid}, ports {ports[top]}: {process_line(top, 120)}")
+        if role == "worker":
+            why = f"it listens on {ports[top]} and would be stopped, and brought back by nobody 復旧されない"
+            cure = f"if it is no part of the workload, no pattern for it and {excuse_for(top)}"
+            found.missing[f"process {top.pid}"] = f"{process_line(top, 80)}: {why}; {cure}"
         for each in families[top]:
             alone = each == top or is_one_of(SHELLS, there[each.parent])  # or it may be started without it
             if alone and not is_one_of(WAITERS, each) and (words := pattern_for(each)):

@@ -244,6 +244,8 @@ def check_restart(target: CheckTarget) -> Finding:
     if reason:
         return loss(reason, "a recovery could not start the API", "correct the block, save it, and run this again")
     block, apis = target.workload, [identity.pid for identity, each in target.members.items() if each.role == "api"]
+    if block.containers and not apis and not block.api_image:
+        return sound("no API runs as a process; one in the block's containers is started in its own again")
     user = next((target.snapshot[pid].user for pid in apis), block.root.stat().st_uid)
     try:
         starts = process_start.read_starts(target.members)

@@ -186,9 +186,13 @@ def test_of_several_servers_the_api_is_the_one_that_describes_itself(serving: Sm
     board = free_port()
     other = serving.start(["venv/bin/python", "board.py", "--listen", str(board)])
     wait_until(lambda: psutil.Process(other.pid).net_connections(), what="its port")
-    assert typed("init", serving.root, "--output", tmp_path / "w.toml").returncode == 0
+    told = typed("init", serving.root, "--output", tmp_path / "w.toml")
+    assert told.returncode == 0
     fields = fields_of(tmp_path / "w.toml")
     assert fields["api_url"].endswith(f":{serving.port}")
+    assert re.search(
+        rf"process {other.pid}: .*it listens on \[{board}\] and would be stopped, .*bystanders", told.stdout
+    )
     assert "board" not in fields["api_pattern"]
     assert r"board\.py" in fields["worker_pattern"]
     assert other.pid in look(tmp_path / "w.toml")
