@@ -4,7 +4,7 @@ import logging
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -53,13 +53,13 @@ def has_key() -> bool:
 class PreparedFrame:
     """What freezes the hosts of a fleet once a worker has claimed its run. Its client is open until then.
 
-    `time` tells the server's.
+    `workloads` are read meanwhile. `time` tells the server's.
     """
 
     client: SyncPrefectClient
     trigger: Trigger
     known: KnownFleet
-    workloads: Mapping[str | None, Mapping[str, Any]]
+    workloads: Future[dict[str, Mapping[str, Any]]]
     time: Callable[[], datetime]
     close: Callable[[], None]
 
@@ -68,7 +68,7 @@ class PreparedFrame:
         with _log_failures(), closing(self):
             opened = open_known(self.client, self.trigger, self.known, self.time())
             if isinstance(opened, FleetIncident) and opened.is_opened_by(self.trigger.run):
-                send(self.client, opened, "freeze", self.trigger.run, self.time(), self.workloads)
+                send(self.client, opened, "freeze", self.trigger.run, self.time(), self.workloads.result())
 
 
 def prepare(run: FlowRun, time: Callable[[], datetime]) -> PreparedFrame | None:
@@ -80,10 +80,11 @@ def prepare(run: FlowRun, time: Callable[[], datetime]) -> PreparedFrame | None:
     parameters: dict[str, Any] = {"reason": "", "policy": "graceful", "recover": False, **run.parameters}
     if parameters.get("fleet_id") or parameters.get("retry") or run.run_count:
         return None
-    with _log_failures(), ExitStack() as stack, ThreadPoolExecutor(2) as pool:
+    with _log_failures(), ExitStack() as stack:
         client = stack.enter_context(get_client(sync_client=True))
-        deployment = pool.submit(client.read_deployment, run.deployment_id)  # type: ignore[arg-type]
+        pool = stack.enter_context(ThreadPoolExecutor(2))
         fields = pool.submit(_workloads, client)
+        deployment = pool.submit(client.read_deployment, run.deployment_id)  # type: ignore[arg-type]
         trigger = Trigger(
             **{name: parameters[name] for name in ("fleet", "reason", "policy", "recover")},
             fleet_id=None,
@@ -94,7 +95,7 @@ def prepare(run: FlowRun, time: Callable[[], datetime]) -> PreparedFrame | None:
         )
         known = known_fleet(client, trigger.fleet, trigger.new_id)
         trigger = replace(trigger, by=triggered_by(run, f"fleet/{deployment.result().name}"))
-        return PreparedFrame(client, trigger, known, fields.result(), time, stack.pop_all().close)
+        return PreparedFrame(client, trigger, known, fields, time, stack.pop_all().close)
     return None
 
 
@@ -113,7 +114,7 @@ def send(  # noqa: PLR0913, PLR0917  what a frame says
     act: Literal["freeze", "thaw"],
     run: str,
     now: datetime,
-    workloads: Mapping[str | None, Mapping[str, Any]] = MappingProxyType({}),
+    workloads: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> None:
     """Sign and send it, if this host has the key. Raises ValueError for an unusable key, or an error of httpx.
 
@@ -145,12 +146,22 @@ def _receivers(hosts: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
     return [{"prefect.resource.id": each, "prefect.resource.role": "worker"} for each in sorted(receivers)]
 
 
-def _workloads(client: SyncPrefectClient) -> dict[str | None, Mapping[str, Any]]:
-    """Return the fields that recognise each workload, by the name of its block."""
+def _workloads(client: SyncPrefectClient) -> dict[str, Mapping[str, Any]]:
+    """Return the fields that recognise each workload, by the name of its block.
+
+    Each document comes with its schema. Parsed as Prefect's client would, a hundred take longer than to read them.
+    """
     wanted = {*recognisable({"root": "/-"}, ""), "fallback_dir"}
-    blocks = every(client.read_block_documents_by_type, "workload", include_secrets=False)
-    by_block = {block.name: [(name, value) for name, value in block.data.items() if name in wanted] for block in blocks}
-    return {block: {name: value for name, value in fields if value not in EMPTY} for block, fields in by_block.items()}
+
+    def read(**page: int) -> list[dict[str, Any]]:
+        asked: dict[str, Any] = {"params": {"include_secrets": False, **page}, "path_params": {"slug": "workload"}}
+        return list(client.request("GET", "/block_types/slug/{slug}/block_documents", **asked).json())
+
+    by_block = {block["name"]: block["data"].items() for block in every(read)}
+    return {
+        block: {name: value for name, value in fields if name in wanted and value not in EMPTY}
+        for block, fields in by_block.items()
+    }
 
 
 def answers_of(client: SyncPrefectClient, incident: FleetIncident) -> list[FrameAnswer]:

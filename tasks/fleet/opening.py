@@ -79,17 +79,19 @@ class KnownFleet:
 
 
 def known_fleet(client: SyncPrefectClient, name: str, own_id: str) -> KnownFleet:
-    """Read a fleet from the server. Raises Refused for an unknown fleet, or one whose store is not saved.
+    """Read a fleet from the server, as few bytes and requests after one another as that takes.
 
-    `own_id` is the id of the incident that the run which asks would open.
+    Raises ObjectNotFound for an unknown fleet, and Refused for one whose store is not saved. `own_id` is the id of the
+    incident that the run which asks would open.
     """
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(3) as pool:
         is_open = pool.submit(copy_context().run, claim_of, client, name)
         written = pool.submit(copy_context().run, read_incident, client, own_id)
-        block: Fleet = load_block(Fleet, name)
-        hosts = pool.submit(copy_context().run, hosts_of, client, block)
-        require_store(block.store)
-        return KnownFleet(block, hosts.result(), is_quiet=not is_open.result() and not written.result())
+        block = Fleet.model_validate(client.read_block_document_by_name(name, Fleet.get_block_type_slug()).data)
+        store = pool.submit(copy_context().run, require_store, block.store, client)
+        hosts = hosts_of(client, block)
+        store.result()
+        return KnownFleet(block, hosts, is_quiet=not is_open.result() and not written.result())
 
 
 @step_without_incident("open_fleet", "open the fleet's incident", retries=1)

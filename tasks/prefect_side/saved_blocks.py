@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +12,8 @@ from tasks.custody.errors import Refused
 from tasks.prefect_side.local_config import local_config, own_server
 
 if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
     from blocks.store import EvidenceStore
 
 _STORE: Final = "evidence-store"
@@ -33,16 +35,16 @@ class SavedStore:
         return with_usable_key(self.fields)
 
 
-def require_store(name: str) -> SavedStore:
-    """Return the saved store block; it is built later, when the server may be gone."""
+def require_store(name: str, client: "SyncPrefectClient | None" = None) -> SavedStore:
+    """Return the saved store block; it is built later, when the server may be gone. `client` is one that is open."""
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
 
     if config := local_config():
         return SavedStore(name, config.store)
-    with get_client(sync_client=True) as client:
+    with nullcontext(client) if client else get_client(sync_client=True) as asked:
         try:
-            return SavedStore(name, client.read_block_document_by_name(name, _STORE).data)
+            return SavedStore(name, asked.read_block_document_by_name(name, _STORE).data)
         except ObjectNotFound as error:
             raise unknown_block(_STORE, name) from error
 

@@ -257,7 +257,7 @@ class EvacuationWorker(ProcessWorker):
             if prepared.claimed:
                 await to_thread.run_sync(self._freeze, flow_run, prepared, frame)
             elif frame:
-                frame.close()
+                await to_thread.run_sync(frame.close)  # which waits for what is being read
             self._flows.update(prepared.flow)
             await repeat_until(lambda: self._was_submitted(flow_run, prepared), lambda: _AGAIN_SECONDS)
         finally:

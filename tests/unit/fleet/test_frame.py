@@ -47,15 +47,16 @@ class Fleets(Server):
         """The fleet's."""
         return SimpleNamespace(name="lab")
 
-    def read_block_documents_by_type(self, slug: str, *, include_secrets: bool, limit: int, offset: int) -> list[Any]:
-        """A page of workloads."""
-        assert (slug, include_secrets) == ("workload", False)
-        found = [SimpleNamespace(name=name, data=fields) for name, fields in self.blocks.items()]
-        return found[offset : offset + limit]
-
-    def request(self, method: str, path: str, json: Any) -> httpx.Response:
-        """Take events."""
-        assert (method, path) == ("POST", "/events")
+    def request(self, method: str, path: str, json: Any = None, **asked: Any) -> httpx.Response:
+        """Give a page of workloads, or take events."""
+        if path == "/block_types/slug/{slug}/block_documents":
+            page = asked["params"]
+            assert (method, asked["path_params"], page["include_secrets"]) == ("GET", {"slug": "workload"}, False)
+            found = [{"name": name, "data": fields} for name, fields in self.blocks.items()]
+            return httpx.Response(200, json=found[page["offset"] :][: page["limit"]])
+        if path != "/events":
+            return super().request(method, path, json)
+        assert method == "POST"
         self.fail("events")
         self.sent += json
         return httpx.Response(204)

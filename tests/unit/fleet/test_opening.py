@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
@@ -74,16 +75,24 @@ class Server(Dated):
         wanted = artifact_filter.key
         return [each for each in self.artifacts if wanted.like_ or each.key in wanted.any_]
 
-    def read_deployments(self, limit: int, offset: int, deployment_filter: Any, **_: object) -> list[Any]:
-        """A page of them."""
-        wanted = deployment_filter.name and set(deployment_filter.name.any_)
+    def request(self, method: str, path: str, json: Any = None, **_: Any) -> httpx.Response:
+        """Give a page of deployments."""
+        assert (method, path) == ("POST", "/deployments/filter")
+        wanted = set(json["deployments"]["name"]["any_"]) if "name" in json["deployments"] else None
         there = [(f"evacuate-{name}", name) for name in self.names]
-        found = [pair for pair in there if not wanted or pair[0] in wanted]
-        about: dict[str, Any] = {"work_pool_name": "p", "work_queue_name": "q", "tags": ["cluster"], "flow_id": FLOW}
-        return [
-            SimpleNamespace(name=name, id=uuid4(), parameters={"workload": workload, "store": "s"}, **about)
-            for name, workload in found[offset : offset + limit]
+        found = [pair for pair in there if wanted is None or pair[0] in wanted]
+        about = {"work_pool_name": "p", "work_queue_name": "q", "tags": ["cluster"], "flow_id": str(FLOW)}
+        rows = [
+            {"name": name, "id": str(uuid4()), "parameters": {"workload": workload, "store": "s"}, **about}
+            for name, workload in found[json["offset"] :][: json["limit"]]
         ]
+        return httpx.Response(200, json=rows)
+
+    def read_block_document_by_name(self, name: str, slug: str) -> Any:
+        """A fleet of three workloads, or its store."""
+        assert (name, slug) in {("lab", "fleet"), ("s", "evidence-store")}
+        fields = {"workloads": ["gpu1", "gpu2", "gpu3"], "store": "s"} if slug == "fleet" else {}
+        return SimpleNamespace(data=fields)
 
     def read_flow_by_name(self, name: str) -> Any:
         """That of the evacuations."""
@@ -110,7 +119,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
 
     monkeypatch.setattr(opening, "get_client", client)
     monkeypatch.setattr(opening, "load_block", lambda *_: Fleet(workloads=["gpu1", "gpu2", "gpu3"], store="s"))
-    monkeypatch.setattr(opening, "require_store", lambda _: {})
+    monkeypatch.setattr(opening, "require_store", lambda *_: {})
     return made
 
 
