@@ -1,5 +1,6 @@
 """Real parts for the tests: one S3 server and one Prefect server a session, each store empty for each test."""
 
+import gc
 import os
 import random
 import shutil
@@ -64,6 +65,20 @@ settings.register_profile("fast", deadline=None, max_examples=30)
 settings.load_profile("patient")
 
 SERVERS = {"prefect", "s3", "ceph", "docker", "browser", "systemd", "host", "hostile"}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Iterator[None]:  # noqa: ARG001  a hook's argument has its name
+    """Collect without the garbage collector, which finds nothing then, and have it pass over what was made until now.
+
+    What is imported and collected stays to the end: a million objects, through which it would go again and again.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -2,7 +2,7 @@
 
 import logging
 from contextlib import suppress
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -20,6 +20,12 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+@cache
+def _adapter_of(kind: Any) -> TypeAdapter[Any]:
+    """Return what reads and writes this type. One takes milliseconds to make, and each step has journals of its own."""
+    return TypeAdapter(kind)
+
+
 class Journal(Generic[T]):
     """A fact of an incident that later runs read."""
 
@@ -29,9 +35,10 @@ class Journal(Generic[T]):
         self._directory, self._kind, self._late = directory, kind, late
         self._kept: T | None = None
 
-    @cached_property
+    @property
     def _adapter(self) -> TypeAdapter[T]:
-        return TypeAdapter(self._kind)
+        kind: Any = self._kind
+        return _adapter_of(kind)
 
     def read(self) -> T:
         """Return what was written last; the empty value of its type where nothing was."""

@@ -18,7 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from prefect.blocks.system import Secret
@@ -29,7 +29,7 @@ from pydantic import SecretStr, ValidationError
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
 from tasks.custody.incident.deployment_names import full_name
-from tasks.drill.deployment import NAME, POOL, client_of, deploy, prefect
+from tasks.drill.deployment import NAME, POOL, client_of, deploy
 from tasks.drill.parts import SeaweedFS, Worker
 from tasks.drill.screen import follow
 from tasks.host.host import LinuxHost
@@ -83,15 +83,13 @@ class Stage:
     kinds: tuple[str, ...]
 
     def run(self, store: EvidenceStore, flow: str = "evacuate", **parameters: Any) -> str:
-        """Save the store block, trigger the deployment as a person would; the state that the run ends in."""
+        """Save the store block, trigger the deployment as the UI does; the state that the run ends in."""
         with temporary_settings({PREFECT_API_URL: self.server.api}):
             store.save(NAME, overwrite=True)
-        words = [word for name, value in parameters.items() for word in ("--param", f"{name}={json.dumps(value)}")]
-        told = prefect(self.server, "deployment", "run", full_name(flow, NAME), *words)
-        found = re.search(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", told)
-        assert found, told
         with client_of(self.server) as client:
-            ended = follow(client, UUID(found[0]), RUN_SECONDS, lambda _: None)
+            deployment = client.read_deployment_by_name(full_name(flow, NAME))
+            run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
+            ended = follow(client, run.id, RUN_SECONDS, lambda _: None)
         return ended.state_name or ""
 
     def ask(self, path: str, body: Mapping[str, Any]) -> Any:
@@ -147,7 +145,6 @@ def stage(
     key_file.unlink()
     with SmallWorkload(folder / "work load") as small, PrefectServer(folder / "prefect") as server:
         guard_api(small)
-        prefect(server, "block", "register", "-m", "blocks")
         with temporary_settings({PREFECT_API_URL: server.api}):
             key.save(NAME)
             Secret(value=json.dumps({"X-API-Key": API_KEY["the API's key"]})).save("portfolio-api")
