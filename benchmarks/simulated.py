@@ -131,7 +131,7 @@ class Simulated:
             # an earlier fleet's is heard as well: the stream begins with the last minute
             if frame.fleet == self.own.get("fleet") and self.own["name"] in frame.hosts:
                 self.frozen = self.frozen or time.time()
-                await answer_to(client, frame.fleet, FrameAnswer(self.own["name"], "frozen", 1))
+                await answer_to(client, frame.fleet, FrameAnswer(self.own["name"], "frozen", 1), len(frame.hosts))
 
     async def _beat(self, client: PrefectClient) -> None:
         """Give signs of life, as a worker does."""

@@ -39,6 +39,8 @@ _SPARED_SECONDS: Final = 0.05
 """After a frame that was refused: a flood of them leaves the worker its time for the events of runs."""
 _QUIET_SECONDS: Final = 60.0
 _REMEMBERED: Final = 1000
+_SPREAD_SECONDS: Final = 0.03
+"""Between two answers to a frame, on average: what a server pays for one."""
 WATCH_SECONDS: Final = 10.0
 """Between two looks at what waits for its run."""
 _Key = tuple[str, str]
@@ -80,8 +82,8 @@ class Frames:
     async def _obey_next(self, client: PrefectClient) -> None:
         text, signature = await self._waiting.get()
         try:
-            for fleet, answer in await to_thread.run_sync(lambda *both: list(self._obey(*both)), text, signature):
-                await answer_to(client, fleet, answer)
+            for answer in await to_thread.run_sync(lambda *both: list(self._obey(*both)), text, signature):
+                await answer_to(client, *answer)
         except Exception as error:  # noqa: BLE001  the next one may be good
             self._log_ignored(str(error))
             await asyncio.sleep(_SPARED_SECONDS)
@@ -96,7 +98,7 @@ class Frames:
                 with suppress(Exception):
                     if await to_thread.run_sync(self._is_over, key):
                         answer = await to_thread.run_sync(self._thaw, key, "its run is over or never was")
-                        await answer_to(client, key[0], answer)
+                        await answer_to(client, key[0], answer, 1)
 
         await repeat_until(look, lambda: WATCH_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311  spreads many workers
 
@@ -131,8 +133,11 @@ class Frames:
             self._logged_at[why] = time.monotonic()
             logger.warning("A frame is ignored, nothing is frozen or thawed for it: %s. フレームを無視しました。", why)
 
-    def _obey(self, text: str, signature: str) -> Iterator[tuple[str, FrameAnswer]]:
-        """Do what the frame says. Raises ValueError for one that is not to be obeyed, and leaves all as it was."""
+    def _obey(self, text: str, signature: str) -> Iterator[tuple[str, FrameAnswer, int]]:
+        """Do what the frame says, and yield what `answer_to` takes.
+
+        Raises ValueError for one that is not to be obeyed, and leaves all as it was.
+        """
         frame = verify_frame(text, signature, self._read_allowed()[0])
         if frame.nonce in self._used:
             raise ValueError(f"it was used before: {frame.fleet}")
@@ -148,7 +153,7 @@ class Frames:
             except Exception as reason:  # noqa: BLE001  its run freezes it, or tells what is wrong
                 logger.warning("A frame was refused for %s: %s", name, reason)
                 answer = FrameAnswer(name, "refused", 0, f"{type(reason).__name__}: {reason}")
-            yield frame.fleet, answer
+            yield frame.fleet, answer, len(frame.hosts)
 
     def _serves(self, host: Mapping[str, Any]) -> bool:
         served = host["pool"] == self._pool and (not self._queues or host["queue"] in self._queues)
@@ -184,9 +189,14 @@ class Frames:
         return FrameAnswer(key[1], "thawed", count, why)
 
 
-async def answer_to(client: PrefectClient, fleet: str, answer: FrameAnswer) -> None:
-    """Tell the server, which may be gone: what is frozen stays so."""
+async def answer_to(client: PrefectClient, fleet: str, answer: FrameAnswer, hosts: int) -> None:
+    """Tell the server, which may be gone: what is frozen stays so.
+
+    The event has the time of now, and is sent some moments later where the frame is for many hosts: the answers of all
+    at once would keep the server from delivering the other frames of the fleet.
+    """
     payload = {"host": answer.host, "done": answer.done, "processes": answer.processes, "why": answer.why}
     event = Event(event=EVENT_ANSWER, resource={"prefect.resource.id": f"{RESOURCE}.{fleet}"}, payload=payload)
+    await asyncio.sleep(random.uniform(0, (hosts - 1) * _SPREAD_SECONDS))  # noqa: S311  spreads many workers
     with suppress(Exception):
         await client.request("POST", "/events", json=[event.model_dump(mode="json")])
