@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.containment.identity import Identity
-from tasks.custody.fleet.frame import EARLY, NAMESPACE, STANDS, Frame, verify_frame, why_ignored
+from tasks.custody.fleet.frame import EARLY, NAMESPACE, STANDS, Frame, FrameAnswer, verify_frame, why_ignored
 from tasks.custody.store.signature import NAMESPACE as OF_EVIDENCE
 from tasks.custody.store.signature import opening, public_key, sign
 from tasks.prestart.journal import EarlyFreeze, rows_for, write_rows
 from tasks.prestart.reasons import NotNow
 from tasks.worker import frames
-from tasks.worker.frames import Frames
+from tasks.worker.frames import Frames, answer_to
 
 FLEET = "FL-20261126T140000Z-lab-1f3a"
 RUN = "00000000-0000-0000-0000-00000000001a"
@@ -311,3 +311,22 @@ def test_a_frame_is_read_as_it_is_written_and_a_field_of_another_type_is_none(fi
     with suppress(ValueError):
         read = Frame.of(json.dumps(changed))
         assert isinstance(getattr(read, field), type(getattr(frame(), field)))
+
+
+@pytest.mark.parametrize("hosts", [1, 20])
+def test_an_answer_has_the_time_of_the_freeze_and_waits_the_longer_the_more_hosts_answer(
+    hosts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent, waited = list[dict[str, Any]](), list[datetime]()
+
+    class Client:
+        async def request(self, *_: str, json: list[dict[str, Any]]) -> None:
+            sent.extend(json)
+
+    async def wait(seconds: float) -> None:
+        assert 0 <= seconds <= (hosts - 1) * 0.03
+        waited.append(datetime.now(UTC))
+
+    monkeypatch.setattr(frames.asyncio, "sleep", wait)
+    asyncio.run(answer_to(cast("Any", Client()), FLEET, FrameAnswer("gpu1", "frozen", 2), hosts))
+    assert datetime.fromisoformat(sent[0]["occurred"]) <= waited[0]
