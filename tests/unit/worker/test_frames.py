@@ -327,6 +327,6 @@ def test_an_answer_has_the_time_of_the_freeze_and_waits_the_longer_the_more_host
         assert 0 <= seconds <= (hosts - 1) * 0.03
         waited.append(datetime.now(UTC))
 
-    monkeypatch.setattr(frames.asyncio, "sleep", wait)
+    monkeypatch.setattr(asyncio, "sleep", wait)
     asyncio.run(answer_to(cast("Any", Client()), FLEET, FrameAnswer("gpu1", "frozen", 2), hosts))
     assert datetime.fromisoformat(sent[0]["occurred"]) <= waited[0]
