@@ -184,7 +184,7 @@ def _evidence_lines(known: "LocalConfig", records: Mapping[Path, Mapping[str, An
         f"evidence  {home} 証跡{describe_stored(f'{store.place}/incidents/{home.name}', record.get('objects') or [])}"
         for home, record in records.items()
     ]
-    return lines + [f"not taken {line} 未採取" for home in records if (line := describe_not_taken(home))]
+    return lines + ([f"not taken {rest} 未採取"] if (rest := describe_not_taken(*records)) else [])
 
 
 def describe_stored(place: str, objects: Sequence[Mapping[str, Any]]) -> str:

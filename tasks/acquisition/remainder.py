@@ -204,12 +204,14 @@ def document(remainders: Sequence[Remainder]) -> dict[str, Any]:
     return {"not_taken": rows, **(rest if more else {})}
 
 
-def describe_not_taken(home: Path) -> str:
+def describe_not_taken(*homes: Path) -> str:
     """Return how much an incident's last collection of code has left, and the file that lists it.
 
-    Empty if it has left nothing, or if that file is not there.
+    Empty if it has left nothing, or if that file is not there. `homes` are the incident's folders: that on the fallback
+    disk has what did not fit.
     """
-    found = sorted(home.glob(f"evidence*/{NOT_TAKEN}"), key=lambda path: (len(path.parent.name), path.parent.name))
+    lists = (path for home in homes for path in home.glob(f"evidence*/{NOT_TAKEN}"))
+    found = sorted(lists, key=lambda path: (len(path.parent.name), path.parent.name))
     try:
         listed = json.loads(found[-1].read_bytes())
         rows = [*listed["not_taken"], *filter(None, [listed.get("more")])]

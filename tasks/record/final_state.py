@@ -61,7 +61,7 @@ def final_state(
         where = f"the artifact '{artifact_key(PLAN, incident.id)}', and {Path(recorded.folder) / PLAN_FILE}"
         return _end_run(context, end, _describe_rehearsal(recorded.verdict, where))
     message = _describe_record(incident, recorded, is_kept=is_kept)
-    if rest := describe_not_taken(context.directory.path):
+    if rest := describe_not_taken(*filter(None, (context.directory.path, context.directory.fallback))):
         message = _before_next(message, f"Not taken 未採取: {rest}")
     failed = _not_back(context.workload, context.state, recovery) if isinstance(recovery, str) else ""
     message = f"{failed} The incident is {message}" if end is NOT_RECOVERED else f"{message} {failed}".rstrip()

@@ -34,3 +34,16 @@ def test_what_was_not_taken_has_a_line_only_where_something_was_not(rows: list[d
     known: Any = SimpleNamespace(store={"folder": str(tmp_path)})
     lines = [line for line in _evidence_lines(known, {home.parent: {}}) if line.startswith("not taken ")]
     assert lines == [f"not taken 1 file of 9 bytes; {home / 'not_taken.json'} lists what and why 未採取"] * len(rows)
+
+
+def test_of_an_incident_on_two_disks_the_last_list_has_the_line(tmp_path: Path) -> None:
+    """Its folder on the fallback disk is found as one of its own: of two volumes the older list had a line too."""
+    homes = [tmp_path / "disk/IR-1", tmp_path / "fallback/IR-1"]
+    for home, volume in zip(homes, ("evidence", "evidence.2"), strict=True):
+        (home / volume).mkdir(parents=True)
+        rows = [{"name": ".env", "files": 1, "bytes": 9, "reason": "withheld"}]
+        (home / volume / "not_taken.json").write_text(json.dumps({"not_taken": rows}))
+    known: Any = SimpleNamespace(store={"folder": str(tmp_path)})
+    lines = [line for line in _evidence_lines(known, {home: {} for home in homes}) if line.startswith("not taken ")]
+    last = homes[1] / "evidence.2/not_taken.json"
+    assert lines == [f"not taken 1 file of 9 bytes; {last} lists what and why 未採取"]

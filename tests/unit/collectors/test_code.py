@@ -182,3 +182,14 @@ def test_how_much_was_left_is_told_by_the_last_list(tmp_path: Path) -> None:
     assert describe_not_taken(tmp_path) == f"2401 files of 1,200,009 bytes; {last} lists what and why"
     last.write_text("[]")
     assert describe_not_taken(tmp_path) == ""
+
+
+def test_the_last_list_may_lie_on_the_fallback_disk(tmp_path: Path) -> None:
+    """Of a full evidence disk neither the message nor the screen told what was not taken."""
+    home, fallback = tmp_path / "disk", tmp_path / "fallback"
+    for place, size in ((fallback / "evidence", 1), (home / "evidence.2", 2), (fallback / "evidence.10", 3)):
+        place.mkdir(parents=True)
+        (place / "not_taken.json").write_text(json.dumps(document([Remainder(b".env", 1, size, "withheld")])))
+    last = fallback / "evidence.10/not_taken.json"
+    for homes in ((home, fallback), (fallback, home)):
+        assert describe_not_taken(*homes) == f"1 file of 3 bytes; {last} lists what and why"

@@ -270,6 +270,11 @@ def test_the_message_tells_before_the_next_step_what_was_not_taken(
     line = f" Not taken 未採取: 1 file of 9 bytes; {folder / 'not_taken.json'} lists what and why. Next: "
     assert (line in message) is bool(rows)
     assert ("Not taken" in message) is bool(rows)
+    (fallback := context.directory.path.with_name("fallback") / "evidence").mkdir(parents=True)
+    (folder / "not_taken.json").rename(fallback / "not_taken.json")
+    context.directory = replace(context.directory, fallback=fallback.parent)
+    message = str(final_state(context, recorded.verdict, recorded, None).message)
+    assert (line.replace(str(folder), str(fallback)) in message) is bool(rows), "of a full evidence disk"
 
 
 def test_of_a_record_that_the_disk_does_not_take_the_ui_has_the_pages(
