@@ -22,14 +22,7 @@ from tasks.incident.last_word import THAWED, last_word
 from tasks.incident.layout import CORDON, CUSTODY_LOG, EARLY, FROZEN_CONTAINERS, INCIDENT
 from tasks.incident.run_lock import Purpose, take_ownership
 from tasks.prefect_side.scheduler import PrefectScheduler
-from tasks.prestart.journal import (
-    early_above,
-    early_containers,
-    early_groups,
-    read_early,
-    resume_containers,
-    take_over,
-)
+from tasks.prestart.journal import read_early, resume_containers, take_over
 from tasks.runtime.actor import BY_HAND, actor
 from tasks.system.files.atomic_files import read_marker, read_private
 
@@ -78,23 +71,23 @@ def thaw_remaining(path: Path, workload: WorkloadFields, host: Host) -> Iterator
     if doubts := list(doubtful(path)):
         yield from doubts
         return
-    frozen, now, known = read_early(path), living(host, workload), still_held(workload)
-    thawed = tuple(identity for identity in frozen if identity in now and identity not in known)
+    early, now, known = read_early(path), living(host, workload), still_held(workload)
+    thawed = tuple(identity for identity in early.frozen if identity in now and identity not in known)
     for identity in thawed:
         thaw_process(host, identity)
-    groups = {name: group for name in early_groups(path) if (group := host.group(name)) and group.place.exists()}
+    groups = {name: group for name in early.groups if (group := host.group(name)) and group.place.exists()}
     unthawed = {name: reason for name, group in groups.items() if (reason := group.thaw())}
-    continue_above(host, {*thawed, *early_above(path)}, known)
-    strangers = standing_strangers(host, frozen, now)
+    continue_above(host, {*thawed, *early.above}, known)
+    strangers = standing_strangers(host, early.frozen, now)
     take_over(path, strangers, unthawed)
     held = identities(home / FROZEN_CONTAINERS for home in homes(workload) if last_word(home) != THAWED)
-    paused = early_containers(path).keys()
+    paused = early.containers.keys()
     with closing(DockerEngine(workload.docker_host)) as engine:
         stay = resume_containers(path, engine, paused - held)
     if thawed:
         pids = ", ".join(str(identity.pid) for identity in thawed)
         yield f"thawed, a run that died before it began had frozen them: {pids}"
-    if resumed := paused - early_containers(path).keys():
+    if resumed := paused - read_early(path).containers.keys():
         ids = ", ".join(identity.id[:12] for identity in sorted(resumed))
         yield f"resumed, a run that died before it began had paused them 一時停止を解除: {ids}"
     yield from (*unthawed.values(), *strangers.values(), *stay)

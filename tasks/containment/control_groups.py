@@ -19,7 +19,7 @@ from tasks.host.process.membership import Exceptions, Member, Members
 from tasks.host.process.process import Process, descendants
 from tasks.host.short_lived import NO_PID
 from tasks.prestart.groups import freeze_in_place
-from tasks.prestart.journal import early_groups
+from tasks.prestart.journal import read_early
 from tasks.runtime.context import RunContext
 from tasks.system.kernel_tables import read_table
 
@@ -52,7 +52,7 @@ class Groups:
         self.with_suspects = False
         self._last = self.host.arrivals(NO_PID)[0]
         self._set(self._journal.read())
-        early = set(early_groups(context.cordon_files.early)).difference(self.paths)
+        early = set(read_early(context.cordon_files.early).groups).difference(self.paths)
         if frozen := {path: group for path in early if (group := self.host.group(path)) and group.is_frozen}:
             self._take_over(frozen)
 

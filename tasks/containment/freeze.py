@@ -27,7 +27,7 @@ from tasks.host.process.membership import Member
 from tasks.host.process.process import Process, handed_down, process_line
 from tasks.host.process.source import lineages
 from tasks.host.process.table import age_of, flow_run_of, is_part, ticks
-from tasks.prestart.journal import early_containers, read_early, take_over
+from tasks.prestart.journal import read_early, take_over
 from tasks.runtime.context import FirstTry, RunContext
 from tasks.runtime.frozen import load_frozen, with_earlier
 from tasks.runtime.step import step
@@ -52,12 +52,12 @@ def freeze(context: RunContext) -> Freeze:
     processes only. So does a second try, which knows what the first has stopped.
     """
     began = context.first_try.freeze_began = context.first_try.freeze_began or ticks()
-    host, state, log, early = context.adapters.host, context.state, context.log, context.cordon_files.early
-    before, paused = read_early(early), early_containers(early)
+    host, state, log, files = context.adapters.host, context.state, context.log, context.cordon_files
+    early = read_early(files.early)
     fresh: dict[Identity, Frozen] = {}
     groups, wrappers = Groups(context), Wrappers(context)
     groups.freeze()
-    looks, settled = _settle(groups, fresh, before)
+    looks, settled = _settle(groups, fresh, early.frozen)
     units = Units(context)
     units.freeze()
     if context.run.includes_suspects or context.run.ends_unknown:  # after the members: they take longer to find
@@ -72,12 +72,12 @@ def freeze(context: RunContext) -> Freeze:
     if not state.since.read():
         state.since.write(began)
     everyone = _write_down(groups, snapshot, fresh)
-    if (excused := let_go(groups, IncidentCordon(context), log, before)).gone:
+    if (excused := let_go(groups, IncidentCordon(context), log, early.frozen)).gone:
         fresh = {identity: each for identity, each in fresh.items() if identity not in excused.gone}
         everyone = _write_down(groups, snapshot, fresh)  # a group around them may have been given up
         wrappers.give_back(excused.gone)
-    strangers = standing_strangers(host, before, {each.identity for each in everyone} | excused.gone)
-    take_over(early, strangers, groups.unthawed)
+    strangers = standing_strangers(host, early.frozen, {each.identity for each in everyone} | excused.gone)
+    take_over(files.early, strangers, groups.unthawed)
     groups.thaw()  # a signal that was sent to a frozen group shows then: all that look at states go by that
     waiting = _confirm(host, fresh)
     groups.freeze()
@@ -88,7 +88,7 @@ def freeze(context: RunContext) -> Freeze:
         source = ", started by ".join(map(str, process.lineage))
         log.write("frozen", str(identity.pid), **what, **how, source=source)
     note_reboots(state, log)
-    containers, trouble = WorkloadContainers(context).freeze(paused)
+    containers, trouble = WorkloadContainers(context).freeze(early.containers)
     warnings = (*units.warnings, *unheard, *excused.warnings, *strangers.values())
     gpu = look_at_gpus(host, state, log, "freeze")
     context.first_try = FirstTry()

@@ -54,7 +54,7 @@ from tasks.preflight.requirements import (
     require_not_ours,
     require_same_workload,
 )
-from tasks.prestart.journal import early_losses
+from tasks.prestart.journal import read_early
 from tasks.runtime.actor import BY_HAND
 from tasks.runtime.context import Policy, RunContext, RunInfo, Suspects, Unknowns, open_context
 from tasks.runtime.flow_run import finished_before, origin, own_launchers
@@ -117,7 +117,7 @@ def open_incident(request: Request) -> Opened | NotOpened:
     with before_the_freeze() as limit:
         opened = _check_and_open(request)
     if isinstance(opened, Opened):
-        early = early_losses(opened.context.cordon_files.early)  # another process may have frozen for this run
+        early = read_early(opened.context.cordon_files.early).losses  # another process may have frozen for this run
         opened.context.losses += dict.fromkeys([*limit.losses, *DETACHED, *early])
     return opened
 

@@ -19,7 +19,7 @@ from tasks.host.container.docker_engine import DockerEngine
 from tasks.host.container.membership import workload_containers
 from tasks.host.process.table import standpoint
 from tasks.incident.layout import FROZEN_CONTAINERS
-from tasks.prestart.journal import EarlyFreeze, early_containers, write_containers
+from tasks.prestart.journal import EarlyFreeze, read_early, write_containers
 
 _ANSWER_SECONDS: Final = 2.0
 _PAUSE_SECONDS: Final = 5.0
@@ -35,7 +35,7 @@ def pause_containers(early: EarlyFreeze, workload: Mapping[str, Any], homes: Ite
     """
     entries, place = tuple(workload["containers"]), workload.get("docker_host") or ""
     held = identities(home / FROZEN_CONTAINERS for home in homes)
-    before, until = early_containers(early.path), time.monotonic() + _PAUSE_SECONDS
+    before, until = read_early(early.path).containers, time.monotonic() + _PAUSE_SECONDS
     try:
         with closing(DockerEngine(place, _ANSWER_SECONDS)) as engine:
             found = workload_containers(engine.containers(entries), entries, standpoint().own)

@@ -116,12 +116,35 @@ def _find_subject(row: Mapping[str, Any]) -> object:
     return Identity.of(row) or row.get("group") or row.get("lost") or Identity.of(row.get("above"))
 
 
-def read_early(path: Path) -> dict[Identity, datetime]:
-    """Return the processes that an early freeze has stopped, and when."""
-    return _unkept | _remaining | _read(rows_of(path, read_ours))
+@dataclass(frozen=True)
+class EarlyJournal:
+    """What the file of an early freeze names.
+
+    `frozen` are the processes that it has stopped, and when, `containers` those that it has paused, or was about to,
+    `groups` the control groups that it has frozen in place. `above` ran above these processes, and `losses` is what
+    the evidence lacks by its doing.
+    """
+
+    frozen: dict[Identity, datetime]
+    containers: dict[ContainerIdentity, datetime]
+    groups: list[str]
+    above: set[Identity]
+    losses: list[str]
 
 
-def _read(rows: Iterable[Mapping[str, Any]]) -> dict[Identity, datetime]:
+def read_early(path: Path) -> EarlyJournal:
+    """Read the journal of an early freeze, with what this process could write down on no disk."""
+    rows = rows_of(path, read_ours)
+    return EarlyJournal(
+        frozen=_unkept | _remaining | _read_frozen(rows),
+        containers=_read_containers(rows),
+        groups=[str(row["group"]) for row in rows if "group" in row],
+        above={identity for row in rows if (identity := Identity.of(row.get("above")))},
+        losses=[str(row["lost"]) for row in rows if "lost" in row],
+    )
+
+
+def _read_frozen(rows: Iterable[Mapping[str, Any]]) -> dict[Identity, datetime]:
     found = dict[Identity, datetime]()
     for row in rows:
         with suppress(KeyError, TypeError, ValueError):
@@ -130,25 +153,9 @@ def _read(rows: Iterable[Mapping[str, Any]]) -> dict[Identity, datetime]:
     return found
 
 
-def early_above(path: Path) -> set[Identity]:
-    """Return what ran above the processes that an early freeze has stopped."""
-    return {identity for row in rows_of(path, read_ours) if (identity := Identity.of(row.get("above")))}
-
-
-def early_losses(path: Path) -> list[str]:
-    """Return what the evidence lacks by the doing of an early freeze."""
-    return [str(row["lost"]) for row in rows_of(path, read_ours) if "lost" in row]
-
-
-def early_groups(path: Path) -> list[str]:
-    """Return the control groups that an early freeze has frozen in place."""
-    return [str(row["group"]) for row in rows_of(path, read_ours) if "group" in row]
-
-
-def early_containers(path: Path) -> dict[ContainerIdentity, datetime]:
-    """Return the containers that an early freeze has paused, or was about to, and when."""
+def _read_containers(rows: Iterable[Mapping[str, Any]]) -> dict[ContainerIdentity, datetime]:
     found = dict[ContainerIdentity, datetime]()
-    for row in rows_of(path, read_ours):
+    for row in rows:
         with suppress(KeyError, TypeError, ValueError):
             found[ContainerIdentity(**row["container"])] = datetime.fromisoformat(row["at"])
     return found
@@ -174,9 +181,8 @@ def not_taken_over(early: EarlyFreeze) -> EarlyFreeze:
     What a run's freeze has left to a person is not part of it.
     """
     rows = [row for row in rows_of(early.path, read_ours) if not row.get("left")]
-    named, names = _unkept | _read(rows), {row.get("group") for row in rows}
+    named, names, paused = _unkept | _read_frozen(rows), {row.get("group") for row in rows}, _read_containers(rows)
     frozen = tuple(identity for identity in early.frozen if identity in named)
-    paused = early_containers(early.path) if early.containers else {}
     containers = tuple(identity for identity in early.containers if identity in paused)
     groups = tuple(group for group in early.groups if group in names)
     return replace(early, frozen=frozen, groups=groups, containers=containers)
@@ -188,7 +194,7 @@ def take_over(path: Path, remaining: Container[Identity] = (), groups: Iterable[
     What is `remaining`, and the control groups that could not be thawed, stay written down: only this file names them.
     So do containers: the run's freeze comes to them later.
     """
-    stay = {identity: at for identity, at in read_early(path).items() if identity in remaining}
+    stay = {identity: at for identity, at in read_early(path).frozen.items() if identity in remaining}
     _unkept.clear()
     _remaining.clear()
     try:
@@ -268,5 +274,5 @@ def resume_containers(path: Path, engine: "Engine", containers: AbstractSet[Cont
             stay[identity] = f"container {identity.id[:12]} stays paused 一時停止のまま: {error}"
     if done := containers - stay.keys():
         with suppress(OSError):
-            write_containers(path, {each: at for each, at in early_containers(path).items() if each not in done})
+            write_containers(path, {each: at for each, at in read_early(path).containers.items() if each not in done})
     return [*stay.values()]

@@ -10,7 +10,7 @@ from tasks.host.cgroup.ownership import INCIDENT_PREFIX, path_of
 from tasks.host.host import Host
 from tasks.incident.directory import bases, homes
 from tasks.incident.layout import EARLY, GROUPS
-from tasks.prestart.journal import early_groups
+from tasks.prestart.journal import read_early
 from tasks.system.files.atomic_files import read_private, rows_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def release_groups(host: Host, workload: "WorkloadFields") -> tuple[str, ...]:
     """
     journals = [home / GROUPS for home in homes(workload)]
     rows = [row for path in journals for row in rows_of(path, read_private)]
-    early = [group for base in bases(workload) for group in early_groups(base / EARLY)]
+    early = [group for base in bases(workload) for group in read_early(base / EARLY).groups]
     origins = {
         identity: str(row["group"]) for row in rows if (identity := Identity.of({"identity": row.get("identity")}))
     }

@@ -1,6 +1,6 @@
 """§1, §2 undone: release a workload that was frozen and not yet stopped."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,13 +15,13 @@ from tasks.containment.release.resume_prefect import resume
 from tasks.containment.release.uncordon import containers_in, doubtful, living, standing_strangers
 from tasks.containment.release.wrappers import Wrappers
 from tasks.containment.units import Units
-from tasks.custody.containment.identity import Identity
+from tasks.custody.containment.identity import ContainerIdentity, Identity
 from tasks.custody.containment.thaw import Thawed, ran_before
 from tasks.custody.errors import EngineError, Refused
 from tasks.host.host import Host, lives, send_signal, thaw_process
 from tasks.host.wrappers import wake
 from tasks.incident.layout import CAUGHT, EARLY, FROZEN, FROZEN_CONTAINERS
-from tasks.prestart.journal import early_containers, read_early, take_over, write_containers
+from tasks.prestart.journal import read_early, take_over, write_containers
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import frozen_containers, load_frozen
 from tasks.runtime.state import IncidentState
@@ -45,12 +45,13 @@ def thaw(context: RunContext) -> Thawed:
     host.systemd.release(files.marker)
     units.thaw()
     kept = release_groups(host, context.workload)
-    others = [*cordon.held_processes(), *((identity, False) for identity in read_early(files.early))]
+    early = read_early(files.early)
+    others = [*cordon.held_processes(), *((identity, False) for identity in early.frozen)]
     now = living(host, context.workload)  # an account that owns the folder above may have put an older file there
     processes = _thaw_processes(host, state, Wrappers(context), [each for each in others if each[0] in now])
     ran = [identity for identity, stood in others if not stood]
     strangers = standing_strangers(host, ran, load_frozen(state).keys() | now)
-    containers = _thaw_containers(WorkloadContainers(context), cordon)
+    containers = _thaw_containers(WorkloadContainers(context), cordon, early.containers)
     take_over(files.early, strangers)
     thawed, stood, gone, remaining = (tuple(one + other) for one, other in zip(processes, containers, strict=True))
     resumed, warnings = resume(context.adapters.scheduler, files.marker), tuple(units.warnings)
@@ -100,12 +101,14 @@ def _thaw_processes(
     )
 
 
-def _thaw_containers(ours: WorkloadContainers, cordon: IncidentCordon) -> tuple[list[str], ...]:
+def _thaw_containers(
+    ours: WorkloadContainers, cordon: IncidentCordon, early: Mapping[ContainerIdentity, datetime]
+) -> tuple[list[str], ...]:
     """Unpause the containers, and return lists as `_thaw_processes` does.
 
     One that was between two starts was ended by the freeze: it has its restart policy again, and a person starts it.
     """
-    frozen, early = frozen_containers(ours.state), early_containers(cordon.files.early)
+    frozen = frozen_containers(ours.state)
     seen = [*((identity, each.stood) for identity, each in frozen.items()), *((identity, False) for identity in early)]
     ran, stood = ran_before([*seen, *containers_in(cordon.newcomers())])
     names = {identity: f"container {identity.id[:12]}" for identity in ran | stood}

@@ -7,7 +7,7 @@ from tasks.containment.members import Snapshot
 from tasks.custody.containment.identity import Identity
 from tasks.host.process.wrappers import running_above
 from tasks.host.wrappers import continue_above
-from tasks.prestart.journal import early_above
+from tasks.prestart.journal import read_early
 from tasks.runtime.context import RunContext
 
 
@@ -21,7 +21,7 @@ class Wrappers:
 
     def note(self, snapshot: Snapshot, pids: Iterable[int]) -> None:
         """Write down what runs above processes that are stopped now, with what an early freeze has found."""
-        found = running_above(snapshot, pids) | early_above(self._early)
+        found = running_above(snapshot, pids) | read_early(self._early).above
         if not found <= (before := set(self._state.above.read())):
             self._state.above.write(sorted(found | before))
 
@@ -33,7 +33,7 @@ class Wrappers:
         """
         newcomers = self._cordon.held_newcomers()
         named = {identity for row in newcomers for each in row.get("above", ()) if (identity := Identity.of(each))}
-        ran = {*thawed, *self._state.above.read(), *named, *early_above(self._early)}
+        ran = {*thawed, *self._state.above.read(), *named, *read_early(self._early).above}
         held = {identity for row in newcomers if (identity := Identity.of(row))}
         held |= {each.identity for each in self._state.frozen.read()}
         held |= {each.identity for each in self._state.returned.read()}

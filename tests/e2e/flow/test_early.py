@@ -165,11 +165,11 @@ def test_a_disk_that_takes_nothing_keeps_nobody_from_being_frozen_and_let_go_aga
     monkeypatch.setattr("tasks.prestart.journal.write_whole", full)
     early = frozen_early(told)
     assert early
-    assert set(read_early(early.path)) == set(early.frozen), "the run learns of them in this same process"
+    assert set(read_early(early.path).frozen) == set(early.frozen), "the run learns of them in this same process"
     wait_until(lambda: states(scene) == {psutil.STATUS_STOPPED}, what="the stop of all")
     thaw_again(early)
     assert psutil.STATUS_STOPPED not in states(scene)
-    assert read_early(early.path) == {}
+    assert read_early(early.path).frozen == {}
 
 
 def test_what_a_recovery_has_brought_back_is_the_workload(scene: Scene) -> None:

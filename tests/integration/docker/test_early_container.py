@@ -14,7 +14,7 @@ from tasks.containment.freeze import freeze
 from tasks.containment.release.thaw import thaw
 from tasks.host.host import LinuxHost
 from tasks.incident.layout import EARLY
-from tasks.prestart.journal import early_containers
+from tasks.prestart.journal import read_early
 from tests.support.containers import Containers
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
@@ -75,7 +75,7 @@ def test_what_a_start_had_paused_before_it_was_killed_goes_on(
         (line, *_) = let_go(block, LinuxHost(root=small.root))
         assert line.startswith("resumed, a run that died before it began")
     else:
-        named = early_containers(block.evidence / EARLY)
+        named = read_early(block.evidence / EARLY).containers
         with case_of(block) as context:
             frozen = made(freeze.fn(context)).containers
             assert {each.identity.id for each in frozen} == {one, two}

@@ -449,7 +449,7 @@ def test_a_group_of_a_start_that_died_in_which_the_block_finds_strangers_now_is_
         assert frozen.processes == ()
         assert not origin.is_frozen
         assert {each.split()[3] for each in frozen.warnings} == {str(each.pid) for each in case.living()}
-        assert set(read_early(early.path)) == set(early.frozen)
+        assert set(read_early(early.path).frozen) == set(early.frozen)
         stop.fn(context)
         assert case.states() == {"T"}
     thaw_again(early)

@@ -159,10 +159,10 @@ def test_what_a_start_that_died_has_stopped_is_no_member_now_and_stays_written_d
             (told,) = frozen.warnings
             assert told.startswith(f"left frozen: process {stranger.pid} (")
             assert f"kill -CONT {stranger.pid}" in told
-            assert [who.pid for who in read_early(evidence / EARLY)] == [stranger.pid]
+            assert [who.pid for who in read_early(evidence / EARLY).frozen] == [stranger.pid]
         thaw_again(early)
         assert own.status() == stranger.status() == psutil.STATUS_STOPPED, "the incident has one, a person the other"
-        assert [who.pid for who in read_early(evidence / EARLY)] == [stranger.pid]
+        assert [who.pid for who in read_early(evidence / EARLY).frozen] == [stranger.pid]
 
 
 @pytest.mark.parametrize("disk", ["a disk", "no disk"])
@@ -187,7 +187,7 @@ def test_a_stranger_that_its_own_start_has_stopped_stays_so_when_the_run_has_end
             assert len(made(freeze.fn(context)).warnings) == 1
         thaw_again(early)
         assert stranger.status() == psutil.STATUS_STOPPED
-        assert list(read_early(early.path)) == list(early.frozen)
+        assert list(read_early(early.path).frozen) == list(early.frozen)
         take_over(early.path)
 
 

@@ -351,7 +351,7 @@ def test_a_stranger_that_a_file_of_ours_names_is_neither_ended_nor_thawed(
         assert stranger.status() == psutil.STATUS_STOPPED
         assert [line for line in said if f"left frozen: process {stranger.pid}" in line and "kill -KILL" in line]
         assert "終了していません" in "".join(said)
-        assert [who.pid for who in read_early(block.evidence / EARLY)] == [stranger.pid]
+        assert [who.pid for who in read_early(block.evidence / EARLY).frozen] == [stranger.pid]
         lines = let_go(block, LinuxHost(root=block.root))
         assert [line for line in lines if f"left frozen: process {stranger.pid}" in line]
         stranger.resume()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks.prestart.freeze import freeze_described
-from tasks.prestart.journal import early_losses
+from tasks.prestart.journal import read_early
 from tasks.system.files import uncover
 from tests.integration.host.test_early_freeze import described
 from tests.support.survivors import on_a_host_of_its_own
@@ -45,7 +45,9 @@ def test_root_looks_below_it_freezes_and_says_what_was_not_collected(
         assert early
         assert early.frozen
         assert len(uncover.DETACHED) == times
-        assert list(early.losses) == early_losses(early.path) == uncover.DETACHED, "another process's run tells of it"
+        assert list(early.losses) == read_early(early.path).losses == uncover.DETACHED, (
+            "another process's run tells of it"
+        )
         assert all(f"a FUSE file system of account {ACCOUNT} lay over" in each for each in uncover.DETACHED)
 
     on_a_host_of_its_own(act)

@@ -14,7 +14,7 @@ from tasks.custody.containment.identity import Held, Way
 from tasks.host.cgroup.ownership import name_of
 from tasks.host.process.process import Process
 from tasks.incident.layout import GROUPS
-from tasks.prestart.journal import EarlyFreeze, early_groups, not_taken_over, take_over
+from tasks.prestart.journal import EarlyFreeze, not_taken_over, read_early, take_over
 from tasks.runtime.context import RunContext
 from tests.support.paper_host import PaperGroup, PaperHost, process
 from tests.support.places import beside
@@ -243,5 +243,5 @@ def test_a_group_of_a_start_that_died_that_holds_a_stranger_and_cannot_be_thawed
     groups = Groups(run)
     assert (groups.rows, groups.unthawed) == ([], [HOME])
     take_over(path, (), groups.unthawed)
-    assert early_groups(path) == [HOME]
+    assert read_early(path).groups == [HOME]
     assert not_taken_over(EarlyFreeze(path, (), (HOME,))).groups == ()

@@ -19,7 +19,7 @@ from tasks.incident.layout import EARLY, FROZEN_CONTAINERS
 from tasks.incident.run_lock import give_up_ownership
 from tasks.prestart.freeze import freeze_described
 from tasks.prestart.hand_over import VARIABLE, HandOver, receive
-from tasks.prestart.journal import EarlyFreeze, early_containers, take_over, thaw_again, write_containers
+from tasks.prestart.journal import EarlyFreeze, read_early, take_over, thaw_again, write_containers
 from tests.support.memory_engine import ASKED, MemoryEngine, broken, container, engine_of, obey
 from tests.support.run_context import INCIDENT, case_of, made
 from tests.support.workloads import SmallWorkload
@@ -68,7 +68,7 @@ def test_who_runs_is_paused_and_a_refused_run_lets_go_of_it_and_of_nobody_else(
     early = start(path, small)
     assert states(engine) == ["paused", "paused", "running"]
     assert early.containers == (ONE.identity,)
-    assert early_containers(path).keys() == {ONE.identity}
+    assert read_early(path).containers.keys() == {ONE.identity}
     assert thaw_again(early) == (ONE.identity,)
     assert states(engine) == ["running", "paused", "running"]
     assert not path.exists()
@@ -85,7 +85,7 @@ def test_they_are_written_down_before_they_are_paused(path: Path, small: SmallWo
 
     def look(act: str, _: str) -> None:
         if act == "pause":
-            seen.append({each.id for each in early_containers(path)})
+            seen.append({each.id for each in read_early(path).containers})
 
     engine.before = look
     start(path, small)
@@ -128,7 +128,7 @@ def test_the_runs_own_freeze_finds_them_done_and_its_thaw_gives_them_back(
     path: Path, small: SmallWorkload, engine: MemoryEngine
 ) -> None:
     early = start(path, small)
-    times, acts = early_containers(path), len(engine.acts)
+    times, acts = read_early(path).containers, len(engine.acts)
     give_up_ownership(path.parent)
     with case_of(small.block(containers=ASKED)) as run:
         engine_of(run).there = engine.there
@@ -150,7 +150,7 @@ def test_one_that_was_resumed_meanwhile_is_paused_again_and_its_time_is_new(
     path: Path, small: SmallWorkload, engine: MemoryEngine
 ) -> None:
     start(path, small)
-    before = early_containers(path)[ONE.identity]
+    before = read_early(path).containers[ONE.identity]
     engine.change(ONE.id, state="running")
     give_up_ownership(path.parent)
     with case_of(small.block(containers=ASKED)) as run:
@@ -170,7 +170,7 @@ def test_what_the_block_does_not_name_any_more_is_resumed_by_the_run_and_an_engi
         own = engine_of(run)
         own.there, own.before = engine.there, broken("list")
         assert made(freeze.fn(run)).engine
-        assert (states(engine), len(early_containers(path))) == (["paused"] * 3, 3)
+        assert (states(engine), len(read_early(path).containers)) == (["paused"] * 3, 3)
         own.before = obey
         assert made(freeze.fn(run)).is_complete
     assert states(engine) == ["paused", "paused", "running"]
@@ -235,7 +235,7 @@ def test_a_journal_is_taken_over_in_two_parts(tmp_path: Path) -> None:
     path, one = tmp_path / EARLY, ContainerIdentity("a" * 64, "then")
     write_containers(path, {one: AT})
     take_over(path)
-    assert early_containers(path) == {one: AT}
+    assert read_early(path).containers == {one: AT}
     write_containers(path, {})
     assert not path.exists()
 
@@ -247,7 +247,7 @@ def test_an_engine_that_cannot_resume_keeps_it_written_down(
     engine.before = broken("unpause", ONE.id)
     thaw_again(early)
     assert states(engine) == ["paused", "running", "running"]
-    assert early_containers(path).keys() == {ONE.identity}
+    assert read_early(path).containers.keys() == {ONE.identity}
     assert f"container {ONE.id[:12]} stays paused" in capsys.readouterr().err
 
 

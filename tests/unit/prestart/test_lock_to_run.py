@@ -20,8 +20,6 @@ from tasks.incident.run_lock import at_work, owner, take_ownership
 from tasks.prestart.hand_over import VARIABLE, HandOver, receive
 from tasks.prestart.journal import (
     EarlyFreeze,
-    early_groups,
-    early_losses,
     keep,
     not_taken_over,
     note_unkept,
@@ -106,10 +104,10 @@ def test_what_a_start_has_detached_is_told_by_the_run_whose_freeze_takes_over(tm
     died, next_ = (EarlyFreeze(path, (), losses=(loss,)) for loss in (first, second))
     for start in (died, next_, next_):
         write_rows(start, rows_lost(start.losses))
-    assert early_losses(path) == [first, second]
-    assert (read_early(path), early_groups(path)) == ({}, [])
+    assert read_early(path).losses == [first, second]
+    assert (read_early(path).frozen, read_early(path).groups) == ({}, [])
     take_over(path)
-    assert early_losses(path) == []
+    assert read_early(path).losses == []
 
 
 def test_facts_alone_are_handed_to_a_run_that_nothing_was_frozen_for() -> None:
@@ -126,7 +124,7 @@ def test_a_run_that_dies_before_it_has_answered_leaves_everything_to_the_worker(
     left = hand_over.close()
     assert left == replace(early, lock=None)
     assert owner(early.path.parent) == ""
-    assert (read_early(left.path), early_groups(left.path)) == ({early.frozen[0]: AT}, ["/a/group"])
+    assert (read_early(left.path).frozen, read_early(left.path).groups) == ({early.frozen[0]: AT}, ["/a/group"])
 
 
 def test_without_a_worker_there_is_nothing(capfd: pytest.CaptureFixture[str]) -> None:
@@ -187,9 +185,9 @@ def test_what_a_freeze_leaves_stays_written_down_and_the_rest_is_forgotten(
     take_over(early.path, {left})
     assert not_taken_over(early) == replace(early, frozen=(), groups=()), "a person decides"
     assert early.path.exists() is (disk == "takes it")
-    assert read_early(early.path) == {left: AT}
+    assert read_early(early.path).frozen == {left: AT}
     take_over(early.path)
-    assert read_early(early.path) == {}
+    assert read_early(early.path).frozen == {}
 
 
 @contextmanager
@@ -224,7 +222,7 @@ def test_a_run_that_is_over_thaws_what_it_has_frozen_unless_another_run_is_at_wo
             others.enter_context(another_run(tmp_path, lock))
         thaw_again(early)
         assert (state(left) == "T") is (lock == "evacuation"), "which takes it over"
-        assert (left in read_early(early.path)) is (lock == "evacuation")
+        assert (left in read_early(early.path).frozen) is (lock == "evacuation")
         others.close()
         assert not owner(tmp_path)
 
@@ -236,7 +234,7 @@ def test_what_is_left_of_a_run_that_is_not_over_stays_frozen_written_down_and_wi
         path.chmod(0o600)
         thaw_left(EarlyFreeze(path, (left,), lock=take_ownership(tmp_path)), lambda: False)
         assert state(left) == "T"
-        assert left in read_early(path)
+        assert left in read_early(path).frozen
         assert not owner(tmp_path)
 
 
@@ -247,10 +245,10 @@ def test_what_no_disk_takes_is_told_to_the_run_and_forgotten_by_the_worker(tmp_p
     hand_over = HandOver({}, early)
     tells = (
         "import os; from tasks.prestart.hand_over import receive; from tasks.prestart.journal import read_early;"
-        "print(read_early(receive(os.environ)[1].path))"
+        "print(read_early(receive(os.environ)[1].path).frozen)"
     )
     environment = {**os.environ, VARIABLE: hand_over.name}
     done = subprocess.run([sys.executable, "-c", tells], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == repr({who: at})
     hand_over.close()
-    assert (unkept(early), read_early(early.path), not_taken_over(early).frozen) == ({}, {}, ())
+    assert (unkept(early), read_early(early.path).frozen, not_taken_over(early).frozen) == ({}, {}, ())
