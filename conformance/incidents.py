@@ -160,7 +160,8 @@ def _evacuated(context: RunContext, run: Run) -> None:
     findings = contained_findings(OPENED, **{**stored, **run.found})
     judged = verdict_of(context, findings)
     promoted = _made(promote.fn(context, seals, judged, "guarded" if run.promotes else "never"))
-    _made(record.fn(context, content_of(context, replace(findings, promoted=promoted))))
+    found = replace(findings, promoted=promoted)
+    _made(record.fn(context, content_of(context.log, verdict_of(context, found), found)))
 
 
 def _written(context: RunContext, run: Run) -> None:

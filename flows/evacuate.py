@@ -163,7 +163,7 @@ def carry_out(  # noqa: PLR0913  what the flow asks for
     stopped = stop.submit(wait_for=[allow_failure(looked)])
     contained = prove_contained.submit(wait_for=[allow_failure([stopped, cordoned, paused])])
     labels.when_done(contained, CONTAINED_LABEL)
-    announce_containment(context, _name(), stopped, contained)
+    announce_containment(context.incident, context.run, _name(), stopped, contained)
 
     # §4 collect in parallel, the rest of the folders after the evidence; judge the models, then seal
     collected = known + looked + [collect.submit(name, wait_for=[allow_failure(stopped)]) for name in later]
@@ -198,6 +198,6 @@ def carry_out(  # noqa: PLR0913  what the flow asks for
     # §8 record
     found = last_findings(steps, evidence)
     note_end(steps, found)
-    content = content_of(context, found)
+    content = content_of(context.log, verdict_of(context, found), found)
     recorded = publish(record.submit(content, wait_for=after(*ends)))
     return final_state(context, content.verdict, recorded, found.recovery, found.cordon)

@@ -55,7 +55,8 @@ def freeze(context: RunContext) -> Freeze:
     host, state, log, files = context.adapters.host, context.state, context.log, context.cordon_files
     early = read_early(files.early)
     fresh: dict[Identity, Frozen] = {}
-    groups, wrappers = Groups(context), Wrappers(context)
+    groups, cordon = Groups(context), IncidentCordon(context)
+    wrappers = Wrappers(host, state, cordon)
     groups.freeze()
     looks, settled = _settle(groups, fresh, early.frozen)
     units = Units(context)
@@ -72,7 +73,7 @@ def freeze(context: RunContext) -> Freeze:
     if not state.since.read():
         state.since.write(began)
     everyone = _write_down(groups, snapshot, fresh)
-    if (excused := let_go(groups, IncidentCordon(context), log, early.frozen)).gone:
+    if (excused := let_go(groups, cordon, log, early.frozen)).gone:
         fresh = {identity: each for identity, each in fresh.items() if identity not in excused.gone}
         everyone = _write_down(groups, snapshot, fresh)  # a group around them may have been given up
         wrappers.give_back(excused.gone)

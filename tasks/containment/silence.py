@@ -15,6 +15,7 @@ from tasks.containment.members import Membership
 from tasks.containment.suspects import account_of
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Containment
+from tasks.custody.incident.log import CustodyLog
 from tasks.custody.step_result import StepResult
 from tasks.host.host import Host
 from tasks.host.listening import Listening
@@ -73,15 +74,15 @@ def with_silence(context: RunContext, seen: Containment, *, compare: bool = True
         process = host.get_process(identity)
         return process is not None and process.alive and not process.is_stopped
 
-    is_excused, is_bystanders = _excuses_now(context)
+    is_excused, is_bystanders = _excuses_now(Membership(context))
     ended = {*load_frozen(state), *back, *held}
     if not all(each.lineage for each in heard.events):
-        heard = replace(heard, earlier=(*heard.earlier, *_read_recorded(context)))
+        heard = replace(heard, earlier=(*heard.earlier, *_read_recorded(host, context.log)))
     silence = judge_silence(heard, is_excused, ended, is_at_work, is_bystanders)
     silence = replace(silence, broken=_with_sources(host, silence.broken))
     for change in _to_log(silence, listening.logged):
         listening.logged.add((change.file, change.pid))
-        _log(context, change)
+        _write_down(context.log, change)
     notes = dict.fromkeys((*seen.notes, *silence.notes))
     return replace(seen, alive=(*seen.alive, *silence.contradictions), notes=tuple(notes))
 
@@ -94,17 +95,17 @@ def _to_log(silence: Silence, logged: Collection[tuple[str, int]]) -> list[Chang
     return [each for each in silence.broken if (each.file, each.pid) not in logged] + firsts
 
 
-def _log(context: RunContext, change: Change) -> None:
+def _write_down(log: CustodyLog, change: Change) -> None:
     lineage = [asdict(each.identity) for each in change.lineage]
     at, result = change.at.isoformat(), str(change)
-    context.log.write("changed", change.file, at=at, pid=change.pid, lineage=lineage, result=result)
+    log.write("changed", change.file, at=at, pid=change.pid, lineage=lineage, result=result)
 
 
-def _read_recorded(context: RunContext) -> list[Change]:
-    """Return the changes of this incident's log, by what still lives of each writer and its ancestors."""
-    living = {each.identity: each for each in context.adapters.host.snapshot().values() if each.alive}
+def _read_recorded(host: Host, log: CustodyLog) -> list[Change]:
+    """Return the changes of an incident's log, by what still lives of each writer and its ancestors."""
+    living = {each.identity: each for each in host.snapshot().values() if each.alive}
     found = []
-    for row in (each for each in context.log.entries() if each["action"] == "changed"):
+    for row in (each for each in log.entries() if each["action"] == "changed"):
         lineage = tuple(living[each] for each in map(Identity.of, row.get("lineage", ())) if each in living)
         found.append(Change(row["object"], datetime.fromisoformat(row["at"]), row["pid"], lineage))
     return found
@@ -134,9 +135,9 @@ def _with_holders(host: Host, root: PurePath, changes: tuple[Change, ...]) -> tu
     return tuple(replace(each, pid=identity.pid, lineage=(identity,)) if identity else each for each, identity in found)
 
 
-def _excuses_now(context: RunContext) -> tuple[Callable[[Change], bool], Callable[[Change], bool]]:
+def _excuses_now(membership: Membership) -> tuple[Callable[[Change], bool], Callable[[Change], bool]]:
     """Return, of one look at the host, `excuses` and `belongs_to_bystanders`."""
-    membership, snapshot = Membership(context), context.adapters.host.snapshot()
+    snapshot = membership.host.snapshot()
     return excuses(membership, snapshot), belongs_to_bystanders(membership, snapshot)
 
 
@@ -228,7 +229,7 @@ def writers_below(root: PurePath, ours: Iterable[str], seconds: float, is_known:
 @step("rehearse_silence", "listen: who else writes in the root?", section="§3", ja="書込元の確認", retries=1)
 def rehearse_silence(context: RunContext) -> Writers:
     """Name, in a rehearsal, what writes below the root and is neither member nor excused (runbook §3)."""
-    is_excused, is_bystanders = _excuses_now(context)
+    is_excused, is_bystanders = _excuses_now(Membership(context))
     members = load_frozen(context.state)
 
     def is_known(change: Change) -> bool:

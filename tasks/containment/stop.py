@@ -134,7 +134,8 @@ class Stopping:
     def __init__(self, context: RunContext, processes: Iterable[Frozen | Stopped], kin: DescendantTracker) -> None:
         """Begin with what was frozen, what earlier runs announced and have ended, and the descendants of these."""
         self.context, self.host, self.kin, self.groups = context, context.adapters.host, kin, Groups(context)
-        self.units, self.wrappers, self.earlier = Units(context), Wrappers(context), load_stopped(context.state)
+        self.units, self.earlier = Units(context), load_stopped(context.state)
+        self.wrappers = Wrappers(self.host, context.state, IncidentCordon(context))
         self.membership = self.groups.membership
         self.protected_pids = self.membership.protected_pids(self.host.snapshot())
         announced = {identity: receipt.signals for identity, receipt in load_announced(context.state).items()}

@@ -67,7 +67,8 @@ class Watching:
     def __init__(self, context: RunContext) -> None:
         """Begin with the sources of the processes that were stopped."""
         self.context, self.host, self.membership = context, context.adapters.host, Membership(context)
-        self.cordon, self.wrappers = IncidentCordon(context), Wrappers(context)
+        self.cordon = IncidentCordon(context)
+        self.wrappers = Wrappers(self.host, context.state, self.cordon)
         self.earlier = {source for process in load_frozen(context.state).values() for source in process.lineage}
         returned = context.state.returned.read()
         self.returns = Counter({each.source for each in returned})

@@ -6,8 +6,9 @@ from prefect.events import emit_event
 from prefect.settings import PREFECT_API_URL
 
 from tasks.custody.containment.receipt import Containment, Stop
+from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.news import EVENT_CONTAINED, News, contained_news
-from tasks.runtime.context import RunContext
+from tasks.runtime.context import RunInfo
 from tasks.runtime.step import result_of
 from tasks.system.cancellation import run_in_thread
 
@@ -28,7 +29,7 @@ def announce(run: str, name: str, news: News, event: str = EVENT_CONTAINED, **pa
 
 
 def announce_containment(
-    context: RunContext, name: str, stopped: "PrefectFuture[Any]", checked: "PrefectFuture[Any]"
+    incident: Incident, run: RunInfo, name: str, stopped: "PrefectFuture[Any]", checked: "PrefectFuture[Any]"
 ) -> None:
     """Announce what the check after the stop has found, once it is done. Returns at once.
 
@@ -38,8 +39,8 @@ def announce_containment(
     def announce_once_known() -> None:
         found = result_of(checked, Containment)
         if found and not found.recovered:
-            where = f"{context.incident.workload} on {context.incident.host}"
-            announce(context.run.id, name, contained_news(context.incident.id, where, result_of(stopped, Stop), found))
+            where = f"{incident.workload} on {incident.host}"
+            announce(run.id, name, contained_news(incident.id, where, result_of(stopped, Stop), found))
 
-    if not context.run.dry_run and context.run.order is None:
+    if not run.dry_run and run.order is None:
         run_in_thread(announce_once_known)

@@ -25,6 +25,7 @@ from tasks.custody.evidence.keys import NOT_TAKEN, volume_folder
 from tasks.custody.evidence.secrets import notes_of as secrets_told
 from tasks.custody.incident.commands import run_line
 from tasks.custody.incident.incident import Incident
+from tasks.custody.incident.log import CustodyLog
 from tasks.custody.incident.question import answers
 from tasks.custody.incident.steps import StepId
 from tasks.custody.incident.timeline import seconds_taken
@@ -194,12 +195,11 @@ def notes_of(findings: Findings) -> tuple[str, ...]:
     return (*model_notes, *secrets, *withheld, *latest)
 
 
-def content_of(context: RunContext, findings: Findings) -> RecordContent:
+def content_of(log: CustodyLog, verdict: Verdict, findings: Findings) -> RecordContent:
     """Build the content of an evacuation's record."""
-    verdict = verdict_of(context, findings)
     whole = findings.containment is not None and findings.containment.is_complete
     contained = whole and verdict.word is not Word.NOT_CONTAINED
-    seconds = seconds_taken(context.log.entries(), datetime.now(UTC), contained=contained)
+    seconds = seconds_taken(log.entries(), datetime.now(UTC), contained=contained)
     return RecordContent(verdict, {**_facts(findings), **seconds}, findings)
 
 

@@ -12,7 +12,7 @@ from tasks.custody.incident.verdict import judge_thaw
 from tasks.evidence.seal import read_seals
 from tasks.incident.layout import closings
 from tasks.record.content import RecordContent
-from tasks.record.findings import content_of, findings_of
+from tasks.record.findings import content_of, findings_of, verdict_of
 from tasks.record.last_record import findings_in, last_record
 from tasks.runtime.frozen import frozen_containers, load_frozen
 from tasks.runtime.state import IncidentState
@@ -32,7 +32,8 @@ def build_thaw_content(steps: StepRunner, thaw: Thawed | str, coverage: tuple[Ev
     before = findings_in(last)
     findings = findings_of(steps, tuple({each.collector: each for each in (*before.evidence, *coverage)}.values()))
     freeze = findings.freeze or _find_frozen(context.state, context.log, before.freeze)
-    content = content_of(context, replace(findings, freeze=freeze))
+    known = replace(findings, freeze=freeze)
+    content = content_of(context.log, verdict_of(context, known), known)
     facts = {name: fact for name, fact in content.facts.items() if fact}
     receipt, trouble = (None, (thaw,)) if isinstance(thaw, str) else (thaw, findings.trouble)
     remark = f"what was looked at lies unsealed in {context.directory.evidence_dir(context.run.volume)}"

@@ -25,10 +25,9 @@ _GONE_SECONDS: Final = 10.0
 _BLOCK: Final = 1 << 20
 
 
-def restore_restart_policies(context: RunContext, stays_down: str = "") -> tuple[str, ...]:
+def restore_restart_policies(ours: WorkloadContainers, stays_down: str = "") -> tuple[str, ...]:
     """Restore the restart policies that the stop disabled, but that of `stays_down`, by name; return what failed."""
-    ours, there = WorkloadContainers(context), containers_of(context.state)
-    identities = (each.identity for each in there if each.name != stays_down)
+    identities = (each.identity for each in containers_of(ours.state) if each.name != stays_down)
     return tuple(filter(None, (ours.restore_restart_policy(each, each.id) for each in identities)))
 
 

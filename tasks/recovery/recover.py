@@ -89,7 +89,7 @@ def recover(  # noqa: PLR0913, PLR0917
             way.start()
             recovery = restart.prove(before, opened)
         former = as_it_ran(context).container
-        unrestored = restore_restart_policies(context, former if former != way.container else "")
+        unrestored = restore_restart_policies(WorkloadContainers(context), former if former != way.container else "")
         way.keep()
     except BaseException:
         restart.contain_again()

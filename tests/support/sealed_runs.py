@@ -106,6 +106,7 @@ def recorded_run(context: RunContext, evidence: Sequence[Evidence], **changes: o
     stored = {"evidence": tuple(evidence), "seals": tuple(seals), "proven": proven}
     findings = contained_findings(datetime.now(UTC), **{**stored, **changes})
     promoted = made(promote.fn(context, seals, verdict_of(context, findings), "guarded"))
-    written = made(record.fn(context, content_of(context, replace(findings, promoted=promoted))))
+    found = replace(findings, promoted=promoted)
+    written = made(record.fn(context, content_of(context.log, verdict_of(context, found), found)))
     assert isinstance(written, Record)
     return written

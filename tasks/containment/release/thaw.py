@@ -48,7 +48,7 @@ def thaw(context: RunContext) -> Thawed:
     early = read_early(files.early)
     others = [*cordon.held_processes(), *((identity, False) for identity in early.frozen)]
     now = living(host, context.workload)  # an account that owns the folder above may have put an older file there
-    processes = _thaw_processes(host, state, Wrappers(context), [each for each in others if each[0] in now])
+    processes = _thaw_processes(host, state, Wrappers(host, state, cordon), [each for each in others if each[0] in now])
     ran = [identity for identity, stood in others if not stood]
     strangers = standing_strangers(host, ran, load_frozen(state).keys() | now)
     containers = _thaw_containers(WorkloadContainers(context), cordon, early.containers)

@@ -5,19 +5,19 @@ from collections.abc import Iterable
 from tasks.containment.cordon import IncidentCordon
 from tasks.containment.members import Snapshot
 from tasks.custody.containment.identity import Identity
+from tasks.host.host import Host
 from tasks.host.process.wrappers import running_above
 from tasks.host.wrappers import continue_above
 from tasks.prestart.journal import read_early
-from tasks.runtime.context import RunContext
+from tasks.runtime.state import IncidentState
 
 
 class Wrappers:
     """What runs above the frozen processes of an incident, and may stop itself because its child is stopped."""
 
-    def __init__(self, context: RunContext) -> None:
+    def __init__(self, host: Host, state: IncidentState, cordon: IncidentCordon) -> None:
         """Look at nothing yet."""
-        self._host, self._state = context.adapters.host, context.state
-        self._cordon, self._early = IncidentCordon(context), context.cordon_files.early
+        self._host, self._state, self._cordon, self._early = host, state, cordon, cordon.files.early
 
     def note(self, snapshot: Snapshot, pids: Iterable[int]) -> None:
         """Write down what runs above processes that are stopped now, with what an early freeze has found."""

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tasks.cli.uncordon import let_go
-from tasks.containment.cordon import cordon
+from tasks.containment.cordon import IncidentCordon, cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.release.thaw import thaw
 from tasks.containment.release.uncordon import find_held
@@ -205,6 +205,6 @@ def test_a_wrapper_above_what_stays_frozen_waits_for_it(small: SmallWorkload) ->
         (wrapper,) = one.above()
         freeze.fn(context)
         wait_until(lambda: wrapper.status() == STOOD, what="the wrapper that stops itself")
-        Wrappers(context).give_back()
+        Wrappers(context.adapters.host, context.state, IncidentCordon(context)).give_back()
         assert {wrapper.status(), one.training.status()} == {STOOD}
         assert wrapper.pid in {who.pid for who in context.state.above.read()}

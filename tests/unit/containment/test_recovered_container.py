@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from tasks.containment.containers.pause import WorkloadContainers
 from tasks.containment.cordon import IncidentCordon
 from tasks.custody.containment.identity import ContainerIdentity, Identity
 from tasks.custody.containment.receipt import FrozenContainer
@@ -134,7 +135,7 @@ def test_a_restart_policy_that_cannot_be_restored_is_told_and_ends_nothing(
 ) -> None:
     """The error ended an API that was proven, and nothing held the lock again."""
     context, _ = stopped
-    (told,) = restore_restart_policies(context)
+    (told,) = restore_restart_policies(WorkloadContainers(context))
     assert told.startswith("that container 000000000000 starts by itself as before (always): ")
     assert "none within 60 s" in told
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from threading import Event
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from prefect.client.schemas.objects import State
@@ -22,6 +22,7 @@ from tests.unit.custody.fleet.test_order import INCIDENT as FLEET
 
 NOW = datetime.now(UTC)
 CONTAINED = Containment(NOW, (), cordoned=True)
+STOPPED: Final[State[Any]] = Completed(data=Stop(NOW, ()))
 
 
 def done(state: State[Any]) -> Any:
@@ -53,7 +54,7 @@ def test_the_check_is_announced_as_it_ended(
     run: RunContext, raised: list[dict[str, str]], found: Containment, state: str
 ) -> None:
     ends = Completed if found.is_contained else Failed
-    announce_containment(run, "evacuate a", done(Completed(data=Stop(NOW, ()))), done(ends(data=found)))
+    announce_containment(run.incident, run.run, "evacuate a", done(STOPPED), done(ends(data=found)))
     assert raised[0]["prefect.resource.id"] == "prefect.flow-run.run-1"
     assert (raised[0]["prefect.resource.name"], raised[0]["prefect.state-name"]) == ("evacuate a", state)
     assert raised[0]["prefect.state-message"].startswith(f"{INCIDENT}: test on ")
@@ -76,13 +77,13 @@ def test_there_is_nothing_to_announce(
     checked: State[Any],
 ) -> None:
     run.run = change(run.run)
-    announce_containment(run, "evacuate a", done(Completed(data=Stop(NOW, ()))), done(checked))
+    announce_containment(run.incident, run.run, "evacuate a", done(STOPPED), done(checked))
     assert raised == []
 
 
 def test_without_a_server_there_is_nobody_to_announce_it_to(run: RunContext, raised: list[dict[str, str]]) -> None:
     with temporary_settings({PREFECT_API_URL: None}):
-        announce_containment(run, "evacuate a", done(Completed(data=Stop(NOW, ()))), done(Completed(data=CONTAINED)))
+        announce_containment(run.incident, run.run, "evacuate a", done(STOPPED), done(Completed(data=CONTAINED)))
     assert raised == []
 
 
@@ -94,6 +95,6 @@ def test_nothing_waits_for_a_server_that_hangs(run: RunContext, monkeypatch: pyt
         hangs.wait(60)
 
     monkeypatch.setattr(announce, "emit_event", emit)
-    announce_containment(run, "evacuate a", done(Completed(data=Stop(NOW, ()))), done(Completed(data=CONTAINED)))
+    announce_containment(run.incident, run.run, "evacuate a", done(STOPPED), done(Completed(data=CONTAINED)))
     assert asked.wait(60), "it is asked, and this was not held up by it"
     hangs.set()

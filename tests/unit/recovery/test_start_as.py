@@ -13,6 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from blocks.workload_fields import WorkloadFields
+from tasks.containment.containers.pause import WorkloadContainers
 from tasks.custody.containment.identity import ContainerIdentity, Identity
 from tasks.custody.containment.receipt import FrozenContainer
 from tasks.custody.errors import EvacuationError
@@ -278,9 +279,9 @@ def test_the_container_whose_place_is_taken_is_not_started_by_the_engine_again(
     context.state.frozen_containers.write([was, worker])
     for each in (was, worker):
         engine.there[each.identity.id] = replace(container(0, "exited"), identity=each.identity, name=each.name)
-    restore_restart_policies(context, "api")
+    restore_restart_policies(WorkloadContainers(context), "api")
     assert {each.name: each.restart for each in engine.there.values()} == {"api": "no", "worker": "always"}
-    restore_restart_policies(context)
+    restore_restart_policies(WorkloadContainers(context))
     assert {each.restart for each in engine.there.values()} == {"always"}
 
 
