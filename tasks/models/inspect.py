@@ -148,7 +148,7 @@ class _Judge:
 
     def judge(self, file: StoredFile, *, inspect: bool = True) -> dict[str, Any]:
         """Return a finding's fields."""
-        seconds = min(_SECONDS + file.size / _BYTES_A_SECOND, self.until - time.monotonic())
+        seconds = min(reading_seconds(file.size, _SECONDS), self.until - time.monotonic())
         if seconds <= 0:
             return _unknown(f"not judged: the {_ALL_SECONDS:g} s for all models were used up")
         path = self.directory.locate(self.volume, file)
@@ -164,6 +164,11 @@ class _Judge:
                 opened.seek(0)
                 fields |= _load(self.block, opened, seconds, fields)
         return fields
+
+
+def reading_seconds(size: int, least: float = 2 * _SECONDS) -> float:
+    """Return how long the reading of a model of this size may take; a recovery, which it would stop, waits longest."""
+    return least + size / _BYTES_A_SECOND
 
 
 def read_model(file: BinaryIO, seconds: float, block: Workload) -> dict[str, Any]:

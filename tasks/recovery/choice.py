@@ -16,7 +16,7 @@ from tasks.custody.store.manifest import pieces_of
 from tasks.evidence.model_served import model_served
 from tasks.evidence.seal import read_manifest
 from tasks.latest.pull import source_of
-from tasks.models.inspect import read_model
+from tasks.models.inspect import read_model, reading_seconds
 from tasks.recovery.api_client import failure
 from tasks.recovery.container_api import ModelFolder, find_named
 from tasks.recovery.served_model import SealedModels
@@ -86,7 +86,7 @@ def _fetch(
             file.writelines(store.stream(source.prefix + path))
             size = file.tell()
             file.seek(0)
-            finding = ModelFinding(path, digests[path], **read_model(file, 60 + size / 20e6, block))
+            finding = ModelFinding(path, digests[path], **read_model(file, reading_seconds(size), block))
             if finding.outcome is not Soundness.SOUND:
                 raise failure(f"a sound model in snapshot {stamp}", finding.summary)
             now = local(block.root, path)

@@ -21,7 +21,7 @@ from tasks.custody.incident.description import leads_to
 from tasks.custody.incident.verdict import Verdict, why_not_recover
 from tasks.custody.models.inspection import ModelFinding, forbids_start
 from tasks.host.process.process import family
-from tasks.models.inspect import judge_again, read_model
+from tasks.models.inspect import judge_again, read_model, reading_seconds
 from tasks.prefect_side.saved_blocks import secret_headers
 from tasks.recovery.api_client import Api, NotRecovered, Prediction, failure, predict, shown_address
 from tasks.recovery.choice import choose, with_former
@@ -44,7 +44,6 @@ StartAs = Literal["process", "container"]
 
 Revival: TypeAlias = ProcessApi | ContainerApi
 _PROBE_SECONDS: Final = 10.0
-_READING_SECONDS: Final = 60.0
 _PATIENCE_SECONDS: Final = 12.0
 """Time that a cancelled recovery has to contain again, after up to 10 s for an answer of the API."""
 
@@ -202,7 +201,7 @@ class _Restart:
         self.context.log.write("model not as sealed", name, sha256=sha256 or "no such file")
         if isinstance(folder, HostFolder) and (path := folder.real(name)):
             with path.open("rb") as file:
-                fields = read_model(file, _READING_SECONDS, block)
+                fields = read_model(file, reading_seconds(path.stat().st_size), block)
             finding = ModelFinding(name, sha256, **fields)
             if why := forbids_start(finding) or ("" if folder.digest(name) == sha256 else "it changes meanwhile"):
                 got = f"{name}, which is not as sealed: {why} (take the file away; このファイルを移動してください)"
