@@ -19,7 +19,7 @@ from tasks.recovery.api_client import Api, ApiResponse, failure, predict, shown_
 from tasks.recovery.choice import select, with_former
 from tasks.recovery.image_api import ImageApi
 from tasks.recovery.process_api import ProcessApi, api_user
-from tasks.recovery.recover import address_of, as_it_ran
+from tasks.recovery.recover import Revival, address_of, as_it_ran
 from tasks.recovery.served_model import SealedModels, parse_model_name
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import load_frozen
@@ -58,7 +58,8 @@ def rehearse_recovery(context: RunContext, seals: Sequence[Seal]) -> RehearsedRe
             rows = answers_of(api, has_sound=bool(models.sound))
     except EvacuationError as error:
         rows = {"the API": (False, f"expected {error.expected}; got {error.got}")}
-    rows |= {**starts_of(context), **served_before(context, seals, models)}
+    way = as_it_ran(context)
+    rows |= {**starts_of(context, way), **served_before(context, seals, models, way)}
     for name, (good, why) in rows.items():
         act = "prove" if good else "not prove"
         context.log.write("would", f"{name} of {shown_address(block)}", act=act, why=why)
@@ -68,9 +69,12 @@ def rehearse_recovery(context: RunContext, seals: Sequence[Seal]) -> RehearsedRe
     )
 
 
-def starts_of(context: RunContext) -> dict[str, tuple[bool, str]]:
-    """Return how the API would be started as it ran, and whether it could be as a new container of the block's."""
-    way, block, state = as_it_ran(context), context.workload, context.state
+def starts_of(context: RunContext, way: Revival) -> dict[str, tuple[bool, str]]:
+    """Return how the API would be started as it ran, and whether it could be as a new container of the block's.
+
+    `way` is that of `as_it_ran`.
+    """
+    block, state = context.workload, context.state
     start = f"container {way.container}" if way.container else "its service or api_command"
     rows = {"the start as it ran": (True, start)}
     if type(way) is ProcessApi:
@@ -93,7 +97,9 @@ def starts_of(context: RunContext) -> dict[str, tuple[bool, str]]:
     return rows
 
 
-def served_before(context: RunContext, seals: Sequence[Seal], models: SealedModels) -> dict[str, tuple[bool, str]]:
+def served_before(
+    context: RunContext, seals: Sequence[Seal], models: SealedModels, way: Revival
+) -> dict[str, tuple[bool, str]]:
     """Return whether a recovery would know which model was served at the freeze; if not, the field that answers it.
 
     A model that was loaded and closed leaves no trace in its process. Empty without a sound model.
@@ -101,7 +107,7 @@ def served_before(context: RunContext, seals: Sequence[Seal], models: SealedMode
     if not models.last:
         return {}
     try:
-        models = select(with_former(context, seals, models), as_it_ran(context).folder)
+        models = select(with_former(context, seals, models), way.folder)
     except (EvacuationError, OSError, KeyError) as error:  # as of a container whose configuration was not kept
         return {"the model as it was": (False, f"it cannot be told: {error}")}
     digests = [file.sha256 for path, file in models.last.items() if path == models.chosen or not models.chosen]

@@ -25,7 +25,7 @@ from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal
 from tasks.models.inspect import judge_models
 from tasks.recovery.api_client import NotRecovered
-from tasks.recovery.recover import StartAs, recover
+from tasks.recovery.recover import StartAs, as_it_ran, recover
 from tasks.recovery.rehearsal import starts_of
 from tasks.runtime.context import RunContext
 from tasks.storage.offload import claim_store, offload
@@ -112,7 +112,7 @@ def test_an_api_that_ran_as_a_process_comes_back_as_a_new_container_with_ports_m
     wait_until(small.healthy, what="the API")
     environment = {"MODEL_PATH": "/app/models/model_builtin.joblib", "API_TOKEN": SECRET}
     with evacuated(block_of(containers, small, user="", api_environment=environment), containers) as case:
-        assert all(good for good, _ in starts_of(case.context).values())
+        assert all(good for good, _ in starts_of(case.context, as_it_ran(case.context)).values())
         recovery = case.recover("container")
         name = f"{INCIDENT}-api-1"
         assert (recovery.container, recovery.unproven) == (name, ())

@@ -30,6 +30,7 @@ from tasks.recovery.api_client import NotRecovered
 from tasks.recovery.choice import choose, with_former
 from tasks.recovery.opened import watch_opens
 from tasks.recovery.process_api import ProcessApi
+from tasks.recovery.recover import as_it_ran
 from tasks.recovery.rehearsal import rehearse_recovery, served_before
 from tasks.recovery.served_model import SealedModels
 from tasks.runtime.context import RunContext
@@ -152,7 +153,7 @@ def test_a_rehearsal_foretells_that_nothing_tells_what_was_served(
     """A model that was loaded and closed again made the recovery PartlyRecovered, and no plan had said so."""
     case.context.workload = case.block.model_copy(update=block)
     models = SealedModels.read(case.context.directory, case.context.workload, case.seals)
-    ((good, why),) = served_before(case.context, case.seals, models).values()
+    ((good, why),) = served_before(case.context, case.seals, models, as_it_ran(case.context)).values()
     assert good is is_known
     assert ("MODEL_PATH in api_environment" in why) is not is_known
     made(rehearse_recovery.fn(case.context, case.seals))

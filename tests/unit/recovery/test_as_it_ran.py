@@ -19,6 +19,7 @@ from tasks.evidence.collect import collect
 from tasks.host.process.table import start_of
 from tasks.recovery.api_client import NotRecovered
 from tasks.recovery.process_api import ProcessApi
+from tasks.recovery.recover import as_it_ran
 from tasks.recovery.rehearsal import starts_of
 from tasks.runtime.context import RunContext
 from tasks.system.declarations import VARIABLE
@@ -104,10 +105,10 @@ def test_a_rehearsal_keeps_nothing_and_names_what_a_start_would_lack(
     frozen: tuple[RunContext, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context, _ = frozen
-    assert starts_of(context)["what it runs with"] == (True, "as it is")
+    assert starts_of(context, as_it_ran(context))["what it runs with"] == (True, "as it is")
     monkeypatch.setattr("tasks.recovery.rehearsal.api_user", lambda *_: os.geteuid() + 1)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    good, told = starts_of(context)["what it runs with"]
+    good, told = starts_of(context, as_it_ran(context))["what it runs with"]
     assert (good, SECRET in told) == (False, False)
     assert told.startswith("without MODEL_PATH, PATH, TOKEN")
     context.run = replace(context.run, dry_run=True)
@@ -159,7 +160,7 @@ def test_a_rehearsal_promises_no_start_as_root_that_a_recovery_refuses(
     context, _ = frozen
     (hosts := tmp_path / "hosts").mkdir()
     monkeypatch.setenv(VARIABLE, str(hosts))
-    good, told = starts_of(context)["the start as it ran"]
+    good, told = starts_of(context, as_it_ran(context))["the start as it ran"]
     assert (good, told.partition(";")[0]) == (
         False,
         "expected an account other than root for a command of the workload",
@@ -169,6 +170,9 @@ def test_a_rehearsal_promises_no_start_as_root_that_a_recovery_refuses(
     assert told in str(refused.value)
     assert ".." not in str(refused.value)
     (hosts / "house.toml").write_text(f'root = "{context.workload.root}"\nuser = "root"\n')
-    assert starts_of(context)["the start as it ran"] == (True, "its service or api_command")
+    assert starts_of(context, as_it_ran(context))["the start as it ran"] == (True, "its service or api_command")
     context.workload = context.workload.model_copy(update={"api_command": ["venv/bin/gone"]})
-    assert starts_of(context)["the start as it ran"] == (False, "api_command: venv/bin/gone is no program here")
+    assert starts_of(context, as_it_ran(context))["the start as it ran"] == (
+        False,
+        "api_command: venv/bin/gone is no program here",
+    )

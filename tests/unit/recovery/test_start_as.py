@@ -23,7 +23,7 @@ from tasks.recovery.api_client import NotRecovered
 from tasks.recovery.container_api import ContainerApi, find_named, restore_restart_policies
 from tasks.recovery.image_api import ImageApi, new_container
 from tasks.recovery.process_api import ProcessApi
-from tasks.recovery.recover import StartAs, _require_quiet, _way_back
+from tasks.recovery.recover import StartAs, _require_quiet, _way_back, as_it_ran
 from tasks.recovery.rehearsal import starts_of
 from tasks.runtime.context import RunContext
 from tasks.system import declarations
@@ -164,7 +164,7 @@ def test_no_value_of_a_variable_goes_on_record(case: tuple[RunContext, ImageEngi
     (about,) = engine.made.values()
     assert f"API_TOKEN={SECRET}" in about["Config"]["Env"]
     assert about["Image"] == ID
-    told = [*context.log.entries(), starts_of(context)]
+    told = [*context.log.entries(), starts_of(context, as_it_ran(context))]
     assert ID in str(told)
     assert SECRET not in str(told)
 
@@ -193,7 +193,7 @@ def test_what_it_lacks_is_said_by_recovery_and_rehearsal_and_nothing_is_made(
     (small.root / "file").touch()
     context, engine = case
     context.workload = context.workload.model_copy(update=fields)
-    good, told = starts_of(context).get("the start as a new container", (False, ""))
+    good, told = starts_of(context, as_it_ran(context)).get("the start as a new container", (False, ""))
     assert good is not bool(why)
     if not why:
         assert ID in told
