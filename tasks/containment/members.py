@@ -39,7 +39,7 @@ class Membership:
         """
         exceptions = self.exceptions(snapshot)
         found = Members.of(snapshot, self.description, exceptions)
-        spared = exceptions.ours | find_excused(snapshot, self.description, exceptions)
+        spared = exceptions.ours | found.excused_pids
         tops = self.held_groups() if groups is None else groups
         rest = inside(snapshot, tops).difference(spared, (identity.pid for identity in found))
         return found | {snapshot[pid].identity: Member("helper", "in the workload's control group") for pid in rest}

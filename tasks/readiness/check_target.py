@@ -16,13 +16,12 @@ from tasks.collectors import discover
 from tasks.collectors.code import COLLECTOR, survey
 from tasks.containment.members import Snapshot, description_of
 from tasks.containment.suspects import roster_now
-from tasks.custody.containment.identity import Identity
 from tasks.custody.errors import EngineError
 from tasks.custody.incident.deployment_names import full_name
 from tasks.host.container.docker_engine import DockerEngine
 from tasks.host.container.membership import workload_containers
 from tasks.host.host import LinuxHost
-from tasks.host.process.membership import Exceptions, Member, Members, find_excused
+from tasks.host.process.membership import Exceptions, Members
 from tasks.host.process.process import Process
 from tasks.host.process.roster import Roster
 from tasks.host.process.table import standpoint, untouchable
@@ -82,13 +81,10 @@ class CheckTarget:
         return self.host.snapshot()
 
     @cached_property
-    def members(self) -> dict[Identity, Member]:
+    def members(self) -> Members:
         """Processes that a freeze would find, with their roles."""
-        return Members.of(self.snapshot, description_of(self.workload), self._exceptions)
-
-    @cached_property
-    def _exceptions(self) -> Exceptions:
-        return Exceptions(frozenset(untouchable(self.snapshot)))
+        exceptions = Exceptions(frozenset(untouchable(self.snapshot)))
+        return Members.of(self.snapshot, description_of(self.workload), exceptions)
 
     @cached_property
     def roster(self) -> Roster:
@@ -103,11 +99,10 @@ class CheckTarget:
         """The members' processes."""
         return (self.snapshot[identity.pid] for identity in self.members)
 
-    @cached_property
+    @property
     def excused_processes(self) -> list[Process]:
         """Processes that the block's bystanders excuse."""
-        pids = find_excused(self.snapshot, description_of(self.workload), self._exceptions)
-        return [self.snapshot[pid] for pid in sorted(pids)]
+        return [self.snapshot[pid] for pid in sorted(self.members.excused_pids)]
 
     @cached_property
     def containers(self) -> "list[Container]":

@@ -46,7 +46,12 @@ class Exceptions:
 
 
 class Members(dict[Identity, Member]):
-    """Every process of the workload, parents before children, with its role and the reason."""
+    """Every process of the workload, parents before children, with its role and the reason.
+
+    `excused_pids` are those of the same look that `find_excused` returns.
+    """
+
+    excused_pids = frozenset[int]()
 
     @classmethod
     def of(
@@ -81,11 +86,13 @@ class Members(dict[Identity, Member]):
         _add(found, below, _orphans(below, found), SESSION)
         if since is not None:
             _add(found, below, _newcomers(below, description, exceptions, since), NEWCOMER)
-        return cls(
+        members = cls(
             (snapshot[pid].identity, found[pid])
             for pid in parents_first(snapshot, found)
             if snapshot[pid].alive and pid not in untouchable and not snapshot[pid].container
         )
+        members.excused_pids = excused_pids
+        return members
 
 
 def _add(found: dict[int, Member], snapshot: Mapping[int, Process], reasons: Mapping[int, str], role: str) -> None:

@@ -14,7 +14,7 @@ from tasks.custody.containment.place import Place
 from tasks.custody.visible import visible
 from tasks.host.process.handles import UNREAD, Handles
 from tasks.host.process.known_programs import HARMLESS, PROGRAMMED, SHELLS, is_editor, program, quotes, runs_code
-from tasks.host.process.membership import Exceptions, Members, find_excused, only_quotes, runs_from_root
+from tasks.host.process.membership import Exceptions, Members, only_quotes, runs_from_root
 from tasks.host.process.process import Process, descendants
 from tasks.host.process.workload import WorkloadDescription
 
@@ -82,8 +82,7 @@ class Roster:
     ) -> Self:
         """Judge each living process by the first row that fits."""
         members = Members.of(snapshot, description, exceptions)
-        excused_pids = find_excused(snapshot, description, exceptions)
-        families = excused_pids | descendants(snapshot, excused_pids)
+        families = members.excused_pids | descendants(snapshot, members.excused_pids)
         found = {}
         for process in snapshot.values():
             if not process.alive or process.container in look.containers:
@@ -97,7 +96,7 @@ class Roster:
                 look=look,
                 ours=process.pid in exceptions.ours,
                 member=member.why if member else "",
-                excused=process.pid in excused_pids,
+                excused=process.pid in members.excused_pids,
                 in_excused_family=process.pid in families,
                 fits=description.fits(process) and not _is_text(process, handles),
                 has_parent=process.parent > 1 and process.parent in snapshot,
