@@ -161,7 +161,7 @@ def _name_the_rest(found: Found, roster: Roster) -> None:
             cure = f"bystanders = ['cwd={each.cwd}'], with api_port = {found.port} if api_pattern fits it too"
         lines.setdefault(f"{process_line(each, 80)}: {why}; if it is another's: {cure}", []).append(each)
     for line, (first, *others) in lines.items():
-        found.missing[f"process {first.pid}"] = line + count_more(others)
+        found.missing[f"process {first.pid}"] = line + count_more([str(each.pid) for each in others])
 
 
 def _describe_api(found: Found, api: Process, started: str) -> None:

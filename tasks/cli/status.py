@@ -186,7 +186,7 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS, *, has
         ),
         suspects=tuple(
             f"process {process.pid}: {process_line(process, _SHOWN)}: {why}{more}"
-            for process, why, more in fold_alike(suspects)
+            for process, why, more in fold_alike(roster, suspects)
         ),
         unknown=tuple(f"process {process.pid}: {process_line(process, _SHOWN)}: {why}" for process, why in strangers),
         containers=tuple(containers),

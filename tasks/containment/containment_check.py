@@ -120,7 +120,8 @@ def _fold_suspects(roster: Roster, alive: Mapping[Identity, str]) -> list[tuple[
     snapshot, suspects = roster.snapshot, roster.suspects
     members = [(snapshot[each.pid], why, "") for each, why in alive.items() if each not in suspects]
     found = ((snapshot[each.pid], why) for each, why in alive.items() if each in suspects)
-    return [*members, *fold_alike((each, with_restarting_source(snapshot, each, why, alive)) for each, why in found)]
+    rows = ((each, with_restarting_source(snapshot, each, why, alive)) for each, why in found)
+    return [*members, *fold_alike(roster, rows)]
 
 
 def _unknown(log: CustodyLog, roster: Roster, starters: Starters) -> tuple[Unknown, ...]:
@@ -156,7 +157,7 @@ def _notes(membership: Membership, log: CustodyLog, roster: Roster, parents: Map
         log.write("excused", str(each.pid), command=process_line(each), why=why)
     counted = ((excused, "excused 除外"), (unread, "may not be looked into, which proves nothing 確認不可"))
     others = (f"{len(found)} {meaning}: {_format_processes(found)}" for found, meaning in counted if found)
-    rows = fold_alike((each, facts[each.identity]) for each in suspects)
+    rows = fold_alike(roster, ((each, facts[each.identity]) for each in suspects))
     return (*(f"{advice(each, lines[each.pid])}{more}" for each, _, more in rows), *others)
 
 

@@ -66,7 +66,7 @@ def check_suspects(target: CheckTarget) -> Finding:
     suspects = target.roster.of(Kind.SUSPECT)
     if not suspects:
         return sound("none")
-    rows = fold_alike(suspects)
+    rows = fold_alike(target.roster, suspects)
     summary = "; ".join(f"process {each.pid} {process_line(each, _SHOWN)}: {why}{more}" for each, why, more in rows)
     lines = filter(None, (suggest_line(target.host, target.workload, each) for each, _ in suspects))
     cure = "; ".join(dict.fromkeys(lines)) or "name its container in `containers`, or run with suspects=include"

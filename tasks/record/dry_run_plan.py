@@ -9,6 +9,7 @@ from tasks.custody.evidence.acquisition import Outcome
 from tasks.custody.incident.steps import step_of
 from tasks.custody.models.inspection import Soundness
 from tasks.host.process.roster import ELSEWHERE
+from tasks.host.process.suspect import count_more
 
 PLAN_FILE: Final = "plan.txt"
 """In the record of a dry run: the plan, a row a line."""
@@ -69,9 +70,7 @@ def _fold_rows(sizes: Mapping[_PlanKey, int]) -> list[_PlanKey]:
 def _fold_processes(rows: Sequence[_PlanKey]) -> _PlanKey:
     """Return the first of processes of one command line and reason, with how many are like it."""
     act, on, why = rows[0]
-    pids = [each.partition(":")[0] for _, each, _ in rows[1:]]
-    listed = ", ".join(pids[:_NAMED]) + ", …" * bool(pids[_NAMED:])
-    return (act, on, f"{why}; and {len(pids)} more like it 同種のプロセス: {listed}") if pids else rows[0]
+    return act, on, why + count_more([each.partition(":")[0] for _, each, _ in rows[1:]])
 
 
 def _fold(act: str, folder: str, why: str, rows: Iterable[_PlanKey], sizes: Mapping[_PlanKey, int]) -> _PlanKey:

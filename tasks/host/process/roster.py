@@ -43,10 +43,14 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a process is, and the fact that says so."""
+    """What a process is, and the fact that says so.
+
+    `elsewhere` is that fact without the place, of a suspect that nothing ties to the root: many may be alike.
+    """
 
     kind: Kind
     why: str = ""
+    elsewhere: str = ""
 
 
 @dataclass(frozen=True)
@@ -218,7 +222,8 @@ def _matches_elsewhere(case: _Case) -> Judgement | None:
     if apart and not _unread(case):
         return Judgement(Kind.TOLD, "the block's user or port says that it is another's")
     if doubt := _doubt(case):
-        return _suspect(case, f"{doubt}{_describe_owner(case)}")
+        owner = _describe_owner(case)
+        return replace(_suspect(case, f"{doubt}{owner}"), elsewhere=doubt if owner else "")
     return Judgement(Kind.TOLD, "another workload: program and script lie elsewhere")
 
 

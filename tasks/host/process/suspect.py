@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Collection, Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from itertools import takewhile
 from pathlib import PurePath
 from typing import Final
@@ -15,7 +15,7 @@ from tasks.host.process.known_programs import quotes, runs_inline_code
 from tasks.host.process.membership import Member
 from tasks.host.process.newcomer import find_origin
 from tasks.host.process.process import Process, descendants, parents_first, process_line
-from tasks.host.process.roster import ELSEWHERE
+from tasks.host.process.roster import Roster
 from tasks.host.process.source import keeps_only, may_be_ended, may_restart
 
 SUSPECT: Final = "suspect"
@@ -84,21 +84,22 @@ def line_for(process: Process, field: str, current: str) -> str:
     return f"{field} = {quoted}"
 
 
-def fold_alike(rows: Iterable[tuple[Process, str]]) -> list[tuple[Process, str, str]]:
-    """Return suspects with their reasons; of those outside of the root that are alike the first, with the others' pids.
+def fold_alike(roster: Roster, rows: Iterable[tuple[Process, str]]) -> list[tuple[Process, str, str]]:
+    """Return a roster's suspects with their reasons; of those that are alike the first, with the others' pids.
 
-    Alike are those of one command line and reason, in whichever folder: a pattern fits others' programs of its name.
+    Alike are, outside of the root, those of one command line and reason, in whichever folder: a pattern fits others'
+    programs of its name.
     """
     alike: dict[tuple[str, ...] | Process, list[tuple[Process, str]]] = {}
     for process, why in rows:
-        key = (process_line(process), process.container or "", why.partition(ELSEWHERE)[0])
-        alike.setdefault(key if ELSEWHERE in why else process, []).append((process, why))
-    return [(*each[0], count_more([process for process, _ in each[1:]])) for each in alike.values()]
+        fact = roster.judgements[process.identity].elsewhere
+        key = (process_line(process), process.container or "", fact)
+        alike.setdefault(key if fact else process, []).append((process, why))
+    return [(*each[0], count_more([str(process.pid) for process, _ in each[1:]])) for each in alike.values()]
 
 
-def count_more(processes: Collection[Process]) -> str:
+def count_more(pids: Sequence[str]) -> str:
     """Return how many further processes a line is about, with their pids; empty if there are none."""
-    pids = [str(each.pid) for each in processes]
     listed = ", ".join(pids[:_NAMED]) + " …" * bool(pids[_NAMED:])
     return f"; and {len(pids)} more like it 同種のプロセス: {listed}" if pids else ""
 

@@ -19,7 +19,7 @@ from tasks.host.process.handles import UNREAD, Handles
 from tasks.host.process.membership import Exceptions, Members, find_excused
 from tasks.host.process.process import Process
 from tasks.host.process.roster import Judgement, Kind, Look, Roster
-from tasks.host.process.suspect import advice, excuse_for, line_for, select_suspects
+from tasks.host.process.suspect import advice, excuse_for, fold_alike, line_for, select_suspects
 from tasks.host.process.workload import USUAL_INTERPRETERS, Matcher, WorkloadDescription
 from tests.support.places import beside, placed
 
@@ -412,6 +412,16 @@ STRANGER = replace(ELSEWHERE, cwd="/srv/other", user=33)
 def test_a_match_that_nothing_ties_to_the_root_counts_and_is_told_with_its_folder_and_account(case: Case) -> None:
     """Somebody else's training is not to be killed because its command line matches."""
     check(case)
+
+
+def test_matches_elsewhere_are_one_line_if_the_same_is_known_of_them() -> None:
+    alike = tuple(replace(STRANGER, identity=Identity(pid, pid * 10), cwd=f"/srv/{pid}") for pid in (50, 51))
+    roster = roster_of(Case("", STRANGER, Kind.SUSPECT, handles=UNREAD, others=alike))
+    ((first, why, more),) = fold_alike(roster, roster.of(Kind.SUSPECT))
+    assert (first.pid, WHOSE in why, more) == (40, True, "; and 2 more like it 同種のプロセス: 50, 51")
+    roster = roster_of(Case("", STRANGER, Kind.SUSPECT, handles=replace(OWN, lost="/srv/other"), others=alike))
+    lines = fold_alike(roster, roster.of(Kind.SUSPECT))
+    assert [(each.pid, more[-2:]) for each, _, more in lines] == [(40, ""), (50, "51")]
 
 
 @pytest.mark.parametrize("handles", [replace(OWN, names_root=f"PWD={ROOT}"), replace(OWN, lost=f"{ROOT}/old")])
