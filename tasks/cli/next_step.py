@@ -16,6 +16,7 @@ from tasks.custody.incident.commands import (
     deployment_run,
 )
 from tasks.custody.incident.ending import NOT_RECOVERED
+from tasks.custody.incident.stance import ALL_FROZEN, cancelled_end
 from tasks.incident.last_word import FINISHED, NOT_CONTAINED, UNANSWERED
 from tasks.people.open_question import OpenQuestion
 from tasks.prefect_side.named_server import names_server
@@ -72,7 +73,7 @@ _IF_IT_LIVES: Final = (
     "end what the last message names if it still lives, such as a loop まだ動いていれば先に終了, then "
 )
 """What has started the workload may lie outside all that is looked at here."""
-_CANCELLED_FROZEN: Final = "cancelled: frozen"
+_CANCELLED_FROZEN: Final = frozenset(map(cancelled_end, ALL_FROZEN))
 _BACK: Final = "bring the API back"
 _BY_WORKER: Final = {"evacuate": _CARRY_ON, "recover": _BACK}
 
@@ -108,7 +109,7 @@ def next_step(  # noqa: PLR0913  all that it depends on
     again, by_worker = (called.command("run", "--incident", incident),), called.by_worker("evacuate", incident)
     if verdict not in FINISHED:
         first = _FIRST.get(verdict, "") if has_names or verdict != NOT_CONTAINED else _IF_IT_LIVES
-        if is_frozen and ended.startswith(_CANCELLED_FROZEN):
+        if is_frozen and ended in _CANCELLED_FROZEN:
             first = f"{STANDS_FROZEN}; "
         return NextStep(f"{first}{_CARRY_ON}:", again, by_worker)
     if cordoned and alive:

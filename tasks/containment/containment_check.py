@@ -21,6 +21,7 @@ from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Containment, End, Unknown
 from tasks.custody.errors import EngineError
 from tasks.custody.incident.log import CustodyLog
+from tasks.custody.incident.stance import Stance
 from tasks.host.cgroup.ownership import keeper_of, path_of
 from tasks.host.host import lives
 from tasks.host.process.newcomer import again_and_again, living_source
@@ -43,14 +44,6 @@ from tasks.runtime.step import step
 
 _SHOWN: Final = 100
 _NAMED: Final = 3
-CONTAINED: Final = "contained"
-AS_FAR_AS_KNOWN: Final = "stopped as far as known"
-FROZEN_ONLY: Final = "frozen, not stopped"
-FROZEN_AS_FAR_AS_KNOWN: Final = "frozen as far as known, not stopped"
-NOT_CONTAINED: Final = "not contained"
-RELEASED: Final = "let go by an earlier recovery"
-UNTOUCHED: Final = "nothing was touched"
-"""States of the workload when a run of its incident is cancelled."""
 
 
 def check_containment(context: RunContext) -> Containment:
@@ -213,25 +206,25 @@ def _warn_of_hidden() -> tuple[str, ...]:
     return (f"{message} ({option}); {cure}",) if (option := hidden_from_us()) else ()
 
 
-def stance(context: RunContext, containment: Containment | None) -> str:
-    """Return the workload's state in the words that a cancelled run reports."""
+def stance(context: RunContext, containment: Containment | None) -> Stance:
+    """Return how the workload stands, as a cancelled run reports it."""
     if context.run.dry_run:
-        return UNTOUCHED
+        return Stance.UNTOUCHED
     if containment and containment.is_contained:
-        return AS_FAR_AS_KNOWN if containment.unknown else CONTAINED
+        return Stance.AS_FAR_AS_KNOWN if containment.unknown else Stance.CONTAINED
     if context.state.recovered.read():
-        return RELEASED
+        return Stance.RELEASED
     containers = WorkloadContainers(context)
     frozen, (_, roster) = load_frozen(context.state), look_for_life(Membership(context), containers)
     still = [identity in frozen and roster.snapshot[identity.pid].is_stopped for identity in roster.alive]
     try:
         still += [container.state == "paused" for container in containers.find()]
     except EngineError:
-        return NOT_CONTAINED
+        return Stance.NOT_CONTAINED
     if not still or not all(still):
-        return NOT_CONTAINED
+        return Stance.NOT_CONTAINED
     running = [identity for identity in roster.unknown if not roster.snapshot[identity.pid].is_stopped]
-    return FROZEN_AS_FAR_AS_KNOWN if running else FROZEN_ONLY
+    return Stance.FROZEN_AS_FAR_AS_KNOWN if running else Stance.FROZEN
 
 
 def look_for_life(membership: Membership, containers: WorkloadContainers) -> tuple[set[int], Roster]:

@@ -14,6 +14,7 @@ from tasks.custody.evidence.keys import POSTMORTEM
 from tasks.custody.evidence.redact import redact
 from tasks.custody.incident.ending import DRY_RUN, NOT_CONTAINED, NOT_RECOVERED, UNVERIFIED, WRITTEN, Ending, ending_of
 from tasks.custody.incident.incident import Incident
+from tasks.custody.incident.stance import cancelled_end
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.record.artifacts import PLAN
 from tasks.record.content import RecordContent
@@ -146,11 +147,11 @@ def _describe_loss(incident: Incident, reason: str, cordon: Cordon | None, *, is
 def _end_cancelled(context: RunContext, verdict: Verdict, loss: str = "") -> State[Any]:
     """Build the state of a cancelled run. A run that was cancelled during its record has done everything else."""
     summary = context.cancelled.summary or "its record is on this host only"
-    ja = "・".join(STANDS[each] for each in dict.fromkeys((summary, *summary.split(", "))) if each in STANDS)
-    message = f"{context.incident.id}: cancelled: {summary} 中止 {ja}."
+    ja = "・".join(STANDS[each] for each in context.cancelled.results)
+    message = f"{context.incident.id}: {cancelled_end(summary)} 中止 {ja}."
     if not context.run.dry_run:  # a rehearsal has nothing to carry on
         message += f" {_before_next(_in_both(verdict), loss)}"
-    context.state.ended.write({"record": context.run.number, "end": f"cancelled: {summary}"})
+    context.state.ended.write({"record": context.run.number, "end": cancelled_end(summary)})
     return Cancelled(message=message)
 
 

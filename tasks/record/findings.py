@@ -8,13 +8,7 @@ from typing import Any, Final
 from prefect.client.schemas.objects import State
 
 from tasks.collectors import discover
-from tasks.containment.containment_check import (
-    AS_FAR_AS_KNOWN,
-    CONTAINED,
-    FROZEN_AS_FAR_AS_KNOWN,
-    FROZEN_ONLY,
-    stance,
-)
+from tasks.containment.containment_check import stance
 from tasks.containment.earlier_boots import with_earlier_boots
 from tasks.containment.silence import with_silence
 from tasks.custody.containment.cordon import Challenge, Cordon
@@ -27,6 +21,7 @@ from tasks.custody.incident.commands import run_line
 from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.incident.question import answers
+from tasks.custody.incident.stance import ALL_FROZEN, ALL_STOPPED
 from tasks.custody.incident.steps import StepId
 from tasks.custody.incident.timeline import seconds_taken
 from tasks.custody.incident.verdict import Verdict, Word, judge, ways_in
@@ -106,7 +101,7 @@ def note_cancelled(context: RunContext, containment: Containment | None, *more: 
     if not context.cancelled:
         return
     stands = stance(context, containment)
-    context.cancelled.summary = ", ".join([stands, *more]) if stands in {CONTAINED, AS_FAR_AS_KNOWN} else stands
+    context.cancelled.results = (stands, *more) if stands in ALL_STOPPED else (stands,)
     fields = {"by": context.cancelled.by, "at": str(context.cancelled.at), "result": context.cancelled.summary}
     context.log.write("cancelled", context.incident.id, **fields)
 
@@ -162,7 +157,7 @@ def verdict_of(context: RunContext, findings: Findings) -> Verdict:
     )
     if findings.trouble and context.state.claimed.read():
         verdict = verdict.under_another_id(context.incident.workload)
-    if context.cancelled and context.cancelled.summary in {FROZEN_ONLY, FROZEN_AS_FAR_AS_KNOWN}:
+    if not ALL_FROZEN.isdisjoint(context.cancelled.results):
         pids = [identity.pid for identity in load_frozen(context.state)]
         may_thaw = not why_not_thaw(context.directory.path)
         return verdict.while_frozen(pids, context.incident.id, context.incident.workload, may_thaw=may_thaw)

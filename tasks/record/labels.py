@@ -5,6 +5,7 @@ from typing import Final
 from tasks.custody.containment.receipt import End
 from tasks.custody.evidence.acquisition import Outcome
 from tasks.custody.incident.ending import DRY_RUN, NOT_RECOVERED, PARTLY_RECOVERED, PARTLY_THAWED, RECOVERED, UNVERIFIED
+from tasks.custody.incident.stance import Stance
 from tasks.custody.incident.verdict import Word
 from tasks.custody.models.inspection import Soundness
 from tasks.rendering.document import Both, Tone
@@ -147,16 +148,16 @@ ACTIONS: Final = {
     "verdict": Both("判定", "verdict"),
 }
 STANDS: Final = {
-    "contained": "封じ込め済み",
-    "stopped as far as known": "判明分は停止済み・未回答あり",
+    Stance.CONTAINED: "封じ込め済み",
+    Stance.AS_FAR_AS_KNOWN: "判明分は停止済み・未回答あり",
     "stored": "保全済み",
     "not stored": "未保全",
     "recovered": "復旧済み",
     "not recovered": "未復旧",
-    "frozen, not stopped": "凍結済み・未停止",
-    "frozen as far as known, not stopped": "判明分は凍結済み・未停止・未回答あり",
-    "not contained": "封じ込め未完了",
-    "let go by an earlier recovery": "以前の復旧で解除済み",
-    "nothing was touched": "予行のみ",
+    Stance.FROZEN: "凍結済み・未停止",
+    Stance.FROZEN_AS_FAR_AS_KNOWN: "判明分は凍結済み・未停止・未回答あり",
+    Stance.NOT_CONTAINED: "封じ込め未完了",
+    Stance.RELEASED: "以前の復旧で解除済み",
+    Stance.UNTOUCHED: "予行のみ",
 }
 """States that a cancelled run leaves, by their English words."""

@@ -26,17 +26,22 @@ class RunCancelled(Exception):
 
 
 class Cancellation:
-    """Whether a run was told to end: by which signal and when, and the state at that time."""
+    """Whether a run was told to end: by which signal and when, and its `results`, such as "contained" and "stored"."""
 
     def __init__(self) -> None:
         """Start without an order to end."""
         self.at: datetime | None = None
         self.by = ""
-        self.summary = ""
+        self.results: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         """Return whether it was told to end."""
         return self.at is not None
+
+    @property
+    def summary(self) -> str:
+        """The results in a line; empty if there are none yet."""
+        return ", ".join(self.results)
 
     def order(self, number: int, _: FrameType | None = None) -> None:
         """Record the order to end; only the first counts. Takes no lock, as it runs inside a signal handler."""

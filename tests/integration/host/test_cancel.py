@@ -24,7 +24,7 @@ from tasks.acquisition.collector import Target
 from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
 from tasks.containment.containers.stop import StoppingContainer
-from tasks.containment.containment_check import CONTAINED, FROZEN_ONLY, NOT_CONTAINED, prove_still_contained, stance
+from tasks.containment.containment_check import prove_still_contained, stance
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
@@ -32,6 +32,7 @@ from tasks.containment.watch import watch
 from tasks.custody.containment.identity import ContainerIdentity
 from tasks.custody.containment.receipt import End, FrozenContainer
 from tasks.custody.evidence.acquisition import Outcome
+from tasks.custody.incident.stance import Stance
 from tasks.custody.step_result import StepResult
 from tasks.host.container.membership import Container
 from tasks.incident.run_lock import take_ownership
@@ -108,7 +109,7 @@ def test_in_the_grace_everybody_is_frozen_again_children_born_meanwhile_too(
         assert {receipt.end for receipt in stopped.processes} == {End.SURVIVED}
         found: Containment = made(prove_still_contained.fn(context))
         assert not found.is_contained
-        assert stance(context, found) == FROZEN_ONLY
+        assert stance(context, found) == Stance.FROZEN
 
 
 def test_who_forks_in_the_grace_is_frozen_with_all_its_children(small: SmallWorkload) -> None:
@@ -133,15 +134,15 @@ def test_how_the_workload_stands(small: SmallWorkload) -> None:
     training = stubborn(small)
     with case_of(small.block()) as context:
         cordon.fn(context)
-        assert stance(context, None) == NOT_CONTAINED
+        assert stance(context, None) == Stance.NOT_CONTAINED
         freeze.fn(context)
-        assert stance(context, None) == FROZEN_ONLY
+        assert stance(context, None) == Stance.FROZEN
         training.send_signal(signal.SIGCONT)
         wait_until(lambda: psutil.STATUS_STOPPED not in states(small.living()), what="the thaw")
-        assert stance(context, None) == NOT_CONTAINED
+        assert stance(context, None) == Stance.NOT_CONTAINED
         training.kill()
         training.wait(10)
-        assert stance(context, made(prove_still_contained.fn(context))) == CONTAINED
+        assert stance(context, made(prove_still_contained.fn(context))) == Stance.CONTAINED
 
 
 def test_no_step_begins_but_those_that_a_cancelled_run_still_does(small: SmallWorkload) -> None:

@@ -11,19 +11,14 @@ import pytest
 
 from tasks.containment import freeze as steps
 from tasks.containment.containers.pause import WorkloadContainers
-from tasks.containment.containment_check import (
-    FROZEN_AS_FAR_AS_KNOWN,
-    FROZEN_ONLY,
-    NOT_CONTAINED,
-    prove_contained,
-    stance,
-)
+from tasks.containment.containment_check import prove_contained, stance
 from tasks.containment.control_groups import Groups
 from tasks.containment.freeze import freeze, halt
 from tasks.containment.release.wrappers import Wrappers
 from tasks.custody.containment.identity import Identity, Way
 from tasks.custody.containment.receipt import Freeze
 from tasks.custody.errors import EngineError
+from tasks.custody.incident.stance import Stance
 from tasks.host.process.handles import FileId, Handles
 from tasks.host.process.membership import Member
 from tasks.host.process.process import Process
@@ -221,21 +216,23 @@ def test_how_it_stands_if_the_engine_cannot_be_asked(small: SmallWorkload) -> No
         engine = engine_of(run, container(1))
         add(run, 1)
         frozen(run)
-        assert stance(run, None) == FROZEN_ONLY
+        assert stance(run, None) == Stance.FROZEN
         engine.change(container(1).id, state="running")
-        assert stance(run, None) == NOT_CONTAINED
+        assert stance(run, None) == Stance.NOT_CONTAINED
         engine.change(container(1).id, state="paused")
 
         def silent(*_: str) -> None:
             raise EngineError("an answer", "none", "It is not known.", "Look at it.")
 
         engine.before = silent
-        assert stance(run, None) == NOT_CONTAINED
+        assert stance(run, None) == Stance.NOT_CONTAINED
 
 
-@pytest.mark.parametrize(("state", "stands"), [("S", FROZEN_AS_FAR_AS_KNOWN), ("T", FROZEN_ONLY), ("Z", FROZEN_ONLY)])
+@pytest.mark.parametrize(
+    ("state", "stands"), [("S", Stance.FROZEN_AS_FAR_AS_KNOWN), ("T", Stance.FROZEN), ("Z", Stance.FROZEN)]
+)
 def test_frozen_is_said_of_what_is_known_where_somebody_unknown_runs_in_the_root(
-    run: RunContext, state: str, stands: str
+    run: RunContext, state: str, stands: Stance
 ) -> None:
     add(run, 1)
     frozen(run)
@@ -258,7 +255,7 @@ def test_one_that_ends_as_its_files_are_read_is_left_out_of_the_check(
         return read(processes, models)
 
     monkeypatch.setattr(host, "handles", ends)
-    assert stance(run, None) == FROZEN_ONLY
+    assert stance(run, None) == Stance.FROZEN
     host.processes[gone.pid] = gone
     alive = made(prove_contained.fn(run)).alive
     assert [line.partition(":")[0] for line in alive if "train.py" in line] == [str(held.pid)]
