@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from blocks.port import Store
 
 _SHOWN: Final = 10
-_LOWER: Final = "evacuation rollback --newest-only"
 _WAITS: Final = "what would be deleted waits for an approval: run the deployment mirror/NAME"
 """An evacuation does not await it."""
 _NOTHING: Final = "it sealed nothing in models/, artifacts/ or logs/, and no model by the block's patterns (models)"
@@ -61,8 +60,8 @@ def promote(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy
         return _build_unchanged(f"the incident is {verdict.word}")
     store, block = context.store.latest, context.workload
     try:
-        if why_not := _out_of_turn(context.store, context.incident.id, history(store)):
-            return _build_unchanged(why_not, again=why_not.endswith(_LOWER))
+        if unchanged := _out_of_turn(context.store, context.incident.id, history(store)):
+            return unchanged
         objects, held, spared = _select_objects(context.directory, block, store, context.incident.snapshot, seals)
         files = [context.directory.evidence_dir(sealed.volume) / COVERAGE for sealed in seals]
         unsure = unsure_of([item for file in files for item in read_coverage(file.read_bytes())])
@@ -83,16 +82,17 @@ def promote(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy
     return replace(promotion, reason="; ".join(filter(None, (why, waits))))
 
 
-def _out_of_turn(access: StoreAccess, incident: str, past: History) -> str:
-    """Return why the incident must not promote: a later one has, or its own id lies in the future. Empty if it may."""
+def _out_of_turn(access: StoreAccess, incident: str, past: History) -> Promotion | None:
+    """Return none made, if the incident must not promote: a later one has, or its own id lies in the future."""
     claim = claim_key(incident)
     if past.last and past.last.newest > incident:
         future = is_ahead(past.last.newest, datetime.now(UTC))
-        remedy = f"; it is from the future: {_LOWER}" if future else ""
-        return f"{past.last.newest} is later and has promoted{remedy}"
+        remedy = "; it is from the future: evacuation rollback --newest-only" if future else ""
+        return _build_unchanged(f"{past.last.newest} is later and has promoted{remedy}", again=future)
     times = (each.modified for each in access.evidence.list(claim) if each.key == claim and each.modified)
     ahead = (f"{at:%Y-%m-%d %H:%M:%S} UTC" for at in times if is_ahead(incident, at))
-    return "".join(f"{incident} is from the future: the store got its claim at {at}" for at in ahead)
+    why = (f"{incident} is from the future: the store got its claim at {at}" for at in ahead)
+    return next(map(_build_unchanged, why), None)
 
 
 def _build_unchanged(why: str, *, again: bool = False) -> Promotion:
