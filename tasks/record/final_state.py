@@ -61,9 +61,8 @@ def final_state(
     if end is DRY_RUN:
         where = f"the artifact '{artifact_key(PLAN, incident.id)}', and {Path(recorded.folder) / PLAN_FILE}"
         return _end_run(context, end, _describe_rehearsal(recorded.verdict, where))
-    message = _describe_record(incident, recorded, is_kept=is_kept)
-    if rest := describe_not_taken(*filter(None, (context.directory.path, context.directory.fallback))):
-        message = _before_next(message, f"Not taken 未採取: {rest}")
+    rest = describe_not_taken(*filter(None, (context.directory.path, context.directory.fallback)))
+    message = _describe_record(incident, recorded, f"Not taken 未採取: {rest}" if rest else "", is_kept=is_kept)
     failed = _not_back(context.workload, context.state, recovery) if isinstance(recovery, str) else ""
     message = f"{failed} The incident is {message}" if end is NOT_RECOVERED else f"{message} {failed}".rstrip()
     return _end_run(context, end, message, recovery)
@@ -90,7 +89,7 @@ def recovered_state(context: RunContext, recorded: Record | str, recovery: Recov
     summary = (recovery.summary if isinstance(recovery, Recovery) else failed).rstrip(". ")
     if isinstance(recorded, str) or recorded.lost:
         if isinstance(recorded, Record) and recorded.verdict.word is Word.NOT_CONTAINED:
-            return _end_run(context, NOT_CONTAINED, _before_next(_in_both(recorded.verdict), recorded.lost))
+            return _end_run(context, NOT_CONTAINED, _in_both(recorded.verdict, recorded.lost))
         return _end_run(context, UNVERIFIED, f"{summary}. But the record could not be written; see the log")
     if context.cancelled:
         return _end_cancelled(context, recorded.verdict)
@@ -132,7 +131,7 @@ def _end_run(context: RunContext, end: Ending, message: str, recovery: Recovery 
 
 def _describe_loss(incident: Incident, reason: str, cordon: Cordon | None, *, is_kept: bool) -> str:
     """Return what a run without a record leaves behind. Logs it too, because nothing else may report it."""
-    message = f"But the record could not be written, 記録を書けません: {reason}"
+    message = f"the record could not be written, 記録を書けません: {reason}"
     if not is_kept:
         holder = cordon.guard if cordon else None
         guard = f"; the guard, process {holder.pid}, holds the lock without a marker" if holder else ""
@@ -140,7 +139,7 @@ def _describe_loss(incident: Incident, reason: str, cordon: Cordon | None, *, is
             f". No folder of this host takes a file, so nothing of this incident was kept: not its custody log, which "
             f"processes it has frozen and stopped, evidence, manifest, nor that it is open{guard}"
         )
-    logger.error("%s: %s", incident.id, message)
+    logger.error("%s: But %s", incident.id, message)
     return message
 
 
@@ -150,35 +149,30 @@ def _end_cancelled(context: RunContext, verdict: Verdict, loss: str = "") -> Sta
     ja = "・".join(STANDS[each] for each in context.cancelled.results)
     message = f"{context.incident.id}: {cancelled_end(summary)} 中止 {ja}."
     if not context.run.dry_run:  # a rehearsal has nothing to carry on
-        message += f" {_before_next(_in_both(verdict), loss)}"
+        message += f" {_in_both(verdict, f'But {loss}' if loss else '')}"
     context.state.ended.write({"record": context.run.number, "end": cancelled_end(summary)})
     return Cancelled(message=message)
 
 
-def _in_both(verdict: Verdict) -> str:
-    """Return the verdict in one line, its word in both languages."""
-    return verdict.message.replace(verdict.word, f"{verdict.word} {JAPANESE[verdict.word]}", 1)
+def _in_both(verdict: Verdict, *more: str) -> str:
+    """Return the verdict in one line, its word in both languages, with `more` sentences."""
+    return verdict.line(*more).replace(verdict.word, f"{verdict.word} {JAPANESE[verdict.word]}", 1)
 
 
-def _describe_unrecorded(incident: Incident, verdict: Verdict, why: str, *, is_kept: bool) -> str:
+def _describe_unrecorded(incident: Incident, verdict: Verdict, why: str, rest: str = "", *, is_kept: bool) -> str:
     """Return the verdict in one line if its record is lost, or not proven to be in the store: UNVERIFIED at best."""
+    but = f"But {why}" if why else ""
     if verdict.word in _BETTER:
-        verdict, why = verdict.without_record(why.removeprefix("But "), incident.id, incident.workload), ""
+        verdict, but = verdict.without_record(why, incident.id, incident.workload), ""
     if not is_kept:
         verdict = verdict.of_what_was_not_kept()
-    return _before_next(_in_both(verdict), why)
+    return _in_both(verdict, but, rest)
 
 
-def _before_next(message: str, more: str) -> str:
-    """Return a message with a sentence more, before the command that ends it: what follows that is copied with it."""
-    before, label, command = message.rpartition(" Next: ")
-    return f"{before} {more.rstrip('. ')}.{label}{command}" if more and label else f"{message} {more}".rstrip()
-
-
-def _describe_record(incident: Incident, recorded: Record, *, is_kept: bool) -> str:
+def _describe_record(incident: Incident, recorded: Record, rest: str = "", *, is_kept: bool) -> str:
     """Return the verdict in one line: no better than UNVERIFIED unless the store has the record."""
     if not recorded.stored:
-        why = f"But the record is {recorded.reason}"
-        return _describe_unrecorded(incident, recorded.verdict, why, is_kept=is_kept)
+        why = f"the record is {recorded.reason}"
+        return _describe_unrecorded(incident, recorded.verdict, why, rest, is_kept=is_kept)
     untimed = f"No time vouched for 時刻の証明なし: {recorded.untimed}" if recorded.untimed else ""
-    return _before_next(_in_both(recorded.verdict), untimed)
+    return _in_both(recorded.verdict, untimed, rest)

@@ -63,9 +63,14 @@ class Verdict:
 
     @property
     def message(self) -> str:
-        """One line for the state message and the log, which begins with the reason of the word.
+        """One line for the state message and the log."""
+        return self.line()
 
-        The reason is cut short: what is safe always stands in the line, as a fleet reads it there.
+    def line(self, *more: str) -> str:
+        """Return the message, which begins with the reason of the word, with `more` sentences.
+
+        They come before the command that ends it: what follows that is copied with it. The reason is cut short: what is
+        safe always stands in the line, as a fleet reads it there.
         """
         parts = [f"{self.word}.", *([f"First: {self.first}."] if self.first else [])]
         reason, others = self.missing[:1], self.missing[1:]
@@ -75,6 +80,7 @@ class Verdict:
             parts.append(f"Safe: {_list_sentences(self.safe)}.")
         if others:
             parts.append(f"Also missing: {_list_sentences(others)}.")
+        parts += [f"{each.rstrip('. ')}." for each in more if each]
         return " ".join([*parts, f"Next: {self.next}"])
 
     def after_recovery(self, summary: str, named: str = "") -> "Verdict":
