@@ -9,7 +9,7 @@ from typing import Final
 from tasks.custody.fleet.ends import HostEnd, Row
 
 _NUMBERED: Final = re.compile(r"(.*?)(\d+)(\D*)", re.ASCII)
-_ORDER: Final = {str(end): place for place, end in enumerate(reversed(HostEnd))}
+_ORDER: Final = {end: place for place, end in enumerate(reversed(HostEnd))}
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class OutcomeLine:
 
 def fold(rows: Iterable[Row]) -> list[OutcomeLine]:
     """Return the lines of the table: good ends first, then bad ones, then what is not over."""
-    groups = dict[str, list[str]]()
+    groups = dict[tuple[int, str], list[str]]()
     for row in rows:
-        groups.setdefault(row.label, []).append(row.host)
-    lines = [OutcomeLine(fold_names(names), len(names), label) for label, names in groups.items()]
-    return sorted(lines, key=lambda line: (_ORDER.get(line.label.partition(",")[0], len(_ORDER)), line.label))
+        place = _ORDER[row.end] if row.end else len(_ORDER)
+        groups.setdefault((place, row.label), []).append(row.host)
+    return [OutcomeLine(fold_names(names), len(names), label) for (_, label), names in sorted(groups.items())]
 
 
 def fold_names(names: Sequence[str]) -> str:
