@@ -32,8 +32,6 @@ from tasks.system.parallel import side_by_side
 if TYPE_CHECKING:
     from blocks.port import Store, StoredObject
 
-_SHOWN: Final = 3
-
 
 class RestoreOutcome(StrEnum):
     """Result for one file."""

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_SHOW_SECONDS: Final = 10.0
 _BETTER: Final = frozenset({Word.VERIFIED, Word.PARTIAL, Word.UNANSWERED})
 """Words that say more than a run without a record may."""
 

@@ -1,6 +1,5 @@
 """§8: show a run's artifacts in Prefect."""
 
-import logging
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -11,17 +10,12 @@ from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture
 from prefect.utilities.annotations import quote
 
-from tasks.custody.incident.verdict import Word
 from tasks.custody.visible import visible_rows
 from tasks.record.write import Record
 from tasks.runtime.artifact import PrefectArtifact
 from tasks.runtime.step import after, result_or_reason, step_without_incident
 
-logger = logging.getLogger(__name__)
-
 _SHOW_SECONDS: Final = 10.0
-_BETTER: Final = frozenset({Word.VERIFIED, Word.PARTIAL, Word.UNANSWERED})
-"""Words that say more than a run without a record may."""
 
 
 @step_without_incident("show_record", "show the record", section="§8", retries=0)

@@ -26,7 +26,6 @@ class Weight(StrEnum):
 
 
 _ENDINGS: Final = {Weight.SOUND: READY, Weight.LOSS: DEGRADED, Weight.FATAL: NOT_READY}
-_ORDER: Final = (READY.name, DEGRADED.name, NOT_READY.name)
 SIGNS: Final = {Weight.SOUND: "●", Weight.LOSS: "◐", Weight.FATAL: "○"}
 
 
