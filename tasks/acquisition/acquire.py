@@ -105,12 +105,16 @@ def _store(room: Room, stored: str, data: bytes, limit: int) -> Iterator[StoredF
         yield Loss(stored, Outcome.TRUNCATED, f"the first {limit} of {len(data)} bytes: the limit is reached")
 
 
+def _copying(target: Target, room: Room) -> Copying:
+    return Copying(os.fsencode(target.root), room, target.limit, owners_of(target), target.search_limit)
+
+
 def _copy_all(target: Target, source: Files, room: Room) -> Iterator[Taken | Loss]:
     patterns = source.patterns or target.globs[source.field]
     names, losses = find_names(os.fsencode(target.root), patterns)
     yield from losses
     nothing = not losses
-    copying = Copying(os.fsencode(target.root), room, target.limit, owners_of(target), target.search_limit)
+    copying = _copying(target, room)
     for name in names:
         if item := copying.take(name):
             nothing = False
@@ -128,7 +132,7 @@ def _copy_left_over(target: Target, source: Files, room: Room) -> Iterator[Taken
     for each in target.required_folders:
         if not os.path.lexists(Path(target.root, each)):
             yield Loss(quote(os.fsencode(each)), Outcome.FAILED, NO_SUCH_FOLDER)
-    copying = Copying(os.fsencode(target.root), room, target.limit, owners_of(target), target.search_limit)
+    copying = _copying(target, room)
     for name in names[: source.max_files]:
         place = Path(os.path.realpath(Path(target.root, os.fsdecode(name))))
         if any(place.is_relative_to(each) for each in target.apart):
