@@ -43,9 +43,13 @@ def open_lock(lock: Path) -> int:
         return _own(lock, os.open(lock, os.O_RDWR | os.O_CREAT | _CAREFUL, 0o666))
 
 
+def may_be_locked(status: os.stat_result) -> bool:
+    """Return whether it is a file or a FIFO, without a second name."""
+    return (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)) and status.st_nlink <= 1
+
+
 def _own(lock: Path, descriptor: int) -> int:
-    status = os.fstat(descriptor)
-    if (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)) and status.st_nlink <= 1:
+    if may_be_locked(os.fstat(descriptor)):
         return descriptor
     os.close(descriptor)
     raise OSError(errno.EINVAL, "it is a link or a device", str(lock))

@@ -18,6 +18,7 @@ from tasks.custody.incident.readiness import Finding, fatal, finding_of_error, l
 from tasks.host.cgroup.group import Hierarchy
 from tasks.host.cgroup.ownership import path_of
 from tasks.host.container.docker_engine import DockerEngine
+from tasks.host.file_lock import may_be_locked
 from tasks.host.rights import effective_capabilities, hidden_from_us
 from tasks.incident.current import at_work_or_left
 from tasks.incident.directory import base_of, cordon_base, disks, evidence_of
@@ -96,7 +97,7 @@ def check_lock(target: CheckTarget) -> Finding:
         if os.access(path.parent, os.W_OK | os.X_OK):
             return sound(f"{path} is free; the cordon makes it")
         return fatal(f"{path} is not there and cannot be made", matters, cure)
-    plain = (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)) and status.st_nlink <= 1
+    plain = may_be_locked(status)
     if not plain or not os.access(path, os.R_OK | os.W_OK):
         return fatal(f"{path} is {'denied' if plain else 'a link or a device'}", matters, cure)
     holder = target.host.holder(path)
