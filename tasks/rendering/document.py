@@ -19,6 +19,11 @@ class Both:
     ja: str
     en: str
 
+    @property
+    def line(self) -> str:
+        """Both in one line; once what is the same in both."""
+        return f"{self.ja} / {self.en}" if self.ja != self.en else self.en
+
 
 @dataclass(frozen=True)
 class Said:

@@ -44,7 +44,7 @@ _SIGNS: Final = {Tone.GOOD: "✔", Tone.FAIR: "▲", Tone.BAD: "✖", Tone.QUIET
 
 def markdown(document: Document, pictures: Mapping[str, str] | None = None) -> str:
     """Return the document as Markdown. `pictures` has the addresses of pictures, by name, that are not beside it."""
-    heading = f"# {_both(document.title)} {prose(document.subject)}"
+    heading = f"# {document.title.line} {prose(document.subject)}"
     parts = [heading, *(_section(section, pictures or {}) for section in document.sections)]
     return "\n\n".join(parts) + "\n"
 
@@ -65,12 +65,12 @@ def code(text: str) -> str:
 
 
 def _section(section: Section, pictures: Mapping[str, str]) -> str:
-    return "\n\n".join([f"## {_both(section.title)}", *(_block(block, pictures) for block in section.blocks)])
+    return "\n\n".join([f"## {section.title.line}", *(_block(block, pictures) for block in section.blocks)])
 
 
 def _block(block: Block, pictures: Mapping[str, str]) -> str:
     if isinstance(block, Picture):
-        return f"![{_both(block.caption)}]({pictures.get(block.name, block.name)})"
+        return f"![{block.caption.line}]({pictures.get(block.name, block.name)})"
     return block_text(block)
 
 
@@ -82,12 +82,12 @@ def block_text(block: object) -> str:
 
 @block_text.register
 def _(block: FactList) -> str:
-    return "\n".join(f"- {_both(name)}: {_cell(value)}" for name, value in block.items)
+    return "\n".join(f"- {name.line}: {_cell(value)}" for name, value in block.items)
 
 
 @block_text.register
 def _(block: DocumentTable) -> str:
-    lines = [[_both(name) for name in block.head], ["---"] * len(block.head), *map(_cells, block.rows)]
+    lines = [[name.line for name in block.head], ["---"] * len(block.head), *map(_cells, block.rows)]
     rows = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return f"{rows}\n\n{_more(block.left_out, 'さらに', '行', 'more rows', block.where)}" if block.left_out else rows
 
@@ -102,7 +102,7 @@ def _(block: FileExcerpt) -> str:
 
 @block_text.register
 def _(block: CommandBlock) -> str:
-    return f"{_both(block.caption)}:\n\n```sh\n{visible(block.line).translate(_IN_CODE)}\n```"
+    return f"{block.caption.line}:\n\n```sh\n{visible(block.line).translate(_IN_CODE)}\n```"
 
 
 @block_text.register
@@ -128,7 +128,7 @@ def _cells(row: Iterable[Cell]) -> list[str]:
 def _cell(cell: Cell) -> str:  # noqa: PLR0911  one for each kind
     match cell:
         case Both():
-            return _both(cell)
+            return cell.line
         case Said(text) | Quoted(text) | Figure(text):
             return prose(text) if text.strip() else _NOTHING
         case Code(text):
@@ -138,10 +138,6 @@ def _cell(cell: Cell) -> str:  # noqa: PLR0911  one for each kind
         case Open():
             return _OPEN
         case Badge(tone, word, meaning):
-            return f"{_SIGNS[tone]} **{prose(word)}**" + (f" ({_both(meaning)})" if meaning else "")
+            return f"{_SIGNS[tone]} **{prose(word)}**" + (f" ({meaning.line})" if meaning else "")
         case _:
             return " · ".join(_cells(cell)) or _NOTHING
-
-
-def _both(words: Both) -> str:
-    return f"{words.ja} / {words.en}" if words.ja != words.en else words.en

@@ -86,7 +86,7 @@ def _(block: DocumentTable) -> Iterable[Element]:
     for row in block.rows:
         line = SubElement(body, "tr")
         for name, cell in zip(block.head, row, strict=True):
-            SubElement(line, "td", {"data-name": _label(name)}).append(_cell(cell))
+            SubElement(line, "td", {"data-name": name.line}).append(_cell(cell))
     yield element
     if block.left_out:
         count = block.left_out
@@ -181,10 +181,6 @@ def _both(words: Both) -> Element:
         SubElement(pair, "span", lang="ja").text = words.ja
         SubElement(pair, "span", lang="en").text = words.en
     return pair
-
-
-def _label(words: Both) -> str:
-    return f"{words.ja} / {words.en}" if words.ja != words.en else words.en
 
 
 def _text(tag: str, text: str, attributes: dict[str, str] | None = None, **more: str) -> Element:
