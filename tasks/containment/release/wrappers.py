@@ -16,12 +16,13 @@ class Wrappers:
     """What runs above the frozen processes of an incident, and may stop itself because its child is stopped."""
 
     def __init__(self, host: Host, state: IncidentState, cordon: IncidentCordon) -> None:
-        """Look at nothing yet."""
-        self._host, self._state, self._cordon, self._early = host, state, cordon, cordon.files.early
+        """Read what an early freeze has found, which no run changes before it takes that over."""
+        self._host, self._state, self._cordon = host, state, cordon
+        self._ran_early = read_early(cordon.files.early).above
 
     def note(self, snapshot: Snapshot, pids: Iterable[int]) -> None:
         """Write down what runs above processes that are stopped now, with what an early freeze has found."""
-        found = running_above(snapshot, pids) | read_early(self._early).above
+        found = running_above(snapshot, pids) | self._ran_early
         if not found <= (before := set(self._state.above.read())):
             self._state.above.write(sorted(found | before))
 
@@ -33,7 +34,7 @@ class Wrappers:
         """
         newcomers = self._cordon.held_newcomers()
         named = {identity for row in newcomers for each in row.get("above", ()) if (identity := Identity.of(each))}
-        ran = {*thawed, *self._state.above.read(), *named, *read_early(self._early).above}
+        ran = {*thawed, *self._state.above.read(), *named, *self._ran_early}
         held = {identity for row in newcomers if (identity := Identity.of(row))}
         held |= {each.identity for each in self._state.frozen.read()}
         held |= {each.identity for each in self._state.returned.read()}
