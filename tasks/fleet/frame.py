@@ -154,8 +154,8 @@ def _workloads(client: SyncPrefectClient) -> dict[str, Mapping[str, Any]]:
     wanted = {*recognisable({"root": "/-"}, ""), "fallback_dir"}
 
     def read(**page: int) -> list[dict[str, Any]]:
-        asked: dict[str, Any] = {"params": {"include_secrets": False, **page}, "path_params": {"slug": "workload"}}
-        return list(client.request("GET", "/block_types/slug/{slug}/block_documents", **asked).json())
+        query: dict[str, Any] = {"params": {"include_secrets": False, **page}, "path_params": {"slug": "workload"}}
+        return list(client.request("GET", "/block_types/slug/{slug}/block_documents", **query).json())
 
     by_block = {block["name"]: block["data"].items() for block in every(read)}
     return {

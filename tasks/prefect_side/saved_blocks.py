@@ -42,9 +42,9 @@ def require_store(name: str, client: "SyncPrefectClient | None" = None) -> Saved
 
     if config := local_config():
         return SavedStore(name, config.store)
-    with nullcontext(client) if client else get_client(sync_client=True) as asked:
+    with nullcontext(client) if client else get_client(sync_client=True) as server:
         try:
-            return SavedStore(name, asked.read_block_document_by_name(name, _STORE).data)
+            return SavedStore(name, server.read_block_document_by_name(name, _STORE).data)
         except ObjectNotFound as error:
             raise unknown_block(_STORE, name) from error
 
