@@ -56,14 +56,30 @@ _FLAVOUR: Final = re.compile(
 _TOOLS: Final = _EDITORS | _COREUTILS | _SEARCHERS | _COPIERS | _CLIENTS | _MONITORS
 HARMLESS: Final = SHELLS | _TOOLS | _MULTIPLEXERS | _WRAPPERS
 """Programs of a host that a person runs beside a workload: what they read they do not run. Shells run scripts."""
-_QUOTERS: Final = HARMLESS | _MANY_IN_ONE | {"watch", "make", "gmake"}
+_REPEATERS: Final = frozenset({"watch"})
+_REPEATERS_VALUES: Final = frozenset({"-n", "--interval", "-q", "--equexit", "-s", "--shotsdir"})
+"""Options of watch (procps) that a value follows."""
+_BETWEEN_COMMANDS: Final = re.compile(r"[;&|\n]+")
+_QUOTERS: Final = HARMLESS | _MANY_IN_ONE | _REPEATERS | {"make", "gmake"}
 _TELLING: Final = _QUOTERS | _KEEPERS | {"just", "ninja"}
-_RUNNERS: Final = SHELLS | {"watch", "make", "gmake", "ssh"} | _MANY_IN_ONE
+_RUNNERS: Final = SHELLS | _REPEATERS | {"make", "gmake", "ssh"} | _MANY_IN_ONE
 
 
 def quotes(process: Process) -> bool:
-    """Return whether the program may carry the pattern as text only: a shell, an editor, grep."""
-    return is_one_of(_QUOTERS, process)
+    """Return whether the program may carry the pattern as text only: a shell, an editor, grep, a watch of those."""
+    return is_one_of(_QUOTERS, process) and not (is_one_of(_REPEATERS, process) and _repeats_other(process.command))
+
+
+def _repeats_other(command: Sequence[str]) -> bool:
+    """Return whether a `watch` runs again and again what does not only read, whether or not a run of it lives now."""
+    words = iter(command[1:])
+    for word in words:
+        if word in _REPEATERS_VALUES:
+            next(words, None)
+        elif not word.startswith("-"):
+            first = (each.split()[:1] for each in _BETWEEN_COMMANDS.split(" ".join([word, *words])))
+            return any(PurePath(program).name not in _TOOLS for each in first for program in each)
+    return False
 
 
 def runs_code(process: Process) -> bool:

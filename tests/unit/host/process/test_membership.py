@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tasks.custody.containment.identity import Identity
 from tasks.host.process.known_programs import program, quotes, runs_prefect
 from tasks.host.process.membership import Exceptions, Member, Members, find_excused
-from tasks.host.process.process import Process, ancestry, descendants
+from tasks.host.process.process import Place, Process, ancestry, descendants
 from tasks.host.process.roster import Look, Roster
 from tasks.host.process.source import keeps_only, lineages
 from tasks.host.process.workload import Matcher, WorkloadDescription
@@ -123,6 +123,30 @@ def test_a_program_that_only_quotes_the_pattern_does_not_belong(program: str) ->
     quoting = process(10, 1, program, "-c", "python -u src/train.py --mode full")
     assert quotes(quoting)
     assert found(table(quoting, process(11, 10, "sleep", "9"))) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "belongs"),
+    [
+        (TRAINING, True),
+        (("-n", "5", *TRAINING), True),
+        (("--interval=5", "-d", " ".join(TRAINING)), True),
+        (("-n5", "-x", "env", "A=1", *TRAINING), True),
+        (("-q", "3", f"date; {' '.join(TRAINING)}"), True),
+        (("sudo", "-u", "ml", *TRAINING), True),
+        (("bash", "-c", " ".join(TRAINING)), True),
+        (("-n", "1", "grep", "-c", *TRAINING), False),
+        (("ps aux | grep 'python -u src/train.py --mode full' | wc -l",), False),
+        (("-t", "/usr/bin/pgrep", "-af", " ".join(TRAINING)), False),
+    ],
+)
+def test_a_watch_belongs_in_its_pauses_too_unless_all_that_it_runs_only_reads(
+    words: tuple[str, ...], *, belongs: bool
+) -> None:
+    """It was a member only while a run of it lived: not frozen in a pause, it started the training again."""
+    one = process(10, 1, "watch", *words)
+    assert found({10: replace(one, places=frozenset({Place.CWD}))}) == ([10] if belongs else [])
+    assert found({10: replace(one, places=frozenset())}) == []
 
 
 def test_a_shell_that_is_the_parent_of_a_match_belongs() -> None:
