@@ -64,10 +64,11 @@ def sleeping(small: SmallWorkload) -> Iterator[subprocess.Popen[bytes]]:
     loop.kill()
 
 
+@pytest.mark.skipif(not shutil.which("watch"), reason="watch (procps) is not installed")
 def test_a_watch_in_its_pause_is_frozen_and_stopped_with_the_rest(small: SmallWorkload) -> None:
     (small.root / "src/fit.py").write_text("open('fitted', 'w').close()")
     pausing = small.start(["watch", "-n", "600", "venv/bin/python", "src/fit.py"], TERM="xterm")
-    wait_until(lambda: (small.root / "fitted").exists(), what="its first run")
+    wait_until((small.root / "fitted").exists, what="its first run")
     wait_until(lambda: not psutil.Process(pausing.pid).children(), what="its pause")
     with case_of(small.block(training_pattern=r"src/fit\.py")) as context:
         assert evacuated(context).is_contained
