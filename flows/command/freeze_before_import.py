@@ -8,11 +8,12 @@ from pathlib import Path
 from select import PIPE_BUF, select
 from typing import Any, Final, NoReturn
 
+from tasks.custody.errors import Refused
 from tasks.custody.incident.description import HERE, one, place, read_description
 from tasks.custody.visible import say, visible
 from tasks.host.process.process import process_line
 from tasks.prestart.freeze import defer_signals, freeze_described, members_described
-from tasks.prestart.journal import thaw_again
+from tasks.prestart.journal import EarlyFreeze, thaw_again
 from tasks.system.files.file_here import resolve_argument
 from tasks.system.priority import give_way, take_priority
 from tasks.system.time_limit import before_the_freeze, time_limit
@@ -50,13 +51,23 @@ def freeze_before_import(freeze: tuple[str, str, str | None] | None) -> Iterator
                         _show(_to_freeze(fields))
                     early = freeze_described(fields, incident)
             yield
+        except Refused as error:
+            if freed := _let_go(early):
+                error.consequence = f"{freed} stood frozen meanwhile, and run again 一時凍結し解除済み."
+            raise
         finally:
-            if early and (freed := len(thaw_again(early))):
-                what = "processes and containers" if early.containers else "processes"
+            if freed := _let_go(early):
                 with suppress(OSError, ValueError):  # nobody reads it
-                    say(f"let go again, the run ended before it began 凍結を解除: {freed} {what}", error=True)
+                    say(f"let go again, the run ended before it began 凍結を解除: {freed}", error=True)
     finally:
         give_way()  # the shell's session would keep the priority
+
+
+def _let_go(early: EarlyFreeze | None) -> str:
+    """Thaw what no run has taken over; return how many that were, and what, empty if none."""
+    freed = len(thaw_again(early)) if early else 0
+    what = "processes and containers" if early and early.containers else "processes"
+    return f"{freed} {what}" if freed else ""
 
 
 def _interrupt(*_: object) -> NoReturn:

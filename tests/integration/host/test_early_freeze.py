@@ -19,6 +19,7 @@ from flows.command.freeze_before_import import freeze_before_import
 from tasks.cli.uncordon import let_go
 from tasks.containment.freeze import freeze
 from tasks.containment.release.thaw import thaw
+from tasks.custody.errors import Refused
 from tasks.host.host import LinuxHost
 from tasks.host.process.process import Process
 from tasks.host.process.table import start_of
@@ -77,6 +78,26 @@ def test_a_run_that_is_cancelled_before_it_begins_says_that_all_goes_on(
         cancelled()
     assert process.status() != psutil.STATUS_STOPPED
     assert "let go again, the run ended before it began" in capfd.readouterr().err
+
+
+def test_a_refused_run_says_what_stood_frozen_meanwhile_and_one_that_froze_nothing_that_nothing_was_touched(
+    small: SmallWorkload, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "evacuation.toml"
+    place = f'root = "{small.root}"\nevidence_dir = "{small.block().evidence}"\n'
+    file.write_text(f'[workload.a]\n{place}[store.a]\nfolder = "{tmp_path}"\n')
+
+    def refused() -> str:
+        with pytest.raises(Refused) as raised, freeze_before_import((str(file), "", None)):
+            assert all(each.status() == psutil.STATUS_STOPPED for each in small.living())
+            raise Refused("a field", "a misspelt one", "Correct it.")
+        return str(raised.value)
+
+    assert "Nothing was touched." in refused()
+    process = training(small)
+    assert "; got a misspelt one. 1 processes stood frozen meanwhile, and run again" in refused()
+    assert process.status() != psutil.STATUS_STOPPED
+    assert capfd.readouterr().err == "", "it is said once"
 
 
 @pytest.fixture(params=["by a person", "by an incident", "by the start of a run that died"])
