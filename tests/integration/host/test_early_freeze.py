@@ -87,10 +87,14 @@ def test_a_refused_run_says_what_stood_frozen_meanwhile_and_one_that_froze_nothi
     place = f'root = "{small.root}"\nevidence_dir = "{small.block().evidence}"\n'
     file.write_text(f'[workload.a]\n{place}[store.a]\nfolder = "{tmp_path}"\n')
 
-    def refused() -> str:
-        with pytest.raises(Refused) as raised, freeze_before_import((str(file), "", None)):
+    def start() -> None:
+        with freeze_before_import((str(file), "", None)):
             assert all(each.status() == psutil.STATUS_STOPPED for each in small.living())
             raise Refused("a field", "a misspelt one", "Correct it.")
+
+    def refused() -> str:
+        with pytest.raises(Refused) as raised:
+            start()
         return str(raised.value)
 
     assert "Nothing was touched." in refused()
