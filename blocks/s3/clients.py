@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _CONNECT: Final = 1
 _ANSWER: Final = 120
+CANARY_SECONDS: Final = 15
+"""For the answer to an object of a few bytes: a store that accepts connections and is silent is known by it."""
 _CONNECTIONS: Final = 128
 _TRIES: Final = 3
 
@@ -91,8 +93,11 @@ class _SecurePool(S3ConnectionPool, HTTPSConnectionPool):
     ConnectionCls = _Secure
 
 
-def signed_pool(endpoint: str, authority: Path | None) -> urllib3.PoolManager:
-    """Make a connection pool for requests that we sign. Verifies TLS; finds proxies as boto3 does."""
+def signed_pool(endpoint: str, authority: Path | None, seconds: float = _ANSWER) -> urllib3.PoolManager:
+    """Make a connection pool for requests that we sign. Verifies TLS; finds proxies as boto3 does.
+
+    An answer may take that many `seconds`.
+    """
     proxies = ProxyConfiguration(get_environ_proxies(endpoint))
     proxy = proxies.proxy_url_for(endpoint)
     headers = proxies.proxy_headers_for(proxy) if proxy else {}
@@ -102,7 +107,7 @@ def signed_pool(endpoint: str, authority: Path | None) -> urllib3.PoolManager:
         block=True,
         cert_reqs="CERT_REQUIRED",
         ca_certs=str(authority or get_cert_path(verify=True)),
-        timeout=_ANSWER,
+        timeout=seconds,
     )
     pool.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
     return pool

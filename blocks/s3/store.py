@@ -70,7 +70,7 @@ class S3Store(S3Reader):
             if self._promises is None:
                 with self._explaining(f"what {self.place} does, tried on objects of no value"):
                     lock_mode = self._lock_mode if self._lock.headers else ""
-                    self._promises = Canary(self._s3, self._wire, self._bucket, self._prefix, lock_mode).run()
+                    self._promises = Canary(self._s3, self._canary_wire, self._bucket, self._prefix, lock_mode).run()
             return self._promises
 
     def probe(self, name: str, data: bytes) -> StoredObject | None:
@@ -83,7 +83,7 @@ class S3Store(S3Reader):
         with self._explaining(f"{key} to be written in {self.place}"):
             if self._lock_mode == "governance" and not self._lock.unfit:
                 headers |= self._lock.for_a_day
-            self._wire.ask("PUT", self._name(key), headers, body=data, sha256=sha256)
+            self._canary_wire.ask("PUT", self._name(key), headers, body=data, sha256=sha256)
         return self.head(key)
 
     def create(

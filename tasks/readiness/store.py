@@ -93,14 +93,14 @@ def check_expiry(target: CheckTarget) -> Finding:
     block = target.block
     if block.bucket is None:
         return sound("a folder needs none")
-    findings = [_end_of(block.credentials)]
+    findings = [_end_of(block.credentials, were_taken=target.seen is not None)]
     if block.promoter:
         promoters = _end_of(block.promoter)
         findings.append(replace(promoters, found=f"the promoter's {promoters.found}"))
     return next(iter(Readiness(findings).bad), sound("; ".join(each.found for each in findings)))
 
 
-def _end_of(credentials: "Credentials | None") -> Finding:
+def _end_of(credentials: "Credentials | None", *, were_taken: bool = False) -> Finding:
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -121,7 +121,8 @@ def _end_of(credentials: "Credentials | None") -> Finding:
     if token:
         summary = f"{keys.method}: temporary keys that do not tell when they end"
         return loss(summary, "they may end tonight", lasting)
-    return sound(f"{keys.method}: keys without an end of their own; the store took them just now")
+    taken = "; the store took them just now" if were_taken else ""
+    return sound(f"{keys.method}: keys without an end of their own{taken}")
 
 
 def check_promoter(target: CheckTarget) -> Finding:

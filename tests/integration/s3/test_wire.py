@@ -1,11 +1,13 @@
 """What goes wrong between client and server: what passes is passed, what does not is said, nothing is lost or twice."""
 
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable
 from threading import Event
 
 import pytest
+from prefect_aws import AwsCredentials
 
 from blocks.s3 import clients as s3_clients
 from blocks.s3.store import S3Store
@@ -108,6 +110,22 @@ def test_a_server_that_falls_silent_is_not_waited_for_without_end(
         sent(context, seals)
         assert proven(context, seals).is_complete
     woken.set()
+    assert time.monotonic() - began < 30
+
+
+def test_a_store_that_accepts_connections_and_never_answers_is_known_by_its_canary(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("blocks.s3.read.CANARY_SECONDS", 0.2)
+    began = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        keys = AwsCredentials(aws_access_key_id="any", aws_secret_access_key="any")
+        where = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        store = S3Store("evidence", "house", credentials=keys, endpoint=where, region="us-east-1")
+        with pytest.raises(TransientStoreError, match="no answer in time"):
+            store.promises()
+        with pytest.raises(TransientStoreError, match="no answer in time"):
+            store.probe("ready", b"one")
     assert time.monotonic() - began < 30
 
 
