@@ -93,10 +93,10 @@ class _SecurePool(S3ConnectionPool, HTTPSConnectionPool):
     ConnectionCls = _Secure
 
 
-def signed_pool(endpoint: str, authority: Path | None, seconds: float = _ANSWER) -> urllib3.PoolManager:
+def signed_pool(endpoint: str, authority: Path | None, seconds: float = 0) -> urllib3.PoolManager:
     """Make a connection pool for requests that we sign. Verifies TLS; finds proxies as boto3 does.
 
-    An answer may take that many `seconds`.
+    An answer may take that many `seconds`, 120 if they are not given.
     """
     proxies = ProxyConfiguration(get_environ_proxies(endpoint))
     proxy = proxies.proxy_url_for(endpoint)
@@ -107,7 +107,7 @@ def signed_pool(endpoint: str, authority: Path | None, seconds: float = _ANSWER)
         block=True,
         cert_reqs="CERT_REQUIRED",
         ca_certs=str(authority or get_cert_path(verify=True)),
-        timeout=seconds,
+        timeout=seconds or _ANSWER,
     )
     pool.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
     return pool

@@ -45,7 +45,7 @@ def denied() -> dict[str, str]:
 
 def looked(credentials: Identity | None, promoter: Identity | None = None) -> Finding:
     block = SimpleNamespace(bucket="b", credentials=credentials, promoter=promoter)
-    return check_expiry(SimpleNamespace(block=block))  # type: ignore[arg-type]
+    return check_expiry(SimpleNamespace(block=block, seen=None))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
