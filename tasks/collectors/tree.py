@@ -27,6 +27,7 @@ from tasks.acquisition.procfs import (
 from tasks.collectors.sockets import descriptors, of_process
 from tasks.custody.evidence.acquisition import Outcome
 from tasks.custody.evidence.command_line_redaction import exists
+from tasks.custody.evidence.keys import TREE
 from tasks.custody.evidence.pattern import literal_folder
 from tasks.custody.evidence.redact import redact_command, redact_environment
 from tasks.custody.models.inspection import is_named_as_model
@@ -201,7 +202,7 @@ COLLECTOR = Collector(
     name="tree",
     answers="What did each process of the workload do, hold and listen to?",
     order=14,
-    sources=(FunctionOutput(make, "tree.json"), FunctionOutput(draw, "tree.txt")),
+    sources=(FunctionOutput(make, TREE), FunctionOutput(draw, "tree.txt")),
     needed=True,
     while_frozen=True,
 )

@@ -5,11 +5,13 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path, PurePath
+from typing import Any
 
 from tasks.containment.containers.pause import WorkloadContainers, kept_config
 from tasks.custody.containment.identity import Identity
-from tasks.custody.evidence.acquisition import StoredFile
+from tasks.custody.evidence.keys import TREE
 from tasks.custody.evidence.pattern import literal_folder
 from tasks.custody.incident.description import leads_to
 from tasks.custody.models.contract import ServedBefore, served_before
@@ -18,10 +20,13 @@ from tasks.host.container.mounts import paths_inside, real_mounts
 from tasks.runtime.context import RunContext
 
 
-def model_served(
-    context: RunContext, volumes: Mapping[int, Iterable[StoredFile]], models: Mapping[str, str]
-) -> ServedBefore:
-    """Return what the API served when it was frozen last. `models` are the digests of the models by path."""
+def model_served(context: RunContext, volumes: Iterable[int], models: Mapping[str, str]) -> ServedBefore:
+    """Return what the API served when it was frozen last, by the newest of these volumes that has looked at it.
+
+    A cancelled run has sealed nothing: what it saw lies in the same volume as what the next run saw, which may have
+    found the API ended or about to end. So all looks at one freeze count. `models` are the digests of the models by
+    path.
+    """
     root, folders = str(context.workload.root), [literal_folder(each) for each in context.workload.models]
     if was := WorkloadContainers(context).find_api(leads_to(context.workload.api_address)[1]):
         config = kept_config(context.directory.path, was.identity)
@@ -35,14 +40,27 @@ def model_served(
     roles = {each.role for each in frozen} - {"training", "worker"}
     apis = {each.identity for each in frozen if each.role in ({"api"} & roles or roles)}  # it may match no pattern
     real = {os.path.relpath(os.path.realpath(f"{root}/{name}"), root): sha256 for name, sha256 in models.items()}
-    for volume, files in sorted(volumes.items(), reverse=True):
-        with suppress(OSError, ValueError):
-            trees = [context.directory.locate(volume, file) for file in files if file.stored == "tree.json"]
-            rows = (each for tree in trees for each in json.loads(tree.read_bytes()))
-            processes = [each for each in rows if "not read" not in each]  # one that was gone is in an earlier volume
-            if ours := [each for each in processes if Identity(each["pid"], each["start_ticks"]) in apis]:
-                return served_before(ours, root, {**real, **models}, folders, lambda path: _is_in(root, path))
+    for volume in sorted(volumes, reverse=True):
+        rows = (row for tree in _trees(context, volume) for row in _rows(tree))
+        processes = [each for each in rows if "not read" not in each]  # one that was gone is in an earlier look
+        if ours := [each for each in processes if Identity(each["pid"], each["start_ticks"]) in apis]:
+            return served_before(ours, root, {**real, **models}, folders, lambda path: _is_in(root, path))
     return ServedBefore()
+
+
+def _trees(context: RunContext, volume: int) -> list[Path]:
+    """Return what each attempt of a volume saw of the processes, without those before a thaw: they ran on after it."""
+    folders = filter(None, (context.directory.evidence_dir(volume), context.directory.fallback_volume(volume)))
+    found = [path for folder in folders for path in (*folder.glob(f"attempt-*/{TREE}"), folder / TREE)]
+    thawed = [entry["utc"] for entry in context.log.entries() if entry["action"] == "thawed"]
+    since = max(map(datetime.fromisoformat, thawed)).timestamp() if thawed else 0.0
+    return [path for path in found if path.is_file() and path.stat().st_mtime > since]
+
+
+def _rows(tree: Path) -> list[dict[str, Any]]:
+    with suppress(OSError, ValueError):
+        return [*json.loads(tree.read_bytes())]
+    return []
 
 
 def _names_inside(root: str, models: Iterable[str], mounts: Sequence[Mount]) -> dict[str, str]:

@@ -74,7 +74,7 @@ def judge_models(context: RunContext, evidence: Sequence[Evidence]) -> Inspectio
         latest = latest_place(files[finding.stored], block)
         context.log.write("model judged", finding.stored, sha256=finding.sha256, result=finding.summary, latest=latest)
     digests = {unquote(file.source).decode(errors="backslashreplace"): file.sha256 for file in models}
-    if (served := model_served(context, {volume: files.values()}, digests)).names:
+    if (served := model_served(context, [volume], digests)).names:
         context.log.write("model served", " or ".join(served.names), result=served.summary)
     return Inspection((*before, *found.findings))
 

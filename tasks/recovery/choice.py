@@ -14,7 +14,6 @@ from tasks.custody.models.contract import find_named_models
 from tasks.custody.models.inspection import ModelFinding, Soundness, why_unsound
 from tasks.custody.store.manifest import pieces_of
 from tasks.evidence.model_served import model_served
-from tasks.evidence.seal import read_manifest
 from tasks.latest.pull import source_of
 from tasks.models.inspect import read_model, reading_seconds
 from tasks.recovery.api_client import failure
@@ -47,9 +46,8 @@ def choose(
 
 def with_former(context: RunContext, seals: Sequence[Seal], models: SealedModels) -> SealedModels:
     """Return the models with what was served at the freeze."""
-    volumes = {each.volume: read_manifest(context.directory, each.volume).files for each in seals}
     digests = {path: file.sha256 for path, file in models.models_of(models.files).items()}
-    return replace(models, before=model_served(context, volumes, digests))
+    return replace(models, before=model_served(context, [each.volume for each in seals], digests))
 
 
 def select(models: SealedModels, folder: ModelFolder, model: str = "") -> SealedModels:

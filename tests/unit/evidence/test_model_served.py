@@ -8,9 +8,9 @@ import pytest
 
 from tasks.custody.containment.identity import ContainerIdentity, Identity
 from tasks.custody.containment.receipt import Frozen, FrozenContainer
-from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.models.contract import ServedBefore
 from tasks.evidence.model_served import model_served
+from tasks.evidence.staging import put_aside
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload
 
@@ -88,7 +88,7 @@ def served_by_a_container(
         monkeypatch.setattr(f"tasks.{module}.kept_config", lambda *_: about)
     with case_of(small.block(api_pattern="api.app")) as context:
         context.state.frozen_containers.write([was])
-        return model_served(context, {}, models)
+        return model_served(context, [], models)
 
 
 def test_a_look_that_found_the_api_gone_takes_nothing_from_the_look_before(small: SmallWorkload) -> None:
@@ -99,7 +99,6 @@ def test_a_look_that_found_the_api_gone_takes_nothing_from_the_look_before(small
         [{**rows[api], "environment": {"MODEL_PATH": OUTSIDE}, "cwd": str(small.root)}],
         [{**rows[api], "not read": "gone", "children": []}, {**rows[stranger], "command": ["sleep"]}],
     ]
-    tree = StoredFile("tree.json", "", 1, "")
     with case_of(small.block()) as context:
         roles = {api: "api", stranger: "answered"}
         frozen = [Frozen(each, role, role, 0, NOW, NOW) for each, role in roles.items()]
@@ -107,6 +106,35 @@ def test_a_look_that_found_the_api_gone_takes_nothing_from_the_look_before(small
         for volume, look in enumerate(looks, 1):
             (folder := context.directory.evidence_dir(volume)).mkdir(parents=True, exist_ok=True)
             (folder / "tree.json").write_text(json.dumps(look))
-        for volumes in ({1: [tree]}, {1: [tree], 2: [tree]}):
+        for volumes in ([1], [1, 2]):
             found = model_served(context, volumes, {OUTSIDE: "a"})
             assert (found.names, found.how) == ((OUTSIDE,), "named by its environment")
+
+
+@pytest.mark.parametrize(
+    ("later", "names"),
+    [
+        ({"not read": "gone"}, (OUTSIDE,)),
+        ({"state": "T (stopped)", "cwd": "/"}, (OUTSIDE,)),
+        ({"environment": {"MODEL_PATH": OUTSIDE}}, (OUTSIDE,)),
+        ({"open_files": [{"to": "models/b.joblib"}]}, ("models/b.joblib",)),
+    ],
+)
+@pytest.mark.parametrize("is_thawed", [False, True])
+def test_the_look_of_a_cancelled_run_counts_beside_that_of_the_run_that_goes_on(
+    small: SmallWorkload, later: dict[str, object], names: tuple[str, ...], *, is_thawed: bool
+) -> None:
+    """The stop was cancelled when the API had been asked to end: the next look found it gone, or its model closed."""
+    api = Identity(1 << 22, 1)
+    row = {"pid": api.pid, "start_ticks": api.start}
+    with case_of(small.block()) as context:
+        context.state.frozen.write([Frozen(api, "api", "api", 0, NOW, NOW)])
+        (folder := context.directory.evidence_dir(1)).mkdir(parents=True)
+        (folder / "tree.json").write_text(json.dumps([{**row, "environment": {"MODEL_PATH": OUTSIDE}}]))
+        if is_thawed:
+            context.log.write("thawed", context.incident.id)
+        put_aside(folder, "tree.json")
+        (folder / "tree.json").write_text(json.dumps([{**row, **later}]))
+        found = model_served(context, [1], {OUTSIDE: "a", "models/b.joblib": "b"})
+        lost = is_thawed and OUTSIDE not in str(later) and "models/b.joblib" not in str(later)
+        assert found.names == (() if lost else names)
