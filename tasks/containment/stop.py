@@ -1,11 +1,12 @@
 """§3: end what was frozen (signal, thaw, grace, SIGKILL), with a receipt for each process."""
 
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from signal import SIGCONT, SIGKILL, SIGSTOP, Signals
+from signal import SIGCONT, SIGINT, SIGKILL, SIGSTOP, SIGTERM, Signals
 from typing import Final
 
 from tasks.containment.containers.stop import stop_containers
@@ -21,6 +22,7 @@ from tasks.custody.containment.identity import Identity, Way
 from tasks.custody.containment.receipt import End, Frozen, Stop, Stopped
 from tasks.host.descent import DescendantTracker
 from tasks.host.host import lives, send_signal
+from tasks.host.process.known_programs import SHELLS, WRAPPERS, program
 from tasks.host.process.membership import Member
 from tasks.host.process.newcomer import Newcomer, classify_newcomer
 from tasks.host.process.process import Process, copies, descendants, gentle_signal, pids_of, process_line
@@ -33,14 +35,17 @@ _SETTLE_SECONDS: Final = 2.0
 _LOOK_AGAIN_SECONDS: Final = 0.1
 _KILL_ROUNDS: Final = 20
 _HELPER: Final = Member("helper", "started during the stop")
+_IGNORES: Final = "it ignores SIGINT and SIGTERM (終了要求を無視)"
+_WAITS: Final = "it waits for what it started during the stop, which is held 停止中に起動した子を待機"
 
 
 @dataclass
 class StopTarget:
     """A process that a stop has to end: what it was sent, whether it is left, and when it was gone.
 
-    A `newcomer` was found during the stop. One that is `held` is frozen, and not waited for in the grace. `announced`
-    are signals that an earlier run was about to send, and may have died before.
+    A `newcomer` was found during the stop. One that is `held` is frozen, and not waited for in the grace, nor is one
+    that is `stuck`. `delay` says why it does not end by itself. `announced` are signals that an earlier run was about
+    to send, and may have died before.
     """
 
     identity: Identity
@@ -48,10 +53,12 @@ class StopTarget:
     command: str
     newcomer: bool = False
     held: bool = False
+    stuck: bool = False
     alive: bool = True
     sent: list[tuple[str, datetime]] = field(default_factory=list)
     gone_at: datetime | None = None
     reason: str = ""
+    delay: str = ""
     announced: tuple[tuple[str, datetime], ...] = ()
     way: Way = Way.SIGNALS
 
@@ -82,7 +89,7 @@ class StopTarget:
         names = ", ".join(name for name, _ in self.announced)
         ended = "" if self.alive or self.gone_at else ", and it ended at an unknown moment"
         doubt = f"{names} announced by an earlier run{ended} (以前の実行が送信を予告)" if names else ""
-        reason = "; ".join(filter(None, (doubt, self.reason)))
+        reason = "; ".join(filter(None, (doubt, self.reason, self.delay)))
         return Stopped(self.identity, self.role, self.command, signals, self.end, self.gone_at, reason, self.way)
 
 
@@ -102,8 +109,9 @@ def stop(context: RunContext) -> Stop:
         containers = beside.submit(stop_containers, context)
         stopping = Stopping(context, processes.values(), kin)
         stopping.hold()
-        stopping.ask_systemd()
-        if context.run.policy == "graceful":
+        if not context.cancelled:
+            stopping.ask_systemd()
+        if context.run.policy == "graceful" and not context.cancelled:
             stopping.ask()
             stopping.wait()
         stopping.kill()
@@ -123,7 +131,7 @@ def stop(context: RunContext) -> Stop:
         signals = [name for name, _ in receipt.signals]
         context.log.write("stopped", str(receipt.identity.pid), end=receipt.end, signals=signals, way=receipt.way)
     gpu = look_at_gpus(context.adapters.host, context.state, context.log, "stop")
-    result = Stop(stopped_at, tuple(receipts), containers.result(), tuple(stopping.units.warnings), gpu)
+    result = Stop(stopped_at, tuple(receipts), containers.result(), (*stopping.units.warnings, *stopping.warnings), gpu)
     context.first_try = FirstTry()
     return result
 
@@ -139,7 +147,7 @@ class Stopping:
         self.membership = self.groups.membership
         self.protected_pids = self.membership.protected_pids(self.host.snapshot())
         announced = {identity: receipt.signals for identity, receipt in load_announced(context.state).items()}
-        self.targets = dict[Identity, StopTarget]()
+        self.targets, self.warnings = dict[Identity, StopTarget](), list[str]()
         for each in processes:
             self.targets[each.identity] = target = StopTarget(each.identity, each.role, each.command)
             target.alive, target.announced = lives(self.host, each.identity), announced.get(each.identity, ())
@@ -174,8 +182,10 @@ class Stopping:
         for target in self._find_unheld():
             process = self.host.get_process(target.identity)
             asked_before = target.sent or target.identity in self.context.first_try.signalled
-            gentle = gentle_signal(process.masks) if process and not asked_before else None
+            gentle = _choose_gentle(process) if process and not asked_before else None
             gentle_signals[target.identity] = [gentle] if gentle else []
+            if process and not (gentle or asked_before):
+                target.delay = _IGNORES
         self._announce({identity: [*gentle, SIGCONT] for identity, gentle in gentle_signals.items()})
         for target in self._find_unheld():
             for gentle in gentle_signals[target.identity]:
@@ -189,18 +199,26 @@ class Stopping:
             self.context.log.write("deviation", "thaw", reason="policy graceful: asked to end before it is killed")
 
     def wait(self) -> None:
-        """Wait out the grace, and take in new processes. Does not wait for those held frozen."""
+        """Wait out the grace, and take in new processes. Does not wait for those held frozen, nor for the stuck."""
         deadline = self.context.first_try.grace_until or time.monotonic() + self.context.workload.grace_seconds
         self.context.first_try.grace_until = deadline
-        while (self._find_unheld() or self.units.still_stopping()) and not self.context.cancelled:
+        while (self._find_awaited() or self.units.still_stopping()) and not self.context.cancelled:
             if (rest := deadline - time.monotonic()) <= 0:
+                self.warnings += [
+                    f"the whole grace was waited for process {target.identity.pid} ({target.command}): {target.delay}"
+                    for target in self._find_awaited()
+                    if target.delay
+                ]
                 break
             self._wait_gone(min(_LOOK_AGAIN_SECONDS, rest))
-            self._take_in_newcomers()
+            self._find_stuck(self._take_in_newcomers())
             self._thaw_again()
 
     def _find_unheld(self) -> list[StopTarget]:
         return [target for target in self.remaining if not target.held]
+
+    def _find_awaited(self) -> list[StopTarget]:
+        return [target for target in self._find_unheld() if not target.stuck]
 
     def _thaw_again(self) -> None:
         """Continue processes that a guard has stopped again, having looked before our journal was written."""
@@ -211,7 +229,7 @@ class Stopping:
 
     def kill(self) -> None:
         """Kill all that is left, until a round finds no new process."""
-        if self.context.run.policy == "kill":
+        if self.context.run.policy == "kill" and not self.context.cancelled:
             self._kill_in_frozen_units()
         for _ in range(_KILL_ROUNDS):
             self.groups.freeze()  # so that all in it get a receipt
@@ -261,8 +279,8 @@ class Stopping:
             if identity in self.targets:
                 self.targets[identity].note_guard(at)
 
-    def _take_in_newcomers(self) -> None:
-        """Take in processes started meanwhile, except those that a process needs in order to end.
+    def _take_in_newcomers(self) -> Mapping[int, Process]:
+        """Take in processes started meanwhile, except those that a process needs in order to end. Return the look.
 
         loky ends its workers with the help of pgrep: with that frozen, the training took the whole grace to end.
         """
@@ -288,6 +306,7 @@ class Stopping:
                 target.way = self.groups.way(now)
         self._hold_newcomers(snapshot)
         self._name_helpers_of_systemd(snapshot)
+        return snapshot
 
     def _name_helpers_of_systemd(self, snapshot: Mapping[int, Process]) -> None:
         """Name the services' own stop commands in the journal that the guard reads, so that it does not freeze them."""
@@ -306,6 +325,23 @@ class Stopping:
             if not self.units.holds(process) and self.membership.description.recognises(process):
                 target.held = True
                 self._send(target, SIGSTOP)
+
+    def _find_stuck(self, snapshot: Mapping[int, Process]) -> None:
+        """Find shells and wrappers that only wait for newcomers that are held: a loop has started it again.
+
+        What is no shell may write meanwhile, and keeps its grace.
+        """
+        children = defaultdict[int, set[int]](set)
+        for process in snapshot.values():
+            if process.alive:
+                children[process.parent].add(process.pid)
+        held = {target.identity.pid for target in self.remaining if target.held}
+        for target in sorted(self._find_unheld(), key=lambda each: each.identity.start, reverse=True):
+            own = children[target.identity.pid]
+            process = snapshot.get(target.identity.pid)
+            target.stuck = bool(process and own and own <= held and program(process) in SHELLS | WRAPPERS)
+            held |= {target.identity.pid} if target.stuck else set()
+            target.delay = _WAITS if held & own else target.delay
 
     def _announce(self, planned: Mapping[Identity, Sequence[Signals]]) -> None:
         """Write down which signals each process gets, before they are sent."""
@@ -326,3 +362,8 @@ class Stopping:
             target.reason = denied
         elif denied is not None:
             target.sent.append((number.name, datetime.now(UTC)))
+
+
+def _choose_gentle(process: Process) -> Signals | None:
+    """Return what asks a process to end. A shell takes SIGINT as its child's: if that ends well, a loop goes on."""
+    return gentle_signal(process.masks, SIGTERM if program(process) in SHELLS else SIGINT)

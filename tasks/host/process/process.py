@@ -191,12 +191,16 @@ def handed_down(
     return known
 
 
-def gentle_signal(masks: Masks) -> Signals | None:
-    """Return the signal that the process heeds: SIGINT (runbook §3), else SIGTERM, else None.
+def gentle_signal(masks: Masks, first: Signals = SIGINT) -> Signals | None:
+    """Return the signal that the process heeds: SIGINT (runbook §3), else SIGTERM, else None; or the other one `first`.
 
-    `pkill` sends SIGTERM, which leaves loky workers running; a program started with `&` in a script ignores SIGINT.
+    `pkill` sends SIGTERM, which leaves loky workers running; a program started with `&` in a script ignores SIGINT. One
+    that blocks what it does not ignore is sent it all the same: a shell blocks all signals between two waits for its
+    child, and is often frozen there. It gets the signal when it goes on.
     """
-    return next((number for number in (SIGINT, SIGTERM) if masks.heeds(number)), None)
+    order = (first, *({SIGINT, SIGTERM} - {first}))
+    unignored = [number for number in order if not masks.ignored >> (number - 1) & 1]
+    return next((number for number in (*filter(masks.heeds, order), *unignored)), None)
 
 
 def process_line(process: Process, limit: int = LINE_LIMIT) -> str:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -452,6 +453,24 @@ def test_a_training_that_is_started_anew_during_the_stop_is_ended_too(small: Sma
         cordon.fn(context)
         assert made(prove_contained.fn(context)).is_contained
     assert small.living() == []
+
+
+@pytest.mark.parametrize("trap", ["", "trap '' INT TERM; "])
+def test_a_loop_that_starts_it_again_takes_no_grace(small: SmallWorkload, trap: str) -> None:
+    """It took SIGINT for its child's, which ended well, and waited for the next one, which was held, to the end."""
+    (small.root / "src/train.py").write_text(
+        "import signal, sys, time\nsignal.signal(signal.SIGINT, lambda *_: sys.exit(0))\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\nopen('ready', 'w').close()\ntime.sleep(600)\n"
+    )
+    small.start(["bash", "-c", f"{trap}while true; do venv/bin/python -u src/train.py --mode full; done"])
+    wait_until((small.root / "ready").exists, what="the training's start")
+    with case_of(small.block(grace_seconds=60)) as context:
+        freeze.fn(context)
+        began = time.monotonic()
+        assert made(stop.fn(context)).is_complete
+        assert time.monotonic() - began < 60 / 2
+        cordon.fn(context)
+        assert made(prove_contained.fn(context)).is_contained
 
 
 def test_a_root_that_is_a_link_is_still_the_workloads_root(small: SmallWorkload, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """One stop, step by step, on paper: who is sent what in which order, and who is met in the middle of it."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from signal import SIGCONT, SIGINT, SIGKILL, SIGSTOP, SIGTERM, Signals
@@ -15,7 +16,7 @@ from tasks.custody.containment.identity import Identity, Way
 from tasks.custody.containment.receipt import End, Frozen
 from tasks.host.descent import DescendantTracker
 from tasks.host.process.process import Masks, Process
-from tasks.runtime.context import RunContext
+from tasks.runtime.context import Policy, RunContext
 from tasks.runtime.frozen import load_announced
 from tests.support.paper_host import PaperGroup, PaperHost, PaperSystemd, process
 from tests.support.run_context import case_of, made
@@ -39,8 +40,8 @@ def host_of(run: RunContext) -> PaperHost:
     return run.adapters.host
 
 
-def add(run: RunContext, number: int, parent: int = 1, **about: Any) -> Process:
-    made = process(number, TRAINING, parent, **{"cwd": str(run.directory.root), "state": "T", **about})
+def add(run: RunContext, number: int, parent: int = 1, command: tuple[str, ...] = TRAINING, **about: Any) -> Process:
+    made = process(number, command, parent, **{"cwd": str(run.directory.root), "state": "T", **about})
     host_of(run).processes[made.pid] = made
     return made
 
@@ -86,6 +87,61 @@ def test_asked_thawed_and_killed_each_announced_before(run: RunContext, monkeypa
     assert sent(run, one) == [SIGINT, SIGCONT, SIGKILL]
     assert made.remaining == []
     assert announced[3:] == [("SIGINT", "SIGCONT", "SIGKILL")]
+
+
+DEAF = Masks(ignored=1 << SIGINT - 1 | 1 << SIGTERM - 1)
+
+
+@pytest.mark.parametrize(
+    "masks", [Masks(), Masks(blocked=2**64 - 1), Masks(ignored=1 << SIGINT - 1, blocked=2**64 - 1)]
+)
+@pytest.mark.parametrize("shell", ["/bin/sh", "/usr/bin/bash"])
+def test_a_shell_is_asked_by_what_it_does_not_take_for_its_childs(run: RunContext, shell: str, masks: Masks) -> None:
+    """A loop went on after SIGINT, when its child had ended well; one frozen while it blocked all was sent nothing."""
+    loop = add(run, 1, command=(shell, "-c", f"while :; do {' '.join(TRAINING)}; done"), executable=shell, masks=masks)
+    made = stopping(run, loop, add(run, 2, loop.pid))
+    made.ask()
+    assert sent(run, loop) == [SIGTERM]
+
+
+@pytest.mark.parametrize("is_shell", [True, False])
+@pytest.mark.parametrize("has_helper", [True, False])
+def test_a_shell_that_only_waits_for_what_it_started_again_does_not_use_up_the_grace(
+    run: RunContext, *, is_shell: bool, has_helper: bool
+) -> None:
+    run.workload.grace_seconds = 0.4
+    about: dict[str, Any] = {"command": ("/bin/sh", "run"), "executable": "/bin/sh"} if is_shell else {}
+    above = add(run, 1, masks=DEAF, **about)
+    loop = add(run, 2, above.pid, masks=DEAF, **about)
+    made = stopping(run, above, loop)
+    made.hold()
+    made.ask()
+    again = add(run, 3, loop.pid, state="S")
+    if has_helper:
+        add(run, 4, loop.pid, ("/bin/sync",), state="S")
+    began = time.monotonic()
+    made.wait()
+    assert (time.monotonic() - began < 0.4) == (is_shell and not has_helper)
+    made.kill()
+    assert sent(run, again) == [SIGSTOP, SIGKILL]
+    assert "waits for what it started" in made.targets[loop.identity].receipt().reason
+    assert len(made.warnings) == (0 if is_shell and not has_helper else 2)
+
+
+@pytest.mark.parametrize("policy", ["graceful", "kill"])
+def test_a_stop_that_is_cancelled_before_it_has_asked_leaves_all_as_it_stands(
+    run: RunContext, monkeypatch: pytest.MonkeyPatch, policy: Policy
+) -> None:
+    run.run, hold = replace(run.run, policy=policy), Stopping.hold
+    host_of(run).systemd = systemd = PaperSystemd(api=RUNS)
+    one, other = add(run, 1, cgroup=CGROUP), add(run, 2)
+    at = run.incident.opened_at
+    run.state.frozen.write([Frozen(each.identity, "api", "", 0, at, at) for each in (one, other)])
+    monkeypatch.setattr(Stopping, "hold", lambda made: (hold(made), run.cancelled.order(SIGTERM)))
+    stopped = made(steps.stop.fn(run))
+    assert {receipt.end for receipt in stopped.processes} == {End.SURVIVED}
+    assert (sent(run, one), sent(run, other)) == ([], [])
+    assert ("stop", UNIT) not in systemd.told
 
 
 def test_one_that_the_guard_has_killed_has_not_ended_by_itself(run: RunContext) -> None:
