@@ -16,7 +16,7 @@ from tasks.custody.incident.commands import (
     deployment_run,
 )
 from tasks.custody.incident.ending import NOT_RECOVERED
-from tasks.custody.incident.stance import ALL_FROZEN, cancelled_end
+from tasks.custody.incident.stance import ALL_FROZEN, CANCELLED, cancelled_end
 from tasks.incident.last_word import FINISHED, NOT_CONTAINED, UNANSWERED
 from tasks.people.open_question import OpenQuestion
 from tasks.prefect_side.named_server import names_server
@@ -109,6 +109,8 @@ def next_step(  # noqa: PLR0913  all that it depends on
     again, by_worker = (called.command("run", "--incident", incident),), called.by_worker("evacuate", incident)
     if verdict not in FINISHED:
         first = _FIRST.get(verdict, "") if has_names or verdict != NOT_CONTAINED else _IF_IT_LIVES
+        if ended.startswith(CANCELLED) and not has_names:
+            first = ""
         if is_frozen and ended in _CANCELLED_FROZEN:
             first = f"{STANDS_FROZEN}; "
         return NextStep(f"{first}{_CARRY_ON}:", again, by_worker)

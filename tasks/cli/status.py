@@ -17,6 +17,7 @@ from tasks.containment.release.uncordon import doubtful, find_held, living
 from tasks.containment.suspects import roster_now
 from tasks.custody.containment.identity import Identity
 from tasks.custody.errors import EngineError
+from tasks.custody.incident.stance import CANCELLED
 from tasks.host.host import Host
 from tasks.host.process.newcomer import again_and_again
 from tasks.host.process.process import process_line
@@ -26,7 +27,7 @@ from tasks.host.process.table import standpoint
 from tasks.incident.current import last_opened
 from tasks.incident.directory import base_of, bases, cordon_base, find_home, homes
 from tasks.incident.last_word import FINISHED, THAWED, WORKS, is_finished
-from tasks.incident.layout import CAUGHT, CORDON, EARLY, ENDED, FROZEN, INCIDENT, RECOVERED, closings
+from tasks.incident.layout import CAUGHT, CORDON, EARLY, ENDED, FROZEN, INCIDENT, RECOVERED, STOPPING, closings
 from tasks.incident.run_lock import has_ownership, owner
 from tasks.incident.thaw_refusal import why_not_thaw
 from tasks.people.open_question import open_question
@@ -138,7 +139,9 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS, *, has
     strangers = [(each, f"{why}; {who_started(roster.snapshot, each.pid)}") for each, why in roster.of(Kind.UNKNOWN)]
     again, suspects = tuple(_again(workload, host)), roster.of(Kind.SUSPECT)
     stands, runs = _stands(workload), len(containers) > _count_paused(containers)
-    is_named = again or suspects or strangers or len(ours) < len(alive_now) or runs or find_held(host, workload)
+    is_named = again or suspects or strangers
+    if not end.startswith(CANCELLED):  # the run that goes on ends what the cancelled one had not come to
+        is_named = is_named or len(ours) < len(alive_now) or runs or find_held(host, workload)
     after = next_step(
         incident,
         word,
@@ -185,7 +188,7 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS, *, has
             for identity, process in alive_now.items()
         ),
         suspects=tuple(
-            f"process {process.pid}: {process_line(process, _SHOWN)}: {why}{more}"
+            f"process {process.pid}: {process_line(process, _SHOWN)}: {why}{more}; to end it 停止: kill {process.pid}"
             for process, why, more in fold_alike(roster, suspects)
         ),
         unknown=tuple(f"process {process.pid}: {process_line(process, _SHOWN)}: {why}" for process, why in strangers),
@@ -217,12 +220,14 @@ def _frozen_since(workload: WorkloadFields, *, thawed: bool) -> dict[Identity, s
     """
     rows = [row for base in bases(workload) for row in rows_of(base / EARLY, read_ours)]
     if not thawed:
-        rows += [row for home in homes(workload) for row in rows_of(home / FROZEN, read_private)]
+        journals = (home / name for home in homes(workload) for name in (FROZEN, STOPPING))
+        rows += [row for journal in journals for row in rows_of(journal, read_private)]
         rows += [row for base in bases(workload) for row in caught_lines(base / CAUGHT)]
     since = dict[Identity, str]()
     for row in rows:
         if identity := Identity.of(row):
-            since[identity] = max(since.get(identity, ""), str(row.get("frozen_at") or row.get("at") or ""))
+            last = [at for _, at in row.get("signals") or ()][-1:]
+            since[identity] = max(since.get(identity, ""), str(row.get("frozen_at") or row.get("at") or "".join(last)))
     return since
 
 

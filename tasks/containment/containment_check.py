@@ -38,7 +38,7 @@ from tasks.host.process.suspect import (
 from tasks.host.rights import hidden_from_us
 from tasks.host.short_lived import NO_PID, come_and_gone, met_in_passing
 from tasks.runtime.context import RunContext
-from tasks.runtime.frozen import frozen_containers, load_frozen
+from tasks.runtime.frozen import frozen_containers, load_announced, load_frozen
 from tasks.runtime.state import IncidentState
 from tasks.runtime.step import step
 
@@ -215,7 +215,7 @@ def stance(context: RunContext, containment: Containment | None) -> Stance:
     if context.state.recovered.read():
         return Stance.RELEASED
     containers = WorkloadContainers(context)
-    frozen, (_, roster) = load_frozen(context.state), look_for_life(Membership(context), containers)
+    frozen, (_, roster) = find_ours(context), look_for_life(Membership(context), containers)
     still = [identity in frozen and roster.snapshot[identity.pid].is_stopped for identity in roster.alive]
     try:
         still += [container.state == "paused" for container in containers.find()]
@@ -225,6 +225,18 @@ def stance(context: RunContext, containment: Containment | None) -> Stance:
         return Stance.NOT_CONTAINED
     running = [identity for identity in roster.unknown if not roster.snapshot[identity.pid].is_stopped]
     return Stance.FROZEN_AS_FAR_AS_KNOWN if running else Stance.FROZEN
+
+
+def find_ours(context: RunContext) -> set[Identity]:
+    """Return what this incident has stopped: what it froze, and what was started since and is held by stop or guard."""
+    held = {identity for identity, _ in IncidentCordon(context).held_processes()}
+    return held | load_frozen(context.state).keys() | load_announced(context.state).keys()
+
+
+def find_endable(context: RunContext) -> set[int]:
+    """Return pids of all that carrying the incident on ends: what it has stopped, and what is a member now."""
+    membership, snapshot = Membership(context), context.adapters.host.snapshot()
+    return pids_of(snapshot, {*find_ours(context), *membership.members(snapshot)})
 
 
 def look_for_life(membership: Membership, containers: WorkloadContainers) -> tuple[set[int], Roster]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from prefect.client.schemas.objects import State
 
 from tasks.collectors import discover
-from tasks.containment.containment_check import stance
+from tasks.containment.containment_check import find_endable, find_ours, stance
 from tasks.containment.earlier_boots import with_earlier_boots
 from tasks.containment.silence import with_silence
 from tasks.custody.containment.cordon import Challenge, Cordon
@@ -34,7 +34,6 @@ from tasks.evidence.signing import find_signer, note_unsigned
 from tasks.incident.thaw_refusal import why_not_thaw
 from tasks.record.content import Findings, RecordContent
 from tasks.runtime.context import RunContext
-from tasks.runtime.frozen import load_frozen
 from tasks.runtime.step import StepRunner, end_of, result_of, result_or_reason, words
 from tasks.system.cancellation import RunCancelled
 
@@ -158,9 +157,11 @@ def verdict_of(context: RunContext, findings: Findings) -> Verdict:
     if findings.trouble and context.state.claimed.read():
         verdict = verdict.under_another_id(context.incident.workload)
     if not ALL_FROZEN.isdisjoint(context.cancelled.results):
-        pids = [identity.pid for identity in load_frozen(context.state)]
+        pids = [identity.pid for identity in find_ours(context)]
         may_thaw = not why_not_thaw(context.directory.path)
         return verdict.while_frozen(pids, context.incident.id, context.incident.workload, may_thaw=may_thaw)
+    if context.cancelled and verdict.word is Word.NOT_CONTAINED and not context.run.dry_run:
+        return verdict.when_cancelled(find_endable(context), context.incident.id, context.incident.workload)
     if recovery := findings.recovery_receipt:
         return verdict.after_recovery(recovery.summary, line_to_name(context.incident, recovery))
     return verdict

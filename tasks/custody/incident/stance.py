@@ -20,6 +20,9 @@ ALL_STOPPED: Final = frozenset({Stance.CONTAINED, Stance.AS_FAR_AS_KNOWN})
 ALL_FROZEN: Final = frozenset({Stance.FROZEN, Stance.FROZEN_AS_FAR_AS_KNOWN})
 
 
+CANCELLED: Final = "cancelled: "
+
+
 def cancelled_end(summary: str) -> str:
     """Return how a cancelled run ended, as its incident's folder keeps it for `status`."""
-    return f"cancelled: {summary}"
+    return f"{CANCELLED}{summary}"

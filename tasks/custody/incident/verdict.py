@@ -138,10 +138,21 @@ class Verdict:
             for each in self.missing
             if each != _NOT_LOOKED and each.partition(":")[0] not in frozen and not _PAUSED.search(each)
         )
-        then = f"to carry on, run it again 続行: {run_line('evacuate', workload, incident)}"
+        then = _carry_on(incident, workload)
         if may_thaw:
             then += f"; or let everything go on as it was 元どおり再開: {run_line('thaw', workload, incident)}"
         return replace(self, safe=(STANDS_FROZEN, *self.safe), missing=missing, next=then)
+
+    def when_cancelled(self, pids: Collection[int], incident: str, workload: str) -> "Verdict":
+        """Return the verdict of a run that was cancelled while something ran: carrying on ends it if it has these pids.
+
+        What else was said to start or tie to the workload a person has to end, by the command that stands beside it.
+        """
+        own = {str(pid) for pid in pids}
+        alive = [each for each in self.missing if _HAS_PID.match(each) or _HAS_COMMAND.search(each)]
+        others = [each for each in alive if each.partition(":")[0] not in own]
+        first = f"{STOP_BY_HAND}, then " * bool(others)
+        return replace(self, next=f"{first}{_carry_on(incident, workload)}")
 
     def of_what_was_not_kept(self) -> "Verdict":
         """Return the verdict if no folder took a file: only containment is safe, and the incident cannot be resumed."""
@@ -159,6 +170,8 @@ _COMPARE: Final = (
 )
 _AS_SAID: Final = "see to what is missing, as is said there 欠けている物を、その指示のとおりに直す"
 _NOT_LOOKED: Final = "whether the workload still runs was not established"
+_HAS_PID: Final = re.compile("[0-9]+: ")
+_HAS_COMMAND: Final = re.compile("停止方法|end it with|systemctl stop")
 _PAUSED: Final = re.compile(r" is paused(?: \(|$)")
 """In the line of a container."""
 _CONTAINED: Final = "the workload is contained"
@@ -170,6 +183,10 @@ _WHY_NOT: Final = {
     Word.UNANSWERED: "processes in its root, or perhaps there, are not known, and nobody has answered what they are",
 }
 """What a reason can override."""
+
+
+def _carry_on(incident: str, workload: str) -> str:
+    return f"to carry on, run it again, which ends what is its own 続行: {run_line('evacuate', workload, incident)}"
 
 
 def _stopped_sentence(unknown: Sequence[Unknown]) -> str:

@@ -24,7 +24,7 @@ from tasks.acquisition.collector import Target
 from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
 from tasks.containment.containers.stop import StoppingContainer
-from tasks.containment.containment_check import prove_still_contained, stance
+from tasks.containment.containment_check import find_endable, prove_still_contained, stance
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
@@ -128,6 +128,28 @@ def test_who_forks_in_the_grace_is_frozen_with_all_its_children(small: SmallWork
         with cancelled_when(context, lambda: has(context, "deviation") and len(small.living()) > before + 3):
             stop.fn(context)
         assert states(small.living()) == {psutil.STATUS_STOPPED}
+
+
+def test_what_was_started_again_in_the_grace_and_is_held_stands_frozen_too(small: SmallWorkload) -> None:
+    """It was not called frozen, so the operator was to stop by hand what the next run ends."""
+    (small.root / "src/train.py").write_text(
+        "import signal, subprocess, sys, time\nif '--again' in sys.argv:\n    time.sleep(600)\n"
+        "def start():\n    return subprocess.Popen([sys.executable, *sys.argv, '--again'])\n"
+        "child = start()\nfor number in (signal.SIGINT, signal.SIGTERM):\n    signal.signal(number, lambda *_: None)\n"
+        "while True:\n    child.wait()\n    child = start()\n"
+    )
+    small.start()
+    wait_until(lambda: len(small.living()) == 2, what="the training and its child")
+    before = {process.pid for process in small.living()}
+    with case_of(small.block(grace_seconds=60)) as context:
+        cordon.fn(context)
+        freeze.fn(context)
+        with cancelled_when(context, lambda: {process.pid for process in small.living()} - before):
+            stop.fn(context)
+        assert states(small.living()) == {psutil.STATUS_STOPPED}
+        found: Containment = made(prove_still_contained.fn(context))
+        assert stance(context, found) == Stance.FROZEN
+        assert {process.pid for process in small.living()} <= find_endable(context)
 
 
 def test_how_the_workload_stands(small: SmallWorkload) -> None:

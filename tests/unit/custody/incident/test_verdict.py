@@ -423,3 +423,25 @@ def test_after_a_cancel_nobody_stops_by_hand_what_stands_frozen(*, may_thaw: boo
         assert "by hand" not in frozen.message
         assert f"incident_id={ID}" in frozen.next
         assert ("thaw/thaw-portfolio" in frozen.next) is may_thaw
+
+
+@pytest.mark.parametrize(
+    ("lines", "by_hand"),
+    [
+        ((), False),
+        (("41: python train.py (it matches)",), False),
+        (("41: python train.py (it matches)", "42: sh loop (to stop it 停止方法: kill 42)"), True),
+        (("7: python other.py (it has a model open)",), True),
+        (("cron entry in /etc/crontab, line 1 (to stop it 停止方法: crontab -e)",), True),
+    ],
+)
+def test_after_a_cancel_only_what_carrying_on_cannot_end_is_stopped_by_hand(
+    lines: tuple[str, ...], *, by_hand: bool
+) -> None:
+    """What was named was the workload's own training, for which no command stood there."""
+    seen = replace(CONTAINED, alive=lines) if lines else None
+    verdict = judge(ID, seen, [LOGS], [], ["the run was cancelled: not contained"])
+    told = verdict.when_cancelled([41], ID, "portfolio")
+    assert told.missing == verdict.missing
+    assert ("by hand" in told.next) is by_hand
+    assert f"incident_id={ID}" in told.next
