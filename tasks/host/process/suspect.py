@@ -11,12 +11,12 @@ from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Source
 from tasks.custody.evidence.redact import redact_command
 from tasks.host.cgroup.ownership import unit_of
-from tasks.host.process.known_programs import quotes, runs_inline_code
+from tasks.host.process.known_programs import program, quotes, runs_inline_code
 from tasks.host.process.membership import Member
 from tasks.host.process.newcomer import find_origin
 from tasks.host.process.process import Process, descendants, parents_first, process_line
 from tasks.host.process.roster import Roster
-from tasks.host.process.source import keeps_only, may_be_ended, may_restart
+from tasks.host.process.source import keeps_only, may_be_ended, may_restart, source_of
 
 SUSPECT: Final = "suspect"
 """The role of a process that is ended because of a fact, and matches no pattern."""
@@ -134,8 +134,11 @@ def who_started(snapshot: Mapping[int, Process], pid: int, newcomers: Collection
     """Return what has started a process, for a person who has to judge it; and how to end that if it may start more."""
     top, by = find_origin(snapshot, pid, newcomers)
     if by is None:
-        ours = top.parent > 1 and top.parent not in snapshot  # the run's own processes are in no look
-        return f"started by process {top.parent} 起動元" if ours else "what started it is gone 起動元は終了済み"
+        above = snapshot.get(top.parent)
+        if top.parent <= 1 or (above and program(above) == "systemd"):
+            return "what started it is gone 起動元は終了済み"
+        source = source_of(above) if above else f"process {top.parent}"  # a wrapper; the run's own are in no look
+        return f"started by {source} 起動元"
     parent = _restarting(snapshot, by)
     cure = f"; if that is the workload's, end it first 先に終了: kill {parent.pid}" if parent else ""
     return f"started by {by} 起動元{cure}"

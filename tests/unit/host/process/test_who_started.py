@@ -92,6 +92,24 @@ def test_a_parent_that_is_gone_is_told_to_be_gone(parent: int, told: str) -> Non
     assert excuse_with_source(seen, orphan) == "bystanders = ['^sleep 15$']"
 
 
+@pytest.mark.parametrize("wrapper", ["runuser", "su", "sudo", "timeout", "script"])
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("top", [1, 20])
+def test_a_wrapper_that_lives_is_named_where_what_started_that_is_gone(wrapper: str, depth: int, top: int) -> None:
+    """The parent of `make` was called gone while it lived: only what had started that was."""
+    above = [process(46, top, wrapper, "a"), process(45, 46, wrapper, "b")][-depth:]
+    above[0] = replace(above[0], parent=top)
+    seen = host(process(20, 1, "systemd", "--user"), *above, replace(SLEEP, parent=45))
+    assert who_started(seen, 50).startswith("started by process 45 (")
+    assert "kill" not in who_started(seen, 50)
+    assert excuse_with_source(seen, seen[50]) == "bystanders = ['^sleep 15$']"
+
+
+def test_a_wrapper_of_newcomers_is_named_too() -> None:
+    seen = host(process(45, 1, "runuser", "-u", "ana"), process(46, 45, "bash", "-c", "x"), replace(SLEEP, parent=46))
+    assert who_started(seen, 50, {50, 46}).startswith("started by process 45 (runuser")
+
+
 def test_a_service_is_named() -> None:
     inside = replace(SLEEP, parent=1, cgroup="0::/system.slice/again.service")
     assert who_started(host(inside), 50) == "started by systemd unit again.service 起動元"
