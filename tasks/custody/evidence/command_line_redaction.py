@@ -36,9 +36,10 @@ _NUMBER: Final = re.compile(
     r"[-+=<>]{0,2}(?:\d{1,12}|0x[0-9a-fA-F]{1,8})(?:[.,:/x*-]\d{1,12}){0,7}\.?(?:e[-+]?\d{1,3})?[A-Za-z%]{0,3}"
 )
 _PLAIN: Final = re.compile(
-    r"\+(?:%[-_0^]?[A-Za-z]|[-_:./TZ ])+|\$(?:[A-Z_]{1,40}|\{[A-Z_]{1,40}\}|[@*#?$!\d])|[-$.!\[\]{}*/]|\[\[|\]\]"
+    r"\+(?:%[-_0^]?[A-Za-z]|[-_:./TZ ])+|\$(?:[A-Z_]{1,40}|\{[A-Z_]{1,40}\}|[@*#?$!\d])"
+    r"|[-$.!\[\]{}*/:;&|()<>+=%@,?~^#]{1,2}"
 )
-"""A format of date, a shell's variable, or a sign."""
+"""A format of date, a shell's variable, or one or two signs, as a shell's `:` and `;`."""
 _ASSIGNED: Final = re.compile(r"(?P<name>[+]{0,2}[A-Za-z_][\w./-]{0,127}\+?=)(?P<value>.*)", re.DOTALL)
 _OPTION: Final = re.compile(r"(?P<name>--[A-Za-z][\w.-]{0,63}|-[A-Za-z])(?P<value>=.*)?", re.DOTALL)
 _MODULE: Final = re.compile(r"(?P<module>[A-Za-z_][\w.]{0,200}):(?P<attribute>[A-Za-z_]\w{1,60})(?:\(\))?")

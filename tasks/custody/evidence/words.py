@@ -8,60 +8,60 @@ WORDS: Final = frozenset(
     """
     absolute accelerate account action active adam adamw add addr address adult ai airflow all alpha alpine amazonaws
     amd analysis annotate apache api app application apply arg artifact ascii asgi asr async attach attn auto avg awk
-    awq aws backend backup bagging bart base baseline bash basic bat batch beat bench benchmark bert best beta bf
-    bfloat big bigscience bin bind block bnb boost boosting both branch broker bs buffer build builtin bundle by bytes
-    bz cache calibration callback cased cat catboost category cd celery cfg channel check checkout checkpoint
+    awq aws backend backup bagging bart base baseline bash basic bat batch beat bench benchmark bert best beta bf bfloat
+    big bigscience bin bind block bnb boost boosting both branch break broker bs buffer build builtin bundle by bytes bz
+    cache calibration callback case cased cat catboost category cd celery cfg channel check checkout checkpoint
     checkpointer chrt churn ci cifar class classes classic classification classifier clean clearml cli client clip clm
     clone cloud cluster cmd cnn co coco code collect column com comet commit common compact compare compile compose
-    conda conf config connect console constant container containerd convert copy core cosine count cp cpp cpu create
-    credit crit critical cron crt csr css csv ctx cuda curl current custom customer cwd daemon dag daily dash dask data
-    database dataframe dataset date db dd ddp ddpm deb deberta debian debug decode deepspeed default delete delta demo
-    densenet deploy depth describe detach detection dev device diff diffusion dir directory dirname dist distilbert
-    django dns do docker domain done double download dpo drop dry ds dump dvc dynamic early echo edge efficientnet
-    egrep eks elastic embed embedding en encode encoder endpoint engine ensemble entrypoint env environment epoch err
-    errexit error etc etcd etl eu euo eux eval evaluate event example exclude exe exec executor exp experiment explain
-    export extra factory fail fair false fast fastapi fd feature feed fetch field file filter find fine finetune first
-    fit flag flash flask float flock flow flower folder follow force forest fork forkserver format forward fp frame
-    fraud freeze from frontend fs fsdp full function gateway gb gc gcr gemma generate get gguf ghcr gib git gitlab glm
-    gloo glue go google gpt gptq gpu gradio grafana graph grep grid group grpo gthread gunicorn gz half halving handle
-    handler head headless health heartbeat helm help hf high home host hour hourly house html htop http httpd hub
-    huggingface id image imagenet imdb import in index inductor infer inference info ingest ini init input inspect
-    install instance int internal interval io ionice ipc ipv ipynb iris item iter jar java jax jl job joblib join jp jq
-    js json jsonl julia jupyter jupyterhub jupyterlab kafka kb keep keras kernel kib kill kind knn kubectl lab label
-    lan lang large lasso last latest launch layer lc legacy level lgbm lib lightgbm lightning limit line linear linux
-    list little llama llm lo load loader local localhost lock log login logistic logloss logreg loky long loop lora
-    loss low lr ls lsof lstm lts main make manage manager manual map mar mask master matrix max mb mcr md mean media
-    medium merge message metadata method metric mib micro microservice microsoft middleware migrate min mini minimal
-    mistral mistralai mixed mixtral mkdir ml mlflow mlm mlops mlp mlruns mnist mnt mobilenet mode model module monitor
-    mount mpi mpiexec mpirun ms mse mtime multi multiprocessing name nbconvert nccl ndjson neptune ner net network
-    never new nginx nice nlp no node nohup none note notebook notice nounset npm npx npy npz ns null num numactl number
-    numpy nvcr nvidia nvme object off offload offset ok ollama on once online only onnx onnxruntime open openml opt
-    optimize option optuna or org origin original out outer output over own package page pandas panel param parquet
-    parser path pattern peft pem period pickle pid ping pip pipe pipefail pipeline pipenv pkl pl plain platform plot
-    plugin png pod podman poetry policy pool popen port portfolio pos posix postgres postgresql postmaster ppo pred
-    predict prediction prefect prefix prefork prepare preprocess preset price primary print priority proc process
-    processor prod production profile program progress proj project prometheus proto provider proxy ps psql pt pth
-    public publish pull push pwd py pyc pyproject pypy pytest python pytorch pyz qlora quantize query queue quick quiet
-    qwen rabbitmq ram random rank ranking rate ratio raw ray rb reader ready real recommendation record redis reduced
-    refresh region register registry regression release reload remote remove render replica repo report repro request
-    requirement rerank reset resnet resolve resource restart restore result resume retrain retry review risk rl rlhf
-    rmsprop rnn roberta role root round route router rows rpm rscript rsync ruby rule run runner running runserver
-    runuser safetensors sagemaker sales sample save scale schedule scheduler schema scikit scipy score scp screen
-    script sdk sdpa search sec section secure sed seed segment segmentation select semaphore send sentiment seq serve
-    server service serving session set setsid settings setup sft sgd sh shard shared shell show shutdown silent simple
-    single size skip sklearn sleep slim slot slow slurmd slurmstepd small smi snapshot so sock socket softmax sort
-    source space spark spawn spec speech split spring sql sqlite src srun srv ssh sshd sshpass stable stage staging
-    standalone standard start state static stats status stdbuf stderr stdin stdout step stop store strategy stream
-    streamlit strict su sub submit sudo suffix summarization summary supervisord svc svm sync synthetic sys system
-    systemctl systemd table tag tail tar target task taskset tb tcp team tee temp template tensor tensorboard
+    conda conf config connect console constant container containerd continue convert copy core cosine count cp cpp cpu
+    create credit crit critical cron crt csr css csv ctx cuda curl current custom customer cwd daemon dag daily dash
+    dask data database dataframe dataset date db dd ddp ddpm deb deberta debian debug decode deepspeed default delete
+    delta demo densenet deploy depth describe detach detection dev device diff diffusion dir directory dirname dist
+    distilbert django dns do docker domain done double download dpo drop dry ds dump dvc dynamic early echo edge
+    efficientnet egrep eks elastic elif else embed embedding en encode encoder endpoint engine ensemble entrypoint env
+    environment epoch err errexit error esac etc etcd etl eu euo eux eval evaluate event example exclude exe exec
+    executor exp experiment explain export extra factory fail fair false fast fastapi fd feature feed fetch fi field
+    file filter find fine finetune first fit flag flash flask float flock flow flower folder follow for force forest
+    fork forkserver format forward fp frame fraud freeze from frontend fs fsdp full function gateway gb gc gcr gemma
+    generate get gguf ghcr gib git gitlab glm gloo glue go google gpt gptq gpu gradio grafana graph grep grid group grpo
+    gthread gunicorn gz half halving handle handler head headless health heartbeat helm help hf high home host hour
+    hourly house html htop http httpd hub huggingface id if image imagenet imdb import in index inductor infer inference
+    info ingest ini init input inspect install instance int internal interval io ionice ipc ipv ipynb iris item iter jar
+    java jax jl job joblib join jp jq js json jsonl julia jupyter jupyterhub jupyterlab kafka kb keep keras kernel kib
+    kill kind knn kubectl lab label lan lang large lasso last latest launch layer lc legacy level lgbm lib lightgbm
+    lightning limit line linear linux list little llama llm lo load loader local localhost lock log login logistic
+    logloss logreg loky long loop lora loss low lr ls lsof lstm lts main make manage manager manual map mar mask master
+    matrix max mb mcr md mean media medium merge message metadata method metric mib micro microservice microsoft
+    middleware migrate min mini minimal mistral mistralai mixed mixtral mkdir ml mlflow mlm mlops mlp mlruns mnist mnt
+    mobilenet mode model module monitor mount mpi mpiexec mpirun ms mse mtime multi multiprocessing name nbconvert nccl
+    ndjson neptune ner net network never new nginx nice nlp no node nohup none note notebook notice nounset npm npx npy
+    npz ns null num numactl number numpy nvcr nvidia nvme object off offload offset ok ollama on once online only onnx
+    onnxruntime open openml opt optimize option optuna or org origin original out outer output over own package page
+    pandas panel param parquet parser path pattern peft pem period pickle pid ping pip pipe pipefail pipeline pipenv pkl
+    pl plain platform plot plugin png pod podman poetry policy pool popen port portfolio pos posix postgres postgresql
+    postmaster ppo pred predict prediction prefect prefix prefork prepare preprocess preset price primary print priority
+    proc process processor prod production profile program progress proj project prometheus proto provider proxy ps psql
+    pt pth public publish pull push pwd py pyc pyproject pypy pytest python pytorch pyz qlora quantize query queue quick
+    quiet qwen rabbitmq ram random rank ranking rate ratio raw ray rb reader ready real recommendation record redis
+    reduced refresh region register registry regression release reload remote remove render replica repo report repro
+    request requirement rerank reset resnet resolve resource restart restore result resume retrain retry return review
+    risk rl rlhf rmsprop rnn roberta role root round route router rows rpm rscript rsync ruby rule run runner running
+    runserver runuser safetensors sagemaker sales sample save scale schedule scheduler schema scikit scipy score scp
+    screen script sdk sdpa search sec section secure sed seed segment segmentation select semaphore send sentiment seq
+    serve server service serving session set setsid settings setup sft sgd sh shard shared shell shift show shutdown
+    silent simple single size skip sklearn sleep slim slot slow slurmd slurmstepd small smi snapshot so sock socket
+    softmax sort source space spark spawn spec speech split spring sql sqlite src srun srv ssh sshd sshpass stable stage
+    staging standalone standard start state static stats status stdbuf stderr stdin stdout step stop store strategy
+    stream streamlit strict su sub submit sudo suffix summarization summary supervisord svc svm sync synthetic sys
+    system systemctl systemd table tag tail tar target task taskset tb tcp team tee temp template tensor tensorboard
     tensorflow tensorrt test text tf then thread threshold time timeout timer tini tiny titanic tmp tmux to tokenizer
     toml tool topic torch torchrun torchserve torchvision tower tox trace tracker tracking train trainer training
-    transform transformer translate translation trial triton tritonserver true trusted ts tsv tts tune tuner tuning txt
-    type ubuntu udp ui uncased unet unit unix update upgrade upload url use usr utc utf util uv uvicorn val valid
-    validate validation value var venv verbose verify version vgg video view vim vision vit vllm vocab volume wait
-    waitress wandb warmup warn warning watch web webserver weight wget while whl wide wikitext window wine with without
-    word work worker workflow workload workspace world write wsgi xargs xformers xgb xgboost xla xml xms xmx xss xx xz
-    yaml yes yml yolov zero zip zst
+    transform transformer translate translation trap trial triton tritonserver true trusted ts tsv tts tune tuner tuning
+    txt type ubuntu udp ui uncased unet unit unix unset until update upgrade upload url use usr utc utf util uv uvicorn
+    val valid validate validation value var venv verbose verify version vgg video view vim vision vit vllm vocab volume
+    wait waitress wandb warmup warn warning watch web webserver weight wget while whl wide wikitext window wine with
+    without word work worker workflow workload workspace world write wsgi xargs xformers xgb xgboost xla xml xms xmx xss
+    xx xz yaml yes yml yolov zero zip zst
     """.split()  # noqa: SIM905  a thousand strings in quotes are harder to read
 )
 """Words that are no secret wherever they stand, without plurals. One that is missing costs a reader that word."""

@@ -288,6 +288,29 @@ def test_of_ordinary_command_lines_nine_words_of_ten_are_readable() -> None:
     assert redact_command(["date", "-u", "+%Y%m%d"]) == ["date", "-u", "+%Y%m%d"]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "while :; do python src/train.py; sleep 1; done",
+        "until false; do python src/train.py; done",
+        "while true ; do python src/train.py || break ; done",
+        "for i in 1 2 3; do python src/train.py && continue; done",
+        "trap : INT; if test -f x; then python src/train.py; else python src/eval.py; fi",
+        "case 1 in 1) python src/train.py ;; esac",
+    ],
+)
+def test_the_words_and_signs_of_a_shell_are_shown(line: str) -> None:
+    """Nobody could tell which loop it was."""
+    assert redact_command(["sh", "-c", line]) == ["sh", "-c", line]
+    assert redact_command(["watch", "-n", "5", line])[3] == line
+
+
+def test_what_a_loop_waits_for_and_what_is_to_be_made_stay_hidden() -> None:
+    for line in ("while Zq7canary; do sleep 1; done", "until :Zq7canary; do :; done", "case Zq7canary in x) :;; esac"):
+        assert "canary" not in " ".join(redact_command(["sh", "-c", line]))
+    assert "canary" not in " ".join(redact_command(["make", "-s", "Zq7canary", ";", ":"]))
+
+
 def test_what_names_a_file_that_exists_is_shown_and_no_other_name(tmp_path: Path) -> None:
     (tmp_path / "Zq7canaryX").touch()
     there, gone = str(tmp_path / "Zq7canaryX"), str(tmp_path / "Zq7canaryY")
