@@ -14,7 +14,7 @@ from tasks.containment.members import Membership, Snapshot, excluded_pids, insid
 from tasks.containment.silence import listen, with_silence
 from tasks.containment.starters import Starters, find_starters, reasons_to_stop
 from tasks.containment.supervisors import cure, parents_left, started_again
-from tasks.containment.suspects import suggest_line, take_roster
+from tasks.containment.suspects import suggest_line, take_roster, tell_starter
 from tasks.containment.units import standing_units
 from tasks.custody.containment.gpu import GpuUse
 from tasks.custody.containment.identity import Identity
@@ -104,7 +104,7 @@ def check_containment(context: RunContext) -> Containment:
         ),
         may_return=tuple(f"process {_tell(each)}: {why}" for each, why in parents.items() if each not in again),
         recovered=is_recovered or bool(state.recovered_containers.read()),
-        unknown=_unknown(log, roster, starters),
+        unknown=_unknown(membership, log, roster, starters),
     )
 
 
@@ -117,12 +117,15 @@ def _fold_suspects(roster: Roster, alive: Mapping[Identity, str]) -> list[tuple[
     return [*members, *fold_alike(roster, rows)]
 
 
-def _unknown(log: CustodyLog, roster: Roster, starters: Starters) -> tuple[Unknown, ...]:
+def _unknown(membership: Membership, log: CustodyLog, roster: Roster, starters: Starters) -> tuple[Unknown, ...]:
     """Return the processes that a person has to answer, and log each."""
-    found = {each.identity: each for each in starters.unknown}
+    found, frozen = {each.identity: each for each in starters.unknown}, load_frozen(membership.state).values()
     for process, why in roster.of(Kind.UNKNOWN):
         reason = f"{why}; {who_started(roster.snapshot, process.pid)}"
         line = excuse_with_source(roster.snapshot, process)
+        started = {each.role for each in frozen if process.identity in {above.identity for above in each.lineage}}
+        if starter := tell_starter(membership.workload, process, started):
+            line = f"{starter}; if it is no part of it 無関係なら: {line}"
         each = Unknown(process.identity, process_line(process, _SHOWN), reason, line)
         found.setdefault(process.identity, each)
     for each in found.values():

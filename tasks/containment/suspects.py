@@ -20,7 +20,7 @@ from tasks.host.process.open_files import birth_of
 from tasks.host.process.places import file_id
 from tasks.host.process.process import Process, ancestry, descendants, family, pids_of
 from tasks.host.process.roster import Look, Roster
-from tasks.host.process.suspect import line_for, select_suspects
+from tasks.host.process.suspect import line_for, line_for_starter, select_suspects
 from tasks.host.process.table import untouchable
 from tasks.host.workload import interpreter_of
 from tasks.incident.directory import cordon_base, homes
@@ -112,6 +112,15 @@ def suggest_line(host: Host, workload: WorkloadFields, suspect: Process) -> str:
         if runs_inline_code(suspect.command):
             return line_for(suspect, "worker_pattern", workload.worker_pattern)
     return line_for(suspect, "training_pattern", workload.training_pattern)
+
+
+def tell_starter(workload: WorkloadFields, process: Process, roles: Collection[str]) -> str:
+    """Return how the block can name what has started members of these roles; empty if it has started none."""
+    field = "api_pattern" if "api" in roles else "training_pattern"
+    line = line_for_starter(process, field, getattr(workload, field)) if roles else ""
+    allowed = "" if workload.stop_supervisors or not roles else "stop_supervisors = true"
+    ways = ", or ".join(filter(None, (line, allowed)))
+    return f"process {process.pid} has started the workload's own ワークロードの起動元: {ways}" if ways else ""
 
 
 def roster_now(

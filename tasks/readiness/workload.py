@@ -13,7 +13,7 @@ from tasks.acquisition.remainder import in_a_line
 from tasks.collectors import discover
 from tasks.containment.api_port import port_of, strangers_on
 from tasks.containment.starters import look_for_starters
-from tasks.containment.suspects import suggest_line
+from tasks.containment.suspects import suggest_line, tell_starter
 from tasks.custody.errors import EvacuationError
 from tasks.custody.incident.readiness import Finding, fatal, finding_of_error, loss, sound
 from tasks.custody.models.content import HEAD, looks_like_a_pickle
@@ -82,7 +82,12 @@ def check_unknown(target: CheckTarget) -> Finding:
         return sound("none")
     text = "; ".join(f"process {each.pid} {process_line(each, _SHOWN)}: {why}" for each, why in processes)
     cure = "; ".join(dict.fromkeys(excuse_with_source(target.roster.snapshot, each) for each, _ in processes))
-    return fatal(text, "the run ends Unanswered until a person answers", f"if it is no part of the workload: {cure}")
+    cure = f"if it is no part of the workload: {cure}"
+    above = [(ancestry(target.snapshot, [each.pid]), role.role) for each, role in target.members.items()]
+    started = {each: {role for pids, role in above if each.pid in pids} for each, _ in processes}
+    starters = (tell_starter(target.workload, each, roles) for each, roles in started.items())
+    cure = "; ".join([*filter(None, starters), cure])
+    return fatal(text, "the run ends Unanswered until a person answers", cure)
 
 
 def check_starters(target: CheckTarget) -> Finding:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import takewhile
 from pathlib import PurePath
 from typing import Final
@@ -10,6 +11,7 @@ from typing import Final
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Source
 from tasks.custody.evidence.redact import redact_command
+from tasks.custody.incident.description import unit as as_unit
 from tasks.host.cgroup.ownership import unit_of
 from tasks.host.process.known_programs import program, quotes, runs_inline_code
 from tasks.host.process.membership import Member
@@ -79,9 +81,7 @@ def line_for(process: Process, field: str, current: str) -> str:
         return f'units = ["{unit}"]'
     if not (found := pattern_for(process)):
         return ""
-    wider = f"{current}|{found}"
-    quoted = json.dumps(wider) if "'" in wider else f"'{wider}'"
-    return f"{field} = {quoted}"
+    return _widen(field, current, found)
 
 
 def fold_alike(roster: Roster, rows: Iterable[tuple[Process, str]]) -> list[tuple[Process, str, str]]:
@@ -127,7 +127,36 @@ def excuse_for(process: Process) -> str:
     """Return the block's line that names a process as a bystander, or how a person can if too little is shown."""
     if found := _exact_words(process):
         return f"bystanders = ['{found}']"
+    if unit := _own_unit(process):
+        return f"bystanders = ['unit={unit}']"
+    if _TELLING.fullmatch(process.executable) and redact_command([process.executable]) == [process.executable]:
+        each = f"each of that program, as process {process.pid} 同じプログラムすべて"
+        return f"bystanders = ['exe={process.executable}'] # {each}"
     return f"bystanders: exe=, cwd= or unit= of process {process.pid}, whose command line is hidden 非表示のため"
+
+
+def _own_unit(process: Process) -> str:
+    """Return the service that a process runs in; empty for none, and for one that everybody's processes run in."""
+    with suppress(ValueError):
+        return as_unit(unit_of(process.cgroup))
+    return ""
+
+
+def line_for_starter(process: Process, field: str, current: str) -> str:
+    """Return the block's line, as `line_for`, that makes what started a member one too; empty if none is safe to give.
+
+    The beginning of a command line is enough for a program that may only quote it, as make: such a one counts above
+    another match, or where it runs a file of the root's.
+    """
+    beginning, _ = _find_shown(process)
+    found = f"^{_escape(beginning)} " if beginning and quotes(process) else ""
+    return line_for(process, field, current) or (_widen(field, current, found) if found else "")
+
+
+def _widen(field: str, current: str, found: str) -> str:
+    wider = f"{current}|{found}"
+    quoted = json.dumps(wider) if "'" in wider else f"'{wider}'"
+    return f"{field} = {quoted}"
 
 
 def who_started(snapshot: Mapping[int, Process], pid: int, newcomers: Collection[int] = ()) -> str:
@@ -206,10 +235,18 @@ def _exact_words(process: Process) -> str:
 
     Empty if that would match other programs too: a beginning has to name more than a program and options.
     """
+    beginning, whole = _find_shown(process)
+    enough = whole or any(map(_TELLING.match, beginning.split()[1:]))
+    return f"^{_escape(beginning)}{'$' if whole else ' '}" if beginning and enough else ""
+
+
+def _find_shown(process: Process) -> tuple[str, bool]:
+    """Return the words that a command line begins with and that are shown, and whether they are all of it."""
     line, shown = process.line[: _SHOWN + 1], process_line(process)
     same = "".join(letter for letter, _ in takewhile(lambda pair: pair[0] == pair[1], zip(line, shown, strict=False)))
     whole = same == line and len(line) <= _SHOWN
-    beginning = same if whole else same.rpartition(" ")[0]
-    enough = whole or any(map(_TELLING.match, beginning.split()[1:]))
-    words = re.escape(beginning).replace("\\ ", " ").replace("'", ".")
-    return f"^{words}{'$' if whole else ' '}" if beginning and enough else ""
+    return (same if whole else same.rpartition(" ")[0]), whole
+
+
+def _escape(text: str) -> str:
+    return re.escape(text).replace("\\ ", " ").replace("'", ".")

@@ -25,6 +25,8 @@ from tasks.host.host import LinuxHost
 from tasks.incident.layout import CORDON
 from tasks.prestart.freeze import freeze_described
 from tasks.prestart.journal import thaw_again
+from tasks.readiness.check_target import CheckTarget
+from tasks.readiness.workload import check_unknown
 from tasks.record.dry_run_plan import plan
 from tasks.runtime.context import Suspects
 from tests.integration.host.test_contain import in_a_process_of_its_own
@@ -462,3 +464,22 @@ def test_who_sits_in_a_service_that_the_block_names_is_a_member_for_the_guard_to
         second = serving(small, service, ["sleep", "602"], tmp_path)
         wait_until(lambda: second.status() == psutil.STATUS_STOPPED, what="the guard's catch")
         assert not made(prove_contained.fn(context)).is_contained
+
+
+def test_what_has_started_the_training_is_told_with_the_workloads_side(small: SmallWorkload, tmp_path: Path) -> None:
+    """`make` was to be called a bystander, and nothing else."""
+    (small.root / "src/train.py").write_text("open('ready', 'w').close()\nimport time\ntime.sleep(600)\n")
+    (small.root / "Makefile").write_text(f"zorkmid:\n\t-{' '.join(small.training_command)}\n\t-sleep 600\n")
+    block, own = small.block(), str(shutil.copy("/usr/bin/make", tmp_path / "own"))
+    with apart([own, "-s", "zorkmid"], small.root, small.root / "ready") as make, case_of(block) as context:
+        found = check_unknown(CheckTarget("small", block, "store", {}))
+        cordon.fn(context)
+        freeze.fn(context)
+        stop.fn(context)
+        unknown = {each.identity.pid: each for each in made(prove_contained.fn(context)).unknown}
+        for process in make.children():
+            process.kill()
+    for line in (unknown[make.pid].line, found.cure):
+        assert f"process {make.pid} has started the workload's own" in line
+        assert "stop_supervisors = true; if it is no part of " in line
+        assert "zorkmid" not in line

@@ -19,7 +19,7 @@ from tasks.host.process.handles import UNREAD, Handles
 from tasks.host.process.membership import Exceptions, Members, find_excused
 from tasks.host.process.process import Process
 from tasks.host.process.roster import Judgement, Kind, Look, Roster
-from tasks.host.process.suspect import advice, excuse_for, fold_alike, line_for, select_suspects
+from tasks.host.process.suspect import advice, excuse_for, fold_alike, line_for, line_for_starter, select_suspects
 from tasks.host.process.workload import USUAL_INTERPRETERS, Matcher, WorkloadDescription
 from tests.support.places import beside, placed
 
@@ -977,6 +977,37 @@ def test_the_block_is_told_how_to_name_each_either_way(command: tuple[str, ...])
     assert line_for(replace(process, cgroup=within(UNIT)), "", "") == 'units = ["portfolio-api.service"]'
     contained = replace(process, container="c" * 64)
     assert "`containers`" in advice(contained, line_for(contained, "", ""))
+
+
+@pytest.mark.parametrize("target", ["forever", "Zq7canary", "quux zorkmid"])
+@pytest.mark.parametrize("more", [("-s",), ()])
+def test_of_a_program_whose_words_are_hidden_a_line_is_told_all_the_same(target: str, more: tuple[str, ...]) -> None:
+    """There was none to paste for `make -s TARGET`."""
+    make = beside(one("make", *more, target, executable="/usr/bin/make", **INSIDE), ROOT)
+    told = excuse_for(make)
+    (fitting,) = tomllib.loads(told)["bystanders"]
+    assert fitting == "exe=/usr/bin/make"
+    assert target not in told
+    assert find_excused({40: make}, replace(WORKLOAD, bystanders=(bystander(fitting),)), NOBODY) == {40}
+    named = replace(make, cgroup=within("build.service"))
+    assert tomllib.loads(excuse_for(named)) == {"bystanders": ["unit=build.service"]}
+
+
+@pytest.mark.parametrize("executable", ["/usr/bin/python3.11", "/usr/bin/bash", "", "/srv/Zq7cxk9Wq/x4Q9zk"])
+def test_a_program_that_runs_anything_or_is_hidden_is_no_line_to_paste(executable: str) -> None:
+    assert excuse_for(one("x", "-c", "zorkmid", executable=executable)).startswith("bystanders: exe=, cwd= or unit=")
+
+
+def test_what_has_started_a_training_can_be_named_as_the_workloads_and_a_build_beside_it_is_not() -> None:
+    make = beside(one("make", "-s", "zorkmid", pid=30, executable="/usr/bin/make", **INSIDE), ROOT)
+    make = replace(make, places=(make.places or frozenset()) - {Place.SCRIPT})  # no file has the name of the target
+    train = beside(one("python", "-u", "src/train.py", **INSIDE), ROOT)
+    line = line_for_starter(make, "training_pattern", TRAIN.pattern)
+    assert "zorkmid" not in line
+    wider = replace(WORKLOAD, matchers=(API, replace(TRAIN, pattern=tomllib.loads(line)["training_pattern"])))
+    below = {30: make, 40: replace(train, parent=30), 50: replace(make, identity=Identity(50, 500), session=50)}
+    assert {each.pid for each in Members.of(below, wider, NOBODY)} == {30, 40}
+    assert not line_for_starter(one("own", "zorkmid"), "training_pattern", "train")
 
 
 @pytest.mark.parametrize(
