@@ -139,9 +139,9 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS, *, has
     strangers = [(each, f"{why}; {who_started(roster.snapshot, each.pid)}") for each, why in roster.of(Kind.UNKNOWN)]
     again, suspects = tuple(_again(workload, host)), roster.of(Kind.SUSPECT)
     stands, runs = _stands(workload), len(containers) > _count_paused(containers)
-    is_named = again or suspects or strangers
+    is_named = bool(again or suspects or strangers)
     if not end.startswith(CANCELLED):  # the run that goes on ends what the cancelled one had not come to
-        is_named = is_named or len(ours) < len(alive_now) or runs or find_held(host, workload)
+        is_named = is_named or len(ours) < len(alive_now) or runs or bool(find_held(host, workload))
     after = next_step(
         incident,
         word,
@@ -151,7 +151,7 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS, *, has
         unknown=pids,
         ended=end,
         model=model,
-        has_names=bool(is_named),
+        has_names=is_named,
         lacks_api=verdict in WORKS and not alive and not rows_of(home / RECOVERED, read_private),
         is_frozen=bool(frozen or containers) and len(ours) == len(alive_now) and not runs,
     )

@@ -53,14 +53,14 @@ class StopTarget:
     command: str
     newcomer: bool = False
     held: bool = False
-    stuck: bool = False
     alive: bool = True
     sent: list[tuple[str, datetime]] = field(default_factory=list)
     gone_at: datetime | None = None
     reason: str = ""
-    delay: str = ""
     announced: tuple[tuple[str, datetime], ...] = ()
     way: Way = Way.SIGNALS
+    stuck: bool = False
+    delay: str = ""
 
     @property
     def end(self) -> End:
@@ -337,9 +337,8 @@ class Stopping:
                 children[process.parent].add(process.pid)
         held = {target.identity.pid for target in self.remaining if target.held}
         for target in sorted(self._find_unheld(), key=lambda each: each.identity.start, reverse=True):
-            own = children[target.identity.pid]
-            process = snapshot.get(target.identity.pid)
-            target.stuck = bool(process and own and own <= held and program(process) in SHELLS | WRAPPERS)
+            own, look = children[target.identity.pid], snapshot.get(target.identity.pid)
+            target.stuck = bool(look and own and own <= held and program(look) in SHELLS | WRAPPERS)
             held |= {target.identity.pid} if target.stuck else set()
             target.delay = _WAITS if held & own else target.delay
 

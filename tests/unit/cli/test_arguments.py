@@ -79,8 +79,8 @@ def test_where_nothing_is_seen_that_a_person_has_to_stop_the_line_is_that_which_
 
 @pytest.mark.parametrize("has_names", [True, False])
 def test_after_a_cancel_the_one_next_step_is_to_carry_on_unless_another_has_to_be_stopped(*, has_names: bool) -> None:
-    about = {"cordoned": True, "alive": True, "has_names": has_names}
-    told = next_step("IR-x", "NOTCONTAINED", Called(), ended="cancelled: not contained", **about)
+    ended = "cancelled: not contained"
+    told = next_step("IR-x", "NOTCONTAINED", Called(), cordoned=True, alive=True, ended=ended, has_names=has_names)
     assert (told.words == "carry the incident on:") is not has_names
     assert len(told.commands) == 1
 

@@ -137,7 +137,12 @@ def test_a_stop_that_is_cancelled_before_it_has_asked_leaves_all_as_it_stands(
     one, other = add(run, 1, cgroup=CGROUP), add(run, 2)
     at = run.incident.opened_at
     run.state.frozen.write([Frozen(each.identity, "api", "", 0, at, at) for each in (one, other)])
-    monkeypatch.setattr(Stopping, "hold", lambda made: (hold(made), run.cancelled.order(SIGTERM)))
+
+    def cancelled_hold(made: Stopping) -> None:
+        hold(made)
+        run.cancelled.order(SIGTERM)
+
+    monkeypatch.setattr(Stopping, "hold", cancelled_hold)
     stopped = made(steps.stop.fn(run))
     assert {receipt.end for receipt in stopped.processes} == {End.SURVIVED}
     assert (sent(run, one), sent(run, other)) == ([], [])
