@@ -218,7 +218,7 @@ def stance(context: RunContext, containment: Containment | None) -> Stance:
     if context.state.recovered.read():
         return Stance.RELEASED
     containers = WorkloadContainers(context)
-    frozen, (_, roster) = find_ours(context), look_for_life(Membership(context), containers)
+    frozen, (_, roster) = find_standing(context), look_for_life(Membership(context), containers)
     still = [identity in frozen and roster.snapshot[identity.pid].is_stopped for identity in roster.alive]
     try:
         still += [container.state == "paused" for container in containers.find()]
@@ -230,7 +230,7 @@ def stance(context: RunContext, containment: Containment | None) -> Stance:
     return Stance.FROZEN_AS_FAR_AS_KNOWN if running else Stance.FROZEN
 
 
-def find_ours(context: RunContext) -> set[Identity]:
+def find_standing(context: RunContext) -> set[Identity]:
     """Return what this incident has stopped: what it froze, and what was started since and is held by stop or guard."""
     held = {identity for identity, _ in IncidentCordon(context).held_processes()}
     return held | load_frozen(context.state).keys() | load_announced(context.state).keys()
@@ -239,7 +239,7 @@ def find_ours(context: RunContext) -> set[Identity]:
 def find_endable(context: RunContext) -> set[int]:
     """Return pids of all that carrying the incident on ends: what it has stopped, and what is a member now."""
     membership, snapshot = Membership(context), context.adapters.host.snapshot()
-    return pids_of(snapshot, {*find_ours(context), *membership.members(snapshot)})
+    return pids_of(snapshot, {*find_standing(context), *membership.members(snapshot)})
 
 
 def look_for_life(membership: Membership, containers: WorkloadContainers) -> tuple[set[int], Roster]:

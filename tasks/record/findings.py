@@ -8,7 +8,7 @@ from typing import Any, Final
 from prefect.client.schemas.objects import State
 
 from tasks.collectors import discover
-from tasks.containment.containment_check import find_endable, find_ours, stance
+from tasks.containment.containment_check import find_endable, find_standing, stance
 from tasks.containment.earlier_boots import with_earlier_boots
 from tasks.containment.silence import with_silence
 from tasks.custody.containment.cordon import Challenge, Cordon
@@ -157,7 +157,7 @@ def verdict_of(context: RunContext, findings: Findings) -> Verdict:
     if findings.trouble and context.state.claimed.read():
         verdict = verdict.under_another_id(context.incident.workload)
     if not ALL_FROZEN.isdisjoint(context.cancelled.results):
-        pids = [identity.pid for identity in find_ours(context)]
+        pids = [identity.pid for identity in find_standing(context)]
         may_thaw = not why_not_thaw(context.directory.path)
         return verdict.while_frozen(pids, context.incident.id, context.incident.workload, may_thaw=may_thaw)
     if context.cancelled and verdict.word is Word.NOT_CONTAINED and not context.run.dry_run:
