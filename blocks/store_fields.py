@@ -43,7 +43,11 @@ class StoreFields(Described):
     prefix: str = ""
     """Put before every key, without slashes at its ends."""
     folder: AbsolutePath | None = None
-    """An existing folder instead of a bucket, best on another disk than the workload's."""
+    """An existing folder instead of a bucket, best on another disk than the workload's. No other account may be able to
+    change it or what is above it, and it may not lie in the workload's root: otherwise nothing in it is proven."""
+    folder_owner: str = Field(default="", pattern=r"^([a-z_][a-z0-9_.-]{0,31}\$?|[0-9]{1,10})?$")
+    """The account, by name or number, that owns the folder or what is above it where that cannot be root, as on a
+    network mount. It is trusted like root; never one of the workload's."""
     region: str | None = Field(default=None, pattern=r"^[a-z0-9-]+$")
     """The bucket's region; that of the credentials or the AWS configuration if empty."""
     endpoint: str | None = None
@@ -118,6 +122,8 @@ class StoreFields(Described):
         if self.folder and self.prefix:
             cure = f"Give folder={str(self.folder / self.prefix)!r} if that is meant"
             raise wrong_value("no prefix beside a folder", repr(self.prefix), cure)
+        if self.folder_owner and not self.folder:
+            raise wrong_value("folder_owner beside a folder only", "a bucket", "Take folder_owner out")
         return self
 
     @model_validator(mode="after")

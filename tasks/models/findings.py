@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from blocks.port import CANARIES
 from blocks.workload import Workload
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.artifact import torn_json, unsteady
@@ -13,6 +14,7 @@ from tasks.custody.models.inspection import Inspection, ModelFinding, is_named_a
 from tasks.incident.paths import IncidentDirectory
 
 EMPTY: Final = "it is empty"
+_CANARIES: Final = CANARIES.strip("/").encode()
 
 
 def sealed_findings(directory: IncidentDirectory, volume: int) -> tuple[ModelFinding, ...]:
@@ -33,11 +35,13 @@ def latest_place(file: StoredFile, block: Workload) -> str:
     """Return the name of a sealed file below latest/; empty if it does not go there.
 
     The files of models/, artifacts/, logs/ and the block's `folders` go there, and those that its `models` patterns
-    name elsewhere below the root, under their path.
+    name elsewhere below the root, under their path. A doctor's canary, of a store that lay in the root, does not.
     """
-    if not file.source or in_snapshot(file.stored, block.folders):
-        return file.stored if file.source else ""
     source = unquote(file.source)
+    if not source or _CANARIES in source.split(b"/"):
+        return ""
+    if in_snapshot(file.stored, block.folders):
+        return file.stored
     goes = file.stored == placed_name(source) and matches_any(file.path, block.models)
     return stored_name(source) if goes else ""
 

@@ -18,6 +18,7 @@ from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.signature import signer, signer_line
 from tasks.custody.store.timestamp import stamped_at
 from tasks.evidence.time_stamp import time_stamp as ask_authority
+from tasks.incident.store_folder import note_own_account, why_not_trusted
 from tasks.readiness.check_target import CheckTarget
 from tasks.storage.rotations import with_rotations
 
@@ -56,6 +57,19 @@ def _probe(store: "Store", prefix: str, text: bytes) -> "StoredObject | None":
     if not isinstance(store, Probed):
         raise TypeError(f"{type(store).__name__} cannot be tried")
     return store.probe(f"{prefix}-{socket.gethostname()}", text)
+
+
+def check_folder(target: CheckTarget) -> Finding:
+    """Look whether another account can change a store that is a folder: its owner, mode, links, and all above it."""
+    block = target.block
+    if block.folder is None:
+        return sound("not a folder: a bucket's own rights decide who may change it")
+    if why := why_not_trusted(block, target.workload):
+        found, _, cure = why.partition("; ")
+        return fatal(found, "what lies there can be taken away or forged: Unverified", cure)
+    if own := note_own_account(block, target.workload):
+        return loss(own, "what runs as that account can change the evidence", "evacuation install, as root")
+    return sound(f"{block.folder} and all above it can be changed by {block.folder_owner or 'nobody else'}")
 
 
 def check_room(target: CheckTarget) -> Finding:

@@ -142,12 +142,14 @@ def every_collector(steps: StepRunner) -> tuple[Evidence, ...]:
 
 def verdict_of(context: RunContext, findings: Findings) -> Verdict:
     """Judge the incident from its receipts."""
+    cancelled = f"the run was cancelled: {context.cancelled.summary}" if context.cancelled else ""
+    untrusted = context.store.why_not_trusted(context.workload)
     verdict = judge(
         context.incident.id,
         findings.containment,
         findings.evidence,
         (*findings.objects, *(findings.promoted.objects if findings.promoted else ())),
-        (*([f"the run was cancelled: {context.cancelled.summary}"] if context.cancelled else []), *findings.trouble),
+        (*filter(None, (cancelled, untrusted)), *findings.trouble),
         workload=context.incident.workload,
         ways_in=ways_in(findings.pause, findings.challenge, findings.watch),
         notes=(*notes_of(findings), *findings.warnings, *note_unsigned(findings.seals, find_signer(context.store))),

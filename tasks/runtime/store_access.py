@@ -8,12 +8,15 @@ from blocks.rehearsal import RehearsalStore
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.store.latest import LatestPolicy
 from tasks.custody.store.retention import NOTHING, Retention
+from tasks.incident.store_folder import note_own_account, why_not_trusted
 from tasks.prefect_side.saved_blocks import SavedStore
 
 if TYPE_CHECKING:
     from blocks.port import Store
     from blocks.signing_key import SigningKey
     from blocks.store import EvidenceStore
+    from blocks.store_fields import StoreFields
+    from blocks.workload_fields import WorkloadFields
 
 T = TypeVar("T")
 
@@ -50,6 +53,18 @@ class StoreAccess:
 
     def _guard(self, store: "Store") -> "Store":
         return RehearsalStore(store, self.log, self.block.retention) if self._dry_run else store
+
+    def why_not_trusted(self, workload: "WorkloadFields") -> str:
+        """Return why a folder is not trusted as the store, and the cure; empty if it is, or cannot be used anyhow."""
+        return _read_or(lambda: self._of_folder(why_not_trusted, workload), lambda _: "")
+
+    def note_own_account(self, workload: "WorkloadFields") -> str:
+        """Return a sentence if the workload's account can change a folder that is the store; else empty."""
+        return _read_or(lambda: self._of_folder(note_own_account, workload), lambda _: "")
+
+    def _of_folder(self, tell: "Callable[[StoreFields, WorkloadFields], str]", workload: "WorkloadFields") -> str:
+        """Return what there is to tell of the folder that is open as the store; empty for any other store."""
+        return tell(self.block, workload) if self.evidence.place == str(self.block.folder) else ""
 
     @property
     def has_promoter(self) -> bool:

@@ -44,6 +44,15 @@ def claim_store(context: RunContext) -> Sent:
     warnings = [f"{store.place}: {each}" for each in store.promises().notes]
     if warnings:
         context.log.write("store tried", store.place, result="; ".join(store.promises().notes))
+    if untrusted := context.store.why_not_trusted(context.workload):
+        if context.run.dry_run:
+            context.log.write("would", store.place, act="not prove what is sent to", why=untrusted)
+        else:
+            context.log.write("store not trusted", store.place, result=untrusted)
+        logger.error("%s", untrusted)
+    if own := context.store.note_own_account(context.workload):
+        warnings.append(own)
+        logger.warning("%s", own)
     if problem := store.unfit():
         warnings.append(f"not retained as asked: {problem}")
         context.log.write("not retained", store.place, result=problem)

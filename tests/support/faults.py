@@ -266,6 +266,22 @@ def _folder(world: World, folder: Path) -> None:
     world.store.update(folder=str(folder), **kept)
 
 
+def _store_strange(world: World) -> None:
+    (vault := world.folder / "vault").mkdir()
+    os.chown(vault, 12345, -1)
+    _folder(world, vault)
+
+
+def _store_in_root(world: World) -> None:
+    (vault := world.small.root / "vault").mkdir()
+    _folder(world, vault)
+
+
+def _store_ours(world: World) -> None:
+    (vault := world.folder / "vault").mkdir()
+    _folder(world, vault)
+
+
 def _gone(world: World) -> None:
     _folder(world, world.folder / "not mounted")
 
@@ -427,6 +443,8 @@ FAULTS: Final = (
     Fault(
         "no such bucket", change_store(bucket="nosuchbucket"), {"store/canary": FATAL, "store/promoter": FATAL}, FAILS
     ),
+    Fault("a store in strange hands", _store_strange, {"store/folder": FATAL}, ("Unverified",)),
+    Fault("a store in the root", _store_in_root, {"store/folder": FATAL}, ("Unverified",)),
     Fault("the store is not mounted", _gone, {"store/canary": FATAL, "store/promoter": FATAL}, FAILS),
     Fault("the store is full", _full, {"store/canary": FATAL, "store/room": FATAL}, FAILS),
     Fault("a store with too little room", _little_room, {"store/room": FATAL}, FAILS),
@@ -457,6 +475,7 @@ FAULTS: Final = (
 )
 
 SOUND: Final[Mapping[str, Callable[[World], object]]] = {
+    "store/folder": _store_ours,
     "workload/port": lambda world: listen(world, free_port()),
     "workload/launch": change(training_command=["make", "nothing"]),
 }

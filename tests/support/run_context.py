@@ -37,7 +37,7 @@ def case_of(
     assert ownership is not None
     now = datetime.now(UTC)
     about = Incident(incident, "test", socket.gethostname(), boot_id(), now, now, "a test", "the tests")
-    run, store_block = RunInfo("run-1", dry_run), SavedStore("unused", saved or {"folder": workload.evidence})
+    run, store_block = RunInfo("run-1", dry_run), SavedStore("unused", saved or {"folder": workload.root.parent})
     context = open_context(about, workload, run, store_block, ownership)
     if store:
         context.store.evidence = store

@@ -55,6 +55,7 @@ MEANINGS: Final = {
     "lost": "A file that was hashed in place had changed or gone before it could be sent",
     "ended unfinished uploads": "Interrupted uploads in the store were aborted; no object was changed",
     "not retained": "The store cannot protect objects from deletion as the block asks, and why",
+    "store not trusted": "Why a folder is no proof as a store: which place of it another account can change",
     "store tried": "Guarantees that the store failed in a test on canary objects, and what is done instead",
     "verified": "How many objects of a manifest are proven by the store's own digests",
     "turn begun": "latest/ is about to change: the digest of the plan in the store, and what stays unchanged",

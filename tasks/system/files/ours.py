@@ -18,13 +18,13 @@ _LINKS: Final = 40
 _GROUP, _OTHERS = stat.S_IWGRP, stat.S_IWOTH
 
 
-def find_exposure(path: Path, user: int | None = None) -> str:
+def find_exposure(path: Path, *users: int) -> str:
     """Return which place lets another account change or replace this path; empty if it is ours alone.
 
-    Ours is what root or `user` owns (this process's account by default), and nobody else may write to, with every
-    folder above and every link on the way. In a sticky folder only what is ours already is safe.
+    Ours is what root or one of `users` owns (this process's account by default), and nobody else may write to, with
+    every folder above and every link on the way. In a sticky folder only what is ours already is safe.
     """
-    ours = {0, os.geteuid() if user is None else user}
+    ours = {0, *(users or (os.geteuid(),))}
     names, place, links = [*reversed(path.absolute().parts)], Path("/"), 0
     sticky: Path | None = None
     while names:

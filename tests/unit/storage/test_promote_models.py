@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from tasks.custody.evidence.acquisition import Seal
+from tasks.custody.evidence.acquisition import Seal, StoredFile
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.store.latest import Promotion
 from tasks.evidence.collect import collect
 from tasks.evidence.seal import seal
 from tasks.latest.promote import promote
+from tasks.models.findings import latest_place
 from tasks.models.inspect import judge_models
 from tasks.runtime.context import RunContext
 from tasks.storage import offload as offloading
@@ -64,3 +65,12 @@ def test_each_volume_decides_for_itself(small: SmallWorkload, store: MemoryStore
     assert "model_builtin.joblib (torn" in receipts.summary
     assert store.head("latest/logs/new.log")
     assert store.head(MODEL) == good
+
+
+@pytest.mark.parametrize("stored", ["models/%s", "models/deep/%s", "weights/%s"])
+def test_the_canary_of_a_store_that_lay_in_the_root_stays_out(small: SmallWorkload, stored: str) -> None:
+    """A doctor had left it in a folder of models, and latest/ got it."""
+    block = small.block(folders=["weights"], models=["weights/**"])
+    canary, model = stored % ".evacuation-canary/ready-vm", stored % "model.joblib"
+    assert latest_place(StoredFile(canary, canary, 1, "0" * 64), block) == ""
+    assert latest_place(StoredFile(model, model, 1, "0" * 64), block) == model
