@@ -180,9 +180,12 @@ def _evidence_lines(known: "LocalConfig", records: Mapping[Path, Mapping[str, An
     from blocks.store_fields import StoreFields
 
     store = StoreFields(**{name: known.store[name] for name in ("bucket", "prefix", "folder") if name in known.store})
+    last = next(filter(None, records.values()), {})  # tells of what lies on the fallback disk too
+    holding = [home for home in records if any(path.is_file() for path in home.rglob("*"))] or list(records)[:1]
     lines = [
-        f"evidence  {home} 証跡{describe_stored(f'{store.place}/incidents/{home.name}', record.get('objects') or [])}"
-        for home, record in records.items()
+        f"evidence  {home} 証跡"
+        + describe_stored(f"{store.place}/incidents/{home.name}", (records[home] or last).get("objects") or [])
+        for home in holding
     ]
     return lines + ([f"not taken {rest} 未採取"] if (rest := describe_not_taken(*records)) else [])
 

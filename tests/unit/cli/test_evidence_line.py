@@ -47,3 +47,21 @@ def test_of_an_incident_on_two_disks_the_last_list_has_the_line(tmp_path: Path) 
     lines = [line for line in _evidence_lines(known, {home: {} for home in homes}) if line.startswith("not taken ")]
     last = homes[1] / "evidence.2/not_taken.json"
     assert lines == [f"not taken 1 file of 9 bytes; {last} lists what and why 未採取"]
+
+
+def test_a_folder_of_the_incident_without_a_file_is_no_evidence(tmp_path: Path) -> None:
+    """Below each Verified stood the empty folder on the fallback disk, with nothing of it proven."""
+    known: Any = SimpleNamespace(store={"folder": str(tmp_path / "store")})
+    home, fallback = tmp_path / "disk/IR-1", tmp_path / "fallback/IR-1"
+    (fallback / "staging").mkdir(parents=True)
+    (home / "evidence").mkdir(parents=True)
+    (home / "evidence/a.pkl").write_bytes(b"a")
+    record = {"objects": [{"proven": True, "beside": ""}]}
+    (line,) = _evidence_lines(known, {home: record, fallback: {}})
+    assert str(home) in line
+    (line,) = _evidence_lines(known, {fallback: {}})
+    assert "nothing of it is proven" in line
+    (fallback / "evidence").mkdir()
+    (fallback / "evidence/b.pkl").write_bytes(b"b")
+    first, second = _evidence_lines(known, {home: record, fallback: {}})
+    assert first.partition(" 証跡")[2] == second.partition(" 証跡")[2], "one record tells of both disks"
