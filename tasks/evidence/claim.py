@@ -4,16 +4,26 @@ See docs/adr/0007.
 """
 
 import json
-from typing import Final
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
-from tasks.custody.errors import Conflict
+from tasks.custody.errors import Conflict, PermanentStoreError
+from tasks.custody.evidence.keys import claim_key
 from tasks.custody.incident.incident import Incident
 from tasks.custody.store.objects import Expected, claim_bytes, claim_object, one_object
+from tasks.custody.visible import visible
 from tasks.evidence.beside import create_or_beside
 from tasks.runtime.state import IncidentState
 from tasks.runtime.store_access import StoreAccess
+from tasks.system.parallel import QUESTIONS, side_by_side
+
+if TYPE_CHECKING:
+    from blocks.port import Store
 
 _LIMIT: Final = 1 << 16
+_NEWEST: Final = 50
+_SHOWN: Final = 200
 
 
 def claim(access: StoreAccess, incident: Incident, state: IncidentState) -> Expected:
@@ -44,12 +54,43 @@ def claim(access: StoreAccess, incident: Incident, state: IncidentState) -> Expe
     return item
 
 
+def other_workloads(store: "Store", workload: str) -> tuple[str, ...]:
+    """Return whose incidents lie in the store beside this workload's, by the claims of the newest 50.
+
+    Copies of one service on several hosts have one name. Raises StoreError.
+    """
+    _, folders = store.list_folder("incidents/")
+
+    def read_owner(folder: str) -> tuple[str, str] | None:
+        with suppress(PermanentStoreError):  # one that was never claimed, or is no incident
+            return _owner(store.read(claim_key(incident := folder.split("/")[1]), _LIMIT), incident)
+        return None
+
+    owners = dict.fromkeys(filter(None, side_by_side(read_owner, folders[-_NEWEST:], QUESTIONS)))
+    return tuple(visible(f"{name} on {host}", _SHOWN) for host, name in owners if name != workload)
+
+
+def describe_sharing(others: Sequence[str], place: str) -> str:
+    """Return what it means that other workloads' incidents lie in the store too."""
+    more = f" and {len(others) - 1} more" if others[1:] else ""
+    return (
+        f"{place} is also of {others[0]}{more}, by the incidents in it: latest/ is shared, each file is the last's. "
+        'Unless they are copies of one service, give each a folder or prefix of its own, or latest = "never" '
+        "latest/ を共有。フォルダーか prefix を分けてください"
+    )
+
+
 def _other_owner(data: bytes, incident: Incident) -> tuple[str, str] | None:
     """Return host and workload of a claim of the incident's id by another; None if this is no such claim."""
+    owner = _owner(data, incident.id)
+    return owner if owner != (incident.host, incident.workload) else None
+
+
+def _owner(data: bytes, incident: str) -> tuple[str, str] | None:
+    """Return host and workload of an incident's claim; None if this is no claim of it."""
     try:
         fields = json.loads(data)
         claimed = str(fields["incident"]), str(fields["host"]), str(fields["workload"])
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
-    other = claimed[0] == incident.id and claimed[1:] != (incident.host, incident.workload)
-    return claimed[1:] if other else None
+    return claimed[1:] if claimed[0] == incident else None

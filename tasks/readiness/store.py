@@ -17,6 +17,7 @@ from tasks.custody.incident.readiness import Finding, Readiness, fatal, finding_
 from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.signature import signer, signer_line
 from tasks.custody.store.timestamp import stamped_at
+from tasks.evidence.claim import describe_sharing, other_workloads
 from tasks.evidence.time_stamp import time_stamp as ask_authority
 from tasks.incident.store_folder import note_own_account, why_not_trusted
 from tasks.readiness.check_target import CheckTarget
@@ -70,6 +71,23 @@ def check_folder(target: CheckTarget) -> Finding:
     if own := note_own_account(block, target.workload):
         return loss(own, "what runs as that account can change the evidence", "evacuation install, as root")
     return sound(f"{block.folder} and all above it can be changed by {block.folder_owner or 'nobody else'}")
+
+
+def check_sharing(target: CheckTarget) -> Finding:
+    """Look by what is in the store whether latest/ is another workload's too."""
+    block = target.block
+    if block.latest == "never":
+        return sound("latest/ is never changed")
+    try:
+        others = other_workloads(target.writer, target.name)
+    except EvacuationError as error:
+        if target.seen is None:  # the canary has said it
+            return sound("not looked at: the store does not answer")
+        return finding_of_error(error, "another workload's latest/ could be taken for this one's", loss)
+    if others:
+        found, _, cure = describe_sharing(others, block.place).partition(". ")
+        return loss(found, "a file replaces what another workload has under its name", cure)
+    return sound("no incident of another workload lies there")
 
 
 def check_room(target: CheckTarget) -> Finding:

@@ -64,7 +64,12 @@ class StoreAccess:
 
     def _of_folder(self, tell: "Callable[[StoreFields, WorkloadFields], str]", workload: "WorkloadFields") -> str:
         """Return what there is to tell of the folder that is open as the store; empty for any other store."""
-        return tell(self.block, workload) if self.evidence.place == str(self.block.folder) else ""
+        return tell(self.block, workload) if self.is_folder else ""
+
+    @property
+    def is_folder(self) -> bool:
+        """True if the store that is open is a folder; one asks it at no cost."""
+        return _read_or(lambda: self.evidence.place == str(self.block.folder), lambda _: False)
 
     @property
     def has_promoter(self) -> bool:

@@ -7,13 +7,13 @@ from typing import Any
 
 from tasks.custody.errors import Conflict, PermanentStoreError, StoreError
 from tasks.custody.evidence.acquisition import Seal
-from tasks.custody.evidence.keys import claim_key, snapshot_key
+from tasks.custody.evidence.keys import LATEST, claim_key, snapshot_key
 from tasks.custody.fleet.host_order import run_name
 from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.news import News
 from tasks.custody.store.objects import closing_objects, evidence_first, evidence_objects, snapshot_objects
 from tasks.custody.store.sent import Sent
-from tasks.evidence.claim import claim
+from tasks.evidence.claim import claim, describe_sharing, other_workloads
 from tasks.evidence.seal import read_manifest
 from tasks.evidence.signing import read_signature
 from tasks.people.announce import announce
@@ -53,11 +53,24 @@ def claim_store(context: RunContext) -> Sent:
     if own := context.store.note_own_account(context.workload):
         warnings.append(own)
         logger.warning("%s", own)
+    if shared := _shared(context):
+        warnings.append(shared)
+        if context.run.dry_run:
+            context.log.write("would", f"{store.place}/{LATEST}", act="name", why=shared)
     if problem := store.unfit():
         warnings.append(f"not retained as asked: {problem}")
         context.log.write("not retained", store.place, result=problem)
         logger.warning("What is stored can be deleted by whoever may delete there: %s", problem)
     return Sent(1, 0, store.place, warnings=tuple(warnings))
+
+
+def _shared(context: RunContext) -> str:
+    """Return whose incidents lie in a folder beside this workload's; empty if none, or if nothing goes to latest/."""
+    access, others = context.store, tuple[str, ...]()
+    if access.latest_policy != "never" and access.is_folder:
+        with suppress(StoreError):
+            others = other_workloads(access.evidence, context.incident.workload)
+    return describe_sharing(others, access.evidence.place) if others else ""
 
 
 def _by_seals(_: Any, parameters: Mapping[str, Any]) -> str:

@@ -282,6 +282,13 @@ def _store_ours(world: World) -> None:
     _folder(world, vault)
 
 
+def _store_shared(world: World) -> None:
+    _store_ours(world)
+    claim = {"incident": "IR-20260101T000000Z", "host": "vm", "workload": "another"}
+    (path := world.folder / "vault/incidents" / claim["incident"] / "claim.json").parent.mkdir(parents=True)
+    path.write_text(json.dumps(claim))
+
+
 def _gone(world: World) -> None:
     _folder(world, world.folder / "not mounted")
 
@@ -445,6 +452,7 @@ FAULTS: Final = (
     ),
     Fault("a store in strange hands", _store_strange, {"store/folder": FATAL}, ("Unverified",)),
     Fault("a store in the root", _store_in_root, {"store/folder": FATAL}, ("Unverified",)),
+    Fault("a store of another workload", _store_shared, {"store/sharing": LOSS}, WORKS),
     Fault("the store is not mounted", _gone, {"store/canary": FATAL, "store/promoter": FATAL}, FAILS),
     Fault("the store is full", _full, {"store/canary": FATAL, "store/room": FATAL}, FAILS),
     Fault("a store with too little room", _little_room, {"store/room": FATAL}, FAILS),
@@ -476,6 +484,7 @@ FAULTS: Final = (
 
 SOUND: Final[Mapping[str, Callable[[World], object]]] = {
     "store/folder": _store_ours,
+    "store/sharing": _store_ours,
     "workload/port": lambda world: listen(world, free_port()),
     "workload/launch": change(training_command=["make", "nothing"]),
 }
