@@ -24,6 +24,7 @@ from tasks.custody.store.manifest import digest_of
 from tasks.evidence.lost_look import EARLIER_LOOK, lost_look
 from tasks.evidence.process_start import read_starts
 from tasks.evidence.staging import Staging, keep, staging
+from tasks.evidence.written_since import state_of
 from tasks.host.workload import interpreter_of
 from tasks.incident.layout import SALT, STARTS, earlier_boots
 from tasks.runtime.context import RunContext
@@ -41,6 +42,8 @@ _MARGIN: Final = 4
 def _key(_: Any, parameters: Mapping[str, Any]) -> str:
     """What the incident has frozen, what of it may still write (of a look the boots), and what the block asks for.
 
+    Results that were written after they were taken count as they are now.
+
     A look belongs to its boot, in which nothing may have been frozen yet.
     """
     context, what = parameters["context"], discover()[parameters["collector"]]
@@ -51,8 +54,10 @@ def _key(_: Any, parameters: Mapping[str, Any]) -> str:
     containers = f":{block.containers}:{_globs(block)}" if what.of_containers else ""
     sensitive = block.sensitive if patterns or containers else ""
     lost = f":{sources}" if (sources := _lost_files(_globs(block), state.lost_in_place.read(), what)) else ""
+    written = _lost_files(_globs(block), state.written_since.read(), what)
+    again = f":{ {name: state_of(context.directory.root, name) for name in written} }" if written else ""
     chosen = _other_settings(block, what)
-    return f"{what.name}:{frozen_key(state)}:{living}:{patterns}{containers}:{sensitive}{lost}{chosen}"
+    return f"{what.name}:{frozen_key(state)}:{living}:{patterns}{containers}:{sensitive}{lost}{again}{chosen}"
 
 
 def _other_settings(block: Workload, what: Collector) -> str:
@@ -73,7 +78,7 @@ def _other_settings(block: Workload, what: Collector) -> str:
 
 
 def _lost_files(globs: Mapping[str, list[str]], names: Iterable[str], what: Collector) -> list[str]:
-    """Return those of files that were hashed in place and could not be sent that are this collector's: to try again."""
+    """Return those of files, by source, that are this collector's: to take again."""
     sources = [source for source in what.sources if isinstance(source, Files)]
     paths = {name: os.fsdecode(unquote(name)) for name in names}
     if what.name == CODE:

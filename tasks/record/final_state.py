@@ -16,6 +16,7 @@ from tasks.custody.incident.ending import DRY_RUN, NOT_CONTAINED, NOT_RECOVERED,
 from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.stance import cancelled_end
 from tasks.custody.incident.verdict import Verdict, Word
+from tasks.evidence.written_since import describe_written
 from tasks.record.artifacts import PLAN
 from tasks.record.content import RecordContent
 from tasks.record.dry_run_plan import PLAN_FILE
@@ -61,7 +62,9 @@ def final_state(
         where = f"the artifact '{artifact_key(PLAN, incident.id)}', and {Path(recorded.folder) / PLAN_FILE}"
         return _end_run(context, end, _describe_rehearsal(recorded.verdict, where))
     rest = describe_not_taken(*filter(None, (context.directory.path, context.directory.fallback)))
-    message = _describe_record(incident, recorded, f"Not taken 未採取: {rest}" if rest else "", is_kept=is_kept)
+    rest = f"Not taken 未採取: {rest}" if rest else ""
+    written = describe_written(context.written_since)
+    message = _describe_record(incident, recorded, *filter(None, (written, rest)), is_kept=is_kept)
     failed = _not_back(context.workload, context.state, recovery) if isinstance(recovery, str) else ""
     message = f"{failed} The incident is {message}" if end is NOT_RECOVERED else f"{message} {failed}".rstrip()
     return _end_run(context, end, message, recovery)
@@ -158,20 +161,20 @@ def _in_both(verdict: Verdict, *more: str) -> str:
     return verdict.line(*more).replace(verdict.word, f"{verdict.word} {JAPANESE[verdict.word]}", 1)
 
 
-def _describe_unrecorded(incident: Incident, verdict: Verdict, why: str, rest: str = "", *, is_kept: bool) -> str:
+def _describe_unrecorded(incident: Incident, verdict: Verdict, why: str, *rest: str, is_kept: bool) -> str:
     """Return the verdict in one line if its record is lost, or not proven to be in the store: UNVERIFIED at best."""
     but = f"But {why}" if why else ""
     if verdict.word in _BETTER:
         verdict, but = verdict.without_record(why, incident.id, incident.workload), ""
     if not is_kept:
         verdict = verdict.of_what_was_not_kept()
-    return _in_both(verdict, but, rest)
+    return _in_both(verdict, but, *rest)
 
 
-def _describe_record(incident: Incident, recorded: Record, rest: str = "", *, is_kept: bool) -> str:
+def _describe_record(incident: Incident, recorded: Record, *rest: str, is_kept: bool) -> str:
     """Return the verdict in one line: no better than UNVERIFIED unless the store has the record."""
     if not recorded.stored:
         why = f"the record is {recorded.reason}"
-        return _describe_unrecorded(incident, recorded.verdict, why, rest, is_kept=is_kept)
+        return _describe_unrecorded(incident, recorded.verdict, why, *rest, is_kept=is_kept)
     untimed = f"No time vouched for 時刻の証明なし: {recorded.untimed}" if recorded.untimed else ""
-    return _in_both(recorded.verdict, untimed, rest)
+    return _in_both(recorded.verdict, untimed, *rest)

@@ -31,6 +31,7 @@ from tasks.custody.store.latest import Promotion
 from tasks.custody.store.receipts import Receipts
 from tasks.evidence.collect import is_needed
 from tasks.evidence.signing import find_signer, note_unsigned
+from tasks.evidence.written_since import describe_written, note_written
 from tasks.incident.thaw_refusal import why_not_thaw
 from tasks.record.content import Findings, RecordContent
 from tasks.runtime.context import RunContext
@@ -60,6 +61,7 @@ def findings_of(steps: StepRunner, evidence: tuple[Evidence, ...]) -> Findings:
         inspection=steps.result(Inspection, "judge_models"),
         warnings=(
             *context.losses,
+            *filter(None, [describe_written(context.written_since)]),
             *steps.warnings(),
             *answers(context.log.entries()),
             *(each.summary for each in context.state.answers.read()),
@@ -70,6 +72,7 @@ def findings_of(steps: StepRunner, evidence: tuple[Evidence, ...]) -> Findings:
 
 def last_findings(steps: StepRunner, evidence: tuple[Evidence, ...]) -> Findings:
     """Return the findings once all steps have ended, with what was changed below the root since the last check."""
+    note_written(steps.context, evidence)
     findings = findings_of(steps, evidence)
     if findings.containment and findings.containment.is_contained:
         return replace(findings, containment=with_silence(steps.context, findings.containment))

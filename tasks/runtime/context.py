@@ -138,7 +138,8 @@ class RunContext:
     ) -> None:
         """Keep the parts, and the time. `lock` is the open file that keeps other runs of the workload out.
 
-        `losses` will say what the run began without, because nothing may delay its freeze.
+        `losses` will say what the run began without, because nothing may delay its freeze; `written_since` which
+        results were written after they were taken.
         """
         self.incident, self.workload, self.run = incident, workload, run
         self.directory, self.cordon_files, self.log = directory, cordon_files, log
@@ -147,6 +148,7 @@ class RunContext:
         self.cancelled, self.opened_at = Cancellation(), time.time()
         self.listening: Listening | None = None
         self.losses: list[str] = []
+        self.written_since: tuple[str, ...] = ()
         self.first_try = FirstTry()
         self.waited_for_store, self.proven_records = 0.0, frozenset[str]()
         self._lock: int | None = lock

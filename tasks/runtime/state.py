@@ -115,6 +115,7 @@ class IncidentState:
         self.container_files = journal(layout.CONTAINER_FILES, list[str])
         self.claimed = journal(layout.CLAIMED, str)
         self.lost_in_place = journal(layout.LOST_IN_PLACE, list[str])
+        self.written_since = journal(layout.WRITTEN_SINCE, list[str])
         self.unproven = journal(layout.UNPROVEN, list[str])
         self.turned = journal(layout.TURNED, dict[str, str])
         self.recovered = journal(layout.RECOVERED, list[Identity])

@@ -2,9 +2,11 @@
 
 import json
 import os
+import pickle
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -329,3 +331,39 @@ def test_an_alarms_run_that_ended_unverified_is_proven_by_its_retry_and_not_join
     assert list(scene.store.list(f"incidents/{scene.home.name}/record/002/"))
     over = again_by_retry(scene, run)
     assert (over.name, over.type.value) == ("Finished", "COMPLETED"), over.message
+
+
+@pytest.mark.sample(2)
+@pytest.mark.parametrize("moment", ["tasks.models.inspect._second_look", "tasks.evidence.seal._files"])
+@pytest.mark.parametrize(
+    "name", ["models/model_builtin.joblib", "weights/model.pkl", "artifacts/cv_results_builtin.csv"]
+)
+def test_a_result_that_was_written_after_it_was_taken_is_named_and_taken_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, moment: str, name: str
+) -> None:
+    """The final Verified had an old copy, and no word of it."""
+    (path := scene.small.root / name).parent.mkdir(exist_ok=True)
+    before, whole = pickle.dumps([1]), pickle.dumps([*range(9)])
+    path.write_bytes(before)
+    scene.save(workload=scene.small.block(folders=[path.parent.name]))
+    module, _, function = moment.rpartition(".")
+    real = getattr(import_module(module), function)
+    monkeypatch.setattr(moment, lambda *args, **options: (path.write_bytes(whole), real(*args, **options))[1])
+    state = scene.evacuate()
+    assert f"採取後に変更: {name}; the store has an older copy" in str(state.message)
+    monkeypatch.undo()
+    state = scene.evacuate(incident_id=scene.home.name)
+    assert state.name == "Verified", state.message
+    assert "採取後に変更" not in str(state.message)
+    assert (scene.home / "evidence.2" / name).read_bytes() == whole
+    state = scene.evacuate(incident_id=scene.home.name)
+    assert not (scene.home / "evidence.3").exists()
+    assert steps_of(state)["§4 collect models"] == "Cached"
+
+
+def test_a_torn_model_that_stays_as_it_was_is_not_taken_again(scene: Scene) -> None:
+    (scene.small.root / "models/torn.pkl").write_bytes(pickle.dumps([*range(99)])[:-9])
+    state = scene.evacuate()
+    assert "採取後に変更" not in str(state.message)
+    state = scene.evacuate(incident_id=scene.home.name)
+    assert steps_of(state)["§4 collect models"] == "Cached"
