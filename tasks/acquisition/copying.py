@@ -8,7 +8,7 @@ from typing import BinaryIO, Final
 
 from tasks.acquisition.collector import Taken
 from tasks.acquisition.content import FileContent, read_once
-from tasks.acquisition.matching import build_loss
+from tasks.acquisition.matching import INSTEAD, build_loss
 from tasks.acquisition.pouring import Endless, blocks, clone, extents
 from tasks.acquisition.room import BLOCK_UNIT, Room, size_on_disk
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
@@ -60,7 +60,9 @@ class Copying:
         real = real_name(self.root, name)
         if real is None:
             to = _target(self.root, name) or b"wherever a folder on its way does"
-            return Loss(quote(name), Outcome.DENIED, f"a link that leads out of the workload, to {quote(to)}")
+            return Loss(
+                quote(name), Outcome.DENIED, f"a link that leads out of the workload, to {quote(to)}: {INSTEAD}"
+            )
         if os.path.isdir(os.path.join(self.root, name)):
             return self._folder(name, real)
         descriptor = open_below(self.root, real)

@@ -13,6 +13,8 @@ from tasks.custody.evidence.pattern import names_something
 from tasks.system.files.open_beneath import folder_below, real_name
 
 _WHOLE = b""
+INSTEAD = "naming it does not take it; in its place put a copy, or a mount (mount --bind) that `folders` names"
+"""The cure for a link out of the root."""
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP})
 
 
@@ -75,7 +77,8 @@ class _Walk:
         with folder_below(self.root, at) as (folder, real):
             if real is None:
                 to = quote(os.readlink(b"/proc/self/fd/%d" % folder))
-                yield Loss(quote(at), Outcome.DENIED, f"a folder that is a link leading out of the workload, to {to}")
+                reason = f"a folder that is a link leading out of the workload, to {to}: {INSTEAD}"
+                yield Loss(quote(at), Outcome.DENIED, reason)
                 return
             status, names = os.fstat(folder), _fitting(folder, first)
         key, leads = (status.st_dev, status.st_ino, first), f"it leads to the folder {quote(real)}"

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from tasks.acquisition.matching import build_loss, find_names
+from tasks.acquisition.matching import INSTEAD, build_loss, find_names
 from tasks.acquisition.room import size_on_disk
 from tasks.custody.evidence.acquisition import Loss
 from tasks.custody.evidence.keys import FOLDERS, NOT_TAKEN, SNAPSHOT_FOLDERS, quote
 from tasks.custody.models.inspection import is_named_as_model
 from tasks.custody.visible import visible
-from tasks.system.files.open_beneath import folder_below
+from tasks.system.files.open_beneath import folder_below, real_name
 
 MOST_FILES: Final = 5_000
 LARGEST: Final = 16 << 20
@@ -131,7 +131,7 @@ class RootWalk:
     def _file(self, name: bytes, status: os.stat_result) -> None:
         last, size = os.fsdecode(os.path.basename(name)), status.st_size
         if stat.S_ISLNK(status.st_mode):
-            self.remainders.append(Remainder(name, 1, 0, f"a link{_target(self.root, name)}, which is not followed"))
+            self.remainders.append(_link(self.root, name))
         elif not stat.S_ISREG(status.st_mode):
             self.remainders.append(Remainder(name, 1, 0, "a socket, a pipe or a device, which has no content"))
         elif _KEYS.fullmatch(last):
@@ -185,6 +185,14 @@ class RootWalk:
             self.remainders.append(Remainder(name + b"/", files, size, reason, complete, reproducible))
 
 
+def _link(root: bytes, name: bytes) -> Remainder:
+    """Return a link: what lies behind one out of the root is not looked at, and how much that is not known."""
+    reason, leads_out = f"a link{_target(root, name)}, which is not followed", False
+    with suppress(OSError):
+        leads_out = real_name(root, name) is None
+    return Remainder(name, 0, 0, f"{reason}: {INSTEAD}", complete=False) if leads_out else Remainder(name, 1, 0, reason)
+
+
 def _target(root: bytes, name: bytes) -> str:
     with suppress(OSError):
         return f" to {quote(os.readlink(os.path.join(root, name)))}"
@@ -200,7 +208,8 @@ def document(remainders: Sequence[Remainder]) -> dict[str, Any]:
         for each in ordered[:_ROWS]
     ]
     more = ordered[_ROWS:]
-    rest = {"more": {"rows": len(more), "files": sum(e.files for e in more), "bytes": sum(e.size for e in more)}}
+    added = {"rows": len(more), "files": sum(e.files for e in more), "bytes": sum(e.size for e in more)}
+    rest = {"more": added | ({} if all(e.complete for e in more) else {"counted": "not counted to its end"})}
     return {"not_taken": rows, **(rest if more else {})}
 
 
@@ -218,18 +227,26 @@ def describe_not_taken(*homes: Path) -> str:
         files, size = (sum(int(row[name]) for row in rows) for name in ("files", "bytes"))
     except (IndexError, OSError, ValueError, KeyError, TypeError):
         return ""
-    return f"{_number(files)} of {size:,} bytes; {found[-1]} lists what and why" if rows else ""
+    more = ", and more that was not counted" if any("counted" in row for row in rows) else ""
+    return f"{_number(files)} of {size:,} bytes{more}; {found[-1]} lists what and why" if rows else ""
 
 
 def in_a_line(remainders: Sequence[Remainder]) -> str:
     """Return what is left in one line: files, then whole folders, what can be made again last. Empty if nothing is."""
     rows = _sort(remainders)
     folders = [each for each in rows if each.name.endswith(b"/")]
-    files = [visible(os.fsdecode(each.name)) for each in rows if not each.name.endswith(b"/")]
+    single = [each for each in rows if not each.name.endswith(b"/")]
+    files = [visible(os.fsdecode(each.name)) for each in single if each.complete]
+    links = [visible(os.fsdecode(each.name)) for each in single if not each.complete]
     parts = [f"{_number(len(files))} ({', '.join(files[:_SHOWN])}{' …' * bool(files[_SHOWN:])})"] if files else []
     parts += [_words(each) for each in folders[:_SHOWN]]
     parts += [f"{len(folders) - _SHOWN} more in not_taken.json"] if folders[_SHOWN:] else []
-    return f"not taken 未採取: {', '.join(parts)}; name what is needed in artifacts, models or folders" if parts else ""
+    cures = ["name what is needed in artifacts, models or folders"] if parts else []
+    if links:
+        shown = f"{', '.join(links[:_SHOWN])}{' …' * bool(links[_SHOWN:])}"
+        parts.append(f"{len(links)} link{'s'[: len(links) != 1]} out of the root, not counted ({shown})")
+        cures.append(f"of a link out of the root, {INSTEAD}")
+    return f"not taken 未採取: {', '.join(parts)}; {'; '.join(cures)}" if parts else ""
 
 
 def _words(folder: Remainder) -> str:

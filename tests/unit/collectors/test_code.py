@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,15 +11,18 @@ from typing import Any
 import pytest
 
 from tasks.acquisition import remainder
+from tasks.acquisition.matching import INSTEAD
 from tasks.acquisition.remainder import Remainder, RootWalk, describe_not_taken, document, in_a_line
 from tasks.custody.evidence.acquisition import Evidence, Outcome
 from tasks.custody.evidence.keys import NOT_TAKEN
 from tasks.evidence.collect import collect
 from tasks.runtime.context import RunContext
 from tests.support.run_context import case_of, made
+from tests.support.small_disks import small_disk
 from tests.support.workloads import SmallWorkload
 
 GLOBS = {"logs": ["logs/*.log"], "artifacts": [], "models": ["best.joblib"], "folders": ["models"]}
+LATER = "IR-20260103T030405Z"
 SECRET = 'password = "Zq7canaryX"\n'
 TREE = {
     "app.py": "serve()\n",
@@ -108,7 +113,7 @@ def test_a_named_folder_that_is_a_link_is_told_by_its_own_collector_alone(root: 
     ]
     (loss,) = [each for each in found.losses if each.source == "outside"]
     assert (loss.outcome, found.lost) == (Outcome.DENIED, True)
-    assert loss.reason == "a folder that is a link leading out of the workload, to /etc"
+    assert loss.reason == f"a folder that is a link leading out of the workload, to /etc: {INSTEAD}"
 
 
 def test_whole_folders_are_counted_and_what_is_usual_comes_last_in_the_line(root: Path) -> None:
@@ -193,3 +198,49 @@ def test_the_last_list_may_lie_on_the_fallback_disk(tmp_path: Path) -> None:
     last = fallback / "evidence.10/not_taken.json"
     for homes in ((home, fallback), (fallback, home)):
         assert describe_not_taken(*homes) == f"1 file of 3 bytes; {last} lists what and why"
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_what_lies_behind_a_link_out_of_the_root_is_said_to_be_unknown(root: Path, tmp_path: Path, kind: str) -> None:
+    """It was one file of no bytes, and the advice, to name it, ended as denied."""
+    (tmp_path / "outer").mkdir()
+    (tmp_path / "outer/a.ini").write_text("[a]")
+    (tmp_path / "outer/b.ini").write_text("[b]")
+    (root / "linked").symlink_to("../outer" if kind == "folder" else "../outer/a.ini")
+    (root / "within").symlink_to("src")
+    found = remainders_of(walked(root))
+    link = found["linked"]
+    (row,) = document([link])["not_taken"]
+    assert row == {"name": "linked", "files": 0, "bytes": 0, "reason": link.reason, "counted": "not counted to its end"}
+    assert INSTEAD in link.reason
+    assert (found["within"].files, found["within"].complete) == (1, True)
+    assert (
+        in_a_line([link])
+        == f"not taken 未採取: 1 link out of the root, not counted (linked); of a link out of the root, {INSTEAD}"
+    )
+    (tmp_path / "evidence").mkdir()
+    (tmp_path / "evidence/not_taken.json").write_text(json.dumps(document([link])))
+    assert describe_not_taken(tmp_path).startswith("0 files of 0 bytes, and more that was not counted; ")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a disk")
+def test_the_advice_for_a_link_out_of_the_root_works(root: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 1) as disk:
+        (disk / "a.ini").write_text("[a]")
+        shutil.copytree(disk, root / "copied")
+        (root / "linked").symlink_to(disk)
+        globs = {**GLOBS, "folders": ["models", "linked"]}
+        with SmallWorkload(root) as small:
+            with case_of(small.block(**globs)) as context:
+                assert "copied/a.ini" in {file.path for file in made(collect.fn(context, "code")).files}
+                assert made(collect.fn(context, "folders")).lost
+            (root / "linked").unlink()
+            (root / "linked").mkdir()
+            subprocess.run(["mount", "--bind", disk, root / "linked"], check=True)
+            try:
+                with case_of(small.block(**globs), incident=LATER) as context:
+                    found: Evidence = made(collect.fn(context, "folders"))
+            finally:
+                subprocess.run(["umount", root / "linked"], check=True)
+    assert "linked/a.ini" in {file.path for file in found.files}
+    assert not found.lost
