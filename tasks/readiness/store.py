@@ -78,11 +78,11 @@ def check_sharing(target: CheckTarget) -> Finding:
     block = target.block
     if block.latest == "never":
         return sound("latest/ is never changed")
+    if target.seen is None:  # its check has said why, and one that does not answer is not asked again
+        return sound("not looked at: the canary is not in the store")
     try:
         others = other_workloads(target.writer, target.name)
     except EvacuationError as error:
-        if target.seen is None:  # the canary has said it
-            return sound("not looked at: the store does not answer")
         return finding_of_error(error, "another workload's latest/ could be taken for this one's", loss)
     if others:
         found, _, cure = describe_sharing(others, block.place).partition(". ")

@@ -91,7 +91,9 @@ class Fault:
     @property
     def needs_canary(self) -> bool:
         """Whether what names it looks at the canary that an earlier check has written."""
-        return "store/canary" not in self.weights and bool({"store/lock", "store/clock"} & {*self.weights})
+        return "store/canary" not in self.weights and bool(
+            {"store/lock", "store/clock", "store/sharing"} & {*self.weights}
+        )
 
 
 WORKS: Final = ("Verified", "Partial")
@@ -484,7 +486,6 @@ FAULTS: Final = (
 
 SOUND: Final[Mapping[str, Callable[[World], object]]] = {
     "store/folder": _store_ours,
-    "store/sharing": _store_ours,
     "workload/port": lambda world: listen(world, free_port()),
     "workload/launch": change(training_command=["make", "nothing"]),
 }

@@ -12,7 +12,6 @@ from blocks.store import EvidenceStore
 from blocks.store_fields import StoreFields
 from tasks.custody.incident.verdict import Word
 from tasks.evidence.collect import collect
-from tasks.incident import store_folder
 from tasks.incident.store_folder import note_own_account, why_not_trusted
 from tasks.record.dry_run_plan import needs_attention, plan
 from tasks.storage.offload import claim_store
@@ -124,7 +123,7 @@ def test_a_run_as_the_workloads_account_says_so(
     small: SmallWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = StoreFields(folder=theirs(tmp_path / "vault"))
-    monkeypatch.setattr(store_folder.os, "geteuid", lambda: ANOTHER)
+    monkeypatch.setattr(os, "geteuid", lambda: ANOTHER)
     assert note_own_account(store, small.block()) == ""
     os.chown(small.root, ANOTHER, -1)
     assert "as which the workload runs too" in note_own_account(store, small.block())
