@@ -131,7 +131,7 @@ class RootWalk:
     def _file(self, name: bytes, status: os.stat_result) -> None:
         last, size = os.fsdecode(os.path.basename(name)), status.st_size
         if stat.S_ISLNK(status.st_mode):
-            self.remainders.append(_link(self.root, name))
+            self.remainders.append(_remainder_of_link(self.root, name))
         elif not stat.S_ISREG(status.st_mode):
             self.remainders.append(Remainder(name, 1, 0, "a socket, a pipe or a device, which has no content"))
         elif _KEYS.fullmatch(last):
@@ -185,7 +185,7 @@ class RootWalk:
             self.remainders.append(Remainder(name + b"/", files, size, reason, complete, reproducible))
 
 
-def _link(root: bytes, name: bytes) -> Remainder:
+def _remainder_of_link(root: bytes, name: bytes) -> Remainder:
     """Return a link: what lies behind one out of the root is not looked at, and how much that is not known."""
     reason, leads_out = f"a link{_target(root, name)}, which is not followed", False
     with suppress(OSError):

@@ -21,7 +21,7 @@ def note_written(context: RunContext, evidence: Sequence[Evidence]) -> None:
     """
     if context.run.dry_run or context.state.recovered.read() or context.state.recovered_containers.read():
         return
-    since = _written_since(context.directory.root, context.workload, (file for item in evidence for file in item.files))
+    since = _find_written(context.directory.root, context.workload, (file for item in evidence for file in item.files))
     context.written_since = tuple(sorted(since.values()))
     before = context.state.written_since.read()
     if not since.keys() <= {*before}:
@@ -50,7 +50,7 @@ def describe_written(paths: Sequence[str]) -> str:
     )
 
 
-def _written_since(root: PurePath, block: Workload, files: Iterable[StoredFile]) -> dict[str, str]:
+def _find_written(root: PurePath, block: Workload, files: Iterable[StoredFile]) -> dict[str, str]:
     """Return the paths of results that were written since they were taken, by source. Those in containers are not."""
     last = {file.source: file for file in files if _is_result(file, block)}
     return {source: file.path for source, file in last.items() if _is_older(root, file)}

@@ -38,7 +38,8 @@ PARTIAL: Final = Ending(
 UNVERIFIED: Final = Ending(
     "Unverified",
     completed=False,
-    means="At least one object, or the record, is not proven to be in the store. It is on this host",
+    means="At least one object, or the record, is not proven to be in the store, or that is a folder which another "
+    "account can change. It is on this host",
     then="Do what the message says of it, carry the incident on",
 )
 UNANSWERED: Final = Ending(
