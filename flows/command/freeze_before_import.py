@@ -52,7 +52,8 @@ def freeze_before_import(freeze: tuple[str, str, str | None] | None) -> Iterator
                     early = freeze_described(fields, incident)
             yield
         except Refused as error:
-            if freed := _let_go(early):
+            freed, early = _let_go(early), None
+            if freed:
                 error.consequence = f"{freed} stood frozen meanwhile, and run again 一時凍結し解除済み."
             raise
         finally:
@@ -65,9 +66,9 @@ def freeze_before_import(freeze: tuple[str, str, str | None] | None) -> Iterator
 
 def _let_go(early: EarlyFreeze | None) -> str:
     """Thaw what no run has taken over; return how many that were, and what, empty if none."""
-    freed = len(thaw_again(early)) if early else 0
-    what = "processes and containers" if early and early.containers else "processes"
-    return f"{freed} {what}" if freed else ""
+    if not early or not (freed := len(thaw_again(early))):
+        return ""
+    return f"{freed} {'processes and containers' if early.containers else 'processes'}"
 
 
 def _interrupt(*_: object) -> NoReturn:
