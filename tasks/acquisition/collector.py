@@ -36,7 +36,8 @@ class Target:
     keeps room for what must be stored, `margin` the bytes that copies leave free; without `copies` only what we make
     ourselves is stored. `apart` are real paths of our own folders; a file that no pattern names may have `largest`
     bytes, or any. `salt` is the file with the salt of hidden values, and `patterns` are the block's, whose words are
-    shown. `required_folders` are folders that have to be there.
+    shown. `required_folders` are folders that have to be there, and
+    `container_lists` the files that list what was left in each container.
     """
 
     incident: str
@@ -62,6 +63,7 @@ class Target:
     salt: str = ""
     patterns: tuple[str, ...] = ()
     required_folders: tuple[str, ...] = ()
+    container_lists: tuple[str, ...] = ()
 
     @property
     def search_limit(self) -> int | None:

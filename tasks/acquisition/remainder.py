@@ -1,4 +1,4 @@
-"""Find what lies in the root and no pattern or folder of the block names: what to copy, and what is left and why."""
+"""Find what no pattern or folder of the block names, in the root above all: what to copy, what is left, and why."""
 
 import errno
 import json
@@ -15,7 +15,7 @@ from typing import Any, Final
 from tasks.acquisition.matching import INSTEAD, build_loss, find_names
 from tasks.acquisition.room import size_on_disk
 from tasks.custody.evidence.acquisition import Loss
-from tasks.custody.evidence.keys import FOLDERS, NOT_TAKEN, SNAPSHOT_FOLDERS, quote
+from tasks.custody.evidence.keys import CONTAINERS, FOLDERS, NOT_TAKEN, SNAPSHOT_FOLDERS, quote, unquote
 from tasks.custody.models.inspection import is_named_as_model
 from tasks.custody.visible import visible
 from tasks.system.files.open_beneath import folder_below, real_name
@@ -38,13 +38,16 @@ _KEYS: Final = re.compile(
     r"|(.*[._-])?(secrets?|tokens?|credentials?|passw(or)?ds?|htpasswd|headers)([._-](?!py$).*)?",
     re.IGNORECASE,
 )
+NO_CONTENT: Final = "a socket, a pipe or a device, which has no content"
+CACHE: Final = "a cache, by its name"
 
 
 @dataclass(frozen=True)
 class Remainder:
     """A file, or a whole folder (its name ends in a slash), that is left where it lies.
 
-    Unless `complete` it has more files than these: the walk ended before. `reproducible` is what can be made again.
+    Unless `complete` it has more files than these: the walk ended before. `reproducible` is what can be made again. One
+    of a `container` lies in that; `image` is what a container has of its image.
     """
 
     name: bytes
@@ -53,6 +56,8 @@ class Remainder:
     reason: str
     complete: bool = True
     reproducible: bool = False
+    container: bool = False
+    image: bool = False
 
 
 @dataclass
@@ -133,15 +138,9 @@ class RootWalk:
         if stat.S_ISLNK(status.st_mode):
             self.remainders.append(_remainder_of_link(self.root, name))
         elif not stat.S_ISREG(status.st_mode):
-            self.remainders.append(Remainder(name, 1, 0, "a socket, a pipe or a device, which has no content"))
-        elif _KEYS.fullmatch(last):
-            self.remainders.append(Remainder(name, 1, size, "withheld unread: by its name it may hold a secret"))
-        elif is_named_as_model(last):
-            self.remainders.append(Remainder(name, 1, size, "a model by its name, which `models` does not name"))
-        elif size > LARGEST:
-            self.remainders.append(
-                Remainder(name, 1, size, f"above the {LARGEST >> 20} MiB that a file may have unnamed")
-            )
+            self.remainders.append(Remainder(name, 1, 0, NO_CONTENT))
+        elif why := why_unread(last, size):
+            self.remainders.append(Remainder(name, 1, size, why))
         elif len(self.names) >= MOST_FILES:
             self.remainders.append(
                 Remainder(name, 1, size, f"after the first {MOST_FILES} files that no pattern names")
@@ -157,8 +156,8 @@ class RootWalk:
             return "another file system", False
         if last in _VERSIONS:
             return "version control: the collector git tells commit and changes", True
-        if _CACHES.fullmatch(last):
-            return "a cache, by its name", True
+        if is_cache(last):
+            return CACHE, True
         if any(os.path.lexists(os.path.join(self.root, name, each.encode())) for each in _ENVIRONMENT):
             return "a virtual environment: the collector packages lists it", True
         reason = _TOPS.get(last, "") if top else ""
@@ -193,6 +192,20 @@ def _remainder_of_link(root: bytes, name: bytes) -> Remainder:
     return Remainder(name, 0, 0, f"{reason}: {INSTEAD}", complete=False) if leads_out else Remainder(name, 1, 0, reason)
 
 
+def is_cache(name: str) -> bool:
+    """Return whether a folder is a cache, by its name."""
+    return bool(_CACHES.fullmatch(name))
+
+
+def why_unread(name: str, size: int = 0) -> str:
+    """Return why a file that nobody named is left, by its own name and size in bytes; empty if it may be copied."""
+    if _KEYS.fullmatch(name):
+        return "withheld unread: by its name it may hold a secret"
+    if is_named_as_model(name):
+        return "a model by its name, which `models` does not name"
+    return f"above the {LARGEST >> 20} MiB that a file may have unnamed" if size > LARGEST else ""
+
+
 def _target(root: bytes, name: bytes) -> str:
     with suppress(OSError):
         return f" to {quote(os.readlink(os.path.join(root, name)))}"
@@ -205,12 +218,35 @@ def document(remainders: Sequence[Remainder]) -> dict[str, Any]:
     rows = [
         {"name": quote(each.name), "files": each.files, "bytes": each.size, "reason": each.reason}
         | ({} if each.complete else {"counted": "not counted to its end"})
+        | ({"image": True} if each.image else {})
         for each in ordered[:_ROWS]
     ]
     more = ordered[_ROWS:]
     added = {"rows": len(more), "files": sum(e.files for e in more), "bytes": sum(e.size for e in more)}
     rest = {"more": added | ({} if all(e.complete for e in more) else {"counted": "not counted to its end"})}
     return {"not_taken": rows, **(rest if more else {})}
+
+
+def read_container_list(path: Path) -> list[Remainder]:
+    """Read what a collector has left in a container, from a file with such content. Raises OSError or ValueError."""
+    listed = json.loads(path.read_bytes())
+    rows = [
+        Remainder(
+            unquote(row["name"]),
+            row["files"],
+            row["bytes"],
+            row["reason"],
+            complete="counted" not in row,
+            reproducible="image" in row,
+            container=True,
+            image="image" in row,
+        )
+        for row in listed["not_taken"]
+    ]
+    if more := listed.get("more"):
+        name = os.fsencode(f"{CONTAINERS}/{path.parent.name}/")
+        rows.append(Remainder(name, more["files"], more["bytes"], "more than are listed", container=True))
+    return rows
 
 
 def describe_not_taken(*homes: Path) -> str:
@@ -225,15 +261,19 @@ def describe_not_taken(*homes: Path) -> str:
         listed = json.loads(found[-1].read_bytes())
         rows = [*listed["not_taken"], *filter(None, [listed.get("more")])]
         files, size = (sum(int(row[name]) for row in rows) for name in ("files", "bytes"))
+        images = sum("image" in row for row in rows)
     except (IndexError, OSError, ValueError, KeyError, TypeError):
         return ""
     more = ", and more that was not counted" if any("counted" in row for row in rows) else ""
-    return f"{_number(files)} of {size:,} bytes{more}; {found[-1]} lists what and why" if rows else ""
+    parts = [f"{_number(files)} of {size:,} bytes{more}"] if files or size or more or not images else []
+    parts += [f"the files of {images} image{'s'[: images != 1]}"] if images else []
+    return f"{', '.join(parts)}; {found[-1]} lists what and why" if rows else ""
 
 
 def in_a_line(remainders: Sequence[Remainder]) -> str:
     """Return what is left in one line: files, then whole folders, what can be made again last. Empty if nothing is."""
-    rows = _sort(remainders)
+    rows = [each for each in _sort(remainders) if not each.image]
+    images = [f"{visible(os.fsdecode(each.name))} ({each.reason})" for each in _sort(remainders) if each.image]
     folders = [each for each in rows if each.name.endswith(b"/")]
     single = [each for each in rows if not each.name.endswith(b"/")]
     files = [visible(os.fsdecode(each.name)) for each in single if each.complete]
@@ -242,11 +282,13 @@ def in_a_line(remainders: Sequence[Remainder]) -> str:
     parts += [_words(each) for each in folders[:_SHOWN]]
     parts += [f"{len(folders) - _SHOWN} more in not_taken.json"] if folders[_SHOWN:] else []
     cures = ["name what is needed in artifacts, models or folders"] if parts else []
+    cures = [] if all(each.container for each in rows) else cures
     if links:
         shown = f"{', '.join(links[:_SHOWN])}{' …' * bool(links[_SHOWN:])}"
         parts.append(f"{len(links)} link{'s'[: len(links) != 1]} out of the root, not counted ({shown})")
         cures.append(f"of a link out of the root, {INSTEAD}")
-    return f"not taken 未採取: {', '.join(parts)}; {'; '.join(cures)}" if parts else ""
+    parts += [*images[:_SHOWN], *([f"{len(images) - _SHOWN} more images"] if images[_SHOWN:] else [])]
+    return f"not taken 未採取: {'; '.join([', '.join(parts), *cures])}" if parts else ""
 
 
 def _words(folder: Remainder) -> str:

@@ -1,4 +1,8 @@
-"""Collect logs and files of the paused containers (layer, volumes, mounts). `docker run --rm` loses both."""
+"""Collect logs and files of the paused containers (layer, volumes, mounts). `docker run --rm` loses both.
+
+What a container changed in its own layer and no pattern names is taken if it is small, else listed with its reason.
+Nobody asked for these files, so what may hold a secret is withheld, whatever the block says of the files that it names.
+"""
 
 import posixpath
 import tarfile
@@ -11,20 +15,28 @@ from typing import Any, BinaryIO, Final
 
 from tasks.acquisition.collector import TIB, Collector, FunctionItems, Item, Taken, Target
 from tasks.acquisition.content import read_once
+from tasks.acquisition.layer import Layer
 from tasks.acquisition.pouring import blocks
+from tasks.acquisition.remainder import NO_CONTENT, document, why_unread
 from tasks.acquisition.room import Room
-from tasks.collectors.containers import place, to_look_into
+from tasks.acquisition.searching import is_sensitive, withhold
+from tasks.collectors.containers import place, store, to_look_into
 from tasks.custody.errors import ContainerGone, EngineError, EngineUnreachable
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
-from tasks.custody.evidence.keys import CONTAINERS, FOLDERS, placed_name, quote, stored_name
+from tasks.custody.evidence.keys import CHANGED, CONTAINERS, FOLDERS, NOT_TAKEN, placed_name, quote, stored_name
 from tasks.custody.evidence.pattern import fits, literal_folder
 from tasks.custody.evidence.room import ContentPlace, places
+from tasks.custody.store.manifest import canonical
 from tasks.host.container.archive import Archive
 from tasks.host.container.docker_engine import DockerEngine, Engine
 
 _BLOCK: Final = 1 << 20
 _SHARE: Final = 0.9
 _NANO: Final = 1_000_000_000
+_MOST_CHANGED: Final = 1_000
+_CHANGED_BYTES: Final = 64 << 20
+_CHANGED_SECONDS: Final = 30.0
+"""Of all containers together, while they stand still: how much is asked for that no pattern names."""
 
 
 def gather(target: Target, folder: Path) -> Iterator[Item]:
@@ -39,6 +51,13 @@ def gather(target: Target, folder: Path) -> Iterator[Item]:
                 raise
             except EngineError as error:
                 yield Loss(f"{name}: its files", Outcome.FAILED, error.got)
+        for id_, layer in taking.layers.items():  # after all that somebody named
+            try:
+                yield from taking.changes(ContainerFolder(engine, id_, layer.name, layer.workdir, ""), layer)
+            except EngineUnreachable:
+                raise
+            except EngineError as error:
+                yield Loss(f"{layer.name}: what it changed", Outcome.FAILED, error.got)
 
 
 @dataclass
@@ -50,6 +69,10 @@ class Taking:
     until: float
     room: int
     taken: set[str] = field(default_factory=set)
+    layers: dict[str, Layer] = field(default_factory=dict)
+    requests: int = _MOST_CHANGED
+    changed_room: int = _CHANGED_BYTES
+    changed_seconds: float = _CHANGED_SECONDS
 
     def log(self, engine: Engine, id_: str, name: str) -> Iterator[Taken | Loss]:
         """Store the container's output, each line with its time; not redacted, like every log file."""
@@ -79,17 +102,87 @@ class Taking:
         workdir = inspection["Config"]["WorkingDir"] or "/"
         named = (patterns for field, patterns in self.target.globs.items() if field != FOLDERS)
         patterns = [pattern for patterns in named for pattern in patterns]
+        layer, walked = Layer(name, workdir, self.target.root, inspection["Mounts"], patterns), list[str]()
         for below in sorted({literal_folder(pattern) for pattern in patterns}):
             inside = posixpath.normpath(posixpath.join(workdir, below))
+            walked.append(inside)
             if self._is_ours(inspection["Mounts"], inside, below):
                 continue
             one = ContainerFolder(engine, id_, name, workdir, below)
             try:
-                yield from self._folder(one, inside, [each for each in patterns if literal_folder(each) == below])
+                matching = [each for each in patterns if literal_folder(each) == below]
+                yield from self._folder(one, inside, matching, layer)
             except ContainerGone:
                 raise
             except (EngineError, tarfile.TarError, OSError) as error:
                 yield Loss(one.summary(below), Outcome.FAILED, getattr(error, "got", str(error)))
+        layer.leave_mounts(inspection, walked)
+        layer.leave_image(inspection)
+        self.layers[id_] = layer
+
+    def changes(self, one: "ContainerFolder", layer: Layer) -> Iterator[Item]:
+        """Store what the container has changed in its own layer and no pattern names, within bounds, and a list."""
+        began = time.monotonic()
+        end = min(self.until, began + self.changed_seconds)
+        bounds = f"{_MOST_CHANGED} files and {_CHANGED_SECONDS:g} s"
+        for path in layer.select(one.engine.diff(one.id)):
+            if not self.requests or time.monotonic() > end:
+                layer.leave(path, 1, 0, f"after the {bounds} for what no pattern names; its size was not asked for")
+                continue
+            self.requests -= 1
+            try:
+                yield from self._change(one, layer, path)
+            except (ContainerGone, EngineUnreachable):
+                raise
+            except (EngineError, tarfile.TarError, OSError) as error:
+                reason = getattr(error, "got", str(error))
+                layer.leave(path, 1, 0, reason)
+                yield Loss(one.summary(path), Outcome.FAILED, reason)
+        self.changed_seconds -= time.monotonic() - began
+        yield store(self.space, place(one.name, NOT_TAKEN), canonical(document(layer.remainders)))
+
+    def _change(self, one: "ContainerFolder", layer: Layer, path: str) -> Iterator[Taken | Loss]:
+        archive = one.engine.archive(one.id, path)
+        if archive is None:
+            layer.leave(path, 1, 0, "it vanished, or its name is no UTF-8, by which the engine could be asked for it")
+            return
+        if archive.link:
+            layer.leave(path, 1, 0, f"a link to {quote(archive.link.encode())}, which is not followed")
+            return
+        with archive.open_tar() as tar:
+            member = tar.next()
+            if member is not None and member.isdir():  # what was changed in it has a path of its own
+                return
+            if why := self._why_left(one, path, member):
+                layer.leave(path, 1, member.size if member else 0, why)
+            elif member:
+                yield from self._take_changed(one, layer, path, tar, member)
+
+    def _why_left(self, one: "ContainerFolder", path: str, member: tarfile.TarInfo | None) -> str:
+        if member is None:
+            return "the engine sent nothing of it"
+        if not member.isreg():
+            return NO_CONTENT
+        if member.size > self.changed_room:
+            return f"after the first {_CHANGED_BYTES >> 20} MiB that no pattern names"
+        if _name_changed(one, path) in self.taken:
+            return "its name in the evidence is that of another file"
+        return why_unread(posixpath.basename(path), member.size)
+
+    def _take_changed(
+        self, one: "ContainerFolder", layer: Layer, path: str, tar: tarfile.TarFile, member: tarfile.TarInfo
+    ) -> Iterator[Taken | Loss]:
+        stored = _name_changed(one, path)
+        self.taken.add(stored)
+        self.changed_room -= member.size
+        match self._take(one, path, tar, member, stored):
+            case Taken() as item if is_sensitive(item.search):
+                layer.leave(path, 1, item.file.size, withhold(item, self.space.folder).reason)
+            case Taken() as item:
+                yield item
+            case Loss() as loss:
+                layer.leave(path, 1, member.size, loss.reason)
+                yield loss
 
     def _is_ours(self, mounts: Sequence[dict[str, Any]], inside: str, below: str) -> bool:
         """Return whether it is the root's own folder, mounted into the container: that is collected from the root.
@@ -100,7 +193,7 @@ class Taking:
         ours = any(mount["Destination"] == inside and mount.get("Source") == there for mount in mounts)
         return ours and not any(mount["Destination"].startswith(f"{inside}/") for mount in mounts)
 
-    def _folder(self, one: "ContainerFolder", inside: str, patterns: list[str]) -> Iterator[Taken | Loss]:
+    def _folder(self, one: "ContainerFolder", inside: str, patterns: list[str], layer: Layer) -> Iterator[Taken | Loss]:
         archive = one.engine.archive(one.id, inside)
         if archive is None:
             return
@@ -111,7 +204,10 @@ class Taking:
         with archive.open_tar() as tar:
             for member in tar:
                 path = posixpath.join(one.below, *member.name.split("/")[1:])
-                if member.isdir() or not any(fits(path, pattern) for pattern in patterns):
+                if member.isdir():
+                    continue
+                if not any(fits(path, pattern) for pattern in patterns):
+                    layer.leave_mounted(one.inside(path), member.size)
                     continue
                 if time.monotonic() > self.until:
                     yield Loss(one.summary(path), Outcome.TIMED_OUT, "this file and all after it: the time was used up")
@@ -125,8 +221,7 @@ class Taking:
 
     def _store_link_target(self, one: "ContainerFolder", path: str) -> Taken | Loss:
         """Store what a link leads to, if that belongs to the workload."""
-        inside = posixpath.normpath(posixpath.join(one.workdir, path))
-        archive = one.engine.archive(one.id, inside)
+        archive = one.engine.archive(one.id, one.inside(path))
         if archive and archive.link:
             if not posixpath.normpath(archive.link).startswith(one.workdir.rstrip("/") + "/"):
                 reason = f"a link that leads out of the workload, to {quote(archive.link.encode())}"
@@ -145,7 +240,9 @@ class Taking:
                 else Loss(one.summary(path), Outcome.FAILED, "the engine sent nothing")
             )
 
-    def _take(self, one: "ContainerFolder", path: str, tar: tarfile.TarFile, member: tarfile.TarInfo) -> Taken | Loss:
+    def _take(
+        self, one: "ContainerFolder", path: str, tar: tarfile.TarFile, member: tarfile.TarInfo, stored: str = ""
+    ) -> Taken | Loss:
         content = tar.extractfile(member) if member.isreg() else None
         if content is None:
             return Loss(one.summary(path), Outcome.FAILED, "not a regular file: a pipe, a socket or a device")
@@ -153,7 +250,7 @@ class Taking:
             return Loss(
                 one.summary(path), Outcome.TRUNCATED, f"{member.size} bytes where {self.room} may still be stored"
             )
-        stored = self._name(one, path)
+        stored = stored or self._name(one, path)
 
         def write(out: BinaryIO) -> None:
             while block := content.read(_BLOCK):
@@ -163,8 +260,7 @@ class Taking:
             where = self.space.put(stored, places(member.size, self.space.free)[:-1][:1], write)
         except OSError as error:
             return Loss(one.summary(path), Outcome.FAILED, f"{member.size} bytes: {error.strerror}")
-        source = posixpath.normpath(posixpath.join(one.workdir, path))
-        return self._record_copy(stored, source, int(member.mtime * _NANO), f"in container {one.name}", where)
+        return self._record_copy(stored, one.inside(path), int(member.mtime * _NANO), f"in container {one.name}", where)
 
     def _name(self, one: "ContainerFolder", path: str) -> str:
         """Return the name that it would have in the root, or one below the container's if that is used already."""
@@ -216,13 +312,21 @@ class ContainerFolder:
 
     def summary(self, path: str) -> str:
         """Return the name of one of its files, for a loss."""
-        inside = posixpath.normpath(posixpath.join(self.workdir, path))
-        return f"{self.name}:{quote(inside.encode(errors='surrogateescape'))}"
+        return f"{self.name}:{quote(self.inside(path).encode(errors='surrogateescape'))}"
+
+    def inside(self, path: str) -> str:
+        """Return the full path of one of its files."""
+        return posixpath.normpath(posixpath.join(self.workdir, path))
+
+
+def _name_changed(one: ContainerFolder, path: str) -> str:
+    """Return where a file that the container has changed is stored."""
+    return place(one.name, f"{CHANGED}/{stored_name(path.encode(errors='surrogateescape'))}")
 
 
 COLLECTOR = Collector(
     name="container_files",
-    answers="What did each container of the workload write: its log, models, artifacts and log files?",
+    answers="What did each container of the workload write: its log, models, artifacts, log files, and what else?",
     order=19,
     sources=(FunctionItems(gather, "containers"),),
     deadline=600.0,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from prefect.client.schemas.objects import State
@@ -16,11 +17,11 @@ from tasks.acquisition.collector import Collector, Files, Target
 from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, StoredFile, worst
-from tasks.custody.evidence.keys import CODE, FOLDERS, unquote
+from tasks.custody.evidence.keys import CHANGED, CODE, CONTAINERS, FOLDERS, NOT_TAKEN, unquote
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.evidence.pattern import ends_with, matches_any
 from tasks.custody.evidence.secrets import Hit, Search
-from tasks.custody.store.manifest import digest_of
+from tasks.custody.store.manifest import digest, digest_of
 from tasks.evidence.lost_look import EARLIER_LOOK, lost_look
 from tasks.evidence.process_start import read_starts
 from tasks.evidence.staging import Staging, keep, staging
@@ -52,12 +53,13 @@ def _key(_: Any, parameters: Mapping[str, Any]) -> str:
     living = ",".join(earlier_boots(state.home)) if what.while_frozen else living
     patterns = [_globs(block).get(source.field) for source in what.sources if isinstance(source, Files)]
     containers = f":{block.containers}:{_globs(block)}" if what.of_containers else ""
+    lists = f":{[digest(each) for each in _container_lists(context)]}" if what.name == CODE and block.containers else ""
     sensitive = block.sensitive if patterns or containers else ""
     lost = f":{sources}" if (sources := _lost_files(_globs(block), state.lost_in_place.read(), what)) else ""
     written = _lost_files(_globs(block), state.written_since.read(), what)
     again = f":{ {name: state_of(context.directory.root, name) for name in written} }" if written else ""
     chosen = _other_settings(block, what)
-    return f"{what.name}:{frozen_key(state)}:{living}:{patterns}{containers}:{sensitive}{lost}{again}{chosen}"
+    return f"{what.name}:{frozen_key(state)}:{living}:{patterns}{containers}:{sensitive}{lost}{again}{chosen}{lists}"
 
 
 def _other_settings(block: Workload, what: Collector) -> str:
@@ -75,6 +77,19 @@ def _other_settings(block: Workload, what: Collector) -> str:
         "interpreter": what.of_interpreter and block.interpreter != usual and block.interpreter,
     }
     return "".join(f":{name}={value}" for name, value in differs.items() if value)
+
+
+def _is_changed(file: StoredFile) -> bool:
+    """Return whether a file was taken because a container had changed it: no pattern names it."""
+    return file.stored.split("/")[::2][:2] == [CONTAINERS, CHANGED]
+
+
+def _container_lists(context: RunContext) -> list[Path]:
+    """Return the files that list what was left in containers, of each container the last."""
+    homes = filter(None, (context.directory.path, context.directory.fallback))
+    found = (path for home in homes for path in home.glob(f"evidence*/{CONTAINERS}/*/{NOT_TAKEN}"))
+    ordered = sorted(found, key=lambda path: (len(path.parts[-4]), path.parts[-4]))
+    return sorted({path.parent.name: path for path in ordered}.values())
 
 
 def _lost_files(globs: Mapping[str, list[str]], names: Iterable[str], what: Collector) -> list[str]:
@@ -154,7 +169,8 @@ def collect(context: RunContext, collector: str, budget: FreezeBudget | None = N
     got = {"files": len(files), "bytes": evidence.size, "losses": len(losses)}
     context.log.write("acquired", collector, result=evidence.outcome, **got, digest=digest_of(files))
     if what.of_containers and files:  # the root may then have none of these kinds
-        inside = [unquote(file.source).decode(errors="surrogateescape") for file in files if file.source]
+        of_patterns = (file for file in files if file.source and not _is_changed(file))
+        inside = [unquote(file.source).decode(errors="surrogateescape") for file in of_patterns]
         kinds = {kind for kind, globs in _globs(block).items() if any(ends_with(path, globs) for path in inside)}
         state.container_files.write(sorted(kinds | set(state.container_files.read())))
     return evidence
@@ -200,6 +216,7 @@ def _attempt(
         salt=str(context.directory.path / SALT),
         patterns=tuple(block.patterns),
         required_folders=tuple(required_folders(block)),
+        container_lists=tuple(map(str, _container_lists(context))) if what.name == CODE else (),
     )
     lines, trouble = attempt(what, target, at.folder, cancelled=context.cancelled)
     return lines, [*lost, *([trouble] if trouble else [])]

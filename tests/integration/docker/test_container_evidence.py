@@ -113,6 +113,59 @@ def test_log_and_files_of_layer_volume_and_mount_are_kept_before_the_container_v
     assert (model.source, model.note) == ("/app/models/model_builtin.joblib", f"in container {name}")
 
 
+def test_what_a_container_changed_in_its_own_layer_is_kept_or_named_as_not_taken(
+    containers: Containers, small: SmallWorkload
+) -> None:
+    """A program that was written into a running container was in no store, and a run ended Verified without a word."""
+    name = f"{containers.mark}-api"
+    change = (
+        "cd /app; echo intruder >extra.py; echo more >>stubborn.py; mkdir -p /opt/a; echo state >/opt/a/'s b.bin'; "
+        "mkdir empty; chmod 700 models; mkfifo pipe; ln -s /etc/passwd link; rm counter.py; echo K=1 >.env; "
+        "echo 'password = \"Zq7canaryX\"' >settings.py; echo m >left.joblib; head -c 17000000 /dev/zero >large; "
+        "mkdir -p uvicorn/__pycache__; echo c >uvicorn/__pycache__/c.pyc; echo log >logs/a.log; echo v >/vol/v; "
+    )
+    containers.run(["sh", "-c", f"{change} echo up; exec sleep 600"], name=name, binds=[f"{containers.mark}-v:/vol"])
+    with case_of(containers.block(small)) as context:
+        freeze.fn(context)
+        evidence = taken(context, "container_files")
+        stop.fn(context)
+        code = taken(context, "code")
+        there = f"containers/{name}/changed"
+        assert content(context, f"{there}/app/extra.py") == b"intruder\n"
+        assert content(context, f"{there}/app/stubborn.py").endswith(b"more\n")
+        assert content(context, f"{there}/opt/a/s%20b.bin") == b"state\n"
+        rows = json.loads(content(context, "not_taken.json"))["not_taken"]
+    assert evidence.outcome is Outcome.COLLECTED
+    kept = {file.stored for file in evidence.files if "/changed/" in file.stored}
+    assert kept == {f"{there}/app/extra.py", f"{there}/app/stubborn.py", f"{there}/opt/a/s%20b.bin"}
+    below = {
+        row["name"].removeprefix(f"containers/{name}"): row for row in rows if row["name"].startswith("containers")
+    }
+    left = {".env", "large", "left.joblib", "link", "pipe", "settings.py", "uvicorn/__pycache__/"}
+    assert below.keys() == {"/image", "/vol/", *(f"/app/{each}" for each in left)}
+    assert all(row["reason"] for row in below.values())
+    assert below["/app/large"]["bytes"] == 17_000_000
+    assert "sha256:" in below["/image"]["reason"]
+    assert "Zq7canaryX" not in json.dumps(rows)
+    (line,) = [loss.reason for loss in code.losses if loss.source == "not_taken.json"]
+    assert f"containers/{name}/image" in line
+    assert not code.lost
+
+
+def test_a_change_that_looks_like_a_log_is_none_of_the_blocks_logs(
+    containers: Containers, small: SmallWorkload
+) -> None:
+    """It would stand in for the logs that the root has lost."""
+    command = "mkdir -p /opt/logs; echo x >/opt/logs/train-1.log; echo up; exec sleep 600"
+    name = f"{containers.mark}-api"
+    containers.run(["sh", "-c", command], name=name, working_dir="/nowhere")
+    with case_of(containers.block(small)) as context:
+        freeze.fn(context)
+        stored = [file.stored for file in taken(context, "container_files").files]
+        assert f"containers/{name}/changed/opt/logs/train-1.log" in stored
+        assert context.state.container_files.read() == []
+
+
 def test_a_name_that_the_root_provides_goes_under_the_containers_own(
     containers: Containers, small: SmallWorkload
 ) -> None:

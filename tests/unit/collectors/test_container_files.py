@@ -1,8 +1,10 @@
 """What is taken from the files of containers, by an engine that answers from memory."""
 
 import io
+import json
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from tasks.acquisition.collector import Taken, Target
 from tasks.collectors import container_files
 from tasks.custody.errors import ContainerGone, EngineError, EngineUnreachable
-from tasks.custody.evidence.acquisition import Loss
+from tasks.custody.evidence.acquisition import Loss, StoredFile
 from tasks.host.container.archive import Archive
 
 Files = Mapping[str, bytes]
@@ -24,6 +26,7 @@ class FilesEngine:
         """Nothing is mounted, and nothing fails."""
         self.files, self.mounts = files, list[dict[str, str]]()
         self.failing: dict[str, EngineError] = {}
+        self.changes, self.left = list[str](), dict[str, tuple[int, str]]()
 
     def __call__(self, _: str) -> "FilesEngine":
         """Take the place of the class."""
@@ -40,7 +43,11 @@ class FilesEngine:
         """What is read of it."""
         if id_ in self.failing:
             raise self.failing[id_]
-        return {"Config": {"WorkingDir": "/app"}, "Mounts": self.mounts}
+        return {"Config": {"WorkingDir": "/app", "Image": "i:1"}, "Image": "sha256:0", "Mounts": self.mounts}
+
+    def diff(self, _: str) -> list[dict[str, Any]]:
+        """Changed paths, as if each was added."""
+        return [{"Path": each, "Kind": 1} for each in self.changes]
 
     def logs(self, id_: str) -> Iterator[bytes]:
         """One line."""
@@ -51,7 +58,7 @@ class FilesEngine:
         base, out = path.rpartition("/")[0], io.BytesIO()
         with tarfile.open(fileobj=out, mode="w") as tar:
             for name, content in self.files[id_].items():
-                if name.startswith(f"{path}/"):
+                if name == path or name.startswith(f"{path}/"):
                     member = tarfile.TarInfo(name.removeprefix(f"{base}/"))
                     member.size = len(content)
                     tar.addfile(member, io.BytesIO(content))
@@ -70,7 +77,11 @@ def gathered(
     named = tuple((id_, id_) for id_ in engine.files)
     items = list(container_files.gather(Target("IR-1", str(root), "python", 0, globs, [], containers=named), folder))
     taken = {item.file.stored: item.file.source for item in items if isinstance(item, Taken)}
-    assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == set(taken)
+    lists = {item.stored for item in items if isinstance(item, StoredFile)}
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == {*taken, *lists}
+    kept = [json.loads((folder / each).read_bytes())["not_taken"] for each in sorted(lists)]
+    engine.left = {row["name"]: (row["bytes"], row["reason"]) for rows in kept for row in rows}
+    assert lists <= {f"containers/{id_}/not_taken.json" for id_ in engine.files}
     return taken, {item.source: item.reason for item in items if isinstance(item, Loss)}
 
 
@@ -124,3 +135,51 @@ def test_a_folder_of_the_root_is_taken_where_another_mount_lies_below_it(
     taken, lost = gathered(engine, tmp_path, monkeypatch)
     files = {"containers/a/models/m", "models/volume/v"} if inner else set()
     assert (set(taken), lost) == ({"containers/a/container.log"} | files, {})
+
+
+def test_of_what_a_container_changed_no_more_is_taken_than_bounds_allow_and_the_rest_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"/new/a": b"abc", "/new/b": b"de", "/new/c": b"f", "/new/d": b"g"}
+    engine = FilesEngine(a=files)
+    engine.changes = ["/new", *files]
+    monkeypatch.setattr(container_files, "Taking", partial(container_files.Taking, requests=3, changed_room=4))
+    taken, lost = gathered(engine, tmp_path, monkeypatch)
+    assert set(taken) == {"containers/a/container.log", "containers/a/changed/new/a", "containers/a/changed/new/c"}
+    assert taken["containers/a/changed/new/a"] == "/new/a"
+    assert engine.left.keys() == {"containers/a/image", "containers/a/new/b", "containers/a/new/d"}
+    assert engine.left["containers/a/new/b"] == (2, "after the first 64 MiB that no pattern names")
+    assert engine.left["containers/a/new/d"][1].startswith("after the 1000 files and 30 s")
+    assert "sha256:0" in engine.left["containers/a/image"][1]
+    assert lost == {}
+
+
+def test_what_patterns_take_and_what_lies_in_a_mount_is_no_change_of_the_layer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a volume what no pattern names is listed: with its size where it was walked, else as a whole."""
+    engine = FilesEngine(a={"/app/models/m": b"m", "/app/models/.hidden": b"abc", "/app/new": b"n", "/v/x": b"x"})
+    engine.mounts = [{"Destination": "/app/models", "Source": "/elsewhere", "Type": "volume", "Name": "kept"}]
+    engine.mounts += [{"Destination": "/v", "Source": "/other", "Type": "volume", "Name": "n1"}]
+    engine.mounts += [{"Destination": "/in", "Source": str(tmp_path / "root/in"), "Type": "bind"}]
+    engine.changes = ["/app/models", "/app/models/m", "/app/new", "/v"]
+    taken, _ = gathered(engine, tmp_path, monkeypatch)
+    assert set(taken) == {"containers/a/container.log", "models/m", "containers/a/changed/app/new"}
+    assert engine.left.keys() == {"containers/a/image", "containers/a/app/models/.hidden", "containers/a/v/"}
+    assert engine.left["containers/a/app/models/.hidden"] == (3, "in a volume, and no pattern names it")
+    assert engine.left["containers/a/v/"][1] == "a volume of n1, of which no pattern names a file"
+
+
+def test_what_nobody_named_comes_after_what_patterns_name_in_every_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that fails to compare one container with its image costs no other its model."""
+    engine = FilesEngine(a={}, b={"/app/models/b": b"b"})
+
+    def diff(_: str) -> list[dict[str, Any]]:
+        raise EngineError("an answer", "no difference", "Nothing.", "Look.")
+
+    monkeypatch.setattr(engine, "diff", diff)
+    taken, lost = gathered(engine, tmp_path, monkeypatch)
+    assert "models/b" in taken
+    assert lost == {f"{each}: what it changed": "no difference" for each in "ab"}
