@@ -58,14 +58,18 @@ def save(blocks: "list[tuple[str, Block]]") -> None:
             say(*(f"{name}: {each}" for each in lacking(block)), error=True)
 
 
-def lacking(block: WorkloadFields) -> Iterator[str]:
-    """Yield what a workload names and neither this host nor the Prefect server has; nothing of another host's."""
+def lacking(block: WorkloadFields, *, command: bool = True) -> Iterator[str]:
+    """Yield what a workload names and neither this host nor the Prefect server has; nothing of another host's.
+
+    Without `command` nothing of api_command, which starts no API that is a container or unit.
+    """
+    elsewhere = ", unless as a unit or container" if block.units or block.containers else ""
     if block.host == socket.gethostname():
         if not block.root.is_dir():
             yield f"root: {block.root} is no folder of this host. Correct it, or make it"
         missing = [word for word in block.api_command[1:2] if "/" in word and not (block.root / word).exists()]
-        for word in (*no_program(block, block.api_command), *missing) if block.root.is_dir() else ():
-            yield f"api_command: {word} is not there, so a recovery could not start the API"
+        for word in (*no_program(block, block.api_command), *missing) if command and block.root.is_dir() else ():
+            yield f"api_command: {word} is not there, so a recovery could not start the API{elsewhere}"
     if block.api_headers and not _is_there(block):
         yield f"api_headers: {block.api_headers} is not there. Save it (docs/setup.md), or a recovery goes without it"
 

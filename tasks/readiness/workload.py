@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +14,7 @@ from tasks.collectors import discover
 from tasks.containment.api_port import port_of, strangers_on
 from tasks.containment.starters import look_for_starters
 from tasks.containment.suspects import suggest_line, tell_starter
-from tasks.custody.errors import EvacuationError
+from tasks.custody.errors import EngineError, EvacuationError
 from tasks.custody.incident.readiness import Finding, fatal, finding_of_error, loss, sound
 from tasks.custody.models.content import HEAD, looks_like_a_pickle
 from tasks.custody.models.inspection import OTHER_FORMAT, Soundness, is_named_as_model
@@ -165,7 +165,17 @@ def check_port(target: CheckTarget) -> Finding:
         )
     if excused := [str(each.pid) for each in target.excused_processes if each.pid in listening]:
         return sound(f"of others only who is excused listens on port {number}: process {', '.join(excused)}")
-    return sound(f"nobody {'else ' if serves else ''}listens on port {number}")
+    return sound(
+        _listener(target, number, listening - own_pids) or f"nobody {'else ' * serves}listens on port {number}"
+    )
+
+
+def _listener(target: CheckTarget, port: int, rest: Collection[int]) -> str:
+    """Return which containers have a port, else whose proxies: `rest` are pids on it of which nothing else is known."""
+    if names := _containers_on(port, target):
+        return f"container {', '.join(names)} has port {port}; nobody else listens there"
+    proxies = [f"process {pid} {process_line(target.snapshot[pid], _SHOWN)}" for pid in rest if pid in target.snapshot]
+    return f"on port {port} listens {'; '.join(proxies)}, of no container of the block" if proxies else ""
 
 
 def check_excused(target: CheckTarget) -> Finding:
@@ -245,10 +255,12 @@ def check_declared(target: CheckTarget) -> Finding:
 
 def check_restart(target: CheckTarget) -> Finding:
     """Look whether what a recovery needs to start the API is there."""
-    reason = "; ".join(lacking(target.workload))
+    block, apis = target.workload, [identity.pid for identity, each in target.members.items() if each.role == "api"]
+    in_units = apis and {unit_of(target.snapshot[pid].cgroup) for pid in apis} <= {*block.units}
+    in_container = not block.api_image and _containers_on(port_of(block), target)
+    reason = "; ".join(lacking(block, command=not (in_units or in_container)))
     if reason:
         return loss(reason, "a recovery could not start the API", "correct the block, save it, and run this again")
-    block, apis = target.workload, [identity.pid for identity, each in target.members.items() if each.role == "api"]
     if block.containers and not apis and not block.api_image:
         return sound("no API runs as a process; one in the block's containers is started in its own again")
     user = next((target.snapshot[pid].user for pid in apis), block.root.stat().st_uid)
@@ -266,6 +278,17 @@ def check_restart(target: CheckTarget) -> Finding:
     if lacks and not block.units:
         return loss(f"a start would lack {', '.join(lacks)}", "the API may fail", "name variables in api_environment")
     return sound("api_command and api_headers are there")
+
+
+def _containers_on(port: int | None, target: CheckTarget) -> list[str]:
+    """Return the names of the block's containers that publish a port, or have it on the host's network."""
+    if not port or not target.workload.containers:
+        return []
+    inside = {each.process.container for each in target.host.owners(port) if each.process}
+    try:
+        return sorted(each.name for each in target.containers if port in each.ports or each.id in inside)
+    except EngineError:  # a check of its own tells it
+        return []
 
 
 def check_api(target: CheckTarget) -> Finding:
