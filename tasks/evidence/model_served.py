@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any
 
-from tasks.containment.containers.pause import WorkloadContainers, kept_config
+from tasks.containment.containers.pause import WorkloadContainers, kept_config, starts_kept
 from tasks.custody.containment.identity import Identity
 from tasks.custody.evidence.keys import TREE
 from tasks.custody.evidence.pattern import literal_folder
@@ -30,11 +30,15 @@ def model_served(context: RunContext, volumes: Iterable[int], models: Mapping[st
     root, folders = str(context.workload.root), [literal_folder(each) for each in context.workload.models]
     if was := WorkloadContainers(context).find_api(leads_to(context.workload.api_address)[1]):
         config = kept_config(context.directory.path, was.identity)
-        variables = [each.partition("=")[2] for each in config["Config"].get("Env") or ()]
-        start = {"command": [config["Path"], *config["Args"]], "environment": variables}
+        given = {"command": [config["Path"], *config["Args"]], "environment": config["Config"].get("Env") or []}
+        looks = [_values(starts_kept(config)), _values([given])]
         names = _names_inside(os.path.realpath(root), models, real_mounts(config))
         inside = {path: models[name] for path, name in names.items()}
-        found = served_before([start], config["Config"].get("WorkingDir") or "/", inside or models, folders)
+        worked = config["Config"].get("WorkingDir") or "/"
+        each_served = [
+            served for look in looks if (served := served_before(look, worked, inside or models, folders)).names
+        ]
+        found = min(each_served, key=lambda each: len(each.contents) != 1, default=ServedBefore())
         return replace(found, names=tuple(dict.fromkeys(names.get(each, each) for each in found.names)))
     frozen = [each for journal in context.state.frozen.of_boots() for each in journal]
     roles = {each.role for each in frozen} - {"training", "worker"}
@@ -61,6 +65,11 @@ def _rows(tree: Path) -> list[dict[str, Any]]:
     with suppress(OSError, ValueError):
         return [*json.loads(tree.read_bytes())]
     return []
+
+
+def _values(starts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return starts with the values of their variables alone."""
+    return [{**each, "environment": [word.partition("=")[2] for word in each["environment"]]} for each in starts]
 
 
 def _names_inside(root: str, models: Iterable[str], mounts: Sequence[Mount]) -> dict[str, str]:

@@ -18,11 +18,13 @@ from tasks.custody.errors import ContainerGone, EngineError
 from tasks.custody.incident.description import leads_to
 from tasks.host.container.docker_engine import Engine
 from tasks.host.container.membership import Container, belongs, find_published_ports, workload_containers
+from tasks.host.process.process import descendants
 from tasks.host.process.table import standpoint
 from tasks.prestart.journal import resume_containers, write_containers
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import frozen_containers, with_earlier
 from tasks.runtime.state import IncidentState
+from tasks.system.kernel_tables import ENVIRONMENT, read_kernel
 from tasks.system.polling import poll_until
 
 logger = logging.getLogger(__name__)
@@ -30,11 +32,14 @@ logger = logging.getLogger(__name__)
 _ROUNDS: Final = 8
 _KILL_SECONDS: Final = 10.0
 _AT_ONCE: Final = 8
+_MOST_STARTS: Final = 16
 _SIGKILL: Final = "SIGKILL"
 _BETWEEN_STARTS: Final = "restarting"
 _PAUSED: Final = "paused"
 _SERVED: Final = "EvacuationServed"
 """In a kept configuration: on the host's network, its processes listened on the API's port."""
+_STARTS: Final = "EvacuationStarts"
+"""In a kept configuration of the API's container: command, variables and folder of each process of the API."""
 
 
 class WorkloadContainers:
@@ -136,6 +141,9 @@ class WorkloadContainers:
         if _is_on_the_host(config):
             owners = self._adapters.host.owners(leads_to(self._workload.api_address)[1])
             config[_SERVED] = any(each.process and each.process.container == container.id for each in owners)
+        port = leads_to(self._workload.api_address)[1]
+        if port in find_published_ports(config) or _is_api_on_the_host(config, self._workload.api_pattern):
+            config[_STARTS] = self._read_starts(container)
         try:
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb") as file:
                 file.write(json.dumps(config).encode())
@@ -143,6 +151,29 @@ class WorkloadContainers:
             path.unlink(missing_ok=True)
             self._log.write("configuration lost", container.id, reason=str(error))
             logger.error("%s cannot be made again as it was: %s", container.summary, error)  # noqa: TRY400
+
+    def _read_starts(self, container: Container) -> list[dict[str, Any]]:
+        """Return how the API's processes in a container run, as far as that may be read: an entry may have set more.
+
+        They are those that the block's pattern matches, with what they have started, or else all; without the training.
+        """
+        snapshot = self._adapters.host.snapshot() if container.pid else {}
+        below = {container.pid, *descendants(snapshot, [container.pid])} & snapshot.keys()
+        inside = {pid for pid in below if snapshot[pid].container == container.id}
+
+        def match(pattern: str) -> set[int]:
+            found = {pid for pid in inside if pattern and re.search(pattern, snapshot[pid].line)}
+            return found | (inside & descendants(snapshot, found))
+
+        training = match(self._workload.training_pattern)
+        apis = (match(self._workload.api_pattern) or inside) - training
+        rows = list[dict[str, Any]]()
+        for pid in sorted(apis)[:_MOST_STARTS]:
+            with suppress(OSError):
+                block, process = read_kernel(f"/proc/{pid}/environ", ENVIRONMENT), snapshot[pid]
+                words = os.fsdecode(block).split("\0") if len(block) < ENVIRONMENT else []  # else not read whole
+                rows.append({"command": [*process.command], "environment": words, "cwd": process.cwd})
+        return rows
 
     def find_api(self, port: int) -> FrozenContainer | None:
         """Return the API's paused container, by its port; on the host's network by who listened, or its command."""
@@ -218,6 +249,12 @@ def kept_config(home: Path, container: ContainerIdentity) -> dict[str, Any]:
     return kept
 
 
+def starts_kept(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return how the API's processes ran, by a kept configuration; empty if that was not to be read."""
+    rows: list[dict[str, Any]] = config.get(_STARTS) or []
+    return rows
+
+
 def containers_of(state: IncidentState) -> list[FrozenContainer]:
     """Return every container that this incident has paused, in any boot."""
     return [each for journal in state.frozen_containers.of_boots() for each in journal]
@@ -229,8 +266,9 @@ def _is_on_the_host(config: dict[str, Any]) -> bool:
 
 
 def _is_api_on_the_host(config: dict[str, Any], pattern: str) -> bool:
-    command = " ".join([config["Path"], *config["Args"]])
-    return _is_on_the_host(config) and bool(config.get(_SERVED) or re.search(pattern, command))
+    if not _is_on_the_host(config):
+        return False
+    return bool(config.get(_SERVED) or re.search(pattern, " ".join([config["Path"], *config["Args"]])))
 
 
 def paused_ids(state: IncidentState) -> set[str]:
