@@ -19,7 +19,7 @@ from tasks.custody.incident.log import CustodyLog
 from tasks.custody.step_result import StepResult
 from tasks.host.host import Host
 from tasks.host.listening import Listening
-from tasks.host.process.known_programs import interactive, runs_ours
+from tasks.host.process.known_programs import interactive, keeps_container, runs_ours
 from tasks.host.process.newcomer import living_source
 from tasks.host.process.process import Process, ancestry, descendants, process_line
 from tasks.host.process.table import untouchable
@@ -27,7 +27,7 @@ from tasks.host.silence import Change, Silence, first_of_each_source, judge_sile
 from tasks.incident.directory import bases, evidence_of
 from tasks.incident.paths import IncidentDirectory
 from tasks.runtime.context import RunContext
-from tasks.runtime.frozen import load_frozen
+from tasks.runtime.frozen import frozen_containers, load_frozen
 from tasks.runtime.step import step
 
 _REHEARSED_SECONDS: Final = 10.0
@@ -231,9 +231,19 @@ def rehearse_silence(context: RunContext) -> Writers:
     """Name, in a rehearsal, what writes below the root and is neither member nor excused (runbook §3)."""
     is_excused, is_bystanders = _excuses_now(Membership(context))
     members = load_frozen(context.state)
+    ids = {identity.id for identity in frozen_containers(context.state)}
+    snapshot = context.adapters.host.snapshot()
+    above = {each.parent for each in snapshot.values() if each.container in ids}
+    keepers = {pid for pid in above if pid in snapshot and keeps_container(snapshot[pid])}
+
+    def is_of_container(change: Change) -> bool:
+        """Return whether the writer is in a container of the block, or, gone before its look, of what keeps one."""
+        writer = change.lineage[0]
+        return writer.container in ids or (not writer.container and writer.parent in keepers)
 
     def is_known(change: Change) -> bool:
-        return is_excused(change) or is_bystanders(change) or any(each.identity in members for each in change.lineage)
+        excused = is_excused(change) or is_bystanders(change) or is_of_container(change)
+        return excused or any(each.identity in members for each in change.lineage)
 
     ours = ours_below(context.workload, context.directory)
     heard = writers_below(context.directory.root, ours, _REHEARSED_SECONDS, is_known)

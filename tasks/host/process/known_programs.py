@@ -34,6 +34,7 @@ _WRAPPERS: Final = frozenset({"sudo", "su", "runuser", "doas", "script", "login"
 """Programs that wait for one that they have started, and start nothing again."""
 EVERYBODYS: Final = frozenset({"systemd", "init", "cron", "crond", "anacron", "atd", "sshd", "login"})
 """Programs that start processes of every user."""
+_SHIMS: Final = ("containerd-shim", "conmon")
 CRONS: Final = frozenset({"cron", "crond"})
 WRAPPERS: Final = frozenset({"sudo", "su", "runuser", "doas", "script", "timeout"})
 """Programs that run one command, as somebody else, on a terminal of its own or for a while."""
@@ -102,6 +103,14 @@ def is_one_of(names: frozenset[str], process: Process) -> bool:
     return not process.strange and program(process) in names
 
 
+def keeps_container(process: Process) -> bool:
+    """Return whether an engine has started it beside a container, whose processes are its children: `docker exec` too.
+
+    Its end would leave them to run where the engine knows nothing of them.
+    """
+    return not (process.strange or process.container) and program(process).startswith(_SHIMS)
+
+
 def program(process: Process) -> str:
     """Return the name of the program that a process runs, from its executable.
 
@@ -113,7 +122,8 @@ def program(process: Process) -> str:
 
 def tells(executable: str) -> bool:
     """Return whether a program's name means anything here, so that it matters whose file it is."""
-    return _plain(PurePath(executable).name) in _TELLING
+    name = _plain(PurePath(executable).name)
+    return name in _TELLING or name.startswith(_SHIMS)
 
 
 def _plain(name: str) -> str:

@@ -12,7 +12,7 @@ from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Source
 from tasks.custody.visible import visible
 from tasks.host.cgroup.ownership import unit_of
-from tasks.host.process.known_programs import CRONS, SHELLS, WRAPPERS, program
+from tasks.host.process.known_programs import CRONS, SHELLS, WRAPPERS, keeps_container, program
 from tasks.host.process.process import Process, ancestry, copies, pids_of
 from tasks.host.process.source import is_restarted, source_of
 
@@ -116,6 +116,9 @@ def _way_to_end(snapshot: Mapping[int, Process], source: Source) -> str:
     process = snapshot.get(source.identity.pid)
     if not process or process.identity != source.identity or not process.alive:
         return ""
+    if keeps_container(process):
+        inside = {each.container for each in snapshot.values() if each.parent == process.pid and each.container}
+        return f"stop its container, as by docker stop {', '.join(sorted(id_[:12] for id_ in inside)) or '(docker ps)'}"
     if program(process) in CRONS:
         return "take its entry out, see crontab -l"
     if process.pid in ancestry(snapshot, [os.getpid()]):

@@ -10,7 +10,16 @@ from tasks.custody.containment.receipt import BETWEEN, Source
 from tasks.custody.evidence.redact import redact_command
 from tasks.custody.visible import visible
 from tasks.host.cgroup.ownership import unit_of
-from tasks.host.process.known_programs import EVERYBODYS, SHELLS, interactive, is_one_of, program, quotes, runs_prefect
+from tasks.host.process.known_programs import (
+    EVERYBODYS,
+    SHELLS,
+    interactive,
+    is_one_of,
+    keeps_container,
+    program,
+    quotes,
+    runs_prefect,
+)
 from tasks.host.process.process import Process, ancestry, descendants, handed_down
 
 _SHOWN: Final = 100
@@ -83,8 +92,11 @@ def keeps_only(snapshot: Mapping[int, Process], pid: int, family: Collection[int
 def may_be_ended(process: Process) -> bool:
     """Return whether a source may be stopped. Not a terminal multiplexer or bare shell, which may be a person's login.
 
-    Nor a program that starts processes of every user, nor a Prefect of root's or ours.
+    Nor a program that starts processes of every user, nor an engine's beside a container, nor a Prefect of root's or
+    ours.
     """
+    if keeps_container(process):
+        return False
     if interactive(process) or (runs_prefect(process) and not process.foreign) or is_one_of(EVERYBODYS, process):
         return False
     return not quotes(process) or (len(process.command) > 1 and not process.command[0].startswith("-"))

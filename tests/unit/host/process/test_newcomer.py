@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 
 from tasks.custody.containment.identity import Identity
+from tasks.host.process.known_programs import tells
 from tasks.host.process.newcomer import Newcomer, classify_newcomer, in_hand, living_source
 from tasks.host.process.process import Process
+from tasks.host.process.source import may_be_ended, may_restart
 
 TAKEN_IN, TOLD, LEFT_ALONE = Newcomer.TAKEN_IN, Newcomer.TOLD, Newcomer.LEFT_ALONE
 SERVICE, LOGIN = "0::/system.slice/training.service", "0::/user.slice/user-1000.slice/session-2.scope"
@@ -91,6 +93,21 @@ def test_what_has_started_one_that_has_ended_is_named_if_it_lives(parent: int, n
     snapshot[41] = process(41, 1, "another")  # has the pid of what ended
     ended = {50: process(50, parent, "python3"), 41: replace(process(41, 30, "sh"), identity=Identity(41, 5))}
     assert living_source(snapshot, ended, 50) == named
+
+
+@pytest.mark.parametrize("program", ["containerd-shim-runc-v2", "containerd-shim", "conmon"])
+def test_what_an_engine_keeps_beside_a_container_is_never_to_be_killed(program: str) -> None:
+    """Its end would leave the container's processes to run, where the engine knows nothing of them."""
+    ended = {50: process(50, 30, "python3")}
+    shim, inside = process(30, 1, program), replace(process(60, 30, "sleep"), container="0123456789abcdef" * 4)
+    line = living_source({30: shim, 60: inside}, ended, 50)
+    assert line.endswith("stop its container, as by docker stop 0123456789ab")
+    assert not may_be_ended(shim)
+    assert not may_restart({30: shim}, shim)
+    assert tells(shim.executable)
+    strange = replace(shim, strange=True)  # anybody may give a file of his own its name
+    assert living_source({30: strange, 60: inside}, ended, 50).endswith("end it with kill 30")
+    assert may_be_ended(strange)
 
 
 def at_a_look(**states: str) -> dict[int, Process]:
