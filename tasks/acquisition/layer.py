@@ -97,7 +97,7 @@ class Layer:
 
 
 def _is_of(root: str, mount: Mapping[str, Any]) -> bool:
-    source = mount.get("Source")
+    source = str(mount.get("Source") or "")
     return bool(source) and PurePosixPath(os.path.realpath(source)).is_relative_to(os.path.realpath(root))
 
 

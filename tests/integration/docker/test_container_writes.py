@@ -37,7 +37,8 @@ def heard(small: SmallWorkload, containers: Containers, script: str, **changes: 
     command = f"exec docker exec {id_} sh -c {shlex.quote(script)}"
     with looping(containers, command), case_of(containers.block(small, **changes), dry_run=True) as context:
         freeze.fn(context)
-        return made(rehearse_silence.fn(context))
+        found: Writers = made(rehearse_silence.fn(context))
+    return found
 
 
 @pytest.mark.parametrize("script", [SHORT, LONG, CHILDREN])
