@@ -51,10 +51,20 @@ def test_a_container_as_the_runbook_starts_it_is_evacuated_and_comes_back_with_e
 ) -> None:
     docker_run(containers)
     wait_until(lambda: containers.answers("/health"), what="the API's answer")
+    name = f"{containers.mark}-api"
+    command = ["docker", "exec", name, "sh", "-c", "echo 'intruder = 1' >/app/extra.py; echo K=1 >/app/.env"]
+    subprocess.run(command, env={"DOCKER_HOST": containers.engine.host, "PATH": "/usr/bin:/bin"}, check=True)
     state = scene.evacuate()
     assert state.name == "Verified", state.message
     assert living(containers) == []
-    folder, name = scene.home / "evidence", f"{containers.mark}-api"
+    folder = scene.home / "evidence"
+    assert "the files of 1 image" in str(state.message)
+    stored = {key.key for key in scene.store.list("incidents/")}
+    assert any(key.endswith(f"/containers/{name}/changed/app/extra.py") for key in stored)
+    left = {row["name"] for row in json.loads((folder / "not_taken.json").read_bytes())["not_taken"]}
+    assert {f"containers/{name}/app/.env", f"containers/{name}/image"} <= left
+    record = (scene.home / "record/001/verdict.json").read_text()
+    assert f"containers/{name}/image (what it has of its image" in record
     assert (folder / "models/model_builtin.joblib").read_bytes() == FILES["models/model_builtin.joblib"]
     assert b"serving" in (folder / f"containers/{name}/container.log").read_bytes()
     assert json.loads((folder / f"containers/{name}/inspect.json").read_bytes())["HostConfig"]["AutoRemove"]
