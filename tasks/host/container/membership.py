@@ -145,6 +145,7 @@ def find_mounts(details: Mapping[str, Any]) -> tuple[Mount, ...]:
 
 def find_published_ports(details: Mapping[str, Any]) -> frozenset[int]:
     """Return the host's ports that a container publishes when it runs, by the engine's `inspect`."""
-    places = ((details.get("HostConfig") or {}).get("PortBindings"), (details.get("NetworkSettings") or {}).get("Ports"))
+    kept, now = details.get("HostConfig") or {}, details.get("NetworkSettings") or {}
+    places = (kept.get("PortBindings"), now.get("Ports"))
     bound = (binding for each in places for bindings in (each or {}).values() for binding in bindings or ())
     return frozenset(int(port) for binding in bound if (port := binding.get("HostPort") or "").isdigit())
