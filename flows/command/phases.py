@@ -30,23 +30,25 @@ class Phases(logging.Handler):
     """
 
     def __init__(self, silence: float = _SILENT_SECONDS) -> None:
-        """Watch for silence until `end`."""
+        """Watch for silence from the first step until `end`: an interrupt of imports has the process for itself."""
         super().__init__()
         self._silence, self._at_work, self._ended, self._printed = silence, Counter[str](), Event(), Event()
         self._watch = Thread(target=self._tell_silence, name="phases", daemon=True)
-        self._watch.start()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print the line of a step that ends a phase, and know which are at work."""
         if (begins := getattr(record, "begins", None)) is not None:
             self._at_work[record.getMessage()] += 1 if begins else -1
+            if self._watch.ident is None:
+                self._watch.start()
         elif getattr(record, "step_id", "") in _PHASES:
             self._print(record.getMessage())
 
     def end(self) -> None:
         """End the watch. Not `close`, which whoever configures logging anew calls on every handler that there is."""
         self._ended.set()
-        self._watch.join()
+        if self._watch.ident is not None:
+            self._watch.join()
 
     def _tell_silence(self) -> None:
         while not self._ended.wait(self._silence):

@@ -212,5 +212,5 @@ def test_a_doctor_needs_no_other_right_than_an_evacuation_and_deletes_nothing(
 ) -> None:
     block = place.block("writer", "promoter", lock="governance", lock_days=2)
     saved = {name: getattr(block, name) for name in EvidenceStore.model_fields}
-    found = examine(CheckTarget("small", small.block(), "store", saved), {"store": PARTS["store"][:4]})
+    found = examine(CheckTarget("test", small.block(), "store", saved), {"store": PARTS["store"][:6]})
     assert found.weights == {}, found.message
