@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _CONNECT: Final = 1
 _ANSWER: Final = 120
-CANARY_SECONDS: Final = 15
+_CANARY: Final = 15
 """For the answer to an object of a few bytes: a store that accepts connections and is silent is known by it."""
 _CONNECTIONS: Final = 128
 _TRIES: Final = 3
@@ -93,11 +93,8 @@ class _SecurePool(S3ConnectionPool, HTTPSConnectionPool):
     ConnectionCls = _Secure
 
 
-def signed_pool(endpoint: str, authority: Path | None, seconds: float = 0) -> urllib3.PoolManager:
-    """Make a connection pool for requests that we sign. Verifies TLS; finds proxies as boto3 does.
-
-    An answer may take that many `seconds`, 120 if they are not given.
-    """
+def signed_pool(endpoint: str, authority: Path | None, *, canary: bool = False) -> urllib3.PoolManager:
+    """Make a connection pool for requests that we sign, a `canary` among them. Verifies TLS; finds proxies as boto3."""
     proxies = ProxyConfiguration(get_environ_proxies(endpoint))
     proxy = proxies.proxy_url_for(endpoint)
     headers = proxies.proxy_headers_for(proxy) if proxy else {}
@@ -107,7 +104,7 @@ def signed_pool(endpoint: str, authority: Path | None, seconds: float = 0) -> ur
         block=True,
         cert_reqs="CERT_REQUIRED",
         ca_certs=str(authority or get_cert_path(verify=True)),
-        timeout=seconds or _ANSWER,
+        timeout=_CANARY if canary else _ANSWER,
     )
     pool.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
     return pool

@@ -21,7 +21,7 @@ from urllib3.exceptions import HTTPError
 from blocks.contract import absent, require_key
 from blocks.credentials import find_ca_file
 from blocks.port import CANARIES, PIECE, StoredObject
-from blocks.s3.clients import CANARY_SECONDS, boto3_client, obstore_client, signed_pool
+from blocks.s3.clients import boto3_client, obstore_client, signed_pool
 from blocks.s3.errors import explain
 from blocks.s3.list import pages
 from blocks.s3.wire import Wire
@@ -49,9 +49,8 @@ class S3Reader:
             self._s3 = boto3_client(session, endpoint, region, authority)
             where = self._s3.meta.endpoint_url
             self._objects = obstore_client(session, bucket, where, region, authority)
-            self._wire = Wire(keys, signed_pool(where, authority), f"{where}/{bucket}", region)
-            small = signed_pool(where, authority, CANARY_SECONDS)
-            self._canary_wire = Wire(keys, small, f"{where}/{bucket}", region)
+            pools = (signed_pool(where, authority, canary=canary) for canary in (False, True))
+            self._wire, self._canary_wire = (Wire(keys, pool, f"{where}/{bucket}", region) for pool in pools)
         self._bucket_seen, self._asking = False, Lock()
         self._versioned: bool | None = None
         self._promises: Promises | None = None

@@ -116,7 +116,7 @@ def test_a_server_that_falls_silent_is_not_waited_for_without_end(
 def test_a_store_that_accepts_connections_and_never_answers_is_known_by_its_canary(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("blocks.s3.read.CANARY_SECONDS", 0.2)
+    monkeypatch.setattr(s3_clients, "_CANARY", 0.2)
     began = time.monotonic()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         keys = AwsCredentials(aws_access_key_id="any", aws_secret_access_key="any")
