@@ -137,6 +137,11 @@ def served_before(
     given = [part for word in words[_TRACES["environment"]] for part in (word, word.partition("=")[2])]
     words[_TRACES["environment"]] += [meant(each, places, lambda at: at in sealed or is_there(at)) for each in given]
     found = [each for how in words if (each := _trace(dict.fromkeys(words[how]), root, models, how)).names]
+    return first_certain(found)
+
+
+def first_certain(found: Iterable[ServedBefore]) -> ServedBefore:
+    """Return the first that leads to one content, or else the first; an empty one of none."""
     return min(found, key=lambda each: len(each.contents) != 1, default=ServedBefore())
 
 
