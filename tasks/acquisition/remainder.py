@@ -15,7 +15,7 @@ from typing import Any, Final
 from tasks.acquisition.matching import INSTEAD, build_loss, find_names
 from tasks.acquisition.room import size_on_disk
 from tasks.custody.evidence.acquisition import Loss
-from tasks.custody.evidence.keys import CONTAINERS, FOLDERS, NOT_TAKEN, SNAPSHOT_FOLDERS, quote, unquote
+from tasks.custody.evidence.keys import CONTAINERS, FOLDERS, NOT_TAKEN, SNAPSHOT_FOLDERS, quote, unquote, volume_order
 from tasks.custody.models.inspection import is_named_as_model
 from tasks.custody.visible import visible
 from tasks.system.files.open_beneath import folder_below, real_name
@@ -256,7 +256,7 @@ def describe_not_taken(*homes: Path) -> str:
     disk has what did not fit.
     """
     lists = (path for home in homes for path in home.glob(f"evidence*/{NOT_TAKEN}"))
-    found = sorted(lists, key=lambda path: (len(path.parent.name), path.parent.name))
+    found = sorted(lists, key=lambda path: volume_order(path.parent.name))
     try:
         listed = json.loads(found[-1].read_bytes())
         rows = [*listed["not_taken"], *filter(None, [listed.get("more")])]
@@ -272,8 +272,9 @@ def describe_not_taken(*homes: Path) -> str:
 
 def in_a_line(remainders: Sequence[Remainder]) -> str:
     """Return what is left in one line: files, then whole folders, what can be made again last. Empty if nothing is."""
-    rows = [each for each in _sort(remainders) if not each.image]
-    images = [f"{visible(os.fsdecode(each.name))} ({each.reason})" for each in _sort(remainders) if each.image]
+    ordered = _sort(remainders)
+    rows = [each for each in ordered if not each.image]
+    images = [f"{visible(os.fsdecode(each.name))} ({each.reason})" for each in ordered if each.image]
     folders = [each for each in rows if each.name.endswith(b"/")]
     single = [each for each in rows if not each.name.endswith(b"/")]
     files = [visible(os.fsdecode(each.name)) for each in single if each.complete]
@@ -281,8 +282,8 @@ def in_a_line(remainders: Sequence[Remainder]) -> str:
     parts = [f"{_number(len(files))} ({', '.join(files[:_SHOWN])}{' …' * bool(files[_SHOWN:])})"] if files else []
     parts += [_words(each) for each in folders[:_SHOWN]]
     parts += [f"{len(folders) - _SHOWN} more in not_taken.json"] if folders[_SHOWN:] else []
-    cures = ["name what is needed in artifacts, models or folders"] if parts else []
-    cures = [] if all(each.container for each in rows) else cures
+    in_root = parts and not all(each.container for each in rows)
+    cures = ["name what is needed in artifacts, models or folders"] if in_root else []
     if links:
         shown = f"{', '.join(links[:_SHOWN])}{' …' * bool(links[_SHOWN:])}"
         parts.append(f"{len(links)} link{'s'[: len(links) != 1]} out of the root, not counted ({shown})")

@@ -17,7 +17,7 @@ from tasks.acquisition.collector import Collector, Files, Target
 from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, StoredFile, worst
-from tasks.custody.evidence.keys import CHANGED, CODE, CONTAINERS, FOLDERS, NOT_TAKEN, unquote
+from tasks.custody.evidence.keys import CHANGED, CODE, CONTAINERS, FOLDERS, NOT_TAKEN, unquote, volume_order
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.evidence.pattern import ends_with, matches_any
 from tasks.custody.evidence.secrets import Hit, Search
@@ -86,9 +86,9 @@ def _is_changed(file: StoredFile) -> bool:
 
 def _container_lists(context: RunContext) -> list[Path]:
     """Return the files that list what was left in containers, of each container the last."""
-    homes = filter(None, (context.directory.path, context.directory.fallback))
-    found = (path for home in homes for path in home.glob(f"evidence*/{CONTAINERS}/*/{NOT_TAKEN}"))
-    ordered = sorted(found, key=lambda path: (len(path.parts[-4]), path.parts[-4]))
+    folders = context.directory.folders
+    found = (path for each in folders for path in each.glob(f"evidence*/{CONTAINERS}/*/{NOT_TAKEN}"))
+    ordered = sorted(found, key=lambda path: volume_order(path.parts[-4]))
     return sorted({path.parent.name: path for path in ordered}.values())
 
 

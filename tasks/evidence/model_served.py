@@ -11,10 +11,10 @@ from typing import Any
 
 from tasks.containment.containers.pause import WorkloadContainers, kept_config, starts_kept
 from tasks.custody.containment.identity import Identity
-from tasks.custody.evidence.keys import TREE
+from tasks.custody.evidence.keys import TREE, volume_folder
 from tasks.custody.evidence.pattern import literal_folder
 from tasks.custody.incident.description import leads_to
-from tasks.custody.models.contract import ServedBefore, served_before
+from tasks.custody.models.contract import ServedBefore, first_certain, served_before
 from tasks.host.container.membership import Mount
 from tasks.host.container.mounts import paths_inside, real_mounts
 from tasks.runtime.context import RunContext
@@ -35,10 +35,8 @@ def model_served(context: RunContext, volumes: Iterable[int], models: Mapping[st
         names = _names_inside(os.path.realpath(root), models, real_mounts(config))
         inside = {path: models[name] for path, name in names.items()}
         worked = config["Config"].get("WorkingDir") or "/"
-        each_served = [
-            served for look in looks if (served := served_before(look, worked, inside or models, folders)).names
-        ]
-        found = min(each_served, key=lambda each: len(each.contents) != 1, default=ServedBefore())
+        served = (served_before(look, worked, inside or models, folders) for look in looks)
+        found = first_certain(each for each in served if each.names)
         return replace(found, names=tuple(dict.fromkeys(names.get(each, each) for each in found.names)))
     frozen = [each for journal in context.state.frozen.of_boots() for each in journal]
     roles = {each.role for each in frozen} - {"training", "worker"}
@@ -54,7 +52,7 @@ def model_served(context: RunContext, volumes: Iterable[int], models: Mapping[st
 
 def _trees(context: RunContext, volume: int) -> list[Path]:
     """Return what each attempt of a volume saw of the processes, without those before a thaw: they ran on after it."""
-    folders = filter(None, (context.directory.evidence_dir(volume), context.directory.fallback_volume(volume)))
+    folders = (each / volume_folder(volume) for each in context.directory.folders)
     found = [path for folder in folders for path in (*folder.glob(f"attempt-*/{TREE}"), folder / TREE)]
     thawed = [entry["utc"] for entry in context.log.entries() if entry["action"] == "thawed"]
     since = max(map(datetime.fromisoformat, thawed)).timestamp() if thawed else 0.0

@@ -64,6 +64,11 @@ class IncidentDirectory:
         """Cached results of the incident's steps."""
         return self.path / RESULTS
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The incident's folders: its own, and that on the fallback disk if there is one."""
+        return (self.path, self.fallback) if self.fallback else (self.path,)
+
     def evidence_dir(self, volume: int) -> Path:
         """Return the evidence folder of a volume."""
         return self.path / volume_folder(volume)

@@ -61,7 +61,7 @@ def final_state(
     if end is DRY_RUN:
         where = f"the artifact '{artifact_key(PLAN, incident.id)}', and {Path(recorded.folder) / PLAN_FILE}"
         return _end_run(context, end, _describe_rehearsal(recorded.verdict, where))
-    rest = describe_not_taken(*filter(None, (context.directory.path, context.directory.fallback)))
+    rest = describe_not_taken(*context.directory.folders)
     rest = f"Not taken 未採取: {rest}" if rest else ""
     written = describe_written(context.written_since)
     message = _describe_record(incident, recorded, *filter(None, (written, rest)), is_kept=is_kept)

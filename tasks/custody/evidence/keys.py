@@ -116,6 +116,11 @@ def volume_folder(volume: int) -> str:
     return "evidence" if volume == 1 else f"evidence.{volume}"
 
 
+def volume_order(folder: str) -> tuple[int, str]:
+    """Return what evidence folders are sorted by, the newest last: evidence.10 comes after evidence.9."""
+    return len(folder), folder
+
+
 def claim_key(incident: str) -> str:
     """Return the key of the claim: the first object of an incident, which names its owner."""
     return f"incidents/{incident}/claim.json"
