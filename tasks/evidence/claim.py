@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 _LIMIT: Final = 1 << 16
 _NEWEST: Final = 50
 _SHOWN: Final = 200
+UNSHARE: Final = (
+    'Unless they are copies of one service, give each a folder or prefix of its own, or latest = "never" '
+    "latest/ を共有。フォルダーか prefix を分けてください"
+)
 
 
 def claim(access: StoreAccess, incident: Incident, state: IncidentState) -> Expected:
@@ -70,14 +74,10 @@ def other_workloads(store: "Store", workload: str) -> tuple[str, ...]:
     return tuple(visible(f"{name} on {host}", _SHOWN) for host, name in owners if name != workload)
 
 
-def describe_sharing(others: Sequence[str], place: str) -> str:
-    """Return what it means that other workloads' incidents lie in the store too."""
+def name_sharing(others: Sequence[str], place: str) -> str:
+    """Return what it means that other workloads' incidents lie in the store too; the cure is `UNSHARE`."""
     more = f" and {len(others) - 1} more" if others[1:] else ""
-    return (
-        f"{place} is also of {others[0]}{more}, by the incidents in it: latest/ is shared, each file is the last's. "
-        'Unless they are copies of one service, give each a folder or prefix of its own, or latest = "never" '
-        "latest/ を共有。フォルダーか prefix を分けてください"
-    )
+    return f"{place} is also of {others[0]}{more}, by the incidents in it: latest/ is shared, each file is the last's"
 
 
 def _other_owner(data: bytes, incident: Incident) -> tuple[str, str] | None:

@@ -6,6 +6,7 @@ See docs/adr/0041.
 import os
 import pwd
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -23,31 +24,43 @@ _PARTS: Final = ("", ".incoming/", CANARIES, "incidents/", SNAPSHOTS, LATEST, TU
 """Of a folder: itself, and what we make in it."""
 
 
-def why_not_trusted(store: "StoreFields", workload: "WorkloadFields") -> str:
-    """Return which place of the store's folder is not ours alone, and the cure; empty if all of it is, or for a bucket.
+@dataclass(frozen=True)
+class Distrust:
+    """Why a folder is no proof as a store, and the cure."""
+
+    why: str
+    cure: str
+
+    def __str__(self) -> str:
+        """Return both in one line."""
+        return f"{self.why}; {self.cure}"
+
+
+def why_not_trusted(store: "StoreFields", workload: "WorkloadFields") -> Distrust | None:
+    """Return which place of the store's folder is not ours alone, and the cure; None if all of it is, or for a bucket.
 
     The account that the block names in `folder_owner` counts as ours, unless the workload runs as it.
     """
     folder, root = store.folder, Path(os.path.realpath(workload.root))
     if folder is None:
-        return ""
+        return None
     accounts = _accounts_of(workload)
     cure = f"give the store a folder outside of {root} in which only {_us()} can write, as can in all above it"
     if Path(os.path.realpath(folder)).is_relative_to(root):
-        return _sentence(folder, f"it lies in the workload's root {root}", cure)
+        return _distrust(folder, f"it lies in the workload's root {root}", cure)
     users = {os.geteuid()}
     if named := store.folder_owner:
         try:
             users.add(owner := int(named) if named.isdigit() else pwd.getpwnam(named).pw_uid)
         except KeyError:
-            return _sentence(folder, f"folder_owner names {named}, an account that this host does not know", cure)
+            return _distrust(folder, f"folder_owner names {named}, an account that this host does not know", cure)
         if owner and owner in accounts:
-            return _sentence(folder, f"folder_owner names {named}, as which the workload runs", cure)
+            return _distrust(folder, f"folder_owner names {named}, as which the workload runs", cure)
     places = (find_exposure(folder / part, *users) for part in _PARTS if not part or os.path.lexists(folder / part))
     if place := next(filter(None, places), ""):
         cure += "; for a mount whose owner cannot be changed, name that account in folder_owner of the store's block"
-        return _sentence(folder, f"{place}: another account can take away or forge what lies there", cure)
-    return ""
+        return _distrust(folder, f"{place}: another account can take away or forge what lies there", cure)
+    return None
 
 
 def note_own_account(store: "StoreFields", workload: "WorkloadFields") -> str:
@@ -76,8 +89,6 @@ def _us() -> str:
     return "this run's account and root" if os.geteuid() else "root"
 
 
-def _sentence(folder: Path, why: str, cure: str) -> str:
-    return (
-        f"the store {folder} is not trusted, whatever was proven there: {why}; {cure} "
-        "保全先のフォルダーを信頼できません。他のアカウントが変更できないフォルダーを指定してください"
-    )
+def _distrust(folder: Path, why: str, cure: str) -> Distrust:
+    japanese = "保全先のフォルダーを信頼できません。他のアカウントが変更できないフォルダーを指定してください"
+    return Distrust(f"the store {folder} is not trusted, whatever was proven there: {why}", f"{cure} {japanese}")

@@ -17,7 +17,7 @@ from tasks.custody.incident.readiness import Finding, Readiness, fatal, finding_
 from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.signature import signer, signer_line
 from tasks.custody.store.timestamp import stamped_at
-from tasks.evidence.claim import describe_sharing, other_workloads
+from tasks.evidence.claim import UNSHARE, name_sharing, other_workloads
 from tasks.evidence.time_stamp import time_stamp as ask_authority
 from tasks.incident.store_folder import note_own_account, why_not_trusted
 from tasks.readiness.check_target import CheckTarget
@@ -65,9 +65,8 @@ def check_folder(target: CheckTarget) -> Finding:
     block = target.block
     if block.folder is None:
         return sound("not a folder: a bucket's own rights decide who may change it")
-    if why := why_not_trusted(block, target.workload):
-        found, _, cure = why.partition("; ")
-        return fatal(found, "what lies there can be taken away or forged: Unverified", cure)
+    if distrust := why_not_trusted(block, target.workload):
+        return fatal(distrust.why, "what lies there can be taken away or forged: Unverified", distrust.cure)
     if own := note_own_account(block, target.workload):
         return loss(own, "what runs as that account can change the evidence", "evacuation install, as root")
     return sound(f"{block.folder} and all above it can be changed by {block.folder_owner or 'nobody else'}")
@@ -85,8 +84,8 @@ def check_sharing(target: CheckTarget) -> Finding:
     except EvacuationError as error:
         return finding_of_error(error, "another workload's latest/ could be taken for this one's", loss)
     if others:
-        found, _, cure = describe_sharing(others, block.place).partition(". ")
-        return loss(found, "a file replaces what another workload has under its name", cure)
+        found = name_sharing(others, block.place)
+        return loss(found, "a file replaces what another workload has under its name", UNSHARE)
     return sound("no incident of another workload lies there")
 
 

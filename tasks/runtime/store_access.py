@@ -62,9 +62,9 @@ class StoreAccess:
         """Return a sentence if the workload's account can change a folder that is the store; else empty."""
         return _read_or(lambda: self._of_folder(note_own_account, workload), lambda _: "")
 
-    def _of_folder(self, tell: "Callable[[StoreFields, WorkloadFields], str]", workload: "WorkloadFields") -> str:
+    def _of_folder(self, tell: "Callable[[StoreFields, WorkloadFields], object]", workload: "WorkloadFields") -> str:
         """Return what there is to tell of the folder that is open as the store; empty for any other store."""
-        return tell(self.block, workload) if self.is_folder else ""
+        return str((tell(self.block, workload) if self.is_folder else "") or "")
 
     @property
     def is_folder(self) -> bool:

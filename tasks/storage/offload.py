@@ -13,7 +13,7 @@ from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.news import News
 from tasks.custody.store.objects import closing_objects, evidence_first, evidence_objects, snapshot_objects
 from tasks.custody.store.sent import Sent
-from tasks.evidence.claim import claim, describe_sharing, other_workloads
+from tasks.evidence.claim import UNSHARE, claim, name_sharing, other_workloads
 from tasks.evidence.seal import read_manifest
 from tasks.evidence.signing import read_signature
 from tasks.people.announce import announce
@@ -70,7 +70,7 @@ def _find_sharing(context: RunContext) -> str:
     if access.latest_policy != "never" and access.is_folder:
         with suppress(StoreError):
             others = other_workloads(access.evidence, context.incident.workload)
-    return describe_sharing(others, access.evidence.place) if others else ""
+    return f"{name_sharing(others, access.evidence.place)}. {UNSHARE}" if others else ""
 
 
 def _by_seals(_: Any, parameters: Mapping[str, Any]) -> str:

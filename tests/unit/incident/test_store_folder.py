@@ -65,7 +65,7 @@ def test_a_folder_that_another_can_change_proves_nothing(
     """It ended Verified, and one mv of the workload's account later the audit found nothing."""
     (folder := where(small, tmp_path)).mkdir(exist_ok=True)
     store = EvidenceStore(folder=folder, signing=signing_key)
-    assert str(folder) in (why := why_not_trusted(store, small.block()))
+    assert str(folder) in (why := str(why_not_trusted(store, small.block())))
     assert "give the store a folder" in why
     evidence = tmp_path / "evidence"
     with case_of(small.block(needed=["logs"], evidence_dir=evidence), saved={"folder": str(folder)}) as context:
@@ -80,7 +80,7 @@ def test_a_folder_of_ours_alone_is_trusted(small: SmallWorkload, tmp_path: Path,
     (folder := tmp_path / "vault").mkdir()
     theirs(folder / "lost+found")
     store = EvidenceStore(folder=folder, signing=signing_key)
-    assert why_not_trusted(store, small.block()) == note_own_account(store, small.block()) == ""
+    assert (why_not_trusted(store, small.block()), note_own_account(store, small.block())) == (None, "")
     evidence = tmp_path / "evidence"
     with case_of(small.block(needed=["logs"], evidence_dir=evidence), saved={"folder": str(folder)}) as context:
         context.store.block = store
@@ -101,7 +101,7 @@ def test_the_owner_of_a_mount_can_be_named(small: SmallWorkload, tmp_path: Path)
     folder = theirs(tmp_path / "mount") / "vault"
     folder.mkdir()
     os.chown(folder, ANOTHER, -1)
-    assert "folder_owner" in why_not_trusted(StoreFields(folder=folder), small.block())
+    assert "folder_owner" in str(why_not_trusted(StoreFields(folder=folder), small.block()))
     assert not why_not_trusted(StoreFields(folder=folder, folder_owner=str(ANOTHER)), small.block())
     assert why_not_trusted(StoreFields(folder=folder, folder_owner=str(ANOTHER + 1)), small.block())
     assert why_not_trusted(StoreFields(folder=folder, folder_owner="nobody-of-this-name"), small.block())
@@ -111,12 +111,12 @@ def test_the_workloads_account_is_no_owner_to_name(small: SmallWorkload, tmp_pat
     folder = theirs(tmp_path / "vault")
     os.chown(small.root, ANOTHER, -1)
     store = StoreFields(folder=folder, folder_owner=str(ANOTHER))
-    assert "as which the workload runs" in why_not_trusted(store, small.block())
+    assert "as which the workload runs" in str(why_not_trusted(store, small.block()))
     os.chown(small.root, 0, -1)
     (named := theirs(tmp_path / "other", 65534)).chmod(0o700)
     store = StoreFields(folder=named, folder_owner="nobody")
     assert not why_not_trusted(store, small.block())
-    assert "as which the workload runs" in why_not_trusted(store, small.block(user="nobody"))
+    assert "as which the workload runs" in str(why_not_trusted(store, small.block(user="nobody")))
 
 
 def test_a_run_as_the_workloads_account_says_so(
