@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import PurePath
 
 from blocks.workload import Workload
@@ -32,11 +33,14 @@ def note_written(context: RunContext, evidence: Sequence[Evidence]) -> None:
 
 def state_of(root: PurePath, source: str) -> str:
     """Return size and time of a source as it is now; empty if it is gone."""
-    try:
-        now = os.stat(os.path.join(os.fsencode(root), unquote(source)))  # noqa: PTH116, PTH118  a hostile name is bytes
-    except OSError:
-        return ""
-    return f"{now.st_size}.{now.st_mtime_ns}"
+    now = _look_at(root, source)
+    return f"{now.st_size}.{now.st_mtime_ns}" if now else ""
+
+
+def _look_at(root: PurePath, source: str) -> os.stat_result | None:
+    with suppress(OSError):
+        return os.stat(os.path.join(os.fsencode(root), unquote(source)))  # noqa: PTH116, PTH118  a hostile name is bytes
+    return None
 
 
 def describe_written(paths: Sequence[str]) -> str:
@@ -62,7 +66,6 @@ def _is_result(file: StoredFile, block: Workload) -> bool:
 
 
 def _is_older(root: PurePath, file: StoredFile) -> bool:
-    if not (now := state_of(root, file.source)):
+    if not (now := _look_at(root, file.source)):
         return False
-    size, _, mtime = now.partition(".")
-    return bool(unsteady(file.stored, file.note)) or not steady(file, int(size), int(mtime))
+    return bool(unsteady(file.stored, file.note)) or not steady(file, now.st_size, now.st_mtime_ns)
