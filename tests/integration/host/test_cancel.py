@@ -112,6 +112,21 @@ def test_in_the_grace_everybody_is_frozen_again_children_born_meanwhile_too(
         assert stance(context, found) == Stance.FROZEN
 
 
+@contextmanager
+def stop_cancelled_when(
+    small: SmallWorkload, happens: Callable[[set[int], RunContext], object]
+) -> Iterator[RunContext]:
+    """A stop of what runs that is cancelled in the grace, and all that lives then stands; `happens` gets new pids."""
+    with case_of(small.block(grace_seconds=60)) as context:
+        cordon.fn(context)
+        freeze.fn(context)
+        before = {process.pid for process in small.living()}
+        with cancelled_when(context, lambda: happens({each.pid for each in small.living()} - before, context)):
+            stop.fn(context)
+        assert states(small.living()) == {psutil.STATUS_STOPPED}
+        yield context
+
+
 def test_who_forks_in_the_grace_is_frozen_with_all_its_children(small: SmallWorkload) -> None:
     (small.root / "src/train.py").write_text(
         "import os, signal, time\n"
@@ -121,13 +136,8 @@ def test_who_forks_in_the_grace_is_frozen_with_all_its_children(small: SmallWork
     )
     small.start()
     wait_until((small.root / "ready").exists, what="the training's start")
-    with case_of(small.block(grace_seconds=60)) as context:
-        cordon.fn(context)
-        freeze.fn(context)
-        before = len(small.living())
-        with cancelled_when(context, lambda: has(context, "deviation") and len(small.living()) > before + 3):
-            stop.fn(context)
-        assert states(small.living()) == {psutil.STATUS_STOPPED}
+    with stop_cancelled_when(small, lambda new, context: has(context, "deviation") and len(new) > 3):
+        pass
 
 
 def test_what_was_started_again_in_the_grace_and_is_held_stands_frozen_too(small: SmallWorkload) -> None:
@@ -140,13 +150,7 @@ def test_what_was_started_again_in_the_grace_and_is_held_stands_frozen_too(small
     )
     small.start()
     wait_until(lambda: len(small.living()) == 2, what="the training and its child")
-    before = {process.pid for process in small.living()}
-    with case_of(small.block(grace_seconds=60)) as context:
-        cordon.fn(context)
-        freeze.fn(context)
-        with cancelled_when(context, lambda: {process.pid for process in small.living()} - before):
-            stop.fn(context)
-        assert states(small.living()) == {psutil.STATUS_STOPPED}
+    with stop_cancelled_when(small, lambda new, _: new) as context:
         found: Containment = made(prove_still_contained.fn(context))
         assert stance(context, found) == Stance.FROZEN
         assert {process.pid for process in small.living()} <= find_endable(context)
