@@ -157,10 +157,9 @@ def _workloads(client: SyncPrefectClient) -> dict[str, Mapping[str, Any]]:
         query: dict[str, Any] = {"params": {"include_secrets": False, **page}, "path_params": {"slug": "workload"}}
         return list(client.request("GET", "/block_types/slug/{slug}/block_documents", **query).json())
 
-    by_block = {block["name"]: block["data"].items() for block in every(read)}
     return {
-        block: {name: value for name, value in fields if name in wanted and value not in EMPTY}
-        for block, fields in by_block.items()
+        block["name"]: {name: value for name, value in block["data"].items() if name in wanted and value not in EMPTY}
+        for block in every(read)
     }
 
 

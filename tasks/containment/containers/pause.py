@@ -137,11 +137,10 @@ class WorkloadContainers:
         path = _config(self._home, container.identity)
         if path.exists():
             return
-        config = self.engine.inspect(container.id)
+        config, port = self.engine.inspect(container.id), leads_to(self._workload.api_address)[1]
         if _is_on_the_host(config):
-            owners = self._adapters.host.owners(leads_to(self._workload.api_address)[1])
+            owners = self._adapters.host.owners(port)
             config[_SERVED] = any(each.process and each.process.container == container.id for each in owners)
-        port = leads_to(self._workload.api_address)[1]
         if port in find_published_ports(config) or _is_api_on_the_host(config, self._workload.api_pattern):
             config[_STARTS] = self._read_starts(container)
         try:
