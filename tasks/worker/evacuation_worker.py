@@ -108,6 +108,7 @@ class EvacuationWorker(ProcessWorker):
         """Take what a process worker takes."""
         super().__init__(*args, **kwargs)
         self._version = fingerprint()
+        self._environment = environment_of_worker()
         self._clock = ServerClock()
         self._frames = self._heard_frames() if os.access(FLEET_SIGNERS, os.F_OK) else None
         framed = self._frames.hear if self._frames else None
@@ -249,7 +250,7 @@ class EvacuationWorker(ProcessWorker):
     async def _submit_run(self, flow_run: "FlowRun") -> None:
         """Claim the run and freeze for it; what Prefect's worker asks before it starts a process comes afterwards."""
         flow = self._flows.get(flow_run.flow_id)
-        prepared = self._prepared[flow_run.id] = prepared_for(flow_run, flow, self._clock.now)
+        prepared = self._prepared[flow_run.id] = prepared_for(flow_run, flow, self._environment, self._clock.now)
         try:
             claim = super()._propose_pending_state(flow_run)
             learn = to_thread.run_sync(self._learn, flow_run, prepared)
