@@ -34,6 +34,7 @@ from tasks.drill.parts import SeaweedFS
 from tasks.drill.plant import Plant
 from tasks.drill.screen import say
 from tasks.drill.vault import allowed_signers, credentials, new_key, write_frame_keys
+from tasks.fleet.frame import answers_of
 from tasks.fleet.opening import the_incident
 from tasks.fleet.orders import rows_of
 from tasks.prefect_side.saved_blocks import load_block
@@ -41,6 +42,7 @@ from tasks.system.files.shared_files import CHECKOUT
 from tasks.system.polling import poll_until
 
 FLEET: Final = "drill"
+CONTROL: Final = "control"
 HOSTS: Final = ("gpu1", "gpu2", "gpu3")
 _FLEETS: Final = FlowFilter(name=FlowFilterName(any_=["fleet"]))
 _POLL_SECONDS: Final = 0.2
@@ -79,7 +81,7 @@ def stage(place: Path) -> Iterator[FleetStage]:
         hosts = {name: FleetHost(place, plant.server, POOL, name) for name in HOSTS}
         with temporary_settings({PREFECT_API_URL: plant.server.api}):
             signers = deploy(store, hosts)
-            crew = [FleetHost(place, plant.server, POOL, "control", ["fleet"]), *hosts.values()]
+            crew = [FleetHost(place, plant.server, POOL, CONTROL, ["fleet"]), *hosts.values()]
             for host in crew:
                 parts.callback(host.stop)
             with ThreadPoolExecutor(len(crew)) as pool:
@@ -101,7 +103,7 @@ def deploy(store: SeaweedFS, hosts: dict[str, FleetHost]) -> str:
     for line in deploy_all([DeploymentTarget(name, name, name) for name in hosts], POOL, sys.executable):
         say(f"  {line}")
     say(f"  {deploy_fleet(FLEET, POOL, sys.executable)}\n  deployed in {time.monotonic() - started:.1f} s")
-    return allowed_signers(key)
+    return allowed_signers(key, CONTROL, *hosts)
 
 
 def dead_before(on: FleetStage, name: str) -> None:
@@ -169,24 +171,23 @@ def rehearse(on: FleetStage) -> tuple[str, dict[str, Any]]:
     rows = on.rows()
     remaining = [str(process.pid) for host in on.hosts.values() for process in host.living()]
     require(not remaining, HostEnd.NOT_CONTAINED, f"no process of any workload is left{': '.join(['', *remaining])}")
-    facts = facts_of(rows, began) | {"incident": _incident(on)}
-    audit = verify_fleet(load_block(EvidenceStore, FLEET), facts["incident"], read_signers(on.signers), deep=False)
+    with client_of(on.plant.server) as client:
+        incident = the_incident(client, FLEET, None)
+        frozen = next((each.at for each in answers_of(client, incident) if each.host == "gpu1"), None)
+    facts = facts_of(rows, began, frozen) | {"incident": incident.id}
+    audit = verify_fleet(load_block(EvidenceStore, FLEET), incident.id, read_signers(on.signers), deep=False)
     is_proven = audit.word is AuditWord.PROVEN
-    require(is_proven, HostEnd.UNVERIFIED, f"the fleet's record, from the store alone: {audit.word}")
+    found = [f"{each.object}: {each.what}" for each in audit.findings if not is_proven]
+    words = "; ".join([audit.word, *found])
+    require(is_proven, HostEnd.UNVERIFIED, f"the fleet's record, from the store alone: {words}")
     word = next((str(row.end) for row in rows if row.end is not HostEnd.VERIFIED), str(HostEnd.VERIFIED))
     return word, facts
 
 
-def facts_of(rows: list[Row], began: datetime) -> dict[str, Any]:
-    """Return the figures of the last line: of the host that was alive, in seconds from the trigger."""
-    first = next(row for row in rows if row.host == "gpu1")
-    frozen = (datetime.fromisoformat(first.frozen) - began) / timedelta(seconds=1) if first.frozen else -1.0
-    return {"hosts": len(rows), "frozen_s": frozen, "total_s": (datetime.now(UTC) - began).total_seconds()}
-
-
-def _incident(on: FleetStage) -> str:
-    with client_of(on.plant.server) as client:
-        return the_incident(client, FLEET, None).id
+def facts_of(rows: list[Row], began: datetime, frozen: datetime | None) -> dict[str, Any]:
+    """Return the figures of the last line, in seconds from the trigger. `frozen` says when the living host was."""
+    seconds = (frozen - began) / timedelta(seconds=1) if frozen else -1.0
+    return {"hosts": len(rows), "frozen_s": seconds, "total_s": (datetime.now(UTC) - began).total_seconds()}
 
 
 def fleet_drill_by_hand() -> int:

@@ -53,9 +53,9 @@ def write_frame_keys(folder: Path) -> None:
     (folder / FLEET_SIGNERS.name).write_text(f"{signer_line('fleet@*', key.public_key, NAMESPACE)}\n")
 
 
-def allowed_signers(key: SigningKey) -> str:
-    """Return the line by which an auditor allows the drill's key to sign for this host."""
-    return f"{principal_of(socket.gethostname())},{key.allowed_signers}"
+def allowed_signers(key: SigningKey, *hosts: str) -> str:
+    """Return the line by which an auditor allows the drill's key to sign for these hosts, or for this one."""
+    return ",".join([*map(principal_of, hosts or [socket.gethostname()]), key.allowed_signers])
 
 
 def refuses_deletion(store: SeaweedFS, key: str) -> bool:

@@ -67,7 +67,7 @@ class PreparedFrame:
         """Open the incident, which the run's process finds as its own, and send its frames. Never raises. Closes."""
         with _log_failures(), closing(self):
             opened = open_known(self.client, self.trigger, self.known, self.time())
-            if isinstance(opened, FleetIncident) and opened.is_opened_by(self.trigger.run):
+            if isinstance(opened, FleetIncident) and opened.opener == self.trigger.run:
                 send(self.client, opened, "freeze", self.trigger.run, self.time(), self.workloads.result())
 
 

@@ -67,6 +67,6 @@ class ProgressTable:
         found = list[str]()
         with suppress(HTTPError):
             if has_key():
-                own = client.read_flow_run(UUID(self._run)).created if self._incident.is_opened_by(self._run) else None
-                found += freezes(rows, answers_of(client, self._incident), own or self._incident.opened_at)
+                triggered = client.read_flow_run(UUID(self._incident.opener)).created
+                found += freezes(rows, answers_of(client, self._incident), triggered or self._incident.opened_at)
         return found

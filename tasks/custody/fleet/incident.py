@@ -44,9 +44,10 @@ class FleetIncident:
     senders: int
     hosts: tuple[TargetHost, ...]
 
-    def is_opened_by(self, run: str) -> bool:
-        """Return whether this run has opened it."""
-        return self.opened_by.endswith(f", flow run {run}")
+    @property
+    def opener(self) -> str:
+        """The id of the flow run that has opened it."""
+        return self.opened_by.rpartition(", flow run ")[2]
 
     @property
     def asks_all(self) -> bool:
