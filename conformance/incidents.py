@@ -35,7 +35,7 @@ from tasks.latest.promote import promote
 from tasks.prefect_side.saved_blocks import SavedStore
 from tasks.record.content import ReportData
 from tasks.record.findings import content_of, verdict_of
-from tasks.record.last_record import build_postmortem_content, last_record
+from tasks.record.last_record import build_postmortem_content, last_record, note_written
 from tasks.record.postmortem import postmortem
 from tasks.record.render import MARKDOWN, Pages
 from tasks.record.write import record
@@ -166,14 +166,10 @@ def _evacuated(context: RunContext, run: Run) -> None:
 
 def _written(context: RunContext, run: Run) -> None:
     """Put on record what people have written."""
-    content = build_postmortem_content(
-        context,
-        last_record(context.directory.path),
-        read_seals(context.directory, context.run.volume),
-        "ana",
-        {"cause": run.text},
-    )
-    _made(record.fn(context, content))
+    home = context.directory.path
+    fields = note_written(context.log, home, context.incident.id, "ana", {"cause": run.text})
+    seals = read_seals(context.directory, context.run.volume)
+    _made(record.fn(context, build_postmortem_content(last_record(home), seals, fields)))
 
 
 class _Moments(type):

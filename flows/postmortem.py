@@ -14,7 +14,7 @@ from tasks.evidence.seal import read_seals
 from tasks.people.form import fill_in
 from tasks.preflight.reopen import Reopening, postmortem_before, reopen
 from tasks.record.final_state import written_state
-from tasks.record.last_record import build_postmortem_content, last_record
+from tasks.record.last_record import build_postmortem_content, last_record, note_written
 from tasks.record.publish import publish
 from tasks.record.write import record
 from tasks.runtime.context import RunContext
@@ -71,5 +71,6 @@ def postmortem(  # noqa: PLR0913, PLR0917  each is a field of the form that a pe
 
 def _write(context: RunContext, by: str, contents: dict[str, str]) -> State[Any]:
     last = last_record(context.directory.path)
-    content = build_postmortem_content(context, last, read_seals(context.directory, context.run.volume), by, contents)
+    fields = note_written(context.log, context.directory.path, context.incident.id, by, contents)
+    content = build_postmortem_content(last, read_seals(context.directory, context.run.volume), fields)
     return written_state(context, publish(record.submit(content)), content, last.number)

@@ -218,7 +218,8 @@ def stance(context: RunContext, containment: Containment | None) -> Stance:
     if context.state.recovered.read():
         return Stance.RELEASED
     containers = WorkloadContainers(context)
-    frozen, (_, roster) = find_standing(context), look_for_life(Membership(context), containers)
+    frozen = find_standing(IncidentCordon(context), context.state)
+    _, roster = look_for_life(Membership(context), containers)
     still = [identity in frozen and roster.snapshot[identity.pid].is_stopped for identity in roster.alive]
     try:
         still += [container.state == "paused" for container in containers.find()]
@@ -230,16 +231,16 @@ def stance(context: RunContext, containment: Containment | None) -> Stance:
     return Stance.FROZEN_AS_FAR_AS_KNOWN if running else Stance.FROZEN
 
 
-def find_standing(context: RunContext) -> set[Identity]:
+def find_standing(cordon: IncidentCordon, state: IncidentState) -> set[Identity]:
     """Return what this incident has stopped: what it froze, and what was started since and is held by stop or guard."""
-    held = {identity for identity, _ in IncidentCordon(context).held_processes()}
-    return held | load_frozen(context.state).keys() | load_announced(context.state).keys()
+    held = {identity for identity, _ in cordon.held_processes()}
+    return held | load_frozen(state).keys() | load_announced(state).keys()
 
 
-def find_endable(context: RunContext) -> set[int]:
+def find_endable(cordon: IncidentCordon, membership: Membership) -> set[int]:
     """Return pids of all that carrying the incident on ends: what it has stopped, and what is a member now."""
-    membership, snapshot = Membership(context), context.adapters.host.snapshot()
-    return pids_of(snapshot, {*find_standing(context), *membership.members(snapshot)})
+    snapshot = membership.host.snapshot()
+    return pids_of(snapshot, {*find_standing(cordon, membership.state), *membership.members(snapshot)})
 
 
 def look_for_life(membership: Membership, containers: WorkloadContainers) -> tuple[set[int], Roster]:

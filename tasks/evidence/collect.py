@@ -28,6 +28,7 @@ from tasks.evidence.staging import Staging, keep, staging
 from tasks.evidence.written_since import state_of
 from tasks.host.workload import interpreter_of
 from tasks.incident.layout import SALT, STARTS, earlier_boots
+from tasks.incident.paths import IncidentDirectory
 from tasks.runtime.context import RunContext
 from tasks.runtime.freeze_budget import FreezeBudget
 from tasks.runtime.frozen import frozen_containers, frozen_key, load_frozen, unended_key
@@ -53,7 +54,8 @@ def _key(_: Any, parameters: Mapping[str, Any]) -> str:
     living = ",".join(earlier_boots(state.home)) if what.while_frozen else living
     patterns = [_globs(block).get(source.field) for source in what.sources if isinstance(source, Files)]
     containers = f":{block.containers}:{_globs(block)}" if what.of_containers else ""
-    lists = f":{[digest(each) for each in _container_lists(context)]}" if what.name == CODE and block.containers else ""
+    has_lists = what.name == CODE and block.containers
+    lists = f":{[digest(each) for each in _container_lists(context.directory)]}" if has_lists else ""
     sensitive = block.sensitive if patterns or containers else ""
     lost = f":{sources}" if (sources := _lost_files(_globs(block), state.lost_in_place.read(), what)) else ""
     written = _lost_files(_globs(block), state.written_since.read(), what)
@@ -84,10 +86,9 @@ def _is_changed(file: StoredFile) -> bool:
     return file.stored.split("/")[::2][:2] == [CONTAINERS, CHANGED]
 
 
-def _container_lists(context: RunContext) -> list[Path]:
+def _container_lists(directory: IncidentDirectory) -> list[Path]:
     """Return the files that list what was left in containers, of each container the last."""
-    folders = context.directory.folders
-    found = (path for each in folders for path in each.glob(f"evidence*/{CONTAINERS}/*/{NOT_TAKEN}"))
+    found = (path for each in directory.folders for path in each.glob(f"evidence*/{CONTAINERS}/*/{NOT_TAKEN}"))
     ordered = sorted(found, key=lambda path: volume_order(path.parts[-4]))
     return sorted({path.parent.name: path for path in ordered}.values())
 
@@ -216,7 +217,7 @@ def _attempt(
         salt=str(context.directory.path / SALT),
         patterns=tuple(block.patterns),
         required_folders=tuple(required_folders(block)),
-        container_lists=tuple(map(str, _container_lists(context))) if what.name == CODE else (),
+        container_lists=tuple(map(str, _container_lists(context.directory))) if what.name == CODE else (),
     )
     lines, trouble = attempt(what, target, at.folder, cancelled=context.cancelled)
     return lines, [*lost, *([trouble] if trouble else [])]

@@ -17,6 +17,7 @@ from tasks.custody.incident.description import leads_to
 from tasks.custody.models.contract import ServedBefore, first_certain, served_before
 from tasks.host.container.membership import Mount
 from tasks.host.container.mounts import paths_inside, real_mounts
+from tasks.incident.paths import IncidentDirectory
 from tasks.runtime.context import RunContext
 
 
@@ -42,20 +43,20 @@ def model_served(context: RunContext, volumes: Iterable[int], models: Mapping[st
     roles = {each.role for each in frozen} - {"training", "worker"}
     apis = {each.identity for each in frozen if each.role in ({"api"} & roles or roles)}  # it may match no pattern
     real = {os.path.relpath(os.path.realpath(f"{root}/{name}"), root): sha256 for name, sha256 in models.items()}
+    thawed = [entry["utc"] for entry in context.log.entries() if entry["action"] == "thawed"]
+    since = max(map(datetime.fromisoformat, thawed)).timestamp() if thawed else 0.0
     for volume in sorted(volumes, reverse=True):
-        rows = (row for tree in _trees(context, volume) for row in _rows(tree))
+        rows = (row for tree in _trees(context.directory, volume, since) for row in _rows(tree))
         processes = [each for each in rows if "not read" not in each]  # one that was gone is in an earlier look
         if ours := [each for each in processes if Identity(each["pid"], each["start_ticks"]) in apis]:
             return served_before(ours, root, {**real, **models}, folders, lambda path: _is_in(root, path))
     return ServedBefore()
 
 
-def _trees(context: RunContext, volume: int) -> list[Path]:
-    """Return what each attempt of a volume saw of the processes, without those before a thaw: they ran on after it."""
-    folders = (each / volume_folder(volume) for each in context.directory.folders)
+def _trees(directory: IncidentDirectory, volume: int, since: float) -> list[Path]:
+    """Return what each attempt of a volume saw of the processes since the last thaw: after it they ran on."""
+    folders = (each / volume_folder(volume) for each in directory.folders)
     found = [path for folder in folders for path in (*folder.glob(f"attempt-*/{TREE}"), folder / TREE)]
-    thawed = [entry["utc"] for entry in context.log.entries() if entry["action"] == "thawed"]
-    since = max(map(datetime.fromisoformat, thawed)).timestamp() if thawed else 0.0
     return [path for path in found if path.is_file() and path.stat().st_mtime > since]
 
 

@@ -9,7 +9,9 @@ from prefect.client.schemas.objects import State
 
 from tasks.collectors import discover
 from tasks.containment.containment_check import find_endable, find_standing, stance
+from tasks.containment.cordon import IncidentCordon
 from tasks.containment.earlier_boots import with_earlier_boots
+from tasks.containment.members import Membership
 from tasks.containment.silence import with_silence
 from tasks.custody.containment.cordon import Challenge, Cordon
 from tasks.custody.containment.pause import Pause
@@ -162,11 +164,12 @@ def verdict_of(context: RunContext, findings: Findings) -> Verdict:
     if findings.trouble and context.state.claimed.read():
         verdict = verdict.under_another_id(context.incident.workload)
     if not ALL_FROZEN.isdisjoint(context.cancelled.results):
-        pids = [identity.pid for identity in find_standing(context)]
+        pids = [identity.pid for identity in find_standing(IncidentCordon(context), context.state)]
         may_thaw = not why_not_thaw(context.directory.path)
         return verdict.while_frozen(pids, context.incident.id, context.incident.workload, may_thaw=may_thaw)
     if context.cancelled and verdict.word is Word.NOT_CONTAINED and not context.run.dry_run:
-        return verdict.when_cancelled(find_endable(context), context.incident.id, context.incident.workload)
+        endable = find_endable(IncidentCordon(context), Membership(context))
+        return verdict.when_cancelled(endable, context.incident.id, context.incident.workload)
     if recovery := findings.recovery_receipt:
         return verdict.after_recovery(recovery.summary, line_to_name(context.incident, recovery))
     return verdict

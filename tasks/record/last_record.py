@@ -14,6 +14,8 @@ from tasks.custody.errors import Tampered
 from tasks.custody.evidence.acquisition import Evidence, Seal
 from tasks.custody.evidence.keys import CLOSING, POSTMORTEM, VERDICT
 from tasks.custody.incident.incident import Incident
+from tasks.custody.incident.log import CustodyLog
+from tasks.custody.incident.postmortem_fields import PostmortemFields
 from tasks.custody.incident.verdict import Verdict, Word, not_contained
 from tasks.custody.models.inspection import Inspection, ModelFinding
 from tasks.custody.store.latest import Promotion
@@ -23,7 +25,6 @@ from tasks.incident.last_postmortem import written_before
 from tasks.incident.layout import closings
 from tasks.record.content import Findings, RecordContent
 from tasks.record.findings import line_to_name
-from tasks.runtime.context import RunContext
 
 logger = logging.getLogger(__name__)
 
@@ -88,15 +89,15 @@ def build_recovery_content(  # noqa: PLR0913  what a recovery adds to what is kn
     return RecordContent(verdict, facts, findings, recovering=True)
 
 
-def build_postmortem_content(
-    context: RunContext, last: LastRecord, seals: tuple[Seal, ...], by: str, texts: Mapping[str, str]
-) -> RecordContent:
-    """Build the content of the record that puts a finished postmortem beside what the last record says.
+def note_written(log: CustodyLog, home: Path, incident: str, by: str, texts: Mapping[str, str]) -> PostmortemFields:
+    """Log who has finished the postmortem, and return its fields: `texts` replace what was written before."""
+    fields = written_before(home).with_texts(texts)
+    log.write("postmortem", incident, by=by, fields=[*texts], open=list(fields.open))
+    return fields
 
-    `given` are the texts that replace what was written before.
-    """
-    fields = written_before(context.directory.path).with_texts(texts)
-    context.log.write("postmortem", context.incident.id, by=by, fields=[*texts], open=list(fields.open))
+
+def build_postmortem_content(last: LastRecord, seals: tuple[Seal, ...], fields: PostmortemFields) -> RecordContent:
+    """Build the content of the record that puts a finished postmortem beside what the last record says."""
     recovery = _read(Recovery, last.facts.get("recovery")) or last.facts.get("not_recovered") or None
     recovering = "carried_from" in last.facts and recovery is not None
     facts = {**last.facts, POSTMORTEM: asdict(fields)}

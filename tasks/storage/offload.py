@@ -53,7 +53,7 @@ def claim_store(context: RunContext) -> Sent:
     if own := context.store.note_own_account(context.workload):
         warnings.append(own)
         logger.warning("%s", own)
-    if shared := _find_sharing(context):
+    if shared := _find_sharing(context.store, context.incident.workload):
         warnings.append(shared)
         if context.run.dry_run:
             context.log.write("would", f"{store.place}/{LATEST}", act="name", why=shared)
@@ -64,12 +64,12 @@ def claim_store(context: RunContext) -> Sent:
     return Sent(1, 0, store.place, warnings=tuple(warnings))
 
 
-def _find_sharing(context: RunContext) -> str:
+def _find_sharing(access: StoreAccess, workload: str) -> str:
     """Return whose incidents lie in a folder beside this workload's; empty if none, or if nothing goes to latest/."""
-    access, others = context.store, tuple[str, ...]()
+    others = tuple[str, ...]()
     if access.latest_policy != "never" and access.is_folder:
         with suppress(StoreError):
-            others = other_workloads(access.evidence, context.incident.workload)
+            others = other_workloads(access.evidence, workload)
     return f"{name_sharing(others, access.evidence.place)}. {UNSHARE}" if others else ""
 
 

@@ -25,8 +25,9 @@ from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
 from tasks.containment.containers.stop import StoppingContainer
 from tasks.containment.containment_check import find_endable, prove_still_contained, stance
-from tasks.containment.cordon import cordon
+from tasks.containment.cordon import IncidentCordon, cordon
 from tasks.containment.freeze import freeze
+from tasks.containment.members import Membership
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
 from tasks.custody.containment.identity import ContainerIdentity
@@ -153,7 +154,7 @@ def test_what_was_started_again_in_the_grace_and_is_held_stands_frozen_too(small
     with stop_cancelled_when(small, lambda new, _: new) as context:
         found: Containment = made(prove_still_contained.fn(context))
         assert stance(context, found) == Stance.FROZEN
-        assert {process.pid for process in small.living()} <= find_endable(context)
+        assert {process.pid for process in small.living()} <= find_endable(IncidentCordon(context), Membership(context))
 
 
 def test_how_the_workload_stands(small: SmallWorkload) -> None:

@@ -25,7 +25,7 @@ from tasks.incident.current import read_incident
 from tasks.incident.directory import find_home
 from tasks.incident.last_postmortem import written_before
 from tasks.record.final_state import written_state
-from tasks.record.last_record import build_postmortem_content, last_record
+from tasks.record.last_record import build_postmortem_content, last_record, note_written
 from tasks.record.write import record
 from tests.support.memory_store import MemoryStore
 from tests.support.run_context import INCIDENT, case_of, made
@@ -53,9 +53,8 @@ class Case:
             context.store.block = EvidenceStore(folder=block.root, signing=key)
             last = last_record(home)
             context.state.ended.write({"record": last.number, "end": "Recovered"})
-            content = build_postmortem_content(
-                context, last, read_seals(context.directory, context.run.volume), "ana", texts
-            )
+            fields = note_written(context.log, home, context.incident.id, "ana", texts)
+            content = build_postmortem_content(last, read_seals(context.directory, context.run.volume), fields)
             self.states.append(written_state(context, made(record.fn(context, content)), content, last.number))
             self.written.append(written_before(home))
             self.ended.append(context.state.ended.read())
