@@ -21,11 +21,11 @@ from tasks.host.container.docker_engine import DockerEngine, may_be_there
 from tasks.host.host import Host, LinuxHost
 from tasks.host.process.handles import Handles
 from tasks.host.process.known_programs import SHELLS, is_one_of, program
+from tasks.host.process.matcher import USUAL_INTERPRETERS
 from tasks.host.process.process import Process, family, parents_first, process_line
 from tasks.host.process.roster import Kind, Roster
 from tasks.host.process.suspect import count_more, excuse_for, pattern_for
 from tasks.host.process.table import unseen_listeners
-from tasks.host.process.workload import USUAL_INTERPRETERS
 from tasks.host.starter import WAITERS
 from tasks.recovery.api_client import Api, ApiResponse
 from tasks.system.declarations import account_for, toml_value

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from blocks.workload_fields import WorkloadFields
     from tasks.host.host import Host
-    from tasks.host.process.workload import WorkloadDescription
+    from tasks.host.process.matcher import WorkloadDescription
     from tasks.runtime.context import RunContext
 
 Snapshot = Mapping[int, Process]

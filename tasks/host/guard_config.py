@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tasks.custody.containment.identity import Identity
-from tasks.host.process.workload import WorkloadDescription
+from tasks.host.process.matcher import WorkloadDescription
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from typing import Final
 from tasks.custody.containment.identity import Identity
 from tasks.host.host import Host, lives
 from tasks.host.process.known_programs import quotes
+from tasks.host.process.matcher import WorkloadDescription
 from tasks.host.process.membership import runs_from_root
 from tasks.host.process.process import Process
-from tasks.host.process.workload import WorkloadDescription
 from tasks.system.polling import poll_until
 
 _ENOUGH: Final = 3

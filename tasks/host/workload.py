@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks.host.process.workload import USUAL_INTERPRETERS, WorkloadDescription
+from tasks.host.process.matcher import USUAL_INTERPRETERS, WorkloadDescription
 from tasks.system.accounts import number_of
 
 

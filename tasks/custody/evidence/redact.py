@@ -18,7 +18,7 @@ from functools import lru_cache, partial
 from typing import Any, Final
 
 from tasks.custody.evidence.command_line_redaction import CommandWords, exists
-from tasks.custody.evidence.token_shapes import SHAPES
+from tasks.custody.evidence.public_tokens import SHAPES
 from tasks.custody.evidence.words import (
     SECRET_WORD,
     all_natural,

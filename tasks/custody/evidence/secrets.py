@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
-from tasks.custody.evidence.token_shapes import ARMOUR, LETTERS, SHAPES
+from tasks.custody.evidence.public_tokens import ARMOUR, LETTERS, SHAPES
 from tasks.custody.evidence.words import SECRET_WORD
 
 LIMIT: Final = 1 << 26

@@ -8,8 +8,8 @@ from typing import Any
 
 from tasks.custody.visible import visible
 from tasks.host.container.membership import Container, Mount, find_mounts
+from tasks.host.process.matcher import WorkloadDescription
 from tasks.host.process.process import Process
-from tasks.host.process.workload import WorkloadDescription
 from tasks.system.kernel_tables import unescape
 
 

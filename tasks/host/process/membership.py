@@ -8,9 +8,9 @@ from typing import Final, Self
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.place import RUNS_FROM, Place
 from tasks.host.process.known_programs import interactive, keeps_others, quotes, runs_code
+from tasks.host.process.matcher import Matcher, WorkloadDescription
 from tasks.host.process.process import Process, ancestry, descendants, family, parents_first
 from tasks.host.process.service import sitting_with
-from tasks.host.process.workload import Matcher, WorkloadDescription
 
 SERVICE: Final = "service"
 """The role of processes that belong to the workload only by their systemd service."""

@@ -14,9 +14,9 @@ from tasks.custody.containment.place import Place
 from tasks.custody.visible import visible
 from tasks.host.process.handles import UNREAD, Handles
 from tasks.host.process.known_programs import HARMLESS, PROGRAMMED, SHELLS, is_editor, program, quotes, runs_code
+from tasks.host.process.matcher import WorkloadDescription
 from tasks.host.process.membership import Exceptions, Members, only_quotes, runs_from_root
 from tasks.host.process.process import Process, descendants
-from tasks.host.process.workload import WorkloadDescription
 
 _SWAP: Final = (".*.sw?", "#*#", ".#*", "*~")
 """What editors keep open for writing: swap, lock and backup files."""

@@ -25,8 +25,8 @@ from tasks.containment.watch import watch
 from tasks.guard.__main__ import Guard
 from tasks.host.guard_config import GuardConfig
 from tasks.host.host import LinuxHost
+from tasks.host.process.matcher import WorkloadDescription
 from tasks.host.process.table import start_of, ticks
-from tasks.host.process.workload import WorkloadDescription
 from tasks.incident.layout import CAUGHT, EARLY, OWNER
 from tasks.incident.run_lock import take_ownership
 from tasks.system.files.atomic_files import write_whole

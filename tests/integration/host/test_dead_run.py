@@ -25,8 +25,8 @@ from tasks.guard.containers import ContainerGuard
 from tasks.host.container.membership import Container
 from tasks.host.guard_config import GuardConfig
 from tasks.host.host import LinuxHost
+from tasks.host.process.matcher import WorkloadDescription
 from tasks.host.process.table import start_of
-from tasks.host.process.workload import WorkloadDescription
 from tasks.incident.layout import CAUGHT, CORDON, FROZEN, FROZEN_CONTAINERS, RECOVERED_CONTAINERS
 from tasks.incident.run_lock import at_work, take_ownership
 from tasks.runtime.context import RunContext

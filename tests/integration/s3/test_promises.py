@@ -25,7 +25,7 @@ from tasks.custody.store.promises import CreationWay, Promises
 from tasks.custody.store.retention import NOTHING, Retention
 from tasks.drill.parts import SeaweedFS
 from tasks.latest.history import at_key
-from tasks.storage.verify_object import prove
+from tasks.storage.prove_object import prove
 from tests.integration.s3.forgetful import (
     Forgetful,
     ask_for_an_algorithm,

@@ -14,7 +14,7 @@ from tasks.guard import containers
 from tasks.guard.containers import ContainerGuard
 from tasks.host.container.membership import Container
 from tasks.host.guard_config import GuardConfig
-from tasks.host.process.workload import WorkloadDescription
+from tasks.host.process.matcher import WorkloadDescription
 from tasks.incident.run_lock import take_ownership
 from tests.support.memory_engine import ASKED, MemoryEngine, container, obey
 from tests.support.paper_clock import PaperClock

@@ -17,8 +17,8 @@ from tasks.custody.containment.identity import Identity
 from tasks.guard import __main__ as guard
 from tasks.guard.__main__ import Guard, kept_orders
 from tasks.host.guard_config import GuardConfig
+from tasks.host.process.matcher import Matcher, WorkloadDescription
 from tasks.host.process.process import Masks, Process
-from tasks.host.process.workload import Matcher, WorkloadDescription
 from tasks.incident.run_lock import take_ownership
 from tests.support.paper_host import PaperHost, process
 

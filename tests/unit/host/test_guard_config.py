@@ -7,7 +7,7 @@ import pytest
 
 from tasks.custody.containment.identity import Identity
 from tasks.host.guard_config import GuardConfig
-from tasks.host.process.workload import Matcher, WorkloadDescription
+from tasks.host.process.matcher import Matcher, WorkloadDescription
 
 WORKLOAD = WorkloadDescription(
     "/r", (Matcher("api", "x", 7, 8000),), ("a.service",), ("^filebeat ", "exe=/opt/x"), (".venv/bin/python",)

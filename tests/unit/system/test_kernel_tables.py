@@ -15,8 +15,8 @@ from tasks.host.cgroup.group import Hierarchy
 from tasks.host.cgroup.ownership import path_of, unit_of
 from tasks.host.container.mounts import spot_of
 from tasks.host.process import table as processes
+from tasks.host.process.matcher import Matcher
 from tasks.host.process.places import Places, mounts_of
-from tasks.host.process.workload import Matcher
 from tasks.host.rights import hidden_by
 from tasks.system.kernel_tables import read_table
 

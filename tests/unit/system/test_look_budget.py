@@ -12,9 +12,9 @@ import pytest
 
 from tasks.custody.containment.place import Place
 from tasks.host.process import table as processes
+from tasks.host.process.matcher import Matcher
 from tasks.host.process.places import Places
 from tasks.host.process.process import Process
-from tasks.host.process.workload import Matcher
 from tasks.system import look_budget
 from tests.support.accounts import new_user
 from tests.support.workloads import open_the_way

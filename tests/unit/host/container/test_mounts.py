@@ -7,9 +7,9 @@ import pytest
 from tasks.custody.containment.identity import ContainerIdentity, Identity
 from tasks.custody.containment.place import Place
 from tasks.host.container.membership import Container, Mount
-from tasks.host.container.mounts import Ground, Spot, spot_of
+from tasks.host.container.mounts import Ground, Spot, paths_inside, place_outside, spot_of
+from tasks.host.process.matcher import Matcher, WorkloadDescription
 from tasks.host.process.process import Process
-from tasks.host.process.workload import Matcher, WorkloadDescription
 
 HOST = """
 22 27 0:21 / /proc rw,relatime - proc proc rw
@@ -135,3 +135,22 @@ def test_a_process_that_matches_and_is_in_the_root(process: Process, *, suspect:
     fact, found = tied("/srv", process)
     assert found is suspect
     assert ("41" in fact) is suspect
+
+
+@pytest.mark.parametrize(
+    ("place", "inside"),
+    [
+        ("/srv/models/a.joblib", ["/app/models/a.joblib", "/copy/a.joblib"]),
+        ("/srv/data/b.csv", ["/app/data/b.csv"]),
+        ("/srv/models/old/c.joblib", ["/copy/old/c.joblib"]),  # /app/models/old has another folder
+        ("/srv", ["/app"]),
+        ("/srv-other/a.joblib", []),
+    ],
+)
+def test_a_place_of_the_host_is_in_a_container_at_each_path_where_no_inner_mount_covers_it(
+    place: str, inside: list[str]
+) -> None:
+    pairs = [("/srv", "/app"), ("/srv/models", "/copy"), ("/var/old", "/app/models/old")]
+    mounts = [Mount(source, PurePath(target), writable=False) for source, target in pairs]
+    assert paths_inside(PurePath(place), mounts) == inside
+    assert [place_outside(PurePath(path), mounts) for path in inside] == [PurePath(place)] * len(inside)

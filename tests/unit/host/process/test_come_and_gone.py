@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.custody.containment.identity import Identity
+from tasks.host.process.matcher import Matcher, WorkloadDescription
 from tasks.host.process.process import Process
-from tasks.host.process.workload import Matcher, WorkloadDescription
 from tasks.host.short_lived import come_and_gone
 from tests.support.places import beside
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.place import Place
 from tasks.host.process.known_programs import program, quotes, runs_prefect
+from tasks.host.process.matcher import Matcher, WorkloadDescription
 from tasks.host.process.membership import Exceptions, Member, Members, find_excused
 from tasks.host.process.process import Process, ancestry, descendants
 from tasks.host.process.roster import Look, Roster
 from tasks.host.process.source import keeps_only, lineages
-from tasks.host.process.workload import Matcher, WorkloadDescription
 from tests.support.places import beside, placed
 
 ROOT = PurePath("/srv/work load")

@@ -16,11 +16,11 @@ from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.place import Place
 from tasks.custody.incident.description import bystander
 from tasks.host.process.handles import UNREAD, Handles
+from tasks.host.process.matcher import USUAL_INTERPRETERS, Matcher, WorkloadDescription
 from tasks.host.process.membership import Exceptions, Members, find_excused
 from tasks.host.process.process import Process
 from tasks.host.process.roster import Judgement, Kind, Look, Roster
 from tasks.host.process.suspect import advice, excuse_for, fold_alike, line_for, line_for_starter, select_suspects
-from tasks.host.process.workload import USUAL_INTERPRETERS, Matcher, WorkloadDescription
 from tests.support.places import beside, placed
 
 ROOT = "/srv/portfolio"
