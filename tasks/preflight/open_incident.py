@@ -7,7 +7,8 @@ import logging
 import os
 import pwd
 import socket
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,7 +31,7 @@ from tasks.evidence.signing import tell_key
 from tasks.host.host import LinuxHost
 from tasks.host.process.table import boot_id
 from tasks.incident.current import last_incident, last_verdict, opening, read_incident, unfinished_incident
-from tasks.incident.directory import bases, find_home, make_base
+from tasks.incident.directory import base_of, bases, find_home, make_base
 from tasks.incident.joining import (
     WAIT_SECONDS,
     incident_of,
@@ -41,6 +42,7 @@ from tasks.incident.joining import (
     take_over_triggers,
 )
 from tasks.incident.last_word import is_finished, last_word
+from tasks.incident.layout import EARLY
 from tasks.incident.run_lock import PAPER, has_ownership, owner, sign, take_ownership
 from tasks.prefect_side.clock import find_server_time
 from tasks.prefect_side.saved_blocks import SavedStore, load_block, require_store
@@ -115,19 +117,34 @@ def open_incident(request: Request) -> Opened | NotOpened:
     Raises Refused for bad input. Not retried: one limit holds for all that is waited for before the freeze.
     """
     with before_the_freeze() as limit:
-        opened = _check_and_open(request)
+        workload: Workload = load_block(Workload, request.workload)
+        with _name_what_stands(workload):
+            opened = _check_and_open(request, workload)
     if isinstance(opened, Opened):
         early = read_early(opened.context.cordon_files.early).losses  # another process may have frozen for this run
         opened.context.losses += dict.fromkeys([*limit.losses, *DETACHED, *early])
     return opened
 
 
-def _check_and_open(request: Request) -> Opened | NotOpened:
+@contextmanager
+def _name_what_stands(workload: Workload) -> Iterator[None]:
+    """Have a refusal say what the start of this run has frozen: it goes on once the run has ended."""
+    base = base_of(workload)
+    early = read_early(base / EARLY) if has_ownership(base) else None
+    try:
+        yield
+    except Refused as error:
+        if early and (number := len(early.frozen) + len(early.containers)):
+            what = "processes and containers" if early.containers else "processes"
+            error.consequence = f"{number} {what} stand frozen until this run has ended 一時凍結し、終了時に解除."
+        raise
+
+
+def _check_and_open(request: Request, workload: Workload) -> Opened | NotOpened:
     given = parse_id(request.incident_id) if request.incident_id is not None else None
     if request.new_incident and not given:
         remedy = "Leave new_incident out: a new incident gets its id by itself."
         raise Refused("with new_incident the incident_id that was issued before", "none", remedy)
-    workload: Workload = load_block(Workload, request.workload)
     saved = require_store(request.store)
     require_here(workload)
     require_known_account(workload)

@@ -103,6 +103,19 @@ def test_an_alarm_that_is_too_old_freezes_nothing_and_says_how_to_evacuate(scene
     assert not (scene.block.evidence / EARLY).exists()
 
 
+def test_a_run_that_is_refused_says_what_its_start_has_frozen_and_else_that_nothing_was_touched(scene: Scene) -> None:
+    assert "Nothing was touched" in run(environment(scene, store="nowhere"))
+    scene.small.start_all()
+    cases: dict[str, dict[str, Any]] = {"'nowhere'": {"store": "nowhere"}, "issued before": {"new_incident": True}}
+    for reason, parameters in cases.items():
+        told = run(environment(scene, **parameters))
+        assert reason in told, told
+        assert "4 processes stand frozen until this run has ended" in told, told
+        assert "Nothing was touched" not in told
+        assert psutil.STATUS_STOPPED not in states(scene)
+    assert len(scene.small.living()) == 4
+
+
 def test_what_is_frozen_early_is_let_go_unless_the_run_takes_it_over(scene: Scene) -> None:
     scene.small.start_all()
     early = frozen_early(environment(scene))
