@@ -48,7 +48,7 @@ def given_order(parameter: Mapping[str, Any] | None) -> Order | None:
 def expired_message(order: Order) -> str:
     """Return the message of a run whose order stands no longer."""
     return (
-        f"the order {order.key} stood until {order.not_after.isoformat()} and stands no longer: nothing was touched. "
+        f"the order {order.key} stood until {order.not_after.isoformat()} and stands no longer: its run did nothing. "
         "指示の期限切れのため、何もしていません。"
     )
 

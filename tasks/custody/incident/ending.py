@@ -171,7 +171,7 @@ DECLINED: Final = Ending(
 EXPIRED: Final = Ending(
     "Expired",
     completed=False,
-    means="A fleet's order was not begun in time: the host did not answer, or came back too late; nothing was touched. "
+    means="A fleet's order was not begun in time: the host did not answer, or came back too late; its run did nothing. "
     "Of a fleet: its worst host ended so",
     then="Look at the host by hand; `evacuation fleet retry NAME` orders it again",
 )
