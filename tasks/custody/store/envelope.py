@@ -35,12 +35,10 @@ def open_envelope(envelope: Mapping[str, Any], key: PublicKey) -> bytes:
             raise ValueError("another kind of key or payload")  # noqa: TRY301  told as the others
         public.verify(base64.b64decode(signature["sig"], validate=True), _signed_bytes(payload))
     except (ArithmeticError, LookupError, TypeError, ValueError, InvalidSignature, UnsupportedAlgorithm) as error:
-        raise BadSignature(
-            "a DSSE envelope of an in-toto statement, signed by that key",
-            "a signature of other data, or by another key" if isinstance(error, InvalidSignature) else repr(error),
-            "It proves nothing.",
-            "Audit the incident: its closing is signed apart from this.",
-        ) from error
+        got = "a signature of other data, or by another key" if isinstance(error, InvalidSignature) else repr(error)
+        cure = "Audit the incident: its closing is signed apart from this."
+        wanted = "a DSSE envelope of an in-toto statement, signed by that key"
+        raise BadSignature(wanted, got, "It proves nothing.", cure) from error
     return payload
 
 

@@ -10,12 +10,7 @@ from tasks.custody.store.latest import GIVEN_UP, Act, Latest, LatestRow, LatestT
 
 
 def plan(
-    number: int,
-    present: Latest,
-    wanted: Latest,
-    *,
-    surplus: Collection[str] = (),
-    remove: Collection[str] = (),
+    number: int, present: Latest, wanted: Latest, *, surplus: Collection[str] = (), remove: Collection[str] = ()
 ) -> tuple[LatestRow, ...]:
     """Return what the turn of this number does with each file.
 
@@ -36,9 +31,8 @@ def plan(
         if before.sha256 == after.sha256:
             known = before if before.key else after
             return LatestRow(key, Act.KEEP, known, known)
-        return LatestRow(
-            key, Act.REPLACE, before if before.key else replace(before, key=kept_key(number, latest_name(key))), after
-        )
+        held = before if before.key else replace(before, key=kept_key(number, latest_name(key)))
+        return LatestRow(key, Act.REPLACE, held, after)
 
     return tuple(row(key) for key in sorted({*present, *wanted}))
 

@@ -92,7 +92,6 @@ def _plain(value: object) -> str:
 _CANONICAL: Final = json.JSONEncoder(sort_keys=True, indent=2, ensure_ascii=True, allow_nan=False, default=_plain)
 
 
-_AT_ONCE: Final = 4
 _LARGE: Final = 1 << 20
 _SHOWN: Final = 5
 _SAID: Final = ("note", "where", "access")
@@ -119,8 +118,7 @@ class Manifest:
 
     def pieces(self) -> Iterator[bytes]:
         """Yield canonical JSON in pieces: for 300,000 files it has a hundred megabytes."""
-        items = map(item_of, sorted(self.files, key=lambda file: file.stored))
-        return spell_rows(self.frame, "items", items)
+        return spell_rows(self.frame, "items", map(item_of, sorted(self.files, key=lambda file: file.stored)))
 
     @property
     def frame(self) -> dict[str, Any]:
@@ -163,8 +161,7 @@ class Manifest:
 
     def sums(self) -> bytes:
         """Return the digests in the format of `sha256sum -c`, including the manifest's own."""
-        lines = {file.stored: file.sha256 for file in self.files} | {MANIFEST: self.digest_and_size[0]}
-        return _sums(lines)
+        return _sums({file.stored: file.sha256 for file in self.files} | {MANIFEST: self.digest_and_size[0]})
 
     @property
     def size(self) -> int:
@@ -178,7 +175,7 @@ def differences(files: Iterable[StoredFile], path_of: Callable[[StoredFile], Pat
     Large files are hashed in parallel; small ones are faster in sequence.
     """
     every = list(files)
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(4) as pool:
         large = {file.stored: pool.submit(_difference, file, path_of) for file in every if file.size > _LARGE}
         found = (large[file.stored].result() if file.stored in large else _difference(file, path_of) for file in every)
         return [line for line in found if line]
@@ -195,22 +192,19 @@ def _difference(file: StoredFile, path_of: Callable[[StoredFile], Path]) -> str:
 def require_intact(files: Iterable[StoredFile], folder: Path, path_of: Callable[[StoredFile], Path]) -> None:
     """Raise Tampered unless all files, in the folder and elsewhere, have their sealed content."""
     if found := differences(files, path_of):
-        raise Tampered(
-            f"the sealed files in {folder}",
-            "; ".join(found[:_SHOWN]) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""),
-            "What is already in the store stays there; nothing changed is sent.",
-            "Keep the folder as it is for the investigation and compare it with the store.",
-        )
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        state = "What is already in the store stays there; nothing changed is sent."
+        cure = "Keep the folder as it is for the investigation and compare it with the store."
+        raise Tampered(f"the sealed files in {folder}", f"{'; '.join(found[:_SHOWN])}{more}", state, cure)
 
 
 def item_of(file: StoredFile) -> dict[str, Any]:
     """Return the manifest's item of a file."""
-    seconds = None if file.mtime_ns is None else file.mtime_ns / 10**9
     item: dict[str, Any] = {
         "path": file.stored,
         "bytes": file.size,
         "sha256": file.sha256,
-        "mtime": seconds,
+        "mtime": None if file.mtime_ns is None else file.mtime_ns / 10**9,
         "mtime_ns": file.mtime_ns,
         "source": file.source,
     }

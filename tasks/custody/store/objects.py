@@ -133,8 +133,7 @@ def latest_held(manifest: Manifest, snapshot: str, places: Mapping[str, str]) ->
 
 def all_objects(manifest: Manifest, snapshot: str, signature: bytes = b"") -> list[Expected]:
     """Return all objects that must be proven before an incident is VERIFIED."""
-    closing = closing_objects(manifest, signature)
-    return [*evidence_objects(manifest), *snapshot_objects(manifest, snapshot), *closing]
+    return [*evidence_objects(manifest), *snapshot_objects(manifest, snapshot), *closing_objects(manifest, signature)]
 
 
 def _evidence(manifest: Manifest, files: Iterable[StoredFile]) -> list[Expected]:

@@ -20,7 +20,6 @@ BYTES_LIMIT: Final = 1 << 30
 ROW_LIMIT: Final = 2 << 20
 """Maximum bytes of one row: two contents of ten thousand parts."""
 _FRAME_LIMIT: Final = 1 << 16
-_TOGETHER: Final = 1000
 _scalar = json.JSONEncoder(ensure_ascii=True, allow_nan=False).encode
 
 
@@ -43,7 +42,7 @@ def spell_rows(fields: Mapping[str, Any], name: str, rows: Iterable[Mapping[str,
     empty = f'\n  "{name}": []'
     head, _, tail = (spell({**fields, name: []}) + "\n").partition(empty)
     before, source = f"{head}{empty[:-1]}\n    ", iter(rows)
-    while some := [*islice(source, _TOGETHER)]:
+    while some := [*islice(source, 1000)]:
         yield (before + ",\n    ".join(spell(row, "\n    ") for row in some)).encode()
         before = ",\n    "
     yield (f"\n  ]{tail}" if before.startswith(",") else f"{head}{empty}{tail}").encode()
@@ -114,9 +113,5 @@ def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
 def require_readable(what: str, rows: int, size: int, consequence: str, remedy: str) -> None:
     """Raise TooMany for a document that exceeds the limits of reading."""
     if rows > ROWS_LIMIT or size > BYTES_LIMIT:
-        raise TooMany(
-            f"at most {ROWS_LIMIT} files and {BYTES_LIMIT} bytes in {what}",
-            f"{rows} files and {size} bytes",
-            consequence,
-            remedy,
-        )
+        expected = f"at most {ROWS_LIMIT} files and {BYTES_LIMIT} bytes in {what}"
+        raise TooMany(expected, f"{rows} files and {size} bytes", consequence, remedy)

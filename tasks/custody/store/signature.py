@@ -31,12 +31,8 @@ PrivateKey: TypeAlias = Ed25519PrivateKey | RSAPrivateKey | EllipticCurvePrivate
 
 _MAGIC: Final = b"SSHSIG"
 _VERSION: Final = 1
-_BEGIN: Final = "-----BEGIN SSH SIGNATURE-----"
-_END: Final = "-----END SSH SIGNATURE-----"
 _WIDTH: Final = 70
-_KIND: Final = re.compile(rb"[a-z0-9@.-]+")
 _HASH: Final = "sha512"
-_HASHES: Final = frozenset({"sha256", _HASH})
 _RSA: Final[dict[bytes, HashAlgorithm]] = {b"rsa-sha2-512": SHA512(), b"rsa-sha2-256": SHA256()}
 _ECDSA: Final[dict[bytes, HashAlgorithm]] = {
     b"ecdsa-sha2-nistp256": SHA256(),
@@ -85,7 +81,10 @@ def sign(key: PrivateKey, data: Data, namespace: str = NAMESPACE) -> bytes:
 def signer(signature: bytes, data: Data, namespace: str = NAMESPACE) -> PublicKey:
     """Return the key that signed exactly this data. Raises BadSignature if none did. Does not decide on trust."""
     with _explaining():
-        fields = _Fields(_content(signature))
+        decoded = base64.b64decode("".join(signature.decode("ascii").splitlines()[1:-1]), validate=True)
+        if _armour(decoded) != signature:  # so every changed byte is noticed
+            raise ValueError("another armour than ssh-keygen writes")
+        fields = _Fields(decoded)
         if fields.take(len(_MAGIC)) != _MAGIC or fields.number() != _VERSION:
             raise ValueError("no SSH signature of version 1")
         blob, purpose, reserved, algorithm, content = (fields.text() for _ in range(5))
@@ -93,7 +92,7 @@ def signer(signature: bytes, data: Data, namespace: str = NAMESPACE) -> PublicKe
         if purpose != namespace.encode():
             raise ValueError(f"a signature for the namespace {purpose[:80]!r}, not {namespace!r}")
         kind = _Fields(blob).text()
-        if not _KIND.fullmatch(kind):
+        if not re.fullmatch(rb"[a-z0-9@.-]+", kind):
             raise ValueError(f"a key of the kind {kind[:80]!r}")
         line = f"{kind.decode()} {base64.b64encode(blob).decode()}"
         _check(line, content, _message(data, namespace, reserved, algorithm.decode("ascii")))
@@ -102,13 +101,12 @@ def signer(signature: bytes, data: Data, namespace: str = NAMESPACE) -> PublicKe
 
 def _message(data: Data, namespace: str, reserved: bytes, algorithm: str) -> bytes:
     """Return the bytes that the key signs: never the bare data, to exclude use in other protocols."""
-    if algorithm not in _HASHES:
+    if algorithm not in {"sha256", _HASH}:
         raise ValueError(f"the hash algorithm {algorithm[:80]!r}")
     digest = hashlib.new(algorithm)
     for piece in [data] if isinstance(data, bytes) else data:
         digest.update(piece)
-    parts = (namespace.encode(), reserved, algorithm.encode(), digest.digest())
-    return _MAGIC + b"".join(map(_string, parts))
+    return _MAGIC + b"".join(map(_string, (namespace.encode(), reserved, algorithm.encode(), digest.digest())))
 
 
 def _make(key: PrivateKey, kind: bytes, message: bytes) -> bytes:
@@ -118,7 +116,8 @@ def _make(key: PrivateKey, kind: bytes, message: bytes) -> bytes:
         kind = b"rsa-sha2-512"
         return _string(kind) + _string(key.sign(message, PKCS1v15(), _RSA[kind]))
     both = decode_dss_signature(key.sign(message, ECDSA(_ECDSA[kind])))
-    return _string(kind) + _string(b"".join(_string(_integer(each)) for each in both))
+    # big-endian, with a leading zero if the first bit is set
+    return _string(kind) + _string(b"".join(_string(one.to_bytes(one.bit_length() // 8 + 1, "big")) for one in both))
 
 
 def _check(line: str, content: bytes, message: bytes) -> None:
@@ -166,24 +165,10 @@ def _string(data: bytes) -> bytes:
     return len(data).to_bytes(4, "big") + data
 
 
-def _integer(value: int) -> bytes:
-    """Encode a positive integer: big-endian, with a leading zero if the first bit is set."""
-    return value.to_bytes(value.bit_length() // 8 + 1, "big")
-
-
 def _armour(blob: bytes) -> bytes:
     text = base64.b64encode(blob).decode()
     lines = [text[start : start + _WIDTH] for start in range(0, len(text), _WIDTH)]
-    return "\n".join([_BEGIN, *lines, _END, ""]).encode()
-
-
-def _content(signature: bytes) -> bytes:
-    """Decode a signature. Only ssh-keygen's armour is accepted, so every changed byte is noticed."""
-    lines = signature.decode("ascii").splitlines()
-    blob = base64.b64decode("".join(lines[1:-1]), validate=True)
-    if _armour(blob) != signature:
-        raise ValueError("another armour than ssh-keygen writes")
-    return blob
+    return "\n".join(["-----BEGIN SSH SIGNATURE-----", *lines, "-----END SSH SIGNATURE-----", ""]).encode()
 
 
 @contextmanager
@@ -192,9 +177,5 @@ def _explaining() -> Iterator[None]:
         yield
     except (ValueError, NotImplementedError, InvalidSignature, UnsupportedAlgorithm) as error:
         got = "a signature of other data, or by another key" if isinstance(error, InvalidSignature) else str(error)
-        raise BadSignature(
-            "an SSH signature of this data",
-            got,
-            "It proves nothing.",
-            "Compare the file and its .sig with another copy of them; keep both as they are for the investigation.",
-        ) from error
+        cure = "Compare the file and its .sig with another copy of them; keep both as they are for the investigation."
+        raise BadSignature("an SSH signature of this data", got, "It proves nothing.", cure) from error

@@ -32,7 +32,6 @@ TOKEN_LIMIT: Final = 64 << 10
 """Maximum bytes of an authority's answer: usual ones have 1 to 8 KiB, most of it certificates."""
 
 _SHA256: Final = ObjectIdentifier("2.16.840.1.101.3.4.2.1")
-_REASON: Final = re.compile(r"Verify error:\s*([A-Za-z0-9 ,'-]+)")
 
 
 def request_for(data: bytes) -> "TimeStampRequest":
@@ -88,10 +87,7 @@ def _explaining() -> Iterator[None]:
     try:
         yield
     except (ValueError, VerificationError) as error:
-        reason = _REASON.search(str(error))
-        raise BadSignature(
-            "a time stamp over this data (RFC 3161)",
-            reason[1].strip() if reason else str(error).rpartition("certificates: ")[2].partition(": ErrorStack")[0],
-            "It vouches for no time.",
-            "Ask the authority what it signs; keep what it answered.",
-        ) from error
+        reason = re.search(r"Verify error:\s*([A-Za-z0-9 ,'-]+)", str(error))
+        got = reason[1].strip() if reason else str(error).rpartition("certificates: ")[2].partition(": ErrorStack")[0]
+        cure = "Ask the authority what it signs; keep what it answered."
+        raise BadSignature("a time stamp over this data (RFC 3161)", got, "It vouches for no time.", cure) from error
