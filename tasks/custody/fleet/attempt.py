@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Final
 
 _INCIDENT: Final = re.compile(r"IR-\d{8}T\d{6}Z(?:-[a-z0-9][a-z0-9.-]{0,62})?(?=:)", re.ASCII)
-_FINAL: Final = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Attempt:
     @property
     def final(self) -> bool:
         """True once its state does not change any more."""
-        return self.kind in _FINAL
+        return self.kind in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
     @property
     def waits(self) -> bool:

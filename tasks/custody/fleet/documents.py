@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from tasks.custody.audit.untrusted import PLAIN, Named, Sha256, Unreadable, document, validate
 from tasks.custody.fleet.ends import HostEnd
@@ -74,16 +73,14 @@ def read_hosts(data: bytes) -> HostLines:
     """Parse hosts.json. Raises Unreadable."""
     found = validate(HostLines, document(data))
     for line in found.hosts:
-        _require_plain(
-            *line.manifests, *([line.closing.key] if line.closing else []), *filter(None, [line.beneath, line.incident])
-        )
+        closings = [line.closing.key] if line.closing else []
+        _require_plain(*line.manifests, *closings, *filter(None, [line.beneath, line.incident]))
     return found
 
 
 def read_targets(data: bytes) -> FleetIncident:
     """Parse targets.json. Raises Unreadable."""
-    fields: dict[str, Any] = document(data)
-    return validate(FleetIncident, fields)
+    return validate(FleetIncident, document(data))
 
 
 def _require_plain(*names: str) -> None:

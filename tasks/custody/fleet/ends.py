@@ -8,6 +8,7 @@ from typing import Final
 
 from tasks.custody.containment.receipt import KNOWN_STOPPED
 from tasks.custody.fleet.attempt import Attempt
+from tasks.custody.incident.ending import OF_WORD
 from tasks.custody.incident.verdict import Word
 
 HOST_SILENT_SECONDS: Final = 45.0
@@ -56,14 +57,6 @@ _OTHERWISE: Final = {
     "FAILED": HostEnd.CRASHED,
     "CRASHED": HostEnd.CRASHED,
     "CANCELLED": HostEnd.CANCELLED,
-}
-_OF_WORD: Final = {
-    Word.VERIFIED: HostEnd.VERIFIED,
-    Word.PARTIAL: HostEnd.PARTIAL,
-    Word.UNANSWERED: HostEnd.UNANSWERED,
-    Word.UNVERIFIED: HostEnd.UNVERIFIED,
-    Word.NOT_CONTAINED: HostEnd.NOT_CONTAINED,
-    Word.THAWED: HostEnd.THAWED,
 }
 
 
@@ -127,8 +120,7 @@ class Row:
 
         False for a silent host, which is reported by itself.
         """
-        unknown = {None, HostEnd.SILENT, HostEnd.CANCELLED, HostEnd.THAWED}
-        return self.end not in unknown and not self.is_contained
+        return self.end not in {None, HostEnd.SILENT, HostEnd.CANCELLED, HostEnd.THAWED} and not self.is_contained
 
     @property
     def contained_at(self) -> datetime | None:
@@ -225,16 +217,13 @@ def closed_row(row: Row, closing: Closed | None, now: datetime, why: str = "") -
     A run that has joined another one ends as the first closing after its order says; Unverified if none comes in time,
     or if it names no incident. A closing of another run, or from before the order, proves nothing.
     """
-    own = closing if closing and _is_of(row, closing) else None
     if row.joined:
-        if own:
-            return replace(row, end=_of(own), stands=False, closing=own)
-        late = not row.incident or row.not_after is None or now > row.not_after
-        return (
-            replace(row, end=HostEnd.UNVERIFIED, message=f"no closing came of what it joined; {row.message}")
-            if late
-            else row
-        )
+        if closing and row.ordered and closing.closed > row.ordered:
+            return replace(row, end=_of(closing), stands=False, closing=closing)
+        if not row.incident or row.not_after is None or now > row.not_after:
+            row = replace(row, end=HostEnd.UNVERIFIED, message=f"no closing came of what it joined; {row.message}")
+        return row
+    own = closing if closing and closing.run == row.run else None
     row = replace(row, closing=own)
     if row.end and closing and closing.word == Word.NOT_CONTAINED and row.ordered and closing.closed > row.ordered:
         reason = f"at {closing.closed} the closing of run {closing.run} says {closing.word}"
@@ -247,14 +236,8 @@ def closed_row(row: Row, closing: Closed | None, now: datetime, why: str = "") -
     return replace(row, end=HostEnd.UNVERIFIED, message=f"{reason}; {row.message}")
 
 
-def _is_of(row: Row, closing: Closed) -> bool:
-    if not row.joined:
-        return closing.run == row.run
-    return row.ordered is not None and closing.closed > row.ordered
-
-
 def _of(closing: Closed) -> HostEnd:
-    return _OF_WORD[Word(closing.word)] if closing.word in {*Word} else HostEnd.UNVERIFIED
+    return HostEnd(OF_WORD[Word(closing.word)].name) if closing.word in {*Word} else HostEnd.UNVERIFIED
 
 
 def expires(row: Row, now: datetime) -> bool:

@@ -70,9 +70,8 @@ def examine_fleet(layout: FleetLayout, documents: Mapping[str, bytes], roots: Ro
             return None
 
     targets = read(targets_key(layout.fleet), read_targets)
-    closings = {
-        number: read(key, read_fleet_closing) for number, key in zip(layout.records, layout.signed_keys, strict=True)
-    }
+    keys = dict(zip(layout.records, layout.signed_keys, strict=True))
+    closings = {number: read(key, read_fleet_closing) for number, key in keys.items()}
     last = max((number for number, closing in closings.items() if closing), default=0)
     hosts_key = fleet_record_key(layout.fleet, last, HOSTS)
     hosts = read(hosts_key, read_hosts) if last else None
@@ -88,13 +87,11 @@ def examine_fleet(layout: FleetLayout, documents: Mapping[str, bytes], roots: Ro
         findings.append(broken(hosts_key, "the last record does not say what became of the hosts"))
     if hosts and targets and (closing := closings[last]):
         findings += _hosts_hold(hosts_key, targets, lines, closing.verdict)
-    keys = zip(layout.records, layout.signed_keys, strict=True)
-    readable = {key: closing for number, key in keys if (closing := closings[number])}
+    readable = {key: closing for number, key in keys.items() if (closing := closings[number])}
     signers = {key: each.signer.fingerprint for key, each in readable.items() if each.signer}
-    closing = closings.get(last)
-    verdict = (
-        f"{closing.verdict} (record/{last:03d})" if closing else "none: no run has closed a record that can be read"
-    )
+    verdict = "none: no run has closed a record that can be read"
+    if closing := closings.get(last):
+        verdict = f"{closing.verdict} (record/{last:03d})"
     timed = time_stamps(readable, documents, roots)
     return FleetExamination(tuple(findings), lines, verdict, signers, targets.opened_at if targets else None, timed)
 
@@ -128,9 +125,8 @@ def _closing_holds(
 ) -> Iterator[AuditFinding]:
     key = fleet_record_key(layout.fleet, number, CLOSING)
     if (closing.fleet, closing.record) != (layout.fleet, number):
-        yield broken(
-            key, "it is the closing of something else", f"{layout.fleet} {number}", printable(closing.fleet, 80)
-        )
+        got = printable(closing.fleet, 80)
+        yield broken(key, "it is the closing of something else", f"{layout.fleet} {number}", got)
     promised = {fleet_record_key(layout.fleet, number, name): sha256 for name, sha256 in closing.files.items()}
     for name, sha256 in {**promised, targets_key(layout.fleet): closing.targets}.items():
         got = digest_bytes(documents[name]) if name in documents else "no object"
@@ -159,9 +155,8 @@ def _hosts_hold(
     """Check that each host of the frozen list has exactly one line, and that the verdict follows from the lines."""
     wanted, listed = Counter(host.name for host in targets.hosts), Counter(line.host for line in lines)
     for name in sorted(wanted - listed):
-        yield broken(
-            key, f"the host {printable(name, 80)} is missing", "one line for each host of the frozen list", "none"
-        )
+        expected = "one line for each host of the frozen list"
+        yield broken(key, f"the host {printable(name, 80)} is missing", expected, "none")
     for name in sorted(listed - wanted):
         yield broken(key, f"the host {printable(name, 80)} is not in the frozen list, or told twice")
     places = Counter((line.beneath, line.incident) for line in lines if line.closing and line.beneath is not None)
@@ -174,12 +169,7 @@ def _hosts_hold(
         yield broken(key, "the verdict does not follow from its lines", str(follows), str(verdict))
     for line in lines:
         if line.end is HostEnd.VERIFIED and (line.closing is None or line.closing.verdict != "VERIFIED"):
-            got = line.closing.verdict if line.closing else "none"
-            yield broken(
-                key,
-                f"the host {printable(line.host, 80)} is Verified without a closing",
-                "VERIFIED",
-                printable(got, 80),
-            )
+            got = printable(line.closing.verdict if line.closing else "none", 80)
+            yield broken(key, f"the host {printable(line.host, 80)} is Verified without a closing", "VERIFIED", got)
         if line.stands:
             yield note(key, f"the order of {printable(line.host, 80)} still stood when the record was closed")

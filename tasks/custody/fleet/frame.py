@@ -34,7 +34,6 @@ EARLY: Final = timedelta(seconds=5)
 _LIMIT: Final = 1 << 18
 _SIGNATURE_LIMIT: Final = 1 << 12
 _SHOWN: Final = 200
-_NONCE: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
 def resource_of(pool: str, queue: str = "") -> str:
@@ -77,7 +76,7 @@ class Frame:
             times = {name: datetime.fromisoformat(fields[name]) for name in ("not_before", "not_after")}
             frame = cls(**{**fields, **times})
             parse_fleet_id(frame.fleet)
-            known = frame.act in {"freeze", "thaw"} and _NONCE.fullmatch(frame.nonce)
+            known = frame.act in {"freeze", "thaw"} and re.fullmatch(r"[0-9a-f]{32}", frame.nonce, re.ASCII)
             typed = all(isinstance(fields[name], str) for name in ("run", "targets"))
             hosts = all(isinstance(each, dict) for each in (fields["hosts"], *fields["hosts"].values()))
             if known and typed and hosts and all(time.utcoffset() is not None for time in times.values()):

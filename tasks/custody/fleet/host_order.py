@@ -58,8 +58,7 @@ class Order:
     @property
     def parameters(self) -> dict[str, Any]:
         """The order as JSON values: the parameter of the host's run."""
-        times = {"not_after": self.not_after.isoformat(), "ask_from": self.ask_from.isoformat()}
-        return {**asdict(self), **times}
+        return {**asdict(self), "not_after": self.not_after.isoformat(), "ask_from": self.ask_from.isoformat()}
 
     @property
     def key(self) -> str:

@@ -34,19 +34,13 @@ def fold_names(names: Sequence[str]) -> str:
     """Return names with their numbers as ranges: `gpu[001-003,007],web`. Each name is in it once, and no other."""
     parts = [(match[1], match[3], match[2]) for name in names if (match := _NUMBERED.fullmatch(name))]
     plain = [name for name in names if not _NUMBERED.fullmatch(name)]
-    folded = [
-        _fold_numbers(before, after, [number for _, _, number in some])
-        for (before, after), some in groupby(sorted(set(parts)), key=lambda part: part[:2])
-    ]
+    folded = list[str]()
+    for (before, after), some in groupby(sorted(set(parts)), key=lambda part: part[:2]):
+        numbers = sorted((number for _, _, number in some), key=lambda number: (len(number), number))
+        words = [first if first == last else f"{first}-{last}" for first, last in _ranges(numbers)]
+        listed = ",".join(words)
+        folded.append(f"{before}{listed if len(numbers) == 1 else f'[{listed}]'}{after}")
     return ",".join([*folded, *sorted(set(plain))])
-
-
-def _fold_numbers(before: str, after: str, numbers: Sequence[str]) -> str:
-    ranges = list(_ranges(sorted(numbers, key=lambda number: (len(number), number))))
-    if len(ranges) == 1 and ranges[0][0] == ranges[0][1]:
-        return f"{before}{ranges[0][0]}{after}"
-    words = [first if first == last else f"{first}-{last}" for first, last in ranges]
-    return f"{before}[{','.join(words)}]{after}"
 
 
 def _ranges(numbers: Sequence[str]) -> Iterator[tuple[str, str]]:

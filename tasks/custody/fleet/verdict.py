@@ -1,13 +1,10 @@
 """Judge a fleet by the ends of its hosts: one word, the worst end; Verified only if every host of its list is."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tasks.custody.fleet.ends import HostEnd, Row
 from tasks.custody.fleet.outcome_lines import fold
-
-_FINE = frozenset({HostEnd.VERIFIED, HostEnd.THAWED})
 
 
 @dataclass(frozen=True)
@@ -28,11 +25,10 @@ def verdict_of(hosts: Sequence[str], rows: Iterable[Row]) -> FleetVerdict:
         raise ValueError("expected a fleet with hosts; got none")
     ends = [(by_host[host].end if host in by_host else None) or HostEnd.CRASHED for host in hosts]
     worst = min(ends, key=list(HostEnd).index)
-    counts = Counter(ends)
     missing = [Row(host, end=HostEnd.CRASHED) for host in hosts if host not in by_host]
     lines = fold([*(by_host[host] for host in dict.fromkeys(hosts) if host in by_host), *missing])
     summary = "; ".join(f"{line.hosts} {line.label}" for line in lines)
-    return FleetVerdict(worst, f"{counts[HostEnd.VERIFIED]} of {len(hosts)} hosts Verified: {summary}")
+    return FleetVerdict(worst, f"{ends.count(HostEnd.VERIFIED)} of {len(hosts)} hosts Verified: {summary}")
 
 
 def is_settled(rows: Iterable[Row]) -> bool:
@@ -53,4 +49,4 @@ def all_that_answer_contained(rows: Iterable[Row]) -> bool:
 
 def to_retry(rows: Iterable[Row]) -> list[Row]:
     """Return the hosts that a retry orders again: those that have failed and those that are silent."""
-    return [row for row in rows if row.end is not None and row.end not in _FINE]
+    return [row for row in rows if row.end not in {None, HostEnd.VERIFIED, HostEnd.THAWED}]
