@@ -1,16 +1,13 @@
 """Check the custody log across all segments as one hash chain."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping
 from itertools import islice, pairwise
-from typing import Any, Final
+from typing import Any
 
 from tasks.custody.audit.finding import AuditFinding, broken, note, printable
+from tasks.custody.audit.untrusted import parse_time
 from tasks.custody.incident import log
-
-_NOWHERE: Final = 1 << 62
-_SEARCHED: Final = 100_000
 
 
 def lines_of(segment: bytes) -> list[bytes]:
@@ -31,7 +28,7 @@ def in_order(segments: Mapping[str, bytes]) -> list[str]:
 
     def first(key: str) -> tuple[int, str]:
         number = _entry(segments[key].split(b"\n", 1)[0]).get("seq")
-        return (number if isinstance(number, int) else _NOWHERE), key
+        return (number if isinstance(number, int) else 1 << 62), key
 
     return sorted(segments, key=first)
 
@@ -43,36 +40,23 @@ def chain(segments: Mapping[str, bytes]) -> Iterator[AuditFinding]:
         lines = lines_of(segments[key])
         trouble = log.broken(lines, previous, sequence)
         for message in trouble:
-            yield broken(
-                key, f"the custody chain is broken: {printable(message)}", "each line to carry the last one's hash"
-            )
+            what = f"the custody chain is broken: {printable(message)}"
+            yield broken(key, what, "each line to carry the last one's hash")
         if segments[key] and not segments[key].endswith(b"\n"):
             yield broken(key, "the custody chain is broken: its last line is torn", "a whole line")
         previous = log.head(lines[-1]) if lines else previous
         sequence += len(lines)
-        if not trouble:
-            yield from _clock(key, lines)
-
-
-def _clock(key: str, lines: Sequence[bytes]) -> Iterator[AuditFinding]:
-    """Note a clock that was set back: no break of the chain, but an auditor must know."""
-    times = [time for line in lines if (time := _time(_entry(line).get("utc")))]
-    for before, after in pairwise(times):
-        if after < before:
-            return (yield note(key, f"the host's clock was set back: {after} follows {before}"))
-
-
-def _time(text: object) -> datetime | None:
-    try:
-        found = datetime.fromisoformat(text) if isinstance(text, str) else None
-    except ValueError:
-        return None
-    return found if found and found.tzinfo else None
+        if not trouble:  # a clock that was set back is no break of the chain, but an auditor must know
+            times = [time for line in lines if (time := parse_time(_entry(line).get("utc")))]
+            for before, after in pairwise(times):
+                if after < before:
+                    yield note(key, f"the host's clock was set back: {after} follows {before}")
+                    break
 
 
 def last_verdict(segment: bytes) -> str:
     """Return the word of a segment's last verdict entry; empty if there is none."""
-    entries = (_entry(line) for line in islice(reversed(lines_of(segment)), _SEARCHED))
+    entries = (_entry(line) for line in islice(reversed(lines_of(segment)), 100_000))
     return next((str(entry.get("word", "")) for entry in entries if entry.get("action") == "verdict"), "")
 
 

@@ -113,13 +113,13 @@ def examine(
         by = layout.manifest(volume)
         book.add(_promise_of(item, by) for item in all_objects(manifest, layout.snapshot))
     facts = [each.facts for _, each in sorted(records.items()) if each.facts]
-    away = displaced_keys(layout.incident, facts)
-    promises, displacements = move_displaced(book.promises, away)
+    promises, displacements = move_displaced(book.promises, displaced_keys(layout.incident, facts))
     closings = {layout.closing(number): each.closing for number, each in records.items() if each.closing}
     covered = covers(layout, records, manifests, documents)
     seen = seen_times(closings, documents, roots, covered)
     signed = signatures(layout, keys, documents, signers, named_signers(layout, records), covered, seen)
     timed = time_stamps(closings, documents, roots)
+    named = {*book.promises, *promises, *_exempt_keys(layout, keys, records, manifests), *may_lie_beside(closings)}
     findings = [
         *book.findings,
         *displacements,
@@ -133,14 +133,8 @@ def examine(
         *(finding for record in records.values() for finding in _record_holds(layout, record, manifests, coverage)),
         *_volumes_hold(layout, keys, manifests, records),
         *_chain_holds(_without_unvouched(layout, keys, records), keys, documents, records),
-        *find_unnamed(
-            sorted(keys),
-            frozenset(
-                {*book.promises, *promises, *_exempt_keys(layout, keys, records, manifests), *may_lie_beside(closings)}
-            ),
-        ),
+        *find_unnamed(sorted(keys), named),
     ]
-    latest = {receipt.key: receipt.sha256 for each in facts for receipt in each.latest}
     in_place = frozenset(_in_place(layout, manifests))
     return Examination(
         promises=promises,
@@ -148,7 +142,7 @@ def examine(
         signed=signed,
         timed=timed,
         verdict=restate_verdict(records),
-        latest=latest,
+        latest={receipt.key: receipt.sha256 for each in facts for receipt in each.latest},
         turns=frozenset(key for each in facts for key in each.turns),
         admitted=admitted_objects(records, in_place, promises),
         in_place=in_place,
@@ -218,15 +212,13 @@ def _volumes_hold(
             what = f"{volume_folder(volume)}/ has no manifest, and no closing names one: nobody vouches for it"
             yield tell(key, what, "a manifest", "none")
         elif volume not in vouched:
-            yield unclear(
-                key, "no closing vouches for it: its run died, or the record was removed", "a closing", "none"
-            )
+            what = "no closing vouches for it: its run died, or the record was removed"
+            yield unclear(key, what, "a closing", "none")
     for volume, manifest in manifests.items():
         got, expected = (manifest.incident, manifest.volume), (layout.incident, volume)
         if got != expected:
-            yield broken(
-                layout.manifest(volume), "it is the manifest of something else", str(expected), printable(got, 80)
-            )
+            what = "it is the manifest of something else"
+            yield broken(layout.manifest(volume), what, str(expected), printable(got, 80))
 
 
 def _without_unvouched(layout: Layout, keys: Mapping[str, object], records: Mapping[int, RecordOf]) -> Layout:
@@ -251,10 +243,7 @@ def _chain_holds(
 
 
 def _exempt_keys(
-    layout: Layout,
-    keys: Mapping[str, object],
-    records: Mapping[int, RecordOf],
-    manifests: Mapping[int, Manifest],
+    layout: Layout, keys: Mapping[str, object], records: Mapping[int, RecordOf], manifests: Mapping[int, Manifest]
 ) -> Iterator[str]:
     """Yield keys that no document needs to name.
 

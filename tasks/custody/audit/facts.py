@@ -59,8 +59,7 @@ class Facts:
 
 def read_facts(data: bytes) -> Facts:
     """Parse verdict.json. Raises Unreadable."""
-    fields = document(data)
-    found = validate(Facts, fields)
+    found = validate(Facts, document(data))
     if found.incident.opened_at.tzinfo is None:
         raise Unreadable("the time zone of opened_at", printable(found.incident.opened_at, 80))
     return found
@@ -89,12 +88,9 @@ def receipts_cover(key: str, facts: Facts, manifests: Mapping[int, Manifest]) ->
     """Check that a VERIFIED or PARTIAL record has a receipt of the claim and of each object that the manifests name."""
     if facts.verdict.word not in _SEALED:
         return
-    proven = {
-        receipt.key: receipt.sha256 for receipt in facts.objects if receipt.proven or receipt.lost or receipt.beside
-    }
+    proven = {each.key: each.sha256 for each in facts.objects if each.proven or each.lost or each.beside}
     named = [item for each in manifests.values() for item in all_objects(each, facts.incident.snapshot)]
-    expected = [facts.claim, *named]
-    bare = [item.key for item in expected if proven.get(item.key) != item.sha256]
+    bare = [item.key for item in (facts.claim, *named) if proven.get(item.key) != item.sha256]
     if bare:
         tell = unclear if facts.carried_from else broken
         what = f"it claims {facts.verdict.word} without a receipt of {len(bare)} objects"

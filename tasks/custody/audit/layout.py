@@ -1,9 +1,9 @@
 """Sort an incident's keys in a bucket into volumes and records, and find gaps."""
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from tasks.custody.evidence.keys import (
     CLOSING,
@@ -21,6 +21,8 @@ from tasks.custody.evidence.keys import (
     volume_folder,
 )
 
+Covers: TypeAlias = Mapping[str, Collection[tuple[str, str, str]]]
+"""By a closing's key, the documents that it covers: sealed, signed or unsigned, key, digest."""
 SIGNATURE: Final = ".sig"
 _VOLUME: Final = re.compile(r"(evidence(?:\.([1-9]\d{0,2}))?)/.")
 _NUMBER: Final = r"(?:\.([1-9]\d{0,2}))?"
@@ -84,10 +86,9 @@ class Layout:
         signatures = (f"{key}{SIGNATURE}" for key in self.signed_keys)
         verdicts = (*map(self.verdict, self.records), *map(self.statement, self.records))
         coverage = map(self.coverage, self.volumes)
-        claim = claim_key(self.incident)
         names = (TIME_STAMP, UNSTAMPED)
         stamps = (record_key(self.incident, record, name) for record in self.records for name in names)
-        return (claim, *self.signed_keys, *signatures, *verdicts, *self.segments, *coverage, *stamps)
+        return (claim_key(self.incident), *self.signed_keys, *signatures, *verdicts, *self.segments, *coverage, *stamps)
 
     def folder(self, volume: int) -> str:
         """Return the prefix of an evidence folder."""

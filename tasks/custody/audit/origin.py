@@ -27,8 +27,7 @@ def origins_agree(
     of_closings = {layout.closing(number): each.closing.origin for number, each in records.items() if each.closing}
     for key, origin in {**of_manifests, **of_closings}.items():
         if (origin.host, origin.workload) != (ours.host, ours.workload):
-            what = "it is of another host or workload than the last closing"
-            yield broken(key, what, _whose(ours), _whose(origin))
+            yield broken(key, "it is of another host or workload than the last closing", _whose(ours), _whose(origin))
         elif origin.place != ours.place:
             yield note(key, "it was made for another place", printable(ours.place), printable(origin.place))
 

@@ -1,6 +1,6 @@
 """Compare what an incident's documents say about its objects with the objects themselves."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -96,12 +96,11 @@ def move_displaced(
     ours = {key for key, beside in displaced.items() if key in promises and beside.endswith(f"/{promises[key].sha256}")}
     placed = (replace(each, key=displaced[key]) if key in ours else each for key, each in promises.items())
     what = "other content lies here, as the record says; what was sealed is compared beside it"
-    return {each.key: each for each in placed}, [
-        note(key, what, displaced[key], "other content") for key in sorted(ours)
-    ]
+    notes = [note(key, what, displaced[key], "other content") for key in sorted(ours)]
+    return {each.key: each for each in placed}, notes
 
 
-def find_unnamed(keys: Iterable[str], named: Mapping[str, object] | frozenset[str]) -> Iterator[AuditFinding]:
+def find_unnamed(keys: Iterable[str], named: Collection[str]) -> Iterator[AuditFinding]:
     """Yield a note for each object that no document names: somebody added it, and nobody vouches for it.
 
     What the documents do name is proven without it.

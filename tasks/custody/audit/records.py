@@ -18,7 +18,6 @@ from tasks.custody.store.manifest import Manifest, digest_bytes
 from tasks.custody.store.retention import NOTHING, Retention
 
 NO_CLOSING: Final = "none: no run has closed a record that could be read"
-_UNPROVEN: Final = {Word.UNVERIFIED, Word.NOT_CONTAINED}
 
 
 @dataclass(frozen=True)
@@ -75,10 +74,7 @@ def named_signers(layout: Layout, records: Mapping[int, RecordOf]) -> dict[str, 
 
 
 def covers(
-    layout: Layout,
-    records: Mapping[int, RecordOf],
-    manifests: Mapping[int, Manifest],
-    documents: Mapping[str, bytes],
+    layout: Layout, records: Mapping[int, RecordOf], manifests: Mapping[int, Manifest], documents: Mapping[str, bytes]
 ) -> dict[str, frozenset[tuple[str, str, str]]]:
     """Return what each closing covers, by its key: the manifests that it names, and what its custody segments tell of.
 
@@ -99,9 +95,8 @@ def covers(
         named = [sealed.get((f"{home}{path}", sha256), ("", "")) for path, sha256 in closing.manifests.items()]
         segments = [(record_key(layout.incident, number, SEGMENT), closing.files.get(SEGMENT, "")), *named]
         named_manifests = [("sealed", f"{home}{path}", sha256) for path, sha256 in closing.manifests.items()]
-        found[layout.closing(number)] = frozenset(
-            [*named_manifests, *(one for each in segments for one in entries.get(each, ()))]
-        )
+        entries_of_segments = (one for each in segments for one in entries.get(each, ()))
+        found[layout.closing(number)] = frozenset([*named_manifests, *entries_of_segments])
     return found
 
 
@@ -139,7 +134,7 @@ def admitted_objects(
 def is_unfinished(records: Mapping[int, RecordOf]) -> bool:
     """Return whether the last closing says itself that the store was not proven to have all."""
     last = [each.closing.verdict for _, each in sorted(records.items()) if each.closing][-1:]
-    return bool({*last} & _UNPROVEN)
+    return bool({*last} & {Word.UNVERIFIED, Word.NOT_CONTAINED})
 
 
 def strongest_retention(records: Mapping[int, RecordOf]) -> RequiredRetention | None:
@@ -208,12 +203,11 @@ def closing_holds(layout: Layout, record: RecordOf) -> Iterator[AuditFinding]:
 
 def restate_verdict(records: Mapping[int, RecordOf]) -> str:
     """Return the verdict of the last closing, with its message."""
-    last = max((number for number, each in records.items() if each.closing), default=None)
-    if last is None:
-        return NO_CLOSING
-    record = records[last]
-    word = record.closing.verdict if record.closing else ""
-    return printable(f"{word} (record/{last:03d}): {record.facts.verdict.message}" if record.facts else f"{word}", 600)
+    for number, each in sorted(records.items(), reverse=True):
+        if each.closing:
+            details = f" (record/{number:03d}): {each.facts.verdict.message}" if each.facts else ""
+            return printable(f"{each.closing.verdict}{details}", 600)
+    return NO_CLOSING
 
 
 def vouched_manifests(records: Mapping[int, RecordOf]) -> frozenset[int]:

@@ -70,7 +70,6 @@ def with_successors(
             findings.append(note(key, f"{by.fingerprint} {names}"))
         else:
             what = f"it {names}, and counts for nothing: its own signer is not allowed for that, or revoked"
-            findings.append(
-                note(key, what, line.principals, f"{by.fingerprint}, seen by an authority at {seen or 'no time'}")
-            )
+            got = f"{by.fingerprint}, seen by an authority at {seen or 'no time'}"
+            findings.append(note(key, what, line.principals, got))
     return lines, findings

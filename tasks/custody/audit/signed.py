@@ -4,14 +4,15 @@ See docs/adr/0016.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
 
 from tasks.custody.audit.finding import AuditFinding, Severity, broken, note, printable, unclear
-from tasks.custody.audit.layout import SIGNATURE
+from tasks.custody.audit.layout import SIGNATURE, Covers
 from tasks.custody.audit.signers import AllowedSigner
+from tasks.custody.audit.untrusted import parse_time
 from tasks.custody.errors import BadSignature
 from tasks.custody.incident.incident import principal_of
 from tasks.custody.store.manifest import digest_bytes
@@ -99,7 +100,7 @@ def signatures(  # noqa: PLR0913, PLR0917  all that says who signed what
     documents: Mapping[str, bytes],
     signers: Sequence[AllowedSigner] | None,
     named: Mapping[str, str],
-    covers: Mapping[str, Collection[tuple[str, str, str]]],
+    covers: Covers,
     seen: Mapping[str, datetime],
 ) -> Signatures:
     """Check each signature; without `signers` only against the key in the signature, which does not prove its owner.
@@ -131,9 +132,8 @@ def signatures(  # noqa: PLR0913, PLR0917  all that says who signed what
                     good.append(key)
     covered = _covering_closings([*unsigned, *doubtful], documents, good, covers)
     findings += [each for key, faults in doubtful.items() if key not in covered for each in faults]
-    findings += [
-        _bare(key, named.get(key, ""), covered.get(key, "")) for key in (*unsigned, *covered.keys() & doubtful)
-    ]
+    bare = (*unsigned, *covered.keys() & doubtful)
+    findings += [_bare(key, named.get(key, ""), covered.get(key, "")) for key in bare]
     unsigned = [key for key in unsigned if key not in covered]
     hands = {key: hand for key, hand in hands.items() if key not in covered}
     by_people = frozenset(key for key, hand in hands.items() if hand.people)
@@ -143,10 +143,7 @@ def signatures(  # noqa: PLR0913, PLR0917  all that says who signed what
 
 
 def _covering_closings(
-    unsigned: Sequence[str],
-    documents: Mapping[str, bytes],
-    good: Sequence[str],
-    covers: Mapping[str, Collection[tuple[str, str, str]]],
+    unsigned: Sequence[str], documents: Mapping[str, bytes], good: Sequence[str], covers: Covers
 ) -> dict[str, str]:
     """Return the signed closing that covers each unsigned document: itself, or by closings that it covers."""
     bare = {("unsigned", key, digest_bytes(documents[key])) for key in unsigned}
@@ -179,7 +176,9 @@ def _check_vouching(incident: str, hands: Sequence[Hand]) -> Iterator[AuditFindi
 
 def _hand(key: PublicKey, data: bytes, signers: Sequence[AllowedSigner] | None, seen: datetime | None) -> Hand:
     """Return who signed a document, by the host that it names: a host signs for itself alone."""
-    at, host = _time(data), found[1].decode(errors="replace") if (found := _HOST.search(data)) else ""
+    # the time is for ssh-keygen's verify-time: only its signer vouches for it
+    at = parse_time(stated[1].decode(errors="backslashreplace")) if (stated := _TIME.search(data)) else None
+    host = found[1].decode(errors="replace") if (found := _HOST.search(data)) else ""
     lines = [each for each in signers or () if each.key == key and each.may_sign(at)]
     wanted = principal_of(host)
     ours = [each for each in lines if each.stands_for(wanted)]
@@ -193,12 +192,10 @@ def _hand(key: PublicKey, data: bytes, signers: Sequence[AllowedSigner] | None, 
 def _check_trust(key: str, hand: Hand, signers: Sequence[AllowedSigner] | None, named: str) -> Iterator[AuditFinding]:
     if signers is not None and not hand.owner:
         lines = (each for each in signers if each.key == hand.key)
-        known = (
-            ", ".join(f"{each.principals}, until {each.before}" if each.before else each.principals for each in lines)
-            or "nobody"
-        )
+        owners = (f"{each.principals}, until {each.before}" if each.before else each.principals for each in lines)
+        got = f"{printable(', '.join(owners) or 'nobody', 120)} ({hand.key.fingerprint})"
         what = "it is signed by a key that the allowed signers do not name for this"
-        yield broken(key, what, printable(hand.wanted, 120), f"{printable(known, 120)} ({hand.key.fingerprint})")
+        yield broken(key, what, printable(hand.wanted, 120), got)
     if hand.key.fingerprint != named:
         yield broken(key, "it is signed by another key than it names", printable(named, 80), hand.key.fingerprint)
 
@@ -209,12 +206,3 @@ def _revocation(key: str, date: datetime, seen: datetime | None) -> AuditFinding
         return note(key, f"{what}, and it stays: an authority saw it at {seen}")
     expected = "a proven time stamp before that, of it or of a closing that covers it"
     return unclear(key, f"{what}, and it is not proven to be older", expected, str(seen or "none"))
-
-
-def _time(data: bytes) -> datetime | None:
-    """Return the time that a document states, for ssh-keygen's verify-time. Only its signer vouches for it."""
-    try:
-        at = datetime.fromisoformat(found[1].decode()) if (found := _TIME.search(data)) else None
-    except ValueError:
-        return None
-    return at if at and at.tzinfo else None

@@ -5,7 +5,6 @@ See docs/adr/0047.
 
 import base64
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -18,8 +17,6 @@ _OPTION: Final = re.compile(r'([a-z-]+)="?([^"]*)"?', re.IGNORECASE)
 _KEY: Final = re.compile(r"(?:ssh|ecdsa|sk)-[A-Za-z0-9@.-]+")
 _WILD: Final = {"*": ".*", "?": "."}
 _STAMPS: Final = ("%Y%m%d", "%Y%m%d%H%M", "%Y%m%d%H%M%S")
-_EXAMPLE: Final = "As in: evacuation@gpu1 ssh-ed25519 AAAA…"
-_PEOPLE: Final = "people@"
 
 
 @dataclass(frozen=True)
@@ -39,11 +36,9 @@ class AllowedSigner:
         """Return whether this key may sign our documents at the time that the document states."""
         if not _matches(namespace, self.namespaces):
             return False
-        if self.after is None and self.before is None:
-            return True
-        return (
-            at is not None and (self.after is None or self.after <= at) and (self.before is None or at <= self.before)
-        )
+        if at is None:
+            return self.after is None and self.before is None
+        return (self.after is None or self.after <= at) and (self.before is None or at <= self.before)
 
     def is_revoked(self, seen: datetime | None) -> bool:
         """Return whether the key was revoked, and no authority is proven to have seen before what it has signed."""
@@ -56,7 +51,7 @@ class AllowedSigner:
     @property
     def is_people(self) -> bool:
         """Whether the line is one of persons, who make no evidence."""
-        return all(each.startswith(_PEOPLE) for each in self.principals.split(","))
+        return all(each.startswith("people@") for each in self.principals.split(","))
 
 
 def _matches(name: str, patterns: str) -> bool:
@@ -74,22 +69,23 @@ def _like(name: str, pattern: str) -> bool:
 
 def read_signers(text: str) -> tuple[AllowedSigner, ...]:
     """Parse every line of the file. Raises Refused for options that are not supported."""
-    return tuple(
-        _signer(line.strip()) for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")
-    )
+    lines = map(str.strip, text.splitlines())
+    return tuple(_signer(line) for line in lines if line and not line.startswith("#"))
 
 
 def _signer(line: str) -> AllowedSigner:
     principals, *rest = _WORD.findall(line) or [""]
     options = [] if rest and _KEY.fullmatch(rest[0]) else rest[:1]
     kind, blob, *_ = [*rest[len(options) :], "", ""]
-    pairs = [*_options(options[0])] if options else []
+    pairs = list[tuple[str, str]]()
+    for option in re.findall(r'(?:[^,"]|"[^"]*")+', options[0]) if options else ():
+        match = _OPTION.fullmatch(option)
+        pairs.append((match[1].lower(), match[2]) if match else (option, ""))
     values = dict(pairs)
     if "!" in principals or len(values) != len(pairs):
         raise _refusal(line, "with ! in the name" if "!" in principals else "with an option given twice")
-    if not _KEY.fullmatch(kind) or not blob or values.keys() - {"namespaces", "valid-after", "valid-before"}:
-        raise _refusal(line)
-    if not _is_key(kind, blob):
+    others = values.keys() - {"namespaces", "valid-after", "valid-before"}
+    if not _KEY.fullmatch(kind) or others or not _is_key(kind, blob):
         raise _refusal(line)
     when = (_time(values[name], line) if name in values else None for name in ("valid-after", "valid-before"))
     return AllowedSigner(principals.strip('"'), PublicKey(f"{kind} {blob}"), values.get("namespaces", "*"), *when)
@@ -102,12 +98,6 @@ def _is_key(kind: str, blob: str) -> bool:
     except ValueError:
         return False
     return content[4 : 4 + len(kind)] == kind.encode() and int.from_bytes(content[:4], "big") == len(kind)
-
-
-def _options(text: str) -> Iterator[tuple[str, str]]:
-    for option in re.findall(r'(?:[^,"]|"[^"]*")+', text):
-        match = _OPTION.fullmatch(option)
-        yield (match[1].lower(), match[2]) if match else (option, "")
 
 
 def _time(text: str, line: str) -> datetime:
@@ -123,4 +113,4 @@ def _time(text: str, line: str) -> datetime:
 
 def _refusal(line: str, why: str = "") -> Refused:
     expected = "lines of ssh-keygen's allowed_signers, with namespaces, valid-after and valid-before alone"
-    return Refused(expected, f"{line[:120]!r}{why and f' {why}'}", _EXAMPLE)
+    return Refused(expected, f"{line[:120]!r}{why and f' {why}'}", "As in: evacuation@gpu1 ssh-ed25519 AAAA…")

@@ -25,9 +25,8 @@ def statement_holds(layout: Layout, record: RecordOf) -> Iterator[AuditFinding]:
     subject = closing.incident, closing.origin, closing.record
     expected = statement(*subject, facts.verdict, closing.files.get(VERDICT, ""), closing.manifests)
     try:
-        found = open_envelope(
-            document(record.statement), PublicKey(closing.signer.public_key if closing.signer else "")
-        )
+        key_named = PublicKey(closing.signer.public_key if closing.signer else "")
+        found = open_envelope(document(record.statement), key_named)
     except (Unreadable, BadSignature) as error:
         yield broken(key, "it is no statement by the key that its closing names", error.expected, printable(error.got))
         return

@@ -1,13 +1,13 @@
 """Check the time stamps of closings (RFC 3161): what an authority vouches for, beside the host's own clock."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from tasks.custody.audit.finding import AuditFinding, broken, note, printable, unclear
-from tasks.custody.audit.layout import beside
+from tasks.custody.audit.layout import Covers, beside
 from tasks.custody.audit.untrusted import Unreadable, document
 from tasks.custody.errors import BadSignature
 from tasks.custody.store.manifest import digest_bytes
@@ -71,10 +71,7 @@ def seen_at(stamp: bytes, data: bytes, roots: Roots) -> datetime | None:
 
 
 def seen_times(
-    closings: Iterable[str],
-    documents: Mapping[str, bytes],
-    roots: Roots,
-    covers: Mapping[str, Collection[tuple[str, str, str]]],
+    closings: Iterable[str], documents: Mapping[str, bytes], roots: Roots, covers: Covers
 ) -> dict[str, datetime]:
     """Return when authorities have first seen documents: closings, what they cover, and what that covers in its turn.
 

@@ -23,6 +23,5 @@ def turns_hold(incident: str, named: Collection[str], turns: Collection[LatestTr
         elif turn.lowered == incident:
             yield note(key, f"it no longer keeps others out of latest/, lowered by {printable(turn.by, 200)}")
         elif turn.undoes and any(number >= turn.undoes for number in numbers):
-            yield note(
-                key, f"latest/ was brought back to what it was before turn {turn.undoes}, by {printable(turn.by, 200)}"
-            )
+            what = f"latest/ was brought back to what it was before turn {turn.undoes}"
+            yield note(key, f"{what}, by {printable(turn.by, 200)}")

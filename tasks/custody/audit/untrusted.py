@@ -41,12 +41,6 @@ _Item = tuple[str, str, int, Sha256, int | None, str, str, str, tuple[int, int, 
 _ITEM: Final = TypeAdapter(_Item)
 
 
-def _fields(file: StoredFile) -> tuple[object, ...]:
-    parts = file.parts and (file.parts.size, file.parts.total, file.parts.digests)
-    notes = (file.note, file.where, file.access)
-    return file.stored, file.source, file.size, file.sha256, file.mtime_ns, *notes, parts
-
-
 @dataclass(frozen=True)
 class Named:
     """The signer that a closing names."""
@@ -117,12 +111,22 @@ def document(data: bytes) -> dict[str, Any]:
     return found
 
 
+def parse_time(text: object) -> datetime | None:
+    """Return a time with its zone; None for anything else."""
+    try:
+        found = datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return found if found and found.tzinfo else None
+
+
 def validate(kind: type[T], value: object, *, strict: bool = False) -> T:
     """Return a value validated as `kind`. Raises Unreadable."""
     try:
         found: T = _adapter(kind).validate_python(value, strict=strict or None)  # type: ignore[arg-type]  # hashable
     except (ValidationError, RecursionError) as error:
-        raise Unreadable(f"the fields of a {_name(kind)}", _describe_error(error)) from error
+        name = getattr(kind, "__name__", kind) if get_origin(kind) is None else "list of attempts or items"
+        raise Unreadable(f"the fields of a {name}", _describe_error(error)) from error
     return found
 
 
@@ -130,10 +134,6 @@ def validate(kind: type[T], value: object, *, strict: bool = False) -> T:
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     """Return the adapter, cached: building one takes longer than validating most documents."""
     return TypeAdapter(kind)
-
-
-def _name(kind: object) -> str:
-    return str(getattr(kind, "__name__", kind)) if get_origin(kind) is None else "list of attempts or items"
 
 
 def _describe_error(error: ValidationError | RecursionError) -> str:
@@ -169,8 +169,11 @@ def read_manifest(data: bytes | Iterable[bytes]) -> Manifest:
 
 def _item(row: bytes) -> StoredFile:
     file = file_of(parse_json(row))
+    parts = file.parts and (file.parts.size, file.parts.total, file.parts.digests)
+    notes = (file.note, file.where, file.access)
+    fields = (file.stored, file.source, file.size, file.sha256, file.mtime_ns, *notes, parts)
     try:
-        _ITEM.validate_python(_fields(file), strict=True)
+        _ITEM.validate_python(fields, strict=True)
     except ValidationError as error:
         raise Unreadable("the fields of a manifest's item", _describe_error(error)) from error
     if not PLAIN.fullmatch(file.stored) or file.size < 0:
