@@ -50,11 +50,8 @@ class Pause(StepResult):
     @property
     def open(self) -> tuple[str, ...]:
         """Launchers that may still start training, with the reason."""
-        return tuple(
-            f"{state.launcher} is not paused: {state.reason or 'the server says so'}"
-            for state in self.states
-            if not state.paused
-        )
+        running = (state for state in self.states if not state.paused)
+        return tuple(f"{each.launcher} is not paused: {each.reason or 'the server says so'}" for each in running)
 
     @property
     def is_complete(self) -> bool:
@@ -103,9 +100,8 @@ class Resume(StepResult):
         resumed = ", ".join(str(state.launcher) for state in self.states if state.paused is False)
         kept = ", ".join(map(str, self.kept))
         words = [f"resumed: {resumed}"] * bool(resumed) + [f"paused before us, so left: {kept}"] * bool(kept)
-        paused = [
-            f"{state.launcher} is still paused: {state.reason or 'the server says so'}" for state in self.still_paused
-        ]
+        still = self.still_paused
+        paused = [f"{each.launcher} is still paused: {each.reason or 'the server says so'}" for each in still]
         return self.doubt or "; ".join([*words, *paused]) or "nothing of Prefect's was paused by us"
 
 

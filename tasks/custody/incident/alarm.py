@@ -49,6 +49,8 @@ class Alarm:
             return None
         payload = parameters.get("payload")
         fields: Mapping[str, Any] = payload if isinstance(payload, Mapping) else {}
+        lines = fields.get("last_lines")
+        last = lines[-1] if isinstance(lines, list) and lines else ""
         return cls(
             event=_text(parameters.get("event")),
             name=_text(parameters.get("name")) or _text(parameters.get("resource"), digests=True),
@@ -57,9 +59,7 @@ class Alarm:
             pid=_number(fields.get("pid")),
             start=_number(fields.get("start")),
             exit_code=_number(fields.get("exit_code")),
-            message=_text(fields.get("message"))
-            or _text(parameters.get("message"))
-            or _lines(fields.get("last_lines")),
+            message=_text(fields.get("message")) or _text(parameters.get("message")) or _text(last),
             occurred=_time(parameters.get("occurred")),
             began=_time(fields.get("began")),
         )
@@ -166,11 +166,6 @@ def _text(value: object, *, digests: bool = False) -> str:
         return ""
     words = redact("".join(letter if letter.isprintable() else " " for letter in str(value)), digests=digests)
     return words[:_SHOWN].strip()
-
-
-def _lines(value: object) -> str:
-    """Return the last line of a log."""
-    return _text(value[-1]) if isinstance(value, list) and value else ""
 
 
 def _run(value: object) -> str:

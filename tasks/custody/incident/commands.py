@@ -22,7 +22,6 @@ STOP_BY_HAND: Final = (
 STANDS_FROZEN: Final = "nothing of what stands frozen is lost 凍結中のものは失われていない"
 """What a cancelled run, and `status` after it, says of what it has frozen and not stopped."""
 _SHOWN: Final = 5
-_TAKE_A_STORE: Final = frozenset({"run", "recover", "answer", "postmortem"})
 _VERBS: Final = {"evacuate": "run", "recover": "recover", "thaw": "thaw"}
 
 
@@ -35,7 +34,7 @@ class Typed:
 
     def arguments(self, verb: str, *words: str) -> list[str]:
         """Return the arguments of a verb, with these after them."""
-        store = ["--store", self.store] if self.store and verb in _TAKE_A_STORE else []
+        store = ["--store", self.store] if self.store and verb in {"run", "recover", "answer", "postmortem"} else []
         return [self.workload, *store, *words]
 
     def line(self, verb: str, *words: str) -> str:

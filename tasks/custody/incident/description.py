@@ -46,7 +46,6 @@ _PATTERNS: Final = {"api_pattern": API, "training_pattern": TRAINING, "worker_pa
 _PORT: Final = re.compile(
     r"^(?:(?:UVICORN_)?PORT=|--port[=\n]|-p[=\n]?|(?:--bind|-b)[=\n]?\S*:)(\d{1,5})$", re.MULTILINE
 )
-_USUAL_PORT: Final = "8000"
 _REST: Final[dict[str, Any]] = {
     "user": "",
     "api_port": None,
@@ -57,7 +56,6 @@ _REST: Final[dict[str, Any]] = {
 }
 _SERVICE: Final = re.compile(r"[\w:.@\\][\w:.@\\-]*\.service", re.ASCII)
 _FIRST_FILE: Final = "`evacuation init FOLDER` writes a first file 最初のファイルを作成."
-_CHECK_PATH: Final = f"Check the path パスを確認. {_FIRST_FILE}"
 _NOBODYS_UNIT: Final = re.compile(
     r"(?:evacuation|systemd-|user@|getty@|sshd?@).*"
     r"|(?:sshd?|crond?|anacron|atd|dbus|dbus-broker|docker|containerd|supervisord?|slurmd)\.service"
@@ -76,7 +74,7 @@ def read_tables(path: Path) -> Tables:
     try:
         return tables(str(path), path.read_text())
     except (OSError, UnicodeDecodeError) as error:
-        raise Refused("a TOML file", f"{path}: {error}", _CHECK_PATH) from error
+        raise Refused("a TOML file", f"{path}: {error}", f"Check the path パスを確認. {_FIRST_FILE}") from error
 
 
 def read_description(path: Path, kind: str) -> Tables:
@@ -99,11 +97,9 @@ def name_for(root: Path) -> str:
 def workload_folder(folder: Path) -> Path:
     """Return the whole path of a folder that holds the runbook's training or API. Raises Refused for another one."""
     if not any(_is_file(folder / mark) for mark in _MARKS):
-        raise Refused(
-            f"a TOML file, or a folder with {' or '.join(_MARKS)}",
-            f"the folder {folder.absolute()}",
-            f"Change to the workload's folder ワークロードのフォルダーで実行. {_FIRST_FILE}",
-        )
+        expected = f"a TOML file, or a folder with {' or '.join(_MARKS)}"
+        cure = f"Change to the workload's folder ワークロードのフォルダーで実行. {_FIRST_FILE}"
+        raise Refused(expected, f"the folder {folder.absolute()}", cure)
     return folder.absolute()
 
 
@@ -196,7 +192,7 @@ def unit(text: str) -> str:
 
 def address(command: Iterable[str], environment: Mapping[str, str]) -> str:
     """Return the URL of a server on this host by its command and environment: the last port named, else 8000."""
-    return f"http://127.0.0.1:{[_USUAL_PORT, *find_ports(command, environment)][-1]}"
+    return f"http://127.0.0.1:{['8000', *find_ports(command, environment)][-1]}"
 
 
 def find_ports(command: Iterable[str], environment: Mapping[str, str]) -> list[str]:

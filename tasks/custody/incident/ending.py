@@ -232,12 +232,7 @@ _NOT_STORED: Final = {Word.PARTIAL: UNVERIFIED, Word.UNANSWERED: UNVERIFIED, Wor
 
 
 def ending_of(
-    word: Word,
-    recovery: Recovery | str | None,
-    *,
-    recovering: bool = False,
-    dry_run: bool = False,
-    stored: bool = True,
+    word: Word, recovery: Recovery | str | None, *, recovering: bool = False, dry_run: bool = False, stored: bool = True
 ) -> Ending:
     """Return how a run ends: by its verdict, its recovery, and whether the store has its record.
 

@@ -29,11 +29,8 @@ def parse_id(text: str) -> str:
             return text
     except ValueError:
         pass
-    raise Refused(
-        f"an incident id {ID_SHAPE}",
-        repr(text[:80]),
-        "Copy the whole id of the one that is meant; a new incident is given none, and gets its own.",
-    )
+    cure = "Copy the whole id of the one that is meant; a new incident is given none, and gets its own."
+    raise Refused(f"an incident id {ID_SHAPE}", repr(text[:80]), cure)
 
 
 def known_id(value: object) -> str:
@@ -68,11 +65,8 @@ def require_issued(incident: str, now: datetime, suffix: str = "", newest: str =
         expected = f"an id that was issued in the {ISSUED.days} days before {now:%Y-%m-%d %H:%M:%S} UTC"
         raise Refused(expected, incident, "Leave incident_id and new_incident out: it gets its own.")
     if newest and incident <= newest:
-        raise Refused(
-            f"an id after {newest}, the newest incident of this workload",
-            incident,
-            "Leave new_incident out to carry that incident on, or incident_id as well for a new one.",
-        )
+        cure = "Leave new_incident out to carry that incident on, or incident_id as well for a new one."
+        raise Refused(f"an id after {newest}, the newest incident of this workload", incident, cure)
 
 
 def principal_of(host: str) -> str:

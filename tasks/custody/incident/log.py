@@ -17,7 +17,6 @@ logger = logging.getLogger(__name__)
 
 START = "0" * 64
 _MAX_MESSAGES = 20
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def chain_line(previous: str, sequence: int, fields: Mapping[str, Any]) -> bytes:
@@ -74,18 +73,15 @@ class CustodyLog:
         self._actor = dict(actor)
         self._lock = threading.Lock()
         self._waiting: list[bytes] = []
-        self._set_torn_line_aside()
-        lines = self.lines()
-        self.began = self._sequence = len(lines)
-        self._head = head(lines[-1]) if lines else START
-
-    def _set_torn_line_aside(self) -> None:
         data = self.path.read_bytes() if self.path.exists() else b""
         whole, newline, torn = data.rpartition(b"\n")
         if torn:
             with self.path.with_suffix(".torn").open("ab") as beside:
                 beside.write(torn + b"\n")
             os.truncate(self.path, len(whole) + len(newline))
+        lines = self.lines()
+        self.began = self._sequence = len(lines)
+        self._head = head(lines[-1]) if lines else START
 
     def write(self, action: str, subject: str = "", **facts: Any) -> None:
         """Append one entry: time (UTC, zone, monotonic), actor, action, object, and further facts."""
@@ -113,18 +109,16 @@ class CustodyLog:
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             while self._waiting:
-                self._append(descriptor, self._waiting[0])
-                del self._waiting[0]
+                try:
+                    _write_whole(descriptor, self._waiting[0])
+                except OSError as error:
+                    is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+                    if not is_full or not self._make_room(len(self._waiting[0])):
+                        raise
+                else:
+                    del self._waiting[0]
         finally:
             os.close(descriptor)
-
-    def _append(self, descriptor: int, line: bytes) -> None:
-        while True:
-            try:
-                return _write_whole(descriptor, line)
-            except OSError as error:
-                if error.errno not in _FULL or not self._make_room(len(line)):
-                    raise
 
     def sync(self) -> None:
         """Flush everything written so far to disk. Raises OSError if the disk does not take it."""

@@ -18,8 +18,6 @@ PEOPLE: Final = "people"
 """Its deployment, its queue and its tag."""
 SENT_BY_SERVER: Final = "the server has sent it"
 """Words of the state of a message's run that no worker has begun."""
-_WAITING: Final = "prefect.flow-run.Paused"
-_INCIDENT: Final = re.compile(r"(?:IR|FL)-[\w.-]+(?=:)", re.ASCII)
 _NOBODY: Final = """\
 Who acts 対応: nobody now; the evidence is collected, sealed and stored without help. 今は不要。証跡の保全は自動で続く。
 Next 次: one more message, with the verdict. 次の通知で判定を知らせる。"""
@@ -97,7 +95,7 @@ def topic(event: str, message: str) -> str:
 
     Empty for one that is always sent: it names no incident, or asks a person for an answer.
     """
-    found = _INCIDENT.match(message)
-    if not found or event == _WAITING:
+    found = re.match(r"(?:IR|FL)-[\w.-]+(?=:)", message, re.ASCII)
+    if not found or event == "prefect.flow-run.Paused":
         return ""
     return f"{found[0]} {'contained' if event == EVENT_CONTAINED else 'ended'}"

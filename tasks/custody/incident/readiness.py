@@ -86,9 +86,8 @@ class Readiness:
     def message(self) -> str:
         """Return all that is not sound in one line."""
         summary = "; ".join(f"{each.name}: {each.found}" for each in self.bad)
-        return f"{len(self.findings)} checks" + (
-            f", {len(self.bad)} not sound: {summary}" if summary else ", all sound"
-        )
+        end = f"{len(self.bad)} not sound: {summary}" if summary else "all sound"
+        return f"{len(self.findings)} checks, {end}"
 
     @property
     def weights(self) -> dict[str, str]:

@@ -88,14 +88,12 @@ class _Open:
 
     def close(self, course: Course) -> Run:
         """Return the run; steps without an end get `course`."""
-        unfinished = [
-            Bar(step, self.attempt(step), began, max(began, self.ended), course) for step, began in self.started.items()
-        ]
+        started = [(step, self.attempt(step), began) for step, began in self.started.items()]
+        unfinished = [Bar(step, attempt, began, max(began, self.ended), course) for step, attempt, began in started]
         bars = sorted([*self.bars, *unfinished], key=lambda bar: (bar.began, bar.step))
         began = min([self.began, *(bar.began for bar in bars)])
-        return Run(
-            self.number, began, max(began, self.ended), tuple(bars), tuple(self.cached), self.moments, self.triggered
-        )
+        ended = max(began, self.ended)
+        return Run(self.number, began, ended, tuple(bars), tuple(self.cached), self.moments, self.triggered)
 
     def attempt(self, step: str) -> int:
         return 1 + sum(bar.step == step for bar in self.bars)

@@ -27,7 +27,6 @@ from tasks.custody.store.receipts import NOT_THERE, ObjectReceipt, displaced_obj
 from tasks.custody.visible import visible
 
 _SHOWN: Final = 5
-_REASON: Final = 500
 
 
 class Word(StrEnum):
@@ -75,7 +74,7 @@ class Verdict:
         parts = [f"{self.word}.", *([f"First: {self.first}."] if self.first else [])]
         reason, others = self.missing[:1], self.missing[1:]
         if reason:
-            parts.append(f"Missing: {visible(_list_sentences(reason), _REASON)}.")
+            parts.append(f"Missing: {visible(_list_sentences(reason), 500)}.")
         if self.safe:
             parts.append(f"Safe: {_list_sentences(self.safe)}.")
         if others:
@@ -104,8 +103,7 @@ class Verdict:
         safe = self._safe_whatever_runs
         if alive is None:
             return replace(self, safe=safe)
-        new = (each.summary for each in unknown if each.summary not in self.missing)
-        missing = (*alive, *new, *self.missing)
+        missing = (*alive, *(each.summary for each in unknown if each.summary not in self.missing), *self.missing)
         if alive:
             word = Word.NOT_CONTAINED
         else:
@@ -133,11 +131,8 @@ class Verdict:
         `pids` were frozen. Other things that are missing stay; a thaw is named where it would not be refused.
         """
         frozen = {str(pid) for pid in pids}
-        missing = tuple(
-            each
-            for each in self.missing
-            if each != _NOT_LOOKED and each.partition(":")[0] not in frozen and not _PAUSED.search(each)
-        )
+        others = (each for each in self.missing if each != _NOT_LOOKED and each.partition(":")[0] not in frozen)
+        missing = tuple(each for each in others if not _PAUSED.search(each))
         then = _carry_on(incident, workload)
         if may_thaw:
             then += f"; or let everything go on as it was 元どおり再開: {run_line('thaw', workload, incident)}"
@@ -350,8 +345,7 @@ def _cure(bad: Sequence[ObjectReceipt], trouble: Sequence[str]) -> str:
 
 def _next(word: Word, incident: str, workload: str, unknown: Sequence[Unknown] = (), cure: str = _AS_SAID) -> str:
     """Return what to do next, ending with the command that does it."""
-    pids = [each.identity.pid for each in unknown]
-    again = run_line("evacuate", workload, incident)
+    pids, again = [each.identity.pid for each in unknown], run_line("evacuate", workload, incident)
     return {
         Word.VERIFIED: f"{WRITE}: {postmortem_line(workload, incident)}; "
         f"to bring the API back: {run_line('recover', workload, incident)}",
