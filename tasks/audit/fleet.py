@@ -33,7 +33,6 @@ from tasks.system.parallel import QUESTIONS, side_by_side
 if TYPE_CHECKING:
     from blocks.port import Store
 
-_MOST: Final = 10_000
 _NOT_DEEP: Final = (
     "That each host's evidence is whole: its last closing and manifests were compared (deep does the rest)."
 )
@@ -112,24 +111,21 @@ def verify_fleet(
 
 def _documents(root: "Store", prefix: str, fleet: str) -> tuple[dict[str, bytes], list[AuditFinding]]:
     """Read every object below fleets/ID/, by its key in the fleet's store."""
-    home = key_at(prefix, f"fleets/{_parse_id(fleet)}/")
-    listed = list(islice(root.list(home), _MOST))
+    try:
+        home = key_at(prefix, f"fleets/{parse_fleet_id(fleet)}/")
+    except ValueError as error:
+        raise Refused("an id of a fleet's incident", str(error), "Copy it from the run that opened it.") from error
+    listed = list(islice(root.list(home), 10_000))
     if not listed:
-        expected = f"an incident {fleet} of a fleet in {root.place}"
-        raise Refused(expected, "no object of it", "Check the id and the store.")
+        raise Refused(
+            f"an incident {fleet} of a fleet in {root.place}", "no object of it", "Check the id and the store."
+        )
     found, unread = read_each(root, {each.key: min(each.size, DOCUMENT_LIMIT) for each in listed})
 
     def own(key: str) -> str:
         return f"fleets/{fleet}/{key.removeprefix(home)}"
 
     return {own(key): data for key, data in found.items()}, [replace(each, object=own(each.object)) for each in unread]
-
-
-def _parse_id(fleet: str) -> str:
-    try:
-        return parse_fleet_id(fleet)
-    except ValueError as error:
-        raise Refused("an id of a fleet's incident", str(error), "Copy it from the run that opened it.") from error
 
 
 def _host(root: "Store", line: HostLine, opened_at: datetime | None, signers: Signers, roots: Roots) -> _HostAudit:

@@ -22,9 +22,7 @@ COLUMNS: Final[Mapping[str, Sequence[str]]] = {
     "incidents": ("id", "opened", "host", "workload", *_COUNTED),
     "fleets": ("id", "opened", "fleet", "hosts", *_COUNTED),
 }
-_THREADS: Final = 32
 _LIMIT: Final = 1 << 20
-_UNNAMED: Final = "(no valid id)"
 
 
 @dataclass
@@ -40,11 +38,6 @@ class _Heap:
         self.objects, self.size = self.objects + 1, self.size + size
         if match := CLOSED.fullmatch(name):
             (self.signatures if match[2] else self.closings).add(int(match[1]))
-
-    @property
-    def signature_summary(self) -> str:
-        signed = len(self.closings & self.signatures)
-        return "no" if not signed else "yes" if signed == len(self.closings) else f"{signed} of {len(self.closings)}"
 
 
 def holdings(store: "Store") -> list[dict[str, str]]:
@@ -85,7 +78,9 @@ def _rows(
             return {}
         last = max(heap.closings, default=0)
         closing = _read_json(store, key(incident, last, CLOSING), _LIMIT) if last else {"verdict": "not closed"}
-        return build_row(describe(incident), closing.get("verdict", "?"), heap, heap.signature_summary)
+        signed = len(heap.closings & heap.signatures)
+        words = "no" if not signed else "yes" if signed == len(heap.closings) else f"{signed} of {len(heap.closings)}"
+        return build_row(describe(incident), closing.get("verdict", "?"), heap, words)
 
     def build_row(own: tuple[Any, ...], verdict: object, heap: _Heap, signed: str) -> dict[str, str]:
         values = (*own, verdict, len(heap.closings), signed, heap.objects, heap.size)
@@ -95,8 +90,8 @@ def _rows(
     named = {folder: _parse_name(folder.removeprefix(f"{place}/").removesuffix("/"), parse) for folder in folders}
     deeper = (each for folder, incident in named.items() if not incident for each in store.list(folder))
     strays = _heap(("", each.size) for each in (*loose, *deeper))
-    found = list(side_by_side(row, sorted(filter(None, named.values())), _THREADS))
-    unnamed = build_row((_UNNAMED, "", "", ""), "", strays, "") if strays.objects else {}
+    found = list(side_by_side(row, sorted(filter(None, named.values())), 32))
+    unnamed = build_row(("(no valid id)", "", "", ""), "", strays, "") if strays.objects else {}
     return [each for each in (unnamed, *found) if each]
 
 

@@ -30,15 +30,10 @@ from tasks.system.parallel import QUESTIONS, THREADS, side_by_side
 if TYPE_CHECKING:
     from blocks.port import Store
 
-_TURNS_READ: Final = 1000
-_WORST_FIRST: Final = tuple(Severity)
 _NEVER: Final = (
     "That what was collected is what was there: an intruder with root on the host could have shown something else.",
     "That no run came after the last record: with the right to delete in the store, the end could have been removed.",
 )
-_NOT_READ: Final = "That the store returns the bytes whose digests it names: not every byte was read (deep does that)."
-_VERSIONS_HIDDEN: Final = "That nothing was overwritten and put back: the store did not list its versions."
-_NO_VERSIONS: Final = "That nothing was overwritten and put back: the store keeps no versions of its objects."
 
 
 def verify_incident(
@@ -86,7 +81,7 @@ def verify_incident(
         deep=deep,
         objects=tally.objects,
         size=tally.size,
-        findings=tuple(sorted(dict.fromkeys(findings), key=lambda each: _WORST_FIRST.index(each.severity))),
+        findings=tuple(sorted(dict.fromkeys(findings), key=lambda each: [*Severity].index(each.severity))),
         retained=tally.retained.summary,
         unproven=(
             *found.signed.unproven,
@@ -146,9 +141,10 @@ def _compare_objects(store: "Store", read: Mapping[str, str], found: Examination
 def _unproven(found: Examination, versions: Mapping[str, int] | None, *, hidden: bool, deep: bool) -> Iterator[str]:
     yield from _NEVER
     if not deep:
-        yield _NOT_READ
+        yield "That the store returns the bytes whose digests it names: not every byte was read (deep does that)."
     if versions is None:
-        yield _VERSIONS_HIDDEN if hidden else _NO_VERSIONS
+        why = "the store did not list its versions" if hidden else "the store keeps no versions of its objects"
+        yield f"That nothing was overwritten and put back: {why}."
     if found.in_place:
         yield f"What lay before under the names of {len(found.in_place)} objects, which were sealed in place."
 
@@ -180,7 +176,7 @@ def _versions(
 def _turns(store: "Store", names: Collection[str], incident: str) -> Iterator[AuditFinding]:
     """Yield findings on turns of latest/. One that cannot be read is skipped; what records name is compared anyway."""
     turns = list[LatestTransaction]()
-    for number in sorted({turn_of(each.key) for each in store.list(TURNS)} - {0})[-_TURNS_READ:]:
+    for number in sorted({turn_of(each.key) for each in store.list(TURNS)} - {0})[-1000:]:
         with suppress(StoreError):
             turn = read_transaction(store, number)[0]
             turns.append(turn if turn.incident == incident else replace(turn, rows=()))  # they may be a million

@@ -34,8 +34,7 @@ def curve(title: Both, began: datetime, moments: Sequence[datetime], count: int)
     step = tick_seconds(span)
     for place in range(int(span / step) + 1):
         x = f"{across(place * step):g}"
-        attributes = {"x1": x, "x2": x, "y1": f"{up(count):g}", "y2": f"{up(0):g}", "class": "tick"}
-        SubElement(root, "line", attributes)
+        SubElement(root, "line", {"x1": x, "x2": x, "y1": f"{up(count):g}", "y2": f"{up(0):g}", "class": "tick"})
         _text(root, across(place * step), _HEIGHT - 20, f"+{place * step:g} s", "small dim middle")
     for number in {0, count}:
         _text(root, _LEFT - 8, up(number) + 4, str(number), "small dim end")

@@ -28,7 +28,6 @@ from tasks.rendering.document import (
     Quoted,
     Remark,
     Said,
-    Section,
     Tone,
 )
 
@@ -44,8 +43,9 @@ _SIGNS: Final = {Tone.GOOD: "✔", Tone.FAIR: "▲", Tone.BAD: "✖", Tone.QUIET
 
 def markdown(document: Document, pictures: Mapping[str, str] | None = None) -> str:
     """Return the document as Markdown. `pictures` has the addresses of pictures, by name, that are not beside it."""
-    heading = f"# {document.title.line} {prose(document.subject)}"
-    parts = [heading, *(_section(section, pictures or {}) for section in document.sections)]
+    parts = [f"# {document.title.line} {prose(document.subject)}"]
+    for section in document.sections:
+        parts += [f"## {section.title.line}", *(_block(block, pictures or {}) for block in section.blocks)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -62,10 +62,6 @@ def code(text: str) -> str:
     """Return untrusted text as code. Backticks and pipes, which could end it, are replaced by similar characters."""
     shown = visible(text).translate(_IN_CODE)
     return f"`{shown}`" if shown.strip() else _NOTHING
-
-
-def _section(section: Section, pictures: Mapping[str, str]) -> str:
-    return "\n\n".join([f"## {section.title.line}", *(_block(block, pictures) for block in section.blocks)])
 
 
 def _block(block: Block, pictures: Mapping[str, str]) -> str:

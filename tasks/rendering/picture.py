@@ -22,15 +22,9 @@ _GAP: Final = 5
 _THIN: Final = 2.5
 _BAND: Final = 40
 _ROWS: Final = 80
-_RUNS: Final = 8
-_SPAN: Final = WIDTH - _LEFT - _RIGHT
 _TICKS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400)
-_MOST_TICKS: Final = 8
-_LABEL: Final = 52
-_DIAMONDS: Final = 45
 _WIDE: Final = 0x2E80
 _SIGNS: Final = {Course.FAILED: "✖", Course.INCOMPLETE: "▲", Course.CUT_OFF: "…", Course.UNDER_WAY: "…"}
-_UNENDED: Final = frozenset({Course.CUT_OFF, Course.UNDER_WAY})
 _COURSES: Final = {
     Course.DONE: "完了 done",
     Course.INCOMPLETE: "▲ 不完全 incomplete",
@@ -54,7 +48,7 @@ _SECTIONS: Final = {
 def picture(runs: Iterable[Run], incident: str) -> str:
     """Return the picture as an SVG document. It shows the last 8 runs and counts the others."""
     every = tuple(runs)
-    shown = every[-_RUNS:]
+    shown = every[-8:]
     panels, top = [], _BAND
     for run in shown:
         panel, height = _panel(run)
@@ -102,7 +96,11 @@ def _panel(run: Run) -> tuple[Element, int]:
     bottom = _HEAD + _ROW * (len(shown) + len(cached) + bool(left_out))
     panel = Element("g")
     scale = _Scale(run.began, run.ended)
-    _bands(panel, [bars[0].section for _, bars in shown])
+    sections = [bars[0].section for _, bars in shown]
+    names = list(dict.fromkeys(sections))
+    for place, section in enumerate(sections):
+        if names.index(section) % 2:
+            _rect(panel, 0, _HEAD + _ROW * place, WIDTH, _ROW, "band")
     _label(panel, 12, 20, f"実行 {run.number} / run {run.number}", "strong")
     from_to = f"{run.began.astimezone(JST):%Y-%m-%d %H:%M:%S} JST から / from; {scale.seconds:.1f} s"
     _label(panel, 150, 20, from_to, "small")
@@ -113,24 +111,13 @@ def _panel(run: Run) -> tuple[Element, int]:
         _steps(panel, scale, top, step, bars)
         top += _ROW
     for section, number in cached:
-        _draw_cached(panel, top, section, number)
+        _label(panel, 12, top + 12, f"{section} {_SECTIONS.get(section, '')}: {number} 再利用 cached", "small dim")
+        for place in range(min(number, 45)):
+            _diamond(panel, _LEFT + 8 + 14 * place, top + 8)
         top += _ROW
     if left_out:
         _label(panel, 12, top + 12, f"さらに {left_out} 手順 / {left_out} more steps: custody.jsonl", "small dim")
     return panel, bottom + _FOOT
-
-
-def _bands(panel: Element, sections: list[str]) -> None:
-    names = list(dict.fromkeys(sections))
-    for place, section in enumerate(sections):
-        if names.index(section) % 2:
-            _rect(panel, 0, _HEAD + _ROW * place, WIDTH, _ROW, "band")
-
-
-def _draw_cached(panel: Element, top: int, section: str, number: int) -> None:
-    _label(panel, 12, top + 12, f"{section} {_SECTIONS.get(section, '')}: {number} 再利用 cached", "small dim")
-    for place in range(min(number, _DIAMONDS)):
-        _diamond(panel, _LEFT + 8 + 14 * place, top + 8)
 
 
 class _Scale:
@@ -141,12 +128,12 @@ class _Scale:
         return self.at((at - self.began).total_seconds())
 
     def at(self, seconds: float) -> float:
-        return round(_LEFT + _SPAN * min(max(seconds / self.seconds, 0.0), 1.0), 1)
+        return round(_LEFT + (WIDTH - _LEFT - _RIGHT) * min(max(seconds / self.seconds, 0.0), 1.0), 1)
 
 
 def tick_seconds(seconds: float) -> float:
     """Return the distance of marks on the time axis that gives at most 8 of them."""
-    least = seconds / _MOST_TICKS
+    least = seconds / 8
     if least <= _TICKS[0] / 2:
         return float(10 ** math.ceil(math.log10(least)))
     return float(next((tick for tick in _TICKS if tick >= least), _TICKS[-1] * math.ceil(least / _TICKS[-1])))
@@ -161,7 +148,7 @@ def _ticks(panel: Element, scale: _Scale, bottom: int) -> None:
 
 
 def _steps(panel: Element, scale: _Scale, top: int, step: str, bars: list[Bar]) -> None:
-    _label(panel, 12, top + 12, visible(step, _LABEL), "small")
+    _label(panel, 12, top + 12, visible(step, 52), "small")
     for bar in bars:
         start, end = scale.place(bar.began), scale.place(bar.ended)
         rect = _rect(panel, start, top + 3, max(_THIN, end - start), _ROW - 6, f"bar {_class_of(bar.course)}")
@@ -170,9 +157,8 @@ def _steps(panel: Element, scale: _Scale, top: int, step: str, bars: list[Bar]) 
         SubElement(rect, "title").text = visible(summary)
     last = bars[-1]
     sign = _SIGNS.get(last.course, "") + (f" ×{len(bars)}" if len(bars) > 1 else "")
-    took = "" if last.course in _UNENDED else f"{last.duration.total_seconds():.2f} s"
-    words = f"{took} {sign}".strip()
-    _beside(panel, scale.place(last.began), scale.place(last.ended), top, words)
+    took = "" if last.course in {Course.CUT_OFF, Course.UNDER_WAY} else f"{last.duration.total_seconds():.2f} s"
+    _beside(panel, scale.place(last.began), scale.place(last.ended), top, f"{took} {sign}".strip())
 
 
 def _beside(panel: Element, start: float, end: float, top: int, words: str) -> None:

@@ -23,14 +23,10 @@ from tasks.rendering.document import (
     Quoted,
     Remark,
     Said,
-    Section,
 )
 from tasks.rendering.style import STYLE
 
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
-_FIGURE: Final = 32
-_SVG: Final = "{http://www.w3.org/2000/svg}"
-_OPEN: Final = Both("未記入", "to be filled in")
 
 
 def html(document: Document) -> str:
@@ -49,16 +45,11 @@ def html(document: Document) -> str:
     heading.append(_both(document.title))
     heading.append(_text("code", visible(document.subject), translate="no"))
     for section in document.sections:
-        main.append(_section(section))
+        element = SubElement(main, "section")
+        SubElement(element, "h2").append(_both(section.title))
+        for block in section.blocks:
+            element.extend(block_elements(block))
     return "<!DOCTYPE html>\n" + tostring(root, encoding="unicode", method="html") + "\n"
-
-
-def _section(section: Section) -> Element:
-    element = Element("section")
-    SubElement(element, "h2").append(_both(section.title))
-    for block in section.blocks:
-        element.extend(block_elements(block))
-    return element
 
 
 @singledispatch
@@ -114,7 +105,7 @@ def _(block: Picture) -> Iterable[Element]:
     figure = Element("figure", tabindex="0")
     picture = fromstring(block.svg)  # noqa: S314  our own drawing, of a moment ago
     for element in picture.iter():
-        element.tag = element.tag.removeprefix(_SVG)
+        element.tag = element.tag.removeprefix("{http://www.w3.org/2000/svg}")
     figure.append(picture)
     SubElement(figure, "figcaption").append(_both(block.caption))
     yield figure
@@ -152,25 +143,21 @@ def _cell(cell: Cell) -> Element:  # noqa: PLR0911  one for each kind
         case Code(text) | Link(text, _):
             return _text("code", visible(text), translate="no", lang="")
         case Figure(text):
-            return _text("span", visible(text, _FIGURE), {"class": "figure", "lang": ""})
+            return _text("span", visible(text, 32), {"class": "figure", "lang": ""})
         case Open():
             field = Element("span", {"class": "open"})
-            field.append(_both(_OPEN))
+            field.append(_both(Both("未記入", "to be filled in")))
             return field
-        case Badge():
-            return _badge(cell)
+        case Badge(tone, word, meaning):
+            element = Element("span")
+            element.append(_text("strong", visible(word), {"class": f"badge {tone}", "lang": "en"}))
+            if meaning:
+                element.append(_both(meaning))
+            return element
         case _:
             several = Element("span", {"class": "several"})
             several.extend(_cell(each) for each in cell)
             return several
-
-
-def _badge(badge: Badge) -> Element:
-    element = Element("span")
-    element.append(_text("strong", visible(badge.word), {"class": f"badge {badge.tone}", "lang": "en"}))
-    if badge.meaning:
-        element.append(_both(badge.meaning))
-    return element
 
 
 def _both(words: Both) -> Element:
