@@ -43,8 +43,7 @@ _OWN_FILES: Final = 1_000
 
 def files_target(block: "WorkloadFields") -> Target:
     """Return what a collector of files would know of a workload."""
-    fields = ("logs", "artifacts", "models", "folders")
-    globs = {field: getattr(block, field) for field in fields}
+    globs = {field: getattr(block, field) for field in ("logs", "artifacts", "models", "folders")}
     interpreter = interpreter_of(block.root, block.interpreter)
     largest = block.folder_file_mb and block.folder_file_mb << 20
     apart = tuple(str(place.resolve()) for place in (block.evidence, block.fallback_dir) if place)
@@ -137,10 +136,8 @@ class CheckTarget:
         size, number = self._copy_size
         needed, files, disk = size + reserve, number + _OWN_FILES, os.statvfs(place)
         free, inodes = disk.f_bavail * disk.f_frsize, disk.f_favail if disk.f_files else files
-        summary = (
-            f"about {needed >> 20} MiB in {files} files needed, {free >> 20} MiB and {inodes} inodes free in {place}"
-        )
-        return needed <= free and files <= inodes, summary
+        room = f"{free >> 20} MiB and {inodes} inodes free in {place}"
+        return needed <= free and files <= inodes, f"about {needed >> 20} MiB in {files} files needed, {room}"
 
     @cached_property
     def _block_or_problem(self) -> "tuple[EvidenceStore, str]":

@@ -36,15 +36,13 @@ from tasks.system.files.disk_reserve import MIB
 from tasks.system.files.ours import why_not_followed
 from tasks.system.unit_files import BOOTED, escape
 
-_SECONDS: Final = 10.0
 _OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 def check_preflight(target: CheckTarget) -> Finding:
     """Ask what the preflight of a run refuses."""
-    requirements = (require_here, require_known_account, require_known_collectors, require_known_units)
     try:
-        for require in requirements:
+        for require in (require_here, require_known_account, require_known_collectors, require_known_units):
             require(target.workload)
     except Refused as error:
         return finding_of_error(error, "the run is refused before it begins")
@@ -189,7 +187,7 @@ def check_spy(target: CheckTarget) -> Finding:
     del target
     try:
         command = [find_spy(), "--version"]
-        process = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=True)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=10.0, check=True)
     except (NothingThere, OSError, subprocess.SubprocessError) as error:
         return loss(str(error), "the stacks of the frozen processes are missing", "uv pip install py-spy")
     return sound(process.stdout.strip())

@@ -30,7 +30,6 @@ TELLING: Final = (TELL_PEOPLE, TELL_FLEETS, LONG_RUNS, UNBEGUN_RUNS, UNTAKEN_RUN
 """The automations that notify people."""
 _CURE: Final = "evacuation deploy evacuation.toml --notify slack-webhook/ops (docs/triggers.md)"
 _TRY: Final = "evacuation doctor evacuation.toml --message"
-_OLD: Final = timedelta(days=180)
 _MESSAGE_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.5
 _TRIES: Final = 3
@@ -46,7 +45,7 @@ def check_drill(target: CheckTarget) -> Finding:
         return loss("no drill and no dry run is known", matters, cure)
     rows = (f"the last {kind} was {at:%Y-%m-%d %H:%M} UTC, its end {end}" for kind, (at, end) in last.items())
     summary = "; ".join(rows)
-    old = datetime.now(UTC) - max(at for at, _ in last.values()) > _OLD
+    old = datetime.now(UTC) - max(at for at, _ in last.values()) > timedelta(days=180)
     if old or not {end for _, end in last.values()} <= {REHEARSED.name, *WORKS}:
         return loss(summary, matters, cure)
     return sound(summary)

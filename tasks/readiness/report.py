@@ -42,10 +42,8 @@ def page(name: str, readiness: Readiness, nights: str) -> str:
     first = [*readiness.bad, *(each for each in readiness.findings if each.weight is Weight.SOUND)]
     tone = _TONES[readiness.bad[0].weight if readiness.bad else Weight.SOUND]
     facts = FactList(((Both("結果", "result"), Badge(tone, readiness.ending.name)), (_NIGHTS, Figure(nights))))
-    table = DocumentTable(_HEAD, tuple(map(_row, first)))
-    title = Both("緊急撤収の準備状況", "Readiness of")
-    section = Section(Both("点検結果", "Findings"), (facts, table))
-    return markdown(Document(title, name, (section,)))
+    section = Section(Both("点検結果", "Findings"), (facts, DocumentTable(_HEAD, tuple(map(_row, first)))))
+    return markdown(Document(Both("緊急撤収の準備状況", "Readiness of"), name, (section,)))
 
 
 def _row(each: Finding) -> tuple[Badge, Said, Said, Code | Said]:

@@ -17,13 +17,15 @@ READY: Final = "ready"
 """The name of the flow that looks."""
 WORKER_GONE_SECONDS: Final = 90.0
 """After so long without a sign of life a worker counts as gone."""
-_AT_ONCE: Final = {PREFECT_API_REQUEST_TIMEOUT: 10.0, PREFECT_CLIENT_MAX_RETRIES: 0}
 
 
 @contextmanager
 def asking() -> Iterator[SyncPrefectClient]:
     """Yield a client. Raises Refused if no server is named."""
-    with own_server() as has_server, temporary_settings(_AT_ONCE):
+    with (
+        own_server() as has_server,
+        temporary_settings({PREFECT_API_REQUEST_TIMEOUT: 10.0, PREFECT_CLIENT_MAX_RETRIES: 0}),
+    ):
         if not has_server:
             raise Refused("a Prefect server", NO_SERVER, "export PREFECT_API_URL=http://127.0.0.1:4200/api")
         with get_client({}, sync_client=True) as client:
@@ -42,5 +44,4 @@ def runs_of(client: SyncPrefectClient, deployment: str, states: Sequence[str] = 
     filters = {"flows": {"name": {"any_": [flow]}}, "deployments": {"name": {"any_": [name]}}, "limit": limit}
     of_states = {"flow_runs": {"state": {"name": {"any_": list(states)}}}} if states else {}
     query = {**filters, **of_states, "sort": "EXPECTED_START_TIME_DESC"}
-    answer = client.request("POST", "/flow_runs/filter", json=query)
-    return [FlowRun.model_validate(each) for each in answer.json()]
+    return [FlowRun.model_validate(each) for each in client.request("POST", "/flow_runs/filter", json=query).json()]

@@ -36,7 +36,6 @@ from tasks.system.unit_files import WORKER_UNIT, is_stamped
 
 SILENT_RUNS: Final = "evacuation: a run has gone silent"
 """The automation that finds runs that died."""
-_FLEET: Final = "fleet"
 _ALARMS: Final = 2
 _NEVER: Final = "no evacuation can be started but by hand: evacuation run"
 _DEPLOY: Final = "evacuation deploy evacuation.toml"
@@ -78,8 +77,7 @@ def check_saved(target: CheckTarget) -> Finding:
             block = Workload.model_validate(saved_fields(f"workload/{target.name}"))
             store = with_usable_key(saved_fields(f"evidence-store/{target.store}"))[0]
         except ObjectNotFound:
-            reason = f"workload/{target.name} or evidence-store/{target.store} is not saved"
-            return fatal(reason, _NEVER, _DEPLOY)
+            return fatal(f"workload/{target.name} or evidence-store/{target.store} is not saved", _NEVER, _DEPLOY)
         except ValidationError as error:
             return fatal(f"a saved block is not valid: {error.errors()[0]['msg']}", "the run is refused", _DEPLOY)
     other = [*_other(block, target.workload), *(f"store: {name}" for name in _other(store, target.block))]
@@ -233,7 +231,7 @@ def check_fleet(target: CheckTarget) -> Finding:
 
 def _not_triggered(client: SyncPrefectClient, name: str) -> Iterator[str]:
     """Yield why a trigger of the fleet would start nothing."""
-    deployment = full_name(_FLEET, name)
+    deployment = full_name("fleet", name)
     try:
         there = client.read_deployment_by_name(deployment)
         pool, line = str(there.work_pool_name), str(there.work_queue_name)

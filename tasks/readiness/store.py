@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 _UNPROVEN: Final = "the evidence stays on this host: Unverified"
 _SKEW_SECONDS: Final = 30.0
 _REFUSED_SECONDS: Final = 600.0
-_NIGHT: Final = timedelta(days=1)
 
 
 def check_canary(target: CheckTarget) -> Finding:
@@ -145,13 +144,12 @@ def _end_of(credentials: "Credentials | None", *, were_taken: bool = False) -> F
         return fatal(f"{keys.method}: no keys are to be had: {error}", _UNPROVEN, cure)
     until, lasting = getattr(keys, "_expiry_time", None), "give keys that last, or a role of this host"
     if until and keys.method == "env":  # botocore would renew them from the same environment
-        weigh = fatal if until < datetime.now(UTC) + _NIGHT else loss
+        weigh = fatal if until < datetime.now(UTC) + timedelta(days=1) else loss
         return weigh(f"env: they end at {until:%Y-%m-%d %H:%M} UTC, and nothing renews them", _UNPROVEN, lasting)
     if until:
         return sound(f"{keys.method}: renewed by themselves, these until {until:%Y-%m-%d %H:%M} UTC")
     if token:
-        summary = f"{keys.method}: temporary keys that do not tell when they end"
-        return loss(summary, "they may end tonight", lasting)
+        return loss(f"{keys.method}: temporary keys that do not tell when they end", "they may end tonight", lasting)
     taken = "; the store took them just now" if were_taken else ""
     return sound(f"{keys.method}: keys without an end of their own{taken}")
 
@@ -183,8 +181,7 @@ def check_signature(target: CheckTarget) -> Finding:
     text = b"readiness"
     own_key = signer(key.sign(text), [text])
     principal = principal_of(socket.gethostname())
-    line = signer_line(principal, key.public_key)
-    unproven, cure = "no audit may be Proven", f"give the auditor this line: {line}"
+    unproven, cure = "no audit may be Proven", f"give the auditor this line: {signer_line(principal, key.public_key)}"
     lines = target.signers or target.block.allowed_signers
     if not lines:
         summary = f"{key.identity}, {own_key.fingerprint}, was compared with no auditor's file"

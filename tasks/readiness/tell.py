@@ -49,8 +49,5 @@ def tell(name: str, run: str, readiness: Readiness) -> None:
         logger.warning("%s: %s. %s. %s", each.name, each.found, each.matters, each.cure)
     before = {key.removeprefix(_LABEL): value for key, value in (runs[-1].labels if runs else {}).items()}
     if worse := readiness.worse_than(before):
-        announce(run, f"{READY} {name}", News(readiness.ending.name, _message(worse, readiness)), EVENT, worse=worse)
-
-
-def _message(worse: tuple[str, ...], readiness: Readiness) -> str:
-    return visible(f"worse than before: {', '.join(worse)}. {readiness.message}", LINE_LIMIT)
+        message = visible(f"worse than before: {', '.join(worse)}. {readiness.message}", LINE_LIMIT)
+        announce(run, f"{READY} {name}", News(readiness.ending.name, message), EVENT, worse=worse)

@@ -40,8 +40,6 @@ from tasks.system.declarations import read_declarations as read_declared
 from tasks.system.files.open_beneath import real_file
 
 _SHOWN: Final = 100
-_MODEL_SECONDS: Final = 20.0
-_NAMED: Final = 5
 _AT_ANY_END: Final = frozenset({"always", "on-success"})
 """Values of Restart= by which systemd starts again what a graceful stop has ended."""
 
@@ -111,13 +109,9 @@ def check_units(target: CheckTarget) -> Finding:
     block = target.workload
     services = sorted({unit_of(each.cgroup) for each in target.processes} - {"", *block.units})
     properties_of = {unit: target.host.systemd.show(unit) for unit in services}
-    restarts = {
-        unit: restart
-        for unit, properties in properties_of.items()
-        if properties
-        and _falls_with_members(target, properties)
-        and (restart := properties.get("Restart", "not known")) != "no"
-    }
+    falling = {unit: each for unit, each in properties_of.items() if each and _falls_with_members(target, each)}
+    policies = {unit: properties.get("Restart", "not known") for unit, properties in falling.items()}
+    restarts = {unit: restart for unit, restart in policies.items() if restart != "no"}
     if not restarts:
         return sound(f"{', '.join(services) or 'no service'} has members; none starts one again")
     summary = "; ".join(f"{unit} has Restart={restart}" for unit, restart in restarts.items())
@@ -142,32 +136,24 @@ def check_port(target: CheckTarget) -> Finding:
     serves = number in target.host.ports(target.members)
     counts = block.names_port or serves
     others = [*target.roster.of(Kind.SUSPECT), *target.roster.of(Kind.UNKNOWN)]  # have findings of their own
-    own_pids = {
-        each.pid for each in (*target.processes, *target.excused_processes, *(process for process, _ in others))
-    }
+    known_processes = (*target.processes, *target.excused_processes, *(process for process, _ in others))
+    own_pids = {each.pid for each in known_processes}
     users, containers = {each.user for each in target.processes}, {each.id for each in target.containers}
     strangers = strangers_on(number if counts else None, target.host, block, own_pids, containers)
-    rows = [
-        (each.process, f"user {each.user}", why) for each, why in strangers if each.process or each.user not in users
-    ]
-    if summary := "; ".join(f"{process_line(of, _SHOWN) if of else user}: {why}" for of, user, why in rows):
+    rows = ((each.process, each.user, why) for each, why in strangers if each.process or each.user not in users)
+    if summary := "; ".join(f"{process_line(of, _SHOWN) if of else f'user {user}'}: {why}" for of, user, why in rows):
         return fatal(summary, "it serves on, and the run ends NotContained", f"ss -ltnp 'sport = :{number}'")
     if number is None or not counts:
         return sound("no port of the API is known")
     listening = {each.process.pid for each in target.host.owners(number) if each.process}
-    if known := "; ".join(
-        f"process {of.pid} {process_line(of, _SHOWN)}: {why}" for of, why in others if of.pid in listening
-    ):
-        return fatal(
-            f"on port {number} listens {known}",
-            "whose it is has to be said first: it may serve on",
-            "as said of it above",
-        )
+    heard = ((of, why) for of, why in others if of.pid in listening)
+    if known := "; ".join(f"process {of.pid} {process_line(of, _SHOWN)}: {why}" for of, why in heard):
+        matters = "whose it is has to be said first: it may serve on"
+        return fatal(f"on port {number} listens {known}", matters, "as said of it above")
     if excused := [str(each.pid) for each in target.excused_processes if each.pid in listening]:
         return sound(f"of others only who is excused listens on port {number}: process {', '.join(excused)}")
-    return sound(
-        _listener(target, number, listening - own_pids) or f"nobody {'else ' * serves}listens on port {number}"
-    )
+    listener = _listener(target, number, listening - own_pids)
+    return sound(listener or f"nobody {'else ' * serves}listens on port {number}")
 
 
 def _listener(target: CheckTarget, port: int, rest: Collection[int]) -> str:
@@ -193,7 +179,7 @@ def check_files(target: CheckTarget) -> Finding:
     unread += [visible(name) for name in names if not os.access(Path(block.root, name), os.R_OK)]
     if unread:
         cure = "ls -l there; docs/setup.md, 'Accounts and containers'"
-        return loss(f"not readable: {', '.join(unread[:_NAMED])}", "they are not collected: Partial", cure)
+        return loss(f"not readable: {', '.join(unread[:5])}", "they are not collected: Partial", cure)
     if gone := [each for each in required_folders(block) if not os.path.lexists(block.root / each)]:
         cure = 'correct the name in folders, or may_be_missing = ["folders"]'
         return loss(f"folders that are not there: {', '.join(gone)}", "a needed collector loses them: Partial", cure)
@@ -227,7 +213,7 @@ def _judge_model(root: bytes, name: bytes, target: CheckTarget) -> dict[str, Any
     try:
         with real_file(root, name).open("rb") as file:
             is_ours = is_named_as_model(os.fsdecode(name)) or looks_like_a_pickle(file.read(HEAD))
-            judgement = read_model(file, _MODEL_SECONDS, target.workload)
+            judgement = read_model(file, 20.0, target.workload)
     except OSError as error:
         return {"outcome": Soundness.UNKNOWN, "reason": error.strerror or str(error)}
     other = judgement["outcome"] is Soundness.TORN and not is_ours
