@@ -28,6 +28,5 @@ def doctor_by_hand(workload: str, store: str, signers: Path | None, *, message: 
         found = examine(CheckTarget(name, block, store_name, saved, allowed, message=message))
     code = EXIT_CODES[found.ending.name]
     data = {"workload": name, "state": found.ending.name, "exit_code": code, "message": found.message}
-    rows = [asdict(each) for each in found.findings]
-    show("doctor", lines(found), {**data, "findings": rows}, as_json=as_json)
+    show("doctor", lines(found), {**data, "findings": [asdict(each) for each in found.findings]}, as_json=as_json)
     return code

@@ -37,8 +37,6 @@ FILES: Final = {
     "artifacts": r"(artifacts?|outputs?|results?|reports?|metrics)/.*\.(json|csv|png|html)",
 }
 _PASSED_OVER: Final = re.compile(r"\..*|v?env|node_modules|site-packages|__pycache__|evidence")
-_PROXIES: Final = frozenset({"docker-proxy", "rootlessport"})
-_ENGINES: Final = re.compile(r"(unix|tcp|https?)://.+")
 MOST: Final = 5  # questions of a kind, over HTTP: each answer may take its time
 
 
@@ -189,7 +187,7 @@ def _name_containers(found: Found, host: Host, roster: Roster) -> list[str]:
     try:
         with closing(DockerEngine()) as engine:
             everyone = engine.containers((), others=True) if may_be_there(engine.place) else ()
-            if everyone and _ENGINES.fullmatch(given := os.environ.get("DOCKER_HOST", "")):
+            if everyone and re.fullmatch(r"(unix|tcp|https?)://.+", given := os.environ.get("DOCKER_HOST", "")):
                 found.add("docker_host", given)  # the shell of the night may lack the variable
     except (EngineError, OSError) as error:
         found.missing["containers"] = f"Docker does not answer: {getattr(error, 'got', error)}"
@@ -210,7 +208,7 @@ def _describe_unseen(host: Host, roster: Roster) -> str:
     """Return the ports that may be the API's although no process of the folder is seen to listen; empty if none."""
     ports = {port: f"of user {user}, whose process cannot be seen" for port, user in unseen_listeners().items()}
     for each in roster.snapshot.values():
-        if each.container or program(each) in _PROXIES:
+        if each.container or program(each) in {"docker-proxy", "rootlessport"}:
             runs = f"in container {each.container[:12]}" if each.container else program(each)
             ports |= dict.fromkeys(host.ports([each.identity]), f"of process {each.pid}, {runs}")
     listed = "; ".join(f"{port} {owner}" for port, owner in [*sorted(ports.items())][:MOST])
@@ -226,10 +224,8 @@ def _name_files(found: Found) -> None:
         ours = [name for name in names if re.fullmatch(named, str(name))]
         folders |= {name.parts[0] for name in ours if len(name.parts) > 1}
         if ours:
-            globs = {
-                (*map(escape, name.parts[:-1][:1]), *["**"][: len(name.parts) - 1], f"*{name.suffix}") for name in ours
-            }
-            found.fields[kind] = sorted(map("/".join, globs))
+            folders_of = {name: [*map(escape, name.parts[:-1][:1]), *["**"][: len(name.parts) - 1]] for name in ours}
+            found.fields[kind] = sorted({"/".join([*above, f"*{name.suffix}"]) for name, above in folders_of.items()})
         else:
             found.fields.setdefault("may_be_missing", []).append(kind)
             found.missing[kind] = "none lie here now"

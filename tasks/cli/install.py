@@ -212,13 +212,12 @@ def _tell(command: Sequence[str]) -> None:
 
 def _require_rights() -> None:
     if not BOOTED.is_dir():
-        raise Refused(
-            "a host that systemd has booted",
-            f"no {BOOTED}",
+        cure = (
             "Have your own supervisor keep `evacuation worker` running. In a container nothing is installed: the "
             "image's command is the worker, and its engine restarts it (docs/setup.md, 'Accounts and containers'). "
-            f"To declare the workload alone: {NAME} install FILE --declare.",
+            f"To declare the workload alone: {NAME} install FILE --declare."
         )
+        raise Refused("a host that systemd has booted", f"no {BOOTED}", cure)
     _require_root(dry_run=False)
 
 

@@ -106,11 +106,8 @@ def pull_by_hand(  # noqa: PLR0913  its options
     else:
         result = pull(opened, what, into, overwrite=overwrite, unpromised=unpromised)
     rows = [{"outcome": str(each.outcome), "name": each.name, "reason": each.reason} for each in result.files]
-    lines = [
-        f"{row['outcome']:>12}  {row['name']}{row['reason'] and ': ' + row['reason']}"
-        for row in rows
-        if row["outcome"] != RestoreOutcome.SAME
-    ]
+    others = [row for row in rows if row["outcome"] != RestoreOutcome.SAME]
+    lines = [f"{row['outcome']:>12}  {row['name']}{row['reason'] and ': ' + row['reason']}" for row in others]
     again = "fix what is named above, or give --overwrite for newer files, and run this again; what is here stays"
     following = "start what reads it, or let it load it again" if result.is_complete else again
     if bagged:

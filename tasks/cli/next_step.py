@@ -37,8 +37,7 @@ class Called:
     def by_worker(self, flow: str, incident: str, model: str = "") -> tuple["NextStep", ...]:
         """Return the step that has a worker run a flow for an incident, where a Prefect server is named."""
         words = f"{_BY_WORKER[flow]}, by a worker ワーカーで:"
-        line = deployment_run(flow, self.name, incident, model)
-        return (NextStep(words, (line,)),) if names_server() else ()
+        return (NextStep(words, (deployment_run(flow, self.name, incident, model),)),) if names_server() else ()
 
     def command(self, verb: str, *more: str) -> str:
         """Return the command that needs no server."""

@@ -23,10 +23,8 @@ def show_written(text: str, incident: str, *, as_json: bool) -> int:
         remedy = "Copy the id from `evacuation status`, on the workload's host."
         raise Refused(f"an incident of {called.name} on this host", wanted or "none", remedy)
     written = written_before(home)
-    lines = [
-        f"postmortem of {wanted}",
-        *(f"  {name:<11} {text or 'open 未記入'}" for name, text in asdict(written).items()),
-    ]
+    lines = [f"postmortem of {wanted}"]
+    lines += [f"  {name:<11} {text or 'open 未記入'}" for name, text in asdict(written).items()]
     options = [word for name in written.open or ("cause",) for word in (f"--{name}", "…")]
     lines.append(f"write 記入: {called.command('postmortem', wanted, *options)}")
     show("postmortem", lines, {"incident": wanted, "fields": asdict(written), "open": written.open}, as_json=as_json)

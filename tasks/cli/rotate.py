@@ -42,9 +42,8 @@ def rotate_by_hand(text: str, key: Path) -> int:
     put(SIGNED, signature)
     put(CLOSING, data)
     if block.timestamp_url:  # over the signature: a thief can have had the text stamped beforehand
-        untimed = stamp(
-            block, signature, lambda name, content: put(name.replace(TIME_STAMP, f"{SIGNED}{STAMP}"), content)
-        )
+        of_signature = f"{SIGNED}{STAMP}"
+        untimed = stamp(block, signature, lambda name, content: put(name.replace(TIME_STAMP, of_signature), content))
     fingerprint = block.signing.fingerprint
     say(
         f"{fingerprint} names {line.key.fingerprint} as the next key of {line.principals}, in {store.place}",

@@ -120,14 +120,12 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS, *, has
     since = _frozen_since(workload, thawed=thawed)
     home = find_home(workload, incident) if incident else base_of(workload)
     members, roster = living(host, workload), roster_now(host, workload, excused=answered_bystanders(home))
-    alive_now = members | {
-        identity: process for identity in since if (process := host.get_process(identity)) and process.is_stopped
-    }
+    standing = ((identity, host.get_process(identity)) for identity in since)
+    alive_now = members | {identity: process for identity, process in standing if process and process.is_stopped}
     containers = _containers(workload)
     alive = bool(alive_now or containers)
-    ours = {
-        identity for identity, process in alive_now.items() if process.is_stopped and (identity in since or not thawed)
-    }
+    stopped = (identity for identity, process in alive_now.items() if process.is_stopped)
+    ours = {identity for identity in stopped if identity in since or not thawed}
     frozen = {identity.pid: since.get(identity, "") for identity in ours}
     base = base_of(workload)
     at_work = "" if has_ended and has_ownership(base) else owner(base)
@@ -163,19 +161,16 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS, *, has
         words = "nothing was stopped yet, so call it off, everything as it was:"
         alternative = NextStep(words, (called.command("thaw"),))
     elif unclaimed:
-        by_hand = f"kill -CONT {' '.join(map(str, frozen))}"
-        let_go = called.command("uncordon") if all(frozen.values()) else by_hand
+        let_go = called.command("uncordon") if all(frozen.values()) else f"kill -CONT {' '.join(map(str, frozen))}"
         alternative = NextStep("let it go on as it was:", (let_go,))
+    prior = read_prior(cordon_base(workload) / CORDON)
     return Status(
         lost_root=_lost_root(workload),
         incident=incident,
         verdict=verdict,
         ended=end,
         cordon=_cordon(workload, host),
-        paused=tuple(
-            f"{launcher}{', before us already' if before else ''}"
-            for launcher, before in read_prior(cordon_base(workload) / CORDON).items()
-        ),
+        paused=tuple(f"{launcher}{', before us already' if before else ''}" for launcher, before in prior.items()),
         held=() if thawed else tuple(_held_lines(host, workload)),
         doubts=tuple(doubt for base in bases(workload) for name in (CAUGHT, EARLY) for doubt in doubtful(base / name)),
         again=again,

@@ -32,8 +32,7 @@ def let_go(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> I
     base, marker = base_of(workload), cordon_base(workload) / CORDON
     stands = marker.exists() or read_prior(marker)
     if not stands and not (base / EARLY).exists():
-        units = host.systemd.release(marker)
-        notes = "".join(f"; systemd may start {unit} again" for unit in units)
+        notes = "".join(f"; systemd may start {unit} again" for unit in host.systemd.release(marker))
         yield f"no cordon stands{notes or '; nothing was done'}"
         return
     with no_run_at_work(base, "release of the cordon"):
@@ -52,11 +51,8 @@ def no_run_at_work(base: Path, purpose: Purpose) -> Iterator[None]:
     """Keep runs of the workload out while the body runs. Raises Refused if one is at work."""
     ownership = take_ownership(base, purpose)
     if ownership is None:
-        raise Refused(
-            "no evacuation of this workload at work",
-            "one that is",
-            "Wait for it, or cancel it in Prefect or by Ctrl-C where it was typed; then run this again.",
-        )
+        cure = "Wait for it, or cancel it in Prefect or by Ctrl-C where it was typed; then run this again."
+        raise Refused("no evacuation of this workload at work", "one that is", cure)
     try:
         yield
     finally:
@@ -104,10 +100,7 @@ def _home(workload: WorkloadFields) -> Path:
     try:
         read_private(home / INCIDENT)
     except OSError as error:
-        raise Refused(
-            f"{marker} to name an incident of this host",
-            f"{home.name} ({error.strerror})",
-            "Run this as the user of the evacuation. Else look who wrote the marker; end the guard that it names by "
-            f"hand and remove it: {marker}",
-        ) from error
+        look = "look who wrote the marker; end the guard that it names by hand and remove it"
+        cure = f"Run this as the user of the evacuation. Else {look}: {marker}"
+        raise Refused(f"{marker} to name an incident of this host", f"{home.name} ({error.strerror})", cure) from error
     return home

@@ -25,8 +25,10 @@ def show_status(text: str, *, as_json: bool) -> int:
     found = {called: (workload, _look(called, workload)) for called, workload in chosen(text).items()}
     lines, data = list[str](), list[dict[str, Any]]()
     for called, (workload, stands) in found.items():
-        lines += [_title(called, workload), *(f"  {each}" for each in (*_before(workload), *stands.lines()))]
-        place = {"host": workload.host, "root": str(workload.root), "refused": _why_refused(workload)}
+        refused = why_undeclared(workload.root) if workload.host == socket.gethostname() else ""
+        before = [*_elsewhere(workload), *([f"refused   {refused}"] if refused else [])]
+        lines += [_title(called, workload), *(f"  {each}" for each in (*before, *stands.lines()))]
+        place = {"host": workload.host, "root": str(workload.root), "refused": refused}
         data.append({"name": called.name, "file": called.file, **place, **asdict(stands)})
     show("status", [*lines, *credentials()], {"workloads": data, "credentials": [*credentials()]}, as_json=as_json)
     return 0
@@ -75,26 +77,15 @@ def _look(called: Called, workload: WorkloadFields) -> Status:
     try:
         return look(workload, LinuxHost(workload.api_port, root=workload.root), called)
     except PermissionError as error:
+        got = f"{error.filename}: {error.strerror}"
         cure = "Run this as the user of the evacuation's worker, or as root."
-        raise Refused(
-            "the folders of its incidents to be readable", f"{error.filename}: {error.strerror}", cure
-        ) from error
+        raise Refused("the folders of its incidents to be readable", got, cure) from error
 
 
 def _elsewhere(workload: WorkloadFields) -> list[str]:
     here = socket.gethostname()
     line = f"host      this is {here}, not {workload.host}: nothing below is of the workload's host"
     return [line] * (workload.host != here)
-
-
-def _before(workload: WorkloadFields) -> list[str]:
-    """Return what a person has to know before the state itself."""
-    why = _why_refused(workload)
-    return [*_elsewhere(workload), *([f"refused   {why}"] if why else [])]
-
-
-def _why_refused(workload: WorkloadFields) -> str:
-    return why_undeclared(workload.root) if workload.host == socket.gethostname() else ""
 
 
 def _title(called: Called, workload: WorkloadFields) -> str:
