@@ -23,7 +23,7 @@ def build_artifacts(data: ReportData, postmortem: Document) -> Sequence[PrefectA
     """Build all artifacts, numbered in reading order; the first links to the others."""
     pages: list[tuple[str, Both, tuple[Chapter, ...]]] = [
         ("manifest", _MANIFEST, (chapter.PROOF, chapter.MISSING, chapter.MODELS, chapter.EVIDENCE)),
-        ("receipts", _RECEIPTS, (chapter.ACTIONS, chapter.RECEIPTS, _OBJECTS)),
+        ("receipts", Both("受領書", "Receipts"), (chapter.ACTIONS, chapter.RECEIPTS, _OBJECTS)),
         ("timeline", chapter.TIMELINE.title, (chapter.DETECTED, chapter.TIMELINE, chapter.MOMENTS)),
     ]
     others: list[_Page] = [(PLAN, _PLAN, plan(data.entries))] if data.dry_run else []
@@ -32,7 +32,7 @@ def build_artifacts(data: ReportData, postmortem: Document) -> Sequence[PrefectA
     verdict = document(_VERDICT, data, (chapter.SUMMARY, _PLACES))
     keys = [(title, artifact_key(name, data.incident.id)) for name, title, _ in others]
     links = FactList(tuple((title, Link(key, by_key(key))) for title, key in keys))  # a UI sorts artifacts otherwise
-    verdict = replace(verdict, sections=(*verdict.sections, Section(_READ_ON, (links,))))
+    verdict = replace(verdict, sections=(*verdict.sections, Section(Both("続きを読む", "Read on"), (links,))))
     first: _Page = ("verdict", _VERDICT, verdict)
     return tuple(_artifact(data, number, page) for number, page in enumerate((first, *others), 1))
 
@@ -51,12 +51,10 @@ def _where(data: ReportData) -> list[Block]:
     if not data.dry_run:
         page = postmortem_key(incident, f"{data.number:03d}.html")
         page = page if data.finished else record_key(incident, data.number, HTML)
+        manifests = [evidence_key(incident, each.volume, MANIFEST) for each in data.findings.seals]
         links = (
             (Both("保全先", "in the store"), f"incidents/{incident}/"),
-            *(
-                (Both("マニフェスト", "manifest"), evidence_key(incident, each.volume, MANIFEST))
-                for each in data.findings.seals
-            ),
+            *((Both("マニフェスト", "manifest"), key) for key in manifests),
             (Both("この記録", "this record"), page),
         )
         facts += [(title, Link(f"{places.store}/{key}", places.address(key))) for title, key in links]
@@ -76,7 +74,5 @@ _CREDENTIALS: Final = Both(
 _VERDICT: Final = Both("判定", "Verdict")
 _PLAN: Final = Both("予行の計画", "What would be done")
 _MANIFEST: Final = Both("マニフェストの要約", "Manifest summary")
-_RECEIPTS: Final = Both("受領書", "Receipts")
-_READ_ON: Final = Both("続きを読む", "Read on")
 _PLACES: Final = Chapter(Both("保管場所", "Where it lies"), _where)
 _OBJECTS: Final = Chapter(Both("保全先の確認", "What the store said of each object"), _stored_objects)

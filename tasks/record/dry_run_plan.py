@@ -15,7 +15,6 @@ PLAN_FILE: Final = "plan.txt"
 """In the record of a dry run: the plan, a row a line."""
 Row = dict[str, str]
 _PlanKey = tuple[str, str, str]
-_FREEZES: Final = frozenset({"SIGSTOP", "pause the container"})
 _FROZEN: Final = "frozen"
 _PAUSED: Final = "container paused"
 _ACT_OF_ACTION: Final = {
@@ -27,11 +26,9 @@ _ACT_OF_ACTION: Final = {
     "starter": "not end",
     "port unchecked": "not check",
 }
-_NOTHING: Final = (Outcome.EMPTY, Outcome.MISSING)
 _SHORT: Final = 12
 _NAMED: Final = 3
 _ACTS = ("name", "ask about", "not end", "keep out of", "add nothing", "lack", "not check", "not prove", "leave alone")
-_NAME_SUSPECT: Final = "would name"
 _PROCESS: Final = re.compile(r"\d+: (?P<command>.*)", re.DOTALL)
 _ATTENTION: Final = tuple(f"would {act}" for act in _ACTS)
 """Rows that a person should look at before all others, in this order."""
@@ -58,7 +55,7 @@ def _fold_rows(sizes: Mapping[_PlanKey, int]) -> list[_PlanKey]:
     alike: dict[_PlanKey, list[_PlanKey]] = {}
     suspects: dict[_PlanKey, list[_PlanKey]] = {}
     for act, on, why in sizes:
-        if act == _NAME_SUSPECT and ELSEWHERE in why and (found := _PROCESS.fullmatch(on)):
+        if act == "would name" and ELSEWHERE in why and (found := _PROCESS.fullmatch(on)):
             suspects.setdefault((act, found["command"], why.partition(ELSEWHERE)[0]), []).append((act, on, why))
             continue
         folder = on.rpartition("/")[0] if "/" in on and _rank(act) == len(_ATTENTION) and ": " not in on else on
@@ -111,25 +108,21 @@ def _row(entry: Mapping[str, Any], members: Mapping[str, Mapping[str, Any]]) -> 
             line = f"; if it belongs to the workload: {entry['line']}" if entry.get("line") else ""
             return {"act": _ACT_OF_ACTION[action], "on": on, "why": f"{why}{line}"}
         case "step done" | "step incomplete" as end:
-            return _collector_row(entry, complete=end == "step done")
+            (step_id, of), result = step_of(entry), str(entry.get("result", ""))
+            found = "find nothing of" if result.startswith((Outcome.EMPTY, Outcome.MISSING)) else "collect"
+            row = {"act": found if end == "step done" else "lack", "on": of, "why": result}
+            return row if step_id == "collect" else None
         case "model judged":
-            return _model_row(subject, str(entry["result"]), goes=bool(entry.get("latest", True)))
-        case "would" | "not promoted" if act not in _FREEZES:
+            finding = str(entry["result"])
+            let = (
+                "let into latest/ if it is proven" if entry.get("latest", True) else "keep as evidence, not in latest/,"
+            )
+            is_sound = finding.startswith(f"{subject} is {Soundness.SOUND}")
+            judged = let if is_sound else "keep out of latest/ and of recovery"
+            return {"act": judged, "on": subject, "why": finding.removeprefix(f"{subject} is ")}
+        case "would" | "not promoted" if act not in {"SIGSTOP", "pause the container"}:
             return _further(act, members[subject]) if subject in members else {"act": act, "on": subject, "why": why}
     return None
-
-
-def _collector_row(entry: Mapping[str, Any], *, complete: bool) -> Row | None:
-    (step_id, of), result = step_of(entry), str(entry.get("result", ""))
-    act = "find nothing of" if result.startswith(_NOTHING) else "collect"
-    return {"act": act if complete else "lack", "on": of, "why": result} if step_id == "collect" else None
-
-
-def _model_row(model: str, finding: str, *, goes: bool) -> Row:
-    is_sound = finding.startswith(f"{model} is {Soundness.SOUND}")
-    let = "let into latest/ if it is proven" if goes else "keep as evidence, not in latest/,"
-    act = let if is_sound else "keep out of latest/ and of recovery"
-    return {"act": act, "on": model, "why": finding.removeprefix(f"{model} is ")}
 
 
 def _further(act: str, member: Mapping[str, Any]) -> Row:
@@ -142,15 +135,9 @@ def _further(act: str, member: Mapping[str, Any]) -> Row:
 def _first(entry: Mapping[str, Any]) -> Row:
     """Build the row of the first act on a process or container, with the reason why it belongs to the workload."""
     if entry["action"] == _FROZEN:
-        return {
-            "act": "freeze",
-            "on": f"{entry['object']}: {entry['command']}",
-            "why": f"{entry['role']}: {entry['why']}{_age(entry.get('ran_seconds'))}",
-        }
+        seconds = entry.get("ran_seconds")  # ending a week of training is another decision than ending a minute
+        age = "" if seconds is None else f", has run for {timedelta(seconds=round(seconds))}"
+        why = f"{entry['role']}: {entry['why']}{age}"
+        return {"act": "freeze", "on": f"{entry['object']}: {entry['command']}", "why": why}
     subject = f"container {entry['name']} ({entry['object'][:_SHORT]}, {entry['image']})"
     return {"act": "pause", "on": subject, "why": f"container: {entry['why']}"}
-
-
-def _age(seconds: float | None) -> str:
-    """Format how long a process has run: ending a week of training is another decision than ending a minute."""
-    return "" if seconds is None else f", has run for {timedelta(seconds=round(seconds))}"

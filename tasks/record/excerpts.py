@@ -15,20 +15,16 @@ from tasks.record.content import Quote, Quotes
 logger = logging.getLogger(__name__)
 
 _LIMIT: Final = 1 << 20
-_FILES: Final = 20
-_SUMMARIES: Final = "artifacts/summary_*.json"
-_SCORES: Final = "scores.json"
-_TRACEBACKS: Final = "traceback.txt"
 
 
 def quotes(directory: IncidentDirectory, coverage: Sequence[Evidence]) -> Quotes:
     """Read the quotes. Skips files that are unreadable or no longer as sealed."""
     return Quotes(
-        summaries=tuple(_data(directory, coverage, _SUMMARIES)),
-        scores=tuple(_data(directory, coverage, _SCORES)),
+        summaries=tuple(_data(directory, coverage, "artifacts/summary_*.json")),
+        scores=tuple(_data(directory, coverage, "scores.json")),
         tracebacks=tuple(
             Quote(log, text)
-            for _, data in _read(directory, coverage, _TRACEBACKS)
+            for _, data in _read(directory, coverage, "traceback.txt")
             for log, text in find_tracebacks(data.decode(errors="backslashreplace"))
         ),
     )
@@ -44,13 +40,10 @@ def _data(directory: IncidentDirectory, coverage: Iterable[Evidence], pattern: s
 
 
 def _read(directory: IncidentDirectory, coverage: Iterable[Evidence], pattern: str) -> Iterable[tuple[str, bytes]]:
-    found = {
-        (item.volume, file.stored): file
-        for item in coverage
-        for file in item.files
-        if fnmatch.fnmatchcase(file.stored, pattern) and file.size <= _LIMIT and not file.in_place
-    }
-    for (volume, name), file in sorted(found.items())[:_FILES]:
+    small = ((item.volume, file) for item in coverage for file in item.files if file.size <= _LIMIT)
+    copied = ((volume, file) for volume, file in small if not file.in_place)
+    found = {(volume, file.stored): file for volume, file in copied if fnmatch.fnmatchcase(file.stored, pattern)}
+    for (volume, name), file in sorted(found.items())[:20]:
         data = _content(directory, volume, file)
         if data is not None:
             yield name, data

@@ -185,14 +185,11 @@ def notes_of(findings: Findings) -> tuple[str, ...]:
     """Return facts that are no loss but must be known: untrusted models, secrets, and what was withheld."""
     model_notes = findings.inspection.notes if findings.inspection else ("no model was judged, so none was promoted",)
     secrets = secrets_told(search for item in findings.evidence for search in item.searches)
-    withheld = [
-        f"{loss.reason}; {volume_folder(item.volume)}/{NOT_TAKEN} lists all 一覧"
-        if loss.source == NOT_TAKEN
-        else f"{loss.source} was {loss.reason}"
-        for item in findings.evidence
-        for loss in item.losses
-        if loss.outcome is Outcome.WITHHELD
-    ]
+    withheld = list[str]()
+    for item in findings.evidence:
+        for loss in (loss for loss in item.losses if loss.outcome is Outcome.WITHHELD):
+            rest = f"{loss.reason}; {volume_folder(item.volume)}/{NOT_TAKEN} lists all 一覧"
+            withheld.append(rest if loss.source == NOT_TAKEN else f"{loss.source} was {loss.reason}")
     promotion = findings.promoted
     bare = promotion and promotion.turn and not promotion.objects
     latest = [f"latest/ holds no file of this incident: {promotion.reason}"] if promotion and bare else []
@@ -204,13 +201,9 @@ def content_of(log: CustodyLog, verdict: Verdict, findings: Findings) -> RecordC
     whole = findings.containment is not None and findings.containment.is_complete
     contained = whole and verdict.word is not Word.NOT_CONTAINED
     seconds = seconds_taken(log.entries(), datetime.now(UTC), contained=contained)
-    return RecordContent(verdict, {**_facts(findings), **seconds}, findings)
-
-
-def _facts(findings: Findings) -> dict[str, Any]:
     checks = (findings.containment, findings.pause, findings.challenge, findings.watch, findings.freeze, findings.stop)
     names = ("containment", "pause", "challenge", "watch", "freeze", "stop")
-    return {
+    facts = {
         **{name: check and asdict(check) for name, check in zip(names, checks, strict=True)},
         "coverage": [asdict(item) for item in findings.evidence],
         "models": findings.inspection and [asdict(each) for each in findings.inspection.findings],
@@ -219,3 +212,4 @@ def _facts(findings: Findings) -> dict[str, Any]:
         "objects": [asdict(receipt) for receipt in findings.objects],
         "promotion": findings.promoted and asdict(findings.promoted),
     }
+    return RecordContent(verdict, {**facts, **seconds}, findings)

@@ -46,12 +46,8 @@ def last_record(home: Path) -> LastRecord:
     expected = json.loads(closing.read_bytes())["files"][VERDICT]
     data = closing.with_name(VERDICT).read_bytes()
     if (sha256 := digest_bytes(data)) != expected:
-        raise Tampered(
-            f"{closing.with_name(VERDICT)} with sha256 {expected}, as its {CLOSING} says",
-            sha256,
-            "Nothing was touched.",
-            "Compare the record with the one in the store.",
-        )
+        sealed = f"{closing.with_name(VERDICT)} with sha256 {expected}, as its {CLOSING} says"
+        raise Tampered(sealed, sha256, "Nothing was touched.", "Compare the record with the one in the store.")
     facts = json.loads(data)
     return LastRecord(int(closing.parent.name), TypeAdapter(Verdict).validate_python(facts["verdict"]), facts)
 

@@ -12,7 +12,6 @@ from tasks.custody.incident.ending import OF_WORD
 from tasks.custody.incident.timeline import EARLY, Moment, runs
 from tasks.custody.incident.verdict import Word
 from tasks.custody.step_result import StepResult
-from tasks.custody.store.retention import Retention
 from tasks.record.content import ReportData
 from tasks.record.labels import ACTIONS as ACTS
 from tasks.record.labels import COMPLETE, RUN_ENDS, VERDICTS
@@ -46,8 +45,6 @@ from tasks.rendering.picture import picture
 PICTURE: Final = "timeline.svg"
 """In a record: the steps of all runs over time, as a picture."""
 _LIST: Final = 40
-_TRACEBACKS: Final = 3
-_LINE: Final = 500
 _NONE: Final = Both("なし", "none")
 _UNKNOWN: Final = Both("確認できず", "not established")
 _DETECTED: Final = Both("検知", "detected")
@@ -79,10 +76,8 @@ def _build_chapter(chapter: Chapter, data: ReportData, trouble: list[str]) -> Se
 
 def failure_remark(trouble: str) -> Remark:
     """Return the remark that replaces content that could not be built."""
-    words = Both(
-        "作成できなかった。事実は verdict.json と custody.jsonl にある。",
-        "It could not be made. The facts are in verdict.json and custody.jsonl.",
-    )
+    ja = "作成できなかった。事実は verdict.json と custody.jsonl にある。"
+    words = Both(ja, "It could not be made. The facts are in verdict.json and custody.jsonl.")
     return Remark(Tone.BAD, (words, Said(trouble)))
 
 
@@ -101,34 +96,30 @@ def _summary(data: ReportData) -> list[Block]:
     ahead = (verdict.first,) if verdict.first else ()
     why = ((Both("最初に", "first"), ahead), (Both("欠落", "missing"), verdict.missing))
     title = ((Both("件名", "title"), _by_people(data.written.title)),) if data.written.title else ()
-    facts = FactList(
-        (
-            *first,
-            *((name, Said(text)) for name, texts in why for text in some(texts, _LIST, VERDICT)),
-            *title,
-            (Both("理由", "reason"), Quoted(data.incident.reason)),
-            *((Both("安全", "safe"), Said(text)) for text in some(verdict.safe, _LIST, VERDICT)),
-            (Both("次の操作", "next"), (Quoted(following), Said(next_step))),
-            *([(Both("所要秒数", "took"), Figure(data.took))] if data.took else []),
-            *((Both("注記", "note"), Said(text)) for text in some(verdict.notes, _LIST, VERDICT)),
-        )
+    facts: tuple[tuple[Both, Cell], ...] = (
+        *first,
+        *((name, Said(text)) for name, texts in why for text in some(texts, _LIST, VERDICT)),
+        *title,
+        (Both("理由", "reason"), Quoted(data.incident.reason)),
+        *((Both("安全", "safe"), Said(text)) for text in some(verdict.safe, _LIST, VERDICT)),
+        (Both("次の操作", "next"), (Quoted(following), Said(next_step))),
+        *([(Both("所要秒数", "took"), Figure(data.took))] if data.took else []),
+        *((Both("注記", "note"), Said(text)) for text in some(verdict.notes, _LIST, VERDICT)),
     )
-    return [Remark(tone, badge), facts]
+    return [Remark(tone, badge), FactList(facts)]
 
 
 def _scope(data: ReportData) -> list[Block]:
     incident = data.incident
-    facts = FactList(
-        (
-            (Both("ホスト", "host"), (Code(incident.host), Code(f"boot {incident.boot}"))),
-            (Both("ワークロード", "workload"), Code(incident.workload)),
-            (Both("開始者", "opened by"), Quoted(incident.opened_by)),
-            (Both("権限", "rights"), _rights(data.entries)),
-            (Both("利用者への影響", "effect on users"), _by_people(data.written.effect)),
-            *(((Both("連絡先", "contact"), _by_people(data.written.contact)),) if data.written.contact else ()),
-        )
+    facts: tuple[tuple[Both, Cell], ...] = (
+        (Both("ホスト", "host"), (Code(incident.host), Code(f"boot {incident.boot}"))),
+        (Both("ワークロード", "workload"), Code(incident.workload)),
+        (Both("開始者", "opened by"), Quoted(incident.opened_by)),
+        (Both("権限", "rights"), _rights(data.entries)),
+        (Both("利用者への影響", "effect on users"), _by_people(data.written.effect)),
+        *(((Both("連絡先", "contact"), _by_people(data.written.contact)),) if data.written.contact else ()),
     )
-    return [facts]
+    return [FactList(facts)]
 
 
 def _rights(entries: Iterable[Mapping[str, Any]]) -> Cell:
@@ -158,7 +149,7 @@ def _detection(data: ReportData) -> list[Block]:
 
 def _cause(data: ReportData) -> list[Block]:
     """Return an open field for people, and the last tracebacks of the workload as a lead."""
-    quotes = data.quotes.tracebacks[-_TRACEBACKS:]
+    quotes = data.quotes.tracebacks[-3:]
     title = Both("ログに残るエラー", "the error in the log")
     pairs = ((FactList(((title, Code(each.stored)),)), listing(str(each.content), "traceback.txt")) for each in quotes)
     return [_field(data.written.cause), *(block for pair in pairs for block in pair)]
@@ -166,7 +157,7 @@ def _cause(data: ReportData) -> list[Block]:
 
 def _by_people(text: str) -> Cell:
     """Return what people have written, in lines that are shown whole; an open field if nobody has."""
-    pieces = (piece for line in text.splitlines() for piece in textwrap.wrap(line, _LINE))
+    pieces = (piece for line in text.splitlines() for piece in textwrap.wrap(line, 500))
     return tuple(map(Quoted, pieces)) or Open()
 
 
@@ -211,16 +202,12 @@ def _evidence(data: ReportData) -> list[Block]:
         (Both("保全先", "in the store"), Code(f"{places.store}/incidents/{data.incident.id}/")),
     ]
     if data.retention:
-        where.append((Both("削除禁止", "retention asked for"), _describe_retention(data.retention)))
+        days, lock = data.retention.days, data.retention.lock
+        ja = [f"{days} 日間 ({lock})"] * bool(lock) + ["リーガルホールド"] * data.retention.hold
+        en = [f"locked for {days} days ({lock})"] * bool(lock) + ["legal hold"] * data.retention.hold
+        where.append((Both("削除禁止", "retention asked for"), Both("、".join(ja), ", ".join(en))))
     secret_table = secrets(data.findings.evidence)
     return [FactList(tuple(where)), collectors(data.findings.evidence), *([secret_table] if secret_table else [])]
-
-
-def _describe_retention(retention: Retention) -> Both:
-    days, lock = retention.days, retention.lock
-    ja = [f"{days} 日間 ({lock})"] * bool(lock) + ["リーガルホールド"] * retention.hold
-    en = [f"locked for {days} days ({lock})"] * bool(lock) + ["legal hold"] * retention.hold
-    return Both("、".join(ja), ", ".join(en))
 
 
 def _missing(data: ReportData) -> list[Block]:
@@ -279,5 +266,4 @@ _LONG_TABLES: Final = (MOMENTS, RECEIPTS, EVIDENCE)
 
 def postmortem(data: ReportData) -> Document:
     """Build the postmortem: the runbook's eight fields in its order, the evidence, and last the long tables."""
-    chapters = (*_OF_THE_RUNBOOK, *_OF_THE_EVIDENCE, *_LONG_TABLES)
-    return document(Both("ポストモーテム", "Postmortem"), data, chapters)
+    return document(Both("ポストモーテム", "Postmortem"), data, (*_OF_THE_RUNBOOK, *_OF_THE_EVIDENCE, *_LONG_TABLES))

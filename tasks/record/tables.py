@@ -25,6 +25,12 @@ def _table(items: Sequence[T], where: str, *columns: tuple[str, str, Callable[[T
     return table(head, [tuple(make(item) for _, _, make in columns) for item in items], where)
 
 
+def _table_if_any(
+    items: Sequence[T], where: str, *columns: tuple[str, str, Callable[[T], Cell]]
+) -> DocumentTable | None:
+    return _table(items, where, *columns) if items else None
+
+
 def collectors(coverage: Sequence[Evidence]) -> DocumentTable:
     """Build a row for each collector, losses first."""
     return _table(
@@ -55,7 +61,7 @@ def losses(coverage: Sequence[Evidence], questions: Mapping[str, str]) -> Docume
         for item in sorted(coverage, key=_worst_first)
         for loss in item.losses or ([] if item.outcome.is_complete else [Loss("", item.outcome, item.reason)])
     ]
-    rows = _table(
+    return _table_if_any(
         pairs,
         f"{VERDICT}: coverage",
         ("採取", "collector", lambda pair: Code(pair[0].collector)),
@@ -64,7 +70,6 @@ def losses(coverage: Sequence[Evidence], questions: Mapping[str, str]) -> Docume
         ("理由", "reason", lambda pair: Said(pair[1].reason)),
         ("影響", "impact", weigh),
     )
-    return rows if pairs else None
 
 
 def _weight(item: Evidence, loss: Loss) -> Both:
@@ -88,19 +93,18 @@ def _outcome(value: Outcome) -> Badge:
 def secrets(coverage: Sequence[Evidence]) -> DocumentTable | None:
     """Build a table of places that look like secrets in the workload's files, without the secrets. None if none."""
     found = [each for item in coverage for each in item.searches if each.summary or each.unsearched]
-    rows = _table(
+    return _table_if_any(
         found,
         f"{VERDICT}: coverage",
         ("ファイル", "file", lambda each: Code(each.stored)),
         ("秘密と見られる箇所", "what looks like a secret", lambda each: Said(each.summary)),
         ("未検索", "not searched", lambda each: Said(each.unsearched)),
     )
-    return rows if found else None
 
 
 def models(inspection: Inspection) -> DocumentTable | None:
     """Build a row for each model with its finding. None if there is none."""
-    rows = _table(
+    return _table_if_any(
         sorted(inspection.findings, key=lambda each: list(SOUNDNESS).index(each.outcome)),
         "models.json",
         ("モデル", "model", lambda each: Code(each.stored)),
@@ -109,7 +113,6 @@ def models(inspection: Inspection) -> DocumentTable | None:
         ("内容 (自己申告)", "what it says it is", _describe_model),
         ("sha256", "sha256", lambda each: Code(each.sha256)),
     )
-    return rows if inspection.findings else None
 
 
 def _soundness(finding: ModelFinding) -> Badge:
@@ -130,7 +133,7 @@ def _describe_model(finding: ModelFinding) -> Said:
 
 def objects(receipts: Sequence[ObjectReceipt], address: Callable[[str], str]) -> DocumentTable | None:
     """Build a row for each object and the store's answer, unproven ones first. None if none was asked for."""
-    rows = _table(
+    return _table_if_any(
         sorted(receipts, key=lambda each: (each.proven, each.lost, each.key)),
         f"{VERDICT}: objects",
         ("確認", "proof", _proven),
@@ -139,7 +142,6 @@ def objects(receipts: Sequence[ObjectReceipt], address: Callable[[str], str]) ->
         ("バイト数", "bytes", lambda each: Figure(str(each.size))),
         ("sha256", "sha256", lambda each: Code(each.sha256)),
     )
-    return rows if receipts else None
 
 
 _NOT_EXCLUSIVE = Both("上書きしていないことはストアの保証ではない", "that it overwrote nothing is not the store's word")
@@ -157,7 +159,7 @@ def _proven(receipt: ObjectReceipt) -> Badge:
 
 def digests(seals: Sequence[Seal]) -> DocumentTable | None:
     """Build a row for each sealed folder: its digests and its signer. None if nothing was sealed."""
-    rows = _table(
+    return _table_if_any(
         seals,
         CLOSING,
         ("フォルダー", "folder", lambda each: Figure(f"{volume_folder(each.volume)}/")),
@@ -167,4 +169,3 @@ def digests(seals: Sequence[Seal]) -> DocumentTable | None:
         ("SHA256SUMS sha256", "SHA256SUMS sha256", lambda each: Code(each.sums_sha256)),
         ("署名", "signed by", lambda each: Code(each.signed_by) if each.signed_by else Both("署名なし", "unsigned")),
     )
-    return rows if seals else None

@@ -12,7 +12,6 @@ from tasks.record.tables import titles
 from tasks.rendering.clock import both_times
 from tasks.rendering.document import ROW_LIMIT, Cell, DocumentTable, Figure, Quoted, Said
 
-_CACHED: Final = "step cached"
 _OPENED: Final = "run opened"
 
 
@@ -26,26 +25,22 @@ def moments(entries: Sequence[Mapping[str, Any]]) -> DocumentTable:
 
 
 def _with_beginnings(entries: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Yield the log; before each opening of a run, the events that were logged only later."""
+    """Yield the log; before each opening of a run, when it was asked for, and what was frozen before Prefect began."""
     for place, entry in enumerate(entries, 1):
         if entry["action"] == _OPENED:
-            yield from _beginning(entry, takewhile(lambda each: each["action"] != _OPENED, entries[place:]))
+            if "triggered" in entry:
+                yield {**entry, "action": "run triggered", "utc": entry["triggered"], "reason": ""}
+            later = takewhile(lambda each: each["action"] != _OPENED, entries[place:])
+            times = [at for each in later if each["action"] == "frozen" and (at := frozen_at(each))]
+            if early := [at for at in times if at < moment(entry["utc"])]:
+                yield {"action": "frozen early", "utc": max(early).isoformat(), "object": f"{len(early)} processes"}
         yield entry
-
-
-def _beginning(opening: Mapping[str, Any], later: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Yield when the run was asked for, and what was frozen before Prefect was started."""
-    if "triggered" in opening:
-        yield {**opening, "action": "run triggered", "utc": opening["triggered"], "reason": ""}
-    times = [at for each in later if each["action"] == "frozen" and (at := frozen_at(each))]
-    if early := [at for at in times if at < moment(opening["utc"])]:
-        yield {"action": "frozen early", "utc": max(early).isoformat(), "object": f"{len(early)} processes"}
 
 
 def _merge_cached(entries: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Merge successive cached steps into one line."""
     lines: list[Mapping[str, Any]] = []
-    for is_cached, group in groupby(entries, key=lambda entry: entry["action"] == _CACHED):
+    for is_cached, group in groupby(entries, key=lambda entry: entry["action"] == "step cached"):
         several = list(group)
         names = {"object": f"{len(several)} steps", "result": "; ".join(str(entry["object"]) for entry in several)}
         lines += [{**several[0], **names}] if is_cached else several
@@ -54,9 +49,6 @@ def _merge_cached(entries: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any
 
 def _moment(entry: Mapping[str, Any]) -> tuple[Cell, ...]:
     jst, utc = both_times(datetime.fromisoformat(entry["utc"]))
-    return Figure(jst), Figure(utc), ACTIONS[entry["action"]], Quoted(str(entry["object"])), Said(_result(entry))
-
-
-def _result(entry: Mapping[str, Any]) -> str:
     words = entry.get("result") or entry.get("word") or entry.get("reason") or ""
-    return f"{words} ({entry['seconds']} s)" if "seconds" in entry else str(words)
+    result = f"{words} ({entry['seconds']} s)" if "seconds" in entry else str(words)
+    return Figure(jst), Figure(utc), ACTIONS[entry["action"]], Quoted(str(entry["object"])), Said(result)
