@@ -90,8 +90,7 @@ def receipts_cover(key: str, facts: Facts, manifests: Mapping[int, Manifest]) ->
         return
     proven = {each.key: each.sha256 for each in facts.objects if each.proven or each.lost or each.beside}
     named = [item for each in manifests.values() for item in all_objects(each, facts.incident.snapshot)]
-    bare = [item.key for item in (facts.claim, *named) if proven.get(item.key) != item.sha256]
-    if bare:
+    if bare := [item.key for item in (facts.claim, *named) if proven.get(item.key) != item.sha256]:
         tell = unclear if facts.carried_from else broken
         what = f"it claims {facts.verdict.word} without a receipt of {len(bare)} objects"
         yield tell(key, what, "a receipt of every object", f"none of {printable(', '.join(bare[:_SHOWN]))}")
@@ -123,8 +122,7 @@ def coverage_holds(
             yield broken(key, what, _words(before), _words(item))
         unsealed = item.volume not in closed and facts.verdict.word in _SEALED
         known = names.get(item.volume, () if unsealed else {file.stored for file in item.files})
-        gone = [file.stored for file in item.files if file.stored not in known]
-        if gone:
+        if gone := [file.stored for file in item.files if file.stored not in known]:
             what = f"it counts files of {printable(item.collector)} that no manifest names"
             yield broken(key, what, "files of the manifest", printable(", ".join(gone[:_SHOWN])))
 

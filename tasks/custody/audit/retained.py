@@ -36,8 +36,7 @@ class Retained:
             self.earliest = seen.retained_until
         if self.required:
             ask = self.required.retention
-            reason = ask.lacking(seen.lock, seen.retained_until, held=seen.held, since=self.required.since)
-            if reason:
+            if reason := ask.lacking(seen.lock, seen.retained_until, held=seen.held, since=self.required.since):
                 self.lacking[reason] += 1
                 self.first.setdefault(reason, seen.key)
 

@@ -120,10 +120,10 @@ def parse_time(text: object) -> datetime | None:
     return found if found and found.tzinfo else None
 
 
-def validate(kind: type[T], value: object, *, strict: bool = False) -> T:
+def validate(kind: type[T], value: object) -> T:
     """Return a value validated as `kind`. Raises Unreadable."""
     try:
-        found: T = _adapter(kind).validate_python(value, strict=strict or None)  # type: ignore[arg-type]  # hashable
+        found: T = _adapter(kind).validate_python(value)  # type: ignore[arg-type]  # hashable
     except (ValidationError, RecursionError) as error:
         name = getattr(kind, "__name__", kind) if get_origin(kind) is None else "list of attempts or items"
         raise Unreadable(f"the fields of a {name}", _describe_error(error)) from error

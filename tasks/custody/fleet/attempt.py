@@ -3,9 +3,6 @@
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
-
-_INCIDENT: Final = re.compile(r"IR-\d{8}T\d{6}Z(?:-[a-z0-9][a-z0-9.-]{0,62})?(?=:)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -43,5 +40,5 @@ class Attempt:
     @property
     def incident(self) -> str:
         """The incident that its last message begins with; empty if it names none."""
-        found = _INCIDENT.match(self.message)
+        found = re.match(r"IR-\d{8}T\d{6}Z(?:-[a-z0-9][a-z0-9.-]{0,62})?(?=:)", self.message, re.ASCII)
         return found[0] if found else ""

@@ -17,10 +17,8 @@ from tasks.custody.evidence.redact import redact
 
 MAX_AGE_SECONDS: Final = 600.0
 """Age above which an alarm sets off nothing, unless the workload's block gives another."""
-_SHOWN: Final = 500
 _AGREE: Final = timedelta(seconds=10)
 """A busy server's answer is seconds old when it comes."""
-_RUN: Final = "prefect.flow-run."
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -54,7 +52,7 @@ class Alarm:
         return cls(
             event=_text(parameters.get("event")),
             name=_text(parameters.get("name")) or _text(parameters.get("resource"), digests=True),
-            run=_run(fields.get("run_id")) or _run(str(parameters.get("resource")).removeprefix(_RUN)),
+            run=_run(fields.get("run_id")) or _run(str(parameters.get("resource")).removeprefix("prefect.flow-run.")),
             host=_text(fields.get("host")),
             pid=_number(fields.get("pid")),
             start=_number(fields.get("start")),
@@ -165,7 +163,7 @@ def _text(value: object, *, digests: bool = False) -> str:
     if not isinstance(value, str | int | float):
         return ""
     words = redact("".join(letter if letter.isprintable() else " " for letter in str(value)), digests=digests)
-    return words[:_SHOWN].strip()
+    return words[:500].strip()
 
 
 def _run(value: object) -> str:

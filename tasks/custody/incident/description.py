@@ -34,14 +34,7 @@ TRAINING: Final = r"(^|[\s/])src/train\.py(\s|$)"
 NOTHING: Final = "(?!)"
 """A pattern that matches no command line: for a workload that has no such process."""
 WORKER: Final = r"joblib\.externals\.loky|multiprocessing\.(resource_tracker|spawn|forkserver)"
-_UNRELATED: Final = (
-    "",
-    "bash",
-    "/sbin/init",
-    "/usr/sbin/sshd -D",
-    "/usr/lib/systemd/systemd-journald",
-    "vi notes.txt",
-)
+_UNRELATED: Final = ("", "bash", "/sbin/init", "/usr/sbin/sshd -D", "/usr/lib/systemd/systemd-journald", "vi notes.txt")
 _PATTERNS: Final = {"api_pattern": API, "training_pattern": TRAINING, "worker_pattern": WORKER}
 _PORT: Final = re.compile(
     r"^(?:(?:UVICORN_)?PORT=|--port[=\n]|-p[=\n]?|(?:--bind|-b)[=\n]?\S*:)(\d{1,5})$", re.MULTILINE
@@ -152,16 +145,16 @@ def pattern(text: str) -> str:
     try:
         compiled = re.compile(text)
     except re.error as error:
-        raise ValueError(
-            f"expected a regular expression; got {text!r} ({error}). Nothing was saved. "
-            "Escape special letters with a backslash, as in api\\.app"
-        ) from error
+        cure = "Escape special letters with a backslash, as in api\\.app"
+        raise _not_saved("a regular expression", f"{text!r} ({error})", cure) from error
     if any(compiled.search(line) for line in _UNRELATED):
-        raise ValueError(
-            f"expected a pattern that matches this workload only; got {text!r}, which matches everything. "
-            "Nothing was saved. Name the program and its arguments, as in uvicorn .*api\\.app"
-        )
+        cure = "Name the program and its arguments, as in uvicorn .*api\\.app"
+        raise _not_saved("a pattern that matches this workload only", f"{text!r}, which matches everything", cure)
     return text
+
+
+def _not_saved(expected: str, got: str, cure: str) -> ValueError:
+    return ValueError(f"expected {expected}; got {got}. Nothing was saved. {cure}")
 
 
 def bystander(text: str) -> str:
@@ -173,20 +166,16 @@ def bystander(text: str) -> str:
     if kind not in {"exe", "cwd", "unit"}:
         return pattern(text)
     if not (_SERVICE.fullmatch(value) if kind == "unit" else PurePath(value).is_absolute() and value != "/"):
-        raise ValueError(
-            f"expected exe=PROGRAM or cwd=FOLDER with a whole path, or unit=NAME.service; got {text!r}. Nothing was "
-            "saved. Write it like exe=/usr/bin/tensorboard, cwd=/srv/app/notebooks or unit=filebeat.service"
-        )
+        expected = "exe=PROGRAM or cwd=FOLDER with a whole path, or unit=NAME.service"
+        cure = "Write it like exe=/usr/bin/tensorboard, cwd=/srv/app/notebooks or unit=filebeat.service"
+        raise _not_saved(expected, repr(text), cure)
     return text
 
 
 def unit(text: str) -> str:
     """Return the name of a systemd service of the workload. Raises ValueError if it is none, ours, or a shared one."""
     if not _SERVICE.fullmatch(text) or _NOBODYS_UNIT.fullmatch(text):
-        raise ValueError(
-            f"expected a systemd service of the workload's own; got {text!r}. Nothing was saved. "
-            "Name it like portfolio-api.service"
-        )
+        raise _not_saved("a systemd service of the workload's own", repr(text), "Name it like portfolio-api.service")
     return text
 
 
@@ -210,10 +199,8 @@ def leads_to(url: str) -> tuple[str, int]:
 def absolute(path: Path) -> Path:
     """Return an absolute path below /, without "..". Raises ValueError for other paths."""
     if not path.is_absolute() or ".." in path.parts or path == Path("/"):
-        raise ValueError(
-            f"expected an absolute path below /, without '..'; got {str(path)!r}. Nothing was saved. "
-            "Give the whole path, as in /srv/mlops-sklearn-portfolio"
-        )
+        cure = "Give the whole path, as in /srv/mlops-sklearn-portfolio"
+        raise _not_saved("an absolute path below /, without '..'", repr(str(path)), cure)
     return path
 
 

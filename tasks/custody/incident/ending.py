@@ -112,10 +112,7 @@ PROVEN: Final = Ending(
     then="Keep what the audit has printed; `--json` is for a file",
 )
 BROKEN: Final = Ending(
-    "Broken",
-    completed=False,
-    means="An audit: something was changed or removed",
-    then="Read its findings (audit.md)",
+    "Broken", completed=False, means="An audit: something was changed or removed", then="Read its findings (audit.md)"
 )
 INDETERMINATE: Final = Ending(
     "Indeterminate",

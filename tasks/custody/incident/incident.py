@@ -23,12 +23,10 @@ ISSUED: Final = timedelta(days=7)
 def parse_id(text: str) -> str:
     """Return the id unchanged if it has the runbook's shape and a valid time. Raises Refused otherwise."""
     match = _ID.fullmatch(text)
-    try:
+    with suppress(ValueError):
         if match and ".." not in text:
             datetime.strptime(match["stamp"], _STAMP).replace(tzinfo=UTC)
             return text
-    except ValueError:
-        pass
     cure = "Copy the whole id of the one that is meant; a new incident is given none, and gets its own."
     raise Refused(f"an incident id {ID_SHAPE}", repr(text[:80]), cure)
 

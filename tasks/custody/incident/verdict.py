@@ -1,7 +1,7 @@
 """Compute the verdict, one word, from receipts (runbook §8)."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
@@ -257,7 +257,8 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
         word = Word.UNANSWERED
     else:
         word = Word.PARTIAL if lost or gone or losses or moved or not evidence else Word.VERIFIED
-    safe = _safe(containment, alive, evidence, receipts)
+    stopped = (_stopped_sentence(unknown),) if containment and containment.is_contained and not alive else ()
+    safe = (*stopped, *_safe_copies(evidence, receipts))
     then = _next(word, incident, workload, unknown, _cure(bad, trouble))
     if word is Word.PARTIAL and moved and not (lost or gone or losses):
         then = f"{_COMPARE}; then write the postmortem: {postmortem_line(workload, incident)}"
@@ -306,25 +307,15 @@ def ways_in(pause: Pause | None, challenge: Challenge | None, watch: Watch | Non
     return tuple(found)
 
 
-def _safe(
-    containment: Containment | None,
-    alive: Sequence[str],
-    evidence: Sequence[Evidence],
-    receipts: Sequence[ObjectReceipt],
-) -> tuple[str, ...]:
-    proven = [receipt for receipt in receipts if receipt.proven]
-    found = []
-    if containment and containment.is_contained and not alive:
-        found.append(_stopped_sentence(containment.unknown))
+def _safe_copies(evidence: Sequence[Evidence], receipts: Sequence[ObjectReceipt]) -> Iterator[str]:
     if files := sum(len(item.files) for item in evidence) - len(lost_once(receipts)):
-        found.append(f"{files} files collected on this host")
-    if proven:
+        yield f"{files} files collected on this host"
+    if proven := [receipt for receipt in receipts if receipt.proven]:
         read = sum(receipt.read for receipt in proven)
         details = f", {read} of them by reading every byte back" if read else ""
         if looked := sum(not receipt.exclusive for receipt in proven):
             details += f"; {looked} of them written after a check, as the store has no conditional write"
-        found.append(f"{len(proven)} objects proven by the store's own digests{details}")
-    return tuple(found)
+        yield f"{len(proven)} objects proven by the store's own digests{details}"
 
 
 def _describe(item: Evidence) -> str:

@@ -46,11 +46,8 @@ def surplus_of(
     promoted (`spared`) keep their last good state.
     """
     folders = {_folder(key) for key in wanted} - {*unsure}
-    return frozenset(
-        key
-        for key in present
-        if key not in wanted and key not in spared and in_snapshot(latest_name(key)) and _folder(key) in folders
-    )
+    gone = (key for key in present if key not in wanted and key not in spared)
+    return frozenset(key for key in gone if in_snapshot(latest_name(key)) and _folder(key) in folders)
 
 
 def unsure_of(attempts: Collection[Evidence]) -> frozenset[str]:

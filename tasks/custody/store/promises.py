@@ -93,10 +93,8 @@ class Promises:
         if self.puts and not self.copies:
             yield "it does not keep the condition on copies: bytes are sent again instead of copied"
         if self.puts and not self.parts:
-            yield (
-                "it ignores the condition on uploads in parts: large files are sent whole; above "
-                f"{ONE_REQUEST >> 30} GiB they are looked for before and after"
-            )
+            above = f"above {ONE_REQUEST >> 30} GiB they are looked for before and after"
+            yield f"it ignores the condition on uploads in parts: large files are sent whole; {above}"
         if not self.trusts_locks:
             yield "it does not keep a lock: what is stored can be deleted before its time"
 

@@ -6,6 +6,7 @@ and ends, and a reader needs memory for one row at a time. Input may be forged: 
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
 from typing import Any, Final, TypeVar
 
@@ -67,7 +68,7 @@ def read_rows(pieces: Iterable[bytes], name: str, make: Callable[[bytes], T]) ->
 
 def _fields(around: bytes, name: str) -> dict[str, Any]:
     """Parse the text around the list, which must be canonical with an empty list."""
-    try:
+    with suppress(ValueError, RecursionError):
         fields = json.loads(around)
         if (
             isinstance(fields, dict)
@@ -75,8 +76,6 @@ def _fields(around: bytes, name: str) -> dict[str, Any]:
             and b"".join(spell_rows(fields, name, ())) == around
         ):
             return fields
-    except (ValueError, RecursionError):
-        pass
     raise Misspelled(f"another spelling than canonical JSON (sorted, indented by 2, ASCII) with {name}")
 
 
