@@ -61,18 +61,9 @@ def picture(runs: Iterable[Run], incident: str) -> str:
 
 
 def _root(height: int, incident: str, runs: int, left_out: int) -> Element:
-    root = Element(
-        "svg",
-        {
-            "xmlns": "http://www.w3.org/2000/svg",
-            "viewBox": f"0 0 {WIDTH} {height}",
-            "width": str(WIDTH),
-            "height": str(height),
-            "role": "img",
-            "class": "timeline",
-            "aria-labelledby": "timeline-title timeline-desc",
-        },
-    )
+    root = Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "viewBox": f"0 0 {WIDTH} {height}"})
+    root.attrib |= {"width": str(WIDTH), "height": str(height), "role": "img", "class": "timeline"}
+    root.set("aria-labelledby", "timeline-title timeline-desc")
     SubElement(root, "title", id="timeline-title").text = f"時系列 / Timeline {visible(incident)}"
     description = f"{runs} run(s); each step is a bar over time in JST. The table has the same data."
     SubElement(root, "desc", id="timeline-desc").text = f"各手順の開始と終了を時間軸上の棒で示す。{description}"

@@ -41,9 +41,7 @@ def html(document: Document) -> str:
     SubElement(head, "title").text = visible(f"{document.title.ja} {document.subject}")
     SubElement(head, "style").text = STYLE
     main = SubElement(SubElement(root, "body"), "main")
-    heading = SubElement(main, "h1")
-    heading.append(_both(document.title))
-    heading.append(_text("code", visible(document.subject), translate="no"))
+    main.append(_wrap("h1", {}, _both(document.title), _text("code", visible(document.subject), translate="no")))
     for section in document.sections:
         element = SubElement(main, "section")
         SubElement(element, "h2").append(_both(section.title))
@@ -79,24 +77,20 @@ def _(block: DocumentTable) -> Iterable[Element]:
         for name, cell in zip(block.head, row, strict=True):
             SubElement(line, "td", {"data-name": name.line}).append(_cell(cell))
     yield element
-    if block.left_out:
-        count = block.left_out
+    if count := block.left_out:
         yield _more(Both(f"さらに {count} 行", f"{count} more rows"), block.where)
 
 
 @block_elements.register
 def _(block: FileExcerpt) -> Iterable[Element]:
-    if block.left_out:
-        count = block.left_out
+    if count := block.left_out:
         yield _more(Both(f"手前に {count} 行", f"{count} lines before"), block.where)
     yield _text("pre", "\n".join(visible(line) for line in block.lines), tabindex="0", translate="no", lang="")
 
 
 @block_elements.register
 def _(block: CommandBlock) -> Iterable[Element]:
-    paragraph = Element("p")
-    paragraph.append(_both(block.caption))
-    yield paragraph
+    yield _wrap("p", {}, _both(block.caption))
     yield _text("pre", visible(block.line), tabindex="0", translate="no", lang="")
 
 
@@ -113,23 +107,16 @@ def _(block: Picture) -> Iterable[Element]:
 
 @block_elements.register
 def _(block: Remark) -> Iterable[Element]:
-    remark = Element("p", {"class": f"remark {block.tone}"})
-    remark.append(_cell(block.words))
-    yield remark
+    yield _wrap("p", {"class": f"remark {block.tone}"}, _cell(block.words))
 
 
 @block_elements.register
 def _(block: Open) -> Iterable[Element]:
-    paragraph = Element("p")
-    paragraph.append(_cell(block))
-    yield paragraph
+    yield _wrap("p", {}, _cell(block))
 
 
 def _more(count: Both, where: str) -> Element:
-    more = Element("p", {"class": "more"})
-    more.append(_both(count))
-    more.append(_cell(Code(where)))
-    return more
+    return _wrap("p", {"class": "more"}, _both(count), _cell(Code(where)))
 
 
 def _cell(cell: Cell) -> Element:  # noqa: PLR0911  one for each kind
@@ -145,19 +132,12 @@ def _cell(cell: Cell) -> Element:  # noqa: PLR0911  one for each kind
         case Figure(text):
             return _text("span", visible(text, 32), {"class": "figure", "lang": ""})
         case Open():
-            field = Element("span", {"class": "open"})
-            field.append(_both(Both("未記入", "to be filled in")))
-            return field
+            return _wrap("span", {"class": "open"}, _both(Both("未記入", "to be filled in")))
         case Badge(tone, word, meaning):
-            element = Element("span")
-            element.append(_text("strong", visible(word), {"class": f"badge {tone}", "lang": "en"}))
-            if meaning:
-                element.append(_both(meaning))
-            return element
+            badge = _text("strong", visible(word), {"class": f"badge {tone}", "lang": "en"})
+            return _wrap("span", {}, badge, *([_both(meaning)] if meaning else []))
         case _:
-            several = Element("span", {"class": "several"})
-            several.extend(_cell(each) for each in cell)
-            return several
+            return _wrap("span", {"class": "several"}, *map(_cell, cell))
 
 
 def _both(words: Both) -> Element:
@@ -168,6 +148,12 @@ def _both(words: Both) -> Element:
         SubElement(pair, "span", lang="ja").text = words.ja
         SubElement(pair, "span", lang="en").text = words.en
     return pair
+
+
+def _wrap(tag: str, attributes: dict[str, str], *children: Element) -> Element:
+    element = Element(tag, attributes)
+    element.extend(children)
+    return element
 
 
 def _text(tag: str, text: str, attributes: dict[str, str] | None = None, **more: str) -> Element:
