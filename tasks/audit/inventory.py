@@ -34,11 +34,6 @@ class _Heap:
     closings: set[int] = field(default_factory=set)
     signatures: set[int] = field(default_factory=set)
 
-    def add(self, name: str, size: int) -> None:
-        self.objects, self.size = self.objects + 1, self.size + size
-        if match := CLOSED.fullmatch(name):
-            (self.signatures if match[2] else self.closings).add(int(match[1]))
-
 
 def holdings(store: "Store") -> list[dict[str, str]]:
     """Return a row for each incident, the newest last; objects below incidents/ without a valid id share one row."""
@@ -98,7 +93,9 @@ def _rows(
 def _heap(names: Iterator[tuple[str, int]]) -> _Heap:
     heap = _Heap()
     for name, size in names:
-        heap.add(name, size)
+        heap.objects, heap.size = heap.objects + 1, heap.size + size
+        if match := CLOSED.fullmatch(name):
+            (heap.signatures if match[2] else heap.closings).add(int(match[1]))
     return heap
 
 

@@ -10,7 +10,7 @@ from tasks.custody.audit.examine import Examination, examine
 from tasks.custody.audit.facts import Facts, read_facts
 from tasks.custody.audit.finding import Audit, AuditFinding, Severity, broken, note, printable, unclear
 from tasks.custody.audit.layout import Layout, listings
-from tasks.custody.audit.promise import Promise, Seen, check_promise
+from tasks.custody.audit.promise import Promise, check_promise
 from tasks.custody.audit.records import displaced_keys
 from tasks.custody.audit.retained import Retained
 from tasks.custody.audit.signers import AllowedSigner
@@ -119,14 +119,6 @@ class _Tally:
     size: int = 0
     findings: list[AuditFinding] = field(default_factory=list)
 
-    def add(self, promise: Promise, seen: Seen, admitted: Severity) -> None:
-        self.objects += seen.there
-        self.size += seen.size
-        if seen.there and not seen.trouble:
-            self.retained.add(seen)
-        if fault := check_promise(promise, seen, admitted):
-            self.findings.append(fault)
-
 
 def _compare_objects(store: "Store", read: Mapping[str, str], found: Examination, *, deep: bool) -> _Tally:
     """Compare every object that a document names, and every document that was read with what the store has now."""
@@ -134,7 +126,12 @@ def _compare_objects(store: "Store", read: Mapping[str, str], found: Examination
     every, tally = {**by_itself, **found.promises}, _Tally(Retained(found.retention))
     threads = THREADS if deep else QUESTIONS
     for seen in side_by_side(lambda each: see(store, each, read.get(each.key), deep=deep), every.values(), threads):
-        tally.add(every[seen.key], seen, found.admitted.get(seen.key, Severity.BROKEN))
+        tally.objects += seen.there
+        tally.size += seen.size
+        if seen.there and not seen.trouble:
+            tally.retained.add(seen)
+        if fault := check_promise(every[seen.key], seen, found.admitted.get(seen.key, Severity.BROKEN)):
+            tally.findings.append(fault)
     return tally
 
 
