@@ -26,7 +26,7 @@ def build_artifacts(data: ReportData, postmortem: Document) -> Sequence[PrefectA
         ("receipts", Both("受領書", "Receipts"), (chapter.ACTIONS, chapter.RECEIPTS, _OBJECTS)),
         ("timeline", chapter.TIMELINE.title, (chapter.DETECTED, chapter.TIMELINE, chapter.MOMENTS)),
     ]
-    others: list[_Page] = [(PLAN, _PLAN, plan(data.entries))] if data.dry_run else []
+    others: list[_Page] = [(PLAN, Both("予行の計画", "What would be done"), plan(data.entries))] if data.dry_run else []
     others += [(name, title, document(title, data, chapters)) for name, title, chapters in pages]
     others.append(("postmortem", postmortem.title, postmortem))
     verdict = document(_VERDICT, data, (chapter.SUMMARY, _PLACES))
@@ -72,7 +72,6 @@ _CREDENTIALS: Final = Both(
     "they ask for the store's credentials; evacuation pull brings what they lead to with those of its block",
 )
 _VERDICT: Final = Both("判定", "Verdict")
-_PLAN: Final = Both("予行の計画", "What would be done")
 _MANIFEST: Final = Both("マニフェストの要約", "Manifest summary")
 _PLACES: Final = Chapter(Both("保管場所", "Where it lies"), _where)
 _OBJECTS: Final = Chapter(Both("保全先の確認", "What the store said of each object"), _stored_objects)

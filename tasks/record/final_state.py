@@ -78,11 +78,8 @@ def _describe_rehearsal(verdict: Verdict, where: str) -> str:
     is_open = verdict.may_return and verdict.word is not Word.NOT_CONTAINED
     worst = f"{Word.NOT_CONTAINED} {JAPANESE[Word.NOT_CONTAINED]}"
     doubt = f", or {worst} if it is started again: {'; '.join(verdict.may_return)}" if is_open else ""
-    return (
-        f"{first}it would end {word}{missing}{doubt}; "
-        "unless the stop, the store's writes or the record go otherwise, none of which was tried "
-        f"予行のみ. No evidence was sent. The plan: {where}"
-    )
+    unless = "unless the stop, the store's writes or the record go otherwise, none of which was tried 予行のみ"
+    return f"{first}it would end {word}{missing}{doubt}; {unless}. No evidence was sent. The plan: {where}"
 
 
 def recovered_state(context: RunContext, recorded: Record | str, recovery: Recovery | str) -> State[Any]:

@@ -211,8 +211,7 @@ def _evidence(data: ReportData) -> list[Block]:
 
 
 def _missing(data: ReportData) -> list[Block]:
-    table = losses(data.findings.evidence, data.questions)
-    if table:
+    if table := losses(data.findings.evidence, data.questions):
         return [table]
     if not data.findings.evidence:
         return [Remark(Tone.BAD, Both("採取の記録がない。", "No attempt to collect has left a record."))]

@@ -14,9 +14,6 @@ from tasks.record.tables import titles
 from tasks.rendering.clock import clock, short
 from tasks.rendering.document import Badge, Both, Cell, Code, DocumentTable, Figure, Said, Tone, table
 
-_NOTHING: Final = Both("なし", "none")
-
-
 _WAYS: Final[Mapping[Way, Cell]] = {
     Way.SIGNALS: Both("シグナル", Way.SIGNALS),
     Way.IN_PLACE: Both("元の制御グループ", Way.IN_PLACE),
@@ -87,4 +84,4 @@ def _receipt(  # noqa: PLR0913, PLR0917  a receipt's columns
     why: tuple[Cell, ...] = (Said(reason),) if reason else ()
     tone, words = ENDS[end] if end else (Tone.BAD, Both("記録なし", "no receipt"))
     badge = Badge(tone, words.en, Both(words.ja, words.ja))
-    return end, (subject, (badge, *when), frozen, sent or _NOTHING, (Code(command[:200]), *why))
+    return end, (subject, (badge, *when), frozen, sent or Both("なし", "none"), (Code(command[:200]), *why))

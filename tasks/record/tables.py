@@ -1,7 +1,7 @@
 """Build the tables of the record: collectors, losses, models, objects, digests; the worst rows first."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, Seal
 from tasks.custody.evidence.coverage import impact
@@ -12,6 +12,7 @@ from tasks.record.labels import OUTCOMES, SOUNDNESS
 from tasks.rendering.document import Badge, Both, Cell, Code, DocumentTable, Figure, Link, Said, Tone, table
 
 T = TypeVar("T")
+_Column: TypeAlias = tuple[str, str, Callable[[T], Cell]]
 
 
 def titles(*columns: tuple[str, str]) -> tuple[Both, ...]:
@@ -19,15 +20,13 @@ def titles(*columns: tuple[str, str]) -> tuple[Both, ...]:
     return tuple(Both(ja, en) for ja, en in columns)
 
 
-def _table(items: Sequence[T], where: str, *columns: tuple[str, str, Callable[[T], Cell]]) -> DocumentTable:
+def _table(items: Sequence[T], where: str, *columns: _Column[T]) -> DocumentTable:
     """Build a row for each item. A column is its title in Japanese and English, and what makes its cells."""
     head = titles(*((ja, en) for ja, en, _ in columns))
     return table(head, [tuple(make(item) for _, _, make in columns) for item in items], where)
 
 
-def _table_if_any(
-    items: Sequence[T], where: str, *columns: tuple[str, str, Callable[[T], Cell]]
-) -> DocumentTable | None:
+def _table_if_any(items: Sequence[T], where: str, *columns: _Column[T]) -> DocumentTable | None:
     return _table(items, where, *columns) if items else None
 
 
@@ -37,7 +36,7 @@ def collectors(coverage: Sequence[Evidence]) -> DocumentTable:
         sorted(coverage, key=_worst_first),
         f"{VERDICT}: coverage",
         ("採取", "collector", lambda item: Code(item.collector)),
-        ("結果", "outcome", lambda item: _outcome(item.outcome)),
+        ("結果", "outcome", lambda item: _badge(item.outcome, OUTCOMES[item.outcome])),
         ("ファイル数", "files", lambda item: Figure(str(len(item.files)))),
         ("バイト数", "bytes", lambda item: Figure(str(item.size))),
         ("区分", "kind", lambda item: Both("必須", "needed") if item.needed else Both("任意", "optional")),
@@ -66,7 +65,7 @@ def losses(coverage: Sequence[Evidence], questions: Mapping[str, str]) -> Docume
         f"{VERDICT}: coverage",
         ("採取", "collector", lambda pair: Code(pair[0].collector)),
         ("対象", "source", lambda pair: Code(pair[1].source)),
-        ("結果", "outcome", lambda pair: _outcome(pair[1].outcome)),
+        ("結果", "outcome", lambda pair: _badge(pair[1].outcome, OUTCOMES[pair[1].outcome])),
         ("理由", "reason", lambda pair: Said(pair[1].reason)),
         ("影響", "impact", weigh),
     )
@@ -85,9 +84,9 @@ def _worst_first(item: Evidence) -> tuple[bool, int]:
     return not item.lost, -list(Outcome).index(item.outcome)
 
 
-def _outcome(value: Outcome) -> Badge:
-    tone, ja = OUTCOMES[value]
-    return Badge(tone, str(value), Both(ja, ja))
+def _badge(word: str, label: tuple[Tone, str]) -> Badge:
+    tone, ja = label
+    return Badge(tone, str(word), Both(ja, ja))
 
 
 def secrets(coverage: Sequence[Evidence]) -> DocumentTable | None:
@@ -108,16 +107,11 @@ def models(inspection: Inspection) -> DocumentTable | None:
         sorted(inspection.findings, key=lambda each: list(SOUNDNESS).index(each.outcome)),
         "models.json",
         ("モデル", "model", lambda each: Code(each.stored)),
-        ("判定", "finding", _soundness),
+        ("判定", "finding", lambda each: _badge(each.outcome, SOUNDNESS[each.outcome])),
         ("理由", "reason", _why_judged),
         ("内容 (自己申告)", "what it says it is", _describe_model),
         ("sha256", "sha256", lambda each: Code(each.sha256)),
     )
-
-
-def _soundness(finding: ModelFinding) -> Badge:
-    tone, ja = SOUNDNESS[finding.outcome]
-    return Badge(tone, str(finding.outcome), Both(ja, ja))
 
 
 def _why_judged(finding: ModelFinding) -> Said:
