@@ -127,10 +127,8 @@ def _name_no_training(found: Found) -> None:
         found.missing["training_pattern"] = "no training runs now; the default is the runbook's"
     else:
         found.fields["training_pattern"] = NOTHING
-        found.missing["training_pattern"] = (
-            f"none runs now and no {USUAL_TRAINING} lies here, so it matches nothing; "
-            "name one as in 'jobs/fit\\.py', or run this again while it trains"
-        )
+        why = f"none runs now and no {USUAL_TRAINING} lies here, so it matches nothing"
+        found.missing["training_pattern"] = f"{why}; name one as in 'jobs/fit\\.py', or run this again while it trains"
 
 
 def _name_units(found: Found, roster: Roster, there: Mapping[int, Process]) -> None:

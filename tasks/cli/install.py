@@ -128,8 +128,7 @@ def uninstall_by_hand() -> int:
     places = (_SETTINGS, PASSWORD, PROFILE, *sorted(FOLDER.glob("*.toml")), *sorted(_SYSTEM.glob("evacuation*")))
     found = [path for path in places if path.is_file()]
     ours = {path.name for path in found if is_stamped(path.read_text())}
-    units = [name for name in (_WORKER, _SERVER, *instances) if re.sub(r"@.*\.", "@.", name) in ours]
-    if units:
+    if units := [name for name in (_WORKER, _SERVER, *instances) if re.sub(r"@.*\.", "@.", name) in ours]:
         _tell(["systemctl", "disable", "--now", *units])
     if _DOCTORS.format("") in ours:
         _tell(["systemctl", "stop", _DOCTORS.format("*")])
@@ -236,8 +235,7 @@ def _require_trusted(here: Workloads) -> None:
 
 
 def _require_as_written(files: Mapping[Path, str]) -> None:
-    changed = [str(path) for path in files if path.exists() and not is_as_written(path.read_text())]
-    if changed:
+    if changed := [str(path) for path in files if path.exists() and not is_as_written(path.read_text())]:
         cure = "Move your changes into drop-ins (systemctl edit UNIT), which stay; remove the files; run this again."
         raise Refused("files as install writes them", f"changed, or by hand: {', '.join(changed)}", cure)
 

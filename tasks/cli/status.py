@@ -35,10 +35,6 @@ from tasks.rendering.clock import here
 from tasks.system.files.atomic_files import caught_lines, read_marker, read_ours, read_plain, read_private, rows_of
 
 _SHOWN: Final = 100
-_LOST_ROOT: Final = (
-    "is no folder here: not mounted, or mistyped? What runs of it is not known "
-    "ルートが存在しない: 未マウントか誤記。稼働状況は不明"
-)
 
 
 @dataclass(frozen=True)
@@ -199,12 +195,13 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS, *, has
 def _lost_root(workload: WorkloadFields) -> str:
     """Return that the root is no folder, as while it is not mounted; empty if it is one, or may not be looked at."""
     with suppress(PermissionError):
-        try:
+        with suppress(FileNotFoundError, NotADirectoryError):
             if S_ISDIR(workload.root.stat().st_mode):
                 return ""
-        except (FileNotFoundError, NotADirectoryError):
-            pass
-        return f"{workload.root} {_LOST_ROOT}"
+        return (
+            f"{workload.root} is no folder here: not mounted, or mistyped? What runs of it is not known "
+            "ルートが存在しない: 未マウントか誤記。稼働状況は不明"
+        )
     return ""
 
 

@@ -47,8 +47,7 @@ def _findings(target: CheckTarget, parts: Mapping[str, Sequence[Check]], seconds
     for part, checks in parts.items():
         for check in checks:
             answers: SimpleQueue[Finding] = SimpleQueue()
-            context = copy_context()
-            Thread(target=context.run, args=(_ask, check, target, answers), daemon=True).start()
+            Thread(target=copy_context().run, args=(_ask, check, target, answers), daemon=True).start()
             try:
                 finding = answers.get(timeout=seconds)
             except Empty:

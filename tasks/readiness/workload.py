@@ -244,8 +244,7 @@ def check_restart(target: CheckTarget) -> Finding:
     block, apis = target.workload, [identity.pid for identity, each in target.members.items() if each.role == "api"]
     in_units = apis and {unit_of(target.snapshot[pid].cgroup) for pid in apis} <= {*block.units}
     in_container = not block.api_image and _containers_on(port_of(block), target)
-    reason = "; ".join(lacking(block, command=not (in_units or in_container)))
-    if reason:
+    if reason := "; ".join(lacking(block, command=not (in_units or in_container))):
         return loss(reason, "a recovery could not start the API", "correct the block, save it, and run this again")
     if block.containers and not apis and not block.api_image:
         return sound("no API runs as a process; one in the block's containers is started in its own again")
