@@ -17,15 +17,13 @@ READY: Final = "ready"
 """The name of the flow that looks."""
 WORKER_GONE_SECONDS: Final = 90.0
 """After so long without a sign of life a worker counts as gone."""
+_AT_ONCE: Final = {PREFECT_API_REQUEST_TIMEOUT: 10.0, PREFECT_CLIENT_MAX_RETRIES: 0}
 
 
 @contextmanager
 def asking() -> Iterator[SyncPrefectClient]:
     """Yield a client. Raises Refused if no server is named."""
-    with (
-        own_server() as has_server,
-        temporary_settings({PREFECT_API_REQUEST_TIMEOUT: 10.0, PREFECT_CLIENT_MAX_RETRIES: 0}),
-    ):
+    with own_server() as has_server, temporary_settings(_AT_ONCE):
         if not has_server:
             raise Refused("a Prefect server", NO_SERVER, "export PREFECT_API_URL=http://127.0.0.1:4200/api")
         with get_client({}, sync_client=True) as client:

@@ -113,10 +113,8 @@ def _row(entry: Mapping[str, Any], members: Mapping[str, Mapping[str, Any]]) -> 
             row = {"act": found if end == "step done" else "lack", "on": of, "why": result}
             return row if step_id == "collect" else None
         case "model judged":
-            finding = str(entry["result"])
-            let = (
-                "let into latest/ if it is proven" if entry.get("latest", True) else "keep as evidence, not in latest/,"
-            )
+            finding, goes = str(entry["result"]), entry.get("latest", True)
+            let = "let into latest/ if it is proven" if goes else "keep as evidence, not in latest/,"
             is_sound = finding.startswith(f"{subject} is {Soundness.SOUND}")
             judged = let if is_sound else "keep out of latest/ and of recovery"
             return {"act": judged, "on": subject, "why": finding.removeprefix(f"{subject} is ")}
