@@ -33,6 +33,8 @@ from tasks.system.parallel import QUESTIONS, side_by_side
 if TYPE_CHECKING:
     from blocks.port import Store
 
+_MOST: Final = 10_000
+
 _NOT_DEEP: Final = (
     "That each host's evidence is whole: its last closing and manifests were compared (deep does the rest)."
 )
@@ -115,7 +117,7 @@ def _documents(root: "Store", prefix: str, fleet: str) -> tuple[dict[str, bytes]
         home = key_at(prefix, f"fleets/{parse_fleet_id(fleet)}/")
     except ValueError as error:
         raise Refused("an id of a fleet's incident", str(error), "Copy it from the run that opened it.") from error
-    listed = list(islice(root.list(home), 10_000))
+    listed = list(islice(root.list(home), _MOST))
     if not listed:
         raise Refused(
             f"an incident {fleet} of a fleet in {root.place}", "no object of it", "Check the id and the store."

@@ -22,6 +22,7 @@ COLUMNS: Final[Mapping[str, Sequence[str]]] = {
     "incidents": ("id", "opened", "host", "workload", *_COUNTED),
     "fleets": ("id", "opened", "fleet", "hosts", *_COUNTED),
 }
+_THREADS: Final = 32
 _LIMIT: Final = 1 << 20
 
 
@@ -85,7 +86,7 @@ def _rows(
     named = {folder: _parse_name(folder.removeprefix(f"{place}/").removesuffix("/"), parse) for folder in folders}
     deeper = (each for folder, incident in named.items() if not incident for each in store.list(folder))
     strays = _heap(("", each.size) for each in (*loose, *deeper))
-    found = list(side_by_side(row, sorted(filter(None, named.values())), 32))
+    found = list(side_by_side(row, sorted(filter(None, named.values())), _THREADS))
     unnamed = build_row(("(no valid id)", "", "", ""), "", strays, "") if strays.objects else {}
     return [each for each in (unnamed, *found) if each]
 

@@ -30,6 +30,8 @@ from tasks.system.parallel import QUESTIONS, THREADS, side_by_side
 if TYPE_CHECKING:
     from blocks.port import Store
 
+_TURNS_READ: Final = 1000
+
 _NEVER: Final = (
     "That what was collected is what was there: an intruder with root on the host could have shown something else.",
     "That no run came after the last record: with the right to delete in the store, the end could have been removed.",
@@ -173,7 +175,7 @@ def _versions(
 def _turns(store: "Store", names: Collection[str], incident: str) -> Iterator[AuditFinding]:
     """Yield findings on turns of latest/. One that cannot be read is skipped; what records name is compared anyway."""
     turns = list[LatestTransaction]()
-    for number in sorted({turn_of(each.key) for each in store.list(TURNS)} - {0})[-1000:]:
+    for number in sorted({turn_of(each.key) for each in store.list(TURNS)} - {0})[-_TURNS_READ:]:
         with suppress(StoreError):
             turn = read_transaction(store, number)[0]
             turns.append(turn if turn.incident == incident else replace(turn, rows=()))  # they may be a million

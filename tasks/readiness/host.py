@@ -36,6 +36,8 @@ from tasks.system.files.disk_reserve import MIB
 from tasks.system.files.ours import why_not_followed
 from tasks.system.unit_files import BOOTED, escape
 
+_SECONDS: Final = 10.0
+
 _OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -187,7 +189,7 @@ def check_spy(target: CheckTarget) -> Finding:
     del target
     try:
         command = [find_spy(), "--version"]
-        process = subprocess.run(command, capture_output=True, text=True, timeout=10.0, check=True)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=True)
     except (NothingThere, OSError, subprocess.SubprocessError) as error:
         return loss(str(error), "the stacks of the frozen processes are missing", "uv pip install py-spy")
     return sound(process.stdout.strip())

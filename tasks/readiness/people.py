@@ -30,7 +30,10 @@ TELLING: Final = (TELL_PEOPLE, TELL_FLEETS, LONG_RUNS, UNBEGUN_RUNS, UNTAKEN_RUN
 """The automations that notify people."""
 _CURE: Final = "evacuation deploy evacuation.toml --notify slack-webhook/ops (docs/triggers.md)"
 _TRY: Final = "evacuation doctor evacuation.toml --message"
+_OLD: Final = timedelta(days=180)
+_MESSAGE_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.5
+_TRIES: Final = 3
 
 
 def check_drill(target: CheckTarget) -> Finding:
@@ -43,7 +46,7 @@ def check_drill(target: CheckTarget) -> Finding:
         return loss("no drill and no dry run is known", matters, cure)
     rows = (f"the last {kind} was {at:%Y-%m-%d %H:%M} UTC, its end {end}" for kind, (at, end) in last.items())
     summary = "; ".join(rows)
-    old = datetime.now(UTC) - max(at for at, _ in last.values()) > timedelta(days=180)
+    old = datetime.now(UTC) - max(at for at, _ in last.values()) > _OLD
     if old or not {end for _, end in last.values()} <= {REHEARSED.name, *WORKS}:
         return loss(summary, matters, cure)
     return sound(summary)
@@ -94,7 +97,7 @@ def _send_test_message(client: SyncPrefectClient, deployment: DeploymentResponse
     """Send a test message as any other is sent, and return its run when that has ended, or as it is then."""
     body = "evacuation doctor was asked for it; nothing has happened. 試験通知です。対応は不要です。"
     parameters = {"subject": f"Test message 試験通知: {name}", "body": body}
-    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 3}):  # a busy server answers 503
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: _TRIES}):  # a busy server answers 503
         key = f"test-message-{uuid4()}"
         run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters, idempotency_key=key)
 
@@ -102,5 +105,5 @@ def _send_test_message(client: SyncPrefectClient, deployment: DeploymentResponse
         state = client.read_flow_run(run.id).state
         return state is not None and state.is_final()
 
-    poll_until(has_ended, 60.0, _LOOK_SECONDS)
+    poll_until(has_ended, _MESSAGE_SECONDS, _LOOK_SECONDS)
     return client.read_flow_run(run.id)

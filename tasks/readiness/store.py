@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _UNPROVEN: Final = "the evidence stays on this host: Unverified"
 _SKEW_SECONDS: Final = 30.0
 _REFUSED_SECONDS: Final = 600.0
+_NIGHT: Final = timedelta(days=1)
 
 
 def check_canary(target: CheckTarget) -> Finding:
@@ -144,7 +145,7 @@ def _end_of(credentials: "Credentials | None", *, were_taken: bool = False) -> F
         return fatal(f"{keys.method}: no keys are to be had: {error}", _UNPROVEN, cure)
     until, lasting = getattr(keys, "_expiry_time", None), "give keys that last, or a role of this host"
     if until and keys.method == "env":  # botocore would renew them from the same environment
-        weigh = fatal if until < datetime.now(UTC) + timedelta(days=1) else loss
+        weigh = fatal if until < datetime.now(UTC) + _NIGHT else loss
         return weigh(f"env: they end at {until:%Y-%m-%d %H:%M} UTC, and nothing renews them", _UNPROVEN, lasting)
     if until:
         return sound(f"{keys.method}: renewed by themselves, these until {until:%Y-%m-%d %H:%M} UTC")

@@ -40,6 +40,8 @@ from tasks.system.declarations import read_declarations as read_declared
 from tasks.system.files.open_beneath import real_file
 
 _SHOWN: Final = 100
+_MODEL_SECONDS: Final = 20.0
+_NAMED: Final = 5
 _AT_ANY_END: Final = frozenset({"always", "on-success"})
 """Values of Restart= by which systemd starts again what a graceful stop has ended."""
 
@@ -179,7 +181,7 @@ def check_files(target: CheckTarget) -> Finding:
     unread += [visible(name) for name in names if not os.access(Path(block.root, name), os.R_OK)]
     if unread:
         cure = "ls -l there; docs/setup.md, 'Accounts and containers'"
-        return loss(f"not readable: {', '.join(unread[:5])}", "they are not collected: Partial", cure)
+        return loss(f"not readable: {', '.join(unread[:_NAMED])}", "they are not collected: Partial", cure)
     if gone := [each for each in required_folders(block) if not os.path.lexists(block.root / each)]:
         cure = 'correct the name in folders, or may_be_missing = ["folders"]'
         return loss(f"folders that are not there: {', '.join(gone)}", "a needed collector loses them: Partial", cure)
@@ -213,7 +215,7 @@ def _judge_model(root: bytes, name: bytes, target: CheckTarget) -> dict[str, Any
     try:
         with real_file(root, name).open("rb") as file:
             is_ours = is_named_as_model(os.fsdecode(name)) or looks_like_a_pickle(file.read(HEAD))
-            judgement = read_model(file, 20.0, target.workload)
+            judgement = read_model(file, _MODEL_SECONDS, target.workload)
     except OSError as error:
         return {"outcome": Soundness.UNKNOWN, "reason": error.strerror or str(error)}
     other = judgement["outcome"] is Soundness.TORN and not is_ours

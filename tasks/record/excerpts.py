@@ -15,6 +15,7 @@ from tasks.record.content import Quote, Quotes
 logger = logging.getLogger(__name__)
 
 _LIMIT: Final = 1 << 20
+_FILES: Final = 20
 
 
 def quotes(directory: IncidentDirectory, coverage: Sequence[Evidence]) -> Quotes:
@@ -43,7 +44,7 @@ def _read(directory: IncidentDirectory, coverage: Iterable[Evidence], pattern: s
     small = ((item.volume, file) for item in coverage for file in item.files if file.size <= _LIMIT)
     copied = ((volume, file) for volume, file in small if not file.in_place)
     found = {(volume, file.stored): file for volume, file in copied if fnmatch.fnmatchcase(file.stored, pattern)}
-    for (volume, name), file in sorted(found.items())[:20]:
+    for (volume, name), file in sorted(found.items())[:_FILES]:
         data = _content(directory, volume, file)
         if data is not None:
             yield name, data

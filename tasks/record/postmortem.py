@@ -45,6 +45,8 @@ from tasks.rendering.picture import picture
 PICTURE: Final = "timeline.svg"
 """In a record: the steps of all runs over time, as a picture."""
 _LIST: Final = 40
+_TRACEBACKS: Final = 3
+_LINE: Final = 500
 _NONE: Final = Both("なし", "none")
 _UNKNOWN: Final = Both("確認できず", "not established")
 _DETECTED: Final = Both("検知", "detected")
@@ -149,7 +151,7 @@ def _detection(data: ReportData) -> list[Block]:
 
 def _cause(data: ReportData) -> list[Block]:
     """Return an open field for people, and the last tracebacks of the workload as a lead."""
-    quotes = data.quotes.tracebacks[-3:]
+    quotes = data.quotes.tracebacks[-_TRACEBACKS:]
     title = Both("ログに残るエラー", "the error in the log")
     pairs = ((FactList(((title, Code(each.stored)),)), listing(str(each.content), "traceback.txt")) for each in quotes)
     return [_field(data.written.cause), *(block for pair in pairs for block in pair)]
@@ -157,7 +159,7 @@ def _cause(data: ReportData) -> list[Block]:
 
 def _by_people(text: str) -> Cell:
     """Return what people have written, in lines that are shown whole; an open field if nobody has."""
-    pieces = (piece for line in text.splitlines() for piece in textwrap.wrap(line, 500))
+    pieces = (piece for line in text.splitlines() for piece in textwrap.wrap(line, _LINE))
     return tuple(map(Quoted, pieces)) or Open()
 
 

@@ -1,7 +1,7 @@
 """§8: show a run's artifacts in Prefect."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.orchestration import get_client
@@ -14,6 +14,8 @@ from tasks.custody.visible import visible_rows
 from tasks.record.write import Record
 from tasks.runtime.artifact import PrefectArtifact
 from tasks.runtime.step import after, result_or_reason, step_without_incident
+
+_SHOW_SECONDS: Final = 10.0
 
 
 @step_without_incident("show_record", "show the record", section="§8", retries=0)
@@ -51,5 +53,5 @@ def publish(recorded: PrefectFuture[Any]) -> Record | str:
     result = result_or_reason(Record, recorded)
     if isinstance(result, Record):
         pages = show.submit(quote(result.artifacts), return_state=False, wait_for=after(recorded))
-        pages.wait(timeout=10.0)
+        pages.wait(timeout=_SHOW_SECONDS)
     return result

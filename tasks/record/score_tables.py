@@ -7,6 +7,9 @@ from tasks.record.content import Quote
 from tasks.record.tables import titles
 from tasks.rendering.document import Block, Both, Cell, Code, DocumentTable, FactList, Figure, Said, table
 
+_FACTS: Final = 24
+_SEARCHES: Final = 20
+
 _FILE: Final = Both("ファイル", "file")
 
 
@@ -16,7 +19,7 @@ def summaries(quotes: Iterable[Quote]) -> list[Block]:
     blocks: list[Block] = []
     for quote in quotes:
         facts = [*plain_facts(quote.content)]
-        rows = tuple((Code(name), Code(value)) for name, value in facts[:24])
+        rows = tuple((Code(name), Code(value)) for name, value in facts[:_FACTS])
         left_out = len(facts) - len(rows)
         blocks += [FactList(((_FILE, Code(quote.stored)),)), DocumentTable(head, rows, left_out, quote.stored)]
     return blocks
@@ -25,7 +28,7 @@ def summaries(quotes: Iterable[Quote]) -> list[Block]:
 def searches(quotes: Iterable[Quote]) -> list[Block]:
     """Build a table for each cv_results_*.csv summary: progress of the search, and its best candidates."""
     results = [each for quote in quotes if isinstance(quote.content, list) for each in quote.content]
-    return [block for each in results[:20] if isinstance(each, dict) for block in _search(each)]
+    return [block for each in results[:_SEARCHES] if isinstance(each, dict) for block in _search(each)]
 
 
 def _search(summary: Mapping[str, Any]) -> Iterable[Block]:

@@ -22,7 +22,11 @@ _GAP: Final = 5
 _THIN: Final = 2.5
 _BAND: Final = 40
 _ROWS: Final = 80
+_RUNS: Final = 8
 _TICKS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400)
+_MOST_TICKS: Final = 8
+_LABEL: Final = 52
+_DIAMONDS: Final = 45
 _WIDE: Final = 0x2E80
 _SIGNS: Final = {Course.FAILED: "✖", Course.INCOMPLETE: "▲", Course.CUT_OFF: "…", Course.UNDER_WAY: "…"}
 _COURSES: Final = {
@@ -48,7 +52,7 @@ _SECTIONS: Final = {
 def picture(runs: Iterable[Run], incident: str) -> str:
     """Return the picture as an SVG document. It shows the last 8 runs and counts the others."""
     every = tuple(runs)
-    shown = every[-8:]
+    shown = every[-_RUNS:]
     panels, top = [], _BAND
     for run in shown:
         panel, height = _panel(run)
@@ -103,7 +107,7 @@ def _panel(run: Run) -> tuple[Element, int]:
         top += _ROW
     for section, number in cached:
         _label(panel, 12, top + 12, f"{section} {_SECTIONS.get(section, '')}: {number} 再利用 cached", "small dim")
-        for place in range(min(number, 45)):
+        for place in range(min(number, _DIAMONDS)):
             _diamond(panel, _LEFT + 8 + 14 * place, top + 8)
         top += _ROW
     if left_out:
@@ -124,7 +128,7 @@ class _Scale:
 
 def tick_seconds(seconds: float) -> float:
     """Return the distance of marks on the time axis that gives at most 8 of them."""
-    least = seconds / 8
+    least = seconds / _MOST_TICKS
     if least <= _TICKS[0] / 2:
         return float(10 ** math.ceil(math.log10(least)))
     return float(next((tick for tick in _TICKS if tick >= least), _TICKS[-1] * math.ceil(least / _TICKS[-1])))
@@ -139,7 +143,7 @@ def _ticks(panel: Element, scale: _Scale, bottom: int) -> None:
 
 
 def _steps(panel: Element, scale: _Scale, top: int, step: str, bars: list[Bar]) -> None:
-    _label(panel, 12, top + 12, visible(step, 52), "small")
+    _label(panel, 12, top + 12, visible(step, _LABEL), "small")
     for bar in bars:
         start, end = scale.place(bar.began), scale.place(bar.ended)
         rect = _rect(panel, start, top + 3, max(_THIN, end - start), _ROW - 6, f"bar {_class_of(bar.course)}")

@@ -27,6 +27,7 @@ from tasks.rendering.document import (
 from tasks.rendering.style import STYLE
 
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+_FIGURE: Final = 32
 
 
 def html(document: Document) -> str:
@@ -130,7 +131,7 @@ def _cell(cell: Cell) -> Element:  # noqa: PLR0911  one for each kind
         case Code(text) | Link(text, _):
             return _text("code", visible(text), translate="no", lang="")
         case Figure(text):
-            return _text("span", visible(text, 32), {"class": "figure", "lang": ""})
+            return _text("span", visible(text, _FIGURE), {"class": "figure", "lang": ""})
         case Open():
             return _wrap("span", {"class": "open"}, _both(Both("未記入", "to be filled in")))
         case Badge(tone, word, meaning):

@@ -3,11 +3,14 @@
 import json
 from collections.abc import Iterator, Mapping
 from itertools import islice, pairwise
-from typing import Any
+from typing import Any, Final
 
 from tasks.custody.audit.finding import AuditFinding, broken, note, printable
 from tasks.custody.audit.untrusted import parse_time
 from tasks.custody.incident import log
+
+_NOWHERE: Final = 1 << 62
+_SEARCHED: Final = 100_000
 
 
 def lines_of(segment: bytes) -> list[bytes]:
@@ -28,7 +31,7 @@ def in_order(segments: Mapping[str, bytes]) -> list[str]:
 
     def first(key: str) -> tuple[int, str]:
         number = _entry(segments[key].split(b"\n", 1)[0]).get("seq")
-        return (number if isinstance(number, int) else 1 << 62), key
+        return (number if isinstance(number, int) else _NOWHERE), key
 
     return sorted(segments, key=first)
 
@@ -56,7 +59,7 @@ def chain(segments: Mapping[str, bytes]) -> Iterator[AuditFinding]:
 
 def last_verdict(segment: bytes) -> str:
     """Return the word of a segment's last verdict entry; empty if there is none."""
-    entries = (_entry(line) for line in islice(reversed(lines_of(segment)), 100_000))
+    entries = (_entry(line) for line in islice(reversed(lines_of(segment)), _SEARCHED))
     return next((str(entry.get("word", "")) for entry in entries if entry.get("action") == "verdict"), "")
 
 

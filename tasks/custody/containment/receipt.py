@@ -12,6 +12,8 @@ from tasks.custody.containment.identity import ContainerIdentity, Identity, Way
 from tasks.custody.step_result import StepResult
 from tasks.custody.visible import visible
 
+_SHORT: Final = 12
+
 
 class End(StrEnum):
     """How a process or container ended."""
@@ -46,7 +48,7 @@ class FrozenContainer:
     @property
     def summary(self) -> str:
         """Name, short id and image, to find it in `docker ps`."""
-        return f"container {self.name} ({self.identity.id[:12]}, {self.image})"
+        return f"container {self.name} ({self.identity.id[:_SHORT]}, {self.image})"
 
 
 @dataclass(frozen=True)

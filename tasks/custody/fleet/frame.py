@@ -33,6 +33,7 @@ EARLY: Final = timedelta(seconds=5)
 """How long before it is made it stands: the clock of a server's answers tells whole seconds."""
 _LIMIT: Final = 1 << 18
 _SIGNATURE_LIMIT: Final = 1 << 12
+_SHOWN: Final = 200
 
 
 def resource_of(pool: str, queue: str = "") -> str:
@@ -131,4 +132,4 @@ class FrameAnswer:
         """Parse an event. Raises ValueError, KeyError or TypeError for another one."""
         payload = event["payload"]
         at = min(datetime.fromisoformat(event[name]).astimezone(UTC) for name in ("occurred", "received"))
-        return cls(str(payload["host"]), payload["done"], int(payload["processes"]), str(payload["why"])[:200], at)
+        return cls(str(payload["host"]), payload["done"], int(payload["processes"]), str(payload["why"])[:_SHOWN], at)

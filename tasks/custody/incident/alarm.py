@@ -17,6 +17,7 @@ from tasks.custody.evidence.redact import redact
 
 MAX_AGE_SECONDS: Final = 600.0
 """Age above which an alarm sets off nothing, unless the workload's block gives another."""
+_SHOWN: Final = 500
 _AGREE: Final = timedelta(seconds=10)
 """A busy server's answer is seconds old when it comes."""
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -163,7 +164,7 @@ def _text(value: object, *, digests: bool = False) -> str:
     if not isinstance(value, str | int | float):
         return ""
     words = redact("".join(letter if letter.isprintable() else " " for letter in str(value)), digests=digests)
-    return words[:500].strip()
+    return words[:_SHOWN].strip()
 
 
 def _run(value: object) -> str:

@@ -27,6 +27,7 @@ from tasks.custody.store.receipts import NOT_THERE, ObjectReceipt, displaced_obj
 from tasks.custody.visible import visible
 
 _SHOWN: Final = 5
+_REASON: Final = 500
 
 
 class Word(StrEnum):
@@ -74,7 +75,7 @@ class Verdict:
         parts = [f"{self.word}.", *([f"First: {self.first}."] if self.first else [])]
         reason, others = self.missing[:1], self.missing[1:]
         if reason:
-            parts.append(f"Missing: {visible(_list_sentences(reason), 500)}.")
+            parts.append(f"Missing: {visible(_list_sentences(reason), _REASON)}.")
         if self.safe:
             parts.append(f"Safe: {_list_sentences(self.safe)}.")
         if others:

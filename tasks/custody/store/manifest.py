@@ -91,6 +91,8 @@ def _plain(value: object) -> str:
 
 _CANONICAL: Final = json.JSONEncoder(sort_keys=True, indent=2, ensure_ascii=True, allow_nan=False, default=_plain)
 
+_AT_ONCE: Final = 4
+
 
 _LARGE: Final = 1 << 20
 _SHOWN: Final = 5
@@ -175,7 +177,7 @@ def differences(files: Iterable[StoredFile], path_of: Callable[[StoredFile], Pat
     Large files are hashed in parallel; small ones are faster in sequence.
     """
     every = list(files)
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
         large = {file.stored: pool.submit(_difference, file, path_of) for file in every if file.size > _LARGE}
         found = (large[file.stored].result() if file.stored in large else _difference(file, path_of) for file in every)
         return [line for line in found if line]

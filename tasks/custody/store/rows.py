@@ -21,6 +21,7 @@ BYTES_LIMIT: Final = 1 << 30
 ROW_LIMIT: Final = 2 << 20
 """Maximum bytes of one row: two contents of ten thousand parts."""
 _FRAME_LIMIT: Final = 1 << 16
+_TOGETHER: Final = 1000
 _scalar = json.JSONEncoder(ensure_ascii=True, allow_nan=False).encode
 
 
@@ -43,7 +44,7 @@ def spell_rows(fields: Mapping[str, Any], name: str, rows: Iterable[Mapping[str,
     empty = f'\n  "{name}": []'
     head, _, tail = (spell({**fields, name: []}) + "\n").partition(empty)
     before, source = f"{head}{empty[:-1]}\n    ", iter(rows)
-    while some := [*islice(source, 1000)]:
+    while some := [*islice(source, _TOGETHER)]:
         yield (before + ",\n    ".join(spell(row, "\n    ") for row in some)).encode()
         before = ",\n    "
     yield (f"\n  ]{tail}" if before.startswith(",") else f"{head}{empty}{tail}").encode()
