@@ -10,11 +10,8 @@ from tasks.acquisition.collector import Collector
 @cache
 def discover() -> dict[str, Collector]:
     """Return all collectors by name, in the order of volatility."""
-    modules = (
-        importlib.import_module(f"{__name__}.{module.name}")
-        for module in pkgutil.iter_modules(__path__)
-        if not module.name.startswith("_")
-    )
+    names = (module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+    modules = (importlib.import_module(f"{__name__}.{name}") for name in names)
     found = [module.COLLECTOR for module in modules if hasattr(module, "COLLECTOR")]
     return {collector.name: collector for collector in sorted(found, key=lambda each: (each.order, each.name))}
 

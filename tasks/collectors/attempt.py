@@ -25,11 +25,7 @@ _LAST_WAIT_SECONDS: Final = 2.0
 
 
 def attempt(
-    what: Collector,
-    target: Target,
-    staging: Path,
-    program: tuple[str, ...] = (),
-    cancelled: Cancellation | None = None,
+    what: Collector, target: Target, staging: Path, program: tuple[str, ...] = (), cancelled: Cancellation | None = None
 ) -> tuple[list[Any], Loss | None]:
     """Run a collector; return what it yielded, line by line, and the loss if the attempt as a whole failed."""
     # in memory, because a full disk would lose its lines, and with them what was hashed in place

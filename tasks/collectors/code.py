@@ -23,8 +23,7 @@ from tasks.custody.store.manifest import canonical
 
 def survey(target: Target) -> RootWalk:
     """Walk through the root, by names and sizes alone."""
-    walk = RootWalk(target.root.encode(errors="surrogateescape"), target.globs, target.apart, PATTERNS)
-    return walk.walk()
+    return RootWalk(target.root.encode(errors="surrogateescape"), target.globs, target.apart, PATTERNS).walk()
 
 
 def gather(target: Target, folder: Path) -> Iterator[Item]:

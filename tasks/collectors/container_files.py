@@ -7,11 +7,11 @@ Nobody asked for these files, so what may hold a secret is withheld, whatever th
 import posixpath
 import tarfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 from tasks.acquisition.collector import TIB, Collector, FunctionItems, Item, Taken, Target
 from tasks.acquisition.content import read_once
@@ -27,7 +27,6 @@ from tasks.custody.evidence.keys import CHANGED, CONTAINERS, FOLDERS, NOT_TAKEN,
 from tasks.custody.evidence.pattern import fits, literal_folder
 from tasks.custody.evidence.room import ContentPlace, places
 from tasks.custody.store.manifest import canonical
-from tasks.host.container.archive import Archive
 from tasks.host.container.docker_engine import DockerEngine, Engine
 
 _BLOCK: Final = 1 << 20
@@ -45,19 +44,20 @@ def gather(target: Target, folder: Path) -> Iterator[Item]:
     with closing(DockerEngine(target.docker_host)) as engine:
         for id_, name in to_look_into(target, engine).items():
             yield from taking.log(engine, id_, name)
-            try:
-                yield from taking.files(engine, id_, name)
-            except EngineUnreachable:
-                raise
-            except EngineError as error:
-                yield Loss(f"{name}: its files", Outcome.FAILED, error.got)
+            yield from _or_loss(taking.files(engine, id_, name), f"{name}: its files")
         for id_, layer in taking.layers.items():  # after all that somebody named
-            try:
-                yield from taking.changes(ContainerFolder(engine, id_, layer.name, layer.workdir, ""), layer)
-            except EngineUnreachable:
-                raise
-            except EngineError as error:
-                yield Loss(f"{layer.name}: what it changed", Outcome.FAILED, error.got)
+            one = ContainerFolder(engine, id_, layer.name, layer.workdir, "")
+            yield from _or_loss(taking.changes(one, layer), f"{layer.name}: what it changed")
+
+
+def _or_loss(items: Iterator[Item], source: str) -> Iterator[Item]:
+    """Yield the items; an error of the engine costs the rest of them. Raises EngineUnreachable."""
+    try:
+        yield from items
+    except EngineUnreachable:
+        raise
+    except EngineError as error:
+        yield Loss(source, Outcome.FAILED, error.got)
 
 
 @dataclass
@@ -106,7 +106,10 @@ class Taking:
         for below in sorted({literal_folder(pattern) for pattern in patterns}):
             inside = posixpath.normpath(posixpath.join(workdir, below))
             walked.append(inside)
-            if self._is_ours(inspection["Mounts"], inside, below):
+            # the root's own folder is collected from the root, unless it does not show what else is mounted below it
+            there = str(Path(self.target.root) / below)
+            ours = any(mount["Destination"] == inside and mount.get("Source") == there for mount in layer.mounts)
+            if ours and not any(mount["Destination"].startswith(f"{inside}/") for mount in layer.mounts):
                 continue
             one = ContainerFolder(engine, id_, name, workdir, below)
             try:
@@ -184,15 +187,6 @@ class Taking:
                 layer.leave(path, 1, member.size, loss.reason)
                 yield loss
 
-    def _is_ours(self, mounts: Sequence[dict[str, Any]], inside: str, below: str) -> bool:
-        """Return whether it is the root's own folder, mounted into the container: that is collected from the root.
-
-        It is not if something else is mounted below it, which the root does not show.
-        """
-        there = str(Path(self.target.root) / below)
-        ours = any(mount["Destination"] == inside and mount.get("Source") == there for mount in mounts)
-        return ours and not any(mount["Destination"].startswith(f"{inside}/") for mount in mounts)
-
     def _folder(self, one: "ContainerFolder", inside: str, patterns: list[str], layer: Layer) -> Iterator[Taken | Loss]:
         archive = one.engine.archive(one.id, inside)
         if archive is None:
@@ -227,18 +221,12 @@ class Taking:
                 reason = f"a link that leads out of the workload, to {quote(archive.link.encode())}"
                 return Loss(one.summary(path), Outcome.DENIED, reason)
             archive = one.engine.archive(one.id, archive.link)
-        return self._single(one, path, archive)
-
-    def _single(self, one: "ContainerFolder", path: str, archive: Archive | None) -> Taken | Loss:
         if archive is None:
             return Loss(one.summary(path), Outcome.FAILED, "it vanished, or is a link to nothing")
         with archive.open_tar() as tar:
-            member = tar.next()
-            return (
-                self._take(one, path, tar, member)
-                if member
-                else Loss(one.summary(path), Outcome.FAILED, "the engine sent nothing")
-            )
+            if member := tar.next():
+                return self._take(one, path, tar, member)
+            return Loss(one.summary(path), Outcome.FAILED, "the engine sent nothing")
 
     def _take(
         self, one: "ContainerFolder", path: str, tar: tarfile.TarFile, member: tarfile.TarInfo, stored: str = ""
@@ -247,9 +235,8 @@ class Taking:
         if content is None:
             return Loss(one.summary(path), Outcome.FAILED, "not a regular file: a pipe, a socket or a device")
         if member.size > self.room:
-            return Loss(
-                one.summary(path), Outcome.TRUNCATED, f"{member.size} bytes where {self.room} may still be stored"
-            )
+            reason = f"{member.size} bytes where {self.room} may still be stored"
+            return Loss(one.summary(path), Outcome.TRUNCATED, reason)
         stored = stored or self._name(one, path)
 
         def write(out: BinaryIO) -> None:
@@ -275,10 +262,8 @@ class Taking:
         """Return whether the root has this path, or no folder to hold it; True if that cannot be asked."""
         try:
             (Path(self.target.root) / path).stat()
-        except FileNotFoundError:
-            return False
-        except OSError:
-            return True
+        except OSError as error:
+            return not isinstance(error, FileNotFoundError)
         return True
 
     def _record_copy(self, stored: str, source: str, mtime_ns: int | None, note: str, where: ContentPlace) -> Taken:
@@ -287,15 +272,9 @@ class Taking:
         with path.open("rb") as copy:
             content = read_once(blocks(copy.fileno(), size, size), size, stored, self.target.search_limit)
         self.room -= size
+        named = quote(source.encode(errors="surrogateescape"))
         file = StoredFile(
-            stored,
-            quote(source.encode(errors="surrogateescape")),
-            size,
-            content.sha256,
-            mtime_ns,
-            note=note,
-            where=self.space.where(where),
-            parts=content.parts,
+            stored, named, size, content.sha256, mtime_ns, note=note, where=self.space.where(where), parts=content.parts
         )
         return Taken(file, content.search)
 

@@ -1,6 +1,6 @@
 """Collect configuration, processes and file changes of each paused container before it is stopped."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -40,32 +40,27 @@ def _gather_files(target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
         names = to_look_into(target, engine)
         yield store(room, f"{CONTAINERS}.json", canonical([{"id": id_, "name": name} for id_, name in names.items()]))
         for id_, name in names.items():
-            for file in ("inspect.json", "top.txt", "diff.json"):
+            for file, ask in _ASKED.items():
                 try:
-                    yield store(room, place(name, file), _ask(engine, id_, file))
+                    yield store(room, place(name, file), ask(engine, id_))
                 except EngineUnreachable:
                     raise
                 except EngineError as error:
                     yield Loss(place(name, file), Outcome.FAILED, error.got)
 
 
-def _ask(engine: Engine, id_: str, file: str) -> bytes:
-    match file:
-        case "inspect.json":
-            return canonical(redact_inspection(engine.inspect(id_)))
-        case "top.txt":
-            return table(engine.top(id_))
-        case _:
-            return canonical(engine.diff(id_))
+_ASKED: Final[Mapping[str, Callable[[Engine, str], bytes]]] = {
+    "inspect.json": lambda engine, id_: canonical(redact_inspection(engine.inspect(id_))),
+    "top.txt": lambda engine, id_: table(engine.top(id_)),
+    "diff.json": lambda engine, id_: canonical(engine.diff(id_)),
+}
 
 
 def to_look_into(target: Target, engine: Engine) -> dict[str, str]:
     """Return ids and names of the paused containers, and of any started since."""
     selectors = target.container_selectors
-    living = {
-        each.id: each.name for each in workload_containers(engine.containers(selectors), selectors, standpoint().own)
-    }
-    return {**dict(target.containers), **living}
+    living = workload_containers(engine.containers(selectors), selectors, standpoint().own)
+    return {**dict(target.containers), **{each.id: each.name for each in living}}
 
 
 def place(name: str, file: str) -> str:
@@ -75,8 +70,7 @@ def place(name: str, file: str) -> str:
 
 def store(room: Room, stored: str, data: bytes) -> StoredFile:
     """Write such a file."""
-    where = room.where(room.keep(stored, data))
-    return StoredFile(stored, "", len(data), digest_bytes(data), where=where)
+    return StoredFile(stored, "", len(data), digest_bytes(data), where=room.where(room.keep(stored, data)))
 
 
 def redact_inspection(value: Any, name: str = "") -> Any:
@@ -89,7 +83,7 @@ def redact_inspection(value: Any, name: str = "") -> Any:
         }
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         if name == "Env":
-            pairs = [(key, mark, item) for key, mark, item in (word.partition("=") for word in value)]
+            pairs = (word.partition("=") for word in value)
             return [f"{key}{mark}{redact_environment({key: item})[key]}" for key, mark, item in pairs]
         if name in _COMMANDS:
             return redact_command(["sh", "-c", *value[1:]])[1:] if value[:1] == ["CMD-SHELL"] else redact_command(value)
@@ -100,9 +94,8 @@ def redact_inspection(value: Any, name: str = "") -> Any:
 
 def table(top: Mapping[str, Any]) -> bytes:
     """Format the processes as `docker top` prints them, a process a line."""
-    rows = [top["Titles"], *(top["Processes"] or [])]
-    shown = ([*row[:-1], *redact_command(row[-1].split())] for row in rows[1:])
-    return "".join(f"{printable(row)}\n" for row in (rows[0], *shown)).encode(errors="backslashreplace")
+    rows = ([*row[:-1], *redact_command(row[-1].split())] for row in top["Processes"] or [])
+    return "".join(f"{printable(row)}\n" for row in (top["Titles"], *rows)).encode(errors="backslashreplace")
 
 
 COLLECTOR = Collector(

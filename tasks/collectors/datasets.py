@@ -33,7 +33,6 @@ _OPTION: Final = re.compile(
     r"--?(?P<name>[\w-]*(?:data|input|train|test|file|path|csv|table)[\w-]*)(?:=(?P<value>.*))?"
 )
 _UNKNOWN: Final = "not known"
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def arguments(command: Sequence[str], folder: str = "") -> list[str]:
@@ -128,17 +127,14 @@ class Looking:
     def folder(self, folder: DataFolder) -> Any:
         """Return its files, or why they are not known. No link below it is followed."""
         with acting_as(folder):
-            return self._folder(folder.place)
-
-    def _folder(self, place: Path) -> Any:
-        try:
-            top = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except (OSError, ValueError) as error:
-            return f"{_UNKNOWN}: {getattr(error, 'strerror', None) or error}"
-        try:
-            return list(self._files(top))
-        finally:
-            os.close(top)
+            try:
+                top = os.open(folder.place, os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK | os.O_CLOEXEC)
+            except (OSError, ValueError) as error:
+                return f"{_UNKNOWN}: {getattr(error, 'strerror', None) or error}"
+            try:
+                return list(self._files(top))
+            finally:
+                os.close(top)
 
     def _files(self, top: int) -> Iterator[dict[str, Any]]:
         for folder, inner, names, descriptor in os.fwalk(b".", dir_fd=top, follow_symlinks=False):
@@ -157,7 +153,9 @@ class Looking:
             if stat.S_ISDIR(status.st_mode):
                 _try_folder(name, folder)
             if not stat.S_ISREG(status.st_mode):
-                return {"kind": _kind(name, folder, status.st_mode)}
+                is_link = stat.S_ISLNK(status.st_mode)
+                kind = f"a link to {quote(os.readlink(name, dir_fd=folder))}" if is_link else "no regular file"
+                return {"kind": kind}
             return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": self._digest(name, folder)}
         except OSError as error:
             return {"reason": error.strerror or str(error)}
@@ -176,7 +174,8 @@ class Looking:
 
 def _try_folder(name: bytes, folder: int) -> None:
     """Raise OSError if it is a link, or a folder that may not be opened."""
-    os.close(os.open(name, _FOLDER, dir_fd=folder))
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    os.close(os.open(name, flags, dir_fd=folder))
 
 
 def _is_shut(name: bytes, folder: int) -> bool:
@@ -188,23 +187,14 @@ def _is_shut(name: bytes, folder: int) -> bool:
     return False
 
 
-def _kind(name: bytes, folder: int, mode: int) -> str:
-    return f"a link to {quote(os.readlink(name, dir_fd=folder))}" if stat.S_ISLNK(mode) else "no regular file"
-
-
 def make(target: Target) -> bytes:
     """Return the data arguments by process, then each folder that may hold the workload's data."""
     folders, arguments = _find_folders(target)
     look = Looking(time.monotonic() + min(_HASH_SECONDS, target.seconds * _SHARE))
     looked = [{"folder": str(each.place), "named_by": each.by, "files": look.folder(each)} for each in folders]
     found = any("sha256" in file for each in looked if isinstance(each["files"], list) for file in each["files"])
-    return canonical(
-        {
-            "arguments": arguments or _UNKNOWN,
-            "folders": looked,
-            "identity": "by the digests below" if found else f"{_UNKNOWN}: no file of data was found",
-        }
-    )
+    identity = "by the digests below" if found else f"{_UNKNOWN}: no file of data was found"
+    return canonical({"arguments": arguments or _UNKNOWN, "folders": looked, "identity": identity})
 
 
 COLLECTOR = Collector(

@@ -34,9 +34,8 @@ def make(target: Target) -> bytes:
     until = time.monotonic() + _SECONDS
     rows = dict(zip(mounts, [_row(each, until) for each in programs], strict=True))
     text = "".join(f"{row or f'- - - - - {mount}: no answer in {_SECONDS:g} s'}\n" for mount, row in rows.items())
-    data = run(ProgramOutput((*_DF, "-l"), "df.txt"), target) + redact(text, digests=True).encode(
-        errors="backslashreplace"
-    )
+    remote = redact(text, digests=True).encode(errors="backslashreplace")
+    data = run(ProgramOutput((*_DF, "-l"), "df.txt"), target) + remote
     if silent := ", ".join(mount for mount, row in rows.items() if not row):
         raise Incomplete(data, Outcome.TIMED_OUT, redact(f"no answer in {_SECONDS:g} s: {silent}"))
     return data

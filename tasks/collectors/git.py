@@ -72,22 +72,18 @@ def _own_repository(target: Target, folder: Path) -> Iterator[tuple[Path, str]]:
         raise NothingThere("no repository with a commit that can be read from its files")
     user = owner(target) if os.geteuid() == 0 else None
     place = Path(tempfile.mkdtemp(prefix="evacuation-git-", dir=None if user else folder))
+    objects = root / ".git/objects"
     try:
         _furnish(place, root, full)
         if user:
             for path in (place, *place.rglob("*")):
                 os.chown(path, 0, group_of(user))
                 path.chmod(0o750 if path.is_dir() else 0o640)
-        yield place, str(_objects(root))
+        if objects.parent.is_symlink() or objects.is_symlink() or not objects.is_dir():
+            raise NothingThere("no folder of objects in .git")
+        yield place, str(objects)
     finally:
         shutil.rmtree(place)
-
-
-def _objects(root: Path) -> Path:
-    folder = root / ".git/objects"
-    if folder.parent.is_symlink() or folder.is_symlink() or not folder.is_dir():
-        raise NothingThere("no folder of objects in .git")
-    return folder
 
 
 def _furnish(place: Path, root: Path, full: str) -> None:
@@ -102,21 +98,13 @@ def _furnish(place: Path, root: Path, full: str) -> None:
         (place / "HEAD").write_text(f"ref: {branch}\n")
     else:
         (place / "HEAD").write_text(f"{full}\n")
-    _copy_index(place / "index", root)
-
-
-def _copy_index(into: Path, root: Path) -> None:
-    """Copy the index with its time: git trusts a file's size and time only if the index is a second younger."""
+    # with its time: git trusts a file's size and time only if the index is a second younger
     written = (root / ".git/index").lstat().st_mtime_ns
-    into.write_bytes(_index(root))
-    os.utime(into, ns=(written, written))
-
-
-def _index(root: Path) -> bytes:
-    data = read_below(root, ".git/index", _INDEX_BYTES)
-    if not data.startswith(b"DIRC"):
+    index = read_below(root, ".git/index", _INDEX_BYTES)
+    if not index.startswith(b"DIRC"):
         raise NothingThere("the repository's index is not valid")
-    return data
+    (place / "index").write_bytes(index)
+    os.utime(place / "index", ns=(written, written))
 
 
 def submodules(target: Target) -> bytes:

@@ -24,9 +24,8 @@ def make(target: Target) -> bytes:
     for folder in folders_of(target):
         packages = [Distribution(folder, info.name) for info in sorted(folder.glob("*.dist-info"))]
         summaries = [package.summary(until) for package in packages]
-        sites.append(
-            {"folder": str(folder), "packages": summaries, "named_by_no_record": find_unclaimed(folder, packages)}
-        )
+        unclaimed = find_unclaimed(folder, packages)
+        sites.append({"folder": str(folder), "packages": summaries, "named_by_no_record": unclaimed})
     data = canonical(sites)
     if late := sum(package["not_checked"] for folder in sites for package in folder["packages"]):
         raise Incomplete(data, Outcome.TIMED_OUT, f"{late} files not compared with their RECORD: the time was used up")

@@ -1,17 +1,12 @@
 """Collect the end of the kernel log (runbook §4), and the kernel's version, command line, taint and modules."""
 
-from typing import Final
-
 from tasks.acquisition.collector import Collector, FunctionOutput, ProgramOutput, Target
 from tasks.acquisition.procfs import tables
 
-_PLACES: Final = ("/proc/version", "/proc/cmdline", "/proc/sys/kernel/tainted", "/proc/modules")
 
-
-def make(target: Target) -> bytes:
+def make(_: Target) -> bytes:
     """Return version, command line, taint (a mask, 0 is clean) and modules."""
-    del target
-    return tables(_PLACES)
+    return tables(("/proc/version", "/proc/cmdline", "/proc/sys/kernel/tainted", "/proc/modules"))
 
 
 COLLECTOR = Collector(

@@ -14,20 +14,17 @@ _ROW: Final = "{:<16} {:<8} {:<44} {}\n"
 
 def make(target: Target) -> bytes:
     """Return our own addresses as a table, then the kernel's tables by namespace."""
-    parts = [_addresses().encode(errors="backslashreplace"), tables(("/etc/resolv.conf", "/etc/hosts"))]
-    for name, pid in each_namespace("net", target.frozen).items():
-        parts += [f"==== {name}\n".encode(), tables(f"/proc/{pid}/net/{table}" for table in _TABLES)]
-    return b"\n".join(parts)
-
-
-def _addresses() -> str:
     families = {socket.AF_INET: "inet", socket.AF_INET6: "inet6", psutil.AF_LINK: "link"}
     rows = [
         _ROW.format(card, families.get(each.family, str(each.family)), each.address, each.netmask or "-")
         for card, addresses in sorted(psutil.net_if_addrs().items())
         for each in addresses
     ]
-    return _ROW.format("CARD", "FAMILY", "ADDRESS", "MASK") + "".join(rows)
+    own = _ROW.format("CARD", "FAMILY", "ADDRESS", "MASK") + "".join(rows)
+    parts = [own.encode(errors="backslashreplace"), tables(("/etc/resolv.conf", "/etc/hosts"))]
+    for name, pid in each_namespace("net", target.frozen).items():
+        parts += [f"==== {name}\n".encode(), tables(f"/proc/{pid}/net/{table}" for table in _TABLES)]
+    return b"\n".join(parts)
 
 
 COLLECTOR = Collector(

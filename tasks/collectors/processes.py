@@ -5,7 +5,7 @@ import time
 import psutil
 
 from tasks.acquisition.collector import Collector, FunctionOutput, Incomplete, Target
-from tasks.acquisition.procfs import folder_of
+from tasks.acquisition.procfs import folder_of, printable
 from tasks.custody.evidence.acquisition import Outcome
 from tasks.custody.evidence.redact import redact_command
 
@@ -18,21 +18,16 @@ def _row(process: psutil.Process, now: float, total: int) -> tuple[float, str]:
         times = process.cpu_times()
         cpu = 100 * (times.user + times.system) / age
         memory = 100 * process.memory_info().rss / total
-        words = _words(process)
-        line = "".join(letter if letter.isprintable() else "?" for letter in words)
+        try:
+            words = " ".join(redact_command(process.cmdline(), folder_of(process.pid))) or f"[{process.name()}]"
+        except psutil.ZombieProcess:
+            words = f"[{process.name()}] <defunct>"
+        line = printable([words])
         return cpu, _ROW.format(process.pid, process.ppid(), f"{cpu:.1f}", f"{memory:.1f}", f"{age:.0f}", line)
 
 
-def _words(process: psutil.Process) -> str:
-    try:
-        return " ".join(redact_command(process.cmdline(), folder_of(process.pid))) or f"[{process.name()}]"
-    except psutil.ZombieProcess:
-        return f"[{process.name()}] <defunct>"
-
-
-def make(target: Target) -> bytes:
+def make(_: Target) -> bytes:
     """Return a table of all processes, the busiest first; elapsed time in seconds."""
-    del target
     now, total = time.time(), psutil.virtual_memory().total
     rows = []
     denied = 0

@@ -42,7 +42,10 @@ def _editable(bounds: Path, origin: Any, name: str, pinned: str) -> list[str]:
     place, remote = Path(unquote(urlsplit(origin["url"]).path)), ""
     above = [each for each in (place, *place.parents) if inside_of(bounds, each) is not None]
     if repository := next((each for each in above if (each / ".git").exists()), None):
-        remote = _remote(repository)
+        remotes = _REMOTE.findall(read_below(repository, ".git/config", _BYTES).decode(errors="replace"))
+        url = dict(remotes).get("origin") or next((url for _, url in remotes), "")
+        scp = _SCP.fullmatch(url)
+        remote = f"ssh://{scp[1] or ''}{scp[2]}/{scp[3]}" if scp else url
     if not (remote and repository and (revision := commit(repository))):
         why = " Git install with no remote" if repository else " install with no version control"
         return [f"# Editable{why if above else ' install, not read'} ({pinned})", f"-e {place}"]
@@ -50,10 +53,3 @@ def _editable(bounds: Path, origin: Any, name: str, pinned: str) -> list[str]:
     below = next(projects, repository).relative_to(repository).as_posix()
     end = "" if below == "." else f"&subdirectory={below}"
     return [f"-e git+{remote}@{revision}#egg={name.replace('-', '_')}{end}"]
-
-
-def _remote(repository: Path) -> str:
-    remotes = _REMOTE.findall(read_below(repository, ".git/config", _BYTES).decode(errors="replace"))
-    url = dict(remotes).get("origin") or next((url for _, url in remotes), "")
-    scp = _SCP.fullmatch(url)
-    return f"ssh://{scp[1] or ''}{scp[2]}/{scp[3]}" if scp else url

@@ -69,8 +69,7 @@ def read(data: bytes) -> "pd.DataFrame":
 
 def widest(data: bytes) -> int:
     """Return the number of columns of the widest row (a row may span lines), before parsing it costs a gigabyte."""
-    rows = csv.reader(io.StringIO(data.decode("latin-1"), newline=""))
-    return max((len(row) for row in rows), default=0) or 1
+    return max(map(len, csv.reader(io.StringIO(data.decode("latin-1"), newline=""))), default=0) or 1
 
 
 def _numbers(table: "pd.DataFrame", name: str) -> "pd.Series[float] | None":

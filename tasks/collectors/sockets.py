@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from tasks.acquisition.collector import Collector, FunctionOutput, Target
-from tasks.acquisition.procfs import folder_of, link, numbers, printable
+from tasks.acquisition.procfs import folder_of, link, numbers, printable, text
 from tasks.custody.evidence.redact import redact_command
 
-_INET: Final = ("tcp", "tcp6", "udp", "udp6")
 _STATES: Final = (
     *("", "established", "syn-sent", "syn-received", "fin-wait-1", "fin-wait-2", "time-wait"),
     *("close", "close-wait", "last-ack", "listening", "closing"),
@@ -83,16 +82,12 @@ def tables_of(pid: int) -> dict[int, Socket]:
     """Return all sockets of a process's network namespace, by inode; each namespace is read once."""
     namespace = link(pid, "ns/net")
     if namespace not in _READ:
-        _READ[namespace] = _read(pid)
+        found: dict[int, Socket] = {}
+        for kind in ("tcp", "tcp6", "udp", "udp6"):
+            with suppress(FileNotFoundError):  # a kernel without IPv6
+                found |= inet(kind, Path(f"/proc/{pid}/net/{kind}").read_text())
+        _READ[namespace] = found | unix(text(pid, "net/unix"))
     return _READ[namespace]
-
-
-def _read(pid: int) -> dict[int, Socket]:
-    found: dict[int, Socket] = {}
-    for kind in _INET:
-        with suppress(FileNotFoundError):  # a kernel without IPv6
-            found |= inet(kind, Path(f"/proc/{pid}/net/{kind}").read_text())
-    return found | unix(Path(f"/proc/{pid}/net/unix").read_bytes().decode(errors="backslashreplace"))
 
 
 def descriptors(pid: int) -> Iterator[tuple[int, str]]:
@@ -132,19 +127,6 @@ def _owners(pids: Iterable[int]) -> tuple[dict[int, list[int]], int]:
     return holders, denied
 
 
-def _everywhere(pids: Iterable[int]) -> dict[int, Socket]:
-    """Return the sockets of every namespace that these processes live in."""
-    found: dict[int, Socket] = {}
-    for pid in pids:
-        with suppress(OSError):
-            found |= tables_of(pid)
-    return found
-
-
-def _describe_holders(pids: Iterable[int]) -> str:
-    return ", ".join(f"{pid} ({_command(pid)})" for pid in pids) or "not known"
-
-
 @cache
 def _command(pid: int) -> str:
     with suppress(OSError):
@@ -153,19 +135,21 @@ def _command(pid: int) -> str:
     return "gone"
 
 
-def make(target: Target) -> bytes:
+def make(_: Target) -> bytes:
     """Return a table like `ss -a`: listening first, each with all processes that hold it."""
-    del target
     pids = numbers("")
-    found = _everywhere(pids or [os.getpid()])
+    found: dict[int, Socket] = {}
+    for pid in pids or [os.getpid()]:
+        with suppress(OSError):
+            found |= tables_of(pid)
     holders, denied = _owners(pids)
     shown = sorted(
         found.items(), key=lambda item: (item[1].kind == "unix", item[1].state != "listening", item[1].local)
     )
-    rows = [
-        _ROW.format(one.kind, one.state, printable([one.local]), one.peer, _describe_holders(holders.get(inode, [])))
-        for inode, one in islice(shown, _MOST)
-    ]
+    rows = []
+    for inode, one in islice(shown, _MOST):
+        held_by = ", ".join(f"{pid} ({_command(pid)})" for pid in holders.get(inode, [])) or "not known"
+        rows.append(_ROW.format(one.kind, one.state, printable([one.local]), one.peer, held_by))
     notes = [f"{denied} processes could not be read\n"] if denied else []
     notes += [f"{len(shown) - _MOST} more are not shown\n"] if len(shown) > _MOST else []
     head = _ROW.format("KIND", "STATE", "LOCAL", "PEER", "HELD BY")

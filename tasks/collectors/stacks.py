@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +21,6 @@ _EACH_SECONDS: Final = 3.0
 _SHARE: Final = 0.7
 _SHOWN: Final = 200
 _DENIED: Final = ("permission denied", "operation not permitted")
-_NOT_PYTHON: Final = "not a Python process"
 
 Look = tuple[Outcome, str]
 
@@ -48,7 +46,7 @@ def read_stacks(spy: str, pid: int, start: int, seconds: float) -> Look:
         if start_of(pid) != start:
             return Outcome.EMPTY, "gone"
         if not runs_python(pid):
-            return Outcome.EMPTY, _NOT_PYTHON
+            return Outcome.EMPTY, "not a Python process"
         return _dump(spy, pid, start, seconds)
     except ProcessLookupError:
         return Outcome.EMPTY, "gone"
@@ -59,13 +57,8 @@ def read_stacks(spy: str, pid: int, start: int, seconds: float) -> Look:
 
 
 def _dump(spy: str, pid: int, start: int, seconds: float) -> Look:
-    done = subprocess.run(
-        [spy, "dump", "--nonblocking", "--pid", str(pid)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-        timeout=seconds,
-    )
+    command = [spy, "dump", "--nonblocking", "--pid", str(pid)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=seconds)
     if done.returncode == 0:
         return Outcome.COLLECTED, redact(done.stdout.decode(errors="backslashreplace"))
     now = read_process(pid)
@@ -82,7 +75,12 @@ def make(target: Target) -> bytes:
     until = time.monotonic() + target.seconds * _SHARE
     looks = {pid: _in_time(spy, pid, start, until) for pid, start in target.frozen}
     text = "\n".join(f"{pid}: {outcome}\n{_indent(words)}" for pid, (outcome, words) in looks.items())
-    return _whole((text or "no process of the workload was frozen\n").encode(), looks.values())
+    data = (text or "no process of the workload was frozen\n").encode()
+    lost = [(outcome, words) for outcome, words in looks.values() if outcome not in {Outcome.COLLECTED, Outcome.EMPTY}]
+    if lost:
+        cause = lost[0][1].partition(" Stack backtrace:")[0][:_SHOWN]
+        raise Incomplete(data, worst(outcome for outcome, _ in lost), f"{len(lost)} processes: {cause}")
+    return data
 
 
 def _indent(words: str) -> str:
@@ -93,14 +91,6 @@ def _indent(words: str) -> str:
 def _in_time(spy: str, pid: int, start: int, until: float) -> Look:
     remaining = min(_EACH_SECONDS, until - time.monotonic())
     return read_stacks(spy, pid, start, remaining) if remaining > 0 else (Outcome.TIMED_OUT, "the time was used up")
-
-
-def _whole(data: bytes, looks: Iterable[Look]) -> bytes:
-    lost = [(outcome, words) for outcome, words in looks if outcome not in {Outcome.COLLECTED, Outcome.EMPTY}]
-    if lost:
-        cause = lost[0][1].partition(" Stack backtrace:")[0][:_SHOWN]
-        raise Incomplete(data, worst(outcome for outcome, _ in lost), f"{len(lost)} processes: {cause}")
-    return data
 
 
 COLLECTOR = Collector(

@@ -141,14 +141,10 @@ def make(target: Target) -> bytes:
         children.setdefault(process.get("parent", 0), []).append(process["pid"])
     for process in described:
         process["children"] = children.get(process["pid"], [])
-    return _whole(canonical(described), described)
-
-
-def _whole(data: bytes, described: list[dict[str, Any]]) -> bytes:
+    data = canonical(described)
     late = [process for process in described if process.get("not read") == _LATE]
-    denied = sorted(
-        {name for process in described for name, value in process.items() if value == {"not read": _DENIED}}
-    )
+    answers = ((name, value) for process in described for name, value in process.items())
+    denied = sorted({name for name, value in answers if value == {"not read": _DENIED}})
     if late:
         raise Incomplete(data, Outcome.TIMED_OUT, f"{len(late)} of {len(described)} processes not read: {_LATE}")
     if denied:
@@ -160,9 +156,13 @@ def draw(target: Target) -> bytes:
     """Return the same processes as a tree like `ps f`, for people."""
     found = (read_process(pid) for pid, start in target.frozen if still(pid, start))
     processes = {process.pid: process for process in found if process}
-    head = _ROW.format("PID", "PPID", "STATE", "USER", "CPU", "RSS", "STARTED", "COMMAND")
-    rows = (_row(process, depth) for process, depth in _down(processes))
-    return "".join([head, *rows]).encode(errors="backslashreplace")
+    rows = [_ROW.format("PID", "PPID", "STATE", "USER", "CPU", "RSS", "STARTED", "COMMAND")]
+    for process, depth in _down(processes):
+        branch = "  " * min(depth - 1, _DEEPEST) + "\\_ " if depth else ""
+        words = printable(redact_command(process.command, process.cwd)) or "[no command line]"
+        cells = [_cell(process.pid, question) for question in _COLUMNS]
+        rows.append(_ROW.format(process.pid, process.parent, process.state, *cells, branch + words))
+    return "".join(rows).encode(errors="backslashreplace")
 
 
 def _down(processes: dict[int, Process]) -> Iterator[tuple[Process, int]]:
@@ -175,13 +175,6 @@ def _down(processes: dict[int, Process]) -> Iterator[tuple[Process, int]]:
         pid, depth = places.pop()
         yield processes[pid], depth
         places += [(child, depth + 1) for child in children.get(pid, [])]
-
-
-def _row(process: Process, depth: int) -> str:
-    branch = "  " * min(depth - 1, _DEEPEST) + "\\_ " if depth else ""
-    words = printable(redact_command(process.command, process.cwd)) or "[no command line]"
-    cells = [_cell(process.pid, question) for question in _COLUMNS]
-    return _ROW.format(process.pid, process.parent, process.state, *cells, branch + words)
 
 
 _COLUMNS: Final[tuple[Callable[[psutil.Process], object], ...]] = (

@@ -15,22 +15,16 @@ _LINES: Final = 50_000
 def gather(target: Target, folder: Path) -> Iterator[Item]:
     """Yield small files first: of a long journal the last part is kept, in the room that the others leave."""
     require_systemd()
-    yield from take([source for unit in target.units for source in _small(unit)], target, folder)
-    yield from take([_journal(unit) for unit in target.units], target, folder)
-
-
-def _small(unit: str) -> tuple[ProgramOutput, ...]:
-    place = f"units/{stored_name(unit.encode())}"
-    return (
-        ProgramOutput(("systemctl", "show", "--", unit), f"{place}/show.txt"),
-        ProgramOutput(("systemctl", "cat", "--no-pager", "--", unit), f"{place}/unit.txt"),
-    )
-
-
-def _journal(unit: str) -> ProgramOutput:
-    form = ("--no-pager", "--utc", "--all", "--output=json", f"--lines={_LINES}")
-    stored = f"units/{stored_name(unit.encode())}/journal.jsonl"
-    return ProgramOutput(("journalctl", *form, f"--unit={unit}"), stored, keep="last", max_lines=_LINES)
+    small, journals = list[ProgramOutput](), list[ProgramOutput]()
+    for unit in target.units:
+        place = f"units/{stored_name(unit.encode())}"
+        small.append(ProgramOutput(("systemctl", "show", "--", unit), f"{place}/show.txt"))
+        small.append(ProgramOutput(("systemctl", "cat", "--no-pager", "--", unit), f"{place}/unit.txt"))
+        form = ("--no-pager", "--utc", "--all", "--output=json", f"--lines={_LINES}", f"--unit={unit}")
+        stored = f"{place}/journal.jsonl"
+        journals.append(ProgramOutput(("journalctl", *form), stored, keep="last", max_lines=_LINES))
+    yield from take(small, target, folder)
+    yield from take(journals, target, folder)
 
 
 COLLECTOR = Collector(

@@ -19,29 +19,16 @@ import threading
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Final, NoReturn, Protocol
+from typing import Any, Final, NoReturn, TypeAlias
 
 from tasks.collectors import discover
 from tasks.collectors.__main__ import main
 
 INTERPRETER: Final = (sys.executable, "-P", "-m", "tasks.collectors")
-_ZYGOTE: Final = (sys.executable, "-P", "-m", "tasks.collectors.zygote")
 _MESSAGE: Final = 1 << 17
 _READY_SECONDS: Final = 10.0
 _FILES: Final = 3
-_LOST: Final = -1
 _GO: Final = b"go"
-
-
-class Running(Protocol):
-    """What an attempt needs to know of a collector's process."""
-
-    @property
-    def pid(self) -> int:
-        """Pid, which is that of its process group too."""
-
-    def wait(self, timeout: float) -> int:
-        """Return its exit code. Raises subprocess.TimeoutExpired."""
 
 
 class Forked:
@@ -72,7 +59,11 @@ class Forked:
         except ConnectionError:
             message = b""
         self._line.close()
-        return int(message.partition(b" ")[2]) if message else _LOST
+        return int(message.partition(b" ")[2]) if message else -1
+
+
+Running: TypeAlias = Forked | subprocess.Popen[bytes]
+"""A collector's process. Its pid is that of its process group too."""
 
 
 class Zygote:
@@ -121,13 +112,10 @@ class Zygote:
         self._line = line
         with theirs:
             os.set_inheritable(theirs.fileno(), True)
+            words = [sys.executable, "-P", "-m", "tasks.collectors.zygote", str(theirs.fileno())]
+            quiet = subprocess.DEVNULL
             self._process = subprocess.Popen(
-                [*_ZYGOTE, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                cwd="/",
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
+                words, stdin=quiet, stdout=quiet, cwd="/", pass_fds=[theirs.fileno()], start_new_session=True
             )
         return line
 

@@ -263,7 +263,7 @@ def test_very_many_files_are_told_of_in_part_and_that_is_said(tmp_path: Path, mo
     for number in range(5):
         (tmp_path / f"data/{number}").touch()
     look = datasets.Looking(later(), remaining=3)
-    files = look._folder(tmp_path / "data")
+    files = look.folder(datasets.DataFolder(tmp_path / "data", "a test", 0, 0))
     assert len(files) == 4
     assert files[-1]["path"] == "not known"
 
