@@ -45,22 +45,16 @@ def take(sources: Iterable[Source], target: Target, folder: Path) -> Iterator[It
     room = target.limit
     for source in sources:
         for item in _try_source(source, replace(target, limit=room), folder):
-            room -= _size(item)
+            match item:
+                case Taken():
+                    room -= item.file.size
+                case StoredFile():
+                    room -= item.size
             yield item
 
 
-def _size(item: Item) -> int:
-    match item:
-        case Taken():
-            return item.file.size
-        case StoredFile():
-            return item.size
-        case Loss():
-            return 0
-
-
 def _try_source(source: Source, target: Target, folder: Path) -> Iterator[Item]:
-    name = _name(source)
+    name = source.field if isinstance(source, Files) else source.stored
     try:
         yield from _from_source(source, target, folder)
     except NothingThere as reason:
@@ -74,10 +68,6 @@ def _try_source(source: Source, target: Target, folder: Path) -> Iterator[Item]:
         yield Loss(name, Outcome.DENIED, str(error))
     except Exception as error:  # noqa: BLE001  a collector may fail in any way; each failure is a loss
         yield Loss(name, Outcome.FAILED, f"{type(error).__name__}: {error}")
-
-
-def _name(source: Source) -> str:
-    return source.field if isinstance(source, Files) else source.stored
 
 
 def _from_source(source: Source, target: Target, folder: Path) -> Iterator[Item]:
@@ -99,8 +89,7 @@ def _store(room: Room, stored: str, data: bytes, limit: int) -> Iterator[StoredF
     """Store bytes that we made; of too many the first `limit`, with a Loss."""
     head = data[:limit]
     if head or not data:
-        where = room.where(room.keep(stored, head))
-        yield StoredFile(stored, "", len(head), digest_bytes(head), where=where)
+        yield StoredFile(stored, "", len(head), digest_bytes(head), where=room.where(room.keep(stored, head)))
     if len(head) < len(data):
         yield Loss(stored, Outcome.TRUNCATED, f"the first {limit} of {len(data)} bytes: the limit is reached")
 

@@ -39,11 +39,10 @@ def run(command: ProgramOutput, target: Target) -> bytes:
     complained = complaint.decode(errors="replace").strip()
     if process.returncode and not cut:
         raise _refusal((complained or output.decode(errors="replace").strip()).partition("\n")[0][:_WORDS])
-    lines = redact(
-        _whole_lines(output, command, cut=cut).decode(errors="backslashreplace"),
-        digests=command.argv[0] != "journalctl",
-    ).splitlines(keepends=True)
-    data = "".join(lines[-command.last :]).encode()
+    if cut:
+        output = output[: output.rfind(b"\n") + 1] if command.keep == "first" else output.partition(b"\n")[2]
+    text = redact(output.decode(errors="backslashreplace"), digests=command.argv[0] != "journalctl")
+    data = "".join(text.splitlines(keepends=True)[-command.last :]).encode()
     lost = [(Outcome.TRUNCATED, command.omission)] if command.omission else []
     if cut or output.count(b"\n") >= command.max_lines:
         amount = f"{target.limit} bytes" if cut else f"{command.max_lines} lines"
@@ -99,12 +98,6 @@ def _blocks(process: subprocess.Popen[bytes]) -> Iterator[tuple[Any, bytes]]:
                     yield key.fileobj, block
                 else:
                     voices.unregister(key.fileobj)
-
-
-def _whole_lines(output: bytes, command: ProgramOutput, *, cut: bool) -> bytes:
-    if not cut:
-        return output
-    return output[: output.rfind(b"\n") + 1] if command.keep == "first" else output.partition(b"\n")[2]
 
 
 def owner(target: Target) -> int | None:

@@ -8,7 +8,7 @@ from typing import BinaryIO, Final
 
 from tasks.acquisition.collector import Taken
 from tasks.acquisition.content import FileContent, read_once
-from tasks.acquisition.matching import INSTEAD, build_loss
+from tasks.acquisition.matching import INSTEAD, build_loss, read_link
 from tasks.acquisition.pouring import Endless, blocks, clone, extents
 from tasks.acquisition.room import BLOCK_UNIT, Room, size_on_disk
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
@@ -48,7 +48,7 @@ class Copying:
         try:
             return self._take(name)
         except FileNotFoundError:
-            to = _target(self.root, name)
+            to = read_link(self.root, name)
             return Loss(quote(name), Outcome.FAILED, f"a link to nothing, {quote(to)}" if to else "it vanished")
         except OSError as error:
             return build_loss(name, error)
@@ -59,23 +59,18 @@ class Copying:
     def _take(self, name: bytes) -> Taken | Loss | None:
         real = real_name(self.root, name)
         if real is None:
-            to = _target(self.root, name) or b"wherever a folder on its way does"
-            return Loss(
-                quote(name), Outcome.DENIED, f"a link that leads out of the workload, to {quote(to)}: {INSTEAD}"
-            )
-        if os.path.isdir(os.path.join(self.root, name)):
-            return self._folder(name, real)
+            to = read_link(self.root, name) or b"wherever a folder on its way does"
+            reason = f"a link that leads out of the workload, to {quote(to)}: {INSTEAD}"
+            return Loss(quote(name), Outcome.DENIED, reason)
+        path = os.path.join(self.root, name)
+        if os.path.isdir(path):  # its files count if a pattern names them
+            reason = f"a link to the folder {quote(real)}, which is no file"
+            return Loss(quote(name), Outcome.MISSING, reason) if os.path.islink(path) else None
         descriptor = open_below(self.root, real)
         try:
             return self._take_open(descriptor, name, real)
         finally:
             os.close(descriptor)
-
-    def _folder(self, name: bytes, real: bytes) -> Loss | None:
-        """Return None for a folder, whose files count if a pattern names them; a Loss for a link to one."""
-        if not os.path.islink(os.path.join(self.root, name)):
-            return None
-        return Loss(quote(name), Outcome.MISSING, f"a link to the folder {quote(real)}, which is no file")
 
     def _take_open(self, descriptor: int, name: bytes, real: bytes) -> Taken | Loss:
         before = os.fstat(descriptor)
@@ -90,7 +85,6 @@ class Copying:
         stored = placed_name(name)
         place, content = self._copy(descriptor, before, stored)
         changed = changes(before, os.fstat(descriptor), _there(self.root, real))
-        access = f"{stat.filemode(before.st_mode)} {before.st_uid}:{before.st_gid}"
         file = StoredFile(
             stored,
             quote(name),
@@ -99,7 +93,7 @@ class Copying:
             before.st_mtime_ns,
             note="; ".join(filter(None, (note, *changed))),
             where=self.room.where(place),
-            access=access,
+            access=f"{stat.filemode(before.st_mode)} {before.st_uid}:{before.st_gid}",
             parts=content.parts,
         )
         result = Taken(file, content.search)
@@ -135,8 +129,7 @@ class Copying:
         def write(out: BinaryIO) -> None:
             read[:] = [self._read(descriptor, before.st_size, stored, out)]
 
-        need = size_on_disk(before) + _BESIDES
-        place = self.room.put(stored, places(need, self.room.free), write)
+        place = self.room.put(stored, places(size_on_disk(before) + _BESIDES, self.room.free), write)
         in_place = place is ContentPlace.IN_PLACE
         return place, self._read(descriptor, before.st_size, stored) if in_place else read[0]
 
@@ -187,9 +180,3 @@ def _there(root: bytes, real: bytes) -> int | None:
     with suppress(OSError):
         return os.lstat(os.path.join(root, real)).st_ino
     return None
-
-
-def _target(root: bytes, name: bytes) -> bytes:
-    with suppress(OSError):
-        return os.readlink(os.path.join(root, name))
-    return b""

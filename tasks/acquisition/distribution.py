@@ -48,10 +48,8 @@ class Distribution:
         """Return where it came from, and which of its files differ from what was installed."""
         name, _, version = self.info.removesuffix(".dist-info").partition("-")
         verdicts = dict(self._compare(until))
-        by = {
-            word: sorted(file for file, verdict in verdicts.items() if verdict == word)
-            for word in set(verdicts.values())
-        }
+        words = set(verdicts.values())
+        by = {word: sorted(file for file, verdict in verdicts.items() if verdict == word) for word in words}
         return {
             "name": name,
             "version": version,
@@ -70,7 +68,8 @@ class Distribution:
     def _compare(self, until: float) -> Iterator[tuple[str, str]]:
         """Compare the files inside the folder only: RECORD may name any file of the host."""
         for name, sha in self.files.items():
-            if sha and _inside(name):
+            path = PurePosixPath(name)
+            if sha and not path.is_absolute() and ".." not in path.parts:
                 yield _printable(name), self._verdict(name, sha, until)
 
     def _verdict(self, name: str, sha: str, until: float) -> str:
@@ -105,10 +104,6 @@ def find_unclaimed(site: Path, packages: Iterable[Distribution]) -> list[str]:
     claimed = {PurePosixPath(name).parts[0] for package in packages for name in package.files if name}
     own = {package.info for package in packages} | {"__pycache__"}
     return sorted(_printable(name) for name in set(os.listdir(site)) - claimed - own)[:_MOST]  # noqa: PTH208
-
-
-def _inside(name: str) -> bool:
-    return not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
 
 
 def _hex(written: str) -> str:

@@ -39,16 +39,15 @@ class Layer:
         name = f"{CONTAINERS}/{self.name}/image".encode()
         self.remainders.append(Remainder(name, 0, 0, reason, reproducible=True, container=True, image=True))
 
-    def leave_mounts(self, inspection: Mapping[str, Any], walked: Iterable[str]) -> None:
+    def leave_mounts(self, inspection: Mapping[str, Any], walked: Sequence[str]) -> None:
         """Put on the list each volume and mount of which no pattern names a file, and what is only in memory.
 
         `walked` are the folders that patterns name. What is mounted from the root is collected there; what the
         container may not write into is no work of its own.
         """
-        places = [*walked]
         for mount in self.mounts:
             at, source = posixpath.normpath(mount["Destination"]), str(mount.get("Source") or "")
-            if _is_of(self.root, mount) or not mount.get("RW", True) or any(_overlap(at, each) for each in places):
+            if _is_of(self.root, mount) or not mount.get("RW", True) or any(_overlap(at, each) for each in walked):
                 continue
             kind = str(mount.get("Type") or "mount")
             origin = f" of {quote((mount.get('Name') or source).encode())}" if source else ""
@@ -79,9 +78,7 @@ class Layer:
         mounts = [posixpath.normpath(each["Destination"]) for each in self.mounts]
         caches = dict[str, int]()
         for path in paths:
-            if path in above or any(PurePosixPath(path).is_relative_to(each) for each in mounts):
-                continue
-            if self._is_named(path):
+            if path in above or self._is_named(path) or any(PurePosixPath(path).is_relative_to(at) for at in mounts):
                 continue
             if cache := _cache_above(path):
                 caches[cache] = caches.get(cache, 0) + 1

@@ -5,6 +5,7 @@ import fnmatch
 import glob
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from tasks.custody.evidence.acquisition import Loss, Outcome
@@ -134,3 +135,10 @@ def build_loss(name: bytes, error: OSError) -> Loss:
     """Return the loss of one name, by the kernel's error."""
     outcome = Outcome.DENIED if error.errno in _DENIED else Outcome.FAILED
     return Loss(quote(name), outcome, error.strerror or str(error))
+
+
+def read_link(root: bytes, name: bytes) -> bytes:
+    """Return where a link leads; empty if it is none, or may not be read."""
+    with suppress(OSError):
+        return os.readlink(os.path.join(root, name))
+    return b""

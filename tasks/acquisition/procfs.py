@@ -12,13 +12,11 @@ from typing import Any, Final
 from tasks.custody.evidence.redact import redact
 from tasks.host.process.table import start_of
 
-_WORDS: Final = 64
 _NAMES: Final = {number.value: number.name for number in signal.Signals} | {
     signal.SIGRTMIN + more: f"SIGRTMIN+{more}" for more in range(1, signal.SIGRTMAX - signal.SIGRTMIN)
 }
 _LIMIT: Final = re.compile(r"(?P<name>\S+(?: \S+)*)\s{2,}(?P<soft>\S+)\s+(?P<hard>\S+)\s*(?P<unit>\S*)\s*")
 _DELETED: Final = " (deleted)"
-_MASKS: Final = ("SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt")
 
 
 def text(pid: int, name: str) -> str:
@@ -51,20 +49,17 @@ def fields(status: str) -> dict[str, str]:
 
 def signal_names(mask: int) -> list[str]:
     """Return the signals of a mask by name; bit 0 is signal 1."""
-    numbers = [bit + 1 for bit in range(_WORDS) if mask >> bit & 1]
+    numbers = [bit + 1 for bit in range(64) if mask >> bit & 1]
     return [_NAMES.get(number, str(number)) for number in numbers]
 
 
 def signals(status: str) -> dict[str, Any]:
     """Return what is pending, blocked, ignored and caught, as the kernel's mask and by name."""
     values = fields(status)
-    masks = {name: values[name] for name in _MASKS if name in values}
-    named: dict[str, Any] = {name: _name_signals(mask) for name, mask in masks.items()}
-    return {"queued": values.get("SigQ"), **named}
-
-
-def _name_signals(mask: str) -> dict[str, Any]:
-    return {"mask": mask, "names": signal_names(int(mask, 16))}
+    names = ("SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt")
+    masks: dict[str, str] = {name: values[name] for name in names if name in values}
+    named = {name: {"mask": mask, "names": signal_names(int(mask, 16))} for name, mask in masks.items()}
+    return {"queued": values.get("SigQ")} | named
 
 
 def limits(table: str) -> dict[str, dict[str, str]]:

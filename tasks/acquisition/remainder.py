@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from tasks.acquisition.matching import INSTEAD, build_loss, find_names
+from tasks.acquisition.matching import INSTEAD, build_loss, find_names, read_link
 from tasks.acquisition.room import size_on_disk
 from tasks.custody.evidence.acquisition import Loss
 from tasks.custody.evidence.keys import CONTAINERS, FOLDERS, NOT_TAKEN, SNAPSHOT_FOLDERS, quote, unquote, volume_order
@@ -26,8 +26,6 @@ MOST_ENTRIES: Final = 100_000
 _SHOWN: Final = 5
 _ROWS: Final = 1_000
 _SECONDS: Final = 10.0
-_ENVIRONMENT: Final = ("pyvenv.cfg", "conda-meta")
-_VERSIONS: Final = frozenset({".git", ".hg", ".svn"})
 _CACHES: Final = re.compile(r"__pycache__|\.?cache|\..*_cache|node_modules|\.(tox|nox|eggs|ipynb_checkpoints)")
 _TOPS: Final = {
     "data": "data, of which datasets.json has names and digests as far as they are known",
@@ -97,9 +95,8 @@ class RootWalk:
     def _look(self, at: bytes) -> Iterator[bytes]:
         """Yield the folders to look into."""
         if self._over():
-            self.remainders.append(
-                Remainder(at + b"/", 0, 0, "not looked into: the walk had reached its limit", complete=False)
-            )
+            late = "not looked into: the walk had reached its limit"
+            self.remainders.append(Remainder(at + b"/", 0, 0, late, complete=False))
             return
         try:
             entries = self._list(at)
@@ -142,9 +139,8 @@ class RootWalk:
         elif why := why_unread(last, size):
             self.remainders.append(Remainder(name, 1, size, why))
         elif len(self.names) >= MOST_FILES:
-            self.remainders.append(
-                Remainder(name, 1, size, f"after the first {MOST_FILES} files that no pattern names")
-            )
+            why = f"after the first {MOST_FILES} files that no pattern names"
+            self.remainders.append(Remainder(name, 1, size, why))
         else:
             self.names.append(name)
             self.size += size_on_disk(status)
@@ -154,11 +150,11 @@ class RootWalk:
         top, last = b"/" not in name, os.fsdecode(os.path.basename(name))
         if status.st_dev != self._device:
             return "another file system", False
-        if last in _VERSIONS:
+        if last in {".git", ".hg", ".svn"}:
             return "version control: the collector git tells commit and changes", True
         if is_cache(last):
             return CACHE, True
-        if any(os.path.lexists(os.path.join(self.root, name, each.encode())) for each in _ENVIRONMENT):
+        if any(os.path.lexists(os.path.join(self.root, name, each)) for each in (b"pyvenv.cfg", b"conda-meta")):
             return "a virtual environment: the collector packages lists it", True
         reason = _TOPS.get(last, "") if top else ""
         return (reason, False) if reason else None
@@ -173,11 +169,8 @@ class RootWalk:
                 unreadable = True
                 continue
             folders += [each for each, status in entries if stat.S_ISDIR(status.st_mode)]
-            rest = [
-                status.st_size
-                for each, status in entries
-                if not (stat.S_ISDIR(status.st_mode) or each in self._others_names)
-            ]
+            others = (status for each, status in entries if each not in self._others_names)
+            rest = [status.st_size for status in others if not stat.S_ISDIR(status.st_mode)]
             files, size = files + len(rest), size + sum(rest)
         complete = not (folders or unreadable)
         if files or not complete:
@@ -186,7 +179,8 @@ class RootWalk:
 
 def _remainder_of_link(root: bytes, name: bytes) -> Remainder:
     """Return a link: what lies behind one out of the root is not looked at, and how much that is not known."""
-    reason, leads_out = f"a link{_target(root, name)}, which is not followed", False
+    to, leads_out = read_link(root, name), False
+    reason = f"a link{f' to {quote(to)}' if to else ''}, which is not followed"
     with suppress(OSError):
         leads_out = real_name(root, name) is None
     return Remainder(name, 0, 0, f"{reason}: {INSTEAD}", complete=False) if leads_out else Remainder(name, 1, 0, reason)
@@ -204,12 +198,6 @@ def why_unread(name: str, size: int = 0) -> str:
     if is_named_as_model(name):
         return "a model by its name, which `models` does not name"
     return f"above the {LARGEST >> 20} MiB that a file may have unnamed" if size > LARGEST else ""
-
-
-def _target(root: bytes, name: bytes) -> str:
-    with suppress(OSError):
-        return f" to {quote(os.readlink(os.path.join(root, name)))}"
-    return ""
 
 
 def document(remainders: Sequence[Remainder]) -> dict[str, Any]:

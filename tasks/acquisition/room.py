@@ -18,7 +18,6 @@ from tasks.system.files.disk_reserve import with_reserve
 
 BLOCK_UNIT: Final = 512
 """Bytes of a block as stat(2) counts them."""
-_PART = ".part"
 _NEXT = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ENODEV, errno.ESTALE, errno.ENAMETOOLONG, errno.ENOENT}
 )
@@ -51,7 +50,7 @@ class Room:
         fallback = _free(self.fallback) if self.fallback else None
         return Free(max(0, _free(self.folder) - self.margin), fallback, self.copies)
 
-    def put(self, stored: str, places: Iterable[ContentPlace], write: Callable[[BinaryIO], None]) -> ContentPlace:
+    def put(self, stored: str, places: Iterable[ContentPlace], write: Callable[[BinaryIO], object]) -> ContentPlace:
         """Write a file in the first place that takes all of it; Place.IN_PLACE if none does and that was allowed.
 
         Raises OSError ENOSPC if it was not allowed. A place may be full, gone, read-only, or unable to hold the size or
@@ -72,7 +71,7 @@ class Room:
     def keep(self, stored: str, data: bytes) -> ContentPlace:
         """Write a small file that we made and that exists nowhere else: the reserve is released for it if needed."""
         copies = [ContentPlace.EVIDENCE] if self.fallback is None else [ContentPlace.EVIDENCE, ContentPlace.FALLBACK]
-        return with_reserve(self.reserve, len(data), lambda: self.put(stored, copies, lambda out: _all(out, data)))
+        return with_reserve(self.reserve, len(data), lambda: self.put(stored, copies, lambda out: out.write(data)))
 
     def link(self, first: StoredFile, stored: str) -> bool:
         """Give a written file a second name; False if the file system has no links."""
@@ -89,18 +88,11 @@ class Room:
 
     def where(self, place: ContentPlace) -> str:
         """Return the place as StoredFile names it."""
-        return {
-            ContentPlace.EVIDENCE: "",
-            ContentPlace.FALLBACK: str(self.fallback),
-            ContentPlace.IN_PLACE: str(place),
-        }[place]
+        folders = {ContentPlace.EVIDENCE: "", ContentPlace.FALLBACK: str(self.fallback)}
+        return folders.get(place, str(place))
 
     def _base(self, place: ContentPlace) -> Path:
         return self.fallback if place is ContentPlace.FALLBACK and self.fallback else self.folder
-
-
-def _all(out: BinaryIO, data: bytes) -> None:
-    out.write(data)
 
 
 def _free(folder: Path) -> int:
@@ -120,9 +112,9 @@ def move(source: Path, destination: Path) -> None:
         source.replace(destination)
 
 
-def _write(base: Path, stored: str, write: Callable[[BinaryIO], None]) -> None:
+def _write(base: Path, stored: str, write: Callable[[BinaryIO], object]) -> None:
     """Write under a temporary name that begins with a dot, which no stored name does, then rename."""
-    part, path = base / _PART, base / stored
+    part, path = base / ".part", base / stored
     part.unlink(missing_ok=True)
     try:
         with part.open("xb") as out:

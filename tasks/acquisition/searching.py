@@ -23,17 +23,14 @@ def search_items(
         if isinstance(item, Taken):
             yield from _pass_on(item, target, folder)
         elif isinstance(item, StoredFile) and all_of_them:
-            yield from _pass_on(Taken(item, _search(item, target, folder)), target, folder)
+            try:
+                with _copy(item, folder).open("rb") as copy:
+                    found = search(copy, item.stored, target.search_limit)
+            except OSError as error:
+                found = Search(item.stored, unsearched=f"{_ALL}: {error.strerror or error}")
+            yield from _pass_on(Taken(item, found), target, folder)
         else:
             yield item
-
-
-def _search(file: StoredFile, target: Target, folder: Path) -> Search:
-    try:
-        with _copy(file, folder).open("rb") as copy:
-            return search(copy, file.stored, target.search_limit)
-    except OSError as error:
-        return Search(file.stored, unsearched=f"{_ALL}: {error.strerror or error}")
 
 
 def _pass_on(taken: Taken, target: Target, folder: Path) -> Iterator[StoredFile | Loss | Search]:
