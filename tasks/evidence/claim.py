@@ -41,7 +41,8 @@ def claim(access: StoreAccess, incident: Incident, state: IncidentState) -> Expe
     try:
         store.create(item.key, content, item.sha256)
     except Conflict as conflict:
-        if owner := _other_owner(store.read(item.key, _LIMIT), incident):
+        owner = _owner(store.read(item.key, _LIMIT), incident.id)
+        if owner and owner != (incident.host, incident.workload):
             host, workload = owner
             suffix = incident.workload if host == incident.host else incident.host.partition(".")[0]
             refused = Conflict(
@@ -78,12 +79,6 @@ def name_sharing(others: Sequence[str], place: str) -> str:
     """Return what it means that other workloads' incidents lie in the store too; the cure is `UNSHARE`."""
     more = f" and {len(others) - 1} more" if others[1:] else ""
     return f"{place} is also of {others[0]}{more}, by the incidents in it: latest/ is shared, each file is the last's"
-
-
-def _other_owner(data: bytes, incident: Incident) -> tuple[str, str] | None:
-    """Return host and workload of a claim of the incident's id by another; None if this is no such claim."""
-    owner = _owner(data, incident.id)
-    return owner if owner != (incident.host, incident.workload) else None
 
 
 def _owner(data: bytes, incident: str) -> tuple[str, str] | None:

@@ -81,11 +81,6 @@ def _other_settings(block: Workload, what: Collector) -> str:
     return "".join(f":{name}={value}" for name, value in differs.items() if value)
 
 
-def _is_changed(file: StoredFile) -> bool:
-    """Return whether a file was taken because a container had changed it: no pattern names it."""
-    return file.stored.split("/")[::2][:2] == [CONTAINERS, CHANGED]
-
-
 def _container_lists(directory: IncidentDirectory) -> list[Path]:
     """Return the files that list what was left in containers, of each container the last."""
     found = (path for each in directory.folders for path in each.glob(f"evidence*/{CONTAINERS}/*/{NOT_TAKEN}"))
@@ -148,8 +143,8 @@ def collect(context: RunContext, collector: str, budget: FreezeBudget | None = N
         files = tuple(with_reserve(directory.reserve, 1, partial(keep, directory, volume, at, each)) for each in taken)
         if not what.while_frozen:  # that result is cached, and after a power loss believed
             flush([directory.locate(volume, each) for each in files if not each.in_place])
-    named = (line["loss"] for line in lines if "loss" in line)
-    losses = (*(Loss(**fields | {"outcome": Outcome(fields["outcome"])}) for fields in named), *lost)
+    rows = (line["loss"] for line in lines if "loss" in line)
+    losses = (*(Loss(**fields | {"outcome": Outcome(fields["outcome"])}) for fields in rows), *lost)
     evidence = Evidence(
         collector=collector,
         needed=is_needed(block, what),
@@ -170,8 +165,9 @@ def collect(context: RunContext, collector: str, budget: FreezeBudget | None = N
     got = {"files": len(files), "bytes": evidence.size, "losses": len(losses)}
     context.log.write("acquired", collector, result=evidence.outcome, **got, digest=digest_of(files))
     if what.of_containers and files:  # the root may then have none of these kinds
-        of_patterns = (file for file in files if file.source and not _is_changed(file))
-        inside = [unquote(file.source).decode(errors="surrogateescape") for file in of_patterns]
+        # what was taken because a container had changed it, no pattern names
+        named = (each for each in files if each.source and each.stored.split("/")[::2][:2] != [CONTAINERS, CHANGED])
+        inside = [unquote(file.source).decode(errors="surrogateescape") for file in named]
         kinds = {kind for kind, globs in _globs(block).items() if any(ends_with(path, globs) for path in inside)}
         state.container_files.write(sorted(kinds | set(state.container_files.read())))
     return evidence

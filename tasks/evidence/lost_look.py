@@ -34,11 +34,10 @@ def lost_look(what: Collector, state: IncidentState, log: CustodyLog, host: Host
     if what.of_containers:  # takes what a stopped container still has, and names what it has not
         standing |= {identity.id for identity in frozen_containers(state)}
     earlier, here = _find_frozen(state, what)
-    frozen = earlier | here
     if not (lost := (earlier | (here - standing)) - looked_at(entries, what.name)):
         return [], True
     now = "only what stands frozen now can be looked at" if standing else "nothing of it stands frozen any more"
-    reason = f"{len(lost)} of {len(frozen)} that were frozen ended before it was taken, and {now}"
+    reason = f"{len(lost)} of {len(earlier | here)} that were frozen ended before it was taken, and {now}"
     return [Loss(EARLIER_LOOK, Outcome.FAILED, reason)], bool(standing)
 
 

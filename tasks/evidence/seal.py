@@ -75,9 +75,8 @@ def seal(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> Seal
         directory.write(folder / COVERAGE, canonical(statement(incident.id, volume, evidence, answers)))
         take_over_triggers(directory.path, log)
         directory.write(folder / SEGMENT, b"".join(log.lines(directory.segments_end())))
-        files = tuple(
-            _add_parts(directory, volume, file, context.cancelled) for file in _files(directory, volume, evidence)
-        )
+        found = _files(directory, volume, evidence)
+        files = tuple(_add_parts(directory, volume, file, context.cancelled) for file in found)
         origin, now = incident.origin(context.store.label), datetime.now(UTC).isoformat().replace("+00:00", "Z")
         manifest = Manifest(incident.id, volume, now, files, tuple(context.workload.folders), origin)
         sha256, size = manifest.digest_and_size
@@ -165,19 +164,15 @@ def check_seal(context: RunContext, seals: Sequence[Seal]) -> Seal:
             closed = datetime.fromisoformat(manifest.generated_utc).timestamp()
             copies = [file for file in copies if not left_alone(path_of(file), file, context.opened_at, closed)]
         require_intact(copies, folder, path_of)
-        _require_nothing_more(directory, sealed.volume, manifest.files)
+        for place, names in _find_unnamed(directory, sealed.volume, manifest.files):
+            if more := sorted(names - _CLOSING if place == folder else names):
+                raise Tampered(
+                    f"only the sealed files in {place}",
+                    f"also {', '.join(more[:5])}",
+                    "Nothing is sent.",
+                    "Find out who put it there; move it out of the folder and run again.",
+                )
     return seals[-1]
-
-
-def _require_nothing_more(directory: IncidentDirectory, volume: int, files: Sequence[StoredFile]) -> None:
-    for folder, names in _find_unnamed(directory, volume, files):
-        if more := sorted(names - _CLOSING if folder == directory.evidence_dir(volume) else names):
-            raise Tampered(
-                f"only the sealed files in {folder}",
-                f"also {', '.join(more[:5])}",
-                "Nothing is sent.",
-                "Find out who put it there; move it out of the folder and run again.",
-            )
 
 
 def read_seals(directory: IncidentDirectory, own: int) -> tuple[Seal, ...]:

@@ -1,7 +1,7 @@
 """§4: find results that were written after they were taken: the next run of the incident takes them again."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import PurePath
 
@@ -22,7 +22,8 @@ def note_written(context: RunContext, evidence: Sequence[Evidence]) -> None:
     """
     if context.run.dry_run or context.state.recovered.read() or context.state.recovered_containers.read():
         return
-    since = _find_written(context.directory.root, context.workload, (file for item in evidence for file in item.files))
+    last = {file.source: file for item in evidence for file in item.files if _is_result(file, context.workload)}
+    since = {source: file.path for source, file in last.items() if _is_older(context.directory.root, file)}
     context.written_since = tuple(sorted(since.values()))
     before = context.state.written_since.read()
     if not since.keys() <= {*before}:
@@ -54,13 +55,8 @@ def describe_written(paths: Sequence[str]) -> str:
     )
 
 
-def _find_written(root: PurePath, block: Workload, files: Iterable[StoredFile]) -> dict[str, str]:
-    """Return the paths of results that were written since they were taken, by source. Those in containers are not."""
-    last = {file.source: file for file in files if _is_result(file, block)}
-    return {source: file.path for source, file in last.items() if _is_older(root, file)}
-
-
 def _is_result(file: StoredFile, block: Workload) -> bool:
+    """Return whether a file is a result of the root: those in containers are not."""
     own = bool(file.source) and not unquote(file.source).startswith(b"/")
     return own and (is_named_as_model(file.stored) or ends_with(file.path, (*block.artifacts, *block.models)))
 
