@@ -14,7 +14,6 @@ from tasks.custody.models.inspection import Inspection, ModelFinding, is_named_a
 from tasks.incident.paths import IncidentDirectory
 
 EMPTY: Final = "it is empty"
-_CANARIES: Final = CANARIES.strip("/").encode()
 
 
 def sealed_findings(directory: IncidentDirectory, volume: int) -> tuple[ModelFinding, ...]:
@@ -38,7 +37,7 @@ def latest_place(file: StoredFile, block: Workload) -> str:
     name elsewhere below the root, under their path. A doctor's canary, of a store that lay in the root, does not.
     """
     source = unquote(file.source)
-    if not source or _CANARIES in source.split(b"/"):
+    if not source or CANARIES.strip("/").encode() in source.split(b"/"):
         return ""
     if in_snapshot(file.stored, block.folders):
         return file.stored
@@ -76,8 +75,7 @@ def is_model(directory: IncidentDirectory, volume: int, file: StoredFile, block:
     """Return whether a file is a model: by name, the block's patterns or its first bytes. What is unread may be one."""
     if not file.source:
         return False
-    of_pattern = ends_with(file.path, block.models) and not file.path.endswith(".json")
-    if is_named_as_model(file.stored) or of_pattern:
+    if is_named_as_model(file.stored) or (ends_with(file.path, block.models) and not file.path.endswith(".json")):
         return True
     try:
         with directory.locate(volume, file).open("rb") as opened:

@@ -97,9 +97,8 @@ def judge_again(context: RunContext, volume: int, files: Iterable[StoredFile]) -
             as_sealed = digest(directory.locate(volume, file)) == file.sha256 == finding.sha256
         except OSError:  # one that was hashed in place may be gone; whether the API may load it is asked elsewhere
             return finding
-        return (
-            ModelFinding(file.stored, file.sha256, **fields) if as_sealed and fields["outcome"] in _RULED else finding
-        )
+        decides = as_sealed and fields["outcome"] in _RULED
+        return ModelFinding(file.stored, file.sha256, **fields) if decides else finding
 
     sealed = sealed_findings(directory, volume)
     with ThreadPoolExecutor(os.cpu_count()) as pool:

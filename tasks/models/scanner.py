@@ -55,15 +55,12 @@ def main() -> None:
     """Judge the model on stdin and print the finding."""
     logging.disable()
     own, folders, prefixes = map(json.loads, sys.argv[1:])
+
+    def is_before_others(name: str) -> bool:
+        return is_planted(name, chain(folders, find_import_folders(prefixes) if name == LOSSES else ()))
+
     with open(0, "rb") as file:
-        found = judge(
-            file,
-            own,
-            scan,
-            planted=lambda name: is_planted(
-                name, chain(folders, find_import_folders(prefixes) if name == LOSSES else ())
-            ),
-        )
+        found = judge(file, own, scan, planted=is_before_others)
     print(json.dumps(found))
 
 
