@@ -6,7 +6,6 @@ from typing import Any, Final
 _VALUES: Final[dict[str, Any]] = {"int": 0, "uint": 0, "bool": False} | dict.fromkeys(
     ("num", "float", "double", "decimal"), 0.0
 )
-_WRAPPERS: Final = ("features", "properties", "columns")
 
 
 def row_of(schema: Any) -> dict[str, Any]:
@@ -24,7 +23,7 @@ def row_of(schema: Any) -> dict[str, Any]:
         numeric = schema.get("numeric_columns")
         numbers = row_of(numeric if isinstance(numeric, list) else required)
         return {name: numbers.get(name, "") for name in required if isinstance(name, str)}
-    for wrapper in _WRAPPERS:
+    for wrapper in ("features", "properties", "columns"):
         if isinstance(schema.get(wrapper), list | Mapping):
             return row_of(schema[wrapper])
     return {str(name): _value(kind) for name, kind in schema.items()}

@@ -7,7 +7,7 @@ import pickletools
 import re
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO, Final, Protocol
+from typing import Any, BinaryIO, Final
 
 _BLOCK: Final = 1 << 20
 _LINE_LIMIT: Final = 1 << 20
@@ -21,10 +21,6 @@ class Undecided(Exception):
     """The content cannot be judged: it exceeds a limit, or is of an unknown form."""
 
 
-class _Stream(Protocol):
-    def read(self, size: int, /) -> bytes: ...
-
-
 class _Packed:
     """One compressed stream, decompressed in small pieces. Data after its end is refused."""
 
@@ -33,7 +29,9 @@ class _Packed:
 
     def read(self, size: int, /) -> bytes:
         while not self._stream.eof:
-            packed = self._more()
+            packed = bytes(getattr(self._stream, "unconsumed_tail", b""))  # zlib has it
+            if not packed and getattr(self._stream, "needs_input", True):
+                packed = self._file.read(_BLOCK)
             if data := self._stream.decompress(packed, size):
                 return bytes(data)
             if not packed:
@@ -42,12 +40,6 @@ class _Packed:
             raise Undecided("something follows the end of the compressed stream")
         return b""
 
-    def _more(self) -> bytes:
-        """Return zlib's unconsumed input, or more input if the decompressor needs it."""
-        if tail := getattr(self._stream, "unconsumed_tail", b""):
-            return bytes(tail)
-        return self._file.read(_BLOCK) if getattr(self._stream, "needs_input", True) else b""
-
 
 def _lz4() -> Any:
     from lz4.frame import LZ4FrameDecompressor  # loaded for such models only
@@ -55,11 +47,10 @@ def _lz4() -> Any:
     return LZ4FrameDecompressor()
 
 
-_GZIP: Final = 31
 _ZLIB: Final = b"\x78"
 _COMPRESSED: Final[Mapping[bytes, Callable[[], Any]]] = {
     _ZLIB: zlib.decompressobj,
-    b"\x1f\x8b": lambda: zlib.decompressobj(_GZIP),
+    b"\x1f\x8b": lambda: zlib.decompressobj(31),  # gzip
     b"BZh": bz2.BZ2Decompressor,
     b"\xfd7zXZ": lzma.LZMADecompressor,
     b"\x5d\x00\x00": lzma.LZMADecompressor,
@@ -128,7 +119,7 @@ class ModelContent:
         head = file.read(HEAD)
         opener = next((make for magic, make in _COMPRESSED.items() if head.startswith(magic)), None)
         self.compressed = opener is not None
-        self._stream: _Stream = _Packed(file, opener()) if opener else file
+        self._stream: _Packed | BinaryIO = _Packed(file, opener()) if opener else file
         self._file, self._remaining = file, limit
         self._size = file.seek(0, io.SEEK_END)
         file.seek(0)
@@ -176,16 +167,13 @@ class ModelContent:
             raise Undecided("it holds more than is read here")
         parts, wanted = [], size
         while wanted:
-            block = self._block(min(wanted, _BLOCK))
+            try:
+                block = self._stream.read(min(wanted, _BLOCK))
+            except _BROKEN as error:
+                raise Torn(f"{type(error).__name__}: {error}") from error
             if not block:
                 break
             parts.append(block)
             wanted -= len(block)
         self._remaining -= size - wanted
         return b"".join(parts)
-
-    def _block(self, size: int) -> bytes:
-        try:
-            return self._stream.read(size)
-        except _BROKEN as error:
-            raise Torn(f"{type(error).__name__}: {error}") from error

@@ -12,7 +12,6 @@ from tasks.custody.store.manifest import canonical
 
 _TEXT: Final = 200
 _MANY: Final = 200
-_SUFFIXES: Final = frozenset({".joblib", ".pickle", ".pkl"})
 OTHER_FORMAT: Final = "of a format that is not read here"
 _BESIDE: Final = frozenset({"", ".md", ".toml", ".txt", ".yaml", ".yml"})
 
@@ -71,11 +70,8 @@ class Inspection(StepResult):
     @property
     def notes(self) -> tuple[str, ...]:
         """The verdict's notes on models that are not sound."""
-        return tuple(
-            f"{each.summary}; it is kept as evidence and was not promoted"
-            for each in self.findings
-            if each.outcome is not Soundness.SOUND
-        )
+        held = (each for each in self.findings if each.outcome is not Soundness.SOUND)
+        return tuple(f"{each.summary}; it is kept as evidence and was not promoted" for each in held)
 
     def none_sound(self, own: Collection[str]) -> str:
         """Return that no model is sound, with the line for a block that trusts `own`. Empty if one is sound."""
@@ -83,11 +79,9 @@ class Inspection(StepResult):
             return ""
         first = next((each for each in self.findings if each.trust), self.findings[0])
         names = [*own, *sorted({name for each in self.findings for name in each.trust} - set(own))]
-        cure = (
-            f". If you trust what it imports: model_imports = {json.dumps(names)} in the block" if first.trust else ""
-        )
+        cure = f". If you trust what it imports: model_imports = {json.dumps(names)} in the block"
         held = f"none of {len(self.findings)} can be promoted or brought back ({first.summary})"
-        return f"no model is sound, 健全なモデルなし: {held}{cure}"
+        return f"no model is sound, 健全なモデルなし: {held}{cure if first.trust else ''}"
 
     def to_bytes(self) -> bytes:
         """Return canonical JSON, as it is sealed."""
@@ -106,7 +100,7 @@ def _finding(raw: Mapping[str, Any]) -> ModelFinding:
 
 def is_named_as_model(stored: str) -> bool:
     """Return whether a file's suffix is a model's. Others are models by the block's patterns or their first bytes."""
-    return PurePosixPath(stored).suffix.lower() in _SUFFIXES
+    return PurePosixPath(stored).suffix.lower() in {".joblib", ".pickle", ".pkl"}
 
 
 def of_another_format(finding: ModelFinding) -> bool:

@@ -70,7 +70,6 @@ _OBJECT_FLAG: Final = 1
 # The version of the state, and the number of additional fields: a time's unit.
 _VERSION: Final = (3, 0)
 _VERSIONS: Final = {"m": (4, 1), "M": (4, 1)}
-_WIDE: Final = 4
 
 
 def wraps(kind: Name | None) -> bool:
@@ -151,7 +150,7 @@ def _extent(code: str, state: tuple[Any, ...]) -> tuple[int, bool]:
     if not (known := _CODE.fullmatch(code)):
         raise Undecided(f"an array of the unknown dtype {code[:20]!r}")
     kind, size = known[1][0], int(known[1][1:])
-    size *= _WIDE if kind == "U" else 1
+    size *= 4 if kind == "U" else 1  # bytes of a character
     match state:
         case (version, "<" | ">" | "=" | "|", base, names, fields, length, align, flags, *more) if (
             all(type(each) is int for each in (version, length, align, flags))

@@ -44,22 +44,18 @@ def judge(
     strangers = {str(name) for name in read.names if not is_allowed(*name, own)} | dangerous
     details = {"imports": plain_all(sorted(strangers)), **about_itself(read.top)}
     read.odd |= {f"calls {plain(name)}" for name in read.called if is_allowed(*name, own) and not may_call(*name, own)}
-    installed = {
-        name.module.partition(".")[0] for name in read.names if is_allowed(*name, own) and not is_trusted(*name, own)
-    }
+    of_packages = [name for name in read.names if is_allowed(*name, own) and not is_trusted(*name, own)]
+    installed = {name.module.partition(".")[0] for name in of_packages}
     read.odd |= {f"would import {name} from the workload's own folder" for name in installed if planted(name)}
     if strangers and outcome is Soundness.SOUND and not (dangerous or read.odd):
-        details["trust"] = _trust(strangers)
+        # the unknown names, if each may be from the operator's own code and they are few enough to review
+        may_trust = len(strangers) <= _TRUSTED and all(map(may_be_own, strangers))
+        details["trust"] = tuple(sorted(strangers)) if may_trust else ()
     if strangers or read.odd:
         return {"outcome": Soundness.SUSPECT, "reason": _suspicion(strangers, read.odd, reason), **details}
     if outcome is Soundness.SOUND and (other := _other_reading(file, read, own, limit)):
         return {**details, **other}
     return {"outcome": outcome, "reason": reason, **details}
-
-
-def _trust(strangers: Collection[str]) -> tuple[str, ...]:
-    """Return the unknown names if each may be from the operator's own code and they are few enough to review."""
-    return tuple(sorted(strangers)) if len(strangers) <= _TRUSTED and all(map(may_be_own, strangers)) else ()
 
 
 def _second_opinion(read: Read, scan: Scanner) -> Iterator[Name]:
@@ -94,17 +90,13 @@ def _other_reading(file: BinaryIO, read: Read, own: Collection[str], limit: int)
         return {}
     with suppress(Torn, Undecided):
         read_as_pickle(content, other)
-    strangers = {
-        str(name) for name in other.names - read.names if not is_allowed(*name, own) and not _is_garbled(name, read)
-    }
-    strangers |= {
-        str(name) for name in other.called - read.called if not may_call(*name, own) and not _is_garbled(name, read)
-    }
+    named = {name for name in other.names - read.names if not is_allowed(*name, own)}
+    called = {name for name in other.called - read.called if not may_call(*name, own)}
+    strangers = {str(name) for name in named | called if not _is_garbled(name, read)}
     if not strangers:
         return {}
-    grave = any(never(name) for name in strangers)
     return {
-        "outcome": Soundness.SUSPECT if grave else Soundness.UNKNOWN,
+        "outcome": Soundness.SUSPECT if any(map(never, strangers)) else Soundness.UNKNOWN,
         "reason": f"pickle.load would read it otherwise than joblib: {_suspicion(strangers, (), '')}",
         "imports": plain_all(sorted(strangers)),
     }

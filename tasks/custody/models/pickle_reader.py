@@ -152,8 +152,7 @@ class _Reader(_Unpickler):  # type: ignore[misc]
             raise Torn("it names an object that lies elsewhere, as no pickle of this protocol does")
         super().load_persid()
 
-    def persistent_load(self, pid: object) -> object:
-        del pid
+    def persistent_load(self, _: object) -> object:
         raise Undecided("it refers to an object that lies elsewhere")
 
     def get_extension(self, code: int) -> None:
@@ -235,8 +234,7 @@ class _Reader(_Unpickler):  # type: ignore[misc]
             self._into.odd.add("changes a class or a module" if isinstance(built, Name) else "changes a plain value")
 
     def load_append(self) -> None:
-        item = self.stack.pop()
-        self._extend([item])
+        self._extend([self.stack.pop()])
 
     def load_appends(self) -> None:
         self._extend(self.pop_mark())
@@ -281,8 +279,7 @@ class _Reader(_Unpickler):  # type: ignore[misc]
     def _pass_array(self, wrapper: BuiltObject) -> BuiltObject:
         size, holds_objects = array_extent(wrapper)
         if holds_objects:  # plain pickle.load, which takes a wrapper for any other object
-            inner = _Reader(self._content, self._into, arrays=False).load_kept()
-            return BuiltObject(wrapper.kind, (inner,))
+            return BuiltObject(wrapper.kind, (_Reader(self._content, self._into, arrays=False).load_kept(),))
         if wrapper.state.get("numpy_array_alignment_bytes") is not None:
             self._content.skip(self._content.read(1)[0])
         self._content.skip(size)
