@@ -29,13 +29,9 @@ class Outcome(StrEnum):
         return self in {Outcome.COLLECTED, Outcome.EMPTY}
 
 
-_WORST_LAST = tuple(Outcome)
-_SETTLED = frozenset({Outcome.COLLECTED, Outcome.EMPTY, Outcome.WITHHELD, Outcome.MISSING})
-
-
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
     """Return the outcome of an attempt at many files: one lost file makes the attempt incomplete."""
-    return max(outcomes, key=_WORST_LAST.index, default=Outcome.EMPTY)
+    return max(outcomes, key=tuple(Outcome).index, default=Outcome.EMPTY)
 
 
 IN_PLACE = "in place"
@@ -120,7 +116,7 @@ class Evidence(StepResult):
     @property
     def is_complete(self) -> bool:
         """Whether a repetition is pointless. False if something could not be taken, or something needed was missing."""
-        return self.outcome in _SETTLED and not self.lost
+        return (self.outcome.is_complete or self.outcome in {Outcome.WITHHELD, Outcome.MISSING}) and not self.lost
 
     @property
     def summary(self) -> str:

@@ -98,9 +98,8 @@ class CommandWords:
     def word(self, word: str) -> str:
         """Return the next word as it is shown."""
         before, self._option = self._option, ""
-        secret = secret_name(before.lstrip("-"), alone=True) or (
-            before == "-p" and _TAKES_A_SECRET.fullmatch(self._program)
-        )
+        password = before == "-p" and _TAKES_A_SECRET.fullmatch(self._program)
+        secret = password or secret_name(before.lstrip("-"), alone=True)
         if len(word) > _LONGEST or (word and secret and not word.startswith("--") and not exists(word, self._folder)):
             return self._hide(word)
         if self._program in _SHELLS and _LINE.fullmatch(before):
@@ -123,8 +122,7 @@ class CommandWords:
         """Return the program; in a shell's line only one that is known, because not every first word there is one."""
         self._program = name
         sure = not self._depth or word.startswith(("/usr/", "/opt/", "/srv/")) or exists(f"/usr/bin/{word}")
-        named = all_natural(word) and (sure or _SCRIPT.fullmatch(word))
-        return word if named else self.value(word, "")
+        return word if all_natural(word) and (sure or _SCRIPT.fullmatch(word)) else self.value(word, "")
 
     def _option_word(self, word: str) -> str:
         found = _OPTION.fullmatch(word)
@@ -134,11 +132,8 @@ class CommandWords:
         if re.fullmatch(r"-{1,2}|-[A-Za-z]{2,3}", word):
             self._option = word
             return word
-        plain = (
-            is_harmless(word, self._public)
-            and not re.search(r"\d{6}", word)
-            and not _TAKES_A_SECRET.fullmatch(self._program)
-        )
+        harmless = is_harmless(word, self._public) and not re.search(r"\d{6}", word)
+        plain = harmless and not _TAKES_A_SECRET.fullmatch(self._program)
         self._option = "" if "=" in word else word
         if plain or exists(word[2:], self._folder):
             return word

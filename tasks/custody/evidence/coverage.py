@@ -19,7 +19,7 @@ def statement(incident: str, volume: int, evidence: Sequence[Evidence], answers:
         "incident": incident,
         "volume": volume,
         "statement": [_line(item, answers.get(item.collector, "")) for item in evidence],
-        "losses": {str(kind): [*_losses(evidence, kind)] for kind in _LOST},
+        "losses": {str(kind): _losses(evidence, kind) for kind in _LOST},
         "attempts": [asdict(item) for item in evidence],
     }
 
@@ -59,9 +59,5 @@ def _expectation(item: Evidence) -> str:
 
 
 def _losses(evidence: Sequence[Evidence], kind: Outcome) -> list[dict[str, str]]:
-    return [
-        {"collector": item.collector, "source": loss.source, "reason": loss.reason}
-        for item in evidence
-        for loss in item.losses
-        if loss.outcome is kind
-    ]
+    losses = ((item.collector, loss) for item in evidence for loss in item.losses if loss.outcome is kind)
+    return [{"collector": name, "source": loss.source, "reason": loss.reason} for name, loss in losses]

@@ -61,9 +61,7 @@ def _segment(raw: bytes) -> str:
     quoted = quote_from_bytes(raw, safe=_SAFE).replace("~", "%7E")
     if set(quoted) == {"."}:
         quoted = quoted.replace(".", "%2E")
-    if len(quoted) <= SEGMENT_LIMIT:
-        return quoted
-    return f"{quoted[:_KEPT]}~{hashlib.sha256(raw).hexdigest()}"
+    return quoted if len(quoted) <= SEGMENT_LIMIT else f"{quoted[:_KEPT]}~{hashlib.sha256(raw).hexdigest()}"
 
 
 def quote(raw: bytes) -> str:

@@ -103,9 +103,8 @@ def redact_with(salt: bytes, patterns: Iterable[str] = ()) -> None:
     A process without a salt uses one of its own, which nobody knows.
     """
     _Known.salt = salt or _Known.salt
-    _Known.public = frozenset(
-        piece.lower() for each in patterns for piece in re.findall(r"[A-Za-z]{2,}", re.sub(r"\\[A-Za-z]", " ", each))
-    )
+    spelled = (re.sub(r"\\[A-Za-z]", " ", each) for each in patterns)
+    _Known.public = frozenset(piece.lower() for each in spelled for piece in re.findall(r"[A-Za-z]{2,}", each))
 
 
 def hide(value: str) -> str:

@@ -99,8 +99,11 @@ class Searching:
             self._remaining -= len(block)
         self._new += block if block.strip(b"\0") else block[:1]  # of a hole one NUL is enough
         while len(self._new) >= _BLOCK:
-            self._piece(self._rest + self._new[:_BLOCK])
+            whole = self._rest + self._new[:_BLOCK]
             del self._new[:_BLOCK]
+            end = whole.rfind(b"\n") + 1
+            piece, self._rest = (whole[:end], whole[end:]) if end else (whole, whole[-_OVERLAP:])
+            self._search(piece)
 
     def finish(self, stored: str) -> Search:
         """End the search, and return what it found."""
@@ -110,15 +113,13 @@ class Searching:
         parts += [f"what follows its first {self._limit} bytes"] if self.cut else []
         return Search(stored, tuple(self._listed), self._more, "; ".join(parts))
 
-    def _piece(self, block: bytes) -> None:
-        end = block.rfind(b"\n") + 1
-        piece, self._rest = (block[:end], block[end:]) if end else (block, block[-_OVERLAP:])
-        self._search(piece)
-
     def _search(self, piece: bytes) -> None:
         self._known = {hit for hit in self._known if hit.line >= self._line}  # a line longer than a piece
         binary = is_binary(piece)
-        new = _hits(self._line, piece, binary=binary) - self._known
+        # text with NUL is also searched with the NULs removed
+        texts = [piece] if binary or 0 not in piece else [piece, piece.replace(b"\0", b"")]
+        found = {hit for text in texts for hit in _place_hits(self._line, text, find(text, binary=binary))}
+        new = found - self._known
         room = MOST - len(self._listed)
         self._listed += sorted(new, key=lambda hit: (hit.line, hit.rule))[:room]
         self._more += max(0, len(new) - room)
@@ -132,12 +133,6 @@ def is_binary(block: bytes) -> bool:
     rare = (len(block) - block.count(0)) // _RARE
     beginning = block[: len(block) // 4]  # of weights it has enough of them, and a search has no time to lose
     return any(len(text) - len(text.translate(None, _CONTROL)) > rare for text in (beginning, block))
-
-
-def _hits(line: int, block: bytes, *, binary: bool) -> set[Hit]:
-    """Return the hits of a block that begins at this line. Text with NUL is also searched with the NULs removed."""
-    texts = [block] if binary or 0 not in block else [block, block.replace(b"\0", b"")]
-    return {hit for text in texts for hit in _place_hits(line, text, find(text, binary=binary))}
 
 
 def _place_hits(line: int, text: bytes, places: Iterable[tuple[int, str]]) -> Iterator[Hit]:
@@ -157,7 +152,7 @@ def find(text: bytes, *, binary: bool = False) -> Iterator[tuple[int, str]]:
     if binary:
         return
     for match in _URL.finditer(text):
-        if not _NO_SECRET.match(_value(match)):
+        if not _NO_SECRET.match(match["value"].decode(errors="replace")):
             yield match.start(), "password in a URL"
     for match in _BEARER.finditer(text):
         yield match.start(), "bearer token"
@@ -165,10 +160,6 @@ def find(text: bytes, *, binary: bool = False) -> Iterator[tuple[int, str]]:
         value = text[slice(*match.span("value"))].decode(errors="replace")
         if looks_secret(match["name"].decode(errors="replace"), value):
             yield match.start(), "value of a secret-looking name"
-
-
-def _value(match: "re.Match[bytes]") -> str:
-    return match["value"].decode(errors="replace")
 
 
 def looks_secret(name: str, value: str) -> bool:

@@ -22,17 +22,10 @@ def deviations(evidence: Sequence[Evidence], order: Mapping[str, int], tries: Ma
     """
     known = [item for item in evidence if item.collector in order]
     for late in sorted(known, key=lambda item: order[item.collector]):
-        before = [
-            item
-            for item in known
-            if item.files and order[item.collector] > order[late.collector] and item.ended_at <= late.started_at
-        ]
-        if before:
-            yield Deviation(
-                late.collector,
-                tuple(item.collector for item in before),
-                _reason(late, before, tries.get(late.collector, 1)),
-            )
+        lasting = (item for item in known if item.files and order[item.collector] > order[late.collector])
+        if before := [item for item in lasting if item.ended_at <= late.started_at]:
+            after = tuple(item.collector for item in before)
+            yield Deviation(late.collector, after, _reason(late, before, tries.get(late.collector, 1)))
 
 
 def _reason(late: Evidence, before: Sequence[Evidence], tries: int) -> str:
