@@ -44,11 +44,8 @@ def bag(store: "Store", folder: Path, organization: str, audit: Audit, unpromise
         if name != stored:
             os.renames(whole / stored, whole / name)
         digests[name], size = each.sha256, size + each.size
-    info = [
-        ("Source-Organization", organization or "not stated"),
-        ("Payload-Oxum", f"{size}.{len(digests)}"),
-        *_info(whole, audit),
-    ]
+    payload = ("Payload-Oxum", f"{size}.{len(digests)}")
+    info = [("Source-Organization", organization or "not stated"), payload, *_info(whole, audit)]
     tags = {
         "bagit.txt": "BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n",
         "bag-info.txt": "".join(f"{label}: {printable(value, _LINE)}\n" for label, value in info),

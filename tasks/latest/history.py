@@ -66,8 +66,7 @@ def read_transaction(store: "Store", number: int) -> tuple[LatestTransaction, st
     try:
         found = LatestTransaction.read(whole := Hashed(store.stream(begun_key(number))))
     except ValueError as error:
-        message = str(error).partition("\n")[0]
-        raise _unreadable(store, number, message) from error
+        raise _unreadable(store, number, str(error).partition("\n")[0]) from error
     if found.number != number:
         raise _unreadable(store, number, f"the record of turn {found.number}")
     return found, whole.sha256
@@ -85,8 +84,7 @@ def _unreadable(store: "Store", number: int, message: str) -> PermanentStoreErro
 def present(store: "Store", last: LatestTransaction | None) -> dict[str, ObjectRef]:
     """Return each object of latest/ by key, with the key at which the last transaction knows the same content."""
     references = {row.key: tuple(each for each in (row.after, row.before) if each) for row in last.rows} if last else {}
-    keys = [each.key for each in store.list(LATEST)]
-    objects = side_by_side(store.head, keys, QUESTIONS)
+    objects = side_by_side(store.head, [each.key for each in store.list(LATEST)], QUESTIONS)
     return {there.key: _object(store, there, references.get(there.key, ())) for there in objects if there}
 
 

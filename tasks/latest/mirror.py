@@ -84,9 +84,8 @@ def plan_mirror(store: str) -> Surplus:
     """Read the surplus, and show it as a table artifact of the run."""
     found = surplus(store_to_read(store).open_latest())
     rows = [{"delete": key, "bytes": each.size, "held as": each.key} for key, each in found.files.items()]
-    create_table_artifact(
-        visible_rows(rows) or [{"delete": "nothing"}], key="mirror", description="What a mirror deletes 削除の計画"
-    )
+    shown = visible_rows(rows) or [{"delete": "nothing"}]
+    create_table_artifact(shown, key="mirror", description="What a mirror deletes 削除の計画")
     return found
 
 

@@ -73,8 +73,7 @@ def promote(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy
     except NotOurs as error:
         return _build_unchanged(f"skipped, {error}", again=True)
     if promotion.turn:  # a later run that asks for another retention gives it to what this one wrote to latest/ as well
-        digests = context.state.turned.read()
-        context.state.turned.write({**digests, **promotion.turn.digests})
+        context.state.turned.write({**context.state.turned.read(), **promotion.turn.digests})
     why = _describe_held(held) or ("" if objects else _NOTHING)
     if not objects:
         context.log.write("not promoted", LATEST, act="add nothing to", why=why)

@@ -116,13 +116,11 @@ def pull(store: "Store", what: str, folder: Path, *, overwrite: bool = False, un
     for into, some in ((folder, promised), (unpromised, others)):
         if into:
             _require_room(into, {_place(source, _name(source, each.key)): each.size for each in some})
+    missing = (_name(source, key) for key in source.promised.keys() - there)
     files = [
         *side_by_side(partial(_restore, store, source, folder, overwrite), promised),
         *side_by_side(partial(_set_apart, store, source, unpromised), others),
-        *(
-            Pulled(_name(source, key), RestoreOutcome.MISSING, reason="it is not in the store")
-            for key in source.promised.keys() - there
-        ),
+        *(Pulled(name, RestoreOutcome.MISSING, reason="it is not in the store") for name in missing),
     ]
     changed = ""
     if past.open:

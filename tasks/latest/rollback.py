@@ -1,6 +1,6 @@
 """§5: return latest/ to its state before one of its transactions, by copying from the keys that transactions name."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -87,7 +87,14 @@ def _build_change(store: "Store", request: RollbackRequest) -> ChangeRequest:
     there = present(store, past.last)
     objects = {key: _held_by(each, later) for key, each in later[0].before.items()}
     same = {key for key, each in objects.items() if key in there and there[key].sha256 == each.sha256}
-    _require_held(store, number, {key: each for key, each in objects.items() if key not in same})
+    changed = {key: each for key, each in objects.items() if key not in same}
+    gone = [key for key, each in changed.items() if not (each.key and at_key(store, each.key, each).proven)]
+    if gone:
+        raise Refused(
+            f"everything that latest/ was before turn {number} to be held by an incident, a snapshot or a turn",
+            f"nobody who holds {', '.join(gone[:_SHOWN])}{' and more' if len(gone) > _SHOWN else ''}",
+            "Pull what is held (evacuation pull), or roll back to before another turn.",
+        )
     return ChangeRequest(objects, request.by, reverts=number, remove=there.keys() - objects.keys())
 
 
@@ -101,13 +108,3 @@ def _held_by(content: ObjectRef, turns: Iterable[LatestTransaction]) -> ObjectRe
     rows = (row for turn in turns for row in turn.rows)
     references = (each for row in rows for each in (row.before, row.after) if each and each.key)
     return content if content.key else next((each for each in references if each.sha256 == content.sha256), content)
-
-
-def _require_held(store: "Store", number: int, objects: Mapping[str, ObjectRef]) -> None:
-    gone = [key for key, each in objects.items() if not (each.key and at_key(store, each.key, each).proven)]
-    if gone:
-        raise Refused(
-            f"everything that latest/ was before turn {number} to be held by an incident, a snapshot or a turn",
-            f"nobody who holds {', '.join(gone[:_SHOWN])}{' and more' if len(gone) > _SHOWN else ''}",
-            "Pull what is held (evacuation pull), or roll back to before another turn.",
-        )

@@ -36,7 +36,6 @@ from tasks.system.parallel import QUESTIONS, side_by_side
 if TYPE_CHECKING:
     from blocks.port import Store
 
-_NONE: Final[Mapping[str, ObjectReceipt]] = {}
 _IN_MEMORY: Final = 10_000
 _LEFT: Final = "latest/ was left as it is."
 _FEWER: Final = "Remove from latest/ what nobody reads any more, or leave it out of the workload block's patterns."
@@ -93,7 +92,7 @@ def change_latest(
     is_done = request.incident and not any(row.act in CHANGES for row in transaction.rows)
     same = past.last and (past.last.incident, past.last.policy) == (request.incident, request.policy)
     if is_done and same and past.proof:  # by an earlier run of the incident, which ended before it could report that
-        return Promotion(_receipts(request.wanted, transaction), past.proof, transaction.summary)
+        return Promotion(_receipts(request.wanted, transaction, {}), past.proof, transaction.summary)
     begun, number = _write_intent(store, transaction, log), transaction.number
     receipts = _receipts(request.wanted, transaction, _apply(store, transaction, log))
     if bad := unproven(receipts):
@@ -131,11 +130,8 @@ def verify_backups(
     store: "Store", request: ChangeRequest, past: History, transaction: LatestTransaction
 ) -> LatestTransaction:
     """Plan again without backups that the store no longer has, so that no content is deleted whose only copy it is."""
-    going = [
-        (row.key, row.before)
-        for row in transaction.rows
-        if row.act in {Act.REPLACE, Act.DELETE} and row.before and not _makes_backup(transaction.number, row)
-    ]
+    number, changed = transaction.number, [row for row in transaction.rows if row.act in {Act.REPLACE, Act.DELETE}]
+    going = [(row.key, row.before) for row in changed if row.before and not _makes_backup(number, row)]
     receipts = side_by_side(lambda item: at_key(store, item[1].key, item[1]), going, QUESTIONS)
     backed = zip(going, receipts, strict=True)
     lost = {key: replace(before, key="") for (key, before), receipt in backed if not receipt.proven}
@@ -221,13 +217,12 @@ def _differs(store: "Store", row: LatestRow) -> str:
 
 
 def _build_change_error(store: "Store", key: str, reason: str) -> StoreError:
-    return TransientStoreError(
-        f"{key} in {store.place} to be what the turn says", reason, "The turn is left open.", "Run this again."
-    )
+    expected = f"{key} in {store.place} to be what the turn says"
+    return TransientStoreError(expected, reason, "The turn is left open.", "Run this again.")
 
 
 def _receipts(
-    objects: Latest, transaction: LatestTransaction, applied: Mapping[str, ObjectReceipt] = _NONE
+    objects: Latest, transaction: LatestTransaction, applied: Mapping[str, ObjectReceipt]
 ) -> tuple[ObjectReceipt, ...]:
     """Return receipts for all wanted objects. Those that the transaction kept were proven when it was planned."""
     unchanged = {row.key for row in transaction.rows if row.act is Act.KEEP}
