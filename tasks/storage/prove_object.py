@@ -36,8 +36,7 @@ def prove(
             why = f"other content lies there; what was sealed is at {key}"
             return replace(found, key=item.key, proven=False, reason=why, beside=key)
     if there and not reason:
-        since = incident.opened_at
-        reason = retention.lacking(there.lock, there.retained_until, held=there.held, since=since)
+        reason = retention.lacking(there.lock, there.retained_until, held=there.held, since=incident.opened_at)
     promises = store.promises()
     if there and not reason and retention.lock and not promises.trusts_locks:
         reason = f"{retention.lock} was asked, and this store was not seen to keep a lock"

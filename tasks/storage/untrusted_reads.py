@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from blocks.port import PIECE
 from tasks.custody.audit.finding import AuditFinding, unclear
@@ -15,9 +15,6 @@ from tasks.system.parallel import side_by_side
 
 if TYPE_CHECKING:
     from blocks.port import Store
-
-A = TypeVar("A")
-B = TypeVar("B")
 
 KEYS_LIMIT: Final = 2_000_000
 DOCUMENT_LIMIT: Final = 32 << 20

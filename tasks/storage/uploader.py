@@ -79,8 +79,7 @@ class Delivery:
             ([item for item in firsts if item.parts], _LARGE_ONES),
             (again, THREADS),
         ):
-            results = side_by_side(self._deliver, batch, threads)
-            yield from zip(batch, results, strict=True)
+            yield from zip(batch, side_by_side(self._deliver, batch, threads), strict=True)
 
     def copy(self, item: Expected) -> None:
         """Copy a delivered object to another prefix."""
