@@ -12,6 +12,8 @@ from typing import Any, Final
 from tasks.custody.evidence.redact import redact
 from tasks.host.process.table import start_of
 
+_WORDS: Final = 64
+
 _NAMES: Final = {number.value: number.name for number in signal.Signals} | {
     signal.SIGRTMIN + more: f"SIGRTMIN+{more}" for more in range(1, signal.SIGRTMAX - signal.SIGRTMIN)
 }
@@ -49,7 +51,7 @@ def fields(status: str) -> dict[str, str]:
 
 def signal_names(mask: int) -> list[str]:
     """Return the signals of a mask by name; bit 0 is signal 1."""
-    numbers = [bit + 1 for bit in range(64) if mask >> bit & 1]
+    numbers = [bit + 1 for bit in range(_WORDS) if mask >> bit & 1]
     return [_NAMES.get(number, str(number)) for number in numbers]
 
 

@@ -8,6 +8,8 @@ from tasks.acquisition.collector import Collector, FunctionOutput, NothingThere,
 from tasks.acquisition.command import run
 from tasks.system.unit_files import BOOTED
 
+_BEFORE: Final = timedelta(hours=1)
+
 _MOST_PIDS: Final = 500
 _OPENED: Final = re.compile(r"IR-(\d{8}T\d{6})Z")
 
@@ -16,7 +18,7 @@ def since(incident: str) -> int:
     """Return the begin in seconds since 1970: an hour before the incident was opened."""
     found = _OPENED.match(incident)
     opened = datetime.strptime(found[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC) if found else datetime.now(UTC)
-    return int((opened - timedelta(hours=1)).timestamp())
+    return int((opened - _BEFORE).timestamp())
 
 
 def words(target: Target) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ INTERPRETER: Final = (sys.executable, "-P", "-m", "tasks.collectors")
 _MESSAGE: Final = 1 << 17
 _READY_SECONDS: Final = 10.0
 _FILES: Final = 3
+_LOST: Final = -1
 _GO: Final = b"go"
 
 
@@ -59,7 +60,7 @@ class Forked:
         except ConnectionError:
             message = b""
         self._line.close()
-        return int(message.partition(b" ")[2]) if message else -1
+        return int(message.partition(b" ")[2]) if message else _LOST
 
 
 Running: TypeAlias = Forked | subprocess.Popen[bytes]
